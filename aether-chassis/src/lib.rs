@@ -1,0 +1,1 @@
+//! what a service needs around the bus: arguments, logging, shutdown

@@ -1,0 +1,1 @@
+//! observes every wave

@@ -1,0 +1,1 @@
+//! The examples' shared parts: none so far.
