@@ -1,0 +1,289 @@
+//! One connection to one medium, and the router behind it.
+//!
+//! A process makes one [`Aether`] and creates its vibrators from it. This file chooses the medium by its address; it
+//! carries nothing itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::inbox::Ledger;
+use crate::medium::{FlushError, Local, Medium, MediumStatus, Promises};
+use crate::router::{InboxReport, Router};
+
+/// The medium that vibrators share. Cloning it is a reference count.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aether_core::Aether;
+///
+/// let aether = Aether::connect("local:").await?; // or nats://127.0.0.1:4222: the same code
+/// assert!(!aether.promises().crosses_processes);
+/// aether.close().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Aether {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    medium: Arc<dyn Medium>,
+    router: Arc<Router>,
+}
+
+/// How waves are written for a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Wire {
+    /// Aether's own frames, many waves in one message. The default.
+    #[default]
+    Frames,
+    /// CloudEvents 1.0 in binary mode, one wave a message with its attributes in headers: for consumers that do not
+    /// know Aether. Vibrators understand both. Cost: about a sixth of the throughput.
+    CloudEvents,
+}
+
+/// A text that names no wire format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is not a wire format: use frames or cloudevents")]
+pub struct WireError {
+    given: String,
+}
+
+impl std::str::FromStr for Wire {
+    type Err = WireError;
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        match text {
+            "frames" => Ok(Self::Frames),
+            "cloudevents" => Ok(Self::CloudEvents),
+            _ => Err(WireError { given: text.to_owned() }),
+        }
+    }
+}
+
+/// Why a medium could not be reached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Not a URL.
+    #[error("{url:?} is not a medium: use local: or nats://host:port")]
+    Url {
+        /// What was given.
+        url: String,
+    },
+    /// A scheme that no medium has.
+    #[error("{scheme:?} in {url:?} is not a medium: use local:, nats:// or tls://")]
+    Scheme {
+        /// The scheme.
+        scheme: String,
+        /// What was given.
+        url: String,
+    },
+    /// The medium was left out when this program was built.
+    #[error("{url:?} needs the feature {feature:?} of aether-core, which this program was built without")]
+    Feature {
+        /// What was given.
+        url: String,
+        /// The feature.
+        feature: &'static str,
+    },
+    /// The prefix cannot begin a NATS subject.
+    #[error("invalid prefix")]
+    Prefix(#[from] crate::ChannelError),
+    /// The outbox cannot have such bounds.
+    #[error("invalid outbox")]
+    Outbox(#[from] crate::InboxOptionsError),
+    /// The server did not answer, or refused.
+    #[error("cannot connect to {url}: is a NATS server running there?")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// What the broker's client says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// How a medium shall be. Options that a medium does not have are ignored by it.
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens before connect()"]
+pub struct AetherBuilder {
+    pub(crate) url: String,
+    pub(crate) prefix: String,
+    pub(crate) wire: Wire,
+    pub(crate) max_payload: usize,
+    pub(crate) outbox: crate::InboxOptions,
+    pub(crate) client_name: Option<String>,
+}
+
+impl AetherBuilder {
+    /// 1 MiB, what a NATS server takes by default: what fits in process fits on NATS too.
+    pub const DEFAULT_MAX_PAYLOAD: usize = 1 << 20;
+
+    /// Where: `local:` (the default), or one or more of `nats://host:port` and `tls://host:port` separated by commas.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = url.into();
+        self
+    }
+
+    /// NATS: what stands before each channel in the subject. Default: `aether`. Systems with different prefixes do
+    /// not hear each other.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// NATS: how waves are written. Default: frames.
+    pub fn wire(mut self, wire: Wire) -> Self {
+        self.wire = wire;
+        self
+    }
+
+    /// Local: the largest payload in bytes. Default: 1 MiB. On NATS the server says it.
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// NATS: the bounds of what waits to be sent. Default: [`InboxOptions::interactive`](crate::InboxOptions).
+    pub fn outbox(mut self, options: crate::InboxOptions) -> Self {
+        self.outbox = options;
+        self
+    }
+
+    /// NATS: the name under which the server lists the connection. Default: none.
+    pub fn client_name(mut self, name: impl Into<String>) -> Self {
+        self.client_name = Some(name.into());
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ConnectError`] says what is wrong with the address or the options, or that the server cannot be reached.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing stays connected.
+    pub async fn connect(self) -> Result<Aether, ConnectError> {
+        let scheme = self.url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+        match scheme.as_deref() {
+            Some("local") => {
+                let max_payload = self.max_payload;
+                Ok(Aether::with_medium(|router| Arc::new(Local::new(router, max_payload))))
+            }
+            #[cfg(feature = "nats")]
+            Some("nats" | "tls") => {
+                let router = Arc::new(Router::new());
+                let medium = crate::medium::nats::connect(&self, Arc::clone(&router)).await?;
+                Ok(Aether::from_parts(medium, router))
+            }
+            #[cfg(not(feature = "nats"))]
+            Some("nats" | "tls") => Err(ConnectError::Feature { url: self.url, feature: "nats" }),
+            Some(scheme) => Err(ConnectError::Scheme { scheme: scheme.to_owned(), url: self.url }),
+            None => Err(ConnectError::Url { url: self.url }),
+        }
+    }
+}
+
+impl Aether {
+    /// A medium inside this process: nothing to install, nothing to configure.
+    #[must_use]
+    pub fn local() -> Self {
+        Self::with_medium(|router| Arc::new(Local::new(router, AetherBuilder::DEFAULT_MAX_PAYLOAD)))
+    }
+
+    /// Connects to a medium by its address, `local:` or `nats://host:port`, with default options.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the address is not valid or the server cannot be reached.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing stays connected.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::builder().url(url).connect().await
+    }
+
+    /// A medium with options.
+    pub fn builder() -> AetherBuilder {
+        AetherBuilder {
+            url: "local:".to_owned(),
+            prefix: "aether".to_owned(),
+            wire: Wire::Frames,
+            max_payload: AetherBuilder::DEFAULT_MAX_PAYLOAD,
+            outbox: crate::InboxOptions::interactive(),
+            client_name: None,
+        }
+    }
+
+    /// A medium of one's own making, which brings what it hears to the router it is given.
+    #[must_use]
+    pub fn with_medium(make: impl FnOnce(Arc<Router>) -> Arc<dyn Medium>) -> Self {
+        let router = Arc::new(Router::new());
+        Self::from_parts(make(Arc::clone(&router)), router)
+    }
+
+    fn from_parts(medium: Arc<dyn Medium>, router: Arc<Router>) -> Self {
+        Self { shared: Arc::new(Shared { medium, router }) }
+    }
+
+    /// What the medium can do.
+    #[must_use]
+    pub fn promises(&self) -> Promises {
+        self.shared.medium.promises()
+    }
+
+    /// How the medium is doing, with the account of what was given to it.
+    #[must_use]
+    pub fn status(&self) -> MediumStatus {
+        self.shared.medium.status()
+    }
+
+    /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.shared.router.ledger()
+    }
+
+    /// The accounts of the inboxes of this process, by vibrator.
+    #[must_use]
+    pub fn inboxes(&self) -> Vec<InboxReport> {
+        self.shared.router.reports()
+    }
+
+    /// Waits until everything emitted so far is in the inboxes (in process) or was seen by the broker (NATS).
+    ///
+    /// # Errors
+    /// [`FlushError`] if the medium is closed.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing is lost; the waves go on their way.
+    pub async fn flush(&self) -> Result<(), FlushError> {
+        self.shared.medium.flush().await
+    }
+
+    /// Sends what waits, ends the medium, and lets each vibrator receive what is queued and then `None`.
+    ///
+    /// # Errors
+    /// [`FlushError::Unconfirmed`] if the broker is away; the medium is closed all the same.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the medium is closed and may still be sending.
+    pub async fn close(&self) -> Result<(), FlushError> {
+        let flushed = self.shared.medium.close().await;
+        self.shared.router.close();
+        flushed
+    }
+
+    pub(crate) fn medium(&self) -> &dyn Medium {
+        &*self.shared.medium
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.shared.router
+    }
+}
+
+impl fmt::Debug for Aether {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Aether").field("medium", &self.shared.medium).finish_non_exhaustive()
+    }
+}

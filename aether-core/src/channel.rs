@@ -1,0 +1,406 @@
+//! Channels and patterns: where a wave is sent, and which channels a receiver hears. Ordinary terms: subject and
+//! subscription.
+//!
+//! Names follow the NATS rules, so that every channel is also a NATS subject: tokens of printable ASCII separated by
+//! dots. Both are checked when they are made and cheap to clone afterwards. This file matches one name with one
+//! pattern; matching one name with many patterns is the router's work.
+//!
+//! ```
+//! use aether_core::{Channel, Pattern};
+//!
+//! let created = Channel::new("orders.created")?;
+//! assert!(Pattern::new("orders.*")?.matches(&created)); // one token
+//! assert!(Pattern::new("orders.>")?.matches(&created)); // one token or more
+//! assert!(Pattern::new("*")?.matches(&created)); // alone: every channel
+//! assert_eq!(
+//!     Channel::new("orders created").unwrap_err().to_string(),
+//!     "character ' ' at byte 6 of \"orders created\" is not allowed: use printable ASCII without spaces"
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::convert::Infallible;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::{Arc, LazyLock};
+
+/// The most bytes a channel or pattern may have.
+pub const MAX_NAME_BYTES: usize = 255;
+/// The most dot-separated tokens a channel or pattern may have.
+pub const MAX_TOKENS: usize = 16;
+/// The first token of the channels that belong to the framework.
+const RESERVED_TOKEN: &str = "_aether";
+
+/// Keyed at random a process, so that nobody outside can aim names at one bucket of the route cache.
+static NAME_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// The name a wave is sent to: dot-separated tokens such as `orders.payment.completed`.
+///
+/// Cloning is a reference count. Equality and hashing are those of the name.
+#[derive(Clone)]
+pub struct Channel {
+    hash: u64,
+    name: Arc<str>,
+}
+
+/// Which channels a receiver hears: a channel name in which `*` stands for one token and a last `>` for one or more.
+///
+/// A bare `*` means every channel, like `>`. Patterns that begin with a wildcard do not match the reserved channels
+/// below `_aether.`; those must be named: `_aether.>`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    text: Arc<str>,
+}
+
+/// Why a name cannot be a channel or a pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// Nothing at all.
+    #[error("the name is empty: give at least one token, such as \"orders\"")]
+    Empty,
+    /// More than [`MAX_NAME_BYTES`] bytes.
+    #[error("the name has {bytes} bytes: at most {MAX_NAME_BYTES} are allowed")]
+    TooLong {
+        /// How many bytes it has.
+        bytes: usize,
+    },
+    /// More than [`MAX_TOKENS`] tokens.
+    #[error("{name:?} has {tokens} tokens: at most {MAX_TOKENS} are allowed")]
+    TooManyTokens {
+        /// The name as given.
+        name: String,
+        /// How many tokens it has.
+        tokens: usize,
+    },
+    /// Two dots in a row, or a dot at an end.
+    #[error("token at byte {position} of {name:?} is empty: put at least one character between two dots")]
+    EmptyToken {
+        /// The name as given.
+        name: String,
+        /// The byte offset at which a token should begin.
+        position: usize,
+    },
+    /// A space, a control character or a character outside of ASCII.
+    #[error(
+        "character {character:?} at byte {position} of {name:?} is not allowed: use printable ASCII without spaces"
+    )]
+    Character {
+        /// The name as given.
+        name: String,
+        /// The character.
+        character: char,
+        /// Its byte offset.
+        position: usize,
+    },
+    /// `*` or `>` where it cannot stand.
+    #[error("wildcard {character:?} at byte {position} of {name:?} is not allowed: {}", if *.in_pattern {
+        "'*' must be a whole token, '>' a whole token and the last one"
+    } else {
+        "a channel is one name, wildcards belong in patterns"
+    })]
+    Wildcard {
+        /// The name as given.
+        name: String,
+        /// The wildcard.
+        character: char,
+        /// Its byte offset.
+        position: usize,
+        /// Whether a pattern was being made.
+        in_pattern: bool,
+    },
+    /// A channel that belongs to the framework (`_aether.`) or to NATS (`$…`, `_INBOX`).
+    #[error("{name:?} is reserved: channels may not begin with \"_aether\", \"_INBOX\" or '$'")]
+    Reserved {
+        /// The name as given.
+        name: String,
+    },
+}
+
+impl From<Infallible> for ChannelError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl Channel {
+    /// A channel for a name.
+    ///
+    /// # Errors
+    /// [`ChannelError`] says which character or rule, where, and what is allowed.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, ChannelError> {
+        let channel = Self::with_reserved(name.as_ref())?;
+        let first = channel.tokens().next().unwrap_or_default();
+        if first == RESERVED_TOKEN || first == "_INBOX" || first.starts_with('$') {
+            return Err(ChannelError::Reserved { name: name.as_ref().to_owned() });
+        }
+        Ok(channel)
+    }
+
+    /// The same for the framework itself, which may use the reserved names.
+    pub(crate) fn with_reserved(name: &str) -> Result<Self, ChannelError> {
+        check_name(name, false)?;
+        Ok(Self { hash: NAME_HASHER.hash_one(name), name: Arc::from(name) })
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// The tokens between the dots.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.name.split('.')
+    }
+
+    /// In which of `shards` parts of a table the channel belongs. Uses other bits than a hash table does.
+    pub(crate) fn shard(&self, shards: usize) -> usize {
+        (self.hash >> 32) as usize % shards
+    }
+
+    /// Whether the channel belongs to the framework.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.name.strip_prefix(RESERVED_TOKEN).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+}
+
+impl Pattern {
+    /// A pattern for a text such as `orders.*` or `orders.>`.
+    ///
+    /// # Errors
+    /// [`ChannelError`] says which character or rule, where, and what is allowed.
+    pub fn new(text: impl AsRef<str>) -> Result<Self, ChannelError> {
+        let text = text.as_ref();
+        check_name(text, true)?;
+        Ok(Self { text: Arc::from(if text == "*" { ">" } else { text }) })
+    }
+
+    /// The pattern that hears every channel but the reserved ones.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { text: Arc::from(">") }
+    }
+
+    /// The text; a bare `*` reads `>`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The tokens between the dots, wildcards included.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.text.split('.')
+    }
+
+    /// Whether a channel is heard.
+    #[must_use]
+    pub fn matches(&self, channel: &Channel) -> bool {
+        if channel.is_reserved() && self.text.starts_with(['*', '>']) {
+            return false;
+        }
+        let mut tokens = channel.tokens();
+        for wanted in self.tokens() {
+            match (wanted, tokens.next()) {
+                (">", Some(_)) => return true,
+                ("*", Some(_)) => {}
+                (wanted, Some(token)) if wanted == token => {}
+                _ => return false,
+            }
+        }
+        tokens.next().is_none()
+    }
+}
+
+impl From<&Channel> for Pattern {
+    /// The pattern that hears just this channel.
+    fn from(channel: &Channel) -> Self {
+        Self { text: channel.name.clone() }
+    }
+}
+
+fn check_name(name: &str, in_pattern: bool) -> Result<(), ChannelError> {
+    if name.is_empty() {
+        return Err(ChannelError::Empty);
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Err(ChannelError::TooLong { bytes: name.len() });
+    }
+    let tokens = name.split('.').count();
+    if tokens > MAX_TOKENS {
+        return Err(ChannelError::TooManyTokens { name: name.to_owned(), tokens });
+    }
+    let mut start = 0;
+    for token in name.split('.') {
+        if token.is_empty() {
+            return Err(ChannelError::EmptyToken { name: name.to_owned(), position: start });
+        }
+        for (offset, character) in token.char_indices() {
+            let position = start + offset;
+            if !character.is_ascii_graphic() {
+                return Err(ChannelError::Character { name: name.to_owned(), character, position });
+            }
+            let wildcard_stands_well = in_pattern
+                && token.len() == 1
+                && (character == '*' || (character == '>' && start + 1 == name.len()));
+            if matches!(character, '*' | '>') && !wildcard_stands_well {
+                return Err(ChannelError::Wildcard {
+                    name: name.to_owned(),
+                    character,
+                    position,
+                    in_pattern,
+                });
+            }
+        }
+        start += token.len() + 1;
+    }
+    Ok(())
+}
+
+impl PartialEq for Channel {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.name, &other.name) || (self.hash == other.hash && self.name == other.name)
+    }
+}
+
+impl Eq for Channel {}
+
+/// Writes the hash that was computed when the channel was made, so that a look-up does not read the name again.
+impl Hash for Channel {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Ord for Channel {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.name.cmp(&other.name)
+    }
+}
+
+impl PartialOrd for Channel {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Conversions and printing are the same for both names.
+macro_rules! name_conversions {
+    ($name:ident, $field:ident) => {
+        impl TryFrom<&str> for $name {
+            type Error = ChannelError;
+            fn try_from(text: &str) -> Result<Self, ChannelError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = ChannelError;
+            fn try_from(text: String) -> Result<Self, ChannelError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<&$name> for $name {
+            type Error = Infallible;
+            fn try_from(name: &$name) -> Result<Self, Infallible> {
+                Ok(name.clone())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = ChannelError;
+            fn from_str(text: &str) -> Result<Self, ChannelError> {
+                Self::new(text)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.$field)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({:?})", stringify!($name), self.$field)
+            }
+        }
+    };
+}
+
+name_conversions!(Channel, name);
+name_conversions!(Pattern, text);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hears(pattern: &str, channel: &str) -> bool {
+        Pattern::new(pattern).unwrap().matches(&Channel::with_reserved(channel).unwrap())
+    }
+
+    #[test]
+    fn wildcards_follow_the_nats_rules() {
+        assert!(hears("orders.created", "orders.created"));
+        assert!(hears("orders.*", "orders.created"));
+        assert!(!hears("orders.*", "orders"));
+        assert!(!hears("orders.*", "orders.a.b"));
+        assert!(hears("*.created", "orders.created"));
+        assert!(hears("orders.>", "orders.a.b"));
+        assert!(!hears("orders.>", "orders"));
+        assert!(hears("*", "orders.a.b"));
+        assert!(hears("*.*", "orders.a") && !hears("*.*", "orders"));
+    }
+
+    #[test]
+    fn leading_wildcards_do_not_hear_the_reserved_channels() {
+        assert!(!hears(">", "_aether.floor") && !hears("*.floor", "_aether.floor") && !hears("*", "_aether"));
+        assert!(hears("_aether.>", "_aether.floor"));
+        assert!(hears(">", "_aetherial.floor"));
+    }
+
+    #[test]
+    fn refusals_name_the_character_and_the_place() {
+        let refused = |name: &str| Channel::new(name).unwrap_err();
+        assert_eq!(refused(""), ChannelError::Empty);
+        assert_eq!(refused("a..b"), ChannelError::EmptyToken { name: "a..b".into(), position: 2 });
+        assert_eq!(refused(".a"), ChannelError::EmptyToken { name: ".a".into(), position: 0 });
+        assert_eq!(refused("a."), ChannelError::EmptyToken { name: "a.".into(), position: 2 });
+        assert!(matches!(refused("a.é"), ChannelError::Character { character: 'é', position: 2, .. }));
+        assert!(matches!(refused("a\u{0}"), ChannelError::Character { position: 1, .. }));
+        assert!(matches!(refused("a.*"), ChannelError::Wildcard { position: 2, in_pattern: false, .. }));
+        assert_eq!(refused(&"a".repeat(256)), ChannelError::TooLong { bytes: 256 });
+        assert!(matches!(refused(&["a"; 17].join(".")), ChannelError::TooManyTokens { tokens: 17, .. }));
+        for reserved in ["_aether.floor", "_aether", "_INBOX.x", "$SYS.x"] {
+            assert!(matches!(refused(reserved), ChannelError::Reserved { .. }), "{reserved}");
+        }
+        assert!(Channel::new("a".repeat(255)).is_ok() && Channel::new(["a"; 16].join(".")).is_ok());
+    }
+
+    #[test]
+    fn misplaced_wildcards_are_refused_in_patterns() {
+        for (bad, at) in [("a*", 1), ("a.>.b", 2), (">.a", 0), ("a.b>", 3), ("**", 0)] {
+            match Pattern::new(bad).unwrap_err() {
+                ChannelError::Wildcard { position, in_pattern: true, .. } => {
+                    assert_eq!(position, at, "{bad}")
+                }
+                other => panic!("{bad}: {other}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_accepted_or_refused_without_panic(text in ".{0,300}") {
+            if let Ok(channel) = Channel::new(&text) {
+                prop_assert_eq!(channel.as_str(), &text);
+                prop_assert!(Pattern::from(&channel).matches(&channel));
+                prop_assert!(Pattern::everything().matches(&channel));
+            }
+            let _ = Pattern::new(&text);
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The seam: what carries waves between vibrators, and what it promises.
+//!
+//! A medium crosses process borders or does not; matching, queueing and counting are the router's and the inboxes'
+//! work on every medium. The local medium *is* the router. Services never use this trait: they use
+//! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
+
+mod local;
+#[cfg(feature = "nats")]
+pub(crate) mod nats;
+
+pub(crate) use local::Local;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::channel::{Channel, ChannelError};
+use crate::inbox::Ledger;
+use crate::router::{Carried, Receipt, Subscription};
+use crate::wave::{Wave, WaveError};
+
+/// What a medium can do, as data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Promises {
+    /// Waves of one source, channel and amplitude arrive in the order in which they were emitted.
+    pub ordered: bool,
+    /// A wave that was taken survives the end of the process. No medium promises that yet.
+    pub durable: bool,
+    /// Of the members of a group each wave reaches exactly one.
+    pub groups: bool,
+    /// Vibrators in other processes hear the waves.
+    pub crosses_processes: bool,
+    /// The most bytes that a wave may have on this medium: its payload in process, its frame over a network.
+    pub max_payload: usize,
+}
+
+impl Promises {
+    /// Ordered, with groups, not durable; for implementors of media.
+    #[must_use]
+    pub const fn new(crosses_processes: bool, max_payload: usize) -> Self {
+        Self { ordered: true, durable: false, groups: true, crosses_processes, max_payload }
+    }
+}
+
+/// How a medium is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct MediumStatus {
+    /// Whether waves cross now. Always true in process.
+    pub connected: bool,
+    /// How often the connection was made; 1 if it never broke.
+    pub connects: u64,
+    /// What was given to the medium and what became of it: `delivered` were handed to the network, `queued` wait.
+    pub outbox: Ledger,
+    /// Waves that were handed to the network and not confirmed by the broker when the connection broke: at most so
+    /// many were lost there.
+    pub unconfirmed: u64,
+    /// Messages that the broker's client dropped before they reached the router. A lower bound.
+    pub dropped_by_client: u64,
+    /// Messages that were no valid frame, or came on a name that is no channel.
+    pub malformed: u64,
+}
+
+/// What carries waves. Object-safe and small; for implementors of media.
+///
+/// The contract, each line of which `conformance` checks by number:
+///
+/// 1. `carry` returning `Done`, or [`Waiting::finish`](crate::Waiting::finish) returning, means that the wave is in
+///    the inboxes of all who hear it in this process (media that do not cross processes), or in the medium's bounded
+///    outbox or beyond. It never blocks the thread.
+/// 2. Waves of one source, channel and amplitude arrive in the order of their `carry` calls, at every receiver.
+/// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns
+///    match, and to exactly one member of each group.
+/// 4. `join` returning Ok means: every wave carried afterwards, by anyone, reaches the subscription. After `leave`
+///    nothing more reaches it.
+/// 5. A question reaches those who hear its channel; the first answer completes `ask`. When nobody hears the channel
+///    `ask` fails with `NoResonator` at once, not after the patience.
+/// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
+/// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, and
+///    `offered = delivered + shed + expired + queued` holds.
+/// 8. After `close` returned, what was taken before has been delivered or sent, `carry` hands waves back as `Closed`,
+///    and `join` and `ask` fail with `Closed`.
+/// 9. While a network is away `carry` goes on taking waves into its outbox, sheds the weakest when that is full, and
+///    counts them; afterwards all subscriptions are in force again by themselves.
+/// 10. Every async method is cancel safe: dropped before completion it leaves nothing half done; a wave is carried
+///     whole or not at all.
+/// 11. What comes from the network and is not a frame of this protocol either arrives as a wave with default values,
+///     or is counted as malformed; it never ends the medium.
+pub trait Medium: Debug + Send + Sync + 'static {
+    /// What this medium can do.
+    fn promises(&self) -> Promises;
+
+    /// Takes a wave that has been stamped.
+    ///
+    /// # Errors
+    /// [`EmitError`] with the wave: too large or closed.
+    fn carry(&self, wave: Wave) -> Result<Carried, EmitError>;
+
+    /// The same, but where `carry` would return `Waiting` it takes nothing and hands the wave back as `Full`.
+    ///
+    /// # Errors
+    /// [`EmitError`] with the wave: full, too large or closed.
+    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError>;
+
+    /// Brings what a new subscription hears from now on. The router knows the subscription already.
+    fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>>;
+
+    /// Stops bringing it. The router has forgotten the subscription already.
+    fn leave(&self, subscription: &Subscription);
+
+    /// Carries a question and waits for the first answer, at most `patience`.
+    fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>>;
+
+    /// Waits until everything taken so far has left the process and, on a network, was seen by the broker.
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>>;
+
+    /// Flushes, bounded in time, and ends. Calling it again is not an error.
+    fn close(&self) -> BoxFuture<'_, Result<(), FlushError>>;
+
+    /// How it is doing, with its accounts.
+    fn status(&self) -> MediumStatus;
+}
+
+/// Why a wave was not taken; holds the wave.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// An inbox (in process) or the outbox (network) is full and the caller did not want to wait.
+    #[error("no room: a receiver or the outbox is full")]
+    Full {
+        /// What was not emitted.
+        wave: Wave,
+    },
+    /// The medium was closed.
+    #[error("the medium is closed")]
+    Closed {
+        /// What was not emitted.
+        wave: Wave,
+    },
+    /// Larger than the medium takes.
+    #[error("the wave has {bytes} bytes: the medium takes at most {max_bytes}")]
+    TooLarge {
+        /// What was not emitted.
+        wave: Wave,
+        /// Its size on this medium.
+        bytes: usize,
+        /// The largest size.
+        max_bytes: usize,
+    },
+    /// Relayed as often as is allowed.
+    #[error("the wave was relayed {} times already: at most {} are allowed", wave.hops(), crate::wave::MAX_HOPS)]
+    TooFar {
+        /// What was not emitted.
+        wave: Wave,
+    },
+    /// The channel belongs to the framework.
+    #[error("channel {} is reserved for the framework", wave.channel())]
+    Reserved {
+        /// What was not emitted.
+        wave: Wave,
+    },
+    /// The wave could not be made; there is none to hand back.
+    #[error("the wave could not be made")]
+    Invalid(#[from] WaveError),
+}
+
+impl EmitError {
+    /// The wave that was not emitted, if there is one.
+    #[must_use]
+    pub fn into_wave(self) -> Option<Wave> {
+        match self {
+            Self::Full { wave }
+            | Self::Closed { wave }
+            | Self::TooLarge { wave, .. }
+            | Self::TooFar { wave }
+            | Self::Reserved { wave } => Some(wave),
+            Self::Invalid(_) => None,
+        }
+    }
+
+    /// Whether the same wave may be taken later.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+}
+
+/// Why a pattern is not heard.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The medium was closed.
+    #[error("the medium is closed")]
+    Closed,
+    /// The pattern or the name of the group is not valid.
+    #[error("invalid pattern or group")]
+    Invalid(#[from] ChannelError),
+    /// The broker's client refused.
+    #[error("the broker's client did not take the subscription")]
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// Nobody listens on the channel.
+    #[error("nobody listens on {channel}")]
+    NoResonator {
+        /// Where it was asked.
+        channel: Channel,
+    },
+    /// Everyone who got the question let go of it without an answer. Known in process only.
+    #[error("all who heard the question on {channel} dropped it without an answer")]
+    Unanswered {
+        /// Where it was asked.
+        channel: Channel,
+    },
+    /// No answer within the patience.
+    #[error("no answer on {channel} within {patience:?}")]
+    TimedOut {
+        /// Where it was asked.
+        channel: Channel,
+        /// How long was waited.
+        patience: Duration,
+    },
+    /// The medium did not take the question.
+    #[error("the question was not sent")]
+    Emit(#[from] EmitError),
+    /// The answer that came is not a valid frame.
+    #[error("the answer on {channel} is malformed")]
+    Malformed {
+        /// Where it was asked.
+        channel: Channel,
+        /// What is wrong with it.
+        source: crate::wire::FrameError,
+    },
+    /// The broker's client failed.
+    #[error("the broker's client failed")]
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl AskError {
+    /// Whether asking again may help.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::NoResonator { .. } | Self::Unanswered { .. } | Self::TimedOut { .. } | Self::Client(_) => {
+                true
+            }
+            Self::Emit(error) => error.is_transient(),
+            Self::Malformed { .. } => false,
+        }
+    }
+}
+
+impl From<WaveError> for AskError {
+    fn from(error: WaveError) -> Self {
+        Self::Emit(EmitError::Invalid(error))
+    }
+}
+
+/// Why not everything has left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// The medium was closed before.
+    #[error("the medium is closed")]
+    Closed,
+    /// The broker was away; so many waves still waited or were not confirmed, and are counted as lost.
+    #[error("the broker did not confirm within {patience:?}: {waves} waves are counted as lost")]
+    Unconfirmed {
+        /// How many.
+        waves: u64,
+        /// How long was waited.
+        patience: Duration,
+    },
+}

@@ -1,0 +1,133 @@
+//! The local medium: one process, nothing to install. It is the router.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, ready};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises};
+use crate::inbox::Ledger;
+use crate::router::{Carried, Receipt, Router, Subscription};
+use crate::wave::{ReplyError, ReplyPath, Wave};
+
+/// Carries waves between the vibrators of one process.
+#[derive(Debug)]
+pub(crate) struct Local {
+    router: Arc<Router>,
+    max_payload: usize,
+    closed: AtomicBool,
+    carried: AtomicU64,
+}
+
+impl Local {
+    pub(crate) fn new(router: Arc<Router>, max_payload: usize) -> Self {
+        Self { router, max_payload, closed: AtomicBool::new(false), carried: AtomicU64::new(0) }
+    }
+
+    fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
+        let bytes = wave.payload().len();
+        if self.closed.load(Ordering::Acquire) {
+            Err(EmitError::Closed { wave })
+        } else if bytes > self.max_payload {
+            Err(EmitError::TooLarge { wave, bytes, max_bytes: self.max_payload })
+        } else {
+            Ok(wave)
+        }
+    }
+}
+
+impl Medium for Local {
+    fn promises(&self) -> Promises {
+        Promises::new(false, self.max_payload)
+    }
+
+    fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
+        let wave = self.check(wave)?;
+        let carried = self.router.carry(wave);
+        self.carried.fetch_add(1, Ordering::Relaxed);
+        Ok(carried)
+    }
+
+    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
+        let wave = self.check(wave)?;
+        let receipt = self.router.try_carry(wave).map_err(|wave| EmitError::Full { wave })?;
+        self.carried.fetch_add(1, Ordering::Relaxed);
+        Ok(receipt)
+    }
+
+    fn join(&self, _: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
+        // The router knows it already.
+        let closed = self.closed.load(Ordering::Acquire);
+        Box::pin(ready(if closed { Err(JoinError::Closed) } else { Ok(()) }))
+    }
+
+    fn leave(&self, _: &Subscription) {}
+
+    fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>> {
+        Box::pin(async move {
+            let channel = question.channel().clone();
+            let (answer, answered) = oneshot::channel();
+            let question = question.with_reply_path(Arc::new(Answer {
+                asker: Mutex::new(Some(answer)),
+                max_bytes: self.max_payload,
+            }));
+            let conversation = async {
+                let receipt = match self.carry(question)? {
+                    Carried::Done(receipt) => receipt,
+                    Carried::Waiting(waiting) => waiting.finish().await,
+                };
+                if receipt.receivers == Some(0) {
+                    return Err(AskError::NoResonator { channel: channel.clone() });
+                }
+                // The sender lives in the question: when the last handle of it goes, the wait is over.
+                answered.await.map_err(|_| AskError::Unanswered { channel: channel.clone() })
+            };
+            tokio::time::timeout(patience, conversation)
+                .await
+                .unwrap_or_else(|_| Err(AskError::TimedOut { channel: channel.clone(), patience }))
+        })
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        // carry() has put everything into the inboxes.
+        Box::pin(ready(Ok(())))
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        self.closed.store(true, Ordering::Release);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn status(&self) -> MediumStatus {
+        let carried = self.carried.load(Ordering::Relaxed);
+        MediumStatus {
+            connected: !self.closed.load(Ordering::Acquire),
+            connects: 1,
+            outbox: Ledger { offered: carried, delivered: carried, ..Ledger::default() },
+            ..MediumStatus::default()
+        }
+    }
+}
+
+/// The asker's end, taken by the first answer.
+struct Answer {
+    asker: Mutex<Option<oneshot::Sender<Wave>>>,
+    max_bytes: usize,
+}
+
+impl ReplyPath for Answer {
+    fn carry(&self, reply: Wave) -> BoxFuture<'_, Result<(), ReplyError>> {
+        let (bytes, max_bytes) = (reply.payload().len(), self.max_bytes);
+        let result = if bytes > max_bytes {
+            Err(ReplyError::TooLarge { bytes, max_bytes })
+        } else if self.asker.lock().take().is_some_and(|asker| asker.send(reply).is_ok()) {
+            Ok(())
+        } else {
+            Err(ReplyError::AskerGone)
+        };
+        Box::pin(ready(result))
+    }
+}

@@ -1,0 +1,363 @@
+//! The router: from a wave's channel to the inboxes that hear it.
+//!
+//! One for each `Aether`. Vibrators register their subscriptions here; the local medium carries waves straight into
+//! it, the others bring what came over the network. It never waits and never does I/O; where an emitter shall wait
+//! for room it hands back a [`Waiting`].
+
+mod trie;
+mod waiting;
+
+pub use waiting::Waiting;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+
+use crate::channel::{Channel, Pattern};
+use crate::inbox::{Inbox, Ledger, Offer};
+use crate::wave::Wave;
+use trie::Trie;
+
+/// The route cache is split so that emitters on several threads seldom meet.
+const SHARDS: usize = 16;
+/// A shard that has this many routes is emptied: names made up without end do not grow the cache.
+const ROUTES_PER_SHARD: usize = 4096;
+
+/// One vibrator's interest in one pattern, alone or as a member of a group.
+///
+/// Made by [`Vibrator::resonate_on`](crate::Vibrator::resonate_on); a medium reads it to know what to bring.
+#[derive(Debug)]
+pub struct Subscription {
+    id: u64,
+    pattern: Pattern,
+    group: Option<Arc<str>>,
+    inbox: Arc<Inbox>,
+    /// The instance number of the vibrator that listens.
+    listener: u64,
+    hears_own: bool,
+}
+
+impl Subscription {
+    /// A number that no other subscription of this router has.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What is heard.
+    #[must_use]
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    /// The group whose members share the waves, if it is one.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        self.group.as_deref()
+    }
+
+    /// A vibrator does not hear its own waves unless it asked for them, shares them in a group, or asked a question.
+    fn hears(&self, wave: &Wave) -> bool {
+        self.hears_own
+            || self.group.is_some()
+            || self.listener != wave.source().instance()
+            || wave.is_question()
+    }
+}
+
+/// What became of a wave that was emitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// The number the wave got.
+    pub sequence: u64,
+    /// To how many inboxes it was offered; `None` where the medium cannot know.
+    pub receivers: Option<usize>,
+}
+
+/// How a wave was taken.
+#[derive(Debug)]
+pub enum Carried {
+    /// It is where it should be.
+    Done(Receipt),
+    /// Some inboxes have no room; [`Waiting::finish`] waits for them.
+    Waiting(Waiting),
+}
+
+/// The members of the groups and the lone subscribers that hear one channel.
+#[derive(Default)]
+struct Route {
+    /// One subscription for each inbox, though several of its patterns may match.
+    alone: Box<[Arc<Subscription>]>,
+    groups: Box<[GroupRoute]>,
+}
+
+struct GroupRoute {
+    members: Box<[Arc<Subscription>]>,
+    /// Whose turn it is, modulo the number of members.
+    turn: AtomicUsize,
+}
+
+impl GroupRoute {
+    fn next(&self) -> &Arc<Subscription> {
+        &self.members[self.turn.fetch_add(1, Ordering::Relaxed) % self.members.len()]
+    }
+}
+
+/// A hasher for channels, which bring their own hash.
+#[derive(Default)]
+struct OwnHash(u64);
+
+impl Hasher for OwnHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+type Shard = RwLock<HashMap<Channel, Arc<Route>, BuildHasherDefault<OwnHash>>>;
+
+/// An inbox and whose it is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct InboxReport {
+    /// The vibrator's name.
+    pub vibrator: String,
+    /// The account of its inbox.
+    pub ledger: Ledger,
+    /// What it hears in effect.
+    pub effective_floor: crate::Floor,
+}
+
+/// Patterns on one side, inboxes on the other.
+pub struct Router {
+    trie: RwLock<Trie>,
+    cache: [Shard; SHARDS],
+    last_id: AtomicU64,
+    inboxes: Mutex<Inboxes>,
+}
+
+#[derive(Default)]
+struct Inboxes {
+    open: HashMap<u64, (String, Arc<Inbox>)>,
+    /// The sum of the accounts of those that are gone.
+    gone: Ledger,
+}
+
+impl Router {
+    pub(crate) fn new() -> Self {
+        Self {
+            trie: RwLock::default(),
+            cache: std::array::from_fn(|_| Shard::default()),
+            last_id: AtomicU64::new(0),
+            inboxes: Mutex::default(),
+        }
+    }
+
+    /// Enters a vibrator's inbox into the accounts.
+    pub(crate) fn open_inbox(&self, listener: u64, vibrator: &str, inbox: Arc<Inbox>) {
+        self.inboxes.lock().open.insert(listener, (vibrator.to_owned(), inbox));
+    }
+
+    /// Sheds what is left in a vibrator's inbox and moves its account to those of the gone.
+    pub(crate) fn close_inbox(&self, listener: u64) {
+        let mut inboxes = self.inboxes.lock();
+        if let Some((_, inbox)) = inboxes.open.remove(&listener) {
+            inbox.abandon();
+            inboxes.gone += inbox.ledger();
+        }
+    }
+
+    /// Closes all inboxes: what is queued can still be received, nothing more comes.
+    pub(crate) fn close(&self) {
+        for (_, inbox) in self.inboxes.lock().open.values() {
+            inbox.close();
+        }
+    }
+
+    /// The accounts of all inboxes that are open, by vibrator.
+    #[must_use]
+    pub fn reports(&self) -> Vec<InboxReport> {
+        let report = |(vibrator, inbox): &(String, Arc<Inbox>)| InboxReport {
+            vibrator: vibrator.clone(),
+            ledger: inbox.ledger(),
+            effective_floor: inbox.effective_floor(),
+        };
+        let mut reports: Vec<_> = self.inboxes.lock().open.values().map(report).collect();
+        reports.sort_by(|a, b| a.vibrator.cmp(&b.vibrator));
+        reports
+    }
+
+    /// The sum of the accounts of all inboxes there are and ever were.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        let inboxes = self.inboxes.lock();
+        inboxes.open.values().fold(inboxes.gone, |sum, (_, inbox)| sum + inbox.ledger())
+    }
+
+    pub(crate) fn subscribe(
+        &self,
+        pattern: Pattern,
+        group: Option<Arc<str>>,
+        inbox: Arc<Inbox>,
+        listener: u64,
+        hears_own: bool,
+    ) -> Arc<Subscription> {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let subscription = Arc::new(Subscription { id, pattern, group, inbox, listener, hears_own });
+        let mut trie = self.trie.write();
+        trie.insert(Arc::clone(&subscription));
+        self.forget_routes();
+        subscription
+    }
+
+    pub(crate) fn unsubscribe(&self, subscription: &Subscription) {
+        let mut trie = self.trie.write();
+        trie.remove(subscription);
+        self.forget_routes();
+    }
+
+    /// Called with the tree locked for writing, so that no route of the old tree is entered afterwards.
+    fn forget_routes(&self) {
+        for shard in &self.cache {
+            shard.write().clear();
+        }
+    }
+
+    fn route(&self, channel: &Channel) -> Arc<Route> {
+        let shard = &self.cache[channel.shard(SHARDS)];
+        if let Some(route) = shard.read().get(channel) {
+            return Arc::clone(route);
+        }
+        let trie = self.trie.read();
+        let route = Arc::new(Route::of(trie.matching(channel)));
+        let mut shard = shard.write();
+        if shard.len() >= ROUTES_PER_SHARD {
+            shard.clear();
+        }
+        shard.insert(channel.clone(), Arc::clone(&route));
+        route
+    }
+
+    /// Offers a wave emitted in this process to all who hear it. Inboxes that have no room and whose emitters shall
+    /// wait are handed back as [`Carried::Waiting`].
+    #[must_use = "a Waiting that is dropped gives up waiting"]
+    pub fn carry(&self, wave: Wave) -> Carried {
+        let route = self.route(wave.channel());
+        let sequence = wave.sequence();
+        let mut receivers = 0;
+        let mut full = SmallVec::new();
+        let mut handed_back = None;
+        let mut offer = |subscription: &Subscription, wave| {
+            receivers += 1;
+            if let Err(wave) = subscription.inbox.offer(wave, Offer::IfRoom) {
+                full.push(Arc::clone(&subscription.inbox));
+                handed_back = Some(wave);
+            }
+        };
+        // Everyone gets a clone but the last, who gets the wave itself: one receiver costs no reference count.
+        let mut last: Option<&Subscription> = None;
+        route.each_target(&wave, |subscription| {
+            if let Some(subscription) = last.replace(subscription) {
+                offer(subscription, wave.clone());
+            }
+        });
+        if let Some(subscription) = last {
+            offer(subscription, wave);
+        }
+        let receipt = Receipt { sequence, receivers: Some(receivers) };
+        match handed_back {
+            Some(wave) => Carried::Waiting(Waiting::new(wave, full, receipt)),
+            None => Carried::Done(receipt),
+        }
+    }
+
+    /// The same without waiting: hands the wave back, offered to nobody, if one of the inboxes has no room.
+    ///
+    /// # Errors
+    /// The wave.
+    pub fn try_carry(&self, wave: Wave) -> Result<Receipt, Wave> {
+        let route = self.route(wave.channel());
+        let mut targets: SmallVec<[&Subscription; 8]> = SmallVec::new();
+        route.each_target(&wave, |subscription| targets.push(subscription));
+        if !targets.iter().all(|subscription| subscription.inbox.has_room_for(&wave)) {
+            return Err(wave);
+        }
+        for subscription in &targets {
+            // Room that another emitter took in between is made by shedding the weakest, which is counted.
+            let _ = subscription.inbox.offer(wave.clone(), Offer::Now);
+        }
+        Ok(Receipt { sequence: wave.sequence(), receivers: Some(targets.len()) })
+    }
+
+    /// Offers a wave that a network brought for a pattern to the lone subscribers of that pattern. Never waits: a
+    /// full inbox sheds its weakest. Inboxes that hear the channel by an older pattern as well got it by that one.
+    pub fn arrive(&self, pattern: &Pattern, wave: &Wave) {
+        let route = self.route(wave.channel());
+        for subscription in route.alone.iter().filter(|s| s.pattern == *pattern && s.hears(wave)) {
+            let _ = subscription.inbox.offer(wave.clone(), Offer::Now);
+        }
+    }
+
+    /// Offers a wave that a network brought for one member of a group.
+    pub fn arrive_for(&self, member: &Subscription, wave: Wave) {
+        if member.pattern.matches(wave.channel()) {
+            let _ = member.inbox.offer(wave, Offer::Now);
+        }
+    }
+}
+
+impl Route {
+    fn of(mut matching: Vec<Arc<Subscription>>) -> Self {
+        // The oldest subscription of an inbox stands for all of its lone ones.
+        matching.sort_by_key(|subscription| subscription.id);
+        let mut alone: Vec<Arc<Subscription>> = Vec::new();
+        let mut groups: Vec<(Arc<str>, Pattern, Vec<Arc<Subscription>>)> = Vec::new();
+        for subscription in matching {
+            match &subscription.group {
+                None => {
+                    if !alone.iter().any(|other| Arc::ptr_eq(&other.inbox, &subscription.inbox)) {
+                        alone.push(subscription);
+                    }
+                }
+                // As on NATS, a group is a name and a pattern: one name on two patterns is two groups.
+                Some(name) => match groups.iter_mut().find(|g| g.0 == *name && g.1 == subscription.pattern) {
+                    Some((_, _, members)) => members.push(subscription),
+                    None => groups.push((name.clone(), subscription.pattern.clone(), vec![subscription])),
+                },
+            }
+        }
+        let group = |members: Vec<_>| GroupRoute { members: members.into(), turn: AtomicUsize::new(0) };
+        Self {
+            alone: alone.into(),
+            groups: groups.into_iter().map(|(_, _, members)| group(members)).collect(),
+        }
+    }
+
+    /// Calls `f` with each subscription that shall get the wave: all that stand alone, one of each group.
+    fn each_target<'a>(&'a self, wave: &Wave, mut f: impl FnMut(&'a Subscription)) {
+        for subscription in self.alone.iter().filter(|subscription| subscription.hears(wave)) {
+            f(subscription);
+        }
+        for group in &self.groups {
+            f(group.next());
+        }
+    }
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").field("inboxes", &self.reports()).finish_non_exhaustive()
+    }
+}

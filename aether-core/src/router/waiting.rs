@@ -1,0 +1,48 @@
+//! A wave on its way to inboxes that have no room yet.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::Receipt;
+use crate::inbox::{Inbox, Offer};
+use crate::wave::Wave;
+
+/// A wave and the full inboxes it is still to be offered to.
+///
+/// Dropping it offers the wave to all of them at once: they shed their weakest wave and count it. So an emit that is
+/// cancelled while it waits loses nothing that is not in a ledger.
+#[derive(Debug)]
+#[must_use = "finish() waits for room; dropping sheds at once"]
+pub struct Waiting {
+    wave: Wave,
+    full: SmallVec<[Arc<Inbox>; 2]>,
+    receipt: Receipt,
+}
+
+impl Waiting {
+    /// A wave that has to wait for these inboxes; for implementors of media.
+    pub(crate) fn new(wave: Wave, full: SmallVec<[Arc<Inbox>; 2]>, receipt: Receipt) -> Self {
+        Self { wave, full, receipt }
+    }
+
+    /// Waits for room in each inbox, at most as long as that inbox lets emitters wait; then its weakest wave is shed.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the wave is offered at once to every inbox it was still waiting for.
+    pub async fn finish(mut self) -> Receipt {
+        while let Some(inbox) = self.full.last() {
+            inbox.offer_patiently(&self.wave).await;
+            self.full.pop();
+        }
+        self.receipt
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        for inbox in self.full.drain(..) {
+            let _ = inbox.offer(self.wave.clone(), Offer::Now);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Who sent a wave, and the identity of a wave: source and sequence number.
+//!
+//! A [`Sequencer`] belongs to one vibrator and numbers what it emits. A source is a name plus a random instance
+//! number, so that two processes of one name, or one process after a restart, never give two waves the same id.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The most bytes the name of a source may have.
+pub const MAX_SOURCE_BYTES: usize = 128;
+
+/// Who emitted a wave: the vibrator's name and a number drawn when it was made. Shown as `name@instance`.
+#[derive(Clone)]
+pub struct Source(Arc<Inner>);
+
+struct Inner {
+    instance: u64,
+    name: Box<str>,
+}
+
+/// The identity of a wave: its source and the number the source gave it, counting from 1. Shown as
+/// `name@instance/sequence`; `-@0/0` is a wave that was never emitted.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct WaveId {
+    /// Who emitted the wave.
+    pub source: Source,
+    /// Counts the waves of this source from 1.
+    pub sequence: u64,
+}
+
+/// A name that cannot be a source, or a text that is not a wave id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// Empty, too long, or with a control character.
+    #[error("{name:?} cannot name a vibrator: use 1 to {MAX_SOURCE_BYTES} bytes without control characters")]
+    Name {
+        /// The name as given.
+        name: String,
+    },
+    /// Not of the form `name@instance/sequence`.
+    #[error("{text:?} is not a wave id: ids look like alpha@1f9a3c5b7d2e4f60/17")]
+    Id {
+        /// The text as given.
+        text: String,
+    },
+}
+
+impl Source {
+    /// A source with a freshly drawn instance number.
+    ///
+    /// # Errors
+    /// [`SourceError::Name`] for an empty name, one longer than [`MAX_SOURCE_BYTES`], or one with control characters.
+    pub fn new(name: &str) -> Result<Self, SourceError> {
+        // Instance 0 means "none"; drawing it has a chance of 2^-64.
+        Self::with_instance(name, fastrand::u64(1..))
+    }
+
+    /// A source as it was read from the network.
+    ///
+    /// # Errors
+    /// [`SourceError::Name`], as for [`Source::new`].
+    pub fn with_instance(name: &str, instance: u64) -> Result<Self, SourceError> {
+        if name.is_empty() || name.len() > MAX_SOURCE_BYTES || name.chars().any(char::is_control) {
+            return Err(SourceError::Name { name: name.to_owned() });
+        }
+        Ok(Self(Arc::new(Inner { instance, name: name.into() })))
+    }
+
+    /// The source of waves that were not emitted yet.
+    pub(crate) fn none() -> Self {
+        static NONE: std::sync::LazyLock<Source> =
+            std::sync::LazyLock::new(|| Source(Arc::new(Inner { instance: 0, name: "-".into() })));
+        NONE.clone()
+    }
+
+    /// The vibrator's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The number drawn when the vibrator was made; 0 for a wave that was never emitted.
+    #[must_use]
+    pub fn instance(&self) -> u64 {
+        self.0.instance
+    }
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || (self.0.instance == other.0.instance && self.0.name == other.0.name)
+    }
+}
+
+impl Eq for Source {}
+
+impl Hash for Source {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.instance);
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{:x}", self.0.name, self.0.instance)
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({self})")
+    }
+}
+
+impl fmt::Display for WaveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.source, self.sequence)
+    }
+}
+
+impl fmt::Debug for WaveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WaveId({self})")
+    }
+}
+
+impl FromStr for WaveId {
+    type Err = SourceError;
+
+    /// Reads what [`fmt::Display`] writes. A name may contain `@` and `/`: the last ones count.
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        let parse = || {
+            let (source, sequence) = text.rsplit_once('/')?;
+            let (name, instance) = source.rsplit_once('@')?;
+            let source = Source::with_instance(name, u64::from_str_radix(instance, 16).ok()?).ok()?;
+            Some(Self { source, sequence: sequence.parse().ok()? })
+        };
+        parse().ok_or_else(|| SourceError::Id { text: text.to_owned() })
+    }
+}
+
+/// Numbers the waves of one source.
+#[derive(Debug)]
+pub(crate) struct Sequencer {
+    source: Source,
+    last: AtomicU64,
+}
+
+impl Sequencer {
+    pub(crate) fn new(source: Source) -> Self {
+        Self { source, last: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The next number, counting from 1.
+    pub(crate) fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_back_from_what_they_print() {
+        for name in ["alpha", "https://shop.example/orders@eu", "Bestellungen ü"] {
+            let id = WaveId { source: Source::new(name).unwrap(), sequence: 17 };
+            assert_eq!(id.to_string().parse::<WaveId>().unwrap(), id);
+        }
+        for bad in ["", "alpha", "alpha/1", "alpha@xyz/1", "alpha@1/x", "@1/1"] {
+            assert!(bad.parse::<WaveId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn two_sources_of_one_name_differ() {
+        assert_ne!(Source::new("alpha").unwrap(), Source::new("alpha").unwrap());
+        assert!(
+            Source::new("").is_err()
+                && Source::new("a\nb").is_err()
+                && Source::new(&"a".repeat(129)).is_err()
+        );
+    }
+}

@@ -1,0 +1,332 @@
+//! The vibrator: the handle a service holds to emit and to receive.
+//!
+//! Built from an [`Aether`]; its sending half, the [`Emitter`], can be cloned and handed around. It holds one inbox,
+//! however many patterns it is tuned to.
+//!
+//! ```
+//! use aether_core::{Aether, Vibrator};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let aether = Aether::local();
+//! let mut stock = Vibrator::create("stock", &aether).await?;
+//! stock.resonate_on("orders.*").await?;
+//!
+//! let shop = Vibrator::create("shop", &aether).await?;
+//! shop.emit_wave("orders.created", &"a lamp").await?;
+//!
+//! let wave = stock.receive().await.expect("the medium is open");
+//! assert_eq!(wave.json::<String>()?, "a lamp");
+//! assert_eq!(wave.source().name(), "shop");
+//! # Ok(()) }
+//! ```
+
+mod emitter;
+
+pub use emitter::Emitter;
+
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use parking_lot::Mutex;
+use tokio::task::coop;
+
+use crate::aether::Aether;
+use crate::amplitude::Floor;
+use crate::channel::{Channel, ChannelError, Pattern};
+use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger};
+use crate::medium::JoinError;
+use crate::router::Subscription;
+use crate::source::{Sequencer, Source, SourceError};
+use crate::wave::Wave;
+
+/// Why a vibrator could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The name is not valid.
+    #[error("invalid name")]
+    Name(#[from] SourceError),
+    /// The inbox cannot have such bounds.
+    #[error("invalid inbox")]
+    Inbox(#[from] InboxOptionsError),
+}
+
+/// How a vibrator shall be.
+#[derive(Debug)]
+#[must_use = "nothing is made before create()"]
+pub struct VibratorBuilder<'a> {
+    name: &'a str,
+    inbox: InboxOptions,
+    floor: Option<Floor>,
+    hears_own: bool,
+}
+
+impl VibratorBuilder<'_> {
+    /// The bounds and the discipline of the inbox. Default: [`InboxOptions::interactive`].
+    pub fn inbox(mut self, options: InboxOptions) -> Self {
+        self.inbox = options;
+        self
+    }
+
+    /// The noise floor: weaker waves are not heard. Default: that of the inbox options, which is open.
+    pub fn floor(mut self, floor: Floor) -> Self {
+        self.floor = Some(floor);
+        self
+    }
+
+    /// Whether the vibrator hears the waves that it emits itself. Default: no. Questions and the waves of a group
+    /// are heard in any case, or they would be lost.
+    pub fn hear_own(mut self, hear: bool) -> Self {
+        self.hears_own = hear;
+        self
+    }
+
+    /// Makes the vibrator.
+    ///
+    /// # Errors
+    /// [`CreateError`] says whether the name or an inbox option is wrong, and what is allowed.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing was made.
+    pub async fn create(self, aether: &Aether) -> Result<Vibrator, CreateError> {
+        let source = Source::new(self.name)?;
+        let options = match self.floor {
+            Some(floor) => self.inbox.floor(floor),
+            None => self.inbox,
+        };
+        let inbox = Arc::new(Inbox::new(options)?);
+        aether.router().open_inbox(source.instance(), source.name(), Arc::clone(&inbox));
+        Ok(Vibrator {
+            emitter: Emitter::new(aether.clone(), Arc::new(Sequencer::new(source))),
+            inbox,
+            hears_own: self.hears_own,
+            subscriptions: Mutex::default(),
+        })
+    }
+}
+
+/// A service on the bus: emits waves, and receives those of the channels it is tuned to. Ordinary term: a client
+/// handle with one mailbox.
+///
+/// All methods of [`Emitter`] can be called on it. Dropping it ends its subscriptions; what was still queued is
+/// counted as lost with the reason `closed`.
+#[derive(Debug)]
+pub struct Vibrator {
+    emitter: Emitter,
+    inbox: Arc<Inbox>,
+    hears_own: bool,
+    subscriptions: Mutex<Vec<Arc<Subscription>>>,
+}
+
+impl Vibrator {
+    /// A vibrator with default options. The name says who it is in logs, metrics and ids; it need not be unique.
+    ///
+    /// # Errors
+    /// [`CreateError::Name`] if the name is empty, longer than 128 bytes or has control characters.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing was made.
+    pub async fn create(name: &str, aether: &Aether) -> Result<Self, CreateError> {
+        Self::builder(name).create(aether).await
+    }
+
+    /// A vibrator with options.
+    pub fn builder(name: &str) -> VibratorBuilder<'_> {
+        VibratorBuilder { name, inbox: InboxOptions::default(), floor: None, hears_own: false }
+    }
+
+    /// Hears the channels of a pattern from now on: once this returns, no wave is missed. Ordinary term: subscribe.
+    /// A pattern that is heard already changes nothing.
+    ///
+    /// # Errors
+    /// [`JoinError`] if the pattern is not valid or the medium is closed.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the pattern is not heard.
+    pub async fn resonate_on<P>(&self, pattern: P) -> Result<(), JoinError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        self.join(pattern.try_into().map_err(ChannelError::from)?, None).await
+    }
+
+    /// The same as a member of a group: each wave goes to one of the members of the same group name and pattern, in
+    /// all processes together. Ordinary term: queue group, consumer group.
+    ///
+    /// # Errors
+    /// [`JoinError`] if the pattern or the name of the group is not valid or the medium is closed. A group's name
+    /// follows the rules of a channel.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the pattern is not heard.
+    pub async fn resonate_in_group<P>(&self, pattern: P, group: &str) -> Result<(), JoinError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        let group = Channel::new(group)?;
+        self.join(pattern.try_into().map_err(ChannelError::from)?, Some(group.as_str().into())).await
+    }
+
+    async fn join(&self, pattern: Pattern, group: Option<Arc<str>>) -> Result<(), JoinError> {
+        let is_it = |s: &Arc<Subscription>| *s.pattern() == pattern && s.group() == group.as_deref();
+        if self.subscriptions.lock().iter().any(is_it) {
+            return Ok(());
+        }
+        let aether = self.emitter.aether();
+        let joining = Joining {
+            aether,
+            subscription: Some(aether.router().subscribe(
+                pattern,
+                group,
+                Arc::clone(&self.inbox),
+                self.source().instance(),
+                self.hears_own,
+            )),
+        };
+        joining.finish(&self.subscriptions).await
+    }
+
+    /// Stops hearing a pattern, in whatever groups. What is queued can still be received. Ordinary term: unsubscribe.
+    /// A pattern that is not heard changes nothing.
+    ///
+    /// # Errors
+    /// [`ChannelError`] if the pattern is not valid.
+    pub fn detune<P>(&self, pattern: P) -> Result<(), ChannelError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        let pattern = pattern.try_into()?;
+        let gone: Vec<_> = self.subscriptions.lock().extract_if(.., |s| *s.pattern() == pattern).collect();
+        for subscription in gone {
+            self.leave(&subscription);
+        }
+        Ok(())
+    }
+
+    fn leave(&self, subscription: &Subscription) {
+        leave(self.emitter.aether(), subscription);
+    }
+
+    /// The next wave, the strongest first, or `None` when the medium was closed and everything was received.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, no wave was taken.
+    pub async fn receive(&mut self) -> Option<Wave> {
+        std::future::poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    /// The next wave whose channel matches a pattern; the others stay queued. Each call looks at the waves that are
+    /// queued, each one once.
+    ///
+    /// The pattern is not subscribed to: tune the vibrator with [`Vibrator::resonate_on`] first.
+    ///
+    /// # Errors
+    /// [`ChannelError`] if the pattern is not valid.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, no wave was taken.
+    pub async fn receive_from<P>(&mut self, pattern: P) -> Result<Option<Wave>, ChannelError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        let pattern: Pattern = pattern.try_into()?;
+        let mut seen = 0;
+        let wave = std::future::poll_fn(|cx| {
+            let proceed = std::task::ready!(coop::poll_proceed(cx));
+            let polled = self.inbox.poll_receive_where(cx, &mut seen, |wave| pattern.matches(wave.channel()));
+            if polled.is_ready() {
+                proceed.made_progress();
+            }
+            polled
+        })
+        .await;
+        Ok(wave.map(|wave| wave.heard_by(self.emitter.sequencer())))
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+        let proceed = std::task::ready!(coop::poll_proceed(cx));
+        let polled = self.inbox.poll_receive(cx);
+        if polled.is_ready() {
+            proceed.made_progress();
+        }
+        polled.map(|wave| wave.map(|wave| wave.heard_by(self.emitter.sequencer())))
+    }
+
+    /// The sending half, to be cloned and handed around. It outlives the vibrator.
+    #[must_use]
+    pub fn emitter(&self) -> Emitter {
+        self.emitter.clone()
+    }
+
+    /// The account of the inbox.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.inbox.ledger()
+    }
+
+    /// What is heard in effect: the configured floor, or what overload has recently raised it to.
+    #[must_use]
+    pub fn effective_floor(&self) -> Floor {
+        self.inbox.effective_floor()
+    }
+}
+
+fn leave(aether: &Aether, subscription: &Subscription) {
+    aether.router().unsubscribe(subscription);
+    aether.medium().leave(subscription);
+}
+
+/// A subscription that the medium has not confirmed yet; dropped, it is taken back.
+struct Joining<'a> {
+    aether: &'a Aether,
+    subscription: Option<Arc<Subscription>>,
+}
+
+impl Joining<'_> {
+    async fn finish(mut self, subscriptions: &Mutex<Vec<Arc<Subscription>>>) -> Result<(), JoinError> {
+        if let Some(subscription) = &self.subscription {
+            self.aether.medium().join(Arc::clone(subscription)).await?;
+        }
+        subscriptions.lock().extend(self.subscription.take());
+        Ok(())
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        if let Some(subscription) = &self.subscription {
+            leave(self.aether, subscription);
+        }
+    }
+}
+
+impl Deref for Vibrator {
+    type Target = Emitter;
+    fn deref(&self) -> &Emitter {
+        &self.emitter
+    }
+}
+
+/// The waves received, one after the other; ends when the medium was closed and everything was received.
+impl Stream for Vibrator {
+    type Item = Wave;
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+        self.get_mut().poll_receive(cx)
+    }
+}
+
+impl Drop for Vibrator {
+    fn drop(&mut self) {
+        for subscription in std::mem::take(self.subscriptions.get_mut()) {
+            self.leave(&subscription);
+        }
+        self.emitter.aether().router().close_inbox(self.source().instance());
+    }
+}

@@ -1,0 +1,424 @@
+//! The wave: one message in flight.
+//!
+//! Made by a service with [`Wave::builder`], stamped with its id and the time by the emitter, carried by a medium,
+//! queued by an inbox. A wave is immutable once emitted and cheap to clone (one reference count), so a fan-out to a
+//! thousand receivers shares one body. This file knows nothing of transports.
+//!
+//! ```
+//! use aether_core::{Kind, Wave};
+//! use std::time::Duration;
+//!
+//! let wave = Wave::builder("orders.created")
+//!     .amplitude(0.9)
+//!     .half_life(Duration::from_secs(2))
+//!     .key("order-17")
+//!     .json(&serde_json::json!({ "sku": "lamp", "quantity": 2 }))
+//!     .build()?;
+//! assert_eq!(wave.kind(), Kind::Event);
+//! assert_eq!(wave.json::<serde_json::Value>()?["sku"], "lamp");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod builder;
+mod content;
+mod metadata;
+mod reply;
+
+pub use builder::{WaveBuilder, WaveError};
+pub use content::{ContentType, PayloadError};
+pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
+pub use reply::{ReplyError, ReplyPath};
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::amplitude::{Amplitude, Floor, HalfLife, Signal};
+use crate::channel::{Channel, ChannelError};
+use crate::phase::Phase;
+use crate::source::{Sequencer, Source, WaveId};
+
+/// The most bytes a coherence key may have.
+pub const MAX_KEY_BYTES: usize = 255;
+
+/// How often a wave may be relayed from one medium to another.
+pub const MAX_HOPS: u8 = 10;
+
+/// What a wave is for. The bus treats all kinds alike but for the default half-life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Something happened. Decays: 8 s half-life by default.
+    #[default]
+    Event,
+    /// Something shall be done. Does not decay by default.
+    Command,
+    /// A question that expects an answer. Does not decay by default.
+    Query,
+    /// The answer to a query. Does not decay by default.
+    Response,
+    /// An announcement to whom it may concern. Decays: 8 s half-life by default.
+    Broadcast,
+}
+
+impl Kind {
+    /// All kinds, in the order of their codes on the wire (0 to 4).
+    pub const ALL: [Self; 5] = [Self::Event, Self::Command, Self::Query, Self::Response, Self::Broadcast];
+
+    /// The lower-case name: `event`, `command`, `query`, `response`, `broadcast`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Command => "command",
+            Self::Query => "query",
+            Self::Response => "response",
+            Self::Broadcast => "broadcast",
+        }
+    }
+
+    /// The half-life of a wave of this kind that names none.
+    #[must_use]
+    pub const fn default_half_life(self) -> HalfLife {
+        match self {
+            Self::Event | Self::Broadcast => HalfLife::EIGHT_SECONDS,
+            Self::Command | Self::Query | Self::Response => HalfLife::NEVER,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that names no kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is not a kind: use event, command, query, response or broadcast")]
+pub struct KindError {
+    given: String,
+}
+
+impl std::str::FromStr for Kind {
+    type Err = KindError;
+    fn from_str(text: &str) -> Result<Self, KindError> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| KindError { given: text.to_owned() })
+    }
+}
+
+/// A wave: one message in flight. Cloning it is a reference count.
+#[derive(Clone)]
+pub struct Wave {
+    body: Arc<Body>,
+    /// The vibrator that received this handle of the wave; its answer goes out under that name.
+    heard_by: Option<Arc<Sequencer>>,
+}
+
+/// Everything there is to a wave, shared by all its handles.
+#[derive(Clone)]
+pub(crate) struct Body {
+    pub(crate) source: Source,
+    pub(crate) sequence: u64,
+    pub(crate) channel: Channel,
+    pub(crate) kind: Kind,
+    pub(crate) signal: Signal,
+    pub(crate) phase: Phase,
+    /// The age at `since`, or for good if the wave was never emitted.
+    pub(crate) age: Duration,
+    /// When this node emitted the wave or took it from a medium.
+    pub(crate) since: Option<Instant>,
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) cause: Option<WaveId>,
+    pub(crate) metadata: Metadata,
+    pub(crate) content_type: ContentType,
+    pub(crate) payload: Bytes,
+    pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
+}
+
+impl Wave {
+    /// Starts a wave for a channel. Errors, that of the channel included, are reported by [`WaveBuilder::build`].
+    pub fn builder<C>(channel: C) -> WaveBuilder
+    where
+        C: TryInto<Channel>,
+        ChannelError: From<C::Error>,
+    {
+        WaveBuilder::new(channel.try_into().map_err(ChannelError::from))
+    }
+
+    /// An event of normal amplitude with a JSON payload.
+    ///
+    /// # Errors
+    /// [`WaveError`] when the channel is not valid or the value cannot be written as JSON.
+    pub fn from_json<C>(channel: C, payload: &impl Serialize) -> Result<Self, WaveError>
+    where
+        C: TryInto<Channel>,
+        ChannelError: From<C::Error>,
+    {
+        Self::builder(channel).json(payload).build()
+    }
+
+    /// An event of normal amplitude with a payload of bytes.
+    ///
+    /// # Errors
+    /// [`WaveError`] when the channel is not valid.
+    pub fn from_bytes<C>(channel: C, payload: impl Into<Bytes>) -> Result<Self, WaveError>
+    where
+        C: TryInto<Channel>,
+        ChannelError: From<C::Error>,
+    {
+        Self::builder(channel).bytes(payload).build()
+    }
+
+    pub(crate) fn from_body(body: Body) -> Self {
+        Self { body: Arc::new(body), heard_by: None }
+    }
+
+    /// The identity: `-@0/0` until the wave is emitted.
+    #[must_use]
+    pub fn id(&self) -> WaveId {
+        WaveId { source: self.body.source.clone(), sequence: self.body.sequence }
+    }
+
+    /// Who emitted it.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.body.source
+    }
+
+    /// The number its source gave it, counting from 1; 0 until the wave is emitted.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.body.sequence
+    }
+
+    /// Where it was sent.
+    #[must_use]
+    pub fn channel(&self) -> &Channel {
+        &self.body.channel
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.body.kind
+    }
+
+    /// The amplitude at the source, which is never rewritten in flight.
+    #[must_use]
+    pub fn amplitude(&self) -> Amplitude {
+        self.body.signal.amplitude
+    }
+
+    /// The amplitude now: that of the source less decay and path loss. A number in [0, 1].
+    #[must_use]
+    pub fn amplitude_now(&self) -> f32 {
+        self.body.signal.amplitude_at(self.age())
+    }
+
+    /// The time in which the amplitude halves.
+    #[must_use]
+    pub fn half_life(&self) -> HalfLife {
+        self.body.signal.half_life
+    }
+
+    /// How often it was relayed from one medium to another.
+    #[must_use]
+    pub fn hops(&self) -> u8 {
+        self.body.signal.hops
+    }
+
+    /// Amplitude, half-life and hops as one value to compute with.
+    #[must_use]
+    pub fn signal(&self) -> Signal {
+        self.body.signal
+    }
+
+    /// The time since it was emitted: the residence times of all nodes plus the estimated transit. No clock of
+    /// another machine is compared with ours.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.age_at(Instant::now())
+    }
+
+    pub(crate) fn age_at(&self, now: Instant) -> Duration {
+        self.body.age + self.body.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// Whether a receiver with this floor hears the wave now. A wave that never decays needs no clock.
+    pub(crate) fn audible_at(&self, now: impl FnOnce() -> Instant, floor: Floor) -> bool {
+        if floor.is_open() {
+            return true;
+        }
+        if self.body.signal.half_life == HalfLife::NEVER {
+            return self.body.signal.reaches(floor);
+        }
+        self.body.signal.audible(self.age_at(now()), floor)
+    }
+
+    /// Whether it asserts or retracts a claim.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.body.phase
+    }
+
+    /// What it is about, if it says so: waves of one coherence key speak of the same thing, such as one order.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.body.key.as_deref()
+    }
+
+    /// The wave that was being handled when this one was emitted.
+    #[must_use]
+    pub fn cause(&self) -> Option<&WaveId> {
+        self.body.cause.as_ref()
+    }
+
+    /// Further names and values, in the order in which they were added.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.body.metadata
+    }
+
+    /// What the payload is.
+    #[must_use]
+    pub fn content_type(&self) -> &ContentType {
+        &self.body.content_type
+    }
+
+    /// The payload. Cloning it is a reference count.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.body.payload
+    }
+
+    /// Reads the payload as JSON, whatever its content type says.
+    ///
+    /// # Errors
+    /// [`PayloadError::Json`] with the place of the first mistake.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, PayloadError> {
+        content::read_json(&self.body.payload, &self.body.content_type)
+    }
+
+    /// Reads the payload as UTF-8 text.
+    ///
+    /// # Errors
+    /// [`PayloadError::Utf8`] with the offset of the first byte that is not.
+    pub fn text(&self) -> Result<&str, PayloadError> {
+        content::read_text(&self.body.payload)
+    }
+
+    /// About how much memory the wave takes while it waits, in bytes; what the byte bounds of an inbox count.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        const BODY: usize = size_of::<Body>() + 2 * size_of::<usize>();
+        BODY + self.body.payload.len()
+            + self.body.metadata.bytes()
+            + self.body.key.as_ref().map_or(0, |key| key.len())
+    }
+
+    /// Gives the wave its identity and the time of its emission. A wave that its author kept a clone of is copied
+    /// first, so the clone stays as it was.
+    pub(crate) fn stamp(&mut self, sequencer: &Sequencer, now: Instant) {
+        let sequence = sequencer.next();
+        let body = Arc::make_mut(&mut self.body);
+        body.source = sequencer.source().clone();
+        body.sequence = sequence;
+        body.age = Duration::ZERO;
+        body.since = Some(now);
+        self.heard_by = None;
+    }
+
+    /// The wave as it leaves for another medium: one hop more, the age so far kept, everything else as it was.
+    /// `None` when it has been relayed [`MAX_HOPS`] times already.
+    pub(crate) fn relayed(&self, now: Instant) -> Option<Self> {
+        if self.body.signal.hops >= MAX_HOPS {
+            return None;
+        }
+        let mut body = Body::clone(&self.body);
+        body.age = self.age_at(now);
+        body.since = Some(now);
+        body.signal.hops += 1;
+        body.reply_path = None;
+        Some(Self::from_body(body))
+    }
+
+    pub(crate) fn with_reply_path(mut self, path: Arc<dyn ReplyPath>) -> Self {
+        Arc::make_mut(&mut self.body).reply_path = Some(path);
+        self
+    }
+
+    /// Whether somebody waits for an answer.
+    pub(crate) fn is_question(&self) -> bool {
+        self.body.reply_path.is_some()
+    }
+
+    /// Notes who received this handle, if an answer is expected from it.
+    pub(crate) fn heard_by(mut self, sequencer: &Arc<Sequencer>) -> Self {
+        if self.body.reply_path.is_some() {
+            self.heard_by = Some(Arc::clone(sequencer));
+        }
+        self
+    }
+}
+
+impl fmt::Debug for Wave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wave")
+            .field("id", &format_args!("{}", self.id()))
+            .field("kind", &self.kind())
+            .field("channel", &self.channel().as_str())
+            .field("amplitude", &self.amplitude())
+            .field("payload_bytes", &self.payload().len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn age_grows_from_the_emission_and_a_kept_clone_stays_unsent() {
+        let sequencer = Sequencer::new(Source::new("alpha").unwrap());
+        let kept = Wave::from_bytes("a.b", "x").unwrap();
+        let mut sent = kept.clone();
+        sent.stamp(&sequencer, Instant::now());
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(sent.age(), Duration::from_secs(3));
+        assert_eq!((sent.sequence(), kept.sequence()), (1, 0));
+        assert_eq!(kept.id().to_string(), "-@0/0");
+        assert_eq!(kept.age(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_keeps_the_age_and_stops_at_the_last_hop() {
+        let sequencer = Sequencer::new(Source::new("alpha").unwrap());
+        let mut wave = Wave::from_bytes("a", "x").unwrap();
+        wave.stamp(&sequencer, Instant::now());
+        let id = wave.id();
+        for hop in 1..=MAX_HOPS {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            wave = wave.relayed(Instant::now()).unwrap();
+            assert_eq!((wave.hops(), wave.age()), (hop, Duration::from_secs(u64::from(hop))));
+        }
+        assert_eq!(wave.id(), id);
+        assert!(wave.relayed(Instant::now()).is_none());
+    }
+
+    #[test]
+    fn kinds_are_read_back_and_others_refused() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+        }
+        assert!("Event".parse::<Kind>().is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! Making a wave.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::content::ContentTypeError;
+use super::{Body, ContentType, Kind, MAX_KEY_BYTES, Metadata, MetadataError, Wave};
+use crate::amplitude::{Amplitude, AmplitudeError, HalfLife, HalfLifeError, Signal};
+use crate::channel::{Channel, ChannelError};
+use crate::phase::{Phase, PhaseError};
+use crate::source::{Source, WaveId};
+
+/// Why a wave could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaveError {
+    /// The channel is not valid.
+    #[error("invalid channel")]
+    Channel(#[from] ChannelError),
+    /// The amplitude is outside of (0, 1].
+    #[error("invalid amplitude")]
+    Amplitude(#[from] AmplitudeError),
+    /// The half-life is zero.
+    #[error("invalid half-life")]
+    HalfLife(#[from] HalfLifeError),
+    /// The phase is not finite.
+    #[error("invalid phase")]
+    Phase(#[from] PhaseError),
+    /// The coherence key is empty or too long.
+    #[error("a coherence key of {bytes} bytes is not allowed: use 1 to {MAX_KEY_BYTES}")]
+    Key {
+        /// The size of the key as given.
+        bytes: usize,
+    },
+    /// A metadata entry is not valid or does not fit.
+    #[error("invalid metadata")]
+    Metadata(#[from] MetadataError),
+    /// The content type is not valid.
+    #[error("invalid content type")]
+    ContentType(#[from] ContentTypeError),
+    /// The payload cannot be written as JSON.
+    #[error("the payload cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A wave in the making. The first mistake is kept and reported by [`WaveBuilder::build`].
+#[derive(Debug)]
+#[must_use = "nothing is made before build()"]
+pub struct WaveBuilder {
+    channel: Result<Channel, WaveError>,
+    kind: Kind,
+    amplitude: Amplitude,
+    half_life: Option<HalfLife>,
+    phase: Phase,
+    key: Option<Box<str>>,
+    cause: Option<WaveId>,
+    metadata: Metadata,
+    content_type: ContentType,
+    payload: Bytes,
+}
+
+impl WaveBuilder {
+    pub(super) fn new(channel: Result<Channel, ChannelError>) -> Self {
+        Self {
+            channel: channel.map_err(WaveError::from),
+            kind: Kind::Event,
+            amplitude: Amplitude::NORMAL,
+            half_life: None,
+            phase: Phase::ASSERT,
+            key: None,
+            cause: None,
+            metadata: Metadata::default(),
+            content_type: ContentType::Bytes,
+            payload: Bytes::new(),
+        }
+    }
+
+    /// Keeps the first mistake.
+    fn note<T, E: Into<WaveError>>(&mut self, result: Result<T, E>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                if self.channel.is_ok() {
+                    self.channel = Err(error.into());
+                }
+                None
+            }
+        }
+    }
+
+    /// What the wave is for. Default: event.
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// How important it is, in (0, 1]; takes an [`Amplitude`] or a number. Default: 0.5.
+    pub fn amplitude<A>(mut self, amplitude: A) -> Self
+    where
+        A: TryInto<Amplitude>,
+        WaveError: From<A::Error>,
+    {
+        if let Some(amplitude) = self.note(amplitude.try_into()) {
+            self.amplitude = amplitude;
+        }
+        self
+    }
+
+    /// The time in which the amplitude halves, rounded to the nearest class (see [`HalfLife::nearest`]). Default: 8 s
+    /// for events and broadcasts, never for the others.
+    pub fn half_life(mut self, half_life: Duration) -> Self {
+        self.half_life = self.note(HalfLife::nearest(half_life)).or(self.half_life);
+        self
+    }
+
+    /// Lets the wave keep its amplitude for ever.
+    pub fn never_decays(mut self) -> Self {
+        self.half_life = Some(HalfLife::NEVER);
+        self
+    }
+
+    /// Whether it asserts or retracts a claim; takes a [`Phase`] or radians. Default: asserts.
+    pub fn phase<P>(mut self, phase: P) -> Self
+    where
+        P: TryInto<Phase>,
+        WaveError: From<P::Error>,
+    {
+        if let Some(phase) = self.note(phase.try_into()) {
+            self.phase = phase;
+        }
+        self
+    }
+
+    /// What the wave is about, such as the id of one order; at most [`MAX_KEY_BYTES`] bytes. Default: nothing.
+    pub fn key(mut self, key: &str) -> Self {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            self.note::<(), _>(Err(WaveError::Key { bytes: key.len() }));
+        } else {
+            self.key = Some(key.into());
+        }
+        self
+    }
+
+    /// The wave that was being handled. Default: none.
+    pub fn cause(mut self, cause: WaveId) -> Self {
+        self.cause = Some(cause);
+        self
+    }
+
+    /// Adds a name and a value; see [`Metadata::push`] for what is allowed.
+    pub fn metadata(mut self, name: &str, value: &str) -> Self {
+        let result = self.metadata.push(name, value);
+        self.note(result);
+        self
+    }
+
+    /// A payload of bytes.
+    pub fn bytes(mut self, payload: impl Into<Bytes>) -> Self {
+        self.payload = payload.into();
+        self
+    }
+
+    /// A payload of text; the content type becomes `text/plain`.
+    pub fn text(mut self, payload: impl Into<String>) -> Self {
+        self.payload = payload.into().into();
+        self.content_type = ContentType::Text;
+        self
+    }
+
+    /// A value written as JSON; the content type becomes `application/json`.
+    pub fn json(mut self, payload: &impl Serialize) -> Self {
+        if let Some(payload) = self.note(serde_json::to_vec(payload)) {
+            self.payload = payload.into();
+            self.content_type = ContentType::Json;
+        }
+        self
+    }
+
+    /// The media type of a payload of bytes, such as `application/cbor`. Call it after the payload.
+    pub fn content_type(mut self, media_type: &str) -> Self {
+        if let Some(content_type) = self.note(ContentType::new(media_type)) {
+            self.content_type = content_type;
+        }
+        self
+    }
+
+    /// The wave.
+    ///
+    /// # Errors
+    /// The first mistake made in any of the calls before.
+    pub fn build(self) -> Result<Wave, WaveError> {
+        Ok(Wave::from_body(Body {
+            source: Source::none(),
+            sequence: 0,
+            channel: self.channel?,
+            kind: self.kind,
+            signal: Signal::new(
+                self.amplitude,
+                self.half_life.unwrap_or_else(|| self.kind.default_half_life()),
+            ),
+            phase: self.phase,
+            age: Duration::ZERO,
+            since: None,
+            key: self.key,
+            cause: self.cause,
+            metadata: self.metadata,
+            content_type: self.content_type,
+            payload: self.payload,
+            reply_path: None,
+        }))
+    }
+}
+
+impl From<std::convert::Infallible> for WaveError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+
+    #[test]
+    fn the_first_mistake_is_reported() {
+        let error = Wave::builder("orders").amplitude(2.0).half_life(Duration::ZERO).build().unwrap_err();
+        assert!(matches!(error, WaveError::Amplitude(_)));
+        assert!(error.source().unwrap().to_string().contains("from 2.4e-10 to 1.0"));
+        assert!(matches!(Wave::builder("a b").amplitude(2.0).build(), Err(WaveError::Channel(_))));
+        assert!(matches!(Wave::builder("a").key("").build(), Err(WaveError::Key { bytes: 0 })));
+        assert!(matches!(Wave::builder("a").phase(f32::NAN).build(), Err(WaveError::Phase(_))));
+        assert!(matches!(Wave::builder("a").metadata("a b", "").build(), Err(WaveError::Metadata(_))));
+        assert!(matches!(Wave::builder("a").content_type("").build(), Err(WaveError::ContentType(_))));
+        let not_json = std::collections::HashMap::from([((1, 2), 3)]);
+        assert!(matches!(Wave::builder("a").json(&not_json).build(), Err(WaveError::Json(_))));
+    }
+
+    #[test]
+    fn the_half_life_follows_the_kind_unless_it_is_given() {
+        let of = |builder: WaveBuilder| builder.build().unwrap().half_life();
+        assert_eq!(of(Wave::builder("a")), HalfLife::EIGHT_SECONDS);
+        assert_eq!(of(Wave::builder("a").kind(Kind::Command)), HalfLife::NEVER);
+        assert_eq!(of(Wave::builder("a").never_decays()), HalfLife::NEVER);
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            of(Wave::builder("a").half_life(second).kind(Kind::Query)).duration(),
+            Some(Duration::from_millis(1024))
+        );
+    }
+}

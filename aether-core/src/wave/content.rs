@@ -1,0 +1,124 @@
+//! What a payload is, and reading it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+/// What a payload is, as a media type.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ContentType {
+    /// Bytes without further claim: `application/octet-stream`.
+    #[default]
+    Bytes,
+    /// `application/json`.
+    Json,
+    /// `text/plain`, UTF-8.
+    Text,
+    /// Any other media type, at most 255 bytes of printable ASCII.
+    Other(Arc<str>),
+}
+
+/// A text that cannot be a media type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{given:?} is not a content type: use 1 to 255 characters of printable ASCII, such as application/cbor"
+)]
+pub struct ContentTypeError {
+    given: String,
+}
+
+impl ContentType {
+    /// The content type for a media type; parameters such as `; charset=utf-8` are kept but for JSON and plain text.
+    ///
+    /// # Errors
+    /// [`ContentTypeError`] when it is empty, longer than 255 bytes or not printable ASCII.
+    pub fn new(media_type: &str) -> Result<Self, ContentTypeError> {
+        let essence = media_type.split(';').next().unwrap_or_default().trim();
+        match essence {
+            "application/octet-stream" => Ok(Self::Bytes),
+            "application/json" => Ok(Self::Json),
+            "text/plain" => Ok(Self::Text),
+            "" => Err(ContentTypeError { given: media_type.to_owned() }),
+            _ if media_type.len() > 255 || !media_type.chars().all(|c| c == ' ' || c.is_ascii_graphic()) => {
+                Err(ContentTypeError { given: media_type.to_owned() })
+            }
+            _ => Ok(Self::Other(media_type.into())),
+        }
+    }
+
+    /// The media type.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Bytes => "application/octet-stream",
+            Self::Json => "application/json",
+            Self::Text => "text/plain",
+            Self::Other(media_type) => media_type,
+        }
+    }
+}
+
+impl fmt::Display for ContentType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for ContentType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ContentType({self})")
+    }
+}
+
+/// A payload that is not what its reader expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayloadError {
+    /// Not the JSON that was asked for; the place and the reason are in the source.
+    #[error("the payload of {bytes} bytes ({content_type}) does not read as the expected JSON")]
+    Json {
+        /// The size of the payload.
+        bytes: usize,
+        /// What the payload claims to be.
+        content_type: ContentType,
+        /// Line, column and reason.
+        source: serde_json::Error,
+    },
+    /// Not UTF-8.
+    #[error("the payload is not UTF-8 text: first wrong byte at offset {}", source.valid_up_to())]
+    Utf8 {
+        /// Which byte.
+        source: std::str::Utf8Error,
+    },
+}
+
+pub(super) fn read_json<T: DeserializeOwned>(
+    payload: &[u8],
+    content_type: &ContentType,
+) -> Result<T, PayloadError> {
+    serde_json::from_slice(payload).map_err(|source| PayloadError::Json {
+        bytes: payload.len(),
+        content_type: content_type.clone(),
+        source,
+    })
+}
+
+pub(super) fn read_text(payload: &[u8]) -> Result<&str, PayloadError> {
+    std::str::from_utf8(payload).map_err(|source| PayloadError::Utf8 { source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_are_recognised_or_kept_or_refused() {
+        assert_eq!(ContentType::new("application/json; charset=utf-8"), Ok(ContentType::Json));
+        assert_eq!(ContentType::new("application/cbor").unwrap().as_str(), "application/cbor");
+        for bad in ["", "a\nb", "ü", &"a".repeat(256)] {
+            assert!(ContentType::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

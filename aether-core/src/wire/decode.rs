@@ -1,0 +1,287 @@
+//! Reading frames.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::{FIXED_RECORD, FrameError, MAGIC, Sender, VERSION, content, tag};
+use crate::amplitude::{Amplitude, HalfLife, Signal};
+use crate::channel::Channel;
+use crate::phase::Phase;
+use crate::source::{Source, WaveId};
+use crate::wave::{Body, ContentType, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Wave};
+
+/// What a frame holds.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Frame {
+    /// Who sent it, and when.
+    pub sender: Sender,
+    /// Where all of its waves were sent.
+    pub channel: Channel,
+    /// At least one wave, in the order of sending.
+    pub waves: Vec<Wave>,
+}
+
+/// Whether bytes begin like a frame. Anything else on a shared address comes from a foreign publisher.
+#[must_use]
+pub fn is_frame(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
+}
+
+/// Reads a frame. `address` is the channel that the medium's own address names, if it names one. `transit` estimates
+/// how long the frame was on its way; it is added to the age of each wave, which goes on growing from `now`.
+///
+/// Payloads are slices of `bytes`: nothing is copied.
+///
+/// # Errors
+/// [`FrameError`] says what is wrong and where; no wave is returned then.
+pub fn decode(
+    bytes: &Bytes,
+    address: Option<&Channel>,
+    now: Instant,
+    transit: impl FnOnce(Sender) -> Duration,
+) -> Result<Frame, FrameError> {
+    let mut input = Reader { bytes, at: 0, end: bytes.len() };
+    let magic = input.take(bytes.len().min(MAGIC.len()), "magic")?;
+    if magic != MAGIC {
+        return Err(FrameError::Magic { found: magic.to_vec() });
+    }
+    let version = input.u8("version")?;
+    if version != VERSION {
+        return Err(FrameError::Version { found: version });
+    }
+    let sender = Sender { node: input.u64("node")?, sent_micros: input.u64("sent")? };
+    let channel = match (input.text("channel")?, address) {
+        ("", Some(address)) => address.clone(),
+        (named, Some(address)) if named == address.as_str() => address.clone(),
+        (named, None) if !named.is_empty() => Channel::with_reserved(named)?,
+        (named, address) => {
+            let address = address.map_or("", Channel::as_str).to_owned();
+            return Err(FrameError::Address { frame: named.to_owned(), address });
+        }
+    };
+
+    let count = input.count("sources", 8 + 2)?;
+    let mut sources: SmallVec<[Source; 4]> = SmallVec::with_capacity(count);
+    for _ in 0..count {
+        let instance = input.u64("source instance")?;
+        sources.push(Source::with_instance(input.text("source name")?, instance)?);
+    }
+    let extensions = usize::from(input.u16("extensions")?);
+    for_each_field(&mut input.part(extensions, "extensions")?, |_, _| Ok(()))?;
+
+    let count = input.count("waves", 4 + FIXED_RECORD + 2 + 2)?;
+    let transit = transit(sender);
+    let mut waves = Vec::with_capacity(count);
+    for _ in 0..count {
+        let length = input.u32("record length")? as usize;
+        let mut record = input.part(length, "record")?;
+        waves.push(read_record(&mut record, &sources, &channel, transit, now)?);
+    }
+    match input.end - input.at {
+        0 => Ok(Frame { sender, channel, waves }),
+        bytes => Err(FrameError::LeftOver { field: "the last wave", bytes }),
+    }
+}
+
+fn read_record(
+    record: &mut Reader<'_>,
+    sources: &[Source],
+    channel: &Channel,
+    transit: Duration,
+    now: Instant,
+) -> Result<Wave, FrameError> {
+    let at = record.at;
+    let undefined =
+        |field, value, offset, allowed| FrameError::Value { field, value, at: at + offset, allowed };
+    let source = record.u16("source index")?;
+    let source = sources
+        .get(usize::from(source))
+        .ok_or_else(|| undefined("source index", source.into(), 0, "an index into the table of sources"))?;
+    let kind = record.u8("kind")?;
+    let kind =
+        *Kind::ALL.get(usize::from(kind)).ok_or_else(|| undefined("kind", kind.into(), 2, "0 to 4"))?;
+    let amplitude = Amplitude::from_loss(record.u16("loss")?);
+    let half_life = record.u8("half-life")?;
+    let half_life = HalfLife::from_class(half_life)
+        .ok_or_else(|| undefined("half-life", half_life.into(), 5, "0 to 40, or 255 for never"))?;
+    let hops = record.u8("hops")?;
+    if hops > MAX_HOPS {
+        return Err(undefined("hops", hops.into(), 6, "0 to 10"));
+    }
+    let content_type = record.u8("content type")?;
+    let mut content_type = match content_type {
+        content::BYTES | content::OTHER => ContentType::Bytes,
+        content::JSON => ContentType::Json,
+        content::TEXT => ContentType::Text,
+        code => return Err(undefined("content type", code.into(), 7, "0, 1, 2 or 255")),
+    };
+    let sequence = record.varint("sequence")?;
+    let age = Duration::from_micros(record.varint("age")?).saturating_add(transit);
+
+    let (mut phase, mut key, mut cause, mut metadata) = (Phase::ASSERT, None, None, Metadata::default());
+    let extensions = usize::from(record.u16("extensions")?);
+    if extensions > 0 {
+        for_each_field(&mut record.part(extensions, "extensions")?, |tag, field| {
+            match tag {
+                tag::PHASE => phase = Phase::new(f32::from_bits(field.u32("phase")?))?,
+                tag::KEY => {
+                    let at = field.at;
+                    let text = field.rest_as_text("key")?;
+                    if text.is_empty() || text.len() > MAX_KEY_BYTES {
+                        return Err(FrameError::Key { bytes: text.len(), at });
+                    }
+                    key = Some(text.into());
+                }
+                tag::CAUSE => {
+                    let instance = field.u64("cause")?;
+                    let sequence = field.varint("cause")?;
+                    let source = Source::with_instance(field.rest_as_text("cause")?, instance)?;
+                    cause = Some(WaveId { source, sequence });
+                }
+                tag::METADATA => {
+                    while field.at < field.end {
+                        let name = field.text("metadata name")?;
+                        metadata.push(name, field.text("metadata value")?)?;
+                    }
+                }
+                tag::CONTENT_TYPE => {
+                    let at = field.at;
+                    let text = field.rest_as_text("content type")?;
+                    content_type = ContentType::new(text).map_err(|_| FrameError::ContentType { at })?;
+                }
+                _ => field.at = field.end,
+            }
+            match field.end - field.at {
+                0 => Ok(()),
+                bytes => Err(FrameError::LeftOver { field: "an extension field", bytes }),
+            }
+        })?;
+    }
+    let payload = record.bytes.slice(record.at..record.end);
+    Ok(Wave::from_body(Body {
+        source: source.clone(),
+        sequence,
+        channel: channel.clone(),
+        kind,
+        signal: Signal { amplitude, half_life, hops },
+        phase,
+        age,
+        since: Some(now),
+        key,
+        cause,
+        metadata,
+        content_type,
+        payload,
+        reply_path: None,
+    }))
+}
+
+/// Calls `f` with the tag and the bytes of each extension field.
+fn for_each_field(
+    fields: &mut Reader<'_>,
+    mut f: impl FnMut(u64, &mut Reader<'_>) -> Result<(), FrameError>,
+) -> Result<(), FrameError> {
+    while fields.at < fields.end {
+        let tag = fields.varint("extension tag")?;
+        let length = fields.length("extension length")?;
+        f(tag, &mut fields.part(length, "extension field")?)?;
+    }
+    Ok(())
+}
+
+/// A place in a frame, and the end of the part that is being read.
+struct Reader<'a> {
+    bytes: &'a Bytes,
+    at: usize,
+    end: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], FrameError> {
+        if length > self.end - self.at {
+            return Err(FrameError::Truncated { field, at: self.end });
+        }
+        let taken = &self.bytes[self.at..self.at + length];
+        self.at += length;
+        Ok(taken)
+    }
+
+    /// A reader of the next `length` bytes, which are taken.
+    fn part(&mut self, length: usize, field: &'static str) -> Result<Self, FrameError> {
+        let at = self.at;
+        self.take(length, field)?;
+        Ok(Self { bytes: self.bytes, at, end: self.at })
+    }
+
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], FrameError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N, field)?);
+        Ok(array)
+    }
+
+    fn u8(&mut self, field: &'static str) -> Result<u8, FrameError> {
+        Ok(u8::from_le_bytes(self.array(field)?))
+    }
+
+    fn u16(&mut self, field: &'static str) -> Result<u16, FrameError> {
+        Ok(u16::from_le_bytes(self.array(field)?))
+    }
+
+    fn u32(&mut self, field: &'static str) -> Result<u32, FrameError> {
+        Ok(u32::from_le_bytes(self.array(field)?))
+    }
+
+    fn u64(&mut self, field: &'static str) -> Result<u64, FrameError> {
+        Ok(u64::from_le_bytes(self.array(field)?))
+    }
+
+    /// LEB128, at most ten bytes, in its shortest form.
+    fn varint(&mut self, field: &'static str) -> Result<u64, FrameError> {
+        let at = self.at;
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8(field)?;
+            let bits = u64::from(byte & 0x7F);
+            if (shift == 63 && bits > 1) || (byte == 0 && shift > 0) {
+                return Err(FrameError::Varint { field, at });
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(FrameError::Varint { field, at })
+    }
+
+    /// A length; one that exceeds what is left is caught when the bytes are taken.
+    fn length(&mut self, field: &'static str) -> Result<usize, FrameError> {
+        Ok(usize::try_from(self.varint(field)?).unwrap_or(usize::MAX))
+    }
+
+    /// How many items follow, of which each takes at least so many bytes: no more memory is set aside than that
+    /// justifies.
+    fn count(&mut self, what: &'static str, least_bytes: usize) -> Result<usize, FrameError> {
+        match self.length(what)? {
+            0 => Err(FrameError::Empty { what }),
+            count if count > (self.end - self.at) / least_bytes => {
+                Err(FrameError::Truncated { field: what, at: self.end })
+            }
+            count => Ok(count),
+        }
+    }
+
+    fn text(&mut self, field: &'static str) -> Result<&'a str, FrameError> {
+        let length = self.length(field)?;
+        let at = self.at;
+        std::str::from_utf8(self.take(length, field)?).map_err(|_| FrameError::Utf8 { field, at })
+    }
+
+    fn rest_as_text(&mut self, field: &'static str) -> Result<&'a str, FrameError> {
+        let at = self.at;
+        std::str::from_utf8(self.take(self.end - self.at, field)?).map_err(|_| FrameError::Utf8 { field, at })
+    }
+}
