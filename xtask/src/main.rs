@@ -8,6 +8,8 @@ mod steps;
 mod suite;
 mod workspace;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -45,9 +47,20 @@ enum Command {
     },
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    // Returned from main, an error would drag a backtrace of this program behind it: that is no help with a red test.
+    match run(Args::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
     let workspace = workspace::Workspace::load()?;
-    match Args::parse().command {
+    match command {
         Command::Test { fast } => suite::run(&workspace, fast),
         Command::Tools => {
             println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
