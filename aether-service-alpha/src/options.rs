@@ -1,0 +1,141 @@
+//! How the order service shall be.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How many orders are made a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate(f64);
+
+/// A rate that orders cannot have.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("a rate of {given} is not allowed: use more than 0 and at most {} orders a second", Rate::MOST)]
+pub struct RateError {
+    given: String,
+}
+
+impl Rate {
+    /// The most orders a second: the timer's ticks are one millisecond.
+    pub const MOST: f64 = 1000.0;
+
+    /// So many orders a second.
+    ///
+    /// # Errors
+    /// [`RateError`] for zero, negative numbers, NaN and more than [`Rate::MOST`].
+    pub fn per_second(orders: f64) -> Result<Self, RateError> {
+        if orders > 0.0 && orders <= Self::MOST && (1.0 / orders).is_finite() {
+            Ok(Self(orders))
+        } else {
+            Err(RateError { given: orders.to_string() })
+        }
+    }
+
+    /// The time from one order to the next.
+    pub(crate) fn period(self) -> Duration {
+        // A rate of one order in more years than a Duration holds is one order.
+        Duration::try_from_secs_f64(1.0 / self.0).unwrap_or(Duration::MAX)
+    }
+}
+
+impl FromStr for Rate {
+    type Err = RateError;
+    fn from_str(text: &str) -> Result<Self, RateError> {
+        let orders = text.parse().map_err(|_| RateError { given: text.to_owned() })?;
+        Self::per_second(orders)
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How likely something is, from 0 (never) to 1 (always).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Chance(f64);
+
+/// A number that is not a chance.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{given} is not a chance: use a number from 0 (never) to 1 (always)")]
+pub struct ChanceError {
+    given: String,
+}
+
+impl Chance {
+    /// A chance from a number.
+    ///
+    /// # Errors
+    /// [`ChanceError`] for numbers below 0 and above 1, and for NaN.
+    pub fn new(chance: f64) -> Result<Self, ChanceError> {
+        if (0.0..=1.0).contains(&chance) {
+            Ok(Self(chance))
+        } else {
+            Err(ChanceError { given: chance.to_string() })
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn as_f64(self) -> f64 {
+        self.0
+    }
+}
+
+impl FromStr for Chance {
+    type Err = ChanceError;
+    fn from_str(text: &str) -> Result<Self, ChanceError> {
+        let chance = text.parse().map_err(|_| ChanceError { given: text.to_owned() })?;
+        Self::new(chance)
+    }
+}
+
+impl fmt::Display for Chance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How the order service shall be.
+#[derive(Debug, Clone)]
+#[must_use = "options do nothing by themselves"]
+pub struct AlphaOptions {
+    pub(crate) rate: Rate,
+    pub(crate) orders: Option<u64>,
+    pub(crate) decline_rate: Chance,
+    pub(crate) seed: u64,
+}
+
+impl AlphaOptions {
+    /// Orders a second. Default: 20.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = rate;
+        self
+    }
+
+    /// Stop after so many orders; `None` to go on until shutdown, the default.
+    pub fn orders(mut self, orders: Option<u64>) -> Self {
+        self.orders = orders;
+        self
+    }
+
+    /// How likely a payment is declined. Default: 0.1.
+    pub fn decline_rate(mut self, chance: Chance) -> Self {
+        self.decline_rate = chance;
+        self
+    }
+
+    /// What the made-up customers depend on: the same seed gives the same orders and the same declined cards.
+    /// Default: 0.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+}
+
+impl Default for AlphaOptions {
+    fn default() -> Self {
+        Self { rate: Rate(20.0), orders: None, decline_rate: Chance(0.1), seed: 0 }
+    }
+}
