@@ -141,7 +141,7 @@ impl Gateway {
         let observer = Vibrator::builder(NAME).inbox(options.inbox).create(aether).await?;
         observer.resonate_on(Pattern::everything()).await?;
         let scene = Arc::new(Scene::new(aether.clone(), Observed::new(options.max_channels)));
-        tracing::info!(%address, "the gateway listens");
+        tracing::debug!(%address, "the gateway listens");
         Ok(Self { listener, address, moved_from, observer, on_wave: options.on_wave, scene })
     }
 
@@ -155,6 +155,16 @@ impl Gateway {
     #[must_use]
     pub fn moved_from(&self) -> Option<SocketAddr> {
         self.moved_from
+    }
+
+    /// One line for people: where the page is, and why not at the default address if it is not there.
+    #[must_use]
+    pub fn announcement(&self) -> String {
+        let moved = match self.moved_from {
+            Some(address) => format!(" ({address} is taken)"),
+            None => String::new(),
+        };
+        format!("gateway: http://{}/{moved}", self.address)
     }
 
     /// The account of what was observed; outlives the gateway.
@@ -190,7 +200,6 @@ async fn bind(
     let (listener, moved_from) = match TcpListener::bind(address).await {
         Err(error) if wanted.is_none() && error.kind() == io::ErrorKind::AddrInUse => {
             let free = TcpListener::bind((address.ip(), 0)).await.map_err(refused)?;
-            tracing::warn!(%address, "the default address is taken: the gateway takes a free port");
             (free, Some(address))
         }
         bound => (bound.map_err(refused)?, None),

@@ -29,6 +29,7 @@
 //! # Ok(()) }
 //! ```
 
+mod args;
 mod gateway;
 mod http;
 mod metrics;
@@ -37,5 +38,6 @@ mod page;
 mod rate;
 mod status;
 
+pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
 pub use gateway::{Gateway, GatewayOptions, StartError};
 pub use observed::{OTHER, Observed, ObservedChannel, ObservedKind};
