@@ -35,5 +35,5 @@ mod process;
 pub mod shutdown;
 
 pub use medium_args::MediumArgs;
-pub use process::{error_chain, run};
+pub use process::{close, error_chain, run};
 pub use tokio_util::sync::CancellationToken;

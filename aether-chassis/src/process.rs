@@ -6,7 +6,9 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use aether_core::Aether;
 use tokio_util::sync::CancellationToken;
 
 use crate::{logging, shutdown};
@@ -48,6 +50,25 @@ fn failed_with(text: &str) -> ExitCode {
     // A closed stderr must not turn an error into a panic.
     let _ = writeln!(std::io::stderr(), "error: {text}");
     ExitCode::FAILURE
+}
+
+/// How long [`close`] waits for a broker that does not answer: a process that was told to end shall be gone within a
+/// second.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
+
+/// Closes the medium at the end of a process. What could not be sent in a short time is logged: it is no error of the
+/// service, whose work is done.
+///
+/// # Cancel safety
+/// Cancelled before completion, the medium may still be sending.
+pub async fn close(aether: &Aether) {
+    match tokio::time::timeout(CLOSE_PATIENCE, aether.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = error_chain(&error), "the last waves may not have left"),
+        Err(_) => {
+            tracing::warn!(patience = ?CLOSE_PATIENCE, "the broker is away: the last waves may not have left")
+        }
+    }
 }
 
 /// An error and its causes in one line: `cannot connect: connection refused`.

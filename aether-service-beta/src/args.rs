@@ -42,10 +42,8 @@ fn seconds(text: &str) -> Result<Duration, Box<dyn std::error::Error + Send + Sy
 
 impl StockArgs {
     /// The options of the service.
-    #[must_use]
     pub fn options(&self) -> BetaOptions {
-        let every = Some(self.restock_every).filter(|every| !every.is_zero());
-        BetaOptions::default().units(self.units).restock_every(every)
+        BetaOptions::default().units(self.units).restock_every(Some(self.restock_every))
     }
 }
 
@@ -65,5 +63,7 @@ pub async fn main(args: BetaArgs, shutdown: CancellationToken) -> Result<(), Bet
     }
     let beta = Beta::start(&aether, args.stock.options()).await?;
     let summary = beta.run(shutdown).await?;
-    writeln!(std::io::stdout(), "{summary}").map_err(BetaError::Output)
+    writeln!(std::io::stdout(), "{summary}").map_err(BetaError::Output)?;
+    aether_chassis::close(&aether).await;
+    Ok(())
 }

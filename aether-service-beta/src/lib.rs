@@ -22,8 +22,15 @@
 
 mod args;
 mod beta;
+mod id;
+pub mod messages;
+mod options;
+mod stock;
 mod summary;
 
 pub use args::{BetaArgs, StockArgs, main};
-pub use beta::{Beta, BetaError, BetaOptions};
+pub use beta::{Beta, BetaError};
+pub use id::{IdError, OrderId, Sku};
+pub use options::BetaOptions;
+pub use stock::{AlreadySold, NotReserved, Refusal, Reservation, Stock};
 pub use summary::StockSummary;

@@ -1,6 +1,7 @@
 //! What became of the stock, in units.
 
 use std::fmt;
+use std::iter::Sum;
 
 /// The account of the stock: `supplied = available + reserved + sold`, always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,6 +22,17 @@ impl StockSummary {
     #[must_use]
     pub const fn adds_up(&self) -> bool {
         self.supplied == self.available + self.reserved + self.sold
+    }
+}
+
+impl Sum for StockSummary {
+    fn sum<I: Iterator<Item = Self>>(summaries: I) -> Self {
+        summaries.fold(Self::default(), |sum, next| Self {
+            supplied: sum.supplied + next.supplied,
+            available: sum.available + next.available,
+            reserved: sum.reserved + next.reserved,
+            sold: sum.sold + next.sold,
+        })
     }
 }
 
