@@ -35,7 +35,11 @@ fn main() -> Outcome<()> {
         println!("| one sender, one receiver | M/s | lost | against raw |\n|---|---|---|---|");
         let rate = |rounds: &[(f64, u64)]| median(rounds.iter().map(|round| round.0));
         let lost = |rounds: &[(f64, u64)]| rounds.iter().map(|round| round.1).max().unwrap_or(0);
-        println!("| async-nats, default subscription | {:.2} | up to {} | 1.00 |", rate(&raw) / 1e6, lost(&raw));
+        println!(
+            "| async-nats, default subscription | {:.2} | up to {} | 1.00 |",
+            rate(&raw) / 1e6,
+            lost(&raw)
+        );
         let ratio = median(raw.iter().zip(&packed).map(|(raw, packed)| packed.0 / raw.0));
         println!("| Aether over NATS | {:.2} | {} | {ratio:.2} |", rate(&packed) / 1e6, lost(&packed));
 
@@ -44,13 +48,17 @@ fn main() -> Outcome<()> {
             raw.push(raw_requests(&url).await?);
             asked.push(aether_questions(&url).await?);
         }
-        println!("\n| request-reply, one after the other | p50 us | p99 us | p50 against raw |\n|---|---|---|---|");
+        println!(
+            "\n| request-reply, one after the other | p50 us | p99 us | p50 against raw |\n|---|---|---|---|"
+        );
         let us = |rounds: &[Histogram<u64>], q| {
             median(rounds.iter().map(|latency| latency.value_at_quantile(q) as f64 / 1000.0))
         };
-        let ratio = median(raw.iter().zip(&asked).map(|(raw, asked)| {
-            asked.value_at_quantile(0.5) as f64 / raw.value_at_quantile(0.5) as f64
-        }));
+        let ratio = median(
+            raw.iter()
+                .zip(&asked)
+                .map(|(raw, asked)| asked.value_at_quantile(0.5) as f64 / raw.value_at_quantile(0.5) as f64),
+        );
         println!("| async-nats request | {:.1} | {:.1} | 1.00 |", us(&raw, 0.5), us(&raw, 0.99));
         println!("| Aether ask | {:.1} | {:.1} | {ratio:.2} |", us(&asked, 0.5), us(&asked, 0.99));
         Ok(())

@@ -13,10 +13,10 @@ pub use options::{InboxOptions, InboxOptionsError, OnShed, Order, WhenFull};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::clock::Instant;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;

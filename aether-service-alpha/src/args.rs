@@ -70,5 +70,7 @@ pub async fn main(args: AlphaArgs, shutdown: CancellationToken) -> Result<(), Al
     }
     let alpha = Alpha::start(&aether, args.orders.options()).await?;
     let summary = alpha.run(shutdown).await?;
-    writeln!(std::io::stdout(), "{summary}").map_err(AlphaError::Output)
+    writeln!(std::io::stdout(), "{summary}").map_err(AlphaError::Output)?;
+    aether_chassis::close(&aether).await;
+    Ok(())
 }

@@ -20,10 +20,18 @@
 
 mod alpha;
 mod args;
+mod asker;
+mod customers;
+mod inventory;
 mod options;
+mod order;
+mod payment;
+mod saga;
 mod tally;
 
 pub use alpha::{Alpha, AlphaError};
 pub use args::{AlphaArgs, OrderArgs, main};
 pub use options::{AlphaOptions, Chance, ChanceError, Rate, RateError};
-pub use tally::{OrderSummary, Outcome, Tally};
+pub use order::{IllegalStep, Order, OrderId, OrderIdError, State, Step};
+pub use payment::{Book, Decline, PaymentDesk};
+pub use tally::{OrderSummary, Tally};

@@ -1,8 +1,11 @@
 //! How the order service shall be.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
+
+const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
 /// How many orders are made a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,21 +13,23 @@ pub struct Rate(f64);
 
 /// A rate that orders cannot have.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("a rate of {given} is not allowed: use more than 0 and at most {} orders a second", Rate::MOST)]
+#[error("a rate of {given} is not allowed: use {} to {} orders a second", Rate::LEAST, Rate::MOST)]
 pub struct RateError {
     given: String,
 }
 
 impl Rate {
+    /// The fewest orders a second: one in about a quarter of an hour.
+    pub const LEAST: f64 = 0.001;
     /// The most orders a second: the timer's ticks are one millisecond.
     pub const MOST: f64 = 1000.0;
 
     /// So many orders a second.
     ///
     /// # Errors
-    /// [`RateError`] for zero, negative numbers, NaN and more than [`Rate::MOST`].
+    /// [`RateError`] for everything outside of [`Rate::LEAST`] to [`Rate::MOST`], NaN included.
     pub fn per_second(orders: f64) -> Result<Self, RateError> {
-        if orders > 0.0 && orders <= Self::MOST && (1.0 / orders).is_finite() {
+        if (Self::LEAST..=Self::MOST).contains(&orders) {
             Ok(Self(orders))
         } else {
             Err(RateError { given: orders.to_string() })
@@ -33,8 +38,7 @@ impl Rate {
 
     /// The time from one order to the next.
     pub(crate) fn period(self) -> Duration {
-        // A rate of one order in more years than a Duration holds is one order.
-        Duration::try_from_secs_f64(1.0 / self.0).unwrap_or(Duration::MAX)
+        Duration::from_secs_f64(1.0 / self.0)
     }
 }
 
@@ -105,6 +109,10 @@ pub struct AlphaOptions {
     pub(crate) orders: Option<u64>,
     pub(crate) decline_rate: Chance,
     pub(crate) seed: u64,
+    pub(crate) concurrency: NonZeroUsize,
+    pub(crate) deadline: Duration,
+    pub(crate) patience: Duration,
+    pub(crate) grace: Duration,
 }
 
 impl AlphaOptions {
@@ -132,10 +140,62 @@ impl AlphaOptions {
         self.seed = seed;
         self
     }
+
+    /// How many orders are on their way at a time; when so many are, none is made. Default: 16.
+    pub fn concurrency(mut self, orders: NonZeroUsize) -> Self {
+        self.concurrency = orders;
+        self
+    }
+
+    /// How long an order may take. After that it is undone, which may take as long again; if that cannot be confirmed
+    /// either, the order stays counted as in flight. Default: 30 s.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How long one question waits for its answer before it is asked again. Default: 1 s.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// How long orders in flight may go on after shutdown. Default: 700 ms.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
 }
 
 impl Default for AlphaOptions {
     fn default() -> Self {
-        Self { rate: Rate(20.0), orders: None, decline_rate: Chance(0.1), seed: 0 }
+        Self {
+            rate: Rate(20.0),
+            orders: None,
+            decline_rate: Chance(0.1),
+            seed: 0,
+            concurrency: CONCURRENCY,
+            deadline: Duration::from_secs(30),
+            patience: Duration::from_secs(1),
+            grace: Duration::from_millis(700),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_and_chances_outside_of_their_range_are_refused_with_what_is_allowed() {
+        for bad in ["0", "-1", "NaN", "1001", "inf", "1e-9", "many"] {
+            let error = bad.parse::<Rate>().unwrap_err().to_string();
+            assert!(error.contains("use 0.001 to 1000 orders a second"), "{bad}: {error}");
+        }
+        assert_eq!("50".parse::<Rate>().unwrap().period(), Duration::from_millis(20));
+        for bad in ["-0.1", "1.1", "NaN", "often"] {
+            assert!(bad.parse::<Chance>().is_err(), "{bad}");
+        }
+        assert_eq!("0.25".parse::<Chance>().unwrap().as_f64(), 0.25);
     }
 }

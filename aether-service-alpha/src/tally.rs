@@ -10,8 +10,7 @@ use parking_lot::Mutex;
 
 /// How an order ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Paid, and the goods are sold.
     Completed,
     /// Not taken: the goods are not there.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::clock::Instant;
 use async_nats::{Client, ConnectOptions, Request, RequestErrorKind, ServerAddr};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -23,7 +24,6 @@ use parking_lot::Mutex;
 use smallvec::smallvec;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises};
 use crate::aether::{AetherBuilder, ConnectError, Wire};

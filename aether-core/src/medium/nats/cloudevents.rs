@@ -6,14 +6,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::clock::Instant;
 use async_nats::{HeaderMap, Message};
-use tokio::time::Instant;
 
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::{Sequencer, Source, WaveId};
-use crate::wave::{Body, ContentType, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Wave};
+use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Wave};
 
 const CONTENT_TYPE: &str = "Content-Type";
 const ID: &str = "ce-id";
@@ -145,12 +145,9 @@ pub(super) fn read(
         phase: phase.unwrap_or_default(),
         age: age.unwrap_or_default(),
         since: Some(now),
-        key: key.map(Into::into),
-        cause,
-        metadata,
         content_type: content_type.unwrap_or_default(),
         payload: message.payload,
-        reply_path: None,
+        extras: Extras { key: key.map(Into::into), cause, metadata, reply_path: None }.boxed(),
     })
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use crate::clock::Instant;
 
 use super::{Shared, cloudevents};
 use crate::aether::Wire;

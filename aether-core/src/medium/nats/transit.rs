@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::clock::Instant;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use crate::wire::Sender;
 
