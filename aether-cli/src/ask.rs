@@ -22,7 +22,7 @@ pub(crate) struct AskArgs {
     channel: Channel,
 
     /// The question
-    #[arg(value_name = "JSON", value_parser = values::json)]
+    #[arg(value_name = "JSON", value_parser = values::json, allow_negative_numbers = true)]
     question: Box<RawValue>,
 
     /// How long to wait for an answer
@@ -30,7 +30,7 @@ pub(crate) struct AskArgs {
     timeout: Duration,
 
     /// How important it is, above 0 and at most 1
-    #[arg(short, long, value_name = "A", default_value = "0.5", value_parser = values::amplitude)]
+    #[arg(short, long, value_name = "A", default_value = "0.5", value_parser = values::amplitude, allow_negative_numbers = true)]
     amplitude: Amplitude,
 
     /// Who asks

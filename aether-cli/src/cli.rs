@@ -22,19 +22,20 @@ pub(crate) struct Cli {
     command: Command,
 }
 
+/// Narrow enough for a terminal of 80 columns.
 const EXAMPLES: &str = "\
 Examples:
-  aether up                                   the order system in one process, with a page at http://127.0.0.1:8080/
-  aether up --orders 50                       the same, ends by itself and prints what became of the orders
+  aether up                  the order system in one process: http://127.0.0.1:8080/
+  aether up --orders 50      the same; ends by itself and prints the sums
 
   With a NATS server, across processes:
   export AETHER_MEDIUM=nats://127.0.0.1:4222
-  aether listen 'orders.>'                    one line for each wave
+  aether listen 'orders.>'   one line for each wave
   aether emit orders.created '{\"sku\":\"lamp\"}' --amplitude 0.9
-  aether beta                                 the inventory service answers ...
+  aether beta                the inventory service, which answers:
   aether ask inventory.restock '{\"sku\":\"lamp\",\"quantity\":5}'
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. Set AETHER_LOG=debug to see more.";
+Exit codes: 0 done, 1 failed, 2 wrong usage. AETHER_LOG=debug shows more.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

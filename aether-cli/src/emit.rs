@@ -23,11 +23,11 @@ pub(crate) struct EmitArgs {
     channel: Channel,
 
     /// The payload, or - for one JSON document a line from stdin; nothing for an empty payload
-    #[arg(value_name = "JSON | -")]
+    #[arg(value_name = "JSON | -", allow_negative_numbers = true)]
     payload: Option<Payload>,
 
     /// How important it is, above 0 and at most 1
-    #[arg(short, long, value_name = "A", default_value = "0.5", value_parser = values::amplitude)]
+    #[arg(short, long, value_name = "A", default_value = "0.5", value_parser = values::amplitude, allow_negative_numbers = true)]
     amplitude: Amplitude,
 
     /// In which time the amplitude halves, such as 8s, or never [default: 8s for events and broadcasts, else never]
@@ -51,7 +51,7 @@ pub(crate) struct EmitArgs {
     count: Option<u64>,
 
     /// At most so many waves a second
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rate: Option<Rate>,
 
     /// Who emits

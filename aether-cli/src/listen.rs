@@ -36,7 +36,7 @@ pub(crate) struct ListenArgs {
     count: Option<u64>,
 
     /// Do not hear weaker waves, from 0 (hear all) to 1
-    #[arg(long, value_name = "F", default_value = "0", value_parser = values::floor)]
+    #[arg(long, value_name = "F", default_value = "0", value_parser = values::floor, allow_negative_numbers = true)]
     floor: Floor,
 
     /// Share the waves with the other listeners of this group and pattern

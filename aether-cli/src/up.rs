@@ -15,10 +15,10 @@ use crate::view::View;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  aether up                                       until Ctrl-C
-  aether up --orders 50                           ends by itself
-  aether up --rate 200 --listen 127.0.0.1:9000    faster, with the page at another address
-  aether up --medium nats://127.0.0.1:4222        over NATS, where `aether listen '>'` hears it too")]
+  aether up                                   until Ctrl-C
+  aether up --orders 50                       ends by itself
+  aether up --rate 200 --listen 127.0.0.1:0   faster, with the page at a free port
+  aether up --medium nats://127.0.0.1:4222    where `aether listen '>'` hears it")]
 pub(crate) struct UpArgs {
     #[command(flatten)]
     orders: OrderArgs,
