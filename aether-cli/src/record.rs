@@ -165,7 +165,7 @@ impl fmt::Display for Line {
         write!(
             f,
             "{strength}{amplitude_text:<5}{strength:#} {CHANNEL}{channel:<22}{CHANNEL:#} {kind:<9} \
-             {FAINT}{source}{FAINT:#}  {payload}"
+             {FAINT}{source:<8}{FAINT:#}  {payload}"
         )
     }
 }

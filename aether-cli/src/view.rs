@@ -28,7 +28,7 @@ const LINES: usize = 6;
 /// How much of a payload is shown where no terminal says how wide it is.
 const CHARACTERS: usize = 80;
 /// About as much stands before the payload in a line.
-const MARGIN: usize = 56;
+const MARGIN: usize = 52;
 /// Frames to a standing where it is not drawn over.
 const FRAMES_A_STANDING: u32 = 2;
 
@@ -119,8 +119,8 @@ impl Showing {
     fn show_standing(&mut self, orders: OrderSummary) -> io::Result<()> {
         let OrderSummary { created, completed, refused, compensated, in_flight, .. } = orders;
         let standing = format!(
-            "{} s | {created} orders = {completed} completed + {refused} refused + {compensated} compensated + \
-             {in_flight} in flight | {} waves seen, {:.0}/s, {} lost",
+            "{} s | {created} orders: {completed} completed, {refused} refused, {compensated} compensated, \
+             {in_flight} in flight | {} waves, {:.0}/s, {} lost",
             self.started.elapsed().as_secs(),
             self.observed.waves(),
             self.observed.waves_per_second(),

@@ -9,6 +9,7 @@ use aether_core::{Aether, Vibrator};
 use serde_json::{Value, json};
 
 use crate::process::{PATIENCE, Running, Said, run, run_with_stdin, sum, term};
+use crate::up::{address, get};
 
 /// A server, and the arguments that name it.
 async fn server() -> (NatsServer, [String; 2]) {
@@ -179,4 +180,18 @@ async fn up_runs_over_nats_too_and_others_hear_it() {
     assert!(term(&sum(waves), "delivered") >= 20);
     let (heard, _) = listener.end();
     assert_eq!((heard.code, heard.out.lines().count()), (Some(0), 3), "{}", heard.err);
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_alone_is_ready_and_ends_with_a_signal() {
+    let (_server, medium) = server().await;
+    let mut gateway = Running::start(&with(&["gateway", "--listen", "127.0.0.1:0"], &medium));
+    let first = gateway.line();
+    assert!(get(address(&first), "/readyz").starts_with("HTTP/1.1 200"));
+    assert!(get(address(&first), "/api/status").contains("\"crosses_processes\":true"));
+    gateway.signal(nix::sys::signal::Signal::SIGTERM);
+    let (said, took) = gateway.end();
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(took < std::time::Duration::from_secs(2), "{took:?}");
 }
