@@ -1,5 +1,7 @@
 //! The order service as a program: its exit codes, and what it says when it cannot start.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use assert_cmd::Command;
 
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
@@ -46,4 +48,37 @@ fn help_names_every_argument_and_its_variable() {
     {
         assert!(out.contains(name), "{name}: {out}");
     }
+}
+
+/// Alone on a local medium its orders cannot end, so it is still waiting for them when the second signal comes.
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_the_program_at_once_with_code_130() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_aether-service-alpha"))
+        .args(["--medium", "local:", "--rate", "1000"])
+        .env_remove("AETHER_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_raw(program.id().try_into().unwrap());
+    let mut log = BufReader::new(program.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut until = |text: &str| {
+        let line = log.find(|line| line.contains(text));
+        assert!(line.is_some(), "the log ended without {text:?}");
+    };
+    until("the local medium lives inside this process");
+    until("nobody listens on inventory.reserve");
+    kill(pid, Signal::SIGTERM).unwrap();
+    until("shutting down");
+    kill(pid, Signal::SIGINT).unwrap();
+    until("quitting at once");
+    let output = program.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(130), &b""[..]));
 }
