@@ -160,7 +160,7 @@ impl AlphaOptions {
         self
     }
 
-    /// How long orders in flight may go on after shutdown. Default: 700 ms.
+    /// How long orders in flight may go on after shutdown. Default: 600 ms.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
@@ -177,7 +177,7 @@ impl Default for AlphaOptions {
             concurrency: CONCURRENCY,
             deadline: Duration::from_secs(30),
             patience: Duration::from_secs(1),
-            grace: Duration::from_millis(700),
+            grace: Duration::from_millis(600),
         }
     }
 }
