@@ -73,32 +73,44 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     let vibrator = Vibrator::create(&args.name, &aether).await?;
     let mut emitted = Emitted::default();
     // What was emitted before a mistake has been emitted, so it is sent and told all the same.
-    let done = tokio::select! {
-        done = emit_all(&args, &vibrator, &mut emitted) => done,
-        () = shutdown.cancelled() => Ok(()),
-    };
+    let done = emit_all(&args, &vibrator, &mut emitted, &shutdown).await;
     let sent = send(&aether, emitted.waves).await;
     Output::stdout().line(emitted.told(&vibrator))?;
     aether_chassis::close(&aether).await;
     done.and(sent)
 }
 
-async fn emit_all(args: &EmitArgs, vibrator: &Vibrator, emitted: &mut Emitted) -> Result<(), CommandError> {
+/// Emits until there is no more or `shutdown` is cancelled, which is looked at between two waves only: each wave is
+/// emitted and counted, or neither.
+async fn emit_all(
+    args: &EmitArgs,
+    vibrator: &Vibrator,
+    emitted: &mut Emitted,
+    shutdown: &CancellationToken,
+) -> Result<(), CommandError> {
     let mut pace = Pace::new(args.rate);
     let same = match &args.payload {
         None => args.wave().build()?,
         Some(Payload::Json(json)) => args.wave().json(json).build()?,
         Some(Payload::Stdin) => {
             let mut documents = Documents::of_stdin();
-            while let Some(json) = documents.next().await? {
-                pace.next().await;
+            loop {
+                let next = async {
+                    let next = documents.next().await;
+                    pace.next().await;
+                    next
+                };
+                let Some(Some(json)) = shutdown.run_until_cancelled(next).await.transpose()? else {
+                    return Ok(());
+                };
                 emitted.note(vibrator.emit(args.wave().json(&json).build()?).await?.sequence);
             }
-            return Ok(());
         }
     };
     for _ in 0..args.count.unwrap_or(1) {
-        pace.next().await;
+        if shutdown.run_until_cancelled(pace.next()).await.is_none() {
+            break;
+        }
         emitted.note(vibrator.emit(same.clone()).await?.sequence);
     }
     Ok(())

@@ -137,7 +137,7 @@ impl Gateway {
     /// # Cancel safety
     /// Cancelled before completion, nothing is bound and nothing is heard.
     pub async fn start(aether: &Aether, options: GatewayOptions) -> Result<Self, StartError> {
-        let (listener, address, moved_from) = bind(options.listen).await?;
+        let (listener, address, moved_from) = bind(options.listen, GatewayOptions::DEFAULT_ADDRESS).await?;
         let observer = Vibrator::builder(NAME).inbox(options.inbox).create(aether).await?;
         observer.resonate_on(Pattern::everything()).await?;
         let scene = Arc::new(Scene::new(aether.clone(), Observed::new(options.max_channels)));
@@ -160,11 +160,7 @@ impl Gateway {
     /// One line for people: where the page is, and why not at the default address if it is not there.
     #[must_use]
     pub fn announcement(&self) -> String {
-        let moved = match self.moved_from {
-            Some(address) => format!(" ({address} is taken)"),
-            None => String::new(),
-        };
-        format!("gateway: http://{}/{moved}", self.address)
+        announcement(self.address, self.moved_from)
     }
 
     /// The account of what was observed; outlives the gateway.
@@ -192,20 +188,26 @@ impl fmt::Debug for Gateway {
     }
 }
 
+/// The listener, its address, and the default address if that one is taken.
 async fn bind(
     wanted: Option<SocketAddr>,
+    default: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr, Option<SocketAddr>), StartError> {
-    let address = wanted.unwrap_or(GatewayOptions::DEFAULT_ADDRESS);
+    let address = wanted.unwrap_or(default);
     let refused = |source| StartError::Bind { address, source };
     let (listener, moved_from) = match TcpListener::bind(address).await {
         Err(error) if wanted.is_none() && error.kind() == io::ErrorKind::AddrInUse => {
-            let free = TcpListener::bind((address.ip(), 0)).await.map_err(refused)?;
-            (free, Some(address))
+            (TcpListener::bind((address.ip(), 0)).await.map_err(refused)?, Some(address))
         }
         bound => (bound.map_err(refused)?, None),
     };
     let address = listener.local_addr().map_err(refused)?;
     Ok((listener, address, moved_from))
+}
+
+fn announcement(address: SocketAddr, moved_from: Option<SocketAddr>) -> String {
+    let moved = moved_from.map(|taken| format!(" ({taken} is taken)")).unwrap_or_default();
+    format!("gateway: http://{address}/{moved}")
 }
 
 async fn observe(
@@ -243,4 +245,27 @@ async fn observe(
         }
     }
     scene.observer_ended();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_default_address_gives_way_and_an_address_that_was_asked_for_does_not() {
+        let any_port = (Ipv4Addr::LOCALHOST, 0).into();
+        let (listener, taken, moved_from) = bind(Some(any_port), any_port).await.unwrap();
+        assert_eq!((listener.local_addr().unwrap(), moved_from), (taken, None));
+
+        let (_other, free, moved_from) = bind(None, taken).await.unwrap();
+        assert_eq!((free.ip(), moved_from), (taken.ip(), Some(taken)));
+        assert_ne!(free.port(), taken.port());
+        assert_eq!(announcement(free, moved_from), format!("gateway: http://{free}/ ({taken} is taken)"));
+        assert_eq!(announcement(taken, None), format!("gateway: http://{taken}/"));
+
+        match bind(Some(taken), any_port).await.unwrap_err() {
+            StartError::Bind { address, .. } => assert_eq!(address, taken),
+            other => panic!("{other}"),
+        }
+    }
 }

@@ -88,6 +88,29 @@ async fn ten_thousand_waves_arrive_and_are_counted() {
     assert_eq!(listener.end().0.code, Some(0));
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn emitting_that_is_interrupted_has_emitted_exactly_what_it_says() {
+    let (_server, medium) = server().await;
+    let mut listener = listener(&["a", "--json"], &medium);
+    let args = ["emit", "a", "1", "--count", "1000000", "--rate", "500"];
+    let emitting = Running::start(&with(&args, &medium));
+    for _ in 0..10 {
+        listener.line();
+    }
+    emitting.signal(nix::sys::signal::Signal::SIGINT);
+    let (said, _) = emitting.end();
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let waves: usize = said.out.split(' ').next().unwrap().parse().unwrap();
+    assert!(said.out.trim().ends_with(&format!("/{waves}")), "{}", said.out);
+    for _ in 10..waves {
+        listener.line();
+    }
+    // A wave more would have come before this one.
+    assert_eq!(run(&with(&["emit", "a", "\"end\""], &medium)).code, Some(0));
+    assert!(listener.line().contains("\"payload\":\"end\""));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_heard_is_told_at_the_end() {
     let (_server, medium) = server().await;
@@ -131,7 +154,9 @@ async fn a_group_shares_the_waves_and_a_signal_ends_a_listener() {
         std::thread::spawn(move || of_member.into_iter().try_for_each(|_| printed.send(number)));
     }
     drop(printed);
-    assert_eq!(run(&with(&["emit", "jobs", "1", "--count", "40"], &medium)).code, Some(0));
+    // Slowly: waves that are emitted at once travel in one message, which goes to one member.
+    let emitted = run(&with(&["emit", "jobs", "1", "--count", "40", "--rate", "200"], &medium));
+    assert_eq!(emitted.code, Some(0), "{}", emitted.err);
     let by: Vec<usize> = (0..40).map(|_| lines.recv_timeout(PATIENCE).unwrap()).collect();
     assert!(by.contains(&0) && by.contains(&1), "the server shares by chance, but not so: {by:?}");
     for member in members {

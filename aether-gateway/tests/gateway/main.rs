@@ -3,4 +3,5 @@
 
 mod http;
 mod metrics;
+mod nats;
 mod support;
