@@ -251,6 +251,20 @@ async fn shutdown_ends_it_within_a_second_and_leaves_nothing_uncounted() {
     assert!(stock.adds_up(), "{stock}");
 }
 
+#[tokio::test]
+async fn closing_the_medium_ends_both_services() {
+    let aether = Aether::local();
+    let mut listener = Vibrator::create("listener", &aether).await.unwrap();
+    listener.resonate_on("orders.completed").await.unwrap();
+    let stock = Stock::open(&aether, BetaOptions::default().units(10_000)).await;
+    let alpha = Alpha::start(&aether, options(0).orders(None)).await.unwrap();
+    let alpha = tokio::spawn(alpha.run(CancellationToken::new()));
+    listener.receive().await.unwrap();
+    aether.close().await.unwrap();
+    let (orders, stock) = (alpha.await.unwrap().unwrap(), stock.running.await.unwrap());
+    assert!(orders.adds_up() && stock.adds_up() && orders.completed > 0, "{orders}; {stock}");
+}
+
 /// An inventory that reserves, never sells, and answers a release as it is told to.
 async fn stubborn(aether: &Aether, on_release: &'static str) -> JoinHandle<()> {
     let mut inventory = Vibrator::create("stubborn", aether).await.unwrap();
