@@ -136,19 +136,65 @@ async fn each_wave_of_an_order_names_the_one_that_led_to_it() {
     assert!(strength("orders.completed") > strength("orders.created"));
 }
 
+/// A run with enough of everything, in which only the cards decide.
+async fn enough_of_everything(seed: u64, between: Between) -> (OrderSummary, StockSummary) {
+    let (shop, warehouse) = (Aether::local(), Aether::local());
+    let stock = Stock::open(&warehouse, BetaOptions::default().units(1000)).await;
+    let relay = tokio::spawn(relay(shop.clone(), warehouse.clone(), between).await);
+    let options = options(200).seed(seed).decline_rate(Chance::new(0.3).unwrap());
+    let orders = Alpha::start(&shop, options).await.unwrap().run(CancellationToken::new()).await.unwrap();
+    shop.close().await.unwrap();
+    relay.await.unwrap();
+    (orders, stock.close().await)
+}
+
+/// What happens to questions and answers on the way.
+#[derive(Clone, Copy, PartialEq)]
+enum Between {
+    Nothing,
+    /// Three answers in ten get lost, and old questions come again and again.
+    Losses,
+}
+
+/// Carries questions about the stock from one medium to another, and the answers back.
+async fn relay(from: Aether, to: Aether, between: Between) -> impl Future<Output = ()> {
+    let mut ear = Vibrator::create("relay", &from).await.unwrap();
+    ear.resonate_on("inventory.*").await.unwrap();
+    let mouth = Vibrator::create("relay", &to).await.unwrap();
+    async move {
+        let (mut rng, mut asked) = (fastrand::Rng::with_seed(1), Vec::new());
+        while let Some(question) = ear.receive().await {
+            asked.push((question.channel().clone(), question.json::<Value>().unwrap()));
+            let (channel, payload) = &asked[asked.len() - 1];
+            let answer = mouth.ask(channel, payload).await.unwrap();
+            let lost = between == Between::Losses && rng.f64() < 0.3;
+            if !lost {
+                question.reply(&answer.json::<Value>().unwrap()).await.unwrap();
+            }
+            // Late by any number of questions: after the sale, after the release.
+            if between == Between::Losses {
+                let (channel, payload) = &asked[rng.usize(..asked.len())];
+                if channel.as_str() == "inventory.reserve" {
+                    mouth.ask(channel, payload).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_seed_repeats_the_run() {
-    let mut summaries = Vec::new();
-    for seed in [1, 1, 2] {
-        let aether = Aether::local();
-        let stock = Stock::open(&aether, BetaOptions::default().units(1000)).await;
-        let options = options(200).seed(seed).decline_rate(Chance::new(0.3).unwrap());
-        let alpha = Alpha::start(&aether, options).await.unwrap();
-        let orders = alpha.run(CancellationToken::new()).await.unwrap();
-        summaries.push((orders, stock.close().await));
-    }
-    assert_eq!(summaries[0], summaries[1]);
-    assert_ne!(summaries[0], summaries[2]);
+    let first = enough_of_everything(1, Between::Nothing).await;
+    assert_eq!(first, enough_of_everything(1, Between::Nothing).await);
+    assert_ne!(first, enough_of_everything(2, Between::Nothing).await);
+}
+
+#[tokio::test]
+async fn answers_that_get_lost_and_questions_that_come_late_change_nothing() {
+    let lossy = enough_of_everything(1, Between::Losses).await;
+    assert_eq!(lossy, enough_of_everything(1, Between::Nothing).await);
+    let (orders, stock) = lossy;
+    assert_eq!((orders.in_flight, stock.reserved), (0, 0));
 }
 
 #[tokio::test]
@@ -203,6 +249,20 @@ async fn shutdown_ends_it_within_a_second_and_leaves_nothing_uncounted() {
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     assert!(summary.adds_up() && summary.completed >= 50, "{summary}");
     assert!(stock.adds_up(), "{stock}");
+}
+
+#[tokio::test]
+async fn closing_the_medium_ends_both_services() {
+    let aether = Aether::local();
+    let mut listener = Vibrator::create("listener", &aether).await.unwrap();
+    listener.resonate_on("orders.completed").await.unwrap();
+    let stock = Stock::open(&aether, BetaOptions::default().units(10_000)).await;
+    let alpha = Alpha::start(&aether, options(0).orders(None)).await.unwrap();
+    let alpha = tokio::spawn(alpha.run(CancellationToken::new()));
+    listener.receive().await.unwrap();
+    aether.close().await.unwrap();
+    let (orders, stock) = (alpha.await.unwrap().unwrap(), stock.running.await.unwrap());
+    assert!(orders.adds_up() && stock.adds_up() && orders.completed > 0, "{orders}; {stock}");
 }
 
 /// An inventory that reserves, never sells, and answers a release as it is told to.

@@ -21,12 +21,12 @@ pub struct BetaOptions {
 
 impl BetaOptions {
     /// Units of each article unless something else is said.
-    pub const DEFAULT_UNITS: u32 = 40;
+    pub const DEFAULT_UNITS: u32 = 25;
     /// How long a reservation stands unless something else is said.
     pub const DEFAULT_HOLD: Duration = Duration::from_secs(180);
 
     /// Units of each of the default articles (chair, desk, lamp, shelf, table) in the beginning, and what the shelf is
-    /// filled up to. Default: 40.
+    /// filled up to. Default: 25, which at the default rates of both services is almost enough.
     pub fn units(mut self, units: u32) -> Self {
         self.units = units;
         self
