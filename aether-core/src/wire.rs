@@ -9,7 +9,7 @@ mod decode;
 mod encode;
 
 pub use decode::{Frame, decode, is_frame};
-pub use encode::{Sender, encode};
+pub use encode::{EncodeError, Sender, encode};
 pub(crate) use encode::{frame_bound, record_bound};
 
 use crate::channel::ChannelError;
@@ -27,7 +27,10 @@ const FIXED_HEADER: usize = 3 + 1 + 8 + 8;
 /// Source index (u16), kind, loss (u16), half-life class, hops, content type.
 const FIXED_RECORD: usize = 2 + 1 + 2 + 1 + 1 + 1;
 
-/// Tags of the extension fields of a wave.
+/// What [`ContentType::new`](crate::ContentType::new) keeps at most.
+const MAX_CONTENT_TYPE_BYTES: usize = 255;
+
+/// Tags of the extension fields of a wave, in the order in which they are written.
 mod tag {
     pub(super) const PHASE: u64 = 1;
     pub(super) const KEY: u64 = 2;
