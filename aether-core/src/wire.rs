@@ -63,15 +63,15 @@ pub enum FrameError {
         /// The version of the frame.
         found: u8,
     },
-    /// Ends in the middle.
-    #[error("the frame ends at byte {at}, in the middle of {field}")]
+    /// Ends in the middle, or claims to hold more than it does.
+    #[error("{field} is cut off at byte {at}")]
     Truncated {
         /// What was being read.
         field: &'static str,
-        /// Where.
+        /// Where the frame, the record or the field that holds it ends.
         at: usize,
     },
-    /// Bytes after the last wave, or after the last field of a record.
+    /// Bytes after the last wave, or after what an extension field holds.
     #[error("{bytes} bytes are left over after {field}")]
     LeftOver {
         /// What had been read.
@@ -130,11 +130,25 @@ pub enum FrameError {
     /// A phase is not finite.
     #[error("invalid phase")]
     Phase,
-    /// A key is empty or too long.
-    #[error("a coherence key of {bytes} bytes at byte {at} is not allowed")]
-    Key {
+    /// A text that is longer than is allowed.
+    #[error("{field} at byte {at} has {bytes} bytes: at most {max_bytes} are allowed")]
+    TooLong {
+        /// Which field.
+        field: &'static str,
         /// Its size.
         bytes: usize,
+        /// The largest size.
+        max_bytes: usize,
+        /// Where.
+        at: usize,
+    },
+    /// An extension field that does not stand in the order of the tags, or stands there twice.
+    #[error("extension tag {tag} at byte {at} follows tag {before}: tags rise, and each occurs once")]
+    TagOrder {
+        /// The tag.
+        tag: u64,
+        /// The tag before it.
+        before: u64,
         /// Where.
         at: usize,
     },
