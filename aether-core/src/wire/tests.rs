@@ -351,6 +351,19 @@ fn an_age_beyond_all_measure_is_held_and_does_not_overflow() {
 }
 
 #[test]
+fn a_wave_keeps_a_frame_in_memory_only_if_it_is_most_of_it() {
+    let kept = |sizes: &[usize]| {
+        let waves = sizes.iter().map(|size| Wave::from_body(body(Source::none(), vec![7; *size])));
+        let bytes = encode(SENDER, None, &waves.collect::<Vec<_>>(), now()).unwrap();
+        let frame = decode(&bytes, Some(&channel()), now(), |_| Duration::ZERO).unwrap();
+        assert!(frame.waves.iter().map(|wave| wave.payload().len()).eq(sizes.iter().copied()));
+        !bytes.is_unique()
+    };
+    assert!(kept(&[4096]) && kept(&[100_000, 100]));
+    assert!(!kept(&[4095]) && !kept(&[100; 64]) && !kept(&[50_000; 3]) && !kept(&[0]));
+}
+
+#[test]
 fn the_estimated_transit_is_added_to_each_age() {
     let waves = [1, 2]
         .map(|age| Wave::from_body(Body { age: Duration::from_secs(age), ..body(Source::none(), "x") }));
