@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use crate::clock::Instant;
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
 use super::{FIXED_RECORD, FrameError, MAGIC, MAX_CONTENT_TYPE_BYTES, Sender, VERSION, content, tag};
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::{Channel, MAX_NAME_BYTES};
 use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source, WaveId};
-use crate::wave::{Body, ContentType, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, Metadata, Wave};
+use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, Wave};
 
 /// Payloads from this size on may be slices of their frame. Below it the copy costs at most 80 ns, and a block of
 /// 64 KiB, as clients read them from a socket, is kept for the sake of at most 16 times fewer bytes.
@@ -130,8 +130,7 @@ fn read_record(
     let age = Duration::from_micros(record.varint("age")?);
     let age = age.saturating_add(transit).min(Duration::from_micros(u64::MAX));
 
-    let (mut phase, mut key, mut cause, mut metadata) = (Phase::ASSERT, None, None, Metadata::default());
-    let mut media_type = None;
+    let (mut phase, mut extras, mut media_type) = (Phase::ASSERT, Extras::default(), None);
     let extensions = usize::from(record.u16("extensions")?);
     if extensions > 0 {
         for_each_field(&mut record.part(extensions, "extensions")?, |tag, field| {
@@ -144,19 +143,19 @@ fn read_record(
                         let (field, allowed) = ("key length", "1 to 255");
                         return Err(FrameError::Value { field, value: 0, at, allowed });
                     }
-                    key = Some(text.into());
+                    extras.key = Some(text.into());
                 }
                 tag::CAUSE => {
                     let instance = field.u64("cause")?;
                     let sequence = field.varint("cause")?;
                     let name = field.rest_as_text("cause", MAX_SOURCE_BYTES)?;
                     let source = Source::with_instance(name, instance)?;
-                    cause = Some(WaveId { source, sequence });
+                    extras.cause = Some(WaveId { source, sequence });
                 }
                 tag::METADATA => {
                     while field.at < field.end {
                         let name = field.text("metadata name", MAX_METADATA_BYTES)?;
-                        metadata.push(name, field.text("metadata value", MAX_METADATA_BYTES)?)?;
+                        extras.metadata.push(name, field.text("metadata value", MAX_METADATA_BYTES)?)?;
                     }
                 }
                 tag::CONTENT_TYPE => {
@@ -190,12 +189,9 @@ fn read_record(
         phase,
         age,
         since: Some(now),
-        key,
-        cause,
-        metadata,
         content_type,
         payload: payload_of(record),
-        reply_path: None,
+        extras: extras.boxed(),
     }))
 }
 

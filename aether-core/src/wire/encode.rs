@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::Instant;
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
 use super::{FIXED_HEADER, FIXED_RECORD, MAGIC, MAX_CONTENT_TYPE_BYTES, VERSION, content, tag};
 use crate::channel::Channel;

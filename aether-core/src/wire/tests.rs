@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use tokio::time::Instant;
 
 use super::{
     EncodeError, Frame, FrameError, MAX_CONTENT_TYPE_BYTES, Sender, decode, encode, frame_bound, is_frame,
@@ -12,11 +11,12 @@ use super::{
 };
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::{Channel, ChannelError, MAX_NAME_BYTES};
+use crate::clock::Instant;
 use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 use crate::wave::{
-    Body, ContentType, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata,
-    MetadataError, Wave,
+    Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES,
+    Metadata, MetadataError, Wave,
 };
 
 const SENDER: Sender = Sender { node: 0x0123_4567_89AB_CDEF, sent_micros: 1_700_000_000_000_000 };
@@ -35,13 +35,14 @@ fn body(source: Source, payload: impl Into<Bytes>) -> Body {
         phase: Phase::ASSERT,
         age: Duration::ZERO,
         since: None,
-        key: None,
-        cause: None,
-        metadata: Metadata::default(),
         content_type: ContentType::Bytes,
         payload: payload.into(),
-        reply_path: None,
+        extras: None,
     }
+}
+
+fn extras(key: Option<String>, cause: Option<WaveId>, metadata: Metadata) -> Option<Box<Extras>> {
+    Extras { key: key.map(String::into_boxed_str), cause, metadata, reply_path: None }.boxed()
 }
 
 /// A wave that uses every field to its limit.
@@ -58,9 +59,11 @@ fn fullest_wave() -> Wave {
         signal: Signal { amplitude: Amplitude::FAINTEST, half_life: HalfLife::NEVER, hops: MAX_HOPS },
         phase: Phase::RETRACT,
         age: Duration::from_micros(u64::MAX),
-        key: Some("k".repeat(MAX_KEY_BYTES).into()),
-        cause: Some(WaveId { source: longest(), sequence: u64::MAX }),
-        metadata,
+        extras: extras(
+            Some("k".repeat(MAX_KEY_BYTES)),
+            Some(WaveId { source: longest(), sequence: u64::MAX }),
+            metadata,
+        ),
         content_type: ContentType::new(&"t".repeat(MAX_CONTENT_TYPE_BYTES)).unwrap(),
         ..body(longest(), vec![7; 100_000])
     })
@@ -136,22 +139,10 @@ fn any_wave(sources: Vec<Source>) -> impl Strategy<Value = Wave> {
     let about = (prop::sample::select(sources), number(), prop::sample::select(&Kind::ALL), any_signal());
     (about, (number(), phase, key, cause), any_metadata(), any_content_type(), any_payload()).prop_map(
         |((source, sequence, kind, signal), (age, phase, key, cause), metadata, content_type, payload)| {
-            let (age, key) = (Duration::from_micros(age), key.map(String::into_boxed_str));
+            let (age, extras) = (Duration::from_micros(age), extras(key, cause, metadata));
             let body = body(source, payload);
             let since = Some(now());
-            Wave::from_body(Body {
-                sequence,
-                kind,
-                signal,
-                phase,
-                age,
-                since,
-                key,
-                cause,
-                metadata,
-                content_type,
-                ..body
-            })
+            Wave::from_body(Body { sequence, kind, signal, phase, age, since, extras, content_type, ..body })
         },
     )
 }
@@ -296,8 +287,9 @@ fn the_channel_comes_from_the_frame_or_the_address_and_must_not_differ() {
 #[test]
 fn a_frame_that_is_cut_off_anywhere_is_refused() {
     let mut small = body(Source::with_instance("ü", 3).unwrap(), "payload");
-    small.key = Some("k".into());
-    small.metadata.push("n", "v").unwrap();
+    let mut metadata = Metadata::default();
+    metadata.push("n", "v").unwrap();
+    small.extras = extras(Some("k".into()), None, metadata);
     let waves = [Wave::from_body(small), fullest_wave()];
     let frame = encode(SENDER, Some(&channel()), &waves, now()).unwrap();
     let cut = |end: usize| read(frame.slice(..end), None);
