@@ -161,6 +161,10 @@ fn read_record(
                 tag::CONTENT_TYPE => {
                     let at = field.at;
                     let text = field.rest_as_text("content type", MAX_CONTENT_TYPE_BYTES)?;
+                    // Of JSON and plain text `new` drops the parameters unseen.
+                    if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+                        return Err(FrameError::ContentType { at });
+                    }
                     let given = ContentType::new(text).map_err(|_| FrameError::ContentType { at })?;
                     media_type = Some(given);
                 }
