@@ -10,7 +10,15 @@ use std::time::{Duration, Instant};
 use aether_core::{Aether, InboxOptions, Vibrator, Wave, WhenFull};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
+use tokio::runtime::Runtime;
 use tokio::sync::{Barrier, broadcast, mpsc};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// glibc's allocator takes a lock where one thread frees what another allocated, and that lock would be what is measured,
+/// for every contestant.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const PAYLOAD: [u8; 128] = [7; 128];
 const MESSAGES: usize = 1_000_000;
@@ -20,10 +28,25 @@ const RECEIVERS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(60);
 const CHANNEL: &str = "bench.wave";
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Outcome {
+    // `cargo bench` adds `--bench`; a name runs one table only.
+    let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    println!("{} messages of {} bytes, median of {ROUNDS} rounds\n", MESSAGES, PAYLOAD.len());
+    println!("{} messages of {} bytes, median of {ROUNDS} rounds", MESSAGES, PAYLOAD.len());
+    if wanted("one") {
+        one_to_one(&runtime)?;
+    }
+    if wanted("fanout") {
+        one_to_eight(&runtime)?;
+    }
+    if wanted("latency") {
+        latency(&runtime)?;
+    }
+    Ok(())
+}
 
+fn one_to_one(runtime: &Runtime) -> Outcome {
     let mut rounds: Vec<[f64; 3]> = Vec::new();
     for _ in 0..ROUNDS {
         rounds.push([
@@ -32,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             runtime.block_on(aether(1, 65_536))?,
         ]);
     }
-    println!("| one sender, one receiver | M/s | against mpsc |\n|---|---|---|");
+    println!("\n| one sender, one receiver | M/s | against mpsc |\n|---|---|---|");
     for (index, name) in
         ["tokio mpsc, bounded 1024", "Aether, inbox of 1024", "Aether, inbox of 65,536 (default)"]
             .iter()
@@ -42,7 +65,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let ratio = median(rounds.iter().map(|round| round[index] / round[0]));
         println!("| {name} | {:.2} | {ratio:.2} |", rate / 1e6);
     }
+    Ok(())
+}
 
+fn one_to_eight(runtime: &Runtime) -> Outcome {
     let mut rounds: Vec<[f64; 5]> = Vec::new();
     for _ in 0..ROUNDS {
         let greedy = runtime.block_on(tokio_broadcast(false));
@@ -62,7 +88,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ] {
         println!("| {name} | {:.2} | {:.0} % | {:.2} |", column(rate) / 1e6, lost * 100.0, against(rate));
     }
+    Ok(())
+}
 
+fn latency(runtime: &Runtime) -> Outcome {
     println!("\n| emit to receive, one wave every 50 us | p50 us | p99 us |\n|---|---|---|");
     let (mpsc, aether) = (runtime.block_on(mpsc_latency()), runtime.block_on(aether_latency())?);
     for (name, latency) in [("tokio mpsc", mpsc), ("Aether", aether)] {

@@ -22,7 +22,9 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
+
+use smol_str::SmolStr;
 
 /// The most bytes a channel or pattern may have.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -36,11 +38,12 @@ static NAME_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The name a wave is sent to: dot-separated tokens such as `orders.payment.completed`.
 ///
-/// Cloning is a reference count. Equality and hashing are those of the name.
+/// Cloning copies a name of up to 23 bytes and counts a reference to a longer one. Equality and hashing are those of
+/// the name.
 #[derive(Clone)]
 pub struct Channel {
     hash: u64,
-    name: Arc<str>,
+    name: SmolStr,
 }
 
 /// Which channels a receiver hears: a channel name in which `*` stands for one token and a last `>` for one or more.
@@ -49,7 +52,7 @@ pub struct Channel {
 /// below `_aether.`; those must be named: `_aether.>`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
-    text: Arc<str>,
+    text: SmolStr,
 }
 
 /// Why a name cannot be a channel or a pattern.
@@ -140,7 +143,7 @@ impl Channel {
     /// The same for the framework itself, which may use the reserved names.
     pub(crate) fn with_reserved(name: &str) -> Result<Self, ChannelError> {
         check_name(name, false)?;
-        Ok(Self { hash: NAME_HASHER.hash_one(name), name: Arc::from(name) })
+        Ok(Self { hash: NAME_HASHER.hash_one(name), name: name.into() })
     }
 
     /// The name.
@@ -174,13 +177,13 @@ impl Pattern {
     pub fn new(text: impl AsRef<str>) -> Result<Self, ChannelError> {
         let text = text.as_ref();
         check_name(text, true)?;
-        Ok(Self { text: Arc::from(if text == "*" { ">" } else { text }) })
+        Ok(Self { text: if text == "*" { ">" } else { text }.into() })
     }
 
     /// The pattern that hears every channel but the reserved ones.
     #[must_use]
     pub fn everything() -> Self {
-        Self { text: Arc::from(">") }
+        Self { text: SmolStr::new_inline(">") }
     }
 
     /// The text; a bare `*` reads `>`.
@@ -260,7 +263,7 @@ fn check_name(name: &str, in_pattern: bool) -> Result<(), ChannelError> {
 
 impl PartialEq for Channel {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.name, &other.name) || (self.hash == other.hash && self.name == other.name)
+        self.hash == other.hash && self.name == other.name
     }
 }
 

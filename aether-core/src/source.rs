@@ -4,21 +4,21 @@
 //! number, so that two processes of one name, or one process after a restart, never give two waves the same id.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use smol_str::SmolStr;
 
 /// The most bytes the name of a source may have.
 pub const MAX_SOURCE_BYTES: usize = 128;
 
 /// Who emitted a wave: the vibrator's name and a number drawn when it was made. Shown as `name@instance`.
-#[derive(Clone)]
-pub struct Source(Option<Arc<Inner>>);
-
-struct Inner {
+/// Cloning copies a name of up to 23 bytes and counts a reference to a longer one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Source {
     instance: u64,
-    name: Box<str>,
+    /// Kept in place where it is short: a shared count would pass between the processors with every wave.
+    name: SmolStr,
 }
 
 /// The identity of a wave: its source and the number the source gave it, counting from 1. Shown as
@@ -67,47 +67,30 @@ impl Source {
         if name.is_empty() || name.len() > MAX_SOURCE_BYTES || name.chars().any(char::is_control) {
             return Err(SourceError::Name { name: name.to_owned() });
         }
-        Ok(Self(Some(Arc::new(Inner { instance, name: name.into() }))))
+        Ok(Self { instance, name: name.into() })
     }
 
     /// The source of waves that were not emitted yet.
     pub(crate) const fn none() -> Self {
-        Self(None)
+        Self { instance: 0, name: SmolStr::new_inline("-") }
     }
 
     /// The source of messages whose publisher says nothing of itself.
     #[cfg(feature = "nats")]
     pub(crate) fn foreign() -> Self {
-        Self(Some(Arc::new(Inner { instance: fastrand::u64(1..), name: "foreign".into() })))
+        Self { instance: fastrand::u64(1..), name: SmolStr::new_inline("foreign") }
     }
 
     /// The vibrator's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.0.as_ref().map_or("-", |inner| &inner.name)
+        &self.name
     }
 
     /// The number drawn when the vibrator was made; 0 for a wave that was never emitted.
     #[must_use]
     pub fn instance(&self) -> u64 {
-        self.0.as_ref().map_or(0, |inner| inner.instance)
-    }
-}
-
-impl PartialEq for Source {
-    fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || (a.instance == b.instance && a.name == b.name),
-            (a, b) => a.is_none() && b.is_none(),
-        }
-    }
-}
-
-impl Eq for Source {}
-
-impl Hash for Source {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.instance());
+        self.instance
     }
 }
 

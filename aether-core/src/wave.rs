@@ -118,8 +118,8 @@ impl std::str::FromStr for Kind {
 /// A wave: one message in flight. Cloning it is a reference count.
 #[derive(Clone)]
 pub struct Wave {
-    /// This kind of `Arc` has no weak count: an atomic operation less for making a wave unique and for its end, of
-    /// about fifteen that a wave costs from emit to receive.
+    /// This kind of `Arc` has no weak count, which saves two atomic operations a wave. Kept in place instead, a wave
+    /// needs no allocation but is copied some forty times on its way: measured, that is twice as slow.
     body: triomphe::Arc<Body>,
     /// The vibrator that received this handle of the wave; its answer goes out under that name.
     heard_by: Option<Arc<Sequencer>>,
