@@ -1,3 +1,8 @@
 //! Numbered examples, to be read in order: each is one file in `examples/`, ends by itself and checks what it shows.
 //!
 //! `cargo run -p aether-examples --example 01_hello`. There are no shared parts: each file can be copied as it is.
+
+// The README's program is compiled and run by the tests of this crate, which has what a program needs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
