@@ -1,0 +1,468 @@
+//! A real NATS server for tests: one process on a free loopback port, gone when it is dropped.
+//!
+//! Called by the tests of everything that speaks to a broker, to start one, to kill it and to have it back on the
+//! same port. It installs nothing: `cargo xtask tools` does, and `cargo xtask test` does it by itself.
+//!
+//! ```
+//! use aether_core::conformance::NatsServer;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), aether_core::conformance::ServerError> {
+//! let mut server = NatsServer::start().await?;
+//! assert_eq!(server.url(), format!("nats://127.0.0.1:{}", server.port()));
+//! server.kill().await?; // the broker is gone; what do the clients do?
+//! server.restart().await?; // and here it is again
+//! # Ok(())
+//! # }
+//! ```
+
+use std::collections::VecDeque;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, PipeReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use tokio::process::{Child, Command};
+
+/// Where `cargo xtask tools` puts the server, below a build folder.
+const TOOL: &str = "tools/nats-server-2.15.1/nats-server";
+
+/// How long a server may take to be ready. It takes 10 ms on an idle machine; this is for one that is not.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How much of the server's log an error shows, in lines; a start writes about eight.
+const LINES_IN_ERROR: usize = 20;
+
+/// Why a server could not be started or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// There is no server's program in any of the places that are looked in.
+    #[error("no nats-server found: run `cargo xtask tools`, or set AETHER_NATS_SERVER to the path of one")]
+    NotFound,
+    /// The program is there, or was named by `AETHER_NATS_SERVER`, but does not start.
+    #[error("cannot start {}", .binary.display())]
+    Spawn {
+        /// The program.
+        binary: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// It ended before it was ready: an argument or a setting is wrong, or the port is taken.
+    #[error("nats-server ended before it was ready; the end of its log:\n{log}")]
+    Exited {
+        /// The last lines of its log.
+        log: String,
+    },
+    /// It runs, but did not say that it is ready.
+    #[error("nats-server was not ready after {after:?}; the end of its log:\n{log}")]
+    NotReady {
+        /// How long it was waited for.
+        after: Duration,
+        /// The last lines of its log.
+        log: String,
+    },
+    /// The process could not be given its settings, signalled or waited for.
+    #[error("cannot reach the process of nats-server")]
+    Process(#[source] io::Error),
+}
+
+/// How a server is to differ from the plain one; the default is no difference.
+///
+/// # Examples
+/// ```
+/// use aether_core::conformance::{NatsServer, ServerOptions};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), aether_core::conformance::ServerError> {
+/// let options = ServerOptions::default().setting("max_payload", 1024).arg("--debug");
+/// let server = NatsServer::start_with(options).await?;
+/// # drop(server);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ServerOptions {
+    args: Vec<OsString>,
+    settings: String,
+}
+
+impl ServerOptions {
+    /// Adds one command line argument, such as `--jetstream`. Default: none but the address and the port.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds one line `name: value` to the server's configuration file, for what has no argument: `max_payload`
+    /// (bytes, default 1 MiB), `ping_interval`, `write_deadline`. The value is written as it is, so text that the
+    /// server would read as something else has to bring its quotes. Default: no file.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.settings, "{name}: {value}");
+        self
+    }
+}
+
+/// A running NATS server: one process, one loopback port, no files.
+///
+/// Dropping it kills the process, so one kept in a `static` outlives the test. It belongs to the runtime it was
+/// started on. The log is read by a thread of its own until the process ends, so the server never waits for a reader,
+/// and nothing here waits on the runtime's clock, which tests may have paused.
+#[derive(Debug)]
+pub struct NatsServer {
+    binary: PathBuf,
+    options: ServerOptions,
+    port: u16,
+    child: Child,
+}
+
+impl NatsServer {
+    /// Starts a plain server on a free port of 127.0.0.1, and waits until it accepts connections.
+    ///
+    /// The program is the one named by `AETHER_NATS_SERVER`; else the one that `cargo xtask tools` installed, in
+    /// `CARGO_TARGET_DIR` or in `target` of this package's folder or one above; else the one on `PATH`.
+    ///
+    /// # Errors
+    /// [`ServerError::NotFound`] without a program; the others when it does not start or does not become ready.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a server that was being started is killed.
+    pub async fn start() -> Result<Self, ServerError> {
+        Self::start_with(ServerOptions::default()).await
+    }
+
+    /// As [`start`](Self::start), with arguments and settings.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and [`ServerError::Exited`] when the server does not like the options.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a server that was being started is killed.
+    pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
+        let binary = find_binary().ok_or(ServerError::NotFound)?;
+        // "-1" lets the server choose: a port picked here could be taken before the server has it.
+        let (child, port) = launch(&binary, &options, "-1").await?;
+        Ok(Self { binary, options, port, child })
+    }
+
+    /// The address for clients: `nats://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The port, the same before and after a [`restart`](Self::restart).
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id; `None` once [`kill`](Self::kill) or [`terminate`](Self::terminate) has seen the process end.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Kills the server the hard way (SIGKILL) and waits until the process is gone. Its clients see their connections
+    /// closed without a word. Nothing happens when it is gone already.
+    ///
+    /// # Errors
+    /// [`ServerError::Process`] when the operating system refuses.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the signal is sent at the first poll; calling it again goes on waiting.
+    pub async fn kill(&mut self) -> Result<(), ServerError> {
+        if self.child.id().is_none() {
+            return Ok(());
+        }
+        self.child.kill().await.map_err(ServerError::Process)
+    }
+
+    /// Asks the server to shut down and waits until the process is gone. Nothing happens when it is gone already.
+    ///
+    /// # Errors
+    /// [`ServerError::Process`] when the signal cannot be sent.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the signal is sent or not; calling it again sends it again and goes on waiting.
+    pub async fn terminate(&mut self) -> Result<(), ServerError> {
+        let Some(pid) = self.child.id() else { return Ok(()) };
+        // The server's program can signal another one, which saves a dependency (or `unsafe`) just for this.
+        let sent = Command::new(&self.binary)
+            .arg("--signal")
+            .arg(format!("quit={pid}"))
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(ServerError::Process)?;
+        // It also fails when the server ended in between; then there is nothing left to ask for.
+        if !sent.status.success() && self.child.try_wait().map_err(ServerError::Process)?.is_none() {
+            let said = String::from_utf8_lossy(&sent.stderr).trim().to_owned();
+            return Err(ServerError::Process(io::Error::other(said)));
+        }
+        self.child.wait().await.map_err(ServerError::Process)?;
+        Ok(())
+    }
+
+    /// Starts the server again with the same options on the same port; one that still runs is killed first.
+    ///
+    /// Connections of the old server in TIME_WAIT are no obstacle: the server sets `SO_REUSEADDR`. Another process
+    /// could be given the port while the server is down; that is [`ServerError::Exited`] with the log saying so.
+    ///
+    /// # Errors
+    /// As [`start_with`](Self::start_with); the server then stays down.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the server may be down afterwards, and can be restarted.
+    pub async fn restart(&mut self) -> Result<(), ServerError> {
+        self.kill().await?;
+        let (child, _) = launch(&self.binary, &self.options, &self.port.to_string()).await?;
+        self.child = child;
+        Ok(())
+    }
+}
+
+/// Starts the process and waits for its word that it is ready; hands back the port it listens on.
+async fn launch(binary: &Path, options: &ServerOptions, port: &str) -> Result<(Child, u16), ServerError> {
+    let (log, log_writer) = io::pipe().map_err(ServerError::Process)?;
+    let mut command = Command::new(binary);
+    command.args(["--addr", "127.0.0.1", "--port", port]).args(&options.args);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_writer).kill_on_drop(true);
+    if !options.settings.is_empty() {
+        // The file is a pipe: nothing to clean up, whatever becomes of the test. It is written before anyone reads,
+        // which a pipe's buffer (16 KiB at the least) allows for many more settings than a test will ever have.
+        let (settings, mut writer) = io::pipe().map_err(ServerError::Process)?;
+        writer.write_all(options.settings.as_bytes()).map_err(ServerError::Process)?;
+        command.args(["--config", "/dev/stdin"]).stdin(settings);
+    }
+    let child = command.spawn().map_err(|source| ServerError::Spawn { binary: binary.to_owned(), source })?;
+    // It holds our copy of the log's writing end, without which the log never ends.
+    drop(command);
+    let (sender, lines) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("nats-server-log".to_owned())
+        .spawn(move || drain(log, sender))
+        .map_err(ServerError::Process)?;
+    // A blocking task and not a timer, because it has to keep real time where the runtime's clock is paused.
+    let port = tokio::task::spawn_blocking(move || wait_until_ready(&lines, READY_WITHIN))
+        .await
+        .map_err(|error| ServerError::Process(error.into()))??;
+    Ok((child, port))
+}
+
+/// Reads the log to its end, and passes the lines on for as long as somebody wants them.
+fn drain(log: PipeReader, lines: mpsc::Sender<String>) {
+    let mut lines = Some(lines);
+    let mut log = BufReader::new(log);
+    let mut line = Vec::new();
+    while log.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        lines = lines.filter(|lines| lines.send(text).is_ok());
+        line.clear();
+    }
+}
+
+/// Follows the log up to "Server is ready"; hands back the port that it named before.
+fn wait_until_ready(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<u16, ServerError> {
+    let deadline = Instant::now() + limit;
+    let mut port = None;
+    let mut last = VecDeque::new();
+    let text = |last: VecDeque<String>| Vec::from(last).join("\n");
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                port = port.or_else(|| port_in(&line));
+                let ready = line.ends_with("Server is ready");
+                if last.len() == LINES_IN_ERROR {
+                    last.pop_front();
+                }
+                last.push_back(line);
+                if let (true, Some(port)) = (ready, port) {
+                    return Ok(port);
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err(ServerError::Exited { log: text(last) });
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                return Err(ServerError::NotReady { after: limit, log: text(last) });
+            }
+        }
+    }
+}
+
+/// The port in the log's line "Listening for client connections on 127.0.0.1:PORT".
+fn port_in(line: &str) -> Option<u16> {
+    let (_, address) = line.split_once("Listening for client connections on ")?;
+    address.rsplit_once(':')?.1.parse().ok()
+}
+
+fn find_binary() -> Option<PathBuf> {
+    let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).or_else(|| env::current_dir().ok());
+    choose(
+        env::var_os("AETHER_NATS_SERVER").as_deref(),
+        env::var_os("CARGO_TARGET_DIR").as_deref(),
+        package.as_deref(),
+        env::var_os("PATH").as_deref(),
+    )
+}
+
+/// The server's program: the named one unseen (a wrong name must not be passed over in silence), else the first there.
+fn choose(
+    named: Option<&OsStr>,
+    target: Option<&OsStr>,
+    package: Option<&Path>,
+    path: Option<&OsStr>,
+) -> Option<PathBuf> {
+    if let Some(named) = named {
+        return Some(named.into());
+    }
+    let target = target.into_iter().map(PathBuf::from);
+    let targets = package.into_iter().flat_map(Path::ancestors).map(|folder| folder.join("target"));
+    let installed = target.chain(targets).map(|target| target.join(TOOL));
+    let on_path = path.into_iter().flat_map(env::split_paths).map(|folder| folder.join("nats-server"));
+    installed.chain(on_path).find(|program| program.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Connects, and reads the line that a server sends first.
+    async fn info(server: &NatsServer) -> (tokio::io::BufReader<TcpStream>, serde_json::Value) {
+        let stream = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+        let mut stream = tokio::io::BufReader::new(stream);
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        let json = line.strip_prefix("INFO ").unwrap_or_else(|| panic!("not an INFO line: {line}"));
+        (stream, serde_json::from_str(json).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_killed_server_comes_back_on_the_same_port() {
+        let mut server = NatsServer::start().await.unwrap();
+        let (port, pid, url) = (server.port(), server.pid(), server.url());
+        assert!(pid.is_some());
+        let (mut client, before) = info(&server).await;
+        assert_eq!(before["port"], port);
+
+        server.kill().await.unwrap();
+        assert_eq!(server.pid(), None);
+        assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
+        // The client is told by the closed connection alone, and its end of it keeps the port in use meanwhile.
+        assert!(matches!(client.read(&mut [0; 64]).await, Ok(0) | Err(_)));
+        server.kill().await.unwrap();
+
+        server.restart().await.unwrap();
+        let (_client, after) = info(&server).await;
+        assert_eq!((server.port(), server.url()), (port, url));
+        assert_ne!(server.pid(), pid);
+        assert_ne!(after["server_id"], before["server_id"]);
+    }
+
+    #[tokio::test]
+    async fn ports_in_time_wait_do_not_hinder_a_restart() {
+        let mut server = NatsServer::start().await.unwrap();
+        for _ in 0..5 {
+            let ((mut client, _), pid) = (info(&server).await, server.pid());
+            // The side that closes first is left in TIME_WAIT, unless the other has something unread (RST).
+            server.terminate().await.unwrap();
+            client.read_to_end(&mut Vec::new()).await.unwrap();
+            drop(client);
+            server.restart().await.unwrap();
+            assert_ne!(server.pid(), pid);
+        }
+        let pid = server.pid();
+        server.restart().await.unwrap();
+        assert_ne!(server.pid(), pid, "a server that runs is replaced");
+    }
+
+    #[tokio::test]
+    async fn options_hold_after_a_restart_too() {
+        let options = ServerOptions::default().setting("max_payload", 1024).arg("--name").arg("small");
+        let mut server = NatsServer::start_with(options).await.unwrap();
+        for _ in 0..2 {
+            let (_, info) = info(&server).await;
+            assert_eq!((&info["max_payload"], &info["server_name"]), (&1024.into(), &"small".into()));
+            server.restart().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_setting_and_a_taken_port_are_told_with_the_log() {
+        let wrong = ServerOptions::default().setting("max_payloda", 1024);
+        let error = NatsServer::start_with(wrong).await.unwrap_err();
+        assert!(matches!(&error, ServerError::Exited { log } if log.contains("max_payloda")), "{error}");
+
+        let mut server = NatsServer::start().await.unwrap();
+        server.kill().await.unwrap();
+        let other = std::net::TcpListener::bind(("127.0.0.1", server.port())).unwrap();
+        let error = server.restart().await.unwrap_err();
+        assert!(matches!(&error, ServerError::Exited { log } if log.contains("in use")), "{error}");
+        drop(other);
+        server.restart().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_clock_does_not_stop_a_start() {
+        let (timer, started) = (tokio::time::Instant::now(), NatsServer::start().await);
+        assert!(started.is_ok());
+        assert_eq!(timer.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_server_is_gone() {
+        let server = NatsServer::start().await.unwrap();
+        let (mut client, _) = info(&server).await;
+        drop(server);
+        // The connection ends only with the process: no need to watch the port.
+        assert!(matches!(client.read(&mut [0; 64]).await, Ok(0) | Err(_)));
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_is_given_up() {
+        let (sender, lines) = mpsc::channel();
+        sender.send("Starting nats-server".to_owned()).unwrap();
+        let error = wait_until_ready(&lines, Duration::from_millis(1)).unwrap_err();
+        assert!(matches!(&error, ServerError::NotReady { log, .. } if log == "Starting nats-server"));
+    }
+
+    #[test]
+    fn the_port_is_read_from_the_log() {
+        let line = "[9] 2026/11/21 09:07:21.562663 [INF] Listening for client connections on 127.0.0.1:42035";
+        assert_eq!(port_in(line), Some(42035));
+        assert_eq!(port_in("[9] [INF] Server is ready"), None);
+        assert_eq!(port_in("[9] [INF] Listening for client connections on 127.0.0.1:x"), None);
+    }
+
+    #[test]
+    fn the_program_is_looked_for_in_order() {
+        let folder = env::temp_dir().join(format!("aether-server-{}", std::process::id()));
+        let place = |program: PathBuf| {
+            std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+            std::fs::write(&program, "").unwrap();
+            program
+        };
+        let (target, package, path) =
+            (folder.join("build"), folder.join("house/package"), folder.join("path"));
+        let found = |named: Option<&str>| {
+            choose(named.map(OsStr::new), Some(target.as_ref()), Some(&package), Some(path.as_ref()))
+        };
+
+        let on_path = place(path.join("nats-server"));
+        assert_eq!(found(None), Some(on_path));
+        let above = place(folder.join("house/target").join(TOOL));
+        assert_eq!(found(None), Some(above));
+        let in_target = place(target.join(TOOL));
+        assert_eq!(found(None), Some(in_target));
+        assert_eq!(found(Some("/no/such")), Some("/no/such".into()));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,24 @@
+//! `cargo xtask bench`: the benchmarks of aether-core, with the NATS server they need.
+
+use anyhow::Result;
+
+use crate::nats_server;
+use crate::steps::check;
+use crate::workspace::Workspace;
+
+/// The benchmarks, by the names of their files in `aether-core/benches`.
+pub(crate) const NAMES: [&str; 2] = ["inprocess", "nats"];
+
+/// Runs the named benchmarks, all when none is named, and passes their output through.
+pub(crate) fn run(workspace: &Workspace, names: &[String]) -> Result<()> {
+    let server = nats_server::find_or_install(workspace)?.path;
+    let names = if names.is_empty() { NAMES.to_vec() } else { names.iter().map(String::as_str).collect() };
+    for name in names {
+        check(
+            workspace
+                .cargo(["bench", "--locked", "-p", "aether-core", "--bench", name])
+                .env(nats_server::ENV, &server),
+        )?;
+    }
+    Ok(())
+}

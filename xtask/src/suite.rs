@@ -1,0 +1,61 @@
+//! `cargo xtask test`: everything CI runs, in the order in which a failure is cheapest to find.
+//!
+//! One profile (dev) and the features the crates ask for: nothing is compiled twice.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::steps::{Steps, check, succeeds};
+use crate::workspace::Workspace;
+use crate::{examples, nats_server};
+
+/// Runs all steps; `fast` leaves out the documentation build and the examples.
+pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
+    let mut steps = Steps::default();
+    let server = steps.run("tools", || {
+        component(workspace, "rustfmt", "fmt")?;
+        component(workspace, "clippy", "clippy")?;
+        let server = nats_server::find_or_install(workspace)?;
+        println!("nats-server: {server}");
+        Ok(server.path)
+    })?;
+    let cargo = |args: &str| {
+        let mut command = workspace.cargo(args.split_whitespace());
+        command.env(nats_server::ENV, &server);
+        command
+    };
+
+    steps.run("format", || check(&mut cargo("fmt --all --check")))?;
+    steps.run("clippy", || check(&mut cargo("clippy --workspace --all-targets --locked -- -D warnings")))?;
+    if !fast {
+        steps.run("documentation", || {
+            check(cargo("doc --workspace --no-deps --locked").env("RUSTDOCFLAGS", "-D warnings"))
+        })?;
+    }
+    if succeeds(&mut cargo("nextest --version")) {
+        steps.run("tests", || check(&mut cargo("nextest run --workspace --locked")))?;
+    } else {
+        steps.run("tests (without nextest)", || {
+            check(&mut cargo("test --workspace --lib --bins --tests --locked"))
+        })?;
+    }
+    steps.run("doc tests", || check(&mut cargo("test --workspace --doc --locked")))?;
+    if !fast {
+        for package in ["aether-examples", "aether-core"] {
+            examples::run(workspace, &mut steps, package, &server)?;
+        }
+    }
+    print!("{}", steps.table());
+    Ok(())
+}
+
+/// A part of the Rust toolchain that a minimal installation lacks.
+fn component(workspace: &Workspace, component: &str, subcommand: &str) -> Result<()> {
+    if succeeds(&mut workspace.cargo([subcommand, "--version"])) {
+        return Ok(());
+    }
+    check(Command::new("rustup").args(["component", "add", component])).with_context(|| {
+        format!("cargo {subcommand} is missing: install {component} for this Rust toolchain")
+    })
+}

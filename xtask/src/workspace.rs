@@ -1,0 +1,114 @@
+//! The workspace as cargo sees it: where it is, where it builds, which examples it has.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// What `cargo metadata` says, and the one way to call cargo in it.
+pub(crate) struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+    metadata: Value,
+}
+
+/// An example program of one package.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Example {
+    pub(crate) name: String,
+    /// Features that have to be switched on for cargo not to leave the example out silently.
+    pub(crate) features: Vec<String>,
+}
+
+impl Workspace {
+    /// Asks cargo.
+    pub(crate) fn load() -> Result<Self> {
+        // At run time cargo names this crate's folder; the compiled-in one is for a binary started by hand.
+        let here =
+            std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let output = Command::new(cargo_path())
+            .args(["metadata", "--no-deps", "--format-version", "1"])
+            .current_dir(&here)
+            .output()
+            .context("cannot start cargo")?;
+        if !output.status.success() {
+            bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
+        let path = |key: &str| {
+            metadata[key].as_str().map(PathBuf::from).with_context(|| format!("cargo metadata has no {key}"))
+        };
+        Ok(Self { root: path("workspace_root")?, target: path("target_directory")?, metadata })
+    }
+
+    /// The folder of the workspace's `Cargo.toml`.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where downloaded and installed tools live: never in the sources, and gone with `cargo clean`.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.target.join("tools")
+    }
+
+    /// A cargo command with the workspace as its working directory.
+    pub(crate) fn cargo<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(cargo_path());
+        command.args(args).current_dir(&self.root);
+        command
+    }
+
+    /// The examples of `package`, by name; none when there is no such package.
+    pub(crate) fn examples(&self, package: &str) -> Vec<Example> {
+        examples(&self.metadata, package)
+    }
+}
+
+fn cargo_path() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn examples(metadata: &Value, package: &str) -> Vec<Example> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut found: Vec<Example> = list(&metadata["packages"])
+        .iter()
+        .filter(|found| found["name"] == package)
+        .flat_map(|found| list(&found["targets"]))
+        .filter(|target| list(&target["kind"]).iter().any(|kind| kind == "example"))
+        .filter_map(|target| {
+            let features = list(&target["required-features"]);
+            let features = features.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect();
+            Some(Example { name: target["name"].as_str()?.to_owned(), features })
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_are_those_of_the_package_in_order() {
+        let metadata = serde_json::json!({ "packages": [
+            { "name": "a", "targets": [
+                { "name": "02_b", "kind": ["example"], "required-features": ["conformance"] },
+                { "name": "01_a", "kind": ["example"] },
+                { "name": "a", "kind": ["lib"] },
+            ]},
+            { "name": "b", "targets": [{ "name": "other", "kind": ["example"] }] },
+        ]});
+        let found = examples(&metadata, "a");
+        assert_eq!(
+            found,
+            [
+                Example { name: "01_a".into(), features: vec![] },
+                Example { name: "02_b".into(), features: vec!["conformance".into()] },
+            ]
+        );
+        assert_eq!(examples(&metadata, "none"), []);
+    }
+}
