@@ -1,1 +1,2 @@
+//! The command `aether`.
 fn main() {}

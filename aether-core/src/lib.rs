@@ -31,6 +31,8 @@
 mod aether;
 mod amplitude;
 mod channel;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod inbox;
 mod medium;
 mod phase;
