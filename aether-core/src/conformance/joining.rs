@@ -1,0 +1,159 @@
+//! Line 4: from when to when a pattern is heard.
+
+use super::report::{Checked, Failure, holds, same};
+use super::stage::{Stage, listener, number, numbered, vibrator};
+use crate::vibrator::Vibrator;
+
+super::cases! {
+    4 Nothing the_next_wave_after_a_join_arrives,
+    4 Nothing joining_twice_changes_nothing,
+    4 Nothing detuning_ends_delivery,
+    4 Nothing dropping_a_vibrator_ends_delivery,
+    4 Nothing detuning_one_of_two_patterns_loses_and_repeats_nothing,
+}
+
+async fn the_next_wave_after_a_join_arrives(stage: &Stage) -> Checked {
+    let (near, far) = (vibrator("near", &stage.there).await?, vibrator("far", &stage.here).await?);
+    let mut kept = vibrator("kept", &stage.there).await?;
+    for count in 0..150 {
+        let channel = format!("join.{count}.x");
+        // So that nobody has to work out now who hears the channel.
+        far.emit(numbered(&*channel, 0)?).await?;
+        let pattern = match count % 3 {
+            0 => channel.clone(),
+            1 => format!("join.{count}.>"),
+            _ => format!("*.{count}.*"),
+        };
+        let mut fresh = vibrator("fresh", &stage.there).await?;
+        if count % 2 == 0 {
+            fresh.resonate_on(&*pattern).await?;
+        } else {
+            fresh.resonate_in_group(&*pattern, "group").await?;
+        }
+        far.emit(numbered(&*channel, 1)?).await?;
+        same("the wave from afar", 1, next_but_zero(stage, &mut fresh).await?)?;
+
+        kept.resonate_on(&*pattern).await?;
+        near.emit(numbered(&*channel, 2)?).await?;
+        same("the wave from beside", 2, number(&stage.next(&mut fresh, "the wave from beside").await?)?)?;
+        // A wave from before the join may come, the one from after it has to.
+        while next_but_zero(stage, &mut kept).await? != 2 {}
+    }
+    Ok(())
+}
+
+/// The next number but zero: that wave was emitted before the join, and may come or not.
+async fn next_but_zero(stage: &Stage, ear: &mut Vibrator) -> Checked<u64> {
+    loop {
+        match number(&stage.next(ear, "the wave after the join").await?)? {
+            0 => {}
+            number => return Ok(number),
+        }
+    }
+}
+
+async fn joining_twice_changes_nothing(stage: &Stage) -> Checked {
+    let mut ear = vibrator("ear", &stage.there).await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    for _ in 0..3 {
+        ear.resonate_on("twice.*").await?;
+        ear.resonate_in_group("twice.>", "group").await?;
+    }
+    // As one listener and as one member of a group.
+    for _ in 0..2 {
+        emitter.emit(numbered("twice.a", 0)?).await?;
+        stage.within("the flush to return", stage.here.flush()).await??;
+    }
+    stage.hear(&mut ear, &["twice.a"; 4]).await?;
+    same("waves offered", 4, ear.ledger().offered)?;
+    ear.detune("twice.>")?;
+    ear.detune("never.heard")?;
+    let mut witness = listener("witness", &stage.there, "twice.*").await?;
+    for _ in 0..2 {
+        emitter.emit(numbered("twice.a", 0)?).await?;
+    }
+    stage.hear(&mut witness, &["twice.a"; 2]).await?;
+    stage.hear(&mut ear, &["twice.a"; 2]).await?;
+    same("waves offered", 6, ear.ledger().offered)
+}
+
+async fn detuning_ends_delivery(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.there, "on").await?;
+    ear.resonate_on("off").await?;
+    ear.resonate_in_group("off", "group").await?;
+    // Hears what the ear does not hear any more, by the same connection.
+    let mut witness = listener("witness", &stage.there, "off").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut offered = 0;
+    for count in 0..50 {
+        emitter.emit(numbered("off", count)?).await?;
+        stage.hear(&mut ear, &["off"; 2]).await?;
+        ear.detune("off")?;
+        emitter.emit(numbered("off", count)?).await?;
+        stage.within("the flush to return", stage.here.flush()).await??;
+        emitter.emit(numbered("on", count)?).await?;
+        stage.hear(&mut witness, &["off"; 2]).await?;
+        stage.hear(&mut ear, &["on"]).await?;
+        offered += 3;
+        same("waves offered", offered, ear.ledger().offered)?;
+        ear.resonate_on("off").await?;
+        ear.resonate_in_group("off", "group").await?;
+    }
+    Ok(())
+}
+
+async fn dropping_a_vibrator_ends_delivery(stage: &Stage) -> Checked {
+    let mut witness = listener("witness", &stage.there, "gone.*").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    for count in 0..50 {
+        let mut ear = listener("ear", &stage.there, "gone.*").await?;
+        let survivor = ear.emitter();
+        emitter.emit(numbered("gone.a", count)?).await?;
+        stage.hear(&mut ear, &["gone.a"]).await?;
+        drop(ear);
+        let before = stage.there.ledger();
+        emitter.emit(numbered("gone.a", count)?).await?;
+        stage.within("the flush to return", stage.here.flush()).await??;
+        emitter.emit(numbered("gone.b", count)?).await?;
+        stage.hear(&mut witness, &["gone.a", "gone.a", "gone.b"]).await?;
+        let after = stage.there.ledger();
+        same("waves offered to the witness alone", before.offered + 2, after.offered)?;
+        holds("an account that adds up", after.adds_up(), after)?;
+        // Its sending half goes on.
+        survivor.emit(numbered("gone.c", count)?).await?;
+        stage.hear(&mut witness, &["gone.c"]).await?;
+    }
+    Ok(())
+}
+
+async fn detuning_one_of_two_patterns_loses_and_repeats_nothing(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.there, "both.>").await?;
+    let emitter = vibrator("emitter", &stage.here).await?.emitter();
+    let emit = async {
+        for count in 0..3000 {
+            emitter.emit(numbered("both.a", count)?).await?;
+            if count % 16 == 0 {
+                // Lets the two sides take turns on a runtime of one thread.
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok::<_, Failure>(())
+    };
+    let receive = async {
+        for count in 0..3000 {
+            // The wave is heard by one pattern or the other all the time: first this one is the older, then that one.
+            match count % 60 {
+                0 => ear.resonate_on("both.*").await?,
+                15 => ear.detune("both.>")?,
+                30 => ear.resonate_on("both.>").await?,
+                45 => ear.detune("both.*")?,
+                _ => {}
+            }
+            let wave = stage.next(&mut ear, format!("number {count}")).await?;
+            same("the next wave, though patterns come and go", count, number(&wave)?)?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(emit, receive)?;
+    same("waves offered", 3000, ear.ledger().offered)
+}
