@@ -13,10 +13,10 @@ pub use options::{InboxOptions, InboxOptionsError, OnShed, Order, WhenFull};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::clock::Instant;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
@@ -287,12 +287,16 @@ impl Inbox {
         polled
     }
 
-    /// Takes up to `most` waves at once, the strongest first. What a medium does with the waves it sends.
-    pub(crate) fn take_many(&self, most: usize, into: &mut Vec<Wave>) {
+    /// Takes several waves at once, the strongest first: at most so many, and of at most so many bytes together, but
+    /// one at least. What a medium does with the waves it sends.
+    pub(crate) fn take_many(&self, most: usize, most_bytes: usize, into: &mut Vec<Wave>) {
         let mut state = self.state.lock();
-        while into.len() < most {
+        let mut bytes = 0;
+        while into.len() < most && bytes < most_bytes {
             let Some((_, queued)) = state.levels.pop_strongest() else { break };
-            state.bytes -= queued.wave.weight();
+            let weight = queued.wave.weight();
+            bytes += weight;
+            state.bytes -= weight;
             state.ledger.delivered += 1;
             into.push(queued.wave);
         }

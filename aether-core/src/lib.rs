@@ -31,6 +31,7 @@
 mod aether;
 mod amplitude;
 mod channel;
+mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod inbox;

@@ -270,8 +270,10 @@ pub enum FlushError {
     /// The medium was closed before.
     #[error("the medium is closed")]
     Closed,
-    /// The broker was away; so many waves still waited or were not confirmed, and are counted as lost.
-    #[error("the broker did not confirm within {patience:?}: {waves} waves are counted as lost")]
+    /// The broker was away: so many waves still wait, or were under way when the connection broke and may be lost.
+    #[error(
+        "the broker did not confirm {waves} waves: nothing has moved for {patience:?} or the connection broke"
+    )]
     Unconfirmed {
         /// How many.
         waves: u64,

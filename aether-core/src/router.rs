@@ -301,19 +301,33 @@ impl Router {
         Ok(Receipt { sequence: wave.sequence(), receivers: Some(targets.len()) })
     }
 
-    /// Offers a wave that a network brought for a pattern to the lone subscribers of that pattern. Never waits: a
-    /// full inbox sheds its weakest. Inboxes that hear the channel by an older pattern as well got it by that one.
-    pub fn arrive(&self, pattern: &Pattern, wave: &Wave) {
-        let route = self.route(wave.channel());
-        for subscription in route.alone.iter().filter(|s| s.pattern == *pattern && s.hears(wave)) {
-            let _ = subscription.inbox.offer(wave.clone(), Offer::Now);
+    /// Offers waves of one channel that a network brought for a pattern to the lone subscribers of that pattern. Never
+    /// waits: a full inbox sheds its weakest. Inboxes that hear the channel by an older pattern as well got them by
+    /// that one.
+    pub fn arrive(&self, pattern: &Pattern, mut waves: Vec<Wave>) {
+        let Some(first) = waves.first() else { return };
+        let route = self.route(first.channel());
+        let mut targets =
+            route.alone.iter().filter(|subscription| subscription.pattern == *pattern).peekable();
+        while let Some(subscription) = targets.next() {
+            if targets.peek().is_some() {
+                for wave in waves.iter().filter(|wave| subscription.hears(wave)) {
+                    let _ = subscription.inbox.offer(wave.clone(), Offer::Now);
+                }
+            } else {
+                for wave in waves.drain(..).filter(|wave| subscription.hears(wave)) {
+                    let _ = subscription.inbox.offer(wave, Offer::Now);
+                }
+            }
         }
     }
 
-    /// Offers a wave that a network brought for one member of a group.
-    pub fn arrive_for(&self, member: &Subscription, wave: Wave) {
-        if member.pattern.matches(wave.channel()) {
-            let _ = member.inbox.offer(wave, Offer::Now);
+    /// Offers waves of one channel that a network brought for one member of a group.
+    pub fn arrive_for(&self, member: &Subscription, waves: Vec<Wave>) {
+        if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
+            for wave in waves {
+                let _ = member.inbox.offer(wave, Offer::Now);
+            }
         }
     }
 }

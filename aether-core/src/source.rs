@@ -77,6 +77,12 @@ impl Source {
         NONE.clone()
     }
 
+    /// The source of messages whose publisher says nothing of itself.
+    #[cfg(feature = "nats")]
+    pub(crate) fn foreign() -> Self {
+        Self(Arc::new(Inner { instance: fastrand::u64(1..), name: "foreign".into() }))
+    }
+
     /// The vibrator's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -33,10 +33,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Instant;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 
 use crate::amplitude::{Amplitude, Floor, HalfLife, Signal};
 use crate::channel::{Channel, ChannelError};
@@ -136,12 +136,30 @@ pub(crate) struct Body {
     pub(crate) age: Duration,
     /// When this node emitted the wave or took it from a medium.
     pub(crate) since: Option<Instant>,
+    pub(crate) content_type: ContentType,
+    pub(crate) payload: Bytes,
+    /// What most waves do not have, so that they do not pay for it.
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+/// The parts of a wave that most waves leave out.
+#[derive(Clone, Default)]
+pub(crate) struct Extras {
     pub(crate) key: Option<Box<str>>,
     pub(crate) cause: Option<WaveId>,
     pub(crate) metadata: Metadata,
-    pub(crate) content_type: ContentType,
-    pub(crate) payload: Bytes,
     pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
+}
+
+impl Extras {
+    /// Nothing for nothing.
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        let empty = self.key.is_none()
+            && self.cause.is_none()
+            && self.metadata.is_empty()
+            && self.reply_path.is_none();
+        (!empty).then(|| Box::new(self))
+    }
 }
 
 impl Wave {
@@ -151,7 +169,7 @@ impl Wave {
         C: TryInto<Channel>,
         ChannelError: From<C::Error>,
     {
-        WaveBuilder::new(channel.try_into().map_err(ChannelError::from))
+        WaveBuilder::new(into_channel(channel))
     }
 
     /// An event of normal amplitude with a JSON payload.
@@ -163,7 +181,8 @@ impl Wave {
         C: TryInto<Channel>,
         ChannelError: From<C::Error>,
     {
-        Self::builder(channel).json(payload).build()
+        let payload = serde_json::to_vec(payload)?;
+        Ok(Self::plain(into_channel(channel)?, payload.into(), ContentType::Json))
     }
 
     /// An event of normal amplitude with a payload of bytes.
@@ -175,7 +194,24 @@ impl Wave {
         C: TryInto<Channel>,
         ChannelError: From<C::Error>,
     {
-        Self::builder(channel).bytes(payload).build()
+        Ok(Self::plain(into_channel(channel)?, payload.into(), ContentType::Bytes))
+    }
+
+    /// An event with default values, without the way through the builder.
+    fn plain(channel: Channel, payload: Bytes, content_type: ContentType) -> Self {
+        Self::from_body(Body {
+            source: Source::none(),
+            sequence: 0,
+            channel,
+            kind: Kind::Event,
+            signal: Signal::new(Amplitude::NORMAL, Kind::Event.default_half_life()),
+            phase: Phase::ASSERT,
+            age: Duration::ZERO,
+            since: None,
+            content_type,
+            payload,
+            extras: None,
+        })
     }
 
     pub(crate) fn from_body(body: Body) -> Self {
@@ -273,19 +309,20 @@ impl Wave {
     /// What it is about, if it says so: waves of one coherence key speak of the same thing, such as one order.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
-        self.body.key.as_deref()
+        self.body.extras.as_ref()?.key.as_deref()
     }
 
     /// The wave that was being handled when this one was emitted.
     #[must_use]
     pub fn cause(&self) -> Option<&WaveId> {
-        self.body.cause.as_ref()
+        self.body.extras.as_ref()?.cause.as_ref()
     }
 
     /// Further names and values, in the order in which they were added.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
-        &self.body.metadata
+        static NONE: Metadata = Metadata::NONE;
+        self.body.extras.as_ref().map_or(&NONE, |extras| &extras.metadata)
     }
 
     /// What the payload is.
@@ -320,9 +357,10 @@ impl Wave {
     #[must_use]
     pub fn weight(&self) -> usize {
         const BODY: usize = size_of::<Body>() + 2 * size_of::<usize>();
-        BODY + self.body.payload.len()
-            + self.body.metadata.bytes()
-            + self.body.key.as_ref().map_or(0, |key| key.len())
+        let extras = self.body.extras.as_ref().map_or(0, |extras| {
+            size_of::<Extras>() + extras.metadata.bytes() + extras.key.as_ref().map_or(0, |key| key.len())
+        });
+        BODY + self.body.payload.len() + extras
     }
 
     /// Gives the wave its identity and the time of its emission. A wave that its author kept a clone of is copied
@@ -347,27 +385,41 @@ impl Wave {
         body.age = self.age_at(now);
         body.since = Some(now);
         body.signal.hops += 1;
-        body.reply_path = None;
+        if let Some(extras) = &mut body.extras {
+            extras.reply_path = None;
+        }
         Some(Self::from_body(body))
     }
 
     pub(crate) fn with_reply_path(mut self, path: Arc<dyn ReplyPath>) -> Self {
-        Arc::make_mut(&mut self.body).reply_path = Some(path);
+        Arc::make_mut(&mut self.body).extras.get_or_insert_default().reply_path = Some(path);
         self
     }
 
     /// Whether somebody waits for an answer.
     pub(crate) fn is_question(&self) -> bool {
-        self.body.reply_path.is_some()
+        self.reply_path().is_some()
+    }
+
+    fn reply_path(&self) -> Option<&Arc<dyn ReplyPath>> {
+        self.body.extras.as_ref()?.reply_path.as_ref()
     }
 
     /// Notes who received this handle, if an answer is expected from it.
     pub(crate) fn heard_by(mut self, sequencer: &Arc<Sequencer>) -> Self {
-        if self.body.reply_path.is_some() {
+        if self.is_question() {
             self.heard_by = Some(Arc::clone(sequencer));
         }
         self
     }
+}
+
+fn into_channel<C>(channel: C) -> Result<Channel, ChannelError>
+where
+    C: TryInto<Channel>,
+    ChannelError: From<C::Error>,
+{
+    channel.try_into().map_err(ChannelError::from)
 }
 
 impl fmt::Debug for Wave {

@@ -1,11 +1,425 @@
-//! The NATS medium.
-use crate::aether::{AetherBuilder, ConnectError};
-use crate::medium::Medium;
-use crate::router::Router;
+//! The NATS medium: waves between processes, over a NATS server.
+//!
+//! Outwards, waves go through a bounded, strength-ordered outbox; one task packs them into frames and hands them to
+//! the client ([`outbox`]). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
+//! so that a slow handler can never make the client drop. [`link`] knows what the broker has confirmed.
+
+mod cloudevents;
+mod intake;
+mod link;
+mod outbox;
+mod transit;
+
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::clock::Instant;
+use async_nats::{Client, ConnectOptions, Request, RequestErrorKind, ServerAddr};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use smallvec::smallvec;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises};
+use crate::aether::{AetherBuilder, ConnectError, Wire};
+use crate::channel::{Channel, Pattern};
+use crate::inbox::{Inbox, Offer};
+use crate::router::{Carried, Receipt, Router, Subscription, Waiting};
+use crate::wave::{ReplyError, ReplyPath, Wave};
+use crate::wire::{Sender, encode, frame_bound, record_bound};
+use intake::{Intake, Target};
+use link::Link;
+
+/// Messages that a subscription of the client holds before it drops. Ours are drained at once, so this only has to
+/// cover the time that the draining task may not get a processor.
+const CLIENT_QUEUE: usize = 1 << 18;
+
+/// Without any progress for so long, closing and flushing give up.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The medium, as its owner holds it. Dropping it lets the outbox run empty and ends the rest.
+pub(crate) struct Nats {
+    shared: Arc<Shared>,
+    router: Arc<Router>,
+    intake: Arc<Intake>,
+    /// Joins are made one after the other, so that a second one for the same pattern waits for the first.
+    joining: tokio::sync::Mutex<()>,
+    joined: Mutex<Joined>,
+    sender: Mutex<Option<JoinHandle<()>>>,
+    /// Told to end once what has arrived is delivered.
+    ending: watch::Sender<bool>,
+}
+
+/// What the sending task, the replies and the owner share.
+struct Shared {
+    client: Client,
+    link: Arc<Link>,
+    outbox: Arc<Inbox>,
+    prefix: String,
+    wire: Wire,
+    node: u64,
+    closed: AtomicBool,
+}
+
+/// The server-side subscriptions: one for each pattern, however many vibrators hear it, and one for each member of a
+/// group.
+#[derive(Default)]
+struct Joined {
+    patterns: HashMap<Pattern, (Vec<u64>, Option<JoinHandle<()>>)>,
+    members: HashMap<u64, JoinHandle<()>>,
+}
+
 pub(crate) async fn connect(
     builder: &AetherBuilder,
-    _: Arc<Router>,
+    router: Arc<Router>,
 ) -> Result<Arc<dyn Medium>, ConnectError> {
-    Err(ConnectError::Url { url: builder.url.clone() })
+    let prefix = Channel::new(&builder.prefix)?.as_str().to_owned();
+    let servers: Vec<ServerAddr> = builder
+        .url
+        .split(',')
+        .map(|url| url.trim().parse().map_err(|_| ConnectError::Url { url: url.trim().to_owned() }))
+        .collect::<Result<_, _>>()?;
+    let outbox = Arc::new(Inbox::new(builder.outbox.clone())?);
+    let link = Arc::new(Link::new(Arc::clone(&outbox)));
+    let mut options = ConnectOptions::new()
+        .subscription_capacity(CLIENT_QUEUE)
+        // Channels and patterns were checked when they were made.
+        .skip_subject_validation(true)
+        // Soon at first, so that a restarted server is found at once; then twice a second at most.
+        .reconnect_delay_callback(|attempt| {
+            Duration::from_millis(20 << attempt.min(5)).min(Duration::from_millis(500))
+        })
+        .event_callback({
+            let link = Arc::clone(&link);
+            move |event| {
+                link.note(&event);
+                std::future::ready(())
+            }
+        });
+    if let Some(name) = &builder.client_name {
+        options = options.name(name);
+    }
+    let client = options
+        .connect(servers)
+        .await
+        .map_err(|error| ConnectError::Unreachable { url: builder.url.clone(), source: Box::new(error) })?;
+    link.connected_to(&client)
+        .await
+        .map_err(|error| ConnectError::Unreachable { url: builder.url.clone(), source: Box::new(error) })?;
+    let shared = Arc::new(Shared {
+        client,
+        link,
+        outbox,
+        prefix,
+        wire: builder.wire,
+        node: fastrand::u64(1..),
+        closed: AtomicBool::new(false),
+    });
+    let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
+    Ok(Arc::new(Nats {
+        intake: Arc::new(Intake::new(Arc::clone(&router), Arc::clone(&shared))),
+        shared,
+        router,
+        joining: tokio::sync::Mutex::default(),
+        joined: Mutex::default(),
+        sender: Mutex::new(Some(sender)),
+        ending: watch::Sender::new(false),
+    }))
+}
+
+impl Shared {
+    fn subject(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    fn sender(&self) -> Sender {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Sender { node: self.node, sent_micros: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX) }
+    }
+
+    /// One wave as a frame of its own.
+    fn frame(&self, wave: &Wave) -> Bytes {
+        encode(self.sender(), None, std::slice::from_ref(wave), Instant::now())
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Hands back what can never be sent.
+    fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
+        if self.is_closed() {
+            return Err(EmitError::Closed { wave });
+        }
+        match self.oversize(&wave) {
+            Some((bytes, max_bytes)) => Err(EmitError::TooLarge { wave, bytes, max_bytes }),
+            None => Ok(wave),
+        }
+    }
+
+    /// The size on the wire and the largest size, if the wave is too large. The exact size is only computed when a
+    /// cheap bound does not decide.
+    fn oversize(&self, wave: &Wave) -> Option<(usize, usize)> {
+        let max_bytes = self.client.max_payload();
+        match self.wire {
+            Wire::Frames => {
+                if frame_bound(None) + record_bound(wave) <= max_bytes {
+                    return None;
+                }
+                let bytes = self.frame(wave).len();
+                (bytes > max_bytes).then_some((bytes, max_bytes))
+            }
+            Wire::CloudEvents => {
+                let bytes = wave.payload().len() + cloudevents::headers_len(wave);
+                (bytes > max_bytes).then_some((bytes, max_bytes))
+            }
+        }
+    }
+}
+
+impl Nats {
+    async fn join_server(&self, subscription: &Arc<Subscription>) -> Result<(), JoinError> {
+        let client_error = |error: async_nats::SubscribeError| JoinError::Client(Box::new(error));
+        let subject = self.shared.subject(subscription.pattern().as_str());
+        match subscription.group() {
+            Some(group) => {
+                let group = group.to_owned();
+                let subscriber =
+                    self.shared.client.queue_subscribe(subject, group).await.map_err(client_error)?;
+                let task = self.intake.drain(
+                    subscriber,
+                    Target::Member(Arc::downgrade(subscription)),
+                    self.ending.subscribe(),
+                );
+                self.joined.lock().members.insert(subscription.id(), task);
+            }
+            None => {
+                let pattern = subscription.pattern().clone();
+                let first = {
+                    let mut joined = self.joined.lock();
+                    let (ids, task) = joined.patterns.entry(pattern.clone()).or_default();
+                    ids.push(subscription.id());
+                    task.is_none()
+                };
+                if first {
+                    let subscriber = self.shared.client.subscribe(subject).await.map_err(client_error)?;
+                    let task = self.intake.drain(
+                        subscriber,
+                        Target::Pattern(pattern.clone()),
+                        self.ending.subscribe(),
+                    );
+                    match self.joined.lock().patterns.get_mut(&pattern) {
+                        Some((_, slot)) => *slot = Some(task),
+                        None => task.abort(),
+                    }
+                }
+            }
+        }
+        // The server handles what one client sends in order: once this is back, the subscription is in force.
+        self.shared.link.round_trip(&self.shared.client).await.map_err(|_| JoinError::Closed)
+    }
+
+    /// Waits until the outbox is empty and confirmed, or nothing has moved for a while.
+    async fn settle(&self) -> Result<(), FlushError> {
+        let link = &self.shared.link;
+        let before = link.unconfirmed();
+        let unconfirmed = |waves| FlushError::Unconfirmed { waves, patience: CLOSE_PATIENCE };
+        let mut progress = link.progress();
+        while let Some(unsettled) = {
+            progress.borrow_and_update();
+            link.unsettled()
+        } {
+            if tokio::time::timeout(CLOSE_PATIENCE, progress.changed()).await.is_err() {
+                return Err(unconfirmed(unsettled + link.unconfirmed() - before));
+            }
+        }
+        // What was written off may still be in the client's hands: a marker of our own goes behind it.
+        let confirmed = tokio::time::timeout(CLOSE_PATIENCE, link.round_trip(&self.shared.client)).await;
+        match link.unconfirmed() - before {
+            0 if confirmed.is_ok() => Ok(()),
+            waves => Err(unconfirmed(waves)),
+        }
+    }
+}
+
+impl Medium for Nats {
+    fn promises(&self) -> Promises {
+        Promises::new(true, self.shared.client.max_payload())
+    }
+
+    fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
+        let wave = self.shared.check(wave)?;
+        let receipt = Receipt { sequence: wave.sequence(), receivers: None };
+        Ok(match self.shared.outbox.offer(wave, Offer::IfRoom) {
+            Ok(()) => Carried::Done(receipt),
+            Err(wave) => {
+                Carried::Waiting(Waiting::new(wave, smallvec![Arc::clone(&self.shared.outbox)], receipt))
+            }
+        })
+    }
+
+    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
+        let wave = self.shared.check(wave)?;
+        let receipt = Receipt { sequence: wave.sequence(), receivers: None };
+        match self.shared.outbox.offer(wave, Offer::IfRoom) {
+            Ok(()) => Ok(receipt),
+            Err(wave) => Err(EmitError::Full { wave }),
+        }
+    }
+
+    fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
+        Box::pin(async move {
+            let _one_at_a_time = self.joining.lock().await;
+            if self.shared.is_closed() {
+                return Err(JoinError::Closed);
+            }
+            self.join_server(&subscription).await
+        })
+    }
+
+    fn leave(&self, subscription: &Subscription) {
+        // Ending a task drops its subscriber, which unsubscribes.
+        let mut joined = self.joined.lock();
+        if let Some(task) = joined.members.remove(&subscription.id()) {
+            task.abort();
+        }
+        if let Some((ids, _)) = joined.patterns.get_mut(subscription.pattern()) {
+            ids.retain(|id| *id != subscription.id());
+            if ids.is_empty()
+                && let Some((_, Some(task))) = joined.patterns.remove(subscription.pattern())
+            {
+                task.abort();
+            }
+        }
+    }
+
+    fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>> {
+        Box::pin(async move {
+            let question = self.shared.check(question)?;
+            let channel = question.channel().clone();
+            let subject = self.shared.subject(channel.as_str());
+            // Past the outbox: a question that waits behind a backlog is a question that times out.
+            let mut request = Request::new().timeout(Some(patience));
+            request = match self.shared.wire {
+                Wire::Frames => request.payload(self.shared.frame(&question)),
+                Wire::CloudEvents => request
+                    .headers(cloudevents::headers(&question, Instant::now()))
+                    .payload(question.payload().clone()),
+            };
+            match self.shared.client.send_request(subject, request).await {
+                Ok(answer) => self
+                    .intake
+                    .answer(answer, &channel)
+                    .map_err(|source| AskError::Malformed { channel, source }),
+                Err(error) => Err(match error.kind() {
+                    RequestErrorKind::NoResponders => AskError::NoResonator { channel },
+                    RequestErrorKind::TimedOut => AskError::TimedOut { channel, patience },
+                    _ => AskError::Client(Box::new(error)),
+                }),
+            }
+        })
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        Box::pin(async move {
+            if self.shared.is_closed() {
+                return Err(FlushError::Closed);
+            }
+            self.settle().await
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        Box::pin(async move {
+            if self.shared.closed.swap(true, Ordering::AcqRel) {
+                return Ok(());
+            }
+            // The sending task empties the outbox and ends.
+            self.shared.outbox.close();
+            // What the server sent before this came back is in the hands of the draining tasks.
+            let settled = self.settle().await;
+            if let Some(sender) = self.sender.lock().take() {
+                sender.abort();
+            }
+            self.shared.outbox.abandon();
+            self.ending.send_replace(true);
+            let tasks: Vec<_> = {
+                let mut joined = self.joined.lock();
+                let patterns = std::mem::take(&mut joined.patterns).into_values();
+                let members = std::mem::take(&mut joined.members).into_values();
+                patterns.filter_map(|(_, task)| task).chain(members).collect()
+            };
+            for task in tasks {
+                // They deliver what has arrived and end; they wait for nobody.
+                let _ = task.await;
+            }
+            self.shared.link.end();
+            settled
+        })
+    }
+
+    fn status(&self) -> MediumStatus {
+        MediumStatus {
+            connected: !self.shared.is_closed() && self.shared.link.is_connected(),
+            connects: self.shared.client.statistics().connects.load(Ordering::Relaxed),
+            outbox: self.shared.outbox.ledger(),
+            unconfirmed: self.shared.link.unconfirmed(),
+            dropped_by_client: self.shared.link.dropped_by_client(),
+            malformed: self.intake.malformed(),
+        }
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        // Without close() nobody waits: the sending task empties the outbox while the runtime lives.
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.outbox.close();
+        self.ending.send_replace(true);
+        self.shared.link.end();
+    }
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nats")
+            .field("prefix", &self.shared.prefix)
+            .field("status", &self.status())
+            .field("router", &self.router)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The way back to an asker on the other side of the broker.
+struct Reply {
+    shared: Arc<Shared>,
+    subject: async_nats::Subject,
+    /// The asker does not know frames: it gets the payload alone.
+    plain: bool,
+}
+
+impl ReplyPath for Reply {
+    fn carry(&self, reply: Wave) -> BoxFuture<'_, Result<(), ReplyError>> {
+        Box::pin(async move {
+            if self.shared.is_closed() {
+                return Err(ReplyError::Closed);
+            }
+            if let Some((bytes, max_bytes)) = self.shared.oversize(&reply) {
+                return Err(ReplyError::TooLarge { bytes, max_bytes });
+            }
+            let (client, subject) = (&self.shared.client, self.subject.clone());
+            let sent = if self.plain {
+                let headers = cloudevents::headers(&reply, Instant::now());
+                client.publish_with_headers(subject, headers, reply.payload().clone()).await
+            } else {
+                client.publish(subject, self.shared.frame(&reply)).await
+            };
+            sent.map_err(|_| ReplyError::Closed)
+        })
+    }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Instant;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::coop;
-use tokio::time::Instant;
 
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::content::ContentTypeError;
-use super::{Body, ContentType, Kind, MAX_KEY_BYTES, Metadata, MetadataError, Wave};
+use super::{Body, ContentType, Extras, Kind, MAX_KEY_BYTES, Metadata, MetadataError, Wave};
 use crate::amplitude::{Amplitude, AmplitudeError, HalfLife, HalfLifeError, Signal};
 use crate::channel::{Channel, ChannelError};
 use crate::phase::{Phase, PhaseError};
@@ -203,12 +203,10 @@ impl WaveBuilder {
             phase: self.phase,
             age: Duration::ZERO,
             since: None,
-            key: self.key,
-            cause: self.cause,
-            metadata: self.metadata,
             content_type: self.content_type,
             payload: self.payload,
-            reply_path: None,
+            extras: Extras { key: self.key, cause: self.cause, metadata: self.metadata, reply_path: None }
+                .boxed(),
         }))
     }
 }

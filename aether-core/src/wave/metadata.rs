@@ -41,6 +41,9 @@ pub enum MetadataError {
 }
 
 impl Metadata {
+    /// No entries.
+    pub(crate) const NONE: Self = Self { entries: Vec::new(), bytes: 0 };
+
     /// Adds an entry at the end.
     ///
     /// # Errors

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::clock::Instant;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::{Kind, Wave, WaveBuilder};
 
@@ -45,7 +45,7 @@ impl Wave {
     /// Whether an answer to this wave can be given: it came from `ask` and was received by a vibrator.
     #[must_use]
     pub fn expects_reply(&self) -> bool {
-        self.heard_by.is_some() && self.body.reply_path.is_some()
+        self.heard_by.is_some() && self.is_question()
     }
 
     /// Answers a question with a JSON payload. The answer has the question's channel and amplitude, names it as its
@@ -80,7 +80,7 @@ impl Wave {
     /// # Cancel safety
     /// As [`Wave::reply`].
     pub async fn reply_wave(&self, reply: WaveBuilder) -> Result<(), ReplyError> {
-        let (Some(path), Some(sequencer)) = (&self.body.reply_path, &self.heard_by) else {
+        let (Some(path), Some(sequencer)) = (self.reply_path(), &self.heard_by) else {
             return Err(ReplyError::NotAsked);
         };
         let mut reply = reply

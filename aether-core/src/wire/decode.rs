@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use crate::clock::Instant;
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
 use super::{FIXED_RECORD, FrameError, MAGIC, Sender, VERSION, content, tag};
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::{Source, WaveId};
-use crate::wave::{Body, ContentType, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Wave};
+use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, Wave};
 
 /// What a frame holds.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ fn read_record(
     let sequence = record.varint("sequence")?;
     let age = Duration::from_micros(record.varint("age")?).saturating_add(transit);
 
-    let (mut phase, mut key, mut cause, mut metadata) = (Phase::ASSERT, None, None, Metadata::default());
+    let (mut phase, mut extras) = (Phase::ASSERT, Extras::default());
     let extensions = usize::from(record.u16("extensions")?);
     if extensions > 0 {
         for_each_field(&mut record.part(extensions, "extensions")?, |tag, field| {
@@ -134,18 +134,18 @@ fn read_record(
                     if text.is_empty() || text.len() > MAX_KEY_BYTES {
                         return Err(FrameError::Key { bytes: text.len(), at });
                     }
-                    key = Some(text.into());
+                    extras.key = Some(text.into());
                 }
                 tag::CAUSE => {
                     let instance = field.u64("cause")?;
                     let sequence = field.varint("cause")?;
                     let source = Source::with_instance(field.rest_as_text("cause")?, instance)?;
-                    cause = Some(WaveId { source, sequence });
+                    extras.cause = Some(WaveId { source, sequence });
                 }
                 tag::METADATA => {
                     while field.at < field.end {
                         let name = field.text("metadata name")?;
-                        metadata.push(name, field.text("metadata value")?)?;
+                        extras.metadata.push(name, field.text("metadata value")?)?;
                     }
                 }
                 tag::CONTENT_TYPE => {
@@ -171,12 +171,9 @@ fn read_record(
         phase,
         age,
         since: Some(now),
-        key,
-        cause,
-        metadata,
         content_type,
         payload,
-        reply_path: None,
+        extras: extras.boxed(),
     }))
 }
 

@@ -1,8 +1,8 @@
 //! Writing frames.
 
+use crate::clock::Instant;
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
 use super::{FIXED_HEADER, FIXED_RECORD, MAGIC, VERSION, content, tag};
 use crate::channel::Channel;

@@ -1,0 +1,232 @@
+//! In process, side by side in one run: Aether against tokio's bounded mpsc and broadcast channels.
+//!
+//! `cargo bench -p aether-core --bench inprocess` prints the tables of BENCHMARKS.md. Each figure is the median of
+//! several runs, the contestants take turns, and every message carries a freshly allocated payload of 128 bytes.
+//! Rates count messages that arrived.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aether_core::{Aether, InboxOptions, Vibrator, Wave};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use tokio::sync::{Barrier, broadcast, mpsc};
+
+const PAYLOAD: [u8; 128] = [7; 128];
+const MESSAGES: usize = 1_000_000;
+const ROUNDS: usize = 7;
+const RECEIVERS: usize = 8;
+const CHANNEL: &str = "bench.wave";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    println!("{} messages of {} bytes, median of {ROUNDS} rounds\n", MESSAGES, PAYLOAD.len());
+
+    let mut rounds: Vec<[f64; 3]> = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push([
+            runtime.block_on(tokio_mpsc()),
+            runtime.block_on(aether(1, 1024))?,
+            runtime.block_on(aether(1, 65_536))?,
+        ]);
+    }
+    println!("| one sender, one receiver | M/s | against mpsc |\n|---|---|---|");
+    let base = median(rounds.iter().map(|round| round[0]));
+    for (index, name) in
+        ["tokio mpsc, bounded 1024", "Aether, inbox of 1024", "Aether, inbox of 65,536 (default)"]
+            .iter()
+            .enumerate()
+    {
+        let rate = median(rounds.iter().map(|round| round[index]));
+        let ratio = median(rounds.iter().map(|round| round[index] / round[0]));
+        println!("| {name} | {:.2} | {ratio:.2} |", rate / 1e6);
+    }
+    println!("\nbase {:.2}", base / 1e6);
+
+    let mut rounds: Vec<[f64; 3]> = Vec::new();
+    for _ in 0..ROUNDS {
+        let (arrived, lost) = runtime.block_on(tokio_broadcast());
+        rounds.push([arrived, lost, runtime.block_on(aether(RECEIVERS, 1024))?]);
+    }
+    println!(
+        "\n| one sender, {RECEIVERS} receivers | deliveries M/s | lost | against broadcast |\n|---|---|---|---|"
+    );
+    let arrived = median(rounds.iter().map(|round| round[0]));
+    let lost = median(rounds.iter().map(|round| round[1]));
+    let rate = median(rounds.iter().map(|round| round[2]));
+    let ratio = median(rounds.iter().map(|round| round[2] / round[0]));
+    println!("| tokio broadcast, 1024 | {:.2} | {:.0} % | 1.00 |", arrived / 1e6, lost * 100.0);
+    println!("| Aether, inboxes of 1024 | {:.2} | 0 % | {ratio:.2} |", rate / 1e6);
+
+    println!("\n| emit to receive, one wave every 50 us | p50 us | p99 us |\n|---|---|---|");
+    let (mpsc, aether) = (runtime.block_on(mpsc_latency()), runtime.block_on(aether_latency())?);
+    for (name, latency) in [("tokio mpsc", mpsc), ("Aether", aether)] {
+        let us = |q| latency.value_at_quantile(q) as f64 / 1000.0;
+        println!("| {name} | {:.1} | {:.1} |", us(0.5), us(0.99));
+    }
+    Ok(())
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn payload() -> Bytes {
+    Bytes::copy_from_slice(&PAYLOAD)
+}
+
+async fn tokio_mpsc() -> f64 {
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(1024);
+    let start = Instant::now();
+    tokio::spawn(async move {
+        for _ in 0..MESSAGES {
+            sender.send(payload()).await.expect("the receiver is there");
+        }
+    });
+    let received = tokio::spawn(async move {
+        let mut received = 0;
+        while let Some(message) = receiver.recv().await {
+            assert_eq!(message.len(), PAYLOAD.len());
+            received += 1;
+        }
+        received
+    });
+    let received: usize = received.await.expect("no panic");
+    assert_eq!(received, MESSAGES);
+    MESSAGES as f64 / start.elapsed().as_secs_f64()
+}
+
+async fn tokio_broadcast() -> (f64, f64) {
+    let (sender, _) = broadcast::channel::<Bytes>(1024);
+    let receivers: Vec<_> = (0..RECEIVERS)
+        .map(|_| {
+            let mut receiver = sender.subscribe();
+            tokio::spawn(async move {
+                let (mut received, mut lost) = (0_u64, 0_u64);
+                loop {
+                    match receiver.recv().await {
+                        Ok(message) => {
+                            assert_eq!(message.len(), PAYLOAD.len());
+                            received += 1;
+                        }
+                        Err(broadcast::error::RecvError::Lagged(missed)) => lost += missed,
+                        Err(broadcast::error::RecvError::Closed) => return (received, lost),
+                    }
+                }
+            })
+        })
+        .collect();
+    let start = Instant::now();
+    tokio::spawn(async move {
+        for index in 0..MESSAGES {
+            sender.send(payload()).expect("receivers are there");
+            // send() never waits; without this the receivers would not run at all on a busy thread.
+            if index % 64 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let (mut received, mut lost) = (0, 0);
+    for receiver in receivers {
+        let counts = receiver.await.expect("no panic");
+        received += counts.0;
+        lost += counts.1;
+    }
+    assert_eq!(received + lost, (MESSAGES * RECEIVERS) as u64);
+    (received as f64 / start.elapsed().as_secs_f64(), lost as f64 / (received + lost) as f64)
+}
+
+/// Deliveries a second; every wave arrives at every receiver, or this fails.
+async fn aether(receivers: usize, inbox: usize) -> Result<f64, Box<dyn std::error::Error>> {
+    let aether = Aether::local();
+    let barrier = Arc::new(Barrier::new(receivers + 1));
+    let mut tasks = Vec::new();
+    for index in 0..receivers {
+        let mut vibrator = Vibrator::builder(&format!("receiver{index}"))
+            .inbox(InboxOptions::interactive().max_waves(inbox))
+            .create(&aether)
+            .await?;
+        vibrator.resonate_on(CHANNEL).await?;
+        let barrier = Arc::clone(&barrier);
+        tasks.push(tokio::spawn(async move {
+            barrier.wait().await;
+            for _ in 0..MESSAGES {
+                let wave = vibrator.receive().await.expect("the medium is open");
+                assert_eq!(wave.payload().len(), PAYLOAD.len());
+            }
+            let ledger = vibrator.ledger();
+            assert!(
+                ledger.adds_up() && ledger.lost() == 0 && ledger.delivered == MESSAGES as u64,
+                "{ledger:?}"
+            );
+        }));
+    }
+    let sender = Vibrator::create("sender", &aether).await?;
+    let channel = aether_core::Channel::new(CHANNEL)?;
+    barrier.wait().await;
+    let start = Instant::now();
+    let sending = tokio::spawn(async move {
+        for _ in 0..MESSAGES {
+            let wave = Wave::from_bytes(&channel, payload()).expect("valid");
+            sender.emit(wave).await.expect("the medium is open");
+        }
+    });
+    for task in tasks {
+        task.await?;
+    }
+    sending.await?;
+    Ok((MESSAGES * receivers) as f64 / start.elapsed().as_secs_f64())
+}
+
+const PACED: usize = 20_000;
+const PACE: Duration = Duration::from_micros(50);
+
+/// Waits without giving up the processor: a timer would be coarser than what is measured.
+fn spin_until(deadline: Instant) {
+    while Instant::now() < deadline {
+        std::hint::spin_loop();
+    }
+}
+
+/// The sender has a thread of its own, as it spins; the receiver is a task of the runtime.
+async fn mpsc_latency() -> Histogram<u64> {
+    let (sender, mut receiver) = mpsc::channel::<Instant>(1024);
+    let sending = tokio::task::spawn_blocking(move || {
+        let start = Instant::now();
+        for index in 0..PACED {
+            spin_until(start + PACE * index as u32);
+            sender.try_send(Instant::now()).expect("room");
+        }
+    });
+    let mut latency = Histogram::new(3).expect("valid precision");
+    while let Some(sent) = receiver.recv().await {
+        latency.record(sent.elapsed().as_nanos() as u64).expect("in range");
+    }
+    sending.await.expect("no panic");
+    latency
+}
+
+async fn aether_latency() -> Result<Histogram<u64>, Box<dyn std::error::Error>> {
+    let aether = Aether::local();
+    let mut receiver = Vibrator::create("receiver", &aether).await?;
+    receiver.resonate_on(CHANNEL).await?;
+    let sender = Vibrator::create("sender", &aether).await?;
+    let channel = aether_core::Channel::new(CHANNEL)?;
+    let sending = tokio::task::spawn_blocking(move || {
+        let start = Instant::now();
+        for index in 0..PACED {
+            spin_until(start + PACE * index as u32);
+            sender.try_emit(Wave::from_bytes(&channel, payload()).expect("valid")).expect("room");
+        }
+    });
+    let mut latency = Histogram::new(3)?;
+    for _ in 0..PACED {
+        let wave = receiver.receive().await.expect("the medium is open");
+        // The wave's own age: the time since it was emitted.
+        latency.record(wave.age().as_nanos() as u64)?;
+    }
+    sending.await?;
+    Ok(latency)
+}

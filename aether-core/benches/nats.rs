@@ -1,0 +1,189 @@
+//! Over a real NATS server on this machine: Aether against raw async-nats, side by side in one run.
+//!
+//! `cargo xtask bench nats` prints the tables of BENCHMARKS.md. Sender and receiver have a connection each; client,
+//! server and receiver share the machine. Each figure is the median of several rounds in which the contestants take
+//! turns. A rate counts messages that arrived, over the time until the last one did.
+
+use std::time::{Duration, Instant};
+
+use aether_core::conformance::NatsServer;
+use aether_core::{Aether, InboxOptions, Vibrator, Wave};
+use bytes::Bytes;
+use futures::StreamExt;
+use hdrhistogram::Histogram;
+
+const PAYLOAD: [u8; 128] = [7; 128];
+const MESSAGES: u64 = 1_000_000;
+const ROUNDS: usize = 5;
+const QUESTIONS: usize = 10_000;
+/// Without a message for so long, what is missing is lost.
+const SILENCE: Duration = Duration::from_secs(2);
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> Outcome<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let server = NatsServer::start().await?;
+        let url = server.url();
+        println!("{MESSAGES} messages of {} bytes, median of {ROUNDS} rounds\n", PAYLOAD.len());
+        let (mut raw, mut packed) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            raw.push(raw_throughput(&url).await?);
+            packed.push(aether_throughput(&url).await?);
+        }
+        println!("| one sender, one receiver | M/s | lost | against raw |\n|---|---|---|---|");
+        let rate = |rounds: &[(f64, u64)]| median(rounds.iter().map(|round| round.0));
+        let lost = |rounds: &[(f64, u64)]| rounds.iter().map(|round| round.1).max().unwrap_or(0);
+        println!(
+            "| async-nats, default subscription | {:.2} | up to {} | 1.00 |",
+            rate(&raw) / 1e6,
+            lost(&raw)
+        );
+        let ratio = median(raw.iter().zip(&packed).map(|(raw, packed)| packed.0 / raw.0));
+        println!("| Aether over NATS | {:.2} | {} | {ratio:.2} |", rate(&packed) / 1e6, lost(&packed));
+
+        let (mut raw, mut asked) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            raw.push(raw_requests(&url).await?);
+            asked.push(aether_questions(&url).await?);
+        }
+        println!(
+            "\n| request-reply, one after the other | p50 us | p99 us | p50 against raw |\n|---|---|---|---|"
+        );
+        let us = |rounds: &[Histogram<u64>], q| {
+            median(rounds.iter().map(|latency| latency.value_at_quantile(q) as f64 / 1000.0))
+        };
+        let ratio = median(
+            raw.iter()
+                .zip(&asked)
+                .map(|(raw, asked)| asked.value_at_quantile(0.5) as f64 / raw.value_at_quantile(0.5) as f64),
+        );
+        println!("| async-nats request | {:.1} | {:.1} | 1.00 |", us(&raw, 0.5), us(&raw, 0.99));
+        println!("| Aether ask | {:.1} | {:.1} | {ratio:.2} |", us(&asked, 0.5), us(&asked, 0.99));
+        Ok(())
+    })
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn payload() -> Bytes {
+    Bytes::copy_from_slice(&PAYLOAD)
+}
+
+async fn raw_throughput(url: &str) -> Outcome<(f64, u64)> {
+    let (sender, receiver) = (async_nats::connect(url).await?, async_nats::connect(url).await?);
+    let mut messages = receiver.subscribe("bench.wave").await?;
+    receiver.flush().await?;
+    let start = Instant::now();
+    let sending = tokio::spawn(async move {
+        for _ in 0..MESSAGES {
+            sender.publish("bench.wave", payload()).await?;
+        }
+        sender.flush().await?;
+        Outcome::Ok(())
+    });
+    let (mut arrived, mut last) = (0, start);
+    while arrived < MESSAGES {
+        match tokio::time::timeout(SILENCE, messages.next()).await {
+            Ok(Some(message)) => {
+                assert_eq!(message.payload.len(), PAYLOAD.len());
+                arrived += 1;
+                if arrived % 1024 == 0 || arrived == MESSAGES {
+                    last = Instant::now();
+                }
+            }
+            _ => break,
+        }
+    }
+    sending.await??;
+    Ok((arrived as f64 / (last - start).as_secs_f64(), MESSAGES - arrived))
+}
+
+async fn aether_throughput(url: &str) -> Outcome<(f64, u64)> {
+    let (sending_side, receiving_side) = (Aether::connect(url).await?, Aether::connect(url).await?);
+    // Large enough for all: what a network brings never waits.
+    let mut receiver = Vibrator::builder("receiver")
+        .inbox(InboxOptions::interactive().max_waves(MESSAGES as usize).max_bytes(2 << 30))
+        .create(&receiving_side)
+        .await?;
+    receiver.resonate_on("bench.wave").await?;
+    let sender = Vibrator::create("sender", &sending_side).await?;
+    let channel = aether_core::Channel::new("bench.wave")?;
+    let start = Instant::now();
+    let sending = tokio::spawn(async move {
+        for _ in 0..MESSAGES {
+            sender.emit(Wave::from_bytes(&channel, payload())?).await?;
+        }
+        Outcome::Ok(())
+    });
+    let (mut arrived, mut last) = (0, start);
+    while arrived < MESSAGES {
+        match tokio::time::timeout(SILENCE, receiver.receive()).await {
+            Ok(Some(wave)) => {
+                assert_eq!(wave.payload().len(), PAYLOAD.len());
+                arrived += 1;
+                if arrived % 1024 == 0 || arrived == MESSAGES {
+                    last = Instant::now();
+                }
+            }
+            _ => break,
+        }
+    }
+    sending.await??;
+    assert!(receiver.ledger().adds_up());
+    sending_side.close().await?;
+    receiving_side.close().await?;
+    Ok((arrived as f64 / (last - start).as_secs_f64(), MESSAGES - arrived))
+}
+
+async fn raw_requests(url: &str) -> Outcome<Histogram<u64>> {
+    let (asker, answerer) = (async_nats::connect(url).await?, async_nats::connect(url).await?);
+    let mut questions = answerer.subscribe("bench.question").await?;
+    answerer.flush().await?;
+    let answering = tokio::spawn(async move {
+        while let Some(question) = questions.next().await {
+            if let Some(reply) = question.reply {
+                answerer.publish(reply, question.payload).await?;
+            }
+        }
+        Outcome::Ok(())
+    });
+    let mut latency = Histogram::new(3)?;
+    for _ in 0..QUESTIONS {
+        let start = Instant::now();
+        asker.request("bench.question", payload()).await?;
+        latency.record(start.elapsed().as_nanos() as u64)?;
+    }
+    answering.abort();
+    Ok(latency)
+}
+
+async fn aether_questions(url: &str) -> Outcome<Histogram<u64>> {
+    let (asking_side, answering_side) = (Aether::connect(url).await?, Aether::connect(url).await?);
+    let asker = Vibrator::create("asker", &asking_side).await?;
+    let mut answerer = Vibrator::create("answerer", &answering_side).await?;
+    answerer.resonate_on("bench.question").await?;
+    let answering = tokio::spawn(async move {
+        while let Some(question) = answerer.receive().await {
+            question.reply_bytes(question.payload().clone()).await?;
+        }
+        Outcome::Ok(())
+    });
+    let channel = aether_core::Channel::new("bench.question")?;
+    let mut latency = Histogram::new(3)?;
+    for _ in 0..QUESTIONS {
+        let start = Instant::now();
+        let question = Wave::from_bytes(&channel, payload())?;
+        asker.ask_wave(question, Duration::from_secs(2)).await?;
+        latency.record(start.elapsed().as_nanos() as u64)?;
+    }
+    asking_side.close().await?;
+    answering_side.close().await?;
+    answering.await??;
+    Ok(latency)
+}

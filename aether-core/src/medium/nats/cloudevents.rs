@@ -1,0 +1,156 @@
+//! Messages that are no frames: CloudEvents 1.0 in binary mode, and plain messages of foreign publishers.
+//!
+//! The attributes are headers, the data is the payload. What CloudEvents has no attribute for travels in extension
+//! attributes that begin with `aether`. Sources: CloudEvents 1.0.2, its NATS protocol binding, the extensions
+//! Partitioning and Correlation; W3C Trace Context for `traceparent`, which is carried as metadata.
+
+use std::time::{Duration, SystemTime};
+
+use crate::clock::Instant;
+use async_nats::{HeaderMap, Message};
+
+use crate::amplitude::{Amplitude, HalfLife, Signal};
+use crate::channel::Channel;
+use crate::phase::Phase;
+use crate::source::{Sequencer, Source, WaveId};
+use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Wave};
+
+const CONTENT_TYPE: &str = "Content-Type";
+const ID: &str = "ce-id";
+const SOURCE: &str = "ce-source";
+const KEY: &str = "ce-partitionkey";
+const CAUSE: &str = "ce-causationid";
+const KIND: &str = "ce-aetherkind";
+const AMPLITUDE: &str = "ce-aetheramplitude";
+const HALF_LIFE: &str = "ce-aetherhalflife";
+const HOPS: &str = "ce-aetherhops";
+const AGE: &str = "ce-aetherage";
+const PHASE: &str = "ce-aetherphase";
+/// Written anew for each wave and of no use to its reader.
+const REDUNDANT: [&str; 4] = ["ce-specversion", "ce-type", "ce-time", "ce-datacontenttype"];
+/// A source of our own reads `/aether/name@instance`.
+const SOURCE_PREFIX: &str = "/aether/";
+
+/// The headers of a wave that leaves now.
+pub(super) fn headers(wave: &Wave, now: Instant) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for_each_header(wave, now, |name, value| headers.append(name, value));
+    headers
+}
+
+/// How many bytes the headers of a wave take in a message.
+pub(super) fn headers_len(wave: &Wave) -> usize {
+    const STATUS_LINE_AND_END: usize = "NATS/1.0\r\n\r\n".len();
+    let mut bytes = STATUS_LINE_AND_END;
+    // The age may gain digits until the wave leaves.
+    const GROWTH: usize = 8;
+    for_each_header(wave, Instant::now(), |name, value| bytes += name.len() + ": \r\n".len() + value.len());
+    bytes + GROWTH
+}
+
+fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
+    let age = wave.age_at(now);
+    let emitted = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+    f("ce-specversion", "1.0");
+    f(ID, &wave.id().to_string());
+    f(SOURCE, &format!("{SOURCE_PREFIX}{}", wave.source()));
+    f("ce-type", wave.channel().as_str());
+    f("ce-time", &humantime::format_rfc3339_micros(emitted).to_string());
+    f(CONTENT_TYPE, wave.content_type().as_str());
+    f(KIND, wave.kind().as_str());
+    f(AMPLITUDE, &wave.amplitude().to_string());
+    let half_life = wave.half_life().duration().map_or("never".to_owned(), |t| t.as_millis().to_string());
+    f(HALF_LIFE, &half_life);
+    f(HOPS, &wave.hops().to_string());
+    f(AGE, &age.as_micros().to_string());
+    if wave.phase() != Phase::ASSERT {
+        f(PHASE, &wave.phase().radians().to_string());
+    }
+    if let Some(key) = wave.key() {
+        // A key is any text; a header is one line.
+        f(KEY, &key.replace(['\r', '\n'], " "));
+    }
+    if let Some(cause) = wave.cause() {
+        f(CAUSE, &cause.to_string());
+    }
+    for (name, value) in wave.metadata().iter() {
+        f(name, value);
+    }
+}
+
+/// Reads a message that is no frame. Never fails: what is missing or makes no sense has its default value, and
+/// headers that no attribute takes become metadata as far as there is room.
+pub(super) fn read(
+    message: Message,
+    channel: &Channel,
+    kind: Kind,
+    foreign: &Sequencer,
+    now: Instant,
+) -> Wave {
+    let headers = message.headers.unwrap_or_default();
+    let text = |name: &str| first(&headers, name);
+    // An id of our own names source and sequence; all others are numbered here and keep theirs as metadata.
+    let own_id = text(ID).and_then(|id| id.parse::<WaveId>().ok()).filter(|id| {
+        text(SOURCE).and_then(|source| source.strip_prefix(SOURCE_PREFIX)) == Some(&*id.source.to_string())
+    });
+    let is_own = own_id.is_some();
+    let WaveId { source, sequence } = own_id.unwrap_or_else(|| WaveId {
+        source: text(SOURCE)
+            .and_then(|name| Source::with_instance(name, foreign.source().instance()).ok())
+            .unwrap_or_else(|| foreign.source().clone()),
+        sequence: foreign.next(),
+    });
+    let kind = text(KIND).and_then(|kind| kind.parse().ok()).unwrap_or(kind);
+    let amplitude = text(AMPLITUDE)
+        .and_then(|amplitude| amplitude.parse().ok())
+        .and_then(|amplitude| Amplitude::new(amplitude).ok());
+    let half_life = text(HALF_LIFE).and_then(|half_life| match half_life {
+        "never" => Some(HalfLife::NEVER),
+        millis => millis.parse().ok().and_then(|ms| HalfLife::nearest(Duration::from_millis(ms)).ok()),
+    });
+    let hops = text(HOPS).and_then(|hops| hops.parse().ok()).filter(|hops| *hops <= MAX_HOPS);
+    let age = text(AGE).and_then(|age| age.parse().ok()).map(Duration::from_micros);
+    let phase = text(PHASE).and_then(|phase| phase.parse().ok()).and_then(|phase| Phase::new(phase).ok());
+    let key = text(KEY).filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
+    let cause: Option<WaveId> = text(CAUSE).and_then(|cause| cause.parse().ok());
+    let content_type = text(CONTENT_TYPE).and_then(|media_type| ContentType::new(media_type).ok());
+
+    let mut metadata = Metadata::default();
+    let mut names: Vec<&str> = headers.iter().map(|(name, _)| -> &str { name.as_ref() }).collect();
+    // The client keeps headers in a hash map; sorted, the order is at least the same every time.
+    names.sort_unstable();
+    for name in names {
+        let taken = is_own && (REDUNDANT.contains(&name) || matches!(name, ID | SOURCE))
+            || matches!(name, CONTENT_TYPE | KIND | AMPLITUDE | HALF_LIFE | HOPS | AGE | PHASE)
+            || (name == KEY && key.is_some())
+            || (name == CAUSE && cause.is_some());
+        if !taken {
+            for value in headers.get_all(name) {
+                if let Err(error) = metadata.push(name, value.as_str()) {
+                    tracing::debug!(%channel, %error, "a header of a foreign message was left out");
+                }
+            }
+        }
+    }
+    Wave::from_body(Body {
+        source,
+        sequence,
+        channel: channel.clone(),
+        kind,
+        signal: Signal {
+            amplitude: amplitude.unwrap_or_default(),
+            half_life: half_life.unwrap_or_else(|| kind.default_half_life()),
+            hops: hops.unwrap_or(0),
+        },
+        phase: phase.unwrap_or_default(),
+        age: age.unwrap_or_default(),
+        since: Some(now),
+        content_type: content_type.unwrap_or_default(),
+        payload: message.payload,
+        extras: Extras { key: key.map(Into::into), cause, metadata, reply_path: None }.boxed(),
+    })
+}
+
+fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.as_str())
+}

@@ -1,0 +1,265 @@
+//! What is known of the connection: whether it stands, and what the broker has confirmed.
+//!
+//! NATS does not acknowledge messages, but a server handles what one client sends in order. So now and then a small
+//! message goes to a subject that only this connection hears, a *marker*; when it is back, the server has seen
+//! everything before it. What was not confirmed when the connection broke is written off and counted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::{Client, Event};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::inbox::Inbox;
+
+/// The client's queue of events holds 128 and drops what is more: a broken connection could go unnoticed, so
+/// whoever waits for a marker looks at the number of connections as well, this often.
+const LOST_EVENT_WATCH: Duration = Duration::from_secs(1);
+
+/// The connection was closed for good.
+#[derive(Debug)]
+pub(super) struct Ended;
+
+pub(super) struct Link {
+    /// What its ledger calls delivered was handed to the client.
+    outbox: Arc<Inbox>,
+    connected: watch::Sender<bool>,
+    /// Changes with every confirmation, loss and reconnection.
+    progress: watch::Sender<u64>,
+    flight: Mutex<Flight>,
+    dropped_by_client: AtomicU64,
+    marks: Mutex<Option<Marks>>,
+}
+
+/// Where the markers go, and the task that takes them in.
+struct Marks {
+    subject: async_nats::Subject,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Flight {
+    /// How many of the waves taken from the outbox were confirmed or written off.
+    settled: u64,
+    written_off: u64,
+    /// How many of them the sending task has handed to the client altogether when it last sent a marker.
+    marked: u64,
+    /// The marker that the sending task waits for, and how many waves went before it.
+    marker: Option<(u64, u64)>,
+    last_marker: u64,
+    /// Those who wait for a marker of their own.
+    waiting: HashMap<u64, oneshot::Sender<()>>,
+    connects: u64,
+    ended: bool,
+}
+
+impl Link {
+    pub(super) fn new(outbox: Arc<Inbox>) -> Self {
+        Self {
+            outbox,
+            connected: watch::Sender::new(true),
+            progress: watch::Sender::new(0),
+            flight: Mutex::default(),
+            dropped_by_client: AtomicU64::new(0),
+            marks: Mutex::new(None),
+        }
+    }
+
+    /// Begins to listen for markers.
+    pub(super) async fn connected_to(
+        self: &Arc<Self>,
+        client: &Client,
+    ) -> Result<(), async_nats::SubscribeError> {
+        let subject = async_nats::Subject::from(client.new_inbox());
+        let mut markers = client.subscribe(subject.clone()).await?;
+        let link = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            while let Some(marker) = markers.next().await {
+                if let Ok(number) = <[u8; 8]>::try_from(&*marker.payload) {
+                    link.confirm(u64::from_le_bytes(number));
+                }
+            }
+        });
+        self.flight.lock().connects = client.statistics().connects.load(Ordering::Relaxed);
+        *self.marks.lock() = Some(Marks { subject, task });
+        Ok(())
+    }
+
+    /// Called by the client's task for events.
+    pub(super) fn note(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.connected.send_replace(true);
+                self.moved();
+            }
+            Event::Disconnected | Event::Closed => {
+                self.connected.send_replace(false);
+                self.write_off();
+            }
+            Event::SlowConsumer(_) => {
+                self.dropped_by_client.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    fn moved(&self) {
+        self.progress.send_modify(|moves| *moves += 1);
+    }
+
+    fn confirm(&self, number: u64) {
+        {
+            let mut flight = self.flight.lock();
+            if let Some(waiting) = flight.waiting.remove(&number) {
+                let _ = waiting.send(());
+            }
+            if let Some((_, waves)) = flight.marker.take_if(|(marker, _)| *marker == number) {
+                flight.settled = flight.settled.max(waves);
+            }
+        }
+        self.moved();
+    }
+
+    /// The connection broke: nothing that is under way will be confirmed.
+    fn write_off(&self) {
+        {
+            let mut flight = self.flight.lock();
+            let taken = self.outbox.ledger().delivered;
+            flight.written_off += taken - flight.settled;
+            flight.settled = taken;
+            flight.marker = None;
+            // Dropping their senders tells those who wait to try again.
+            flight.waiting.clear();
+        }
+        self.moved();
+    }
+
+    /// Notices a broken connection whose event was lost.
+    fn look_for_lost_event(&self, client: &Client) {
+        let connects = client.statistics().connects.load(Ordering::Relaxed);
+        let missed = {
+            let mut flight = self.flight.lock();
+            std::mem::replace(&mut flight.connects, connects) != connects && flight.marker.is_some()
+        };
+        if missed {
+            self.write_off();
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    /// Waits until the connection stands.
+    pub(super) async fn standing(&self) {
+        let mut connected = self.connected.subscribe();
+        // Fails only if `self` were gone.
+        let _ = connected.wait_for(|connected| *connected).await;
+    }
+
+    pub(super) fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    /// Whether a marker of the sending task is under way.
+    pub(super) fn is_marked(&self) -> bool {
+        self.flight.lock().marker.is_some()
+    }
+
+    /// Sends a marker behind everything that was taken from the outbox. Called by the one task that takes from it,
+    /// when all of that is in the client's hands.
+    pub(super) async fn mark(&self, client: &Client) {
+        let number = {
+            let mut flight = self.flight.lock();
+            flight.last_marker += 1;
+            flight.marked = self.outbox.ledger().delivered;
+            flight.marker = Some((flight.last_marker, flight.marked));
+            flight.last_marker
+        };
+        self.send_marker(client, number).await;
+    }
+
+    async fn send_marker(&self, client: &Client, number: u64) {
+        let subject = self.marks.lock().as_ref().map(|marks| marks.subject.clone());
+        if let Some(subject) = subject {
+            let mut payload = BytesMut::with_capacity(8);
+            payload.put_u64_le(number);
+            // Fails only when the client has ended; then the events settle what is under way.
+            let _ = client.publish(subject, Bytes::from(payload)).await;
+        }
+    }
+
+    /// Waits until no marker of the sending task is under way: it came back or was written off.
+    pub(super) async fn unmarked(&self, client: &Client) {
+        let mut progress = self.progress();
+        while {
+            progress.borrow_and_update();
+            self.is_marked()
+        } {
+            if tokio::time::timeout(LOST_EVENT_WATCH, progress.changed()).await.is_err() {
+                self.look_for_lost_event(client);
+            }
+        }
+    }
+
+    /// Waits until the server has handled everything that this client was given before. Waits for as long as the
+    /// connection is away.
+    pub(super) async fn round_trip(&self, client: &Client) -> Result<(), Ended> {
+        loop {
+            let back = {
+                let mut flight = self.flight.lock();
+                if flight.ended {
+                    return Err(Ended);
+                }
+                flight.last_marker += 1;
+                let (sender, back) = oneshot::channel();
+                let number = flight.last_marker;
+                flight.waiting.insert(number, sender);
+                (number, back)
+            };
+            self.send_marker(client, back.0).await;
+            if back.1.await.is_ok() {
+                return Ok(());
+            }
+            self.standing().await;
+        }
+    }
+
+    /// How many waves the outbox holds or the broker has not confirmed; `None` when there are none and everything is
+    /// in the client's hands.
+    pub(super) fn unsettled(&self) -> Option<u64> {
+        let flight = self.flight.lock();
+        let ledger = self.outbox.ledger();
+        let unsettled = ledger.queued + ledger.delivered - flight.settled;
+        (unsettled > 0 || flight.marked < ledger.delivered).then_some(unsettled)
+    }
+
+    /// Waves that were under way when a connection broke.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        self.flight.lock().written_off
+    }
+
+    pub(super) fn dropped_by_client(&self) -> u64 {
+        self.dropped_by_client.load(Ordering::Relaxed)
+    }
+
+    /// No more markers: whoever waits is told so.
+    pub(super) fn end(&self) {
+        {
+            let mut flight = self.flight.lock();
+            flight.ended = true;
+            flight.waiting.clear();
+        }
+        if let Some(marks) = self.marks.lock().take() {
+            marks.task.abort();
+        }
+        self.connected.send_replace(true);
+        self.moved();
+    }
+}

@@ -1,0 +1,114 @@
+//! The sending task: from the outbox to the client, many waves in a message.
+//!
+//! Batching is natural: while one batch is on its way to the broker, waves queue up and leave together with the next.
+//! There is no timer, and a lone wave leaves at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::clock::Instant;
+
+use super::{Shared, cloudevents};
+use crate::aether::Wire;
+use crate::channel::Channel;
+use crate::wave::Wave;
+use crate::wire::{encode, frame_bound, record_bound};
+
+/// A batch holds at most so many waves and bytes. Together with the one that is being confirmed it bounds what a
+/// strong wave may have to wait for.
+const BATCH_WAVES: usize = 512;
+const BATCH_BYTES: usize = 128 << 10;
+
+/// Sends until the outbox is closed and empty.
+pub(super) async fn send(shared: Arc<Shared>) {
+    let mut batch = Vec::with_capacity(BATCH_WAVES);
+    let mut groups = Groups::default();
+    while shared.outbox.filled().await {
+        shared.link.standing().await;
+        batch.clear();
+        shared.outbox.take_many(BATCH_WAVES, BATCH_BYTES, &mut batch);
+        match shared.wire {
+            Wire::Frames => {
+                groups.sort(&batch);
+                for waves in groups.in_order() {
+                    send_frames(&shared, waves).await;
+                }
+            }
+            Wire::CloudEvents => {
+                for wave in &batch {
+                    let subject = shared.subject(wave.channel().as_str());
+                    let headers = cloudevents::headers(wave, Instant::now());
+                    // The client refuses only when it has ended; the link writes the waves off then.
+                    let _ =
+                        shared.client.publish_with_headers(subject, headers, wave.payload().clone()).await;
+                }
+            }
+        }
+        // One batch may follow the one that is being confirmed, but not two.
+        if shared.link.is_marked() {
+            shared.link.unmarked(&shared.client).await;
+        }
+        shared.link.mark(&shared.client).await;
+    }
+}
+
+/// Sends waves of one channel in as few messages as the server's limit allows.
+async fn send_frames(shared: &Shared, waves: &[Wave]) {
+    let Some(first) = waves.first() else { return };
+    let max_payload = shared.client.max_payload();
+    let mut rest = waves;
+    while !rest.is_empty() {
+        let mut bytes = frame_bound(None);
+        let fitting = rest
+            .iter()
+            .take_while(|wave| {
+                bytes += record_bound(wave);
+                bytes <= max_payload
+            })
+            .count()
+            // One alone fits: that was checked exactly before it was taken.
+            .max(1);
+        let (now, later) = rest.split_at(fitting);
+        let frame = encode(shared.sender(), None, now, Instant::now());
+        let _ = shared.client.publish(shared.subject(first.channel().as_str()), frame).await;
+        rest = later;
+    }
+}
+
+/// A batch by channel, in the order of each channel's first wave. Kept from batch to batch for its memory.
+#[derive(Default)]
+struct Groups {
+    places: HashMap<Channel, usize>,
+    groups: Vec<Vec<Wave>>,
+    used: usize,
+}
+
+impl Groups {
+    fn sort(&mut self, batch: &[Wave]) {
+        self.places.clear();
+        for group in &mut self.groups {
+            group.clear();
+        }
+        self.used = 0;
+        let mut last: Option<(&Channel, usize)> = None;
+        for wave in batch {
+            let place = match last {
+                // Runs of one channel are the rule.
+                Some((channel, place)) if channel == wave.channel() => place,
+                _ => *self.places.entry(wave.channel().clone()).or_insert_with(|| {
+                    self.used += 1;
+                    self.used - 1
+                }),
+            };
+            last = Some((wave.channel(), place));
+            if self.groups.len() <= place {
+                self.groups.push(Vec::new());
+            }
+            self.groups[place].push(wave.clone());
+        }
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = &[Wave]> {
+        self.groups[..self.used].iter().map(Vec::as_slice)
+    }
+}
