@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::clock::Instant;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};

@@ -138,6 +138,9 @@ async fn a_close_that_is_cancelled_can_be_finished(stage: &Stage) -> Checked {
     let late = stage.within("emit to return", emitter.emit(numbered("cancelled", 100)?)).await?;
     holds("Closed", matches!(late, Err(EmitError::Closed { .. })), late)?;
     stage.within("the close to return", stage.here.close()).await??;
+    let outbox = stage.here.status().outbox;
+    same("waves that wait when the second close is back", 0, outbox.queued)?;
+    same("waves that were lost", 0, outbox.lost())?;
     for count in 0..100 {
         let wave = stage.next(&mut ear, format!("number {count}")).await?;
         same("the wave", count, number(&wave)?)?;

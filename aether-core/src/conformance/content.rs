@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use crate::clock::Instant;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, numbered, vibrator};

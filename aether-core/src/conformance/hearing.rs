@@ -3,10 +3,10 @@
 use super::report::{Checked, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
 use crate::channel::Channel;
+use crate::clock::Instant;
 use crate::router::Carried;
 use crate::source::{Sequencer, Source};
 use crate::vibrator::{Emitter, Vibrator};
-use tokio::time::Instant;
 
 super::cases! {
     3 Nothing wildcards_hear_what_they_name,
