@@ -1,1 +1,39 @@
-//! what a service needs around the bus: arguments, logging, shutdown
+//! What a service needs around the bus: arguments, logging, shutdown, one-line errors.
+//!
+//! The sample services and the command line are built on it; the bus itself is in `aether_core`, which knows nothing
+//! of processes. A service that has its own ways for these things needs none of this.
+//!
+//! ```
+//! use aether_chassis::{CancellationToken, MediumArgs};
+//! use clap::Parser;
+//!
+//! #[derive(Parser)]
+//! struct Args {
+//!     #[command(flatten)]
+//!     medium: MediumArgs,
+//! }
+//!
+//! async fn service(args: Args, shutdown: CancellationToken) -> Result<(), aether_core::ConnectError> {
+//!     let aether = args.medium.connect("my-service").await?;
+//!     // create vibrators on `aether`, serve until `shutdown` is cancelled
+//! #   let _ = aether;
+//!     shutdown.cancelled().await;
+//!     Ok(())
+//! }
+//!
+//! // The whole of a main function:
+//! let code = aether_chassis::run(|shutdown| {
+//! #   shutdown.cancel();
+//!     service(Args::parse_from(["my-service"]), shutdown)
+//! });
+//! # assert_eq!(code, std::process::ExitCode::SUCCESS);
+//! ```
+
+pub mod logging;
+mod medium_args;
+mod process;
+pub mod shutdown;
+
+pub use medium_args::MediumArgs;
+pub use process::{close, error_chain, run};
+pub use tokio_util::sync::CancellationToken;

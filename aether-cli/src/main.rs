@@ -1,2 +1,43 @@
-//! The command `aether`.
-fn main() {}
+//! The command `aether`: emit, listen and ask from a shell, and run the sample services.
+//!
+//! Each subcommand is a file of its own; this one parses, runs and says how it went. Exit codes: 0 done, 1 failed,
+//! 2 wrong usage. Results go to stdout, everything else to stderr, and a reader of stdout that goes away is no failure.
+
+mod account;
+mod ask;
+mod cli;
+mod emit;
+mod error;
+mod frame;
+mod listen;
+mod output;
+mod pace;
+mod record;
+mod stdin;
+mod up;
+mod values;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::error::CommandError;
+
+/// The exit code for wrong usage, the same as that of the argument parser.
+const WRONG_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut wrong_usage = false;
+    let code = aether_chassis::run(|shutdown| async {
+        let done = match cli.run(shutdown).await {
+            Err(error) if error.is_closed_pipe() => Ok(()),
+            done => done,
+        };
+        wrong_usage = done.as_ref().is_err_and(CommandError::is_wrong_usage);
+        done
+    });
+    if wrong_usage { ExitCode::from(WRONG_USAGE) } else { code }
+}

@@ -2,7 +2,12 @@
 //!
 //! The router offers waves, one vibrator takes them; media use another one for what waits to be sent. An inbox does
 //! not know patterns or transports. One short lock guards it; wakers and callbacks run outside of that lock.
+//!
+//! The receiver takes a *hand* of up to 32 waves at a time while the inbox is less than half full, so that it meets
+//! the emitters at the lock once for 32 waves. A hand changes nothing that can be observed: its waves count as
+//! queued, a stronger wave that arrives is received before them, and when room has to be made they go back.
 
+mod hand;
 mod ledger;
 mod levels;
 mod options;
@@ -10,6 +15,7 @@ mod options;
 pub use ledger::{Ledger, ShedReason};
 pub use options::{InboxOptions, InboxOptionsError, OnShed, Order, WhenFull};
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -20,7 +26,8 @@ use tokio::sync::Notify;
 
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
-use levels::Levels;
+use hand::{HAND_SIZE, Hand};
+use levels::{Levels, Popped};
 
 /// What "recently" means for the effective floor: an eviction counts for one to two of these.
 const EVICTION_WINDOW: Duration = Duration::from_secs(1);
@@ -45,14 +52,23 @@ pub(crate) enum Offer {
 pub struct Inbox {
     options: InboxOptions,
     state: Mutex<State>,
+    /// Locked after `state` where both are.
+    hand: Mutex<Hand>,
+    /// Whether the receiver has a hand that was not found empty yet. For the receiver alone.
+    has_hand: AtomicBool,
+    /// The levels in `state` that hold something, for the receiver to see whether a stronger wave has arrived.
+    occupied: AtomicU64,
     /// Wakes emitters that wait for room.
     room: Notify,
 }
 
 struct State {
     levels: Levels<Queued>,
+    /// The waves in the hand as of the last look at it; no fewer than there are.
+    in_hand: usize,
+    /// The weight of what is queued, that of the hand as of the last look at it.
     bytes: usize,
-    /// All counts but `queued`, which is the length of `levels`.
+    /// All counts but `queued`, as of the last look at the hand.
     ledger: Ledger,
     receiver: Option<Waker>,
     /// Since when an emitter waits for room, if one does.
@@ -65,6 +81,7 @@ struct State {
 
 struct Queued {
     wave: Wave,
+    weight: usize,
     /// When it was queued; read from the clock only where a sojourn cap needs it.
     since: Option<Instant>,
 }
@@ -112,6 +129,7 @@ impl Inbox {
             options,
             state: Mutex::new(State {
                 levels: Levels::new(),
+                in_hand: 0,
                 bytes: 0,
                 ledger: Ledger::default(),
                 receiver: None,
@@ -120,73 +138,148 @@ impl Inbox {
                 closed: false,
                 evictions: Evictions::default(),
             }),
+            hand: Mutex::default(),
+            has_hand: AtomicBool::new(false),
+            occupied: AtomicU64::new(0),
             room: Notify::new(),
         })
     }
 
     /// Offers a wave; hands it back only if `offer` allows that and emitters shall wait.
     pub(crate) fn offer(&self, wave: Wave, offer: Offer) -> Result<(), Wave> {
-        let audible = wave.audible_at(Instant::now, self.options.floor);
-        let since = self.options.sojourn_cap.map(|_| Instant::now());
-        let weight = wave.weight();
         let mut shed = Shed::new();
-        let waker = {
-            let mut state = self.state.lock();
-            let refusal = if state.closed {
-                Some(ShedReason::Closed)
-            } else if !audible {
-                Some(ShedReason::BelowFloor)
-            } else if weight > self.options.max_bytes {
-                Some(ShedReason::Full)
-            } else {
-                None
-            };
-            if let Some(reason) = refusal {
-                state.ledger.offered += 1;
-                state.ledger.count_loss(reason);
-                shed.push((wave, reason));
-                None
-            } else {
-                if offer == Offer::IfRoom && !self.takes(&state, weight) {
-                    state.waiting_since.get_or_insert_with(Instant::now);
-                    return Err(wave);
-                }
-                state.ledger.offered += 1;
-                state.bytes += weight;
-                state.levels.push(wave.signal().level(), Queued { wave, since });
-                while state.levels.len() > self.options.max_waves || state.bytes > self.options.max_bytes {
-                    self.evict(&mut state, &mut shed);
-                }
-                state.receiver.take()
-            }
-        };
-        if let Some(waker) = waker {
-            waker.wake();
+        let mut state = self.state.lock();
+        let result = self.put(&mut state, wave, offer, &mut shed);
+        let waker = state.receiver.take_if(|_| result.is_ok());
+        self.publish(&state);
+        drop(state);
+        self.after(waker, shed);
+        result
+    }
+
+    /// Offers waves that cannot wait, as a network brings them, with one lock for all.
+    pub(crate) fn offer_all(&self, waves: impl IntoIterator<Item = Wave>) {
+        let mut shed = Shed::new();
+        let mut state = self.state.lock();
+        for wave in waves {
+            let _ = self.put(&mut state, wave, Offer::Now, &mut shed);
         }
-        self.report(shed);
+        let waker = state.receiver.take();
+        self.publish(&state);
+        drop(state);
+        self.after(waker, shed);
+    }
+
+    fn put(&self, state: &mut State, wave: Wave, offer: Offer, shed: &mut Shed) -> Result<(), Wave> {
+        let weight = wave.weight();
+        let refusal = if state.closed {
+            Some(ShedReason::Closed)
+        } else if !wave.audible_at(Instant::now, self.options.floor) {
+            Some(ShedReason::BelowFloor)
+        } else if weight > self.options.max_bytes {
+            Some(ShedReason::Full)
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            state.ledger.offered += 1;
+            state.ledger.count_loss(reason);
+            shed.push((wave, reason));
+            return Ok(());
+        }
+        let fits = self.fits(state, weight);
+        if !fits && offer == Offer::IfRoom && self.makes_wait(state) {
+            state.waiting_since.get_or_insert_with(Instant::now);
+            // From now on the receiver comes by for every wave and sees who waits.
+            self.take_hand_back(state);
+            return Err(wave);
+        }
+        state.ledger.offered += 1;
+        state.bytes += weight;
+        let since = self.options.sojourn_cap.map(|_| Instant::now());
+        state.levels.push(wave.signal().level(), Queued { wave, weight, since });
+        if !fits {
+            self.make_room(state, shed);
+        }
         Ok(())
     }
 
-    /// Whether a wave of this weight is taken without making its emitter wait.
-    fn takes(&self, state: &State, weight: usize) -> bool {
-        self.options.when_full == WhenFull::Shed
-            || state.impatient
-            || (state.levels.len() < self.options.max_waves && state.bytes + weight <= self.options.max_bytes)
+    /// Whether there is room for a wave of this weight. Looks at the hand only if it seems that there is not.
+    fn fits(&self, state: &mut State, weight: usize) -> bool {
+        let fits = |state: &State| {
+            state.levels.len() + state.in_hand < self.options.max_waves
+                && state.bytes + weight <= self.options.max_bytes
+        };
+        fits(state)
+            || (state.in_hand > 0 && {
+                self.look_at_hand(state);
+                fits(state)
+            })
+    }
+
+    fn makes_wait(&self, state: &State) -> bool {
+        self.options.when_full != WhenFull::Shed && !state.impatient
     }
 
     /// Whether an emitter of this wave would not have to wait now. Waves that are refused anyway need no room.
     pub(crate) fn has_room_for(&self, wave: &Wave) -> bool {
         let weight = wave.weight();
-        let state = self.state.lock();
-        state.closed || weight > self.options.max_bytes || self.takes(&state, weight)
+        let mut state = self.state.lock();
+        state.closed
+            || weight > self.options.max_bytes
+            || !self.makes_wait(&state)
+            || self.fits(&mut state, weight)
     }
 
-    fn evict(&self, state: &mut State, shed: &mut Shed) {
-        if let Some((level, queued)) = state.levels.pop_weakest() {
-            state.bytes -= queued.wave.weight();
+    /// Evicts the oldest of the weakest waves until the bounds hold again.
+    fn make_room(&self, state: &mut State, shed: &mut Shed) {
+        self.take_hand_back(state);
+        while state.levels.len() > self.options.max_waves || state.bytes > self.options.max_bytes {
+            let Some(Popped { level, item: queued, .. }) = state.levels.pop_weakest() else { return };
+            state.bytes -= queued.weight;
             state.ledger.count_loss(ShedReason::Full);
             state.evictions.note(level, Instant::now());
             shed.push((queued.wave, ShedReason::Full));
+        }
+    }
+
+    /// Brings the counts up to date with what the receiver took from its hand.
+    fn look_at_hand(&self, state: &mut State) {
+        let mut hand = self.hand.lock();
+        let taken = hand.settle();
+        state.bytes -= taken.bytes;
+        state.ledger += taken.ledger;
+        state.in_hand = hand.len();
+    }
+
+    /// Puts the waves of the hand back into their levels.
+    fn take_hand_back(&self, state: &mut State) {
+        self.look_at_hand(state);
+        if state.in_hand > 0 {
+            let mut hand = self.hand.lock();
+            while let Some(popped) = hand.take_youngest() {
+                state.levels.put_back(popped);
+            }
+            state.in_hand = 0;
+        }
+    }
+
+    /// Lets the receiver see which levels are occupied. Called before the lock is released.
+    fn publish(&self, state: &State) {
+        // Most waves change nothing here, and a store would take the line from the receiver.
+        if self.occupied.load(Ordering::Relaxed) != state.levels.occupied() {
+            self.occupied.store(state.levels.occupied(), Ordering::Release);
+        }
+    }
+
+    fn after(&self, waker: Option<Waker>, shed: Shed) {
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        if let Some(on_shed) = &self.options.on_shed {
+            for (wave, reason) in &shed {
+                on_shed(wave, *reason);
+            }
         }
     }
 
@@ -223,10 +316,98 @@ impl Inbox {
 
     /// The next wave, or `None` when the inbox is closed and empty. One task at a time may poll.
     pub(crate) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
-        self.poll_take(cx, |levels| match self.options.order {
+        let mut shed = Shed::new();
+        let from_hand = self.take_from_hand(|| self.occupied.load(Ordering::Acquire), &mut shed);
+        let polled = match from_hand {
+            Some(wave) => Poll::Ready(Some(wave)),
+            None => self.poll_take(cx, &mut shed, |inbox, state, shed| inbox.take_next(state, shed)),
+        };
+        self.after(None, shed);
+        polled
+    }
+
+    /// The next wave of the hand, unless the levels hold a stronger one.
+    fn take_from_hand(&self, occupied: impl Fn() -> u64, shed: &mut Shed) -> Option<Wave> {
+        // Only the receiver takes a hand, so it cannot miss one here.
+        if !self.has_hand.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut hand = self.hand.lock();
+        if hand.len() == 0 {
+            self.has_hand.store(false, Ordering::Relaxed);
+        }
+        loop {
+            let stronger = (1_u64 << hand.next_level()?) - 1;
+            if self.options.order == Order::Strength && occupied() & stronger != 0 {
+                return None;
+            }
+            let queued = hand.take_next()?;
+            match self.too_late(&queued) {
+                None => return Some(hand.deliver(queued)),
+                Some(reason) => shed.push((hand.lose(queued, reason), reason)),
+            }
+        }
+    }
+
+    /// Takes the next wave, and a hand of those that follow if there is no hurry.
+    fn take_next(&self, state: &mut State, shed: &mut Shed) -> Option<Wave> {
+        if state.in_hand > 0 {
+            self.look_at_hand(state);
+        }
+        loop {
+            // A hand that a stronger wave has overtaken is still there.
+            if state.in_hand > 0
+                && let Some(wave) = self.take_from_hand(|| state.levels.occupied(), shed)
+            {
+                return Some(wave);
+            }
+            let Popped { level, item: queued, .. } = self.pop_next(&mut state.levels)?;
+            if let Some(wave) = self.settle(state, queued, shed) {
+                self.take_hand(state, level);
+                return Some(wave);
+            }
+        }
+    }
+
+    /// Takes a hand of the waves that follow one of this level. Near the bound they stay where they can be evicted.
+    fn take_hand(&self, state: &mut State, level: u8) {
+        if state.levels.len() == 0 || state.levels.len() > self.options.max_waves / 2 {
+            return;
+        }
+        let mut hand = self.hand.lock();
+        if hand.len() > 0 {
+            return;
+        }
+        while hand.len() < HAND_SIZE {
+            let in_turn = self.options.order == Order::Arrival || state.levels.occupied() & (1 << level) != 0;
+            let Some(popped) = in_turn.then(|| self.pop_next(&mut state.levels)).flatten() else { break };
+            hand.add(popped);
+        }
+        state.in_hand = hand.len();
+        self.has_hand.store(state.in_hand > 0, Ordering::Relaxed);
+    }
+
+    fn pop_next(&self, levels: &mut Levels<Queued>) -> Option<Popped<Queued>> {
+        match self.options.order {
             Order::Strength => levels.pop_strongest(),
             Order::Arrival => levels.pop_oldest(),
-        })
+        }
+    }
+
+    /// Counts a wave that left the levels as delivered, or as lost if it is too late for it.
+    fn settle(&self, state: &mut State, queued: Queued, shed: &mut Shed) -> Option<Wave> {
+        state.bytes -= queued.weight;
+        match self.too_late(&queued) {
+            None => {
+                state.ledger.delivered += 1;
+                Some(queued.wave)
+            }
+            Some(reason) => {
+                state.ledger.count_loss(reason);
+                shed.push((queued.wave, reason));
+                None
+            }
+        }
     }
 
     /// The strongest wave that `wanted` accepts, the others stay queued. `seen` marks how far earlier polls of the
@@ -237,37 +418,35 @@ impl Inbox {
         seen: &mut u64,
         mut wanted: impl FnMut(&Wave) -> bool,
     ) -> Poll<Option<Wave>> {
-        let polled = self.poll_take(cx, |levels| {
-            let found = levels.pop_where(*seen, |queued| wanted(&queued.wave));
-            if found.is_none() {
-                *seen = levels.arrivals();
+        let mut shed = Shed::new();
+        let polled = self.poll_take(cx, &mut shed, |inbox, state, shed| {
+            inbox.take_hand_back(state);
+            loop {
+                match state.levels.pop_where(*seen, |queued| wanted(&queued.wave)) {
+                    Some(popped) => {
+                        if let Some(wave) = inbox.settle(state, popped.item, shed) {
+                            return Some(wave);
+                        }
+                    }
+                    None => {
+                        *seen = state.levels.arrivals();
+                        return None;
+                    }
+                }
             }
-            found
         });
+        self.after(None, shed);
         polled
     }
 
     fn poll_take(
         &self,
         cx: &mut Context<'_>,
-        mut pop: impl FnMut(&mut Levels<Queued>) -> Option<(u8, Queued)>,
+        shed: &mut Shed,
+        take: impl FnOnce(&Self, &mut State, &mut Shed) -> Option<Wave>,
     ) -> Poll<Option<Wave>> {
-        let mut shed = Shed::new();
         let mut state = self.state.lock();
-        let taken = loop {
-            let Some((_, queued)) = pop(&mut state.levels) else { break None };
-            state.bytes -= queued.wave.weight();
-            match self.too_late(&queued) {
-                None => {
-                    state.ledger.delivered += 1;
-                    break Some(queued.wave);
-                }
-                Some(reason) => {
-                    state.ledger.count_loss(reason);
-                    shed.push((queued.wave, reason));
-                }
-            }
-        };
+        let taken = take(self, &mut state, shed);
         let wake_emitters = self.settle_room(&mut state);
         let polled = match taken {
             Some(wave) => Poll::Ready(Some(wave)),
@@ -279,11 +458,11 @@ impl Inbox {
                 Poll::Pending
             }
         };
+        self.publish(&state);
         drop(state);
         if wake_emitters {
             self.room.notify_waiters();
         }
-        self.report(shed);
         polled
     }
 
@@ -293,10 +472,9 @@ impl Inbox {
         let mut state = self.state.lock();
         let mut bytes = 0;
         while into.len() < most && bytes < most_bytes {
-            let Some((_, queued)) = state.levels.pop_strongest() else { break };
-            let weight = queued.wave.weight();
-            bytes += weight;
-            state.bytes -= weight;
+            let Some(Popped { item: queued, .. }) = state.levels.pop_strongest() else { break };
+            bytes += queued.weight;
+            state.bytes -= queued.weight;
             state.ledger.delivered += 1;
             into.push(queued.wave);
         }
@@ -325,7 +503,7 @@ impl Inbox {
 
     /// Ends the impatience of a half-empty inbox, and says whether waiting emitters should be woken.
     fn settle_room(&self, state: &mut State) -> bool {
-        let (len, max) = (state.levels.len(), self.options.max_waves);
+        let (len, max) = (state.levels.len() + state.in_hand, self.options.max_waves);
         if state.impatient && len <= max / 2 && state.bytes <= self.options.max_bytes / 2 {
             state.impatient = false;
         }
@@ -348,14 +526,6 @@ impl Inbox {
         (!queued.wave.audible_at(Instant::now, self.options.floor)).then_some(ShedReason::Expired)
     }
 
-    fn report(&self, shed: Shed) {
-        if let Some(on_shed) = &self.options.on_shed {
-            for (wave, reason) in &shed {
-                on_shed(wave, *reason);
-            }
-        }
-    }
-
     /// Takes no more waves; what is queued can still be received.
     pub(crate) fn close(&self) {
         let waker = {
@@ -376,20 +546,22 @@ impl Inbox {
         let mut shed = Shed::new();
         {
             let mut state = self.state.lock();
-            while let Some((_, queued)) = state.levels.pop_strongest() {
+            self.take_hand_back(&mut state);
+            while let Some(Popped { item: queued, .. }) = state.levels.pop_strongest() {
                 state.ledger.count_loss(ShedReason::Closed);
                 shed.push((queued.wave, ShedReason::Closed));
             }
             state.bytes = 0;
         }
-        self.report(shed);
+        self.after(None, shed);
     }
 
     /// The account so far.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        let state = self.state.lock();
-        Ledger { queued: state.levels.len() as u64, ..state.ledger }
+        let mut state = self.state.lock();
+        self.look_at_hand(&mut state);
+        Ledger { queued: (state.levels.len() + state.in_hand) as u64, ..state.ledger }
     }
 
     /// What the receiver hears in effect: the configured floor, or the strongest level that had to be evicted in the

@@ -53,7 +53,8 @@ pub struct MediumStatus {
     pub connected: bool,
     /// How often the connection was made; 1 if it never broke.
     pub connects: u64,
-    /// What was given to the medium and what became of it: `delivered` were handed to the network, `queued` wait.
+    /// What was given to the medium and what became of it: `delivered` were handed to the network, `queued` wait. All
+    /// zero in process, where there is no outbox.
     pub outbox: Ledger,
     /// Waves that were handed to the network and not confirmed by the broker when the connection broke: at most so
     /// many were lost there.

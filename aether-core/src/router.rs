@@ -9,11 +9,13 @@ mod waiting;
 
 pub use waiting::Waiting;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
@@ -22,10 +24,10 @@ use crate::inbox::{Inbox, Ledger, Offer};
 use crate::wave::Wave;
 use trie::Trie;
 
-/// The route cache is split so that emitters on several threads seldom meet.
-const SHARDS: usize = 16;
+/// The route cache is split, because entering a route copies the shard it belongs to.
+const SHARDS: usize = 128;
 /// A shard that has this many routes is emptied: names made up without end do not grow the cache.
-const ROUTES_PER_SHARD: usize = 4096;
+const ROUTES_PER_SHARD: usize = 64;
 
 /// One vibrator's interest in one pattern, alone or as a member of a group.
 ///
@@ -126,7 +128,24 @@ impl Hasher for OwnHash {
     }
 }
 
-type Shard = RwLock<HashMap<Channel, Arc<Route>, BuildHasherDefault<OwnHash>>>;
+/// Read without a lock, so that emitters on several threads do not meet.
+type Shard = ArcSwap<HashMap<Channel, Arc<Route>, BuildHasherDefault<OwnHash>>>;
+
+/// How many routes a thread remembers; which of them a channel may use is up to its hash.
+const RECENT_ROUTES: usize = 8;
+
+thread_local! {
+    /// The routes that this thread used last: most emits need neither a lock nor an atomic operation to find theirs.
+    /// Outdated entries stay until they are replaced; what they keep alive is an emptied inbox.
+    static RECENT: RefCell<[Option<RecentRoute>; RECENT_ROUTES]> = const { RefCell::new([const { None }; RECENT_ROUTES]) };
+}
+
+struct RecentRoute {
+    router: u64,
+    generation: u64,
+    channel: Channel,
+    route: Arc<Route>,
+}
 
 /// An inbox and whose it is.
 #[derive(Debug, Clone)]
@@ -142,6 +161,10 @@ pub struct InboxReport {
 
 /// Patterns on one side, inboxes on the other.
 pub struct Router {
+    /// Tells the routers of a process apart.
+    id: u64,
+    /// Counts the changes of the trie.
+    generation: AtomicU64,
     trie: RwLock<Trie>,
     cache: [Shard; SHARDS],
     last_id: AtomicU64,
@@ -157,7 +180,10 @@ struct Inboxes {
 
 impl Router {
     pub(crate) fn new() -> Self {
+        static LAST_ID: AtomicU64 = AtomicU64::new(0);
         Self {
+            id: LAST_ID.fetch_add(1, Ordering::Relaxed),
+            generation: AtomicU64::new(0),
             trie: RwLock::default(),
             cache: std::array::from_fn(|_| Shard::default()),
             last_id: AtomicU64::new(0),
@@ -231,22 +257,59 @@ impl Router {
     /// Called with the tree locked for writing, so that no route of the old tree is entered afterwards.
     fn forget_routes(&self) {
         for shard in &self.cache {
-            shard.write().clear();
+            if !shard.load().is_empty() {
+                shard.store(Arc::default());
+            }
         }
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    fn shard(&self, channel: &Channel) -> &Shard {
+        &self.cache[channel.shard(SHARDS)]
+    }
+
+    /// Calls `f` with the route of a wave's channel: the one this thread used last for it, or that of the cache.
+    fn with_route<T>(&self, wave: Wave, f: impl FnOnce(&Route, Wave) -> T) -> T {
+        let generation = self.generation.load(Ordering::Acquire);
+        RECENT.with(|recent| {
+            let place = wave.channel().shard(RECENT_ROUTES);
+            // Borrowed for the whole call: a callback or a waker that emits in the middle of it may read, not write.
+            if let Ok(recent) = recent.try_borrow()
+                && let Some(found) = &recent[place]
+                && (found.router, found.generation) == (self.id, generation)
+                && found.channel == *wave.channel()
+            {
+                return f(&found.route, wave);
+            }
+            let channel = wave.channel().clone();
+            let route = self.route(&channel);
+            if let Ok(mut recent) = recent.try_borrow_mut() {
+                let route = Arc::clone(&route);
+                recent[place] = Some(RecentRoute { router: self.id, generation, channel, route });
+            }
+            f(&route, wave)
+        })
     }
 
     fn route(&self, channel: &Channel) -> Arc<Route> {
-        let shard = &self.cache[channel.shard(SHARDS)];
-        if let Some(route) = shard.read().get(channel) {
-            return Arc::clone(route);
+        match self.shard(channel).load().get(channel) {
+            Some(route) => Arc::clone(route),
+            None => self.find_route(channel),
         }
+    }
+
+    /// The route of a channel whose shard has none.
+    #[cold]
+    fn find_route(&self, channel: &Channel) -> Arc<Route> {
+        // Held while the route is entered: it cannot become outdated before it is in the cache.
         let trie = self.trie.read();
         let route = Arc::new(Route::of(trie.matching(channel)));
-        let mut shard = shard.write();
-        if shard.len() >= ROUTES_PER_SHARD {
-            shard.clear();
-        }
-        shard.insert(channel.clone(), Arc::clone(&route));
+        self.shard(channel).rcu(|routes| {
+            let full = routes.len() >= ROUTES_PER_SHARD;
+            let mut routes = if full { HashMap::default() } else { HashMap::clone(routes) };
+            routes.insert(channel.clone(), Arc::clone(&route));
+            routes
+        });
         route
     }
 
@@ -254,33 +317,7 @@ impl Router {
     /// wait are handed back as [`Carried::Waiting`].
     #[must_use = "a Waiting that is dropped gives up waiting"]
     pub fn carry(&self, wave: Wave) -> Carried {
-        let route = self.route(wave.channel());
-        let sequence = wave.sequence();
-        let mut receivers = 0;
-        let mut full = SmallVec::new();
-        let mut handed_back = None;
-        let mut offer = |subscription: &Subscription, wave| {
-            receivers += 1;
-            if let Err(wave) = subscription.inbox.offer(wave, Offer::IfRoom) {
-                full.push(Arc::clone(&subscription.inbox));
-                handed_back = Some(wave);
-            }
-        };
-        // Everyone gets a clone but the last, who gets the wave itself: one receiver costs no reference count.
-        let mut last: Option<&Subscription> = None;
-        route.each_target(&wave, |subscription| {
-            if let Some(subscription) = last.replace(subscription) {
-                offer(subscription, wave.clone());
-            }
-        });
-        if let Some(subscription) = last {
-            offer(subscription, wave);
-        }
-        let receipt = Receipt { sequence, receivers: Some(receivers) };
-        match handed_back {
-            Some(wave) => Carried::Waiting(Waiting::new(wave, full, receipt)),
-            None => Carried::Done(receipt),
-        }
+        self.with_route(wave, Route::carry)
     }
 
     /// The same without waiting: hands the wave back, offered to nobody, if one of the inboxes has no room.
@@ -288,46 +325,21 @@ impl Router {
     /// # Errors
     /// The wave.
     pub fn try_carry(&self, wave: Wave) -> Result<Receipt, Wave> {
-        let route = self.route(wave.channel());
-        let mut targets: SmallVec<[&Subscription; 8]> = SmallVec::new();
-        route.each_target(&wave, |subscription| targets.push(subscription));
-        if !targets.iter().all(|subscription| subscription.inbox.has_room_for(&wave)) {
-            return Err(wave);
-        }
-        for subscription in &targets {
-            // Room that another emitter took in between is made by shedding the weakest, which is counted.
-            let _ = subscription.inbox.offer(wave.clone(), Offer::Now);
-        }
-        Ok(Receipt { sequence: wave.sequence(), receivers: Some(targets.len()) })
+        self.with_route(wave, Route::try_carry)
     }
 
     /// Offers waves of one channel that a network brought for a pattern to the lone subscribers of that pattern. Never
     /// waits: a full inbox sheds its weakest. Inboxes that hear the channel by an older pattern as well got them by
     /// that one.
-    pub fn arrive(&self, pattern: &Pattern, mut waves: Vec<Wave>) {
+    pub fn arrive(&self, pattern: &Pattern, waves: Vec<Wave>) {
         let Some(first) = waves.first() else { return };
-        let route = self.route(first.channel());
-        let mut targets =
-            route.alone.iter().filter(|subscription| subscription.pattern == *pattern).peekable();
-        while let Some(subscription) = targets.next() {
-            if targets.peek().is_some() {
-                for wave in waves.iter().filter(|wave| subscription.hears(wave)) {
-                    let _ = subscription.inbox.offer(wave.clone(), Offer::Now);
-                }
-            } else {
-                for wave in waves.drain(..).filter(|wave| subscription.hears(wave)) {
-                    let _ = subscription.inbox.offer(wave, Offer::Now);
-                }
-            }
-        }
+        self.route(first.channel()).arrive(pattern, waves);
     }
 
     /// Offers waves of one channel that a network brought for one member of a group.
     pub fn arrive_for(&self, member: &Subscription, waves: Vec<Wave>) {
         if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
-            for wave in waves {
-                let _ = member.inbox.offer(wave, Offer::Now);
-            }
+            member.inbox.offer_all(waves);
         }
     }
 }
@@ -357,6 +369,61 @@ impl Route {
             alone: alone.into(),
             groups: groups.into_iter().map(|(_, _, members)| group(members)).collect(),
         }
+    }
+
+    fn carry(&self, wave: Wave) -> Carried {
+        let sequence = wave.sequence();
+        let mut receivers = 0;
+        let mut full = SmallVec::new();
+        let mut handed_back = None;
+        let mut offer = |subscription: &Subscription, wave| {
+            receivers += 1;
+            if let Err(wave) = subscription.inbox.offer(wave, Offer::IfRoom) {
+                full.push(Arc::clone(&subscription.inbox));
+                handed_back = Some(wave);
+            }
+        };
+        // Everyone gets a clone but the last, who gets the wave itself: one receiver costs no reference count.
+        let mut last: Option<&Subscription> = None;
+        self.each_target(&wave, |subscription| {
+            if let Some(subscription) = last.replace(subscription) {
+                offer(subscription, wave.clone());
+            }
+        });
+        if let Some(subscription) = last {
+            offer(subscription, wave);
+        }
+        let receipt = Receipt { sequence, receivers: Some(receivers) };
+        match handed_back {
+            Some(wave) => Carried::Waiting(Waiting::new(wave, full, receipt)),
+            None => Carried::Done(receipt),
+        }
+    }
+
+    fn arrive(&self, pattern: &Pattern, mut waves: Vec<Wave>) {
+        let mut targets = self.alone.iter().filter(|s| s.pattern == *pattern).peekable();
+        while let Some(subscription) = targets.next() {
+            if targets.peek().is_some() {
+                let heard = waves.iter().filter(|wave| subscription.hears(wave)).cloned();
+                subscription.inbox.offer_all(heard);
+            } else {
+                let heard = waves.drain(..).filter(|wave| subscription.hears(wave));
+                subscription.inbox.offer_all(heard);
+            }
+        }
+    }
+
+    fn try_carry(&self, wave: Wave) -> Result<Receipt, Wave> {
+        let mut targets: SmallVec<[&Subscription; 8]> = SmallVec::new();
+        self.each_target(&wave, |subscription| targets.push(subscription));
+        if !targets.iter().all(|subscription| subscription.inbox.has_room_for(&wave)) {
+            return Err(wave);
+        }
+        for subscription in &targets {
+            // Room that another emitter took in between is made by shedding the weakest, which is counted.
+            let _ = subscription.inbox.offer(wave.clone(), Offer::Now);
+        }
+        Ok(Receipt { sequence: wave.sequence(), receivers: Some(targets.len()) })
     }
 
     /// Calls `f` with each subscription that shall get the wave: all that stand alone, one of each group.

@@ -14,7 +14,7 @@ pub const MAX_SOURCE_BYTES: usize = 128;
 
 /// Who emitted a wave: the vibrator's name and a number drawn when it was made. Shown as `name@instance`.
 #[derive(Clone)]
-pub struct Source(Arc<Inner>);
+pub struct Source(Option<Arc<Inner>>);
 
 struct Inner {
     instance: u64,
@@ -67,38 +67,39 @@ impl Source {
         if name.is_empty() || name.len() > MAX_SOURCE_BYTES || name.chars().any(char::is_control) {
             return Err(SourceError::Name { name: name.to_owned() });
         }
-        Ok(Self(Arc::new(Inner { instance, name: name.into() })))
+        Ok(Self(Some(Arc::new(Inner { instance, name: name.into() }))))
     }
 
     /// The source of waves that were not emitted yet.
-    pub(crate) fn none() -> Self {
-        static NONE: std::sync::LazyLock<Source> =
-            std::sync::LazyLock::new(|| Source(Arc::new(Inner { instance: 0, name: "-".into() })));
-        NONE.clone()
+    pub(crate) const fn none() -> Self {
+        Self(None)
     }
 
     /// The source of messages whose publisher says nothing of itself.
     #[cfg(feature = "nats")]
     pub(crate) fn foreign() -> Self {
-        Self(Arc::new(Inner { instance: fastrand::u64(1..), name: "foreign".into() }))
+        Self(Some(Arc::new(Inner { instance: fastrand::u64(1..), name: "foreign".into() })))
     }
 
     /// The vibrator's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.0.as_ref().map_or("-", |inner| &inner.name)
     }
 
     /// The number drawn when the vibrator was made; 0 for a wave that was never emitted.
     #[must_use]
     pub fn instance(&self) -> u64 {
-        self.0.instance
+        self.0.as_ref().map_or(0, |inner| inner.instance)
     }
 }
 
 impl PartialEq for Source {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || (self.0.instance == other.0.instance && self.0.name == other.0.name)
+        match (&self.0, &other.0) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || (a.instance == b.instance && a.name == b.name),
+            (a, b) => a.is_none() && b.is_none(),
+        }
     }
 }
 
@@ -106,13 +107,13 @@ impl Eq for Source {}
 
 impl Hash for Source {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.instance);
+        state.write_u64(self.instance());
     }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{:x}", self.0.name, self.0.instance)
+        write!(f, "{}@{:x}", self.name(), self.instance())
     }
 }
 

@@ -118,7 +118,9 @@ impl std::str::FromStr for Kind {
 /// A wave: one message in flight. Cloning it is a reference count.
 #[derive(Clone)]
 pub struct Wave {
-    body: Arc<Body>,
+    /// This kind of `Arc` has no weak count: an atomic operation less for making a wave unique and for its end, of
+    /// about fifteen that a wave costs from emit to receive.
+    body: triomphe::Arc<Body>,
     /// The vibrator that received this handle of the wave; its answer goes out under that name.
     heard_by: Option<Arc<Sequencer>>,
 }
@@ -198,7 +200,7 @@ impl Wave {
     }
 
     /// An event with default values, without the way through the builder.
-    fn plain(channel: Channel, payload: Bytes, content_type: ContentType) -> Self {
+    pub(crate) fn plain(channel: Channel, payload: Bytes, content_type: ContentType) -> Self {
         Self::from_body(Body {
             source: Source::none(),
             sequence: 0,
@@ -215,7 +217,7 @@ impl Wave {
     }
 
     pub(crate) fn from_body(body: Body) -> Self {
-        Self { body: Arc::new(body), heard_by: None }
+        Self { body: triomphe::Arc::new(body), heard_by: None }
     }
 
     /// The identity: `-@0/0` until the wave is emitted.
@@ -367,7 +369,7 @@ impl Wave {
     /// first, so the clone stays as it was.
     pub(crate) fn stamp(&mut self, sequencer: &Sequencer, now: Instant) {
         let sequence = sequencer.next();
-        let body = Arc::make_mut(&mut self.body);
+        let body = triomphe::Arc::make_mut(&mut self.body);
         body.source = sequencer.source().clone();
         body.sequence = sequence;
         body.age = Duration::ZERO;
@@ -392,7 +394,7 @@ impl Wave {
     }
 
     pub(crate) fn with_reply_path(mut self, path: Arc<dyn ReplyPath>) -> Self {
-        Arc::make_mut(&mut self.body).extras.get_or_insert_default().reply_path = Some(path);
+        triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().reply_path = Some(path);
         self
     }
 
@@ -414,7 +416,7 @@ impl Wave {
     }
 }
 
-fn into_channel<C>(channel: C) -> Result<Channel, ChannelError>
+pub(crate) fn into_channel<C>(channel: C) -> Result<Channel, ChannelError>
 where
     C: TryInto<Channel>,
     ChannelError: From<C::Error>,

@@ -9,7 +9,8 @@ mod decode;
 mod encode;
 
 pub use decode::{Frame, decode, is_frame};
-pub use encode::{Sender, encode};
+pub use encode::{EncodeError, Sender, encode};
+#[cfg(any(test, feature = "nats"))]
 pub(crate) use encode::{frame_bound, record_bound};
 
 use crate::channel::ChannelError;
@@ -27,7 +28,10 @@ const FIXED_HEADER: usize = 3 + 1 + 8 + 8;
 /// Source index (u16), kind, loss (u16), half-life class, hops, content type.
 const FIXED_RECORD: usize = 2 + 1 + 2 + 1 + 1 + 1;
 
-/// Tags of the extension fields of a wave.
+/// What [`ContentType::new`](crate::ContentType::new) keeps at most.
+const MAX_CONTENT_TYPE_BYTES: usize = 255;
+
+/// Tags of the extension fields of a wave, in the order in which they are written.
 mod tag {
     pub(super) const PHASE: u64 = 1;
     pub(super) const KEY: u64 = 2;
@@ -60,15 +64,15 @@ pub enum FrameError {
         /// The version of the frame.
         found: u8,
     },
-    /// Ends in the middle.
-    #[error("the frame ends at byte {at}, in the middle of {field}")]
+    /// Ends in the middle, or claims to hold more than it does.
+    #[error("{field} is cut off at byte {at}")]
     Truncated {
         /// What was being read.
         field: &'static str,
-        /// Where.
+        /// Where the frame, the record or the field that holds it ends.
         at: usize,
     },
-    /// Bytes after the last wave, or after the last field of a record.
+    /// Bytes after the last wave, or after what an extension field holds.
     #[error("{bytes} bytes are left over after {field}")]
     LeftOver {
         /// What had been read.
@@ -127,11 +131,25 @@ pub enum FrameError {
     /// A phase is not finite.
     #[error("invalid phase")]
     Phase,
-    /// A key is empty or too long.
-    #[error("a coherence key of {bytes} bytes at byte {at} is not allowed")]
-    Key {
+    /// A text that is longer than is allowed.
+    #[error("{field} at byte {at} has {bytes} bytes: at most {max_bytes} are allowed")]
+    TooLong {
+        /// Which field.
+        field: &'static str,
         /// Its size.
         bytes: usize,
+        /// The largest size.
+        max_bytes: usize,
+        /// Where.
+        at: usize,
+    },
+    /// An extension field that does not stand in the order of the tags, or stands there twice.
+    #[error("extension tag {tag} at byte {at} follows tag {before}: tags rise, and each occurs once")]
+    TagOrder {
+        /// The tag.
+        tag: u64,
+        /// The tag before it.
+        before: u64,
         /// Where.
         at: usize,
     },

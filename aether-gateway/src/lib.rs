@@ -1,1 +1,43 @@
-//! observes every wave
+//! The gateway: observes every wave and shows what it saw over HTTP.
+//!
+//! Started beside the services of a process, by the command `aether` or alone as `aether-gateway`. It serves a status
+//! page (`/`), the same as JSON (`/api/status`), metrics (`/metrics`) and health (`/livez`, `/readyz`, `/healthz`).
+//! It only reads: nothing that comes over HTTP reaches the medium. It does not authenticate anybody, so it listens on
+//! the loopback address unless told otherwise.
+//!
+//! ```
+//! use aether_core::{Aether, Vibrator};
+//! use aether_gateway::{Gateway, GatewayOptions};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let aether = Aether::local();
+//! let any_port = ([127, 0, 0, 1], 0).into();
+//! let gateway = Gateway::start(&aether, GatewayOptions::default().listen(any_port)).await?;
+//! println!("http://{}", gateway.address());
+//!
+//! let observed = gateway.observed();
+//! let shutdown = CancellationToken::new();
+//! let running = tokio::spawn(gateway.run(shutdown.clone()));
+//!
+//! let shop = Vibrator::create("shop", &aether).await?;
+//! shop.emit_wave("orders.created", &"a lamp").await?;
+//!
+//! shutdown.cancel(); // what is queued is still observed
+//! running.await?;
+//! assert_eq!(observed.waves(), 1);
+//! # Ok(()) }
+//! ```
+
+mod args;
+mod gateway;
+mod http;
+mod metrics;
+mod observed;
+mod page;
+mod rate;
+mod status;
+
+pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
+pub use gateway::{Gateway, GatewayOptions, StartError};
+pub use observed::{OTHER, Observed, ObservedChannel, ObservedKind};

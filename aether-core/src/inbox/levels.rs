@@ -22,6 +22,14 @@ struct Slot<T> {
     level: u8,
 }
 
+/// An item that was taken out, with what is needed to put it back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Popped<T> {
+    pub(super) level: u8,
+    arrival: u64,
+    pub(super) item: T,
+}
+
 /// Items in 64 levels, 0 the strongest; first in, first out inside each.
 pub(super) struct Levels<T> {
     slots: Vec<Slot<T>>,
@@ -56,20 +64,17 @@ impl<T> Levels<T> {
         self.arrivals
     }
 
+    /// A bit for each level that holds something; level 0 is the lowest bit.
+    pub(super) fn occupied(&self) -> u64 {
+        self.occupied
+    }
+
     pub(super) fn push(&mut self, level: u8, item: T) {
         let level = level.min(LEVELS as u8 - 1);
         self.arrivals += 1;
         let tail = self.tails[usize::from(level)];
         let slot = Slot { item: Some(item), arrival: self.arrivals, next: NIL, previous: tail, level };
-        let index = if self.free == NIL {
-            self.slots.push(slot);
-            // An inbox holds at most u32::MAX - 1 waves, as its options check.
-            (self.slots.len() - 1) as u32
-        } else {
-            let index = self.free;
-            self.free = std::mem::replace(&mut self.slots[index as usize], slot).next;
-            index
-        };
+        let index = self.place(slot);
         if tail == NIL {
             self.heads[usize::from(level)] = index;
             self.occupied |= 1 << level;
@@ -77,16 +82,42 @@ impl<T> Levels<T> {
             self.slots[tail as usize].next = index;
         }
         self.tails[usize::from(level)] = index;
-        self.len += 1;
     }
 
-    /// The oldest item of the strongest level, with its level.
-    pub(super) fn pop_strongest(&mut self) -> Option<(u8, T)> {
+    /// Puts an item back that was the oldest of its level when it was popped. Several are put back youngest first.
+    pub(super) fn put_back(&mut self, popped: Popped<T>) {
+        let Popped { level, arrival, item } = popped;
+        let head = self.heads[usize::from(level)];
+        let index = self.place(Slot { item: Some(item), arrival, next: head, previous: NIL, level });
+        if head == NIL {
+            self.tails[usize::from(level)] = index;
+            self.occupied |= 1 << level;
+        } else {
+            self.slots[head as usize].previous = index;
+        }
+        self.heads[usize::from(level)] = index;
+    }
+
+    /// Fills a free slot, or a new one.
+    fn place(&mut self, slot: Slot<T>) -> u32 {
+        self.len += 1;
+        if self.free == NIL {
+            self.slots.push(slot);
+            // An inbox holds at most u32::MAX - 1 waves, as its options check.
+            return (self.slots.len() - 1) as u32;
+        }
+        let index = self.free;
+        self.free = std::mem::replace(&mut self.slots[index as usize], slot).next;
+        index
+    }
+
+    /// The oldest item of the strongest level.
+    pub(super) fn pop_strongest(&mut self) -> Option<Popped<T>> {
         if self.occupied == 0 { None } else { self.take(self.heads[self.occupied.trailing_zeros() as usize]) }
     }
 
-    /// The oldest item of the weakest level, with its level.
-    pub(super) fn pop_weakest(&mut self) -> Option<(u8, T)> {
+    /// The oldest item of the weakest level.
+    pub(super) fn pop_weakest(&mut self) -> Option<Popped<T>> {
         if self.occupied == 0 {
             None
         } else {
@@ -94,8 +125,8 @@ impl<T> Levels<T> {
         }
     }
 
-    /// The item that was pushed first, with its level.
-    pub(super) fn pop_oldest(&mut self) -> Option<(u8, T)> {
+    /// The item that was pushed first.
+    pub(super) fn pop_oldest(&mut self) -> Option<Popped<T>> {
         let mut left = self.occupied;
         let mut oldest = (u64::MAX, NIL);
         while left != 0 {
@@ -108,7 +139,7 @@ impl<T> Levels<T> {
 
     /// The strongest, then oldest, item pushed after the mark `after` that `wanted` accepts. Looks at those items
     /// only, so that a caller who remembers [`Levels::arrivals`] never looks at one twice.
-    pub(super) fn pop_where(&mut self, after: u64, mut wanted: impl FnMut(&T) -> bool) -> Option<(u8, T)> {
+    pub(super) fn pop_where(&mut self, after: u64, mut wanted: impl FnMut(&T) -> bool) -> Option<Popped<T>> {
         let mut left = self.occupied;
         while left != 0 {
             let mut found = NIL;
@@ -129,10 +160,10 @@ impl<T> Levels<T> {
     }
 
     /// Unlinks a slot and puts it on the free list. The last item's leaving gives the memory of a large burst back.
-    fn take(&mut self, index: u32) -> Option<(u8, T)> {
+    fn take(&mut self, index: u32) -> Option<Popped<T>> {
         let slot = self.slots.get_mut(index as usize)?;
         let item = slot.item.take()?;
-        let (level, next, previous) = (slot.level, slot.next, slot.previous);
+        let (level, arrival, next, previous) = (slot.level, slot.arrival, slot.next, slot.previous);
         slot.next = self.free;
         self.free = index;
         match (previous, next) {
@@ -159,7 +190,7 @@ impl<T> Levels<T> {
             self.slots = Vec::new();
             self.free = NIL;
         }
-        Some((level, item))
+        Some(Popped { level, arrival, item })
     }
 
     /// Up to this many slots are kept when the queue runs empty; a larger slab is given back.
@@ -186,6 +217,10 @@ mod tests {
         }
     }
 
+    fn pair<T>(popped: Popped<T>) -> (u8, T) {
+        (popped.level, popped.item)
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Push(u8),
@@ -194,6 +229,8 @@ mod tests {
         Oldest,
         /// Only items pushed among the last so many, and of an even number.
         Even(u64),
+        /// Takes so many of the strongest out and puts them back.
+        PutBack(usize),
     }
 
     fn any_step() -> impl Strategy<Value = Step> {
@@ -203,6 +240,7 @@ mod tests {
             1 => Just(Step::Weakest),
             1 => Just(Step::Oldest),
             1 => (0..20u64).prop_map(Step::Even),
+            1 => (0..9usize).prop_map(Step::PutBack),
         ]
     }
 
@@ -220,15 +258,21 @@ mod tests {
                     }
                     Step::Strongest => {
                         let expected = naive.pop_by(|a, b| (a.0, a.1) < (b.0, b.1));
-                        prop_assert_eq!(levels.pop_strongest(), expected);
+                        prop_assert_eq!(levels.pop_strongest().map(pair), expected);
                     }
                     Step::Weakest => {
                         let expected = naive.pop_by(|a, b| a.0 > b.0 || (a.0 == b.0 && a.1 < b.1));
-                        prop_assert_eq!(levels.pop_weakest(), expected);
+                        prop_assert_eq!(levels.pop_weakest().map(pair), expected);
                     }
                     Step::Oldest => {
                         let expected = naive.pop_by(|a, b| a.1 < b.1);
-                        prop_assert_eq!(levels.pop_oldest(), expected);
+                        prop_assert_eq!(levels.pop_oldest().map(pair), expected);
+                    }
+                    Step::PutBack(count) => {
+                        let hand: Vec<_> = (0..count).map_while(|_| levels.pop_strongest()).collect();
+                        for popped in hand.into_iter().rev() {
+                            levels.put_back(popped);
+                        }
                     }
                     Step::Even(back) => {
                         let after = naive.arrivals.saturating_sub(back);
@@ -237,7 +281,7 @@ mod tests {
                         let expected = naive.pop_by(|a, b| (a.0, a.1) < (b.0, b.1));
                         naive.items.extend(kept);
                         naive.items.sort_by_key(|item| item.1);
-                        prop_assert_eq!(levels.pop_where(after, |item| item.is_multiple_of(2)), expected);
+                        prop_assert_eq!(levels.pop_where(after, |item| item.is_multiple_of(2)).map(pair), expected);
                     }
                 }
                 prop_assert_eq!(levels.len(), naive.items.len());
@@ -255,6 +299,6 @@ mod tests {
         while levels.pop_strongest().is_some() {}
         assert_eq!(levels.slots.capacity(), 0);
         levels.push(3, 7);
-        assert_eq!(levels.pop_weakest(), Some((3, 7)));
+        assert_eq!(levels.pop_weakest().map(pair), Some((3, 7)));
     }
 }

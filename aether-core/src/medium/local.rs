@@ -1,7 +1,7 @@
 //! The local medium: one process, nothing to install. It is the router.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, ready};
@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises};
-use crate::inbox::Ledger;
 use crate::router::{Carried, Receipt, Router, Subscription};
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
@@ -19,12 +18,11 @@ pub(crate) struct Local {
     router: Arc<Router>,
     max_payload: usize,
     closed: AtomicBool,
-    carried: AtomicU64,
 }
 
 impl Local {
     pub(crate) fn new(router: Arc<Router>, max_payload: usize) -> Self {
-        Self { router, max_payload, closed: AtomicBool::new(false), carried: AtomicU64::new(0) }
+        Self { router, max_payload, closed: AtomicBool::new(false) }
     }
 
     fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
@@ -45,17 +43,11 @@ impl Medium for Local {
     }
 
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
-        let wave = self.check(wave)?;
-        let carried = self.router.carry(wave);
-        self.carried.fetch_add(1, Ordering::Relaxed);
-        Ok(carried)
+        Ok(self.router.carry(self.check(wave)?))
     }
 
     fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
-        let wave = self.check(wave)?;
-        let receipt = self.router.try_carry(wave).map_err(|wave| EmitError::Full { wave })?;
-        self.carried.fetch_add(1, Ordering::Relaxed);
-        Ok(receipt)
+        self.router.try_carry(self.check(wave)?).map_err(|wave| EmitError::Full { wave })
     }
 
     fn join(&self, _: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
@@ -102,11 +94,10 @@ impl Medium for Local {
     }
 
     fn status(&self) -> MediumStatus {
-        let carried = self.carried.load(Ordering::Relaxed);
+        // There is no outbox: what is carried is in the inboxes at once, and in their accounts.
         MediumStatus {
             connected: !self.closed.load(Ordering::Acquire),
             connects: 1,
-            outbox: Ledger { offered: carried, delivered: carried, ..Ledger::default() },
             ..MediumStatus::default()
         }
     }

@@ -31,7 +31,7 @@ use crate::channel::{Channel, Pattern};
 use crate::inbox::{Inbox, Offer};
 use crate::router::{Carried, Receipt, Router, Subscription, Waiting};
 use crate::wave::{ReplyError, ReplyPath, Wave};
-use crate::wire::{Sender, encode, frame_bound, record_bound};
+use crate::wire::{EncodeError, Sender, encode, frame_bound, record_bound};
 use intake::{Intake, Target};
 use link::Link;
 
@@ -143,7 +143,7 @@ impl Shared {
     }
 
     /// One wave as a frame of its own.
-    fn frame(&self, wave: &Wave) -> Bytes {
+    fn frame(&self, wave: &Wave) -> Result<Bytes, EncodeError> {
         encode(self.sender(), None, std::slice::from_ref(wave), Instant::now())
     }
 
@@ -168,10 +168,11 @@ impl Shared {
         let max_bytes = self.client.max_payload();
         match self.wire {
             Wire::Frames => {
-                if frame_bound(None) + record_bound(wave) <= max_bytes {
+                let bound = frame_bound(None) + record_bound(wave);
+                if bound <= max_bytes {
                     return None;
                 }
-                let bytes = self.frame(wave).len();
+                let bytes = self.frame(wave).map_or(bound, |frame| frame.len());
                 (bytes > max_bytes).then_some((bytes, max_bytes))
             }
             Wire::CloudEvents => {
@@ -306,7 +307,9 @@ impl Medium for Nats {
             // Past the outbox: a question that waits behind a backlog is a question that times out.
             let mut request = Request::new().timeout(Some(patience));
             request = match self.shared.wire {
-                Wire::Frames => request.payload(self.shared.frame(&question)),
+                Wire::Frames => request.payload(
+                    self.shared.frame(&question).map_err(|error| AskError::Client(Box::new(error)))?,
+                ),
                 Wire::CloudEvents => request
                     .headers(cloudevents::headers(&question, Instant::now()))
                     .payload(question.payload().clone()),
@@ -417,7 +420,11 @@ impl ReplyPath for Reply {
                 let headers = cloudevents::headers(&reply, Instant::now());
                 client.publish_with_headers(subject, headers, reply.payload().clone()).await
             } else {
-                client.publish(subject, self.shared.frame(&reply)).await
+                let Ok(frame) = self.shared.frame(&reply) else {
+                    let (bytes, max_bytes) = (reply.payload().len(), client.max_payload());
+                    return Err(ReplyError::TooLarge { bytes, max_bytes });
+                };
+                client.publish(subject, frame).await
             };
             sent.map_err(|_| ReplyError::Closed)
         })

@@ -88,8 +88,7 @@ impl Emitter {
         C: TryInto<Channel>,
         ChannelError: From<C::Error>,
     {
-        let wave = Wave::from_json(channel, payload)?;
-        self.emit(wave).await
+        self.emit(Wave::from_json(channel, payload)?).await
     }
 
     /// Emits an event of normal amplitude with a payload of bytes.
@@ -104,8 +103,7 @@ impl Emitter {
         C: TryInto<Channel>,
         ChannelError: From<C::Error>,
     {
-        let wave = Wave::from_bytes(channel, payload)?;
-        self.emit(wave).await
+        self.emit(Wave::from_bytes(channel, payload)?).await
     }
 
     /// Passes on a wave that came from another medium, unchanged but for one hop more: it keeps its id, its source and

@@ -6,12 +6,16 @@ use crate::clock::Instant;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{FIXED_RECORD, FrameError, MAGIC, Sender, VERSION, content, tag};
+use super::{FIXED_RECORD, FrameError, MAGIC, MAX_CONTENT_TYPE_BYTES, Sender, VERSION, content, tag};
 use crate::amplitude::{Amplitude, HalfLife, Signal};
-use crate::channel::Channel;
+use crate::channel::{Channel, MAX_NAME_BYTES};
 use crate::phase::Phase;
-use crate::source::{Source, WaveId};
-use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, Wave};
+use crate::source::{MAX_SOURCE_BYTES, Source, WaveId};
+use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, Wave};
+
+/// Payloads from this size on may be slices of their frame. Below it the copy costs at most 80 ns, and a block of
+/// 64 KiB, as clients read them from a socket, is kept for the sake of at most 16 times fewer bytes.
+const SHARED_FROM: usize = 4096;
 
 /// What a frame holds.
 #[derive(Debug)]
@@ -32,9 +36,10 @@ pub fn is_frame(bytes: &[u8]) -> bool {
 }
 
 /// Reads a frame. `address` is the channel that the medium's own address names, if it names one. `transit` estimates
-/// how long the frame was on its way; it is added to the age of each wave, which goes on growing from `now`.
+/// how long the frame was on its way; it is added to the age of each wave, which goes on growing from `now`. It is
+/// asked once the header has been read, so also for a frame that turns out to be refused further on.
 ///
-/// Payloads are slices of `bytes`: nothing is copied.
+/// Payloads of 4 KiB and more that make up most of the frame are slices of `bytes`; others are copied.
 ///
 /// # Errors
 /// [`FrameError`] says what is wrong and where; no wave is returned then.
@@ -54,7 +59,7 @@ pub fn decode(
         return Err(FrameError::Version { found: version });
     }
     let sender = Sender { node: input.u64("node")?, sent_micros: input.u64("sent")? };
-    let channel = match (input.text("channel")?, address) {
+    let channel = match (input.text("channel", MAX_NAME_BYTES)?, address) {
         ("", Some(address)) => address.clone(),
         (named, Some(address)) if named == address.as_str() => address.clone(),
         (named, None) if !named.is_empty() => Channel::with_reserved(named)?,
@@ -68,7 +73,7 @@ pub fn decode(
     let mut sources: SmallVec<[Source; 4]> = SmallVec::with_capacity(count);
     for _ in 0..count {
         let instance = input.u64("source instance")?;
-        sources.push(Source::with_instance(input.text("source name")?, instance)?);
+        sources.push(Source::with_instance(input.text("source name", MAX_SOURCE_BYTES)?, instance)?);
     }
     let extensions = usize::from(input.u16("extensions")?);
     for_each_field(&mut input.part(extensions, "extensions")?, |_, _| Ok(()))?;
@@ -112,17 +117,20 @@ fn read_record(
     if hops > MAX_HOPS {
         return Err(undefined("hops", hops.into(), 6, "0 to 10"));
     }
-    let content_type = record.u8("content type")?;
-    let mut content_type = match content_type {
-        content::BYTES | content::OTHER => ContentType::Bytes,
-        content::JSON => ContentType::Json,
-        content::TEXT => ContentType::Text,
+    let content_code = record.u8("content type")?;
+    let known_type = match content_code {
+        content::BYTES => Some(ContentType::Bytes),
+        content::JSON => Some(ContentType::Json),
+        content::TEXT => Some(ContentType::Text),
+        content::OTHER => None,
         code => return Err(undefined("content type", code.into(), 7, "0, 1, 2 or 255")),
     };
     let sequence = record.varint("sequence")?;
-    let age = Duration::from_micros(record.varint("age")?).saturating_add(transit);
+    // No age is longer than the field: adding the time spent here can then never overflow.
+    let age = Duration::from_micros(record.varint("age")?);
+    let age = age.saturating_add(transit).min(Duration::from_micros(u64::MAX));
 
-    let (mut phase, mut extras) = (Phase::ASSERT, Extras::default());
+    let (mut phase, mut extras, mut media_type) = (Phase::ASSERT, Extras::default(), None);
     let extensions = usize::from(record.u16("extensions")?);
     if extensions > 0 {
         for_each_field(&mut record.part(extensions, "extensions")?, |tag, field| {
@@ -130,28 +138,35 @@ fn read_record(
                 tag::PHASE => phase = Phase::new(f32::from_bits(field.u32("phase")?))?,
                 tag::KEY => {
                     let at = field.at;
-                    let text = field.rest_as_text("key")?;
-                    if text.is_empty() || text.len() > MAX_KEY_BYTES {
-                        return Err(FrameError::Key { bytes: text.len(), at });
+                    let text = field.rest_as_text("key", MAX_KEY_BYTES)?;
+                    if text.is_empty() {
+                        let (field, allowed) = ("key length", "1 to 255");
+                        return Err(FrameError::Value { field, value: 0, at, allowed });
                     }
                     extras.key = Some(text.into());
                 }
                 tag::CAUSE => {
                     let instance = field.u64("cause")?;
                     let sequence = field.varint("cause")?;
-                    let source = Source::with_instance(field.rest_as_text("cause")?, instance)?;
+                    let name = field.rest_as_text("cause", MAX_SOURCE_BYTES)?;
+                    let source = Source::with_instance(name, instance)?;
                     extras.cause = Some(WaveId { source, sequence });
                 }
                 tag::METADATA => {
                     while field.at < field.end {
-                        let name = field.text("metadata name")?;
-                        extras.metadata.push(name, field.text("metadata value")?)?;
+                        let name = field.text("metadata name", MAX_METADATA_BYTES)?;
+                        extras.metadata.push(name, field.text("metadata value", MAX_METADATA_BYTES)?)?;
                     }
                 }
                 tag::CONTENT_TYPE => {
                     let at = field.at;
-                    let text = field.rest_as_text("content type")?;
-                    content_type = ContentType::new(text).map_err(|_| FrameError::ContentType { at })?;
+                    let text = field.rest_as_text("content type", MAX_CONTENT_TYPE_BYTES)?;
+                    // Of JSON and plain text `new` drops the parameters unseen.
+                    if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+                        return Err(FrameError::ContentType { at });
+                    }
+                    let given = ContentType::new(text).map_err(|_| FrameError::ContentType { at })?;
+                    media_type = Some(given);
                 }
                 _ => field.at = field.end,
             }
@@ -161,7 +176,14 @@ fn read_record(
             }
         })?;
     }
-    let payload = record.bytes.slice(record.at..record.end);
+    let content_type = match (known_type, media_type) {
+        (Some(known), None) => known,
+        (None, Some(given)) => given,
+        _ => {
+            let allowed = "255 with a media type in extension field 5, or else 0, 1 or 2 without it";
+            return Err(undefined("content type", content_code.into(), 7, allowed));
+        }
+    };
     Ok(Wave::from_body(Body {
         source: source.clone(),
         sequence,
@@ -172,18 +194,38 @@ fn read_record(
         age,
         since: Some(now),
         content_type,
-        payload,
+        payload: payload_of(record),
         extras: extras.boxed(),
     }))
 }
 
-/// Calls `f` with the tag and the bytes of each extension field.
+/// The rest of a record. A slice keeps all of its frame in memory for as long as the wave waits, and the block into
+/// which a medium read the frame. No inbox could count that: one strong wave of 100 bytes out of each frame of 1 MiB
+/// would fill the memory while the inbox seems empty. So a slice is taken only where it is most of what it keeps.
+///
+/// Measured: of 98 ns for reading a wave of 128 bytes out of a frame of 64, 17 ns go into the copy.
+fn payload_of(record: &Reader<'_>) -> Bytes {
+    let bytes = record.end - record.at;
+    if bytes >= SHARED_FROM && bytes >= record.bytes.len() / 2 {
+        record.bytes.slice(record.at..record.end)
+    } else {
+        Bytes::copy_from_slice(&record.bytes[record.at..record.end])
+    }
+}
+
+/// Calls `f` with the tag and the bytes of each extension field. Tags rise, so that none occurs twice and there is one
+/// way to write a wave; this holds for tags that we do not know, too.
 fn for_each_field(
     fields: &mut Reader<'_>,
     mut f: impl FnMut(u64, &mut Reader<'_>) -> Result<(), FrameError>,
 ) -> Result<(), FrameError> {
+    let mut before = None;
     while fields.at < fields.end {
+        let at = fields.at;
         let tag = fields.varint("extension tag")?;
+        if let Some(before) = before.replace(tag).filter(|before| *before >= tag) {
+            return Err(FrameError::TagOrder { tag, before, at });
+        }
         let length = fields.length("extension length")?;
         f(tag, &mut fields.part(length, "extension field")?)?;
     }
@@ -271,14 +313,27 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn text(&mut self, field: &'static str) -> Result<&'a str, FrameError> {
+    /// Text after its length. What is too long is refused before it is copied into any error.
+    fn text(&mut self, field: &'static str, max_bytes: usize) -> Result<&'a str, FrameError> {
         let length = self.length(field)?;
-        let at = self.at;
-        std::str::from_utf8(self.take(length, field)?).map_err(|_| FrameError::Utf8 { field, at })
+        self.text_of(length, field, max_bytes)
     }
 
-    fn rest_as_text(&mut self, field: &'static str) -> Result<&'a str, FrameError> {
+    /// Text that takes all the rest.
+    fn rest_as_text(&mut self, field: &'static str, max_bytes: usize) -> Result<&'a str, FrameError> {
+        self.text_of(self.end - self.at, field, max_bytes)
+    }
+
+    fn text_of(
+        &mut self,
+        bytes: usize,
+        field: &'static str,
+        max_bytes: usize,
+    ) -> Result<&'a str, FrameError> {
         let at = self.at;
-        std::str::from_utf8(self.take(self.end - self.at, field)?).map_err(|_| FrameError::Utf8 { field, at })
+        if bytes > max_bytes {
+            return Err(FrameError::TooLong { field, bytes, max_bytes, at });
+        }
+        std::str::from_utf8(self.take(bytes, field)?).map_err(|_| FrameError::Utf8 { field, at })
     }
 }

@@ -1,14 +1,16 @@
 //! Writing frames.
 
+use std::collections::BTreeMap;
+
 use crate::clock::Instant;
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::{FIXED_HEADER, FIXED_RECORD, MAGIC, VERSION, content, tag};
+use super::{FIXED_HEADER, FIXED_RECORD, MAGIC, MAX_CONTENT_TYPE_BYTES, VERSION, content, tag};
 use crate::channel::Channel;
 use crate::phase::Phase;
-use crate::source::Source;
-use crate::wave::{ContentType, Kind, Wave};
+use crate::source::{MAX_SOURCE_BYTES, Source};
+use crate::wave::{ContentType, Kind, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Wave};
 
 /// Who sends a frame, and when: what receivers estimate the transit time from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,27 +21,69 @@ pub struct Sender {
     pub sent_micros: u64,
 }
 
+/// Why waves cannot be written as one frame. Nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// No waves.
+    #[error("a frame holds at least one wave")]
+    Empty,
+    /// Waves of several channels.
+    #[error("a frame holds waves of one channel: wave {index} is for {found} and not for {expected}")]
+    Channel {
+        /// Which wave, counting from 0.
+        index: usize,
+        /// The channel of the frame.
+        expected: Channel,
+        /// The channel of the wave.
+        found: Channel,
+    },
+    /// More sources than a record can point at.
+    #[error(
+        "a frame holds waves of at most 65536 sources: write those from wave {index} on as another frame"
+    )]
+    Sources {
+        /// The first wave, counting from 0, whose source has no room.
+        index: usize,
+    },
+    /// A wave whose length does not fit into its field.
+    #[error("wave {index} has {bytes} bytes: a frame takes waves of less than 4 GiB")]
+    TooLarge {
+        /// Which wave, counting from 0.
+        index: usize,
+        /// How many bytes it has at most.
+        bytes: usize,
+    },
+}
+
 /// Writes waves of one channel as one frame. The channel itself is written only if `channel` is given; on a medium
 /// whose addresses name the channel it can be left out.
 ///
-/// `now` is the moment of leaving: each wave's age is written as of then. Nothing is written for an empty list.
-#[must_use]
-pub fn encode(sender: Sender, channel: Option<&Channel>, waves: &[Wave], now: Instant) -> Bytes {
-    if waves.is_empty() {
-        return Bytes::new();
-    }
-    let mut sources: SmallVec<[&Source; 4]> = SmallVec::new();
+/// `now` is the moment of leaving: each wave's age is written as of then.
+///
+/// # Errors
+/// [`EncodeError`] when the waves do not fit into one frame. One wave of less than 4 GiB always fits.
+pub fn encode(
+    sender: Sender,
+    channel: Option<&Channel>,
+    waves: &[Wave],
+    now: Instant,
+) -> Result<Bytes, EncodeError> {
+    let expected = channel.unwrap_or(waves.first().ok_or(EncodeError::Empty)?.channel());
+    let mut sources = Sources::default();
     let mut indices: SmallVec<[u16; 64]> = SmallVec::new();
     let mut bound = frame_bound(channel);
-    for wave in waves {
-        bound += record_bound(wave);
-        // From the back: waves of one source come in runs.
-        let index = sources.iter().rposition(|source| *source == wave.source()).unwrap_or_else(|| {
-            sources.push(wave.source());
-            sources.len() - 1
-        });
-        // A frame of more than 65,535 sources is never packed: see the media's own limits.
-        indices.push(index as u16);
+    for (index, wave) in waves.iter().enumerate() {
+        if wave.channel() != expected {
+            let (expected, found) = (expected.clone(), wave.channel().clone());
+            return Err(EncodeError::Channel { index, expected, found });
+        }
+        let bytes = record_bound(wave);
+        if u32::try_from(bytes).is_err() {
+            return Err(EncodeError::TooLarge { index, bytes });
+        }
+        bound += bytes;
+        indices.push(sources.index_of(wave.source()).ok_or(EncodeError::Sources { index })?);
     }
 
     let mut out = BytesMut::with_capacity(bound);
@@ -48,8 +92,8 @@ pub fn encode(sender: Sender, channel: Option<&Channel>, waves: &[Wave], now: In
     out.put_u64_le(sender.node);
     out.put_u64_le(sender.sent_micros);
     put_bytes(&mut out, channel.map_or("", Channel::as_str).as_bytes());
-    put_varint(&mut out, sources.len() as u64);
-    for source in sources {
+    put_varint(&mut out, sources.table.len() as u64);
+    for source in sources.table {
         out.put_u64_le(source.instance());
         put_bytes(&mut out, source.name().as_bytes());
     }
@@ -59,15 +103,57 @@ pub fn encode(sender: Sender, channel: Option<&Channel>, waves: &[Wave], now: In
     for (wave, index) in waves.iter().zip(indices) {
         put_record(&mut out, wave, index, now);
     }
-    out.freeze()
+    Ok(out.freeze())
+}
+
+/// The sources of a frame, each once, in the order of their first wave.
+#[derive(Default)]
+struct Sources<'a> {
+    table: SmallVec<[&'a Source; 4]>,
+    /// Where each source is in the table; empty while that is short. A tree and not a hash map: a source is hashed by
+    /// its instance alone, which a peer whose waves are relayed could choose to be the same for all.
+    places: BTreeMap<(u64, &'a str), u16>,
+}
+
+impl<'a> Sources<'a> {
+    /// Up to this many sources a search of the table is as quick.
+    const SEARCHED: usize = 16;
+
+    /// The index of a source, which is added if it is new; `None` when the table is full.
+    fn index_of(&mut self, source: &'a Source) -> Option<u16> {
+        let place = (source.instance(), source.name());
+        let found = if self.places.is_empty() || self.table.last() == Some(&source) {
+            // From the back: waves of one source come in runs.
+            self.table.iter().rposition(|known| *known == source).and_then(|index| u16::try_from(index).ok())
+        } else {
+            self.places.get(&place).copied()
+        };
+        if found.is_some() {
+            return found;
+        }
+        let index = u16::try_from(self.table.len()).ok()?;
+        self.table.push(source);
+        if !self.places.is_empty() {
+            self.places.insert(place, index);
+        } else if self.table.len() > Self::SEARCHED {
+            let known = self.table.iter().map(|source| (source.instance(), source.name()));
+            self.places = known.zip(0..=u16::MAX).collect();
+        }
+        Some(index)
+    }
 }
 
 fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Instant) {
     let start = out.len();
     out.put_u32_le(0);
     out.put_u16_le(source);
-    let kind = Kind::ALL.iter().position(|kind| *kind == wave.kind()).unwrap_or_default();
-    out.put_u8(kind as u8);
+    out.put_u8(match wave.kind() {
+        Kind::Event => 0,
+        Kind::Command => 1,
+        Kind::Query => 2,
+        Kind::Response => 3,
+        Kind::Broadcast => 4,
+    });
     out.put_u16_le(wave.amplitude().loss());
     out.put_u8(wave.half_life().class());
     out.put_u8(wave.hops());
@@ -111,12 +197,12 @@ fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Instant) {
         put_varint(out, tag::CONTENT_TYPE);
         put_bytes(out, media_type.as_bytes());
     }
-    // Key, cause, metadata and content type are bounded and together below 16 KiB.
+    // Never cut off: see MAX_EXTENSIONS.
     let length = (out.len() - extensions - 2) as u16;
     out[extensions..extensions + 2].copy_from_slice(&length.to_le_bytes());
 
     out.put_slice(wave.payload());
-    // A record never exceeds the medium's max_payload, which is below 4 GiB.
+    // Never cut off: encode() has checked the bound.
     let length = (out.len() - start - 4) as u32;
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
@@ -148,12 +234,27 @@ pub(crate) fn record_bound(wave: &Wave) -> usize {
 /// LEB128 of a u64.
 const MAX_VARINT: usize = 10;
 
-fn varint_len(value: u64) -> usize {
+/// The most bytes that the extension fields of one wave take, each with its tag and lengths.
+const MAX_EXTENSIONS: usize = field_len(4)
+    + field_len(MAX_KEY_BYTES)
+    + field_len(8 + MAX_VARINT + MAX_SOURCE_BYTES)
+    + field_len(MAX_METADATA_BYTES + MAX_METADATA_ENTRIES * 2 * varint_len(MAX_METADATA_BYTES as u64))
+    + field_len(MAX_CONTENT_TYPE_BYTES);
+
+// Their length travels as a u16.
+const _: () = assert!(MAX_EXTENSIONS <= u16::MAX as usize);
+
+const fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-fn bytes_len(length: usize) -> usize {
+const fn bytes_len(length: usize) -> usize {
     varint_len(length as u64) + length
+}
+
+/// An extension field: all of our tags take one byte.
+const fn field_len(length: usize) -> usize {
+    1 + bytes_len(length)
 }
 
 fn put_varint(out: &mut BytesMut, mut value: u64) {

@@ -69,8 +69,13 @@ async fn send_frames(shared: &Shared, waves: &[Wave]) {
             // One alone fits: that was checked exactly before it was taken.
             .max(1);
         let (now, later) = rest.split_at(fitting);
-        let frame = encode(shared.sender(), None, now, Instant::now());
-        let _ = shared.client.publish(shared.subject(first.channel().as_str()), frame).await;
+        match encode(shared.sender(), None, now, Instant::now()) {
+            Ok(frame) => {
+                let _ = shared.client.publish(shared.subject(first.channel().as_str()), frame).await;
+            }
+            // Waves of one channel, far fewer than a frame may have sources, none too large.
+            Err(error) => tracing::error!(%error, "waves of one batch make no frame"),
+        }
         rest = later;
     }
 }

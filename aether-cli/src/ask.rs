@@ -1,0 +1,66 @@
+//! `aether ask`: asks a question and prints the answer.
+
+use std::time::Duration;
+
+use aether_chassis::{CancellationToken, MediumArgs};
+use aether_core::{Amplitude, Channel, Kind, Vibrator, Wave};
+use serde_json::value::RawValue;
+
+use crate::error::CommandError;
+use crate::output::Output;
+use crate::record::{Payload, printable};
+use crate::values;
+
+/// Ask a question and print the first answer's payload
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aether ask inventory.reserve '{\"order\":\"17\",\"sku\":\"lamp\",\"quantity\":2}'
+  aether ask inventory.release '{\"order\":\"17\"}' --timeout 500ms | jq .outcome")]
+pub(crate) struct AskArgs {
+    /// Where to ask: tokens separated by dots, such as inventory.reserve
+    channel: Channel,
+
+    /// The question
+    #[arg(value_name = "JSON", value_parser = values::json, allow_negative_numbers = true)]
+    question: Box<RawValue>,
+
+    /// How long to wait for an answer
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = values::time)]
+    timeout: Duration,
+
+    /// How important it is, above 0 and at most 1
+    #[arg(short, long, value_name = "A", default_value = "0.5", value_parser = values::amplitude, allow_negative_numbers = true)]
+    amplitude: Amplitude,
+
+    /// Who asks
+    #[arg(long, value_name = "NAME", default_value = "aether-ask", value_parser = values::name)]
+    name: String,
+
+    #[command(flatten)]
+    medium: MediumArgs,
+}
+
+pub(crate) async fn ask(args: AskArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let aether = args.medium.connect("aether-ask").await?;
+    if !aether.promises().crosses_processes {
+        return Err(CommandError::Alone { nobody_would: "answer" });
+    }
+    let vibrator = Vibrator::create(&args.name, &aether).await?;
+    let question = Wave::builder(&args.channel)
+        .kind(Kind::Query)
+        .amplitude(args.amplitude)
+        .json(&args.question)
+        .build()?;
+    let answered = tokio::select! {
+        answered = vibrator.ask_wave(question, args.timeout) => answered.map(Some),
+        () = shutdown.cancelled() => Ok(None),
+    };
+    aether_chassis::close(&aether).await;
+    let Some(answer) = answered? else { return Err(CommandError::Interrupted) };
+    let payload = Payload::of(&answer).to_string();
+    let mut output = Output::stdout();
+    // A program gets the answer as it is, a person what does not steer the terminal.
+    let shown = if output.is_terminal() { printable(&payload, usize::MAX) } else { payload };
+    Ok(output.bytes(format!("{shown}\n").as_bytes())?)
+}

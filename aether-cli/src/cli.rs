@@ -1,0 +1,88 @@
+//! The command line: subcommands, and the help that teaches them.
+
+use aether_chassis::CancellationToken;
+use aether_gateway::GatewayArgs;
+use aether_service_alpha::AlphaArgs;
+use aether_service_beta::BetaArgs;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::ask::AskArgs;
+use crate::emit::EmitArgs;
+use crate::error::CommandError;
+use crate::listen::ListenArgs;
+use crate::output::Output;
+use crate::up::UpArgs;
+
+/// A message bus on which what matters gets through
+#[derive(Debug, Parser)]
+#[command(name = "aether", version, propagate_version = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Narrow enough for a terminal of 80 columns.
+const EXAMPLES: &str = "\
+Examples:
+  aether up                  the order system in one process: http://127.0.0.1:8080/
+  aether up --orders 50      the same; ends by itself and prints the sums
+
+  With a NATS server, across processes:
+  export AETHER_MEDIUM=nats://127.0.0.1:4222
+  aether listen 'orders.>'   one line for each wave
+  aether emit orders.created '{\"sku\":\"lamp\"}' --amplitude 0.9
+  aether beta                the inventory service, which answers:
+  aether ask inventory.restock '{\"sku\":\"lamp\",\"quantity\":5}'
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. AETHER_LOG=debug shows more.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(UpArgs),
+    Emit(EmitArgs),
+    Listen(ListenArgs),
+    Ask(AskArgs),
+    Gateway(GatewayArgs),
+    Alpha(AlphaArgs),
+    Beta(BetaArgs),
+    /// Print what makes a shell complete this command
+    #[command(after_help = "\
+Examples:
+  aether completions bash > ~/.local/share/bash-completion/completions/aether
+  aether completions fish > ~/.config/fish/completions/aether.fish")]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+impl Cli {
+    /// Runs the subcommand until it is done or `shutdown` is cancelled.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), CommandError> {
+        match self.command {
+            Command::Up(args) => crate::up::up(args, shutdown).await,
+            Command::Emit(args) => crate::emit::emit(args, shutdown).await,
+            Command::Listen(args) => crate::listen::listen(args, shutdown).await,
+            Command::Ask(args) => crate::ask::ask(args, shutdown).await,
+            Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
+            Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),
+            Command::Beta(args) => Ok(aether_service_beta::main(args, shutdown).await?),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "aether", &mut script);
+                Ok(Output::stdout().bytes(&script)?)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,82 @@
+//! Why a command failed, and whether its usage was wrong.
+
+use std::io;
+
+use aether_core::{AskError, ConnectError, CreateError, EmitError, FlushError, JoinError, WaveError};
+use aether_gateway::{GatewayError, StartError};
+use aether_service_alpha::AlphaError;
+use aether_service_beta::BetaError;
+
+use crate::stdin::StdinError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error(
+        "the local medium lives inside one process, and this process is alone: nobody would {nobody_would}. Start a \
+         NATS server and add --medium nats://127.0.0.1:4222 here and wherever else it shall be heard, or set \
+         AETHER_MEDIUM. (`aether up` shows a whole system in one process.)"
+    )]
+    Alone { nobody_would: &'static str },
+    #[error(
+        "{lost} of {waves} waves did not reach the server: the outbox was full and shed the weakest. Use a lower --rate"
+    )]
+    Shed { lost: u64, waves: u64 },
+    #[error("interrupted before there was an answer")]
+    Interrupted,
+    #[error("--count repeats a payload that is an argument: stdin is read to its end")]
+    CountOfStdin,
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("no vibrator")]
+    Create(#[from] CreateError),
+    #[error("nothing can be heard")]
+    Join(#[from] JoinError),
+    #[error(transparent)]
+    Wave(#[from] WaveError),
+    #[error("the wave was not emitted")]
+    Emit(#[from] EmitError),
+    #[error("the waves have not all left")]
+    Flush(#[from] FlushError),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error(transparent)]
+    Stdin(#[from] StdinError),
+    #[error("stdout")]
+    Output(#[from] io::Error),
+    #[error("the gateway did not start")]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    #[error(transparent)]
+    Alpha(#[from] AlphaError),
+    #[error(transparent)]
+    Beta(#[from] BetaError),
+    #[error("a service broke down")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl CommandError {
+    /// Whether the arguments were wrong, in a way that the argument parser cannot know.
+    pub(crate) fn is_wrong_usage(&self) -> bool {
+        match self {
+            Self::Alone { .. } | Self::CountOfStdin => true,
+            Self::Connect(error)
+            | Self::Gateway(GatewayError::Connect(error))
+            | Self::Alpha(AlphaError::Connect(error))
+            | Self::Beta(BetaError::Connect(error)) => !matches!(error, ConnectError::Unreachable { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether the reader of stdout has gone away, as `head` does when it has its lines.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        match self {
+            Self::Output(error)
+            | Self::Gateway(GatewayError::Output(error))
+            | Self::Alpha(AlphaError::Output(error))
+            | Self::Beta(BetaError::Output(error)) => error.kind() == io::ErrorKind::BrokenPipe,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `aether listen`: prints the waves of a pattern.
+
+use std::io::{self, Write as _};
+
+use aether_chassis::{CancellationToken, MediumArgs};
+use aether_core::{Aether, Channel, Floor, InboxOptions, Ledger, Order, Pattern, Vibrator, Wave};
+
+use crate::account::Account;
+use crate::error::CommandError;
+use crate::output::Output;
+use crate::record::{Line, Record};
+use crate::values;
+
+/// Print the waves of a pattern, one a line
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aether listen 'orders.*'                 one token after orders.
+  aether listen 'orders.>'                 one token or more
+  aether listen '>' --floor 0.7            only what is important
+  aether listen '>' --json | jq .payload   JSON for programs
+  aether listen 'jobs.>' --group workers   each wave to one of all listeners of this group
+  aether listen 'orders.>' --count 1       ends after one wave
+
+Quote the pattern: shells know * and > too.")]
+pub(crate) struct ListenArgs {
+    /// Which channels: * stands for one token, > at the end for one or more
+    pattern: Pattern,
+
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+
+    /// End after so many waves
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    /// Do not hear weaker waves, from 0 (hear all) to 1
+    #[arg(long, value_name = "F", default_value = "0", value_parser = values::floor, allow_negative_numbers = true)]
+    floor: Floor,
+
+    /// Share the waves with the other listeners of this group and pattern
+    #[arg(long, value_name = "NAME")]
+    group: Option<Channel>,
+
+    /// Who listens
+    #[arg(long, value_name = "NAME", default_value = "aether-listen", value_parser = values::name)]
+    name: String,
+
+    #[command(flatten)]
+    medium: MediumArgs,
+}
+
+/// How many characters of a payload are shown to people.
+const MOST_CHARACTERS: usize = 4096;
+
+pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let aether = args.medium.connect("aether-listen").await?;
+    if !aether.promises().crosses_processes {
+        return Err(CommandError::Alone { nobody_would: "emit anything" });
+    }
+    // As the waves came, for a log that is read from top to bottom; when it is full it still sheds the weakest.
+    let inbox = InboxOptions::interactive().order(Order::Arrival);
+    let mut vibrator = Vibrator::builder(&args.name).inbox(inbox).floor(args.floor).create(&aether).await?;
+    match &args.group {
+        Some(group) => vibrator.resonate_in_group(&args.pattern, group.as_str()).await?,
+        None => vibrator.resonate_on(&args.pattern).await?,
+    }
+    tell(format_args!("listening on {}", args.pattern));
+    let printed = print(&args, &mut vibrator, &shutdown).await;
+    tell_losses(&aether, vibrator.ledger());
+    drop(vibrator);
+    aether_chassis::close(&aether).await;
+    printed
+}
+
+async fn print(
+    args: &ListenArgs,
+    vibrator: &mut Vibrator,
+    shutdown: &CancellationToken,
+) -> Result<(), CommandError> {
+    let mut output = Output::stdout();
+    for _ in 0..args.count.unwrap_or(u64::MAX) {
+        let received = tokio::select! {
+            received = vibrator.receive() => received,
+            () = shutdown.cancelled() => None,
+        };
+        let Some(wave) = received else { break };
+        write(&mut output, &wave, args.json)?;
+    }
+    Ok(())
+}
+
+fn write(output: &mut Output, wave: &Wave, json: bool) -> io::Result<()> {
+    if json {
+        let mut line = serde_json::to_vec(&Record::of(wave))?;
+        line.push(b'\n');
+        output.bytes(&line)
+    } else {
+        output.line(Line::of(wave, MOST_CHARACTERS))
+    }
+}
+
+/// Says what this listener has not printed, if there is anything, and why.
+fn tell_losses(aether: &Aether, ledger: Ledger) {
+    let status = aether.status();
+    if ledger.lost() > 0 {
+        tell(Account(ledger));
+    }
+    if status.dropped_by_client + status.malformed > 0 {
+        tell(format_args!(
+            "messages: {} dropped by the broker's client, {} malformed",
+            status.dropped_by_client, status.malformed
+        ));
+    }
+}
+
+/// To stderr; if nobody reads that, there is nobody to tell.
+fn tell(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

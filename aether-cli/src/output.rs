@@ -1,0 +1,69 @@
+//! Stdout: results, coloured on a terminal and plain elsewhere.
+//!
+//! `anstream` decides about colours: none when stdout is no terminal or `NO_COLOR` is set.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use anstream::AutoStream;
+
+/// Where results are written.
+#[derive(Debug)]
+pub(crate) struct Output {
+    stream: AutoStream<io::Stdout>,
+    terminal: bool,
+    /// A line that is drawn over stands at the bottom.
+    has_status: bool,
+}
+
+/// To the first column, and empty the line.
+const ERASE_LINE: &str = "\r\x1b[2K";
+
+impl Output {
+    pub(crate) fn stdout() -> Self {
+        let stdout = io::stdout();
+        let terminal = stdout.is_terminal();
+        Self { stream: AutoStream::auto(stdout), terminal, has_status: false }
+    }
+
+    /// Whether a person looks at it.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// The width of the terminal in characters.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        let (width, _) = terminal_size::terminal_size_of(io::stdout()).filter(|_| self.terminal)?;
+        Some(usize::from(width.0))
+    }
+
+    /// Writes a line.
+    pub(crate) fn line(&mut self, line: impl Display) -> io::Result<()> {
+        self.erase_status()?;
+        writeln!(self.stream, "{line}")
+    }
+
+    /// Draws the status line anew, at the bottom of a terminal; elsewhere it is a line like the others.
+    pub(crate) fn status(&mut self, line: impl Display) -> io::Result<()> {
+        if !self.terminal {
+            return self.line(line);
+        }
+        self.erase_status()?;
+        write!(self.stream, "{line}")?;
+        self.has_status = true;
+        self.stream.flush()
+    }
+
+    /// Takes the status line away.
+    pub(crate) fn erase_status(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.has_status) { write!(self.stream, "{ERASE_LINE}") } else { Ok(()) }
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let stdout = self.stream.as_inner();
+        let mut stdout = stdout.lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()
+    }
+}

@@ -1,0 +1,75 @@
+//! `aether up`: the order system in one process, with a view of what happens.
+//!
+//! Runs the gateway, the inventory service and the order service on one medium. They are ended in the order of the
+//! flow, so that every wave has found its reader before its reader is gone, and the sums at the end are whole.
+
+use aether_chassis::{CancellationToken, MediumArgs};
+use aether_gateway::{Gateway, ListenArgs};
+use aether_service_alpha::{Alpha, OrderArgs};
+use aether_service_beta::{Beta, StockArgs};
+
+use crate::error::CommandError;
+use crate::view::View;
+
+/// Run the order system in one process and watch it: gateway, inventory service, order service
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aether up                                   until Ctrl-C
+  aether up --orders 50                       ends by itself
+  aether up --rate 200 --listen 127.0.0.1:0   faster, with the page at a free port
+  aether up --medium nats://127.0.0.1:4222    where `aether listen '>'` hears it")]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    orders: OrderArgs,
+    #[command(flatten)]
+    stock: StockArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    medium: MediumArgs,
+}
+
+pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let aether = args.medium.connect("aether-up").await?;
+    let view = View::of_stdout(&aether);
+    let gateway = Gateway::start(&aether, args.listen.options().on_wave(view.noting())).await?;
+    // Said before anything happens, so that whoever runs this knows where to look.
+    let mut view = view.begin(&gateway)?;
+    let beta = Beta::start(&aether, args.stock.options()).await?;
+    let alpha = Alpha::start(&aether, args.orders.options()).await?;
+    let tally = alpha.tally();
+
+    // Each is told to end when those who need it have ended.
+    let stop_alpha = shutdown.child_token();
+    let (stop_beta, stop_gateway) = (CancellationToken::new(), CancellationToken::new());
+    // Cancelled when one of the services is done, however it ended.
+    let one_is_done = CancellationToken::new();
+    let gateway = tokio::spawn(gateway.run(stop_gateway.clone()));
+    let beta = tokio::spawn({
+        let (done, stop) = (one_is_done.clone().drop_guard(), stop_beta.clone());
+        async move {
+            let _done = done;
+            beta.run(stop).await
+        }
+    });
+    let alpha = tokio::spawn({
+        let (done, stop) = (one_is_done.clone().drop_guard(), stop_alpha.clone());
+        async move {
+            let _done = done;
+            alpha.run(stop).await
+        }
+    });
+
+    // A view that nobody reads any more ends the system as Ctrl-C does.
+    let watched = view.watch(&tally, &one_is_done).await;
+    stop_alpha.cancel();
+    let orders = alpha.await?;
+    stop_beta.cancel();
+    let stock = beta.await?;
+    stop_gateway.cancel();
+    gateway.await?;
+    aether_chassis::close(&aether).await;
+    watched?;
+    Ok(view.end(orders?, stock?)?)
+}

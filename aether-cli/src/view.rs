@@ -1,0 +1,133 @@
+//! The view of `aether up`: waves as they pass, and how the orders stand.
+//!
+//! On a terminal the standing is drawn over at the bottom; elsewhere it is a line a second. The gateway notes each wave
+//! in a frame, which never waits; writing happens in the command's own task, so a slow terminal slows nobody.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_chassis::CancellationToken;
+use aether_core::{Aether, Wave};
+use aether_gateway::{Gateway, Observed};
+use aether_service_alpha::{OrderSummary, Tally};
+use aether_service_beta::StockSummary;
+use anstyle::Style;
+use parking_lot::Mutex;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::account::Account;
+use crate::frame::{Frame, Taken};
+use crate::output::Output;
+use crate::record::printable;
+
+/// How long a frame lasts.
+const MOMENT: Duration = Duration::from_millis(500);
+/// How many waves a person can read in a frame.
+const LINES: usize = 6;
+/// How much of a payload is shown where no terminal says how wide it is.
+const CHARACTERS: usize = 80;
+/// About as much stands before the payload in a line.
+const MARGIN: usize = 52;
+/// Frames to a standing where it is not drawn over.
+const FRAMES_A_STANDING: u32 = 2;
+
+const FAINT: Style = Style::new().dimmed();
+
+/// A view that has nothing to show yet.
+pub(crate) struct View {
+    output: Output,
+    frame: Arc<Mutex<Frame>>,
+    aether: Aether,
+}
+
+/// A view that shows.
+pub(crate) struct Showing {
+    view: View,
+    observed: Arc<Observed>,
+    started: Instant,
+    frames: u32,
+}
+
+impl View {
+    pub(crate) fn of_stdout(aether: &Aether) -> Self {
+        let output = Output::stdout();
+        let characters =
+            output.columns().map_or(CHARACTERS, |columns| columns.saturating_sub(MARGIN).max(16));
+        let frame = Arc::new(Mutex::new(Frame::new(LINES, characters)));
+        Self { output, frame, aether: aether.clone() }
+    }
+
+    /// What notes a wave for the next frame.
+    pub(crate) fn noting(&self) -> impl FnMut(&Wave) + Send + 'static {
+        let frame = Arc::clone(&self.frame);
+        move |wave| frame.lock().note(wave)
+    }
+
+    /// Says where the gateway is.
+    pub(crate) fn begin(mut self, gateway: &Gateway) -> io::Result<Showing> {
+        self.output.line(gateway.announcement())?;
+        Ok(Showing { view: self, observed: gateway.observed(), started: Instant::now(), frames: 0 })
+    }
+}
+
+impl Showing {
+    /// Shows what happens until `done` is cancelled.
+    pub(crate) async fn watch(&mut self, tally: &Tally, done: &CancellationToken) -> io::Result<()> {
+        let mut moments = tokio::time::interval(MOMENT);
+        moments.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        moments.reset();
+        loop {
+            tokio::select! {
+                () = done.cancelled() => return Ok(()),
+                _ = moments.tick() => {
+                    self.show_frame()?;
+                    self.frames += 1;
+                    if self.view.output.is_terminal() || self.frames.is_multiple_of(FRAMES_A_STANDING) {
+                        self.show_standing(tally.summary())?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Shows the last waves and the sums. All services have ended, so nothing changes any more.
+    pub(crate) fn end(&mut self, orders: OrderSummary, stock: StockSummary) -> io::Result<()> {
+        self.show_frame()?;
+        let output = &mut self.view.output;
+        output.line(orders)?;
+        output.line(stock)?;
+        output.line(Account(self.view.aether.ledger()))?;
+        output.line(format_args!(
+            "seen by the gateway: {} waves in {:.1?}",
+            self.observed.waves(),
+            self.started.elapsed()
+        ))
+    }
+
+    fn show_frame(&mut self) -> io::Result<()> {
+        let Taken { lines, more } = self.view.frame.lock().take();
+        for line in lines {
+            self.view.output.line(line)?;
+        }
+        if more > 0 {
+            self.view.output.line(format_args!("{FAINT}      … {more} more{FAINT:#}"))?;
+        }
+        Ok(())
+    }
+
+    fn show_standing(&mut self, orders: OrderSummary) -> io::Result<()> {
+        let OrderSummary { created, completed, refused, compensated, in_flight, .. } = orders;
+        let standing = format!(
+            "{} s | {created} orders: {completed} completed, {refused} refused, {compensated} compensated, \
+             {in_flight} in flight | {} waves, {:.0}/s, {} lost",
+            self.started.elapsed().as_secs(),
+            self.observed.waves(),
+            self.observed.waves_per_second(),
+            self.view.aether.ledger().lost(),
+        );
+        // A line that wraps could not be drawn over.
+        let width = self.view.output.columns().map_or(usize::MAX, |columns| columns.saturating_sub(2));
+        self.view.output.status(printable(&standing, width))
+    }
+}

@@ -1,0 +1,114 @@
+//! `aether up` in one process: it ends as it should, and its sums add up.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::process::{Running, Said, run, sum, term};
+
+const ANY_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+/// The address in the line that is printed first.
+pub(crate) fn address(first_line: &str) -> &str {
+    first_line
+        .strip_prefix("gateway: http://")
+        .and_then(|rest| rest.strip_suffix('/'))
+        .unwrap_or_else(|| panic!("{first_line:?}"))
+}
+
+pub(crate) fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Checks the sums that stand at the end, and returns how many orders there were.
+fn check_sums(out: &str) -> u64 {
+    let lines: Vec<_> = out.lines().collect();
+    let [orders, stock, waves, seen] = lines[lines.len() - 4..] else { panic!("{out}") };
+    let orders = sum(orders);
+    assert!(
+        ["completed", "refused", "compensated", "in flight"]
+            .iter()
+            .all(|word| term(&orders, word) < u64::MAX)
+    );
+    assert!(stock.starts_with("stock: "), "{out}");
+    sum(stock);
+    let waves = sum(waves);
+    assert_eq!(term(&waves, "queued"), 0, "everybody has ended: {out}");
+    // Nothing is lost in a system that is not overloaded, and the observer ends last.
+    assert_eq!(term(&waves, "offered"), term(&waves, "delivered"), "{out}");
+    assert_eq!((term(&waves, "full"), term(&waves, "expired"), term(&waves, "closed")), (0, 0, 0), "{out}");
+    let seen: u64 =
+        seen.strip_prefix("seen by the gateway: ").unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(seen > term(&orders, "created") && seen <= term(&waves, "delivered"), "{out}");
+    term(&orders, "created")
+}
+
+#[test]
+fn fifty_orders_end_by_themselves_and_everything_adds_up() {
+    let said = run(&[&["up", "--orders", "50", "--rate", "200"], &ANY_PORT[..]].concat());
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let first = said.out.lines().next().unwrap();
+    assert!(address(first).starts_with("127.0.0.1:") && !first.ends_with(":0/"), "{first}");
+    assert_eq!(check_sums(&said.out), 50);
+    assert!(said.out.contains("+ 0 in flight"), "{}", said.out);
+    assert!(
+        said.out.contains("  event     alpha     {\"order\":") && said.out.contains(" more\n"),
+        "{}",
+        said.out
+    );
+    assert!(!said.out.contains('\x1b'), "no terminal, no colours: {}", said.out);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_it_within_a_second_or_so_with_code_0_and_sums_that_add_up() {
+    use nix::sys::signal::Signal;
+
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut up = Running::start(&[&["up", "--rate", "100"], &ANY_PORT[..]].concat());
+        let first = up.line();
+        let mut line = up.line();
+        // The first standing: the system is in full flow.
+        while !line.contains(" in flight | ") {
+            line = up.line();
+        }
+        assert!(get(address(&first), "/readyz").starts_with("HTTP/1.1 200"));
+        let metrics = get(address(&first), "/metrics");
+        assert!(metrics.contains("aether_inbox_offered_waves_total{vibrator=\"beta\"}"), "{metrics}");
+        let page = get(address(&first), "/");
+        assert!(page.contains("orders.created") && page.contains("<td>alpha</td>"), "{page}");
+
+        up.signal(signal);
+        let (said, took) = up.end();
+        assert_eq!(said.code, Some(0), "{signal}: {}", said.err);
+        // A second, and as much again for a busy machine.
+        assert!(took < Duration::from_secs(2), "{signal}: {took:?} {}", said.err);
+        assert!(check_sums(&said.out) > 20, "{}", said.out);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_and_is_no_failure() {
+    let mut up = Running::start_unread(&[&["up", "--rate", "100"], &ANY_PORT[..]].concat());
+    let mut reader = BufReader::new(up.stdout());
+    let mut first = String::new();
+    reader.read_line(&mut first).unwrap();
+    address(first.trim_end());
+    drop(reader);
+    let (Said { code, err, .. }, _) = up.end();
+    assert_eq!(code, Some(0), "{err}");
+    assert!(!err.contains("error"), "{err}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_refused() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = run(&["up", "--orders", "1", "--listen", &address]);
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{}", said.err);
+    assert!(said.err.contains(&format!("cannot listen on {address}: ")), "{}", said.err);
+}

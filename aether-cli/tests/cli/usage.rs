@@ -1,0 +1,123 @@
+//! Help, completions, and what is said about wrong usage.
+
+use std::time::{Duration, Instant};
+
+use crate::process::{aether, run, run_with_stdin};
+
+#[test]
+fn the_help_names_every_command_and_teaches_by_example() {
+    let help = run(&["--help"]);
+    assert_eq!(help.code, Some(0));
+    for part in
+        ["up ", "emit ", "listen ", "ask ", "gateway ", "alpha ", "beta ", "completions ", "Examples:"]
+    {
+        assert!(help.out.contains(part), "{part}: {}", help.out);
+    }
+    for command in ["up", "emit", "listen", "ask", "completions"] {
+        let help = run(&[command, "--help"]);
+        assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{command}");
+        assert!(help.out.contains(&format!("\n  aether {command} ")) || command == "emit", "{}", help.out);
+        assert!(help.out.contains("Examples:"), "{}", help.out);
+    }
+    // Without a command: how to use it, as a mistake.
+    assert_eq!(run(&[]).code, Some(2));
+    assert_eq!(run(&["--version"]).out.trim(), format!("aether {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn completions_name_the_commands_for_each_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = run(&["completions", shell]);
+        assert_eq!(script.code, Some(0), "{shell}");
+        assert!(script.out.contains("listen") && script.out.contains("half-life"), "{shell}");
+    }
+    let unknown = run(&["completions", "cmd"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.err.contains("bash"), "{}", unknown.err);
+}
+
+#[test]
+fn wrong_usage_is_code_2_and_says_what_is_allowed() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["shout"], "unrecognized subcommand"),
+        (&["emit"], "<CHANNEL>"),
+        (&["emit", "a b", "1"], "use printable ASCII without spaces"),
+        (&["emit", "orders.*", "1"], "wildcards belong in patterns"),
+        (&["emit", "_aether.floor", "1"], "is reserved"),
+        (&["emit", "a", "{lamp}"], "not JSON, key must be a string at line 1 column 2"),
+        (&["emit", "a", "1", "--amplitude", "2"], "from 2.4e-10 to 1.0"),
+        (&["emit", "a", "1", "--amplitude", "-0.5"], "from 2.4e-10 to 1.0"),
+        (&["listen", ">", "--floor", "-1"], "from 2.4e-10 to 1.0"),
+        (&["emit", "a", "1", "--rate", "-1"], "above 0"),
+        (&["emit", "a", "1", "--half-life", "8"], "such as 500ms, 8s or 1m30s, or never"),
+        (&["emit", "a", "1", "--kind", "rumour"], "use event, command, query, response or broadcast"),
+        (&["emit", "a", "1", "--phase", "up"], "\"retract\""),
+        (&["emit", "a", "1", "--rate", "0"], "above 0"),
+        (&["emit", "a", "-", "--count", "2"], "--count repeats a payload that is an argument"),
+        (&["listen"], "<PATTERN>"),
+        (&["listen", "a.>.b"], "'>' a whole token and the last one"),
+        (&["listen", ">", "--floor", "7"], "from 2.4e-10 to 1.0"),
+        (&["listen", ">", "--count", "0"], "not in 1.."),
+        (&["listen", ">", "--group", "a b"], "printable ASCII"),
+        (&["ask", "a"], "<JSON>"),
+        (&["ask", "a", "1", "--timeout", "0s"], "longer than zero"),
+        (&["ask", "a", "lamp"], "'\"text\"'"),
+        (&["up", "--listen", "8080"], "such as 127.0.0.1:8080"),
+        (&["up", "--rate", "0"], "orders a second"),
+        (&["gateway", "--listen", "localhost"], "such as 127.0.0.1:8080"),
+        (&["emit", "a", "1", "--medium", "amqp://a"], "use local:, nats:// or tls://"),
+        (&["up", "--medium", "nowhere"], "use local: or nats://host:port"),
+        (&["gateway", "--medium", "kafka:9092"], "use local:, nats:// or tls://"),
+        (&["alpha", "--medium", "kafka:9092"], "use local:, nats:// or tls://"),
+        (&["beta", "--medium", "kafka:9092"], "use local:, nats:// or tls://"),
+        (&["listen", ">", "--medium", "nats://127.0.0.1:4222", "--prefix", "a b"], "printable ASCII"),
+    ];
+    for (args, allowed) in cases {
+        let said = run(args);
+        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{args:?}: {}", said.err);
+        // The parser breaks lines where the terminal ends.
+        let text = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(allowed), "{args:?}: {text}");
+        assert!(text.starts_with("error: "), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn alone_on_the_local_medium_a_command_explains_what_to_do() {
+    for args in [&["emit", "a", "1"][..], &["listen", ">"], &["ask", "a", "1"], &["emit", "a", "-"]] {
+        let said = run(args);
+        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{args:?}: {}", said.err);
+        for part in ["the local medium lives inside one process", "nats://127.0.0.1:4222", "AETHER_MEDIUM"] {
+            assert!(said.err.contains(part), "{args:?}: {}", said.err);
+        }
+    }
+    let mut by_environment = aether(&["emit", "a", "1"]);
+    let output = by_environment.env("AETHER_MEDIUM", "gopher://a").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("\"gopher\""));
+}
+
+#[test]
+fn a_server_that_is_not_there_is_code_1_soon_and_in_one_line() {
+    for args in [
+        &["emit", "a", "1"][..],
+        &["listen", ">"],
+        &["ask", "a", "1"],
+        &["up", "--listen", "127.0.0.1:0"],
+        &["gateway"],
+    ] {
+        let since = Instant::now();
+        // Nobody has port 1.
+        let said = run(&[args, &["--medium", "nats://127.0.0.1:1"]].concat());
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{args:?}: {}", said.err);
+        assert!(said.err.contains("cannot connect to nats://127.0.0.1:1"), "{args:?}: {}", said.err);
+        assert_eq!(said.err.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{}", said.err);
+        assert!(since.elapsed() < Duration::from_secs(10), "{args:?}: {:?}", since.elapsed());
+    }
+}
+
+#[test]
+fn stdin_is_not_waited_for_when_there_is_nobody_to_send_to() {
+    let said = run_with_stdin(&["emit", "a", "-", "--medium", "nats://127.0.0.1:1"], "1\n");
+    assert_eq!(said.code, Some(1), "{}", said.err);
+}

@@ -1,0 +1,69 @@
+//! The waves that the receiver has taken out of the levels ahead of time.
+//!
+//! Guarded by a lock of its own that normally only the receiver takes.
+
+use std::collections::VecDeque;
+
+use super::Queued;
+use super::ledger::{Ledger, ShedReason};
+use super::levels::Popped;
+use crate::wave::Wave;
+
+/// How many waves a hand holds at most.
+pub(super) const HAND_SIZE: usize = 32;
+
+/// Up to 32 waves in the order of receiving, and what became of those that were taken from it.
+#[derive(Default)]
+pub(super) struct Hand {
+    waves: VecDeque<Popped<Queued>>,
+    taken: Taken,
+}
+
+/// What has left a hand since it was last settled.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) ledger: Ledger,
+    pub(super) bytes: usize,
+}
+
+impl Hand {
+    pub(super) fn len(&self) -> usize {
+        self.waves.len()
+    }
+
+    pub(super) fn add(&mut self, popped: Popped<Queued>) {
+        self.waves.push_back(popped);
+    }
+
+    /// The level of the wave that is next.
+    pub(super) fn next_level(&self) -> Option<u8> {
+        self.waves.front().map(|popped| popped.level)
+    }
+
+    /// Takes the wave that is next; it is to be delivered or lost.
+    pub(super) fn take_next(&mut self) -> Option<Queued> {
+        self.waves.pop_front().map(|popped| popped.item)
+    }
+
+    pub(super) fn deliver(&mut self, queued: Queued) -> Wave {
+        self.taken.bytes += queued.weight;
+        self.taken.ledger.delivered += 1;
+        queued.wave
+    }
+
+    pub(super) fn lose(&mut self, queued: Queued, reason: ShedReason) -> Wave {
+        self.taken.bytes += queued.weight;
+        self.taken.ledger.count_loss(reason);
+        queued.wave
+    }
+
+    /// Takes the wave that came last, to put it back where it was.
+    pub(super) fn take_youngest(&mut self) -> Option<Popped<Queued>> {
+        self.waves.pop_back()
+    }
+
+    /// What was taken since the last call.
+    pub(super) fn settle(&mut self) -> Taken {
+        std::mem::take(&mut self.taken)
+    }
+}

@@ -1,0 +1,210 @@
+//! The golden frames that are read, and what they are made of.
+
+use std::f32::consts::PI;
+
+use crate::layout::{Field, FrameSpec, WaveSpec};
+use crate::vectors::{Meant, NEVER, Vector};
+
+/// The example: one event, sent as the year 2026 began.
+pub(crate) fn single() -> FrameSpec {
+    FrameSpec {
+        node: 0x0123_4567_89AB_CDEF,
+        sent_micros: 1_767_225_600_000_000,
+        channel: "orders.created",
+        sources: vec![(0x1F9A_3C5B_7D2E_4F60, "alpha".into())],
+        fields: vec![],
+        waves: vec![wave()],
+    }
+}
+
+fn wave() -> WaveSpec {
+    WaveSpec {
+        source: 0,
+        kind: 0,
+        loss: 2048,
+        half_life: 13,
+        hops: 0,
+        content: 1,
+        sequence: 17,
+        age_micros: 1500,
+        fields: vec![],
+        payload: br#"{"sku":"lamp"}"#.to_vec(),
+    }
+}
+
+pub(crate) fn with_fields(fields: Vec<Field>) -> FrameSpec {
+    FrameSpec { waves: vec![WaveSpec { fields, ..wave() }], ..single() }
+}
+
+pub(crate) fn all() -> Vec<Vector> {
+    let nothing = Meant::default();
+    let unnamed = FrameSpec { channel: "", ..single() };
+
+    let several = FrameSpec {
+        channel: "orders",
+        sources: ["alpha", "beta", "gamma"].iter().zip(1..).map(|(name, n)| (n, (*name).into())).collect(),
+        waves: (0..5)
+            .map(|kind| WaveSpec {
+                source: [0, 0, 1, 2, 1][usize::from(kind)],
+                kind,
+                loss: u16::from(kind) * 1000,
+                half_life: if kind % 4 == 0 { 13 } else { NEVER },
+                hops: kind,
+                content: kind % 3,
+                sequence: 127 + u64::from(kind),
+                age_micros: 5_000_000 * u64::from(kind),
+                payload: vec![b'x'; usize::from(kind)],
+                fields: vec![],
+            })
+            .collect(),
+        ..single()
+    };
+
+    let metadata = [
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("note", ""),
+        ("note", "b"),
+    ];
+    let every_field = FrameSpec {
+        waves: vec![WaveSpec {
+            content: 255,
+            fields: vec![
+                Field::phase(PI),
+                Field::key("order-17"),
+                Field::cause(0x2A, 300, "shop"),
+                Field::metadata(&metadata),
+                Field::content_type("application/cbor"),
+            ],
+            payload: vec![0xA0],
+            ..wave()
+        }],
+        ..single()
+    };
+    let every_meaning = Meant {
+        phase: PI,
+        key: Some("order-17".into()),
+        cause: Some("shop@2a/300"),
+        metadata: metadata.to_vec(),
+        content_type: Some("application/cbor"),
+    };
+
+    let key = "k".repeat(255);
+    let extremes = FrameSpec {
+        node: u64::MAX,
+        sent_micros: u64::MAX,
+        sources: vec![(u64::MAX, "s".repeat(128))],
+        waves: vec![
+            WaveSpec {
+                kind: 4,
+                loss: 65_535,
+                half_life: NEVER,
+                hops: 10,
+                content: 0,
+                sequence: u64::MAX,
+                age_micros: u64::MAX,
+                fields: vec![Field::key(&key)],
+                payload: vec![],
+                ..wave()
+            },
+            WaveSpec { loss: 0, half_life: 0, age_micros: 999, content: 0, payload: vec![], ..wave() },
+            WaveSpec { loss: 0, half_life: 40, age_micros: 1 << 40, content: 0, payload: vec![], ..wave() },
+        ],
+        ..single()
+    };
+    let extreme_meanings = [Meant { key: Some(key), ..nothing.clone() }, nothing.clone(), nothing.clone()];
+
+    let in_utf8 = FrameSpec {
+        sources: vec![(1, "Bestellungen Süd/@".into())],
+        waves: vec![WaveSpec {
+            content: 2,
+            fields: vec![Field::key("Ünïque 鍵"), Field::metadata(&[("stadt", "Zürich")])],
+            payload: "Größe: 3 µm".into(),
+            ..wave()
+        }],
+        ..single()
+    };
+    let meant_in_utf8 =
+        Meant { key: Some("Ünïque 鍵".into()), metadata: vec![("stadt", "Zürich")], ..nothing.clone() };
+
+    let unknown = FrameSpec {
+        fields: vec![Field::raw(0, "unknown", [1]), Field::raw(300, "unknown", [2, 3])],
+        waves: vec![WaveSpec {
+            fields: vec![
+                Field::raw(0, "unknown", []),
+                Field::key("k"),
+                Field::raw(6, "unknown", [9; 200]),
+                Field::raw(u64::MAX, "unknown", [7]),
+            ],
+            ..wave()
+        }],
+        ..single()
+    };
+    let defaults = FrameSpec {
+        waves: vec![WaveSpec {
+            content: 255,
+            fields: vec![
+                Field::phase(0.0),
+                Field::metadata(&[]),
+                Field::content_type("text/plain; charset=utf-8"),
+            ],
+            ..wave()
+        }],
+        ..single()
+    };
+    let unused_sources = FrameSpec {
+        sources: vec![(5, "unused".into()), (6, "twice".into()), (6, "twice".into())],
+        waves: vec![WaveSpec { source: 2, ..wave() }],
+        ..single()
+    };
+    let one = std::slice::from_ref(&nothing);
+    let read = Vector::read;
+    vec![
+        read("single", "One event; the example of the README.", &single(), one),
+        read("addressed", "The channel is named by the address alone.", &unnamed, one).at("orders.created"),
+        read("named-twice", "The channel is named by frame and address.", &single(), one)
+            .at("orders.created"),
+        read(
+            "several",
+            "Three sources, a wave of each kind, ages and hops.",
+            &several,
+            &vec![nothing.clone(); 5],
+        ),
+        read("every-field", "Each extension field of a wave.", &every_field, &[every_meaning]),
+        read("extremes", "The largest and smallest values.", &extremes, &extreme_meanings),
+        read("utf-8", "Text that is not ASCII.", &in_utf8, &[meant_in_utf8]),
+        read(
+            "reserved",
+            "A channel of the framework.",
+            &FrameSpec { channel: "_aether.floor", ..single() },
+            one,
+        ),
+        read(
+            "unknown-fields",
+            "Extension fields that nobody knows, in the frame and in a wave.",
+            &unknown,
+            &[Meant { key: Some("k".into()), ..nothing.clone() }],
+        )
+        .not_canonical(),
+        read(
+            "defaults-written",
+            "Extension fields that say what their absence says.",
+            &defaults,
+            &[Meant { content_type: Some("text/plain"), ..nothing.clone() }],
+        )
+        .not_canonical(),
+        read(
+            "turned-phase",
+            "A phase of -pi, which is pi.",
+            &with_fields(vec![Field::phase(-PI)]),
+            &[Meant { phase: PI, ..nothing.clone() }],
+        )
+        .not_canonical(),
+        read(
+            "unused-sources",
+            "Sources that no wave has, and one that stands there twice.",
+            &unused_sources,
+            one,
+        )
+        .not_canonical(),
+    ]
+}

@@ -1,0 +1,91 @@
+//! The gateway as a program: its arguments and what its main function does.
+//!
+//! Used by this crate's own binary and by the command line, which has the gateway as a subcommand.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+
+use aether_chassis::{CancellationToken, MediumArgs};
+use aether_core::ConnectError;
+
+use crate::{Gateway, GatewayOptions, StartError};
+
+/// Observe every wave and show what was seen: status page, metrics, health
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "aether-gateway", version)]
+#[non_exhaustive]
+pub struct GatewayArgs {
+    /// Which medium to connect to.
+    #[command(flatten)]
+    pub medium: MediumArgs,
+    /// Where it listens.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+}
+
+/// Where the gateway listens; to be flattened beside other arguments.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Gateway")]
+#[non_exhaustive]
+pub struct ListenArgs {
+    /// Where the status page and the metrics are, to whoever can connect there: it asks for no password. Port 0 takes
+    /// a free one [default: 127.0.0.1:8080, or a free port if that one is taken]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub listen: Option<SocketAddr>,
+}
+
+/// A text that is no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("use an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080, with port 0 for any free one")]
+struct AddressError;
+
+fn address(text: &str) -> Result<SocketAddr, AddressError> {
+    text.parse().map_err(|_| AddressError)
+}
+
+impl ListenArgs {
+    /// The options of the gateway.
+    #[must_use]
+    pub fn options(&self) -> GatewayOptions {
+        match self.listen {
+            Some(address) => GatewayOptions::default().listen(address),
+            None => GatewayOptions::default(),
+        }
+    }
+}
+
+/// Why the program ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// The medium could not be reached.
+    #[error("the gateway has no medium")]
+    Connect(#[from] ConnectError),
+    /// The gateway could not start.
+    #[error("the gateway could not start")]
+    Start(#[from] StartError),
+    /// The address could not be printed.
+    #[error("the address could not be printed")]
+    Output(#[source] io::Error),
+}
+
+/// Connects, prints where the gateway listens, and runs it until `shutdown` is cancelled.
+///
+/// # Errors
+/// [`GatewayError`] if the medium cannot be reached or the address cannot be listened on.
+///
+/// # Cancel safety
+/// Cancelled before completion, all connections are closed and the observer is gone.
+pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), GatewayError> {
+    let aether = args.medium.connect("aether-gateway").await?;
+    if args.medium.is_local() {
+        tracing::warn!(
+            "the local medium lives inside this process: there is nothing to observe here; use --medium nats://host:port"
+        );
+    }
+    let gateway = Gateway::start(&aether, args.listen.options()).await?;
+    writeln!(io::stdout(), "{}", gateway.announcement()).map_err(GatewayError::Output)?;
+    gateway.run(shutdown).await;
+    aether_chassis::close(&aether).await;
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! The metrics, in the OpenMetrics text format that Prometheus reads.
+//!
+//! Written from one reading of the status for each scrape. The accounts of inboxes and of the medium are kept by those
+//! themselves; here they are only written down, so a scrape adds up exactly as the ledgers do. The set of lines is
+//! bounded by the status, whatever names come from the network.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::status::{LedgerLine, Readiness, Scene, Status};
+
+/// What [`Metrics::write`] writes.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What goes before each name.
+const PREFIX: &str = "aether";
+
+/// All metrics of a gateway.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    pub(crate) fn new(scene: Arc<Scene>) -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register_collector(Box::new(Scrape { scene }));
+        Self { registry }
+    }
+
+    pub(crate) fn write(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Reads the status anew for each scrape.
+#[derive(Debug)]
+struct Scrape {
+    scene: Arc<Scene>,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = self.scene.read();
+        let mut to = Families(encoder);
+        write_gateway(&mut to, &status)?;
+        write_observed(&mut to, &status)?;
+        let help = "How old waves were when the gateway saw them";
+        let ages = to.0.encode_descriptor("wave_age", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        self.scene.observed().ages().encode(ages)?;
+        write_medium(&mut to, &status)?;
+        write_inboxes(&mut to, &status)
+    }
+}
+
+fn write_gateway(to: &mut Families<'_>, status: &Status) -> fmt::Result {
+    to.0.encode_descriptor("build", "The gateway that runs", None, MetricType::Info)?
+        .encode_info(&[("version", status.version)])?;
+    to.gauge(
+        "start_time",
+        "When the gateway was started, since 1970",
+        Some(Unit::Seconds),
+        [(vec![], status.started_at_unix_seconds)],
+    )?;
+    let ready = u32::from(status.readiness == Readiness::Ready);
+    to.gauge("ready", "1 if waves are observed now", None, [(vec![], ready)])
+}
+
+fn write_observed(to: &mut Families<'_>, status: &Status) -> fmt::Result {
+    let kinds = || {
+        status.observed.channels.iter().flat_map(|line| {
+            let labels = |kind| vec![("channel", line.channel.as_str()), ("kind", kind)];
+            line.kinds.iter().map(move |kind| (labels(kind.kind), kind))
+        })
+    };
+    to.counter(
+        "observed_waves",
+        "Waves that the gateway saw",
+        None,
+        kinds().map(|(labels, kind)| (labels, kind.waves)),
+    )?;
+    to.counter(
+        "observed_payload",
+        "Payloads of the waves that the gateway saw",
+        Some(Unit::Bytes),
+        kinds().map(|(labels, kind)| (labels, kind.payload_bytes)),
+    )?;
+    let channels = status.observed.channels.len();
+    to.gauge("observed_channels", "Lines in the table of channels", None, [(vec![], channels)])
+}
+
+fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
+    let medium = &status.medium;
+    to.gauge("medium_connected", "1 if waves cross now", None, [(vec![], u32::from(medium.connected))])?;
+    let counts = [
+        ("medium_connects", "How often the connection was made; 1 if it never broke", medium.connects),
+        (
+            "medium_unconfirmed_waves",
+            "Waves that were not confirmed when the connection broke: at most so many were lost there",
+            medium.unconfirmed_waves,
+        ),
+        (
+            "medium_dropped_by_client_messages",
+            "Messages that the broker's client dropped, at least",
+            medium.dropped_by_client_messages,
+        ),
+        (
+            "medium_malformed_messages",
+            "Messages that were no valid frame, or came on a name that is no channel",
+            medium.malformed_messages,
+        ),
+    ];
+    for (name, help, count) in counts {
+        to.counter(name, help, None, [(vec![], count)])?;
+    }
+    write_ledgers(to, &OUTBOX, &[(vec![], &medium.outbox)])
+}
+
+fn write_inboxes(to: &mut Families<'_>, status: &Status) -> fmt::Result {
+    let labelled = || status.inboxes.iter().map(|line| (vec![("vibrator", line.vibrator.as_str())], line));
+    let ledgers: Vec<_> = labelled().map(|(labels, line)| (labels, &line.ledger)).collect();
+    write_ledgers(to, &INBOX, &ledgers)?;
+    to.gauge(
+        "inbox_effective_floor",
+        "The amplitude below which a vibrator hears nothing, raised by overload; 0 hears everything",
+        None,
+        labelled().map(|(labels, line)| (labels, line.effective_floor.as_f32())),
+    )?;
+    to.gauge(
+        "inboxes",
+        "Inboxes that are open",
+        None,
+        labelled().map(|(labels, line)| (labels, line.inboxes)),
+    )?;
+    write_ledgers(to, &ALL_INBOXES, &[(vec![], &status.all_inboxes)])
+}
+
+/// The names and words for one sort of ledger: offered = delivered + shed (all reasons) + queued.
+struct LedgerNames {
+    offered: (&'static str, &'static str),
+    delivered: (&'static str, &'static str),
+    shed: (&'static str, &'static str),
+    queued: (&'static str, &'static str),
+}
+
+const OUTBOX: LedgerNames = LedgerNames {
+    offered: ("outbox_offered_waves", "Waves given to the medium"),
+    delivered: ("outbox_delivered_waves", "Waves that the medium carried or handed to the network"),
+    shed: ("outbox_shed_waves", "Waves that the medium dropped on purpose, by reason"),
+    queued: ("outbox_queued_waves", "Waves that wait to be sent"),
+};
+
+const INBOX: LedgerNames = LedgerNames {
+    offered: ("inbox_offered_waves", "Waves routed to the open inboxes of a vibrator"),
+    delivered: ("inbox_delivered_waves", "Waves that the vibrator took"),
+    shed: ("inbox_shed_waves", "Waves that the inboxes dropped on purpose, by reason"),
+    queued: ("inbox_queued_waves", "Waves that wait in the inboxes now"),
+};
+
+/// These never go back; those by vibrator do when one of several inboxes of a name is closed.
+const ALL_INBOXES: LedgerNames = LedgerNames {
+    offered: ("offered_waves", "Waves routed to any inbox of the process, closed ones included"),
+    delivered: ("delivered_waves", "Waves that any vibrator of the process took"),
+    shed: ("shed_waves", "Waves that any inbox of the process dropped on purpose, by reason"),
+    queued: ("queued_waves", "Waves that wait in any inbox of the process now"),
+};
+
+fn write_ledgers(
+    to: &mut Families<'_>,
+    names: &LedgerNames,
+    ledgers: &[(Labels<'_>, &LedgerLine)],
+) -> fmt::Result {
+    let each = |count: fn(&LedgerLine) -> u64| {
+        ledgers.iter().map(move |(labels, ledger)| (labels.clone(), count(ledger)))
+    };
+    let (name, help) = names.offered;
+    to.counter(name, help, None, each(|ledger| ledger.0.offered))?;
+    let (name, help) = names.delivered;
+    to.counter(name, help, None, each(|ledger| ledger.0.delivered))?;
+    let shed = ledgers.iter().flat_map(|(labels, ledger)| {
+        ledger.0.losses().map(|(reason, waves)| {
+            let mut labels = labels.clone();
+            labels.push(("reason", reason.as_str()));
+            (labels, waves)
+        })
+    });
+    let (name, help) = names.shed;
+    to.counter(name, help, None, shed)?;
+    let (name, help) = names.queued;
+    to.gauge(name, help, None, each(|ledger| ledger.0.queued))
+}
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+/// Writes whole families: the description once, then a line for each set of labels.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn counter<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        lines: impl IntoIterator<Item = (Labels<'l>, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+        for (labels, count) in lines {
+            if labels.is_empty() {
+                family.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            } else {
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauge<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<Unit>,
+        lines: impl IntoIterator<Item = (Labels<'l>, impl EncodeGaugeValue)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+        for (labels, value) in lines {
+            if labels.is_empty() {
+                family.encode_gauge(&value)?;
+            } else {
+                family.encode_family(&labels)?.encode_gauge(&value)?;
+            }
+        }
+        Ok(())
+    }
+}

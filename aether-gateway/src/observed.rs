@@ -1,0 +1,250 @@
+//! What was observed so far, by channel.
+//!
+//! The gateway notes every wave here; pages, metrics and the command line read it. Bounded: the first channels have a
+//! line each, all others share one. It holds names and numbers and no wave, so that it never keeps a question open
+//! or a payload in memory.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aether_core::{Amplitude, Channel, Kind, Source, Wave};
+use parking_lot::Mutex;
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::time::Instant;
+
+use crate::rate::Rate;
+
+/// The line that stands for the channels that have none of their own.
+pub const OTHER: &str = "_other";
+
+/// Upper bounds of the age histogram in seconds: from a hop inside the process to a wave that waited out an outage.
+const AGE_BOUNDS: [f64; 15] =
+    [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.5, 1.0, 10.0, 60.0];
+
+/// The account of all waves that the gateway has seen.
+#[derive(Debug)]
+pub struct Observed {
+    since: Instant,
+    max_channels: usize,
+    table: Mutex<Table>,
+    ages: Histogram,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    waves: u64,
+    payload_bytes: u64,
+    rate: Rate,
+    channels: HashMap<Channel, Entry>,
+    other: Option<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    kinds: [Count; Kind::ALL.len()],
+    last_source: Source,
+    last_amplitude: Amplitude,
+    last_seen: Instant,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    waves: u64,
+    payload_bytes: u64,
+}
+
+/// What was observed on one channel.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ObservedChannel {
+    /// The name, or [`OTHER`].
+    pub channel: String,
+    /// The waves by kind; kinds that were not seen are left out.
+    pub kinds: Vec<ObservedKind>,
+    /// The vibrator that emitted the last wave.
+    pub last_source: String,
+    /// The last wave's amplitude at its source.
+    pub last_amplitude: Amplitude,
+    /// How long ago the last wave was seen.
+    pub last_seen: Duration,
+}
+
+/// The waves of one kind on one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObservedKind {
+    /// The kind.
+    pub kind: Kind,
+    /// How many waves.
+    pub waves: u64,
+    /// The size of their payloads together, in bytes.
+    pub payload_bytes: u64,
+}
+
+impl Observed {
+    pub(crate) fn new(max_channels: usize) -> Self {
+        Self {
+            since: Instant::now(),
+            max_channels,
+            table: Mutex::default(),
+            ages: Histogram::new(AGE_BOUNDS),
+        }
+    }
+
+    /// How many waves were seen.
+    #[must_use]
+    pub fn waves(&self) -> u64 {
+        self.table.lock().waves
+    }
+
+    /// The size of their payloads together, in bytes.
+    #[must_use]
+    pub fn payload_bytes(&self) -> u64 {
+        self.table.lock().payload_bytes
+    }
+
+    /// Waves a second, over the last ten seconds or so.
+    #[must_use]
+    pub fn waves_per_second(&self) -> f64 {
+        self.table.lock().rate.per_second(self.since.elapsed())
+    }
+
+    /// Since when waves are counted.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// The channels in the order of their names, [`OTHER`] last if there is such a line.
+    #[must_use]
+    pub fn channels(&self) -> Vec<ObservedChannel> {
+        let table = self.table.lock();
+        // After the lock, so that nothing in the table is younger.
+        let now = Instant::now();
+        let mut channels: Vec<_> =
+            table.channels.iter().map(|(channel, entry)| entry.line(channel.as_str(), now)).collect();
+        let other = table.other.as_ref().map(|entry| entry.line(OTHER, now));
+        drop(table);
+        channels.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
+        channels.extend(other);
+        channels
+    }
+
+    /// How old the waves were when they were seen.
+    pub(crate) fn ages(&self) -> Histogram {
+        self.ages.clone()
+    }
+
+    pub(crate) fn note(&self, wave: &Wave) {
+        self.ages.observe(wave.age().as_secs_f64());
+        let now = Instant::now();
+        let mut table = self.table.lock();
+        table.note(wave, now, now - self.since, self.max_channels);
+    }
+}
+
+impl Table {
+    fn note(&mut self, wave: &Wave, now: Instant, elapsed: Duration, max_channels: usize) {
+        let payload_bytes = wave.payload().len() as u64;
+        self.waves += 1;
+        self.payload_bytes += payload_bytes;
+        self.rate.note(elapsed);
+        let entry = if let Some(entry) = self.channels.get_mut(wave.channel()) {
+            entry
+        } else if self.channels.len() < max_channels && wave.channel().as_str() != OTHER {
+            self.channels.entry(wave.channel().clone()).or_insert_with(|| Entry::first(wave, now))
+        } else {
+            // A channel that is really called so shares the line: two lines of one name would be no valid metrics.
+            self.other.get_or_insert_with(|| Entry::first(wave, now))
+        };
+        entry.last_source = wave.source().clone();
+        entry.last_amplitude = wave.amplitude();
+        entry.last_seen = now;
+        if let Some(at) = Kind::ALL.iter().position(|kind| *kind == wave.kind()) {
+            entry.kinds[at].waves += 1;
+            entry.kinds[at].payload_bytes += payload_bytes;
+        }
+    }
+}
+
+impl Entry {
+    fn first(wave: &Wave, now: Instant) -> Self {
+        Self {
+            kinds: Default::default(),
+            last_source: wave.source().clone(),
+            last_amplitude: wave.amplitude(),
+            last_seen: now,
+        }
+    }
+
+    fn line(&self, channel: &str, now: Instant) -> ObservedChannel {
+        let kinds = Kind::ALL.into_iter().zip(self.kinds).filter(|(_, count)| count.waves > 0);
+        ObservedChannel {
+            channel: channel.to_owned(),
+            kinds: kinds
+                .map(|(kind, Count { waves, payload_bytes })| ObservedKind { kind, waves, payload_bytes })
+                .collect(),
+            last_source: self.last_source.name().to_owned(),
+            last_amplitude: self.last_amplitude,
+            last_seen: now.saturating_duration_since(self.last_seen),
+        }
+    }
+}
+
+impl ObservedChannel {
+    /// The waves of all kinds.
+    #[must_use]
+    pub fn waves(&self) -> u64 {
+        self.kinds.iter().map(|kind| kind.waves).sum()
+    }
+
+    /// The size of their payloads together, in bytes.
+    #[must_use]
+    pub fn payload_bytes(&self) -> u64 {
+        self.kinds.iter().map(|kind| kind.payload_bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave(channel: &str, kind: Kind) -> Wave {
+        Wave::builder(channel).kind(kind).bytes("12345").build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn channels_beyond_the_bound_share_one_line_and_nothing_goes_uncounted() {
+        let observed = Observed::new(2);
+        for channel in ["b", "a", "c", OTHER, "d", "a"] {
+            observed.note(&wave(channel, Kind::Event));
+        }
+        observed.note(&wave("a", Kind::Query));
+        let lines: Vec<_> = observed.channels().iter().map(|c| (c.channel.clone(), c.waves())).collect();
+        assert_eq!(lines, [("a".to_owned(), 3), ("b".to_owned(), 1), (OTHER.to_owned(), 3)]);
+        assert_eq!((observed.waves(), observed.payload_bytes()), (7, 35));
+        let of_a = &observed.channels()[0].kinds;
+        assert_eq!(
+            of_a.iter().map(|k| (k.kind, k.waves)).collect::<Vec<_>>(),
+            [(Kind::Event, 2), (Kind::Query, 1)]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_is_called_like_the_shared_line_takes_no_line_of_its_own() {
+        let observed = Observed::new(10);
+        observed.note(&wave(OTHER, Kind::Event));
+        observed.note(&wave("a", Kind::Event));
+        let names: Vec<_> = observed.channels().into_iter().map(|c| c.channel).collect();
+        assert_eq!(names, ["a", OTHER]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_tells_when_it_was_last_seen() {
+        let observed = Observed::new(10);
+        observed.note(&wave("a", Kind::Event));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(observed.channels()[0].last_seen, Duration::from_secs(3));
+        assert_eq!(observed.waves_per_second(), 1.0 / 3.0);
+    }
+}

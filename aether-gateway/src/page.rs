@@ -1,0 +1,97 @@
+//! The status page: the status written for people.
+//!
+//! Plain HTML without scripts, which loads itself again every two seconds. The template escapes every value; names of
+//! channels and vibrators come from the network and may be anything.
+
+use std::time::Duration;
+
+use aether_core::Floor;
+use askama::Template;
+
+use crate::status::{LedgerLine, Readiness, Status};
+
+#[derive(Template)]
+#[template(path = "status.html")]
+struct Page<'a> {
+    status: &'a Status,
+}
+
+pub(crate) fn render(status: &Status) -> Result<String, askama::Error> {
+    Page { status }.render()
+}
+
+impl Page<'_> {
+    fn is_ready(&self) -> bool {
+        self.status.readiness == Readiness::Ready
+    }
+
+    fn uptime(&self) -> String {
+        duration(&self.status.uptime_seconds)
+    }
+
+    fn rate(&self) -> String {
+        let rate = self.status.observed.waves_per_second;
+        if rate < 10.0 { format!("{rate:.1}") } else { count(&(rate.round() as u64)) }
+    }
+}
+
+/// One cell for each reason, in the order of the table's head.
+fn losses(ledger: &LedgerLine) -> Vec<u64> {
+    ledger.0.losses().map(|(_, waves)| waves).to_vec()
+}
+
+/// With a thin space between thousands.
+fn count(number: &u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 2);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push('\u{2009}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn bytes(number: &u64) -> String {
+    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
+    let mut size = *number as f64;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{number} B") } else { format!("{size:.1} {}", UNITS[unit]) }
+}
+
+/// The two largest units.
+fn duration(seconds: &f64) -> String {
+    let whole = Duration::try_from_secs_f64(*seconds).unwrap_or_default().as_secs();
+    let (days, hours, minutes) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) if *seconds < 10.0 => format!("{seconds:.1} s"),
+        (0, 0, 0) => format!("{whole} s"),
+        (0, 0, _) => format!("{minutes} min {} s", whole % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+fn floor(floor: &Floor) -> String {
+    if floor.is_open() { "open".to_owned() } else { format!("{:.3}", floor.as_f32()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!(count(&1_234_567), "1\u{2009}234\u{2009}567");
+        assert_eq!((count(&0), count(&999)), ("0".to_owned(), "999".to_owned()));
+        assert_eq!((bytes(&1023), bytes(&1536)), ("1023 B".to_owned(), "1.5 KiB".to_owned()));
+        assert_eq!(bytes(&u64::MAX), "17179869184.0 GiB");
+        assert_eq!((duration(&0.04), duration(&59.9)), ("0.0 s".to_owned(), "59 s".to_owned()));
+        assert_eq!((duration(&61.0), duration(&90_000.0)), ("1 min 1 s".to_owned(), "1 d 1 h".to_owned()));
+    }
+}

@@ -1,0 +1,270 @@
+//! The status: one reading of everything there is to show.
+//!
+//! The page, the JSON and the metrics are three ways of writing one [`Status`]. Reading it takes short locks and
+//! nothing from the network; it decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aether_core::{Aether, Amplitude, Floor, InboxReport, Ledger, Wave};
+use serde::{Serialize, Serializer};
+
+use crate::observed::{OTHER, Observed, ObservedChannel};
+
+/// How many vibrators' inboxes are told apart; the others share the line [`OTHER`].
+const MAX_VIBRATORS: usize = 500;
+
+/// What there is to read a status from.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    aether: Aether,
+    observed: Arc<Observed>,
+    observing: AtomicBool,
+    started_at: f64,
+}
+
+impl Scene {
+    pub(crate) fn new(aether: Aether, observed: Observed) -> Self {
+        // A clock before 1970 is shown as 1970.
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            aether,
+            observed: Arc::new(observed),
+            observing: AtomicBool::new(true),
+            started_at: since_1970.as_secs_f64(),
+        }
+    }
+
+    pub(crate) fn observed(&self) -> Arc<Observed> {
+        Arc::clone(&self.observed)
+    }
+
+    pub(crate) fn note(&self, wave: &Wave) {
+        self.observed.note(wave);
+    }
+
+    pub(crate) fn observer_ended(&self) {
+        self.observing.store(false, Ordering::Release);
+    }
+
+    /// Whether waves are observed now.
+    pub(crate) fn readiness(&self) -> Readiness {
+        if !self.observing.load(Ordering::Acquire) {
+            Readiness::ObserverEnded
+        } else if !self.aether.status().connected {
+            Readiness::NotConnected
+        } else {
+            Readiness::Ready
+        }
+    }
+
+    pub(crate) fn read(&self) -> Status {
+        let status = self.aether.status();
+        let promises = self.aether.promises();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            started_at_unix_seconds: self.started_at,
+            uptime_seconds: self.observed.uptime().as_secs_f64(),
+            readiness: self.readiness(),
+            medium: MediumLine {
+                crosses_processes: promises.crosses_processes,
+                max_payload_bytes: promises.max_payload,
+                connected: status.connected,
+                connects: status.connects,
+                unconfirmed_waves: status.unconfirmed,
+                dropped_by_client_messages: status.dropped_by_client,
+                malformed_messages: status.malformed,
+                outbox: LedgerLine(status.outbox),
+            },
+            observed: ObservedLine {
+                waves: self.observed.waves(),
+                payload_bytes: self.observed.payload_bytes(),
+                waves_per_second: self.observed.waves_per_second(),
+                channels: self.observed.channels().iter().map(ChannelLine::from).collect(),
+            },
+            inboxes: by_vibrator(self.aether.inboxes()),
+            all_inboxes: LedgerLine(self.aether.ledger()),
+        }
+    }
+}
+
+/// Whether the gateway does its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Readiness {
+    Ready,
+    NotConnected,
+    ObserverEnded,
+}
+
+impl Readiness {
+    /// One sentence for people.
+    pub(crate) const fn as_text(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::NotConnected => "not ready: the medium is not connected",
+            Self::ObserverEnded => "not ready: the medium is closed or the gateway is stopping",
+        }
+    }
+}
+
+/// One reading of everything.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    pub(crate) version: &'static str,
+    pub(crate) started_at_unix_seconds: f64,
+    pub(crate) uptime_seconds: f64,
+    pub(crate) readiness: Readiness,
+    pub(crate) medium: MediumLine,
+    pub(crate) observed: ObservedLine,
+    pub(crate) inboxes: Vec<InboxLine>,
+    /// The sum over all inboxes, those of vibrators that are gone included.
+    pub(crate) all_inboxes: LedgerLine,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct MediumLine {
+    pub(crate) crosses_processes: bool,
+    pub(crate) max_payload_bytes: usize,
+    pub(crate) connected: bool,
+    pub(crate) connects: u64,
+    pub(crate) unconfirmed_waves: u64,
+    pub(crate) dropped_by_client_messages: u64,
+    pub(crate) malformed_messages: u64,
+    pub(crate) outbox: LedgerLine,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ObservedLine {
+    pub(crate) waves: u64,
+    pub(crate) payload_bytes: u64,
+    pub(crate) waves_per_second: f64,
+    pub(crate) channels: Vec<ChannelLine>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ChannelLine {
+    pub(crate) channel: String,
+    pub(crate) waves: u64,
+    pub(crate) payload_bytes: u64,
+    pub(crate) kinds: Vec<KindLine>,
+    pub(crate) last_source: String,
+    #[serde(serialize_with = "amplitude_as_number")]
+    pub(crate) last_amplitude: Amplitude,
+    pub(crate) last_seen_seconds_ago: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct KindLine {
+    pub(crate) kind: &'static str,
+    pub(crate) waves: u64,
+    pub(crate) payload_bytes: u64,
+}
+
+/// The inboxes of all vibrators of one name.
+#[derive(Debug, Serialize)]
+pub(crate) struct InboxLine {
+    pub(crate) vibrator: String,
+    pub(crate) inboxes: usize,
+    pub(crate) ledger: LedgerLine,
+    /// The highest of them; 0 hears everything.
+    #[serde(serialize_with = "floor_as_number")]
+    pub(crate) effective_floor: Floor,
+}
+
+/// An account, written with the reasons of all losses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LedgerLine(pub(crate) Ledger);
+
+impl Serialize for LedgerLine {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Line {
+            offered: u64,
+            delivered: u64,
+            shed: BTreeMap<&'static str, u64>,
+            queued: u64,
+        }
+        let Self(ledger) = self;
+        let shed = ledger.losses().into_iter().map(|(reason, waves)| (reason.as_str(), waves)).collect();
+        Line { offered: ledger.offered, delivered: ledger.delivered, shed, queued: ledger.queued }
+            .serialize(serializer)
+    }
+}
+
+/// With the three digits that the amplitude prints, and not those that its fixed point adds.
+fn amplitude_as_number<S: Serializer>(amplitude: &Amplitude, serializer: S) -> Result<S::Ok, S::Error> {
+    let shown = amplitude.to_string().parse().unwrap_or_else(|_| f64::from(amplitude.as_f32()));
+    serializer.serialize_f64(shown)
+}
+
+fn floor_as_number<S: Serializer>(floor: &Floor, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f32(floor.as_f32())
+}
+
+impl From<&ObservedChannel> for ChannelLine {
+    fn from(line: &ObservedChannel) -> Self {
+        let kind = |kind: &crate::ObservedKind| KindLine {
+            kind: kind.kind.as_str(),
+            waves: kind.waves,
+            payload_bytes: kind.payload_bytes,
+        };
+        Self {
+            channel: line.channel.clone(),
+            waves: line.waves(),
+            payload_bytes: line.payload_bytes(),
+            kinds: line.kinds.iter().map(kind).collect(),
+            last_source: line.last_source.clone(),
+            last_amplitude: line.last_amplitude,
+            last_seen_seconds_ago: line.last_seen.as_secs_f64(),
+        }
+    }
+}
+
+/// Vibrators need not have names of their own, lines of a table and of metrics must.
+fn by_vibrator(reports: Vec<InboxReport>) -> Vec<InboxLine> {
+    let mut lines: BTreeMap<String, InboxLine> = BTreeMap::new();
+    for report in reports {
+        let known = lines.len() < MAX_VIBRATORS || lines.contains_key(&report.vibrator);
+        let name = if known { report.vibrator } else { OTHER.to_owned() };
+        let line = lines.entry(name.clone()).or_insert_with(|| InboxLine {
+            vibrator: name,
+            inboxes: 0,
+            ledger: LedgerLine(Ledger::default()),
+            effective_floor: Floor::OPEN,
+        });
+        line.inboxes += 1;
+        line.ledger.0 += report.ledger;
+        line.effective_floor = line.effective_floor.max(report.effective_floor);
+    }
+    lines.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aether_core::Vibrator;
+
+    #[tokio::test]
+    async fn vibrators_of_one_name_share_a_line_and_too_many_names_share_the_last() {
+        let aether = Aether::local();
+        let mut kept = Vec::new();
+        for name in (0..MAX_VIBRATORS + 20).map(|n| format!("v{:04}", n / 2)) {
+            let vibrator = Vibrator::create(&name, &aether).await.unwrap();
+            vibrator.resonate_on("a").await.unwrap();
+            kept.push(vibrator);
+        }
+        for name in (0..MAX_VIBRATORS).map(|n| format!("w{n:04}")) {
+            kept.push(Vibrator::create(&name, &aether).await.unwrap());
+        }
+        kept[0].emit_bytes("a", "x").await.unwrap();
+        let lines = by_vibrator(aether.inboxes());
+        assert_eq!(lines.len(), MAX_VIBRATORS + 1);
+        assert_eq!(lines.iter().map(|line| line.inboxes).sum::<usize>(), kept.len());
+        let offered = lines.iter().map(|line| line.ledger.0.offered).sum::<u64>();
+        assert_eq!(offered, (MAX_VIBRATORS + 20 - 1) as u64);
+        assert!(lines.iter().any(|line| line.vibrator == OTHER && line.inboxes > 200));
+    }
+}

@@ -1,0 +1,142 @@
+//! A gateway on a free port of this machine, and a client that reads what it serves.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use aether_core::{Aether, Wave};
+use aether_gateway::{Gateway, GatewayOptions};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A gateway that runs, and how to wait for what it observes.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) ended: JoinHandle<()>,
+    seen: mpsc::UnboundedReceiver<String>,
+}
+
+pub(crate) fn any_port() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+pub(crate) async fn run(aether: &Aether, options: GatewayOptions) -> Running {
+    let (see, seen) = mpsc::unbounded_channel();
+    let options = options.listen(any_port()).on_wave(move |wave: &Wave| {
+        // The test may have seen enough.
+        let _ = see.send(wave.channel().to_string());
+    });
+    let gateway = Gateway::start(aether, options).await.unwrap();
+    let shutdown = CancellationToken::new();
+    let address = gateway.address();
+    Running { address, shutdown: shutdown.clone(), ended: tokio::spawn(gateway.run(shutdown)), seen }
+}
+
+impl Running {
+    /// Waits until so many more waves were observed.
+    pub(crate) async fn observes(&mut self, waves: usize) {
+        for _ in 0..waves {
+            self.seen.recv().await.expect("the observer lives");
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.request("GET", path).await
+    }
+
+    pub(crate) async fn request(&self, method: &str, path: &str) -> Answer {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address))
+            .body(())
+            .unwrap();
+        tokio::task::spawn_blocking(move || {
+            let agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build();
+            let mut response = ureq::Agent::new_with_config(agent).run(request).unwrap();
+            Answer {
+                code: response.status().as_u16(),
+                content_type: response
+                    .headers()
+                    .get("content-type")
+                    .map(|value| value.to_str().unwrap().to_owned())
+                    .unwrap_or_default(),
+                body: response.body_mut().read_to_string().unwrap(),
+            }
+        })
+        .await
+        .unwrap()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.ended.await.unwrap();
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) content_type: String,
+    pub(crate) body: String,
+}
+
+/// Metrics as they were read: the value of each name and set of labels.
+pub(crate) struct Metrics(BTreeMap<(String, Vec<(String, String)>), f64>);
+
+impl Metrics {
+    /// Reads the OpenMetrics text format strictly enough to refuse a line that Prometheus would refuse.
+    pub(crate) fn read(text: &str) -> Self {
+        assert!(text.ends_with("# EOF\n"), "no end mark: {text}");
+        let mut lines = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap());
+            assert!(name.starts_with("aether_"), "{line}");
+            let (labels, value) = match rest.strip_prefix('{') {
+                Some(rest) => read_labels(rest),
+                None => (Vec::new(), rest),
+            };
+            let value = value.trim_start().parse().unwrap_or_else(|_| panic!("{line}"));
+            assert_eq!(lines.insert((name.to_owned(), labels), value), None, "twice: {line}");
+        }
+        Self(lines)
+    }
+
+    pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let wanted = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        *self.0.get(&(name.to_owned(), wanted)).unwrap_or_else(|| panic!("no {name} {labels:?}"))
+    }
+
+    /// The sum over all lines of a name that have these labels among theirs.
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let has = |of_line: &[(String, String)]| {
+            labels.iter().all(|(k, v)| of_line.iter().any(|(name, value)| name == k && value == v))
+        };
+        self.0.iter().filter(|((n, of_line), _)| n == name && has(of_line)).map(|(_, value)| value).sum()
+    }
+}
+
+fn read_labels(mut rest: &str) -> (Vec<(String, String)>, &str) {
+    let mut labels = Vec::new();
+    loop {
+        let (name, after) = rest.split_once("=\"").unwrap();
+        let mut value = String::new();
+        let mut characters = after.char_indices();
+        let end = loop {
+            match characters.next().unwrap() {
+                (_, '\\') => value.push(match characters.next().unwrap().1 {
+                    'n' => '\n',
+                    other => other,
+                }),
+                (at, '"') => break at,
+                (_, other) => value.push(other),
+            }
+        };
+        labels.push((name.to_owned(), value));
+        match after[end + 1..].split_at(1) {
+            (",", more) => rest = more,
+            ("}", value) => return (labels, value),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The service as a program: its arguments and what its main function does.
+//!
+//! Used by this crate's own binary and by the command line, which has the service as a subcommand.
+
+use std::io::Write as _;
+
+use aether_chassis::{CancellationToken, MediumArgs};
+
+use crate::{Alpha, AlphaError, AlphaOptions, Chance, Rate};
+
+/// Take orders through reservation, payment and sale
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "aether-service-alpha", version)]
+#[non_exhaustive]
+pub struct AlphaArgs {
+    /// Which medium to connect to.
+    #[command(flatten)]
+    pub medium: MediumArgs,
+    /// Which orders are made.
+    #[command(flatten)]
+    pub orders: OrderArgs,
+}
+
+/// Which orders are made; to be flattened beside other arguments.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Orders")]
+#[non_exhaustive]
+pub struct OrderArgs {
+    /// Stop after so many orders; without it, go on until Ctrl-C
+    #[arg(long, value_name = "N")]
+    pub orders: Option<u64>,
+
+    /// Orders a second
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub rate: Rate,
+
+    /// How likely a payment is declined, from 0 to 1
+    #[arg(long, value_name = "CHANCE", default_value = "0.1")]
+    pub decline_rate: Chance,
+
+    /// The same seed gives the same orders and the same declined cards
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub seed: u64,
+}
+
+impl OrderArgs {
+    /// The options of the service.
+    pub fn options(&self) -> AlphaOptions {
+        AlphaOptions::default()
+            .orders(self.orders)
+            .rate(self.rate)
+            .decline_rate(self.decline_rate)
+            .seed(self.seed)
+    }
+}
+
+/// Connects, takes orders until `shutdown` is cancelled or all are settled, and prints what became of them.
+///
+/// # Errors
+/// [`AlphaError`] if the medium cannot be reached or the service cannot start.
+///
+/// # Cancel safety
+/// Cancelled before completion, the service has ended; orders in flight are not undone.
+pub async fn main(args: AlphaArgs, shutdown: CancellationToken) -> Result<(), AlphaError> {
+    let aether = args.medium.connect("aether-service-alpha").await?;
+    if args.medium.is_local() {
+        tracing::warn!(
+            "the local medium lives inside this process: no inventory service can be heard here; use --medium nats://host:port"
+        );
+    }
+    let alpha = Alpha::start(&aether, args.orders.options()).await?;
+    let summary = alpha.run(shutdown).await?;
+    writeln!(std::io::stdout(), "{summary}").map_err(AlphaError::Output)?;
+    aether_chassis::close(&aether).await;
+    Ok(())
+}

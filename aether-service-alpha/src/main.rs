@@ -1,0 +1,11 @@
+//! The order service as a program of its own.
+
+use std::process::ExitCode;
+
+use aether_service_alpha::AlphaArgs;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = AlphaArgs::parse();
+    aether_chassis::run(|shutdown| aether_service_alpha::main(args, shutdown))
+}

@@ -1,0 +1,156 @@
+//! The payment desk: charges cards and pays back, once for each order.
+//!
+//! A service of its own with its own vibrator, which knows nothing of orders but their ids; it lives in this crate
+//! because the sample needs somebody who declines. [`Book`] is its pure part, [`PaymentDesk`] hears `payments.charge` and
+//! `payments.refund` and answers from the book.
+
+mod desk;
+
+pub use desk::PaymentDesk;
+pub(crate) use desk::{Answer, CHARGE, Charge, REFUND, Refund};
+
+use std::num::NonZeroUsize;
+
+use fastrand::Rng;
+use lru::LruCache;
+use serde::{Deserialize, Serialize};
+
+use crate::Chance;
+use crate::order::OrderId;
+
+/// How many orders are remembered, so that a late repetition finds its answer.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
+
+/// Why a card was not charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Decline {
+    /// The card has no money.
+    #[error("the card is declined")]
+    Card,
+    /// The order was paid back before; its charge came late.
+    #[error("the order was paid back before")]
+    Refunded,
+    /// The order was charged with another amount or card.
+    #[error("the order was charged with other data before")]
+    Conflict,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    Charged { card: u64, cents: u64 },
+    Declined,
+    Refunded,
+}
+
+/// What was charged, by order.
+#[derive(Debug)]
+pub struct Book {
+    entries: LruCache<OrderId, Entry>,
+    decline_rate: Chance,
+    seed: u64,
+}
+
+impl Book {
+    /// An empty book. Whether a card is declined depends on the card and the seed alone, not on who comes first, so
+    /// that a run can be repeated and all desks of one seed agree.
+    #[must_use]
+    pub fn new(decline_rate: Chance, seed: u64) -> Self {
+        Self { entries: LruCache::new(REMEMBERED), decline_rate, seed }
+    }
+
+    /// Whether anything was asked about an order before, as far as is remembered.
+    #[must_use]
+    pub fn knows(&self, order: &OrderId) -> bool {
+        self.entries.contains(order)
+    }
+
+    /// Charges a card for an order. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// [`Decline`], the same one however often it is tried.
+    pub fn charge(&mut self, order: &OrderId, card: u64, cents: u64) -> Result<(), Decline> {
+        let declined = self.declines(card);
+        match self.entries.get(order) {
+            Some(Entry::Charged { card: charged, cents: paid }) if *charged == card && *paid == cents => {
+                Ok(())
+            }
+            Some(Entry::Charged { .. }) => Err(Decline::Conflict),
+            Some(Entry::Declined) => Err(Decline::Card),
+            Some(Entry::Refunded) => Err(Decline::Refunded),
+            None if declined => {
+                self.entries.put(order.clone(), Entry::Declined);
+                Err(Decline::Card)
+            }
+            None => {
+                self.entries.put(order.clone(), Entry::Charged { card, cents });
+                Ok(())
+            }
+        }
+    }
+
+    /// Pays back what an order was charged, and returns how much that was: nothing if it was not charged or was paid
+    /// back before. In any case the order cannot be charged any more: its charge may still be on the way.
+    pub fn refund(&mut self, order: &OrderId) -> u64 {
+        match self.entries.put(order.clone(), Entry::Refunded) {
+            Some(Entry::Charged { cents, .. }) => cents,
+            Some(Entry::Declined | Entry::Refunded) | None => 0,
+        }
+    }
+
+    fn declines(&self, card: u64) -> bool {
+        Rng::with_seed(self.seed ^ card).f64() < self.decline_rate.as_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(number: u64) -> OrderId {
+        OrderId::numbered(1, number)
+    }
+
+    fn book(decline_rate: f64) -> Book {
+        Book::new(Chance::new(decline_rate).unwrap(), 42)
+    }
+
+    #[test]
+    fn an_order_is_charged_once_and_paid_back_once() {
+        let mut book = book(0.0);
+        assert!(!book.knows(&order(1)));
+        assert_eq!((book.charge(&order(1), 5, 900), book.charge(&order(1), 5, 900)), (Ok(()), Ok(())));
+        assert_eq!(book.charge(&order(1), 5, 901), Err(Decline::Conflict));
+        assert_eq!(book.charge(&order(1), 6, 900), Err(Decline::Conflict));
+        assert_eq!((book.refund(&order(1)), book.refund(&order(1))), (900, 0));
+        assert_eq!(book.charge(&order(1), 5, 900), Err(Decline::Refunded));
+    }
+
+    #[test]
+    fn a_charge_that_arrives_after_its_refund_takes_no_money() {
+        let mut book = book(0.0);
+        assert_eq!(book.refund(&order(1)), 0);
+        assert_eq!(book.charge(&order(1), 5, 900), Err(Decline::Refunded));
+        assert_eq!(book.refund(&order(1)), 0);
+    }
+
+    #[test]
+    fn cards_are_declined_at_the_rate_and_the_same_ones_in_any_order() {
+        let mut declined = Vec::new();
+        let (mut upwards, mut downwards) = (book(0.1), book(0.1));
+        let mut rng = Rng::with_seed(1);
+        let cards: Vec<u64> = (0..10_000).map(|_| rng.u64(..)).collect();
+        for (number, card) in (0..10_000_u32).zip(&cards) {
+            declined.push(upwards.charge(&order(number.into()), *card, 1).is_err());
+        }
+        let share = declined.iter().filter(|declined| **declined).count();
+        // Binomial: 1000 expected, standard deviation 30.
+        assert!((900..=1100).contains(&share), "{share} of 10000 declined");
+        for (number, card) in (0..10_000_u32).zip(&cards).rev() {
+            let again = downwards.charge(&order(number.into()), *card, 1).is_err();
+            assert_eq!(again, declined[usize::try_from(number).unwrap()]);
+        }
+        assert_eq!(book(1.0).charge(&order(1), 5, 1), Err(Decline::Card));
+    }
+}

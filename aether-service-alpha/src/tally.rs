@@ -1,0 +1,120 @@
+//! The count of orders by what became of them.
+//!
+//! The saga counts here; anyone may read. An order is opened once and settled at most once, which the type
+//! [`OpenOrder`] sees to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// How an order ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    /// Paid, and the goods are sold.
+    Completed,
+    /// Not taken: the goods are not there.
+    Refused,
+    /// Undone: what was reserved is free again, what was paid is paid back.
+    Compensated,
+}
+
+/// How many orders there were and what became of them:
+/// `created = completed + refused + compensated + in_flight`, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct OrderSummary {
+    /// Orders made.
+    pub created: u64,
+    /// Orders paid and sold.
+    pub completed: u64,
+    /// Orders that were not taken.
+    pub refused: u64,
+    /// Orders that were undone.
+    pub compensated: u64,
+    /// Orders whose outcome is not known (yet).
+    pub in_flight: u64,
+}
+
+impl OrderSummary {
+    /// Whether every order is accounted for. Always true; what tests assert.
+    #[must_use]
+    pub const fn adds_up(&self) -> bool {
+        self.created == self.completed + self.refused + self.compensated + self.in_flight
+    }
+}
+
+impl fmt::Display for OrderSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { created, completed, refused, compensated, in_flight } = self;
+        write!(
+            f,
+            "orders: {created} created = {completed} completed + {refused} refused + {compensated} compensated \
+             + {in_flight} in flight"
+        )
+    }
+}
+
+/// The running count. All numbers of one summary are of one moment.
+#[derive(Debug, Default)]
+pub struct Tally {
+    counts: Mutex<OrderSummary>,
+}
+
+/// An order that is counted as in flight. Dropped without being settled it stays so.
+#[derive(Debug)]
+pub(crate) struct OpenOrder {
+    tally: Arc<Tally>,
+}
+
+impl Tally {
+    /// The numbers now.
+    #[must_use]
+    pub fn summary(&self) -> OrderSummary {
+        *self.counts.lock()
+    }
+
+    /// Counts a new order.
+    pub(crate) fn open(self: &Arc<Self>) -> OpenOrder {
+        let mut counts = self.counts.lock();
+        counts.created += 1;
+        counts.in_flight += 1;
+        OpenOrder { tally: Arc::clone(self) }
+    }
+}
+
+impl OpenOrder {
+    pub(crate) fn settle(self, outcome: Outcome) {
+        let mut counts = self.tally.counts.lock();
+        counts.in_flight -= 1;
+        *match outcome {
+            Outcome::Completed => &mut counts.completed,
+            Outcome::Refused => &mut counts.refused,
+            Outcome::Compensated => &mut counts.compensated,
+        } += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_in_flight_until_it_is_settled_and_stays_so_when_it_is_dropped() {
+        let tally = Arc::new(Tally::default());
+        let orders: Vec<_> = (0..4).map(|_| tally.open()).collect();
+        assert_eq!(tally.summary(), OrderSummary { created: 4, in_flight: 4, ..OrderSummary::default() });
+        let outcomes = [Some(Outcome::Completed), Some(Outcome::Refused), Some(Outcome::Compensated), None];
+        for (order, outcome) in orders.into_iter().zip(outcomes) {
+            match outcome {
+                Some(outcome) => order.settle(outcome),
+                None => drop(order),
+            }
+            assert!(tally.summary().adds_up());
+        }
+        assert_eq!(
+            tally.summary().to_string(),
+            "orders: 4 created = 1 completed + 1 refused + 1 compensated + 1 in flight"
+        );
+    }
+}

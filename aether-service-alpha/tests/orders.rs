@@ -1,0 +1,317 @@
+//! Orders through both sample services in one process: everything is accounted for on both sides.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use aether_chassis::CancellationToken;
+use aether_core::{Aether, Vibrator, Wave};
+use aether_service_alpha::{Alpha, AlphaOptions, Chance, OrderSummary, Rate};
+use aether_service_beta::{Beta, BetaOptions, StockSummary};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+const ENDS: [&str; 3] = ["orders.completed", "orders.refused", "orders.compensated"];
+
+fn options(orders: u64) -> AlphaOptions {
+    AlphaOptions::default().orders(Some(orders)).rate(Rate::per_second(1000.0).unwrap()).seed(7)
+}
+
+struct Stock {
+    shutdown: CancellationToken,
+    running: JoinHandle<StockSummary>,
+}
+
+impl Stock {
+    async fn open(aether: &Aether, options: BetaOptions) -> Self {
+        let beta = Beta::start(aether, options).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        Self { shutdown, running: tokio::spawn(async move { beta.run(stop).await.unwrap() }) }
+    }
+
+    async fn close(self) -> StockSummary {
+        self.shutdown.cancel();
+        self.running.await.unwrap()
+    }
+}
+
+/// Hears everything that is told about orders and payments, and the questions about the stock.
+struct Witness(Vibrator);
+
+impl Witness {
+    async fn listen(aether: &Aether) -> Self {
+        let vibrator = Vibrator::create("witness", aether).await.unwrap();
+        for pattern in ["orders.>", "payments.*", "inventory.*"] {
+            vibrator.resonate_on(pattern).await.unwrap();
+        }
+        Self(vibrator)
+    }
+
+    /// Closes the medium and returns all that was heard, by channel.
+    async fn testify(mut self, aether: &Aether) -> HashMap<String, Vec<Wave>> {
+        aether.close().await.unwrap();
+        let mut heard: HashMap<String, Vec<Wave>> = HashMap::new();
+        while let Some(wave) = self.0.receive().await {
+            heard.entry(wave.channel().to_string()).or_default().push(wave);
+        }
+        assert_eq!(self.0.ledger().lost(), 0);
+        heard
+    }
+}
+
+fn field(wave: &Wave, name: &str) -> u64 {
+    wave.json::<Value>().unwrap()[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {wave:?}"))
+}
+
+fn sum(heard: &HashMap<String, Vec<Wave>>, channel: &str, name: &str) -> u64 {
+    heard.get(channel).into_iter().flatten().map(|wave| field(wave, name)).sum()
+}
+
+#[tokio::test]
+async fn every_order_has_one_end_and_the_stock_and_the_money_agree() {
+    let aether = Aether::local();
+    let witness = Witness::listen(&aether).await;
+    let stock = Stock::open(&aether, BetaOptions::default().units(60)).await;
+    let alpha = Alpha::start(&aether, options(300)).await.unwrap();
+    let tally = alpha.tally();
+
+    let summary = alpha.run(CancellationToken::new()).await.unwrap();
+    let stock = stock.close().await;
+    let heard = witness.testify(&aether).await;
+
+    assert_eq!(summary, tally.summary());
+    assert!(summary.adds_up() && stock.adds_up(), "{summary}; {stock}");
+    assert_eq!((summary.created, summary.in_flight), (300, 0));
+    assert!(summary.completed > 0 && summary.refused > 0 && summary.compensated > 0, "{summary}");
+
+    // One end for each order, and as many of each as were counted.
+    let ends: Vec<_> = ENDS.iter().flat_map(|channel| &heard[*channel]).collect();
+    let ended: HashSet<_> = ends.iter().map(|wave| wave.key().unwrap()).collect();
+    let created: HashSet<_> = heard["orders.created"].iter().map(|wave| wave.key().unwrap()).collect();
+    assert_eq!((ends.len(), ended), (300, created));
+    let counts = ENDS.map(|channel| heard[channel].len() as u64);
+    assert_eq!(counts, [summary.completed, summary.refused, summary.compensated]);
+
+    // The stock: what was sold is what was completed, and nothing is left behind.
+    assert_eq!((stock.reserved, stock.supplied), (0, 300));
+    assert_eq!(stock.sold, sum(&heard, "orders.completed", "quantity"));
+    assert_eq!(sum(&heard, "inventory.released", "quantity"), sum(&heard, "orders.compensated", "quantity"));
+    // The money: what was charged and not paid back is what was completed.
+    let kept =
+        sum(&heard, "payments.charged", "amount_cents") - sum(&heard, "payments.refunded", "amount_cents");
+    assert_eq!(kept, sum(&heard, "orders.completed", "amount_cents"));
+}
+
+#[tokio::test]
+async fn each_wave_of_an_order_names_the_one_that_led_to_it() {
+    let aether = Aether::local();
+    let witness = Witness::listen(&aether).await;
+    let stock = Stock::open(&aether, BetaOptions::default()).await;
+    let alpha = Alpha::start(&aether, options(1).decline_rate(Chance::new(0.0).unwrap())).await.unwrap();
+    alpha.run(CancellationToken::new()).await.unwrap();
+    stock.close().await;
+    let heard = witness.testify(&aether).await;
+
+    let only = |channel: &str| {
+        let waves = &heard[channel];
+        assert_eq!(waves.len(), 1, "{channel}");
+        waves[0].clone()
+    };
+    let caused_by = |channel: &str| only(channel).cause().cloned().unwrap();
+    assert_eq!(only("orders.created").cause(), None);
+    assert_eq!(caused_by("inventory.reserve"), only("orders.created").id());
+    assert_eq!(caused_by("inventory.reserved"), only("inventory.reserve").id());
+    assert_eq!(caused_by("payments.charged"), only("payments.charge").id());
+    // The answers are heard by the asker alone; who gave them is enough here.
+    for (channel, answered_by) in
+        [("payments.charge", "beta"), ("inventory.commit", "payments"), ("orders.completed", "beta")]
+    {
+        assert_eq!(caused_by(channel).source.name(), answered_by, "{channel}");
+    }
+    let keys: HashSet<_> = heard.values().flatten().map(|wave| wave.key().unwrap().to_owned()).collect();
+    assert_eq!(keys.len(), 1, "one order, one key: {keys:?}");
+    let strength = |channel: &str| only(channel).amplitude();
+    assert!(strength("orders.completed") > strength("orders.created"));
+}
+
+/// A run with enough of everything, in which only the cards decide.
+async fn enough_of_everything(seed: u64, between: Between) -> (OrderSummary, StockSummary) {
+    let (shop, warehouse) = (Aether::local(), Aether::local());
+    let stock = Stock::open(&warehouse, BetaOptions::default().units(1000)).await;
+    let relay = tokio::spawn(relay(shop.clone(), warehouse.clone(), between).await);
+    let options = options(200).seed(seed).decline_rate(Chance::new(0.3).unwrap());
+    let orders = Alpha::start(&shop, options).await.unwrap().run(CancellationToken::new()).await.unwrap();
+    shop.close().await.unwrap();
+    relay.await.unwrap();
+    (orders, stock.close().await)
+}
+
+/// What happens to questions and answers on the way.
+#[derive(Clone, Copy, PartialEq)]
+enum Between {
+    Nothing,
+    /// Three answers in ten get lost, and old questions come again and again.
+    Losses,
+}
+
+/// Carries questions about the stock from one medium to another, and the answers back.
+async fn relay(from: Aether, to: Aether, between: Between) -> impl Future<Output = ()> {
+    let mut ear = Vibrator::create("relay", &from).await.unwrap();
+    ear.resonate_on("inventory.*").await.unwrap();
+    let mouth = Vibrator::create("relay", &to).await.unwrap();
+    async move {
+        let (mut rng, mut asked) = (fastrand::Rng::with_seed(1), Vec::new());
+        while let Some(question) = ear.receive().await {
+            asked.push((question.channel().clone(), question.json::<Value>().unwrap()));
+            let (channel, payload) = &asked[asked.len() - 1];
+            let answer = mouth.ask(channel, payload).await.unwrap();
+            let lost = between == Between::Losses && rng.f64() < 0.3;
+            if !lost {
+                question.reply(&answer.json::<Value>().unwrap()).await.unwrap();
+            }
+            // Late by any number of questions: after the sale, after the release.
+            if between == Between::Losses {
+                let (channel, payload) = &asked[rng.usize(..asked.len())];
+                if channel.as_str() == "inventory.reserve" {
+                    mouth.ask(channel, payload).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_seed_repeats_the_run() {
+    let first = enough_of_everything(1, Between::Nothing).await;
+    assert_eq!(first, enough_of_everything(1, Between::Nothing).await);
+    assert_ne!(first, enough_of_everything(2, Between::Nothing).await);
+}
+
+#[tokio::test]
+async fn answers_that_get_lost_and_questions_that_come_late_change_nothing() {
+    let lossy = enough_of_everything(1, Between::Losses).await;
+    assert_eq!(lossy, enough_of_everything(1, Between::Nothing).await);
+    let (orders, stock) = lossy;
+    assert_eq!((orders.in_flight, stock.reserved), (0, 0));
+}
+
+#[tokio::test]
+async fn orders_wait_for_an_inventory_that_starts_later() {
+    let aether = Aether::local();
+    let mut listener = Vibrator::create("listener", &aether).await.unwrap();
+    listener.resonate_on("orders.created").await.unwrap();
+    let alpha = Alpha::start(&aether, options(40)).await.unwrap();
+    let tally = alpha.tally();
+    let alpha = tokio::spawn(alpha.run(CancellationToken::new()));
+    // As many as are let through at a time; none of them can go on.
+    for _ in 0..16 {
+        listener.receive().await.unwrap();
+    }
+    let before = tally.summary();
+    assert_eq!((before.created, before.in_flight), (16, 16), "{before}");
+
+    let stock = Stock::open(&aether, BetaOptions::default().units(1000)).await;
+    let summary = alpha.await.unwrap().unwrap();
+    assert_eq!((summary.created, summary.refused, summary.in_flight), (40, 0, 0), "{summary}");
+    assert_eq!(stock.close().await.reserved, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn orders_that_nobody_answers_stay_counted() {
+    let aether = Aether::local();
+    let alpha = Alpha::start(&aether, options(3).deadline(Duration::from_secs(5))).await.unwrap();
+    let started = tokio::time::Instant::now();
+    let summary = alpha.run(CancellationToken::new()).await.unwrap();
+    assert_eq!((summary.created, summary.in_flight), (3, 3), "{summary}");
+    let took = started.elapsed();
+    assert!((10..12).contains(&took.as_secs()), "once forwards, once backwards: {took:?}");
+}
+
+#[tokio::test]
+async fn shutdown_ends_it_within_a_second_and_leaves_nothing_uncounted() {
+    let aether = Aether::local();
+    let mut listener = Vibrator::create("listener", &aether).await.unwrap();
+    listener.resonate_on("orders.completed").await.unwrap();
+    let stock = Stock::open(&aether, BetaOptions::default().units(10_000)).await;
+    let alpha = Alpha::start(&aether, options(0).orders(None)).await.unwrap();
+    let shutdown = CancellationToken::new();
+    let alpha = tokio::spawn(alpha.run(shutdown.clone()));
+    for _ in 0..50 {
+        listener.receive().await.unwrap();
+    }
+    // With the stock gone, what is in flight cannot end.
+    let stock = stock.close().await;
+    let asked = Instant::now();
+    shutdown.cancel();
+    let summary = alpha.await.unwrap().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(summary.adds_up() && summary.completed >= 50, "{summary}");
+    assert!(stock.adds_up(), "{stock}");
+}
+
+#[tokio::test]
+async fn closing_the_medium_ends_both_services() {
+    let aether = Aether::local();
+    let mut listener = Vibrator::create("listener", &aether).await.unwrap();
+    listener.resonate_on("orders.completed").await.unwrap();
+    let stock = Stock::open(&aether, BetaOptions::default().units(10_000)).await;
+    let alpha = Alpha::start(&aether, options(0).orders(None)).await.unwrap();
+    let alpha = tokio::spawn(alpha.run(CancellationToken::new()));
+    listener.receive().await.unwrap();
+    aether.close().await.unwrap();
+    let (orders, stock) = (alpha.await.unwrap().unwrap(), stock.running.await.unwrap());
+    assert!(orders.adds_up() && stock.adds_up() && orders.completed > 0, "{orders}; {stock}");
+}
+
+/// An inventory that reserves, never sells, and answers a release as it is told to.
+async fn stubborn(aether: &Aether, on_release: &'static str) -> JoinHandle<()> {
+    let mut inventory = Vibrator::create("stubborn", aether).await.unwrap();
+    inventory.resonate_on("inventory.*").await.unwrap();
+    tokio::spawn(async move {
+        while let Some(wave) = inventory.receive().await {
+            match wave.channel().as_str() {
+                "inventory.reserve" => wave.reply(&json!({ "outcome": "reserved" })).await.unwrap(),
+                "inventory.release" => wave.reply(&json!({ "outcome": on_release })).await.unwrap(),
+                _ => drop(wave),
+            }
+        }
+    })
+}
+
+async fn one_order_with(on_release: &'static str) -> (OrderSummary, BTreeMap<String, usize>) {
+    let aether = Aether::local();
+    let witness = Witness::listen(&aether).await;
+    let inventory = stubborn(&aether, on_release).await;
+    let options = options(1).decline_rate(Chance::new(0.0).unwrap()).deadline(Duration::from_secs(5));
+    let summary = Alpha::start(&aether, options).await.unwrap().run(CancellationToken::new()).await.unwrap();
+    let heard = witness.testify(&aether).await;
+    inventory.await.unwrap();
+    let told = ["orders.completed", "orders.compensated", "payments.charged", "payments.refunded"];
+    let counts = told.map(|channel| (channel.to_owned(), heard.get(channel).map_or(0, Vec::len)));
+    (summary, counts.into_iter().filter(|(_, count)| *count > 0).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sale_that_is_never_confirmed_is_undone_and_paid_back() {
+    let (summary, told) = one_order_with("released").await;
+    assert_eq!((summary.compensated, summary.in_flight), (1, 0), "{summary}");
+    let told: Vec<_> = told.iter().map(|(channel, count)| (channel.as_str(), *count)).collect();
+    assert_eq!(told, [("orders.compensated", 1), ("payments.charged", 1), ("payments.refunded", 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sale_whose_confirmation_was_lost_is_a_sale() {
+    let (summary, told) = one_order_with("already_sold").await;
+    assert_eq!((summary.completed, summary.in_flight), (1, 0), "{summary}");
+    let told: Vec<_> = told.iter().map(|(channel, count)| (channel.as_str(), *count)).collect();
+    assert_eq!(told, [("orders.completed", 1), ("payments.charged", 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_whose_undoing_is_not_confirmed_stays_in_flight() {
+    let (summary, told) = one_order_with("whatever").await;
+    assert_eq!((summary.created, summary.in_flight), (1, 1), "{summary}");
+    assert_eq!(told.keys().collect::<Vec<_>>(), ["payments.charged"]);
+}

@@ -1,0 +1,11 @@
+//! The inventory service as a program of its own.
+
+use std::process::ExitCode;
+
+use aether_service_beta::BetaArgs;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = BetaArgs::parse();
+    aether_chassis::run(|shutdown| aether_service_beta::main(args, shutdown))
+}

@@ -1,0 +1,165 @@
+//! The inventory service on a bus: what it answers and what it tells.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::time::Duration;
+
+use aether_chassis::CancellationToken;
+use aether_core::{Aether, Kind, Phase, Vibrator, Wave};
+use aether_service_beta::messages::{self, Answer};
+use aether_service_beta::{Beta, BetaOptions, Refusal, Sku, StockSummary};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+struct Shop {
+    aether: Aether,
+    customer: Vibrator,
+    listener: Vibrator,
+    shutdown: CancellationToken,
+    beta: JoinHandle<StockSummary>,
+}
+
+impl Shop {
+    async fn open(options: BetaOptions) -> Self {
+        let aether = Aether::local();
+        let listener = Vibrator::create("listener", &aether).await.unwrap();
+        for told in ["reserved", "refused", "released", "restocked", "low"] {
+            listener.resonate_on(format!("inventory.{told}")).await.unwrap();
+        }
+        let customer = Vibrator::create("customer", &aether).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let beta = Beta::start(&aether, options).await.unwrap();
+        let stop = shutdown.clone();
+        let beta = tokio::spawn(async move { beta.run(stop).await.unwrap() });
+        Self { aether, customer, listener, shutdown, beta }
+    }
+
+    async fn ask(&self, channel: &str, payload: Value) -> Answer {
+        let question = Wave::builder(channel).kind(Kind::Command).json(&payload).build().unwrap();
+        let answer = self.customer.ask_wave(question, Duration::from_secs(5)).await.unwrap();
+        answer.json().unwrap()
+    }
+
+    async fn reserve(&self, order: &str, quantity: u32) -> Answer {
+        self.ask(messages::RESERVE, json!({ "order": order, "sku": "lamp", "quantity": quantity })).await
+    }
+
+    /// The next event, as its channel and key.
+    async fn told(&mut self) -> (String, Wave) {
+        let wave = self.listener.receive().await.unwrap();
+        (format!("{} {}", wave.channel(), wave.key().unwrap()), wave)
+    }
+
+    /// Ends the service; returns the stock and what was told and not received yet.
+    async fn close(mut self) -> (StockSummary, Vec<String>) {
+        self.shutdown.cancel();
+        let summary = self.beta.await.unwrap();
+        self.aether.close().await.unwrap();
+        let mut rest = Vec::new();
+        while let Some(wave) = self.listener.receive().await {
+            rest.push(format!("{} {}", wave.channel(), wave.key().unwrap()));
+        }
+        (summary, rest)
+    }
+}
+
+fn lamps(units: u32) -> BetaOptions {
+    BetaOptions::default().article(Sku::new("lamp").unwrap(), units).low_at(2)
+}
+
+#[tokio::test]
+async fn a_reservation_is_answered_told_and_sold() {
+    let mut shop = Shop::open(lamps(10)).await;
+    assert_eq!(shop.reserve("17", 3).await, Answer::Reserved { available: 7 });
+    let (told, wave) = shop.told().await;
+    assert_eq!(told, "inventory.reserved 17");
+    assert_eq!(wave.cause().unwrap().source.name(), "customer");
+    assert_eq!(wave.json::<Value>().unwrap(), json!({ "order": "17", "sku": "lamp", "quantity": 3 }));
+
+    assert_eq!(shop.ask(messages::COMMIT, json!({ "order": "17" })).await, Answer::Sold);
+    assert_eq!(shop.ask(messages::RELEASE, json!({ "order": "17" })).await, Answer::AlreadySold);
+    assert_eq!(shop.ask(messages::COMMIT, json!({ "order": "18" })).await, Answer::NotReserved);
+    let (summary, rest) = shop.close().await;
+    assert_eq!((summary.sold, summary.available, summary.reserved), (3, 7, 0));
+    assert_eq!(rest, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_question_asked_twice_is_answered_twice_and_told_once() {
+    let shop = Shop::open(lamps(5)).await;
+    for _ in 0..2 {
+        assert_eq!(shop.reserve("1", 1).await, Answer::Reserved { available: 4 });
+    }
+    for _ in 0..2 {
+        let Answer::Refused { refusal } = shop.reserve("2", 9).await else { panic!("not refused") };
+        assert!(matches!(refusal, Refusal::OutOfStock { available: 4, .. }), "{refusal}");
+    }
+    for _ in 0..2 {
+        assert_eq!(shop.ask(messages::RELEASE, json!({ "order": "1" })).await, Answer::Released);
+    }
+    let (summary, mut rest) = shop.close().await;
+    assert_eq!((summary.available, summary.reserved), (5, 0));
+    rest.sort();
+    assert_eq!(rest, ["inventory.refused 2", "inventory.released 1", "inventory.reserved 1"]);
+}
+
+#[tokio::test]
+async fn running_low_is_a_strong_claim_that_a_restock_retracts() {
+    let mut shop = Shop::open(lamps(5)).await;
+    shop.reserve("1", 3).await;
+    shop.reserve("2", 1).await;
+    shop.ask(messages::RESTOCK, json!({ "sku": "lamp", "quantity": 4 })).await;
+    // The strong ones first: they overtake what was told before them unless that was received already.
+    let mut low = Vec::new();
+    for _ in 0..5 {
+        let (told, wave) = shop.told().await;
+        if told == "inventory.low lamp" {
+            assert!(wave.amplitude().as_f32() > 0.8);
+            low.push((wave.phase(), wave.json::<messages::Low>().unwrap().available));
+        }
+    }
+    assert_eq!(low, [(Phase::ASSERT, 2), (Phase::RETRACT, 5)]);
+    let (summary, rest) = shop.close().await;
+    assert_eq!((summary.supplied, rest.len()), (9, 0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_answered_and_changes_nothing() {
+    let shop = Shop::open(lamps(5)).await;
+    let answer = shop.ask(messages::RESERVE, json!({ "order": "1", "sku": "lamp", "quantity": 0 })).await;
+    assert!(matches!(&answer, Answer::Malformed { problem } if problem.contains("nonzero")), "{answer:?}");
+    let unknown = shop.ask(messages::RESTOCK, json!({ "sku": "moon", "quantity": 1 })).await;
+    assert!(matches!(unknown, Answer::Refused { refusal: Refusal::UnknownSku { .. } }));
+    let (summary, rest) = shop.close().await;
+    assert_eq!((summary.available, rest.len()), (5, 0));
+}
+
+#[tokio::test]
+async fn a_command_that_expects_no_answer_is_carried_out_as_well() {
+    let mut shop = Shop::open(lamps(5)).await;
+    shop.customer.emit_wave(messages::RESTOCK, &json!({ "sku": "lamp", "quantity": 3 })).await.unwrap();
+    assert_eq!(shop.told().await.0, "inventory.restocked lamp");
+    assert_eq!(shop.close().await.0.available, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shelves_are_filled_up_now_and_then() {
+    let mut shop = Shop::open(lamps(5).restock_every(Some(Duration::from_secs(3)))).await;
+    shop.reserve("1", 2).await;
+    assert_eq!(shop.told().await.0, "inventory.reserved 1");
+    let (told, wave) = shop.told().await;
+    assert_eq!((told.as_str(), wave.cause()), ("inventory.restocked lamp", None));
+    let (summary, _) = shop.close().await;
+    assert_eq!((summary.supplied, summary.available, summary.reserved), (7, 5, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_that_nobody_ends_comes_back() {
+    let mut shop = Shop::open(lamps(5).hold(Duration::from_secs(60))).await;
+    shop.reserve("1", 2).await;
+    assert_eq!(shop.told().await.0, "inventory.reserved 1");
+    assert_eq!(shop.told().await.0, "inventory.released 1");
+    let late = shop.ask(messages::COMMIT, json!({ "order": "1" })).await;
+    assert_eq!(late, Answer::NotReserved);
+    assert_eq!(shop.close().await.0.available, 5);
+}

@@ -1,0 +1,43 @@
+//! The same services in one process and over a NATS server: only the address differs.
+//!
+//! `cargo run -p aether-examples --example 06_same_code_on_nats`, or with `AETHER_MEDIUM=nats://127.0.0.1:4222` before
+//! it. What a medium can do is data (`Promises`), so code can ask instead of knowing which one it has.
+
+use aether_core::{Aether, Vibrator};
+
+const MEDIUM: &str = "AETHER_MEDIUM";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let url = std::env::var(MEDIUM).unwrap_or_else(|_| "local:".to_owned());
+    // Two connections, as in two processes; the local medium lives in one, so there it has to be shared.
+    let here = Aether::connect(&url).await?;
+    let there = if here.promises().crosses_processes { Aether::connect(&url).await? } else { here.clone() };
+    println!("medium {url}, {:?}", here.promises());
+
+    // When this returns the subscription is in force, on every medium: nothing emitted afterwards is missed.
+    let mut kitchen = Vibrator::create("kitchen", &there).await?;
+    kitchen.resonate_on("table.*").await?;
+    let cook = tokio::spawn(async move {
+        let mut meals = Vec::new();
+        while meals.len() < 3 {
+            let Some(wave) = kitchen.receive().await else { break };
+            meals.push(wave.json::<String>()?);
+            wave.reply(&format!("{} is ready", meals[meals.len() - 1])).await?;
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(meals)
+    });
+
+    let waiter = Vibrator::create("waiter", &here).await?;
+    for meal in ["soup", "fish", "cake"] {
+        let answer = waiter.ask("table.4", &meal).await?;
+        println!("{}", answer.json::<String>()?);
+        assert_eq!(answer.source().name(), "kitchen");
+    }
+    let meals = cook.await?.map_err(|error| error.to_string())?;
+    assert_eq!(meals, ["soup", "fish", "cake"], "in the order in which they were ordered");
+
+    here.close().await?;
+    there.close().await?;
+    Ok(())
+}
