@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aether_core::conformance::{self, Harness, Site, SiteError};
 use aether_core::{
-    Aether, AskError, Carried, EmitError, FlushError, InboxOptions, JoinError, Ledger, Medium, MediumStatus,
+    Aether, AskError, Carried, EmitError, FlushError, InboxOptions, JoinError, Medium, MediumStatus,
     Promises, Receipt, Subscription, Vibrator, Wave, WhenFull,
 };
 use futures::future::{BoxFuture, ready};
@@ -180,8 +180,6 @@ async fn many_emitters_and_receivers_lose_nothing_where_emitters_wait() {
     }
     let sum = aether.ledger();
     assert_eq!((sum.offered, sum.delivered, sum.lost()), (3 * all, 3 * all, 0));
-    let Ledger { offered, delivered, .. } = aether.status().outbox;
-    assert_eq!((offered, delivered), (all, all));
 }
 
 /// The same crowd where inboxes shed: what is lost is in the ledgers to the last wave.

@@ -16,6 +16,7 @@ use crate::wave::{Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADAT
 
 super::cases! {
     10 Nothing a_wave_arrives_as_it_was_sent,
+    10 Nothing metadata_arrive_in_their_order_and_to_the_byte,
     10 Nothing names_and_metadata_of_the_largest_size_arrive,
     10 Nothing a_wave_ages_on_its_way_and_in_the_inbox,
     10 Nothing a_relayed_wave_keeps_its_identity_and_its_age,
@@ -32,7 +33,11 @@ fn same_wave(id: &WaveId, sent: &Wave, seen: &Wave) -> Checked {
     same("the cause", sent.cause(), seen.cause())?;
     same("the content type", sent.content_type(), seen.content_type())?;
     same("the payload", sent.payload(), seen.payload())?;
-    same("the metadata", sent.metadata(), seen.metadata())
+    // As a set: the order has a case of its own.
+    let [mut sent, mut seen] = [sent, seen].map(|wave| wave.metadata().iter().collect::<Vec<_>>());
+    sent.sort();
+    seen.sort();
+    same("the metadata", sent, seen)
 }
 
 async fn a_wave_arrives_as_it_was_sent(stage: &Stage) -> Checked {
@@ -65,7 +70,7 @@ async fn a_wave_arrives_as_it_was_sent(stage: &Stage) -> Checked {
                 builder = builder
                     .metadata("Empty", "")
                     .metadata("b", "1")
-                    .metadata("a", " ü, x: y ")
+                    .metadata("a", "ü, x: y")
                     .metadata("b", "2");
             }
             if let Some(cause) = &cause {
@@ -82,6 +87,21 @@ async fn a_wave_arrives_as_it_was_sent(stage: &Stage) -> Checked {
         }
     }
     Ok(())
+}
+
+async fn metadata_arrive_in_their_order_and_to_the_byte(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.there, "content.metadata").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let entries =
+        [("b", "1"), ("a", " spaces "), ("b", "2"), ("c", ""), ("B", "3"), ("a", "4"), ("!#~", "\u{2028}")];
+    let mut builder = Wave::builder("content.metadata");
+    for (name, value) in entries {
+        builder = builder.metadata(name, value);
+    }
+    let sent = builder.build()?;
+    emitter.emit(sent.clone()).await?;
+    let seen = stage.next(&mut ear, "the wave").await?;
+    same("the metadata", sent.metadata(), seen.metadata())
 }
 
 async fn names_and_metadata_of_the_largest_size_arrive(stage: &Stage) -> Checked {

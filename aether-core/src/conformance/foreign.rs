@@ -139,10 +139,11 @@ async fn what_is_malformed_is_counted_and_ends_nothing(stage: &Stage) -> Checked
     let sender = Sender { node: 1, sent_micros: 1 };
     let wave = numbered("garbage.a", 7)?;
     let now = Instant::now();
-    let frame = encode(sender, None, std::slice::from_ref(&wave), now);
+    let frame = encode(sender, None, std::slice::from_ref(&wave), now)?;
     let mut unknown_version = frame.to_vec();
     unknown_version[3] = 99;
-    let other_channel = encode(sender, Some(&"garbage.b".try_into()?), &[wave], now);
+    let other = numbered("garbage.b", 7)?;
+    let other_channel = encode(sender, Some(other.channel()), std::slice::from_ref(&other), now)?;
     let mut garbage = vec![
         ("garbage.a".to_owned(), frame.slice(..3)),
         ("garbage.a".to_owned(), frame.slice(..frame.len() - 1)),

@@ -1,7 +1,10 @@
 //! Line 4: from when to when a pattern is heard.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
+use crate::inbox::InboxOptions;
 use crate::vibrator::Vibrator;
 
 super::cases! {
@@ -10,6 +13,7 @@ super::cases! {
     4 Nothing detuning_ends_delivery,
     4 Nothing dropping_a_vibrator_ends_delivery,
     4 Nothing detuning_one_of_two_patterns_loses_and_repeats_nothing,
+    4 Nothing detuning_and_joining_again_repeats_nothing,
 }
 
 async fn the_next_wave_after_a_join_arrives(stage: &Stage) -> Checked {
@@ -156,4 +160,41 @@ async fn detuning_one_of_two_patterns_loses_and_repeats_nothing(stage: &Stage) -
     };
     tokio::try_join!(emit, receive)?;
     same("waves offered", 3000, ear.ledger().offered)
+}
+
+async fn detuning_and_joining_again_repeats_nothing(stage: &Stage) -> Checked {
+    let mut ear = vibrator("ear", &stage.there).await?;
+    let mut group = vibrator("group", &stage.there).await?;
+    // A short way from the emitter to the ears: what was emitted before a join is soon received.
+    let end = stage.connect(InboxOptions::default().max_waves(16)).await?;
+    let emitter = vibrator("emitter", &end).await?.emitter();
+    let last = AtomicU64::new(0);
+    let emit = async {
+        loop {
+            emitter.emit(numbered("again", last.fetch_add(1, Ordering::Relaxed) + 1)?).await?;
+            tokio::task::yield_now().await;
+        }
+    };
+    let receive = async {
+        let mut heard = [0, 0];
+        for _ in 0..100 {
+            ear.resonate_on("again").await?;
+            group.resonate_in_group("again", "group").await?;
+            let joined = last.load(Ordering::Relaxed);
+            for (ear, heard) in [&mut ear, &mut group].into_iter().zip(&mut heard) {
+                // Some that were queued before it left, perhaps, and then one from after the join.
+                while *heard <= joined {
+                    let number = number(&stage.next(ear, "a wave after the join").await?)?;
+                    holds("each wave at most once, in order", number > *heard, (*heard, number))?;
+                    *heard = number;
+                }
+                ear.detune("again")?;
+            }
+        }
+        Ok::<_, Failure>(())
+    };
+    tokio::select! {
+        result = receive => result,
+        emitted = emit => emitted,
+    }
 }
