@@ -349,7 +349,7 @@ impl Route {
         // The oldest subscription of an inbox stands for all of its lone ones.
         matching.sort_by_key(|subscription| subscription.id);
         let mut alone: Vec<Arc<Subscription>> = Vec::new();
-        let mut groups: Vec<(Arc<str>, Pattern, Vec<Arc<Subscription>>)> = Vec::new();
+        let mut groups: Vec<(Arc<str>, Vec<Arc<Subscription>>)> = Vec::new();
         for subscription in matching {
             match &subscription.group {
                 None => {
@@ -357,18 +357,15 @@ impl Route {
                         alone.push(subscription);
                     }
                 }
-                // As on NATS, a group is a name and a pattern: one name on two patterns is two groups.
-                Some(name) => match groups.iter_mut().find(|g| g.0 == *name && g.1 == subscription.pattern) {
-                    Some((_, _, members)) => members.push(subscription),
-                    None => groups.push((name.clone(), subscription.pattern.clone(), vec![subscription])),
+                // As on NATS, a group is its name: members may come by different patterns.
+                Some(name) => match groups.iter_mut().find(|group| group.0 == *name) {
+                    Some((_, members)) => members.push(subscription),
+                    None => groups.push((name.clone(), vec![subscription])),
                 },
             }
         }
         let group = |members: Vec<_>| GroupRoute { members: members.into(), turn: AtomicUsize::new(0) };
-        Self {
-            alone: alone.into(),
-            groups: groups.into_iter().map(|(_, _, members)| group(members)).collect(),
-        }
+        Self { alone: alone.into(), groups: groups.into_iter().map(|(_, members)| group(members)).collect() }
     }
 
     fn carry(&self, wave: Wave) -> Carried {

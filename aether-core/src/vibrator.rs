@@ -154,8 +154,8 @@ impl Vibrator {
         self.join(pattern.try_into().map_err(ChannelError::from)?, None).await
     }
 
-    /// The same as a member of a group: each wave goes to one of the members of the same group name and pattern, in
-    /// all processes together. Ordinary term: queue group, consumer group.
+    /// The same as a member of a group: each wave goes to one of those members of the group that hear its channel, by
+    /// whatever patterns and in all processes together. Ordinary term: queue group, consumer group.
     ///
     /// # Errors
     /// [`JoinError`] if the pattern or the name of the group is not valid or the medium is closed. A group's name
