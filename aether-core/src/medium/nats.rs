@@ -31,7 +31,7 @@ use crate::channel::{Channel, Pattern};
 use crate::inbox::{Inbox, Offer};
 use crate::router::{Carried, Receipt, Router, Subscription, Waiting};
 use crate::wave::{ReplyError, ReplyPath, Wave};
-use crate::wire::{EncodeError, Sender, encode, frame_bound, record_bound};
+use crate::wire::{EncodeError, Sender, encode, frame_bound, record_bound, record_growth};
 use intake::{Intake, Target};
 use link::Link;
 
@@ -143,8 +143,8 @@ impl Shared {
     }
 
     /// One wave as a frame of its own.
-    fn frame(&self, wave: &Wave) -> Result<Bytes, EncodeError> {
-        encode(self.sender(), None, std::slice::from_ref(wave), Instant::now())
+    fn frame(&self, wave: &Wave, now: Instant) -> Result<Bytes, EncodeError> {
+        encode(self.sender(), None, std::slice::from_ref(wave), now)
     }
 
     fn is_closed(&self) -> bool {
@@ -172,7 +172,10 @@ impl Shared {
                 if bound <= max_bytes {
                     return None;
                 }
-                let bytes = self.frame(wave).map_or(bound, |frame| frame.len());
+                // As of the oldest it can be when it leaves: what is taken here is not refused by the client later.
+                let now = Instant::now();
+                let bytes =
+                    self.frame(wave, now).map_or(bound, |frame| frame.len() + record_growth(wave, now));
                 (bytes > max_bytes).then_some((bytes, max_bytes))
             }
             Wire::CloudEvents => {
@@ -308,7 +311,9 @@ impl Medium for Nats {
             let mut request = Request::new().timeout(Some(patience));
             request = match self.shared.wire {
                 Wire::Frames => request.payload(
-                    self.shared.frame(&question).map_err(|error| AskError::Client(Box::new(error)))?,
+                    self.shared
+                        .frame(&question, Instant::now())
+                        .map_err(|error| AskError::Client(Box::new(error)))?,
                 ),
                 Wire::CloudEvents => request
                     .headers(cloudevents::headers(&question, Instant::now()))
@@ -420,7 +425,7 @@ impl ReplyPath for Reply {
                 let headers = cloudevents::headers(&reply, Instant::now());
                 client.publish_with_headers(subject, headers, reply.payload().clone()).await
             } else {
-                let Ok(frame) = self.shared.frame(&reply) else {
+                let Ok(frame) = self.shared.frame(&reply, Instant::now()) else {
                     let (bytes, max_bytes) = (reply.payload().len(), client.max_payload());
                     return Err(ReplyError::TooLarge { bytes, max_bytes });
                 };

@@ -38,14 +38,17 @@ pub(super) fn headers(wave: &Wave, now: Instant) -> HeaderMap {
     headers
 }
 
-/// How many bytes the headers of a wave take in a message.
+/// How many bytes the headers of a wave take in a message, at whatever age it leaves.
 pub(super) fn headers_len(wave: &Wave) -> usize {
     const STATUS_LINE_AND_END: usize = "NATS/1.0\r\n\r\n".len();
+    /// The digits of the longest age in microseconds.
+    const LONGEST_AGE: usize = u64::MAX.ilog10() as usize + 1;
     let mut bytes = STATUS_LINE_AND_END;
-    // The age may gain digits until the wave leaves.
-    const GROWTH: usize = 8;
-    for_each_header(wave, Instant::now(), |name, value| bytes += name.len() + ": \r\n".len() + value.len());
-    bytes + GROWTH
+    for_each_header(wave, Instant::now(), |name, value| {
+        let length = if name == AGE { LONGEST_AGE } else { value.len() };
+        bytes += name.len() + ": \r\n".len() + length;
+    });
+    bytes
 }
 
 fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
@@ -62,7 +65,7 @@ fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
     let half_life = wave.half_life().duration().map_or("never".to_owned(), |t| t.as_millis().to_string());
     f(HALF_LIFE, &half_life);
     f(HOPS, &wave.hops().to_string());
-    f(AGE, &age.as_micros().to_string());
+    f(AGE, &u64::try_from(age.as_micros()).unwrap_or(u64::MAX).to_string());
     if wave.phase() != Phase::ASSERT {
         f(PHASE, &wave.phase().radians().to_string());
     }
