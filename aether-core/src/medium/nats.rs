@@ -51,6 +51,8 @@ pub(crate) struct Nats {
     joining: tokio::sync::Mutex<()>,
     joined: Mutex<Joined>,
     sender: Mutex<Option<JoinHandle<()>>>,
+    /// Whether closing is over; locked by whoever is at it.
+    closing: tokio::sync::Mutex<bool>,
     /// Told to end once what has arrived is delivered.
     ending: watch::Sender<bool>,
 }
@@ -128,6 +130,7 @@ pub(crate) async fn connect(
         joining: tokio::sync::Mutex::default(),
         joined: Mutex::default(),
         sender: Mutex::new(Some(sender)),
+        closing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(false),
     }))
 }
@@ -344,11 +347,14 @@ impl Medium for Nats {
 
     fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {
         Box::pin(async move {
-            if self.shared.closed.swap(true, Ordering::AcqRel) {
-                return Ok(());
-            }
+            self.shared.closed.store(true, Ordering::Release);
             // The sending task empties the outbox and ends.
             self.shared.outbox.close();
+            // Whoever closes again waits for the first, and takes over from one that was cancelled.
+            let mut is_over = self.closing.lock().await;
+            if *is_over {
+                return Ok(());
+            }
             // What the server sent before this came back is in the hands of the draining tasks.
             let settled = self.settle().await;
             if let Some(sender) = self.sender.lock().take() {
@@ -367,6 +373,7 @@ impl Medium for Nats {
                 let _ = task.await;
             }
             self.shared.link.end();
+            *is_over = true;
             settled
         })
     }
