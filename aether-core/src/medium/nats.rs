@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::clock::Instant;
 use async_nats::{Client, ConnectOptions, Request, RequestErrorKind, ServerAddr};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use smallvec::smallvec;
 use tokio::sync::watch;
@@ -32,7 +32,7 @@ use crate::inbox::{Inbox, Offer};
 use crate::router::{Carried, Receipt, Router, Subscription, Waiting};
 use crate::wave::{ReplyError, ReplyPath, Wave};
 use crate::wire::{EncodeError, Sender, encode, frame_bound, record_bound, record_growth};
-use intake::{Intake, Target};
+use intake::{Drain, Intake, Leaving, Target};
 use link::Link;
 
 /// Messages that a subscription of the client holds before it drops. Ours are drained at once, so this only has to
@@ -66,14 +66,16 @@ struct Shared {
     wire: Wire,
     node: u64,
     closed: AtomicBool,
+    /// Subscriptions that were left and of which the client may not know yet.
+    leaving: Mutex<Vec<Leaving>>,
 }
 
 /// The server-side subscriptions: one for each pattern, however many vibrators hear it, and one for each member of a
 /// group.
 #[derive(Default)]
 struct Joined {
-    patterns: HashMap<Pattern, (Vec<u64>, Option<JoinHandle<()>>)>,
-    members: HashMap<u64, JoinHandle<()>>,
+    patterns: HashMap<Pattern, (Vec<u64>, Option<Drain>)>,
+    members: HashMap<u64, Drain>,
 }
 
 pub(crate) async fn connect(
@@ -121,6 +123,7 @@ pub(crate) async fn connect(
         wire: builder.wire,
         node: fastrand::u64(1..),
         closed: AtomicBool::new(false),
+        leaving: Mutex::default(),
     });
     let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
     Ok(Arc::new(Nats {
@@ -152,6 +155,16 @@ impl Shared {
 
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Waits until the client knows of every subscription that was left. What it is given afterwards does not go to
+    /// those who have left: the server handles what one client sends in order.
+    async fn left(&self) {
+        let leaving = self.leaving.lock().clone();
+        if !leaving.is_empty() {
+            join_all(leaving).await;
+            self.leaving.lock().retain(|leaving| leaving.peek().is_none());
+        }
     }
 
     /// Hands back what can never be sent.
@@ -191,6 +204,8 @@ impl Shared {
 
 impl Nats {
     async fn join_server(&self, subscription: &Arc<Subscription>) -> Result<(), JoinError> {
+        // Or an old subscription to the same pattern would bring what the new one brings as well.
+        self.shared.left().await;
         let client_error = |error: async_nats::SubscribeError| JoinError::Client(Box::new(error));
         let subject = self.shared.subject(subscription.pattern().as_str());
         match subscription.group() {
@@ -222,7 +237,7 @@ impl Nats {
                     );
                     match self.joined.lock().patterns.get_mut(&pattern) {
                         Some((_, slot)) => *slot = Some(task),
-                        None => task.abort(),
+                        None => self.shared.leaving.lock().push(task.leave()),
                     }
                 }
             }
@@ -245,6 +260,7 @@ impl Nats {
                 return Err(unconfirmed(unsettled + link.unconfirmed() - before));
             }
         }
+        self.shared.left().await;
         // What was written off may still be in the client's hands: a marker of our own goes behind it.
         let confirmed = tokio::time::timeout(CLOSE_PATIENCE, link.round_trip(&self.shared.client)).await;
         match link.unconfirmed() - before {
@@ -290,19 +306,15 @@ impl Medium for Nats {
     }
 
     fn leave(&self, subscription: &Subscription) {
-        // Ending a task drops its subscriber, which unsubscribes.
         let mut joined = self.joined.lock();
-        if let Some(task) = joined.members.remove(&subscription.id()) {
-            task.abort();
-        }
+        let mut left = joined.members.remove(&subscription.id());
         if let Some((ids, _)) = joined.patterns.get_mut(subscription.pattern()) {
             ids.retain(|id| *id != subscription.id());
-            if ids.is_empty()
-                && let Some((_, Some(task))) = joined.patterns.remove(subscription.pattern())
-            {
-                task.abort();
+            if ids.is_empty() {
+                left = left.or(joined.patterns.remove(subscription.pattern()).and_then(|(_, drain)| drain));
             }
         }
+        self.shared.leaving.lock().extend(left.map(Drain::leave));
     }
 
     fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>> {
@@ -310,6 +322,9 @@ impl Medium for Nats {
             let question = self.shared.check(question)?;
             let channel = question.channel().clone();
             let subject = self.shared.subject(channel.as_str());
+            if tokio::time::timeout(patience, self.shared.left()).await.is_err() {
+                return Err(AskError::TimedOut { channel, patience });
+            }
             // Past the outbox: a question that waits behind a backlog is a question that times out.
             let mut request = Request::new().timeout(Some(patience));
             request = match self.shared.wire {
@@ -366,7 +381,7 @@ impl Medium for Nats {
                 let mut joined = self.joined.lock();
                 let patterns = std::mem::take(&mut joined.patterns).into_values();
                 let members = std::mem::take(&mut joined.members).into_values();
-                patterns.filter_map(|(_, task)| task).chain(members).collect()
+                patterns.filter_map(|(_, drain)| drain).chain(members).map(|drain| drain.task).collect()
             };
             for task in tasks {
                 // They deliver what has arrived and end; they wait for nobody.
