@@ -225,7 +225,9 @@ impl Nats {
                 let first = {
                     let mut joined = self.joined.lock();
                     let (ids, task) = joined.patterns.entry(pattern.clone()).or_default();
-                    ids.push(subscription.id());
+                    if !ids.contains(&subscription.id()) {
+                        ids.push(subscription.id());
+                    }
                     task.is_none()
                 };
                 if first {
