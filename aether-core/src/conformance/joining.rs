@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
+use crate::channel::ChannelError;
 use crate::inbox::InboxOptions;
 use crate::vibrator::Vibrator;
 
@@ -14,6 +15,7 @@ super::cases! {
     4 Nothing dropping_a_vibrator_ends_delivery,
     4 Nothing detuning_one_of_two_patterns_loses_and_repeats_nothing,
     4 Nothing detuning_and_joining_again_repeats_nothing,
+    4 Nothing a_pattern_that_was_left_is_not_heard_because_of_another_that_overlaps,
 }
 
 async fn the_next_wave_after_a_join_arrives(stage: &Stage) -> Checked {
@@ -197,4 +199,41 @@ async fn detuning_and_joining_again_repeats_nothing(stage: &Stage) -> Checked {
         result = receive => result,
         emitted = emit => emitted,
     }
+}
+
+async fn a_pattern_that_was_left_is_not_heard_because_of_another_that_overlaps(stage: &Stage) -> Checked {
+    let mut ear = vibrator("ear", &stage.there).await?;
+    let mut witness = listener("witness", &stage.there, "left.>").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let all = ["left.a", "left.b", "left.a.c"];
+    // What is done, and what is heard from then on.
+    let steps: [(fn(&Vibrator) -> Result<(), ChannelError>, &[&str], &[&str]); 6] = [
+        (|_| Ok(()), &["left.>", "left.*", "*.a"], &all),
+        (|ear| ear.detune("left.>"), &[], &["left.a", "left.b"]),
+        (|ear| ear.detune("left.*"), &[], &["left.a"]),
+        (|_| Ok(()), &["left.>"], &all),
+        (|ear| ear.detune("*.a"), &[], &all),
+        (|ear| ear.detune("left.>"), &["end"], &[]),
+    ];
+    let mut offered = 0;
+    for (step, (leave, join, heard)) in steps.into_iter().enumerate() {
+        leave(&ear)?;
+        for pattern in join {
+            ear.resonate_on(*pattern).await?;
+        }
+        // Twice: what is heard wrongly the first time comes before what is heard rightly the second time.
+        for _ in 0..2 {
+            for channel in all {
+                emitter.emit(numbered(channel, step as u64)?).await?;
+            }
+            stage.within("the flush to return", stage.here.flush()).await??;
+        }
+        stage.hear(&mut witness, &[all, all].concat()).await?;
+        stage.hear(&mut ear, &[heard, heard].concat()).await?;
+        offered += 2 * heard.len() as u64;
+        same("waves offered", offered, ear.ledger().offered)?;
+    }
+    emitter.emit(numbered("end", 0)?).await?;
+    stage.hear(&mut ear, &["end"]).await?;
+    same("waves offered", offered + 1, ear.ledger().offered)
 }
