@@ -216,6 +216,21 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// Whether there can be a channel that both patterns hear.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let (mut ours, mut theirs) = (self.tokens(), other.tokens());
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+                (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
+                (Some(a), Some(b)) if a == b => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
 impl From<&Channel> for Pattern {
     /// The pattern that hears just this channel.
     fn from(channel: &Channel) -> Self {
@@ -363,6 +378,23 @@ mod tests {
         assert!(!hears(">", "_aether.floor") && !hears("*.floor", "_aether.floor") && !hears("*", "_aether"));
         assert!(hears("_aether.>", "_aether.floor"));
         assert!(hears(">", "_aetherial.floor"));
+    }
+
+    #[test]
+    fn patterns_overlap_where_one_channel_can_be_heard_by_both() {
+        let overlap = |a: &str, b: &str| {
+            let (a, b) = (Pattern::new(a).unwrap(), Pattern::new(b).unwrap());
+            assert_eq!(a.overlaps(&b), b.overlaps(&a));
+            a.overlaps(&b)
+        };
+        for (a, b) in
+            [("a", "a"), ("a.*", "*.b"), ("a.>", "*.b.c"), (">", "a"), ("a.*.c", "a.b.*"), (">", ">")]
+        {
+            assert!(overlap(a, b), "{a} {b}");
+        }
+        for (a, b) in [("a", "b"), ("a.>", "a"), ("a.*", "a.b.c"), ("a.*.c", "a.b.d"), ("a.>", "b.>")] {
+            assert!(!overlap(a, b), "{a} {b}");
+        }
     }
 
     #[test]

@@ -1,5 +1,237 @@
-//! What tests of media need: a real NATS server.
+//! What every [`Medium`](crate::Medium) must pass, and a real NATS server for tests.
+//!
+//! An implementor of a medium writes a [`Harness`] and hands it to [`run`]. Each case checks one line of the contract
+//! that stands at [`Medium`](crate::Medium), through the same [`Aether`](crate::Aether) and
+//! [`Vibrator`](crate::Vibrator) that services use. A case that the medium has no means for is returned by name as
+//! skipped: assert which names those are, so that a case that silently stops being run is noticed. Nothing here
+//! panics, and nothing sleeps in the hope that something has happened meanwhile.
+//!
+//! ```
+//! use aether_core::Aether;
+//! use aether_core::conformance::{self, Harness, Site, SiteError};
+//! use aether_core::InboxOptions;
+//! use futures_util::future::{BoxFuture, ready};
+//!
+//! struct LocalHarness;
+//! struct LocalSite(Aether);
+//!
+//! impl Harness for LocalHarness {
+//!     fn site(&self) -> BoxFuture<'_, Result<Box<dyn Site>, SiteError>> {
+//!         Box::pin(ready(Ok(Box::new(LocalSite(Aether::local())) as Box<dyn Site>)))
+//!     }
+//! }
+//!
+//! impl Site for LocalSite {
+//!     fn connect(&self, _outbox: InboxOptions) -> BoxFuture<'_, Result<Aether, SiteError>> {
+//!         Box::pin(ready(Ok(self.0.clone())))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let report = conformance::Suite::default().only(["closing_twice_is_harmless"]).run(&LocalHarness).await;
+//! assert!(report.passed(), "{report}");
+//! assert!(report.skipped().is_empty());
+//! # }
+//! ```
 
+mod asking;
+mod cancelling;
+mod carrying;
+mod closing;
+mod content;
+mod foreign;
+mod groups;
+mod harness;
+mod hearing;
+mod joining;
+mod order;
+mod outage;
+mod overload;
+mod report;
 mod server;
+mod size;
+mod stage;
 
+pub use harness::{Foreign, ForeignMessage, Harness, Link, Site, SiteError};
+pub use report::{CaseReport, Failure, Outcome, Report};
 pub use server::{NatsServer, ServerError, ServerOptions};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::aether::AetherBuilder;
+use crate::medium::{Local, Medium};
+use crate::router::Router;
+use report::Checked;
+use stage::Stage;
+
+/// One behaviour, and the line of the contract it belongs to.
+struct Case {
+    name: &'static str,
+    line: u8,
+    needs: Needs,
+    run: for<'a> fn(&'a Stage) -> BoxFuture<'a, Checked>,
+}
+
+/// What a case cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// A place where an emitter waits for room: an inbox in process, the outbox of a link that is cut.
+    Room,
+    /// A connection that can be broken and mended.
+    Link,
+    /// A client of the broker that does not know Aether.
+    Foreign,
+}
+
+impl Needs {
+    fn met_by(self, stage: &Stage) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Room => !stage.crosses() || stage.link().is_ok(),
+            Self::Link => stage.link().is_ok(),
+            Self::Foreign => stage.foreign().is_ok(),
+        }
+    }
+}
+
+/// A table of cases; the name of the function is the name of the case.
+macro_rules! cases {
+    ($($line:literal $needs:ident $name:ident,)*) => {
+        pub(super) const CASES: &[super::Case] = &[$(super::Case {
+            name: stringify!($name),
+            line: $line,
+            needs: super::Needs::$needs,
+            run: |stage| Box::pin($name(stage)),
+        }),*];
+    };
+}
+use cases;
+
+/// In the order of the contract.
+const CASES: [&[Case]; 13] = [
+    carrying::CASES,
+    order::CASES,
+    hearing::CASES,
+    groups::CASES,
+    joining::CASES,
+    asking::CASES,
+    size::CASES,
+    overload::CASES,
+    closing::CASES,
+    outage::CASES,
+    cancelling::CASES,
+    content::CASES,
+    foreign::CASES,
+];
+
+/// Runs every case with the default limit. What tests of a medium call.
+///
+/// # Cancel safety
+/// Cancelled before completion, the case that was running is given up.
+pub async fn run(harness: &dyn Harness) -> Report {
+    Suite::default().run(harness).await
+}
+
+/// Which cases to run, and how long each may take.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is run before run()"]
+pub struct Suite {
+    limit: Duration,
+    only: Option<Vec<String>>,
+}
+
+impl Default for Suite {
+    fn default() -> Self {
+        Self { limit: Self::LIMIT, only: None }
+    }
+}
+
+impl Suite {
+    /// How long a case may take by default. The slowest takes about a second on an idle machine.
+    pub const LIMIT: Duration = Duration::from_secs(30);
+
+    /// How long a case may take before what it waits for counts as missing. Default: [`Suite::LIMIT`].
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Only the cases of these names. Default: all. A name that no case has is reported as a failed case.
+    pub fn only(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.only = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Runs the cases one after the other, each on a site of its own.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the case that was running is given up.
+    pub async fn run(&self, harness: &dyn Harness) -> Report {
+        let mut report = Report::default();
+        for case in CASES.into_iter().flatten() {
+            if self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == case.name)) {
+                let started = Instant::now();
+                let outcome = self.run_case(case, harness).await;
+                let (name, line) = (case.name.to_owned(), case.line);
+                report.push(CaseReport { name, line, outcome, took: started.elapsed() });
+            }
+        }
+        for name in self.only.iter().flatten() {
+            if !CASES.into_iter().flatten().any(|case| case.name == name) {
+                let failure = Failure::new("a case of this name", "none");
+                let outcome = Outcome::Failed(failure);
+                report.push(CaseReport { name: name.clone(), line: 0, outcome, took: Duration::ZERO });
+            }
+        }
+        report
+    }
+
+    async fn run_case(&self, case: &Case, harness: &dyn Harness) -> Outcome {
+        let deadline = Instant::now() + self.limit;
+        let run = async {
+            let stage = Stage::new(harness.site().await?, deadline).await?;
+            if !case.needs.met_by(&stage) {
+                return Ok(Outcome::Skipped);
+            }
+            (case.run)(&stage).await?;
+            Ok(Outcome::Passed)
+        };
+        // Waits have the same deadline and say what they wait for; this catches those that are not on the stage.
+        match tokio::time::timeout_at(deadline + self.limit / 4, run).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(failure)) => Outcome::Failed(failure),
+            Err(_) => Outcome::Failed(Failure::new(
+                format_args!("the case to end within {:?}", self.limit),
+                "a call that did not return",
+            )),
+        }
+    }
+}
+
+/// The local medium by itself, for wrappers that delegate to it: hand it the router that
+/// [`Aether::with_medium`](crate::Aether::with_medium) gives. Payloads may have 1 MiB.
+#[must_use]
+pub fn local_medium(router: Arc<Router>) -> Arc<dyn Medium> {
+    Arc::new(Local::new(router, AetherBuilder::DEFAULT_MAX_PAYLOAD))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_contract_has_a_case_and_no_name_is_used_twice() {
+        let mut names: Vec<_> = CASES.into_iter().flatten().map(|case| case.name).collect();
+        let lines: std::collections::BTreeSet<_> =
+            CASES.into_iter().flatten().map(|case| case.line).collect();
+        assert!(lines.into_iter().eq(1..=11));
+        names.sort_unstable();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+    }
+}

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -41,6 +41,8 @@ pub struct Subscription {
     /// The instance number of the vibrator that listens.
     listener: u64,
     hears_own: bool,
+    /// Its vibrator has let go of it and keeps it for [`Router::mute`]'s reason.
+    muted: AtomicBool,
 }
 
 impl Subscription {
@@ -60,6 +62,19 @@ impl Subscription {
     #[must_use]
     pub fn group(&self) -> Option<&str> {
         self.group.as_deref()
+    }
+
+    /// Whether it only stands in for younger subscriptions of its inbox.
+    pub(crate) fn is_muted(&self) -> bool {
+        self.muted.load(Ordering::Relaxed)
+    }
+
+    /// Whether it brings an inbox what another one, younger than it, is to bring it too: then this one stands for both.
+    pub(crate) fn stands_for(&self, other: &Self) -> bool {
+        self.group.is_none()
+            && other.group.is_none()
+            && self.id < other.id
+            && self.pattern.overlaps(&other.pattern)
     }
 
     /// A vibrator does not hear its own waves unless it asked for them, shares them in a group, or asked a question.
@@ -241,7 +256,15 @@ impl Router {
         hears_own: bool,
     ) -> Arc<Subscription> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let subscription = Arc::new(Subscription { id, pattern, group, inbox, listener, hears_own });
+        let subscription = Arc::new(Subscription {
+            id,
+            pattern,
+            group,
+            inbox,
+            listener,
+            hears_own,
+            muted: AtomicBool::new(false),
+        });
         let mut trie = self.trie.write();
         trie.insert(Arc::clone(&subscription));
         self.forget_routes();
@@ -251,6 +274,18 @@ impl Router {
     pub(crate) fn unsubscribe(&self, subscription: &Subscription) {
         let mut trie = self.trie.write();
         trie.remove(subscription);
+        self.forget_routes();
+    }
+
+    /// Lets a subscription hear only what a younger one of its inbox hears as well, or everything again.
+    ///
+    /// A network brings a wave once for each pattern, and the oldest pattern's copy is the one that counts. When that
+    /// pattern is left, some copies are in and some are still to come, by each of the ways: no moment is right for
+    /// another pattern to take over. So the oldest one stays where it is and goes on standing for the others.
+    pub(crate) fn mute(&self, subscription: &Subscription, muted: bool) {
+        // Locked so that no route is worked out from the old state afterwards.
+        let _trie = self.trie.write();
+        subscription.muted.store(muted, Ordering::Relaxed);
         self.forget_routes();
     }
 
@@ -346,28 +381,31 @@ impl Router {
 
 impl Route {
     fn of(mut matching: Vec<Arc<Subscription>>) -> Self {
-        // The oldest subscription of an inbox stands for all of its lone ones.
+        // The oldest subscription of an inbox stands for all of its lone ones, if one of them is not muted.
         matching.sort_by_key(|subscription| subscription.id);
-        let mut alone: Vec<Arc<Subscription>> = Vec::new();
-        let mut groups: Vec<(Arc<str>, Pattern, Vec<Arc<Subscription>>)> = Vec::new();
+        let mut alone: Vec<(Arc<Subscription>, bool)> = Vec::new();
+        let mut groups: Vec<(Arc<str>, Vec<Arc<Subscription>>)> = Vec::new();
         for subscription in matching {
             match &subscription.group {
                 None => {
-                    if !alone.iter().any(|other| Arc::ptr_eq(&other.inbox, &subscription.inbox)) {
-                        alone.push(subscription);
+                    let is_heard = !subscription.is_muted();
+                    match alone.iter_mut().find(|other| Arc::ptr_eq(&other.0.inbox, &subscription.inbox)) {
+                        Some((_, any_is_heard)) => *any_is_heard |= is_heard,
+                        None => alone.push((subscription, is_heard)),
                     }
                 }
-                // As on NATS, a group is a name and a pattern: one name on two patterns is two groups.
-                Some(name) => match groups.iter_mut().find(|g| g.0 == *name && g.1 == subscription.pattern) {
-                    Some((_, _, members)) => members.push(subscription),
-                    None => groups.push((name.clone(), subscription.pattern.clone(), vec![subscription])),
+                // As on NATS, a group is its name: members may come by different patterns.
+                Some(name) => match groups.iter_mut().find(|group| group.0 == *name) {
+                    Some((_, members)) => members.push(subscription),
+                    None => groups.push((name.clone(), vec![subscription])),
                 },
             }
         }
         let group = |members: Vec<_>| GroupRoute { members: members.into(), turn: AtomicUsize::new(0) };
+        let alone = alone.into_iter().filter_map(|(oldest, is_heard)| is_heard.then_some(oldest));
         Self {
-            alone: alone.into(),
-            groups: groups.into_iter().map(|(_, _, members)| group(members)).collect(),
+            alone: alone.collect(),
+            groups: groups.into_iter().map(|(_, members)| group(members)).collect(),
         }
     }
 

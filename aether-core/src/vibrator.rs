@@ -154,8 +154,8 @@ impl Vibrator {
         self.join(pattern.try_into().map_err(ChannelError::from)?, None).await
     }
 
-    /// The same as a member of a group: each wave goes to one of the members of the same group name and pattern, in
-    /// all processes together. Ordinary term: queue group, consumer group.
+    /// The same as a member of a group: each wave goes to one of those members of the group that hear its channel, by
+    /// whatever patterns and in all processes together. Ordinary term: queue group, consumer group.
     ///
     /// # Errors
     /// [`JoinError`] if the pattern or the name of the group is not valid or the medium is closed. A group's name
@@ -173,11 +173,21 @@ impl Vibrator {
     }
 
     async fn join(&self, pattern: Pattern, group: Option<Arc<str>>) -> Result<(), JoinError> {
-        let is_it = |s: &Arc<Subscription>| *s.pattern() == pattern && s.group() == group.as_deref();
-        if self.subscriptions.lock().iter().any(is_it) {
-            return Ok(());
-        }
         let aether = self.emitter.aether();
+        let is_it = |s: &&Arc<Subscription>| *s.pattern() == pattern && s.group() == group.as_deref();
+        let find = || self.subscriptions.lock().iter().find(is_it).cloned();
+        if let Some(subscription) = find() {
+            if !subscription.is_muted() {
+                return Ok(());
+            }
+            // The medium has it still. It is asked all the same, as it may be closed.
+            aether.medium().join(Arc::clone(&subscription)).await?;
+            let subscriptions = self.subscriptions.lock();
+            if subscriptions.iter().any(|other| Arc::ptr_eq(other, &subscription)) {
+                aether.router().mute(&subscription, false);
+                return Ok(());
+            }
+        }
         let joining = Joining {
             aether,
             subscription: Some(aether.router().subscribe(
@@ -202,7 +212,22 @@ impl Vibrator {
         ChannelError: From<P::Error>,
     {
         let pattern = pattern.try_into()?;
-        let gone: Vec<_> = self.subscriptions.lock().extract_if(.., |s| *s.pattern() == pattern).collect();
+        let aether = self.emitter.aether();
+        let crosses = aether.promises().crosses_processes;
+        let mut subscriptions = self.subscriptions.lock();
+        let heard: Vec<_> =
+            subscriptions.iter().filter(|s| !s.is_muted() && *s.pattern() != pattern).cloned().collect();
+        // What stands for a younger one stays behind, muted, for as long as it does.
+        let gone: Vec<_> = subscriptions
+            .extract_if(.., |s| {
+                (s.is_muted() || *s.pattern() == pattern)
+                    && !(crosses && heard.iter().any(|younger| s.stands_for(younger)))
+            })
+            .collect();
+        for left in subscriptions.iter().filter(|s| !s.is_muted() && *s.pattern() == pattern) {
+            aether.router().mute(left, true);
+        }
+        drop(subscriptions);
         for subscription in gone {
             self.leave(&subscription);
         }

@@ -11,7 +11,7 @@ mod encode;
 pub use decode::{Frame, decode, is_frame};
 pub use encode::{EncodeError, Sender, encode};
 #[cfg(any(test, feature = "nats"))]
-pub(crate) use encode::{frame_bound, record_bound};
+pub(crate) use encode::{frame_bound, record_bound, record_growth};
 
 use crate::channel::ChannelError;
 use crate::phase::PhaseError;

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::clock::Instant;
 use async_nats::{Client, ConnectOptions, Request, RequestErrorKind, ServerAddr};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use smallvec::smallvec;
 use tokio::sync::watch;
@@ -31,8 +31,8 @@ use crate::channel::{Channel, Pattern};
 use crate::inbox::{Inbox, Offer};
 use crate::router::{Carried, Receipt, Router, Subscription, Waiting};
 use crate::wave::{ReplyError, ReplyPath, Wave};
-use crate::wire::{EncodeError, Sender, encode, frame_bound, record_bound};
-use intake::{Intake, Target};
+use crate::wire::{EncodeError, Sender, encode, frame_bound, record_bound, record_growth};
+use intake::{Drain, Intake, Leaving, Target};
 use link::Link;
 
 /// Messages that a subscription of the client holds before it drops. Ours are drained at once, so this only has to
@@ -51,6 +51,8 @@ pub(crate) struct Nats {
     joining: tokio::sync::Mutex<()>,
     joined: Mutex<Joined>,
     sender: Mutex<Option<JoinHandle<()>>>,
+    /// Whether closing is over; locked by whoever is at it.
+    closing: tokio::sync::Mutex<bool>,
     /// Told to end once what has arrived is delivered.
     ending: watch::Sender<bool>,
 }
@@ -64,14 +66,16 @@ struct Shared {
     wire: Wire,
     node: u64,
     closed: AtomicBool,
+    /// Subscriptions that were left and of which the client may not know yet.
+    leaving: Mutex<Vec<Leaving>>,
 }
 
 /// The server-side subscriptions: one for each pattern, however many vibrators hear it, and one for each member of a
 /// group.
 #[derive(Default)]
 struct Joined {
-    patterns: HashMap<Pattern, (Vec<u64>, Option<JoinHandle<()>>)>,
-    members: HashMap<u64, JoinHandle<()>>,
+    patterns: HashMap<Pattern, (Vec<u64>, Option<Drain>)>,
+    members: HashMap<u64, Drain>,
 }
 
 pub(crate) async fn connect(
@@ -119,6 +123,7 @@ pub(crate) async fn connect(
         wire: builder.wire,
         node: fastrand::u64(1..),
         closed: AtomicBool::new(false),
+        leaving: Mutex::default(),
     });
     let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
     Ok(Arc::new(Nats {
@@ -128,6 +133,7 @@ pub(crate) async fn connect(
         joining: tokio::sync::Mutex::default(),
         joined: Mutex::default(),
         sender: Mutex::new(Some(sender)),
+        closing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(false),
     }))
 }
@@ -143,12 +149,22 @@ impl Shared {
     }
 
     /// One wave as a frame of its own.
-    fn frame(&self, wave: &Wave) -> Result<Bytes, EncodeError> {
-        encode(self.sender(), None, std::slice::from_ref(wave), Instant::now())
+    fn frame(&self, wave: &Wave, now: Instant) -> Result<Bytes, EncodeError> {
+        encode(self.sender(), None, std::slice::from_ref(wave), now)
     }
 
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Waits until the client knows of every subscription that was left. What it is given afterwards does not go to
+    /// those who have left: the server handles what one client sends in order.
+    async fn left(&self) {
+        let leaving = self.leaving.lock().clone();
+        if !leaving.is_empty() {
+            join_all(leaving).await;
+            self.leaving.lock().retain(|leaving| leaving.peek().is_none());
+        }
     }
 
     /// Hands back what can never be sent.
@@ -172,7 +188,10 @@ impl Shared {
                 if bound <= max_bytes {
                     return None;
                 }
-                let bytes = self.frame(wave).map_or(bound, |frame| frame.len());
+                // As of the oldest it can be when it leaves: what is taken here is not refused by the client later.
+                let now = Instant::now();
+                let bytes =
+                    self.frame(wave, now).map_or(bound, |frame| frame.len() + record_growth(wave, now));
                 (bytes > max_bytes).then_some((bytes, max_bytes))
             }
             Wire::CloudEvents => {
@@ -185,6 +204,8 @@ impl Shared {
 
 impl Nats {
     async fn join_server(&self, subscription: &Arc<Subscription>) -> Result<(), JoinError> {
+        // Or an old subscription to the same pattern would bring what the new one brings as well.
+        self.shared.left().await;
         let client_error = |error: async_nats::SubscribeError| JoinError::Client(Box::new(error));
         let subject = self.shared.subject(subscription.pattern().as_str());
         match subscription.group() {
@@ -204,7 +225,9 @@ impl Nats {
                 let first = {
                     let mut joined = self.joined.lock();
                     let (ids, task) = joined.patterns.entry(pattern.clone()).or_default();
-                    ids.push(subscription.id());
+                    if !ids.contains(&subscription.id()) {
+                        ids.push(subscription.id());
+                    }
                     task.is_none()
                 };
                 if first {
@@ -216,7 +239,7 @@ impl Nats {
                     );
                     match self.joined.lock().patterns.get_mut(&pattern) {
                         Some((_, slot)) => *slot = Some(task),
-                        None => task.abort(),
+                        None => self.shared.leaving.lock().push(task.leave()),
                     }
                 }
             }
@@ -239,6 +262,7 @@ impl Nats {
                 return Err(unconfirmed(unsettled + link.unconfirmed() - before));
             }
         }
+        self.shared.left().await;
         // What was written off may still be in the client's hands: a marker of our own goes behind it.
         let confirmed = tokio::time::timeout(CLOSE_PATIENCE, link.round_trip(&self.shared.client)).await;
         match link.unconfirmed() - before {
@@ -284,19 +308,15 @@ impl Medium for Nats {
     }
 
     fn leave(&self, subscription: &Subscription) {
-        // Ending a task drops its subscriber, which unsubscribes.
         let mut joined = self.joined.lock();
-        if let Some(task) = joined.members.remove(&subscription.id()) {
-            task.abort();
-        }
+        let mut left = joined.members.remove(&subscription.id());
         if let Some((ids, _)) = joined.patterns.get_mut(subscription.pattern()) {
             ids.retain(|id| *id != subscription.id());
-            if ids.is_empty()
-                && let Some((_, Some(task))) = joined.patterns.remove(subscription.pattern())
-            {
-                task.abort();
+            if ids.is_empty() {
+                left = left.or(joined.patterns.remove(subscription.pattern()).and_then(|(_, drain)| drain));
             }
         }
+        self.shared.leaving.lock().extend(left.map(Drain::leave));
     }
 
     fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>> {
@@ -304,11 +324,16 @@ impl Medium for Nats {
             let question = self.shared.check(question)?;
             let channel = question.channel().clone();
             let subject = self.shared.subject(channel.as_str());
+            if tokio::time::timeout(patience, self.shared.left()).await.is_err() {
+                return Err(AskError::TimedOut { channel, patience });
+            }
             // Past the outbox: a question that waits behind a backlog is a question that times out.
             let mut request = Request::new().timeout(Some(patience));
             request = match self.shared.wire {
                 Wire::Frames => request.payload(
-                    self.shared.frame(&question).map_err(|error| AskError::Client(Box::new(error)))?,
+                    self.shared
+                        .frame(&question, Instant::now())
+                        .map_err(|error| AskError::Client(Box::new(error)))?,
                 ),
                 Wire::CloudEvents => request
                     .headers(cloudevents::headers(&question, Instant::now()))
@@ -339,11 +364,14 @@ impl Medium for Nats {
 
     fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {
         Box::pin(async move {
-            if self.shared.closed.swap(true, Ordering::AcqRel) {
-                return Ok(());
-            }
+            self.shared.closed.store(true, Ordering::Release);
             // The sending task empties the outbox and ends.
             self.shared.outbox.close();
+            // Whoever closes again waits for the first, and takes over from one that was cancelled.
+            let mut is_over = self.closing.lock().await;
+            if *is_over {
+                return Ok(());
+            }
             // What the server sent before this came back is in the hands of the draining tasks.
             let settled = self.settle().await;
             if let Some(sender) = self.sender.lock().take() {
@@ -355,13 +383,14 @@ impl Medium for Nats {
                 let mut joined = self.joined.lock();
                 let patterns = std::mem::take(&mut joined.patterns).into_values();
                 let members = std::mem::take(&mut joined.members).into_values();
-                patterns.filter_map(|(_, task)| task).chain(members).collect()
+                patterns.filter_map(|(_, drain)| drain).chain(members).map(|drain| drain.task).collect()
             };
             for task in tasks {
                 // They deliver what has arrived and end; they wait for nobody.
                 let _ = task.await;
             }
             self.shared.link.end();
+            *is_over = true;
             settled
         })
     }
@@ -420,7 +449,7 @@ impl ReplyPath for Reply {
                 let headers = cloudevents::headers(&reply, Instant::now());
                 client.publish_with_headers(subject, headers, reply.payload().clone()).await
             } else {
-                let Ok(frame) = self.shared.frame(&reply) else {
+                let Ok(frame) = self.shared.frame(&reply, Instant::now()) else {
                     let (bytes, max_bytes) = (reply.payload().len(), client.max_payload());
                     return Err(ReplyError::TooLarge { bytes, max_bytes });
                 };

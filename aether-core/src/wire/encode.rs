@@ -164,7 +164,7 @@ fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Instant) {
         ContentType::Other(_) => content::OTHER,
     });
     put_varint(out, wave.sequence());
-    put_varint(out, u64::try_from(wave.age_at(now).as_micros()).unwrap_or(u64::MAX));
+    put_varint(out, age_micros(wave, now));
 
     let extensions = out.len();
     out.put_u16_le(0);
@@ -210,6 +210,16 @@ fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Instant) {
 /// No frame's header is larger than this, sources and waves left out.
 pub(crate) fn frame_bound(channel: Option<&Channel>) -> usize {
     FIXED_HEADER + channel.map_or(0, |channel| channel.as_str().len()) + 3 * MAX_VARINT + 2
+}
+
+/// How many bytes a wave's record may still gain until it leaves: the older the wave, the longer the number of its
+/// age. With them, the size of a wave is the same whenever one asks.
+pub(crate) fn record_growth(wave: &Wave, now: Instant) -> usize {
+    MAX_VARINT - varint_len(age_micros(wave, now))
+}
+
+fn age_micros(wave: &Wave, now: Instant) -> u64 {
+    u64::try_from(wave.age_at(now).as_micros()).unwrap_or(u64::MAX)
 }
 
 /// No wave adds more than this to a frame, its entry in the table of sources included.

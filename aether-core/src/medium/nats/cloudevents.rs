@@ -38,14 +38,17 @@ pub(super) fn headers(wave: &Wave, now: Instant) -> HeaderMap {
     headers
 }
 
-/// How many bytes the headers of a wave take in a message.
+/// How many bytes the headers of a wave take in a message, at whatever age it leaves.
 pub(super) fn headers_len(wave: &Wave) -> usize {
     const STATUS_LINE_AND_END: usize = "NATS/1.0\r\n\r\n".len();
+    /// The digits of the longest age in microseconds.
+    const LONGEST_AGE: usize = u64::MAX.ilog10() as usize + 1;
     let mut bytes = STATUS_LINE_AND_END;
-    // The age may gain digits until the wave leaves.
-    const GROWTH: usize = 8;
-    for_each_header(wave, Instant::now(), |name, value| bytes += name.len() + ": \r\n".len() + value.len());
-    bytes + GROWTH
+    for_each_header(wave, Instant::now(), |name, value| {
+        let length = if name == AGE { LONGEST_AGE } else { value.len() };
+        bytes += name.len() + ": \r\n".len() + length;
+    });
+    bytes
 }
 
 fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
@@ -58,11 +61,11 @@ fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
     f("ce-time", &humantime::format_rfc3339_micros(emitted).to_string());
     f(CONTENT_TYPE, wave.content_type().as_str());
     f(KIND, wave.kind().as_str());
-    f(AMPLITUDE, &wave.amplitude().to_string());
+    f(AMPLITUDE, &amplitude_text(wave.amplitude()));
     let half_life = wave.half_life().duration().map_or("never".to_owned(), |t| t.as_millis().to_string());
     f(HALF_LIFE, &half_life);
     f(HOPS, &wave.hops().to_string());
-    f(AGE, &age.as_micros().to_string());
+    f(AGE, &u64::try_from(age.as_micros()).unwrap_or(u64::MAX).to_string());
     if wave.phase() != Phase::ASSERT {
         f(PHASE, &wave.phase().radians().to_string());
     }
@@ -151,6 +154,28 @@ pub(super) fn read(
     })
 }
 
+/// Three digits where they read back as the same amplitude, and as many as it takes where they do not.
+fn amplitude_text(amplitude: Amplitude) -> String {
+    let short = amplitude.to_string();
+    let read_back = short.parse().ok().and_then(|number| Amplitude::new(number).ok());
+    if read_back == Some(amplitude) { short } else { amplitude.as_f32().to_string() }
+}
+
 fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(|value| value.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_amplitude_reads_back_as_it_was_written() {
+        for amplitude in (0..=u16::MAX).map(Amplitude::from_loss) {
+            let text = amplitude_text(amplitude);
+            assert_eq!(Amplitude::new(text.parse().unwrap()), Ok(amplitude), "{text}");
+        }
+        assert_eq!(amplitude_text(Amplitude::NORMAL), "0.5");
+        assert_eq!(amplitude_text(Amplitude::new(0.9).unwrap()), "0.9");
+    }
 }

@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::clock::Instant;
 use async_nats::{Message, Subscriber};
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::transit::Transit;
@@ -25,6 +26,23 @@ pub(super) enum Target {
     /// One member of a group.
     Member(Weak<Subscription>),
 }
+
+/// A subscription of the server and the task that drains it.
+pub(super) struct Drain {
+    pub(super) task: JoinHandle<()>,
+    leave: Arc<Notify>,
+}
+
+impl Drain {
+    /// Ends the subscription. What comes back is ready when the client has been told so.
+    pub(super) fn leave(self) -> Leaving {
+        self.leave.notify_one();
+        self.task.map(drop).boxed().shared()
+    }
+}
+
+/// A subscription on its way out.
+pub(super) type Leaving = futures_util::future::Shared<BoxFuture<'static, ()>>;
 
 pub(super) struct Intake {
     router: Arc<Router>,
@@ -51,29 +69,40 @@ impl Intake {
     }
 
     /// Starts the task that takes what the client receives for a subscription, as fast as it comes. Told to end, it
-    /// delivers what has arrived.
+    /// delivers what has arrived; told to leave, it unsubscribes.
     pub(super) fn drain(
         self: &Arc<Self>,
         mut subscriber: Subscriber,
         target: Target,
         mut ending: watch::Receiver<bool>,
-    ) -> JoinHandle<()> {
+    ) -> Drain {
         let intake = Arc::clone(self);
-        tokio::spawn(async move {
+        let leave = Arc::new(Notify::new());
+        let left = Arc::clone(&leave);
+        let task = tokio::spawn(async move {
             let mut last_channel = None;
             loop {
                 let message = tokio::select! {
                     biased;
-                    message = subscriber.next() => message,
+                    () = left.notified() => None,
+                    message = subscriber.next() => Some(message),
                     _ = ending.wait_for(|ending| *ending) => break,
                 };
-                let Some(message) = message else { return };
-                intake.take(message, &target, &mut last_channel);
+                match message {
+                    Some(Some(message)) => intake.take(message, &target, &mut last_channel),
+                    Some(None) => return,
+                    None => {
+                        // Fails only when the client has ended, and the subscription with it.
+                        let _ = subscriber.unsubscribe().await;
+                        return;
+                    }
+                }
             }
             while let Some(Some(message)) = subscriber.next().now_or_never() {
                 intake.take(message, &target, &mut last_channel);
             }
-        })
+        });
+        Drain { task, leave }
     }
 
     fn take(&self, message: Message, target: &Target, last_channel: &mut Option<Channel>) {

@@ -27,6 +27,8 @@ pub(super) async fn send(shared: Arc<Shared>) {
         shared.link.standing().await;
         batch.clear();
         shared.outbox.take_many(BATCH_WAVES, BATCH_BYTES, &mut batch);
+        // After taking: so whatever was left before one of these waves was emitted does not hear it.
+        shared.left().await;
         match shared.wire {
             Wire::Frames => {
                 groups.sort(&batch);

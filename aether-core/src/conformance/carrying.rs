@@ -1,0 +1,158 @@
+//! Line 1: what it means that a wave was taken.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use super::report::{Checked, Failure, holds, same};
+use super::stage::{Stage, listener, number, numbered, poll_once, vibrator};
+use crate::aether::Aether;
+use crate::inbox::{InboxOptions, Ledger, WhenFull};
+use crate::medium::EmitError;
+use crate::router::Receipt;
+use crate::vibrator::{Emitter, Vibrator};
+
+super::cases! {
+    1 Nothing an_emitted_wave_is_in_the_inboxes_or_the_outbox,
+    1 Nothing after_a_flush_nothing_waits_to_be_sent,
+    1 Room an_emitter_without_room_waits_and_blocks_no_thread,
+    1 Room try_emit_hands_back_what_has_no_room,
+}
+
+async fn an_emitted_wave_is_in_the_inboxes_or_the_outbox(stage: &Stage) -> Checked {
+    let mut ears = [listener("a", &stage.here, "taken").await?, listener("b", &stage.here, "taken").await?];
+    let emitter = vibrator("emitter", &stage.here).await?;
+    for count in 1..=100 {
+        let Receipt { sequence, receivers } = emitter.emit(numbered("taken", count)?).await?;
+        same("the number of the wave", count, sequence)?;
+        let taken = stage.here.status().outbox;
+        holds("an account that adds up", taken.adds_up(), taken)?;
+        if stage.crosses() {
+            same("the waves that the medium took", count, taken.offered)?;
+        } else {
+            same("the outbox of a medium that has none", Ledger::default(), taken)?;
+            same("the inboxes that the wave was offered to", Some(ears.len()), receivers)?;
+            for ear in &ears {
+                same("what was offered when emit returned", count, ear.ledger().offered)?;
+            }
+        }
+    }
+    for ear in &mut ears {
+        for count in 1..=100 {
+            same("the wave", count, number(&stage.next(ear, format!("wave {count}")).await?)?)?;
+        }
+    }
+    Ok(())
+}
+
+async fn after_a_flush_nothing_waits_to_be_sent(stage: &Stage) -> Checked {
+    let emitter = vibrator("emitter", &stage.here).await?;
+    for count in 1..=5 {
+        for wave in 0..200 {
+            emitter.emit(numbered("flushed", wave)?).await?;
+        }
+        stage.within("the flush to return", stage.here.flush()).await??;
+        let status = stage.here.status();
+        let left = if stage.crosses() { count * 200 } else { 0 };
+        let outbox = Ledger { offered: left, delivered: left, ..Ledger::default() };
+        same("the outbox after a flush", outbox, status.outbox)?;
+        same("the waves that the broker did not confirm", 0, status.unconfirmed)?;
+        holds("a medium that is connected for the first time", status.connected, status)?;
+        same("connections made", 1, status.connects)?;
+    }
+    Ok(())
+}
+
+async fn an_emitter_without_room_waits_and_blocks_no_thread(stage: &Stage) -> Checked {
+    let mut narrow = Narrow::new(stage).await?;
+    let mut emitted = 0;
+    // Polling an emit returns at once whether or not there is room, or this task would stand still here.
+    let waiting = loop {
+        emitted += 1;
+        let emit = Box::pin(narrow.emitter.emit(numbered("narrow", emitted)?));
+        match poll_once(emit).await {
+            Ok(receipt) => drop(receipt?),
+            Err(waiting) => break waiting,
+        }
+    };
+    narrow.widen(stage).await?;
+    let receive_all = async {
+        for count in 1..=emitted {
+            let wave = stage.next(&mut narrow.receiver, format!("wave {count} of {emitted}")).await?;
+            same("the wave", count, number(&wave)?)?;
+        }
+        Ok::<_, Failure>(())
+    };
+    let emit = stage.within("the emitter to be let in", waiting);
+    let (received, receipt) = tokio::join!(receive_all, emit);
+    received?;
+    same("the number of the wave that waited", emitted, receipt??.sequence)?;
+    same("waves lost", 0, narrow.account().lost())
+}
+
+async fn try_emit_hands_back_what_has_no_room(stage: &Stage) -> Checked {
+    let mut narrow = Narrow::new(stage).await?;
+    let mut taken = 0;
+    let error = loop {
+        match narrow.emitter.try_emit(numbered("narrow", taken + 1)?) {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+        // The outbox is emptied by another task as long as that has not heard of the cut.
+        tokio::task::yield_now().await;
+    };
+    holds("the error Full", matches!(error, EmitError::Full { .. }), &error)?;
+    holds("an error that may pass", error.is_transient(), &error)?;
+    let Some(wave) = error.into_wave() else { return Err(Failure::new("the wave in the error", "none")) };
+    same("the wave that was handed back", taken + 1, number(&wave)?)?;
+    same("the waves that were offered", taken, narrow.account().offered)?;
+    narrow.widen(stage).await?;
+    for count in 1..=taken {
+        let wave = stage.next(&mut narrow.receiver, format!("wave {count} of {taken}")).await?;
+        same("the wave", count, number(&wave)?)?;
+    }
+    // There is room again, sooner or later.
+    let emit = pin!(narrow.emitter.emit(wave));
+    stage.within("the wave to be taken after all", emit).await??;
+    let wave = stage.next(&mut narrow.receiver, "the wave that had no room").await?;
+    same("the wave", taken + 1, number(&wave)?)
+}
+
+/// A way with room for four waves, and a plug at the end: the receiver that takes nothing, or the link that is cut.
+/// An emitter that finds it full waits for an hour.
+pub(super) struct Narrow {
+    pub(super) emitter: Emitter,
+    pub(super) receiver: Vibrator,
+    end: Aether,
+    crosses: bool,
+}
+
+impl Narrow {
+    pub(super) async fn new(stage: &Stage) -> Checked<Self> {
+        let options = InboxOptions::default()
+            .max_waves(4)
+            .when_full(WhenFull::Wait { patience: Duration::from_secs(3600) });
+        let crosses = stage.crosses();
+        let (end, inbox) = if crosses {
+            (stage.connect(options).await?, InboxOptions::default())
+        } else {
+            (stage.here.clone(), options)
+        };
+        let receiver = Vibrator::builder("receiver").inbox(inbox).create(&end).await?;
+        receiver.resonate_on("narrow").await?;
+        let emitter = vibrator("emitter", &end).await?.emitter();
+        if crosses {
+            stage.link()?.cut().await?;
+        }
+        Ok(Self { emitter, receiver, end, crosses })
+    }
+
+    /// Pulls the plug; in process that is done by receiving.
+    pub(super) async fn widen(&self, stage: &Stage) -> Checked {
+        if self.crosses { Ok(stage.link()?.mend().await?) } else { Ok(()) }
+    }
+
+    /// The account of where it is narrow.
+    pub(super) fn account(&self) -> Ledger {
+        if self.crosses { self.end.status().outbox } else { self.receiver.ledger() }
+    }
+}

@@ -1,0 +1,184 @@
+//! Line 10, second half: a wave is carried whole.
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+use super::report::{Checked, Failure, holds, same};
+use super::stage::{Stage, listener, numbered, vibrator};
+use crate::aether::Aether;
+use crate::amplitude::Amplitude;
+use crate::channel::{MAX_NAME_BYTES, MAX_TOKENS};
+use crate::medium::EmitError;
+use crate::phase::Phase;
+use crate::source::{MAX_SOURCE_BYTES, WaveId};
+use crate::wave::{Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Wave};
+
+super::cases! {
+    10 Nothing a_wave_arrives_as_it_was_sent,
+    10 Nothing metadata_arrive_in_their_order_and_to_the_byte,
+    10 Nothing names_and_metadata_of_the_largest_size_arrive,
+    10 Nothing a_wave_ages_on_its_way_and_in_the_inbox,
+    10 Nothing a_relayed_wave_keeps_its_identity_and_its_age,
+}
+
+/// Everything that has to be the same at both ends, the age aside.
+fn same_wave(id: &WaveId, sent: &Wave, seen: &Wave) -> Checked {
+    same("the id", id, &seen.id())?;
+    same("the channel", sent.channel(), seen.channel())?;
+    same("the kind", sent.kind(), seen.kind())?;
+    same("amplitude, half-life and hops", sent.signal(), seen.signal())?;
+    same("the phase", sent.phase(), seen.phase())?;
+    same("the key", sent.key(), seen.key())?;
+    same("the cause", sent.cause(), seen.cause())?;
+    same("the content type", sent.content_type(), seen.content_type())?;
+    same("the payload", sent.payload(), seen.payload())?;
+    // As a set: the order has a case of its own.
+    let [mut sent, mut seen] = [sent, seen].map(|wave| wave.metadata().iter().collect::<Vec<_>>());
+    sent.sort();
+    seen.sort();
+    same("the metadata", sent, seen)
+}
+
+async fn a_wave_arrives_as_it_was_sent(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.there, "content.>").await?;
+    let emitter = vibrator("vibrator ü@1/2", &stage.here).await?;
+    let mut cause: Option<WaveId> = None;
+    let half_lives = [None, Some(Duration::from_millis(1)), Some(Duration::from_secs(1 << 30))];
+    let phases = [Phase::ASSERT, Phase::RETRACT, Phase::new(1.25)?];
+    let amplitudes = [Amplitude::FULL, Amplitude::NORMAL, Amplitude::FAINTEST, Amplitude::new(0.9)?];
+    let mut round = 0;
+    for kind in Kind::ALL {
+        for amplitude in amplitudes {
+            let builder = Wave::builder(format!("content.{kind}")).kind(kind).amplitude(amplitude);
+            let mut builder = builder.phase(phases[round % 3]);
+            builder = match half_lives[round % 3] {
+                Some(half_life) => builder.half_life(half_life),
+                None if round % 2 == 0 => builder.never_decays(),
+                None => builder,
+            };
+            builder = match round % 5 {
+                0 => builder.bytes(vec![0, 255, 174, b'T', b'H', b'\n', b'\r']),
+                1 => builder.text("text ü \u{1F30A} \0"),
+                2 => builder.json(&serde_json::json!({ "round": round, "list": [1, null, "x"] })),
+                3 => builder.bytes("\u{1}").content_type("application/cbor; version=\"1\""),
+                _ => builder,
+            };
+            if round % 2 == 0 {
+                builder =
+                    builder.key("order-17 ü").metadata("traceparent", "00-0af7651916cd43dd-b7ad6b71-01");
+                builder = builder
+                    .metadata("Empty", "")
+                    .metadata("b", "1")
+                    .metadata("a", "ü, x: y")
+                    .metadata("b", "2");
+            }
+            if let Some(cause) = &cause {
+                builder = builder.cause(cause.clone());
+            }
+            let sent = builder.build()?;
+            let receipt = emitter.emit(sent.clone()).await?;
+            let id = WaveId { source: emitter.source().clone(), sequence: receipt.sequence };
+            let seen = stage.next(&mut ear, format!("a {kind} of amplitude {amplitude}")).await?;
+            same_wave(&id, &sent, &seen)?;
+            same("the id of the wave that its author kept", 0, sent.sequence())?;
+            cause = Some(id);
+            round += 1;
+        }
+    }
+    Ok(())
+}
+
+async fn metadata_arrive_in_their_order_and_to_the_byte(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.there, "content.metadata").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let entries =
+        [("b", "1"), ("a", " spaces "), ("b", "2"), ("c", ""), ("B", "3"), ("a", "4"), ("!#~", "\u{2028}")];
+    let mut builder = Wave::builder("content.metadata");
+    for (name, value) in entries {
+        builder = builder.metadata(name, value);
+    }
+    let sent = builder.build()?;
+    emitter.emit(sent.clone()).await?;
+    let seen = stage.next(&mut ear, "the wave").await?;
+    same("the metadata", sent.metadata(), seen.metadata())
+}
+
+async fn names_and_metadata_of_the_largest_size_arrive(stage: &Stage) -> Checked {
+    let token = "n".repeat((MAX_NAME_BYTES - (MAX_TOKENS - 1)) / MAX_TOKENS);
+    let channel = vec![token; MAX_TOKENS].join(".");
+    let channel = format!("{channel}{}", "n".repeat(MAX_NAME_BYTES - channel.len()));
+    let mut ear = listener("ear", &stage.there, &channel).await?;
+    let name = "v".repeat(MAX_SOURCE_BYTES);
+    let emitter = vibrator(&name, &stage.here).await?;
+    let mut builder = Wave::builder(&*channel).key(&"k".repeat(MAX_KEY_BYTES)).text("x");
+    let each = MAX_METADATA_BYTES / MAX_METADATA_ENTRIES;
+    for entry in 0..MAX_METADATA_ENTRIES {
+        let name = format!("name-{entry:02}");
+        let value = "v".repeat(each - name.len());
+        builder = builder.metadata(&name, &value);
+    }
+    let source = emitter.source().clone();
+    let sent = builder.cause(WaveId { source: source.clone(), sequence: u64::MAX }).build()?;
+    let receipt = emitter.emit(sent.clone()).await?;
+    let seen = stage.next(&mut ear, "the wave").await?;
+    same_wave(&WaveId { source, sequence: receipt.sequence }, &sent, &seen)
+}
+
+async fn a_wave_ages_on_its_way_and_in_the_inbox(stage: &Stage) -> Checked {
+    let pause = Duration::from_millis(50);
+    let mut ear = listener("ear", &stage.there, "age.*").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    for _ in 0..3 {
+        let before = Instant::now();
+        emitter.emit(numbered("age.a", 1)?).await?;
+        stage.settle(&stage.here, &emitter, &mut ear, "age.marker").await?;
+        // The wave is in the inbox.
+        let queued = Instant::now();
+        tokio::time::sleep(pause).await;
+        let waited = queued.elapsed();
+        let wave = stage.next(&mut ear, "the wave").await?;
+        let age = wave.age();
+        holds("an age of at least the time in the inbox", age >= waited, (age, waited))?;
+        holds(
+            "an age of at most the time since the emission",
+            age <= before.elapsed(),
+            (age, before.elapsed()),
+        )?;
+        let (inner, age) = (Instant::now(), wave.age());
+        tokio::time::sleep(pause).await;
+        let (grown, passed) = (wave.age() - age, inner.elapsed());
+        holds("an age that grows as time passes", grown >= pause && grown <= passed, (grown, passed))?;
+    }
+    Ok(())
+}
+
+async fn a_relayed_wave_keeps_its_identity_and_its_age(stage: &Stage) -> Checked {
+    let elsewhere = Aether::local();
+    let mut bridge = listener("bridge", &elsewhere, "relayed").await?;
+    let author = vibrator("author", &elsewhere).await?;
+    author
+        .emit(Wave::builder("relayed").amplitude(0.8).key("k").metadata("a", "b").text("x").build()?)
+        .await?;
+    let first = stage.next(&mut bridge, "the wave to relay").await?;
+
+    let mut ear = listener("ear", &stage.there, "relayed").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut wave = first.clone();
+    for hops in 1..=MAX_HOPS {
+        let age = wave.age();
+        emitter.relay(&wave).await?;
+        wave = stage.next(&mut ear, format!("the wave at hop {hops}")).await?;
+        same("hops", hops, wave.hops())?;
+        same("the amplitude at the source", first.amplitude(), wave.amplitude())?;
+        same("the id", first.id(), wave.id())?;
+        same("the key", first.key(), wave.key())?;
+        same("the metadata", first.metadata(), wave.metadata())?;
+        same("the payload", first.payload(), wave.payload())?;
+        holds("an age that goes on growing", wave.age() >= age, (age, wave.age()))?;
+    }
+    match emitter.relay(&wave).await {
+        Err(EmitError::TooFar { wave: back }) => same("the wave that was handed back", first.id(), back.id()),
+        other => Err(Failure::new("TooFar", format_args!("{other:?}"))),
+    }
+}

@@ -1,0 +1,143 @@
+//! Line 3, groups: each wave to exactly one member.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::report::{Checked, Failure, holds, same};
+use super::stage::{Stage, listener, number, numbered, vibrator};
+use crate::aether::Aether;
+use crate::vibrator::Vibrator;
+
+super::cases! {
+    3 Nothing each_wave_reaches_one_member_of_a_group_and_all_members_get_some,
+    3 Nothing each_group_and_each_lone_listener_gets_every_wave,
+    4 Nothing a_group_goes_on_without_a_member_that_leaves,
+}
+
+/// The members of one group, each receiving in a task of its own.
+struct Group {
+    /// Which member received which number.
+    heard: mpsc::UnboundedReceiver<(usize, u64)>,
+    /// Aborts the members when it is dropped.
+    _members: JoinSet<Checked>,
+}
+
+impl Group {
+    async fn new(name: &str, places: &[(&Aether, &str)]) -> Checked<Self> {
+        let (sender, heard) = mpsc::unbounded_channel();
+        let mut members = JoinSet::new();
+        for (index, (end, pattern)) in places.iter().enumerate() {
+            let mut member = member(&format!("{name}-{index}"), end, pattern, name).await?;
+            let sender = sender.clone();
+            members.spawn(async move {
+                while let Some(wave) = member.receive().await {
+                    // Nobody listens any more once the case is over.
+                    let _ = sender.send((index, number(&wave)?));
+                }
+                Ok(())
+            });
+        }
+        Ok(Self { heard, _members: members })
+    }
+
+    async fn next(&mut self, stage: &Stage, what: &str) -> Checked<(usize, u64)> {
+        let heard = stage.within(what, self.heard.recv()).await?;
+        heard.ok_or_else(|| Failure::new(what, "the end of all members"))
+    }
+
+    /// Receives each of the numbers once, and nothing else.
+    async fn hear_each(&mut self, stage: &Stage, what: &str, numbers: Range<u64>) -> Checked {
+        let mut missing: BTreeSet<u64> = numbers.collect();
+        while let Some(first) = missing.first() {
+            let expected = format!("{what} to hear number {first} and {} more", missing.len() - 1);
+            let (member, number) = self.next(stage, &expected).await?;
+            if !missing.remove(&number) {
+                let seen = format!("number {number} again, at member {member}");
+                return Err(Failure::new("each wave at one member only", seen));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn member(name: &str, end: &Aether, pattern: &str, group: &str) -> Checked<Vibrator> {
+    let member = vibrator(name, end).await?;
+    member.resonate_in_group(pattern, group).await?;
+    Ok(member)
+}
+
+async fn each_wave_reaches_one_member_of_a_group_and_all_members_get_some(stage: &Stage) -> Checked {
+    let (here, there) = (&stage.here, &stage.there);
+    let places = [here, here, here, there, there].map(|end| (end, "work.*"));
+    let mut group = Group::new("workers", &places).await?;
+    let (left, right) = (vibrator("left", here).await?, vibrator("right", there).await?);
+    for count in 0..1000 {
+        left.emit(numbered("work.a", 2 * count)?).await?;
+        right.emit(numbered("work.b", 2 * count + 1)?).await?;
+    }
+    group.hear_each(stage, "the group", 0..2000).await?;
+    // One at a time, because a medium may hand many waves to one member in one go. Which member a wave falls to is
+    // the broker's choice; that one of five is never chosen in 1000 waves has a chance of 10^-96.
+    let mut idle: BTreeSet<usize> = (0..places.len()).collect();
+    for count in 2000..3000 {
+        left.emit(numbered("work.c", count)?).await?;
+        let (member, number) = group.next(stage, "one member to hear the wave").await?;
+        same("the wave", count, number)?;
+        idle.remove(&member);
+        if idle.is_empty() {
+            return Ok(());
+        }
+    }
+    holds("no member that never gets a wave", false, idle)
+}
+
+async fn each_group_and_each_lone_listener_gets_every_wave(stage: &Stage) -> Checked {
+    let (here, there) = (&stage.here, &stage.there);
+    let mut groups = [
+        ("the first group", Group::new("first", &[(here, "t.*"), (there, "t.*")]).await?),
+        ("the second group", Group::new("second", &[(here, "t.*"), (here, "t.*"), (there, "t.*")]).await?),
+        // One name is one group, whatever its members listen to.
+        ("the mixed group", Group::new("mixed", &[(here, "t.*"), (there, "t.>"), (there, "t.a")]).await?),
+    ];
+    let mut alone = [listener("here", here, "t.>").await?, listener("there", there, "*.a").await?];
+    let emitter = vibrator("emitter", here).await?;
+    // In the second round all that should not have come in the first would show.
+    for numbers in [0..300, 300..600] {
+        for count in numbers.clone() {
+            emitter.emit(numbered("t.a", count)?).await?;
+        }
+        for (name, group) in &mut groups {
+            group.hear_each(stage, name, numbers.clone()).await?;
+        }
+        for ear in &mut alone {
+            for count in numbers.clone() {
+                let what = format!("number {count} at a lone listener");
+                same("the wave", count, number(&stage.next(ear, what).await?)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn a_group_goes_on_without_a_member_that_leaves(stage: &Stage) -> Checked {
+    let leaves = member("leaves", &stage.there, "shift.*", "shift").await?;
+    let detunes = member("detunes", &stage.here, "shift.*", "shift").await?;
+    let mut stays = member("stays", &stage.there, "shift.*", "shift").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    drop(leaves);
+    detunes.detune("shift.*")?;
+    // A medium says goodbye in the order in which it does everything else.
+    stage.within("the flush to return", stage.here.flush()).await??;
+    stage.within("the flush to return", stage.there.flush()).await??;
+    for count in 0..200 {
+        emitter.emit(numbered("shift.a", count)?).await?;
+    }
+    for count in 0..200 {
+        let wave = stage.next(&mut stays, format!("the last member to hear number {count}")).await?;
+        same("the wave", count, number(&wave)?)?;
+    }
+    same("waves offered to one that has left", 0, detunes.ledger().offered)
+}

@@ -1,0 +1,239 @@
+//! Line 9: the network goes away and comes back.
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+use tokio::sync::mpsc;
+
+use super::report::{Checked, Failure, holds, same};
+use super::stage::{Stage, listener, number, numbered, vibrator};
+use crate::aether::Aether;
+use crate::amplitude::Amplitude;
+use crate::inbox::{InboxOptions, WhenFull};
+use crate::medium::{EmitError, FlushError};
+use crate::vibrator::Vibrator;
+use crate::wave::Wave;
+
+super::cases! {
+    9 Link subscriptions_are_in_force_again_by_themselves,
+    9 Link waves_emitted_while_away_arrive,
+    9 Link a_full_outbox_sheds_the_weakest_and_counts_them,
+    9 Link a_join_that_begins_while_away_holds_when_it_returns,
+    9 Link a_member_that_leaves_while_away_is_gone_afterwards,
+    9 Link closing_while_away_ends_and_counts_what_was_lost,
+}
+
+/// An end of the medium that finds out whether it is connected by hearing itself.
+struct Probe {
+    ear: Vibrator,
+    channel: String,
+}
+
+impl Probe {
+    async fn new(name: &str, end: &Aether) -> Checked<Self> {
+        let channel = format!("probe.{name}");
+        let ear = Vibrator::builder(name).hear_own(true).create(end).await?;
+        ear.resonate_on(&*channel).await?;
+        Ok(Self { ear, channel })
+    }
+
+    /// Waits until a wave goes out and comes back.
+    async fn back(&mut self, stage: &Stage) -> Checked {
+        self.ear.emit(numbered(&*self.channel, 0)?).await?;
+        stage.hear(&mut self.ear, &[&self.channel]).await
+    }
+}
+
+async fn subscriptions_are_in_force_again_by_themselves(stage: &Stage) -> Checked {
+    let mut probes = [Probe::new("here", &stage.here).await?, Probe::new("there", &stage.there).await?];
+    let mut ear = listener("ear", &stage.there, "back.*").await?;
+    let mut member = vibrator("member", &stage.there).await?;
+    member.resonate_in_group("back.>", "group").await?;
+    let mut oracle = listener("oracle", &stage.there, "ask.back").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    for round in 0..3 {
+        if round > 0 {
+            stage.link()?.cut().await?;
+            stage.link()?.mend().await?;
+        }
+        for probe in &mut probes {
+            probe.back(stage).await?;
+        }
+        for end in [&stage.here, &stage.there] {
+            let status = end.status();
+            holds("a medium that is connected", status.connected, status)?;
+            same("connections made", round + 1, status.connects)?;
+        }
+        for _ in 0..2 {
+            emitter.emit(numbered("back.a", round)?).await?;
+            stage.within("the flush to return", stage.here.flush()).await??;
+        }
+        stage.hear(&mut ear, &["back.a"; 2]).await?;
+        stage.hear(&mut member, &["back.a"; 2]).await?;
+        same("waves offered to a listener", 2 * (round + 1), ear.ledger().offered)?;
+        same("waves offered to a group", 2 * (round + 1), member.ledger().offered)?;
+        let question = numbered("ask.back", round)?;
+        let ask = async { Ok::<_, Failure>(emitter.ask_wave(question, Duration::from_secs(7200)).await?) };
+        let reply = async {
+            let question = stage.next(&mut oracle, "the question").await?;
+            Ok(question.reply(&number(&question)?).await?)
+        };
+        let (answer, ()) = stage.within("the answer", async { tokio::try_join!(ask, reply) }).await??;
+        same("the answer", round, answer.json()?)?;
+    }
+    Ok(())
+}
+
+async fn waves_emitted_while_away_arrive(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.here, "away").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut next = 0;
+    for _ in 0..2 {
+        emitter.emit(numbered("away", next)?).await?;
+        same("the wave before", next, number(&stage.next(&mut ear, "the wave before").await?)?)?;
+        stage.within("the flush to return", stage.here.flush()).await??;
+        stage.link()?.cut().await?;
+        for count in next + 1..=next + 2000 {
+            emitter.emit(numbered("away", count)?).await?;
+        }
+        let emitted = Instant::now();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let waited = emitted.elapsed();
+        stage.link()?.mend().await?;
+        for count in next + 1..=next + 2000 {
+            let wave = stage.next(&mut ear, format!("number {count} after the outage")).await?;
+            same("the wave", count, number(&wave)?)?;
+            // Less what telling the time of other machines by the quickest frame so far may cost.
+            let least = waited.saturating_sub(Duration::from_millis(20));
+            holds("an age of at least the outage", wave.age() >= least, (wave.age(), waited))?;
+        }
+        next += 2001;
+    }
+    stage.within("the flush to return", stage.here.flush()).await??;
+    let outbox = stage.here.status().outbox;
+    same("waves taken", next, outbox.offered)?;
+    same("waves that left", next, outbox.delivered)?;
+    same("waves received", next, ear.ledger().offered)
+}
+
+async fn a_full_outbox_sheds_the_weakest_and_counts_them(stage: &Stage) -> Checked {
+    let (report, mut losses) = mpsc::unbounded_channel();
+    let outbox = InboxOptions::default().max_waves(64).when_full(WhenFull::Shed).on_shed(
+        move |wave: &Wave, _reason| {
+            let _ = report.send(wave.clone());
+        },
+    );
+    let end = stage.connect(outbox).await?;
+    let mut ear = listener("ear", &end, "shed").await?;
+    let emitter = vibrator("emitter", &end).await?;
+    stage.within("the flush to return", end.flush()).await??;
+    let before = end.status().outbox;
+    stage.link()?.cut().await?;
+
+    let strong = Amplitude::new(0.9)?;
+    let (mut emitted, mut emitted_strong) = (0_u64, 0_u64);
+    let mut emit_some = async |count: u64| {
+        for _ in 0..count {
+            let is_strong = emitted % 50 == 17 && emitted_strong < 32;
+            let amplitude = if is_strong { strong } else { Amplitude::NORMAL };
+            let wave = Wave::builder("shed").amplitude(amplitude).text(emitted.to_string()).build()?;
+            emitter.emit(wave).await?;
+            emitted += 1;
+            emitted_strong += u64::from(is_strong);
+        }
+        Ok::<_, Failure>(())
+    };
+    // Until the medium has heard of the cut and is full, and then as many as do not fit by far.
+    while losses.is_empty() {
+        emit_some(64).await?;
+        tokio::task::yield_now().await;
+    }
+    emit_some(2000).await?;
+
+    let account = end.status().outbox;
+    holds("an account that adds up", account.adds_up(), account)?;
+    same("waves taken", emitted, account.offered - before.offered)?;
+    same("losses, all because the outbox was full", account.lost(), account.shed_full)?;
+    holds("losses of most of the last 2000", account.shed_full >= 1900, account)?;
+    stage.link()?.mend().await?;
+    let mut lost = std::collections::BTreeSet::new();
+    for _ in 0..account.shed_full {
+        let wave = stage.within("a report of each loss", losses.recv()).await?;
+        let wave = wave.ok_or_else(|| Failure::new("a loss", "the end of the reports"))?;
+        same("the amplitude of a wave that was shed", Amplitude::NORMAL, wave.amplitude())?;
+        lost.insert(number(&wave)?);
+    }
+    same("different waves that were reported", account.shed_full, lost.len() as u64)?;
+    let mut arrived_strong = 0;
+    for count in 0..emitted - account.shed_full {
+        let wave = stage.next(&mut ear, format!("wave {count} of those that were not shed")).await?;
+        holds("each wave either reported as lost or here, once", lost.insert(number(&wave)?), &wave)?;
+        arrived_strong += u64::from(wave.amplitude() == strong);
+    }
+    same("strong waves that arrived", emitted_strong, arrived_strong)?;
+    same("waves lost or here", emitted, lost.len() as u64)
+}
+
+async fn a_join_that_begins_while_away_holds_when_it_returns(stage: &Stage) -> Checked {
+    let mut probe = Probe::new("here", &stage.here).await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut ear = vibrator("ear", &stage.here).await?;
+    stage.link()?.cut().await?;
+    let join = ear.resonate_on("joined");
+    let mend = async { stage.link()?.mend().await.map_err(Failure::from) };
+    let (joined, mended) = stage.within("the join to return", async { tokio::join!(join, mend) }).await?;
+    mended?;
+    if joined.is_err() {
+        // A medium may refuse, but not for ever.
+        probe.back(stage).await?;
+        ear.resonate_on("joined").await?;
+    }
+    emitter.emit(numbered("joined", 7)?).await?;
+    same("the wave", 7, number(&stage.next(&mut ear, "the wave after the join").await?)?)
+}
+
+async fn a_member_that_leaves_while_away_is_gone_afterwards(stage: &Stage) -> Checked {
+    let mut probe = Probe::new("here", &stage.here).await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let (leaves, mut stays) = (vibrator("leaves", &stage.here).await?, vibrator("stays", &stage.here).await?);
+    for member in [&leaves, &stays] {
+        member.resonate_in_group("shift", "group").await?;
+    }
+    stage.link()?.cut().await?;
+    leaves.detune("shift")?;
+    stage.link()?.mend().await?;
+    probe.back(stage).await?;
+    for count in 0..200 {
+        emitter.emit(numbered("shift", count)?).await?;
+    }
+    for count in 0..200 {
+        let wave = stage.next(&mut stays, format!("the last member to hear number {count}")).await?;
+        same("the wave", count, number(&wave)?)?;
+    }
+    same("waves offered to the member that left", 0, leaves.ledger().offered)
+}
+
+async fn closing_while_away_ends_and_counts_what_was_lost(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.here, "lost").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    emitter.emit(numbered("lost", 0)?).await?;
+    stage.next(&mut ear, "the wave before").await?;
+    stage.within("the flush to return", stage.here.flush()).await??;
+    stage.link()?.cut().await?;
+    for count in 1..=50 {
+        emitter.emit(numbered("lost", count)?).await?;
+    }
+    match stage.within("the close to give up", stage.here.close()).await? {
+        Err(FlushError::Unconfirmed { waves, .. }) => same("waves that were given up", 50, waves)?,
+        other => return Err(Failure::new("Unconfirmed", format_args!("{other:?}"))),
+    }
+    let status = stage.here.status();
+    same("waves taken", 51, status.outbox.offered)?;
+    holds("an account that adds up", status.outbox.adds_up(), status)?;
+    same("waves that wait", 0, status.outbox.queued)?;
+    same("waves that were lost or never confirmed", 50, status.outbox.lost() + status.unconfirmed)?;
+    let late = emitter.emit(numbered("lost", 51)?).await;
+    holds("Closed", matches!(late, Err(EmitError::Closed { .. })), late)?;
+    let end = stage.within("the end of all waves", ear.receive()).await?;
+    holds("the end of all waves", end.is_none(), end)
+}

@@ -1,0 +1,164 @@
+//! What a case stands on: two connected ends of one site, a deadline, and the few steps that most cases take.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::future::Future;
+use std::panic::Location;
+use std::task::Poll;
+
+use tokio::time::Instant;
+
+use super::harness::{Foreign, Link, Site};
+use super::report::{Checked, Failure};
+use crate::aether::Aether;
+use crate::channel::Channel;
+use crate::inbox::InboxOptions;
+use crate::vibrator::{Emitter, Vibrator};
+use crate::wave::Wave;
+
+/// Two ends of one medium. Where the medium does not cross processes they are the same.
+pub(super) struct Stage {
+    site: Box<dyn Site>,
+    /// One end.
+    pub(super) here: Aether,
+    /// The other.
+    pub(super) there: Aether,
+    deadline: Instant,
+}
+
+impl Stage {
+    pub(super) async fn new(site: Box<dyn Site>, deadline: Instant) -> Checked<Self> {
+        let here = site.connect(InboxOptions::default()).await?;
+        let there = site.connect(InboxOptions::default()).await?;
+        Ok(Self { site, here, there, deadline })
+    }
+
+    /// Whether the ends are two.
+    pub(super) fn crosses(&self) -> bool {
+        self.here.promises().crosses_processes
+    }
+
+    /// A further end with an outbox of its own.
+    pub(super) async fn connect(&self, outbox: InboxOptions) -> Checked<Aether> {
+        Ok(self.site.connect(outbox).await?)
+    }
+
+    /// The link, in a case that needs one.
+    pub(super) fn link(&self) -> Checked<&dyn Link> {
+        self.site.link().ok_or_else(|| Failure::new("a link", "none"))
+    }
+
+    /// The foreign client, in a case that needs one.
+    pub(super) fn foreign(&self) -> Checked<&dyn Foreign> {
+        self.site.foreign().ok_or_else(|| Failure::new("a foreign client", "none"))
+    }
+
+    /// Waits for something, until the case's time is up.
+    #[track_caller]
+    pub(super) fn within<F: Future>(
+        &self,
+        what: impl Display,
+        future: F,
+    ) -> impl Future<Output = Checked<F::Output>> {
+        let at = Location::caller();
+        let deadline = self.deadline;
+        async move {
+            let missing = |_| Failure::at(at, what, "nothing before the case's time was up");
+            tokio::time::timeout_at(deadline, future).await.map_err(missing)
+        }
+    }
+
+    /// The next wave that a vibrator receives.
+    #[track_caller]
+    pub(super) fn next<'a>(
+        &self,
+        vibrator: &'a mut Vibrator,
+        what: impl Display + 'a,
+    ) -> impl Future<Output = Checked<Wave>> {
+        let at = Location::caller();
+        let deadline = self.deadline;
+        async move {
+            match tokio::time::timeout_at(deadline, vibrator.receive()).await {
+                Ok(Some(wave)) => Ok(wave),
+                Ok(None) => Err(Failure::at(at, what, "the end of all waves")),
+                Err(_) => {
+                    let seen = format!("nothing before the case's time was up; {:?}", vibrator.ledger());
+                    Err(Failure::at(at, what, seen))
+                }
+            }
+        }
+    }
+
+    /// Receives until waves of exactly these channels have come, in any order; anything else is a failure.
+    pub(super) async fn hear(&self, vibrator: &mut Vibrator, channels: &[&str]) -> Checked {
+        let mut missing = BTreeMap::<&str, usize>::new();
+        for channel in channels {
+            *missing.entry(channel).or_default() += 1;
+        }
+        while !missing.is_empty() {
+            let name = vibrator.source().name().to_owned();
+            let wave = self.next(vibrator, format!("{name} to hear {missing:?}")).await?;
+            let channel = wave.channel().as_str();
+            match missing.get_mut(channel) {
+                Some(1) => drop(missing.remove(channel)),
+                Some(count) => *count -= 1,
+                None => {
+                    let seen = format!("a wave on {channel}");
+                    return Err(Failure::new(format_args!("{name} to hear {missing:?}"), seen));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that what `emitter` emitted so far has gone as far as it goes, then receives a wave of `channel`
+    /// that it emits now: what the vibrator hears by the same pattern is then in its inbox.
+    pub(super) async fn settle(
+        &self,
+        from: &Aether,
+        emitter: &Emitter,
+        vibrator: &mut Vibrator,
+        channel: &str,
+    ) -> Checked {
+        self.within("the flush to return", from.flush()).await??;
+        emitter.emit(numbered(channel, 0)?).await?;
+        let marker = self.within("the marker to arrive", vibrator.receive_from(channel)).await??;
+        marker.map(drop).ok_or_else(|| Failure::new("the marker", "the end of all waves"))
+    }
+}
+
+/// A vibrator with default options.
+pub(super) async fn vibrator(name: &str, aether: &Aether) -> Checked<Vibrator> {
+    Ok(Vibrator::create(name, aether).await?)
+}
+
+/// A vibrator that hears a pattern.
+pub(super) async fn listener(name: &str, aether: &Aether, pattern: &str) -> Checked<Vibrator> {
+    let vibrator = vibrator(name, aether).await?;
+    vibrator.resonate_on(pattern).await?;
+    Ok(vibrator)
+}
+
+/// A wave of normal amplitude that carries a number.
+pub(super) fn numbered<C>(channel: C, number: u64) -> Checked<Wave>
+where
+    C: TryInto<Channel>,
+    crate::ChannelError: From<C::Error>,
+{
+    Ok(Wave::builder(channel).text(number.to_string()).build()?)
+}
+
+/// The number that a wave carries.
+pub(super) fn number(wave: &Wave) -> Checked<u64> {
+    let text = wave.text()?;
+    text.parse().map_err(|_| Failure::new("a payload that is a number", format_args!("{text:?}")))
+}
+
+/// Polls a future once: its output if it is ready, and else the future to go on with.
+pub(super) async fn poll_once<F: Future + Unpin>(mut future: F) -> Result<F::Output, F> {
+    let polled = std::future::poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut future).poll(cx))).await;
+    match polled {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => Err(future),
+    }
+}

@@ -1,0 +1,243 @@
+//! The NATS medium against a real server: the conformance suite.
+
+use std::sync::Arc;
+
+use aether_core::conformance::{
+    self, Foreign, ForeignMessage, Harness, Link, NatsServer, Report, Site, SiteError,
+};
+use aether_core::{Aether, InboxOptions, Wire};
+use futures::future::{BoxFuture, join_all};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, OnceCell, watch};
+use tokio::task::JoinHandle;
+
+/// Starts a server for each site.
+struct OverNats {
+    wire: Wire,
+}
+
+struct NatsSite {
+    wire: Wire,
+    server: Mutex<NatsServer>,
+    url: String,
+    port: u16,
+    /// One for each connected `Aether`.
+    proxies: Mutex<Vec<Proxy>>,
+    client: OnceCell<async_nats::Client>,
+}
+
+impl Harness for OverNats {
+    fn site(&self) -> BoxFuture<'_, Result<Box<dyn Site>, SiteError>> {
+        Box::pin(async {
+            let server =
+                NatsServer::start().await.map_err(|error| SiteError::new("start a server", error))?;
+            Ok(Box::new(NatsSite {
+                wire: self.wire,
+                url: server.url(),
+                port: server.port(),
+                server: Mutex::new(server),
+                proxies: Mutex::default(),
+                client: OnceCell::new(),
+            }) as Box<dyn Site>)
+        })
+    }
+}
+
+impl Site for NatsSite {
+    fn connect(&self, outbox: InboxOptions) -> BoxFuture<'_, Result<Aether, SiteError>> {
+        Box::pin(async {
+            let proxy = Proxy::new(self.port).await.map_err(|error| SiteError::new("listen", error))?;
+            let url = format!("nats://127.0.0.1:{}", proxy.port);
+            self.proxies.lock().await.push(proxy);
+            let connected = Aether::builder().url(url).wire(self.wire).outbox(outbox).connect().await;
+            connected.map_err(|error| SiteError::new("connect", error))
+        })
+    }
+
+    fn link(&self) -> Option<&dyn Link> {
+        Some(self)
+    }
+
+    fn foreign(&self) -> Option<&dyn Foreign> {
+        Some(self)
+    }
+}
+
+impl Link for NatsSite {
+    fn cut(&self) -> BoxFuture<'_, Result<(), SiteError>> {
+        Box::pin(async {
+            let killed = self.server.lock().await.kill().await;
+            killed.map_err(|error| SiteError::new("kill the server", error))?;
+            join_all(self.proxies.lock().await.iter().map(Proxy::cut)).await;
+            Ok(())
+        })
+    }
+
+    fn mend(&self) -> BoxFuture<'_, Result<(), SiteError>> {
+        Box::pin(async {
+            let restarted = self.server.lock().await.restart().await;
+            restarted.map_err(|error| SiteError::new("restart the server", error))?;
+            for proxy in self.proxies.lock().await.iter() {
+                proxy.open.send_replace(true);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl NatsSite {
+    async fn client(&self) -> Result<&async_nats::Client, SiteError> {
+        let connected = self.client.get_or_try_init(|| async_nats::connect(&self.url)).await;
+        connected.map_err(|error| SiteError::new("connect a foreign client", error))
+    }
+}
+
+fn headers(message: &ForeignMessage) -> async_nats::HeaderMap {
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, value) in &message.headers {
+        headers.append(&**name, &**value);
+    }
+    headers
+}
+
+impl Foreign for NatsSite {
+    fn publish(&self, channel: &str, message: ForeignMessage) -> BoxFuture<'_, Result<(), SiteError>> {
+        let subject = format!("aether.{channel}");
+        Box::pin(async move {
+            let client = self.client().await?;
+            let published = if message.headers.is_empty() {
+                client.publish(subject, message.payload).await
+            } else {
+                client.publish_with_headers(subject, headers(&message), message.payload).await
+            };
+            published.map_err(|error| SiteError::new("publish", error))?;
+            // A server handles what a client sends in order: when it says that nobody hears this, it has the other.
+            match client.request("nobody.hears.this", "".into()).await {
+                Err(error) if error.kind() == async_nats::RequestErrorKind::NoResponders => Ok(()),
+                Err(error) => Err(SiteError::new("publish", error)),
+                Ok(_) => Err(SiteError::new("publish", "somebody answers to what nobody hears")),
+            }
+        })
+    }
+
+    fn request(
+        &self,
+        channel: &str,
+        message: ForeignMessage,
+    ) -> BoxFuture<'_, Result<ForeignMessage, SiteError>> {
+        let subject = format!("aether.{channel}");
+        Box::pin(async move {
+            let client = self.client().await?;
+            let answer = client.request(subject, message.payload).await;
+            let answer = answer.map_err(|error| SiteError::new("request", error))?;
+            let headers = answer.headers.unwrap_or_default();
+            let headers = headers
+                .iter()
+                .flat_map(|(name, values)| {
+                    values.iter().map(move |value| (name.to_string(), value.as_str().to_owned()))
+                })
+                .collect();
+            Ok(ForeignMessage { headers, payload: answer.payload })
+        })
+    }
+}
+
+/// Stands between one client and the server, so that a test knows when the client has noticed a broken connection.
+struct Proxy {
+    port: u16,
+    /// Whether connections are let through.
+    open: watch::Sender<bool>,
+    traffic: watch::Receiver<Traffic>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Traffic {
+    connections: usize,
+    refused: usize,
+}
+
+impl Proxy {
+    async fn new(server: u16) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let port = listener.local_addr()?.port();
+        let open = watch::Sender::new(true);
+        let gate = open.subscribe();
+        let traffic_sender = Arc::new(watch::Sender::new(Traffic::default()));
+        let traffic = traffic_sender.subscribe();
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                if !*gate.borrow() {
+                    traffic_sender.send_modify(|traffic| traffic.refused += 1);
+                    continue;
+                }
+                traffic_sender.send_modify(|traffic| traffic.connections += 1);
+                let (gate, traffic) = (gate.clone(), Arc::clone(&traffic_sender));
+                tokio::spawn(async move {
+                    // However a connection ends is as good as any other.
+                    let _ = Self::pass(client, server, gate).await;
+                    traffic.send_modify(|traffic| traffic.connections -= 1);
+                });
+            }
+        });
+        Ok(Self { port, open, traffic, accepting })
+    }
+
+    async fn pass(
+        mut client: TcpStream,
+        server: u16,
+        mut gate: watch::Receiver<bool>,
+    ) -> std::io::Result<()> {
+        let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+            _ = gate.wait_for(|open| !open) => {}
+        }
+        // The client hears that nothing more comes. It may keep its end open until it has another connection.
+        client.shutdown().await?;
+        while client.read(&mut [0; 4096]).await? > 0 {}
+        Ok(())
+    }
+
+    /// Breaks the connection. Returns once the client has let go of it, or has tried to make another one.
+    async fn cut(&self) {
+        let refused = self.traffic.borrow().refused;
+        self.open.send_replace(false);
+        let noticed = |traffic: &Traffic| traffic.connections == 0 || traffic.refused > refused;
+        let _ = self.traffic.clone().wait_for(noticed).await;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn report(wire: Wire) -> Report {
+    let report = conformance::run(&OverNats { wire }).await;
+    assert!(report.skipped().is_empty(), "\n{report}");
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_nats_medium_conforms_on_many_threads() {
+    let report = report(Wire::Frames).await;
+    assert!(report.passed(), "\n{report}");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_nats_medium_conforms_on_one_thread() {
+    let report = report(Wire::Frames).await;
+    assert!(report.passed(), "\n{report}");
+}
+
+/// The client keeps headers in a hash map and trims their values, so metadata come in another order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_nats_medium_conforms_with_cloud_events_but_for_the_order_of_metadata() {
+    let report = report(Wire::CloudEvents).await;
+    assert_eq!(report.failed(), ["metadata_arrive_in_their_order_and_to_the_byte"], "\n{report}");
+}
