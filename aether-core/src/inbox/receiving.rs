@@ -1,0 +1,225 @@
+//! The receiver's side of an inbox: taking waves out, one by one, by pattern, or many at once.
+
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use super::hand::HAND_SIZE;
+use super::ledger::ShedReason;
+use super::levels::{Levels, Popped};
+use super::{Inbox, LONG_WAIT, Order, Queued, ROOM_WORTH_WAKING_FOR, Shed, State};
+use crate::clock::Instant;
+use crate::wave::Wave;
+
+impl Inbox {
+    /// The next wave, or `None` when the inbox is closed and empty. One task at a time may poll.
+    pub(crate) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+        let mut shed = Shed::new();
+        let from_hand = self.take_from_hand(|| self.occupied.load(Ordering::Acquire), &mut shed);
+        let polled = match from_hand {
+            Some(wave) => Poll::Ready(Some(wave)),
+            None => self.poll_take(cx, &mut shed, |inbox, state, shed| inbox.take_next(state, shed)),
+        };
+        self.after(None, shed);
+        polled
+    }
+
+    /// The next wave of the hand, unless the levels hold a stronger one.
+    fn take_from_hand(&self, occupied: impl Fn() -> u64, shed: &mut Shed) -> Option<Wave> {
+        // Only the receiver takes a hand, so it cannot miss one here.
+        if !self.has_hand.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut hand = self.hand.lock();
+        if hand.len() == 0 {
+            self.has_hand.store(false, Ordering::Relaxed);
+        }
+        loop {
+            let stronger = (1_u64 << hand.next_level()?) - 1;
+            if self.options.order == Order::Strength && occupied() & stronger != 0 {
+                return None;
+            }
+            let queued = hand.take_next()?;
+            match self.too_late(&queued) {
+                None => return Some(hand.deliver(queued)),
+                Some(reason) => shed.push((hand.lose(queued, reason), reason)),
+            }
+        }
+    }
+
+    /// Takes the next wave, and a hand of those that follow if there is no hurry.
+    fn take_next(&self, state: &mut State, shed: &mut Shed) -> Option<Wave> {
+        if state.in_hand > 0 {
+            self.look_at_hand(state);
+        }
+        loop {
+            // A hand that a stronger wave has overtaken is still there.
+            if state.in_hand > 0
+                && let Some(wave) = self.take_from_hand(|| state.levels.occupied(), shed)
+            {
+                return Some(wave);
+            }
+            let Popped { level, item: queued, .. } = self.pop_next(&mut state.levels)?;
+            if let Some(wave) = self.settle(state, queued, shed) {
+                self.take_hand(state, level);
+                return Some(wave);
+            }
+        }
+    }
+
+    /// Takes a hand of the waves that follow one of this level. Near the bound they stay where they can be evicted.
+    fn take_hand(&self, state: &mut State, level: u8) {
+        if state.levels.len() == 0 || state.levels.len() > self.options.max_waves / 2 {
+            return;
+        }
+        let mut hand = self.hand.lock();
+        if hand.len() > 0 {
+            return;
+        }
+        while hand.len() < HAND_SIZE {
+            let in_turn = self.options.order == Order::Arrival || state.levels.occupied() & (1 << level) != 0;
+            let Some(popped) = in_turn.then(|| self.pop_next(&mut state.levels)).flatten() else { break };
+            hand.add(popped);
+        }
+        state.in_hand = hand.len();
+        self.has_hand.store(state.in_hand > 0, Ordering::Relaxed);
+    }
+
+    fn pop_next(&self, levels: &mut Levels<Queued>) -> Option<Popped<Queued>> {
+        match self.options.order {
+            Order::Strength => levels.pop_strongest(),
+            Order::Arrival => levels.pop_oldest(),
+        }
+    }
+
+    /// Counts a wave that left the levels as delivered, or as lost if it is too late for it.
+    fn settle(&self, state: &mut State, queued: Queued, shed: &mut Shed) -> Option<Wave> {
+        state.bytes -= queued.weight;
+        match self.too_late(&queued) {
+            None => {
+                state.ledger.delivered += 1;
+                Some(queued.wave)
+            }
+            Some(reason) => {
+                state.ledger.count_loss(reason);
+                shed.push((queued.wave, reason));
+                None
+            }
+        }
+    }
+
+    /// The strongest wave that `wanted` accepts, the others stay queued. `seen` marks how far earlier polls of the
+    /// same wait have looked; start with 0.
+    pub(crate) fn poll_receive_where(
+        &self,
+        cx: &mut Context<'_>,
+        seen: &mut u64,
+        mut wanted: impl FnMut(&Wave) -> bool,
+    ) -> Poll<Option<Wave>> {
+        let mut shed = Shed::new();
+        let polled = self.poll_take(cx, &mut shed, |inbox, state, shed| {
+            inbox.take_hand_back(state);
+            loop {
+                match state.levels.pop_where(*seen, |queued| wanted(&queued.wave)) {
+                    Some(popped) => {
+                        if let Some(wave) = inbox.settle(state, popped.item, shed) {
+                            return Some(wave);
+                        }
+                    }
+                    None => {
+                        *seen = state.levels.arrivals();
+                        return None;
+                    }
+                }
+            }
+        });
+        self.after(None, shed);
+        polled
+    }
+
+    fn poll_take(
+        &self,
+        cx: &mut Context<'_>,
+        shed: &mut Shed,
+        take: impl FnOnce(&Self, &mut State, &mut Shed) -> Option<Wave>,
+    ) -> Poll<Option<Wave>> {
+        let mut state = self.state.lock();
+        let taken = take(self, &mut state, shed);
+        let wake_emitters = self.settle_room(&mut state);
+        let polled = match taken {
+            Some(wave) => Poll::Ready(Some(wave)),
+            None if state.closed => Poll::Ready(None),
+            None => {
+                if !state.receiver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    state.receiver = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        };
+        self.publish(&state);
+        drop(state);
+        if wake_emitters {
+            self.room.notify_waiters();
+        }
+        polled
+    }
+
+    /// Takes several waves at once, the strongest first: at most so many, and of at most so many bytes together, but
+    /// one at least. What a medium does with the waves it sends.
+    pub(crate) fn take_many(&self, most: usize, most_bytes: usize, into: &mut Vec<Wave>) {
+        let mut state = self.state.lock();
+        let mut bytes = 0;
+        while into.len() < most && bytes < most_bytes {
+            let Some(Popped { item: queued, .. }) = state.levels.pop_strongest() else { break };
+            bytes += queued.weight;
+            state.bytes -= queued.weight;
+            state.ledger.delivered += 1;
+            into.push(queued.wave);
+        }
+        let wake_emitters = self.settle_room(&mut state);
+        drop(state);
+        if wake_emitters {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Waits until the inbox holds something (true) or is closed and empty (false).
+    pub(crate) async fn filled(&self) -> bool {
+        std::future::poll_fn(|cx| {
+            let mut state = self.state.lock();
+            if state.levels.len() > 0 {
+                return Poll::Ready(true);
+            }
+            if state.closed {
+                return Poll::Ready(false);
+            }
+            state.receiver = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Ends the impatience of a half-empty inbox, and says whether waiting emitters should be woken.
+    fn settle_room(&self, state: &mut State) -> bool {
+        let (len, max) = (state.levels.len() + state.in_hand, self.options.max_waves);
+        if state.impatient && len <= max / 2 && state.bytes <= self.options.max_bytes / 2 {
+            state.impatient = false;
+        }
+        let Some(since) = state.waiting_since else { return false };
+        let worth_it = max - len >= ROOM_WORTH_WAKING_FOR.min(max.div_ceil(2))
+            && state.bytes <= self.options.max_bytes / 2;
+        if worth_it || len == 0 || (len < max && since.elapsed() >= LONG_WAIT) {
+            state.waiting_since = None;
+            return true;
+        }
+        false
+    }
+
+    fn too_late(&self, queued: &Queued) -> Option<ShedReason> {
+        if let (Some(cap), Some(since)) = (self.options.sojourn_cap, queued.since)
+            && since.elapsed() > cap
+        {
+            return Some(ShedReason::Sojourn);
+        }
+        (!queued.wave.audible_at(Instant::now, self.options.floor)).then_some(ShedReason::Expired)
+    }
+}
