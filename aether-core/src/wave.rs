@@ -25,7 +25,7 @@ mod metadata;
 mod reply;
 
 pub use builder::{WaveBuilder, WaveError};
-pub use content::{ContentType, PayloadError};
+pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
 pub use reply::{ReplyError, ReplyPath};
 

@@ -206,8 +206,9 @@ async fn a_pattern_that_was_left_is_not_heard_because_of_another_that_overlaps(s
     let mut witness = listener("witness", &stage.there, "left.>").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     let all = ["left.a", "left.b", "left.a.c"];
+    type Leave = fn(&Vibrator) -> Result<(), ChannelError>;
     // What is done, and what is heard from then on.
-    let steps: [(fn(&Vibrator) -> Result<(), ChannelError>, &[&str], &[&str]); 6] = [
+    let steps: [(Leave, &[&str], &[&str]); 6] = [
         (|_| Ok(()), &["left.>", "left.*", "*.a"], &all),
         (|ear| ear.detune("left.>"), &[], &["left.a", "left.b"]),
         (|ear| ear.detune("left.*"), &[], &["left.a"]),
