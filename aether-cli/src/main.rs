@@ -3,6 +3,10 @@
 //! Each subcommand is a file of its own; this one parses, runs and says how it went. Exit codes: 0 done, 1 failed,
 //! 2 wrong usage. Results go to stdout, everything else to stderr, and a reader of stdout that goes away is no failure.
 
+/// Waves are made on one thread and freed on another; the system's allocator may take a lock for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod account;
 mod ask;
 mod cli;
