@@ -59,13 +59,16 @@ impl Source {
         Self::with_instance(name, fastrand::u64(1..))
     }
 
-    /// A source as it was read from the network.
+    /// A source as it was read from the network. The name `-` with instance 0 is that of a wave that was never emitted.
     ///
     /// # Errors
     /// [`SourceError::Name`], as for [`Source::new`].
     pub fn with_instance(name: &str, instance: u64) -> Result<Self, SourceError> {
         if name.is_empty() || name.len() > MAX_SOURCE_BYTES || name.chars().any(char::is_control) {
             return Err(SourceError::Name { name: name.to_owned() });
+        }
+        if (name, instance) == ("-", 0) {
+            return Ok(Self::none());
         }
         Ok(Self(Some(Arc::new(Inner { instance, name: name.into() }))))
     }
@@ -85,6 +88,11 @@ impl Source {
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.as_ref().map_or("-", |inner| &inner.name)
+    }
+
+    /// About how much memory it takes beside its handle.
+    pub(crate) fn weight(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| size_of::<Inner>() + inner.name.len())
     }
 
     /// The number drawn when the vibrator was made; 0 for a wave that was never emitted.
@@ -107,7 +115,9 @@ impl Eq for Source {}
 
 impl Hash for Source {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        // Of a source from the network both are what somebody else chose.
         state.write_u64(self.instance());
+        self.name().hash(state);
     }
 }
 
@@ -175,6 +185,7 @@ impl Sequencer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hash::DefaultHasher;
 
     #[test]
     fn ids_are_read_back_from_what_they_print() {
@@ -185,6 +196,18 @@ mod tests {
         for bad in ["", "alpha", "alpha/1", "alpha@xyz/1", "alpha@1/x", "@1/1"] {
             assert!(bad.parse::<WaveId>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn none_reads_back_as_none_and_equal_sources_have_equal_hashes() {
+        let none: WaveId = "-@0/0".parse().unwrap();
+        assert_eq!(none, WaveId { source: Source::none(), sequence: 0 });
+        let hash = |name: &str| {
+            let source = Source::with_instance(name, 7).unwrap();
+            std::hash::BuildHasher::hash_one(&std::hash::BuildHasherDefault::<DefaultHasher>::new(), source)
+        };
+        assert_eq!(hash("alpha"), hash("alpha"));
+        assert_ne!(hash("alpha"), hash("beta"));
     }
 
     #[test]

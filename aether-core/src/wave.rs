@@ -25,7 +25,7 @@ mod metadata;
 mod reply;
 
 pub use builder::{WaveBuilder, WaveError};
-pub use content::{ContentType, PayloadError};
+pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
 pub use reply::{ReplyError, ReplyPath};
 
@@ -288,7 +288,8 @@ impl Wave {
     }
 
     pub(crate) fn age_at(&self, now: Instant) -> Duration {
-        self.body.age + self.body.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        let here = self.body.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.body.age.saturating_add(here)
     }
 
     /// Whether a receiver with this floor hears the wave now. A wave that never decays needs no clock.
@@ -358,11 +359,19 @@ impl Wave {
     /// About how much memory the wave takes while it waits, in bytes; what the byte bounds of an inbox count.
     #[must_use]
     pub fn weight(&self) -> usize {
-        const BODY: usize = size_of::<Body>() + 2 * size_of::<usize>();
+        /// The counts in front of what is shared.
+        const COUNTS: usize = 2 * size_of::<usize>();
+        const BODY: usize = size_of::<Body>() + COUNTS;
         let extras = self.body.extras.as_ref().map_or(0, |extras| {
-            size_of::<Extras>() + extras.metadata.bytes() + extras.key.as_ref().map_or(0, |key| key.len())
+            let key = extras.key.as_ref().map_or(0, |key| key.len());
+            let cause = extras.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
+            size_of::<Extras>() + key + cause + extras.metadata.weight()
         });
-        BODY + self.body.payload.len() + extras
+        let content_type = match &self.body.content_type {
+            ContentType::Other(media_type) => COUNTS + media_type.len(),
+            _ => 0,
+        };
+        BODY + self.body.payload.len() + content_type + extras
     }
 
     /// Gives the wave its identity and the time of its emission. A wave that its author kept a clone of is copied
@@ -393,8 +402,21 @@ impl Wave {
         Some(Self::from_body(body))
     }
 
-    pub(crate) fn with_reply_path(mut self, path: Arc<dyn ReplyPath>) -> Self {
+    /// The wave as a question: who receives it can answer, and the answer takes this path. For implementors of media.
+    #[must_use]
+    pub fn with_reply_path(mut self, path: Arc<dyn ReplyPath>) -> Self {
         triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().reply_path = Some(path);
+        self
+    }
+
+    /// The wave without a way to answer it, as observers get it; this handle does not keep the way open either.
+    pub(crate) fn unanswerable(mut self) -> Self {
+        if self.is_question() {
+            let body = triomphe::Arc::make_mut(&mut self.body);
+            body.extras =
+                body.extras.take().and_then(|extras| Extras { reply_path: None, ..*extras }.boxed());
+            self.heard_by = None;
+        }
         self
     }
 

@@ -115,6 +115,7 @@ mod tests {
             inbox: Arc::new(Inbox::new(InboxOptions::default()).unwrap()),
             listener: 0,
             hears_own: false,
+            observes: false,
         })
     }
 
