@@ -49,14 +49,15 @@ pub const MAX_KEY_BYTES: usize = 255;
 /// How often a wave may be relayed from one medium to another.
 pub const MAX_HOPS: u8 = 10;
 
-/// What a wave is for. The bus treats all kinds alike but for the default half-life.
+/// What a wave is for. The bus treats all kinds alike but for the default half-life, and that commands travel alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Kind {
     /// Something happened. Decays: 8 s half-life by default.
     #[default]
     Event,
-    /// Something shall be done. Does not decay by default.
+    /// Something shall be done. Does not decay by default. On a network each command is a message of its own, so that
+    /// the members of a group share a burst of them evenly; all other kinds share messages.
     Command,
     /// A question that expects an answer. Does not decay by default.
     Query,
@@ -461,6 +462,30 @@ impl fmt::Debug for Wave {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_weight_counts_what_a_wave_holds() {
+        let weight = |make: fn(WaveBuilder) -> WaveBuilder| {
+            make(Wave::builder("a").key("k").bytes("x")).build().unwrap().weight()
+        };
+        let plain = weight(|wave| wave);
+        let cause = |name: &str| WaveId { source: Source::new(name).unwrap(), sequence: 1 };
+        assert!(weight(|wave| wave.bytes("x".repeat(101))) == plain + 100);
+        assert!(weight(|wave| wave.content_type("application/cbor")) >= plain + "application/cbor".len());
+        let short = Wave::builder("a").cause(cause("x")).build().unwrap().weight();
+        assert_eq!(Wave::builder("a").cause(cause(&"x".repeat(101))).build().unwrap().weight(), short + 100);
+        // Empty values cost memory as well.
+        let with = weight(|wave| (0..MAX_METADATA_ENTRIES).fold(wave, |wave, _| wave.metadata("n", "")));
+        assert!(with >= plain + MAX_METADATA_ENTRIES * 2 * size_of::<Box<str>>());
+    }
+
+    #[test]
+    fn the_greatest_age_grows_no_further() {
+        let mut body = Body::clone(&Wave::from_bytes("a", "x").unwrap().body);
+        let now = Instant::now();
+        (body.age, body.since) = (Duration::MAX, Some(now));
+        assert_eq!(Wave::from_body(body).age_at(now + Duration::from_secs(1)), Duration::MAX);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn age_grows_from_the_emission_and_a_kept_clone_stays_unsent() {
