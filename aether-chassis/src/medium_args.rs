@@ -52,7 +52,8 @@ impl MediumArgs {
     /// Whether the medium lives inside this process, so that no other process hears it.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.medium.starts_with(Self::LOCAL)
+        // A scheme is not case-sensitive.
+        self.medium.get(..Self::LOCAL.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(Self::LOCAL))
     }
 }
 
@@ -84,6 +85,17 @@ mod tests {
         assert!(args.is_local());
         let aether = args.connect("test").await.unwrap();
         assert!(!aether.promises().crosses_processes);
+    }
+
+    #[tokio::test]
+    async fn what_is_local_is_what_connects_in_process() {
+        for (medium, local) in
+            [("local:", true), ("LOCAL:", true), ("Local:x", true), ("loca", false), ("ü:", false)]
+        {
+            let args = MediumArgs { medium: medium.to_owned(), ..MediumArgs::default() };
+            assert_eq!(args.is_local(), local, "{medium}");
+            assert_eq!(args.connect("test").await.is_ok(), local, "{medium}");
+        }
     }
 
     #[test]

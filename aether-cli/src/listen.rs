@@ -61,7 +61,10 @@ pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Res
     }
     // As the waves came, for a log that is read from top to bottom; when it is full it still sheds the weakest.
     let inbox = InboxOptions::interactive().order(Order::Arrival);
-    let mut vibrator = Vibrator::builder(&args.name).inbox(inbox).floor(args.floor).create(&aether).await?;
+    let builder = Vibrator::builder(&args.name).inbox(inbox).floor(args.floor);
+    // Alone it only watches; a member of a group takes waves from the others.
+    let builder = if args.group.is_some() { builder } else { builder.observe() };
+    let mut vibrator = builder.create(&aether).await?;
     match &args.group {
         Some(group) => vibrator.resonate_in_group(&args.pattern, group.as_str()).await?,
         None => vibrator.resonate_on(&args.pattern).await?,

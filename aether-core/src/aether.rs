@@ -126,7 +126,7 @@ impl AetherBuilder {
     }
 
     /// NATS: what stands before each channel in the subject. Default: `aether`. Systems with different prefixes do
-    /// not hear each other.
+    /// not hear each other; `PREFIX-ask` and `PREFIX-seen` are taken as well.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -243,7 +243,7 @@ impl Aether {
         self.shared.router.ledger()
     }
 
-    /// The accounts of the inboxes of this process, by vibrator.
+    /// The accounts of the inboxes of this process by the names of their vibrators, those of dropped vibrators included.
     #[must_use]
     pub fn inboxes(&self) -> Vec<InboxReport> {
         self.shared.router.reports()

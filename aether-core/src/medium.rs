@@ -77,8 +77,9 @@ pub struct MediumStatus {
 ///    match, and to exactly one member of each group.
 /// 4. `join` returning Ok means: every wave carried afterwards, by anyone, reaches the subscription. After `leave`
 ///    nothing more reaches it.
-/// 5. A question reaches those who hear its channel; the first answer completes `ask`. When nobody hears the channel
-///    `ask` fails with `NoResonator` at once, not after the patience.
+/// 5. A question reaches those who hear its channel; the first answer completes `ask`. When nobody but observers hears
+///    the channel `ask` fails with `NoResonator` at once, not after the patience. Observers of the channel get each
+///    question and each answer exactly once, without a way to answer, and hold nothing of the asker's.
 /// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
 /// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, and
 ///    `offered = delivered + shed + expired + queued` holds.
@@ -199,6 +200,12 @@ pub enum JoinError {
     /// The pattern or the name of the group is not valid.
     #[error("invalid pattern or group")]
     Invalid(#[from] ChannelError),
+    /// An observer would take waves from those members who work on them.
+    #[error("an observer cannot be a member of the group {group}")]
+    Observer {
+        /// The group.
+        group: Channel,
+    },
     /// The broker's client refused.
     #[error("the broker's client did not take the subscription")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -4,24 +4,28 @@
 //! it, the others bring what came over the network. It never waits and never does I/O; where an emitter shall wait
 //! for room it hands back a [`Waiting`].
 
+mod accounts;
+mod route;
 mod trie;
 mod waiting;
 
+pub use accounts::InboxReport;
 pub use waiting::Waiting;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
-use smallvec::SmallVec;
+use parking_lot::RwLock;
 
 use crate::channel::{Channel, Pattern};
-use crate::inbox::{Inbox, Ledger, Offer};
+use crate::inbox::{Inbox, Ledger};
 use crate::wave::Wave;
+use accounts::Accounts;
+use route::{Audience, Route};
 use trie::Trie;
 
 /// The route cache is split, because entering a route copies the shard it belongs to.
@@ -41,6 +45,7 @@ pub struct Subscription {
     /// The instance number of the vibrator that listens.
     listener: u64,
     hears_own: bool,
+    observes: bool,
     /// Its vibrator has let go of it and keeps it for [`Router::mute`]'s reason.
     muted: AtomicBool,
 }
@@ -77,13 +82,29 @@ impl Subscription {
             && self.pattern.overlaps(&other.pattern)
     }
 
-    /// A vibrator does not hear its own waves unless it asked for them, shares them in a group, or asked a question.
+    /// Whether it belongs to an observer: it hears questions and answers, and is nobody that could answer.
+    #[must_use]
+    pub fn observes(&self) -> bool {
+        self.observes
+    }
+
+    /// A vibrator does not hear its own waves unless it asked for them, shares them in a group, or asked a question
+    /// that it could answer.
     fn hears(&self, wave: &Wave) -> bool {
         self.hears_own
             || self.group.is_some()
             || self.listener != wave.source().instance()
-            || wave.is_question()
+            || (wave.is_question() && !self.observes)
     }
+}
+
+/// Who listens, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listener {
+    /// The instance number of the vibrator.
+    pub(crate) instance: u64,
+    pub(crate) hears_own: bool,
+    pub(crate) observes: bool,
 }
 
 /// What became of a wave that was emitted.
@@ -92,8 +113,17 @@ impl Subscription {
 pub struct Receipt {
     /// The number the wave got.
     pub sequence: u64,
-    /// To how many inboxes it was offered; `None` where the medium cannot know.
+    /// To how many inboxes it was offered; `None` where the medium cannot know. For a question, how many of them could
+    /// answer.
     pub receivers: Option<usize>,
+}
+
+impl Receipt {
+    /// For implementors of media.
+    #[must_use]
+    pub const fn new(sequence: u64, receivers: Option<usize>) -> Self {
+        Self { sequence, receivers }
+    }
 }
 
 /// How a wave was taken.
@@ -103,26 +133,6 @@ pub enum Carried {
     Done(Receipt),
     /// Some inboxes have no room; [`Waiting::finish`] waits for them.
     Waiting(Waiting),
-}
-
-/// The members of the groups and the lone subscribers that hear one channel.
-#[derive(Default)]
-struct Route {
-    /// One subscription for each inbox, though several of its patterns may match.
-    alone: Box<[Arc<Subscription>]>,
-    groups: Box<[GroupRoute]>,
-}
-
-struct GroupRoute {
-    members: Box<[Arc<Subscription>]>,
-    /// Whose turn it is, modulo the number of members.
-    turn: AtomicUsize,
-}
-
-impl GroupRoute {
-    fn next(&self) -> &Arc<Subscription> {
-        &self.members[self.turn.fetch_add(1, Ordering::Relaxed) % self.members.len()]
-    }
 }
 
 /// A hasher for channels, which bring their own hash.
@@ -162,18 +172,6 @@ struct RecentRoute {
     route: Arc<Route>,
 }
 
-/// An inbox and whose it is.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct InboxReport {
-    /// The vibrator's name.
-    pub vibrator: String,
-    /// The account of its inbox.
-    pub ledger: Ledger,
-    /// What it hears in effect.
-    pub effective_floor: crate::Floor,
-}
-
 /// Patterns on one side, inboxes on the other.
 pub struct Router {
     /// Tells the routers of a process apart.
@@ -183,14 +181,7 @@ pub struct Router {
     trie: RwLock<Trie>,
     cache: [Shard; SHARDS],
     last_id: AtomicU64,
-    inboxes: Mutex<Inboxes>,
-}
-
-#[derive(Default)]
-struct Inboxes {
-    open: HashMap<u64, (String, Arc<Inbox>)>,
-    /// The sum of the accounts of those that are gone.
-    gone: Ledger,
+    accounts: Accounts,
 }
 
 impl Router {
@@ -202,49 +193,35 @@ impl Router {
             trie: RwLock::default(),
             cache: std::array::from_fn(|_| Shard::default()),
             last_id: AtomicU64::new(0),
-            inboxes: Mutex::default(),
+            accounts: Accounts::default(),
         }
     }
 
     /// Enters a vibrator's inbox into the accounts.
     pub(crate) fn open_inbox(&self, listener: u64, vibrator: &str, inbox: Arc<Inbox>) {
-        self.inboxes.lock().open.insert(listener, (vibrator.to_owned(), inbox));
+        self.accounts.open(listener, vibrator, inbox);
     }
 
     /// Sheds what is left in a vibrator's inbox and moves its account to those of the gone.
     pub(crate) fn close_inbox(&self, listener: u64) {
-        let mut inboxes = self.inboxes.lock();
-        if let Some((_, inbox)) = inboxes.open.remove(&listener) {
-            inbox.abandon();
-            inboxes.gone += inbox.ledger();
-        }
+        self.accounts.close(listener);
     }
 
     /// Closes all inboxes: what is queued can still be received, nothing more comes.
     pub(crate) fn close(&self) {
-        for (_, inbox) in self.inboxes.lock().open.values() {
-            inbox.close();
-        }
+        self.accounts.close_all();
     }
 
-    /// The accounts of all inboxes that are open, by vibrator.
+    /// The accounts of all inboxes there are and ever were, by the names of their vibrators.
     #[must_use]
     pub fn reports(&self) -> Vec<InboxReport> {
-        let report = |(vibrator, inbox): &(String, Arc<Inbox>)| InboxReport {
-            vibrator: vibrator.clone(),
-            ledger: inbox.ledger(),
-            effective_floor: inbox.effective_floor(),
-        };
-        let mut reports: Vec<_> = self.inboxes.lock().open.values().map(report).collect();
-        reports.sort_by(|a, b| a.vibrator.cmp(&b.vibrator));
-        reports
+        self.accounts.reports()
     }
 
     /// The sum of the accounts of all inboxes there are and ever were.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        let inboxes = self.inboxes.lock();
-        inboxes.open.values().fold(inboxes.gone, |sum, (_, inbox)| sum + inbox.ledger())
+        self.accounts.sum()
     }
 
     pub(crate) fn subscribe(
@@ -252,19 +229,13 @@ impl Router {
         pattern: Pattern,
         group: Option<Arc<str>>,
         inbox: Arc<Inbox>,
-        listener: u64,
-        hears_own: bool,
+        listener: Listener,
     ) -> Arc<Subscription> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let subscription = Arc::new(Subscription {
-            id,
-            pattern,
-            group,
-            inbox,
-            listener,
-            hears_own,
-            muted: AtomicBool::new(false),
-        });
+        let Listener { instance: listener, hears_own, observes } = listener;
+        let muted = AtomicBool::new(false);
+        let subscription = Subscription { id, pattern, group, inbox, listener, hears_own, observes, muted };
+        let subscription = Arc::new(subscription);
         let mut trie = self.trie.write();
         trie.insert(Arc::clone(&subscription));
         self.forget_routes();
@@ -365,10 +336,24 @@ impl Router {
 
     /// Offers waves of one channel that a network brought for a pattern to the lone subscribers of that pattern. Never
     /// waits: a full inbox sheds its weakest. Inboxes that hear the channel by an older pattern as well got them by
-    /// that one.
+    /// that one. Observers get questions without the way to answer.
     pub fn arrive(&self, pattern: &Pattern, waves: Vec<Wave>) {
+        self.arrive_for_audience(pattern, waves, Audience::All);
+    }
+
+    /// The same for questions of which observers get a copy of their own, see [`Router::arrive_seen`].
+    pub fn arrive_asked(&self, pattern: &Pattern, questions: Vec<Wave>) {
+        self.arrive_for_audience(pattern, questions, Audience::Answerers);
+    }
+
+    /// The same for questions and answers that only the observers among the subscribers shall see.
+    pub fn arrive_seen(&self, pattern: &Pattern, waves: Vec<Wave>) {
+        self.arrive_for_audience(pattern, waves, Audience::Observers);
+    }
+
+    fn arrive_for_audience(&self, pattern: &Pattern, waves: Vec<Wave>, audience: Audience) {
         let Some(first) = waves.first() else { return };
-        self.route(first.channel()).arrive(pattern, waves);
+        self.route(first.channel()).arrive(pattern, waves, audience);
     }
 
     /// Offers waves of one channel that a network brought for one member of a group.
@@ -377,101 +362,11 @@ impl Router {
             member.inbox.offer_all(waves);
         }
     }
-}
 
-impl Route {
-    fn of(mut matching: Vec<Arc<Subscription>>) -> Self {
-        // The oldest subscription of an inbox stands for all of its lone ones, if one of them is not muted.
-        matching.sort_by_key(|subscription| subscription.id);
-        let mut alone: Vec<(Arc<Subscription>, bool)> = Vec::new();
-        let mut groups: Vec<(Arc<str>, Vec<Arc<Subscription>>)> = Vec::new();
-        for subscription in matching {
-            match &subscription.group {
-                None => {
-                    let is_heard = !subscription.is_muted();
-                    match alone.iter_mut().find(|other| Arc::ptr_eq(&other.0.inbox, &subscription.inbox)) {
-                        Some((_, any_is_heard)) => *any_is_heard |= is_heard,
-                        None => alone.push((subscription, is_heard)),
-                    }
-                }
-                // As on NATS, a group is its name: members may come by different patterns.
-                Some(name) => match groups.iter_mut().find(|group| group.0 == *name) {
-                    Some((_, members)) => members.push(subscription),
-                    None => groups.push((name.clone(), vec![subscription])),
-                },
-            }
-        }
-        let group = |members: Vec<_>| GroupRoute { members: members.into(), turn: AtomicUsize::new(0) };
-        let alone = alone.into_iter().filter_map(|(oldest, is_heard)| is_heard.then_some(oldest));
-        Self {
-            alone: alone.collect(),
-            groups: groups.into_iter().map(|(_, members)| group(members)).collect(),
-        }
-    }
-
-    fn carry(&self, wave: Wave) -> Carried {
-        let sequence = wave.sequence();
-        let mut receivers = 0;
-        let mut full = SmallVec::new();
-        let mut handed_back = None;
-        let mut offer = |subscription: &Subscription, wave| {
-            receivers += 1;
-            if let Err(wave) = subscription.inbox.offer(wave, Offer::IfRoom) {
-                full.push(Arc::clone(&subscription.inbox));
-                handed_back = Some(wave);
-            }
-        };
-        // Everyone gets a clone but the last, who gets the wave itself: one receiver costs no reference count.
-        let mut last: Option<&Subscription> = None;
-        self.each_target(&wave, |subscription| {
-            if let Some(subscription) = last.replace(subscription) {
-                offer(subscription, wave.clone());
-            }
-        });
-        if let Some(subscription) = last {
-            offer(subscription, wave);
-        }
-        let receipt = Receipt { sequence, receivers: Some(receivers) };
-        match handed_back {
-            Some(wave) => Carried::Waiting(Waiting::new(wave, full, receipt)),
-            None => Carried::Done(receipt),
-        }
-    }
-
-    fn arrive(&self, pattern: &Pattern, mut waves: Vec<Wave>) {
-        let mut targets = self.alone.iter().filter(|s| s.pattern == *pattern).peekable();
-        while let Some(subscription) = targets.next() {
-            if targets.peek().is_some() {
-                let heard = waves.iter().filter(|wave| subscription.hears(wave)).cloned();
-                subscription.inbox.offer_all(heard);
-            } else {
-                let heard = waves.drain(..).filter(|wave| subscription.hears(wave));
-                subscription.inbox.offer_all(heard);
-            }
-        }
-    }
-
-    fn try_carry(&self, wave: Wave) -> Result<Receipt, Wave> {
-        let mut targets: SmallVec<[&Subscription; 8]> = SmallVec::new();
-        self.each_target(&wave, |subscription| targets.push(subscription));
-        if !targets.iter().all(|subscription| subscription.inbox.has_room_for(&wave)) {
-            return Err(wave);
-        }
-        for subscription in &targets {
-            // Room that another emitter took in between is made by shedding the weakest, which is counted.
-            let _ = subscription.inbox.offer(wave.clone(), Offer::Now);
-        }
-        Ok(Receipt { sequence: wave.sequence(), receivers: Some(targets.len()) })
-    }
-
-    /// Calls `f` with each subscription that shall get the wave: all that stand alone, one of each group.
-    fn each_target<'a>(&'a self, wave: &Wave, mut f: impl FnMut(&'a Subscription)) {
-        for subscription in self.alone.iter().filter(|subscription| subscription.hears(wave)) {
-            f(subscription);
-        }
-        for group in &self.groups {
-            f(group.next());
-        }
+    /// Shows an answer that goes from one vibrator of this process to another to the observers of its channel. Never
+    /// waits.
+    pub fn show(&self, answer: &Wave) {
+        self.route(answer.channel()).show(answer);
     }
 }
 

@@ -59,7 +59,7 @@ impl Source {
         Self::with_instance(name, fastrand::u64(1..))
     }
 
-    /// A source as it was read from the network.
+    /// A source as it was read from the network. The name `-` with instance 0 is that of a wave that was never emitted.
     ///
     /// # Errors
     /// [`SourceError::Name`], as for [`Source::new`].
@@ -91,6 +91,11 @@ impl Source {
     #[must_use]
     pub fn instance(&self) -> u64 {
         self.instance
+    }
+
+    /// About how much memory it takes its name.
+    pub(crate) fn weight(&self) -> usize {
+        self.name.len()
     }
 }
 
@@ -158,6 +163,7 @@ impl Sequencer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hash::DefaultHasher;
 
     #[test]
     fn ids_are_read_back_from_what_they_print() {
@@ -168,6 +174,18 @@ mod tests {
         for bad in ["", "alpha", "alpha/1", "alpha@xyz/1", "alpha@1/x", "@1/1"] {
             assert!(bad.parse::<WaveId>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn none_reads_back_as_none_and_equal_sources_have_equal_hashes() {
+        let none: WaveId = "-@0/0".parse().unwrap();
+        assert_eq!(none, WaveId { source: Source::none(), sequence: 0 });
+        let hash = |name: &str| {
+            let source = Source::with_instance(name, 7).unwrap();
+            std::hash::BuildHasher::hash_one(&std::hash::BuildHasherDefault::<DefaultHasher>::new(), source)
+        };
+        assert_eq!(hash("alpha"), hash("alpha"));
+        assert_ne!(hash("alpha"), hash("beta"));
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger};
 use crate::medium::JoinError;
-use crate::router::Subscription;
+use crate::router::{Listener, Subscription};
 use crate::source::{Sequencer, Source, SourceError};
 use crate::wave::Wave;
 
@@ -62,6 +62,7 @@ pub struct VibratorBuilder<'a> {
     inbox: InboxOptions,
     floor: Option<Floor>,
     hears_own: bool,
+    observes: bool,
 }
 
 impl VibratorBuilder<'_> {
@@ -84,6 +85,15 @@ impl VibratorBuilder<'_> {
         self
     }
 
+    /// Makes it an observer: it hears what others hear and is nobody that could answer. Questions reach it without a
+    /// way to answer them, it does not count as somebody who listens for them, and on the channels it is tuned to it
+    /// also hears the answers that askers got. Neither makes anybody wait: an observer that is full sheds them. It
+    /// cannot be a member of a group. For gateways, logs and whatever else only watches.
+    pub fn observe(mut self) -> Self {
+        self.observes = true;
+        self
+    }
+
     /// Makes the vibrator.
     ///
     /// # Errors
@@ -103,6 +113,7 @@ impl VibratorBuilder<'_> {
             emitter: Emitter::new(aether.clone(), Arc::new(Sequencer::new(source))),
             inbox,
             hears_own: self.hears_own,
+            observes: self.observes,
             subscriptions: Mutex::default(),
         })
     }
@@ -118,6 +129,7 @@ pub struct Vibrator {
     emitter: Emitter,
     inbox: Arc<Inbox>,
     hears_own: bool,
+    observes: bool,
     subscriptions: Mutex<Vec<Arc<Subscription>>>,
 }
 
@@ -135,7 +147,13 @@ impl Vibrator {
 
     /// A vibrator with options.
     pub fn builder(name: &str) -> VibratorBuilder<'_> {
-        VibratorBuilder { name, inbox: InboxOptions::default(), floor: None, hears_own: false }
+        VibratorBuilder {
+            name,
+            inbox: InboxOptions::default(),
+            floor: None,
+            hears_own: false,
+            observes: false,
+        }
     }
 
     /// Hears the channels of a pattern from now on: once this returns, no wave is missed. Ordinary term: subscribe.
@@ -157,9 +175,12 @@ impl Vibrator {
     /// The same as a member of a group: each wave goes to one of those members of the group that hear its channel, by
     /// whatever patterns and in all processes together. Ordinary term: queue group, consumer group.
     ///
+    /// On NATS, waves that are emitted in a burst on one channel travel together and reach one member together.
+    /// Commands travel alone, so that a group shares even a burst of them: use [`Kind::Command`](crate::Kind) for work.
+    ///
     /// # Errors
-    /// [`JoinError`] if the pattern or the name of the group is not valid or the medium is closed. A group's name
-    /// follows the rules of a channel.
+    /// [`JoinError`] if the pattern or the name of the group is not valid, the medium is closed, or the vibrator is an
+    /// observer. A group's name follows the rules of a channel.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the pattern is not heard.
@@ -169,6 +190,9 @@ impl Vibrator {
         ChannelError: From<P::Error>,
     {
         let group = Channel::new(group)?;
+        if self.observes {
+            return Err(JoinError::Observer { group });
+        }
         self.join(pattern.try_into().map_err(ChannelError::from)?, Some(group.as_str().into())).await
     }
 
@@ -194,8 +218,11 @@ impl Vibrator {
                 pattern,
                 group,
                 Arc::clone(&self.inbox),
-                self.source().instance(),
-                self.hears_own,
+                Listener {
+                    instance: self.source().instance(),
+                    hears_own: self.hears_own,
+                    observes: self.observes,
+                },
             )),
         };
         joining.finish(&self.subscriptions).await

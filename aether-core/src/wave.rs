@@ -49,14 +49,15 @@ pub const MAX_KEY_BYTES: usize = 255;
 /// How often a wave may be relayed from one medium to another.
 pub const MAX_HOPS: u8 = 10;
 
-/// What a wave is for. The bus treats all kinds alike but for the default half-life.
+/// What a wave is for. The bus treats all kinds alike but for the default half-life, and that commands travel alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Kind {
     /// Something happened. Decays: 8 s half-life by default.
     #[default]
     Event,
-    /// Something shall be done. Does not decay by default.
+    /// Something shall be done. Does not decay by default. On a network each command is a message of its own, so that
+    /// the members of a group share a burst of them evenly; all other kinds share messages.
     Command,
     /// A question that expects an answer. Does not decay by default.
     Query,
@@ -288,7 +289,8 @@ impl Wave {
     }
 
     pub(crate) fn age_at(&self, now: Instant) -> Duration {
-        self.body.age + self.body.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        let here = self.body.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.body.age.saturating_add(here)
     }
 
     /// Whether a receiver with this floor hears the wave now. A wave that never decays needs no clock.
@@ -358,11 +360,19 @@ impl Wave {
     /// About how much memory the wave takes while it waits, in bytes; what the byte bounds of an inbox count.
     #[must_use]
     pub fn weight(&self) -> usize {
-        const BODY: usize = size_of::<Body>() + 2 * size_of::<usize>();
+        /// The counts in front of what is shared.
+        const COUNTS: usize = 2 * size_of::<usize>();
+        const BODY: usize = size_of::<Body>() + COUNTS;
         let extras = self.body.extras.as_ref().map_or(0, |extras| {
-            size_of::<Extras>() + extras.metadata.bytes() + extras.key.as_ref().map_or(0, |key| key.len())
+            let key = extras.key.as_ref().map_or(0, |key| key.len());
+            let cause = extras.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
+            size_of::<Extras>() + key + cause + extras.metadata.weight()
         });
-        BODY + self.body.payload.len() + extras
+        let content_type = match &self.body.content_type {
+            ContentType::Other(media_type) => COUNTS + media_type.len(),
+            _ => 0,
+        };
+        BODY + self.body.payload.len() + content_type + extras
     }
 
     /// Gives the wave its identity and the time of its emission. A wave that its author kept a clone of is copied
@@ -393,8 +403,21 @@ impl Wave {
         Some(Self::from_body(body))
     }
 
-    pub(crate) fn with_reply_path(mut self, path: Arc<dyn ReplyPath>) -> Self {
+    /// The wave as a question: who receives it can answer, and the answer takes this path. For implementors of media.
+    #[must_use]
+    pub fn with_reply_path(mut self, path: Arc<dyn ReplyPath>) -> Self {
         triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().reply_path = Some(path);
+        self
+    }
+
+    /// The wave without a way to answer it, as observers get it; this handle does not keep the way open either.
+    pub(crate) fn unanswerable(mut self) -> Self {
+        if self.is_question() {
+            let body = triomphe::Arc::make_mut(&mut self.body);
+            body.extras =
+                body.extras.take().and_then(|extras| Extras { reply_path: None, ..*extras }.boxed());
+            self.heard_by = None;
+        }
         self
     }
 
@@ -439,6 +462,30 @@ impl fmt::Debug for Wave {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_weight_counts_what_a_wave_holds() {
+        let weight = |make: fn(WaveBuilder) -> WaveBuilder| {
+            make(Wave::builder("a").key("k").bytes("x")).build().unwrap().weight()
+        };
+        let plain = weight(|wave| wave);
+        let cause = |name: &str| WaveId { source: Source::new(name).unwrap(), sequence: 1 };
+        assert!(weight(|wave| wave.bytes("x".repeat(101))) == plain + 100);
+        assert!(weight(|wave| wave.content_type("application/cbor")) >= plain + "application/cbor".len());
+        let short = Wave::builder("a").cause(cause("x")).build().unwrap().weight();
+        assert_eq!(Wave::builder("a").cause(cause(&"x".repeat(101))).build().unwrap().weight(), short + 100);
+        // Empty values cost memory as well.
+        let with = weight(|wave| (0..MAX_METADATA_ENTRIES).fold(wave, |wave, _| wave.metadata("n", "")));
+        assert!(with >= plain + MAX_METADATA_ENTRIES * 2 * size_of::<Box<str>>());
+    }
+
+    #[test]
+    fn the_greatest_age_grows_no_further() {
+        let mut body = Body::clone(&Wave::from_bytes("a", "x").unwrap().body);
+        let now = Instant::now();
+        (body.age, body.since) = (Duration::MAX, Some(now));
+        assert_eq!(Wave::from_body(body).age_at(now + Duration::from_secs(1)), Duration::MAX);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn age_grows_from_the_emission_and_a_kept_clone_stays_unsent() {

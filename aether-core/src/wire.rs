@@ -8,6 +8,8 @@
 mod decode;
 mod encode;
 
+#[cfg(feature = "nats")]
+pub(crate) use decode::SHARED_FROM;
 pub use decode::{Frame, decode, is_frame};
 pub use encode::{EncodeError, Sender, encode};
 #[cfg(any(test, feature = "nats"))]

@@ -78,8 +78,7 @@ impl GatewayOptions {
         self
     }
 
-    /// Called with each wave that is observed, in the observer's task: keep it short, and keep no handle of the wave,
-    /// which may be a question that somebody waits for.
+    /// Called with each wave that is observed, questions and answers included, in the observer's task: keep it short.
     #[must_use]
     pub fn on_wave(mut self, callback: impl FnMut(&Wave) + Send + 'static) -> Self {
         self.on_wave = Some(Box::new(callback));
@@ -138,7 +137,7 @@ impl Gateway {
     /// Cancelled before completion, nothing is bound and nothing is heard.
     pub async fn start(aether: &Aether, options: GatewayOptions) -> Result<Self, StartError> {
         let (listener, address, moved_from) = bind(options.listen, GatewayOptions::DEFAULT_ADDRESS).await?;
-        let observer = Vibrator::builder(NAME).inbox(options.inbox).create(aether).await?;
+        let observer = Vibrator::builder(NAME).observe().inbox(options.inbox).create(aether).await?;
         observer.resonate_on(Pattern::everything()).await?;
         let scene = Arc::new(Scene::new(aether.clone(), Observed::new(options.max_channels)));
         tracing::debug!(%address, "the gateway listens");

@@ -158,13 +158,13 @@ const OUTBOX: LedgerNames = LedgerNames {
 };
 
 const INBOX: LedgerNames = LedgerNames {
-    offered: ("inbox_offered_waves", "Waves routed to the open inboxes of a vibrator"),
+    offered: ("inbox_offered_waves", "Waves routed to the inboxes of vibrators of a name"),
     delivered: ("inbox_delivered_waves", "Waves that the vibrator took"),
     shed: ("inbox_shed_waves", "Waves that the inboxes dropped on purpose, by reason"),
     queued: ("inbox_queued_waves", "Waves that wait in the inboxes now"),
 };
 
-/// These never go back; those by vibrator do when one of several inboxes of a name is closed.
+/// The sum over all vibrators, for those whose names are without end.
 const ALL_INBOXES: LedgerNames = LedgerNames {
     offered: ("offered_waves", "Waves routed to any inbox of the process, closed ones included"),
     delivered: ("delivered_waves", "Waves that any vibrator of the process took"),

@@ -3,12 +3,13 @@
 //! The page, the JSON and the metrics are three ways of writing one [`Status`]. Reading it takes short locks and
 //! nothing from the network; it decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aether_core::{Aether, Amplitude, Floor, InboxReport, Ledger, Wave};
+use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
 use crate::observed::{OTHER, Observed, ObservedChannel};
@@ -22,6 +23,8 @@ pub(crate) struct Scene {
     aether: Aether,
     observed: Arc<Observed>,
     observing: AtomicBool,
+    /// The vibrators that have a line of their own. A name that has one keeps it, so that no count ever falls.
+    told_apart: Mutex<BTreeSet<String>>,
     started_at: f64,
 }
 
@@ -33,6 +36,7 @@ impl Scene {
             aether,
             observed: Arc::new(observed),
             observing: AtomicBool::new(true),
+            told_apart: Mutex::default(),
             started_at: since_1970.as_secs_f64(),
         }
     }
@@ -84,7 +88,7 @@ impl Scene {
                 waves_per_second: self.observed.waves_per_second(),
                 channels: self.observed.channels().iter().map(ChannelLine::from).collect(),
             },
-            inboxes: by_vibrator(self.aether.inboxes()),
+            inboxes: by_vibrator(self.aether.inboxes(), &mut self.told_apart.lock()),
             all_inboxes: LedgerLine(self.aether.ledger()),
         }
     }
@@ -163,13 +167,14 @@ pub(crate) struct KindLine {
     pub(crate) payload_bytes: u64,
 }
 
-/// The inboxes of all vibrators of one name.
+/// The inboxes of all vibrators of one name, those that are gone included.
 #[derive(Debug, Serialize)]
 pub(crate) struct InboxLine {
     pub(crate) vibrator: String,
+    /// How many are open.
     pub(crate) inboxes: usize,
     pub(crate) ledger: LedgerLine,
-    /// The highest of them; 0 hears everything.
+    /// The highest of the open ones; 0 hears everything.
     #[serde(serialize_with = "floor_as_number")]
     pub(crate) effective_floor: Floor,
 }
@@ -223,11 +228,14 @@ impl From<&ObservedChannel> for ChannelLine {
     }
 }
 
-/// Vibrators need not have names of their own, lines of a table and of metrics must.
-fn by_vibrator(reports: Vec<InboxReport>) -> Vec<InboxLine> {
+/// No more lines than a table and metrics can bear.
+fn by_vibrator(reports: Vec<InboxReport>, told_apart: &mut BTreeSet<String>) -> Vec<InboxLine> {
     let mut lines: BTreeMap<String, InboxLine> = BTreeMap::new();
     for report in reports {
-        let known = lines.len() < MAX_VIBRATORS || lines.contains_key(&report.vibrator);
+        if told_apart.len() < MAX_VIBRATORS && report.vibrator != OTHER {
+            told_apart.insert(report.vibrator.clone());
+        }
+        let known = told_apart.contains(&report.vibrator);
         let name = if known { report.vibrator } else { OTHER.to_owned() };
         let line = lines.entry(name.clone()).or_insert_with(|| InboxLine {
             vibrator: name,
@@ -235,7 +243,7 @@ fn by_vibrator(reports: Vec<InboxReport>) -> Vec<InboxLine> {
             ledger: LedgerLine(Ledger::default()),
             effective_floor: Floor::OPEN,
         });
-        line.inboxes += 1;
+        line.inboxes += report.open;
         line.ledger.0 += report.ledger;
         line.effective_floor = line.effective_floor.max(report.effective_floor);
     }
@@ -260,11 +268,21 @@ mod tests {
             kept.push(Vibrator::create(&name, &aether).await.unwrap());
         }
         kept[0].emit_bytes("a", "x").await.unwrap();
-        let lines = by_vibrator(aether.inboxes());
+        let mut told_apart = BTreeSet::new();
+        let lines = by_vibrator(aether.inboxes(), &mut told_apart);
         assert_eq!(lines.len(), MAX_VIBRATORS + 1);
         assert_eq!(lines.iter().map(|line| line.inboxes).sum::<usize>(), kept.len());
         let offered = lines.iter().map(|line| line.ledger.0.offered).sum::<u64>();
         assert_eq!(offered, (MAX_VIBRATORS + 20 - 1) as u64);
         assert!(lines.iter().any(|line| line.vibrator == OTHER && line.inboxes > 200));
+
+        // Names that come later, and vibrators that go, take nobody's line.
+        let names = |lines: &[InboxLine]| lines.iter().map(|line| line.vibrator.clone()).collect::<Vec<_>>();
+        let _early = Vibrator::create("a", &aether).await.unwrap();
+        kept.truncate(1);
+        let later = by_vibrator(aether.inboxes(), &mut told_apart);
+        assert_eq!(names(&later), names(&lines));
+        assert_eq!(later.iter().map(|line| line.ledger.0.offered).sum::<u64>(), offered);
+        assert_eq!(later.iter().map(|line| line.inboxes).sum::<usize>(), 2);
     }
 }

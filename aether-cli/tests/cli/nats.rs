@@ -154,7 +154,7 @@ async fn a_group_shares_the_waves_and_a_signal_ends_a_listener() {
         std::thread::spawn(move || of_member.into_iter().try_for_each(|_| printed.send(number)));
     }
     drop(printed);
-    // Slowly: waves that are emitted at once travel in one message, which goes to one member.
+    // Slowly: events that are emitted at once travel in one message, which goes to one member.
     let emitted = run(&with(&["emit", "jobs", "1", "--count", "40", "--rate", "200"], &medium));
     assert_eq!(emitted.code, Some(0), "{}", emitted.err);
     let by: Vec<usize> = (0..40).map(|_| lines.recv_timeout(PATIENCE).unwrap()).collect();
@@ -168,8 +168,9 @@ async fn a_group_shares_the_waves_and_a_signal_ends_a_listener() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_is_printed_and_no_answer_is_code_1() {
+async fn an_answer_is_printed_and_no_answer_is_code_1_whoever_listens() {
     let (server, medium) = server().await;
+    let mut listener = listener(&["stock.>", "--json"], &medium);
     let nobody = run(&with(&["ask", "stock.count", "\"lamp\""], &medium));
     assert_eq!((nobody.code, nobody.out.as_str()), (Some(1), ""));
     assert!(nobody.err.contains("nobody listens on stock.count"), "{}", nobody.err);
@@ -186,6 +187,12 @@ async fn an_answer_is_printed_and_no_answer_is_code_1() {
     question.reply(&json!({ "lamps": 17 })).await.unwrap();
     let answered = asked.await.unwrap();
     assert_eq!((answered.code, answered.out.as_str()), (Some(0), "{\"lamps\":17}\n"), "{}", answered.err);
+
+    // Of nobody and of the stock, and what the stock said.
+    for kind in ["query", "query", "response"] {
+        let line = listener.line();
+        assert!(line.contains(&format!("\"kind\":\"{kind}\"")), "{line}");
+    }
 
     let silent = run(&with(&["ask", "stock.count", "1", "--timeout", "200ms"], &medium));
     assert_eq!(silent.code, Some(1));

@@ -64,6 +64,7 @@ impl Medium for Local {
             let (answer, answered) = oneshot::channel();
             let question = question.with_reply_path(Arc::new(Answer {
                 asker: Mutex::new(Some(answer)),
+                router: Arc::clone(&self.router),
                 max_bytes: self.max_payload,
             }));
             let conversation = async {
@@ -106,19 +107,23 @@ impl Medium for Local {
 /// The asker's end, taken by the first answer.
 struct Answer {
     asker: Mutex<Option<oneshot::Sender<Wave>>>,
+    /// For the observers.
+    router: Arc<Router>,
     max_bytes: usize,
 }
 
 impl ReplyPath for Answer {
     fn carry(&self, reply: Wave) -> BoxFuture<'_, Result<(), ReplyError>> {
         let (bytes, max_bytes) = (reply.payload().len(), self.max_bytes);
-        let result = if bytes > max_bytes {
-            Err(ReplyError::TooLarge { bytes, max_bytes })
-        } else if self.asker.lock().take().is_some_and(|asker| asker.send(reply).is_ok()) {
-            Ok(())
-        } else {
-            Err(ReplyError::AskerGone)
-        };
+        if bytes > max_bytes {
+            return Box::pin(ready(Err(ReplyError::TooLarge { bytes, max_bytes })));
+        }
+        let asker = self.asker.lock().take().filter(|asker| !asker.is_closed());
+        let in_time = asker.is_some_and(|asker| {
+            self.router.show(&reply);
+            asker.send(reply).is_ok()
+        });
+        let result = if in_time { Ok(()) } else { Err(ReplyError::AskerGone) };
         Box::pin(ready(result))
     }
 }

@@ -1,19 +1,27 @@
 //! The NATS medium: waves between processes, over a NATS server.
 //!
+//! Subjects have three roots ([`Root`]), because the server says that nobody is there to answer a question only if no
+//! subscription at all hears its subject, that of an observer included.
+//!
 //! Outwards, waves go through a bounded, strength-ordered outbox; one task packs them into frames and hands them to
 //! the client ([`outbox`]). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
 //! so that a slow handler can never make the client drop. [`link`] knows what the broker has confirmed.
 
 mod cloudevents;
 mod intake;
+mod joined;
 mod link;
 mod outbox;
+mod reply;
+mod seen;
 mod transit;
 
-use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Instant;
@@ -21,18 +29,18 @@ use async_nats::{Client, ConnectOptions, Request, RequestErrorKind, ServerAddr};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
-use smallvec::smallvec;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises};
 use crate::aether::{AetherBuilder, ConnectError, Wire};
-use crate::channel::{Channel, Pattern};
+use crate::channel::Channel;
 use crate::inbox::{Inbox, Offer};
 use crate::router::{Carried, Receipt, Router, Subscription, Waiting};
-use crate::wave::{ReplyError, ReplyPath, Wave};
+use crate::wave::Wave;
 use crate::wire::{EncodeError, Sender, encode, frame_bound, record_bound, record_growth};
-use intake::{Drain, Intake, Leaving, Target};
+use intake::{Intake, Leaving};
+use joined::Joined;
 use link::Link;
 
 /// Messages that a subscription of the client holds before it drops. Ours are drained at once, so this only has to
@@ -47,9 +55,7 @@ pub(crate) struct Nats {
     shared: Arc<Shared>,
     router: Arc<Router>,
     intake: Arc<Intake>,
-    /// Joins are made one after the other, so that a second one for the same pattern waits for the first.
-    joining: tokio::sync::Mutex<()>,
-    joined: Mutex<Joined>,
+    joined: Joined,
     sender: Mutex<Option<JoinHandle<()>>>,
     /// Whether closing is over; locked by whoever is at it.
     closing: tokio::sync::Mutex<bool>,
@@ -70,12 +76,25 @@ struct Shared {
     leaving: Mutex<Vec<Leaving>>,
 }
 
-/// The server-side subscriptions: one for each pattern, however many vibrators hear it, and one for each member of a
-/// group.
-#[derive(Default)]
-struct Joined {
-    patterns: HashMap<Pattern, (Vec<u64>, Option<Drain>)>,
-    members: HashMap<u64, Drain>,
+/// What the subjects of one kind of messages begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Root {
+    /// `prefix.channel`: waves, and the questions of foreign requesters.
+    Waves,
+    /// `prefix-ask.channel`: questions, heard by those who could answer.
+    Questions,
+    /// `prefix-seen.channel`: copies of questions and answers, heard by observers.
+    Seen,
+}
+
+impl Root {
+    const fn as_suffix(self) -> &'static str {
+        match self {
+            Self::Waves => "",
+            Self::Questions => "-ask",
+            Self::Seen => "-seen",
+        }
+    }
 }
 
 pub(crate) async fn connect(
@@ -130,8 +149,7 @@ pub(crate) async fn connect(
         intake: Arc::new(Intake::new(Arc::clone(&router), Arc::clone(&shared))),
         shared,
         router,
-        joining: tokio::sync::Mutex::default(),
-        joined: Mutex::default(),
+        joined: Joined::default(),
         sender: Mutex::new(Some(sender)),
         closing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(false),
@@ -139,8 +157,8 @@ pub(crate) async fn connect(
 }
 
 impl Shared {
-    fn subject(&self, name: &str) -> String {
-        format!("{}.{name}", self.prefix)
+    fn subject(&self, root: Root, name: &str) -> String {
+        format!("{}{}.{name}", self.prefix, root.as_suffix())
     }
 
     fn sender(&self) -> Sender {
@@ -203,51 +221,6 @@ impl Shared {
 }
 
 impl Nats {
-    async fn join_server(&self, subscription: &Arc<Subscription>) -> Result<(), JoinError> {
-        // Or an old subscription to the same pattern would bring what the new one brings as well.
-        self.shared.left().await;
-        let client_error = |error: async_nats::SubscribeError| JoinError::Client(Box::new(error));
-        let subject = self.shared.subject(subscription.pattern().as_str());
-        match subscription.group() {
-            Some(group) => {
-                let group = group.to_owned();
-                let subscriber =
-                    self.shared.client.queue_subscribe(subject, group).await.map_err(client_error)?;
-                let task = self.intake.drain(
-                    subscriber,
-                    Target::Member(Arc::downgrade(subscription)),
-                    self.ending.subscribe(),
-                );
-                self.joined.lock().members.insert(subscription.id(), task);
-            }
-            None => {
-                let pattern = subscription.pattern().clone();
-                let first = {
-                    let mut joined = self.joined.lock();
-                    let (ids, task) = joined.patterns.entry(pattern.clone()).or_default();
-                    if !ids.contains(&subscription.id()) {
-                        ids.push(subscription.id());
-                    }
-                    task.is_none()
-                };
-                if first {
-                    let subscriber = self.shared.client.subscribe(subject).await.map_err(client_error)?;
-                    let task = self.intake.drain(
-                        subscriber,
-                        Target::Pattern(pattern.clone()),
-                        self.ending.subscribe(),
-                    );
-                    match self.joined.lock().patterns.get_mut(&pattern) {
-                        Some((_, slot)) => *slot = Some(task),
-                        None => self.shared.leaving.lock().push(task.leave()),
-                    }
-                }
-            }
-        }
-        // The server handles what one client sends in order: once this is back, the subscription is in force.
-        self.shared.link.round_trip(&self.shared.client).await.map_err(|_| JoinError::Closed)
-    }
-
     /// Waits until the outbox is empty and confirmed, or nothing has moved for a while.
     async fn settle(&self) -> Result<(), FlushError> {
         let link = &self.shared.link;
@@ -282,9 +255,7 @@ impl Medium for Nats {
         let receipt = Receipt { sequence: wave.sequence(), receivers: None };
         Ok(match self.shared.outbox.offer(wave, Offer::IfRoom) {
             Ok(()) => Carried::Done(receipt),
-            Err(wave) => {
-                Carried::Waiting(Waiting::new(wave, smallvec![Arc::clone(&self.shared.outbox)], receipt))
-            }
+            Err(wave) => Carried::Waiting(Waiting::new(wave, [Arc::clone(&self.shared.outbox)], receipt)),
         })
     }
 
@@ -299,31 +270,27 @@ impl Medium for Nats {
 
     fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
         Box::pin(async move {
-            let _one_at_a_time = self.joining.lock().await;
+            let joining = self.joined.one_at_a_time().await;
             if self.shared.is_closed() {
                 return Err(JoinError::Closed);
             }
-            self.join_server(&subscription).await
+            // Or an old subscription to the same pattern would bring what the new one brings as well.
+            self.shared.left().await;
+            joining.join(&self.intake, &subscription, &self.ending, &self.shared.leaving).await?;
+            // The server handles what one client sends in order: once this is back, the subscription is in force.
+            self.shared.link.round_trip(&self.shared.client).await.map_err(|_| JoinError::Closed)
         })
     }
 
     fn leave(&self, subscription: &Subscription) {
-        let mut joined = self.joined.lock();
-        let mut left = joined.members.remove(&subscription.id());
-        if let Some((ids, _)) = joined.patterns.get_mut(subscription.pattern()) {
-            ids.retain(|id| *id != subscription.id());
-            if ids.is_empty() {
-                left = left.or(joined.patterns.remove(subscription.pattern()).and_then(|(_, drain)| drain));
-            }
-        }
-        self.shared.leaving.lock().extend(left.map(Drain::leave));
+        self.shared.leaving.lock().extend(self.joined.leave(subscription));
     }
 
     fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>> {
         Box::pin(async move {
             let question = self.shared.check(question)?;
             let channel = question.channel().clone();
-            let subject = self.shared.subject(channel.as_str());
+            let subject = self.shared.subject(Root::Questions, channel.as_str());
             if tokio::time::timeout(patience, self.shared.left()).await.is_err() {
                 return Err(AskError::TimedOut { channel, patience });
             }
@@ -339,11 +306,22 @@ impl Medium for Nats {
                     .headers(cloudevents::headers(&question, Instant::now()))
                     .payload(question.payload().clone()),
             };
-            match self.shared.client.send_request(subject, request).await {
-                Ok(answer) => self
-                    .intake
-                    .answer(answer, &channel)
-                    .map_err(|source| AskError::Malformed { channel, source }),
+            let mut answer = pin!(self.shared.client.send_request(subject, request));
+            // Polled once, the question is with the client; on a busy machine the answer is there as well.
+            let early = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
+            self.shared.show(&question);
+            let answer = match early {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => answer.await,
+            };
+            match answer {
+                Ok(answer) => match self.intake.answer(answer, &channel) {
+                    Ok(answer) => {
+                        self.shared.show(&answer);
+                        Ok(answer)
+                    }
+                    Err(source) => Err(AskError::Malformed { channel, source }),
+                },
                 Err(error) => Err(match error.kind() {
                     RequestErrorKind::NoResponders => AskError::NoResonator { channel },
                     RequestErrorKind::TimedOut => AskError::TimedOut { channel, patience },
@@ -379,13 +357,7 @@ impl Medium for Nats {
             }
             self.shared.outbox.abandon();
             self.ending.send_replace(true);
-            let tasks: Vec<_> = {
-                let mut joined = self.joined.lock();
-                let patterns = std::mem::take(&mut joined.patterns).into_values();
-                let members = std::mem::take(&mut joined.members).into_values();
-                patterns.filter_map(|(_, drain)| drain).chain(members).map(|drain| drain.task).collect()
-            };
-            for task in tasks {
+            for task in self.joined.take_tasks() {
                 // They deliver what has arrived and end; they wait for nobody.
                 let _ = task.await;
             }
@@ -424,38 +396,5 @@ impl fmt::Debug for Nats {
             .field("status", &self.status())
             .field("router", &self.router)
             .finish_non_exhaustive()
-    }
-}
-
-/// The way back to an asker on the other side of the broker.
-struct Reply {
-    shared: Arc<Shared>,
-    subject: async_nats::Subject,
-    /// The asker does not know frames: it gets the payload alone.
-    plain: bool,
-}
-
-impl ReplyPath for Reply {
-    fn carry(&self, reply: Wave) -> BoxFuture<'_, Result<(), ReplyError>> {
-        Box::pin(async move {
-            if self.shared.is_closed() {
-                return Err(ReplyError::Closed);
-            }
-            if let Some((bytes, max_bytes)) = self.shared.oversize(&reply) {
-                return Err(ReplyError::TooLarge { bytes, max_bytes });
-            }
-            let (client, subject) = (&self.shared.client, self.subject.clone());
-            let sent = if self.plain {
-                let headers = cloudevents::headers(&reply, Instant::now());
-                client.publish_with_headers(subject, headers, reply.payload().clone()).await
-            } else {
-                let Ok(frame) = self.shared.frame(&reply, Instant::now()) else {
-                    let (bytes, max_bytes) = (reply.payload().len(), client.max_payload());
-                    return Err(ReplyError::TooLarge { bytes, max_bytes });
-                };
-                client.publish(subject, frame).await
-            };
-            sent.map_err(|_| ReplyError::Closed)
-        })
     }
 }

@@ -116,6 +116,7 @@ mod tests {
             listener: 0,
             hears_own: false,
             muted: false.into(),
+            observes: false,
         })
     }
 

@@ -21,8 +21,13 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// A wave that has to wait for these inboxes; for implementors of media.
-    pub(crate) fn new(wave: Wave, full: SmallVec<[Arc<Inbox>; 2]>, receipt: Receipt) -> Self {
+    /// A wave that has to wait for these inboxes, which have handed it back or would; for implementors of media. The
+    /// receipt is what [`Waiting::finish`] returns.
+    pub fn new(wave: Wave, full: impl IntoIterator<Item = Arc<Inbox>>, receipt: Receipt) -> Self {
+        Self::of(wave, full.into_iter().collect(), receipt)
+    }
+
+    pub(crate) fn of(wave: Wave, full: SmallVec<[Arc<Inbox>; 2]>, receipt: Receipt) -> Self {
         Self { wave, full, receipt }
     }
 

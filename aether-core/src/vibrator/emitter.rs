@@ -12,7 +12,7 @@ use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::medium::{AskError, EmitError};
 use crate::router::{Carried, Receipt};
-use crate::source::{Sequencer, Source};
+use crate::source::{Sequencer, Source, WaveId};
 use crate::wave::{Kind, Wave};
 
 /// Emits waves under a vibrator's name. Cloning it is two reference counts; all clones share one sequence of numbers.
@@ -42,6 +42,12 @@ impl Emitter {
     #[must_use]
     pub fn source(&self) -> &Source {
         self.sequencer.source()
+    }
+
+    /// The identity of a wave that this emitter emitted, such as for the [`cause`](crate::WaveBuilder::cause) of others.
+    #[must_use]
+    pub fn id_of(&self, receipt: &Receipt) -> WaveId {
+        WaveId { source: self.source().clone(), sequence: receipt.sequence }
     }
 
     /// Emits a wave. Waits where a receiver's inbox or the outbox is full, at most as long as its options say; after

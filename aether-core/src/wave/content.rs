@@ -30,22 +30,23 @@ pub struct ContentTypeError {
 }
 
 impl ContentType {
-    /// The content type for a media type; parameters such as `; charset=utf-8` are kept but for JSON and plain text.
+    /// The content type for a media type; parameters such as `; charset=utf-8` are kept but for JSON, plain text
+    /// and octet streams.
     ///
     /// # Errors
     /// [`ContentTypeError`] when it is empty, longer than 255 bytes or not printable ASCII.
     pub fn new(media_type: &str) -> Result<Self, ContentTypeError> {
         let essence = media_type.split(';').next().unwrap_or_default().trim();
-        match essence {
-            "application/octet-stream" => Ok(Self::Bytes),
-            "application/json" => Ok(Self::Json),
-            "text/plain" => Ok(Self::Text),
-            "" => Err(ContentTypeError { given: media_type.to_owned() }),
-            _ if media_type.len() > 255 || !media_type.chars().all(|c| c == ' ' || c.is_ascii_graphic()) => {
-                Err(ContentTypeError { given: media_type.to_owned() })
-            }
-            _ => Ok(Self::Other(media_type.into())),
+        let printable = media_type.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if essence.is_empty() || media_type.len() > 255 || !printable {
+            return Err(ContentTypeError { given: media_type.to_owned() });
         }
+        Ok(match essence {
+            "application/octet-stream" => Self::Bytes,
+            "application/json" => Self::Json,
+            "text/plain" => Self::Text,
+            _ => Self::Other(media_type.into()),
+        })
     }
 
     /// The media type.
@@ -117,7 +118,9 @@ mod tests {
     fn media_types_are_recognised_or_kept_or_refused() {
         assert_eq!(ContentType::new("application/json; charset=utf-8"), Ok(ContentType::Json));
         assert_eq!(ContentType::new("application/cbor").unwrap().as_str(), "application/cbor");
-        for bad in ["", "a\nb", "ü", &"a".repeat(256)] {
+        let long = format!("text/plain; charset={}", "a".repeat(256));
+        let known = ["application/json; a=\r\nb", "text/plain; a=ü", "application/octet-stream\t", &long];
+        for bad in ["", "; a=b", "a\nb", "ü", &"a".repeat(256)].into_iter().chain(known) {
             assert!(ContentType::new(bad).is_err(), "{bad:?}");
         }
     }

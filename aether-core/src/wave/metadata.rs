@@ -88,8 +88,14 @@ impl Metadata {
     }
 
     /// The bytes of all names and values.
+    #[cfg_attr(not(any(test, feature = "nats")), expect(dead_code, reason = "for the bounds of frames"))]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// About how much memory they take.
+    pub(super) fn weight(&self) -> usize {
+        self.entries.capacity() * size_of::<(Box<str>, Box<str>)>() + self.bytes
     }
 }
 

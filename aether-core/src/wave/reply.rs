@@ -71,7 +71,7 @@ impl Wave {
         self.reply_wave(Self::builder(&self.body.channel).bytes(payload)).await
     }
 
-    /// The same with a wave of one's own making; kind, amplitude, half-life and cause are set as for
+    /// The same with a wave of one's own making; channel, kind, amplitude, half-life and cause are set as for
     /// [`Wave::reply`].
     ///
     /// # Errors
@@ -89,6 +89,10 @@ impl Wave {
             .never_decays()
             .cause(self.id())
             .build()?;
+        if reply.channel() != self.channel() {
+            // So that the answer is the same on all media, and observers hear it where the question was.
+            triomphe::Arc::make_mut(&mut reply.body).channel = self.body.channel.clone();
+        }
         reply.stamp(sequencer, Instant::now());
         Arc::clone(path).carry(reply).await
     }

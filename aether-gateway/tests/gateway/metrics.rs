@@ -59,15 +59,18 @@ async fn a_scrape_names_every_wave_and_its_ledgers_add_up() {
     assert!((0.4..=0.5).contains(&floor), "the evicted waves had 0.5: {floor}");
     assert_eq!(metrics.value("aether_inbox_effective_floor", &[("vibrator", "shop")]), 0.0);
 
-    for vibrator in ["slow \"quoted\\\"", "gateway", "shop"] {
+    for vibrator in ["slow \"quoted\\\"", "gateway", "shop", "gone"] {
         adds_up(&metrics, "aether_inbox_", &[("vibrator", vibrator)]);
     }
     adds_up(&metrics, "aether_", &[]);
     adds_up(&metrics, "aether_outbox_", &[]);
-    // The closed inbox is in the sum of the process alone.
+    // The closed inbox keeps its line, and is in the sum of the process.
     assert_eq!(metrics.value("aether_offered_waves_total", &[]), 150.0);
     assert_eq!(metrics.value("aether_shed_waves_total", &[("reason", "closed")]), 50.0);
-    assert_eq!(metrics.sum("aether_inbox_offered_waves_total", &[("vibrator", "gone")]), 0.0);
+    let of_gone = [("vibrator", "gone")];
+    assert_eq!(metrics.value("aether_inbox_offered_waves_total", &of_gone), 50.0);
+    assert_eq!(metrics.value("aether_inbox_shed_waves_total", &[of_gone[0], ("reason", "closed")]), 50.0);
+    assert_eq!(metrics.value("aether_inboxes", &of_gone), 0.0);
 
     assert_eq!(metrics.value("aether_outbox_offered_waves_total", &[]), 0.0, "there is none in process");
     assert_eq!(metrics.value("aether_medium_connected", &[]), 1.0);

@@ -1,7 +1,7 @@
 //! The gateway over a real NATS server, which goes and comes back.
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, FlushError, Vibrator};
+use aether_core::{Aether, AskError, FlushError, Vibrator};
 use aether_gateway::GatewayOptions;
 
 use crate::metrics::adds_up;
@@ -34,6 +34,30 @@ async fn waves_of_other_processes_are_observed_and_the_outbox_is_accounted_for()
     let page = running.get("/").await.body;
     assert!(page.contains("outbox of the medium") && page.contains("A network, connected"), "{page}");
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_and_answers_are_observed_and_a_gateway_is_nobody_that_could_answer() {
+    let server = NatsServer::start().await.unwrap();
+    for aether in [Aether::local(), Aether::connect(&server.url()).await.unwrap()] {
+        let mut running = support::run(&aether, GatewayOptions::default()).await;
+        let shop = Vibrator::create("shop", &aether).await.unwrap();
+        let nobody = shop.ask("stock.count", &"lamp").await;
+        assert!(matches!(nobody, Err(AskError::NoResonator { .. })), "{nobody:?}");
+        let mut stock = Vibrator::create("stock", &aether).await.unwrap();
+        stock.resonate_on("stock.count").await.unwrap();
+        let (answer, ()) = tokio::join!(shop.ask("stock.count", &"lamp"), async {
+            stock.receive().await.unwrap().reply(&17).await.unwrap();
+        });
+        assert_eq!(answer.unwrap().json::<u8>().unwrap(), 17);
+        running.observes(3).await;
+        let metrics = Metrics::read(&running.get("/metrics").await.body);
+        for (kind, waves) in [("query", 2.0), ("response", 1.0)] {
+            let labels = [("channel", "stock.count"), ("kind", kind)];
+            assert_eq!(metrics.value("aether_observed_waves_total", &labels), waves, "{kind}");
+        }
+        running.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,14 +8,18 @@ use std::time::{Duration, SystemTime};
 
 use crate::clock::Instant;
 use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
 
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::{Sequencer, Source, WaveId};
 use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Wave};
+use crate::wire::SHARED_FROM;
 
 const CONTENT_TYPE: &str = "Content-Type";
+/// What other bindings call it.
+const DATA_CONTENT_TYPE: &str = "ce-datacontenttype";
 const ID: &str = "ce-id";
 const SOURCE: &str = "ce-source";
 const KEY: &str = "ce-partitionkey";
@@ -27,7 +31,7 @@ const HOPS: &str = "ce-aetherhops";
 const AGE: &str = "ce-aetherage";
 const PHASE: &str = "ce-aetherphase";
 /// Written anew for each wave and of no use to its reader.
-const REDUNDANT: [&str; 4] = ["ce-specversion", "ce-type", "ce-time", "ce-datacontenttype"];
+const REDUNDANT: [&str; 4] = ["ce-specversion", "ce-type", "ce-time", DATA_CONTENT_TYPE];
 /// A source of our own reads `/aether/name@instance`.
 const SOURCE_PREFIX: &str = "/aether/";
 
@@ -61,7 +65,8 @@ fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
     f("ce-time", &humantime::format_rfc3339_micros(emitted).to_string());
     f(CONTENT_TYPE, wave.content_type().as_str());
     f(KIND, wave.kind().as_str());
-    f(AMPLITUDE, &amplitude_text(wave.amplitude()));
+    // With as many digits as tell it from all others.
+    f(AMPLITUDE, &wave.amplitude().as_f32().to_string());
     let half_life = wave.half_life().duration().map_or("never".to_owned(), |t| t.as_millis().to_string());
     f(HALF_LIFE, &half_life);
     f(HOPS, &wave.hops().to_string());
@@ -116,7 +121,8 @@ pub(super) fn read(
     let phase = text(PHASE).and_then(|phase| phase.parse().ok()).and_then(|phase| Phase::new(phase).ok());
     let key = text(KEY).filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
     let cause: Option<WaveId> = text(CAUSE).and_then(|cause| cause.parse().ok());
-    let content_type = text(CONTENT_TYPE).and_then(|media_type| ContentType::new(media_type).ok());
+    let named = [CONTENT_TYPE, DATA_CONTENT_TYPE].into_iter().find(|name| text(name).is_some());
+    let content_type = named.and_then(text).and_then(|media_type| ContentType::new(media_type).ok());
 
     let mut metadata = Metadata::default();
     let mut names: Vec<&str> = headers.iter().map(|(name, _)| -> &str { name.as_ref() }).collect();
@@ -125,6 +131,7 @@ pub(super) fn read(
     for name in names {
         let taken = is_own && (REDUNDANT.contains(&name) || matches!(name, ID | SOURCE))
             || matches!(name, CONTENT_TYPE | KIND | AMPLITUDE | HALF_LIFE | HOPS | AGE | PHASE)
+            || (name == DATA_CONTENT_TYPE && named == Some(name) && content_type.is_some())
             || (name == KEY && key.is_some())
             || (name == CAUSE && cause.is_some());
         if !taken {
@@ -149,16 +156,14 @@ pub(super) fn read(
         age: age.unwrap_or_default(),
         since: Some(now),
         content_type: content_type.unwrap_or_default(),
-        payload: message.payload,
+        payload: own_memory(message.payload),
         extras: Extras { key: key.map(Into::into), cause, metadata, reply_path: None }.boxed(),
     })
 }
 
-/// Three digits where they read back as the same amplitude, and as many as it takes where they do not.
-fn amplitude_text(amplitude: Amplitude) -> String {
-    let short = amplitude.to_string();
-    let read_back = short.parse().ok().and_then(|number| Amplitude::new(number).ok());
-    if read_back == Some(amplitude) { short } else { amplitude.as_f32().to_string() }
+/// A small payload is copied, as it is out of frames: a slice keeps the block into which the client read it.
+fn own_memory(payload: Bytes) -> Bytes {
+    if payload.len() < SHARED_FROM { Bytes::copy_from_slice(&payload) } else { payload }
 }
 
 fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -169,13 +174,61 @@ fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_amplitude_reads_back_as_it_was_written() {
-        for amplitude in (0..=u16::MAX).map(Amplitude::from_loss) {
-            let text = amplitude_text(amplitude);
-            assert_eq!(Amplitude::new(text.parse().unwrap()), Ok(amplitude), "{text}");
+    fn message(headers: HeaderMap, payload: Bytes) -> Message {
+        Message {
+            subject: "aether.a".into(),
+            reply: None,
+            length: payload.len(),
+            payload,
+            headers: Some(headers),
+            status: None,
+            description: None,
         }
-        assert_eq!(amplitude_text(Amplitude::NORMAL), "0.5");
-        assert_eq!(amplitude_text(Amplitude::new(0.9).unwrap()), "0.9");
+    }
+
+    fn read_back(headers: HeaderMap, payload: Bytes) -> Wave {
+        let channel = Channel::new("a").unwrap();
+        let foreign = Sequencer::new(Source::foreign());
+        read(message(headers, payload), &channel, Kind::Event, &foreign, Instant::now())
+    }
+
+    #[test]
+    fn every_amplitude_is_read_back_as_it_was() {
+        for loss in 0..=u16::MAX {
+            let amplitude = Amplitude::from_loss(loss);
+            let text = amplitude.as_f32().to_string();
+            let read: f32 = text.parse().unwrap();
+            assert_eq!(Amplitude::new(read), Ok(amplitude), "{text}");
+        }
+        let wave = Wave::builder("a").amplitude(Amplitude::from_loss(2049)).build().unwrap();
+        let back = read_back(headers(&wave, Instant::now()), Bytes::new());
+        assert_eq!(back.amplitude(), wave.amplitude());
+    }
+
+    #[test]
+    fn a_small_payload_does_not_keep_the_block_it_was_read_into() {
+        let block = Bytes::from(vec![7; 64 << 10]);
+        let small = read_back(HeaderMap::new(), block.slice(..SHARED_FROM - 1));
+        assert!(!block.as_ptr_range().contains(&small.payload().as_ptr()));
+        let large = read_back(HeaderMap::new(), block.slice(..SHARED_FROM));
+        assert!(block.as_ptr_range().contains(&large.payload().as_ptr()));
+    }
+
+    #[test]
+    fn the_content_type_may_come_as_an_attribute() {
+        let with = |entries: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            entries.iter().for_each(|(name, value)| headers.append(*name, *value));
+            let wave = read_back(headers, Bytes::new());
+            (wave.content_type().clone(), wave.metadata().value(DATA_CONTENT_TYPE).map(str::to_owned))
+        };
+        let json = "application/json";
+        assert_eq!(with(&[(DATA_CONTENT_TYPE, json)]), (ContentType::Json, None));
+        let kept = Some(json.to_owned());
+        assert_eq!(
+            with(&[(CONTENT_TYPE, "text/plain"), (DATA_CONTENT_TYPE, json)]),
+            (ContentType::Text, kept)
+        );
+        assert_eq!(with(&[(DATA_CONTENT_TYPE, "")]), (ContentType::Bytes, Some(String::new())));
     }
 }

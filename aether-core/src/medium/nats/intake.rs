@@ -5,14 +5,15 @@ use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::clock::Instant;
-use async_nats::{Message, Subscriber};
+use async_nats::{Message, SubscribeError};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::reply::Reply;
 use super::transit::Transit;
-use super::{Reply, Shared, cloudevents};
+use super::{Root, Shared, cloudevents};
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::router::{Router, Subscription};
 use crate::source::{Sequencer, Source};
@@ -44,6 +45,15 @@ impl Drain {
 /// A subscription on its way out.
 pub(super) type Leaving = futures_util::future::Shared<BoxFuture<'static, ()>>;
 
+/// One subscription of the server.
+struct Tap {
+    root: Root,
+    target: Target,
+    /// What its subjects begin with: prefix, root and dot.
+    before_channel: String,
+    last_channel: Option<Channel>,
+}
+
 pub(super) struct Intake {
     router: Arc<Router>,
     shared: Arc<Shared>,
@@ -68,19 +78,27 @@ impl Intake {
         self.malformed.load(Ordering::Relaxed)
     }
 
-    /// Starts the task that takes what the client receives for a subscription, as fast as it comes. Told to end, it
-    /// delivers what has arrived; told to leave, it unsubscribes.
-    pub(super) fn drain(
+    /// Subscribes to a pattern under a root, and starts the task that takes what the client receives for it, as fast as
+    /// it comes. Told to end, it delivers what has arrived; told to leave, it unsubscribes. The server need not have the
+    /// subscription yet.
+    pub(super) async fn subscribe(
         self: &Arc<Self>,
-        mut subscriber: Subscriber,
+        root: Root,
+        pattern: &Pattern,
+        group: Option<&str>,
         target: Target,
         mut ending: watch::Receiver<bool>,
-    ) -> Drain {
+    ) -> Result<Drain, SubscribeError> {
+        let (client, subject) = (&self.shared.client, self.shared.subject(root, pattern.as_str()));
+        let mut subscriber = match group {
+            Some(group) => client.queue_subscribe(subject, group.to_owned()).await?,
+            None => client.subscribe(subject).await?,
+        };
+        let mut tap = Tap { root, target, before_channel: self.shared.subject(root, ""), last_channel: None };
         let intake = Arc::clone(self);
         let leave = Arc::new(Notify::new());
         let left = Arc::clone(&leave);
         let task = tokio::spawn(async move {
-            let mut last_channel = None;
             loop {
                 let message = tokio::select! {
                     biased;
@@ -89,7 +107,7 @@ impl Intake {
                     _ = ending.wait_for(|ending| *ending) => break,
                 };
                 match message {
-                    Some(Some(message)) => intake.take(message, &target, &mut last_channel),
+                    Some(Some(message)) => intake.take(message, &mut tap),
                     Some(None) => return,
                     None => {
                         // Fails only when the client has ended, and the subscription with it.
@@ -99,18 +117,20 @@ impl Intake {
                 }
             }
             while let Some(Some(message)) = subscriber.next().now_or_never() {
-                intake.take(message, &target, &mut last_channel);
+                intake.take(message, &mut tap);
             }
         });
-        Drain { task, leave }
+        Ok(Drain { task, leave })
     }
 
-    fn take(&self, message: Message, target: &Target, last_channel: &mut Option<Channel>) {
+    fn take(&self, message: Message, tap: &mut Tap) {
         let subject = message.subject.clone();
-        match self.read(message, last_channel) {
-            Ok(waves) => match target {
-                Target::Pattern(pattern) => self.router.arrive(pattern, waves),
-                Target::Member(member) => {
+        match self.read(message, tap) {
+            Ok(waves) => match (&tap.target, tap.root) {
+                (Target::Pattern(pattern), Root::Waves) => self.router.arrive(pattern, waves),
+                (Target::Pattern(pattern), Root::Questions) => self.router.arrive_asked(pattern, waves),
+                (Target::Pattern(pattern), Root::Seen) => self.router.arrive_seen(pattern, waves),
+                (Target::Member(member), _) => {
                     if let Some(member) = member.upgrade() {
                         self.router.arrive_for(&member, waves);
                     }
@@ -123,22 +143,20 @@ impl Intake {
         }
     }
 
-    fn read(&self, message: Message, last_channel: &mut Option<Channel>) -> Result<Vec<Wave>, FrameError> {
-        let name = message
-            .subject
-            .strip_prefix(&*self.shared.prefix)
-            .and_then(|rest| rest.strip_prefix('.'))
-            .ok_or(ChannelError::Empty)?;
-        let channel = match last_channel {
+    fn read(&self, message: Message, tap: &mut Tap) -> Result<Vec<Wave>, FrameError> {
+        let name = message.subject.strip_prefix(&*tap.before_channel).ok_or(ChannelError::Empty)?;
+        let channel = match &tap.last_channel {
             Some(channel) if channel.as_str() == name => channel.clone(),
-            _ => last_channel.insert(Channel::with_reserved(name)?).clone(),
+            _ => tap.last_channel.insert(Channel::with_reserved(name)?).clone(),
         };
         let plain = !wire::is_frame(&message.payload);
-        let reply = message.reply.clone();
+        // What observers see has been asked elsewhere.
+        let reply = message.reply.clone().filter(|_| tap.root != Root::Seen);
         let mut waves =
             self.waves(message, &channel, if reply.is_some() { Kind::Query } else { Kind::Event })?;
         if let (Some(subject), [question]) = (reply, &mut *waves) {
-            let path = Reply { shared: Arc::clone(&self.shared), subject, plain };
+            let to_foreigner = tap.root == Root::Waves;
+            let path = Reply { shared: Arc::clone(&self.shared), subject, to_foreigner, plain };
             *question = question.clone().with_reply_path(Arc::new(path));
         }
         Ok(waves)

@@ -1,17 +1,18 @@
 //! The sending task: from the outbox to the client, many waves in a message.
 //!
 //! Batching is natural: while one batch is on its way to the broker, waves queue up and leave together with the next.
-//! There is no timer, and a lone wave leaves at once.
+//! There is no timer, and a lone wave leaves at once. Commands never share a message: a queue group of the server
+//! hands a message to one member as a whole, and the members shall share the work.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock::Instant;
 
-use super::{Shared, cloudevents};
+use super::{Root, Shared, cloudevents};
 use crate::aether::Wire;
 use crate::channel::Channel;
-use crate::wave::Wave;
+use crate::wave::{Kind, Wave};
 use crate::wire::{encode, frame_bound, record_bound};
 
 /// A batch holds at most so many waves and bytes. Together with the one that is being confirmed it bounds what a
@@ -38,7 +39,7 @@ pub(super) async fn send(shared: Arc<Shared>) {
             }
             Wire::CloudEvents => {
                 for wave in &batch {
-                    let subject = shared.subject(wave.channel().as_str());
+                    let subject = shared.subject(Root::Waves, wave.channel().as_str());
                     let headers = cloudevents::headers(wave, Instant::now());
                     // The client refuses only when it has ended; the link writes the waves off then.
                     let _ =
@@ -54,7 +55,7 @@ pub(super) async fn send(shared: Arc<Shared>) {
     }
 }
 
-/// Sends waves of one channel in as few messages as the server's limit allows.
+/// Sends waves of one channel, in their order, in as few messages as the server's limit and commands allow.
 async fn send_frames(shared: &Shared, waves: &[Wave]) {
     let Some(first) = waves.first() else { return };
     let max_payload = shared.client.max_payload();
@@ -65,15 +66,17 @@ async fn send_frames(shared: &Shared, waves: &[Wave]) {
             .iter()
             .take_while(|wave| {
                 bytes += record_bound(wave);
-                bytes <= max_payload
+                bytes <= max_payload && wave.kind() != Kind::Command
             })
             .count()
-            // One alone fits: that was checked exactly before it was taken.
+            // A command travels alone. So does what is too large by the bound: it fits, that was checked exactly
+            // before it was taken.
             .max(1);
         let (now, later) = rest.split_at(fitting);
         match encode(shared.sender(), None, now, Instant::now()) {
             Ok(frame) => {
-                let _ = shared.client.publish(shared.subject(first.channel().as_str()), frame).await;
+                let subject = shared.subject(Root::Waves, first.channel().as_str());
+                let _ = shared.client.publish(subject, frame).await;
             }
             // Waves of one channel, far fewer than a frame may have sources, none too large.
             Err(error) => tracing::error!(%error, "waves of one batch make no frame"),

@@ -1,0 +1,47 @@
+//! The way back to an asker on the other side of the broker.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::{Shared, cloudevents};
+use crate::clock::Instant;
+use crate::wave::{ReplyError, ReplyPath, Wave};
+
+pub(super) struct Reply {
+    pub(super) shared: Arc<Shared>,
+    pub(super) subject: async_nats::Subject,
+    /// The asker does not show the answer to the observers.
+    pub(super) to_foreigner: bool,
+    /// The asker does not know frames: it gets the payload alone.
+    pub(super) plain: bool,
+}
+
+impl ReplyPath for Reply {
+    fn carry(&self, reply: Wave) -> BoxFuture<'_, Result<(), ReplyError>> {
+        Box::pin(async move {
+            if self.shared.is_closed() {
+                return Err(ReplyError::Closed);
+            }
+            if let Some((bytes, max_bytes)) = self.shared.oversize(&reply) {
+                return Err(ReplyError::TooLarge { bytes, max_bytes });
+            }
+            let (client, subject) = (&self.shared.client, self.subject.clone());
+            let sent = if self.plain {
+                let headers = cloudevents::headers(&reply, Instant::now());
+                client.publish_with_headers(subject, headers, reply.payload().clone()).await
+            } else {
+                let Ok(frame) = self.shared.frame(&reply, Instant::now()) else {
+                    let (bytes, max_bytes) = (reply.payload().len(), client.max_payload());
+                    return Err(ReplyError::TooLarge { bytes, max_bytes });
+                };
+                client.publish(subject, frame).await
+            };
+            sent.map_err(|_| ReplyError::Closed)?;
+            if self.to_foreigner {
+                self.shared.show(&reply);
+            }
+            Ok(())
+        })
+    }
+}

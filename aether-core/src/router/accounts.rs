@@ -1,0 +1,176 @@
+//! The accounts of all inboxes there are and ever were, by the names of their vibrators.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::amplitude::Floor;
+use crate::inbox::{Inbox, Ledger};
+
+/// The most names of gone inboxes whose accounts are kept apart.
+const MAX_GONE: usize = 1024;
+/// The name under which the accounts of the others are summed up.
+const OTHER: &str = "_other";
+
+/// The account of all vibrators of one name. From report to report its counts never fall, whichever vibrators of that
+/// name come and go, and no two reports have one name.
+///
+/// Of vibrators that are gone 1024 names are remembered. The accounts of those that go after that are summed up under
+/// the name `_other`; a vibrator of such a name that comes again starts at zero.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct InboxReport {
+    /// The vibrators' name.
+    pub vibrator: String,
+    /// How many inboxes of that name are open now.
+    pub open: usize,
+    /// The sum of the accounts of their inboxes, those that are gone included.
+    pub ledger: Ledger,
+    /// What they hear in effect: the highest of the open ones.
+    pub effective_floor: Floor,
+}
+
+#[derive(Default)]
+pub(super) struct Accounts(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    open: HashMap<u64, (String, Arc<Inbox>)>,
+    gone: HashMap<String, Ledger>,
+}
+
+impl Accounts {
+    pub(super) fn open(&self, listener: u64, vibrator: &str, inbox: Arc<Inbox>) {
+        self.0.lock().open.insert(listener, (vibrator.to_owned(), inbox));
+    }
+
+    pub(super) fn close(&self, listener: u64) {
+        let inbox = self.0.lock().open.get(&listener).map(|(_, inbox)| Arc::clone(inbox));
+        // Outside of the lock, because it calls back for each wave that is lost.
+        let Some(inbox) = inbox else { return };
+        inbox.abandon();
+        let mut state = self.0.lock();
+        if let Some((vibrator, inbox)) = state.open.remove(&listener) {
+            let kept = state.gone.len() < MAX_GONE || state.gone.contains_key(&vibrator);
+            let name = if kept { vibrator } else { OTHER.to_owned() };
+            *state.gone.entry(name).or_default() += inbox.ledger();
+        }
+    }
+
+    pub(super) fn close_all(&self) {
+        for (_, inbox) in self.0.lock().open.values() {
+            inbox.close();
+        }
+    }
+
+    pub(super) fn reports(&self) -> Vec<InboxReport> {
+        let state = self.0.lock();
+        let nothing = |vibrator: &str| InboxReport {
+            vibrator: vibrator.to_owned(),
+            open: 0,
+            ledger: Ledger::default(),
+            effective_floor: Floor::OPEN,
+        };
+        let mut reports: BTreeMap<&str, InboxReport> = BTreeMap::new();
+        for (vibrator, ledger) in &state.gone {
+            reports.entry(vibrator).or_insert_with(|| nothing(vibrator)).ledger += *ledger;
+        }
+        for (vibrator, inbox) in state.open.values() {
+            let report = reports.entry(vibrator).or_insert_with(|| nothing(vibrator));
+            report.open += 1;
+            report.ledger += inbox.ledger();
+            report.effective_floor = report.effective_floor.max(inbox.effective_floor());
+        }
+        reports.into_values().collect()
+    }
+
+    pub(super) fn sum(&self) -> Ledger {
+        let state = self.0.lock();
+        let gone = state.gone.values().fold(Ledger::default(), |sum, ledger| sum + *ledger);
+        state.open.values().fold(gone, |sum, (_, inbox)| sum + inbox.ledger())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbox::{InboxOptions, Offer};
+    use crate::wave::Wave;
+
+    fn inbox_with(waves: usize) -> Arc<Inbox> {
+        let inbox = Inbox::new(InboxOptions::default()).unwrap();
+        inbox.offer_all((0..waves).map(|_| Wave::from_bytes("a", "x").unwrap()));
+        Arc::new(inbox)
+    }
+
+    fn of(accounts: &Accounts, name: &str) -> Option<(usize, u64)> {
+        let reports = accounts.reports();
+        let mut named = reports.iter().filter(|report| report.vibrator == name);
+        let found = named.next().map(|report| (report.open, report.ledger.offered));
+        assert!(named.next().is_none(), "one report a name");
+        found
+    }
+
+    #[test]
+    fn a_name_keeps_its_counts_when_its_vibrators_come_and_go() {
+        let accounts = Accounts::default();
+        accounts.open(1, "alpha", inbox_with(3));
+        accounts.open(2, "alpha", inbox_with(4));
+        assert_eq!(of(&accounts, "alpha"), Some((2, 7)));
+        accounts.close(1);
+        assert_eq!(of(&accounts, "alpha"), Some((1, 7)));
+        accounts.close(2);
+        accounts.close(2);
+        assert_eq!(of(&accounts, "alpha"), Some((0, 7)));
+        accounts.open(3, "alpha", inbox_with(1));
+        assert_eq!(of(&accounts, "alpha"), Some((1, 8)));
+        assert_eq!((accounts.sum().offered, accounts.sum().shed_closed), (8, 7));
+        assert!(accounts.sum().adds_up());
+    }
+
+    #[test]
+    fn the_floor_is_the_highest_of_the_open_ones() {
+        let accounts = Accounts::default();
+        for (listener, floor) in [(1, 0.1), (2, 0.4)] {
+            let options = InboxOptions::default().floor(Floor::new(floor).unwrap());
+            accounts.open(listener, "alpha", Arc::new(Inbox::new(options).unwrap()));
+        }
+        let floor = |accounts: &Accounts| accounts.reports()[0].effective_floor;
+        assert_eq!(floor(&accounts), Floor::new(0.4).unwrap());
+        accounts.close(2);
+        assert_eq!(floor(&accounts), Floor::new(0.1).unwrap());
+        accounts.close(1);
+        assert!(floor(&accounts).is_open());
+    }
+
+    #[test]
+    fn names_without_end_do_not_grow_the_accounts_and_nothing_is_lost_from_the_sum() {
+        let accounts = Accounts::default();
+        for listener in 0..(MAX_GONE as u64 + 100) {
+            accounts.open(listener, &format!("v{listener}"), inbox_with(1));
+            accounts.close(listener);
+        }
+        assert_eq!(accounts.reports().len(), MAX_GONE + 1);
+        assert_eq!(of(&accounts, OTHER), Some((0, 100)));
+        assert_eq!(accounts.sum().offered, MAX_GONE as u64 + 100);
+        // A vibrator that happens to have that name shares the line.
+        accounts.open(u64::MAX, OTHER, inbox_with(1));
+        assert_eq!(of(&accounts, OTHER), Some((1, 101)));
+    }
+
+    #[test]
+    fn a_callback_may_look_at_the_accounts() {
+        let accounts = Arc::new(Accounts::default());
+        let seen = Arc::new(Mutex::new(0));
+        let options = InboxOptions::default().on_shed({
+            let (accounts, seen) = (Arc::downgrade(&accounts), Arc::clone(&seen));
+            move |_, _| *seen.lock() += accounts.upgrade().map_or(0, |accounts| accounts.reports().len())
+        });
+        let inbox = Inbox::new(options).unwrap();
+        inbox.offer(Wave::from_bytes("a", "x").unwrap(), Offer::Now).unwrap();
+        accounts.open(1, "alpha", Arc::new(inbox));
+        accounts.close(1);
+        assert_eq!(*seen.lock(), 1);
+    }
+}
