@@ -119,6 +119,14 @@ async fn an_emitter_that_waits_for_bytes_is_let_in_as_they_become_free() {
     receive(&inbox);
     assert!(futures::poll!(emitter.as_mut()).is_ready());
     assert_eq!(inbox.ledger().queued, 39);
+
+    // The same when the receiver has a hand already.
+    receive(&inbox);
+    fill(&inbox, 51..53);
+    waiting!(emitter, inbox, numbered(53, 0.5));
+    tokio::time::advance(LONG_WAIT).await;
+    receive(&inbox);
+    assert!(futures::poll!(emitter.as_mut()).is_ready());
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,11 +135,13 @@ async fn after_one_exhausted_patience_nobody_waits_until_the_inbox_is_half_empty
     fill(&inbox, 0..8);
     let started = Instant::now();
     {
-        waiting!(other, inbox, numbered(9, 0.5));
-        inbox.offer_patiently(&numbered(8, 0.5)).await;
+        waiting!(first, inbox, numbered(8, 0.5));
+        tokio::time::advance(PATIENCE / 2).await;
+        waiting!(second, inbox, numbered(9, 0.5));
+        first.await;
         assert_eq!(started.elapsed(), PATIENCE);
-        // Who waited beside it is let in with it.
-        other.await;
+        second.await;
+        assert_eq!(started.elapsed(), PATIENCE, "who waits beside it is let in with it");
     }
     for number in 10..20 {
         inbox.offer_patiently(&numbered(number, 0.5)).await;
@@ -320,6 +330,11 @@ async fn the_effective_floor_rises_at_an_eviction_and_falls_after_two_windows() 
     assert_eq!(inbox.effective_floor(), floor_of(0.1));
     tokio::time::advance(2 * EVICTION_WINDOW).await;
     assert_eq!(inbox.effective_floor(), configured);
+
+    inbox.offer(numbered(4, 1.0), Offer::Now).unwrap();
+    assert!(inbox.effective_floor() > configured);
+    tokio::time::advance(2 * EVICTION_WINDOW).await;
+    assert_eq!(inbox.effective_floor(), configured, "though nobody looked in between");
 
     // An eviction below the configured floor does not lower it.
     inbox.offer(numbered(5, 0.01), Offer::Now).unwrap();
