@@ -228,6 +228,7 @@ impl Inbox {
         let mut state = self.state.lock();
         state.closed
             || weight > self.options.max_bytes
+            || !wave.audible_at(Instant::now, self.options.floor)
             || !self.makes_wait(&state)
             || self.fits(&mut state, weight)
     }

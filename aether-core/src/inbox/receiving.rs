@@ -66,9 +66,11 @@ impl Inbox {
         }
     }
 
-    /// Takes a hand of the waves that follow one of this level. Near the bound they stay where they can be evicted.
+    /// Takes a hand of the waves that follow one of this level. Near the bound they stay where they can be evicted,
+    /// and while an emitter waits (for bytes, say), the receiver has to come by for every wave and see who waits.
     fn take_hand(&self, state: &mut State, level: u8) {
-        if state.levels.len() == 0 || state.levels.len() > self.options.max_waves / 2 {
+        let near_bound = state.levels.len() > self.options.max_waves / 2;
+        if state.levels.len() == 0 || near_bound || state.waiting_since.is_some() {
             return;
         }
         let mut hand = self.hand.lock();

@@ -1,1 +1,462 @@
+//! What an inbox promises, behaviour by behaviour; [`model`] compares it with a plain sorted list.
 
+mod model;
+mod race;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{EVICTION_WINDOW, Inbox, InboxOptions, LONG_WAIT, Ledger, Offer, Order, ShedReason, WhenFull};
+use crate::amplitude::{Amplitude, Floor, amplitude_of_level};
+use crate::clock::Instant;
+use crate::source::{Sequencer, Source};
+use crate::wave::{Wave, WaveBuilder};
+
+const PATIENCE: Duration = Duration::from_millis(100);
+
+fn patient(max_waves: usize) -> InboxOptions {
+    InboxOptions::interactive().max_waves(max_waves).when_full(WhenFull::Wait { patience: PATIENCE })
+}
+
+fn shedding(max_waves: usize) -> InboxOptions {
+    InboxOptions::interactive().max_waves(max_waves).when_full(WhenFull::Shed)
+}
+
+/// Emitted now, by a source of its own.
+fn emitted(builder: WaveBuilder) -> Wave {
+    let mut wave = builder.build().unwrap();
+    wave.stamp(&Sequencer::new(Source::new("test").unwrap()), Instant::now());
+    wave
+}
+
+fn numbered(number: u64, amplitude: f32) -> Wave {
+    emitted(Wave::builder("a").amplitude(amplitude).text(number.to_string()))
+}
+
+fn number(wave: &Wave) -> u64 {
+    wave.text().unwrap().trim().parse().unwrap()
+}
+
+/// What is received now, if anything is.
+fn poll(inbox: &Inbox) -> Poll<Option<u64>> {
+    inbox.poll_receive(&mut Context::from_waker(Waker::noop())).map(|wave| wave.as_ref().map(number))
+}
+
+fn receive(inbox: &Inbox) -> u64 {
+    let Poll::Ready(Some(number)) = poll(inbox) else { panic!("nothing to receive: {inbox:?}") };
+    number
+}
+
+fn fill(inbox: &Inbox, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        inbox.offer(numbered(number, 0.5), Offer::IfRoom).unwrap();
+    }
+}
+
+/// An emitter that finds no room, polled once so that it waits.
+macro_rules! waiting {
+    ($name:ident, $inbox:expr, $wave:expr) => {
+        let wave = $wave;
+        let mut $name = pin!($inbox.offer_patiently(&wave));
+        assert!(futures::poll!($name.as_mut()).is_pending());
+    };
+}
+
+#[test]
+fn options_that_leave_no_room_are_refused() {
+    for options in [
+        patient(0),
+        patient(u32::MAX as usize),
+        patient(1).max_bytes(0),
+        patient(1).sojourn_cap(Some(Duration::ZERO)),
+    ] {
+        assert!(Inbox::new(options.clone()).is_err(), "{options:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_waits_and_is_let_in_when_there_is_room() {
+    let inbox = Inbox::new(patient(4)).unwrap();
+    fill(&inbox, 0..4);
+    assert_eq!(number(&inbox.offer(numbered(4, 0.5), Offer::IfRoom).unwrap_err()), 4);
+    waiting!(emitter, inbox, numbered(4, 0.5));
+    assert_eq!(inbox.ledger().offered, 4, "a wave that waits is not offered yet");
+    // Half of the inbox is room that is worth waking for; one place is not, before a millisecond has passed.
+    assert_eq!(receive(&inbox), 0);
+    assert!(futures::poll!(emitter.as_mut()).is_pending());
+    assert_eq!(receive(&inbox), 1);
+    emitter.await;
+    assert_eq!([2, 3, 4].map(|_| receive(&inbox)), [2, 3, 4]);
+    assert!(poll(&inbox).is_pending());
+    assert_eq!(inbox.ledger(), Ledger { offered: 5, delivered: 5, ..Ledger::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_that_has_waited_long_is_let_in_for_any_room() {
+    let inbox = Inbox::new(patient(100)).unwrap();
+    fill(&inbox, 0..100);
+    waiting!(emitter, inbox, numbered(100, 0.5));
+    tokio::time::advance(LONG_WAIT).await;
+    receive(&inbox);
+    emitter.await;
+    assert_eq!(inbox.ledger().queued, 100);
+    assert_eq!(inbox.ledger().lost(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_that_waits_for_bytes_is_let_in_as_they_become_free() {
+    let weight = numbered(10, 0.5).weight();
+    let inbox = Inbox::new(patient(1000).max_bytes(40 * weight)).unwrap();
+    fill(&inbox, 10..50);
+    waiting!(emitter, inbox, numbered(50, 0.5));
+    receive(&inbox);
+    assert!(futures::poll!(emitter.as_mut()).is_pending(), "one wave in no time is not worth it");
+    tokio::time::advance(LONG_WAIT).await;
+    receive(&inbox);
+    assert!(futures::poll!(emitter.as_mut()).is_ready());
+    assert_eq!(inbox.ledger().queued, 39);
+
+    // The same when the receiver has a hand already.
+    receive(&inbox);
+    fill(&inbox, 51..53);
+    waiting!(emitter, inbox, numbered(53, 0.5));
+    tokio::time::advance(LONG_WAIT).await;
+    receive(&inbox);
+    assert!(futures::poll!(emitter.as_mut()).is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_one_exhausted_patience_nobody_waits_until_the_inbox_is_half_empty() {
+    let inbox = Inbox::new(patient(8)).unwrap();
+    fill(&inbox, 0..8);
+    let started = Instant::now();
+    {
+        waiting!(first, inbox, numbered(8, 0.5));
+        tokio::time::advance(PATIENCE / 2).await;
+        waiting!(second, inbox, numbered(9, 0.5));
+        first.await;
+        assert_eq!(started.elapsed(), PATIENCE);
+        second.await;
+        assert_eq!(started.elapsed(), PATIENCE, "who waits beside it is let in with it");
+    }
+    for number in 10..20 {
+        inbox.offer_patiently(&numbered(number, 0.5)).await;
+    }
+    assert_eq!(started.elapsed(), PATIENCE, "nobody waited again");
+    assert_eq!(inbox.ledger(), Ledger { offered: 20, shed_full: 12, queued: 8, ..Ledger::default() });
+
+    // Five left are more than half.
+    assert_eq!([12, 13, 14].map(|_| receive(&inbox)), [12, 13, 14]);
+    fill(&inbox, 20..23);
+    inbox.offer(numbered(23, 0.5), Offer::IfRoom).unwrap();
+    assert_eq!(inbox.ledger().shed_full, 13);
+    // Four are not: patience is back.
+    assert_eq!([16, 17, 18, 19].map(|_| receive(&inbox)), [16, 17, 18, 19]);
+    fill(&inbox, 24..28);
+    assert!(inbox.offer(numbered(28, 0.5), Offer::IfRoom).is_err());
+    assert_eq!(inbox.ledger().shed_full, 13);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_that_stops_waiting_has_offered_nothing() {
+    let inbox = Inbox::new(patient(1)).unwrap();
+    fill(&inbox, 0..1);
+    {
+        waiting!(_emitter, inbox, numbered(1, 0.5));
+    }
+    assert_eq!(inbox.ledger(), Ledger { offered: 1, queued: 1, ..Ledger::default() });
+    assert_eq!(receive(&inbox), 0);
+    assert!(poll(&inbox).is_pending());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shedding_inbox_lets_nobody_wait() {
+    let inbox = Inbox::new(shedding(2)).unwrap();
+    for number in 0..5 {
+        inbox.offer(numbered(number, 0.5), Offer::IfRoom).unwrap();
+        inbox.offer_patiently(&numbered(number, 0.9)).await;
+    }
+    assert_eq!(inbox.ledger(), Ledger { offered: 10, shed_full: 8, queued: 2, ..Ledger::default() });
+    assert_eq!([receive(&inbox), receive(&inbox)], [3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_anyway_waits_for_nothing() {
+    let floor = Floor::new(0.3).unwrap();
+    let weight = numbered(0, 0.5).weight();
+    let inbox = Inbox::new(patient(1).floor(floor).max_bytes(2 * weight)).unwrap();
+    fill(&inbox, 0..1);
+    let weak = numbered(1, 0.1);
+    let huge = emitted(Wave::builder("a").bytes(vec![0; 2 * weight]));
+    for wave in [&weak, &huge] {
+        assert!(inbox.has_room_for(wave), "{wave:?}");
+        inbox.offer(wave.clone(), Offer::IfRoom).unwrap();
+    }
+    assert!(!inbox.has_room_for(&numbered(2, 0.5)));
+    let ledger = Ledger { offered: 3, shed_below_floor: 1, shed_full: 1, queued: 1, ..Ledger::default() };
+    assert_eq!(inbox.ledger(), ledger);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_wakes_the_receiver_and_the_emitters() {
+    let empty = Inbox::new(patient(1)).unwrap();
+    let mut receiver =
+        tokio_test_task(|cx| empty.poll_receive(cx).map(|wave| wave.map(|wave| number(&wave))));
+    assert!(receiver.poll().is_pending());
+    empty.close();
+    assert!(receiver.is_woken());
+    assert_eq!(receiver.poll(), Poll::Ready(None));
+
+    let full = Inbox::new(patient(1)).unwrap();
+    fill(&full, 0..1);
+    let started = Instant::now();
+    {
+        waiting!(one, full, numbered(1, 0.5));
+        waiting!(other, full, numbered(2, 0.5));
+        full.close();
+        one.await;
+        other.await;
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    full.offer(numbered(3, 0.5), Offer::Now).unwrap();
+    full.offer_all([numbered(4, 0.5), numbered(5, 0.5)]);
+    assert_eq!(full.ledger(), Ledger { offered: 6, shed_closed: 5, queued: 1, ..Ledger::default() });
+    assert_eq!(receive(&full), 0);
+    assert_eq!((poll(&full), poll(&full)), (Poll::Ready(None), Poll::Ready(None)));
+}
+
+/// A future with a waker that remembers whether it was woken.
+fn tokio_test_task<T, F: FnMut(&mut Context<'_>) -> Poll<T>>(poll: F) -> Task<F> {
+    Task { poll, woken: Arc::new(Woken::default()) }
+}
+
+struct Task<F> {
+    poll: F,
+    woken: Arc<Woken>,
+}
+
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl<T, F: FnMut(&mut Context<'_>) -> Poll<T>> Task<F> {
+    fn poll(&mut self) -> Poll<T> {
+        let waker = Waker::from(Arc::clone(&self.woken));
+        (self.poll)(&mut Context::from_waker(&waker))
+    }
+}
+
+impl<F> Task<F> {
+    /// Whether it was woken since it was asked last.
+    fn is_woken(&self) -> bool {
+        self.woken.0.swap(false, std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_is_woken_by_every_way_in_and_not_by_what_is_handed_back() {
+    let inbox = Inbox::new(patient(1)).unwrap();
+    let mut receiver =
+        tokio_test_task(|cx| inbox.poll_receive(cx).map(|wave| wave.map(|wave| number(&wave))));
+    assert!(receiver.poll().is_pending());
+    inbox.offer(numbered(1, 0.5), Offer::IfRoom).unwrap();
+    assert!(receiver.is_woken());
+    assert_eq!(receiver.poll(), Poll::Ready(Some(1)));
+    assert!(receiver.poll().is_pending());
+    inbox.offer_all([numbered(2, 0.5)]);
+    assert!(receiver.is_woken());
+    assert_eq!(receiver.poll(), Poll::Ready(Some(2)));
+
+    let mut seen = 0;
+    let mut picky = tokio_test_task(|cx| inbox.poll_receive_where(cx, &mut seen, |wave| number(wave) == 4));
+    inbox.offer(numbered(3, 0.5), Offer::IfRoom).unwrap();
+    assert!(picky.poll().is_pending());
+    assert!(inbox.offer(numbered(4, 0.5), Offer::IfRoom).is_err());
+    assert!(!picky.is_woken());
+    inbox.offer(numbered(4, 0.5), Offer::Now).unwrap();
+    assert!(picky.is_woken());
+    assert!(matches!(picky.poll(), Poll::Ready(Some(wave)) if number(&wave) == 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_abandoned_is_counted_and_reported_once() {
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let report = Arc::clone(&reported);
+    let options = patient(100).on_shed(move |wave: &Wave, reason| report.lock().push((number(wave), reason)));
+    let inbox = Inbox::new(options).unwrap();
+    fill(&inbox, 0..40);
+    // By now the receiver holds a hand.
+    assert_eq!([receive(&inbox), receive(&inbox)], [0, 1]);
+    inbox.abandon();
+    assert_eq!(inbox.ledger(), Ledger { offered: 40, delivered: 2, shed_closed: 38, ..Ledger::default() });
+    let expected: Vec<_> = (2..40).map(|number| (number, ShedReason::Closed)).collect();
+    assert_eq!(*reported.lock(), expected);
+    inbox.abandon();
+    assert_eq!(inbox.ledger().lost(), 38);
+    assert_eq!(poll(&inbox), Poll::Ready(None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_effective_floor_rises_at_an_eviction_and_falls_after_two_windows() {
+    let floor_of = |amplitude: f32| {
+        let level = numbered(0, amplitude).signal().level();
+        Floor::at(amplitude_of_level(level))
+    };
+    let inbox = Inbox::new(shedding(1).floor(Floor::new(0.01).unwrap())).unwrap();
+    let configured = inbox.effective_floor();
+    assert_eq!(configured, Floor::new(0.01).unwrap());
+    inbox.offer(numbered(0, 1.0), Offer::Now).unwrap();
+    assert_eq!(inbox.effective_floor(), configured, "nothing was evicted");
+    inbox.offer(numbered(1, 0.1), Offer::Now).unwrap();
+    assert_eq!(inbox.effective_floor(), floor_of(0.1));
+    inbox.offer(numbered(2, 0.5), Offer::Now).unwrap();
+    inbox.offer(numbered(3, 0.2), Offer::Now).unwrap();
+    assert_eq!(inbox.effective_floor(), floor_of(0.5), "the strongest that was evicted counts");
+
+    tokio::time::advance(EVICTION_WINDOW).await;
+    assert_eq!(inbox.effective_floor(), floor_of(0.5));
+    inbox.offer(numbered(4, 0.1), Offer::Now).unwrap();
+    assert_eq!(inbox.effective_floor(), floor_of(0.5), "the window before still counts");
+    tokio::time::advance(EVICTION_WINDOW).await;
+    assert_eq!(inbox.effective_floor(), floor_of(0.1));
+    tokio::time::advance(2 * EVICTION_WINDOW).await;
+    assert_eq!(inbox.effective_floor(), configured);
+
+    inbox.offer(numbered(4, 1.0), Offer::Now).unwrap();
+    assert!(inbox.effective_floor() > configured);
+    tokio::time::advance(2 * EVICTION_WINDOW).await;
+    assert_eq!(inbox.effective_floor(), configured, "though nobody looked in between");
+
+    // An eviction below the configured floor does not lower it.
+    inbox.offer(numbered(5, 0.01), Offer::Now).unwrap();
+    assert!(inbox.effective_floor() >= configured);
+}
+
+#[tokio::test(start_paused = true)]
+async fn receive_where_takes_the_strongest_match_and_leaves_the_others() {
+    let inbox = Inbox::new(patient(1000)).unwrap();
+    for (number, amplitude) in [(0, 0.5), (1, 0.5), (2, 0.8), (3, 0.8), (4, 0.5), (6, 0.1), (5, 1.0)] {
+        inbox.offer(numbered(number, amplitude), Offer::IfRoom).unwrap();
+    }
+    // So that some are in the receiver's hand.
+    assert_eq!(receive(&inbox), 5);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut even = || {
+        let polled = inbox.poll_receive_where(&mut cx, &mut 0, |wave| number(wave).is_multiple_of(2));
+        polled.map(|wave| wave.as_ref().map(number))
+    };
+    assert_eq!([(); 4].map(|()| even()), [2, 0, 4, 6].map(|number| Poll::Ready(Some(number))));
+    assert_eq!(even(), Poll::Pending);
+    assert_eq!([receive(&inbox), receive(&inbox)], [3, 1]);
+    inbox.close();
+    assert_eq!(inbox.ledger(), Ledger { offered: 7, delivered: 7, ..Ledger::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn receive_where_looks_at_each_wave_once_while_it_waits() {
+    let inbox = Inbox::new(patient(100_000)).unwrap();
+    fill(&inbox, 0..1000);
+    let mut cx = Context::from_waker(Waker::noop());
+    let (mut seen, mut looked) = (0, 0);
+    let mut poll = |inbox: &Inbox| {
+        let polled = inbox.poll_receive_where(&mut cx, &mut seen, |wave| {
+            looked += 1;
+            number(wave) == 2000
+        });
+        (polled.map(|wave| wave.as_ref().map(number)), looked)
+    };
+    assert_eq!(poll(&inbox), (Poll::Pending, 1000));
+    assert_eq!(poll(&inbox), (Poll::Pending, 1000));
+    for number in 1000..2000 {
+        inbox.offer(numbered(number, 0.5), Offer::IfRoom).unwrap();
+        assert_eq!(poll(&inbox), (Poll::Pending, number as usize + 1));
+    }
+    inbox.offer(numbered(2000, 0.5), Offer::IfRoom).unwrap();
+    assert_eq!(poll(&inbox), (Poll::Ready(Some(2000)), 2001));
+    assert_eq!(inbox.ledger().queued, 2000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stronger_wave_is_received_before_those_that_are_in_hand() {
+    let inbox = Inbox::new(patient(1000)).unwrap();
+    fill(&inbox, 0..50);
+    assert_eq!(receive(&inbox), 0);
+    inbox.offer(numbered(100, 1.0), Offer::IfRoom).unwrap();
+    inbox.offer(numbered(101, 0.1), Offer::IfRoom).unwrap();
+    inbox.offer(numbered(102, 1.0), Offer::IfRoom).unwrap();
+    assert_eq!([receive(&inbox), receive(&inbox), receive(&inbox)], [100, 102, 1]);
+    assert_eq!((0..49).map(|_| receive(&inbox)).last(), Some(101));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wave_may_wait_as_long_as_the_sojourn_cap_and_no_longer() {
+    let cap = Duration::from_millis(20);
+    for order in [Order::Strength, Order::Arrival] {
+        let inbox = Inbox::new(patient(100).order(order).sojourn_cap(Some(cap))).unwrap();
+        fill(&inbox, 0..40);
+        tokio::time::advance(cap).await;
+        fill(&inbox, 40..41);
+        assert_eq!([receive(&inbox), receive(&inbox)], [0, 1]);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(receive(&inbox), 40, "those in hand are too late as well");
+        let ledger = Ledger { offered: 41, delivered: 3, shed_sojourn: 38, ..Ledger::default() };
+        assert_eq!(inbox.ledger(), ledger);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_may_use_the_inbox_that_calls_it() {
+    let slot = Arc::new(Mutex::new(None::<Arc<Inbox>>));
+    let place = Arc::clone(&slot);
+    let inbox = Arc::new(
+        Inbox::new(shedding(2).on_shed(move |wave: &Wave, _| {
+            let inbox = place.lock().clone().unwrap();
+            assert!(inbox.ledger().adds_up());
+            if wave.amplitude() < Amplitude::NORMAL {
+                inbox.offer(numbered(number(wave) + 100, 1.0), Offer::Now).unwrap();
+            }
+        }))
+        .unwrap(),
+    );
+    *slot.lock() = Some(Arc::clone(&inbox));
+    inbox.offer(numbered(1, 0.5), Offer::Now).unwrap();
+    inbox.offer(numbered(2, 0.5), Offer::Now).unwrap();
+    inbox.offer(numbered(3, 0.1), Offer::Now).unwrap();
+    assert_eq!([receive(&inbox), receive(&inbox)], [103, 2]);
+    assert_eq!(inbox.ledger(), Ledger { offered: 4, delivered: 2, shed_full: 2, ..Ledger::default() });
+    *slot.lock() = None;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_medium_takes_many_at_once_the_strongest_first_within_its_bounds() {
+    let inbox = Inbox::new(patient(1000)).unwrap();
+    let weight = numbered(10, 0.5).weight();
+    for number in 10..60_u64 {
+        let amplitude = if number.is_multiple_of(2) { 0.5 } else { 0.9 };
+        inbox.offer(numbered(number, amplitude), Offer::IfRoom).unwrap();
+    }
+    assert!(inbox.filled().await);
+    let take = |waves, bytes| {
+        let mut taken = Vec::new();
+        inbox.take_many(waves, bytes, &mut taken);
+        taken.iter().map(number).collect::<Vec<_>>()
+    };
+    assert_eq!(take(3, usize::MAX), [11, 13, 15]);
+    assert_eq!(take(1000, 2 * weight), [17, 19]);
+    assert_eq!(take(1000, 1), [21], "one at least");
+    let rest = take(1000, usize::MAX);
+    assert_eq!((rest[0], rest[18], rest[19], rest.len()), (23, 59, 10, 44));
+    assert_eq!(take(1000, usize::MAX), [0; 0]);
+    assert_eq!(inbox.ledger(), Ledger { offered: 50, delivered: 50, ..Ledger::default() });
+    inbox.close();
+    assert!(!inbox.filled().await);
+}
