@@ -2,6 +2,7 @@
 
 mod model;
 mod race;
+mod waiting;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -58,13 +59,14 @@ fn fill(inbox: &Inbox, numbers: std::ops::Range<u64>) {
 }
 
 /// An emitter that finds no room, polled once so that it waits.
-macro_rules! waiting {
+macro_rules! waits {
     ($name:ident, $inbox:expr, $wave:expr) => {
         let wave = $wave;
         let mut $name = pin!($inbox.offer_patiently(&wave));
         assert!(futures::poll!($name.as_mut()).is_pending());
     };
 }
+use waits;
 
 #[test]
 fn options_that_leave_no_room_are_refused() {
@@ -76,129 +78,6 @@ fn options_that_leave_no_room_are_refused() {
     ] {
         assert!(Inbox::new(options.clone()).is_err(), "{options:?}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_emitter_waits_and_is_let_in_when_there_is_room() {
-    let inbox = Inbox::new(patient(4)).unwrap();
-    fill(&inbox, 0..4);
-    assert_eq!(number(&inbox.offer(numbered(4, 0.5), Offer::IfRoom).unwrap_err()), 4);
-    waiting!(emitter, inbox, numbered(4, 0.5));
-    assert_eq!(inbox.ledger().offered, 4, "a wave that waits is not offered yet");
-    // Half of the inbox is room that is worth waking for; one place is not, before a millisecond has passed.
-    assert_eq!(receive(&inbox), 0);
-    assert!(futures::poll!(emitter.as_mut()).is_pending());
-    assert_eq!(receive(&inbox), 1);
-    emitter.await;
-    assert_eq!([2, 3, 4].map(|_| receive(&inbox)), [2, 3, 4]);
-    assert!(poll(&inbox).is_pending());
-    assert_eq!(inbox.ledger(), Ledger { offered: 5, delivered: 5, ..Ledger::default() });
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_emitter_that_has_waited_long_is_let_in_for_any_room() {
-    let inbox = Inbox::new(patient(100)).unwrap();
-    fill(&inbox, 0..100);
-    waiting!(emitter, inbox, numbered(100, 0.5));
-    tokio::time::advance(LONG_WAIT).await;
-    receive(&inbox);
-    emitter.await;
-    assert_eq!(inbox.ledger().queued, 100);
-    assert_eq!(inbox.ledger().lost(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_emitter_that_waits_for_bytes_is_let_in_as_they_become_free() {
-    let weight = numbered(10, 0.5).weight();
-    let inbox = Inbox::new(patient(1000).max_bytes(40 * weight)).unwrap();
-    fill(&inbox, 10..50);
-    waiting!(emitter, inbox, numbered(50, 0.5));
-    receive(&inbox);
-    assert!(futures::poll!(emitter.as_mut()).is_pending(), "one wave in no time is not worth it");
-    tokio::time::advance(LONG_WAIT).await;
-    receive(&inbox);
-    assert!(futures::poll!(emitter.as_mut()).is_ready());
-    assert_eq!(inbox.ledger().queued, 39);
-
-    // The same when the receiver has a hand already.
-    receive(&inbox);
-    fill(&inbox, 51..53);
-    waiting!(emitter, inbox, numbered(53, 0.5));
-    tokio::time::advance(LONG_WAIT).await;
-    receive(&inbox);
-    assert!(futures::poll!(emitter.as_mut()).is_ready());
-}
-
-#[tokio::test(start_paused = true)]
-async fn after_one_exhausted_patience_nobody_waits_until_the_inbox_is_half_empty() {
-    let inbox = Inbox::new(patient(8)).unwrap();
-    fill(&inbox, 0..8);
-    let started = Instant::now();
-    {
-        waiting!(first, inbox, numbered(8, 0.5));
-        tokio::time::advance(PATIENCE / 2).await;
-        waiting!(second, inbox, numbered(9, 0.5));
-        first.await;
-        assert_eq!(started.elapsed(), PATIENCE);
-        second.await;
-        assert_eq!(started.elapsed(), PATIENCE, "who waits beside it is let in with it");
-    }
-    for number in 10..20 {
-        inbox.offer_patiently(&numbered(number, 0.5)).await;
-    }
-    assert_eq!(started.elapsed(), PATIENCE, "nobody waited again");
-    assert_eq!(inbox.ledger(), Ledger { offered: 20, shed_full: 12, queued: 8, ..Ledger::default() });
-
-    // Five left are more than half.
-    assert_eq!([12, 13, 14].map(|_| receive(&inbox)), [12, 13, 14]);
-    fill(&inbox, 20..23);
-    inbox.offer(numbered(23, 0.5), Offer::IfRoom).unwrap();
-    assert_eq!(inbox.ledger().shed_full, 13);
-    // Four are not: patience is back.
-    assert_eq!([16, 17, 18, 19].map(|_| receive(&inbox)), [16, 17, 18, 19]);
-    fill(&inbox, 24..28);
-    assert!(inbox.offer(numbered(28, 0.5), Offer::IfRoom).is_err());
-    assert_eq!(inbox.ledger().shed_full, 13);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_emitter_that_stops_waiting_has_offered_nothing() {
-    let inbox = Inbox::new(patient(1)).unwrap();
-    fill(&inbox, 0..1);
-    {
-        waiting!(_emitter, inbox, numbered(1, 0.5));
-    }
-    assert_eq!(inbox.ledger(), Ledger { offered: 1, queued: 1, ..Ledger::default() });
-    assert_eq!(receive(&inbox), 0);
-    assert!(poll(&inbox).is_pending());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_shedding_inbox_lets_nobody_wait() {
-    let inbox = Inbox::new(shedding(2)).unwrap();
-    for number in 0..5 {
-        inbox.offer(numbered(number, 0.5), Offer::IfRoom).unwrap();
-        inbox.offer_patiently(&numbered(number, 0.9)).await;
-    }
-    assert_eq!(inbox.ledger(), Ledger { offered: 10, shed_full: 8, queued: 2, ..Ledger::default() });
-    assert_eq!([receive(&inbox), receive(&inbox)], [3, 4]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_refused_anyway_waits_for_nothing() {
-    let floor = Floor::new(0.3).unwrap();
-    let weight = numbered(0, 0.5).weight();
-    let inbox = Inbox::new(patient(1).floor(floor).max_bytes(2 * weight)).unwrap();
-    fill(&inbox, 0..1);
-    let weak = numbered(1, 0.1);
-    let huge = emitted(Wave::builder("a").bytes(vec![0; 2 * weight]));
-    for wave in [&weak, &huge] {
-        assert!(inbox.has_room_for(wave), "{wave:?}");
-        inbox.offer(wave.clone(), Offer::IfRoom).unwrap();
-    }
-    assert!(!inbox.has_room_for(&numbered(2, 0.5)));
-    let ledger = Ledger { offered: 3, shed_below_floor: 1, shed_full: 1, queued: 1, ..Ledger::default() };
-    assert_eq!(inbox.ledger(), ledger);
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,8 +94,8 @@ async fn closing_wakes_the_receiver_and_the_emitters() {
     fill(&full, 0..1);
     let started = Instant::now();
     {
-        waiting!(one, full, numbered(1, 0.5));
-        waiting!(other, full, numbered(2, 0.5));
+        waits!(one, full, numbered(1, 0.5));
+        waits!(other, full, numbered(2, 0.5));
         full.close();
         one.await;
         other.await;
