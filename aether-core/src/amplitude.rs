@@ -441,10 +441,10 @@ mod tests {
                 Expiry::At(limit) => {
                     prop_assert_eq!(heard, age <= limit);
                     prop_assert!(signal.audible(limit, floor));
-                    if let Some(next) = limit.checked_add(Duration::from_micros(1)) {
-                        if limit < Duration::from_micros(u64::MAX) {
-                            prop_assert!(!signal.audible(next, floor));
-                        }
+                    if let Some(next) = limit.checked_add(Duration::from_micros(1))
+                        && limit < Duration::from_micros(u64::MAX)
+                    {
+                        prop_assert!(!signal.audible(next, floor));
                     }
                 }
             }

@@ -302,10 +302,9 @@ macro_rules! name_conversions {
             }
         }
 
-        impl TryFrom<&$name> for $name {
-            type Error = Infallible;
-            fn try_from(name: &$name) -> Result<Self, Infallible> {
-                Ok(name.clone())
+        impl From<&$name> for $name {
+            fn from(name: &$name) -> Self {
+                name.clone()
             }
         }
 
