@@ -79,7 +79,8 @@ pub struct MediumStatus {
 ///    nothing more reaches it.
 /// 5. A question reaches those who hear its channel; the first answer completes `ask`. When nobody but observers hears
 ///    the channel `ask` fails with `NoResonator` at once, not after the patience. Observers of the channel get each
-///    question and each answer exactly once, without a way to answer, and hold nothing of the asker's.
+///    question, and the answer that the asker got, at most once and once if nothing is overloaded: without a way to
+///    answer, and without keeping the way of others open.
 /// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
 /// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, and
 ///    `offered = delivered + shed + expired + queued` holds.

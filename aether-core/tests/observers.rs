@@ -186,6 +186,16 @@ async fn in_process_the_copy_of_an_observer_does_not_keep_an_asker_waiting() {
 }
 
 #[tokio::test]
+async fn a_receipt_and_its_emitter_name_the_wave() {
+    let aether = Aether::local();
+    let mut stock = Vibrator::create("stock", &aether).await.unwrap();
+    stock.resonate_on("a").await.unwrap();
+    let shop = Vibrator::create("shop", &aether).await.unwrap();
+    let receipt = shop.emit_wave("a", &1).await.unwrap();
+    assert_eq!(shop.id_of(&receipt), next(&mut stock).await.id());
+}
+
+#[tokio::test]
 async fn a_full_observer_makes_nobody_wait_and_counts_what_it_did_not_see() {
     let aether = Aether::local();
     let inbox = aether_core::InboxOptions::interactive().max_waves(1);

@@ -167,6 +167,7 @@ impl Inbox {
 
     /// Takes several waves at once, the strongest first: at most so many, and of at most so many bytes together, but
     /// one at least. What a medium does with the waves it sends.
+    #[cfg(feature = "nats")]
     pub(crate) fn take_many(&self, most: usize, most_bytes: usize, into: &mut Vec<Wave>) {
         let mut state = self.state.lock();
         let mut bytes = 0;
@@ -185,6 +186,7 @@ impl Inbox {
     }
 
     /// Waits until the inbox holds something (true) or is closed and empty (false).
+    #[cfg(feature = "nats")]
     pub(crate) async fn filled(&self) -> bool {
         std::future::poll_fn(|cx| {
             let mut state = self.state.lock();

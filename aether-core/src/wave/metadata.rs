@@ -88,7 +88,6 @@ impl Metadata {
     }
 
     /// The bytes of all names and values.
-    #[cfg_attr(not(any(test, feature = "nats")), expect(dead_code, reason = "for the bounds of frames"))]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
