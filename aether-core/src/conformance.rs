@@ -45,6 +45,7 @@ mod groups;
 mod harness;
 mod hearing;
 mod joining;
+mod observing;
 mod order;
 mod outage;
 mod overload;
@@ -114,13 +115,14 @@ macro_rules! cases {
 use cases;
 
 /// In the order of the contract.
-const CASES: [&[Case]; 13] = [
+const CASES: [&[Case]; 14] = [
     carrying::CASES,
     order::CASES,
     hearing::CASES,
     groups::CASES,
     joining::CASES,
     asking::CASES,
+    observing::CASES,
     size::CASES,
     overload::CASES,
     closing::CASES,
