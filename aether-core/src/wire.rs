@@ -11,9 +11,11 @@ mod encode;
 #[cfg(feature = "nats")]
 pub(crate) use decode::SHARED_FROM;
 pub use decode::{Frame, decode, is_frame};
+#[cfg(feature = "nats")]
+pub(crate) use encode::record_growth;
 pub use encode::{EncodeError, Sender, encode};
 #[cfg(any(test, feature = "nats"))]
-pub(crate) use encode::{frame_bound, record_bound, record_growth};
+pub(crate) use encode::{frame_bound, record_bound};
 
 use crate::channel::ChannelError;
 use crate::phase::PhaseError;

@@ -214,6 +214,7 @@ pub(crate) fn frame_bound(channel: Option<&Channel>) -> usize {
 
 /// How many bytes a wave's record may still gain until it leaves: the older the wave, the longer the number of its
 /// age. With them, the size of a wave is the same whenever one asks.
+#[cfg(feature = "nats")]
 pub(crate) fn record_growth(wave: &Wave, now: Instant) -> usize {
     MAX_VARINT - varint_len(age_micros(wave, now))
 }

@@ -17,8 +17,8 @@ use crate::wire::{encode, frame_bound, record_bound};
 
 /// A batch holds at most so many waves and bytes. Together with the one that is being confirmed it bounds what a
 /// strong wave may have to wait for.
-const BATCH_WAVES: usize = 512;
-const BATCH_BYTES: usize = 128 << 10;
+const BATCH_WAVES: usize = 2048;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Sends until the outbox is closed and empty.
 pub(super) async fn send(shared: Arc<Shared>) {
@@ -32,7 +32,7 @@ pub(super) async fn send(shared: Arc<Shared>) {
         shared.left().await;
         match shared.wire {
             Wire::Frames => {
-                groups.sort(&batch);
+                groups.sort(&mut batch);
                 for waves in groups.in_order() {
                     send_frames(&shared, waves).await;
                 }
@@ -96,27 +96,31 @@ struct Groups {
 }
 
 impl Groups {
-    fn sort(&mut self, batch: &[Wave]) {
+    /// Moves the waves of a batch into their groups.
+    fn sort(&mut self, batch: &mut Vec<Wave>) {
         self.places.clear();
         for group in &mut self.groups {
             group.clear();
         }
         self.used = 0;
-        let mut last: Option<(&Channel, usize)> = None;
-        for wave in batch {
-            let place = match last {
-                // Runs of one channel are the rule.
-                Some((channel, place)) if channel == wave.channel() => place,
-                _ => *self.places.entry(wave.channel().clone()).or_insert_with(|| {
+        let mut last = usize::MAX;
+        for wave in batch.drain(..) {
+            // Runs of one channel are the rule.
+            let is_run = self
+                .groups
+                .get(last)
+                .and_then(|group| group.last())
+                .is_some_and(|before| before.channel() == wave.channel());
+            if !is_run {
+                last = *self.places.entry(wave.channel().clone()).or_insert_with(|| {
                     self.used += 1;
                     self.used - 1
-                }),
-            };
-            last = Some((wave.channel(), place));
-            if self.groups.len() <= place {
-                self.groups.push(Vec::new());
+                });
+                if self.groups.len() <= last {
+                    self.groups.push(Vec::new());
+                }
             }
-            self.groups[place].push(wave.clone());
+            self.groups[last].push(wave);
         }
     }
 
