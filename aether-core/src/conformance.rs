@@ -1,7 +1,7 @@
-//! What every [`Medium`](crate::Medium) must pass, and a real NATS server for tests.
+//! What every [`Medium`] must pass, and a real NATS server for tests.
 //!
 //! An implementor of a medium writes a [`Harness`] and hands it to [`run`]. Each case checks one line of the contract
-//! that stands at [`Medium`](crate::Medium), through the same [`Aether`](crate::Aether) and
+//! that stands at [`Medium`], through the same [`Aether`](crate::Aether) and
 //! [`Vibrator`](crate::Vibrator) that services use. A case that the medium has no means for is returned by name as
 //! skipped: assert which names those are, so that a case that silently stops being run is noticed. Nothing here
 //! panics, and nothing sleeps in the hope that something has happened meanwhile.
