@@ -1,7 +1,7 @@
-//! What every [`Medium`](crate::Medium) must pass, and a real NATS server for tests.
+//! What every [`Medium`] must pass, and a real NATS server for tests.
 //!
 //! An implementor of a medium writes a [`Harness`] and hands it to [`run`]. Each case checks one line of the contract
-//! that stands at [`Medium`](crate::Medium), through the same [`Aether`](crate::Aether) and
+//! that stands at [`Medium`], through the same [`Aether`](crate::Aether) and
 //! [`Vibrator`](crate::Vibrator) that services use. A case that the medium has no means for is returned by name as
 //! skipped: assert which names those are, so that a case that silently stops being run is noticed. Nothing here
 //! panics, and nothing sleeps in the hope that something has happened meanwhile.
@@ -45,6 +45,7 @@ mod groups;
 mod harness;
 mod hearing;
 mod joining;
+mod observing;
 mod order;
 mod outage;
 mod overload;
@@ -114,13 +115,14 @@ macro_rules! cases {
 use cases;
 
 /// In the order of the contract.
-const CASES: [&[Case]; 13] = [
+const CASES: [&[Case]; 14] = [
     carrying::CASES,
     order::CASES,
     hearing::CASES,
     groups::CASES,
     joining::CASES,
     asking::CASES,
+    observing::CASES,
     size::CASES,
     overload::CASES,
     closing::CASES,

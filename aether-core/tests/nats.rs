@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aether_core::conformance::{
     self, Foreign, ForeignMessage, Harness, Link, NatsServer, Report, Site, SiteError,
 };
-use aether_core::{Aether, InboxOptions, Wire};
+use aether_core::{Aether, Amplitude, HalfLife, InboxOptions, Kind, Vibrator, Wire};
 use futures::future::{BoxFuture, join_all};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -240,4 +240,59 @@ async fn the_nats_medium_conforms_on_one_thread() {
 async fn the_nats_medium_conforms_with_cloud_events_but_for_the_order_of_metadata() {
     let report = report(Wire::CloudEvents).await;
     assert_eq!(report.failed(), ["metadata_arrive_in_their_order_and_to_the_byte"], "\n{report}");
+}
+
+#[tokio::test]
+async fn an_aether_that_is_dropped_sends_what_it_took_and_lets_go_of_the_connection() {
+    let server = NatsServer::start().await.unwrap();
+    let proxy = Proxy::new(server.port()).await.unwrap();
+    let there = Aether::connect(&server.url()).await.unwrap();
+    let mut ear = Vibrator::create("ear", &there).await.unwrap();
+    ear.resonate_on("dropped").await.unwrap();
+    {
+        let here = Aether::connect(&format!("nats://127.0.0.1:{}", proxy.port)).await.unwrap();
+        let emitter = Vibrator::create("emitter", &here).await.unwrap();
+        emitter.resonate_on("dropped").await.unwrap();
+        emitter.resonate_in_group("dropped", "group").await.unwrap();
+        for count in 0..1000 {
+            emitter.emit_bytes("dropped", format!("{count}")).await.unwrap();
+        }
+    }
+    for count in 0..1000 {
+        assert_eq!(ear.receive().await.unwrap().text().unwrap(), format!("{count}"));
+    }
+    proxy.traffic.clone().wait_for(|traffic| traffic.connections == 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_foreign_cloud_event_says_of_itself_is_understood() {
+    let server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&server.url()).await.unwrap();
+    let mut ear = Vibrator::create("ear", &aether).await.unwrap();
+    ear.resonate_on("orders.*").await.unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "17"),
+        ("ce-source", "/shop"),
+        ("ce-type", "created"),
+        ("ce-partitionkey", "order-17"),
+        ("ce-aetherkind", "command"),
+        ("ce-aetheramplitude", "0.9"),
+        ("ce-aetherhalflife", "never"),
+        ("Content-Type", "application/cbor"),
+    ] {
+        headers.insert(name, value);
+    }
+    client.publish_with_headers("aether.orders.created", headers, "x".into()).await.unwrap();
+    let wave = ear.receive().await.unwrap();
+    assert_eq!(wave.source().name(), "/shop");
+    assert_eq!(wave.key(), Some("order-17"));
+    assert_eq!(wave.kind(), Kind::Command);
+    assert_eq!(wave.amplitude(), Amplitude::new(0.9).unwrap());
+    assert_eq!(wave.half_life(), HalfLife::NEVER);
+    assert_eq!(wave.content_type().as_str(), "application/cbor");
+    assert_eq!(wave.metadata().value("ce-id"), Some("17"));
+    assert_eq!(wave.metadata().value("ce-partitionkey"), None);
 }

@@ -177,6 +177,9 @@ impl Link {
     pub(super) async fn mark(&self, client: &Client) {
         let number = {
             let mut flight = self.flight.lock();
+            if flight.ended {
+                return;
+            }
             flight.last_marker += 1;
             flight.marked = self.outbox.ledger().delivered;
             flight.marker = Some((flight.last_marker, flight.marked));
@@ -249,11 +252,12 @@ impl Link {
         self.dropped_by_client.load(Ordering::Relaxed)
     }
 
-    /// No more markers: whoever waits is told so.
+    /// No more markers: whoever waits is told so, and the sending task goes on without them.
     pub(super) fn end(&self) {
         {
             let mut flight = self.flight.lock();
             flight.ended = true;
+            flight.marker = None;
             flight.waiting.clear();
         }
         if let Some(marks) = self.marks.lock().take() {

@@ -53,6 +53,8 @@ pub(super) async fn send(shared: Arc<Shared>) {
         }
         shared.link.mark(&shared.client).await;
     }
+    // The client ends with its last handle, which may be ours, and does not write what it still holds then.
+    let _ = shared.client.flush().await;
 }
 
 /// Sends waves of one channel, in their order, in as few messages as the server's limit and commands allow.

@@ -1,0 +1,96 @@
+//! Line 5, those who only watch: observers of questions and answers.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::report::{Checked, Failure, holds, same};
+use super::stage::{Stage, listener, number, numbered, vibrator};
+use crate::aether::Aether;
+use crate::medium::{AskError, JoinError};
+use crate::vibrator::Vibrator;
+use crate::wave::Kind;
+
+super::cases! {
+    5 Nothing observers_see_each_question_and_each_answer_once,
+    5 Nothing observers_are_nobody_that_could_answer,
+}
+
+/// Longer than a case may take: an error that comes at all did not wait for it.
+const HOURS: Duration = Duration::from_secs(7200);
+
+async fn observer(aether: &Aether, patterns: &[&str]) -> Checked<Vibrator> {
+    let observer = Vibrator::builder("observer").observe().create(aether).await?;
+    for pattern in patterns {
+        observer.resonate_on(*pattern).await?;
+    }
+    Ok(observer)
+}
+
+async fn observers_see_each_question_and_each_answer_once(stage: &Stage) -> Checked {
+    const QUESTIONS: u64 = 50;
+    let patterns = ["seen.*", ">"];
+    let mut observers = [observer(&stage.here, &patterns).await?, observer(&stage.there, &patterns).await?];
+    let mut oracle = listener("oracle", &stage.there, "seen.asked").await?;
+    let asker = vibrator("asker", &stage.here).await?;
+    for count in 0..QUESTIONS {
+        let question = crate::wave::Wave::builder("seen.asked").kind(Kind::Query).text(count.to_string());
+        let ask = async { Ok::<_, Failure>(asker.ask_wave(question.build()?, HOURS).await?) };
+        let reply = async {
+            let question = stage.next(&mut oracle, "the question").await?;
+            Ok(question.reply(&number(&question)?).await?)
+        };
+        let (answer, ()) = stage.within("the answer", async { tokio::try_join!(ask, reply) }).await??;
+        same("the answer", count, answer.json()?)?;
+    }
+    for observer in &mut observers {
+        // By whether it is the answer, and the number.
+        let mut missing: BTreeSet<(bool, u64)> =
+            (0..QUESTIONS).flat_map(|count| [(false, count), (true, count)]).collect();
+        while let Some(next) = missing.first() {
+            let what = format!("an observer to see {next:?} and {} more", missing.len() - 1);
+            let wave = stage.next(observer, what).await?;
+            let seen = (wave.kind() == Kind::Response, number(&wave)?);
+            holds("each question and each answer once", missing.remove(&seen), seen)?;
+            holds("a copy that cannot be answered", !wave.expects_reply(), &wave)?;
+            same("the channel", "seen.asked", wave.channel().as_str())?;
+            let author = if seen.0 { &oracle } else { &asker };
+            same("who sent it", author.source(), wave.source())?;
+            same("whether it has a cause", seen.0, wave.cause().is_some())?;
+        }
+    }
+    // A copy too many would come before this.
+    let asked = stage.within("an error at once", asker.ask_wave(numbered("seen.last", 0)?, HOURS)).await?;
+    holds("NoResonator", matches!(asked, Err(AskError::NoResonator { .. })), &asked)?;
+    for observer in &mut observers {
+        stage.hear(observer, &["seen.last"]).await?;
+    }
+    Ok(())
+}
+
+async fn observers_are_nobody_that_could_answer(stage: &Stage) -> Checked {
+    let mut observer = observer(&stage.there, &["watched.*"]).await?;
+    let asker = vibrator("asker", &stage.here).await?;
+    let joined = observer.resonate_in_group("watched.*", "group").await;
+    holds("no observer in a group", matches!(joined, Err(JoinError::Observer { .. })), joined)?;
+    for _ in 0..10 {
+        let asked =
+            stage.within("an error at once", asker.ask_wave(numbered("watched.a", 0)?, HOURS)).await?;
+        holds("NoResonator", matches!(asked, Err(AskError::NoResonator { .. })), &asked)?;
+        // The question that found nobody is seen all the same.
+        let wave = stage.next(&mut observer, "the question").await?;
+        holds("a copy that cannot be answered", !wave.expects_reply(), &wave)?;
+    }
+    if !stage.crosses() {
+        // The copy, which is kept here, does not keep the way of the question open.
+        let mut careless = listener("careless", &stage.there, "watched.b").await?;
+        let ask = async { Ok(asker.ask_wave(numbered("watched.b", 0)?, HOURS).await) };
+        let keep = async {
+            let copy = stage.next(&mut observer, "the copy of the question").await?;
+            drop(stage.next(&mut careless, "the question").await?);
+            Ok::<_, Failure>(copy)
+        };
+        let (asked, _copy) = stage.within("an error", async { tokio::try_join!(ask, keep) }).await??;
+        holds("Unanswered", matches!(asked, Err(AskError::Unanswered { .. })), &asked)?;
+    }
+    Ok(())
+}
