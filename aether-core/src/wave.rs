@@ -120,7 +120,7 @@ impl std::str::FromStr for Kind {
 #[derive(Clone)]
 pub struct Wave {
     /// This kind of `Arc` has no weak count, which saves two atomic operations a wave. Kept in place instead, a wave
-    /// needs no allocation but is copied some forty times on its way: measured, that is twice as slow.
+    /// needs no allocation but is copied many times on its way, and is slower for it.
     body: triomphe::Arc<Body>,
     /// The vibrator that received this handle of the wave; its answer goes out under that name.
     heard_by: Option<Arc<Sequencer>>,
