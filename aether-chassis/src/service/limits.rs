@@ -1,0 +1,129 @@
+//! What a service allows itself and its handlers, and what is wrong with limits that cannot be.
+
+use std::time::Duration;
+
+use crate::Resend;
+
+/// When to stop trying for a while. Ordinary term: circuit breaker.
+///
+/// After `window` handlings of which at least the share `failure_share` failed, nothing is handled for `open_for`: waves
+/// wait in the inbox meanwhile, or are refused by a service that sheds when it is busy. Then one is tried; if it succeeds the others follow. Rejected waves are no failures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[must_use = "options do nothing by themselves"]
+pub struct Breaker {
+    pub(super) failure_share: f64,
+    pub(super) window: usize,
+    pub(super) open_for: Duration,
+}
+
+impl Breaker {
+    /// Which share of failures opens the circuit, above 0 and at most 1. Default: 0.5.
+    pub fn failure_share(mut self, share: f64) -> Self {
+        self.failure_share = share;
+        self
+    }
+
+    /// Of how many handlings, at least 1. Default: 100.
+    pub fn window(mut self, handlings: usize) -> Self {
+        self.window = handlings;
+        self
+    }
+
+    /// How long nothing is tried. Default: 1 s.
+    pub fn open_for(mut self, time: Duration) -> Self {
+        self.open_for = time;
+        self
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failure_share: 0.5, window: 100, open_for: Duration::from_secs(1) }
+    }
+}
+
+/// Limits that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitsError {
+    /// No wave could ever be handled.
+    #[error("a concurrency of 0 is not allowed: use at least 1, and at most {}", Limits::MOST_AT_ONCE)]
+    NoConcurrency,
+    /// More than can be counted.
+    #[error("a concurrency of {given} is not allowed: use at most {}", Limits::MOST_AT_ONCE)]
+    TooMuchConcurrency {
+        /// What was given.
+        given: usize,
+    },
+    /// A rate that lets nothing through, or has no meaning.
+    #[error("a rate of {waves} waves in {period:?} is not allowed: use at least 1 wave in more than no time")]
+    Rate {
+        /// How many waves were given.
+        waves: u64,
+        /// In which time.
+        period: Duration,
+    },
+    /// Nothing can be handled in no time.
+    #[error("a time-out of zero is not allowed: leave it out for no time-out")]
+    NoTime,
+    /// A circuit breaker whose share or window is out of range.
+    #[error(
+        "the circuit breaker cannot be: use a failure share above 0 and at most 1, and a window of at least 1"
+    )]
+    Breaker,
+}
+
+/// What a service allows itself.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    pub(super) concurrency: usize,
+    pub(super) rate: Option<(u64, Duration)>,
+    pub(super) time_out: Option<Duration>,
+    pub(super) breaker: Option<Breaker>,
+    pub(super) shed_when_busy: bool,
+    pub(super) retry: Option<Resend>,
+    pub(super) grace: Duration,
+}
+
+impl Limits {
+    /// What tokio's semaphore can count, rounded down generously.
+    const MOST_AT_ONCE: usize = 1 << 20;
+
+    /// Refuses what cannot be, before tower would panic over it or wait for ever.
+    pub(super) fn check(&self) -> Result<(), LimitsError> {
+        match self.concurrency {
+            0 => return Err(LimitsError::NoConcurrency),
+            given if given > Self::MOST_AT_ONCE => return Err(LimitsError::TooMuchConcurrency { given }),
+            _ => {}
+        }
+        if let Some((waves, period)) = self.rate
+            && (waves == 0 || period.is_zero())
+        {
+            return Err(LimitsError::Rate { waves, period });
+        }
+        if self.time_out.is_some_and(|time| time.is_zero()) {
+            return Err(LimitsError::NoTime);
+        }
+        if let Some(breaker) = &self.breaker {
+            let is_share = breaker.failure_share > 0.0 && breaker.failure_share <= 1.0;
+            if !is_share || breaker.window == 0 {
+                return Err(LimitsError::Breaker);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            rate: None,
+            time_out: None,
+            breaker: None,
+            shed_when_busy: false,
+            retry: None,
+            grace: Duration::from_secs(5),
+        }
+    }
+}
