@@ -5,83 +5,14 @@
 //! `Wave::resent`), resends are at most a share of first sends (the budget), and the pauses before them grow and are
 //! drawn at random (full jitter).
 
-use std::fmt;
-use std::sync::Arc;
+mod budget;
+
+pub use budget::{RetryBudget, RetryBudgetError};
+
 use std::time::Duration;
 
 use aether_core::Wave;
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tower::retry::budget::{Budget as _, TpsBudget};
-
-/// How long a first send counts towards the budget, and how many seconds' worth of the steady part can be saved up.
-const BUDGET_WINDOW: Duration = Duration::from_secs(10);
-
-/// How often what failed may be tried again. Ordinary term: retry budget. Clones share one account.
-#[derive(Clone)]
-pub struct RetryBudget {
-    account: Option<Arc<TpsBudget>>,
-    share: f32,
-    per_second: u32,
-}
-
-/// A budget that makes no sense.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("a retry budget of {share} resends for each first send is not allowed: use a number from 0 to 10")]
-pub struct RetryBudgetError {
-    share: f32,
-}
-
-impl RetryBudget {
-    /// At most `share` resends for each first send of the last 10 s, plus `per_second`, of which up to 10 s' worth can
-    /// be used at once. The default is 0.1 and 1.
-    ///
-    /// # Errors
-    /// [`RetryBudgetError`] for a share that is not a number from 0 to 10.
-    pub fn new(share: f32, per_second: u32) -> Result<Self, RetryBudgetError> {
-        if !(0.0..=10.0).contains(&share) {
-            return Err(RetryBudgetError { share });
-        }
-        // tower keeps its account in whole tokens and refuses nothing below i32::MAX a second.
-        let per_second = per_second.min(1 << 20);
-        let account = TpsBudget::new(BUDGET_WINDOW, per_second, share);
-        Ok(Self { account: Some(Arc::new(account)), share, per_second })
-    }
-
-    /// No bound at all. This is here so that a benchmark can show what retries do to a system without one.
-    #[must_use]
-    pub fn unlimited() -> Self {
-        Self { account: None, share: f32::INFINITY, per_second: u32::MAX }
-    }
-
-    /// Counts a first send.
-    pub(crate) fn deposit(&self) {
-        if let Some(account) = &self.account {
-            account.deposit();
-        }
-    }
-
-    /// Whether a resend is covered; if so it is paid for.
-    pub(crate) fn withdraw(&self) -> bool {
-        self.account.as_ref().is_none_or(|account| account.withdraw())
-    }
-}
-
-/// 10 % of first sends, and one a second.
-impl Default for RetryBudget {
-    fn default() -> Self {
-        let (share, per_second) = (0.1, 1);
-        Self { account: Some(Arc::new(TpsBudget::new(BUDGET_WINDOW, per_second, share))), share, per_second }
-    }
-}
-
-impl fmt::Debug for RetryBudget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RetryBudget")
-            .field("share", &self.share)
-            .field("per_second", &self.per_second)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Pauses that would be none, or would shrink.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -179,27 +110,6 @@ impl Default for Resend {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_tenth_of_first_sends_and_one_a_second_are_covered() {
-        let budget = RetryBudget::default();
-        let covered = |budget: &RetryBudget| (0..1000).filter(|_| budget.withdraw()).count();
-        assert_eq!(covered(&budget), 10, "what a second brings, for the ten of the window");
-        assert_eq!(covered(&budget), 0);
-        (0..200).for_each(|_| budget.deposit());
-        assert_eq!(covered(&budget), 20);
-        tokio::time::advance(Duration::from_secs(30)).await;
-        assert_eq!(covered(&budget), 10, "first sends are forgotten, and the steady part is saved up once");
-        assert_eq!(covered(&RetryBudget::unlimited()), 1000);
-    }
-
-    #[test]
-    fn a_share_that_makes_no_sense_is_refused_with_what_is_allowed() {
-        for bad in [-0.1, 10.1, f32::NAN, f32::INFINITY] {
-            let error = RetryBudget::new(bad, 1).unwrap_err().to_string();
-            assert!(error.contains("from 0 to 10"), "{error}");
-        }
-    }
 
     #[test]
     fn pauses_of_nothing_and_pauses_that_shrink_are_refused() {

@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use aether_core::{Emitter, Ledger, Pattern, Vibrator, Wave};
 use futures_util::FutureExt;
+use tokio::task::coop::unconstrained;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -219,7 +220,8 @@ impl Service {
         }
         let grace = self.limits.grace;
         let orderly = async {
-            while let Some(Some(wave)) = self.vibrator.receive().now_or_never() {
+            // Unconstrained, or tokio would end the loop after some waves to let others run.
+            while let Some(Some(wave)) = unconstrained(self.vibrator.receive()).now_or_never() {
                 let attempt = Attempt { desk: Arc::clone(desk), wave, open: self.tally.open() };
                 attempt.fail(Cause::shut_down(Outcome::Left)).await;
             }

@@ -6,30 +6,24 @@ use crate::Resend;
 
 /// When to stop trying for a while. Ordinary term: circuit breaker.
 ///
-/// After `window` handlings of which at least the share `failure_share` failed, nothing is handled for `open_for`: waves
-/// wait in the inbox meanwhile, or are refused by a service that sheds when it is busy. Then one is tried; if it succeeds the others follow. Rejected waves are no failures.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// After so many failures in a row nothing is handled for a while: waves wait in the inbox meanwhile, or are refused by
+/// a service that sheds when it is busy. Then one is tried; if it succeeds the others follow. A wave that is rejected is
+/// the sender's fault and counts as handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "options do nothing by themselves"]
 pub struct Breaker {
-    pub(super) failure_share: f64,
-    pub(super) window: usize,
+    pub(super) failures: usize,
     pub(super) open_for: Duration,
 }
 
 impl Breaker {
-    /// Which share of failures opens the circuit, above 0 and at most 1. Default: 0.5.
-    pub fn failure_share(mut self, share: f64) -> Self {
-        self.failure_share = share;
+    /// How many failures in a row open the circuit, at least 1. Default: 10.
+    pub fn failures(mut self, in_a_row: usize) -> Self {
+        self.failures = in_a_row;
         self
     }
 
-    /// Of how many handlings, at least 1. Default: 100.
-    pub fn window(mut self, handlings: usize) -> Self {
-        self.window = handlings;
-        self
-    }
-
-    /// How long nothing is tried. Default: 1 s.
+    /// How long nothing is tried, more than no time. Default: 1 s.
     pub fn open_for(mut self, time: Duration) -> Self {
         self.open_for = time;
         self
@@ -38,7 +32,7 @@ impl Breaker {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { failure_share: 0.5, window: 100, open_for: Duration::from_secs(1) }
+        Self { failures: 10, open_for: Duration::from_secs(1) }
     }
 }
 
@@ -66,11 +60,16 @@ pub enum LimitsError {
     /// Nothing can be handled in no time.
     #[error("a time-out of zero is not allowed: leave it out for no time-out")]
     NoTime,
-    /// A circuit breaker whose share or window is out of range.
+    /// A circuit breaker that is always open, or never.
     #[error(
-        "the circuit breaker cannot be: use a failure share above 0 and at most 1, and a window of at least 1"
+        "a circuit breaker that opens for {open_for:?} after {failures} failures is not allowed: use more than no time, and at least 1 failure"
     )]
-    Breaker,
+    Breaker {
+        /// How many failures in a row were given.
+        failures: usize,
+        /// How long it shall be open.
+        open_for: Duration,
+    },
 }
 
 /// What a service allows itself.
@@ -104,13 +103,12 @@ impl Limits {
         if self.time_out.is_some_and(|time| time.is_zero()) {
             return Err(LimitsError::NoTime);
         }
-        if let Some(breaker) = &self.breaker {
-            let is_share = breaker.failure_share > 0.0 && breaker.failure_share <= 1.0;
-            if !is_share || breaker.window == 0 {
-                return Err(LimitsError::Breaker);
+        match self.breaker {
+            Some(Breaker { failures, open_for }) if failures == 0 || open_for.is_zero() => {
+                Err(LimitsError::Breaker { failures, open_for })
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -128,9 +128,7 @@ where
         + 'static,
 {
     let config = CircuitBreakerLayer::builder()
-        .failure_rate_threshold(breaker.failure_share)
-        .sliding_window_size(breaker.window)
-        .minimum_number_of_calls(breaker.window)
+        .consecutive_failures(breaker.failures)
         .wait_duration_in_open(breaker.open_for)
         .failure_classifier(|handled: &Result<Answer, BoxError>| {
             handled.as_ref().is_err_and(|error| !is_rejection(error))
