@@ -106,6 +106,12 @@ impl Asker {
         Self { emitter: self.emitter.caused_by(cause), shared: Arc::clone(&self.shared) }
     }
 
+    /// Emits under the same name, and with the same cause.
+    #[must_use]
+    pub fn emitter(&self) -> &Emitter {
+        &self.emitter
+    }
+
     /// Asks, and asks again what failed for a moment, until there is an answer or the deadline of the options has
     /// passed.
     ///

@@ -42,7 +42,7 @@ pub use asker::{Asker, AskerError, AskerOptions};
 pub use handler::{Answer, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection, State};
 pub use medium_args::MediumArgs;
 pub use process::{close, error_chain, run};
-pub use resend::{PausesError, Resend, RetryBudget, RetryBudgetError};
+pub use resend::{PausesError, Resend, RetryBudget};
 pub use service::{
     Breaker, Handling, LimitsError, Service, ServiceBuilder, ServiceError, ServiceReport, ServiceTally,
 };

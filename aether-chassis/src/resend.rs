@@ -7,7 +7,7 @@
 
 mod budget;
 
-pub use budget::{RetryBudget, RetryBudgetError};
+pub use budget::RetryBudget;
 
 use std::time::Duration;
 

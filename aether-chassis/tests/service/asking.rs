@@ -41,7 +41,7 @@ fn question() -> Wave {
 }
 
 fn no_budget() -> RetryBudget {
-    RetryBudget::new(0.0, 0).unwrap()
+    RetryBudget::new(0, 0)
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +83,7 @@ async fn a_question_that_nobody_heard_is_repeated_without_loss_and_without_a_bud
 async fn the_budget_bounds_what_is_asked_again_and_the_rest_waits_for_the_deadline() {
     let aether = Aether::local();
     let heard = reluctant(&aether, usize::MAX).await;
-    let budget = RetryBudget::new(2.0, 0).unwrap();
+    let budget = RetryBudget::new(200, 0);
     let asker = asker(&aether, Resend::default().most(32).budget(budget)).await;
     let deadline = Instant::now() + Duration::from_secs(9);
     let asked = (0..5).map(|_| asker.ask_until(question(), deadline));

@@ -115,7 +115,7 @@ async fn attempts_are_bounded_and_the_asker_is_told_once_of_the_last() {
 async fn the_budget_bounds_the_attempts_of_all_waves_together() {
     let builder = Service::builder("service")
         .concurrency(1)
-        .retry(Resend::default().budget(RetryBudget::new(0.1, 0).unwrap()))
+        .retry(Resend::default().budget(RetryBudget::new(10, 0)))
         .on("work", async || -> Result<(), &str> { Err("never") });
     let stage = Stage::of(builder).await;
     for number in 0..200 {
