@@ -13,6 +13,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Resend, error_chain};
 
+/// A deadline that the clock cannot hold is as good as this one.
+const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
 /// How questions are asked.
 #[derive(Debug, Clone)]
 #[must_use = "options do nothing by themselves"]
@@ -124,7 +127,9 @@ impl Asker {
     /// # Cancel safety
     /// Cancelled before completion, what was asked may have been done.
     pub async fn ask(&self, question: Wave) -> Result<Wave, AskerError> {
-        self.ask_until(question, Instant::now() + self.shared.options.deadline).await
+        let now = Instant::now();
+        let deadline = now.checked_add(self.shared.options.deadline).unwrap_or(now + NEVER);
+        self.ask_until(question, deadline).await
     }
 
     /// The same with a deadline of its own.

@@ -16,6 +16,45 @@ pub use extract::{FromWave, Json, Rejection, State};
 ///
 /// `Args` is the tuple of its arguments, `S` the state of the service. The arguments are taken before the function
 /// starts; if one cannot be, the wave is rejected and the function is not called.
+///
+/// ```
+/// use aether_chassis::{Json, Service, State};
+/// use aether_core::{Emitter, Wave};
+///
+/// async fn nothing() {}
+/// async fn fallible(wave: Wave) -> Result<(), std::str::Utf8Error> {
+///     std::str::from_utf8(wave.payload()).map(drop)
+/// }
+/// async fn question(State(factor): State<u32>, Json(number): Json<u32>) -> Json<u32> {
+///     Json(factor * number)
+/// }
+/// let service = Service::builder("service")
+///     .on("a", nothing)
+///     .on("b", fallible)
+///     .on("c", async |emitter: Emitter| emitter.emit_wave("told", &"c").await.map(drop))
+///     .state(3)
+///     .on_query("d", question);
+/// ```
+///
+/// What cannot be an argument, and state that was not given, is found by the compiler:
+///
+/// ```compile_fail,E0277
+/// # use aether_chassis::Service;
+/// async fn takes_a_number(number: u32) {}
+/// let service = Service::builder("service").on("a", takes_a_number);
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use aether_chassis::{Service, State};
+/// async fn takes_state(State(number): State<u32>) {}
+/// let service = Service::builder("service").state("text").on("a", takes_state);
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use aether_chassis::Service;
+/// async fn returns_a_value() -> u32 { 1 }
+/// let service = Service::builder("service").on("a", returns_a_value);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no handler",
     label = "not an async function over extractors",

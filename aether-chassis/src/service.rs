@@ -54,13 +54,13 @@ use tokio::task::coop::unconstrained;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower::{Service as _, ServiceExt};
+use tower::ServiceExt;
 
 use attempt::{Again, Attempt, Desk};
 use failure::Cause;
 use limits::Limits;
 use report::Outcome;
-use stack::Stack;
+use stack::{Stack, call};
 
 /// How long handlers that were told to end may take to let go; one that blocks its thread does not even then.
 const LETTING_GO: Duration = Duration::from_millis(100);
@@ -186,7 +186,7 @@ impl Service {
         };
         match ready {
             Ok(true) => {
-                tasks.spawn(attempt.run(self.stack.call(wave)));
+                tasks.spawn(attempt.run(call(&mut self.stack, wave)));
                 Ok(())
             }
             Ok(false) => {
@@ -205,7 +205,7 @@ impl Service {
         match ended {
             Ok(Some(again)) => self.vibrator.put_back(again.into_wave()),
             Ok(None) => {}
-            // A layer of the user panicked. The wave was counted when its task unwound.
+            // Something panicked where it should not. The wave was counted when its task unwound.
             Err(error) => {
                 tracing::error!(service = self.vibrator.source().name(), %error, "a task broke down")
             }

@@ -12,9 +12,9 @@ use tower::BoxError;
 use super::report::Outcome;
 use crate::{Rejection, error_chain};
 
-/// A handler that panicked.
+/// A handler or a layer that panicked.
 #[derive(Debug, thiserror::Error)]
-#[error("the handler panicked: {message}")]
+#[error("panicked: {message}")]
 pub(super) struct Panicked {
     message: String,
 }

@@ -50,7 +50,9 @@ pub enum LimitsError {
         given: usize,
     },
     /// A rate that lets nothing through, or has no meaning.
-    #[error("a rate of {waves} waves in {period:?} is not allowed: use at least 1 wave in more than no time")]
+    #[error(
+        "a rate of {waves} waves in {period:?} is not allowed: use at least 1 wave, in more than no time and at most a day"
+    )]
     Rate {
         /// How many waves were given.
         waves: u64,
@@ -88,6 +90,9 @@ impl Limits {
     /// What tokio's semaphore can count, rounded down generously.
     const MOST_AT_ONCE: usize = 1 << 20;
 
+    /// tower adds the period to the time of day, which must not overflow.
+    const LONGEST_PERIOD: Duration = Duration::from_secs(60 * 60 * 24);
+
     /// Refuses what cannot be, before tower would panic over it or wait for ever.
     pub(super) fn check(&self) -> Result<(), LimitsError> {
         match self.concurrency {
@@ -96,7 +101,7 @@ impl Limits {
             _ => {}
         }
         if let Some((waves, period)) = self.rate
-            && (waves == 0 || period.is_zero())
+            && (waves == 0 || period.is_zero() || period > Self::LONGEST_PERIOD)
         {
             return Err(LimitsError::Rate { waves, period });
         }

@@ -160,7 +160,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // A layer of the user that panics takes the task with it.
+        // What panics elsewhere than in a handler or a layer, where it is caught, takes the task with it.
         self.close(if std::thread::panicking() { Outcome::Panicked } else { Outcome::Abandoned });
     }
 }

@@ -7,7 +7,7 @@
 //! Limits push back: while they have no room, waves wait in the inbox, where the strongest is next and what is too much
 //! is shed by strength. Only `shed when busy` turns that into a refusal.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -18,7 +18,7 @@ use tower::limit::{ConcurrencyLimitLayer, RateLimitLayer};
 use tower::load_shed::LoadShedLayer;
 use tower::timeout::TimeoutLayer;
 use tower::util::{BoxCloneSyncService, BoxService, MapErrLayer};
-use tower::{BoxError, Layer, ServiceBuilder};
+use tower::{BoxError, Layer, Service as _, ServiceBuilder};
 use tower_resilience_circuitbreaker::{CircuitBreakerConfigError, CircuitBreakerError, CircuitBreakerLayer};
 
 use super::failure::{CircuitOpen, Panicked, is_rejection};
@@ -74,12 +74,30 @@ impl tower::Service<Wave> for Dispatch {
                 None => Err(Rejection::new("no handler is for this channel").into()),
             }
         };
-        // What a handler leaves half done when it panics is behind its own locks; the service itself holds none here.
-        let caught = AssertUnwindSafe(handled).catch_unwind();
-        Box::pin(async move {
-            caught.await.unwrap_or_else(|panic| Err(Box::new(Panicked::new(&*panic)) as BoxError))
-        })
+        // Here and not only around the whole stack, so that the circuit breaker sees it as a failure.
+        Box::pin(caught(handled))
     }
+}
+
+/// The outcome of a handling, a panic being one of them. What is left half done by a panic is behind the locks of
+/// whoever panicked; the service itself holds none.
+async fn caught(handling: impl Future<Output = Result<Answer, BoxError>>) -> Result<Answer, BoxError> {
+    let handled = AssertUnwindSafe(handling).catch_unwind().await;
+    handled.unwrap_or_else(|panic| Err(Box::new(Panicked::new(&*panic))))
+}
+
+/// Calls a stack that is ready. A layer of the user that panics costs this wave, and not the service.
+pub(super) fn call(
+    stack: &mut Stack,
+    wave: Wave,
+) -> impl Future<Output = Result<Answer, BoxError>> + Send + use<> {
+    let called = catch_unwind(AssertUnwindSafe(|| stack.call(wave)));
+    caught(async move {
+        match called {
+            Ok(handling) => handling.await,
+            Err(panic) => Err(Box::new(Panicked::new(&*panic)) as BoxError),
+        }
+    })
 }
 
 /// Puts the layers around the handlers.

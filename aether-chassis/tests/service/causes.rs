@@ -91,7 +91,7 @@ async fn failed_answers_are_told_over_nats_in_every_format() {
         assert_eq!(user.ask("double", &4).await.unwrap().json::<u32>().unwrap(), 8);
         for (channel, payload, reason, hint) in [
             ("double", "four", FailureReason::Rejected, "the payload cannot be read"),
-            ("panic", "", FailureReason::HandlerFailed, "the handler panicked: over the wire"),
+            ("panic", "", FailureReason::HandlerFailed, "panicked: over the wire"),
         ] {
             match user.ask(channel, &payload).await {
                 Err(AskError::Failed { source, channel: at }) => {

@@ -114,7 +114,7 @@ async fn failures_are_told_to_the_asker_with_their_reason_and_counted_by_it() {
     let told = async |channel: &str| stage.failure(channel, &"text").await;
     assert_eq!(told("fails").await, (HandlerFailed, "the shelf is empty: no pallet".to_owned()));
     assert_eq!(told("refuses").await, (Rejected, "not on Sundays".to_owned()));
-    assert_eq!(told("panics").await, (HandlerFailed, "the handler panicked: out of ideas".to_owned()));
+    assert_eq!(told("panics").await, (HandlerFailed, "panicked: out of ideas".to_owned()));
     let (reason, hint) = told("typed").await;
     assert_eq!(reason, Rejected);
     assert!(

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use aether_chassis::{Breaker, CancellationToken, Rejection, Service, State};
-use aether_core::{Aether, FailureReason, Vibrator, Wave};
+use aether_chassis::{Breaker, Rejection, Service, State};
+use aether_core::{Aether, FailureReason, Wave};
 use tokio::time::Instant;
 use tower::limit::RateLimitLayer;
-use tower::util::{MapErrLayer, MapRequestLayer};
+use tower::util::{MapErrLayer, MapRequestLayer, MapResponseLayer};
 
 use crate::stage::{Gate, LONG, Stage, gated};
 
@@ -202,23 +202,33 @@ async fn any_tower_layer_goes_around_the_handlers() {
 
 #[tokio::test]
 async fn a_layer_that_panics_costs_its_wave_and_not_the_service() {
+    /// Panics at the first call only.
+    fn once(panicked: &'static AtomicBool) {
+        assert!(panicked.swap(true, Ordering::Relaxed), "a layer panics");
+    }
+    static BEFORE: AtomicBool = AtomicBool::new(false);
+    static AFTER: AtomicBool = AtomicBool::new(false);
     let aether = Aether::local();
     let service = Service::builder("service")
         .on_query("work", async || {})
-        .layer(tower::util::MapResponseLayer::new(|answer| {
-            static FIRST: AtomicBool = AtomicBool::new(true);
-            assert!(!FIRST.swap(false, Ordering::Relaxed), "a layer panics");
+        .layer(MapRequestLayer::new(|wave: Wave| {
+            once(&BEFORE);
+            wave
+        }))
+        .layer(MapResponseLayer::new(|answer| {
+            once(&AFTER);
             answer
         }))
         .build(&aether)
         .await
         .unwrap();
-    let (tally, shutdown) = (service.tally(), CancellationToken::new());
-    let running = tokio::spawn(service.run_until(shutdown.clone()));
-    let user = Vibrator::create("user", &aether).await.unwrap();
-    user.ask("work", &()).await.unwrap_err();
-    user.ask("work", &()).await.unwrap();
-    shutdown.cancel();
-    let report = running.await.unwrap().unwrap();
-    assert_eq!((report.panicked, report.succeeded, report), (1, 1, tally.report()));
+    let stage = Stage::run(&aether, service).await;
+    for _ in 0..2 {
+        let (reason, hint) = stage.failure("work", &()).await;
+        assert_eq!(reason, FailureReason::HandlerFailed);
+        assert!(hint.ends_with("a layer panics"), "{hint}");
+    }
+    stage.ask("work", &()).await.unwrap();
+    let report = stage.close().await;
+    assert_eq!((report.panicked, report.succeeded), (2, 1));
 }

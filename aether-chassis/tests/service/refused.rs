@@ -65,6 +65,7 @@ async fn limits_that_cannot_be_are_refused_with_what_is_allowed() {
         (good().concurrency(usize::MAX), "at most 1048576"),
         (good().rate(0, second), "at least 1 wave"),
         (good().rate(1, Duration::ZERO), "more than no time"),
+        (good().rate(1, Duration::MAX), "at most a day"),
         (good().time_out(Duration::ZERO), "leave it out"),
         (good().circuit_breaker(Breaker::default().failures(0)), "at least 1 failure"),
         (good().circuit_breaker(Breaker::default().open_for(Duration::ZERO)), "more than no time"),

@@ -32,12 +32,12 @@ impl FailureReason {
     /// All reasons.
     pub const ALL: [Self; 3] = [Self::Rejected, Self::HandlerFailed, Self::Shed];
 
-    /// The reason as it travels: `rejected`, `handler-failed`, `shed`.
+    /// The reason as it travels: `rejected`, `handler_failed`, `shed`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
-            Self::HandlerFailed => "handler-failed",
+            Self::HandlerFailed => "handler_failed",
             Self::Shed => "shed",
         }
     }
@@ -60,7 +60,7 @@ impl fmt::Display for FailureReason {
 
 /// A text that names no reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a reason for a failure: use rejected, handler-failed or shed")]
+#[error("{given:?} is not a reason for a failure: use rejected, handler_failed or shed")]
 pub struct FailureReasonError {
     given: String,
 }
@@ -131,6 +131,6 @@ mod tests {
         assert_eq!(wave(Kind::Response, "of a later version").unwrap().reason, FailureReason::HandlerFailed);
         assert_eq!(wave(Kind::Event, "shed"), None);
         assert_eq!(Wave::builder("a").kind(Kind::Response).build().unwrap().failure(), None);
-        assert!("Shed".parse::<FailureReason>().unwrap_err().to_string().contains("handler-failed"));
+        assert!("Shed".parse::<FailureReason>().unwrap_err().to_string().contains("handler_failed"));
     }
 }
