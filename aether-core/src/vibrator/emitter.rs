@@ -181,6 +181,7 @@ impl Emitter {
         }
     }
 
+    #[inline]
     fn stamped(&self, mut wave: Wave) -> Result<Wave, EmitError> {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });
