@@ -44,7 +44,7 @@ impl Inbox {
             Some(wave) => Poll::Ready(Some(wave)),
             None => self.poll_take(cx, &mut shed, |inbox, state, shed| inbox.take_next(state, shed)),
         };
-        self.after(None, shed);
+        self.after(None, &shed);
         polled
     }
 
@@ -159,7 +159,7 @@ impl Inbox {
                 }
             }
         });
-        self.after(None, shed);
+        self.after(None, &shed);
         polled
     }
 
