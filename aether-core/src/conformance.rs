@@ -49,6 +49,7 @@ mod observing;
 mod order;
 mod outage;
 mod overload;
+mod reflecting;
 mod report;
 mod server;
 mod size;
@@ -115,7 +116,7 @@ macro_rules! cases {
 use cases;
 
 /// In the order of the contract.
-const CASES: [&[Case]; 14] = [
+const CASES: [&[Case]; 15] = [
     carrying::CASES,
     order::CASES,
     hearing::CASES,
@@ -130,6 +131,7 @@ const CASES: [&[Case]; 14] = [
     cancelling::CASES,
     content::CASES,
     foreign::CASES,
+    reflecting::CASES,
 ];
 
 /// Runs every case with the default limit. What tests of a medium call.
@@ -232,7 +234,7 @@ mod tests {
         let mut names: Vec<_> = CASES.into_iter().flatten().map(|case| case.name).collect();
         let lines: std::collections::BTreeSet<_> =
             CASES.into_iter().flatten().map(|case| case.line).collect();
-        assert!(lines.into_iter().eq(1..=11));
+        assert!(lines.into_iter().eq(1..=12));
         names.sort_unstable();
         assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
     }

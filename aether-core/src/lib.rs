@@ -34,6 +34,7 @@ mod channel;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod echo;
 mod inbox;
 mod medium;
 mod phase;
@@ -47,14 +48,18 @@ pub mod wire;
 pub use aether::{Aether, AetherBuilder, ConnectError, Wire, WireError};
 pub use amplitude::{Amplitude, AmplitudeError, Expiry, Floor, HalfLife, HalfLifeError, LEVELS, Signal};
 pub use channel::{Channel, ChannelError, MAX_NAME_BYTES, MAX_TOKENS, Pattern};
+pub use echo::{
+    DeadLetter, DeadLetterCounts, DeadLetters, Echo, EchoLedger, EchoReason, Echoes, EchoesError,
+    MAX_HINT_BYTES, ReplayError,
+};
 pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, Order, ShedReason, WhenFull};
-pub use medium::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises};
+pub use medium::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
 pub use phase::{Phase, PhaseError};
 pub use router::{Carried, InboxReport, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 pub use vibrator::{CreateError, Emitter, Vibrator, VibratorBuilder};
 pub use wave::{
-    ContentType, ContentTypeError, Kind, KindError, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
+    ATTEMPTS, ContentType, ContentTypeError, Kind, KindError, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
     MAX_METADATA_ENTRIES, Metadata, MetadataError, PayloadError, ReplyError, ReplyPath, Wave, WaveBuilder,
     WaveError,
 };

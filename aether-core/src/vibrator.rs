@@ -36,6 +36,7 @@ use tokio::task::coop;
 use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
+use crate::echo::{Echoes, EchoesError, reflecting};
 use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger};
 use crate::medium::JoinError;
 use crate::router::{Listener, Subscription};
@@ -106,6 +107,12 @@ impl VibratorBuilder<'_> {
         let options = match self.floor {
             Some(floor) => self.inbox.floor(floor),
             None => self.inbox,
+        };
+        aether.reflector().note_runtime();
+        // Who only observes was not meant to act on what it loses.
+        let options = match self.observes {
+            true => options,
+            false => reflecting(options, aether.reflector(), source.name()),
         };
         let inbox = Arc::new(Inbox::new(options)?);
         aether.router().open_inbox(source.instance(), source.name(), Arc::clone(&inbox));
@@ -315,6 +322,26 @@ impl Vibrator {
     #[must_use]
     pub fn emitter(&self) -> Emitter {
         self.emitter.clone()
+    }
+
+    /// Listens for the echoes of this vibrator's own waves from now on: commands and queries that nobody heard, that
+    /// were shed or expired, that a handler refused or failed at, or that were relayed too far. Ordinary term: error
+    /// returns. Events, responses and broadcasts are not reflected, and no echo is.
+    ///
+    /// Without anybody who listens at the source, such waves go to the
+    /// [dead letters](crate::Aether::dead_letters) of the process where they failed. So listen before emitting.
+    ///
+    /// Which failures are known depends on the medium: over NATS nobody can tell whether anybody hears a wave that is
+    /// emitted, only whether anybody hears a question.
+    ///
+    /// # Errors
+    /// [`EchoesError::Taken`] while an earlier [`Echoes`] of this vibrator exists; else as
+    /// [`Vibrator::resonate_on`].
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nobody listens.
+    pub async fn echoes(&self) -> Result<Echoes, EchoesError> {
+        Echoes::open(self.emitter.aether(), self.emitter.sequencer()).await
     }
 
     /// The account of the inbox.

@@ -23,11 +23,13 @@ mod builder;
 mod content;
 mod metadata;
 mod reply;
+mod resend;
 
 pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
 pub use reply::{ReplyError, ReplyPath};
+pub use resend::ATTEMPTS;
 
 use std::fmt;
 use std::sync::Arc;
@@ -90,6 +92,13 @@ impl Kind {
             Self::Event | Self::Broadcast => HalfLife::EIGHT_SECONDS,
             Self::Command | Self::Query | Self::Response => HalfLife::NEVER,
         }
+    }
+
+    /// Whether a wave of this kind comes back to its source as an [`Echo`](crate::Echo) where it fails. Commands and
+    /// queries do.
+    #[must_use]
+    pub const fn reflects(self) -> bool {
+        matches!(self, Self::Command | Self::Query)
     }
 }
 
@@ -385,6 +394,18 @@ impl Wave {
         body.age = Duration::ZERO;
         body.since = Some(now);
         self.heard_by = None;
+    }
+
+    /// Whether it comes back to its source as an echo where it fails.
+    pub(crate) fn reflects(&self) -> bool {
+        self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()
+    }
+
+    /// The wave as a notice of the framework: as strong as can be, and stamped.
+    pub(crate) fn noticed(mut self, sequencer: &Sequencer) -> Self {
+        triomphe::Arc::make_mut(&mut self.body).signal = Signal::new(Amplitude::FULL, HalfLife::NEVER);
+        self.stamp(sequencer, Instant::now());
+        self
     }
 
     /// The wave as it leaves for another medium: one hop more, the age so far kept, everything else as it was.

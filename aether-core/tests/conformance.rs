@@ -9,7 +9,7 @@ use std::time::Duration;
 use aether_core::conformance::{self, Harness, Outcome, Site, SiteError, Suite};
 use aether_core::{
     Aether, AskError, Carried, EmitError, FlushError, InboxOptions, JoinError, Medium, MediumStatus,
-    Promises, Receipt, Router, Subscription, Wave,
+    Promises, Reach, Receipt, Router, Subscription, Wave,
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, pending, ready};
@@ -163,6 +163,9 @@ impl Medium for Faulty {
         }
     }
 
+    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+        self.inner.tell(notices)
+    }
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
         self.inner.flush()
     }

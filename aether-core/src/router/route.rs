@@ -133,6 +133,18 @@ impl Route {
         }
     }
 
+    /// Whether anybody hears a wave who could act on it.
+    pub(super) fn has_resonator(&self, wave: &Wave) -> bool {
+        !self.groups.is_empty() || self.alone.iter().any(|subscription| subscription.hears(wave))
+    }
+
+    /// Offers a notice to all but the observers. Returns whether there is anybody.
+    pub(super) fn tell(&self, notice: &Wave) -> bool {
+        let members = self.groups.iter().map(GroupRoute::next);
+        let hears = self.alone.iter().filter(|subscription| subscription.hears(notice)).chain(members);
+        hears.map(|subscription| subscription.inbox.offer(notice.clone(), Offer::Now)).count() > 0
+    }
+
     /// Shows a wave to the observers. Never waits: who watches must not slow those who are watched.
     pub(super) fn show(&self, wave: &Wave) {
         for observer in self.observers.iter().filter(|observer| observer.hears(wave)) {

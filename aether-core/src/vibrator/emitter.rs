@@ -10,6 +10,7 @@ use tokio::task::coop;
 
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
+use crate::echo::EchoReason;
 use crate::medium::{AskError, EmitError};
 use crate::router::{Carried, Receipt};
 use crate::source::{Sequencer, Source, WaveId};
@@ -66,10 +67,7 @@ impl Emitter {
         // Lets other tasks run in a loop that would otherwise never wait.
         coop::consume_budget().await;
         let wave = self.stamped(wave)?;
-        match self.aether.medium().carry(wave)? {
-            Carried::Done(receipt) => Ok(receipt),
-            Carried::Waiting(waiting) => Ok(waiting.finish().await),
-        }
+        self.carry(wave).await
     }
 
     /// Emits a wave without ever waiting.
@@ -116,16 +114,42 @@ impl Emitter {
     /// its age, and arrives 5 % weaker. What a bridge between two media does.
     ///
     /// # Errors
-    /// [`EmitError::TooFar`] for a wave that was relayed ten times already; else as [`Emitter::emit`].
+    /// [`EmitError::TooFar`] for a wave that was relayed ten times already, and whose source is told so if it is on the
+    /// medium of this emitter: a bridge whose sources are on its other side calls [`Emitter::reflect`] there. Else as
+    /// [`Emitter::emit`].
     ///
     /// # Cancel safety
     /// As [`Emitter::emit`].
     pub async fn relay(&self, wave: &Wave) -> Result<Receipt, EmitError> {
         coop::consume_budget().await;
+        if wave.channel().is_reserved() {
+            return Err(EmitError::Reserved { wave: wave.clone() });
+        }
         let Some(onward) = wave.relayed(Instant::now()) else {
+            self.reflect(wave, EchoReason::TooFar, "relayed as often as is allowed").await;
             return Err(EmitError::TooFar { wave: wave.clone() });
         };
-        match self.aether.medium().carry(onward)? {
+        self.carry(onward).await
+    }
+
+    /// Tells the source of a wave that it was not handled: what a handler does that refuses a wave or fails at it. Goes
+    /// by the wave's kind: commands and queries come back as an [`Echo`](crate::Echo) or become
+    /// [dead letters](Aether::dead_letters), all others are left alone. Of several reports of one wave by this vibrator
+    /// the first counts, as long as there are not a thousand others in between.
+    ///
+    /// `hint` is for people; it is cut off after [`MAX_HINT_BYTES`](crate::MAX_HINT_BYTES).
+    ///
+    /// # Cancel safety
+    /// Cancelled before it is first polled, nothing was told; later it has been taken over.
+    pub async fn reflect(&self, wave: &Wave, reason: EchoReason, hint: &str) {
+        // Lets other tasks run in a loop that would otherwise never wait.
+        coop::consume_budget().await;
+        self.aether.reflector().reflect_by_hand(wave, reason, hint, self.source());
+    }
+
+    /// Hands a wave to the medium and waits where it asks for that.
+    async fn carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
+        match self.aether.medium().carry(wave)? {
             Carried::Done(receipt) => Ok(receipt),
             Carried::Waiting(waiting) => Ok(waiting.finish().await),
         }
