@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::echo::{DeadLetters, EchoLedger, NOBODY, Reflector, reflecting};
+use crate::floors::Floors;
 use crate::inbox::Ledger;
 use crate::medium::{FlushError, Local, Medium, MediumStatus, Promises};
 use crate::router::{InboxReport, Router};
@@ -32,6 +33,7 @@ struct Shared {
     medium: Arc<dyn Medium>,
     router: Arc<Router>,
     reflector: Arc<Reflector>,
+    floors: Arc<Floors>,
 }
 
 /// How long closing waits until the sources of what has failed are told.
@@ -240,12 +242,14 @@ impl Aether {
     }
 
     fn from_parts(medium: Arc<dyn Medium>, router: Arc<Router>, reflector: Arc<Reflector>) -> Self {
+        let floors = Arc::new(Floors::new());
         router.reflect_to(Arc::clone(&reflector));
         if medium.promises().crosses_processes {
             reflector.reach_over(Arc::downgrade(&medium));
+            floors.reach_over(Arc::downgrade(&medium));
         }
         reflector.note_runtime();
-        Self { shared: Arc::new(Shared { medium, router, reflector }) }
+        Self { shared: Arc::new(Shared { medium, router, reflector, floors }) }
     }
 
     /// What the medium can do.
@@ -257,7 +261,7 @@ impl Aether {
     /// How the medium is doing, with the account of what was given to it.
     #[must_use]
     pub fn status(&self) -> MediumStatus {
-        self.shared.medium.status()
+        MediumStatus { shed_at_source: self.shared.floors.stopped(), ..self.shared.medium.status() }
     }
 
     /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.
@@ -322,11 +326,16 @@ impl Aether {
     pub(crate) fn reflector(&self) -> &Arc<Reflector> {
         &self.shared.reflector
     }
+
+    pub(crate) fn floors(&self) -> &Arc<Floors> {
+        &self.shared.floors
+    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         self.reflector.end();
+        self.floors.end();
     }
 }
 

@@ -35,6 +35,7 @@ mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod echo;
+mod floors;
 mod inbox;
 mod medium;
 mod phase;
@@ -57,7 +58,7 @@ pub use medium::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatu
 pub use phase::{Phase, PhaseError};
 pub use router::{Carried, InboxReport, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
-pub use vibrator::{CreateError, Emitter, Vibrator, VibratorBuilder};
+pub use vibrator::{CreateError, Emitter, EmitterAccount, Vibrator, VibratorBuilder};
 pub use wave::{
     ATTEMPTS, ContentType, ContentTypeError, Kind, KindError, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
     MAX_METADATA_ENTRIES, Metadata, MetadataError, PayloadError, ReplyError, ReplyPath, Wave, WaveBuilder,

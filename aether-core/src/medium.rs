@@ -63,6 +63,9 @@ pub struct MediumStatus {
     pub dropped_by_client: u64,
     /// Messages that were no valid frame, or came on a name that is no channel.
     pub malformed: u64,
+    /// Waves that were never given to the medium: their emitters respect the floors of the receivers, and all of those
+    /// had said that they would not hear them. Counted by [`Aether::status`](crate::Aether::status), not by media.
+    pub shed_at_source: u64,
 }
 
 /// How far a notice of the framework went.
@@ -187,6 +190,15 @@ pub enum EmitError {
         /// What was not emitted.
         wave: Wave,
     },
+    /// Nobody would have heard it: all receivers of the channel are overloaded and have said from which strength on
+    /// they hear. Only for emitters that [respect floors](crate::VibratorBuilder::respect_floor).
+    #[error("the wave is weaker than {floor:?}, below which no receiver of {} hears", wave.channel())]
+    BelowFloor {
+        /// What was not emitted.
+        wave: Wave,
+        /// The lowest floor of the receivers.
+        floor: crate::amplitude::Floor,
+    },
     /// The wave could not be made; there is none to hand back.
     #[error("the wave could not be made")]
     Invalid(#[from] WaveError),
@@ -201,6 +213,7 @@ impl EmitError {
             | Self::Closed { wave }
             | Self::TooLarge { wave, .. }
             | Self::TooFar { wave }
+            | Self::BelowFloor { wave, .. }
             | Self::Reserved { wave } => Some(wave),
             Self::Invalid(_) => None,
         }
@@ -209,7 +222,7 @@ impl EmitError {
     /// Whether the same wave may be taken later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Full { .. })
+        matches!(self, Self::Full { .. } | Self::BelowFloor { .. })
     }
 }
 

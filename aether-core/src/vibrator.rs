@@ -22,7 +22,7 @@
 
 mod emitter;
 
-pub use emitter::Emitter;
+pub use emitter::{Emitter, EmitterAccount};
 
 use std::ops::Deref;
 use std::pin::Pin;
@@ -53,6 +53,9 @@ pub enum CreateError {
     /// The inbox cannot have such bounds.
     #[error("invalid inbox")]
     Inbox(#[from] InboxOptionsError),
+    /// The floors of receivers in other processes cannot be heard.
+    #[error("the floors of the receivers cannot be heard")]
+    Floors(#[source] JoinError),
 }
 
 /// How a vibrator shall be.
@@ -64,6 +67,7 @@ pub struct VibratorBuilder<'a> {
     floor: Option<Floor>,
     hears_own: bool,
     observes: bool,
+    respects_floors: bool,
 }
 
 impl VibratorBuilder<'_> {
@@ -95,10 +99,26 @@ impl VibratorBuilder<'_> {
         self
     }
 
+    /// Respects the floors that overloaded receivers advertise: a wave that all of those who hear its channel would
+    /// shed is handed back as [`EmitError::BelowFloor`](crate::EmitError::BelowFloor) and counted as `shed_at_source`,
+    /// and costs neither them nor the network anything. Ordinary term: back-pressure. Default: no.
+    ///
+    /// A wave is stopped only if somebody is known to hear its channel, and everybody who is known to hear it has
+    /// advertised a floor above the wave; every member of a group counts. Observers do not count. Over NATS, those who
+    /// do not know Aether are not known; a receiver that was tuned while this connection was broken is known within ten
+    /// seconds; and nothing is stopped in the first second.
+    ///
+    /// Cost: a look at a flag for each wave, and at a table while any receiver is overloaded.
+    pub fn respect_floor(mut self) -> Self {
+        self.respects_floors = true;
+        self
+    }
+
     /// Makes the vibrator.
     ///
     /// # Errors
-    /// [`CreateError`] says whether the name or an inbox option is wrong, and what is allowed.
+    /// [`CreateError`] says whether the name or an inbox option is wrong, and what is allowed; or that the medium is
+    /// closed, where floors are to be respected.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing was made.
@@ -109,15 +129,25 @@ impl VibratorBuilder<'_> {
             None => self.inbox,
         };
         aether.reflector().note_runtime();
+        let is_overloaded = Arc::default();
         // Who only observes was not meant to act on what it loses.
         let options = match self.observes {
             true => options,
-            false => reflecting(options, aether.reflector(), source.name()),
+            false => {
+                let options = reflecting(options, aether.reflector(), source.name());
+                aether.floors().watching(options, source.instance(), &is_overloaded)
+            }
         };
         let inbox = Arc::new(Inbox::new(options)?);
+        if self.respects_floors {
+            aether.floors().respect(aether).await.map_err(CreateError::Floors)?;
+        }
+        if !self.observes {
+            aether.floors().open(&source, &inbox, is_overloaded);
+        }
         aether.router().open_inbox(source.instance(), source.name(), Arc::clone(&inbox));
         Ok(Vibrator {
-            emitter: Emitter::new(aether.clone(), Arc::new(Sequencer::new(source))),
+            emitter: Emitter::new(aether.clone(), Arc::new(Sequencer::new(source)), self.respects_floors),
             inbox,
             hears_own: self.hears_own,
             observes: self.observes,
@@ -160,6 +190,7 @@ impl Vibrator {
             floor: None,
             hears_own: false,
             observes: false,
+            respects_floors: false,
         }
     }
 
@@ -207,6 +238,7 @@ impl Vibrator {
         let aether = self.emitter.aether();
         let is_it = |s: &&Arc<Subscription>| *s.pattern() == pattern && s.group() == group.as_deref();
         let find = || self.subscriptions.lock().iter().find(is_it).cloned();
+        let tuning = Tuning(self);
         if let Some(subscription) = find() {
             if !subscription.is_muted() {
                 return Ok(());
@@ -219,10 +251,18 @@ impl Vibrator {
                 return Ok(());
             }
         }
+        let told = async {
+            if !self.observes {
+                let mut patterns = self.patterns();
+                patterns.push(pattern.clone());
+                let instance = self.source().instance();
+                aether.floors().tune_and_tell(aether, instance, patterns).await;
+            }
+        };
         let joining = Joining {
             aether,
             subscription: Some(aether.router().subscribe(
-                pattern,
+                pattern.clone(),
                 group,
                 Arc::clone(&self.inbox),
                 Listener {
@@ -232,7 +272,15 @@ impl Vibrator {
                 },
             )),
         };
-        joining.finish(&self.subscriptions).await
+        let (joined, ()) = tokio::join!(joining.finish(&self.subscriptions), told);
+        drop(tuning);
+        joined
+    }
+
+    /// What is heard now.
+    fn patterns(&self) -> Vec<Pattern> {
+        let subscriptions = self.subscriptions.lock();
+        subscriptions.iter().filter(|s| !s.is_muted()).map(|s| s.pattern().clone()).collect()
     }
 
     /// Stops hearing a pattern, in whatever groups. What is queued can still be received. Ordinary term: unsubscribe.
@@ -265,6 +313,7 @@ impl Vibrator {
         for subscription in gone {
             self.leave(&subscription);
         }
+        drop(Tuning(self));
         Ok(())
     }
 
@@ -362,6 +411,16 @@ fn leave(aether: &Aether, subscription: &Subscription) {
     aether.medium().leave(subscription);
 }
 
+/// A change of what is heard. Dropped, however it ended, it leaves those who respect floors with what is heard then.
+struct Tuning<'a>(&'a Vibrator);
+
+impl Drop for Tuning<'_> {
+    fn drop(&mut self) {
+        let emitter = &self.0.emitter;
+        emitter.aether().floors().tune(emitter.source().instance(), self.0.patterns());
+    }
+}
+
 /// A subscription that the medium has not confirmed yet; dropped, it is taken back.
 struct Joining<'a> {
     aether: &'a Aether,
@@ -406,6 +465,7 @@ impl Drop for Vibrator {
         for subscription in std::mem::take(self.subscriptions.get_mut()) {
             self.leave(&subscription);
         }
+        self.emitter.aether().floors().close(self.source().instance());
         self.emitter.aether().router().close_inbox(self.source().instance());
     }
 }

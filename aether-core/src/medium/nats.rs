@@ -389,6 +389,7 @@ impl Medium for Nats {
             unconfirmed: self.shared.link.unconfirmed(),
             dropped_by_client: self.shared.link.dropped_by_client(),
             malformed: self.intake.malformed(),
+            shed_at_source: 0,
         }
     }
 }

@@ -142,7 +142,12 @@ impl Route {
     pub(super) fn tell(&self, notice: &Wave) -> bool {
         let members = self.groups.iter().map(GroupRoute::next);
         let hears = self.alone.iter().filter(|subscription| subscription.hears(notice)).chain(members);
-        hears.map(|subscription| subscription.inbox.offer(notice.clone(), Offer::Now)).count() > 0
+        let mut is_heard = false;
+        for subscription in hears {
+            let _ = subscription.inbox.offer(notice.clone(), Offer::Now);
+            is_heard = true;
+        }
+        is_heard
     }
 
     /// Shows a wave to the observers. Never waits: who watches must not slow those who are watched.

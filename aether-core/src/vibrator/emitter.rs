@@ -1,6 +1,7 @@
 //! The sending half of a vibrator.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -16,19 +17,48 @@ use crate::router::{Carried, Receipt};
 use crate::source::{Sequencer, Source, WaveId};
 use crate::wave::{Kind, Wave};
 
-/// Emits waves under a vibrator's name. Cloning it is two reference counts; all clones share one sequence of numbers.
+/// Emits waves under a vibrator's name. Cloning it is two reference counts, or three if it respects
+/// floors; all clones share one sequence of numbers.
 #[derive(Debug, Clone)]
 pub struct Emitter {
     aether: Aether,
     sequencer: Arc<Sequencer>,
+    /// Counts what was stopped, if floors are respected.
+    stopped: Option<Arc<AtomicU64>>,
+}
+
+/// The account of what a vibrator was to emit, with all clones of its [`Emitter`], in waves:
+/// `offered = numbered + shed_at_source`. Waves that it relays for others are not in it, but for those that it stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EmitterAccount {
+    /// Those that got a number, answers included, and were given to the medium.
+    pub numbered: u64,
+    /// Those that were stopped here, as no receiver would have heard them. They have no number, so they are no gap.
+    pub shed_at_source: u64,
+}
+
+impl EmitterAccount {
+    /// All of them.
+    #[must_use]
+    pub const fn offered(&self) -> u64 {
+        self.numbered + self.shed_at_source
+    }
 }
 
 impl Emitter {
     /// How long [`Emitter::ask`] waits for an answer.
     pub const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
-    pub(super) fn new(aether: Aether, sequencer: Arc<Sequencer>) -> Self {
-        Self { aether, sequencer }
+    pub(super) fn new(aether: Aether, sequencer: Arc<Sequencer>, respects_floors: bool) -> Self {
+        Self { aether, sequencer, stopped: respects_floors.then(Arc::default) }
+    }
+
+    /// What was emitted so far, and what was stopped because no receiver would have heard it.
+    #[must_use]
+    pub fn account(&self) -> EmitterAccount {
+        let shed_at_source = self.stopped.as_ref().map_or(0, |stopped| stopped.load(Ordering::Relaxed));
+        EmitterAccount { numbered: self.sequencer.last(), shed_at_source }
     }
 
     pub(super) fn aether(&self) -> &Aether {
@@ -129,6 +159,7 @@ impl Emitter {
             self.reflect(wave, EchoReason::TooFar, "relayed as often as is allowed").await;
             return Err(EmitError::TooFar { wave: wave.clone() });
         };
+        let onward = self.unless_stopped(onward)?;
         self.carry(onward).await
     }
 
@@ -188,7 +219,22 @@ impl Emitter {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });
         }
+        if self.stopped.is_some() {
+            wave = self.unless_stopped(wave)?;
+        }
         wave.stamp(&self.sequencer, Instant::now());
         Ok(wave)
+    }
+
+    /// Hands a wave back that no receiver would hear, if floors are respected.
+    fn unless_stopped(&self, wave: Wave) -> Result<Wave, EmitError> {
+        let Some(stopped) = &self.stopped else { return Ok(wave) };
+        match self.aether.floors().stop(&wave) {
+            Some(floor) => {
+                stopped.fetch_add(1, Ordering::Relaxed);
+                Err(EmitError::BelowFloor { wave, floor })
+            }
+            None => Ok(wave),
+        }
     }
 }
