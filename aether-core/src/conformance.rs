@@ -51,6 +51,7 @@ mod outage;
 mod overload;
 mod reflecting;
 mod report;
+mod respecting;
 mod server;
 mod size;
 mod stage;
@@ -116,7 +117,7 @@ macro_rules! cases {
 use cases;
 
 /// In the order of the contract.
-const CASES: [&[Case]; 15] = [
+const CASES: [&[Case]; 16] = [
     carrying::CASES,
     order::CASES,
     hearing::CASES,
@@ -132,6 +133,7 @@ const CASES: [&[Case]; 15] = [
     content::CASES,
     foreign::CASES,
     reflecting::CASES,
+    respecting::CASES,
 ];
 
 /// Runs every case with the default limit. What tests of a medium call.

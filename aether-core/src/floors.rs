@@ -325,7 +325,7 @@ impl Floors {
         let subscription = aether.router().subscribe(Pattern::new(channel)?, None, ear, listener);
         let joining = Joining { aether, subscription: Some(Arc::clone(&subscription)) };
         aether.medium().join(subscription).await?;
-        joining.is_done();
+        joining.stays();
         *is_joined = true;
         self.attend(&mut self.ours.lock());
         Ok(())
@@ -339,8 +339,8 @@ struct Joining<'a> {
 }
 
 impl Joining<'_> {
-    /// It stays for as long as there is the `Aether`.
-    fn is_done(mut self) {
+    /// For as long as there is the `Aether`.
+    fn stays(mut self) {
         self.subscription = None;
     }
 }

@@ -234,6 +234,8 @@ mod tests {
     }
 
     proptest! {
+        // Each one fills the store several times over.
+        #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn the_account_adds_up_and_no_weaker_one_outlives_a_stronger(
             steps in prop::collection::vec((1..100_u16, 0..6_u8), 0..2500),
