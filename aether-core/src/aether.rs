@@ -276,7 +276,26 @@ impl Aether {
         self.shared.router.reports()
     }
 
-    /// The waves that failed and whose source could not be told: nobody there listens for echoes.
+    /// The waves that failed here and whose source could not be told: nobody there listens for echoes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::{Aether, Kind, Vibrator, Wave};
+    ///
+    /// let aether = Aether::local();
+    /// let shop = Vibrator::create("shop", &aether).await?;
+    /// shop.emit(Wave::builder("stock.reserve").kind(Kind::Command).text("a lamp").build()?).await?;
+    ///
+    /// // Nobody heard it. Once somebody does, it is sent again.
+    /// let mut stock = Vibrator::create("stock", &aether).await?;
+    /// stock.resonate_on("stock.*").await?;
+    /// let letters = aether.dead_letters();
+    /// for letter in letters.list() {
+    ///     letters.replay(letter.number, &shop).await?;
+    /// }
+    /// assert_eq!(stock.receive().await.expect("the medium is open").text()?, "a lamp");
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn dead_letters(&self) -> DeadLetters {
         self.shared.reflector.letters().clone()

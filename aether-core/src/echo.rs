@@ -158,7 +158,7 @@ pub(crate) fn read(payload: &[u8]) -> Option<Vec<Echo>> {
                 channel: Channel::with_reserved(&echo.channel).ok()?,
                 reason: echo.reason,
                 hint: shortened(&echo.hint).into_owned(),
-                by: echo.by.into_owned(),
+                by: shortened(&echo.by).into_owned(),
                 count: echo.count.max(1),
             })
         })

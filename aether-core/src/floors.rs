@@ -214,15 +214,10 @@ impl Floors {
 
     /// It hears these patterns from now on. The others are told by the task.
     pub(crate) fn tune(self: &Arc<Self>, instance: u64, patterns: Vec<Pattern>) {
-        let mut ours = self.ours.lock();
-        let Some(receiver) = ours.receivers.get_mut(&instance) else { return };
-        if receiver.patterns == patterns {
-            return;
-        }
-        receiver.patterns = patterns;
-        let advert = receiver.advert();
-        self.enter(&advert, true);
-        if self.network.get().is_some() {
+        if let Some(advert) = self.enter_ours(instance, patterns)
+            && self.network.get().is_some()
+        {
+            let mut ours = self.ours.lock();
             ours.news.insert(instance, advert);
             self.attend(&mut ours);
         }
@@ -235,19 +230,26 @@ impl Floors {
         instance: u64,
         patterns: Vec<Pattern>,
     ) {
-        if self.network.get().is_none() {
-            self.tune(instance, patterns);
-            return;
+        if self.network.get().is_some() {
+            // Fails when the medium is closed; then the join that this is for fails as well.
+            let _ = self.join(aether, CALLS).await;
         }
-        // Fails when the medium is closed; then the join fails as well.
-        let _ = self.join(aether, CALLS).await;
-        self.tune(instance, patterns);
-        let news = self.take_news();
-        self.tell(&news).await;
+        if let Some(advert) = self.enter_ours(instance, patterns) {
+            self.tell(&[advert]).await;
+        }
     }
 
-    fn take_news(&self) -> Vec<Advert> {
-        self.ours.lock().news.drain().map(|(_, advert)| advert).collect()
+    /// Enters what one of our receivers hears, if that is something new.
+    fn enter_ours(&self, instance: u64, patterns: Vec<Pattern>) -> Option<Advert> {
+        let mut ours = self.ours.lock();
+        let receiver = ours.receivers.get_mut(&instance)?;
+        if receiver.patterns == patterns {
+            return None;
+        }
+        receiver.patterns = patterns;
+        let advert = receiver.advert();
+        self.enter(&advert, true);
+        Some(advert)
     }
 
     /// Publishes adverts. Cancelled, they may have been told or not; they are repeated when the roll is called.
@@ -256,7 +258,11 @@ impl Floors {
         const IN_A_MESSAGE: usize = 32;
         let notices =
             adverts.chunks(IN_A_MESSAGE).filter_map(|some| self.notice(ADVERTS, advert::write(some)));
-        let notices: Vec<_> = notices.collect();
+        self.send(notices.collect()).await;
+    }
+
+    /// Sends notices, if there is a network, and for as long as there is the `Aether`.
+    async fn send(&self, notices: Vec<Wave>) {
         if let Some(network) = self.network.get().and_then(Weak::upgrade)
             && !notices.is_empty()
         {
@@ -293,15 +299,7 @@ impl Floors {
             roll.last = Some(now);
         }
         self.book.lock().call();
-        if let Some(network) = self.network.get().and_then(Weak::upgrade)
-            && let Some(call) = self.notice(CALLS, b"[]".to_vec())
-        {
-            let mut ended = self.ended.subscribe();
-            tokio::select! {
-                _ = network.tell(vec![call]) => {}
-                _ = ended.wait_for(|ended| *ended) => {}
-            }
-        }
+        self.send(self.notice(CALLS, b"[]".to_vec()).into_iter().collect()).await;
     }
 
     /// Hears one of the framework's channels, once for all vibrators of this `Aether`.

@@ -20,8 +20,10 @@
 //! # Ok(()) }
 //! ```
 
+mod builder;
 mod emitter;
 
+pub use builder::{CreateError, VibratorBuilder};
 pub use emitter::{Emitter, EmitterAccount};
 
 use std::ops::Deref;
@@ -36,125 +38,11 @@ use tokio::task::coop;
 use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
-use crate::echo::{Echoes, EchoesError, reflecting};
-use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger};
+use crate::echo::{Echoes, EchoesError};
+use crate::inbox::{Inbox, Ledger};
 use crate::medium::JoinError;
 use crate::router::{Listener, Subscription};
-use crate::source::{Sequencer, Source, SourceError};
 use crate::wave::Wave;
-
-/// Why a vibrator could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CreateError {
-    /// The name is not valid.
-    #[error("invalid name")]
-    Name(#[from] SourceError),
-    /// The inbox cannot have such bounds.
-    #[error("invalid inbox")]
-    Inbox(#[from] InboxOptionsError),
-    /// The floors of receivers in other processes cannot be heard.
-    #[error("the floors of the receivers cannot be heard")]
-    Floors(#[source] JoinError),
-}
-
-/// How a vibrator shall be.
-#[derive(Debug)]
-#[must_use = "nothing is made before create()"]
-pub struct VibratorBuilder<'a> {
-    name: &'a str,
-    inbox: InboxOptions,
-    floor: Option<Floor>,
-    hears_own: bool,
-    observes: bool,
-    respects_floors: bool,
-}
-
-impl VibratorBuilder<'_> {
-    /// The bounds and the discipline of the inbox. Default: [`InboxOptions::interactive`].
-    pub fn inbox(mut self, options: InboxOptions) -> Self {
-        self.inbox = options;
-        self
-    }
-
-    /// The noise floor: weaker waves are not heard. Default: that of the inbox options, which is open.
-    pub fn floor(mut self, floor: Floor) -> Self {
-        self.floor = Some(floor);
-        self
-    }
-
-    /// Whether the vibrator hears the waves that it emits itself. Default: no. Questions and the waves of a group
-    /// are heard in any case, or they would be lost.
-    pub fn hear_own(mut self, hear: bool) -> Self {
-        self.hears_own = hear;
-        self
-    }
-
-    /// Makes it an observer: it hears what others hear and is nobody that could answer. Questions reach it without a
-    /// way to answer them, it does not count as somebody who listens for them, and on the channels it is tuned to it
-    /// also hears the answers that askers got. Neither makes anybody wait: an observer that is full sheds them. It
-    /// cannot be a member of a group. For gateways, logs and whatever else only watches.
-    pub fn observe(mut self) -> Self {
-        self.observes = true;
-        self
-    }
-
-    /// Respects the floors that overloaded receivers advertise: a wave that all of those who hear its channel would
-    /// shed is handed back as [`EmitError::BelowFloor`](crate::EmitError::BelowFloor) and counted as `shed_at_source`,
-    /// and costs neither them nor the network anything. Ordinary term: back-pressure. Default: no.
-    ///
-    /// A wave is stopped only if somebody is known to hear its channel, and everybody who is known to hear it has
-    /// advertised a floor above the wave; every member of a group counts. Observers do not count. Over NATS, those who
-    /// do not know Aether are not known; a receiver that was tuned while this connection was broken is known within ten
-    /// seconds; and nothing is stopped in the first second.
-    ///
-    /// Cost: a look at a flag for each wave, and at a table while any receiver is overloaded.
-    pub fn respect_floor(mut self) -> Self {
-        self.respects_floors = true;
-        self
-    }
-
-    /// Makes the vibrator.
-    ///
-    /// # Errors
-    /// [`CreateError`] says whether the name or an inbox option is wrong, and what is allowed; or that the medium is
-    /// closed, where floors are to be respected.
-    ///
-    /// # Cancel safety
-    /// Cancelled before completion, nothing was made.
-    pub async fn create(self, aether: &Aether) -> Result<Vibrator, CreateError> {
-        let source = Source::new(self.name)?;
-        let options = match self.floor {
-            Some(floor) => self.inbox.floor(floor),
-            None => self.inbox,
-        };
-        aether.reflector().note_runtime();
-        let is_overloaded = Arc::default();
-        // Who only observes was not meant to act on what it loses.
-        let options = match self.observes {
-            true => options,
-            false => {
-                let options = reflecting(options, aether.reflector(), source.name());
-                aether.floors().watching(options, source.instance(), &is_overloaded)
-            }
-        };
-        let inbox = Arc::new(Inbox::new(options)?);
-        if self.respects_floors {
-            aether.floors().respect(aether).await.map_err(CreateError::Floors)?;
-        }
-        if !self.observes {
-            aether.floors().open(&source, &inbox, is_overloaded);
-        }
-        aether.router().open_inbox(source.instance(), source.name(), Arc::clone(&inbox));
-        Ok(Vibrator {
-            emitter: Emitter::new(aether.clone(), Arc::new(Sequencer::new(source)), self.respects_floors),
-            inbox,
-            hears_own: self.hears_own,
-            observes: self.observes,
-            subscriptions: Mutex::default(),
-        })
-    }
-}
 
 /// A service on the bus: emits waves, and receives those of the channels it is tuned to. Ordinary term: a client
 /// handle with one mailbox.
@@ -168,6 +56,8 @@ pub struct Vibrator {
     hears_own: bool,
     observes: bool,
     subscriptions: Mutex<Vec<Arc<Subscription>>>,
+    /// Patterns that are being joined.
+    tuning: Mutex<Vec<Pattern>>,
 }
 
 impl Vibrator {
@@ -184,14 +74,7 @@ impl Vibrator {
 
     /// A vibrator with options.
     pub fn builder(name: &str) -> VibratorBuilder<'_> {
-        VibratorBuilder {
-            name,
-            inbox: InboxOptions::default(),
-            floor: None,
-            hears_own: false,
-            observes: false,
-            respects_floors: false,
-        }
+        VibratorBuilder::new(name)
     }
 
     /// Hears the channels of a pattern from now on: once this returns, no wave is missed. Ordinary term: subscribe.
@@ -238,7 +121,6 @@ impl Vibrator {
         let aether = self.emitter.aether();
         let is_it = |s: &&Arc<Subscription>| *s.pattern() == pattern && s.group() == group.as_deref();
         let find = || self.subscriptions.lock().iter().find(is_it).cloned();
-        let tuning = Tuning(self);
         if let Some(subscription) = find() {
             if !subscription.is_muted() {
                 return Ok(());
@@ -248,15 +130,16 @@ impl Vibrator {
             let subscriptions = self.subscriptions.lock();
             if subscriptions.iter().any(|other| Arc::ptr_eq(other, &subscription)) {
                 aether.router().mute(&subscription, false);
+                drop(subscriptions);
+                drop(Tuning::new(self, None));
                 return Ok(());
             }
         }
+        let tuning = Tuning::new(self, Some(pattern.clone()));
+        let instance = self.source().instance();
         let told = async {
             if !self.observes {
-                let mut patterns = self.patterns();
-                patterns.push(pattern.clone());
-                let instance = self.source().instance();
-                aether.floors().tune_and_tell(aether, instance, patterns).await;
+                aether.floors().tune_and_tell(aether, instance, self.patterns()).await;
             }
         };
         let joining = Joining {
@@ -265,22 +148,19 @@ impl Vibrator {
                 pattern.clone(),
                 group,
                 Arc::clone(&self.inbox),
-                Listener {
-                    instance: self.source().instance(),
-                    hears_own: self.hears_own,
-                    observes: self.observes,
-                },
+                Listener { instance, hears_own: self.hears_own, observes: self.observes },
             )),
         };
-        let (joined, ()) = tokio::join!(joining.finish(&self.subscriptions), told);
+        let joined = joining.finish(told, &self.subscriptions).await;
         drop(tuning);
         joined
     }
 
-    /// What is heard now.
+    /// What is heard now, or about to be.
     fn patterns(&self) -> Vec<Pattern> {
-        let subscriptions = self.subscriptions.lock();
-        subscriptions.iter().filter(|s| !s.is_muted()).map(|s| s.pattern().clone()).collect()
+        let heard = self.subscriptions.lock();
+        let heard = heard.iter().filter(|s| !s.is_muted()).map(|s| s.pattern());
+        heard.chain(&*self.tuning.lock()).cloned().collect()
     }
 
     /// Stops hearing a pattern, in whatever groups. What is queued can still be received. Ordinary term: unsubscribe.
@@ -313,7 +193,7 @@ impl Vibrator {
         for subscription in gone {
             self.leave(&subscription);
         }
-        drop(Tuning(self));
+        drop(Tuning::new(self, None));
         Ok(())
     }
 
@@ -383,6 +263,19 @@ impl Vibrator {
     /// Which failures are known depends on the medium: over NATS nobody can tell whether anybody hears a wave that is
     /// emitted, only whether anybody hears a question.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::{Aether, EchoReason, Kind, Vibrator, Wave};
+    ///
+    /// let aether = Aether::local();
+    /// let shop = Vibrator::create("shop", &aether).await?;
+    /// let mut echoes = shop.echoes().await?;
+    /// let receipt = shop.emit(Wave::builder("stock.reserve").kind(Kind::Command).text("a lamp").build()?).await?;
+    /// let echo = echoes.receive().await.expect("the medium is open");
+    /// assert_eq!((echo.of, echo.reason), (shop.id_of(&receipt), EchoReason::NoResonator));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`EchoesError::Taken`] while an earlier [`Echoes`] of this vibrator exists; else as
     /// [`Vibrator::resonate_on`].
@@ -412,12 +305,29 @@ fn leave(aether: &Aether, subscription: &Subscription) {
 }
 
 /// A change of what is heard. Dropped, however it ended, it leaves those who respect floors with what is heard then.
-struct Tuning<'a>(&'a Vibrator);
+struct Tuning<'a> {
+    vibrator: &'a Vibrator,
+    /// What is being joined.
+    pattern: Option<Pattern>,
+}
+
+impl<'a> Tuning<'a> {
+    fn new(vibrator: &'a Vibrator, pattern: Option<Pattern>) -> Self {
+        vibrator.tuning.lock().extend(pattern.clone());
+        Self { vibrator, pattern }
+    }
+}
 
 impl Drop for Tuning<'_> {
     fn drop(&mut self) {
-        let emitter = &self.0.emitter;
-        emitter.aether().floors().tune(emitter.source().instance(), self.0.patterns());
+        if let Some(pattern) = &self.pattern {
+            let mut tuning = self.vibrator.tuning.lock();
+            if let Some(place) = tuning.iter().position(|other| other == pattern) {
+                tuning.swap_remove(place);
+            }
+        }
+        let (emitter, patterns) = (&self.vibrator.emitter, self.vibrator.patterns());
+        emitter.aether().floors().tune(emitter.source().instance(), patterns);
     }
 }
 
@@ -428,9 +338,15 @@ struct Joining<'a> {
 }
 
 impl Joining<'_> {
-    async fn finish(mut self, subscriptions: &Mutex<Vec<Arc<Subscription>>>) -> Result<(), JoinError> {
+    /// Joins while `meanwhile` is done. Entered last, so that what is cancelled before is taken back.
+    async fn finish(
+        mut self,
+        meanwhile: impl Future<Output = ()>,
+        subscriptions: &Mutex<Vec<Arc<Subscription>>>,
+    ) -> Result<(), JoinError> {
         if let Some(subscription) = &self.subscription {
-            self.aether.medium().join(Arc::clone(subscription)).await?;
+            let (joined, ()) = tokio::join!(self.aether.medium().join(Arc::clone(subscription)), meanwhile);
+            joined?;
         }
         subscriptions.lock().extend(self.subscription.take());
         Ok(())
