@@ -7,7 +7,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::echo::{DeadLetters, EchoLedger, NOBODY, Reflector, reflecting};
+use crate::echo::{DeadLetters, EchoLedger, Reflector};
+#[cfg(feature = "nats")]
+use crate::echo::{NOBODY, reflecting};
 use crate::floors::Floors;
 use crate::inbox::Ledger;
 use crate::medium::{FlushError, Local, Medium, MediumStatus, Promises};

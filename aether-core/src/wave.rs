@@ -22,14 +22,14 @@
 mod builder;
 mod content;
 mod metadata;
+mod replay;
 mod reply;
-mod resend;
 
 pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
+pub use replay::ATTEMPTS;
 pub use reply::{ReplyError, ReplyPath};
-pub use resend::ATTEMPTS;
 
 use std::fmt;
 use std::sync::Arc;

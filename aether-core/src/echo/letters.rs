@@ -166,7 +166,7 @@ impl DeadLetters {
     pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<Receipt, ReplayError> {
         let find = || self.0.lock().letters.values().find(|letter| letter.number == number).cloned();
         let letter = find().ok_or(ReplayError::Unknown { number })?;
-        match emitter.emit(letter.wave.resent()).await {
+        match emitter.emit(letter.wave.replayed()).await {
             Ok(receipt) => {
                 // Somebody else may have taken it meanwhile.
                 drop(self.take(number));

@@ -1,4 +1,4 @@
-//! Sending a wave again that failed: weaker each time, and with the number of attempts.
+//! Sending a wave again that became a dead letter: weaker each time, and with the number of attempts.
 
 use super::{Body, Wave};
 use crate::amplitude::{Amplitude, STEPS_PER_OCTAVE};
@@ -15,7 +15,7 @@ impl Wave {
 
     /// A new wave of the same content that names this one as its cause. It has half the amplitude, so that all attempts
     /// together carry less than twice that of the first one. Where the metadata are full the attempts are not noted.
-    pub(crate) fn resent(&self) -> Self {
+    pub(crate) fn replayed(&self) -> Self {
         let mut wave = self.clone().unanswerable();
         let attempts = (self.attempts().saturating_add(1)).to_string();
         let body: &mut Body = triomphe::Arc::make_mut(&mut wave.body);
@@ -56,7 +56,7 @@ mod tests {
             assert_eq!(wave.attempts(), attempt);
             assert_eq!((wave.metadata().value("k"), wave.text().unwrap()), (Some("v"), "x"));
             sum += wave.amplitude().as_f32();
-            let next = wave.resent();
+            let next = wave.replayed();
             assert!(next.amplitude() < wave.amplitude() || next.amplitude() == Amplitude::FAINTEST);
             assert_eq!(next.cause(), Some(&wave.id()));
             wave = next;
