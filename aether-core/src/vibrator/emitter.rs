@@ -96,8 +96,11 @@ impl Emitter {
     pub async fn emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
         // Lets other tasks run in a loop that would otherwise never wait.
         coop::consume_budget().await;
-        let wave = self.stamped(wave)?;
-        self.carry(wave).await
+        settled(self.carry(wave)).await
+    }
+
+    fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
+        self.aether.medium().carry(self.stamped(wave)?)
     }
 
     /// Emits a wave without ever waiting.
@@ -160,7 +163,7 @@ impl Emitter {
             return Err(EmitError::TooFar { wave: wave.clone() });
         };
         let onward = self.unless_stopped(onward)?;
-        self.carry(onward).await
+        settled(self.aether.medium().carry(onward)).await
     }
 
     /// Tells the source of a wave that it was not handled: what a handler does that refuses a wave or fails at it. Goes
@@ -176,14 +179,6 @@ impl Emitter {
         // Lets other tasks run in a loop that would otherwise never wait.
         coop::consume_budget().await;
         self.aether.reflector().reflect_by_hand(wave, reason, hint, self.source());
-    }
-
-    /// Hands a wave to the medium and waits where it asks for that.
-    async fn carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
-        match self.aether.medium().carry(wave)? {
-            Carried::Done(receipt) => Ok(receipt),
-            Carried::Waiting(waiting) => Ok(waiting.finish().await),
-        }
     }
 
     /// Asks a question with a JSON payload and waits for the first answer, at most [`Emitter::ASK_PATIENCE`].
@@ -215,6 +210,7 @@ impl Emitter {
         self.aether.medium().ask(question, patience).await
     }
 
+    #[inline]
     fn stamped(&self, mut wave: Wave) -> Result<Wave, EmitError> {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });
@@ -237,4 +233,14 @@ impl Emitter {
             None => Ok(wave),
         }
     }
+}
+
+/// Waits where the medium asks for that.
+async fn settled(carried: Result<Carried, EmitError>) -> Result<Receipt, EmitError> {
+    let waiting = match carried {
+        Ok(Carried::Done(receipt)) => return Ok(receipt),
+        Ok(Carried::Waiting(waiting)) => waiting,
+        Err(error) => return Err(error),
+    };
+    Ok(waiting.finish().await)
 }

@@ -32,7 +32,6 @@ impl Wave {
         }
         let _ = metadata.push(ATTEMPTS, &attempts);
         extras.metadata = metadata;
-        wave.heard_by = None;
         wave
     }
 }
