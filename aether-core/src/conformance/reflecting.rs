@@ -208,6 +208,8 @@ async fn a_storm_of_failures_is_merged_and_counted(stage: &Stage) -> Checked {
     let came = settled(stage, &mut echoes, &ear.emitter(), &wave).await?;
     same("failures that were told", shed, came.iter().map(|echo| echo.count).sum())?;
     holds("fewer echoes than failures", (came.len() as u64) < shed / 4, (came.len(), shed))?;
+    // The echo can be here before the broker's word that somebody hears it is there.
+    stage.within("the failures to settle", stage.there.reflector().settled()).await?;
     let ledger = stage.there.echo_ledger();
     holds("an account that adds up", ledger.adds_up(), ledger)?;
     same("failures of this receiver", shed + 1, ledger.told)
