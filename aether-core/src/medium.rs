@@ -63,6 +63,12 @@ pub struct MediumStatus {
     pub dropped_by_client: u64,
     /// Messages that were no valid frame, or came on a name that is no channel.
     pub malformed: u64,
+    /// Waves that were sent to the subscriptions of this process and lost on the way, wherever that was; one that two
+    /// patterns would have brought counts twice. [`Ledger::lost_upstream`](crate::Ledger) says whose they were, where
+    /// that is known.
+    pub lost_upstream: u64,
+    /// Senders' channels that gaps are looked for in no longer, because too many others were used since.
+    pub forgotten_streams: u64,
 }
 
 /// What carries waves. Object-safe and small; for implementors of media.

@@ -158,6 +158,11 @@ impl Sequencer {
     pub(crate) fn next(&self) -> u64 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
+
+    /// Whether a number was given.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.last.load(Ordering::Relaxed) > 0
+    }
 }
 
 #[cfg(test)]

@@ -219,7 +219,7 @@ impl Vibrator {
                 group,
                 Arc::clone(&self.inbox),
                 Listener {
-                    instance: self.source().instance(),
+                    sequencer: Arc::clone(self.emitter.sequencer()),
                     hears_own: self.hears_own,
                     observes: self.observes,
                 },

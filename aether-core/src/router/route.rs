@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
+#[cfg(feature = "nats")]
+use super::Lost;
 use super::{Carried, Receipt, Subscription, Waiting};
 use crate::channel::Pattern;
 use crate::inbox::Offer;
@@ -130,6 +132,15 @@ impl Route {
                 let heard = waves.drain(..).filter(|wave| subscription.hears(wave));
                 subscription.inbox.offer_all(heard.map(as_heard));
             }
+        }
+    }
+
+    /// Counts waves that never came by a pattern at all who would have got them by it.
+    #[cfg(feature = "nats")]
+    pub(super) fn lost_upstream(&self, pattern: &Pattern, lost: Lost) {
+        let hearers = self.alone.iter().chain(&self.observers);
+        for subscription in hearers.filter(|s| s.pattern == *pattern && s.misses(lost)) {
+            subscription.inbox.count_lost_upstream(lost.waves);
         }
     }
 

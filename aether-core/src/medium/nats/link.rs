@@ -17,10 +17,17 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::inbox::Inbox;
+use crate::wave::Wave;
 
 /// The client's queue of events holds 128 and drops what is more: a broken connection could go unnoticed, so
 /// whoever waits for a marker looks at the number of connections as well, this often.
 const LOST_EVENT_WATCH: Duration = Duration::from_secs(1);
+
+/// A connection that somebody has seen.
+pub(super) struct Connection {
+    state: watch::Receiver<bool>,
+    number: u64,
+}
 
 /// The connection was closed for good.
 #[derive(Debug)]
@@ -161,6 +168,35 @@ impl Link {
         let mut connected = self.connected.subscribe();
         // Fails only if `self` were gone.
         let _ = connected.wait_for(|connected| *connected).await;
+    }
+
+    /// To be handed to [`Link::connected_after`].
+    pub(super) fn connection(&self) -> Connection {
+        Connection { state: self.connected.subscribe(), number: self.flight.lock().connects }
+    }
+
+    /// Waits until there is a connection later than the one seen last.
+    ///
+    /// Cancel safety: cancelled while it waits, no connection is missed.
+    pub(super) async fn connected_after(&self, seen: &mut Connection, client: &Client) {
+        loop {
+            let connects = client.statistics().connects.load(Ordering::Relaxed);
+            if connects != seen.number && self.is_connected() {
+                seen.number = connects;
+                return;
+            }
+            // Fails only if `self` were gone.
+            let _ = seen.state.changed().await;
+        }
+    }
+
+    /// Takes back that waves were handed to the client, because they could not even be written.
+    pub(super) fn unsendable(&self, waves: &[Wave]) {
+        let mut flight = self.flight.lock();
+        self.outbox.count_unsendable(waves);
+        let taken = self.outbox.ledger().delivered;
+        flight.settled = flight.settled.min(taken);
+        flight.marked = flight.marked.min(taken);
     }
 
     pub(super) fn progress(&self) -> watch::Receiver<u64> {
