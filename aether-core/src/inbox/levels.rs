@@ -107,7 +107,9 @@ impl<T> Levels<T> {
             return (self.slots.len() - 1) as u32;
         }
         let index = self.free;
-        self.free = std::mem::replace(&mut self.slots[index as usize], slot).next;
+        let free = &mut self.slots[index as usize];
+        self.free = free.next;
+        *free = slot;
         index
     }
 

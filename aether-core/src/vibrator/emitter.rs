@@ -160,6 +160,7 @@ impl Emitter {
         self.aether.medium().ask(question, patience).await
     }
 
+    #[inline]
     fn stamped(&self, mut wave: Wave) -> Result<Wave, EmitError> {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });
