@@ -34,7 +34,7 @@ enum Next {
 /// Sends until the outbox is closed and empty.
 pub(super) async fn send(shared: Arc<Shared>) {
     // Also when the task is aborted: nobody shall wait for what it will not do any more.
-    let _end = Ending(&shared);
+    let ending = Ending(&shared);
     let mut batch = Vec::with_capacity(BATCH_WAVES);
     let mut groups = Groups::default();
     let mut numbers = Numbers::new();
@@ -78,6 +78,7 @@ pub(super) async fn send(shared: Arc<Shared>) {
         drop(announced);
     }
     announce(&shared, numbers.unannounced(Instant::now())).await;
+    drop(ending);
     // The client ends with its last handle, which may be ours, and does not write what it still holds then.
     let _ = shared.client.flush().await;
 }
