@@ -184,7 +184,7 @@ impl Inbox {
         let waker = state.receiver.take_if(|_| result.is_ok());
         self.publish(&state);
         drop(state);
-        self.after(waker, shed);
+        self.after(waker, &shed);
         result
     }
 
@@ -203,7 +203,7 @@ impl Inbox {
         let waker = state.receiver.take();
         self.publish(&state);
         drop(state);
-        self.after(waker, shed);
+        self.after(waker, &shed);
     }
 
     fn put(&self, state: &mut State, wave: Wave, offer: Offer, shed: &mut Shed) -> Result<(), Wave> {
@@ -314,12 +314,12 @@ impl Inbox {
     }
 
     /// What is left to do when the lock is released.
-    fn after(&self, waker: Option<Waker>, shed: Shed) {
+    fn after(&self, waker: Option<Waker>, shed: &Shed) {
         if let Some(waker) = waker {
             waker.wake();
         }
         if let Some(on_shed) = &self.options.on_shed {
-            for (wave, reason) in &shed {
+            for (wave, reason) in shed {
                 on_shed(wave, *reason);
             }
         }
@@ -383,7 +383,7 @@ impl Inbox {
             }
             state.bytes = 0;
         }
-        self.after(None, shed);
+        self.after(None, &shed);
     }
 
     /// Counts waves that were sent to it and lost on the way.

@@ -44,7 +44,7 @@ impl Inbox {
             Some(wave) => Poll::Ready(Some(wave)),
             None => self.poll_take(cx, &mut shed, |inbox, state, shed| inbox.take_next(state, shed)),
         };
-        self.after(None, shed);
+        self.after(None, &shed);
         polled
     }
 
@@ -102,9 +102,10 @@ impl Inbox {
         if hand.len() > 0 {
             return;
         }
-        while hand.len() < HAND_SIZE {
-            let in_turn = self.options.order == Order::Arrival || state.levels.occupied() & (1 << level) != 0;
-            let Some(popped) = in_turn.then(|| self.pop_next(&mut state.levels)).flatten() else { break };
+        while hand.len() < HAND_SIZE
+            && (self.options.order == Order::Arrival || state.levels.occupied() & (1 << level) != 0)
+        {
+            let Some(popped) = self.pop_next(&mut state.levels) else { break };
             hand.add(popped);
         }
         state.in_hand = hand.len();
@@ -159,7 +160,7 @@ impl Inbox {
                 }
             }
         });
-        self.after(None, shed);
+        self.after(None, &shed);
         polled
     }
 
