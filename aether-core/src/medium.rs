@@ -61,6 +61,10 @@ pub struct MediumStatus {
     pub unconfirmed: u64,
     /// Messages that the broker's client dropped before they reached the router. A lower bound.
     pub dropped_by_client: u64,
+    /// Messages that the broker's client received and nobody has taken from it: those that wait in its queues now, those
+    /// that it dropped, late and further answers, and what came for a subscription that was just left. So when nothing
+    /// is under way the client has dropped at most so many.
+    pub untaken: u64,
     /// Messages that were no valid frame, or came on a name that is no channel.
     pub malformed: u64,
     /// Waves that were sent to the subscriptions of this process and lost on the way, wherever that was; one that two

@@ -5,7 +5,7 @@ mod proxy;
 use std::time::{Duration, Instant};
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, Channel, InboxOptions, Vibrator, Wave, Wire, wire};
+use aether_core::{Aether, AskError, Channel, InboxOptions, Vibrator, Wave, Wire, wire};
 use futures::StreamExt;
 use tokio::time::timeout;
 
@@ -225,4 +225,20 @@ async fn an_overloaded_receiver_that_also_loses_waves_accounts_for_each() {
     assert_eq!((ledger.offered, ledger.lost_upstream), (2501, 500), "{ledger:?}");
     assert_eq!(ledger.offered, ledger.delivered + ledger.shed_full + ledger.lost_upstream + ledger.queued);
     assert_eq!(ledger.offered, site.here.status().outbox.delivered);
+}
+
+#[tokio::test]
+async fn at_rest_every_message_has_been_taken_from_the_client() {
+    let site = Away::new().await;
+    let mut ear = ear("ear", &site.there, "gaps.*").await;
+    site.emit("gaps.events", 500).await;
+    site.mark(&mut [&mut ear]).await;
+    let ask = site.emitter.ask_wave(numbered("gaps.ask", 17), PATIENCE);
+    let answer = async { next(&mut ear).await.reply(&18).await.unwrap() };
+    let (answered, ()) = tokio::join!(ask, answer);
+    assert_eq!(answered.unwrap().json::<u64>().unwrap(), 18);
+    let nobody = site.emitter.ask_wave(numbered("nobody", 0), PATIENCE).await;
+    assert!(matches!(nobody, Err(AskError::NoResonator { .. })), "{nobody:?}");
+    site.there.flush().await.unwrap();
+    assert_eq!((site.here.status().untaken, site.there.status().untaken), (0, 0));
 }

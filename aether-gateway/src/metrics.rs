@@ -130,6 +130,9 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     for (name, help, count) in counts {
         to.counter(name, help, None, [(vec![], count)])?;
     }
+    let help =
+        "Messages that the broker's client received and nobody has taken from it, not yet or not any more";
+    to.gauge("medium_untaken_messages", help, None, [(vec![], medium.untaken_messages)])?;
     write_ledgers(to, &OUTBOX, &[(vec![], &medium.outbox)])
 }
 

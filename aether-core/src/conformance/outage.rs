@@ -257,6 +257,12 @@ async fn what_is_lost_on_the_way_is_counted(stage: &Stage) -> Checked {
         for (name, end) in [("here", &stage.here), ("there", &stage.there)] {
             Probe::new(name, end).await?.back(stage).await?;
         }
+        // By another channel, which shows no gap in this one: what came before has been taken in when it is there.
+        emitter.emit(numbered("lossy.b", emitted)?).await?;
+        emitted += 1;
+        for ear in &mut ears {
+            while stage.next(ear, "the other channel").await?.channel().as_str() != "lossy.b" {}
+        }
         let mut late = listener("late", &stage.there, "lossy.*").await?;
         // A loss is noticed by what follows.
         emitter.emit(numbered("lossy.a", emitted)?).await?;

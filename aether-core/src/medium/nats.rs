@@ -324,6 +324,10 @@ impl Medium for Nats {
                 Poll::Ready(answer) => answer,
                 Poll::Pending => answer.await,
             };
+            // That nobody is there is a message of the server.
+            if answer.as_ref().map_or_else(|error| error.kind() == RequestErrorKind::NoResponders, |_| true) {
+                self.shared.link.took_message();
+            }
             match answer {
                 Ok(answer) => match self.intake.answer(answer, &channel) {
                     Ok(answer) => {
@@ -384,6 +388,7 @@ impl Medium for Nats {
             outbox: self.shared.outbox.ledger(),
             unconfirmed: self.shared.link.unconfirmed(),
             dropped_by_client: self.shared.link.dropped_by_client(),
+            untaken: self.shared.link.untaken(&self.shared.client),
             malformed: self.intake.malformed(),
             lost_upstream: self.intake.lost_upstream(),
             forgotten_streams: self.intake.forgotten_streams(),

@@ -184,6 +184,28 @@ mod tests {
         assert_eq!(of(&accounts, OTHER), Some((1, 101)));
     }
 
+    #[cfg(feature = "nats")]
+    #[test]
+    fn what_comes_for_a_member_that_has_left_is_counted_whether_it_is_here_or_gone() {
+        let accounts = Accounts::default();
+        let shed = Arc::new(Mutex::new(0));
+        let options = InboxOptions::default().on_shed({
+            let shed = Arc::clone(&shed);
+            move |_, reason| *shed.lock() += u64::from(reason == ShedReason::Closed)
+        });
+        let (inbox, member) = (Arc::new(Inbox::new(options).unwrap()), Source::new("member").unwrap());
+        accounts.open(member.instance(), member.name(), Arc::clone(&inbox));
+        let late = [(); 3].map(|()| Wave::from_bytes("a", "x").unwrap());
+        accounts.count_closed(&member, &inbox, &late);
+        assert_eq!(accounts.sum(), Ledger { offered: 3, shed_closed: 3, ..Ledger::default() });
+        accounts.close(member.instance());
+        accounts.count_closed(&member, &inbox, &late[..2]);
+        let reports = accounts.reports();
+        assert_eq!(reports.len(), 1);
+        assert_eq!(reports[0].ledger, Ledger { offered: 5, shed_closed: 5, ..Ledger::default() });
+        assert_eq!((accounts.sum(), *shed.lock()), (reports[0].ledger, 5));
+    }
+
     #[test]
     fn a_callback_may_look_at_the_accounts() {
         let accounts = Arc::new(Accounts::default());

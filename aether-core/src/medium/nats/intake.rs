@@ -178,6 +178,7 @@ impl Intake {
     }
 
     fn take(&self, message: Message, tap: &mut Tap) {
+        self.shared.link.took_message();
         let subject = message.subject.clone();
         match self.read(message, tap) {
             Ok(Brought { waves, lost }) => match (&tap.target, tap.root) {

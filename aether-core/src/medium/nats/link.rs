@@ -41,6 +41,8 @@ pub(super) struct Link {
     progress: watch::Sender<u64>,
     flight: Mutex<Flight>,
     dropped_by_client: AtomicU64,
+    /// Messages taken from the client, whatever they were.
+    taken: AtomicU64,
     marks: Mutex<Option<Marks>>,
 }
 
@@ -74,6 +76,7 @@ impl Link {
             progress: watch::Sender::new(0),
             flight: Mutex::default(),
             dropped_by_client: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             marks: Mutex::new(None),
         }
     }
@@ -88,6 +91,7 @@ impl Link {
         let link = Arc::clone(self);
         let task = tokio::spawn(async move {
             while let Some(marker) = markers.next().await {
+                link.took_message();
                 if let Ok(number) = <[u8; 8]>::try_from(&*marker.payload) {
                     link.confirm(u64::from_le_bytes(number));
                 }
@@ -287,6 +291,18 @@ impl Link {
     /// Waves that were under way when a connection broke.
     pub(super) fn unconfirmed(&self) -> u64 {
         self.flight.lock().written_off
+    }
+
+    /// Called for each message that was taken from the client.
+    pub(super) fn took_message(&self) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many messages the client has received that nobody has taken from it, not yet or not any more.
+    pub(super) fn untaken(&self, client: &Client) -> u64 {
+        // In this order: what comes in between is not taken from what was not there.
+        let taken = self.taken.load(Ordering::Acquire);
+        client.statistics().in_messages.load(Ordering::Acquire).saturating_sub(taken)
     }
 
     pub(super) fn dropped_by_client(&self) -> u64 {
