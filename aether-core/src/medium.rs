@@ -93,11 +93,13 @@ pub struct MediumStatus {
 ///    answer, and without keeping the way of others open.
 /// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
 /// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, and
-///    `offered = delivered + shed + expired + queued` holds.
+///    `offered = delivered + shed + expired + lost_upstream + queued` holds.
 /// 8. After `close` returned, what was taken before has been delivered or sent, `carry` hands waves back as `Closed`,
 ///    and `join` and `ask` fail with `Closed`.
 /// 9. While a network is away `carry` goes on taking waves into its outbox, sheds the weakest when that is full, and
-///    counts them; afterwards all subscriptions are in force again by themselves.
+///    counts them; afterwards all subscriptions are in force again by themselves. What was lost on the way to a
+///    receiver is counted there as `lost_upstream`, at the latest when something follows it, and not for those who
+///    joined later; members of groups are excepted.
 /// 10. Every async method is cancel safe: dropped before completion it leaves nothing half done; a wave is carried
 ///     whole or not at all.
 /// 11. What comes from the network and is not a frame of this protocol either arrives as a wave with default values,
