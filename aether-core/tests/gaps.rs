@@ -157,7 +157,8 @@ async fn a_channel_that_has_gone_quiet_is_announced() {
     let site = Away::new().await;
     let raw = async_nats::connect(site.server.url()).await.unwrap();
     let mut frames = raw.subscribe("aether.quiet").await.unwrap();
-    raw.flush().await.unwrap();
+    // A server handles what a client sends in order: when it says that nobody hears this, it has the subscription.
+    raw.request("nobody.hears.this", "".into()).await.unwrap_err();
     for number in 0..3 {
         site.emitter.emit(numbered("quiet", number)).await.unwrap();
     }
