@@ -55,7 +55,7 @@ pub(crate) struct Floors {
     /// Which of the framework's channels are heard; locked by whoever joins one.
     joined: tokio::sync::Mutex<Joined>,
     roll: Mutex<Roll>,
-    sequencer: Sequencer,
+    sequencer: Arc<Sequencer>,
 }
 
 #[derive(Default)]
@@ -111,7 +111,7 @@ impl Floors {
             ear: OnceLock::new(),
             joined: tokio::sync::Mutex::default(),
             roll: Mutex::default(),
-            sequencer: Sequencer::new(Source::framework()),
+            sequencer: Arc::new(Sequencer::new(Source::framework())),
         }
     }
 
@@ -318,8 +318,7 @@ impl Floors {
                 Arc::clone(self.ear.get_or_init(|| Arc::new(ear)))
             }
         };
-        let instance = self.sequencer.source().instance();
-        let listener = Listener { instance, hears_own: false, observes: false };
+        let listener = Listener { sequencer: Arc::clone(&self.sequencer), hears_own: false, observes: false };
         let subscription = aether.router().subscribe(Pattern::new(channel)?, None, ear, listener);
         let joining = Joining { aether, subscription: Some(Arc::clone(&subscription)) };
         aether.medium().join(subscription).await?;

@@ -61,11 +61,21 @@ pub struct MediumStatus {
     pub unconfirmed: u64,
     /// Messages that the broker's client dropped before they reached the router. A lower bound.
     pub dropped_by_client: u64,
+    /// Messages that the broker's client received and nobody has taken from it: those that wait in its queues now, those
+    /// that it dropped, late and further answers, and what came for a subscription that was just left. So when nothing
+    /// is under way the client has dropped at most so many.
+    pub untaken: u64,
     /// Messages that were no valid frame, or came on a name that is no channel.
     pub malformed: u64,
     /// Waves that were never given to the medium: their emitters respect the floors of the receivers, and all of those
     /// had said that they would not hear them. Counted by [`Aether::status`](crate::Aether::status), not by media.
     pub shed_at_source: u64,
+    /// Waves that were sent to the subscriptions of this process and lost on the way, wherever that was; one that two
+    /// patterns would have brought counts twice. [`Ledger::lost_upstream`](crate::Ledger) says whose they were, where
+    /// that is known.
+    pub lost_upstream: u64,
+    /// Senders' channels that gaps are looked for in no longer, because too many others were used since.
+    pub forgotten_streams: u64,
 }
 
 /// How far a notice of the framework went.
@@ -100,11 +110,13 @@ pub enum Reach {
 ///    answer, and without keeping the way of others open.
 /// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
 /// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, and
-///    `offered = delivered + shed + expired + queued` holds.
+///    `offered = delivered + shed + expired + lost_upstream + queued` holds.
 /// 8. After `close` returned, what was taken before has been delivered or sent, `carry` hands waves back as `Closed`,
 ///    and `join`, `ask` and `flush` fail with `Closed`.
 /// 9. While a network is away `carry` goes on taking waves into its outbox, sheds the weakest when that is full, and
-///    counts them; afterwards all subscriptions are in force again by themselves.
+///    counts them; afterwards all subscriptions are in force again by themselves. What was lost on the way to a
+///    receiver is counted there as `lost_upstream`, at the latest when something follows it, and not for those who
+///    joined later; members of groups are excepted.
 /// 10. Every async method is cancel safe: dropped before completion it leaves nothing half done; a wave is carried
 ///     whole or not at all.
 /// 11. What comes from the network and is not a frame of this protocol either arrives as a wave with default values,

@@ -168,6 +168,11 @@ impl Sequencer {
     pub(crate) fn last(&self) -> u64 {
         self.last.load(Ordering::Relaxed)
     }
+
+    /// Whether a number was given.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.last.load(Ordering::Relaxed) > 0
+    }
 }
 
 #[cfg(test)]

@@ -148,7 +148,11 @@ impl Vibrator {
                 pattern.clone(),
                 group,
                 Arc::clone(&self.inbox),
-                Listener { instance, hears_own: self.hears_own, observes: self.observes },
+                Listener {
+                    sequencer: Arc::clone(self.emitter.sequencer()),
+                    hears_own: self.hears_own,
+                    observes: self.observes,
+                },
             )),
         };
         let joined = joining.finish(told, &self.subscriptions).await;

@@ -37,6 +37,13 @@ enum Command {
         #[arg(value_parser = bench::NAMES)]
         names: Vec<String>,
     },
+    /// Sender and receiver under overload over a NATS server that is killed now and then; `--help` says more.
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Of the soak, such as `--minutes 1 --kill-every 10s`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Run the fuzz targets of aether-core, each for a bounded time.
     Fuzz {
         /// How long each target runs, in seconds.
@@ -67,6 +74,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Bench { names } => bench::run(&workspace, &names),
+        Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),
     }
 }

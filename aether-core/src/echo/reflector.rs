@@ -356,6 +356,7 @@ pub(crate) fn reflecting(options: InboxOptions, reflector: &Arc<Reflector>, by: 
             ShedReason::Sojourn => (EchoReason::Shed, "waited longer than the sojourn cap"),
             ShedReason::Expired => (EchoReason::Expired, "decayed below the noise floor while it waited"),
             ShedReason::Closed => (EchoReason::Shed, "the receiver went away"),
+            ShedReason::Unsendable => (EchoReason::Shed, "the medium could not take it"),
         };
         reflector.reflect(wave, reason, hint, &by);
     })

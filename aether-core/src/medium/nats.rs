@@ -4,14 +4,17 @@
 //! subscription at all hears its subject, that of an observer included.
 //!
 //! Outwards, waves go through a bounded, strength-ordered outbox; one task packs them into frames and hands them to
-//! the client ([`outbox`]). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
-//! so that a slow handler can never make the client drop. [`link`] knows what the broker has confirmed.
+//! the client ([`outbox`]), numbered ([`numbers`]). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
+//! so that a slow handler can never make the client drop, and finds what is missing ([`gaps`]). [`link`] knows what the broker has confirmed.
 
+mod announcing;
 mod cloudevents;
+mod gaps;
 mod intake;
 mod joined;
 mod link;
 mod notices;
+mod numbers;
 mod outbox;
 mod reply;
 mod seen;
@@ -23,9 +26,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::clock::{Instant, micros_since_1970};
 use async_nats::{Client, ConnectOptions, Request, RequestErrorKind, ServerAddr};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
@@ -39,7 +42,8 @@ use crate::channel::Channel;
 use crate::inbox::{Inbox, Offer};
 use crate::router::{Carried, Receipt, Router, Subscription, Waiting};
 use crate::wave::Wave;
-use crate::wire::{EncodeError, Sender, encode, frame_bound, record_bound, record_growth};
+use crate::wire::{EncodeError, MAX_POSITION, Sender, encode, frame_bound, record_bound, record_growth};
+use announcing::Announcing;
 use intake::{Intake, Leaving};
 use joined::Joined;
 use link::Link;
@@ -75,6 +79,7 @@ struct Shared {
     wire: Wire,
     node: u64,
     closed: AtomicBool,
+    announcing: Announcing,
     /// Subscriptions that were left and of which the client may not know yet.
     leaving: Mutex<Vec<Leaving>>,
 }
@@ -150,6 +155,7 @@ pub(crate) async fn connect(
         wire: builder.wire,
         node: fastrand::u64(1..),
         closed: AtomicBool::new(false),
+        announcing: Announcing::new(),
         leaving: Mutex::default(),
     });
     let notices = Notices::new(shared.client.new_inbox());
@@ -172,8 +178,7 @@ impl Shared {
     }
 
     fn sender(&self) -> Sender {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Sender { node: self.node, sent_micros: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX) }
+        Sender { node: self.node, sent_micros: micros_since_1970() }
     }
 
     /// One wave as a frame of its own.
@@ -218,8 +223,9 @@ impl Shared {
                 }
                 // As of the oldest it can be when it leaves: what is taken here is not refused by the client later.
                 let now = Instant::now();
-                let bytes =
-                    self.frame(wave, now).map_or(bound, |frame| frame.len() + record_growth(wave, now));
+                let bytes = self
+                    .frame(wave, now)
+                    .map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
                 (bytes > max_bytes).then_some((bytes, max_bytes))
             }
             Wire::CloudEvents => {
@@ -245,11 +251,13 @@ impl Nats {
                 return Err(unconfirmed(unsettled + link.unconfirmed() - before));
             }
         }
+        // So that receivers learn of what they have missed even if nothing follows.
+        let announced = tokio::time::timeout(CLOSE_PATIENCE, self.shared.announcing.ask()).await;
         self.shared.left().await;
         // What was written off may still be in the client's hands: a marker of our own goes behind it.
         let confirmed = tokio::time::timeout(CLOSE_PATIENCE, link.round_trip(&self.shared.client)).await;
         match link.unconfirmed() - before {
-            0 if confirmed.is_ok() => Ok(()),
+            0 if announced.is_ok() && confirmed.is_ok() => Ok(()),
             waves => Err(unconfirmed(waves)),
         }
     }
@@ -288,7 +296,9 @@ impl Medium for Nats {
             self.shared.left().await;
             joining.join(&self.intake, &subscription, &self.ending, &self.shared.leaving).await?;
             // The server handles what one client sends in order: once this is back, the subscription is in force.
-            self.shared.link.round_trip(&self.shared.client).await.map_err(|_| JoinError::Closed)
+            self.shared.link.round_trip(&self.shared.client).await.map_err(|_| JoinError::Closed)?;
+            self.joined.is_in_force(&subscription);
+            Ok(())
         })
     }
 
@@ -324,6 +334,10 @@ impl Medium for Nats {
                 Poll::Ready(answer) => answer,
                 Poll::Pending => answer.await,
             };
+            // That nobody is there is a message of the server.
+            if answer.as_ref().map_or_else(|error| error.kind() == RequestErrorKind::NoResponders, |_| true) {
+                self.shared.link.took_message();
+            }
             match answer {
                 Ok(answer) => match self.intake.answer(answer, &channel) {
                     Ok(answer) => {
@@ -388,8 +402,11 @@ impl Medium for Nats {
             outbox: self.shared.outbox.ledger(),
             unconfirmed: self.shared.link.unconfirmed(),
             dropped_by_client: self.shared.link.dropped_by_client(),
+            untaken: self.shared.link.untaken(&self.shared.client),
             malformed: self.intake.malformed(),
             shed_at_source: 0,
+            lost_upstream: self.intake.lost_upstream(),
+            forgotten_streams: self.intake.forgotten_streams(),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
+#[cfg(feature = "nats")]
+use super::Lost;
 use super::{Carried, Receipt, Subscription, Waiting};
 use crate::channel::Pattern;
 use crate::inbox::Offer;
@@ -167,6 +169,15 @@ impl Route {
             is_heard = true;
         }
         is_heard
+    }
+
+    /// Counts waves that never came by a pattern at all who would have got them by it.
+    #[cfg(feature = "nats")]
+    pub(super) fn lost_upstream(&self, pattern: &Pattern, lost: Lost) {
+        let hearers = self.alone.iter().chain(&self.observers);
+        for subscription in hearers.filter(|s| s.pattern == *pattern && s.misses(lost)) {
+            subscription.inbox.count_lost_upstream(lost.waves);
+        }
     }
 
     /// Shows a wave to the observers. Never waits: who watches must not slow those who are watched.

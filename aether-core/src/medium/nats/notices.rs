@@ -50,6 +50,7 @@ impl Notices {
         if shared.link.marker_returns(&shared.client).await {
             // Without the budget of the task, which may be spent: what is there must be seen.
             while let Some(Some(word)) = coop::unconstrained(subscriber.next()).now_or_never() {
+                shared.link.took_message();
                 let number = word.subject.rsplit('.').next().and_then(|number| number.parse::<u64>().ok());
                 // What is older is of a call that was cancelled.
                 let place = number.and_then(|number| usize::try_from(number.checked_sub(first)?).ok());
