@@ -12,6 +12,7 @@ use aether_core::{Aether, ConnectError, InboxOptions, Wire, WireError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::payload::Load;
 use crate::schedule::Strength;
 
 pub(crate) use self::aether::{AetherReceiver, AetherSender};
@@ -34,8 +35,8 @@ pub(crate) trait Offer: Send + 'static {
 
 /// The receiver's end.
 pub(crate) trait Hear: Send + 'static {
-    /// The number of the next message, or `None` after the last one.
-    fn next(&mut self) -> impl Future<Output = Option<u32>> + Send;
+    /// The next message, or `None` after the last one.
+    fn next(&mut self) -> impl Future<Output = Option<Load>> + Send;
 
     /// How many it missed, where it is told a number only.
     fn lagged(&self) -> u64 {

@@ -26,11 +26,11 @@ pub(crate) fn handle<H: Hear>(mut hear: H, work: Work, notes: Notes, stop: Cance
     tokio::task::spawn_blocking(move || {
         runtime.block_on(async move {
             let mut heard = Heard::default();
-            while let Some(Some(number)) = stop.run_until_cancelled(hear.next()).await {
+            while let Some(Some(load)) = stop.run_until_cancelled(hear.next()).await {
                 work.handle();
                 heard.count += 1;
                 match notes {
-                    Notes::Each => heard.handled.push(Handled { number, done: clock::now() }),
+                    Notes::Each => heard.handled.push(Handled { number: load.number, done: clock::now() }),
                     // One in many, as a look at the clock is a tenth of what a message costs.
                     Notes::Count if heard.count % 64 == 1 => heard.last = clock::now(),
                     Notes::Count => {}

@@ -11,6 +11,7 @@
 mod child;
 pub mod clock;
 mod contestant;
+mod flood;
 mod handler;
 mod losses;
 mod marked;
@@ -32,6 +33,7 @@ mod work;
 
 pub use child::{ChildError, ChildProgram};
 pub use contestant::{Address, Contestant, ContestantError, Profile};
+pub use flood::{FLOOD_CHANNEL, Flood, FloodError, Flow};
 pub use losses::{Counts, Loss, Losses};
 pub use marked::{MarkError, replaced};
 pub use median::median;

@@ -97,6 +97,13 @@ impl Counts {
         self.0.iter().sum()
     }
 
+    pub(crate) fn minus(mut self, before: Self) -> Self {
+        for (count, less) in self.0.iter_mut().zip(before.0) {
+            *count -= less;
+        }
+        self
+    }
+
     pub(crate) fn plus(mut self, other: Self) -> Self {
         for (count, more) in self.0.iter_mut().zip(other.0) {
             *count += more;
@@ -128,8 +135,8 @@ impl Losses {
     pub fn watch(self: &Arc<Self>, inbox: InboxOptions, name: fn(ShedReason) -> Loss) -> InboxOptions {
         let losses = Arc::clone(self);
         inbox.on_shed(move |wave, reason| {
-            if let Some(Message::Load { strength, .. }) = Message::of_payload(wave.payload()) {
-                losses.count(strength, name(reason));
+            if let Some(Message::Load(load)) = Message::of_payload(wave.payload()) {
+                losses.count(load.strength, name(reason));
             }
         })
     }
@@ -153,6 +160,6 @@ mod tests {
             assert_eq!(weak.of(loss), times as u64 + 1, "{loss:?}");
         }
         assert_eq!(weak.sum(), 28);
-        assert_eq!(weak.plus(weak).sum(), 56);
+        assert_eq!((weak.plus(weak).sum(), weak.plus(weak).minus(weak)), (56, weak));
     }
 }

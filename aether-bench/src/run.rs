@@ -18,7 +18,7 @@ use crate::handler::{Notes, handle};
 use crate::losses::{Loss, Losses};
 use crate::outcome::{Heard, Outcome};
 use crate::pacer::Pacer;
-use crate::payload::Message;
+use crate::payload::{Load, Message};
 use crate::receiver::Job;
 use crate::schedule::Schedule;
 use crate::work::Work;
@@ -193,8 +193,8 @@ async fn send<O: Offer>(
     let Plan { schedule, payload_bytes, .. } = plan.clone();
     let mut sending = tokio::task::spawn_blocking(move || {
         pacer.run(schedule.arrivals().iter().copied(), |number, arrival| {
-            let message = Message::Load { number, strength: arrival.strength };
-            offer.offer(message.to_payload(payload_bytes), arrival.strength);
+            let load = Load { number, strength: arrival.strength, due: start + arrival.due };
+            offer.offer(Message::Load(load).to_payload(payload_bytes), arrival.strength);
         });
         offer
     });

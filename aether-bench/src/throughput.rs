@@ -15,7 +15,7 @@ use crate::clock;
 use crate::contestant::{AetherReceiver, AetherSender, Address, Contestant, Offer, Profile};
 use crate::handler::{Notes, handle};
 use crate::losses::Losses;
-use crate::payload::Message;
+use crate::payload::payload;
 use crate::run::{RunError, channel, end, receiving};
 use crate::schedule::Strength;
 use crate::work::Work;
@@ -105,8 +105,7 @@ impl ThroughputPlan {
         let deadline = Instant::now() + self.lasts;
         let mut offered = 0;
         while offered % LOOK_EACH != 0 || (Instant::now() < deadline && !stop.is_cancelled()) {
-            let message = Message::Load { number: 0, strength: Strength::Weak };
-            let wave = sender.wave(message.to_payload(self.payload_bytes), Strength::Weak);
+            let wave = sender.wave(payload(self.payload_bytes), Strength::Weak);
             sender.vibrator().emit(wave).await?;
             offered += 1;
         }

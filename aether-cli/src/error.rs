@@ -2,6 +2,7 @@
 
 use std::io;
 
+use aether_bench::FloodError;
 use aether_core::{AskError, ConnectError, CreateError, EmitError, FlushError, JoinError, WaveError};
 use aether_gateway::{GatewayError, StartError};
 use aether_service_alpha::AlphaError;
@@ -55,6 +56,8 @@ pub(crate) enum CommandError {
     Beta(#[from] BetaError),
     #[error(transparent)]
     Bench(#[from] BenchError),
+    #[error(transparent)]
+    Flood(#[from] FloodError),
     #[error("a service broke down")]
     Task(#[from] tokio::task::JoinError),
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Address, ContestantError, Hear, Offer, Profile};
 use crate::losses::{Loss, Losses};
-use crate::payload::Message;
+use crate::payload::{Load, Message};
 use crate::schedule::Strength;
 
 /// Emits without ever waiting.
@@ -95,11 +95,11 @@ impl AetherReceiver {
 }
 
 impl Hear for AetherReceiver {
-    async fn next(&mut self) -> Option<u32> {
+    async fn next(&mut self) -> Option<Load> {
         loop {
             let wave = self.vibrator.receive().await?;
             match Message::of_payload(wave.payload()) {
-                Some(Message::Load { number, .. }) => return Some(number),
+                Some(Message::Load(load)) => return Some(load),
                 // All there are have been offered to the inbox: what is queued comes, and then nothing more.
                 Some(Message::End) => drop(self.aether.close().await),
                 None => {}

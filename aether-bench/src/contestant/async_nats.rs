@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio::runtime::Handle;
 
 use super::{ContestantError, Hear, Offer};
-use crate::payload::Message;
+use crate::payload::{Load, Message};
 use crate::schedule::Strength;
 
 async fn connect(url: &str) -> Result<Client, ContestantError> {
@@ -67,10 +67,10 @@ impl NatsReceiver {
 }
 
 impl Hear for NatsReceiver {
-    async fn next(&mut self) -> Option<u32> {
+    async fn next(&mut self) -> Option<Load> {
         loop {
             match Message::of_payload(&self.messages.next().await?.payload) {
-                Some(Message::Load { number, .. }) => return Some(number),
+                Some(Message::Load(load)) => return Some(load),
                 Some(Message::End) => return None,
                 None => {}
             }

@@ -5,7 +5,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
 use super::{BOUND, Hear, Offer};
-use crate::payload::Message;
+use crate::payload::{Load, Message};
 use crate::schedule::Strength;
 
 /// Both ends.
@@ -35,12 +35,12 @@ pub(crate) struct BroadcastReceiver {
 }
 
 impl Hear for BroadcastReceiver {
-    async fn next(&mut self) -> Option<u32> {
+    async fn next(&mut self) -> Option<Load> {
         loop {
             match self.receiver.recv().await {
                 Ok(payload) => {
-                    if let Some(Message::Load { number, .. }) = Message::of_payload(&payload) {
-                        return Some(number);
+                    if let Some(Message::Load(load)) = Message::of_payload(&payload) {
+                        return Some(load);
                     }
                 }
                 Err(RecvError::Lagged(missed)) => self.lagged += missed,

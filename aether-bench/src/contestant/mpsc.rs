@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::{BOUND, Hear, Offer};
 use crate::losses::{Loss, Losses};
-use crate::payload::Message;
+use crate::payload::{Load, Message};
 use crate::schedule::Strength;
 
 /// Both ends.
@@ -36,10 +36,10 @@ impl Offer for MpscSender {
 pub(crate) struct MpscReceiver(Receiver<Bytes>);
 
 impl Hear for MpscReceiver {
-    async fn next(&mut self) -> Option<u32> {
+    async fn next(&mut self) -> Option<Load> {
         loop {
-            if let Some(Message::Load { number, .. }) = Message::of_payload(&self.0.recv().await?) {
-                return Some(number);
+            if let Some(Message::Load(load)) = Message::of_payload(&self.0.recv().await?) {
+                return Some(load);
             }
         }
     }
