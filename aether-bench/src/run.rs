@@ -67,7 +67,7 @@ pub enum RunError {
 
 /// A channel that no other run uses.
 pub(crate) fn channel() -> Channel {
-    Channel::new(&format!("bench.run-{:016x}", fastrand::u64(..))).expect("a valid name")
+    Channel::new(format!("bench.run-{:016x}", fastrand::u64(..))).expect("a valid name")
 }
 
 /// Runs a plan with a contestant.

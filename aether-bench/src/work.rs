@@ -10,6 +10,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::median::median;
+
 /// What is done with each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
@@ -32,7 +34,8 @@ impl Work {
         }
     }
 
-    /// How many messages a second the handler handles when it never waits for one, measured for a quarter of a second.
+    /// How many messages a second the handler handles when it never waits for one: the inverse of the median time that
+    /// it took for a message in a quarter of a second, so that what else the machine did meanwhile counts for little.
     /// `None` if there is nothing to do, as nothing bounds it then.
     #[must_use]
     pub fn capacity(self) -> Option<f64> {
@@ -41,12 +44,13 @@ impl Work {
             return None;
         }
         let start = Instant::now();
-        let mut handled = 0_u32;
-        while start.elapsed() < MEASURED {
+        let mut took = Vec::new();
+        while start.elapsed() < MEASURED || took.is_empty() {
+            let begun = Instant::now();
             self.handle();
-            handled += 1;
+            took.push(begun.elapsed().as_secs_f64());
         }
-        Some(f64::from(handled) / start.elapsed().as_secs_f64())
+        Some(1.0 / median(took))
     }
 }
 
