@@ -24,31 +24,31 @@ fn push_and_pop(criterion: &mut Criterion) {
     group.bench_function("push + pop, empty", |bencher| {
         let (inbox, mut wave) = (inbox(InboxOptions::interactive()), wave(0.5));
         bencher.iter(|| {
-            inbox.push(wave.clone());
+            inbox.offer_now(wave.clone());
             // The one that was put in: nothing but the inbox, and a reference count, is measured.
-            wave = inbox.pop().expect("a wave");
+            wave = inbox.take_now().expect("a wave");
         });
     });
     group.bench_function("push + pop, 512 of 1024 waiting on 16 levels", |bencher| {
         let inbox = inbox(InboxOptions::overload().sojourn_cap(None));
         let waves: Vec<Wave> = (0..16).map(|level| wave(0.9 * 0.8_f32.powi(level))).collect();
         for number in 0..512 {
-            inbox.push(waves[number % 16].clone());
+            inbox.offer_now(waves[number % 16].clone());
         }
         let mut number = 0;
         bencher.iter(|| {
-            inbox.push(waves[number % 16].clone());
+            inbox.offer_now(waves[number % 16].clone());
             number += 7;
-            inbox.pop().expect("a wave")
+            inbox.take_now().expect("a wave")
         });
     });
     group.bench_function("push into a full inbox: evicts the weakest", |bencher| {
         let inbox = inbox(InboxOptions::overload().sojourn_cap(None));
         let wave = wave(0.25);
         for _ in 0..1024 {
-            inbox.push(wave.clone());
+            inbox.offer_now(wave.clone());
         }
-        bencher.iter(|| inbox.push(wave.clone()));
+        bencher.iter(|| inbox.offer_now(wave.clone()));
     });
     group.bench_function("1024 pushed, then popped", |bencher| {
         let wave = wave(0.5);
@@ -57,9 +57,9 @@ fn push_and_pop(criterion: &mut Criterion) {
             waves,
             |(inbox, waves)| {
                 for wave in waves {
-                    inbox.push(wave);
+                    inbox.offer_now(wave);
                 }
-                while inbox.pop().is_some() {}
+                while inbox.take_now().is_some() {}
                 inbox
             },
             BatchSize::SmallInput,

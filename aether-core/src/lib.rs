@@ -54,7 +54,7 @@ pub use router::{Carried, InboxReport, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 pub use vibrator::{CreateError, Emitter, Vibrator, VibratorBuilder};
 pub use wave::{
-    ContentType, ContentTypeError, Kind, KindError, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
-    MAX_METADATA_ENTRIES, Metadata, MetadataError, PayloadError, ReplyError, ReplyPath, Wave, WaveBuilder,
-    WaveError,
+    ContentType, ContentTypeError, FAILURE, Failure, FailureReason, FailureReasonError, Kind, KindError,
+    MAX_HINT_BYTES, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata,
+    MetadataError, PayloadError, ReplyError, ReplyPath, Wave, WaveBuilder, WaveError,
 };

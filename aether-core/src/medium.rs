@@ -228,6 +228,14 @@ pub enum AskError {
         /// Where it was asked.
         channel: Channel,
     },
+    /// Whoever was asked answered that there is no answer, and why.
+    #[error("whoever answers on {channel} failed")]
+    Failed {
+        /// Where it was asked.
+        channel: Channel,
+        /// What it said.
+        source: crate::wave::Failure,
+    },
     /// No answer within the patience.
     #[error("no answer on {channel} within {patience:?}")]
     TimedOut {
@@ -260,6 +268,7 @@ impl AskError {
             Self::NoResonator { .. } | Self::Unanswered { .. } | Self::TimedOut { .. } | Self::Client(_) => {
                 true
             }
+            Self::Failed { source, .. } => source.reason.is_transient(),
             Self::Emit(error) => error.is_transient(),
             Self::Malformed { .. } => false,
         }

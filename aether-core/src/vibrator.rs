@@ -36,7 +36,7 @@ use tokio::task::coop;
 use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
-use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger};
+use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, Offer};
 use crate::medium::JoinError;
 use crate::router::{Listener, Subscription};
 use crate::source::{Sequencer, Source, SourceError};
@@ -300,6 +300,13 @@ impl Vibrator {
         })
         .await;
         Ok(wave.map(|wave| wave.heard_by(self.emitter.sequencer())))
+    }
+
+    /// Puts a wave that was received back into the inbox, where it waits its turn among the others by its strength, as
+    /// it does after [`Wave::resent`]. It is offered like any wave: counted anew, and shed where it is too weak.
+    pub fn put_back(&self, wave: Wave) {
+        // What is offered like this is never handed back.
+        let _ = self.inbox.offer(wave, Offer::Now);
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {

@@ -21,11 +21,14 @@
 
 mod builder;
 mod content;
+mod failure;
 mod metadata;
 mod reply;
+mod resend;
 
 pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
+pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
 pub use reply::{ReplyError, ReplyPath};
 
@@ -152,6 +155,8 @@ pub(crate) struct Extras {
     pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
     /// The vibrator that received the question; its answer goes out under that name.
     pub(crate) heard_by: Option<Arc<Sequencer>>,
+    /// How often it was sent before.
+    pub(crate) attempt: u8,
 }
 
 impl Extras {
@@ -160,7 +165,8 @@ impl Extras {
         let empty = self.key.is_none()
             && self.cause.is_none()
             && self.metadata.is_empty()
-            && self.reply_path.is_none();
+            && self.reply_path.is_none()
+            && self.attempt == 0;
         (!empty).then(|| Box::new(self))
     }
 }
@@ -386,6 +392,14 @@ impl Wave {
         body.since = Some(now);
         if let Some(extras) = &mut body.extras {
             extras.heard_by = None;
+        }
+    }
+
+    /// Names the wave that led to this one, unless its author named one.
+    pub(crate) fn caused_by(&mut self, cause: &WaveId) {
+        if self.cause().is_none() {
+            triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().cause =
+                Some(cause.clone());
         }
     }
 

@@ -26,12 +26,12 @@ fn an_inbox_that_has_grown_allocates_nothing_for_a_wave() {
     for _ in 0..2 {
         let before = allocations();
         for wave in &waves {
-            inbox.push(wave.clone());
+            inbox.offer_now(wave.clone());
         }
-        while inbox.pop().is_some() {}
+        while inbox.take_now().is_some() {}
         for wave in &waves {
-            inbox.push(wave.clone());
-            assert!(inbox.pop().is_some());
+            inbox.offer_now(wave.clone());
+            assert!(inbox.take_now().is_some());
         }
         counts.push(allocations() - before);
     }

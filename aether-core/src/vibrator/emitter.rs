@@ -15,11 +15,13 @@ use crate::router::{Carried, Receipt};
 use crate::source::{Sequencer, Source, WaveId};
 use crate::wave::{Kind, Wave};
 
-/// Emits waves under a vibrator's name. Cloning it is two reference counts; all clones share one sequence of numbers.
+/// Emits waves under a vibrator's name. Cloning it is a few reference counts; all clones share one sequence of numbers.
 #[derive(Debug, Clone)]
 pub struct Emitter {
     aether: Aether,
     sequencer: Arc<Sequencer>,
+    /// What led to everything that is emitted here.
+    cause: Option<Arc<WaveId>>,
 }
 
 impl Emitter {
@@ -27,7 +29,7 @@ impl Emitter {
     pub const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
     pub(super) fn new(aether: Aether, sequencer: Arc<Sequencer>) -> Self {
-        Self { aether, sequencer }
+        Self { aether, sequencer, cause: None }
     }
 
     pub(super) fn aether(&self) -> &Aether {
@@ -42,6 +44,20 @@ impl Emitter {
     #[must_use]
     pub fn source(&self) -> &Source {
         self.sequencer.source()
+    }
+
+    /// The same emitter for what a wave led to: whatever it emits or asks names that wave as its
+    /// [`cause`](Wave::cause), unless the wave was given another cause when it was made. It goes along into every task
+    /// that it is moved to. Handlers of `aether-chassis` get theirs this way.
+    #[must_use]
+    pub fn caused_by(&self, cause: WaveId) -> Self {
+        Self { cause: Some(Arc::new(cause)), ..self.clone() }
+    }
+
+    /// The wave that everything emitted here names as its cause, if any.
+    #[must_use]
+    pub fn cause(&self) -> Option<&WaveId> {
+        self.cause.as_deref()
     }
 
     /// The identity of a wave that this emitter emitted, such as for the [`cause`](crate::WaveBuilder::cause) of others.
@@ -140,7 +156,8 @@ impl Emitter {
     /// Ordinary term: request-reply.
     ///
     /// # Errors
-    /// [`AskError::NoResonator`] at once when nobody listens on the channel; the others say why there is no answer.
+    /// [`AskError::NoResonator`] at once when nobody listens on the channel, [`AskError::Failed`] when whoever was asked
+    /// says that it failed; the others say why there is no answer.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the question may have been asked; an answer to it is dropped.
@@ -162,7 +179,11 @@ impl Emitter {
     /// As [`Emitter::ask`].
     pub async fn ask_wave(&self, question: Wave, patience: Duration) -> Result<Wave, AskError> {
         let question = self.stamped(question)?;
-        self.aether.medium().ask(question, patience).await
+        let answer = self.aether.medium().ask(question, patience).await?;
+        match answer.failure() {
+            Some(source) => Err(AskError::Failed { channel: answer.channel().clone(), source }),
+            None => Ok(answer),
+        }
     }
 
     #[inline]
@@ -171,6 +192,9 @@ impl Emitter {
             return Err(EmitError::Reserved { wave });
         }
         wave.stamp(&self.sequencer, Instant::now());
+        if let Some(cause) = &self.cause {
+            wave.caused_by(cause);
+        }
         Ok(wave)
     }
 }
