@@ -9,7 +9,9 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aether_bench::{Address, ChildProgram, Comparison, Contestant, Overload, Profile, Work, picture, replaced, tables};
+use aether_bench::{
+    Address, ChildProgram, Comparison, Contestant, Overload, Profile, Work, picture, replaced, tables,
+};
 use aether_core::conformance::NatsServer;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
@@ -71,7 +73,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         step: true,
     };
     let receiver = ChildProgram::this_with(["receiver"])?;
-    let begins = |contestant: &Contestant, load| eprintln!("{load} times the capacity: {}", contestant.name());
+    let begins =
+        |contestant: &Contestant, load| eprintln!("{load} times the capacity: {}", contestant.name());
     let comparison = overload.run(&receiver, &stop, begins).await?;
     println!("{}", measured(&comparison));
     match args.into {

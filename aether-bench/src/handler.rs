@@ -21,7 +21,12 @@ pub(crate) enum Notes {
 }
 
 /// Handles until there is no more or `stop` is cancelled. The counts of losses are left to the caller.
-pub(crate) fn handle<H: Hear>(mut hear: H, work: Work, notes: Notes, stop: CancellationToken) -> JoinHandle<Heard> {
+pub(crate) fn handle<H: Hear>(
+    mut hear: H,
+    work: Work,
+    notes: Notes,
+    stop: CancellationToken,
+) -> JoinHandle<Heard> {
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
         runtime.block_on(async move {

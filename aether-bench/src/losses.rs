@@ -127,7 +127,9 @@ impl Losses {
     /// The counts so far, strong and weak.
     #[must_use]
     pub fn so_far(&self) -> [Counts; 2] {
-        self.counts.each_ref().map(|counts| Counts(counts.each_ref().map(|count| count.load(Ordering::Relaxed))))
+        self.counts
+            .each_ref()
+            .map(|counts| Counts(counts.each_ref().map(|count| count.load(Ordering::Relaxed))))
     }
 
     /// An inbox whose losses are counted here, with the reasons that `name` gives them.

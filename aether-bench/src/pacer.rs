@@ -34,7 +34,11 @@ impl Pacer {
 
     /// Calls `send` with the number of each arrival when it is due, and returns how many there were before the end or
     /// the stop.
-    pub fn run(self, arrivals: impl IntoIterator<Item = Arrival>, mut send: impl FnMut(u32, Arrival)) -> usize {
+    pub fn run(
+        self,
+        arrivals: impl IntoIterator<Item = Arrival>,
+        mut send: impl FnMut(u32, Arrival),
+    ) -> usize {
         let mut sent = 0;
         for (number, arrival) in (0..=u32::MAX).zip(arrivals) {
             if !self.wait(arrival.due) {
@@ -54,7 +58,9 @@ impl Pacer {
                 (0, 0) => return !matches!(self.stopped.try_recv(), Err(TryRecvError::Disconnected)),
                 (ahead, until_start) => ahead + until_start,
             };
-            if let Err(RecvTimeoutError::Disconnected) = self.stopped.recv_timeout(Duration::from_nanos(ahead)) {
+            if let Err(RecvTimeoutError::Disconnected) =
+                self.stopped.recv_timeout(Duration::from_nanos(ahead))
+            {
                 return false;
             }
         }

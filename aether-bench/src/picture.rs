@@ -166,11 +166,7 @@ impl Drawing {
                 x - 4.0,
                 y - 4.0
             ),
-            2 => writeln!(
-                self.0,
-                "<path d=\"M{x:.1} {:.1}l5 9h-10z\" fill=\"{colour}\"/>",
-                y - 5.0
-            ),
+            2 => writeln!(self.0, "<path d=\"M{x:.1} {:.1}l5 9h-10z\" fill=\"{colour}\"/>", y - 5.0),
             _ => writeln!(
                 self.0,
                 "<path d=\"M{x:.1} {:.1}l5.5 5.5l-5.5 5.5l-5.5 -5.5z\" fill=\"{colour}\"/>",

@@ -183,11 +183,7 @@ pub(crate) async fn end(offer: &mut impl Offer, child: &mut Child) -> Result<Hea
 }
 
 /// Sends the schedule from a thread of its own; when it started, and the sender's end of the contestant.
-async fn send<O: Offer>(
-    mut offer: O,
-    plan: &Plan,
-    stop: &CancellationToken,
-) -> Result<(u64, O), RunError> {
+async fn send<O: Offer>(mut offer: O, plan: &Plan, stop: &CancellationToken) -> Result<(u64, O), RunError> {
     let start = clock::now() + RUN_UP;
     let (pacer, stop_pacer) = Pacer::new(start);
     let Plan { schedule, payload_bytes, .. } = plan.clone();

@@ -95,7 +95,10 @@ pub struct Phase {
 #[non_exhaustive]
 pub enum ScheduleError {
     /// Not a rate.
-    #[error("{given} messages a second are not possible: use a number above 0 and at most {}", Schedule::MOST_A_SECOND)]
+    #[error(
+        "{given} messages a second are not possible: use a number above 0 and at most {}",
+        Schedule::MOST_A_SECOND
+    )]
     Rate {
         /// What was given.
         given: f64,
@@ -107,7 +110,10 @@ pub enum ScheduleError {
         given: f64,
     },
     /// It would not fit in memory, or no run would come to its end.
-    #[error("a schedule of about {about:.0} messages is too long: use fewer seconds, or a lower rate; {} fit", Schedule::MOST)]
+    #[error(
+        "a schedule of about {about:.0} messages is too long: use fewer seconds, or a lower rate; {} fit",
+        Schedule::MOST
+    )]
     TooLong {
         /// How many there would be.
         about: f64,

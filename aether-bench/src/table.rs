@@ -49,7 +49,11 @@ impl fmt::Display for Table {
                 if column > 0 {
                     line.push_str("  ");
                 }
-                if is_text(column) { write!(line, "{cell:<width$}")? } else { write!(line, "{cell:>width$}")? }
+                if is_text(column) {
+                    write!(line, "{cell:<width$}")?
+                } else {
+                    write!(line, "{cell:>width$}")?
+                }
             }
             writeln!(f, "{}", line.trim_end())?;
         }

@@ -4,6 +4,7 @@
 use crate::losses::{Counts, Loss};
 use crate::overload::Comparison;
 use crate::report::{Account, Report};
+use crate::storm::Storms;
 use crate::table::{Table, latency, percent};
 
 fn lost(counts: &Counts) -> String {
@@ -20,7 +21,17 @@ fn share(percentage: Option<f64>) -> String {
 #[must_use]
 pub fn in_full(comparison: &Comparison) -> Table {
     let mut table = Table::new(&[
-        "load", "by", "waves", "offered", "delivered", "share", "p50", "p99", "p99.9", "goodput", "lost",
+        "load",
+        "by",
+        "waves",
+        "offered",
+        "delivered",
+        "share",
+        "p50",
+        "p99",
+        "p99.9",
+        "goodput",
+        "lost",
     ]);
     for run in &comparison.runs {
         for (strength, account) in [("strong", &run.report.strong), ("weak", &run.report.weak)] {
@@ -68,8 +79,16 @@ pub fn latencies(report: &Report) -> Table {
 #[must_use]
 pub fn compared(comparison: &Comparison) -> Table {
     let mut table = Table::new(&[
-        "load", "", "strong delivered", "strong p50", "strong p99", "strong p99.9", "weak delivered", "weak p99",
-        "goodput", "lost, by reason",
+        "load",
+        "",
+        "strong delivered",
+        "strong p50",
+        "strong p99",
+        "strong p99.9",
+        "weak delivered",
+        "weak p99",
+        "goodput",
+        "lost, by reason",
     ]);
     for run in &comparison.runs {
         let Report { contestant, strong, weak, goodput_percent, .. } = &run.report;
@@ -136,6 +155,41 @@ pub fn summary(comparison: &Comparison) -> Table {
     table
 }
 
+/// Goodput over time, a column for each way of asking again, two windows a line.
+#[must_use]
+pub fn storm_windows(storms: &Storms) -> Table {
+    let names: Vec<String> =
+        storms.reports.iter().map(|report| format!("{} retries", report.retries.as_str())).collect();
+    let head: Vec<&str> =
+        ["seconds after the fault"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let mut table = Table::new(&head);
+    let windows = storms.reports.iter().map(|report| report.windows.len()).min().unwrap_or(0);
+    for index in 0..windows {
+        let from = storms.reports[0].windows[index].from_s;
+        let cells = storms.reports.iter().map(|report| percent(report.windows[index].percent()));
+        table.row([format!("{from:+.2}")].into_iter().chain(cells));
+    }
+    table
+}
+
+/// How it ended, a line for each way of asking again.
+#[must_use]
+pub fn storm_ends(storms: &Storms) -> Table {
+    let mut table =
+        Table::new(&["retries", "asked", "answered", "failed", "attempts", "95 % in time again after"]);
+    for report in &storms.reports {
+        table.row([
+            report.retries.as_str().to_owned(),
+            report.asked.to_string(),
+            report.answered.to_string(),
+            report.failed.to_string(),
+            report.attempts.to_string(),
+            report.back_after_s.map_or_else(|| "never".to_owned(), |seconds| format!("{seconds:.2} s")),
+        ]);
+    }
+    table
+}
+
 /// What was measured, in a sentence.
 #[must_use]
 pub fn conditions(comparison: &Comparison) -> String {
@@ -177,7 +231,8 @@ pub(crate) mod tests {
                 goodput_percent: Some(99.0),
             },
         };
-        let window = |from_ms: f64, delivered| Window { from_ms, offered: 10, delivered, p99_us: Some(300.0) };
+        let window =
+            |from_ms: f64, delivered| Window { from_ms, offered: 10, delivered, p99_us: Some(300.0) };
         Comparison {
             service_us: 50.0,
             capacity: 19_800.0,
@@ -208,7 +263,19 @@ pub(crate) mod tests {
         let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
         assert_eq!(
             cells,
-            ["10x", "tokio mpsc", "weak", "100", "10", "10 %", "80 us", "900 us", "2.50 ms", "49.5 %", "90 refused"]
+            [
+                "10x",
+                "tokio mpsc",
+                "weak",
+                "100",
+                "10",
+                "10 %",
+                "80 us",
+                "900 us",
+                "2.50 ms",
+                "49.5 %",
+                "90 refused"
+            ]
         );
         let markdown = compared(&comparison()).markdown();
         let aether = "| 10x | Aether | 100 % | 80 us | 900 us | 2.50 ms | 5 % | 900 us | 99 % | 95 full |";
@@ -218,7 +285,10 @@ pub(crate) mod tests {
     #[test]
     fn the_step_shows_its_windows_and_what_was_delivered_after_it() {
         let markdown = steps(&comparison()).markdown();
-        assert!(markdown.starts_with("| strong p99 from | -50 ms | +0 ms | +50 ms | delivered after"), "{markdown}");
+        assert!(
+            markdown.starts_with("| strong p99 from | -50 ms | +0 ms | +50 ms | delivered after"),
+            "{markdown}"
+        );
         assert!(markdown.contains("| Aether | 300 us | 300 us | 300 us | 95 % |"), "{markdown}");
     }
 
@@ -229,6 +299,36 @@ pub(crate) mod tests {
         assert!(markdown.contains("at 10 times"), "{markdown}");
         assert!(markdown.contains("| tokio mpsc | 10 % | 900 us | the sender: each one |"), "{markdown}");
         assert!(markdown.contains("| Aether | 100 % | 900 us | the ledger: each one"), "{markdown}");
+    }
+
+    #[test]
+    fn a_storm_is_shown_over_time_and_how_it_ended() {
+        use crate::storm::{Retries, StormReport, StormWindow};
+        let report = |retries, in_time, back_after_s| StormReport {
+            retries,
+            asked: 20,
+            answered: 15,
+            failed: 5,
+            attempts: 30,
+            back_after_s,
+            windows: vec![
+                StormWindow { from_s: -0.25, asked: 10, in_time: 0 },
+                StormWindow { from_s: 0.0, asked: 10, in_time },
+            ],
+        };
+        let storms = Storms {
+            capacity: 1600.0,
+            load: 0.8,
+            fault_s: 5.0,
+            seed: 1,
+            complete: true,
+            reports: vec![report(Retries::Bounded, 10, Some(0.0)), report(Retries::Naive, 1, None)],
+        };
+        let windows = storm_windows(&storms).markdown();
+        assert!(windows.contains("| -0.25 | 0 % | 0 % |\n| +0.00 | 100 % | 10 % |"), "{windows}");
+        let ends = storm_ends(&storms).markdown();
+        assert!(ends.contains("| bounded | 20 | 15 | 5 | 30 | 0.00 s |"), "{ends}");
+        assert!(ends.contains("| naive | 20 | 15 | 5 | 30 | never |"), "{ends}");
     }
 
     #[test]

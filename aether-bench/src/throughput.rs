@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::child::ChildProgram;
 use crate::clock;
-use crate::contestant::{AetherReceiver, AetherSender, Address, Contestant, Offer, Profile};
+use crate::contestant::{Address, AetherReceiver, AetherSender, Contestant, Offer, Profile};
 use crate::handler::{Notes, handle};
 use crate::losses::Losses;
 use crate::payload::payload;
@@ -62,8 +62,7 @@ impl ThroughputPlan {
     pub async fn run(&self, child: &ChildProgram, stop: &CancellationToken) -> Result<Throughput, RunError> {
         let losses = Arc::new(Losses::default());
         let channel = channel();
-        let contestant =
-            Contestant::Aether { address: self.address.clone(), profile: Profile::Interactive };
+        let contestant = Contestant::Aether { address: self.address.clone(), profile: Profile::Interactive };
         let idle = Work { service: Duration::ZERO };
         let start;
         let (offered, heard) = if contestant.crosses_processes() {
@@ -77,7 +76,8 @@ impl ThroughputPlan {
             (offered, heard)
         } else {
             let aether = Aether::local();
-            let receiver = AetherReceiver::new(aether.clone(), &channel, Profile::Interactive, &losses).await?;
+            let receiver =
+                AetherReceiver::new(aether.clone(), &channel, Profile::Interactive, &losses).await?;
             let handling = handle(receiver, idle, Notes::Count, CancellationToken::new());
             let mut sender = AetherSender::new(aether, &channel, &losses).await?;
             start = clock::now();

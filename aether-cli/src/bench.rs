@@ -5,20 +5,24 @@
 mod args;
 mod latency;
 mod overload;
+mod storm;
 mod throughput;
 
-use aether_bench::{ChildProgram, OverloadError, ReceiverError, ReportError, RunError, ScheduleError};
+use aether_bench::{
+    ChildProgram, OverloadError, ReceiverError, ReportError, RunError, ScheduleError, StormError,
+};
 use aether_chassis::CancellationToken;
 use aether_core::ConnectError;
 
 use crate::error::CommandError;
 
-/// Measure the bus on this machine: throughput, latency, overload
+/// Measure the bus on this machine: throughput, latency, overload, retry storm
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   aether bench overload                       half to ten times what a handler can take
   aether bench overload --peers               the same schedules through tokio's channels
+  aether bench storm                          a service that fails, and clients that ask again
   aether bench latency --rate 50000           emit to receive, at a steady rate
   aether bench throughput --payload-bytes 16  as fast as it goes
   aether bench overload --json > today.json
@@ -35,6 +39,7 @@ enum BenchCommand {
     Throughput(throughput::ThroughputArgs),
     Latency(latency::LatencyArgs),
     Overload(overload::OverloadArgs),
+    Storm(storm::StormArgs),
     /// The other process of a run over a network
     #[command(hide = true)]
     Receiver,
@@ -47,6 +52,8 @@ pub(crate) enum BenchError {
     Schedule(#[from] ScheduleError),
     #[error(transparent)]
     Overload(#[from] OverloadError),
+    #[error(transparent)]
+    Storm(#[from] StormError),
     #[error(transparent)]
     Run(#[from] RunError),
     #[error("the accounts do not add up")]
@@ -64,8 +71,11 @@ impl BenchError {
     pub(crate) fn is_wrong_usage(&self) -> bool {
         use aether_bench::ContestantError::Connect;
         match self {
-            Self::Schedule(_) | Self::Overload(OverloadError::Schedule(_)) => true,
+            Self::Schedule(_)
+            | Self::Overload(OverloadError::Schedule(_))
+            | Self::Storm(StormError::Schedule(_)) => true,
             Self::Run(RunError::Contestant(Connect(error)))
+            | Self::Storm(StormError::Contestant(Connect(error)))
             | Self::Overload(OverloadError::Run { source: RunError::Contestant(Connect(error)), .. }) => {
                 !matches!(error, ConnectError::Unreachable { .. })
             }
@@ -79,6 +89,7 @@ pub(crate) async fn bench(args: BenchArgs, shutdown: CancellationToken) -> Resul
         BenchCommand::Throughput(args) => throughput::throughput(args, shutdown).await,
         BenchCommand::Latency(args) => latency::latency(args, shutdown).await,
         BenchCommand::Overload(args) => overload::overload(args, shutdown).await,
+        BenchCommand::Storm(args) => storm::storm(args, shutdown).await,
         BenchCommand::Receiver => Ok(aether_bench::receive(shutdown).await.map_err(BenchError::from)?),
     }
 }

@@ -55,7 +55,11 @@ pub(crate) enum NumberError {
 }
 
 /// The number in `text`, if it is in the range.
-fn number(text: &str, range: std::ops::RangeInclusive<f64>, otherwise: NumberError) -> Result<f64, NumberError> {
+fn number(
+    text: &str,
+    range: std::ops::RangeInclusive<f64>,
+    otherwise: NumberError,
+) -> Result<f64, NumberError> {
     text.parse().ok().filter(|number| range.contains(number)).ok_or(otherwise)
 }
 

@@ -45,8 +45,7 @@ pub(crate) async fn latency(args: LatencyArgs, shutdown: CancellationToken) -> R
         Err(RunError::Stopped) => return Err(CommandError::Interrupted { before: "the end of the run" }),
         outcome => outcome.map_err(BenchError::from)?,
     };
-    let report =
-        Report::of(contestant.name(), &plan.schedule, &outcome, None).map_err(BenchError::from)?;
+    let report = Report::of(contestant.name(), &plan.schedule, &outcome, None).map_err(BenchError::from)?;
     let mut output = Output::stdout();
     if args.common.json {
         return Ok(output.line(serde_json::to_string(&report).map_err(BenchError::from)?)?);

@@ -101,7 +101,10 @@ fn print(output: &mut Output, comparison: &Comparison) -> Result<(), CommandErro
     output.line(tables::conditions(comparison))?;
     output.line(format_args!("\n{}", tables::in_full(comparison)))?;
     if !comparison.steps.is_empty() {
-        output.line(format_args!("The load steps from 0.5 to 5 times the capacity:\n\n{}", tables::steps(comparison)))?;
+        output.line(format_args!(
+            "The load steps from 0.5 to 5 times the capacity:\n\n{}",
+            tables::steps(comparison)
+        ))?;
     }
     if !comparison.complete {
         output.line("interrupted: not all was run")?;

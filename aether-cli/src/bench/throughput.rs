@@ -20,7 +20,10 @@ pub(crate) struct ThroughputArgs {
     common: CommonArgs,
 }
 
-pub(crate) async fn throughput(args: ThroughputArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+pub(crate) async fn throughput(
+    args: ThroughputArgs,
+    shutdown: CancellationToken,
+) -> Result<(), CommandError> {
     let plan = ThroughputPlan {
         address: args.common.address(),
         lasts: args.common.seconds,

@@ -125,9 +125,26 @@ async fn a_signal_ends_a_long_run_soon_and_leaves_no_receiver_behind() {
 }
 
 #[test]
+fn a_storm_accounts_for_each_question() {
+    let args =
+        ["bench", "storm", "--before", "250ms", "--fault", "250ms", "--after", "500ms", "--load", "0.3"];
+    let storms = json(&run(&[&args[..], &["--json"]].concat()));
+    let reports = storms["reports"].as_array().unwrap();
+    let names: Vec<_> = reports.iter().map(|report| report["retries"].as_str().unwrap()).collect();
+    assert_eq!(names, ["bounded", "naive"]);
+    for report in reports {
+        let count = |what: &str| number(&report[what]);
+        assert_eq!(count("asked"), count("answered") + count("failed"), "{report}");
+        let windows = report["windows"].as_array().unwrap();
+        assert_eq!(windows.iter().map(|window| number(&window["asked"])).sum::<u64>(), count("asked"));
+        assert_eq!(windows.len(), 4, "{report}");
+    }
+}
+
+#[test]
 fn a_server_that_is_not_there_is_said_so_and_a_receiver_is_not_for_people() {
-    for command in ["overload", "latency", "throughput"] {
-        let said = run(&["bench", command, "--seconds", "0.1", "--medium", "nats://127.0.0.1:1"]);
+    for command in ["overload", "latency", "throughput", "storm"] {
+        let said = run(&["bench", command, "--medium", "nats://127.0.0.1:1"]);
         assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{command}: {}", said.err);
         assert!(said.err.contains("cannot connect to nats://127.0.0.1:1"), "{command}: {}", said.err);
     }

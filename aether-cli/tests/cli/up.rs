@@ -127,7 +127,10 @@ fn an_overload_is_shown_line_by_line_and_its_sums_add_up_when_a_signal_ends_it()
     let mut up = Running::start(&[&["up", "--overload"], &ANY_PORT[..]].concat());
     address(&up.line());
     let announced = up.line();
-    assert!(announced.starts_with("overload: ") && announced.contains("offered 10 times that"), "{announced}");
+    assert!(
+        announced.starts_with("overload: ") && announced.contains("offered 10 times that"),
+        "{announced}"
+    );
     for _ in 0..2 {
         let line = up.line();
         assert!(line.contains(" s | strong: ") && line.contains(" | weak: "), "{line}");
