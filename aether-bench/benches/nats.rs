@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use aether_bench::{median, payload};
 use aether_core::conformance::NatsServer;
 use aether_core::{Aether, InboxOptions, Vibrator, Wave};
-use bytes::Bytes;
 use futures::StreamExt;
 use hdrhistogram::Histogram;
 use tokio::task::JoinHandle;
