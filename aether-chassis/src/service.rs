@@ -48,7 +48,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::{Emitter, Ledger, Pattern, Vibrator, Wave};
+use aether_core::{Emitter, Pattern, Vibrator, Wave};
 use futures_util::FutureExt;
 use tokio::task::coop::unconstrained;
 use tokio::task::{JoinError, JoinSet};
@@ -101,12 +101,6 @@ impl Service {
     #[must_use]
     pub fn tally(&self) -> ServiceTally {
         self.tally.clone()
-    }
-
-    /// The account of the inbox so far.
-    #[must_use]
-    pub fn ledger(&self) -> Ledger {
-        self.vibrator.ledger()
     }
 
     /// Handles waves until `shutdown` is cancelled or the medium was closed. Then it hears no more, lets what is being

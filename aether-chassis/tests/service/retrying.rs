@@ -154,4 +154,8 @@ async fn every_attempt_is_accounted_for_whatever_happens() {
     // Of five in a row: 0 fails and panics, 1 panics and times out, 2 times out and succeeds, the others succeed.
     assert_eq!((report.received, report.retried, report.succeeded), (801, 300, 300), "{report}");
     assert_eq!((report.panicked, report.timed_out, report.failed, report.rejected), (100, 100, 0, 1));
+    // It meets the account of the inbox, which outlives the service.
+    let inboxes = aether.inboxes();
+    let inbox = inboxes.iter().find(|inbox| inbox.vibrator == "service").unwrap();
+    assert_eq!((inbox.ledger.delivered, inbox.ledger.lost()), (report.received, 0));
 }
