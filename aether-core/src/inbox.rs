@@ -395,6 +395,11 @@ impl Inbox {
         Ledger { queued: (state.levels.len() + state.in_hand) as u64, ..state.ledger }
     }
 
+    /// The floor that its owner set.
+    pub(crate) fn floor(&self) -> Floor {
+        self.options.floor
+    }
+
     /// What the receiver hears in effect: the configured floor, or the strongest level that had to be evicted in the
     /// last one to two seconds, whichever is higher.
     #[must_use]

@@ -63,6 +63,23 @@ pub struct MediumStatus {
     pub dropped_by_client: u64,
     /// Messages that were no valid frame, or came on a name that is no channel.
     pub malformed: u64,
+    /// Waves that were never given to the medium: their emitters respect the floors of the receivers, and all of those
+    /// had said that they would not hear them. Counted by [`Aether::status`](crate::Aether::status), not by media.
+    pub shed_at_source: u64,
+}
+
+/// How far a notice of the framework went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reach {
+    /// Somebody hears its channel, and was handed it.
+    Heard,
+    /// Nobody but observers hears its channel.
+    Nobody,
+    /// It was not sent: the medium is closed, or the notice is too large for it.
+    Unsent,
+    /// The connection broke while it was under way.
+    Unknown,
 }
 
 /// What carries waves. Object-safe and small; for implementors of media.
@@ -85,13 +102,16 @@ pub struct MediumStatus {
 /// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, and
 ///    `offered = delivered + shed + expired + queued` holds.
 /// 8. After `close` returned, what was taken before has been delivered or sent, `carry` hands waves back as `Closed`,
-///    and `join` and `ask` fail with `Closed`.
+///    and `join`, `ask` and `flush` fail with `Closed`.
 /// 9. While a network is away `carry` goes on taking waves into its outbox, sheds the weakest when that is full, and
 ///    counts them; afterwards all subscriptions are in force again by themselves.
 /// 10. Every async method is cancel safe: dropped before completion it leaves nothing half done; a wave is carried
 ///     whole or not at all.
 /// 11. What comes from the network and is not a frame of this protocol either arrives as a wave with default values,
 ///     or is counted as malformed; it never ends the medium.
+/// 12. `tell` carries notices of the framework, which are waves on reserved channels, to all who hear them but
+///     observers, past the outbox and without making anybody wait, and says of each whether anybody hears its channel.
+///     It is in no outbox ledger.
 pub trait Medium: Debug + Send + Sync + 'static {
     /// What this medium can do.
     fn promises(&self) -> Promises;
@@ -117,7 +137,12 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// Carries a question and waits for the first answer, at most `patience`.
     fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>>;
 
-    /// Waits until everything taken so far has left the process and, on a network, was seen by the broker.
+    /// Carries notices of the framework, each of them once at most, and says how far each went, in their order. Waits
+    /// for as long as the connection is away.
+    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>>;
+
+    /// Waits until everything taken so far has left the process and, on a network, was seen by the broker. Closed, it
+    /// fails.
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>>;
 
     /// Flushes, bounded in time, and ends. Calling it again is not an error.
@@ -165,6 +190,15 @@ pub enum EmitError {
         /// What was not emitted.
         wave: Wave,
     },
+    /// Nobody would have heard it: all receivers of the channel are overloaded and have said from which strength on
+    /// they hear. Only for emitters that [respect floors](crate::VibratorBuilder::respect_floor).
+    #[error("the wave is weaker than {floor:?}, below which no receiver of {} hears", wave.channel())]
+    BelowFloor {
+        /// What was not emitted.
+        wave: Wave,
+        /// The lowest floor of the receivers.
+        floor: crate::amplitude::Floor,
+    },
     /// The wave could not be made; there is none to hand back.
     #[error("the wave could not be made")]
     Invalid(#[from] WaveError),
@@ -179,6 +213,7 @@ impl EmitError {
             | Self::Closed { wave }
             | Self::TooLarge { wave, .. }
             | Self::TooFar { wave }
+            | Self::BelowFloor { wave, .. }
             | Self::Reserved { wave } => Some(wave),
             Self::Invalid(_) => None,
         }
@@ -187,7 +222,7 @@ impl EmitError {
     /// Whether the same wave may be taken later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Full { .. })
+        matches!(self, Self::Full { .. } | Self::BelowFloor { .. })
     }
 }
 

@@ -15,13 +15,14 @@ pub use waiting::Waiting;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
 use crate::channel::{Channel, Pattern};
+use crate::echo::{EchoReason, NOBODY, Reflector};
 use crate::inbox::{Inbox, Ledger};
 use crate::wave::Wave;
 use accounts::Accounts;
@@ -182,6 +183,7 @@ pub struct Router {
     cache: [Shard; SHARDS],
     last_id: AtomicU64,
     accounts: Accounts,
+    reflector: OnceLock<Arc<Reflector>>,
 }
 
 impl Router {
@@ -194,6 +196,7 @@ impl Router {
             cache: std::array::from_fn(|_| Shard::default()),
             last_id: AtomicU64::new(0),
             accounts: Accounts::default(),
+            reflector: OnceLock::new(),
         }
     }
 
@@ -323,7 +326,10 @@ impl Router {
     /// wait are handed back as [`Carried::Waiting`].
     #[must_use = "a Waiting that is dropped gives up waiting"]
     pub fn carry(&self, wave: Wave) -> Carried {
-        self.with_route(wave, Route::carry)
+        self.with_route(wave, |route, wave| {
+            self.reflect_unheard(route, &wave);
+            route.carry(wave)
+        })
     }
 
     /// The same without waiting: hands the wave back, offered to nobody, if one of the inboxes has no room.
@@ -331,7 +337,32 @@ impl Router {
     /// # Errors
     /// The wave.
     pub fn try_carry(&self, wave: Wave) -> Result<Receipt, Wave> {
-        self.with_route(wave, Route::try_carry)
+        self.with_route(wave, |route, wave| {
+            self.reflect_unheard(route, &wave);
+            route.try_carry(wave)
+        })
+    }
+
+    /// Reflects a command or query that nobody but observers hears. An asker learns it from `ask`.
+    fn reflect_unheard(&self, route: &Route, wave: &Wave) {
+        if wave.kind().reflects()
+            && !wave.is_question()
+            && !route.has_resonator(wave)
+            && let Some(reflector) = self.reflector.get()
+        {
+            reflector.reflect(wave, EchoReason::NoResonator, "nobody hears the channel", NOBODY);
+        }
+    }
+
+    /// Offers a notice of the framework to all who hear it but observers, one of each group. Never waits. Returns
+    /// whether there is anybody.
+    pub fn tell(&self, notice: &Wave) -> bool {
+        self.route(notice.channel()).tell(notice)
+    }
+
+    /// Where waves that nobody hears are reported.
+    pub(crate) fn reflect_to(&self, reflector: Arc<Reflector>) {
+        let _ = self.reflector.set(reflector);
     }
 
     /// Offers waves of one channel that a network brought for a pattern to the lone subscribers of that pattern. Never

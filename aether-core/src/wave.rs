@@ -23,6 +23,7 @@ mod builder;
 mod content;
 mod failure;
 mod metadata;
+mod replay;
 mod reply;
 mod resend;
 
@@ -30,6 +31,7 @@ pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
+pub use replay::ATTEMPTS;
 pub use reply::{ReplyError, ReplyPath};
 
 use std::fmt;
@@ -93,6 +95,13 @@ impl Kind {
             Self::Event | Self::Broadcast => HalfLife::EIGHT_SECONDS,
             Self::Command | Self::Query | Self::Response => HalfLife::NEVER,
         }
+    }
+
+    /// Whether a wave of this kind comes back to its source as an [`Echo`](crate::Echo) where it fails. Commands and
+    /// queries do.
+    #[must_use]
+    pub const fn reflects(self) -> bool {
+        matches!(self, Self::Command | Self::Query)
     }
 }
 
@@ -401,6 +410,18 @@ impl Wave {
             triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().cause =
                 Some(cause.clone());
         }
+    }
+
+    /// Whether it comes back to its source as an echo where it fails.
+    pub(crate) fn reflects(&self) -> bool {
+        self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()
+    }
+
+    /// The wave as a notice of the framework: as strong as can be, and stamped.
+    pub(crate) fn noticed(mut self, sequencer: &Sequencer) -> Self {
+        triomphe::Arc::make_mut(&mut self.body).signal = Signal::new(Amplitude::FULL, HalfLife::NEVER);
+        self.stamp(sequencer, Instant::now());
+        self
     }
 
     /// The wave as it leaves for another medium: one hop more, the age so far kept, everything else as it was.

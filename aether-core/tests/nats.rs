@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aether_core::conformance::{
     self, Foreign, ForeignMessage, Harness, Link, NatsServer, Report, Site, SiteError,
 };
-use aether_core::{Aether, Amplitude, HalfLife, InboxOptions, Kind, Vibrator, Wire};
+use aether_core::{Aether, Amplitude, ConnectError, HalfLife, InboxOptions, Kind, Vibrator, Wire};
 use futures::future::{BoxFuture, join_all};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -295,4 +295,21 @@ async fn what_a_foreign_cloud_event_says_of_itself_is_understood() {
     assert_eq!(wave.content_type().as_str(), "application/cbor");
     assert_eq!(wave.metadata().value("ce-id"), Some("17"));
     assert_eq!(wave.metadata().value("ce-partitionkey"), None);
+}
+
+#[tokio::test]
+async fn a_prefix_that_another_system_uses_for_its_questions_is_refused() {
+    for (prefix, refused) in
+        [("shop-ask", true), ("shop-seen", true), ("a.b-ask", true), ("ask", false), ("shop-ask.eu", false)]
+    {
+        // Nobody listens on port 1: what is not refused for its prefix is not reached.
+        let connected = Aether::builder().url("nats://127.0.0.1:1").prefix(prefix).connect().await;
+        match connected.unwrap_err() {
+            ConnectError::PrefixTaken { prefix: named, suffix } => {
+                assert!(refused && named == prefix && prefix.ends_with(suffix), "{prefix}");
+            }
+            ConnectError::Unreachable { .. } => assert!(!refused, "{prefix}"),
+            error => panic!("{prefix}: {error}"),
+        }
+    }
 }

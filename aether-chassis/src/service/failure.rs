@@ -6,7 +6,7 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
-use aether_core::{Emitter, FailureReason, Wave};
+use aether_core::{EchoReason, Emitter, FailureReason, Wave};
 use tower::BoxError;
 
 use super::report::Outcome;
@@ -106,7 +106,8 @@ pub(super) fn is_rejection(error: &BoxError) -> bool {
     error.is::<Rejection>()
 }
 
-/// Tells everybody concerned that a wave was not handled: the log, and whoever waits for an answer. Every failure of a
+/// Tells everybody concerned that a wave was not handled: the log, and whoever waits for an answer, or else the source of a
+/// command, which gets an echo. Every failure of a
 /// service goes through here, once, when it is final.
 ///
 /// Cancel safety: cancelled before completion, the asker may not be told.
@@ -117,10 +118,18 @@ pub(super) async fn report_failure(emitter: &Emitter, wave: &Wave, reason: Failu
         FailureReason::Shed => tracing::debug!(service, %id, %channel, hint, "a wave was not handled"),
         _ => tracing::warn!(service, %id, %channel, %reason, hint, "a wave was not handled"),
     }
-    if wave.expects_reply()
-        && let Err(error) = wave.reply_failure(reason, hint).await
-    {
+    if !wave.expects_reply() {
+        emitter.reflect(wave, echo_reason(reason), hint).await;
+    } else if let Err(error) = wave.reply_failure(reason, hint).await {
         tracing::debug!(service, %id, error = error_chain(&error), "the asker was not told");
+    }
+}
+
+fn echo_reason(reason: FailureReason) -> EchoReason {
+    match reason {
+        FailureReason::Rejected => EchoReason::Rejected,
+        FailureReason::Shed => EchoReason::Shed,
+        _ => EchoReason::HandlerFailed,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aether_chassis::{Answer, Delivery, FromWave, Json, Rejection, Service, State};
 use aether_core::{Aether, AskError, ContentType, Emitter, FailureReason, Wave};
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, listener};
@@ -220,4 +221,24 @@ async fn a_handler_may_deal_with_what_it_cannot_read_and_answer_by_itself() {
     let error = stage.ask("silent", &1).await.unwrap_err();
     assert!(matches!(error, AskError::Unanswered { .. }), "{error}");
     assert_eq!(stage.close().await.succeeded, 2);
+}
+
+#[tokio::test]
+async fn a_command_that_was_not_handled_comes_back_to_its_source() {
+    async fn fails() -> Result<(), Empty> {
+        Err(Empty(std::io::Error::other("no stock")))
+    }
+    let stage = Stage::of(Service::builder("service").on("a.b", fails)).await;
+    let mut echoes = stage.user.echoes().await.unwrap();
+    let command = Wave::builder("a.b").kind(aether_core::Kind::Command).json(&1).build().unwrap();
+    let receipt = stage.user.emit(command).await.unwrap();
+    // An event that fails is nobody's concern: the first echo is that of the command.
+    stage.emit("a.b", &2).await;
+    let echo = echoes.receive().await.unwrap();
+    assert_eq!(echo.of, stage.user.id_of(&receipt));
+    assert_eq!(echo.reason, aether_core::EchoReason::HandlerFailed);
+    assert_eq!(echo.hint, "the shelf is empty: no stock");
+    let report = stage.close().await;
+    assert_eq!(report.failed, 2);
+    assert!(echoes.receive().now_or_never().is_none(), "an event came back");
 }

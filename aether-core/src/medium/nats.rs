@@ -11,6 +11,7 @@ mod cloudevents;
 mod intake;
 mod joined;
 mod link;
+mod notices;
 mod outbox;
 mod reply;
 mod seen;
@@ -32,7 +33,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises};
+use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
 use crate::aether::{AetherBuilder, ConnectError, Wire};
 use crate::channel::Channel;
 use crate::inbox::{Inbox, Offer};
@@ -42,6 +43,7 @@ use crate::wire::{EncodeError, Sender, encode, frame_bound, record_bound, record
 use intake::{Intake, Leaving};
 use joined::Joined;
 use link::Link;
+use notices::Notices;
 
 /// Messages that a subscription of the client holds before it drops. Ours are drained at once, so this only has to
 /// cover the time that the draining task may not get a processor.
@@ -56,6 +58,7 @@ pub(crate) struct Nats {
     router: Arc<Router>,
     intake: Arc<Intake>,
     joined: Joined,
+    notices: Notices,
     sender: Mutex<Option<JoinHandle<()>>>,
     /// Whether closing is over; locked by whoever is at it.
     closing: tokio::sync::Mutex<bool>,
@@ -102,6 +105,11 @@ pub(crate) async fn connect(
     router: Arc<Router>,
 ) -> Result<Arc<dyn Medium>, ConnectError> {
     let prefix = Channel::new(&builder.prefix)?.as_str().to_owned();
+    for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
+        if prefix.ends_with(suffix) {
+            return Err(ConnectError::PrefixTaken { prefix, suffix });
+        }
+    }
     let servers: Vec<ServerAddr> = builder
         .url
         .split(',')
@@ -144,12 +152,14 @@ pub(crate) async fn connect(
         closed: AtomicBool::new(false),
         leaving: Mutex::default(),
     });
+    let notices = Notices::new(shared.client.new_inbox());
     let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
     Ok(Arc::new(Nats {
         intake: Arc::new(Intake::new(Arc::clone(&router), Arc::clone(&shared))),
         shared,
         router,
         joined: Joined::default(),
+        notices,
         sender: Mutex::new(Some(sender)),
         closing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(false),
@@ -331,6 +341,10 @@ impl Medium for Nats {
         })
     }
 
+    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+        Box::pin(self.notices.tell(&self.shared, notices))
+    }
+
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
         Box::pin(async move {
             if self.shared.is_closed() {
@@ -375,6 +389,7 @@ impl Medium for Nats {
             unconfirmed: self.shared.link.unconfirmed(),
             dropped_by_client: self.shared.link.dropped_by_client(),
             malformed: self.intake.malformed(),
+            shed_at_source: 0,
         }
     }
 }

@@ -152,6 +152,23 @@ impl Route {
         }
     }
 
+    /// Whether anybody hears a wave who could act on it.
+    pub(super) fn has_resonator(&self, wave: &Wave) -> bool {
+        !self.groups.is_empty() || self.alone.iter().any(|subscription| subscription.hears(wave))
+    }
+
+    /// Offers a notice to all but the observers. Returns whether there is anybody.
+    pub(super) fn tell(&self, notice: &Wave) -> bool {
+        let members = self.groups.iter().map(GroupRoute::next);
+        let hears = self.alone.iter().filter(|subscription| subscription.hears(notice)).chain(members);
+        let mut is_heard = false;
+        for subscription in hears {
+            let _ = subscription.inbox.offer(notice.clone(), Offer::Now);
+            is_heard = true;
+        }
+        is_heard
+    }
+
     /// Shows a wave to the observers. Never waits: who watches must not slow those who are watched.
     pub(super) fn show(&self, wave: &Wave) {
         for observer in self.observers.iter().filter(|observer| observer.hears(wave)) {

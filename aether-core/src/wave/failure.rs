@@ -14,7 +14,7 @@ use super::{Kind, ReplyError, Wave};
 pub const FAILURE: &str = "aether-failure";
 
 /// The longest hint that is sent, in bytes; the rest is cut off.
-pub const MAX_HINT_BYTES: usize = 1024;
+pub const MAX_HINT_BYTES: usize = 256;
 
 /// Why a question has no answer, in the words of the one who was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -219,24 +219,30 @@ impl Link {
     /// Waits until the server has handled everything that this client was given before. Waits for as long as the
     /// connection is away.
     pub(super) async fn round_trip(&self, client: &Client) -> Result<(), Ended> {
-        loop {
-            let back = {
-                let mut flight = self.flight.lock();
-                if flight.ended {
-                    return Err(Ended);
-                }
-                flight.last_marker += 1;
-                let (sender, back) = oneshot::channel();
-                let number = flight.last_marker;
-                flight.waiting.insert(number, sender);
-                (number, back)
-            };
-            self.send_marker(client, back.0).await;
-            if back.1.await.is_ok() {
-                return Ok(());
+        while !self.marker_returns(client).await {
+            if self.flight.lock().ended {
+                return Err(Ended);
             }
             self.standing().await;
         }
+        Ok(())
+    }
+
+    /// Sends one marker and waits until it is back, or until it cannot come any more: the connection broke or ended.
+    pub(super) async fn marker_returns(&self, client: &Client) -> bool {
+        let (number, back) = {
+            let mut flight = self.flight.lock();
+            if flight.ended {
+                return false;
+            }
+            flight.last_marker += 1;
+            let (sender, back) = oneshot::channel();
+            let number = flight.last_marker;
+            flight.waiting.insert(number, sender);
+            (number, back)
+        };
+        self.send_marker(client, number).await;
+        back.await.is_ok()
     }
 
     /// How many waves the outbox holds or the broker has not confirmed; `None` when there are none and everything is
