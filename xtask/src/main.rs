@@ -31,11 +31,13 @@ enum Command {
     },
     /// Only put the tools in place, and print where they are.
     Tools,
-    /// Run the benchmarks of aether-core.
+    /// Run the benchmarks of aether-bench.
     Bench {
         /// Which ones; all when none is named.
         #[arg(value_parser = bench::NAMES)]
         names: Vec<String>,
+        #[command(flatten)]
+        overload: bench::OverloadArgs,
     },
     /// Sender and receiver under overload over a NATS server that is killed now and then; `--help` says more.
     #[command(disable_help_flag = true)]
@@ -73,7 +75,7 @@ fn run(command: Command) -> Result<()> {
             println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
             Ok(())
         }
-        Command::Bench { names } => bench::run(&workspace, &names),
+        Command::Bench { names, overload } => bench::run(&workspace, &names, &overload),
         Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),
     }
