@@ -12,9 +12,12 @@ pub(crate) const NAMES: [&str; 4] = ["inprocess", "nats", "inbox", "overload"];
 /// How the overload benchmark runs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OverloadArgs {
-    /// overload: how long each load is offered, in seconds.
-    #[arg(long, default_value_t = 5.0)]
+    /// overload: how long each load is offered in each round, in seconds.
+    #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// overload: how often each load is offered; the median counts.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
     /// overload: what the schedules are drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -32,6 +35,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], overload: &OverloadAr
         let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
         if name == "overload" {
             command.arg("--").arg(format!("--seconds={}", overload.seconds));
+            command.arg(format!("--rounds={}", overload.rounds));
             command.arg(format!("--seed={}", overload.seed));
             if !overload.dry_run {
                 command.arg("--into").arg(workspace.root());
