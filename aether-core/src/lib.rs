@@ -37,6 +37,7 @@ pub mod conformance;
 mod inbox;
 mod medium;
 mod phase;
+pub mod physics;
 mod router;
 mod source;
 mod vibrator;

@@ -1,0 +1,42 @@
+//! The detectors of `aether_core::physics` against made-up systems whose truth is known.
+//!
+//! `cargo bench -p aether-core --bench physics -- resonance --seeds 101..111` prints the tables of PHYSICS.md. The names
+//! of parts choose what is run, all when none is named; the seeds are those of the generators, and nothing in the
+//! detectors was chosen by them.
+
+#[path = "physics/resonance.rs"]
+mod resonance;
+
+use std::ops::Range;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// A part of the benchmark: its name and what it does with the seeds.
+const PARTS: [(&str, fn(Range<u64>) -> Outcome); 1] = [("resonance", resonance::run)];
+
+fn main() -> Outcome {
+    let mut names: Vec<String> = Vec::new();
+    let mut seeds = 1001..1011;
+    // `cargo bench` adds `--bench`.
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    while let Some(argument) = arguments.next() {
+        if argument == "--seeds" {
+            let given = arguments.next().unwrap_or_default();
+            let (from, to) = given.split_once("..").ok_or("use --seeds FROM..TO, such as 1001..1011")?;
+            seeds = from.parse()?..to.parse()?;
+        } else if PARTS.iter().any(|(name, _)| *name == argument) {
+            names.push(argument);
+        } else {
+            return Err(format!("{argument:?} is no part: use resonance, or --seeds FROM..TO").into());
+        }
+    }
+    if seeds.is_empty() {
+        return Err("no seeds: use --seeds FROM..TO, such as 1001..1011".into());
+    }
+    for (name, run) in PARTS {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            run(seeds.clone())?;
+        }
+    }
+    Ok(())
+}

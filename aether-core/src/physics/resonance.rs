@@ -1,0 +1,246 @@
+//! Resonance: which services are related. Ordinary term: the service map, or dependency graph.
+//!
+//! [`Resonance`] is fed with what an observer sees and answers with a [`ResonanceMap`]. Evidence comes in tiers, because
+//! timing alone is confounded by shared load: causes that waves name (L0, exact), timing between channels that somebody
+//! could join, because who emits B hears A (L1, and L1k among waves of one coherence key), and timing alone (L2, groups
+//! without direction).
+//!
+//! Taking a wave in is a few look-ups in bounded tables; all statistics are done when a report is asked for. There is no
+//! clock, no task and no I/O here: [`PhysicsEngine`](super::PhysicsEngine) and programs bring the waves and the time.
+//!
+//! ```
+//! use aether_core::physics::{Resonance, Sighting, Tier};
+//! use aether_core::{Channel, Source, WaveId};
+//! use std::time::Duration;
+//!
+//! let (created, reserved) = (Channel::new("orders.created")?, Channel::new("stock.reserved")?);
+//! let (shop, stock) = (Source::new("shop")?, Source::new("stock")?);
+//! let mut resonance = Resonance::default();
+//! for order in 1..=10 {
+//!     let at = Duration::from_secs(order);
+//!     let cause = WaveId { source: shop.clone(), sequence: order };
+//!     let wave = |channel, source, cause, at| {
+//!         Sighting { channel, source, sequence: order, cause, key: None, at }
+//!     };
+//!     resonance.sight(&wave(&created, &shop, None, at));
+//!     resonance.sight(&wave(&reserved, &stock, Some(&cause), at + Duration::from_millis(3)));
+//! }
+//! let map = resonance.report();
+//! let edge = map.edge("orders.created", "stock.reserved").expect("the waves say so");
+//! assert_eq!((edge.tier, edge.waves, edge.effect), (Tier::Cause, 10, 1.0));
+//! assert_eq!(edge.median_lag, Duration::from_millis(3));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod causes;
+mod excess;
+mod explain;
+mod listeners;
+mod map;
+mod options;
+mod report;
+mod sighting;
+mod thinning;
+mod timeline;
+mod track;
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use lru::LruCache;
+use serde::Serialize;
+
+use crate::channel::{Channel, Pattern};
+use crate::wave::Wave;
+use causes::{Causes, Origin};
+use listeners::Listeners;
+use thinning::Thinning;
+use timeline::Timeline;
+use track::{Moment, Track};
+
+pub use map::{Edge, Group, ResonanceMap, Tier};
+pub use options::{ResonanceOptions, ResonanceOptionsError};
+pub use sighting::Sighting;
+
+/// The detector of related services; see the [module](self).
+#[derive(Debug)]
+pub struct Resonance {
+    options: ResonanceOptions,
+    timeline: Timeline,
+    causes: Causes,
+    listeners: Listeners,
+    thinning: Thinning,
+    tracks: LruCache<Channel, Track>,
+    counts: ResonanceCounts,
+}
+
+/// What a [`Resonance`] saw, left out and forgotten, since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct ResonanceCounts {
+    /// Waves taken in.
+    pub waves: u64,
+    /// Waves that had been taken in before.
+    pub duplicates: u64,
+    /// Waves of the framework's own channels, which are not looked at.
+    pub reserved: u64,
+    /// Keyed waves that timing left out; see [`ResonanceOptions::keyed_a_second`].
+    pub thinned: u64,
+    /// Of how many keys timing looks at one, now.
+    pub one_key_in: u32,
+    /// Causes that were not seen, or too long ago.
+    pub unknown_causes: u64,
+    /// Channels forgotten because there were more than are remembered.
+    pub channels_forgotten: u64,
+    /// Edges forgotten because there were more than are remembered.
+    pub edges_forgotten: u64,
+    /// Vibrators forgotten because there were more than are remembered.
+    pub vibrators_forgotten: u64,
+    /// Patterns, and emitters of a channel, beyond those that are remembered of each.
+    pub names_left_out: u64,
+    /// How often the time given was earlier than before by more than 0.8 s.
+    pub jumps_back: u64,
+    /// How often it was later by more than a minute: a clock that leapt, or nothing to see.
+    pub jumps_forth: u64,
+}
+
+impl Default for Resonance {
+    fn default() -> Self {
+        // The default options are within what is allowed; should they not be, the least of each is.
+        let least = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
+        let options = ResonanceOptions::default();
+        let (channels, waves) = (least(options.channels), least(options.waves));
+        let (edges, vibrators) = (least(options.edges), least(options.vibrators));
+        Self::with(options, channels, waves, edges, vibrators)
+    }
+}
+
+impl Resonance {
+    fn with(
+        options: ResonanceOptions,
+        channels: NonZeroUsize,
+        waves: NonZeroUsize,
+        edges: NonZeroUsize,
+        vibrators: NonZeroUsize,
+    ) -> Self {
+        Self {
+            timeline: Timeline::default(),
+            causes: Causes::new(waves, edges),
+            listeners: Listeners::new(vibrators),
+            thinning: Thinning::new(options.keyed_a_second),
+            tracks: causes::bounded(channels),
+            counts: ResonanceCounts::default(),
+            options,
+        }
+    }
+
+    /// Takes a wave in that was emitted at `now`, on a clock of the observer's that counts from any fixed moment. Who
+    /// observes a medium takes the age off: `start.elapsed().saturating_sub(wave.age())`.
+    pub fn observe(&mut self, wave: &Wave, now: Duration) {
+        self.sight(&Sighting::of(wave, now));
+    }
+
+    /// Takes in what was seen of a wave.
+    pub fn sight(&mut self, sighting: &Sighting<'_>) {
+        if sighting.channel.is_reserved() {
+            self.counts.reserved += 1;
+            return;
+        }
+        let at = self.timeline.place(sighting.at);
+        let origin = self.causes.observe(sighting, at);
+        if origin == Origin::Duplicate {
+            self.counts.duplicates += 1;
+            return;
+        }
+        self.counts.waves += 1;
+        let key = sighting.key.map_or(0, hash);
+        let most = self.options.moments;
+        let kept = match self.thinning.keeps(key, at) {
+            thinning::Verdict::Kept => true,
+            thinning::Verdict::LeftOut => false,
+            thinning::Verdict::Changed(kept) => {
+                self.timeline.cut();
+                kept
+            }
+        };
+        let moment = Moment { at, key, caused: origin == Origin::Known };
+        let track = if let Some(track) = self.tracks.get_mut(sighting.channel) {
+            track
+        } else {
+            let forgotten = self.tracks.push(sighting.channel.clone(), Track::new(at));
+            self.counts.channels_forgotten += u64::from(forgotten.is_some());
+            let Some(track) = self.tracks.get_mut(sighting.channel) else { return };
+            track
+        };
+        track.heard += 1;
+        self.counts.names_left_out += u64::from(!track.emitted_by(sighting.source.name()));
+        if kept {
+            track.push(moment, most);
+        } else {
+            self.counts.thinned += 1;
+        }
+    }
+
+    /// Says what a vibrator is tuned to, by its name; it replaces what was said of it before. Several vibrators of
+    /// one name count as one.
+    pub fn tuned(&mut self, vibrator: &str, patterns: &[Pattern]) {
+        let left_out = self.listeners.tuned(vibrator, patterns);
+        self.counts.names_left_out += left_out as u64;
+    }
+
+    /// Says that waves went by that were not shown to this detector. No window of time reaches across it.
+    pub fn interrupted(&mut self) {
+        self.timeline.cut();
+    }
+
+    /// The map as it stands. The result depends on what was taken in and on nothing else.
+    ///
+    /// Cost: milliseconds for tens of channels, up to seconds for hundreds of busy ones; do it outside of the task
+    /// that receives.
+    #[must_use]
+    pub fn report(&self) -> ResonanceMap {
+        report::report(self)
+    }
+
+    /// What was seen, left out and forgotten.
+    #[must_use]
+    pub fn counts(&self) -> ResonanceCounts {
+        ResonanceCounts {
+            one_key_in: self.thinning.one_in(),
+            unknown_causes: self.causes.unknown,
+            edges_forgotten: self.causes.edges_forgotten,
+            vibrators_forgotten: self.listeners.forgotten,
+            jumps_back: self.timeline.jumps_back,
+            jumps_forth: self.timeline.jumps_forth,
+            ..self.counts
+        }
+    }
+
+    /// The most memory that it can ever take, about, in bytes.
+    #[must_use]
+    pub fn max_weight(&self) -> usize {
+        let options = &self.options;
+        options.channels * Track::max_weight(options.moments)
+            + Causes::max_weight(options.waves, options.edges)
+            + options.vibrators * Listeners::max_weight()
+    }
+
+    /// About how much memory it takes now, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let tracks: usize = self.tracks.iter().map(|(channel, track)| {
+            size_of::<Channel>() + size_of::<Track>() + ENTRY + channel.as_str().len() + track.weight()
+        }).sum();
+        self.causes.weight() + self.listeners.weight() + tracks
+    }
+}
+
+/// What an entry of a table takes beside its key and value: two links and a slot.
+const ENTRY: usize = 4 * size_of::<usize>();
+
+/// A hash of a coherence key that is never 0, and the same in each process.
+fn hash(key: &str) -> u32 {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+    ((hash >> 32) as u32).max(1)
+}
