@@ -36,7 +36,9 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
         ("tree of 40, keyed", |random| System::tree(40, random), 60.0, Traffic { rate: 40.0, keys: 200 }),
     ];
     for (name, make, seconds, traffic) in cases {
-        if std::env::var("ONLY").is_ok_and(|only| only != name) { continue; }
+        if std::env::var("ONLY").is_ok_and(|only| only != name) {
+            continue;
+        }
         for causes in [false] {
             let mut scores = Vec::new();
             let (mut rate, mut truth) = (0.0, 0);
@@ -54,7 +56,9 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
                 let start = std::time::Instant::now();
                 let map = resonance.report();
                 took += start.elapsed();
-                if std::env::var("DBG").is_ok() { eprintln!("{name} seed {seed} {:?} {:?}", score(&map, &system, Tier::Timing), map.counts); }
+                if std::env::var("DBG").is_ok() {
+                    eprintln!("{name} seed {seed} {:?} {:?}", score(&map, &system, Tier::Timing), map.counts);
+                }
                 scores.push(score(&map, &system, if causes { Tier::Cause } else { Tier::Timing }));
             }
             let mean = |part: fn(&Score) -> f64| scores.iter().map(part).sum::<f64>() / scores.len() as f64;

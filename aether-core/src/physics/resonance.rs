@@ -17,13 +17,13 @@
 //! let (shop, stock) = (Source::new("shop")?, Source::new("stock")?);
 //! let mut resonance = Resonance::default();
 //! for order in 1..=10 {
-//!     let at = Duration::from_secs(order);
+//!     let now = Duration::from_secs(order);
 //!     let cause = WaveId { source: shop.clone(), sequence: order };
-//!     let wave = |channel, source, cause, at| {
-//!         Sighting { channel, source, sequence: order, cause, key: None, at }
+//!     let wave = |channel, source, cause, now| {
+//!         Sighting { channel, source, sequence: order, cause, key: None, now, age: Duration::ZERO }
 //!     };
-//!     resonance.sight(&wave(&created, &shop, None, at));
-//!     resonance.sight(&wave(&reserved, &stock, Some(&cause), at + Duration::from_millis(3)));
+//!     resonance.sight(&wave(&created, &shop, None, now));
+//!     resonance.sight(&wave(&reserved, &stock, Some(&cause), now + Duration::from_millis(3)));
 //! }
 //! let map = resonance.report();
 //! let edge = map.edge("orders.created", "stock.reserved").expect("the waves say so");
@@ -35,13 +35,14 @@
 mod causes;
 mod excess;
 mod explain;
+mod groups;
 mod listeners;
 mod map;
 mod options;
 mod report;
 mod sighting;
+mod spans;
 mod thinning;
-mod timeline;
 mod track;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -52,11 +53,12 @@ use lru::LruCache;
 use serde::Serialize;
 
 use crate::channel::{Channel, Pattern};
+use crate::clock::Instant;
 use crate::wave::Wave;
 use causes::{Causes, Origin};
 use listeners::Listeners;
+use spans::{Spans, WINDOW};
 use thinning::Thinning;
-use timeline::Timeline;
 use track::{Moment, Track};
 
 pub use map::{Edge, Group, ResonanceMap, Tier};
@@ -67,7 +69,8 @@ pub use sighting::Sighting;
 #[derive(Debug)]
 pub struct Resonance {
     options: ResonanceOptions,
-    timeline: Timeline,
+    first: Option<Instant>,
+    spans: Spans,
     causes: Causes,
     listeners: Listeners,
     thinning: Thinning,
@@ -87,6 +90,8 @@ pub struct ResonanceCounts {
     pub reserved: u64,
     /// Keyed waves that timing left out; see [`ResonanceOptions::keyed_a_second`].
     pub thinned: u64,
+    /// Waves that timing left out because they came more than 0.8 s after their emission.
+    pub late: u64,
     /// Of how many keys timing looks at one, now.
     pub one_key_in: u32,
     /// Causes that were not seen, or too long ago.
@@ -125,7 +130,8 @@ impl Resonance {
         vibrators: NonZeroUsize,
     ) -> Self {
         Self {
-            timeline: Timeline::default(),
+            first: None,
+            spans: Spans::default(),
             causes: Causes::new(waves, edges),
             listeners: Listeners::new(vibrators),
             thinning: Thinning::new(options.keyed_a_second),
@@ -135,10 +141,16 @@ impl Resonance {
         }
     }
 
-    /// Takes a wave in that was emitted at `now`, on a clock of the observer's that counts from any fixed moment. Who
-    /// observes a medium takes the age off: `start.elapsed().saturating_sub(wave.age())`.
-    pub fn observe(&mut self, wave: &Wave, now: Duration) {
-        self.sight(&Sighting::of(wave, now));
+    /// Takes in a wave that is received at `now`, the observer's present. When it was emitted follows from its age.
+    pub fn observe(&mut self, wave: &Wave, now: Instant) {
+        /// The first wave is a day into the observer's clock, so that there is a time before it.
+        const DAY: Duration = Duration::from_secs(86_400);
+        let first = *self.first.get_or_insert(now);
+        let since = match now.checked_duration_since(first) {
+            Some(since) => DAY.saturating_add(since),
+            None => DAY.saturating_sub(first.saturating_duration_since(now)),
+        };
+        self.sight(&Sighting::of(wave, since, wave.age_at(now)));
     }
 
     /// Takes in what was seen of a wave.
@@ -147,7 +159,9 @@ impl Resonance {
             self.counts.reserved += 1;
             return;
         }
-        let at = self.timeline.place(sighting.at);
+        let now = self.spans.place(sighting.now);
+        let age = i64::try_from(sighting.age.as_nanos()).unwrap_or(i64::MAX);
+        let at = now.saturating_sub(age);
         let origin = self.causes.observe(sighting, at);
         if origin == Origin::Duplicate {
             self.counts.duplicates += 1;
@@ -156,11 +170,13 @@ impl Resonance {
         self.counts.waves += 1;
         let key = sighting.key.map_or(0, hash);
         let most = self.options.moments;
-        let kept = match self.thinning.keeps(key, at) {
+        let late = age > WINDOW;
+        self.counts.late += u64::from(late);
+        let kept = match self.thinning.keeps(key, now) {
             thinning::Verdict::Kept => true,
             thinning::Verdict::LeftOut => false,
             thinning::Verdict::Changed(kept) => {
-                self.timeline.cut();
+                self.spans.cut();
                 kept
             }
         };
@@ -175,10 +191,9 @@ impl Resonance {
         };
         track.heard += 1;
         self.counts.names_left_out += u64::from(!track.emitted_by(sighting.source.name()));
-        if kept {
+        self.counts.thinned += u64::from(!kept);
+        if kept && !late {
             track.push(moment, most);
-        } else {
-            self.counts.thinned += 1;
         }
     }
 
@@ -191,7 +206,7 @@ impl Resonance {
 
     /// Says that waves went by that were not shown to this detector. No window of time reaches across it.
     pub fn interrupted(&mut self) {
-        self.timeline.cut();
+        self.spans.cut();
     }
 
     /// The map as it stands. The result depends on what was taken in and on nothing else.
@@ -211,8 +226,8 @@ impl Resonance {
             unknown_causes: self.causes.unknown,
             edges_forgotten: self.causes.edges_forgotten,
             vibrators_forgotten: self.listeners.forgotten,
-            jumps_back: self.timeline.jumps_back,
-            jumps_forth: self.timeline.jumps_forth,
+            jumps_back: self.spans.jumps_back,
+            jumps_forth: self.spans.jumps_forth,
             ..self.counts
         }
     }
@@ -226,12 +241,21 @@ impl Resonance {
             + options.vibrators * Listeners::max_weight()
     }
 
+    /// How often the clock jumped, back or forth.
+    pub(super) fn jumps(&self) -> u64 {
+        self.spans.jumps_back + self.spans.jumps_forth
+    }
+
     /// About how much memory it takes now, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let tracks: usize = self.tracks.iter().map(|(channel, track)| {
-            size_of::<Channel>() + size_of::<Track>() + ENTRY + channel.as_str().len() + track.weight()
-        }).sum();
+        let tracks: usize = self
+            .tracks
+            .iter()
+            .map(|(channel, track)| {
+                size_of::<Channel>() + size_of::<Track>() + ENTRY + channel.as_str().len() + track.weight()
+            })
+            .sum();
         self.causes.weight() + self.listeners.weight() + tracks
     }
 }
@@ -244,3 +268,6 @@ fn hash(key: &str) -> u32 {
     let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
     ((hash >> 32) as u32).max(1)
 }
+
+#[cfg(test)]
+mod tests;

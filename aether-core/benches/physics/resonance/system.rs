@@ -37,9 +37,22 @@ impl System {
     /// A shop of 16 channels and 18 edges, after the "online boutique" sample of microservices.
     pub(super) fn shop() -> Self {
         const NAMES: [&str; 16] = [
-            "web.home", "web.product", "web.cart", "web.checkout", "catalog.get", "recs.list", "ads.get",
-            "currency.conv", "cart.get", "cart.empty", "checkout.place", "shipping.quote", "shipping.ship",
-            "payment.charge", "email.send", "order.done",
+            "web.home",
+            "web.product",
+            "web.cart",
+            "web.checkout",
+            "catalog.get",
+            "recs.list",
+            "ads.get",
+            "currency.conv",
+            "cart.get",
+            "cart.empty",
+            "checkout.place",
+            "shipping.quote",
+            "shipping.ship",
+            "payment.charge",
+            "email.send",
+            "order.done",
         ];
         const EDGES: [(&str, &str, f64, f64); 18] = [
             ("web.home", "catalog.get", 1.0, 0.004),
@@ -61,9 +74,14 @@ impl System {
             ("shipping.ship", "cart.empty", 1.0, 0.01),
             ("email.send", "order.done", 1.0, 0.15),
         ];
-        let index = |name: &str| NAMES.iter().position(|known| *known == name).expect("a channel of the shop");
-        let edges = EDGES.map(|(from, to, chance, lag)| {
-            Edge { from: index(from), to: index(to), chance, lag, scatter: 0.4 }
+        let index =
+            |name: &str| NAMES.iter().position(|known| *known == name).expect("a channel of the shop");
+        let edges = EDGES.map(|(from, to, chance, lag)| Edge {
+            from: index(from),
+            to: index(to),
+            chance,
+            lag,
+            scatter: 0.4,
         });
         Self::new(
             NAMES.map(str::to_owned).to_vec(),
@@ -80,7 +98,12 @@ impl System {
         for to in roots..size {
             let weight = |from: usize| (1.0 + children[from]) * if from < roots { 1.0 } else { 0.6 };
             let mut left = random.f64() * (0..to).map(weight).sum::<f64>();
-            let from = (0..to).find(|from| { left -= weight(*from); left < 0.0 }).unwrap_or(to - 1);
+            let from = (0..to)
+                .find(|from| {
+                    left -= weight(*from);
+                    left < 0.0
+                })
+                .unwrap_or(to - 1);
             children[from] += 1.0;
             edges.push(Edge {
                 from,
@@ -112,7 +135,10 @@ impl System {
 
     /// Lays the channels out among services and says what each service is tuned to: what makes it emit, and some
     /// channels that do not. Gives the name of the service that emits each channel.
-    pub(super) fn emitters(&self, random: &mut fastrand::Rng) -> (Vec<String>, BTreeMap<String, Vec<Pattern>>) {
+    pub(super) fn emitters(
+        &self,
+        random: &mut fastrand::Rng,
+    ) -> (Vec<String>, BTreeMap<String, Vec<Pattern>>) {
         let mut emitters: Vec<String> =
             self.channels.iter().map(|channel| format!("{channel}-service")).collect();
         let mut tuned: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
@@ -132,7 +158,10 @@ impl System {
             rest = others;
         }
         for channel in self.size..self.channels.len() {
-            tuned.insert(emitters[channel].clone(), random.choose_multiple(0..self.size, 3).into_iter().collect());
+            tuned.insert(
+                emitters[channel].clone(),
+                random.choose_multiple(0..self.size, 3).into_iter().collect(),
+            );
         }
         let patterns = |channels: BTreeSet<usize>| {
             channels.into_iter().map(|channel| Pattern::from(&self.channels[channel])).collect()

@@ -144,12 +144,19 @@ fn sort(sent: &mut Vec<Sent>) {
     order.sort_by(|a, b| sent[*a].at.total_cmp(&sent[*b].at));
     let mut place = vec![0; sent.len()];
     order.iter().enumerate().for_each(|(new, old)| place[*old] = new);
-    let sorted = order.iter().map(|old| Sent { cause: sent[*old].cause.map(|cause| place[cause]), ..sent[*old] });
+    let sorted =
+        order.iter().map(|old| Sent { cause: sent[*old].cause.map(|cause| place[cause]), ..sent[*old] });
     *sent = sorted.collect();
 }
 
 /// Shows the waves to the detector, with or without the causes that they have.
-pub(super) fn show(system: &System, emitters: &[String], waves: &[Sent], resonance: &mut Resonance, causes: bool) {
+pub(super) fn show(
+    system: &System,
+    emitters: &[String],
+    waves: &[Sent],
+    resonance: &mut Resonance,
+    causes: bool,
+) {
     let sources: Vec<Source> = emitters
         .iter()
         .enumerate()
@@ -167,7 +174,8 @@ pub(super) fn show(system: &System, emitters: &[String], waves: &[Sent], resonan
             sequence: 1 + index as u64,
             cause: cause.as_ref(),
             key: (wave.key > 0).then(|| keys[wave.key].as_str()),
-            at: Duration::from_secs_f64(10.0 + wave.at),
+            now: Duration::from_secs_f64(10.0 + wave.at),
+            age: Duration::ZERO,
         });
     }
 }

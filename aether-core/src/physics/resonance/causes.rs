@@ -76,7 +76,7 @@ impl Causes {
         }
     }
 
-    /// Takes a wave in at its place on the timeline.
+    /// Takes a wave in at its place in the [`Spans`](super::spans::Spans).
     pub(super) fn observe(&mut self, sighting: &Sighting<'_>, at: i64) -> Origin {
         let id = (sighting.source.instance(), sighting.sequence);
         let emission = Emission { channel: sighting.channel.clone(), source: sighting.source.clone(), at };
@@ -195,7 +195,8 @@ mod tests {
             sequence: number,
             cause: cause.as_ref(),
             key: None,
-            at: std::time::Duration::ZERO,
+            now: std::time::Duration::ZERO,
+            age: std::time::Duration::ZERO,
         };
         causes.observe(&sighting, at)
     }

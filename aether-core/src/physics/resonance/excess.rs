@@ -7,7 +7,7 @@
 //!
 //! Pure statistics; [`report`](super::report) asks for each pair.
 
-use super::timeline::{REACH, Timeline, WINDOW};
+use super::spans::{REACH, Spans, WINDOW};
 use super::track::{Join, Point, Stream, lags_after};
 
 /// The shortest lag told apart from zero, in nanoseconds; shorter ones share the first bin.
@@ -27,6 +27,8 @@ const PRIOR: f64 = 10.0;
 pub(super) struct Excess {
     /// The chance to find as much anywhere if A and B were unrelated.
     pub(super) p_value: f64,
+    /// The same in standard deviations, which tells apart what is too unlikely for a number.
+    pub(super) score: f64,
     /// Waves of B for each wave of A above chance.
     pub(super) effect: f64,
     /// The middle of the range of lags, in nanoseconds.
@@ -37,7 +39,7 @@ pub(super) struct Excess {
 
 /// The triggers of a pair that can be looked at: a random choice of at most `most`.
 pub(super) fn choose(
-    timeline: &Timeline,
+    spans: &Spans,
     a: &Stream,
     b: &Stream,
     join: Join,
@@ -45,7 +47,7 @@ pub(super) fn choose(
     random: &mut fastrand::Rng,
 ) -> Vec<Point> {
     let from = a.since.max(b.since);
-    let all = timeline.usable(from).flat_map(|span| a.triggers_between(span).iter().copied());
+    let all = spans.usable(from).flat_map(|span| a.triggers_between(span).iter().copied());
     let mut chosen = random.choose_multiple(all.filter_map(|point| point.joined(join)), most);
     chosen.sort_unstable();
     chosen
@@ -69,7 +71,7 @@ pub(super) fn excess(triggers: &[Point], effects: &[Point], random: &mut fastran
     if all_real == 0.0 {
         return None;
     }
-    let mut best = Excess { p_value: 1.0, effect: 0.0, lag: 0, triggers: triggers.len() };
+    let mut best = Excess { p_value: 1.0, score: 0.0, effect: 0.0, lag: 0, triggers: triggers.len() };
     let (mut strongest, mut trials) = (0.0, 0.0);
     for width in WIDTHS {
         for start in 0..=BINS - width {
@@ -81,9 +83,8 @@ pub(super) fn excess(triggers: &[Point], effects: &[Point], random: &mut fastran
             let outside_by_chance = all_chance - sum(&chance, low, high) + PRIOR;
             let load = (outside / outside_by_chance).max(1.0);
             let expected = load * (by_chance + 0.5);
-            let variance = expected
-                + load * expected
-                + expected * expected * (1.0 / outside + 1.0 / outside_by_chance);
+            let variance =
+                expected + load * expected + expected * expected * (1.0 / outside + 1.0 / outside_by_chance);
             let score = (inside - expected) / variance.sqrt();
             if score > strongest {
                 strongest = score;
@@ -92,6 +93,7 @@ pub(super) fn excess(triggers: &[Point], effects: &[Point], random: &mut fastran
             }
         }
     }
+    best.score = strongest;
     // Half of the ranges: neighbours overlap, so they are not all trials of their own.
     best.p_value = (normal_tail(strongest) * trials / 2.0).min(1.0);
     Some(best)

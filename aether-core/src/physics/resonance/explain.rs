@@ -8,7 +8,7 @@
 //! Pure statistics; [`report`](super::report) asks for each channel that follows others.
 
 use super::excess::phantom;
-use super::timeline::{REACH, Timeline, WINDOW};
+use super::spans::{REACH, Spans, WINDOW};
 use super::track::{Join, Point, Stream, any_before, lags_after};
 
 /// The most effects, and the most triggers, that are looked at.
@@ -33,13 +33,13 @@ struct Range {
 
 /// The candidates that explain the waves of `b`, by index, with the range of lags.
 pub(super) fn explain(
-    timeline: &Timeline,
+    spans: &Spans,
     candidates: &[Candidate<'_>],
     b: &Stream,
     random: &mut fastrand::Rng,
 ) -> Vec<usize> {
     let from = candidates.iter().map(|candidate| candidate.stream.since).fold(b.since, i64::max);
-    let all = timeline.usable(from).flat_map(|span| b.effects_between(span).iter().copied());
+    let all = spans.usable(from).flat_map(|span| b.effects_between(span).iter().copied());
     let effects = random.choose_multiple(all, MOST);
     if effects.len() < 10 {
         return Vec::new();
@@ -48,9 +48,10 @@ pub(super) fn explain(
         effects.iter().enumerate().map(|(index, effect)| phantom(index, *effect, random)).collect();
     let mut left: Vec<(usize, Range, Vec<bool>, f64)> = Vec::new();
     for (index, candidate) in candidates.iter().enumerate() {
-        let triggers =
-            super::excess::choose(timeline, candidate.stream, b, candidate.join, MOST, random);
-        let Some(range) = range(&triggers, b.effects(candidate.join), candidate.lag, random) else { continue };
+        let triggers = super::excess::choose(spans, candidate.stream, b, candidate.join, MOST, random);
+        let Some(range) = range(&triggers, b.effects(candidate.join), candidate.lag, random) else {
+            continue;
+        };
         let hit = |effect: &Point| {
             effect.joined(candidate.join).is_some_and(|effect| {
                 any_before(candidate.stream.triggers(candidate.join), effect, range.shortest, range.longest)
@@ -118,8 +119,13 @@ fn range(triggers: &[Point], effects: &[Point], lag: i64, random: &mut fastrand:
             below(&real) - below(&chance)
         })
         .collect();
-    let highest: Vec<i64> =
-        above.iter().scan(i64::MIN, |top, value| { *top = (*top).max(*value); Some(*top) }).collect();
+    let highest: Vec<i64> = above
+        .iter()
+        .scan(i64::MIN, |top, value| {
+            *top = (*top).max(*value);
+            Some(*top)
+        })
+        .collect();
     let total = highest[STEPS] - above[0];
     if total <= 5 {
         return None;

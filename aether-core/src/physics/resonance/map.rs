@@ -1,5 +1,9 @@
 //! The service map: what [`Resonance::report`](super::Resonance::report) answers.
 
+mod dot;
+mod json;
+mod mermaid;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -96,5 +100,85 @@ impl ResonanceMap {
     #[must_use]
     pub fn edge(&self, from: &str, to: &str) -> Option<&Edge> {
         self.edges.iter().find(|edge| edge.from.as_str() == from && edge.to.as_str() == to)
+    }
+}
+
+impl ResonanceMap {
+    /// All channels of the map, in the order of their names.
+    fn channels(&self) -> Vec<&Channel> {
+        let ends = self.edges.iter().flat_map(|edge| [&edge.from, &edge.to]);
+        let mut channels: Vec<&Channel> =
+            ends.chain(self.groups.iter().flat_map(|group| &group.channels)).collect();
+        channels.sort_unstable();
+        channels.dedup();
+        channels
+    }
+}
+
+/// Where a channel stands among those of the map.
+fn place(channels: &[&Channel], channel: &Channel) -> usize {
+    channels.partition_point(|known| *known < channel)
+}
+
+/// A lag for people: three significant digits.
+fn milliseconds(lag: Duration) -> String {
+    let milliseconds = lag.as_secs_f64() * 1e3;
+    match milliseconds {
+        0.0..10.0 => format!("{milliseconds:.2} ms"),
+        10.0..100.0 => format!("{milliseconds:.1} ms"),
+        _ => format!("{milliseconds:.0} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(from: &str, to: &str) -> ResonanceMap {
+        let channel = |name: &str| Channel::new(name).unwrap();
+        let edge = Edge {
+            from: channel(from),
+            to: channel(to),
+            emitters: vec!["shop".into()],
+            handlers: vec!["a \"b\" \\".into()],
+            tier: Tier::Cause,
+            waves: 3,
+            median_lag: Duration::from_micros(1500),
+            effect: 0.5,
+            q_value: 0.0,
+        };
+        let group = Group { channels: vec![channel(from), channel("z.z")] };
+        ResonanceMap { edges: vec![edge], groups: vec![group], counts: ResonanceCounts::default() }
+    }
+
+    #[test]
+    fn dot_is_what_graphviz_reads() {
+        assert_eq!(
+            map("a.b", "c\"d\\").to_dot(),
+            "digraph resonance {\n  rankdir=LR;\n  node [shape=box];\n  n0 [label=\"a.b\"];\n  \
+             n1 [label=\"c\\\"d\\\\\"];\n  n2 [label=\"z.z\"];\n  \
+             n0 -> n1 [label=\"L0 1.50 ms ×0.50\", style=solid, tooltip=\"a \\\"b\\\" \\\\\"];\n  \
+             subgraph cluster_0 { style=dotted; label=\"L2\"; n0; n2; }\n}\n"
+        );
+    }
+
+    #[test]
+    fn mermaid_shows_no_character_that_means_something_to_it() {
+        let chart = map("a.b", "\"]#<b>`").to_mermaid();
+        assert!(chart.contains("  n0[\"#34;#93;#35;#60;b#62;#96;\"]\n  n1[\"a.b\"]\n"), "{chart}");
+        assert!(
+            chart.contains("  n1 -->|\"L0 1.50 ms ×0.50\"| n0\n  subgraph g0[\"L2\"]\n    n1\n"),
+            "{chart}"
+        );
+    }
+
+    #[test]
+    fn json_holds_everything() {
+        let json = map("a.b", "c\"d").to_json();
+        assert_eq!(json["edges"][0]["to"], "c\"d");
+        assert_eq!(json["edges"][0]["tier"], "L0");
+        assert_eq!(json["edges"][0]["median_lag_ms"], 1.5);
+        assert_eq!(json["groups"][0][1], "z.z");
+        assert_eq!(json["counts"]["waves"], 0);
     }
 }

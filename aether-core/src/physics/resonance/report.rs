@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::Resonance;
 use super::excess::{self, Excess};
 use super::explain::{self, Candidate};
-use super::map::{Edge, Group, ResonanceMap, Tier};
+use super::groups::{self, Bar};
+use super::map::{Edge, ResonanceMap, Tier};
 use super::track::{Join, Stream, Track};
-use super::{Resonance, ResonanceCounts};
 use crate::channel::Channel;
 
 /// The most triggers looked at of a pair.
@@ -25,13 +26,25 @@ struct Pair {
 }
 
 pub(super) fn report(resonance: &Resonance) -> ResonanceMap {
-    let mut channels: Vec<(&Channel, &Track)> = resonance.tracks.iter().collect();
-    channels.sort_unstable_by_key(|(channel, _)| *channel);
+    let mut tracks: Vec<(&Channel, &Track)> = resonance.tracks.iter().collect();
+    tracks.sort_unstable_by_key(|(channel, _)| *channel);
+    let streams: Vec<Stream> = tracks.iter().map(|(_, track)| track.stream()).collect();
+    let mut random = fastrand::Rng::with_seed(SEED);
     let mut edges = exact(resonance);
-    edges.extend(by_timing(resonance, &channels));
+    edges.extend(by_timing(resonance, &tracks, &streams, &mut random));
     edges.sort_by(|a, b| (&a.from, &a.to, a.tier).cmp(&(&b.from, &b.to, b.tier)));
-    let counts: ResonanceCounts = resonance.counts();
-    ResonanceMap { edges, groups: Vec::<Group>::new(), counts }
+
+    let channels: Vec<&Channel> = tracks.iter().map(|(channel, _)| *channel).collect();
+    let known: Vec<bool> = channels
+        .iter()
+        .map(|channel| edges.iter().any(|edge| edge.from == **channel || edge.to == **channel))
+        .collect();
+    let bar = Bar {
+        false_discovery_rate: resonance.options.false_discovery_rate,
+        least_effect: resonance.options.least_effect,
+    };
+    let groups = groups::groups(&resonance.spans, &channels, &streams, &known, &bar, &mut random);
+    ResonanceMap { edges, groups, counts: resonance.counts() }
 }
 
 fn exact(resonance: &Resonance) -> Vec<Edge> {
@@ -50,14 +63,17 @@ fn exact(resonance: &Resonance) -> Vec<Edge> {
     resonance.causes.edges().map(edge).collect()
 }
 
-fn by_timing(resonance: &Resonance, channels: &[(&Channel, &Track)]) -> Vec<Edge> {
-    let streams: Vec<Stream> = channels.iter().map(|(_, track)| track.stream()).collect();
-    let mut random = fastrand::Rng::with_seed(SEED);
+fn by_timing(
+    resonance: &Resonance,
+    channels: &[(&Channel, &Track)],
+    streams: &[Stream],
+    random: &mut fastrand::Rng,
+) -> Vec<Edge> {
     let mut pairs = Vec::new();
     for (to, (_, effects)) in channels.iter().enumerate() {
         for (from, (channel, _)) in channels.iter().enumerate() {
             if from != to && handlers(resonance, effects, channel).next().is_some() {
-                pairs.extend(test(resonance, &streams, from, to, &mut random));
+                pairs.extend(test(resonance, streams, from, to, random));
             }
         }
     }
@@ -74,13 +90,9 @@ fn by_timing(resonance: &Resonance, channels: &[(&Channel, &Track)]) -> Vec<Edge
         let into: Vec<&(Pair, f64)> = found.iter().filter(|(pair, _)| pair.to == to).collect();
         let candidates: Vec<Candidate<'_>> = into
             .iter()
-            .map(|(pair, _)| Candidate {
-                stream: &streams[pair.from],
-                join: pair.join,
-                lag: pair.excess.lag,
-            })
+            .map(|(pair, _)| Candidate { stream: &streams[pair.from], join: pair.join, lag: pair.excess.lag })
             .collect();
-        for index in explain::explain(&resonance.timeline, &candidates, &streams[to], &mut random) {
+        for index in explain::explain(&resonance.spans, &candidates, &streams[to], random) {
             let (pair, q_value) = into[index];
             let ((from, causes), (to, effects)) = (channels[pair.from], channels[pair.to]);
             edges.push(Edge {
@@ -118,7 +130,7 @@ fn test(
 ) -> Option<Pair> {
     let (a, b) = (&streams[from], &streams[to]);
     let join = joined(a, b);
-    let triggers = excess::choose(&resonance.timeline, a, b, join, TRIGGERS, random);
+    let triggers = excess::choose(&resonance.spans, a, b, join, TRIGGERS, random);
     let excess = excess::excess(&triggers, b.effects(join), random)?;
     Some(Pair { from, to, join, excess })
 }

@@ -19,21 +19,24 @@ pub struct Sighting<'a> {
     pub cause: Option<&'a WaveId>,
     /// What it is about.
     pub key: Option<&'a str>,
-    /// When it was emitted, on a clock of the observer's that does not stand still or jump.
-    pub at: Duration,
+    /// The present, on a clock of the observer's that counts from any fixed moment.
+    pub now: Duration,
+    /// How long ago it was emitted.
+    pub age: Duration,
 }
 
 impl<'a> Sighting<'a> {
-    /// What there is to see of a wave that was emitted `at`.
+    /// What there is to see of a wave.
     #[must_use]
-    pub fn of(wave: &'a Wave, at: Duration) -> Self {
+    pub fn of(wave: &'a Wave, now: Duration, age: Duration) -> Self {
         Self {
             channel: wave.channel(),
             source: wave.source(),
             sequence: wave.sequence(),
             cause: wave.cause(),
             key: wave.key(),
-            at,
+            now,
+            age,
         }
     }
 }

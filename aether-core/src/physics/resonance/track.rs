@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use super::ENTRY;
-use super::timeline::Span;
+use super::spans::Span;
 use crate::channel::{Channel, MAX_NAME_BYTES};
 use crate::source::MAX_SOURCE_BYTES;
 
@@ -16,7 +16,7 @@ pub(super) const MAX_EMITTERS: usize = 8;
 /// One emission.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
-    /// On the [`Timeline`](super::timeline::Timeline), in nanoseconds.
+    /// In the [`Spans`](super::spans::Spans), in nanoseconds.
     pub(super) at: i64,
     /// The hash of the coherence key; 0 for none.
     pub(super) key: u32,
@@ -124,7 +124,8 @@ impl Stream {
         };
         let in_time = |keep: &dyn Fn(&Moment) -> bool| {
             let kept = moments.iter().filter(|moment| keep(moment));
-            let mut points: Vec<Point> = kept.map(|moment| Point { key: moment.key, at: moment.at }).collect();
+            let mut points: Vec<Point> =
+                kept.map(|moment| Point { key: moment.key, at: moment.at }).collect();
             points.sort_unstable_by_key(|point| point.at);
             points
         };
@@ -159,7 +160,8 @@ impl Stream {
     /// Whether the gaps are so regular that the stream is a beat: the median absolute deviation of the gaps is
     /// below 0.15 of their median, as for standing waves.
     pub(super) fn is_beat(&self) -> bool {
-        let mut gaps: Vec<i64> = self.triggers_in_time.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+        let mut gaps: Vec<i64> =
+            self.triggers_in_time.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
         if gaps.len() < 8 {
             return false;
         }
