@@ -12,7 +12,8 @@ use std::ops::Range;
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// A part of the benchmark: its name and what it does with the seeds.
-const PARTS: [(&str, fn(Range<u64>) -> Outcome); 1] = [("resonance", resonance::run)];
+const PARTS: [(&str, fn(Range<u64>) -> Outcome); 2] =
+    [("resonance", resonance::run), ("resonance-cost", resonance::run_cost)];
 
 fn main() -> Outcome {
     let mut names: Vec<String> = Vec::new();
@@ -27,7 +28,11 @@ fn main() -> Outcome {
         } else if PARTS.iter().any(|(name, _)| *name == argument) {
             names.push(argument);
         } else {
-            return Err(format!("{argument:?} is no part: use resonance, or --seeds FROM..TO").into());
+            return Err(format!(
+                "{argument:?} is no part: use {}, or --seeds FROM..TO",
+                PARTS.map(|part| part.0).join(", ")
+            )
+            .into());
         }
     }
     if seeds.is_empty() {

@@ -25,12 +25,6 @@ pub(super) struct Traffic {
     pub(super) keys: usize,
 }
 
-impl Default for Traffic {
-    fn default() -> Self {
-        Self { rate: 1.0, keys: 0 }
-    }
-}
-
 /// One wave.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
@@ -149,14 +143,27 @@ fn sort(sent: &mut Vec<Sent>) {
     *sent = sorted.collect();
 }
 
-/// Shows the waves to the detector, with or without the causes that they have.
+/// What the detector gets to see beside the waves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown {
+    /// The cause of each wave that has one.
+    pub(super) causes: bool,
+    /// Who hears what.
+    pub(super) announcements: bool,
+}
+
+/// Shows the waves to the detector. Each arrives up to 5 ms late, so that some overtake their causes.
 pub(super) fn show(
     system: &System,
-    emitters: &[String],
     waves: &[Sent],
     resonance: &mut Resonance,
-    causes: bool,
+    shown: Shown,
+    random: &mut fastrand::Rng,
 ) {
+    let (emitters, tuned) = system.emitters(random);
+    if shown.announcements {
+        tuned.iter().for_each(|(service, patterns)| resonance.tuned(service, patterns));
+    }
     let sources: Vec<Source> = emitters
         .iter()
         .enumerate()
@@ -166,16 +173,20 @@ pub(super) fn show(
     let keys: Vec<String> = (0..=waves.iter().map(|wave| wave.key).max().unwrap_or(0))
         .map(|key| format!("order-{key}"))
         .collect();
-    for (index, wave) in waves.iter().enumerate() {
-        let cause = wave.cause.filter(|_| causes).map(id);
+    let mut arrivals: Vec<(f64, usize)> =
+        waves.iter().enumerate().map(|(index, wave)| (wave.at + 0.005 * random.f64(), index)).collect();
+    arrivals.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for (arrival, index) in arrivals {
+        let wave = &waves[index];
+        let cause = wave.cause.filter(|_| shown.causes).map(id);
         resonance.sight(&Sighting {
             channel: &system.channels[wave.channel],
             source: &sources[wave.channel],
             sequence: 1 + index as u64,
             cause: cause.as_ref(),
             key: (wave.key > 0).then(|| keys[wave.key].as_str()),
-            now: Duration::from_secs_f64(10.0 + wave.at),
-            age: Duration::ZERO,
+            now: Duration::from_secs_f64(10.0 + arrival),
+            age: Duration::from_secs_f64(arrival - wave.at),
         });
     }
 }
