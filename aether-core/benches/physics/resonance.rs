@@ -88,6 +88,19 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
             .clone()
             .map(|seed| {
                 let (system, map, _, _) = watch(case, seed, Shown { causes: false, announcements: false });
+                    for g in &map.groups {
+                        eprintln!(
+                            "{} {seed} {}: {:?}",
+                            case.name,
+                            g.channels.len(),
+                            g.channels
+                                .iter()
+                                .map(|c| c.as_str())
+                                .filter(|c| !c.starts_with("tree") && !c.starts_with("web"))
+                                .collect::<Vec<_>>()
+                        );
+                    }
+                }
                 score::groups(&map, &system)
             })
             .collect();

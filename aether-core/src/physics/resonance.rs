@@ -184,8 +184,11 @@ impl Resonance {
         let track = if let Some(track) = self.tracks.get_mut(sighting.channel) {
             track
         } else {
-            let forgotten = self.tracks.push(sighting.channel.clone(), Track::new(at));
-            self.counts.channels_forgotten += u64::from(forgotten.is_some());
+            // What a forgotten channel had allocated serves the new one.
+            let full = self.tracks.len() == self.tracks.cap().get();
+            let old = if full { self.tracks.pop_lru().map(|(_, track)| track) } else { None };
+            self.counts.channels_forgotten += u64::from(full);
+            self.tracks.put(sighting.channel.clone(), old.unwrap_or_default().anew(at));
             let Some(track) = self.tracks.get_mut(sighting.channel) else { return };
             track
         };
@@ -224,7 +227,7 @@ impl Resonance {
         ResonanceCounts {
             one_key_in: self.thinning.one_in(),
             unknown_causes: self.causes.unknown,
-            edges_forgotten: self.causes.edges_forgotten,
+            edges_forgotten: self.causes.edges_forgotten(),
             vibrators_forgotten: self.listeners.forgotten,
             jumps_back: self.spans.jumps_back,
             jumps_forth: self.spans.jumps_forth,

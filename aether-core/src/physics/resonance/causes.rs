@@ -28,10 +28,16 @@ type Id = (u64, u64);
 pub(super) struct Causes {
     recent: LruCache<Id, Emission>,
     waiting: LruCache<Id, SmallVec<[Emission; 1]>>,
-    edges: LruCache<(Channel, Channel), Link>,
+    edges: Edges,
     /// Causes that were never seen, or not within what is remembered.
     pub(super) unknown: u64,
-    pub(super) edges_forgotten: u64,
+}
+
+/// What is known of each pair of channels.
+#[derive(Debug)]
+struct Edges {
+    links: LruCache<(Channel, Channel), Link>,
+    forgotten: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -42,7 +48,7 @@ struct Emission {
 }
 
 /// What is known of one edge.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Link {
     pub(super) waves: u64,
     /// Who emitted the cause, and who handled it and emitted the effect.
@@ -70,9 +76,8 @@ impl Causes {
         Self {
             recent: bounded(waves),
             waiting: bounded(waiting),
-            edges: bounded(edges),
+            edges: Edges { links: bounded(edges), forgotten: 0 },
             unknown: 0,
-            edges_forgotten: 0,
         }
     }
 
@@ -80,19 +85,21 @@ impl Causes {
     pub(super) fn observe(&mut self, sighting: &Sighting<'_>, at: i64) -> Origin {
         let id = (sighting.source.instance(), sighting.sequence);
         let emission = Emission { channel: sighting.channel.clone(), source: sighting.source.clone(), at };
-        let cause = sighting.cause.map(id_of);
         if id.1 != 0 {
-            if self.recent.contains(&id) {
-                return Origin::Duplicate;
+            match self.recent.push(id, emission.clone()) {
+                Some((known, first)) if known == id => {
+                    self.recent.put(id, first);
+                    return Origin::Duplicate;
+                }
+                _ => {}
             }
             for effect in self.waiting.pop(&id).into_iter().flatten() {
-                self.join(emission.clone(), effect);
+                self.edges.join(&emission, &effect);
             }
-            self.recent.push(id, emission.clone());
         }
-        let Some(cause) = cause else { return Origin::Unknown };
-        if let Some(known) = self.recent.peek(&cause).cloned() {
-            self.join(known, emission);
+        let Some(cause) = sighting.cause.map(id_of) else { return Origin::Unknown };
+        if let Some(known) = self.recent.peek(&cause) {
+            self.edges.join(known, &emission);
             return Origin::Known;
         }
         if let Some(others) = self.waiting.get_mut(&cause) {
@@ -107,21 +114,13 @@ impl Causes {
         Origin::Unknown
     }
 
-    fn join(&mut self, cause: Emission, effect: Emission) {
-        let edge = (cause.channel, effect.channel);
-        let lag = (effect.at - cause.at).max(0);
-        if let Some(link) = self.edges.get_mut(&edge) {
-            link.add(&cause.source, &effect.source, lag);
-            return;
-        }
-        let mut link =
-            Link { waves: 0, emitters: SmallVec::new(), handlers: SmallVec::new(), lags: Vec::new() };
-        link.add(&cause.source, &effect.source, lag);
-        self.edges_forgotten += u64::from(self.edges.push(edge, link).is_some());
+    /// Edges that were forgotten because there were more than are remembered.
+    pub(super) fn edges_forgotten(&self) -> u64 {
+        self.edges.forgotten
     }
 
     pub(super) fn edges(&self) -> impl Iterator<Item = (&Channel, &Channel, &Link)> {
-        self.edges.iter().map(|((from, to), link)| (from, to, link))
+        self.edges.links.iter().map(|((from, to), link)| (from, to, link))
     }
 
     /// About how much memory it takes, in bytes.
@@ -130,7 +129,7 @@ impl Causes {
         self.recent.len() * EMISSION
             + self.waiting.len() * WAITING
             + spilled * MAX_WAITING_FOR_ONE * EMISSION
-            + self.edges.len() * EDGE
+            + self.edges.links.len() * EDGE
     }
 
     /// The most memory that so many waves and edges take, in bytes.
@@ -143,7 +142,33 @@ const EMISSION: usize = size_of::<(Id, Emission)>() + ENTRY;
 const WAITING: usize = size_of::<(Id, SmallVec<[Emission; 1]>)>() + ENTRY;
 const EDGE: usize = size_of::<(Channel, Channel, Link)>() + ENTRY + LAGS * size_of::<i64>();
 
+impl Edges {
+    fn join(&mut self, cause: &Emission, effect: &Emission) {
+        let edge = (cause.channel.clone(), effect.channel.clone());
+        let lag = (effect.at - cause.at).max(0);
+        if let Some(link) = self.links.get_mut(&edge) {
+            link.add(&cause.source, &effect.source, lag);
+            return;
+        }
+        // What a forgotten edge had allocated serves the new one, so that a flood of edges allocates nothing.
+        let full = self.links.len() == self.links.cap().get();
+        let mut link =
+            if full { self.links.pop_lru().map(|(_, link)| link) } else { None }.unwrap_or_default();
+        self.forgotten += u64::from(full);
+        link.clear();
+        link.add(&cause.source, &effect.source, lag);
+        self.links.put(edge, link);
+    }
+}
+
 impl Link {
+    fn clear(&mut self) {
+        self.waves = 0;
+        self.emitters.clear();
+        self.handlers.clear();
+        self.lags.clear();
+    }
+
     fn add(&mut self, emitter: &Source, handler: &Source, lag: i64) {
         for (names, source) in [(&mut self.emitters, emitter), (&mut self.handlers, handler)] {
             if names.len() < MAX_NAMES && !names.iter().any(|name| name == source.name()) {
@@ -243,6 +268,6 @@ mod tests {
         for name in ["b", "c", "d"] {
             seen(&mut causes, name, 1, Some(("a", 1)), 1);
         }
-        assert_eq!((causes.edges().count(), causes.edges_forgotten), (2, 1));
+        assert_eq!((causes.edges().count(), causes.edges_forgotten()), (2, 1));
     }
 }

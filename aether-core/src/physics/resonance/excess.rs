@@ -31,6 +31,8 @@ pub(super) struct Excess {
     pub(super) score: f64,
     /// Waves of B for each wave of A above chance.
     pub(super) effect: f64,
+    /// How many times as many waves of B there are as by chance.
+    pub(super) lift: f64,
     /// The middle of the range of lags, in nanoseconds.
     pub(super) lag: i64,
     /// How many triggers were looked at.
@@ -71,7 +73,8 @@ pub(super) fn excess(triggers: &[Point], effects: &[Point], random: &mut fastran
     if all_real == 0.0 {
         return None;
     }
-    let mut best = Excess { p_value: 1.0, score: 0.0, effect: 0.0, lag: 0, triggers: triggers.len() };
+    let mut best =
+        Excess { p_value: 1.0, score: 0.0, effect: 0.0, lift: 0.0, lag: 0, triggers: triggers.len() };
     let (mut strongest, mut trials) = (0.0, 0.0);
     for width in WIDTHS {
         for start in 0..=BINS - width {
@@ -89,6 +92,7 @@ pub(super) fn excess(triggers: &[Point], effects: &[Point], random: &mut fastran
             if score > strongest {
                 strongest = score;
                 best.effect = (inside - expected) / triggers.len() as f64;
+                best.lift = inside / expected;
                 best.lag = lag_at(start as f64 + width as f64 / 2.0);
             }
         }

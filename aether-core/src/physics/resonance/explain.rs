@@ -8,7 +8,7 @@
 //! Pure statistics; [`report`](super::report) asks for each channel that follows others.
 
 use super::excess::phantom;
-use super::spans::{REACH, Spans, WINDOW};
+use super::spans::{Spans, WINDOW};
 use super::track::{Join, Point, Stream, any_before, lags_after};
 
 /// The most effects, and the most triggers, that are looked at.
@@ -139,7 +139,6 @@ fn range(triggers: &[Point], effects: &[Point], lag: i64, random: &mut fastrand:
         }
     }
     let (scatter, shortest, longest) = best;
-    debug_assert!(REACH > 0);
     found.then(|| Range {
         scatter,
         shortest: (shortest - scatter * 3 / 2).max(0),

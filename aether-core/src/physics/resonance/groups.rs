@@ -17,6 +17,10 @@ const TRIGGERS: usize = 256;
 /// The least effect is so many times that of an edge: there is no structure to rule chance out.
 const STRICTER: f64 = 5.0;
 
+/// And there are at least so many times as many waves as by chance. A load that two channels share, which changes within
+/// a window, makes some more on top of many; a relation makes many on top of few.
+const LEAST_LIFT: f64 = 2.0;
+
 /// What an edge of a group must fulfil.
 pub(super) struct Bar {
     pub(super) false_discovery_rate: f64,
@@ -47,7 +51,8 @@ pub(super) fn groups(
     let p_values: Vec<f64> = bonds.iter().map(|(_, _, excess)| excess.p_value).collect();
     let mut strongest: Vec<Option<(f64, usize)>> = vec![None; channels.len()];
     for ((from, to, excess), q_value) in bonds.iter().zip(excess::q_values(&p_values)) {
-        if q_value > bar.false_discovery_rate || excess.effect < STRICTER * bar.least_effect {
+        let strong = excess.effect >= STRICTER * bar.least_effect && excess.lift >= LEAST_LIFT;
+        if !strong || q_value > bar.false_discovery_rate {
             continue;
         }
         for (one, other) in [(*from, *to), (*to, *from)] {

@@ -24,7 +24,7 @@ pub(super) struct Moment {
     pub(super) caused: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Track {
     /// Waves since the channel is remembered.
     pub(super) heard: u64,
@@ -35,8 +35,11 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub(super) fn new(since: i64) -> Self {
-        Self { heard: 0, emitters: SmallVec::new(), moments: VecDeque::new(), since }
+    /// An empty one in the memory of another.
+    pub(super) fn anew(mut self, since: i64) -> Self {
+        self.emitters.clear();
+        self.moments.clear();
+        Self { heard: 0, since, ..self }
     }
 
     /// Notes who emits here. False when there are too many to remember.
