@@ -1,0 +1,14 @@
+//! The physics: detectors that read the waves of a bus and say what they mean together.
+//!
+//! Each can be used alone: feed it with waves, ask it for findings, and ask it when it wants to be asked again. All are
+//! pure: the time comes in as an argument, nothing reads a clock, waits or does I/O, so the same waves at the same
+//! times give the same findings. Their memory is bounded by numbers given when they are made; what does not fit is
+//! counted. What each word means, with formula and measurements, is in `PHYSICS.md`.
+
+mod interference;
+mod recent;
+mod timeline;
+
+pub use interference::{
+    Claim, Fringe, FringeKind, Interfere, InterfereOptionsError, Interference, InterferenceCounts, Resultant,
+};
