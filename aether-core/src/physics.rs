@@ -5,10 +5,18 @@
 //! times give the same findings. Their memory is bounded by numbers given when they are made; what does not fit is
 //! counted. What each word means, with formula and measurements, is in `PHYSICS.md`.
 
+mod cancellation;
+mod finding;
 mod interference;
 mod recent;
+mod retries;
+mod standing;
 mod timeline;
 
+pub use cancellation::{CancellationOptions, CancellationOptionsError, Cancellations};
+pub use finding::{Finding, StandingWave};
 pub use interference::{
     Claim, Fringe, FringeKind, Interfere, InterfereOptionsError, Interference, InterferenceCounts, Resultant,
 };
+pub use retries::{RetryOptions, RetryOptionsError, RetryStorms};
+pub use standing::{StandingCounts, StandingOptions, StandingOptionsError, StandingWaves};

@@ -1,12 +1,16 @@
 //! The time of a detector: the moments that its caller hands in, made monotone.
 //!
-//! A `now` before the one of the call before is a clock that was turned back. The detector's own time then stands still
-//! for that call, goes on from there, and the jump is counted. A clock that leaps forth cannot be told from a long
-//! silence and is taken for one.
+//! A `now` before an earlier one is counted, and the detector's own time stands still for that call. If it is much
+//! earlier, the clock was turned back, and time goes on from there; if it is little, waves that were taken in by several
+//! threads came out of order, and time goes on when the clock has caught up. A clock that leaps forth cannot be told
+//! from a long silence and is taken for one.
 
 use std::time::Duration;
 
 use crate::clock::Instant;
+
+/// From here on a step back is a clock that was turned back.
+const TURNED_BACK: Duration = Duration::from_secs(10);
 
 /// A moment on a [`Timeline`]: nanoseconds since its first, negative for what happened before. Reaches 292 years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -46,11 +50,12 @@ pub(crate) struct Timeline {
 impl Timeline {
     /// The moment of `now`, never before the latest one.
     pub(crate) fn advance(&mut self, now: Instant) -> Moment {
-        if self.seen.is_some_and(|seen| now < seen) {
-            self.jumps_back += 1;
-        }
+        let back = self.seen.map_or(Duration::ZERO, |seen| seen.saturating_duration_since(now));
+        self.jumps_back += u64::from(!back.is_zero());
         self.latest = self.peek(now);
-        self.seen = Some(now);
+        if back.is_zero() || back >= TURNED_BACK {
+            self.seen = Some(now);
+        }
         self.latest
     }
 
@@ -100,6 +105,18 @@ mod tests {
         assert_eq!(later.since(first), 2 * SECOND, "and goes on");
         assert_eq!(timeline.instant(later.plus(SECOND)), Some(start - 498 * SECOND));
         assert_eq!(timeline.instant(later.minus(SECOND)), Some(start - 500 * SECOND));
+    }
+
+    #[test]
+    fn calls_out_of_order_do_not_stretch_time() {
+        let start = Instant::now();
+        let mut timeline = Timeline::default();
+        let first = timeline.advance(start);
+        for step in 1..=100 {
+            timeline.advance(start + SECOND * step);
+            assert_eq!(timeline.advance(start + SECOND * step - SECOND / 2).since(first), SECOND * step);
+        }
+        assert_eq!(timeline.jumps_back(), 100);
     }
 
     #[test]
