@@ -19,6 +19,11 @@ const LONGEST_SKIP: f64 = 6.0;
 /// The most periods that are waited for one that skips beats.
 const MOST_PERIODS: f64 = 32.0;
 
+/// Of a stream of which more than this part is no beats, what comes further than `STRICT` periods from where a beat is
+/// due is none either. Of others everything is a beat that does not follow the last one by less than half a period.
+const NOISY: f64 = 0.1;
+const STRICT: f64 = 0.25;
+
 /// How a stream keeps its time.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Habit {
@@ -28,28 +33,37 @@ pub(super) struct Habit {
     pub(super) gaps: usize,
     /// How many beats are missing from them.
     pub(super) missing: usize,
+    /// How many of them are shorter than half a period.
+    between: usize,
 }
 
 impl Habit {
-    /// From moments in ascending order and their period: the gaps that are about whole multiples of it.
+    /// From moments in ascending order and their period.
     pub(super) fn of(times: &[f64], period: f64) -> Self {
-        let (mut gaps, mut missing, mut squares) = (0, 0, 0.0);
+        let (mut gaps, mut between, mut turned, mut squares) = (0, 0, 0, 0.0);
         for pair in times.windows(2) {
             let turns = (pair[1] - pair[0]) / period;
             let whole = turns.round();
-            let off = turns - whole;
-            if whole >= 1.0 && whole <= LONGEST_SKIP && off.abs() < super::stream::TOLERANCE {
+            if whole <= LONGEST_SKIP {
                 gaps += 1;
-                missing += whole as usize - 1;
-                squares += off * off;
+                turned += whole as usize;
+                between += usize::from(whole == 0.0);
+                squares += if whole >= 1.0 { (turns - whole).powi(2) } else { 0.0 };
             }
         }
-        Self { jitter: (squares / gaps.max(1) as f64).sqrt(), gaps, missing }
+        let jitter = (squares / (gaps - between).max(1) as f64).sqrt();
+        // A gap of two periods before one of none is a beat that was late, not one that is missing.
+        Self { jitter, gaps, missing: turned.saturating_sub(gaps), between }
     }
 
     /// Which part of the beats is missing.
     pub(super) fn missing_part(&self) -> f64 {
         self.missing as f64 / (self.gaps + self.missing).max(1) as f64
+    }
+
+    /// How far from a whole number of periods after the last beat something still is a beat, as a part of the period.
+    pub(super) fn tolerance(&self) -> f64 {
+        if self.between as f64 > NOISY * self.gaps as f64 { STRICT } else { 0.5 }
     }
 
     /// How likely it is, as far as is known, that a beat is skipped; a stream that has skipped none skips none.
@@ -111,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_skips_nothing_is_missed_between_two_and_two_and_a_half_periods() {
-        let patience = |jitter| Habit { jitter, gaps: 127, missing: 0 }.patience();
+        let patience = |jitter| Habit { jitter, gaps: 127, missing: 0, between: 0 }.patience();
         assert_eq!((patience(0.0), patience(0.1), patience(0.5)), (2.0, 2.0, 2.5));
         assert!(patience(0.2) > 2.2 && patience(0.2) < 2.5);
     }
@@ -119,27 +133,32 @@ mod tests {
     #[test]
     fn a_stream_that_skips_beats_is_waited_for_until_phi_is_eight() {
         for (gaps, missing) in [(77, 50), (126, 1), (110, 17)] {
-            let habit = Habit { jitter: 0.07, gaps, missing };
+            let habit = Habit { jitter: 0.07, gaps, missing, between: 0 };
             assert!(habit.phi(habit.patience()) >= 8.0, "{habit:?} {}", habit.patience());
             assert!(habit.phi(habit.patience() - 1.5) < 8.0, "{habit:?}");
         }
-        assert!(Habit { jitter: 0.0, gaps: 1, missing: 1000 }.patience() <= 33.0);
+        assert!(Habit { jitter: 0.0, gaps: 1, missing: 1000, between: 0 }.patience() <= 33.0);
     }
 
     #[test]
     fn phi_is_the_improbability_of_a_silence() {
-        let habit = Habit { jitter: 0.2, gaps: 1_000_000, missing: 0 };
+        let habit = Habit { jitter: 0.2, gaps: 1_000_000, missing: 0, between: 0 };
         // Chances of 2.87e-7 at five standard deviations, of 0.0228 at two.
         assert!((habit.phi(2.0) - 6.54).abs() < 0.03, "{}", habit.phi(2.0));
         assert!((habit.phi(1.4) - 1.642).abs() < 0.01, "{}", habit.phi(1.4));
         assert!(habit.phi(0.0) < 1e-5);
-        assert!(Habit { jitter: 0.0, gaps: 5, missing: 0 }.phi(1e9).is_finite());
+        assert!(Habit { jitter: 0.0, gaps: 5, missing: 0, between: 0 }.phi(1e9).is_finite());
     }
 
     #[test]
     fn habits_are_read_from_gaps() {
-        let habit = Habit::of(&[0.0, 1.0, 2.0, 4.0, 5.0, 5.5, 100.0], 1.0);
-        assert_eq!((habit.gaps, habit.missing), (4, 1));
-        assert_eq!(habit.missing_part(), 0.2);
+        let habit = Habit::of(&[0.0, 1.0, 2.0, 4.0, 5.0, 6.1, 100.0], 1.0);
+        assert_eq!((habit.gaps, habit.missing, habit.between), (5, 1, 0));
+        assert!(
+            (habit.missing_part() - 1.0 / 6.0).abs() < 1e-9
+                && (habit.jitter - 0.1 / 5f64.sqrt()).abs() < 1e-9
+        );
+        let late = Habit::of(&[0.0, 1.0, 2.6, 3.0], 1.0);
+        assert_eq!((late.missing, late.between), (0, 1), "late, not missing");
     }
 }

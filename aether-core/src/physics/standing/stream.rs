@@ -8,10 +8,10 @@ use super::patience::Habit;
 use super::period::{FEWEST, Finder, MOST, Rhythm, order, refined};
 use crate::physics::timeline::Moment;
 
-/// How far from a whole number of periods after the last beat something still is a beat, as a part of the period.
-pub(super) const TOLERANCE: f64 = 0.35;
 /// After so many moments in a row that are no beats the last beat is not believed any more.
 const LOST: u32 = 4;
+/// So many searches in a row must fail before a stream does not stand any more: with much jitter, one does now and then.
+const DOUBTS: u32 = 2;
 /// The mean cosine of the latest gaps, a period being a turn, from which a stream is surely in step: it is 0.67 at 10 % of
 /// jitter, 0.2 at 20 %, and 0 by chance. Below that the rhythm is looked for anew.
 const STEADY: f64 = 0.35;
@@ -45,6 +45,8 @@ pub(super) struct Standing {
     pub(super) arrived: Moment,
     /// How many moments since were out of step.
     off_beat: u32,
+    /// How many searches in a row did not find it again.
+    doubts: u32,
     /// Whether its silence was reported.
     pub(super) missed: bool,
 }
@@ -102,16 +104,27 @@ impl Stream {
         let found = finder.find(times);
         self.standing =
             found.map(|rhythm| Standing::new(rhythm, times, self.times.back().copied().unwrap_or(now), now));
+        if let (None, Some(before)) = (self.standing, before)
+            && before.doubts + 1 < DOUBTS
+        {
+            self.standing = Some(Standing { doubts: before.doubts + 1, ..before });
+        }
         self.search_at = self.beats
             + match (&mut self.standing, before) {
                 (Some(standing), Some(before)) => {
-                    standing.missed = before.missed;
+                    // What is known of the last beat is older than this search.
+                    (standing.last, standing.arrived) = (before.last, before.arrived);
+                    (standing.off_beat, standing.missed) = (before.off_beat, before.missed);
                     MOST as u64 / 2
                 }
                 (Some(_), None) => REFINED_EVERY,
                 // Less and less often, so that what never becomes regular costs less and less.
                 (None, _) => (self.beats / 2).clamp(4, LONGEST_WAY),
             };
+        if self.beats < MOST as u64 {
+            // As soon as it can be folded.
+            self.search_at = self.search_at.min(MOST as u64);
+        }
         self.standing.is_some() && before.is_none()
     }
 
@@ -154,6 +167,7 @@ impl Standing {
             last,
             arrived,
             off_beat: 0,
+            doubts: 0,
             missed: false,
         }
     }
@@ -161,7 +175,7 @@ impl Standing {
     /// Notes whether a moment is a beat: a whole number of periods after the last one.
     fn keep_step(&mut self, at: Moment, now: Moment) {
         let turns = at.since(self.last).as_secs_f64() / self.period;
-        let in_step = turns.round() >= 1.0 && (turns - turns.round()).abs() < TOLERANCE;
+        let in_step = turns.round() >= 1.0 && (turns - turns.round()).abs() <= self.habit.tolerance();
         self.off_beat = if in_step { 0 } else { self.off_beat + 1 };
         // After a silence nothing is known of the phase: a process that was stopped begins where it likes.
         if in_step || self.off_beat >= LOST || self.missed {
@@ -181,7 +195,7 @@ impl Standing {
         if in_step < STEADY || Habit::of(late, period).missing_part() > 0.45 {
             return false;
         }
-        (self.period, self.habit) = (period, Habit::of(times, period));
+        (self.period, self.habit, self.doubts) = (period, Habit::of(times, period), 0);
         self.order = order(times, 1.0 / period);
         true
     }
