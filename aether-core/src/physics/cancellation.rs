@@ -216,14 +216,17 @@ impl Cancellations {
         if let Some(slot) = self.claims.touch(hash, is_it) {
             return slot;
         }
-        self.claims.insert(hash, |gone| {
-            let (mut name, mut claim) = gone.map(|(held, claim)| (held.key, claim)).unwrap_or_default();
-            name.clear();
-            name.push_str(key);
-            claim.turns.clear();
+        let make = || {
+            (Key { channel: channel.clone(), key: key.to_owned(), source: source.clone() }, Turns::default())
+        };
+        self.claims.insert(hash, make, |held, claim| {
+            held.channel.clone_from(channel);
+            held.source.clone_from(source);
+            key.clone_into(&mut held.key);
+            let mut turns = std::mem::take(&mut claim.turns);
+            turns.clear();
             // If it waits to be reported, its slot is still in the list.
-            let claim = Turns { turns: claim.turns, found: claim.found, ..Turns::default() };
-            (Key { channel: channel.clone(), key: name, source: source.clone() }, claim)
+            *claim = Turns { turns, found: claim.found, ..Turns::default() };
         })
     }
 }

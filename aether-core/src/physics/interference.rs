@@ -51,7 +51,7 @@ use crate::clock::Instant;
 use crate::phase::Phase;
 use crate::source::Source;
 use crate::wave::Wave;
-use evidence::{Evidence, Heard};
+use evidence::{Evidence, Heard, Window};
 
 /// What one wave says of its key; [`Interference::observe`] takes it from a wave.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +95,9 @@ pub struct Interference {
     options: Interfere,
     rise: f64,
     fall: f64,
+    window: Window,
+    /// The evidence of the last amplitude: many waves have the same, and logarithms take long.
+    weight: (Amplitude, f64),
     timeline: Timeline,
     keys: Recent<Key, Pattern>,
     /// Keys whose claims have changed since they were last looked at. At most as many as there are keys.
@@ -129,6 +132,8 @@ impl Interference {
         Self {
             rise: evidence::of(rise),
             fall: evidence::of(fall),
+            window: Window::new(options.window),
+            weight: (Amplitude::NORMAL, evidence::of(Amplitude::NORMAL)),
             timeline: Timeline::default(),
             keys: Recent::new(options.max_keys),
             dirty: Vec::new(),
@@ -162,10 +167,14 @@ impl Interference {
             self.counts.sourceless += 1;
             return;
         }
+        if self.weight.0 != claim.amplitude {
+            self.weight = (claim.amplitude, evidence::of(claim.amplitude));
+        }
         let slot = self.slot(channel, key, now);
         let pattern = self.keys.value_mut(slot);
         let at = now.minus(claim.age);
-        match pattern.evidence.hear(source, at, claim, self.options.window, self.options.max_sources) {
+        let weight = self.weight.1;
+        match pattern.evidence.hear(source, at, claim, weight, self.window, self.options.max_sources) {
             Heard::Repeated => self.counts.repeated += 1,
             Heard::Superseded => self.counts.superseded += 1,
             Heard::Crowded => self.counts.claims_evicted += 1,
@@ -213,7 +222,7 @@ impl Interference {
     #[must_use]
     pub fn resultant(&self, channel: &Channel, key: &str, now: Instant) -> Option<Resultant> {
         let slot = self.keys.find(self.keys.hash_of((channel, key)), |held| held.is(channel, key))?;
-        let sum = self.keys.value(slot).evidence.sum(self.timeline.peek(now), self.options.window);
+        let sum = self.keys.value(slot).evidence.sum(self.timeline.peek(now), self.window);
         Some(sum.resultant())
     }
 
@@ -239,24 +248,20 @@ impl Interference {
         if let Some(slot) = self.keys.touch(hash, |held| held.is(channel, key)) {
             return slot;
         }
-        let Self { keys, forgotten, deadlines, options, .. } = self;
+        let Self { keys, forgotten, deadlines, window, .. } = self;
         let mut freed = None;
-        let slot = keys.insert(hash, |gone| match gone {
-            None => (Key { channel: channel.clone(), key: key.to_owned() }, Pattern::default()),
-            Some((mut old, mut pattern)) => {
-                if pattern.lit {
-                    let sum = pattern.evidence.sum(now, options.window);
-                    forgotten.push_back(old.fringe(sum.resultant(), FringeKind::Forgotten));
-                }
-                freed = pattern.deadline.take();
-                old.channel.clone_from(channel);
-                old.key.clear();
-                old.key.push_str(key);
-                pattern.evidence.clear();
-                (pattern.lit, pattern.pending) = (false, None);
-                // Still in the list of those to look at, if it was: the slot is the same.
-                (old, pattern)
+        let make = || (Key { channel: channel.clone(), key: key.to_owned() }, Pattern::default());
+        let slot = keys.insert(hash, make, |held, pattern| {
+            if pattern.lit {
+                let sum = pattern.evidence.sum(now, *window);
+                forgotten.push_back(held.fringe(sum.resultant(), FringeKind::Forgotten));
             }
+            freed = pattern.deadline.take();
+            held.channel.clone_from(channel);
+            key.clone_into(&mut held.key);
+            // Still in the list of those to look at, if it was: the slot is the same.
+            pattern.evidence.clear();
+            (pattern.lit, pattern.pending) = (false, None);
         });
         if let Some(deadline) = freed {
             deadlines.remove(&(deadline, slot));
@@ -266,9 +271,10 @@ impl Interference {
 
     /// Looks at a key: whether it has risen or fallen, and when to look again.
     fn look(&mut self, slot: u32, now: Moment) -> Option<Fringe> {
-        let Self { options, keys, deadlines, .. } = self;
+        let Self { options, keys, deadlines, window, .. } = self;
+        let window = *window;
         let pattern = keys.value_mut(slot);
-        let sum = pattern.evidence.sum(now, options.window);
+        let sum = pattern.evidence.sum(now, window);
         let ought_to_change = match pattern.lit {
             true => sum.net < self.fall,
             false => sum.net >= self.rise && sum.sources >= options.sources,
@@ -287,11 +293,11 @@ impl Interference {
         let settled = pattern.pending.map(|since| since.plus(options.settle));
         let due = match (pattern.lit, settled) {
             // Falls by decay, unless waves come.
-            (true, None) => Some(now.plus(evidence::time_to(sum.net, self.fall, options.window))),
+            (true, None) => Some(now.plus(evidence::time_to(sum.net, self.fall, window))),
             // Will have risen, unless it becomes too weak or too lonely before.
             (false, Some(settled)) => {
-                let weak = now.plus(evidence::time_to(sum.net, self.rise, options.window));
-                let lonely = pattern.evidence.lonely_at(now, options.sources, options.window);
+                let weak = now.plus(evidence::time_to(sum.net, self.rise, window));
+                let lonely = pattern.evidence.lonely_at(now, options.sources, window);
                 Some(settled.min(weak).min(lonely.unwrap_or(settled)))
             }
             (true, Some(settled)) => Some(settled),

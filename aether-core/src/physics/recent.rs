@@ -67,30 +67,31 @@ impl<K, V> Recent<K, V> {
         Some(slot)
     }
 
-    /// Enters what is not in the table. If it is full, the least recently used entry goes: `make` gets it, to use its
-    /// memory again, and the new entry gets its slot.
-    pub(crate) fn insert(&mut self, hash: u64, make: impl FnOnce(Option<(K, V)>) -> (K, V)) -> u32 {
-        let entries = &mut self.entries;
-        let slot = if entries.len() < self.max {
-            let slot = entries.len() as u32;
-            let (key, value) = make(None);
-            if entries.len() == entries.capacity() {
+    /// Enters what is not in the table. If it is full, the least recently used entry goes: the new one gets its slot, and
+    /// `renew` makes the one into the other, to use its memory again.
+    pub(crate) fn insert(
+        &mut self,
+        hash: u64,
+        make: impl FnOnce() -> (K, V),
+        renew: impl FnOnce(&mut K, &mut V),
+    ) -> u32 {
+        let slot = if self.entries.len() < self.max {
+            let slot = self.entries.len();
+            let (key, value) = make();
+            if slot == self.entries.capacity() {
                 // Doubling would go past the bound.
-                entries.reserve_exact(entries.len().max(8).min(self.max - entries.len()));
+                self.entries.reserve_exact(slot.max(8).min(self.max - slot));
             }
-            entries.push(Entry { hash, key, value, newer: NONE, older: NONE });
-            slot
+            self.entries.push(Entry { hash, key, value, newer: NONE, older: NONE });
+            slot as u32
         } else {
             let slot = self.oldest;
             self.unlink(slot);
-            self.evicted += 1;
-            let last = self.entries.len() as u32 - 1;
             self.forget(slot);
-            // Out of the vector and in again: the last entry stands in its place in between.
-            let gone = self.entries.swap_remove(slot as usize);
-            let (key, value) = make(Some((gone.key, gone.value)));
-            self.entries.push(Entry { hash, key, value, newer: NONE, older: NONE });
-            self.entries.swap(slot as usize, last as usize);
+            self.evicted += 1;
+            let entry = &mut self.entries[slot as usize];
+            entry.hash = hash;
+            renew(&mut entry.key, &mut entry.value);
             slot
         };
         let Self { index, entries, .. } = self;
@@ -167,7 +168,7 @@ mod tests {
                 *table.value_mut(slot) += 1;
                 slot
             }
-            None => table.insert(hash, |_| (name, 1)),
+            None => table.insert(hash, || (name, 1), |key, uses| (*key, *uses) = (name, 1)),
         }
     }
 
@@ -206,12 +207,14 @@ mod tests {
     #[test]
     fn slots_stay_and_the_memory_of_who_goes_is_handed_on() {
         let mut table: Recent<String, ()> = Recent::new(2);
-        let a = table.insert(table.hash_of("a"), |gone| (gone.map_or_else(|| "a".to_owned(), |g| g.0), ()));
-        let b = table.insert(table.hash_of("b"), |_| ("b".to_owned(), ()));
-        let c = table.insert(table.hash_of("c"), |gone| {
-            assert_eq!(gone.unwrap().0, "a");
-            ("c".to_owned(), ())
-        });
+        let mut enter = |name: &str, going: &str| {
+            let renew = |key: &mut String, (): &mut ()| {
+                assert_eq!(key, going);
+                name.clone_into(key);
+            };
+            table.insert(table.hash_of(name), || (name.to_owned(), ()), renew)
+        };
+        let (a, b, c) = (enter("a", ""), enter("b", ""), enter("c", "a"));
         assert_eq!((c, table.key(b).as_str(), table.key(a).as_str(), table.len()), (a, "b", "c", 2));
     }
 }

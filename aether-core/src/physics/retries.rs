@@ -165,12 +165,16 @@ impl RetryStorms {
         let (key, last) = (self.channels.hash_of(key), self.channels.hash_of((source, sequence)));
         let hash = self.channels.hash_of(channel);
         let slot = self.channels.touch(hash, |held| held == channel).unwrap_or_else(|| {
-            self.channels.insert(hash, |gone| {
-                let sample = gone.map(|(_, attempts)| attempts.sample).unwrap_or_default();
-                let mut fresh = Attempts { interval, sample, ..Attempts::default() };
-                fresh.sample.clear();
-                (channel.clone(), fresh)
-            })
+            let fresh = |sample| Attempts { interval, sample, ..Attempts::default() };
+            self.channels.insert(
+                hash,
+                || (channel.clone(), fresh(Vec::new())),
+                |held, attempts| {
+                    held.clone_from(channel);
+                    attempts.sample.clear();
+                    *attempts = fresh(std::mem::take(&mut attempts.sample));
+                },
+            )
         });
         let attempts = self.channels.value_mut(slot);
         attempts.close(interval, self.options.attempts);

@@ -291,15 +291,15 @@ impl StandingWaves {
         }
         let Self { streams, counts, deadlines, .. } = self;
         let mut freed = None;
-        let slot = streams.insert(hash, |gone| {
-            let key = Key { channel: channel.clone(), source: source.clone() };
-            let Some((_, mut state)) = gone else { return (key, State::default()) };
+        let make = || (Key { channel: channel.clone(), source: source.clone() }, State::default());
+        let slot = streams.insert(hash, make, |key, state| {
             counts.standing_evicted += u64::from(state.stream.standing.is_some());
+            key.channel.clone_from(channel);
+            key.source.clone_from(source);
             freed = state.deadline.take();
             state.stream.clear();
-            state.answers = Answers::default();
             // Still in the list of those to look at, if it was: the slot is the same.
-            (key, state)
+            state.answers = Answers::default();
         });
         if let Some(deadline) = freed {
             deadlines.remove(&(deadline, slot));

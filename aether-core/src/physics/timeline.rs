@@ -35,8 +35,10 @@ impl Moment {
     }
 }
 
-fn nanos(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+/// Saturates, in 64 bits: a wave passes here several times.
+pub(crate) fn nanos(duration: Duration) -> i64 {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(duration.subsec_nanos()))
 }
 
 /// Turns the caller's instants into monotone moments.
@@ -50,11 +52,19 @@ pub(crate) struct Timeline {
 impl Timeline {
     /// The moment of `now`, never before the latest one.
     pub(crate) fn advance(&mut self, now: Instant) -> Moment {
-        let back = self.seen.map_or(Duration::ZERO, |seen| seen.saturating_duration_since(now));
-        self.jumps_back += u64::from(!back.is_zero());
-        self.latest = self.peek(now);
-        if back.is_zero() || back >= TURNED_BACK {
+        let Some(seen) = self.seen else {
             self.seen = Some(now);
+            return self.latest;
+        };
+        // A tick often has the time of the wave before.
+        if now > seen {
+            self.latest = self.latest.plus(now.saturating_duration_since(seen));
+            self.seen = Some(now);
+        } else if now < seen {
+            self.jumps_back += 1;
+            if seen.saturating_duration_since(now) >= TURNED_BACK {
+                self.seen = Some(now);
+            }
         }
         self.latest
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Claim, Resultant};
 use crate::amplitude::Amplitude;
 use crate::phase::Phase;
-use crate::physics::timeline::Moment;
+use crate::physics::timeline::{Moment, nanos};
 use crate::source::Source;
 
 /// For how many windows a claim's source counts as one that corroborates; an eighth of the claim is left then.
@@ -31,10 +31,37 @@ pub(super) fn of(amplitude: Amplitude) -> f64 {
 
 /// The time in which evidence decays from one value to less than another; a millisecond at least, so that nobody looks
 /// twice at the same moment because of rounding.
-pub(super) fn time_to(from: f64, below: f64, window: Duration) -> Duration {
+pub(super) fn time_to(from: f64, below: f64, window: Window) -> Duration {
     let windows = (from / below).log2().max(0.0);
-    let seconds = windows * window.as_secs_f64();
+    let seconds = windows * window.length.as_secs_f64();
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).saturating_add(Duration::from_millis(1))
+}
+
+/// The time in which evidence halves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    length: Duration,
+    nanos: i64,
+}
+
+impl Window {
+    pub(super) fn new(length: Duration) -> Self {
+        Self { length, nanos: nanos(length) }
+    }
+
+    /// A moment in whole windows and the part of one that is left, in [0, 1).
+    fn split(self, moment: Moment) -> (i64, f64) {
+        // Dividing integers takes longer; where the quotient is off by one, so is what is left.
+        let mut windows = (moment.nanos() as f64 / self.nanos as f64).floor() as i64;
+        let mut left = moment.nanos().saturating_sub(windows.saturating_mul(self.nanos));
+        while left < 0 {
+            (windows, left) = (windows - 1, left + self.nanos);
+        }
+        while left >= self.nanos {
+            (windows, left) = (windows + 1, left - self.nanos);
+        }
+        (windows, left as f64 / self.nanos as f64)
+    }
 }
 
 /// The claims about one key.
@@ -99,13 +126,14 @@ impl Evidence {
         source: &Source,
         at: Moment,
         claim: Claim,
-        window: Duration,
+        weight: f64,
+        window: Window,
         max: usize,
     ) -> Heard {
         if let Some(held) = self.held.iter_mut().find(|held| held.source == *source) {
             return match (at, claim.sequence).cmp(&(held.at, held.sequence)) {
                 Ordering::Greater => {
-                    *held = Held::new(source, at, claim, window);
+                    *held = Held::new(source, at, claim, weight, window);
                     Heard::Counts { displaced: false }
                 }
                 _ if claim.sequence == held.sequence => Heard::Repeated,
@@ -127,14 +155,14 @@ impl Evidence {
             }
             self.held.swap_remove(oldest);
         }
-        self.held.push(Held::new(source, at, claim, window));
+        self.held.push(Held::new(source, at, claim, weight, window));
         Heard::Counts { displaced }
     }
 
     /// What the claims amount to at a moment, which is not before any of them.
-    pub(super) fn sum(&self, now: Moment, window: Duration) -> Sum {
-        let (windows, part) = split(now, window);
-        let counted = now.minus(window * WINDOWS_COUNTED);
+    pub(super) fn sum(&self, now: Moment, window: Window) -> Sum {
+        let (windows, part) = window.split(now);
+        let counted = now.minus(window.length * WINDOWS_COUNTED);
         let (mut net, mut gross, mut sources) = (0, 0, 0);
         for held in &self.held {
             net += halved(held.signed, windows - held.windows);
@@ -146,8 +174,8 @@ impl Evidence {
     }
 
     /// When fewer than so many sources will assert, if no claim comes before; `None` if that is so already.
-    pub(super) fn lonely_at(&self, now: Moment, sources: usize, window: Duration) -> Option<Moment> {
-        let counted = window * WINDOWS_COUNTED;
+    pub(super) fn lonely_at(&self, now: Moment, sources: usize, window: Window) -> Option<Moment> {
+        let counted = window.length * WINDOWS_COUNTED;
         let mut ends: Vec<Moment> =
             self.held.iter().filter(|held| held.asserts()).map(|h| h.at.plus(counted)).collect();
         ends.sort_unstable();
@@ -157,9 +185,9 @@ impl Evidence {
 }
 
 impl Held {
-    fn new(source: &Source, at: Moment, claim: Claim, window: Duration) -> Self {
-        let (windows, part) = split(at, window);
-        let weight = of(claim.amplitude) * part.exp2() * STEPS;
+    fn new(source: &Source, at: Moment, claim: Claim, weight: f64, window: Window) -> Self {
+        let (windows, part) = window.split(at);
+        let weight = weight * part.exp2() * STEPS;
         // The cosine in single precision is exactly -1 where the phase is pi in single precision.
         let signed = if claim.phase == Phase::ASSERT {
             weight
@@ -173,13 +201,6 @@ impl Held {
     fn asserts(&self) -> bool {
         self.signed > 0
     }
-}
-
-/// A moment in whole windows and the part of one that is left, in [0, 1).
-fn split(moment: Moment, window: Duration) -> (i64, f64) {
-    let window = i64::try_from(window.as_nanos()).unwrap_or(i64::MAX);
-    let nanos = moment.nanos();
-    (nanos.div_euclid(window), nanos.rem_euclid(window) as f64 / window as f64)
 }
 
 /// A number halved so often, rounded towards nothing: what a sign changes is the sign only.

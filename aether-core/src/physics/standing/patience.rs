@@ -14,6 +14,9 @@ const DEVIATIONS: f64 = 5.612;
 const SHORTEST: f64 = 2.0;
 /// Nor is more patience had with a stream that skips nothing.
 const LONGEST: f64 = 2.5;
+/// A gap is one with a beat missing, and not with one that is late, from so many standard deviations on; but from half a
+/// period at least and three quarters at most.
+const LATE: f64 = 5.0;
 /// A longer gap, in periods, is no habit but an outage.
 const LONGEST_SKIP: f64 = 6.0;
 /// The most periods that are waited for one that skips beats.
@@ -40,18 +43,19 @@ pub(super) struct Habit {
 impl Habit {
     /// From moments in ascending order and their period.
     pub(super) fn of(times: &[f64], period: f64) -> Self {
-        let (mut gaps, mut between, mut turned, mut squares) = (0, 0, 0, 0.0);
-        for pair in times.windows(2) {
-            let turns = (pair[1] - pair[0]) / period;
-            let whole = turns.round();
-            if whole <= LONGEST_SKIP {
-                gaps += 1;
-                turned += whole as usize;
-                between += usize::from(whole == 0.0);
-                squares += if whole >= 1.0 { (turns - whole).powi(2) } else { 0.0 };
-            }
+        let turns = || {
+            times.windows(2).map(|pair| (pair[1] - pair[0]) / period).filter(|turns| *turns < LONGEST_SKIP)
+        };
+        let single = || turns().filter(|turns| (0.5..1.5).contains(turns));
+        let squares: f64 = single().map(|turns| (turns - 1.0).powi(2)).sum();
+        let jitter = (squares / single().count().max(1) as f64).sqrt();
+        let late = (1.0 + LATE * jitter).clamp(1.5, 1.75);
+        let (mut gaps, mut between, mut turned) = (0, 0, 0);
+        for turns in turns() {
+            gaps += 1;
+            between += usize::from(turns < 0.5);
+            turned += if turns > late { turns.round().max(2.0) as usize } else { usize::from(turns >= 0.5) };
         }
-        let jitter = (squares / (gaps - between).max(1) as f64).sqrt();
         // A gap of two periods before one of none is a beat that was late, not one that is missing.
         Self { jitter, gaps, missing: turned.saturating_sub(gaps), between }
     }
@@ -154,10 +158,7 @@ mod tests {
     fn habits_are_read_from_gaps() {
         let habit = Habit::of(&[0.0, 1.0, 2.0, 4.0, 5.0, 6.1, 100.0], 1.0);
         assert_eq!((habit.gaps, habit.missing, habit.between), (5, 1, 0));
-        assert!(
-            (habit.missing_part() - 1.0 / 6.0).abs() < 1e-9
-                && (habit.jitter - 0.1 / 5f64.sqrt()).abs() < 1e-9
-        );
+        assert!((habit.missing_part() - 1.0 / 6.0).abs() < 1e-9 && (habit.jitter - 0.05).abs() < 1e-9);
         let late = Habit::of(&[0.0, 1.0, 2.6, 3.0], 1.0);
         assert_eq!((late.missing, late.between), (0, 1), "late, not missing");
     }
