@@ -274,6 +274,9 @@ impl Interference {
         let Self { options, keys, deadlines, window, .. } = self;
         let window = *window;
         let pattern = keys.value_mut(slot);
+        if !pattern.lit && pattern.deadline.is_none() && pattern.evidence.len() < options.sources {
+            return None;
+        }
         let sum = pattern.evidence.sum(now, window);
         let ought_to_change = match pattern.lit {
             true => sum.net < self.fall,

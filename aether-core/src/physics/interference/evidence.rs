@@ -75,11 +75,18 @@ struct Held {
     source: Source,
     sequence: u64,
     at: Moment,
+    says: Says,
+}
+
+/// What a claim contributes, as far as it does not depend on the time it is asked at.
+#[derive(Debug, Clone, Copy)]
+struct Says {
     /// How many whole windows after the detector's first moment the claim was made.
     windows: i64,
-    /// The evidence in steps, in terms of the beginning of that window; and the same signed by the phase.
-    weight: i64,
-    signed: i64,
+    /// The evidence in steps, in terms of the beginning of that window; the same weakened by the phase; and its sign.
+    weight: u64,
+    net: u64,
+    retracts: bool,
 }
 
 /// What became of a claim.
@@ -115,6 +122,11 @@ impl Sum {
 }
 
 impl Evidence {
+    /// How many sources have said something.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
     pub(super) fn clear(&mut self) {
         self.held.clear();
     }
@@ -133,7 +145,8 @@ impl Evidence {
         if let Some(held) = self.held.iter_mut().find(|held| held.source == *source) {
             return match (at, claim.sequence).cmp(&(held.at, held.sequence)) {
                 Ordering::Greater => {
-                    *held = Held::new(source, at, claim, weight, window);
+                    held.says = Says::new(at, claim, weight, window);
+                    (held.at, held.sequence) = (at, claim.sequence);
                     Heard::Counts { displaced: false }
                 }
                 _ if claim.sequence == held.sequence => Heard::Repeated,
@@ -155,7 +168,8 @@ impl Evidence {
             }
             self.held.swap_remove(oldest);
         }
-        self.held.push(Held::new(source, at, claim, weight, window));
+        let says = Says::new(at, claim, weight, window);
+        self.held.push(Held { source: source.clone(), sequence: claim.sequence, at, says });
         Heard::Counts { displaced }
     }
 
@@ -163,10 +177,12 @@ impl Evidence {
     pub(super) fn sum(&self, now: Moment, window: Window) -> Sum {
         let (windows, part) = window.split(now);
         let counted = now.minus(window.length * WINDOWS_COUNTED);
-        let (mut net, mut gross, mut sources) = (0, 0, 0);
+        let (mut net, mut gross, mut sources) = (0i64, 0u64, 0);
         for held in &self.held {
-            net += halved(held.signed, windows - held.windows);
-            gross += halved(held.weight, windows - held.windows);
+            let shift = (windows - held.says.windows).clamp(0, 63);
+            let part = (held.says.net >> shift) as i64;
+            net += if held.says.retracts { -part } else { part };
+            gross += held.says.weight >> shift;
             sources += usize::from(held.asserts() && held.at > counted);
         }
         let scale = (-part).exp2() / STEPS;
@@ -185,28 +201,20 @@ impl Evidence {
 }
 
 impl Held {
-    fn new(source: &Source, at: Moment, claim: Claim, weight: f64, window: Window) -> Self {
-        let (windows, part) = window.split(at);
-        let weight = weight * part.exp2() * STEPS;
-        // The cosine in single precision is exactly -1 where the phase is pi in single precision.
-        let signed = if claim.phase == Phase::ASSERT {
-            weight
-        } else {
-            weight * f64::from(claim.phase.radians().cos())
-        };
-        let (weight, signed) = (weight.round() as i64, signed.round() as i64);
-        Self { source: source.clone(), sequence: claim.sequence, at, windows, weight, signed }
-    }
-
     fn asserts(&self) -> bool {
-        self.signed > 0
+        !self.says.retracts && self.says.net > 0
     }
 }
 
-/// A number halved so often, rounded towards nothing: what a sign changes is the sign only.
-fn halved(number: i64, times: i64) -> i64 {
-    let shift = times.clamp(0, 63);
-    (number.abs() >> shift) * number.signum()
+impl Says {
+    fn new(at: Moment, claim: Claim, weight: f64, window: Window) -> Self {
+        let (windows, part) = window.split(at);
+        let weight = weight * part.exp2() * STEPS;
+        // The cosine in single precision is exactly -1 where the phase is pi in single precision.
+        let cosine = if claim.phase == Phase::ASSERT { 1.0 } else { f64::from(claim.phase.radians().cos()) };
+        let steps = |evidence: f64| evidence.round() as u64;
+        Self { windows, weight: steps(weight), net: steps(weight * cosine.abs()), retracts: cosine < 0.0 }
+    }
 }
 
 fn by_source(a: &Source, b: &Source) -> Ordering {
