@@ -21,7 +21,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::clock::Instant;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
@@ -148,13 +148,43 @@ impl Inbox {
 
     /// Offers a wave; hands it back only if `offer` allows that and emitters shall wait.
     pub(crate) fn offer(&self, wave: Wave, offer: Offer) -> Result<(), Wave> {
-        let mut shed = Shed::new();
+        let weight = wave.weight();
         let mut state = self.state.lock();
+        if !self.takes_at_once(&state, &wave, weight) {
+            return self.offer_with_care(state, wave, offer);
+        }
+        self.push(&mut state, wave, weight);
+        let waker = state.receiver.take();
+        self.publish(&state);
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// The rule, and a few comparisons: it is heard, and there is room.
+    fn takes_at_once(&self, state: &State, wave: &Wave, weight: usize) -> bool {
+        !state.closed
+            && state.levels.len() + state.in_hand < self.options.max_waves
+            && state.bytes + weight <= self.options.max_bytes
+            && wave.audible_at(Instant::now, self.options.floor)
+    }
+
+    /// The exceptions.
+    #[cold]
+    fn offer_with_care(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        wave: Wave,
+        offer: Offer,
+    ) -> Result<(), Wave> {
+        let mut shed = Shed::new();
         let result = self.put(&mut state, wave, offer, &mut shed);
         let waker = state.receiver.take_if(|_| result.is_ok());
         self.publish(&state);
         drop(state);
-        self.after(waker, shed);
+        self.after(waker, &shed);
         result
     }
 
@@ -163,12 +193,17 @@ impl Inbox {
         let mut shed = Shed::new();
         let mut state = self.state.lock();
         for wave in waves {
-            let _ = self.put(&mut state, wave, Offer::Now, &mut shed);
+            let weight = wave.weight();
+            if self.takes_at_once(&state, &wave, weight) {
+                self.push(&mut state, wave, weight);
+            } else {
+                let _ = self.put(&mut state, wave, Offer::Now, &mut shed);
+            }
         }
         let waker = state.receiver.take();
         self.publish(&state);
         drop(state);
-        self.after(waker, shed);
+        self.after(waker, &shed);
     }
 
     fn put(&self, state: &mut State, wave: Wave, offer: Offer, shed: &mut Shed) -> Result<(), Wave> {
@@ -195,14 +230,18 @@ impl Inbox {
             self.take_hand_back(state);
             return Err(wave);
         }
-        state.ledger.offered += 1;
-        state.bytes += weight;
-        let since = self.options.sojourn_cap.map(|_| Instant::now());
-        state.levels.push(wave.signal().level(), Queued { wave, weight, since });
+        self.push(state, wave, weight);
         if !fits {
             self.make_room(state, shed);
         }
         Ok(())
+    }
+
+    fn push(&self, state: &mut State, wave: Wave, weight: usize) {
+        state.ledger.offered += 1;
+        state.bytes += weight;
+        let since = self.options.sojourn_cap.map(|_| Instant::now());
+        state.levels.push(wave.signal().level(), Queued { wave, weight, since });
     }
 
     /// Whether there is room for a wave of this weight. Looks at the hand only if it seems that there is not.
@@ -275,12 +314,12 @@ impl Inbox {
     }
 
     /// What is left to do when the lock is released.
-    fn after(&self, waker: Option<Waker>, shed: Shed) {
+    fn after(&self, waker: Option<Waker>, shed: &Shed) {
         if let Some(waker) = waker {
             waker.wake();
         }
         if let Some(on_shed) = &self.options.on_shed {
-            for (wave, reason) in &shed {
+            for (wave, reason) in shed {
                 on_shed(wave, *reason);
             }
         }
@@ -344,7 +383,7 @@ impl Inbox {
             }
             state.bytes = 0;
         }
-        self.after(None, shed);
+        self.after(None, &shed);
     }
 
     /// The account so far.

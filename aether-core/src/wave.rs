@@ -122,8 +122,6 @@ pub struct Wave {
     /// This kind of `Arc` has no weak count, which saves two atomic operations a wave. Kept in place instead, a wave
     /// needs no allocation but is copied many times on its way, and is slower for it.
     body: triomphe::Arc<Body>,
-    /// The vibrator that received this handle of the wave; its answer goes out under that name.
-    heard_by: Option<Arc<Sequencer>>,
 }
 
 /// Everything there is to a wave, shared by all its handles.
@@ -152,6 +150,8 @@ pub(crate) struct Extras {
     pub(crate) cause: Option<WaveId>,
     pub(crate) metadata: Metadata,
     pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
+    /// The vibrator that received the question; its answer goes out under that name.
+    pub(crate) heard_by: Option<Arc<Sequencer>>,
 }
 
 impl Extras {
@@ -218,7 +218,7 @@ impl Wave {
     }
 
     pub(crate) fn from_body(body: Body) -> Self {
-        Self { body: triomphe::Arc::new(body), heard_by: None }
+        Self { body: triomphe::Arc::new(body) }
     }
 
     /// The identity: `-@0/0` until the wave is emitted.
@@ -384,7 +384,9 @@ impl Wave {
         body.sequence = sequence;
         body.age = Duration::ZERO;
         body.since = Some(now);
-        self.heard_by = None;
+        if let Some(extras) = &mut body.extras {
+            extras.heard_by = None;
+        }
     }
 
     /// The wave as it leaves for another medium: one hop more, the age so far kept, everything else as it was.
@@ -398,7 +400,7 @@ impl Wave {
         body.since = Some(now);
         body.signal.hops += 1;
         if let Some(extras) = &mut body.extras {
-            extras.reply_path = None;
+            (extras.reply_path, extras.heard_by) = (None, None);
         }
         Some(Self::from_body(body))
     }
@@ -414,9 +416,10 @@ impl Wave {
     pub(crate) fn unanswerable(mut self) -> Self {
         if self.is_question() {
             let body = triomphe::Arc::make_mut(&mut self.body);
-            body.extras =
-                body.extras.take().and_then(|extras| Extras { reply_path: None, ..*extras }.boxed());
-            self.heard_by = None;
+            body.extras = body
+                .extras
+                .take()
+                .and_then(|extras| Extras { reply_path: None, heard_by: None, ..*extras }.boxed());
         }
         self
     }
@@ -430,12 +433,17 @@ impl Wave {
         self.body.extras.as_ref()?.reply_path.as_ref()
     }
 
-    /// Notes who received this handle, if an answer is expected from it.
+    /// Notes who received this handle, if an answer is expected from it. The others keep theirs as it is.
     pub(crate) fn heard_by(mut self, sequencer: &Arc<Sequencer>) -> Self {
         if self.is_question() {
-            self.heard_by = Some(Arc::clone(sequencer));
+            triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().heard_by =
+                Some(Arc::clone(sequencer));
         }
         self
+    }
+
+    fn was_heard_by(&self) -> Option<&Arc<Sequencer>> {
+        self.body.extras.as_ref()?.heard_by.as_ref()
     }
 }
 

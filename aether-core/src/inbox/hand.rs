@@ -35,9 +35,9 @@ impl Hand {
         self.waves.push_back(popped);
     }
 
-    /// The level of the wave that is next.
-    pub(super) fn next_level(&self) -> Option<u8> {
-        self.waves.front().map(|popped| popped.level)
+    /// The wave that is next.
+    pub(super) fn next(&self) -> Option<&Popped<Queued>> {
+        self.waves.front()
     }
 
     /// Takes the wave that is next; it is to be delivered or lost.

@@ -69,6 +69,7 @@ impl<T> Levels<T> {
         self.occupied
     }
 
+    #[inline]
     pub(super) fn push(&mut self, level: u8, item: T) {
         let level = level.min(LEVELS as u8 - 1);
         self.arrivals += 1;
@@ -99,6 +100,7 @@ impl<T> Levels<T> {
     }
 
     /// Fills a free slot, or a new one.
+    #[inline]
     fn place(&mut self, slot: Slot<T>) -> u32 {
         self.len += 1;
         if self.free == NIL {
@@ -107,34 +109,51 @@ impl<T> Levels<T> {
             return (self.slots.len() - 1) as u32;
         }
         let index = self.free;
-        self.free = std::mem::replace(&mut self.slots[index as usize], slot).next;
+        let free = &mut self.slots[index as usize];
+        self.free = free.next;
+        *free = slot;
         index
     }
 
     /// The oldest item of the strongest level.
     pub(super) fn pop_strongest(&mut self) -> Option<Popped<T>> {
-        if self.occupied == 0 { None } else { self.take(self.heads[self.occupied.trailing_zeros() as usize]) }
+        if self.occupied == 0 { None } else { self.pop_head(self.occupied.trailing_zeros() as usize) }
     }
 
     /// The oldest item of the weakest level.
     pub(super) fn pop_weakest(&mut self) -> Option<Popped<T>> {
-        if self.occupied == 0 {
-            None
-        } else {
-            self.take(self.heads[63 - self.occupied.leading_zeros() as usize])
-        }
+        if self.occupied == 0 { None } else { self.pop_head(63 - self.occupied.leading_zeros() as usize) }
     }
 
     /// The item that was pushed first.
     pub(super) fn pop_oldest(&mut self) -> Option<Popped<T>> {
         let mut left = self.occupied;
-        let mut oldest = (u64::MAX, NIL);
+        let mut oldest = (u64::MAX, 0);
         while left != 0 {
-            let head = self.heads[left.trailing_zeros() as usize];
-            oldest = oldest.min((self.slots[head as usize].arrival, head));
+            let level = left.trailing_zeros() as usize;
+            oldest = oldest.min((self.slots[self.heads[level] as usize].arrival, level));
             left &= left - 1;
         }
-        self.take(oldest.1)
+        if self.occupied == 0 { None } else { self.pop_head(oldest.1) }
+    }
+
+    /// The oldest item of a level.
+    #[inline]
+    fn pop_head(&mut self, level: usize) -> Option<Popped<T>> {
+        let index = self.heads[level];
+        let slot = self.slots.get_mut(index as usize)?;
+        let (item, arrival, next) = (slot.item.take()?, slot.arrival, slot.next);
+        slot.next = self.free;
+        self.free = index;
+        self.heads[level] = next;
+        if next == NIL {
+            self.tails[level] = NIL;
+            self.occupied &= !(1 << level);
+        } else {
+            self.slots[next as usize].previous = NIL;
+        }
+        self.shrunk_by_one();
+        Some(Popped { level: level as u8, arrival, item })
     }
 
     /// The strongest, then oldest, item pushed after the mark `after` that `wanted` accepts. Looks at those items
@@ -159,7 +178,7 @@ impl<T> Levels<T> {
         None
     }
 
-    /// Unlinks a slot and puts it on the free list. The last item's leaving gives the memory of a large burst back.
+    /// Unlinks a slot, wherever it is in its level, and puts it on the free list.
     fn take(&mut self, index: u32) -> Option<Popped<T>> {
         let slot = self.slots.get_mut(index as usize)?;
         let item = slot.item.take()?;
@@ -185,12 +204,17 @@ impl<T> Levels<T> {
                 self.slots[next as usize].previous = previous;
             }
         }
+        self.shrunk_by_one();
+        Some(Popped { level, arrival, item })
+    }
+
+    /// The last item's leaving gives the memory of a large burst back.
+    fn shrunk_by_one(&mut self) {
         self.len -= 1;
         if self.len == 0 && self.slots.capacity() > Self::KEPT_SLOTS {
             self.slots = Vec::new();
             self.free = NIL;
         }
-        Some(Popped { level, arrival, item })
     }
 
     /// Up to this many slots are kept when the queue runs empty; a larger slab is given back.

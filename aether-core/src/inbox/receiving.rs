@@ -13,13 +13,38 @@ use crate::wave::Wave;
 impl Inbox {
     /// The next wave, or `None` when the inbox is closed and empty. One task at a time may poll.
     pub(crate) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+        match self.take_at_once() {
+            Some(wave) => Poll::Ready(Some(wave)),
+            None => self.poll_with_care(cx),
+        }
+    }
+
+    /// The rule: the next wave of the hand, where nothing stronger has come and it is not too late.
+    fn take_at_once(&self) -> Option<Wave> {
+        // Only the receiver takes a hand, so it cannot miss one here.
+        if !self.has_hand.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut hand = self.hand.lock();
+        let next = hand.next()?;
+        let stronger = (1_u64 << next.level) - 1;
+        let overtaken =
+            self.options.order == Order::Strength && self.occupied.load(Ordering::Acquire) & stronger != 0;
+        if overtaken || self.too_late(&next.item).is_some() {
+            return None;
+        }
+        let queued = hand.take_next()?;
+        Some(hand.deliver(queued))
+    }
+
+    fn poll_with_care(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         let mut shed = Shed::new();
         let from_hand = self.take_from_hand(|| self.occupied.load(Ordering::Acquire), &mut shed);
         let polled = match from_hand {
             Some(wave) => Poll::Ready(Some(wave)),
             None => self.poll_take(cx, &mut shed, |inbox, state, shed| inbox.take_next(state, shed)),
         };
-        self.after(None, shed);
+        self.after(None, &shed);
         polled
     }
 
@@ -34,7 +59,7 @@ impl Inbox {
             self.has_hand.store(false, Ordering::Relaxed);
         }
         loop {
-            let stronger = (1_u64 << hand.next_level()?) - 1;
+            let stronger = (1_u64 << hand.next()?.level) - 1;
             if self.options.order == Order::Strength && occupied() & stronger != 0 {
                 return None;
             }
@@ -77,9 +102,10 @@ impl Inbox {
         if hand.len() > 0 {
             return;
         }
-        while hand.len() < HAND_SIZE {
-            let in_turn = self.options.order == Order::Arrival || state.levels.occupied() & (1 << level) != 0;
-            let Some(popped) = in_turn.then(|| self.pop_next(&mut state.levels)).flatten() else { break };
+        while hand.len() < HAND_SIZE
+            && (self.options.order == Order::Arrival || state.levels.occupied() & (1 << level) != 0)
+        {
+            let Some(popped) = self.pop_next(&mut state.levels) else { break };
             hand.add(popped);
         }
         state.in_hand = hand.len();
@@ -134,7 +160,7 @@ impl Inbox {
                 }
             }
         });
-        self.after(None, shed);
+        self.after(None, &shed);
         polled
     }
 

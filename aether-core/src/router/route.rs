@@ -74,9 +74,28 @@ impl Route {
     }
 
     pub(super) fn carry(&self, wave: Wave) -> Carried {
+        match &*self.alone {
+            [only] if self.groups.is_empty() && self.observers.is_empty() => Self::carry_to_one(only, wave),
+            _ => self.carry_to_many(wave),
+        }
+    }
+
+    fn carry_to_one(only: &Subscription, wave: Wave) -> Carried {
+        let sequence = wave.sequence();
+        if !only.hears(&wave) {
+            return Carried::Done(Receipt { sequence, receivers: Some(0) });
+        }
+        let receipt = Receipt { sequence, receivers: Some(1) };
+        match only.inbox.offer(wave, Offer::IfRoom) {
+            Ok(()) => Carried::Done(receipt),
+            Err(wave) => Carried::Waiting(Waiting::new(wave, [Arc::clone(&only.inbox)], receipt)),
+        }
+    }
+
+    fn carry_to_many(&self, wave: Wave) -> Carried {
         let sequence = wave.sequence();
         let mut receivers = 0;
-        let mut full = SmallVec::new();
+        let mut full = Vec::new();
         let mut handed_back = None;
         let mut offer = |subscription: &Subscription, wave| {
             receivers += 1;
@@ -98,7 +117,7 @@ impl Route {
         }
         let receipt = Receipt { sequence, receivers: Some(receivers) };
         match handed_back {
-            Some(wave) => Carried::Waiting(Waiting::of(wave, full, receipt)),
+            Some(wave) => Carried::Waiting(Waiting::new(wave, full, receipt)),
             None => Carried::Done(receipt),
         }
     }

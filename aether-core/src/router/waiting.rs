@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::Receipt;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
@@ -16,7 +14,7 @@ use crate::wave::Wave;
 #[must_use = "finish() waits for room; dropping sheds at once"]
 pub struct Waiting {
     wave: Wave,
-    full: SmallVec<[Arc<Inbox>; 2]>,
+    full: Vec<Arc<Inbox>>,
     receipt: Receipt,
 }
 
@@ -24,11 +22,7 @@ impl Waiting {
     /// A wave that has to wait for these inboxes, which have handed it back or would; for implementors of media. The
     /// receipt is what [`Waiting::finish`] returns.
     pub fn new(wave: Wave, full: impl IntoIterator<Item = Arc<Inbox>>, receipt: Receipt) -> Self {
-        Self::of(wave, full.into_iter().collect(), receipt)
-    }
-
-    pub(crate) fn of(wave: Wave, full: SmallVec<[Arc<Inbox>; 2]>, receipt: Receipt) -> Self {
-        Self { wave, full, receipt }
+        Self { wave, full: full.into_iter().collect(), receipt }
     }
 
     /// Waits for room in each inbox, at most as long as that inbox lets emitters wait; then its weakest wave is shed.

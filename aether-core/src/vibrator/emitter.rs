@@ -65,11 +65,16 @@ impl Emitter {
     pub async fn emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
         // Lets other tasks run in a loop that would otherwise never wait.
         coop::consume_budget().await;
-        let wave = self.stamped(wave)?;
-        match self.aether.medium().carry(wave)? {
-            Carried::Done(receipt) => Ok(receipt),
-            Carried::Waiting(waiting) => Ok(waiting.finish().await),
-        }
+        let waiting = match self.carry(wave) {
+            Ok(Carried::Done(receipt)) => return Ok(receipt),
+            Ok(Carried::Waiting(waiting)) => waiting,
+            Err(error) => return Err(error),
+        };
+        Ok(waiting.finish().await)
+    }
+
+    fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
+        self.aether.medium().carry(self.stamped(wave)?)
     }
 
     /// Emits a wave without ever waiting.
@@ -160,6 +165,7 @@ impl Emitter {
         self.aether.medium().ask(question, patience).await
     }
 
+    #[inline]
     fn stamped(&self, mut wave: Wave) -> Result<Wave, EmitError> {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });

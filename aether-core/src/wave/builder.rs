@@ -205,7 +205,7 @@ impl WaveBuilder {
             since: None,
             content_type: self.content_type,
             payload: self.payload,
-            extras: Extras { key: self.key, cause: self.cause, metadata: self.metadata, reply_path: None }
+            extras: Extras { key: self.key, cause: self.cause, metadata: self.metadata, ..Extras::default() }
                 .boxed(),
         }))
     }

@@ -45,7 +45,7 @@ impl Wave {
     /// Whether an answer to this wave can be given: it came from `ask` and was received by a vibrator.
     #[must_use]
     pub fn expects_reply(&self) -> bool {
-        self.heard_by.is_some() && self.is_question()
+        self.was_heard_by().is_some() && self.is_question()
     }
 
     /// Answers a question with a JSON payload. The answer has the question's channel and amplitude, names it as its
@@ -80,7 +80,7 @@ impl Wave {
     /// # Cancel safety
     /// As [`Wave::reply`].
     pub async fn reply_wave(&self, reply: WaveBuilder) -> Result<(), ReplyError> {
-        let (Some(path), Some(sequencer)) = (self.reply_path(), &self.heard_by) else {
+        let (Some(path), Some(sequencer)) = (self.reply_path(), self.was_heard_by()) else {
             return Err(ReplyError::NotAsked);
         };
         let mut reply = reply

@@ -102,22 +102,20 @@ fn read_record(
     let at = record.at;
     let undefined =
         |field, value, offset, allowed| FrameError::Value { field, value, at: at + offset, allowed };
-    let source = record.u16("source index")?;
+    let [source_low, source_high, kind, loss_low, loss_high, half_life, hops, content_code] =
+        record.fixed_part()?;
+    let source = u16::from_le_bytes([source_low, source_high]);
     let source = sources
         .get(usize::from(source))
         .ok_or_else(|| undefined("source index", source.into(), 0, "an index into the table of sources"))?;
-    let kind = record.u8("kind")?;
     let kind =
         *Kind::ALL.get(usize::from(kind)).ok_or_else(|| undefined("kind", kind.into(), 2, "0 to 4"))?;
-    let amplitude = Amplitude::from_loss(record.u16("loss")?);
-    let half_life = record.u8("half-life")?;
+    let amplitude = Amplitude::from_loss(u16::from_le_bytes([loss_low, loss_high]));
     let half_life = HalfLife::from_class(half_life)
         .ok_or_else(|| undefined("half-life", half_life.into(), 5, "0 to 40, or 255 for never"))?;
-    let hops = record.u8("hops")?;
     if hops > MAX_HOPS {
         return Err(undefined("hops", hops.into(), 6, "0 to 10"));
     }
-    let content_code = record.u8("content type")?;
     let known_type = match content_code {
         content::BYTES => Some(ContentType::Bytes),
         content::JSON => Some(ContentType::Json),
@@ -130,49 +128,25 @@ fn read_record(
     let age = Duration::from_micros(record.varint("age")?);
     let age = age.saturating_add(transit).min(Duration::from_micros(u64::MAX));
 
-    let (mut phase, mut extras, mut media_type) = (Phase::ASSERT, Extras::default(), None);
+    let mut body = Body {
+        source: source.clone(),
+        sequence,
+        channel: channel.clone(),
+        kind,
+        signal: Signal { amplitude, half_life, hops },
+        phase: Phase::ASSERT,
+        age,
+        since: Some(now),
+        content_type: ContentType::Bytes,
+        payload: Bytes::new(),
+        extras: None,
+    };
+    let mut media_type = None;
     let extensions = usize::from(record.u16("extensions")?);
     if extensions > 0 {
-        for_each_field(&mut record.part(extensions, "extensions")?, |tag, field| {
-            match tag {
-                tag::PHASE => phase = Phase::new(f32::from_bits(field.u32("phase")?))?,
-                tag::KEY => {
-                    let at = field.at;
-                    let text = field.rest_as_text("key", MAX_KEY_BYTES)?;
-                    if text.is_empty() {
-                        let (field, allowed) = ("key length", "1 to 255");
-                        return Err(FrameError::Value { field, value: 0, at, allowed });
-                    }
-                    extras.key = Some(text.into());
-                }
-                tag::CAUSE => {
-                    let instance = field.u64("cause")?;
-                    let sequence = field.varint("cause")?;
-                    let name = field.rest_as_text("cause", MAX_SOURCE_BYTES)?;
-                    let source = Source::with_instance(name, instance)?;
-                    extras.cause = Some(WaveId { source, sequence });
-                }
-                tag::METADATA => {
-                    while field.at < field.end {
-                        let name = field.text("metadata name", MAX_METADATA_BYTES)?;
-                        extras.metadata.push(name, field.text("metadata value", MAX_METADATA_BYTES)?)?;
-                    }
-                }
-                tag::CONTENT_TYPE => {
-                    let at = field.at;
-                    let text = field.rest_as_text("content type", MAX_CONTENT_TYPE_BYTES)?;
-                    let given = ContentType::new(text).map_err(|_| FrameError::ContentType { at })?;
-                    media_type = Some(given);
-                }
-                _ => field.at = field.end,
-            }
-            match field.end - field.at {
-                0 => Ok(()),
-                bytes => Err(FrameError::LeftOver { field: "an extension field", bytes }),
-            }
-        })?;
+        media_type = read_extensions(&mut record.part(extensions, "extensions")?, &mut body)?;
     }
-    let content_type = match (known_type, media_type) {
+    body.content_type = match (known_type, media_type) {
         (Some(known), None) => known,
         (None, Some(given)) => given,
         _ => {
@@ -180,19 +154,53 @@ fn read_record(
             return Err(undefined("content type", content_code.into(), 7, allowed));
         }
     };
-    Ok(Wave::from_body(Body {
-        source: source.clone(),
-        sequence,
-        channel: channel.clone(),
-        kind,
-        signal: Signal { amplitude, half_life, hops },
-        phase,
-        age,
-        since: Some(now),
-        content_type,
-        payload: payload_of(record),
-        extras: extras.boxed(),
-    }))
+    body.payload = payload_of(record);
+    Ok(Wave::from_body(body))
+}
+
+/// Reads the extension fields of a wave into its body; gives back the media type, if there is one.
+fn read_extensions(fields: &mut Reader<'_>, body: &mut Body) -> Result<Option<ContentType>, FrameError> {
+    let (mut extras, mut media_type) = (Extras::default(), None);
+    for_each_field(fields, |tag, field| {
+        match tag {
+            tag::PHASE => body.phase = Phase::new(f32::from_bits(field.u32("phase")?))?,
+            tag::KEY => {
+                let at = field.at;
+                let text = field.rest_as_text("key", MAX_KEY_BYTES)?;
+                if text.is_empty() {
+                    let (field, allowed) = ("key length", "1 to 255");
+                    return Err(FrameError::Value { field, value: 0, at, allowed });
+                }
+                extras.key = Some(text.into());
+            }
+            tag::CAUSE => {
+                let instance = field.u64("cause")?;
+                let sequence = field.varint("cause")?;
+                let name = field.rest_as_text("cause", MAX_SOURCE_BYTES)?;
+                let source = Source::with_instance(name, instance)?;
+                extras.cause = Some(WaveId { source, sequence });
+            }
+            tag::METADATA => {
+                while field.at < field.end {
+                    let name = field.text("metadata name", MAX_METADATA_BYTES)?;
+                    extras.metadata.push(name, field.text("metadata value", MAX_METADATA_BYTES)?)?;
+                }
+            }
+            tag::CONTENT_TYPE => {
+                let at = field.at;
+                let text = field.rest_as_text("content type", MAX_CONTENT_TYPE_BYTES)?;
+                let given = ContentType::new(text).map_err(|_| FrameError::ContentType { at })?;
+                media_type = Some(given);
+            }
+            _ => field.at = field.end,
+        }
+        match field.end - field.at {
+            0 => Ok(()),
+            bytes => Err(FrameError::LeftOver { field: "an extension field", bytes }),
+        }
+    })?;
+    body.extras = extras.boxed();
+    Ok(media_type)
 }
 
 /// The rest of a record. A slice keeps all of its frame in memory for as long as the wave waits, and the block into
@@ -245,6 +253,33 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// What every record begins with, looked at once.
+    fn fixed_part(&mut self) -> Result<[u8; FIXED_RECORD], FrameError> {
+        const FIELDS: [(usize, &str); 6] = [
+            (2, "source index"),
+            (1, "kind"),
+            (2, "loss"),
+            (1, "half-life"),
+            (1, "hops"),
+            (1, "content type"),
+        ];
+        let given = &self.bytes[self.at..self.end];
+        if let Some(fixed) = given.first_chunk() {
+            self.at += FIXED_RECORD;
+            return Ok(*fixed);
+        }
+        // The first field that is not all there.
+        let mut left = given.len();
+        let missing = FIELDS.iter().find(|(length, _)| match left.checked_sub(*length) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        });
+        Err(FrameError::Truncated { field: missing.map_or("record", |(_, name)| name), at: self.end })
+    }
+
     /// A reader of the next `length` bytes, which are taken.
     fn part(&mut self, length: usize, field: &'static str) -> Result<Self, FrameError> {
         let at = self.at;
@@ -277,6 +312,12 @@ impl<'a> Reader<'a> {
     /// LEB128, at most ten bytes, in its shortest form.
     fn varint(&mut self, field: &'static str) -> Result<u64, FrameError> {
         let at = self.at;
+        if let Some(&byte) = self.bytes[at..self.end].first()
+            && byte < 0x80
+        {
+            self.at += 1;
+            return Ok(u64::from(byte));
+        }
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8(field)?;

@@ -145,24 +145,26 @@ impl<'a> Sources<'a> {
 
 fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Instant) {
     let start = out.len();
-    out.put_u32_le(0);
-    out.put_u16_le(source);
-    out.put_u8(match wave.kind() {
+    let [source_low, source_high] = source.to_le_bytes();
+    let [loss_low, loss_high] = wave.amplitude().loss().to_le_bytes();
+    let kind = match wave.kind() {
         Kind::Event => 0,
         Kind::Command => 1,
         Kind::Query => 2,
         Kind::Response => 3,
         Kind::Broadcast => 4,
-    });
-    out.put_u16_le(wave.amplitude().loss());
-    out.put_u8(wave.half_life().class());
-    out.put_u8(wave.hops());
-    out.put_u8(match wave.content_type() {
+    };
+    let content_code = match wave.content_type() {
         ContentType::Bytes => content::BYTES,
         ContentType::Json => content::JSON,
         ContentType::Text => content::TEXT,
         ContentType::Other(_) => content::OTHER,
-    });
+    };
+    let (half_life, hops) = (wave.half_life().class(), wave.hops());
+    let fixed: [u8; FIXED_RECORD] =
+        [source_low, source_high, kind, loss_low, loss_high, half_life, hops, content_code];
+    out.put_u32_le(0);
+    out.put_slice(&fixed);
     put_varint(out, wave.sequence());
     put_varint(out, age_micros(wave, now));
 
@@ -269,11 +271,14 @@ const fn field_len(length: usize) -> usize {
 }
 
 fn put_varint(out: &mut BytesMut, mut value: u64) {
+    let (mut bytes, mut length) = ([0; MAX_VARINT], 0);
     while value >= 0x80 {
-        out.put_u8(value as u8 | 0x80);
+        bytes[length] = value as u8 | 0x80;
         value >>= 7;
+        length += 1;
     }
-    out.put_u8(value as u8);
+    bytes[length] = value as u8;
+    out.put_slice(&bytes[..=length]);
 }
 
 fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {

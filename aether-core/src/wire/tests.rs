@@ -46,7 +46,7 @@ fn body(source: Source, payload: impl Into<Bytes>) -> Body {
 }
 
 fn extras(key: Option<String>, cause: Option<WaveId>, metadata: Metadata) -> Option<Box<Extras>> {
-    Extras { key: key.map(String::into_boxed_str), cause, metadata, reply_path: None }.boxed()
+    Extras { key: key.map(String::into_boxed_str), cause, metadata, ..Extras::default() }.boxed()
 }
 
 /// A wave that uses every field to its limit.

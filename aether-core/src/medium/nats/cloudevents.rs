@@ -157,7 +157,7 @@ pub(super) fn read(
         since: Some(now),
         content_type: content_type.unwrap_or_default(),
         payload: own_memory(message.payload),
-        extras: Extras { key: key.map(Into::into), cause, metadata, reply_path: None }.boxed(),
+        extras: Extras { key: key.map(Into::into), cause, metadata, ..Extras::default() }.boxed(),
     })
 }
 

@@ -4,7 +4,7 @@
 //! message goes to a subject that only this connection hears, a *marker*; when it is back, the server has seen
 //! everything before it. What was not confirmed when the connection broke is written off and counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -50,8 +50,8 @@ struct Flight {
     written_off: u64,
     /// How many of them the sending task has handed to the client altogether when it last sent a marker.
     marked: u64,
-    /// The marker that the sending task waits for, and how many waves went before it.
-    marker: Option<(u64, u64)>,
+    /// The markers of the sending task that are under way, each with how many waves went before it.
+    markers: VecDeque<(u64, u64)>,
     last_marker: u64,
     /// Those who wait for a marker of their own.
     waiting: HashMap<u64, oneshot::Sender<()>>,
@@ -119,7 +119,8 @@ impl Link {
             if let Some(waiting) = flight.waiting.remove(&number) {
                 let _ = waiting.send(());
             }
-            if let Some((_, waves)) = flight.marker.take_if(|(marker, _)| *marker == number) {
+            // They come back in the order in which they left.
+            while let Some((_, waves)) = flight.markers.pop_front_if(|(marker, _)| *marker <= number) {
                 flight.settled = flight.settled.max(waves);
             }
         }
@@ -133,7 +134,7 @@ impl Link {
             let taken = self.outbox.ledger().delivered;
             flight.written_off += taken - flight.settled;
             flight.settled = taken;
-            flight.marker = None;
+            flight.markers.clear();
             // Dropping their senders tells those who wait to try again.
             flight.waiting.clear();
         }
@@ -145,7 +146,7 @@ impl Link {
         let connects = client.statistics().connects.load(Ordering::Relaxed);
         let missed = {
             let mut flight = self.flight.lock();
-            std::mem::replace(&mut flight.connects, connects) != connects && flight.marker.is_some()
+            std::mem::replace(&mut flight.connects, connects) != connects && !flight.markers.is_empty()
         };
         if missed {
             self.write_off();
@@ -167,9 +168,9 @@ impl Link {
         self.progress.subscribe()
     }
 
-    /// Whether a marker of the sending task is under way.
-    pub(super) fn is_marked(&self) -> bool {
-        self.flight.lock().marker.is_some()
+    /// How many markers of the sending task are under way.
+    pub(super) fn marks_under_way(&self) -> usize {
+        self.flight.lock().markers.len()
     }
 
     /// Sends a marker behind everything that was taken from the outbox. Called by the one task that takes from it,
@@ -182,8 +183,9 @@ impl Link {
             }
             flight.last_marker += 1;
             flight.marked = self.outbox.ledger().delivered;
-            flight.marker = Some((flight.last_marker, flight.marked));
-            flight.last_marker
+            let marker = (flight.last_marker, flight.marked);
+            flight.markers.push_back(marker);
+            marker.0
         };
         self.send_marker(client, number).await;
     }
@@ -198,12 +200,15 @@ impl Link {
         }
     }
 
-    /// Waits until no marker of the sending task is under way: it came back or was written off.
-    pub(super) async fn unmarked(&self, client: &Client) {
+    /// Waits until fewer than so many markers of the sending task are under way: they came back or were written off.
+    pub(super) async fn fewer_marks_than(&self, most: usize, client: &Client) {
+        if self.marks_under_way() < most {
+            return;
+        }
         let mut progress = self.progress();
         while {
             progress.borrow_and_update();
-            self.is_marked()
+            self.marks_under_way() >= most
         } {
             if tokio::time::timeout(LOST_EVENT_WATCH, progress.changed()).await.is_err() {
                 self.look_for_lost_event(client);
@@ -257,7 +262,7 @@ impl Link {
         {
             let mut flight = self.flight.lock();
             flight.ended = true;
-            flight.marker = None;
+            flight.markers.clear();
             flight.waiting.clear();
         }
         if let Some(marks) = self.marks.lock().take() {
