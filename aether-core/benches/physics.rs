@@ -1,19 +1,29 @@
 //! The detectors of `aether_core::physics` against made-up systems whose truth is known.
 //!
-//! `cargo bench -p aether-core --bench physics -- resonance --seeds 101..111` prints the tables of PHYSICS.md. The names
+//! `cargo bench -p aether-core --bench physics -- standing --seeds 101..111` prints the tables of PHYSICS.md. The names
 //! of parts choose what is run, all when none is named; the seeds are those of the generators, and nothing in the
 //! detectors was chosen by them.
 
+#[path = "physics/interference.rs"]
+mod interference;
+#[path = "physics/random.rs"]
+mod random;
 #[path = "physics/resonance.rs"]
 mod resonance;
+#[path = "physics/standing.rs"]
+mod standing;
 
 use std::ops::Range;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// A part of the benchmark: its name and what it does with the seeds.
-const PARTS: [(&str, fn(Range<u64>) -> Outcome); 2] =
-    [("resonance", resonance::run), ("resonance-cost", resonance::run_cost)];
+const PARTS: [(&str, fn(Range<u64>) -> Outcome); 4] = [
+    ("interference", interference::run),
+    ("standing", standing::run),
+    ("resonance", resonance::run),
+    ("resonance-cost", resonance::run_cost),
+];
 
 fn main() -> Outcome {
     let mut names: Vec<String> = Vec::new();
@@ -28,11 +38,8 @@ fn main() -> Outcome {
         } else if PARTS.iter().any(|(name, _)| *name == argument) {
             names.push(argument);
         } else {
-            return Err(format!(
-                "{argument:?} is no part: use {}, or --seeds FROM..TO",
-                PARTS.map(|part| part.0).join(", ")
-            )
-            .into());
+            let parts = PARTS.map(|(name, _)| name).join(", ");
+            return Err(format!("{argument:?} is no part: use {parts}, or --seeds FROM..TO").into());
         }
     }
     if seeds.is_empty() {
@@ -40,8 +47,21 @@ fn main() -> Outcome {
     }
     for (name, run) in PARTS {
         if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            println!("\n{name}, seeds {seeds:?}\n");
             run(seeds.clone())?;
         }
     }
     Ok(())
+}
+
+/// A line of a table of goals.
+fn goal(what: &str, measured: String, wanted: &str, reached: bool) {
+    println!("| {what} | {measured} | {wanted} | {} |", if reached { "yes" } else { "**no**" });
+}
+
+/// The smallest value that a part of all values do not exceed.
+fn quantile(values: &mut [f64], part: f64) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values.get((part * last as f64).round() as usize).copied().unwrap_or(f64::NAN)
 }

@@ -53,7 +53,7 @@ pub use medium::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatu
 pub use phase::{Phase, PhaseError};
 pub use router::{Carried, InboxReport, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
-pub use vibrator::{CreateError, Emitter, Vibrator, VibratorBuilder};
+pub use vibrator::{CreateError, Emitter, Fringes, InterfereError, Vibrator, VibratorBuilder};
 pub use wave::{
     ContentType, ContentTypeError, Kind, KindError, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
     MAX_METADATA_ENTRIES, Metadata, MetadataError, PayloadError, ReplyError, ReplyPath, Wave, WaveBuilder,

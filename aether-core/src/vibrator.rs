@@ -21,8 +21,10 @@
 //! ```
 
 mod emitter;
+mod interfere;
 
 pub use emitter::Emitter;
+pub use interfere::{Fringes, InterfereError};
 
 use std::ops::Deref;
 use std::pin::Pin;

@@ -63,7 +63,7 @@ fn tree_of_100(random: &mut fastrand::Rng) -> System {
 }
 
 pub(super) fn run(seeds: Range<u64>) -> Outcome {
-    println!("seeds {seeds:?}; means over the seeds, in brackets the worst\n");
+    println!("Means over the seeds, in brackets the worst.\n");
     println!(
         "| system | waves/s | for | tier | edges found of true | precision | recall | unrelated | goal | report took |"
     );
@@ -88,19 +88,6 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
             .clone()
             .map(|seed| {
                 let (system, map, _, _) = watch(case, seed, Shown { causes: false, announcements: false });
-                    for g in &map.groups {
-                        eprintln!(
-                            "{} {seed} {}: {:?}",
-                            case.name,
-                            g.channels.len(),
-                            g.channels
-                                .iter()
-                                .map(|c| c.as_str())
-                                .filter(|c| !c.starts_with("tree") && !c.starts_with("web"))
-                                .collect::<Vec<_>>()
-                        );
-                    }
-                }
                 score::groups(&map, &system)
             })
             .collect();

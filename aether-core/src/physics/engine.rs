@@ -1,8 +1,8 @@
-//! The physics engine: all detectors behind one pair of calls, for an observer of the whole bus.
+//! The physics engine: all detectors behind three calls, for an observer of the whole bus.
 //!
-//! [`PhysicsEngine::observe`] takes waves in, [`PhysicsEngine::report`] says what they mean together, and
-//! [`PhysicsEngine::findings`] hands out what changed since. The command `aether physics` and the gateway feed it. It has
-//! no clock and no task of its own: when to ask for a report is the caller's choice.
+//! [`PhysicsEngine::observe`] takes waves in, [`PhysicsEngine::tick`] hands out findings, and [`PhysicsEngine::report`]
+//! says how things stand. The command `aether physics` feeds it. It has no clock and no task of its own: when to tick
+//! follows from [`PhysicsEngine::next_change`], when to ask for a report is the caller's choice.
 //!
 //! ```
 //! use aether_core::Wave;
@@ -11,125 +11,84 @@
 //!
 //! let mut engine = PhysicsEngine::default();
 //! engine.observe(&Wave::from_bytes("orders.created", "17")?, Instant::now());
+//! assert!(engine.tick(Instant::now()).is_none(), "one wave means nothing yet");
 //! let report = engine.report();
 //! assert_eq!((report.sampling.seen, report.sampling.rate()), (1, 1.0));
 //! assert!(report.map.edges.is_empty(), "one wave makes no edge");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod finding;
+mod options;
 mod strobe;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::resonance::{Edge, Resonance, ResonanceMap, ResonanceOptions, ResonanceOptionsError, Tier};
+use super::cancellation::Cancellations;
+use super::finding::{Finding, StandingWave};
+use super::interference::Interference;
+use super::resonance::{Edge, Resonance, ResonanceMap, Tier};
+use super::retries::RetryStorms;
+use super::standing::StandingWaves;
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 use crate::wave::Wave;
 use strobe::{Shown, Strobe};
 
-pub use finding::Finding;
+pub use options::{EngineOptions, EngineOptionsError};
 pub use strobe::Sampling;
 
 /// The most findings that wait to be fetched; the oldest goes and is counted.
 const MAX_FINDINGS: usize = 1024;
 
-/// All detectors; see the [module](self).
+/// All detectors; see [`EngineOptions`] for their bounds.
 #[derive(Debug)]
 pub struct PhysicsEngine {
     resonance: Resonance,
     strobe: Strobe,
+    standing: StandingWaves,
+    retries: RetryStorms,
+    cancellations: Cancellations,
+    interference: Option<(Pattern, Interference)>,
     known: BTreeSet<(Channel, Channel, Tier)>,
     findings: VecDeque<Finding>,
     findings_lost: u64,
     jumps: u64,
 }
 
-/// What the engine's detectors say.
+/// How things stand.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PhysicsReport {
     /// Which channels follow which.
     pub map: ResonanceMap,
-    /// How many of the waves the map is made of.
+    /// How many of the waves the map is made of. All other detectors take in every wave.
     pub sampling: Sampling,
+    /// The periodic streams, those that have fallen silent included.
+    pub standing: Vec<StandingWave>,
     /// Findings that were lost because nobody fetched them.
     pub findings_lost: u64,
 }
 
-/// The bounds of a [`PhysicsEngine`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct EngineOptions {
-    resonance: ResonanceOptions,
-    waves_a_second: u32,
-}
-
-/// Bounds that an engine cannot have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EngineOptionsError {
-    /// Those of the service map.
-    #[error("the service map cannot be made")]
-    Resonance(#[from] ResonanceOptionsError),
-    /// No waves at all.
-    #[error("engine option waves_a_second = 0 is not allowed: use 1 or more")]
-    WavesASecond,
-}
-
-impl Default for EngineOptions {
-    fn default() -> Self {
-        Self { resonance: ResonanceOptions::default(), waves_a_second: 50_000 }
-    }
-}
-
-impl EngineOptions {
-    /// The bounds of the service map.
-    #[must_use]
-    pub fn resonance(mut self, options: ResonanceOptions) -> Self {
-        self.resonance = options;
-        self
-    }
-
-    /// How many waves a second the service map takes in on average, at least 1. Default: 50,000, which costs a few
-    /// percent of one processor. If there are more, it looks for eight seconds and then away until the average is kept.
-    #[must_use]
-    pub fn waves_a_second(mut self, waves: u32) -> Self {
-        self.waves_a_second = waves;
-        self
-    }
-
-    /// The engine with these bounds.
-    ///
-    /// # Errors
-    /// [`EngineOptionsError`] names the option, what was given and what is allowed.
-    pub fn build(self) -> Result<PhysicsEngine, EngineOptionsError> {
-        if self.waves_a_second == 0 {
-            return Err(EngineOptionsError::WavesASecond);
-        }
-        Ok(PhysicsEngine::with(self.resonance.build()?, self.waves_a_second))
-    }
-}
-
 impl Default for PhysicsEngine {
     fn default() -> Self {
-        Self::with(Resonance::default(), EngineOptions::default().waves_a_second)
+        EngineOptions::default().build().expect("the default bounds are allowed: a test makes them")
     }
 }
 
 impl PhysicsEngine {
-    fn with(resonance: Resonance, waves_a_second: u32) -> Self {
-        Self {
-            resonance,
-            strobe: Strobe::new(waves_a_second),
-            known: BTreeSet::new(),
-            findings: VecDeque::new(),
-            findings_lost: 0,
-            jumps: 0,
-        }
-    }
-
-    /// Takes in a wave that is received at `now`, the observer's present.
+    /// Takes in a wave that is received at `now`, the observer's present. The framework's own waves are passed over.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
+        if wave.channel().is_reserved() {
+            return;
+        }
+        self.standing.observe(wave, now);
+        self.retries.observe(wave, now);
+        self.cancellations.observe(wave, now);
+        if let Some((pattern, interference)) = &mut self.interference
+            && pattern.matches(wave.channel())
+        {
+            interference.observe(wave, now);
+        }
         match self.strobe.shows(now) {
             Shown::Yes => {}
             Shown::No => return,
@@ -147,12 +106,33 @@ impl PhysicsEngine {
         }
     }
 
+    /// What has been found by now, one at a time: call it until it returns `None`. That a beat is missing is found by
+    /// time alone, so call it at [`PhysicsEngine::next_change`] too.
+    pub fn tick(&mut self, now: Instant) -> Option<Finding> {
+        if let Some(finding) = self.findings.pop_front() {
+            return Some(finding);
+        }
+        let fringe = self.interference.as_mut().and_then(|(_, detector)| detector.tick(now));
+        fringe
+            .map(Finding::Fringe)
+            .or_else(|| self.retries.tick())
+            .or_else(|| self.cancellations.tick())
+            .or_else(|| self.standing.tick(now))
+    }
+
+    /// When to tick again if no wave comes before; `None` if nothing is awaited.
+    #[must_use]
+    pub fn next_change(&self) -> Option<Instant> {
+        let fringe = self.interference.as_ref().and_then(|(_, detector)| detector.next_change());
+        [self.standing.next_change(), fringe].into_iter().flatten().min()
+    }
+
     /// Says what a vibrator is tuned to; see [`Resonance::tuned`].
     pub fn tuned(&mut self, vibrator: &str, patterns: &[Pattern]) {
         self.resonance.tuned(vibrator, patterns);
     }
 
-    /// What the detectors say now. Edges that are new or gone since the last report become findings.
+    /// How things stand. Edges that are new or gone since the last report become findings.
     ///
     /// Cost: see [`Resonance::report`].
     pub fn report(&mut self) -> PhysicsReport {
@@ -168,12 +148,12 @@ impl PhysicsEngine {
             self.find(Finding::Unrelated { from, to, tier });
         }
         self.known = now;
-        PhysicsReport { map, sampling: self.strobe.sampling(), findings_lost: self.findings_lost }
-    }
-
-    /// What was found since it was asked last, the oldest first.
-    pub fn findings(&mut self) -> impl Iterator<Item = Finding> + '_ {
-        self.findings.drain(..)
+        PhysicsReport {
+            map,
+            sampling: self.strobe.sampling(),
+            standing: self.standing.standing().collect(),
+            findings_lost: self.findings_lost,
+        }
     }
 
     /// The service map's detector.

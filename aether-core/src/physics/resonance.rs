@@ -112,12 +112,7 @@ pub struct ResonanceCounts {
 
 impl Default for Resonance {
     fn default() -> Self {
-        // The default options are within what is allowed; should they not be, the least of each is.
-        let least = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
-        let options = ResonanceOptions::default();
-        let (channels, waves) = (least(options.channels), least(options.waves));
-        let (edges, vibrators) = (least(options.edges), least(options.vibrators));
-        Self::with(options, channels, waves, edges, vibrators)
+        ResonanceOptions::default().build().expect("the default bounds are allowed: a test makes them")
     }
 }
 

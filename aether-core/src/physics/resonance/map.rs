@@ -120,16 +120,6 @@ fn place(channels: &[&Channel], channel: &Channel) -> usize {
     channels.partition_point(|known| *known < channel)
 }
 
-/// A lag for people: three significant digits.
-fn milliseconds(lag: Duration) -> String {
-    let milliseconds = lag.as_secs_f64() * 1e3;
-    match milliseconds {
-        0.0..10.0 => format!("{milliseconds:.2} ms"),
-        10.0..100.0 => format!("{milliseconds:.1} ms"),
-        _ => format!("{milliseconds:.0} ms"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

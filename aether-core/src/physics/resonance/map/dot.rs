@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{ResonanceMap, Tier, milliseconds};
+use super::{ResonanceMap, Tier};
+use crate::physics::finding::brief;
 
 impl ResonanceMap {
     /// The map in the language of Graphviz. Nodes are channels, edges carry tier, lag and effect; what is known exactly
@@ -17,8 +18,7 @@ impl ResonanceMap {
         }
         for edge in &self.edges {
             let (from, to) = (super::place(&channels, &edge.from), super::place(&channels, &edge.to));
-            let label =
-                escaped(&format!("{} {} ×{:.2}", edge.tier, milliseconds(edge.median_lag), edge.effect));
+            let label = escaped(&format!("{} {} ×{:.2}", edge.tier, brief(edge.median_lag), edge.effect));
             let style = if edge.tier == Tier::Cause { "solid" } else { "dashed" };
             let tooltip = escaped(&edge.handlers.join(", "));
             let _ = writeln!(

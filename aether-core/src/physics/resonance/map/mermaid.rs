@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{ResonanceMap, Tier, milliseconds};
+use super::{ResonanceMap, Tier};
+use crate::physics::finding::brief;
 
 impl ResonanceMap {
     /// The map as a Mermaid flowchart. What is known exactly is drawn solid, what timing says dotted, groups are frames.
@@ -16,8 +17,7 @@ impl ResonanceMap {
         }
         for edge in &self.edges {
             let (from, to) = (super::place(&channels, &edge.from), super::place(&channels, &edge.to));
-            let label =
-                escaped(&format!("{} {} ×{:.2}", edge.tier, milliseconds(edge.median_lag), edge.effect));
+            let label = escaped(&format!("{} {} ×{:.2}", edge.tier, brief(edge.median_lag), edge.effect));
             let arrow = if edge.tier == Tier::Cause { "-->" } else { "-.->" };
             let _ = writeln!(chart, "  n{from} {arrow}|\"{label}\"| n{to}");
         }
