@@ -36,6 +36,9 @@ enum Command {
         /// Which ones; all when none is named.
         #[arg(value_parser = bench::NAMES)]
         names: Vec<String>,
+        /// What the benchmark itself understands, such as `-- standing --seeds 1..11`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
     },
     /// Run the fuzz targets of aether-core, each for a bounded time.
     Fuzz {
@@ -66,7 +69,7 @@ fn run(command: Command) -> Result<()> {
             println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
             Ok(())
         }
-        Command::Bench { names } => bench::run(&workspace, &names),
+        Command::Bench { names, arguments } => bench::run(&workspace, &names, &arguments),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),
     }
 }
