@@ -18,7 +18,9 @@ use std::ops::Range;
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// A part of the benchmark: its name and what it does with the seeds.
-const PARTS: [(&str, fn(Range<u64>) -> Outcome); 4] = [
+type Part = (&'static str, fn(Range<u64>) -> Outcome);
+
+const PARTS: [Part; 4] = [
     ("interference", interference::run),
     ("standing", standing::run),
     ("resonance", resonance::run),

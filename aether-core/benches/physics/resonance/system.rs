@@ -157,11 +157,8 @@ impl System {
             hears.extend(random.choose_multiple(0..self.channels.len(), DISTRACTIONS));
             rest = others;
         }
-        for channel in self.size..self.channels.len() {
-            tuned.insert(
-                emitters[channel].clone(),
-                random.choose_multiple(0..self.size, 3).into_iter().collect(),
-            );
+        for unrelated in &emitters[self.size..] {
+            tuned.insert(unrelated.clone(), random.choose_multiple(0..self.size, 3).into_iter().collect());
         }
         let patterns = |channels: BTreeSet<usize>| {
             channels.into_iter().map(|channel| Pattern::from(&self.channels[channel])).collect()

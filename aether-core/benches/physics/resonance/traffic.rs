@@ -59,8 +59,8 @@ impl Traffic {
                 }
             }
         }
-        for channel in 0..system.size {
-            let rate = NOISE * of[channel].len() as f64 / seconds + BACKGROUND;
+        for (channel, waves) in of.iter().take(system.size).enumerate() {
+            let rate = NOISE * waves.len() as f64 / seconds + BACKGROUND;
             for at in arrivals(rate, &[], seconds, random) {
                 sent.push(Sent { at, channel, key: key(random), cause: None });
             }

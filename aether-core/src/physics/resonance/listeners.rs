@@ -51,11 +51,11 @@ impl Listeners {
 
     /// About how much memory it takes, in bytes.
     pub(super) fn weight(&self) -> usize {
-        let of = |(name, patterns): (&SmolStr, &Box<[Pattern]>)| {
+        let of = |name: &SmolStr, patterns: &[Pattern]| {
             let texts: usize = patterns.iter().map(|pattern| pattern.as_str().len()).sum();
-            ENTRY + size_of::<SmolStr>() + name.len() + texts + size_of_val(&**patterns)
+            ENTRY + size_of::<SmolStr>() + name.len() + texts + size_of_val(patterns)
         };
-        self.patterns.iter().map(of).sum()
+        self.patterns.iter().map(|(name, patterns)| of(name, patterns)).sum()
     }
 }
 
