@@ -41,30 +41,39 @@ async fn the_map_is_that_of_the_causes() {
     assert!((0.0..60_000.0).contains(&lag), "{lag}");
 }
 
-#[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_map_that_is_interrupted_is_printed_in_each_format() {
-    use nix::sys::signal::Signal::SIGINT;
+async fn the_map_is_drawn_for_graphviz_and_for_markdown() {
     let (_server, medium) = server().await;
     for (format, begins, edge) in
-        [("dot", "digraph resonance {", "n0 -> n1"), ("mermaid", "flowchart LR", "n0 -->")]
+        [("dot", "digraph resonance {", "n0 -> n1 [label=\"L0 "), ("mermaid", "flowchart LR", "n0 -->|\"L0 ")]
     {
-        let map = ["map", "--format", format, "--for", "10m"];
-        let mut map = Running::start(&with(&map, &medium));
+        let args = ["map", "--format", format, "--count", "10", "--for", "10m"];
+        let mut map = Running::start(&with(&args, &medium));
         map.tells("watching >");
-        // The findings are printed by another observer, so the map has most likely seen as much; it is not asked how much.
-        let mut physics = Running::start(&with(&["physics", "--every", "50ms"], &medium));
-        physics.tells("watching >");
-        trade(&medium[1], 20).await;
-        let line = physics.line();
-        assert!(line.starts_with("related: orders.created -> stock.reserved after "), "{line}");
-        assert!(line.ends_with("by stock)"), "{line}");
-        map.signal(SIGINT);
+        trade(&medium[1], 5).await;
         let (said, _) = map.end();
         assert_eq!(said.code, Some(0), "{said:?}");
         assert!(said.out.starts_with(begins) && said.out.contains(edge), "{said:?}");
-        physics.signal(SIGINT);
-        assert_eq!(physics.end().0.code, Some(0));
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn findings_are_printed_as_they_come_and_ctrl_c_ends_both() {
+    use nix::sys::signal::Signal::SIGINT;
+    let (_server, medium) = server().await;
+    let mut map = Running::start(&with(&["map", "--for", "10m"], &medium));
+    map.tells("watching >");
+    let mut physics = Running::start(&with(&["physics", "--every", "50ms"], &medium));
+    physics.tells("watching >");
+    trade(&medium[1], 20).await;
+    let line = physics.line();
+    assert!(line.starts_with("related: orders.created -> stock.reserved after "), "{line}");
+    assert!(line.ends_with("by stock)"), "{line}");
+    for running in [physics, map] {
+        running.signal(SIGINT);
+        let (said, _) = running.end();
+        assert_eq!(said.code, Some(0), "{said:?}");
     }
 }
 
