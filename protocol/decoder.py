@@ -21,6 +21,7 @@ KINDS = ["event", "command", "query", "response", "broadcast"]
 CONTENT_TYPES = ["application/octet-stream", "application/json", "text/plain"]
 NEVER = 255
 FLOOR = 4096
+POSITION = 1
 TURN = struct.unpack("<f", struct.pack("<f", 2 * math.pi))[0]
 
 
@@ -186,6 +187,12 @@ def read_wave(record, sources):
     }
 
 
+def read_position(field):
+    position = {name: str(field.varint()) for name in ("stream", "first", "age_micros")}
+    need(field.left() == 0, "bytes left over in a field")
+    return position
+
+
 def read_frame(data, address=None):
     frame = Part(data)
     need(data[:3] == b"\xaeTH", "not a frame")
@@ -198,14 +205,18 @@ def read_frame(data, address=None):
     check_channel(channel)
 
     count = frame.varint()
-    need(1 <= count <= frame.left() // 10, "no sources, or more than there are bytes for")
+    need(count <= frame.left() // 10, "more sources than there are bytes for")
     sources = [(frame.number("Q"), check_source(frame.text())) for _ in range(count)]
-    frame.fields()
+    position = frame.fields().get(POSITION)
     count = frame.varint()
-    need(1 <= count <= frame.left() // 16, "no waves, or more than there are bytes for")
+    need(count or position, "neither waves nor a position")
+    need(count <= frame.left() // 16, "more waves than there are bytes for")
     waves = [read_wave(Part(frame.take(frame.number("I"))), sources) for _ in range(count)]
     need(frame.left() == 0, "bytes left over after the last wave")
-    return {"node": f"{node:x}", "sent_micros": str(sent), "channel": channel, "waves": waves}
+    read = {"node": f"{node:x}", "sent_micros": str(sent), "channel": channel, "waves": waves}
+    if position:
+        read["position"] = read_position(position)
+    return read
 
 
 def frames(names):

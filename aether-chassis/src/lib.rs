@@ -1,4 +1,4 @@
-//! What a service needs around the bus: arguments, logging, shutdown, one-line errors.
+//! What a service needs around the bus: handlers, arguments, logging, shutdown, one-line errors.
 //!
 //! The sample services and the command line are built on it; the bus itself is in `aether_core`, which knows nothing
 //! of processes. A service that has its own ways for these things needs none of this.
@@ -29,11 +29,21 @@
 //! # assert_eq!(code, std::process::ExitCode::SUCCESS);
 //! ```
 
+mod asker;
+mod handler;
 pub mod logging;
 mod medium_args;
 mod process;
+mod resend;
+mod service;
 pub mod shutdown;
 
+pub use asker::{Asker, AskerError, AskerOptions};
+pub use handler::{Answer, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection, State};
 pub use medium_args::MediumArgs;
 pub use process::{close, error_chain, run};
+pub use resend::{PausesError, Resend, RetryBudget};
+pub use service::{
+    Breaker, Handling, LimitsError, Service, ServiceBuilder, ServiceError, ServiceReport, ServiceTally,
+};
 pub use tokio_util::sync::CancellationToken;

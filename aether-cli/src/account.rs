@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use aether_core::Ledger;
+use aether_core::{Ledger, ShedReason};
 
-/// A ledger in words: `waves: 12 offered = 10 delivered + 2 full + ... + 0 queued`.
+/// The ledger of an inbox in words: `waves: 12 offered = 10 delivered + 2 full + ... + 0 queued`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Account(pub(crate) Ledger);
 
@@ -12,10 +12,11 @@ impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(ledger) = self;
         write!(f, "waves: {} offered = {} delivered", ledger.offered, ledger.delivered)?;
-        for (reason, waves) in ledger.losses() {
+        // Nothing is sent from an inbox.
+        for (reason, waves) in ledger.losses().into_iter().filter(|loss| loss.0 != ShedReason::Unsendable) {
             write!(f, " + {waves} {}", reason.as_str().replace('_', " "))?;
         }
-        write!(f, " + {} queued", ledger.queued)
+        write!(f, " + {} lost upstream + {} queued", ledger.lost_upstream, ledger.queued)
     }
 }
 
@@ -40,7 +41,7 @@ mod tests {
         hears.receive().await.unwrap();
         assert_eq!(
             Account(hears.ledger()).to_string(),
-            "waves: 5 offered = 1 delivered + 2 full + 1 below floor + 0 sojourn + 0 expired + 0 closed + 1 queued"
+            "waves: 5 offered = 1 delivered + 2 full + 1 below floor + 0 sojourn + 0 expired + 0 closed + 0 lost upstream + 1 queued"
         );
     }
 }

@@ -5,7 +5,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::echo::{DeadLetters, EchoLedger, Reflector};
+#[cfg(feature = "nats")]
+use crate::echo::{NOBODY, reflecting};
+use crate::floors::Floors;
 use crate::inbox::Ledger;
 use crate::medium::{FlushError, Local, Medium, MediumStatus, Promises};
 use crate::router::{InboxReport, Router};
@@ -29,7 +34,12 @@ pub struct Aether {
 struct Shared {
     medium: Arc<dyn Medium>,
     router: Arc<Router>,
+    reflector: Arc<Reflector>,
+    floors: Arc<Floors>,
 }
+
+/// How long closing waits until the sources of what has failed are told.
+const ECHO_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How waves are written for a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -91,6 +101,14 @@ pub enum ConnectError {
     /// The prefix cannot begin a NATS subject.
     #[error("invalid prefix")]
     Prefix(#[from] crate::ChannelError),
+    /// Another system's questions, or what its observers see, go where this prefix says.
+    #[error("prefix {prefix:?} may not end in {suffix:?}: that is where the prefix {} puts {}", prefix.trim_end_matches(suffix), if *.suffix == "-ask" { "its questions" } else { "what observers see" })]
+    PrefixTaken {
+        /// The prefix as given.
+        prefix: String,
+        /// What it ends in.
+        suffix: &'static str,
+    },
     /// The outbox cannot have such bounds.
     #[error("invalid outbox")]
     Outbox(#[from] crate::InboxOptionsError),
@@ -127,7 +145,8 @@ impl AetherBuilder {
     }
 
     /// NATS: what stands before each channel in the subject. Default: `aether`. Systems with different prefixes do
-    /// not hear each other; `PREFIX-ask` and `PREFIX-seen` are taken as well.
+    /// not hear each other; `PREFIX-ask` and `PREFIX-seen` are taken as well, so no
+    /// prefix may end in `-ask` or `-seen`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -173,9 +192,11 @@ impl AetherBuilder {
             }
             #[cfg(feature = "nats")]
             Some("nats" | "tls") => {
-                let router = Arc::new(Router::new());
-                let medium = crate::medium::nats::connect(&self, Arc::clone(&router)).await?;
-                Ok(Aether::from_parts(medium, router))
+                let (router, reflector) = (Arc::new(Router::new()), Arc::new(Reflector::new()));
+                let mut builder = self;
+                builder.outbox = reflecting(builder.outbox, &reflector, NOBODY);
+                let medium = crate::medium::nats::connect(&builder, Arc::clone(&router)).await?;
+                Ok(Aether::from_parts(medium, router, reflector))
             }
             #[cfg(not(feature = "nats"))]
             Some("nats" | "tls") => Err(ConnectError::Feature { url: self.url, feature: "nats" }),
@@ -219,11 +240,18 @@ impl Aether {
     #[must_use]
     pub fn with_medium(make: impl FnOnce(Arc<Router>) -> Arc<dyn Medium>) -> Self {
         let router = Arc::new(Router::new());
-        Self::from_parts(make(Arc::clone(&router)), router)
+        Self::from_parts(make(Arc::clone(&router)), router, Arc::new(Reflector::new()))
     }
 
-    fn from_parts(medium: Arc<dyn Medium>, router: Arc<Router>) -> Self {
-        Self { shared: Arc::new(Shared { medium, router }) }
+    fn from_parts(medium: Arc<dyn Medium>, router: Arc<Router>, reflector: Arc<Reflector>) -> Self {
+        let floors = Arc::new(Floors::new());
+        router.reflect_to(Arc::clone(&reflector));
+        if medium.promises().crosses_processes {
+            reflector.reach_over(Arc::downgrade(&medium));
+            floors.reach_over(Arc::downgrade(&medium));
+        }
+        reflector.note_runtime();
+        Self { shared: Arc::new(Shared { medium, router, reflector, floors }) }
     }
 
     /// What the medium can do.
@@ -235,7 +263,7 @@ impl Aether {
     /// How the medium is doing, with the account of what was given to it.
     #[must_use]
     pub fn status(&self) -> MediumStatus {
-        self.shared.medium.status()
+        MediumStatus { shed_at_source: self.shared.floors.stopped(), ..self.shared.medium.status() }
     }
 
     /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.
@@ -248,6 +276,37 @@ impl Aether {
     #[must_use]
     pub fn inboxes(&self) -> Vec<InboxReport> {
         self.shared.router.reports()
+    }
+
+    /// The waves that failed here and whose source could not be told: nobody there listens for echoes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::{Aether, Kind, Vibrator, Wave};
+    ///
+    /// let aether = Aether::local();
+    /// let shop = Vibrator::create("shop", &aether).await?;
+    /// shop.emit(Wave::builder("stock.reserve").kind(Kind::Command).text("a lamp").build()?).await?;
+    ///
+    /// // Nobody heard it. Once somebody does, it is sent again.
+    /// let mut stock = Vibrator::create("stock", &aether).await?;
+    /// stock.resonate_on("stock.*").await?;
+    /// let letters = aether.dead_letters();
+    /// for letter in letters.list() {
+    ///     letters.replay(letter.number, &shop).await?;
+    /// }
+    /// assert_eq!(stock.receive().await.expect("the medium is open").text()?, "a lamp");
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn dead_letters(&self) -> DeadLetters {
+        self.shared.reflector.letters().clone()
+    }
+
+    /// What became of the waves that failed here and are reflected.
+    #[must_use]
+    pub fn echo_ledger(&self) -> EchoLedger {
+        self.shared.reflector.ledger()
     }
 
     /// Waits until everything emitted so far is in the inboxes (in process) or was seen by the broker (NATS).
@@ -269,8 +328,11 @@ impl Aether {
     /// # Cancel safety
     /// Cancelled before completion, the medium is closed and may still be sending.
     pub async fn close(&self) -> Result<(), FlushError> {
+        // Before the medium ends, the sources of what has failed are told. What cannot be told becomes dead letters.
+        let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
         let flushed = self.shared.medium.close().await;
         self.shared.router.close();
+        self.shared.reflector.close();
         flushed
     }
 
@@ -280,6 +342,21 @@ impl Aether {
 
     pub(crate) fn router(&self) -> &Router {
         &self.shared.router
+    }
+
+    pub(crate) fn reflector(&self) -> &Arc<Reflector> {
+        &self.shared.reflector
+    }
+
+    pub(crate) fn floors(&self) -> &Arc<Floors> {
+        &self.shared.floors
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.reflector.end();
+        self.floors.end();
     }
 }
 

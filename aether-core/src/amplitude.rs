@@ -229,6 +229,17 @@ impl Floor {
         if amplitude == 0.0 { Ok(Self::OPEN) } else { Amplitude::new(amplitude).map(Self::at) }
     }
 
+    /// A floor that hears what has lost so many steps more; open where nothing can be that weak.
+    pub(crate) const fn lowered(self, steps: u32) -> Self {
+        let loss = self.0.saturating_add(steps);
+        if loss > u16::MAX as u32 { Self::OPEN } else { Self(loss) }
+    }
+
+    /// The level whose strongest waves are just heard; `None` if everything is.
+    pub(crate) const fn level(self) -> Option<u32> {
+        if self.is_open() { None } else { Some(self.0 / (STEPS_PER_OCTAVE / 4)) }
+    }
+
     /// Whether everything is heard.
     #[must_use]
     pub const fn is_open(self) -> bool {

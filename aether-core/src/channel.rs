@@ -217,8 +217,26 @@ impl Pattern {
 }
 
 impl Pattern {
+    /// Whether this pattern hears every channel that the other one hears.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        if self.text.starts_with(['*', '>']) && other.tokens().next() == Some(RESERVED_TOKEN) {
+            return false;
+        }
+        let (mut ours, mut theirs) = (self.tokens(), other.tokens());
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) | (Some(">"), Some(_)) => return true,
+                (Some("*"), Some(token)) if token != ">" => {}
+                (Some(a), Some(b)) if a == b => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Whether there can be a channel that both patterns hear.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
         let (mut ours, mut theirs) = (self.tokens(), other.tokens());
         loop {
             match (ours.next(), theirs.next()) {
@@ -393,6 +411,27 @@ mod tests {
         }
         for (a, b) in [("a", "b"), ("a.>", "a"), ("a.*", "a.b.c"), ("a.*.c", "a.b.d"), ("a.>", "b.>")] {
             assert!(!overlap(a, b), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_another_where_it_hears_all_of_its_channels() {
+        let covers = |a: &str, b: &str| Pattern::new(a).unwrap().covers(&Pattern::new(b).unwrap());
+        for (a, b) in [
+            ("a", "a"),
+            ("a.*", "a.b"),
+            ("a.*", "a.*"),
+            ("a.>", "a.*"),
+            ("a.>", "a.b.>"),
+            (">", "*.b"),
+            (">", "a"),
+        ] {
+            assert!(covers(a, b), "{a} {b}");
+        }
+        for (a, b) in
+            [("a", "b"), ("a.b", "a.*"), ("a.*", "a.>"), ("a.*", "a.b.c"), ("a.>", "a"), (">", "_aether.x")]
+        {
+            assert!(!covers(a, b), "{a} {b}");
         }
     }
 

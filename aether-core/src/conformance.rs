@@ -49,7 +49,9 @@ mod observing;
 mod order;
 mod outage;
 mod overload;
+mod reflecting;
 mod report;
+mod respecting;
 mod server;
 mod size;
 mod stage;
@@ -115,7 +117,7 @@ macro_rules! cases {
 use cases;
 
 /// In the order of the contract.
-const CASES: [&[Case]; 14] = [
+const CASES: [&[Case]; 16] = [
     carrying::CASES,
     order::CASES,
     hearing::CASES,
@@ -130,6 +132,8 @@ const CASES: [&[Case]; 14] = [
     cancelling::CASES,
     content::CASES,
     foreign::CASES,
+    reflecting::CASES,
+    respecting::CASES,
 ];
 
 /// Runs every case with the default limit. What tests of a medium call.
@@ -232,7 +236,7 @@ mod tests {
         let mut names: Vec<_> = CASES.into_iter().flatten().map(|case| case.name).collect();
         let lines: std::collections::BTreeSet<_> =
             CASES.into_iter().flatten().map(|case| case.line).collect();
-        assert!(lines.into_iter().eq(1..=11));
+        assert!(lines.into_iter().eq(1..=12));
         names.sort_unstable();
         assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
     }

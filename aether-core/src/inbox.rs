@@ -386,12 +386,52 @@ impl Inbox {
         self.after(None, &shed);
     }
 
+    /// Counts waves that were sent to it and lost on the way.
+    #[cfg(feature = "nats")]
+    pub(crate) fn count_lost_upstream(&self, waves: u64) {
+        let ledger = &mut self.state.lock().ledger;
+        ledger.offered += waves;
+        ledger.lost_upstream += waves;
+    }
+
+    /// Counts waves that came for a receiver that is gone. [`Inbox::report`] is to follow.
+    #[cfg(feature = "nats")]
+    pub(crate) fn count_closed(&self, waves: u64) {
+        let ledger = &mut self.state.lock().ledger;
+        ledger.offered += waves;
+        ledger.shed_closed += waves;
+    }
+
+    /// Counts waves that were taken and could not be sent after all.
+    #[cfg(feature = "nats")]
+    pub(crate) fn count_unsendable(&self, waves: &[Wave]) {
+        {
+            let ledger = &mut self.state.lock().ledger;
+            ledger.delivered -= waves.len() as u64;
+            ledger.shed_unsendable += waves.len() as u64;
+        }
+        self.report(waves, ShedReason::Unsendable);
+    }
+
+    /// Calls back for waves that were lost.
+    #[cfg(feature = "nats")]
+    pub(crate) fn report(&self, waves: &[Wave], reason: ShedReason) {
+        if let Some(on_shed) = &self.options.on_shed {
+            waves.iter().for_each(|wave| on_shed(wave, reason));
+        }
+    }
+
     /// The account so far.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         let mut state = self.state.lock();
         self.look_at_hand(&mut state);
         Ledger { queued: (state.levels.len() + state.in_hand) as u64, ..state.ledger }
+    }
+
+    /// The floor that its owner set.
+    pub(crate) fn floor(&self) -> Floor {
+        self.options.floor
     }
 
     /// What the receiver hears in effect: the configured floor, or the strongest level that had to be evicted in the

@@ -34,6 +34,8 @@ mod channel;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod echo;
+mod floors;
 mod inbox;
 mod medium;
 mod phase;
@@ -48,14 +50,19 @@ pub mod wire;
 pub use aether::{Aether, AetherBuilder, ConnectError, Wire, WireError};
 pub use amplitude::{Amplitude, AmplitudeError, Expiry, Floor, HalfLife, HalfLifeError, LEVELS, Signal};
 pub use channel::{Channel, ChannelError, MAX_NAME_BYTES, MAX_TOKENS, Pattern};
+pub use echo::{
+    DeadLetter, DeadLetterCounts, DeadLetters, Echo, EchoLedger, EchoReason, Echoes, EchoesError, ReplayError,
+};
 pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, Order, ShedReason, WhenFull};
-pub use medium::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises};
+pub use medium::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
 pub use phase::{Phase, PhaseError};
 pub use router::{Carried, InboxReport, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
-pub use vibrator::{CreateError, Emitter, Fringes, InterfereError, Vibrator, VibratorBuilder};
+pub use vibrator::{
+    CreateError, Emitter, EmitterAccount, Fringes, InterfereError, Vibrator, VibratorBuilder,
+};
 pub use wave::{
-    ContentType, ContentTypeError, Kind, KindError, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
-    MAX_METADATA_ENTRIES, Metadata, MetadataError, PayloadError, ReplyError, ReplyPath, Wave, WaveBuilder,
-    WaveError,
+    ATTEMPTS, ContentType, ContentTypeError, FAILURE, Failure, FailureReason, FailureReasonError, Kind,
+    KindError, MAX_HINT_BYTES, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata,
+    MetadataError, PayloadError, ReplyError, ReplyPath, Wave, WaveBuilder, WaveError,
 };

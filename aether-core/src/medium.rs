@@ -61,8 +61,35 @@ pub struct MediumStatus {
     pub unconfirmed: u64,
     /// Messages that the broker's client dropped before they reached the router. A lower bound.
     pub dropped_by_client: u64,
+    /// Messages that the broker's client received and nobody has taken from it: those that wait in its queues now, those
+    /// that it dropped, late and further answers, and what came for a subscription that was just left. So when nothing
+    /// is under way the client has dropped at most so many.
+    pub untaken: u64,
     /// Messages that were no valid frame, or came on a name that is no channel.
     pub malformed: u64,
+    /// Waves that were never given to the medium: their emitters respect the floors of the receivers, and all of those
+    /// had said that they would not hear them. Counted by [`Aether::status`](crate::Aether::status), not by media.
+    pub shed_at_source: u64,
+    /// Waves that were sent to the subscriptions of this process and lost on the way, wherever that was; one that two
+    /// patterns would have brought counts twice. [`Ledger::lost_upstream`](crate::Ledger) says whose they were, where
+    /// that is known.
+    pub lost_upstream: u64,
+    /// Senders' channels that gaps are looked for in no longer, because too many others were used since.
+    pub forgotten_streams: u64,
+}
+
+/// How far a notice of the framework went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reach {
+    /// Somebody hears its channel, and was handed it.
+    Heard,
+    /// Nobody but observers hears its channel.
+    Nobody,
+    /// It was not sent: the medium is closed, or the notice is too large for it.
+    Unsent,
+    /// The connection broke while it was under way.
+    Unknown,
 }
 
 /// What carries waves. Object-safe and small; for implementors of media.
@@ -83,15 +110,20 @@ pub struct MediumStatus {
 ///    answer, and without keeping the way of others open.
 /// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
 /// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, and
-///    `offered = delivered + shed + expired + queued` holds.
+///    `offered = delivered + shed + expired + lost_upstream + queued` holds.
 /// 8. After `close` returned, what was taken before has been delivered or sent, `carry` hands waves back as `Closed`,
-///    and `join` and `ask` fail with `Closed`.
+///    and `join`, `ask` and `flush` fail with `Closed`.
 /// 9. While a network is away `carry` goes on taking waves into its outbox, sheds the weakest when that is full, and
-///    counts them; afterwards all subscriptions are in force again by themselves.
+///    counts them; afterwards all subscriptions are in force again by themselves. What was lost on the way to a
+///    receiver is counted there as `lost_upstream`, at the latest when something follows it, and not for those who
+///    joined later; members of groups are excepted.
 /// 10. Every async method is cancel safe: dropped before completion it leaves nothing half done; a wave is carried
 ///     whole or not at all.
 /// 11. What comes from the network and is not a frame of this protocol either arrives as a wave with default values,
 ///     or is counted as malformed; it never ends the medium.
+/// 12. `tell` carries notices of the framework, which are waves on reserved channels, to all who hear them but
+///     observers, past the outbox and without making anybody wait, and says of each whether anybody hears its channel.
+///     It is in no outbox ledger.
 pub trait Medium: Debug + Send + Sync + 'static {
     /// What this medium can do.
     fn promises(&self) -> Promises;
@@ -117,7 +149,12 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// Carries a question and waits for the first answer, at most `patience`.
     fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>>;
 
-    /// Waits until everything taken so far has left the process and, on a network, was seen by the broker.
+    /// Carries notices of the framework, each of them once at most, and says how far each went, in their order. Waits
+    /// for as long as the connection is away.
+    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>>;
+
+    /// Waits until everything taken so far has left the process and, on a network, was seen by the broker. Closed, it
+    /// fails.
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>>;
 
     /// Flushes, bounded in time, and ends. Calling it again is not an error.
@@ -165,6 +202,15 @@ pub enum EmitError {
         /// What was not emitted.
         wave: Wave,
     },
+    /// Nobody would have heard it: all receivers of the channel are overloaded and have said from which strength on
+    /// they hear. Only for emitters that [respect floors](crate::VibratorBuilder::respect_floor).
+    #[error("the wave is weaker than {floor:?}, below which no receiver of {} hears", wave.channel())]
+    BelowFloor {
+        /// What was not emitted.
+        wave: Wave,
+        /// The lowest floor of the receivers.
+        floor: crate::amplitude::Floor,
+    },
     /// The wave could not be made; there is none to hand back.
     #[error("the wave could not be made")]
     Invalid(#[from] WaveError),
@@ -179,6 +225,7 @@ impl EmitError {
             | Self::Closed { wave }
             | Self::TooLarge { wave, .. }
             | Self::TooFar { wave }
+            | Self::BelowFloor { wave, .. }
             | Self::Reserved { wave } => Some(wave),
             Self::Invalid(_) => None,
         }
@@ -187,7 +234,7 @@ impl EmitError {
     /// Whether the same wave may be taken later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Full { .. })
+        matches!(self, Self::Full { .. } | Self::BelowFloor { .. })
     }
 }
 
@@ -228,6 +275,14 @@ pub enum AskError {
         /// Where it was asked.
         channel: Channel,
     },
+    /// Whoever was asked answered that there is no answer, and why.
+    #[error("whoever answers on {channel} failed")]
+    Failed {
+        /// Where it was asked.
+        channel: Channel,
+        /// What it said.
+        source: crate::wave::Failure,
+    },
     /// No answer within the patience.
     #[error("no answer on {channel} within {patience:?}")]
     TimedOut {
@@ -260,6 +315,7 @@ impl AskError {
             Self::NoResonator { .. } | Self::Unanswered { .. } | Self::TimedOut { .. } | Self::Client(_) => {
                 true
             }
+            Self::Failed { source, .. } => source.reason.is_transient(),
             Self::Emit(error) => error.is_transient(),
             Self::Malformed { .. } => false,
         }

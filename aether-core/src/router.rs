@@ -15,14 +15,17 @@ pub use waiting::Waiting;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
 use crate::channel::{Channel, Pattern};
+use crate::clock::Instant;
+use crate::echo::{EchoReason, NOBODY, Reflector};
 use crate::inbox::{Inbox, Ledger};
+use crate::source::Sequencer;
 use crate::wave::Wave;
 use accounts::Accounts;
 use route::{Audience, Route};
@@ -42,12 +45,24 @@ pub struct Subscription {
     pattern: Pattern,
     group: Option<Arc<str>>,
     inbox: Arc<Inbox>,
-    /// The instance number of the vibrator that listens.
-    listener: u64,
+    /// That of the vibrator that listens.
+    sequencer: Arc<Sequencer>,
     hears_own: bool,
     observes: bool,
     /// Its vibrator has let go of it and keeps it for [`Router::mute`]'s reason.
     muted: AtomicBool,
+    in_force: OnceLock<Instant>,
+}
+
+/// Waves of one channel that were sent to a pattern and lost on the way.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "nats"), expect(dead_code))]
+pub(crate) struct Lost {
+    pub(crate) waves: u64,
+    /// Whose subscription was in force at that time should have got them.
+    pub(crate) since: Instant,
+    /// They were sent by this process.
+    pub(crate) is_own: bool,
 }
 
 impl Subscription {
@@ -93,16 +108,33 @@ impl Subscription {
     fn hears(&self, wave: &Wave) -> bool {
         self.hears_own
             || self.group.is_some()
-            || self.listener != wave.source().instance()
+            || self.listener() != wave.source().instance()
             || (wave.is_question() && !self.observes)
+    }
+
+    /// The instance number of the vibrator that listens.
+    fn listener(&self) -> u64 {
+        self.sequencer.source().instance()
+    }
+
+    /// Notes that everything emitted from now on reaches it. For media, at the end of a join.
+    pub(crate) fn is_in_force(&self) {
+        self.in_force.get_or_init(Instant::now);
+    }
+
+    /// Whether it would have got all of these. Of its own waves, which it may not hear, nobody knows how many of those
+    /// lost were.
+    fn misses(&self, lost: Lost) -> bool {
+        self.in_force.get().is_some_and(|in_force| *in_force <= lost.since)
+            && (self.hears_own || !lost.is_own || !self.sequencer.has_begun())
     }
 }
 
 /// Who listens, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Listener {
-    /// The instance number of the vibrator.
-    pub(crate) instance: u64,
+    /// That of the vibrator.
+    pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) hears_own: bool,
     pub(crate) observes: bool,
 }
@@ -182,6 +214,7 @@ pub struct Router {
     cache: [Shard; SHARDS],
     last_id: AtomicU64,
     accounts: Accounts,
+    reflector: OnceLock<Arc<Reflector>>,
 }
 
 impl Router {
@@ -194,6 +227,7 @@ impl Router {
             cache: std::array::from_fn(|_| Shard::default()),
             last_id: AtomicU64::new(0),
             accounts: Accounts::default(),
+            reflector: OnceLock::new(),
         }
     }
 
@@ -232,10 +266,18 @@ impl Router {
         listener: Listener,
     ) -> Arc<Subscription> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let Listener { instance: listener, hears_own, observes } = listener;
-        let muted = AtomicBool::new(false);
-        let subscription = Subscription { id, pattern, group, inbox, listener, hears_own, observes, muted };
-        let subscription = Arc::new(subscription);
+        let Listener { sequencer, hears_own, observes } = listener;
+        let subscription = Arc::new(Subscription {
+            id,
+            pattern,
+            group,
+            inbox,
+            sequencer,
+            hears_own,
+            observes,
+            muted: AtomicBool::new(false),
+            in_force: OnceLock::new(),
+        });
         let mut trie = self.trie.write();
         trie.insert(Arc::clone(&subscription));
         self.forget_routes();
@@ -323,7 +365,10 @@ impl Router {
     /// wait are handed back as [`Carried::Waiting`].
     #[must_use = "a Waiting that is dropped gives up waiting"]
     pub fn carry(&self, wave: Wave) -> Carried {
-        self.with_route(wave, Route::carry)
+        self.with_route(wave, |route, wave| {
+            self.reflect_unheard(route, &wave);
+            route.carry(wave)
+        })
     }
 
     /// The same without waiting: hands the wave back, offered to nobody, if one of the inboxes has no room.
@@ -331,7 +376,32 @@ impl Router {
     /// # Errors
     /// The wave.
     pub fn try_carry(&self, wave: Wave) -> Result<Receipt, Wave> {
-        self.with_route(wave, Route::try_carry)
+        self.with_route(wave, |route, wave| {
+            self.reflect_unheard(route, &wave);
+            route.try_carry(wave)
+        })
+    }
+
+    /// Reflects a command or query that nobody but observers hears. An asker learns it from `ask`.
+    fn reflect_unheard(&self, route: &Route, wave: &Wave) {
+        if wave.kind().reflects()
+            && !wave.is_question()
+            && !route.has_resonator(wave)
+            && let Some(reflector) = self.reflector.get()
+        {
+            reflector.reflect(wave, EchoReason::NoResonator, "nobody hears the channel", NOBODY);
+        }
+    }
+
+    /// Offers a notice of the framework to all who hear it but observers, one of each group. Never waits. Returns
+    /// whether there is anybody.
+    pub fn tell(&self, notice: &Wave) -> bool {
+        self.route(notice.channel()).tell(notice)
+    }
+
+    /// Where waves that nobody hears are reported.
+    pub(crate) fn reflect_to(&self, reflector: Arc<Reflector>) {
+        let _ = self.reflector.set(reflector);
     }
 
     /// Offers waves of one channel that a network brought for a pattern to the lone subscribers of that pattern. Never
@@ -361,6 +431,19 @@ impl Router {
         if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
             member.inbox.offer_all(waves);
         }
+    }
+
+    /// Counts waves of one channel that a network brought for a member of a group that has left meanwhile: they went to
+    /// nobody else.
+    #[cfg(feature = "nats")]
+    pub(crate) fn arrive_late(&self, member: &Subscription, waves: &[Wave]) {
+        self.accounts.count_closed(member.sequencer.source(), &member.inbox, waves);
+    }
+
+    /// Counts waves that a network lost at each inbox that would have got them by this pattern.
+    #[cfg(feature = "nats")]
+    pub(crate) fn lost_upstream(&self, pattern: &Pattern, channel: &Channel, lost: Lost) {
+        self.route(channel).lost_upstream(pattern, lost);
     }
 
     /// Shows an answer that goes from one vibrator of this process to another to the observers of its channel. Never

@@ -75,6 +75,11 @@ impl Source {
         Self { instance: 0, name: SmolStr::new_inline("-") }
     }
 
+    /// The source of what the framework itself says.
+    pub(crate) fn framework() -> Self {
+        Self { instance: fastrand::u64(1..), name: SmolStr::new_inline("_aether") }
+    }
+
     /// The source of messages whose publisher says nothing of itself.
     #[cfg(feature = "nats")]
     pub(crate) fn foreign() -> Self {
@@ -157,6 +162,16 @@ impl Sequencer {
     /// The next number, counting from 1.
     pub(crate) fn next(&self) -> u64 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The number given last; 0 if none was.
+    pub(crate) fn last(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
+    }
+
+    /// Whether a number was given.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.last.load(Ordering::Relaxed) > 0
     }
 }
 

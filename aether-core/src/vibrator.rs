@@ -20,10 +20,12 @@
 //! # Ok(()) }
 //! ```
 
+mod builder;
 mod emitter;
 mod interfere;
 
-pub use emitter::Emitter;
+pub use builder::{CreateError, VibratorBuilder};
+pub use emitter::{Emitter, EmitterAccount};
 pub use interfere::{Fringes, InterfereError};
 
 use std::ops::Deref;
@@ -38,88 +40,11 @@ use tokio::task::coop;
 use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
-use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger};
+use crate::echo::{Echoes, EchoesError};
+use crate::inbox::{Inbox, Ledger, Offer};
 use crate::medium::JoinError;
 use crate::router::{Listener, Subscription};
-use crate::source::{Sequencer, Source, SourceError};
 use crate::wave::Wave;
-
-/// Why a vibrator could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CreateError {
-    /// The name is not valid.
-    #[error("invalid name")]
-    Name(#[from] SourceError),
-    /// The inbox cannot have such bounds.
-    #[error("invalid inbox")]
-    Inbox(#[from] InboxOptionsError),
-}
-
-/// How a vibrator shall be.
-#[derive(Debug)]
-#[must_use = "nothing is made before create()"]
-pub struct VibratorBuilder<'a> {
-    name: &'a str,
-    inbox: InboxOptions,
-    floor: Option<Floor>,
-    hears_own: bool,
-    observes: bool,
-}
-
-impl VibratorBuilder<'_> {
-    /// The bounds and the discipline of the inbox. Default: [`InboxOptions::interactive`].
-    pub fn inbox(mut self, options: InboxOptions) -> Self {
-        self.inbox = options;
-        self
-    }
-
-    /// The noise floor: weaker waves are not heard. Default: that of the inbox options, which is open.
-    pub fn floor(mut self, floor: Floor) -> Self {
-        self.floor = Some(floor);
-        self
-    }
-
-    /// Whether the vibrator hears the waves that it emits itself. Default: no. Questions and the waves of a group
-    /// are heard in any case, or they would be lost.
-    pub fn hear_own(mut self, hear: bool) -> Self {
-        self.hears_own = hear;
-        self
-    }
-
-    /// Makes it an observer: it hears what others hear and is nobody that could answer. Questions reach it without a
-    /// way to answer them, it does not count as somebody who listens for them, and on the channels it is tuned to it
-    /// also hears the answers that askers got. Neither makes anybody wait: an observer that is full sheds them. It
-    /// cannot be a member of a group. For gateways, logs and whatever else only watches.
-    pub fn observe(mut self) -> Self {
-        self.observes = true;
-        self
-    }
-
-    /// Makes the vibrator.
-    ///
-    /// # Errors
-    /// [`CreateError`] says whether the name or an inbox option is wrong, and what is allowed.
-    ///
-    /// # Cancel safety
-    /// Cancelled before completion, nothing was made.
-    pub async fn create(self, aether: &Aether) -> Result<Vibrator, CreateError> {
-        let source = Source::new(self.name)?;
-        let options = match self.floor {
-            Some(floor) => self.inbox.floor(floor),
-            None => self.inbox,
-        };
-        let inbox = Arc::new(Inbox::new(options)?);
-        aether.router().open_inbox(source.instance(), source.name(), Arc::clone(&inbox));
-        Ok(Vibrator {
-            emitter: Emitter::new(aether.clone(), Arc::new(Sequencer::new(source))),
-            inbox,
-            hears_own: self.hears_own,
-            observes: self.observes,
-            subscriptions: Mutex::default(),
-        })
-    }
-}
 
 /// A service on the bus: emits waves, and receives those of the channels it is tuned to. Ordinary term: a client
 /// handle with one mailbox.
@@ -133,6 +58,8 @@ pub struct Vibrator {
     hears_own: bool,
     observes: bool,
     subscriptions: Mutex<Vec<Arc<Subscription>>>,
+    /// Patterns that are being joined.
+    tuning: Mutex<Vec<Pattern>>,
 }
 
 impl Vibrator {
@@ -149,13 +76,7 @@ impl Vibrator {
 
     /// A vibrator with options.
     pub fn builder(name: &str) -> VibratorBuilder<'_> {
-        VibratorBuilder {
-            name,
-            inbox: InboxOptions::default(),
-            floor: None,
-            hears_own: false,
-            observes: false,
-        }
+        VibratorBuilder::new(name)
     }
 
     /// Hears the channels of a pattern from now on: once this returns, no wave is missed. Ordinary term: subscribe.
@@ -211,23 +132,41 @@ impl Vibrator {
             let subscriptions = self.subscriptions.lock();
             if subscriptions.iter().any(|other| Arc::ptr_eq(other, &subscription)) {
                 aether.router().mute(&subscription, false);
+                drop(subscriptions);
+                drop(Tuning::new(self, None));
                 return Ok(());
             }
         }
+        let tuning = Tuning::new(self, Some(pattern.clone()));
+        let instance = self.source().instance();
+        let told = async {
+            if !self.observes {
+                aether.floors().tune_and_tell(aether, instance, self.patterns()).await;
+            }
+        };
         let joining = Joining {
             aether,
             subscription: Some(aether.router().subscribe(
-                pattern,
+                pattern.clone(),
                 group,
                 Arc::clone(&self.inbox),
                 Listener {
-                    instance: self.source().instance(),
+                    sequencer: Arc::clone(self.emitter.sequencer()),
                     hears_own: self.hears_own,
                     observes: self.observes,
                 },
             )),
         };
-        joining.finish(&self.subscriptions).await
+        let joined = joining.finish(told, &self.subscriptions).await;
+        drop(tuning);
+        joined
+    }
+
+    /// What is heard now, or about to be.
+    fn patterns(&self) -> Vec<Pattern> {
+        let heard = self.subscriptions.lock();
+        let heard = heard.iter().filter(|s| !s.is_muted()).map(|s| s.pattern());
+        heard.chain(&*self.tuning.lock()).cloned().collect()
     }
 
     /// Stops hearing a pattern, in whatever groups. What is queued can still be received. Ordinary term: unsubscribe.
@@ -260,6 +199,7 @@ impl Vibrator {
         for subscription in gone {
             self.leave(&subscription);
         }
+        drop(Tuning::new(self, None));
         Ok(())
     }
 
@@ -304,6 +244,13 @@ impl Vibrator {
         Ok(wave.map(|wave| wave.heard_by(self.emitter.sequencer())))
     }
 
+    /// Puts a wave that was received back into the inbox, where it waits its turn among the others by its strength, as
+    /// it does after [`Wave::resent`]. It is offered like any wave: counted anew, and shed where it is too weak.
+    pub fn put_back(&self, wave: Wave) {
+        // What is offered like this is never handed back.
+        let _ = self.inbox.offer(wave, Offer::Now);
+    }
+
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         let proceed = std::task::ready!(coop::poll_proceed(cx));
         let polled = self.inbox.poll_receive(cx);
@@ -317,6 +264,39 @@ impl Vibrator {
     #[must_use]
     pub fn emitter(&self) -> Emitter {
         self.emitter.clone()
+    }
+
+    /// Listens for the echoes of this vibrator's own waves from now on: commands and queries that nobody heard, that
+    /// were shed or expired, that a handler refused or failed at, or that were relayed too far. Ordinary term: error
+    /// returns. Events, responses and broadcasts are not reflected, and no echo is.
+    ///
+    /// Without anybody who listens at the source, such waves go to the
+    /// [dead letters](crate::Aether::dead_letters) of the process where they failed. So listen before emitting.
+    ///
+    /// Which failures are known depends on the medium: over NATS nobody can tell whether anybody hears a wave that is
+    /// emitted, only whether anybody hears a question.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::{Aether, EchoReason, Kind, Vibrator, Wave};
+    ///
+    /// let aether = Aether::local();
+    /// let shop = Vibrator::create("shop", &aether).await?;
+    /// let mut echoes = shop.echoes().await?;
+    /// let receipt = shop.emit(Wave::builder("stock.reserve").kind(Kind::Command).text("a lamp").build()?).await?;
+    /// let echo = echoes.receive().await.expect("the medium is open");
+    /// assert_eq!((echo.of, echo.reason), (shop.id_of(&receipt), EchoReason::NoResonator));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`EchoesError::Taken`] while an earlier [`Echoes`] of this vibrator exists; else as
+    /// [`Vibrator::resonate_on`].
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nobody listens.
+    pub async fn echoes(&self) -> Result<Echoes, EchoesError> {
+        Echoes::open(self.emitter.aether(), self.emitter.sequencer()).await
     }
 
     /// The account of the inbox.
@@ -337,6 +317,33 @@ fn leave(aether: &Aether, subscription: &Subscription) {
     aether.medium().leave(subscription);
 }
 
+/// A change of what is heard. Dropped, however it ended, it leaves those who respect floors with what is heard then.
+struct Tuning<'a> {
+    vibrator: &'a Vibrator,
+    /// What is being joined.
+    pattern: Option<Pattern>,
+}
+
+impl<'a> Tuning<'a> {
+    fn new(vibrator: &'a Vibrator, pattern: Option<Pattern>) -> Self {
+        vibrator.tuning.lock().extend(pattern.clone());
+        Self { vibrator, pattern }
+    }
+}
+
+impl Drop for Tuning<'_> {
+    fn drop(&mut self) {
+        if let Some(pattern) = &self.pattern {
+            let mut tuning = self.vibrator.tuning.lock();
+            if let Some(place) = tuning.iter().position(|other| other == pattern) {
+                tuning.swap_remove(place);
+            }
+        }
+        let (emitter, patterns) = (&self.vibrator.emitter, self.vibrator.patterns());
+        emitter.aether().floors().tune(emitter.source().instance(), patterns);
+    }
+}
+
 /// A subscription that the medium has not confirmed yet; dropped, it is taken back.
 struct Joining<'a> {
     aether: &'a Aether,
@@ -344,9 +351,15 @@ struct Joining<'a> {
 }
 
 impl Joining<'_> {
-    async fn finish(mut self, subscriptions: &Mutex<Vec<Arc<Subscription>>>) -> Result<(), JoinError> {
+    /// Joins while `meanwhile` is done. Entered last, so that what is cancelled before is taken back.
+    async fn finish(
+        mut self,
+        meanwhile: impl Future<Output = ()>,
+        subscriptions: &Mutex<Vec<Arc<Subscription>>>,
+    ) -> Result<(), JoinError> {
         if let Some(subscription) = &self.subscription {
-            self.aether.medium().join(Arc::clone(subscription)).await?;
+            let (joined, ()) = tokio::join!(self.aether.medium().join(Arc::clone(subscription)), meanwhile);
+            joined?;
         }
         subscriptions.lock().extend(self.subscription.take());
         Ok(())
@@ -381,6 +394,7 @@ impl Drop for Vibrator {
         for subscription in std::mem::take(self.subscriptions.get_mut()) {
             self.leave(&subscription);
         }
+        self.emitter.aether().floors().close(self.source().instance());
         self.emitter.aether().router().close_inbox(self.source().instance());
     }
 }

@@ -21,12 +21,17 @@
 
 mod builder;
 mod content;
+mod failure;
 mod metadata;
+mod replay;
 mod reply;
+mod resend;
 
 pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
+pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
+pub use replay::ATTEMPTS;
 pub use reply::{ReplyError, ReplyPath};
 
 use std::fmt;
@@ -91,6 +96,13 @@ impl Kind {
             Self::Command | Self::Query | Self::Response => HalfLife::NEVER,
         }
     }
+
+    /// Whether a wave of this kind comes back to its source as an [`Echo`](crate::Echo) where it fails. Commands and
+    /// queries do.
+    #[must_use]
+    pub const fn reflects(self) -> bool {
+        matches!(self, Self::Command | Self::Query)
+    }
 }
 
 impl fmt::Display for Kind {
@@ -152,6 +164,8 @@ pub(crate) struct Extras {
     pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
     /// The vibrator that received the question; its answer goes out under that name.
     pub(crate) heard_by: Option<Arc<Sequencer>>,
+    /// How often it was sent before.
+    pub(crate) attempt: u8,
 }
 
 impl Extras {
@@ -160,7 +174,8 @@ impl Extras {
         let empty = self.key.is_none()
             && self.cause.is_none()
             && self.metadata.is_empty()
-            && self.reply_path.is_none();
+            && self.reply_path.is_none()
+            && self.attempt == 0;
         (!empty).then(|| Box::new(self))
     }
 }
@@ -387,6 +402,26 @@ impl Wave {
         if let Some(extras) = &mut body.extras {
             extras.heard_by = None;
         }
+    }
+
+    /// Names the wave that led to this one, unless its author named one.
+    pub(crate) fn caused_by(&mut self, cause: &WaveId) {
+        if self.cause().is_none() {
+            triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().cause =
+                Some(cause.clone());
+        }
+    }
+
+    /// Whether it comes back to its source as an echo where it fails.
+    pub(crate) fn reflects(&self) -> bool {
+        self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()
+    }
+
+    /// The wave as a notice of the framework: as strong as can be, and stamped.
+    pub(crate) fn noticed(mut self, sequencer: &Sequencer) -> Self {
+        triomphe::Arc::make_mut(&mut self.body).signal = Signal::new(Amplitude::FULL, HalfLife::NEVER);
+        self.stamp(sequencer, Instant::now());
+        self
     }
 
     /// The wave as it leaves for another medium: one hop more, the age so far kept, everything else as it was.

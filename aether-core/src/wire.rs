@@ -1,7 +1,7 @@
 //! The frame: how waves are written for a network.
 //!
 //! Versioned and binary, one to many waves of one channel, described for other languages in `protocol/README.md`.
-//! Media call [`encode`] and [`decode`]; nothing here knows of brokers or sockets. A frame is taken whole or refused
+//! Media call [`encode_at`] and [`decode`]; nothing here knows of brokers or sockets. A frame is taken whole or refused
 //! whole: [`decode`] never panics, allocates no more than the input justifies, and skips extension fields that it
 //! does not know.
 
@@ -11,9 +11,9 @@ mod encode;
 #[cfg(feature = "nats")]
 pub(crate) use decode::SHARED_FROM;
 pub use decode::{Frame, decode, is_frame};
+pub use encode::{EncodeError, Sender, encode, encode_at};
 #[cfg(feature = "nats")]
-pub(crate) use encode::record_growth;
-pub use encode::{EncodeError, Sender, encode};
+pub(crate) use encode::{MAX_POSITION, record_growth};
 #[cfg(any(test, feature = "nats"))]
 pub(crate) use encode::{frame_bound, record_bound};
 
@@ -35,6 +35,11 @@ const FIXED_RECORD: usize = 2 + 1 + 2 + 1 + 1 + 1;
 /// What [`ContentType::new`](crate::ContentType::new) keeps at most.
 const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
+/// Tags of the extension fields of a frame.
+mod frame_tag {
+    pub(super) const POSITION: u64 = 1;
+}
+
 /// Tags of the extension fields of a wave, in the order in which they are written.
 mod tag {
     pub(super) const PHASE: u64 = 1;
@@ -50,6 +55,20 @@ mod content {
     pub(super) const JSON: u8 = 1;
     pub(super) const TEXT: u8 = 2;
     pub(super) const OTHER: u8 = 255;
+}
+
+/// Where a frame stands in the *stream* of its sender on its channel: all waves that the sender sent there, numbered
+/// from 0 in the order of sending, what it shed before left out. A receiver that misses a number knows that the wave was
+/// lost on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Which of its streams: each that the sender begins has a higher number than those before it. A sender that has to
+    /// forget a channel begins a new stream there.
+    pub stream: u64,
+    /// The number of the first wave of this frame; in a frame without waves, the number that the next one will have.
+    pub first: u64,
+    /// How long ago, at the moment of sending, the sender began the stream, in microseconds.
+    pub age_micros: u64,
 }
 
 /// Why bytes are not a frame. Offsets count from the start of the frame.
@@ -92,7 +111,7 @@ pub enum FrameError {
         /// Where.
         at: usize,
     },
-    /// No waves, or no sources.
+    /// No waves and no position, or no sources for its waves.
     #[error("the frame holds no {what}: at least one is needed")]
     Empty {
         /// Waves or sources.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aether_core::conformance::{self, Harness, Outcome, Site, SiteError, Suite};
 use aether_core::{
     Aether, AskError, Carried, EmitError, FlushError, InboxOptions, JoinError, Medium, MediumStatus,
-    Promises, Receipt, Router, Subscription, Wave,
+    Promises, Reach, Receipt, Router, Subscription, Wave,
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, pending, ready};
@@ -32,10 +32,13 @@ enum Fault {
     FailsToCloseTwice,
     ClosesTooLate,
     CountsWrong,
+    TellsNobody,
+    SaysThatAllAreHeard,
+    FlushesWhenClosed,
 }
 
 /// The case that has to fail.
-const CAUGHT: [(Fault, &str); 14] = [
+const CAUGHT: [(Fault, &str); 17] = [
     (Fault::LosesOneWaveInTen, "waves_of_one_source_channel_and_amplitude_stay_in_order"),
     (Fault::RepeatsOneWaveInTen, "overlapping_patterns_of_a_vibrator_deliver_once"),
     (Fault::SwapsWaves, "waves_of_one_source_channel_and_amplitude_stay_in_order"),
@@ -50,6 +53,9 @@ const CAUGHT: [(Fault, &str); 14] = [
     (Fault::FailsToCloseTwice, "closing_twice_is_harmless"),
     (Fault::ClosesTooLate, "a_close_that_is_cancelled_can_be_finished"),
     (Fault::CountsWrong, "after_a_flush_nothing_waits_to_be_sent"),
+    (Fault::TellsNobody, "a_notice_says_whether_anybody_hears_it"),
+    (Fault::SaysThatAllAreHeard, "a_notice_says_whether_anybody_hears_it"),
+    (Fault::FlushesWhenClosed, "a_closed_medium_takes_nothing_more"),
 ];
 
 /// The local medium with a fault.
@@ -163,8 +169,21 @@ impl Medium for Faulty {
         }
     }
 
+    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+        match self.fault {
+            Fault::TellsNobody => ready(vec![Reach::Heard; notices.len()]).boxed(),
+            Fault::SaysThatAllAreHeard => {
+                let told = self.inner.tell(notices);
+                async { told.await.into_iter().map(|_| Reach::Heard).collect() }.boxed()
+            }
+            _ => self.inner.tell(notices),
+        }
+    }
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
-        self.inner.flush()
+        match self.fault {
+            Fault::FlushesWhenClosed => ready(Ok(())).boxed(),
+            _ => self.inner.flush(),
+        }
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {

@@ -1,16 +1,15 @@
 //! The NATS medium against a real server: the conformance suite.
 
-use std::sync::Arc;
+mod proxy;
 
 use aether_core::conformance::{
     self, Foreign, ForeignMessage, Harness, Link, NatsServer, Report, Site, SiteError,
 };
-use aether_core::{Aether, Amplitude, HalfLife, InboxOptions, Kind, Vibrator, Wire};
+use aether_core::{Aether, Amplitude, ConnectError, HalfLife, InboxOptions, Kind, Vibrator, Wire};
 use futures::future::{BoxFuture, join_all};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, OnceCell, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex, OnceCell};
+
+use proxy::Proxy;
 
 /// Starts a server for each site.
 struct OverNats {
@@ -48,7 +47,7 @@ impl Site for NatsSite {
     fn connect(&self, outbox: InboxOptions) -> BoxFuture<'_, Result<Aether, SiteError>> {
         Box::pin(async {
             let proxy = Proxy::new(self.port).await.map_err(|error| SiteError::new("listen", error))?;
-            let url = format!("nats://127.0.0.1:{}", proxy.port);
+            let url = proxy.url();
             self.proxies.lock().await.push(proxy);
             let connected = Aether::builder().url(url).wire(self.wire).outbox(outbox).connect().await;
             connected.map_err(|error| SiteError::new("connect", error))
@@ -79,7 +78,7 @@ impl Link for NatsSite {
             let restarted = self.server.lock().await.restart().await;
             restarted.map_err(|error| SiteError::new("restart the server", error))?;
             for proxy in self.proxies.lock().await.iter() {
-                proxy.open.send_replace(true);
+                proxy.mend();
             }
             Ok(())
         })
@@ -143,80 +142,6 @@ impl Foreign for NatsSite {
     }
 }
 
-/// Stands between one client and the server, so that a test knows when the client has noticed a broken connection.
-struct Proxy {
-    port: u16,
-    /// Whether connections are let through.
-    open: watch::Sender<bool>,
-    traffic: watch::Receiver<Traffic>,
-    accepting: JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Traffic {
-    connections: usize,
-    refused: usize,
-}
-
-impl Proxy {
-    async fn new(server: u16) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let port = listener.local_addr()?.port();
-        let open = watch::Sender::new(true);
-        let gate = open.subscribe();
-        let traffic_sender = Arc::new(watch::Sender::new(Traffic::default()));
-        let traffic = traffic_sender.subscribe();
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                if !*gate.borrow() {
-                    traffic_sender.send_modify(|traffic| traffic.refused += 1);
-                    continue;
-                }
-                traffic_sender.send_modify(|traffic| traffic.connections += 1);
-                let (gate, traffic) = (gate.clone(), Arc::clone(&traffic_sender));
-                tokio::spawn(async move {
-                    // However a connection ends is as good as any other.
-                    let _ = Self::pass(client, server, gate).await;
-                    traffic.send_modify(|traffic| traffic.connections -= 1);
-                });
-            }
-        });
-        Ok(Self { port, open, traffic, accepting })
-    }
-
-    async fn pass(
-        mut client: TcpStream,
-        server: u16,
-        mut gate: watch::Receiver<bool>,
-    ) -> std::io::Result<()> {
-        let mut server = TcpStream::connect(("127.0.0.1", server)).await?;
-        client.set_nodelay(true)?;
-        server.set_nodelay(true)?;
-        tokio::select! {
-            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-            _ = gate.wait_for(|open| !open) => {}
-        }
-        // The client hears that nothing more comes. It may keep its end open until it has another connection.
-        client.shutdown().await?;
-        while client.read(&mut [0; 4096]).await? > 0 {}
-        Ok(())
-    }
-
-    /// Breaks the connection. Returns once the client has let go of it, or has tried to make another one.
-    async fn cut(&self) {
-        let refused = self.traffic.borrow().refused;
-        self.open.send_replace(false);
-        let noticed = |traffic: &Traffic| traffic.connections == 0 || traffic.refused > refused;
-        let _ = self.traffic.clone().wait_for(noticed).await;
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
 async fn report(wire: Wire) -> Report {
     let report = conformance::run(&OverNats { wire }).await;
     assert!(report.skipped().is_empty(), "\n{report}");
@@ -250,7 +175,7 @@ async fn an_aether_that_is_dropped_sends_what_it_took_and_lets_go_of_the_connect
     let mut ear = Vibrator::create("ear", &there).await.unwrap();
     ear.resonate_on("dropped").await.unwrap();
     {
-        let here = Aether::connect(&format!("nats://127.0.0.1:{}", proxy.port)).await.unwrap();
+        let here = Aether::connect(&proxy.url()).await.unwrap();
         let emitter = Vibrator::create("emitter", &here).await.unwrap();
         emitter.resonate_on("dropped").await.unwrap();
         emitter.resonate_in_group("dropped", "group").await.unwrap();
@@ -261,7 +186,7 @@ async fn an_aether_that_is_dropped_sends_what_it_took_and_lets_go_of_the_connect
     for count in 0..1000 {
         assert_eq!(ear.receive().await.unwrap().text().unwrap(), format!("{count}"));
     }
-    proxy.traffic.clone().wait_for(|traffic| traffic.connections == 0).await.unwrap();
+    proxy.unused().await;
 }
 
 #[tokio::test]
@@ -295,4 +220,21 @@ async fn what_a_foreign_cloud_event_says_of_itself_is_understood() {
     assert_eq!(wave.content_type().as_str(), "application/cbor");
     assert_eq!(wave.metadata().value("ce-id"), Some("17"));
     assert_eq!(wave.metadata().value("ce-partitionkey"), None);
+}
+
+#[tokio::test]
+async fn a_prefix_that_another_system_uses_for_its_questions_is_refused() {
+    for (prefix, refused) in
+        [("shop-ask", true), ("shop-seen", true), ("a.b-ask", true), ("ask", false), ("shop-ask.eu", false)]
+    {
+        // Nobody listens on port 1: what is not refused for its prefix is not reached.
+        let connected = Aether::builder().url("nats://127.0.0.1:1").prefix(prefix).connect().await;
+        match connected.unwrap_err() {
+            ConnectError::PrefixTaken { prefix: named, suffix } => {
+                assert!(refused && named == prefix && prefix.ends_with(suffix), "{prefix}");
+            }
+            ConnectError::Unreachable { .. } => assert!(!refused, "{prefix}"),
+            error => panic!("{prefix}: {error}"),
+        }
+    }
 }

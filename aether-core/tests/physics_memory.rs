@@ -42,7 +42,8 @@ fn key(number: u64) -> String {
 
 fn source(number: u64) -> Source {
     // Longer than what a name may have to be kept in place.
-    Source::with_instance(&format!("a-service-with-a-rather-long-name-{number}"), number + 1).unwrap()
+    let name = format!("a-service-with-a-rather-long-name-{number}");
+    Source::with_instance(&name, number + 1).expect("the name is allowed and the number is not 0")
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -116,10 +116,23 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
             "Messages that were no valid frame, or came on a name that is no channel",
             medium.malformed_messages,
         ),
+        (
+            "medium_lost_upstream_waves",
+            "Waves sent to subscriptions of this process and lost on the way",
+            medium.lost_upstream_waves,
+        ),
+        (
+            "medium_forgotten_streams",
+            "Senders' channels that losses are looked for in no longer, as others came",
+            medium.forgotten_streams,
+        ),
     ];
     for (name, help, count) in counts {
         to.counter(name, help, None, [(vec![], count)])?;
     }
+    let help =
+        "Messages that the broker's client received and nobody has taken from it, not yet or not any more";
+    to.gauge("medium_untaken_messages", help, None, [(vec![], medium.untaken_messages)])?;
     write_ledgers(to, &OUTBOX, &[(vec![], &medium.outbox)])
 }
 
@@ -142,11 +155,13 @@ fn write_inboxes(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     write_ledgers(to, &ALL_INBOXES, &[(vec![], &status.all_inboxes)])
 }
 
-/// The names and words for one sort of ledger: offered = delivered + shed (all reasons) + queued.
+/// The names and words for one sort of ledger: offered = delivered + shed (all reasons) + lost upstream + queued.
 struct LedgerNames {
     offered: (&'static str, &'static str),
     delivered: (&'static str, &'static str),
     shed: (&'static str, &'static str),
+    /// Not of an outbox, where nothing comes from a network.
+    lost_upstream: Option<(&'static str, &'static str)>,
     queued: (&'static str, &'static str),
 }
 
@@ -154,21 +169,27 @@ const OUTBOX: LedgerNames = LedgerNames {
     offered: ("outbox_offered_waves", "Waves given to the medium"),
     delivered: ("outbox_delivered_waves", "Waves that the medium carried or handed to the network"),
     shed: ("outbox_shed_waves", "Waves that the medium dropped on purpose, by reason"),
+    lost_upstream: None,
     queued: ("outbox_queued_waves", "Waves that wait to be sent"),
 };
 
 const INBOX: LedgerNames = LedgerNames {
-    offered: ("inbox_offered_waves", "Waves routed to the inboxes of vibrators of a name"),
+    offered: ("inbox_offered_waves", "Waves sent to the inboxes of vibrators of a name"),
     delivered: ("inbox_delivered_waves", "Waves that the vibrator took"),
     shed: ("inbox_shed_waves", "Waves that the inboxes dropped on purpose, by reason"),
+    lost_upstream: Some(("inbox_lost_upstream_waves", "Waves sent to the inboxes and lost on the way")),
     queued: ("inbox_queued_waves", "Waves that wait in the inboxes now"),
 };
 
 /// The sum over all vibrators, for those whose names are without end.
 const ALL_INBOXES: LedgerNames = LedgerNames {
-    offered: ("offered_waves", "Waves routed to any inbox of the process, closed ones included"),
+    offered: ("offered_waves", "Waves sent to any inbox of the process, closed ones included"),
     delivered: ("delivered_waves", "Waves that any vibrator of the process took"),
     shed: ("shed_waves", "Waves that any inbox of the process dropped on purpose, by reason"),
+    lost_upstream: Some((
+        "lost_upstream_waves",
+        "Waves sent to any inbox of the process and lost on the way",
+    )),
     queued: ("queued_waves", "Waves that wait in any inbox of the process now"),
 };
 
@@ -193,6 +214,9 @@ fn write_ledgers(
     });
     let (name, help) = names.shed;
     to.counter(name, help, None, shed)?;
+    if let Some((name, help)) = names.lost_upstream {
+        to.counter(name, help, None, each(|ledger| ledger.0.lost_upstream))?;
+    }
     let (name, help) = names.queued;
     to.gauge(name, help, None, each(|ledger| ledger.0.queued))
 }

@@ -37,7 +37,8 @@ impl Page<'_> {
 
 /// One cell for each reason, in the order of the table's head.
 fn losses(ledger: &LedgerLine) -> Vec<u64> {
-    ledger.0.losses().map(|(_, waves)| waves).to_vec()
+    let shed = ledger.0.losses().map(|(_, waves)| waves);
+    shed.into_iter().chain([ledger.0.lost_upstream]).collect()
 }
 
 /// With a thin space between thousands.

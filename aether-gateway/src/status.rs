@@ -79,7 +79,10 @@ impl Scene {
                 connects: status.connects,
                 unconfirmed_waves: status.unconfirmed,
                 dropped_by_client_messages: status.dropped_by_client,
+                untaken_messages: status.untaken,
                 malformed_messages: status.malformed,
+                lost_upstream_waves: status.lost_upstream,
+                forgotten_streams: status.forgotten_streams,
                 outbox: LedgerLine(status.outbox),
             },
             observed: ObservedLine {
@@ -136,7 +139,10 @@ pub(crate) struct MediumLine {
     pub(crate) connects: u64,
     pub(crate) unconfirmed_waves: u64,
     pub(crate) dropped_by_client_messages: u64,
+    pub(crate) untaken_messages: u64,
     pub(crate) malformed_messages: u64,
+    pub(crate) lost_upstream_waves: u64,
+    pub(crate) forgotten_streams: u64,
     pub(crate) outbox: LedgerLine,
 }
 
@@ -190,12 +196,13 @@ impl Serialize for LedgerLine {
             offered: u64,
             delivered: u64,
             shed: BTreeMap<&'static str, u64>,
+            lost_upstream: u64,
             queued: u64,
         }
         let Self(ledger) = self;
         let shed = ledger.losses().into_iter().map(|(reason, waves)| (reason.as_str(), waves)).collect();
-        Line { offered: ledger.offered, delivered: ledger.delivered, shed, queued: ledger.queued }
-            .serialize(serializer)
+        let Ledger { offered, delivered, lost_upstream, queued, .. } = *ledger;
+        Line { offered, delivered, shed, lost_upstream, queued }.serialize(serializer)
     }
 }
 

@@ -4,12 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::CancellationToken;
-use aether_core::{Aether, ConnectError, CreateError, JoinError, Vibrator};
+use aether_chassis::{Asker, AskerOptions, CancellationToken, Resend, RetryBudget, ServiceError};
+use aether_core::{Aether, ConnectError, CreateError, Vibrator};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
-use crate::asker::Asker;
 use crate::customers::Customers;
 use crate::saga::{Office, Saga};
 use crate::{AlphaOptions, OrderSummary, PaymentDesk, Tally};
@@ -24,9 +23,9 @@ pub enum AlphaError {
     /// A vibrator could not be made.
     #[error("the order service could not be made")]
     Create(#[from] CreateError),
-    /// It cannot hear its channels.
-    #[error("the order service cannot hear its channels")]
-    Join(#[from] JoinError),
+    /// The payment desk does not run.
+    #[error("the payment desk does not run")]
+    Desk(#[from] ServiceError),
     /// The payment desk or an order panicked.
     #[error("the order service broke down")]
     Broken(#[from] tokio::task::JoinError),
@@ -77,8 +76,7 @@ impl Alpha {
         let Self { vibrator, payments, options, tally } = self;
         let mut customers = Customers::new(vibrator.source().instance(), options.seed);
         let office = Arc::new(Office {
-            emitter: vibrator.emitter(),
-            asker: Asker::new(vibrator.emitter(), options.patience),
+            asker: Asker::new(vibrator.emitter(), asking(options.patience)),
             deadline: options.deadline,
         });
         // The desk outlives the orders: its own token. Both sets end their tasks when they are dropped.
@@ -96,7 +94,7 @@ impl Alpha {
                 () = shutdown.cancelled() => break,
                 // The desk ends by itself only when the medium was closed.
                 Some(ended) = desk.join_next() => {
-                    ended?;
+                    ended??;
                     break;
                 }
                 Some(ended) = orders.join_next() => ended?,
@@ -109,10 +107,17 @@ impl Alpha {
         settle(&mut orders, options.grace).await?;
         desk_shutdown.cancel();
         while let Some(ended) = desk.join_next().await {
-            ended?;
+            ended??;
         }
         Ok(tally.summary())
     }
+}
+
+/// How an order asks: until its deadline. Its questions are few and each must be answered, so there may be as many
+/// repetitions as questions, where the default is a tenth.
+fn asking(patience: Duration) -> AskerOptions {
+    let resend = Resend::default().most(32).budget(RetryBudget::new(100, 10));
+    AskerOptions::default().patience(patience).resend(resend)
 }
 
 /// Lets the orders in flight go on for a while, then ends their tasks.

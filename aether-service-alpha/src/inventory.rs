@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(read(theirs::Answer::AlreadySold), Answer::AlreadySold);
         assert_eq!(read(theirs::Answer::Sold), Answer::Sold);
         assert_eq!(read(theirs::Answer::NotReserved), Answer::NotReserved);
-        assert_eq!(read(theirs::Answer::Malformed { problem: "?".into() }), Answer::Other);
+        assert_eq!(read(theirs::Answer::Restocked { available: 3 }), Answer::Other);
         assert_eq!([RESERVE, RELEASE, COMMIT], [theirs::RESERVE, theirs::RELEASE, theirs::COMMIT]);
     }
 }

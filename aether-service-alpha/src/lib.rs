@@ -20,7 +20,6 @@
 
 mod alpha;
 mod args;
-mod asker;
 mod customers;
 mod inventory;
 mod options;

@@ -8,13 +8,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::error_chain;
-use aether_core::{EmitError, Emitter, Wave, WaveId};
+use aether_chassis::{Asker, AskerError, error_chain};
+use aether_core::{EmitError, Kind, PayloadError, Wave, WaveError, WaveId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::asker::{Asker, AskerError, Question};
 use crate::inventory;
 use crate::order::{IllegalStep, Order, Step};
 use crate::payment as desk;
@@ -23,7 +22,6 @@ use crate::tally::{OpenOrder, Outcome};
 /// What all orders of one service share.
 #[derive(Debug)]
 pub(crate) struct Office {
-    pub(crate) emitter: Emitter,
     pub(crate) asker: Asker,
     /// How long an order may take forwards, and then once more backwards.
     pub(crate) deadline: Duration,
@@ -34,8 +32,8 @@ pub(crate) struct Office {
 pub(crate) struct Saga {
     office: Arc<Office>,
     order: Order,
-    /// The wave that led to where the order stands.
-    cause: Option<WaveId>,
+    /// Asks and tells as the consequence of the wave that led to where the order stands.
+    asker: Asker,
     /// Whether money may have been taken.
     maybe_charged: bool,
 }
@@ -55,6 +53,12 @@ enum Halt {
     /// A step's outcome is not known.
     #[error("the outcome is not known")]
     Unknown(#[from] AskerError),
+    /// The answer cannot be read.
+    #[error("the answer cannot be read")]
+    Unreadable(#[from] PayloadError),
+    /// The question cannot be written.
+    #[error("the question cannot be made")]
+    Unwritable(#[from] WaveError),
     /// The other side said something that is no answer to the question.
     #[error("{answer} is no answer on {channel}")]
     Unexpected { channel: &'static str, answer: String },
@@ -82,7 +86,7 @@ struct Told<'a> {
 
 impl Saga {
     pub(crate) fn new(office: Arc<Office>, order: Order) -> Self {
-        Self { office, order, cause: None, maybe_charged: false }
+        Self { asker: office.asker.clone(), office, order, maybe_charged: false }
     }
 
     /// Runs to the end. An order whose end could not be confirmed stays open.
@@ -179,17 +183,17 @@ impl Saga {
         payload: impl Serialize,
         deadline: Instant,
     ) -> Result<A, Halt> {
-        let cause = self.cause.as_ref();
-        let question = Question { channel, order: &self.order.id, amplitude, cause, payload };
-        let (answer, id) = self.office.asker.ask(question, deadline).await?;
-        self.cause = Some(id);
-        Ok(answer)
+        let question = Wave::builder(channel).kind(Kind::Command).key(self.order.id.as_str());
+        let question = question.amplitude(amplitude).json(&payload).build()?;
+        let answer = self.asker.ask_until(question, deadline).await?;
+        self.asker = self.asker.caused_by(answer.id());
+        Ok(answer.json()?)
     }
 
     /// Tells whoever listens where the order stands. The order goes its way whether or not somebody hears of it.
     async fn tell(&mut self, channel: &str, amplitude: f32, reason: Option<String>) {
         match self.emit(channel, amplitude, reason).await {
-            Ok(id) => self.cause = Some(id),
+            Ok(id) => self.asker = self.asker.caused_by(id),
             Err(error) => {
                 tracing::warn!(order = %self.order.id, channel, error = error_chain(&error), "an event was not emitted");
             }
@@ -199,13 +203,8 @@ impl Saga {
     async fn emit(&self, channel: &str, amplitude: f32, reason: Option<String>) -> Result<WaveId, EmitError> {
         let told = Told { order: &self.order, reason };
         let wave = Wave::builder(channel).key(self.order.id.as_str()).amplitude(amplitude).json(&told);
-        let wave = match &self.cause {
-            Some(cause) => wave.cause(cause.clone()),
-            None => wave,
-        };
-        let emitter = &self.office.emitter;
-        let receipt = emitter.emit(wave.build()?).await?;
-        Ok(WaveId { source: emitter.source().clone(), sequence: receipt.sequence })
+        let emitter = self.asker.emitter();
+        Ok(emitter.id_of(&emitter.emit(wave.build()?).await?))
     }
 }
 

@@ -7,12 +7,13 @@
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::{CancellationToken, error_chain};
-use aether_core::{
-    Aether, ConnectError, CreateError, JoinError, PayloadError, Phase, Vibrator, Wave, WaveBuilder,
-};
+use aether_chassis::{CancellationToken, Json, Service, ServiceError, State, error_chain};
+use aether_core::{Aether, ConnectError, Emitter, Phase, Wave, WaveBuilder};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::id::{OrderId, Sku};
@@ -22,6 +23,8 @@ use crate::{BetaOptions, StockSummary};
 
 /// The group in which questions are heard.
 const GROUP: &str = "inventory";
+/// How long questions that are being answered may go on after shutdown.
+const GRACE: Duration = Duration::from_millis(600);
 
 /// Why the service could not start or ended early.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +33,9 @@ pub enum BetaError {
     /// The medium could not be reached.
     #[error("the inventory service has no medium")]
     Connect(#[from] ConnectError),
-    /// Its vibrator could not be made.
-    #[error("the inventory service could not be made")]
-    Create(#[from] CreateError),
-    /// It cannot hear its channels.
-    #[error("the inventory service cannot hear its channels")]
-    Join(#[from] JoinError),
+    /// It could not be made, or cannot hear its channels.
+    #[error("the inventory service does not run")]
+    Service(#[from] ServiceError),
     /// The summary could not be printed.
     #[error("the summary could not be printed")]
     Output(#[source] io::Error),
@@ -45,11 +45,20 @@ pub enum BetaError {
 #[derive(Debug)]
 #[must_use = "questions wait until run() answers them"]
 pub struct Beta {
-    vibrator: Vibrator,
+    service: Service,
+    warehouse: Shared,
+    options: BetaOptions,
+}
+
+type Shared = Arc<Mutex<Warehouse>>;
+
+/// The stock, and what was told of it.
+#[derive(Debug)]
+struct Warehouse {
     stock: Stock,
     /// The articles that were told to run low.
     low: BTreeSet<Sku>,
-    options: BetaOptions,
+    low_at: u64,
 }
 
 impl Beta {
@@ -61,12 +70,21 @@ impl Beta {
     /// # Cancel safety
     /// Cancelled before completion, nothing is heard.
     pub async fn start(aether: &Aether, options: BetaOptions) -> Result<Self, BetaError> {
-        let vibrator = Vibrator::create("beta", aether).await?;
-        for channel in [messages::RESERVE, messages::RELEASE, messages::COMMIT, messages::RESTOCK] {
-            vibrator.resonate_in_group(channel, GROUP).await?;
-        }
         let stock = Stock::new(options.stocked(), options.hold);
-        Ok(Self { vibrator, stock, low: BTreeSet::new(), options })
+        let low_at = options.low_at.into();
+        let warehouse = Arc::new(Mutex::new(Warehouse { stock, low: BTreeSet::new(), low_at }));
+        let service = Service::builder("beta")
+            .state(Arc::clone(&warehouse))
+            .group(GROUP)
+            .on_query(messages::RESERVE, reserve)
+            .on_query(messages::RELEASE, release)
+            .on_query(messages::COMMIT, commit)
+            .on_query(messages::RESTOCK, restock)
+            .concurrency(1) // so that what is told is in the order in which it happened
+            .grace(GRACE)
+            .build(aether)
+            .await?;
+        Ok(Self { service, warehouse, options })
     }
 
     /// Answers until `shutdown` is cancelled or the medium was closed.
@@ -76,150 +94,117 @@ impl Beta {
     ///
     /// # Cancel safety
     /// Cancelled before completion, the service has ended and the stock is gone with it.
-    pub async fn run(mut self, shutdown: CancellationToken) -> Result<StockSummary, BetaError> {
-        let mut restock = self.options.restock_every.map(every);
+    pub async fn run(self, shutdown: CancellationToken) -> Result<StockSummary, BetaError> {
+        let Self { service, warehouse, options } = self;
+        let emitter = service.emitter();
+        let mut restock = options.restock_every.map(every);
         // Fine enough: a reservation stands at most an eighth longer than it should.
-        let mut expiry = every((self.options.hold / 8).max(Duration::from_millis(1)));
+        let mut expiry = every((options.hold / 8).max(Duration::from_millis(1)));
+        let mut running = pin!(service.run_until(shutdown));
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => break,
-                wave = self.vibrator.receive() => match wave {
-                    Some(wave) => self.hear(&wave).await,
-                    None => break,
-                },
-                () = tick(restock.as_mut()) => self.fill_up().await,
-                _ = expiry.tick() => self.expire().await,
-            }
-        }
-        Ok(self.stock.summary())
-    }
-
-    async fn hear(&mut self, wave: &Wave) {
-        let handled = match wave.channel().as_str() {
-            messages::RESERVE => self.reserve(wave).await,
-            messages::RELEASE => self.release(wave).await,
-            messages::COMMIT => self.commit(wave).await,
-            messages::RESTOCK => self.restock(wave).await,
-            _ => Ok(()),
-        };
-        if let Err(error) = handled {
-            let problem = error_chain(&error);
-            tracing::warn!(id = %wave.id(), channel = %wave.channel(), problem, "cannot be read");
-            answer(wave, &Answer::Malformed { problem }).await;
-        }
-    }
-
-    async fn reserve(&mut self, wave: &Wave) -> Result<(), PayloadError> {
-        let Reserve { order, sku, quantity } = wave.json()?;
-        let asked_before = self.stock.knows(&order);
-        let reserved = self.stock.reserve(&order, &sku, quantity, Instant::now().into_std());
-        let told = Told { order, sku, quantity, refusal: reserved.as_ref().err().cloned() };
-        let (said, channel, amplitude) = match reserved {
-            Ok(available) => (Answer::Reserved { available }, messages::RESERVED, 0.5),
-            Err(refusal) => (Answer::Refused { refusal }, messages::REFUSED, 0.7),
-        };
-        answer(wave, &said).await;
-        // A repetition changed nothing: it gets its answer, and nobody else is told again.
-        if !asked_before {
-            self.tell(about(channel, &told, amplitude), Some(wave)).await;
-            self.watch(&told.sku, Some(wave)).await;
-        }
-        Ok(())
-    }
-
-    async fn release(&mut self, wave: &Wave) -> Result<(), PayloadError> {
-        let About { order } = wave.json()?;
-        match self.stock.release(&order) {
-            Ok(freed) => {
-                answer(wave, &Answer::Released).await;
-                if let Some(reservation) = freed {
-                    self.released(order, reservation, Some(wave)).await;
+                ended = &mut running => {
+                    ended?;
+                    break;
                 }
-            }
-            Err(_) => answer(wave, &Answer::AlreadySold).await,
-        }
-        Ok(())
-    }
-
-    async fn commit(&mut self, wave: &Wave) -> Result<(), PayloadError> {
-        let About { order } = wave.json()?;
-        let committed = self.stock.commit(&order);
-        answer(wave, &if committed.is_ok() { Answer::Sold } else { Answer::NotReserved }).await;
-        Ok(())
-    }
-
-    async fn restock(&mut self, wave: &Wave) -> Result<(), PayloadError> {
-        let Supply { sku, quantity } = wave.json()?;
-        match self.stock.restock(&sku, quantity) {
-            Some(available) => {
-                answer(wave, &Answer::Restocked { available }).await;
-                self.restocked(&Supply { sku, quantity }, Some(wave)).await;
-            }
-            None => {
-                let refusal = Refusal::UnknownSku { sku };
-                answer(wave, &Answer::Refused { refusal }).await;
+                () = tick(restock.as_mut()) => warehouse.lock().await.fill_up(&emitter).await,
+                _ = expiry.tick() => warehouse.lock().await.expire(&emitter).await,
             }
         }
-        Ok(())
+        Ok(warehouse.lock().await.stock.summary())
     }
+}
 
-    async fn fill_up(&mut self) {
+async fn reserve(
+    State(warehouse): State<Shared>,
+    Json(Reserve { order, sku, quantity }): Json<Reserve>,
+    emitter: Emitter,
+) -> Json<Answer> {
+    let mut warehouse = warehouse.lock().await;
+    let asked_before = warehouse.stock.knows(&order);
+    let reserved = warehouse.stock.reserve(&order, &sku, quantity, Instant::now().into_std());
+    let told = Told { order, sku, quantity, refusal: reserved.as_ref().err().cloned() };
+    let (said, channel, amplitude) = match reserved {
+        Ok(available) => (Answer::Reserved { available }, messages::RESERVED, 0.5),
+        Err(refusal) => (Answer::Refused { refusal }, messages::REFUSED, 0.7),
+    };
+    // A repetition changed nothing: it gets its answer, and nobody else is told again.
+    if !asked_before {
+        tell(&emitter, about(channel, &told, amplitude)).await;
+        warehouse.watch(&told.sku, &emitter).await;
+    }
+    Json(said)
+}
+
+async fn release(
+    State(warehouse): State<Shared>,
+    Json(About { order }): Json<About>,
+    emitter: Emitter,
+) -> Json<Answer> {
+    let mut warehouse = warehouse.lock().await;
+    let Ok(freed) = warehouse.stock.release(&order) else { return Json(Answer::AlreadySold) };
+    if let Some(reservation) = freed {
+        warehouse.released(order, reservation, &emitter).await;
+    }
+    Json(Answer::Released)
+}
+
+async fn commit(State(warehouse): State<Shared>, Json(About { order }): Json<About>) -> Json<Answer> {
+    let committed = warehouse.lock().await.stock.commit(&order);
+    Json(if committed.is_ok() { Answer::Sold } else { Answer::NotReserved })
+}
+
+async fn restock(
+    State(warehouse): State<Shared>,
+    Json(supply): Json<Supply>,
+    emitter: Emitter,
+) -> Json<Answer> {
+    let mut warehouse = warehouse.lock().await;
+    let Some(available) = warehouse.stock.restock(&supply.sku, supply.quantity) else {
+        return Json(Answer::Refused { refusal: Refusal::UnknownSku { sku: supply.sku } });
+    };
+    warehouse.restocked(&supply, &emitter).await;
+    Json(Answer::Restocked { available })
+}
+
+impl Warehouse {
+    async fn fill_up(&mut self, emitter: &Emitter) {
         for (sku, quantity) in self.stock.fill_up() {
-            self.restocked(&Supply { sku, quantity }, None).await;
+            self.restocked(&Supply { sku, quantity }, emitter).await;
         }
     }
 
-    async fn expire(&mut self) {
+    async fn expire(&mut self, emitter: &Emitter) {
         for (order, reservation) in self.stock.expire(Instant::now().into_std()) {
             tracing::warn!(%order, sku = %reservation.sku, "nobody ended this reservation");
-            self.released(order, reservation, None).await;
+            self.released(order, reservation, emitter).await;
         }
     }
 
-    async fn released(&mut self, order: OrderId, reservation: Reservation, cause: Option<&Wave>) {
+    async fn released(&mut self, order: OrderId, reservation: Reservation, emitter: &Emitter) {
         let Reservation { sku, quantity, .. } = reservation;
-        let told = Told { order, sku: sku.clone(), quantity, refusal: None };
-        self.tell(about(messages::RELEASED, &told, 0.5), cause).await;
-        self.watch(&sku, cause).await;
+        let told = Told { order, sku, quantity, refusal: None };
+        tell(emitter, about(messages::RELEASED, &told, 0.5)).await;
+        self.watch(&told.sku, emitter).await;
     }
 
-    async fn restocked(&mut self, supply: &Supply, cause: Option<&Wave>) {
-        let wave = Wave::builder(messages::RESTOCKED).key(supply.sku.as_str()).json(supply);
-        self.tell(wave, cause).await;
-        self.watch(&supply.sku, cause).await;
+    async fn restocked(&mut self, supply: &Supply, emitter: &Emitter) {
+        tell(emitter, Wave::builder(messages::RESTOCKED).key(supply.sku.as_str()).json(supply)).await;
+        self.watch(&supply.sku, emitter).await;
     }
 
     /// Tells when an article begins or ceases to run low: a strong wave, because somebody should act.
-    async fn watch(&mut self, sku: &Sku, cause: Option<&Wave>) {
+    async fn watch(&mut self, sku: &Sku, emitter: &Emitter) {
         let Some(available) = self.stock.available(sku) else { return };
-        let phase = match (available <= u64::from(self.options.low_at), self.low.contains(sku)) {
-            (true, false) => Phase::ASSERT,
-            (false, true) => Phase::RETRACT,
-            _ => return,
-        };
-        if phase == Phase::ASSERT {
-            self.low.insert(sku.clone());
+        let phase = if available > self.low_at {
+            self.low.remove(sku).then_some(Phase::RETRACT)
         } else {
-            self.low.remove(sku);
-        }
+            self.low.insert(sku.clone()).then_some(Phase::ASSERT)
+        };
+        let Some(phase) = phase else { return };
         let low = Low { sku: sku.clone(), available };
-        let wave = Wave::builder(messages::LOW).key(sku.as_str()).phase(phase).amplitude(0.9).json(&low);
-        self.tell(wave, cause).await;
-    }
-
-    async fn tell(&self, wave: WaveBuilder, cause: Option<&Wave>) {
-        let wave = match cause {
-            Some(cause) => wave.cause(cause.id()),
-            None => wave,
-        };
-        let emitted = match wave.build() {
-            Ok(wave) => self.vibrator.emit(wave).await,
-            Err(error) => Err(error.into()),
-        };
-        // The stock is right whether or not somebody hears of it.
-        if let Err(error) = emitted {
-            tracing::warn!(error = error_chain(&error), "an event was not emitted");
-        }
+        let wave = Wave::builder(messages::LOW).key(sku.as_str()).phase(phase).amplitude(0.9);
+        tell(emitter, wave.json(&low)).await;
     }
 }
 
@@ -227,13 +212,14 @@ fn about(channel: &str, told: &Told, amplitude: f32) -> WaveBuilder {
     Wave::builder(channel).key(told.order.as_str()).amplitude(amplitude).json(told)
 }
 
-/// Answers if somebody waits; the same channels can be used without waiting.
-async fn answer(wave: &Wave, answer: &Answer) {
-    if wave.expects_reply()
-        && let Err(error) = wave.reply(answer).await
-    {
-        // Whoever asked will ask again and be told the same.
-        tracing::debug!(id = %wave.id(), error = error_chain(&error), "an answer did not arrive");
+/// The stock is right whether or not somebody hears of it.
+async fn tell(emitter: &Emitter, wave: WaveBuilder) {
+    let emitted = match wave.build() {
+        Ok(wave) => emitter.emit(wave).await,
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = emitted {
+        tracing::warn!(error = error_chain(&error), "an event was not emitted");
     }
 }
 

@@ -86,11 +86,6 @@ pub enum Answer {
         /// How many units of the article can be reserved now.
         available: u64,
     },
-    /// The question cannot be read.
-    Malformed {
-        /// What is wrong with it.
-        problem: String,
-    },
 }
 
 /// What became of an order, for whoever listens.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use aether_chassis::CancellationToken;
-use aether_core::{Aether, Kind, Phase, Vibrator, Wave};
+use aether_core::{Aether, AskError, FailureReason, Kind, Phase, Vibrator, Wave};
 use aether_service_beta::messages::{self, Answer};
 use aether_service_beta::{Beta, BetaOptions, Refusal, Sku, StockSummary};
 use serde_json::{Value, json};
@@ -126,8 +126,14 @@ async fn running_low_is_a_strong_claim_that_a_restock_retracts() {
 #[tokio::test]
 async fn what_cannot_be_read_is_answered_and_changes_nothing() {
     let shop = Shop::open(lamps(5)).await;
-    let answer = shop.ask(messages::RESERVE, json!({ "order": "1", "sku": "lamp", "quantity": 0 })).await;
-    assert!(matches!(&answer, Answer::Malformed { problem } if problem.contains("nonzero")), "{answer:?}");
+    let none = json!({ "order": "1", "sku": "lamp", "quantity": 0 });
+    match shop.customer.ask(messages::RESERVE, &none).await {
+        Err(AskError::Failed { source, .. }) => {
+            assert_eq!(source.reason, FailureReason::Rejected);
+            assert!(source.hint.contains("nonzero"), "{}", source.hint);
+        }
+        other => panic!("not refused: {other:?}"),
+    }
     let unknown = shop.ask(messages::RESTOCK, json!({ "sku": "moon", "quantity": 1 })).await;
     assert!(matches!(unknown, Answer::Refused { refusal: Refusal::UnknownSku { .. } }));
     let (summary, rest) = shop.close().await;

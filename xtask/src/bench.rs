@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the benchmarks of aether-core, with the NATS server they need.
+//! `cargo xtask bench` and `soak`: the benchmarks and the soak of aether-core, with the NATS server they need.
 
 use anyhow::Result;
 
@@ -22,4 +22,12 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], arguments: &[String])
         )?;
     }
     Ok(())
+}
+
+/// Runs the soak, which reads its arguments itself.
+pub(crate) fn soak(workspace: &Workspace, args: &[String]) -> Result<()> {
+    let server = nats_server::find_or_install(workspace)?.path;
+    let mut soak =
+        workspace.cargo(["bench", "--locked", "--quiet", "-p", "aether-core", "--bench", "soak", "--"]);
+    check(soak.args(args).env(nats_server::ENV, &server))
 }

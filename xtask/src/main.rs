@@ -40,6 +40,13 @@ enum Command {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Sender and receiver under overload over a NATS server that is killed now and then; `--help` says more.
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Of the soak, such as `--minutes 1 --kill-every 10s`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Run the fuzz targets of aether-core, each for a bounded time.
     Fuzz {
         /// How long each target runs, in seconds.
@@ -70,6 +77,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Bench { names, arguments } => bench::run(&workspace, &names, &arguments),
+        Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),
     }
 }

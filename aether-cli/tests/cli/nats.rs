@@ -227,3 +227,39 @@ async fn the_gateway_alone_is_ready_and_ends_with_a_signal() {
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert!(took < std::time::Duration::from_secs(2), "{took:?}");
 }
+
+/// Two processes and a server that is killed in the middle of a stream: what the one sent the other has printed, or
+/// says that it was lost.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_says_how_many_waves_it_missed_when_the_server_was_killed() {
+    let mut server = NatsServer::start().await.unwrap();
+    let medium = ["--medium".to_owned(), server.url()];
+    let mut listener = listener(&["a.*", "--json"], &medium);
+    let args = ["emit", "a.b", "1", "--count", "3000", "--rate", "1500", "--half-life", "never"];
+    let emitting = Running::start(&with(&args, &medium));
+    for _ in 0..500 {
+        listener.line();
+    }
+    server.kill().await.unwrap();
+    server.restart().await.unwrap();
+    let (emitted, _) = emitting.end();
+    assert_eq!(emitted.code, Some(0), "{}", emitted.err);
+    assert!(emitted.out.starts_with("3000 waves, "), "{}", emitted.out);
+    // The server has all that the first process sent, so this comes behind it.
+    assert_eq!(run(&with(&["emit", "a.end", "2"], &medium)).code, Some(0));
+    let mut printed = 501;
+    while !listener.line().contains("\"a.end\"") {
+        printed += 1;
+    }
+    listener.signal(nix::sys::signal::Signal::SIGINT);
+    let (said, _) = listener.end();
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let account = said.err.lines().find(|line| line.starts_with("waves: "));
+    let lost = account.map_or(0, |account| {
+        let account = sum(account);
+        assert_eq!((term(&account, "offered"), term(&account, "delivered")), (3001, printed), "{account:?}");
+        term(&account, "lost upstream")
+    });
+    assert_eq!(printed + lost, 3001, "{}", said.err);
+}

@@ -32,20 +32,20 @@ fn read(bytes: &Bytes, address: Option<&Channel>) -> Result<Frame, wire::FrameEr
 }
 
 fn check(frame: &Frame, bytes: usize) {
-    assert!(!frame.waves.is_empty());
+    assert!(!frame.waves.is_empty() || frame.position.is_some());
     assert!(frame.waves.iter().map(|wave| wave.payload().len()).sum::<usize>() <= bytes);
     for channel in [None, Some(&frame.channel)] {
-        let written =
-            wire::encode(frame.sender, channel, &frame.waves, *NOW).expect("what was read is a frame");
+        let write = |frame: &Frame| wire::encode_at(frame.sender, frame.position, channel, &frame.waves, *NOW);
+        let written = write(frame).expect("what was read is a frame");
         let again = read(&written, Some(&frame.channel)).expect("what was written is a frame");
         assert_eq!(again.sender, frame.sender);
         assert_eq!(again.channel, frame.channel);
+        assert_eq!(again.position, frame.position);
         assert_eq!(again.waves.len(), frame.waves.len());
         for (again, wave) in again.waves.iter().zip(&frame.waves) {
             check_same(again, wave);
         }
-        let rewritten =
-            wire::encode(again.sender, channel, &again.waves, *NOW).expect("it was a frame before");
+        let rewritten = write(&again).expect("it was a frame before");
         assert_eq!(rewritten, written, "there is one way to write waves");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::carrying::Narrow;
 use super::report::{Checked, Failure, holds, same};
-use super::stage::{Stage, listener, number, numbered, poll_once, vibrator};
+use super::stage::{Stage, listener, number, numbered, poll_once, reached, vibrator};
 use crate::wave::ReplyError;
 
 super::cases! {
@@ -116,13 +116,13 @@ async fn a_join_that_is_cancelled_leaves_nothing_behind(stage: &Stage) -> Checke
             stage.within("the flush to return", stage.here.flush()).await??;
         }
         stage.hear(&mut witness, &["joined"; 2]).await?;
-        same("waves offered to a vibrator that has not joined", 0, ear.ledger().offered)?;
+        same("waves that reached a vibrator that has not joined", 0, reached(&ear))?;
     }
     let mut ear = ear;
     ear.resonate_on("joined").await?;
     emitter.emit(numbered("joined", 30)?).await?;
     stage.hear(&mut ear, &["joined"]).await?;
-    same("waves offered", 1, ear.ledger().offered)
+    same("waves that reached it", 1, reached(&ear))
 }
 
 async fn a_question_that_is_cancelled_disturbs_no_other(stage: &Stage) -> Checked {

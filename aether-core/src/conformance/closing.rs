@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, poll_once, vibrator};
-use crate::medium::{AskError, EmitError, JoinError};
+use crate::medium::{AskError, EmitError, FlushError, JoinError};
 
 super::cases! {
     8 Nothing what_was_emitted_before_the_close_arrives,
@@ -103,6 +103,8 @@ async fn a_closed_medium_takes_nothing_more(stage: &Stage) -> Checked {
     holds("Closed", matches!(join, Err(JoinError::Closed)), join)?;
     let join = stage.within("join to return", late.resonate_in_group("heard", "group")).await?;
     holds("Closed", matches!(join, Err(JoinError::Closed)), join)?;
+    let flush = stage.within("flush to return", stage.here.flush()).await?;
+    holds("Closed", matches!(flush, Err(FlushError::Closed)), flush)?;
     // Leaving is always possible.
     ear.detune("heard")?;
     let status = stage.here.status();

@@ -49,7 +49,7 @@ async fn wildcards_hear_what_they_name(stage: &Stage) -> Checked {
 }
 
 async fn wildcards_in_first_place_do_not_hear_reserved_channels(stage: &Stage) -> Checked {
-    let mut framework = listener("framework", &stage.there, "_aether.>").await?;
+    let mut framework = listener("framework", &stage.there, "_aether.conformance.>").await?;
     let mut ears = Vec::new();
     for pattern in [">", "*", "*.>", "*.*.*"] {
         ears.push(listener(pattern, &stage.there, pattern).await?);

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::report::{Checked, Failure, holds, same};
-use super::stage::{Stage, listener, number, numbered, vibrator};
+use super::stage::{Stage, listener, number, numbered, reached, vibrator};
 use crate::channel::ChannelError;
 use crate::inbox::InboxOptions;
 use crate::vibrator::Vibrator;
@@ -101,7 +101,7 @@ async fn detuning_ends_delivery(stage: &Stage) -> Checked {
         stage.hear(&mut witness, &["off"; 2]).await?;
         stage.hear(&mut ear, &["on"]).await?;
         offered += 3;
-        same("waves offered", offered, ear.ledger().offered)?;
+        same("waves that reached it", offered, reached(&ear))?;
         ear.resonate_on("off").await?;
         ear.resonate_in_group("off", "group").await?;
     }

@@ -6,7 +6,7 @@ use crate::clock::Instant;
 use tokio::sync::mpsc;
 
 use super::report::{Checked, Failure, holds, same};
-use super::stage::{Stage, listener, number, numbered, vibrator};
+use super::stage::{Stage, listener, number, numbered, reached, vibrator};
 use crate::aether::Aether;
 use crate::amplitude::Amplitude;
 use crate::inbox::{InboxOptions, WhenFull};
@@ -17,6 +17,7 @@ use crate::wave::Wave;
 super::cases! {
     9 Link subscriptions_are_in_force_again_by_themselves,
     9 Link waves_emitted_while_away_arrive,
+    9 Link what_is_lost_on_the_way_is_counted,
     9 Link a_full_outbox_sheds_the_weakest_and_counts_them,
     9 Link a_join_that_begins_while_away_holds_when_it_returns,
     9 Link a_member_that_leaves_while_away_is_gone_afterwards,
@@ -210,7 +211,7 @@ async fn a_member_that_leaves_while_away_is_gone_afterwards(stage: &Stage) -> Ch
         let wave = stage.next(&mut stays, format!("the last member to hear number {count}")).await?;
         same("the wave", count, number(&wave)?)?;
     }
-    same("waves offered to the member that left", 0, leaves.ledger().offered)
+    same("waves that reached the member that left", 0, reached(&leaves))
 }
 
 async fn closing_while_away_ends_and_counts_what_was_lost(stage: &Stage) -> Checked {
@@ -236,4 +237,47 @@ async fn closing_while_away_ends_and_counts_what_was_lost(stage: &Stage) -> Chec
     holds("Closed", matches!(late, Err(EmitError::Closed { .. })), late)?;
     let end = stage.within("the end of all waves", ear.receive()).await?;
     holds("the end of all waves", end.is_none(), end)
+}
+
+/// What was taken is delivered or known to be lost, also when the network goes away in the middle of it.
+async fn what_is_lost_on_the_way_is_counted(stage: &Stage) -> Checked {
+    let mut ears =
+        [listener("ear", &stage.there, "lossy.*").await?, listener("wide", &stage.there, "lossy.>").await?];
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut emitted = 0;
+    for _ in 0..3 {
+        for _ in 0..2000 {
+            emitter.emit(numbered("lossy.a", emitted)?).await?;
+            emitted += 1;
+        }
+        // Some have arrived, some are anywhere.
+        stage.next(&mut ears[0], "the first waves").await?;
+        stage.link()?.cut().await?;
+        stage.link()?.mend().await?;
+        for (name, end) in [("here", &stage.here), ("there", &stage.there)] {
+            Probe::new(name, end).await?.back(stage).await?;
+        }
+        // By another channel, which shows no gap in this one: what came before has been taken in when it is there.
+        emitter.emit(numbered("lossy.b", emitted)?).await?;
+        emitted += 1;
+        for ear in &mut ears {
+            while stage.next(ear, "the other channel").await?.channel().as_str() != "lossy.b" {}
+        }
+        let mut late = listener("late", &stage.there, "lossy.*").await?;
+        // A loss is noticed by what follows.
+        emitter.emit(numbered("lossy.a", emitted)?).await?;
+        emitted += 1;
+        for ear in &mut ears {
+            while {
+                let wave = stage.next(ear, format!("number {} after the outage", emitted - 1)).await?;
+                number(&wave)? < emitted - 1
+            } {}
+            let ledger = ear.ledger();
+            same("waves that were received or are known to be lost", emitted, ledger.offered)?;
+            same("all others", emitted, ledger.delivered + ledger.lost_upstream)?;
+        }
+        stage.next(&mut late, "what was emitted after it had joined").await?;
+        same("waves sent to one that joined after the outage", 1, late.ledger().offered)?;
+    }
+    Ok(())
 }

@@ -154,6 +154,13 @@ pub(super) fn number(wave: &Wave) -> Checked<u64> {
     text.parse().map_err(|_| Failure::new("a payload that is a number", format_args!("{text:?}")))
 }
 
+/// How many waves reached a vibrator that has left something. What was on its way to a member of a group when it left
+/// is counted as lost with it.
+pub(super) fn reached(vibrator: &Vibrator) -> u64 {
+    let ledger = vibrator.ledger();
+    ledger.offered - ledger.shed_closed
+}
+
 /// Polls a future once: its output if it is ready, and else the future to go on with.
 pub(super) async fn poll_once<F: Future + Unpin>(mut future: F) -> Result<F::Output, F> {
     let polled = std::future::poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut future).poll(cx))).await;

@@ -14,12 +14,15 @@ pub enum ShedReason {
     Sojourn,
     /// Decayed below the noise floor while it waited.
     Expired,
-    /// Still queued when the receiver went away.
+    /// Still queued, or on its way, when the receiver went away.
     Closed,
+    /// Could not be written for the network.
+    Unsendable,
 }
 
 impl ShedReason {
-    /// The lower-case name, as used in metrics: `full`, `below_floor`, `sojourn`, `expired`, `closed`.
+    /// The lower-case name, as used in metrics: `full`, `below_floor`, `sojourn`, `expired`, `closed`,
+    /// `unsendable`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -28,16 +31,18 @@ impl ShedReason {
             Self::Sojourn => "sojourn",
             Self::Expired => "expired",
             Self::Closed => "closed",
+            Self::Unsendable => "unsendable",
         }
     }
 }
 
 /// What an inbox was offered and what became of it, in waves. Exact at every moment:
-/// `offered = delivered + shed_full + shed_below_floor + shed_sojourn + expired + shed_closed + queued`.
+/// `offered = delivered + shed_full + shed_below_floor + shed_sojourn + expired + shed_closed + shed_unsendable +
+/// lost_upstream + queued`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Ledger {
-    /// Waves that were routed to the inbox.
+    /// Waves that were routed to the inbox, and those that would have been had they not been lost on the way.
     pub offered: u64,
     /// Waves that the receiver took.
     pub delivered: u64,
@@ -49,17 +54,28 @@ pub struct Ledger {
     pub shed_sojourn: u64,
     /// Waves that decayed below the noise floor while they waited.
     pub expired: u64,
-    /// Waves still queued when the receiver went away.
+    /// Waves still queued when the receiver went away, and waves of a group on their way to a member that left.
     pub shed_closed: u64,
+    /// Waves that could not be written for the network; of an outbox.
+    pub shed_unsendable: u64,
+    /// Waves that were sent to the inbox and lost on the way, known from gaps in the numbers of those that came; see
+    /// [`MediumStatus::lost_upstream`](crate::MediumStatus::lost_upstream). They count when the gap is noticed.
+    pub lost_upstream: u64,
     /// Waves that wait now.
     pub queued: u64,
 }
 
 impl Ledger {
-    /// All waves that were dropped, whatever the reason.
+    /// All waves that were lost, whatever the reason.
     #[must_use]
     pub const fn lost(&self) -> u64 {
-        self.shed_full + self.shed_below_floor + self.shed_sojourn + self.expired + self.shed_closed
+        self.shed_full
+            + self.shed_below_floor
+            + self.shed_sojourn
+            + self.expired
+            + self.shed_closed
+            + self.shed_unsendable
+            + self.lost_upstream
     }
 
     /// Whether every wave that was offered is accounted for. Always true; what tests assert.
@@ -68,15 +84,16 @@ impl Ledger {
         self.offered == self.delivered + self.lost() + self.queued
     }
 
-    /// The counts by reason, for metrics.
+    /// The counts of what was dropped on purpose by reason, for metrics; `lost_upstream` is not among them.
     #[must_use]
-    pub const fn losses(&self) -> [(ShedReason, u64); 5] {
+    pub const fn losses(&self) -> [(ShedReason, u64); 6] {
         [
             (ShedReason::Full, self.shed_full),
             (ShedReason::BelowFloor, self.shed_below_floor),
             (ShedReason::Sojourn, self.shed_sojourn),
             (ShedReason::Expired, self.expired),
             (ShedReason::Closed, self.shed_closed),
+            (ShedReason::Unsendable, self.shed_unsendable),
         ]
     }
 
@@ -87,6 +104,7 @@ impl Ledger {
             ShedReason::Sojourn => &mut self.shed_sojourn,
             ShedReason::Expired => &mut self.expired,
             ShedReason::Closed => &mut self.shed_closed,
+            ShedReason::Unsendable => &mut self.shed_unsendable,
         } += 1;
     }
 }
@@ -100,6 +118,8 @@ impl AddAssign for Ledger {
         self.shed_sojourn += other.shed_sojourn;
         self.expired += other.expired;
         self.shed_closed += other.shed_closed;
+        self.shed_unsendable += other.shed_unsendable;
+        self.lost_upstream += other.lost_upstream;
         self.queued += other.queued;
     }
 }

@@ -146,6 +146,21 @@ impl InboxOptions {
         self
     }
 
+    /// Calls this as well with each wave that is shed, after what the user asked for.
+    #[must_use]
+    pub(crate) fn also_on_shed(
+        mut self,
+        callback: impl Fn(&Wave, ShedReason) + Send + Sync + 'static,
+    ) -> Self {
+        let before = self.on_shed.take();
+        self.on_shed(move |wave, reason| {
+            if let Some(before) = &before {
+                before(wave, reason);
+            }
+            callback(wave, reason);
+        })
+    }
+
     pub(super) fn check(&self) -> Result<(), InboxOptionsError> {
         let refuse = |option, given: &dyn fmt::Debug, allowed| {
             Err(InboxOptionsError { option, given: format!("{given:?}"), allowed })

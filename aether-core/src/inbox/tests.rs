@@ -339,3 +339,22 @@ async fn a_medium_takes_many_at_once_the_strongest_first_within_its_bounds() {
     inbox.close();
     assert!(!inbox.filled().await);
 }
+
+#[cfg(feature = "nats")]
+#[test]
+fn what_was_taken_and_could_not_be_sent_is_counted_as_that() {
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let options = InboxOptions::default().on_shed({
+        let reasons = Arc::clone(&reasons);
+        move |_, reason| reasons.lock().push(reason)
+    });
+    let inbox = Inbox::new(options).unwrap();
+    inbox.offer_all((0..5).map(|_| Wave::from_bytes("a", "x").unwrap()));
+    let mut taken = Vec::new();
+    inbox.take_many(3, usize::MAX, &mut taken);
+    inbox.count_unsendable(&taken[1..]);
+    let ledger = Ledger { offered: 5, delivered: 1, shed_unsendable: 2, queued: 2, ..Ledger::default() };
+    assert_eq!(inbox.ledger(), ledger);
+    assert!(ledger.adds_up());
+    assert_eq!(*reasons.lock(), [ShedReason::Unsendable; 2]);
+}

@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises};
+use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
 use crate::router::{Carried, Receipt, Router, Subscription};
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
@@ -84,9 +84,21 @@ impl Medium for Local {
         })
     }
 
+    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+        let tell = |notice| match self.check(notice) {
+            Ok(notice) => match self.router.tell(&notice) {
+                true => Reach::Heard,
+                false => Reach::Nobody,
+            },
+            Err(_) => Reach::Unsent,
+        };
+        Box::pin(ready(notices.into_iter().map(tell).collect()))
+    }
+
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
         // carry() has put everything into the inboxes.
-        Box::pin(ready(Ok(())))
+        let closed = self.closed.load(Ordering::Acquire);
+        Box::pin(ready(if closed { Err(FlushError::Closed) } else { Ok(()) }))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {

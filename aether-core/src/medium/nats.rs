@@ -4,13 +4,17 @@
 //! subscription at all hears its subject, that of an observer included.
 //!
 //! Outwards, waves go through a bounded, strength-ordered outbox; one task packs them into frames and hands them to
-//! the client ([`outbox`]). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
-//! so that a slow handler can never make the client drop. [`link`] knows what the broker has confirmed.
+//! the client ([`outbox`]), numbered ([`numbers`]). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
+//! so that a slow handler can never make the client drop, and finds what is missing ([`gaps`]). [`link`] knows what the broker has confirmed.
 
+mod announcing;
 mod cloudevents;
+mod gaps;
 mod intake;
 mod joined;
 mod link;
+mod notices;
+mod numbers;
 mod outbox;
 mod reply;
 mod seen;
@@ -22,9 +26,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::clock::{Instant, micros_since_1970};
 use async_nats::{Client, ConnectOptions, Request, RequestErrorKind, ServerAddr};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
@@ -32,16 +36,18 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises};
+use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
 use crate::aether::{AetherBuilder, ConnectError, Wire};
 use crate::channel::Channel;
 use crate::inbox::{Inbox, Offer};
 use crate::router::{Carried, Receipt, Router, Subscription, Waiting};
 use crate::wave::Wave;
-use crate::wire::{EncodeError, Sender, encode, frame_bound, record_bound, record_growth};
+use crate::wire::{EncodeError, MAX_POSITION, Sender, encode, frame_bound, record_bound, record_growth};
+use announcing::Announcing;
 use intake::{Intake, Leaving};
 use joined::Joined;
 use link::Link;
+use notices::Notices;
 
 /// Messages that a subscription of the client holds before it drops. Ours are drained at once, so this only has to
 /// cover the time that the draining task may not get a processor.
@@ -56,6 +62,7 @@ pub(crate) struct Nats {
     router: Arc<Router>,
     intake: Arc<Intake>,
     joined: Joined,
+    notices: Notices,
     sender: Mutex<Option<JoinHandle<()>>>,
     /// Whether closing is over; locked by whoever is at it.
     closing: tokio::sync::Mutex<bool>,
@@ -72,6 +79,7 @@ struct Shared {
     wire: Wire,
     node: u64,
     closed: AtomicBool,
+    announcing: Announcing,
     /// Subscriptions that were left and of which the client may not know yet.
     leaving: Mutex<Vec<Leaving>>,
 }
@@ -102,6 +110,11 @@ pub(crate) async fn connect(
     router: Arc<Router>,
 ) -> Result<Arc<dyn Medium>, ConnectError> {
     let prefix = Channel::new(&builder.prefix)?.as_str().to_owned();
+    for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
+        if prefix.ends_with(suffix) {
+            return Err(ConnectError::PrefixTaken { prefix, suffix });
+        }
+    }
     let servers: Vec<ServerAddr> = builder
         .url
         .split(',')
@@ -142,14 +155,17 @@ pub(crate) async fn connect(
         wire: builder.wire,
         node: fastrand::u64(1..),
         closed: AtomicBool::new(false),
+        announcing: Announcing::new(),
         leaving: Mutex::default(),
     });
+    let notices = Notices::new(shared.client.new_inbox());
     let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
     Ok(Arc::new(Nats {
         intake: Arc::new(Intake::new(Arc::clone(&router), Arc::clone(&shared))),
         shared,
         router,
         joined: Joined::default(),
+        notices,
         sender: Mutex::new(Some(sender)),
         closing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(false),
@@ -162,8 +178,7 @@ impl Shared {
     }
 
     fn sender(&self) -> Sender {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Sender { node: self.node, sent_micros: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX) }
+        Sender { node: self.node, sent_micros: micros_since_1970() }
     }
 
     /// One wave as a frame of its own.
@@ -208,8 +223,9 @@ impl Shared {
                 }
                 // As of the oldest it can be when it leaves: what is taken here is not refused by the client later.
                 let now = Instant::now();
-                let bytes =
-                    self.frame(wave, now).map_or(bound, |frame| frame.len() + record_growth(wave, now));
+                let bytes = self
+                    .frame(wave, now)
+                    .map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
                 (bytes > max_bytes).then_some((bytes, max_bytes))
             }
             Wire::CloudEvents => {
@@ -235,11 +251,13 @@ impl Nats {
                 return Err(unconfirmed(unsettled + link.unconfirmed() - before));
             }
         }
+        // So that receivers learn of what they have missed even if nothing follows.
+        let announced = tokio::time::timeout(CLOSE_PATIENCE, self.shared.announcing.ask()).await;
         self.shared.left().await;
         // What was written off may still be in the client's hands: a marker of our own goes behind it.
         let confirmed = tokio::time::timeout(CLOSE_PATIENCE, link.round_trip(&self.shared.client)).await;
         match link.unconfirmed() - before {
-            0 if confirmed.is_ok() => Ok(()),
+            0 if announced.is_ok() && confirmed.is_ok() => Ok(()),
             waves => Err(unconfirmed(waves)),
         }
     }
@@ -278,7 +296,9 @@ impl Medium for Nats {
             self.shared.left().await;
             joining.join(&self.intake, &subscription, &self.ending, &self.shared.leaving).await?;
             // The server handles what one client sends in order: once this is back, the subscription is in force.
-            self.shared.link.round_trip(&self.shared.client).await.map_err(|_| JoinError::Closed)
+            self.shared.link.round_trip(&self.shared.client).await.map_err(|_| JoinError::Closed)?;
+            self.joined.is_in_force(&subscription);
+            Ok(())
         })
     }
 
@@ -314,6 +334,10 @@ impl Medium for Nats {
                 Poll::Ready(answer) => answer,
                 Poll::Pending => answer.await,
             };
+            // That nobody is there is a message of the server.
+            if answer.as_ref().map_or_else(|error| error.kind() == RequestErrorKind::NoResponders, |_| true) {
+                self.shared.link.took_message();
+            }
             match answer {
                 Ok(answer) => match self.intake.answer(answer, &channel) {
                     Ok(answer) => {
@@ -329,6 +353,10 @@ impl Medium for Nats {
                 }),
             }
         })
+    }
+
+    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+        Box::pin(self.notices.tell(&self.shared, notices))
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
@@ -374,7 +402,11 @@ impl Medium for Nats {
             outbox: self.shared.outbox.ledger(),
             unconfirmed: self.shared.link.unconfirmed(),
             dropped_by_client: self.shared.link.dropped_by_client(),
+            untaken: self.shared.link.untaken(&self.shared.client),
             malformed: self.intake.malformed(),
+            shed_at_source: 0,
+            lost_upstream: self.intake.lost_upstream(),
+            forgotten_streams: self.intake.forgotten_streams(),
         }
     }
 }

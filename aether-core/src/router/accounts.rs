@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 
 use crate::amplitude::Floor;
 use crate::inbox::{Inbox, Ledger};
+#[cfg(feature = "nats")]
+use crate::{inbox::ShedReason, source::Source, wave::Wave};
 
 /// The most names of gone inboxes whose accounts are kept apart.
 const MAX_GONE: usize = 1024;
@@ -40,6 +42,14 @@ struct State {
     gone: HashMap<String, Ledger>,
 }
 
+impl State {
+    /// The sum of the accounts of the gone vibrators of a name.
+    fn gone_account(&mut self, vibrator: &str) -> &mut Ledger {
+        let kept = self.gone.len() < MAX_GONE || self.gone.contains_key(vibrator);
+        self.gone.entry(if kept { vibrator } else { OTHER }.to_owned()).or_default()
+    }
+}
+
 impl Accounts {
     pub(super) fn open(&self, listener: u64, vibrator: &str, inbox: Arc<Inbox>) {
         self.0.lock().open.insert(listener, (vibrator.to_owned(), inbox));
@@ -52,10 +62,25 @@ impl Accounts {
         inbox.abandon();
         let mut state = self.0.lock();
         if let Some((vibrator, inbox)) = state.open.remove(&listener) {
-            let kept = state.gone.len() < MAX_GONE || state.gone.contains_key(&vibrator);
-            let name = if kept { vibrator } else { OTHER.to_owned() };
-            *state.gone.entry(name).or_default() += inbox.ledger();
+            *state.gone_account(&vibrator) += inbox.ledger();
         }
+    }
+
+    /// Counts waves that came for a vibrator when it had left, or was gone already.
+    #[cfg(feature = "nats")]
+    pub(super) fn count_closed(&self, vibrator: &Source, inbox: &Inbox, waves: &[Wave]) {
+        {
+            let mut state = self.0.lock();
+            // As long as it is here, its account is read when it is closed.
+            if state.open.contains_key(&vibrator.instance()) {
+                inbox.count_closed(waves.len() as u64);
+            } else {
+                let lost = waves.len() as u64;
+                *state.gone_account(vibrator.name()) +=
+                    Ledger { offered: lost, shed_closed: lost, ..Ledger::default() };
+            }
+        }
+        inbox.report(waves, ShedReason::Closed);
     }
 
     pub(super) fn close_all(&self) {
@@ -157,6 +182,28 @@ mod tests {
         // A vibrator that happens to have that name shares the line.
         accounts.open(u64::MAX, OTHER, inbox_with(1));
         assert_eq!(of(&accounts, OTHER), Some((1, 101)));
+    }
+
+    #[cfg(feature = "nats")]
+    #[test]
+    fn what_comes_for_a_member_that_has_left_is_counted_whether_it_is_here_or_gone() {
+        let accounts = Accounts::default();
+        let shed = Arc::new(Mutex::new(0));
+        let options = InboxOptions::default().on_shed({
+            let shed = Arc::clone(&shed);
+            move |_, reason| *shed.lock() += u64::from(reason == ShedReason::Closed)
+        });
+        let (inbox, member) = (Arc::new(Inbox::new(options).unwrap()), Source::new("member").unwrap());
+        accounts.open(member.instance(), member.name(), Arc::clone(&inbox));
+        let late = [(); 3].map(|()| Wave::from_bytes("a", "x").unwrap());
+        accounts.count_closed(&member, &inbox, &late);
+        assert_eq!(accounts.sum(), Ledger { offered: 3, shed_closed: 3, ..Ledger::default() });
+        accounts.close(member.instance());
+        accounts.count_closed(&member, &inbox, &late[..2]);
+        let reports = accounts.reports();
+        assert_eq!(reports.len(), 1);
+        assert_eq!(reports[0].ledger, Ledger { offered: 5, shed_closed: 5, ..Ledger::default() });
+        assert_eq!((accounts.sum(), *shed.lock()), (reports[0].ledger, 5));
     }
 
     #[test]

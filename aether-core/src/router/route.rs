@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
+#[cfg(feature = "nats")]
+use super::Lost;
 use super::{Carried, Receipt, Subscription, Waiting};
 use crate::channel::Pattern;
 use crate::inbox::Offer;
@@ -149,6 +151,32 @@ impl Route {
                 let heard = waves.drain(..).filter(|wave| subscription.hears(wave));
                 subscription.inbox.offer_all(heard.map(as_heard));
             }
+        }
+    }
+
+    /// Whether anybody hears a wave who could act on it.
+    pub(super) fn has_resonator(&self, wave: &Wave) -> bool {
+        !self.groups.is_empty() || self.alone.iter().any(|subscription| subscription.hears(wave))
+    }
+
+    /// Offers a notice to all but the observers. Returns whether there is anybody.
+    pub(super) fn tell(&self, notice: &Wave) -> bool {
+        let members = self.groups.iter().map(GroupRoute::next);
+        let hears = self.alone.iter().filter(|subscription| subscription.hears(notice)).chain(members);
+        let mut is_heard = false;
+        for subscription in hears {
+            let _ = subscription.inbox.offer(notice.clone(), Offer::Now);
+            is_heard = true;
+        }
+        is_heard
+    }
+
+    /// Counts waves that never came by a pattern at all who would have got them by it.
+    #[cfg(feature = "nats")]
+    pub(super) fn lost_upstream(&self, pattern: &Pattern, lost: Lost) {
+        let hearers = self.alone.iter().chain(&self.observers);
+        for subscription in hearers.filter(|s| s.pattern == *pattern && s.misses(lost)) {
+            subscription.inbox.count_lost_upstream(lost.waves);
         }
     }
 

@@ -105,6 +105,7 @@ mod tests {
     use super::*;
     use crate::channel::Pattern;
     use crate::inbox::{Inbox, InboxOptions};
+    use crate::source::{Sequencer, Source};
     use proptest::prelude::*;
 
     fn subscription(id: u64, pattern: &str) -> Arc<Subscription> {
@@ -113,9 +114,10 @@ mod tests {
             pattern: Pattern::new(pattern).unwrap(),
             group: None,
             inbox: Arc::new(Inbox::new(InboxOptions::default()).unwrap()),
-            listener: 0,
+            sequencer: Arc::new(Sequencer::new(Source::foreign())),
             hears_own: false,
             muted: false.into(),
+            in_force: Default::default(),
             observes: false,
         })
     }

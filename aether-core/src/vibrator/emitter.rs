@@ -1,6 +1,7 @@
 //! The sending half of a vibrator.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -10,24 +11,55 @@ use tokio::task::coop;
 
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
+use crate::echo::EchoReason;
 use crate::medium::{AskError, EmitError};
 use crate::router::{Carried, Receipt};
 use crate::source::{Sequencer, Source, WaveId};
 use crate::wave::{Kind, Wave};
 
-/// Emits waves under a vibrator's name. Cloning it is two reference counts; all clones share one sequence of numbers.
+/// Emits waves under a vibrator's name. Cloning it is a few reference counts; all clones share one sequence of numbers.
 #[derive(Debug, Clone)]
 pub struct Emitter {
     aether: Aether,
     sequencer: Arc<Sequencer>,
+    /// What led to everything that is emitted here.
+    cause: Option<Arc<WaveId>>,
+    /// Counts what was stopped, if floors are respected.
+    stopped: Option<Arc<AtomicU64>>,
+}
+
+/// The account of what a vibrator was to emit, with all clones of its [`Emitter`], in waves:
+/// `offered = numbered + shed_at_source`. Waves that it relays for others are not in it, but for those that it stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EmitterAccount {
+    /// Those that got a number, answers included, and were given to the medium.
+    pub numbered: u64,
+    /// Those that were stopped here, as no receiver would have heard them. They have no number, so they are no gap.
+    pub shed_at_source: u64,
+}
+
+impl EmitterAccount {
+    /// All of them.
+    #[must_use]
+    pub const fn offered(&self) -> u64 {
+        self.numbered + self.shed_at_source
+    }
 }
 
 impl Emitter {
     /// How long [`Emitter::ask`] waits for an answer.
     pub const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
-    pub(super) fn new(aether: Aether, sequencer: Arc<Sequencer>) -> Self {
-        Self { aether, sequencer }
+    pub(super) fn new(aether: Aether, sequencer: Arc<Sequencer>, respects_floors: bool) -> Self {
+        Self { aether, sequencer, cause: None, stopped: respects_floors.then(Arc::default) }
+    }
+
+    /// What was emitted so far, and what was stopped because no receiver would have heard it.
+    #[must_use]
+    pub fn account(&self) -> EmitterAccount {
+        let shed_at_source = self.stopped.as_ref().map_or(0, |stopped| stopped.load(Ordering::Relaxed));
+        EmitterAccount { numbered: self.sequencer.last(), shed_at_source }
     }
 
     pub(super) fn aether(&self) -> &Aether {
@@ -42,6 +74,20 @@ impl Emitter {
     #[must_use]
     pub fn source(&self) -> &Source {
         self.sequencer.source()
+    }
+
+    /// The same emitter for what a wave led to: whatever it emits or asks names that wave as its
+    /// [`cause`](Wave::cause), unless the wave was given another cause when it was made. It goes along into every task
+    /// that it is moved to. Handlers of `aether-chassis` get theirs this way.
+    #[must_use]
+    pub fn caused_by(&self, cause: WaveId) -> Self {
+        Self { cause: Some(Arc::new(cause)), ..self.clone() }
+    }
+
+    /// The wave that everything emitted here names as its cause, if any.
+    #[must_use]
+    pub fn cause(&self) -> Option<&WaveId> {
+        self.cause.as_deref()
     }
 
     /// The identity of a wave that this emitter emitted, such as for the [`cause`](crate::WaveBuilder::cause) of others.
@@ -65,12 +111,7 @@ impl Emitter {
     pub async fn emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
         // Lets other tasks run in a loop that would otherwise never wait.
         coop::consume_budget().await;
-        let waiting = match self.carry(wave) {
-            Ok(Carried::Done(receipt)) => return Ok(receipt),
-            Ok(Carried::Waiting(waiting)) => waiting,
-            Err(error) => return Err(error),
-        };
-        Ok(waiting.finish().await)
+        settled(self.carry(wave)).await
     }
 
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
@@ -121,26 +162,46 @@ impl Emitter {
     /// its age, and arrives 5 % weaker. What a bridge between two media does.
     ///
     /// # Errors
-    /// [`EmitError::TooFar`] for a wave that was relayed ten times already; else as [`Emitter::emit`].
+    /// [`EmitError::TooFar`] for a wave that was relayed ten times already, and whose source is told so if it is on the
+    /// medium of this emitter: a bridge whose sources are on its other side calls [`Emitter::reflect`] there. Else as
+    /// [`Emitter::emit`].
     ///
     /// # Cancel safety
     /// As [`Emitter::emit`].
     pub async fn relay(&self, wave: &Wave) -> Result<Receipt, EmitError> {
         coop::consume_budget().await;
+        if wave.channel().is_reserved() {
+            return Err(EmitError::Reserved { wave: wave.clone() });
+        }
         let Some(onward) = wave.relayed(Instant::now()) else {
+            self.reflect(wave, EchoReason::TooFar, "relayed as often as is allowed").await;
             return Err(EmitError::TooFar { wave: wave.clone() });
         };
-        match self.aether.medium().carry(onward)? {
-            Carried::Done(receipt) => Ok(receipt),
-            Carried::Waiting(waiting) => Ok(waiting.finish().await),
-        }
+        let onward = self.unless_stopped(onward)?;
+        settled(self.aether.medium().carry(onward)).await
+    }
+
+    /// Tells the source of a wave that it was not handled: what a handler does that refuses a wave or fails at it. Goes
+    /// by the wave's kind: commands and queries come back as an [`Echo`](crate::Echo) or become
+    /// [dead letters](Aether::dead_letters), all others are left alone. Of several reports of one wave by this vibrator
+    /// the first counts, as long as there are not a thousand others in between.
+    ///
+    /// `hint` is for people; it is cut off after [`MAX_HINT_BYTES`](crate::MAX_HINT_BYTES).
+    ///
+    /// # Cancel safety
+    /// Cancelled before it is first polled, nothing was told; later it has been taken over.
+    pub async fn reflect(&self, wave: &Wave, reason: EchoReason, hint: &str) {
+        // Lets other tasks run in a loop that would otherwise never wait.
+        coop::consume_budget().await;
+        self.aether.reflector().reflect_by_hand(wave, reason, hint, self.source());
     }
 
     /// Asks a question with a JSON payload and waits for the first answer, at most [`Emitter::ASK_PATIENCE`].
     /// Ordinary term: request-reply.
     ///
     /// # Errors
-    /// [`AskError::NoResonator`] at once when nobody listens on the channel; the others say why there is no answer.
+    /// [`AskError::NoResonator`] at once when nobody listens on the channel, [`AskError::Failed`] when whoever was asked
+    /// says that it failed; the others say why there is no answer.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the question may have been asked; an answer to it is dropped.
@@ -162,7 +223,11 @@ impl Emitter {
     /// As [`Emitter::ask`].
     pub async fn ask_wave(&self, question: Wave, patience: Duration) -> Result<Wave, AskError> {
         let question = self.stamped(question)?;
-        self.aether.medium().ask(question, patience).await
+        let answer = self.aether.medium().ask(question, patience).await?;
+        match answer.failure() {
+            Some(source) => Err(AskError::Failed { channel: answer.channel().clone(), source }),
+            None => Ok(answer),
+        }
     }
 
     #[inline]
@@ -170,7 +235,35 @@ impl Emitter {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });
         }
+        if self.stopped.is_some() {
+            wave = self.unless_stopped(wave)?;
+        }
         wave.stamp(&self.sequencer, Instant::now());
+        if let Some(cause) = &self.cause {
+            wave.caused_by(cause);
+        }
         Ok(wave)
     }
+
+    /// Hands a wave back that no receiver would hear, if floors are respected.
+    fn unless_stopped(&self, wave: Wave) -> Result<Wave, EmitError> {
+        let Some(stopped) = &self.stopped else { return Ok(wave) };
+        match self.aether.floors().stop(&wave) {
+            Some(floor) => {
+                stopped.fetch_add(1, Ordering::Relaxed);
+                Err(EmitError::BelowFloor { wave, floor })
+            }
+            None => Ok(wave),
+        }
+    }
+}
+
+/// Waits where the medium asks for that.
+async fn settled(carried: Result<Carried, EmitError>) -> Result<Receipt, EmitError> {
+    let waiting = match carried {
+        Ok(Carried::Done(receipt)) => return Ok(receipt),
+        Ok(Carried::Waiting(waiting)) => waiting,
+        Err(error) => return Err(error),
+    };
+    Ok(waiting.finish().await)
 }

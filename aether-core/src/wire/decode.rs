@@ -6,7 +6,10 @@ use crate::clock::Instant;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{FIXED_RECORD, FrameError, MAGIC, MAX_CONTENT_TYPE_BYTES, Sender, VERSION, content, tag};
+use super::{
+    FIXED_RECORD, FrameError, MAGIC, MAX_CONTENT_TYPE_BYTES, Position, Sender, VERSION, content, frame_tag,
+    tag,
+};
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::{Channel, MAX_NAME_BYTES};
 use crate::phase::Phase;
@@ -25,7 +28,9 @@ pub struct Frame {
     pub sender: Sender,
     /// Where all of its waves were sent.
     pub channel: Channel,
-    /// At least one wave, in the order of sending.
+    /// Where it stands in its sender's stream, if the sender says so.
+    pub position: Option<Position>,
+    /// The waves in the order of sending; none in a frame that only says where its sender stands.
     pub waves: Vec<Wave>,
 }
 
@@ -69,16 +74,21 @@ pub fn decode(
         }
     };
 
-    let count = input.count("sources", 8 + 2)?;
+    let source_count = input.count("sources", 8 + 2)?;
+    let count = source_count.unwrap_or(0);
     let mut sources: SmallVec<[Source; 4]> = SmallVec::with_capacity(count);
     for _ in 0..count {
         let instance = input.u64("source instance")?;
         sources.push(Source::with_instance(input.text("source name", MAX_SOURCE_BYTES)?, instance)?);
     }
-    let extensions = usize::from(input.u16("extensions")?);
-    for_each_field(&mut input.part(extensions, "extensions")?, |_, _| Ok(()))?;
-
-    let count = input.count("waves", 4 + FIXED_RECORD + 2 + 2)?;
+    let position = read_position(&mut input)?;
+    let count = match (input.count("waves", 4 + FIXED_RECORD + 2 + 2)?, position) {
+        (Some(_), _) | (None, None) if source_count.is_none() => {
+            return Err(FrameError::Empty { what: "sources" });
+        }
+        (None, None) => return Err(FrameError::Empty { what: "waves" }),
+        (count, _) => count.unwrap_or(0),
+    };
     let transit = transit(sender);
     let mut waves = Vec::with_capacity(count);
     for _ in 0..count {
@@ -87,9 +97,27 @@ pub fn decode(
         waves.push(read_record(&mut record, &sources, &channel, transit, now)?);
     }
     match input.end - input.at {
-        0 => Ok(Frame { sender, channel, waves }),
+        0 => Ok(Frame { sender, channel, position, waves }),
         bytes => Err(FrameError::LeftOver { field: "the last wave", bytes }),
     }
+}
+
+/// The extension fields of a frame.
+fn read_position(input: &mut Reader<'_>) -> Result<Option<Position>, FrameError> {
+    let extensions = usize::from(input.u16("extensions")?);
+    let mut position = None;
+    for_each_field(&mut input.part(extensions, "extensions")?, |tag, field| {
+        if tag != frame_tag::POSITION {
+            return Ok(());
+        }
+        let (stream, first) = (field.varint("position: stream")?, field.varint("position: first")?);
+        position = Some(Position { stream, first, age_micros: field.varint("position: age")? });
+        match field.end - field.at {
+            0 => Ok(()),
+            bytes => Err(FrameError::LeftOver { field: "an extension field", bytes }),
+        }
+    })?;
+    Ok(position)
 }
 
 fn read_record(
@@ -338,15 +366,15 @@ impl<'a> Reader<'a> {
         Ok(usize::try_from(self.varint(field)?).unwrap_or(usize::MAX))
     }
 
-    /// How many items follow, of which each takes at least so many bytes: no more memory is set aside than that
+    /// How many items follow, if any, of which each takes at least so many bytes: no more memory is set aside than that
     /// justifies.
-    fn count(&mut self, what: &'static str, least_bytes: usize) -> Result<usize, FrameError> {
+    fn count(&mut self, what: &'static str, least_bytes: usize) -> Result<Option<usize>, FrameError> {
         match self.length(what)? {
-            0 => Err(FrameError::Empty { what }),
+            0 => Ok(None),
             count if count > (self.end - self.at) / least_bytes => {
                 Err(FrameError::Truncated { field: what, at: self.end })
             }
-            count => Ok(count),
+            count => Ok(Some(count)),
         }
     }
 

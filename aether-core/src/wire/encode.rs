@@ -6,7 +6,9 @@ use crate::clock::Instant;
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::{FIXED_HEADER, FIXED_RECORD, MAGIC, MAX_CONTENT_TYPE_BYTES, VERSION, content, tag};
+use super::{
+    FIXED_HEADER, FIXED_RECORD, MAGIC, MAX_CONTENT_TYPE_BYTES, Position, VERSION, content, frame_tag, tag,
+};
 use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source};
@@ -25,8 +27,8 @@ pub struct Sender {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// No waves.
-    #[error("a frame holds at least one wave")]
+    /// No waves and no position.
+    #[error("a frame holds at least one wave, or a position")]
     Empty,
     /// Waves of several channels.
     #[error("a frame holds waves of one channel: wave {index} is for {found} and not for {expected}")]
@@ -69,12 +71,30 @@ pub fn encode(
     waves: &[Wave],
     now: Instant,
 ) -> Result<Bytes, EncodeError> {
-    let expected = channel.unwrap_or(waves.first().ok_or(EncodeError::Empty)?.channel());
+    encode_at(sender, None, channel, waves, now)
+}
+
+/// The same with the position of the frame in the sender's stream. With a position there may be no waves: such a frame
+/// tells receivers where the sender stands.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_at(
+    sender: Sender,
+    position: Option<Position>,
+    channel: Option<&Channel>,
+    waves: &[Wave],
+    now: Instant,
+) -> Result<Bytes, EncodeError> {
+    if waves.is_empty() && position.is_none() {
+        return Err(EncodeError::Empty);
+    }
+    let expected = channel.or_else(|| waves.first().map(Wave::channel));
     let mut sources = Sources::default();
     let mut indices: SmallVec<[u16; 64]> = SmallVec::new();
     let mut bound = frame_bound(channel);
     for (index, wave) in waves.iter().enumerate() {
-        if wave.channel() != expected {
+        if let Some(expected) = expected.filter(|expected| *expected != wave.channel()) {
             let (expected, found) = (expected.clone(), wave.channel().clone());
             return Err(EncodeError::Channel { index, expected, found });
         }
@@ -97,13 +117,26 @@ pub fn encode(
         out.put_u64_le(source.instance());
         put_bytes(&mut out, source.name().as_bytes());
     }
-    // No extension fields of the frame so far.
-    out.put_u16_le(0);
+    match position {
+        None => out.put_u16_le(0),
+        Some(position) => put_position(&mut out, position),
+    }
     put_varint(&mut out, waves.len() as u64);
     for (wave, index) in waves.iter().zip(indices) {
         put_record(&mut out, wave, index, now);
     }
     Ok(out.freeze())
+}
+
+fn put_position(out: &mut BytesMut, position: Position) {
+    let Position { stream, first, age_micros } = position;
+    let length = varint_len(stream) + varint_len(first) + varint_len(age_micros);
+    out.put_u16_le((1 + bytes_len(length)) as u16);
+    put_varint(out, frame_tag::POSITION);
+    put_varint(out, length as u64);
+    put_varint(out, stream);
+    put_varint(out, first);
+    put_varint(out, age_micros);
 }
 
 /// The sources of a frame, each once, in the order of their first wave.
@@ -211,7 +244,7 @@ fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Instant) {
 
 /// No frame's header is larger than this, sources and waves left out.
 pub(crate) fn frame_bound(channel: Option<&Channel>) -> usize {
-    FIXED_HEADER + channel.map_or(0, |channel| channel.as_str().len()) + 3 * MAX_VARINT + 2
+    FIXED_HEADER + channel.map_or(0, |channel| channel.as_str().len()) + 3 * MAX_VARINT + 2 + MAX_POSITION
 }
 
 /// How many bytes a wave's record may still gain until it leaves: the older the wave, the longer the number of its
@@ -246,6 +279,9 @@ pub(crate) fn record_bound(wave: &Wave) -> usize {
 
 /// LEB128 of a u64.
 const MAX_VARINT: usize = 10;
+
+/// The extension field of a position.
+pub(crate) const MAX_POSITION: usize = field_len(3 * MAX_VARINT);
 
 /// The most bytes that the extension fields of one wave take, each with its tag and lengths.
 const MAX_EXTENSIONS: usize = field_len(4)

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
-    EncodeError, Frame, FrameError, MAX_CONTENT_TYPE_BYTES, Sender, decode, encode, frame_bound, is_frame,
-    record_bound,
+    EncodeError, Frame, FrameError, MAX_CONTENT_TYPE_BYTES, Position, Sender, decode, encode, encode_at,
+    frame_bound, is_frame, record_bound,
 };
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::{Channel, ChannelError, MAX_NAME_BYTES};
@@ -215,7 +215,7 @@ fn each_defect_is_refused_by_name_and_place() {
         (spoilt(20..22, &[1, 0xFF]), Utf8 { field: "channel", at: 21 }),
         (spoilt(20..22, &[1, b' ']), Channel(bad_channel)),
         (spoilt(20..22, &[0x80, 2]), TooLong { field: "channel", bytes: 256, max_bytes: 255, at: 22 }),
-        (spoilt(22..23, &[0]), Empty { what: "sources" }),
+        (spoilt(22..33, &[0]), Empty { what: "sources" }),
         (spoilt(22..23, &[0x81, 0]), Varint { field: "sources", at: 22 }),
         (spoilt(22..23, &[[0xFF; 9].as_slice(), &[2]].concat()), Varint { field: "sources", at: 22 }),
         (spoilt(22..23, &[0x80; 11]), Varint { field: "sources", at: 22 }),
@@ -418,23 +418,30 @@ fn a_frame_is_told_from_text() {
 
 /// Whatever was read can be written, and reads the same again; the second writing equals the first.
 fn check_stable(frame: &Frame) {
-    let written = encode(frame.sender, Some(&frame.channel), &frame.waves, now()).unwrap();
+    let write = |frame: &Frame| {
+        encode_at(frame.sender, frame.position, Some(&frame.channel), &frame.waves, now()).unwrap()
+    };
+    let written = write(frame);
     let again = read(written.clone(), None).unwrap();
     assert_eq!((again.sender, &again.channel), (frame.sender, &frame.channel));
+    assert_eq!(again.position, frame.position);
     assert!(again.waves.iter().map(facts).eq(frame.waves.iter().map(facts)));
-    assert_eq!(encode(again.sender, Some(&again.channel), &again.waves, now()).unwrap(), written);
+    assert_eq!(write(&again), written);
 }
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back_within_its_bounds(waves in any_waves(), named: bool, addressed: bool) {
+    fn what_is_written_is_read_back_within_its_bounds(
+        waves in any_waves(), named: bool, addressed: bool, place: Option<[u64; 3]>,
+    ) {
         let channel = channel();
-        let frame = encode(SENDER, named.then_some(&channel), &waves, now()).unwrap();
+        let position = place.map(|[stream, first, age_micros]| Position { stream, first, age_micros });
+        let frame = encode_at(SENDER, position, named.then_some(&channel), &waves, now()).unwrap();
         let bound = frame_bound(named.then_some(&channel)) + waves.iter().map(record_bound).sum::<usize>();
         prop_assert!(frame.len() <= bound, "{} bytes, bound {bound}", frame.len());
 
         let read = read(frame, (addressed || !named).then_some(&channel)).unwrap();
-        prop_assert_eq!((read.sender, read.channel), (SENDER, channel));
+        prop_assert_eq!((read.sender, read.position, read.channel), (SENDER, position, channel));
         prop_assert_eq!(read.waves.len(), waves.len());
         for (read, written) in read.waves.iter().zip(&waves) {
             prop_assert_eq!(facts(read), facts(written));
@@ -458,7 +465,8 @@ proptest! {
         waves in any_wave(vec![alpha()]).prop_map(|wave| vec![wave.clone(), wave]),
         changes in prop::collection::vec((0..4, any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let mut frame = encode(SENDER, Some(&channel()), &waves, now()).unwrap().to_vec();
+        let at = Position { stream: 1, first: 300, age_micros: 7 };
+        let mut frame = encode_at(SENDER, Some(at), Some(&channel()), &waves, now()).unwrap().to_vec();
         for (change, place, byte) in changes {
             let at = place.index(frame.len());
             match change {

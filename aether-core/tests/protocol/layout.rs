@@ -99,6 +99,15 @@ impl Field {
         Self { tag, name, parts }
     }
 
+    /// Of a frame.
+    pub(crate) fn position([stream, first, age_micros]: [u64; 3]) -> Self {
+        let mut parts = Layout::default();
+        parts.put(varint(stream), format!("position: stream {stream}"));
+        parts.put(varint(first), format!("position: number {first}"));
+        parts.put(varint(age_micros), format!("position: age {age_micros}"));
+        Self { tag: 1, name: "position", parts }
+    }
+
     pub(crate) fn phase(radians: f32) -> Self {
         Self::raw(1, "phase", radians.to_le_bytes())
     }

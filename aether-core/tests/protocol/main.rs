@@ -41,12 +41,20 @@ fn decode(vector: &Vector, now: Instant) -> Result<Frame, FrameError> {
 
 /// A frame as the JSON files describe it.
 fn described(frame: &Frame) -> Value {
-    json!({
+    let mut described = json!({
         "node": format!("{:x}", frame.sender.node),
         "sent_micros": frame.sender.sent_micros.to_string(),
         "channel": frame.channel.as_str(),
         "waves": frame.waves.iter().map(described_wave).collect::<Vec<_>>(),
-    })
+    });
+    if let Some(position) = frame.position {
+        described["position"] = json!({
+            "stream": position.stream.to_string(),
+            "first": position.first.to_string(),
+            "age_micros": position.age_micros.to_string(),
+        });
+    }
+    described
 }
 
 fn described_wave(wave: &Wave) -> Value {
@@ -128,7 +136,7 @@ fn what_was_read_is_written_to_the_byte() {
         let now = soon();
         let read = decode(&vector, now).unwrap();
         let written = [None, Some(&read.channel)]
-            .map(|channel| wire::encode(read.sender, channel, &read.waves, now).unwrap());
+            .map(|channel| wire::encode_at(read.sender, read.position, channel, &read.waves, now).unwrap());
         let same = written.iter().any(|bytes| *bytes == vector.bytes);
         assert_eq!(same, canonical, "{}: {:02x?}", vector.name, written[1]);
         for bytes in written {
@@ -217,7 +225,7 @@ fn spoilt(frame: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 #[test]
 fn a_decoder_written_from_the_description_agrees_on_spoilt_frames() {
     let vectors = vectors::all();
-    let chosen = ["every-field", "several", "utf-8"];
+    let chosen = ["every-field", "several", "utf-8", "position", "announcement"];
     let whole = chosen.map(|name| vectors.iter().find(|vector| vector.name == name).unwrap());
     let frames: Vec<_> = whole.iter().flat_map(|vector| spoilt(&vector.bytes)).collect();
     let mut read = 0;

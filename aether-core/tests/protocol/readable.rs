@@ -156,6 +156,10 @@ pub(crate) fn all() -> Vec<Vector> {
         waves: vec![WaveSpec { source: 2, ..wave() }],
         ..single()
     };
+    let (place, end) = ([3, 300, 1 << 40], [0, u64::MAX, u64::MAX]);
+    let numbered = FrameSpec { fields: vec![Field::position(place)], ..single() };
+    let announcement =
+        FrameSpec { fields: vec![Field::position(end)], sources: vec![], waves: vec![], ..single() };
     let one = std::slice::from_ref(&nothing);
     let read = Vector::read;
     vec![
@@ -169,6 +173,8 @@ pub(crate) fn all() -> Vec<Vector> {
             &several,
             &vec![nothing.clone(); 5],
         ),
+        read("position", "Where the frame stands in its sender's stream.", &numbered, one).standing(place),
+        read("announcement", "No waves: only where the sender stands.", &announcement, &[]).standing(end),
         read("every-field", "Each extension field of a wave.", &every_field, &[every_meaning]),
         read("extremes", "The largest and smallest values.", &extremes, &extreme_meanings),
         read("utf-8", "Text that is not ASCII.", &in_utf8, &[meant_in_utf8]),

@@ -8,6 +8,7 @@ use crate::vectors::Vector;
 
 pub(crate) fn all() -> Vec<Vector> {
     let frame = || single().layout();
+    let at = |position| FrameSpec { fields: vec![Field::position(position)], ..single() };
     let fields = |fields: Vec<Field>| with_fields(fields).layout();
     let raw = |tag, bytes: &[u8]| fields(vec![Field::raw(tag, "spoilt", bytes)]);
     let claim = [&[0x80; 8][..], &[0x10]].concat();
@@ -51,7 +52,18 @@ pub(crate) fn all() -> Vec<Vector> {
         no("bad-65-bits", "Varint", "A number of 65 bits.", {
             frame().with("number of sources", &[&[0xFF; 9][..], &[2]].concat())
         }),
-        no("bad-no-sources", "Empty", "No sources.", frame().with("number of sources", &[0])),
+        no("bad-no-sources", "Empty", "No sources.", FrameSpec { sources: vec![], ..single() }.layout()),
+        no("bad-no-source-at", "Empty", "No sources and a position, but a wave.", {
+            FrameSpec { sources: vec![], ..at([1, 2, 3]) }.layout()
+        }),
+        no("bad-short-position", "Truncated", "A position of one byte.", {
+            let short = Field::raw(1, "spoilt", [1]);
+            FrameSpec { fields: vec![short], ..single() }.layout()
+        }),
+        no("bad-long-position", "LeftOver", "A position of four numbers.", {
+            let long = Field::raw(1, "spoilt", [1, 2, 3, 4]);
+            FrameSpec { fields: vec![long], ..single() }.layout()
+        }),
         no("bad-no-waves", "Empty", "No waves.", frame().with("number of waves", &[0])),
         no(
             "bad-many-sources",

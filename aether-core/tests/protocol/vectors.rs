@@ -42,7 +42,16 @@ pub(crate) struct FrameFacts {
     node: String,
     sent_micros: String,
     channel: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<PositionFacts>,
     waves: Vec<WaveFacts>,
+}
+
+#[derive(Serialize)]
+struct PositionFacts {
+    stream: String,
+    first: String,
+    age_micros: String,
 }
 
 #[derive(Serialize)]
@@ -135,6 +144,7 @@ impl Vector {
             node: format!("{:x}", frame.node),
             sent_micros: frame.sent_micros.to_string(),
             channel: frame.channel,
+            position: None,
             waves: waves.collect(),
         };
         let outcome = Outcome::Read { canonical: true, frame: facts };
@@ -154,6 +164,15 @@ impl Vector {
         self.address = Some(address);
         if let Outcome::Read { frame, .. } = &mut self.outcome {
             frame.channel = address;
+        }
+        self
+    }
+
+    /// Stream, number of the first wave, and age of the stream.
+    pub(crate) fn standing(mut self, [stream, first, age_micros]: [u64; 3]) -> Self {
+        if let Outcome::Read { frame, .. } = &mut self.outcome {
+            let [stream, first, age_micros] = [stream, first, age_micros].map(|number| number.to_string());
+            frame.position = Some(PositionFacts { stream, first, age_micros });
         }
         self
     }

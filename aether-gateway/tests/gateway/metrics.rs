@@ -87,8 +87,12 @@ pub(crate) fn adds_up(metrics: &Metrics, prefix: &str, labels: &[(&str, &str)]) 
     let offered = metrics.value(&format!("{prefix}offered_waves_total"), labels);
     let delivered = metrics.value(&format!("{prefix}delivered_waves_total"), labels);
     let shed = metrics.sum(&format!("{prefix}shed_waves_total"), labels);
+    let lost = match prefix {
+        "aether_outbox_" => 0.0,
+        _ => metrics.value(&format!("{prefix}lost_upstream_waves_total"), labels),
+    };
     let queued = metrics.value(&format!("{prefix}queued_waves"), labels);
-    assert_eq!(offered, delivered + shed + queued, "{prefix} {labels:?}");
+    assert_eq!(offered, delivered + shed + lost + queued, "{prefix} {labels:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

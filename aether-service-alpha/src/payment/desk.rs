@@ -1,7 +1,10 @@
 //! The service around the book: hears charges and refunds, answers, tells what changed.
 
-use aether_chassis::{CancellationToken, error_chain};
-use aether_core::{Aether, PayloadError, Vibrator, Wave};
+use std::sync::Arc;
+
+use aether_chassis::{CancellationToken, Json, Service, ServiceError, State, error_chain};
+use aether_core::{Aether, Emitter, Wave};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{Book, Decline};
@@ -40,7 +43,6 @@ pub(crate) enum Answer {
     Charged,
     Declined { reason: Decline },
     Refunded { amount_cents: u64 },
-    Malformed { problem: String },
 }
 
 /// Money that moved, or did not, for whoever listens.
@@ -56,9 +58,10 @@ struct Told<'a> {
 #[derive(Debug)]
 #[must_use = "questions wait until run() answers them"]
 pub struct PaymentDesk {
-    vibrator: Vibrator,
-    book: Book,
+    service: Service,
 }
+
+type Shared = Arc<Mutex<Book>>;
 
 impl PaymentDesk {
     /// Makes the desk and lets it hear its channels. What is asked before [`PaymentDesk::run`] waits in its inbox.
@@ -69,81 +72,67 @@ impl PaymentDesk {
     /// # Cancel safety
     /// Cancelled before completion, nothing is heard.
     pub async fn start(aether: &Aether, decline_rate: Chance, seed: u64) -> Result<Self, AlphaError> {
-        let vibrator = Vibrator::create("payments", aether).await?;
-        for channel in [CHARGE, REFUND] {
-            vibrator.resonate_in_group(channel, GROUP).await?;
-        }
-        Ok(Self { vibrator, book: Book::new(decline_rate, seed) })
+        let service = Service::builder("payments")
+            .state(Arc::new(Mutex::new(Book::new(decline_rate, seed))))
+            .group(GROUP)
+            .on_query(CHARGE, charge)
+            .on_query(REFUND, refund)
+            .build(aether)
+            .await?;
+        Ok(Self { service })
     }
 
     /// Answers until `shutdown` is cancelled or the medium was closed.
     ///
+    /// # Errors
+    /// None: the book is in memory. The signature leaves room for one that is not.
+    ///
     /// # Cancel safety
     /// Cancelled before completion, the desk has ended and its book is gone with it.
-    pub async fn run(mut self, shutdown: CancellationToken) {
-        while let Some(Some(wave)) = shutdown.run_until_cancelled(self.vibrator.receive()).await {
-            let heard = match wave.channel().as_str() {
-                CHARGE => self.charge(&wave).await,
-                _ => self.refund(&wave).await,
-            };
-            if let Err(error) = heard {
-                let problem = error_chain(&error);
-                tracing::warn!(id = %wave.id(), channel = %wave.channel(), problem, "cannot be read");
-                answer(&wave, &Answer::Malformed { problem }).await;
-            }
-        }
-    }
-
-    async fn charge(&mut self, wave: &Wave) -> Result<(), PayloadError> {
-        let Charge { order, card, amount_cents } = wave.json()?;
-        let asked_before = self.book.knows(&order);
-        let declined = self.book.charge(&order, card, amount_cents).err();
-        let (said, channel, amplitude) = match declined {
-            None => (Answer::Charged, CHARGED, 0.6),
-            Some(reason) => (Answer::Declined { reason }, DECLINED, 0.7),
-        };
-        answer(wave, &said).await;
-        if !asked_before {
-            self.tell(wave, channel, amplitude, &Told { order: &order, amount_cents, reason: declined })
-                .await;
-        }
-        Ok(())
-    }
-
-    async fn refund(&mut self, wave: &Wave) -> Result<(), PayloadError> {
-        let Refund { order } = wave.json()?;
-        let amount_cents = self.book.refund(&order);
-        answer(wave, &Answer::Refunded { amount_cents }).await;
-        if amount_cents > 0 {
-            self.tell(wave, REFUNDED, 0.7, &Told { order: &order, amount_cents, reason: None }).await;
-        }
-        Ok(())
-    }
-
-    async fn tell(&self, cause: &Wave, channel: &str, amplitude: f32, told: &Told<'_>) {
-        let wave = Wave::builder(channel)
-            .key(told.order.as_str())
-            .cause(cause.id())
-            .amplitude(amplitude)
-            .json(told)
-            .build();
-        let emitted = match wave {
-            Ok(wave) => self.vibrator.emit(wave).await,
-            Err(error) => Err(error.into()),
-        };
-        // The book is right whether or not somebody hears of it.
-        if let Err(error) = emitted {
-            tracing::warn!(error = error_chain(&error), "an event was not emitted");
-        }
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServiceError> {
+        self.service.run_until(shutdown).await.map(drop)
     }
 }
 
-/// Answers if somebody waits; the same channels can be used without waiting.
-async fn answer(wave: &Wave, answer: &Answer) {
-    if wave.expects_reply()
-        && let Err(error) = wave.reply(answer).await
-    {
-        // Whoever asked will ask again and be told the same.
-        tracing::debug!(id = %wave.id(), error = error_chain(&error), "an answer did not arrive");
+async fn charge(
+    State(book): State<Shared>,
+    Json(Charge { order, card, amount_cents }): Json<Charge>,
+    emitter: Emitter,
+) -> Json<Answer> {
+    let (asked_before, declined) = {
+        let mut book = book.lock();
+        (book.knows(&order), book.charge(&order, card, amount_cents).err())
+    };
+    let (said, channel, amplitude) = match declined {
+        None => (Answer::Charged, CHARGED, 0.6),
+        Some(reason) => (Answer::Declined { reason }, DECLINED, 0.7),
+    };
+    if !asked_before {
+        tell(&emitter, channel, amplitude, &Told { order: &order, amount_cents, reason: declined }).await;
+    }
+    Json(said)
+}
+
+async fn refund(
+    State(book): State<Shared>,
+    Json(Refund { order }): Json<Refund>,
+    emitter: Emitter,
+) -> Json<Answer> {
+    let amount_cents = book.lock().refund(&order);
+    if amount_cents > 0 {
+        tell(&emitter, REFUNDED, 0.7, &Told { order: &order, amount_cents, reason: None }).await;
+    }
+    Json(Answer::Refunded { amount_cents })
+}
+
+/// The book is right whether or not somebody hears of it.
+async fn tell(emitter: &Emitter, channel: &str, amplitude: f32, told: &Told<'_>) {
+    let emitted =
+        match Wave::builder(channel).key(told.order.as_str()).amplitude(amplitude).json(told).build() {
+            Ok(wave) => emitter.emit(wave).await,
+            Err(error) => Err(error.into()),
+        };
+    if let Err(error) = emitted {
+        tracing::warn!(error = error_chain(&error), "an event was not emitted");
     }
 }

@@ -15,7 +15,7 @@ use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::{Sequencer, Source, WaveId};
 use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Wave};
-use crate::wire::SHARED_FROM;
+use crate::wire::{Position, SHARED_FROM};
 
 const CONTENT_TYPE: &str = "Content-Type";
 /// What other bindings call it.
@@ -30,6 +30,8 @@ const HALF_LIFE: &str = "ce-aetherhalflife";
 const HOPS: &str = "ce-aetherhops";
 const AGE: &str = "ce-aetherage";
 const PHASE: &str = "ce-aetherphase";
+/// Node and position, see [`numbered`].
+const POSITION: &str = "ce-aetherposition";
 /// Written anew for each wave and of no use to its reader.
 const REDUNDANT: [&str; 4] = ["ce-specversion", "ce-type", "ce-time", DATA_CONTENT_TYPE];
 /// A source of our own reads `/aether/name@instance`.
@@ -42,12 +44,33 @@ pub(super) fn headers(wave: &Wave, now: Instant) -> HeaderMap {
     headers
 }
 
+/// The same with the wave's position in its sender's stream: node in hexadecimal, stream, number and age of the stream
+/// in microseconds, separated by dots.
+pub(super) fn numbered(wave: &Wave, node: u64, position: Position, now: Instant) -> HeaderMap {
+    let mut headers = headers(wave, now);
+    let Position { stream, first, age_micros } = position;
+    headers.insert(POSITION, format!("{node:x}.{stream}.{first}.{age_micros}"));
+    headers
+}
+
+/// The node and the position that a message says.
+pub(super) fn position(message: &Message) -> Option<(u64, Position)> {
+    let text = first(message.headers.as_ref()?, POSITION)?;
+    let (node, numbers) = text.split_once('.')?;
+    let mut numbers = numbers.split('.').map(|number| number.parse().ok());
+    let position =
+        Position { stream: numbers.next()??, first: numbers.next()??, age_micros: numbers.next()?? };
+    numbers.next().is_none().then_some((u64::from_str_radix(node, 16).ok()?, position))
+}
+
 /// How many bytes the headers of a wave take in a message, at whatever age it leaves.
 pub(super) fn headers_len(wave: &Wave) -> usize {
     const STATUS_LINE_AND_END: usize = "NATS/1.0\r\n\r\n".len();
     /// The digits of the longest age in microseconds.
     const LONGEST_AGE: usize = u64::MAX.ilog10() as usize + 1;
-    let mut bytes = STATUS_LINE_AND_END;
+    /// That of the position: three numbers, the node, and the dots between them.
+    const LONGEST_POSITION: usize = POSITION.len() + ": \r\n".len() + 3 * LONGEST_AGE + 16 + 3;
+    let mut bytes = STATUS_LINE_AND_END + LONGEST_POSITION;
     for_each_header(wave, Instant::now(), |name, value| {
         let length = if name == AGE { LONGEST_AGE } else { value.len() };
         bytes += name.len() + ": \r\n".len() + length;
@@ -130,7 +153,7 @@ pub(super) fn read(
     names.sort_unstable();
     for name in names {
         let taken = is_own && (REDUNDANT.contains(&name) || matches!(name, ID | SOURCE))
-            || matches!(name, CONTENT_TYPE | KIND | AMPLITUDE | HALF_LIFE | HOPS | AGE | PHASE)
+            || matches!(name, CONTENT_TYPE | KIND | AMPLITUDE | HALF_LIFE | HOPS | AGE | PHASE | POSITION)
             || (name == DATA_CONTENT_TYPE && named == Some(name) && content_type.is_some())
             || (name == KEY && key.is_some())
             || (name == CAUSE && cause.is_some());
@@ -203,6 +226,20 @@ mod tests {
         let wave = Wave::builder("a").amplitude(Amplitude::from_loss(2049)).build().unwrap();
         let back = read_back(headers(&wave, Instant::now()), Bytes::new());
         assert_eq!(back.amplitude(), wave.amplitude());
+    }
+
+    #[test]
+    fn a_position_is_read_back_and_nonsense_is_none() {
+        let at = Position { stream: u64::MAX, first: 17, age_micros: 0 };
+        let wave = Wave::from_bytes("a", "").unwrap();
+        let written = numbered(&wave, 0xAB, at, Instant::now());
+        assert_eq!(position(&message(written.clone(), Bytes::new())), Some((0xAB, at)));
+        assert!(read_back(written, Bytes::new()).metadata().is_empty());
+        for nonsense in ["", "ab", "ab.1.2", "ab.1.2.3.4", "xy.1.2.3", "ab.1.2.-3", "ab.1..3"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(POSITION, nonsense);
+            assert_eq!(position(&message(headers, Bytes::new())), None, "{nonsense}");
+        }
     }
 
     #[test]

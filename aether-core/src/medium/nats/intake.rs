@@ -1,21 +1,22 @@
-//! The receiving side: from the client to the router, one task a subscription.
+//! The receiving side: from the client to the router, one task a subscription. What is missing is noticed here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::clock::{Instant, micros_since_1970};
 use async_nats::{Message, SubscribeError};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::gaps::{Gap, Gaps, Heard};
 use super::reply::Reply;
 use super::transit::Transit;
 use super::{Root, Shared, cloudevents};
 use crate::channel::{Channel, ChannelError, Pattern};
-use crate::router::{Router, Subscription};
+use crate::router::{Lost, Router, Subscription};
 use crate::source::{Sequencer, Source};
 use crate::wave::{Kind, Wave};
 use crate::wire::{self, FrameError};
@@ -25,20 +26,31 @@ pub(super) enum Target {
     /// All lone subscribers of a pattern.
     Pattern(Pattern),
     /// One member of a group.
-    Member(Weak<Subscription>),
+    Member(Arc<Subscription>),
+    /// One that has left: what was on its way to it is counted.
+    Late(Arc<Subscription>),
 }
 
 /// A subscription of the server and the task that drains it.
 pub(super) struct Drain {
     pub(super) task: JoinHandle<()>,
     leave: Arc<Notify>,
+    /// Dropped when the client knows that the subscription was left.
+    is_told: oneshot::Receiver<()>,
+    in_force: Arc<OnceLock<Instant>>,
 }
 
 impl Drain {
+    /// The server has the subscription, from now on at the latest.
+    pub(super) fn is_in_force(&self) {
+        self.in_force.get_or_init(Instant::now);
+    }
+
     /// Ends the subscription. What comes back is ready when the client has been told so.
     pub(super) fn leave(self) -> Leaving {
         self.leave.notify_one();
-        self.task.map(drop).boxed().shared()
+        // By a word, or by the end of the task.
+        self.is_told.map(drop).boxed().shared()
     }
 }
 
@@ -52,6 +64,19 @@ struct Tap {
     /// What its subjects begin with: prefix, root and dot.
     before_channel: String,
     last_channel: Option<Channel>,
+    /// Where all waves of the pattern come by: what is missing. Members of a group get a part of them, and questions
+    /// are not numbered.
+    gaps: Option<Gaps>,
+}
+
+impl Tap {
+    /// Delivers nothing more, and says whether what still comes has to be taken.
+    fn leave(&mut self) -> bool {
+        if let Target::Member(member) = &self.target {
+            self.target = Target::Late(Arc::clone(member));
+        }
+        matches!(self.target, Target::Late(_))
+    }
 }
 
 pub(super) struct Intake {
@@ -61,6 +86,15 @@ pub(super) struct Intake {
     /// Numbers the messages of foreign publishers that bring no id of their own.
     foreign: Sequencer,
     malformed: AtomicU64,
+    lost_upstream: AtomicU64,
+    forgotten_streams: AtomicU64,
+}
+
+/// What a message brought.
+struct Brought {
+    waves: Vec<Wave>,
+    /// What was lost before it.
+    lost: Option<Lost>,
 }
 
 impl Intake {
@@ -71,11 +105,21 @@ impl Intake {
             transit: Transit::default(),
             foreign: Sequencer::new(Source::foreign()),
             malformed: AtomicU64::new(0),
+            lost_upstream: AtomicU64::new(0),
+            forgotten_streams: AtomicU64::new(0),
         }
     }
 
     pub(super) fn malformed(&self) -> u64 {
         self.malformed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn lost_upstream(&self) -> u64 {
+        self.lost_upstream.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn forgotten_streams(&self) -> u64 {
+        self.forgotten_streams.load(Ordering::Relaxed)
     }
 
     /// Subscribes to a pattern under a root, and starts the task that takes what the client receives for it, as fast as
@@ -94,11 +138,16 @@ impl Intake {
             Some(group) => client.queue_subscribe(subject, group.to_owned()).await?,
             None => client.subscribe(subject).await?,
         };
-        let mut tap = Tap { root, target, before_channel: self.shared.subject(root, ""), last_channel: None };
+        let in_force = Arc::<OnceLock<Instant>>::default();
+        let gaps = (root == Root::Waves && group.is_none()).then(|| Gaps::new(Arc::clone(&in_force)));
+        let before_channel = self.shared.subject(root, "");
+        let mut tap = Tap { root, target, before_channel, last_channel: None, gaps };
         let intake = Arc::clone(self);
         let leave = Arc::new(Notify::new());
         let left = Arc::clone(&leave);
+        let (told, is_told) = oneshot::channel();
         let task = tokio::spawn(async move {
+            let mut told = Some(told);
             loop {
                 let message = tokio::select! {
                     biased;
@@ -110,9 +159,14 @@ impl Intake {
                     Some(Some(message)) => intake.take(message, &mut tap),
                     Some(None) => return,
                     None => {
-                        // Fails only when the client has ended, and the subscription with it.
-                        let _ = subscriber.unsubscribe().await;
-                        return;
+                        // Both fail only when the client has ended, and the subscription with it.
+                        if !tap.leave() {
+                            let _ = subscriber.unsubscribe().await;
+                            return;
+                        }
+                        // What the server gave to this member of a group no other will get: it is to be counted.
+                        let _ = subscriber.drain().await;
+                        drop(told.take());
                     }
                 }
             }
@@ -120,21 +174,25 @@ impl Intake {
                 intake.take(message, &mut tap);
             }
         });
-        Ok(Drain { task, leave })
+        Ok(Drain { task, leave, is_told, in_force })
     }
 
     fn take(&self, message: Message, tap: &mut Tap) {
+        self.shared.link.took_message();
         let subject = message.subject.clone();
         match self.read(message, tap) {
-            Ok(waves) => match (&tap.target, tap.root) {
-                (Target::Pattern(pattern), Root::Waves) => self.router.arrive(pattern, waves),
+            Ok(Brought { waves, lost }) => match (&tap.target, tap.root) {
+                (Target::Pattern(pattern), Root::Waves) => {
+                    if let (Some(lost), Some(channel)) = (lost, &tap.last_channel) {
+                        self.lost_upstream.fetch_add(lost.waves, Ordering::Relaxed);
+                        self.router.lost_upstream(pattern, channel, lost);
+                    }
+                    self.router.arrive(pattern, waves);
+                }
                 (Target::Pattern(pattern), Root::Questions) => self.router.arrive_asked(pattern, waves),
                 (Target::Pattern(pattern), Root::Seen) => self.router.arrive_seen(pattern, waves),
-                (Target::Member(member), _) => {
-                    if let Some(member) = member.upgrade() {
-                        self.router.arrive_for(&member, waves);
-                    }
-                }
+                (Target::Member(member), _) => self.router.arrive_for(member, waves),
+                (Target::Late(member), _) => self.router.arrive_late(member, &waves),
             },
             Err(error) => {
                 self.malformed.fetch_add(1, Ordering::Relaxed);
@@ -143,7 +201,7 @@ impl Intake {
         }
     }
 
-    fn read(&self, message: Message, tap: &mut Tap) -> Result<Vec<Wave>, FrameError> {
+    fn read(&self, message: Message, tap: &mut Tap) -> Result<Brought, FrameError> {
         let name = message.subject.strip_prefix(&*tap.before_channel).ok_or(ChannelError::Empty)?;
         let channel = match &tap.last_channel {
             Some(channel) if channel.as_str() == name => channel.clone(),
@@ -152,31 +210,50 @@ impl Intake {
         let plain = !wire::is_frame(&message.payload);
         // What observers see has been asked elsewhere.
         let reply = message.reply.clone().filter(|_| tap.root != Root::Seen);
-        let mut waves =
-            self.waves(message, &channel, if reply.is_some() { Kind::Query } else { Kind::Event })?;
-        if let (Some(subject), [question]) = (reply, &mut *waves) {
+        let kind = if reply.is_some() { Kind::Query } else { Kind::Event };
+        let mut brought = self.waves(message, &channel, kind, tap.gaps.as_mut())?;
+        if let (Some(subject), [question]) = (reply, &mut *brought.waves) {
             let to_foreigner = tap.root == Root::Waves;
             let path = Reply { shared: Arc::clone(&self.shared), subject, to_foreigner, plain };
             *question = question.clone().with_reply_path(Arc::new(path));
         }
-        Ok(waves)
+        Ok(brought)
     }
 
     /// The answer to a question asked on a channel.
     pub(super) fn answer(&self, message: Message, channel: &Channel) -> Result<Wave, FrameError> {
-        let waves = self.waves(message, channel, Kind::Response)?;
-        waves.into_iter().next().ok_or(FrameError::Empty { what: "waves" })
+        let brought = self.waves(message, channel, Kind::Response, None)?;
+        brought.waves.into_iter().next().ok_or(FrameError::Empty { what: "waves" })
     }
 
-    fn waves(&self, message: Message, channel: &Channel, kind: Kind) -> Result<Vec<Wave>, FrameError> {
+    fn waves(
+        &self,
+        message: Message,
+        channel: &Channel,
+        kind: Kind,
+        gaps: Option<&mut Gaps>,
+    ) -> Result<Brought, FrameError> {
         let now = Instant::now();
-        if wire::is_frame(&message.payload) {
-            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let received = u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX);
-            let transit = |sender| self.transit.delay(sender, received, now);
-            Ok(wire::decode(&message.payload, Some(channel), now, transit)?.waves)
+        let mut delay = Duration::ZERO;
+        let (node, position, waves) = if wire::is_frame(&message.payload) {
+            let received = micros_since_1970();
+            let transit = |sender| {
+                delay = self.transit.delay(sender, received, now);
+                delay
+            };
+            let frame = wire::decode(&message.payload, Some(channel), now, transit)?;
+            (frame.sender.node, frame.position, frame.waves)
         } else {
-            Ok(vec![cloudevents::read(message, channel, kind, &self.foreign, now)])
-        }
+            let (node, position) = cloudevents::position(&message).unzip();
+            let wave = cloudevents::read(message, channel, kind, &self.foreign, now);
+            (node.unwrap_or(0), position, vec![wave])
+        };
+        let lost = gaps.zip(position).and_then(|(gaps, position)| {
+            let heard = Heard { node, position, waves: waves.len(), delay, now };
+            let (gap, forgets) = gaps.note(channel, heard);
+            self.forgotten_streams.fetch_add(u64::from(forgets), Ordering::Relaxed);
+            gap.map(|Gap { waves, since }| Lost { waves, since, is_own: node == self.shared.node })
+        });
+        Ok(Brought { waves, lost })
     }
 }

@@ -52,6 +52,15 @@ impl Joined {
         Joining { joined: self, _turn: self.joining.lock().await }
     }
 
+    /// The server has what was joined for a subscription.
+    pub(super) fn is_in_force(&self, subscription: &Subscription) {
+        subscription.is_in_force();
+        let place = (Root::Waves, subscription.pattern().clone());
+        if let Some(drain) = self.tables.lock().patterns.get(&place).and_then(|heard| heard.drain.as_ref()) {
+            drain.is_in_force();
+        }
+    }
+
     /// Ends what nobody needs any more. What is returned is ready when the client has been told so.
     pub(super) fn leave(&self, subscription: &Subscription) -> Vec<Leaving> {
         let mut tables = self.tables.lock();
@@ -90,7 +99,7 @@ impl Joining<'_> {
         for root in roots(subscription) {
             match subscription.group() {
                 Some(group) => {
-                    let target = Target::Member(Arc::downgrade(subscription));
+                    let target = Target::Member(Arc::clone(subscription));
                     let pattern = subscription.pattern();
                     let drain = intake.subscribe(root, pattern, Some(group), target, ending.subscribe());
                     let drain = drain.await.map_err(|error| JoinError::Client(Box::new(error)))?;

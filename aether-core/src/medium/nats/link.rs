@@ -17,10 +17,17 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::inbox::Inbox;
+use crate::wave::Wave;
 
 /// The client's queue of events holds 128 and drops what is more: a broken connection could go unnoticed, so
 /// whoever waits for a marker looks at the number of connections as well, this often.
 const LOST_EVENT_WATCH: Duration = Duration::from_secs(1);
+
+/// A connection that somebody has seen.
+pub(super) struct Connection {
+    state: watch::Receiver<bool>,
+    number: u64,
+}
 
 /// The connection was closed for good.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ pub(super) struct Link {
     progress: watch::Sender<u64>,
     flight: Mutex<Flight>,
     dropped_by_client: AtomicU64,
+    /// Messages taken from the client, whatever they were.
+    taken: AtomicU64,
     marks: Mutex<Option<Marks>>,
 }
 
@@ -67,6 +76,7 @@ impl Link {
             progress: watch::Sender::new(0),
             flight: Mutex::default(),
             dropped_by_client: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             marks: Mutex::new(None),
         }
     }
@@ -81,6 +91,7 @@ impl Link {
         let link = Arc::clone(self);
         let task = tokio::spawn(async move {
             while let Some(marker) = markers.next().await {
+                link.took_message();
                 if let Ok(number) = <[u8; 8]>::try_from(&*marker.payload) {
                     link.confirm(u64::from_le_bytes(number));
                 }
@@ -164,6 +175,35 @@ impl Link {
         let _ = connected.wait_for(|connected| *connected).await;
     }
 
+    /// To be handed to [`Link::connected_after`].
+    pub(super) fn connection(&self) -> Connection {
+        Connection { state: self.connected.subscribe(), number: self.flight.lock().connects }
+    }
+
+    /// Waits until there is a connection later than the one seen last.
+    ///
+    /// Cancel safety: cancelled while it waits, no connection is missed.
+    pub(super) async fn connected_after(&self, seen: &mut Connection, client: &Client) {
+        loop {
+            let connects = client.statistics().connects.load(Ordering::Relaxed);
+            if connects != seen.number && self.is_connected() {
+                seen.number = connects;
+                return;
+            }
+            // Fails only if `self` were gone.
+            let _ = seen.state.changed().await;
+        }
+    }
+
+    /// Takes back that waves were handed to the client, because they could not even be written.
+    pub(super) fn unsendable(&self, waves: &[Wave]) {
+        let mut flight = self.flight.lock();
+        self.outbox.count_unsendable(waves);
+        let taken = self.outbox.ledger().delivered;
+        flight.settled = flight.settled.min(taken);
+        flight.marked = flight.marked.min(taken);
+    }
+
     pub(super) fn progress(&self) -> watch::Receiver<u64> {
         self.progress.subscribe()
     }
@@ -219,24 +259,30 @@ impl Link {
     /// Waits until the server has handled everything that this client was given before. Waits for as long as the
     /// connection is away.
     pub(super) async fn round_trip(&self, client: &Client) -> Result<(), Ended> {
-        loop {
-            let back = {
-                let mut flight = self.flight.lock();
-                if flight.ended {
-                    return Err(Ended);
-                }
-                flight.last_marker += 1;
-                let (sender, back) = oneshot::channel();
-                let number = flight.last_marker;
-                flight.waiting.insert(number, sender);
-                (number, back)
-            };
-            self.send_marker(client, back.0).await;
-            if back.1.await.is_ok() {
-                return Ok(());
+        while !self.marker_returns(client).await {
+            if self.flight.lock().ended {
+                return Err(Ended);
             }
             self.standing().await;
         }
+        Ok(())
+    }
+
+    /// Sends one marker and waits until it is back, or until it cannot come any more: the connection broke or ended.
+    pub(super) async fn marker_returns(&self, client: &Client) -> bool {
+        let (number, back) = {
+            let mut flight = self.flight.lock();
+            if flight.ended {
+                return false;
+            }
+            flight.last_marker += 1;
+            let (sender, back) = oneshot::channel();
+            let number = flight.last_marker;
+            flight.waiting.insert(number, sender);
+            (number, back)
+        };
+        self.send_marker(client, number).await;
+        back.await.is_ok()
     }
 
     /// How many waves the outbox holds or the broker has not confirmed; `None` when there are none and everything is
@@ -251,6 +297,18 @@ impl Link {
     /// Waves that were under way when a connection broke.
     pub(super) fn unconfirmed(&self) -> u64 {
         self.flight.lock().written_off
+    }
+
+    /// Called for each message that was taken from the client.
+    pub(super) fn took_message(&self) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many messages the client has received that nobody has taken from it, not yet or not any more.
+    pub(super) fn untaken(&self, client: &Client) -> u64 {
+        // In this order: what comes in between is not taken from what was not there.
+        let taken = self.taken.load(Ordering::Acquire);
+        client.statistics().in_messages.load(Ordering::Acquire).saturating_sub(taken)
     }
 
     pub(super) fn dropped_by_client(&self) -> u64 {

@@ -3,17 +3,21 @@
 //! Batching is natural: while one batch is on its way to the broker, waves queue up and leave together with the next.
 //! There is no timer, and a lone wave leaves at once. Commands never share a message: a queue group of the server
 //! hands a message to one member as a whole, and the members shall share the work.
+//!
+//! What leaves is numbered here ([`Numbers`]), and where nothing follows the numbers are announced: after a new
+//! connection, when a channel has gone quiet, at a flush, and at the end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock::Instant;
 
+use super::numbers::{Announcement, Numbers};
 use super::{Root, Shared, cloudevents};
 use crate::aether::Wire;
 use crate::channel::Channel;
 use crate::wave::{Kind, Wave};
-use crate::wire::{encode, frame_bound, record_bound};
+use crate::wire::{encode_at, frame_bound, record_bound};
 
 /// A batch holds at most so many waves and bytes, and at most so many batches are under way before one is confirmed.
 /// Together they bound what a strong wave may have to wait for.
@@ -25,43 +29,119 @@ const BATCHES_UNDER_WAY: usize = 8;
 /// messages of 8 KiB cost it half of the processor time of those of 300 KiB, for the same waves.
 const FRAME_BYTES: usize = 8 << 10;
 
+/// What the sending task does next.
+enum Next {
+    Send,
+    Announce(Vec<Announcement>),
+    End,
+}
+
 /// Sends until the outbox is closed and empty.
 pub(super) async fn send(shared: Arc<Shared>) {
+    // Also when the task is aborted: nobody shall wait for what it will not do any more.
+    let ending = Ending(&shared);
     let mut batch = Vec::with_capacity(BATCH_WAVES);
     let mut groups = Groups::default();
-    while shared.outbox.filled().await {
+    let mut numbers = Numbers::new();
+    let mut connection = shared.link.connection();
+    loop {
+        let mut announced = Vec::new();
+        let next = tokio::select! {
+            biased;
+            asked = shared.announcing.asked() => {
+                announced = asked;
+                Next::Announce(numbers.unannounced(Instant::now()))
+            }
+            () = shared.link.connected_after(&mut connection, &shared.client) => {
+                Next::Announce(numbers.after_reconnecting(Instant::now()))
+            }
+            is_filled = shared.outbox.filled() => if is_filled { Next::Send } else { Next::End },
+            () = sleep_until(numbers.next_round()) => Next::Announce(Vec::new()),
+        };
         shared.link.standing().await;
-        batch.clear();
-        shared.outbox.take_many(BATCH_WAVES, BATCH_BYTES, &mut batch);
-        // After taking: so whatever was left before one of these waves was emitted does not hear it.
-        shared.left().await;
-        match shared.wire {
-            Wire::Frames => {
-                groups.sort(&mut batch);
-                for waves in groups.in_order() {
-                    send_frames(&shared, waves).await;
-                }
+        match next {
+            Next::Send => {
+                batch.clear();
+                shared.outbox.take_many(BATCH_WAVES, BATCH_BYTES, &mut batch);
+                // After taking: so whatever was left before one of these waves was emitted does not hear it.
+                shared.left().await;
+                send_batch(&shared, &mut batch, &mut groups, &mut numbers).await;
+                shared.link.mark(&shared.client).await;
+                shared.link.fewer_marks_than(BATCHES_UNDER_WAY, &shared.client).await;
             }
-            Wire::CloudEvents => {
-                for wave in &batch {
-                    let subject = shared.subject(Root::Waves, wave.channel().as_str());
-                    let headers = cloudevents::headers(wave, Instant::now());
-                    // The client refuses only when it has ended; the link writes the waves off then.
-                    let _ =
-                        shared.client.publish_with_headers(subject, headers, wave.payload().clone()).await;
-                }
-            }
+            Next::Announce(announcements) => announce(&shared, announcements).await,
+            Next::End => break,
         }
-        shared.link.mark(&shared.client).await;
-        shared.link.fewer_marks_than(BATCHES_UNDER_WAY, &shared.client).await;
+        // Looked at in any case, for channels go quiet while others are busy.
+        let now = Instant::now();
+        if numbers.next_round().is_some_and(|round| round <= now) {
+            announce(&shared, numbers.due(now)).await;
+        }
+        drop(announced);
     }
+    announce(&shared, numbers.unannounced(Instant::now())).await;
+    drop(ending);
     // The client ends with its last handle, which may be ours, and does not write what it still holds then.
     let _ = shared.client.flush().await;
 }
 
+struct Ending<'a>(&'a Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.announcing.end();
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep(moment.saturating_duration_since(Instant::now())).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn send_batch(shared: &Shared, batch: &mut Vec<Wave>, groups: &mut Groups, numbers: &mut Numbers) {
+    match shared.wire {
+        Wire::Frames => {
+            groups.sort(batch);
+            for waves in groups.in_order() {
+                send_frames(shared, waves, numbers).await;
+            }
+        }
+        Wire::CloudEvents => {
+            for wave in batch {
+                let now = Instant::now();
+                let subject = shared.subject(Root::Waves, wave.channel().as_str());
+                // Without the last announcement of one that is forgotten: consumers would take it for an event.
+                let (stream, _) = numbers.stream(wave.channel(), now);
+                let headers = cloudevents::numbered(wave, shared.node, stream.position(now), now);
+                stream.sent(1, now);
+                // The client refuses only when it has ended; the link writes the waves off then.
+                let _ = shared.client.publish_with_headers(subject, headers, wave.payload().clone()).await;
+            }
+        }
+    }
+}
+
+/// Tells receivers where the streams of some channels stand.
+async fn announce(shared: &Shared, announcements: impl IntoIterator<Item = Announcement>) {
+    if shared.wire == Wire::CloudEvents {
+        // Consumers that do not know Aether would take an announcement for an event.
+        return;
+    }
+    for (channel, position) in announcements {
+        let now = Instant::now();
+        if let Ok(frame) = encode_at(shared.sender(), Some(position), None, &[], now) {
+            let _ = shared.client.publish(shared.subject(Root::Waves, channel.as_str()), frame).await;
+        }
+    }
+}
+
 /// Sends waves of one channel, in their order, in as few messages as the server's limit and commands allow.
-async fn send_frames(shared: &Shared, waves: &[Wave]) {
+async fn send_frames(shared: &Shared, waves: &[Wave], numbers: &mut Numbers) {
     let Some(first) = waves.first() else { return };
+    let (stream, forgotten) = numbers.stream(first.channel(), Instant::now());
+    announce(shared, forgotten).await;
     let max_bytes = shared.client.max_payload().min(FRAME_BYTES);
     let mut rest = waves;
     while !rest.is_empty() {
@@ -76,14 +156,20 @@ async fn send_frames(shared: &Shared, waves: &[Wave]) {
             // A command travels alone. So does what is too large by the bound: it fits, that was checked exactly
             // before it was taken.
             .max(1);
-        let (now, later) = rest.split_at(fitting);
-        match encode(shared.sender(), None, now, Instant::now()) {
+        let (these, later) = rest.split_at(fitting);
+        let now = Instant::now();
+        match encode_at(shared.sender(), Some(stream.position(now)), None, these, now) {
             Ok(frame) => {
+                stream.sent(these.len(), now);
                 let subject = shared.subject(Root::Waves, first.channel().as_str());
                 let _ = shared.client.publish(subject, frame).await;
             }
-            // Waves of one channel, far fewer than a frame may have sources, none too large.
-            Err(error) => tracing::error!(%error, "waves of one batch make no frame"),
+            // Waves of one channel, far fewer than a frame may have sources, none too large: it does not happen, and
+            // if it did they would not be lost without being counted.
+            Err(error) => {
+                tracing::error!(%error, "waves of one batch make no frame");
+                shared.link.unsendable(these);
+            }
         }
         rest = later;
     }

@@ -47,7 +47,7 @@ fn a_heartbeat_is_found_missed_once_and_found_going_on() {
         wave.regularity > 0.999 && wave.jitter < 1e-3 && wave.missing == 0.0 && wave.beats == 200,
         "{wave:?}"
     );
-    assert_eq!(streams.standing().collect::<Vec<_>>(), [wave.clone()]);
+    assert_eq!(streams.standing().collect::<Vec<_>>(), std::slice::from_ref(&wave));
     // The time for the beat before last is over, that for the last one is not.
     let due = streams.next_change().unwrap();
     assert!(due <= last + 2 * SECOND);

@@ -1,0 +1,131 @@
+//! What handlers return.
+
+use std::fmt;
+
+use aether_core::{Channel, Wave, WaveBuilder};
+use bytes::Bytes;
+use serde::Serialize;
+use tower::BoxError;
+
+use super::Json;
+
+/// What a handled wave leads to: an answer, or none where none is given. The response type of the tower stack.
+pub struct Answer(Option<WaveBuilder>);
+
+impl Answer {
+    /// Handled, and nothing to be said.
+    pub(crate) const NONE: Self = Self(None);
+
+    /// An answer of one's own making, with metadata for example. Its channel, kind, amplitude and cause are set when it
+    /// is sent.
+    #[must_use]
+    pub fn wave(wave: WaveBuilder) -> Self {
+        Self(Some(wave))
+    }
+
+    pub(crate) fn into_wave(self) -> Option<WaveBuilder> {
+        self.0
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Answer").field(&self.0).finish()
+    }
+}
+
+/// How a handler of `.on(..)` ended: nothing, or a `Result` of nothing.
+#[diagnostic::on_unimplemented(
+    message = "a handler of `.on(..)` cannot return `{Self}`",
+    label = "return nothing, or `Result<(), E>`",
+    note = "E is any error: `E: Into<Box<dyn std::error::Error + Send + Sync>>`",
+    note = "a value that shall be the answer is returned by a handler of `.on_query(..)`"
+)]
+pub trait IntoOutcome {
+    /// Success, or why the handler failed.
+    ///
+    /// # Errors
+    /// What the handler returned.
+    fn into_outcome(self) -> Result<(), BoxError>;
+}
+
+impl IntoOutcome for () {
+    fn into_outcome(self) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+impl<E: Into<BoxError>> IntoOutcome for Result<(), E> {
+    fn into_outcome(self) -> Result<(), BoxError> {
+        self.map_err(Into::into)
+    }
+}
+
+/// What a handler of `.on_query(..)` answers.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no answer",
+    label = "return `Json<T>`, text, bytes or an `Answer`, or a `Result` of one of these",
+    note = "for a value that can be serialised return `Json(value)`",
+    note = "the error in a `Result` is any error: `E: Into<Box<dyn std::error::Error + Send + Sync>>`"
+)]
+pub trait IntoAnswer {
+    /// The answer, or why there is none.
+    ///
+    /// # Errors
+    /// What the handler returned, or why the answer cannot be written.
+    fn into_answer(self) -> Result<Answer, BoxError>;
+}
+
+impl IntoAnswer for Answer {
+    fn into_answer(self) -> Result<Answer, BoxError> {
+        Ok(self)
+    }
+}
+
+impl<T: Serialize> IntoAnswer for Json<T> {
+    fn into_answer(self) -> Result<Answer, BoxError> {
+        Ok(Answer::wave(blank()?.json(&self.0)))
+    }
+}
+
+impl IntoAnswer for String {
+    fn into_answer(self) -> Result<Answer, BoxError> {
+        Ok(Answer::wave(blank()?.text(self)))
+    }
+}
+
+impl IntoAnswer for &'static str {
+    fn into_answer(self) -> Result<Answer, BoxError> {
+        self.to_owned().into_answer()
+    }
+}
+
+impl IntoAnswer for Bytes {
+    fn into_answer(self) -> Result<Answer, BoxError> {
+        Ok(Answer::wave(blank()?.bytes(self)))
+    }
+}
+
+impl IntoAnswer for Vec<u8> {
+    fn into_answer(self) -> Result<Answer, BoxError> {
+        Bytes::from(self).into_answer()
+    }
+}
+
+/// Done; the answer is empty.
+impl IntoAnswer for () {
+    fn into_answer(self) -> Result<Answer, BoxError> {
+        Bytes::new().into_answer()
+    }
+}
+
+impl<T: IntoAnswer, E: Into<BoxError>> IntoAnswer for Result<T, E> {
+    fn into_answer(self) -> Result<Answer, BoxError> {
+        self.map_err(Into::into)?.into_answer()
+    }
+}
+
+/// A wave without content; the channel is that of the question once it is sent.
+fn blank() -> Result<WaveBuilder, BoxError> {
+    Ok(Wave::builder(Channel::new("answer")?))
+}

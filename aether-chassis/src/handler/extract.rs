@@ -1,0 +1,137 @@
+//! The arguments of handlers, taken from a wave.
+
+use std::error::Error;
+use std::fmt;
+use std::ops::Deref;
+
+use aether_core::{Emitter, Wave};
+use serde::de::DeserializeOwned;
+
+use super::Delivery;
+use crate::Asker;
+
+/// Something a handler can ask for: an argument. Ordinary term: extractor.
+///
+/// Implement it for what several handlers read in the same way, such as an order id from the coherence key.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of a handler in a service with the state `{S}`",
+    label = "not an extractor for the state `{S}`",
+    note = "use `Wave`, `Json<T>`, `State<{S}>`, `Emitter`, `Asker`, or implement `FromWave<S>`"
+)]
+pub trait FromWave<S>: Sized {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// [`Rejection`] if the wave does not have it: the handler is then not called, the wave is counted as rejected, and
+    /// whoever asked is told why.
+    fn from_wave(delivery: &Delivery, state: &S) -> Result<Self, Rejection>;
+}
+
+/// A wave that is not what a handler takes. Asking again does not help, so it is never retried. A handler may return
+/// it as its error, too.
+pub struct Rejection {
+    text: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Rejection {
+    /// A rejection with its reason, which whoever asked is told.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), source: None }
+    }
+
+    /// The same with the error that led to it.
+    #[must_use]
+    pub fn caused_by(text: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { text: text.into(), source: Some(source.into()) }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection").field("text", &self.text).field("source", &self.source).finish()
+    }
+}
+
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.source.as_deref()?)
+    }
+}
+
+/// The payload, read as JSON; as the value of a query handler, the answer, written as JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Json<T>(
+    /// The value.
+    pub T,
+);
+
+/// The state that was given to the service before the handler, a clone of it. Share what is large or changes with an
+/// `Arc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct State<S>(
+    /// The state.
+    pub S,
+);
+
+impl<T> Deref for Json<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<S> Deref for State<S> {
+    type Target = S;
+    fn deref(&self) -> &S {
+        &self.0
+    }
+}
+
+impl<T: DeserializeOwned, S> FromWave<S> for Json<T> {
+    fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
+        let read = delivery.wave().json();
+        read.map(Json).map_err(|error| Rejection::caused_by("the payload cannot be read", error))
+    }
+}
+
+impl<S: Clone> FromWave<S> for State<S> {
+    fn from_wave(_: &Delivery, state: &S) -> Result<Self, Rejection> {
+        Ok(Self(state.clone()))
+    }
+}
+
+/// The wave itself.
+impl<S> FromWave<S> for Wave {
+    fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
+        Ok(delivery.wave().clone())
+    }
+}
+
+/// Emits under the name of the service; everything it emits or asks names the wave as its cause.
+impl<S> FromWave<S> for Emitter {
+    fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
+        Ok(delivery.emitter().clone())
+    }
+}
+
+/// Asks until there is an answer; every question names the wave as its cause.
+impl<S> FromWave<S> for Asker {
+    fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
+        Ok(delivery.asker().clone())
+    }
+}
+
+/// For a handler that deals with what it cannot read by itself.
+impl<T: FromWave<S>, S> FromWave<S> for Result<T, Rejection> {
+    fn from_wave(delivery: &Delivery, state: &S) -> Result<Self, Rejection> {
+        Ok(T::from_wave(delivery, state))
+    }
+}

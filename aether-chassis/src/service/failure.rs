@@ -1,0 +1,162 @@
+//! Why a wave was not handled, and the one place where that is told.
+//!
+//! Whatever layer a failure comes from, it is told apart by [`Cause::of`], and reported by [`report_failure`].
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+
+use aether_core::{EchoReason, Emitter, FailureReason, Wave};
+use tower::BoxError;
+
+use super::report::Outcome;
+use crate::{Rejection, error_chain};
+
+/// A handler or a layer that panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("panicked: {message}")]
+pub(super) struct Panicked {
+    message: String,
+}
+
+impl Panicked {
+    pub(super) fn new(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied();
+        let message = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self { message: message.unwrap_or("without a message").to_owned() }
+    }
+}
+
+/// The circuit breaker is open.
+#[derive(Debug, thiserror::Error)]
+#[error("the circuit breaker is open: too many waves could not be handled just before")]
+pub(super) struct CircuitOpen;
+
+/// The service has ended before the wave was handled.
+#[derive(Debug, thiserror::Error)]
+#[error("the service was shut down before this was handled")]
+pub(super) struct ShutDown;
+
+/// Why a wave was not handled.
+#[derive(Debug)]
+pub(super) struct Cause {
+    pub(super) outcome: Outcome,
+    error: BoxError,
+}
+
+impl Cause {
+    /// Tells the errors of the stack apart; those that it does not know come from handlers and from layers of the user.
+    pub(super) fn of(error: BoxError) -> Self {
+        // A layer may have wrapped it: what counts is the first error of the chain that is known.
+        let mut known = Outcome::Failed;
+        let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
+        while let Some(link) = next {
+            if let Some(outcome) = outcome_of(link) {
+                known = outcome;
+                break;
+            }
+            next = link.source();
+        }
+        Self { outcome: known, error }
+    }
+
+    pub(super) fn shut_down(outcome: Outcome) -> Self {
+        Self { outcome, error: Box::new(ShutDown) }
+    }
+
+    /// In the words of the wire.
+    pub(super) fn reason(&self) -> FailureReason {
+        match self.outcome {
+            Outcome::Rejected => FailureReason::Rejected,
+            Outcome::ShedBusy | Outcome::ShedCircuitOpen | Outcome::Left => FailureReason::Shed,
+            _ => FailureReason::HandlerFailed,
+        }
+    }
+
+    /// Whether running the handler again may help. What was shed was not run: to try it again is the sender's choice.
+    pub(super) fn may_be_retried(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed | Outcome::Panicked | Outcome::TimedOut)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&error_chain(&*self.error))
+    }
+}
+
+fn outcome_of(error: &(dyn Error + 'static)) -> Option<Outcome> {
+    if error.is::<Rejection>() {
+        Some(Outcome::Rejected)
+    } else if error.is::<Panicked>() {
+        Some(Outcome::Panicked)
+    } else if error.is::<tower::timeout::error::Elapsed>() {
+        Some(Outcome::TimedOut)
+    } else if error.is::<tower::load_shed::error::Overloaded>() {
+        Some(Outcome::ShedBusy)
+    } else if error.is::<CircuitOpen>() {
+        Some(Outcome::ShedCircuitOpen)
+    } else {
+        None
+    }
+}
+
+/// Whether an error says that the wave is wrong, and not that the service is unwell.
+pub(super) fn is_rejection(error: &BoxError) -> bool {
+    error.is::<Rejection>()
+}
+
+/// Tells everybody concerned that a wave was not handled: the log, and whoever waits for an answer, or else the source of a
+/// command, which gets an echo. Every failure of a
+/// service goes through here, once, when it is final.
+///
+/// Cancel safety: cancelled before completion, the asker may not be told.
+pub(super) async fn report_failure(emitter: &Emitter, wave: &Wave, reason: FailureReason, hint: &str) {
+    let (service, id, channel) = (emitter.source().name(), wave.id(), wave.channel());
+    match reason {
+        // Under overload there are many, and they are counted.
+        FailureReason::Shed => tracing::debug!(service, %id, %channel, hint, "a wave was not handled"),
+        _ => tracing::warn!(service, %id, %channel, %reason, hint, "a wave was not handled"),
+    }
+    if !wave.expects_reply() {
+        emitter.reflect(wave, echo_reason(reason), hint).await;
+    } else if let Err(error) = wave.reply_failure(reason, hint).await {
+        tracing::debug!(service, %id, error = error_chain(&error), "the asker was not told");
+    }
+}
+
+fn echo_reason(reason: FailureReason) -> EchoReason {
+    match reason {
+        FailureReason::Rejected => EchoReason::Rejected,
+        FailureReason::Shed => EchoReason::Shed,
+        _ => EchoReason::HandlerFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("a layer of the user")]
+    struct Wrapped(#[source] BoxError);
+
+    #[test]
+    fn failures_are_told_apart_also_when_a_layer_wraps_them() {
+        let of = |error: BoxError| Cause::of(Box::new(Wrapped(error))).outcome;
+        assert_eq!(of(Box::new(Rejection::new("no"))), Outcome::Rejected);
+        assert_eq!(of(Box::new(Panicked::new(&"oh"))), Outcome::Panicked);
+        assert_eq!(of(Box::new(tower::timeout::error::Elapsed::new())), Outcome::TimedOut);
+        assert_eq!(of(Box::new(tower::load_shed::error::Overloaded::new())), Outcome::ShedBusy);
+        assert_eq!(of(Box::new(CircuitOpen)), Outcome::ShedCircuitOpen);
+        assert_eq!(of("anything else".into()), Outcome::Failed);
+    }
+
+    #[test]
+    fn a_panic_keeps_its_message() {
+        let text = |panic: Box<dyn Any + Send>| Panicked::new(&*panic).to_string();
+        assert!(text(Box::new("plain")).ends_with(": plain"));
+        assert!(text(Box::new("made".to_owned())).ends_with(": made"));
+        assert!(text(Box::new(17)).ends_with(": without a message"));
+    }
+}

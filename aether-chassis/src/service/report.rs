@@ -1,0 +1,216 @@
+//! The account of a service: what became of each wave that it took.
+//!
+//! The service counts here; anyone may read, at any time. A wave is opened once and settled at most once, which the type
+//! [`Open`] sees to, also where a task is ended in the middle.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// How one handling of a wave ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Succeeded,
+    Retried,
+    Rejected,
+    Failed,
+    Panicked,
+    TimedOut,
+    ShedBusy,
+    ShedCircuitOpen,
+    Left,
+    Abandoned,
+}
+
+/// What became of the waves that a service took:
+/// `received = succeeded + retried + rejected + failed + panicked + timed_out + shed_busy + shed_circuit_open + left +
+/// abandoned + in_flight`, always.
+///
+/// A wave is received again for each of its attempts. Waves that never left the inbox are in the ledger of the inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ServiceReport {
+    /// Waves taken out of the inbox.
+    pub received: u64,
+    /// Handled, and answered where that was asked for.
+    pub succeeded: u64,
+    /// Failed for now and put back into the inbox, half as strong; received again when their turn comes.
+    pub retried: u64,
+    /// Not what the handler takes, such as a payload that cannot be read.
+    pub rejected: u64,
+    /// The handler returned an error, or its answer could not be sent.
+    pub failed: u64,
+    /// The handler panicked.
+    pub panicked: u64,
+    /// The handler took longer than it may.
+    pub timed_out: u64,
+    /// Not tried: the service was busy and sheds what it cannot handle at once.
+    pub shed_busy: u64,
+    /// Not tried: too many handlings had failed just before.
+    pub shed_circuit_open: u64,
+    /// Not tried: waited in the inbox when the service shut down.
+    pub left: u64,
+    /// Ended in the middle: the deadline for shutting down had passed.
+    pub abandoned: u64,
+    /// Being handled now, or waiting to be put back.
+    pub in_flight: u64,
+}
+
+impl ServiceReport {
+    /// Whether every wave is accounted for. Always true; what tests assert.
+    #[must_use]
+    pub const fn adds_up(&self) -> bool {
+        self.received == self.succeeded + self.retried + self.unhandled() + self.in_flight
+    }
+
+    /// Waves that were taken and not handled, for whatever reason.
+    #[must_use]
+    pub const fn unhandled(&self) -> u64 {
+        self.rejected
+            + self.failed
+            + self.panicked
+            + self.timed_out
+            + self.shed_busy
+            + self.shed_circuit_open
+            + self.left
+            + self.abandoned
+    }
+
+    fn of(&mut self, outcome: Outcome) -> &mut u64 {
+        match outcome {
+            Outcome::Succeeded => &mut self.succeeded,
+            Outcome::Retried => &mut self.retried,
+            Outcome::Rejected => &mut self.rejected,
+            Outcome::Failed => &mut self.failed,
+            Outcome::Panicked => &mut self.panicked,
+            Outcome::TimedOut => &mut self.timed_out,
+            Outcome::ShedBusy => &mut self.shed_busy,
+            Outcome::ShedCircuitOpen => &mut self.shed_circuit_open,
+            Outcome::Left => &mut self.left,
+            Outcome::Abandoned => &mut self.abandoned,
+        }
+    }
+}
+
+impl fmt::Display for ServiceReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { received, succeeded, retried, in_flight, .. } = self;
+        write!(f, "{received} received = {succeeded} succeeded + {retried} retried")?;
+        for (count, name) in [
+            (self.rejected, "rejected"),
+            (self.failed, "failed"),
+            (self.panicked, "panicked"),
+            (self.timed_out, "timed out"),
+            (self.shed_busy, "shed as busy"),
+            (self.shed_circuit_open, "shed by the open circuit"),
+            (self.left, "left in the inbox"),
+            (self.abandoned, "abandoned"),
+        ] {
+            if count > 0 {
+                write!(f, " + {count} {name}")?;
+            }
+        }
+        write!(f, " + {in_flight} in flight")
+    }
+}
+
+/// The running account. Clones read the same one; it can be read after the service has ended. All numbers of one
+/// report are of one moment.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceTally {
+    counts: Arc<Mutex<ServiceReport>>,
+}
+
+impl ServiceTally {
+    /// The numbers now.
+    #[must_use]
+    pub fn report(&self) -> ServiceReport {
+        *self.counts.lock()
+    }
+
+    /// Counts a wave that was taken.
+    pub(super) fn open(&self) -> Open {
+        let mut counts = self.counts.lock();
+        counts.received += 1;
+        counts.in_flight += 1;
+        Open { tally: Some(self.clone()) }
+    }
+}
+
+/// A wave that is counted as in flight. Dropped without being settled, its task was ended or has panicked.
+#[derive(Debug)]
+pub(super) struct Open {
+    tally: Option<ServiceTally>,
+}
+
+impl Open {
+    pub(super) fn settle(mut self, outcome: Outcome) {
+        self.close(outcome);
+    }
+
+    fn close(&mut self, outcome: Outcome) {
+        if let Some(tally) = self.tally.take() {
+            let mut counts = tally.counts.lock();
+            counts.in_flight -= 1;
+            *counts.of(outcome) += 1;
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // What panics elsewhere than in a handler or a layer, where it is caught, takes the task with it.
+        self.close(if std::thread::panicking() { Outcome::Panicked } else { Outcome::Abandoned });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wave_is_in_flight_until_it_is_settled_or_dropped() {
+        let tally = ServiceTally::default();
+        let outcomes = [
+            Outcome::Succeeded,
+            Outcome::Retried,
+            Outcome::Rejected,
+            Outcome::Failed,
+            Outcome::Panicked,
+            Outcome::TimedOut,
+            Outcome::ShedBusy,
+            Outcome::ShedCircuitOpen,
+            Outcome::Left,
+            Outcome::Abandoned,
+        ];
+        for outcome in outcomes {
+            tally.open().settle(outcome);
+        }
+        let open = tally.open();
+        let report = tally.report();
+        assert_eq!((report.received, report.unhandled(), report.in_flight), (11, 8, 1));
+        assert!(report.adds_up());
+        drop(open);
+        assert_eq!((tally.report().abandoned, tally.report().in_flight), (2, 0));
+        assert!(tally.report().adds_up());
+        let open = tally.open();
+        let thread = std::thread::spawn(move || {
+            let _open = open;
+            panic!("in a layer");
+        });
+        assert!(thread.join().is_err());
+        assert_eq!(tally.report().panicked, 2);
+    }
+
+    #[test]
+    fn the_report_reads_as_a_sum_without_what_did_not_happen() {
+        let tally = ServiceTally::default();
+        tally.open().settle(Outcome::Succeeded);
+        tally.open().settle(Outcome::TimedOut);
+        assert_eq!(
+            tally.report().to_string(),
+            "2 received = 1 succeeded + 0 retried + 1 timed out + 0 in flight"
+        );
+    }
+}

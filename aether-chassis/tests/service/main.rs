@@ -1,0 +1,12 @@
+//! Services made of handlers, through the public API.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod asking;
+mod causes;
+mod handling;
+mod limits;
+mod refused;
+mod retrying;
+mod shutting_down;
+mod stage;

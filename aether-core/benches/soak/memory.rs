@@ -1,0 +1,46 @@
+//! Whether the memory of a process stays flat: the highest of each period against that of the first after the warm-up.
+
+use std::path::PathBuf;
+
+/// How much more than in the first period is still flat.
+const TOLERANCE: f64 = 1.10;
+
+/// The resident memory of one process, in bytes, by periods.
+pub(crate) struct Memory {
+    status: PathBuf,
+    /// The highest of each period.
+    pub(crate) peaks: Vec<u64>,
+}
+
+impl Memory {
+    pub(crate) fn of(process: u32) -> Self {
+        Self { status: format!("/proc/{process}/status").into(), peaks: vec![0] }
+    }
+
+    pub(crate) fn next_period(&mut self) {
+        self.peaks.push(0);
+    }
+
+    /// Takes a sample. `None` where the system does not tell.
+    pub(crate) fn sample(&mut self) -> Option<u64> {
+        let status = std::fs::read_to_string(&self.status).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let resident = line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024;
+        let peak = self.peaks.last_mut()?;
+        *peak = resident.max(*peak);
+        Some(resident)
+    }
+
+    /// By how much the highest period exceeds the first after the warm-up. The warm-up are the first two: in the second
+    /// the server was away for the first time, and queues took the memory that an outage needs. `None` if there are
+    /// too few.
+    pub(crate) fn growth(&self) -> Option<f64> {
+        let (first, later) = self.peaks.get(2..)?.split_first()?;
+        let highest = later.iter().max()?;
+        (*first > 0).then(|| *highest as f64 / *first as f64)
+    }
+
+    pub(crate) fn is_flat(&self) -> Option<bool> {
+        self.growth().map(|growth| growth <= TOLERANCE)
+    }
+}

@@ -1,0 +1,125 @@
+//! The receiver: takes so many waves a second and no more, and checks that none comes twice.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aether_core::{Aether, InboxOptions, Ledger, MediumStatus, Vibrator, Wave};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::sender::say;
+use crate::{CHANNEL, Outcome};
+
+/// How often waves are taken, and told of.
+const TICK: Duration = Duration::from_millis(2);
+const TELL: Duration = Duration::from_secs(1);
+/// For the last announcements, which come after 64 s at the latest.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What the receiver says of itself.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Received {
+    /// Its last word.
+    pub(crate) is_last: bool,
+    /// As counted one by one.
+    pub(crate) received: u64,
+    pub(crate) strong: u64,
+    /// Came a second time, or after one that was emitted later.
+    pub(crate) out_of_order: u64,
+    /// Of the inbox.
+    pub(crate) offered: u64,
+    pub(crate) delivered: u64,
+    pub(crate) shed: u64,
+    pub(crate) expired: u64,
+    pub(crate) lost_upstream: u64,
+    pub(crate) queued: u64,
+    pub(crate) adds_up: bool,
+    pub(crate) connects: u64,
+    pub(crate) malformed: u64,
+    pub(crate) dropped_by_client: u64,
+    /// Lost on the way, as the medium counts it.
+    pub(crate) missing: u64,
+}
+
+impl Received {
+    /// The same with the accounts as they are now.
+    fn with(self, ledger: Ledger, status: MediumStatus) -> Self {
+        Self {
+            offered: ledger.offered,
+            delivered: ledger.delivered,
+            shed: ledger.lost() - ledger.expired - ledger.lost_upstream,
+            expired: ledger.expired,
+            lost_upstream: ledger.lost_upstream,
+            queued: ledger.queued,
+            adds_up: ledger.adds_up(),
+            connects: status.connects,
+            malformed: status.malformed,
+            dropped_by_client: status.dropped_by_client,
+            missing: status.lost_upstream,
+            ..self
+        }
+    }
+
+    /// Waves of one source, channel and amplitude keep their order.
+    fn note(&mut self, wave: &Wave, last: &mut HashMap<u16, u64>) {
+        self.received += 1;
+        self.strong += u64::from(wave.amplitude() > aether_core::Amplitude::NORMAL);
+        let before = last.insert(wave.amplitude().loss(), wave.sequence());
+        self.out_of_order += u64::from(before.is_some_and(|before| before >= wave.sequence()));
+    }
+}
+
+/// Receives at its capacity until a number comes on stdin, then until so many waves are accounted for.
+pub(crate) async fn run(medium: &str, capacity: f64) -> Outcome<()> {
+    let aether = Aether::connect(medium).await?;
+    let mut vibrator = Vibrator::builder("receiver").inbox(InboxOptions::overload()).create(&aether).await?;
+    vibrator.resonate_on(CHANNEL).await?;
+    let mut counted = Received::default();
+    let mut last = HashMap::new();
+    say(&counted)?;
+    let mut orders = BufReader::new(tokio::io::stdin()).lines();
+    let (mut tick, mut tell) = (interval(TICK), interval(TELL));
+    // What it could have taken while nothing was there is lost to it.
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut credit, mut credited) = (0.0_f64, Instant::now());
+    let due = loop {
+        tokio::select! {
+            _ = tick.tick() => {
+                let now = Instant::now();
+                credit = (credit + (now - credited).as_secs_f64() * capacity).min(capacity / 50.0);
+                credited = now;
+                while credit >= 1.0 {
+                    let Some(wave) = ready(&mut vibrator).await else { break };
+                    counted.note(&wave, &mut last);
+                    credit -= 1.0;
+                }
+            }
+            _ = tell.tick() => say(&counted.with(vibrator.ledger(), aether.status()))?,
+            line = orders.next_line() => break line?.ok_or("the driver is gone")?.parse::<u64>()?,
+        }
+    };
+    let settled = async {
+        while vibrator.ledger().offered < due || vibrator.ledger().queued > 0 {
+            // An announcement is no wave: what it shows is seen in the account only.
+            tokio::select! {
+                Some(wave) = vibrator.receive() => counted.note(&wave, &mut last),
+                _ = tick.tick() => {}
+            }
+        }
+    };
+    // What is not accounted for in this time shows in what is told.
+    let _ = timeout(PATIENCE, settled).await;
+    counted.is_last = true;
+    say(&counted.with(vibrator.ledger(), aether.status()))?;
+    Ok(aether.close().await?)
+}
+
+/// A wave that is there.
+async fn ready(vibrator: &mut Vibrator) -> Option<Wave> {
+    tokio::select! {
+        biased;
+        wave = vibrator.receive() => wave,
+        () = std::future::ready(()) => None,
+    }
+}

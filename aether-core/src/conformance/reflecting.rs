@@ -1,0 +1,390 @@
+//! Line 12: notices of the framework, and what stands on them: echoes and dead letters.
+
+use std::collections::BTreeSet;
+
+use super::report::{Checked, Failure, holds, same};
+use super::stage::{Stage, listener, number, vibrator};
+use crate::aether::Aether;
+use crate::amplitude::Floor;
+use crate::channel::{Channel, Pattern};
+use crate::echo::{self, Echo, EchoReason, Echoes, EchoesError};
+use crate::inbox::{InboxOptions, WhenFull};
+use crate::medium::{EmitError, Reach};
+use crate::source::{Sequencer, Source};
+use crate::vibrator::{Emitter, Vibrator};
+use crate::wave::{ATTEMPTS, ContentType, Kind, MAX_HOPS, Wave};
+
+super::cases! {
+    12 Nothing a_notice_says_whether_anybody_hears_it,
+    12 Nothing a_closed_medium_sends_no_notices,
+    12 Nothing commands_and_queries_that_are_shed_come_back_and_nothing_else,
+    12 Nothing what_fails_by_hand_comes_back_once_for_each_receiver,
+    12 Nothing a_storm_of_failures_is_merged_and_counted,
+    12 Nothing what_nobody_hears_comes_back_where_that_is_known,
+    12 Nothing what_is_relayed_too_far_comes_back,
+    12 Nothing an_echo_of_an_unknown_wave_is_ignored_and_counted,
+    12 Nothing without_its_source_a_failed_wave_is_a_dead_letter_that_can_be_sent_again,
+    12 Link what_the_outbox_sheds_while_away_comes_back_at_once,
+    12 Link what_fails_while_away_comes_back_afterwards,
+}
+
+fn command(channel: &str, number: u64) -> Checked<Wave> {
+    of_kind(Kind::Command, channel, number)
+}
+
+fn of_kind(kind: Kind, channel: &str, number: u64) -> Checked<Wave> {
+    Ok(Wave::builder(channel).kind(kind).text(number.to_string()).build()?)
+}
+
+/// A receiver with room for so many waves, which sheds at once.
+async fn narrow(aether: &Aether, pattern: &str, room: usize) -> Checked<Vibrator> {
+    let options = InboxOptions::default().max_waves(room).when_full(WhenFull::Shed);
+    let ear = Vibrator::builder("narrow").inbox(options).create(aether).await?;
+    ear.resonate_on(pattern).await?;
+    Ok(ear)
+}
+
+async fn next(stage: &Stage, echoes: &mut Echoes, what: &str) -> Checked<Echo> {
+    let echo = stage.within(what, echoes.receive()).await?;
+    echo.ok_or_else(|| Failure::new(what, "the end of all echoes"))
+}
+
+/// Sees to it that all who heard `from` have told what failed, then lets `end` fail by hand and waits for that echo:
+/// what was told before has come then. Returns what came.
+async fn settled(stage: &Stage, echoes: &mut Echoes, failing: &Emitter, wave: &Wave) -> Checked<Vec<Echo>> {
+    stage.within("the failures to be told", stage.there.reflector().settled()).await?;
+    failing.reflect(wave, EchoReason::Rejected, "the last one").await;
+    let mut came = Vec::new();
+    loop {
+        let echo = next(stage, echoes, "the last echo").await?;
+        if echo.hint == "the last one" {
+            return Ok(came);
+        }
+        came.push(echo);
+    }
+}
+
+async fn a_notice_says_whether_anybody_hears_it(stage: &Stage) -> Checked {
+    let sequencer = Sequencer::new(Source::framework());
+    let notice = |channel: &str, text: &str| -> Checked<Wave> {
+        let wave = Wave::plain(Channel::with_reserved(channel)?, text.to_owned().into(), ContentType::Text);
+        Ok(wave.noticed(&sequencer))
+    };
+    let observer = Vibrator::builder("observer").observe().create(&stage.there).await?;
+    observer.resonate_on(Pattern::new("_aether.test.*")?).await?;
+    let mut near = listener("near", &stage.here, "_aether.test.heard").await?;
+    let mut far = listener("far", &stage.there, "_aether.test.heard").await?;
+    for round in 0..20 {
+        let channels = ["heard", "unheard", "heard", "unheard", "unheard"];
+        let notices: Checked<Vec<_>> = channels
+            .iter()
+            .enumerate()
+            .map(|(place, name)| notice(&format!("_aether.test.{name}"), &format!("{}", round * 10 + place)))
+            .collect();
+        let reaches = stage.within("tell to return", stage.here.medium().tell(notices?)).await?;
+        let expected: Vec<_> =
+            channels.map(|name| if name == "heard" { Reach::Heard } else { Reach::Nobody }).into();
+        same("how far they went", expected, reaches)?;
+        for place in [0, 2] {
+            for ear in [&mut near, &mut far] {
+                let wave = stage.next(ear, "the notice").await?;
+                same("the notice", (round * 10 + place) as u64, number(&wave)?)?;
+            }
+        }
+    }
+    near.detune("_aether.test.heard")?;
+    far.detune("_aether.test.heard")?;
+    // The server learns of the leaving from the one connection, of the notice from the other.
+    for end in [&stage.here, &stage.there] {
+        stage.within("the flush to return", end.flush()).await??;
+    }
+    let told = stage.here.medium().tell(vec![notice("_aether.test.heard", "7")?]);
+    same("how far it went", vec![Reach::Nobody], stage.within("tell to return", told).await?)?;
+    same("waves in the outbox", 0, stage.here.status().outbox.offered)
+}
+
+async fn a_closed_medium_sends_no_notices(stage: &Stage) -> Checked {
+    let ear = listener("ear", &stage.there, "_aether.test").await?;
+    let wave = Wave::plain(Channel::with_reserved("_aether.test")?, "7".into(), ContentType::Text);
+    let wave = wave.noticed(&Sequencer::new(Source::framework()));
+    stage.within("the close to return", stage.here.close()).await??;
+    let reaches = stage.within("tell to return", stage.here.medium().tell(vec![wave.clone(), wave])).await?;
+    same("how far they went", vec![Reach::Unsent; 2], reaches)?;
+    let asked = stage.within("an error", vibrator("late", &stage.here).await?.echoes()).await?;
+    holds("Closed", matches!(asked, Err(EchoesError::Join(_))), asked)?;
+    same("waves offered to the listener", 0, ear.ledger().offered)
+}
+
+async fn commands_and_queries_that_are_shed_come_back_and_nothing_else(stage: &Stage) -> Checked {
+    let full = narrow(&stage.there, "shed.full", 1).await?;
+    let deaf = Vibrator::builder("deaf").floor(Floor::new(0.9)?).create(&stage.there).await?;
+    deaf.resonate_on("shed.deaf").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut echoes = emitter.echoes().await?;
+    let taken = emitter.echoes().await;
+    holds("Taken", matches!(taken, Err(EchoesError::Taken { .. })), taken)?;
+    let (mut expected, mut last) = (BTreeSet::new(), None);
+    for kind in Kind::ALL {
+        let receipt = emitter.emit(of_kind(kind, "shed.deaf", 1)?).await?;
+        if kind.reflects() {
+            expected.insert((receipt.sequence, "shed.deaf", "deaf"));
+        }
+    }
+    // Room for one: the oldest of the weakest goes, so each but the last.
+    for count in 0..8 {
+        let wave = command("shed.full", count)?;
+        expected.extend(last.replace(emitter.emit(wave).await?.sequence).map(|n| (n, "shed.full", "narrow")));
+    }
+    let mut came = BTreeSet::new();
+    for _ in 0..expected.len() {
+        let echo = next(stage, &mut echoes, "each wave that was shed to come back").await?;
+        same("the reason", EchoReason::Shed, echo.reason)?;
+        same("of how many", 1, echo.count)?;
+        same("the source", emitter.source(), &echo.of.source)?;
+        let channel = if echo.channel.as_str() == "shed.deaf" { "shed.deaf" } else { "shed.full" };
+        let by = if echo.by == "deaf" { "deaf" } else { "narrow" };
+        came.insert((echo.of.sequence, channel, by));
+    }
+    same("the echoes", expected, came)?;
+    // What is left in an inbox comes back as well.
+    drop(full);
+    let echo = next(stage, &mut echoes, "what a receiver leaves behind").await?;
+    same("the wave", last, Some(echo.of.sequence))?;
+    let ledger = stage.there.echo_ledger();
+    holds("an account that adds up, all told", ledger.adds_up() && ledger.buried == 0, ledger)?;
+    same("dead letters", 0, stage.there.dead_letters().counts().buried)
+}
+
+async fn what_fails_by_hand_comes_back_once_for_each_receiver(stage: &Stage) -> Checked {
+    let mut ears =
+        [listener("a", &stage.there, "hand.*").await?, listener("b", &stage.there, "hand.*").await?];
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut echoes = emitter.echoes().await?;
+    let event = emitter.emit(of_kind(Kind::Event, "hand.event", 1)?).await?;
+    let sent = emitter.emit(command("hand.command", 2)?).await?;
+    for ear in &mut ears {
+        for _ in 0..2 {
+            let wave = stage.next(ear, "the wave").await?;
+            holds("one of the two", [event.sequence, sent.sequence].contains(&wave.sequence()), &wave)?;
+            for _ in 0..3 {
+                ear.reflect(&wave, EchoReason::HandlerFailed, "the disk is full").await;
+            }
+        }
+    }
+    let mut by = BTreeSet::new();
+    for _ in 0..2 {
+        let echo = next(stage, &mut echoes, "an echo of each receiver").await?;
+        same("the wave", emitter.id_of(&sent), echo.of)?;
+        same("the reason", EchoReason::HandlerFailed, echo.reason)?;
+        same("the hint", "the disk is full", &*echo.hint)?;
+        same("of how many", 1, echo.count)?;
+        by.insert(echo.by);
+    }
+    same("who failed", BTreeSet::from(["a".to_owned(), "b".to_owned()]), by)?;
+    let further = emitter.emit(command("hand.command", 3)?).await?;
+    let [a, _] = &mut ears;
+    let wave = stage.next(a, "the wave").await?;
+    same("the wave", further.sequence, wave.sequence())?;
+    let more = settled(stage, &mut echoes, &a.emitter(), &wave).await?;
+    holds("no echo beyond one for each receiver", more.is_empty(), more)
+}
+
+async fn a_storm_of_failures_is_merged_and_counted(stage: &Stage) -> Checked {
+    const WAVES: u64 = 20_000;
+    let mut ear = narrow(&stage.there, "storm", 1).await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut echoes = emitter.echoes().await?;
+    let mut last = None;
+    for count in 0..WAVES {
+        last = Some(emitter.emit(command("storm", count)?).await?.sequence);
+    }
+    let wave = loop {
+        let wave = stage.next(&mut ear, "the last of the storm").await?;
+        if Some(wave.sequence()) == last {
+            break wave;
+        }
+    };
+    let shed = ear.ledger().shed_full;
+    let came = settled(stage, &mut echoes, &ear.emitter(), &wave).await?;
+    same("failures that were told", shed, came.iter().map(|echo| echo.count).sum())?;
+    holds("fewer echoes than failures", (came.len() as u64) < shed / 4, (came.len(), shed))?;
+    // The echo can be here before the broker's word that somebody hears it is there.
+    stage.within("the failures to settle", stage.there.reflector().settled()).await?;
+    let ledger = stage.there.echo_ledger();
+    holds("an account that adds up", ledger.adds_up(), ledger)?;
+    same("failures of this receiver", shed + 1, ledger.told)
+}
+
+async fn what_nobody_hears_comes_back_where_that_is_known(stage: &Stage) -> Checked {
+    let observer = Vibrator::builder("observer").observe().create(&stage.there).await?;
+    observer.resonate_on(">").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut echoes = emitter.echoes().await?;
+    emitter.emit(of_kind(Kind::Event, "nobody.hears", 1)?).await?;
+    let sent = [
+        emitter.emit(command("nobody.hears", 2)?).await?,
+        emitter.try_emit(of_kind(Kind::Query, "nobody.hears", 3)?)?,
+    ];
+    // The asker learns it from the error, and from nothing else.
+    let asked = stage.within("an error", emitter.ask("nobody.hears", &4)).await?;
+    holds("NoResonator", matches!(asked, Err(crate::medium::AskError::NoResonator { .. })), asked)?;
+    let mut ear = listener("ear", &stage.here, "marker").await?;
+    if !stage.crosses() {
+        for receipt in sent {
+            let echo = next(stage, &mut echoes, "what nobody heard").await?;
+            same("the wave", emitter.id_of(&receipt), echo.of)?;
+            same("the reason", EchoReason::NoResonator, echo.reason)?;
+        }
+    }
+    emitter.emit(command("marker", 5)?).await?;
+    let wave = stage.next(&mut ear, "the marker").await?;
+    let more = settled(stage, &mut echoes, &ear.emitter(), &wave).await?;
+    holds("no further echo", more.is_empty(), more)
+}
+
+async fn what_is_relayed_too_far_comes_back(stage: &Stage) -> Checked {
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut echoes = emitter.echoes().await?;
+    let mut ear = listener("ear", &stage.there, "far").await?;
+    let bridge = vibrator("bridge", &stage.there).await?;
+    let sent = emitter.emit(command("far", 7)?).await?;
+    let mut wave = stage.next(&mut ear, "the wave").await?;
+    for hop in 1..=MAX_HOPS {
+        bridge.relay(&wave).await?;
+        wave = stage.next(&mut ear, "the relayed wave").await?;
+        same("how often it was relayed", hop, wave.hops())?;
+    }
+    let refused = bridge.relay(&wave).await;
+    holds("TooFar", matches!(refused, Err(EmitError::TooFar { .. })), refused)?;
+    let echo = next(stage, &mut echoes, "the echo").await?;
+    same("the wave", emitter.id_of(&sent), echo.of)?;
+    same("the reason", EchoReason::TooFar, echo.reason)?;
+    same("who relayed", "bridge", &*echo.by)?;
+    // What belongs to the framework is not relayed.
+    let own = Wave::plain(Channel::with_reserved("_aether.test")?, "7".into(), ContentType::Text);
+    let refused = bridge.relay(&own).await;
+    holds("Reserved", matches!(refused, Err(EmitError::Reserved { .. })), refused)
+}
+
+async fn an_echo_of_an_unknown_wave_is_ignored_and_counted(stage: &Stage) -> Checked {
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut ear = listener("ear", &stage.there, "known").await?;
+    let mut echoes = emitter.echoes().await?;
+    emitter.emit(command("known", 7)?).await?;
+    let wave = stage.next(&mut ear, "the wave").await?;
+    let known = Echo::new(&wave, EchoReason::Rejected, "made up", "somebody");
+    let with = |change: fn(&mut Echo)| {
+        let mut echo = known.clone();
+        change(&mut echo);
+        echo
+    };
+    let echoed = [
+        with(|echo| echo.of.sequence = 0),
+        with(|echo| echo.of.sequence = 2),
+        with(|echo| echo.of.source = Source::framework()),
+        known.clone(),
+    ];
+    let sequencer = Sequencer::new(Source::framework());
+    let channel = echo::channel_of(emitter.source().instance())?;
+    let payloads = [echo::write(&echoed), b"[{\"of\":7}]".to_vec()];
+    let notices = payloads
+        .map(|payload| Wave::plain(channel.clone(), payload.into(), ContentType::Json).noticed(&sequencer));
+    let reaches = stage.within("tell to return", stage.there.medium().tell(notices.into())).await?;
+    same("how far they went", vec![Reach::Heard; 2], reaches)?;
+    same("the only one that is known", known, next(stage, &mut echoes, "the known echo").await?)?;
+    let more = settled(stage, &mut echoes, &ear.emitter(), &wave).await?;
+    holds("no further echo", more.is_empty(), more)?;
+    same("unknown and malformed ones", (3, 1), (echoes.unknown(), echoes.malformed()))
+}
+
+async fn without_its_source_a_failed_wave_is_a_dead_letter_that_can_be_sent_again(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.there, "dead").await?;
+    let gone = vibrator("gone", &stage.here).await?;
+    // It has listened for echoes, and does no more.
+    drop(gone.echoes().await?);
+    stage.within("the flush to return", stage.here.flush()).await??;
+    let sent = gone.emit(command("dead", 7)?).await?;
+    let wave = stage.next(&mut ear, "the wave").await?;
+    ear.reflect(&wave, EchoReason::HandlerFailed, "the disk is full").await;
+    stage.within("the failure to settle", stage.there.reflector().settled()).await?;
+    let letters = stage.there.dead_letters();
+    let all = letters.list();
+    let [letter] = &*all else { return Err(Failure::new("one dead letter", format_args!("{all:?}"))) };
+    same("the wave", gone.id_of(&sent), letter.wave.id())?;
+    same("the payload", 7, number(&letter.wave)?)?;
+    same("the reason", EchoReason::HandlerFailed, letter.reason)?;
+    same("the hint", "the disk is full", &*letter.hint)?;
+    same("the attempts", 1, letter.attempts)?;
+
+    let clerk = vibrator("clerk", &stage.there).await?;
+    letters.replay(letter.number, &clerk).await?;
+    let again = stage.next(&mut ear, "the wave again").await?;
+    same("the payload", 7, number(&again)?)?;
+    same("its cause", Some(&gone.id_of(&sent)), again.cause())?;
+    same("its attempts", Some("2"), again.metadata().value(ATTEMPTS))?;
+    holds(
+        "half the amplitude",
+        again.amplitude().as_f32() * 2.0 <= wave.amplitude().as_f32() * 1.001,
+        &again,
+    )?;
+    ear.reflect(&again, EchoReason::Rejected, "still").await;
+    stage.within("the failure to settle", stage.there.reflector().settled()).await?;
+    let next = letters.take(letter.number + 1);
+    let attempts = next.map(|letter| (letter.attempts, letter.reason));
+    same("the attempts of the next letter", Some((2, EchoReason::Rejected)), attempts)?;
+    let missing = letters.replay(letter.number, &clerk).await;
+    holds("Unknown", matches!(missing, Err(echo::ReplayError::Unknown { .. })), missing)?;
+    let counts = letters.counts();
+    same("letters that came, and were taken", (2, 2), (counts.buried, counts.taken))?;
+    let ledger = stage.there.echo_ledger();
+    holds("an account that adds up", ledger.adds_up() && counts.adds_up() && ledger.buried == 2, ledger)
+}
+
+async fn what_the_outbox_sheds_while_away_comes_back_at_once(stage: &Stage) -> Checked {
+    const ROOM: u64 = 4;
+    let outbox = InboxOptions::default().max_waves(ROOM as usize).when_full(WhenFull::Shed);
+    let here = stage.connect(outbox).await?;
+    let emitter = vibrator("emitter", &here).await?;
+    let mut echoes = emitter.echoes().await?;
+    stage.link()?.cut().await?;
+    let mut sent = Vec::new();
+    for count in 0..3 * ROOM {
+        sent.push(emitter.emit(command("away", count)?).await?.sequence);
+    }
+    let shed = here.status().outbox.shed_full;
+    holds("an outbox that sheds", shed > 0, shed)?;
+    for _ in 0..shed {
+        let echo = next(stage, &mut echoes, "what the outbox shed").await?;
+        holds("one of the waves", sent.contains(&echo.of.sequence), &echo)?;
+        same(
+            "the reason, the count and the place",
+            (EchoReason::Shed, 1, "-"),
+            (echo.reason, echo.count, &*echo.by),
+        )?;
+    }
+    let ledger = here.echo_ledger();
+    same("told", (shed, shed), (ledger.reflected, ledger.told))
+}
+
+async fn what_fails_while_away_comes_back_afterwards(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.there, "later").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut echoes = emitter.echoes().await?;
+    emitter.emit(command("later", 7)?).await?;
+    let wave = stage.next(&mut ear, "the wave").await?;
+    stage.link()?.cut().await?;
+    ear.reflect(&wave, EchoReason::Rejected, "while away").await;
+    stage.link()?.mend().await?;
+    // Handed to the connection before the client noticed, it is not sent again: at most one echo, and an account.
+    let settled = async {
+        stage.there.reflector().settled().await;
+        stage.there.echo_ledger()
+    };
+    let ledger = stage.within("the failure to settle", settled).await?;
+    holds("an account that adds up", ledger.adds_up() && ledger.reflected == 1, ledger)?;
+    if ledger.told == 1 {
+        let echo = next(stage, &mut echoes, "the echo that was told").await?;
+        same("the wave", wave.id(), echo.of)?;
+    }
+    Ok(())
+}

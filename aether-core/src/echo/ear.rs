@@ -1,0 +1,140 @@
+//! Where the echoes of one source wait for it.
+//!
+//! Filled at once by the reflector of the same process, and by the medium with what comes from others. Emptied by the
+//! source's [`Echoes`](super::Echoes). An echo of a wave that the source never emitted is ignored and counted.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use super::pile::Pile;
+use super::{Echo, EchoReason, read};
+use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, WhenFull};
+use crate::source::{Sequencer, Source};
+use crate::wave::Wave;
+
+/// So many echoes wait apart from each other; beyond that they are merged.
+pub(super) const KEPT_APART: usize = 256;
+/// Messages with echoes that wait to be read, and their bytes.
+const MESSAGES: usize = 64;
+const MESSAGE_BYTES: usize = 1 << 20;
+
+/// The echoes that one source has not taken yet.
+#[derive(Debug)]
+pub(crate) struct Ear {
+    heard: Arc<Heard>,
+    /// What the medium brought.
+    arrived: Arc<Inbox>,
+}
+
+#[derive(Debug)]
+struct Heard {
+    sequencer: Arc<Sequencer>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    pile: Pile<()>,
+    waker: Option<Waker>,
+    merged: u64,
+    unknown: u64,
+    malformed: u64,
+}
+
+impl Heard {
+    /// Whether the source has emitted this wave.
+    fn emitted(&self, source: &Source, sequence: u64) -> bool {
+        source == self.sequencer.source() && (1..=self.sequencer.last()).contains(&sequence)
+    }
+
+    fn add(&self, reason: EchoReason, count: u64, make: impl FnOnce() -> Echo) {
+        let mut state = self.state.lock();
+        if state.pile.add(reason, count, || (make(), ())) {
+            state.merged = state.merged.saturating_add(count);
+        }
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn take_in(&self, wave: &Wave) {
+        let Some(echoes) = read(wave.payload()) else {
+            self.state.lock().malformed += 1;
+            return;
+        };
+        for echo in echoes {
+            if self.emitted(&echo.of.source, echo.of.sequence) {
+                self.add(echo.reason, echo.count, || echo);
+            } else {
+                self.state.lock().unknown += 1;
+            }
+        }
+    }
+}
+
+impl Ear {
+    pub(super) fn new(sequencer: Arc<Sequencer>) -> Result<Self, InboxOptionsError> {
+        let state = State { pile: Pile::new(KEPT_APART), waker: None, merged: 0, unknown: 0, malformed: 0 };
+        let heard = Arc::new(Heard { sequencer, state: Mutex::new(state) });
+        let overflowing = Arc::clone(&heard);
+        let options = InboxOptions::default()
+            .max_waves(MESSAGES)
+            .max_bytes(MESSAGE_BYTES)
+            .when_full(WhenFull::Shed)
+            // What has no room as a message is read at once and merged: its count is not lost.
+            .on_shed(move |wave, _| overflowing.take_in(wave));
+        Ok(Self { heard, arrived: Arc::new(Inbox::new(options)?) })
+    }
+
+    pub(super) fn arrived(&self) -> &Arc<Inbox> {
+        &self.arrived
+    }
+
+    pub(super) fn instance(&self) -> u64 {
+        self.heard.sequencer.source().instance()
+    }
+
+    /// Takes the echo of a wave.
+    pub(super) fn hear(&self, wave: &Wave, reason: EchoReason, hint: &str, by: &str) {
+        if self.heard.emitted(wave.source(), wave.sequence()) {
+            self.heard.add(reason, 1, || Echo::new(wave, reason, hint, by));
+        } else {
+            self.heard.state.lock().unknown += 1;
+        }
+    }
+
+    /// No more comes; what is there can still be taken.
+    pub(super) fn close(&self) {
+        self.arrived.close();
+    }
+
+    /// The next echo, or `None` when the medium was closed and everything was taken. One task at a time may poll.
+    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Echo>> {
+        let ended = loop {
+            match self.arrived.poll_receive(cx) {
+                Poll::Ready(Some(wave)) => self.heard.take_in(&wave),
+                Poll::Ready(None) => break true,
+                Poll::Pending => break false,
+            }
+        };
+        let mut state = self.heard.state.lock();
+        match state.pile.take_first() {
+            Some((echo, ())) => Poll::Ready(Some(echo)),
+            None if ended => Poll::Ready(None),
+            None => {
+                state.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Merged, of unknown waves, malformed.
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
+        let state = self.heard.state.lock();
+        (state.merged, state.unknown, state.malformed)
+    }
+}

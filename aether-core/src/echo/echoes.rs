@@ -1,0 +1,120 @@
+//! The receiving half of reflection: what a vibrator hears of its own waves that failed.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use tokio::task::coop;
+
+use super::{Ear, Echo, pattern_of};
+use crate::aether::Aether;
+use crate::inbox::InboxOptionsError;
+use crate::medium::JoinError;
+use crate::router::{Listener, Subscription};
+use crate::source::Sequencer;
+
+/// Why a vibrator cannot hear its echoes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EchoesError {
+    /// Its echoes are being heard already. There is one receiving half at a time.
+    #[error("the echoes of {name} are being heard already: drop the other receiving half first")]
+    Taken {
+        /// The vibrator's name.
+        name: String,
+    },
+    /// The medium does not bring them.
+    #[error("the echoes cannot be heard")]
+    Join(#[from] JoinError),
+    /// The queue could not be made.
+    #[error("invalid queue")]
+    Queue(#[from] InboxOptionsError),
+}
+
+/// The echoes of one vibrator's waves. Made by [`Vibrator::echoes`](crate::Vibrator::echoes); a stream as well.
+///
+/// Bounded: 256 echoes wait apart from each other, what comes beyond that is merged into the latest of the same reason
+/// and counted in its [`count`](Echo::count) and in [`Echoes::merged`]. Dropping it ends the listening: from then on
+/// failed waves of this source become dead letters.
+#[derive(Debug)]
+pub struct Echoes {
+    ear: Arc<Ear>,
+    aether: Aether,
+    subscription: Option<Arc<Subscription>>,
+}
+
+impl Echoes {
+    pub(crate) async fn open(aether: &Aether, sequencer: &Arc<Sequencer>) -> Result<Self, EchoesError> {
+        let ear = Arc::new(Ear::new(Arc::clone(sequencer))?);
+        let source = sequencer.source();
+        // Taken back when this is dropped, whatever of it is done by then.
+        if !aether.reflector().open(&ear) {
+            return Err(EchoesError::Taken { name: source.name().to_owned() });
+        }
+        let mut echoes = Self { ear, aether: aether.clone(), subscription: None };
+        let subscription = aether.router().subscribe(
+            pattern_of(source.instance()).map_err(JoinError::from)?,
+            None,
+            Arc::clone(echoes.ear.arrived()),
+            Listener { sequencer: Arc::clone(sequencer), hears_own: true, observes: false },
+        );
+        echoes.subscription = Some(Arc::clone(&subscription));
+        aether.medium().join(subscription).await?;
+        Ok(echoes)
+    }
+
+    /// The next echo, the oldest first, or `None` when the medium was closed and everything was received.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, no echo was taken.
+    pub async fn receive(&mut self) -> Option<Echo> {
+        std::future::poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Echo>> {
+        let proceed = ready!(coop::poll_proceed(cx));
+        let polled = self.ear.poll_next(cx);
+        if polled.is_ready() {
+            proceed.made_progress();
+        }
+        polled
+    }
+
+    /// How many failures were merged into the echo of another one here, as there was no room: of those only the number
+    /// and the reason are known. Those that were merged on the way are in [`Echo::count`] alone.
+    #[must_use]
+    pub fn merged(&self) -> u64 {
+        self.ear.counts().0
+    }
+
+    /// How many echoes were ignored, because this source has emitted no wave of that id.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        self.ear.counts().1
+    }
+
+    /// How many messages on the channel of the echoes could not be read.
+    #[must_use]
+    pub fn malformed(&self) -> u64 {
+        self.ear.counts().2
+    }
+}
+
+/// The echoes, one after the other; ends when the medium was closed and everything was received.
+impl Stream for Echoes {
+    type Item = Echo;
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Echo>> {
+        self.get_mut().poll_receive(cx)
+    }
+}
+
+impl Drop for Echoes {
+    fn drop(&mut self) {
+        self.aether.reflector().shut(&self.ear);
+        if let Some(subscription) = self.subscription.take() {
+            self.aether.router().unsubscribe(&subscription);
+            self.aether.medium().leave(&subscription);
+        }
+    }
+}

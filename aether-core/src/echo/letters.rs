@@ -1,0 +1,261 @@
+//! Dead letters: waves that failed and whose source could not be told. Ordinary term: a dead-letter queue, in memory.
+//!
+//! Filled by the reflector, read and emptied by whoever looks after the service, through
+//! [`Aether::dead_letters`](crate::Aether::dead_letters). Bounded; it does not outlive the process.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::EchoReason;
+use crate::medium::EmitError;
+use crate::router::Receipt;
+use crate::vibrator::Emitter;
+use crate::wave::Wave;
+
+/// The most letters that are kept.
+const MAX_LETTERS: usize = 1024;
+/// The most bytes that their waves may have together.
+const MAX_BYTES: usize = 16 << 20;
+
+/// A wave that failed, and that nobody at its source wanted to know of.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Counts the letters of this store from 1.
+    pub number: u64,
+    /// The wave as it was, with its payload.
+    pub wave: Wave,
+    /// Why it failed.
+    pub reason: EchoReason,
+    /// What else is known, for people.
+    pub hint: String,
+    /// The name of the vibrator that could not handle it; `-` where there was none.
+    pub by: String,
+    /// How often the wave was sent so far.
+    pub attempts: u32,
+}
+
+/// The account of the dead letters: `buried = kept + taken + overflowed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct DeadLetterCounts {
+    /// Failures that came here.
+    pub buried: u64,
+    /// Letters that are here now.
+    pub kept: u64,
+    /// Letters that were taken or replayed.
+    pub taken: u64,
+    /// Failures that were not kept, or not any longer: there was no room, or their waves had been merged.
+    pub overflowed: u64,
+}
+
+/// Why a dead letter was not sent again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// There is no such letter any more.
+    #[error("there is no dead letter {number}: it was taken or replayed, or had to make room")]
+    Unknown {
+        /// The number that was asked for.
+        number: u64,
+    },
+    /// The medium did not take it. The letter stays where it was.
+    #[error("dead letter {number} could not be sent again")]
+    Emit {
+        /// Its number.
+        number: u64,
+        /// What the medium says.
+        source: EmitError,
+    },
+}
+
+/// The dead letters of one [`Aether`](crate::Aether): at most 1024, of 16 MiB together. Of a full store the newest of
+/// the weakest letters goes, so what is kept are the strongest and, of those, the first to fail. Cloning it is a
+/// reference count.
+#[derive(Debug, Clone, Default)]
+pub struct DeadLetters(Arc<Mutex<Store>>);
+
+#[derive(Debug, Default)]
+struct Store {
+    /// By level and number: the last one is the newest of the weakest.
+    letters: BTreeMap<(u8, u64), DeadLetter>,
+    last: u64,
+    bytes: usize,
+    counts: DeadLetterCounts,
+}
+
+impl DeadLetters {
+    /// Keeps a wave that failed, if there is room for it. Returns whether that is so.
+    pub(super) fn bury(&self, wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> bool {
+        let (level, weight) = (wave.signal().level(), wave.weight());
+        let mut store = self.0.lock();
+        store.counts.buried += 1;
+        let is_full = |store: &Store| store.letters.len() >= MAX_LETTERS || store.bytes + weight > MAX_BYTES;
+        while is_full(&store) {
+            let weakest = store.letters.last_key_value().map(|((level, _), _)| Reverse(*level));
+            // Nothing that is as strong makes room: a storm of failures costs a comparison each.
+            if weight > MAX_BYTES || weakest.is_none_or(|weakest| weakest >= Reverse(level)) {
+                store.counts.overflowed += 1;
+                return false;
+            }
+            if let Some((_, letter)) = store.letters.pop_last() {
+                store.bytes -= letter.wave.weight();
+                store.counts.overflowed += 1;
+            }
+        }
+        store.last += 1;
+        let (number, attempts) = (store.last, wave.attempts());
+        let (hint, by) = (super::shortened(hint).into_owned(), by.to_owned());
+        store.bytes += weight;
+        store
+            .letters
+            .insert((level, number), DeadLetter { number, wave: wave.clone(), reason, hint, by, attempts });
+        true
+    }
+
+    /// Counts failures whose waves are not there any more.
+    pub(super) fn count_merged(&self, failures: u64) {
+        let mut store = self.0.lock();
+        store.counts.buried += failures;
+        store.counts.overflowed += failures;
+    }
+
+    /// All letters, the oldest first. Payloads are shared, not copied.
+    #[must_use]
+    pub fn list(&self) -> Vec<DeadLetter> {
+        let mut letters: Vec<_> = self.0.lock().letters.values().cloned().collect();
+        letters.sort_unstable_by_key(|letter| letter.number);
+        letters
+    }
+
+    /// Takes one letter out.
+    #[must_use]
+    pub fn take(&self, number: u64) -> Option<DeadLetter> {
+        let mut store = self.0.lock();
+        let place = *store.letters.keys().find(|(_, other)| *other == number)?;
+        let letter = store.letters.remove(&place)?;
+        store.bytes -= letter.wave.weight();
+        store.counts.taken += 1;
+        Some(letter)
+    }
+
+    /// Takes all letters out, the oldest first.
+    #[must_use]
+    pub fn take_all(&self) -> Vec<DeadLetter> {
+        let mut store = self.0.lock();
+        let mut letters: Vec<_> = std::mem::take(&mut store.letters).into_values().collect();
+        store.bytes = 0;
+        store.counts.taken += letters.len() as u64;
+        drop(store);
+        letters.sort_unstable_by_key(|letter| letter.number);
+        letters
+    }
+
+    /// Sends a letter's wave again, as a new wave of this emitter: same channel, kind and content, half the amplitude,
+    /// the old wave as its cause, and the number of attempts in its metadata ([`ATTEMPTS`](crate::ATTEMPTS)). The letter
+    /// is taken out once the medium has the wave. If that one fails too, its echo goes to this emitter's vibrator.
+    ///
+    /// # Errors
+    /// [`ReplayError`] says that there is no such letter, or why it could not be sent; then it stays.
+    ///
+    /// # Cancel safety
+    /// Cancelled while it waits for room the wave has been offered, as with [`Emitter::emit`], and the letter stays.
+    pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<Receipt, ReplayError> {
+        let find = || self.0.lock().letters.values().find(|letter| letter.number == number).cloned();
+        let letter = find().ok_or(ReplayError::Unknown { number })?;
+        match emitter.emit(letter.wave.replayed()).await {
+            Ok(receipt) => {
+                // Somebody else may have taken it meanwhile.
+                drop(self.take(number));
+                Ok(receipt)
+            }
+            Err(source) => Err(ReplayError::Emit { number, source }),
+        }
+    }
+
+    /// The account so far.
+    #[must_use]
+    pub fn counts(&self) -> DeadLetterCounts {
+        let store = self.0.lock();
+        DeadLetterCounts { kept: store.letters.len() as u64, ..store.counts }
+    }
+}
+
+impl DeadLetterCounts {
+    /// Whether every failure that came here is accounted for. Always true; what tests assert.
+    #[must_use]
+    pub const fn adds_up(&self) -> bool {
+        self.buried == self.kept + self.taken + self.overflowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wave::Kind;
+    use proptest::prelude::*;
+
+    fn wave(amplitude: f32, bytes: usize) -> Wave {
+        Wave::builder("a").kind(Kind::Command).amplitude(amplitude).bytes(vec![0; bytes]).build().unwrap()
+    }
+
+    fn bury(letters: &DeadLetters, wave: &Wave) -> bool {
+        letters.bury(wave, EchoReason::Shed, "full", "stock")
+    }
+
+    #[test]
+    fn a_full_store_keeps_the_strongest_and_of_those_the_first() {
+        let letters = DeadLetters::default();
+        for count in 0..MAX_LETTERS {
+            assert!(bury(&letters, &wave(if count == 7 { 0.1 } else { 0.5 }, 0)));
+        }
+        assert!(!bury(&letters, &wave(0.05, 0)), "no stronger than the weakest");
+        assert!(bury(&letters, &wave(0.5, 0)), "in the place of the weak one");
+        assert!(!bury(&letters, &wave(0.5, 0)));
+        assert!(bury(&letters, &wave(1.0, 0)));
+        let kept = letters.list();
+        assert_eq!(kept.len(), MAX_LETTERS);
+        assert!(kept.iter().all(|letter| letter.number != 8), "the weak one has gone");
+        assert!(kept.iter().all(|letter| letter.number != 1025), "then the newest of the others");
+        assert_eq!(letters.counts(), DeadLetterCounts { buried: 1028, kept: 1024, taken: 0, overflowed: 4 });
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let letters = DeadLetters::default();
+        assert!(!bury(&letters, &wave(1.0, MAX_BYTES)), "larger than the store");
+        assert!(bury(&letters, &wave(0.1, MAX_BYTES / 2)));
+        assert!(bury(&letters, &wave(0.5, MAX_BYTES - 4096)), "makes room for itself");
+        assert_eq!(letters.list().len(), 1);
+        assert!(letters.counts().adds_up());
+    }
+
+    proptest! {
+        // Each one fills the store several times over.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn the_account_adds_up_and_no_weaker_one_outlives_a_stronger(
+            steps in prop::collection::vec((1..100_u16, 0..6_u8), 0..2500),
+        ) {
+            let letters = DeadLetters::default();
+            let mut refused_or_lost = 0;
+            for (amplitude, what) in steps {
+                match what {
+                    0 => { let _ = letters.take(u64::from(amplitude)); }
+                    1 => letters.count_merged(u64::from(amplitude)),
+                    _ => refused_or_lost += u64::from(!bury(&letters, &wave(f32::from(amplitude) / 100.0, 0))),
+                }
+                let counts = letters.counts();
+                prop_assert!(counts.adds_up() && counts.kept <= MAX_LETTERS as u64, "{:?}", counts);
+                prop_assert!(counts.overflowed >= refused_or_lost);
+            }
+            let taken = letters.take_all();
+            prop_assert!(taken.is_sorted_by_key(|letter| letter.number));
+            prop_assert_eq!(letters.counts().kept, 0);
+            prop_assert!(letters.counts().adds_up());
+        }
+    }
+}

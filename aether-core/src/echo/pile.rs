@@ -1,0 +1,102 @@
+//! A bounded pile of echoes: the first ones each by itself, the rest merged by reason. Pure data.
+//!
+//! Piles stand where echoes of one source wait, at those who send them and at the source. Nothing is lost from one
+//! but the identity of what was merged.
+
+use std::collections::VecDeque;
+
+use super::{Echo, EchoReason};
+
+/// Echoes in the order of their first failure, each with what its holder keeps beside it.
+#[derive(Debug)]
+pub(super) struct Pile<T> {
+    entries: VecDeque<(Echo, T)>,
+    /// So many are kept apart; beyond that at most one more for each reason.
+    apart: usize,
+}
+
+impl<T> Pile<T> {
+    pub(super) const fn new(apart: usize) -> Self {
+        Self { entries: VecDeque::new(), apart }
+    }
+
+    /// Adds failures. `make` is called only where they are not merged. Returns whether they were merged.
+    pub(super) fn add(&mut self, reason: EchoReason, count: u64, make: impl FnOnce() -> (Echo, T)) -> bool {
+        if self.entries.len() >= self.apart {
+            // From behind: of what is merged the latest is the likeliest.
+            if let Some((echo, _)) = self.entries.iter_mut().rev().find(|(echo, _)| echo.reason == reason) {
+                echo.count = echo.count.saturating_add(count);
+                return true;
+            }
+        }
+        self.entries.push_back(make());
+        false
+    }
+
+    /// The oldest.
+    pub(super) fn take_first(&mut self) -> Option<(Echo, T)> {
+        self.entries.pop_front()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Echo, T)> {
+        self.entries.iter()
+    }
+
+    pub(super) fn into_entries(self) -> VecDeque<(Echo, T)> {
+        self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wave::Wave;
+    use proptest::prelude::*;
+
+    const REASONS: [EchoReason; 6] = [
+        EchoReason::NoResonator,
+        EchoReason::Rejected,
+        EchoReason::HandlerFailed,
+        EchoReason::Expired,
+        EchoReason::Shed,
+        EchoReason::TooFar,
+    ];
+
+    proptest! {
+        #[test]
+        fn a_pile_is_bounded_and_loses_no_count(
+            steps in prop::collection::vec((0..7_usize, 1..5_u64), 0..300),
+            apart in 0..20_usize,
+        ) {
+            let wave = Wave::from_bytes("a", "x").unwrap();
+            let mut pile = Pile::new(apart);
+            let (mut added, mut taken) = ([0_u64; 6], [0_u64; 6]);
+            let place = |reason| REASONS.iter().position(|other| *other == reason).unwrap();
+            for (step, count) in steps {
+                if let Some(reason) = REASONS.get(step) {
+                    added[step] += count;
+                    pile.add(*reason, count, || (Echo { count, ..Echo::new(&wave, *reason, "", "") }, ()));
+                } else if let Some((echo, ())) = pile.take_first() {
+                    taken[place(echo.reason)] += echo.count;
+                }
+                prop_assert!(pile.iter().count() <= apart + REASONS.len());
+            }
+            for (echo, ()) in pile.into_entries() {
+                taken[place(echo.reason)] += echo.count;
+            }
+            prop_assert_eq!(added, taken);
+        }
+    }
+
+    #[test]
+    fn what_fits_is_kept_apart_and_the_rest_is_merged_into_the_latest() {
+        let mut pile = Pile::new(2);
+        for sequence in 1..=5 {
+            let mut echo = Echo::new(&Wave::from_bytes("a", "x").unwrap(), EchoReason::Shed, "", "");
+            echo.of.sequence = sequence;
+            assert_eq!(pile.add(EchoReason::Shed, 1, || (echo, ())), sequence > 2);
+        }
+        let seen: Vec<_> = pile.iter().map(|(echo, ())| (echo.of.sequence, echo.count)).collect();
+        assert_eq!(seen, [(1, 1), (2, 4)]);
+    }
+}

@@ -1,0 +1,366 @@
+//! The reflector: takes the failures of one `Aether` and tells their sources, or keeps the waves as dead letters.
+//!
+//! Called where a wave is lost, outside of all locks and in whatever task caused the loss: by the router, the inboxes,
+//! the outbox, and by [`Emitter::reflect`](crate::Emitter::reflect). A source in this process is told at once. What is
+//! for others waits in one pile a source, and one task tells them, a message for each source and a pause between the
+//! messages: the first failure is told at once, a storm of them is merged. The task ends when nothing is left to tell.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+use super::pile::Pile;
+use super::{DeadLetters, Ear, Echo, EchoReason, channel_of, write};
+use crate::inbox::{InboxOptions, ShedReason};
+use crate::medium::{Medium, Reach};
+use crate::source::{Sequencer, Source};
+use crate::wave::{ContentType, Wave};
+
+/// At most so many sources wait to be told at a time, with so many echoes apart from each other for each of them.
+const MAX_SOURCES: usize = 256;
+const KEPT_APART: usize = 16;
+/// The most bytes of waves that are kept until it is known whether their source is there.
+const MAX_BYTES: usize = 8 << 20;
+/// A source is told so often at most. What fails meanwhile is merged: at 100 messages a second a storm of failures
+/// costs less than the work that failed.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How many failures reported by hand are remembered, so that none is reported twice.
+const REMEMBERED: usize = 1024;
+
+/// The account of the failures of one [`Aether`](crate::Aether), in waves:
+/// `reflected = told + buried + left_to_asker + unconfirmed + pending`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EchoLedger {
+    /// Failures of waves that are reflected: one for each receiver or group that failed.
+    pub reflected: u64,
+    /// Those whose source was told: it is in this process, or the broker knows that it listens.
+    pub told: u64,
+    /// Those that came to the dead letters, as nobody at the source listens.
+    pub buried: u64,
+    /// Those of questions of which nobody at the source listens for echoes: the asker learns it from `ask`.
+    pub left_to_asker: u64,
+    /// Those that were under way when the connection broke: told or not.
+    pub unconfirmed: u64,
+    /// Those that wait to be told.
+    pub pending: u64,
+}
+
+impl EchoLedger {
+    /// Whether every failure is accounted for. Always true; what tests assert.
+    #[must_use]
+    pub const fn adds_up(&self) -> bool {
+        self.reflected == self.told + self.buried + self.left_to_asker + self.unconfirmed + self.pending
+    }
+}
+
+/// The failures of one `Aether`.
+pub(crate) struct Reflector {
+    /// The sources of this process that listen, by their instance.
+    ears: RwLock<HashMap<u64, Arc<Ear>>>,
+    state: Mutex<State>,
+    letters: DeadLetters,
+    /// The medium, if sources can be in other processes.
+    network: OnceLock<Weak<dyn Medium>>,
+    /// Numbers the messages with echoes.
+    sequencer: Sequencer,
+    /// Where the task is started if a loss is caused outside of any runtime.
+    runtime: OnceLock<Handle>,
+    ended: watch::Sender<bool>,
+    /// Told whenever nothing is left to tell.
+    settled: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    pending: HashMap<u64, Pending>,
+    /// The weight of the waves in `pending`.
+    bytes: usize,
+    is_telling: bool,
+    ledger: EchoLedger,
+    by_hand: ByHand,
+}
+
+/// What one source is to be told.
+struct Pending {
+    /// With the waves, as far as there was room.
+    emitted: Pile<Option<Wave>>,
+    asked: Pile<()>,
+}
+
+/// The failures reported by hand lately: who reported, and of which wave.
+#[derive(Default)]
+struct ByHand {
+    order: VecDeque<(u64, u64, u64)>,
+    known: HashSet<(u64, u64, u64)>,
+}
+
+impl ByHand {
+    fn is_new(&mut self, failure: (u64, u64, u64)) -> bool {
+        let is_new = self.known.insert(failure);
+        if is_new {
+            self.order.push_back(failure);
+            if self.order.len() > REMEMBERED
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.known.remove(&oldest);
+            }
+        }
+        is_new
+    }
+}
+
+impl Reflector {
+    pub(crate) fn new() -> Self {
+        Self {
+            ears: RwLock::default(),
+            state: Mutex::default(),
+            letters: DeadLetters::default(),
+            network: OnceLock::new(),
+            sequencer: Sequencer::new(Source::framework()),
+            runtime: OnceLock::new(),
+            ended: watch::Sender::new(false),
+            settled: Notify::new(),
+        }
+    }
+
+    /// Sources are in other processes as well, and this medium knows the way.
+    pub(crate) fn reach_over(&self, network: Weak<dyn Medium>) {
+        let _ = self.network.set(network);
+    }
+
+    /// Remembers the runtime of the caller, if there is one.
+    pub(crate) fn note_runtime(&self) {
+        if self.runtime.get().is_none()
+            && let Ok(handle) = Handle::try_current()
+        {
+            let _ = self.runtime.set(handle);
+        }
+    }
+
+    /// Enters a source's ear, unless it has one.
+    pub(super) fn open(&self, ear: &Arc<Ear>) -> bool {
+        let mut ears = self.ears.write();
+        let is_first = !ears.contains_key(&ear.instance());
+        if is_first {
+            ears.insert(ear.instance(), Arc::clone(ear));
+        }
+        is_first
+    }
+
+    pub(super) fn shut(&self, ear: &Arc<Ear>) {
+        let mut ears = self.ears.write();
+        if ears.get(&ear.instance()).is_some_and(|other| Arc::ptr_eq(other, ear)) {
+            ears.remove(&ear.instance());
+        }
+    }
+
+    /// What was told can still be received, nothing more comes.
+    pub(crate) fn close(&self) {
+        for ear in self.ears.write().drain() {
+            ear.1.close();
+        }
+    }
+
+    /// Nobody is left who could be told or look: gives up what waits.
+    pub(crate) fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
+    pub(crate) fn letters(&self) -> &DeadLetters {
+        &self.letters
+    }
+
+    pub(crate) fn ledger(&self) -> EchoLedger {
+        self.state.lock().ledger
+    }
+
+    /// A wave that failed, of whatever kind: those that are not reflected are left alone.
+    pub(crate) fn reflect(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str) {
+        if !wave.reflects() {
+            return;
+        }
+        let ear = self.ears.read().get(&wave.source().instance()).cloned();
+        if let Some(ear) = ear {
+            {
+                let ledger = &mut self.state.lock().ledger;
+                ledger.reflected += 1;
+                ledger.told += 1;
+            }
+            ear.hear(wave, reason, hint, by);
+        } else if self.network.get().is_none() || !self.pend(wave, reason, hint, by) {
+            self.give_up(wave, reason, hint, by);
+        }
+    }
+
+    /// The same, reported by a vibrator, which may do so once for each wave.
+    pub(crate) fn reflect_by_hand(
+        self: &Arc<Self>,
+        wave: &Wave,
+        reason: EchoReason,
+        hint: &str,
+        by: &Source,
+    ) {
+        let failure = (by.instance(), wave.source().instance(), wave.sequence());
+        if wave.reflects() && self.state.lock().by_hand.is_new(failure) {
+            self.reflect(wave, reason, hint, by.name());
+        }
+    }
+
+    /// The source is not here and cannot be elsewhere, or too many others wait.
+    fn give_up(&self, wave: &Wave, reason: EchoReason, hint: &str, by: &str) {
+        {
+            let ledger = &mut self.state.lock().ledger;
+            ledger.reflected += 1;
+            *(if wave.is_question() { &mut ledger.left_to_asker } else { &mut ledger.buried }) += 1;
+        }
+        if !wave.is_question() {
+            self.letters.bury(wave, reason, hint, by);
+        }
+    }
+
+    /// Puts it with what is to be told, if there is room for one more source.
+    fn pend(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> bool {
+        let start = {
+            let mut state = self.state.lock();
+            let State { pending, bytes, is_telling, ledger, .. } = &mut *state;
+            let instance = wave.source().instance();
+            if pending.len() >= MAX_SOURCES && !pending.contains_key(&instance) {
+                return false;
+            }
+            let pending = pending
+                .entry(instance)
+                .or_insert_with(|| Pending { emitted: Pile::new(KEPT_APART), asked: Pile::new(KEPT_APART) });
+            ledger.reflected += 1;
+            ledger.pending += 1;
+            if wave.is_question() {
+                // Without the wave, which would hold its asker.
+                pending.asked.add(reason, 1, || (Echo::new(wave, reason, hint, by), ()));
+            } else {
+                pending.emitted.add(reason, 1, || {
+                    let fits = *bytes + wave.weight() <= MAX_BYTES;
+                    *bytes += if fits { wave.weight() } else { 0 };
+                    (Echo::new(wave, reason, hint, by), fits.then(|| wave.clone()))
+                });
+            }
+            let runtime = Handle::try_current().ok().or_else(|| self.runtime.get().cloned());
+            // Without a runtime it waits for the next failure that has one.
+            runtime.filter(|_| !std::mem::replace(is_telling, true))
+        };
+        if let Some(runtime) = start {
+            runtime.spawn(Arc::clone(self).tell_all());
+        }
+        true
+    }
+
+    /// The one task: tells until nothing is left.
+    async fn tell_all(self: Arc<Self>) {
+        let mut ended = self.ended.subscribe();
+        while let Some(batch) = self.take_batch() {
+            let notices: Vec<_> =
+                batch.iter().filter_map(|(of, pending)| self.notice(*of, pending)).collect();
+            let tell = async {
+                match self.network.get().and_then(Weak::upgrade) {
+                    Some(medium) => medium.tell(notices).await,
+                    None => Vec::new(),
+                }
+            };
+            let reaches = tokio::select! {
+                reaches = tell => reaches,
+                _ = ended.wait_for(|ended| *ended) => Vec::new(),
+            };
+            // What the medium does not speak of was not sent.
+            let reaches = reaches.into_iter().chain(std::iter::repeat(Reach::Unsent));
+            for ((_, pending), reach) in batch.into_iter().zip(reaches) {
+                self.settle(pending, reach);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn take_batch(&self) -> Option<Vec<(u64, Pending)>> {
+        let mut state = self.state.lock();
+        state.is_telling = !state.pending.is_empty();
+        if !state.is_telling {
+            return None;
+        }
+        Some(state.pending.drain().collect())
+    }
+
+    /// All that one source is told now, as one wave on its channel.
+    fn notice(&self, of: u64, pending: &Pending) -> Option<Wave> {
+        let emitted = pending.emitted.iter().map(|(echo, _)| echo);
+        let payload = write(emitted.chain(pending.asked.iter().map(|(echo, ())| echo)));
+        // The name is made of a number: it is always valid.
+        let wave = Wave::plain(channel_of(of).ok()?, payload.into(), ContentType::Json);
+        Some(wave.noticed(&self.sequencer))
+    }
+
+    fn settle(&self, pending: Pending, reach: Reach) {
+        let Pending { emitted, asked } = pending;
+        let asked: u64 = asked.iter().map(|(echo, ())| echo.count).sum();
+        let all: u64 = emitted.iter().map(|(echo, _)| echo.count).sum();
+        {
+            let mut state = self.state.lock();
+            state.bytes -=
+                emitted.iter().filter_map(|(_, wave)| wave.as_ref()).map(Wave::weight).sum::<usize>();
+            let ledger = &mut state.ledger;
+            ledger.pending -= all + asked;
+            match reach {
+                Reach::Heard => ledger.told += all + asked,
+                Reach::Unknown => ledger.unconfirmed += all + asked,
+                Reach::Nobody | Reach::Unsent => {
+                    ledger.buried += all;
+                    ledger.left_to_asker += asked;
+                }
+            }
+        }
+        if matches!(reach, Reach::Nobody | Reach::Unsent) {
+            for (echo, wave) in emitted.into_entries() {
+                let kept = wave.map_or(0, |wave| {
+                    self.letters.bury(&wave, echo.reason, &echo.hint, &echo.by);
+                    1
+                });
+                self.letters.count_merged(echo.count - kept);
+            }
+        }
+        self.settled.notify_waiters();
+    }
+
+    /// Waits until everything that failed so far was told or buried.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            // Registered before the look, so that nothing is missed in between.
+            settled.as_mut().enable();
+            if self.state.lock().ledger.pending == 0 {
+                return;
+            }
+            settled.await;
+        }
+    }
+}
+
+/// The options of a queue whose losses are reflected. `by` names the vibrator, or nobody where it is the outbox.
+pub(crate) fn reflecting(options: InboxOptions, reflector: &Arc<Reflector>, by: &str) -> InboxOptions {
+    let (reflector, by) = (Arc::clone(reflector), by.to_owned());
+    options.also_on_shed(move |wave, reason| {
+        let (reason, hint) = match reason {
+            ShedReason::Full => (EchoReason::Shed, "the queue was full"),
+            ShedReason::BelowFloor => (EchoReason::Shed, "below the noise floor"),
+            ShedReason::Sojourn => (EchoReason::Shed, "waited longer than the sojourn cap"),
+            ShedReason::Expired => (EchoReason::Expired, "decayed below the noise floor while it waited"),
+            ShedReason::Closed => (EchoReason::Shed, "the receiver went away"),
+            ShedReason::Unsendable => (EchoReason::Shed, "the medium could not take it"),
+        };
+        reflector.reflect(wave, reason, hint, &by);
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! The reflector with a medium that does what it is told to.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, pending, ready};
+
+use super::*;
+use crate::medium::{AskError, EmitError, FlushError, JoinError, MediumStatus, Promises};
+use crate::router::{Carried, Receipt, Subscription};
+use crate::wave::{Kind, ReplyError, ReplyPath};
+
+/// Answers each notice in the same way, and remembers them.
+#[derive(Debug)]
+struct Network {
+    /// `None`: tells for ever.
+    reach: Option<Reach>,
+    calls: AtomicU64,
+    told: Mutex<Vec<Wave>>,
+}
+
+impl Medium for Network {
+    fn promises(&self) -> Promises {
+        Promises::new(true, 1 << 20)
+    }
+    fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
+        Err(EmitError::Closed { wave })
+    }
+    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
+        Err(EmitError::Closed { wave })
+    }
+    fn join(&self, _: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
+        ready(Ok(())).boxed()
+    }
+    fn leave(&self, _: &Subscription) {}
+    fn ask(&self, question: Wave, _: Duration) -> BoxFuture<'_, Result<Wave, AskError>> {
+        ready(Ok(question)).boxed()
+    }
+    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let count = notices.len();
+        self.told.lock().extend(notices);
+        match self.reach {
+            Some(reach) => ready(vec![reach; count]).boxed(),
+            None => pending().boxed(),
+        }
+    }
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        ready(Ok(())).boxed()
+    }
+    fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        ready(Ok(())).boxed()
+    }
+    fn status(&self) -> MediumStatus {
+        MediumStatus::default()
+    }
+}
+
+fn network(reach: Option<Reach>) -> (Arc<Reflector>, Arc<Network>) {
+    let network = Arc::new(Network { reach, calls: AtomicU64::new(0), told: Mutex::default() });
+    let reflector = Arc::new(Reflector::new());
+    let medium: Arc<dyn Medium> = Arc::clone(&network) as Arc<dyn Medium>;
+    reflector.reach_over(Arc::downgrade(&medium));
+    (reflector, network)
+}
+
+fn emitted(sequencer: &Sequencer, kind: Kind, bytes: usize) -> Wave {
+    let mut wave = Wave::builder("stock.reserve").kind(kind).bytes(vec![0; bytes]).build().unwrap();
+    wave.stamp(sequencer, crate::clock::Instant::now());
+    wave
+}
+
+fn fails(reflector: &Arc<Reflector>, wave: &Wave) {
+    reflector.reflect(wave, EchoReason::Shed, "full", "stock");
+    assert!(reflector.ledger().adds_up());
+}
+
+fn source() -> Sequencer {
+    Sequencer::new(Source::new("alpha").unwrap())
+}
+
+/// Somebody who waits for an answer.
+struct Nowhere;
+
+impl ReplyPath for Nowhere {
+    fn carry(&self, _: Wave) -> BoxFuture<'_, Result<(), ReplyError>> {
+        ready(Ok(())).boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_is_a_few_messages_and_every_failure_is_counted() {
+    let (reflector, network) = network(Some(Reach::Heard));
+    let alpha = source();
+    let mut failed = 0;
+    for _ in 0..10 {
+        for _ in 0..10_000 {
+            fails(&reflector, &emitted(&alpha, Kind::Command, 0));
+            failed += 1;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    reflector.settled().await;
+    assert_eq!(reflector.ledger(), EchoLedger { reflected: failed, told: failed, ..EchoLedger::default() });
+    let told = network.told.lock();
+    assert!(told.len() <= 12, "{} messages", told.len());
+    let echoes: Vec<_> =
+        told.iter().flat_map(|notice| super::super::read(notice.payload()).unwrap()).collect();
+    assert!(told.iter().all(|notice| notice.payload().len() < 8192));
+    assert!(echoes.len() <= told.len() * (KEPT_APART + 1));
+    assert_eq!(echoes.iter().map(|echo| echo.count).sum::<u64>(), failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_failure_is_told_at_once_and_the_task_ends() {
+    let (reflector, network) = network(Some(Reach::Heard));
+    let started = tokio::time::Instant::now();
+    for round in 1..=3 {
+        fails(&reflector, &emitted(&source(), Kind::Query, 0));
+        reflector.settled().await;
+        assert_eq!(started.elapsed(), PAUSE * 2 * (round - 1), "without any pause before it");
+        tokio::time::sleep(PAUSE * 2).await;
+        // Nobody but this test holds it: the task is gone.
+        assert_eq!(Arc::strong_count(&reflector), 1);
+    }
+    assert_eq!(network.calls.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_reflected_costs_nothing() {
+    let (reflector, network) = network(Some(Reach::Nobody));
+    let alpha = source();
+    for kind in [Kind::Event, Kind::Response, Kind::Broadcast] {
+        fails(&reflector, &emitted(&alpha, kind, 0));
+    }
+    let never_emitted = Wave::builder("a").kind(Kind::Command).build().unwrap();
+    fails(&reflector, &never_emitted);
+    reflector.reflect_by_hand(&never_emitted, EchoReason::Rejected, "", alpha.source());
+    assert_eq!(reflector.ledger(), EchoLedger::default());
+    assert_eq!(network.calls.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_at_the_source_makes_dead_letters_and_questions_are_left_to_their_askers() {
+    for reach in [Reach::Nobody, Reach::Unsent] {
+        let (reflector, _network) = network(Some(reach));
+        let alpha = source();
+        for _ in 0..100 {
+            fails(&reflector, &emitted(&alpha, Kind::Command, 100));
+        }
+        let question = emitted(&alpha, Kind::Query, 0).with_reply_path(Arc::new(Nowhere));
+        fails(&reflector, &question);
+        reflector.settled().await;
+        let expected = EchoLedger { reflected: 101, buried: 100, left_to_asker: 1, ..EchoLedger::default() };
+        assert_eq!(reflector.ledger(), expected);
+        let counts = reflector.letters().counts();
+        assert_eq!(
+            (counts.buried, counts.kept, counts.overflowed),
+            (100, KEPT_APART as u64, 100 - KEPT_APART as u64)
+        );
+        assert_eq!(reflector.state.lock().bytes, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_waits_to_be_told_does_not_hold_its_asker() {
+    let (reflector, _network) = network(None);
+    let path: Arc<dyn ReplyPath> = Arc::new(Nowhere);
+    fails(&reflector, &emitted(&source(), Kind::Query, 0).with_reply_path(Arc::clone(&path)));
+    assert_eq!(Arc::strong_count(&path), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_and_bytes_that_wait_are_bounded() {
+    let (reflector, network) = network(None);
+    let alpha = source();
+    // The first batch never comes back; what follows waits.
+    fails(&reflector, &emitted(&alpha, Kind::Command, 0));
+    tokio::task::yield_now().await;
+    assert_eq!(network.calls.load(Ordering::Relaxed), 1);
+    for _ in 0..10 {
+        fails(&reflector, &emitted(&alpha, Kind::Command, MAX_BYTES / 4));
+    }
+    assert!(reflector.state.lock().bytes <= MAX_BYTES);
+    for _ in 0..MAX_SOURCES + 50 {
+        fails(&reflector, &emitted(&source(), Kind::Command, 0));
+    }
+    assert_eq!(reflector.state.lock().pending.len(), MAX_SOURCES);
+    let ledger = reflector.ledger();
+    assert_eq!((ledger.buried, ledger.pending), (51, 11 + MAX_SOURCES as u64 - 1));
+    // The end of the Aether ends the waiting.
+    reflector.end();
+    reflector.settled().await;
+    assert_eq!(reflector.ledger().buried, reflector.ledger().reflected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_under_way_when_the_connection_broke_is_neither_told_nor_buried() {
+    let (reflector, _network) = network(Some(Reach::Unknown));
+    fails(&reflector, &emitted(&source(), Kind::Command, 0));
+    reflector.settled().await;
+    assert_eq!(reflector.ledger(), EchoLedger { reflected: 1, unconfirmed: 1, ..EchoLedger::default() });
+    assert_eq!(reflector.letters().counts().buried, 0);
+}
+
+#[test]
+fn a_loss_outside_of_any_runtime_waits_for_the_next_one_inside() {
+    let (reflector, network) = network(Some(Reach::Heard));
+    let alpha = source();
+    fails(&reflector, &emitted(&alpha, Kind::Command, 0));
+    assert_eq!(reflector.ledger().pending, 1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        fails(&reflector, &emitted(&alpha, Kind::Command, 0));
+        reflector.settled().await;
+    });
+    assert_eq!((reflector.ledger().told, network.calls.load(Ordering::Relaxed)), (2, 1));
+}
+
+#[test]
+fn without_a_network_a_source_that_does_not_listen_is_gone() {
+    let reflector = Arc::new(Reflector::new());
+    let alpha = Arc::new(source());
+    fails(&reflector, &emitted(&alpha, Kind::Command, 0));
+    let ear = Arc::new(Ear::new(Arc::clone(&alpha)).unwrap());
+    assert!(reflector.open(&ear) && !reflector.open(&ear));
+    fails(&reflector, &emitted(&alpha, Kind::Command, 0));
+    reflector.shut(&ear);
+    fails(&reflector, &emitted(&alpha, Kind::Command, 0));
+    let ledger = reflector.ledger();
+    assert_eq!((ledger.told, ledger.buried), (1, 2));
+}
+
+#[test]
+fn by_hand_a_vibrator_reports_a_wave_once_and_memory_is_bounded() {
+    let mut by_hand = ByHand::default();
+    assert!(by_hand.is_new((1, 2, 3)) && !by_hand.is_new((1, 2, 3)) && by_hand.is_new((2, 2, 3)));
+    for sequence in 0..5000 {
+        by_hand.is_new((9, 9, sequence));
+    }
+    assert_eq!((by_hand.order.len(), by_hand.known.len()), (REMEMBERED, REMEMBERED));
+    assert!(by_hand.is_new((1, 2, 3)), "forgotten by now");
+}

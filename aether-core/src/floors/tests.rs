@@ -1,0 +1,187 @@
+//! Adverts in process with a paused clock: when they are made, and what they stop.
+
+use super::*;
+use crate::inbox::Ledger;
+use crate::medium::EmitError;
+use crate::vibrator::{EmitterAccount, Vibrator};
+use crate::wave::Kind;
+
+fn wave(channel: &str, amplitude: f32) -> Wave {
+    Wave::builder(channel).kind(Kind::Command).amplitude(amplitude).text("x").build().unwrap()
+}
+
+async fn narrow(aether: &Aether, pattern: &str, room: usize) -> Vibrator {
+    let options = InboxOptions::default().max_waves(room).when_full(WhenFull::Shed);
+    let ear = Vibrator::builder("narrow").inbox(options).create(aether).await.unwrap();
+    ear.resonate_on(pattern).await.unwrap();
+    ear
+}
+
+async fn respecting(aether: &Aether) -> Vibrator {
+    Vibrator::builder("respecting").respect_floor().create(aether).await.unwrap()
+}
+
+async fn overload(aether: &Aether, channel: &str, amplitude: f32, waves: usize) {
+    let flood = Vibrator::create("flood", aether).await.unwrap();
+    for _ in 0..waves {
+        flood.emit(wave(channel, amplitude)).await.unwrap();
+    }
+}
+
+/// Lets the task take its turn.
+async fn turn() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_would_hear_is_stopped_counted_and_handed_back() {
+    let aether = Aether::local();
+    let ear = narrow(&aether, "jobs", 10).await;
+    let sender = respecting(&aether).await;
+    let receipt = sender.emit(wave("jobs", 0.1)).await.unwrap();
+    overload(&aether, "jobs", 0.5, 20).await;
+    turn().await;
+    let before = ear.ledger();
+    for emitted in [sender.emit(wave("jobs", 0.1)).await, sender.try_emit(wave("jobs", 0.1))] {
+        match emitted {
+            Err(error @ EmitError::BelowFloor { .. }) => {
+                assert!(error.is_transient());
+                assert_eq!(error.into_wave().unwrap().text().unwrap(), "x");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let asked = sender.ask_wave(wave("jobs", 0.1), Duration::from_secs(1)).await;
+    assert!(matches!(asked, Err(crate::AskError::Emit(EmitError::BelowFloor { .. }))), "{asked:?}");
+    assert_eq!(ear.ledger(), before, "they never reached the receiver");
+    let stronger = sender.emit(wave("jobs", 0.9)).await.unwrap();
+    assert_eq!((receipt.sequence, stronger.sequence), (1, 2), "what was stopped has no number");
+    let account = sender.account();
+    assert_eq!(account, EmitterAccount { numbered: 2, shed_at_source: 3 });
+    assert_eq!((account.offered(), aether.status().shed_at_source), (5, 3));
+    // Nobody else is asked to respect anything.
+    overload(&aether, "jobs", 0.1, 1).await;
+    assert_eq!(ear.ledger().offered, before.offered + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_receiver_would_hear_is_not_stopped() {
+    let aether = Aether::local();
+    let _overloaded = narrow(&aether, "jobs.*", 10).await;
+    let sender = respecting(&aether).await;
+    overload(&aether, "jobs.a", 0.5, 20).await;
+    turn().await;
+    let stops =
+        |channel: &str| matches!(sender.try_emit(wave(channel, 0.1)), Err(EmitError::BelowFloor { .. }));
+    assert!(stops("jobs.a") && stops("jobs.b"), "the floor is the receiver's, whatever brought it");
+    assert!(!stops("other"));
+    // From when it is tuned on, alone or in a group, another one with room hears everything.
+    let other = Vibrator::create("other", &aether).await.unwrap();
+    other.resonate_on("jobs.a").await.unwrap();
+    assert!(!stops("jobs.a") && stops("jobs.b"));
+    other.resonate_in_group("jobs.b", "group").await.unwrap();
+    assert!(!stops("jobs.b"));
+    other.detune("jobs.a").unwrap();
+    assert!(stops("jobs.a") && !stops("jobs.b"));
+    drop(other);
+    assert!(stops("jobs.b"));
+    let observer = Vibrator::builder("observer").observe().create(&aether).await.unwrap();
+    observer.resonate_on(">").await.unwrap();
+    assert!(stops("jobs.a"), "who only observes does not count");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_floor_falls_again_when_the_overload_is_over() {
+    let aether = Aether::local();
+    let mut ear = narrow(&aether, "jobs", 10).await;
+    let sender = respecting(&aether).await;
+    overload(&aether, "jobs", 0.5, 20).await;
+    turn().await;
+    assert!(sender.try_emit(wave("jobs", 0.1)).is_err());
+    for _ in 0..10 {
+        ear.receive().await.unwrap();
+    }
+    // Evictions count for one to two seconds; the task says so at its next turn.
+    tokio::time::sleep(Duration::from_millis(2300)).await;
+    assert!(ear.effective_floor().is_open());
+    sender.try_emit(wave("jobs", 0.1)).unwrap();
+    assert!(!aether.floors().is_raised.load(Ordering::Relaxed), "nothing is looked up any more");
+    assert!(aether.floors().ours.lock().raised.is_empty());
+    overload(&aether, "jobs", 0.5, 20).await;
+    turn().await;
+    assert!(sender.try_emit(wave("jobs", 0.1)).is_err(), "and rises again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn adverts_are_made_when_the_level_changes_and_four_times_a_second_at_most() {
+    let aether = Aether::local();
+    let ear = narrow(&aether, "jobs", 4).await;
+    let floors = Arc::clone(aether.floors());
+    let instance = ear.source().instance();
+    let advertised = || {
+        let ours = floors.ours.lock();
+        let receiver = &ours.receivers[&instance];
+        (receiver.advertised, receiver.since)
+    };
+    assert_eq!(advertised(), (Floor::OPEN, None), "not overloaded, nothing said");
+    overload(&aether, "jobs", 0.25, 8).await;
+    turn().await;
+    let first = advertised();
+    assert_eq!(first.0, Floor::new(0.25).unwrap(), "at once");
+    overload(&aether, "jobs", 0.5, 8).await;
+    turn().await;
+    assert_eq!(advertised(), first, "not yet");
+    tokio::time::sleep(attend::ADVERT_EVERY).await;
+    let second = advertised();
+    assert_eq!(second.0, Floor::new(0.5).unwrap());
+    // Only what the level changes by counts; the same one is repeated each second.
+    overload(&aether, "jobs", 0.5, 8).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(advertised(), second);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let third = advertised();
+    assert!(third.0 == second.0 && third.1 > second.1, "{third:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_floor_that_its_owner_set_is_not_advertised() {
+    let aether = Aether::local();
+    let deaf = Vibrator::builder("deaf").floor(Floor::new(0.9).unwrap()).create(&aether).await.unwrap();
+    deaf.resonate_on("jobs").await.unwrap();
+    let sender = respecting(&aether).await;
+    overload(&aether, "jobs", 0.5, 20).await;
+    turn().await;
+    sender.try_emit(wave("jobs", 0.5)).unwrap();
+    assert_eq!(deaf.ledger(), Ledger { offered: 21, shed_below_floor: 21, ..Ledger::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn relayed_waves_are_stopped_by_what_is_left_of_them() {
+    let (here, elsewhere) = (Aether::local(), Aether::local());
+    let _overloaded = narrow(&here, "jobs", 10).await;
+    let mut ear = narrow(&elsewhere, "jobs", 10).await;
+    let bridge = respecting(&here).await;
+    overload(&here, "jobs", 0.5, 20).await;
+    // Decays to less than half while it is under way.
+    let fading =
+        Wave::builder("jobs").amplitude(0.6).half_life(Duration::from_millis(256)).text("x").build().unwrap();
+    let far = Vibrator::create("far", &elsewhere).await.unwrap();
+    far.emit(fading).await.unwrap();
+    let wave = ear.receive().await.unwrap();
+    bridge.relay(&wave).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(256)).await;
+    assert!(matches!(bridge.relay(&wave).await, Err(EmitError::BelowFloor { .. })));
+    assert_eq!(bridge.account(), EmitterAccount { numbered: 0, shed_at_source: 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_task_ends_with_its_aether() {
+    let aether = Aether::local();
+    let ear = narrow(&aether, "jobs", 10).await;
+    overload(&aether, "jobs", 0.5, 20).await;
+    turn().await;
+    let floors = Arc::downgrade(aether.floors());
+    drop((ear, aether));
+    turn().await;
+    assert_eq!(floors.strong_count(), 0);
+}

@@ -1,0 +1,174 @@
+//! The table of streams, by itself and against a model that remembers everything.
+
+use std::collections::{HashMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The table of a subscription that is in force since then.
+fn subscribed(at: Instant) -> Gaps {
+    Gaps::new(Arc::new(OnceLock::from(at)))
+}
+
+fn channel(name: impl std::fmt::Display) -> Channel {
+    Channel::new(format!("c{name}")).unwrap()
+}
+
+fn heard(first: u64, waves: usize, now: Instant) -> Heard {
+    // Of a stream that began before anybody could have subscribed.
+    let position = Position { stream: 0, first, age_micros: u64::MAX };
+    Heard { node: 1, position, waves, delay: Duration::ZERO, now }
+}
+
+fn missing(gaps: &mut Gaps, heard: Heard) -> Option<Gap> {
+    gaps.note(&channel("a"), heard).0
+}
+
+#[test]
+fn the_first_frame_of_an_old_stream_is_the_base_and_a_jump_is_a_loss() {
+    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    assert_eq!(missing(&mut gaps, heard(17, 3, now)), None);
+    assert_eq!(missing(&mut gaps, heard(20, 1, now + SECOND)), None);
+    let gap = missing(&mut gaps, heard(26, 1, now + 3 * SECOND));
+    assert_eq!(gap, Some(Gap { waves: 5, since: now + SECOND }));
+    assert_eq!(missing(&mut gaps, heard(27, 1, now)), None);
+}
+
+#[test]
+fn what_comes_twice_or_late_is_no_loss() {
+    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    for (first, waves, lost) in [(0, 5, 0), (0, 5, 0), (3, 1, 0), (5, 1, 0), (8, 2, 2), (6, 2, 0), (10, 1, 0)]
+    {
+        let gap = missing(&mut gaps, heard(first, waves, now));
+        assert_eq!(gap.map_or(0, |gap| gap.waves), lost, "at {first}");
+    }
+}
+
+#[test]
+fn an_announcement_shows_a_loss_at_the_end_once() {
+    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    missing(&mut gaps, heard(0, 5, now));
+    assert_eq!(missing(&mut gaps, heard(5, 0, now)), None);
+    assert_eq!(missing(&mut gaps, heard(9, 0, now)).map(|gap| gap.waves), Some(4));
+    assert_eq!(missing(&mut gaps, heard(9, 0, now)), None);
+    assert_eq!(missing(&mut gaps, heard(9, 1, now)), None);
+}
+
+#[test]
+fn the_beginning_of_a_stream_is_missed_by_those_who_were_subscribed_when_it_began() {
+    let start = Instant::now();
+    let now = start + 100 * SECOND;
+    let (delay, age_micros) = (2 * SECOND, 5_000_000);
+    let position = Position { stream: 3, first: 7, age_micros };
+    let frame = Heard { node: 1, position, waves: 1, delay, now };
+    let began = now - 7 * SECOND - DOUBT;
+    assert_eq!(missing(&mut subscribed(began), frame), Some(Gap { waves: 7, since: began }));
+    assert_eq!(missing(&mut subscribed(began + SECOND), frame), None);
+    assert_eq!(missing(&mut Gaps::new(Arc::default()), frame), None, "before the server has answered");
+}
+
+#[test]
+fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_heard_the_other() {
+    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    missing(&mut gaps, heard(0, 5, now));
+    let mut next = heard(2, 1, now + SECOND);
+    next.position.stream = 1;
+    assert_eq!(missing(&mut gaps, next), Some(Gap { waves: 2, since: now }));
+    assert_eq!(missing(&mut gaps, heard(9, 1, now)), None, "of the old stream");
+    next.position.first = 3;
+    assert_eq!(missing(&mut gaps, next), None);
+}
+
+#[test]
+fn streams_without_end_do_not_grow_the_table_and_a_forgotten_one_is_no_loss() {
+    let start = Instant::now();
+    let mut gaps = subscribed(start);
+    let frame = |first, at: Instant| {
+        let age_micros = (at - start).as_micros() as u64;
+        Heard { position: Position { stream: 0, first, age_micros }, ..heard(first, 1, at) }
+    };
+    let at = |seconds| start + DOUBT + seconds * SECOND;
+    assert_eq!(gaps.note(&channel(0), frame(0, at(10))), (None, false));
+    for name in 1..MAX_STREAMS {
+        assert_eq!(gaps.note(&channel(name), frame(0, at(20))), (None, false));
+    }
+    assert_eq!(gaps.note(&channel("more"), frame(0, at(30))), (None, true));
+    assert_eq!(gaps.streams.len(), MAX_STREAMS);
+    // Number 0 is forgotten: whether 1 to 4 came is not known.
+    assert_eq!(gaps.note(&channel(0), frame(5, at(40))), (None, true));
+    assert_eq!(gaps.note(&channel(0), frame(7, at(40))).0.map(|gap| gap.waves), Some(1));
+    // One that began after the forgotten ones were heard is none of them.
+    let mut young = frame(3, at(50));
+    young.position.age_micros = 1_000_000;
+    assert_eq!(gaps.note(&channel("young"), young).0.map(|gap| gap.waves), Some(3));
+}
+
+/// What a network does with what a sender sends.
+#[derive(Debug, Clone)]
+enum Step {
+    /// So many waves on a channel, which arrive or not.
+    Send {
+        channel: u8,
+        waves: usize,
+        arrives: bool,
+    },
+    /// An earlier message arrives again.
+    Repeat(prop::sample::Index),
+    Announce {
+        channel: u8,
+    },
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..3_u8, 1..5_usize, prop::bool::weighted(0.7))
+            .prop_map(|(channel, waves, arrives)| Step::Send { channel, waves, arrives }),
+        2 => any::<prop::sample::Index>().prop_map(Step::Repeat),
+        1 => (0..3_u8).prop_map(|channel| Step::Announce { channel }),
+    ]
+}
+
+proptest! {
+    /// The model knows each wave that was sent on a channel since the first that came, and each that came.
+    #[test]
+    fn what_came_and_what_is_missing_is_all_that_was_sent(steps in prop::collection::vec(any_step(), 0..80)) {
+        let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+        let mut sent: HashMap<u8, u64> = HashMap::new();
+        let mut base: HashMap<u8, u64> = HashMap::new();
+        let mut came: HashSet<(u8, u64)> = HashSet::new();
+        let mut arrived: Vec<(u8, u64, usize)> = Vec::new();
+        let mut lost = 0;
+        for step in steps {
+            let (on, first, waves) = match step {
+                Step::Send { channel, waves, arrives } => {
+                    let first = *sent.entry(channel).and_modify(|next| *next += waves as u64).or_insert(waves as u64)
+                        - waves as u64;
+                    if !arrives {
+                        continue;
+                    }
+                    (channel, first, waves)
+                }
+                Step::Repeat(index) if !arrived.is_empty() => *index.get(&arrived),
+                Step::Repeat(_) => continue,
+                Step::Announce { channel } => (channel, sent.get(&channel).copied().unwrap_or(0), 0),
+            };
+            arrived.push((on, first, waves));
+            base.entry(on).or_insert(first);
+            came.extend((first..first + waves as u64).map(|number| (on, number)));
+            let (gap, forgets) = gaps.note(&channel(on), heard(first, waves, now));
+            prop_assert!(!forgets);
+            lost += gap.map_or(0, |gap| gap.waves);
+        }
+        // At the end the sender says where it stands on each channel.
+        for (on, next) in &sent {
+            base.entry(*on).or_insert(*next);
+            lost += gaps.note(&channel(on), heard(*next, 0, now)).0.map_or(0, |gap| gap.waves);
+        }
+        let due: u64 = sent.iter().map(|(on, next)| next - base[on]).sum();
+        let came = came.iter().filter(|(on, number)| *number >= base[on]).count() as u64;
+        prop_assert_eq!(due, came + lost);
+    }
+}

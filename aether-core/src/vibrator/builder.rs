@@ -1,0 +1,138 @@
+//! How a vibrator is made.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Emitter, Vibrator};
+use crate::aether::Aether;
+use crate::amplitude::Floor;
+use crate::echo::reflecting;
+use crate::inbox::{Inbox, InboxOptions, InboxOptionsError};
+use crate::medium::JoinError;
+use crate::source::{Sequencer, Source, SourceError};
+
+/// Why a vibrator could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The name is not valid.
+    #[error("invalid name")]
+    Name(#[from] SourceError),
+    /// The inbox cannot have such bounds.
+    #[error("invalid inbox")]
+    Inbox(#[from] InboxOptionsError),
+    /// The floors of receivers in other processes cannot be heard.
+    #[error("the floors of the receivers cannot be heard")]
+    Floors(#[source] JoinError),
+}
+
+/// How a vibrator shall be.
+#[derive(Debug)]
+#[must_use = "nothing is made before create()"]
+pub struct VibratorBuilder<'a> {
+    name: &'a str,
+    inbox: InboxOptions,
+    floor: Option<Floor>,
+    hears_own: bool,
+    observes: bool,
+    respects_floors: bool,
+}
+
+impl<'a> VibratorBuilder<'a> {
+    pub(super) fn new(name: &'a str) -> Self {
+        Self {
+            name,
+            inbox: InboxOptions::default(),
+            floor: None,
+            hears_own: false,
+            observes: false,
+            respects_floors: false,
+        }
+    }
+
+    /// The bounds and the discipline of the inbox. Default: [`InboxOptions::interactive`].
+    pub fn inbox(mut self, options: InboxOptions) -> Self {
+        self.inbox = options;
+        self
+    }
+
+    /// The noise floor: weaker waves are not heard. Default: that of the inbox options, which is open.
+    pub fn floor(mut self, floor: Floor) -> Self {
+        self.floor = Some(floor);
+        self
+    }
+
+    /// Whether the vibrator hears the waves that it emits itself. Default: no. Questions and the waves of a group
+    /// are heard in any case, or they would be lost.
+    pub fn hear_own(mut self, hear: bool) -> Self {
+        self.hears_own = hear;
+        self
+    }
+
+    /// Makes it an observer: it hears what others hear and is nobody that could answer. Questions reach it without a
+    /// way to answer them, it does not count as somebody who listens for them, and on the channels it is tuned to it
+    /// also hears the answers that askers got. Neither makes anybody wait: an observer that is full sheds them. It
+    /// cannot be a member of a group. For gateways, logs and whatever else only watches.
+    pub fn observe(mut self) -> Self {
+        self.observes = true;
+        self
+    }
+
+    /// Respects the floors that overloaded receivers advertise: a wave that all of those who hear its channel would
+    /// shed is handed back as [`EmitError::BelowFloor`](crate::EmitError::BelowFloor) and counted as `shed_at_source`,
+    /// and costs neither them nor the network anything. Ordinary term: back-pressure. Default: no.
+    ///
+    /// A wave is stopped only if somebody is known to hear its channel, and everybody who is known to hear it has
+    /// advertised a floor above the wave; every member of a group counts. Observers do not count. Over NATS, those who
+    /// do not know Aether are not known; a receiver that was tuned while this connection was broken is known within ten
+    /// seconds; and nothing is stopped in the first second.
+    ///
+    /// Cost: a look at a flag for each wave, and at a table while any receiver is overloaded.
+    pub fn respect_floor(mut self) -> Self {
+        self.respects_floors = true;
+        self
+    }
+
+    /// Makes the vibrator.
+    ///
+    /// # Errors
+    /// [`CreateError`] says whether the name or an inbox option is wrong, and what is allowed; or that the medium is
+    /// closed, where floors are to be respected.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing was made.
+    pub async fn create(self, aether: &Aether) -> Result<Vibrator, CreateError> {
+        let source = Source::new(self.name)?;
+        let options = match self.floor {
+            Some(floor) => self.inbox.floor(floor),
+            None => self.inbox,
+        };
+        aether.reflector().note_runtime();
+        let is_overloaded = Arc::default();
+        // Who only observes was not meant to act on what it loses.
+        let options = match self.observes {
+            true => options,
+            false => {
+                let options = reflecting(options, aether.reflector(), source.name());
+                aether.floors().watching(options, source.instance(), &is_overloaded)
+            }
+        };
+        let inbox = Arc::new(Inbox::new(options)?);
+        if self.respects_floors {
+            aether.floors().respect(aether).await.map_err(CreateError::Floors)?;
+        }
+        if !self.observes {
+            aether.floors().open(&source, &inbox, is_overloaded);
+        }
+        aether.router().open_inbox(source.instance(), source.name(), Arc::clone(&inbox));
+        Ok(Vibrator {
+            emitter: Emitter::new(aether.clone(), Arc::new(Sequencer::new(source)), self.respects_floors),
+            inbox,
+            hears_own: self.hears_own,
+            observes: self.observes,
+            subscriptions: Mutex::default(),
+            tuning: Mutex::default(),
+        })
+    }
+}

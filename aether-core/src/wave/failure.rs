@@ -1,0 +1,136 @@
+//! The answer that says that there is none: an error in place of what was asked for.
+//!
+//! Given by whoever handles questions ([`Wave::reply_failure`]), and turned into
+//! [`AskError::Failed`](crate::AskError::Failed) by `ask`, so that an asker learns at once what it would otherwise have
+//! to time out for. It travels as a response with the metadata entry [`FAILURE`], on every medium and in every wire
+//! format alike; the payload is the hint, as text.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Kind, ReplyError, Wave};
+
+/// The name of the metadata entry that marks an answer as a failure. Its value is the reason.
+pub const FAILURE: &str = "aether-failure";
+
+/// The longest hint that is sent, in bytes; the rest is cut off.
+pub const MAX_HINT_BYTES: usize = 256;
+
+/// Why a question has no answer, in the words of the one who was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailureReason {
+    /// The question cannot be understood, or asks for what is not allowed. Asking again does not help.
+    Rejected,
+    /// Whoever works on it failed: an error, a panic or a time-out.
+    HandlerFailed,
+    /// Not even tried: too busy, or shutting down.
+    Shed,
+}
+
+impl FailureReason {
+    /// All reasons.
+    pub const ALL: [Self; 3] = [Self::Rejected, Self::HandlerFailed, Self::Shed];
+
+    /// The reason as it travels: `rejected`, `handler_failed`, `shed`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::HandlerFailed => "handler_failed",
+            Self::Shed => "shed",
+        }
+    }
+
+    /// Whether asking again may help.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        match self {
+            Self::Rejected => false,
+            Self::HandlerFailed | Self::Shed => true,
+        }
+    }
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that names no reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is not a reason for a failure: use rejected, handler_failed or shed")]
+pub struct FailureReasonError {
+    given: String,
+}
+
+impl FromStr for FailureReason {
+    type Err = FailureReasonError;
+    fn from_str(text: &str) -> Result<Self, FailureReasonError> {
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+            .ok_or_else(|| FailureReasonError { given: text.to_owned() })
+    }
+}
+
+/// An answer that says why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {hint}")]
+#[non_exhaustive]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub reason: FailureReason,
+    /// What went wrong, for people.
+    pub hint: String,
+}
+
+impl Wave {
+    /// Answers a question with an error: `ask` fails with [`AskError::Failed`](crate::AskError::Failed) at once.
+    /// Otherwise as [`Wave::reply`]. Hints of more than [`MAX_HINT_BYTES`] are cut.
+    ///
+    /// # Errors
+    /// As [`Wave::reply`].
+    ///
+    /// # Cancel safety
+    /// As [`Wave::reply`].
+    pub async fn reply_failure(&self, reason: FailureReason, hint: &str) -> Result<(), ReplyError> {
+        let hint = &hint[..hint.floor_char_boundary(MAX_HINT_BYTES)];
+        let failure = Self::builder(self.channel()).text(hint).metadata(FAILURE, reason.as_str());
+        self.reply_wave(failure).await
+    }
+
+    /// Why there is no answer, if this wave is a response that says so. A reason of a later version that is not known
+    /// here reads as `HandlerFailed`.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        if self.kind() != Kind::Response {
+            return None;
+        }
+        let reason = self.metadata().value(FAILURE)?;
+        let reason = reason.parse().unwrap_or(FailureReason::HandlerFailed);
+        Some(Failure { reason, hint: String::from_utf8_lossy(self.payload()).into_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_response_with_the_entry_is_a_failure() {
+        let wave = |kind, reason: &str| {
+            Wave::builder("a").kind(kind).text("no").metadata(FAILURE, reason).build().unwrap().failure()
+        };
+        for reason in FailureReason::ALL {
+            let failure = wave(Kind::Response, reason.as_str()).unwrap();
+            assert_eq!((failure.reason, failure.hint.as_str()), (reason, "no"));
+            assert_eq!(failure.to_string(), format!("{reason}: no"));
+        }
+        assert_eq!(wave(Kind::Response, "of a later version").unwrap().reason, FailureReason::HandlerFailed);
+        assert_eq!(wave(Kind::Event, "shed"), None);
+        assert_eq!(Wave::builder("a").kind(Kind::Response).build().unwrap().failure(), None);
+        assert!("Shed".parse::<FailureReason>().unwrap_err().to_string().contains("handler_failed"));
+    }
+}

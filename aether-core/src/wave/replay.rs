@@ -1,0 +1,73 @@
+//! Sending a wave again that became a dead letter: weaker each time, and with the number of attempts.
+
+use super::{Body, Wave};
+use crate::amplitude::{Amplitude, STEPS_PER_OCTAVE};
+use crate::wave::Metadata;
+
+/// The name of the metadata entry that says how often a wave was sent: `2` for the first resend. Without it: once.
+pub const ATTEMPTS: &str = "aether-attempts";
+
+impl Wave {
+    /// How often it was sent, this time included.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.metadata().value(ATTEMPTS).and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+    }
+
+    /// A new wave of the same content that names this one as its cause. It has half the amplitude, so that all attempts
+    /// together carry less than twice that of the first one. Where the metadata are full the attempts are not noted.
+    pub(crate) fn replayed(&self) -> Self {
+        let mut wave = self.clone().unanswerable();
+        let attempts = (self.attempts().saturating_add(1)).to_string();
+        let body: &mut Body = triomphe::Arc::make_mut(&mut wave.body);
+        let loss = body.signal.amplitude.loss().saturating_add(STEPS_PER_OCTAVE as u16);
+        body.signal.amplitude = Amplitude::from_loss(loss);
+        body.signal.hops = 0;
+        let cause = self.id();
+        let extras = body.extras.get_or_insert_default();
+        extras.cause = Some(cause);
+        let mut metadata = Metadata::default();
+        // The same entries fitted before; of the last one there may be too much.
+        for (name, value) in extras.metadata.iter().filter(|(name, _)| *name != ATTEMPTS) {
+            let _ = metadata.push(name, value);
+        }
+        let _ = metadata.push(ATTEMPTS, &attempts);
+        extras.metadata = metadata;
+        wave
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wave::Kind;
+
+    #[test]
+    fn all_attempts_together_carry_less_than_twice_the_first() {
+        let mut wave = Wave::builder("a")
+            .kind(Kind::Command)
+            .amplitude(0.8)
+            .metadata("k", "v")
+            .text("x")
+            .build()
+            .unwrap();
+        let mut sum = 0.0;
+        for attempt in 1..=80 {
+            assert_eq!(wave.attempts(), attempt);
+            assert_eq!((wave.metadata().value("k"), wave.text().unwrap()), (Some("v"), "x"));
+            sum += wave.amplitude().as_f32();
+            let next = wave.replayed();
+            assert!(next.amplitude() < wave.amplitude() || next.amplitude() == Amplitude::FAINTEST);
+            assert_eq!(next.cause(), Some(&wave.id()));
+            wave = next;
+        }
+        assert!(sum < 2.0 * 0.8 * 1.001, "{sum}");
+    }
+
+    #[test]
+    fn attempts_that_make_no_sense_count_as_one() {
+        for text in ["", "-1", "many", "0"] {
+            let wave = Wave::builder("a").metadata(ATTEMPTS, text).build().unwrap();
+            assert_eq!(wave.attempts(), 1, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Sending a wave again. Physics calls it re-amplification; ordinary term: retry.
+//!
+//! Called by whoever repeats what failed: a service that runs a handler again, a client that asks again. This is only
+//! the arithmetic of how strong a repetition may be; when to repeat, and how often, is theirs to say.
+//!
+//! **The energy bound.** Each repetition is half as strong as the attempt before it. So all attempts together carry less
+//! than twice the first, however many there are, and in every inbox on the way a repetition stands behind what is sent
+//! for the first time with the same importance: retries cannot crowd out fresh work.
+
+use super::Wave;
+use crate::amplitude::{Amplitude, STEPS_PER_OCTAVE};
+
+impl Wave {
+    /// Which attempt this is: 0 for the first, one more for each [`Wave::resent`]. Known in this process only; it does
+    /// not travel.
+    #[must_use]
+    pub fn attempt(&self) -> u8 {
+        self.body.extras.as_ref().map_or(0, |extras| extras.attempt)
+    }
+
+    /// The next attempt: the same wave, half as strong. The amplitude of attempt n is exactly that of the first times
+    /// 2^-n.
+    ///
+    /// `None` when that would be fainter than [`Amplitude::FAINTEST`]: after 31 attempts at the latest there is nothing
+    /// left to send.
+    #[must_use]
+    pub fn resent(&self) -> Option<Self> {
+        // The loss is -log2 of the amplitude in fixed point, so halving is the addition of one octave, without error.
+        let octave = u16::try_from(STEPS_PER_OCTAVE).ok()?;
+        let weaker = Amplitude::from_loss(self.body.signal.amplitude.loss().checked_add(octave)?);
+        let mut again = self.resent_undiminished();
+        triomphe::Arc::make_mut(&mut again.body).signal.amplitude = weaker;
+        Some(again)
+    }
+
+    /// The next attempt, as strong as the one before it. Breaks the energy bound: this is here so that a benchmark can
+    /// show what retries do to a system without it.
+    #[must_use]
+    pub fn resent_undiminished(&self) -> Self {
+        let mut again = self.clone();
+        let extras = triomphe::Arc::make_mut(&mut again.body).extras.get_or_insert_default();
+        extras.attempt = extras.attempt.saturating_add(1);
+        again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wave(loss: u16) -> Wave {
+        Wave::builder("a").amplitude(Amplitude::from_loss(loss)).key("k").build().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn all_attempts_together_carry_less_than_twice_the_first_and_none_outranks_one_before(loss: u16) {
+            let first = wave(loss);
+            let attempts: Vec<Wave> = std::iter::successors(Some(first.clone()), Wave::resent).collect();
+            // Exact in fixed point, rounded only by reading it as a float: compared in f64, in units of the first.
+            let energy: f64 = attempts
+                .iter()
+                .map(|wave| (-f64::from(wave.amplitude().loss() - loss) / f64::from(STEPS_PER_OCTAVE)).exp2())
+                .sum();
+            prop_assert!(energy < 2.0, "{energy}");
+            for (number, pair) in (1_u8..).zip(attempts.windows(2)) {
+                let (before, after) = (&pair[0], &pair[1]);
+                prop_assert_eq!(after.attempt(), number);
+                prop_assert_eq!(after.amplitude().loss(), loss + u16::from(number) * 2048);
+                // Four levels an octave, down to the last level, which holds all that is weaker.
+                prop_assert!(after.signal().level() > before.signal().level() || before.signal().level() == 63);
+            }
+            prop_assert!(attempts.len() <= 32);
+            let last = &attempts[attempts.len() - 1];
+            prop_assert!(u32::from(last.amplitude().loss()) + STEPS_PER_OCTAVE > u32::from(u16::MAX));
+        }
+    }
+
+    #[test]
+    fn a_resend_is_the_same_wave_otherwise_and_leaves_the_first_alone() {
+        let first = wave(0);
+        let again = first.resent().unwrap();
+        assert_eq!((again.amplitude(), first.amplitude()), (Amplitude::NORMAL, Amplitude::FULL));
+        assert_eq!((again.attempt(), first.attempt()), (1, 0));
+        assert_eq!((again.key(), again.id(), again.channel()), (Some("k"), first.id(), first.channel()));
+        let undiminished = again.resent_undiminished();
+        assert_eq!((undiminished.amplitude(), undiminished.attempt()), (Amplitude::NORMAL, 2));
+    }
+}

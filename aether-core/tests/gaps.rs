@@ -1,0 +1,247 @@
+//! What is lost between two ends of a NATS server is counted to the wave, whatever happens to the server.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
+
+mod proxy;
+
+use std::time::{Duration, Instant};
+
+use aether_core::conformance::NatsServer;
+use aether_core::{Aether, AskError, Channel, InboxOptions, Vibrator, Wave, Wire, wire};
+use futures::StreamExt;
+use tokio::time::timeout;
+
+use proxy::Proxy;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn numbered(channel: &str, number: u64) -> Wave {
+    Wave::builder(channel).never_decays().text(number.to_string()).build().unwrap()
+}
+
+async fn ear(name: &str, aether: &Aether, pattern: &str) -> Vibrator {
+    let ear = Vibrator::builder(name).inbox(InboxOptions::interactive().max_waves(1 << 20)).create(aether);
+    let ear = ear.await.unwrap();
+    ear.resonate_on(pattern).await.unwrap();
+    ear
+}
+
+async fn next(ear: &mut Vibrator) -> Wave {
+    timeout(PATIENCE, ear.receive()).await.expect("a wave in time").expect("a wave")
+}
+
+/// Receives until a wave with this text comes.
+async fn hear(ear: &mut Vibrator, text: &str) {
+    while next(ear).await.text().unwrap() != text {}
+}
+
+/// Waits until what an end emits comes back to it: it is connected.
+async fn connected(aether: &Aether) {
+    let mut probe = Vibrator::builder("probe").hear_own(true).create(aether).await.unwrap();
+    let channel = format!("probe.{:x}", probe.source().instance());
+    probe.resonate_on(&*channel).await.unwrap();
+    probe.emit(numbered(&channel, 0)).await.unwrap();
+    next(&mut probe).await;
+}
+
+async fn killed_in_the_middle(wire: Wire) {
+    let mut server = NatsServer::start().await.unwrap();
+    let connect = || Aether::builder().url(server.url()).wire(wire).connect();
+    let (here, there) = (connect().await.unwrap(), connect().await.unwrap());
+    let (mut wide, mut narrow) = (ear("wide", &there, "gaps.>").await, ear("narrow", &there, "gaps.*").await);
+    let emitter = Vibrator::create("emitter", &here).await.unwrap().emitter();
+    let emitting = tokio::spawn(async move {
+        for number in 0..40_000 {
+            emitter.emit(numbered("gaps.events", number)).await.unwrap();
+        }
+        emitter
+    });
+    for _ in 0..3 {
+        // The server dies with what it holds for either side, while waves are on their way.
+        for _ in 0..5_000 {
+            next(&mut wide).await;
+        }
+        server.kill().await.unwrap();
+        server.restart().await.unwrap();
+    }
+    let emitter = emitting.await.unwrap();
+    connected(&here).await;
+    connected(&there).await;
+    emitter.emit(numbered("gaps.events", 40_000)).await.unwrap();
+    for ear in [&mut wide, &mut narrow] {
+        hear(ear, "40000").await;
+        let ledger = ear.ledger();
+        assert_eq!(ledger.offered, 40_001, "{ledger:?}");
+        assert_eq!(ledger.offered, ledger.delivered + ledger.lost_upstream, "{ledger:?}");
+    }
+    let lost = wide.ledger().lost_upstream + narrow.ledger().lost_upstream;
+    assert!(there.status().lost_upstream >= lost, "{:?}", there.status());
+    let outbox = here.status().outbox;
+    assert!(outbox.adds_up() && outbox.lost() == 0, "{outbox:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_wave_is_accounted_for_when_the_server_is_killed() {
+    killed_in_the_middle(Wire::Frames).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_cloud_event_is_accounted_for_when_the_server_is_killed() {
+    killed_in_the_middle(Wire::CloudEvents).await;
+}
+
+/// A receiver that is away while so many waves are sent, and the sender.
+struct Away {
+    /// Between the server and the receiver.
+    proxy: Proxy,
+    /// Between the sender and the server.
+    senders: Proxy,
+    here: Aether,
+    there: Aether,
+    emitter: Vibrator,
+    server: NatsServer,
+}
+
+impl Away {
+    async fn new() -> Self {
+        let server = NatsServer::start().await.unwrap();
+        let proxy = Proxy::new(server.port()).await.unwrap();
+        let senders = Proxy::new(server.port()).await.unwrap();
+        let here = Aether::connect(&senders.url()).await.unwrap();
+        let there = Aether::connect(&proxy.url()).await.unwrap();
+        let emitter = Vibrator::create("emitter", &here).await.unwrap();
+        Self { proxy, senders, here, there, emitter, server }
+    }
+
+    async fn emit(&self, channel: &str, waves: u64) {
+        for number in 0..waves {
+            self.emitter.emit(numbered(channel, number)).await.unwrap();
+        }
+        self.here.flush().await.unwrap();
+    }
+
+    async fn misses(&self, channel: &str, waves: u64) {
+        self.proxy.cut().await;
+        self.emit(channel, waves).await;
+        self.proxy.mend();
+        connected(&self.there).await;
+    }
+
+    /// By a channel of its own, so that it shows no gap itself. It comes after all that was sent before.
+    async fn mark(&self, ears: &mut [&mut Vibrator]) {
+        self.emitter.emit(numbered("gaps.mark", 0)).await.unwrap();
+        for ear in ears {
+            while next(ear).await.channel().as_str() != "gaps.mark" {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_loss_at_the_very_end_is_noticed_by_an_announcement() {
+    let site = Away::new().await;
+    let mut ear = ear("ear", &site.there, "gaps.*").await;
+    site.emit("gaps.events", 10).await;
+    site.misses("gaps.events", 100).await;
+    site.mark(&mut [&mut ear]).await;
+    assert_eq!(ear.ledger().lost_upstream, 0, "nothing has told of it");
+    // With its new connection the sender says where it stands.
+    site.senders.cut().await;
+    site.senders.mend();
+    connected(&site.here).await;
+    site.mark(&mut [&mut ear]).await;
+    let ledger = ear.ledger();
+    assert_eq!((ledger.offered, ledger.lost_upstream), (112, 100), "{ledger:?}");
+    assert_eq!(site.there.status().lost_upstream, 100);
+}
+
+#[tokio::test]
+async fn a_channel_that_has_gone_quiet_is_announced() {
+    let site = Away::new().await;
+    let raw = async_nats::connect(site.server.url()).await.unwrap();
+    let mut frames = raw.subscribe("aether.quiet").await.unwrap();
+    // A server handles what a client sends in order: when it says that nobody hears this, it has the subscription.
+    raw.request("nobody.hears.this", "".into()).await.unwrap_err();
+    for number in 0..3 {
+        site.emitter.emit(numbered("quiet", number)).await.unwrap();
+    }
+    let channel = Channel::new("quiet").unwrap();
+    let mut sent = 0;
+    loop {
+        let message = timeout(PATIENCE, frames.next()).await.expect("an announcement").unwrap();
+        let frame =
+            wire::decode(&message.payload, Some(&channel), Instant::now(), |_| Duration::ZERO).unwrap();
+        let position = frame.position.unwrap();
+        assert_eq!((position.stream, position.first), (0, sent));
+        sent += frame.waves.len() as u64;
+        if frame.waves.is_empty() {
+            break assert!(sent == 3 && position.age_micros >= 1_000_000, "{position:?} after {sent}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_joined_after_a_loss_has_missed_nothing() {
+    let site = Away::new().await;
+    let mut early = ear("early", &site.there, "gaps.*").await;
+    site.emit("gaps.events", 10).await;
+    site.misses("gaps.events", 100).await;
+    // By the same subscription of the server, by one of its own, and as a member of a group, of which nothing is known.
+    let (mut same, mut other) =
+        (ear("same", &site.there, "gaps.*").await, ear("other", &site.there, "gaps.>").await);
+    let mut member = Vibrator::create("member", &site.there).await.unwrap();
+    member.resonate_in_group("gaps.*", "group").await.unwrap();
+    site.emit("gaps.events", 1).await;
+    site.mark(&mut [&mut early, &mut same, &mut other, &mut member]).await;
+    let accounts =
+        [&early, &same, &other, &member].map(|ear| (ear.ledger().offered, ear.ledger().lost_upstream));
+    assert_eq!(accounts, [(112, 100), (2, 0), (2, 0), (2, 0)]);
+    assert_eq!(site.there.status().lost_upstream, 100);
+}
+
+#[tokio::test]
+async fn a_channel_whose_first_waves_are_lost_is_missed_by_those_who_were_subscribed() {
+    let site = Away::new().await;
+    let mut ear = ear("ear", &site.there, "gaps.*").await;
+    // It must have been there for longer than what nobody knows of the transit.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    site.misses("gaps.events", 5).await;
+    site.emit("gaps.events", 1).await;
+    site.mark(&mut [&mut ear]).await;
+    assert_eq!((ear.ledger().offered, ear.ledger().lost_upstream), (7, 5), "{:?}", ear.ledger());
+}
+
+#[tokio::test]
+async fn an_overloaded_receiver_that_also_loses_waves_accounts_for_each() {
+    let site = Away::new().await;
+    let inbox = InboxOptions::overload().max_waves(16).sojourn_cap(None);
+    let mut ear = Vibrator::builder("ear").inbox(inbox).create(&site.there).await.unwrap();
+    ear.resonate_on("gaps.*").await.unwrap();
+    site.emit("gaps.events", 1000).await;
+    connected(&site.there).await;
+    site.misses("gaps.events", 500).await;
+    site.emit("gaps.events", 1000).await;
+    // Stronger than what waits, so that it is not shed.
+    let strong = Wave::builder("gaps.mark").amplitude(0.9).text("strong").build().unwrap();
+    site.emitter.emit(strong).await.unwrap();
+    hear(&mut ear, "strong").await;
+    let ledger = ear.ledger();
+    assert_eq!((ledger.offered, ledger.lost_upstream), (2501, 500), "{ledger:?}");
+    assert_eq!(ledger.offered, ledger.delivered + ledger.shed_full + ledger.lost_upstream + ledger.queued);
+    assert_eq!(ledger.offered, site.here.status().outbox.delivered);
+}
+
+#[tokio::test]
+async fn at_rest_every_message_has_been_taken_from_the_client() {
+    let site = Away::new().await;
+    let mut ear = ear("ear", &site.there, "gaps.*").await;
+    site.emit("gaps.events", 500).await;
+    site.mark(&mut [&mut ear]).await;
+    let ask = site.emitter.ask_wave(numbered("gaps.ask", 17), PATIENCE);
+    let answer = async { next(&mut ear).await.reply(&18).await.unwrap() };
+    let (answered, ()) = tokio::join!(ask, answer);
+    assert_eq!(answered.unwrap().json::<u64>().unwrap(), 18);
+    let nobody = site.emitter.ask_wave(numbered("nobody", 0), PATIENCE).await;
+    assert!(matches!(nobody, Err(AskError::NoResonator { .. })), "{nobody:?}");
+    site.there.flush().await.unwrap();
+    assert_eq!((site.here.status().untaken, site.there.status().untaken), (0, 0));
+}

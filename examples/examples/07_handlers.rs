@@ -1,0 +1,103 @@
+//! A service made of handlers: async functions over what they need.
+//!
+//! A handler is an `async fn`; its arguments are taken from the wave, as in axum. What it returns is how it ended, or the
+//! answer. The service calls it when there is room, tries again what failed (weaker, and within a budget), tells askers
+//! what went wrong instead of letting them wait, and counts every wave by what became of it.
+//!
+//! `cargo run -p aether-examples --example 07_handlers`
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aether_chassis::{CancellationToken, Json, Rejection, Resend, Service, State};
+use aether_core::{Aether, AskError, EmitError, Emitter, Vibrator, Wave};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Order {
+    article: String,
+    units: u32,
+}
+
+type Shelf = Arc<Mutex<BTreeMap<String, u32>>>;
+
+/// The value is the answer; whoever asked gets the error at once. What the emitter emits names the question as its cause.
+async fn reserve(
+    State(shelf): State<Shelf>,
+    Json(order): Json<Order>,
+    emitter: Emitter,
+) -> Result<Json<u32>, Rejection> {
+    let left = {
+        let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let units = shelf.get_mut(&order.article).ok_or_else(|| Rejection::new("no such article"))?;
+        *units = units.checked_sub(order.units).ok_or_else(|| Rejection::new("not so many left"))?;
+        *units
+    };
+    let told = emitter.emit_wave("stock.reserved", &order).await;
+    told.map_err(|error| Rejection::caused_by("nobody can be told", error))?;
+    Ok(Json(left))
+}
+
+/// Fails at first. The wave goes back into the inbox half as strong, and is handled again when its turn comes.
+async fn count(wave: Wave, emitter: Emitter) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    if wave.attempt() < 2 {
+        return Err("the scales are not ready".into());
+    }
+    emitter.emit_wave("stock.counted", &wave.amplitude().as_f32()).await?;
+    Ok(())
+}
+
+/// A panic costs its wave, and not the service. It is tried again like any failure; the asker hears of the last one.
+async fn audit() -> Result<(), EmitError> {
+    panic!("the books do not agree")
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let aether = Aether::local();
+    let shelf = Shelf::new(Mutex::new([("lamp".to_owned(), 5)].into()));
+    let service = Service::builder("stock")
+        // Holds for the handlers after it, as a group does: of all instances one handles each wave.
+        .state(shelf)
+        .group("stock")
+        .on_query("stock.reserve", reserve)
+        .on("stock.count", count)
+        .on_query("stock.audit", audit)
+        // Limits hold for the whole service. What has to wait waits in the inbox, the strongest first.
+        .concurrency(8)
+        .time_out(Duration::from_secs(1))
+        .retry(Resend::default().most(2))
+        .build(&aether)
+        .await?;
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(service.run_until(shutdown.clone()));
+
+    let mut shop = Vibrator::create("shop", &aether).await?;
+    shop.resonate_on("stock.reserved").await?;
+    shop.resonate_on("stock.counted").await?;
+
+    let order = Order { article: "lamp".to_owned(), units: 2 };
+    let answer = shop.ask("stock.reserve", &order).await?;
+    println!("{} lamps left", answer.json::<u32>()?);
+    let told = shop.receive().await.ok_or("the medium was closed")?;
+    assert_eq!((told.json::<Order>()?, told.cause()), (order, answer.cause()), "both name the question");
+
+    for (channel, payload) in [("stock.reserve", "two lamps, please"), ("stock.audit", "")] {
+        match shop.ask(channel, &payload).await {
+            Err(AskError::Failed { source, .. }) => println!("{channel}: {source}"),
+            other => return Err(format!("{other:?} is no failure").into()),
+        }
+    }
+
+    shop.emit(Wave::builder("stock.count").amplitude(0.8).build()?).await?;
+    let counted = shop.receive().await.ok_or("the medium was closed")?;
+    println!("counted at the third attempt, a quarter as strong: {:.2}", counted.json::<f32>()?);
+
+    shutdown.cancel();
+    let report = running.await??;
+    println!("{report}");
+    assert_eq!((report.received, report.succeeded, report.retried), (8, 2, 4));
+    assert_eq!((report.rejected, report.panicked, report.failed), (1, 1, 0));
+    Ok(())
+}
