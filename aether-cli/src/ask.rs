@@ -57,7 +57,9 @@ pub(crate) async fn ask(args: AskArgs, shutdown: CancellationToken) -> Result<()
         () = shutdown.cancelled() => Ok(None),
     };
     aether_chassis::close(&aether).await;
-    let Some(answer) = answered? else { return Err(CommandError::Interrupted) };
+    let Some(answer) = answered? else {
+        return Err(CommandError::Interrupted { before: "there was an answer" });
+    };
     let payload = Payload::of(&answer).to_string();
     let mut output = Output::stdout();
     // A program gets the answer as it is, a person what does not steer the terminal.

@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::ask::AskArgs;
+use crate::bench::BenchArgs;
 use crate::emit::EmitArgs;
 use crate::error::CommandError;
 use crate::listen::ListenArgs;
@@ -29,6 +30,7 @@ const EXAMPLES: &str = "\
 Examples:
   aether up                  the order system in one process: http://127.0.0.1:8080/
   aether up --orders 50      the same; ends by itself and prints the sums
+  aether bench overload      which waves get through when there are too many
 
   With a NATS server, across processes:
   export AETHER_MEDIUM=nats://127.0.0.1:4222
@@ -51,6 +53,7 @@ enum Command {
     Gateway(GatewayArgs),
     Alpha(AlphaArgs),
     Beta(BetaArgs),
+    Bench(BenchArgs),
     /// Print what makes a shell complete this command
     #[command(after_help = "\
 Examples:
@@ -75,6 +78,7 @@ impl Cli {
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
             Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),
             Command::Beta(args) => Ok(aether_service_beta::main(args, shutdown).await?),
+            Command::Bench(args) => crate::bench::bench(args, shutdown).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Cli::command(), "aether", &mut script);

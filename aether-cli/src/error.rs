@@ -2,11 +2,13 @@
 
 use std::io;
 
+use aether_bench::FloodError;
 use aether_core::{AskError, ConnectError, CreateError, EmitError, FlushError, JoinError, WaveError};
 use aether_gateway::{GatewayError, StartError};
 use aether_service_alpha::AlphaError;
 use aether_service_beta::BetaError;
 
+use crate::bench::BenchError;
 use crate::stdin::StdinError;
 
 /// Why a command failed.
@@ -22,8 +24,8 @@ pub(crate) enum CommandError {
         "{lost} of {waves} waves did not reach the server: the outbox was full and shed the weakest. Use a lower --rate"
     )]
     Shed { lost: u64, waves: u64 },
-    #[error("interrupted before there was an answer")]
-    Interrupted,
+    #[error("interrupted before {before}")]
+    Interrupted { before: &'static str },
     #[error("--count repeats a payload that is an argument: stdin is read to its end")]
     CountOfStdin,
     #[error(transparent)]
@@ -52,6 +54,10 @@ pub(crate) enum CommandError {
     Alpha(#[from] AlphaError),
     #[error(transparent)]
     Beta(#[from] BetaError),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    #[error(transparent)]
+    Flood(#[from] FloodError),
     #[error("a service broke down")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -65,6 +71,7 @@ impl CommandError {
             | Self::Gateway(GatewayError::Connect(error))
             | Self::Alpha(AlphaError::Connect(error))
             | Self::Beta(BetaError::Connect(error)) => !matches!(error, ConnectError::Unreachable { .. }),
+            Self::Bench(error) => error.is_wrong_usage(),
             _ => false,
         }
     }

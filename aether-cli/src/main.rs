@@ -9,6 +9,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod account;
 mod ask;
+mod bench;
 mod cli;
 mod emit;
 mod error;

@@ -3,6 +3,10 @@
 //! Runs the gateway, the inventory service and the order service on one medium. They are ended in the order of the
 //! flow, so that every wave has found its reader before its reader is gone, and the sums at the end are whole.
 
+mod overload;
+
+pub(crate) use overload::{OverloadSums, OverloadView};
+
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_gateway::{Gateway, ListenArgs};
 use aether_service_alpha::{Alpha, OrderArgs};
@@ -18,6 +22,8 @@ Examples:
   aether up                                   until Ctrl-C
   aether up --orders 50                       ends by itself
   aether up --rate 200 --listen 127.0.0.1:0   faster, with the page at a free port
+  aether up --overload                        beside it ten times what a handler can take
+  aether up --overload 50                     fifty times
   aether up --medium nats://127.0.0.1:4222    where `aether listen '>'` hears it")]
 pub(crate) struct UpArgs {
     #[command(flatten)]
@@ -26,6 +32,11 @@ pub(crate) struct UpArgs {
     stock: StockArgs,
     #[command(flatten)]
     listen: ListenArgs,
+    /// Show what happens to a handler beside the order system that is offered so many times what it can take, a
+    /// twentieth of it important [default: 10]
+    #[arg(long, value_name = "TIMES", num_args = 0..=1, default_missing_value = "10", value_parser = overload::times, allow_negative_numbers = true)]
+    overload: Option<f64>,
+
     #[command(flatten)]
     medium: MediumArgs,
 }
@@ -39,6 +50,10 @@ pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), 
     let beta = Beta::start(&aether, args.stock.options()).await?;
     let alpha = Alpha::start(&aether, args.orders.options()).await?;
     let tally = alpha.tally();
+    let overload = match args.overload {
+        None => None,
+        Some(times) => Some(OverloadView::start(&aether, times).await?),
+    };
 
     // Each is told to end when those who need it have ended.
     let stop_alpha = shutdown.child_token();
@@ -62,7 +77,13 @@ pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), 
     });
 
     // A view that nobody reads any more ends the system as Ctrl-C does.
-    let watched = view.watch(&tally, &one_is_done).await;
+    let (watched, overload) = match overload {
+        None => (view.watch(&tally, &one_is_done).await, None),
+        Some(mut overload) => {
+            let watched = view.watch_overload(&mut overload, &tally, &one_is_done).await;
+            (watched, Some(overload.end().await?))
+        }
+    };
     stop_alpha.cancel();
     let orders = alpha.await?;
     stop_beta.cancel();
@@ -71,5 +92,5 @@ pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), 
     gateway.await?;
     aether_chassis::close(&aether).await;
     watched?;
-    Ok(view.end(orders?, stock?)?)
+    Ok(view.end(orders?, stock?, overload)?)
 }

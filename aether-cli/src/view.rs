@@ -20,6 +20,7 @@ use crate::account::Account;
 use crate::frame::{Frame, Taken};
 use crate::output::Output;
 use crate::record::printable;
+use crate::up::{OverloadSums, OverloadView};
 
 /// How long a frame lasts.
 const MOMENT: Duration = Duration::from_millis(500);
@@ -91,9 +92,44 @@ impl Showing {
         }
     }
 
+    /// Shows an overload, a line a second, until `done` is cancelled. The waves of the order system are not shown, but
+    /// on a terminal how the orders stand.
+    pub(crate) async fn watch_overload(
+        &mut self,
+        overload: &mut OverloadView,
+        tally: &Tally,
+        done: &CancellationToken,
+    ) -> io::Result<()> {
+        self.view.output.line(overload.announcement())?;
+        let mut seconds = tokio::time::interval(MOMENT * FRAMES_A_STANDING);
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        seconds.reset();
+        loop {
+            tokio::select! {
+                () = done.cancelled() => return Ok(()),
+                _ = seconds.tick() => {
+                    let elapsed = self.started.elapsed().as_secs();
+                    let output = &mut self.view.output;
+                    output.line(format_args!("{elapsed:>4} s | {}", overload.look()))?;
+                    if output.is_terminal() {
+                        self.show_standing(tally.summary())?;
+                    }
+                }
+            }
+        }
+    }
+
     /// Shows the last waves and the sums. All services have ended, so nothing changes any more.
-    pub(crate) fn end(&mut self, orders: OrderSummary, stock: StockSummary) -> io::Result<()> {
-        self.show_frame()?;
+    pub(crate) fn end(
+        &mut self,
+        orders: OrderSummary,
+        stock: StockSummary,
+        overload: Option<OverloadSums>,
+    ) -> io::Result<()> {
+        match &overload {
+            None => self.show_frame()?,
+            Some(sums) => self.view.output.line(sums)?,
+        }
         let output = &mut self.view.output;
         output.line(orders)?;
         output.line(stock)?;

@@ -54,6 +54,17 @@ pub enum Wire {
     CloudEvents,
 }
 
+impl Wire {
+    /// The lower-case name: `frames`, `cloudevents`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Frames => "frames",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
+}
+
 /// A text that names no wire format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not a wire format: use frames or cloudevents")]

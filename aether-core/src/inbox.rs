@@ -11,6 +11,7 @@ mod hand;
 mod ledger;
 mod levels;
 mod options;
+mod outside;
 mod receiving;
 
 pub use ledger::{Ledger, ShedReason};

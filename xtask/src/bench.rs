@@ -1,4 +1,4 @@
-//! `cargo xtask bench` and `soak`: the benchmarks and the soak of aether-core, with the NATS server they need.
+//! `cargo xtask bench` and `soak`: the benchmarks and the soak, with the NATS server they need.
 
 use anyhow::Result;
 
@@ -6,20 +6,47 @@ use crate::nats_server;
 use crate::steps::check;
 use crate::workspace::Workspace;
 
-/// The benchmarks, by the names of their files in `aether-core/benches`.
-pub(crate) const NAMES: [&str; 3] = ["inprocess", "nats", "physics"];
+/// The benchmarks: by the names of their files in `aether-bench/benches`, but for `overload`, which is `peers`.
+pub(crate) const NAMES: [&str; 5] = ["inprocess", "nats", "inbox", "overload", "physics"];
 
-/// Runs the named benchmarks, all when none is named, with further arguments for each, and passes their output through.
-pub(crate) fn run(workspace: &Workspace, names: &[String], arguments: &[String]) -> Result<()> {
+/// How those benchmarks run that write pages.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// overload: how long each load is offered, in seconds.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// overload: what the schedules are drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// physics: the seeds of the generators, FROM..TO.
+    #[arg(long, default_value = "1..11")]
+    seeds: String,
+    /// physics: only this part, such as standing; may be given several times.
+    #[arg(long = "part")]
+    parts: Vec<String>,
+    /// overload: only print what was measured, and leave BENCHMARKS.md, README.md and docs/overload.svg as they are.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs the named benchmarks, all when none is named, and passes their output through.
+pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
     let names = if names.is_empty() { NAMES.to_vec() } else { names.iter().map(String::as_str).collect() };
     for name in names {
-        check(
-            workspace
-                .cargo(["bench", "--locked", "-p", "aether-core", "--bench", name, "--"])
-                .args(arguments)
-                .env(nats_server::ENV, &server),
-        )?;
+        let bench = if name == "overload" { "peers" } else { name };
+        let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
+        if name == "overload" {
+            command.arg("--").arg(format!("--seconds={}", options.seconds));
+            command.arg(format!("--seed={}", options.seed));
+            if !options.dry_run {
+                command.arg("--into").arg(workspace.root());
+            }
+        }
+        if name == "physics" {
+            command.arg("--").args(["--seeds", &options.seeds]).args(&options.parts);
+        }
+        check(command.env(nats_server::ENV, &server))?;
     }
     Ok(())
 }
@@ -28,6 +55,6 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], arguments: &[String])
 pub(crate) fn soak(workspace: &Workspace, args: &[String]) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
     let mut soak =
-        workspace.cargo(["bench", "--locked", "--quiet", "-p", "aether-core", "--bench", "soak", "--"]);
+        workspace.cargo(["bench", "--locked", "--quiet", "-p", "aether-bench", "--bench", "soak", "--"]);
     check(soak.args(args).env(nats_server::ENV, &server))
 }

@@ -31,14 +31,13 @@ enum Command {
     },
     /// Only put the tools in place, and print where they are.
     Tools,
-    /// Run the benchmarks of aether-core.
+    /// Run the benchmarks of aether-bench.
     Bench {
         /// Which ones; all when none is named.
         #[arg(value_parser = bench::NAMES)]
         names: Vec<String>,
-        /// What the benchmark itself understands, such as `-- standing --seeds 1..11`.
-        #[arg(last = true)]
-        arguments: Vec<String>,
+        #[command(flatten)]
+        options: bench::BenchArgs,
     },
     /// Sender and receiver under overload over a NATS server that is killed now and then; `--help` says more.
     #[command(disable_help_flag = true)]
@@ -76,7 +75,7 @@ fn run(command: Command) -> Result<()> {
             println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
             Ok(())
         }
-        Command::Bench { names, arguments } => bench::run(&workspace, &names, &arguments),
+        Command::Bench { names, options } => bench::run(&workspace, &names, &options),
         Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),
     }

@@ -112,3 +112,39 @@ fn an_address_that_is_taken_is_refused() {
     assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{}", said.err);
     assert!(said.err.contains(&format!("cannot listen on {address}: ")), "{}", said.err);
 }
+
+/// The lines that the overload ends with: each must add up.
+fn check_overload(out: &str) -> [Vec<(String, u64)>; 2] {
+    ["strong: ", "weak: "].map(|start| {
+        let line = out.lines().rfind(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{out}"));
+        sum(line)
+    })
+}
+
+#[cfg(unix)]
+#[test]
+fn an_overload_is_shown_line_by_line_and_its_sums_add_up_when_a_signal_ends_it() {
+    let mut up = Running::start(&[&["up", "--overload"], &ANY_PORT[..]].concat());
+    address(&up.line());
+    let announced = up.line();
+    assert!(
+        announced.starts_with("overload: ") && announced.contains("offered 10 times that"),
+        "{announced}"
+    );
+    for _ in 0..2 {
+        let line = up.line();
+        assert!(line.contains(" s | strong: ") && line.contains(" | weak: "), "{line}");
+        assert!(!line.contains('\x1b'), "{line}");
+    }
+    up.signal(nix::sys::signal::Signal::SIGINT);
+    let (said, took) = up.end();
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    // A second, and as much again for a busy machine.
+    assert!(took < Duration::from_secs(2), "{took:?} {}", said.err);
+    let [strong, weak] = check_overload(&said.out);
+    assert_eq!((term(&strong, "on the way"), term(&weak, "on the way")), (0, 0), "{}", said.out);
+    assert_eq!(term(&strong, "full"), 0, "the weak ones go first: {}", said.out);
+    assert!(term(&weak, "full") + term(&weak, "sojourn") > term(&weak, "delivered"), "{}", said.out);
+    assert!(said.out.contains("\norders: ") && said.out.contains("\nwaves: "), "{}", said.out);
+    sum(said.out.lines().find(|line| line.starts_with("waves: ")).unwrap());
+}

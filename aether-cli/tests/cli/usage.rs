@@ -18,6 +18,7 @@ fn the_help_names_every_command_and_teaches_by_example() {
         "gateway ",
         "alpha ",
         "beta ",
+        "bench ",
         "completions ",
         "Examples:",
     ] {
@@ -28,6 +29,15 @@ fn the_help_names_every_command_and_teaches_by_example() {
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{command}");
         assert!(help.out.contains(&format!("\n  aether {command} ")) || command == "emit", "{}", help.out);
         assert!(help.out.contains("Examples:"), "{}", help.out);
+    }
+    for command in ["throughput", "latency", "overload", "storm"] {
+        let help = run(&["bench", command, "--help"]);
+        assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{command}");
+        for part in
+            ["Examples:", &format!("\n  aether bench {command}"), "--medium nats://127.0.0.1:4222", "--json"]
+        {
+            assert!(help.out.contains(part), "{part}: {}", help.out);
+        }
     }
     // Without a command: how to use it, as a mistake.
     assert_eq!(run(&[]).code, Some(2));
@@ -78,6 +88,16 @@ fn wrong_usage_is_code_2_and_says_what_is_allowed() {
         (&["ask", "a", "lamp"], "'\"text\"'"),
         (&["up", "--listen", "8080"], "such as 127.0.0.1:8080"),
         (&["up", "--rate", "0"], "orders a second"),
+        (&["up", "--overload", "0"], "1 is what the handler can take"),
+        (&["bench", "overload", "--loads", "1,-1"], "1 is what the handler can take"),
+        (&["bench", "overload", "--service", "0s"], "from 1us to 1s"),
+        (&["bench", "overload", "--strong", "1.5"], "from 0 to 1"),
+        (&["bench", "overload", "--seconds", "0"], "above 0 and at most 3600"),
+        (&["bench", "overload", "--seconds", "3600", "--loads", "1000"], "use fewer seconds"),
+        (&["bench", "latency", "--rate", "0"], "above 0"),
+        (&["bench", "storm", "--fault", "0s"], "longer than zero"),
+        (&["bench", "throughput", "--payload-bytes", "1"], "13..="),
+        (&["bench", "throughput", "--medium", "amqp://a"], "use local:, nats:// or tls://"),
         (&["gateway", "--listen", "localhost"], "such as 127.0.0.1:8080"),
         (&["emit", "a", "1", "--medium", "amqp://a"], "use local:, nats:// or tls://"),
         (&["up", "--medium", "nowhere"], "use local: or nats://host:port"),

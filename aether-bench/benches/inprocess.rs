@@ -1,12 +1,13 @@
 //! In process, side by side in one run: Aether against tokio's bounded mpsc and broadcast channels.
 //!
-//! `cargo bench -p aether-core --bench inprocess` prints the tables of BENCHMARKS.md. Each figure is the median of
+//! `cargo bench -p aether-bench --bench inprocess` prints the tables of BENCHMARKS.md. Each figure is the median of
 //! several runs, the contestants take turns, and every message carries a freshly allocated payload of 128 bytes.
 //! Rates count messages that arrived.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aether_bench::{median, payload};
 use aether_core::{Aether, InboxOptions, Vibrator, Wave, WhenFull};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
@@ -20,7 +21,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PAYLOAD: [u8; 128] = [7; 128];
+const BYTES: usize = aether_bench::DEFAULT_BYTES;
 const MESSAGES: usize = 1_000_000;
 const ROUNDS: usize = 7;
 const RECEIVERS: usize = 8;
@@ -33,7 +34,7 @@ fn main() -> Outcome {
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    println!("{} messages of {} bytes, median of {ROUNDS} rounds", MESSAGES, PAYLOAD.len());
+    println!("{} messages of {} bytes, median of {ROUNDS} rounds", MESSAGES, BYTES);
     if wanted("one") {
         one_to_one(&runtime)?;
     }
@@ -101,28 +102,18 @@ fn latency(runtime: &Runtime) -> Outcome {
     Ok(())
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn payload() -> Bytes {
-    Bytes::copy_from_slice(&PAYLOAD)
-}
-
 async fn tokio_mpsc() -> f64 {
     let (sender, mut receiver) = mpsc::channel::<Bytes>(1024);
     let start = Instant::now();
     tokio::spawn(async move {
         for _ in 0..MESSAGES {
-            sender.send(payload()).await.expect("the receiver is there");
+            sender.send(payload(BYTES)).await.expect("the receiver is there");
         }
     });
     let received = tokio::spawn(async move {
         let mut received = 0;
         while let Some(message) = receiver.recv().await {
-            assert_eq!(message.len(), PAYLOAD.len());
+            assert_eq!(message.len(), BYTES);
             received += 1;
         }
         received
@@ -142,7 +133,7 @@ async fn tokio_broadcast(yields: bool) -> (f64, f64) {
                 loop {
                     match receiver.recv().await {
                         Ok(message) => {
-                            assert_eq!(message.len(), PAYLOAD.len());
+                            assert_eq!(message.len(), BYTES);
                             received += 1;
                         }
                         Err(broadcast::error::RecvError::Lagged(missed)) => lost += missed,
@@ -155,7 +146,7 @@ async fn tokio_broadcast(yields: bool) -> (f64, f64) {
     let start = Instant::now();
     tokio::spawn(async move {
         for index in 0..MESSAGES {
-            sender.send(payload()).expect("receivers are there");
+            sender.send(payload(BYTES)).expect("receivers are there");
             // send() never waits. Giving way now and then is what a considerate service does; without it most of the
             // messages are lost (the second line of the table).
             if yields && index % 64 == 0 {
@@ -191,7 +182,7 @@ async fn aether(receivers: usize, inbox: usize) -> Result<f64, Box<dyn std::erro
             barrier.wait().await;
             for _ in 0..MESSAGES {
                 let wave = vibrator.receive().await.expect("the medium is open");
-                assert_eq!(wave.payload().len(), PAYLOAD.len());
+                assert_eq!(wave.payload().len(), BYTES);
             }
             let ledger = vibrator.ledger();
             assert!(
@@ -206,7 +197,7 @@ async fn aether(receivers: usize, inbox: usize) -> Result<f64, Box<dyn std::erro
     let start = Instant::now();
     let sending = tokio::spawn(async move {
         for _ in 0..MESSAGES {
-            let wave = Wave::from_bytes(&channel, payload()).expect("valid");
+            let wave = Wave::from_bytes(&channel, payload(BYTES)).expect("valid");
             sender.emit(wave).await.expect("the medium is open");
         }
     });
@@ -255,7 +246,7 @@ async fn aether_latency() -> Result<Histogram<u64>, Box<dyn std::error::Error>> 
         let start = Instant::now();
         for index in 0..PACED {
             spin_until(start + PACE * index as u32);
-            sender.try_emit(Wave::from_bytes(&channel, payload()).expect("valid")).expect("room");
+            sender.try_emit(Wave::from_bytes(&channel, payload(BYTES)).expect("valid")).expect("room");
         }
     });
     let mut latency = Histogram::new(3)?;

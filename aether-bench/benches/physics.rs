@@ -1,6 +1,6 @@
 //! The detectors of `aether_core::physics` against made-up systems whose truth is known.
 //!
-//! `cargo bench -p aether-core --bench physics -- standing --seeds 101..111` prints the tables of PHYSICS.md. The names
+//! `cargo bench -p aether-bench --bench physics -- standing --seeds 101..111` prints the tables of PHYSICS.md. The names
 //! of parts choose what is run, all when none is named; the seeds are those of the generators, and nothing in the
 //! detectors was chosen by them.
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use aether_bench::{median, payload};
 use aether_core::conformance::NatsServer;
 use aether_core::{Aether, InboxOptions, Vibrator, Wave};
-use bytes::Bytes;
 use futures::StreamExt;
 use hdrhistogram::Histogram;
 use tokio::task::JoinHandle;
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PAYLOAD: [u8; 128] = [7; 128];
+const BYTES: usize = aether_bench::DEFAULT_BYTES;
 const MESSAGES: u64 = 1_000_000;
 const ROUNDS: usize = 5;
 const QUESTIONS: usize = 10_000;
@@ -33,7 +33,7 @@ fn main() -> Outcome<()> {
     runtime.block_on(async {
         let server = NatsServer::start().await?;
         let url = server.url();
-        println!("{MESSAGES} messages of {} bytes, median of {ROUNDS} rounds\n", PAYLOAD.len());
+        println!("{MESSAGES} messages of {} bytes, median of {ROUNDS} rounds\n", BYTES);
         let (mut raw, mut packed) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             raw.push(raw_throughput(&url).await?);
@@ -70,16 +70,6 @@ fn main() -> Outcome<()> {
         println!("| Aether ask | {:.1} | {:.1} | {ratio:.2} |", us(&asked, 0.5), us(&asked, 0.99));
         Ok(())
     })
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn payload() -> Bytes {
-    Bytes::copy_from_slice(&PAYLOAD)
 }
 
 /// What one receiver has got. A counter of its own for the receiver, so that it needs no timer a message.
@@ -127,7 +117,7 @@ async fn raw_throughput(url: &str) -> Outcome<(f64, u64)> {
     let start = Instant::now();
     let sending = tokio::spawn(async move {
         for _ in 0..MESSAGES {
-            sender.publish("bench.wave", payload()).await?;
+            sender.publish("bench.wave", payload(BYTES)).await?;
         }
         sender.flush().await?;
         Outcome::Ok(())
@@ -138,7 +128,7 @@ async fn raw_throughput(url: &str) -> Outcome<(f64, u64)> {
         async move {
             while !arrivals.all() {
                 let Some(message) = messages.next().await else { break };
-                assert_eq!(message.payload.len(), PAYLOAD.len());
+                assert_eq!(message.payload.len(), BYTES);
                 arrivals.count();
             }
         }
@@ -162,7 +152,7 @@ async fn aether_throughput(url: &str) -> Outcome<(f64, u64)> {
     let start = Instant::now();
     let sending = tokio::spawn(async move {
         for _ in 0..MESSAGES {
-            sender.emit(Wave::from_bytes(&channel, payload())?).await?;
+            sender.emit(Wave::from_bytes(&channel, payload(BYTES))?).await?;
         }
         Outcome::Ok(())
     });
@@ -172,7 +162,7 @@ async fn aether_throughput(url: &str) -> Outcome<(f64, u64)> {
         async move {
             while !arrivals.all() {
                 let Some(wave) = receiver.receive().await else { break };
-                assert_eq!(wave.payload().len(), PAYLOAD.len());
+                assert_eq!(wave.payload().len(), BYTES);
                 arrivals.count();
             }
             assert!(receiver.ledger().adds_up());
@@ -199,11 +189,11 @@ async fn raw_requests(url: &str) -> Outcome<Histogram<u64>> {
         Outcome::Ok(())
     });
     // flush() only writes to the socket: until the server has handled the subscription there is nobody to answer.
-    while asker.request("bench.question", payload()).await.is_err() {}
+    while asker.request("bench.question", payload(BYTES)).await.is_err() {}
     let mut latency = Histogram::new(3)?;
     for _ in 0..QUESTIONS {
         let start = Instant::now();
-        asker.request("bench.question", payload()).await?;
+        asker.request("bench.question", payload(BYTES)).await?;
         latency.record(start.elapsed().as_nanos() as u64)?;
     }
     answering.abort();
@@ -225,7 +215,7 @@ async fn aether_questions(url: &str) -> Outcome<Histogram<u64>> {
     let mut latency = Histogram::new(3)?;
     for _ in 0..QUESTIONS {
         let start = Instant::now();
-        let question = Wave::from_bytes(&channel, payload())?;
+        let question = Wave::from_bytes(&channel, payload(BYTES))?;
         asker.ask_wave(question, Duration::from_secs(2)).await?;
         latency.record(start.elapsed().as_nanos() as u64)?;
     }

@@ -1,0 +1,109 @@
+//! Overload, side by side in one run: tokio's channels, raw async-nats, and Aether in process and over NATS, with the
+//! same schedules and the same handler.
+//!
+//! `cargo xtask bench overload` runs it with a real NATS server and writes what it measured into BENCHMARKS.md, the
+//! README and docs/overload.svg. Over NATS the handler is another process, which this program starts: itself, with the
+//! argument `receiver`.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aether_bench::{
+    Address, ChildProgram, Comparison, Contestant, Overload, Profile, Work, picture, replaced, tables,
+};
+use aether_core::conformance::NatsServer;
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+/// As in the other benchmarks: glibc's allocator takes a lock where one thread frees what another allocated.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Overload: Aether beside its peers.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How long each load is offered, in seconds.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// What the schedules are drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write the tables and the picture into this folder of the sources; nothing is written without it.
+    #[arg(long)]
+    into: Option<PathBuf>,
+    /// What cargo adds.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The other process of a run over NATS.
+    #[command(hide = true)]
+    Receiver,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    // Nothing cancels it: Ctrl-C ends this program as a whole, and the receiver with it.
+    let stop = CancellationToken::new();
+    if let Some(Command::Receiver) = args.command {
+        return Ok(aether_bench::receive(stop).await?);
+    }
+    let server = NatsServer::start().await?;
+    let aether = |address| Contestant::Aether { address, profile: Profile::Overload };
+    let overload = Overload {
+        contestants: vec![
+            Contestant::Mpsc,
+            Contestant::Broadcast,
+            aether(Address::local()),
+            Contestant::AsyncNats { url: server.url() },
+            aether(Address::nats(&server.url())),
+        ],
+        loads: Overload::LOADS.to_vec(),
+        lasts: Duration::try_from_secs_f64(args.seconds)?,
+        strong: Overload::STRONG,
+        seed: args.seed,
+        work: Work { service: Work::DEFAULT_SERVICE },
+        payload_bytes: aether_bench::DEFAULT_BYTES,
+        step: true,
+    };
+    let receiver = ChildProgram::this_with(["receiver"])?;
+    let begins =
+        |contestant: &Contestant, load| eprintln!("{load} times the capacity: {}", contestant.name());
+    let comparison = overload.run(&receiver, &stop, begins).await?;
+    println!("{}", measured(&comparison));
+    match args.into {
+        Some(root) => write(&root, &comparison),
+        None => Ok(()),
+    }
+}
+
+/// What stands in BENCHMARKS.md.
+fn measured(comparison: &Comparison) -> String {
+    format!(
+        "{}\n\n{}\nThe load steps from 0.5 to 5 times the capacity; p99 of the strong messages that were due in each \
+         50 ms:\n\n{}",
+        tables::conditions(comparison),
+        tables::compared(comparison).markdown(),
+        tables::steps(comparison).markdown()
+    )
+}
+
+fn write(root: &Path, comparison: &Comparison) -> Result<(), Box<dyn Error>> {
+    for (name, text) in
+        [("BENCHMARKS.md", measured(comparison)), ("README.md", tables::summary(comparison).markdown())]
+    {
+        let path = root.join(name);
+        let document = replaced(&std::fs::read_to_string(&path)?, "overload", &text)?;
+        std::fs::write(&path, document)?;
+    }
+    let docs = root.join("docs");
+    std::fs::create_dir_all(&docs)?;
+    std::fs::write(docs.join("overload.svg"), picture::svg(comparison))?;
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! A flood: an overload that goes on until it is stopped, and can be looked at while it does.
+//!
+//! What `aether up --overload` shows. Beside whatever else runs on the same `Aether` there is a handler that takes a
+//! millisecond for each wave, and a sender that offers it many times more than that. Here the handler sleeps: whoever
+//! looks at it wants to see the effect and not to lose a processor, and a millisecond is long enough for a timer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aether_core::{Aether, Channel};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::clock;
+use crate::contestant::{AetherReceiver, AetherSender, ContestantError, Hear, Offer, Profile};
+use crate::losses::{Counts, Losses};
+use crate::pacer::{Pacer, Stop};
+use crate::payload::{DEFAULT_BYTES, Load, Message};
+use crate::report::Latencies;
+use crate::schedule::{Poisson, ScheduleError, Strength};
+
+/// Where the waves of a flood are sent.
+pub const FLOOD_CHANNEL: &str = "overload.wave";
+
+/// How long the handler sleeps for each wave.
+const SERVICE: Duration = Duration::from_millis(1);
+/// How many of its sleeps are measured to know its capacity.
+const MEASURED: u32 = 100;
+
+/// Why there is no flood.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FloodError {
+    /// So many waves are not possible.
+    #[error(transparent)]
+    Rate(#[from] ScheduleError),
+    /// Sender or handler are not on the bus.
+    #[error(transparent)]
+    Contestant(#[from] ContestantError),
+    /// A thread panicked.
+    #[error("the sender or the handler of the overload broke down")]
+    Thread(#[from] JoinError),
+}
+
+/// What became of the waves of one strength. Adds up: `offered = delivered + lost + waiting`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Flow {
+    /// Waves that were due.
+    pub offered: u64,
+    /// Waves that were handled.
+    pub delivered: u64,
+    /// Waves that were lost, by reason.
+    pub lost: Counts,
+    /// Of 100 handled waves 99 were done within this time from the moment they were due, in microseconds.
+    pub p99_us: Option<f64>,
+}
+
+impl Flow {
+    /// Waves that are queued or on their way; in the end those that the broker had when everybody left.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.offered.saturating_sub(self.delivered + self.lost.sum())
+    }
+
+    /// The share that was not lost, in percent; 100 of none.
+    #[must_use]
+    pub fn kept_percent(&self) -> f64 {
+        if self.offered == 0 {
+            return 100.0;
+        }
+        // What was offered just before may be lost only now.
+        (100.0 * (1.0 - self.lost.sum() as f64 / self.offered as f64)).max(0.0)
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            offered: self.offered - before.offered,
+            delivered: self.delivered - before.delivered,
+            lost: self.lost.minus(before.lost),
+            p99_us: self.p99_us,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    offered: [AtomicU64; 2],
+    delivered: [AtomicU64; 2],
+    losses: Arc<Losses>,
+    /// Since the last look, and in all.
+    latencies: Mutex<[[Latencies; 2]; 2]>,
+}
+
+impl Shared {
+    fn flows(&self, latencies: &[Latencies; 2]) -> [Flow; 2] {
+        // Losses and deliveries before offers: no wave is counted as gone that was not offered.
+        let lost = self.losses.so_far();
+        Strength::ALL.map(|strength| {
+            let index = strength as usize;
+            let delivered = self.delivered[index].load(Ordering::Acquire);
+            Flow {
+                offered: self.offered[index].load(Ordering::Acquire),
+                delivered,
+                lost: lost[index],
+                p99_us: latencies[index].quantile_us(0.99),
+            }
+        })
+    }
+}
+
+/// An overload that goes on. Dropped, it stops by itself soon.
+pub struct Flood {
+    shared: Arc<Shared>,
+    capacity: f64,
+    before: [Flow; 2],
+    stop_sending: Stop,
+    stop_handling: DropGuard,
+    sending: JoinHandle<()>,
+    handling: JoinHandle<()>,
+}
+
+impl Flood {
+    /// Measures what the handler can take, for a tenth of a second, and offers it `times` as much from now on, a
+    /// twentieth of it strong.
+    ///
+    /// # Errors
+    /// [`FloodError`]
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing goes on.
+    pub async fn start(aether: &Aether, times: f64) -> Result<Self, FloodError> {
+        let measured = tokio::task::spawn_blocking(|| {
+            let start = Instant::now();
+            for _ in 0..MEASURED {
+                std::thread::sleep(SERVICE);
+            }
+            f64::from(MEASURED) / start.elapsed().as_secs_f64()
+        });
+        let capacity = measured.await?;
+        let arrivals = Poisson::new(times * capacity, crate::Overload::STRONG, fastrand::u64(..))?;
+        let shared = Arc::new(Shared::default());
+        let channel = Channel::new(FLOOD_CHANNEL).expect("a valid name");
+        let hear = AetherReceiver::new(aether.clone(), &channel, Profile::Overload, &shared.losses).await?;
+        let offer = AetherSender::new(aether.clone(), &channel, &shared.losses).await?;
+
+        let stop_handling = CancellationToken::new();
+        let handling = tokio::task::spawn_blocking({
+            let (shared, stop, runtime) = (Arc::clone(&shared), stop_handling.clone(), Handle::current());
+            move || runtime.block_on(handle(hear, shared, stop))
+        });
+        let start = clock::now();
+        let (pacer, stop_sending) = Pacer::new(start);
+        let sending = tokio::task::spawn_blocking({
+            let shared = Arc::clone(&shared);
+            move || send(pacer, arrivals, start, offer, &shared)
+        });
+        let before = [Flow::default(); 2];
+        let stop_handling = stop_handling.drop_guard();
+        Ok(Self { shared, capacity, before, stop_sending, stop_handling, sending, handling })
+    }
+
+    /// Waves a second that the handler can take.
+    #[must_use]
+    pub fn capacity(&self) -> f64 {
+        self.capacity
+    }
+
+    /// What has happened since the last look, strong and weak.
+    pub fn look(&mut self) -> [Flow; 2] {
+        let recent = std::mem::take(&mut self.shared.latencies.lock()[0]);
+        let now = self.shared.flows(&recent);
+        let since = [now[0].since(self.before[0]), now[1].since(self.before[1])];
+        self.before = now;
+        since
+    }
+
+    /// Stops it; what happened in all, strong and weak. What is still queued is shed and counted.
+    ///
+    /// # Errors
+    /// [`FloodError::Thread`] if the sender or the handler panicked.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, it stops all the same.
+    pub async fn end(self) -> Result<[Flow; 2], FloodError> {
+        drop(self.stop_sending);
+        self.sending.await?;
+        drop(self.stop_handling);
+        self.handling.await?;
+        let latencies = self.shared.latencies.lock();
+        Ok(self.shared.flows(&latencies[1]))
+    }
+}
+
+fn send(pacer: Pacer, arrivals: Poisson, start: u64, mut offer: AetherSender, shared: &Shared) {
+    pacer.run(arrivals, |number, arrival| {
+        shared.offered[arrival.strength as usize].fetch_add(1, Ordering::Release);
+        let load = Load { number, strength: arrival.strength, due: start + arrival.due };
+        offer.offer(Message::Load(load).to_payload(DEFAULT_BYTES), arrival.strength);
+    });
+}
+
+/// Handles until it is stopped. The vibrator goes with it, and its inbox sheds what it holds.
+async fn handle(mut hear: AetherReceiver, shared: Arc<Shared>, stop: CancellationToken) {
+    while let Some(Some(load)) = stop.run_until_cancelled(hear.next()).await {
+        std::thread::sleep(SERVICE);
+        let index = load.strength as usize;
+        let latency = clock::now().saturating_sub(load.due);
+        for latencies in &mut *shared.latencies.lock() {
+            latencies[index].record(latency);
+        }
+        shared.delivered[index].fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aether_core::Vibrator;
+
+    use super::*;
+    use crate::losses::Loss;
+
+    #[tokio::test]
+    async fn what_flows_adds_up_at_the_end_and_the_strong_get_through() {
+        let aether = Aether::local();
+        let mut watcher = Vibrator::create("watcher", &aether).await.unwrap();
+        watcher.resonate_on(FLOOD_CHANNEL).await.unwrap();
+        let mut flood = Flood::start(&aether, 10.0).await.unwrap();
+        assert!(flood.capacity() > 0.0 && flood.capacity() <= 1000.0);
+        // Ten times what the handler takes: of so many waves some thousands are not handled: they find the inbox full, or wait in it for too long.
+        for _ in 0..5000 {
+            watcher.receive().await.unwrap();
+        }
+        let seen = flood.look();
+        assert!(seen[1].lost.sum() > 1000, "{seen:?}");
+        let [strong, weak] = flood.end().await.unwrap();
+        for (flow, seen) in [(strong, seen[0]), (weak, seen[1])] {
+            assert_eq!(flow.offered, flow.delivered + flow.lost.sum(), "{flow:?}");
+            assert!(flow.offered >= seen.offered && flow.lost.sum() >= seen.lost.sum(), "{flow:?} {seen:?}");
+        }
+        // Full inboxes shed the weakest: no strong wave is lost that way while there are weak ones.
+        assert_eq!(strong.lost.of(Loss::Full), 0, "{strong:?}");
+        assert!(weak.lost.sum() > weak.delivered && weak.p99_us.is_some(), "{weak:?}");
+        drop(watcher);
+        assert!(aether.ledger().adds_up() && aether.ledger().queued == 0);
+    }
+
+    #[test]
+    fn a_share_is_kept_even_of_nothing() {
+        let mut flow = Flow::default();
+        assert!((flow.kept_percent() - 100.0).abs() < 1e-9);
+        flow.offered = 10;
+        flow.lost.add(Loss::Full, 9);
+        assert!((flow.kept_percent() - 10.0).abs() < 1e-9);
+        assert_eq!(flow.waiting(), 1);
+        flow.lost.add(Loss::Sojourn, 9);
+        assert!(flow.kept_percent().abs() < 1e-9);
+    }
+}

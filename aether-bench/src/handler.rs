@@ -1,0 +1,49 @@
+//! The handler: takes one message after the other and works on it, on a thread of its own.
+//!
+//! Its own thread, so that its work does not hold up the tasks that read the network; the same for all contestants.
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::contestant::Hear;
+use crate::outcome::{Handled, Heard};
+use crate::work::Work;
+
+/// How a handler notes what it handles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Notes {
+    /// Each message, and when it was done.
+    Each,
+    /// How many, and when the last one was done.
+    Count,
+}
+
+/// Handles until there is no more or `stop` is cancelled. The counts of losses are left to the caller.
+pub(crate) fn handle<H: Hear>(
+    mut hear: H,
+    work: Work,
+    notes: Notes,
+    stop: CancellationToken,
+) -> JoinHandle<Heard> {
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || {
+        runtime.block_on(async move {
+            let mut heard = Heard::default();
+            while let Some(Some(load)) = stop.run_until_cancelled(hear.next()).await {
+                work.handle();
+                heard.count += 1;
+                match notes {
+                    Notes::Each => heard.handled.push(Handled { number: load.number, done: clock::now() }),
+                    // One in many, as a look at the clock is a tenth of what a message costs.
+                    Notes::Count if heard.count % 64 == 1 => heard.last = clock::now(),
+                    Notes::Count => {}
+                }
+            }
+            heard.last = heard.handled.last().map_or(heard.last, |handled| handled.done);
+            heard.lagged = hear.lagged();
+            heard
+        })
+    })
+}

@@ -1,0 +1,53 @@
+//! What the benchmarks are made of: schedules fixed in advance, contestants, reports, tables, a picture.
+//!
+//! Used by `aether bench` and by the benchmarks in `benches`; nothing that a service links. It is a crate of its own and
+//! not a part of `aether-core`, so that the core does not carry what only measures it, and the command line and the
+//! benchmarks measure with the same code.
+//!
+//! ```text
+//! Schedule ──▶ Pacer ──▶ Contestant ──▶ Handler (here, or in a receiving process) ──▶ Outcome ──▶ Report ──▶ Table, picture
+//! ```
+
+mod child;
+pub mod clock;
+mod contestant;
+mod flood;
+mod handler;
+mod losses;
+mod marked;
+mod median;
+mod outcome;
+mod overload;
+mod pacer;
+mod payload;
+pub mod picture;
+mod receiver;
+mod report;
+mod run;
+mod schedule;
+mod storm;
+mod table;
+pub mod tables;
+mod throughput;
+mod windows;
+mod work;
+
+pub use child::{ChildError, ChildProgram};
+pub use contestant::{Address, Contestant, ContestantError, Profile};
+pub use flood::{FLOOD_CHANNEL, Flood, FloodError, Flow};
+pub use losses::{Counts, Loss, Losses};
+pub use marked::{MarkError, replaced};
+pub use median::median;
+pub use outcome::{Handled, Heard, Outcome};
+pub use overload::{Comparison, Overload, OverloadError, Run, Step};
+pub use pacer::{Pacer, Stop};
+pub use payload::{DEFAULT_BYTES, LEAST_BYTES, payload};
+pub use receiver::{ReceiverError, receive};
+pub use report::{Account, Latencies, Report, ReportError};
+pub use run::{Plan, RunError, run};
+pub use schedule::{Arrival, Phase, Poisson, Schedule, ScheduleError, Strength};
+pub use storm::{Retries, Storm, StormError, StormReport, StormWindow, Storms};
+pub use table::{Table, latency, percent};
+pub use throughput::{Throughput, ThroughputPlan};
+pub use windows::{Window, windows};
+pub use work::Work;

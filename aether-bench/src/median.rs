@@ -1,0 +1,21 @@
+//! The median, which a disturbed round does not move.
+
+/// The middle one of the numbers, the upper one of two; NaN of none.
+#[must_use]
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_is_found() {
+        assert!((median([3.0, 1.0, 1000.0]) - 3.0).abs() < f64::EPSILON);
+        assert!((median([4.0, 1.0]) - 4.0).abs() < f64::EPSILON);
+        assert!(median([]).is_nan());
+    }
+}

@@ -1,0 +1,204 @@
+//! The overload benchmark: the same schedules for each contestant, from half of the handler's capacity to ten times it,
+//! and a step in the middle of a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::child::ChildProgram;
+use crate::contestant::Contestant;
+use crate::report::{Report, ReportError};
+use crate::run::{Plan, RunError, run};
+use crate::schedule::{Phase, Schedule, ScheduleError};
+use crate::windows::{Window, windows};
+use crate::work::Work;
+
+/// The step: from this load to that one, in capacities.
+const STEP: (f64, f64) = (0.5, 5.0);
+/// How long each side of the step lasts.
+const STEP_SIDE: Duration = Duration::from_secs(1);
+/// The width of a window, and how many are shown before and after the step.
+const WINDOW: Duration = Duration::from_millis(50);
+const WINDOWS: (u32, u32) = (2, 10);
+
+/// What is to be compared, and how.
+#[derive(Debug, Clone)]
+pub struct Overload {
+    /// Who takes part; they take turns at each load.
+    pub contestants: Vec<Contestant>,
+    /// The loads, in capacities of the handler.
+    pub loads: Vec<f64>,
+    /// How long each load is offered.
+    pub lasts: Duration,
+    /// The share of strong messages.
+    pub strong: f64,
+    /// What the schedules are drawn from.
+    pub seed: u64,
+    /// What the handler does.
+    pub work: Work,
+    /// How large a message is, in bytes.
+    pub payload_bytes: usize,
+    /// Whether the step is run as well.
+    pub step: bool,
+}
+
+impl Overload {
+    /// The loads that are run where nothing else is said.
+    pub const LOADS: [f64; 7] = [0.5, 0.8, 1.0, 1.5, 2.0, 5.0, 10.0];
+    /// The share of strong messages where nothing else is said.
+    pub const STRONG: f64 = 0.05;
+}
+
+/// One contestant at one load.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Run {
+    /// The offered load, in capacities of the handler.
+    pub load: f64,
+    /// How it went.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// One contestant when the load steps up.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Step {
+    /// What carried the messages.
+    pub contestant: String,
+    /// The loads before and after, in capacities of the handler.
+    pub loads: (f64, f64),
+    /// Strong messages in consecutive windows.
+    pub windows: Vec<Window>,
+}
+
+/// All runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Comparison {
+    /// What the handler does with each message takes so long, in microseconds.
+    pub service_us: f64,
+    /// Messages a second that the handler handles, as measured before the runs.
+    pub capacity: f64,
+    /// How long each load was offered, in seconds.
+    pub seconds: f64,
+    /// The share of strong messages.
+    pub strong: f64,
+    /// What the schedules were drawn from.
+    pub seed: u64,
+    /// How large a message was, in bytes.
+    pub payload_bytes: usize,
+    /// False if somebody ended it before all runs were done.
+    pub complete: bool,
+    /// Each contestant at each load.
+    pub runs: Vec<Run>,
+    /// Each contestant at the step.
+    pub steps: Vec<Step>,
+}
+
+/// Why there is no comparison.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OverloadError {
+    /// Without work nothing can be too much.
+    #[error("the service time of the handler must be longer than zero")]
+    NoWork,
+    /// A schedule that cannot be.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// A run failed.
+    #[error("{contestant} at {load} times the capacity")]
+    Run {
+        /// Who ran.
+        contestant: &'static str,
+        /// The load.
+        load: f64,
+        /// Why.
+        source: RunError,
+    },
+    /// A run contradicts itself.
+    #[error("the accounts of {contestant} at {load} times the capacity do not add up")]
+    Report {
+        /// Who ran.
+        contestant: &'static str,
+        /// The load.
+        load: f64,
+        /// Why.
+        source: ReportError,
+    },
+}
+
+impl Overload {
+    /// Measures the handler's capacity, then runs everything. `begins` is told each contestant and load before its run.
+    /// When `stop` is cancelled, what has been run so far is the answer.
+    ///
+    /// # Errors
+    /// [`OverloadError`]
+    ///
+    /// # Cancel safety
+    /// As [`run`].
+    pub async fn run(
+        &self,
+        child: &ChildProgram,
+        stop: &CancellationToken,
+        mut begins: impl FnMut(&Contestant, f64),
+    ) -> Result<Comparison, OverloadError> {
+        let work = self.work;
+        let capacity = tokio::task::spawn_blocking(move || work.capacity()).await;
+        let Ok(Some(capacity)) = capacity else { return Err(OverloadError::NoWork) };
+        let mut comparison = Comparison {
+            service_us: self.work.service.as_secs_f64() * 1e6,
+            capacity,
+            seconds: self.lasts.as_secs_f64(),
+            strong: self.strong,
+            seed: self.seed,
+            payload_bytes: self.payload_bytes,
+            complete: false,
+            runs: Vec::new(),
+            steps: Vec::new(),
+        };
+        for (number, &load) in (0_u64..).zip(&self.loads) {
+            let plan = self.plan(&[Phase { rate: load * capacity, lasts: self.lasts }], number)?;
+            for contestant in &self.contestants {
+                begins(contestant, load);
+                let name = contestant.name();
+                let outcome = match run(contestant, &plan, child, stop).await {
+                    Err(RunError::Stopped) => return Ok(comparison),
+                    outcome => {
+                        outcome.map_err(|source| OverloadError::Run { contestant: name, load, source })?
+                    }
+                };
+                let report = Report::of(name, &plan.schedule, &outcome, Some(capacity))
+                    .map_err(|source| OverloadError::Report { contestant: name, load, source })?;
+                comparison.runs.push(Run { load, report });
+            }
+        }
+        if self.step {
+            let phases = [STEP.0, STEP.1].map(|load| Phase { rate: load * capacity, lasts: STEP_SIDE });
+            let plan = self.plan(&phases, self.loads.len() as u64)?;
+            for contestant in &self.contestants {
+                begins(contestant, STEP.1);
+                let (name, load) = (contestant.name(), STEP.1);
+                let outcome = match run(contestant, &plan, child, stop).await {
+                    Err(RunError::Stopped) => return Ok(comparison),
+                    outcome => {
+                        outcome.map_err(|source| OverloadError::Run { contestant: name, load, source })?
+                    }
+                };
+                let windows = windows(&plan.schedule, &outcome, STEP_SIDE, WINDOW, WINDOWS);
+                comparison.steps.push(Step { contestant: name.to_owned(), loads: STEP, windows });
+            }
+        }
+        comparison.complete = true;
+        Ok(comparison)
+    }
+
+    /// Each load has a schedule of its own, the same for all contestants.
+    fn plan(&self, phases: &[Phase], number: u64) -> Result<Plan, ScheduleError> {
+        let seed = self.seed.wrapping_mul(1000).wrapping_add(number);
+        let schedule = Arc::new(Schedule::poisson(phases, self.strong, seed)?);
+        Ok(Plan { schedule, work: self.work, payload_bytes: self.payload_bytes })
+    }
+}

@@ -1,0 +1,116 @@
+//! The receiving process: the other half of a run over a network.
+//!
+//! Started by [`Child`](crate::child), which speaks to it through its stdin and stdout, one JSON document a line: a
+//! [`Job`] in, [`Said::Ready`] out, and [`Said::Heard`] when the end of the schedule has come. It ends when its stdin
+//! does, so it cannot outlive who started it.
+
+use std::io::{self, BufRead, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_core::Channel;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::contestant::{AetherReceiver, Contestant, ContestantError, NatsReceiver};
+use crate::handler::{Notes, handle};
+use crate::losses::Losses;
+use crate::outcome::Heard;
+use crate::work::Work;
+
+/// What a receiving process is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) contestant: Contestant,
+    pub(crate) channel: String,
+    pub(crate) service: Duration,
+    pub(crate) notes: Notes,
+}
+
+/// What a receiving process says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Said {
+    /// From now on nothing is missed.
+    Ready,
+    /// This was all.
+    Heard(Heard),
+}
+
+/// Why a receiving process failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiverError {
+    /// Whoever started it says nothing, or something else.
+    #[error("this command is started by the benchmarks, which tell it on stdin what to receive")]
+    Job(#[source] io::Error),
+    /// A contestant without a network.
+    #[error("{0} does not cross processes")]
+    Local(&'static str),
+    /// Not a channel.
+    #[error(transparent)]
+    Channel(#[from] aether_core::ChannelError),
+    /// No connection.
+    #[error(transparent)]
+    Contestant(#[from] ContestantError),
+    /// Whoever started it does not read any more.
+    #[error("stdout")]
+    Output(#[source] io::Error),
+    /// The handler panicked.
+    #[error("the handler broke down")]
+    Handler(#[from] tokio::task::JoinError),
+}
+
+/// Receives what the process that started this one sends. Returns early when `stop` is cancelled or stdin ends.
+///
+/// # Errors
+/// [`ReceiverError`] if the job cannot be done.
+///
+/// # Cancel safety
+/// Cancelled before completion, the connection is closed; the handler's thread ends with `stop` only.
+pub async fn receive(stop: CancellationToken) -> Result<(), ReceiverError> {
+    let stop = stop.child_token();
+    let mut lines = stdin(stop.clone());
+    let Some(job) = stop.run_until_cancelled(lines.recv()).await.flatten() else {
+        return Err(ReceiverError::Job(io::ErrorKind::UnexpectedEof.into()));
+    };
+    let job: Job = serde_json::from_str(&job).map_err(|error| ReceiverError::Job(error.into()))?;
+    let losses = Arc::new(Losses::default());
+    let (work, channel) = (Work { service: job.service }, Channel::new(&job.channel)?);
+    let handling = match &job.contestant {
+        Contestant::Aether { address, profile } if job.contestant.crosses_processes() => {
+            let hear = AetherReceiver::connect(address, &channel, *profile, &losses).await?;
+            handle(hear, work, job.notes, stop.clone())
+        }
+        Contestant::AsyncNats { url } => {
+            handle(NatsReceiver::connect(url, &channel).await?, work, job.notes, stop.clone())
+        }
+        local => return Err(ReceiverError::Local(local.name())),
+    };
+    say(&Said::Ready)?;
+    let mut heard = handling.await?;
+    heard.lost = losses.so_far();
+    if stop.is_cancelled() { Ok(()) } else { say(&Said::Heard(heard)) }
+}
+
+/// The lines of stdin. A thread of its own reads them, which is left behind when the process ends; the end of stdin
+/// cancels `stop`.
+fn stdin(stop: CancellationToken) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                break;
+            }
+        }
+        stop.cancel();
+    });
+    lines
+}
+
+fn say(said: &Said) -> Result<(), ReceiverError> {
+    let mut stdout = io::stdout().lock();
+    let mut line = serde_json::to_vec(said).map_err(|error| ReceiverError::Output(error.into()))?;
+    line.push(b'\n');
+    stdout.write_all(&line).and_then(|()| stdout.flush()).map_err(ReceiverError::Output)
+}

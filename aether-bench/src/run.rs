@@ -1,0 +1,205 @@
+//! One run: a schedule, sent by one contestant, to one handler.
+//!
+//! In process the handler is a thread, over a network it is another process. Sender and handler end in an orderly way,
+//! so that each message has either been handled or was lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_core::{Aether, Channel, EmitError, InboxOptions, WhenFull};
+use tokio_util::sync::CancellationToken;
+
+use crate::child::{Child, ChildError, ChildProgram};
+use crate::clock;
+use crate::contestant::{
+    AetherReceiver, AetherSender, Contestant, ContestantError, Hear, NatsSender, Offer, broadcast, mpsc,
+};
+use crate::handler::{Notes, handle};
+use crate::losses::{Loss, Losses};
+use crate::outcome::{Heard, Outcome};
+use crate::pacer::Pacer;
+use crate::payload::{Load, Message};
+use crate::receiver::Job;
+use crate::schedule::Schedule;
+use crate::work::Work;
+
+/// The schedule starts so long after everything is in place, so that no thread is late at the start.
+const RUN_UP: u64 = 20_000_000;
+/// The end is sent again when it has not been heard for so long: it can be lost like any other message.
+const END_AGAIN: Duration = Duration::from_millis(100);
+/// How long a receiving process may take to handle what is queued. 65,536 messages at 50 us take 3.3 s.
+const END_WITHIN: Duration = Duration::from_secs(120);
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What is sent, and when.
+    pub schedule: Arc<Schedule>,
+    /// What the handler does with each message.
+    pub work: Work,
+    /// How large each message is, in bytes.
+    pub payload_bytes: usize,
+}
+
+/// Why there is no outcome.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Somebody wants it to end.
+    #[error("interrupted")]
+    Stopped,
+    /// A contestant did not come to the start.
+    #[error(transparent)]
+    Contestant(#[from] ContestantError),
+    /// A wave was not taken.
+    #[error("a wave was not emitted")]
+    Emit(#[from] EmitError),
+    /// No receiving process.
+    #[error(transparent)]
+    Child(#[from] ChildError),
+    /// The receiving process goes on and on.
+    #[error("the receiving process was not done {0:?} after the end of the schedule")]
+    Unfinished(Duration),
+    /// The sender or the handler panicked.
+    #[error("the sender or the handler broke down")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// A channel that no other run uses.
+pub(crate) fn channel() -> Channel {
+    Channel::new(format!("bench.run-{:016x}", fastrand::u64(..))).expect("a valid name")
+}
+
+/// Runs a plan with a contestant.
+///
+/// # Errors
+/// [`RunError`]; [`RunError::Stopped`] when `stop` is cancelled.
+///
+/// # Cancel safety
+/// Cancelled before completion, the threads of the run end when `stop` is cancelled; a receiving process is killed.
+pub async fn run(
+    contestant: &Contestant,
+    plan: &Plan,
+    child: &ChildProgram,
+    stop: &CancellationToken,
+) -> Result<Outcome, RunError> {
+    let losses = Arc::new(Losses::default());
+    let channel = channel();
+    match contestant {
+        Contestant::Mpsc => {
+            let (offer, hear) = mpsc(&losses);
+            within(offer, hear, plan, &losses, stop).await
+        }
+        Contestant::Broadcast => {
+            let (offer, hear) = broadcast();
+            within(offer, hear, plan, &losses, stop).await
+        }
+        Contestant::AsyncNats { url } => {
+            // First, as whoever started this shall hear it from this process when there is no server.
+            let offer = NatsSender::connect(url, &channel).await?;
+            let child = receiving(contestant, &channel, plan.work, Notes::Each, child, stop).await?;
+            across(offer, child, plan, &losses, stop).await
+        }
+        Contestant::Aether { address, .. } if contestant.crosses_processes() => {
+            // What is too much for the outbox is shed at once: this sender never waits.
+            let outbox = InboxOptions::interactive().when_full(WhenFull::Shed);
+            let aether = address.connect(losses.watch(outbox, Loss::of_outbox)).await?;
+            let offer = AetherSender::new(aether.clone(), &channel, &losses).await?;
+            let child = receiving(contestant, &channel, plan.work, Notes::Each, child, stop).await?;
+            let outcome = across(offer, child, plan, &losses, stop).await;
+            let _ = aether.close().await;
+            outcome
+        }
+        Contestant::Aether { profile, .. } => {
+            let aether = Aether::local();
+            let hear = AetherReceiver::new(aether.clone(), &channel, *profile, &losses).await?;
+            let offer = AetherSender::new(aether, &channel, &losses).await?;
+            within(offer, hear, plan, &losses, stop).await
+        }
+    }
+}
+
+/// A receiving process that hears the channel.
+pub(crate) async fn receiving(
+    contestant: &Contestant,
+    channel: &Channel,
+    work: Work,
+    notes: Notes,
+    program: &ChildProgram,
+    stop: &CancellationToken,
+) -> Result<Child, RunError> {
+    let channel = channel.as_str().to_owned();
+    let job = Job { contestant: contestant.clone(), channel, service: work.service, notes };
+    let starting = stop.run_until_cancelled(Child::start(program, &job)).await;
+    Ok(starting.ok_or(RunError::Stopped)??)
+}
+
+/// Inside this process.
+async fn within<O: Offer, H: Hear>(
+    offer: O,
+    hear: H,
+    plan: &Plan,
+    losses: &Losses,
+    stop: &CancellationToken,
+) -> Result<Outcome, RunError> {
+    let handling = handle(hear, plan.work, Notes::Each, stop.clone());
+    let (start, mut offer) = send(offer, plan, stop).await?;
+    offer.end().await;
+    let heard = handling.await?;
+    if stop.is_cancelled() {
+        return Err(RunError::Stopped);
+    }
+    Ok(Outcome { start, lost: losses.so_far(), heard })
+}
+
+/// To another process.
+async fn across<O: Offer>(
+    offer: O,
+    mut child: Child,
+    plan: &Plan,
+    losses: &Losses,
+    stop: &CancellationToken,
+) -> Result<Outcome, RunError> {
+    let (start, mut offer) = send(offer, plan, stop).await?;
+    let ended = stop.run_until_cancelled(end(&mut offer, &mut child)).await;
+    let heard = ended.ok_or(RunError::Stopped)??;
+    Ok(Outcome { start, lost: losses.so_far(), heard })
+}
+
+/// Lets a receiving process know that there is no more, and waits for what it heard.
+pub(crate) async fn end(offer: &mut impl Offer, child: &mut Child) -> Result<Heard, RunError> {
+    let ending = async {
+        loop {
+            offer.end().await;
+            if let Ok(heard) = tokio::time::timeout(END_AGAIN, child.heard()).await {
+                return heard;
+            }
+        }
+    };
+    match tokio::time::timeout(END_WITHIN, ending).await {
+        Ok(heard) => Ok(heard?),
+        Err(_) => Err(RunError::Unfinished(END_WITHIN)),
+    }
+}
+
+/// Sends the schedule from a thread of its own; when it started, and the sender's end of the contestant.
+async fn send<O: Offer>(mut offer: O, plan: &Plan, stop: &CancellationToken) -> Result<(u64, O), RunError> {
+    let start = clock::now() + RUN_UP;
+    let (pacer, stop_pacer) = Pacer::new(start);
+    let Plan { schedule, payload_bytes, .. } = plan.clone();
+    let mut sending = tokio::task::spawn_blocking(move || {
+        pacer.run(schedule.arrivals().iter().copied(), |number, arrival| {
+            let load = Load { number, strength: arrival.strength, due: start + arrival.due };
+            offer.offer(Message::Load(load).to_payload(payload_bytes), arrival.strength);
+        });
+        offer
+    });
+    tokio::select! {
+        offer = &mut sending => Ok((start, offer?)),
+        () = stop.cancelled() => {
+            drop(stop_pacer);
+            sending.await?;
+            Err(RunError::Stopped)
+        }
+    }
+}

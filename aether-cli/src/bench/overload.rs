@@ -1,0 +1,113 @@
+//! `aether bench overload`: from half of what a handler can take to ten times it.
+
+use std::time::Duration;
+
+use aether_bench::{Comparison, Contestant, Overload, Profile, Work, tables};
+use aether_chassis::CancellationToken;
+
+use super::args::{self, CommonArgs};
+use super::{BenchError, receiver};
+use crate::error::CommandError;
+use crate::output::Output;
+
+/// Offer a handler more than it can take, and see which waves get through
+///
+/// A schedule of arrivals (Poisson) is fixed in advance and kept whatever happens; latencies count from the moment a
+/// wave was due to the end of its handling. One wave in twenty is strong (amplitude 1.0), the others are weak (0.25).
+/// The handler is busy for a fixed time with each wave; its capacity is measured first. Over a network the handler is
+/// another process. At the end the load steps from 0.5 to 5 times the capacity.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aether bench overload
+  aether bench overload --peers             tokio mpsc and broadcast in the same run
+  aether bench overload --loads 1,10 --seconds 10 --seed 2
+  aether bench overload --service 1ms       a slower handler
+  aether bench overload --json | jq '.runs[] | {load, contestant, p99: .strong.p99_us}'
+
+  Over NATS (start a server first; `cargo xtask tools` has one):
+  aether bench overload --medium nats://127.0.0.1:4222 --peers    raw async-nats beside it")]
+pub(crate) struct OverloadArgs {
+    /// The loads, in capacities of the handler
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = Overload::LOADS, value_parser = args::load, allow_negative_numbers = true)]
+    loads: Vec<f64>,
+
+    /// How long each wave keeps the handler busy
+    #[arg(long, value_name = "TIME", default_value = "50us", value_parser = args::service)]
+    service: Duration,
+
+    /// The share of strong waves
+    #[arg(long, value_name = "SHARE", default_value_t = Overload::STRONG, value_parser = args::share, allow_negative_numbers = true)]
+    strong: f64,
+
+    /// What the schedules are drawn from: the same seed, the same schedules
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// Also run what else there is on the medium: tokio's channels in process, async-nats on NATS
+    #[arg(long)]
+    peers: bool,
+
+    /// Leave out the step from 0.5 to 5 times the capacity
+    #[arg(long)]
+    no_step: bool,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+pub(crate) async fn overload(args: OverloadArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let mut output = Output::stdout();
+    let overload = Overload {
+        contestants: contestants(&args),
+        loads: args.loads,
+        lasts: args.common.seconds,
+        strong: args.strong,
+        seed: args.seed,
+        work: Work { service: args.service },
+        payload_bytes: args.common.payload_bytes(),
+        step: !args.no_step,
+    };
+    // A person wants to know how far it is; a file does not.
+    let shows = output.is_terminal() && !args.common.json;
+    let mut drawn = Ok(());
+    let comparison = overload
+        .run(&receiver()?, &shutdown, |contestant, load| {
+            if shows && drawn.is_ok() {
+                drawn = output.status(format_args!("{load} times the capacity: {} ...", contestant.name()));
+            }
+        })
+        .await
+        .map_err(BenchError::from)?;
+    drawn?;
+    output.erase_status()?;
+    if args.common.json {
+        return Ok(output.line(serde_json::to_string(&comparison).map_err(BenchError::from)?)?);
+    }
+    print(&mut output, &comparison)
+}
+
+fn contestants(args: &OverloadArgs) -> Vec<Contestant> {
+    let aether = Contestant::Aether { address: args.common.address(), profile: Profile::Overload };
+    let peers = match args.common.server() {
+        _ if !args.peers => vec![],
+        None => vec![Contestant::Mpsc, Contestant::Broadcast],
+        Some(url) => vec![Contestant::AsyncNats { url: url.to_owned() }],
+    };
+    peers.into_iter().chain([aether]).collect()
+}
+
+fn print(output: &mut Output, comparison: &Comparison) -> Result<(), CommandError> {
+    output.line(tables::conditions(comparison))?;
+    output.line(format_args!("\n{}", tables::in_full(comparison)))?;
+    if !comparison.steps.is_empty() {
+        output.line(format_args!(
+            "The load steps from 0.5 to 5 times the capacity:\n\n{}",
+            tables::steps(comparison)
+        ))?;
+    }
+    if !comparison.complete {
+        output.line("interrupted: not all was run")?;
+    }
+    Ok(())
+}

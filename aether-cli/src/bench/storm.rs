@@ -1,0 +1,95 @@
+//! `aether bench storm`: a service fails for a while, and its clients ask again.
+
+use std::time::Duration;
+
+use aether_bench::{Address, Storm, Storms, tables};
+use aether_chassis::{CancellationToken, MediumArgs};
+
+use super::{BenchError, args};
+use crate::error::CommandError;
+use crate::output::Output;
+use crate::values;
+
+/// Let the handlers of a service fail for a while, and see whether it comes back while its clients ask again
+///
+/// The same questions are asked twice: by clients that ask again as `aether_chassis::Asker` does (each time half as
+/// strong, at most 10 % of the first questions and one a second, after growing random pauses), and by clients without
+/// these rules. Goodput is the share of the questions that are answered within 200 ms from when they were due.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aether bench storm
+  aether bench storm --load 0.9 --fault 10s
+  aether bench storm --json | jq '.reports[] | {retries, attempts, back_after_s}'
+  aether bench storm --medium nats://127.0.0.1:4222    over a NATS server")]
+pub(crate) struct StormArgs {
+    /// First questions, in capacities of the service
+    #[arg(long, value_name = "N", default_value = "0.8", value_parser = args::load, allow_negative_numbers = true)]
+    load: f64,
+
+    /// How long all is well at first
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = values::time)]
+    before: Duration,
+
+    /// How long the handlers fail
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::time)]
+    fault: Duration,
+
+    /// How long it is looked on afterwards
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::time)]
+    after: Duration,
+
+    /// What the schedule is drawn from: the same seed, the same schedule
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    medium: MediumArgs,
+}
+
+pub(crate) async fn storm(args: StormArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let MediumArgs { medium, prefix, wire, .. } = &args.medium;
+    let storm = Storm {
+        address: Address::new(medium, prefix, *wire),
+        load: args.load,
+        before: args.before,
+        fault: args.fault,
+        after: args.after,
+        seed: args.seed,
+    };
+    let mut output = Output::stdout();
+    let shows = output.is_terminal() && !args.json;
+    let mut drawn = Ok(());
+    let storms = storm
+        .run(&shutdown, |retries| {
+            if shows && drawn.is_ok() {
+                drawn = output.status(format_args!("{} retries ...", retries.as_str()));
+            }
+        })
+        .await
+        .map_err(BenchError::from)?;
+    drawn?;
+    output.erase_status()?;
+    if args.json {
+        return Ok(output.line(serde_json::to_string(&storms).map_err(BenchError::from)?)?);
+    }
+    print(&mut output, &storms)
+}
+
+fn print(output: &mut Output, storms: &Storms) -> Result<(), CommandError> {
+    let Storms { capacity, load, fault_s, seed, .. } = storms;
+    output.line(format_args!(
+        "A service that can answer {capacity:.0} questions a second is asked {load} times as many and fails for \
+         {fault_s} s; seed {seed}.\n"
+    ))?;
+    output.line(tables::storm_windows(storms))?;
+    output.line(tables::storm_ends(storms).to_string().trim_end())?;
+    if !storms.complete {
+        output.line("interrupted: not all was run")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! An inbox on its own, for what is outside of this crate: the outbox of a medium that somebody else writes.
+//!
+//! The same two operations that the router and a vibrator use, without waiting on either side.
+
+use std::task::{Context, Poll, Waker};
+
+use super::{Inbox, Offer};
+use crate::wave::Wave;
+
+impl Inbox {
+    /// Offers a wave without waiting, whatever [`WhenFull`](super::WhenFull) says: a full inbox sheds its weakest wave,
+    /// which may be this one, and counts it.
+    ///
+    /// ```
+    /// use aether_core::{Inbox, InboxOptions, Wave};
+    ///
+    /// let outbox = Inbox::new(InboxOptions::overload().max_waves(1))?;
+    /// outbox.offer_now(Wave::builder("a").amplitude(0.2).build()?);
+    /// outbox.offer_now(Wave::builder("a").amplitude(0.9).build()?);
+    /// assert_eq!(outbox.take_now().map(|wave| wave.amplitude().as_f32()), Some(0.9));
+    /// assert_eq!(outbox.ledger().shed_full, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn offer_now(&self, wave: Wave) {
+        // `Now` is never handed back.
+        let _ = self.offer(wave, Offer::Now);
+    }
+
+    /// Takes the next wave, the strongest first; `None` if there is none now. One thread at a time may take.
+    pub fn take_now(&self) -> Option<Wave> {
+        match self.poll_receive(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(wave) => wave,
+            Poll::Pending => None,
+        }
+    }
+}

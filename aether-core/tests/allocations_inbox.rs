@@ -1,0 +1,41 @@
+//! What the inbox alone costs in allocations. In a program of its own, as the allocator counts for all threads.
+
+use aether_core::{Inbox, InboxOptions, Wave};
+
+#[global_allocator]
+static COUNTING: dhat::Alloc = dhat::Alloc;
+
+const WAVES: usize = 1000;
+
+fn allocations() -> u64 {
+    dhat::HeapStats::get().total_blocks
+}
+
+#[test]
+fn an_inbox_that_has_grown_allocates_nothing_for_a_wave() {
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let inbox = Inbox::new(InboxOptions::overload().sojourn_cap(None)).unwrap();
+    let waves: Vec<Wave> = [0.9, 0.5, 0.25]
+        .map(|amplitude| Wave::builder("a").amplitude(amplitude).build().unwrap())
+        .into_iter()
+        .cycle()
+        .take(2 * WAVES)
+        .collect();
+    let mut counts = Vec::new();
+    // The first round grows the slab and the hand. More are pushed than it holds, so that some are evicted.
+    for _ in 0..2 {
+        let before = allocations();
+        for wave in &waves {
+            inbox.offer_now(wave.clone());
+        }
+        while inbox.take_now().is_some() {}
+        for wave in &waves {
+            inbox.offer_now(wave.clone());
+            assert!(inbox.take_now().is_some());
+        }
+        counts.push(allocations() - before);
+    }
+    let ledger = inbox.ledger();
+    assert!(ledger.shed_full > 0 && ledger.adds_up(), "{ledger:?}");
+    assert_eq!(counts[1], 0, "push, evict and pop; the first round took {}", counts[0]);
+}
