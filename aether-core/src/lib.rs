@@ -53,6 +53,7 @@ pub use channel::{Channel, ChannelError, MAX_NAME_BYTES, MAX_TOKENS, Pattern};
 pub use echo::{
     DeadLetter, DeadLetterCounts, DeadLetters, Echo, EchoLedger, EchoReason, Echoes, EchoesError, ReplayError,
 };
+pub use floors::{Announcement, Heard, Roster};
 pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, Order, ShedReason, WhenFull};
 pub use medium::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
 pub use phase::{Phase, PhaseError};
