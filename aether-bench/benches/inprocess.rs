@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aether_bench::{median, payload};
+use aether_bench::{clock, median, payload};
 use aether_core::{Aether, InboxOptions, Vibrator, Wave, WhenFull};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
@@ -48,19 +48,24 @@ fn main() -> Outcome {
 }
 
 fn one_to_one(runtime: &Runtime) -> Outcome {
-    let mut rounds: Vec<[f64; 3]> = Vec::new();
+    let mut rounds: Vec<[f64; 4]> = Vec::new();
     for _ in 0..ROUNDS {
         rounds.push([
-            runtime.block_on(tokio_mpsc()),
+            runtime.block_on(tokio_mpsc(|_| payload(BYTES))),
+            runtime.block_on(tokio_mpsc(Message::numbered)),
             runtime.block_on(aether(1, 1024))?,
             runtime.block_on(aether(1, 65_536))?,
         ]);
     }
     println!("\n| one sender, one receiver | M/s | against mpsc |\n|---|---|---|");
-    for (index, name) in
-        ["tokio mpsc, bounded 1024", "Aether, inbox of 1024", "Aether, inbox of 65,536 (default)"]
-            .iter()
-            .enumerate()
+    for (index, name) in [
+        "tokio mpsc, bounded 1024",
+        "the same, of boxes with payload, number and time",
+        "Aether, inbox of 1024",
+        "Aether, inbox of 65,536 (default)",
+    ]
+    .iter()
+    .enumerate()
     {
         let rate = median(rounds.iter().map(|round| round[index]));
         let ratio = median(rounds.iter().map(|round| round[index] / round[0]));
@@ -94,32 +99,70 @@ fn one_to_eight(runtime: &Runtime) -> Outcome {
 
 fn latency(runtime: &Runtime) -> Outcome {
     println!("\n| emit to receive, one wave every 50 us | p50 us | p99 us |\n|---|---|---|");
-    let (mpsc, aether) = (runtime.block_on(mpsc_latency()), runtime.block_on(aether_latency())?);
-    for (name, latency) in [("tokio mpsc", mpsc), ("Aether", aether)] {
-        let us = |q| latency.value_at_quantile(q) as f64 / 1000.0;
+    let (mut mpsc, mut aether) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        mpsc.push(runtime.block_on(mpsc_latency())?);
+        aether.push(runtime.block_on(aether_latency())?);
+    }
+    for (name, rounds) in [("tokio mpsc", mpsc), ("Aether", aether)] {
+        let us = |q| median(rounds.iter().map(|latency| latency.value_at_quantile(q) as f64)) / 1000.0;
         println!("| {name} | {:.1} | {:.1} |", us(0.5), us(0.99));
     }
     Ok(())
 }
 
-async fn tokio_mpsc() -> f64 {
-    let (sender, mut receiver) = mpsc::channel::<Bytes>(1024);
+/// What every wave carries besides its payload, in the allocation that lets many receivers share it.
+struct Message {
+    payload: Bytes,
+    number: u64,
+    sent: Instant,
+}
+
+impl Message {
+    fn numbered(number: u64) -> Box<Self> {
+        Box::new(Self { payload: payload(BYTES), number, sent: Instant::now() })
+    }
+}
+
+/// What a benchmark looks at when a message has come.
+trait Arrived {
+    fn bytes(&self, expected: u64) -> usize;
+}
+
+impl Arrived for Bytes {
+    fn bytes(&self, _: u64) -> usize {
+        self.len()
+    }
+}
+
+impl Arrived for Box<Message> {
+    fn bytes(&self, expected: u64) -> usize {
+        assert_eq!(self.number, expected);
+        std::hint::black_box(self.sent);
+        self.payload.len()
+    }
+}
+
+async fn tokio_mpsc<M: Arrived + Send + 'static>(make: impl Fn(u64) -> M + Send + 'static) -> f64 {
+    let (sender, mut receiver) = mpsc::channel::<M>(1024);
     let start = Instant::now();
     tokio::spawn(async move {
-        for _ in 0..MESSAGES {
-            sender.send(payload(BYTES)).await.expect("the receiver is there");
+        for number in 0..MESSAGES as u64 {
+            if sender.send(make(number)).await.is_err() {
+                break;
+            }
         }
     });
     let received = tokio::spawn(async move {
         let mut received = 0;
         while let Some(message) = receiver.recv().await {
-            assert_eq!(message.len(), BYTES);
+            assert_eq!(message.bytes(received), BYTES);
             received += 1;
         }
         received
     });
-    let received: usize = received.await.expect("no panic");
-    assert_eq!(received, MESSAGES);
+    let received = received.await.expect("no panic");
+    assert_eq!(received, MESSAGES as u64);
     MESSAGES as f64 / start.elapsed().as_secs_f64()
 }
 
@@ -218,22 +261,37 @@ fn spin_until(deadline: Instant) {
     }
 }
 
-/// The sender has a thread of its own, as it spins; the receiver is a task of the runtime.
-async fn mpsc_latency() -> Histogram<u64> {
-    let (sender, mut receiver) = mpsc::channel::<Instant>(1024);
+/// When a message was sent, and the bytes that make it as large as the others. Both contestants are measured from just
+/// before the call that sends to just after the one that receives.
+fn stamped() -> Bytes {
+    let mut stamped = vec![7; BYTES];
+    stamped[..8].copy_from_slice(&clock::now().to_le_bytes());
+    Bytes::from(stamped)
+}
+
+/// The time since a message was sent, in nanoseconds.
+fn since(message: &[u8]) -> u64 {
+    let sent = message.first_chunk().map_or(0, |stamp| u64::from_le_bytes(*stamp));
+    clock::now().saturating_sub(sent)
+}
+
+/// The sender has a thread of its own, as it spins; the receiver is a task of the runtime. Both have room for all, as the
+/// machine may hold the receiver up.
+async fn mpsc_latency() -> Result<Histogram<u64>, Box<dyn std::error::Error>> {
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(PACED);
     let sending = tokio::task::spawn_blocking(move || {
         let start = Instant::now();
         for index in 0..PACED {
             spin_until(start + PACE * index as u32);
-            sender.try_send(Instant::now()).expect("room");
+            sender.try_send(stamped()).expect("room for all");
         }
     });
-    let mut latency = Histogram::new(3).expect("valid precision");
-    while let Some(sent) = receiver.recv().await {
-        latency.record(sent.elapsed().as_nanos() as u64).expect("in range");
+    let mut latency = Histogram::new(3)?;
+    while let Some(message) = receiver.recv().await {
+        latency.record(since(&message))?;
     }
-    sending.await.expect("no panic");
-    latency
+    sending.await?;
+    Ok(latency)
 }
 
 async fn aether_latency() -> Result<Histogram<u64>, Box<dyn std::error::Error>> {
@@ -246,14 +304,14 @@ async fn aether_latency() -> Result<Histogram<u64>, Box<dyn std::error::Error>> 
         let start = Instant::now();
         for index in 0..PACED {
             spin_until(start + PACE * index as u32);
-            sender.try_emit(Wave::from_bytes(&channel, payload(BYTES)).expect("valid")).expect("room");
+            let wave = Wave::from_bytes(&channel, stamped()).expect("a valid wave");
+            sender.try_emit(wave).expect("room for all");
         }
     });
     let mut latency = Histogram::new(3)?;
     for _ in 0..PACED {
         let wave = receiver.receive().await.expect("the medium is open");
-        // The wave's own age: the time since it was emitted.
-        latency.record(wave.age().as_nanos() as u64)?;
+        latency.record(since(wave.payload()))?;
     }
     sending.await?;
     Ok(latency)

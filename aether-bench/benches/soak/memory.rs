@@ -1,8 +1,10 @@
-//! Whether the memory of a process stays flat: the highest of each period against that of the first after the warm-up.
+//! Whether the memory of a process stays flat: the later half of the run against the earlier one.
 
 use std::path::PathBuf;
 
-/// How much more than in the first period is still flat.
+use aether_bench::median;
+
+/// How much more is still flat.
 const TOLERANCE: f64 = 1.10;
 
 /// The resident memory of one process, in bytes, by periods.
@@ -31,13 +33,16 @@ impl Memory {
         Some(resident)
     }
 
-    /// By how much the highest period exceeds the first after the warm-up. The warm-up are the first two: in the second
-    /// the server was away for the first time, and queues took the memory that an outage needs. `None` if there are
-    /// too few.
+    /// By how much the median peak of the later half of the periods exceeds that of the earlier half, without the
+    /// warm-up. Medians, because single peaks differ by a tenth from period to period, whatever their order. The
+    /// warm-up are the first two: in the second the server was away for the first time, and queues took the memory
+    /// that an outage needs. `None` if there are too few.
     pub(crate) fn growth(&self) -> Option<f64> {
-        let (first, later) = self.peaks.get(2..)?.split_first()?;
-        let highest = later.iter().max()?;
-        (*first > 0).then(|| *highest as f64 / *first as f64)
+        let periods = self.peaks.get(2..)?;
+        let (earlier, later) = periods.split_at(periods.len() / 2);
+        let of = |half: &[u64]| median(half.iter().map(|&peak| peak as f64));
+        let growth = of(later) / of(earlier);
+        growth.is_finite().then_some(growth)
     }
 
     pub(crate) fn is_flat(&self) -> Option<bool> {
