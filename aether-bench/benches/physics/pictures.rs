@@ -79,8 +79,8 @@ fn map(seed: u64) -> String {
             let _ = writeln!(
                 content,
                 "<text class=\"s\" x=\"{:.0}\" y=\"{:.0}\">{milliseconds:.0} ms</text>",
-                to_x - 36.0,
-                to_y - 4.0
+                middle - 12.0,
+                (y + to_y) / 2.0 - 3.0
             );
         }
     }
@@ -110,11 +110,13 @@ fn standing(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
     let (channel, source) = (Channel::new("stock.level")?, Source::new("stock")?);
     let mut detector = StandingWaves::new(StandingOptions::default())?;
     let (start, mut moments) = (Instant::now(), Vec::new());
-    for beat in 1..=128 {
-        let moment = f64::from(beat) + 0.1 * normal(&mut random);
+    for beat in 1..=160 {
+        let moment = f64::from(beat) + 0.05 * normal(&mut random);
         if random.f64() >= 0.2 {
             moments.push(moment);
-            detector.beat(&channel, &source, Duration::ZERO, start + Duration::from_secs_f64(moment));
+            let now = start + Duration::from_secs_f64(moment);
+            detector.beat(&channel, &source, Duration::ZERO, now);
+            while detector.tick(now).is_some() {}
         }
     }
     let found = detector.stream(&channel, &source).ok_or("the stream of the picture was not found")?;
@@ -127,7 +129,7 @@ fn standing(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
             bins[(((moment / folded_at + 0.5).fract() * 40.0) as usize).min(39)] += 1;
         }
         for (bin, count) in bins.iter().enumerate() {
-            let height = f64::from(*count) * 9.0;
+            let height = f64::from(*count) * 4.0;
             let _ = writeln!(
                 content,
                 "<rect class=\"{}\" x=\"{:.0}\" y=\"{:.0}\" width=\"8\" height=\"{height:.0}\"/>",
@@ -144,7 +146,7 @@ fn standing(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
         );
     }
     let title = format!(
-        "A heartbeat of 1 s, 10 % jitter, 20 % of the beats missing: regularity {:.2}, {} beats",
+        "A heartbeat of 1 s, 5 % jitter, 20 % of the beats missing: regularity {:.2}, {} beats",
         found.regularity, found.beats
     );
     Ok(picture(840.0, 284.0, &title, &content))
