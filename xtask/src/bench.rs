@@ -12,9 +12,12 @@ pub(crate) const NAMES: [&str; 5] = ["inprocess", "nats", "inbox", "overload", "
 /// How those benchmarks run that write pages.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchArgs {
-    /// overload: how long each load is offered, in seconds.
-    #[arg(long, default_value_t = 5.0)]
+    /// overload: how long each load is offered in each round, in seconds.
+    #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// overload: how often each load is offered; the median counts.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
     /// overload: what the schedules are drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -39,6 +42,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
         let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
         if name == "overload" {
             command.arg("--").arg(format!("--seconds={}", options.seconds));
+            command.arg(format!("--rounds={}", options.rounds));
             command.arg(format!("--seed={}", options.seed));
             if !options.dry_run {
                 command.arg("--into").arg(workspace.root());
