@@ -1,11 +1,17 @@
 //! The detectors of `aether_core::physics` against made-up systems whose truth is known.
 //!
-//! `cargo bench -p aether-bench --bench physics -- standing --seeds 101..111` prints the tables of PHYSICS.md. The names
-//! of parts choose what is run, all when none is named; the seeds are those of the generators, and nothing in the
-//! detectors was chosen by them.
+//! `cargo xtask bench physics --seeds 101..111` runs it and writes the tables and pictures of PHYSICS.md. The names of
+//! parts choose what is run, all when none is named; the seeds are those of the generators, and nothing in the detectors
+//! was chosen by them.
 
 #[path = "physics/interference.rs"]
 mod interference;
+#[path = "physics/observing.rs"]
+mod observing;
+#[path = "physics/page.rs"]
+mod page;
+#[path = "physics/pictures.rs"]
+mod pictures;
 #[path = "physics/random.rs"]
 mod random;
 #[path = "physics/resonance.rs"]
@@ -14,22 +20,30 @@ mod resonance;
 mod standing;
 
 use std::ops::Range;
+use std::path::PathBuf;
+
+use page::say;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// A part of the benchmark: its name and what it does with the seeds.
 type Part = (&'static str, fn(Range<u64>) -> Outcome);
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("interference", interference::run),
     ("standing", standing::run),
     ("resonance", resonance::run),
     ("resonance-cost", resonance::run_cost),
+    ("observing", observing::run),
 ];
 
 fn main() -> Outcome {
     let mut names: Vec<String> = Vec::new();
     let mut seeds = 1001..1011;
+    let mut into: Option<PathBuf> = None;
     // `cargo bench` adds `--bench`.
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(argument) = arguments.next() {
@@ -37,6 +51,8 @@ fn main() -> Outcome {
             let given = arguments.next().unwrap_or_default();
             let (from, to) = given.split_once("..").ok_or("use --seeds FROM..TO, such as 1001..1011")?;
             seeds = from.parse()?..to.parse()?;
+        } else if argument == "--into" {
+            into = Some(arguments.next().ok_or("use --into FOLDER, where PHYSICS.md is")?.into());
         } else if PARTS.iter().any(|(name, _)| *name == argument) {
             names.push(argument);
         } else {
@@ -51,14 +67,24 @@ fn main() -> Outcome {
         if names.is_empty() || names.iter().any(|wanted| wanted == name) {
             println!("\n{name}, seeds {seeds:?}\n");
             run(seeds.clone())?;
+            let said = page::taken();
+            if let Some(root) = &into {
+                page::put(root, name, &said)?;
+            }
         }
     }
-    Ok(())
+    match into {
+        Some(root) => {
+            page::put(&root, "seeds", &format!("Seeds {seeds:?}."))?;
+            pictures::draw(&root, seeds.start)
+        }
+        None => Ok(()),
+    }
 }
 
 /// A line of a table of goals.
 fn goal(what: &str, measured: String, wanted: &str, reached: bool) {
-    println!("| {what} | {measured} | {wanted} | {} |", if reached { "yes" } else { "**no**" });
+    say!("| {what} | {measured} | {wanted} | {} |", if reached { "yes" } else { "**no**" });
 }
 
 /// The smallest value that a part of all values do not exceed.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_chassis::CancellationToken;
-use aether_core::{Aether, Wave};
+use aether_core::{Aether, Roster, Wave};
 use aether_gateway::{Gateway, Observed};
 use aether_service_alpha::{OrderSummary, Tally};
 use aether_service_beta::StockSummary;
@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::account::Account;
+use crate::chart::Chart;
 use crate::frame::{Frame, Taken};
 use crate::output::Output;
 use crate::record::printable;
@@ -33,13 +34,18 @@ const MARGIN: usize = 52;
 /// Frames to a standing where it is not drawn over.
 const FRAMES_A_STANDING: u32 = 2;
 
+/// After so many frames the service map is shown for the first time; the second time is the end.
+const FRAMES_TO_THE_MAP: u32 = 10;
+
 const FAINT: Style = Style::new().dimmed();
 
 /// A view that has nothing to show yet.
 pub(crate) struct View {
     output: Output,
     frame: Arc<Mutex<Frame>>,
+    chart: Arc<Mutex<Chart>>,
     aether: Aether,
+    roster: Roster,
 }
 
 /// A view that shows.
@@ -51,18 +57,21 @@ pub(crate) struct Showing {
 }
 
 impl View {
-    pub(crate) fn of_stdout(aether: &Aether) -> Self {
+    pub(crate) fn of_stdout(aether: &Aether, roster: Roster) -> Self {
         let output = Output::stdout();
         let characters =
             output.columns().map_or(CHARACTERS, |columns| columns.saturating_sub(MARGIN).max(16));
         let frame = Arc::new(Mutex::new(Frame::new(LINES, characters)));
-        Self { output, frame, aether: aether.clone() }
+        Self { output, frame, chart: Arc::default(), aether: aether.clone(), roster }
     }
 
     /// What notes a wave for the next frame.
     pub(crate) fn noting(&self) -> impl FnMut(&Wave) + Send + 'static {
-        let frame = Arc::clone(&self.frame);
-        move |wave| frame.lock().note(wave)
+        let (frame, chart) = (Arc::clone(&self.frame), Arc::clone(&self.chart));
+        move |wave| {
+            frame.lock().note(wave);
+            chart.lock().note(wave);
+        }
     }
 
     /// Says where the gateway is.
@@ -84,6 +93,9 @@ impl Showing {
                 _ = moments.tick() => {
                     self.show_frame()?;
                     self.frames += 1;
+                    if self.frames == FRAMES_TO_THE_MAP {
+                        self.show_map()?;
+                    }
                     if self.view.output.is_terminal() || self.frames.is_multiple_of(FRAMES_A_STANDING) {
                         self.show_standing(tally.summary())?;
                     }
@@ -130,6 +142,7 @@ impl Showing {
             None => self.show_frame()?,
             Some(sums) => self.view.output.line(sums)?,
         }
+        self.show_map()?;
         let output = &mut self.view.output;
         output.line(orders)?;
         output.line(stock)?;
@@ -148,6 +161,20 @@ impl Showing {
         }
         if more > 0 {
             self.view.output.line(format_args!("{FAINT}      … {more} more{FAINT:#}"))?;
+        }
+        Ok(())
+    }
+
+    fn show_map(&mut self) -> io::Result<()> {
+        let edges = self.view.chart.lock().edges(&self.view.roster);
+        let output = &mut self.view.output;
+        output.line(format_args!(
+            "service map: {} edges found in {:.1?}",
+            edges.len(),
+            self.started.elapsed()
+        ))?;
+        for edge in edges {
+            output.line(format_args!("  {edge}"))?;
         }
         Ok(())
     }

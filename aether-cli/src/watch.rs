@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use aether_chassis::MediumArgs;
 use aether_core::physics::{Finding, PhysicsEngine, PhysicsReport};
-use aether_core::{Aether, InboxOptions, Order, Pattern, Vibrator};
+use aether_core::{Aether, InboxOptions, Order, Pattern, Roster, Vibrator};
 
 use crate::account::Account;
+use crate::chart::listen_to;
 use crate::error::CommandError;
 use crate::output::tell;
 
@@ -15,6 +16,7 @@ pub(crate) struct Watch {
     aether: Aether,
     vibrator: Vibrator,
     engine: PhysicsEngine,
+    roster: Roster,
 }
 
 impl Watch {
@@ -32,7 +34,8 @@ impl Watch {
         let inbox = InboxOptions::interactive().order(Order::Arrival);
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(&aether).await?;
         vibrator.resonate_on(pattern).await?;
-        Ok(Self { aether, vibrator, engine: PhysicsEngine::default() })
+        let roster = aether.roster().await?;
+        Ok(Self { aether, vibrator, engine: PhysicsEngine::default(), roster })
     }
 
     /// Takes the next wave in. False when the medium was closed.
@@ -66,7 +69,9 @@ impl Watch {
         self.engine.next_change()
     }
 
+    /// How things stand, with who listens to what by now.
     pub(crate) fn report(&mut self) -> PhysicsReport {
+        listen_to(&mut self.engine, &self.roster);
         self.engine.report()
     }
 
@@ -76,7 +81,7 @@ impl Watch {
         if ledger.lost() > 0 {
             tell(Account(ledger));
         }
-        drop(self.vibrator);
+        drop((self.vibrator, self.roster));
         aether_chassis::close(&self.aether).await;
     }
 }

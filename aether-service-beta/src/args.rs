@@ -34,6 +34,10 @@ pub struct StockArgs {
     /// Fill the stock up every so many seconds; 0 for never
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub restock_every: Duration,
+
+    /// Tell how much stock there is every so many seconds; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub heartbeat: Duration,
 }
 
 fn seconds(text: &str) -> Result<Duration, Box<dyn std::error::Error + Send + Sync>> {
@@ -43,7 +47,10 @@ fn seconds(text: &str) -> Result<Duration, Box<dyn std::error::Error + Send + Sy
 impl StockArgs {
     /// The options of the service.
     pub fn options(&self) -> BetaOptions {
-        BetaOptions::default().units(self.units).restock_every(Some(self.restock_every))
+        BetaOptions::default()
+            .units(self.units)
+            .restock_every(Some(self.restock_every))
+            .heartbeat(Some(self.heartbeat))
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::id::{OrderId, Sku};
-use crate::messages::{self, About, Answer, Low, Reserve, Supply, Told};
+use crate::messages::{self, About, Answer, Level, Low, Reserve, Supply, Told};
 use crate::stock::{Refusal, Reservation, Stock};
 use crate::{BetaOptions, StockSummary};
 
@@ -100,6 +100,7 @@ impl Beta {
         let mut restock = options.restock_every.map(every);
         // Fine enough: a reservation stands at most an eighth longer than it should.
         let mut expiry = every((options.hold / 8).max(Duration::from_millis(1)));
+        let mut heartbeat = options.heartbeat.map(every);
         let mut running = pin!(service.run_until(shutdown));
         loop {
             tokio::select! {
@@ -108,6 +109,7 @@ impl Beta {
                     break;
                 }
                 () = tick(restock.as_mut()) => warehouse.lock().await.fill_up(&emitter).await,
+                () = tick(heartbeat.as_mut()) => warehouse.lock().await.beat(&emitter).await,
                 _ = expiry.tick() => warehouse.lock().await.expire(&emitter).await,
             }
         }
@@ -172,6 +174,11 @@ impl Warehouse {
         for (sku, quantity) in self.stock.fill_up() {
             self.restocked(&Supply { sku, quantity }, emitter).await;
         }
+    }
+
+    async fn beat(&mut self, emitter: &Emitter) {
+        let StockSummary { available, reserved, .. } = self.stock.summary();
+        tell(emitter, Wave::builder(messages::LEVEL).json(&Level { available, reserved })).await;
     }
 
     async fn expire(&mut self, emitter: &Emitter) {

@@ -30,6 +30,9 @@ pub const RESTOCKED: &str = "inventory.restocked";
 /// Payload: [`Low`].
 pub const LOW: &str = "inventory.low";
 
+/// Told: the service is there, and how much stock there is. Payload: [`Level`].
+pub const LEVEL: &str = "inventory.level";
+
 /// Units wanted for an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserve {
@@ -39,6 +42,15 @@ pub struct Reserve {
     pub sku: Sku,
     /// How many units.
     pub quantity: NonZeroU32,
+}
+
+/// How much stock there is, all articles together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// Units that can be reserved.
+    pub available: u64,
+    /// Units that are reserved and not sold yet.
+    pub reserved: u64,
 }
 
 /// An order to be released or sold.

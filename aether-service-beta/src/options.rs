@@ -17,6 +17,7 @@ pub struct BetaOptions {
     pub(crate) low_at: u32,
     pub(crate) restock_every: Option<Duration>,
     pub(crate) hold: Duration,
+    pub(crate) heartbeat: Option<Duration>,
 }
 
 impl BetaOptions {
@@ -57,6 +58,13 @@ impl BetaOptions {
         self
     }
 
+    /// How often the service tells that it is there and how much stock there is; `None` or zero for never. Default: each
+    /// second.
+    pub fn heartbeat(mut self, every: Option<Duration>) -> Self {
+        self.heartbeat = every.filter(|every| !every.is_zero());
+        self
+    }
+
     pub(crate) fn stocked(&self) -> BTreeMap<Sku, u32> {
         if self.articles.is_empty() {
             ARTICLES.iter().filter_map(|name| Some((Sku::new(name).ok()?, self.units))).collect()
@@ -74,6 +82,7 @@ impl Default for BetaOptions {
             low_at: 5,
             restock_every: None,
             hold: Self::DEFAULT_HOLD,
+            heartbeat: Some(Duration::from_secs(1)),
         }
     }
 }

@@ -24,10 +24,11 @@ pub(crate) struct BenchArgs {
     /// physics: the seeds of the generators, FROM..TO.
     #[arg(long, default_value = "1..11")]
     seeds: String,
-    /// physics: only this part, such as standing; may be given several times.
+    /// physics: only this part, such as standing; may be given several times. Nothing is written then.
     #[arg(long = "part")]
     parts: Vec<String>,
-    /// overload: only print what was measured, and leave BENCHMARKS.md, README.md and docs/overload.svg as they are.
+    /// overload, physics: only print what was measured, and leave BENCHMARKS.md, README.md, PHYSICS.md and the pictures
+    /// in docs as they are.
     #[arg(long)]
     dry_run: bool,
 }
@@ -49,6 +50,9 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
         }
         if name == "physics" {
             command.arg("--").args(["--seeds", &options.seeds]).args(&options.parts);
+            if !options.dry_run && options.parts.is_empty() {
+                command.arg("--into").arg(workspace.root());
+            }
         }
         check(command.env(nats_server::ENV, &server))?;
     }

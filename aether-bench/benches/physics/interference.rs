@@ -7,6 +7,7 @@ use aether_core::physics::{Claim, FringeKind, Interfere, Interference};
 use aether_core::{Amplitude, Channel, Phase, Source};
 use fastrand::Rng;
 
+use super::page::say;
 use super::random::{exponential, uniform};
 use super::{Outcome, goal, quantile};
 
@@ -160,7 +161,7 @@ fn day(seed: u64, options: Interfere) -> Result<Day, Box<dyn std::error::Error>>
 }
 
 pub(super) fn run(seeds: Range<u64>) -> Outcome {
-    println!(
+    say!(
         "| options | waves | pages | fewer | faults found | false pages | delay p50 | p99 |\n|---|---|---|---|---|---|---|---|"
     );
     let mut of_goal = Day::default();
@@ -184,7 +185,7 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
             sum.delays.extend(day.delays);
         }
         let days = seeds.clone().count();
-        println!(
+        say!(
             "| {name} | {} | {} | {:.2} % | {} of {} | {} | {:.1} s | {:.1} s |",
             sum.waves,
             sum.pages,
@@ -200,11 +201,11 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
         }
     }
     let costs = costs(seeds.start)?;
-    println!("\n| cost of a wave | ns |\n|---|---|");
+    say!("\n| cost of a wave | ns |\n|---|---|");
     for (name, nanos) in &costs {
-        println!("| {name} | {nanos:.0} |");
+        say!("| {name} | {nanos:.0} |");
     }
-    println!("\n| goal | measured | wanted | reached |\n|---|---|---|---|");
+    say!("\n| goal | measured | wanted | reached |\n|---|---|---|---|");
     let (fewer, faults) = (fewer(&of_goal), seeds.count() * FAULTS);
     goal("fewer pages than waves", format!("{:.2} %", 100.0 * fewer), ">= 99 %", fewer >= 0.99);
     goal("faults found", format!("{} of {faults}", of_goal.found), "all", of_goal.found == faults);

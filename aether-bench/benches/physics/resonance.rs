@@ -17,6 +17,7 @@ use system::System;
 use traffic::{Shown, Traffic};
 
 use super::Outcome;
+use super::page::say;
 
 pub(super) use cost::run as run_cost;
 
@@ -63,11 +64,11 @@ fn tree_of_100(random: &mut fastrand::Rng) -> System {
 }
 
 pub(super) fn run(seeds: Range<u64>) -> Outcome {
-    println!("Means over the seeds, in brackets the worst.\n");
-    println!(
+    say!("Means over the seeds, in brackets the worst.\n");
+    say!(
         "| system | waves/s | for | tier | edges found of true | precision | recall | unrelated | goal | report took |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    say!("|---|---|---|---|---|---|---|---|---|---|");
     for case in &CASES {
         let (mut exact, mut timed) = (Vec::new(), Vec::new());
         for seed in seeds.clone() {
@@ -80,7 +81,7 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
             mean.precision >= case.goal.0 && mean.recall >= case.goal.1 && mean.unrelated <= MOST_UNRELATED
         });
     }
-    println!(
+    say!(
         "\n| groups without announcements (L2) | grouped | pairs of a group that are related |\n|---|---|---|"
     );
     for case in CASES.iter().filter(|case| case.traffic.keys == 0) {
@@ -93,7 +94,7 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
             .collect();
         let mean = |part: fn(&(f64, f64)) -> f64| groups.iter().map(part).sum::<f64>() / groups.len() as f64;
         let (grouped, right) = (mean(|group| group.0), mean(|group| group.1));
-        println!("| {}, {} s | {grouped:.2} | {right:.3} |", case.name, case.seconds);
+        say!("| {}, {} s | {grouped:.2} | {right:.3} |", case.name, case.seconds);
     }
     Ok(())
 }
@@ -129,6 +130,36 @@ fn watch(case: &Case, seed: u64, shown: Shown) -> (System, ResonanceMap, usize, 
     (system, map, waves.len(), start.elapsed())
 }
 
+/// An edge of the shop: true, found, or both.
+pub(super) struct Link {
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) is_true: bool,
+    /// If it was found.
+    pub(super) lag: Option<std::time::Duration>,
+}
+
+/// What is found of the shop in ten minutes by timing alone, and what is not.
+pub(super) fn shop_map(seed: u64) -> Vec<Link> {
+    let case = &CASES[1];
+    let (system, map, _, _) = watch(case, seed, Shown { causes: false, announcements: true });
+    let name = |channel: usize| system.channels[channel].as_str().to_owned();
+    let truth: Vec<(String, String)> =
+        system.edges.iter().map(|edge| (name(edge.from), name(edge.to))).collect();
+    let wrong = map
+        .edges
+        .iter()
+        .filter(|edge| !truth.iter().any(|(from, to)| edge.from.as_str() == from && edge.to.as_str() == to));
+    let wrong = wrong.map(|edge| (edge.from.to_string(), edge.to.to_string(), false));
+    let links = truth.iter().cloned().map(|(from, to)| (from, to, true)).chain(wrong);
+    links
+        .map(|(from, to, is_true)| {
+            let lag = map.edge(&from, &to).map(|edge| edge.median_lag);
+            Link { from, to, is_true, lag }
+        })
+        .collect()
+}
+
 fn row(case: &Case, tier: &str, trials: &[Trial], reached: impl Fn(&Score) -> bool) {
     let count = trials.len() as f64;
     let mean = |part: &dyn Fn(&Trial) -> f64| trials.iter().map(part).sum::<f64>() / count;
@@ -139,7 +170,7 @@ fn row(case: &Case, tier: &str, trials: &[Trial], reached: impl Fn(&Score) -> bo
         recall: mean(&|trial| trial.score.recall),
         unrelated: mean(&|trial| trial.score.unrelated),
     };
-    println!(
+    say!(
         "| {} | {:.0} | {:.0} s | {tier} | {:.1} of {:.1} | {:.3} ({:.2}) | {:.3} ({:.2}) | {:.3} | {} | {:.0} ms |",
         case.name,
         mean(&|trial| trial.rate),

@@ -10,6 +10,7 @@ use aether_core::physics::{Finding, StandingOptions, StandingWaves};
 use aether_core::{Channel, Source};
 use fastrand::Rng;
 
+use super::page::say;
 use super::{Outcome, goal, quantile};
 use streams::{NULLS, Periodic};
 
@@ -65,7 +66,7 @@ impl Stage {
 
 pub(super) fn run(seeds: Range<u64>) -> Outcome {
     let mut goals = Vec::new();
-    println!("| stream of {BEATS} beats | streams | found | period within 3 % |\n|---|---|---|---|");
+    say!("| stream of {BEATS} beats | streams | found | period within 3 % |\n|---|---|---|---|");
     for stream in Periodic::ALL {
         let (mut found, mut right, mut all) = (0, 0, 0);
         for seed in seeds.clone() {
@@ -84,7 +85,7 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
             }
         }
         let (found, right) = (f64::from(found) / f64::from(all), f64::from(right) / f64::from(all));
-        println!("| {stream} | {all} | {found:.3} | {right:.3} |");
+        say!("| {stream} | {all} | {found:.3} | {right:.3} |");
         if stream.is_goal() {
             goals.push((
                 format!("period within 3 %, {stream}"),
@@ -97,7 +98,7 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
     nulls(seeds.clone(), &mut goals)?;
     missing(seeds.clone(), &mut goals)?;
     costs(seeds.start, &mut goals)?;
-    println!("\n| goal | measured | wanted | reached |\n|---|---|---|---|");
+    say!("\n| goal | measured | wanted | reached |\n|---|---|---|---|");
     for (what, measured, wanted, reached) in goals {
         goal(&what, measured, wanted, reached);
     }
@@ -108,9 +109,7 @@ type Goals = Vec<(String, String, &'static str, bool)>;
 
 /// Streams without a period, each judged about a dozen times.
 fn nulls(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
-    println!(
-        "\n| stream of {NULL_BEATS} waves without a period | streams | taken for standing |\n|---|---|---|"
-    );
+    say!("\n| stream of {NULL_BEATS} waves without a period | streams | taken for standing |\n|---|---|---|");
     let (mut all, mut wrong) = (0, 0);
     for (name, generate) in NULLS {
         let (mut streams, mut standing) = (0, 0);
@@ -124,7 +123,7 @@ fn nulls(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
                 standing += u32::from(findings.iter().any(|finding| matches!(finding, Finding::Standing(_))));
             }
         }
-        println!("| {name} | {streams} | {standing} |");
+        say!("| {name} | {streams} | {standing} |");
         all += streams;
         wrong += standing;
     }
@@ -140,7 +139,7 @@ fn nulls(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
 
 /// How soon a silence is reported, and how often one is that is none.
 fn missing(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
-    println!(
+    say!(
         "\n| missing beats | beats | false alarms a beat | streams stopped | reported | silence p50, periods | max |\n|---|---|---|---|---|---|---|"
     );
     for stream in Periodic::WATCHED {
@@ -169,7 +168,7 @@ fn missing(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
         let rate = alarms as f64 / beats as f64;
         let (reported, p50) = (silences.len(), quantile(&mut silences, 0.5));
         let longest = quantile(&mut silences, 1.0);
-        println!("| {stream} | {beats} | {rate:.1e} | {stopped} | {reported} | {p50:.2} | {longest:.2} |");
+        say!("| {stream} | {beats} | {rate:.1e} | {stopped} | {reported} | {p50:.2} | {longest:.2} |");
         if stream.is_goal() && !stream.skips() {
             let all = reported == stopped;
             goals.push((
@@ -191,7 +190,7 @@ fn missing(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
 
 /// What one search of a full stream takes, and what a wave does without one.
 fn costs(seed: u64, goals: &mut Goals) -> Outcome {
-    println!("\n| cost | p50 | max |\n|---|---|---|");
+    say!("\n| cost | p50 | max |\n|---|---|---|");
     let mut random = Rng::with_seed(seed);
     let mut worst = 0.0f64;
     let mut of_fold = |name: String, mut times: Vec<Vec<f64>>| -> Outcome {
@@ -210,7 +209,7 @@ fn costs(seed: u64, goals: &mut Goals) -> Outcome {
         }
         let (p50, max) = (quantile(&mut micros, 0.5), quantile(&mut micros, 1.0));
         worst = worst.max(p50);
-        println!("| one fold, {name} | {p50:.0} us | {max:.0} us |");
+        say!("| one fold, {name} | {p50:.0} us | {max:.0} us |");
         Ok(())
     };
     for stream in Periodic::ALL {
@@ -235,7 +234,7 @@ fn costs(seed: u64, goals: &mut Goals) -> Outcome {
         }
         nanos.push(begin.elapsed().as_nanos() as f64 / 200_000.0);
     }
-    println!(
+    say!(
         "| a wave of a heartbeat, all included | {:.0} ns | {:.0} ns |",
         quantile(&mut nanos, 0.5),
         quantile(&mut nanos, 1.0)

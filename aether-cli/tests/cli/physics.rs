@@ -77,6 +77,81 @@ async fn findings_are_printed_as_they_come_and_ctrl_c_ends_both() {
     }
 }
 
+/// The next line of stdout that begins like this; the lines before it are passed over.
+#[cfg(unix)]
+fn says(running: &mut Running, beginning: &str) -> String {
+    loop {
+        let line = running.line();
+        if line.starts_with(beginning) {
+            return line;
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_killed_is_reported_as_a_missing_beat() {
+    use nix::sys::signal::Signal::{SIGINT, SIGKILL};
+    let (_server, medium) = server().await;
+    let mut physics = Running::start(&with(&["physics"], &medium));
+    physics.tells("watching >");
+    let beta = Running::start(&with(&["beta", "--heartbeat", "0.2"], &medium));
+    let found = says(&mut physics, "standing wave: inventory.level by beta beats every ");
+    let period: f64 = found.split(' ').nth(7).unwrap().parse().unwrap();
+    assert!((190.0..210.0).contains(&period) && found.contains(" ms, "), "{found}");
+    beta.signal(SIGKILL);
+    let missed = says(&mut physics, "missing beat: inventory.level by beta ");
+    assert!(missed.contains("has been silent for "), "{missed}");
+    physics.signal(SIGINT);
+    assert_eq!(physics.end().0.code, Some(0));
+}
+
+/// The channels of the order flow, as the sources of both services have it: what each wave makes somebody emit.
+const ALWAYS: [(&str, &str); 16] = [
+    ("orders.created", "inventory.reserve"),
+    ("inventory.reserve", "inventory.reserve"), // the answer
+    ("inventory.reserve", "inventory.reserved"),
+    ("inventory.reserve", "inventory.refused"),
+    ("inventory.reserve", "orders.refused"),
+    ("inventory.reserve", "payments.charge"),
+    ("payments.charge", "payments.charge"),
+    ("payments.charge", "payments.charged"),
+    ("payments.charge", "payments.declined"),
+    ("payments.charge", "inventory.commit"),
+    ("payments.charge", "inventory.release"),
+    ("inventory.commit", "inventory.commit"),
+    ("inventory.commit", "orders.completed"),
+    ("inventory.release", "inventory.release"),
+    ("inventory.release", "inventory.released"),
+    ("inventory.release", "orders.compensated"),
+];
+/// Where an article begins or ceases to run low, which depends on what is ordered.
+const SOMETIMES: [(&str, &str); 2] =
+    [("inventory.reserve", "inventory.low"), ("inventory.release", "inventory.low")];
+
+#[test]
+fn the_map_of_the_order_flow_is_the_true_one() {
+    let said = run(&["up", "--orders", "300", "--rate", "300", "--listen", "127.0.0.1:0"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    let map = said.out.lines().skip_while(|line| !line.starts_with("service map: ")).skip(1);
+    let lines: Vec<&str> = map.take_while(|line| line.starts_with("  ")).collect();
+    let found: Vec<(&str, &str)> = lines
+        .iter()
+        .map(|line| {
+            let (edge, measured) = line.trim().split_once(" after ").unwrap();
+            let lag: f64 = measured.split(' ').next().unwrap().parse().unwrap();
+            assert!(lag > 0.0 && measured.contains("(L0, "), "{line}");
+            edge.split_once(" -> ").unwrap()
+        })
+        .collect();
+    for edge in ALWAYS {
+        assert!(found.contains(&edge), "{edge:?} is missing of {}", said.out);
+    }
+    for edge in &found {
+        assert!(ALWAYS.contains(edge) || SOMETIMES.contains(edge), "{edge:?} is none: {}", said.out);
+    }
+}
+
 #[test]
 fn without_a_server_it_says_what_to_do() {
     for command in ["map", "physics"] {

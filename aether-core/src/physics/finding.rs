@@ -157,14 +157,7 @@ impl fmt::Display for Finding {
                 fringe.amplitude,
                 fringe.sources
             ),
-            Self::Related { edge } => {
-                write!(f, "related: {} -> {} after {}", edge.from, edge.to, brief(edge.median_lag))?;
-                write!(f, " ({}, {:.2} a wave", edge.tier, edge.effect)?;
-                if !edge.handlers.is_empty() {
-                    write!(f, ", by {}", edge.handlers.join(", "))?;
-                }
-                f.write_str(")")
-            }
+            Self::Related { edge } => write!(f, "related: {edge}"),
             Self::Unrelated { from, to, tier } => write!(f, "no longer found: {from} -> {to} ({tier})"),
             Self::Sampling { sampling } => {
                 write!(f, "too many waves: {:.1} % of them are looked at", 100.0 * sampling.rate())

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use super::ResonanceCounts;
 use crate::channel::Channel;
+use crate::physics::finding::brief;
 
 /// How an edge is known. Ordinary term: kind of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +74,18 @@ pub struct Edge {
     pub effect: f64,
     /// The false discovery rate at which the edge is just taken; 0 for L0.
     pub q_value: f64,
+}
+
+/// One line for people.
+impl fmt::Display for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} after {}", self.from, self.to, brief(self.median_lag))?;
+        write!(f, " ({}, {:.2} a wave", self.tier, self.effect)?;
+        if !self.handlers.is_empty() {
+            write!(f, ", by {}", self.handlers.join(", "))?;
+        }
+        f.write_str(")")
+    }
 }
 
 /// Channels whose waves come together, by timing alone (L2): the same service, the same load, or the same cause.

@@ -1,0 +1,37 @@
+//! What the benchmark says: printed, and put into PHYSICS.md where it is wanted.
+
+use std::fmt::Arguments;
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::Outcome;
+
+static SAID: Mutex<String> = Mutex::new(String::new());
+
+/// Prints a line and remembers it for the page.
+macro_rules! say {
+    ($($line:tt)*) => { $crate::page::line(format_args!($($line)*)) };
+}
+pub(crate) use say;
+
+pub(crate) fn line(line: Arguments<'_>) {
+    println!("{line}");
+    if let Ok(mut said) = SAID.lock() {
+        said.push_str(&format!("{line}\n"));
+    }
+}
+
+/// What was said since the last call.
+pub(crate) fn taken() -> String {
+    SAID.lock().map(|mut said| std::mem::take(&mut *said)).unwrap_or_default()
+}
+
+/// Replaces the part of a page that a benchmark wrote before, between `<!-- NAME -->` and `<!-- end of NAME -->`.
+pub(crate) fn put(root: &Path, part: &str, text: &str) -> Outcome {
+    let path = root.join("PHYSICS.md");
+    let page = std::fs::read_to_string(&path)?;
+    let (begin, end) = (format!("<!-- {part} -->\n"), format!("<!-- end of {part} -->"));
+    let (before, rest) = page.split_once(&begin).ok_or(format!("PHYSICS.md has no {begin:?}"))?;
+    let (_, after) = rest.split_once(&end).ok_or(format!("PHYSICS.md has no {end:?}"))?;
+    Ok(std::fs::write(path, format!("{before}{begin}\n{}\n\n{end}{after}", text.trim()))?)
+}
