@@ -36,6 +36,7 @@ mod clock;
 pub mod conformance;
 mod echo;
 mod floors;
+mod hopping;
 mod inbox;
 mod medium;
 mod phase;
@@ -52,12 +53,17 @@ pub use channel::{Channel, ChannelError, MAX_NAME_BYTES, MAX_TOKENS, Pattern};
 pub use echo::{
     DeadLetter, DeadLetterCounts, DeadLetters, Echo, EchoLedger, EchoReason, Echoes, EchoesError, ReplayError,
 };
+pub use hopping::{
+    ClockError, ClockKeeper, Hop, HopAccount, HopBuilder, HopError, HopJoinError, HopView, MIN_KEY_BYTES,
+};
 pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, Order, ShedReason, WhenFull};
 pub use medium::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
 pub use phase::{Phase, PhaseError};
 pub use router::{Carried, InboxReport, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
-pub use vibrator::{CreateError, Emitter, EmitterAccount, Vibrator, VibratorBuilder};
+pub use vibrator::{
+    CreateError, Emitter, EmitterAccount, HopEmitError, HoppingEmitter, Vibrator, VibratorBuilder,
+};
 pub use wave::{
     ATTEMPTS, ContentType, ContentTypeError, FAILURE, Failure, FailureReason, FailureReasonError, Kind,
     KindError, MAX_HINT_BYTES, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata,

@@ -22,9 +22,11 @@
 
 mod builder;
 mod emitter;
+mod hopping;
 
 pub use builder::{CreateError, VibratorBuilder};
 pub use emitter::{Emitter, EmitterAccount};
+pub use hopping::{HopEmitError, HoppingEmitter};
 
 use std::ops::Deref;
 use std::pin::Pin;
@@ -39,6 +41,7 @@ use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::echo::{Echoes, EchoesError};
+use crate::hopping::Following;
 use crate::inbox::{Inbox, Ledger, Offer};
 use crate::medium::JoinError;
 use crate::router::{Listener, Subscription};
@@ -56,6 +59,8 @@ pub struct Vibrator {
     hears_own: bool,
     observes: bool,
     subscriptions: Mutex<Vec<Arc<Subscription>>>,
+    /// Hopping channels, each left when it is dropped.
+    followed: Mutex<Vec<Following>>,
     /// Patterns that are being joined.
     tuning: Mutex<Vec<Pattern>>,
 }
@@ -152,6 +157,7 @@ impl Vibrator {
                     sequencer: Arc::clone(self.emitter.sequencer()),
                     hears_own: self.hears_own,
                     observes: self.observes,
+                    tuned: None,
                 },
             )),
         };
@@ -389,6 +395,7 @@ impl Stream for Vibrator {
 
 impl Drop for Vibrator {
     fn drop(&mut self) {
+        self.followed.get_mut().clear();
         for subscription in std::mem::take(self.subscriptions.get_mut()) {
             self.leave(&subscription);
         }

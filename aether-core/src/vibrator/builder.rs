@@ -132,6 +132,7 @@ impl<'a> VibratorBuilder<'a> {
             hears_own: self.hears_own,
             observes: self.observes,
             subscriptions: Mutex::default(),
+            followed: Mutex::default(),
             tuning: Mutex::default(),
         })
     }
