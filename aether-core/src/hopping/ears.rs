@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 
 use crate::aether::Aether;
 use crate::channel::{Channel, Pattern};
@@ -84,6 +85,7 @@ impl Tuned {
 
 /// One subscription; left when it is dropped.
 #[derive(Debug)]
+#[must_use = "dropping it leaves"]
 pub(super) struct Ear {
     aether: Aether,
     subscription: Arc<Subscription>,
@@ -120,7 +122,30 @@ pub(super) struct Ears {
     pub(super) observes: bool,
     /// What the waves belong to; nothing for the reports, which nobody but the follower sees.
     pub(super) shown_as: Option<Channel>,
-    pub(super) open: HashMap<(u64, Channel), (Ear, Option<Arc<Tuned>>)>,
+    pub(super) open: Arc<Open>,
+}
+
+/// The subscriptions of the moment, which whoever ends the following can end at once.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    state: Mutex<OpenState>,
+}
+
+#[derive(Debug, Default)]
+struct OpenState {
+    ears: HashMap<(u64, Channel), Ear>,
+    is_over: bool,
+}
+
+impl Open {
+    /// Leaves everything, for good.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.is_over = true;
+        let ears = std::mem::take(&mut state.ears);
+        drop(state);
+        drop(ears);
+    }
 }
 
 impl Ears {
@@ -128,11 +153,16 @@ impl Ears {
     ///
     /// Cancelled before completion, what is new is not heard.
     pub(super) async fn tune(
-        &mut self,
+        &self,
         wanted: &[(u64, Channel)],
     ) -> Result<Vec<(u64, Arc<Tuned>)>, JoinError> {
-        self.open.retain(|place, _| wanted.contains(place));
-        let new: Vec<_> = wanted.iter().filter(|place| !self.open.contains_key(place)).cloned().collect();
+        let mut gone = Vec::new();
+        let new: Vec<_> = {
+            let mut open = self.open.state.lock();
+            gone.extend(open.ears.extract_if(|place, _| !wanted.contains(place)));
+            wanted.iter().filter(|place| !open.ears.contains_key(place)).cloned().collect()
+        };
+        drop(gone);
         let joins = new.into_iter().map(|place| {
             let tuned = self.shown_as.clone().map(|channel| Arc::new(Tuned::new(channel)));
             let listener = Listener {
@@ -149,8 +179,11 @@ impl Ears {
         for joined in join_all(joins).await {
             match joined {
                 Ok((place, ear, tuned)) => {
-                    opened.extend(tuned.clone().map(|tuned| (place.0, tuned)));
-                    self.open.insert(place, (ear, tuned));
+                    opened.extend(tuned.map(|tuned| (place.0, tuned)));
+                    let mut open = self.open.state.lock();
+                    let late = if open.is_over { Some(ear) } else { open.ears.insert(place, ear) };
+                    drop(open);
+                    drop(late);
                 }
                 Err(error) => failed = Some(error),
             }

@@ -4,7 +4,7 @@
 //! the router into the vibrator's inbox. It waits for deadlines and for reports, never polls, and ends with its
 //! vibrator. What it decides comes from [`super::schedule`] and [`super::views`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::account::{Counts, HopAccount};
 use super::course::MEMORY;
-use super::ears::{Ears, Tuned};
+use super::ears::{Ears, Open, Tuned};
 use super::hop::Hop;
 use super::reports::Reports;
 use super::said::{Beacon, Heard, Hex, Report, Said};
@@ -53,6 +53,8 @@ pub(crate) struct Following {
     hop: u64,
     channel: Channel,
     counts: Arc<Counts>,
+    /// What is heard at the moment.
+    open: Arc<Open>,
     task: AbortHandle,
 }
 
@@ -72,7 +74,7 @@ impl Following {
             hears_own,
             observes,
             shown_as: Some(channel.clone()),
-            open: HashMap::new(),
+            open: Arc::default(),
         };
         // Who only observes is nobody to adapt to.
         let reports = match hop.is_adaptive() && !observes {
@@ -80,6 +82,7 @@ impl Following {
             false => None,
         };
         let counts = Arc::<Counts>::default();
+        let open = Arc::clone(&ears.open);
         let mut follower = Follower {
             hop: hop.clone(),
             channel: channel.clone(),
@@ -98,7 +101,7 @@ impl Following {
         let now = follower.timing.at(Instant::now());
         follower.since = hop.schedule().heard(now).end() + 1;
         let task = tokio::spawn(follower.run());
-        Ok(Self { hop: hop.id(), channel: channel.clone(), counts, task: task.abort_handle() })
+        Ok(Self { hop: hop.id(), channel: channel.clone(), counts, open, task: task.abort_handle() })
     }
 
     pub(crate) fn is(&self, channel: &Channel, hop: &Hop) -> bool {
@@ -117,6 +120,8 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         self.task.abort();
+        // The task may be at work still: nothing of what it joins from now on stays.
+        self.open.close();
     }
 }
 
@@ -200,7 +205,7 @@ impl Follower {
             let lanes = self.views.lanes(slot, place.draw);
             wanted.extend(lanes.into_iter().filter_map(|lane| Some((slot, place.on(lane).ok()?))));
         }
-        let tuned = match &mut self.reports {
+        let tuned = match &self.reports {
             Some(reports) => {
                 let (waves, reports) = tokio::join!(self.ears.tune(&wanted), reports.tune(now));
                 reports.and(waves)

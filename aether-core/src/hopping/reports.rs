@@ -3,7 +3,6 @@
 //! Both ends of an adaptive channel hold one. It is bounded: who floods the names of the moment has their messages shed
 //! or refused, and counted.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::ears::Ears;
@@ -44,7 +43,7 @@ impl Reports {
             hears_own: false,
             observes: false,
             shown_as: None,
-            open: HashMap::new(),
+            open: Arc::default(),
         };
         Ok(Self { hop: hop.clone(), channel: channel.clone(), ears, refused: 0 })
     }
@@ -61,7 +60,7 @@ impl Reports {
     }
 
     /// Hears what is said at this time, and what will be soon.
-    pub(super) async fn tune(&mut self, now: u64) -> Result<(), JoinError> {
+    pub(super) async fn tune(&self, now: u64) -> Result<(), JoinError> {
         let joined = self.hop.schedule().joined(now);
         let wanted: Vec<_> =
             joined.filter_map(|slot| self.lane(slot).map(|(_, channel)| (slot, channel))).collect();
