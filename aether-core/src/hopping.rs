@@ -17,6 +17,8 @@ mod ears;
 mod follower;
 mod hop;
 mod keeper;
+#[cfg(test)]
+mod known_answers;
 mod lanes;
 mod offset;
 mod ratchet;
@@ -110,3 +112,6 @@ fn wall_clock() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

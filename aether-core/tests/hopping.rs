@@ -270,10 +270,10 @@ async fn what_is_said_without_the_key_is_refused_and_counted() {
 async fn lanes_that_a_server_refuses_are_left_out() {
     let denied = "{ users: [{ user: a, password: a, permissions: { publish: { deny: \
                   [\"aether.hop.0.>\", \"aether.hop.1.>\"] } } }] }";
-    let server = NatsServer::start_with(ServerOptions::default().setting("authorization", denied)).await.unwrap();
-    let url = server.url().replace("nats://", "nats://a:a@");
-    let sending = Aether::connect(&url).await.unwrap();
-    let receiving = Aether::connect(&url).await.unwrap();
+    let options = ServerOptions::default().setting("authorization", denied).setting("no_auth_user", "a");
+    let server = NatsServer::start_with(options).await.unwrap();
+    let sending = Aether::connect(&server.url()).await.unwrap();
+    let receiving = Aether::connect(&server.url()).await.unwrap();
     let adaptive = || hop(Duration::from_millis(60)).lanes(8).adaptive().build().unwrap();
     let (ours, theirs) = (adaptive(), adaptive());
     let _keeper = sending.keep_clock(&ours).await.unwrap();

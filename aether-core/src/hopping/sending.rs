@@ -79,7 +79,7 @@ impl Sending {
             task: Mutex::default(),
         });
         if hop.is_adaptive() {
-            let mut reports = Reports::new(aether, hop, channel)?;
+            let reports = Reports::new(aether, hop, channel)?;
             reports.tune(sending.timing.at(Instant::now())).await?;
             let task = tokio::spawn(announce(Arc::downgrade(&sending), Arc::clone(&sending.timing), reports));
             *sending.task.lock() = Some(task.abort_handle());
