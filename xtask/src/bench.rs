@@ -7,18 +7,18 @@ use crate::steps::check;
 use crate::workspace::Workspace;
 
 /// The benchmarks: by the names of their files in `aether-bench/benches`, but for `overload`, which is `peers`.
-pub(crate) const NAMES: [&str; 4] = ["inprocess", "nats", "inbox", "overload"];
+pub(crate) const NAMES: [&str; 5] = ["inprocess", "nats", "inbox", "overload", "hopping"];
 
-/// How the overload benchmark runs.
+/// How the overload and hopping benchmarks run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OverloadArgs {
     /// overload: how long each load is offered, in seconds.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// overload: what the schedules are drawn from.
+    /// overload, hopping: what chance is drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// overload: only print what was measured, and leave BENCHMARKS.md, README.md and docs/overload.svg as they are.
+    /// overload, hopping: only print what was measured, and leave the pages and the pictures in docs as they are.
     #[arg(long)]
     dry_run: bool,
 }
@@ -33,9 +33,12 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], overload: &OverloadAr
         if name == "overload" {
             command.arg("--").arg(format!("--seconds={}", overload.seconds));
             command.arg(format!("--seed={}", overload.seed));
-            if !overload.dry_run {
-                command.arg("--into").arg(workspace.root());
-            }
+        }
+        if name == "hopping" {
+            command.arg("--").arg(format!("--seed={}", overload.seed));
+        }
+        if ["overload", "hopping"].contains(&name) && !overload.dry_run {
+            command.arg("--into").arg(workspace.root());
         }
         check(command.env(nats_server::ENV, &server))?;
     }

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zeroize::Zeroizing;
 
 use super::lanes::LANES;
 use super::schedule::Schedule;
-use super::sequence::Sequence;
+use super::sequence::{Sequence, Stream};
+use crate::channel::Channel;
 
 /// The fewest bytes of a key: 128 bits. Source: NIST SP 800-107r1, 5.3.4.
 pub const MIN_KEY_BYTES: usize = 16;
@@ -170,6 +171,16 @@ impl Hop {
 
     pub(super) fn clock_error(&self) -> i64 {
         self.shared.clock_error
+    }
+
+    /// Where a channel is at a time, as long as no lane is left out: for those who have the key and look for its waves at
+    /// the broker. Nothing for a time whose keys are forgotten, or before 1970.
+    #[must_use]
+    pub fn subject_at(&self, channel: &Channel, time: SystemTime) -> Option<Channel> {
+        let time = u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()?;
+        let slot = self.schedule().slot_at(time);
+        let place = self.sequence_of().place(Stream::Waves, channel, slot)?;
+        place.on(place.draw.lane(self.lanes())).ok()
     }
 
     /// How many lanes there are.

@@ -87,6 +87,10 @@ impl Sending {
         Ok(sending)
     }
 
+    pub(crate) fn hop(&self) -> &Hop {
+        &self.hop
+    }
+
     pub(crate) fn channel(&self) -> &Channel {
         &self.channel
     }

@@ -126,6 +126,12 @@ impl HoppingEmitter {
         self.sending.channel()
     }
 
+    /// How it hops.
+    #[must_use]
+    pub fn hop(&self) -> &Hop {
+        self.sending.hop()
+    }
+
     /// What is known of the lanes.
     #[must_use]
     pub fn view(&self) -> HopView {
