@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
+use aether_bench::Table;
 use aether_bench::hopping::{Recovery, picture};
-use aether_bench::table::Table;
 use aether_core::conformance::{Jammer, NatsServer};
 use aether_core::{Aether, Channel, Hop, HopBuilder, HoppingEmitter, Vibrator, Wave};
 use clap::Parser;
@@ -45,7 +45,12 @@ async fn main() -> Result<(), Failure> {
         is_missed |= !holds;
         let sign = if at_most { "<=" } else { ">=" };
         let verdict = if holds { "holds" } else { "**missed**" };
-        goals.row([what.into(), format!("{measured:.2}{unit}"), format!("{sign} {bound:.2}{unit}"), verdict.into()]);
+        goals.row([
+            what.into(),
+            format!("{measured:.2}{unit}"),
+            format!("{sign} {bound:.2}{unit}"),
+            verdict.into(),
+        ]);
     };
 
     let worst = rendezvous(&mut random).await?;
@@ -55,8 +60,20 @@ async fn main() -> Result<(), Failure> {
     let observed = observers(&mut random)?;
     // The share of a drawn lane scatters: so much that it is above this once in a thousand runs.
     let slack = 3.1 * (1.0 / 16.0 * 15.0 / 16.0 / observed.slots as f64).sqrt();
-    goal("seen by who listens on one lane", 100.0 * observed.on_one_lane, " %", true, 100.0 * (1.0 / 16.0 + slack));
-    goal("seen by who predicts from the last lane", 100.0 * observed.predicted, " %", true, 100.0 * (1.0 / 16.0 + slack));
+    goal(
+        "seen by who listens on one lane",
+        100.0 * observed.on_one_lane,
+        " %",
+        true,
+        100.0 * (1.0 / 16.0 + slack),
+    );
+    goal(
+        "seen by who predicts from the last lane",
+        100.0 * observed.predicted,
+        " %",
+        true,
+        100.0 * (1.0 / 16.0 + slack),
+    );
     // 15 degrees of freedom: above 37.7 once in a thousand runs.
     goal("chi-square of the lanes, 15 degrees of freedom", observed.chi_square, "", true, 37.7);
     let aether = Aether::local();
@@ -84,7 +101,7 @@ async fn rendezvous(random: &mut fastrand::Rng) -> Result<f64, Failure> {
     let slot = Duration::from_millis(50);
     let mut table = Table::new(&["clock error / guard", "sent", "heard"]);
     let mut worst = 1.0_f64;
-    for tenths in (-10..=10).step_by(2) {
+    for tenths in (-10_i64..=10).step_by(2) {
         let aether = Aether::local();
         let guard = hop(slot).build()?.guard().as_nanos() as i64;
         // The edges exactly, in between somewhere near.
@@ -102,7 +119,7 @@ async fn rendezvous(random: &mut fastrand::Rng) -> Result<f64, Failure> {
         }
         let heard = seeker.ledger().offered;
         worst = worst.min(heard as f64 / f64::from(waves));
-        table.row([format!("{:+.1}", f64::from(tenths as i32) / 10.0), waves.to_string(), heard.to_string()]);
+        table.row([format!("{:+.1}", tenths as f64 / 10.0), waves.to_string(), heard.to_string()]);
     }
     println!("{}", table.markdown());
     Ok(worst)
@@ -207,7 +224,11 @@ fn observers(random: &mut fastrand::Rng) -> Result<Observed, Failure> {
 }
 
 /// Sends so many waves and waits until all were received, as fast as it goes. Returns waves a second.
-async fn rate(receiver: &mut Vibrator, waves: u32, send: impl Future<Output = Result<(), Failure>>) -> Result<f64, Failure> {
+async fn rate(
+    receiver: &mut Vibrator,
+    waves: u32,
+    send: impl Future<Output = Result<(), Failure>>,
+) -> Result<f64, Failure> {
     let began = Instant::now();
     let received = async {
         for _ in 0..waves {

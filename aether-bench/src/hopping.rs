@@ -78,7 +78,9 @@ pub fn picture(recovery: &Recovery) -> String {
         );
     }
     for (number, (name, losses, colour)) in
-        [("fixed", &recovery.fixed, "#d55e00"), ("adaptive", &recovery.adaptive, "#0072b2")].into_iter().enumerate()
+        [("fixed", &recovery.fixed, "#d55e00"), ("adaptive", &recovery.adaptive, "#0072b2")]
+            .into_iter()
+            .enumerate()
     {
         let points: Vec<String> = (0..losses.len())
             .map(|slot| {

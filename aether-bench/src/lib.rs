@@ -27,7 +27,7 @@ mod report;
 mod run;
 mod schedule;
 mod storm;
-pub mod table;
+mod table;
 pub mod tables;
 mod throughput;
 mod windows;

@@ -163,7 +163,9 @@ async fn a_wave_comes_back_on_its_own_channel_when_it_is_not_taken() {
     let orders = shop.hopping(CHANNEL, &hop).await.unwrap();
     let other = Wave::builder("orders.paid").text("1").build().unwrap();
     let refused = orders.emit(other).await.unwrap_err();
-    assert!(matches!(&refused, HopEmitError::OtherChannel { wave, .. } if wave.channel().as_str() == "orders.paid"));
+    assert!(
+        matches!(&refused, HopEmitError::OtherChannel { wave, .. } if wave.channel().as_str() == "orders.paid")
+    );
     aether.close().await.unwrap();
     let wave = Wave::builder(CHANNEL).kind(Kind::Command).text("1").build().unwrap();
     let Err(HopEmitError::Emit(refused)) = orders.emit(wave).await else { panic!("the medium is closed") };

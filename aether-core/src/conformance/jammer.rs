@@ -9,7 +9,9 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use crate::aether::{Aether, AetherBuilder};
-use crate::medium::{AskError, EmitError, FlushError, JoinError, Local, Medium, MediumStatus, Promises, Reach};
+use crate::medium::{
+    AskError, EmitError, FlushError, JoinError, Local, Medium, MediumStatus, Promises, Reach,
+};
 use crate::router::{Carried, Receipt, Router, Subscription};
 use crate::wave::Wave;
 

@@ -142,7 +142,8 @@ impl<T> Course<T> {
             }
             Some(next) => {
                 if next.lanes != Hex(proposal.0) {
-                    *next = Next { map: next.map.wrapping_add(1), lanes: Hex(proposal.0), from: slot + NOTICE };
+                    *next =
+                        Next { map: next.map.wrapping_add(1), lanes: Hex(proposal.0), from: slot + NOTICE };
                 } else if next.from <= slot + 1 {
                     next.from = slot + NOTICE;
                 }

@@ -39,7 +39,12 @@ struct Sender {
 
 impl Tuned {
     fn new(channel: Channel) -> Self {
-        Self { channel, senders: Default::default(), others: AtomicU64::new(0), is_counted: AtomicBool::new(false) }
+        Self {
+            channel,
+            senders: Default::default(),
+            others: AtomicU64::new(0),
+            is_counted: AtomicBool::new(false),
+        }
     }
 
     /// Counts a wave and shows it as one of the channel.
@@ -152,10 +157,7 @@ impl Ears {
     /// Hears these places, each a slot and a lane's channel, and no others. Returns those that are new.
     ///
     /// Cancelled before completion, what is new is not heard.
-    pub(super) async fn tune(
-        &self,
-        wanted: &[(u64, Channel)],
-    ) -> Result<Vec<(u64, Arc<Tuned>)>, JoinError> {
+    pub(super) async fn tune(&self, wanted: &[(u64, Channel)]) -> Result<Vec<(u64, Arc<Tuned>)>, JoinError> {
         let mut gone = Vec::new();
         let new: Vec<_> = {
             let mut open = self.open.state.lock();

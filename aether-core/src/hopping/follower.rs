@@ -158,7 +158,8 @@ impl Follower {
             }
             self.report(self.timing.at(Instant::now()));
             let now = self.timing.at(Instant::now());
-            let until = self.timing.instant(self.next_deadline(now)).saturating_duration_since(Instant::now());
+            let until =
+                self.timing.instant(self.next_deadline(now)).saturating_duration_since(Instant::now());
             tokio::select! {
                 message = next(self.reports.as_ref()) => match message {
                     Some(message) => {
@@ -269,7 +270,8 @@ impl Follower {
         let settled = view.settled;
         view.settled = settled.max(slot.saturating_sub(2));
         // Two slots later all has come that comes in time.
-        let due = beacon.sent.iter().filter(|(sent, _)| *sent > settled && *sent >= since && sent + 2 <= slot);
+        let due =
+            beacon.sent.iter().filter(|(sent, _)| *sent > settled && *sent >= since && sent + 2 <= slot);
         let missed = due.map(|(sent, waves)| waves.saturating_sub(self.heard_of(beacon.sender.0, *sent)));
         self.counts.missed.fetch_add(missed.sum(), Ordering::Relaxed);
     }

@@ -312,6 +312,9 @@ impl fmt::Debug for Hop {
 impl fmt::Debug for HopBuilder {
     /// Says nothing of the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HopBuilder").field("lanes", &self.lanes).field("slot", &self.slot).finish_non_exhaustive()
+        f.debug_struct("HopBuilder")
+            .field("lanes", &self.lanes)
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
     }
 }

@@ -62,8 +62,10 @@ pub(crate) async fn keep(aether: &Aether, hop: &Hop) -> Result<ClockKeeper, Join
     let (Ok(inbox), Ok(channel)) = (Inbox::new(options), channel(hop)) else { return Err(JoinError::Closed) };
     let inbox = Arc::new(inbox);
     let sequencer = Arc::new(Sequencer::new(Source::framework()));
-    let listener = Listener { sequencer: Arc::clone(&sequencer), hears_own: false, observes: false, tuned: None };
-    let joined = super::ears::Ear::join(aether, Pattern::from(&channel), Arc::clone(&inbox), listener).await?;
+    let listener =
+        Listener { sequencer: Arc::clone(&sequencer), hears_own: false, observes: false, tuned: None };
+    let joined =
+        super::ears::Ear::join(aether, Pattern::from(&channel), Arc::clone(&inbox), listener).await?;
     let (aether, hop) = (aether.clone(), hop.clone());
     // From here on the wall clock is not looked at: time goes on with the monotonic clock, whatever is set.
     let (began, began_at) = (Instant::now(), (aether.hopping().wall())());
@@ -102,7 +104,8 @@ pub(super) async fn measure(
         let drawn = fastrand::u128(..).to_be_bytes();
         let once = hop.sequence_of().of_clock(b"once", &drawn).ok_or(ClockError::Implausible)?;
         let once = once[..QUESTION_BYTES].to_vec();
-        let question = Wave::plain(channel.clone(), once.clone().into(), ContentType::Bytes).noticed(&sequencer);
+        let question =
+            Wave::plain(channel.clone(), once.clone().into(), ContentType::Bytes).noticed(&sequencer);
         let asked = mono(Instant::now());
         match aether.medium().ask(question, PATIENCE).await {
             Ok(answer) => {

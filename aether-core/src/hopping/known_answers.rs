@@ -46,9 +46,11 @@ fn answers() -> Vec<Value> {
         answers.push(answer(&long, "a", slot, 64));
     }
     // Slots in which lane 3 would be drawn.
-    answers.extend((0..64).map(|slot| answer(b"sixteen bytes ok", "orders", slot, 4)).filter(|answer| {
-        answer["waves"].as_str().is_some_and(|name| name.starts_with("hop.3."))
-    }));
+    answers.extend(
+        (0..64)
+            .map(|slot| answer(b"sixteen bytes ok", "orders", slot, 4))
+            .filter(|answer| answer["waves"].as_str().is_some_and(|name| name.starts_with("hop.3."))),
+    );
     answers
 }
 

@@ -113,8 +113,10 @@ impl Said {
         }
         let (seal, said) = payload.split_at_checked(SEAL_BYTES)?;
         // Before anything is read, the seal for one of the slots that it can be of.
-        hop.schedule().heard(now).find(|slot| hop.sequence_of().is_sealed(channel, *slot, said, seal)).and_then(
-            |slot| {
+        hop.schedule()
+            .heard(now)
+            .find(|slot| hop.sequence_of().is_sealed(channel, *slot, said, seal))
+            .and_then(|slot| {
                 let said: Self = serde_json::from_slice(said).ok()?;
                 let is_short = match &said {
                     Self::Beacon(beacon) => beacon.sent.len() <= MAX_ENTRIES,
@@ -124,8 +126,7 @@ impl Said {
                     }
                 };
                 (said.slot() == slot && is_short).then_some(said)
-            },
-        )
+            })
     }
 }
 

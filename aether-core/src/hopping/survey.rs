@@ -64,7 +64,8 @@ impl Survey {
             }
         }
         let fewest = (self.marks.len() / 4).max(1);
-        let mut left_out: Vec<u8> = (0..self.marks.len() as u8).filter(|lane| !proposal.holds(*lane)).collect();
+        let mut left_out: Vec<u8> =
+            (0..self.marks.len() as u8).filter(|lane| !proposal.holds(*lane)).collect();
         left_out.sort_by(|a, b| self.loss(*b).total_cmp(&self.loss(*a)));
         while (proposal.len() as usize) < fewest {
             let Some(best) = left_out.pop() else { break };

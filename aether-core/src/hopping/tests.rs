@@ -72,7 +72,8 @@ async fn machines_whose_clocks_are_set_meet_again() {
         let set_by = Arc::clone(&set_by);
         aether.hopping().set_wall(move || wall_clock() - set_by.load(Ordering::Relaxed));
     }
-    let hop = || Hop::keyed(KEY).slot(SLOT).guard(GUARD).trust_clock(Duration::from_millis(1)).build().unwrap();
+    let hop =
+        || Hop::keyed(KEY).slot(SLOT).guard(GUARD).trust_clock(Duration::from_millis(1)).build().unwrap();
     let (ours, theirs) = (hop(), hop());
     let mut stock = Vibrator::create("stock", &receiving).await.unwrap();
     stock.resonate_hopping(CHANNEL, &theirs).await.unwrap();
@@ -115,7 +116,8 @@ async fn keys_are_forgotten_as_epochs_pass_and_not_after_a_leap() {
 #[test]
 fn nothing_of_a_key_is_in_what_is_printed() {
     let builder = Hop::keyed(b"SECRETSECRETSECRET");
-    let printed = format!("{builder:?} {:?} {:?}", builder.clone().build().unwrap(), sequence::Sequence::new(KEY));
+    let printed =
+        format!("{builder:?} {:?} {:?}", builder.clone().build().unwrap(), sequence::Sequence::new(KEY));
     assert!(!printed.contains("SECRET") && !printed.contains("83, 69"), "{printed}");
 }
 
@@ -133,5 +135,10 @@ fn what_cannot_be_is_refused_with_what_is_allowed() {
     assert!(refused(Hop::keyed(key).guard(Duration::from_millis(500))).contains("less than half a slot"));
     assert!(refused(Hop::keyed(key).guard(Duration::ZERO)).contains("more than zero"));
     assert!(refused(Hop::keyed(key).trust_clock(Duration::from_millis(126))).contains("twice the error"));
-    Hop::keyed(key).lanes(4).slot(Duration::from_millis(10)).guard(Duration::from_micros(4999)).build().unwrap();
+    Hop::keyed(key)
+        .lanes(4)
+        .slot(Duration::from_millis(10))
+        .guard(Duration::from_micros(4999))
+        .build()
+        .unwrap();
 }

@@ -181,7 +181,8 @@ async fn mind(timing: Weak<Timing>, aether: Aether) {
             Clock::Own { error } => Ok(Offset::known(wall(), timing.mono(Instant::now()), nanos(error))),
             Clock::Kept => {
                 let anchor = timing.anchor;
-                keeper::measure(&aether, &timing.hop, |now| nanos(now.saturating_duration_since(anchor))).await
+                keeper::measure(&aether, &timing.hop, |now| nanos(now.saturating_duration_since(anchor)))
+                    .await
             }
         };
         match newer {

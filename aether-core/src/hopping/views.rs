@@ -103,7 +103,8 @@ impl Views {
         if beacon.slot < view.last {
             return None;
         }
-        (view.last, view.lanes, view.map, view.next) = (now, LaneSet(beacon.lanes.0), beacon.map, beacon.next);
+        (view.last, view.lanes, view.map, view.next) =
+            (now, LaneSet(beacon.lanes.0), beacon.map, beacon.next);
         if view.beacons.last() != Some(&now) {
             if view.beacons.len() == view.beacons.inline_size() {
                 view.beacons.remove(0);

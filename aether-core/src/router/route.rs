@@ -142,8 +142,9 @@ impl Route {
         let observers = if audience == Audience::Answerers { &[][..] } else { &self.observers };
         let mut targets = answerers.iter().chain(observers).filter(|s| s.pattern == *pattern).peekable();
         while let Some(subscription) = targets.next() {
-            let as_heard =
-                |wave: Wave| subscription.shown(if subscription.observes { wave.unanswerable() } else { wave });
+            let as_heard = |wave: Wave| {
+                subscription.shown(if subscription.observes { wave.unanswerable() } else { wave })
+            };
             if targets.peek().is_some() {
                 let heard = waves.iter().filter(|wave| subscription.hears(wave)).cloned();
                 subscription.inbox.offer_all(heard.map(as_heard));

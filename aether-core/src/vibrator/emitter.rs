@@ -54,7 +54,13 @@ impl Emitter {
     pub const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
     pub(super) fn new(aether: Aether, sequencer: Arc<Sequencer>, respects_floors: bool) -> Self {
-        Self { aether, sequencer, cause: None, stopped: respects_floors.then(Arc::default), sendings: Arc::default() }
+        Self {
+            aether,
+            sequencer,
+            cause: None,
+            stopped: respects_floors.then(Arc::default),
+            sendings: Arc::default(),
+        }
     }
 
     /// What was emitted so far, and what was stopped because no receiver would have heard it.

@@ -302,7 +302,8 @@ impl Vibrator {
     /// Stops hearing a hopping channel, by whatever keys. What is queued can still be received. A channel that is not
     /// heard changes nothing. Ordinary term: unsubscribe.
     pub fn detune_hopping(&self, channel: &Channel) {
-        let gone: Vec<_> = self.followed.lock().extract_if(.., |following| following.is_of(channel)).collect();
+        let gone: Vec<_> =
+            self.followed.lock().extract_if(.., |following| following.is_of(channel)).collect();
         // Outside of the lock: each leaves its lanes.
         drop(gone);
     }
