@@ -116,6 +116,7 @@ impl Subscription {
     }
 
     /// A wave as its vibrator is to see it.
+    #[inline]
     fn shown(&self, wave: Wave) -> Wave {
         match &self.tuned {
             None => wave,

@@ -53,6 +53,7 @@ impl Tuned {
         wave.moved_to(&self.channel)
     }
 
+    #[inline]
     fn count(&self, instance: u64) -> &AtomicU64 {
         for sender in &self.senders {
             let known = sender.instance.load(Ordering::Relaxed);

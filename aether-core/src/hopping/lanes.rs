@@ -71,7 +71,7 @@ impl Draw {
 
 /// A number below `limit`, as far along as the draw is in 2^64 (Lemire 2019, without the correction).
 fn scaled(draw: u64, limit: u64) -> u64 {
-    (u128::from(draw) * u128::from(limit) >> 64) as u64
+    ((u128::from(draw) * u128::from(limit)) >> 64) as u64
 }
 
 #[cfg(test)]

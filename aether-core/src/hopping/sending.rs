@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
@@ -53,11 +53,6 @@ impl Turn {
     pub(crate) fn lane(&self) -> &Channel {
         &self.lane
     }
-
-    /// Notes that a wave was sent in it.
-    pub(crate) fn count(&self) {
-        self.waves.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 impl Sending {
@@ -95,19 +90,30 @@ impl Sending {
         &self.channel
     }
 
-    /// Calls `send` with the turn of this moment.
-    pub(crate) fn in_turn<T>(&self, now: Instant, send: impl FnOnce(&Turn) -> T) -> Result<T, ClockError> {
-        let generation = self.timing.generation();
-        if let Some(turn) = &*self.turn.load()
-            && turn.is_at(now, generation)
-        {
-            return Ok(send(turn));
-        }
-        Ok(send(&*self.next_turn(now, generation)?))
+    /// The turn of this moment, if that is known already; see [`Sending::is_at`].
+    #[inline]
+    pub(crate) fn current(&self) -> Guard<Option<Arc<Turn>>> {
+        self.turn.load()
     }
 
+    /// Whether a turn is that of this moment.
+    #[inline]
+    pub(crate) fn is_at(&self, turn: &Turn, now: Instant) -> bool {
+        turn.is_at(now, self.timing.generation())
+    }
+
+    /// Notes that a wave was sent in a turn, where that is told.
+    #[inline]
+    pub(crate) fn count(&self, turn: &Turn) {
+        if self.hop.is_adaptive() {
+            turn.waves.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The same where it has begun only now.
     #[cold]
-    fn next_turn(&self, now: Instant, generation: u64) -> Result<Arc<Turn>, ClockError> {
+    pub(crate) fn next_turn(&self, now: Instant) -> Result<Arc<Turn>, ClockError> {
+        let generation = self.timing.generation();
         let mut course = self.course.lock();
         if let Some(turn) = self.turn.load_full()
             && turn.is_at(now, generation)
@@ -176,8 +182,8 @@ async fn announce(sending: Weak<Sending>, timing: Arc<Timing>, mut reports: Repo
             said_in = slot;
             let Some(sending) = sending.upgrade() else { return };
             // So that the map of this slot is in force, also where nothing is sent in it.
-            let known = sending.in_turn(Instant::now(), |_| ());
-            if let (Ok(()), Some((lane, _))) = (known, reports.lane(slot)) {
+            let known = sending.next_turn(Instant::now());
+            if let (Ok(_), Some((lane, _))) = (known, reports.lane(slot)) {
                 let mut course = sending.course.lock();
                 course.decide(slot);
                 let waves_of = |turn: &Turn| turn.waves.load(Ordering::Relaxed);

@@ -131,6 +131,7 @@ impl Emitter {
     }
 
     /// The same for who has read the clock already.
+    #[inline]
     pub(super) fn carry_at(&self, wave: Wave, now: Instant) -> Result<Carried, EmitError> {
         self.aether.medium().carry(self.stamped_at(wave, || now)?)
     }
@@ -281,7 +282,7 @@ impl Emitter {
 }
 
 /// Waits where the medium asks for that.
-pub(super) async fn settled<E>(carried: Result<Carried, E>) -> Result<Receipt, E> {
+async fn settled(carried: Result<Carried, EmitError>) -> Result<Receipt, EmitError> {
     let waiting = match carried {
         Ok(Carried::Done(receipt)) => return Ok(receipt),
         Ok(Carried::Waiting(waiting)) => waiting,

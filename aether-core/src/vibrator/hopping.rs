@@ -7,7 +7,6 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::task::coop;
 
-use super::emitter::settled;
 use super::{Emitter, Vibrator};
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
@@ -48,14 +47,14 @@ impl std::fmt::Debug for Sendings {
 pub enum HopEmitError {
     /// The channel could not be begun.
     #[error("the channel cannot be sent on")]
-    Start(#[from] HopJoinError),
+    Start(#[source] Box<HopJoinError>),
     /// It is not known well enough what time it is, so the wave could be where nobody hears it.
     #[error("the time is not known well enough to hop")]
     Clock {
         /// What was not emitted.
         wave: Wave,
         /// Why.
-        source: ClockError,
+        source: Box<ClockError>,
     },
     /// The wave is for another channel than the emitter.
     #[error("the wave is for {}: this emitter hops on {channel}", wave.channel())]
@@ -68,6 +67,12 @@ pub enum HopEmitError {
     /// The medium did not take it.
     #[error("the wave was not taken")]
     Emit(#[from] EmitError),
+}
+
+impl From<HopJoinError> for HopEmitError {
+    fn from(error: HopJoinError) -> Self {
+        Self::Start(Box::new(error))
+    }
 }
 
 impl From<WaveError> for HopEmitError {
@@ -94,29 +99,37 @@ impl HoppingEmitter {
     pub async fn emit(&self, wave: Wave) -> Result<Receipt, HopEmitError> {
         // Lets other tasks run in a loop that would otherwise never wait.
         coop::consume_budget().await;
-        Ok(settled(self.carry(wave)).await?)
+        match self.carry(wave)? {
+            Carried::Done(receipt) => Ok(receipt),
+            Carried::Waiting(waiting) => Ok(waiting.finish().await),
+        }
     }
 
+    #[inline]
     fn carry(&self, wave: Wave) -> Result<Carried, HopEmitError> {
         let channel = self.sending.channel();
         if wave.channel() != channel {
             return Err(HopEmitError::OtherChannel { wave, channel: channel.clone() });
         }
         let now = Instant::now();
-        let mut wave = Some(wave);
-        let carried = self.sending.in_turn(now, |turn| {
-            let wave = wave.take()?.moved_to(turn.lane());
-            let carried = self.emitter.carry_at(wave, now);
-            if carried.is_ok() {
-                turn.count();
+        let current = self.sending.current();
+        let next;
+        let turn = match &*current {
+            Some(turn) if self.sending.is_at(turn, now) => turn,
+            _ => match self.sending.next_turn(now) {
+                Ok(turn) => {
+                    next = turn;
+                    &next
+                }
+                Err(source) => return Err(HopEmitError::Clock { wave, source: Box::new(source) }),
+            },
+        };
+        match self.emitter.carry_at(wave.moved_to(turn.lane()), now) {
+            Ok(carried) => {
+                self.sending.count(turn);
+                Ok(carried)
             }
-            Some(carried)
-        });
-        match (carried, wave) {
-            (Ok(Some(carried)), _) => Ok(carried.map_err(|error| error.moved_to(channel))?),
-            (Err(source), Some(wave)) => Err(HopEmitError::Clock { wave, source }),
-            // The wave is there until it is carried.
-            (_, None) | (Ok(None), _) => unreachable!("a wave is carried once"),
+            Err(error) => Err(error.moved_to(channel).into()),
         }
     }
 
