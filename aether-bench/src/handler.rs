@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::contestant::Hear;
 use crate::outcome::{Handled, Heard};
+use crate::processors::on_the_handlers;
 use crate::work::Work;
 
 /// How a handler notes what it handles.
@@ -29,7 +30,7 @@ pub(crate) fn handle<H: Hear>(
 ) -> JoinHandle<Heard> {
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
-        runtime.block_on(async move {
+        let handling = async move {
             let mut heard = Heard::default();
             while let Some(Some(load)) = stop.run_until_cancelled(hear.next()).await {
                 work.handle();
@@ -44,6 +45,7 @@ pub(crate) fn handle<H: Hear>(
             heard.last = heard.handled.last().map_or(heard.last, |handled| handled.done);
             heard.lagged = hear.lagged();
             heard
-        })
+        };
+        on_the_handlers(|| runtime.block_on(handling))
     })
 }

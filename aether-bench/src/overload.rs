@@ -9,10 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::child::ChildProgram;
 use crate::contestant::Contestant;
+use crate::median::median_by;
+use crate::outcome::Outcome;
+use crate::processors::leave_one_to_the_handler;
 use crate::report::{Report, ReportError};
 use crate::run::{Plan, RunError, run};
 use crate::schedule::{Phase, Schedule, ScheduleError};
-use crate::windows::{Window, windows};
+use crate::stalls::Stalls;
+use crate::windows::{Window, middle, windows};
 use crate::work::Work;
 
 /// The step: from this load to that one, in capacities.
@@ -30,8 +34,11 @@ pub struct Overload {
     pub contestants: Vec<Contestant>,
     /// The loads, in capacities of the handler.
     pub loads: Vec<f64>,
-    /// How long each load is offered.
+    /// How long each load is offered in each round.
     pub lasts: Duration,
+    /// How often each load is offered to each contestant, at least once. The figures are those of the round with the
+    /// median p99 of the strong messages; all rounds of a load have the same schedule.
+    pub rounds: usize,
     /// The share of strong messages.
     pub strong: f64,
     /// What the schedules are drawn from.
@@ -82,8 +89,12 @@ pub struct Comparison {
     pub service_us: f64,
     /// Messages a second that the handler handles, as measured before the runs.
     pub capacity: f64,
-    /// How long each load was offered, in seconds.
+    /// What the machine itself held up while nothing but clocks ran on it, just before the runs.
+    pub stalls: Stalls,
+    /// How long each load was offered in each round, in seconds.
     pub seconds: f64,
+    /// How often; the figures are those of the median round.
+    pub rounds: usize,
     /// The share of strong messages.
     pub strong: f64,
     /// What the schedules were drawn from.
@@ -145,13 +156,17 @@ impl Overload {
         stop: &CancellationToken,
         mut begins: impl FnMut(&Contestant, f64),
     ) -> Result<Comparison, OverloadError> {
+        let _ = leave_one_to_the_handler();
         let work = self.work;
         let capacity = tokio::task::spawn_blocking(move || work.capacity()).await;
         let Ok(Some(capacity)) = capacity else { return Err(OverloadError::NoWork) };
+        let rounds = self.rounds.max(1);
         let mut comparison = Comparison {
             service_us: self.work.service.as_secs_f64() * 1e6,
             capacity,
+            stalls: Stalls::measure().await,
             seconds: self.lasts.as_secs_f64(),
+            rounds,
             strong: self.strong,
             seed: self.seed,
             payload_bytes: self.payload_bytes,
@@ -161,34 +176,42 @@ impl Overload {
         };
         for (number, &load) in (0_u64..).zip(&self.loads) {
             let plan = self.plan(&[Phase { rate: load * capacity, lasts: self.lasts }], number)?;
-            for contestant in &self.contestants {
-                begins(contestant, load);
-                let name = contestant.name();
-                let outcome = match run(contestant, &plan, child, stop).await {
-                    Err(RunError::Stopped) => return Ok(comparison),
-                    outcome => {
-                        outcome.map_err(|source| OverloadError::Run { contestant: name, load, source })?
-                    }
-                };
-                let report = Report::of(name, &plan.schedule, &outcome, Some(capacity))
-                    .map_err(|source| OverloadError::Report { contestant: name, load, source })?;
-                comparison.runs.push(Run { load, report });
+            let mut reports = vec![Vec::new(); self.contestants.len()];
+            // In turns, so that a bad moment of the machine does not meet one contestant only.
+            for _ in 0..rounds {
+                for (contestant, reports) in self.contestants.iter().zip(&mut reports) {
+                    begins(contestant, load);
+                    let Some(outcome) = ran(contestant, &plan, child, load, stop).await? else {
+                        return Ok(comparison);
+                    };
+                    let name = contestant.name();
+                    let report = Report::of(name, &plan.schedule, &outcome, Some(capacity))
+                        .map_err(|source| OverloadError::Report { contestant: name, load, source })?;
+                    reports.push(report);
+                }
+            }
+            for reports in reports {
+                // Nothing delivered is worse than anything late.
+                let p99 = |report: &Report| report.strong.p99_us.unwrap_or(f64::INFINITY);
+                comparison.runs.extend(median_by(reports, p99).map(|report| Run { load, report }));
             }
         }
         if self.step {
             let phases = [STEP.0, STEP.1].map(|load| Phase { rate: load * capacity, lasts: STEP_SIDE });
             let plan = self.plan(&phases, self.loads.len() as u64)?;
-            for contestant in &self.contestants {
-                begins(contestant, STEP.1);
-                let (name, load) = (contestant.name(), STEP.1);
-                let outcome = match run(contestant, &plan, child, stop).await {
-                    Err(RunError::Stopped) => return Ok(comparison),
-                    outcome => {
-                        outcome.map_err(|source| OverloadError::Run { contestant: name, load, source })?
-                    }
-                };
-                let windows = windows(&plan.schedule, &outcome, STEP_SIDE, WINDOW, WINDOWS);
-                comparison.steps.push(Step { contestant: name.to_owned(), loads: STEP, windows });
+            let mut steps = vec![Vec::new(); self.contestants.len()];
+            for _ in 0..rounds {
+                for (contestant, steps) in self.contestants.iter().zip(&mut steps) {
+                    begins(contestant, STEP.1);
+                    let Some(outcome) = ran(contestant, &plan, child, STEP.1, stop).await? else {
+                        return Ok(comparison);
+                    };
+                    steps.push(windows(&plan.schedule, &outcome, STEP_SIDE, WINDOW, WINDOWS));
+                }
+            }
+            for (contestant, steps) in self.contestants.iter().zip(steps) {
+                let contestant = contestant.name().to_owned();
+                comparison.steps.push(Step { contestant, loads: STEP, windows: middle(&steps) });
             }
         }
         comparison.complete = true;
@@ -200,5 +223,20 @@ impl Overload {
         let seed = self.seed.wrapping_mul(1000).wrapping_add(number);
         let schedule = Arc::new(Schedule::poisson(phases, self.strong, seed)?);
         Ok(Plan { schedule, work: self.work, payload_bytes: self.payload_bytes })
+    }
+}
+
+/// Runs a plan; `None` if somebody wants it to end.
+async fn ran(
+    contestant: &Contestant,
+    plan: &Plan,
+    child: &ChildProgram,
+    load: f64,
+    stop: &CancellationToken,
+) -> Result<Option<Outcome>, OverloadError> {
+    match run(contestant, plan, child, stop).await {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(RunError::Stopped) => Ok(None),
+        Err(source) => Err(OverloadError::Run { contestant: contestant.name(), load, source }),
     }
 }

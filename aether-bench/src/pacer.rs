@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::time::Duration;
 
 use crate::clock;
+use crate::processors::wake_exactly;
 use crate::schedule::Arrival;
 
 /// Waits for the times of a schedule.
@@ -39,6 +40,7 @@ impl Pacer {
         arrivals: impl IntoIterator<Item = Arrival>,
         mut send: impl FnMut(u32, Arrival),
     ) -> usize {
+        wake_exactly();
         let mut sent = 0;
         for (number, arrival) in (0..=u32::MAX).zip(arrivals) {
             if !self.wait(arrival.due) {

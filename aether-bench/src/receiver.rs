@@ -17,6 +17,7 @@ use crate::contestant::{AetherReceiver, Contestant, ContestantError, NatsReceive
 use crate::handler::{Notes, handle};
 use crate::losses::Losses;
 use crate::outcome::Heard;
+use crate::processors::was_left;
 use crate::work::Work;
 
 /// What a receiving process is to do.
@@ -26,6 +27,8 @@ pub(crate) struct Job {
     pub(crate) channel: String,
     pub(crate) service: Duration,
     pub(crate) notes: Notes,
+    /// The processor of the handler, if it has one to itself.
+    pub(crate) processor: Option<usize>,
 }
 
 /// What a receiving process says.
@@ -75,6 +78,7 @@ pub async fn receive(stop: CancellationToken) -> Result<(), ReceiverError> {
         return Err(ReceiverError::Job(io::ErrorKind::UnexpectedEof.into()));
     };
     let job: Job = serde_json::from_str(&job).map_err(|error| ReceiverError::Job(error.into()))?;
+    was_left(job.processor);
     let losses = Arc::new(Losses::default());
     let (work, channel) = (Work { service: job.service }, Channel::new(&job.channel)?);
     let handling = match &job.contestant {

@@ -19,6 +19,7 @@ use crate::losses::{Loss, Losses};
 use crate::outcome::{Heard, Outcome};
 use crate::pacer::Pacer;
 use crate::payload::{Load, Message};
+use crate::processors::left;
 use crate::receiver::Job;
 use crate::schedule::Schedule;
 use crate::work::Work;
@@ -129,7 +130,8 @@ pub(crate) async fn receiving(
     stop: &CancellationToken,
 ) -> Result<Child, RunError> {
     let channel = channel.as_str().to_owned();
-    let job = Job { contestant: contestant.clone(), channel, service: work.service, notes };
+    let job =
+        Job { contestant: contestant.clone(), channel, service: work.service, notes, processor: left() };
     let starting = stop.run_until_cancelled(Child::start(program, &job)).await;
     Ok(starting.ok_or(RunError::Stopped)??)
 }

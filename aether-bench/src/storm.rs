@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use aether_chassis::{Asker, AskerOptions, Resend, RetryBudget, Service, ServiceError, State};
-use aether_core::{CreateError, FailureReason, InboxOptions, Kind, ReplyError, Vibrator, Wave};
+use aether_chassis::{Asker, AskerOptions, Json, Resend, RetryBudget, Service, ServiceError, State};
+use aether_core::{CreateError, InboxOptions, Kind, Vibrator, Wave};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -168,15 +168,15 @@ pub enum StormError {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// Answers or fails, and takes its time for both. The asker hears of a failure from here and not by an error that is
-/// returned: those are logged one by one, and here there are tens of thousands on purpose.
-async fn handle(State(faulty): State<Arc<AtomicBool>>, question: Wave) -> Result<(), ReplyError> {
+/// What the service needs is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("what it needs is not there")]
+struct Unavailable;
+
+/// Answers or fails, and takes its time for both.
+async fn handle(State(faulty): State<Arc<AtomicBool>>) -> Result<Json<()>, Unavailable> {
     tokio::time::sleep(SERVICE).await;
-    if faulty.load(Ordering::Relaxed) {
-        question.reply_failure(FailureReason::HandlerFailed, "what it needs is not there").await
-    } else {
-        question.reply_bytes("").await
-    }
+    if faulty.load(Ordering::Relaxed) { Err(Unavailable) } else { Ok(Json(())) }
 }
 
 /// How a question ended: when it was due and when it was answered, in nanoseconds from the start.
@@ -241,7 +241,7 @@ impl Storm {
         let channel = crate::run::channel();
         let service = Service::builder("storm-service")
             .state(Arc::clone(&faulty))
-            .on(channel.as_str(), handle)
+            .on_query(channel.as_str(), handle)
             .concurrency(AT_ONCE)
             .grace(Duration::from_millis(100))
             .build(&service_side)

@@ -193,10 +193,12 @@ pub fn storm_ends(storms: &Storms) -> Table {
 /// What was measured, in a sentence.
 #[must_use]
 pub fn conditions(comparison: &Comparison) -> String {
-    let Comparison { service_us, capacity, seconds, strong, seed, payload_bytes, .. } = comparison;
+    let Comparison { service_us, capacity, stalls, seconds, rounds, strong, seed, payload_bytes, .. } =
+        comparison;
     format!(
-        "Handler: {service_us:.0} us a message, {capacity:.0} a second; {:.0} % strong, {seconds} s a load, \
-         {payload_bytes} bytes a message, seed {seed}.",
+        "Handler: {service_us:.0} us a message, {capacity:.0} a second; {:.0} % strong, {seconds} s a load in \
+         each of {rounds} rounds, of which the median is shown; {payload_bytes} bytes a message, seed {seed}.\n\
+         {stalls}",
         strong * 100.0
     )
 }
@@ -205,6 +207,7 @@ pub fn conditions(comparison: &Comparison) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::overload::{Run, Step};
+    use crate::stalls::Stalls;
     use crate::windows::Window;
 
     pub(crate) fn comparison() -> Comparison {
@@ -236,7 +239,9 @@ pub(crate) mod tests {
         Comparison {
             service_us: 50.0,
             capacity: 19_800.0,
+            stalls: Stalls { seconds: 2.0, threads: 2, count: 3, lost_ms: 14.0, longest_ms: 8.2 },
             seconds: 3.0,
+            rounds: 3,
             strong: 0.05,
             seed: 1,
             payload_bytes: 128,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock::nanoseconds;
+use crate::median::median_by;
 use crate::outcome::Outcome;
 use crate::report::Latencies;
 use crate::schedule::{Schedule, Strength};
@@ -61,6 +62,15 @@ pub fn windows(
             let from_ms = (from as f64 - step as f64) / 1e6;
             Window { from_ms, offered, delivered, p99_us: latencies.quantile_us(0.99) }
         })
+        .collect()
+}
+
+/// Each window as it was in the round with its median p99.
+pub(crate) fn middle(rounds: &[Vec<Window>]) -> Vec<Window> {
+    let windows = rounds.iter().map(Vec::len).min().unwrap_or(0);
+    let of_window = |index: usize| rounds.iter().filter_map(|round| round.get(index).cloned()).collect();
+    (0..windows)
+        .filter_map(|index| median_by(of_window(index), |window| window.p99_us.unwrap_or(f64::INFINITY)))
         .collect()
 }
 

@@ -34,6 +34,7 @@
 
 mod attempt;
 mod builder;
+mod complaints;
 mod failure;
 mod limits;
 mod report;
@@ -57,6 +58,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use attempt::{Again, Attempt, Desk};
+use complaints::Complaints;
 use failure::Cause;
 use limits::Limits;
 use report::Outcome;
@@ -116,6 +118,7 @@ impl Service {
     pub async fn run_until(mut self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
         let desk = Arc::new(Desk {
             emitter: self.vibrator.emitter(),
+            complaints: Complaints::default(),
             retry: self.limits.retry.clone(),
             closing: CancellationToken::new(),
             over: CancellationToken::new(),

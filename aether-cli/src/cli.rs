@@ -12,7 +12,9 @@ use crate::bench::BenchArgs;
 use crate::emit::EmitArgs;
 use crate::error::CommandError;
 use crate::listen::ListenArgs;
+use crate::map::MapArgs;
 use crate::output::Output;
+use crate::physics::PhysicsArgs;
 use crate::up::UpArgs;
 
 /// A message bus on which what matters gets through
@@ -35,6 +37,7 @@ Examples:
   aether listen 'orders.>'   one line for each wave
   aether emit orders.created '{\"sku\":\"lamp\"}' --amplitude 0.9
   aether beta                the inventory service, which answers:
+  aether map                 which channels follow which, and how fast
   aether ask inventory.restock '{\"sku\":\"lamp\",\"quantity\":5}'
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. AETHER_LOG=debug shows more.";
@@ -45,6 +48,8 @@ enum Command {
     Emit(EmitArgs),
     Listen(ListenArgs),
     Ask(AskArgs),
+    Map(MapArgs),
+    Physics(PhysicsArgs),
     Gateway(GatewayArgs),
     Alpha(AlphaArgs),
     Beta(BetaArgs),
@@ -67,6 +72,8 @@ impl Cli {
             Command::Up(args) => crate::up::up(args, shutdown).await,
             Command::Emit(args) => crate::emit::emit(args, shutdown).await,
             Command::Listen(args) => crate::listen::listen(args, shutdown).await,
+            Command::Map(args) => crate::map::map(args, shutdown).await,
+            Command::Physics(args) => crate::physics::physics(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
             Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),

@@ -1,13 +1,13 @@
 //! `aether listen`: prints the waves of a pattern.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::{Aether, Channel, Floor, InboxOptions, Ledger, Order, Pattern, Vibrator, Wave};
 
 use crate::account::Account;
 use crate::error::CommandError;
-use crate::output::Output;
+use crate::output::{Output, tell};
 use crate::record::{Line, Record};
 use crate::values;
 
@@ -116,9 +116,4 @@ fn tell_losses(aether: &Aether, ledger: Ledger) {
             status.dropped_by_client, status.malformed
         ));
     }
-}
-
-/// To stderr; if nobody reads that, there is nobody to tell.
-fn tell(line: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{line}");
 }

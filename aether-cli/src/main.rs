@@ -15,13 +15,16 @@ mod emit;
 mod error;
 mod frame;
 mod listen;
+mod map;
 mod output;
 mod pace;
+mod physics;
 mod record;
 mod stdin;
 mod up;
 mod values;
 mod view;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -19,6 +19,11 @@ pub(crate) struct Output {
 /// To the first column, and empty the line.
 const ERASE_LINE: &str = "\r\x1b[2K";
 
+/// To stderr; if nobody reads that, there is nobody to tell.
+pub(crate) fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 impl Output {
     pub(crate) fn stdout() -> Self {
         let stdout = io::stdout();

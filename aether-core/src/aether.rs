@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::echo::{DeadLetters, EchoLedger, Reflector};
 #[cfg(feature = "nats")]
 use crate::echo::{NOBODY, reflecting};
-use crate::floors::Floors;
+use crate::floors::{Floors, Roster};
 use crate::hopping::Hopping;
 use crate::inbox::Ledger;
-use crate::medium::{FlushError, Local, Medium, MediumStatus, Promises};
+use crate::medium::{FlushError, JoinError, Local, Medium, MediumStatus, Promises};
 use crate::router::{InboxReport, Router};
 
 /// The medium that vibrators share. Cloning it is a reference count.
@@ -42,6 +42,9 @@ struct Shared {
 
 /// How long closing waits until the sources of what has failed are told.
 const ECHO_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long closing waits until the others are told who goes.
+const FAREWELL_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How waves are written for a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -145,6 +148,7 @@ pub struct AetherBuilder {
     pub(crate) max_payload: usize,
     pub(crate) outbox: crate::InboxOptions,
     pub(crate) client_name: Option<String>,
+    pub(crate) discovery: bool,
 }
 
 impl AetherBuilder {
@@ -189,6 +193,13 @@ impl AetherBuilder {
         self
     }
 
+    /// NATS: whether the vibrators of this process answer service discovery, so that `nats micro ls` and other NATS
+    /// tools list them. Default: yes. A program that may not subscribe to `$SRV.>` turns it off.
+    pub fn discovery(mut self, answers: bool) -> Self {
+        self.discovery = answers;
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -209,7 +220,13 @@ impl AetherBuilder {
                 let mut builder = self;
                 builder.outbox = reflecting(builder.outbox, &reflector, NOBODY);
                 let medium = crate::medium::nats::connect(&builder, Arc::clone(&router)).await?;
-                Ok(Aether::from_parts(medium, router, reflector))
+                let aether = Aether::from_parts(Arc::clone(&medium) as _, router, reflector);
+                if builder.discovery {
+                    medium.answer_discovery(Arc::downgrade(aether.floors())).await.map_err(|error| {
+                        ConnectError::Unreachable { url: builder.url, source: error.into() }
+                    })?;
+                }
+                Ok(aether)
             }
             #[cfg(not(feature = "nats"))]
             Some("nats" | "tls") => Err(ConnectError::Feature { url: self.url, feature: "nats" }),
@@ -246,6 +263,7 @@ impl Aether {
             max_payload: AetherBuilder::DEFAULT_MAX_PAYLOAD,
             outbox: crate::InboxOptions::interactive(),
             client_name: None,
+            discovery: true,
         }
     }
 
@@ -316,6 +334,32 @@ impl Aether {
         self.shared.reflector.letters().clone()
     }
 
+    /// Who is there and what they hear, from now on: the vibrators of this process at once, those of others as they
+    /// announce themselves. All are asked to do so now, and do so again every ten seconds or so.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::{Aether, Vibrator};
+    ///
+    /// let aether = Aether::local();
+    /// let stock = Vibrator::create("stock", &aether).await?;
+    /// stock.resonate_in_group("orders.*", "stock").await?;
+    /// let present = aether.roster().await?.vibrators();
+    /// assert_eq!(present[0].vibrator.name(), "stock");
+    /// assert_eq!(present[0].heard[0].pattern.as_str(), "orders.*");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`JoinError`] if the medium is closed.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, announcements may be heard all the same; the next call goes on with that.
+    pub async fn roster(&self) -> Result<Roster, JoinError> {
+        self.shared.floors.listen(self).await?;
+        Ok(Roster::new(self.clone()))
+    }
+
     /// What became of the waves that failed here and are reflected.
     #[must_use]
     pub fn echo_ledger(&self) -> EchoLedger {
@@ -343,7 +387,9 @@ impl Aether {
     pub async fn close(&self) -> Result<(), FlushError> {
         // Before the medium ends, the sources of what has failed are told. What cannot be told becomes dead letters.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
-        let flushed = self.shared.medium.close().await;
+        // Said first, on a way that the medium has until it is closed; closing does not wait for it to begin.
+        let farewell = tokio::time::timeout(FAREWELL_PATIENCE, self.shared.floors.leave());
+        let (_, flushed) = futures_util::future::join(farewell, self.shared.medium.close()).await;
         self.shared.router.close();
         self.shared.reflector.close();
         flushed

@@ -1,15 +1,17 @@
-//! Advertised floors: overloaded receivers say what they cannot hear, and senders who respect that do not send it.
-//! Ordinary term: back-pressure by priority.
+//! Who is there and what it hears: vibrators announce themselves, overloaded ones say what they cannot hear, and senders
+//! who respect that do not send it. Ordinary terms: service discovery, and back-pressure by priority.
 //!
 //! One [`Floors`] for each `Aether`. Vibrators enter what they are tuned to and report evictions; emitters that respect
-//! floors ask before they emit. The rule of when a wave may be stopped is in [`book`]; how adverts are written in
-//! [`advert`]; the task that makes and takes them in [`attend`]. Receivers of one process are known to it at once.
-//! Those of others are known by what they advertise: each when it is tuned or detuned, when its floor changes by a level
-//! (at most four times a second, and each second while it is up), and when a sender calls the roll.
+//! floors ask before they emit, and a [`Roster`] shows who is there. The rule of when a wave may be stopped is in
+//! [`book`]; how announcements are written in [`announcement`]; the task that makes and takes them in [`attend`].
+//! Receivers of one process are known to it at once. Those of others are known by what they announce: each when it is
+//! tuned or detuned, when its floor changes by a level (at most four times a second, and each second while it is up),
+//! when somebody calls the roll, every ten seconds or so, and when it goes.
 
-mod advert;
+mod announcement;
 mod attend;
 mod book;
+mod roster;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,14 +30,19 @@ use crate::medium::{JoinError, Medium};
 use crate::router::Listener;
 use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
-use advert::{ADVERTS, Advert, CALLS};
+use announcement::{ANNOUNCEMENTS, CALLS};
 use book::Book;
+
+pub use announcement::{Announcement, Heard};
+#[cfg(feature = "nats")]
+pub(crate) use roster::Present;
+pub use roster::Roster;
 
 /// Answers to a roll call are waited for so long before any wave is stopped.
 const SETTLE: Duration = Duration::from_secs(1);
 /// While floors are up the roll is called so often, for those who came while a connection was broken.
 const ROLL_EVERY: Duration = Duration::from_secs(10);
-/// Messages with adverts that wait to be read. Who overflows it repeats itself within a second.
+/// Messages with announcements that wait to be read. Who overflows it repeats itself within a second.
 const MESSAGES: usize = 1024;
 
 /// What is known of floors in one `Aether`.
@@ -49,6 +56,8 @@ pub(crate) struct Floors {
     /// Tells the task that there is something to do.
     work: Notify,
     ended: watch::Sender<bool>,
+    /// Counts the changes of what anybody hears, for rosters.
+    changes: watch::Sender<u64>,
     /// The medium, if receivers can be in other processes.
     network: OnceLock<Weak<dyn Medium>>,
     ear: OnceLock<Arc<Inbox>>,
@@ -60,7 +69,7 @@ pub(crate) struct Floors {
 
 #[derive(Default)]
 struct Joined {
-    adverts: bool,
+    announcements: bool,
     calls: bool,
 }
 
@@ -76,25 +85,37 @@ struct Roll {
 struct Ours {
     receivers: HashMap<u64, Receiver>,
     /// Those who have something new to say, or are gone.
-    news: HashMap<u64, Advert>,
+    news: HashMap<u64, Announcement>,
     /// Those whose floor may be up.
     raised: HashSet<u64>,
     is_attended: bool,
+    /// They have said goodbye, because the medium is about to be closed.
+    are_gone: bool,
 }
 
 struct Receiver {
     source: Source,
     inbox: Arc<Inbox>,
-    patterns: Vec<Pattern>,
+    heard: Vec<Heard>,
     is_raised: Arc<AtomicBool>,
     advertised: Floor,
     /// When that was.
     since: Option<Instant>,
+    /// Whether rosters show it.
+    is_listed: bool,
+    #[cfg(feature = "nats")]
+    made_at: std::time::SystemTime,
 }
 
 impl Receiver {
-    fn advert(&self) -> Advert {
-        Advert { receiver: self.source.clone(), patterns: self.patterns.clone(), floor: self.advertised }
+    fn announcement(&self) -> Announcement {
+        Announcement {
+            vibrator: self.source.clone(),
+            heard: self.heard.clone(),
+            effective_floor: self.inbox.effective_floor(),
+            floor: self.advertised,
+            is_listed: self.is_listed,
+        }
     }
 }
 
@@ -107,6 +128,7 @@ impl Floors {
             ours: Mutex::default(),
             work: Notify::new(),
             ended: watch::Sender::new(false),
+            changes: watch::Sender::new(0),
             network: OnceLock::new(),
             ear: OnceLock::new(),
             joined: tokio::sync::Mutex::default(),
@@ -156,11 +178,12 @@ impl Floors {
     }
 
     /// Enters what a receiver hears into the book.
-    fn enter(&self, advert: &Advert, is_ours: bool) {
-        let mut book = self.book.lock();
-        let (instance, patterns) = (advert.receiver.instance(), advert.patterns.clone());
-        book.enter(instance, patterns, advert.floor, is_ours, Instant::now());
-        if !advert.floor.is_open() {
+    fn enter(&self, announced: Announcement, is_ours: bool) {
+        let is_raised = !announced.floor.is_open();
+        if self.book.lock().enter(announced, is_ours, Instant::now()) {
+            self.changes.send_modify(|changes| *changes += 1);
+        }
+        if is_raised {
             self.is_raised.store(true, Ordering::Relaxed);
         }
     }
@@ -194,14 +217,23 @@ impl Floors {
     }
 
     /// A vibrator was made that receives.
-    pub(crate) fn open(&self, source: &Source, inbox: &Arc<Inbox>, is_raised: Arc<AtomicBool>) {
+    pub(crate) fn open(
+        &self,
+        source: &Source,
+        inbox: &Arc<Inbox>,
+        is_raised: Arc<AtomicBool>,
+        is_listed: bool,
+    ) {
         let receiver = Receiver {
             source: source.clone(),
             inbox: Arc::clone(inbox),
-            patterns: Vec::new(),
+            heard: Vec::new(),
             is_raised,
             advertised: Floor::OPEN,
             since: None,
+            is_listed,
+            #[cfg(feature = "nats")]
+            made_at: std::time::SystemTime::now(),
         };
         self.ours.lock().receivers.insert(source.instance(), receiver);
     }
@@ -213,52 +245,56 @@ impl Floors {
     }
 
     /// It hears these patterns from now on. The others are told by the task.
-    pub(crate) fn tune(self: &Arc<Self>, instance: u64, patterns: Vec<Pattern>) {
-        if let Some(advert) = self.enter_ours(instance, patterns)
+    pub(crate) fn tune(self: &Arc<Self>, instance: u64, heard: Vec<Heard>) {
+        if let Some(announcement) = self.enter_ours(instance, heard)
             && self.network.get().is_some()
         {
             let mut ours = self.ours.lock();
-            ours.news.insert(instance, advert);
+            ours.news.insert(instance, announcement);
             self.attend(&mut ours);
         }
     }
 
     /// The same, and returns when it has been told: so that no sender stops what the receiver is to hear.
-    pub(crate) async fn tune_and_tell(
-        self: &Arc<Self>,
-        aether: &Aether,
-        instance: u64,
-        patterns: Vec<Pattern>,
-    ) {
+    pub(crate) async fn tune_and_tell(self: &Arc<Self>, aether: &Aether, instance: u64, heard: Vec<Heard>) {
         if self.network.get().is_some() {
             // Fails when the medium is closed; then the join that this is for fails as well.
             let _ = self.join(aether, CALLS).await;
         }
-        if let Some(advert) = self.enter_ours(instance, patterns) {
-            self.tell(&[advert]).await;
+        if let Some(announcement) = self.enter_ours(instance, heard) {
+            self.tell(&[announcement]).await;
         }
     }
 
     /// Enters what one of our receivers hears, if that is something new.
-    fn enter_ours(&self, instance: u64, patterns: Vec<Pattern>) -> Option<Advert> {
+    fn enter_ours(&self, instance: u64, heard: Vec<Heard>) -> Option<Announcement> {
         let mut ours = self.ours.lock();
         let receiver = ours.receivers.get_mut(&instance)?;
-        if receiver.patterns == patterns {
+        if receiver.heard == heard {
             return None;
         }
-        receiver.patterns = patterns;
-        let advert = receiver.advert();
-        self.enter(&advert, true);
-        Some(advert)
+        receiver.heard = heard;
+        let announcement = receiver.announcement();
+        self.enter(announcement.clone(), true);
+        Some(announcement)
     }
 
-    /// Publishes adverts. Cancelled, they may have been told or not; they are repeated when the roll is called.
-    async fn tell(&self, adverts: &[Advert]) {
-        /// So that a message stays below what any server takes.
-        const IN_A_MESSAGE: usize = 32;
-        let notices =
-            adverts.chunks(IN_A_MESSAGE).filter_map(|some| self.notice(ADVERTS, advert::write(some)));
-        self.send(notices.collect()).await;
+    /// Publishes announcements. Cancelled, they may have been told or not; they are repeated when the roll is called.
+    async fn tell(&self, announcements: &[Announcement]) {
+        let payloads = announcement::write_all(announcements).into_iter();
+        self.send(payloads.filter_map(|payload| self.notice(ANNOUNCEMENTS, payload)).collect()).await;
+    }
+
+    /// Says goodbye for all receivers of this process. Nothing is announced afterwards.
+    pub(crate) async fn leave(&self) {
+        let farewells: Vec<_> = {
+            let mut ours = self.ours.lock();
+            ours.are_gone = true;
+            let news: Vec<_> = ours.news.drain().map(|(_, announcement)| announcement).collect();
+            let tuned = ours.receivers.values().filter(|receiver| !receiver.heard.is_empty());
+            tuned.map(Receiver::announcement).chain(news).map(|announced| announced.farewell()).collect()
+        };
+        self.tell(&farewells).await;
     }
 
     /// Sends notices, if there is a network, and for as long as there is the `Aether`.
@@ -279,10 +315,10 @@ impl Floors {
         Some(Wave::plain(channel, payload.into(), ContentType::Json).noticed(&self.sequencer))
     }
 
-    /// Begins to respect floors: hears the adverts of other processes and asks for those there are.
-    pub(crate) async fn respect(self: &Arc<Self>, aether: &Aether) -> Result<(), JoinError> {
+    /// Hears the announcements of other processes from now on and asks for those there are.
+    pub(crate) async fn listen(self: &Arc<Self>, aether: &Aether) -> Result<(), JoinError> {
         if self.network.get().is_some() {
-            self.join(aether, ADVERTS).await?;
+            self.join(aether, ANNOUNCEMENTS).await?;
             self.call_roll().await;
         }
         Ok(())
@@ -305,7 +341,7 @@ impl Floors {
     /// Hears one of the framework's channels, once for all vibrators of this `Aether`.
     async fn join(self: &Arc<Self>, aether: &Aether, channel: &'static str) -> Result<(), JoinError> {
         let mut joined = self.joined.lock().await;
-        let is_joined = if channel == ADVERTS { &mut joined.adverts } else { &mut joined.calls };
+        let is_joined = if channel == ANNOUNCEMENTS { &mut joined.announcements } else { &mut joined.calls };
         if *is_joined {
             return Ok(());
         }

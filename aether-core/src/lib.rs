@@ -40,6 +40,7 @@ mod hopping;
 mod inbox;
 mod medium;
 mod phase;
+pub mod physics;
 mod router;
 mod source;
 mod vibrator;
@@ -53,6 +54,7 @@ pub use channel::{Channel, ChannelError, MAX_NAME_BYTES, MAX_TOKENS, Pattern};
 pub use echo::{
     DeadLetter, DeadLetterCounts, DeadLetters, Echo, EchoLedger, EchoReason, Echoes, EchoesError, ReplayError,
 };
+pub use floors::{Announcement, Heard, Roster};
 pub use hopping::{
     ClockError, ClockKeeper, Hop, HopAccount, HopBuilder, HopError, HopJoinError, HopView, MIN_KEY_BYTES,
 };
@@ -62,7 +64,8 @@ pub use phase::{Phase, PhaseError};
 pub use router::{Carried, InboxReport, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 pub use vibrator::{
-    CreateError, Emitter, EmitterAccount, HopEmitError, HoppingEmitter, Vibrator, VibratorBuilder,
+    CreateError, Emitter, EmitterAccount, Fringes, HopEmitError, HoppingEmitter, InterfereError, Vibrator,
+    VibratorBuilder,
 };
 pub use wave::{
     ATTEMPTS, ContentType, ContentTypeError, FAILURE, Failure, FailureReason, FailureReasonError, Kind,

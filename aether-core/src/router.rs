@@ -24,6 +24,7 @@ use parking_lot::RwLock;
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 use crate::echo::{EchoReason, NOBODY, Reflector};
+use crate::floors::Heard;
 use crate::hopping::Tuned;
 use crate::inbox::{Inbox, Ledger};
 use crate::source::Sequencer;
@@ -85,6 +86,11 @@ impl Subscription {
     #[must_use]
     pub fn group(&self) -> Option<&str> {
         self.group.as_deref()
+    }
+
+    /// Both, as its vibrator announces them.
+    pub(crate) fn heard(&self) -> Heard {
+        Heard { pattern: self.pattern.clone(), group: self.group.clone() }
     }
 
     /// Whether it only stands in for younger subscriptions of its inbox.

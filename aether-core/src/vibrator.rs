@@ -23,10 +23,12 @@
 mod builder;
 mod emitter;
 mod hopping;
+mod interfere;
 
 pub use builder::{CreateError, VibratorBuilder};
 pub use emitter::{Emitter, EmitterAccount};
 pub use hopping::{HopEmitError, HoppingEmitter};
+pub use interfere::{Fringes, InterfereError};
 
 use std::ops::Deref;
 use std::pin::Pin;
@@ -41,6 +43,7 @@ use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::echo::{Echoes, EchoesError};
+use crate::floors::Heard;
 use crate::hopping::Following;
 use crate::inbox::{Inbox, Ledger, Offer};
 use crate::medium::JoinError;
@@ -62,7 +65,7 @@ pub struct Vibrator {
     /// Hopping channels, each left when it is dropped.
     followed: Mutex<Vec<Following>>,
     /// Patterns that are being joined.
-    tuning: Mutex<Vec<Pattern>>,
+    tuning: Mutex<Vec<Heard>>,
 }
 
 impl Vibrator {
@@ -140,11 +143,11 @@ impl Vibrator {
                 return Ok(());
             }
         }
-        let tuning = Tuning::new(self, Some(pattern.clone()));
+        let tuning = Tuning::new(self, Some(Heard { pattern: pattern.clone(), group: group.clone() }));
         let instance = self.source().instance();
         let told = async {
             if !self.observes {
-                aether.floors().tune_and_tell(aether, instance, self.patterns()).await;
+                aether.floors().tune_and_tell(aether, instance, self.heard()).await;
             }
         };
         let joining = Joining {
@@ -167,10 +170,10 @@ impl Vibrator {
     }
 
     /// What is heard now, or about to be.
-    fn patterns(&self) -> Vec<Pattern> {
+    fn heard(&self) -> Vec<Heard> {
         let heard = self.subscriptions.lock();
-        let heard = heard.iter().filter(|s| !s.is_muted()).map(|s| s.pattern());
-        heard.chain(&*self.tuning.lock()).cloned().collect()
+        let heard = heard.iter().filter(|s| !s.is_muted()).map(|s| s.heard());
+        heard.chain(self.tuning.lock().iter().cloned()).collect()
     }
 
     /// Stops hearing a pattern, in whatever groups. What is queued can still be received. Ordinary term: unsubscribe.
@@ -325,26 +328,26 @@ fn leave(aether: &Aether, subscription: &Subscription) {
 struct Tuning<'a> {
     vibrator: &'a Vibrator,
     /// What is being joined.
-    pattern: Option<Pattern>,
+    joining: Option<Heard>,
 }
 
 impl<'a> Tuning<'a> {
-    fn new(vibrator: &'a Vibrator, pattern: Option<Pattern>) -> Self {
-        vibrator.tuning.lock().extend(pattern.clone());
-        Self { vibrator, pattern }
+    fn new(vibrator: &'a Vibrator, joining: Option<Heard>) -> Self {
+        vibrator.tuning.lock().extend(joining.clone());
+        Self { vibrator, joining }
     }
 }
 
 impl Drop for Tuning<'_> {
     fn drop(&mut self) {
-        if let Some(pattern) = &self.pattern {
+        if let Some(joining) = &self.joining {
             let mut tuning = self.vibrator.tuning.lock();
-            if let Some(place) = tuning.iter().position(|other| other == pattern) {
+            if let Some(place) = tuning.iter().position(|other| other == joining) {
                 tuning.swap_remove(place);
             }
         }
-        let (emitter, patterns) = (&self.vibrator.emitter, self.vibrator.patterns());
-        emitter.aether().floors().tune(emitter.source().instance(), patterns);
+        let (emitter, heard) = (&self.vibrator.emitter, self.vibrator.heard());
+        emitter.aether().floors().tune(emitter.source().instance(), heard);
     }
 }
 

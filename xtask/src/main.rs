@@ -37,7 +37,7 @@ enum Command {
         #[arg(value_parser = bench::NAMES)]
         names: Vec<String>,
         #[command(flatten)]
-        overload: bench::OverloadArgs,
+        options: bench::BenchArgs,
     },
     /// Sender and receiver under overload over a NATS server that is killed now and then; `--help` says more.
     #[command(disable_help_flag = true)]
@@ -75,7 +75,7 @@ fn run(command: Command) -> Result<()> {
             println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
             Ok(())
         }
-        Command::Bench { names, overload } => bench::run(&workspace, &names, &overload),
+        Command::Bench { names, options } => bench::run(&workspace, &names, &options),
         Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),
     }

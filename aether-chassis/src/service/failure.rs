@@ -5,10 +5,12 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::time::Instant;
 
 use aether_core::{EchoReason, Emitter, FailureReason, Wave};
 use tower::BoxError;
 
+use super::complaints::Complaints;
 use super::report::Outcome;
 use crate::{Rejection, error_chain};
 
@@ -106,17 +108,28 @@ pub(super) fn is_rejection(error: &BoxError) -> bool {
     error.is::<Rejection>()
 }
 
-/// Tells everybody concerned that a wave was not handled: the log, and whoever waits for an answer, or else the source of a
-/// command, which gets an echo. Every failure of a
-/// service goes through here, once, when it is final.
+/// Tells everybody concerned that a wave was not handled: the log, as often as `complaints` allow, and whoever waits for
+/// an answer, or else the source of a command, which gets an echo. Every failure of a service goes through here, once,
+/// when it is final.
 ///
 /// Cancel safety: cancelled before completion, the asker may not be told.
-pub(super) async fn report_failure(emitter: &Emitter, wave: &Wave, reason: FailureReason, hint: &str) {
+pub(super) async fn report_failure(
+    emitter: &Emitter,
+    complaints: &Complaints,
+    wave: &Wave,
+    reason: FailureReason,
+    hint: &str,
+) {
     let (service, id, channel) = (emitter.source().name(), wave.id(), wave.channel());
     match reason {
         // Under overload there are many, and they are counted.
         FailureReason::Shed => tracing::debug!(service, %id, %channel, hint, "a wave was not handled"),
-        _ => tracing::warn!(service, %id, %channel, %reason, hint, "a wave was not handled"),
+        _ => match complaints.due(Instant::now()) {
+            Some(left_out) => {
+                tracing::warn!(service, %id, %channel, %reason, hint, left_out, "a wave was not handled");
+            }
+            None => tracing::debug!(service, %id, %channel, %reason, hint, "a wave was not handled"),
+        },
     }
     if !wave.expects_reply() {
         emitter.reflect(wave, echo_reason(reason), hint).await;

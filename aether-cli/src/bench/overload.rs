@@ -1,5 +1,6 @@
 //! `aether bench overload`: from half of what a handler can take to ten times it.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use aether_bench::{Comparison, Contestant, Overload, Profile, Work, tables};
@@ -32,6 +33,10 @@ pub(crate) struct OverloadArgs {
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = Overload::LOADS, value_parser = args::load, allow_negative_numbers = true)]
     loads: Vec<f64>,
 
+    /// How often each load is offered; the figures are those of the round with the median p99 of the strong waves
+    #[arg(long, value_name = "N", default_value = "1")]
+    rounds: NonZeroUsize,
+
     /// How long each wave keeps the handler busy
     #[arg(long, value_name = "TIME", default_value = "50us", value_parser = args::service)]
     service: Duration,
@@ -62,6 +67,7 @@ pub(crate) async fn overload(args: OverloadArgs, shutdown: CancellationToken) ->
         contestants: contestants(&args),
         loads: args.loads,
         lasts: args.common.seconds,
+        rounds: args.rounds.get(),
         strong: args.strong,
         seed: args.seed,
         work: Work { service: args.service },

@@ -3,6 +3,7 @@
 
 mod bench;
 mod nats;
+mod physics;
 mod process;
 mod up;
 mod usage;

@@ -12,13 +12,13 @@ use crate::process::{PATIENCE, Running, Said, run, run_with_stdin, sum, term};
 use crate::up::{address, get};
 
 /// A server, and the arguments that name it.
-async fn server() -> (NatsServer, [String; 2]) {
+pub(crate) async fn server() -> (NatsServer, [String; 2]) {
     let server = NatsServer::start().await.unwrap();
     let medium = ["--medium".to_owned(), server.url()];
     (server, medium)
 }
 
-fn with<'a>(args: &[&'a str], medium: &'a [String; 2]) -> Vec<&'a str> {
+pub(crate) fn with<'a>(args: &[&'a str], medium: &'a [String; 2]) -> Vec<&'a str> {
     args.iter().copied().chain(medium.iter().map(String::as_str)).collect()
 }
 

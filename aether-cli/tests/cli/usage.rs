@@ -13,6 +13,8 @@ fn the_help_names_every_command_and_teaches_by_example() {
         "emit ",
         "listen ",
         "ask ",
+        "map ",
+        "physics ",
         "gateway ",
         "alpha ",
         "beta ",
@@ -22,7 +24,7 @@ fn the_help_names_every_command_and_teaches_by_example() {
     ] {
         assert!(help.out.contains(part), "{part}: {}", help.out);
     }
-    for command in ["up", "emit", "listen", "ask", "completions"] {
+    for command in ["up", "emit", "listen", "ask", "map", "physics", "completions"] {
         let help = run(&[command, "--help"]);
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{command}");
         assert!(help.out.contains(&format!("\n  aether {command} ")) || command == "emit", "{}", help.out);
@@ -72,6 +74,10 @@ fn wrong_usage_is_code_2_and_says_what_is_allowed() {
         (&["emit", "a", "1", "--phase", "up"], "\"retract\""),
         (&["emit", "a", "1", "--rate", "0"], "above 0"),
         (&["emit", "a", "-", "--count", "2"], "--count repeats a payload that is an argument"),
+        (&["map", "--format", "svg"], "dot, json, mermaid"),
+        (&["map", "--for", "0s"], "longer than zero"),
+        (&["physics", "--every", "often"], "such as 500ms"),
+        (&["physics", "a.>.b"], "'>' a whole token and the last one"),
         (&["listen"], "<PATTERN>"),
         (&["listen", "a.>.b"], "'>' a whole token and the last one"),
         (&["listen", ">", "--floor", "7"], "from 2.4e-10 to 1.0"),

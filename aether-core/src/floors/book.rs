@@ -9,8 +9,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::amplitude::{Floor, STEPS_PER_OCTAVE};
-use crate::channel::{Channel, Pattern};
+use crate::channel::Channel;
 use crate::clock::Instant;
+
+use super::Announcement;
 
 /// An advertised floor holds so long, twice the time after which it is repeated.
 pub(super) const HOLD: Duration = Duration::from_secs(2);
@@ -24,6 +26,8 @@ const REUSED_FOR: Duration = Duration::from_millis(100);
 const MAX_CHANNELS: usize = 1024;
 /// After so many roll calls without an answer a receiver of another process is taken for gone.
 const MAX_SILENCE: u32 = 3;
+/// Who was not heard for so long is on no roster: it has missed three heartbeats.
+pub(super) const ABSENT_AFTER: Duration = Duration::from_secs(40);
 
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -32,20 +36,27 @@ pub(super) struct Book {
     floors: HashMap<Channel, (Floor, Instant)>,
     /// There were more receivers than can be kept.
     is_overfull: bool,
+    left_out: u64,
 }
 
 #[derive(Debug)]
 struct Receiver {
-    patterns: Vec<Pattern>,
-    floor: Floor,
+    announced: Announcement,
     since: Instant,
     /// Roll calls since it was last heard; `None` for those of this process.
     silence: Option<u32>,
 }
 
 impl Receiver {
+    /// Whether it has missed its heartbeats. Those that rosters do not show have none.
+    fn is_absent(&self, now: Instant) -> bool {
+        self.silence.is_some()
+            && self.announced.is_listed
+            && now.saturating_duration_since(self.since) >= ABSENT_AFTER
+    }
+
     fn floor_at(&self, now: Instant) -> Floor {
-        decayed(self.floor, now.saturating_duration_since(self.since))
+        decayed(self.announced.floor, now.saturating_duration_since(self.since))
     }
 }
 
@@ -57,26 +68,41 @@ fn decayed(floor: Floor, age: Duration) -> Floor {
 }
 
 impl Book {
-    /// Enters what a receiver says of itself. Without any pattern it is gone.
-    pub(super) fn enter(
-        &mut self,
-        instance: u64,
-        patterns: Vec<Pattern>,
-        floor: Floor,
-        is_ours: bool,
-        now: Instant,
-    ) {
+    /// Enters what a receiver says of itself. Without any pattern it is gone. Says whether it hears anything else than
+    /// was known.
+    pub(super) fn enter(&mut self, announced: Announcement, is_ours: bool, now: Instant) -> bool {
         self.floors.clear();
-        if patterns.is_empty() {
-            self.receivers.remove(&instance);
-            return;
+        let instance = announced.vibrator.instance();
+        if announced.heard.is_empty() {
+            return self.receivers.remove(&instance).is_some();
         }
-        if self.receivers.len() >= MAX_RECEIVERS && !self.receivers.contains_key(&instance) {
+        let is_new = !self.receivers.contains_key(&instance);
+        if is_new && self.receivers.len() >= MAX_RECEIVERS {
+            self.receivers.retain(|_, receiver| !receiver.is_absent(now));
+        }
+        if is_new && self.receivers.len() >= MAX_RECEIVERS {
             self.is_overfull = true;
-            return;
+            self.left_out += 1;
+            return false;
         }
+        let known = self.receivers.get(&instance).filter(|known| !known.is_absent(now));
+        let is_other = known.is_none_or(|known| known.announced.heard != announced.heard);
         let silence = (!is_ours).then_some(0);
-        self.receivers.insert(instance, Receiver { patterns, floor, since: now, silence });
+        self.receivers.insert(instance, Receiver { announced, since: now, silence });
+        is_other
+    }
+
+    /// Those of other processes that rosters show and that were heard lately.
+    pub(super) fn elsewhere(&self, now: Instant) -> impl Iterator<Item = &Announcement> {
+        let is_here = move |receiver: &&Receiver| {
+            receiver.silence.is_some() && receiver.announced.is_listed && !receiver.is_absent(now)
+        };
+        self.receivers.values().filter(is_here).map(|receiver| &receiver.announced)
+    }
+
+    /// Announcements that did not fit.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// Notes that everybody elsewhere was called, and forgets those who did not answer the calls before.
@@ -98,7 +124,7 @@ impl Book {
         {
             return *floor;
         }
-        let hear = self.receivers.values().filter(|r| r.patterns.iter().any(|p| p.matches(channel)));
+        let hear = self.receivers.values().filter(|receiver| receiver.announced.hears(channel));
         let lowest = hear.map(|receiver| receiver.floor_at(now)).min();
         let floor = lowest.filter(|_| !self.is_overfull).unwrap_or(Floor::OPEN);
         if self.floors.len() >= MAX_CHANNELS {
@@ -118,10 +144,31 @@ impl Book {
 mod tests {
     use super::*;
     use crate::amplitude::{Amplitude, HalfLife, Signal};
+    use crate::channel::Pattern;
+    use crate::floors::Heard;
+    use crate::source::Source;
     use proptest::prelude::*;
 
-    fn patterns(texts: &[&str]) -> Vec<Pattern> {
-        texts.iter().map(|text| Pattern::new(text).unwrap()).collect()
+    fn enter(
+        book: &mut Book,
+        instance: u64,
+        patterns: &[&str],
+        floor: Floor,
+        is_ours: bool,
+        now: Instant,
+    ) -> bool {
+        book.enter(announced(instance, patterns, floor), is_ours, now)
+    }
+
+    fn announced(instance: u64, patterns: &[&str], floor: Floor) -> Announcement {
+        let heard = |text: &&str| Heard { pattern: Pattern::new(text).unwrap(), group: None };
+        Announcement {
+            vibrator: Source::with_instance("a", instance).unwrap(),
+            heard: patterns.iter().map(heard).collect(),
+            floor,
+            effective_floor: floor,
+            is_listed: true,
+        }
     }
 
     fn floor(amplitude: f32) -> Floor {
@@ -137,23 +184,23 @@ mod tests {
         let (mut book, now) = (Book::default(), Instant::now());
         let created = channel("orders.created");
         assert!(book.floor_of(&created, now).is_open(), "nobody is known");
-        book.enter(1, patterns(&["orders.*"]), floor(0.5), true, now);
+        enter(&mut book, 1, &["orders.*"], floor(0.5), true, now);
         assert_eq!(book.floor_of(&created, now), floor(0.5));
         assert!(book.floor_of(&channel("stock.low"), now).is_open(), "not what it hears");
-        book.enter(2, patterns(&["a", ">"]), floor(0.25), false, now);
+        enter(&mut book, 2, &["a", ">"], floor(0.25), false, now);
         assert_eq!(book.floor_of(&created, now), floor(0.25));
-        book.enter(3, patterns(&["orders.created"]), Floor::OPEN, false, now);
+        enter(&mut book, 3, &["orders.created"], Floor::OPEN, false, now);
         assert!(book.floor_of(&created, now).is_open(), "one hears everything");
         assert_eq!(book.floor_of(&channel("orders.paid"), now), floor(0.25));
-        book.enter(3, Vec::new(), Floor::OPEN, false, now);
-        book.enter(2, Vec::new(), Floor::OPEN, false, now);
+        enter(&mut book, 3, &[], Floor::OPEN, false, now);
+        enter(&mut book, 2, &[], Floor::OPEN, false, now);
         assert_eq!(book.floor_of(&created, now), floor(0.5), "they are gone");
     }
 
     #[test]
     fn a_floor_holds_and_decays_when_adverts_stop() {
         let (mut book, now) = (Book::default(), Instant::now());
-        book.enter(1, patterns(&["a"]), floor(0.5), false, now);
+        enter(&mut book, 1, &["a"], floor(0.5), false, now);
         let at = |book: &mut Book, millis: u64| {
             book.floor_of(&channel("a"), now + Duration::from_millis(millis)).as_f32()
         };
@@ -168,13 +215,13 @@ mod tests {
     #[test]
     fn who_does_not_answer_the_roll_is_forgotten_and_our_own_are_not() {
         let (mut book, now) = (Book::default(), Instant::now());
-        book.enter(1, patterns(&["a"]), floor(0.5), true, now);
-        book.enter(2, patterns(&["a"]), Floor::OPEN, false, now);
+        enter(&mut book, 1, &["a"], floor(0.5), true, now);
+        enter(&mut book, 2, &["a"], Floor::OPEN, false, now);
         for _ in 0..MAX_SILENCE {
             book.call();
             assert!(book.floor_of(&channel("a"), now).is_open());
         }
-        book.enter(2, patterns(&["a"]), Floor::OPEN, false, now);
+        enter(&mut book, 2, &["a"], Floor::OPEN, false, now);
         for _ in 0..MAX_SILENCE {
             book.call();
             assert!(book.floor_of(&channel("a"), now).is_open(), "it answered in between");
@@ -186,17 +233,35 @@ mod tests {
     #[test]
     fn more_receivers_than_can_be_kept_open_every_floor() {
         let (mut book, now) = (Book::default(), Instant::now());
-        for instance in 0..MAX_RECEIVERS as u64 {
-            book.enter(instance, patterns(&["a"]), floor(0.5), false, now);
+        for instance in 1..=MAX_RECEIVERS as u64 {
+            enter(&mut book, instance, &["a"], floor(0.5), false, now);
         }
         assert_eq!(book.floor_of(&channel("a"), now), floor(0.5));
-        book.enter(u64::MAX, patterns(&["b"]), floor(0.5), false, now);
+        enter(&mut book, u64::MAX, &["b"], floor(0.5), false, now);
         assert!(book.floor_of(&channel("a"), now).is_open());
-        assert_eq!(book.receivers.len(), MAX_RECEIVERS);
+        assert_eq!((book.receivers.len(), book.left_out()), (MAX_RECEIVERS, 1));
         for name in 0..5000 {
             book.floor_of(&channel(&format!("c{name}")), now);
         }
         assert!(book.floors.len() <= MAX_CHANNELS);
+    }
+
+    #[test]
+    fn who_is_not_heard_for_three_heartbeats_is_on_no_roster() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        assert!(enter(&mut book, 1, &["a"], Floor::OPEN, false, now));
+        assert!(!enter(&mut book, 1, &["a"], Floor::OPEN, false, now), "nothing new");
+        enter(&mut book, 2, &["a"], Floor::OPEN, true, now);
+        let unlisted = Announcement { is_listed: false, ..announced(3, &["a"], Floor::OPEN) };
+        book.enter(unlisted, false, now);
+        let shown =
+            |book: &Book, at| -> Vec<u64> { book.elsewhere(at).map(|a| a.vibrator.instance()).collect() };
+        assert_eq!(shown(&book, now + ABSENT_AFTER - Duration::from_millis(1)), [1]);
+        assert!(shown(&book, now + ABSENT_AFTER).is_empty());
+        assert!(enter(&mut book, 1, &["a"], Floor::OPEN, false, now + ABSENT_AFTER), "it is back");
+        assert_eq!(shown(&book, now + ABSENT_AFTER), [1]);
+        assert!(enter(&mut book, 1, &[], Floor::OPEN, false, now + ABSENT_AFTER));
+        assert!(shown(&book, now + ABSENT_AFTER).is_empty(), "it said goodbye");
     }
 
     proptest! {
@@ -204,7 +269,7 @@ mod tests {
         #[test]
         fn what_anybody_would_hear_is_not_stopped(
             adverts in prop::collection::vec(
-                (0..6_u64, prop::sample::subsequence(vec!["a.*", "a.b", "b.>", ">", "a.c"], 0..4), 0..20_u16, 0..6000_u64),
+                (1..7_u64, prop::sample::subsequence(vec!["a.*", "a.b", "b.>", ">", "a.c"], 0..4), 0..20_u16, 0..6000_u64),
                 0..30,
             ),
             loss in any::<u16>(),
@@ -216,16 +281,16 @@ mod tests {
                 now += Duration::from_millis(later);
                 let advertised =
                     if level == 0 { Floor::OPEN } else { Floor::at(Amplitude::from_loss(level * 512)) };
-                book.enter(instance, patterns(&heard), advertised, instance % 2 == 0, now);
-                latest.insert(instance, (patterns(&heard), advertised));
+                enter(&mut book, instance, &heard, advertised, instance % 2 == 0, now);
+                latest.insert(instance, announced(instance, &heard, advertised));
             }
             let signal = Signal::new(Amplitude::from_loss(loss), HalfLife::NEVER);
             let is_stopped = !signal.reaches(book.floor_of(&channel(name), now));
             let hear: Vec<_> =
-                latest.values().filter(|(heard, _)| heard.iter().any(|p| p.matches(&channel(name)))).collect();
+                latest.values().filter(|announced| announced.hears(&channel(name))).collect();
             if is_stopped {
                 prop_assert!(!hear.is_empty());
-                prop_assert!(hear.iter().all(|(_, floor)| !signal.reaches(*floor)));
+                prop_assert!(hear.iter().all(|announced| !signal.reaches(announced.floor)));
             }
         }
     }

@@ -185,3 +185,33 @@ async fn the_task_ends_with_its_aether() {
     turn().await;
     assert_eq!(floors.strong_count(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_roster_of_a_process_shows_who_hears_what_and_nobody_who_does_not_want_it() {
+    let aether = Aether::local();
+    let stock = Vibrator::builder("stock").floor(Floor::new(0.5).unwrap()).create(&aether).await.unwrap();
+    stock.resonate_on("orders.*").await.unwrap();
+    stock.resonate_in_group("jobs", "workers").await.unwrap();
+    let other = Vibrator::create("stock", &aether).await.unwrap();
+    other.resonate_on("stock.>").await.unwrap();
+    let silent = Vibrator::create("silent", &aether).await.unwrap();
+    let hidden = Vibrator::builder("hidden").unlisted().create(&aether).await.unwrap();
+    let observer = Vibrator::builder("observer").observe().create(&aether).await.unwrap();
+    for vibrator in [&hidden, &observer] {
+        vibrator.resonate_on(">").await.unwrap();
+    }
+    let roster = aether.roster().await.unwrap();
+    let present = roster.vibrators();
+    let found = present.iter().find(|announced| announced.vibrator == *stock.source()).unwrap();
+    let heard: Vec<_> = found.heard.iter().map(|h| (h.pattern.as_str(), h.group.as_deref())).collect();
+    assert_eq!(heard, [("orders.*", None), ("jobs", Some("workers"))]);
+    assert_eq!(found.effective_floor, Floor::new(0.5).unwrap());
+    assert_eq!(present.len(), 2, "{present:?}");
+    let mut together = roster.heard_by_name()["stock"].clone();
+    together.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    assert_eq!(together, ["jobs", "orders.*", "stock.>"].map(|text| Pattern::new(text).unwrap()));
+    drop((stock, silent));
+    assert_eq!(roster.vibrators().len(), 1);
+    other.detune("stock.>").unwrap();
+    assert!(roster.vibrators().is_empty() && roster.left_out() == 0);
+}

@@ -9,6 +9,7 @@
 
 mod announcing;
 mod cloudevents;
+mod discovery;
 mod gaps;
 mod intake;
 mod joined;
@@ -23,8 +24,8 @@ mod transit;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use tokio::task::JoinHandle;
 use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
 use crate::aether::{AetherBuilder, ConnectError, Wire};
 use crate::channel::Channel;
+use crate::floors::Floors;
 use crate::inbox::{Inbox, Offer};
 use crate::router::{Carried, Receipt, Router, Subscription, Waiting};
 use crate::wave::Wave;
@@ -105,10 +107,7 @@ impl Root {
     }
 }
 
-pub(crate) async fn connect(
-    builder: &AetherBuilder,
-    router: Arc<Router>,
-) -> Result<Arc<dyn Medium>, ConnectError> {
+pub(crate) async fn connect(builder: &AetherBuilder, router: Arc<Router>) -> Result<Arc<Nats>, ConnectError> {
     let prefix = Channel::new(&builder.prefix)?.as_str().to_owned();
     for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
         if prefix.ends_with(suffix) {
@@ -170,6 +169,16 @@ pub(crate) async fn connect(
         closing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(false),
     }))
+}
+
+impl Nats {
+    /// Answers NATS service discovery for the vibrators of this process.
+    pub(crate) async fn answer_discovery(
+        &self,
+        floors: Weak<Floors>,
+    ) -> Result<(), async_nats::SubscribeError> {
+        discovery::answer(Arc::clone(&self.shared), floors, self.ending.subscribe()).await
+    }
 }
 
 impl Shared {

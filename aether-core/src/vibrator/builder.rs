@@ -37,6 +37,7 @@ pub struct VibratorBuilder<'a> {
     hears_own: bool,
     observes: bool,
     respects_floors: bool,
+    is_listed: bool,
 }
 
 impl<'a> VibratorBuilder<'a> {
@@ -48,6 +49,7 @@ impl<'a> VibratorBuilder<'a> {
             hears_own: false,
             observes: false,
             respects_floors: false,
+            is_listed: true,
         }
     }
 
@@ -94,6 +96,14 @@ impl<'a> VibratorBuilder<'a> {
         self
     }
 
+    /// Keeps it off all [rosters](crate::Roster) and out of NATS service discovery, and spares its heartbeat. What it
+    /// hears is still known to senders that respect floors, which could stop what it is to hear otherwise. Observers are
+    /// on no roster in any case.
+    pub fn unlisted(mut self) -> Self {
+        self.is_listed = false;
+        self
+    }
+
     /// Makes the vibrator.
     ///
     /// # Errors
@@ -120,10 +130,10 @@ impl<'a> VibratorBuilder<'a> {
         };
         let inbox = Arc::new(Inbox::new(options)?);
         if self.respects_floors {
-            aether.floors().respect(aether).await.map_err(CreateError::Floors)?;
+            aether.floors().listen(aether).await.map_err(CreateError::Floors)?;
         }
         if !self.observes {
-            aether.floors().open(&source, &inbox, is_overloaded);
+            aether.floors().open(&source, &inbox, is_overloaded, self.is_listed);
         }
         aether.router().open_inbox(source.instance(), source.name(), Arc::clone(&inbox));
         Ok(Vibrator {

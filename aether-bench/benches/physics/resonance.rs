@@ -1,0 +1,157 @@
+//! The service map against systems whose edges are known: `resonance` for what it finds, `resonance-cost` for what it costs.
+
+#[path = "resonance/cost.rs"]
+mod cost;
+#[path = "resonance/score.rs"]
+mod score;
+#[path = "resonance/system.rs"]
+mod system;
+#[path = "resonance/traffic.rs"]
+mod traffic;
+
+use std::ops::Range;
+
+use aether_core::physics::{Resonance, ResonanceMap};
+use score::Score;
+use system::System;
+use traffic::{Shown, Traffic};
+
+use super::Outcome;
+
+pub(super) use cost::run as run_cost;
+
+/// A system, how it is made anew for each seed, and what is asked of the map.
+struct Case {
+    name: &'static str,
+    make: fn(&mut fastrand::Rng) -> System,
+    seconds: f64,
+    traffic: Traffic,
+    /// The least precision and recall of L1, as means over the seeds.
+    goal: (f64, f64),
+}
+
+const ONCE: Traffic = Traffic { rate: 1.0, keys: 0 };
+
+const CASES: [Case; 6] = [
+    Case { name: "shop", make: shop, seconds: 120.0, traffic: ONCE, goal: (0.90, 0.85) },
+    Case { name: "shop", make: shop, seconds: 600.0, traffic: ONCE, goal: (0.90, 0.85) },
+    Case { name: "tree of 40", make: tree_of_40, seconds: 120.0, traffic: ONCE, goal: (0.85, 0.80) },
+    Case { name: "tree of 40", make: tree_of_40, seconds: 600.0, traffic: ONCE, goal: (0.85, 0.80) },
+    Case { name: "tree of 100", make: tree_of_100, seconds: 600.0, traffic: ONCE, goal: (0.85, 0.80) },
+    Case {
+        name: "tree of 40, 200 keys",
+        make: tree_of_40,
+        seconds: 60.0,
+        traffic: Traffic { rate: 40.0, keys: 200 },
+        goal: (0.85, 0.85),
+    },
+];
+
+/// The largest share of edges between channels that have nothing to do with each other.
+const MOST_UNRELATED: f64 = 0.02;
+
+fn shop(_: &mut fastrand::Rng) -> System {
+    System::shop()
+}
+
+fn tree_of_40(random: &mut fastrand::Rng) -> System {
+    System::tree(40, random)
+}
+
+fn tree_of_100(random: &mut fastrand::Rng) -> System {
+    System::tree(100, random)
+}
+
+pub(super) fn run(seeds: Range<u64>) -> Outcome {
+    println!("Means over the seeds, in brackets the worst.\n");
+    println!(
+        "| system | waves/s | for | tier | edges found of true | precision | recall | unrelated | goal | report took |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    for case in &CASES {
+        let (mut exact, mut timed) = (Vec::new(), Vec::new());
+        for seed in seeds.clone() {
+            exact.push(trial(case, seed, Shown { causes: true, announcements: true }));
+            timed.push(trial(case, seed, Shown { causes: false, announcements: true }));
+        }
+        row(case, "L0", &exact, |score| score.precision == 1.0 && score.recall == 1.0);
+        let tier = if case.traffic.keys > 0 { "L1k" } else { "L1" };
+        row(case, tier, &timed, |mean| {
+            mean.precision >= case.goal.0 && mean.recall >= case.goal.1 && mean.unrelated <= MOST_UNRELATED
+        });
+    }
+    println!(
+        "\n| groups without announcements (L2) | grouped | pairs of a group that are related |\n|---|---|---|"
+    );
+    for case in CASES.iter().filter(|case| case.traffic.keys == 0) {
+        let groups: Vec<(f64, f64)> = seeds
+            .clone()
+            .map(|seed| {
+                let (system, map, _, _) = watch(case, seed, Shown { causes: false, announcements: false });
+                score::groups(&map, &system)
+            })
+            .collect();
+        let mean = |part: fn(&(f64, f64)) -> f64| groups.iter().map(part).sum::<f64>() / groups.len() as f64;
+        let (grouped, right) = (mean(|group| group.0), mean(|group| group.1));
+        println!("| {}, {} s | {grouped:.2} | {right:.3} |", case.name, case.seconds);
+    }
+    Ok(())
+}
+
+/// What one seed came to.
+struct Trial {
+    score: Score,
+    rate: f64,
+    truth: usize,
+    milliseconds: f64,
+}
+
+fn trial(case: &Case, seed: u64, shown: Shown) -> Trial {
+    let (system, map, waves, took) = watch(case, seed, shown);
+    Trial {
+        score: Score::of(&map, &system, shown.causes),
+        rate: waves as f64 / case.seconds,
+        truth: system.edges.len(),
+        milliseconds: took.as_secs_f64() * 1e3,
+    }
+}
+
+/// Shows one system to a new detector. Gives the map, the number of waves, and what the report took.
+fn watch(case: &Case, seed: u64, shown: Shown) -> (System, ResonanceMap, usize, std::time::Duration) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let system = (case.make)(&mut random);
+    let waves = case.traffic.waves(&system, case.seconds, &mut random);
+    let mut resonance = Resonance::default();
+    traffic::show(&system, &waves, &mut resonance, shown, &mut random);
+    assert!(resonance.weight() <= resonance.max_weight(), "more memory than was promised");
+    let start = std::time::Instant::now();
+    let map = resonance.report();
+    (system, map, waves.len(), start.elapsed())
+}
+
+fn row(case: &Case, tier: &str, trials: &[Trial], reached: impl Fn(&Score) -> bool) {
+    let count = trials.len() as f64;
+    let mean = |part: &dyn Fn(&Trial) -> f64| trials.iter().map(part).sum::<f64>() / count;
+    let least = |part: &dyn Fn(&Trial) -> f64| trials.iter().map(part).fold(f64::INFINITY, f64::min);
+    let score = Score {
+        found: mean(&|trial| trial.score.found),
+        precision: mean(&|trial| trial.score.precision),
+        recall: mean(&|trial| trial.score.recall),
+        unrelated: mean(&|trial| trial.score.unrelated),
+    };
+    println!(
+        "| {} | {:.0} | {:.0} s | {tier} | {:.1} of {:.1} | {:.3} ({:.2}) | {:.3} ({:.2}) | {:.3} | {} | {:.0} ms |",
+        case.name,
+        mean(&|trial| trial.rate),
+        case.seconds,
+        score.found,
+        mean(&|trial| trial.truth as f64),
+        score.precision,
+        least(&|trial| trial.score.precision),
+        score.recall,
+        least(&|trial| trial.score.recall),
+        score.unrelated,
+        if reached(&score) { "reached" } else { "missed" },
+        mean(&|trial| trial.milliseconds),
+    );
+}

@@ -1,0 +1,66 @@
+//! How right a map is.
+
+use std::collections::BTreeSet;
+
+use aether_core::physics::{ResonanceMap, Tier};
+
+use super::system::System;
+
+/// What one map was worth.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Score {
+    /// How many edges it has.
+    pub(super) found: f64,
+    /// The share of them that are true.
+    pub(super) precision: f64,
+    /// The share of the true ones that it has.
+    pub(super) recall: f64,
+    /// The share of its edges whose ends have nothing to do with each other.
+    pub(super) unrelated: f64,
+}
+
+impl Score {
+    /// Of the exact edges, or of those by timing.
+    pub(super) fn of(map: &ResonanceMap, system: &System, exact: bool) -> Self {
+        let found: BTreeSet<(usize, usize)> = map
+            .edges
+            .iter()
+            .filter(|edge| (edge.tier == Tier::Cause) == exact)
+            .filter_map(|edge| Some((system.index(&edge.from)?, system.index(&edge.to)?)))
+            .collect();
+        let truth: BTreeSet<(usize, usize)> = system.edges.iter().map(|edge| (edge.from, edge.to)).collect();
+        let related = system.related();
+        let right = found.intersection(&truth).count() as f64;
+        let unrelated =
+            found.iter().filter(|(a, b)| !related.contains(&(*a, *b)) && !related.contains(&(*b, *a)));
+        let count = found.len().max(1) as f64;
+        Self {
+            found: found.len() as f64,
+            precision: right / count,
+            recall: right / truth.len() as f64,
+            unrelated: unrelated.count() as f64 / count,
+        }
+    }
+}
+
+/// The share of the channels with edges that are in a group, and the share of the pairs within groups that hang
+/// together by edges, whatever their directions.
+pub(super) fn groups(map: &ResonanceMap, system: &System) -> (f64, f64) {
+    let mut part: Vec<usize> = (0..system.channels.len()).collect();
+    for edge in &system.edges {
+        let (from, to) = (part[edge.from], part[edge.to]);
+        part.iter_mut().filter(|part| **part == from).for_each(|part| *part = to);
+    }
+    let (mut grouped, mut pairs, mut right) = (0, 0, 0);
+    for group in &map.groups {
+        let members: Vec<usize> = group.channels.iter().filter_map(|channel| system.index(channel)).collect();
+        grouped += members.iter().filter(|member| **member < system.size).count();
+        for (index, a) in members.iter().enumerate() {
+            for b in &members[index + 1..] {
+                pairs += 1;
+                right += usize::from(part[*a] == part[*b]);
+            }
+        }
+    }
+    (grouped as f64 / system.size as f64, f64::from(right as u32) / f64::from(pairs.max(1)))
+}

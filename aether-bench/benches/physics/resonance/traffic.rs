@@ -1,0 +1,201 @@
+//! The waves of a made-up system: shared bursty load, lags, noise, heartbeats and decoys.
+
+use std::time::Duration;
+
+use aether_core::physics::{Resonance, Sighting};
+use aether_core::{Source, WaveId};
+
+use super::system::{DECOYS, HEARTBEATS, System};
+
+/// The share of each channel's waves that nothing causes, on top of those that something does.
+const NOISE: f64 = 0.1;
+/// Unrelated waves a second on each channel.
+const BACKGROUND: f64 = 0.02;
+/// The load is the same for a slot, in seconds.
+const SLOT: f64 = 0.5;
+/// Decoys, in waves a second at normal load.
+const DECOY_RATE: f64 = 4.0;
+
+/// How much there is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Traffic {
+    /// Times the rates of the system.
+    pub(super) rate: f64,
+    /// How many coherence keys there are; 0 for waves without one.
+    pub(super) keys: usize,
+}
+
+/// One wave.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) at: f64,
+    pub(super) channel: usize,
+    pub(super) key: usize,
+    /// The wave that made somebody emit this one.
+    pub(super) cause: Option<usize>,
+}
+
+impl Traffic {
+    /// All waves of so many seconds in the order of time; causes are indices into them.
+    pub(super) fn waves(&self, system: &System, seconds: f64, random: &mut fastrand::Rng) -> Vec<Sent> {
+        let load = load(seconds, random);
+        let mut sent: Vec<Sent> = Vec::new();
+        let key = |random: &mut fastrand::Rng| if self.keys == 0 { 0 } else { 1 + random.usize(..self.keys) };
+        let mut of: Vec<Vec<usize>> = vec![Vec::new(); system.channels.len()];
+        for (root, rate) in &system.roots {
+            for at in arrivals(rate * self.rate, &load, seconds, random) {
+                of[*root].push(sent.len());
+                sent.push(Sent { at, channel: *root, key: key(random), cause: None });
+            }
+        }
+        for channel in in_order(system) {
+            for edge in system.edges.iter().filter(|edge| edge.from == channel) {
+                for cause in of[channel].clone() {
+                    if random.f64() < edge.chance {
+                        let at = sent[cause].at + edge.lag * (edge.scatter * normal(random)).exp();
+                        of[edge.to].push(sent.len());
+                        sent.push(Sent { at, channel: edge.to, key: sent[cause].key, cause: Some(cause) });
+                    }
+                }
+            }
+        }
+        for (channel, waves) in of.iter().take(system.size).enumerate() {
+            let rate = NOISE * waves.len() as f64 / seconds + BACKGROUND;
+            for at in arrivals(rate, &[], seconds, random) {
+                sent.push(Sent { at, channel, key: key(random), cause: None });
+            }
+        }
+        for beat in 0..HEARTBEATS {
+            let first = random.f64();
+            for second in 0..seconds as usize {
+                let at = first + second as f64 + 0.004 * normal(random);
+                sent.push(Sent { at, channel: system.size + beat, key: key(random), cause: None });
+            }
+        }
+        for decoy in 0..DECOYS {
+            for at in arrivals(DECOY_RATE * self.rate, &load, seconds, random) {
+                let channel = system.size + HEARTBEATS + decoy;
+                sent.push(Sent { at, channel, key: key(random), cause: None });
+            }
+        }
+        sort(&mut sent);
+        sent
+    }
+}
+
+/// The load that all roots and decoys share, by slot: a slow swing, and bursts of three times as much.
+fn load(seconds: f64, random: &mut fastrand::Rng) -> Vec<f64> {
+    let slots = (seconds / SLOT).ceil() as usize;
+    let swing = |slot: usize| 1.0 + 0.5 * (std::f64::consts::TAU * slot as f64 * SLOT / 47.0).sin();
+    let mut load: Vec<f64> = (0..slots).map(swing).collect();
+    let mut slot = 0;
+    while slot < slots {
+        let (pause, burst) = (exponential(10.0, random) as usize + 1, exponential(4.0, random) as usize + 1);
+        let end = (slot + pause + burst).min(slots);
+        load[(slot + pause).min(end)..end].iter_mut().for_each(|load| *load += 2.0);
+        slot += pause + burst;
+    }
+    load
+}
+
+/// Poisson arrivals at a rate that follows the load, or an even one where there is no load.
+fn arrivals(rate: f64, load: &[f64], seconds: f64, random: &mut fastrand::Rng) -> Vec<f64> {
+    let peak = load.iter().copied().fold(0.0, f64::max);
+    let peak = if load.is_empty() { 1.0 } else { peak };
+    let mut at = 0.0;
+    let mut arrivals = Vec::new();
+    loop {
+        at += exponential(1.0 / (rate * peak), random);
+        if at >= seconds {
+            return arrivals;
+        }
+        let here = load.get((at / SLOT) as usize).copied().unwrap_or(1.0);
+        if random.f64() < here / peak {
+            arrivals.push(at);
+        }
+    }
+}
+
+/// The channels of a system, causes before effects.
+fn in_order(system: &System) -> Vec<usize> {
+    let mut order: Vec<usize> = Vec::new();
+    while order.len() < system.size {
+        let before = order.len();
+        for channel in 0..system.size {
+            let ready = system.edges.iter().all(|edge| edge.to != channel || order.contains(&edge.from));
+            if ready && !order.contains(&channel) {
+                order.push(channel);
+            }
+        }
+        assert!(order.len() > before, "the edges of a system make no circle");
+    }
+    order
+}
+
+/// By time, with the causes following their waves.
+fn sort(sent: &mut Vec<Sent>) {
+    let mut order: Vec<usize> = (0..sent.len()).collect();
+    order.sort_by(|a, b| sent[*a].at.total_cmp(&sent[*b].at));
+    let mut place = vec![0; sent.len()];
+    order.iter().enumerate().for_each(|(new, old)| place[*old] = new);
+    let sorted =
+        order.iter().map(|old| Sent { cause: sent[*old].cause.map(|cause| place[cause]), ..sent[*old] });
+    *sent = sorted.collect();
+}
+
+/// What the detector gets to see beside the waves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown {
+    /// The cause of each wave that has one.
+    pub(super) causes: bool,
+    /// Who hears what.
+    pub(super) announcements: bool,
+}
+
+/// Shows the waves to the detector. Each arrives up to 5 ms late, so that some overtake their causes.
+pub(super) fn show(
+    system: &System,
+    waves: &[Sent],
+    resonance: &mut Resonance,
+    shown: Shown,
+    random: &mut fastrand::Rng,
+) {
+    let (emitters, tuned) = system.emitters(random);
+    if shown.announcements {
+        tuned.iter().for_each(|(service, patterns)| resonance.tuned(service, patterns));
+    }
+    let sources: Vec<Source> = emitters
+        .iter()
+        .enumerate()
+        .map(|(channel, name)| Source::with_instance(name, 1 + channel as u64).expect("a valid name"))
+        .collect();
+    let id = |wave: usize| WaveId { source: sources[waves[wave].channel].clone(), sequence: 1 + wave as u64 };
+    let keys: Vec<String> = (0..=waves.iter().map(|wave| wave.key).max().unwrap_or(0))
+        .map(|key| format!("order-{key}"))
+        .collect();
+    let mut arrivals: Vec<(f64, usize)> =
+        waves.iter().enumerate().map(|(index, wave)| (wave.at + 0.005 * random.f64(), index)).collect();
+    arrivals.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for (arrival, index) in arrivals {
+        let wave = &waves[index];
+        let cause = wave.cause.filter(|_| shown.causes).map(id);
+        resonance.sight(&Sighting {
+            channel: &system.channels[wave.channel],
+            source: &sources[wave.channel],
+            sequence: 1 + index as u64,
+            cause: cause.as_ref(),
+            key: (wave.key > 0).then(|| keys[wave.key].as_str()),
+            now: Duration::from_secs_f64(10.0 + arrival),
+            age: Duration::from_secs_f64(arrival - wave.at),
+        });
+    }
+}
+
+fn exponential(mean: f64, random: &mut fastrand::Rng) -> f64 {
+    -mean * (1.0 - random.f64()).ln()
+}
+
+/// Box and Muller's method.
+fn normal(random: &mut fastrand::Rng) -> f64 {
+    (-2.0 * (1.0 - random.f64()).ln()).sqrt() * (std::f64::consts::TAU * random.f64()).cos()
+}

@@ -1,0 +1,140 @@
+//! Who runs where: the handler has a processor to itself, everything else shares the others.
+//!
+//! Without it, the scheduler of the operating system puts the sender or the transport on the handler's processor now and
+//! then, where one of them waits for a time slice of some milliseconds; that would be the tail of every contestant. On
+//! Linux only; elsewhere, and with one processor, nothing is done.
+
+/// Leaves one processor to the handler: all threads of this process, and whatever they start from now on, keep to the
+/// others. Returns whether that was done.
+#[must_use]
+pub fn leave_one_to_the_handler() -> bool {
+    system::leave_one().is_some()
+}
+
+/// Which processor was left to the handler; a process that this one starts has to be told.
+pub(crate) fn left() -> Option<usize> {
+    system::left()
+}
+
+/// The process that started this one has left that processor to the handler of this one.
+pub(crate) fn was_left(processor: Option<usize>) {
+    system::was_left(processor);
+}
+
+/// Runs `work` on the handler's processor if this process [left one](leave_one_to_the_handler) to it.
+pub(crate) fn on_the_handlers<T>(work: impl FnOnce() -> T) -> T {
+    let before = system::take_left();
+    let done = work();
+    if let Some(before) = before {
+        system::put_back(&before);
+    }
+    done
+}
+
+/// The present thread's clock wakes it as exactly as the system can, instead of up to 50 us late.
+pub(crate) fn wake_exactly() {
+    system::wake_exactly();
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::sync::OnceLock;
+
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use nix::unistd::Pid;
+
+    /// The present thread.
+    const HERE: Pid = Pid::from_raw(0);
+    /// The processor that was left.
+    static LEFT: OnceLock<Option<usize>> = OnceLock::new();
+
+    pub(super) fn leave_one() -> Option<usize> {
+        *LEFT.get_or_init(|| {
+            let mut others = sched_getaffinity(HERE).ok()?;
+            let mut allowed = (0..CpuSet::count()).rev().filter(|&cpu| others.is_set(cpu) == Ok(true));
+            let (left, _another) = (allowed.next()?, allowed.next()?);
+            others.unset(left).ok()?;
+            for thread in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
+                let id = thread.file_name().to_str()?.parse().ok()?;
+                // A thread that has just ended needs no place.
+                let _ = sched_setaffinity(Pid::from_raw(id), &others);
+            }
+            Some(left)
+        })
+    }
+
+    pub(super) fn left() -> Option<usize> {
+        *LEFT.get()?
+    }
+
+    pub(super) fn was_left(processor: Option<usize>) {
+        LEFT.get_or_init(|| processor);
+    }
+
+    /// Moves the present thread there, and says where it was allowed to run before.
+    pub(super) fn take_left() -> Option<CpuSet> {
+        let left = left()?;
+        let before = sched_getaffinity(HERE).ok()?;
+        let mut only = CpuSet::new();
+        only.set(left).ok()?;
+        sched_setaffinity(HERE, &only).ok()?;
+        Some(before)
+    }
+
+    pub(super) fn put_back(before: &CpuSet) {
+        // It was allowed before. If it is no more, the thread stays where it is.
+        let _ = sched_setaffinity(HERE, before);
+    }
+
+    pub(super) fn wake_exactly() {
+        // Fails nowhere: the slack is that of this thread.
+        let _ = nix::sys::prctl::set_timerslack(1);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    pub(super) fn leave_one() -> Option<usize> {
+        None
+    }
+
+    pub(super) fn left() -> Option<usize> {
+        None
+    }
+
+    pub(super) fn was_left(_: Option<usize>) {}
+
+    pub(super) fn take_left() -> Option<()> {
+        None
+    }
+
+    pub(super) fn put_back((): &()) {}
+
+    pub(super) fn wake_exactly() {}
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+    use nix::sched::{CpuSet, sched_getaffinity};
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    fn allowed() -> usize {
+        let here = sched_getaffinity(Pid::from_raw(0)).unwrap();
+        (0..CpuSet::count()).filter(|&cpu| here.is_set(cpu).unwrap()).count()
+    }
+
+    #[test]
+    fn the_handler_is_alone_on_its_processor_and_everything_else_is_elsewhere() {
+        let before = allowed();
+        assert_eq!(leave_one_to_the_handler(), before > 1);
+        let others = if before > 1 { before - 1 } else { before };
+        assert_eq!(allowed(), others);
+        assert_eq!(on_the_handlers(allowed), 1);
+        assert_eq!(allowed(), others);
+        assert_eq!(std::thread::spawn(allowed).join().unwrap(), others);
+    }
+}

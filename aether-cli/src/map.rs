@@ -1,0 +1,80 @@
+//! `aether map`: watches for a while and prints the service map.
+
+use std::time::Duration;
+
+use aether_chassis::{CancellationToken, MediumArgs};
+use aether_core::Pattern;
+use clap::ValueEnum;
+
+use crate::error::CommandError;
+use crate::output::{Output, tell};
+use crate::values;
+use crate::watch::Watch;
+
+/// Print which channels follow which, after watching for a while
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aether map                            Mermaid, after 10 seconds
+  aether map --for 5m --format dot | dot -Tsvg > map.svg
+  aether map --format json | jq '.edges[] | {from, to, median_lag_ms}'
+  aether map 'orders.>' --count 1000    after a thousand waves
+
+Ctrl-C prints what was found until then. Edges are known from the causes that
+waves name; waves without causes are grouped by their timing.")]
+pub(crate) struct MapArgs {
+    /// Which channels: * stands for one token, > at the end for one or more
+    #[arg(default_value = ">")]
+    pattern: Pattern,
+
+    /// How the map is written
+    #[arg(long, value_enum, default_value_t = Format::Mermaid)]
+    format: Format,
+
+    /// For how long to watch
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = values::time)]
+    time: Duration,
+
+    /// Watch for so many waves at most
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    #[command(flatten)]
+    medium: MediumArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// Graphviz
+    Dot,
+    /// For programs
+    Json,
+    /// For Markdown
+    Mermaid,
+}
+
+pub(crate) async fn map(args: MapArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let mut watch = Watch::open(&args.medium, "aether-map", &args.pattern).await?;
+    tell(format_args!("watching {} for {}", args.pattern, humantime::format_duration(args.time)));
+    let taking = async {
+        for _ in 0..args.count.unwrap_or(u64::MAX) {
+            if !watch.take_in().await {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = taking => {}
+        () = tokio::time::sleep(args.time) => {}
+        () = shutdown.cancelled() => {}
+    }
+    let report = watch.report();
+    watch.close().await;
+    let text = match args.format {
+        Format::Dot => report.map.to_dot(),
+        Format::Json => format!("{:#}\n", report.map.to_json()),
+        Format::Mermaid => report.map.to_mermaid(),
+    };
+    tell(format_args!("{} waves, {} edges", report.sampling.seen, report.map.edges.len()));
+    Ok(Output::stdout().bytes(text.as_bytes())?)
+}

@@ -1,0 +1,241 @@
+//! What a vibrator says of itself, as it is written: see `protocol/README.md`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::amplitude::Floor;
+use crate::channel::{Channel, Pattern};
+use crate::source::{Source, WaveId};
+
+/// Where vibrators announce themselves, and senders who respect floors and rosters listen.
+pub(super) const ANNOUNCEMENTS: &str = "_aether.vibrators";
+/// Where those ask all vibrators to announce themselves.
+pub(super) const CALLS: &str = "_aether.vibrators.call";
+/// Who hears more patterns than this announces that it hears everything, at any strength.
+const MAX_PATTERNS: usize = 256;
+/// How many patterns are announced in one message: with the longest names it stays below what any server takes.
+const PATTERNS_IN_A_MESSAGE: usize = 512;
+
+/// What a vibrator says of itself: who it is, what it hears, and from which strength on. Ordinary term: a service
+/// registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Announcement {
+    /// Its name and its instance.
+    pub vibrator: Source,
+    /// What it hears. One that hears more than 256 patterns says that it hears everything.
+    pub heard: Vec<Heard>,
+    /// What it hears in effect: the floor that its owner set, or what overload has raised it to.
+    pub effective_floor: Floor,
+    /// The floor that overload has raised it to, which senders may respect; open while it is not overloaded.
+    pub(super) floor: Floor,
+    /// Whether rosters show it.
+    pub(super) is_listed: bool,
+}
+
+/// A pattern that a vibrator is tuned to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Heard {
+    /// The channels.
+    pub pattern: Pattern,
+    /// The group whose members share the waves, if it is one.
+    pub group: Option<Arc<str>>,
+}
+
+impl Announcement {
+    /// Whether it hears a channel at all, however strong the wave.
+    pub(super) fn hears(&self, channel: &Channel) -> bool {
+        self.heard.iter().any(|heard| heard.pattern.matches(channel))
+    }
+
+    /// The same vibrator when it is gone.
+    pub(super) fn farewell(&self) -> Self {
+        Self { heard: Vec::new(), floor: Floor::OPEN, effective_floor: Floor::OPEN, ..self.clone() }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written<'a> {
+    vibrator: Cow<'a, str>,
+    hears: Vec<WrittenHeard<'a>>,
+    floor: f32,
+    effective_floor: f32,
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    listed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenHeard<'a> {
+    pattern: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<Cow<'a, str>>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_true(listed: &bool) -> bool {
+    *listed
+}
+
+/// The payloads that say all of this, each of a size that any server takes.
+pub(super) fn write_all(announcements: &[Announcement]) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    let (mut from, mut patterns) = (0, 0);
+    for (place, announcement) in announcements.iter().enumerate() {
+        // One without patterns takes some room as well.
+        let more = 1 + announcement.heard.len().min(MAX_PATTERNS);
+        if patterns + more > PATTERNS_IN_A_MESSAGE {
+            messages.push(write(&announcements[from..place]));
+            (from, patterns) = (place, 0);
+        }
+        patterns += more;
+    }
+    if from < announcements.len() {
+        messages.push(write(&announcements[from..]));
+    }
+    messages
+}
+
+fn write(announcements: &[Announcement]) -> Vec<u8> {
+    let written: Vec<_> = announcements
+        .iter()
+        .map(|announcement| {
+            let is_long = announcement.heard.len() > MAX_PATTERNS;
+            let all = WrittenHeard { pattern: ">".into(), group: None };
+            let heard = announcement.heard.iter().map(|heard| WrittenHeard {
+                pattern: heard.pattern.as_str().into(),
+                group: heard.group.as_deref().map(Cow::from),
+            });
+            Written {
+                vibrator: announcement.vibrator.to_string().into(),
+                hears: if is_long { vec![all] } else { heard.collect() },
+                floor: if is_long { 0.0 } else { announcement.floor.as_f32() },
+                effective_floor: announcement.effective_floor.as_f32(),
+                listed: announcement.is_listed,
+            }
+        })
+        .collect();
+    // A list of texts and finite numbers can always be written.
+    serde_json::to_vec(&written).unwrap_or_default()
+}
+
+/// The announcements in a payload; nothing if it is malformed. Taken whole or refused whole.
+pub(super) fn read(payload: &[u8]) -> Option<Vec<Announcement>> {
+    let written: Vec<Written<'_>> = serde_json::from_slice(payload).ok()?;
+    written.into_iter().map(understand).collect()
+}
+
+fn understand(written: Written<'_>) -> Option<Announcement> {
+    // A source reads as the id of a wave does, without its number.
+    let vibrator = format!("{}/0", written.vibrator).parse::<WaveId>().ok()?.source;
+    if written.hears.len() > MAX_PATTERNS {
+        return None;
+    }
+    let heard: Option<Vec<_>> = written
+        .hears
+        .iter()
+        .map(|heard| {
+            let group = match &heard.group {
+                Some(group) => Some(Channel::new(group).ok()?.as_str().into()),
+                None => None,
+            };
+            Some(Heard { pattern: Pattern::new(&heard.pattern).ok()?, group })
+        })
+        .collect();
+    Some(Announcement {
+        vibrator,
+        heard: heard?,
+        floor: Floor::new(written.floor).ok()?,
+        effective_floor: Floor::new(written.effective_floor).ok()?,
+        is_listed: written.listed,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amplitude::Amplitude;
+    use proptest::prelude::*;
+
+    const DOCUMENTED: &str = r#"[{"vibrator":"stock@1f9a3c5b7d2e4f60","hears":[{"pattern":"orders.*"},{"pattern":"stock.>","group":"stock"}],"floor":0.25,"effective_floor":0.5}]"#;
+
+    fn announcement(heard: Vec<Heard>, floor: Floor) -> Announcement {
+        let vibrator = Source::new("a@b/c").unwrap();
+        Announcement { vibrator, heard, floor, effective_floor: floor, is_listed: false }
+    }
+
+    fn heard(pattern: &str) -> Heard {
+        Heard { pattern: Pattern::new(pattern).unwrap(), group: None }
+    }
+
+    #[test]
+    fn the_payload_is_written_as_the_protocol_says() {
+        assert!(include_str!("../../../protocol/README.md").contains(DOCUMENTED));
+        let announcements = read(DOCUMENTED.as_bytes()).unwrap();
+        let [announcement] = &announcements[..] else { panic!("{announcements:?}") };
+        assert_eq!(announcement.floor, Floor::new(0.25).unwrap());
+        assert_eq!(announcement.effective_floor, Floor::new(0.5).unwrap());
+        assert_eq!(announcement.heard[1].group.as_deref(), Some("stock"));
+        assert!(announcement.is_listed);
+        assert_eq!(write(&announcements), DOCUMENTED.as_bytes());
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused_whole() {
+        for (from, to) in [
+            ("0.25", "2"),
+            ("0.25", "-1"),
+            ("0.25", "null"),
+            ("0.5", "1e40"),
+            ("orders.*", "orders..*"),
+            ("\"stock\"", "\"a b\""),
+            ("@", ""),
+        ] {
+            assert_eq!(read(DOCUMENTED.replace(from, to).as_bytes()), None, "{to}");
+        }
+        let many = vec![heard("a"); MAX_PATTERNS + 1];
+        let many = many.iter().map(|heard| format!(r#"{{"pattern":"{}"}}"#, heard.pattern.as_str()));
+        let many = many.collect::<Vec<_>>().join(",");
+        let text = format!(r#"[{{"vibrator":"a@1","hears":[{many}],"floor":0,"effective_floor":0}}]"#);
+        assert_eq!(read(text.as_bytes()), None);
+    }
+
+    #[test]
+    fn who_hears_too_much_to_say_hears_everything() {
+        let all = (0..300).map(|n| heard(&format!("p{n}"))).collect();
+        let said = read(&write(&[announcement(all, Floor::new(0.5).unwrap())])).unwrap();
+        assert_eq!((&*said[0].heard, said[0].floor), (&[heard(">")][..], Floor::OPEN));
+    }
+
+    #[test]
+    fn messages_stay_below_what_any_server_takes() {
+        let longest = format!("{}.*", "x".repeat(crate::channel::MAX_NAME_BYTES - 2));
+        let all: Vec<_> = (0..7).map(|_| announcement(vec![heard(&longest); 256], Floor::OPEN)).collect();
+        let messages = write_all(&all);
+        assert!(messages.iter().all(|message| message.len() < 512 << 10), "of a server's 1 MiB");
+        let back: Vec<_> = messages.iter().flat_map(|message| read(message).unwrap()).collect();
+        assert_eq!(back, all);
+        assert!(write_all(&[]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(levels in prop::collection::vec(0..128_u16, 0..8)) {
+            let announcements: Vec<_> = levels
+                .iter()
+                .map(|level| {
+                    let floor = Floor::at(Amplitude::from_loss(level * 511));
+                    let group = (level % 2 == 0).then(|| Arc::from("workers"));
+                    announcement(vec![Heard { group, ..heard("a.*") }], floor)
+                })
+                .collect();
+            prop_assert_eq!(read(&write(&announcements)), Some(announcements));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The roster: who is there and what they hear. Ordinary term: a service registry without a server.
+
+use std::collections::BTreeMap;
+
+#[cfg(feature = "nats")]
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+use super::Announcement;
+#[cfg(feature = "nats")]
+use super::Floors;
+use crate::aether::Aether;
+use crate::channel::Pattern;
+use crate::clock::Instant;
+#[cfg(feature = "nats")]
+use crate::inbox::Ledger;
+
+/// Who is there and what they hear, as far as it has been announced; made by [`Aether::roster`].
+///
+/// Shown are vibrators that are tuned to anything, but for observers and those that are
+/// [unlisted](crate::VibratorBuilder::unlisted). One that goes says goodbye; one that dies is shown for 40 s, three
+/// heartbeats. At most 4096 are known, those of this process among them.
+#[derive(Debug, Clone)]
+pub struct Roster {
+    aether: Aether,
+    changes: watch::Receiver<u64>,
+}
+
+impl Roster {
+    pub(crate) fn new(aether: Aether) -> Self {
+        let mut changes = aether.floors().changes.subscribe();
+        changes.mark_changed();
+        Self { aether, changes }
+    }
+
+    /// Returns when what anybody hears has changed since the last call; the first call returns at once. Not when one
+    /// that died is not shown any more: that is a matter of time.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, no change is missed.
+    pub async fn changed(&mut self) {
+        // The sender is there as long as the `Aether` is, which this holds.
+        let _ = self.changes.changed().await;
+    }
+
+    /// Those who are there, by name and instance.
+    #[must_use]
+    pub fn vibrators(&self) -> Vec<Announcement> {
+        let floors = self.aether.floors();
+        let mut present = floors.tuned(|receiver| receiver.is_listed);
+        present.extend(floors.book.lock().elsewhere(Instant::now()).cloned());
+        present.sort_unstable_by(|a, b| {
+            let key = |announcement: &Announcement| announcement.vibrator.instance();
+            a.vibrator.name().cmp(b.vibrator.name()).then(key(a).cmp(&key(b)))
+        });
+        present
+    }
+
+    /// What the vibrators of each name hear together, as [`PhysicsEngine::tuned`](crate::physics::PhysicsEngine::tuned)
+    /// wants it.
+    #[must_use]
+    pub fn heard_by_name(&self) -> BTreeMap<String, Vec<Pattern>> {
+        let mut names: BTreeMap<String, Vec<Pattern>> = BTreeMap::new();
+        for announcement in self.vibrators() {
+            let patterns = names.entry(announcement.vibrator.name().to_owned()).or_default();
+            for heard in announcement.heard {
+                if !patterns.contains(&heard.pattern) {
+                    patterns.push(heard.pattern);
+                }
+            }
+        }
+        names
+    }
+
+    /// Announcements of vibrators that were left out because there were too many.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.aether.floors().book.lock().left_out()
+    }
+}
+
+/// A vibrator of this process, for service discovery.
+#[cfg(feature = "nats")]
+pub(crate) struct Present {
+    pub(crate) announcement: Announcement,
+    pub(crate) made_at: SystemTime,
+    pub(crate) ledger: Ledger,
+}
+
+#[cfg(feature = "nats")]
+impl Floors {
+    /// The vibrators of this process that rosters show.
+    pub(crate) fn present(&self) -> Vec<Present> {
+        let ours = self.ours.lock();
+        let shown =
+            ours.receivers.values().filter(|receiver| receiver.is_listed && !receiver.heard.is_empty());
+        shown
+            .map(|receiver| Present {
+                announcement: receiver.announcement(),
+                made_at: receiver.made_at,
+                ledger: receiver.inbox.ledger(),
+            })
+            .collect()
+    }
+}

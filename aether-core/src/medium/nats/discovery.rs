@@ -1,0 +1,262 @@
+//! Service discovery as NATS tools do it: answers to `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, alone and with a name, or a
+//! name and an id.
+//!
+//! Used by [`Nats`](super::Nats), one task for each connection. Each vibrator that rosters show is a service, each
+//! pattern that it hears an endpoint. Source: the service API of the NATS clients, ADR-32 of NATS' architecture
+//! decisions. Nothing of it is needed by Aether itself.
+
+use std::sync::{Arc, Weak};
+
+use async_nats::{Message, SubscribeError};
+use futures_util::StreamExt;
+use futures_util::stream::select_all;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::{Root, Shared};
+use crate::floors::{Floors, Present};
+
+/// Vibrators have no version of their own; NATS tools insist on one.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Ping,
+    Info,
+    Stats,
+}
+
+/// A request: what, and of whom.
+#[derive(Debug, PartialEq, Eq)]
+struct Request<'a> {
+    verb: Verb,
+    name: Option<&'a str>,
+    id: Option<&'a str>,
+}
+
+impl<'a> Request<'a> {
+    fn read(subject: &'a str) -> Option<Self> {
+        let mut tokens = subject.strip_prefix("$SRV.")?.split('.');
+        let verb = match tokens.next()? {
+            "PING" => Verb::Ping,
+            "INFO" => Verb::Info,
+            "STATS" => Verb::Stats,
+            _ => return None,
+        };
+        let request = Self { verb, name: tokens.next(), id: tokens.next() };
+        tokens.next().is_none().then_some(request)
+    }
+
+    fn means(&self, service: &Service) -> bool {
+        self.name.is_none_or(|name| name == service.name) && self.id.is_none_or(|id| id == service.id)
+    }
+}
+
+/// What all answers begin with.
+#[derive(Serialize)]
+struct Service {
+    name: String,
+    id: String,
+    version: &'static str,
+    metadata: Metadata,
+}
+
+#[derive(Serialize)]
+struct Metadata {
+    /// The name as it is: services may have letters, digits, `-` and `_` only.
+    vibrator: String,
+    effective_floor: String,
+}
+
+#[derive(Serialize)]
+struct Answer<'a, T> {
+    r#type: &'static str,
+    #[serde(flatten)]
+    service: &'a Service,
+    #[serde(flatten)]
+    more: T,
+}
+
+#[derive(Serialize)]
+struct Nothing {}
+
+#[derive(Serialize)]
+struct Info {
+    description: &'static str,
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Serialize)]
+struct Endpoint {
+    name: String,
+    subject: String,
+    queue_group: String,
+}
+
+#[derive(Serialize)]
+struct Stats {
+    started: String,
+    endpoints: [InboxStats; 1],
+}
+
+/// All patterns of a vibrator share one inbox, so its account is one endpoint's.
+#[derive(Serialize)]
+struct InboxStats {
+    name: &'static str,
+    subject: String,
+    queue_group: &'static str,
+    num_requests: u64,
+    /// Waves that were lost, whatever the reason.
+    num_errors: u64,
+    last_error: &'static str,
+    /// In nanoseconds. Not measured: an inbox does not know how long its waves are worked on.
+    processing_time: u64,
+    average_processing_time: u64,
+    data: Account,
+}
+
+#[derive(Serialize)]
+struct Account {
+    offered: u64,
+    delivered: u64,
+    lost: u64,
+    queued: u64,
+}
+
+/// Answers from now on, until the connection ends.
+pub(super) async fn answer(
+    shared: Arc<Shared>,
+    floors: Weak<Floors>,
+    mut ending: watch::Receiver<bool>,
+) -> Result<(), SubscribeError> {
+    let mut subscribers = Vec::new();
+    for verb in ["PING", "INFO", "STATS"] {
+        // Nobody can subscribe to what is not known yet, so names are looked at here.
+        for subject in [format!("$SRV.{verb}"), format!("$SRV.{verb}.*"), format!("$SRV.{verb}.*.*")] {
+            subscribers.push(shared.client.subscribe(subject).await?);
+        }
+    }
+    let mut requests = select_all(subscribers);
+    tokio::spawn(async move {
+        loop {
+            let request = tokio::select! {
+                _ = ending.wait_for(|ending| *ending) => return,
+                request = requests.next() => request,
+            };
+            let Some(request) = request else { return };
+            shared.link.took_message();
+            let Some(floors) = floors.upgrade() else { return };
+            respond(&shared, &request, &floors.present()).await;
+        }
+    });
+    Ok(())
+}
+
+async fn respond(shared: &Shared, message: &Message, present: &[Present]) {
+    let (Some(request), Some(reply)) = (Request::read(&message.subject), &message.reply) else { return };
+    for vibrator in present {
+        let service = service(vibrator);
+        if request.means(&service) {
+            let answer =
+                write(request.verb, &service, vibrator, |pattern| shared.subject(Root::Waves, pattern));
+            // Fails when the connection has ended; then nobody waits.
+            let _ = shared.client.publish(reply.clone(), answer.into()).await;
+        }
+    }
+}
+
+fn write(verb: Verb, service: &Service, vibrator: &Present, subject: impl Fn(&str) -> String) -> Vec<u8> {
+    let heard = &vibrator.announcement.heard;
+    let written = match verb {
+        Verb::Ping => serde_json::to_vec(&Answer {
+            r#type: "io.nats.micro.v1.ping_response",
+            service,
+            more: Nothing {},
+        }),
+        Verb::Info => {
+            let endpoints = heard.iter().map(|heard| Endpoint {
+                name: endpoint_name(heard.pattern.as_str()),
+                subject: subject(heard.pattern.as_str()),
+                queue_group: heard.group.as_deref().unwrap_or_default().to_owned(),
+            });
+            let more = Info { description: "a vibrator of Aether", endpoints: endpoints.collect() };
+            serde_json::to_vec(&Answer { r#type: "io.nats.micro.v1.info_response", service, more })
+        }
+        Verb::Stats => {
+            let ledger = vibrator.ledger;
+            let inbox = InboxStats {
+                name: "inbox",
+                subject: subject(if let [only] = &heard[..] { only.pattern.as_str() } else { ">" }),
+                queue_group: "",
+                num_requests: ledger.delivered,
+                num_errors: ledger.lost(),
+                last_error: "",
+                processing_time: 0,
+                average_processing_time: 0,
+                data: Account {
+                    offered: ledger.offered,
+                    delivered: ledger.delivered,
+                    lost: ledger.lost(),
+                    queued: ledger.queued,
+                },
+            };
+            let started = humantime::format_rfc3339_millis(vibrator.made_at).to_string();
+            let more = Stats { started, endpoints: [inbox] };
+            serde_json::to_vec(&Answer { r#type: "io.nats.micro.v1.stats_response", service, more })
+        }
+    };
+    // Texts and whole numbers can always be written.
+    written.unwrap_or_default()
+}
+
+fn service(vibrator: &Present) -> Service {
+    let source = &vibrator.announcement.vibrator;
+    Service {
+        name: allowed(source.name()),
+        id: format!("{:x}", source.instance()),
+        version: VERSION,
+        metadata: Metadata {
+            vibrator: source.name().to_owned(),
+            effective_floor: vibrator.announcement.effective_floor.as_f32().to_string(),
+        },
+    }
+}
+
+/// A name as a service may have it.
+fn allowed(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+}
+
+/// `orders-any` for `orders.*`.
+fn endpoint_name(pattern: &str) -> String {
+    let tokens = pattern.split('.').map(|token| match token {
+        "*" => "any".to_owned(),
+        ">" => "all".to_owned(),
+        token => allowed(token),
+    });
+    tokens.collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_from_their_subjects() {
+        let request = |verb, name, id| Some(Request { verb, name, id });
+        assert_eq!(Request::read("$SRV.PING"), request(Verb::Ping, None, None));
+        assert_eq!(Request::read("$SRV.INFO.stock"), request(Verb::Info, Some("stock"), None));
+        assert_eq!(Request::read("$SRV.STATS.stock.1f"), request(Verb::Stats, Some("stock"), Some("1f")));
+        for other in ["$SRV", "$SRV.SCHEMA", "$SRV.PING.a.b.c", "SRV.PING"] {
+            assert_eq!(Request::read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn names_are_what_nats_allows() {
+        assert_eq!(allowed("a shop/2.x"), "a_shop_2_x");
+        assert_eq!(endpoint_name("orders.*.>"), "orders-any-all");
+        assert_eq!(endpoint_name("a$b.c_d"), "a_b-c_d");
+    }
+}

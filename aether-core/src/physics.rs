@@ -1,0 +1,29 @@
+//! The physics: detectors that read the waves of a bus and say what they mean together.
+//!
+//! Each can be used alone: feed it with waves, ask it for findings, and ask it when it wants to be asked again. All are
+//! pure: the time comes in as an argument, nothing reads a clock, waits or does I/O, so the same waves at the same
+//! times give the same findings. Their memory is bounded by numbers given when they are made; what does not fit is
+//! counted. What each word means, with formula and measurements, is in `PHYSICS.md`.
+
+mod cancellation;
+mod engine;
+mod finding;
+mod interference;
+mod recent;
+mod resonance;
+mod retries;
+mod standing;
+mod timeline;
+
+pub use cancellation::{CancellationOptions, CancellationOptionsError, Cancellations};
+pub use engine::{EngineOptions, EngineOptionsError, PhysicsEngine, PhysicsReport, Sampling};
+pub use finding::{Finding, StandingWave};
+pub use interference::{
+    Claim, Fringe, FringeKind, Interfere, InterfereOptionsError, Interference, InterferenceCounts, Resultant,
+};
+pub use resonance::{
+    Edge, Group, Resonance, ResonanceCounts, ResonanceMap, ResonanceOptions, ResonanceOptionsError, Sighting,
+    Tier,
+};
+pub use retries::{RetryOptions, RetryOptionsError, RetryStorms};
+pub use standing::{StandingCounts, StandingOptions, StandingOptionsError, StandingWaves};

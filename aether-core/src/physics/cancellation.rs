@@ -1,0 +1,339 @@
+//! Cancellation: claims that are asserted and retracted over and over, so that they say nothing. Ordinary term: flapping.
+//!
+//! Takes waves in with [`Cancellations::observe`] and gives [`Finding::Cancellation`] out with [`Cancellations::tick`]. It
+//! counts how often one source changes its mind about one coherence key within a window. That two sources contradict each
+//! other is not its business: [`Interference`](super::Interference) adds them up.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::finding::Finding;
+use super::recent::Recent;
+use super::timeline::{Moment, Timeline};
+use crate::channel::Channel;
+use crate::clock::Instant;
+use crate::phase::Phase;
+use crate::source::Source;
+use crate::wave::Wave;
+
+const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24 * 365);
+const MOST_CLAIMS: usize = 1 << 20;
+const MOST_TURNS: u32 = 64;
+
+/// When a claim flaps.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is made before Cancellations::new()"]
+pub struct CancellationOptions {
+    turns: u32,
+    window: Duration,
+    max_claims: usize,
+}
+
+/// Options that are not possible.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CancellationOptionsError {
+    /// Too few or too many turns.
+    #[error("{given} turns are not allowed: from 2, an assertion and its retraction, to {MOST_TURNS}")]
+    Turns {
+        /// The number as given.
+        given: u32,
+    },
+    /// A window too short or too long.
+    #[error("window {given:?} is not allowed: it must be from 1 ms to 365 days")]
+    Window {
+        /// The window as given.
+        given: Duration,
+    },
+    /// No claim, or too many.
+    #[error("{given} claims are not allowed: from 1 to {MOST_CLAIMS}")]
+    Claims {
+        /// The number as given.
+        given: usize,
+    },
+}
+
+impl Default for CancellationOptions {
+    fn default() -> Self {
+        Self { turns: 6, window: Duration::from_secs(300), max_claims: 4096 }
+    }
+}
+
+impl CancellationOptions {
+    /// How often a source must change its mind within the window. Default: 6, three assertions that were retracted.
+    pub fn turns(mut self, turns: u32) -> Self {
+        self.turns = turns;
+        self
+    }
+
+    /// The time within which turns count together. Default: 5 minutes.
+    pub fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// How many claims are watched, each of one source about one key; when more come, the one least recently heard goes.
+    /// Default: 4096. Cost: about 200 bytes a claim, plus the key itself.
+    pub fn max_claims(mut self, most: usize) -> Self {
+        self.max_claims = most;
+        self
+    }
+}
+
+/// Finds claims that flap.
+#[derive(Debug)]
+pub struct Cancellations {
+    options: CancellationOptions,
+    timeline: Timeline,
+    claims: Recent<Key, Turns>,
+    /// Claims with something to report. At most as many as there are claims.
+    found: Vec<u32>,
+    late: u64,
+}
+
+#[derive(Debug)]
+struct Key {
+    channel: Channel,
+    key: String,
+    source: Source,
+}
+
+#[derive(Debug, Default)]
+struct Turns {
+    asserts: bool,
+    /// The latest wave: when it was emitted, and its number.
+    latest: Option<(Moment, u64)>,
+    /// When it turned, within the window; at most as many as make a finding.
+    turns: VecDeque<Moment>,
+    /// Whether it was reported and has not been quiet for a window since.
+    flapping: bool,
+    found: bool,
+}
+
+impl Cancellations {
+    /// A detector that has seen nothing.
+    ///
+    /// # Errors
+    /// [`CancellationOptionsError`] says what is allowed.
+    pub fn new(options: CancellationOptions) -> Result<Self, CancellationOptionsError> {
+        let CancellationOptions { turns, window, max_claims } = options;
+        if !(2..=MOST_TURNS).contains(&turns) {
+            return Err(CancellationOptionsError::Turns { given: turns });
+        }
+        if !WINDOWS.contains(&window) {
+            return Err(CancellationOptionsError::Window { given: window });
+        }
+        if !(1..=MOST_CLAIMS).contains(&max_claims) {
+            return Err(CancellationOptionsError::Claims { given: max_claims });
+        }
+        let claims = Recent::new(max_claims);
+        Ok(Self { options, timeline: Timeline::default(), claims, found: Vec::new(), late: 0 })
+    }
+
+    /// Takes in a wave; one without a coherence key or a source claims nothing. A wave that is not later than the last of
+    /// its claim is passed over, so a repeated one changes nothing.
+    pub fn observe(&mut self, wave: &Wave, now: Instant) {
+        if let Some(key) = wave.key()
+            && wave.source().instance() != 0
+        {
+            let (channel, source, age) = (wave.channel(), wave.source(), wave.age_at(now));
+            self.claim(channel, key, source, wave.phase(), wave.sequence(), age, now);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a wave, for observe and its tests")]
+    fn claim(
+        &mut self,
+        channel: &Channel,
+        key: &str,
+        source: &Source,
+        phase: Phase,
+        sequence: u64,
+        age: Duration,
+        now: Instant,
+    ) {
+        let now = self.timeline.advance(now);
+        let slot = self.slot(channel, key, source);
+        let claim = self.claims.value_mut(slot);
+        let (at, asserts) = (now.minus(age), phase.radians().cos() > 0.0);
+        if claim.latest.is_some_and(|latest| (at, sequence) <= latest) {
+            self.late += 1;
+            return;
+        }
+        let turned = claim.latest.is_some() && claim.asserts != asserts;
+        claim.latest = Some((at, sequence));
+        claim.asserts = asserts;
+        if turned && claim.turn(at, &self.options) && !std::mem::replace(&mut claim.found, true) {
+            self.found.push(slot);
+        }
+    }
+
+    /// A claim that flaps, one at a time: call it until it returns `None`. There is nothing to wait for: only a wave
+    /// changes anything.
+    pub fn tick(&mut self) -> Option<Finding> {
+        while let Some(slot) = self.found.pop() {
+            let claim = self.claims.value_mut(slot);
+            // The slot may be another claim's by now.
+            if std::mem::take(&mut claim.found) && claim.flapping {
+                let within = match (claim.turns.front(), claim.turns.back()) {
+                    (Some(first), Some(last)) => last.since(*first),
+                    _ => Duration::ZERO,
+                };
+                let (turns, key) = (claim.turns.len() as u32, self.claims.key(slot));
+                return Some(Finding::Cancellation {
+                    channel: key.channel.clone(),
+                    key: key.key.as_str().into(),
+                    source: key.source.clone(),
+                    turns,
+                    within,
+                });
+            }
+        }
+        None
+    }
+
+    /// How many waves were passed over because their source has said something later, or came a second time.
+    #[must_use]
+    pub fn late(&self) -> u64 {
+        self.late
+    }
+
+    /// How many claims had to go because too many others came.
+    #[must_use]
+    pub fn claims_evicted(&self) -> u64 {
+        self.claims.evicted()
+    }
+
+    /// How often the caller's clock went back.
+    #[must_use]
+    pub fn clock_jumps(&self) -> u64 {
+        self.timeline.jumps_back()
+    }
+
+    fn slot(&mut self, channel: &Channel, key: &str, source: &Source) -> u32 {
+        let hash = self.claims.hash_of((channel, key, source));
+        let is_it = |held: &Key| held.key == key && held.source == *source && held.channel == *channel;
+        if let Some(slot) = self.claims.touch(hash, is_it) {
+            return slot;
+        }
+        let make = || {
+            (Key { channel: channel.clone(), key: key.to_owned(), source: source.clone() }, Turns::default())
+        };
+        self.claims.insert(hash, make, |held, claim| {
+            held.channel.clone_from(channel);
+            held.source.clone_from(source);
+            key.clone_into(&mut held.key);
+            let mut turns = std::mem::take(&mut claim.turns);
+            turns.clear();
+            // If it waits to be reported, its slot is still in the list.
+            *claim = Turns { turns, found: claim.found, ..Turns::default() };
+        })
+    }
+}
+
+impl Turns {
+    /// Notes a turn; true if there are enough of them now and that is new.
+    fn turn(&mut self, at: Moment, options: &CancellationOptions) -> bool {
+        while self.turns.front().is_some_and(|turn| at.since(*turn) > options.window) {
+            self.turns.pop_front();
+        }
+        if self.turns.is_empty() {
+            self.flapping = false;
+        }
+        let enough = options.turns as usize;
+        if self.turns.len() == enough {
+            self.turns.pop_front();
+        }
+        if self.turns.capacity() == 0 {
+            self.turns.reserve_exact(enough);
+        }
+        self.turns.push_back(at);
+        self.turns.len() == enough && !std::mem::replace(&mut self.flapping, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Stage {
+        detector: Cancellations,
+        start: Instant,
+        sequence: u64,
+    }
+
+    impl Stage {
+        fn new(options: CancellationOptions) -> Self {
+            Self { detector: Cancellations::new(options).unwrap(), start: Instant::now(), sequence: 0 }
+        }
+
+        fn says(&mut self, key: &str, phase: Phase, second: u32) {
+            self.sequence += 1;
+            let (channel, source) =
+                (Channel::new("probes.down").unwrap(), Source::with_instance("probe", 1).unwrap());
+            let now = self.start + second * SECOND;
+            // Each wave comes twice.
+            for _ in 0..2 {
+                self.detector.claim(&channel, key, &source, phase, self.sequence, Duration::ZERO, now);
+            }
+        }
+
+        fn found(&mut self) -> Vec<Finding> {
+            std::iter::from_fn(|| self.detector.tick()).collect()
+        }
+    }
+
+    #[test]
+    fn a_claim_that_flaps_is_reported_once_until_it_has_been_quiet() {
+        let mut stage = Stage::new(CancellationOptions::default().turns(4).window(60 * SECOND));
+        for (episode, found) in [(0, 1), (1000, 1)] {
+            for cycle in 0..5 {
+                stage.says("db", Phase::ASSERT, episode + 10 * cycle);
+                stage.says("db", Phase::ASSERT, episode + 10 * cycle + 2);
+                stage.says("db", Phase::RETRACT, episode + 10 * cycle + 5);
+            }
+            let findings = stage.found();
+            assert_eq!(findings.len(), found);
+            let Finding::Cancellation { key, turns, within, .. } = &findings[0] else {
+                panic!("{findings:?}")
+            };
+            assert_eq!((&**key, *turns), ("db", 4));
+            assert!(*within <= 60 * SECOND);
+        }
+        assert_eq!(stage.detector.late(), 30, "what came twice");
+    }
+
+    #[test]
+    fn what_is_asserted_for_long_or_turns_rarely_is_no_cancellation() {
+        let mut stage = Stage::new(CancellationOptions::default().turns(4).window(60 * SECOND));
+        for second in 0..100 {
+            stage.says("steady", Phase::ASSERT, second);
+            stage.says("slow", if second / 25 % 2 == 0 { Phase::ASSERT } else { Phase::RETRACT }, second);
+        }
+        assert_eq!(stage.found(), []);
+    }
+
+    #[test]
+    fn a_flood_of_keys_grows_nothing_and_takes_reports_along() {
+        let mut stage = Stage::new(CancellationOptions::default().turns(2).max_claims(8));
+        for n in 0..5000 {
+            for phase in [Phase::ASSERT, Phase::RETRACT, Phase::ASSERT] {
+                stage.says(&format!("key{n}"), phase, 3 * n + stage.sequence as u32 % 3);
+            }
+            assert!(stage.detector.found.len() <= 8);
+        }
+        assert_eq!((stage.detector.claims.len(), stage.detector.claims_evicted()), (8, 5000 - 8));
+        assert_eq!(stage.found().len(), 8);
+    }
+
+    #[test]
+    fn impossible_options_are_refused() {
+        use CancellationOptionsError as Error;
+        let options = CancellationOptions::default;
+        assert!(matches!(Cancellations::new(options().turns(1)), Err(Error::Turns { given: 1 })));
+        assert!(matches!(Cancellations::new(options().window(Duration::ZERO)), Err(Error::Window { .. })));
+        assert!(matches!(Cancellations::new(options().max_claims(0)), Err(Error::Claims { .. })));
+    }
+}

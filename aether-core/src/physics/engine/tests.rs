@@ -1,0 +1,169 @@
+//! The engine by itself.
+
+use std::time::Duration;
+
+use super::*;
+use crate::physics::{FringeKind, Interfere, ResonanceOptions};
+use crate::source::{Sequencer, Source};
+
+struct Service {
+    sequencer: Sequencer,
+}
+
+impl Service {
+    fn new(name: &str) -> Self {
+        Self { sequencer: Sequencer::new(Source::new(name).unwrap()) }
+    }
+
+    fn claim(&self, channel: &str, key: &str, now: Instant) -> Wave {
+        let mut wave = Wave::builder(channel).key(key).build().unwrap();
+        wave.stamp(&self.sequencer, now);
+        wave
+    }
+
+    fn emit(&self, channel: &str, cause: Option<&Wave>, now: Instant) -> Wave {
+        let builder = Wave::builder(channel);
+        let builder = match cause {
+            Some(cause) => builder.cause(cause.id()),
+            None => builder,
+        };
+        let mut wave = builder.build().unwrap();
+        wave.stamp(&self.sequencer, now);
+        wave
+    }
+}
+
+fn findings(engine: &mut PhysicsEngine, now: Instant) -> Vec<Finding> {
+    std::iter::from_fn(|| engine.tick(now)).collect()
+}
+
+#[test]
+fn an_edge_is_found_once_with_its_lag_and_its_vibrators() {
+    let mut engine = PhysicsEngine::default();
+    let (shop, stock) = (Service::new("shop"), Service::new("stock"));
+    let start = Instant::now();
+    for second in 0..5 {
+        let now = start + Duration::from_secs(second);
+        let created = shop.emit("orders.created", None, now);
+        let reserved = stock.emit("stock.reserved", Some(&created), now + Duration::from_millis(4));
+        // The observer is late, and by different times: what counts is when they were emitted.
+        engine.observe(&created, now + Duration::from_millis(50));
+        engine.observe(&reserved, now + Duration::from_millis(70));
+    }
+    let map = engine.report().map;
+    let edge = map.edge("orders.created", "stock.reserved").unwrap();
+    assert_eq!((edge.waves, edge.median_lag, edge.effect), (5, Duration::from_millis(4), 1.0));
+    assert_eq!(
+        (edge.emitters.as_slice(), edge.handlers.as_slice()),
+        (&["shop".to_owned()][..], &["stock".to_owned()][..])
+    );
+    let found = findings(&mut engine, start);
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        found[0].to_string(),
+        "related: orders.created -> stock.reserved after 4.00 ms (L0, 1.00 a wave, by stock)"
+    );
+    engine.report();
+    assert!(findings(&mut engine, start).is_empty());
+}
+
+#[test]
+fn too_many_waves_are_sampled_and_it_says_so() {
+    let mut engine = EngineOptions::default().waves_a_second(10).build().unwrap();
+    let shop = Service::new("shop");
+    let start = Instant::now();
+    for wave in 0..5000 {
+        let now = start + Duration::from_millis(10 * wave);
+        engine.observe(&shop.emit("orders.created", None, now), now);
+    }
+    let report = engine.report();
+    assert_eq!(report.sampling.seen, 5000);
+    assert_eq!(report.map.counts.waves, report.sampling.shown);
+    assert!(report.sampling.shown < 1700, "{:?}", report.sampling);
+    assert!(findings(&mut engine, start).iter().any(|finding| matches!(finding, Finding::Sampling { .. })));
+}
+
+#[test]
+fn a_clock_that_jumps_is_a_finding() {
+    let mut engine = PhysicsEngine::default();
+    let shop = Service::new("shop");
+    let start = Instant::now() + Duration::from_secs(100);
+    for now in [start, start - Duration::from_secs(50), start + Duration::from_secs(1000)] {
+        engine.observe(&shop.emit("orders.created", None, now), now);
+    }
+    let jumps: Vec<String> = findings(&mut engine, start).iter().map(ToString::to_string).collect();
+    assert_eq!(jumps, ["the clock jumped, 1 times so far", "the clock jumped, 2 times so far"]);
+}
+
+#[test]
+fn findings_that_nobody_fetches_are_bounded_and_counted() {
+    let mut engine = PhysicsEngine::default();
+    let shop = Service::new("shop");
+    let start = Instant::now() + Duration::from_secs(100_000);
+    for wave in 0..3000_u64 {
+        let now = start - Duration::from_secs(10 * wave);
+        engine.observe(&shop.emit("orders.created", None, now), now);
+    }
+    assert_eq!(engine.report().findings_lost, 2999 - MAX_FINDINGS as u64);
+    assert_eq!(findings(&mut engine, start).len(), MAX_FINDINGS);
+}
+
+#[test]
+fn no_waves_at_all_are_refused() {
+    assert!(matches!(
+        EngineOptions::default().waves_a_second(0).build(),
+        Err(EngineOptionsError::WavesASecond)
+    ));
+    let options = EngineOptions::default().resonance(ResonanceOptions::default().moments(1));
+    let error = options.build().unwrap_err();
+    assert_eq!(
+        std::error::Error::source(&error).unwrap().to_string(),
+        "resonance option moments = 1 is not allowed: use 64 to 65536"
+    );
+}
+
+#[test]
+fn a_heartbeat_is_found_and_missed_when_it_stops() {
+    let mut engine = PhysicsEngine::default();
+    let heart = Service::new("heart");
+    let start = Instant::now();
+    let mut found = Vec::new();
+    let mut now = start;
+    for beat in 0..100 {
+        now = start + Duration::from_secs(beat);
+        engine.observe(&heart.emit("heart.beat", None, now), now);
+        found.extend(findings(&mut engine, now));
+    }
+    assert!(
+        matches!(&found[..], [Finding::Standing(stream)] if stream.channel.as_str() == "heart.beat"),
+        "{found:?}"
+    );
+    let alarm = engine.next_change().unwrap();
+    assert!(alarm <= now + Duration::from_millis(2500));
+    let missed = findings(&mut engine, alarm);
+    assert!(matches!(&missed[..], [Finding::MissingBeat { .. }]), "{missed:?}");
+    assert!(
+        missed[0].to_string().starts_with("missing beat: heart.beat by heart beats every 1.00 s"),
+        "{}",
+        missed[0]
+    );
+    assert_eq!(engine.report().standing.len(), 1);
+}
+
+#[test]
+fn claims_add_up_on_the_channels_that_were_named() {
+    let pattern = Pattern::new("probes.>").unwrap();
+    let options = EngineOptions::default().interfere(pattern, Interfere::by_key().sources(2).rise(0.7));
+    let mut engine = options.build().unwrap();
+    let now = Instant::now();
+    for name in ["oslo", "rome"] {
+        let probe = Service::new(name);
+        for channel in ["probes.down", "orders.created"] {
+            engine.observe(&probe.claim(channel, "db-7", now), now);
+        }
+    }
+    let found = findings(&mut engine, now);
+    let rises =
+        |finding: &Finding| matches!(finding, Finding::Fringe(fringe) if fringe.kind == FringeKind::Rise);
+    assert!(found.len() == 1 && rises(&found[0]), "{found:?}");
+}

@@ -1,0 +1,339 @@
+//! Interference: claims of several sources about one thing, added up. Ordinary term: corroboration, alert correlation.
+//!
+//! [`Vibrator::interfere`](crate::Vibrator::interfere) drives it over a medium; alone it is fed by hand. It takes claims
+//! in with [`Interference::observe`] and gives [`Fringe`]s out with [`Interference::tick`], which says what changed by
+//! now. Between two waves a fringe can fall by mere decay: [`Interference::next_change`] says when to tick again. It
+//! never sees a payload, and what a claim is about is the wave's channel and coherence key, nothing else.
+//!
+//! A claim of amplitude `a` is evidence `e = -ln(1 - a)`, so that evidence adds up where probabilities multiply. All
+//! claims of a key, each weaker by half every window `W` and signed by its phase, make
+//!
+//! ```text
+//! Z = sum of e(a_i) * 2^(-(t - t_i) / W) * cos(phase_i)       amplitude = 1 - exp(-max(Z, 0))
+//! ```
+//!
+//! A source holds one claim a key, its latest. So neither the order in which waves arrive nor how often one arrives
+//! changes anything: what [`Interference::resultant`] returns is the same to the bit.
+//!
+//! ```
+//! use aether_core::physics::{Claim, FringeKind, Interfere};
+//! use aether_core::{Amplitude, Channel, Phase, Source};
+//! use std::time::{Duration, Instant};
+//!
+//! let mut alerts = Interfere::by_key().sources(2).rise(0.7).build()?;
+//! let (channel, now) = (Channel::new("probes.down")?, Instant::now());
+//! for probe in ["frankfurt", "oslo"] {
+//!     let source = Source::new(probe)?;
+//!     let claim = Claim { amplitude: Amplitude::NORMAL, phase: Phase::ASSERT, sequence: 1, age: Duration::ZERO };
+//!     alerts.claim(&channel, "db-7", &source, claim, now);
+//! }
+//! let fringe = alerts.tick(now).expect("two sources of 0.5 make 0.75");
+//! assert_eq!((fringe.kind, fringe.sources, &*fringe.key), (FringeKind::Rise, 2, "db-7"));
+//! assert!((fringe.amplitude - 0.75).abs() < 1e-3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod evidence;
+mod fringe;
+mod options;
+
+pub use fringe::{Fringe, FringeKind, Resultant};
+pub use options::{Interfere, InterfereOptionsError};
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::recent::Recent;
+use super::timeline::{Moment, Timeline};
+use crate::amplitude::Amplitude;
+use crate::channel::Channel;
+use crate::clock::Instant;
+use crate::phase::Phase;
+use crate::source::Source;
+use crate::wave::Wave;
+use evidence::{Evidence, Heard, Window};
+
+/// What one wave says of its key; [`Interference::observe`] takes it from a wave.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// How strong the claim is: the amplitude at the source, whatever path and time took of it since.
+    pub amplitude: Amplitude,
+    /// Whether it asserts (0) or retracts (pi); in between, its cosine counts.
+    pub phase: Phase,
+    /// The number its source gave it. Of two claims of one age the higher number counts.
+    pub sequence: u64,
+    /// The time since it was made.
+    pub age: Duration,
+}
+
+/// What an interference detector has seen, and what it could not keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct InterferenceCounts {
+    /// Claims that count or counted.
+    pub claims: u64,
+    /// Waves that came a second time.
+    pub repeated: u64,
+    /// Claims older than the one their source holds already.
+    pub superseded: u64,
+    /// Waves without a coherence key, which claim nothing.
+    pub keyless: u64,
+    /// Waves without a source, which corroborate nothing.
+    pub sourceless: u64,
+    /// Keys that had to go because too many others came; the fringes among them were reported as
+    /// [`FringeKind::Forgotten`].
+    pub keys_evicted: u64,
+    /// Claims that had to go, or were not let in, because more recent ones fill the key.
+    pub claims_evicted: u64,
+    /// How often the caller's clock went back.
+    pub clock_jumps: u64,
+}
+
+/// Adds up claims by channel and coherence key. Made by [`Interfere::build`].
+#[derive(Debug)]
+pub struct Interference {
+    options: Interfere,
+    rise: f64,
+    fall: f64,
+    window: Window,
+    /// The evidence of the last amplitude: many waves have the same, and logarithms take long.
+    weight: (Amplitude, f64),
+    timeline: Timeline,
+    keys: Recent<Key, Pattern>,
+    /// Keys whose claims have changed since they were last looked at. At most as many as there are keys.
+    dirty: Vec<u32>,
+    /// When to look at a key although no wave came, and at which.
+    deadlines: BTreeSet<(Moment, u32)>,
+    /// Fringes whose key had to go since the last tick. At most as many as there are keys, as only a tick makes more.
+    forgotten: VecDeque<Fringe>,
+    counts: InterferenceCounts,
+}
+
+#[derive(Debug)]
+struct Key {
+    channel: Channel,
+    key: String,
+}
+
+/// The state of one key.
+#[derive(Debug, Default)]
+struct Pattern {
+    evidence: Evidence,
+    /// Whether it was last reported as risen.
+    lit: bool,
+    /// Since when it ought to be the other way round.
+    pending: Option<Moment>,
+    deadline: Option<Moment>,
+    dirty: bool,
+}
+
+impl Interference {
+    pub(super) fn new(options: Interfere, rise: Amplitude, fall: Amplitude) -> Self {
+        Self {
+            rise: evidence::of(rise),
+            fall: evidence::of(fall),
+            window: Window::new(options.window),
+            weight: (Amplitude::NORMAL, evidence::of(Amplitude::NORMAL)),
+            timeline: Timeline::default(),
+            keys: Recent::new(options.max_keys),
+            dirty: Vec::new(),
+            deadlines: BTreeSet::new(),
+            forgotten: VecDeque::new(),
+            counts: InterferenceCounts::default(),
+            options,
+        }
+    }
+
+    /// Takes in what a wave claims. A wave without a coherence key claims nothing; one that was never emitted has no
+    /// source. Both are counted.
+    pub fn observe(&mut self, wave: &Wave, now: Instant) {
+        let Some(key) = wave.key() else {
+            self.counts.keyless += 1;
+            return;
+        };
+        let claim = Claim {
+            amplitude: wave.amplitude(),
+            phase: wave.phase(),
+            sequence: wave.sequence(),
+            age: wave.age_at(now),
+        };
+        self.claim(wave.channel(), key, wave.source(), claim, now);
+    }
+
+    /// Takes in a claim that did not come as a wave.
+    pub fn claim(&mut self, channel: &Channel, key: &str, source: &Source, claim: Claim, now: Instant) {
+        let now = self.timeline.advance(now);
+        if source.instance() == 0 {
+            self.counts.sourceless += 1;
+            return;
+        }
+        if self.weight.0 != claim.amplitude {
+            self.weight = (claim.amplitude, evidence::of(claim.amplitude));
+        }
+        let slot = self.slot(channel, key, now);
+        let pattern = self.keys.value_mut(slot);
+        let at = now.minus(claim.age);
+        let weight = self.weight.1;
+        match pattern.evidence.hear(source, at, claim, weight, self.window, self.options.max_sources) {
+            Heard::Repeated => self.counts.repeated += 1,
+            Heard::Superseded => self.counts.superseded += 1,
+            Heard::Crowded => self.counts.claims_evicted += 1,
+            Heard::Counts { displaced } => {
+                self.counts.claims += 1;
+                self.counts.claims_evicted += u64::from(displaced);
+                if !std::mem::replace(&mut pattern.dirty, true) {
+                    self.dirty.push(slot);
+                }
+            }
+        }
+    }
+
+    /// What has changed by now, one at a time: call it until it returns `None`.
+    pub fn tick(&mut self, now: Instant) -> Option<Fringe> {
+        let now = self.timeline.advance(now);
+        if let Some(fringe) = self.forgotten.pop_front() {
+            return Some(fringe);
+        }
+        while let Some(slot) = self.dirty.pop() {
+            self.keys.value_mut(slot).dirty = false;
+            if let Some(fringe) = self.look(slot, now) {
+                return Some(fringe);
+            }
+        }
+        while let Some(&(deadline, slot)) = self.deadlines.first()
+            && deadline <= now
+        {
+            if let Some(fringe) = self.look(slot, now) {
+                return Some(fringe);
+            }
+        }
+        None
+    }
+
+    /// When to tick again if no wave comes before; `None` if nothing can change by mere time.
+    #[must_use]
+    pub fn next_change(&self) -> Option<Instant> {
+        let at_once = !self.dirty.is_empty() || !self.forgotten.is_empty();
+        let due = self.deadlines.first().map(|deadline| deadline.0);
+        self.timeline.instant(if at_once { self.timeline.latest() } else { due? })
+    }
+
+    /// What the claims of a key amount to at a moment, whatever was reported; `None` for a key that is not held.
+    #[must_use]
+    pub fn resultant(&self, channel: &Channel, key: &str, now: Instant) -> Option<Resultant> {
+        let slot = self.keys.find(self.keys.hash_of((channel, key)), |held| held.is(channel, key))?;
+        let sum = self.keys.value(slot).evidence.sum(self.timeline.peek(now), self.window);
+        Some(sum.resultant())
+    }
+
+    /// How many keys are held; never more than [`Interfere::max_keys`].
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// What was seen and what could not be kept.
+    #[must_use]
+    pub fn counts(&self) -> InterferenceCounts {
+        InterferenceCounts {
+            keys_evicted: self.keys.evicted(),
+            clock_jumps: self.timeline.jumps_back(),
+            ..self.counts
+        }
+    }
+
+    /// The slot of a key, which is now the most recently used one.
+    fn slot(&mut self, channel: &Channel, key: &str, now: Moment) -> u32 {
+        let hash = self.keys.hash_of((channel, key));
+        if let Some(slot) = self.keys.touch(hash, |held| held.is(channel, key)) {
+            return slot;
+        }
+        let Self { keys, forgotten, deadlines, window, .. } = self;
+        let mut freed = None;
+        let make = || (Key { channel: channel.clone(), key: key.to_owned() }, Pattern::default());
+        let slot = keys.insert(hash, make, |held, pattern| {
+            if pattern.lit {
+                let sum = pattern.evidence.sum(now, *window);
+                forgotten.push_back(held.fringe(sum.resultant(), FringeKind::Forgotten));
+            }
+            freed = pattern.deadline.take();
+            held.channel.clone_from(channel);
+            key.clone_into(&mut held.key);
+            // Still in the list of those to look at, if it was: the slot is the same.
+            pattern.evidence.clear();
+            (pattern.lit, pattern.pending) = (false, None);
+        });
+        if let Some(deadline) = freed {
+            deadlines.remove(&(deadline, slot));
+        }
+        slot
+    }
+
+    /// Looks at a key: whether it has risen or fallen, and when to look again.
+    fn look(&mut self, slot: u32, now: Moment) -> Option<Fringe> {
+        let Self { options, keys, deadlines, window, .. } = self;
+        let window = *window;
+        let pattern = keys.value_mut(slot);
+        if !pattern.lit && pattern.deadline.is_none() && pattern.evidence.len() < options.sources {
+            return None;
+        }
+        let sum = pattern.evidence.sum(now, window);
+        let ought_to_change = match pattern.lit {
+            true => sum.net < self.fall,
+            false => sum.net >= self.rise && sum.sources >= options.sources,
+        };
+        let mut changed = None;
+        if ought_to_change {
+            let since = *pattern.pending.get_or_insert(now);
+            if now.since(since) >= options.settle {
+                pattern.lit = !pattern.lit;
+                pattern.pending = None;
+                changed = Some(if pattern.lit { FringeKind::Rise } else { FringeKind::Fall });
+            }
+        } else {
+            pattern.pending = None;
+        }
+        let settled = pattern.pending.map(|since| since.plus(options.settle));
+        let due = match (pattern.lit, settled) {
+            // Falls by decay, unless waves come.
+            (true, None) => Some(now.plus(evidence::time_to(sum.net, self.fall, window))),
+            // Will have risen, unless it becomes too weak or too lonely before.
+            (false, Some(settled)) => {
+                let weak = now.plus(evidence::time_to(sum.net, self.rise, window));
+                let lonely = pattern.evidence.lonely_at(now, options.sources, window);
+                Some(settled.min(weak).min(lonely.unwrap_or(settled)))
+            }
+            (true, Some(settled)) => Some(settled),
+            (false, None) => None,
+        };
+        if due != pattern.deadline {
+            if let Some(deadline) = pattern.deadline {
+                deadlines.remove(&(deadline, slot));
+            }
+            deadlines.extend(due.map(|due| (due, slot)));
+            pattern.deadline = due;
+        }
+        changed.map(|kind| keys.key(slot).fringe(sum.resultant(), kind))
+    }
+}
+
+impl Key {
+    fn is(&self, channel: &Channel, key: &str) -> bool {
+        self.key == key && self.channel == *channel
+    }
+
+    fn fringe(&self, resultant: Resultant, kind: FringeKind) -> Fringe {
+        let Resultant { amplitude, coherence, sources } = resultant;
+        Fringe {
+            channel: self.channel.clone(),
+            key: self.key.as_str().into(),
+            amplitude,
+            coherence,
+            sources,
+            kind,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! The claims about one key, one of each source, and their sum.
+//!
+//! Sums are the same to the bit whatever the order of arrival: evidence is a fixed-point number, which adds up in any
+//! order, and each window passed is a shift. So assertions and their retractions of one moment leave exactly nothing.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use super::{Claim, Resultant};
+use crate::amplitude::Amplitude;
+use crate::phase::Phase;
+use crate::physics::timeline::{Moment, nanos};
+use crate::source::Source;
+
+/// For how many windows a claim's source counts as one that corroborates; an eighth of the claim is left then.
+const WINDOWS_COUNTED: u32 = 3;
+/// The loss, in steps of an amplitude, that 1.0 is taken for: half a step, where the next lower amplitude is one step.
+/// Full amplitude would be infinite evidence, which nothing could ever retract.
+const LOSS_OF_FULL: f64 = 0.5;
+/// Of evidence in fixed point. At most 64 claims of less than 2^45 steps each fit into 64 bits.
+const STEPS: f64 = (1u64 << 40) as f64;
+/// The largest amplitude that several claims reach together.
+const MOST: f32 = 1.0 - f32::EPSILON / 2.0;
+
+/// The evidence of an amplitude: 0.69 for 0.5, 2.3 for 0.9, at most 8.7.
+pub(super) fn of(amplitude: Amplitude) -> f64 {
+    let octaves =
+        f64::from(amplitude.loss()).max(LOSS_OF_FULL) / f64::from(crate::amplitude::STEPS_PER_OCTAVE);
+    -(-(-octaves).exp2()).ln_1p()
+}
+
+/// The time in which evidence decays from one value to less than another; a millisecond at least, so that nobody looks
+/// twice at the same moment because of rounding.
+pub(super) fn time_to(from: f64, below: f64, window: Window) -> Duration {
+    let windows = (from / below).log2().max(0.0);
+    let seconds = windows * window.length.as_secs_f64();
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).saturating_add(Duration::from_millis(1))
+}
+
+/// The time in which evidence halves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    length: Duration,
+    nanos: i64,
+}
+
+impl Window {
+    pub(super) fn new(length: Duration) -> Self {
+        Self { length, nanos: nanos(length) }
+    }
+
+    /// A moment in whole windows and the part of one that is left, in [0, 1).
+    fn split(self, moment: Moment) -> (i64, f64) {
+        // Dividing integers takes longer; where the quotient is off by one, so is what is left.
+        let mut windows = (moment.nanos() as f64 / self.nanos as f64).floor() as i64;
+        let mut left = moment.nanos().saturating_sub(windows.saturating_mul(self.nanos));
+        while left < 0 {
+            (windows, left) = (windows - 1, left + self.nanos);
+        }
+        while left >= self.nanos {
+            (windows, left) = (windows + 1, left - self.nanos);
+        }
+        (windows, left as f64 / self.nanos as f64)
+    }
+}
+
+/// The claims about one key.
+#[derive(Debug, Default)]
+pub(super) struct Evidence {
+    held: Vec<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    source: Source,
+    sequence: u64,
+    at: Moment,
+    says: Says,
+}
+
+/// What a claim contributes, as far as it does not depend on the time it is asked at.
+#[derive(Debug, Clone, Copy)]
+struct Says {
+    /// How many whole windows after the detector's first moment the claim was made.
+    windows: i64,
+    /// The evidence in steps, in terms of the beginning of that window; the same weakened by the phase; and its sign.
+    weight: u64,
+    net: u64,
+    retracts: bool,
+}
+
+/// What became of a claim.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// It counts from now on; `displaced` if another had to go.
+    Counts { displaced: bool },
+    /// It was there already.
+    Repeated,
+    /// Its source has made a later one.
+    Superseded,
+    /// All places are taken by more recent ones.
+    Crowded,
+}
+
+/// The claims about one key, added up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sum {
+    /// The signed evidence; negative where retractions prevail.
+    pub(super) net: f64,
+    /// The evidence without signs.
+    pub(super) gross: f64,
+    /// How many sources assert.
+    pub(super) sources: usize,
+}
+
+impl Sum {
+    pub(super) fn resultant(self) -> Resultant {
+        let amplitude = (-(-self.net.max(0.0)).exp_m1()) as f32;
+        let coherence = if self.gross > 0.0 { (self.net.abs() / self.gross).min(1.0) as f32 } else { 0.0 };
+        Resultant { amplitude: amplitude.min(MOST), coherence, sources: self.sources }
+    }
+}
+
+impl Evidence {
+    /// How many sources have said something.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.held.clear();
+    }
+
+    /// Takes in a claim made at a moment. Of one source the latest counts, by time and then by number; of more sources
+    /// than `max` those whose claims are latest. Both are orders of the claims alone, not of their arrival.
+    pub(super) fn hear(
+        &mut self,
+        source: &Source,
+        at: Moment,
+        claim: Claim,
+        weight: f64,
+        window: Window,
+        max: usize,
+    ) -> Heard {
+        if let Some(held) = self.held.iter_mut().find(|held| held.source == *source) {
+            return match (at, claim.sequence).cmp(&(held.at, held.sequence)) {
+                Ordering::Greater => {
+                    held.says = Says::new(at, claim, weight, window);
+                    (held.at, held.sequence) = (at, claim.sequence);
+                    Heard::Counts { displaced: false }
+                }
+                _ if claim.sequence == held.sequence => Heard::Repeated,
+                _ => Heard::Superseded,
+            };
+        }
+        let displaced = self.held.len() >= max;
+        if displaced {
+            let rank = |held: &Held| (held.at, held.sequence);
+            let oldest = |a: &usize, b: &usize| {
+                let (a, b) = (&self.held[*a], &self.held[*b]);
+                rank(a).cmp(&rank(b)).then_with(|| by_source(&a.source, &b.source))
+            };
+            let Some(oldest) = (0..self.held.len()).min_by(oldest) else { return Heard::Crowded };
+            let held = &self.held[oldest];
+            let newer = (at, claim.sequence).cmp(&rank(held)).then_with(|| by_source(source, &held.source));
+            if newer.is_lt() {
+                return Heard::Crowded;
+            }
+            self.held.swap_remove(oldest);
+        }
+        let says = Says::new(at, claim, weight, window);
+        self.held.push(Held { source: source.clone(), sequence: claim.sequence, at, says });
+        Heard::Counts { displaced }
+    }
+
+    /// What the claims amount to at a moment, which is not before any of them.
+    pub(super) fn sum(&self, now: Moment, window: Window) -> Sum {
+        let (windows, part) = window.split(now);
+        let counted = now.minus(window.length * WINDOWS_COUNTED);
+        let (mut net, mut gross, mut sources) = (0i64, 0u64, 0);
+        for held in &self.held {
+            let shift = (windows - held.says.windows).clamp(0, 63);
+            let part = (held.says.net >> shift) as i64;
+            net += if held.says.retracts { -part } else { part };
+            gross += held.says.weight >> shift;
+            sources += usize::from(held.asserts() && held.at > counted);
+        }
+        let scale = (-part).exp2() / STEPS;
+        Sum { net: net as f64 * scale, gross: gross as f64 * scale, sources }
+    }
+
+    /// When fewer than so many sources will assert, if no claim comes before; `None` if that is so already.
+    pub(super) fn lonely_at(&self, now: Moment, sources: usize, window: Window) -> Option<Moment> {
+        let counted = window.length * WINDOWS_COUNTED;
+        let mut ends: Vec<Moment> =
+            self.held.iter().filter(|held| held.asserts()).map(|h| h.at.plus(counted)).collect();
+        ends.sort_unstable();
+        let first = ends.len().checked_sub(sources)?;
+        ends.get(first).copied().filter(|end| *end > now)
+    }
+}
+
+impl Held {
+    fn asserts(&self) -> bool {
+        !self.says.retracts && self.says.net > 0
+    }
+}
+
+impl Says {
+    fn new(at: Moment, claim: Claim, weight: f64, window: Window) -> Self {
+        let (windows, part) = window.split(at);
+        let weight = weight * part.exp2() * STEPS;
+        // The cosine in single precision is exactly -1 where the phase is pi in single precision.
+        let cosine = if claim.phase == Phase::ASSERT { 1.0 } else { f64::from(claim.phase.radians().cos()) };
+        let steps = |evidence: f64| evidence.round() as u64;
+        Self { windows, weight: steps(weight), net: steps(weight * cosine.abs()), retracts: cosine < 0.0 }
+    }
+}
+
+fn by_source(a: &Source, b: &Source) -> Ordering {
+    a.instance().cmp(&b.instance()).then_with(|| a.name().cmp(b.name()))
+}

@@ -1,0 +1,307 @@
+use super::*;
+use crate::source::Source;
+use proptest::prelude::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn channel() -> Channel {
+    Channel::new("probes.down").unwrap()
+}
+
+fn source(instance: u64) -> Source {
+    Source::with_instance("probe", instance).unwrap()
+}
+
+fn claim(amplitude: f32, phase: Phase, sequence: u64) -> Claim {
+    Claim { amplitude: Amplitude::new(amplitude).unwrap(), phase, sequence, age: Duration::ZERO }
+}
+
+fn asserts(amplitude: f32) -> Claim {
+    claim(amplitude, Phase::ASSERT, 1)
+}
+
+fn retracts(amplitude: f32) -> Claim {
+    claim(amplitude, Phase::RETRACT, 2)
+}
+
+/// A detector that reports at once, of two sources, and the moment it starts at.
+fn pair() -> (Interference, Instant) {
+    (Interfere::by_key().sources(2).rise(0.7).window(30 * SECOND).build().unwrap(), Instant::now())
+}
+
+fn amplitude_of(detector: &Interference, now: Instant) -> f32 {
+    detector.resultant(&channel(), "db", now).unwrap().amplitude
+}
+
+/// All fringes that are due.
+fn fringes(detector: &mut Interference, now: Instant) -> Vec<Fringe> {
+    std::iter::from_fn(|| detector.tick(now)).collect()
+}
+
+fn kinds(detector: &mut Interference, now: Instant) -> Vec<FringeKind> {
+    fringes(detector, now).iter().map(|fringe| fringe.kind).collect()
+}
+
+#[test]
+fn two_halves_are_three_quarters_and_a_retraction_takes_one_away() {
+    let (mut detector, now) = pair();
+    detector.claim(&channel(), "db", &source(1), asserts(0.5), now);
+    assert_eq!(amplitude_of(&detector, now), 0.5);
+    detector.claim(&channel(), "db", &source(2), asserts(0.5), now);
+    assert_eq!(amplitude_of(&detector, now), 0.75);
+    detector.claim(&channel(), "db", &source(3), retracts(0.5), now);
+    let sum = detector.resultant(&channel(), "db", now).unwrap();
+    assert!((sum.amplitude - 0.5).abs() < 1e-6 && (sum.coherence - 1.0 / 3.0).abs() < 1e-6, "{sum:?}");
+    assert_eq!(sum.sources, 2);
+}
+
+#[test]
+fn a_source_that_retracts_its_claim_leaves_nothing() {
+    let (mut detector, now) = pair();
+    detector.claim(&channel(), "db", &source(1), asserts(0.9), now);
+    detector.claim(&channel(), "db", &source(1), retracts(0.9), now + SECOND);
+    assert_eq!(amplitude_of(&detector, now + SECOND), 0.0);
+    // The assertion comes again: it is older than what its source says now.
+    let late = Claim { age: SECOND, ..asserts(0.9) };
+    detector.claim(&channel(), "db", &source(1), late, now + SECOND);
+    assert_eq!((amplitude_of(&detector, now + SECOND), detector.counts().superseded), (0.0, 1));
+}
+
+#[test]
+fn a_claim_halves_with_each_window() {
+    let (mut detector, now) = pair();
+    detector.claim(&channel(), "db", &source(1), asserts(0.75), now);
+    let after = |windows: u32| amplitude_of(&detector, now + 30 * SECOND * windows);
+    // Evidence 2 ln 2, ln 2, ln 2 / 2.
+    assert!((after(0) - 0.75).abs() < 1e-4 && (after(1) - 0.5).abs() < 1e-4, "{} {}", after(0), after(1));
+    assert!((after(2) - (1.0 - 0.5f32.sqrt())).abs() < 1e-4);
+    assert_eq!(after(2000), 0.0);
+}
+
+#[test]
+fn a_fringe_rises_once_and_falls_by_itself_when_next_change_says() {
+    let (mut detector, now) = pair();
+    assert_eq!(detector.next_change(), None);
+    detector.claim(&channel(), "db", &source(1), asserts(0.5), now);
+    assert_eq!(detector.next_change(), Some(now), "something is to be looked at");
+    assert_eq!((kinds(&mut detector, now), detector.next_change()), (vec![], None));
+    detector.claim(&channel(), "db", &source(2), asserts(0.5), now);
+    let risen = fringes(&mut detector, now);
+    assert_eq!(
+        (risen.len(), risen[0].kind, risen[0].sources, &*risen[0].key),
+        (1, FringeKind::Rise, 2, "db")
+    );
+    detector.claim(&channel(), "db", &source(2), claim(0.5, Phase::ASSERT, 2), now);
+    assert_eq!(kinds(&mut detector, now), [], "it is known already");
+    // From 2 ln 2 to ln 2 in one window.
+    let due = detector.next_change().unwrap();
+    assert!(due >= now + 30 * SECOND && due < now + 31 * SECOND, "{:?}", due - now);
+    assert_eq!(kinds(&mut detector, due - 5 * Duration::from_millis(1)), []);
+    assert_eq!(kinds(&mut detector, due), [FringeKind::Fall]);
+    assert_eq!(detector.next_change(), None);
+}
+
+#[test]
+fn one_loud_source_is_not_enough_and_a_source_counts_for_three_windows() {
+    let (mut detector, now) = pair();
+    detector.claim(&channel(), "db", &source(1), asserts(1.0), now);
+    assert_eq!(kinds(&mut detector, now), []);
+    assert!(amplitude_of(&detector, now) < 1.0);
+    let later = now + 91 * SECOND;
+    detector.claim(&channel(), "db", &source(2), asserts(0.9), later);
+    assert_eq!(kinds(&mut detector, later), [], "the first is over");
+    assert_eq!(detector.resultant(&channel(), "db", later).unwrap().sources, 1);
+}
+
+#[test]
+fn what_does_not_last_is_not_reported() {
+    let options = Interfere::by_key().sources(2).rise(0.7).window(30 * SECOND).settle(4 * SECOND);
+    let mut detector = options.build().unwrap();
+    let now = Instant::now();
+    let both = |detector: &mut Interference, now, phase, sequence| {
+        for probe in [1, 2] {
+            detector.claim(&channel(), "db", &source(probe), claim(0.9, phase, sequence), now);
+        }
+    };
+    both(&mut detector, now, Phase::ASSERT, 1);
+    assert_eq!((kinds(&mut detector, now), detector.next_change()), (vec![], Some(now + 4 * SECOND)));
+    both(&mut detector, now + 3 * SECOND, Phase::RETRACT, 2);
+    assert_eq!((kinds(&mut detector, now + 3 * SECOND), detector.next_change()), (vec![], None));
+    both(&mut detector, now + 5 * SECOND, Phase::ASSERT, 3);
+    assert_eq!(kinds(&mut detector, now + 5 * SECOND), []);
+    assert_eq!(kinds(&mut detector, now + 8 * SECOND), []);
+    assert_eq!(kinds(&mut detector, now + 9 * SECOND), [FringeKind::Rise]);
+    both(&mut detector, now + 10 * SECOND, Phase::RETRACT, 4);
+    assert_eq!(
+        (kinds(&mut detector, now + 10 * SECOND), detector.next_change()),
+        (vec![], Some(now + 14 * SECOND))
+    );
+    assert_eq!(kinds(&mut detector, now + 14 * SECOND), [FringeKind::Fall]);
+}
+
+#[test]
+fn settling_begins_anew_when_a_source_runs_out_meanwhile() {
+    let options = Interfere::by_key().sources(2).rise(0.7).window(2 * SECOND).settle(8 * SECOND);
+    let mut detector = options.build().unwrap();
+    let now = Instant::now();
+    detector.claim(&channel(), "db", &source(1), asserts(1.0), now);
+    detector.claim(&channel(), "db", &source(2), asserts(1.0), now + 4 * SECOND);
+    assert_eq!(kinds(&mut detector, now + 4 * SECOND), []);
+    // The first counts for six seconds only, and is back in time for the end of the eight.
+    assert_eq!(detector.next_change(), Some(now + 6 * SECOND));
+    assert_eq!((kinds(&mut detector, now + 6 * SECOND), detector.next_change()), (vec![], None));
+    detector.claim(&channel(), "db", &source(1), claim(1.0, Phase::ASSERT, 2), now + 9 * SECOND);
+    assert_eq!(kinds(&mut detector, now + 9 * SECOND), []);
+    assert_eq!(kinds(&mut detector, now + 12 * SECOND), []);
+}
+
+#[test]
+fn a_key_that_must_go_is_reported_if_it_had_risen() {
+    let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(2).build().unwrap();
+    let now = Instant::now();
+    detector.claim(&channel(), "db", &source(1), asserts(0.9), now);
+    assert_eq!(kinds(&mut detector, now), [FringeKind::Rise]);
+    for key in ["a", "b"] {
+        detector.claim(&channel(), key, &source(1), asserts(0.1), now);
+    }
+    assert_eq!(detector.next_change(), Some(now));
+    let gone = fringes(&mut detector, now);
+    assert_eq!((gone.len(), gone[0].kind, &*gone[0].key), (1, FringeKind::Forgotten, "db"));
+    assert_eq!((detector.keys(), detector.counts().keys_evicted, detector.next_change()), (2, 1, None));
+}
+
+#[test]
+fn a_flood_of_keys_and_sources_grows_nothing() {
+    let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(16).max_sources(4).build().unwrap();
+    let now = Instant::now();
+    for n in 1..=10_000u64 {
+        let at = now + Duration::from_micros(n);
+        detector.claim(&channel(), &format!("key{}", n % 64), &source(n), asserts(0.9), at);
+        if n % 100 == 0 {
+            while detector.tick(at).is_some() {}
+        }
+        assert!(
+            detector.dirty.len() <= 16 && detector.deadlines.len() <= 16 && detector.forgotten.len() <= 16
+        );
+        assert!(detector.dirty.capacity() <= 16 && detector.keys() <= 16);
+    }
+    let counts = detector.counts();
+    assert_eq!(counts.claims, 10_000);
+    assert_eq!(counts.keys_evicted, 10_000 - 16);
+}
+
+#[test]
+fn a_clock_that_jumps_is_survived_and_counted() {
+    let (mut detector, now) = pair();
+    let far = now + 1000 * 86_400 * SECOND;
+    detector.claim(&channel(), "db", &source(1), asserts(0.9), far);
+    let ancient = Claim { age: Duration::MAX, ..asserts(0.9) };
+    detector.claim(&channel(), "db", &source(2), ancient, now);
+    assert_eq!((kinds(&mut detector, now), detector.counts().clock_jumps), (vec![], 1));
+    detector.claim(&channel(), "db", &source(3), asserts(0.9), now + SECOND);
+    assert_eq!(kinds(&mut detector, now + SECOND), [FringeKind::Rise]);
+    let due = detector.next_change().unwrap();
+    assert!(due > now + SECOND && due < now + 300 * SECOND, "in terms of the clock as it is now");
+    assert_eq!(kinds(&mut detector, due), [FringeKind::Fall]);
+}
+
+#[test]
+fn waves_that_are_no_claims_are_counted() {
+    let (mut detector, now) = pair();
+    detector.observe(&Wave::builder("a").build().unwrap(), now);
+    detector.observe(&Wave::builder("a").key("k").build().unwrap(), now);
+    let counts = detector.counts();
+    assert_eq!((counts.keyless, counts.sourceless, counts.claims, detector.keys()), (1, 1, 0, 0));
+}
+
+#[test]
+fn contradictory_options_are_refused() {
+    use InterfereOptionsError as Error;
+    let refused = |options: Interfere| options.build().unwrap_err();
+    assert!(matches!(refused(Interfere::by_key().rise(f32::NAN)), Error::Amplitude(_)));
+    assert!(matches!(refused(Interfere::by_key().rise(1.0)), Error::Thresholds { .. }));
+    assert!(matches!(refused(Interfere::by_key().rise(0.5).fall(0.5)), Error::Thresholds { .. }));
+    assert!(matches!(refused(Interfere::by_key().window(Duration::ZERO)), Error::Window { .. }));
+    assert!(matches!(refused(Interfere::by_key().settle(Duration::MAX)), Error::Settle { .. }));
+    assert!(matches!(refused(Interfere::by_key().sources(0)), Error::Sources { .. }));
+    assert!(matches!(refused(Interfere::by_key().sources(9)), Error::Sources { given: 9, max: 8 }));
+    assert!(matches!(refused(Interfere::by_key().max_keys(0)), Error::Bounds { .. }));
+    assert!(matches!(refused(Interfere::by_key().max_sources(65)), Error::Bounds { .. }));
+    assert!(Interfere::by_key().build().is_ok());
+}
+
+/// A claim about one of three keys, by one of twelve sources where eight are kept.
+fn any_claim() -> impl Strategy<Value = (usize, u64, Claim)> {
+    let phase = prop_oneof![
+        Just(Phase::ASSERT),
+        Just(Phase::RETRACT),
+        (0f32..7.0).prop_map(|p| Phase::new(p).unwrap())
+    ];
+    (0usize..3, 1u64..13, any::<u16>(), phase, 0u64..4, 0u64..200_000).prop_map(
+        |(key, source, loss, phase, sequence, millis)| {
+            let amplitude = Amplitude::from_loss(loss % 8192);
+            // What one source numbers alike is one wave: the same in everything.
+            let (phase, amplitude, age) = match sequence {
+                0 => (Phase::ASSERT, Amplitude::NORMAL, Duration::from_secs(3)),
+                _ => (phase, amplitude, Duration::from_millis(millis)),
+            };
+            let sequence = if sequence == 0 { 0 } else { millis << 16 | u64::from(loss) };
+            (key, source, Claim { amplitude, phase, sequence, age })
+        },
+    )
+}
+
+const KEYS: [&str; 3] = ["a", "b", "c"];
+
+/// Everything there is to see after these claims: sums to the bit, and fringes.
+fn seen(claims: &[(usize, u64, Claim)], now: Instant) -> (Vec<Option<[u64; 3]>>, Vec<String>) {
+    let mut detector = Interfere::by_key().sources(2).rise(0.6).fall(0.3).build().unwrap();
+    for (key, instance, claim) in claims {
+        detector.claim(&channel(), KEYS[*key], &source(*instance), *claim, now);
+    }
+    let later = now + 7 * SECOND;
+    let sums = KEYS.map(|key| {
+        detector.resultant(&channel(), key, later).map(|sum| {
+            assert!((0.0..1.0).contains(&sum.amplitude) && (0.0..=1.0).contains(&sum.coherence), "{sum:?}");
+            [sum.amplitude.to_bits().into(), sum.coherence.to_bits().into(), sum.sources as u64]
+        })
+    });
+    let mut reported: Vec<_> =
+        fringes(&mut detector, now).iter().map(|fringe| format!("{fringe:?}")).collect();
+    reported.sort_unstable();
+    (sums.to_vec(), reported)
+}
+
+proptest! {
+    #[test]
+    fn neither_order_nor_repetition_changes_anything(
+        claims in prop::collection::vec(any_claim(), 1..60),
+        again in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
+        seed: u64,
+    ) {
+        let now = Instant::now();
+        let mut shuffled = claims.clone();
+        shuffled.extend(again.iter().map(|index| *index.get(&claims)));
+        fastrand::Rng::with_seed(seed).shuffle(&mut shuffled);
+        prop_assert_eq!(seen(&claims, now), seen(&shuffled, now));
+    }
+
+    #[test]
+    fn an_assertion_and_its_retraction_are_exactly_nothing(
+        pairs in prop::collection::vec((any::<u16>(), 0u64..1_000_000), 1..4),
+        after in 0u64..1_000_000,
+    ) {
+        let now = Instant::now();
+        let mut detector = Interfere::by_key().build().unwrap();
+        for (index, (loss, millis)) in pairs.iter().enumerate() {
+            let amplitude = Amplitude::from_loss(*loss);
+            // Those who retract come after all who assert.
+            for (first, phase) in [(1, Phase::ASSERT), (5, Phase::RETRACT)] {
+                let claim = Claim { amplitude, phase, sequence: 1, age: Duration::from_millis(*millis) };
+                detector.claim(&channel(), "db", &source(first + index as u64), claim, now);
+            }
+        }
+        let sum = detector.resultant(&channel(), "db", now + Duration::from_millis(after)).unwrap();
+        prop_assert_eq!((sum.amplitude, sum.coherence, sum.sources > pairs.len()), (0.0, 0.0, false));
+    }
+}

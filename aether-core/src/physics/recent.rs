@@ -1,0 +1,220 @@
+//! A bounded table from which the least recently used entry goes when a new one comes. Ordinary term: LRU cache.
+//!
+//! What each detector keeps its keys, streams and names in. An entry has a slot, a small number by which queues and
+//! deadlines refer to it and which stays the same until the entry goes. Entries are looked up by parts of a key, without
+//! making one; an entry that goes is handed to the one that comes, so that a flood of new names does not allocate.
+//! Hashes are keyed at random, so that nobody outside can aim names at one bucket.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+
+use hashbrown::HashTable;
+
+/// No slot: the end of the list.
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(crate) struct Recent<K, V> {
+    max: usize,
+    hasher: RandomState,
+    index: HashTable<u32>,
+    entries: Vec<Entry<K, V>>,
+    newest: u32,
+    oldest: u32,
+    evicted: u64,
+}
+
+#[derive(Debug)]
+struct Entry<K, V> {
+    hash: u64,
+    key: K,
+    value: V,
+    newer: u32,
+    older: u32,
+}
+
+impl<K, V> Recent<K, V> {
+    /// A table of at most so many entries; at least 1 and fewer than 2^32 - 1. Grows as it is filled.
+    pub(crate) fn new(max: usize) -> Self {
+        debug_assert!((1..NONE as usize).contains(&max));
+        Self {
+            max,
+            hasher: RandomState::new(),
+            index: HashTable::new(),
+            entries: Vec::new(),
+            newest: NONE,
+            oldest: NONE,
+            evicted: 0,
+        }
+    }
+
+    /// The hash of the parts of a key; the same parts in the same order must be hashed for each look-up.
+    pub(crate) fn hash_of(&self, parts: impl Hash) -> u64 {
+        self.hasher.hash_one(parts)
+    }
+
+    /// The slot of an entry, which is not used by looking.
+    pub(crate) fn find(&self, hash: u64, is_it: impl Fn(&K) -> bool) -> Option<u32> {
+        self.index.find(hash, |&slot| is_it(&self.entries[slot as usize].key)).copied()
+    }
+
+    /// The slot of an entry, which is now the most recently used.
+    pub(crate) fn touch(&mut self, hash: u64, is_it: impl Fn(&K) -> bool) -> Option<u32> {
+        let slot = self.find(hash, is_it)?;
+        if self.newest != slot {
+            self.unlink(slot);
+            self.link(slot);
+        }
+        Some(slot)
+    }
+
+    /// Enters what is not in the table. If it is full, the least recently used entry goes: the new one gets its slot, and
+    /// `renew` makes the one into the other, to use its memory again.
+    pub(crate) fn insert(
+        &mut self,
+        hash: u64,
+        make: impl FnOnce() -> (K, V),
+        renew: impl FnOnce(&mut K, &mut V),
+    ) -> u32 {
+        let slot = if self.entries.len() < self.max {
+            let slot = self.entries.len();
+            let (key, value) = make();
+            if slot == self.entries.capacity() {
+                // Doubling would go past the bound.
+                self.entries.reserve_exact(slot.max(8).min(self.max - slot));
+            }
+            self.entries.push(Entry { hash, key, value, newer: NONE, older: NONE });
+            slot as u32
+        } else {
+            let slot = self.oldest;
+            self.unlink(slot);
+            self.forget(slot);
+            self.evicted += 1;
+            let entry = &mut self.entries[slot as usize];
+            entry.hash = hash;
+            renew(&mut entry.key, &mut entry.value);
+            slot
+        };
+        let Self { index, entries, .. } = self;
+        index.insert_unique(hash, slot, |&slot| entries[slot as usize].hash);
+        self.link(slot);
+        slot
+    }
+
+    pub(crate) fn key(&self, slot: u32) -> &K {
+        &self.entries[slot as usize].key
+    }
+
+    pub(crate) fn value(&self, slot: u32) -> &V {
+        &self.entries[slot as usize].value
+    }
+
+    pub(crate) fn value_mut(&mut self, slot: u32) -> &mut V {
+        &mut self.entries[slot as usize].value
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many entries had to go.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// The entries, in no order that means anything.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().map(|entry| (&entry.key, &entry.value))
+    }
+
+    fn forget(&mut self, slot: u32) {
+        let hash = self.entries[slot as usize].hash;
+        if let Ok(found) = self.index.find_entry(hash, |&other| other == slot) {
+            found.remove();
+        }
+    }
+
+    fn link(&mut self, slot: u32) {
+        let older = std::mem::replace(&mut self.newest, slot);
+        let entry = &mut self.entries[slot as usize];
+        (entry.newer, entry.older) = (NONE, older);
+        match self.entries.get_mut(older as usize) {
+            Some(older) => older.newer = slot,
+            None => self.oldest = slot,
+        }
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let Entry { newer, older, .. } = self.entries[slot as usize];
+        match self.entries.get_mut(newer as usize) {
+            Some(newer) => newer.older = older,
+            None => self.newest = older,
+        }
+        match self.entries.get_mut(older as usize) {
+            Some(older) => older.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn use_name(table: &mut Recent<u16, u32>, name: u16) -> u32 {
+        let hash = table.hash_of(name);
+        match table.touch(hash, |key| *key == name) {
+            Some(slot) => {
+                *table.value_mut(slot) += 1;
+                slot
+            }
+            None => table.insert(hash, || (name, 1), |key, uses| (*key, *uses) = (name, 1)),
+        }
+    }
+
+    proptest! {
+        /// Against a list that is searched from end to end.
+        #[test]
+        fn holds_the_most_recently_used(max in 1usize..9, names in prop::collection::vec(0u16..14, 0..300)) {
+            let mut table = Recent::new(max);
+            let mut model: Vec<(u16, u32)> = Vec::new();
+            let mut evicted = 0;
+            for name in names {
+                let slot = use_name(&mut table, name);
+                let uses = match model.iter().position(|entry| entry.0 == name) {
+                    Some(at) => model.remove(at).1 + 1,
+                    None => 1,
+                };
+                if model.len() == max {
+                    model.remove(0);
+                    evicted += 1;
+                }
+                model.push((name, uses));
+                prop_assert_eq!((*table.key(slot), *table.value(slot)), (name, uses));
+            }
+            let mut held: Vec<_> = table.iter().map(|(key, value)| (*key, *value)).collect();
+            held.sort_unstable();
+            model.sort_unstable();
+            prop_assert_eq!(held, model);
+            prop_assert_eq!(table.evicted(), evicted);
+            for name in 0..14 {
+                let found = table.find(table.hash_of(name), |key| *key == name);
+                prop_assert_eq!(found.is_some(), table.iter().any(|(key, _)| *key == name));
+            }
+        }
+    }
+
+    #[test]
+    fn slots_stay_and_the_memory_of_who_goes_is_handed_on() {
+        let mut table: Recent<String, ()> = Recent::new(2);
+        let mut enter = |name: &str, going: &str| {
+            let renew = |key: &mut String, (): &mut ()| {
+                assert_eq!(key, going);
+                name.clone_into(key);
+            };
+            table.insert(table.hash_of(name), || (name.to_owned(), ()), renew)
+        };
+        let (a, b, c) = (enter("a", ""), enter("b", ""), enter("c", "a"));
+        assert_eq!((c, table.key(b).as_str(), table.key(a).as_str(), table.len()), (a, "b", "c", 2));
+    }
+}

@@ -1,0 +1,271 @@
+//! Resonance: which services are related. Ordinary term: the service map, or dependency graph.
+//!
+//! [`Resonance`] is fed with what an observer sees and answers with a [`ResonanceMap`]. Evidence comes in tiers, because
+//! timing alone is confounded by shared load: causes that waves name (L0, exact), timing between channels that somebody
+//! could join, because who emits B hears A (L1, and L1k among waves of one coherence key), and timing alone (L2, groups
+//! without direction).
+//!
+//! Taking a wave in is a few look-ups in bounded tables; all statistics are done when a report is asked for. There is no
+//! clock, no task and no I/O here: [`PhysicsEngine`](super::PhysicsEngine) and programs bring the waves and the time.
+//!
+//! ```
+//! use aether_core::physics::{Resonance, Sighting, Tier};
+//! use aether_core::{Channel, Source, WaveId};
+//! use std::time::Duration;
+//!
+//! let (created, reserved) = (Channel::new("orders.created")?, Channel::new("stock.reserved")?);
+//! let (shop, stock) = (Source::new("shop")?, Source::new("stock")?);
+//! let mut resonance = Resonance::default();
+//! for order in 1..=10 {
+//!     let now = Duration::from_secs(order);
+//!     let cause = WaveId { source: shop.clone(), sequence: order };
+//!     let wave = |channel, source, cause, now| {
+//!         Sighting { channel, source, sequence: order, cause, key: None, now, age: Duration::ZERO }
+//!     };
+//!     resonance.sight(&wave(&created, &shop, None, now));
+//!     resonance.sight(&wave(&reserved, &stock, Some(&cause), now + Duration::from_millis(3)));
+//! }
+//! let map = resonance.report();
+//! let edge = map.edge("orders.created", "stock.reserved").expect("the waves say so");
+//! assert_eq!((edge.tier, edge.waves, edge.effect), (Tier::Cause, 10, 1.0));
+//! assert_eq!(edge.median_lag, Duration::from_millis(3));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod causes;
+mod excess;
+mod explain;
+mod groups;
+mod listeners;
+mod map;
+mod options;
+mod report;
+mod sighting;
+mod spans;
+mod thinning;
+mod track;
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use lru::LruCache;
+use serde::Serialize;
+
+use crate::channel::{Channel, Pattern};
+use crate::clock::Instant;
+use crate::wave::Wave;
+use causes::{Causes, Origin};
+use listeners::Listeners;
+use spans::{Spans, WINDOW};
+use thinning::Thinning;
+use track::{Moment, Track};
+
+pub use map::{Edge, Group, ResonanceMap, Tier};
+pub use options::{ResonanceOptions, ResonanceOptionsError};
+pub use sighting::Sighting;
+
+/// The detector of related services; see the [module](self).
+#[derive(Debug)]
+pub struct Resonance {
+    options: ResonanceOptions,
+    first: Option<Instant>,
+    spans: Spans,
+    causes: Causes,
+    listeners: Listeners,
+    thinning: Thinning,
+    tracks: LruCache<Channel, Track>,
+    counts: ResonanceCounts,
+}
+
+/// What a [`Resonance`] saw, left out and forgotten, since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct ResonanceCounts {
+    /// Waves taken in.
+    pub waves: u64,
+    /// Waves that had been taken in before.
+    pub duplicates: u64,
+    /// Waves of the framework's own channels, which are not looked at.
+    pub reserved: u64,
+    /// Keyed waves that timing left out; see [`ResonanceOptions::keyed_a_second`].
+    pub thinned: u64,
+    /// Waves that timing left out because they came more than 0.8 s after their emission.
+    pub late: u64,
+    /// Of how many keys timing looks at one, now.
+    pub one_key_in: u32,
+    /// Causes that were not seen, or too long ago.
+    pub unknown_causes: u64,
+    /// Channels forgotten because there were more than are remembered.
+    pub channels_forgotten: u64,
+    /// Edges forgotten because there were more than are remembered.
+    pub edges_forgotten: u64,
+    /// Vibrators forgotten because there were more than are remembered.
+    pub vibrators_forgotten: u64,
+    /// Patterns, and emitters of a channel, beyond those that are remembered of each.
+    pub names_left_out: u64,
+    /// How often the time given was earlier than before by more than 0.8 s.
+    pub jumps_back: u64,
+    /// How often it was later by more than a minute: a clock that leapt, or nothing to see.
+    pub jumps_forth: u64,
+}
+
+impl Default for Resonance {
+    fn default() -> Self {
+        ResonanceOptions::default().build().expect("the default bounds are allowed: a test makes them")
+    }
+}
+
+impl Resonance {
+    fn with(
+        options: ResonanceOptions,
+        channels: NonZeroUsize,
+        waves: NonZeroUsize,
+        edges: NonZeroUsize,
+        vibrators: NonZeroUsize,
+    ) -> Self {
+        Self {
+            first: None,
+            spans: Spans::default(),
+            causes: Causes::new(waves, edges),
+            listeners: Listeners::new(vibrators),
+            thinning: Thinning::new(options.keyed_a_second),
+            tracks: causes::bounded(channels),
+            counts: ResonanceCounts::default(),
+            options,
+        }
+    }
+
+    /// Takes in a wave that is received at `now`, the observer's present. When it was emitted follows from its age.
+    pub fn observe(&mut self, wave: &Wave, now: Instant) {
+        /// The first wave is a day into the observer's clock, so that there is a time before it.
+        const DAY: Duration = Duration::from_secs(86_400);
+        let first = *self.first.get_or_insert(now);
+        let since = match now.checked_duration_since(first) {
+            Some(since) => DAY.saturating_add(since),
+            None => DAY.saturating_sub(first.saturating_duration_since(now)),
+        };
+        self.sight(&Sighting::of(wave, since, wave.age_at(now)));
+    }
+
+    /// Takes in what was seen of a wave.
+    pub fn sight(&mut self, sighting: &Sighting<'_>) {
+        if sighting.channel.is_reserved() {
+            self.counts.reserved += 1;
+            return;
+        }
+        let now = self.spans.place(sighting.now);
+        let age = i64::try_from(sighting.age.as_nanos()).unwrap_or(i64::MAX);
+        let at = now.saturating_sub(age);
+        let origin = self.causes.observe(sighting, at);
+        if origin == Origin::Duplicate {
+            self.counts.duplicates += 1;
+            return;
+        }
+        self.counts.waves += 1;
+        let key = sighting.key.map_or(0, hash);
+        let most = self.options.moments;
+        let late = age > WINDOW;
+        self.counts.late += u64::from(late);
+        let kept = match self.thinning.keeps(key, now) {
+            thinning::Verdict::Kept => true,
+            thinning::Verdict::LeftOut => false,
+            thinning::Verdict::Changed(kept) => {
+                self.spans.cut();
+                kept
+            }
+        };
+        let moment = Moment { at, key, caused: origin == Origin::Known };
+        let track = if let Some(track) = self.tracks.get_mut(sighting.channel) {
+            track
+        } else {
+            // What a forgotten channel had allocated serves the new one.
+            let full = self.tracks.len() == self.tracks.cap().get();
+            let old = if full { self.tracks.pop_lru().map(|(_, track)| track) } else { None };
+            self.counts.channels_forgotten += u64::from(full);
+            self.tracks.put(sighting.channel.clone(), old.unwrap_or_default().anew(at));
+            let Some(track) = self.tracks.get_mut(sighting.channel) else { return };
+            track
+        };
+        track.heard += 1;
+        self.counts.names_left_out += u64::from(!track.emitted_by(sighting.source.name()));
+        self.counts.thinned += u64::from(!kept);
+        if kept && !late {
+            track.push(moment, most);
+        }
+    }
+
+    /// Says what a vibrator is tuned to, by its name; it replaces what was said of it before. Several vibrators of
+    /// one name count as one.
+    pub fn tuned(&mut self, vibrator: &str, patterns: &[Pattern]) {
+        let left_out = self.listeners.tuned(vibrator, patterns);
+        self.counts.names_left_out += left_out as u64;
+    }
+
+    /// Says that waves went by that were not shown to this detector. No window of time reaches across it.
+    pub fn interrupted(&mut self) {
+        self.spans.cut();
+    }
+
+    /// The map as it stands. The result depends on what was taken in and on nothing else.
+    ///
+    /// Cost: milliseconds for tens of channels, up to seconds for hundreds of busy ones; do it outside of the task
+    /// that receives.
+    #[must_use]
+    pub fn report(&self) -> ResonanceMap {
+        report::report(self)
+    }
+
+    /// What was seen, left out and forgotten.
+    #[must_use]
+    pub fn counts(&self) -> ResonanceCounts {
+        ResonanceCounts {
+            one_key_in: self.thinning.one_in(),
+            unknown_causes: self.causes.unknown,
+            edges_forgotten: self.causes.edges_forgotten(),
+            vibrators_forgotten: self.listeners.forgotten,
+            jumps_back: self.spans.jumps_back,
+            jumps_forth: self.spans.jumps_forth,
+            ..self.counts
+        }
+    }
+
+    /// The most memory that it can ever take, about, in bytes.
+    #[must_use]
+    pub fn max_weight(&self) -> usize {
+        let options = &self.options;
+        options.channels * Track::max_weight(options.moments)
+            + Causes::max_weight(options.waves, options.edges)
+            + options.vibrators * Listeners::max_weight()
+    }
+
+    /// How often the clock jumped, back or forth.
+    pub(super) fn jumps(&self) -> u64 {
+        self.spans.jumps_back + self.spans.jumps_forth
+    }
+
+    /// About how much memory it takes now, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let tracks: usize = self
+            .tracks
+            .iter()
+            .map(|(channel, track)| {
+                size_of::<Channel>() + size_of::<Track>() + ENTRY + channel.as_str().len() + track.weight()
+            })
+            .sum();
+        self.causes.weight() + self.listeners.weight() + tracks
+    }
+}
+
+/// What an entry of a table takes beside its key and value: two links and a slot.
+const ENTRY: usize = 4 * size_of::<usize>();
+
+/// A hash of a coherence key that is never 0, and the same in each process.
+fn hash(key: &str) -> u32 {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+    ((hash >> 32) as u32).max(1)
+}
+
+#[cfg(test)]
+mod tests;

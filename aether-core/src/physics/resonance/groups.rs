@@ -1,0 +1,87 @@
+//! What timing says where nothing better is known: channels whose waves come together (tier L2).
+//!
+//! Without knowing who hears what, a chain, a fork and a common load look alike in timing, so only the group is given and
+//! no direction. Each channel of which no edge is known joins the one channel that it is bound to most surely. Two
+//! regular beats are never joined: they keep their distance without having to do with each other.
+//!
+//! Pure statistics; [`report`](super::report) asks.
+
+use super::excess;
+use super::map::Group;
+use super::spans::Spans;
+use super::track::{Join, Stream};
+use crate::channel::Channel;
+
+/// The most triggers looked at of a pair: there are many pairs, and the strongest bond of each channel is enough.
+const TRIGGERS: usize = 256;
+/// The least effect is so many times that of an edge: there is no structure to rule chance out.
+const STRICTER: f64 = 5.0;
+
+/// And there are at least so many times as many waves as by chance. A load that two channels share, which changes within
+/// a window, makes some more on top of many; a relation makes many on top of few.
+const LEAST_LIFT: f64 = 2.0;
+
+/// What an edge of a group must fulfil.
+pub(super) struct Bar {
+    pub(super) false_discovery_rate: f64,
+    pub(super) least_effect: f64,
+}
+
+/// The groups, the largest first, of the channels for which `known` is false and those that they are bound to.
+pub(super) fn groups(
+    spans: &Spans,
+    channels: &[&Channel],
+    streams: &[Stream],
+    known: &[bool],
+    bar: &Bar,
+    random: &mut fastrand::Rng,
+) -> Vec<Group> {
+    let beats: Vec<bool> = streams.iter().map(Stream::is_beat).collect();
+    let mut bonds = Vec::new();
+    for (from, a) in streams.iter().enumerate() {
+        for (to, b) in streams.iter().enumerate() {
+            if from == to || (known[from] && known[to]) || (beats[from] && beats[to]) {
+                continue;
+            }
+            let triggers = excess::choose(spans, a, b, Join::Time, TRIGGERS, random);
+            let excess = excess::excess(&triggers, b.effects(Join::Time), random);
+            bonds.extend(excess.map(|excess| (from, to, excess)));
+        }
+    }
+    let p_values: Vec<f64> = bonds.iter().map(|(_, _, excess)| excess.p_value).collect();
+    let mut strongest: Vec<Option<(f64, usize)>> = vec![None; channels.len()];
+    for ((from, to, excess), q_value) in bonds.iter().zip(excess::q_values(&p_values)) {
+        let strong = excess.effect >= STRICTER * bar.least_effect && excess.lift >= LEAST_LIFT;
+        if !strong || q_value > bar.false_discovery_rate {
+            continue;
+        }
+        for (one, other) in [(*from, *to), (*to, *from)] {
+            if !known[one] && strongest[one].is_none_or(|(score, _)| excess.score > score) {
+                strongest[one] = Some((excess.score, other));
+            }
+        }
+    }
+    let mut leader: Vec<usize> = (0..channels.len()).collect();
+    for (one, bond) in strongest.iter().enumerate() {
+        if let Some((_, other)) = bond {
+            let (one, other) = (lead(&leader, one), lead(&leader, *other));
+            leader[one] = other;
+        }
+    }
+    let mut groups: Vec<Group> = (0..channels.len())
+        .map(|leading| {
+            let members = (0..channels.len()).filter(|member| lead(&leader, *member) == leading);
+            Group { channels: members.map(|member| channels[member].clone()).collect() }
+        })
+        .filter(|group| group.channels.len() > 1)
+        .collect();
+    groups.sort_by(|a, b| b.channels.len().cmp(&a.channels.len()).then_with(|| a.channels.cmp(&b.channels)));
+    groups
+}
+
+fn lead(leader: &[usize], mut member: usize) -> usize {
+    while leader[member] != member {
+        member = leader[member];
+    }
+    member
+}

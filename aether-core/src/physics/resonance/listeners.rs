@@ -1,0 +1,81 @@
+//! Who hears what: the patterns that vibrators announced.
+//!
+//! Used by [`Resonance`](super::Resonance) to know which channels one wave could make somebody emit on.
+
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+use smol_str::SmolStr;
+
+use super::ENTRY;
+use crate::channel::{Channel, MAX_NAME_BYTES, Pattern};
+use crate::source::MAX_SOURCE_BYTES;
+
+/// The most patterns of one vibrator that are remembered.
+const MAX_PATTERNS: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Listeners {
+    patterns: LruCache<SmolStr, Box<[Pattern]>>,
+    pub(super) forgotten: u64,
+}
+
+impl Listeners {
+    pub(super) fn new(most: NonZeroUsize) -> Self {
+        Self { patterns: super::causes::bounded(most), forgotten: 0 }
+    }
+
+    /// Replaces the patterns of a vibrator. Says how many did not fit.
+    pub(super) fn tuned(&mut self, vibrator: &str, patterns: &[Pattern]) -> usize {
+        let kept = &patterns[..patterns.len().min(MAX_PATTERNS)];
+        if self.patterns.get(vibrator).is_none_or(|known| **known != *kept) {
+            let gone = self.patterns.push(vibrator.into(), kept.into());
+            self.forgotten += u64::from(gone.is_some_and(|(name, _)| name != vibrator));
+        }
+        patterns.len() - kept.len()
+    }
+
+    pub(super) fn hears(&self, vibrator: &str, channel: &Channel) -> bool {
+        self.patterns
+            .peek(vibrator)
+            .is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(channel)))
+    }
+
+    /// The most memory that one vibrator takes, in bytes.
+    pub(super) fn max_weight() -> usize {
+        ENTRY
+            + size_of::<SmolStr>()
+            + MAX_SOURCE_BYTES
+            + MAX_PATTERNS * (MAX_NAME_BYTES + size_of::<Pattern>())
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let of = |name: &SmolStr, patterns: &[Pattern]| {
+            let texts: usize = patterns.iter().map(|pattern| pattern.as_str().len()).sum();
+            ENTRY + size_of::<SmolStr>() + name.len() + texts + size_of_val(patterns)
+        };
+        self.patterns.iter().map(|(name, patterns)| of(name, patterns)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_announcement_counts_and_the_table_is_bounded() {
+        let mut listeners = Listeners::new(NonZeroUsize::new(2).unwrap());
+        let patterns = |texts: &[&str]| texts.iter().map(|t| Pattern::new(t).unwrap()).collect::<Vec<_>>();
+        let channel = Channel::new("orders.created").unwrap();
+        assert_eq!(listeners.tuned("stock", &patterns(&["orders.*"])), 0);
+        assert!(listeners.hears("stock", &channel) && !listeners.hears("shop", &channel));
+        listeners.tuned("stock", &patterns(&["a", "b"]));
+        assert!(!listeners.hears("stock", &channel));
+        assert_eq!(listeners.tuned("shop", &patterns(&["x"; MAX_PATTERNS + 3])), 3);
+        assert_eq!(listeners.forgotten, 0);
+        listeners.tuned("mail", &patterns(&["orders.>"]));
+        assert_eq!(listeners.forgotten, 1);
+        assert!(listeners.hears("mail", &channel));
+    }
+}

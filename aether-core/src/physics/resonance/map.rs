@@ -1,0 +1,174 @@
+//! The service map: what [`Resonance::report`](super::Resonance::report) answers.
+
+mod dot;
+mod json;
+mod mermaid;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::ResonanceCounts;
+use crate::channel::Channel;
+
+/// How an edge is known. Ordinary term: kind of evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Tier {
+    /// L0: waves name their cause. Exact.
+    Cause,
+    /// L1: who emits B hears A, and B follows A more often than by chance.
+    Timing,
+    /// L1k: the same among the waves of one coherence key.
+    KeyedTiming,
+    /// L2: timing alone, without knowing who hears what. Groups only, no direction.
+    Group,
+}
+
+impl Tier {
+    /// L0, L1, L1k or L2.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cause => "L0",
+            Self::Timing => "L1",
+            Self::KeyedTiming => "L1k",
+            Self::Group => "L2",
+        }
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for Tier {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// An edge of the service map: waves of `from` make somebody emit waves of `to`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Edge {
+    /// The channel of the causes.
+    pub from: Channel,
+    /// The channel of the effects.
+    pub to: Channel,
+    /// Who emits the causes, by name; empty if not known.
+    pub emitters: Vec<String>,
+    /// Who hears `from` and emits `to`, by name; empty if not known.
+    pub handlers: Vec<String>,
+    /// How it is known.
+    pub tier: Tier,
+    /// How many waves of `to` named one of `from` as their cause (L0), or how many waves of `from` were looked at.
+    pub waves: u64,
+    /// The median time from cause to effect.
+    pub median_lag: Duration,
+    /// Waves of `to` for each wave of `from`; by timing, those above chance.
+    pub effect: f64,
+    /// The false discovery rate at which the edge is just taken; 0 for L0.
+    pub q_value: f64,
+}
+
+/// Channels whose waves come together, by timing alone (L2): the same service, the same load, or the same cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Group {
+    /// The channels, in the order of their names.
+    pub channels: Vec<Channel>,
+}
+
+/// The service map: which channels follow which, how surely, and how fast.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ResonanceMap {
+    /// In the order of the channels' names.
+    pub edges: Vec<Edge>,
+    /// The largest first.
+    pub groups: Vec<Group>,
+    /// What was seen, left out and forgotten.
+    pub counts: ResonanceCounts,
+}
+
+impl ResonanceMap {
+    /// The edge between two channels.
+    #[must_use]
+    pub fn edge(&self, from: &str, to: &str) -> Option<&Edge> {
+        self.edges.iter().find(|edge| edge.from.as_str() == from && edge.to.as_str() == to)
+    }
+}
+
+impl ResonanceMap {
+    /// All channels of the map, in the order of their names.
+    fn channels(&self) -> Vec<&Channel> {
+        let ends = self.edges.iter().flat_map(|edge| [&edge.from, &edge.to]);
+        let mut channels: Vec<&Channel> =
+            ends.chain(self.groups.iter().flat_map(|group| &group.channels)).collect();
+        channels.sort_unstable();
+        channels.dedup();
+        channels
+    }
+}
+
+/// Where a channel stands among those of the map.
+fn place(channels: &[&Channel], channel: &Channel) -> usize {
+    channels.partition_point(|known| *known < channel)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(from: &str, to: &str) -> ResonanceMap {
+        let channel = |name: &str| Channel::new(name).unwrap();
+        let edge = Edge {
+            from: channel(from),
+            to: channel(to),
+            emitters: vec!["shop".into()],
+            handlers: vec!["a \"b\" \\".into()],
+            tier: Tier::Cause,
+            waves: 3,
+            median_lag: Duration::from_micros(1500),
+            effect: 0.5,
+            q_value: 0.0,
+        };
+        let group = Group { channels: vec![channel(from), channel("z.z")] };
+        ResonanceMap { edges: vec![edge], groups: vec![group], counts: ResonanceCounts::default() }
+    }
+
+    #[test]
+    fn dot_is_what_graphviz_reads() {
+        assert_eq!(
+            map("a.b", "c\"d\\").to_dot(),
+            "digraph resonance {\n  rankdir=LR;\n  node [shape=box];\n  n0 [label=\"a.b\"];\n  \
+             n1 [label=\"c\\\"d\\\\\"];\n  n2 [label=\"z.z\"];\n  \
+             n0 -> n1 [label=\"L0 1.50 ms ×0.50\", style=solid, tooltip=\"a \\\"b\\\" \\\\\"];\n  \
+             subgraph cluster_0 { style=dotted; label=\"L2\"; n0; n2; }\n}\n"
+        );
+    }
+
+    #[test]
+    fn mermaid_shows_no_character_that_means_something_to_it() {
+        let chart = map("a.b", "\"]#<b`").to_mermaid();
+        assert!(chart.contains("  n0[\"#34;#93;#35;#60;b#96;\"]\n  n1[\"a.b\"]\n"), "{chart}");
+        assert!(
+            chart.contains("  n1 -->|\"L0 1.50 ms ×0.50\"| n0\n  subgraph g0[\"L2\"]\n    n1\n"),
+            "{chart}"
+        );
+    }
+
+    #[test]
+    fn json_holds_everything() {
+        let json = map("a.b", "c\"d").to_json();
+        assert_eq!(json["edges"][0]["to"], "c\"d");
+        assert_eq!(json["edges"][0]["tier"], "L0");
+        assert_eq!(json["edges"][0]["median_lag_ms"], 1.5);
+        assert_eq!(json["groups"][0][1], "z.z");
+        assert_eq!(json["counts"]["waves"], 0);
+    }
+}

@@ -1,0 +1,140 @@
+//! One line of time out of whatever clock the waves come with.
+//!
+//! Used by [`Resonance`](super::Resonance). A clock that jumps, and a time in which nothing was watched, end a span;
+//! the next one begins far enough away that no window reaches from one into the other.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The longest lag that is looked at, in nanoseconds. Source: the prototype, which chains of 150 ms steps needed.
+pub(super) const WINDOW: i64 = 800_000_000;
+/// How far a phantom may be from its trigger, in windows.
+pub(super) const REACH: i64 = 2;
+/// What lies between two spans.
+const APART: i64 = 8 * WINDOW;
+/// Without a wave for so long, the clock leapt or nothing was sent; the two cannot be told apart.
+const QUIET: i64 = 60_000_000_000;
+/// About 73 years. Greater times are taken for this one, so that no sum overflows.
+const LATEST: i64 = 1 << 61;
+/// The most spans that are remembered, the oldest goes.
+const MAX_SPANS: usize = 256;
+
+/// A time in which everything was watched, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: i64,
+    pub(super) end: i64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Spans {
+    shift: i64,
+    spans: VecDeque<Span>,
+    cut: bool,
+    pub(super) jumps_back: u64,
+    pub(super) jumps_forth: u64,
+}
+
+impl Spans {
+    /// Where the present of the caller's clock lies. It may go back by up to one window, as the clocks of several threads
+    /// do; more is taken for a clock that was set back.
+    pub(super) fn place(&mut self, now: Duration) -> i64 {
+        let raw = i64::try_from(now.as_nanos()).unwrap_or(LATEST).min(LATEST);
+        let at = raw.saturating_add(self.shift);
+        let Some(span) = self.spans.back_mut() else {
+            self.open(at);
+            return at;
+        };
+        let back = at < span.end - WINDOW;
+        let forth = at > span.end + QUIET;
+        if back || forth || self.cut {
+            self.jumps_back += u64::from(back);
+            self.jumps_forth += u64::from(forth);
+            let begin = span.end + APART;
+            // A cut alone keeps the distance if it is far enough.
+            let begin = if back || forth { begin } else { begin.max(at) };
+            self.shift = begin.saturating_sub(raw);
+            self.open(begin);
+            return begin;
+        }
+        span.end = span.end.max(at);
+        at
+    }
+
+    /// Ends the span: something was not watched.
+    pub(super) fn cut(&mut self) {
+        self.cut = true;
+    }
+
+    fn open(&mut self, at: i64) {
+        self.cut = false;
+        if self.spans.len() == MAX_SPANS {
+            self.spans.pop_front();
+        }
+        self.spans.push_back(Span { start: at, end: at });
+    }
+
+    /// The spans in which a trigger, its window and those of its phantoms lie wholly in what was watched since `from`.
+    pub(super) fn usable(&self, from: i64) -> impl Iterator<Item = Span> + '_ {
+        self.spans.iter().filter_map(move |span| {
+            let start = span.start.max(from) + REACH * WINDOW;
+            let end = span.end - (REACH + 1) * WINDOW;
+            (start < end).then_some(Span { start, end })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn time_passes_as_the_clock_does() {
+        let mut spans = Spans::default();
+        let first = spans.place(seconds(100));
+        assert_eq!(spans.place(seconds(103)) - first, 3_000_000_000);
+        assert_eq!(spans.place(Duration::from_millis(102_500)) - first, 2_500_000_000);
+        assert_eq!((spans.jumps_back, spans.jumps_forth, spans.spans.len()), (0, 0, 1));
+    }
+
+    #[test]
+    fn jumps_begin_a_new_span_and_are_counted() {
+        let mut spans = Spans::default();
+        for now in [seconds(1_000), seconds(1_010), seconds(5), seconds(15), Duration::MAX, Duration::ZERO] {
+            let before = spans.spans.back().map_or(0, |span| span.end);
+            assert!(spans.place(now) >= before);
+        }
+        assert_eq!((spans.jumps_back, spans.jumps_forth), (2, 1));
+        let usable: Vec<_> = spans.usable(0).collect();
+        assert_eq!(usable.len(), 2, "{usable:?}");
+        assert!(usable[0].end + (REACH + 1) * WINDOW < usable[1].start - REACH * WINDOW);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_all_the_time_takes_no_more_memory() {
+        let mut spans = Spans::default();
+        for step in 0..10_000 {
+            spans.place(if step % 2 == 0 { Duration::MAX } else { Duration::ZERO });
+        }
+        assert_eq!(spans.spans.len(), MAX_SPANS);
+        assert_eq!(spans.jumps_back + spans.jumps_forth, 9_999);
+        assert!(spans.spans.iter().all(|span| span.end < LATEST + 100 * QUIET * 100));
+    }
+
+    #[test]
+    fn what_was_not_watched_is_in_no_window() {
+        let mut spans = Spans::default();
+        spans.place(seconds(10));
+        spans.place(seconds(20));
+        spans.cut();
+        let again = spans.place(seconds(21));
+        spans.place(seconds(31));
+        assert_eq!(spans.usable(0).count(), 2);
+        assert!(spans.usable(0).last().is_some_and(|span| span.start == again + REACH * WINDOW));
+        assert_eq!(spans.usable(again).count(), 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! Which coherence keys timing looks at when there are too many waves: sampling that keeps together what belongs
+//! together.
+//!
+//! Used by [`Resonance`](super::Resonance). A pair of waves is joined by its key, so leaving out whole keys leaves the
+//! rate of pairs a wave as it was, which leaving out waves would not.
+
+const SECOND: i64 = 1_000_000_000;
+/// Never less than one key in so many.
+const MOST: u32 = 1 << 20;
+
+/// After so many quiet seconds in a row twice as many keys are looked at.
+const CALM: u32 = 8;
+
+#[derive(Debug)]
+pub(super) struct Thinning {
+    a_second: usize,
+    one_in: u32,
+    second: i64,
+    /// In this second.
+    kept: usize,
+    calm: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Kept,
+    LeftOut,
+    /// From here on other keys are looked at; whether this wave is.
+    Changed(bool),
+}
+
+impl Thinning {
+    pub(super) fn new(a_second: usize) -> Self {
+        Self { a_second, one_in: 1, second: i64::MIN, kept: 0, calm: 0 }
+    }
+
+    pub(super) fn keeps(&mut self, key: u32, at: i64) -> Verdict {
+        if key == 0 {
+            return Verdict::Kept;
+        }
+        let before = self.one_in;
+        let second = at / SECOND;
+        if second > self.second {
+            self.second = second;
+            self.relax();
+        }
+        let mut kept = key.is_multiple_of(self.one_in);
+        self.kept += usize::from(kept);
+        if self.kept > self.a_second && self.one_in < MOST {
+            self.one_in *= 2;
+            (self.kept, self.calm) = (0, 0);
+            kept = key.is_multiple_of(self.one_in);
+        }
+        match (self.one_in == before, kept) {
+            (false, kept) => Verdict::Changed(kept),
+            (true, true) => Verdict::Kept,
+            (true, false) => Verdict::LeftOut,
+        }
+    }
+
+    /// Thinning begins in the middle of a second and ends slowly, so that a rate at the border does not make it change
+    /// all the time: each change is a cut in what timing can look at.
+    fn relax(&mut self) {
+        self.calm = if self.kept * 4 < self.a_second { self.calm + 1 } else { 0 };
+        self.kept = 0;
+        if self.calm == CALM {
+            self.one_in = (self.one_in / 2).max(1);
+            self.calm = 0;
+        }
+    }
+
+    pub(super) fn one_in(&self) -> u32 {
+        self.one_in
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second_of(thinning: &mut Thinning, second: i64, waves: u32) -> usize {
+        let kept = |verdict| matches!(verdict, Verdict::Kept | Verdict::Changed(true));
+        (1..=waves).filter(|key| kept(thinning.keeps(*key, second * SECOND))).count()
+    }
+
+    #[test]
+    fn whole_keys_are_left_out_until_the_rate_fits() {
+        let mut thinning = Thinning::new(100);
+        for second in 0..20 {
+            let kept = second_of(&mut thinning, second, 1000);
+            // It is found out in the first two seconds by how much.
+            assert!(second < 2 || kept <= 100, "{kept} in second {second}");
+        }
+        assert_eq!(thinning.one_in(), 16);
+        // Half of the rate is no reason to look at more keys; a tenth is, and slowly.
+        for second in 20..60 {
+            second_of(&mut thinning, second, 500);
+        }
+        assert_eq!(thinning.one_in(), 16);
+        for second in 60..70 {
+            second_of(&mut thinning, second, 100);
+        }
+        assert_eq!(thinning.one_in(), 8);
+        for second in 70..200 {
+            second_of(&mut thinning, second, 1);
+        }
+        assert_eq!(thinning.one_in(), 1);
+    }
+
+    #[test]
+    fn waves_without_a_key_are_kept() {
+        let mut thinning = Thinning::new(1);
+        second_of(&mut thinning, 0, 1000);
+        assert_eq!(thinning.keeps(0, SECOND), Verdict::Kept);
+    }
+}

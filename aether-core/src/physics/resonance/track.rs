@@ -1,0 +1,208 @@
+//! What is remembered of one channel: when its waves were emitted, about which keys, and by whom.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+use smol_str::SmolStr;
+
+use super::ENTRY;
+use super::spans::Span;
+use crate::channel::{Channel, MAX_NAME_BYTES};
+use crate::source::MAX_SOURCE_BYTES;
+
+/// The most vibrators that are remembered as emitters of one channel.
+pub(super) const MAX_EMITTERS: usize = 8;
+
+/// One emission.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    /// In the [`Spans`](super::spans::Spans), in nanoseconds.
+    pub(super) at: i64,
+    /// The hash of the coherence key; 0 for none.
+    pub(super) key: u32,
+    /// Whether a known cause explains it, so that timing has nothing to explain.
+    pub(super) caused: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Track {
+    /// Waves since the channel is remembered.
+    pub(super) heard: u64,
+    pub(super) emitters: SmallVec<[SmolStr; 2]>,
+    moments: VecDeque<Moment>,
+    /// From when on nothing is missing.
+    since: i64,
+}
+
+impl Track {
+    /// An empty one in the memory of another.
+    pub(super) fn anew(mut self, since: i64) -> Self {
+        self.emitters.clear();
+        self.moments.clear();
+        Self { heard: 0, since, ..self }
+    }
+
+    /// Notes who emits here. False when there are too many to remember.
+    pub(super) fn emitted_by(&mut self, name: &str) -> bool {
+        if self.emitters.iter().any(|known| known == name) {
+            return true;
+        }
+        if self.emitters.len() == MAX_EMITTERS {
+            return false;
+        }
+        self.emitters.push(SmolStr::new(name));
+        true
+    }
+
+    /// Remembers an emission; of `most` the oldest goes.
+    pub(super) fn push(&mut self, moment: Moment, most: usize) {
+        if self.moments.len() >= most
+            && let Some(oldest) = self.moments.pop_front()
+        {
+            self.since = self.since.max(oldest.at);
+        }
+        self.moments.push_back(moment);
+    }
+
+    pub(super) fn stream(&self) -> Stream {
+        Stream::new(&self.moments, self.since)
+    }
+
+    /// The most memory that one takes, in bytes. A ring grows by doubling, so it may be twice its bound.
+    pub(super) fn max_weight(moments: usize) -> usize {
+        moments.next_power_of_two() * size_of::<Moment>()
+            + MAX_EMITTERS * (MAX_SOURCE_BYTES + size_of::<SmolStr>())
+            + size_of::<(Channel, Self)>()
+            + MAX_NAME_BYTES
+            + ENTRY
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        self.moments.capacity() * size_of::<Moment>()
+            + self.emitters.iter().map(SmolStr::len).sum::<usize>()
+            + self.emitters.capacity() * size_of::<SmolStr>()
+    }
+}
+
+/// Which waves may belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Join {
+    /// All.
+    Time,
+    /// Those of one coherence key.
+    Key,
+}
+
+/// A moment in the order of its key, then of its time. Joined by time alone, all have the key 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Point {
+    pub(super) key: u32,
+    pub(super) at: i64,
+}
+
+/// The moments of one channel, laid out to be searched.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) since: i64,
+    /// As triggers: all waves. By join.
+    triggers: [Vec<Point>; 2],
+    /// As effects: the waves whose cause is not known. By join.
+    effects: [Vec<Point>; 2],
+    /// The same in the order of time, with their keys.
+    triggers_in_time: Vec<Point>,
+    effects_in_time: Vec<Point>,
+}
+
+impl Stream {
+    fn new(moments: &VecDeque<Moment>, since: i64) -> Self {
+        let layout = |keep: &dyn Fn(&Moment) -> bool, join: Join| {
+            let mut points: Vec<Point> = moments
+                .iter()
+                .filter(|moment| keep(moment) && (join == Join::Time || moment.key != 0))
+                .map(|moment| Point { key: if join == Join::Key { moment.key } else { 0 }, at: moment.at })
+                .collect();
+            points.sort_unstable();
+            points
+        };
+        let in_time = |keep: &dyn Fn(&Moment) -> bool| {
+            let kept = moments.iter().filter(|moment| keep(moment));
+            let mut points: Vec<Point> =
+                kept.map(|moment| Point { key: moment.key, at: moment.at }).collect();
+            points.sort_unstable_by_key(|point| point.at);
+            points
+        };
+        let (all, unexplained) = (|_: &Moment| true, |moment: &Moment| !moment.caused);
+        Self {
+            since,
+            triggers: [layout(&all, Join::Time), layout(&all, Join::Key)],
+            effects: [layout(&unexplained, Join::Time), layout(&unexplained, Join::Key)],
+            triggers_in_time: in_time(&all),
+            effects_in_time: in_time(&unexplained),
+        }
+    }
+
+    pub(super) fn triggers(&self, join: Join) -> &[Point] {
+        &self.triggers[join as usize]
+    }
+
+    pub(super) fn effects(&self, join: Join) -> &[Point] {
+        &self.effects[join as usize]
+    }
+
+    /// The triggers of a time, in its order.
+    pub(super) fn triggers_between(&self, span: Span) -> &[Point] {
+        between(&self.triggers_in_time, span)
+    }
+
+    /// The effects of a time, in its order.
+    pub(super) fn effects_between(&self, span: Span) -> &[Point] {
+        between(&self.effects_in_time, span)
+    }
+
+    /// Whether the gaps are so regular that the stream is a beat: the median absolute deviation of the gaps is
+    /// below 0.15 of their median, as for standing waves.
+    pub(super) fn is_beat(&self) -> bool {
+        let mut gaps: Vec<i64> =
+            self.triggers_in_time.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+        if gaps.len() < 8 {
+            return false;
+        }
+        let middle = gaps.len() / 2;
+        let median = *gaps.select_nth_unstable(middle).1;
+        let mut deviations: Vec<i64> = gaps.iter().map(|gap| (gap - median).abs()).collect();
+        let deviation = *deviations.select_nth_unstable(middle).1;
+        (deviation as f64) < 0.15 * median as f64
+    }
+}
+
+fn between(points: &[Point], span: Span) -> &[Point] {
+    let from = points.partition_point(|point| point.at < span.start);
+    let to = points.partition_point(|point| point.at < span.end);
+    &points[from..to.max(from)]
+}
+
+impl Point {
+    /// The point as it is joined. `None` if it has no key and is to be joined by it.
+    pub(super) fn joined(self, join: Join) -> Option<Self> {
+        match join {
+            Join::Time => Some(Self { key: 0, ..self }),
+            Join::Key => (self.key != 0).then_some(self),
+        }
+    }
+}
+
+/// The lags of all points that follow `trigger` within `window` under its key.
+pub(super) fn lags_after(points: &[Point], trigger: Point, window: i64) -> impl Iterator<Item = i64> + '_ {
+    let from = points.partition_point(|point| *point <= trigger);
+    points[from..]
+        .iter()
+        .take_while(move |point| point.key == trigger.key && point.at < trigger.at + window)
+        .map(move |point| point.at - trigger.at)
+}
+
+/// Whether there is a point from `longest` to `shortest` before `effect` under its key.
+pub(super) fn any_before(points: &[Point], effect: Point, shortest: i64, longest: i64) -> bool {
+    let from = points.partition_point(|point| *point < Point { at: effect.at - longest, ..effect });
+    points.get(from).is_some_and(|point| point.key == effect.key && point.at <= effect.at - shortest)
+}

@@ -1,0 +1,397 @@
+//! Retry storms: work that is asked for again and again, and more so from interval to interval.
+//!
+//! Takes commands and queries with a coherence key in with [`RetryStorms::observe`] and gives
+//! [`Finding::RetryStorm`] out with [`RetryStorms::tick`]. Per channel it counts the attempts of a sample of keys: those
+//! with the smallest hashes (a bottom-k sketch). Which keys these are has nothing to do with how often they come, so
+//! their mean is that of all keys, and a key is in the sample from its first attempt of an interval on or never. Memory
+//! and time for a wave do not depend on how many keys there are.
+//!
+//! Source of the sketch: E. Cohen and H. Kaplan, *Summarizing data using bottom-k sketches* (2007).
+
+use std::time::Duration;
+
+use super::finding::Finding;
+use super::recent::Recent;
+use super::timeline::{Moment, Timeline};
+use crate::channel::Channel;
+use crate::clock::Instant;
+use crate::source::Source;
+use crate::wave::{Kind, Wave};
+
+/// How many keys are counted a channel and interval. The mean of so many has a standard error of an eighth of the
+/// scatter of one.
+const SAMPLE: usize = 64;
+/// Fewer keys in an interval say nothing.
+const FEWEST_KEYS: usize = 8;
+/// A storm is over when the mean is below this part of the threshold.
+const CALM: f64 = 0.8;
+/// By how many standard errors the mean must have risen.
+const SURELY: f64 = 2.0;
+const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
+const MOST_CHANNELS: usize = 1 << 16;
+
+/// When attempts are a storm.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is made before RetryStorms::new()"]
+pub struct RetryOptions {
+    interval: Duration,
+    attempts: f64,
+    max_channels: usize,
+}
+
+/// Options that are not possible.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RetryOptionsError {
+    /// An interval too short or too long.
+    #[error("interval {given:?} is not allowed: it must be from 1 ms to 24 h")]
+    Interval {
+        /// The interval as given.
+        given: Duration,
+    },
+    /// A threshold that says nothing.
+    #[error("{given} attempts a key are not allowed: it must be a number above 1, which is no retry")]
+    Attempts {
+        /// The threshold as given.
+        given: f64,
+    },
+    /// No channel, or too many.
+    #[error("{given} channels are not allowed: from 1 to {MOST_CHANNELS}")]
+    Channels {
+        /// The number as given.
+        given: usize,
+    },
+}
+
+impl Default for RetryOptions {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), attempts: 1.5, max_channels: 256 }
+    }
+}
+
+impl RetryOptions {
+    /// The time over which attempts are counted; an attempt later than that after the first is one of another. Default:
+    /// 10 s.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// From how many attempts a key on average it is a storm, if it were fewer in the interval before. Default: 1.5.
+    pub fn attempts(mut self, per_key: f64) -> Self {
+        self.attempts = per_key;
+        self
+    }
+
+    /// How many channels are watched; when more come, the one least recently used goes. Default: 256. Cost: about 2 KiB
+    /// a channel.
+    pub fn max_channels(mut self, most: usize) -> Self {
+        self.max_channels = most;
+        self
+    }
+}
+
+/// Finds retry storms.
+#[derive(Debug)]
+pub struct RetryStorms {
+    options: RetryOptions,
+    timeline: Timeline,
+    channels: Recent<Channel, Attempts>,
+    /// Channels with something to report. At most as many as there are channels.
+    found: Vec<u32>,
+    observed: u64,
+}
+
+/// The attempts on one channel.
+#[derive(Debug, Default)]
+struct Attempts {
+    /// The number of the interval that is counted.
+    interval: i64,
+    /// In ascending order of the hashes.
+    sample: Vec<Tried>,
+    before: Option<Mean>,
+    storm: bool,
+    report: Option<(Mean, Mean)>,
+}
+
+#[derive(Debug)]
+struct Tried {
+    key: u64,
+    attempts: u32,
+    /// The last attempt, so that a wave that comes twice counts once.
+    last: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mean {
+    attempts: f64,
+    /// The square of its standard error.
+    error: f64,
+    keys: usize,
+}
+
+impl RetryStorms {
+    /// A detector that has seen nothing.
+    ///
+    /// # Errors
+    /// [`RetryOptionsError`] says what is allowed.
+    pub fn new(options: RetryOptions) -> Result<Self, RetryOptionsError> {
+        let RetryOptions { interval, attempts, max_channels } = options;
+        if !INTERVALS.contains(&interval) {
+            return Err(RetryOptionsError::Interval { given: interval });
+        }
+        if !(attempts.is_finite() && attempts > 1.0) {
+            return Err(RetryOptionsError::Attempts { given: attempts });
+        }
+        if !(1..=MOST_CHANNELS).contains(&max_channels) {
+            return Err(RetryOptionsError::Channels { given: max_channels });
+        }
+        let (timeline, channels) = (Timeline::default(), Recent::new(max_channels));
+        Ok(Self { options, timeline, channels, found: Vec::new(), observed: 0 })
+    }
+
+    /// Takes in a wave. Only commands and queries with a coherence key are attempts at something; others are passed over.
+    pub fn observe(&mut self, wave: &Wave, now: Instant) {
+        if let (Kind::Command | Kind::Query, Some(key)) = (wave.kind(), wave.key()) {
+            self.attempt(wave.channel(), key, wave.source(), wave.sequence(), now);
+        }
+    }
+
+    /// Takes in an attempt that did not come as a wave.
+    pub fn attempt(&mut self, channel: &Channel, key: &str, source: &Source, sequence: u64, now: Instant) {
+        let now = self.timeline.advance(now);
+        self.observed += 1;
+        let interval = self.interval_of(now);
+        let (key, last) = (self.channels.hash_of(key), self.channels.hash_of((source, sequence)));
+        let hash = self.channels.hash_of(channel);
+        let slot = self.channels.touch(hash, |held| held == channel).unwrap_or_else(|| {
+            let fresh = |sample| Attempts { interval, sample, ..Attempts::default() };
+            self.channels.insert(
+                hash,
+                || (channel.clone(), fresh(Vec::new())),
+                |held, attempts| {
+                    held.clone_from(channel);
+                    attempts.sample.clear();
+                    *attempts = fresh(std::mem::take(&mut attempts.sample));
+                },
+            )
+        });
+        let attempts = self.channels.value_mut(slot);
+        attempts.close(interval, self.options.attempts);
+        attempts.count(key, last);
+        if attempts.report.is_some() && !self.found.contains(&slot) {
+            self.found.push(slot);
+        }
+    }
+
+    /// A storm that has been found, one at a time: call it until it returns `None`. An interval is judged when the next
+    /// attempt after it comes, so there is nothing to wait for in between.
+    pub fn tick(&mut self) -> Option<Finding> {
+        while let Some(slot) = self.found.pop() {
+            // A channel that had to go took its report along.
+            if let Some((now, before)) = self.channels.value_mut(slot).report.take() {
+                return Some(Finding::RetryStorm {
+                    channel: self.channels.key(slot).clone(),
+                    attempts_per_key: now.attempts,
+                    before: before.attempts,
+                    keys: now.keys,
+                });
+            }
+        }
+        None
+    }
+
+    /// How many attempts were seen.
+    #[must_use]
+    pub fn observed(&self) -> u64 {
+        self.observed
+    }
+
+    /// How many channels had to go because too many others came.
+    #[must_use]
+    pub fn channels_evicted(&self) -> u64 {
+        self.channels.evicted()
+    }
+
+    /// How often the caller's clock went back.
+    #[must_use]
+    pub fn clock_jumps(&self) -> u64 {
+        self.timeline.jumps_back()
+    }
+
+    fn interval_of(&self, now: Moment) -> i64 {
+        now.nanos().div_euclid(i64::try_from(self.options.interval.as_nanos()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Attempts {
+    /// Judges the interval that is over, if it is.
+    fn close(&mut self, interval: i64, threshold: f64) {
+        if interval == self.interval {
+            return;
+        }
+        let mean = Mean::of(&self.sample);
+        self.sample.clear();
+        // After a pause there is nothing to compare with.
+        let before = if interval == self.interval + 1 { self.before } else { None };
+        self.interval = interval;
+        self.before = mean;
+        let Some(mean) = mean else { return };
+        if mean.attempts < CALM * threshold {
+            self.storm = false;
+        }
+        if let Some(before) = before
+            && !self.storm
+            && mean.attempts > threshold
+            && mean.attempts - before.attempts > SURELY * (mean.error + before.error).sqrt()
+        {
+            self.storm = true;
+            self.report = Some((mean, before));
+        }
+    }
+
+    fn count(&mut self, key: u64, last: u64) {
+        match self.sample.binary_search_by(|tried| tried.key.cmp(&key)) {
+            Ok(index) => {
+                let tried = &mut self.sample[index];
+                if std::mem::replace(&mut tried.last, last) != last {
+                    tried.attempts = tried.attempts.saturating_add(1);
+                }
+            }
+            Err(index) if index < SAMPLE => {
+                self.sample.truncate(SAMPLE - 1);
+                self.sample.reserve_exact(if self.sample.capacity() == 0 { SAMPLE } else { 0 });
+                self.sample.insert(index, Tried { key, attempts: 1, last });
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Mean {
+    fn of(sample: &[Tried]) -> Option<Self> {
+        if sample.len() < FEWEST_KEYS {
+            return None;
+        }
+        let keys = sample.len() as f64;
+        let attempts = sample.iter().map(|tried| f64::from(tried.attempts)).sum::<f64>() / keys;
+        let squares = sample.iter().map(|tried| (f64::from(tried.attempts) - attempts).powi(2)).sum::<f64>();
+        Some(Self { attempts, error: squares / (keys - 1.0) / keys, keys: sample.len() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// One interval of 10 s of so many orders, each tried so often; the findings.
+    fn interval(
+        storms: &mut RetryStorms,
+        start: Instant,
+        number: u32,
+        keys: u32,
+        tries: impl Fn(u32) -> u32,
+    ) -> Vec<Finding> {
+        let channel = Channel::new("payment.charge").unwrap();
+        let source = Source::with_instance("shop", 1).unwrap();
+        let begin = start + 10 * SECOND * number;
+        let most = (0..keys).map(&tries).max().unwrap();
+        for (attempt, key) in (0..most).flat_map(|attempt| (0..keys).map(move |key| (attempt, key))) {
+            if attempt < tries(key) {
+                let now = begin + 10 * SECOND * (attempt * keys + key) / (most * keys);
+                let sequence = u64::from((number * 10_000 + key) * 100 + attempt);
+                // Each wave comes twice.
+                for _ in 0..2 {
+                    storms.attempt(&channel, &format!("order-{number}-{key}"), &source, sequence, now);
+                }
+            }
+        }
+        std::iter::from_fn(|| storms.tick()).collect()
+    }
+
+    #[test]
+    fn a_storm_is_reported_once_while_it_rises_and_again_after_a_calm() {
+        let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
+        let start = Instant::now();
+        let rounds: Vec<usize> = [1, 1, 3, 4, 4, 1, 1, 3, 1]
+            .into_iter()
+            .enumerate()
+            .map(|(number, tries)| interval(&mut storms, start, number as u32, 500, |_| tries).len())
+            .collect();
+        // Judged when the next interval has begun.
+        assert_eq!(rounds, [0, 0, 0, 1, 0, 0, 0, 0, 1]);
+        assert_eq!(storms.clock_jumps(), 0);
+    }
+
+    #[test]
+    fn the_numbers_are_those_of_all_keys_though_a_sample_is_counted() {
+        let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
+        let start = Instant::now();
+        interval(&mut storms, start, 0, 5000, |_| 1);
+        interval(&mut storms, start, 1, 5000, |key| 1 + key % 4);
+        let found = interval(&mut storms, start, 2, 1, |_| 1);
+        let [Finding::RetryStorm { attempts_per_key, before, keys, .. }] = found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!((before, keys), (1.0, 64));
+        // Within five standard errors of 2.5.
+        assert!((attempts_per_key - 2.5).abs() < 0.7, "{attempts_per_key}");
+    }
+
+    #[test]
+    fn what_is_high_but_does_not_rise_is_no_storm() {
+        let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
+        let start = Instant::now();
+        for number in 0..50 {
+            assert_eq!(interval(&mut storms, start, number, 500, |_| 2), []);
+        }
+        // Few keys say nothing either.
+        assert_eq!(interval(&mut storms, start, 50, 5, |_| 50), []);
+        assert_eq!(interval(&mut storms, start, 51, 5, |_| 1), []);
+    }
+
+    #[test]
+    fn only_commands_and_queries_with_a_key_are_attempts() {
+        let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
+        let wave = |kind| Wave::builder("a").kind(kind);
+        storms.observe(&wave(Kind::Event).key("k").build().unwrap(), Instant::now());
+        storms.observe(&wave(Kind::Command).build().unwrap(), Instant::now());
+        assert_eq!(storms.observed(), 0);
+        storms.observe(&wave(Kind::Command).key("k").build().unwrap(), Instant::now());
+        assert_eq!(storms.observed(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_channels_and_keys_grows_nothing() {
+        let mut storms = RetryStorms::new(RetryOptions::default().max_channels(4)).unwrap();
+        let (source, now) = (Source::with_instance("shop", 1).unwrap(), Instant::now());
+        for n in 0..20_000u64 {
+            let channel = Channel::new(format!("c{}", n % 32)).unwrap();
+            storms.attempt(&channel, &format!("k{n}"), &source, n, now + Duration::from_millis(n));
+        }
+        assert!(storms.channels.iter().all(|(_, attempts)| attempts.sample.capacity() <= SAMPLE));
+        assert_eq!((storms.channels.len(), storms.channels_evicted()), (4, 20_000 - 4));
+        assert!(storms.found.len() <= 4);
+    }
+
+    #[test]
+    fn impossible_options_are_refused() {
+        let options = RetryOptions::default;
+        assert!(matches!(
+            RetryStorms::new(options().interval(Duration::ZERO)),
+            Err(RetryOptionsError::Interval { .. })
+        ));
+        for bad in [1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(
+                RetryStorms::new(options().attempts(bad)),
+                Err(RetryOptionsError::Attempts { .. })
+            ));
+        }
+        assert!(matches!(
+            RetryStorms::new(options().max_channels(0)),
+            Err(RetryOptionsError::Channels { .. })
+        ));
+    }
+}

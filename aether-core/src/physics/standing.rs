@@ -1,0 +1,364 @@
+//! Standing waves: periodic streams, found by themselves. Ordinary terms: heartbeats, cron jobs, polling.
+//!
+//! Takes waves in with [`StandingWaves::observe`] and gives [`Finding`]s out with [`StandingWaves::tick`]: that a source
+//! emits at regular moments on a channel, that its next beat is missing, and that it polls. A stream needs twelve beats
+//! to be found if it keeps time like a timer, 128 if beats are missing or others come between.
+//! [`StandingWaves::next_change`] says when to tick although no wave came. Moments are those of emission, by the age of
+//! a wave, so that delays on the way do not blur them; silences count from arrival.
+//!
+//! ```
+//! use aether_core::physics::{Finding, StandingOptions, StandingWaves};
+//! use aether_core::{Channel, Source};
+//! use std::time::{Duration, Instant};
+//!
+//! let mut streams = StandingWaves::new(StandingOptions::default())?;
+//! let (channel, source) = (Channel::new("stock.alive")?, Source::new("stock")?);
+//! let mut now = Instant::now();
+//! for _ in 0..12 {
+//!     now += Duration::from_secs(5);
+//!     streams.beat(&channel, &source, Duration::ZERO, now);
+//! }
+//! let Some(Finding::Standing(found)) = streams.tick(now) else { panic!("a timer is found in twelve beats") };
+//! assert_eq!(found.period, Duration::from_secs(5));
+//!
+//! let due = streams.next_change().expect("the next beat is awaited");
+//! assert!(due - now <= found.period * 5 / 2);
+//! assert!(matches!(streams.tick(due), Some(Finding::MissingBeat { phi: 8.0.., .. })));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod patience;
+mod period;
+mod polling;
+mod stream;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::finding::{Finding, StandingWave};
+use super::recent::Recent;
+use super::timeline::{Moment, Timeline};
+use crate::channel::Channel;
+use crate::clock::Instant;
+use crate::source::Source;
+use crate::wave::{Kind, Wave};
+use period::Finder;
+use polling::Answers;
+use stream::{Noted, Stream};
+
+/// The most streams that can be asked for.
+const MOST_STREAMS: usize = 1 << 16;
+
+/// How many streams are watched, and what is polling.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is made before StandingWaves::new()"]
+pub struct StandingOptions {
+    max_streams: usize,
+    unchanged: u32,
+}
+
+/// Options that are not possible.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StandingOptionsError {
+    /// No stream, or too many.
+    #[error("{given} streams are not allowed: from 1 to {MOST_STREAMS}")]
+    Streams {
+        /// The number as given.
+        given: usize,
+    },
+    /// Polling after no answer.
+    #[error("0 unchanged answers are not allowed: at least 1")]
+    Unchanged,
+}
+
+impl Default for StandingOptions {
+    fn default() -> Self {
+        Self { max_streams: 1024, unchanged: 8 }
+    }
+}
+
+impl StandingOptions {
+    /// How many streams are watched, each of one source on one channel; when more come, the one that was silent longest
+    /// goes. Default: 1024. Cost: up to 1.5 KiB a stream.
+    pub fn max_streams(mut self, most: usize) -> Self {
+        self.max_streams = most;
+        self
+    }
+
+    /// How many answers in a row must be the same before a periodic question is [`Finding::Polling`]. Default: 8.
+    pub fn unchanged(mut self, answers: u32) -> Self {
+        self.unchanged = answers;
+        self
+    }
+}
+
+/// What a detector of standing waves has seen, and what it could not keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct StandingCounts {
+    /// Waves that count as beats.
+    pub beats: u64,
+    /// Waves that came a second time, or in the same nanosecond.
+    pub repeated: u64,
+    /// Waves older than the 128 that are kept of their stream.
+    pub too_old: u64,
+    /// Waves without a source.
+    pub sourceless: u64,
+    /// Answers to questions of a stream that is not known, or not any more.
+    pub unknown_answers: u64,
+    /// Streams that had to go because too many others came.
+    pub streams_evicted: u64,
+    /// Those of them that were standing: their silence will not be reported.
+    pub standing_evicted: u64,
+    /// How often the caller's clock went back.
+    pub clock_jumps: u64,
+}
+
+/// Finds periodic streams, and says when one falls silent or polls.
+#[derive(Debug)]
+pub struct StandingWaves {
+    options: StandingOptions,
+    timeline: Timeline,
+    streams: Recent<Key, State>,
+    /// Streams to look at. At most as many as there are streams.
+    due: Vec<u32>,
+    /// When which stream might be silent for too long. It may have beaten since; that is seen when its time has come.
+    deadlines: BTreeSet<(Moment, u32)>,
+    finder: Finder,
+    /// Memory for the times of one stream.
+    times: Vec<f64>,
+    counts: StandingCounts,
+}
+
+#[derive(Debug)]
+struct Key {
+    channel: Channel,
+    source: Source,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stream: Stream,
+    answers: Answers,
+    deadline: Option<Moment>,
+    due: bool,
+}
+
+impl StandingWaves {
+    /// A detector that has seen nothing.
+    ///
+    /// # Errors
+    /// [`StandingOptionsError`] says what is allowed.
+    pub fn new(options: StandingOptions) -> Result<Self, StandingOptionsError> {
+        if !(1..=MOST_STREAMS).contains(&options.max_streams) {
+            return Err(StandingOptionsError::Streams { given: options.max_streams });
+        }
+        if options.unchanged == 0 {
+            return Err(StandingOptionsError::Unchanged);
+        }
+        Ok(Self {
+            streams: Recent::new(options.max_streams),
+            options,
+            timeline: Timeline::default(),
+            due: Vec::new(),
+            deadlines: BTreeSet::new(),
+            finder: Finder::default(),
+            times: Vec::new(),
+            counts: StandingCounts::default(),
+        })
+    }
+
+    /// Takes in a wave. An answer is no beat, but compared with the answer before.
+    pub fn observe(&mut self, wave: &Wave, now: Instant) {
+        match (wave.kind(), wave.cause()) {
+            (Kind::Response, Some(question)) => self.answer(wave, &question.source, question.sequence),
+            (Kind::Response, None) => self.counts.unknown_answers += 1,
+            _ => self.beat(wave.channel(), wave.source(), wave.age_at(now), now),
+        }
+    }
+
+    /// Takes in a beat that did not come as a wave: what the source did so long ago.
+    pub fn beat(&mut self, channel: &Channel, source: &Source, age: Duration, now: Instant) {
+        let now = self.timeline.advance(now);
+        if source.instance() == 0 {
+            self.counts.sourceless += 1;
+            return;
+        }
+        let slot = self.slot(channel, source);
+        let state = self.streams.value_mut(slot);
+        match state.stream.note(now.minus(age), now) {
+            Noted::Yes => self.counts.beats += 1,
+            Noted::Repeated => self.counts.repeated += 1,
+            Noted::TooOld => self.counts.too_old += 1,
+        }
+        if state.stream.due() && !std::mem::replace(&mut state.due, true) {
+            self.due.push(slot);
+        }
+    }
+
+    /// What has been found by now, one at a time: call it until it returns `None`. A call searches one full stream for
+    /// a rhythm at most, so that none takes long; while there are more, [`StandingWaves::next_change`] is now.
+    pub fn tick(&mut self, now: Instant) -> Option<Finding> {
+        let now = self.timeline.advance(now);
+        while let Some(&(deadline, slot)) = self.deadlines.first()
+            && deadline <= now
+        {
+            if let Some(finding) = self.listen(slot, now) {
+                return Some(finding);
+            }
+        }
+        let mut searched = false;
+        while let Some(&slot) = self.due.last() {
+            let state = self.streams.value_mut(slot);
+            if state.stream.due() {
+                if state.stream.folds() && std::mem::replace(&mut searched, true) {
+                    return None;
+                }
+                let found = state.stream.search(&mut self.finder, &mut self.times, now);
+                self.arm(slot);
+                if found {
+                    return self.standing_wave(slot).map(Finding::Standing);
+                }
+            }
+            if let Some(stream) = self.standing_wave(slot)
+                && let Some(unchanged) = self.streams.value_mut(slot).answers.report(self.options.unchanged)
+            {
+                return Some(Finding::Polling { stream, unchanged });
+            }
+            self.streams.value_mut(slot).due = false;
+            self.due.pop();
+        }
+        None
+    }
+
+    /// When to tick again if no wave comes before; `None` if nothing is awaited.
+    #[must_use]
+    pub fn next_change(&self) -> Option<Instant> {
+        let due = self.deadlines.first().map(|deadline| deadline.0);
+        self.timeline.instant(if self.due.is_empty() { due? } else { self.timeline.latest() })
+    }
+
+    /// The streams that stand at the moment, those that have fallen silent included.
+    pub fn standing(&self) -> impl Iterator<Item = StandingWave> {
+        self.streams.iter().filter_map(|(key, state)| key.standing_wave(&state.stream))
+    }
+
+    /// The period and the phase of what a source emits on a channel, if it stands.
+    #[must_use]
+    pub fn stream(&self, channel: &Channel, source: &Source) -> Option<StandingWave> {
+        let slot =
+            self.streams.find(self.streams.hash_of((channel, source)), |key| key.is(channel, source))?;
+        self.standing_wave(slot)
+    }
+
+    /// How many streams are watched; never more than [`StandingOptions::max_streams`].
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// What was seen and what could not be kept.
+    #[must_use]
+    pub fn counts(&self) -> StandingCounts {
+        StandingCounts {
+            streams_evicted: self.streams.evicted(),
+            clock_jumps: self.timeline.jumps_back(),
+            ..self.counts
+        }
+    }
+
+    fn answer(&mut self, wave: &Wave, asker: &Source, question: u64) {
+        let channel = wave.channel();
+        let hash = self.streams.hash_of((channel, asker));
+        let Some(slot) = self.streams.find(hash, |key| key.is(channel, asker)) else {
+            self.counts.unknown_answers += 1;
+            return;
+        };
+        let content = self.streams.hash_of(polling::sample(wave.payload()));
+        let state = self.streams.value_mut(slot);
+        if state.answers.note(question, content, self.options.unchanged)
+            && !std::mem::replace(&mut state.due, true)
+        {
+            self.due.push(slot);
+        }
+    }
+
+    fn slot(&mut self, channel: &Channel, source: &Source) -> u32 {
+        let hash = self.streams.hash_of((channel, source));
+        if let Some(slot) = self.streams.touch(hash, |key| key.is(channel, source)) {
+            return slot;
+        }
+        let Self { streams, counts, deadlines, .. } = self;
+        let mut freed = None;
+        let make = || (Key { channel: channel.clone(), source: source.clone() }, State::default());
+        let slot = streams.insert(hash, make, |key, state| {
+            counts.standing_evicted += u64::from(state.stream.standing.is_some());
+            key.channel.clone_from(channel);
+            key.source.clone_from(source);
+            freed = state.deadline.take();
+            state.stream.clear();
+            // Still in the list of those to look at, if it was: the slot is the same.
+            state.answers = Answers::default();
+        });
+        if let Some(deadline) = freed {
+            deadlines.remove(&(deadline, slot));
+        }
+        slot
+    }
+
+    /// Looks whether a stream has been silent for too long; its time has come.
+    fn listen(&mut self, slot: u32, now: Moment) -> Option<Finding> {
+        let standing = self.streams.value_mut(slot).stream.standing.as_mut();
+        let silent = standing.filter(|standing| standing.missing_at().is_some_and(|due| due <= now));
+        let silence = silent.map(|standing| {
+            standing.missed = true;
+            now.since(standing.arrived)
+        });
+        self.arm(slot);
+        let silence = silence?;
+        let phi =
+            self.streams.value(slot).stream.standing.map(|s| s.habit.phi(silence.as_secs_f64() / s.period));
+        Some(Finding::MissingBeat { stream: self.standing_wave(slot)?, silence, phi: phi? })
+    }
+
+    /// Sets the moment at which a stream is missed to what it is by now.
+    fn arm(&mut self, slot: u32) {
+        let state = self.streams.value_mut(slot);
+        let due = state.stream.standing.as_ref().and_then(stream::Standing::missing_at);
+        if due != state.deadline {
+            if let Some(deadline) = state.deadline {
+                self.deadlines.remove(&(deadline, slot));
+            }
+            self.deadlines.extend(due.map(|due| (due, slot)));
+            state.deadline = due;
+        }
+    }
+
+    fn standing_wave(&self, slot: u32) -> Option<StandingWave> {
+        self.streams.key(slot).standing_wave(&self.streams.value(slot).stream)
+    }
+}
+
+impl Key {
+    fn is(&self, channel: &Channel, source: &Source) -> bool {
+        self.source == *source && self.channel == *channel
+    }
+
+    fn standing_wave(&self, stream: &Stream) -> Option<StandingWave> {
+        let standing = stream.standing?;
+        Some(StandingWave {
+            channel: self.channel.clone(),
+            source: self.source.clone(),
+            period: Duration::try_from_secs_f64(standing.period).ok()?,
+            phase: stream.phase(standing.period),
+            regularity: standing.order as f32,
+            jitter: standing.habit.jitter as f32,
+            missing: standing.habit.missing_part() as f32,
+            beats: stream.beats,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

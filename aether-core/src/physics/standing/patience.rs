@@ -1,0 +1,165 @@
+//! How long a silence may be before a beat is missing, and how unlikely it is.
+//!
+//! Source: N. Hayashibara et al., *The phi accrual failure detector* (2004): the suspicion of a silence is
+//! `phi = -log10(P(a gap is longer))`. Here gaps are normally distributed around the period, and beats that a stream
+//! is known to skip are taken into account.
+
+use std::f64::consts::TAU;
+
+/// The suspicion at which a beat is missing.
+const PHI: f64 = 8.0;
+/// The deviation, in standard deviations, that is exceeded with a chance of `10^-PHI`.
+const DEVIATIONS: f64 = 5.612;
+/// A silence of fewer periods is never reported: a beat that is merely late by a pause of a process or a network.
+const SHORTEST: f64 = 2.0;
+/// Nor is more patience had with a stream that skips nothing.
+const LONGEST: f64 = 2.5;
+/// A gap is one with a beat missing, and not with one that is late, from so many standard deviations on; but from half a
+/// period at least and three quarters at most.
+const LATE: f64 = 5.0;
+/// A longer gap, in periods, is no habit but an outage.
+const LONGEST_SKIP: f64 = 6.0;
+/// The most periods that are waited for one that skips beats.
+const MOST_PERIODS: f64 = 32.0;
+
+/// Of a stream of which more than this part is no beats, what comes further than `STRICT` periods from where a beat is
+/// due is none either. Of others everything is a beat that does not follow the last one by less than half a period.
+const NOISY: f64 = 0.1;
+const STRICT: f64 = 0.25;
+
+/// How a stream keeps its time.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Habit {
+    /// The standard deviation of the gaps, as a part of the period.
+    pub(super) jitter: f64,
+    /// How many gaps it is known from.
+    pub(super) gaps: usize,
+    /// How many beats are missing from them.
+    pub(super) missing: usize,
+    /// How many of them are shorter than half a period.
+    between: usize,
+}
+
+impl Habit {
+    /// From moments in ascending order and their period.
+    pub(super) fn of(times: &[f64], period: f64) -> Self {
+        let turns = || {
+            times.windows(2).map(|pair| (pair[1] - pair[0]) / period).filter(|turns| *turns < LONGEST_SKIP)
+        };
+        let single = || turns().filter(|turns| (0.5..1.5).contains(turns));
+        let squares: f64 = single().map(|turns| (turns - 1.0).powi(2)).sum();
+        let jitter = (squares / single().count().max(1) as f64).sqrt();
+        let late = (1.0 + LATE * jitter).clamp(1.5, 1.75);
+        let (mut gaps, mut between, mut turned) = (0, 0, 0);
+        for turns in turns() {
+            gaps += 1;
+            between += usize::from(turns < 0.5);
+            turned += if turns > late { turns.round().max(2.0) as usize } else { usize::from(turns >= 0.5) };
+        }
+        // A gap of two periods before one of none is a beat that was late, not one that is missing.
+        Self { jitter, gaps, missing: turned.saturating_sub(gaps), between }
+    }
+
+    /// Which part of the beats is missing.
+    pub(super) fn missing_part(&self) -> f64 {
+        self.missing as f64 / (self.gaps + self.missing).max(1) as f64
+    }
+
+    /// How far from a whole number of periods after the last beat something still is a beat, as a part of the period.
+    pub(super) fn tolerance(&self) -> f64 {
+        if self.between as f64 > NOISY * self.gaps as f64 { STRICT } else { 0.5 }
+    }
+
+    /// How likely it is, as far as is known, that a beat is skipped; a stream that has skipped none skips none.
+    fn skips(&self) -> f64 {
+        if self.missing == 0 {
+            0.0
+        } else {
+            (self.missing + 1) as f64 / (self.gaps + self.missing + 2) as f64
+        }
+    }
+
+    /// The deviation as it may be, being known from so few gaps.
+    fn deviation(&self) -> f64 {
+        self.jitter * (1.0 + 1.5 / (self.gaps.max(1) as f64).sqrt())
+    }
+
+    /// How many periods after a beat another is missing.
+    pub(super) fn patience(&self) -> f64 {
+        let late = DEVIATIONS * self.deviation();
+        if self.missing == 0 {
+            return (1.0 + late).clamp(SHORTEST, LONGEST);
+        }
+        let periods = (PHI / -self.skips().log10()).ceil().clamp(1.0, MOST_PERIODS);
+        (periods + late.min(1.0)).max(SHORTEST)
+    }
+
+    /// The suspicion after a silence of so many periods.
+    pub(super) fn phi(&self, periods: f64) -> f64 {
+        let (skips, deviation) = (self.skips(), self.deviation().max(1e-3));
+        // The next beat is the first, or the second and the first is skipped, and so on.
+        let (mut longer, mut all_before) = (0.0, 1.0);
+        for beat in 1..=2 * MOST_PERIODS as u32 {
+            longer += all_before * (1.0 - skips) * beyond((periods - f64::from(beat)) / deviation);
+            all_before *= skips;
+        }
+        -(longer + all_before).max(f64::MIN_POSITIVE).log10()
+    }
+}
+
+/// The chance that a normal deviate is larger. Below 3 by Abramowitz and Stegun, 26.2.17 (error below 1e-7), beyond by
+/// the asymptote with two terms (relative error below 2 %).
+fn beyond(deviations: f64) -> f64 {
+    if deviations < 0.0 {
+        return 1.0 - beyond(-deviations);
+    }
+    let density = (-deviations * deviations / 2.0).exp() / TAU.sqrt();
+    if deviations >= 3.0 {
+        let square = deviations * deviations;
+        return density / deviations * (1.0 - 1.0 / square + 3.0 / (square * square));
+    }
+    const TERMS: [f64; 5] = [0.319_381_530, -0.356_563_782, 1.781_477_937, -1.821_255_978, 1.330_274_429];
+    let t = 1.0 / (1.0 + 0.231_641_9 * deviations);
+    density * t * TERMS.iter().rev().fold(0.0, |sum, term| sum * t + term)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_skips_nothing_is_missed_between_two_and_two_and_a_half_periods() {
+        let patience = |jitter| Habit { jitter, gaps: 127, missing: 0, between: 0 }.patience();
+        assert_eq!((patience(0.0), patience(0.1), patience(0.5)), (2.0, 2.0, 2.5));
+        assert!(patience(0.2) > 2.2 && patience(0.2) < 2.5);
+    }
+
+    #[test]
+    fn a_stream_that_skips_beats_is_waited_for_until_phi_is_eight() {
+        for (gaps, missing) in [(77, 50), (126, 1), (110, 17)] {
+            let habit = Habit { jitter: 0.07, gaps, missing, between: 0 };
+            assert!(habit.phi(habit.patience()) >= 8.0, "{habit:?} {}", habit.patience());
+            assert!(habit.phi(habit.patience() - 1.5) < 8.0, "{habit:?}");
+        }
+        assert!(Habit { jitter: 0.0, gaps: 1, missing: 1000, between: 0 }.patience() <= 33.0);
+    }
+
+    #[test]
+    fn phi_is_the_improbability_of_a_silence() {
+        let habit = Habit { jitter: 0.2, gaps: 1_000_000, missing: 0, between: 0 };
+        // Chances of 2.87e-7 at five standard deviations, of 0.0228 at two.
+        assert!((habit.phi(2.0) - 6.54).abs() < 0.03, "{}", habit.phi(2.0));
+        assert!((habit.phi(1.4) - 1.642).abs() < 0.01, "{}", habit.phi(1.4));
+        assert!(habit.phi(0.0) < 1e-5);
+        assert!(Habit { jitter: 0.0, gaps: 5, missing: 0, between: 0 }.phi(1e9).is_finite());
+    }
+
+    #[test]
+    fn habits_are_read_from_gaps() {
+        let habit = Habit::of(&[0.0, 1.0, 2.0, 4.0, 5.0, 6.1, 100.0], 1.0);
+        assert_eq!((habit.gaps, habit.missing, habit.between), (5, 1, 0));
+        assert!((habit.missing_part() - 1.0 / 6.0).abs() < 1e-9 && (habit.jitter - 0.05).abs() < 1e-9);
+        let late = Habit::of(&[0.0, 1.0, 2.6, 3.0], 1.0);
+        assert_eq!((late.missing, late.between), (0, 1), "late, not missing");
+    }
+}

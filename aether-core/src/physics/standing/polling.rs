@@ -1,0 +1,70 @@
+//! The answers that the questions of one stream got: whether they change.
+
+/// Of a longer payload only the first and the last bytes are compared, and its length.
+const COMPARED: usize = 2048;
+
+/// The latest answer, and for how long it has been the same.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// The number of the question that was answered last.
+    question: u64,
+    content: Option<u64>,
+    unchanged: u32,
+    reported: bool,
+}
+
+impl Answers {
+    /// Notes an answer; true if it is time to report. Of several answers to a question the first counts, as it does for
+    /// whoever asked, and so a repeated one does not.
+    pub(super) fn note(&mut self, question: u64, content: u64, enough: u32) -> bool {
+        if question <= self.question {
+            return false;
+        }
+        self.question = question;
+        if self.content == Some(content) {
+            self.unchanged = self.unchanged.saturating_add(1);
+        } else {
+            (self.content, self.unchanged, self.reported) = (Some(content), 1, false);
+        }
+        self.unchanged >= enough && !self.reported
+    }
+
+    /// How many answers were the same, once, when they are enough.
+    pub(super) fn report(&mut self, enough: u32) -> Option<u32> {
+        let reports = self.unchanged >= enough && !self.reported;
+        self.reported |= reports;
+        reports.then_some(self.unchanged)
+    }
+}
+
+/// What of a payload is compared.
+pub(super) fn sample(payload: &[u8]) -> (usize, &[u8], &[u8]) {
+    let first = payload.len().min(COMPARED);
+    let last = payload.len().saturating_sub(COMPARED).max(first);
+    (payload.len(), &payload[..first], &payload[last..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_stay_the_same_are_reported_once_until_they_change() {
+        let mut answers = Answers::default();
+        let due: Vec<bool> = (1..=4).map(|question| answers.note(question, 7, 3)).collect();
+        assert_eq!(due, [false, false, true, true]);
+        assert_eq!((answers.report(3), answers.report(3)), (Some(4), None));
+        assert!(!answers.note(4, 8, 3), "the same question twice");
+        assert!(!answers.note(5, 8, 3) && !answers.note(6, 8, 3) && answers.note(7, 8, 3));
+        assert_eq!(answers.report(3), Some(3));
+    }
+
+    #[test]
+    fn payloads_are_compared_at_both_ends() {
+        assert_eq!(sample(b""), (0, &b""[..], &b""[..]));
+        let payload: Vec<u8> = (0..5000).map(|byte| byte as u8).collect();
+        let (bytes, first, last) = sample(&payload);
+        assert_eq!((bytes, first, last), (5000, &payload[..2048], &payload[2952..]));
+        assert_eq!(sample(&payload[..3000]).2.len(), 952);
+    }
+}

@@ -1,0 +1,209 @@
+//! One stream: its latest beats, and what is known of their rhythm.
+
+use std::collections::VecDeque;
+use std::f64::consts::TAU;
+use std::time::Duration;
+
+use super::patience::Habit;
+use super::period::{FEWEST, Finder, MOST, Rhythm, order, refined};
+use crate::physics::timeline::Moment;
+
+/// After so many moments in a row that are no beats the last beat is not believed any more.
+const LOST: u32 = 4;
+/// So many searches in a row must fail before a stream does not stand any more: with much jitter, one does now and then.
+const DOUBTS: u32 = 2;
+/// The mean cosine of the latest gaps, a period being a turn, from which a stream is surely in step: it is 0.67 at 10 % of
+/// jitter, 0.2 at 20 %, and 0 by chance. Below that the rhythm is looked for anew.
+const STEADY: f64 = 0.35;
+/// After so many beats a standing stream's period is corrected.
+const REFINED_EVERY: u64 = 16;
+/// The longest way, in moments, to the next search for a rhythm in a stream that has none.
+const LONGEST_WAY: u64 = 512;
+
+/// The latest moments of a stream, and its rhythm if it has one.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// Ascending; at most [`MOST`].
+    times: VecDeque<Moment>,
+    /// All that ever came.
+    pub(super) beats: u64,
+    /// At how many moments the rhythm is looked for, or looked at, again.
+    search_at: u64,
+    pub(super) standing: Option<Standing>,
+}
+
+/// What is known of a standing stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    /// In seconds.
+    pub(super) period: f64,
+    pub(super) order: f64,
+    pub(super) habit: Habit,
+    /// The last moment in step with the others.
+    last: Moment,
+    /// When it arrived here: silences count from then on, however long it was on its way.
+    pub(super) arrived: Moment,
+    /// How many moments since were out of step.
+    off_beat: u32,
+    /// How many searches in a row did not find it again.
+    doubts: u32,
+    /// Whether its silence was reported.
+    pub(super) missed: bool,
+}
+
+/// What became of a moment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It was noted.
+    Yes,
+    /// It is known already.
+    Repeated,
+    /// It is older than all that are kept.
+    TooOld,
+}
+
+impl Stream {
+    /// Notes that a wave was emitted at a moment and arrived now.
+    pub(super) fn note(&mut self, at: Moment, now: Moment) -> Noted {
+        let place = self.times.partition_point(|time| *time < at);
+        if self.times.get(place) == Some(&at) {
+            return Noted::Repeated;
+        }
+        if self.times.len() == MOST {
+            if place == 0 {
+                return Noted::TooOld;
+            }
+            self.times.pop_front();
+            self.times.insert(place - 1, at);
+        } else {
+            if self.times.len() == self.times.capacity() {
+                // Doubling would stop above the bound.
+                self.times.reserve_exact(self.times.len().max(4).min(MOST - self.times.len()));
+            }
+            self.times.insert(place, at);
+        }
+        self.beats += 1;
+        if let Some(standing) = &mut self.standing {
+            standing.keep_step(at, now);
+        }
+        Noted::Yes
+    }
+
+    /// Looks for a rhythm; true if the stream turned out to be standing and was not before.
+    pub(super) fn search(&mut self, finder: &mut Finder, times: &mut Vec<f64>, now: Moment) -> bool {
+        let Some(&first) = self.times.front() else { return false };
+        times.clear();
+        times.extend(self.times.iter().map(|time| time.since(first).as_secs_f64()));
+        self.search_at = self.beats + REFINED_EVERY;
+        if let Some(standing) = &mut self.standing
+            && standing.refine(times)
+        {
+            return false;
+        }
+        let before = self.standing.take();
+        let found = finder.find(times);
+        self.standing =
+            found.map(|rhythm| Standing::new(rhythm, times, self.times.back().copied().unwrap_or(now), now));
+        if let (None, Some(before)) = (self.standing, before)
+            && before.doubts + 1 < DOUBTS
+        {
+            self.standing = Some(Standing { doubts: before.doubts + 1, ..before });
+        }
+        self.search_at = self.beats
+            + match (&mut self.standing, before) {
+                (Some(standing), Some(before)) => {
+                    // What is known of the last beat is older than this search.
+                    (standing.last, standing.arrived) = (before.last, before.arrived);
+                    (standing.off_beat, standing.missed) = (before.off_beat, before.missed);
+                    MOST as u64 / 2
+                }
+                (Some(_), None) => REFINED_EVERY,
+                // Less and less often, so that what never becomes regular costs less and less.
+                (None, _) => (self.beats / 2).clamp(4, LONGEST_WAY),
+            };
+        if self.beats < MOST as u64 {
+            // As soon as it can be folded.
+            self.search_at = self.search_at.min(MOST as u64);
+        }
+        self.standing.is_some() && before.is_none()
+    }
+
+    /// Whether it is time to look for a rhythm, and whether that may take long.
+    pub(super) fn due(&self) -> bool {
+        self.beats >= self.search_at.max(FEWEST as u64)
+    }
+
+    pub(super) fn folds(&self) -> bool {
+        self.times.len() == MOST
+    }
+
+    /// As if nothing had come, but for the memory it holds.
+    pub(super) fn clear(&mut self) {
+        self.times.clear();
+        *self = Self { times: std::mem::take(&mut self.times), ..Self::default() };
+    }
+
+    /// Where in its period the stream beats: the mean direction of its moments, folded.
+    pub(super) fn phase(&self, period: f64) -> Duration {
+        let Some(&last) = self.times.back() else { return Duration::ZERO };
+        // Relative to the last one, so that the error of the period does not add up over many.
+        let turn = |time: &Moment| TAU * (last.since(*time).as_secs_f64() / period).fract();
+        let (sin, cos) = self.times.iter().rev().take(MOST / 8).fold((0.0, 0.0), |(sin, cos), time| {
+            let turn = turn(time).sin_cos();
+            (sin + turn.0, cos + turn.1)
+        });
+        let lag = f64::atan2(sin, cos) / TAU * period;
+        let at = (last.nanos() as f64 / 1e9 - lag).rem_euclid(period);
+        Duration::try_from_secs_f64(at).unwrap_or(Duration::ZERO)
+    }
+}
+
+impl Standing {
+    fn new(rhythm: Rhythm, times: &[f64], last: Moment, arrived: Moment) -> Self {
+        Self {
+            period: rhythm.period,
+            order: rhythm.order,
+            habit: Habit::of(times, rhythm.period),
+            last,
+            arrived,
+            off_beat: 0,
+            doubts: 0,
+            missed: false,
+        }
+    }
+
+    /// Notes whether a moment is a beat: a whole number of periods after the last one.
+    fn keep_step(&mut self, at: Moment, now: Moment) {
+        let turns = at.since(self.last).as_secs_f64() / self.period;
+        let in_step = turns.round() >= 1.0 && (turns - turns.round()).abs() <= self.habit.tolerance();
+        self.off_beat = if in_step { 0 } else { self.off_beat + 1 };
+        // After a silence nothing is known of the phase: a process that was stopped begins where it likes.
+        if in_step || self.off_beat >= LOST || self.missed {
+            (self.last, self.arrived) = (self.last.max(at), now);
+            (self.off_beat, self.missed) = (0, false);
+        }
+    }
+
+    /// Corrects the period; false if the latest half of the moments, which shows a change before the others are gone, is
+    /// not surely in step.
+    fn refine(&mut self, times: &[f64]) -> bool {
+        let period = refined(times, self.period);
+        let late = &times[times.len() / 2..];
+        let turns = late.windows(2).map(|pair| (pair[1] - pair[0]) / period);
+        let in_step = turns.map(|turns| (TAU * turns.fract()).cos()).sum::<f64>() / (late.len() - 1) as f64;
+        // A stream that skips every other beat has another period by now.
+        if in_step < STEADY || Habit::of(late, period).missing_part() > 0.45 {
+            return false;
+        }
+        (self.period, self.habit, self.doubts) = (period, Habit::of(times, period), 0);
+        self.order = order(times, 1.0 / period);
+        true
+    }
+
+    /// When a beat is missing, if none comes before.
+    pub(super) fn missing_at(&self) -> Option<Moment> {
+        let patience =
+            Duration::try_from_secs_f64(self.habit.patience() * self.period).unwrap_or(Duration::MAX);
+        (!self.missed).then(|| self.arrived.plus(patience))
+    }
+}

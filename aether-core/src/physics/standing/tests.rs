@@ -1,0 +1,194 @@
+use super::*;
+use crate::source::WaveId;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn detector() -> StandingWaves {
+    StandingWaves::new(StandingOptions::default()).unwrap()
+}
+
+fn channel() -> Channel {
+    Channel::new("stock.alive").unwrap()
+}
+
+fn source(instance: u64) -> Source {
+    Source::with_instance("stock", instance).unwrap()
+}
+
+fn findings(streams: &mut StandingWaves, now: Instant) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    loop {
+        match streams.tick(now) {
+            Some(finding) => findings.push(finding),
+            None if streams.next_change().is_some_and(|due| due <= now) => {}
+            None => return findings,
+        }
+    }
+}
+
+/// Beats a second apart; the findings meanwhile, and the time of the last one.
+fn beat_for(streams: &mut StandingWaves, beats: u32, from: Instant) -> (Vec<Finding>, Instant) {
+    let mut found = Vec::new();
+    for beat in 1..=beats {
+        let now = from + beat * SECOND;
+        streams.beat(&channel(), &source(1), Duration::ZERO, now);
+        found.extend(findings(streams, now));
+    }
+    (found, from + beats * SECOND)
+}
+
+#[test]
+fn a_heartbeat_is_found_missed_once_and_found_going_on() {
+    let mut streams = detector();
+    let (found, last) = beat_for(&mut streams, 200, Instant::now());
+    assert!(matches!(&found[..], [Finding::Standing(wave)] if wave.period == SECOND), "{found:?}");
+    let wave = streams.stream(&channel(), &source(1)).unwrap();
+    assert!(
+        wave.regularity > 0.999 && wave.jitter < 1e-3 && wave.missing == 0.0 && wave.beats == 200,
+        "{wave:?}"
+    );
+    assert_eq!(streams.standing().collect::<Vec<_>>(), std::slice::from_ref(&wave));
+    // The time for the beat before last is over, that for the last one is not.
+    let due = streams.next_change().unwrap();
+    assert!(due <= last + 2 * SECOND);
+    assert_eq!(findings(&mut streams, due.min(last + 2 * SECOND - Duration::from_millis(1))), []);
+    let due = streams.next_change().unwrap();
+    assert_eq!(due, last + 2 * SECOND);
+    let missing = findings(&mut streams, due);
+    let [Finding::MissingBeat { stream, silence, phi }] = &missing[..] else { panic!("{missing:?}") };
+    assert_eq!((&stream.channel, *silence), (&channel(), 2 * SECOND));
+    assert!(*phi >= 8.0);
+    assert_eq!(streams.next_change(), None, "it is reported once");
+    let (again, last) = beat_for(&mut streams, 5, last + 10 * SECOND + Duration::from_millis(317));
+    assert_eq!(again, []);
+    assert!(matches!(findings(&mut streams, last + 3 * SECOND)[..], [Finding::MissingBeat { .. }]));
+}
+
+#[test]
+fn moments_are_those_of_emission() {
+    let mut streams = detector();
+    let start = Instant::now();
+    for beat in 1..=40u32 {
+        // Up to half a period on the way.
+        let delay = Duration::from_millis(u64::from(beat * 7919 % 500));
+        streams.beat(&channel(), &source(1), delay, start + beat * SECOND + delay);
+    }
+    findings(&mut streams, start + 41 * SECOND);
+    let wave = streams.stream(&channel(), &source(1)).unwrap();
+    assert!((wave.period.as_secs_f64() - 1.0).abs() < 1e-6 && wave.jitter < 1e-3, "{wave:?}");
+}
+
+#[test]
+fn phase_says_where_in_its_period_a_stream_beats() {
+    let mut streams = detector();
+    let start = Instant::now();
+    streams.beat(&channel(), &source(2), Duration::ZERO, start);
+    let (_, _) = beat_for(&mut streams, 128, start + Duration::from_millis(300));
+    let wave = streams.stream(&channel(), &source(1)).unwrap();
+    assert!((wave.phase.as_secs_f64() - 0.3).abs() < 0.01, "{wave:?}");
+}
+
+#[test]
+fn another_period_is_noticed() {
+    let mut streams = detector();
+    let (_, mut now) = beat_for(&mut streams, 150, Instant::now());
+    for period in [2 * SECOND, SECOND / 2] {
+        for _ in 0..300 {
+            now += period;
+            streams.beat(&channel(), &source(1), Duration::ZERO, now);
+            findings(&mut streams, now);
+        }
+        let wave = streams.stream(&channel(), &source(1)).unwrap();
+        assert!((wave.period.as_secs_f64() / period.as_secs_f64() - 1.0).abs() < 0.01, "{wave:?}");
+    }
+}
+
+#[test]
+fn a_stream_that_becomes_irregular_does_not_stand_any_more() {
+    let mut streams = detector();
+    let (_, mut now) = beat_for(&mut streams, 150, Instant::now());
+    let mut random = fastrand::Rng::with_seed(11);
+    for _ in 0..600 {
+        now += Duration::from_secs_f64(-random.f64().max(1e-9).ln());
+        streams.beat(&channel(), &source(1), Duration::ZERO, now);
+        findings(&mut streams, now);
+    }
+    assert_eq!(streams.stream(&channel(), &source(1)), None);
+    assert_eq!(findings(&mut streams, now + 1000 * SECOND), []);
+}
+
+#[test]
+fn questions_that_get_the_same_answer_are_polling() {
+    let mut streams = detector();
+    let start = Instant::now();
+    let (stock, responder) = (Channel::new("stock.level").unwrap(), source(9));
+    let mut found = Vec::new();
+    let mut ask = |streams: &mut StandingWaves, question: u64, answer: &'static str| {
+        let now = start + question as u32 * SECOND;
+        streams.beat(&stock, &source(1), Duration::ZERO, now);
+        let cause = WaveId { source: source(1), sequence: question };
+        let mut answer =
+            Wave::builder(&stock).kind(Kind::Response).cause(cause).text(answer).build().unwrap();
+        answer.stamp(&crate::source::Sequencer::new(responder.clone()), now);
+        streams.observe(&answer, now);
+        streams.observe(&answer, now);
+        found.extend(findings(streams, now));
+    };
+    for question in 1..=20 {
+        ask(&mut streams, question, "17");
+    }
+    ask(&mut streams, 21, "16");
+    for question in 22..=28 {
+        ask(&mut streams, question, "16");
+    }
+    let polling: Vec<u32> = found
+        .iter()
+        .filter_map(|finding| match finding {
+            Finding::Polling { unchanged, .. } => Some(*unchanged),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(polling, [12, 8], "{found:?}");
+    assert_eq!(streams.streams(), 1, "answers are no stream");
+}
+
+#[test]
+fn a_flood_of_names_grows_nothing_and_is_counted() {
+    let mut streams = StandingWaves::new(StandingOptions::default().max_streams(8)).unwrap();
+    let (_, mut now) = beat_for(&mut streams, 20, Instant::now());
+    for name in 2..5000 {
+        now += Duration::from_millis(1);
+        for beat in 0..13u64 {
+            streams.beat(&channel(), &source(name), Duration::from_millis(100 * beat), now);
+        }
+        assert!(streams.streams() <= 8 && streams.due.len() <= 8 && streams.deadlines.len() <= 8);
+    }
+    let counts = streams.counts();
+    assert_eq!((counts.streams_evicted, counts.standing_evicted), (4999 - 8, 1));
+    assert_eq!(findings(&mut streams, now).len(), 8, "those that are left stand");
+}
+
+#[test]
+fn clocks_that_jump_are_survived_and_counted() {
+    let mut streams = detector();
+    let now = Instant::now() + 100_000 * SECOND;
+    let (_, last) = beat_for(&mut streams, 30, now);
+    streams.beat(&channel(), &source(1), Duration::ZERO, now - 90_000 * SECOND);
+    streams.beat(&channel(), &source(1), Duration::MAX, last);
+    assert_eq!(streams.counts().clock_jumps, 1);
+    let (_, last) = beat_for(&mut streams, 200, last + 500_000 * SECOND);
+    let wave = streams.stream(&channel(), &source(1)).unwrap();
+    assert!((wave.period.as_secs_f64() - 1.0).abs() < 0.01, "{wave:?}");
+    for _ in 0..130 {
+        streams.beat(&channel(), &source(1), Duration::MAX, last);
+    }
+    assert!(streams.counts().too_old >= 129);
+}
+
+#[test]
+fn impossible_options_are_refused() {
+    let options = StandingOptions::default();
+    assert!(StandingWaves::new(options.clone().max_streams(0)).is_err());
+    assert!(StandingWaves::new(options.clone().max_streams(1 << 17)).is_err());
+    assert!(StandingWaves::new(options.unchanged(0)).is_err());
+}

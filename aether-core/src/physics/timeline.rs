@@ -1,0 +1,138 @@
+//! The time of a detector: the moments that its caller hands in, made monotone.
+//!
+//! A `now` before an earlier one is counted, and the detector's own time stands still for that call. If it is much
+//! earlier, the clock was turned back, and time goes on from there; if it is little, waves that were taken in by several
+//! threads came out of order, and time goes on when the clock has caught up. A clock that leaps forth cannot be told
+//! from a long silence and is taken for one.
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+/// From here on a step back is a clock that was turned back.
+const TURNED_BACK: Duration = Duration::from_secs(10);
+
+/// A moment on a [`Timeline`]: nanoseconds since its first, negative for what happened before. Reaches 292 years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct Moment(i64);
+
+impl Moment {
+    pub(crate) fn nanos(self) -> i64 {
+        self.0
+    }
+
+    pub(crate) fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(by)))
+    }
+
+    pub(crate) fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(by)))
+    }
+
+    /// The time since an earlier moment; zero if that is later.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// Saturates, in 64 bits: a wave passes here several times.
+pub(crate) fn nanos(duration: Duration) -> i64 {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(duration.subsec_nanos()))
+}
+
+/// Turns the caller's instants into monotone moments.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Timeline {
+    latest: Moment,
+    seen: Option<Instant>,
+    jumps_back: u64,
+}
+
+impl Timeline {
+    /// The moment of `now`, never before the latest one.
+    pub(crate) fn advance(&mut self, now: Instant) -> Moment {
+        let Some(seen) = self.seen else {
+            self.seen = Some(now);
+            return self.latest;
+        };
+        // A tick often has the time of the wave before.
+        if now > seen {
+            self.latest = self.latest.plus(now.saturating_duration_since(seen));
+            self.seen = Some(now);
+        } else if now < seen {
+            self.jumps_back += 1;
+            if seen.saturating_duration_since(now) >= TURNED_BACK {
+                self.seen = Some(now);
+            }
+        }
+        self.latest
+    }
+
+    /// The same without remembering it.
+    pub(crate) fn peek(&self, now: Instant) -> Moment {
+        let passed = self.seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
+        self.latest.plus(passed)
+    }
+
+    /// The latest moment.
+    pub(crate) fn latest(&self) -> Moment {
+        self.latest
+    }
+
+    /// The caller's instant of a moment; `None` before the first call and for what its clock cannot express.
+    pub(crate) fn instant(&self, moment: Moment) -> Option<Instant> {
+        let seen = self.seen?;
+        if moment >= self.latest {
+            seen.checked_add(moment.since(self.latest))
+        } else {
+            seen.checked_sub(self.latest.since(moment))
+        }
+    }
+
+    /// How often the caller's clock went back.
+    pub(crate) fn jumps_back(&self) -> u64 {
+        self.jumps_back
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn time_goes_on_after_a_jump_back() {
+        let start = Instant::now() + 1000 * SECOND;
+        let mut timeline = Timeline::default();
+        assert_eq!(timeline.instant(Moment::default()), None);
+        let first = timeline.advance(start);
+        assert_eq!(timeline.advance(start + SECOND).since(first), SECOND);
+        assert_eq!(timeline.advance(start - 500 * SECOND).since(first), SECOND, "it stands still");
+        assert_eq!(timeline.jumps_back(), 1);
+        let later = timeline.advance(start - 499 * SECOND);
+        assert_eq!(later.since(first), 2 * SECOND, "and goes on");
+        assert_eq!(timeline.instant(later.plus(SECOND)), Some(start - 498 * SECOND));
+        assert_eq!(timeline.instant(later.minus(SECOND)), Some(start - 500 * SECOND));
+    }
+
+    #[test]
+    fn calls_out_of_order_do_not_stretch_time() {
+        let start = Instant::now();
+        let mut timeline = Timeline::default();
+        let first = timeline.advance(start);
+        for step in 1..=100 {
+            timeline.advance(start + SECOND * step);
+            assert_eq!(timeline.advance(start + SECOND * step - SECOND / 2).since(first), SECOND * step);
+        }
+        assert_eq!(timeline.jumps_back(), 100);
+    }
+
+    #[test]
+    fn moments_saturate() {
+        let far = Moment::default().plus(Duration::MAX);
+        assert_eq!(far.plus(SECOND), far);
+        assert_eq!(Moment::default().minus(Duration::MAX).minus(Duration::MAX).since(far), Duration::ZERO);
+    }
+}

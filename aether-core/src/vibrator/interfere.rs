@@ -1,0 +1,235 @@
+//! Interference over a medium: the claims that a pattern brings, added up, as a stream of fringes.
+//!
+//! Drives [`Interference`], which is pure, with an inbox and a timer. The timer is set to the moment at which the
+//! detector says that something can change; nothing polls.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use tokio::time::{Sleep, sleep};
+
+use super::{CreateError, Vibrator};
+use crate::channel::{ChannelError, Pattern};
+use crate::clock::Instant;
+use crate::inbox::Ledger;
+use crate::medium::JoinError;
+use crate::physics::{Fringe, Interfere, InterfereOptionsError, Interference, InterferenceCounts};
+
+/// How many waves are taken in before it is asked what they changed: what arrives in a burst is seen as one.
+const BURST: usize = 256;
+
+/// Why claims cannot be added up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InterfereError {
+    /// The options are not possible.
+    #[error("invalid options")]
+    Options(#[from] InterfereOptionsError),
+    /// There can be no inbox for the claims.
+    #[error("no inbox for the claims could be made")]
+    Create(#[from] CreateError),
+    /// The pattern cannot be heard.
+    #[error("the claims cannot be heard")]
+    Join(#[from] JoinError),
+}
+
+impl Vibrator {
+    /// Adds up what several sources claim of one thing: a fringe comes when enough of them assert a coherence key of a
+    /// channel strongly enough, and another when they no longer do. Ordinary term: alert correlation.
+    ///
+    /// The stream has an inbox of its own and takes nothing from this vibrator's; it hears what this vibrator emits like
+    /// any other source. It only observes: questions do not wait for it, and no emitter does.
+    ///
+    /// # Errors
+    /// [`InterfereError`] if an option or the pattern is not valid or the medium is closed.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing is heard.
+    ///
+    /// # Examples
+    /// ```
+    /// use aether_core::physics::{FringeKind, Interfere};
+    /// use aether_core::{Aether, Vibrator, Wave};
+    /// use futures_util::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let aether = Aether::local();
+    /// let pager = Vibrator::create("pager", &aether).await?;
+    /// let mut alerts = pager.interfere("probes.down", Interfere::by_key().sources(2).rise(0.7)).await?;
+    ///
+    /// for name in ["frankfurt", "oslo"] {
+    ///     let probe = Vibrator::create(name, &aether).await?;
+    ///     probe.emit(Wave::builder("probes.down").key("db-7").build()?).await?;
+    /// }
+    /// let alert = alerts.next().await.expect("the medium is open");
+    /// assert_eq!((alert.kind, &*alert.key, alert.sources), (FringeKind::Rise, "db-7", 2));
+    /// # Ok(()) }
+    /// ```
+    pub async fn interfere<P>(&self, pattern: P, options: Interfere) -> Result<Fringes, InterfereError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        let detector = options.build()?;
+        let listener = Self::builder(self.source().name()).observe().create(self.emitter.aether()).await?;
+        listener.resonate_on(pattern).await?;
+        Ok(Fringes { listener, detector, timer: None, closed: false })
+    }
+}
+
+/// Fringes as they rise and fall; ends when the medium was closed. Made by [`Vibrator::interfere`].
+#[derive(Debug)]
+#[must_use = "claims are added up only while the stream is polled"]
+pub struct Fringes {
+    listener: Vibrator,
+    detector: Interference,
+    /// Set to the next moment at which the detector can change by itself.
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    closed: bool,
+}
+
+impl Fringes {
+    /// What was seen, and what could not be kept.
+    #[must_use]
+    pub fn counts(&self) -> InterferenceCounts {
+        self.detector.counts()
+    }
+
+    /// The account of the inbox in which claims wait to be added up.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.listener.ledger()
+    }
+
+    /// Takes in what has arrived; true if there may be more at once.
+    fn take_in(&mut self, cx: &mut Context<'_>) -> bool {
+        for _ in 0..BURST {
+            match self.listener.poll_receive(cx) {
+                Poll::Ready(Some(wave)) => self.detector.observe(&wave, Instant::now()),
+                Poll::Ready(None) => {
+                    self.closed = true;
+                    return false;
+                }
+                Poll::Pending => return false,
+            }
+        }
+        true
+    }
+
+    /// Waits for the moment at which something can change; ready when it has come.
+    fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = self.detector.next_change() else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        if !matches!(&self.timer, Some((set, _)) if *set == due) {
+            let wait = due.saturating_duration_since(Instant::now());
+            self.timer = Some((due, Box::pin(sleep(wait))));
+        }
+        let Some((_, timer)) = &mut self.timer else { return Poll::Pending };
+        std::task::ready!(timer.as_mut().poll(cx));
+        self.timer = None;
+        Poll::Ready(())
+    }
+}
+
+impl Stream for Fringes {
+    type Item = Fringe;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Fringe>> {
+        let this = self.get_mut();
+        loop {
+            let more = !this.closed && this.take_in(cx);
+            if let Some(fringe) = this.detector.tick(Instant::now()) {
+                return Poll::Ready(Some(fringe));
+            }
+            if this.closed {
+                return Poll::Ready(None);
+            }
+            if !more {
+                std::task::ready!(this.poll_change(cx));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::physics::FringeKind;
+    use crate::{Aether, Phase, Wave};
+    use futures_util::{FutureExt, StreamExt};
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn says(probe: &Vibrator, key: &str, phase: Phase) {
+        probe.emit(Wave::builder("probes.down").key(key).phase(phase).build().unwrap()).await.unwrap();
+    }
+
+    fn options() -> Interfere {
+        Interfere::by_key().sources(2).rise(0.7).fall(0.5).window(30 * SECOND)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fringe_falls_at_the_computed_moment_without_any_wave() {
+        let aether = Aether::local();
+        let pager = Vibrator::create("pager", &aether).await.unwrap();
+        let mut fringes = pager.interfere("probes.*", options()).await.unwrap();
+        let probe = Vibrator::create("probe", &aether).await.unwrap();
+        says(&pager, "db", Phase::ASSERT).await;
+        assert!(fringes.next().now_or_never().is_none(), "one source is not enough");
+        says(&probe, "db", Phase::ASSERT).await;
+        says(&probe, "web", Phase::ASSERT).await;
+        let start = Instant::now();
+        let risen = fringes.next().await.unwrap();
+        assert_eq!((risen.kind, &*risen.key, risen.sources), (FringeKind::Rise, "db", 2));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        let fallen = fringes.next().await.unwrap();
+        assert_eq!((fallen.kind, &*fallen.key), (FringeKind::Fall, "db"));
+        // 0.75 becomes 0.5 in one window; the timer has a resolution of a millisecond.
+        let after = start.elapsed();
+        assert!((30 * SECOND..30 * SECOND + Duration::from_millis(5)).contains(&after), "{after:?}");
+        assert_eq!(fringes.counts().claims, 3);
+        assert!(fringes.ledger().adds_up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_retraction_within_the_settle_time_keeps_the_pager_quiet() {
+        let aether = Aether::local();
+        let pager = Vibrator::create("pager", &aether).await.unwrap();
+        let mut fringes = pager.interfere("probes.>", options().settle(5 * SECOND)).await.unwrap();
+        let probes =
+            [Vibrator::create("a", &aether).await.unwrap(), Vibrator::create("b", &aether).await.unwrap()];
+        for probe in &probes {
+            says(probe, "db", Phase::ASSERT).await;
+        }
+        assert!(tokio::time::timeout(4 * SECOND, fringes.next()).await.is_err());
+        says(&probes[0], "db", Phase::RETRACT).await;
+        assert!(tokio::time::timeout(60 * SECOND, fringes.next()).await.is_err());
+        let start = Instant::now();
+        for probe in &probes {
+            says(probe, "db", Phase::ASSERT).await;
+        }
+        assert_eq!(fringes.next().await.unwrap().kind, FringeKind::Rise);
+        assert!(start.elapsed() >= 5 * SECOND && start.elapsed() < 6 * SECOND, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_stream_ends_with_the_medium_and_does_not_count_as_a_listener() {
+        let aether = Aether::local();
+        let pager = Vibrator::create("pager", &aether).await.unwrap();
+        let mut fringes = pager.interfere("probes.*", options()).await.unwrap();
+        let asked = pager.ask("probes.state", &1).await;
+        assert!(matches!(asked, Err(crate::AskError::NoResonator { .. })), "{asked:?}");
+        says(&pager, "db", Phase::ASSERT).await;
+        aether.close().await.unwrap();
+        assert_eq!(fringes.next().await, None);
+        assert_eq!(fringes.counts().claims, 1, "what had arrived was taken in");
+        assert!(matches!(pager.interfere("a", options()).await, Err(InterfereError::Join(_))));
+        let wrong = pager.interfere("a", options().sources(0)).await;
+        assert!(matches!(wrong, Err(InterfereError::Options(_))));
+    }
+}

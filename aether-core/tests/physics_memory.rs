@@ -1,0 +1,147 @@
+//! What the detectors hold under a flood of made-up names. In a program of its own, as it needs an allocator that counts.
+
+use std::time::{Duration, Instant};
+
+use aether_core::physics::{
+    CancellationOptions, Cancellations, Claim, Interfere, RetryOptions, RetryStorms, StandingOptions,
+    StandingWaves,
+};
+use aether_core::{Amplitude, Channel, Kind, Phase, Source, Vibrator, Wave};
+
+#[global_allocator]
+static COUNTING: dhat::Alloc = dhat::Alloc;
+
+fn held() -> usize {
+    dhat::HeapStats::get().curr_bytes
+}
+
+/// Floods a detector with ten times what it may keep, and then with four times as much; returns what it held at most after
+/// the first flood. It may hold no more after the second.
+fn flooded<D>(
+    name: &str,
+    most_bytes: usize,
+    make: impl FnOnce() -> D,
+    mut flood: impl FnMut(&mut D, u64, u64),
+) {
+    let before = held();
+    let mut detector = make();
+    flood(&mut detector, 0, 10);
+    let first = held() - before;
+    flood(&mut detector, 10, 50);
+    let second = held() - before;
+    println!("{name}: {first} bytes, then {second}; at most {most_bytes} allowed");
+    assert!(first <= most_bytes, "{name} holds {first} bytes, {most_bytes} are allowed");
+    assert!(second <= first + first / 50, "{name} grew from {first} to {second} bytes");
+    assert!(first >= most_bytes / 4, "{name} holds {first} bytes: the bound of {most_bytes} says nothing");
+}
+
+/// A key of 255 bytes, the longest there is.
+fn key(number: u64) -> String {
+    format!("{number:0255}")
+}
+
+fn source(number: u64) -> Source {
+    // Longer than what a name may have to be kept in place.
+    let name = format!("a-service-with-a-rather-long-name-{number}");
+    Source::with_instance(&name, number + 1).expect("the name is allowed and the number is not 0")
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_flood_of_names_does_not_grow_any_detector() {
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let start = Instant::now();
+    let channel = Channel::new("a.channel.with.a.rather.long.name").unwrap();
+    let aether = aether_core::Aether::local();
+    let mut listener = Vibrator::create("listener", &aether).await.unwrap();
+    listener.resonate_on("a.>").await.unwrap();
+
+    const KEYS: u64 = 256;
+    flooded(
+        "interference",
+        // A key of 255 bytes, its state, 8 claims of 80 bytes with a source's name of 50, and a fringe that waits.
+        KEYS as usize * (255 + 300 + 8 * (80 + 70) + 400),
+        || Interfere::by_key().sources(2).max_keys(KEYS as usize).build().unwrap(),
+        |detector, from, to| {
+            for number in from * KEYS..to * KEYS {
+                let now = start + Duration::from_millis(number);
+                for n in 0..12 {
+                    let claim = Claim {
+                        amplitude: Amplitude::NORMAL,
+                        phase: Phase::ASSERT,
+                        sequence: 1,
+                        age: Duration::ZERO,
+                    };
+                    detector.claim(&channel, &key(number), &source(12 * number + n), claim, now);
+                }
+                // Not always, so that what waits for a tick is bounded too.
+                if number % 1000 == 0 {
+                    while detector.tick(now).is_some() {}
+                }
+            }
+            assert_eq!(detector.keys(), KEYS as usize);
+        },
+    );
+
+    const STREAMS: u64 = 64;
+    flooded(
+        "standing waves",
+        STREAMS as usize * 1536 + 64 * 1024,
+        || StandingWaves::new(StandingOptions::default().max_streams(STREAMS as usize)).unwrap(),
+        |detector, from, to| {
+            for number in from * STREAMS..to * STREAMS {
+                for beat in 0..140 {
+                    let now = start + Duration::from_millis(140 * number + beat);
+                    detector.beat(&channel, &source(number), Duration::ZERO, now);
+                    if beat % 13 == 0 {
+                        while detector.tick(now).is_some() {}
+                    }
+                }
+            }
+            assert_eq!(detector.streams(), STREAMS as usize);
+        },
+    );
+
+    const CHANNELS: u64 = 64;
+    flooded(
+        "retry storms",
+        CHANNELS as usize * 2048,
+        || RetryStorms::new(RetryOptions::default().max_channels(CHANNELS as usize)).unwrap(),
+        |detector, from, to| {
+            for number in from * CHANNELS..to * CHANNELS {
+                let channel = Channel::new(format!("a.channel.with.a.rather.long.name.{number}")).unwrap();
+                for n in 0..100 {
+                    let now = start + Duration::from_millis(number);
+                    detector.attempt(&channel, &key(n), &source(1), n, now);
+                }
+            }
+        },
+    );
+
+    // Claims that flap come as waves.
+    let flapper = Vibrator::create("flapper", &aether).await.unwrap();
+    const CLAIMS: u64 = 128;
+    let mut waves = Vec::new();
+    for number in 0..50 * CLAIMS {
+        let phases = [Phase::ASSERT, Phase::RETRACT, Phase::ASSERT];
+        for phase in phases {
+            let wave =
+                Wave::builder(&channel).kind(Kind::Event).key(&key(number)).phase(phase).build().unwrap();
+            flapper.emit(wave).await.unwrap();
+            waves.push(listener.receive().await.unwrap());
+        }
+    }
+    flooded(
+        "cancellations",
+        CLAIMS as usize * (255 + 500),
+        || {
+            let options = CancellationOptions::default().turns(2).max_claims(CLAIMS as usize);
+            Cancellations::new(options).unwrap()
+        },
+        |detector, from, to| {
+            for wave in &waves[(3 * from * CLAIMS) as usize..(3 * to * CLAIMS) as usize] {
+                detector.observe(wave, Instant::now());
+            }
+            assert!(detector.claims_evicted() >= 9 * CLAIMS);
+        },
+    );
+}
