@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use aether_bench::Table;
 use aether_bench::hopping::{Recovery, picture};
 use aether_core::conformance::{Jammer, NatsServer};
-use aether_core::{Aether, Channel, Hop, HopBuilder, HoppingEmitter, Vibrator, Wave};
+use aether_core::{Aether, Channel, Hop, HopBuilder, HoppingEmitter, InboxOptions, Vibrator, Wave};
 use clap::Parser;
 
 #[global_allocator]
@@ -236,7 +236,9 @@ async fn rate(
         }
         Ok::<_, Failure>(())
     };
-    let (sent, received) = tokio::join!(send, received);
+    // What is lost on the way would be waited for without end.
+    let both = async { tokio::join!(send, received) };
+    let (sent, received) = tokio::time::timeout(Duration::from_secs(30), both).await?;
     sent?;
     received?;
     Ok(f64::from(waves) / began.elapsed().as_secs_f64())
@@ -244,9 +246,11 @@ async fn rate(
 
 /// How fast hopping is, as a share of the same without: the median of nine pairs, in turns.
 async fn compared(sending: &Aether, receiving: &Aether, hops: [Hop; 2], waves: u32) -> Result<f64, Failure> {
-    let mut plain_end = Vibrator::create("plain", receiving).await?;
+    // Over a network a full inbox sheds: there is room for all of a round.
+    let room = || InboxOptions::interactive().max_waves(2 * waves as usize).max_bytes(1 << 30);
+    let mut plain_end = Vibrator::builder("plain").inbox(room()).create(receiving).await?;
     plain_end.resonate_on("orders.plain").await?;
-    let mut hopping_end = Vibrator::create("hopping", receiving).await?;
+    let mut hopping_end = Vibrator::builder("hopping").inbox(room()).create(receiving).await?;
     hopping_end.resonate_hopping(CHANNEL, &hops[1]).await?;
     let shop = Vibrator::create("shop", sending).await?;
     let orders = shop.hopping(CHANNEL, &hops[0]).await?;
