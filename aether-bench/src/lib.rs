@@ -13,6 +13,7 @@ pub mod clock;
 mod contestant;
 mod flood;
 mod handler;
+pub mod hopping;
 mod losses;
 mod marked;
 mod median;

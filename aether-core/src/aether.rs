@@ -11,6 +11,7 @@ use crate::echo::{DeadLetters, EchoLedger, Reflector};
 #[cfg(feature = "nats")]
 use crate::echo::{NOBODY, reflecting};
 use crate::floors::{Floors, Roster};
+use crate::hopping::Hopping;
 use crate::inbox::Ledger;
 use crate::medium::{FlushError, JoinError, Local, Medium, MediumStatus, Promises};
 use crate::router::{InboxReport, Router};
@@ -36,6 +37,7 @@ struct Shared {
     router: Arc<Router>,
     reflector: Arc<Reflector>,
     floors: Arc<Floors>,
+    hopping: Hopping,
 }
 
 /// How long closing waits until the sources of what has failed are told.
@@ -280,7 +282,7 @@ impl Aether {
             floors.reach_over(Arc::downgrade(&medium));
         }
         reflector.note_runtime();
-        Self { shared: Arc::new(Shared { medium, router, reflector, floors }) }
+        Self { shared: Arc::new(Shared { medium, router, reflector, floors, hopping: Hopping::new() }) }
     }
 
     /// What the medium can do.
@@ -403,6 +405,10 @@ impl Aether {
 
     pub(crate) fn reflector(&self) -> &Arc<Reflector> {
         &self.shared.reflector
+    }
+
+    pub(crate) fn hopping(&self) -> &Hopping {
+        &self.shared.hopping
     }
 
     pub(crate) fn floors(&self) -> &Arc<Floors> {

@@ -44,6 +44,7 @@ mod foreign;
 mod groups;
 mod harness;
 mod hearing;
+mod jammer;
 mod joining;
 mod observing;
 mod order;
@@ -57,6 +58,7 @@ mod size;
 mod stage;
 
 pub use harness::{Foreign, ForeignMessage, Harness, Link, Site, SiteError};
+pub use jammer::Jammer;
 pub use report::{CaseReport, Failure, Outcome, Report};
 pub use server::{NatsServer, ServerError, ServerOptions};
 

@@ -354,7 +354,12 @@ impl Floors {
                 Arc::clone(self.ear.get_or_init(|| Arc::new(ear)))
             }
         };
-        let listener = Listener { sequencer: Arc::clone(&self.sequencer), hears_own: false, observes: false };
+        let listener = Listener {
+            sequencer: Arc::clone(&self.sequencer),
+            hears_own: false,
+            observes: false,
+            tuned: None,
+        };
         let subscription = aether.router().subscribe(Pattern::new(channel)?, None, ear, listener);
         let joining = Joining { aether, subscription: Some(Arc::clone(&subscription)) };
         aether.medium().join(subscription).await?;

@@ -36,6 +36,7 @@ mod clock;
 pub mod conformance;
 mod echo;
 mod floors;
+mod hopping;
 mod inbox;
 mod medium;
 mod phase;
@@ -54,13 +55,17 @@ pub use echo::{
     DeadLetter, DeadLetterCounts, DeadLetters, Echo, EchoLedger, EchoReason, Echoes, EchoesError, ReplayError,
 };
 pub use floors::{Announcement, Heard, Roster};
+pub use hopping::{
+    ClockError, ClockKeeper, Hop, HopAccount, HopBuilder, HopError, HopJoinError, HopView, MIN_KEY_BYTES,
+};
 pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, Order, ShedReason, WhenFull};
 pub use medium::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
 pub use phase::{Phase, PhaseError};
 pub use router::{Carried, InboxReport, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 pub use vibrator::{
-    CreateError, Emitter, EmitterAccount, Fringes, InterfereError, Vibrator, VibratorBuilder,
+    CreateError, Emitter, EmitterAccount, Fringes, HopEmitError, HoppingEmitter, InterfereError, Vibrator,
+    VibratorBuilder,
 };
 pub use wave::{
     ATTEMPTS, ContentType, ContentTypeError, FAILURE, Failure, FailureReason, FailureReasonError, Kind,

@@ -25,6 +25,7 @@ use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 use crate::echo::{EchoReason, NOBODY, Reflector};
 use crate::floors::Heard;
+use crate::hopping::Tuned;
 use crate::inbox::{Inbox, Ledger};
 use crate::source::Sequencer;
 use crate::wave::Wave;
@@ -50,6 +51,8 @@ pub struct Subscription {
     sequencer: Arc<Sequencer>,
     hears_own: bool,
     observes: bool,
+    /// What it hears is shown under another channel.
+    tuned: Option<Arc<Tuned>>,
     /// Its vibrator has let go of it and keeps it for [`Router::mute`]'s reason.
     muted: AtomicBool,
     in_force: OnceLock<Instant>,
@@ -118,6 +121,15 @@ impl Subscription {
             || (wave.is_question() && !self.observes)
     }
 
+    /// A wave as its vibrator is to see it.
+    #[inline]
+    fn shown(&self, wave: Wave) -> Wave {
+        match &self.tuned {
+            None => wave,
+            Some(tuned) => tuned.show(wave),
+        }
+    }
+
     /// The instance number of the vibrator that listens.
     fn listener(&self) -> u64 {
         self.sequencer.source().instance()
@@ -143,6 +155,8 @@ pub(crate) struct Listener {
     pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) hears_own: bool,
     pub(crate) observes: bool,
+    /// A lane of a hopping channel, which is shown as that channel.
+    pub(crate) tuned: Option<Arc<Tuned>>,
 }
 
 /// What became of a wave that was emitted.
@@ -272,7 +286,7 @@ impl Router {
         listener: Listener,
     ) -> Arc<Subscription> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let Listener { sequencer, hears_own, observes } = listener;
+        let Listener { sequencer, hears_own, observes, tuned } = listener;
         let subscription = Arc::new(Subscription {
             id,
             pattern,
@@ -281,6 +295,7 @@ impl Router {
             sequencer,
             hears_own,
             observes,
+            tuned,
             muted: AtomicBool::new(false),
             in_force: OnceLock::new(),
         });

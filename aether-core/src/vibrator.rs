@@ -22,10 +22,12 @@
 
 mod builder;
 mod emitter;
+mod hopping;
 mod interfere;
 
 pub use builder::{CreateError, VibratorBuilder};
 pub use emitter::{Emitter, EmitterAccount};
+pub use hopping::{HopEmitError, HoppingEmitter};
 pub use interfere::{Fringes, InterfereError};
 
 use std::ops::Deref;
@@ -42,6 +44,7 @@ use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::echo::{Echoes, EchoesError};
 use crate::floors::Heard;
+use crate::hopping::Following;
 use crate::inbox::{Inbox, Ledger, Offer};
 use crate::medium::JoinError;
 use crate::router::{Listener, Subscription};
@@ -59,6 +62,8 @@ pub struct Vibrator {
     hears_own: bool,
     observes: bool,
     subscriptions: Mutex<Vec<Arc<Subscription>>>,
+    /// Hopping channels, each left when it is dropped.
+    followed: Mutex<Vec<Following>>,
     /// Patterns that are being joined.
     tuning: Mutex<Vec<Heard>>,
 }
@@ -155,6 +160,7 @@ impl Vibrator {
                     sequencer: Arc::clone(self.emitter.sequencer()),
                     hears_own: self.hears_own,
                     observes: self.observes,
+                    tuned: None,
                 },
             )),
         };
@@ -392,6 +398,7 @@ impl Stream for Vibrator {
 
 impl Drop for Vibrator {
     fn drop(&mut self) {
+        self.followed.get_mut().clear();
         for subscription in std::mem::take(self.subscriptions.get_mut()) {
             self.leave(&subscription);
         }

@@ -417,6 +417,12 @@ impl Wave {
         self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()
     }
 
+    /// The same wave on another channel: how a wave gets onto a lane, and back to the channel it belongs to.
+    pub(crate) fn moved_to(mut self, channel: &Channel) -> Self {
+        triomphe::Arc::make_mut(&mut self.body).channel = channel.clone();
+        self
+    }
+
     /// The wave as a notice of the framework: as strong as can be, and stamped.
     pub(crate) fn noticed(mut self, sequencer: &Sequencer) -> Self {
         triomphe::Arc::make_mut(&mut self.body).signal = Signal::new(Amplitude::FULL, HalfLife::NEVER);

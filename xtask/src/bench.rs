@@ -7,7 +7,7 @@ use crate::steps::check;
 use crate::workspace::Workspace;
 
 /// The benchmarks: by the names of their files in `aether-bench/benches`, but for `overload`, which is `peers`.
-pub(crate) const NAMES: [&str; 5] = ["inprocess", "nats", "inbox", "overload", "physics"];
+pub(crate) const NAMES: [&str; 6] = ["inprocess", "nats", "inbox", "overload", "physics", "hopping"];
 
 /// How those benchmarks run that write pages.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub(crate) struct BenchArgs {
     /// overload: how often each load is offered; the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// overload: what the schedules are drawn from.
+    /// overload, hopping: what chance is drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// physics: the seeds of the generators, FROM..TO.
@@ -27,8 +27,8 @@ pub(crate) struct BenchArgs {
     /// physics: only this part, such as standing; may be given several times. Nothing is written then.
     #[arg(long = "part")]
     parts: Vec<String>,
-    /// overload, physics: only print what was measured, and leave BENCHMARKS.md, README.md, PHYSICS.md and the pictures
-    /// in docs as they are.
+    /// overload, physics, hopping: only print what was measured, and leave the pages and the pictures in docs as they
+    /// are.
     #[arg(long)]
     dry_run: bool,
 }
@@ -44,6 +44,12 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
             command.arg("--").arg(format!("--seconds={}", options.seconds));
             command.arg(format!("--rounds={}", options.rounds));
             command.arg(format!("--seed={}", options.seed));
+            if !options.dry_run {
+                command.arg("--into").arg(workspace.root());
+            }
+        }
+        if name == "hopping" {
+            command.arg("--").arg(format!("--seed={}", options.seed));
             if !options.dry_run {
                 command.arg("--into").arg(workspace.root());
             }

@@ -45,8 +45,9 @@ pub(super) enum Audience {
 
 impl Route {
     pub(super) fn of(mut matching: Vec<Arc<Subscription>>) -> Self {
-        // The oldest subscription of an inbox stands for all of its lone ones, if one of them is not muted.
-        matching.sort_by_key(|subscription| subscription.id);
+        // The oldest subscription of an inbox stands for all of its lone ones, if one of them is not muted; but one that
+        // knows which channel a lane belongs to stands for those that happen to hear the lane.
+        matching.sort_by_key(|subscription| (subscription.tuned.is_none(), subscription.id));
         let mut alone: Vec<(Arc<Subscription>, bool)> = Vec::new();
         let mut groups: Vec<(Arc<str>, Vec<Arc<Subscription>>)> = Vec::new();
         for subscription in matching {
@@ -88,7 +89,7 @@ impl Route {
             return Carried::Done(Receipt { sequence, receivers: Some(0) });
         }
         let receipt = Receipt { sequence, receivers: Some(1) };
-        match only.inbox.offer(wave, Offer::IfRoom) {
+        match only.inbox.offer(only.shown(wave), Offer::IfRoom) {
             Ok(()) => Carried::Done(receipt),
             Err(wave) => Carried::Waiting(Waiting::new(wave, [Arc::clone(&only.inbox)], receipt)),
         }
@@ -98,12 +99,10 @@ impl Route {
         let sequence = wave.sequence();
         let mut receivers = 0;
         let mut full = Vec::new();
-        let mut handed_back = None;
         let mut offer = |subscription: &Subscription, wave| {
             receivers += 1;
-            if let Err(wave) = subscription.inbox.offer(wave, Offer::IfRoom) {
-                full.push(Arc::clone(&subscription.inbox));
-                handed_back = Some(wave);
+            if let Err(wave) = subscription.inbox.offer(subscription.shown(wave), Offer::IfRoom) {
+                full.push((Arc::clone(&subscription.inbox), wave));
             }
         };
         self.show_question(&wave);
@@ -118,9 +117,9 @@ impl Route {
             offer(subscription, wave);
         }
         let receipt = Receipt { sequence, receivers: Some(receivers) };
-        match handed_back {
-            Some(wave) => Carried::Waiting(Waiting::new(wave, full, receipt)),
-            None => Carried::Done(receipt),
+        match full.is_empty() {
+            false => Carried::Waiting(Waiting::for_each(full, receipt)),
+            true => Carried::Done(receipt),
         }
     }
 
@@ -133,7 +132,7 @@ impl Route {
         self.show_question(&wave);
         for subscription in &targets {
             // Room that another emitter took in between is made by shedding the weakest, which is counted.
-            let _ = subscription.inbox.offer(wave.clone(), Offer::Now);
+            let _ = subscription.inbox.offer(subscription.shown(wave.clone()), Offer::Now);
         }
         Ok(Receipt { sequence: wave.sequence(), receivers: Some(targets.len()) })
     }
@@ -143,7 +142,9 @@ impl Route {
         let observers = if audience == Audience::Answerers { &[][..] } else { &self.observers };
         let mut targets = answerers.iter().chain(observers).filter(|s| s.pattern == *pattern).peekable();
         while let Some(subscription) = targets.next() {
-            let as_heard = |wave: Wave| if subscription.observes { wave.unanswerable() } else { wave };
+            let as_heard = |wave: Wave| {
+                subscription.shown(if subscription.observes { wave.unanswerable() } else { wave })
+            };
             if targets.peek().is_some() {
                 let heard = waves.iter().filter(|wave| subscription.hears(wave)).cloned();
                 subscription.inbox.offer_all(heard.map(as_heard));
@@ -183,7 +184,7 @@ impl Route {
     /// Shows a wave to the observers. Never waits: who watches must not slow those who are watched.
     pub(super) fn show(&self, wave: &Wave) {
         for observer in self.observers.iter().filter(|observer| observer.hears(wave)) {
-            let _ = observer.inbox.offer(wave.clone(), Offer::Now);
+            let _ = observer.inbox.offer(observer.shown(wave.clone()), Offer::Now);
         }
     }
 

@@ -119,6 +119,7 @@ mod tests {
             muted: false.into(),
             in_force: Default::default(),
             observes: false,
+            tuned: None,
         })
     }
 

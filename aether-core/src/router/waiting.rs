@@ -13,8 +13,8 @@ use crate::wave::Wave;
 #[derive(Debug)]
 #[must_use = "finish() waits for room; dropping sheds at once"]
 pub struct Waiting {
-    wave: Wave,
-    full: Vec<Arc<Inbox>>,
+    /// Each with the wave as it sees it.
+    full: Vec<(Arc<Inbox>, Wave)>,
     receipt: Receipt,
 }
 
@@ -22,7 +22,11 @@ impl Waiting {
     /// A wave that has to wait for these inboxes, which have handed it back or would; for implementors of media. The
     /// receipt is what [`Waiting::finish`] returns.
     pub fn new(wave: Wave, full: impl IntoIterator<Item = Arc<Inbox>>, receipt: Receipt) -> Self {
-        Self { wave, full: full.into_iter().collect(), receipt }
+        Self::for_each(full.into_iter().map(|inbox| (inbox, wave.clone())).collect(), receipt)
+    }
+
+    pub(super) fn for_each(full: Vec<(Arc<Inbox>, Wave)>, receipt: Receipt) -> Self {
+        Self { full, receipt }
     }
 
     /// Waits for room in each inbox, at most as long as that inbox lets emitters wait; then its weakest wave is shed.
@@ -30,8 +34,8 @@ impl Waiting {
     /// # Cancel safety
     /// Cancelled before completion, the wave is offered at once to every inbox it was still waiting for.
     pub async fn finish(mut self) -> Receipt {
-        while let Some(inbox) = self.full.last() {
-            inbox.offer_patiently(&self.wave).await;
+        while let Some((inbox, wave)) = self.full.last() {
+            inbox.offer_patiently(wave).await;
             self.full.pop();
         }
         self.receipt
@@ -40,8 +44,8 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        for inbox in self.full.drain(..) {
-            let _ = inbox.offer(self.wave.clone(), Offer::Now);
+        for (inbox, wave) in self.full.drain(..) {
+            let _ = inbox.offer(wave, Offer::Now);
         }
     }
 }

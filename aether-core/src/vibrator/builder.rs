@@ -142,6 +142,7 @@ impl<'a> VibratorBuilder<'a> {
             hears_own: self.hears_own,
             observes: self.observes,
             subscriptions: Mutex::default(),
+            followed: Mutex::default(),
             tuning: Mutex::default(),
         })
     }

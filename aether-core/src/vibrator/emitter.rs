@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::coop;
 
+use super::hopping::Sendings;
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::echo::EchoReason;
@@ -26,6 +27,7 @@ pub struct Emitter {
     cause: Option<Arc<WaveId>>,
     /// Counts what was stopped, if floors are respected.
     stopped: Option<Arc<AtomicU64>>,
+    sendings: Arc<Sendings>,
 }
 
 /// The account of what a vibrator was to emit, with all clones of its [`Emitter`], in waves:
@@ -52,7 +54,13 @@ impl Emitter {
     pub const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
     pub(super) fn new(aether: Aether, sequencer: Arc<Sequencer>, respects_floors: bool) -> Self {
-        Self { aether, sequencer, cause: None, stopped: respects_floors.then(Arc::default) }
+        Self {
+            aether,
+            sequencer,
+            cause: None,
+            stopped: respects_floors.then(Arc::default),
+            sendings: Arc::default(),
+        }
     }
 
     /// What was emitted so far, and what was stopped because no receiver would have heard it.
@@ -64,6 +72,10 @@ impl Emitter {
 
     pub(super) fn aether(&self) -> &Aether {
         &self.aether
+    }
+
+    pub(super) fn sendings(&self) -> &Sendings {
+        &self.sendings
     }
 
     pub(super) fn sequencer(&self) -> &Arc<Sequencer> {
@@ -116,6 +128,12 @@ impl Emitter {
 
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
         self.aether.medium().carry(self.stamped(wave)?)
+    }
+
+    /// The same for who has read the clock already.
+    #[inline]
+    pub(super) fn carry_at(&self, wave: Wave, now: Instant) -> Result<Carried, EmitError> {
+        self.aether.medium().carry(self.stamped_at(wave, || now)?)
     }
 
     /// Emits a wave without ever waiting.
@@ -231,14 +249,19 @@ impl Emitter {
     }
 
     #[inline]
-    fn stamped(&self, mut wave: Wave) -> Result<Wave, EmitError> {
+    fn stamped(&self, wave: Wave) -> Result<Wave, EmitError> {
+        self.stamped_at(wave, Instant::now)
+    }
+
+    #[inline]
+    fn stamped_at(&self, mut wave: Wave, now: impl FnOnce() -> Instant) -> Result<Wave, EmitError> {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });
         }
         if self.stopped.is_some() {
             wave = self.unless_stopped(wave)?;
         }
-        wave.stamp(&self.sequencer, Instant::now());
+        wave.stamp(&self.sequencer, now());
         if let Some(cause) = &self.cause {
             wave.caused_by(cause);
         }

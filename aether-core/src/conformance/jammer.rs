@@ -1,0 +1,153 @@
+//! A medium in process that loses waves on some lanes of hopping channels: what a test, an example or a benchmark of
+//! them jams.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+
+use crate::aether::{Aether, AetherBuilder};
+use crate::medium::{
+    AskError, EmitError, FlushError, JoinError, Local, Medium, MediumStatus, Promises, Reach,
+};
+use crate::router::{Carried, Receipt, Router, Subscription};
+use crate::wave::Wave;
+
+/// Jams lanes of one [`Aether`]. Ordinary term: fault injection.
+///
+/// ```
+/// use aether_core::conformance::Jammer;
+///
+/// let (aether, jammer) = Jammer::aether(1);
+/// jammer.jam(&[3, 7], 0.95);
+/// assert_eq!(jammer.lost(), 0);
+/// # drop(aether);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Jammer {
+    air: Arc<Air>,
+}
+
+/// What is lost at the moment.
+#[derive(Debug)]
+struct Air {
+    loss: Mutex<Loss>,
+    lost: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Loss {
+    random: fastrand::Rng,
+    jammed: u64,
+    /// The share that is lost on a jammed lane, and on the others.
+    shares: [f64; 2],
+}
+
+impl Jammer {
+    /// A medium in process, and who jams it; what is lost is drawn from a seed.
+    #[must_use]
+    pub fn aether(seed: u64) -> (Aether, Self) {
+        let loss = Loss { random: fastrand::Rng::with_seed(seed), jammed: 0, shares: [0.0, 0.0] };
+        let air = Arc::new(Air { loss: Mutex::new(loss), lost: AtomicU64::new(0) });
+        let shared = Arc::clone(&air);
+        let aether = Aether::with_medium(|router| Arc::new(Jammed::new(router, shared)));
+        (aether, Self { air })
+    }
+
+    /// Loses a share of the waves on these lanes, from 0 to 1, and no others from now on.
+    pub fn jam(&self, lanes: &[u8], share: f64) {
+        let mut loss = self.air.loss.lock();
+        loss.jammed = lanes.iter().fold(0, |jammed, lane| jammed | 1 << (lane & 63));
+        loss.shares[0] = share;
+    }
+
+    /// Loses a share of the waves on all other lanes.
+    pub fn noise(&self, share: f64) {
+        self.air.loss.lock().shares[1] = share;
+    }
+
+    /// Waves of hopping channels that were lost so far, and reports of theirs.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.air.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Air {
+    /// Whether this wave is lost; only those on lanes are.
+    fn loses(&self, wave: &Wave) -> bool {
+        let mut tokens = wave.channel().tokens();
+        let (Some("hop"), Some(lane)) = (tokens.next(), tokens.next()) else { return false };
+        let Ok(lane) = lane.parse::<u8>() else { return false };
+        let mut loss = self.loss.lock();
+        let share = loss.shares[usize::from(loss.jammed >> (lane & 63) & 1 == 0)];
+        let is_lost = share > 0.0 && loss.random.f64() < share;
+        drop(loss);
+        self.lost.fetch_add(u64::from(is_lost), Ordering::Relaxed);
+        is_lost
+    }
+}
+
+/// The local medium behind the jammed air.
+#[derive(Debug)]
+struct Jammed {
+    local: Local,
+    air: Arc<Air>,
+}
+
+impl Jammed {
+    fn new(router: Arc<Router>, air: Arc<Air>) -> Self {
+        Self { local: Local::new(router, AetherBuilder::DEFAULT_MAX_PAYLOAD), air }
+    }
+}
+
+impl Medium for Jammed {
+    fn promises(&self) -> Promises {
+        self.local.promises()
+    }
+
+    fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
+        match self.air.loses(&wave) {
+            // Who sends does not learn of it, as over a network.
+            true => Ok(Carried::Done(Receipt::new(wave.sequence(), None))),
+            false => self.local.carry(wave),
+        }
+    }
+
+    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
+        match self.air.loses(&wave) {
+            true => Ok(Receipt::new(wave.sequence(), None)),
+            false => self.local.try_carry(wave),
+        }
+    }
+
+    fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
+        self.local.join(subscription)
+    }
+
+    fn leave(&self, subscription: &Subscription) {
+        self.local.leave(subscription);
+    }
+
+    fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>> {
+        self.local.ask(question, patience)
+    }
+
+    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+        self.local.tell(notices)
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        self.local.flush()
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        self.local.close()
+    }
+
+    fn status(&self) -> MediumStatus {
+        self.local.status()
+    }
+}

@@ -1,0 +1,108 @@
+//! Lanes, and which of them are in use. Ordinary term of a lane: a partition, which may go by a way of its own.
+//!
+//! Pure data. The measure of how much gets lost on each is [`super::survey`].
+
+use std::fmt;
+
+/// The fewest and the most lanes there can be: a quarter of them stays in use whatever happens.
+pub(super) const LANES: std::ops::RangeInclusive<u8> = 4..=64;
+
+/// A set of lanes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct LaneSet(pub(super) u64);
+
+impl LaneSet {
+    /// All of so many lanes.
+    pub(super) const fn all(lanes: u8) -> Self {
+        Self(u64::MAX >> (64 - lanes as u32))
+    }
+
+    pub(super) const fn holds(self, lane: u8) -> bool {
+        self.0 >> lane & 1 == 1
+    }
+
+    pub(super) const fn without(self, lane: u8) -> Self {
+        Self(self.0 & !(1 << lane))
+    }
+
+    pub(super) const fn with(self, lane: u8) -> Self {
+        Self(self.0 | 1 << lane)
+    }
+
+    pub(super) const fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = u8> {
+        (0..64).filter(move |lane| self.holds(*lane))
+    }
+}
+
+impl fmt::Debug for LaneSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LaneSet({:x})", self.0)
+    }
+}
+
+/// What the sequence draws for a slot: two independent numbers, so that the lane which stands in for one left out says
+/// nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Draw {
+    pub(super) first: u64,
+    pub(super) second: u64,
+}
+
+impl Draw {
+    /// The lane out of so many. Equally likely each, but for 2^-58.
+    pub(super) fn lane(self, lanes: u8) -> u8 {
+        scaled(self.first, u64::from(lanes)) as u8
+    }
+
+    /// The same among those in use: another one where the lane is left out.
+    pub(super) fn lane_in(self, lanes: u8, used: LaneSet) -> u8 {
+        let lane = self.lane(lanes);
+        if used.holds(lane) || used.len() == 0 {
+            return lane;
+        }
+        let place = scaled(self.second, u64::from(used.len()));
+        used.iter().nth(place as usize).unwrap_or(lane)
+    }
+}
+
+/// A number below `limit`, as far along as the draw is in 2^64 (Lemire 2019, without the correction).
+fn scaled(draw: u64, limit: u64) -> u64 {
+    ((u128::from(draw) * u128::from(limit)) >> 64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_lane_is_one_in_use_and_the_drawn_one_where_that_is_in_use(
+            first in any::<u64>(), second in any::<u64>(), lanes in LANES, some in 1..u64::MAX,
+        ) {
+            let draw = Draw { first, second };
+            let used = LaneSet(some & LaneSet::all(lanes).0);
+            let lane = draw.lane_in(lanes, used);
+            prop_assert!(lane < lanes);
+            prop_assert_eq!(draw.lane_in(lanes, LaneSet::all(lanes)), draw.lane(lanes));
+            if used.len() > 0 {
+                prop_assert!(used.holds(lane));
+            }
+            if used.holds(draw.lane(lanes)) {
+                prop_assert_eq!(lane, draw.lane(lanes));
+            }
+        }
+    }
+
+    #[test]
+    fn sets_have_as_many_lanes_as_they_should() {
+        for lanes in LANES {
+            assert_eq!(LaneSet::all(lanes).len(), u32::from(lanes));
+            assert_eq!(LaneSet::all(lanes).without(2).with(3).iter().count(), usize::from(lanes) - 1);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! When which slot is sent in, heard, and joined ahead of time. Pure arithmetic on nanoseconds since 1970.
+//!
+//! A sender is in one slot at a time. A receiver hears a slot from a guard before it begins until a guard after it has
+//! ended, by its own clock: so the two meet for every clock error up to the guard. It joins a little earlier still,
+//! because subscribing takes its time.
+
+use std::ops::RangeInclusive;
+
+/// The slots and their edges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Schedule {
+    /// The length of a slot, in nanoseconds.
+    slot: u64,
+    guard: u64,
+}
+
+impl Schedule {
+    /// `guard` is less than half a slot, so that two slots at most are heard at a time.
+    pub(super) const fn new(slot: u64, guard: u64) -> Self {
+        Self { slot, guard }
+    }
+
+    pub(super) const fn slot_len(self) -> u64 {
+        self.slot
+    }
+
+    pub(super) const fn guard(self) -> u64 {
+        self.guard
+    }
+
+    /// The slot that a sender is in.
+    pub(super) const fn slot_at(self, now: u64) -> u64 {
+        now / self.slot
+    }
+
+    /// When a slot begins.
+    pub(super) const fn begin(self, slot: u64) -> u64 {
+        slot.saturating_mul(self.slot)
+    }
+
+    /// The middle of a slot, as far from its edges as can be: when reports are sent.
+    pub(super) const fn middle(self, slot: u64) -> u64 {
+        self.begin(slot).saturating_add(self.slot / 2)
+    }
+
+    /// The slots that a receiver is to hear.
+    pub(super) const fn heard(self, now: u64) -> RangeInclusive<u64> {
+        now.saturating_sub(self.guard) / self.slot..=now.saturating_add(self.guard) / self.slot
+    }
+
+    /// How much before a slot it is joined: two guards, the second for the time that subscribing takes, but never more
+    /// than half a slot, so that there are still no three slots at a time.
+    const fn ahead(self) -> u64 {
+        let (twice, half) = (2 * self.guard, self.slot / 2);
+        if twice < half { twice } else { half }
+    }
+
+    /// The slots that a receiver is subscribed to: those that it is to hear, and the next one ahead of time.
+    pub(super) const fn joined(self, now: u64) -> RangeInclusive<u64> {
+        now.saturating_sub(self.guard) / self.slot..=now.saturating_add(self.ahead()) / self.slot
+    }
+
+    /// When [`Schedule::joined`] changes next.
+    pub(super) const fn next_change(self, now: u64) -> u64 {
+        let joined = self.joined(now);
+        let joins = self.begin(*joined.end() + 1).saturating_sub(self.ahead());
+        let leaves = self.begin(*joined.start() + 1).saturating_add(self.guard);
+        if joins < leaves { joins } else { leaves }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: u64 = 1_000_000;
+
+    prop_compose! {
+        /// A schedule and a time somewhere in this century.
+        fn a_schedule()(slot in 10 * MS..5_000 * MS, part in 0..1_000_000_u64, now in 1 << 60..1_u64 << 62)
+            -> (Schedule, u64) {
+            (Schedule::new(slot, (slot / 2 - 1) / 1_000_000 * part), now)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn for_every_clock_error_up_to_the_guard_sender_and_receiver_meet(
+            (schedule, now) in a_schedule(), part in -1.0..=1.0_f64,
+        ) {
+            let error = (schedule.guard as f64 * part) as i64;
+            for error in [error, schedule.guard as i64, -(schedule.guard as i64), 0] {
+                let theirs = now.saturating_add_signed(error);
+                prop_assert!(schedule.heard(theirs).contains(&schedule.slot_at(now)), "{error}");
+                prop_assert!(schedule.joined(theirs).contains(&schedule.slot_at(now)), "{error}");
+            }
+        }
+
+        #[test]
+        fn two_slots_at_most_are_joined_and_nothing_changes_before_it_is_said_to(
+            (schedule, now) in a_schedule(), part in 0.0..1.0_f64,
+        ) {
+            let joined = schedule.joined(now);
+            prop_assert!(joined.end() - joined.start() <= 1);
+            prop_assert!(joined.start() <= schedule.heard(now).start() && joined.end() >= schedule.heard(now).end());
+            let change = schedule.next_change(now);
+            prop_assert!(change > now && change - now <= schedule.slot);
+            let between = now + ((change - 1 - now) as f64 * part) as u64;
+            prop_assert_eq!(schedule.joined(between), joined.clone());
+            prop_assert_ne!(schedule.joined(change), joined);
+        }
+
+        #[test]
+        fn a_slot_is_joined_a_guard_before_it_is_to_be_heard_where_there_is_room(
+            (schedule, now) in a_schedule(),
+        ) {
+            let slot = schedule.slot_at(now);
+            let joined = schedule.begin(slot) - (2 * schedule.guard).min(schedule.slot / 2);
+            prop_assert!(schedule.joined(joined).contains(&slot));
+            prop_assert!(joined == 0 || !schedule.joined(joined - 1).contains(&slot));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Clocks that are wrong and clocks that jump, with time in the hands of the test.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::channel::Channel;
+use crate::conformance::NatsServer;
+use crate::vibrator::Vibrator;
+
+const KEY: &[u8] = b"0123456789abcdef";
+const CHANNEL: &str = "orders";
+const SLOT: Duration = Duration::from_millis(100);
+const GUARD: Duration = Duration::from_millis(40);
+
+/// How many of 50 waves come, sent in the course of five slots, when the receiver's clock is wrong by so much.
+async fn heard_with_clock_wrong_by(nanos: i64) -> u64 {
+    let aether = Aether::local();
+    let hop = Hop::keyed(KEY).slot(SLOT).guard(GUARD);
+    let (right, wrong) = (hop.clone().build().unwrap(), hop.wrong_by(nanos).build().unwrap());
+    let stock = Vibrator::create("stock", &aether).await.unwrap();
+    stock.resonate_hopping(CHANNEL, &wrong).await.unwrap();
+    let shop = Vibrator::create("shop", &aether).await.unwrap();
+    for number in 0..50 {
+        shop.emit_hopping_wave(CHANNEL, &right, &number).await.unwrap();
+        tokio::time::sleep(SLOT / 10).await;
+    }
+    stock.ledger().offered
+}
+
+#[tokio::test(start_paused = true)]
+async fn for_every_clock_error_up_to_the_guard_all_waves_are_heard() {
+    let guard = GUARD.as_nanos() as i64;
+    for tenths in -10..=10 {
+        // A timer may fire a millisecond late.
+        let error = tenths * (guard - 1_000_000) / 10;
+        assert_eq!(heard_with_clock_wrong_by(error).await, 50, "{error} ns");
+    }
+    // And of a clock that is wrong by a slot more than that none are.
+    for error in [-2, 2].map(|slots| slots * SLOT.as_nanos() as i64) {
+        assert!(heard_with_clock_wrong_by(error).await < 5, "{error} ns");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_process_a_wall_clock_that_is_set_changes_nothing() {
+    let aether = Aether::local();
+    let wall = Arc::new(AtomicU64::new(1_700_000_000_000_000_000));
+    let read = Arc::clone(&wall);
+    aether.hopping().set_wall(move || read.load(Ordering::Relaxed));
+    let hop = Hop::keyed(KEY).slot(SLOT).guard(GUARD).build().unwrap();
+    let stock = Vibrator::create("stock", &aether).await.unwrap();
+    stock.resonate_hopping(CHANNEL, &hop).await.unwrap();
+    let shop = Vibrator::create("shop", &aether).await.unwrap();
+    for number in 0..60_u64 {
+        // To and fro by an hour.
+        wall.store(1_700_000_000_000_000_000 + number % 2 * 3_600_000_000_000, Ordering::Relaxed);
+        shop.emit_hopping_wave(CHANNEL, &hop, &number).await.unwrap();
+        tokio::time::sleep(SLOT / 10).await;
+    }
+    assert_eq!(stock.ledger().offered, 60);
+}
+
+/// Over a network, where each goes by the clock of its own machine: both are set, and found again.
+#[tokio::test]
+async fn machines_whose_clocks_are_set_meet_again() {
+    let server = NatsServer::start().await.unwrap();
+    let (sending, receiving) =
+        (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
+    let set_by = Arc::new(AtomicU64::new(0));
+    for aether in [&sending, &receiving] {
+        let set_by = Arc::clone(&set_by);
+        aether.hopping().set_wall(move || wall_clock() - set_by.load(Ordering::Relaxed));
+    }
+    let hop =
+        || Hop::keyed(KEY).slot(SLOT).guard(GUARD).trust_clock(Duration::from_millis(1)).build().unwrap();
+    let (ours, theirs) = (hop(), hop());
+    let mut stock = Vibrator::create("stock", &receiving).await.unwrap();
+    stock.resonate_hopping(CHANNEL, &theirs).await.unwrap();
+    let shop = Vibrator::create("shop", &sending).await.unwrap();
+    shop.emit_hopping_wave(CHANNEL, &ours, &"before").await.unwrap();
+    assert_eq!(stock.receive().await.unwrap().json::<String>().unwrap(), "before");
+    // Back by two hours: further than the keys of a channel with such slots reach that were forgotten.
+    set_by.store(7_200_000_000_000, Ordering::Relaxed);
+    let channel = Channel::new(CHANNEL).unwrap();
+    let again = async {
+        while stock.hop_account(&channel, &theirs).unwrap().clock_steps == 0 {
+            shop.emit_hopping_wave(CHANNEL, &ours, &"between").await.unwrap();
+            tokio::time::sleep(SLOT / 4).await;
+        }
+        let sent = shop.account().numbered;
+        while stock.receive().await.unwrap().sequence() <= sent {
+            shop.emit_hopping_wave(CHANNEL, &ours, &"after").await.unwrap();
+        }
+    };
+    // The clocks are compared once a second.
+    tokio::time::timeout(Duration::from_secs(20), again).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_forgotten_as_epochs_pass_and_not_after_a_leap() {
+    let sequence = sequence::Sequence::new(KEY);
+    let channel = Channel::new(CHANNEL).unwrap();
+    let is_known = |epoch: u64| {
+        sequence.place(sequence::Stream::Waves, &channel, epoch * ratchet::SLOTS_PER_EPOCH).is_some()
+    };
+    let reach = |epoch: u64| sequence.reach(epoch * ratchet::SLOTS_PER_EPOCH + 5);
+    reach(1000);
+    reach(900_000);
+    assert!(is_known(1000), "a leap forgets nothing");
+    reach(1000);
+    reach(1001);
+    assert!(is_known(1000) && is_known(1001) && !is_known(999), "an epoch that has passed does");
+}
+
+#[test]
+fn nothing_of_a_key_is_in_what_is_printed() {
+    let builder = Hop::keyed(b"SECRETSECRETSECRET");
+    let printed =
+        format!("{builder:?} {:?} {:?}", builder.clone().build().unwrap(), sequence::Sequence::new(KEY));
+    assert!(!printed.contains("SECRET") && !printed.contains("83, 69"), "{printed}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_what_is_allowed() {
+    let key = b"0123456789abcdef";
+    let refused = |builder: HopBuilder| builder.build().unwrap_err().to_string();
+    assert!(refused(Hop::keyed("")).contains("0 bytes: use 16 to 1024"));
+    assert!(refused(Hop::keyed(&key[..15])).contains("15 bytes"));
+    assert!(refused(Hop::keyed([7; 1025])).contains("1025 bytes"));
+    assert!(refused(Hop::keyed(key).lanes(3)).contains("use 4 to 64"));
+    assert!(refused(Hop::keyed(key).lanes(65)).contains("use 4 to 64"));
+    assert!(refused(Hop::keyed(key).slot(Duration::from_millis(9))).contains("use 10ms to 3600s"));
+    assert!(refused(Hop::keyed(key).slot(Duration::from_secs(3601))).contains("use 10ms"));
+    assert!(refused(Hop::keyed(key).guard(Duration::from_millis(500))).contains("less than half a slot"));
+    assert!(refused(Hop::keyed(key).guard(Duration::ZERO)).contains("more than zero"));
+    assert!(refused(Hop::keyed(key).trust_clock(Duration::from_millis(126))).contains("twice the error"));
+    Hop::keyed(key)
+        .lanes(4)
+        .slot(Duration::from_millis(10))
+        .guard(Duration::from_micros(4999))
+        .build()
+        .unwrap();
+}
