@@ -124,6 +124,8 @@ struct Pattern {
     /// Since when it ought to be the other way round.
     pending: Option<Moment>,
     deadline: Option<Moment>,
+    /// The evidence for which the deadline to fall was set. While there is more, it only moves away.
+    armed: f64,
     dirty: bool,
 }
 
@@ -293,7 +295,16 @@ impl Interference {
         } else {
             pattern.pending = None;
         }
+        if changed.is_none()
+            && pattern.lit
+            && pattern.pending.is_none()
+            && sum.net >= pattern.armed
+            && pattern.deadline.is_some_and(|deadline| deadline > now)
+        {
+            return None;
+        }
         let settled = pattern.pending.map(|since| since.plus(options.settle));
+        pattern.armed = if settled.is_none() { sum.net } else { f64::INFINITY };
         let due = match (pattern.lit, settled) {
             // Falls by decay, unless waves come.
             (true, None) => Some(now.plus(evidence::time_to(sum.net, self.fall, window))),

@@ -156,6 +156,32 @@ fn settling_begins_anew_when_a_source_runs_out_meanwhile() {
 }
 
 #[test]
+fn a_fringe_that_recovers_while_it_settles_falls_when_it_has_decayed() {
+    let options = Interfere::by_key().sources(1).rise(0.7).window(SECOND).settle(60 * SECOND);
+    let mut detector = options.build().unwrap();
+    let now = Instant::now();
+    let mut sequence = 0;
+    // Kept up until it has settled.
+    for second in 0..=120 {
+        sequence += 1;
+        let at = now + SECOND / 2 * second;
+        detector.claim(&channel(), "db", &source(1), claim(0.99, Phase::ASSERT, sequence), at);
+        assert_eq!(kinds(&mut detector, at).len(), usize::from(second == 120));
+    }
+    let later = now + 60 * SECOND;
+    detector.claim(&channel(), "db", &source(1), claim(0.99, Phase::RETRACT, sequence + 1), later + SECOND);
+    assert_eq!(kinds(&mut detector, later + SECOND), []);
+    detector.claim(&channel(), "db", &source(1), claim(0.9, Phase::ASSERT, sequence + 2), later + 2 * SECOND);
+    assert_eq!(kinds(&mut detector, later + 2 * SECOND), []);
+    // 0.9 becomes 0.5 in 1.7 windows, and the minute begins then.
+    let decayed = detector.next_change().unwrap();
+    assert!(decayed < later + 4 * SECOND);
+    assert_eq!(kinds(&mut detector, decayed), []);
+    assert_eq!(kinds(&mut detector, decayed + 59 * SECOND), []);
+    assert_eq!(kinds(&mut detector, decayed + 60 * SECOND), [FringeKind::Fall]);
+}
+
+#[test]
 fn a_key_that_must_go_is_reported_if_it_had_risen() {
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(2).build().unwrap();
     let now = Instant::now();

@@ -16,7 +16,7 @@ const DOUBTS: u32 = 2;
 /// jitter, 0.2 at 20 %, and 0 by chance. Below that the rhythm is looked for anew.
 const STEADY: f64 = 0.35;
 /// After so many beats a standing stream's period is corrected.
-const REFINED_EVERY: u64 = 16;
+const REFINED_EVERY: u64 = 32;
 /// The longest way, in moments, to the next search for a rhythm in a stream that has none.
 const LONGEST_WAY: u64 = 512;
 
