@@ -96,6 +96,7 @@ struct Pager {
     keys: Vec<String>,
     start: Instant,
     pages: Vec<Page>,
+    amplitude: Amplitude,
 }
 
 impl Pager {
@@ -109,24 +110,23 @@ impl Pager {
             keys: (0..KEYS).map(|key| key.to_string()).collect(),
             start: Instant::now(),
             pages: Vec::new(),
+            amplitude: Amplitude::new(0.7)?,
         })
     }
 
     /// As a driver does: ticks at the moments at which something can change, and after each wave.
-    fn hear(&mut self, alert: &Alert, sequence: u64) {
-        let now = self.start + Duration::from_secs_f64(alert.at);
+    fn hear(&mut self, alert: &Alert, now: Instant, sequence: u64) {
         while let Some(due) = self.detector.next_change().filter(|due| *due <= now) {
             self.tick(due);
         }
-        let amplitude = Amplitude::new(0.7).unwrap_or_default();
-        let claim = Claim { amplitude, phase: alert.phase, sequence, age: Duration::ZERO };
+        let claim = Claim { amplitude: self.amplitude, phase: alert.phase, sequence, age: Duration::ZERO };
         self.detector.claim(&self.channel, &self.keys[alert.key], &self.probes[alert.probe], claim, now);
         self.tick(now);
     }
 
     fn tick(&mut self, now: Instant) {
-        let at = (now - self.start).as_secs_f64();
         while let Some(fringe) = self.detector.tick(now) {
+            let at = (now - self.start).as_secs_f64();
             let key: usize = fringe.key.parse().unwrap_or(usize::MAX);
             if fringe.kind == FringeKind::Rise {
                 self.pages.push(Page { key, from: at, to: f64::INFINITY });
@@ -141,7 +141,7 @@ fn day(seed: u64, options: Interfere) -> Result<Day, Box<dyn std::error::Error>>
     let storm = Storm::of_a_day(&mut Rng::with_seed(seed));
     let mut pager = Pager::new(options)?;
     for (sequence, alert) in storm.alerts.iter().enumerate() {
-        pager.hear(alert, sequence as u64 + 1);
+        pager.hear(alert, pager.start + Duration::from_secs_f64(alert.at), sequence as u64 + 1);
     }
     let mut day = Day { waves: storm.alerts.len(), pages: pager.pages.len(), ..Day::default() };
     for fault in &storm.faults {
@@ -230,9 +230,11 @@ fn costs(seed: u64) -> Result<[(&'static str, f64); 2], Box<dyn std::error::Erro
     let (mut of_storm, mut of_flood) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let mut pager = Pager::new(Interfere::by_key().sources(3).rise(0.95))?;
+        let moments: Vec<Instant> =
+            storm.alerts.iter().map(|alert| pager.start + Duration::from_secs_f64(alert.at)).collect();
         let begin = Instant::now();
-        for (sequence, alert) in storm.alerts.iter().enumerate() {
-            pager.hear(alert, sequence as u64 + 1);
+        for (sequence, (alert, now)) in storm.alerts.iter().zip(moments).enumerate() {
+            pager.hear(alert, now, sequence as u64 + 1);
         }
         of_storm.push(begin.elapsed().as_nanos() as f64 / storm.alerts.len() as f64);
 
