@@ -4,12 +4,14 @@
 //! several runs, the contestants take turns, and every message carries a freshly allocated payload of 128 bytes.
 //! Rates count messages that arrived.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aether_bench::{clock, median, payload};
 use aether_core::{Aether, InboxOptions, Vibrator, Wave, WhenFull};
 use bytes::Bytes;
+use clap::Parser;
 use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
 use tokio::sync::{Barrier, broadcast, mpsc};
@@ -21,6 +23,19 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// In process: Aether beside tokio's channels.
+#[derive(Debug, Parser)]
+struct Args {
+    /// One table only: `one`, `fanout` or `latency`.
+    only: Option<String>,
+    /// How many workers the runtime has.
+    #[arg(long, default_value = "2")]
+    workers: NonZeroUsize,
+    /// What cargo adds.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
 const BYTES: usize = aether_bench::DEFAULT_BYTES;
 const MESSAGES: usize = 1_000_000;
 const ROUNDS: usize = 7;
@@ -30,11 +45,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CHANNEL: &str = "bench.wave";
 
 fn main() -> Outcome {
-    // `cargo bench` adds `--bench`; a name runs one table only.
-    let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    println!("{} messages of {} bytes, median of {ROUNDS} rounds", MESSAGES, BYTES);
+    let args = Args::parse();
+    let wanted = |name: &str| args.only.as_deref().is_none_or(|only| only == name);
+    let workers = args.workers.get();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    println!(
+        "{MESSAGES} messages of {BYTES} bytes, median of {ROUNDS} rounds, workers of the runtime: {workers}"
+    );
     if wanted("one") {
         one_to_one(&runtime)?;
     }
