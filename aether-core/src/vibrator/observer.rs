@@ -86,6 +86,15 @@ impl PhysicsObserver {
         ChannelError: From<P::Error>,
     {
         let pattern = pattern.try_into().map_err(|error| JoinError::from(ChannelError::from(error)))?;
+        Self::start(name, pattern, engine, aether).await
+    }
+
+    async fn start(
+        name: &str,
+        pattern: Pattern,
+        engine: PhysicsEngine,
+        aether: &Aether,
+    ) -> Result<Self, ObserveError> {
         // In the order of arrival: the engine looks at times.
         let inbox = InboxOptions::interactive().order(Order::Arrival);
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(aether).await?;

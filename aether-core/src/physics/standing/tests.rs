@@ -210,13 +210,14 @@ fn watch_through_looks(
                 continue;
             }
             while let Some(due) = streams.next_change().filter(|due| *due <= start + at) {
-                found.extend(findings(streams, due));
+                // What is due by then may have been due while nobody looked.
+                found.extend(findings(streams, due.max(now)));
             }
             streams.beat(&channel(), &source(1), Duration::ZERO, start + at);
             found.extend(findings(streams, start + at));
         }
         while let Some(due) = streams.next_change().filter(|due| *due <= until) {
-            found.extend(findings(streams, due));
+            found.extend(findings(streams, due.max(now)));
         }
         now = again;
         streams.not_seen(until, now);
