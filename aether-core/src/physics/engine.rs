@@ -1,7 +1,7 @@
 //! The physics engine: all detectors behind three calls, for an observer of the whole bus.
 //!
 //! [`PhysicsEngine::observe`] takes waves in, [`PhysicsEngine::tick`] hands out findings, and [`PhysicsEngine::report`]
-//! says how things stand. The command `aether physics` feeds it. It has no clock and no task of its own: when to tick
+//! says how things stand. A [`PhysicsObserver`](crate::PhysicsObserver) feeds it on a running bus. It has no clock and no task of its own: when to tick
 //! follows from [`PhysicsEngine::next_change`], when to ask for a report is the caller's choice.
 //!
 //! ```
