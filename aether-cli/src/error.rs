@@ -3,7 +3,9 @@
 use std::io;
 
 use aether_bench::FloodError;
-use aether_core::{AskError, ConnectError, CreateError, EmitError, FlushError, JoinError, WaveError};
+use aether_core::{
+    AskError, ConnectError, CreateError, EmitError, FlushError, JoinError, ObserveError, WaveError,
+};
 use aether_gateway::{GatewayError, StartError};
 use aether_service_alpha::AlphaError;
 use aether_service_beta::BetaError;
@@ -32,6 +34,8 @@ pub(crate) enum CommandError {
     Connect(#[from] ConnectError),
     #[error("no vibrator")]
     Create(#[from] CreateError),
+    #[error("nothing can be observed")]
+    Observe(#[from] ObserveError),
     #[error("nothing can be heard")]
     Join(#[from] JoinError),
     #[error(transparent)]

@@ -11,6 +11,9 @@ use crate::output::{Output, tell};
 use crate::values;
 use crate::watch::Watch;
 
+/// How many waves are taken in at a time.
+const BURST: usize = 256;
+
 /// Print which channels follow which, after watching for a while
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -57,14 +60,21 @@ pub(crate) async fn map(args: MapArgs, shutdown: CancellationToken) -> Result<()
     let mut watch = Watch::open(&args.medium, "aether-map", &args.pattern).await?;
     tell(format_args!("watching {} for {}", args.pattern, humantime::format_duration(args.time)));
     let taking = async {
-        for _ in 0..args.count.unwrap_or(u64::MAX) {
-            if !watch.take_in().await {
+        let mut missing = args.count.unwrap_or(u64::MAX);
+        while missing > 0 {
+            // Where a count does not fit, a burst is small enough.
+            let Some(taken) = watch.advance(usize::try_from(missing).unwrap_or(BURST).min(BURST)).await?
+            else {
                 break;
-            }
+            };
+            missing = missing.saturating_sub(taken as u64);
+            // A map has no findings; nobody waits for them.
+            watch.findings().for_each(drop);
         }
+        Ok::<(), CommandError>(())
     };
     tokio::select! {
-        () = taking => {}
+        taken = taking => taken?,
         () = tokio::time::sleep(args.time) => {}
         () = shutdown.cancelled() => {}
     }

@@ -11,6 +11,9 @@ use crate::output::{Output, tell};
 use crate::values;
 use crate::watch::Watch;
 
+/// How many waves are taken in before it is looked what they mean: a burst is seen as one.
+const BURST: usize = 256;
+
 /// Print what the waves mean together: related channels, heartbeats, missing beats, polling, retry storms
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -45,10 +48,8 @@ async fn print(watch: &mut Watch, every: Duration, shutdown: &CancellationToken)
     let mut looks = tokio::time::interval(every);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let change = Watch::change(watch.next_change());
         tokio::select! {
-            is_open = watch.take_in() => if !is_open { return Ok(()) },
-            () = change => {}
+            advanced = watch.advance(BURST) => if advanced?.is_none() { return Ok(()) },
             _ = looks.tick() => drop(watch.report()),
             () = shutdown.cancelled() => return Ok(()),
         }

@@ -64,8 +64,8 @@ pub use phase::{Phase, PhaseError};
 pub use router::{Carried, InboxReport, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 pub use vibrator::{
-    CreateError, Emitter, EmitterAccount, Fringes, HopEmitError, HoppingEmitter, InterfereError, Vibrator,
-    VibratorBuilder,
+    CreateError, Emitter, EmitterAccount, Fringes, HopEmitError, HoppingEmitter, InterfereError,
+    ObserveError, PhysicsObserver, Vibrator, VibratorBuilder,
 };
 pub use wave::{
     ATTEMPTS, ContentType, ContentTypeError, FAILURE, Failure, FailureReason, FailureReasonError, Kind,

@@ -24,11 +24,13 @@ mod builder;
 mod emitter;
 mod hopping;
 mod interfere;
+mod observer;
 
 pub use builder::{CreateError, VibratorBuilder};
 pub use emitter::{Emitter, EmitterAccount};
 pub use hopping::{HopEmitError, HoppingEmitter};
 pub use interfere::{Fringes, InterfereError};
+pub use observer::{ObserveError, PhysicsObserver};
 
 use std::ops::Deref;
 use std::pin::Pin;

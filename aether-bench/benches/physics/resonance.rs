@@ -31,7 +31,7 @@ struct Case {
     goal: (f64, f64),
 }
 
-const ONCE: Traffic = Traffic { rate: 1.0, keys: 0 };
+const ONCE: Traffic = Traffic { a_second: None, keys: 0 };
 
 const CASES: [Case; 6] = [
     Case { name: "shop", make: shop, seconds: 120.0, traffic: ONCE, goal: (0.90, 0.85) },
@@ -43,7 +43,8 @@ const CASES: [Case; 6] = [
         name: "tree of 40, 200 keys",
         make: tree_of_40,
         seconds: 60.0,
-        traffic: Traffic { rate: 40.0, keys: 200 },
+        // 12,000 are asked for; each seed's number scatters a little.
+        traffic: Traffic { a_second: Some(12_500.0), keys: 200 },
         goal: (0.85, 0.85),
     },
 ];

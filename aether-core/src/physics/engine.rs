@@ -1,7 +1,7 @@
 //! The physics engine: all detectors behind three calls, for an observer of the whole bus.
 //!
 //! [`PhysicsEngine::observe`] takes waves in, [`PhysicsEngine::tick`] hands out findings, and [`PhysicsEngine::report`]
-//! says how things stand. The command `aether physics` feeds it. It has no clock and no task of its own: when to tick
+//! says how things stand. A [`PhysicsObserver`](crate::PhysicsObserver) feeds it on a running bus. It has no clock and no task of its own: when to tick
 //! follows from [`PhysicsEngine::next_change`], when to ask for a report is the caller's choice.
 //!
 //! ```
@@ -22,10 +22,11 @@ mod options;
 mod strobe;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::cancellation::Cancellations;
 use super::finding::{Finding, StandingWave};
-use super::interference::Interference;
+use super::interference::{Fringe, Interference};
 use super::resonance::{Edge, Resonance, ResonanceMap, Tier};
 use super::retries::RetryStorms;
 use super::standing::StandingWaves;
@@ -48,11 +49,20 @@ pub struct PhysicsEngine {
     standing: StandingWaves,
     retries: RetryStorms,
     cancellations: Cancellations,
-    interference: Option<(Pattern, Interference)>,
+    claims: Option<Claims>,
     known: BTreeSet<(Channel, Channel, Tier)>,
     findings: VecDeque<Finding>,
     findings_lost: u64,
     jumps: u64,
+}
+
+/// Claims that are added up. Their time stands still while nobody looks, as what is asserted again meanwhile is not seen.
+#[derive(Debug)]
+struct Claims {
+    pattern: Pattern,
+    detector: Interference,
+    /// By how much their time is behind.
+    behind: Duration,
 }
 
 /// How things stand.
@@ -61,7 +71,7 @@ pub struct PhysicsEngine {
 pub struct PhysicsReport {
     /// Which channels follow which.
     pub map: ResonanceMap,
-    /// How many of the waves the map is made of. All other detectors take in every wave.
+    /// How much of what went by was looked at.
     pub sampling: Sampling,
     /// The periodic streams, those that have fallen silent included.
     pub standing: Vec<StandingWave>,
@@ -76,27 +86,28 @@ impl Default for PhysicsEngine {
 }
 
 impl PhysicsEngine {
-    /// Takes in a wave that is received at `now`, the observer's present. The framework's own waves are passed over.
+    /// Takes in a wave that is received at `now`, the observer's present. The framework's own waves are passed over, and
+    /// all while the engine [looks away](Self::away_until).
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
         if wave.channel().is_reserved() {
             return;
         }
-        self.standing.observe(wave, now);
-        self.retries.observe(wave, now);
-        self.cancellations.observe(wave, now);
-        if let Some((pattern, interference)) = &mut self.interference
-            && pattern.matches(wave.channel())
-        {
-            interference.observe(wave, now);
-        }
+        self.look_if_due(now);
         match self.strobe.shows(now) {
             Shown::Yes => {}
             Shown::No => return,
             Shown::LooksAway => {
-                self.resonance.interrupted();
                 self.find(Finding::Sampling { sampling: self.strobe.sampling() });
                 return;
             }
+        }
+        self.standing.observe(wave, now);
+        self.retries.observe(wave, now);
+        self.cancellations.observe(wave, now);
+        if let Some(claims) = &mut self.claims
+            && claims.pattern.matches(wave.channel())
+        {
+            claims.observe(wave, now);
         }
         self.resonance.observe(wave, now);
         let jumps = self.resonance.jumps();
@@ -109,10 +120,15 @@ impl PhysicsEngine {
     /// What has been found by now, one at a time: call it until it returns `None`. That a beat is missing is found by
     /// time alone, so call it at [`PhysicsEngine::next_change`] too.
     pub fn tick(&mut self, now: Instant) -> Option<Finding> {
+        self.look_if_due(now);
         if let Some(finding) = self.findings.pop_front() {
             return Some(finding);
         }
-        let fringe = self.interference.as_mut().and_then(|(_, detector)| detector.tick(now));
+        if self.strobe.away().is_some() {
+            // What nobody looks at cannot be missing.
+            return None;
+        }
+        let fringe = self.claims.as_mut().and_then(|claims| claims.tick(now));
         fringe
             .map(Finding::Fringe)
             .or_else(|| self.retries.tick())
@@ -123,8 +139,50 @@ impl PhysicsEngine {
     /// When to tick again if no wave comes before; `None` if nothing is awaited.
     #[must_use]
     pub fn next_change(&self) -> Option<Instant> {
-        let fringe = self.interference.as_ref().and_then(|(_, detector)| detector.next_change());
+        if let Some((_, until)) = self.strobe.away() {
+            return Some(until);
+        }
+        let fringe = self.claims.as_ref().and_then(Claims::next_change);
         [self.standing.next_change(), fringe].into_iter().flatten().min()
+    }
+
+    /// Until when the engine looks away, because it took in more waves than it may; `None` while it looks. Waves that are
+    /// handed in before then are counted and passed over, so an observer can leave the bus until then, come back, and
+    /// say so with [`PhysicsEngine::look`]. One that stays need not say anything: a wave or a tick after that moment is
+    /// enough.
+    #[must_use]
+    pub fn away_until(&self) -> Option<Instant> {
+        self.strobe.away().map(|(_, until)| until)
+    }
+
+    /// Looks from now on, if the engine looks away, be it earlier or later than it would by itself.
+    pub fn look(&mut self, now: Instant) {
+        if let Some(from) = self.strobe.look(now) {
+            self.resonance.interrupted();
+            self.not_seen(from, now);
+            if let Some(claims) = &mut self.claims {
+                claims.behind += now.saturating_duration_since(from);
+            }
+        }
+    }
+
+    /// Says that waves were lost on their way here between two moments, up to now: no beat is missing because of a wave that
+    /// was lost, and no average is taken of what is not whole.
+    pub fn not_seen(&mut self, from: Instant, now: Instant) {
+        self.standing.not_seen(from, now);
+        self.retries.not_seen(from, now);
+    }
+
+    fn look_if_due(&mut self, now: Instant) {
+        // Before it looked away: a clock that was set back would be waited for.
+        if self.strobe.away().is_some_and(|(from, until)| now >= until || now < from) {
+            self.look(now);
+        }
+    }
+
+    /// A finding that waits to be fetched. Time does not pass, so that the engine does not look again by itself.
+    pub(crate) fn waiting(&mut self) -> Option<Finding> {
+        self.findings.pop_front()
     }
 
     /// Says what a vibrator is tuned to; see [`Resonance::tuned`].
@@ -162,12 +220,36 @@ impl PhysicsEngine {
         &self.resonance
     }
 
+    /// How much of what went by was looked at.
+    #[must_use]
+    pub fn sampling(&self) -> Sampling {
+        self.strobe.sampling()
+    }
+
     fn find(&mut self, finding: Finding) {
         if self.findings.len() == MAX_FINDINGS {
             self.findings.pop_front();
             self.findings_lost += 1;
         }
         self.findings.push_back(finding);
+    }
+}
+
+impl Claims {
+    fn observe(&mut self, wave: &Wave, now: Instant) {
+        self.detector.observe_at(wave, wave.age_at(now), self.present(now));
+    }
+
+    fn tick(&mut self, now: Instant) -> Option<Fringe> {
+        self.detector.tick(self.present(now))
+    }
+
+    fn next_change(&self) -> Option<Instant> {
+        self.detector.next_change()?.checked_add(self.behind)
+    }
+
+    fn present(&self, now: Instant) -> Instant {
+        now.checked_sub(self.behind).unwrap_or(now)
     }
 }
 

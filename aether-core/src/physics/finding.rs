@@ -20,7 +20,7 @@ pub enum Finding {
     MissingBeat {
         /// What is silent.
         stream: StandingWave,
-        /// For how long.
+        /// For how long, as far as it was watched without a break.
         silence: Duration,
         /// How unlikely such a silence is: a chance of `10^-phi` if the stream were as it was.
         phi: f64,
@@ -72,9 +72,9 @@ pub enum Finding {
         /// How it was known.
         tier: Tier,
     },
-    /// There are more waves than the service map may take in; it looks away for a while.
+    /// There are more waves than may be taken in; the engine looks away for a while.
     Sampling {
-        /// How many it took in.
+        /// How much it looks at.
         sampling: Sampling,
     },
     /// The clock that the engine was given went back, or forth by more than a minute.
@@ -160,7 +160,7 @@ impl fmt::Display for Finding {
             Self::Related { edge } => write!(f, "related: {edge}"),
             Self::Unrelated { from, to, tier } => write!(f, "no longer found: {from} -> {to} ({tier})"),
             Self::Sampling { sampling } => {
-                write!(f, "too many waves: {:.1} % of them are looked at", 100.0 * sampling.rate())
+                write!(f, "too many waves: looked at {:.1} % of the time", 100.0 * sampling.lately)
             }
             Self::ClockJumped { times } => write!(f, "the clock jumped, {times} times so far"),
         }

@@ -149,16 +149,17 @@ impl Interference {
     /// Takes in what a wave claims. A wave without a coherence key claims nothing; one that was never emitted has no
     /// source. Both are counted.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
+        self.observe_at(wave, wave.age_at(now), now);
+    }
+
+    /// The same for a caller whose present is not the clock's, which a wave's age is told by.
+    pub(super) fn observe_at(&mut self, wave: &Wave, age: Duration, now: Instant) {
         let Some(key) = wave.key() else {
             self.counts.keyless += 1;
             return;
         };
-        let claim = Claim {
-            amplitude: wave.amplitude(),
-            phase: wave.phase(),
-            sequence: wave.sequence(),
-            age: wave.age_at(now),
-        };
+        let claim =
+            Claim { amplitude: wave.amplitude(), phase: wave.phase(), sequence: wave.sequence(), age };
         self.claim(wave.channel(), key, wave.source(), claim, now);
     }
 

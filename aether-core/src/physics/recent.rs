@@ -126,6 +126,11 @@ impl<K, V> Recent<K, V> {
         self.entries.iter().map(|entry| (&entry.key, &entry.value))
     }
 
+    /// All values, to be changed.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.entries.iter_mut().map(|entry| &mut entry.value)
+    }
+
     fn forget(&mut self, slot: u32) {
         let hash = self.entries[slot as usize].hash;
         if let Ok(found) = self.index.find_entry(hash, |&other| other == slot) {

@@ -100,6 +100,8 @@ pub struct RetryStorms {
     /// Channels with something to report. At most as many as there are channels.
     found: Vec<u32>,
     observed: u64,
+    /// The last interval of which something was not seen; the first one begins with nothing.
+    torn: i64,
 }
 
 /// The attempts on one channel.
@@ -147,7 +149,7 @@ impl RetryStorms {
             return Err(RetryOptionsError::Channels { given: max_channels });
         }
         let (timeline, channels) = (Timeline::default(), Recent::new(max_channels));
-        Ok(Self { options, timeline, channels, found: Vec::new(), observed: 0 })
+        Ok(Self { options, timeline, channels, found: Vec::new(), observed: 0, torn: i64::MIN })
     }
 
     /// Takes in a wave. Only commands and queries with a coherence key are attempts at something; others are passed over.
@@ -162,6 +164,9 @@ impl RetryStorms {
         let now = self.timeline.advance(now);
         self.observed += 1;
         let interval = self.interval_of(now);
+        if interval <= self.torn {
+            return;
+        }
         let (key, last) = (self.channels.hash_of(key), self.channels.hash_of((source, sequence)));
         let hash = self.channels.hash_of(channel);
         let slot = self.channels.touch(hash, |held| held == channel).unwrap_or_else(|| {
@@ -181,6 +186,19 @@ impl RetryStorms {
         attempts.count(key, last);
         if attempts.report.is_some() && !self.found.contains(&slot) {
             self.found.push(slot);
+        }
+    }
+
+    /// Says that attempts between two moments, up to now, were not seen. The intervals that they lie in are not judged, nor
+    /// is the one after them: it has nothing to be compared with.
+    pub fn not_seen(&mut self, from: Instant, now: Instant) {
+        let away = now.saturating_duration_since(from);
+        let now = self.timeline.advance(now);
+        let first = self.interval_of(now.minus(away));
+        self.torn = self.interval_of(now);
+        for attempts in self.channels.values_mut().filter(|attempts| attempts.interval >= first) {
+            attempts.sample.clear();
+            attempts.before = None;
         }
     }
 
@@ -350,6 +368,25 @@ mod tests {
         // Few keys say nothing either.
         assert_eq!(interval(&mut storms, start, 50, 5, |_| 50), []);
         assert_eq!(interval(&mut storms, start, 51, 5, |_| 1), []);
+    }
+
+    #[test]
+    fn what_was_not_wholly_seen_is_no_calm_before_a_storm() {
+        let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
+        let start = Instant::now();
+        for number in 0..30 {
+            // Of every other interval only the first attempts are seen, so the averages go up and down.
+            let half = number % 2 == 0;
+            assert_eq!(interval(&mut storms, start, number, 500, |_| if half { 1 } else { 3 }), []);
+            if half {
+                let end = start + 10 * SECOND * (number + 1);
+                storms.not_seen(end - 5 * SECOND, end - Duration::from_nanos(1));
+            }
+        }
+        // Once nothing escapes it any more, it is found.
+        interval(&mut storms, start, 30, 500, |_| 1);
+        interval(&mut storms, start, 31, 500, |_| 3);
+        assert_eq!(interval(&mut storms, start, 32, 500, |_| 3).len(), 1);
     }
 
     #[test]

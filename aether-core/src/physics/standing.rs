@@ -30,6 +30,7 @@
 mod patience;
 mod period;
 mod polling;
+mod series;
 mod stream;
 
 use std::collections::BTreeSet;
@@ -44,6 +45,7 @@ use crate::source::Source;
 use crate::wave::{Kind, Wave};
 use period::Finder;
 use polling::Answers;
+use series::{Lapses, Series};
 use stream::{Noted, Stream};
 
 /// The most streams that can be asked for.
@@ -126,8 +128,9 @@ pub struct StandingWaves {
     /// When which stream might be silent for too long. It may have beaten since; that is seen when its time has come.
     deadlines: BTreeSet<(Moment, u32)>,
     finder: Finder,
-    /// Memory for the times of one stream.
-    times: Vec<f64>,
+    /// Memory for the moments of one stream.
+    series: Series,
+    lapses: Lapses,
     counts: StandingCounts,
 }
 
@@ -164,7 +167,8 @@ impl StandingWaves {
             due: Vec::new(),
             deadlines: BTreeSet::new(),
             finder: Finder::default(),
-            times: Vec::new(),
+            series: Series::default(),
+            lapses: Lapses::default(),
             counts: StandingCounts::default(),
         })
     }
@@ -187,7 +191,7 @@ impl StandingWaves {
         }
         let slot = self.slot(channel, source);
         let state = self.streams.value_mut(slot);
-        match state.stream.note(now.minus(age), now) {
+        match state.stream.note(now.minus(age), now, self.lapses.watched_since()) {
             Noted::Yes => self.counts.beats += 1,
             Noted::Repeated => self.counts.repeated += 1,
             Noted::TooOld => self.counts.too_old += 1,
@@ -195,6 +199,14 @@ impl StandingWaves {
         if state.stream.due() && !std::mem::replace(&mut state.due, true) {
             self.due.push(slot);
         }
+    }
+
+    /// Says that beats between two moments, up to now, may have come without being seen. No gap that reaches into that time
+    /// counts, and silences begin anew: a stream that stopped meanwhile is missed as soon as nobody could overlook it.
+    pub fn not_seen(&mut self, from: Instant, now: Instant) {
+        let away = now.saturating_duration_since(from);
+        let now = self.timeline.advance(now);
+        self.lapses.add(now.minus(away), now);
     }
 
     /// What has been found by now, one at a time: call it until it returns `None`. A call searches one full stream for
@@ -215,7 +227,7 @@ impl StandingWaves {
                 if state.stream.folds() && std::mem::replace(&mut searched, true) {
                     return None;
                 }
-                let found = state.stream.search(&mut self.finder, &mut self.times, now);
+                let found = state.stream.search(&mut self.finder, &mut self.series, &self.lapses, now);
                 self.arm(slot);
                 if found {
                     return self.standing_wave(slot).map(Finding::Standing);
@@ -309,11 +321,12 @@ impl StandingWaves {
 
     /// Looks whether a stream has been silent for too long; its time has come.
     fn listen(&mut self, slot: u32, now: Moment) -> Option<Finding> {
+        let watched = self.lapses.watched_since();
         let standing = self.streams.value_mut(slot).stream.standing.as_mut();
-        let silent = standing.filter(|standing| standing.missing_at().is_some_and(|due| due <= now));
+        let silent = standing.filter(|standing| standing.missing_at(watched).is_some_and(|due| due <= now));
         let silence = silent.map(|standing| {
             standing.missed = true;
-            now.since(standing.arrived)
+            now.since(standing.silent_since(watched))
         });
         self.arm(slot);
         let silence = silence?;
@@ -324,8 +337,9 @@ impl StandingWaves {
 
     /// Sets the moment at which a stream is missed to what it is by now.
     fn arm(&mut self, slot: u32) {
+        let watched = self.lapses.watched_since();
         let state = self.streams.value_mut(slot);
-        let due = state.stream.standing.as_ref().and_then(stream::Standing::missing_at);
+        let due = state.stream.standing.and_then(|standing| standing.missing_at(watched));
         if due != state.deadline {
             if let Some(deadline) = state.deadline {
                 self.deadlines.remove(&(deadline, slot));

@@ -19,8 +19,8 @@ const DECOY_RATE: f64 = 4.0;
 /// How much there is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Traffic {
-    /// Times the rates of the system.
-    pub(super) rate: f64,
+    /// How many waves a second there are to be on average, whatever the system; if not given, the rates are the system's.
+    pub(super) a_second: Option<f64>,
     /// How many coherence keys there are; 0 for waves without one.
     pub(super) keys: usize,
 }
@@ -39,11 +39,12 @@ impl Traffic {
     /// All waves of so many seconds in the order of time; causes are indices into them.
     pub(super) fn waves(&self, system: &System, seconds: f64, random: &mut fastrand::Rng) -> Vec<Sent> {
         let load = load(seconds, random);
+        let faster = self.a_second.map_or(1.0, |wanted| wanted / a_second(system, &load));
         let mut sent: Vec<Sent> = Vec::new();
         let key = |random: &mut fastrand::Rng| if self.keys == 0 { 0 } else { 1 + random.usize(..self.keys) };
         let mut of: Vec<Vec<usize>> = vec![Vec::new(); system.channels.len()];
         for (root, rate) in &system.roots {
-            for at in arrivals(rate * self.rate, &load, seconds, random) {
+            for at in arrivals(rate * faster, &load, seconds, random) {
                 of[*root].push(sent.len());
                 sent.push(Sent { at, channel: *root, key: key(random), cause: None });
             }
@@ -73,7 +74,7 @@ impl Traffic {
             }
         }
         for decoy in 0..DECOYS {
-            for at in arrivals(DECOY_RATE * self.rate, &load, seconds, random) {
+            for at in arrivals(DECOY_RATE * faster, &load, seconds, random) {
                 let channel = system.size + HEARTBEATS + decoy;
                 sent.push(Sent { at, channel, key: key(random), cause: None });
             }
@@ -81,6 +82,19 @@ impl Traffic {
         sort(&mut sent);
         sent
     }
+}
+
+/// How many waves a second a system has at its own rates, but for those few that do not follow the load.
+fn a_second(system: &System, load: &[f64]) -> f64 {
+    let mut rates = vec![0.0; system.size];
+    system.roots.iter().for_each(|(root, rate)| rates[*root] += rate);
+    for channel in in_order(system) {
+        for edge in system.edges.iter().filter(|edge| edge.from == channel) {
+            rates[edge.to] += rates[channel] * edge.chance;
+        }
+    }
+    let even = rates.iter().sum::<f64>() * (1.0 + NOISE) + DECOY_RATE * DECOYS as f64;
+    even * load.iter().sum::<f64>() / load.len() as f64
 }
 
 /// The load that all roots and decoys share, by slot: a slow swing, and bursts of three times as much.

@@ -1,6 +1,8 @@
 //! How much the engine remembers, and which detectors it has.
 
-use super::{PhysicsEngine, Strobe};
+use std::time::Duration;
+
+use super::{Claims, PhysicsEngine, Strobe};
 use crate::channel::Pattern;
 use crate::physics::{
     CancellationOptions, CancellationOptionsError, Cancellations, Interfere, InterfereOptionsError,
@@ -88,8 +90,9 @@ impl EngineOptions {
         self
     }
 
-    /// How many waves a second the service map takes in on average, at least 1. Default: 50,000, which costs a few
-    /// percent of one processor. If there are more, it looks for eight seconds and then away until the average is kept.
+    /// How many waves a second the engine takes in on average, at least 1. Default: 50,000, which costs a few percent of
+    /// one processor. If there are more, it looks for eight seconds, or at the waves of eight seconds above that number,
+    /// whichever comes first, and then away until the average is kept: for eight seconds at most.
     pub fn waves_a_second(mut self, waves: u32) -> Self {
         self.waves_a_second = waves;
         self
@@ -103,8 +106,10 @@ impl EngineOptions {
         if self.waves_a_second == 0 {
             return Err(EngineOptionsError::WavesASecond);
         }
-        let interference = match self.interference {
-            Some((pattern, options)) => Some((pattern, options.build()?)),
+        let claims = match self.interference {
+            Some((pattern, options)) => {
+                Some(Claims { pattern, detector: options.build()?, behind: Duration::ZERO })
+            }
             None => None,
         };
         Ok(PhysicsEngine {
@@ -113,7 +118,7 @@ impl EngineOptions {
             standing: StandingWaves::new(self.standing)?,
             retries: RetryStorms::new(self.retries)?,
             cancellations: Cancellations::new(self.cancellations)?,
-            interference,
+            claims,
             known: Default::default(),
             findings: Default::default(),
             findings_lost: 0,

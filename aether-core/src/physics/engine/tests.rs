@@ -167,3 +167,39 @@ fn claims_add_up_on_the_channels_that_were_named() {
         |finding: &Finding| matches!(finding, Finding::Fringe(fringe) if fringe.kind == FringeKind::Rise);
     assert!(found.len() == 1 && rises(&found[0]), "{found:?}");
 }
+
+#[test]
+fn while_it_looks_away_nothing_is_missed_and_nothing_fades() {
+    let pattern = Pattern::new("probes.>").unwrap();
+    let claims = Interfere::by_key().sources(2).rise(0.7).fall(0.5).window(Duration::from_secs(10));
+    let mut engine = EngineOptions::default().waves_a_second(100).interfere(pattern, claims).build().unwrap();
+    let (heart, shop) = (Service::new("heart"), Service::new("shop"));
+    let start = Instant::now();
+    let mut now = start;
+    for beat in 0..40 {
+        now = start + Duration::from_secs(beat);
+        engine.observe(&heart.emit("heart.beat", None, now), now);
+        findings(&mut engine, now);
+    }
+    for name in ["oslo", "rome"] {
+        engine.observe(&Service::new(name).claim("probes.down", "db-7", now), now);
+    }
+    assert!(matches!(&findings(&mut engine, now)[..], [Finding::Fringe(_)]));
+    for _ in 0..3000 {
+        engine.observe(&shop.emit("orders.created", None, now), now);
+    }
+    let until = engine.away_until().unwrap();
+    assert_eq!((until, engine.next_change()), (now + Duration::from_secs(8), Some(until)));
+    let found = findings(&mut engine, until - Duration::from_millis(1));
+    assert!(matches!(&found[..], [Finding::Sampling { sampling }] if sampling.lately < 0.01), "{found:?}");
+    assert!(found[0].to_string().starts_with("too many waves: looked at 0.0 % of the time"), "{}", found[0]);
+    // It looks again a second late, because nobody ticked, and sees what it would have seen nine seconds before.
+    now = until + Duration::from_secs(1);
+    assert!(findings(&mut engine, now).is_empty() && engine.away_until().is_none());
+    assert_eq!(engine.sampling().away, Duration::from_secs(9));
+    let found = findings(&mut engine, now + Duration::from_millis(2000));
+    assert!(matches!(&found[..], [Finding::MissingBeat { .. }]), "{found:?}");
+    assert!(findings(&mut engine, now + Duration::from_millis(9900)).is_empty());
+    let found = findings(&mut engine, now + Duration::from_millis(10_100));
+    assert!(matches!(&found[..], [Finding::Fringe(fringe)] if fringe.kind == FringeKind::Fall), "{found:?}");
+}

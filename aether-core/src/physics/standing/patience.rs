@@ -41,11 +41,9 @@ pub(super) struct Habit {
 }
 
 impl Habit {
-    /// From moments in ascending order and their period.
-    pub(super) fn of(times: &[f64], period: f64) -> Self {
-        let turns = || {
-            times.windows(2).map(|pair| (pair[1] - pair[0]) / period).filter(|turns| *turns < LONGEST_SKIP)
-        };
+    /// From the gaps between moments in ascending order, infinite if not known, and their period.
+    pub(super) fn of(gaps: &[f64], period: f64) -> Self {
+        let turns = || gaps.iter().map(|gap| gap / period).filter(|turns| *turns < LONGEST_SKIP);
         let single = || turns().filter(|turns| (0.5..1.5).contains(turns));
         let squares: f64 = single().map(|turns| (turns - 1.0).powi(2)).sum();
         let jitter = (squares / single().count().max(1) as f64).sqrt();
@@ -156,10 +154,10 @@ mod tests {
 
     #[test]
     fn habits_are_read_from_gaps() {
-        let habit = Habit::of(&[0.0, 1.0, 2.0, 4.0, 5.0, 6.1, 100.0], 1.0);
+        let habit = Habit::of(&[1.0, 1.0, 2.0, 1.0, f64::INFINITY, 1.1, 93.9], 1.0);
         assert_eq!((habit.gaps, habit.missing, habit.between), (5, 1, 0));
         assert!((habit.missing_part() - 1.0 / 6.0).abs() < 1e-9 && (habit.jitter - 0.05).abs() < 1e-9);
-        let late = Habit::of(&[0.0, 1.0, 2.6, 3.0], 1.0);
+        let late = Habit::of(&[1.0, 1.6, 0.4], 1.0);
         assert_eq!((late.missing, late.between), (0, 1), "late, not missing");
     }
 }

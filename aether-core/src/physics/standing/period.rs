@@ -11,6 +11,8 @@
 
 use std::f64::consts::TAU;
 
+use super::series::Series;
+
 /// The fewest moments that are judged, by their gaps alone.
 pub(super) const FEWEST: usize = 12;
 /// The most moments that are judged, and the number that folding needs: with half of it, bursts look periodic.
@@ -83,26 +85,33 @@ struct Lanes {
 }
 
 impl Finder {
-    /// The rhythm of moments in ascending order, in seconds from any zero; the latest [`MOST`] of them are judged.
-    pub(super) fn find(&mut self, times: &[f64]) -> Option<Rhythm> {
-        let times = &times[times.len().saturating_sub(MOST)..];
-        if times.len() < FEWEST {
+    /// The rhythm of at most [`MOST`] moments.
+    pub(super) fn find(&mut self, series: &Series) -> Option<Rhythm> {
+        let times = series.times.as_slice();
+        self.gaps.clear();
+        self.gaps.extend(series.gaps.iter().filter(|gap| gap.is_finite()));
+        let judged = self.gaps.len() + 1;
+        if judged < FEWEST {
             return None;
         }
-        self.gaps.clear();
-        self.gaps.extend(times.windows(2).map(|pair| pair[1] - pair[0]));
         let (median, deviation) = median_and_deviation(&self.gaps, &mut self.sorted);
-        let few = times.len() < MOST;
-        let bound = REGULAR * if few { 1.0 - REGULAR_MARGIN / (times.len() as f64).sqrt() } else { 1.0 };
-        let pauses = self.gaps.iter().filter(|&&gap| gap > PAUSE * median).count();
-        let regular = median > 0.0 && deviation < bound * median && pauses * BURSTS <= self.gaps.len();
+        let few = judged < MOST;
+        let bound = REGULAR * if few { 1.0 - REGULAR_MARGIN / (judged as f64).sqrt() } else { 1.0 };
+        let silences = self.gaps.iter().chain(&series.silences);
+        let pauses = silences.filter(|&&silence| silence > PAUSE * median).count();
+        let regular = median > 0.0
+            && deviation < bound * median
+            && pauses * BURSTS <= series.gaps.len()
+            // Of what is seen through short looks the longest gaps are missing, which makes the others alike.
+            && PAUSE * median <= series.look;
+        // What was seen through regular looks folds at their period: only what was watched wholly is folded.
         let folded = if few { None } else { self.fold(times, median) };
         let period = match folded {
             Some(period) => period,
             None if regular => median,
             None => return None,
         };
-        let period = refined(times, period);
+        let period = refined(times, &series.gaps, period);
         Some(Rhythm { period, order: order(times, 1.0 / period) })
     }
 
@@ -247,10 +256,11 @@ pub(super) fn order(times: &[f64], frequency: f64) -> f64 {
 
 /// A better value for a period that is nearly right: the intervals that are about whole multiples of it, divided by what
 /// they are multiples of.
-pub(super) fn refined(times: &[f64], period: f64) -> f64 {
+pub(super) fn refined(times: &[f64], gaps: &[f64], period: f64) -> f64 {
     let (mut spans, mut periods, mut used) = (0.0, 0.0, 0);
     for apart in 1..=3 {
-        for pair in times.windows(apart + 1) {
+        let known = |(_, gaps): &(&[f64], &[f64])| gaps.iter().all(|gap| gap.is_finite());
+        for (pair, _) in times.windows(apart + 1).zip(gaps.windows(apart)).filter(known) {
             let interval = pair[apart] - pair[0];
             let multiple = (interval / period).round();
             if (1.0..=6.0).contains(&multiple) && (interval - multiple * period).abs() < 0.2 * period {
@@ -302,8 +312,8 @@ mod tests {
     fn a_timer_is_found_from_twelve_beats_on() {
         let times: Vec<f64> = (0..12).map(|beat| f64::from(beat) * 0.25).collect();
         let mut finder = Finder::default();
-        assert_eq!(finder.find(&times[..11]), None);
-        let rhythm = finder.find(&times).unwrap();
+        assert_eq!(finder.find(&Series::whole(&times[..11])), None);
+        let rhythm = finder.find(&Series::whole(&times)).unwrap();
         assert!((rhythm.period - 0.25).abs() < 1e-9 && rhythm.order > 0.999, "{rhythm:?}");
     }
 
@@ -313,7 +323,7 @@ mod tests {
         for (seed, period) in [1e-4, 0.07, 1.0, 60.0, 86_400.0].into_iter().enumerate() {
             for (jitter, missing) in [(0.02, 0.0), (0.1, 0.0), (0.05, 0.4)] {
                 let times = sorted(beats(seed as u64, period, jitter, missing));
-                let rhythm = finder.find(&times).unwrap();
+                let rhythm = finder.find(&Series::whole(&times)).unwrap();
                 assert!(
                     (rhythm.period / period - 1.0).abs() < 0.03,
                     "{period} {jitter} {missing}: {rhythm:?}"
@@ -332,7 +342,7 @@ mod tests {
                 time
             })
             .collect();
-        let rhythm = Finder::default().find(&times).unwrap();
+        let rhythm = Finder::default().find(&Series::whole(&times)).unwrap();
         assert!((rhythm.period - 1.0).abs() < 0.03, "{rhythm:?}");
     }
 
@@ -348,22 +358,22 @@ mod tests {
                     time
                 })
                 .collect();
-            assert_eq!(finder.find(&by_chance), None);
+            assert_eq!(finder.find(&Series::whole(&by_chance)), None);
             let bursts: Vec<f64> = by_chance
                 .iter()
                 .step_by(4)
                 .flat_map(|start| (0..4).map(move |n| start + f64::from(n) * 0.01))
                 .collect();
-            assert_eq!(finder.find(&sorted(bursts)), None);
+            assert_eq!(finder.find(&Series::whole(&sorted(bursts))), None);
         }
     }
 
     #[test]
     fn moments_without_extent_are_survived() {
         let mut finder = Finder::default();
-        assert_eq!(finder.find(&[7.0; MOST]), None);
+        assert_eq!(finder.find(&Series::whole(&[7.0; MOST])), None);
         let mut mostly_one = [7.0; MOST];
         mostly_one[MOST - 1] = 1e9;
-        assert_eq!(finder.find(&mostly_one), None);
+        assert_eq!(finder.find(&Series::whole(&mostly_one)), None);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::patience::Habit;
 use super::period::{FEWEST, Finder, MOST, Rhythm, order, refined};
+use super::series::{Lapses, Series};
 use crate::physics::timeline::Moment;
 
 /// After so many moments in a row that are no beats the last beat is not believed any more.
@@ -42,9 +43,11 @@ pub(super) struct Standing {
     /// The last moment in step with the others.
     last: Moment,
     /// When it arrived here: silences count from then on, however long it was on its way.
-    pub(super) arrived: Moment,
+    arrived: Moment,
     /// How many moments since were out of step.
     off_beat: u32,
+    /// How many moments in a row must be in step before the phase is known again; until then each is a sign of life.
+    unsure: u32,
     /// How many searches in a row did not find it again.
     doubts: u32,
     /// Whether its silence was reported.
@@ -64,7 +67,8 @@ pub(super) enum Noted {
 
 impl Stream {
     /// Notes that a wave was emitted at a moment and arrived now.
-    pub(super) fn note(&mut self, at: Moment, now: Moment) -> Noted {
+    /// Of what was before `watched` some may not have been seen.
+    pub(super) fn note(&mut self, at: Moment, now: Moment, watched: Moment) -> Noted {
         let place = self.times.partition_point(|time| *time < at);
         if self.times.get(place) == Some(&at) {
             return Noted::Repeated;
@@ -84,26 +88,30 @@ impl Stream {
         }
         self.beats += 1;
         if let Some(standing) = &mut self.standing {
-            standing.keep_step(at, now);
+            standing.keep_step(at, now, watched);
         }
         Noted::Yes
     }
 
     /// Looks for a rhythm; true if the stream turned out to be standing and was not before.
-    pub(super) fn search(&mut self, finder: &mut Finder, times: &mut Vec<f64>, now: Moment) -> bool {
-        let Some(&first) = self.times.front() else { return false };
-        times.clear();
-        times.extend(self.times.iter().map(|time| time.since(first).as_secs_f64()));
+    pub(super) fn search(
+        &mut self,
+        finder: &mut Finder,
+        series: &mut Series,
+        lapses: &Lapses,
+        now: Moment,
+    ) -> bool {
+        series.fill(&self.times, lapses, now);
         self.search_at = self.beats + REFINED_EVERY;
         if let Some(standing) = &mut self.standing
-            && standing.refine(times)
+            && standing.refine(series)
         {
             return false;
         }
         let before = self.standing.take();
-        let found = finder.find(times);
+        let found = finder.find(series);
         self.standing =
-            found.map(|rhythm| Standing::new(rhythm, times, self.times.back().copied().unwrap_or(now), now));
+            found.map(|rhythm| Standing::new(rhythm, series, self.times.back().copied().unwrap_or(now), now));
         if let (None, Some(before)) = (self.standing, before)
             && before.doubts + 1 < DOUBTS
         {
@@ -114,7 +122,8 @@ impl Stream {
                 (Some(standing), Some(before)) => {
                     // What is known of the last beat is older than this search.
                     (standing.last, standing.arrived) = (before.last, before.arrived);
-                    (standing.off_beat, standing.missed) = (before.off_beat, before.missed);
+                    (standing.off_beat, standing.unsure) = (before.off_beat, before.unsure);
+                    standing.missed = before.missed;
                     MOST as u64 / 2
                 }
                 (Some(_), None) => REFINED_EVERY,
@@ -159,26 +168,33 @@ impl Stream {
 }
 
 impl Standing {
-    fn new(rhythm: Rhythm, times: &[f64], last: Moment, arrived: Moment) -> Self {
+    fn new(rhythm: Rhythm, series: &Series, last: Moment, arrived: Moment) -> Self {
         Self {
             period: rhythm.period,
             order: rhythm.order,
-            habit: Habit::of(times, rhythm.period),
+            habit: Habit::of(&series.gaps, rhythm.period),
             last,
             arrived,
             off_beat: 0,
+            unsure: 0,
             doubts: 0,
             missed: false,
         }
     }
 
     /// Notes whether a moment is a beat: a whole number of periods after the last one.
-    fn keep_step(&mut self, at: Moment, now: Moment) {
+    fn keep_step(&mut self, at: Moment, now: Moment, watched: Moment) {
         let turns = at.since(self.last).as_secs_f64() / self.period;
         let in_step = turns.round() >= 1.0 && (turns - turns.round()).abs() <= self.habit.tolerance();
-        self.off_beat = if in_step { 0 } else { self.off_beat + 1 };
+        if self.arrived < watched {
+            // Not all was seen since the last one.
+            self.unsure = LOST;
+        } else if self.unsure > 0 {
+            self.unsure = if in_step { self.unsure - 1 } else { LOST };
+        }
+        self.off_beat = if in_step || self.unsure > 0 { 0 } else { self.off_beat + 1 };
         // After a silence nothing is known of the phase: a process that was stopped begins where it likes.
-        if in_step || self.off_beat >= LOST || self.missed {
+        if in_step || self.off_beat >= LOST || self.unsure > 0 || self.missed {
             (self.last, self.arrived) = (self.last.max(at), now);
             (self.off_beat, self.missed) = (0, false);
         }
@@ -186,24 +202,34 @@ impl Standing {
 
     /// Corrects the period; false if the latest half of the moments, which shows a change before the others are gone, is
     /// not surely in step.
-    fn refine(&mut self, times: &[f64]) -> bool {
-        let period = refined(times, self.period);
-        let late = &times[times.len() / 2..];
-        let turns = late.windows(2).map(|pair| (pair[1] - pair[0]) / period);
-        let in_step = turns.map(|turns| (TAU * turns.fract()).cos()).sum::<f64>() / (late.len() - 1) as f64;
+    fn refine(&mut self, series: &Series) -> bool {
+        let period = refined(&series.times, &series.gaps, self.period);
+        let late = &series.gaps[series.times.len() / 2..];
+        let known = || late.iter().filter(|gap| gap.is_finite());
+        if known().next().is_none() {
+            // Nothing new is known.
+            return true;
+        }
+        let in_step =
+            known().map(|gap| (TAU * (gap / period).fract()).cos()).sum::<f64>() / known().count() as f64;
         // A stream that skips every other beat has another period by now.
         if in_step < STEADY || Habit::of(late, period).missing_part() > 0.45 {
             return false;
         }
-        (self.period, self.habit, self.doubts) = (period, Habit::of(times, period), 0);
-        self.order = order(times, 1.0 / period);
+        (self.period, self.habit, self.doubts) = (period, Habit::of(&series.gaps, period), 0);
+        self.order = order(&series.times, 1.0 / period);
         true
     }
 
-    /// When a beat is missing, if none comes before.
-    pub(super) fn missing_at(&self) -> Option<Moment> {
+    /// Since when it is silent, as far as that was watched.
+    pub(super) fn silent_since(&self, watched: Moment) -> Moment {
+        self.arrived.max(watched)
+    }
+
+    /// When a beat is missing, if none comes before and nothing else escapes.
+    pub(super) fn missing_at(&self, watched: Moment) -> Option<Moment> {
         let patience =
             Duration::try_from_secs_f64(self.habit.patience() * self.period).unwrap_or(Duration::MAX);
-        (!self.missed).then(|| self.arrived.plus(patience))
+        (!self.missed).then(|| self.silent_since(watched).plus(patience))
     }
 }

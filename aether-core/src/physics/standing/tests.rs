@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::source::WaveId;
 
@@ -191,4 +193,105 @@ fn impossible_options_are_refused() {
     assert!(StandingWaves::new(options.clone().max_streams(0)).is_err());
     assert!(StandingWaves::new(options.clone().max_streams(1 << 17)).is_err());
     assert!(StandingWaves::new(options.unchanged(0)).is_err());
+}
+
+/// Shows one stream through looks of so many milliseconds; what was found, and the time at the end.
+fn watch_through_looks(
+    streams: &mut StandingWaves,
+    start: Instant,
+    moments: impl Iterator<Item = Duration>,
+    looks: impl Iterator<Item = (Duration, Duration)>,
+) -> (Vec<Finding>, Instant) {
+    let (mut found, mut now, mut moments) = (Vec::new(), start, moments.peekable());
+    for (look, away) in looks {
+        let (until, again) = (now + look, now + look + away);
+        while let Some(at) = moments.next_if(|at| start + *at < again) {
+            if start + at >= until {
+                continue;
+            }
+            while let Some(due) = streams.next_change().filter(|due| *due <= start + at) {
+                // What is due by then may have been due while nobody looked.
+                found.extend(findings(streams, due.max(now)));
+            }
+            streams.beat(&channel(), &source(1), Duration::ZERO, start + at);
+            found.extend(findings(streams, start + at));
+        }
+        while let Some(due) = streams.next_change().filter(|due| *due <= until) {
+            found.extend(findings(streams, due.max(now)));
+        }
+        now = again;
+        streams.not_seen(until, now);
+    }
+    (found, now)
+}
+
+fn missing(found: &[Finding]) -> usize {
+    found.iter().filter(|finding| matches!(finding, Finding::MissingBeat { .. })).count()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A stream that beats all the time is never missed, whatever is not seen of it, and its period stays what it is; one
+    /// that stops while nobody looks is missed once somebody does for long enough.
+    #[test]
+    fn what_nobody_looks_at_is_not_missing(
+        seed: u64,
+        period in 50u64..4000,
+        jitter in 0.0f64..0.1,
+        longest in 100u64..20_000,
+    ) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut streams = detector();
+        let start = Instant::now();
+        let millis = Duration::from_millis;
+        let mut beats = (1..200_000u64).map({
+            let mut random = random.fork();
+            move |beat| {
+                let late = jitter * (random.f64() + random.f64() + random.f64() - 1.5);
+                millis(period).mul_f64(beat as f64 + late)
+            }
+        });
+        let mut looks: Vec<_> =
+            (0..40).map(|_| (millis(random.u64(1..longest)), millis(random.u64(1..longest)))).collect();
+        // So that it stands before it is looked away from.
+        looks[0].0 = millis(period) * 130;
+        let (found, end) = watch_through_looks(&mut streams, start, &mut beats, looks.into_iter());
+        prop_assert!(matches!(found[0], Finding::Standing(_)), "{found:?}");
+        prop_assert_eq!(missing(&found), 0, "{:?}", found);
+        let wave = streams.stream(&channel(), &source(1)).unwrap();
+        prop_assert!((wave.period.as_secs_f64() * 1e3 / period as f64 - 1.0).abs() < 0.03, "{wave:?}");
+        // It has stopped.
+        let before = findings(&mut streams, end + millis(period) * 19 / 10);
+        prop_assert_eq!(missing(&before), 0);
+        let after = findings(&mut streams, end + millis(period) * 5 / 2);
+        prop_assert_eq!(missing(&after), 1, "{:?}", streams.stream(&channel(), &source(1)));
+    }
+
+    /// The looks of whoever watches are no rhythm of what is watched.
+    #[test]
+    fn regular_looks_make_nothing_regular(seed: u64, shape in 1usize..5, mean in 10.0f64..3000.0, look in 50u64..2000) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut streams = detector();
+        let mut at = 0.0;
+        let moments = std::iter::from_fn(move || {
+            // Gaps of a gamma distribution.
+            at += (0..shape).map(|_| -mean / shape as f64 * (1.0 - random.f64()).ln()).sum::<f64>();
+            Some(Duration::from_secs_f64(at / 1e3))
+        });
+        let looks = std::iter::repeat_n((Duration::from_millis(look), Duration::from_millis(8000 - look)), 100);
+        let (found, _) = watch_through_looks(&mut streams, Instant::now(), moments, looks);
+        prop_assert_eq!(found, []);
+    }
+}
+
+#[test]
+fn a_period_is_found_through_looks_that_are_too_short_for_it_alone() {
+    let mut streams = detector();
+    let beats = (1..10_000u32).map(|beat| beat * SECOND);
+    let looks = std::iter::repeat_n((8 * SECOND, Duration::from_millis(8300)), 6);
+    let (found, _) = watch_through_looks(&mut streams, Instant::now(), beats, looks);
+    assert!(matches!(&found[..], [Finding::Standing(wave)] if wave.period == SECOND), "{found:?}");
+    let wave = streams.stream(&channel(), &source(1)).unwrap();
+    assert!(wave.missing == 0.0 && wave.jitter < 1e-3, "{wave:?}");
 }

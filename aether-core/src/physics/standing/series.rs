@@ -1,0 +1,164 @@
+//! The moments of a stream, laid out to be judged, and which of the gaps between them were watched.
+//!
+//! Used by [`Stream`](super::stream::Stream). While nobody looks, beats come that are not seen: a gap in which that may have
+//! happened says nothing of the period and is no missing beat. What is cut into looks also looks more regular than it is,
+//! because gaps longer than a look cannot be seen; so it is noted how long the looks were and how much silence they had.
+
+use std::collections::VecDeque;
+
+use crate::physics::timeline::Moment;
+
+/// The most lapses that are remembered; the two oldest become one, with what was watched between.
+const MOST_LAPSES: usize = 64;
+
+/// The times in which beats may have come that were not seen.
+#[derive(Debug, Default)]
+pub(super) struct Lapses {
+    /// In the order of time, apart from each other.
+    lapses: VecDeque<(Moment, Moment)>,
+}
+
+impl Lapses {
+    /// Adds one, which ends no earlier than any other.
+    pub(super) fn add(&mut self, mut from: Moment, to: Moment) {
+        while let Some(&(before, end)) = self.lapses.back()
+            && from <= end
+        {
+            from = from.min(before);
+            self.lapses.pop_back();
+        }
+        if self.lapses.len() == MOST_LAPSES
+            && let Some((from, _)) = self.lapses.pop_front()
+            && let Some(oldest) = self.lapses.front_mut()
+        {
+            oldest.0 = from;
+        }
+        self.lapses.push_back((from, to));
+    }
+
+    /// Since when nothing escaped.
+    pub(super) fn watched_since(&self) -> Moment {
+        self.lapses.back().map_or(Moment::default(), |lapse| lapse.1)
+    }
+}
+
+/// Moments in seconds after the first of them. Holds the memory for them.
+#[derive(Debug, Default)]
+pub(super) struct Series {
+    /// In ascending order.
+    pub(super) times: Vec<f64>,
+    /// From each moment to the next; infinite where that is not known, because a beat between them may not have been seen.
+    pub(super) gaps: Vec<f64>,
+    /// The longest silence that was seen in each of those.
+    pub(super) silences: Vec<f64>,
+    /// The shortest look that the known gaps are from. Longer gaps could not have been seen in it.
+    pub(super) look: f64,
+}
+
+impl Series {
+    /// Lays out the moments of a stream, in ascending order, as they were watched until now.
+    pub(super) fn fill(&mut self, moments: &VecDeque<Moment>, lapses: &Lapses, now: Moment) {
+        self.times.clear();
+        self.gaps.clear();
+        self.silences.clear();
+        self.look = f64::INFINITY;
+        let Some(&first) = moments.front() else { return };
+        self.times.extend(moments.iter().map(|moment| seconds(*moment, first)));
+        let mut lapses = lapses.lapses.iter().peekable();
+        // When the look began in which the moment before was seen, and whether a known gap is from it.
+        let (mut began, mut counts) = (Moment::default(), false);
+        while let Some((_, to)) = lapses.next_if(|lapse| lapse.1 <= first) {
+            began = *to;
+        }
+        for (&before, &moment) in moments.iter().zip(moments.iter().skip(1)) {
+            let (mut since, mut silence, mut is_known) = (before, 0.0, true);
+            while let Some(&&(from, to)) = lapses.peek()
+                && from < moment
+            {
+                is_known = false;
+                silence = f64::max(silence, seconds(from, since));
+                if std::mem::take(&mut counts) {
+                    self.look = self.look.min(seconds(from, began));
+                }
+                (since, began) = (to, to);
+                if to > moment {
+                    // Emitted while nobody looked, and seen after: the next gap is not known either.
+                    break;
+                }
+                lapses.next();
+            }
+            if is_known {
+                self.gaps.push(seconds(moment, before));
+                counts = true;
+            } else {
+                self.gaps.push(f64::INFINITY);
+                self.silences.push(silence.max(seconds(moment, since)));
+            }
+        }
+        if counts {
+            let end = lapses.next().map_or(now, |lapse| lapse.0);
+            self.look = self.look.min(seconds(end, began));
+        }
+    }
+
+    /// Moments of which all was watched.
+    #[cfg(test)]
+    pub(super) fn whole(times: &[f64]) -> Self {
+        let gaps = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        Self { times: times.to_vec(), gaps, silences: Vec::new(), look: f64::INFINITY }
+    }
+}
+
+fn seconds(moment: Moment, since: Moment) -> f64 {
+    moment.since(since).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::default().plus(Duration::from_secs(seconds))
+    }
+
+    fn series(moments: &[u64], lapses: &[(u64, u64)], now: u64) -> Series {
+        let mut all = Lapses::default();
+        lapses.iter().for_each(|(from, to)| all.add(at(*from), at(*to)));
+        let mut series = Series::default();
+        series.fill(&moments.iter().map(|moment| at(*moment)).collect(), &all, at(now));
+        series
+    }
+
+    #[test]
+    fn gaps_with_a_lapse_in_them_are_not_known() {
+        let seen = series(&[1, 2, 3, 20, 21, 40], &[(4, 17), (24, 30), (31, 32)], 50);
+        assert_eq!(seen.times, [0.0, 1.0, 2.0, 19.0, 20.0, 39.0]);
+        assert_eq!(seen.gaps, [1.0, 1.0, f64::INFINITY, 1.0, f64::INFINITY]);
+        // From 17 to 20 in one look; from 32 to 40 in the last.
+        assert_eq!((seen.silences.as_slice(), seen.look), (&[3.0, 8.0][..], 4.0));
+        assert_eq!(series(&[1, 2, 3], &[], 50).look, 50.0);
+        assert_eq!(series(&[31, 32], &[(4, 17), (24, 30)], 33).look, 3.0);
+    }
+
+    #[test]
+    fn what_was_emitted_in_a_lapse_and_seen_after_it_has_no_known_gap() {
+        let seen = series(&[1, 2, 10, 18, 19], &[(4, 17)], 20);
+        assert_eq!(seen.gaps, [1.0, f64::INFINITY, f64::INFINITY, 1.0]);
+    }
+
+    #[test]
+    fn lapses_that_touch_are_one_and_old_ones_are_merged() {
+        let mut lapses = Lapses::default();
+        for number in 0..1000 {
+            lapses.add(at(10 * number), at(10 * number + 5));
+            lapses.add(at(10 * number + 5), at(10 * number + 6));
+        }
+        assert_eq!((lapses.lapses.len(), lapses.watched_since()), (MOST_LAPSES, at(9996)));
+        assert_eq!(lapses.lapses[0], (at(0), at(9366)));
+        assert_eq!(lapses.lapses[1], (at(9370), at(9376)));
+        lapses.add(at(9972), at(10_000));
+        assert_eq!(lapses.lapses.back(), Some(&(at(9970), at(10_000))));
+        assert_eq!(lapses.lapses.len(), MOST_LAPSES - 2);
+    }
+}

@@ -1,0 +1,114 @@
+//! The observer by itself, on a clock that is stopped.
+
+use std::time::Duration;
+
+use super::*;
+use crate::physics::EngineOptions;
+use crate::wave::Wave;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn observer(aether: &Aether, waves_a_second: u32) -> PhysicsObserver {
+    let engine = EngineOptions::default().waves_a_second(waves_a_second).build().unwrap();
+    PhysicsObserver::open("watch", ">", engine, aether).await.unwrap()
+}
+
+async fn says(who: &Vibrator, channel: &str, times: usize) {
+    for _ in 0..times {
+        // Nobody need hear it.
+        who.emit(Wave::from_bytes(channel, "").unwrap()).await.unwrap();
+    }
+}
+
+/// Advances until a time has passed; what was found.
+async fn findings(observer: &mut PhysicsObserver, time: Duration) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let end = sleep(time);
+    tokio::pin!(end);
+    loop {
+        let is_over = tokio::select! {
+            advanced = observer.advance(256) => advanced.unwrap().is_none(),
+            () = &mut end => true,
+        };
+        found.extend(std::iter::from_fn(|| observer.found()));
+        if is_over {
+            return found;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_flood_it_sees_a_part_leaves_the_bus_and_comes_back() {
+    let aether = Aether::local();
+    let mut observer = observer(&aether, 100).await;
+    let shop = Vibrator::create("shop", &aether).await.unwrap();
+    says(&shop, "orders.created", 2000).await;
+    let found = findings(&mut observer, SECOND).await;
+    assert!(matches!(&found[..], [Finding::Sampling { .. }]), "{found:?}");
+    let sampling = observer.sampling();
+    assert_eq!((sampling.shown, sampling.times_away), (800, 1), "{sampling:?}");
+    // The rest was in the inbox already and is passed over; what comes now is not even offered.
+    let offered = observer.ledger().offered;
+    assert_eq!(offered, 2000);
+    says(&shop, "orders.created", 500).await;
+    assert_eq!(observer.ledger().offered, offered);
+    assert!(findings(&mut observer, 8 * SECOND).await.is_empty());
+    says(&shop, "orders.created", 5).await;
+    findings(&mut observer, SECOND).await;
+    assert_eq!((observer.ledger().offered, observer.sampling().shown), (offered + 5, 805));
+    let away = observer.sampling().away;
+    assert!((8 * SECOND..9 * SECOND).contains(&away), "{away:?}");
+    assert!(observer.ledger().adds_up());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_beat_is_not_missed_while_away_and_is_after_that() {
+    let aether = Aether::local();
+    let mut observer = observer(&aether, 100).await;
+    let (heart, shop) =
+        (Vibrator::create("heart", &aether).await.unwrap(), Vibrator::create("shop", &aether).await.unwrap());
+    let mut found = Vec::new();
+    for _ in 0..40 {
+        says(&heart, "heart.beat", 1).await;
+        found.extend(findings(&mut observer, SECOND).await);
+    }
+    assert!(matches!(&found[..], [Finding::Standing(_)]), "{found:?}");
+    // Its budget of eight quiet seconds and a credit of as much again.
+    says(&shop, "orders.created", 2000).await;
+    let found = findings(&mut observer, Duration::from_millis(7900)).await;
+    assert!(matches!(&found[..], [Finding::Sampling { .. }]), "{found:?}");
+    assert!(observer.gone.is_some());
+    // It died meanwhile; that is known two periods after it is listened for again.
+    let found = findings(&mut observer, 2 * SECOND).await;
+    assert!(found.is_empty(), "{found:?}");
+    let found = findings(&mut observer, SECOND).await;
+    assert!(matches!(&found[..], [Finding::MissingBeat { .. }]), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_with_the_medium_also_while_away() {
+    for waves in [10, 2000] {
+        let aether = Aether::local();
+        let mut observer = observer(&aether, 100).await;
+        let shop = Vibrator::create("shop", &aether).await.unwrap();
+        says(&shop, "orders.created", waves).await;
+        findings(&mut observer, SECOND).await;
+        assert_eq!(observer.gone.is_some(), waves == 2000);
+        let start = Instant::now();
+        aether.close().await.unwrap();
+        assert_eq!(observer.advance(256).await.unwrap(), None);
+        assert!(start.elapsed() < SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_observed_is_refused() {
+    let aether = Aether::local();
+    let open = |name: &'static str, pattern: &'static str| {
+        PhysicsObserver::open(name, pattern, PhysicsEngine::default(), &aether)
+    };
+    assert!(matches!(open("", ">").await, Err(ObserveError::Create(_))));
+    assert!(matches!(open("watch", "a..b").await, Err(ObserveError::Join(JoinError::Invalid(_)))));
+    aether.close().await.unwrap();
+    assert!(matches!(open("watch", ">").await, Err(ObserveError::Join(JoinError::Closed))));
+}
