@@ -5,7 +5,7 @@
 //! to; the router and the inbox treat them like all others. An adaptive channel leaves out lanes on which much is lost.
 //!
 //! The pure parts take the time as an argument: [`sequence`] and [`ratchet`] (names from keys), [`schedule`] (when what
-//! is heard), [`lanes`], [`survey`], [`course`], [`views`] (the adaptive map), [`offset`] (the clock). The thin parts
+//! is heard), [`past`] (what was), [`lanes`], [`survey`], [`course`], [`views`] (the adaptive map), [`offset`] (the clock). The thin parts
 //! around them do: [`sending`], [`follower`], [`reports`], [`ears`], [`timing`], [`keeper`].
 //!
 //! What it does not do: it hides neither volume nor timing, and nothing from whoever runs the broker or hears all of its
@@ -21,6 +21,7 @@ mod keeper;
 mod known_answers;
 mod lanes;
 mod offset;
+mod past;
 mod ratchet;
 mod reports;
 mod said;
@@ -59,7 +60,8 @@ const SEEDS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).unwrap();
 pub(crate) struct Hopping {
     anchor: OnceLock<(Instant, u64)>,
     wall: Mutex<WallClock>,
-    timings: tokio::sync::Mutex<HashMap<u64, Weak<Timing>>>,
+    /// Each locked while it is measured, so that who waits for one key's clock holds up nobody with another key.
+    timings: Mutex<HashMap<u64, Arc<tokio::sync::Mutex<Weak<Timing>>>>>,
     /// The hops without a key, so that one seed is one hop.
     by_seed: Mutex<LruCache<u64, Hop>>,
 }
@@ -69,7 +71,7 @@ impl Hopping {
         Self {
             anchor: OnceLock::new(),
             wall: Mutex::new(Arc::new(wall_clock)),
-            timings: tokio::sync::Mutex::default(),
+            timings: Mutex::default(),
             by_seed: Mutex::new(LruCache::new(SEEDS)),
         }
     }
@@ -96,13 +98,21 @@ impl Hopping {
 
     /// The clock of a key, shared by all who hop by it here.
     async fn timing(&self, aether: &Aether, hop: &Hop) -> Result<Arc<Timing>, ClockError> {
-        let mut timings = self.timings.lock().await;
-        if let Some(timing) = timings.get(&hop.id()).and_then(Weak::upgrade) {
+        let shared = {
+            let mut timings = self.timings.lock();
+            // Who else holds one waits for it or measures it.
+            timings.retain(|_, timing| {
+                Arc::strong_count(timing) > 1
+                    || timing.try_lock().is_ok_and(|timing| timing.strong_count() > 0)
+            });
+            Arc::clone(timings.entry(hop.id()).or_default())
+        };
+        let mut shared = shared.lock().await;
+        if let Some(timing) = shared.upgrade() {
             return Ok(timing);
         }
-        timings.retain(|_, timing| timing.strong_count() > 0);
         let timing = Timing::start(aether, hop).await?;
-        timings.insert(hop.id(), Arc::downgrade(&timing));
+        *shared = Arc::downgrade(&timing);
         Ok(timing)
     }
 }

@@ -22,6 +22,7 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
 use crate::channel::{Channel, Pattern};
+#[cfg(feature = "nats")]
 use crate::clock::Instant;
 use crate::echo::{EchoReason, NOBODY, Reflector};
 use crate::floors::Heard;
@@ -55,12 +56,14 @@ pub struct Subscription {
     tuned: Option<Arc<Tuned>>,
     /// Its vibrator has let go of it and keeps it for [`Router::mute`]'s reason.
     muted: AtomicBool,
+    /// Since when the network brings all that is emitted.
+    #[cfg(feature = "nats")]
     in_force: OnceLock<Instant>,
 }
 
 /// Waves of one channel that were sent to a pattern and lost on the way.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "nats"), expect(dead_code))]
+#[cfg(feature = "nats")]
 pub(crate) struct Lost {
     pub(crate) waves: u64,
     /// Whose subscription was in force at that time should have got them.
@@ -136,12 +139,14 @@ impl Subscription {
     }
 
     /// Notes that everything emitted from now on reaches it. For media, at the end of a join.
+    #[cfg(feature = "nats")]
     pub(crate) fn is_in_force(&self) {
         self.in_force.get_or_init(Instant::now);
     }
 
     /// Whether it would have got all of these. Of its own waves, which it may not hear, nobody knows how many of those
     /// lost were.
+    #[cfg(feature = "nats")]
     fn misses(&self, lost: Lost) -> bool {
         self.in_force.get().is_some_and(|in_force| *in_force <= lost.since)
             && (self.hears_own || !lost.is_own || !self.sequencer.has_begun())
@@ -297,6 +302,7 @@ impl Router {
             observes,
             tuned,
             muted: AtomicBool::new(false),
+            #[cfg(feature = "nats")]
             in_force: OnceLock::new(),
         });
         let mut trie = self.trie.write();

@@ -170,6 +170,7 @@ impl Sequencer {
     }
 
     /// Whether a number was given.
+    #[cfg(feature = "nats")]
     pub(crate) fn has_begun(&self) -> bool {
         self.last.load(Ordering::Relaxed) > 0
     }

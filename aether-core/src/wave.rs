@@ -22,6 +22,7 @@
 mod builder;
 mod content;
 mod failure;
+mod kind;
 mod metadata;
 mod replay;
 mod reply;
@@ -30,6 +31,7 @@ mod resend;
 pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
+pub use kind::{Kind, KindError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
 pub use replay::ATTEMPTS;
 pub use reply::{ReplyError, ReplyPath};
@@ -53,80 +55,6 @@ pub const MAX_KEY_BYTES: usize = 255;
 
 /// How often a wave may be relayed from one medium to another.
 pub const MAX_HOPS: u8 = 10;
-
-/// What a wave is for. The bus treats all kinds alike but for the default half-life, and that commands travel alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Kind {
-    /// Something happened. Decays: 8 s half-life by default.
-    #[default]
-    Event,
-    /// Something shall be done. Does not decay by default. On a network each command is a message of its own, so that
-    /// the members of a group share a burst of them evenly; all other kinds share messages.
-    Command,
-    /// A question that expects an answer. Does not decay by default.
-    Query,
-    /// The answer to a query. Does not decay by default.
-    Response,
-    /// An announcement to whom it may concern. Decays: 8 s half-life by default.
-    Broadcast,
-}
-
-impl Kind {
-    /// All kinds, in the order of their codes on the wire (0 to 4).
-    pub const ALL: [Self; 5] = [Self::Event, Self::Command, Self::Query, Self::Response, Self::Broadcast];
-
-    /// The lower-case name: `event`, `command`, `query`, `response`, `broadcast`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Event => "event",
-            Self::Command => "command",
-            Self::Query => "query",
-            Self::Response => "response",
-            Self::Broadcast => "broadcast",
-        }
-    }
-
-    /// The half-life of a wave of this kind that names none.
-    #[must_use]
-    pub const fn default_half_life(self) -> HalfLife {
-        match self {
-            Self::Event | Self::Broadcast => HalfLife::EIGHT_SECONDS,
-            Self::Command | Self::Query | Self::Response => HalfLife::NEVER,
-        }
-    }
-
-    /// Whether a wave of this kind comes back to its source as an [`Echo`](crate::Echo) where it fails. Commands and
-    /// queries do.
-    #[must_use]
-    pub const fn reflects(self) -> bool {
-        matches!(self, Self::Command | Self::Query)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// A text that names no kind.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a kind: use event, command, query, response or broadcast")]
-pub struct KindError {
-    given: String,
-}
-
-impl std::str::FromStr for Kind {
-    type Err = KindError;
-    fn from_str(text: &str) -> Result<Self, KindError> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| KindError { given: text.to_owned() })
-    }
-}
 
 /// A wave: one message in flight. Cloning it is a reference count.
 #[derive(Clone)]

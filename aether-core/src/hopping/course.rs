@@ -129,7 +129,14 @@ impl<T> Course<T> {
 
     /// Settles or puts off the next map, or proposes one. To be called once a slot, before its beacon.
     pub(super) fn decide(&mut self, slot: u64) {
-        self.receivers.retain(|_, receiver| receiver.heard_of + FORGOTTEN_AFTER > slot);
+        // On either side: what is far ahead is of a time before the clock went back. Who was heard of then, and knows of
+        // a map that was to begin then, is not waited for; that map has to be announced anew, by another number.
+        self.receivers.retain(|_, receiver| receiver.heard_of.abs_diff(slot) < FORGOTTEN_AFTER);
+        if let Some(next) = self.next.as_mut().filter(|next| next.from > slot + NOTICE) {
+            *next = Next { map: next.map.wrapping_add(1), from: slot + NOTICE, ..*next };
+            self.is_settled = false;
+            return;
+        }
         if self.is_settled {
             return;
         }
@@ -171,5 +178,52 @@ impl<T> Course<T> {
             }
         }
         Beacon { sender: Hex(me), slot, lanes: Hex(self.used.0), map: self.map, next: self.next, sent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(receiver: u64, slot: u64, me: u64, map: u32, waves: Vec<(u64, u64)>) -> Report {
+        let heard = super::super::said::Heard { sender: Hex(me), map, waves, beacons: Vec::new() };
+        Report { receiver: Hex(receiver), slot, senders: vec![heard] }
+    }
+
+    /// A sender whose waves on lane 0 are all lost, from a slot on for so many; its receivers report in each slot the
+    /// latest map that they were told of. Returns whether the lane was left out.
+    fn leaves_lane_0_out(course: &mut Course<u64>, from: u64, slots: u64) -> bool {
+        let mut known = 0;
+        for slot in from..from + slots {
+            // Each lane in turn, as far as it is in use.
+            let draw = Draw { first: (slot % 4) << 62, second: slot << 62 };
+            let lane = course.lane(slot, draw);
+            course.begin(Sent { slot, lane, turn: Arc::new(20) });
+            course.decide(slot);
+            let beacon = course.beacon(7, slot, lane, |waves| *waves);
+            known = beacon.next.map_or(beacon.map, |next| next.map).max(known);
+            let heard = beacon.sent.iter().map(|(slot, waves)| {
+                let lost = course.past.iter().any(|sent| sent.slot == *slot && sent.lane == 0);
+                (*slot, if lost { 0 } else { *waves })
+            });
+            let heard = heard.collect();
+            course.take(7, &report(1, slot, 7, known, heard), |waves| *waves);
+        }
+        !course.used().holds(0)
+    }
+
+    #[test]
+    fn a_lane_on_which_all_is_lost_is_left_out() {
+        assert!(leaves_lane_0_out(&mut Course::new(4), 1_000_000, 32));
+    }
+
+    #[test]
+    fn when_the_clock_has_gone_back_lanes_are_left_out_as_before() {
+        // Wherever the change was when it happened: nothing known, announced, settled, in force.
+        for before in 0..32 {
+            let mut course = Course::new(4);
+            leaves_lane_0_out(&mut course, 1_000_000, before);
+            assert!(leaves_lane_0_out(&mut course, 900_000, 64), "after {before} slots");
+        }
     }
 }

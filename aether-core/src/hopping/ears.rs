@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -27,7 +27,6 @@ pub(crate) struct Tuned {
     /// Taken from the front, each by the first sender who finds it free.
     senders: [Sender; COUNTED_APART],
     others: AtomicU64,
-    is_counted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -38,13 +37,8 @@ struct Sender {
 }
 
 impl Tuned {
-    fn new(channel: Channel) -> Self {
-        Self {
-            channel,
-            senders: Default::default(),
-            others: AtomicU64::new(0),
-            is_counted: AtomicBool::new(false),
-        }
+    pub(super) fn new(channel: Channel) -> Self {
+        Self { channel, senders: Default::default(), others: AtomicU64::new(0) }
     }
 
     /// Counts a wave and shows it as one of the channel.
@@ -75,11 +69,6 @@ impl Tuned {
     pub(super) fn heard_from(&self, instance: u64) -> u64 {
         let senders = self.senders.iter().filter(|s| s.instance.load(Ordering::Relaxed) == instance);
         senders.map(|sender| sender.waves.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Whether this was not asked before: its slot is over, and is counted once.
-    pub(super) fn is_first_look(&self) -> bool {
-        !self.is_counted.swap(true, Ordering::Relaxed)
     }
 
     /// How many waves came at all.
@@ -155,10 +144,14 @@ impl Open {
 }
 
 impl Ears {
-    /// Hears these places, each a slot and a lane's channel, and no others. Returns those that are new.
+    /// Hears these places, each a slot and a lane's channel, and no others. Returns those that are new, and whether
+    /// any is not heard after all: what could be joined is, and counts, whatever became of the others.
     ///
     /// Cancelled before completion, what is new is not heard.
-    pub(super) async fn tune(&self, wanted: &[(u64, Channel)]) -> Result<Vec<(u64, Arc<Tuned>)>, JoinError> {
+    pub(super) async fn tune(
+        &self,
+        wanted: &[(u64, Channel)],
+    ) -> (Vec<(u64, Arc<Tuned>)>, Result<(), JoinError>) {
         let mut gone = Vec::new();
         let new: Vec<_> = {
             let mut open = self.open.state.lock();
@@ -178,7 +171,7 @@ impl Ears {
             async { join.await.map(|ear| (place, ear, tuned)) }
         });
         let mut opened = Vec::new();
-        let mut failed = None;
+        let mut all = Ok(());
         for joined in join_all(joins).await {
             match joined {
                 Ok((place, ear, tuned)) => {
@@ -188,9 +181,9 @@ impl Ears {
                     drop(open);
                     drop(late);
                 }
-                Err(error) => failed = Some(error),
+                Err(error) => all = Err(error),
             }
         }
-        failed.map_or(Ok(opened), Err)
+        (opened, all)
     }
 }

@@ -4,7 +4,6 @@
 //! the router into the vibrator's inbox. It waits for deadlines and for reports, never polls, and ends with its
 //! vibrator. What it decides comes from [`super::schedule`] and [`super::views`].
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,8 +11,9 @@ use tokio::task::AbortHandle;
 
 use super::account::{Counts, HopAccount};
 use super::course::MEMORY;
-use super::ears::{Ears, Open, Tuned};
+use super::ears::{Ears, Open};
 use super::hop::Hop;
+use super::past::Past;
 use super::reports::Reports;
 use super::said::{Beacon, Heard, Hex, Report, Said};
 use super::sequence::Stream;
@@ -90,7 +90,7 @@ impl Following {
             ears,
             reports,
             views: Views::new(hop.lanes()),
-            past: VecDeque::new(),
+            past: Past::default(),
             since: u64::MAX,
             reported: 0,
             counts: Arc::clone(&counts),
@@ -133,8 +133,8 @@ struct Follower {
     ears: Ears,
     reports: Option<Reports>,
     views: Views,
-    /// What came in the last slots, by slot.
-    past: VecDeque<(u64, Vec<Arc<Tuned>>)>,
+    /// What came in the last slots.
+    past: Past,
     /// The first slot that was heard from its beginning.
     since: u64,
     /// The last slot in which a report was made.
@@ -206,38 +206,20 @@ impl Follower {
             let lanes = self.views.lanes(slot, place.draw);
             wanted.extend(lanes.into_iter().filter_map(|lane| Some((slot, place.on(lane).ok()?))));
         }
-        let tuned = match &self.reports {
+        let (tuned, all) = match &self.reports {
             Some(reports) => {
-                let (waves, reports) = tokio::join!(self.ears.tune(&wanted), reports.tune(now));
-                reports.and(waves)
+                let ((tuned, waves), reports) = tokio::join!(self.ears.tune(&wanted), reports.tune(now));
+                (tuned, reports.and(waves))
             }
             None => self.ears.tune(&wanted).await,
         };
-        for (slot, lane) in tuned? {
-            match self.past.iter_mut().find(|(past, _)| *past == slot) {
-                Some((_, lanes)) => lanes.push(lane),
-                None => self.past.push_back((slot, vec![lane])),
-            }
+        for (slot, lane) in tuned {
+            self.past.open(slot, lane);
         }
-        // What is over is counted when it falls out of memory, or with the last of its lanes.
-        while self.past.front().is_some_and(|(slot, _)| slot + 2 * MEMORY < *joined.start()) {
-            self.past.pop_front();
-        }
-        self.count(*joined.start());
-        Ok(())
-    }
-
-    /// Counts the slots before this one that were not counted yet.
-    fn count(&mut self, before: u64) {
-        let (mut slots, mut heard) = (0, 0);
-        for (slot, lanes) in &mut self.past {
-            if *slot < before && lanes.iter().any(|lane| lane.is_first_look()) {
-                slots += 1;
-                heard += lanes.iter().map(|lane| lane.heard()).sum::<u64>();
-            }
-        }
+        let (slots, heard) = self.past.end(&joined);
         self.counts.slots.fetch_add(slots, Ordering::Relaxed);
         self.counts.heard.fetch_add(heard, Ordering::Relaxed);
+        all
     }
 
     fn count_reports(&self) {
@@ -254,11 +236,6 @@ impl Follower {
         self.counts.clock_steps.store(self.timing.steps(), Ordering::Relaxed);
     }
 
-    fn heard_of(&self, sender: u64, slot: u64) -> u64 {
-        let lanes = self.past.iter().filter(|(past, _)| *past == slot).flat_map(|(_, lanes)| lanes);
-        lanes.map(|lane| lane.heard_from(sender)).sum()
-    }
-
     /// Takes in what a sender says: where it is, and what it has sent.
     fn take(&mut self, beacon: &Beacon) {
         // A vibrator that does not hear its own waves misses none of them.
@@ -270,10 +247,13 @@ impl Follower {
         let settled = view.settled;
         view.settled = settled.max(slot.saturating_sub(2));
         // Two slots later all has come that comes in time.
-        let due =
-            beacon.sent.iter().filter(|(sent, _)| *sent > settled && *sent >= since && sent + 2 <= slot);
-        let missed = due.map(|(sent, waves)| waves.saturating_sub(self.heard_of(beacon.sender.0, *sent)));
-        self.counts.missed.fetch_add(missed.sum(), Ordering::Relaxed);
+        let due = beacon
+            .sent
+            .iter()
+            .filter(|(sent, _)| *sent > settled && *sent >= since && *sent <= slot.saturating_sub(2));
+        let missed =
+            due.map(|(sent, waves)| waves.saturating_sub(self.past.heard_of(beacon.sender.0, *sent)));
+        self.counts.missed.fetch_add(missed.fold(0, u64::saturating_add), Ordering::Relaxed);
     }
 
     /// Says what was heard, once a slot, in its middle.
@@ -288,7 +268,7 @@ impl Follower {
         let heard = |sender, first: u64| {
             let from = first.max(self.since).max(slot.saturating_sub(MEMORY));
             let slots = from..slot.saturating_sub(1);
-            slots.map(|slot| (slot, self.heard_of(sender, slot))).collect()
+            slots.map(|slot| (slot, self.past.heard_of(sender, slot))).collect()
         };
         let senders = self.views.known().iter().map(|view| {
             let waves: Vec<(u64, u64)> = heard(view.sender, view.first);

@@ -268,11 +268,11 @@ impl HopBuilder {
             return Err(HopError::Slot { given: slot });
         }
         let guard = self.guard.unwrap_or(slot / 4);
-        if guard.is_zero() || guard * 2 >= slot {
+        if guard.is_zero() || guard.saturating_mul(2) >= slot {
             return Err(HopError::Guard { given: guard, slot });
         }
         if let Clock::Own { error } = self.clock
-            && error * 2 > guard
+            && error.saturating_mul(2) > guard
         {
             return Err(HopError::ClockError { error, guard });
         }

@@ -64,7 +64,7 @@ impl Reports {
         let joined = self.hop.schedule().joined(now);
         let wanted: Vec<_> =
             joined.filter_map(|slot| self.lane(slot).map(|(_, channel)| (slot, channel))).collect();
-        self.ears.tune(&wanted).await.map(drop)
+        self.ears.tune(&wanted).await.1
     }
 
     /// The next message, whoever it is of; `None` when the medium has ended.

@@ -134,11 +134,44 @@ fn what_cannot_be_is_refused_with_what_is_allowed() {
     assert!(refused(Hop::keyed(key).slot(Duration::from_secs(3601))).contains("use 10ms"));
     assert!(refused(Hop::keyed(key).guard(Duration::from_millis(500))).contains("less than half a slot"));
     assert!(refused(Hop::keyed(key).guard(Duration::ZERO)).contains("more than zero"));
+    assert!(refused(Hop::keyed(key).guard(Duration::MAX)).contains("less than half a slot"));
     assert!(refused(Hop::keyed(key).trust_clock(Duration::from_millis(126))).contains("twice the error"));
+    assert!(refused(Hop::keyed(key).trust_clock(Duration::MAX)).contains("twice the error"));
     Hop::keyed(key)
         .lanes(4)
         .slot(Duration::from_millis(10))
         .guard(Duration::from_micros(4999))
         .build()
         .unwrap();
+}
+
+/// Somebody is there who does not answer, so measuring one key's clock takes its time.
+#[tokio::test]
+async fn who_waits_for_the_clock_of_one_key_holds_up_nobody_with_another() {
+    let server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&server.url()).await.unwrap();
+    let unanswered = Hop::keyed(KEY).slot(SLOT).build().unwrap();
+    let silent = Arc::new(crate::inbox::Inbox::new(crate::inbox::InboxOptions::default()).unwrap());
+    let listener = crate::router::Listener {
+        sequencer: Arc::new(crate::source::Sequencer::new(crate::source::Source::framework())),
+        hears_own: false,
+        observes: false,
+        tuned: None,
+    };
+    let asked = crate::channel::Pattern::from(&keeper::channel(&unanswered).unwrap());
+    let _silent = ears::Ear::join(&aether, asked, silent, listener).await.unwrap();
+
+    let trusted = Hop::keyed(KEY).slot(SLOT).trust_clock(Duration::from_millis(1)).build().unwrap();
+    let shop = Vibrator::create("shop", &aether).await.unwrap();
+    let waits =
+        async { tokio::join!(shop.hopping("a", &unanswered), shop.resonate_hopping("a", &unanswered)) };
+    let does_not = async { tokio::join!(shop.hopping("b", &trusted), shop.resonate_hopping("b", &trusted)) };
+    tokio::select! {
+        biased;
+        (sends, hears) = waits => panic!("it was begun later: {:?} {:?}", sends.map(drop), hears),
+        (sends, hears) = does_not => {
+            sends.unwrap();
+            hears.unwrap();
+        }
+    }
 }

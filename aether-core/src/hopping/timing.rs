@@ -176,7 +176,6 @@ async fn mind(timing: Weak<Timing>, aether: Aether) {
         if !stepped && measured.elapsed() < MEASURE_EVERY {
             continue;
         }
-        before = now_apart;
         let newer = match timing.hop.clock() {
             Clock::Own { error } => Ok(Offset::known(wall(), timing.mono(Instant::now()), nanos(error))),
             Clock::Kept => {
@@ -187,7 +186,7 @@ async fn mind(timing: Weak<Timing>, aether: Aether) {
         };
         match newer {
             Ok(newer) => {
-                measured = Instant::now();
+                (before, measured) = (now_apart, Instant::now());
                 timing.take(newer);
             }
             // Tried again in a second. The error grows meanwhile, until nothing is sent any more.

@@ -76,7 +76,8 @@ impl Views {
     /// Takes in what a sender says of itself. Returns its view, unless it is older than what is known.
     pub(super) fn take(&mut self, beacon: &Beacon) -> Option<&mut View> {
         let now = beacon.slot;
-        self.known.retain(|view| view.last + FORGOTTEN_AFTER > now);
+        // On either side: what was said in slots far ahead was said before the clock went back.
+        self.known.retain(|view| view.last.abs_diff(now) < FORGOTTEN_AFTER);
         let place = match self.known.iter().position(|view| view.sender == beacon.sender.0) {
             Some(place) => place,
             None => {
@@ -112,5 +113,27 @@ impl Views {
             view.beacons.push(now);
         }
         Some(view)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::said::Hex;
+    use super::*;
+
+    #[test]
+    fn what_was_said_before_the_clock_went_back_does_not_outlast_it() {
+        let mut views = Views::new(16);
+        let beacon = |slot: u64, lanes: u64| {
+            let sender = Hex(1);
+            Beacon { sender, slot, lanes: Hex(lanes), map: 1, next: None, sent: Vec::new() }
+        };
+        let in_use = |views: &Views| views.known().iter().map(|view| view.lanes.0).collect::<Vec<_>>();
+        assert!(views.take(&beacon(1_000_000, 0xfff7)).is_some());
+        assert!(views.take(&beacon(999_999, 0xffff)).is_none(), "late");
+        assert_eq!(in_use(&views), [0xfff7]);
+        assert!(views.take(&beacon(900_000, 0xffff)).is_some());
+        assert_eq!(in_use(&views), [0xffff]);
+        assert_eq!(views.forgotten, 0);
     }
 }

@@ -117,6 +117,7 @@ mod tests {
             sequencer: Arc::new(Sequencer::new(Source::foreign())),
             hears_own: false,
             muted: false.into(),
+            #[cfg(feature = "nats")]
             in_force: Default::default(),
             observes: false,
             tuned: None,

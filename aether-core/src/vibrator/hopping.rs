@@ -25,13 +25,11 @@ const SENDINGS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(256).unwrap
 /// The hopping channels that a vibrator sends on.
 pub(crate) struct Sendings {
     open: Mutex<LruCache<(u64, Channel), Arc<Sending>>>,
-    /// Held while one is begun, so that none is begun twice.
-    starting: tokio::sync::Mutex<()>,
 }
 
 impl Default for Sendings {
     fn default() -> Self {
-        Self { open: Mutex::new(LruCache::new(SENDINGS)), starting: tokio::sync::Mutex::default() }
+        Self { open: Mutex::new(LruCache::new(SENDINGS)) }
     }
 }
 
@@ -178,20 +176,14 @@ impl Emitter {
 
     async fn hopping_on(&self, channel: Channel, hop: &Hop) -> Result<HoppingEmitter, HopJoinError> {
         let place = (hop.id(), channel);
-        let open = || self.sendings().open.lock().get(&place).cloned();
-        let sending = match open() {
+        let open = self.sendings().open.lock().get(&place).cloned();
+        let sending = match open {
             Some(sending) => sending,
             None => {
-                let _starting = self.sendings().starting.lock().await;
-                match open() {
-                    Some(sending) => sending,
-                    None => {
-                        let me = self.source().instance();
-                        let sending = Sending::start(self.aether(), me, &place.1, hop).await?;
-                        self.sendings().open.lock().put(place, Arc::clone(&sending));
-                        sending
-                    }
-                }
+                let me = self.source().instance();
+                let begun = Sending::start(self.aether(), me, &place.1, hop).await?;
+                // Of two that were begun at once the first stays; nothing was sent on the other.
+                Arc::clone(self.sendings().open.lock().get_or_insert(place, || begun))
             }
         };
         Ok(HoppingEmitter { emitter: self.clone(), sending })
