@@ -81,6 +81,11 @@ impl<K, V> Recent<K, V> {
             if slot == self.entries.capacity() {
                 // Doubling would go past the bound.
                 self.entries.reserve_exact(slot.max(8).min(self.max - slot));
+                // Twice the room, so that the index makes way for new entries in place and never grows for the graves of old
+                // ones.
+                let Self { index, entries, .. } = self;
+                let room = 2 * entries.capacity() - index.len();
+                index.reserve(room, |&slot| entries[slot as usize].hash);
             }
             self.entries.push(Entry { hash, key, value, newer: NONE, older: NONE });
             slot as u32
