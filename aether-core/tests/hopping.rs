@@ -79,7 +79,7 @@ async fn a_receiver_follows(sending: &Aether, receiving: &Aether, slot: Duration
 #[tokio::test]
 async fn a_receiver_follows_in_process_and_others_do_not() {
     let aether = Aether::local();
-    a_receiver_follows(&aether, &aether, Duration::from_millis(40)).await;
+    a_receiver_follows(&aether, &aether, Duration::from_millis(100)).await;
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn a_receiver_follows_over_nats_and_others_do_not() {
 #[tokio::test]
 async fn one_vibrator_may_hear_everything_and_the_channel_and_sees_each_wave_once() {
     let aether = Aether::local();
-    let hop = hop(Duration::from_millis(20)).build().unwrap();
+    let hop = hop(Duration::from_millis(100)).build().unwrap();
     let mut stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_on(">").await.unwrap();
     stock.resonate_hopping(CHANNEL, &hop).await.unwrap();
