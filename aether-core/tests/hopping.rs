@@ -23,6 +23,8 @@ async fn emit_for(sender: &Vibrator, aether: &Aether, hop: &Hop, slots: u32) -> 
     let ends = tokio::time::Instant::now() + hop.slot() * slots;
     let mut sent = 0;
     while pace.tick().await < ends {
+        // All share one thread: who was kept waiting has its turn before more is sent.
+        tokio::task::yield_now().await;
         sender.emit_hopping_wave(CHANNEL, hop, &sent).await.unwrap();
         sent += 1;
     }
