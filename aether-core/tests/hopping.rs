@@ -23,7 +23,9 @@ async fn emit_for(sender: &Vibrator, aether: &Aether, hop: &Hop, slots: u32) -> 
     let ends = tokio::time::Instant::now() + hop.slot() * slots;
     let mut sent = 0;
     while pace.tick().await < ends {
-        // All share one thread: who was kept waiting has its turn before more is sent.
+        // All share one thread: after a stall those who are late have their turn before more is sent. First the timers
+        // are looked at, then whom they wake is run.
+        tokio::task::yield_now().await;
         tokio::task::yield_now().await;
         sender.emit_hopping_wave(CHANNEL, hop, &sent).await.unwrap();
         sent += 1;
