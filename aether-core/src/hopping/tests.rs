@@ -68,9 +68,13 @@ async fn machines_whose_clocks_are_set_meet_again() {
     let (sending, receiving) =
         (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
     let set_by = Arc::new(AtomicU64::new(0));
+    // In the middle of an epoch: had one passed, its keys would be forgotten, and there would be no way back.
+    let middle = 16_000_000 * ratchet::SLOTS_PER_EPOCH + ratchet::SLOTS_PER_EPOCH / 2;
+    let (began, began_at) = (Instant::now(), middle * SLOT.as_nanos() as u64);
     for aether in [&sending, &receiving] {
         let set_by = Arc::clone(&set_by);
-        aether.hopping().set_wall(move || wall_clock() - set_by.load(Ordering::Relaxed));
+        let time = move || began_at + began.elapsed().as_nanos() as u64;
+        aether.hopping().set_wall(move || time() - set_by.load(Ordering::Relaxed));
     }
     let hop =
         || Hop::keyed(KEY).slot(SLOT).guard(GUARD).trust_clock(Duration::from_millis(1)).build().unwrap();
@@ -89,8 +93,17 @@ async fn machines_whose_clocks_are_set_meet_again() {
             tokio::time::sleep(SLOT / 4).await;
         }
         let sent = shop.account().numbered;
-        while stock.receive().await.unwrap().sequence() <= sent {
-            shop.emit_hopping_wave(CHANNEL, &ours, &"after").await.unwrap();
+        // The sender may find out later, and until then nobody hears it.
+        let sending = async {
+            loop {
+                shop.emit_hopping_wave(CHANNEL, &ours, &"after").await.unwrap();
+                tokio::time::sleep(SLOT / 4).await;
+            }
+        };
+        let hearing = async { while stock.receive().await.unwrap().sequence() <= sent {} };
+        tokio::select! {
+            () = hearing => {}
+            () = sending => {}
         }
     };
     // The clocks are compared once a second.

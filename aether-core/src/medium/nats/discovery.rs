@@ -6,6 +6,7 @@
 //! decisions. Nothing of it is needed by Aether itself.
 
 use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use async_nats::{Message, SubscribeError};
 use futures_util::StreamExt;
@@ -201,8 +202,7 @@ fn write(verb: Verb, service: &Service, vibrator: &Present, subject: impl Fn(&st
                     queued: ledger.queued,
                 },
             };
-            let started = humantime::format_rfc3339_millis(vibrator.made_at).to_string();
-            let more = Stats { started, endpoints: [inbox] };
+            let more = Stats { started: started(vibrator.made_at), endpoints: [inbox] };
             serde_json::to_vec(&Answer { r#type: "io.nats.micro.v1.stats_response", service, more })
         }
     };
@@ -221,6 +221,11 @@ fn service(vibrator: &Present) -> Service {
             effective_floor: vibrator.announcement.effective_floor.as_f32().to_string(),
         },
     }
+}
+
+/// As NATS tools want it. A clock set before 1970 counts as 1970.
+fn started(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at.max(SystemTime::UNIX_EPOCH)).to_string()
 }
 
 /// A name as a service may have it.
@@ -251,6 +256,12 @@ mod tests {
         for other in ["$SRV", "$SRV.SCHEMA", "$SRV.PING.a.b.c", "SRV.PING"] {
             assert_eq!(Request::read(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_clock_set_before_1970_does_not_end_the_answers() {
+        let before = SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(1);
+        assert_eq!(started(before), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]

@@ -21,6 +21,10 @@ const MAX_STREAMS: usize = 4096;
 /// there is, which nobody knows, is in between: in case of doubt it began before.
 const DOUBT: Duration = Duration::from_secs(1);
 
+/// No gap is wider: at a million waves a second that is twelve days of a stream, missed while it was heard. A frame that
+/// says so was made up, and would spoil every account that it is added to.
+const WIDEST: u64 = 1 << 40;
+
 /// Waves that were lost on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gap {
@@ -70,6 +74,9 @@ impl Gaps {
             // Overtaken by the stream that replaced it.
             Some(stream) if position.stream < stream.number => return (None, false),
             Some(stream) if position.stream == stream.number => {
+                if position.first.saturating_sub(stream.expected) > WIDEST {
+                    return (None, false);
+                }
                 let (expected, heard) = (stream.expected, stream.heard);
                 (stream.expected, stream.heard) = (expected.max(after), now);
                 (expected, Some(heard))
@@ -93,7 +100,8 @@ impl Gaps {
             }
         };
         let missing = position.first.saturating_sub(expected);
-        let gap = since.filter(|_| missing > 0).map(|since| Gap { waves: missing, since });
+        let gap =
+            since.filter(|_| (1..=WIDEST).contains(&missing)).map(|since| Gap { waves: missing, since });
         (gap, forgets)
     }
 }

@@ -48,6 +48,22 @@ fn what_comes_twice_or_late_is_no_loss() {
 }
 
 #[test]
+fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
+    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    missing(&mut gaps, heard(0, 5, now));
+    for made_up in [u64::MAX, WIDEST + 6] {
+        assert_eq!(missing(&mut gaps, heard(made_up, 1, now)), None);
+    }
+    assert_eq!(missing(&mut gaps, heard(7, 1, now)).map(|gap| gap.waves), Some(2), "the stream goes on");
+    assert_eq!(missing(&mut gaps, heard(8 + WIDEST, 1, now)).map(|gap| gap.waves), Some(WIDEST));
+    // A stream that is new, and was to be heard from its beginning.
+    let later = now + 60 * SECOND;
+    let position = Position { stream: 1, first: u64::MAX, age_micros: 0 };
+    let new = Heard { node: 2, position, waves: 1, delay: Duration::ZERO, now: later };
+    assert_eq!(missing(&mut gaps, new), None);
+}
+
+#[test]
 fn an_announcement_shows_a_loss_at_the_end_once() {
     let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
     missing(&mut gaps, heard(0, 5, now));
