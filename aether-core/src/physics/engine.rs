@@ -166,9 +166,15 @@ impl PhysicsEngine {
         }
     }
 
-    /// Says that waves were lost on their way here between two moments, up to now: no beat is missing because of a wave that
-    /// was lost, and no average is taken of what is not whole.
-    pub fn not_seen(&mut self, from: Instant, now: Instant) {
+    /// Says that so many waves were lost on their way here between two moments, up to now: no beat is missing because of a
+    /// wave that was lost, and no average is taken of what is not whole. They count as if they had been taken in, so that
+    /// what cannot be kept up with is looked at the less.
+    pub fn lost(&mut self, waves: u64, from: Instant, now: Instant) {
+        self.strobe.charge(waves);
+        self.not_seen(from, now);
+    }
+
+    pub(crate) fn not_seen(&mut self, from: Instant, now: Instant) {
         self.standing.not_seen(from, now);
         self.retries.not_seen(from, now);
     }

@@ -20,6 +20,7 @@
 //! }
 //! let Some(Finding::Standing(found)) = streams.tick(now) else { panic!("a timer is found in twelve beats") };
 //! assert_eq!(found.period, Duration::from_secs(5));
+//! assert_eq!(streams.tick(now), None);
 //!
 //! let due = streams.next_change().expect("the next beat is awaited");
 //! assert!(due - now <= found.period * 5 / 2);

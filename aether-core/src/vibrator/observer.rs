@@ -221,7 +221,7 @@ impl PhysicsObserver {
     fn account(&mut self) {
         let (lost, now) = (self.vibrator.ledger().lost(), Instant::now());
         if lost > self.lost.0 {
-            self.engine.not_seen(self.lost.1, now);
+            self.engine.lost(lost - self.lost.0, self.lost.1, now);
         }
         self.lost = (lost, now);
     }

@@ -92,7 +92,7 @@ impl EngineOptions {
 
     /// How many waves a second the engine takes in on average, at least 1. Default: 50,000, which costs a few percent of
     /// one processor. If there are more, it looks for eight seconds, or at the waves of eight seconds above that number,
-    /// whichever comes first, and then away until the average is kept: for eight seconds at most.
+    /// whichever comes first, and then away until the average is kept.
     pub fn waves_a_second(mut self, waves: u32) -> Self {
         self.waves_a_second = waves;
         self

@@ -203,3 +203,16 @@ fn while_it_looks_away_nothing_is_missed_and_nothing_fades() {
     let found = findings(&mut engine, now + Duration::from_millis(10_100));
     assert!(matches!(&found[..], [Finding::Fringe(fringe)] if fringe.kind == FringeKind::Fall), "{found:?}");
 }
+
+#[test]
+fn waves_that_were_lost_on_the_way_shorten_the_look() {
+    let mut engine = EngineOptions::default().waves_a_second(100).build().unwrap();
+    let shop = Service::new("shop");
+    let now = Instant::now();
+    engine.observe(&shop.emit("orders.created", None, now), now);
+    engine.lost(1000, now, now);
+    engine.observe(&shop.emit("orders.created", None, now), now);
+    // A debt of 1001 waves is paid back in ten seconds.
+    assert_eq!(engine.away_until(), Some(now + Duration::from_millis(10_010)));
+    assert_eq!((engine.sampling().seen, engine.sampling().shown), (2, 1));
+}
