@@ -14,7 +14,7 @@ use crate::aether::Aether;
 use crate::channel::{ChannelError, Pattern};
 use crate::clock::Instant;
 use crate::floors::Roster;
-use crate::inbox::{InboxOptions, Ledger, Order};
+use crate::inbox::{InboxOptions, Ledger, Order, WhenFull};
 use crate::medium::JoinError;
 use crate::physics::{Finding, PhysicsEngine, PhysicsReport, Sampling};
 
@@ -95,8 +95,8 @@ impl PhysicsObserver {
         engine: PhysicsEngine,
         aether: &Aether,
     ) -> Result<Self, ObserveError> {
-        // In the order of arrival: the engine looks at times.
-        let inbox = InboxOptions::interactive().order(Order::Arrival);
+        // In the order of arrival: the engine looks at times. And nobody waits for an observer.
+        let inbox = InboxOptions::interactive().order(Order::Arrival).when_full(WhenFull::Shed);
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(aether).await?;
         let roster = aether.roster().await?;
         vibrator.resonate_on(pattern.clone()).await?;

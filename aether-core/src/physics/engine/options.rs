@@ -54,7 +54,7 @@ impl Default for EngineOptions {
             retries: RetryOptions::default(),
             cancellations: CancellationOptions::default(),
             interference: None,
-            waves_a_second: 50_000,
+            waves_a_second: 30_000,
         }
     }
 }
@@ -90,7 +90,7 @@ impl EngineOptions {
         self
     }
 
-    /// How many waves a second the engine takes in on average, at least 1. Default: 50,000, which costs a few percent of
+    /// How many waves a second the engine takes in on average, at least 1. Default: 30,000, which costs a few percent of
     /// one processor. If there are more, it looks for eight seconds, or at the waves of eight seconds above that number,
     /// whichever comes first, and then away until the average is kept.
     pub fn waves_a_second(mut self, waves: u32) -> Self {
