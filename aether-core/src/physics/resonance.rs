@@ -65,7 +65,7 @@ pub use map::{Edge, Group, ResonanceMap, Tier};
 pub use options::{ResonanceOptions, ResonanceOptionsError};
 pub use sighting::Sighting;
 
-/// The detector of related services; see the [module](self).
+/// The detector of related services: edges from causes (L0), from timing (L1), and groups (L2), as PHYSICS.md defines them.
 #[derive(Debug)]
 pub struct Resonance {
     options: ResonanceOptions,
