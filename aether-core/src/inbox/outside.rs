@@ -15,9 +15,9 @@ impl Inbox {
     /// use aether_core::{Inbox, InboxOptions, Wave};
     ///
     /// let outbox = Inbox::new(InboxOptions::overload().max_waves(1))?;
-    /// outbox.offer_now(Wave::builder("a").amplitude(0.2).build()?);
-    /// outbox.offer_now(Wave::builder("a").amplitude(0.9).build()?);
-    /// assert_eq!(outbox.take_now().map(|wave| wave.amplitude().as_f32()), Some(0.9));
+    /// outbox.offer_now(Wave::builder("weak").amplitude(0.2).build()?);
+    /// outbox.offer_now(Wave::builder("strong").amplitude(0.9).build()?);
+    /// assert_eq!(outbox.take_now().map(|wave| wave.channel().to_string()), Some("strong".to_owned()));
     /// assert_eq!(outbox.ledger().shed_full, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
