@@ -26,12 +26,9 @@ pub(crate) fn taken() -> String {
     SAID.lock().map(|mut said| std::mem::take(&mut *said)).unwrap_or_default()
 }
 
-/// Replaces the part of a page that a benchmark wrote before, between `<!-- NAME -->` and `<!-- end of NAME -->`.
+/// Writes a part of PHYSICS.md.
 pub(crate) fn put(root: &Path, part: &str, text: &str) -> Outcome {
     let path = root.join("PHYSICS.md");
-    let page = std::fs::read_to_string(&path)?;
-    let (begin, end) = (format!("<!-- {part} -->\n"), format!("<!-- end of {part} -->"));
-    let (before, rest) = page.split_once(&begin).ok_or(format!("PHYSICS.md has no {begin:?}"))?;
-    let (_, after) = rest.split_once(&end).ok_or(format!("PHYSICS.md has no {end:?}"))?;
-    Ok(std::fs::write(path, format!("{before}{begin}\n{}\n\n{end}{after}", text.trim()))?)
+    let page = aether_bench::replaced(&std::fs::read_to_string(&path)?, part, text)?;
+    Ok(std::fs::write(path, page)?)
 }

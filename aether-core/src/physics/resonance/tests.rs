@@ -59,15 +59,23 @@ fn edges(map: &ResonanceMap) -> Vec<(String, String, Tier)> {
     map.edges.iter().map(|edge| (edge.from.to_string(), edge.to.to_string(), edge.tier)).collect()
 }
 
+impl Stage {
+    /// One channel that answers another after 8 to 12 ms, and one that has to do with neither.
+    fn asked_and_answered() -> Self {
+        let mut stage = Self::new();
+        let asked = stage.arrivals(2.0);
+        let answered = stage.after(&asked, 8_000..12_000);
+        let other = stage.arrivals(4.0);
+        stage.send("asked", &asked);
+        stage.send("answered", &answered);
+        stage.send("other", &other);
+        stage
+    }
+}
+
 #[test]
 fn timing_finds_an_edge_between_who_hears_and_what_it_emits() {
-    let mut stage = Stage::new();
-    let asked = stage.arrivals(2.0);
-    let answered = stage.after(&asked, 8_000..12_000);
-    let other = stage.arrivals(4.0);
-    stage.send("asked", &asked);
-    stage.send("answered", &answered);
-    stage.send("other", &other);
+    let mut stage = Stage::asked_and_answered();
     stage.tuned("answered", "asked");
     stage.tuned("other", "asked");
     let map = stage.map();
@@ -98,13 +106,7 @@ fn a_chain_is_explained_by_its_steps() {
 
 #[test]
 fn without_announcements_there_are_groups_and_no_edges() {
-    let mut stage = Stage::new();
-    let asked = stage.arrivals(2.0);
-    let answered = stage.after(&asked, 8_000..12_000);
-    let other = stage.arrivals(4.0);
-    stage.send("asked", &asked);
-    stage.send("answered", &answered);
-    stage.send("other", &other);
+    let mut stage = Stage::asked_and_answered();
     for (beat, offset) in [("beat.a", 100_000), ("beat.b", 300_000)] {
         let times: Vec<u64> = (0..300).map(|second| second * 1_000_000 + offset).collect();
         stage.send(beat, &times);
