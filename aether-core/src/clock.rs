@@ -1,12 +1,73 @@
-//! The clock that everything reads: the standard library's, in unit tests tokio's, which can be paused.
+//! The clocks: the standard library's for what users pass in or see, and a cheaper one for the ages of waves and for how
+//! long they wait. In unit tests both are tokio's, which can be paused.
 //!
-//! tokio's own `Instant` is the same in a release build, but where any crate of a build turns on `tokio/test-util` each
-//! reading takes a lock.
+//! tokio's own `Instant` is the standard library's in a release build, but where any crate of a build turns on
+//! `tokio/test-util` each reading takes a lock.
 
 #[cfg(not(test))]
 pub(crate) use std::time::Instant;
 #[cfg(test)]
 pub(crate) use tokio::time::Instant;
+
+/// A point in time for ages and waiting times. Read for every wave, it comes from the processor's time stamp counter:
+/// 10 ns, where the standard library's clock takes 23. Where the counter is not invariant it is the system's clock.
+#[cfg(not(test))]
+pub(crate) use quanta::Instant as Moment;
+#[cfg(test)]
+pub(crate) use tokio::time::Instant as Moment;
+
+/// The moment of an instant that somebody else read, to within 20 us.
+#[cfg(not(test))]
+pub(crate) fn moment_of(instant: Instant) -> Moment {
+    anchor::moment_of(instant)
+}
+#[cfg(test)]
+pub(crate) fn moment_of(instant: Instant) -> Moment {
+    instant
+}
+
+/// Where the two clocks were read together.
+#[cfg(not(test))]
+mod anchor {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::{Instant, Moment};
+
+    /// How far from there the one tells the other. They were seen to run apart by 12 us a second.
+    const REACH: Duration = Duration::from_secs(1);
+
+    thread_local! {
+        static ANCHOR: Cell<Option<(Instant, Moment)>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn moment_of(instant: Instant) -> Moment {
+        let near = |anchor: &(Instant, Moment)| distance(anchor.0, instant) <= REACH;
+        let (read, moment) = ANCHOR.get().filter(near).unwrap_or_else(|| {
+            let anchor = read_both();
+            ANCHOR.set(Some(anchor));
+            anchor
+        });
+        let distance = distance(read, instant);
+        let moved = if instant >= read { moment.checked_add(distance) } else { moment.checked_sub(distance) };
+        moved.unwrap_or(moment)
+    }
+
+    fn distance(a: Instant, b: Instant) -> Duration {
+        a.max(b).saturating_duration_since(a.min(b))
+    }
+
+    /// Both clocks at the same time: the closest of four readings, as the thread may be held up in one.
+    fn read_both() -> (Instant, Moment) {
+        let read = || {
+            let before = Instant::now();
+            let moment = Moment::now();
+            (before.elapsed(), before, moment)
+        };
+        let (_, instant, moment) = (0..3).map(|_| read()).fold(read(), |closest, next| closest.min(next));
+        (instant, moment)
+    }
+}
 
 /// The wall clock in microseconds since 1970, as frames carry it. A clock set before 1970 counts as 0.
 #[cfg(feature = "nats")]

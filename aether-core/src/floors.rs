@@ -24,7 +24,7 @@ use tokio::sync::{Notify, watch};
 use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, Pattern};
-use crate::clock::Instant;
+use crate::clock::{Instant, Moment};
 use crate::inbox::{Inbox, InboxOptions, ShedReason, WhenFull};
 use crate::medium::{JoinError, Medium};
 use crate::router::Listener;
@@ -156,7 +156,7 @@ impl Floors {
             return None;
         }
         let floor = self.floor_of(wave.channel(), Instant::now());
-        let stops = !wave.audible_at(Instant::now, floor);
+        let stops = !wave.audible_at(Moment::now, floor);
         self.stopped.fetch_add(u64::from(stops), Ordering::Relaxed);
         stops.then_some(floor)
     }

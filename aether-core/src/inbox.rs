@@ -21,7 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::clock::Moment;
+use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use tokio::sync::Notify;
@@ -51,21 +52,25 @@ pub(crate) enum Offer {
 }
 
 /// A bounded, strength-ordered queue of waves with an exact ledger.
+///
+/// What emitters write and what the receiver writes are cache lines apart, so that neither takes the other's away.
 pub struct Inbox {
     options: InboxOptions,
-    state: Mutex<State>,
+    made: Moment,
+    state: CachePadded<Mutex<State>>,
     /// Locked after `state` where both are.
-    hand: Mutex<Hand>,
+    hand: CachePadded<Mutex<Hand>>,
     /// Whether the receiver has a hand that was not found empty yet. For the receiver alone.
-    has_hand: AtomicBool,
+    has_hand: CachePadded<AtomicBool>,
     /// The levels in `state` that hold something, for the receiver to see whether a stronger wave has arrived.
-    occupied: AtomicU64,
+    occupied: CachePadded<AtomicU64>,
     /// Wakes emitters that wait for room.
     room: Notify,
 }
 
 struct State {
-    levels: Levels<Queued>,
+    /// A wave's arrival is a number counted up, or the nanoseconds since the inbox was made if there is a sojourn cap.
+    levels: Levels<Wave>,
     /// The waves in the hand as of the last look at it; no fewer than there are.
     in_hand: usize,
     /// The weight of what is queued, that of the hand as of the last look at it.
@@ -74,30 +79,23 @@ struct State {
     ledger: Ledger,
     receiver: Option<Waker>,
     /// Since when an emitter waits for room, if one does.
-    waiting_since: Option<Instant>,
+    waiting_since: Option<Moment>,
     /// An emitter's patience was exhausted and the inbox has not been half empty since.
     impatient: bool,
     closed: bool,
     evictions: Evictions,
 }
 
-struct Queued {
-    wave: Wave,
-    weight: usize,
-    /// When it was queued; read from the clock only where a sojourn cap needs it.
-    since: Option<Instant>,
-}
-
 /// The strongest level evicted in the current and in the previous window.
 #[derive(Default)]
 struct Evictions {
-    window_start: Option<Instant>,
+    window_start: Option<Moment>,
     current: Option<u8>,
     previous: Option<u8>,
 }
 
 impl Evictions {
-    fn turn_to(&mut self, now: Instant) {
+    fn turn_to(&mut self, now: Moment) {
         let since = self.window_start.map_or(Duration::MAX, |start| now.saturating_duration_since(start));
         if since >= EVICTION_WINDOW {
             self.previous = if since < 2 * EVICTION_WINDOW { self.current } else { None };
@@ -106,12 +104,12 @@ impl Evictions {
         }
     }
 
-    fn note(&mut self, level: u8, now: Instant) {
+    fn note(&mut self, level: u8, now: Moment) {
         self.turn_to(now);
         self.current = Some(self.current.map_or(level, |strongest| strongest.min(level)));
     }
 
-    fn strongest(&mut self, now: Instant) -> Option<u8> {
+    fn strongest(&mut self, now: Moment) -> Option<u8> {
         self.turn_to(now);
         self.current.into_iter().chain(self.previous).min()
     }
@@ -129,7 +127,8 @@ impl Inbox {
         options.check()?;
         Ok(Self {
             options,
-            state: Mutex::new(State {
+            made: Moment::now(),
+            state: CachePadded::new(Mutex::new(State {
                 levels: Levels::new(),
                 in_hand: 0,
                 bytes: 0,
@@ -139,10 +138,10 @@ impl Inbox {
                 impatient: false,
                 closed: false,
                 evictions: Evictions::default(),
-            }),
-            hand: Mutex::default(),
-            has_hand: AtomicBool::new(false),
-            occupied: AtomicU64::new(0),
+            })),
+            hand: CachePadded::new(Mutex::default()),
+            has_hand: CachePadded::new(AtomicBool::new(false)),
+            occupied: CachePadded::new(AtomicU64::new(0)),
             room: Notify::new(),
         })
     }
@@ -169,7 +168,7 @@ impl Inbox {
         !state.closed
             && state.levels.len() + state.in_hand < self.options.max_waves
             && state.bytes + weight <= self.options.max_bytes
-            && wave.audible_at(Instant::now, self.options.floor)
+            && wave.audible_at(Moment::now, self.options.floor)
     }
 
     /// The exceptions.
@@ -211,7 +210,7 @@ impl Inbox {
         let weight = wave.weight();
         let refusal = if state.closed {
             Some(ShedReason::Closed)
-        } else if !wave.audible_at(Instant::now, self.options.floor) {
+        } else if !wave.audible_at(Moment::now, self.options.floor) {
             Some(ShedReason::BelowFloor)
         } else if weight > self.options.max_bytes {
             Some(ShedReason::Full)
@@ -226,7 +225,7 @@ impl Inbox {
         }
         let fits = self.fits(state, weight);
         if !fits && offer == Offer::IfRoom && self.makes_wait(state) {
-            state.waiting_since.get_or_insert_with(Instant::now);
+            state.waiting_since.get_or_insert_with(Moment::now);
             // From now on the receiver comes by for every wave and sees who waits.
             self.take_hand_back(state);
             return Err(wave);
@@ -241,8 +240,15 @@ impl Inbox {
     fn push(&self, state: &mut State, wave: Wave, weight: usize) {
         state.ledger.offered += 1;
         state.bytes += weight;
-        let since = self.options.sojourn_cap.map(|_| Instant::now());
-        state.levels.push(wave.signal().level(), Queued { wave, weight, since });
+        let next = state.levels.last_arrival() + 1;
+        let arrival =
+            if self.options.sojourn_cap.is_some() { next.max(self.nanos_since_made()) } else { next };
+        state.levels.push(wave.signal().level(), arrival, wave);
+    }
+
+    /// The time that arrivals are marked with where a sojourn cap needs it. Enough for 584 years.
+    fn nanos_since_made(&self) -> u64 {
+        self.made.elapsed().as_nanos() as u64
     }
 
     /// Whether there is room for a wave of this weight. Looks at the hand only if it seems that there is not.
@@ -268,7 +274,7 @@ impl Inbox {
         let mut state = self.state.lock();
         state.closed
             || weight > self.options.max_bytes
-            || !wave.audible_at(Instant::now, self.options.floor)
+            || !wave.audible_at(Moment::now, self.options.floor)
             || !self.makes_wait(&state)
             || self.fits(&mut state, weight)
     }
@@ -277,11 +283,11 @@ impl Inbox {
     fn make_room(&self, state: &mut State, shed: &mut Shed) {
         self.take_hand_back(state);
         while state.levels.len() > self.options.max_waves || state.bytes > self.options.max_bytes {
-            let Some(Popped { level, item: queued, .. }) = state.levels.pop_weakest() else { return };
-            state.bytes -= queued.weight;
+            let Some(Popped { level, item: wave, .. }) = state.levels.pop_weakest() else { return };
+            state.bytes -= wave.weight();
             state.ledger.count_loss(ShedReason::Full);
-            state.evictions.note(level, Instant::now());
-            shed.push((queued.wave, ShedReason::Full));
+            state.evictions.note(level, Moment::now());
+            shed.push((wave, ShedReason::Full));
         }
     }
 
@@ -378,9 +384,9 @@ impl Inbox {
         {
             let mut state = self.state.lock();
             self.take_hand_back(&mut state);
-            while let Some(Popped { item: queued, .. }) = state.levels.pop_strongest() {
+            while let Some(Popped { item: wave, .. }) = state.levels.pop_strongest() {
                 state.ledger.count_loss(ShedReason::Closed);
-                shed.push((queued.wave, ShedReason::Closed));
+                shed.push((wave, ShedReason::Closed));
             }
             state.bytes = 0;
         }
@@ -439,7 +445,7 @@ impl Inbox {
     /// last one to two seconds, whichever is higher.
     #[must_use]
     pub fn effective_floor(&self) -> Floor {
-        let evicted = self.state.lock().evictions.strongest(Instant::now());
+        let evicted = self.state.lock().evictions.strongest(Moment::now());
         evicted
             .map_or(self.options.floor, |level| self.options.floor.max(Floor::at(amplitude_of_level(level))))
     }

@@ -61,7 +61,7 @@ pub use hopping::{
 pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, Order, ShedReason, WhenFull};
 pub use medium::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
 pub use phase::{Phase, PhaseError};
-pub use router::{Carried, InboxReport, Receipt, Router, Subscription, Waiting};
+pub use router::{Carried, InboxReport, Offered, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 pub use vibrator::{
     CreateError, Emitter, EmitterAccount, Fringes, HopEmitError, HoppingEmitter, InterfereError,

@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 
 use crate::channel::{Channel, ChannelError};
 use crate::inbox::Ledger;
-use crate::router::{Carried, Receipt, Subscription};
+use crate::router::{Carried, Offered, Subscription};
 use crate::wave::{Wave, WaveError};
 
 /// What a medium can do, as data.
@@ -138,7 +138,7 @@ pub trait Medium: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`EmitError`] with the wave: full, too large or closed.
-    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError>;
+    fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError>;
 
     /// Brings what a new subscription hears from now on. The router knows the subscription already.
     fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>>;

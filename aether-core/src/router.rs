@@ -176,10 +176,30 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// For implementors of media.
+    pub(crate) fn new(sequence: u64, offered: Offered) -> Self {
+        Self { sequence, receivers: offered.inboxes() }
+    }
+}
+
+/// To how many inboxes a medium offered a wave, if it can know that; for a question, how many of them could answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+// One number, which goes in a register from the inbox up to the emitter.
+pub struct Offered(usize);
+
+impl Offered {
+    /// The medium cannot know.
+    pub const UNKNOWN: Self = Self(usize::MAX);
+
+    /// To so many inboxes.
     #[must_use]
-    pub const fn new(sequence: u64, receivers: Option<usize>) -> Self {
-        Self { sequence, receivers }
+    pub const fn to(inboxes: usize) -> Self {
+        Self(inboxes)
+    }
+
+    /// How many inboxes it was, if the medium can know.
+    #[must_use]
+    pub const fn inboxes(self) -> Option<usize> {
+        if self.0 == Self::UNKNOWN.0 { None } else { Some(self.0) }
     }
 }
 
@@ -187,7 +207,7 @@ impl Receipt {
 #[derive(Debug)]
 pub enum Carried {
     /// It is where it should be.
-    Done(Receipt),
+    Done(Offered),
     /// Some inboxes have no room; [`Waiting::finish`] waits for them.
     Waiting(Waiting),
 }
@@ -344,6 +364,7 @@ impl Router {
     }
 
     /// Calls `f` with the route of a wave's channel: the one this thread used last for it, or that of the cache.
+    #[inline]
     fn with_route<T>(&self, wave: Wave, f: impl FnOnce(&Route, Wave) -> T) -> T {
         let generation = self.generation.load(Ordering::Acquire);
         RECENT.with(|recent| {
@@ -391,18 +412,23 @@ impl Router {
     /// Offers a wave emitted in this process to all who hear it. Inboxes that have no room and whose emitters shall
     /// wait are handed back as [`Carried::Waiting`].
     #[must_use = "a Waiting that is dropped gives up waiting"]
+    #[inline]
     pub fn carry(&self, wave: Wave) -> Carried {
-        self.with_route(wave, |route, wave| {
+        let carried = self.with_route(wave, |route, wave| {
             self.reflect_unheard(route, &wave);
             route.carry(wave)
-        })
+        });
+        match carried {
+            Ok(inboxes) => Carried::Done(Offered::to(inboxes)),
+            Err(waiting) => Carried::Waiting(waiting),
+        }
     }
 
     /// The same without waiting: hands the wave back, offered to nobody, if one of the inboxes has no room.
     ///
     /// # Errors
     /// The wave.
-    pub fn try_carry(&self, wave: Wave) -> Result<Receipt, Wave> {
+    pub fn try_carry(&self, wave: Wave) -> Result<Offered, Wave> {
         self.with_route(wave, |route, wave| {
             self.reflect_unheard(route, &wave);
             route.try_carry(wave)
@@ -410,6 +436,7 @@ impl Router {
     }
 
     /// Reflects a command or query that nobody but observers hears. An asker learns it from `ask`.
+    #[inline]
     fn reflect_unheard(&self, route: &Route, wave: &Wave) {
         if wave.kind().reflects()
             && !wave.is_question()

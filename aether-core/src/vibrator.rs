@@ -25,6 +25,7 @@ mod emitter;
 mod hopping;
 mod interfere;
 mod observer;
+mod pace;
 
 pub use builder::{CreateError, VibratorBuilder};
 pub use emitter::{Emitter, EmitterAccount};
@@ -51,6 +52,7 @@ use crate::inbox::{Inbox, Ledger, Offer};
 use crate::medium::JoinError;
 use crate::router::{Listener, Subscription};
 use crate::wave::Wave;
+use pace::Pace;
 
 /// A service on the bus: emits waves, and receives those of the channels it is tuned to. Ordinary term: a client
 /// handle with one mailbox.
@@ -61,6 +63,7 @@ use crate::wave::Wave;
 pub struct Vibrator {
     emitter: Emitter,
     inbox: Arc<Inbox>,
+    pace: Pace,
     hears_own: bool,
     observes: bool,
     subscriptions: Mutex<Vec<Arc<Subscription>>>,
@@ -261,11 +264,7 @@ impl Vibrator {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
-        let proceed = std::task::ready!(coop::poll_proceed(cx));
-        let polled = self.inbox.poll_receive(cx);
-        if polled.is_ready() {
-            proceed.made_progress();
-        }
+        let polled = self.pace.poll(cx, |cx| self.inbox.poll_receive(cx));
         polled.map(|wave| wave.map(|wave| wave.heard_by(self.emitter.sequencer())))
     }
 

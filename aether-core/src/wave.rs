@@ -40,7 +40,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::clock::{Instant, Moment, moment_of};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -76,7 +76,7 @@ pub(crate) struct Body {
     /// The age at `since`, or for good if the wave was never emitted.
     pub(crate) age: Duration,
     /// When this node emitted the wave or took it from a medium.
-    pub(crate) since: Option<Instant>,
+    pub(crate) since: Option<Moment>,
     pub(crate) content_type: ContentType,
     pub(crate) payload: Bytes,
     /// What most waves do not have, so that they do not pay for it.
@@ -228,16 +228,21 @@ impl Wave {
     /// another machine is compared with ours.
     #[must_use]
     pub fn age(&self) -> Duration {
-        self.age_at(Instant::now())
+        self.age_at(Moment::now())
     }
 
-    pub(crate) fn age_at(&self, now: Instant) -> Duration {
+    pub(crate) fn age_at(&self, now: Moment) -> Duration {
         let here = self.body.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.body.age.saturating_add(here)
     }
 
+    /// The same for an instant that a caller passed in.
+    pub(crate) fn age_when(&self, now: Instant) -> Duration {
+        self.age_at(moment_of(now))
+    }
+
     /// Whether a receiver with this floor hears the wave now. A wave that never decays needs no clock.
-    pub(crate) fn audible_at(&self, now: impl FnOnce() -> Instant, floor: Floor) -> bool {
+    pub(crate) fn audible_at(&self, now: impl FnOnce() -> Moment, floor: Floor) -> bool {
         if floor.is_open() {
             return true;
         }
@@ -320,7 +325,7 @@ impl Wave {
 
     /// Gives the wave its identity and the time of its emission. A wave that its author kept a clone of is copied
     /// first, so the clone stays as it was.
-    pub(crate) fn stamp(&mut self, sequencer: &Sequencer, now: Instant) {
+    pub(crate) fn stamp(&mut self, sequencer: &Sequencer, now: Moment) {
         let sequence = sequencer.next();
         let body = triomphe::Arc::make_mut(&mut self.body);
         body.source = sequencer.source().clone();
@@ -354,13 +359,13 @@ impl Wave {
     /// The wave as a notice of the framework: as strong as can be, and stamped.
     pub(crate) fn noticed(mut self, sequencer: &Sequencer) -> Self {
         triomphe::Arc::make_mut(&mut self.body).signal = Signal::new(Amplitude::FULL, HalfLife::NEVER);
-        self.stamp(sequencer, Instant::now());
+        self.stamp(sequencer, Moment::now());
         self
     }
 
     /// The wave as it leaves for another medium: one hop more, the age so far kept, everything else as it was.
     /// `None` when it has been relayed [`MAX_HOPS`] times already.
-    pub(crate) fn relayed(&self, now: Instant) -> Option<Self> {
+    pub(crate) fn relayed(&self, now: Moment) -> Option<Self> {
         if self.body.signal.hops >= MAX_HOPS {
             return None;
         }

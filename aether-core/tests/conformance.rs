@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use aether_core::conformance::{self, Harness, Outcome, Site, SiteError, Suite};
 use aether_core::{
-    Aether, AskError, Carried, EmitError, FlushError, InboxOptions, JoinError, Medium, MediumStatus,
-    Promises, Reach, Receipt, Router, Subscription, Wave,
+    Aether, AskError, Carried, EmitError, FlushError, InboxOptions, JoinError, Medium, MediumStatus, Offered,
+    Promises, Reach, Router, Subscription, Wave,
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, pending, ready};
@@ -81,11 +81,11 @@ impl Faulty {
     /// Lets the wave before go after this one.
     fn swap(&self, wave: Wave) -> Result<Carried, EmitError> {
         let before = self.held_back.lock().unwrap().take();
-        let receipt = self.inner.carry(wave);
+        let carried = self.inner.carry(wave);
         if let Some(before) = before {
             drop(self.inner.carry(before));
         }
-        receipt
+        carried
     }
 }
 
@@ -112,9 +112,9 @@ impl Medium for Faulty {
             Fault::SwapsWaves => self.swap(wave),
             Fault::DeliversLater => {
                 let inner = Arc::clone(&self.inner);
-                let receipt = self.inner.carry(Wave::from_bytes("nobody", "")?);
+                let carried = self.inner.carry(Wave::from_bytes("nobody", "")?);
                 tokio::spawn(async move { drop(inner.carry(wave)) });
-                receipt
+                carried
             }
             Fault::HandsBackAnotherWave => match self.inner.carry(wave) {
                 Err(EmitError::TooLarge { bytes, max_bytes, .. }) => {
@@ -127,12 +127,12 @@ impl Medium for Faulty {
         }
     }
 
-    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
+    fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         match self.fault {
             Fault::NeverLacksRoom => match self.inner.carry(wave)? {
                 // A waiting wave that is dropped is offered all the same.
                 Carried::Waiting(_) => self.inner.try_carry(Wave::from_bytes("nobody", "")?),
-                Carried::Done(receipt) => Ok(receipt),
+                Carried::Done(offered) => Ok(offered),
             },
             _ => self.inner.try_carry(wave),
         }

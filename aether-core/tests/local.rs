@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aether_core::conformance::{self, Harness, Site, SiteError};
 use aether_core::{
-    Aether, AskError, Carried, EmitError, FlushError, InboxOptions, JoinError, Medium, MediumStatus,
-    Promises, Reach, Receipt, Subscription, Vibrator, Wave, WhenFull,
+    Aether, AskError, Carried, EmitError, FlushError, InboxOptions, JoinError, Medium, MediumStatus, Offered,
+    Promises, Reach, Subscription, Vibrator, Wave, WhenFull,
 };
 use futures::future::{BoxFuture, ready};
 use tokio::task::JoinSet;
@@ -97,7 +97,7 @@ impl Medium for Counting {
         self.calls.carry.fetch_add(1, Ordering::Relaxed);
         self.inner.carry(wave)
     }
-    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
+    fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         self.calls.try_carry.fetch_add(1, Ordering::Relaxed);
         self.inner.try_carry(wave)
     }

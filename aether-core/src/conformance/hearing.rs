@@ -3,7 +3,7 @@
 use super::report::{Checked, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
 use crate::channel::Channel;
-use crate::clock::Instant;
+use crate::clock::Moment;
 use crate::router::Carried;
 use crate::source::{Sequencer, Source};
 use crate::vibrator::{Emitter, Vibrator};
@@ -59,7 +59,7 @@ async fn wildcards_in_first_place_do_not_hear_reserved_channels(stage: &Stage) -
     for count in 0..2 {
         // Services cannot name a reserved channel: this is the way the framework itself takes.
         let mut reserved = numbered(Channel::with_reserved("_aether.conformance.test")?, count)?;
-        reserved.stamp(&sequencer, Instant::now());
+        reserved.stamp(&sequencer, Moment::now());
         if let Carried::Waiting(waiting) = stage.here.medium().carry(reserved)? {
             waiting.finish().await;
         }

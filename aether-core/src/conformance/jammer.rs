@@ -12,7 +12,7 @@ use crate::aether::{Aether, AetherBuilder};
 use crate::medium::{
     AskError, EmitError, FlushError, JoinError, Local, Medium, MediumStatus, Promises, Reach,
 };
-use crate::router::{Carried, Receipt, Router, Subscription};
+use crate::router::{Carried, Offered, Router, Subscription};
 use crate::wave::Wave;
 
 /// Jams lanes of one [`Aether`]. Ordinary term: fault injection.
@@ -111,14 +111,14 @@ impl Medium for Jammed {
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
         match self.air.loses(&wave) {
             // Who sends does not learn of it, as over a network.
-            true => Ok(Carried::Done(Receipt::new(wave.sequence(), None))),
+            true => Ok(Carried::Done(Offered::UNKNOWN)),
             false => self.local.carry(wave),
         }
     }
 
-    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
+    fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         match self.air.loses(&wave) {
-            true => Ok(Receipt::new(wave.sequence(), None)),
+            true => Ok(Offered::UNKNOWN),
             false => self.local.try_carry(wave),
         }
     }

@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 
-use super::Queued;
 use super::ledger::{Ledger, ShedReason};
 use super::levels::Popped;
 use crate::wave::Wave;
@@ -15,7 +14,7 @@ pub(super) const HAND_SIZE: usize = 32;
 /// Up to 32 waves in the order of receiving, and what became of those that were taken from it.
 #[derive(Default)]
 pub(super) struct Hand {
-    waves: VecDeque<Popped<Queued>>,
+    waves: VecDeque<Popped<Wave>>,
     taken: Taken,
 }
 
@@ -31,34 +30,28 @@ impl Hand {
         self.waves.len()
     }
 
-    pub(super) fn add(&mut self, popped: Popped<Queued>) {
+    pub(super) fn add(&mut self, popped: Popped<Wave>) {
         self.waves.push_back(popped);
     }
 
     /// The wave that is next.
-    pub(super) fn next(&self) -> Option<&Popped<Queued>> {
+    pub(super) fn next(&self) -> Option<&Popped<Wave>> {
         self.waves.front()
     }
 
-    /// Takes the wave that is next; it is to be delivered or lost.
-    pub(super) fn take_next(&mut self) -> Option<Queued> {
-        self.waves.pop_front().map(|popped| popped.item)
-    }
-
-    pub(super) fn deliver(&mut self, queued: Queued) -> Wave {
-        self.taken.bytes += queued.weight;
-        self.taken.ledger.delivered += 1;
-        queued.wave
-    }
-
-    pub(super) fn lose(&mut self, queued: Queued, reason: ShedReason) -> Wave {
-        self.taken.bytes += queued.weight;
-        self.taken.ledger.count_loss(reason);
-        queued.wave
+    /// Takes the wave that is next, and counts it as delivered, or as lost for a reason.
+    pub(super) fn take_next(&mut self, lost: Option<ShedReason>) -> Option<Wave> {
+        let wave = self.waves.pop_front()?.item;
+        self.taken.bytes += wave.weight();
+        match lost {
+            None => self.taken.ledger.delivered += 1,
+            Some(reason) => self.taken.ledger.count_loss(reason),
+        }
+        Some(wave)
     }
 
     /// Takes the wave that came last, to put it back where it was.
-    pub(super) fn take_youngest(&mut self) -> Option<Popped<Queued>> {
+    pub(super) fn take_youngest(&mut self) -> Option<Popped<Wave>> {
         self.waves.pop_back()
     }
 

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use super::hand::HAND_SIZE;
 use super::ledger::ShedReason;
 use super::levels::{Levels, Popped};
-use super::{Inbox, LONG_WAIT, Order, Queued, ROOM_WORTH_WAKING_FOR, Shed, State};
-use crate::clock::Instant;
+use super::{Inbox, LONG_WAIT, Order, ROOM_WORTH_WAKING_FOR, Shed, State};
+use crate::clock::Moment;
 use crate::wave::Wave;
 
 impl Inbox {
@@ -30,11 +30,10 @@ impl Inbox {
         let stronger = (1_u64 << next.level) - 1;
         let overtaken =
             self.options.order == Order::Strength && self.occupied.load(Ordering::Acquire) & stronger != 0;
-        if overtaken || self.too_late(&next.item).is_some() {
+        if overtaken || self.too_late(next.arrival, &next.item).is_some() {
             return None;
         }
-        let queued = hand.take_next()?;
-        Some(hand.deliver(queued))
+        hand.take_next(None)
     }
 
     fn poll_with_care(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
@@ -59,14 +58,16 @@ impl Inbox {
             self.has_hand.store(false, Ordering::Relaxed);
         }
         loop {
-            let stronger = (1_u64 << hand.next()?.level) - 1;
+            let next = hand.next()?;
+            let stronger = (1_u64 << next.level) - 1;
             if self.options.order == Order::Strength && occupied() & stronger != 0 {
                 return None;
             }
-            let queued = hand.take_next()?;
-            match self.too_late(&queued) {
-                None => return Some(hand.deliver(queued)),
-                Some(reason) => shed.push((hand.lose(queued, reason), reason)),
+            let too_late = self.too_late(next.arrival, &next.item);
+            let wave = hand.take_next(too_late)?;
+            match too_late {
+                None => return Some(wave),
+                Some(reason) => shed.push((wave, reason)),
             }
         }
     }
@@ -83,8 +84,9 @@ impl Inbox {
             {
                 return Some(wave);
             }
-            let Popped { level, item: queued, .. } = self.pop_next(&mut state.levels)?;
-            if let Some(wave) = self.settle(state, queued, shed) {
+            let popped = self.pop_next(&mut state.levels)?;
+            let level = popped.level;
+            if let Some(wave) = self.settle(state, popped, shed) {
                 self.take_hand(state, level);
                 return Some(wave);
             }
@@ -112,7 +114,7 @@ impl Inbox {
         self.has_hand.store(state.in_hand > 0, Ordering::Relaxed);
     }
 
-    fn pop_next(&self, levels: &mut Levels<Queued>) -> Option<Popped<Queued>> {
+    fn pop_next(&self, levels: &mut Levels<Wave>) -> Option<Popped<Wave>> {
         match self.options.order {
             Order::Strength => levels.pop_strongest(),
             Order::Arrival => levels.pop_oldest(),
@@ -120,16 +122,17 @@ impl Inbox {
     }
 
     /// Counts a wave that left the levels as delivered, or as lost if it is too late for it.
-    fn settle(&self, state: &mut State, queued: Queued, shed: &mut Shed) -> Option<Wave> {
-        state.bytes -= queued.weight;
-        match self.too_late(&queued) {
+    fn settle(&self, state: &mut State, popped: Popped<Wave>, shed: &mut Shed) -> Option<Wave> {
+        let Popped { arrival, item: wave, .. } = popped;
+        state.bytes -= wave.weight();
+        match self.too_late(arrival, &wave) {
             None => {
                 state.ledger.delivered += 1;
-                Some(queued.wave)
+                Some(wave)
             }
             Some(reason) => {
                 state.ledger.count_loss(reason);
-                shed.push((queued.wave, reason));
+                shed.push((wave, reason));
                 None
             }
         }
@@ -147,14 +150,14 @@ impl Inbox {
         let polled = self.poll_take(cx, &mut shed, |inbox, state, shed| {
             inbox.take_hand_back(state);
             loop {
-                match state.levels.pop_where(*seen, |queued| wanted(&queued.wave)) {
+                match state.levels.pop_where(*seen, &mut wanted) {
                     Some(popped) => {
-                        if let Some(wave) = inbox.settle(state, popped.item, shed) {
+                        if let Some(wave) = inbox.settle(state, popped, shed) {
                             return Some(wave);
                         }
                     }
                     None => {
-                        *seen = state.levels.arrivals();
+                        *seen = state.levels.last_arrival();
                         return None;
                     }
                 }
@@ -198,11 +201,12 @@ impl Inbox {
         let mut state = self.state.lock();
         let mut bytes = 0;
         while into.len() < most && bytes < most_bytes {
-            let Some(Popped { item: queued, .. }) = state.levels.pop_strongest() else { break };
-            bytes += queued.weight;
-            state.bytes -= queued.weight;
+            let Some(Popped { item: wave, .. }) = state.levels.pop_strongest() else { break };
+            let weight = wave.weight();
+            bytes += weight;
+            state.bytes -= weight;
             state.ledger.delivered += 1;
-            into.push(queued.wave);
+            into.push(wave);
         }
         let wake_emitters = self.settle_room(&mut state);
         drop(state);
@@ -244,12 +248,12 @@ impl Inbox {
         false
     }
 
-    fn too_late(&self, queued: &Queued) -> Option<ShedReason> {
-        if let (Some(cap), Some(since)) = (self.options.sojourn_cap, queued.since)
-            && since.elapsed() > cap
+    fn too_late(&self, arrival: u64, wave: &Wave) -> Option<ShedReason> {
+        if let Some(cap) = self.options.sojourn_cap
+            && u128::from(self.nanos_since_made().saturating_sub(arrival)) > cap.as_nanos()
         {
             return Some(ShedReason::Sojourn);
         }
-        (!queued.wave.audible_at(Instant::now, self.options.floor)).then_some(ShedReason::Expired)
+        (!wave.audible_at(Moment::now, self.options.floor)).then_some(ShedReason::Expired)
     }
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{EVICTION_WINDOW, Inbox, InboxOptions, LONG_WAIT, Ledger, Offer, Order, ShedReason, WhenFull};
 use crate::amplitude::{Amplitude, Floor, amplitude_of_level};
-use crate::clock::Instant;
+use crate::clock::Moment;
 use crate::source::{Sequencer, Source};
 use crate::wave::{Wave, WaveBuilder};
 
@@ -30,7 +30,7 @@ fn shedding(max_waves: usize) -> InboxOptions {
 /// Emitted now, by a source of its own.
 fn emitted(builder: WaveBuilder) -> Wave {
     let mut wave = builder.build().unwrap();
-    wave.stamp(&Sequencer::new(Source::new("test").unwrap()), Instant::now());
+    wave.stamp(&Sequencer::new(Source::new("test").unwrap()), Moment::now());
     wave
 }
 
@@ -92,7 +92,7 @@ async fn closing_wakes_the_receiver_and_the_emitters() {
 
     let full = Inbox::new(patient(1)).unwrap();
     fill(&full, 0..1);
-    let started = Instant::now();
+    let started = Moment::now();
     {
         waits!(one, full, numbered(1, 0.5));
         waits!(other, full, numbered(2, 0.5));

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
-use crate::router::{Carried, Receipt, Router, Subscription};
+use crate::router::{Carried, Offered, Router, Subscription};
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
 /// Carries waves between the vibrators of one process.
@@ -46,7 +46,7 @@ impl Medium for Local {
         Ok(self.router.carry(self.check(wave)?))
     }
 
-    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
+    fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         self.router.try_carry(self.check(wave)?).map_err(|wave| EmitError::Full { wave })
     }
 
@@ -68,11 +68,11 @@ impl Medium for Local {
                 max_bytes: self.max_payload,
             }));
             let conversation = async {
-                let receipt = match self.carry(question)? {
-                    Carried::Done(receipt) => receipt,
+                let offered = match self.carry(question)? {
+                    Carried::Done(offered) => offered,
                     Carried::Waiting(waiting) => waiting.finish().await,
                 };
-                if receipt.receivers == Some(0) {
+                if offered == Offered::to(0) {
                     return Err(AskError::NoResonator { channel: channel.clone() });
                 }
                 // The sender lives in the question: when the last handle of it goes, the wait is over.

@@ -42,7 +42,7 @@ use crate::aether::{AetherBuilder, ConnectError, Wire};
 use crate::channel::Channel;
 use crate::floors::Floors;
 use crate::inbox::{Inbox, Offer};
-use crate::router::{Carried, Receipt, Router, Subscription, Waiting};
+use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 use crate::wave::Wave;
 use crate::wire::{EncodeError, MAX_POSITION, Sender, encode, frame_bound, record_bound, record_growth};
 use announcing::Announcing;
@@ -279,18 +279,18 @@ impl Medium for Nats {
 
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
         let wave = self.shared.check(wave)?;
-        let receipt = Receipt { sequence: wave.sequence(), receivers: None };
         Ok(match self.shared.outbox.offer(wave, Offer::IfRoom) {
-            Ok(()) => Carried::Done(receipt),
-            Err(wave) => Carried::Waiting(Waiting::new(wave, [Arc::clone(&self.shared.outbox)], receipt)),
+            Ok(()) => Carried::Done(Offered::UNKNOWN),
+            Err(wave) => {
+                Carried::Waiting(Waiting::new(wave, [Arc::clone(&self.shared.outbox)], Offered::UNKNOWN))
+            }
         })
     }
 
-    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
+    fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         let wave = self.shared.check(wave)?;
-        let receipt = Receipt { sequence: wave.sequence(), receivers: None };
         match self.shared.outbox.offer(wave, Offer::IfRoom) {
-            Ok(()) => Ok(receipt),
+            Ok(()) => Ok(Offered::UNKNOWN),
             Err(wave) => Err(EmitError::Full { wave }),
         }
     }

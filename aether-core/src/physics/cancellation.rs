@@ -136,7 +136,7 @@ impl Cancellations {
         if let Some(key) = wave.key()
             && wave.source().instance() != 0
         {
-            let (channel, source, age) = (wave.channel(), wave.source(), wave.age_at(now));
+            let (channel, source, age) = (wave.channel(), wave.source(), wave.age_when(now));
             self.claim(channel, key, source, wave.phase(), wave.sequence(), age, now);
         }
     }

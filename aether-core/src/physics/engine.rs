@@ -243,7 +243,7 @@ impl PhysicsEngine {
 
 impl Claims {
     fn observe(&mut self, wave: &Wave, now: Instant) {
-        self.detector.observe_at(wave, wave.age_at(now), self.present(now));
+        self.detector.observe_at(wave, wave.age_when(now), self.present(now));
     }
 
     fn tick(&mut self, now: Instant) -> Option<Fringe> {

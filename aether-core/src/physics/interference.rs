@@ -149,7 +149,7 @@ impl Interference {
     /// Takes in what a wave claims. A wave without a coherence key claims nothing; one that was never emitted has no
     /// source. Both are counted.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
-        self.observe_at(wave, wave.age_at(now), now);
+        self.observe_at(wave, wave.age_when(now), now);
     }
 
     /// The same for a caller whose present is not the clock's, which a wave's age is told by.

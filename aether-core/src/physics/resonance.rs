@@ -145,7 +145,7 @@ impl Resonance {
             Some(since) => DAY.saturating_add(since),
             None => DAY.saturating_sub(first.saturating_duration_since(now)),
         };
-        self.sight(&Sighting::of(wave, since, wave.age_at(now)));
+        self.sight(&Sighting::of(wave, since, wave.age_when(now)));
     }
 
     /// Takes in what was seen of a wave.

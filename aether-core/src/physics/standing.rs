@@ -179,7 +179,7 @@ impl StandingWaves {
         match (wave.kind(), wave.cause()) {
             (Kind::Response, Some(question)) => self.answer(wave, &question.source, question.sequence),
             (Kind::Response, None) => self.counts.unknown_answers += 1,
-            _ => self.beat(wave.channel(), wave.source(), wave.age_at(now), now),
+            _ => self.beat(wave.channel(), wave.source(), wave.age_when(now), now),
         }
     }
 

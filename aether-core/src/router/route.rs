@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 #[cfg(feature = "nats")]
 use super::Lost;
-use super::{Carried, Receipt, Subscription, Waiting};
+use super::{Offered, Subscription, Waiting};
 use crate::channel::Pattern;
 use crate::inbox::Offer;
 use crate::wave::Wave;
@@ -76,31 +76,31 @@ impl Route {
         }
     }
 
-    pub(super) fn carry(&self, wave: Wave) -> Carried {
+    /// Offers a wave to all who hear it, and says to how many inboxes.
+    #[inline]
+    pub(super) fn carry(&self, wave: Wave) -> Result<usize, Waiting> {
         match &*self.alone {
             [only] if self.groups.is_empty() && self.observers.is_empty() => Self::carry_to_one(only, wave),
             _ => self.carry_to_many(wave),
         }
     }
 
-    fn carry_to_one(only: &Subscription, wave: Wave) -> Carried {
-        let sequence = wave.sequence();
+    #[inline]
+    fn carry_to_one(only: &Subscription, wave: Wave) -> Result<usize, Waiting> {
         if !only.hears(&wave) {
-            return Carried::Done(Receipt { sequence, receivers: Some(0) });
+            return Ok(0);
         }
-        let receipt = Receipt { sequence, receivers: Some(1) };
-        match only.inbox.offer(only.shown(wave), Offer::IfRoom) {
-            Ok(()) => Carried::Done(receipt),
-            Err(wave) => Carried::Waiting(Waiting::new(wave, [Arc::clone(&only.inbox)], receipt)),
-        }
+        only.inbox
+            .offer(only.shown(wave), Offer::IfRoom)
+            .map_err(|wave| Waiting::new(wave, [Arc::clone(&only.inbox)], Offered::to(1)))?;
+        Ok(1)
     }
 
-    fn carry_to_many(&self, wave: Wave) -> Carried {
-        let sequence = wave.sequence();
-        let mut receivers = 0;
+    fn carry_to_many(&self, wave: Wave) -> Result<usize, Waiting> {
+        let mut inboxes = 0;
         let mut full = Vec::new();
         let mut offer = |subscription: &Subscription, wave| {
-            receivers += 1;
+            inboxes += 1;
             if let Err(wave) = subscription.inbox.offer(subscription.shown(wave), Offer::IfRoom) {
                 full.push((Arc::clone(&subscription.inbox), wave));
             }
@@ -116,14 +116,13 @@ impl Route {
         if let Some(subscription) = last {
             offer(subscription, wave);
         }
-        let receipt = Receipt { sequence, receivers: Some(receivers) };
-        match full.is_empty() {
-            false => Carried::Waiting(Waiting::for_each(full, receipt)),
-            true => Carried::Done(receipt),
+        if !full.is_empty() {
+            return Err(Waiting::for_each(full, Offered::to(inboxes)));
         }
+        Ok(inboxes)
     }
 
-    pub(super) fn try_carry(&self, wave: Wave) -> Result<Receipt, Wave> {
+    pub(super) fn try_carry(&self, wave: Wave) -> Result<Offered, Wave> {
         let mut targets: SmallVec<[&Subscription; 8]> = SmallVec::new();
         self.each_target(&wave, |subscription| targets.push(subscription));
         if !targets.iter().all(|subscription| subscription.inbox.has_room_for(&wave)) {
@@ -134,7 +133,7 @@ impl Route {
             // Room that another emitter took in between is made by shedding the weakest, which is counted.
             let _ = subscription.inbox.offer(subscription.shown(wave.clone()), Offer::Now);
         }
-        Ok(Receipt { sequence: wave.sequence(), receivers: Some(targets.len()) })
+        Ok(Offered::to(targets.len()))
     }
 
     pub(super) fn arrive(&self, pattern: &Pattern, mut waves: Vec<Wave>, audience: Audience) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Receipt;
+use super::Offered;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
 
@@ -12,39 +12,47 @@ use crate::wave::Wave;
 /// cancelled while it waits loses nothing that is not in a ledger.
 #[derive(Debug)]
 #[must_use = "finish() waits for room; dropping sheds at once"]
-pub struct Waiting {
+pub struct Waiting(Box<State>);
+
+/// On the heap, so that what is returned where nothing waits stays small.
+#[derive(Debug)]
+struct State {
     /// Each with the wave as it sees it.
     full: Vec<(Arc<Inbox>, Wave)>,
-    receipt: Receipt,
+    offered: Offered,
 }
 
 impl Waiting {
-    /// A wave that has to wait for these inboxes, which have handed it back or would; for implementors of media. The
-    /// receipt is what [`Waiting::finish`] returns.
-    pub fn new(wave: Wave, full: impl IntoIterator<Item = Arc<Inbox>>, receipt: Receipt) -> Self {
-        Self::for_each(full.into_iter().map(|inbox| (inbox, wave.clone())).collect(), receipt)
+    /// A wave that has to wait for these inboxes, which have handed it back or would; for implementors of media.
+    /// `offered` is what [`Waiting::finish`] returns.
+    pub fn new(wave: Wave, full: impl IntoIterator<Item = Arc<Inbox>>, offered: Offered) -> Self {
+        Self::for_each(full.into_iter().map(|inbox| (inbox, wave.clone())).collect(), offered)
     }
 
-    pub(super) fn for_each(full: Vec<(Arc<Inbox>, Wave)>, receipt: Receipt) -> Self {
-        Self { full, receipt }
+    pub(super) fn for_each(full: Vec<(Arc<Inbox>, Wave)>, offered: Offered) -> Self {
+        Self(Box::new(State { full, offered }))
     }
 
     /// Waits for room in each inbox, at most as long as that inbox lets emitters wait; then its weakest wave is shed.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the wave is offered at once to every inbox it was still waiting for.
-    pub async fn finish(mut self) -> Receipt {
-        while let Some((inbox, wave)) = self.full.last() {
-            inbox.offer_patiently(wave).await;
-            self.full.pop();
-        }
-        self.receipt
+    pub async fn finish(mut self) -> Offered {
+        // On the heap, as it is large and rare: the future of every emit would be as large.
+        Box::pin(async {
+            while let Some((inbox, wave)) = self.0.full.last() {
+                inbox.offer_patiently(wave).await;
+                self.0.full.pop();
+            }
+        })
+        .await;
+        self.0.offered
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        for (inbox, wave) in self.full.drain(..) {
+        for (inbox, wave) in self.0.full.drain(..) {
             let _ = inbox.offer(wave, Offer::Now);
         }
     }

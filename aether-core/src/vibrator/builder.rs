@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::pace::Pace;
 use super::{Emitter, Vibrator};
 use crate::aether::Aether;
 use crate::amplitude::Floor;
@@ -139,6 +140,7 @@ impl<'a> VibratorBuilder<'a> {
         Ok(Vibrator {
             emitter: Emitter::new(aether.clone(), Arc::new(Sequencer::new(source)), self.respects_floors),
             inbox,
+            pace: Pace::new(),
             hears_own: self.hears_own,
             observes: self.observes,
             subscriptions: Mutex::default(),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::clock::Moment;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::coop;
 
 use super::hopping::Sendings;
+use super::pace::spend_for_emitting;
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::echo::EchoReason;
@@ -121,19 +122,25 @@ impl Emitter {
     /// Cancelled while it waits for room, the wave has been offered all the same: a full inbox sheds its weakest wave
     /// at once and counts it. Cancelled before it is first polled, nothing was emitted.
     pub async fn emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
-        // Lets other tasks run in a loop that would otherwise never wait.
-        coop::consume_budget().await;
-        settled(self.carry(wave)).await
+        spend_for_emitting().await;
+        // What is matched here must not live on where it waits below: it would be written to memory and read back.
+        let (sequence, waiting) = match self.carry_at(wave, Moment::now)? {
+            (sequence, Carried::Done(offered)) => return Ok(Receipt::new(sequence, offered)),
+            (sequence, Carried::Waiting(waiting)) => (sequence, waiting),
+        };
+        Ok(Receipt::new(sequence, waiting.finish().await))
     }
 
-    fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
-        self.aether.medium().carry(self.stamped(wave)?)
-    }
-
-    /// The same for who has read the clock already.
+    /// Numbers a wave and gives it to the medium. Returns its number.
     #[inline]
-    pub(super) fn carry_at(&self, wave: Wave, now: Instant) -> Result<Carried, EmitError> {
-        self.aether.medium().carry(self.stamped_at(wave, || now)?)
+    pub(super) fn carry_at(
+        &self,
+        wave: Wave,
+        now: impl FnOnce() -> Moment,
+    ) -> Result<(u64, Carried), EmitError> {
+        let wave = self.stamped_at(wave, now)?;
+        let sequence = wave.sequence();
+        Ok((sequence, self.aether.medium().carry(wave)?))
     }
 
     /// Emits a wave without ever waiting.
@@ -143,7 +150,8 @@ impl Emitter {
     /// others are as there.
     pub fn try_emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
         let wave = self.stamped(wave)?;
-        self.aether.medium().try_carry(wave)
+        let sequence = wave.sequence();
+        Ok(Receipt::new(sequence, self.aether.medium().try_carry(wave)?))
     }
 
     /// Emits an event of normal amplitude with a JSON payload.
@@ -191,12 +199,17 @@ impl Emitter {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave: wave.clone() });
         }
-        let Some(onward) = wave.relayed(Instant::now()) else {
+        let Some(onward) = wave.relayed(Moment::now()) else {
             self.reflect(wave, EchoReason::TooFar, "relayed as often as is allowed").await;
             return Err(EmitError::TooFar { wave: wave.clone() });
         };
         let onward = self.unless_stopped(onward)?;
-        settled(self.aether.medium().carry(onward)).await
+        let sequence = onward.sequence();
+        let offered = match self.aether.medium().carry(onward)? {
+            Carried::Done(offered) => offered,
+            Carried::Waiting(waiting) => waiting.finish().await,
+        };
+        Ok(Receipt::new(sequence, offered))
     }
 
     /// Tells the source of a wave that it was not handled: what a handler does that refuses a wave or fails at it. Goes
@@ -250,11 +263,11 @@ impl Emitter {
 
     #[inline]
     fn stamped(&self, wave: Wave) -> Result<Wave, EmitError> {
-        self.stamped_at(wave, Instant::now)
+        self.stamped_at(wave, Moment::now)
     }
 
     #[inline]
-    fn stamped_at(&self, mut wave: Wave, now: impl FnOnce() -> Instant) -> Result<Wave, EmitError> {
+    fn stamped_at(&self, mut wave: Wave, now: impl FnOnce() -> Moment) -> Result<Wave, EmitError> {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });
         }
@@ -279,14 +292,4 @@ impl Emitter {
             None => Ok(wave),
         }
     }
-}
-
-/// Waits where the medium asks for that.
-async fn settled(carried: Result<Carried, EmitError>) -> Result<Receipt, EmitError> {
-    let waiting = match carried {
-        Ok(Carried::Done(receipt)) => return Ok(receipt),
-        Ok(Carried::Waiting(waiting)) => waiting,
-        Err(error) => return Err(error),
-    };
-    Ok(waiting.finish().await)
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use lru::LruCache;
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::task::coop;
 
+use super::pace::spend_for_emitting;
 use super::{Emitter, Vibrator};
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
-use crate::clock::Instant;
+use crate::clock::{Instant, moment_of};
 use crate::hopping::{
     ClockError, ClockKeeper, Following, Hop, HopAccount, HopJoinError, HopView, Listening, Sending, keep,
 };
@@ -95,16 +95,16 @@ impl HoppingEmitter {
     /// # Cancel safety
     /// As [`Emitter::emit`].
     pub async fn emit(&self, wave: Wave) -> Result<Receipt, HopEmitError> {
-        // Lets other tasks run in a loop that would otherwise never wait.
-        coop::consume_budget().await;
-        match self.carry(wave)? {
-            Carried::Done(receipt) => Ok(receipt),
-            Carried::Waiting(waiting) => Ok(waiting.finish().await),
-        }
+        spend_for_emitting().await;
+        let (sequence, waiting) = match self.carry(wave)? {
+            (sequence, Carried::Done(offered)) => return Ok(Receipt::new(sequence, offered)),
+            (sequence, Carried::Waiting(waiting)) => (sequence, waiting),
+        };
+        Ok(Receipt::new(sequence, waiting.finish().await))
     }
 
     #[inline]
-    fn carry(&self, wave: Wave) -> Result<Carried, HopEmitError> {
+    fn carry(&self, wave: Wave) -> Result<(u64, Carried), HopEmitError> {
         let channel = self.sending.channel();
         if wave.channel() != channel {
             return Err(HopEmitError::OtherChannel { wave, channel: channel.clone() });
@@ -122,7 +122,7 @@ impl HoppingEmitter {
                 Err(source) => return Err(HopEmitError::Clock { wave, source: Box::new(source) }),
             },
         };
-        match self.emitter.carry_at(wave.moved_to(turn.lane()), now) {
+        match self.emitter.carry_at(wave.moved_to(turn.lane()), || moment_of(now)) {
             Ok(carried) => {
                 self.sending.count(turn);
                 Ok(carried)

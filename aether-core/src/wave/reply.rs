@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::clock::Instant;
+use crate::clock::Moment;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -93,7 +93,7 @@ impl Wave {
             // So that the answer is the same on all media, and observers hear it where the question was.
             triomphe::Arc::make_mut(&mut reply.body).channel = self.body.channel.clone();
         }
-        reply.stamp(sequencer, Instant::now());
+        reply.stamp(sequencer, Moment::now());
         Arc::clone(path).carry(reply).await
     }
 }

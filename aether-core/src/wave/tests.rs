@@ -21,7 +21,7 @@ fn the_weight_counts_what_a_wave_holds() {
 #[test]
 fn the_greatest_age_grows_no_further() {
     let mut body = Body::clone(&Wave::from_bytes("a", "x").unwrap().body);
-    let now = Instant::now();
+    let now = Moment::now();
     (body.age, body.since) = (Duration::MAX, Some(now));
     assert_eq!(Wave::from_body(body).age_at(now + Duration::from_secs(1)), Duration::MAX);
 }
@@ -31,7 +31,7 @@ async fn age_grows_from_the_emission_and_a_kept_clone_stays_unsent() {
     let sequencer = Sequencer::new(Source::new("alpha").unwrap());
     let kept = Wave::from_bytes("a.b", "x").unwrap();
     let mut sent = kept.clone();
-    sent.stamp(&sequencer, Instant::now());
+    sent.stamp(&sequencer, Moment::now());
     tokio::time::advance(Duration::from_secs(3)).await;
     assert_eq!(sent.age(), Duration::from_secs(3));
     assert_eq!((sent.sequence(), kept.sequence()), (1, 0));
@@ -43,15 +43,15 @@ async fn age_grows_from_the_emission_and_a_kept_clone_stays_unsent() {
 async fn a_relay_keeps_the_age_and_stops_at_the_last_hop() {
     let sequencer = Sequencer::new(Source::new("alpha").unwrap());
     let mut wave = Wave::from_bytes("a", "x").unwrap();
-    wave.stamp(&sequencer, Instant::now());
+    wave.stamp(&sequencer, Moment::now());
     let id = wave.id();
     for hop in 1..=MAX_HOPS {
         tokio::time::advance(Duration::from_secs(1)).await;
-        wave = wave.relayed(Instant::now()).unwrap();
+        wave = wave.relayed(Moment::now()).unwrap();
         assert_eq!((wave.hops(), wave.age()), (hop, Duration::from_secs(u64::from(hop))));
     }
     assert_eq!(wave.id(), id);
-    assert!(wave.relayed(Instant::now()).is_none());
+    assert!(wave.relayed(Moment::now()).is_none());
 }
 
 #[test]

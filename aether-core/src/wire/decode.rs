@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::clock::{Instant, Moment, moment_of};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -54,6 +54,7 @@ pub fn decode(
     now: Instant,
     transit: impl FnOnce(Sender) -> Duration,
 ) -> Result<Frame, FrameError> {
+    let now = moment_of(now);
     let mut input = Reader { bytes, at: 0, end: bytes.len() };
     let magic = input.take(bytes.len().min(MAGIC.len()), "magic")?;
     if magic != MAGIC {
@@ -125,7 +126,7 @@ fn read_record(
     sources: &[Source],
     channel: &Channel,
     transit: Duration,
-    now: Instant,
+    now: Moment,
 ) -> Result<Wave, FrameError> {
     let at = record.at;
     let undefined =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::clock::Instant;
+use crate::clock::{Instant, Moment, moment_of};
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
@@ -122,6 +122,7 @@ pub fn encode_at(
         Some(position) => put_position(&mut out, position),
     }
     put_varint(&mut out, waves.len() as u64);
+    let now = moment_of(now);
     for (wave, index) in waves.iter().zip(indices) {
         put_record(&mut out, wave, index, now);
     }
@@ -176,7 +177,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Instant) {
+fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Moment) {
     let start = out.len();
     let [source_low, source_high] = source.to_le_bytes();
     let [loss_low, loss_high] = wave.amplitude().loss().to_le_bytes();
@@ -251,10 +252,10 @@ pub(crate) fn frame_bound(channel: Option<&Channel>) -> usize {
 /// age. With them, the size of a wave is the same whenever one asks.
 #[cfg(feature = "nats")]
 pub(crate) fn record_growth(wave: &Wave, now: Instant) -> usize {
-    MAX_VARINT - varint_len(age_micros(wave, now))
+    MAX_VARINT - varint_len(age_micros(wave, moment_of(now)))
 }
 
-fn age_micros(wave: &Wave, now: Instant) -> u64 {
+fn age_micros(wave: &Wave, now: Moment) -> u64 {
     u64::try_from(wave.age_at(now).as_micros()).unwrap_or(u64::MAX)
 }
 

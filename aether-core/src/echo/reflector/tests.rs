@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, pending, ready};
 
 use super::*;
 use crate::medium::{AskError, EmitError, FlushError, JoinError, MediumStatus, Promises};
-use crate::router::{Carried, Receipt, Subscription};
+use crate::router::{Carried, Offered, Subscription};
 use crate::wave::{Kind, ReplyError, ReplyPath};
 
 /// Answers each notice in the same way, and remembers them.
@@ -26,7 +26,7 @@ impl Medium for Network {
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
         Err(EmitError::Closed { wave })
     }
-    fn try_carry(&self, wave: Wave) -> Result<Receipt, EmitError> {
+    fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         Err(EmitError::Closed { wave })
     }
     fn join(&self, _: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
@@ -66,7 +66,7 @@ fn network(reach: Option<Reach>) -> (Arc<Reflector>, Arc<Network>) {
 
 fn emitted(sequencer: &Sequencer, kind: Kind, bytes: usize) -> Wave {
     let mut wave = Wave::builder("stock.reserve").kind(kind).bytes(vec![0; bytes]).build().unwrap();
-    wave.stamp(sequencer, crate::clock::Instant::now());
+    wave.stamp(sequencer, crate::clock::Moment::now());
     wave
 }
 

@@ -95,7 +95,7 @@ struct Item {
     wave: Wave,
     number: u64,
     level: u8,
-    since: Instant,
+    since: Moment,
 }
 
 /// The list, and all that has happened to it.
@@ -122,7 +122,7 @@ impl Model {
         let number = number(wave);
         let refusal = if self.closed {
             Some(ShedReason::Closed)
-        } else if !wave.audible_at(Instant::now, self.options.floor) {
+        } else if !wave.audible_at(Moment::now, self.options.floor) {
             Some(ShedReason::BelowFloor)
         } else {
             (wave.weight() > self.options.max_bytes).then_some(ShedReason::Full)
@@ -139,7 +139,7 @@ impl Model {
         }
         self.ledger.offered += 1;
         let level = wave.signal().level();
-        self.items.push(Item { wave: wave.clone(), number, level, since: Instant::now() });
+        self.items.push(Item { wave: wave.clone(), number, level, since: Moment::now() });
         while self.items.len() > self.options.max_waves || self.bytes() > self.options.max_bytes {
             let weakest = self.items.iter().map(|item| item.level).max().unwrap();
             let oldest = self.items.iter().position(|item| item.level == weakest).unwrap();
@@ -161,7 +161,7 @@ impl Model {
             self.items.retain(|item| item.number != number);
             if self.options.sojourn_cap.is_some_and(|cap| since.elapsed() > cap) {
                 self.lose(number, ShedReason::Sojourn);
-            } else if !wave.audible_at(Instant::now, self.options.floor) {
+            } else if !wave.audible_at(Moment::now, self.options.floor) {
                 self.lose(number, ShedReason::Expired);
             } else {
                 self.ledger.delivered += 1;

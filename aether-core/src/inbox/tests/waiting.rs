@@ -57,7 +57,7 @@ async fn an_emitter_that_waits_for_bytes_is_let_in_as_they_become_free() {
 async fn after_one_exhausted_patience_nobody_waits_until_the_inbox_is_half_empty() {
     let inbox = Inbox::new(patient(8)).unwrap();
     fill(&inbox, 0..8);
-    let started = Instant::now();
+    let started = Moment::now();
     {
         waits!(first, inbox, numbered(8, 0.5));
         tokio::time::advance(PATIENCE / 2).await;

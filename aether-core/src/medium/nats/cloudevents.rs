@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::clock::Instant;
+use crate::clock::{Instant, moment_of};
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 
@@ -79,7 +79,7 @@ pub(super) fn headers_len(wave: &Wave) -> usize {
 }
 
 fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
-    let age = wave.age_at(now);
+    let age = wave.age_when(now);
     let emitted = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
     f("ce-specversion", "1.0");
     f(ID, &wave.id().to_string());
@@ -177,7 +177,7 @@ pub(super) fn read(
         },
         phase: phase.unwrap_or_default(),
         age: age.unwrap_or_default(),
-        since: Some(now),
+        since: Some(moment_of(now)),
         content_type: content_type.unwrap_or_default(),
         payload: own_memory(message.payload),
         extras: Extras { key: key.map(Into::into), cause, metadata, ..Extras::default() }.boxed(),
