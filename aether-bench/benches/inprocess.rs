@@ -15,8 +15,10 @@ use clap::Parser;
 use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
 use tokio::sync::{Barrier, broadcast, mpsc};
+use tokio::task::JoinHandle;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Outcome = Result<(), Error>;
 
 /// glibc's allocator takes a lock where one thread frees what another allocated, and that lock would be what is measured,
 /// for every contestant.
@@ -115,15 +117,20 @@ fn one_to_eight(runtime: &Runtime) -> Outcome {
 }
 
 fn latency(runtime: &Runtime) -> Outcome {
-    println!("\n| emit to receive, one wave every 50 us | p50 us | p99 us |\n|---|---|---|");
-    let (mut mpsc, mut aether) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        mpsc.push(runtime.block_on(mpsc_latency())?);
-        aether.push(runtime.block_on(aether_latency())?);
-    }
-    for (name, rounds) in [("tokio mpsc", mpsc), ("Aether", aether)] {
-        let us = |q| median(rounds.iter().map(|latency| latency.value_at_quantile(q) as f64)) / 1000.0;
-        println!("| {name} | {:.1} | {:.1} |", us(0.5), us(0.99));
+    for (pace, title) in [
+        (Pace::Task, "from a task to a task, one message every ms"),
+        (Pace::Thread, "from a thread that never sleeps to a task that does, every 50 us"),
+    ] {
+        println!("\n| {title} | p50 us | p99 us |\n|---|---|---|");
+        let (mut mpsc, mut aether) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            mpsc.push(runtime.block_on(mpsc_latency(pace))?);
+            aether.push(runtime.block_on(aether_latency(pace))?);
+        }
+        for (name, rounds) in [("tokio mpsc", mpsc), ("Aether", aether)] {
+            let us = |q| median(rounds.iter().map(|latency| latency.value_at_quantile(q) as f64)) / 1000.0;
+            println!("| {name} | {:.1} | {:.1} |", us(0.5), us(0.99));
+        }
     }
     Ok(())
 }
@@ -225,7 +232,7 @@ async fn tokio_broadcast(yields: bool) -> (f64, f64) {
 }
 
 /// Deliveries a second; every wave arrives at every receiver, or this fails.
-async fn aether(receivers: usize, inbox: usize) -> Result<f64, Box<dyn std::error::Error>> {
+async fn aether(receivers: usize, inbox: usize) -> Result<f64, Error> {
     let aether = Aether::local();
     let barrier = Arc::new(Barrier::new(receivers + 1));
     let mut tasks = Vec::new();
@@ -268,8 +275,50 @@ async fn aether(receivers: usize, inbox: usize) -> Result<f64, Box<dyn std::erro
     Ok((MESSAGES * receivers) as f64 / start.elapsed().as_secs_f64())
 }
 
-const PACED: usize = 20_000;
-const PACE: Duration = Duration::from_micros(50);
+/// Who sends, and how often.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    /// A task of the same runtime that waits for a timer, as most services wait for something.
+    Task,
+    /// A thread of its own that spins, so that the receiver's worker has gone to sleep each time.
+    Thread,
+}
+
+impl Pace {
+    const fn messages(self) -> usize {
+        match self {
+            Self::Task => 1000,
+            Self::Thread => 20_000,
+        }
+    }
+
+    const fn period(self) -> Duration {
+        match self {
+            Self::Task => Duration::from_millis(1),
+            Self::Thread => Duration::from_micros(50),
+        }
+    }
+
+    /// Calls `send` once for each message.
+    fn drive(self, mut send: impl FnMut() + Send + 'static) -> JoinHandle<()> {
+        match self {
+            Self::Task => tokio::spawn(async move {
+                let mut ticks = tokio::time::interval(self.period());
+                for _ in 0..self.messages() {
+                    ticks.tick().await;
+                    send();
+                }
+            }),
+            Self::Thread => tokio::task::spawn_blocking(move || {
+                let start = Instant::now();
+                for index in 0..self.messages() {
+                    spin_until(start + self.period() * index as u32);
+                    send();
+                }
+            }),
+        }
+    }
+}
 
 /// Waits without giving up the processor: a timer would be coarser than what is measured.
 fn spin_until(deadline: Instant) {
@@ -292,44 +341,38 @@ fn since(message: &[u8]) -> u64 {
     clock::now().saturating_sub(sent)
 }
 
-/// The sender has a thread of its own, as it spins; the receiver is a task of the runtime. Both have room for all, as the
-/// machine may hold the receiver up.
-async fn mpsc_latency() -> Result<Histogram<u64>, Box<dyn std::error::Error>> {
-    let (sender, mut receiver) = mpsc::channel::<Bytes>(PACED);
-    let sending = tokio::task::spawn_blocking(move || {
-        let start = Instant::now();
-        for index in 0..PACED {
-            spin_until(start + PACE * index as u32);
-            sender.try_send(stamped()).expect("room for all");
+/// The receiver is a task of the runtime. Both contestants have room for all, as the machine may hold the receiver up.
+async fn mpsc_latency(pace: Pace) -> Result<Histogram<u64>, Error> {
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(pace.messages());
+    let receiving = tokio::spawn(async move {
+        let mut latency = Histogram::new(3)?;
+        while let Some(message) = receiver.recv().await {
+            latency.record(since(&message))?;
         }
+        Ok::<_, Error>(latency)
     });
-    let mut latency = Histogram::new(3)?;
-    while let Some(message) = receiver.recv().await {
-        latency.record(since(&message))?;
-    }
-    sending.await?;
-    Ok(latency)
+    pace.drive(move || sender.try_send(stamped()).expect("room for all")).await?;
+    receiving.await?
 }
 
-async fn aether_latency() -> Result<Histogram<u64>, Box<dyn std::error::Error>> {
+async fn aether_latency(pace: Pace) -> Result<Histogram<u64>, Error> {
     let aether = Aether::local();
     let mut receiver = Vibrator::create("receiver", &aether).await?;
     receiver.resonate_on(CHANNEL).await?;
     let sender = Vibrator::create("sender", &aether).await?;
     let channel = aether_core::Channel::new(CHANNEL)?;
-    let sending = tokio::task::spawn_blocking(move || {
-        let start = Instant::now();
-        for index in 0..PACED {
-            spin_until(start + PACE * index as u32);
-            let wave = Wave::from_bytes(&channel, stamped()).expect("a valid wave");
-            sender.try_emit(wave).expect("room for all");
+    let receiving = tokio::spawn(async move {
+        let mut latency = Histogram::new(3)?;
+        for _ in 0..pace.messages() {
+            let wave = receiver.receive().await.expect("the medium is open");
+            latency.record(since(wave.payload()))?;
         }
+        Ok::<_, Error>(latency)
     });
-    let mut latency = Histogram::new(3)?;
-    for _ in 0..PACED {
-        let wave = receiver.receive().await.expect("the medium is open");
-        latency.record(since(wave.payload()))?;
-    }
-    sending.await?;
-    Ok(latency)
+    pace.drive(move || {
+        let wave = Wave::from_bytes(&channel, stamped()).expect("a valid wave");
+        sender.try_emit(wave).expect("room for all");
+    })
+    .await?;
+    receiving.await?
 }

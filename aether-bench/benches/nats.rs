@@ -21,7 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BYTES: usize = aether_bench::DEFAULT_BYTES;
 const MESSAGES: u64 = 1_000_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 const QUESTIONS: usize = 10_000;
 /// Without a message for so long, what is missing is lost.
 const SILENCE: Duration = Duration::from_secs(2);

@@ -45,8 +45,11 @@ const LONG_WAIT: Duration = Duration::from_millis(1);
 /// Whether an offer may be handed back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// Hand the wave back if the inbox is full and its options say that emitters wait.
+    /// Hand the wave back if emitters shall wait: the inbox is full, or they are too far ahead of the receiver.
     IfRoom,
+    /// Hand the wave back if the inbox is full and its options say that emitters wait.
+    #[cfg(feature = "nats")]
+    IfFits,
     /// Take it in any case; what is too much is shed.
     Now,
 }
@@ -75,6 +78,8 @@ struct State {
     in_hand: usize,
     /// The weight of what is queued, that of the hand as of the last look at it.
     bytes: usize,
+    /// Emitters wait for room with so many waves in the inbox; no more than it holds.
+    ahead: usize,
     /// All counts but `queued`, as of the last look at the hand.
     ledger: Ledger,
     receiver: Option<Waker>,
@@ -125,6 +130,7 @@ impl Inbox {
     /// [`InboxOptionsError`] names the option that is out of range, and the range.
     pub fn new(options: InboxOptions) -> Result<Self, InboxOptionsError> {
         options.check()?;
+        let ahead = options.max_waves;
         Ok(Self {
             options,
             made: Moment::now(),
@@ -132,6 +138,7 @@ impl Inbox {
                 levels: Levels::new(),
                 in_hand: 0,
                 bytes: 0,
+                ahead,
                 ledger: Ledger::default(),
                 receiver: None,
                 waiting_since: None,
@@ -163,10 +170,18 @@ impl Inbox {
         Ok(())
     }
 
+    /// Lets emitters that wait for room run ahead of the receiver by so many waves, though the inbox may hold more. A
+    /// wave that is stronger than the weakest that is queued does not wait for those.
+    #[cfg(feature = "nats")]
+    pub(crate) fn let_run_ahead(&self, waves: usize) {
+        self.state.lock().ahead = waves.min(self.options.max_waves);
+        self.room.notify_waiters();
+    }
+
     /// The rule, and a few comparisons: it is heard, and there is room.
     fn takes_at_once(&self, state: &State, wave: &Wave, weight: usize) -> bool {
         !state.closed
-            && state.levels.len() + state.in_hand < self.options.max_waves
+            && state.levels.len() + state.in_hand < state.ahead
             && state.bytes + weight <= self.options.max_bytes
             && wave.audible_at(Moment::now, self.options.floor)
     }
@@ -224,7 +239,13 @@ impl Inbox {
             return Ok(());
         }
         let fits = self.fits(state, weight);
-        if !fits && offer == Offer::IfRoom && self.makes_wait(state) {
+        let waits = match offer {
+            Offer::IfRoom => !fits || Self::is_ahead(state, &wave),
+            #[cfg(feature = "nats")]
+            Offer::IfFits => !fits,
+            Offer::Now => false,
+        };
+        if waits && self.makes_wait(state) {
             state.waiting_since.get_or_insert_with(Moment::now);
             // From now on the receiver comes by for every wave and sees who waits.
             self.take_hand_back(state);
@@ -262,6 +283,12 @@ impl Inbox {
                 self.look_at_hand(state);
                 fits(state)
             })
+    }
+
+    /// Whether the emitters are so far ahead that this wave has to wait: behind none but weaker ones it need not.
+    fn is_ahead(state: &State, wave: &Wave) -> bool {
+        state.levels.len() + state.in_hand >= state.ahead
+            && state.levels.weakest().is_some_and(|weakest| wave.signal().level() >= weakest)
     }
 
     fn makes_wait(&self, state: &State) -> bool {

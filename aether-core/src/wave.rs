@@ -345,6 +345,11 @@ impl Wave {
         }
     }
 
+    /// Whether it has none of what most waves leave out.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.body.extras.is_none()
+    }
+
     /// Whether it comes back to its source as an echo where it fails.
     pub(crate) fn reflects(&self) -> bool {
         self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()

@@ -10,6 +10,7 @@ use aether_core::{
     Aether, AskError, Carried, EmitError, FlushError, InboxOptions, JoinError, Medium, MediumStatus, Offered,
     Promises, Reach, Subscription, Vibrator, Wave, WhenFull,
 };
+use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use tokio::task::JoinSet;
 
@@ -142,6 +143,21 @@ async fn a_wrapper_around_the_local_medium_conforms() {
     for count in calls.all() {
         assert_ne!(count.load(Ordering::Relaxed), 0, "the suite goes through every method: {calls:?}");
     }
+}
+
+/// In a loop that never has to wait, emits give way to other tasks now and then.
+#[tokio::test]
+async fn an_emit_that_is_cancelled_as_it_gives_way_has_been_offered() {
+    let aether = Aether::local();
+    let receiver = Vibrator::create("receiver", &aether).await.unwrap();
+    receiver.resonate_on("a").await.unwrap();
+    let sender = Vibrator::create("sender", &aether).await.unwrap();
+    let gives_way = |emitted: &u64| {
+        let done = sender.emit(Wave::from_bytes("a", emitted.to_string()).unwrap()).now_or_never();
+        done.map(Result::unwrap).is_none()
+    };
+    let emitted = (1..10_000).find(gives_way).expect("an emit that gives way");
+    assert_eq!(receiver.ledger().offered, emitted);
 }
 
 /// Emitters and receivers on all threads, inboxes that are full most of the time, and nothing may be lost.

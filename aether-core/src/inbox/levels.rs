@@ -90,9 +90,14 @@ impl<T> Levels<T> {
         if self.occupied == 0 { None } else { self.pop_head(self.occupied.trailing_zeros() as usize) }
     }
 
+    /// The weakest level that holds something.
+    pub(super) fn weakest(&self) -> Option<u8> {
+        self.occupied.checked_ilog2().map(|level| level as u8)
+    }
+
     /// The oldest item of the weakest level.
     pub(super) fn pop_weakest(&mut self) -> Option<Popped<T>> {
-        if self.occupied == 0 { None } else { self.pop_head(63 - self.occupied.leading_zeros() as usize) }
+        self.pop_head(self.weakest()?.into())
     }
 
     /// The item that was pushed first.

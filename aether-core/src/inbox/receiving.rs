@@ -234,12 +234,12 @@ impl Inbox {
 
     /// Ends the impatience of a half-empty inbox, and says whether waiting emitters should be woken.
     fn settle_room(&self, state: &mut State) -> bool {
-        let (len, max) = (state.levels.len() + state.in_hand, self.options.max_waves);
+        let (len, max) = (state.levels.len() + state.in_hand, state.ahead);
         if state.impatient && len <= max / 2 && state.bytes <= self.options.max_bytes / 2 {
             state.impatient = false;
         }
         let Some(since) = state.waiting_since else { return false };
-        let worth_it = max - len >= ROOM_WORTH_WAKING_FOR.min(max.div_ceil(2))
+        let worth_it = max.saturating_sub(len) >= ROOM_WORTH_WAKING_FOR.min(max.div_ceil(2))
             && state.bytes <= self.options.max_bytes / 2;
         if worth_it || len == 0 || (len < max && since.elapsed() >= LONG_WAIT) {
             state.waiting_since = None;

@@ -289,7 +289,7 @@ impl Medium for Nats {
 
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         let wave = self.shared.check(wave)?;
-        match self.shared.outbox.offer(wave, Offer::IfRoom) {
+        match self.shared.outbox.offer(wave, Offer::IfFits) {
             Ok(()) => Ok(Offered::UNKNOWN),
             Err(wave) => Err(EmitError::Full { wave }),
         }

@@ -15,7 +15,7 @@ use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::echo::EchoReason;
 use crate::medium::{AskError, EmitError};
-use crate::router::{Carried, Receipt};
+use crate::router::{Carried, Offered, Receipt};
 use crate::source::{Sequencer, Source, WaveId};
 use crate::wave::{Kind, Wave};
 
@@ -119,16 +119,11 @@ impl Emitter {
     /// [`EmitError`], which hands the wave back.
     ///
     /// # Cancel safety
-    /// Cancelled while it waits for room, the wave has been offered all the same: a full inbox sheds its weakest wave
-    /// at once and counts it. Cancelled before it is first polled, nothing was emitted.
+    /// Cancelled before it is first polled, nothing was emitted. Cancelled later the wave has been offered all the same:
+    /// an inbox for whose room it waited sheds its weakest wave at once and counts it.
     pub async fn emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
-        spend_for_emitting().await;
-        // What is matched here must not live on where it waits below: it would be written to memory and read back.
-        let (sequence, waiting) = match self.carry_at(wave, Moment::now)? {
-            (sequence, Carried::Done(offered)) => return Ok(Receipt::new(sequence, offered)),
-            (sequence, Carried::Waiting(waiting)) => (sequence, waiting),
-        };
-        Ok(Receipt::new(sequence, waiting.finish().await))
+        let (sequence, carried) = self.carry_at(wave, Moment::now)?;
+        Ok(Receipt::new(sequence, settled(carried).await))
     }
 
     /// Numbers a wave and gives it to the medium. Returns its number.
@@ -195,7 +190,6 @@ impl Emitter {
     /// # Cancel safety
     /// As [`Emitter::emit`].
     pub async fn relay(&self, wave: &Wave) -> Result<Receipt, EmitError> {
-        coop::consume_budget().await;
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave: wave.clone() });
         }
@@ -205,11 +199,8 @@ impl Emitter {
         };
         let onward = self.unless_stopped(onward)?;
         let sequence = onward.sequence();
-        let offered = match self.aether.medium().carry(onward)? {
-            Carried::Done(offered) => offered,
-            Carried::Waiting(waiting) => waiting.finish().await,
-        };
-        Ok(Receipt::new(sequence, offered))
+        let carried = self.aether.medium().carry(onward)?;
+        Ok(Receipt::new(sequence, settled(carried).await))
     }
 
     /// Tells the source of a wave that it was not handled: what a handler does that refuses a wave or fails at it. Goes
@@ -222,9 +213,9 @@ impl Emitter {
     /// # Cancel safety
     /// Cancelled before it is first polled, nothing was told; later it has been taken over.
     pub async fn reflect(&self, wave: &Wave, reason: EchoReason, hint: &str) {
+        self.aether.reflector().reflect_by_hand(wave, reason, hint, self.source());
         // Lets other tasks run in a loop that would otherwise never wait.
         coop::consume_budget().await;
-        self.aether.reflector().reflect_by_hand(wave, reason, hint, self.source());
     }
 
     /// Asks a question with a JSON payload and waits for the first answer, at most [`Emitter::ASK_PATIENCE`].
@@ -292,4 +283,18 @@ impl Emitter {
             None => Ok(wave),
         }
     }
+}
+
+/// Waits where the medium asks for that, and else gives way to other tasks when it is time. Cancelled in either, the
+/// wave has been offered.
+#[inline]
+pub(super) async fn settled(carried: Carried) -> Offered {
+    let waiting = match carried {
+        Carried::Done(offered) => {
+            spend_for_emitting().await;
+            return offered;
+        }
+        Carried::Waiting(waiting) => waiting,
+    };
+    waiting.finish().await
 }

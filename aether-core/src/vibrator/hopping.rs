@@ -6,7 +6,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::pace::spend_for_emitting;
+use super::emitter::settled;
 use super::{Emitter, Vibrator};
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
@@ -95,12 +95,8 @@ impl HoppingEmitter {
     /// # Cancel safety
     /// As [`Emitter::emit`].
     pub async fn emit(&self, wave: Wave) -> Result<Receipt, HopEmitError> {
-        spend_for_emitting().await;
-        let (sequence, waiting) = match self.carry(wave)? {
-            (sequence, Carried::Done(offered)) => return Ok(Receipt::new(sequence, offered)),
-            (sequence, Carried::Waiting(waiting)) => (sequence, waiting),
-        };
-        Ok(Receipt::new(sequence, waiting.finish().await))
+        let (sequence, carried) = self.carry(wave)?;
+        Ok(Receipt::new(sequence, settled(carried).await))
     }
 
     #[inline]

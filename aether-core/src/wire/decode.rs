@@ -157,25 +157,11 @@ fn read_record(
     let age = Duration::from_micros(record.varint("age")?);
     let age = age.saturating_add(transit).min(Duration::from_micros(u64::MAX));
 
-    let mut body = Body {
-        source: source.clone(),
-        sequence,
-        channel: channel.clone(),
-        kind,
-        signal: Signal { amplitude, half_life, hops },
-        phase: Phase::ASSERT,
-        age,
-        since: Some(now),
-        content_type: ContentType::Bytes,
-        payload: Bytes::new(),
-        extras: None,
+    let Extensions { phase, media_type, extras } = match usize::from(record.u16("extensions")?) {
+        0 => Extensions::default(),
+        extensions => read_extensions(&mut record.part(extensions, "extensions")?)?,
     };
-    let mut media_type = None;
-    let extensions = usize::from(record.u16("extensions")?);
-    if extensions > 0 {
-        media_type = read_extensions(&mut record.part(extensions, "extensions")?, &mut body)?;
-    }
-    body.content_type = match (known_type, media_type) {
+    let content_type = match (known_type, media_type) {
         (Some(known), None) => known,
         (None, Some(given)) => given,
         _ => {
@@ -183,16 +169,34 @@ fn read_record(
             return Err(undefined("content type", content_code.into(), 7, allowed));
         }
     };
-    body.payload = payload_of(record);
-    Ok(Wave::from_body(body))
+    Ok(Wave::from_body(Body {
+        source: source.clone(),
+        sequence,
+        channel: channel.clone(),
+        kind,
+        signal: Signal { amplitude, half_life, hops },
+        phase,
+        age,
+        since: Some(now),
+        content_type,
+        payload: payload_of(record),
+        extras,
+    }))
 }
 
-/// Reads the extension fields of a wave into its body; gives back the media type, if there is one.
-fn read_extensions(fields: &mut Reader<'_>, body: &mut Body) -> Result<Option<ContentType>, FrameError> {
-    let (mut extras, mut media_type) = (Extras::default(), None);
+/// What the extension fields of a wave say.
+#[derive(Default)]
+struct Extensions {
+    phase: Phase,
+    media_type: Option<ContentType>,
+    extras: Option<Box<Extras>>,
+}
+
+fn read_extensions(fields: &mut Reader<'_>) -> Result<Extensions, FrameError> {
+    let (mut phase, mut extras, mut media_type) = (Phase::ASSERT, Extras::default(), None);
     for_each_field(fields, |tag, field| {
         match tag {
-            tag::PHASE => body.phase = Phase::new(f32::from_bits(field.u32("phase")?))?,
+            tag::PHASE => phase = Phase::new(f32::from_bits(field.u32("phase")?))?,
             tag::KEY => {
                 let at = field.at;
                 let text = field.rest_as_text("key", MAX_KEY_BYTES)?;
@@ -228,8 +232,7 @@ fn read_extensions(fields: &mut Reader<'_>, body: &mut Body) -> Result<Option<Co
             bytes => Err(FrameError::LeftOver { field: "an extension field", bytes }),
         }
     })?;
-    body.extras = extras.boxed();
-    Ok(media_type)
+    Ok(Extensions { phase, media_type, extras: extras.boxed() })
 }
 
 /// The rest of a record. A slice keeps all of its frame in memory for as long as the wave waits, and the block into

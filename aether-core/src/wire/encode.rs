@@ -197,13 +197,34 @@ fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Moment) {
     let (half_life, hops) = (wave.half_life().class(), wave.hops());
     let fixed: [u8; FIXED_RECORD] =
         [source_low, source_high, kind, loss_low, loss_high, half_life, hops, content_code];
-    out.put_u32_le(0);
-    out.put_slice(&fixed);
-    put_varint(out, wave.sequence());
-    put_varint(out, age_micros(wave, now));
+    // Put together here: many small pieces into the frame would be as many calls.
+    let (mut head, mut end) = ([0; 4 + FIXED_RECORD + 2 * MAX_VARINT + 2], 4 + FIXED_RECORD);
+    head[4..end].copy_from_slice(&fixed);
+    end += write_varint(&mut head[end..], wave.sequence());
+    end += write_varint(&mut head[end..], age_micros(wave, now));
+    // The lengths of the record and of its extensions are known later.
+    end += 2;
+    out.put_slice(&head[..end]);
+    let extensions = out.len() - 2;
+    if !is_plain(wave) {
+        put_extensions(out, wave);
+        // Never cut off: see MAX_EXTENSIONS.
+        let length = (out.len() - extensions - 2) as u16;
+        out[extensions..extensions + 2].copy_from_slice(&length.to_le_bytes());
+    }
 
-    let extensions = out.len();
-    out.put_u16_le(0);
+    out.put_slice(wave.payload());
+    // Never cut off: encode() has checked the bound.
+    let length = (out.len() - start - 4) as u32;
+    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Whether a wave has no extension fields, which is the rule.
+fn is_plain(wave: &Wave) -> bool {
+    wave.is_bare() && wave.phase() == Phase::ASSERT && !matches!(wave.content_type(), ContentType::Other(_))
+}
+
+fn put_extensions(out: &mut BytesMut, wave: &Wave) {
     if wave.phase() != Phase::ASSERT {
         put_varint(out, tag::PHASE);
         put_bytes(out, &wave.phase().radians().to_le_bytes());
@@ -233,14 +254,6 @@ fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Moment) {
         put_varint(out, tag::CONTENT_TYPE);
         put_bytes(out, media_type.as_bytes());
     }
-    // Never cut off: see MAX_EXTENSIONS.
-    let length = (out.len() - extensions - 2) as u16;
-    out[extensions..extensions + 2].copy_from_slice(&length.to_le_bytes());
-
-    out.put_slice(wave.payload());
-    // Never cut off: encode() has checked the bound.
-    let length = (out.len() - start - 4) as u32;
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
 /// No frame's header is larger than this, sources and waves left out.
@@ -264,6 +277,9 @@ pub(crate) fn record_bound(wave: &Wave) -> usize {
     let extension = |bytes: usize| bytes + 2 * MAX_VARINT;
     let mut bound = 4 + FIXED_RECORD + 2 * MAX_VARINT + 2 + wave.payload().len();
     bound += 8 + extension(wave.source().name().len());
+    if is_plain(wave) {
+        return bound;
+    }
     if wave.phase() != Phase::ASSERT {
         bound += extension(4);
     }
@@ -307,15 +323,23 @@ const fn field_len(length: usize) -> usize {
     1 + bytes_len(length)
 }
 
-fn put_varint(out: &mut BytesMut, mut value: u64) {
-    let (mut bytes, mut length) = ([0; MAX_VARINT], 0);
+fn put_varint(out: &mut BytesMut, value: u64) {
+    let mut bytes = [0; MAX_VARINT];
+    let length = write_varint(&mut bytes, value);
+    out.put_slice(&bytes[..length]);
+}
+
+/// Writes at the beginning of `out`, which has room, and says how much.
+#[inline]
+fn write_varint(out: &mut [u8], mut value: u64) -> usize {
+    let mut length = 0;
     while value >= 0x80 {
-        bytes[length] = value as u8 | 0x80;
+        out[length] = value as u8 | 0x80;
         value >>= 7;
         length += 1;
     }
-    bytes[length] = value as u8;
-    out.put_slice(&bytes[..=length]);
+    out[length] = value as u8;
+    length + 1
 }
 
 fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {

@@ -124,3 +124,48 @@ async fn what_is_refused_anyway_waits_for_nothing() {
     let ledger = Ledger { offered: 3, shed_below_floor: 1, shed_full: 1, queued: 1, ..Ledger::default() };
     assert_eq!(inbox.ledger(), ledger);
 }
+
+#[cfg(feature = "nats")]
+#[tokio::test(start_paused = true)]
+async fn emitters_that_wait_run_ahead_only_so_far_and_strong_waves_pass_weak_ones() {
+    let inbox = Inbox::new(patient(100)).unwrap();
+    inbox.let_run_ahead(4);
+    fill(&inbox, 0..4);
+    assert_eq!(number(&inbox.offer(numbered(4, 0.5), Offer::IfRoom).unwrap_err()), 4);
+    assert_eq!(number(&inbox.offer(numbered(4, 0.1), Offer::IfRoom).unwrap_err()), 4);
+    // None of these waits: there is room for a hundred.
+    inbox.offer(numbered(4, 1.0), Offer::IfRoom).unwrap();
+    inbox.offer(numbered(5, 0.5), Offer::IfFits).unwrap();
+    inbox.offer(numbered(6, 0.5), Offer::Now).unwrap();
+    waits!(emitter, inbox, numbered(7, 0.5));
+    assert_eq!([4, 0, 1, 2, 3].map(|_| receive(&inbox)), [4, 0, 1, 2, 3]);
+    emitter.await;
+    assert_eq!([5, 6, 7].map(|_| receive(&inbox)), [5, 6, 7]);
+    assert_eq!(inbox.ledger().lost(), 0);
+}
+
+#[cfg(feature = "nats")]
+#[tokio::test(start_paused = true)]
+async fn emitters_are_let_in_when_they_may_run_further_ahead_or_have_waited_long() {
+    let inbox = Inbox::new(patient(100)).unwrap();
+    inbox.let_run_ahead(2);
+    fill(&inbox, 0..2);
+    {
+        waits!(emitter, inbox, numbered(2, 0.5));
+        inbox.let_run_ahead(usize::MAX);
+        emitter.await;
+    }
+    fill(&inbox, 3..100);
+    assert!(inbox.offer(numbered(100, 0.5), Offer::IfRoom).is_err(), "it holds no more than its options say");
+
+    let inbox = Inbox::new(patient(100)).unwrap();
+    inbox.let_run_ahead(2);
+    fill(&inbox, 0..2);
+    {
+        waits!(emitter, inbox, numbered(2, 0.5));
+        // Until its patience is exhausted; then it is taken, and nothing is shed for it.
+        emitter.await;
+    }
+    fill(&inbox, 3..100);
+    assert_eq!(inbox.ledger(), Ledger { offered: 100, queued: 100, ..Ledger::default() });
+}

@@ -23,6 +23,11 @@ use crate::wave::Wave;
 /// whoever waits for a marker looks at the number of connections as well, this often.
 const LOST_EVENT_WATCH: Duration = Duration::from_secs(1);
 
+/// Emitters that wait for room wait with so many waves in the outbox while the connection stands. A longer queue would
+/// send nothing sooner: its waves would only be older when they leave, and no longer in the processor's caches. While
+/// the connection is away all of the outbox is theirs.
+const AHEAD: usize = 2048;
+
 /// A connection that somebody has seen.
 pub(super) struct Connection {
     state: watch::Receiver<bool>,
@@ -70,6 +75,7 @@ struct Flight {
 
 impl Link {
     pub(super) fn new(outbox: Arc<Inbox>) -> Self {
+        outbox.let_run_ahead(AHEAD);
         Self {
             outbox,
             connected: watch::Sender::new(true),
@@ -107,10 +113,12 @@ impl Link {
         match event {
             Event::Connected => {
                 self.connected.send_replace(true);
+                self.outbox.let_run_ahead(AHEAD);
                 self.moved();
             }
             Event::Disconnected | Event::Closed => {
                 self.connected.send_replace(false);
+                self.outbox.let_run_ahead(usize::MAX);
                 self.write_off();
             }
             Event::SlowConsumer(_) => {
