@@ -4,6 +4,7 @@
 //! server and receiver share the machine. Each figure is the median of several rounds in which the contestants take
 //! turns. A rate counts messages that arrived, over the time until the last one did.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use aether_bench::{median, payload};
 use aether_core::conformance::NatsServer;
 use aether_core::{Aether, InboxOptions, Vibrator, Wave};
+use clap::Parser;
 use futures::StreamExt;
 use hdrhistogram::Histogram;
 use tokio::task::JoinHandle;
@@ -28,12 +30,26 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+/// Over a real NATS server on this machine: Aether beside raw async-nats.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How many workers the runtime has that sender and receiver share.
+    #[arg(long, default_value = "2")]
+    workers: NonZeroUsize,
+    /// What cargo adds.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
 fn main() -> Outcome<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let workers = Args::parse().workers.get();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     runtime.block_on(async {
         let server = NatsServer::start().await?;
         let url = server.url();
-        println!("{MESSAGES} messages of {} bytes, median of {ROUNDS} rounds\n", BYTES);
+        println!(
+            "{MESSAGES} messages of {BYTES} bytes, median of {ROUNDS} rounds, workers of the runtime: {workers}\n"
+        );
         let (mut raw, mut packed) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             raw.push(raw_throughput(&url).await?);
@@ -47,8 +63,11 @@ fn main() -> Outcome<()> {
             rate(&raw) / 1e6,
             lost(&raw)
         );
-        let ratio = median(raw.iter().zip(&packed).map(|(raw, packed)| packed.0 / raw.0));
+        let mut ratios: Vec<f64> = raw.iter().zip(&packed).map(|(raw, packed)| packed.0 / raw.0).collect();
+        let ratio = median(ratios.iter().copied());
         println!("| Aether over NATS | {:.2} | {} | {ratio:.2} |", rate(&packed) / 1e6, lost(&packed));
+        ratios.sort_by(f64::total_cmp);
+        println!("\nThe ratios of all rounds: {ratios:.2?}");
 
         let (mut raw, mut asked) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {

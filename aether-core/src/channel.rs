@@ -40,10 +40,24 @@ static NAME_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 ///
 /// Cloning copies a name of up to 23 bytes and counts a reference to a longer one. Equality and hashing are those of
 /// the name.
-#[derive(Clone)]
 pub struct Channel {
     hash: u64,
     name: SmolStr,
+}
+
+impl Clone for Channel {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self { hash: self.hash, name: self.name.clone() }
+    }
+
+    /// Field by field: as one piece it would be written to the stack in parts and read back whole, for which the processor
+    /// waits.
+    #[inline]
+    fn clone_from(&mut self, other: &Self) {
+        self.name = other.name.clone();
+        self.hash = other.hash;
+    }
 }
 
 /// Which channels a receiver hears: a channel name in which `*` stands for one token and a last `>` for one or more.

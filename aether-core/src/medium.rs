@@ -134,7 +134,8 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// [`EmitError`] with the wave: too large or closed.
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError>;
 
-    /// The same, but where `carry` would return `Waiting` it takes nothing and hands the wave back as `Full`.
+    /// The same without waiting: where an inbox or the outbox is full and `carry` would return `Waiting`, it takes nothing
+    /// and hands the wave back as `Full`.
     ///
     /// # Errors
     /// [`EmitError`] with the wave: full, too large or closed.

@@ -5,11 +5,13 @@
 //! for room it hands back a [`Waiting`].
 
 mod accounts;
+mod carried;
 mod route;
 mod trie;
 mod waiting;
 
 pub use accounts::InboxReport;
+pub use carried::{Carried, Offered, Receipt};
 pub use waiting::Waiting;
 
 use std::cell::RefCell;
@@ -162,54 +164,6 @@ pub(crate) struct Listener {
     pub(crate) observes: bool,
     /// A lane of a hopping channel, which is shown as that channel.
     pub(crate) tuned: Option<Arc<Tuned>>,
-}
-
-/// What became of a wave that was emitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Receipt {
-    /// The number the wave got.
-    pub sequence: u64,
-    /// To how many inboxes it was offered; `None` where the medium cannot know. For a question, how many of them could
-    /// answer.
-    pub receivers: Option<usize>,
-}
-
-impl Receipt {
-    pub(crate) fn new(sequence: u64, offered: Offered) -> Self {
-        Self { sequence, receivers: offered.inboxes() }
-    }
-}
-
-/// To how many inboxes a medium offered a wave, if it can know that; for a question, how many of them could answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-// One number, which goes in a register from the inbox up to the emitter.
-pub struct Offered(usize);
-
-impl Offered {
-    /// The medium cannot know.
-    pub const UNKNOWN: Self = Self(usize::MAX);
-
-    /// To so many inboxes.
-    #[must_use]
-    pub const fn to(inboxes: usize) -> Self {
-        Self(inboxes)
-    }
-
-    /// How many inboxes it was, if the medium can know.
-    #[must_use]
-    pub const fn inboxes(self) -> Option<usize> {
-        if self.0 == Self::UNKNOWN.0 { None } else { Some(self.0) }
-    }
-}
-
-/// How a wave was taken.
-#[derive(Debug)]
-pub enum Carried {
-    /// It is where it should be.
-    Done(Offered),
-    /// Some inboxes have no room; [`Waiting::finish`] waits for them.
-    Waiting(Waiting),
 }
 
 /// A hasher for channels, which bring their own hash.

@@ -357,7 +357,7 @@ impl Wave {
 
     /// The same wave on another channel: how a wave gets onto a lane, and back to the channel it belongs to.
     pub(crate) fn moved_to(mut self, channel: &Channel) -> Self {
-        triomphe::Arc::make_mut(&mut self.body).channel = channel.clone();
+        triomphe::Arc::make_mut(&mut self.body).channel.clone_from(channel);
         self
     }
 

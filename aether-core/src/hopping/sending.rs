@@ -17,7 +17,7 @@ use super::sequence::Stream;
 use super::timing::{ClockError, Timing};
 use crate::aether::Aether;
 use crate::channel::Channel;
-use crate::clock::Instant;
+use crate::clock::{Instant, Moment, moment_of};
 use crate::medium::JoinError;
 
 /// One channel that one vibrator sends on by one key.
@@ -38,14 +38,14 @@ pub(crate) struct Sending {
 #[derive(Debug)]
 pub(crate) struct Turn {
     generation: u64,
-    from: Instant,
-    until: Instant,
+    from: Moment,
+    until: Moment,
     lane: Channel,
     waves: AtomicU64,
 }
 
 impl Turn {
-    fn is_at(&self, now: Instant, generation: u64) -> bool {
+    fn is_at(&self, now: Moment, generation: u64) -> bool {
         self.from <= now && now < self.until && self.generation == generation
     }
 
@@ -98,7 +98,7 @@ impl Sending {
 
     /// Whether a turn is that of this moment.
     #[inline]
-    pub(crate) fn is_at(&self, turn: &Turn, now: Instant) -> bool {
+    pub(crate) fn is_at(&self, turn: &Turn, now: Moment) -> bool {
         turn.is_at(now, self.timing.generation())
     }
 
@@ -116,7 +116,7 @@ impl Sending {
         let generation = self.timing.generation();
         let mut course = self.course.lock();
         if let Some(turn) = self.turn.load_full()
-            && turn.is_at(now, generation)
+            && turn.is_at(moment_of(now), generation)
         {
             return Ok(turn);
         }
@@ -129,8 +129,8 @@ impl Sending {
         let lane = course.lane(slot, place.draw);
         let turn = Arc::new(Turn {
             generation,
-            from: self.timing.instant(schedule.begin(slot)),
-            until: self.timing.instant(schedule.begin(slot + 1)),
+            from: moment_of(self.timing.instant(schedule.begin(slot))),
+            until: moment_of(self.timing.instant(schedule.begin(slot + 1))),
             // Lanes and tokens are made of letters and digits.
             lane: place.on(lane).map_err(|_| ClockError::Forgotten)?,
             waves: AtomicU64::new(0),

@@ -96,7 +96,7 @@ impl InboxOptions {
         }
     }
 
-    /// The most waves that wait, from 1 to 2^32 - 2. Default: 65,536. Cost: about 64 bytes each, plus the waves.
+    /// The most waves that wait, from 1 to 2^32 - 2. Default: 65,536. Cost: about 16 to 32 bytes each, plus the waves.
     #[must_use]
     pub fn max_waves(mut self, waves: usize) -> Self {
         self.max_waves = waves;

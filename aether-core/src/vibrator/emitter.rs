@@ -110,7 +110,8 @@ impl Emitter {
     }
 
     /// Emits a wave. Waits where a receiver's inbox or the outbox is full, at most as long as its options say; after
-    /// that the weakest wave there is shed and counted.
+    /// that the weakest wave there is shed and counted. On NATS it also waits, as long at most, where 2048 waves that are
+    /// no weaker are in the outbox while the connection stands: more would only be older when they leave.
     ///
     /// Ok means: in process, that the wave was offered to every inbox that hears it; on a network, that it is in the
     /// bounded outbox or has left. [`Aether::flush`] waits until the broker has it.
@@ -141,8 +142,8 @@ impl Emitter {
     /// Emits a wave without ever waiting.
     ///
     /// # Errors
-    /// [`EmitError::Full`] hands the wave back, offered to nobody, where [`Emitter::emit`] would have waited; the
-    /// others are as there.
+    /// [`EmitError::Full`] hands the wave back, offered to nobody, where an inbox or the outbox is full and
+    /// [`Emitter::emit`] would have waited; the others are as there.
     pub fn try_emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
         let wave = self.stamped(wave)?;
         let sequence = wave.sequence();

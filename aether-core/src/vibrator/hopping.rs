@@ -10,7 +10,7 @@ use super::emitter::settled;
 use super::{Emitter, Vibrator};
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
-use crate::clock::{Instant, moment_of};
+use crate::clock::{Instant, Moment};
 use crate::hopping::{
     ClockError, ClockKeeper, Following, Hop, HopAccount, HopJoinError, HopView, Listening, Sending, keep,
 };
@@ -105,12 +105,12 @@ impl HoppingEmitter {
         if wave.channel() != channel {
             return Err(HopEmitError::OtherChannel { wave, channel: channel.clone() });
         }
-        let now = Instant::now();
+        let now = Moment::now();
         let current = self.sending.current();
         let next;
         let turn = match &*current {
             Some(turn) if self.sending.is_at(turn, now) => turn,
-            _ => match self.sending.next_turn(now) {
+            _ => match self.sending.next_turn(Instant::now()) {
                 Ok(turn) => {
                     next = turn;
                     &next
@@ -118,7 +118,7 @@ impl HoppingEmitter {
                 Err(source) => return Err(HopEmitError::Clock { wave, source: Box::new(source) }),
             },
         };
-        match self.emitter.carry_at(wave.moved_to(turn.lane()), || moment_of(now)) {
+        match self.emitter.carry_at(wave.moved_to(turn.lane()), || now) {
             Ok(carried) => {
                 self.sending.count(turn);
                 Ok(carried)
