@@ -4,7 +4,7 @@
 //! at the head of each occupied level, and [`Levels::pop_where`] at what it has to.
 //!
 //! Each list is a ring in memory of its own, written and read from one end to the other: where emitter and receiver run
-//! on two processors, two waves share a cache line that goes from the one to the other. In a slab with links between
+//! on two processors, four waves share a cache line that goes from the one to the other. In a slab with links between
 //! its slots each wave took a line, and another to be linked to its neighbour.
 
 use std::collections::VecDeque;
