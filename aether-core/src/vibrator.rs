@@ -40,7 +40,6 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use parking_lot::Mutex;
-use tokio::task::coop;
 
 use crate::aether::Aether;
 use crate::amplitude::Floor;
@@ -245,12 +244,8 @@ impl Vibrator {
         let pattern: Pattern = pattern.try_into()?;
         let mut seen = 0;
         let wave = std::future::poll_fn(|cx| {
-            let proceed = std::task::ready!(coop::poll_proceed(cx));
-            let polled = self.inbox.poll_receive_where(cx, &mut seen, |wave| pattern.matches(wave.channel()));
-            if polled.is_ready() {
-                proceed.made_progress();
-            }
-            polled
+            let matches = |wave: &Wave| pattern.matches(wave.channel());
+            self.pace.poll(cx, |cx| self.inbox.poll_receive_where(cx, &mut seen, matches))
         })
         .await;
         Ok(wave.map(|wave| wave.heard_by(self.emitter.sequencer())))

@@ -125,12 +125,19 @@ async fn what_is_refused_anyway_waits_for_nothing() {
     assert_eq!(inbox.ledger(), ledger);
 }
 
+/// An inbox for a hundred waves that emitters may run ahead of by a few, and have.
+#[cfg(feature = "nats")]
+fn run_ahead_by(waves: u64) -> Inbox {
+    let inbox = Inbox::new(patient(100)).unwrap();
+    inbox.let_run_ahead(waves as usize);
+    fill(&inbox, 0..waves);
+    inbox
+}
+
 #[cfg(feature = "nats")]
 #[tokio::test(start_paused = true)]
 async fn emitters_that_wait_run_ahead_only_so_far_and_strong_waves_pass_weak_ones() {
-    let inbox = Inbox::new(patient(100)).unwrap();
-    inbox.let_run_ahead(4);
-    fill(&inbox, 0..4);
+    let inbox = run_ahead_by(4);
     assert_eq!(number(&inbox.offer(numbered(4, 0.5), Offer::IfRoom).unwrap_err()), 4);
     assert_eq!(number(&inbox.offer(numbered(4, 0.1), Offer::IfRoom).unwrap_err()), 4);
     // None of these waits: there is room for a hundred.
@@ -147,9 +154,7 @@ async fn emitters_that_wait_run_ahead_only_so_far_and_strong_waves_pass_weak_one
 #[cfg(feature = "nats")]
 #[tokio::test(start_paused = true)]
 async fn emitters_are_let_in_when_they_may_run_further_ahead_or_have_waited_long() {
-    let inbox = Inbox::new(patient(100)).unwrap();
-    inbox.let_run_ahead(2);
-    fill(&inbox, 0..2);
+    let inbox = run_ahead_by(2);
     {
         waits!(emitter, inbox, numbered(2, 0.5));
         inbox.let_run_ahead(usize::MAX);
@@ -158,9 +163,7 @@ async fn emitters_are_let_in_when_they_may_run_further_ahead_or_have_waited_long
     fill(&inbox, 3..100);
     assert!(inbox.offer(numbered(100, 0.5), Offer::IfRoom).is_err(), "it holds no more than its options say");
 
-    let inbox = Inbox::new(patient(100)).unwrap();
-    inbox.let_run_ahead(2);
-    fill(&inbox, 0..2);
+    let inbox = run_ahead_by(2);
     {
         waits!(emitter, inbox, numbered(2, 0.5));
         // Until its patience is exhausted; then it is taken, and nothing is shed for it.
