@@ -23,6 +23,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Overload: Aether beside its peers.
 #[derive(Debug, Parser)]
 struct Args {
+    /// The loads, in capacities of the handler.
+    #[arg(long, value_delimiter = ',', default_values_t = Overload::LOADS)]
+    loads: Vec<f64>,
     /// How long each load is offered in each round, in seconds.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -69,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             Contestant::AsyncNats { url: server.url() },
             aether(Address::nats(&server.url())),
         ],
-        loads: Overload::LOADS.to_vec(),
+        loads: args.loads,
         lasts: Duration::try_from_secs_f64(args.seconds)?,
         rounds: args.rounds,
         strong: Overload::STRONG,

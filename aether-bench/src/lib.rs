@@ -43,7 +43,7 @@ pub use marked::{MarkError, replaced};
 pub use median::median;
 pub use outcome::{Handled, Heard, Outcome};
 pub use overload::{Comparison, Overload, OverloadError, Run, Step};
-pub use pacer::{Pacer, Stop};
+pub use pacer::{Paced, Pacer, Stop};
 pub use payload::{DEFAULT_BYTES, LEAST_BYTES, payload};
 pub use processors::leave_one_to_the_handler;
 pub use receiver::{ReceiverError, receive};

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::losses::Counts;
+use crate::pacer::Paced;
 
 /// One message that was handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub struct Heard {
 pub struct Outcome {
     /// When the schedule started, by [`clock::now`](crate::clock::now).
     pub start: u64,
+    /// What the sender sent, and what it sent late.
+    pub paced: Paced,
     /// What the sending side lost and counted, strong and weak.
     pub lost: [Counts; 2],
     /// The receiving side.

@@ -1,8 +1,8 @@
 //! The pacer: sends each message of a schedule when it is due, from a thread that may block.
 //!
 //! It sleeps until the next one is due and then sends all that are: it does not spin, because the handler needs one of
-//! two processors and the transport the other. A timer that is late by 60 us makes the messages late by as much, which
-//! counts as their latency, for all contestants alike.
+//! two processors and the transport the other. What a timer is late counts as the messages' latency, for all contestants
+//! alike.
 
 use std::convert::Infallible;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
@@ -12,11 +12,26 @@ use crate::clock;
 use crate::processors::wake_exactly;
 use crate::schedule::Arrival;
 
+/// It sleeps at least so long. 200,000 messages a second are one every 5 us, which is about what it takes to sleep and to
+/// wake up: slept exactly, there would be no time left for anything else on its processor.
+const LEAST_SLEEP: u64 = 20_000;
+/// A message that is sent so long after it was due is late.
+const LATE: u64 = 1_000_000;
+
 /// Waits for the times of a schedule.
 #[derive(Debug)]
 pub struct Pacer {
     start: u64,
     stopped: Receiver<Infallible>,
+}
+
+/// What a pacer has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Paced {
+    /// Messages sent.
+    pub sent: u64,
+    /// Those of them that were sent more than a millisecond after they were due: the sender itself was held up.
+    pub late: u64,
 }
 
 /// Stops a pacer, even in the middle of a wait, when it is dropped.
@@ -33,37 +48,35 @@ impl Pacer {
         (Self { start, stopped }, Stop { _dropped: sender })
     }
 
-    /// Calls `send` with the number of each arrival when it is due, and returns how many there were before the end or
-    /// the stop.
+    /// Calls `send` with the number of each arrival when it is due, up to the end or the stop.
     pub fn run(
         self,
         arrivals: impl IntoIterator<Item = Arrival>,
         mut send: impl FnMut(u32, Arrival),
-    ) -> usize {
+    ) -> Paced {
         wake_exactly();
-        let mut sent = 0;
+        let mut paced = Paced::default();
         for (number, arrival) in (0..=u32::MAX).zip(arrivals) {
-            if !self.wait(arrival.due) {
-                break;
-            }
+            let Some(behind) = self.wait(arrival.due) else { break };
             send(number, arrival);
-            sent += 1;
+            paced.sent += 1;
+            paced.late += u64::from(behind > LATE);
         }
-        sent
+        paced
     }
 
-    /// Waits until so many nanoseconds after the start; false if it was stopped.
-    fn wait(&self, due: u64) -> bool {
+    /// Waits until so many nanoseconds after the start, and says how many more it has become; `None` if it was stopped.
+    fn wait(&self, due: u64) -> Option<u64> {
+        let due = self.start + due;
         loop {
-            let late = clock::now().saturating_sub(self.start);
-            let ahead = match (due.saturating_sub(late), self.start.saturating_sub(clock::now())) {
-                (0, 0) => return !matches!(self.stopped.try_recv(), Err(TryRecvError::Disconnected)),
-                (ahead, until_start) => ahead + until_start,
-            };
-            if let Err(RecvTimeoutError::Disconnected) =
-                self.stopped.recv_timeout(Duration::from_nanos(ahead))
-            {
-                return false;
+            let now = clock::now();
+            if now >= due {
+                let stopped = matches!(self.stopped.try_recv(), Err(TryRecvError::Disconnected));
+                return (!stopped).then_some(now - due);
+            }
+            let sleep = Duration::from_nanos((due - now).max(LEAST_SLEEP));
+            if let Err(RecvTimeoutError::Disconnected) = self.stopped.recv_timeout(sleep) {
+                return None;
             }
         }
     }
@@ -83,11 +96,19 @@ mod tests {
         let start = clock::now() + 1_000_000;
         let (pacer, _stop) = Pacer::new(start);
         let mut sent = Vec::new();
-        let count = pacer.run([at(0), at(500_000), at(500_000), at(2_000_000)], |number, arrival| {
+        let paced = pacer.run([at(0), at(500_000), at(500_000), at(2_000_000)], |number, arrival| {
             assert!(clock::now() >= start + arrival.due);
             sent.push(number);
         });
-        assert_eq!((count, sent), (4, vec![0, 1, 2, 3]));
+        assert_eq!((paced.sent, sent), (4, vec![0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn what_was_due_long_ago_is_sent_and_counted_as_late() {
+        let (pacer, _stop) = Pacer::new(clock::now() - 2 * LATE);
+        assert_eq!(pacer.run([at(0), at(1)], |_, _| {}), Paced { sent: 2, late: 2 });
+        let (pacer, _stop) = Pacer::new(clock::now());
+        assert_eq!(pacer.run([], |_, _| {}), Paced::default());
     }
 
     #[test]
@@ -95,7 +116,7 @@ mod tests {
         let (pacer, stop) = Pacer::new(clock::now());
         let mut stop = Some(stop);
         // The second one is due in an hour: only the stop can end this.
-        let sent = pacer.run([at(0), at(3_600_000_000_000)], |_, _| drop(stop.take()));
-        assert_eq!(sent, 1);
+        let paced = pacer.run([at(0), at(3_600_000_000_000)], |_, _| drop(stop.take()));
+        assert_eq!(paced.sent, 1);
     }
 }

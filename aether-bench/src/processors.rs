@@ -1,7 +1,8 @@
 //! Who runs where: the handler has a processor to itself, everything else shares the others.
 //!
 //! Without it, the scheduler of the operating system puts the sender or the transport on the handler's processor now and
-//! then, where one of them waits for a time slice of some milliseconds; that would be the tail of every contestant. On
+//! then, where one of them waits for a time slice of some milliseconds; that would be the tail of every contestant. For
+//! the same reason a sender that has the other processor to itself runs [before all others](before_others) there. On
 //! Linux only; elsewhere, and with one processor, nothing is done.
 
 /// Leaves one processor to the handler: all threads of this process, and whatever they start from now on, keep to the
@@ -31,6 +32,32 @@ pub(crate) fn on_the_handlers<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
+/// Runs `work` in a thread that comes before all others on its processor, real-time ones excepted, and waits for its end.
+/// So what else the machine does runs while `work` sleeps, and does not hold it up: a thread of the kernel that looks
+/// through the memory for some milliseconds twice a second is enough to make more than one message in a hundred late.
+/// `work` has to sleep now and then, as nothing else runs there meanwhile. Without the right to it (root, or
+/// `CAP_SYS_NICE`), and in a process that has not [left a processor](leave_one_to_the_handler) to the handler, it runs as
+/// any thread does.
+pub(crate) fn before_others<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    // A thread of its own: the one at hand will do other things later.
+    let first = || {
+        if left().is_some() {
+            system::go_first();
+        }
+        work()
+    };
+    match std::thread::scope(|scope| scope.spawn(first).join()) {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// How long the present thread could have run and did not, because its processor ran something else, in nanoseconds.
+/// `None` where the system does not tell.
+pub(crate) fn waited() -> Option<u64> {
+    system::waited()
+}
+
 /// The present thread's clock wakes it as exactly as the system can, instead of up to 50 us late.
 pub(crate) fn wake_exactly() {
     system::wake_exactly();
@@ -42,6 +69,10 @@ mod system {
 
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     use nix::unistd::Pid;
+    use thread_priority::{
+        RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+        thread_native_id,
+    };
 
     /// The present thread.
     const HERE: Pid = Pid::from_raw(0);
@@ -86,6 +117,18 @@ mod system {
         let _ = sched_setaffinity(HERE, before);
     }
 
+    pub(super) fn go_first() {
+        let fifo = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+        // Not everybody may.
+        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, fifo);
+    }
+
+    pub(super) fn waited() -> Option<u64> {
+        // Time on the processor, time waiting for it, time slices.
+        let times = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        times.split_ascii_whitespace().nth(1)?.parse().ok()
+    }
+
     pub(super) fn wake_exactly() {
         // Fails nowhere: the slack is that of this thread.
         let _ = nix::sys::prctl::set_timerslack(1);
@@ -109,6 +152,12 @@ mod system {
     }
 
     pub(super) fn put_back((): &()) {}
+
+    pub(super) fn go_first() {}
+
+    pub(super) fn waited() -> Option<u64> {
+        None
+    }
 
     pub(super) fn wake_exactly() {}
 }
@@ -136,5 +185,6 @@ mod tests {
         assert_eq!(on_the_handlers(allowed), 1);
         assert_eq!(allowed(), others);
         assert_eq!(std::thread::spawn(allowed).join().unwrap(), others);
+        assert_eq!(before_others(allowed), others);
     }
 }

@@ -88,6 +88,9 @@ pub struct Report {
     pub contestant: String,
     /// Messages offered a second, on average over the run.
     pub offered_per_second: f64,
+    /// Messages that the sender itself, held up by what else the machine did, sent more than 1 ms after they were due, as
+    /// a share of all, in percent. No bus can make up for that.
+    pub sent_late_percent: f64,
     /// The important messages.
     pub strong: Account,
     /// The others.
@@ -175,6 +178,7 @@ impl Report {
         Ok(Self {
             contestant: contestant.to_owned(),
             offered_per_second: per_second(sent.len() as u64),
+            sent_late_percent: 100.0 * outcome.paced.late as f64 / outcome.paced.sent.max(1) as f64,
             strong: account(Strength::Strong),
             weak: account(Strength::Weak),
             goodput_percent: goodput(in_time[0] + in_time[1]),

@@ -17,9 +17,9 @@ use crate::contestant::{
 use crate::handler::{Notes, handle};
 use crate::losses::{Loss, Losses};
 use crate::outcome::{Heard, Outcome};
-use crate::pacer::Pacer;
+use crate::pacer::{Paced, Pacer};
 use crate::payload::{Load, Message};
-use crate::processors::left;
+use crate::processors::{before_others, left};
 use crate::receiver::Job;
 use crate::schedule::Schedule;
 use crate::work::Work;
@@ -145,13 +145,14 @@ async fn within<O: Offer, H: Hear>(
     stop: &CancellationToken,
 ) -> Result<Outcome, RunError> {
     let handling = handle(hear, plan.work, Notes::Each, stop.clone());
-    let (start, mut offer) = send(offer, plan, stop).await?;
+    // This sender shares its processor with nothing that the messages need.
+    let (sent, mut offer) = send(offer, plan, stop, Place::BeforeOthers).await?;
     offer.end().await;
     let heard = handling.await?;
     if stop.is_cancelled() {
         return Err(RunError::Stopped);
     }
-    Ok(Outcome { start, lost: losses.so_far(), heard })
+    Ok(sent.outcome(losses, heard))
 }
 
 /// To another process.
@@ -162,10 +163,11 @@ async fn across<O: Offer>(
     losses: &Losses,
     stop: &CancellationToken,
 ) -> Result<Outcome, RunError> {
-    let (start, mut offer) = send(offer, plan, stop).await?;
+    // This one shares it with the server and the transport: were it before them, they would be late instead of it.
+    let (sent, mut offer) = send(offer, plan, stop, Place::AmongOthers).await?;
     let ended = stop.run_until_cancelled(end(&mut offer, &mut child)).await;
     let heard = ended.ok_or(RunError::Stopped)??;
-    Ok(Outcome { start, lost: losses.so_far(), heard })
+    Ok(sent.outcome(losses, heard))
 }
 
 /// Lets a receiving process know that there is no more, and waits for what it heard.
@@ -184,20 +186,48 @@ pub(crate) async fn end(offer: &mut impl Offer, child: &mut Child) -> Result<Hea
     }
 }
 
-/// Sends the schedule from a thread of its own; when it started, and the sender's end of the contestant.
-async fn send<O: Offer>(mut offer: O, plan: &Plan, stop: &CancellationToken) -> Result<(u64, O), RunError> {
+/// What has been sent.
+struct Sent {
+    /// When the schedule started.
+    start: u64,
+    paced: Paced,
+}
+
+impl Sent {
+    fn outcome(self, losses: &Losses, heard: Heard) -> Outcome {
+        Outcome { start: self.start, paced: self.paced, lost: losses.so_far(), heard }
+    }
+}
+
+/// Where the sender stands among the threads of its processor.
+enum Place {
+    BeforeOthers,
+    AmongOthers,
+}
+
+/// Sends the schedule from a thread that may block; what was sent, and the sender's end of the contestant.
+async fn send<O: Offer>(
+    mut offer: O,
+    plan: &Plan,
+    stop: &CancellationToken,
+    place: Place,
+) -> Result<(Sent, O), RunError> {
     let start = clock::now() + RUN_UP;
     let (pacer, stop_pacer) = Pacer::new(start);
     let Plan { schedule, payload_bytes, .. } = plan.clone();
-    let mut sending = tokio::task::spawn_blocking(move || {
-        pacer.run(schedule.arrivals().iter().copied(), |number, arrival| {
+    let work = move || {
+        let paced = pacer.run(schedule.arrivals().iter().copied(), |number, arrival| {
             let load = Load { number, strength: arrival.strength, due: start + arrival.due };
             offer.offer(Message::Load(load).to_payload(payload_bytes), arrival.strength);
         });
-        offer
+        (Sent { start, paced }, offer)
+    };
+    let mut sending = tokio::task::spawn_blocking(move || match place {
+        Place::BeforeOthers => before_others(work),
+        Place::AmongOthers => work(),
     });
     tokio::select! {
-        offer = &mut sending => Ok((start, offer?)),
+        sent = &mut sending => Ok(sent?),
         () = stop.cancelled() => {
             drop(stop_pacer);
             sending.await?;

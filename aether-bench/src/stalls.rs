@@ -1,7 +1,8 @@
 //! How often the machine itself holds a thread up: the floor below which no tail of latencies can be.
 //!
-//! A virtual machine's processors are taken away by its host now and then, for milliseconds, and nothing in the guest
-//! says so. The overload benchmark measures it just before its runs, and prints it beside them.
+//! Other threads, those of the kernel among them, and the host of a virtual machine take a processor away now and then,
+//! for milliseconds. The first the system can tell, the second nothing in the guest does. The overload benchmark measures
+//! both just before its runs, and prints it beside them.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
-use crate::processors::on_the_handlers;
+use crate::processors::{self, on_the_handlers};
 
 /// Longer than this between two looks at the clock is a stall. It is 1,000 times what a look takes.
 const STALL: u64 = 100_000;
@@ -30,42 +31,62 @@ pub struct Stalls {
     pub lost_ms: f64,
     /// The longest, in milliseconds.
     pub longest_ms: f64,
+    /// How long the threads could have run and did not, because their processors ran something else, in milliseconds;
+    /// the rest was taken by the host. `None` where the system does not tell.
+    pub waited_ms: Option<f64>,
 }
 
 impl Stalls {
     /// Keeps two processors busy for two seconds.
     pub(crate) async fn measure() -> Self {
-        let here = tokio::task::spawn_blocking(|| on_the_handlers(stalls));
-        let elsewhere = tokio::task::spawn_blocking(stalls);
-        let seen = [here.await, elsewhere.await].into_iter().flatten().flatten();
-        Self::of(LOOKS_FOR.as_secs_f64(), 2, seen)
+        let here = tokio::task::spawn_blocking(|| on_the_handlers(look));
+        let elsewhere = tokio::task::spawn_blocking(look);
+        let looks = [here.await, elsewhere.await];
+        Self::of(LOOKS_FOR.as_secs_f64(), looks.into_iter().flatten())
     }
 
-    fn of(seconds: f64, threads: usize, seen: impl Iterator<Item = u64>) -> Self {
-        let none = Self { seconds, threads, count: 0, lost_ms: 0.0, longest_ms: 0.0 };
-        seen.map(|stall| stall as f64 / 1e6).fold(none, |sum, stall| Self {
-            count: sum.count + 1,
-            lost_ms: sum.lost_ms + stall,
-            longest_ms: sum.longest_ms.max(stall),
-            ..sum
+    fn of(seconds: f64, looks: impl Iterator<Item = Look>) -> Self {
+        let none =
+            Self { seconds, threads: 0, count: 0, lost_ms: 0.0, longest_ms: 0.0, waited_ms: Some(0.0) };
+        let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
+        looks.fold(none, |sum, look| Self {
+            seconds,
+            threads: sum.threads + 1,
+            count: sum.count + look.stalls.len(),
+            lost_ms: sum.lost_ms + look.stalls.iter().copied().map(milliseconds).sum::<f64>(),
+            longest_ms: look.stalls.iter().copied().map(milliseconds).fold(sum.longest_ms, f64::max),
+            waited_ms: sum.waited_ms.zip(look.waited.map(milliseconds)).map(|(sum, waited)| sum + waited),
         })
     }
 }
 
 impl fmt::Display for Stalls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seconds, threads, count, lost_ms, longest_ms } = self;
+        let Self { seconds, threads, count, lost_ms, longest_ms, waited_ms } = self;
         write!(
             f,
             "The machine alone: {threads} threads that only looked at the clock for {seconds} s were held up {count} times \
-             for more than 100 us, {lost_ms:.1} ms in all, {longest_ms:.1} ms at most."
-        )
+             for more than 100 us, {lost_ms:.1} ms in all, {longest_ms:.1} ms at most"
+        )?;
+        match waited_ms {
+            Some(waited) => write!(f, "; for {waited:.1} ms other threads had their processors."),
+            None => write!(f, "."),
+        }
     }
 }
 
-/// The stalls of this thread, in nanoseconds.
-fn stalls() -> Vec<u64> {
+/// What one thread saw. Unit: nanoseconds.
+struct Look {
+    /// Each stall.
+    stalls: Vec<u64>,
+    /// How long it could have run and did not.
+    waited: Option<u64>,
+}
+
+/// Looks at nothing but the clock.
+fn look() -> Look {
     let mut stalls = Vec::new();
+    let waited_before = processors::waited();
     let end = clock::now() + clock::nanoseconds(LOOKS_FOR);
     let mut before = clock::now();
     while before < end {
@@ -75,7 +96,8 @@ fn stalls() -> Vec<u64> {
         }
         before = now;
     }
-    stalls
+    let waited = processors::waited().zip(waited_before).map(|(now, before)| now.saturating_sub(before));
+    Look { stalls, waited }
 }
 
 #[cfg(test)]
@@ -84,7 +106,12 @@ mod tests {
 
     #[test]
     fn stalls_are_counted_and_added_up() {
-        let stalls = Stalls::of(2.0, 2, [500_000, 1_500_000].into_iter());
-        assert_eq!((stalls.count, stalls.lost_ms, stalls.longest_ms), (2, 2.0, 1.5));
+        let looks = [vec![500_000, 1_500_000], vec![], vec![250_000]];
+        let looks = || looks.iter().map(|stalls| Look { stalls: stalls.clone(), waited: Some(750_000) });
+        let stalls = Stalls::of(2.0, looks());
+        assert_eq!((stalls.threads, stalls.count, stalls.lost_ms, stalls.longest_ms), (3, 3, 2.25, 1.5));
+        assert_eq!(stalls.waited_ms, Some(2.25));
+        let untold = Stalls::of(2.0, looks().chain([Look { stalls: vec![], waited: None }]));
+        assert_eq!(untold.waited_ms, None);
     }
 }

@@ -198,9 +198,24 @@ pub fn conditions(comparison: &Comparison) -> String {
     format!(
         "Handler: {service_us:.0} us a message, {capacity:.0} a second; {:.0} % strong, {seconds} s a load in \
          each of {rounds} rounds, of which the median is shown; {payload_bytes} bytes a message, seed {seed}.\n\
-         {stalls}",
-        strong * 100.0
+         {stalls}\n\
+         Sent more than 1 ms late, because the sender itself was held up, in the worst run: {}.",
+        strong * 100.0,
+        sent_late(comparison)
     )
+}
+
+/// Of each contestant the most at any load.
+fn sent_late(comparison: &Comparison) -> String {
+    let mut most: Vec<(&str, f64)> = Vec::new();
+    for Report { contestant, sent_late_percent: late, .. } in comparison.runs.iter().map(|run| &run.report) {
+        match most.iter_mut().find(|(name, _)| name == contestant) {
+            Some((_, most)) => *most = most.max(*late),
+            None => most.push((contestant, *late)),
+        }
+    }
+    let most = most.iter().map(|(name, late)| format!("{name} {}", percent(*late)));
+    most.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -229,6 +244,7 @@ pub(crate) mod tests {
             report: Report {
                 contestant: contestant.to_owned(),
                 offered_per_second: 200.0,
+                sent_late_percent: load / 4.0,
                 strong: account(strong, loss),
                 weak: account(weak, loss),
                 goodput_percent: Some(99.0),
@@ -239,7 +255,14 @@ pub(crate) mod tests {
         Comparison {
             service_us: 50.0,
             capacity: 19_800.0,
-            stalls: Stalls { seconds: 2.0, threads: 2, count: 3, lost_ms: 14.0, longest_ms: 8.2 },
+            stalls: Stalls {
+                seconds: 2.0,
+                threads: 2,
+                count: 3,
+                lost_ms: 14.0,
+                longest_ms: 8.2,
+                waited_ms: Some(9.5),
+            },
             seconds: 3.0,
             rounds: 3,
             strong: 0.05,
@@ -339,7 +362,15 @@ pub(crate) mod tests {
     #[test]
     fn the_conditions_are_those_of_the_runs() {
         let text = conditions(&comparison());
-        for part in ["50 us", "19800 a second", "5 % strong", "3 s a load", "seed 1"] {
+        for part in [
+            "50 us",
+            "19800 a second",
+            "5 % strong",
+            "3 s a load",
+            "seed 1",
+            "9.5 ms other",
+            "tokio mpsc 2.5 %, Aether 2.5 %",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

@@ -95,7 +95,7 @@ mod tests {
             })
             .collect();
         let heard = Heard { handled, ..Heard::default() };
-        let outcome = Outcome { start: 0, lost: Default::default(), heard };
+        let outcome = Outcome { start: 0, paced: Default::default(), lost: Default::default(), heard };
 
         let found = windows(&schedule, &outcome, second, Duration::from_millis(100), (2, 100));
         assert_eq!(found.len(), 12, "two before, and all that the schedule has after");

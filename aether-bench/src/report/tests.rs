@@ -1,6 +1,7 @@
 use super::*;
 use crate::losses::Losses;
 use crate::outcome::{Handled, Heard};
+use crate::pacer::Paced;
 use crate::schedule::Phase;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,7 +21,8 @@ fn outcome(schedule: &Schedule, is_lost: impl Fn(usize, Strength) -> bool) -> Ou
         .map(|(number, arrival)| Handled { number: number as u32, done: start + arrival.due + 2_000_000 })
         .collect();
     let heard = Heard { handled, ..Heard::default() };
-    Outcome { start, lost: Default::default(), heard }
+    let paced = Paced { sent: schedule.arrivals().len() as u64, late: 3 };
+    Outcome { start, paced, lost: Default::default(), heard }
 }
 
 fn strong(schedule: &Schedule) -> u64 {
@@ -35,6 +37,7 @@ fn a_run_without_losses_is_delivered_whole_at_its_latency() {
     assert_eq!((report.strong.offered, report.strong.delivered), (strong(&schedule), strong(&schedule)));
     assert!(report.adds_up() && report.silent() == 0);
     assert!((report.offered_per_second - all).abs() < 1e-6);
+    assert!((report.sent_late_percent - 300.0 / all).abs() < 1e-9);
     for account in [&report.strong, &report.weak] {
         for latency in [account.p50_us, account.p99_us, account.p999_us] {
             assert!((latency.unwrap() - 2000.0).abs() < 2.0, "{latency:?}");
