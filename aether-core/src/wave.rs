@@ -242,6 +242,7 @@ impl Wave {
     }
 
     /// Whether a receiver with this floor hears the wave now. A wave that never decays needs no clock.
+    #[inline]
     pub(crate) fn audible_at(&self, now: impl FnOnce() -> Moment, floor: Floor) -> bool {
         if floor.is_open() {
             return true;

@@ -19,21 +19,63 @@ impl Inbox {
         }
     }
 
-    /// The rule: the next wave of the hand, where nothing stronger has come and it is not too late.
+    /// The rule: the next wave of the hand, or of the levels where there is no hand or a stronger wave has overtaken it,
+    /// if it is not too late for it.
     fn take_at_once(&self) -> Option<Wave> {
         // Only the receiver takes a hand, so it cannot miss one here.
         if !self.has_hand.load(Ordering::Relaxed) {
-            return None;
+            return self.take_from_levels(None);
         }
         let mut hand = self.hand.lock();
-        let next = hand.next()?;
-        let stronger = (1_u64 << next.level) - 1;
-        let overtaken =
-            self.options.order == Order::Strength && self.occupied.load(Ordering::Acquire) & stronger != 0;
-        if overtaken || self.too_late(next.arrival, &next.item).is_some() {
+        let Some(next) = hand.next() else {
+            self.has_hand.store(false, Ordering::Relaxed);
+            drop(hand);
+            return self.take_from_levels(None);
+        };
+        let level = next.level;
+        let stronger = (1_u64 << level) - 1;
+        if self.options.order == Order::Strength && self.occupied.load(Ordering::Acquire) & stronger != 0 {
+            drop(hand);
+            return self.take_from_levels(Some(level));
+        }
+        if self.too_late(next.arrival, &next.item).is_some() {
             return None;
         }
         hand.take_next(None)
+    }
+
+    /// The next wave of the levels, and a hand of those that follow if there is none; or the wave that has `overtaken` a
+    /// hand that goes on at this level. `None` if that takes more care, or there is nothing.
+    fn take_from_levels(&self, overtaken: Option<u8>) -> Option<Wave> {
+        if self.options.order != Order::Strength {
+            return None;
+        }
+        let mut state = self.state.lock();
+        if overtaken.is_none() && state.in_hand > 0 {
+            // Found empty; what was taken from it is not in the account yet.
+            self.look_at_hand(&mut state);
+        }
+        // An emitter may have put the hand back meanwhile. What is stronger than the hand was is next all the same.
+        if overtaken.is_some_and(|hand| state.levels.occupied() & ((1 << hand) - 1) == 0) {
+            return None;
+        }
+        let Popped { level, arrival, item: wave } = state.levels.pop_strongest()?;
+        if self.too_late(arrival, &wave).is_some() {
+            state.levels.put_back(Popped { level, arrival, item: wave });
+            return None;
+        }
+        state.bytes -= wave.weight();
+        state.ledger.delivered += 1;
+        if overtaken.is_none() {
+            self.take_hand(&mut state, level);
+        }
+        let wake_emitters = self.settle_room(&mut state);
+        self.publish(&state);
+        drop(state);
+        if wake_emitters {
+            self.room.notify_waiters();
+        }
+        Some(wave)
     }
 
     fn poll_with_care(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
