@@ -240,7 +240,7 @@ impl EmitError {
             | Self::TooLarge { wave, .. }
             | Self::TooFar { wave }
             | Self::BelowFloor { wave, .. }
-            | Self::Reserved { wave } => *wave = wave.clone().moved_to(channel),
+            | Self::Reserved { wave } => wave.move_to(channel),
             Self::Invalid(_) => {}
         }
         self

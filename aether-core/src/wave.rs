@@ -356,10 +356,10 @@ impl Wave {
         self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()
     }
 
-    /// The same wave on another channel: how a wave gets onto a lane, and back to the channel it belongs to.
-    pub(crate) fn moved_to(mut self, channel: &Channel) -> Self {
+    /// Puts it on another channel: how a wave gets onto a lane, and back to the channel it belongs to.
+    #[inline]
+    pub(crate) fn move_to(&mut self, channel: &Channel) {
         triomphe::Arc::make_mut(&mut self.body).channel.clone_from(channel);
-        self
     }
 
     /// The wave as a notice of the framework: as strong as can be, and stamped.

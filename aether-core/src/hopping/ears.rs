@@ -42,9 +42,10 @@ impl Tuned {
     }
 
     /// Counts a wave and shows it as one of the channel.
-    pub(crate) fn show(&self, wave: Wave) -> Wave {
+    pub(crate) fn show(&self, mut wave: Wave) -> Wave {
         self.count(wave.source().instance()).fetch_add(1, Ordering::Relaxed);
-        wave.moved_to(&self.channel)
+        wave.move_to(&self.channel);
+        wave
     }
 
     #[inline]

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
@@ -19,6 +18,7 @@ use crate::aether::Aether;
 use crate::channel::Channel;
 use crate::clock::{Instant, Moment, moment_of};
 use crate::medium::JoinError;
+use crate::wave::Wave;
 
 /// One channel that one vibrator sends on by one key.
 pub(crate) struct Sending {
@@ -27,8 +27,8 @@ pub(crate) struct Sending {
     /// The instance number of the vibrator.
     me: u64,
     timing: Arc<Timing>,
-    /// Read by every emit.
-    turn: ArcSwapOption<Turn>,
+    /// That of the last wave. Every emit locks it, for as long as it takes to read the lane.
+    turn: Mutex<Option<Arc<Turn>>>,
     course: Mutex<Course<Turn>>,
     refused: AtomicU64,
     task: Mutex<Option<AbortHandle>>,
@@ -45,13 +45,15 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
+    #[inline]
     fn is_at(&self, now: Moment, generation: u64) -> bool {
         self.from <= now && now < self.until && self.generation == generation
     }
 
-    /// Where waves are sent in it.
-    pub(crate) fn lane(&self) -> &Channel {
-        &self.lane
+    /// Notes that a wave was sent in it.
+    #[inline]
+    pub(crate) fn count(&self) {
+        self.waves.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -68,7 +70,7 @@ impl Sending {
             channel: channel.clone(),
             me,
             timing,
-            turn: ArcSwapOption::empty(),
+            turn: Mutex::default(),
             course: Mutex::new(Course::new(hop.lanes())),
             refused: AtomicU64::new(0),
             task: Mutex::default(),
@@ -90,34 +92,33 @@ impl Sending {
         &self.channel
     }
 
-    /// The turn of this moment, if that is known already; see [`Sending::is_at`].
+    /// Moves a wave onto the lane of this moment. Returns the turn to count it in once it is sent, where that is told.
     #[inline]
-    pub(crate) fn current(&self) -> Guard<Option<Arc<Turn>>> {
-        self.turn.load()
-    }
-
-    /// Whether a turn is that of this moment.
-    #[inline]
-    pub(crate) fn is_at(&self, turn: &Turn, now: Moment) -> bool {
-        turn.is_at(now, self.timing.generation())
-    }
-
-    /// Notes that a wave was sent in a turn, where that is told.
-    #[inline]
-    pub(crate) fn count(&self, turn: &Turn) {
-        if self.hop.is_adaptive() {
-            turn.waves.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn move_onto_lane(
+        &self,
+        wave: &mut Wave,
+        now: Moment,
+    ) -> Result<Option<Arc<Turn>>, ClockError> {
+        let current = self.turn.lock();
+        if let Some(turn) = &*current
+            && turn.is_at(now, self.timing.generation())
+        {
+            wave.move_to(&turn.lane);
+            return Ok(self.hop.is_adaptive().then(|| Arc::clone(turn)));
         }
+        drop(current);
+        let turn = self.next_turn(Instant::now())?;
+        wave.move_to(&turn.lane);
+        Ok(self.hop.is_adaptive().then_some(turn))
     }
 
-    /// The same where it has begun only now.
+    /// The turn of this moment where it has begun only now.
     #[cold]
-    pub(crate) fn next_turn(&self, now: Instant) -> Result<Arc<Turn>, ClockError> {
+    fn next_turn(&self, now: Instant) -> Result<Arc<Turn>, ClockError> {
         let generation = self.timing.generation();
         let mut course = self.course.lock();
-        if let Some(turn) = self.turn.load_full()
-            && turn.is_at(moment_of(now), generation)
-        {
+        let current = self.turn.lock().clone();
+        if let Some(turn) = current.filter(|turn| turn.is_at(moment_of(now), generation)) {
             return Ok(turn);
         }
         let time = self.timing.checked(now)?;
@@ -136,7 +137,7 @@ impl Sending {
             waves: AtomicU64::new(0),
         });
         course.begin(Sent { slot, lane, turn: Arc::clone(&turn) });
-        self.turn.store(Some(Arc::clone(&turn)));
+        *self.turn.lock() = Some(Arc::clone(&turn));
         Ok(turn)
     }
 

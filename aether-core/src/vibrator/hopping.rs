@@ -10,7 +10,7 @@ use super::emitter::settled;
 use super::{Emitter, Vibrator};
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
-use crate::clock::{Instant, Moment};
+use crate::clock::Moment;
 use crate::hopping::{
     ClockError, ClockKeeper, Following, Hop, HopAccount, HopJoinError, HopView, Listening, Sending, keep,
 };
@@ -100,27 +100,21 @@ impl HoppingEmitter {
     }
 
     #[inline]
-    fn carry(&self, wave: Wave) -> Result<(u64, Carried), HopEmitError> {
+    fn carry(&self, mut wave: Wave) -> Result<(u64, Carried), HopEmitError> {
         let channel = self.sending.channel();
         if wave.channel() != channel {
             return Err(HopEmitError::OtherChannel { wave, channel: channel.clone() });
         }
         let now = Moment::now();
-        let current = self.sending.current();
-        let next;
-        let turn = match &*current {
-            Some(turn) if self.sending.is_at(turn, now) => turn,
-            _ => match self.sending.next_turn(Instant::now()) {
-                Ok(turn) => {
-                    next = turn;
-                    &next
-                }
-                Err(source) => return Err(HopEmitError::Clock { wave, source: Box::new(source) }),
-            },
+        let turn = match self.sending.move_onto_lane(&mut wave, now) {
+            Ok(turn) => turn,
+            Err(source) => return Err(HopEmitError::Clock { wave, source: Box::new(source) }),
         };
-        match self.emitter.carry_at(wave.moved_to(turn.lane()), || now) {
+        match self.emitter.carry_at(wave, || now) {
             Ok(carried) => {
-                self.sending.count(turn);
+                if let Some(turn) = turn {
+                    turn.count();
+                }
                 Ok(carried)
             }
             Err(error) => Err(error.moved_to(channel).into()),
