@@ -388,7 +388,7 @@ impl Aether {
     pub async fn close(&self) -> Result<(), FlushError> {
         // Before the medium ends, the sources of what has failed are told. What cannot be told becomes dead letters.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
-        // Said first, on a way that the medium has until it is closed; closing does not wait for it to begin.
+        // Begun first, and so a medium that closes waits for it; from the first moment on it takes no other waves.
         let farewell = tokio::time::timeout(FAREWELL_PATIENCE, self.shared.floors.leave());
         let (_, flushed) = futures_util::future::join(farewell, self.shared.medium.close()).await;
         self.shared.router.close();

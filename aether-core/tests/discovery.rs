@@ -48,8 +48,9 @@ async fn a_roster_shows_who_is_elsewhere_until_they_say_goodbye() {
     shown(&mut roster, &["early", "late"]).await;
     drop(late);
     shown(&mut roster, &["early"]).await;
-    // Still held, and gone all the same: closing says goodbye for all.
-    elsewhere.close().await.unwrap();
+    // Still held, and gone all the same: closing says goodbye for all, after what is being said at the moment.
+    let (_, closed) = tokio::join!(early.resonate_on("another"), elsewhere.close());
+    closed.unwrap();
     shown(&mut roster, &[]).await;
     drop((early, hidden));
 }

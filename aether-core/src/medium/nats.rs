@@ -389,6 +389,10 @@ impl Medium for Nats {
             }
             // What the server sent before this came back is in the hands of the draining tasks.
             let settled = self.settle().await;
+            if settled.is_ok() {
+                // Who goes has begun to say so before this. Should the server go now as well, nobody is there to tell.
+                let _ = tokio::time::timeout(CLOSE_PATIENCE, self.notices.told()).await;
+            }
             if let Some(sender) = self.sender.lock().take() {
                 sender.abort();
             }

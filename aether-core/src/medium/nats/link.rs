@@ -293,6 +293,11 @@ impl Link {
         back.await.is_ok()
     }
 
+    /// Whether nothing can be sent any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.flight.lock().ended
+    }
+
     /// How many waves the outbox holds or the broker has not confirmed; `None` when there are none and everything is
     /// in the client's hands.
     pub(super) fn unsettled(&self) -> Option<u64> {

@@ -67,8 +67,14 @@ impl Notices {
         reaches
     }
 
+    /// Waits until all is told that somebody has begun to tell.
+    pub(super) async fn told(&self) {
+        drop(self.words.lock().await);
+    }
+
     async fn send(&self, shared: &Shared, number: u64, notice: &Wave) -> bool {
-        if shared.is_closed() || shared.oversize(notice).is_some() {
+        // While a medium is being closed its vibrators still say goodbye.
+        if shared.link.has_ended() || shared.oversize(notice).is_some() {
             return false;
         }
         // Always a frame, whatever other waves are written as: nobody but Aether reads these.
