@@ -244,7 +244,10 @@ async fn rate(
     Ok(f64::from(waves) / began.elapsed().as_secs_f64())
 }
 
-/// How fast hopping is, as a share of the same without: the median of nine pairs, in turns.
+/// Pairs of rounds. Over a network one of them scatters by a tenth and more.
+const PAIRS: usize = 31;
+
+/// How fast hopping is, as a share of the same without: the median of the pairs, in turns.
 async fn compared(sending: &Aether, receiving: &Aether, hops: [Hop; 2], waves: u32) -> Result<f64, Failure> {
     // Over a network a full inbox sheds: there is room for all of a round.
     let room = || InboxOptions::interactive().max_waves(2 * waves as usize).max_bytes(1 << 30);
@@ -256,7 +259,7 @@ async fn compared(sending: &Aether, receiving: &Aether, hops: [Hop; 2], waves: u
     let orders = shop.hopping(CHANNEL, &hops[0]).await?;
     let mut shares = Vec::new();
     let mut rates = [Vec::new(), Vec::new()];
-    for round in 0..9 {
+    for round in 0..PAIRS {
         let mut plain = 0.0;
         let mut hopping = 0.0;
         for turn in [round % 2, 1 - round % 2] {
