@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use parking_lot::MutexGuard;
+
 use super::hand::HAND_SIZE;
 use super::ledger::ShedReason;
 use super::levels::{Levels, Popped};
@@ -69,13 +71,18 @@ impl Inbox {
         if overtaken.is_none() {
             self.take_hand(&mut state, level);
         }
+        self.end_visit(state);
+        Some(wave)
+    }
+
+    /// What the receiver does before it lets go of the lock, and wakes emitters that wait if there is room for them.
+    fn end_visit(&self, mut state: MutexGuard<'_, State>) {
         let wake_emitters = self.settle_room(&mut state);
         self.publish(&state);
         drop(state);
         if wake_emitters {
             self.room.notify_waiters();
         }
-        Some(wave)
     }
 
     fn poll_with_care(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
@@ -217,7 +224,6 @@ impl Inbox {
     ) -> Poll<Option<Wave>> {
         let mut state = self.state.lock();
         let taken = take(self, &mut state, shed);
-        let wake_emitters = self.settle_room(&mut state);
         let polled = match taken {
             Some(wave) => Poll::Ready(Some(wave)),
             None if state.closed => Poll::Ready(None),
@@ -228,11 +234,7 @@ impl Inbox {
                 Poll::Pending
             }
         };
-        self.publish(&state);
-        drop(state);
-        if wake_emitters {
-            self.room.notify_waiters();
-        }
+        self.end_visit(state);
         polled
     }
 
@@ -250,11 +252,7 @@ impl Inbox {
             state.ledger.delivered += 1;
             into.push(wave);
         }
-        let wake_emitters = self.settle_room(&mut state);
-        drop(state);
-        if wake_emitters {
-            self.room.notify_waiters();
-        }
+        self.end_visit(state);
     }
 
     /// Waits until the inbox holds something (true) or is closed and empty (false).
