@@ -31,8 +31,8 @@ pub struct Stalls {
     pub lost_ms: f64,
     /// The longest, in milliseconds.
     pub longest_ms: f64,
-    /// How long the threads could have run and did not, because their processors ran something else, in milliseconds;
-    /// the rest was taken by the host. `None` where the system does not tell.
+    /// How long the threads could have run and did not, because their processors ran something else, in milliseconds,
+    /// however short. What the stalls are beyond that the host took. `None` where the system does not tell.
     pub waited_ms: Option<f64>,
 }
 

@@ -16,7 +16,8 @@ use crate::output::Output;
 /// A schedule of arrivals (Poisson) is fixed in advance and kept whatever happens; latencies count from the moment a
 /// wave was due to the end of its handling. One wave in twenty is strong (amplitude 1.0), the others are weak (0.25).
 /// The handler is busy for a fixed time with each wave; its capacity is measured first. Over a network the handler is
-/// another process. At the end the load steps from 0.5 to 5 times the capacity.
+/// another process; in process the sender comes before other threads on its processor, if it may (root).
+/// At the end the load steps from 0.5 to 5 times the capacity.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
