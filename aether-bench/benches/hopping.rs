@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use aether_bench::Table;
 use aether_bench::hopping::{Recovery, picture};
+use aether_bench::{Table, median};
 use aether_core::conformance::{Jammer, NatsServer};
 use aether_core::{Aether, Channel, Hop, HopBuilder, HoppingEmitter, InboxOptions, Vibrator, Wave};
 use clap::Parser;
@@ -285,13 +285,9 @@ async fn compared(sending: &Aether, receiving: &Aether, hops: [Hop; 2], waves: u
         rates[0].push(plain);
         rates[1].push(hopping);
     }
-    let median = |values: &mut Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    let [plain, hopping] = &mut rates;
+    let [plain, hopping] = rates;
     println!("unhopped {:.2} M/s, hopped {:.2} M/s", median(plain) / 1e6, median(hopping) / 1e6);
-    Ok(median(&mut shares))
+    Ok(median(shares))
 }
 
 async fn throughput_over_nats(server: &NatsServer) -> Result<f64, Failure> {

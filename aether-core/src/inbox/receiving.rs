@@ -35,8 +35,7 @@ impl Inbox {
             return self.take_from_levels(None);
         };
         let level = next.level;
-        let stronger = (1_u64 << level) - 1;
-        if self.options.order == Order::Strength && self.occupied.load(Ordering::Acquire) & stronger != 0 {
+        if self.is_overtaken(level, || self.occupied.load(Ordering::Acquire)) {
             drop(hand);
             return self.take_from_levels(Some(level));
         }
@@ -58,7 +57,7 @@ impl Inbox {
             self.look_at_hand(&mut state);
         }
         // An emitter may have put the hand back meanwhile. What is stronger than the hand was is next all the same.
-        if overtaken.is_some_and(|hand| state.levels.occupied() & ((1 << hand) - 1) == 0) {
+        if overtaken.is_some_and(|hand| !self.is_overtaken(hand, || state.levels.occupied())) {
             return None;
         }
         let Popped { level, arrival, item: wave } = state.levels.pop_strongest()?;
@@ -73,6 +72,12 @@ impl Inbox {
         }
         self.end_visit(state);
         Some(wave)
+    }
+
+    /// Whether something stronger than a hand that goes on at this level waits in the levels, and is to be received first.
+    fn is_overtaken(&self, level: u8, occupied: impl FnOnce() -> u64) -> bool {
+        let stronger = (1_u64 << level) - 1;
+        self.options.order == Order::Strength && occupied() & stronger != 0
     }
 
     /// What the receiver does before it lets go of the lock, and wakes emitters that wait if there is room for them.
@@ -103,13 +108,9 @@ impl Inbox {
             return None;
         }
         let mut hand = self.hand.lock();
-        if hand.len() == 0 {
-            self.has_hand.store(false, Ordering::Relaxed);
-        }
         loop {
             let next = hand.next()?;
-            let stronger = (1_u64 << next.level) - 1;
-            if self.options.order == Order::Strength && occupied() & stronger != 0 {
+            if self.is_overtaken(next.level, &occupied) {
                 return None;
             }
             let too_late = self.too_late(next.arrival, &next.item);
