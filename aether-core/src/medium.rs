@@ -33,15 +33,24 @@ pub struct Promises {
     pub groups: bool,
     /// Vibrators in other processes hear the waves.
     pub crosses_processes: bool,
+    /// Commands and queries that nobody but observers hears come back to their source.
+    pub reflects_unheard: bool,
     /// The most bytes that a wave may have on this medium: its payload in process, its frame over a network.
     pub max_payload: usize,
 }
 
 impl Promises {
-    /// Ordered, with groups, not durable; for implementors of media.
+    /// Ordered, with groups, reflecting what nobody hears, not durable; for implementors of media.
     #[must_use]
     pub const fn new(crosses_processes: bool, max_payload: usize) -> Self {
-        Self { ordered: true, durable: false, groups: true, crosses_processes, max_payload }
+        Self {
+            ordered: true,
+            durable: false,
+            groups: true,
+            crosses_processes,
+            reflects_unheard: true,
+            max_payload,
+        }
     }
 }
 
@@ -123,7 +132,8 @@ pub enum Reach {
 ///     or is counted as malformed; it never ends the medium.
 /// 12. `tell` carries notices of the framework, which are waves on reserved channels, to all who hear them but
 ///     observers, past the outbox and without making anybody wait, and says of each whether anybody hears its channel.
-///     It is in no outbox ledger.
+///     It is in no outbox ledger. A command or query that was carried and that nobody but observers hears is reflected,
+///     if the medium promises that.
 pub trait Medium: Debug + Send + Sync + 'static {
     /// What this medium can do.
     fn promises(&self) -> Promises;

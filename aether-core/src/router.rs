@@ -392,11 +392,14 @@ impl Router {
     /// Reflects a command or query that nobody but observers hears. An asker learns it from `ask`.
     #[inline]
     fn reflect_unheard(&self, route: &Route, wave: &Wave) {
-        if wave.kind().reflects()
-            && !wave.is_question()
-            && !route.has_resonator(wave)
-            && let Some(reflector) = self.reflector.get()
-        {
+        if wave.kind().reflects() && !wave.is_question() && !route.has_resonator(wave) {
+            self.reflect_nobody(wave);
+        }
+    }
+
+    /// Reflects a wave of which a medium knows that nobody hears it.
+    pub fn reflect_nobody(&self, wave: &Wave) {
+        if let Some(reflector) = self.reflector.get() {
             reflector.reflect(wave, EchoReason::NoResonator, "nobody hears the channel", NOBODY);
         }
     }

@@ -276,8 +276,10 @@ impl Vibrator {
     /// Without anybody who listens at the source, such waves go to the
     /// [dead letters](crate::Aether::dead_letters) of the process where they failed. So listen before emitting.
     ///
-    /// Which failures are known depends on the medium: over NATS nobody can tell whether anybody hears a wave that is
-    /// emitted, only whether anybody hears a question.
+    /// Over NATS a receiver of this connection counts as one that hears, the emitter itself included; and with
+    /// [`Wire::CloudEvents`](crate::Wire) nobody can tell whether anybody hears ([`Promises::reflects_unheard`]).
+    ///
+    /// [`Promises::reflects_unheard`]: crate::Promises::reflects_unheard
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -67,8 +67,8 @@ async fn findings_are_printed_as_they_come_and_ctrl_c_ends_both() {
     let mut physics = Running::start(&with(&["physics", "--every", "50ms"], &medium));
     physics.tells("watching >");
     trade(&medium[1], 20).await;
-    let line = physics.line();
-    assert!(line.starts_with("related: orders.created -> stock.reserved after "), "{line}");
+    // On an idle machine the trade is so even that it may be found to be a beat as well.
+    let line = says(&mut physics, "related: orders.created -> stock.reserved after ");
     assert!(line.ends_with("by stock)"), "{line}");
     for running in [physics, map] {
         running.signal(SIGINT);

@@ -20,7 +20,8 @@ super::cases! {
     12 Nothing commands_and_queries_that_are_shed_come_back_and_nothing_else,
     12 Nothing what_fails_by_hand_comes_back_once_for_each_receiver,
     12 Nothing a_storm_of_failures_is_merged_and_counted,
-    12 Nothing what_nobody_hears_comes_back_where_that_is_known,
+    12 Nothing what_nobody_hears_comes_back,
+    12 Nothing of_a_burst_only_what_nobody_hears_comes_back,
     12 Nothing what_is_relayed_too_far_comes_back,
     12 Nothing an_echo_of_an_unknown_wave_is_ignored_and_counted,
     12 Nothing without_its_source_a_failed_wave_is_a_dead_letter_that_can_be_sent_again,
@@ -215,7 +216,7 @@ async fn a_storm_of_failures_is_merged_and_counted(stage: &Stage) -> Checked {
     same("failures of this receiver", shed + 1, ledger.told)
 }
 
-async fn what_nobody_hears_comes_back_where_that_is_known(stage: &Stage) -> Checked {
+async fn what_nobody_hears_comes_back(stage: &Stage) -> Checked {
     let observer = Vibrator::builder("observer").observe().create(&stage.there).await?;
     observer.resonate_on(">").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
@@ -229,17 +230,52 @@ async fn what_nobody_hears_comes_back_where_that_is_known(stage: &Stage) -> Chec
     let asked = stage.within("an error", emitter.ask("nobody.hears", &4)).await?;
     holds("NoResonator", matches!(asked, Err(crate::medium::AskError::NoResonator { .. })), asked)?;
     let mut ear = listener("ear", &stage.here, "marker").await?;
-    if !stage.crosses() {
-        for receipt in sent {
-            let echo = next(stage, &mut echoes, "what nobody heard").await?;
-            same("the wave", emitter.id_of(&receipt), echo.of)?;
-            same("the reason", EchoReason::NoResonator, echo.reason)?;
-        }
+    for receipt in sent.iter().filter(|_| stage.here.promises().reflects_unheard) {
+        let echo = next(stage, &mut echoes, "what nobody heard").await?;
+        same("the wave", emitter.id_of(receipt), echo.of)?;
+        same("the reason", EchoReason::NoResonator, echo.reason)?;
     }
     emitter.emit(command("marker", 5)?).await?;
     let wave = stage.next(&mut ear, "the marker").await?;
     let more = settled(stage, &mut echoes, &ear.emitter(), &wave).await?;
     holds("no further echo", more.is_empty(), more)
+}
+
+async fn of_a_burst_only_what_nobody_hears_comes_back(stage: &Stage) -> Checked {
+    const WAVES: u64 = 3000;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut echoes = emitter.echoes().await?;
+    let mut lone = listener("lone", &stage.there, "burst.lone").await?;
+    let mut member = vibrator("member", &stage.there).await?;
+    member.resonate_in_group("burst.group", "group").await?;
+    let kinds = [Kind::Command, Kind::Query, Kind::Event];
+    let mut unheard = 0;
+    for count in 0..WAVES {
+        for channel in ["burst.lone", "burst.nobody", "burst.group"] {
+            let kind = kinds[(count % 3) as usize];
+            emitter.emit(of_kind(kind, channel, count)?).await?;
+            let comes_back = kind.reflects() && channel == "burst.nobody";
+            unheard += u64::from(comes_back && stage.here.promises().reflects_unheard);
+        }
+    }
+    stage.settle(&stage.here, &emitter.emitter(), &mut lone, "burst.lone").await?;
+    let ledger = stage.here.echo_ledger();
+    same("waves that came back", (unheard, unheard), (ledger.reflected, ledger.told))?;
+    let mut told = 0;
+    while told < unheard {
+        let echo = next(stage, &mut echoes, "what nobody heard").await?;
+        same(
+            "where and why",
+            ("burst.nobody", EchoReason::NoResonator),
+            (echo.channel.as_str(), echo.reason),
+        )?;
+        told += echo.count;
+    }
+    same("waves that were told", unheard, told)?;
+    for count in 0..WAVES {
+        same("the group's wave", count, number(&stage.next(&mut member, "the group's wave").await?)?)?;
+    }
+    Ok(())
 }
 
 async fn what_is_relayed_too_far_comes_back(stage: &Stage) -> Checked {

@@ -1,7 +1,7 @@
 //! The NATS medium: waves between processes, over a NATS server.
 //!
-//! Subjects have three roots ([`Root`]), because the server says that nobody is there to answer a question only if no
-//! subscription at all hears its subject, that of an observer included.
+//! Subjects have three roots ([`Root`]), because the server says that nobody is there to answer a question, or to hear a
+//! command, only if no subscription at all hears its subject, that of an observer included.
 //!
 //! Outwards, waves go through a bounded, strength-ordered outbox; one task packs them into frames and hands them to
 //! the client ([`outbox`]), numbered ([`numbers`]). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
@@ -11,6 +11,7 @@ mod announcing;
 mod cloudevents;
 mod discovery;
 mod gaps;
+mod inquiries;
 mod intake;
 mod joined;
 mod link;
@@ -91,7 +92,7 @@ struct Shared {
 enum Root {
     /// `prefix.channel`: waves, and the questions of foreign requesters.
     Waves,
-    /// `prefix-ask.channel`: questions, heard by those who could answer.
+    /// `prefix-ask.channel`: questions, and inquiries whether anybody hears; heard by those who could answer.
     Questions,
     /// `prefix-seen.channel`: copies of questions and answers, heard by observers.
     Seen,
@@ -143,7 +144,7 @@ pub(crate) async fn connect(builder: &AetherBuilder, router: Arc<Router>) -> Res
         .connect(servers)
         .await
         .map_err(|error| ConnectError::Unreachable { url: builder.url.clone(), source: Box::new(error) })?;
-    link.connected_to(&client)
+    link.connected_to(&client, Arc::clone(&router))
         .await
         .map_err(|error| ConnectError::Unreachable { url: builder.url.clone(), source: Box::new(error) })?;
     let shared = Arc::new(Shared {
@@ -274,7 +275,11 @@ impl Nats {
 
 impl Medium for Nats {
     fn promises(&self) -> Promises {
-        Promises::new(true, self.shared.client.max_payload())
+        Promises {
+            // Consumers that do not know Aether do not subscribe to where it asks whether anybody hears.
+            reflects_unheard: self.shared.wire == Wire::Frames,
+            ..Promises::new(true, self.shared.client.max_payload())
+        }
     }
 
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {

@@ -2,7 +2,8 @@
 //!
 //! NATS does not acknowledge messages, but a server handles what one client sends in order. So now and then a small
 //! message goes to a subject that only this connection hears, a *marker*; when it is back, the server has seen
-//! everything before it. What was not confirmed when the connection broke is written off and counted.
+//! everything before it. What was not confirmed when the connection broke is written off and counted. Where the markers
+//! come back the server also says that nobody hears what it was asked about ([`Inquiries`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::inquiries::{Inquiries, unheard};
 use crate::inbox::Inbox;
+use crate::router::Router;
 use crate::wave::Wave;
 
 /// The client's queue of events holds 128 and drops what is more: a broken connection could go unnoticed, so
@@ -53,8 +56,18 @@ pub(super) struct Link {
 
 /// Where the markers go, and the task that takes them in.
 struct Marks {
+    /// Subjects below it come back to this connection alone.
+    inbox: String,
+    /// That of the markers.
     subject: async_nats::Subject,
     task: JoinHandle<()>,
+}
+
+/// A marker of the sending task, and what went before it.
+struct Marker {
+    number: u64,
+    waves: u64,
+    inquiry: u64,
 }
 
 #[derive(Default)]
@@ -64,8 +77,9 @@ struct Flight {
     written_off: u64,
     /// How many of them the sending task has handed to the client altogether when it last sent a marker.
     marked: u64,
-    /// The markers of the sending task that are under way, each with how many waves went before it.
-    markers: VecDeque<(u64, u64)>,
+    /// The markers of the sending task that are under way.
+    markers: VecDeque<Marker>,
+    inquiries: Inquiries,
     last_marker: u64,
     /// Those who wait for a marker of their own.
     waiting: HashMap<u64, oneshot::Sender<()>>,
@@ -87,25 +101,41 @@ impl Link {
         }
     }
 
-    /// Begins to listen for markers.
+    /// Begins to listen for markers, and for the server's word on what nobody hears, which the router is told.
     pub(super) async fn connected_to(
         self: &Arc<Self>,
         client: &Client,
+        router: Arc<Router>,
     ) -> Result<(), async_nats::SubscribeError> {
-        let subject = async_nats::Subject::from(client.new_inbox());
-        let mut markers = client.subscribe(subject.clone()).await?;
-        let link = Arc::clone(self);
+        let inbox = client.new_inbox();
+        let subject = async_nats::Subject::from(format!("{inbox}.marker"));
+        // One subscription for both, so that they come in the order in which the server sent them.
+        let mut words = client.subscribe(format!("{inbox}.*")).await?;
+        let (link, markers) = (Arc::clone(self), subject.clone());
         let task = tokio::spawn(async move {
-            while let Some(marker) = markers.next().await {
+            while let Some(word) = words.next().await {
                 link.took_message();
-                if let Ok(number) = <[u8; 8]>::try_from(&*marker.payload) {
-                    link.confirm(u64::from_le_bytes(number));
+                if word.subject == markers {
+                    if let Ok(number) = <[u8; 8]>::try_from(&*word.payload) {
+                        link.confirm(u64::from_le_bytes(number));
+                    }
+                } else if let Some(number) = unheard(&word) {
+                    let waves = link.flight.lock().inquiries.take(number);
+                    waves.iter().for_each(|wave| router.reflect_nobody(wave));
                 }
             }
         });
         self.flight.lock().connects = client.statistics().connects.load(Ordering::Relaxed);
-        *self.marks.lock() = Some(Marks { subject, task });
+        *self.marks.lock() = Some(Marks { inbox, subject, task });
         Ok(())
+    }
+
+    /// Opens an inquiry about waves that are about to be sent, and returns its reply subject. Called by the sending task;
+    /// `None` once the connection has ended.
+    pub(super) fn inquire(&self, waves: Vec<Wave>) -> Option<String> {
+        let marks = self.marks.lock();
+        let inbox = &marks.as_ref()?.inbox;
+        Some(format!("{inbox}.{}", self.flight.lock().inquiries.open(waves)))
     }
 
     /// Called by the client's task for events.
@@ -139,8 +169,9 @@ impl Link {
                 let _ = waiting.send(());
             }
             // They come back in the order in which they left.
-            while let Some((_, waves)) = flight.markers.pop_front_if(|(marker, _)| *marker <= number) {
-                flight.settled = flight.settled.max(waves);
+            while let Some(marker) = flight.markers.pop_front_if(|marker| marker.number <= number) {
+                flight.settled = flight.settled.max(marker.waves);
+                flight.inquiries.close(marker.inquiry);
             }
         }
         self.moved();
@@ -154,6 +185,7 @@ impl Link {
             flight.written_off += taken - flight.settled;
             flight.settled = taken;
             flight.markers.clear();
+            flight.inquiries.clear();
             // Dropping their senders tells those who wait to try again.
             flight.waiting.clear();
         }
@@ -231,9 +263,9 @@ impl Link {
             }
             flight.last_marker += 1;
             flight.marked = self.outbox.ledger().delivered;
-            let marker = (flight.last_marker, flight.marked);
-            flight.markers.push_back(marker);
-            marker.0
+            let (number, waves, inquiry) = (flight.last_marker, flight.marked, flight.inquiries.last());
+            flight.markers.push_back(Marker { number, waves, inquiry });
+            number
         };
         self.send_marker(client, number).await;
     }
@@ -334,6 +366,7 @@ impl Link {
             let mut flight = self.flight.lock();
             flight.ended = true;
             flight.markers.clear();
+            flight.inquiries.clear();
             flight.waiting.clear();
         }
         if let Some(marks) = self.marks.lock().take() {

@@ -4,10 +4,11 @@
 //! server says that nobody is there (status 503). Nobody else answers. The server handles what one client sends in
 //! order, so when a marker that was sent behind them is back, all such words have come.
 
-use async_nats::{StatusCode, Subscriber};
+use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::coop;
 
+use super::inquiries::unheard;
 use super::{Root, Shared};
 use crate::clock::Instant;
 use crate::medium::Reach;
@@ -51,12 +52,10 @@ impl Notices {
             // Without the budget of the task, which may be spent: what is there must be seen.
             while let Some(Some(word)) = coop::unconstrained(subscriber.next()).now_or_never() {
                 shared.link.took_message();
-                let number = word.subject.rsplit('.').next().and_then(|number| number.parse::<u64>().ok());
                 // What is older is of a call that was cancelled.
-                let place = number.and_then(|number| usize::try_from(number.checked_sub(first)?).ok());
-                if word.status == Some(StatusCode::NO_RESPONDERS)
-                    && let Some(reach) = place.and_then(|place| reaches.get_mut(place))
-                {
+                let place =
+                    unheard(&word).and_then(|number| usize::try_from(number.checked_sub(first)?).ok());
+                if let Some(reach) = place.and_then(|place| reaches.get_mut(place)) {
                     *reach = Reach::Nobody;
                 }
             }

@@ -4,6 +4,9 @@
 //! There is no timer, and a lone wave leaves at once. Commands never share a message: a queue group of the server
 //! hands a message to one member as a whole, and the members shall share the work.
 //!
+//! Of commands and queries, which come back if nobody hears them, the server is asked whether anybody does: once for a
+//! channel and batch.
+//!
 //! What leaves is numbered here ([`Numbers`]), and where nothing follows the numbers are announced: after a new
 //! connection, when a channel has gone quiet, at a flush, and at the end.
 
@@ -17,7 +20,7 @@ use super::{Root, Shared, cloudevents};
 use crate::aether::Wire;
 use crate::channel::Channel;
 use crate::wave::{Kind, Wave};
-use crate::wire::{encode_at, frame_bound, record_bound};
+use crate::wire::{Position, encode_at, frame_bound, record_bound};
 
 /// A batch holds at most so many waves and bytes, and at most so many batches are under way before one is confirmed.
 /// Together they bound what a strong wave may have to wait for.
@@ -137,11 +140,31 @@ async fn announce(shared: &Shared, announcements: impl IntoIterator<Item = Annou
     }
 }
 
+/// Whether the source is told if nobody hears it. An asker learns it from `ask`.
+fn is_inquired(wave: &Wave) -> bool {
+    wave.reflects() && !wave.is_question()
+}
+
+/// Asks the server whether anybody hears a channel, ahead of waves whose source is told if nobody does: whoever hears
+/// the inquiry hears the waves as well, as subscriptions to waves are made before those to questions.
+async fn inquire(shared: &Shared, waves: &[Wave], position: Position) {
+    let Some(channel) = waves.first().map(Wave::channel) else { return };
+    let Ok(frame) = encode_at(shared.sender(), Some(position), None, &[], Instant::now()) else { return };
+    let about = waves.iter().filter(|wave| is_inquired(wave)).cloned().collect();
+    if let Some(reply) = shared.link.inquire(about) {
+        let subject = shared.subject(Root::Questions, channel.as_str());
+        let _ = shared.client.publish_with_reply(subject, reply, frame).await;
+    }
+}
+
 /// Sends waves of one channel, in their order, in as few messages as the server's limit and commands allow.
 async fn send_frames(shared: &Shared, waves: &[Wave], numbers: &mut Numbers) {
     let Some(first) = waves.first() else { return };
     let (stream, forgotten) = numbers.stream(first.channel(), Instant::now());
     announce(shared, forgotten).await;
+    if waves.iter().any(is_inquired) {
+        inquire(shared, waves, stream.position(Instant::now())).await;
+    }
     let max_bytes = shared.client.max_payload().min(FRAME_BYTES);
     let mut rest = waves;
     while !rest.is_empty() {
