@@ -56,6 +56,7 @@ impl Collector for Scrape {
         let ages = to.0.encode_descriptor("wave_age", help, Some(&Unit::Seconds), MetricType::Histogram)?;
         self.scene.observed().ages().encode(ages)?;
         write_medium(&mut to, &status)?;
+        write_reflected(&mut to, &status)?;
         write_inboxes(&mut to, &status)
     }
 }
@@ -126,6 +127,11 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
             "Senders' channels that losses are looked for in no longer, as others came",
             medium.forgotten_streams,
         ),
+        (
+            "medium_shed_at_source_waves",
+            "Waves that were not sent, as no receiver of the channel would have heard them",
+            medium.shed_at_source_waves,
+        ),
     ];
     for (name, help, count) in counts {
         to.counter(name, help, None, [(vec![], count)])?;
@@ -134,6 +140,39 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
         "Messages that the broker's client received and nobody has taken from it, not yet or not any more";
     to.gauge("medium_untaken_messages", help, None, [(vec![], medium.untaken_messages)])?;
     write_ledgers(to, &OUTBOX, &[(vec![], &medium.outbox)])
+}
+
+fn write_reflected(to: &mut Families<'_>, status: &Status) -> fmt::Result {
+    let reflected = &status.reflected;
+    let outcomes = [
+        ("told", reflected.told),
+        ("buried", reflected.buried),
+        ("left_to_asker", reflected.left_to_asker),
+        ("unconfirmed", reflected.unconfirmed),
+    ];
+    to.counter(
+        "reflected_waves",
+        "Commands and queries that failed in this process, by how their sources learnt of it",
+        None,
+        outcomes.map(|(outcome, waves)| (vec![("outcome", outcome)], waves)),
+    )?;
+    let help = "Commands and queries that failed and whose sources are to be told";
+    to.gauge("reflecting_waves", help, None, [(vec![], reflected.pending)])?;
+    let letters = &status.dead_letters;
+    to.gauge("dead_letters", "Failed waves that are kept to be sent again", None, [(vec![], letters.kept)])?;
+    let counts = [
+        ("dead_letters_buried", "Failed waves whose sources could not be told", letters.buried),
+        ("dead_letters_taken", "Dead letters that were taken or sent again", letters.taken),
+        (
+            "dead_letters_overflowed",
+            "Failed waves that were not kept, or not any longer, for want of room",
+            letters.overflowed,
+        ),
+    ];
+    for (name, help, count) in counts {
+        to.counter(name, help, None, [(vec![], count)])?;
+    }
+    Ok(())
 }
 
 fn write_inboxes(to: &mut Families<'_>, status: &Status) -> fmt::Result {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aether_core::{Aether, Amplitude, Floor, InboxReport, Ledger, Wave};
+use aether_core::{Aether, Amplitude, DeadLetterCounts, EchoLedger, Floor, InboxReport, Ledger, Wave};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
@@ -83,8 +83,11 @@ impl Scene {
                 malformed_messages: status.malformed,
                 lost_upstream_waves: status.lost_upstream,
                 forgotten_streams: status.forgotten_streams,
+                shed_at_source_waves: status.shed_at_source,
                 outbox: LedgerLine(status.outbox),
             },
+            reflected: ReflectedLine::from(self.aether.echo_ledger()),
+            dead_letters: DeadLettersLine::from(self.aether.dead_letters().counts()),
             observed: ObservedLine {
                 waves: self.observed.waves(),
                 payload_bytes: self.observed.payload_bytes(),
@@ -125,6 +128,8 @@ pub(crate) struct Status {
     pub(crate) uptime_seconds: f64,
     pub(crate) readiness: Readiness,
     pub(crate) medium: MediumLine,
+    pub(crate) reflected: ReflectedLine,
+    pub(crate) dead_letters: DeadLettersLine,
     pub(crate) observed: ObservedLine,
     pub(crate) inboxes: Vec<InboxLine>,
     /// The sum over all inboxes, those of vibrators that are gone included.
@@ -143,7 +148,42 @@ pub(crate) struct MediumLine {
     pub(crate) malformed_messages: u64,
     pub(crate) lost_upstream_waves: u64,
     pub(crate) forgotten_streams: u64,
+    pub(crate) shed_at_source_waves: u64,
     pub(crate) outbox: LedgerLine,
+}
+
+/// What became of the waves that failed in this process and are reflected: `waves` is the sum of the others.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReflectedLine {
+    pub(crate) waves: u64,
+    pub(crate) told: u64,
+    pub(crate) buried: u64,
+    pub(crate) left_to_asker: u64,
+    pub(crate) unconfirmed: u64,
+    pub(crate) pending: u64,
+}
+
+impl From<EchoLedger> for ReflectedLine {
+    fn from(ledger: EchoLedger) -> Self {
+        let EchoLedger { reflected: waves, told, buried, left_to_asker, unconfirmed, pending, .. } = ledger;
+        Self { waves, told, buried, left_to_asker, unconfirmed, pending }
+    }
+}
+
+/// What became of those whose source could not be told: `buried` is the sum of the others.
+#[derive(Debug, Serialize)]
+pub(crate) struct DeadLettersLine {
+    pub(crate) buried: u64,
+    pub(crate) kept: u64,
+    pub(crate) taken: u64,
+    pub(crate) overflowed: u64,
+}
+
+impl From<DeadLetterCounts> for DeadLettersLine {
+    fn from(counts: DeadLetterCounts) -> Self {
+        let DeadLetterCounts { buried, kept, taken, overflowed, .. } = counts;
+        Self { buried, kept, taken, overflowed }
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -34,7 +34,7 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
         })?;
     }
     if succeeds(&mut cargo("nextest --version")) {
-        steps.run("tests", || check(&mut cargo("nextest run --workspace --locked")))?;
+        steps.run("tests", || check(&mut cargo("nextest run --workspace --locked --no-fail-fast")))?;
     } else {
         steps.run("tests (without nextest)", || {
             check(&mut cargo("test --workspace --lib --bins --tests --locked"))

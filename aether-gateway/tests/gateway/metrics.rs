@@ -59,6 +59,21 @@ async fn a_scrape_names_every_wave_and_its_ledgers_add_up() {
     assert!((0.4..=0.5).contains(&floor), "the evicted waves had 0.5: {floor}");
     assert_eq!(metrics.value("aether_inbox_effective_floor", &[("vibrator", "shop")]), 0.0);
 
+    // The slow inbox had room for all ten commands; the gone one had them and let go of them.
+    let reflected = |outcome| metrics.value("aether_reflected_waves_total", &[("outcome", outcome)]);
+    assert_eq!(["told", "buried", "left_to_asker", "unconfirmed"].map(reflected), [0.0, 10.0, 0.0, 0.0]);
+    assert_eq!(metrics.value("aether_reflecting_waves", &[]), 0.0);
+    assert_eq!(metrics.value("aether_dead_letters", &[]), 10.0);
+    let letters = |what: &str| metrics.value(&format!("aether_dead_letters_{what}_total"), &[]);
+    assert_eq!(["buried", "taken", "overflowed"].map(letters), [10.0, 0.0, 0.0]);
+    assert_eq!(metrics.value("aether_medium_shed_at_source_waves_total", &[]), 0.0);
+    let page = running.get("/").await.body;
+    assert!(
+        page.contains(
+            "10 commands and queries failed here: the sources of 0 were told, 10 became dead letters"
+        )
+    );
+
     for vibrator in ["slow \"quoted\\\"", "gateway", "shop", "gone"] {
         adds_up(&metrics, "aether_inbox_", &[("vibrator", vibrator)]);
     }
