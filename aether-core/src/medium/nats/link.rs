@@ -6,10 +6,12 @@
 //! come back the server also says that nobody hears what it was asked about ([`Inquiries`]).
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::{Client, Event};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -22,8 +24,8 @@ use crate::inbox::Inbox;
 use crate::router::Router;
 use crate::wave::Wave;
 
-/// The client's queue of events holds 128 and drops what is more: a broken connection could go unnoticed, so
-/// whoever waits for a marker looks at the number of connections as well, this often.
+/// The client's queue of events holds 128 and drops what is more, so a connection that broke or came back could go
+/// unnoticed. Whoever waits for either, or for a marker, asks the client itself as well, this often.
 const LOST_EVENT_WATCH: Duration = Duration::from_secs(1);
 
 /// Emitters that wait for room wait with so many waves in the outbox while the connection stands. A longer queue would
@@ -83,7 +85,8 @@ struct Flight {
     last_marker: u64,
     /// Those who wait for a marker of their own.
     waiting: HashMap<u64, oneshot::Sender<()>>,
-    connects: u64,
+    /// How many connections have been seen to break. One less than the client has made, while one stands.
+    breaks: u64,
     ended: bool,
 }
 
@@ -125,7 +128,7 @@ impl Link {
                 }
             }
         });
-        self.flight.lock().connects = client.statistics().connects.load(Ordering::Relaxed);
+        self.flight.lock().breaks = connects(client).saturating_sub(1);
         *self.marks.lock() = Some(Marks { inbox, subject, task });
         Ok(())
     }
@@ -141,14 +144,11 @@ impl Link {
     /// Called by the client's task for events.
     pub(super) fn note(&self, event: &Event) {
         match event {
-            Event::Connected => {
-                self.connected.send_replace(true);
-                self.outbox.let_run_ahead(AHEAD);
-                self.moved();
-            }
+            Event::Connected => self.stands(),
             Event::Disconnected | Event::Closed => {
                 self.connected.send_replace(false);
                 self.outbox.let_run_ahead(usize::MAX);
+                self.flight.lock().breaks += 1;
                 self.write_off();
             }
             Event::SlowConsumer(_) => {
@@ -156,6 +156,13 @@ impl Link {
             }
             _ => {}
         }
+    }
+
+    /// There is a connection.
+    fn stands(&self) {
+        self.connected.send_replace(true);
+        self.outbox.let_run_ahead(AHEAD);
+        self.moved();
     }
 
     fn moved(&self) {
@@ -192,15 +199,31 @@ impl Link {
         self.moved();
     }
 
-    /// Notices a broken connection whose event was lost.
-    fn look_for_lost_event(&self, client: &Client) {
-        let connects = client.statistics().connects.load(Ordering::Relaxed);
-        let missed = {
+    /// Waits, and asks the client now and then whether an event was lost that the wait may depend on.
+    async fn watching<T>(&self, client: &Client, wait: impl Future<Output = T>) -> T {
+        let mut wait = pin!(wait);
+        loop {
+            match tokio::time::timeout(LOST_EVENT_WATCH, wait.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) => self.look_for_lost_events(client),
+            }
+        }
+    }
+
+    /// Makes up for the events that were lost, if any were.
+    fn look_for_lost_events(&self, client: &Client) {
+        let broken = connects(client).saturating_sub(1);
+        let is_unseen = {
             let mut flight = self.flight.lock();
-            std::mem::replace(&mut flight.connects, connects) != connects && !flight.markers.is_empty()
+            let is_unseen = flight.breaks < broken;
+            flight.breaks = flight.breaks.max(broken);
+            is_unseen
         };
-        if missed {
+        if is_unseen {
             self.write_off();
+        }
+        if !self.is_connected() && client.connection_state() == State::Connected {
+            self.stands();
         }
     }
 
@@ -209,15 +232,15 @@ impl Link {
     }
 
     /// Waits until the connection stands.
-    pub(super) async fn standing(&self) {
+    pub(super) async fn standing(&self, client: &Client) {
         let mut connected = self.connected.subscribe();
         // Fails only if `self` were gone.
-        let _ = connected.wait_for(|connected| *connected).await;
+        let _ = self.watching(client, connected.wait_for(|connected| *connected)).await;
     }
 
     /// To be handed to [`Link::connected_after`].
-    pub(super) fn connection(&self) -> Connection {
-        Connection { state: self.connected.subscribe(), number: self.flight.lock().connects }
+    pub(super) fn connection(&self, client: &Client) -> Connection {
+        Connection { state: self.connected.subscribe(), number: connects(client) }
     }
 
     /// Waits until there is a connection later than the one seen last.
@@ -225,7 +248,7 @@ impl Link {
     /// Cancel safety: cancelled while it waits, no connection is missed.
     pub(super) async fn connected_after(&self, seen: &mut Connection, client: &Client) {
         loop {
-            let connects = client.statistics().connects.load(Ordering::Relaxed);
+            let connects = connects(client);
             if connects != seen.number && self.is_connected() {
                 seen.number = connects;
                 return;
@@ -290,9 +313,8 @@ impl Link {
             progress.borrow_and_update();
             self.marks_under_way() >= most
         } {
-            if tokio::time::timeout(LOST_EVENT_WATCH, progress.changed()).await.is_err() {
-                self.look_for_lost_event(client);
-            }
+            // Fails only if `self` were gone.
+            let _ = self.watching(client, progress.changed()).await;
         }
     }
 
@@ -303,7 +325,7 @@ impl Link {
             if self.flight.lock().ended {
                 return Err(Ended);
             }
-            self.standing().await;
+            self.standing(client).await;
         }
         Ok(())
     }
@@ -322,7 +344,7 @@ impl Link {
             (number, back)
         };
         self.send_marker(client, number).await;
-        back.await.is_ok()
+        self.watching(client, back).await.is_ok()
     }
 
     /// Whether nothing can be sent any more.
@@ -376,3 +398,11 @@ impl Link {
         self.moved();
     }
 }
+
+/// How many connections the client has made.
+fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests;

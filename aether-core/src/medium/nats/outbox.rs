@@ -46,7 +46,7 @@ pub(super) async fn send(shared: Arc<Shared>) {
     let mut batch = Vec::with_capacity(BATCH_WAVES);
     let mut groups = Groups::default();
     let mut numbers = Numbers::new();
-    let mut connection = shared.link.connection();
+    let mut connection = shared.link.connection(&shared.client);
     loop {
         let mut announced = Vec::new();
         let next = tokio::select! {
@@ -61,7 +61,7 @@ pub(super) async fn send(shared: Arc<Shared>) {
             is_filled = shared.outbox.filled() => if is_filled { Next::Send } else { Next::End },
             () = sleep_until(numbers.next_round()) => Next::Announce(Vec::new()),
         };
-        shared.link.standing().await;
+        shared.link.standing(&shared.client).await;
         match next {
             Next::Send => {
                 batch.clear();

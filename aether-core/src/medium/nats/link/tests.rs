@@ -1,0 +1,81 @@
+//! A client whose events come late or never, and a server that is really restarted.
+
+use super::*;
+use crate::conformance::NatsServer;
+use crate::inbox::{InboxOptions, Offer};
+
+/// A link that nobody tells of events, with so many waves handed to the client and not confirmed.
+struct Deaf {
+    server: NatsServer,
+    client: Client,
+    link: Arc<Link>,
+}
+
+impl Deaf {
+    async fn new() -> Self {
+        let server = NatsServer::start().await.unwrap();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let link = Arc::new(Link::new(Arc::new(Inbox::new(InboxOptions::interactive()).unwrap())));
+        link.connected_to(&client, Arc::new(Router::new())).await.unwrap();
+        Self { server, client, link }
+    }
+
+    /// Waves that were handed to the client, and a marker that will not come back.
+    fn send(&self, waves: usize) {
+        for _ in 0..waves {
+            assert!(self.link.outbox.offer(Wave::from_bytes("a", "x").unwrap(), Offer::IfRoom).is_ok());
+        }
+        let mut taken = Vec::new();
+        self.link.outbox.take_many(waves, usize::MAX, &mut taken);
+        assert_eq!(taken.len(), waves);
+        let mut flight = self.link.flight.lock();
+        flight.last_marker += 1;
+        flight.marked += waves as u64;
+        let (number, waves) = (flight.last_marker, flight.marked);
+        flight.markers.push_back(Marker { number, waves, inquiry: 0 });
+    }
+
+    /// Another server process in the place of the first; returns once the client has a connection to it.
+    async fn restart(&mut self) {
+        let before = connects(&self.client);
+        self.server.restart().await.unwrap();
+        while connects(&self.client) == before || self.client.connection_state() != State::Connected {
+            // Waits for the connection.
+            let _ = self.client.flush().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_under_way_is_written_off_although_nobody_said_that_the_connection_broke() {
+    let mut deaf = Deaf::new().await;
+    deaf.send(3);
+    deaf.restart().await;
+    deaf.link.fewer_marks_than(1, &deaf.client).await;
+    assert_eq!((deaf.link.unconfirmed(), deaf.link.marks_under_way()), (3, 0));
+    // Once is enough.
+    deaf.send(2);
+    deaf.link.look_for_lost_events(&deaf.client);
+    assert_eq!((deaf.link.unconfirmed(), deaf.link.marks_under_way()), (3, 1));
+}
+
+#[tokio::test]
+async fn a_connection_that_came_back_is_used_although_nobody_said_so() {
+    let deaf = Deaf::new().await;
+    deaf.link.note(&Event::Disconnected);
+    assert!(!deaf.link.is_connected());
+    deaf.link.round_trip(&deaf.client).await.unwrap();
+    deaf.link.standing(&deaf.client).await;
+    assert!(deaf.link.is_connected());
+}
+
+#[tokio::test]
+async fn a_break_that_was_told_is_not_looked_for_again() {
+    let mut deaf = Deaf::new().await;
+    deaf.restart().await;
+    deaf.link.note(&Event::Disconnected);
+    deaf.link.note(&Event::Connected);
+    deaf.send(5);
+    deaf.link.look_for_lost_events(&deaf.client);
+    assert_eq!((deaf.link.unconfirmed(), deaf.link.marks_under_way()), (0, 1));
+}
