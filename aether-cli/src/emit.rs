@@ -1,7 +1,11 @@
 //! `aether emit`: emits waves from arguments or from stdin.
 
 use aether_chassis::{CancellationToken, MediumArgs};
-use aether_core::{Aether, Amplitude, Channel, Kind, Phase, Vibrator, Wave, WaveBuilder, WaveId};
+use aether_core::{
+    Aether, Amplitude, Channel, Echo, Echoes, Kind, Phase, Vibrator, Wave, WaveBuilder, WaveId,
+};
+use futures_util::FutureExt;
+use tokio::task::coop;
 
 use crate::error::CommandError;
 use crate::output::Output;
@@ -17,7 +21,9 @@ Examples:
   aether emit alarms.fire '\"cellar\"' --amplitude 1.0 --key cellar
   aether emit alarms.fire '\"cellar\"' --phase retract --key cellar
   aether emit stock.counted 17 --half-life 30s --count 1000 --rate 100
-  cat orders.jsonl | aether emit orders.created -")]
+  cat orders.jsonl | aether emit orders.created -
+
+A command or query that nobody hears, or that is refused at once, is a failure.")]
 pub(crate) struct EmitArgs {
     /// Where to: tokens separated by dots, such as orders.created
     channel: Channel,
@@ -71,10 +77,14 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
         return Err(CommandError::Alone { nobody_would: "hear the wave" });
     }
     let vibrator = Vibrator::create(&args.name, &aether).await?;
+    let echoes = if args.kind.reflects() { Some(vibrator.echoes().await?) } else { None };
     let mut emitted = Emitted::default();
     // What was emitted before a mistake has been emitted, so it is sent and told all the same.
     let done = emit_all(&args, &vibrator, &mut emitted, &shutdown).await;
-    let sent = send(&aether, emitted.waves).await;
+    let mut sent = send(&aether, emitted.waves).await;
+    if let (Ok(()), Some(echoes)) = (&sent, echoes) {
+        sent = none_came_back(echoes, emitted.waves);
+    }
     Output::stdout().line(emitted.told(&vibrator))?;
     aether_chassis::close(&aether).await;
     done.and(sent)
@@ -122,6 +132,20 @@ async fn send(aether: &Aether, waves: u64) -> Result<(), CommandError> {
     match aether.status().outbox.lost() {
         0 => Ok(()),
         lost => Err(CommandError::Shed { lost, waves }),
+    }
+}
+
+/// Looks what has come back by now. The server says of everything that it has whether anybody hears it.
+fn none_came_back(mut echoes: Echoes, waves: u64) -> Result<(), CommandError> {
+    let mut back = 0;
+    let mut first = None;
+    while let Some(Some(echo)) = coop::unconstrained(echoes.receive()).now_or_never() {
+        back += echo.count;
+        first.get_or_insert(echo);
+    }
+    match first {
+        None => Ok(()),
+        Some(Echo { reason, hint, .. }) => Err(CommandError::CameBack { back, waves, reason, hint }),
     }
 }
 

@@ -4,7 +4,8 @@ use std::io;
 
 use aether_bench::FloodError;
 use aether_core::{
-    AskError, ConnectError, CreateError, EmitError, FlushError, JoinError, ObserveError, WaveError,
+    AskError, ConnectError, CreateError, EchoReason, EchoesError, EmitError, FlushError, JoinError,
+    ObserveError, WaveError,
 };
 use aether_gateway::{GatewayError, StartError};
 use aether_service_alpha::AlphaError;
@@ -26,6 +27,8 @@ pub(crate) enum CommandError {
         "{lost} of {waves} waves did not reach the server: the outbox was full and shed the weakest. Use a lower --rate"
     )]
     Shed { lost: u64, waves: u64 },
+    #[error("{back} of {waves} waves came back: {hint} ({reason})")]
+    CameBack { back: u64, waves: u64, reason: EchoReason, hint: String },
     #[error("interrupted before {before}")]
     Interrupted { before: &'static str },
     #[error("--count repeats a payload that is an argument: stdin is read to its end")]
@@ -42,6 +45,8 @@ pub(crate) enum CommandError {
     Wave(#[from] WaveError),
     #[error("the wave was not emitted")]
     Emit(#[from] EmitError),
+    #[error("what comes back cannot be heard")]
+    Echoes(#[from] EchoesError),
     #[error("the waves have not all left")]
     Flush(#[from] FlushError),
     #[error(transparent)]

@@ -400,7 +400,12 @@ impl Router {
     /// Reflects a wave of which a medium knows that nobody hears it.
     pub fn reflect_nobody(&self, wave: &Wave) {
         if let Some(reflector) = self.reflector.get() {
-            reflector.reflect(wave, EchoReason::NoResonator, "nobody hears the channel", NOBODY);
+            reflector.reflect(
+                wave,
+                EchoReason::NoResonator,
+                "nobody but observers hears the channel",
+                NOBODY,
+            );
         }
     }
 

@@ -32,7 +32,7 @@ fn listener(args: &[&str], medium: &[String; 2]) -> Running {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wave_crosses_from_emit_to_listen_with_all_it_has() {
     let (_server, medium) = server().await;
-    let mut listener = listener(&["orders.>", "--json", "--count", "1"], &medium);
+    let mut listener = listener(&["orders.>", "--group", "g", "--json", "--count", "1"], &medium);
     let args = ["emit", "orders.created", "{\"sku\": \"lamp\", \"n\": 12345678901234567890}"];
     let more =
         ["--amplitude", "0.9", "--key", "17", "--kind", "command", "--phase", "retract", "--name", "shop"];
@@ -55,6 +55,29 @@ async fn a_wave_crosses_from_emit_to_listen_with_all_it_has() {
         "content_type": "application/json", "payload": { "sku": "lamp", "n": 12345678901234567890_u64 }
     });
     assert_eq!(record, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_nobody_hears_is_a_failure_and_an_event_is_none() {
+    let (_server, medium) = server().await;
+    let _observer = listener(&[">"], &medium);
+    let mut listener = listener(&["heard.*", "--group", "workers", "--count", "3"], &medium);
+    let emit = |channel, kind| run(&with(&["emit", channel, "1", "--count", "3", "--kind", kind], &medium));
+    let unheard = emit("nobody.hears", "command");
+    assert_eq!(unheard.code, Some(1), "{unheard:?}");
+    assert!(unheard.out.starts_with("3 waves, "), "they were emitted: {unheard:?}");
+    assert!(
+        unheard.err.contains("3 of 3 waves came back: nobody but observers hears the channel (no_resonator)"),
+        "{unheard:?}"
+    );
+    let event = emit("nobody.hears", "event");
+    assert_eq!((event.code, event.err.as_str()), (Some(0), ""));
+    let heard = emit("heard.command", "command");
+    assert_eq!((heard.code, heard.err.as_str()), (Some(0), ""));
+    for _ in 0..3 {
+        listener.line();
+    }
+    assert_eq!(listener.end().0.code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
