@@ -10,7 +10,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod account;
 mod ask;
 mod bench;
-mod chart;
 mod cli;
 mod emit;
 mod error;

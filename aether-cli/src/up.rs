@@ -43,8 +43,7 @@ pub(crate) struct UpArgs {
 
 pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     let aether = args.medium.connect("aether-up").await?;
-    let roster = aether.roster().await?;
-    let view = View::of_stdout(&aether, roster);
+    let view = View::of_stdout(&aether);
     let gateway = Gateway::start(&aether, args.listen.options().on_wave(view.noting())).await?;
     // Said before anything happens, so that whoever runs this knows where to look.
     let mut view = view.begin(&gateway)?;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_chassis::CancellationToken;
-use aether_core::{Aether, Roster, Wave};
-use aether_gateway::{Gateway, Observed};
+use aether_core::{Aether, Wave};
+use aether_gateway::{Gateway, Insight, Observed};
 use aether_service_alpha::{OrderSummary, Tally};
 use aether_service_beta::StockSummary;
 use anstyle::Style;
@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::account::Account;
-use crate::chart::Chart;
 use crate::frame::{Frame, Taken};
 use crate::output::Output;
 use crate::record::printable;
@@ -43,41 +42,38 @@ const FAINT: Style = Style::new().dimmed();
 pub(crate) struct View {
     output: Output,
     frame: Arc<Mutex<Frame>>,
-    chart: Arc<Mutex<Chart>>,
     aether: Aether,
-    roster: Roster,
 }
 
 /// A view that shows.
 pub(crate) struct Showing {
     view: View,
     observed: Arc<Observed>,
+    insight: Option<Arc<Insight>>,
     started: Instant,
     frames: u32,
 }
 
 impl View {
-    pub(crate) fn of_stdout(aether: &Aether, roster: Roster) -> Self {
+    pub(crate) fn of_stdout(aether: &Aether) -> Self {
         let output = Output::stdout();
         let characters =
             output.columns().map_or(CHARACTERS, |columns| columns.saturating_sub(MARGIN).max(16));
         let frame = Arc::new(Mutex::new(Frame::new(LINES, characters)));
-        Self { output, frame, chart: Arc::default(), aether: aether.clone(), roster }
+        Self { output, frame, aether: aether.clone() }
     }
 
     /// What notes a wave for the next frame.
     pub(crate) fn noting(&self) -> impl FnMut(&Wave) + Send + 'static {
-        let (frame, chart) = (Arc::clone(&self.frame), Arc::clone(&self.chart));
-        move |wave| {
-            frame.lock().note(wave);
-            chart.lock().note(wave);
-        }
+        let frame = Arc::clone(&self.frame);
+        move |wave| frame.lock().note(wave)
     }
 
     /// Says where the gateway is.
     pub(crate) fn begin(mut self, gateway: &Gateway) -> io::Result<Showing> {
         self.output.line(gateway.announcement())?;
-        Ok(Showing { view: self, observed: gateway.observed(), started: Instant::now(), frames: 0 })
+        let (observed, insight) = (gateway.observed(), gateway.insight());
+        Ok(Showing { view: self, observed, insight, started: Instant::now(), frames: 0 })
     }
 }
 
@@ -131,7 +127,7 @@ impl Showing {
         }
     }
 
-    /// Shows the last waves and the sums. All services have ended, so nothing changes any more.
+    /// Shows the last waves and the sums. All services and the gateway have ended, so nothing changes any more.
     pub(crate) fn end(
         &mut self,
         orders: OrderSummary,
@@ -166,7 +162,8 @@ impl Showing {
     }
 
     fn show_map(&mut self) -> io::Result<()> {
-        let edges = self.view.chart.lock().edges(&self.view.roster);
+        let report = self.insight.as_ref().and_then(|insight| insight.report());
+        let edges = report.as_deref().map_or(&[][..], |report| &report.map.edges);
         let output = &mut self.view.output;
         output.line(format_args!(
             "service map: {} edges found in {:.1?}",

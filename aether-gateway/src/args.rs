@@ -21,6 +21,9 @@ pub struct GatewayArgs {
     /// Where it listens.
     #[command(flatten)]
     pub listen: ListenArgs,
+    /// Do not look for related channels, periodic streams, missing beats, polling and retry storms
+    #[arg(long, help_heading = "Gateway")]
+    pub no_physics: bool,
 }
 
 /// Where the gateway listens; to be flattened beside other arguments.
@@ -83,7 +86,8 @@ pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), 
             "the local medium lives inside this process: there is nothing to observe here; use --medium nats://host:port"
         );
     }
-    let gateway = Gateway::start(&aether, args.listen.options()).await?;
+    let options = args.listen.options().physics(!args.no_physics);
+    let gateway = Gateway::start(&aether, options).await?;
     writeln!(io::stdout(), "{}", gateway.announcement()).map_err(GatewayError::Output)?;
     gateway.run(shutdown).await;
     aether_chassis::close(&aether).await;

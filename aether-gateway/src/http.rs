@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether_core::physics::ResonanceMap;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -96,6 +97,8 @@ fn routes(scene: Arc<Scene>) -> Router {
         .route("/", get(status_page))
         .route("/api/status", get(status_json))
         .route("/metrics", get(metrics_text))
+        .route("/map.dot", get(map_dot))
+        .route("/map.mmd", get(map_mermaid))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/healthz", get(ready))
@@ -133,6 +136,24 @@ async fn metrics_text(State(site): State<Arc<Site>>) -> Response {
     }
 }
 
+async fn map_dot(State(site): State<Arc<Site>>) -> Response {
+    map(&site.scene, "text/vnd.graphviz; charset=utf-8", ResonanceMap::to_dot)
+}
+
+async fn map_mermaid(State(site): State<Arc<Site>>) -> Response {
+    map(&site.scene, "text/vnd.mermaid; charset=utf-8", ResonanceMap::to_mermaid)
+}
+
+fn map(scene: &Scene, content_type: &'static str, write: fn(&ResonanceMap) -> String) -> Response {
+    let report = scene.insight().map(|insight| insight.report());
+    let reason = match report {
+        Some(Some(report)) => return typed(content_type, write(&report.map)),
+        Some(None) => "not yet: the map is made two seconds after the start for the first time\n",
+        None => "there is no map: this gateway was told not to look for one\n",
+    };
+    (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", reason.to_owned())).into_response()
+}
+
 async fn live() -> Response {
     typed("text/plain; charset=utf-8", "alive\n".to_owned())
 }
@@ -147,7 +168,8 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
 }
 
 async fn not_found() -> Response {
-    let text = "not found: there are /, /api/status, /metrics, /livez, /readyz and /healthz\n";
+    let text =
+        "not found: there are /, /api/status, /metrics, /map.dot, /map.mmd, /livez, /readyz and /healthz\n";
     (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
 }
 

@@ -1,7 +1,8 @@
 //! The gateway: observes every wave and shows what it saw over HTTP.
 //!
 //! Started beside the services of a process, by the command `aether` or alone as `aether-gateway`. It serves a status
-//! page (`/`), the same as JSON (`/api/status`), metrics (`/metrics`) and health (`/livez`, `/readyz`, `/healthz`).
+//! page (`/`), the same as JSON (`/api/status`), metrics (`/metrics`), the service map for Graphviz and Mermaid (`/map.dot`,
+//! `/map.mmd`) and health (`/livez`, `/readyz`, `/healthz`).
 //! It only reads: nothing that comes over HTTP reaches the medium. It does not authenticate anybody, so it listens on
 //! the loopback address unless told otherwise.
 //!
@@ -32,6 +33,7 @@
 mod args;
 mod gateway;
 mod http;
+mod insight;
 mod metrics;
 mod observed;
 mod page;
@@ -40,4 +42,5 @@ mod status;
 
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
 pub use gateway::{Gateway, GatewayOptions, StartError};
+pub use insight::{Found, Insight};
 pub use observed::{OTHER, Observed, ObservedChannel, ObservedKind};

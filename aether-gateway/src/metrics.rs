@@ -57,6 +57,7 @@ impl Collector for Scrape {
         self.scene.observed().ages().encode(ages)?;
         write_medium(&mut to, &status)?;
         write_reflected(&mut to, &status)?;
+        write_physics(&mut to, &status)?;
         write_inboxes(&mut to, &status)
     }
 }
@@ -173,6 +174,27 @@ fn write_reflected(to: &mut Families<'_>, status: &Status) -> fmt::Result {
         to.counter(name, help, None, [(vec![], count)])?;
     }
     Ok(())
+}
+
+fn write_physics(to: &mut Families<'_>, status: &Status) -> fmt::Result {
+    let Some(physics) = &status.physics else { return Ok(()) };
+    to.counter(
+        "findings",
+        "What the detectors found: periodic streams, missing beats, polling, retry storms and more, by sort",
+        None,
+        physics.counts.iter().map(|(sort, findings)| (vec![("sort", *sort)], *findings)),
+    )?;
+    let edges = physics.map().map_or(0, |map| map.edges.len());
+    to.gauge(
+        "related_channels",
+        "Pairs of channels of which one follows the other",
+        None,
+        [(vec![], edges)],
+    )?;
+    let standing = physics.standing().len();
+    to.gauge("standing_waves", "Periodic streams, silent ones included", None, [(vec![], standing)])?;
+    let help = "Which part of the time the detectors look, 1 while there are not too many waves";
+    to.gauge("physics_looked_ratio", help, None, [(vec![], physics.looked())])
 }
 
 fn write_inboxes(to: &mut Families<'_>, status: &Status) -> fmt::Result {

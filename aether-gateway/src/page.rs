@@ -10,6 +10,10 @@ use askama::Template;
 
 use crate::status::{LedgerLine, Readiness, Status};
 
+/// How many lines a table of what was found has at most.
+const MOST_ROWS: usize = 100;
+const MOST_FINDINGS: usize = 20;
+
 #[derive(Template)]
 #[template(path = "status.html")]
 struct Page<'a> {
@@ -78,6 +82,13 @@ fn duration(seconds: &f64) -> String {
     }
 }
 
+/// A time that may be short.
+fn brief(time: &Duration) -> String {
+    let text = format!("{time:.2?}");
+    let unit = text.find(char::is_alphabetic).unwrap_or(text.len());
+    format!("{} {}", &text[..unit], &text[unit..])
+}
+
 fn floor(floor: &Floor) -> String {
     if floor.is_open() { "open".to_owned() } else { format!("{:.3}", floor.as_f32()) }
 }
@@ -93,6 +104,8 @@ mod tests {
         assert_eq!((bytes(&1023), bytes(&1536)), ("1023 B".to_owned(), "1.5 KiB".to_owned()));
         assert_eq!(bytes(&u64::MAX), "17179869184.0 GiB");
         assert_eq!((duration(&0.04), duration(&59.9)), ("0.0 s".to_owned(), "59 s".to_owned()));
+        let brief = |nanos| brief(&Duration::from_nanos(nanos));
+        assert_eq!((brief(75_540), brief(50_010_000)), ("75.54 µs".to_owned(), "50.01 ms".to_owned()));
         assert_eq!((duration(&61.0), duration(&90_000.0)), ("1 min 1 s".to_owned(), "1 d 1 h".to_owned()));
     }
 }

@@ -3,6 +3,8 @@
 //! The page, the JSON and the metrics are three ways of writing one [`Status`]. Reading it takes short locks and
 //! nothing from the network; it decides nothing.
 
+mod physics;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +14,10 @@ use aether_core::{Aether, Amplitude, DeadLetterCounts, EchoLedger, Floor, InboxR
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
+use crate::insight::Insight;
 use crate::observed::{OTHER, Observed, ObservedChannel};
+
+pub(crate) use physics::PhysicsPart;
 
 /// How many vibrators' inboxes are told apart; the others share the line [`OTHER`].
 const MAX_VIBRATORS: usize = 500;
@@ -22,6 +27,7 @@ const MAX_VIBRATORS: usize = 500;
 pub(crate) struct Scene {
     aether: Aether,
     observed: Arc<Observed>,
+    insight: Option<Arc<Insight>>,
     observing: AtomicBool,
     /// The vibrators that have a line of their own. A name that has one keeps it, so that no count ever falls.
     told_apart: Mutex<BTreeSet<String>>,
@@ -29,12 +35,13 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    pub(crate) fn new(aether: Aether, observed: Observed) -> Self {
+    pub(crate) fn new(aether: Aether, observed: Observed, insight: Option<Arc<Insight>>) -> Self {
         // A clock before 1970 is shown as 1970.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             aether,
             observed: Arc::new(observed),
+            insight,
             observing: AtomicBool::new(true),
             told_apart: Mutex::default(),
             started_at: since_1970.as_secs_f64(),
@@ -43,6 +50,10 @@ impl Scene {
 
     pub(crate) fn observed(&self) -> Arc<Observed> {
         Arc::clone(&self.observed)
+    }
+
+    pub(crate) fn insight(&self) -> Option<Arc<Insight>> {
+        self.insight.clone()
     }
 
     pub(crate) fn note(&self, wave: &Wave) {
@@ -96,6 +107,7 @@ impl Scene {
             },
             inboxes: by_vibrator(self.aether.inboxes(), &mut self.told_apart.lock()),
             all_inboxes: LedgerLine(self.aether.ledger()),
+            physics: self.insight.as_deref().map(PhysicsPart::of),
         }
     }
 }
@@ -134,6 +146,8 @@ pub(crate) struct Status {
     pub(crate) inboxes: Vec<InboxLine>,
     /// The sum over all inboxes, those of vibrators that are gone included.
     pub(crate) all_inboxes: LedgerLine,
+    /// Nothing if the gateway does not look for it.
+    pub(crate) physics: Option<PhysicsPart>,
 }
 
 #[derive(Debug, Serialize)]

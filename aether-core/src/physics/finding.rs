@@ -107,6 +107,25 @@ pub struct StandingWave {
     pub beats: u64,
 }
 
+impl Finding {
+    /// Which sort of finding it is: a word in snake case, for metrics and records.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Standing(_) => "standing_wave",
+            Self::MissingBeat { .. } => "missing_beat",
+            Self::Polling { .. } => "polling",
+            Self::RetryStorm { .. } => "retry_storm",
+            Self::Cancellation { .. } => "cancellation",
+            Self::Fringe(_) => "fringe",
+            Self::Related { .. } => "related",
+            Self::Unrelated { .. } => "unrelated",
+            Self::Sampling { .. } => "sampling",
+            Self::ClockJumped { .. } => "clock_jumped",
+        }
+    }
+}
+
 /// One line for people.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,4 +4,5 @@
 mod http;
 mod metrics;
 mod nats;
+mod physics;
 mod support;

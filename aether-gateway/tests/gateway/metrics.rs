@@ -80,7 +80,8 @@ async fn a_scrape_names_every_wave_and_its_ledgers_add_up() {
     adds_up(&metrics, "aether_", &[]);
     adds_up(&metrics, "aether_outbox_", &[]);
     // The closed inbox keeps its line, and is in the sum of the process.
-    assert_eq!(metrics.value("aether_offered_waves_total", &[]), 150.0);
+    // Three inboxes heard the orders, and the one of the physics.
+    assert_eq!(metrics.value("aether_offered_waves_total", &[]), 200.0);
     assert_eq!(metrics.value("aether_shed_waves_total", &[("reason", "closed")]), 50.0);
     let of_gone = [("vibrator", "gone")];
     assert_eq!(metrics.value("aether_inbox_offered_waves_total", &of_gone), 50.0);

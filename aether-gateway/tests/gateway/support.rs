@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use aether_core::{Aether, Wave};
-use aether_gateway::{Gateway, GatewayOptions};
+use aether_gateway::{Gateway, GatewayOptions, Insight};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: CancellationToken,
     pub(crate) ended: JoinHandle<()>,
+    pub(crate) insight: Option<Arc<Insight>>,
     seen: mpsc::UnboundedReceiver<String>,
 }
 
@@ -29,8 +31,8 @@ pub(crate) async fn run(aether: &Aether, options: GatewayOptions) -> Running {
     });
     let gateway = Gateway::start(aether, options).await.unwrap();
     let shutdown = CancellationToken::new();
-    let address = gateway.address();
-    Running { address, shutdown: shutdown.clone(), ended: tokio::spawn(gateway.run(shutdown)), seen }
+    let (address, insight) = (gateway.address(), gateway.insight());
+    Running { address, shutdown: shutdown.clone(), ended: tokio::spawn(gateway.run(shutdown)), insight, seen }
 }
 
 impl Running {

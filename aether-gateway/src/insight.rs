@@ -1,0 +1,205 @@
+//! What the waves mean together, as far as the gateway sees: related channels, periodic streams, and what was found.
+//!
+//! A task of its own drives a [`PhysicsObserver`] and writes down here what it says; the status reads it. So neither the
+//! counting of waves nor an answer over HTTP waits for the detectors, and a bus that is too busy for them is watched for
+//! a part of the time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_core::PhysicsObserver;
+use aether_core::physics::{Finding, PhysicsReport};
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::coop;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// How many findings are kept; the oldest go.
+const KEPT: usize = 50;
+/// How many waves are taken in before it is looked what they mean: a burst is seen as one.
+const BURST: usize = 256;
+/// The shortest time from one look at the whole to the next, and how often as long as the look itself took: at most a
+/// twentieth of a processor goes into them.
+const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE_FOR_WORK: u32 = 20;
+/// Before the bus is joined again after that has failed.
+const JOIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the physics of a gateway has found.
+#[derive(Debug, Default)]
+pub struct Insight {
+    state: Mutex<State>,
+    looked: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    report: Option<Arc<PhysicsReport>>,
+    /// The latest first.
+    findings: VecDeque<(Instant, Finding)>,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+/// Something that was found, and when.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Found {
+    /// How long ago.
+    pub ago: Duration,
+    /// What.
+    pub finding: Finding,
+}
+
+impl Insight {
+    /// How things stood when they were last looked at, a few seconds ago at most as long as that takes little time. `None`
+    /// before the first look.
+    #[must_use]
+    pub fn report(&self) -> Option<Arc<PhysicsReport>> {
+        self.state.lock().report.clone()
+    }
+
+    /// Waits until the whole is looked at the next time. For ever, if the gateway does not run any more.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing is missed but that look.
+    pub async fn looked(&self) {
+        self.looked.notified().await;
+    }
+
+    /// The latest findings, at most 50, the latest first.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Found> {
+        let state = self.state.lock();
+        let now = Instant::now();
+        let found = |(at, finding): &(Instant, Finding)| Found {
+            ago: now.saturating_duration_since(*at),
+            finding: finding.clone(),
+        };
+        state.findings.iter().map(found).collect()
+    }
+
+    /// How many findings of each sort there were.
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.state.lock().counts.clone()
+    }
+
+    fn note(&self, findings: impl Iterator<Item = Finding>) {
+        for finding in findings {
+            let mut state = self.state.lock();
+            *state.counts.entry(finding.as_str()).or_default() += 1;
+            state.findings.truncate(KEPT - 1);
+            state.findings.push_front((Instant::now(), finding));
+        }
+    }
+}
+
+/// Watches until `shutdown` is cancelled or the medium is closed; what is queued then is still taken in.
+pub(crate) async fn watch(mut observer: PhysicsObserver, insight: &Insight, shutdown: CancellationToken) {
+    let mut look_at = Instant::now() + PAUSE;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = sleep_until(look_at) => {
+                let started = Instant::now();
+                let Some(looked) = look(observer, insight).await else { return };
+                observer = looked;
+                look_at = Instant::now() + PAUSE.max(started.elapsed() * PAUSE_FOR_WORK);
+            }
+            advanced = observer.advance(BURST) => match advanced {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the bus cannot be heard again; tried anew in a second");
+                    sleep(JOIN_PAUSE).await;
+                }
+            },
+        }
+        insight.note(std::iter::from_fn(|| observer.found()));
+    }
+    // As many as are queued now: emitters that go on do not keep the gateway from ending.
+    for _ in 0..observer.ledger().queued.div_ceil(BURST as u64) {
+        if !matches!(coop::unconstrained(observer.advance(BURST)).now_or_never(), Some(Ok(Some(1..)))) {
+            break;
+        }
+    }
+    look(observer, insight).await;
+}
+
+/// Looks at the whole. It can take long where there are hundreds of busy channels, so not in a task.
+async fn look(mut observer: PhysicsObserver, insight: &Insight) -> Option<PhysicsObserver> {
+    let looked = tokio::task::spawn_blocking(move || {
+        let report = observer.report();
+        (observer, report)
+    });
+    match looked.await {
+        Ok((mut observer, report)) => {
+            insight.state.lock().report = Some(Arc::new(report));
+            insight.note(std::iter::from_fn(|| observer.found()));
+            insight.looked.notify_waiters();
+            Some(observer)
+        }
+        Err(error) => {
+            tracing::error!(%error, "the physics broke down; nothing more is found");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aether_core::physics::PhysicsEngine;
+    use aether_core::{Aether, Vibrator, Wave};
+
+    async fn observed(aether: &Aether) -> PhysicsObserver {
+        PhysicsObserver::open("physics", ">", PhysicsEngine::default(), aether).await.unwrap()
+    }
+
+    /// One wave that causes another, so often.
+    async fn trade(shop: &Vibrator, times: usize) {
+        for _ in 0..times {
+            let created = shop.emit(Wave::from_bytes("orders.created", "").unwrap()).await.unwrap();
+            let paid = Wave::builder("orders.paid").cause(shop.id_of(&created)).build().unwrap();
+            shop.emit(paid).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_at_the_end_is_in_the_last_report() {
+        let aether = Aether::local();
+        let (observer, insight) = (observed(&aether).await, Insight::default());
+        let shop = Vibrator::create("shop", &aether).await.unwrap();
+        assert!(insight.report().is_none());
+        trade(&shop, 1000).await;
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        watch(observer, &insight, shutdown).await;
+        let report = insight.report().unwrap();
+        assert_eq!(report.map.edge("orders.created", "orders.paid").unwrap().waves, 1000);
+        let related = insight.findings().into_iter().filter(|found| found.finding.as_str() == "related");
+        assert_eq!((related.count(), insight.counts()["related"]), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_the_medium() {
+        let aether = Aether::local();
+        let (observer, insight) = (observed(&aether).await, Insight::default());
+        let shop = Vibrator::create("shop", &aether).await.unwrap();
+        trade(&shop, 1).await;
+        aether.close().await.unwrap();
+        watch(observer, &insight, CancellationToken::new()).await;
+        assert_eq!(insight.report().unwrap().map.edges.len(), 1);
+    }
+
+    #[test]
+    fn only_the_latest_findings_are_kept_and_all_are_counted() {
+        let insight = Insight::default();
+        insight.note((1..=KEPT as u64 + 10).map(|times| Finding::ClockJumped { times }));
+        let kept: Vec<_> = insight.findings().into_iter().map(|found| found.finding).collect();
+        assert_eq!((kept.len(), &kept[0]), (KEPT, &Finding::ClockJumped { times: KEPT as u64 + 10 }));
+        assert_eq!(insight.counts(), BTreeMap::from([("clock_jumped", KEPT as u64 + 10)]));
+    }
+}

@@ -1,0 +1,85 @@
+//! The part of the status that says what the waves mean together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aether_core::physics::{PhysicsReport, ResonanceMap, StandingWave};
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use crate::insight::{Found, Insight};
+
+/// What was found by now. Nothing but findings before the detectors have looked at the whole for the first time.
+#[derive(Debug)]
+pub(crate) struct PhysicsPart {
+    pub(crate) report: Option<Arc<PhysicsReport>>,
+    /// The latest first.
+    pub(crate) findings: Vec<Found>,
+    /// How many there were of each sort, since the start.
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+}
+
+impl PhysicsPart {
+    pub(super) fn of(insight: &Insight) -> Self {
+        Self { report: insight.report(), findings: insight.findings(), counts: insight.counts() }
+    }
+
+    pub(crate) fn map(&self) -> Option<&ResonanceMap> {
+        self.report.as_deref().map(|report| &report.map)
+    }
+
+    pub(crate) fn standing(&self) -> &[StandingWave] {
+        self.report.as_deref().map_or(&[], |report| &report.standing)
+    }
+
+    /// Which part of the time was looked at lately; 1 while there are not too many waves.
+    pub(crate) fn looked(&self) -> f64 {
+        self.report.as_deref().map_or(1.0, |report| report.sampling.lately)
+    }
+}
+
+impl Serialize for PhysicsPart {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Standing<'a> {
+            channel: &'a str,
+            source: &'a str,
+            period_seconds: f64,
+            regularity: f32,
+            beats: u64,
+        }
+        #[derive(Serialize)]
+        struct Finding {
+            sort: &'static str,
+            text: String,
+            seconds_ago: f64,
+        }
+        let standing: Vec<_> = self
+            .standing()
+            .iter()
+            .map(|stream| Standing {
+                channel: stream.channel.as_str(),
+                source: stream.source.name(),
+                period_seconds: stream.period.as_secs_f64(),
+                regularity: stream.regularity,
+                beats: stream.beats,
+            })
+            .collect();
+        let findings: Vec<_> = self
+            .findings
+            .iter()
+            .map(|found| Finding {
+                sort: found.finding.as_str(),
+                text: found.finding.to_string(),
+                seconds_ago: found.ago.as_secs_f64(),
+            })
+            .collect();
+        let mut part = serializer.serialize_struct("PhysicsPart", 5)?;
+        part.serialize_field("map", &self.map().map(ResonanceMap::to_json))?;
+        part.serialize_field("standing", &standing)?;
+        part.serialize_field("findings", &findings)?;
+        part.serialize_field("findings_by_sort", &self.counts)?;
+        part.serialize_field("looked", &self.looked())?;
+        part.end()
+    }
+}

@@ -1,0 +1,73 @@
+//! What the waves mean together is on the page, in the JSON, in the metrics and for drawing programs.
+
+use aether_core::{Aether, Vibrator, Wave};
+use aether_gateway::GatewayOptions;
+
+use crate::support::{self, Metrics};
+
+/// `times` orders, each paid because it was created, by a source with a hostile name.
+async fn trade(aether: &Aether, times: usize) {
+    let shop = Vibrator::create("<b>shop</b>", aether).await.unwrap();
+    for _ in 0..times {
+        let created = shop.emit(Wave::from_bytes("orders.<i&", "").unwrap()).await.unwrap();
+        let paid = Wave::builder("orders.paid").cause(shop.id_of(&created)).build().unwrap();
+        shop.emit(paid).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn related_channels_are_shown_everywhere() {
+    let aether = Aether::local();
+    let running = support::run(&aether, GatewayOptions::default()).await;
+    trade(&aether, 50).await;
+    let insight = running.insight.as_ref().unwrap();
+    // The first look may have begun before the last of the waves.
+    insight.looked().await;
+    insight.looked().await;
+
+    let dot = running.get("/map.dot").await;
+    assert_eq!((dot.code, dot.content_type.as_str()), (200, "text/vnd.graphviz; charset=utf-8"));
+    assert!(dot.body.starts_with("digraph resonance {") && dot.body.contains("orders.paid"), "{dot:?}");
+    let mermaid = running.get("/map.mmd").await;
+    assert_eq!((mermaid.code, mermaid.body.starts_with("flowchart LR")), (200, true), "{mermaid:?}");
+
+    let page = running.get("/").await.body;
+    assert!(
+        page.contains("Which channels follow which") && page.contains("<td class=\"text\">orders.paid</td>")
+    );
+    assert!(!page.contains("<i&") && !page.contains("<b>shop"), "{page}");
+    assert!(page.contains("What was found lately") && page.contains("1 pairs"), "{page}");
+
+    let status: serde_json::Value = serde_json::from_str(&running.get("/api/status").await.body).unwrap();
+    let physics = &status["physics"];
+    let edge = &physics["map"]["edges"][0];
+    assert_eq!((&edge["from"], &edge["to"]), (&"orders.<i&".into(), &"orders.paid".into()));
+    assert_eq!((&edge["waves"], &edge["tier"]), (&50.into(), &"L0".into()));
+    assert_eq!((&physics["findings_by_sort"]["related"], &physics["looked"]), (&1.into(), &1.0.into()));
+    let findings = physics["findings"].as_array().unwrap();
+    let related = findings.iter().find(|finding| finding["sort"] == "related").unwrap();
+    assert!(related["text"].as_str().unwrap().starts_with("related: orders.<i& -> orders.paid after "));
+    assert!(related["seconds_ago"].as_f64().unwrap() >= 0.0);
+
+    let metrics = Metrics::read(&running.get("/metrics").await.body);
+    assert_eq!(metrics.value("aether_findings_total", &[("sort", "related")]), 1.0);
+    assert_eq!(metrics.value("aether_related_channels", &[]), 1.0);
+    assert_eq!(metrics.value("aether_physics_looked_ratio", &[]), 1.0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_physics_says_so_and_has_no_second_observer() {
+    let aether = Aether::local();
+    let mut running = support::run(&aether, GatewayOptions::default().physics(false)).await;
+    assert!(running.insight.is_none());
+    trade(&aether, 1).await;
+    running.observes(2).await;
+    let map = running.get("/map.mmd").await;
+    assert_eq!((map.code, map.body.starts_with("there is no map")), (404, true), "{map:?}");
+    let status: serde_json::Value = serde_json::from_str(&running.get("/api/status").await.body).unwrap();
+    assert!(status["physics"].is_null() && status["all_inboxes"]["offered"] == 2, "{status}");
+    assert!(!running.get("/").await.body.contains("Which channels follow which"));
+    assert!(!running.get("/metrics").await.body.contains("aether_findings"));
+    running.stop().await;
+}
