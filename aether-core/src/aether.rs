@@ -181,7 +181,7 @@ impl AetherBuilder {
         self
     }
 
-    /// NATS: the bounds of what waits to be sent. Default: [`InboxOptions::interactive`](crate::InboxOptions). Emitters
+    /// NATS: the bounds and the discipline of what waits to be sent: also a sojourn cap, a floor and an order. Default: [`InboxOptions::interactive`](crate::InboxOptions). Emitters
     /// that wait for room fill it only while the connection is away; else they wait with 2048 waves in it.
     pub fn outbox(mut self, options: crate::InboxOptions) -> Self {
         self.outbox = options;

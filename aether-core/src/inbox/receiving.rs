@@ -239,22 +239,23 @@ impl Inbox {
         polled
     }
 
-    /// Takes several waves at once, the strongest first: at most so many, and of at most so many bytes together, but
-    /// one at least. What a medium does with the waves it sends.
+    /// Takes several waves at once, in the order of receiving: at most so many, and of at most so many bytes together,
+    /// but one at least. None if it is too late for all of them. What a medium does with the waves it sends.
     #[cfg(feature = "nats")]
     pub(crate) fn take_many(&self, most: usize, most_bytes: usize, into: &mut Vec<Wave>) {
+        let mut shed = Shed::new();
         let mut state = self.state.lock();
         let mut bytes = 0;
         while into.len() < most && bytes < most_bytes {
-            let Some(Popped { item: wave, .. }) = state.levels.pop_strongest() else { break };
-            let weight = wave.weight();
-            bytes += weight;
-            state.bytes -= weight;
-            state.ledger.delivered += 1;
-            into.push(wave);
+            let Some(popped) = self.pop_next(&mut state.levels) else { break };
+            if let Some(wave) = self.settle(&mut state, popped, &mut shed) {
+                bytes += wave.weight();
+                into.push(wave);
+            }
         }
         self.end_visit(state);
     }
+        self.after(None, &shed);
 
     /// Waits until the inbox holds something (true) or is closed and empty (false).
     #[cfg(feature = "nats")]
