@@ -380,7 +380,7 @@ impl Inbox {
             tokio::select! {
                 () = room => {}
                 () = &mut deadline => {
-                    self.state.lock().impatient = true;
+                    self.lose_patience();
                     // Those who wait beside this emitter need not wait any longer either.
                     self.room.notify_waiters();
                     let _ = self.offer(wave.clone(), Offer::Now);

@@ -254,8 +254,8 @@ impl Inbox {
             }
         }
         self.end_visit(state);
-    }
         self.after(None, &shed);
+    }
 
     /// Waits until the inbox holds something (true) or is closed and empty (false).
     #[cfg(feature = "nats")]
@@ -274,12 +274,25 @@ impl Inbox {
         .await
     }
 
+    /// Whether emitters have every reason to be patient.
+    fn is_half_empty(&self, state: &State) -> bool {
+        state.levels.len() + state.in_hand <= state.ahead / 2 && state.bytes <= self.options.max_bytes / 2
+    }
+
+    /// An emitter's patience is exhausted: from now on nobody waits until the inbox is half empty, if it is not that
+    /// already.
+    pub(super) fn lose_patience(&self) {
+        let mut state = self.state.lock();
+        self.look_at_hand(&mut state);
+        state.impatient = !self.is_half_empty(&state);
+    }
+
     /// Ends the impatience of a half-empty inbox, and says whether waiting emitters should be woken.
     fn settle_room(&self, state: &mut State) -> bool {
-        let (len, max) = (state.levels.len() + state.in_hand, state.ahead);
-        if state.impatient && len <= max / 2 && state.bytes <= self.options.max_bytes / 2 {
+        if state.impatient && self.is_half_empty(state) {
             state.impatient = false;
         }
+        let (len, max) = (state.levels.len() + state.in_hand, state.ahead);
         let Some(since) = state.waiting_since else { return false };
         let worth_it = max.saturating_sub(len) >= ROOM_WORTH_WAKING_FOR.min(max.div_ceil(2))
             && state.bytes <= self.options.max_bytes / 2;
