@@ -436,15 +436,12 @@ impl Inbox {
         ledger.shed_closed += waves;
     }
 
-    /// Counts waves that were taken and could not be sent after all.
+    /// Counts waves that were taken and could not be sent after all. [`Inbox::report`] is to follow.
     #[cfg(feature = "nats")]
-    pub(crate) fn count_unsendable(&self, waves: &[Wave]) {
-        {
-            let ledger = &mut self.state.lock().ledger;
-            ledger.delivered -= waves.len() as u64;
-            ledger.shed_unsendable += waves.len() as u64;
-        }
-        self.report(waves, ShedReason::Unsendable);
+    pub(crate) fn count_unsendable(&self, waves: u64) {
+        let ledger = &mut self.state.lock().ledger;
+        ledger.delivered -= waves;
+        ledger.shed_unsendable += waves;
     }
 
     /// Calls back for waves that were lost.

@@ -352,7 +352,8 @@ fn what_was_taken_and_could_not_be_sent_is_counted_as_that() {
     inbox.offer_all((0..5).map(|_| Wave::from_bytes("a", "x").unwrap()));
     let mut taken = Vec::new();
     inbox.take_many(3, usize::MAX, &mut taken);
-    inbox.count_unsendable(&taken[1..]);
+    inbox.count_unsendable(2);
+    inbox.report(&taken[1..], ShedReason::Unsendable);
     let ledger = Ledger { offered: 5, delivered: 1, shed_unsendable: 2, queued: 2, ..Ledger::default() };
     assert_eq!(inbox.ledger(), ledger);
     assert!(ledger.adds_up());

@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::inquiries::{Inquiries, unheard};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, ShedReason};
 use crate::router::Router;
 use crate::wave::Wave;
 
@@ -260,11 +260,15 @@ impl Link {
 
     /// Takes back that waves were handed to the client, because they could not even be written.
     pub(super) fn unsendable(&self, waves: &[Wave]) {
-        let mut flight = self.flight.lock();
-        self.outbox.count_unsendable(waves);
-        let taken = self.outbox.ledger().delivered;
-        flight.settled = flight.settled.min(taken);
-        flight.marked = flight.marked.min(taken);
+        {
+            let mut flight = self.flight.lock();
+            self.outbox.count_unsendable(waves.len() as u64);
+            let taken = self.outbox.ledger().delivered;
+            flight.settled = flight.settled.min(taken);
+            flight.marked = flight.marked.min(taken);
+        }
+        // Outside of the lock: a callback may look at the accounts.
+        self.outbox.report(waves, ShedReason::Unsendable);
     }
 
     pub(super) fn progress(&self) -> watch::Receiver<u64> {
