@@ -460,6 +460,18 @@ impl Inbox {
         Ledger { queued: (state.levels.len() + state.in_hand) as u64, ..state.ledger }
     }
 
+    /// A mark behind everything that was offered so far.
+    #[cfg(feature = "nats")]
+    pub(crate) fn mark(&self) -> u64 {
+        self.state.lock().levels.last_arrival()
+    }
+
+    /// Whether nothing that was offered before a mark is queued any more. Not for inboxes whose receiver takes hands.
+    #[cfg(feature = "nats")]
+    pub(crate) fn has_passed(&self, mark: u64) -> bool {
+        self.state.lock().levels.oldest_arrival().is_none_or(|oldest| oldest > mark)
+    }
+
     /// The floor that its owner set.
     pub(crate) fn floor(&self) -> Floor {
         self.options.floor

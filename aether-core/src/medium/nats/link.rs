@@ -39,6 +39,15 @@ pub(super) struct Connection {
     number: u64,
 }
 
+/// Where a flush began.
+#[derive(Debug)]
+pub(super) struct Goal {
+    /// Behind what was in the outbox.
+    mark: u64,
+    /// How many waves had left the outbox when the last of those had.
+    delivered: Option<u64>,
+}
+
 /// The connection was closed for good.
 #[derive(Debug)]
 pub(super) struct Ended;
@@ -356,14 +365,27 @@ impl Link {
         self.flight.lock().ended
     }
 
-    /// How many waves the outbox holds or the broker has not confirmed; `None` when there are none and everything is
-    /// in the client's hands.
-    pub(super) fn unsettled(&self) -> Option<u64> {
+    /// What is to be settled for everything to be that was taken so far.
+    pub(super) fn goal(&self) -> Goal {
+        Goal { mark: self.outbox.mark(), delivered: None }
+    }
+
+    /// How many waves the outbox holds or the broker has not confirmed; `None` when everything before the goal has left
+    /// the outbox, is in the client's hands, and was confirmed or written off. What is emitted meanwhile does not count,
+    /// or whoever flushes beside a busy emitter would never be done.
+    pub(super) fn unsettled(&self, goal: &mut Goal) -> Option<u64> {
         let flight = self.flight.lock();
         let ledger = self.outbox.ledger();
-        let unsettled = ledger.queued + ledger.delivered - flight.settled;
-        (unsettled > 0 || flight.marked < ledger.delivered).then_some(unsettled)
+        let delivered = match goal.delivered {
+            None if has_left => *goal.delivered.insert(ledger.delivered),
+            // What could not be sent after all was taken back.
+            Some(delivered) => delivered.min(ledger.delivered),
+            None => u64::MAX,
+        };
+        let is_settled = flight.settled >= delivered && flight.marked >= delivered;
+        (!is_settled).then(|| ledger.queued + ledger.delivered - flight.settled)
     }
+        let has_left = self.outbox.has_passed(goal.mark);
 
     /// Waves that were under way when a connection broke.
     pub(super) fn unconfirmed(&self) -> u64 {

@@ -1,0 +1,40 @@
+//! Flushing and closing over a NATS server that is busy, slow or stuck: what they wait for, and what they count.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aether_core::conformance::NatsServer;
+use aether_core::{Aether, Vibrator};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_flush_ends_although_others_go_on_emitting() {
+    let server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&server.url()).await.unwrap();
+    let emitter = Vibrator::create("emitter", &aether).await.unwrap().emitter();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut emitting = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (emitter, is_over) = (emitter.clone(), Arc::clone(&is_over));
+        emitting.spawn(async move {
+            while !is_over.load(Ordering::Relaxed) {
+                emitter.emit_bytes("busy", "x").await.unwrap();
+            }
+        });
+    }
+    for _ in 0..20 {
+        emitter.emit_bytes("mine", "x").await.unwrap();
+        let before = aether.status().outbox.delivered;
+        timeout(PATIENCE, aether.flush()).await.expect("in time").unwrap();
+        let others = aether.status().outbox.delivered - before;
+        // The wave waits behind 2048 at most, and so do two markers behind the 4096 that may be under way.
+        assert!(others < 50_000, "{others} waves left before one was flushed");
+    }
+    is_over.store(true, Ordering::Relaxed);
+    emitting.join_all().await;
+}
