@@ -65,8 +65,8 @@ pub struct MediumStatus {
     /// What was given to the medium and what became of it: `delivered` were handed to the network, `queued` wait. All
     /// zero in process, where there is no outbox.
     pub outbox: Ledger,
-    /// Waves that were handed to the network and not confirmed by the broker when the connection broke: at most so
-    /// many were lost there.
+    /// Waves that were handed to the network and not confirmed by the broker when the connection broke or was closed: at
+    /// most so many were lost there.
     pub unconfirmed: u64,
     /// Messages that the broker's client dropped before they reached the router. A lower bound.
     pub dropped_by_client: u64,

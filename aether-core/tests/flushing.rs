@@ -2,15 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, Vibrator};
+use aether_core::{Aether, FlushError, Vibrator};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Suspends or resumes a process.
+fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_flush_ends_although_others_go_on_emitting() {
@@ -37,4 +43,23 @@ async fn a_flush_ends_although_others_go_on_emitting() {
     }
     is_over.store(true, Ordering::Relaxed);
     emitting.join_all().await;
+}
+
+#[tokio::test]
+async fn what_a_stuck_server_has_not_confirmed_when_it_is_closed_is_counted() {
+    let server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&server.url()).await.unwrap();
+    let emitter = Vibrator::create("emitter", &aether).await.unwrap().emitter();
+    emitter.emit_bytes("before", "x").await.unwrap();
+    aether.flush().await.unwrap();
+    signal("-STOP", server.pid().unwrap());
+    for _ in 0..5 {
+        emitter.emit_bytes("stuck", "x").await.unwrap();
+    }
+    let closed = aether.close().await;
+    signal("-CONT", server.pid().unwrap());
+    assert!(matches!(closed, Err(FlushError::Unconfirmed { waves: 5, .. })), "{closed:?}");
+    let status = aether.status();
+    assert_eq!((status.outbox.delivered + status.outbox.shed_closed, status.outbox.queued), (6, 0));
+    assert_eq!(status.unconfirmed + status.outbox.shed_closed, 5, "{status:?}");
 }

@@ -99,6 +99,19 @@ struct Flight {
     ended: bool,
 }
 
+impl Flight {
+    /// Nothing that is under way will be confirmed.
+    fn write_off(&mut self, outbox: &Inbox) {
+        let taken = outbox.ledger().delivered;
+        self.written_off += taken - self.settled;
+        self.settled = taken;
+        self.markers.clear();
+        self.inquiries.clear();
+        // Dropping their senders tells those who wait.
+        self.waiting.clear();
+    }
+}
+
 impl Link {
     pub(super) fn new(outbox: Arc<Inbox>) -> Self {
         outbox.let_run_ahead(AHEAD);
@@ -195,16 +208,7 @@ impl Link {
 
     /// The connection broke: nothing that is under way will be confirmed.
     fn write_off(&self) {
-        {
-            let mut flight = self.flight.lock();
-            let taken = self.outbox.ledger().delivered;
-            flight.written_off += taken - flight.settled;
-            flight.settled = taken;
-            flight.markers.clear();
-            flight.inquiries.clear();
-            // Dropping their senders tells those who wait to try again.
-            flight.waiting.clear();
-        }
+        self.flight.lock().write_off(&self.outbox);
         self.moved();
     }
 
@@ -375,6 +379,7 @@ impl Link {
     /// or whoever flushes beside a busy emitter would never be done.
     pub(super) fn unsettled(&self, goal: &mut Goal) -> Option<u64> {
         let flight = self.flight.lock();
+        let has_left = self.outbox.has_passed(goal.mark);
         let ledger = self.outbox.ledger();
         let delivered = match goal.delivered {
             None if has_left => *goal.delivered.insert(ledger.delivered),
@@ -385,7 +390,6 @@ impl Link {
         let is_settled = flight.settled >= delivered && flight.marked >= delivered;
         (!is_settled).then(|| ledger.queued + ledger.delivered - flight.settled)
     }
-        let has_left = self.outbox.has_passed(goal.mark);
 
     /// Waves that were under way when a connection broke.
     pub(super) fn unconfirmed(&self) -> u64 {
@@ -413,9 +417,7 @@ impl Link {
         {
             let mut flight = self.flight.lock();
             flight.ended = true;
-            flight.markers.clear();
-            flight.inquiries.clear();
-            flight.waiting.clear();
+            flight.write_off(&self.outbox);
         }
         if let Some(marks) = self.marks.lock().take() {
             marks.task.abort();
