@@ -391,6 +391,8 @@ impl Aether {
         // Begun first, and so a medium that closes waits for it; from the first moment on it takes no other waves.
         let farewell = tokio::time::timeout(FAREWELL_PATIENCE, self.shared.floors.leave());
         let (_, flushed) = futures_util::future::join(farewell, self.shared.medium.close()).await;
+        // The same for what has failed since: what nobody heard of the last waves, or what could not be sent.
+        let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
         self.shared.router.close();
         self.shared.reflector.close();
         flushed

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, FlushError, Vibrator};
+use aether_core::{Aether, EchoLedger, FlushError, Kind, Vibrator, Wave};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,4 +62,23 @@ async fn what_a_stuck_server_has_not_confirmed_when_it_is_closed_is_counted() {
     let status = aether.status();
     assert_eq!((status.outbox.delivered + status.outbox.shed_closed, status.outbox.queued), (6, 0));
     assert_eq!(status.unconfirmed + status.outbox.shed_closed, 5, "{status:?}");
+}
+
+#[tokio::test]
+async fn what_nobody_heard_of_the_last_waves_is_a_dead_letter_when_it_is_closed() {
+    let server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&server.url()).await.unwrap();
+    let emitter = Vibrator::create("emitter", &aether).await.unwrap().emitter();
+    let command = || Wave::builder("jobs").kind(Kind::Command).text("x").build().unwrap();
+    emitter.emit(command()).await.unwrap();
+    aether.flush().await.unwrap();
+    // While the reflector pauses after the first one.
+    emitter.emit(command()).await.unwrap();
+    aether.close().await.unwrap();
+    assert_eq!(aether.echo_ledger(), {
+        let mut ledger = EchoLedger::default();
+        (ledger.reflected, ledger.buried) = (2, 2);
+        ledger
+    });
+    assert_eq!(aether.dead_letters().counts().kept, 2);
 }
