@@ -24,7 +24,7 @@ use tokio::sync::{Notify, watch};
 use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, Pattern};
-use crate::clock::{Instant, Moment};
+use crate::clock::Instant;
 use crate::inbox::{Inbox, InboxOptions, ShedReason, WhenFull};
 use crate::medium::{JoinError, Medium};
 use crate::router::Listener;
@@ -150,13 +150,13 @@ impl Floors {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// The floor that stops a wave at its source, if one does.
-    pub(crate) fn stop(&self, wave: &Wave) -> Option<Floor> {
+    /// The floor that stops a wave of this age at its source, if one does.
+    pub(crate) fn stop(&self, wave: &Wave, age: impl FnOnce() -> Duration) -> Option<Floor> {
         if !self.is_raised.load(Ordering::Relaxed) {
             return None;
         }
         let floor = self.floor_of(wave.channel(), Instant::now());
-        let stops = !wave.audible_at(Moment::now, floor);
+        let stops = !floor.is_open() && !wave.signal().audible(age(), floor);
         self.stopped.fetch_add(u64::from(stops), Ordering::Relaxed);
         stops.then_some(floor)
     }
