@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use crate::aether::Aether;
@@ -60,6 +61,8 @@ pub(crate) struct Floors {
     changes: watch::Sender<u64>,
     /// The medium, if receivers can be in other processes.
     network: OnceLock<Weak<dyn Medium>>,
+    /// Where the task is started: that of the network, or whichever there is.
+    runtime: OnceLock<Handle>,
     ear: OnceLock<Arc<Inbox>>,
     /// Which of the framework's channels are heard; locked by whoever joins one.
     joined: tokio::sync::Mutex<Joined>,
@@ -130,6 +133,7 @@ impl Floors {
             ended: watch::Sender::new(false),
             changes: watch::Sender::new(0),
             network: OnceLock::new(),
+            runtime: OnceLock::new(),
             ear: OnceLock::new(),
             joined: tokio::sync::Mutex::default(),
             roll: Mutex::default(),
@@ -140,6 +144,9 @@ impl Floors {
     /// Receivers are in other processes as well, and this medium knows the way.
     pub(crate) fn reach_over(&self, network: Weak<dyn Medium>) {
         let _ = self.network.set(network);
+        if let Ok(runtime) = Handle::try_current() {
+            let _ = self.runtime.set(runtime);
+        }
     }
 
     pub(crate) fn end(&self) {
@@ -212,7 +219,7 @@ impl Floors {
         let mut ours = self.ours.lock();
         if ours.receivers.contains_key(&instance) {
             ours.raised.insert(instance);
-            self.attend(&mut ours);
+            self.attend(ours);
         }
     }
 
@@ -251,7 +258,7 @@ impl Floors {
         {
             let mut ours = self.ours.lock();
             ours.news.insert(instance, announcement);
-            self.attend(&mut ours);
+            self.attend(ours);
         }
     }
 
@@ -365,7 +372,7 @@ impl Floors {
         aether.medium().join(subscription).await?;
         joining.stays();
         *is_joined = true;
-        self.attend(&mut self.ours.lock());
+        self.attend(self.ours.lock());
         Ok(())
     }
 }

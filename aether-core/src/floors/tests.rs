@@ -233,3 +233,21 @@ async fn a_wave_that_is_emitted_again_is_as_strong_as_a_new_one() {
     let receipt = sender.emit(wave).await.unwrap();
     assert_eq!(receipt.receivers, Some(1), "its age begins anew when it is emitted");
 }
+
+#[test]
+fn a_runtime_that_ends_takes_the_task_along_and_the_next_overload_starts_another() {
+    let (aether, mut ears) = (Aether::local(), Vec::new());
+    for channel in ["first", "second", "third"] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            ears.push(narrow(&aether, channel, 10).await);
+            overload(&aether, channel, 0.5, 20).await;
+            turn().await;
+            let sender = respecting(&aether).await;
+            assert!(sender.try_emit(wave(channel, 0.1)).is_err(), "{channel}");
+        });
+        let ours = aether.floors().ours.lock();
+        assert!(!ours.is_attended && ours.raised.is_empty());
+        assert!(ours.receivers.values().all(|receiver| !receiver.is_raised.load(Ordering::Relaxed)));
+    }
+}
