@@ -192,7 +192,7 @@ impl Intake {
                 (Target::Pattern(pattern), Root::Questions) => self.router.arrive_asked(pattern, waves),
                 (Target::Pattern(pattern), Root::Seen) => self.router.arrive_seen(pattern, waves),
                 (Target::Member(member), _) => self.router.arrive_for(member, waves),
-                (Target::Late(member), _) => self.router.arrive_late(member, &waves),
+                (Target::Late(member), _) => Router::arrive_late(member, &waves),
             },
             Err(error) => {
                 self.malformed.fetch_add(1, Ordering::Relaxed);
