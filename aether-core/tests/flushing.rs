@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, EchoLedger, FlushError, Kind, Vibrator, Wave};
+use aether_core::{Aether, EchoLedger, FlushError, InboxOptions, Kind, Vibrator, Wave, WhenFull};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,4 +82,40 @@ async fn what_nobody_heard_of_the_last_waves_is_a_dead_letter_when_it_is_closed(
         ledger
     });
     assert_eq!(aether.dead_letters().counts().kept, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_receiver_closes_although_others_send_more_than_it_can_take() {
+    let server = NatsServer::start().await.unwrap();
+    let (here, there) =
+        (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
+    let shed = Arc::new(Notify::new());
+    let options = InboxOptions::interactive().max_waves(1).when_full(WhenFull::Shed).on_shed({
+        let shed = Arc::clone(&shed);
+        move |_, _| {
+            shed.notify_one();
+            // Slower than any sender.
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    });
+    let ear = Vibrator::builder("ear").inbox(options).create(&there).await.unwrap();
+    ear.resonate_on("flood").await.unwrap();
+    let emitter = Vibrator::create("emitter", &here).await.unwrap().emitter();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let flood = tokio::spawn({
+        let is_over = Arc::clone(&is_over);
+        async move {
+            while !is_over.load(Ordering::Relaxed) {
+                // Each in a message of its own.
+                let wave = Wave::builder("flood").kind(Kind::Command).build().unwrap();
+                emitter.emit(wave).await.unwrap();
+            }
+        }
+    });
+    shed.notified().await;
+    let closed = timeout(PATIENCE, there.close()).await;
+    is_over.store(true, Ordering::Relaxed);
+    flood.await.unwrap();
+    closed.expect("in time").unwrap();
+    assert!(ear.ledger().adds_up() && ear.ledger().shed_full > 0);
 }
