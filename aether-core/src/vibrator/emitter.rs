@@ -116,6 +116,12 @@ impl Emitter {
     /// Ok means: in process, that the wave was offered to every inbox that hears it; on a network, that it is in the
     /// bounded outbox or has left. [`Aether::flush`] waits until the broker has it.
     ///
+    /// A wave that waits may be overtaken by one that is emitted meanwhile, from another task say. Where the order
+    /// counts, emit one after the other.
+    ///
+    /// # Panics
+    /// Where it has to wait outside of a tokio runtime, or in one without its timer.
+    ///
     /// # Errors
     /// [`EmitError`], which hands the wave back.
     ///
