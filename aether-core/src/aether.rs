@@ -181,7 +181,7 @@ impl AetherBuilder {
         self
     }
 
-    /// NATS: the bounds of what waits to be sent. Default: [`InboxOptions::interactive`](crate::InboxOptions). Emitters
+    /// NATS: the bounds and the discipline of what waits to be sent: also a sojourn cap, a floor and an order. Default: [`InboxOptions::interactive`](crate::InboxOptions). Emitters
     /// that wait for room fill it only while the connection is away; else they wait with 2048 waves in it.
     pub fn outbox(mut self, options: crate::InboxOptions) -> Self {
         self.outbox = options;
@@ -391,6 +391,8 @@ impl Aether {
         // Begun first, and so a medium that closes waits for it; from the first moment on it takes no other waves.
         let farewell = tokio::time::timeout(FAREWELL_PATIENCE, self.shared.floors.leave());
         let (_, flushed) = futures_util::future::join(farewell, self.shared.medium.close()).await;
+        // The same for what has failed since: what nobody heard of the last waves, or what could not be sent.
+        let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
         self.shared.router.close();
         self.shared.reflector.close();
         flushed

@@ -19,12 +19,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, Pattern};
-use crate::clock::{Instant, Moment};
+use crate::clock::Instant;
 use crate::inbox::{Inbox, InboxOptions, ShedReason, WhenFull};
 use crate::medium::{JoinError, Medium};
 use crate::router::Listener;
@@ -60,6 +61,8 @@ pub(crate) struct Floors {
     changes: watch::Sender<u64>,
     /// The medium, if receivers can be in other processes.
     network: OnceLock<Weak<dyn Medium>>,
+    /// Where the task is started: that of the network, or whichever there is.
+    runtime: OnceLock<Handle>,
     ear: OnceLock<Arc<Inbox>>,
     /// Which of the framework's channels are heard; locked by whoever joins one.
     joined: tokio::sync::Mutex<Joined>,
@@ -130,6 +133,7 @@ impl Floors {
             ended: watch::Sender::new(false),
             changes: watch::Sender::new(0),
             network: OnceLock::new(),
+            runtime: OnceLock::new(),
             ear: OnceLock::new(),
             joined: tokio::sync::Mutex::default(),
             roll: Mutex::default(),
@@ -140,6 +144,9 @@ impl Floors {
     /// Receivers are in other processes as well, and this medium knows the way.
     pub(crate) fn reach_over(&self, network: Weak<dyn Medium>) {
         let _ = self.network.set(network);
+        if let Ok(runtime) = Handle::try_current() {
+            let _ = self.runtime.set(runtime);
+        }
     }
 
     pub(crate) fn end(&self) {
@@ -150,13 +157,13 @@ impl Floors {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// The floor that stops a wave at its source, if one does.
-    pub(crate) fn stop(&self, wave: &Wave) -> Option<Floor> {
+    /// The floor that stops a wave of this age at its source, if one does.
+    pub(crate) fn stop(&self, wave: &Wave, age: impl FnOnce() -> Duration) -> Option<Floor> {
         if !self.is_raised.load(Ordering::Relaxed) {
             return None;
         }
         let floor = self.floor_of(wave.channel(), Instant::now());
-        let stops = !wave.audible_at(Moment::now, floor);
+        let stops = !floor.is_open() && !wave.signal().audible(age(), floor);
         self.stopped.fetch_add(u64::from(stops), Ordering::Relaxed);
         stops.then_some(floor)
     }
@@ -212,7 +219,7 @@ impl Floors {
         let mut ours = self.ours.lock();
         if ours.receivers.contains_key(&instance) {
             ours.raised.insert(instance);
-            self.attend(&mut ours);
+            self.attend(ours);
         }
     }
 
@@ -251,7 +258,7 @@ impl Floors {
         {
             let mut ours = self.ours.lock();
             ours.news.insert(instance, announcement);
-            self.attend(&mut ours);
+            self.attend(ours);
         }
     }
 
@@ -365,7 +372,7 @@ impl Floors {
         aether.medium().join(subscription).await?;
         joining.stays();
         *is_joined = true;
-        self.attend(&mut self.ours.lock());
+        self.attend(self.ours.lock());
         Ok(())
     }
 }

@@ -380,7 +380,7 @@ impl Inbox {
             tokio::select! {
                 () = room => {}
                 () = &mut deadline => {
-                    self.state.lock().impatient = true;
+                    self.lose_patience();
                     // Those who wait beside this emitter need not wait any longer either.
                     self.room.notify_waiters();
                     let _ = self.offer(wave.clone(), Offer::Now);
@@ -436,15 +436,12 @@ impl Inbox {
         ledger.shed_closed += waves;
     }
 
-    /// Counts waves that were taken and could not be sent after all.
+    /// Counts waves that were taken and could not be sent after all. [`Inbox::report`] is to follow.
     #[cfg(feature = "nats")]
-    pub(crate) fn count_unsendable(&self, waves: &[Wave]) {
-        {
-            let ledger = &mut self.state.lock().ledger;
-            ledger.delivered -= waves.len() as u64;
-            ledger.shed_unsendable += waves.len() as u64;
-        }
-        self.report(waves, ShedReason::Unsendable);
+    pub(crate) fn count_unsendable(&self, waves: u64) {
+        let ledger = &mut self.state.lock().ledger;
+        ledger.delivered -= waves;
+        ledger.shed_unsendable += waves;
     }
 
     /// Calls back for waves that were lost.
@@ -461,6 +458,18 @@ impl Inbox {
         let mut state = self.state.lock();
         self.look_at_hand(&mut state);
         Ledger { queued: (state.levels.len() + state.in_hand) as u64, ..state.ledger }
+    }
+
+    /// A mark behind everything that was offered so far.
+    #[cfg(feature = "nats")]
+    pub(crate) fn mark(&self) -> u64 {
+        self.state.lock().levels.last_arrival()
+    }
+
+    /// Whether nothing that was offered before a mark is queued any more. Not for inboxes whose receiver takes hands.
+    #[cfg(feature = "nats")]
+    pub(crate) fn has_passed(&self, mark: u64) -> bool {
+        self.state.lock().levels.oldest_arrival().is_none_or(|oldest| oldest > mark)
     }
 
     /// The floor that its owner set.

@@ -65,8 +65,8 @@ pub struct MediumStatus {
     /// What was given to the medium and what became of it: `delivered` were handed to the network, `queued` wait. All
     /// zero in process, where there is no outbox.
     pub outbox: Ledger,
-    /// Waves that were handed to the network and not confirmed by the broker when the connection broke: at most so
-    /// many were lost there.
+    /// Waves that were handed to the network and not confirmed by the broker when the connection broke or was closed: at
+    /// most so many were lost there.
     pub unconfirmed: u64,
     /// Messages that the broker's client dropped before they reached the router. A lower bound.
     pub dropped_by_client: u64,
@@ -108,7 +108,8 @@ pub enum Reach {
 /// 1. `carry` returning `Done`, or [`Waiting::finish`](crate::Waiting::finish) returning, means that the wave is in
 ///    the inboxes of all who hear it in this process (media that do not cross processes), or in the medium's bounded
 ///    outbox or beyond. It never blocks the thread.
-/// 2. Waves of one source, channel and amplitude arrive in the order of their `carry` calls, at every receiver.
+/// 2. Waves of one source, channel and amplitude arrive in the order of their `carry` calls, at every receiver. One that
+///    is still `Waiting` when the next is carried may be overtaken by it.
 /// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns
 ///    match, and to exactly one member of each group.
 /// 4. `join` returning Ok means: every wave carried afterwards, by anyone, reaches the subscription. After `leave`

@@ -29,6 +29,8 @@ use crate::clock::Instant;
 use crate::echo::{EchoReason, NOBODY, Reflector};
 use crate::floors::Heard;
 use crate::hopping::Tuned;
+#[cfg(feature = "nats")]
+use crate::inbox::ShedReason;
 use crate::inbox::{Inbox, Ledger};
 use crate::source::Sequencer;
 use crate::wave::Wave;
@@ -452,8 +454,9 @@ impl Router {
     /// Counts waves of one channel that a network brought for a member of a group that has left meanwhile: they went to
     /// nobody else.
     #[cfg(feature = "nats")]
-    pub(crate) fn arrive_late(&self, member: &Subscription, waves: &[Wave]) {
-        self.accounts.count_closed(member.sequencer.source(), &member.inbox, waves);
+    pub(crate) fn arrive_late(member: &Subscription, waves: &[Wave]) {
+        member.inbox.count_closed(waves.len() as u64);
+        member.inbox.report(waves, ShedReason::Closed);
     }
 
     /// Counts waves that a network lost at each inbox that would have got them by this pattern.

@@ -245,3 +245,28 @@ async fn at_rest_every_message_has_been_taken_from_the_client() {
     site.there.flush().await.unwrap();
     assert_eq!((site.here.status().untaken, site.there.status().untaken), (0, 0));
 }
+
+#[tokio::test]
+async fn who_joined_during_an_outage_has_missed_nothing_that_was_sent_before_it() {
+    let server = NatsServer::start().await.unwrap();
+    let proxy = Proxy::new(server.port()).await.unwrap();
+    let (here, there) =
+        (Aether::connect(&proxy.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
+    let emitter = Vibrator::create("emitter", &here).await.unwrap();
+    let mut early = ear("early", &there, "outage").await;
+    for number in 0..10 {
+        emitter.emit(numbered("outage", number)).await.unwrap();
+    }
+    hear(&mut early, "9").await;
+    proxy.cut().await;
+    // The sending task is asked to announce, and waits for the connection with that.
+    here.flush().await.unwrap_err();
+    let elsewhere = Aether::connect(&server.url()).await.unwrap();
+    let mut late = ear("late", &elsewhere, "outage").await;
+    // How long it lasts is what is tested: longer than the doubt there is about when a stream began.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    proxy.mend();
+    emitter.emit(numbered("outage", 10)).await.unwrap();
+    hear(&mut late, "10").await;
+    assert_eq!(late.ledger().lost_upstream, 0, "{:?}", late.ledger());
+}

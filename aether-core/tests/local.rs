@@ -260,3 +260,50 @@ async fn many_emitters_and_receivers_account_for_every_wave_where_inboxes_shed()
     let sum = aether.ledger();
     assert_eq!((sum.offered, sum.lost()), (3 * all, lost));
 }
+
+#[tokio::test]
+async fn what_waits_for_a_receiver_that_goes_is_in_the_account_of_the_process() {
+    let aether = Aether::local();
+    let emitter = Vibrator::create("emitter", &aether).await.unwrap();
+    let options = InboxOptions::interactive().max_waves(1);
+    let ear = Vibrator::builder("ear").inbox(options).create(&aether).await.unwrap();
+    ear.resonate_on("jobs").await.unwrap();
+    emitter.emit_bytes("jobs", "1").await.unwrap();
+    let mut waiting = std::pin::pin!(emitter.emit_bytes("jobs", "2"));
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    drop(ear);
+    assert_eq!(waiting.await.unwrap().receivers, Some(1));
+    let ledger = aether.ledger();
+    assert_eq!((ledger.offered, ledger.shed_closed), (2, 2), "{ledger:?}");
+    let reports = aether.inboxes();
+    let report = reports.iter().find(|report| report.vibrator == "ear").unwrap();
+    assert_eq!((report.open, report.ledger), (0, ledger));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_waits_for_several_full_receivers_at_once() {
+    let aether = Aether::local();
+    let emitter = Vibrator::create("emitter", &aether).await.unwrap();
+    let mut ears = Vec::new();
+    for _ in 0..10 {
+        let options = InboxOptions::interactive().max_waves(1);
+        let ear = Vibrator::builder("ear").inbox(options).create(&aether).await.unwrap();
+        ear.resonate_on("jobs").await.unwrap();
+        ears.push(ear);
+    }
+    emitter.emit_bytes("jobs", "1").await.unwrap();
+    let started = tokio::time::Instant::now();
+    let mut second = std::pin::pin!(emitter.emit_bytes("jobs", "2"));
+    assert!(futures::poll!(second.as_mut()).is_pending());
+    for ear in &mut ears[..5] {
+        assert_eq!(ear.receive().await.unwrap().text().unwrap(), "1");
+    }
+    assert!(futures::poll!(second.as_mut()).is_pending(), "the others are full");
+    for ear in &mut ears[..5] {
+        let next = ear.receive().now_or_never().expect("who has room need not wait for the others");
+        assert_eq!(next.unwrap().text().unwrap(), "2");
+    }
+    assert_eq!(second.await.unwrap().receivers, Some(10));
+    assert!(started.elapsed() <= Duration::from_millis(101), "{:?}", started.elapsed());
+    assert_eq!((aether.ledger().offered, aether.ledger().shed_full), (20, 5));
+}

@@ -3,7 +3,6 @@
 //! Filled by the reflector, read and emptied by whoever looks after the service, through
 //! [`Aether::dead_letters`](crate::Aether::dead_letters). Bounded; it does not outlive the process.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -87,20 +86,31 @@ struct Store {
     counts: DeadLetterCounts,
 }
 
+impl Store {
+    /// How many letters have to go for one of this level and weight. `None` if those that are weaker do not suffice:
+    /// nothing that is as strong makes room, so in a storm of failures this is a comparison each.
+    fn making_room(&self, level: u8, weight: usize) -> Option<usize> {
+        let (mut letters, mut bytes) = (self.letters.len(), self.bytes.saturating_add(weight));
+        let mut weakest_first = self.letters.iter().rev();
+        while letters >= MAX_LETTERS || bytes > MAX_BYTES {
+            let (_, letter) = weakest_first.next().filter(|((weakest, _), _)| *weakest > level)?;
+            (letters, bytes) = (letters - 1, bytes - letter.wave.weight());
+        }
+        Some(self.letters.len() - letters)
+    }
+}
+
 impl DeadLetters {
     /// Keeps a wave that failed, if there is room for it. Returns whether that is so.
     pub(super) fn bury(&self, wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> bool {
         let (level, weight) = (wave.signal().level(), wave.weight());
         let mut store = self.0.lock();
         store.counts.buried += 1;
-        let is_full = |store: &Store| store.letters.len() >= MAX_LETTERS || store.bytes + weight > MAX_BYTES;
-        while is_full(&store) {
-            let weakest = store.letters.last_key_value().map(|((level, _), _)| Reverse(*level));
-            // Nothing that is as strong makes room: a storm of failures costs a comparison each.
-            if weight > MAX_BYTES || weakest.is_none_or(|weakest| weakest >= Reverse(level)) {
-                store.counts.overflowed += 1;
-                return false;
-            }
+        let Some(making_room) = store.making_room(level, weight) else {
+            store.counts.overflowed += 1;
+            return false;
+        };
+        for _ in 0..making_room {
             if let Some((_, letter)) = store.letters.pop_last() {
                 store.bytes -= letter.wave.weight();
                 store.counts.overflowed += 1;
@@ -230,6 +240,16 @@ mod tests {
         assert!(bury(&letters, &wave(0.1, MAX_BYTES / 2)));
         assert!(bury(&letters, &wave(0.5, MAX_BYTES - 4096)), "makes room for itself");
         assert_eq!(letters.list().len(), 1);
+        assert!(letters.counts().adds_up());
+    }
+
+    #[test]
+    fn nothing_makes_room_for_what_does_not_fit_even_then() {
+        let letters = DeadLetters::default();
+        assert!(bury(&letters, &wave(1.0, MAX_BYTES / 2)));
+        assert!(bury(&letters, &wave(0.1, MAX_BYTES / 4)));
+        assert!(!bury(&letters, &wave(0.5, MAX_BYTES * 3 / 4)), "the strong one stays");
+        assert_eq!(letters.list().len(), 2, "and so does the weak one");
         assert!(letters.counts().adds_up());
     }
 

@@ -44,7 +44,7 @@ pub struct EchoLedger {
     pub buried: u64,
     /// Those of questions of which nobody at the source listens for echoes: the asker learns it from `ask`.
     pub left_to_asker: u64,
-    /// Those that were under way when the connection broke: told or not.
+    /// Those that were under way when the connection broke, or the runtime ended: told or not.
     pub unconfirmed: u64,
     /// Those that wait to be told.
     pub pending: u64,
@@ -68,7 +68,7 @@ pub(crate) struct Reflector {
     network: OnceLock<Weak<dyn Medium>>,
     /// Numbers the messages with echoes.
     sequencer: Sequencer,
-    /// Where the task is started if a loss is caused outside of any runtime.
+    /// Where the task is started: that of the medium.
     runtime: OnceLock<Handle>,
     ended: watch::Sender<bool>,
     /// Told whenever nothing is left to tell.
@@ -247,48 +247,16 @@ impl Reflector {
                     (Echo::new(wave, reason, hint, by), fits.then(|| wave.clone()))
                 });
             }
-            let runtime = Handle::try_current().ok().or_else(|| self.runtime.get().cloned());
+            // That of the medium first: the failure may have happened in one that ends soon.
+            let runtime = self.runtime.get().cloned().or_else(|| Handle::try_current().ok());
             // Without a runtime it waits for the next failure that has one.
             runtime.filter(|_| !std::mem::replace(is_telling, true))
         };
         if let Some(runtime) = start {
-            runtime.spawn(Arc::clone(self).tell_all());
+            let telling = Telling { reflector: Arc::clone(self), batch: Vec::new(), is_over: false };
+            runtime.spawn(telling.run());
         }
         true
-    }
-
-    /// The one task: tells until nothing is left.
-    async fn tell_all(self: Arc<Self>) {
-        let mut ended = self.ended.subscribe();
-        while let Some(batch) = self.take_batch() {
-            let notices: Vec<_> =
-                batch.iter().filter_map(|(of, pending)| self.notice(*of, pending)).collect();
-            let tell = async {
-                match self.network.get().and_then(Weak::upgrade) {
-                    Some(medium) => medium.tell(notices).await,
-                    None => Vec::new(),
-                }
-            };
-            let reaches = tokio::select! {
-                reaches = tell => reaches,
-                _ = ended.wait_for(|ended| *ended) => Vec::new(),
-            };
-            // What the medium does not speak of was not sent.
-            let reaches = reaches.into_iter().chain(std::iter::repeat(Reach::Unsent));
-            for ((_, pending), reach) in batch.into_iter().zip(reaches) {
-                self.settle(pending, reach);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    fn take_batch(&self) -> Option<Vec<(u64, Pending)>> {
-        let mut state = self.state.lock();
-        state.is_telling = !state.pending.is_empty();
-        if !state.is_telling {
-            return None;
-        }
-        Some(state.pending.drain().collect())
     }
 
     /// All that one source is told now, as one wave on its channel.
@@ -342,6 +310,62 @@ impl Reflector {
                 return;
             }
             settled.await;
+        }
+    }
+}
+
+/// The one task. Dropped in the middle, with the runtime that it was in, it leaves the rest to the next one.
+struct Telling {
+    reflector: Arc<Reflector>,
+    /// What is being told.
+    batch: Vec<(u64, Pending)>,
+    is_over: bool,
+}
+
+impl Telling {
+    /// Tells until nothing is left.
+    async fn run(mut self) {
+        let reflector = Arc::clone(&self.reflector);
+        let mut ended = reflector.ended.subscribe();
+        while self.takes_batch() {
+            let notices: Vec<_> =
+                self.batch.iter().filter_map(|(of, pending)| reflector.notice(*of, pending)).collect();
+            let tell = async {
+                match reflector.network.get().and_then(Weak::upgrade) {
+                    Some(medium) => medium.tell(notices).await,
+                    None => Vec::new(),
+                }
+            };
+            let reaches = tokio::select! {
+                reaches = tell => reaches,
+                _ = ended.wait_for(|ended| *ended) => Vec::new(),
+            };
+            // What the medium does not speak of was not sent.
+            let reaches = reaches.into_iter().chain(std::iter::repeat(Reach::Unsent));
+            for ((_, pending), reach) in self.batch.drain(..).zip(reaches) {
+                reflector.settle(pending, reach);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn takes_batch(&mut self) -> bool {
+        let mut state = self.reflector.state.lock();
+        state.is_telling = !state.pending.is_empty();
+        self.is_over = !state.is_telling;
+        self.batch.extend(state.pending.drain());
+        !self.is_over
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.reflector.state.lock().is_telling = false;
+        for (_, pending) in self.batch.drain(..) {
+            self.reflector.settle(pending, Reach::Unknown);
         }
     }
 }

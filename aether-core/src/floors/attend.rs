@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::MutexGuard;
+use tokio::runtime::Handle;
 use tokio::time::MissedTickBehavior;
 
 use super::announcement::{self, Announcement};
@@ -30,25 +32,47 @@ enum Turn {
     TakeIn(Wave),
 }
 
-impl Floors {
-    /// Wakes the task, or starts it.
-    pub(super) fn attend(self: &Arc<Self>, ours: &mut Ours) {
-        if ours.is_attended {
-            self.work.notify_one();
-        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            ours.is_attended = true;
-            runtime.spawn(Arc::clone(self).run());
-        } else {
-            // Outside of any runtime: the next eviction tries again.
-            for instance in ours.raised.drain() {
-                if let Some(receiver) = ours.receivers.get(&instance) {
-                    receiver.is_raised.store(false, Ordering::Relaxed);
-                }
+/// The task. Dropped, also with the runtime that it was in, it lets the next overload start another.
+struct Attending(Arc<Floors>);
+
+impl Drop for Attending {
+    fn drop(&mut self) {
+        let mut ours = self.0.ours.lock();
+        ours.is_attended = false;
+        ours.are_not_attended();
+    }
+}
+
+impl Ours {
+    /// Lets those whose floor may be up say so again.
+    fn are_not_attended(&mut self) {
+        for instance in self.raised.drain() {
+            if let Some(receiver) = self.receivers.get(&instance) {
+                receiver.is_raised.store(false, Ordering::Relaxed);
             }
         }
     }
+}
 
-    async fn run(self: Arc<Self>) {
+impl Floors {
+    /// Wakes the task, or starts it.
+    pub(super) fn attend(self: &Arc<Self>, mut ours: MutexGuard<'_, Ours>) {
+        let home = self.runtime.get().cloned();
+        if ours.is_attended {
+            self.work.notify_one();
+        } else if let Some(runtime) = home.or_else(|| Handle::try_current().ok()) {
+            ours.is_attended = true;
+            // A runtime that has ended drops the task at once, and that takes the lock.
+            drop(ours);
+            let attending = Attending(Arc::clone(self));
+            runtime.spawn(async move { attending.0.run().await });
+        } else {
+            // Outside of any runtime: the next eviction tries again.
+            ours.are_not_attended();
+        }
+    }
+
+    async fn run(&self) {
         let mut ended = self.ended.subscribe();
         let mut turns = tokio::time::interval(ADVERT_EVERY);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);

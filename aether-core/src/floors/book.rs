@@ -18,7 +18,8 @@ use super::Announcement;
 pub(super) const HOLD: Duration = Duration::from_secs(2);
 /// After that it decays by an octave, which is half, each second.
 const DECAY_STEPS_PER_SECOND: u32 = STEPS_PER_OCTAVE;
-/// More receivers than this are not looked through for each channel: nothing is stopped then.
+/// More receivers than this are not looked through for each channel, but for those of this process: nothing is stopped
+/// then.
 const MAX_RECEIVERS: usize = 4096;
 /// What was worked out for a channel is used again so long; floors decay by less than half a level meanwhile.
 const REUSED_FOR: Duration = Duration::from_millis(100);
@@ -36,6 +37,8 @@ pub(super) struct Book {
     floors: HashMap<Channel, (Floor, Instant)>,
     /// There were more receivers than can be kept.
     is_overfull: bool,
+    /// The same since the last call.
+    overflows: bool,
     left_out: u64,
 }
 
@@ -76,12 +79,13 @@ impl Book {
         if announced.heard.is_empty() {
             return self.receivers.remove(&instance).is_some();
         }
-        let is_new = !self.receivers.contains_key(&instance);
+        // Those of this process are always known: nobody would call them later.
+        let is_new = !is_ours && !self.receivers.contains_key(&instance);
         if is_new && self.receivers.len() >= MAX_RECEIVERS {
             self.receivers.retain(|_, receiver| !receiver.is_absent(now));
         }
         if is_new && self.receivers.len() >= MAX_RECEIVERS {
-            self.is_overfull = true;
+            (self.is_overfull, self.overflows) = (true, true);
             self.left_out += 1;
             return false;
         }
@@ -113,7 +117,8 @@ impl Book {
                 *silence <= MAX_SILENCE
             })
         });
-        self.is_overfull &= self.receivers.len() >= MAX_RECEIVERS;
+        // Those who did not fit are known again once they have answered a call and all of them did.
+        self.is_overfull = std::mem::take(&mut self.overflows);
         self.floors.clear();
     }
 
@@ -244,6 +249,28 @@ mod tests {
             book.floor_of(&channel(&format!("c{name}")), now);
         }
         assert!(book.floors.len() <= MAX_CHANNELS);
+    }
+
+    #[test]
+    fn who_did_not_fit_is_not_taken_for_nobody() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        for instance in 1..=MAX_RECEIVERS as u64 {
+            enter(&mut book, instance, &["a"], floor(0.5), false, now);
+        }
+        let (ours, elsewhere) = (u64::MAX, u64::MAX - 1);
+        enter(&mut book, ours, &["a.ours"], Floor::OPEN, true, now);
+        enter(&mut book, elsewhere, &["a.elsewhere"], Floor::OPEN, false, now);
+        for instance in 1..=100 {
+            enter(&mut book, instance, &[], Floor::OPEN, false, now);
+        }
+        enter(&mut book, 101, &[">"], floor(0.5), false, now);
+        book.call();
+        assert!(book.floor_of(&channel("a.ours"), now).is_open(), "one hears everything");
+        assert!(book.floor_of(&channel("a.elsewhere"), now).is_open(), "and one that has not answered yet");
+        enter(&mut book, elsewhere, &["a.elsewhere"], Floor::OPEN, false, now);
+        book.call();
+        assert!(book.floor_of(&channel("a.elsewhere"), now).is_open(), "it is known now");
+        assert_eq!(book.floor_of(&channel("other"), now), floor(0.5), "and so are all others");
     }
 
     #[test]

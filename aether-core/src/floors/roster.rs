@@ -20,7 +20,7 @@ use crate::inbox::Ledger;
 ///
 /// Shown are vibrators that are tuned to anything, but for observers and those that are
 /// [unlisted](crate::VibratorBuilder::unlisted). One that goes says goodbye; one that dies is shown for 40 s, three
-/// heartbeats. At most 4096 are known, those of this process among them.
+/// heartbeats. Of other processes at most 4096 are known, less those of this one.
 #[derive(Debug, Clone)]
 pub struct Roster {
     aether: Aether,

@@ -215,3 +215,39 @@ async fn the_roster_of_a_process_shows_who_hears_what_and_nobody_who_does_not_wa
     other.detune("stock.>").unwrap();
     assert!(roster.vibrators().is_empty() && roster.left_out() == 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wave_that_is_emitted_again_is_as_strong_as_a_new_one() {
+    let aether = Aether::local();
+    let mut ear = Vibrator::create("ear", &aether).await.unwrap();
+    ear.resonate_on("news").await.unwrap();
+    let _overloaded = narrow(&aether, "jobs", 10).await;
+    let sender = respecting(&aether).await;
+    let news = Wave::builder("news").amplitude(1.0).half_life(Duration::from_millis(64)).build().unwrap();
+    sender.emit(news).await.unwrap();
+    let mut wave = ear.receive().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    overload(&aether, "jobs", 0.5, 20).await;
+    turn().await;
+    wave.move_to(&Channel::new("jobs").unwrap());
+    let receipt = sender.emit(wave).await.unwrap();
+    assert_eq!(receipt.receivers, Some(1), "its age begins anew when it is emitted");
+}
+
+#[test]
+fn a_runtime_that_ends_takes_the_task_along_and_the_next_overload_starts_another() {
+    let (aether, mut ears) = (Aether::local(), Vec::new());
+    for channel in ["first", "second", "third"] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            ears.push(narrow(&aether, channel, 10).await);
+            overload(&aether, channel, 0.5, 20).await;
+            turn().await;
+            let sender = respecting(&aether).await;
+            assert!(sender.try_emit(wave(channel, 0.1)).is_err(), "{channel}");
+        });
+        let ours = aether.floors().ours.lock();
+        assert!(!ours.is_attended && ours.raised.is_empty());
+        assert!(ours.receivers.values().all(|receiver| !receiver.is_raised.load(Ordering::Relaxed)));
+    }
+}

@@ -102,9 +102,19 @@ impl<T> Levels<T> {
 
     /// The item that was pushed first.
     pub(super) fn pop_oldest(&mut self) -> Option<Popped<T>> {
-        let (_, level) =
-            self.occupied_levels().filter_map(|l| Some((self.levels[l].front()?.arrival, l))).min()?;
+        let (_, level) = self.oldest()?;
         self.pop_head(level)
+    }
+
+    /// The mark of the item that was pushed first.
+    #[cfg(feature = "nats")]
+    pub(super) fn oldest_arrival(&self) -> Option<u64> {
+        self.oldest().map(|(arrival, _)| arrival)
+    }
+
+    /// The same with its level.
+    fn oldest(&self) -> Option<(u64, usize)> {
+        self.occupied_levels().filter_map(|l| Some((self.levels[l].front()?.arrival, l))).min()
     }
 
     /// Those that hold something, the strongest first.

@@ -139,7 +139,8 @@ impl InboxOptions {
         self
     }
 
-    /// Called with each wave that is shed, and why. It runs in the task that caused the loss: keep it short.
+    /// Called with each wave that is shed, and why. It runs in the task that caused the loss, which may be that of a medium:
+    /// keep it short, and let it not panic, or it ends that task.
     #[must_use]
     pub fn on_shed(mut self, callback: impl Fn(&Wave, ShedReason) + Send + Sync + 'static) -> Self {
         self.on_shed = Some(Arc::new(callback));

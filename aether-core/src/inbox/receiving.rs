@@ -239,21 +239,22 @@ impl Inbox {
         polled
     }
 
-    /// Takes several waves at once, the strongest first: at most so many, and of at most so many bytes together, but
-    /// one at least. What a medium does with the waves it sends.
+    /// Takes several waves at once, in the order of receiving: at most so many, and of at most so many bytes together,
+    /// but one at least. None if it is too late for all of them. What a medium does with the waves it sends.
     #[cfg(feature = "nats")]
     pub(crate) fn take_many(&self, most: usize, most_bytes: usize, into: &mut Vec<Wave>) {
+        let mut shed = Shed::new();
         let mut state = self.state.lock();
         let mut bytes = 0;
         while into.len() < most && bytes < most_bytes {
-            let Some(Popped { item: wave, .. }) = state.levels.pop_strongest() else { break };
-            let weight = wave.weight();
-            bytes += weight;
-            state.bytes -= weight;
-            state.ledger.delivered += 1;
-            into.push(wave);
+            let Some(popped) = self.pop_next(&mut state.levels) else { break };
+            if let Some(wave) = self.settle(&mut state, popped, &mut shed) {
+                bytes += wave.weight();
+                into.push(wave);
+            }
         }
         self.end_visit(state);
+        self.after(None, &shed);
     }
 
     /// Waits until the inbox holds something (true) or is closed and empty (false).
@@ -273,12 +274,25 @@ impl Inbox {
         .await
     }
 
+    /// Whether emitters have every reason to be patient.
+    fn is_half_empty(&self, state: &State) -> bool {
+        state.levels.len() + state.in_hand <= state.ahead / 2 && state.bytes <= self.options.max_bytes / 2
+    }
+
+    /// An emitter's patience is exhausted: from now on nobody waits until the inbox is half empty, if it is not that
+    /// already.
+    pub(super) fn lose_patience(&self) {
+        let mut state = self.state.lock();
+        self.look_at_hand(&mut state);
+        state.impatient = !self.is_half_empty(&state);
+    }
+
     /// Ends the impatience of a half-empty inbox, and says whether waiting emitters should be woken.
     fn settle_room(&self, state: &mut State) -> bool {
-        let (len, max) = (state.levels.len() + state.in_hand, state.ahead);
-        if state.impatient && len <= max / 2 && state.bytes <= self.options.max_bytes / 2 {
+        if state.impatient && self.is_half_empty(state) {
             state.impatient = false;
         }
+        let (len, max) = (state.levels.len() + state.in_hand, state.ahead);
         let Some(since) = state.waiting_since else { return false };
         let worth_it = max.saturating_sub(len) >= ROOM_WORTH_WAKING_FOR.min(max.div_ceil(2))
             && state.bytes <= self.options.max_bytes / 2;

@@ -352,9 +352,38 @@ fn what_was_taken_and_could_not_be_sent_is_counted_as_that() {
     inbox.offer_all((0..5).map(|_| Wave::from_bytes("a", "x").unwrap()));
     let mut taken = Vec::new();
     inbox.take_many(3, usize::MAX, &mut taken);
-    inbox.count_unsendable(&taken[1..]);
+    inbox.count_unsendable(2);
+    inbox.report(&taken[1..], ShedReason::Unsendable);
     let ledger = Ledger { offered: 5, delivered: 1, shed_unsendable: 2, queued: 2, ..Ledger::default() };
     assert_eq!(inbox.ledger(), ledger);
     assert!(ledger.adds_up());
     assert_eq!(*reasons.lock(), [ShedReason::Unsendable; 2]);
+}
+
+#[cfg(feature = "nats")]
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_to_be_sent_is_subject_to_the_cap_the_floor_and_the_order() {
+    let cap = Duration::from_millis(20);
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let report = Arc::clone(&reasons);
+    let options = patient(100).sojourn_cap(Some(cap)).floor(Floor::new(0.3).unwrap());
+    let options = options.order(Order::Arrival).on_shed(move |_: &Wave, reason| report.lock().push(reason));
+    let inbox = Inbox::new(options).unwrap();
+    let take = || {
+        let mut taken = Vec::new();
+        inbox.take_many(100, usize::MAX, &mut taken);
+        taken.iter().map(number).collect::<Vec<_>>()
+    };
+    fill(&inbox, 0..3);
+    tokio::time::advance(cap + Duration::from_millis(1)).await;
+    inbox.offer(numbered(3, 0.5), Offer::IfRoom).unwrap();
+    let fading = Wave::builder("a").amplitude(0.4).half_life(Duration::from_millis(8)).text("4");
+    inbox.offer(emitted(fading), Offer::IfRoom).unwrap();
+    inbox.offer(numbered(5, 1.0), Offer::IfRoom).unwrap();
+    tokio::time::advance(cap / 2).await;
+    assert_eq!(take(), [3, 5]);
+    let ledger = Ledger { offered: 6, delivered: 2, shed_sojourn: 3, expired: 1, ..Ledger::default() };
+    assert_eq!(inbox.ledger(), ledger);
+    use ShedReason::{Expired, Sojourn};
+    assert_eq!(*reasons.lock(), [Sojourn, Sojourn, Sojourn, Expired]);
 }

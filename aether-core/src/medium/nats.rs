@@ -252,10 +252,10 @@ impl Nats {
         let link = &self.shared.link;
         let before = link.unconfirmed();
         let unconfirmed = |waves| FlushError::Unconfirmed { waves, patience: CLOSE_PATIENCE };
-        let mut progress = link.progress();
+        let (mut progress, mut goal) = (link.progress(), link.goal());
         while let Some(unsettled) = {
             progress.borrow_and_update();
-            link.unsettled()
+            link.unsettled(&mut goal)
         } {
             if tokio::time::timeout(CLOSE_PATIENCE, progress.changed()).await.is_err() {
                 return Err(unconfirmed(unsettled + link.unconfirmed() - before));

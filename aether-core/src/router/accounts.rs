@@ -7,8 +7,6 @@ use parking_lot::Mutex;
 
 use crate::amplitude::Floor;
 use crate::inbox::{Inbox, Ledger};
-#[cfg(feature = "nats")]
-use crate::{inbox::ShedReason, source::Source, wave::Wave};
 
 /// The most names of gone inboxes whose accounts are kept apart.
 const MAX_GONE: usize = 1024;
@@ -39,10 +37,29 @@ pub(super) struct Accounts(Mutex<State>);
 #[derive(Default)]
 struct State {
     open: HashMap<u64, (String, Arc<Inbox>)>,
+    /// Closed ones that somebody may still offer to: an emitter that waited, one that has just looked up who hears its
+    /// channel, a network that brings what was on its way. No more than somebody holds anyway.
+    leaving: Vec<(String, Arc<Inbox>)>,
     gone: HashMap<String, Ledger>,
 }
 
 impl State {
+    /// Moves the accounts of those that nobody can offer to any more to the gone. What is returned is to be dropped
+    /// outside of the lock: with an inbox goes its callback, and with that whatever a user has put into it.
+    fn settle(&mut self) -> Vec<(String, Arc<Inbox>)> {
+        let settled: Vec<_> =
+            self.leaving.extract_if(.., |(_, inbox)| Arc::get_mut(inbox).is_some()).collect();
+        for (vibrator, inbox) in &settled {
+            *self.gone_account(vibrator) += inbox.ledger();
+        }
+        settled
+    }
+
+    /// Every inbox whose account is not among those of the gone.
+    fn inboxes(&self) -> impl Iterator<Item = &(String, Arc<Inbox>)> {
+        self.open.values().chain(&self.leaving)
+    }
+
     /// The sum of the accounts of the gone vibrators of a name.
     fn gone_account(&mut self, vibrator: &str) -> &mut Ledger {
         let kept = self.gone.len() < MAX_GONE || self.gone.contains_key(vibrator);
@@ -60,27 +77,13 @@ impl Accounts {
         // Outside of the lock, because it calls back for each wave that is lost.
         let Some(inbox) = inbox else { return };
         inbox.abandon();
-        let mut state = self.0.lock();
-        if let Some((vibrator, inbox)) = state.open.remove(&listener) {
-            *state.gone_account(&vibrator) += inbox.ledger();
-        }
-    }
-
-    /// Counts waves that came for a vibrator when it had left, or was gone already.
-    #[cfg(feature = "nats")]
-    pub(super) fn count_closed(&self, vibrator: &Source, inbox: &Inbox, waves: &[Wave]) {
-        {
+        drop(inbox);
+        let _settled = {
             let mut state = self.0.lock();
-            // As long as it is here, its account is read when it is closed.
-            if state.open.contains_key(&vibrator.instance()) {
-                inbox.count_closed(waves.len() as u64);
-            } else {
-                let lost = waves.len() as u64;
-                *state.gone_account(vibrator.name()) +=
-                    Ledger { offered: lost, shed_closed: lost, ..Ledger::default() };
-            }
-        }
-        inbox.report(waves, ShedReason::Closed);
+            let closed = state.open.remove(&listener);
+            state.leaving.extend(closed);
+            state.settle()
+        };
     }
 
     pub(super) fn close_all(&self) {
@@ -101,10 +104,12 @@ impl Accounts {
         for (vibrator, ledger) in &state.gone {
             reports.entry(vibrator).or_insert_with(|| nothing(vibrator)).ledger += *ledger;
         }
+        for (vibrator, inbox) in state.inboxes() {
+            reports.entry(vibrator).or_insert_with(|| nothing(vibrator)).ledger += inbox.ledger();
+        }
         for (vibrator, inbox) in state.open.values() {
             let report = reports.entry(vibrator).or_insert_with(|| nothing(vibrator));
             report.open += 1;
-            report.ledger += inbox.ledger();
             report.effective_floor = report.effective_floor.max(inbox.effective_floor());
         }
         reports.into_values().collect()
@@ -113,14 +118,14 @@ impl Accounts {
     pub(super) fn sum(&self) -> Ledger {
         let state = self.0.lock();
         let gone = state.gone.values().fold(Ledger::default(), |sum, ledger| sum + *ledger);
-        state.open.values().fold(gone, |sum, (_, inbox)| sum + inbox.ledger())
+        state.inboxes().fold(gone, |sum, (_, inbox)| sum + inbox.ledger())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inbox::{InboxOptions, Offer};
+    use crate::inbox::{InboxOptions, Offer, ShedReason};
     use crate::wave::Wave;
 
     fn inbox_with(waves: usize) -> Arc<Inbox> {
@@ -184,26 +189,50 @@ mod tests {
         assert_eq!(of(&accounts, OTHER), Some((1, 101)));
     }
 
-    #[cfg(feature = "nats")]
     #[test]
-    fn what_comes_for_a_member_that_has_left_is_counted_whether_it_is_here_or_gone() {
+    fn what_comes_for_one_that_has_left_is_counted_for_as_long_as_anything_can_come() {
         let accounts = Accounts::default();
         let shed = Arc::new(Mutex::new(0));
         let options = InboxOptions::default().on_shed({
             let shed = Arc::clone(&shed);
             move |_, reason| *shed.lock() += u64::from(reason == ShedReason::Closed)
         });
-        let (inbox, member) = (Arc::new(Inbox::new(options).unwrap()), Source::new("member").unwrap());
-        accounts.open(member.instance(), member.name(), Arc::clone(&inbox));
-        let late = [(); 3].map(|()| Wave::from_bytes("a", "x").unwrap());
-        accounts.count_closed(&member, &inbox, &late);
-        assert_eq!(accounts.sum(), Ledger { offered: 3, shed_closed: 3, ..Ledger::default() });
-        accounts.close(member.instance());
-        accounts.count_closed(&member, &inbox, &late[..2]);
-        let reports = accounts.reports();
-        assert_eq!(reports.len(), 1);
-        assert_eq!(reports[0].ledger, Ledger { offered: 5, shed_closed: 5, ..Ledger::default() });
-        assert_eq!((accounts.sum(), *shed.lock()), (reports[0].ledger, 5));
+        let inbox = Arc::new(Inbox::new(options).unwrap());
+        let late = || inbox.offer(Wave::from_bytes("a", "x").unwrap(), Offer::Now).unwrap();
+        accounts.open(1, "alpha", Arc::clone(&inbox));
+        accounts.open(2, "alpha", inbox_with(1));
+        accounts.close(1);
+        late();
+        // Another one goes meanwhile, and nobody holds that.
+        accounts.close(2);
+        late();
+        let account = Ledger { offered: 3, shed_closed: 3, ..Ledger::default() };
+        assert_eq!((accounts.sum(), *shed.lock()), (account, 2));
+        assert_eq!(of(&accounts, "alpha"), Some((0, 3)));
+        drop(inbox);
+        accounts.open(3, "beta", inbox_with(0));
+        accounts.close(3);
+        assert!(accounts.0.lock().leaving.is_empty());
+        assert_eq!((accounts.sum(), of(&accounts, "alpha")), (account, Some((0, 3))));
+    }
+
+    #[test]
+    fn what_a_callback_holds_may_close_another_inbox_when_it_goes() {
+        struct Closing(std::sync::Weak<Accounts>);
+        impl Drop for Closing {
+            fn drop(&mut self) {
+                if let Some(accounts) = self.0.upgrade() {
+                    accounts.close(2);
+                }
+            }
+        }
+        let accounts = Arc::new(Accounts::default());
+        let closing = Closing(Arc::downgrade(&accounts));
+        let options = InboxOptions::default().on_shed(move |_, _| assert!(closing.0.strong_count() > 0));
+        accounts.open(1, "alpha", Arc::new(Inbox::new(options).unwrap()));
+        accounts.open(2, "beta", inbox_with(1));
+        accounts.close(1);
+        assert_eq!(of(&accounts, "beta"), Some((0, 1)));
     }
 
     #[test]

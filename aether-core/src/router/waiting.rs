@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::Offered;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
@@ -17,8 +19,8 @@ pub struct Waiting(Box<State>);
 /// On the heap, so that what is returned where nothing waits stays small.
 #[derive(Debug)]
 struct State {
-    /// Each with the wave as it sees it.
-    full: Vec<(Arc<Inbox>, Wave)>,
+    /// Each with the wave as it sees it; nothing where it was offered.
+    full: Vec<Option<(Arc<Inbox>, Wave)>>,
     offered: Offered,
 }
 
@@ -30,19 +32,20 @@ impl Waiting {
     }
 
     pub(super) fn for_each(full: Vec<(Arc<Inbox>, Wave)>, offered: Offered) -> Self {
-        Self(Box::new(State { full, offered }))
+        Self(Box::new(State { full: full.into_iter().map(Some).collect(), offered }))
     }
 
-    /// Waits for room in each inbox, at most as long as that inbox lets emitters wait; then its weakest wave is shed.
+    /// Waits for room in all inboxes at once, for each at most as long as it lets emitters wait; then its weakest wave is
+    /// shed. Those that have room get the wave without waiting for the others.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the wave is offered at once to every inbox it was still waiting for.
     pub async fn finish(mut self) -> Offered {
         // On the heap, as it is large and rare: the future of every emit would be as large.
         Box::pin(async {
-            while let Some((inbox, wave)) = self.0.full.last() {
-                inbox.offer_patiently(wave).await;
-                self.0.full.pop();
+            match &mut *self.0.full {
+                [only] => offer(only).await,
+                full => drop(join_all(full.iter_mut().map(offer)).await),
             }
         })
         .await;
@@ -50,9 +53,17 @@ impl Waiting {
     }
 }
 
+/// Waits for one inbox. Nothing can come between the offer and the note that it was made.
+async fn offer(place: &mut Option<(Arc<Inbox>, Wave)>) {
+    if let Some((inbox, wave)) = place {
+        inbox.offer_patiently(wave).await;
+        *place = None;
+    }
+}
+
 impl Drop for Waiting {
     fn drop(&mut self) {
-        for (inbox, wave) in self.0.full.drain(..) {
+        for (inbox, wave) in self.0.full.drain(..).flatten() {
             let _ = inbox.offer(wave, Offer::Now);
         }
     }

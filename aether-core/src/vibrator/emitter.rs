@@ -116,6 +116,12 @@ impl Emitter {
     /// Ok means: in process, that the wave was offered to every inbox that hears it; on a network, that it is in the
     /// bounded outbox or has left. [`Aether::flush`] waits until the broker has it.
     ///
+    /// A wave that waits may be overtaken by one that is emitted meanwhile, from another task say. Where the order
+    /// counts, emit one after the other.
+    ///
+    /// # Panics
+    /// Where it has to wait outside of a tokio runtime, or in one without its timer.
+    ///
     /// # Errors
     /// [`EmitError`], which hands the wave back.
     ///
@@ -198,7 +204,7 @@ impl Emitter {
             self.reflect(wave, EchoReason::TooFar, "relayed as often as is allowed").await;
             return Err(EmitError::TooFar { wave: wave.clone() });
         };
-        let onward = self.unless_stopped(onward)?;
+        let onward = self.unless_stopped(onward, Wave::age)?;
         let sequence = onward.sequence();
         let carried = self.aether.medium().carry(onward)?;
         Ok(Receipt::new(sequence, settled(carried).await))
@@ -264,7 +270,8 @@ impl Emitter {
             return Err(EmitError::Reserved { wave });
         }
         if self.stopped.is_some() {
-            wave = self.unless_stopped(wave)?;
+            // As it will be emitted, however old it is: it may have been received or emitted before.
+            wave = self.unless_stopped(wave, |_| Duration::ZERO)?;
         }
         wave.stamp(&self.sequencer, now());
         if let Some(cause) = &self.cause {
@@ -273,10 +280,10 @@ impl Emitter {
         Ok(wave)
     }
 
-    /// Hands a wave back that no receiver would hear, if floors are respected.
-    fn unless_stopped(&self, wave: Wave) -> Result<Wave, EmitError> {
+    /// Hands a wave of this age back that no receiver would hear, if floors are respected.
+    fn unless_stopped(&self, wave: Wave, age: impl FnOnce(&Wave) -> Duration) -> Result<Wave, EmitError> {
         let Some(stopped) = &self.stopped else { return Ok(wave) };
-        match self.aether.floors().stop(&wave) {
+        match self.aether.floors().stop(&wave, || age(&wave)) {
             Some(floor) => {
                 stopped.fetch_add(1, Ordering::Relaxed);
                 Err(EmitError::BelowFloor { wave, floor })

@@ -241,3 +241,33 @@ fn by_hand_a_vibrator_reports_a_wave_once_and_memory_is_bounded() {
     assert_eq!((by_hand.order.len(), by_hand.known.len()), (REMEMBERED, REMEMBERED));
     assert!(by_hand.is_new((1, 2, 3)), "forgotten by now");
 }
+
+#[test]
+fn a_runtime_that_ends_takes_no_failure_along() {
+    let (reflector, network) = network(None);
+    let alpha = source();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for round in 1..=3 {
+        runtime().block_on(async {
+            fails(&reflector, &emitted(&alpha, Kind::Command, 10));
+            tokio::task::yield_now().await;
+        });
+        assert_eq!(network.calls.load(Ordering::Relaxed), round, "it is being told");
+        // Nobody knows how far it went.
+        let expected = EchoLedger { reflected: round, unconfirmed: round, ..EchoLedger::default() };
+        assert_eq!(reflector.ledger(), expected);
+        assert_eq!(reflector.state.lock().bytes, 0);
+    }
+}
+
+#[test]
+fn failures_are_told_in_the_runtime_of_the_medium_wherever_they_happen() {
+    let (reflector, network) = network(Some(Reach::Heard));
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let home = runtime();
+    home.block_on(async { reflector.note_runtime() });
+    runtime().block_on(async { fails(&reflector, &emitted(&source(), Kind::Command, 0)) });
+    home.block_on(async { tokio::time::timeout(Duration::from_secs(30), reflector.settled()).await })
+        .unwrap();
+    assert_eq!((reflector.ledger().told, network.calls.load(Ordering::Relaxed)), (1, 1));
+}

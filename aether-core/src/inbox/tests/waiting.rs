@@ -172,3 +172,18 @@ async fn emitters_are_let_in_when_they_may_run_further_ahead_or_have_waited_long
     fill(&inbox, 3..100);
     assert_eq!(inbox.ledger(), Ledger { offered: 100, queued: 100, ..Ledger::default() });
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_that_is_let_in_at_its_last_moment_has_not_lost_its_patience() {
+    // Which of the two it sees first is left to chance.
+    for _ in 0..64 {
+        let inbox = Inbox::new(patient(8)).unwrap();
+        fill(&inbox, 0..8);
+        waits!(emitter, inbox, numbered(8, 0.5));
+        tokio::time::advance(PATIENCE).await;
+        assert_eq!((0..8).map(|_| receive(&inbox)).last(), Some(7));
+        emitter.await;
+        fill(&inbox, 9..16);
+        assert!(inbox.offer(numbered(16, 0.5), Offer::IfRoom).is_err(), "who comes now waits as well");
+    }
+}

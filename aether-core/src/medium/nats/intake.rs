@@ -9,17 +9,20 @@ use async_nats::{Message, SubscribeError};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, coop};
 
 use super::gaps::{Gap, Gaps, Heard};
 use super::reply::Reply;
 use super::transit::Transit;
-use super::{Root, Shared, cloudevents};
+use super::{CLIENT_QUEUE, Root, Shared, cloudevents};
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::router::{Lost, Router, Subscription};
 use crate::source::{Sequencer, Source};
 use crate::wave::{Kind, Wave};
 use crate::wire::{self, FrameError};
+
+/// At the end, so many messages are taken before other tasks get a turn.
+const BETWEEN_OTHERS: usize = 128;
 
 /// For whom a subscription of the server brings messages.
 pub(super) enum Target {
@@ -156,7 +159,13 @@ impl Intake {
                     _ = ending.wait_for(|ending| *ending) => break,
                 };
                 match message {
-                    Some(Some(message)) => intake.take(message, &mut tap),
+                    Some(Some(message)) => {
+                        intake.take(message, &mut tap);
+                        // Looked at here as well: with more to take all the time the other is never looked at.
+                        if ending.has_changed().unwrap_or(true) {
+                            break;
+                        }
+                    }
                     Some(None) => return,
                     None => {
                         // Both fail only when the client has ended, and the subscription with it.
@@ -170,8 +179,18 @@ impl Intake {
                     }
                 }
             }
-            while let Some(Some(message)) = subscriber.next().now_or_never() {
+            // What has arrived is delivered and nothing that arrives from now on, or this would not end while others go
+            // on sending. Without waiting: the client may have no room for the word.
+            let _ = coop::unconstrained(subscriber.unsubscribe()).now_or_never();
+            for taken in 1..=CLIENT_QUEUE {
+                // Without the budget of the task, which may be spent: what is there must be seen.
+                let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never() else {
+                    break;
+                };
                 intake.take(message, &mut tap);
+                if taken.is_multiple_of(BETWEEN_OTHERS) {
+                    tokio::task::yield_now().await;
+                }
             }
         });
         Ok(Drain { task, leave, is_told, in_force })
@@ -192,7 +211,7 @@ impl Intake {
                 (Target::Pattern(pattern), Root::Questions) => self.router.arrive_asked(pattern, waves),
                 (Target::Pattern(pattern), Root::Seen) => self.router.arrive_seen(pattern, waves),
                 (Target::Member(member), _) => self.router.arrive_for(member, waves),
-                (Target::Late(member), _) => self.router.arrive_late(member, &waves),
+                (Target::Late(member), _) => Router::arrive_late(member, &waves),
             },
             Err(error) => {
                 self.malformed.fetch_add(1, Ordering::Relaxed);

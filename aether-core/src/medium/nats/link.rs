@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::inquiries::{Inquiries, unheard};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, ShedReason};
 use crate::router::Router;
 use crate::wave::Wave;
 
@@ -37,6 +37,15 @@ const AHEAD: usize = 2048;
 pub(super) struct Connection {
     state: watch::Receiver<bool>,
     number: u64,
+}
+
+/// Where a flush began.
+#[derive(Debug)]
+pub(super) struct Goal {
+    /// Behind what was in the outbox.
+    mark: u64,
+    /// How many waves had left the outbox when the last of those had.
+    delivered: Option<u64>,
 }
 
 /// The connection was closed for good.
@@ -88,6 +97,19 @@ struct Flight {
     /// How many connections have been seen to break. One less than the client has made, while one stands.
     breaks: u64,
     ended: bool,
+}
+
+impl Flight {
+    /// Nothing that is under way will be confirmed.
+    fn write_off(&mut self, outbox: &Inbox) {
+        let taken = outbox.ledger().delivered;
+        self.written_off += taken - self.settled;
+        self.settled = taken;
+        self.markers.clear();
+        self.inquiries.clear();
+        // Dropping their senders tells those who wait.
+        self.waiting.clear();
+    }
 }
 
 impl Link {
@@ -186,16 +208,7 @@ impl Link {
 
     /// The connection broke: nothing that is under way will be confirmed.
     fn write_off(&self) {
-        {
-            let mut flight = self.flight.lock();
-            let taken = self.outbox.ledger().delivered;
-            flight.written_off += taken - flight.settled;
-            flight.settled = taken;
-            flight.markers.clear();
-            flight.inquiries.clear();
-            // Dropping their senders tells those who wait to try again.
-            flight.waiting.clear();
-        }
+        self.flight.lock().write_off(&self.outbox);
         self.moved();
     }
 
@@ -260,11 +273,15 @@ impl Link {
 
     /// Takes back that waves were handed to the client, because they could not even be written.
     pub(super) fn unsendable(&self, waves: &[Wave]) {
-        let mut flight = self.flight.lock();
-        self.outbox.count_unsendable(waves);
-        let taken = self.outbox.ledger().delivered;
-        flight.settled = flight.settled.min(taken);
-        flight.marked = flight.marked.min(taken);
+        {
+            let mut flight = self.flight.lock();
+            self.outbox.count_unsendable(waves.len() as u64);
+            let taken = self.outbox.ledger().delivered;
+            flight.settled = flight.settled.min(taken);
+            flight.marked = flight.marked.min(taken);
+        }
+        // Outside of the lock: a callback may look at the accounts.
+        self.outbox.report(waves, ShedReason::Unsendable);
     }
 
     pub(super) fn progress(&self) -> watch::Receiver<u64> {
@@ -352,13 +369,26 @@ impl Link {
         self.flight.lock().ended
     }
 
-    /// How many waves the outbox holds or the broker has not confirmed; `None` when there are none and everything is
-    /// in the client's hands.
-    pub(super) fn unsettled(&self) -> Option<u64> {
+    /// What is to be settled for everything to be that was taken so far.
+    pub(super) fn goal(&self) -> Goal {
+        Goal { mark: self.outbox.mark(), delivered: None }
+    }
+
+    /// How many waves the outbox holds or the broker has not confirmed; `None` when everything before the goal has left
+    /// the outbox, is in the client's hands, and was confirmed or written off. What is emitted meanwhile does not count,
+    /// or whoever flushes beside a busy emitter would never be done.
+    pub(super) fn unsettled(&self, goal: &mut Goal) -> Option<u64> {
         let flight = self.flight.lock();
+        let has_left = self.outbox.has_passed(goal.mark);
         let ledger = self.outbox.ledger();
-        let unsettled = ledger.queued + ledger.delivered - flight.settled;
-        (unsettled > 0 || flight.marked < ledger.delivered).then_some(unsettled)
+        let delivered = match goal.delivered {
+            None if has_left => *goal.delivered.insert(ledger.delivered),
+            // What could not be sent after all was taken back.
+            Some(delivered) => delivered.min(ledger.delivered),
+            None => u64::MAX,
+        };
+        let is_settled = flight.settled >= delivered && flight.marked >= delivered;
+        (!is_settled).then(|| ledger.queued + ledger.delivered - flight.settled)
     }
 
     /// Waves that were under way when a connection broke.
@@ -387,9 +417,7 @@ impl Link {
         {
             let mut flight = self.flight.lock();
             flight.ended = true;
-            flight.markers.clear();
-            flight.inquiries.clear();
-            flight.waiting.clear();
+            flight.write_off(&self.outbox);
         }
         if let Some(marks) = self.marks.lock().take() {
             marks.task.abort();

@@ -35,7 +35,8 @@ const FRAME_BYTES: usize = 8 << 10;
 /// What the sending task does next.
 enum Next {
     Send,
-    Announce(Vec<Announcement>),
+    /// What is told is worked out when it can be sent: it says how long ago a stream began.
+    Announce(fn(&mut Numbers, Instant) -> Vec<Announcement>),
     End,
 }
 
@@ -53,13 +54,13 @@ pub(super) async fn send(shared: Arc<Shared>) {
             biased;
             asked = shared.announcing.asked() => {
                 announced = asked;
-                Next::Announce(numbers.unannounced(Instant::now()))
+                Next::Announce(Numbers::unannounced)
             }
             () = shared.link.connected_after(&mut connection, &shared.client) => {
-                Next::Announce(numbers.after_reconnecting(Instant::now()))
+                Next::Announce(Numbers::after_reconnecting)
             }
             is_filled = shared.outbox.filled() => if is_filled { Next::Send } else { Next::End },
-            () = sleep_until(numbers.next_round()) => Next::Announce(Vec::new()),
+            () = sleep_until(numbers.next_round()) => Next::Announce(|_, _| Vec::new()),
         };
         shared.link.standing(&shared.client).await;
         match next {
@@ -72,7 +73,7 @@ pub(super) async fn send(shared: Arc<Shared>) {
                 shared.link.mark(&shared.client).await;
                 shared.link.fewer_marks_than(BATCHES_UNDER_WAY, &shared.client).await;
             }
-            Next::Announce(announcements) => announce(&shared, announcements).await,
+            Next::Announce(which) => announce(&shared, which(&mut numbers, Instant::now())).await,
             Next::End => break,
         }
         // Looked at in any case, for channels go quiet while others are busy.

@@ -1,4 +1,6 @@
-//! A client whose events come late or never, and a server that is really restarted.
+//! A client whose events come late or never, a server that is really restarted, and callbacks.
+
+use std::sync::{OnceLock, Weak};
 
 use super::*;
 use crate::conformance::NatsServer;
@@ -78,4 +80,22 @@ async fn a_break_that_was_told_is_not_looked_for_again() {
     deaf.send(5);
     deaf.link.look_for_lost_events(&deaf.client);
     assert_eq!((deaf.link.unconfirmed(), deaf.link.marks_under_way()), (0, 1));
+}
+
+#[test]
+fn a_callback_may_look_at_the_link_when_something_cannot_be_sent() {
+    let place = Arc::new(OnceLock::<Weak<Link>>::new());
+    let slot = Arc::clone(&place);
+    let options = InboxOptions::default().on_shed(move |_, _| {
+        let link = slot.get().and_then(Weak::upgrade).unwrap();
+        assert_eq!(link.unconfirmed(), 0);
+    });
+    let outbox = Arc::new(Inbox::new(options).unwrap());
+    let link = Arc::new(Link::new(Arc::clone(&outbox)));
+    place.set(Arc::downgrade(&link)).unwrap();
+    outbox.offer_all([Wave::from_bytes("a", "x").unwrap()]);
+    let mut taken = Vec::new();
+    outbox.take_many(1, usize::MAX, &mut taken);
+    link.unsendable(&taken);
+    assert_eq!(outbox.ledger().shed_unsendable, 1);
 }
