@@ -10,7 +10,7 @@ use tokio::task::coop;
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::pace::Pace;
-use crate::stdin::Documents;
+use crate::stdin::{Document, Documents};
 use crate::values::{self, HalfLife, Payload, Rate};
 
 /// Emit one wave or many, with a JSON payload
@@ -28,7 +28,7 @@ pub(crate) struct EmitArgs {
     /// Where to: tokens separated by dots, such as orders.created
     channel: Channel,
 
-    /// The payload, or - for one JSON document a line from stdin; nothing for an empty payload
+    /// The payload, or - for one JSON document a line from stdin, as long as a wave can be; nothing for an empty payload
     #[arg(value_name = "JSON | -", allow_negative_numbers = true)]
     payload: Option<Payload>,
 
@@ -80,7 +80,8 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     let echoes = if args.kind.reflects() { Some(vibrator.echoes().await?) } else { None };
     let mut emitted = Emitted::default();
     // What was emitted before a mistake has been emitted, so it is sent and told all the same.
-    let done = emit_all(&args, &vibrator, &mut emitted, &shutdown).await;
+    let most_bytes = aether.promises().max_payload;
+    let done = emit_all(&args, &vibrator, most_bytes, &mut emitted, &shutdown).await;
     let mut sent = send(&aether, emitted.waves).await;
     if let (Ok(()), Some(echoes)) = (&sent, echoes) {
         sent = none_came_back(echoes, emitted.waves);
@@ -95,6 +96,7 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
 async fn emit_all(
     args: &EmitArgs,
     vibrator: &Vibrator,
+    most_bytes: usize,
     emitted: &mut Emitted,
     shutdown: &CancellationToken,
 ) -> Result<(), CommandError> {
@@ -103,17 +105,20 @@ async fn emit_all(
         None => args.wave().build()?,
         Some(Payload::Json(json)) => args.wave().json(json).build()?,
         Some(Payload::Stdin) => {
-            let mut documents = Documents::of_stdin();
+            let mut documents = Documents::of_stdin(most_bytes);
             loop {
                 let next = async {
                     let next = documents.next().await;
                     pace.next().await;
                     next
                 };
-                let Some(Some(json)) = shutdown.run_until_cancelled(next).await.transpose()? else {
+                let Some(Some(Document { line, json })) =
+                    shutdown.run_until_cancelled(next).await.transpose()?
+                else {
                     return Ok(());
                 };
-                emitted.note(vibrator.emit(args.wave().json(&json).build()?).await?.sequence);
+                let receipt = vibrator.emit(args.wave().json(&json).build()?).await;
+                emitted.note(receipt.map_err(|source| CommandError::EmitLine { line, source })?.sequence);
             }
         }
     };
