@@ -96,6 +96,10 @@ fn wrong_usage_is_code_2_and_says_what_is_allowed() {
         (&["bench", "overload", "--seconds", "3600", "--loads", "1000"], "use fewer seconds"),
         (&["bench", "latency", "--rate", "0"], "above 0"),
         (&["bench", "storm", "--fault", "0s"], "longer than zero"),
+        (
+            &["bench", "storm", "--before", "500000000000years", "--fault", "500000000000years"],
+            "use fewer seconds",
+        ),
         (&["bench", "throughput", "--payload-bytes", "1"], "13..="),
         (&["bench", "throughput", "--medium", "amqp://a"], "use local:, nats:// or tls://"),
         (&["gateway", "--listen", "localhost"], "such as 127.0.0.1:8080"),
