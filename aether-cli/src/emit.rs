@@ -7,6 +7,7 @@ use aether_core::{
 use futures_util::FutureExt;
 use tokio::task::coop;
 
+use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::pace::Pace;
@@ -72,7 +73,7 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     if args.count.is_some() && matches!(args.payload, Some(Payload::Stdin)) {
         return Err(CommandError::CountOfStdin);
     }
-    let aether = args.medium.connect("aether-emit").await?;
+    let aether = connected(&args.medium, "aether-emit", &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { nobody_would: "hear the wave" });
     }

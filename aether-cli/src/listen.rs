@@ -6,6 +6,7 @@ use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::{Aether, Channel, Floor, InboxOptions, Ledger, Order, Pattern, Vibrator, Wave};
 
 use crate::account::Account;
+use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::{Output, tell};
 use crate::record::{Line, Record};
@@ -55,7 +56,7 @@ pub(crate) struct ListenArgs {
 const MOST_CHARACTERS: usize = 4096;
 
 pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let aether = args.medium.connect("aether-listen").await?;
+    let aether = connected(&args.medium, "aether-listen", &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { nobody_would: "emit anything" });
     }

@@ -12,6 +12,7 @@ mod ask;
 mod bench;
 mod chart;
 mod cli;
+mod connect;
 mod emit;
 mod error;
 mod frame;
@@ -22,6 +23,7 @@ mod pace;
 mod physics;
 mod record;
 mod stdin;
+mod unread;
 mod up;
 mod values;
 mod view;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut wrong_usage = false;
     let code = aether_chassis::run(|shutdown| async {
+        tokio::spawn(unread::end(shutdown.clone()));
         let done = match cli.run(shutdown).await {
             Err(error) if error.is_closed_pipe() => Ok(()),
             done => done,

@@ -57,7 +57,7 @@ enum Format {
 }
 
 pub(crate) async fn map(args: MapArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let mut watch = Watch::open(&args.medium, "aether-map", &args.pattern).await?;
+    let mut watch = Watch::open(&args.medium, "aether-map", &args.pattern, &shutdown).await?;
     tell(format_args!("watching {} for {}", args.pattern, humantime::format_duration(args.time)));
     let taking = async {
         let mut missing = args.count.unwrap_or(u64::MAX);

@@ -62,7 +62,9 @@ impl OrderArgs {
 /// # Cancel safety
 /// Cancelled before completion, the service has ended; orders in flight are not undone.
 pub async fn main(args: AlphaArgs, shutdown: CancellationToken) -> Result<(), AlphaError> {
-    let aether = args.medium.connect("aether-service-alpha").await?;
+    let Some(aether) = args.medium.connect_until(&shutdown, "aether-service-alpha").await? else {
+        return Ok(());
+    };
     if args.medium.is_local() {
         tracing::warn!(
             "the local medium lives inside this process: no inventory service can be heard here; use --medium nats://host:port"

@@ -62,7 +62,9 @@ impl StockArgs {
 /// # Cancel safety
 /// Cancelled before completion, the service has ended and the stock is gone with it.
 pub async fn main(args: BetaArgs, shutdown: CancellationToken) -> Result<(), BetaError> {
-    let aether = args.medium.connect("aether-service-beta").await?;
+    let Some(aether) = args.medium.connect_until(&shutdown, "aether-service-beta").await? else {
+        return Ok(());
+    };
     if args.medium.is_local() {
         tracing::warn!(
             "the local medium lives inside this process: nobody else can order here; use --medium nats://host:port"

@@ -184,6 +184,26 @@ async fn a_reader_that_goes_away_ends_the_listener_and_is_no_failure() {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
+async fn a_listener_whose_lines_nobody_reads_ends_when_it_is_told_to() {
+    use std::io::Read as _;
+
+    let (_server, medium) = server().await;
+    let mut listener = Running::start_unread(&with(&["listen", "a", "--json"], &medium));
+    listener.tells("listening on a");
+    let mut unread = listener.stdout();
+    let large = format!("\"{}\"", "x".repeat(120_000));
+    assert_eq!(run(&with(&["emit", "a", &large], &medium)).code, Some(0));
+    // It has begun to write, and a pipe has no room for the whole.
+    unread.read_exact(&mut [0]).unwrap();
+    listener.signal(nix::sys::signal::Signal::SIGTERM);
+    let (Said { code, err, .. }, _) = listener.end();
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("error: stdout: nobody reads it"), "{err}");
+    drop(unread);
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_group_shares_the_waves_and_a_signal_ends_a_listener() {
     let (_server, medium) = server().await;
     let mut members = [(); 2].map(|()| listener(&["jobs", "--group", "workers"], &medium));

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use crate::process::Running;
 use crate::process::{aether, run, run_with_stdin};
 
 #[test]
@@ -151,6 +153,24 @@ fn a_server_that_is_not_there_is_code_1_soon_and_in_one_line() {
         assert!(said.err.contains("cannot connect to nats://127.0.0.1:1"), "{args:?}: {}", said.err);
         assert_eq!(said.err.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{}", said.err);
         assert!(since.elapsed() < Duration::from_secs(10), "{args:?}: {:?}", since.elapsed());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_that_says_nothing_is_not_waited_for_after_a_signal() {
+    for args in [&["emit", "a", "1"][..], &["map"], &["up", "--listen", "127.0.0.1:0"], &["bench", "latency"]]
+    {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("nats://{}", silent.local_addr().unwrap());
+        let command = Running::start(&[args, &["--medium", &url]].concat());
+        let connection = silent.accept().unwrap();
+        command.signal(nix::sys::signal::Signal::SIGINT);
+        let (said, _) = command.end();
+        // A server that had not been waited for long enough would be an error of another name.
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{args:?}: {}", said.err);
+        assert!(said.err.contains("error: interrupted before"), "{args:?}: {}", said.err);
+        drop(connection);
     }
 }
 
