@@ -46,7 +46,7 @@ pub(crate) struct EmitArgs {
     kind: Kind,
 
     /// What it is about, such as the number of an order
-    #[arg(long)]
+    #[arg(long, value_parser = values::key)]
     key: Option<String>,
 
     /// Whether it asserts or retracts a claim: assert, retract or radians
@@ -54,7 +54,7 @@ pub(crate) struct EmitArgs {
     phase: Phase,
 
     /// So many times the same
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(0), allow_negative_numbers = true)]
     count: Option<u64>,
 
     /// At most so many waves a second

@@ -33,7 +33,7 @@ pub(crate) struct ListenArgs {
     json: bool,
 
     /// End after so many waves
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(1), allow_negative_numbers = true)]
     count: Option<u64>,
 
     /// Do not hear weaker waves, from 0 (hear all) to 1

@@ -39,7 +39,7 @@ pub(crate) struct MapArgs {
     time: Duration,
 
     /// Watch for so many waves at most
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(1), allow_negative_numbers = true)]
     count: Option<u64>,
 
     #[command(flatten)]
