@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aether_core::Channel;
-use async_nats::{Client, Subscriber};
+use async_nats::{Client, ServerAddr, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::runtime::Handle;
@@ -22,7 +22,12 @@ async fn connect(url: &str) -> Result<Client, ContestantError> {
 }
 
 fn nats_error(url: &str, error: impl std::error::Error + Send + Sync + 'static) -> ContestantError {
-    ContestantError::Nats { url: url.to_owned(), source: Box::new(error) }
+    // Without the user and the password that may stand in the address.
+    let url = url.parse::<ServerAddr>().map_or_else(
+        |_| "the NATS server".to_owned(),
+        |server| format!("{}://{}:{}", server.scheme(), server.host(), server.port()),
+    );
+    ContestantError::Nats { url, source: Box::new(error) }
 }
 
 /// Publishes; waits where the client has no room, which is for ever while the server is away.
