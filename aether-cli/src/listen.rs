@@ -40,7 +40,7 @@ pub(crate) struct ListenArgs {
     #[arg(long, value_name = "F", default_value = "0", value_parser = values::floor, allow_negative_numbers = true)]
     floor: Floor,
 
-    /// Share the waves with the other listeners of this group and pattern
+    /// Share the waves with the other members of this group, whatever patterns they listen to
     #[arg(long, value_name = "NAME")]
     group: Option<Channel>,
 
