@@ -65,6 +65,9 @@ impl Child {
     pub(crate) async fn start(program: &ChildProgram, job: &Job) -> Result<Self, ChildError> {
         let mut command = Command::new(&program.program);
         command.args(&program.args).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        // A terminal tells all processes of its group of Ctrl-C. This one shall go on until the sender has ended the run.
+        #[cfg(unix)]
+        command.process_group(0);
         let mut process = command.spawn().map_err(ChildError::Spawn)?;
         let (Some(mut stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(ChildError::Spawn(io::ErrorKind::BrokenPipe.into()));

@@ -28,9 +28,9 @@ pub(crate) trait Offer: Send + 'static {
     /// Offers one message, at once; called from a thread that may block. What is refused is counted.
     fn offer(&mut self, payload: Bytes, strength: Strength);
 
-    /// Lets the receiver know that there is no more. Over a network it is called until the receiver has said that it
-    /// knows.
-    fn end(&mut self) -> impl Future<Output = ()> + Send;
+    /// Lets the receiver know that there is no more, and says whether that has left. Over a network it is called until
+    /// the receiver has said that it knows.
+    fn end(&mut self) -> impl Future<Output = bool> + Send;
 }
 
 /// The receiver's end.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::{Aether, Channel, EmitError, InboxOptions, WhenFull};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::child::{Child, ChildError, ChildProgram};
@@ -30,6 +31,11 @@ const RUN_UP: u64 = 20_000_000;
 const END_AGAIN: Duration = Duration::from_millis(100);
 /// How long a receiving process may take to handle what is queued. 65,536 messages at 50 us take 3.3 s.
 const END_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long a server may be away at the end of a run. Clients come back within half a second.
+const AWAY_AT_MOST: Duration = Duration::from_secs(10);
+/// How long an orderly end may take when somebody wants it to end.
+const STOPPED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -58,6 +64,9 @@ pub enum RunError {
     /// No receiving process.
     #[error(transparent)]
     Child(#[from] ChildError),
+    /// The server is not there any more.
+    #[error("the server took nothing for {0:?} after the end of the schedule: is it still running?")]
+    ServerAway(Duration),
     /// The receiving process goes on and on.
     #[error("the receiving process was not done {0:?} after the end of the schedule")]
     Unfinished(Duration),
@@ -97,14 +106,15 @@ pub async fn run(
         }
         Contestant::AsyncNats { url } => {
             // First, as whoever started this shall hear it from this process when there is no server.
-            let offer = NatsSender::connect(url, &channel).await?;
+            let offer = unless_stopped(stop, NatsSender::connect(url, &channel, stop)).await??;
             let child = receiving(contestant, &channel, plan.work, Notes::Each, child, stop).await?;
             across(offer, child, plan, &losses, stop).await
         }
         Contestant::Aether { address, .. } if contestant.crosses_processes() => {
             // What is too much for the outbox is shed at once: this sender never waits.
             let outbox = InboxOptions::interactive().when_full(WhenFull::Shed);
-            let aether = address.connect(losses.watch(outbox, Loss::of_outbox)).await?;
+            let connecting = address.connect(losses.watch(outbox, Loss::of_outbox));
+            let aether = unless_stopped(stop, connecting).await??;
             let offer = AetherSender::new(aether.clone(), &channel, &losses).await?;
             let child = receiving(contestant, &channel, plan.work, Notes::Each, child, stop).await?;
             let outcome = across(offer, child, plan, &losses, stop).await;
@@ -132,8 +142,15 @@ pub(crate) async fn receiving(
     let channel = channel.as_str().to_owned();
     let job =
         Job { contestant: contestant.clone(), channel, service: work.service, notes, processor: left() };
-    let starting = stop.run_until_cancelled(Child::start(program, &job)).await;
-    Ok(starting.ok_or(RunError::Stopped)??)
+    Ok(unless_stopped(stop, Child::start(program, &job)).await??)
+}
+
+/// Whatever comes of it, unless `stop` is cancelled before.
+pub(crate) async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<T, RunError> {
+    stop.run_until_cancelled(work).await.ok_or(RunError::Stopped)
 }
 
 /// Inside this process.
@@ -165,24 +182,44 @@ async fn across<O: Offer>(
 ) -> Result<Outcome, RunError> {
     // This one shares it with the server and the transport: were it before them, they would be late instead of it.
     let (sent, mut offer) = send(offer, plan, stop, Place::AmongOthers).await?;
-    let ended = stop.run_until_cancelled(end(&mut offer, &mut child)).await;
-    let heard = ended.ok_or(RunError::Stopped)??;
+    let heard = unless_stopped(stop, end(&mut offer, &mut child)).await??;
     Ok(sent.outcome(losses, heard))
 }
 
 /// Lets a receiving process know that there is no more, and waits for what it heard.
 pub(crate) async fn end(offer: &mut impl Offer, child: &mut Child) -> Result<Heard, RunError> {
     let ending = async {
+        let mut left = Instant::now();
         loop {
-            offer.end().await;
+            if offer.end().await {
+                left = Instant::now();
+            } else if left.elapsed() > AWAY_AT_MOST {
+                return Err(RunError::ServerAway(AWAY_AT_MOST));
+            }
             if let Ok(heard) = tokio::time::timeout(END_AGAIN, child.heard()).await {
-                return heard;
+                return Ok(heard?);
             }
         }
     };
     match tokio::time::timeout(END_WITHIN, ending).await {
-        Ok(heard) => Ok(heard?),
+        Ok(heard) => heard,
         Err(_) => Err(RunError::Unfinished(END_WITHIN)),
+    }
+}
+
+/// The same where what was sent until `stop` was cancelled is the answer: the receiver has a moment to say it.
+pub(crate) async fn end_soon(
+    offer: &mut impl Offer,
+    child: &mut Child,
+    stop: &CancellationToken,
+) -> Result<Heard, RunError> {
+    let too_late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOPPED_WITHIN).await;
+    };
+    tokio::select! {
+        heard = end(offer, child) => heard,
+        () = too_late => Err(RunError::Stopped),
     }
 }
 

@@ -201,7 +201,7 @@ impl Storm {
         mut begins: impl FnMut(Retries),
     ) -> Result<Storms, StormError> {
         let capacity = capacity().await;
-        let length = self.before + self.fault + self.after;
+        let length = self.before.saturating_add(self.fault).saturating_add(self.after);
         let phase = Phase { rate: self.load * capacity, lasts: length };
         let schedule = Arc::new(Schedule::poisson(&[phase], 0.0, self.seed)?);
         let mut storms = Storms {
@@ -230,13 +230,11 @@ impl Storm {
         stop: &CancellationToken,
     ) -> Result<Option<StormReport>, StormError> {
         // Clients and service have a medium each, as two processes would.
-        let service_side = self.address.connect(InboxOptions::interactive()).await?;
+        let connect = || stop.run_until_cancelled(self.address.connect(InboxOptions::interactive()));
+        let Some(service_side) = connect().await.transpose()? else { return Ok(None) };
         let crosses = service_side.promises().crosses_processes;
-        let client_side = if crosses {
-            self.address.connect(InboxOptions::interactive()).await?
-        } else {
-            service_side.clone()
-        };
+        let client_side = if crosses { connect().await.transpose()? } else { Some(service_side.clone()) };
+        let Some(client_side) = client_side else { return Ok(None) };
         let faulty = Arc::new(AtomicBool::new(false));
         let channel = crate::run::channel();
         let service = Service::builder("storm-service")

@@ -214,6 +214,9 @@ fn sent_late(comparison: &Comparison) -> String {
             None => most.push((contestant, *late)),
         }
     }
+    if most.is_empty() {
+        return "none has ended".to_owned();
+    }
     let most = most.iter().map(|(name, late)| format!("{name} {}", percent(*late)));
     most.collect::<Vec<_>>().join(", ")
 }

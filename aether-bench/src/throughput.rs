@@ -16,7 +16,7 @@ use crate::contestant::{Address, AetherReceiver, AetherSender, Contestant, Offer
 use crate::handler::{Notes, handle};
 use crate::losses::Losses;
 use crate::payload::payload;
-use crate::run::{RunError, channel, end, receiving};
+use crate::run::{RunError, channel, end_soon, receiving, unless_stopped};
 use crate::schedule::Strength;
 use crate::work::Work;
 
@@ -55,7 +55,7 @@ impl ThroughputPlan {
     /// Runs it. When `stop` is cancelled, what was carried so far is the answer.
     ///
     /// # Errors
-    /// [`RunError`]
+    /// [`RunError`]; [`RunError::Stopped`] when `stop` is cancelled and the receiver cannot say what it heard.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the threads of the run end when `stop` is cancelled; a receiving process is killed.
@@ -66,12 +66,13 @@ impl ThroughputPlan {
         let idle = Work { service: Duration::ZERO };
         let start;
         let (offered, heard) = if contestant.crosses_processes() {
-            let aether = self.address.connect(InboxOptions::interactive()).await?;
+            let connecting = self.address.connect(InboxOptions::interactive());
+            let aether = unless_stopped(stop, connecting).await??;
             let mut child = receiving(&contestant, &channel, idle, Notes::Count, child, stop).await?;
             let mut sender = AetherSender::new(aether.clone(), &channel, &losses).await?;
             start = clock::now();
             let offered = self.emit(&sender, stop).await?;
-            let heard = end(&mut sender, &mut child).await?;
+            let heard = end_soon(&mut sender, &mut child, stop).await?;
             let _ = aether.close().await;
             (offered, heard)
         } else {

@@ -14,7 +14,7 @@
 //! }
 //!
 //! async fn service(args: Args, shutdown: CancellationToken) -> Result<(), aether_core::ConnectError> {
-//!     let aether = args.medium.connect("my-service").await?;
+//!     let Some(aether) = args.medium.connect_until(&shutdown, "my-service").await? else { return Ok(()) };
 //!     // create vibrators on `aether`, serve until `shutdown` is cancelled
 //! #   let _ = aether;
 //!     shutdown.cancelled().await;

@@ -4,6 +4,7 @@
 
 use aether_core::{Aether, ConnectError, Wire};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tokio_util::sync::CancellationToken;
 
 /// Which medium to connect to. Each argument can be given in the environment as well; the argument goes first.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -47,6 +48,22 @@ impl MediumArgs {
             .client_name(client_name)
             .connect()
             .await
+    }
+
+    /// The same, unless `shutdown` is cancelled before it has connected; then there is nothing. A server that is there and
+    /// says nothing is waited for for seconds.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the address is not valid or the server cannot be reached.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing stays connected.
+    pub async fn connect_until(
+        &self,
+        shutdown: &CancellationToken,
+        client_name: &str,
+    ) -> Result<Option<Aether>, ConnectError> {
+        shutdown.run_until_cancelled(self.connect(client_name)).await.transpose()
     }
 
     /// Whether the medium lives inside this process, so that no other process hears it.
@@ -110,6 +127,24 @@ mod tests {
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
         assert!(text.contains("frames") && text.contains("cloudevents"), "{text}");
+    }
+
+    /// It would otherwise wait for what the server says first.
+    #[tokio::test]
+    async fn connecting_to_a_server_that_says_nothing_ends_with_the_shutdown() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let medium = format!("nats://{}", silent.local_addr().unwrap());
+        let args = MediumArgs { medium, ..MediumArgs::default() };
+        let shutdown = CancellationToken::new();
+        let told = async {
+            // The system has connected; nobody answers.
+            let accepted = tokio::task::spawn_blocking(move || silent.accept()).await.unwrap().unwrap();
+            shutdown.cancel();
+            accepted
+        };
+        let (connected, _accepted) = tokio::join!(args.connect_until(&shutdown, "test"), told);
+        assert!(connected.unwrap().is_none());
+        assert!(args.connect_until(&shutdown, "test").await.unwrap().is_none());
     }
 
     #[tokio::test]

@@ -11,10 +11,12 @@ use std::time::Duration;
 use aether_core::Aether;
 use tokio_util::sync::CancellationToken;
 
+use crate::service::panics;
 use crate::{logging, shutdown};
 
 /// Runs a service: sets up logging, a runtime and the signals, and turns the outcome into an exit code.
 ///
+/// Panics of handlers are printed once a second at most from here on; each is counted in the report of its service.
 /// The service gets the token that Ctrl-C or SIGTERM cancels. An error is printed to stderr in one line with its
 /// causes, and the code is 1.
 pub fn run<F, S, E>(service: F) -> ExitCode
@@ -26,6 +28,7 @@ where
     if let Err(error) = logging::init() {
         return failed(&error);
     }
+    panics::print_seldom();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),

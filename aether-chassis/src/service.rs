@@ -37,6 +37,7 @@ mod builder;
 mod complaints;
 mod failure;
 mod limits;
+pub(crate) mod panics;
 mod report;
 mod stack;
 

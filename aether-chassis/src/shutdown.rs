@@ -4,13 +4,19 @@
 //! the command line can end them in the same way.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 /// The exit code after a second signal, as shells have it for a program ended by Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
-/// A token that the first Ctrl-C or SIGTERM cancels. A second signal ends the process at once with code 130.
+/// The same signal twice within so long is one request: `timeout` tells the process and then its group, as do
+/// supervisors that pass on what a terminal has sent already.
+const ECHO: Duration = Duration::from_millis(100);
+
+/// A token that the first Ctrl-C or SIGTERM cancels. A second signal ends the process at once with code 130; the same one
+/// counts as a second one from a tenth of a second on.
 ///
 /// Must be called inside a tokio runtime.
 ///
@@ -24,11 +30,20 @@ pub fn on_signal() -> io::Result<CancellationToken> {
         let signal = signals.next().await;
         tracing::info!(signal, "shutting down; once more to quit at once");
         token.cancel();
-        let signal = signals.next().await;
+        let (first, since) = (signal, Instant::now());
+        let mut signal = signals.next().await;
+        while is_echo(signal, first, since.elapsed()) {
+            signal = signals.next().await;
+        }
         tracing::warn!(signal, "quitting at once");
         std::process::exit(INTERRUPTED);
     });
     Ok(shutdown)
+}
+
+/// Whether a signal that came so long after the first is no request of its own.
+fn is_echo(signal: &str, first: &str, after: Duration) -> bool {
+    signal == first && after < ECHO
 }
 
 #[cfg(unix)]
@@ -70,5 +85,17 @@ impl Signals {
             _ = self.ctrl_c.recv() => "Ctrl-C",
             _ = self.ctrl_break.recv() => "Ctrl-Break",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_twice_at_once_is_one_request() {
+        let echo = |signal, after| is_echo(signal, "SIGTERM", Duration::from_millis(after));
+        assert!(echo("SIGTERM", 0) && echo("SIGTERM", 99));
+        assert!(!echo("SIGTERM", 100) && !echo("SIGINT", 0));
     }
 }

@@ -6,6 +6,7 @@ use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::{Amplitude, Channel, Kind, Vibrator, Wave};
 use serde_json::value::RawValue;
 
+use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::record::{Payload, printable};
@@ -42,7 +43,7 @@ pub(crate) struct AskArgs {
 }
 
 pub(crate) async fn ask(args: AskArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let aether = args.medium.connect("aether-ask").await?;
+    let aether = connected(&args.medium, "aether-ask", &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { nobody_would: "answer" });
     }

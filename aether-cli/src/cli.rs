@@ -40,7 +40,8 @@ Examples:
   aether map                 which channels follow which, and how fast
   aether ask inventory.restock '{\"sku\":\"lamp\",\"quantity\":5}'
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. AETHER_LOG=debug shows more.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by a second Ctrl-C.
+AETHER_LOG=debug shows more.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

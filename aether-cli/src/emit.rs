@@ -7,10 +7,11 @@ use aether_core::{
 use futures_util::FutureExt;
 use tokio::task::coop;
 
+use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::pace::Pace;
-use crate::stdin::Documents;
+use crate::stdin::{Document, Documents};
 use crate::values::{self, HalfLife, Payload, Rate};
 
 /// Emit one wave or many, with a JSON payload
@@ -28,7 +29,7 @@ pub(crate) struct EmitArgs {
     /// Where to: tokens separated by dots, such as orders.created
     channel: Channel,
 
-    /// The payload, or - for one JSON document a line from stdin; nothing for an empty payload
+    /// The payload, or - for one JSON document a line from stdin, as long as a wave can be; nothing for an empty payload
     #[arg(value_name = "JSON | -", allow_negative_numbers = true)]
     payload: Option<Payload>,
 
@@ -45,7 +46,7 @@ pub(crate) struct EmitArgs {
     kind: Kind,
 
     /// What it is about, such as the number of an order
-    #[arg(long)]
+    #[arg(long, value_parser = values::key)]
     key: Option<String>,
 
     /// Whether it asserts or retracts a claim: assert, retract or radians
@@ -53,7 +54,7 @@ pub(crate) struct EmitArgs {
     phase: Phase,
 
     /// So many times the same
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(0), allow_negative_numbers = true)]
     count: Option<u64>,
 
     /// At most so many waves a second
@@ -72,7 +73,7 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     if args.count.is_some() && matches!(args.payload, Some(Payload::Stdin)) {
         return Err(CommandError::CountOfStdin);
     }
-    let aether = args.medium.connect("aether-emit").await?;
+    let aether = connected(&args.medium, "aether-emit", &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { nobody_would: "hear the wave" });
     }
@@ -80,7 +81,8 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     let echoes = if args.kind.reflects() { Some(vibrator.echoes().await?) } else { None };
     let mut emitted = Emitted::default();
     // What was emitted before a mistake has been emitted, so it is sent and told all the same.
-    let done = emit_all(&args, &vibrator, &mut emitted, &shutdown).await;
+    let most_bytes = aether.promises().max_payload;
+    let done = emit_all(&args, &vibrator, most_bytes, &mut emitted, &shutdown).await;
     let mut sent = send(&aether, emitted.waves).await;
     if let (Ok(()), Some(echoes)) = (&sent, echoes) {
         sent = none_came_back(echoes, emitted.waves);
@@ -95,6 +97,7 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
 async fn emit_all(
     args: &EmitArgs,
     vibrator: &Vibrator,
+    most_bytes: usize,
     emitted: &mut Emitted,
     shutdown: &CancellationToken,
 ) -> Result<(), CommandError> {
@@ -103,17 +106,20 @@ async fn emit_all(
         None => args.wave().build()?,
         Some(Payload::Json(json)) => args.wave().json(json).build()?,
         Some(Payload::Stdin) => {
-            let mut documents = Documents::of_stdin();
+            let mut documents = Documents::of_stdin(most_bytes);
             loop {
                 let next = async {
                     let next = documents.next().await;
                     pace.next().await;
                     next
                 };
-                let Some(Some(json)) = shutdown.run_until_cancelled(next).await.transpose()? else {
+                let Some(Some(Document { line, json })) =
+                    shutdown.run_until_cancelled(next).await.transpose()?
+                else {
                     return Ok(());
                 };
-                emitted.note(vibrator.emit(args.wave().json(&json).build()?).await?.sequence);
+                let receipt = vibrator.emit(args.wave().json(&json).build()?).await;
+                emitted.note(receipt.map_err(|source| CommandError::EmitLine { line, source })?.sequence);
             }
         }
     };

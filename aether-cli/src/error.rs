@@ -47,6 +47,8 @@ pub(crate) enum CommandError {
     Emit(#[from] EmitError),
     #[error("what comes back cannot be heard")]
     Echoes(#[from] EchoesError),
+    #[error("line {line} of stdin was not emitted")]
+    EmitLine { line: u64, source: EmitError },
     #[error("the waves have not all left")]
     Flush(#[from] FlushError),
     #[error(transparent)]

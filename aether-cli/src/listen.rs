@@ -6,6 +6,7 @@ use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::{Aether, Channel, Floor, InboxOptions, Ledger, Order, Pattern, Vibrator, Wave};
 
 use crate::account::Account;
+use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::{Output, tell};
 use crate::record::{Line, Record};
@@ -32,14 +33,14 @@ pub(crate) struct ListenArgs {
     json: bool,
 
     /// End after so many waves
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(1), allow_negative_numbers = true)]
     count: Option<u64>,
 
     /// Do not hear weaker waves, from 0 (hear all) to 1
     #[arg(long, value_name = "F", default_value = "0", value_parser = values::floor, allow_negative_numbers = true)]
     floor: Floor,
 
-    /// Share the waves with the other listeners of this group and pattern
+    /// Share the waves with the other members of this group, whatever patterns they listen to
     #[arg(long, value_name = "NAME")]
     group: Option<Channel>,
 
@@ -55,7 +56,7 @@ pub(crate) struct ListenArgs {
 const MOST_CHARACTERS: usize = 4096;
 
 pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let aether = args.medium.connect("aether-listen").await?;
+    let aether = connected(&args.medium, "aether-listen", &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { nobody_would: "emit anything" });
     }

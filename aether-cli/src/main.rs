@@ -11,6 +11,7 @@ mod account;
 mod ask;
 mod bench;
 mod cli;
+mod connect;
 mod emit;
 mod error;
 mod frame;
@@ -21,6 +22,7 @@ mod pace;
 mod physics;
 mod record;
 mod stdin;
+mod unread;
 mod up;
 mod values;
 mod view;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut wrong_usage = false;
     let code = aether_chassis::run(|shutdown| async {
+        tokio::spawn(unread::end(shutdown.clone()));
         let done = match cli.run(shutdown).await {
             Err(error) if error.is_closed_pipe() => Ok(()),
             done => done,

@@ -39,7 +39,7 @@ pub(crate) struct MapArgs {
     time: Duration,
 
     /// Watch for so many waves at most
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(1), allow_negative_numbers = true)]
     count: Option<u64>,
 
     #[command(flatten)]
@@ -57,7 +57,7 @@ enum Format {
 }
 
 pub(crate) async fn map(args: MapArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let mut watch = Watch::open(&args.medium, "aether-map", &args.pattern).await?;
+    let mut watch = Watch::open(&args.medium, "aether-map", &args.pattern, &shutdown).await?;
     tell(format_args!("watching {} for {}", args.pattern, humantime::format_duration(args.time)));
     let taking = async {
         let mut missing = args.count.unwrap_or(u64::MAX);

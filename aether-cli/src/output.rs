@@ -7,6 +7,8 @@ use std::io::{self, IsTerminal, Write};
 
 use anstream::AutoStream;
 
+use crate::unread::writing;
+
 /// Where results are written.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -45,7 +47,7 @@ impl Output {
     /// Writes a line.
     pub(crate) fn line(&mut self, line: impl Display) -> io::Result<()> {
         self.erase_status()?;
-        writeln!(self.stream, "{line}")
+        writing(|| writeln!(self.stream, "{line}"))
     }
 
     /// Draws the status line anew, at the bottom of a terminal; elsewhere it is a line like the others.
@@ -54,21 +56,27 @@ impl Output {
             return self.line(line);
         }
         self.erase_status()?;
-        write!(self.stream, "{line}")?;
         self.has_status = true;
-        self.stream.flush()
+        writing(|| {
+            write!(self.stream, "{line}")?;
+            self.stream.flush()
+        })
     }
 
     /// Takes the status line away.
     pub(crate) fn erase_status(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.has_status) { write!(self.stream, "{ERASE_LINE}") } else { Ok(()) }
+        if !std::mem::take(&mut self.has_status) {
+            return Ok(());
+        }
+        writing(|| write!(self.stream, "{ERASE_LINE}"))
     }
 
     /// Writes bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let stdout = self.stream.as_inner();
-        let mut stdout = stdout.lock();
-        stdout.write_all(bytes)?;
-        stdout.flush()
+        let mut stdout = self.stream.as_inner().lock();
+        writing(|| {
+            stdout.write_all(bytes)?;
+            stdout.flush()
+        })
     }
 }

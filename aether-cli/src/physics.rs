@@ -36,7 +36,7 @@ pub(crate) struct PhysicsArgs {
 }
 
 pub(crate) async fn physics(args: PhysicsArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let mut watch = Watch::open(&args.medium, "aether-physics", &args.pattern).await?;
+    let mut watch = Watch::open(&args.medium, "aether-physics", &args.pattern, &shutdown).await?;
     tell(format_args!("watching {}", args.pattern));
     let printed = print(&mut watch, args.every, &shutdown).await;
     watch.close().await;

@@ -1,9 +1,10 @@
 //! Stdin as a stream of JSON documents, one a line.
 //!
 //! Read by a thread of its own: a terminal that nobody types on must not keep the process from ending, and tokio's
-//! stdin would.
+//! stdin would. A line is read as far as a wave can carry it and no further, so that a file without line breaks is a
+//! mistake and not a memory full of it.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -16,23 +17,31 @@ const AHEAD: usize = 64;
 pub(crate) enum StdinError {
     #[error("line {line}, column {column} of stdin is not JSON: {reason}")]
     Json { line: u64, column: usize, reason: String },
+    #[error("line {line} of stdin is longer than {most} bytes, which is the most that a wave can carry here")]
+    Long { line: u64, most: usize },
     #[error("line {line} of stdin cannot be read")]
     Read { line: u64, source: io::Error },
 }
 
-type Document = Result<Box<RawValue>, StdinError>;
+/// A document, and the line that it stands in.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) line: u64,
+    pub(crate) json: Box<RawValue>,
+}
 
 /// The documents that come.
 #[derive(Debug)]
 pub(crate) struct Documents {
-    receiver: mpsc::Receiver<Document>,
+    receiver: mpsc::Receiver<Result<Document, StdinError>>,
 }
 
 impl Documents {
-    pub(crate) fn of_stdin() -> Self {
+    /// Those of stdin, each of at most so many bytes.
+    pub(crate) fn of_stdin(most_bytes: usize) -> Self {
         let (sender, receiver) = mpsc::channel(AHEAD);
         std::thread::spawn(move || {
-            for document in read(io::stdin().lock()) {
+            for document in read(io::stdin().lock(), most_bytes) {
                 let is_last = document.is_err();
                 if sender.blocking_send(document).is_err() || is_last {
                     break;
@@ -45,21 +54,27 @@ impl Documents {
     /// The next document, or `None` at the end.
     ///
     /// Cancel safety: cancelled before completion, no document was taken.
-    pub(crate) async fn next(&mut self) -> Result<Option<Box<RawValue>>, StdinError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Document>, StdinError> {
         self.receiver.recv().await.transpose()
     }
 }
 
-/// The documents of all lines that are not blank.
-fn read(mut from: impl BufRead) -> impl Iterator<Item = Document> {
+/// The documents of all lines that are not blank. After a mistake it must not be asked again: a line that is too long
+/// has been read in part.
+fn read(mut from: impl BufRead, most: usize) -> impl Iterator<Item = Result<Document, StdinError>> {
+    // The line break, of one byte or two, is not a part of the line.
+    let most_read = most.saturating_add(2) as u64;
     let mut line = 0;
     let mut bytes = Vec::new();
     std::iter::from_fn(move || {
         loop {
             line += 1;
             bytes.clear();
-            match from.read_until(b'\n', &mut bytes) {
+            match from.by_ref().take(most_read).read_until(b'\n', &mut bytes) {
                 Ok(0) => return None,
+                Ok(_) if without_break(&bytes).len() > most => {
+                    return Some(Err(StdinError::Long { line, most }));
+                }
                 Ok(_) if bytes.trim_ascii().is_empty() => {}
                 Ok(_) => return Some(parse(&bytes, line)),
                 Err(source) => return Some(Err(StdinError::Read { line, source })),
@@ -68,8 +83,13 @@ fn read(mut from: impl BufRead) -> impl Iterator<Item = Document> {
     })
 }
 
-fn parse(bytes: &[u8], line: u64) -> Document {
-    serde_json::from_slice(bytes.trim_ascii_end()).map_err(|error| {
+fn without_break(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+fn parse(bytes: &[u8], line: u64) -> Result<Document, StdinError> {
+    let parsed = serde_json::from_slice(bytes.trim_ascii_end());
+    parsed.map(|json| Document { line, json }).map_err(|error: serde_json::Error| {
         // The error speaks of line 1 of the document, which would be taken for line 1 of the input.
         let place = format!(" at line {} column {}", error.line(), error.column());
         let text = error.to_string();
@@ -85,13 +105,16 @@ mod tests {
     #[test]
     fn each_line_is_a_document_and_blank_lines_are_none() {
         let documents: Vec<_> =
-            read("{\"a\": 1}\n\n  \t\n\"x\"\r\nnull".as_bytes()).map(|d| d.unwrap()).collect();
-        assert_eq!(documents.iter().map(|d| d.get()).collect::<Vec<_>>(), ["{\"a\": 1}", "\"x\"", "null"]);
+            read("{\"a\": 1}\n\n  \t\n\"x\"\r\nnull".as_bytes(), 100).map(|d| d.unwrap()).collect();
+        assert_eq!(
+            documents.iter().map(|d| (d.line, d.json.get())).collect::<Vec<_>>(),
+            [(1, "{\"a\": 1}"), (4, "\"x\""), (5, "null")]
+        );
     }
 
     #[test]
     fn a_mistake_has_the_line_and_column_of_the_input() {
-        let place = |text: &[u8]| match read(text).find_map(Result::err).unwrap() {
+        let place = |text: &[u8]| match read(text, 100).find_map(Result::err).unwrap() {
             StdinError::Json { line, column, reason } => {
                 assert!(!reason.contains("line 1"), "{reason}");
                 (line, column)
@@ -102,5 +125,25 @@ mod tests {
         assert_eq!(place(b"{\"a\":"), (1, 5));
         assert_eq!(place(b"1 2\n"), (1, 3));
         assert_eq!(place(b"\"\xff\"\n").0, 1);
+    }
+
+    #[test]
+    fn a_line_may_be_as_long_as_a_wave_and_no_byte_longer() {
+        for allowed in [&b"12345\n12345\r\n12345"[..], b"    1\n   \n1    \r\n"] {
+            assert!(read(allowed, 5).all(|document| document.is_ok()));
+        }
+        for long in [&b"1\n123456\n1"[..], b"1\n123456\r\n", b"1\n123456", b"1\n      \n", b"1\n1234567890"] {
+            let error = read(long, 5).find_map(Result::err).unwrap();
+            assert!(matches!(error, StdinError::Long { line: 2, most: 5 }), "{error}");
+        }
+    }
+
+    /// Without the bound this test would end when the memory does.
+    #[test]
+    fn a_line_without_an_end_is_not_read_to_its_end() {
+        let endless = io::BufReader::new(io::repeat(b'1'));
+        let error = read(endless, 1 << 20).next().unwrap().unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("line 1 of stdin") && text.contains("1048576 bytes"), "{text}");
     }
 }

@@ -12,6 +12,7 @@ use aether_gateway::{Gateway, ListenArgs};
 use aether_service_alpha::{Alpha, OrderArgs};
 use aether_service_beta::{Beta, StockArgs};
 
+use crate::connect::connected;
 use crate::error::CommandError;
 use crate::view::View;
 
@@ -42,7 +43,7 @@ pub(crate) struct UpArgs {
 }
 
 pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let aether = args.medium.connect("aether-up").await?;
+    let aether = connected(&args.medium, "aether-up", &shutdown).await?;
     let view = View::of_stdout(&aether);
     let gateway = Gateway::start(&aether, args.listen.options().on_wave(view.noting())).await?;
     // Said before anything happens, so that whoever runs this knows where to look.

@@ -6,7 +6,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use aether_core::{Amplitude, AmplitudeError, Floor, Phase, PhaseError, Source, SourceError};
+use aether_core::{
+    Amplitude, AmplitudeError, Floor, Phase, PhaseError, Source, SourceError, Wave, WaveError,
+};
 use serde_json::value::RawValue;
 
 /// An argument that does not parse.
@@ -32,6 +34,10 @@ pub(crate) enum ValueError {
     Json(serde_json::Error),
     #[error(transparent)]
     Name(#[from] SourceError),
+    #[error("use a whole number from {least} to {}", u64::MAX)]
+    Whole { least: u64 },
+    #[error(transparent)]
+    Key(#[from] WaveError),
 }
 
 pub(crate) fn amplitude(text: &str) -> Result<Amplitude, ValueError> {
@@ -61,6 +67,18 @@ pub(crate) fn time(text: &str) -> Result<Duration, ValueError> {
 /// The name of a vibrator.
 pub(crate) fn name(text: &str) -> Result<String, ValueError> {
     Source::new(text)?;
+    Ok(text.to_owned())
+}
+
+/// A whole number that is not below the least one.
+pub(crate) fn whole(least: u64) -> impl Fn(&str) -> Result<u64, ValueError> + Clone {
+    move |text| text.parse().ok().filter(|number| *number >= least).ok_or(ValueError::Whole { least })
+}
+
+/// What a wave is about.
+pub(crate) fn key(text: &str) -> Result<String, ValueError> {
+    // The builder knows what a key may be.
+    Wave::builder("key").key(text).build()?;
     Ok(text.to_owned())
 }
 
@@ -132,6 +150,7 @@ mod tests {
         assert_eq!(floor("0").unwrap(), Floor::OPEN);
         assert_eq!(phase("retract").unwrap(), Phase::RETRACT);
         assert_eq!(phase("0").unwrap(), Phase::ASSERT);
+        assert_eq!((whole(0)("0").unwrap(), whole(1)("1").unwrap()), (0, 1));
         assert_eq!(time("1m30s").unwrap(), Duration::from_secs(90));
         assert_eq!("never".parse::<HalfLife>().unwrap(), HalfLife::Never);
         assert_eq!("8s".parse::<HalfLife>().unwrap(), HalfLife::Time(Duration::from_secs(8)));
@@ -158,6 +177,10 @@ mod tests {
             ("NaN".parse::<Rate>().unwrap_err(), "above 0"),
             ("{lamp}".parse::<Payload>().unwrap_err(), "line 1 column 2"),
             (name("").unwrap_err(), "1 to 128 bytes"),
+            (whole(1)("0").unwrap_err(), "from 1 to 18446744073709551615"),
+            (whole(0)("-1").unwrap_err(), "from 0 to 18446744073709551615"),
+            (key("").unwrap_err(), "use 1 to 255"),
+            (key(&"k".repeat(256)).unwrap_err(), "use 1 to 255"),
         ];
         for (error, allowed) in texts {
             assert!(error.to_string().contains(allowed), "{error}");

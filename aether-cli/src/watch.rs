@@ -1,10 +1,11 @@
 //! Watching a medium with the physics engine: what `aether physics` and `aether map` have in common.
 
-use aether_chassis::MediumArgs;
+use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::physics::{Finding, PhysicsEngine, PhysicsReport};
 use aether_core::{Aether, Pattern, PhysicsObserver};
 
 use crate::account::Account;
+use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::tell;
 
@@ -20,8 +21,9 @@ impl Watch {
         medium: &MediumArgs,
         name: &str,
         pattern: &Pattern,
+        shutdown: &CancellationToken,
     ) -> Result<Self, CommandError> {
-        let aether = medium.connect(name).await?;
+        let aether = connected(medium, name, shutdown).await?;
         if !aether.promises().crosses_processes {
             return Err(CommandError::Alone { nobody_would: "emit anything" });
         }

@@ -138,6 +138,29 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Errors are logged, and what stands before an `@` in an address is a password or a token.
+    fn without_secrets(mut self) -> Self {
+        if let Self::Url { url }
+        | Self::Scheme { url, .. }
+        | Self::Feature { url, .. }
+        | Self::Unreachable { url, .. } = &mut self
+        {
+            *url = without_secrets(url);
+        }
+        self
+    }
+}
+
+/// An address, or several with commas between them, without what is said of the user.
+fn without_secrets(addresses: &str) -> String {
+    let shown = addresses.split(',').map(|address| {
+        let (scheme, rest) = address.find("://").map_or(("", address), |at| address.split_at(at + 3));
+        rest.rsplit_once('@').map_or_else(|| address.to_owned(), |(_, host)| format!("{scheme}***@{host}"))
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
 /// How a medium shall be. Options that a medium does not have are ignored by it.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect()"]
@@ -209,6 +232,10 @@ impl AetherBuilder {
     /// # Cancel safety
     /// Cancelled before completion, nothing stays connected.
     pub async fn connect(self) -> Result<Aether, ConnectError> {
+        self.connect_by_scheme().await.map_err(ConnectError::without_secrets)
+    }
+
+    async fn connect_by_scheme(self) -> Result<Aether, ConnectError> {
         let scheme = self.url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
             Some("local") => {
@@ -429,5 +456,28 @@ impl Drop for Shared {
 impl fmt::Debug for Aether {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Aether").field("medium", &self.shared.medium).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn errors_show_the_address_without_what_is_secret() {
+        for (url, shown) in [
+            ("amqp://shop:secret@a:1", "amqp://***@a:1"),
+            ("shop:se@cret@a", "***@a"),
+            #[cfg(feature = "nats")]
+            ("nats://secret@127.0.0.1:99999", "nats://***@127.0.0.1:99999"),
+            // Nobody has port 1.
+            #[cfg(feature = "nats")]
+            ("nats://u:secret@127.0.0.1:1,nats://127.0.0.1:1", "nats://***@127.0.0.1:1,nats://127.0.0.1:1"),
+        ] {
+            let error = Aether::connect(url).await.unwrap_err();
+            let (text, debug) = (error.to_string(), format!("{error:?}"));
+            assert!(text.contains(shown), "{text}");
+            assert!(!text.contains("cret") && !debug.contains("cret"), "{text} {debug}");
+        }
     }
 }

@@ -80,7 +80,7 @@ pub enum GatewayError {
 /// # Cancel safety
 /// Cancelled before completion, all connections are closed and the observer is gone.
 pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), GatewayError> {
-    let aether = args.medium.connect("aether-gateway").await?;
+    let Some(aether) = args.medium.connect_until(&shutdown, "aether-gateway").await? else { return Ok(()) };
     if args.medium.is_local() {
         tracing::warn!(
             "the local medium lives inside this process: there is nothing to observe here; use --medium nats://host:port"

@@ -48,17 +48,23 @@ struct Site {
 pub(crate) async fn serve(listener: TcpListener, scene: Arc<Scene>, shutdown: CancellationToken) {
     let app = routes(scene);
     let mut connections = JoinSet::new();
+    let mut trouble = Trouble::default();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
+                    if trouble.ended() {
+                        tracing::info!("connections are accepted again");
+                    }
                     connections.spawn(answer(stream, app.clone()));
                 }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    if trouble.begins() {
+                        tracing::warn!(%error, "cannot accept connections; trying again, without saying so");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -68,6 +74,23 @@ pub(crate) async fn serve(listener: TcpListener, scene: Arc<Scene>, shutdown: Ca
     let all_answered = async { while connections.join_next().await.is_some() {} };
     // Who is not answered by now is cut off when the set is dropped.
     let _ = tokio::time::timeout(CLOSING_PATIENCE, all_answered).await;
+}
+
+/// Whether accepting fails at the moment, as it does when all file descriptors are in use: said once and not four times a
+/// second for as long as it lasts.
+#[derive(Debug, Default)]
+struct Trouble(bool);
+
+impl Trouble {
+    /// Accepting failed; whether that is news.
+    fn begins(&mut self) -> bool {
+        !std::mem::replace(&mut self.0, true)
+    }
+
+    /// Accepting succeeded; whether that is news.
+    fn ended(&mut self) -> bool {
+        std::mem::take(&mut self.0)
+    }
 }
 
 /// Whether one client went away while it was being accepted, which says nothing about the next.
@@ -190,4 +213,18 @@ fn typed(content_type: &'static str, body: String) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_when_it_begins_and_when_it_ends() {
+        let mut trouble = Trouble::default();
+        assert!(!trouble.ended());
+        assert_eq!([trouble.begins(), trouble.begins(), trouble.begins()], [true, false, false]);
+        assert_eq!([trouble.ended(), trouble.ended()], [true, false]);
+        assert!(trouble.begins());
+    }
 }

@@ -27,20 +27,29 @@ pub struct AlphaArgs {
 #[non_exhaustive]
 pub struct OrderArgs {
     /// Stop after so many orders; without it, go on until Ctrl-C
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     pub orders: Option<u64>,
 
     /// Orders a second
-    #[arg(long, value_name = "N", default_value = "20")]
+    #[arg(long, value_name = "N", default_value = "20", allow_negative_numbers = true)]
     pub rate: Rate,
 
     /// How likely a payment is declined, from 0 to 1
-    #[arg(long, value_name = "CHANCE", default_value = "0.1")]
+    #[arg(long, value_name = "CHANCE", default_value = "0.1", allow_negative_numbers = true)]
     pub decline_rate: Chance,
 
     /// The same seed gives the same orders and the same declined cards
-    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = whole, allow_negative_numbers = true)]
     pub seed: u64,
+}
+
+/// Not a whole number.
+#[derive(Debug, thiserror::Error)]
+#[error("use a whole number from 0 to {}", u64::MAX)]
+struct WholeError;
+
+fn whole(text: &str) -> Result<u64, WholeError> {
+    text.parse().map_err(|_| WholeError)
 }
 
 impl OrderArgs {
@@ -62,7 +71,9 @@ impl OrderArgs {
 /// # Cancel safety
 /// Cancelled before completion, the service has ended; orders in flight are not undone.
 pub async fn main(args: AlphaArgs, shutdown: CancellationToken) -> Result<(), AlphaError> {
-    let aether = args.medium.connect("aether-service-alpha").await?;
+    let Some(aether) = args.medium.connect_until(&shutdown, "aether-service-alpha").await? else {
+        return Ok(());
+    };
     if args.medium.is_local() {
         tracing::warn!(
             "the local medium lives inside this process: no inventory service can be heard here; use --medium nats://host:port"

@@ -20,7 +20,7 @@ fn wrong_usage_is_refused_with_code_2_and_says_what_is_allowed() {
         (["--rate", "0"], "0.001 to 1000 orders a second"),
         (["--decline-rate", "2"], "from 0 (never) to 1 (always)"),
         (["--wire", "smoke"], "frames, cloudevents"),
-        (["--orders", "few"], "invalid digit"),
+        (["--orders", "few"], "use a whole number from 0"),
     ] {
         let (code, out, err) = run(&args);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{args:?}: {err}");

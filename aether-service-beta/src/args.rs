@@ -28,20 +28,40 @@ pub struct BetaArgs {
 #[non_exhaustive]
 pub struct StockArgs {
     /// Units of each article in the beginning, and after each restocking
-    #[arg(long, value_name = "N", default_value_t = BetaOptions::DEFAULT_UNITS)]
+    #[arg(long, value_name = "N", default_value_t = BetaOptions::DEFAULT_UNITS, value_parser = units, allow_negative_numbers = true)]
     pub units: u32,
 
     /// Fill the stock up every so many seconds; 0 for never
-    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds, allow_negative_numbers = true)]
     pub restock_every: Duration,
 
     /// Tell how much stock there is every so many seconds; 0 for never
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
     pub heartbeat: Duration,
 }
 
-fn seconds(text: &str) -> Result<Duration, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(Duration::try_from_secs_f64(text.parse()?)?)
+/// An argument that is out of its range.
+#[derive(Debug, thiserror::Error)]
+enum NumberError {
+    #[error("use a whole number from 0 to {}", u32::MAX)]
+    Units,
+    #[error("use a number of seconds from {LEAST_SECONDS} to {MOST_SECONDS}, or 0 for never")]
+    Seconds,
+}
+
+/// More often than this is no heartbeat but a load.
+const LEAST_SECONDS: f64 = 0.001;
+/// A year.
+const MOST_SECONDS: f64 = 31_536_000.0;
+
+fn units(text: &str) -> Result<u32, NumberError> {
+    text.parse().map_err(|_| NumberError::Units)
+}
+
+fn seconds(text: &str) -> Result<Duration, NumberError> {
+    let seconds = text.parse::<f64>().map_err(|_| NumberError::Seconds)?;
+    let allowed = seconds == 0.0 || (LEAST_SECONDS..=MOST_SECONDS).contains(&seconds);
+    if allowed { Ok(Duration::from_secs_f64(seconds)) } else { Err(NumberError::Seconds) }
 }
 
 impl StockArgs {
@@ -62,7 +82,9 @@ impl StockArgs {
 /// # Cancel safety
 /// Cancelled before completion, the service has ended and the stock is gone with it.
 pub async fn main(args: BetaArgs, shutdown: CancellationToken) -> Result<(), BetaError> {
-    let aether = args.medium.connect("aether-service-beta").await?;
+    let Some(aether) = args.medium.connect_until(&shutdown, "aether-service-beta").await? else {
+        return Ok(());
+    };
     if args.medium.is_local() {
         tracing::warn!(
             "the local medium lives inside this process: nobody else can order here; use --medium nats://host:port"
@@ -73,4 +95,20 @@ pub async fn main(args: BetaArgs, shutdown: CancellationToken) -> Result<(), Bet
     writeln!(std::io::stdout(), "{summary}").map_err(BetaError::Output)?;
     aether_chassis::close(&aether).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_out_of_their_ranges_are_refused_with_what_is_allowed() {
+        assert_eq!(seconds("0").unwrap(), Duration::ZERO);
+        assert_eq!(seconds("0.001").unwrap(), Duration::from_millis(1));
+        assert_eq!(units("4294967295").unwrap(), u32::MAX);
+        for wrong in ["", "-1", "NaN", "inf", "1e-9", "1e300", "soon"] {
+            assert!(seconds(wrong).unwrap_err().to_string().contains("0.001 to 31536000, or 0"), "{wrong}");
+            assert!(units(wrong).unwrap_err().to_string().contains("0 to 4294967295"), "{wrong}");
+        }
+    }
 }

@@ -48,18 +48,18 @@ impl Offer for AetherSender {
         }
     }
 
-    async fn end(&mut self) {
+    async fn end(&mut self) -> bool {
         if !self.aether.promises().crosses_processes {
             // Who receives gets what is queued, and then nothing.
-            let _ = self.aether.close().await;
-            return;
+            return self.aether.close().await.is_ok();
         }
         // The end is stronger than what waits in the outbox, so it may follow only when that is empty. If the server is
         // away, the next try is as good.
-        if self.aether.flush().await.is_ok() {
-            let end = self.wave(Message::End.to_payload(0), Strength::Strong);
-            let _ = self.vibrator.emit(end).await;
+        if self.aether.flush().await.is_err() {
+            return false;
         }
+        let end = self.wave(Message::End.to_payload(0), Strength::Strong);
+        self.vibrator.emit(end).await.is_ok()
     }
 }
 

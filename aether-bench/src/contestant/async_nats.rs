@@ -1,14 +1,20 @@
 //! async-nats with its default subscription: first in, first out, 65,536 messages in the client, what is more it drops.
 
+use std::time::Duration;
+
 use aether_core::Channel;
-use async_nats::{Client, Subscriber};
+use async_nats::{Client, ServerAddr, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use super::{ContestantError, Hear, Offer};
 use crate::payload::{Load, Message};
 use crate::schedule::Strength;
+
+/// How long the end of a run may take to leave.
+const END_PATIENCE: Duration = Duration::from_millis(500);
 
 async fn connect(url: &str) -> Result<Client, ContestantError> {
     let options = async_nats::ConnectOptions::new().name("aether-bench");
@@ -16,32 +22,49 @@ async fn connect(url: &str) -> Result<Client, ContestantError> {
 }
 
 fn nats_error(url: &str, error: impl std::error::Error + Send + Sync + 'static) -> ContestantError {
-    ContestantError::Nats { url: url.to_owned(), source: Box::new(error) }
+    // Without the user and the password that may stand in the address.
+    let url = url.parse::<ServerAddr>().map_or_else(
+        |_| "the NATS server".to_owned(),
+        |server| format!("{}://{}:{}", server.scheme(), server.host(), server.port()),
+    );
+    ContestantError::Nats { url, source: Box::new(error) }
 }
 
-/// Publishes; waits where the client has no room.
+/// Publishes; waits where the client has no room, which is for ever while the server is away.
 pub(crate) struct NatsSender {
     client: Client,
     subject: String,
     runtime: Handle,
+    stop: CancellationToken,
 }
 
 impl NatsSender {
-    pub(crate) async fn connect(url: &str, channel: &Channel) -> Result<Self, ContestantError> {
+    /// Waits no more once `stop` is cancelled.
+    pub(crate) async fn connect(
+        url: &str,
+        channel: &Channel,
+        stop: &CancellationToken,
+    ) -> Result<Self, ContestantError> {
         let client = connect(url).await?;
-        Ok(Self { client, subject: channel.as_str().to_owned(), runtime: Handle::current() })
+        let (subject, stop) = (channel.as_str().to_owned(), stop.clone());
+        Ok(Self { client, subject, runtime: Handle::current(), stop })
     }
 }
 
 impl Offer for NatsSender {
     fn offer(&mut self, payload: Bytes, _strength: Strength) {
         // It fails only when the client has ended; what was not sent is missing then, and nobody was told.
-        let _ = self.runtime.block_on(self.client.publish(self.subject.clone(), payload));
+        let publishing = self.client.publish(self.subject.clone(), payload);
+        let _ = self.runtime.block_on(self.stop.run_until_cancelled(publishing));
     }
 
-    async fn end(&mut self) {
-        let _ = self.client.publish(self.subject.clone(), Message::End.to_payload(0)).await;
-        let _ = self.client.flush().await;
+    async fn end(&mut self) -> bool {
+        let ending = async {
+            let end = Message::End.to_payload(0);
+            self.client.publish(self.subject.clone(), end).await.is_ok() && self.client.flush().await.is_ok()
+        };
+        // The client would wait for its server for ever.
+        tokio::time::timeout(END_PATIENCE, ending).await.unwrap_or(false)
     }
 }
 
@@ -75,5 +98,28 @@ impl Hear for NatsReceiver {
                 None => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aether_core::conformance::NatsServer;
+
+    /// The client has room for some thousand messages and then waits for its server, which does not come back here.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_sender_that_is_stopped_does_not_wait_for_a_server_that_is_gone() {
+        let mut server = NatsServer::start().await.unwrap();
+        let stop = CancellationToken::new();
+        let channel = Channel::new("bench.gone").unwrap();
+        let mut sender = NatsSender::connect(&server.url(), &channel, &stop).await.unwrap();
+        server.kill().await.unwrap();
+        let sending = tokio::task::spawn_blocking(move || {
+            for _ in 0..1_000_000 {
+                sender.offer(Bytes::from_static(b"x"), Strength::Weak);
+            }
+        });
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(60), sending).await.expect("it ends").unwrap();
     }
 }

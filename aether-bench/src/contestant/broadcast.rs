@@ -24,8 +24,9 @@ impl Offer for BroadcastSender {
         }
     }
 
-    async fn end(&mut self) {
+    async fn end(&mut self) -> bool {
         self.0 = None;
+        true
     }
 }
 

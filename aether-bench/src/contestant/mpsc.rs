@@ -28,8 +28,9 @@ impl Offer for MpscSender {
         }
     }
 
-    async fn end(&mut self) {
+    async fn end(&mut self) -> bool {
         self.sender = None;
+        true
     }
 }
 

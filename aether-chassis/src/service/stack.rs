@@ -7,7 +7,9 @@
 //! Limits push back: while they have no room, waves wait in the inbox, where the strongest is next and what is too much
 //! is shed by strength. Only `shed when busy` turns that into a refusal.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -23,6 +25,7 @@ use tower_resilience_circuitbreaker::{CircuitBreakerConfigError, CircuitBreakerE
 
 use super::failure::{CircuitOpen, Panicked, is_rejection};
 use super::limits::{Breaker, Limits};
+use super::panics;
 use crate::handler::{Answer, Delivery};
 use crate::{Asker, Rejection};
 
@@ -82,7 +85,8 @@ impl tower::Service<Wave> for Dispatch {
 /// The outcome of a handling, a panic being one of them. What is left half done by a panic is behind the locks of
 /// whoever panicked; the service itself holds none.
 async fn caught(handling: impl Future<Output = Result<Answer, BoxError>>) -> Result<Answer, BoxError> {
-    let handled = AssertUnwindSafe(handling).catch_unwind().await;
+    let mut handled = pin!(AssertUnwindSafe(handling).catch_unwind());
+    let handled = poll_fn(|context| panics::handling(|| handled.as_mut().poll(context))).await;
     handled.unwrap_or_else(|panic| Err(Box::new(Panicked::new(&*panic))))
 }
 

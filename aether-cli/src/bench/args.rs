@@ -13,7 +13,7 @@ pub(crate) struct CommonArgs {
     pub(crate) seconds: Duration,
 
     /// How large each message is, in bytes
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_BYTES as u64, value_parser = clap::value_parser!(u64).range(LEAST_BYTES as u64..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BYTES as u64, value_parser = bytes, allow_negative_numbers = true)]
     payload_bytes: u64,
 
     /// Print one JSON document
@@ -50,6 +50,8 @@ pub(crate) enum NumberError {
     Load,
     #[error("use a share from 0 to 1, such as 0.05")]
     Share,
+    #[error("use a whole number of bytes from {LEAST_BYTES} to 1048576")]
+    Bytes,
     #[error("use a time such as 50us or 1ms, from 1us to 1s")]
     Service,
 }
@@ -65,6 +67,11 @@ fn number(
 
 fn seconds(text: &str) -> Result<Duration, NumberError> {
     number(text, 0.001..=3600.0, NumberError::Seconds).map(Duration::from_secs_f64)
+}
+
+fn bytes(text: &str) -> Result<u64, NumberError> {
+    let range = LEAST_BYTES as u64..=1 << 20;
+    text.parse().ok().filter(|bytes| range.contains(bytes)).ok_or(NumberError::Bytes)
 }
 
 pub(crate) fn load(text: &str) -> Result<f64, NumberError> {
@@ -91,7 +98,13 @@ mod tests {
         assert!(share("0").unwrap().abs() < f64::EPSILON);
         assert_eq!(service("50us").unwrap(), Duration::from_micros(50));
         for wrong in ["", "0", "-1", "NaN", "inf", "1e9", "x"] {
-            assert!(seconds(wrong).is_err() && load(wrong).is_err() && service(wrong).is_err(), "{wrong}");
+            assert!(
+                seconds(wrong).is_err()
+                    && bytes(wrong).is_err()
+                    && load(wrong).is_err()
+                    && service(wrong).is_err(),
+                "{wrong}"
+            );
         }
         for wrong in ["", "-0.1", "1.1", "NaN", "x"] {
             assert!(share(wrong).is_err(), "{wrong}");

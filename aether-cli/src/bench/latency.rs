@@ -9,7 +9,7 @@ use super::args::CommonArgs;
 use super::{BenchError, receiver};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::values::Rate;
+use crate::values::{self, Rate};
 
 /// Measure the time from when a wave is due until it is received, at a rate that does not wait for anybody
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub(crate) struct LatencyArgs {
     rate: Rate,
 
     /// What the schedule is drawn from: the same seed, the same schedule
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::whole(0), allow_negative_numbers = true)]
     seed: u64,
 
     #[command(flatten)]

@@ -1,6 +1,5 @@
 //! `aether bench overload`: from half of what a handler can take to ten times it.
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use aether_bench::{Comparison, Contestant, Overload, Profile, Work, tables};
@@ -10,6 +9,10 @@ use super::args::{self, CommonArgs};
 use super::{BenchError, receiver};
 use crate::error::CommandError;
 use crate::output::Output;
+use crate::values;
+
+/// [`Overload::LOADS`] as they are given on the command line.
+const LOADS: &str = "0.5,0.8,1,1.5,2,5,10";
 
 /// Offer a handler more than it can take, and see which waves get through
 ///
@@ -31,12 +34,12 @@ Examples:
   aether bench overload --medium nats://127.0.0.1:4222 --peers    raw async-nats beside it")]
 pub(crate) struct OverloadArgs {
     /// The loads, in capacities of the handler
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = Overload::LOADS, value_parser = args::load, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = LOADS, value_parser = args::load, allow_negative_numbers = true)]
     loads: Vec<f64>,
 
     /// How often each load is offered; the figures are those of the round with the median p99 of the strong waves
-    #[arg(long, value_name = "N", default_value = "1")]
-    rounds: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::whole(1), allow_negative_numbers = true)]
+    rounds: u64,
 
     /// How long each wave keeps the handler busy
     #[arg(long, value_name = "TIME", default_value = "50us", value_parser = args::service)]
@@ -47,7 +50,7 @@ pub(crate) struct OverloadArgs {
     strong: f64,
 
     /// What the schedules are drawn from: the same seed, the same schedules
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::whole(0), allow_negative_numbers = true)]
     seed: u64,
 
     /// Also run what else there is on the medium: tokio's channels in process, async-nats on NATS
@@ -68,7 +71,8 @@ pub(crate) async fn overload(args: OverloadArgs, shutdown: CancellationToken) ->
         contestants: contestants(&args),
         loads: args.loads,
         lasts: args.common.seconds,
-        rounds: args.rounds.get(),
+        // More would not end either.
+        rounds: usize::try_from(args.rounds).unwrap_or(usize::MAX),
         strong: args.strong,
         seed: args.seed,
         work: Work { service: args.service },
@@ -117,4 +121,21 @@ fn print(output: &mut Output, comparison: &Comparison) -> Result<(), CommandErro
         output.line("interrupted: not all was run")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        overload: OverloadArgs,
+    }
+
+    #[test]
+    fn the_default_loads_are_those_of_the_scenario() {
+        assert_eq!(Program::parse_from(["program"]).overload.loads, Overload::LOADS);
+    }
 }

@@ -40,7 +40,7 @@ pub(crate) struct StormArgs {
     after: Duration,
 
     /// What the schedule is drawn from: the same seed, the same schedule
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::whole(0), allow_negative_numbers = true)]
     seed: u64,
 
     /// Print one JSON document

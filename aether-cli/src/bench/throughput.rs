@@ -30,7 +30,9 @@ pub(crate) async fn throughput(
         payload_bytes: args.common.payload_bytes(),
     };
     let throughput = match plan.run(&receiver()?, &shutdown).await {
-        Err(RunError::Stopped) => return Err(CommandError::Interrupted { before: "the start" }),
+        Err(RunError::Stopped) => {
+            return Err(CommandError::Interrupted { before: "the receiver had everything" });
+        }
         throughput => throughput.map_err(BenchError::from)?,
     };
     let mut output = Output::stdout();

@@ -124,6 +124,43 @@ async fn a_signal_ends_a_long_run_soon_and_leaves_no_receiver_behind() {
     assert!(took < std::time::Duration::from_secs(10), "{took:?}");
 }
 
+/// As Ctrl-C does in a terminal: everything in the foreground gets the signal.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_for_the_whole_group_lets_the_receiver_say_what_it_heard() {
+    let server = NatsServer::start().await.unwrap();
+    let url = server.url();
+    let mut listener = Running::start(&["listen", "bench.>", "--count", "1", "--medium", &url]);
+    listener.tells("listening on ");
+    let bench =
+        Running::start_group(&["bench", "throughput", "--seconds", "600", "--json", "--medium", &url]);
+    listener.line();
+    bench.signal_group(nix::sys::signal::Signal::SIGINT);
+    let throughput = json(&bench.end().0);
+    let count = |what: &str| number(&throughput[what]);
+    assert!(count("delivered") > 0, "{throughput}");
+    assert_eq!(count("offered"), count("delivered") + count("lost"), "{throughput}");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_a_run_whose_server_is_gone() {
+    for command in ["throughput", "latency"] {
+        let mut server = NatsServer::start().await.unwrap();
+        let url = server.url();
+        let mut listener = Running::start(&["listen", "bench.>", "--count", "1", "--medium", &url]);
+        listener.tells("listening on ");
+        let bench = Running::start(&["bench", command, "--seconds", "600", "--medium", &url]);
+        listener.line();
+        server.kill().await.unwrap();
+        bench.signal(nix::sys::signal::Signal::SIGINT);
+        let (said, took) = bench.end();
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{command}: {}", said.err);
+        assert!(said.err.contains("error: interrupted before"), "{command}: {}", said.err);
+        assert!(took < std::time::Duration::from_secs(10), "{command}: {took:?}");
+    }
+}
+
 #[test]
 fn a_storm_accounts_for_each_question() {
     let args =

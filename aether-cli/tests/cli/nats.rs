@@ -95,6 +95,22 @@ async fn lines_of_stdin_are_waves_until_one_is_no_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_line_of_stdin_that_no_wave_can_carry_is_named_with_the_limit() {
+    let (_server, medium) = server().await;
+    // One that is not even read, and one that is too long with what a frame has besides the payload.
+    for (bytes, told) in [
+        ((1 << 20) + 1, "line 3 of stdin is longer than 1048576 bytes"),
+        (1 << 20, "line 3 of stdin was not emitted: the wave has "),
+    ] {
+        let lines = format!("17\n\n{}\n5\n", "1".repeat(bytes));
+        let emitted = run_with_stdin(&with(&["emit", "a", "-"], &medium), &lines);
+        assert_eq!(emitted.code, Some(1), "{}", emitted.err);
+        assert!(emitted.err.contains(told) && emitted.err.contains("1048576"), "{}", emitted.err);
+        assert!(emitted.out.trim().ends_with("/1"), "{}", emitted.out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_waves_arrive_and_are_counted() {
     let (_server, medium) = server().await;
     let mut listener = listener(&["a", "--json", "--count", "10000"], &medium);
@@ -164,6 +180,26 @@ async fn a_reader_that_goes_away_ends_the_listener_and_is_no_failure() {
     assert_eq!(run(&with(&["emit", "a", "2"], &medium)).code, Some(0));
     let (Said { code, err, .. }, _) = listener.end();
     assert_eq!((code, err.as_str()), (Some(0), ""));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_whose_lines_nobody_reads_ends_when_it_is_told_to() {
+    use std::io::Read as _;
+
+    let (_server, medium) = server().await;
+    let mut listener = Running::start_unread(&with(&["listen", "a", "--json"], &medium));
+    listener.tells("listening on a");
+    let mut unread = listener.stdout();
+    let large = format!("\"{}\"", "x".repeat(120_000));
+    assert_eq!(run(&with(&["emit", "a", &large], &medium)).code, Some(0));
+    // It has begun to write, and a pipe has no room for the whole.
+    unread.read_exact(&mut [0]).unwrap();
+    listener.signal(nix::sys::signal::Signal::SIGTERM);
+    let (Said { code, err, .. }, _) = listener.end();
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("error: stdout: nobody reads it"), "{err}");
+    drop(unread);
 }
 
 #[cfg(unix)]

@@ -55,9 +55,24 @@ impl Running {
         running
     }
 
+    /// In a process group of its own, as a shell starts a command.
+    #[cfg(unix)]
+    pub(crate) fn start_group(args: &[&str]) -> Self {
+        use std::os::unix::process::CommandExt as _;
+        let mut command = aether(args);
+        command.process_group(0);
+        let mut running = Self::spawn(command);
+        running.out = running.child.stdout.take().map(lines);
+        running
+    }
+
     /// With a stdout that the test reads by itself.
     pub(crate) fn start_unread(args: &[&str]) -> Self {
-        let mut child = aether(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(aether(args))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let err = lines(child.stderr.take().unwrap());
         Self { child, out: None, err }
     }
@@ -90,6 +105,13 @@ impl Running {
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         let process = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
         nix::sys::signal::kill(process, signal).unwrap();
+    }
+
+    /// To the process and to those that it started and left in its group.
+    #[cfg(unix)]
+    pub(crate) fn signal_group(&self, signal: nix::sys::signal::Signal) {
+        let group = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+        nix::sys::signal::killpg(group, signal).unwrap();
     }
 
     /// Waits for the end; what was printed and not read yet, and how long it took.

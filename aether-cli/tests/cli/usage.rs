@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use crate::process::Running;
 use crate::process::{aether, run, run_with_stdin};
 
 #[test]
@@ -39,6 +41,8 @@ fn the_help_names_every_command_and_teaches_by_example() {
             assert!(help.out.contains(part), "{part}: {}", help.out);
         }
     }
+    let loads = run(&["bench", "overload", "--help"]).out;
+    assert!(loads.contains("[default: 0.5,0.8,1,1.5,2,5,10]"), "as it can be given: {loads}");
     // Without a command: how to use it, as a mistake.
     assert_eq!(run(&[]).code, Some(2));
     assert_eq!(run(&["--version"]).out.trim(), format!("aether {}", env!("CARGO_PKG_VERSION")));
@@ -81,7 +85,16 @@ fn wrong_usage_is_code_2_and_says_what_is_allowed() {
         (&["listen"], "<PATTERN>"),
         (&["listen", "a.>.b"], "'>' a whole token and the last one"),
         (&["listen", ">", "--floor", "7"], "from 2.4e-10 to 1.0"),
-        (&["listen", ">", "--count", "0"], "not in 1.."),
+        (&["listen", ">", "--count", "0"], "use a whole number from 1 to"),
+        (&["emit", "a", "1", "--count", "-1"], "use a whole number from 0 to"),
+        (&["emit", "a", "1", "--key", ""], "use 1 to 255"),
+        (&["up", "--orders", "-1"], "use a whole number from 0 to"),
+        (&["up", "--seed", "-1"], "use a whole number from 0 to"),
+        (&["up", "--units", "-1"], "use a whole number from 0 to 4294967295"),
+        (&["up", "--restock-every", "-1"], "from 0.001 to 31536000, or 0 for never"),
+        (&["beta", "--heartbeat", "NaN"], "from 0.001 to 31536000, or 0 for never"),
+        (&["alpha", "--rate", "-1"], "orders a second"),
+        (&["bench", "overload", "--rounds", "0"], "use a whole number from 1 to"),
         (&["listen", ">", "--group", "a b"], "printable ASCII"),
         (&["ask", "a"], "<JSON>"),
         (&["ask", "a", "1", "--timeout", "0s"], "longer than zero"),
@@ -96,7 +109,11 @@ fn wrong_usage_is_code_2_and_says_what_is_allowed() {
         (&["bench", "overload", "--seconds", "3600", "--loads", "1000"], "use fewer seconds"),
         (&["bench", "latency", "--rate", "0"], "above 0"),
         (&["bench", "storm", "--fault", "0s"], "longer than zero"),
-        (&["bench", "throughput", "--payload-bytes", "1"], "13..="),
+        (
+            &["bench", "storm", "--before", "500000000000years", "--fault", "500000000000years"],
+            "use fewer seconds",
+        ),
+        (&["bench", "throughput", "--payload-bytes", "1"], "from 13 to 1048576"),
         (&["bench", "throughput", "--medium", "amqp://a"], "use local:, nats:// or tls://"),
         (&["gateway", "--listen", "localhost"], "such as 127.0.0.1:8080"),
         (&["emit", "a", "1", "--medium", "amqp://a"], "use local:, nats:// or tls://"),
@@ -147,6 +164,24 @@ fn a_server_that_is_not_there_is_code_1_soon_and_in_one_line() {
         assert!(said.err.contains("cannot connect to nats://127.0.0.1:1"), "{args:?}: {}", said.err);
         assert_eq!(said.err.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{}", said.err);
         assert!(since.elapsed() < Duration::from_secs(10), "{args:?}: {:?}", since.elapsed());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_that_says_nothing_is_not_waited_for_after_a_signal() {
+    for args in [&["emit", "a", "1"][..], &["map"], &["up", "--listen", "127.0.0.1:0"], &["bench", "latency"]]
+    {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("nats://{}", silent.local_addr().unwrap());
+        let command = Running::start(&[args, &["--medium", &url]].concat());
+        let connection = silent.accept().unwrap();
+        command.signal(nix::sys::signal::Signal::SIGINT);
+        let (said, _) = command.end();
+        // A server that had not been waited for long enough would be an error of another name.
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{args:?}: {}", said.err);
+        assert!(said.err.contains("error: interrupted before"), "{args:?}: {}", said.err);
+        drop(connection);
     }
 }
 
