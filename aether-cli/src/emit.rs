@@ -54,7 +54,7 @@ pub(crate) struct EmitArgs {
     phase: Phase,
 
     /// So many times the same
-    #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(0), allow_negative_numbers = true)]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(1), allow_negative_numbers = true)]
     count: Option<u64>,
 
     /// At most so many waves a second

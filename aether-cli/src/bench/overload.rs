@@ -92,6 +92,9 @@ pub(crate) async fn overload(args: OverloadArgs, shutdown: CancellationToken) ->
         .map_err(BenchError::from)?;
     drawn?;
     output.erase_status()?;
+    if comparison.runs.is_empty() && !comparison.complete {
+        return Err(CommandError::Interrupted { before: "the first load was done" });
+    }
     if args.common.json {
         return Ok(output.line(serde_json::to_string(&comparison).map_err(BenchError::from)?)?);
     }

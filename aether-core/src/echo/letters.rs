@@ -3,7 +3,7 @@
 //! Filled by the reflector, read and emptied by whoever looks after the service, through
 //! [`Aether::dead_letters`](crate::Aether::dead_letters). Bounded; it does not outlive the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -55,8 +55,8 @@ pub struct DeadLetterCounts {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// There is no such letter any more.
-    #[error("there is no dead letter {number}: it was taken or replayed, or had to make room")]
+    /// There is no such letter any more, or somebody is sending it again.
+    #[error("there is no dead letter {number}: it was taken, is being replayed or was, or had to make room")]
     Unknown {
         /// The number that was asked for.
         number: u64,
@@ -81,6 +81,8 @@ pub struct DeadLetters(Arc<Mutex<Store>>);
 struct Store {
     /// By level and number: the last one is the newest of the weakest.
     letters: BTreeMap<(u8, u64), DeadLetter>,
+    /// The numbers of those that somebody is sending again.
+    replaying: HashSet<u64>,
     last: u64,
     bytes: usize,
     counts: DeadLetterCounts,
@@ -174,8 +176,7 @@ impl DeadLetters {
     /// # Cancel safety
     /// Cancelled while it waits for room the wave has been offered, as with [`Emitter::emit`], and the letter stays.
     pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<Receipt, ReplayError> {
-        let find = || self.0.lock().letters.values().find(|letter| letter.number == number).cloned();
-        let letter = find().ok_or(ReplayError::Unknown { number })?;
+        let (letter, _replaying) = self.begin_replay(number).ok_or(ReplayError::Unknown { number })?;
         match emitter.emit(letter.wave.replayed()).await {
             Ok(receipt) => {
                 // Somebody else may have taken it meanwhile.
@@ -186,11 +187,31 @@ impl DeadLetters {
         }
     }
 
+    /// A letter that nobody else sends again meanwhile.
+    fn begin_replay(&self, number: u64) -> Option<(DeadLetter, Replaying<'_>)> {
+        let mut store = self.0.lock();
+        let letter = store.letters.values().find(|letter| letter.number == number).cloned()?;
+        // Made only if it is to be: its end takes the lock.
+        store.replaying.insert(number).then(|| (letter, Replaying { letters: self, number }))
+    }
+
     /// The account so far.
     #[must_use]
     pub fn counts(&self) -> DeadLetterCounts {
         let store = self.0.lock();
         DeadLetterCounts { kept: store.letters.len() as u64, ..store.counts }
+    }
+}
+
+/// The right to send a letter again.
+struct Replaying<'a> {
+    letters: &'a DeadLetters,
+    number: u64,
+}
+
+impl Drop for Replaying<'_> {
+    fn drop(&mut self) {
+        self.letters.0.lock().replaying.remove(&self.number);
     }
 }
 
@@ -241,6 +262,16 @@ mod tests {
         assert!(bury(&letters, &wave(0.5, MAX_BYTES - 4096)), "makes room for itself");
         assert_eq!(letters.list().len(), 1);
         assert!(letters.counts().adds_up());
+    }
+
+    #[test]
+    fn a_letter_is_sent_again_by_one_at_a_time() {
+        let letters = DeadLetters::default();
+        assert!(bury(&letters, &wave(0.5, 1)));
+        let first = letters.begin_replay(1).unwrap();
+        assert!(letters.begin_replay(1).is_none() && letters.begin_replay(2).is_none());
+        drop(first);
+        assert_eq!(letters.begin_replay(1).unwrap().0.number, 1);
     }
 
     #[test]
