@@ -86,7 +86,7 @@ fn wrong_usage_is_code_2_and_says_what_is_allowed() {
         (&["listen", "a.>.b"], "'>' a whole token and the last one"),
         (&["listen", ">", "--floor", "7"], "from 2.4e-10 to 1.0"),
         (&["listen", ">", "--count", "0"], "use a whole number from 1 to"),
-        (&["emit", "a", "1", "--count", "-1"], "use a whole number from 0 to"),
+        (&["emit", "a", "1", "--count", "0"], "use a whole number from 1 to"),
         (&["emit", "a", "1", "--key", ""], "use 1 to 255"),
         (&["up", "--orders", "-1"], "use a whole number from 0 to"),
         (&["up", "--seed", "-1"], "use a whole number from 0 to"),
