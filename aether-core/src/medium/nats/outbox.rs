@@ -13,6 +13,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::clock::Instant;
 
 use super::numbers::{Announcement, Numbers};
@@ -134,24 +136,22 @@ async fn announce(shared: &Shared, announcements: impl IntoIterator<Item = Annou
         return;
     }
     for (channel, position) in announcements {
-        let now = Instant::now();
-        if let Ok(frame) = encode_at(shared.sender(), Some(position), None, &[], now) {
+        if let Some(frame) = announcement(shared, position) {
             let _ = shared.client.publish(shared.subject(Root::Waves, channel.as_str()), frame).await;
         }
     }
 }
 
-/// Whether the source is told if nobody hears it. An asker learns it from `ask`.
-fn is_inquired(wave: &Wave) -> bool {
-    wave.reflects() && !wave.is_question()
+/// A frame without waves, which says where a stream stands.
+fn announcement(shared: &Shared, position: Position) -> Option<Bytes> {
+    // Without waves there is nothing that could be wrong with it.
+    encode_at(shared.sender(), Some(position), None, &[], Instant::now()).ok()
 }
 
 /// Asks the server whether anybody hears a channel, ahead of waves whose source is told if nobody does: whoever hears
 /// the inquiry hears the waves as well, as subscriptions to waves are made before those to questions.
-async fn inquire(shared: &Shared, waves: &[Wave], position: Position) {
-    let Some(channel) = waves.first().map(Wave::channel) else { return };
-    let Ok(frame) = encode_at(shared.sender(), Some(position), None, &[], Instant::now()) else { return };
-    let about = waves.iter().filter(|wave| is_inquired(wave)).cloned().collect();
+async fn inquire(shared: &Shared, channel: &Channel, position: Position, about: Vec<Wave>) {
+    let Some(frame) = announcement(shared, position) else { return };
     if let Some(reply) = shared.link.inquire(about) {
         let subject = shared.subject(Root::Questions, channel.as_str());
         let _ = shared.client.publish_with_reply(subject, reply, frame).await;
@@ -163,8 +163,10 @@ async fn send_frames(shared: &Shared, waves: &[Wave], numbers: &mut Numbers) {
     let Some(first) = waves.first() else { return };
     let (stream, forgotten) = numbers.stream(first.channel(), Instant::now());
     announce(shared, forgotten).await;
-    if waves.iter().any(is_inquired) {
-        inquire(shared, waves, stream.position(Instant::now())).await;
+    // Those whose source is told if nobody hears them. An asker learns it from `ask`.
+    let about: Vec<_> = waves.iter().filter(|wave| wave.reflects() && !wave.is_question()).cloned().collect();
+    if !about.is_empty() {
+        inquire(shared, first.channel(), stream.position(Instant::now()), about).await;
     }
     let max_bytes = shared.client.max_payload().min(FRAME_BYTES);
     let mut rest = waves;
