@@ -39,8 +39,9 @@ async fn a_flush_ends_although_others_go_on_emitting() {
         let before = aether.status().outbox.delivered;
         timeout(PATIENCE, aether.flush()).await.expect("in time").unwrap();
         let others = aether.status().outbox.delivered - before;
-        // The wave waits behind 2048 at most, and so do two markers behind the 4096 that may be under way.
-        assert!(others < 50_000, "{others} waves left before one was flushed");
+        // The wave waits behind 2048 at most, and so do two markers behind the 4096 that may be under way; what leaves
+        // until a busy machine lets the one who waits know of it is many times that, and far from all there is.
+        assert!(others < 1_000_000, "{others} waves left before one was flushed");
     }
     is_over.store(true, Ordering::Relaxed);
     emitting.join_all().await;

@@ -93,7 +93,9 @@ async fn failed_answers_are_told_over_nats_in_every_format() {
             ("double", "four", FailureReason::Rejected, "the payload cannot be read"),
             ("panic", "", FailureReason::HandlerFailed, "panicked: over the wire"),
         ] {
-            match user.ask(channel, &payload).await {
+            // A panic that prints a backtrace may take longer than the patience of `ask`.
+            let question = Wave::builder(channel).json(&payload).build().unwrap();
+            match user.ask_wave(question, LONG).await {
                 Err(AskError::Failed { source, channel: at }) => {
                     assert_eq!((source.reason, at.as_str()), (reason, channel));
                     assert!(source.hint.starts_with(hint), "{}", source.hint);
