@@ -397,7 +397,8 @@ impl Aether {
     /// Waits until everything emitted so far is in the inboxes (in process) or was seen by the broker (NATS).
     ///
     /// # Errors
-    /// [`FlushError`] if the medium is closed.
+    /// [`FlushError::Closed`] if the medium is closed; [`FlushError::Unconfirmed`] if the connection broke meanwhile, or
+    /// the broker confirmed nothing for 2 s, or for 0.5 s without a connection.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing is lost; the waves go on their way.

@@ -37,6 +37,7 @@ use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
 use crate::aether::{AetherBuilder, ConnectError, Wire};
@@ -56,8 +57,11 @@ use notices::Notices;
 /// cover the time that the draining task may not get a processor.
 const CLIENT_QUEUE: usize = 1 << 18;
 
-/// Without any progress for so long, closing and flushing give up.
-const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
+/// Without any progress for so long, closing and flushing give up: while the connection is away, and while it stands, when
+/// the network may have lost a packet or two and the server may be busy. Two retransmissions of TCP in a row take 0.6 s at
+/// least (RFC 6298, of a minimum of 0.2 s as Linux has it), three 1.4 s.
+const AWAY_PATIENCE: Duration = Duration::from_millis(500);
+const STANDING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The medium, as its owner holds it. Dropping it lets the outbox run empty and ends the rest.
 pub(crate) struct Nats {
@@ -247,28 +251,37 @@ impl Shared {
 }
 
 impl Nats {
+    /// How long to wait for something to move.
+    fn patience(&self) -> Duration {
+        if self.shared.link.is_connected() { STANDING_PATIENCE } else { AWAY_PATIENCE }
+    }
+
     /// Waits until the outbox is empty and confirmed, or nothing has moved for a while.
     async fn settle(&self) -> Result<(), FlushError> {
         let link = &self.shared.link;
         let before = link.unconfirmed();
-        let unconfirmed = |waves| FlushError::Unconfirmed { waves, patience: CLOSE_PATIENCE };
+        let mut patience = self.patience();
         let (mut progress, mut goal) = (link.progress(), link.goal());
         while let Some(unsettled) = {
             progress.borrow_and_update();
             link.unsettled(&mut goal)
         } {
-            if tokio::time::timeout(CLOSE_PATIENCE, progress.changed()).await.is_err() {
-                return Err(unconfirmed(unsettled + link.unconfirmed() - before));
+            patience = self.patience();
+            if timeout(patience, progress.changed()).await.is_err() {
+                return Err(FlushError::Unconfirmed {
+                    waves: unsettled + link.unconfirmed() - before,
+                    patience,
+                });
             }
         }
         // So that receivers learn of what they have missed even if nothing follows.
-        let announced = tokio::time::timeout(CLOSE_PATIENCE, self.shared.announcing.ask()).await;
+        let announced = timeout(patience, self.shared.announcing.ask()).await;
         self.shared.left().await;
         // What was written off may still be in the client's hands: a marker of our own goes behind it.
-        let confirmed = tokio::time::timeout(CLOSE_PATIENCE, link.round_trip(&self.shared.client)).await;
+        let confirmed = timeout(patience, link.round_trip(&self.shared.client)).await;
         match link.unconfirmed() - before {
             0 if announced.is_ok() && confirmed.is_ok() => Ok(()),
-            waves => Err(unconfirmed(waves)),
+            waves => Err(FlushError::Unconfirmed { waves, patience }),
         }
     }
 }
@@ -325,7 +338,7 @@ impl Medium for Nats {
             let question = self.shared.check(question)?;
             let channel = question.channel().clone();
             let subject = self.shared.subject(Root::Questions, channel.as_str());
-            if tokio::time::timeout(patience, self.shared.left()).await.is_err() {
+            if timeout(patience, self.shared.left()).await.is_err() {
                 return Err(AskError::TimedOut { channel, patience });
             }
             // Past the outbox: a question that waits behind a backlog is a question that times out.
@@ -396,7 +409,7 @@ impl Medium for Nats {
             let settled = self.settle().await;
             if settled.is_ok() {
                 // Who goes has begun to say so before this. Should the server go now as well, nobody is there to tell.
-                let _ = tokio::time::timeout(CLOSE_PATIENCE, self.notices.told()).await;
+                let _ = timeout(self.patience(), self.notices.told()).await;
             }
             if let Some(sender) = self.sender.lock().take() {
                 sender.abort();
