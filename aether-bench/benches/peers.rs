@@ -52,16 +52,22 @@ enum Command {
     Receiver,
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
+    if args.command.is_none() {
+        // Before the runtime is made: it has as many threads as there are processors left, and the server, which this
+        // starts, keeps off the handler's processor as well.
+        let _ = aether_bench::leave_one_to_the_handler();
+    }
+    tokio::runtime::Runtime::new()?.block_on(run(args))
+}
+
+async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     // Nothing cancels it: Ctrl-C ends this program as a whole, and the receiver with it.
     let stop = CancellationToken::new();
     if let Some(Command::Receiver) = args.command {
         return Ok(aether_bench::receive(stop).await?);
     }
-    // The server as well keeps off the handler's processor.
-    let _ = aether_bench::leave_one_to_the_handler();
     let server = NatsServer::start().await?;
     let aether = |address| Contestant::Aether { address, profile: Profile::Overload };
     let overload = Overload {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::contestant::Hear;
 use crate::outcome::{Handled, Heard};
-use crate::processors::on_the_handlers;
+use crate::processors::{on_the_handlers, weighing_most};
 use crate::work::Work;
 
 /// How a handler notes what it handles.
@@ -29,7 +29,7 @@ pub(crate) fn handle<H: Hear>(
     stop: CancellationToken,
 ) -> JoinHandle<Heard> {
     let runtime = Handle::current();
-    tokio::task::spawn_blocking(move || {
+    let handle = move || {
         let handling = async move {
             let mut heard = Heard::default();
             while let Some(Some(load)) = stop.run_until_cancelled(hear.next()).await {
@@ -46,6 +46,7 @@ pub(crate) fn handle<H: Hear>(
             heard.lagged = hear.lagged();
             heard
         };
-        on_the_handlers(|| runtime.block_on(handling))
-    })
+        runtime.block_on(handling)
+    };
+    tokio::task::spawn_blocking(|| on_the_handlers(|| weighing_most(handle)))
 }

@@ -39,14 +39,26 @@ pub(crate) fn on_the_handlers<T>(work: impl FnOnce() -> T) -> T {
 /// `CAP_SYS_NICE`), and in a process that has not [left a processor](leave_one_to_the_handler) to the handler, it runs as
 /// any thread does.
 pub(crate) fn before_others<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    // A thread of its own: the one at hand will do other things later.
-    let first = || {
+    prepared(system::go_first, work)
+}
+
+/// Runs `work` in a thread that gets nearly all of its processor, and waits for its end. For work that never sleeps:
+/// what else the machine does there, such as the same thread of the kernel, which at times wants 30 ms in a row, is not
+/// kept waiting for ever but gets little at a time. Without the right to it, and where no processor was left to the
+/// handler, it runs as any thread does.
+pub(crate) fn weighing_most<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    prepared(system::weigh_most, work)
+}
+
+/// In a thread of its own: the one at hand will do other things later.
+fn prepared<T: Send>(prepare: fn(), work: impl FnOnce() -> T + Send) -> T {
+    let prepared = || {
         if left().is_some() {
-            system::go_first();
+            prepare();
         }
         work()
     };
-    match std::thread::scope(|scope| scope.spawn(first).join()) {
+    match std::thread::scope(|scope| scope.spawn(prepared).join()) {
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic),
     }
@@ -70,8 +82,8 @@ mod system {
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     use nix::unistd::Pid;
     use thread_priority::{
-        RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
-        thread_native_id,
+        NormalThreadSchedulePolicy, RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+        set_thread_priority_and_policy, thread_native_id,
     };
 
     /// The present thread.
@@ -123,6 +135,12 @@ mod system {
         let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, fifo);
     }
 
+    pub(super) fn weigh_most() {
+        let normal = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
+        // The least niceness there is, -20. Not everybody may.
+        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Max, normal);
+    }
+
     pub(super) fn waited() -> Option<u64> {
         // Time on the processor, time waiting for it, time slices.
         let times = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
@@ -155,6 +173,8 @@ mod system {
 
     pub(super) fn go_first() {}
 
+    pub(super) fn weigh_most() {}
+
     pub(super) fn waited() -> Option<u64> {
         None
     }
@@ -186,5 +206,7 @@ mod tests {
         assert_eq!(allowed(), others);
         assert_eq!(std::thread::spawn(allowed).join().unwrap(), others);
         assert_eq!(before_others(allowed), others);
+        assert_eq!(on_the_handlers(|| weighing_most(allowed)), 1);
+        assert_eq!(std::thread::spawn(allowed).join().unwrap(), others);
     }
 }

@@ -84,6 +84,15 @@ impl BenchError {
     }
 }
 
+impl BenchArgs {
+    /// A runtime has as many threads as there are processors for it when it is made, and one of them is the handler's.
+    pub(crate) fn prepare(&self) {
+        if let BenchCommand::Overload(_) = self.command {
+            let _ = aether_bench::leave_one_to_the_handler();
+        }
+    }
+}
+
 pub(crate) async fn bench(args: BenchArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     match args.command {
         BenchCommand::Throughput(args) => throughput::throughput(args, shutdown).await,

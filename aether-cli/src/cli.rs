@@ -67,6 +67,13 @@ Examples:
 }
 
 impl Cli {
+    /// What has to be done before there are threads.
+    pub(crate) fn prepare(&self) {
+        if let Command::Bench(args) = &self.command {
+            args.prepare();
+        }
+    }
+
     /// Runs the subcommand until it is done or `shutdown` is cancelled.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), CommandError> {
         match self.command {

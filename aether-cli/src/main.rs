@@ -40,6 +40,7 @@ const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    cli.prepare();
     let mut wrong_usage = false;
     let code = aether_chassis::run(|shutdown| async {
         tokio::spawn(unread::end(shutdown.clone()));
