@@ -3,6 +3,7 @@
 mod bench;
 mod examples;
 mod fuzz;
+mod modules;
 mod nats_server;
 mod steps;
 mod suite;
@@ -31,6 +32,8 @@ enum Command {
     },
     /// Only put the tools in place, and print where they are.
     Tools,
+    /// Draw which module imports which into ARCHITECTURE.md; `test` fails where imports go in circles.
+    Modules,
     /// Run the benchmarks of aether-bench.
     Bench {
         /// Which ones; all when none is named.
@@ -75,6 +78,7 @@ fn run(command: Command) -> Result<()> {
             println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
             Ok(())
         }
+        Command::Modules => modules::draw(&workspace),
         Command::Bench { names, options } => bench::run(&workspace, &names, &options),
         Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),

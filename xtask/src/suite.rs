@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::steps::{Steps, check, succeeds};
 use crate::workspace::Workspace;
-use crate::{examples, nats_server};
+use crate::{examples, modules, nats_server};
 
 /// Runs all steps; `fast` leaves out the documentation build and the examples.
 pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
@@ -27,6 +27,7 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     };
 
     steps.run("format", || check(&mut cargo("fmt --all --check")))?;
+    steps.run("modules", || modules::check(workspace))?;
     steps.run("clippy", || check(&mut cargo("clippy --workspace --all-targets --locked -- -D warnings")))?;
     if !fast {
         steps.run("documentation", || {

@@ -60,6 +60,16 @@ impl Workspace {
         command
     }
 
+    /// The crates of the workspace: their names and folders.
+    pub(crate) fn crates(&self) -> Result<Vec<(String, PathBuf)>> {
+        let packages = self.metadata["packages"].as_array().context("cargo metadata has no packages")?;
+        let named = packages.iter().map(|package| {
+            let manifest = package["manifest_path"].as_str().map(Path::new).and_then(Path::parent);
+            Some((package["name"].as_str()?.to_owned(), manifest?.to_owned()))
+        });
+        named.collect::<Option<_>>().context("cargo metadata has a package without name or folder")
+    }
+
     /// The examples of `package`, by name; none when there is no such package.
     pub(crate) fn examples(&self, package: &str) -> Vec<Example> {
         examples(&self.metadata, package)
