@@ -7,13 +7,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::echo::{DeadLetters, EchoLedger, Reflector};
+use crate::bus::{Bus, Lifeline};
 #[cfg(feature = "nats")]
-use crate::echo::{NOBODY, reflecting};
+use crate::echo::reflecting;
+use crate::echo::{DeadLetters, EchoLedger, EchoReason, NOBODY, Reflector};
 use crate::floors::{Floors, Roster};
 use crate::hopping::Hopping;
 use crate::inbox::Ledger;
-use crate::medium::{FlushError, JoinError, Local, Medium, MediumStatus, Promises};
+use crate::medium::{ConnectError, FlushError, JoinError, Local, Medium, MediumStatus, Promises, Wire};
 use crate::router::{InboxReport, Router};
 
 /// The medium that vibrators share. Cloning it is a reference count.
@@ -33,8 +34,7 @@ pub struct Aether {
 }
 
 struct Shared {
-    medium: Arc<dyn Medium>,
-    router: Arc<Router>,
+    bus: Bus,
     reflector: Arc<Reflector>,
     floors: Arc<Floors>,
     hopping: Hopping,
@@ -45,121 +45,6 @@ const ECHO_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long closing waits until the others are told who goes.
 const FAREWELL_PATIENCE: Duration = Duration::from_millis(250);
-
-/// How waves are written for a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Wire {
-    /// Aether's own frames, many waves in one message. The default.
-    #[default]
-    Frames,
-    /// CloudEvents 1.0 in binary mode, one wave a message with its attributes in headers: for consumers that do not
-    /// know Aether. Vibrators understand both. Cost: a message with its headers for each
-    /// wave, where frames share one.
-    CloudEvents,
-}
-
-impl Wire {
-    /// The lower-case name: `frames`, `cloudevents`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Frames => "frames",
-            Self::CloudEvents => "cloudevents",
-        }
-    }
-}
-
-/// A text that names no wire format.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a wire format: use frames or cloudevents")]
-pub struct WireError {
-    given: String,
-}
-
-impl std::str::FromStr for Wire {
-    type Err = WireError;
-    fn from_str(text: &str) -> Result<Self, WireError> {
-        match text {
-            "frames" => Ok(Self::Frames),
-            "cloudevents" => Ok(Self::CloudEvents),
-            _ => Err(WireError { given: text.to_owned() }),
-        }
-    }
-}
-
-/// Why a medium could not be reached.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// Not a URL.
-    #[error("{url:?} is not a medium: use local: or nats://host:port")]
-    Url {
-        /// What was given.
-        url: String,
-    },
-    /// A scheme that no medium has.
-    #[error("{scheme:?} in {url:?} is not a medium: use local:, nats:// or tls://")]
-    Scheme {
-        /// The scheme.
-        scheme: String,
-        /// What was given.
-        url: String,
-    },
-    /// The medium was left out when this program was built.
-    #[error("{url:?} needs the feature {feature:?} of aether-core, which this program was built without")]
-    Feature {
-        /// What was given.
-        url: String,
-        /// The feature.
-        feature: &'static str,
-    },
-    /// The prefix cannot begin a NATS subject.
-    #[error("invalid prefix")]
-    Prefix(#[from] crate::ChannelError),
-    /// Another system's questions, or what its observers see, go where this prefix says.
-    #[error("prefix {prefix:?} may not end in {suffix:?}: that is where the prefix {} puts {}", prefix.trim_end_matches(suffix), if *.suffix == "-ask" { "its questions" } else { "what observers see" })]
-    PrefixTaken {
-        /// The prefix as given.
-        prefix: String,
-        /// What it ends in.
-        suffix: &'static str,
-    },
-    /// The outbox cannot have such bounds.
-    #[error("invalid outbox")]
-    Outbox(#[from] crate::InboxOptionsError),
-    /// The server did not answer, or refused.
-    #[error("cannot connect to {url}: is a NATS server running there?")]
-    Unreachable {
-        /// Where.
-        url: String,
-        /// What the broker's client says.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-impl ConnectError {
-    /// Errors are logged, and what stands before an `@` in an address is a password or a token.
-    fn without_secrets(mut self) -> Self {
-        if let Self::Url { url }
-        | Self::Scheme { url, .. }
-        | Self::Feature { url, .. }
-        | Self::Unreachable { url, .. } = &mut self
-        {
-            *url = without_secrets(url);
-        }
-        self
-    }
-}
-
-/// An address, or several with commas between them, without what is said of the user.
-fn without_secrets(addresses: &str) -> String {
-    let shown = addresses.split(',').map(|address| {
-        let (scheme, rest) = address.find("://").map_or(("", address), |at| address.split_at(at + 3));
-        rest.rsplit_once('@').map_or_else(|| address.to_owned(), |(_, host)| format!("{scheme}***@{host}"))
-    });
-    shown.collect::<Vec<_>>().join(",")
-}
 
 /// How a medium shall be. Options that a medium does not have are ignored by it.
 #[derive(Debug, Clone)]
@@ -245,14 +130,22 @@ impl AetherBuilder {
             #[cfg(feature = "nats")]
             Some("nats" | "tls") => {
                 let (router, reflector) = (Arc::new(Router::new()), Arc::new(Reflector::new()));
-                let mut builder = self;
-                builder.outbox = reflecting(builder.outbox, &reflector, NOBODY);
-                let medium = crate::medium::nats::connect(&builder, Arc::clone(&router)).await?;
+                let options = crate::medium::nats::Options {
+                    url: self.url.clone(),
+                    prefix: self.prefix,
+                    wire: self.wire,
+                    outbox: reflecting(self.outbox, &reflector, NOBODY),
+                    client_name: self.client_name,
+                };
+                let medium = crate::medium::nats::connect(options, Arc::clone(&router)).await?;
                 let aether = Aether::from_parts(Arc::clone(&medium) as _, router, reflector);
-                if builder.discovery {
-                    medium.answer_discovery(Arc::downgrade(aether.floors())).await.map_err(|error| {
-                        ConnectError::Unreachable { url: builder.url, source: error.into() }
-                    })?;
+                if self.discovery {
+                    let floors = Arc::downgrade(aether.floors());
+                    let services = move || floors.upgrade().map(|floors| floors.services());
+                    medium
+                        .answer_discovery(services)
+                        .await
+                        .map_err(|error| ConnectError::Unreachable { url: self.url, source: error.into() })?;
                 }
                 Ok(aether)
             }
@@ -304,37 +197,42 @@ impl Aether {
 
     fn from_parts(medium: Arc<dyn Medium>, router: Arc<Router>, reflector: Arc<Reflector>) -> Self {
         let floors = Arc::new(Floors::new());
-        router.reflect_to(Arc::clone(&reflector));
+        let unheard = Arc::clone(&reflector);
+        router.on_unheard(move |wave| {
+            let hint = "nobody but observers hears the channel";
+            unheard.reflect(wave, EchoReason::NoResonator, hint, NOBODY);
+        });
         if medium.promises().crosses_processes {
             reflector.reach_over(Arc::downgrade(&medium));
             floors.reach_over(Arc::downgrade(&medium));
         }
         reflector.note_runtime();
-        Self { shared: Arc::new(Shared { medium, router, reflector, floors, hopping: Hopping::new() }) }
+        let bus = Bus::new(router, medium);
+        Self { shared: Arc::new(Shared { bus, reflector, floors, hopping: Hopping::new() }) }
     }
 
     /// What the medium can do.
     #[must_use]
     pub fn promises(&self) -> Promises {
-        self.shared.medium.promises()
+        self.shared.bus.medium().promises()
     }
 
     /// How the medium is doing, with the account of what was given to it.
     #[must_use]
     pub fn status(&self) -> MediumStatus {
-        MediumStatus { shed_at_source: self.shared.floors.stopped(), ..self.shared.medium.status() }
+        MediumStatus { shed_at_source: self.shared.floors.stopped(), ..self.shared.bus.medium().status() }
     }
 
     /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        self.shared.router.ledger()
+        self.shared.bus.router().ledger()
     }
 
     /// The accounts of the inboxes of this process by the names of their vibrators, those of dropped vibrators included.
     #[must_use]
     pub fn inboxes(&self) -> Vec<InboxReport> {
-        self.shared.router.reports()
+        self.shared.bus.router().reports()
     }
 
     /// The waves that failed here and whose source could not be told: nobody there listens for echoes.
@@ -384,8 +282,8 @@ impl Aether {
     /// # Cancel safety
     /// Cancelled before completion, announcements may be heard all the same; the next call goes on with that.
     pub async fn roster(&self) -> Result<Roster, JoinError> {
-        self.shared.floors.listen(self).await?;
-        Ok(Roster::new(self.clone()))
+        self.shared.floors.listen(&self.shared.bus).await?;
+        Ok(Roster::new(&self.shared.floors, self.lifeline()))
     }
 
     /// What became of the waves that failed here and are reflected.
@@ -403,7 +301,7 @@ impl Aether {
     /// # Cancel safety
     /// Cancelled before completion, nothing is lost; the waves go on their way.
     pub async fn flush(&self) -> Result<(), FlushError> {
-        self.shared.medium.flush().await
+        self.shared.bus.medium().flush().await
     }
 
     /// Sends what waits, ends the medium, and lets each vibrator receive what is queued and then `None`.
@@ -418,20 +316,28 @@ impl Aether {
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
         // Begun first, and so a medium that closes waits for it; from the first moment on it takes no other waves.
         let farewell = tokio::time::timeout(FAREWELL_PATIENCE, self.shared.floors.leave());
-        let (_, flushed) = futures_util::future::join(farewell, self.shared.medium.close()).await;
+        let (_, flushed) = futures_util::future::join(farewell, self.shared.bus.medium().close()).await;
         // The same for what has failed since: what nobody heard of the last waves, or what could not be sent.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
-        self.shared.router.close();
+        self.shared.bus.router().close();
         self.shared.reflector.close();
         flushed
     }
 
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.shared.bus
+    }
+
+    pub(crate) fn lifeline(&self) -> Lifeline {
+        Lifeline::to(Arc::clone(&self.shared) as _)
+    }
+
     pub(crate) fn medium(&self) -> &dyn Medium {
-        &*self.shared.medium
+        &**self.shared.bus.medium()
     }
 
     pub(crate) fn router(&self) -> &Router {
-        &self.shared.router
+        self.shared.bus.router()
     }
 
     pub(crate) fn reflector(&self) -> &Arc<Reflector> {
@@ -456,7 +362,7 @@ impl Drop for Shared {
 
 impl fmt::Debug for Aether {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Aether").field("medium", &self.shared.medium).finish_non_exhaustive()
+        f.debug_struct("Aether").field("medium", self.shared.bus.medium()).finish_non_exhaustive()
     }
 }
 

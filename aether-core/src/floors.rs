@@ -14,6 +14,7 @@ mod book;
 mod roster;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -22,21 +23,19 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
-use crate::aether::Aether;
 use crate::amplitude::Floor;
+use crate::bus::Bus;
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 use crate::inbox::{Inbox, InboxOptions, ShedReason, WhenFull};
 use crate::medium::{JoinError, Medium};
-use crate::router::Listener;
+use crate::router::{Heard, Listener};
 use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
 use announcement::{ANNOUNCEMENTS, CALLS};
 use book::Book;
 
-pub use announcement::{Announcement, Heard};
-#[cfg(feature = "nats")]
-pub(crate) use roster::Present;
+pub use announcement::Announcement;
 pub use roster::Roster;
 
 /// Answers to a roll call are waited for so long before any wave is stopped.
@@ -263,10 +262,10 @@ impl Floors {
     }
 
     /// The same, and returns when it has been told: so that no sender stops what the receiver is to hear.
-    pub(crate) async fn tune_and_tell(self: &Arc<Self>, aether: &Aether, instance: u64, heard: Vec<Heard>) {
+    pub(crate) async fn tune_and_tell(self: &Arc<Self>, bus: &Bus, instance: u64, heard: Vec<Heard>) {
         if self.network.get().is_some() {
             // Fails when the medium is closed; then the join that this is for fails as well.
-            let _ = self.join(aether, CALLS).await;
+            let _ = self.join(bus, CALLS).await;
         }
         if let Some(announcement) = self.enter_ours(instance, heard) {
             self.tell(&[announcement]).await;
@@ -323,9 +322,9 @@ impl Floors {
     }
 
     /// Hears the announcements of other processes from now on and asks for those there are.
-    pub(crate) async fn listen(self: &Arc<Self>, aether: &Aether) -> Result<(), JoinError> {
+    pub(crate) async fn listen(self: &Arc<Self>, bus: &Bus) -> Result<(), JoinError> {
         if self.network.get().is_some() {
-            self.join(aether, ANNOUNCEMENTS).await?;
+            self.join(bus, ANNOUNCEMENTS).await?;
             self.call_roll().await;
         }
         Ok(())
@@ -346,7 +345,7 @@ impl Floors {
     }
 
     /// Hears one of the framework's channels, once for all vibrators of this `Aether`.
-    async fn join(self: &Arc<Self>, aether: &Aether, channel: &'static str) -> Result<(), JoinError> {
+    async fn join(self: &Arc<Self>, bus: &Bus, channel: &'static str) -> Result<(), JoinError> {
         let mut joined = self.joined.lock().await;
         let is_joined = if channel == ANNOUNCEMENTS { &mut joined.announcements } else { &mut joined.calls };
         if *is_joined {
@@ -367,35 +366,19 @@ impl Floors {
             observes: false,
             tuned: None,
         };
-        let subscription = aether.router().subscribe(Pattern::new(channel)?, None, ear, listener);
-        let joining = Joining { aether, subscription: Some(Arc::clone(&subscription)) };
-        aether.medium().join(subscription).await?;
-        joining.stays();
+        let joining = bus.subscribe(Pattern::new(channel)?, None, ear, listener);
+        joining.join().await?;
+        // For as long as there is the `Aether`.
+        joining.keep();
         *is_joined = true;
         self.attend(self.ours.lock());
         Ok(())
     }
 }
 
-/// A subscription that is taken back unless it is done.
-struct Joining<'a> {
-    aether: &'a Aether,
-    subscription: Option<Arc<crate::router::Subscription>>,
-}
-
-impl Joining<'_> {
-    /// For as long as there is the `Aether`.
-    fn stays(mut self) {
-        self.subscription = None;
-    }
-}
-
-impl Drop for Joining<'_> {
-    fn drop(&mut self) {
-        if let Some(subscription) = &self.subscription {
-            self.aether.router().unsubscribe(subscription);
-            self.aether.medium().leave(subscription);
-        }
+impl fmt::Debug for Floors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Floors").field("stopped", &self.stopped()).finish_non_exhaustive()
     }
 }
 

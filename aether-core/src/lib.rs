@@ -30,6 +30,7 @@
 
 mod aether;
 mod amplitude;
+mod bus;
 mod channel;
 mod clock;
 #[cfg(feature = "conformance")]
@@ -48,20 +49,23 @@ mod wave;
 pub mod wire;
 
 // In the order in which a wave goes through them.
-pub use aether::{Aether, AetherBuilder, ConnectError, Wire, WireError};
+pub use aether::{Aether, AetherBuilder};
 pub use amplitude::{Amplitude, AmplitudeError, Expiry, Floor, HalfLife, HalfLifeError, LEVELS, Signal};
 pub use channel::{Channel, ChannelError, MAX_NAME_BYTES, MAX_TOKENS, Pattern};
 pub use echo::{
     DeadLetter, DeadLetterCounts, DeadLetters, Echo, EchoLedger, EchoReason, Echoes, EchoesError, ReplayError,
 };
-pub use floors::{Announcement, Heard, Roster};
+pub use floors::{Announcement, Roster};
 pub use hopping::{
     ClockError, ClockKeeper, Hop, HopAccount, HopBuilder, HopError, HopJoinError, HopView, MIN_KEY_BYTES,
 };
 pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, Order, ShedReason, WhenFull};
-pub use medium::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
+pub use medium::{
+    AskError, ConnectError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach, Wire,
+    WireError,
+};
 pub use phase::{Phase, PhaseError};
-pub use router::{Carried, InboxReport, Offered, Receipt, Router, Subscription, Waiting};
+pub use router::{Carried, Heard, InboxReport, Offered, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 pub use vibrator::{
     CreateError, Emitter, EmitterAccount, Fringes, HopEmitError, HoppingEmitter, InterfereError,

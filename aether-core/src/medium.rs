@@ -4,10 +4,12 @@
 //! work on every medium. The local medium *is* the router. Services never use this trait: they use
 //! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
 
+mod connect;
 mod local;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
 
+pub use connect::{ConnectError, Wire, WireError};
 pub(crate) use local::Local;
 
 use std::fmt::Debug;

@@ -6,12 +6,14 @@
 
 mod accounts;
 mod carried;
+mod heard;
 mod route;
 mod trie;
 mod waiting;
 
 pub use accounts::InboxReport;
 pub use carried::{Carried, Offered, Receipt};
+pub use heard::Heard;
 pub use waiting::Waiting;
 
 use std::cell::RefCell;
@@ -26,8 +28,6 @@ use parking_lot::RwLock;
 use crate::channel::{Channel, Pattern};
 #[cfg(feature = "nats")]
 use crate::clock::Instant;
-use crate::echo::{EchoReason, NOBODY, Reflector};
-use crate::floors::Heard;
 use crate::hopping::Tuned;
 #[cfg(feature = "nats")]
 use crate::inbox::ShedReason;
@@ -205,6 +205,8 @@ struct RecentRoute {
     route: Arc<Route>,
 }
 
+type OnUnheard = Box<dyn Fn(&Wave) + Send + Sync>;
+
 /// Patterns on one side, inboxes on the other.
 pub struct Router {
     /// Tells the routers of a process apart.
@@ -215,7 +217,7 @@ pub struct Router {
     cache: [Shard; SHARDS],
     last_id: AtomicU64,
     accounts: Accounts,
-    reflector: OnceLock<Arc<Reflector>>,
+    on_unheard: OnceLock<OnUnheard>,
 }
 
 impl Router {
@@ -228,7 +230,7 @@ impl Router {
             cache: std::array::from_fn(|_| Shard::default()),
             last_id: AtomicU64::new(0),
             accounts: Accounts::default(),
-            reflector: OnceLock::new(),
+            on_unheard: OnceLock::new(),
         }
     }
 
@@ -401,13 +403,8 @@ impl Router {
 
     /// Reflects a wave of which a medium knows that nobody hears it.
     pub fn reflect_nobody(&self, wave: &Wave) {
-        if let Some(reflector) = self.reflector.get() {
-            reflector.reflect(
-                wave,
-                EchoReason::NoResonator,
-                "nobody but observers hears the channel",
-                NOBODY,
-            );
+        if let Some(on_unheard) = self.on_unheard.get() {
+            on_unheard(wave);
         }
     }
 
@@ -417,9 +414,9 @@ impl Router {
         self.route(notice.channel()).tell(notice)
     }
 
-    /// Where waves that nobody hears are reported.
-    pub(crate) fn reflect_to(&self, reflector: Arc<Reflector>) {
-        let _ = self.reflector.set(reflector);
+    /// Called with each command and query that nobody but observers hears. The first callback stays.
+    pub(crate) fn on_unheard(&self, callback: impl Fn(&Wave) + Send + Sync + 'static) {
+        let _ = self.on_unheard.set(Box::new(callback));
     }
 
     /// Offers waves of one channel that a network brought for a pattern to the lone subscribers of that pattern. Never

@@ -26,6 +26,7 @@ mod hopping;
 mod interfere;
 mod observer;
 mod pace;
+mod replay;
 
 pub use builder::{CreateError, VibratorBuilder};
 pub use emitter::{Emitter, EmitterAccount};
@@ -45,11 +46,10 @@ use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::echo::{Echoes, EchoesError};
-use crate::floors::Heard;
 use crate::hopping::Following;
 use crate::inbox::{Inbox, Ledger, Offer};
 use crate::medium::JoinError;
-use crate::router::{Listener, Subscription};
+use crate::router::{Heard, Listener, Subscription};
 use crate::wave::Wave;
 use pace::Pace;
 
@@ -151,24 +151,21 @@ impl Vibrator {
         let instance = self.source().instance();
         let told = async {
             if !self.observes {
-                aether.floors().tune_and_tell(aether, instance, self.heard()).await;
+                aether.floors().tune_and_tell(aether.bus(), instance, self.heard()).await;
             }
         };
-        let joining = Joining {
-            aether,
-            subscription: Some(aether.router().subscribe(
-                pattern.clone(),
-                group,
-                Arc::clone(&self.inbox),
-                Listener {
-                    sequencer: Arc::clone(self.emitter.sequencer()),
-                    hears_own: self.hears_own,
-                    observes: self.observes,
-                    tuned: None,
-                },
-            )),
+        let listener = Listener {
+            sequencer: Arc::clone(self.emitter.sequencer()),
+            hears_own: self.hears_own,
+            observes: self.observes,
+            tuned: None,
         };
-        let joined = joining.finish(told, &self.subscriptions).await;
+        let joining = aether.bus().subscribe(pattern, group, Arc::clone(&self.inbox), listener);
+        let (joined, ()) = tokio::join!(joining.join(), told);
+        // Entered last, so that what is cancelled before ends.
+        if joined.is_ok() {
+            self.subscriptions.lock().extend(joining.keep());
+        }
         drop(tuning);
         joined
     }
@@ -215,7 +212,7 @@ impl Vibrator {
     }
 
     fn leave(&self, subscription: &Subscription) {
-        leave(self.emitter.aether(), subscription);
+        self.emitter.aether().bus().leave(subscription);
     }
 
     /// The next wave, the strongest first, or `None` when the medium was closed and everything was received.
@@ -301,7 +298,8 @@ impl Vibrator {
     /// # Cancel safety
     /// Cancelled before completion, nobody listens.
     pub async fn echoes(&self) -> Result<Echoes, EchoesError> {
-        Echoes::open(self.emitter.aether(), self.emitter.sequencer()).await
+        let aether = self.emitter.aether();
+        Echoes::open(aether.bus(), aether.reflector(), self.emitter.sequencer(), aether.lifeline()).await
     }
 
     /// The account of the inbox.
@@ -315,11 +313,6 @@ impl Vibrator {
     pub fn effective_floor(&self) -> Floor {
         self.inbox.effective_floor()
     }
-}
-
-fn leave(aether: &Aether, subscription: &Subscription) {
-    aether.router().unsubscribe(subscription);
-    aether.medium().leave(subscription);
 }
 
 /// A change of what is heard. Dropped, however it ended, it leaves those who respect floors with what is heard then.
@@ -346,36 +339,6 @@ impl Drop for Tuning<'_> {
         }
         let (emitter, heard) = (&self.vibrator.emitter, self.vibrator.heard());
         emitter.aether().floors().tune(emitter.source().instance(), heard);
-    }
-}
-
-/// A subscription that the medium has not confirmed yet; dropped, it is taken back.
-struct Joining<'a> {
-    aether: &'a Aether,
-    subscription: Option<Arc<Subscription>>,
-}
-
-impl Joining<'_> {
-    /// Joins while `meanwhile` is done. Entered last, so that what is cancelled before is taken back.
-    async fn finish(
-        mut self,
-        meanwhile: impl Future<Output = ()>,
-        subscriptions: &Mutex<Vec<Arc<Subscription>>>,
-    ) -> Result<(), JoinError> {
-        if let Some(subscription) = &self.subscription {
-            let (joined, ()) = tokio::join!(self.aether.medium().join(Arc::clone(subscription)), meanwhile);
-            joined?;
-        }
-        subscriptions.lock().extend(self.subscription.take());
-        Ok(())
-    }
-}
-
-impl Drop for Joining<'_> {
-    fn drop(&mut self) {
-        if let Some(subscription) = &self.subscription {
-            leave(self.aether, subscription);
-        }
     }
 }
 

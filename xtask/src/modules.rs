@@ -85,7 +85,7 @@ impl Imports {
         Self(imports)
     }
 
-    /// Groups of modules that import each other, each as one line.
+    /// Groups of modules that import each other: the imports of each group as one line.
     fn circles(&self) -> Vec<String> {
         let names: Vec<_> = self.0.keys().map(|module| module.join("::")).collect();
         let place: BTreeMap<_, _> = self.0.keys().zip(0..).collect();
@@ -96,9 +96,12 @@ impl Imports {
             }
         }
         let groups = tarjan_scc(&graph).into_iter().filter(|group| group.len() > 1);
-        let line = |mut group: Vec<usize>| {
-            group.sort_unstable();
-            group.into_iter().map(|place| names[place].as_str()).collect::<Vec<_>>().join(" ")
+        let line = |group: Vec<usize>| {
+            let edges = graph.all_edges().filter(|(from, to, ())| group.contains(from) && group.contains(to));
+            let mut edges: Vec<_> =
+                edges.map(|(from, to, ())| format!("{} -> {}", names[from], names[to])).collect();
+            edges.sort();
+            edges.join(", ")
         };
         let mut circles: Vec<_> = groups.map(line).collect();
         circles.sort();
@@ -301,7 +304,7 @@ mod tests {
             ("b", "fn f() { super::a::g(); }"),
             ("c", "use std::fmt; use crate::a::g;"),
         ]);
-        assert_eq!(imports.circles(), ["a b"]);
+        assert_eq!(imports.circles(), ["a -> b, b -> a"]);
     }
 
     #[test]
@@ -312,8 +315,8 @@ mod tests {
             ("a::one", "use crate::b::Two; pub struct One(Two);"),
             ("b", "use crate::One;"),
         ]);
-        assert_eq!(imports.circles(), ["a::one b"]);
-        assert_eq!(imports.between_top_modules().circles(), ["a b"]);
+        assert_eq!(imports.circles(), ["a::one -> b, b -> a::one"]);
+        assert_eq!(imports.between_top_modules().circles(), ["a -> b, b -> a"]);
     }
 
     #[test]

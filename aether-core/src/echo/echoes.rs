@@ -7,11 +7,11 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use tokio::task::coop;
 
-use super::{Ear, Echo, pattern_of};
-use crate::aether::Aether;
+use super::{Ear, Echo, Reflector, pattern_of};
+use crate::bus::{Bus, Joining, Lifeline};
 use crate::inbox::InboxOptionsError;
 use crate::medium::JoinError;
-use crate::router::{Listener, Subscription};
+use crate::router::Listener;
 use crate::source::Sequencer;
 
 /// Why a vibrator cannot hear its echoes.
@@ -40,27 +40,34 @@ pub enum EchoesError {
 #[derive(Debug)]
 pub struct Echoes {
     ear: Arc<Ear>,
-    aether: Aether,
-    subscription: Option<Arc<Subscription>>,
+    reflector: Arc<Reflector>,
+    /// Made after the ear is entered, and gone before it.
+    joining: Option<Joining>,
+    /// Echoes are told for as long as there is the `Aether`.
+    _aether: Lifeline,
 }
 
 impl Echoes {
-    pub(crate) async fn open(aether: &Aether, sequencer: &Arc<Sequencer>) -> Result<Self, EchoesError> {
+    pub(crate) async fn open(
+        bus: &Bus,
+        reflector: &Arc<Reflector>,
+        sequencer: &Arc<Sequencer>,
+        aether: Lifeline,
+    ) -> Result<Self, EchoesError> {
         let ear = Arc::new(Ear::new(Arc::clone(sequencer))?);
         let source = sequencer.source();
         // Taken back when this is dropped, whatever of it is done by then.
-        if !aether.reflector().open(&ear) {
+        if !reflector.open(&ear) {
             return Err(EchoesError::Taken { name: source.name().to_owned() });
         }
-        let mut echoes = Self { ear, aether: aether.clone(), subscription: None };
-        let subscription = aether.router().subscribe(
+        let mut echoes = Self { ear, reflector: Arc::clone(reflector), joining: None, _aether: aether };
+        let joining = echoes.joining.insert(bus.subscribe(
             pattern_of(source.instance()).map_err(JoinError::from)?,
             None,
             Arc::clone(echoes.ear.arrived()),
             Listener { sequencer: Arc::clone(sequencer), hears_own: true, observes: false, tuned: None },
-        );
-        echoes.subscription = Some(Arc::clone(&subscription));
-        aether.medium().join(subscription).await?;
+        ));
+        joining.join().await?;
         Ok(echoes)
     }
 
@@ -111,10 +118,7 @@ impl Stream for Echoes {
 
 impl Drop for Echoes {
     fn drop(&mut self) {
-        self.aether.reflector().shut(&self.ear);
-        if let Some(subscription) = self.subscription.take() {
-            self.aether.router().unsubscribe(&subscription);
-            self.aether.medium().leave(&subscription);
-        }
+        self.reflector.shut(&self.ear);
+        drop(self.joining.take());
     }
 }

@@ -10,8 +10,6 @@ use parking_lot::Mutex;
 
 use super::EchoReason;
 use crate::medium::EmitError;
-use crate::router::Receipt;
-use crate::vibrator::Emitter;
 use crate::wave::Wave;
 
 /// The most letters that are kept.
@@ -166,29 +164,8 @@ impl DeadLetters {
         letters
     }
 
-    /// Sends a letter's wave again, as a new wave of this emitter: same channel, kind and content, half the amplitude,
-    /// the old wave as its cause, and the number of attempts in its metadata ([`ATTEMPTS`](crate::ATTEMPTS)). The letter
-    /// is taken out once the medium has the wave. If that one fails too, its echo goes to this emitter's vibrator.
-    ///
-    /// # Errors
-    /// [`ReplayError`] says that there is no such letter, or why it could not be sent; then it stays.
-    ///
-    /// # Cancel safety
-    /// Cancelled while it waits for room the wave has been offered, as with [`Emitter::emit`], and the letter stays.
-    pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<Receipt, ReplayError> {
-        let (letter, _replaying) = self.begin_replay(number).ok_or(ReplayError::Unknown { number })?;
-        match emitter.emit(letter.wave.replayed()).await {
-            Ok(receipt) => {
-                // Somebody else may have taken it meanwhile.
-                drop(self.take(number));
-                Ok(receipt)
-            }
-            Err(source) => Err(ReplayError::Emit { number, source }),
-        }
-    }
-
     /// A letter that nobody else sends again meanwhile.
-    fn begin_replay(&self, number: u64) -> Option<(DeadLetter, Replaying<'_>)> {
+    pub(crate) fn begin_replay(&self, number: u64) -> Option<(DeadLetter, Replaying<'_>)> {
         let mut store = self.0.lock();
         let letter = store.letters.values().find(|letter| letter.number == number).cloned()?;
         // Made only if it is to be: its end takes the lock.
@@ -204,7 +181,7 @@ impl DeadLetters {
 }
 
 /// The right to send a letter again.
-struct Replaying<'a> {
+pub(crate) struct Replaying<'a> {
     letters: &'a DeadLetters,
     number: u64,
 }

@@ -6,6 +6,7 @@
 //! messages: the first failure is told at once, a storm of them is merged. The task ends when nothing is left to tell.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -311,6 +312,12 @@ impl Reflector {
             }
             settled.await;
         }
+    }
+}
+
+impl fmt::Debug for Reflector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reflector").field("ledger", &self.ledger()).finish_non_exhaustive()
     }
 }
 

@@ -1,12 +1,12 @@
 //! What a vibrator says of itself, as it is written: see `protocol/README.md`.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::amplitude::Floor;
 use crate::channel::{Channel, Pattern};
+use crate::router::Heard;
 use crate::source::{Source, WaveId};
 
 /// Where vibrators announce themselves, and senders who respect floors and rosters listen.
@@ -33,16 +33,6 @@ pub struct Announcement {
     pub(super) floor: Floor,
     /// Whether rosters show it.
     pub(super) is_listed: bool,
-}
-
-/// A pattern that a vibrator is tuned to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Heard {
-    /// The channels.
-    pub pattern: Pattern,
-    /// The group whose members share the waves, if it is one.
-    pub group: Option<Arc<str>>,
 }
 
 impl Announcement {
@@ -159,6 +149,8 @@ fn understand(written: Written<'_>) -> Option<Announcement> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::amplitude::Amplitude;
     use proptest::prelude::*;

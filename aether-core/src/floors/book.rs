@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::amplitude::{Amplitude, HalfLife, Signal};
     use crate::channel::Pattern;
-    use crate::floors::Heard;
+    use crate::router::Heard;
     use crate::source::Source;
     use proptest::prelude::*;
 

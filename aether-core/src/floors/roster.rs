@@ -1,37 +1,35 @@
 //! The roster: who is there and what they hear. Ordinary term: a service registry without a server.
 
 use std::collections::BTreeMap;
-
-#[cfg(feature = "nats")]
-use std::time::SystemTime;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Announcement;
-#[cfg(feature = "nats")]
-use super::Floors;
-use crate::aether::Aether;
+use super::{Announcement, Floors};
+use crate::bus::Lifeline;
 use crate::channel::Pattern;
 use crate::clock::Instant;
 #[cfg(feature = "nats")]
-use crate::inbox::Ledger;
+use crate::medium::nats::Service;
 
-/// Who is there and what they hear, as far as it has been announced; made by [`Aether::roster`].
+/// Who is there and what they hear, as far as it has been announced; made by [`Aether::roster`](crate::Aether::roster).
 ///
 /// Shown are vibrators that are tuned to anything, but for observers and those that are
 /// [unlisted](crate::VibratorBuilder::unlisted). One that goes says goodbye; one that dies is shown for 40 s, three
 /// heartbeats. Of other processes at most 4096 are known, less those of this one.
 #[derive(Debug, Clone)]
 pub struct Roster {
-    aether: Aether,
+    floors: Arc<Floors>,
     changes: watch::Receiver<u64>,
+    /// Announcements are taken in for as long as there is the `Aether`.
+    _aether: Lifeline,
 }
 
 impl Roster {
-    pub(crate) fn new(aether: Aether) -> Self {
-        let mut changes = aether.floors().changes.subscribe();
+    pub(crate) fn new(floors: &Arc<Floors>, aether: Lifeline) -> Self {
+        let mut changes = floors.changes.subscribe();
         changes.mark_changed();
-        Self { aether, changes }
+        Self { floors: Arc::clone(floors), changes, _aether: aether }
     }
 
     /// Returns when what anybody hears has changed since the last call; the first call returns at once. Not when one
@@ -47,9 +45,8 @@ impl Roster {
     /// Those who are there, by name and instance.
     #[must_use]
     pub fn vibrators(&self) -> Vec<Announcement> {
-        let floors = self.aether.floors();
-        let mut present = floors.tuned(|receiver| receiver.is_listed);
-        present.extend(floors.book.lock().elsewhere(Instant::now()).cloned());
+        let mut present = self.floors.tuned(|receiver| receiver.is_listed);
+        present.extend(self.floors.book.lock().elsewhere(Instant::now()).cloned());
         present.sort_unstable_by(|a, b| {
             let key = |announcement: &Announcement| announcement.vibrator.instance();
             a.vibrator.name().cmp(b.vibrator.name()).then(key(a).cmp(&key(b)))
@@ -76,30 +73,22 @@ impl Roster {
     /// Announcements of vibrators that were left out because there were too many.
     #[must_use]
     pub fn left_out(&self) -> u64 {
-        self.aether.floors().book.lock().left_out()
+        self.floors.book.lock().left_out()
     }
-}
-
-/// A vibrator of this process, for service discovery.
-#[cfg(feature = "nats")]
-pub(crate) struct Present {
-    pub(crate) announcement: Announcement,
-    pub(crate) made_at: SystemTime,
-    pub(crate) ledger: Ledger,
 }
 
 #[cfg(feature = "nats")]
 impl Floors {
     /// The vibrators of this process that rosters show.
-    pub(crate) fn present(&self) -> Vec<Present> {
+    pub(crate) fn services(&self) -> Vec<Service> {
         let ours = self.ours.lock();
         let shown =
             ours.receivers.values().filter(|receiver| receiver.is_listed && !receiver.heard.is_empty());
         shown
-            .map(|receiver| Present {
-                announcement: receiver.announcement(),
-                made_at: receiver.made_at,
-                ledger: receiver.inbox.ledger(),
+            .map(|receiver| {
+                let Announcement { vibrator, heard, effective_floor, .. } = receiver.announcement();
+                let (made_at, ledger) = (receiver.made_at, receiver.inbox.ledger());
+                Service { vibrator, heard, effective_floor, made_at, ledger }
             })
             .collect()
     }

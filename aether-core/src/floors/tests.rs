@@ -1,6 +1,7 @@
 //! Adverts in process with a paused clock: when they are made, and what they stop.
 
 use super::*;
+use crate::Aether;
 use crate::inbox::Ledger;
 use crate::medium::EmitError;
 use crate::vibrator::{EmitterAccount, Vibrator};

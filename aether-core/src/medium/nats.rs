@@ -25,8 +25,8 @@ mod transit;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -39,15 +39,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
-use crate::aether::{AetherBuilder, ConnectError, Wire};
+use super::{
+    AskError, ConnectError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach, Wire,
+};
 use crate::channel::Channel;
-use crate::floors::Floors;
-use crate::inbox::{Inbox, Offer};
+use crate::inbox::{Inbox, InboxOptions, Offer};
 use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 use crate::wave::Wave;
 use crate::wire::{EncodeError, MAX_POSITION, Sender, encode, frame_bound, record_bound, record_growth};
 use announcing::Announcing;
+pub(crate) use discovery::Service;
 use intake::{Intake, Leaving};
 use joined::Joined;
 use link::Link;
@@ -112,21 +113,32 @@ impl Root {
     }
 }
 
-pub(crate) async fn connect(builder: &AetherBuilder, router: Arc<Router>) -> Result<Arc<Nats>, ConnectError> {
-    let prefix = Channel::new(&builder.prefix)?.as_str().to_owned();
+/// Options for connecting to NATS servers.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// One or more addresses with commas between them.
+    pub(crate) url: String,
+    pub(crate) prefix: String,
+    pub(crate) wire: Wire,
+    pub(crate) outbox: InboxOptions,
+    pub(crate) client_name: Option<String>,
+}
+
+pub(crate) async fn connect(options: Options, router: Arc<Router>) -> Result<Arc<Nats>, ConnectError> {
+    let prefix = Channel::new(&options.prefix)?.as_str().to_owned();
     for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
         if prefix.ends_with(suffix) {
             return Err(ConnectError::PrefixTaken { prefix, suffix });
         }
     }
-    let servers: Vec<ServerAddr> = builder
+    let servers: Vec<ServerAddr> = options
         .url
         .split(',')
         .map(|url| url.trim().parse().map_err(|_| ConnectError::Url { url: url.trim().to_owned() }))
         .collect::<Result<_, _>>()?;
-    let outbox = Arc::new(Inbox::new(builder.outbox.clone())?);
+    let outbox = Arc::new(Inbox::new(options.outbox)?);
     let link = Arc::new(Link::new(Arc::clone(&outbox)));
-    let mut options = ConnectOptions::new()
+    let mut connect_options = ConnectOptions::new()
         .subscription_capacity(CLIENT_QUEUE)
         // Channels and patterns were checked when they were made.
         .skip_subject_validation(true)
@@ -141,22 +153,22 @@ pub(crate) async fn connect(builder: &AetherBuilder, router: Arc<Router>) -> Res
                 std::future::ready(())
             }
         });
-    if let Some(name) = &builder.client_name {
-        options = options.name(name);
+    if let Some(name) = &options.client_name {
+        connect_options = connect_options.name(name);
     }
-    let client = options
+    let client = connect_options
         .connect(servers)
         .await
-        .map_err(|error| ConnectError::Unreachable { url: builder.url.clone(), source: Box::new(error) })?;
+        .map_err(|error| ConnectError::Unreachable { url: options.url.clone(), source: Box::new(error) })?;
     link.connected_to(&client, Arc::clone(&router))
         .await
-        .map_err(|error| ConnectError::Unreachable { url: builder.url.clone(), source: Box::new(error) })?;
+        .map_err(|error| ConnectError::Unreachable { url: options.url.clone(), source: Box::new(error) })?;
     let shared = Arc::new(Shared {
         client,
         link,
         outbox,
         prefix,
-        wire: builder.wire,
+        wire: options.wire,
         node: fastrand::u64(1..),
         closed: AtomicBool::new(false),
         announcing: Announcing::new(),
@@ -177,12 +189,12 @@ pub(crate) async fn connect(builder: &AetherBuilder, router: Arc<Router>) -> Res
 }
 
 impl Nats {
-    /// Answers NATS service discovery for the vibrators of this process.
+    /// Answers NATS service discovery for the vibrators of this process, which `services` lists until it has ended.
     pub(crate) async fn answer_discovery(
         &self,
-        floors: Weak<Floors>,
+        services: impl Fn() -> Option<Vec<Service>> + Send + 'static,
     ) -> Result<(), async_nats::SubscribeError> {
-        discovery::answer(Arc::clone(&self.shared), floors, self.ending.subscribe()).await
+        discovery::answer(Arc::clone(&self.shared), services, self.ending.subscribe()).await
     }
 }
 

@@ -131,7 +131,7 @@ impl<'a> VibratorBuilder<'a> {
         };
         let inbox = Arc::new(Inbox::new(options)?);
         if self.respects_floors {
-            aether.floors().listen(aether).await.map_err(CreateError::Floors)?;
+            aether.floors().listen(aether.bus()).await.map_err(CreateError::Floors)?;
         }
         if !self.observes {
             aether.floors().open(&source, &inbox, is_overloaded, self.is_listed);

@@ -5,7 +5,7 @@
 //! pattern that it hears an endpoint. Source: the service API of the NATS clients, ADR-32 of NATS' architecture
 //! decisions. Nothing of it is needed by Aether itself.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_nats::{Message, SubscribeError};
@@ -15,10 +15,23 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::{Root, Shared};
-use crate::floors::{Floors, Present};
+use crate::amplitude::Floor;
+use crate::inbox::Ledger;
+use crate::router::Heard;
+use crate::source::Source;
 
 /// Vibrators have no version of their own; NATS tools insist on one.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A vibrator of this process, as NATS tools list it.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) vibrator: Source,
+    pub(crate) heard: Vec<Heard>,
+    pub(crate) effective_floor: Floor,
+    pub(crate) made_at: SystemTime,
+    pub(crate) ledger: Ledger,
+}
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +62,14 @@ impl<'a> Request<'a> {
         tokens.next().is_none().then_some(request)
     }
 
-    fn means(&self, service: &Service) -> bool {
+    fn means(&self, service: &Described) -> bool {
         self.name.is_none_or(|name| name == service.name) && self.id.is_none_or(|id| id == service.id)
     }
 }
 
 /// What all answers begin with.
 #[derive(Serialize)]
-struct Service {
+struct Described {
     name: String,
     id: String,
     version: &'static str,
@@ -74,7 +87,7 @@ struct Metadata {
 struct Answer<'a, T> {
     r#type: &'static str,
     #[serde(flatten)]
-    service: &'a Service,
+    service: &'a Described,
     #[serde(flatten)]
     more: T,
 }
@@ -128,7 +141,7 @@ struct Account {
 /// Answers from now on, until the connection ends.
 pub(super) async fn answer(
     shared: Arc<Shared>,
-    floors: Weak<Floors>,
+    services: impl Fn() -> Option<Vec<Service>> + Send + 'static,
     mut ending: watch::Receiver<bool>,
 ) -> Result<(), SubscribeError> {
     let mut subscribers = Vec::new();
@@ -147,17 +160,17 @@ pub(super) async fn answer(
             };
             let Some(request) = request else { return };
             shared.link.took_message();
-            let Some(floors) = floors.upgrade() else { return };
-            respond(&shared, &request, &floors.present()).await;
+            let Some(present) = services() else { return };
+            respond(&shared, &request, &present).await;
         }
     });
     Ok(())
 }
 
-async fn respond(shared: &Shared, message: &Message, present: &[Present]) {
+async fn respond(shared: &Shared, message: &Message, present: &[Service]) {
     let (Some(request), Some(reply)) = (Request::read(&message.subject), &message.reply) else { return };
     for vibrator in present {
-        let service = service(vibrator);
+        let service = described(vibrator);
         if request.means(&service) {
             let answer =
                 write(request.verb, &service, vibrator, |pattern| shared.subject(Root::Waves, pattern));
@@ -167,8 +180,8 @@ async fn respond(shared: &Shared, message: &Message, present: &[Present]) {
     }
 }
 
-fn write(verb: Verb, service: &Service, vibrator: &Present, subject: impl Fn(&str) -> String) -> Vec<u8> {
-    let heard = &vibrator.announcement.heard;
+fn write(verb: Verb, service: &Described, vibrator: &Service, subject: impl Fn(&str) -> String) -> Vec<u8> {
+    let heard = &vibrator.heard;
     let written = match verb {
         Verb::Ping => serde_json::to_vec(&Answer {
             r#type: "io.nats.micro.v1.ping_response",
@@ -210,15 +223,15 @@ fn write(verb: Verb, service: &Service, vibrator: &Present, subject: impl Fn(&st
     written.unwrap_or_default()
 }
 
-fn service(vibrator: &Present) -> Service {
-    let source = &vibrator.announcement.vibrator;
-    Service {
+fn described(vibrator: &Service) -> Described {
+    let source = &vibrator.vibrator;
+    Described {
         name: allowed(source.name()),
         id: format!("{:x}", source.instance()),
         version: VERSION,
         metadata: Metadata {
             vibrator: source.name().to_owned(),
-            effective_floor: vibrator.announcement.effective_floor.as_f32().to_string(),
+            effective_floor: vibrator.effective_floor.as_f32().to_string(),
         },
     }
 }

@@ -19,8 +19,8 @@ use crate::clock::Instant;
 
 use super::numbers::{Announcement, Numbers};
 use super::{Root, Shared, cloudevents};
-use crate::aether::Wire;
 use crate::channel::Channel;
+use crate::medium::Wire;
 use crate::wave::{Kind, Wave};
 use crate::wire::{Position, encode_at, frame_bound, record_bound};
 

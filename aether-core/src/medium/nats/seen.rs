@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use tokio::task::coop;
 
 use super::{Root, Shared, cloudevents};
-use crate::aether::Wire;
 use crate::clock::Instant;
+use crate::medium::Wire;
 use crate::wave::Wave;
 
 impl Shared {

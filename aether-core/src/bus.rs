@@ -1,0 +1,98 @@
+//! The bus: a router and the medium that feeds it, for all that subscribes to something.
+//!
+//! One for each [`Aether`](crate::Aether). Vibrators, presence and echoes join channels here. It knows neither of them.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::channel::Pattern;
+use crate::inbox::Inbox;
+use crate::medium::{JoinError, Medium};
+use crate::router::{Listener, Router, Subscription};
+
+/// A router and its medium. Cloning it is two reference counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Bus {
+    router: Arc<Router>,
+    medium: Arc<dyn Medium>,
+}
+
+impl Bus {
+    pub(crate) fn new(router: Arc<Router>, medium: Arc<dyn Medium>) -> Self {
+        Self { router, medium }
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.router
+    }
+
+    pub(crate) fn medium(&self) -> &Arc<dyn Medium> {
+        &self.medium
+    }
+
+    /// Enters a subscription into the router. The medium does not bring anything for it yet.
+    pub(crate) fn subscribe(
+        &self,
+        pattern: Pattern,
+        group: Option<Arc<str>>,
+        inbox: Arc<Inbox>,
+        listener: Listener,
+    ) -> Joining {
+        let subscription = self.router.subscribe(pattern, group, inbox, listener);
+        Joining { bus: self.clone(), subscription: Some(subscription) }
+    }
+
+    /// Ends a subscription.
+    pub(crate) fn leave(&self, subscription: &Subscription) {
+        self.router.unsubscribe(subscription);
+        self.medium.leave(subscription);
+    }
+}
+
+/// Keeps an [`Aether`](crate::Aether) from ending. Held by what is made from one and is of no use without it.
+#[derive(Clone)]
+pub(crate) struct Lifeline(#[expect(dead_code, reason = "only held")] Arc<dyn Any + Send + Sync>);
+
+impl Lifeline {
+    pub(crate) fn to(what: Arc<dyn Any + Send + Sync>) -> Self {
+        Self(what)
+    }
+}
+
+impl fmt::Debug for Lifeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lifeline")
+    }
+}
+
+/// A subscription that ends when this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it ends the subscription"]
+pub(crate) struct Joining {
+    bus: Bus,
+    subscription: Option<Arc<Subscription>>,
+}
+
+impl Joining {
+    /// Has the medium bring what the subscription hears. Once this returns, no wave is missed.
+    pub(crate) async fn join(&self) -> Result<(), JoinError> {
+        match &self.subscription {
+            Some(subscription) => self.bus.medium.join(Arc::clone(subscription)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The subscription, which from now on lasts until [`Bus::leave`].
+    pub(crate) fn keep(mut self) -> Option<Arc<Subscription>> {
+        self.subscription.take()
+    }
+}
+
+impl Drop for Joining {
+    fn drop(&mut self) {
+        if let Some(subscription) = self.subscription.take() {
+            self.bus.leave(&subscription);
+        }
+    }
+}

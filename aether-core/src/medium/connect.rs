@@ -1,0 +1,121 @@
+//! Connecting to a medium: the wire format to write, and what can go wrong.
+//!
+//! Used by [`Aether::connect`](crate::Aether::connect) and by the media. Nothing here connects.
+
+use crate::channel::ChannelError;
+use crate::inbox::InboxOptionsError;
+
+/// How waves are written for a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Wire {
+    /// Aether's own frames, many waves in one message. The default.
+    #[default]
+    Frames,
+    /// CloudEvents 1.0 in binary mode, one wave a message with its attributes in headers: for consumers that do not
+    /// know Aether. Vibrators understand both. Cost: a message with its headers for each
+    /// wave, where frames share one.
+    CloudEvents,
+}
+
+impl Wire {
+    /// The lower-case name: `frames`, `cloudevents`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Frames => "frames",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
+}
+
+/// A text that names no wire format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is not a wire format: use frames or cloudevents")]
+pub struct WireError {
+    given: String,
+}
+
+impl std::str::FromStr for Wire {
+    type Err = WireError;
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        match text {
+            "frames" => Ok(Self::Frames),
+            "cloudevents" => Ok(Self::CloudEvents),
+            _ => Err(WireError { given: text.to_owned() }),
+        }
+    }
+}
+
+/// Why a medium could not be reached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Not a URL.
+    #[error("{url:?} is not a medium: use local: or nats://host:port")]
+    Url {
+        /// What was given.
+        url: String,
+    },
+    /// A scheme that no medium has.
+    #[error("{scheme:?} in {url:?} is not a medium: use local:, nats:// or tls://")]
+    Scheme {
+        /// The scheme.
+        scheme: String,
+        /// What was given.
+        url: String,
+    },
+    /// The medium was left out when this program was built.
+    #[error("{url:?} needs the feature {feature:?} of aether-core, which this program was built without")]
+    Feature {
+        /// What was given.
+        url: String,
+        /// The feature.
+        feature: &'static str,
+    },
+    /// The prefix cannot begin a NATS subject.
+    #[error("invalid prefix")]
+    Prefix(#[from] ChannelError),
+    /// Another system's questions, or what its observers see, go where this prefix says.
+    #[error("prefix {prefix:?} may not end in {suffix:?}: that is where the prefix {} puts {}", prefix.trim_end_matches(suffix), if *.suffix == "-ask" { "its questions" } else { "what observers see" })]
+    PrefixTaken {
+        /// The prefix as given.
+        prefix: String,
+        /// What it ends in.
+        suffix: &'static str,
+    },
+    /// The outbox cannot have such bounds.
+    #[error("invalid outbox")]
+    Outbox(#[from] InboxOptionsError),
+    /// The server did not answer, or refused.
+    #[error("cannot connect to {url}: is a NATS server running there?")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// What the broker's client says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl ConnectError {
+    /// Errors are logged, and what stands before an `@` in an address is a password or a token.
+    pub(crate) fn without_secrets(mut self) -> Self {
+        if let Self::Url { url }
+        | Self::Scheme { url, .. }
+        | Self::Feature { url, .. }
+        | Self::Unreachable { url, .. } = &mut self
+        {
+            *url = without_secrets(url);
+        }
+        self
+    }
+}
+
+/// An address, or several with commas between them, without what is said of the user.
+fn without_secrets(addresses: &str) -> String {
+    let shown = addresses.split(',').map(|address| {
+        let (scheme, rest) = address.find("://").map_or(("", address), |at| address.split_at(at + 3));
+        rest.rsplit_once('@').map_or_else(|| address.to_owned(), |(_, host)| format!("{scheme}***@{host}"))
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
