@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::echo::{DeadLetters, EchoLedger, Reflector};
 #[cfg(feature = "nats")]
 use crate::echo::{NOBODY, reflecting};
+use crate::extensions::Extensions;
 use crate::floors::{Floors, Roster};
-use crate::hopping::Hopping;
 use crate::inbox::Ledger;
 use crate::medium::{FlushError, JoinError, Local, Medium, MediumStatus, Promises};
 use crate::router::{InboxReport, Router};
@@ -37,7 +37,7 @@ struct Shared {
     router: Arc<Router>,
     reflector: Arc<Reflector>,
     floors: Arc<Floors>,
-    hopping: Hopping,
+    extensions: Extensions,
 }
 
 /// How long closing waits until the sources of what has failed are told.
@@ -310,7 +310,7 @@ impl Aether {
             floors.reach_over(Arc::downgrade(&medium));
         }
         reflector.note_runtime();
-        Self { shared: Arc::new(Shared { medium, router, reflector, floors, hopping: Hopping::new() }) }
+        Self { shared: Arc::new(Shared { medium, router, reflector, floors, extensions: Extensions::default() }) }
     }
 
     /// What the medium can do.
@@ -426,11 +426,11 @@ impl Aether {
         flushed
     }
 
-    pub(crate) fn medium(&self) -> &dyn Medium {
-        &*self.shared.medium
+    pub(crate) fn medium(&self) -> &Arc<dyn Medium> {
+        &self.shared.medium
     }
 
-    pub(crate) fn router(&self) -> &Router {
+    pub(crate) fn router(&self) -> &Arc<Router> {
         &self.shared.router
     }
 
@@ -438,8 +438,9 @@ impl Aether {
         &self.shared.reflector
     }
 
-    pub(crate) fn hopping(&self) -> &Hopping {
-        &self.shared.hopping
+    #[allow(dead_code, reason = "for optional parts")]
+    pub(crate) fn extensions(&self) -> &Extensions {
+        &self.shared.extensions
     }
 
     pub(crate) fn floors(&self) -> &Arc<Floors> {

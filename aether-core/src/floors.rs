@@ -365,7 +365,7 @@ impl Floors {
             sequencer: Arc::clone(&self.sequencer),
             hears_own: false,
             observes: false,
-            tuned: None,
+            relabel: None,
         };
         let subscription = aether.router().subscribe(Pattern::new(channel)?, None, ear, listener);
         let joining = Joining { aether, subscription: Some(Arc::clone(&subscription)) };

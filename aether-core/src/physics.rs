@@ -8,7 +8,9 @@
 mod cancellation;
 mod engine;
 mod finding;
+mod fringes;
 mod interference;
+mod observer;
 mod recent;
 mod resonance;
 mod retries;
@@ -18,9 +20,11 @@ mod timeline;
 pub use cancellation::{CancellationOptions, CancellationOptionsError, Cancellations};
 pub use engine::{EngineOptions, EngineOptionsError, PhysicsEngine, PhysicsReport, Sampling};
 pub use finding::{Finding, StandingWave};
+pub use fringes::{Fringes, InterfereError};
 pub use interference::{
     Claim, Fringe, FringeKind, Interfere, InterfereOptionsError, Interference, InterferenceCounts, Resultant,
 };
+pub use observer::{ObserveError, PhysicsObserver};
 pub use resonance::{
     Edge, Group, Resonance, ResonanceCounts, ResonanceMap, ResonanceOptions, ResonanceOptionsError, Sighting,
     Tier,

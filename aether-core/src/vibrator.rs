@@ -22,16 +22,12 @@
 
 mod builder;
 mod emitter;
-mod hopping;
-mod interfere;
-mod observer;
 mod pace;
 
 pub use builder::{CreateError, VibratorBuilder};
 pub use emitter::{Emitter, EmitterAccount};
-pub use hopping::{HopEmitError, HoppingEmitter};
-pub use interfere::{Fringes, InterfereError};
-pub use observer::{ObserveError, PhysicsObserver};
+#[allow(unused_imports, reason = "for optional parts")]
+pub(crate) use emitter::settled;
 
 use std::ops::Deref;
 use std::pin::Pin;
@@ -45,8 +41,8 @@ use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::echo::{Echoes, EchoesError};
+use crate::extensions::Extensions;
 use crate::floors::Heard;
-use crate::hopping::Following;
 use crate::inbox::{Inbox, Ledger, Offer};
 use crate::medium::JoinError;
 use crate::router::{Listener, Subscription};
@@ -60,14 +56,14 @@ use pace::Pace;
 /// counted as lost with the reason `closed`.
 #[derive(Debug)]
 pub struct Vibrator {
-    emitter: Emitter,
-    inbox: Arc<Inbox>,
+    pub(crate) emitter: Emitter,
+    pub(crate) inbox: Arc<Inbox>,
     pace: Pace,
-    hears_own: bool,
-    observes: bool,
+    pub(crate) hears_own: bool,
+    pub(crate) observes: bool,
     subscriptions: Mutex<Vec<Arc<Subscription>>>,
-    /// Hopping channels, each left when it is dropped.
-    followed: Mutex<Vec<Following>>,
+    /// What optional parts keep; dropped before the inbox is closed.
+    pub(crate) extensions: Extensions,
     /// Patterns that are being joined.
     tuning: Mutex<Vec<Heard>>,
 }
@@ -164,7 +160,7 @@ impl Vibrator {
                     sequencer: Arc::clone(self.emitter.sequencer()),
                     hears_own: self.hears_own,
                     observes: self.observes,
-                    tuned: None,
+                    relabel: None,
                 },
             )),
         };
@@ -258,7 +254,7 @@ impl Vibrator {
         let _ = self.inbox.offer(wave, Offer::Now);
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         let polled = self.pace.poll(cx, |cx| self.inbox.poll_receive(cx));
         polled.map(|wave| wave.map(|wave| wave.heard_by(self.emitter.sequencer())))
     }
@@ -396,7 +392,7 @@ impl Stream for Vibrator {
 
 impl Drop for Vibrator {
     fn drop(&mut self) {
-        self.followed.get_mut().clear();
+        self.extensions.clear();
         for subscription in std::mem::take(self.subscriptions.get_mut()) {
             self.leave(&subscription);
         }

@@ -356,7 +356,8 @@ impl Wave {
         self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()
     }
 
-    /// Puts it on another channel: how a wave gets onto a lane, and back to the channel it belongs to.
+    /// Puts it on another channel.
+    #[allow(dead_code, reason = "for optional parts")]
     #[inline]
     pub(crate) fn move_to(&mut self, channel: &Channel) {
         triomphe::Arc::make_mut(&mut self.body).channel.clone_from(channel);

@@ -57,7 +57,7 @@ impl Echoes {
             pattern_of(source.instance()).map_err(JoinError::from)?,
             None,
             Arc::clone(echoes.ear.arrived()),
-            Listener { sequencer: Arc::clone(sequencer), hears_own: true, observes: false, tuned: None },
+            Listener { sequencer: Arc::clone(sequencer), hears_own: true, observes: false, relabel: None },
         );
         echoes.subscription = Some(Arc::clone(&subscription));
         aether.medium().join(subscription).await?;

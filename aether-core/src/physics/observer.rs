@@ -9,14 +9,15 @@ use std::task::Poll;
 
 use tokio::time::sleep;
 
-use super::{CreateError, Vibrator};
+use super::engine::{PhysicsEngine, PhysicsReport, Sampling};
+use super::finding::Finding;
 use crate::aether::Aether;
 use crate::channel::{ChannelError, Pattern};
 use crate::clock::Instant;
 use crate::floors::Roster;
 use crate::inbox::{InboxOptions, Ledger, Order, WhenFull};
 use crate::medium::JoinError;
-use crate::physics::{Finding, PhysicsEngine, PhysicsReport, Sampling};
+use crate::vibrator::{CreateError, Vibrator};
 
 /// Why nothing can be observed.
 #[derive(Debug, thiserror::Error)]

@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use tokio::time::{Sleep, sleep};
 
-use super::{CreateError, Vibrator};
+use super::interference::{Fringe, Interfere, InterfereOptionsError, Interference, InterferenceCounts};
 use crate::channel::{ChannelError, Pattern};
 use crate::clock::Instant;
 use crate::inbox::Ledger;
 use crate::medium::JoinError;
-use crate::physics::{Fringe, Interfere, InterfereOptionsError, Interference, InterferenceCounts};
+use crate::vibrator::{CreateError, Vibrator};
 
 /// How many waves are taken in before it is asked what they changed: what arrives in a burst is seen as one.
 const BURST: usize = 256;
