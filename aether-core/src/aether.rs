@@ -310,7 +310,9 @@ impl Aether {
             floors.reach_over(Arc::downgrade(&medium));
         }
         reflector.note_runtime();
-        Self { shared: Arc::new(Shared { medium, router, reflector, floors, extensions: Extensions::default() }) }
+        Self {
+            shared: Arc::new(Shared { medium, router, reflector, floors, extensions: Extensions::default() }),
+        }
     }
 
     /// What the medium can do.

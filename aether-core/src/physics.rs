@@ -5,7 +5,9 @@
 //! times give the same findings. Their memory is bounded by numbers given when they are made; what does not fit is
 //! counted. What each word means, with formula and measurements, is in `PHYSICS.md`.
 
+mod bounds;
 mod cancellation;
+mod duration;
 mod engine;
 mod finding;
 mod fringes;
@@ -17,17 +19,15 @@ mod retries;
 mod standing;
 mod timeline;
 
-pub use cancellation::{CancellationOptions, CancellationOptionsError, Cancellations};
-pub use engine::{EngineOptions, EngineOptionsError, PhysicsEngine, PhysicsReport, Sampling};
+pub use bounds::BoundsError;
+pub use cancellation::{CancellationOptions, Cancellations};
+pub use engine::{EngineOptions, PhysicsEngine, PhysicsReport, Sampling};
 pub use finding::{Finding, StandingWave};
 pub use fringes::{Fringes, InterfereError};
-pub use interference::{
-    Claim, Fringe, FringeKind, Interfere, InterfereOptionsError, Interference, InterferenceCounts, Resultant,
-};
+pub use interference::{Claim, Fringe, FringeKind, Interfere, Interference, InterferenceCounts, Resultant};
 pub use observer::{ObserveError, PhysicsObserver};
 pub use resonance::{
-    Edge, Group, Resonance, ResonanceCounts, ResonanceMap, ResonanceOptions, ResonanceOptionsError, Sighting,
-    Tier,
+    Edge, Group, Resonance, ResonanceCounts, ResonanceMap, ResonanceOptions, Sighting, Tier,
 };
-pub use retries::{RetryOptions, RetryOptionsError, RetryStorms};
-pub use standing::{StandingCounts, StandingOptions, StandingOptionsError, StandingWaves};
+pub use retries::{RetryOptions, RetryStorms};
+pub use standing::{StandingCounts, StandingOptions, StandingWaves};

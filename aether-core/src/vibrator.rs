@@ -25,9 +25,9 @@ mod emitter;
 mod pace;
 
 pub use builder::{CreateError, VibratorBuilder};
-pub use emitter::{Emitter, EmitterAccount};
 #[allow(unused_imports, reason = "for optional parts")]
 pub(crate) use emitter::settled;
+pub use emitter::{Emitter, EmitterAccount};
 
 use std::ops::Deref;
 use std::pin::Pin;

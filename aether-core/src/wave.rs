@@ -237,6 +237,7 @@ impl Wave {
     }
 
     /// The same for an instant that a caller passed in.
+    #[allow(dead_code, reason = "for optional parts")]
     pub(crate) fn age_when(&self, now: Instant) -> Duration {
         self.age_at(moment_of(now))
     }

@@ -58,7 +58,9 @@ pub enum ClockError {
         guard: Duration,
     },
     /// The time has gone back to slots whose keys were forgotten.
-    #[error("the time has gone back to slots whose keys are forgotten: build the hop again if that is intended")]
+    #[error(
+        "the time has gone back to slots whose keys are forgotten: build the hop again if that is intended"
+    )]
     Forgotten,
 }
 
@@ -90,7 +92,11 @@ fn seal(hop: &Hop, question: &[u8], times: &[u8]) -> Option<[u8; 16]> {
 }
 
 /// Answers questions for the time, beginning with this wall clock time, in nanoseconds since 1970.
-pub(super) async fn keep(bus: &Bus, hop: &Hop, wall_time: impl FnOnce() -> u64) -> Result<ClockKeeper, JoinError> {
+pub(super) async fn keep(
+    bus: &Bus,
+    hop: &Hop,
+    wall_time: impl FnOnce() -> u64,
+) -> Result<ClockKeeper, JoinError> {
     let options = InboxOptions::default().max_waves(MAX_QUESTIONS).when_full(WhenFull::Shed);
     // Both are made of valid parts.
     let (Ok(inbox), Ok(channel)) = (Inbox::new(options), clock_channel(hop)) else {

@@ -4,8 +4,8 @@
 
 use smallvec::SmallVec;
 
-use super::lanes::{Draw, LaneSet};
 use super::control::{Beacon, NextMap};
+use super::lanes::{Draw, LaneSet};
 
 /// The most senders that are known at a time. Of more, the one whose last beacon is oldest is forgotten.
 const MAX_SENDERS: usize = 16;
@@ -127,7 +127,8 @@ mod tests {
             let sender = Hex(1);
             Beacon { sender, slot, lanes: Hex(lanes), map: 1, next: None, sent: Vec::new() }
         };
-        let in_use = |senders: &KnownSenders| senders.known().iter().map(|sender| sender.lanes.0).collect::<Vec<_>>();
+        let in_use =
+            |senders: &KnownSenders| senders.known().iter().map(|sender| sender.lanes.0).collect::<Vec<_>>();
         assert!(senders.take(&beacon(1_000_000, 0xfff7)).is_some());
         assert!(senders.take(&beacon(999_999, 0xffff)).is_none(), "late");
         assert_eq!(in_use(&senders), [0xfff7]);

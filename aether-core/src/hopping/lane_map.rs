@@ -166,8 +166,11 @@ impl<T> LaneMap<T> {
             }
             Some(next) => {
                 if next.lanes != Hex(proposal.0) {
-                    *next =
-                        NextMap { map: next.map.wrapping_add(1), lanes: Hex(proposal.0), from: slot + NOTICE };
+                    *next = NextMap {
+                        map: next.map.wrapping_add(1),
+                        lanes: Hex(proposal.0),
+                        from: slot + NOTICE,
+                    };
                 } else if next.from <= slot + 1 {
                     next.from = slot + NOTICE;
                 }

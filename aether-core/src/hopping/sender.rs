@@ -273,7 +273,12 @@ impl SendSlot {
 }
 
 impl HopSender {
-    async fn start(clocks: &Clocks, me: u64, channel: &Channel, hop: &Hop) -> Result<Arc<Self>, HopJoinError> {
+    async fn start(
+        clocks: &Clocks,
+        me: u64,
+        channel: &Channel,
+        hop: &Hop,
+    ) -> Result<Arc<Self>, HopJoinError> {
         let sender = Arc::new(Self {
             hop: hop.clone(),
             channel: channel.clone(),
@@ -287,7 +292,8 @@ impl HopSender {
         if hop.is_adaptive() {
             let control = ControlChannel::new(clocks.bus(), hop, channel)?;
             control.tune(sender.clock.at(Instant::now())).await?;
-            let task = tokio::spawn(send_beacons(Arc::downgrade(&sender), Arc::clone(&sender.clock), control));
+            let task =
+                tokio::spawn(send_beacons(Arc::downgrade(&sender), Arc::clone(&sender.clock), control));
             *sender.task.lock() = Some(task.abort_handle());
         }
         Ok(sender)

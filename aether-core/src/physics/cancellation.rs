@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::bounds::{BoundsError, check};
 use super::finding::Finding;
 use super::recent::Recent;
 use super::timeline::{Moment, Timeline};
@@ -27,30 +28,6 @@ pub struct CancellationOptions {
     turns: u32,
     window: Duration,
     max_claims: usize,
-}
-
-/// Options that are not possible.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CancellationOptionsError {
-    /// Too few or too many turns.
-    #[error("{given} turns are not allowed: from 2, an assertion and its retraction, to {MOST_TURNS}")]
-    Turns {
-        /// The number as given.
-        given: u32,
-    },
-    /// A window too short or too long.
-    #[error("window {given:?} is not allowed: it must be from 1 ms to 365 days")]
-    Window {
-        /// The window as given.
-        given: Duration,
-    },
-    /// No claim, or too many.
-    #[error("{given} claims are not allowed: from 1 to {MOST_CLAIMS}")]
-    Claims {
-        /// The number as given.
-        given: usize,
-    },
 }
 
 impl Default for CancellationOptions {
@@ -114,18 +91,15 @@ impl Cancellations {
     /// A detector that has seen nothing.
     ///
     /// # Errors
-    /// [`CancellationOptionsError`] says what is allowed.
-    pub fn new(options: CancellationOptions) -> Result<Self, CancellationOptionsError> {
+    /// [`BoundsError`] names the option, its value and what is allowed.
+    pub fn new(options: CancellationOptions) -> Result<Self, BoundsError> {
         let CancellationOptions { turns, window, max_claims } = options;
-        if !(2..=MOST_TURNS).contains(&turns) {
-            return Err(CancellationOptionsError::Turns { given: turns });
-        }
-        if !WINDOWS.contains(&window) {
-            return Err(CancellationOptionsError::Window { given: window });
-        }
-        if !(1..=MOST_CLAIMS).contains(&max_claims) {
-            return Err(CancellationOptionsError::Claims { given: max_claims });
-        }
+        let turns_allowed = (2..=MOST_TURNS).contains(&turns);
+        check(turns_allowed, "cancellation.turns", turns, format!("2 to {MOST_TURNS}"))?;
+        let given = format!("{window:?}");
+        check(WINDOWS.contains(&window), "cancellation.window", given, "1 ms to 365 days")?;
+        let claims_allowed = (1..=MOST_CLAIMS).contains(&max_claims);
+        check(claims_allowed, "cancellation.max_claims", max_claims, format!("1 to {MOST_CLAIMS}"))?;
         let claims = Recent::new(max_claims);
         Ok(Self { options, timeline: Timeline::default(), claims, found: Vec::new(), late: 0 })
     }
@@ -330,10 +304,10 @@ mod tests {
 
     #[test]
     fn impossible_options_are_refused() {
-        use CancellationOptionsError as Error;
         let options = CancellationOptions::default;
-        assert!(matches!(Cancellations::new(options().turns(1)), Err(Error::Turns { given: 1 })));
-        assert!(matches!(Cancellations::new(options().window(Duration::ZERO)), Err(Error::Window { .. })));
-        assert!(matches!(Cancellations::new(options().max_claims(0)), Err(Error::Claims { .. })));
+        let refused = |options| Cancellations::new(options).unwrap_err().to_string();
+        assert_eq!(refused(options().turns(1)), "cancellation.turns = 1 is not allowed: use 2 to 64");
+        assert!(refused(options().window(Duration::ZERO)).starts_with("cancellation.window = 0ns"));
+        assert!(refused(options().max_claims(0)).starts_with("cancellation.max_claims = 0"));
     }
 }

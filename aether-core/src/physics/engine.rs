@@ -18,12 +18,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod duty_cycle;
 mod options;
-mod strobe;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::bounds::{BoundsError, check};
 use super::cancellation::Cancellations;
 use super::finding::{Finding, StandingWave};
 use super::interference::{Fringe, Interference};
@@ -33,10 +34,10 @@ use super::standing::StandingWaves;
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 use crate::wave::Wave;
-use strobe::{Shown, Strobe};
+use duty_cycle::{DutyCycle, Shown};
 
-pub use options::{EngineOptions, EngineOptionsError};
-pub use strobe::Sampling;
+pub use duty_cycle::Sampling;
+pub use options::EngineOptions;
 
 /// The most findings that wait to be fetched; the oldest goes and is counted.
 const MAX_FINDINGS: usize = 1024;
@@ -45,7 +46,7 @@ const MAX_FINDINGS: usize = 1024;
 #[derive(Debug)]
 pub struct PhysicsEngine {
     resonance: Resonance,
-    strobe: Strobe,
+    duty_cycle: DutyCycle,
     standing: StandingWaves,
     retries: RetryStorms,
     cancellations: Cancellations,
@@ -79,6 +80,34 @@ pub struct PhysicsReport {
     pub findings_lost: u64,
 }
 
+impl EngineOptions {
+    /// Makes the engine with these bounds.
+    ///
+    /// # Errors
+    /// [`BoundsError`] names the detector, the option, its value and what is allowed.
+    pub fn build(self) -> Result<PhysicsEngine, BoundsError> {
+        check(self.waves_a_second > 0, "engine.waves_a_second", self.waves_a_second, "1 or more")?;
+        let claims = match self.interference {
+            Some((pattern, options)) => {
+                Some(Claims { pattern, detector: options.build()?, behind: Duration::ZERO })
+            }
+            None => None,
+        };
+        Ok(PhysicsEngine {
+            resonance: self.resonance.build()?,
+            duty_cycle: DutyCycle::new(self.waves_a_second),
+            standing: StandingWaves::new(self.standing)?,
+            retries: RetryStorms::new(self.retries)?,
+            cancellations: Cancellations::new(self.cancellations)?,
+            claims,
+            known: BTreeSet::new(),
+            findings: VecDeque::new(),
+            findings_lost: 0,
+            jumps: 0,
+        })
+    }
+}
+
 impl Default for PhysicsEngine {
     fn default() -> Self {
         EngineOptions::default().build().expect("the default bounds are allowed: a test makes them")
@@ -93,11 +122,11 @@ impl PhysicsEngine {
             return;
         }
         self.look_if_due(now);
-        match self.strobe.shows(now) {
+        match self.duty_cycle.shows(now) {
             Shown::Yes => {}
             Shown::No => return,
             Shown::LooksAway => {
-                self.find(Finding::Sampling { sampling: self.strobe.sampling() });
+                self.find(Finding::Sampling { sampling: self.duty_cycle.sampling() });
                 return;
             }
         }
@@ -124,7 +153,7 @@ impl PhysicsEngine {
         if let Some(finding) = self.findings.pop_front() {
             return Some(finding);
         }
-        if self.strobe.away().is_some() {
+        if self.duty_cycle.away().is_some() {
             // What nobody looks at cannot be missing.
             return None;
         }
@@ -139,7 +168,7 @@ impl PhysicsEngine {
     /// When to tick again if no wave comes before; `None` if nothing is awaited.
     #[must_use]
     pub fn next_change(&self) -> Option<Instant> {
-        if let Some((_, until)) = self.strobe.away() {
+        if let Some((_, until)) = self.duty_cycle.away() {
             return Some(until);
         }
         let fringe = self.claims.as_ref().and_then(Claims::next_change);
@@ -152,12 +181,12 @@ impl PhysicsEngine {
     /// enough.
     #[must_use]
     pub fn away_until(&self) -> Option<Instant> {
-        self.strobe.away().map(|(_, until)| until)
+        self.duty_cycle.away().map(|(_, until)| until)
     }
 
     /// Looks from now on, if the engine looks away, be it earlier or later than it would by itself.
     pub fn look(&mut self, now: Instant) {
-        if let Some(from) = self.strobe.look(now) {
+        if let Some(from) = self.duty_cycle.look(now) {
             self.resonance.interrupted();
             self.not_seen(from, now);
             if let Some(claims) = &mut self.claims {
@@ -170,7 +199,7 @@ impl PhysicsEngine {
     /// wave that was lost, and no average is taken of what is not whole. They count as if they had been taken in, so that
     /// what cannot be kept up with is looked at the less.
     pub fn lost(&mut self, waves: u64, from: Instant, now: Instant) {
-        self.strobe.charge(waves);
+        self.duty_cycle.charge(waves);
         self.not_seen(from, now);
     }
 
@@ -181,7 +210,7 @@ impl PhysicsEngine {
 
     fn look_if_due(&mut self, now: Instant) {
         // Before it looked away: a clock that was set back would be waited for.
-        if self.strobe.away().is_some_and(|(from, until)| now >= until || now < from) {
+        if self.duty_cycle.away().is_some_and(|(from, until)| now >= until || now < from) {
             self.look(now);
         }
     }
@@ -214,7 +243,7 @@ impl PhysicsEngine {
         self.known = now;
         PhysicsReport {
             map,
-            sampling: self.strobe.sampling(),
+            sampling: self.duty_cycle.sampling(),
             standing: self.standing.standing().collect(),
             findings_lost: self.findings_lost,
         }
@@ -229,7 +258,7 @@ impl PhysicsEngine {
     /// How much of what went by was looked at.
     #[must_use]
     pub fn sampling(&self) -> Sampling {
-        self.strobe.sampling()
+        self.duty_cycle.sampling()
     }
 
     fn find(&mut self, finding: Finding) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::duration::brief;
 use super::engine::Sampling;
 use super::interference::{Fringe, FringeKind};
 use super::resonance::{Edge, Tier};
@@ -184,19 +185,4 @@ impl fmt::Display for Finding {
             Self::ClockJumped { times } => write!(f, "the clock jumped, {times} times so far"),
         }
     }
-}
-
-/// A time for people: three significant digits.
-pub(super) fn brief(time: Duration) -> String {
-    let (value, unit) = match time.as_secs_f64() {
-        seconds if seconds < 1e-3 => (seconds * 1e6, "µs"),
-        seconds if seconds < 1.0 => (seconds * 1e3, "ms"),
-        seconds => (seconds, "s"),
-    };
-    let decimals = match value {
-        ..10.0 => 2,
-        ..100.0 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$} {unit}")
 }

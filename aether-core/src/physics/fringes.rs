@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use tokio::time::{Sleep, sleep};
 
-use super::interference::{Fringe, Interfere, InterfereOptionsError, Interference, InterferenceCounts};
+use super::bounds::BoundsError;
+use super::interference::{Fringe, Interfere, Interference, InterferenceCounts};
 use crate::channel::{ChannelError, Pattern};
 use crate::clock::Instant;
 use crate::inbox::Ledger;
@@ -26,7 +27,7 @@ const BURST: usize = 256;
 pub enum InterfereError {
     /// The options are not possible.
     #[error("invalid options")]
-    Options(#[from] InterfereOptionsError),
+    Options(#[from] BoundsError),
     /// There can be no inbox for the claims.
     #[error("no inbox for the claims could be made")]
     Create(#[from] CreateError),

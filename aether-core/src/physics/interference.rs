@@ -33,16 +33,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod claim;
 mod evidence;
 mod fringe;
 mod options;
 
+pub use claim::Claim;
 pub use fringe::{Fringe, FringeKind, Resultant};
-pub use options::{Interfere, InterfereOptionsError};
+pub use options::Interfere;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::bounds::{BoundsError, check};
 use super::recent::Recent;
 use super::timeline::{Moment, Timeline};
 use crate::amplitude::Amplitude;
@@ -51,20 +54,7 @@ use crate::clock::Instant;
 use crate::phase::Phase;
 use crate::source::Source;
 use crate::wave::Wave;
-use evidence::{Evidence, Heard, Window};
-
-/// What one wave says of its key; [`Interference::observe`] takes it from a wave.
-#[derive(Debug, Clone, Copy)]
-pub struct Claim {
-    /// How strong the claim is: the amplitude at the source, whatever path and time took of it since.
-    pub amplitude: Amplitude,
-    /// Whether it asserts (0) or retracts (pi); in between, its cosine counts.
-    pub phase: Phase,
-    /// The number its source gave it. Of two claims of one age the higher number counts.
-    pub sequence: u64,
-    /// The time since it was made.
-    pub age: Duration,
-}
+use evidence::{ClaimOutcome, Evidence, Window};
 
 /// What an interference detector has seen, and what it could not keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,6 +78,14 @@ pub struct InterferenceCounts {
     /// How often the caller's clock went back.
     pub clock_jumps: u64,
 }
+
+/// The shortest and the longest window.
+const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24 * 365);
+/// The longest time to settle.
+const LONGEST_SETTLE: Duration = Duration::from_hours(24 * 365);
+/// The most keys, and the most sources a key, that can be asked for.
+const MOST_KEYS: usize = 1 << 20;
+const MOST_SOURCES: usize = 64;
 
 /// Adds up claims by channel and coherence key. Made by [`Interfere::build`].
 #[derive(Debug)]
@@ -127,6 +125,43 @@ struct Pattern {
     /// The evidence for which the deadline to fall was set. While there is more, it only moves away.
     armed: f64,
     dirty: bool,
+}
+
+impl Interfere {
+    /// Makes the detector with these options.
+    ///
+    /// # Errors
+    /// [`BoundsError`] names the option, its value and what is allowed.
+    pub fn build(self) -> Result<Interference, BoundsError> {
+        let Self { window, settle, sources, max_keys, max_sources, .. } = self;
+        let given = format!("{window:?}");
+        check(WINDOWS.contains(&window), "interference.window", given, "1 ms to 365 days")?;
+        let given = format!("{settle:?}");
+        check(settle <= LONGEST_SETTLE, "interference.settle", given, "at most 365 days")?;
+        let keys_allowed = (1..=MOST_KEYS).contains(&max_keys);
+        check(keys_allowed, "interference.max_keys", max_keys, format!("1 to {MOST_KEYS}"))?;
+        let kept_allowed = (1..=MOST_SOURCES).contains(&max_sources);
+        check(kept_allowed, "interference.max_sources", max_sources, format!("1 to {MOST_SOURCES}"))?;
+        let sources_allowed = (1..=max_sources).contains(&sources);
+        let allowed = format!("1 to max_sources, which is {max_sources}");
+        check(sources_allowed, "interference.sources", sources, allowed)?;
+        let fall = threshold("interference.fall", self.fall)?;
+        let rise = threshold("interference.rise", self.rise)?;
+        let rise_allowed = fall < rise && rise < Amplitude::FULL;
+        check(
+            rise_allowed,
+            "interference.rise",
+            rise,
+            format!("a number above fall, which is {fall}, and below 1"),
+        )?;
+        Ok(Interference::new(self, rise, fall))
+    }
+}
+
+fn threshold(option: &'static str, given: f32) -> Result<Amplitude, BoundsError> {
+    let amplitude = Amplitude::new(given);
+    check(amplitude.is_ok(), option, given, "an amplitude, from 0 to 1")?;
+    Ok(amplitude.unwrap_or(Amplitude::NORMAL))
 }
 
 impl Interference {
@@ -178,10 +213,10 @@ impl Interference {
         let at = now.minus(claim.age);
         let weight = self.weight.1;
         match pattern.evidence.hear(source, at, claim, weight, self.window, self.options.max_sources) {
-            Heard::Repeated => self.counts.repeated += 1,
-            Heard::Superseded => self.counts.superseded += 1,
-            Heard::Crowded => self.counts.claims_evicted += 1,
-            Heard::Counts { displaced } => {
+            ClaimOutcome::Repeated => self.counts.repeated += 1,
+            ClaimOutcome::Superseded => self.counts.superseded += 1,
+            ClaimOutcome::Crowded => self.counts.claims_evicted += 1,
+            ClaimOutcome::Counts { displaced } => {
                 self.counts.claims += 1;
                 self.counts.claims_evicted += u64::from(displaced);
                 if !std::mem::replace(&mut pattern.dirty, true) {

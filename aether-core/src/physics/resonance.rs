@@ -42,6 +42,7 @@ mod options;
 mod report;
 mod sighting;
 mod spans;
+mod table;
 mod thinning;
 mod track;
 
@@ -50,19 +51,20 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use lru::LruCache;
-use serde::Serialize;
 
+use super::bounds::{BoundsError, check};
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 use crate::wave::Wave;
 use causes::{Causes, Origin};
 use listeners::Listeners;
 use spans::{Spans, WINDOW};
+use table::{ENTRY, bounded};
 use thinning::Thinning;
 use track::{Moment, Track};
 
-pub use map::{Edge, Group, ResonanceMap, Tier};
-pub use options::{ResonanceOptions, ResonanceOptionsError};
+pub use map::{Edge, Group, ResonanceCounts, ResonanceMap, Tier};
+pub use options::ResonanceOptions;
 pub use sighting::Sighting;
 
 /// The detector of related services: edges from causes (L0), from timing (L1), and groups (L2), as PHYSICS.md defines them.
@@ -78,36 +80,14 @@ pub struct Resonance {
     counts: ResonanceCounts,
 }
 
-/// What a [`Resonance`] saw, left out and forgotten, since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[non_exhaustive]
-pub struct ResonanceCounts {
-    /// Waves taken in.
-    pub waves: u64,
-    /// Waves that had been taken in before.
-    pub duplicates: u64,
-    /// Waves of the framework's own channels, which are not looked at.
-    pub reserved: u64,
-    /// Keyed waves that timing left out; see [`ResonanceOptions::keyed_a_second`].
-    pub thinned: u64,
-    /// Waves that timing left out because they came more than 0.8 s after their emission.
-    pub late: u64,
-    /// Of how many keys timing looks at one, now.
-    pub one_key_in: u32,
-    /// Causes that were not seen, or too long ago.
-    pub unknown_causes: u64,
-    /// Channels forgotten because there were more than are remembered.
-    pub channels_forgotten: u64,
-    /// Edges forgotten because there were more than are remembered.
-    pub edges_forgotten: u64,
-    /// Vibrators forgotten because there were more than are remembered.
-    pub vibrators_forgotten: u64,
-    /// Patterns, and emitters of a channel, beyond those that are remembered of each.
-    pub names_left_out: u64,
-    /// How often the time given was earlier than before by more than 0.8 s.
-    pub jumps_back: u64,
-    /// How often it was later by more than a minute: a clock that leapt, or nothing to see.
-    pub jumps_forth: u64,
+impl ResonanceOptions {
+    /// Makes the detector with these bounds.
+    ///
+    /// # Errors
+    /// [`BoundsError`] names the option, its value and what is allowed.
+    pub fn build(self) -> Result<Resonance, BoundsError> {
+        Resonance::new(self)
+    }
 }
 
 impl Default for Resonance {
@@ -117,23 +97,32 @@ impl Default for Resonance {
 }
 
 impl Resonance {
-    fn with(
-        options: ResonanceOptions,
-        channels: NonZeroUsize,
-        waves: NonZeroUsize,
-        edges: NonZeroUsize,
-        vibrators: NonZeroUsize,
-    ) -> Self {
-        Self {
+    fn new(options: ResonanceOptions) -> Result<Self, BoundsError> {
+        let whole = |option, given: usize, from: usize, to: usize| {
+            check((from..=to).contains(&given), option, given, format!("{from} to {to}"))?;
+            Ok(NonZeroUsize::new(given).unwrap_or(NonZeroUsize::MIN))
+        };
+        let part = |option, given: f64, to: f64| {
+            check(given > 0.0 && given <= to, option, given, format!("a number above 0 and at most {to}"))
+        };
+        let channels = whole("resonance.channels", options.channels, 1, 4096)?;
+        whole("resonance.moments", options.moments, 64, 65_536)?;
+        let waves = whole("resonance.waves", options.waves, 16, 1 << 24)?;
+        let edges = whole("resonance.edges", options.edges, 1, 65_536)?;
+        let vibrators = whole("resonance.vibrators", options.vibrators, 1, 65_536)?;
+        whole("resonance.keyed_a_second", options.keyed_a_second, 1, 1_000_000)?;
+        part("resonance.least_effect", options.least_effect, 1.0)?;
+        part("resonance.false_discovery_rate", options.false_discovery_rate, 0.5)?;
+        Ok(Self {
             first: None,
             spans: Spans::default(),
             causes: Causes::new(waves, edges),
             listeners: Listeners::new(vibrators),
             thinning: Thinning::new(options.keyed_a_second),
-            tracks: causes::bounded(channels),
+            tracks: bounded(channels),
             counts: ResonanceCounts::default(),
             options,
-        }
+        })
     }
 
     /// Takes in a wave that is received at `now`, the observer's present. When it was emitted follows from its age.
@@ -257,9 +246,6 @@ impl Resonance {
         self.causes.weight() + self.listeners.weight() + tracks
     }
 }
-
-/// What an entry of a table takes beside its key and value: two links and a slot.
-const ENTRY: usize = 4 * size_of::<usize>();
 
 /// A hash of a coherence key that is never 0, and the same in each process.
 fn hash(key: &str) -> u32 {

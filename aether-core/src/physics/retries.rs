@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use super::bounds::{BoundsError, check};
 use super::finding::Finding;
 use super::recent::Recent;
 use super::timeline::{Moment, Timeline};
@@ -37,30 +38,6 @@ pub struct RetryOptions {
     interval: Duration,
     attempts: f64,
     max_channels: usize,
-}
-
-/// Options that are not possible.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RetryOptionsError {
-    /// An interval too short or too long.
-    #[error("interval {given:?} is not allowed: it must be from 1 ms to 24 h")]
-    Interval {
-        /// The interval as given.
-        given: Duration,
-    },
-    /// A threshold that says nothing.
-    #[error("{given} attempts a key are not allowed: it must be a number above 1, which is no retry")]
-    Attempts {
-        /// The threshold as given.
-        given: f64,
-    },
-    /// No channel, or too many.
-    #[error("{given} channels are not allowed: from 1 to {MOST_CHANNELS}")]
-    Channels {
-        /// The number as given.
-        given: usize,
-    },
 }
 
 impl Default for RetryOptions {
@@ -136,18 +113,15 @@ impl RetryStorms {
     /// A detector that has seen nothing.
     ///
     /// # Errors
-    /// [`RetryOptionsError`] says what is allowed.
-    pub fn new(options: RetryOptions) -> Result<Self, RetryOptionsError> {
+    /// [`BoundsError`] names the option, its value and what is allowed.
+    pub fn new(options: RetryOptions) -> Result<Self, BoundsError> {
         let RetryOptions { interval, attempts, max_channels } = options;
-        if !INTERVALS.contains(&interval) {
-            return Err(RetryOptionsError::Interval { given: interval });
-        }
-        if !(attempts.is_finite() && attempts > 1.0) {
-            return Err(RetryOptionsError::Attempts { given: attempts });
-        }
-        if !(1..=MOST_CHANNELS).contains(&max_channels) {
-            return Err(RetryOptionsError::Channels { given: max_channels });
-        }
+        let given = format!("{interval:?}");
+        check(INTERVALS.contains(&interval), "retries.interval", given, "1 ms to 24 h")?;
+        let attempts_allowed = attempts.is_finite() && attempts > 1.0;
+        check(attempts_allowed, "retries.attempts", attempts, "a number above 1")?;
+        let channels_allowed = (1..=MOST_CHANNELS).contains(&max_channels);
+        check(channels_allowed, "retries.max_channels", max_channels, format!("1 to {MOST_CHANNELS}"))?;
         let (timeline, channels) = (Timeline::default(), Recent::new(max_channels));
         Ok(Self { options, timeline, channels, found: Vec::new(), observed: 0, torn: i64::MIN })
     }

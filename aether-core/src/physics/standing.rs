@@ -37,6 +37,7 @@ mod stream;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::bounds::{BoundsError, check};
 use super::finding::{Finding, StandingWave};
 use super::recent::Recent;
 use super::timeline::{Moment, Timeline};
@@ -58,21 +59,6 @@ const MOST_STREAMS: usize = 1 << 16;
 pub struct StandingOptions {
     max_streams: usize,
     unchanged: u32,
-}
-
-/// Options that are not possible.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StandingOptionsError {
-    /// No stream, or too many.
-    #[error("{given} streams are not allowed: from 1 to {MOST_STREAMS}")]
-    Streams {
-        /// The number as given.
-        given: usize,
-    },
-    /// Polling after no answer.
-    #[error("0 unchanged answers are not allowed: at least 1")]
-    Unchanged,
 }
 
 impl Default for StandingOptions {
@@ -153,14 +139,12 @@ impl StandingWaves {
     /// A detector that has seen nothing.
     ///
     /// # Errors
-    /// [`StandingOptionsError`] says what is allowed.
-    pub fn new(options: StandingOptions) -> Result<Self, StandingOptionsError> {
-        if !(1..=MOST_STREAMS).contains(&options.max_streams) {
-            return Err(StandingOptionsError::Streams { given: options.max_streams });
-        }
-        if options.unchanged == 0 {
-            return Err(StandingOptionsError::Unchanged);
-        }
+    /// [`BoundsError`] names the option, its value and what is allowed.
+    pub fn new(options: StandingOptions) -> Result<Self, BoundsError> {
+        let StandingOptions { max_streams, unchanged } = options;
+        let streams_allowed = (1..=MOST_STREAMS).contains(&max_streams);
+        check(streams_allowed, "standing.max_streams", max_streams, format!("1 to {MOST_STREAMS}"))?;
+        check(unchanged > 0, "standing.unchanged", unchanged, "1 or more")?;
         Ok(Self {
             streams: Recent::new(options.max_streams),
             options,

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::channel::Channel;
 use crate::hopping::lanes::LaneSet;
 use crate::hopping::sequence::{Sequence, Traffic};
-use crate::channel::Channel;
 
 const SAID: &str = r#"{"said":"beacon"}"#;
 const LEFT_OUT: u8 = 3;

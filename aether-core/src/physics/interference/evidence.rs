@@ -6,7 +6,8 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use super::{Claim, Resultant};
+use super::claim::Claim;
+use super::fringe::Resultant;
 use crate::amplitude::Amplitude;
 use crate::phase::Phase;
 use crate::physics::timeline::{Moment, nanos};
@@ -91,7 +92,7 @@ struct Says {
 
 /// What became of a claim.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum ClaimOutcome {
     /// It counts from now on; `displaced` if another had to go.
     Counts { displaced: bool },
     /// It was there already.
@@ -141,16 +142,16 @@ impl Evidence {
         weight: f64,
         window: Window,
         max: usize,
-    ) -> Heard {
+    ) -> ClaimOutcome {
         if let Some(held) = self.held.iter_mut().find(|held| held.source == *source) {
             return match (at, claim.sequence).cmp(&(held.at, held.sequence)) {
                 Ordering::Greater => {
                     held.says = Says::new(at, claim, weight, window);
                     (held.at, held.sequence) = (at, claim.sequence);
-                    Heard::Counts { displaced: false }
+                    ClaimOutcome::Counts { displaced: false }
                 }
-                _ if claim.sequence == held.sequence => Heard::Repeated,
-                _ => Heard::Superseded,
+                _ if claim.sequence == held.sequence => ClaimOutcome::Repeated,
+                _ => ClaimOutcome::Superseded,
             };
         }
         let displaced = self.held.len() >= max;
@@ -160,17 +161,17 @@ impl Evidence {
                 let (a, b) = (&self.held[*a], &self.held[*b]);
                 rank(a).cmp(&rank(b)).then_with(|| by_source(&a.source, &b.source))
             };
-            let Some(oldest) = (0..self.held.len()).min_by(oldest) else { return Heard::Crowded };
+            let Some(oldest) = (0..self.held.len()).min_by(oldest) else { return ClaimOutcome::Crowded };
             let held = &self.held[oldest];
             let newer = (at, claim.sequence).cmp(&rank(held)).then_with(|| by_source(source, &held.source));
             if newer.is_lt() {
-                return Heard::Crowded;
+                return ClaimOutcome::Crowded;
             }
             self.held.swap_remove(oldest);
         }
         let says = Says::new(at, claim, weight, window);
         self.held.push(Held { source: source.clone(), sequence: claim.sequence, at, says });
-        Heard::Counts { displaced }
+        ClaimOutcome::Counts { displaced }
     }
 
     /// What the claims amount to at a moment, which is not before any of them.

@@ -9,8 +9,8 @@ use lru::LruCache;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use super::ENTRY;
 use super::sighting::Sighting;
+use super::table::{ENTRY, bounded};
 use crate::channel::Channel;
 use crate::source::{Source, WaveId};
 
@@ -193,13 +193,6 @@ impl Link {
 
 fn id_of(id: &WaveId) -> Id {
     (id.source.instance(), id.sequence)
-}
-
-/// A cache that grows to its bound as it is filled, instead of taking all its memory at once.
-pub(super) fn bounded<K: std::hash::Hash + Eq, V>(most: NonZeroUsize) -> LruCache<K, V> {
-    let mut cache = LruCache::unbounded();
-    cache.resize(most);
-    cache
 }
 
 #[cfg(test)]

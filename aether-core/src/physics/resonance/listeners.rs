@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use smol_str::SmolStr;
 
-use super::ENTRY;
+use super::table::{ENTRY, bounded};
 use crate::channel::{Channel, MAX_NAME_BYTES, Pattern};
 use crate::source::MAX_SOURCE_BYTES;
 
@@ -22,7 +22,7 @@ pub(super) struct Listeners {
 
 impl Listeners {
     pub(super) fn new(most: NonZeroUsize) -> Self {
-        Self { patterns: super::causes::bounded(most), forgotten: 0 }
+        Self { patterns: bounded(most), forgotten: 0 }
     }
 
     /// Replaces the patterns of a vibrator. Says how many did not fit.

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::ResonanceCounts;
 use crate::channel::Channel;
-use crate::physics::finding::brief;
+use crate::physics::duration::brief;
 
 /// How an edge is known. Ordinary term: kind of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +93,38 @@ impl fmt::Display for Edge {
 pub struct Group {
     /// The channels, in the order of their names.
     pub channels: Vec<Channel>,
+}
+
+/// What a [`Resonance`](super::Resonance) saw, left out and forgotten, since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct ResonanceCounts {
+    /// Waves taken in.
+    pub waves: u64,
+    /// Waves that had been taken in before.
+    pub duplicates: u64,
+    /// Waves of the framework's own channels, which are not looked at.
+    pub reserved: u64,
+    /// Keyed waves that timing left out; see [`ResonanceOptions::keyed_a_second`](super::ResonanceOptions::keyed_a_second).
+    pub thinned: u64,
+    /// Waves that timing left out because they came more than 0.8 s after their emission.
+    pub late: u64,
+    /// Of how many keys timing looks at one, now.
+    pub one_key_in: u32,
+    /// Causes that were not seen, or too long ago.
+    pub unknown_causes: u64,
+    /// Channels forgotten because there were more than are remembered.
+    pub channels_forgotten: u64,
+    /// Edges forgotten because there were more than are remembered.
+    pub edges_forgotten: u64,
+    /// Vibrators forgotten because there were more than are remembered.
+    pub vibrators_forgotten: u64,
+    /// Patterns, and emitters of a channel, beyond those that are remembered of each.
+    pub names_left_out: u64,
+    /// How often the time given was earlier than before by more than 0.8 s.
+    pub jumps_back: u64,
+    /// How often it was later by more than a minute: a clock that leapt, or nothing to see.
+    pub jumps_forth: u64,
 }
 
 /// The service map: which channels follow which, how surely, and how fast.

@@ -1,10 +1,6 @@
 //! How much the service map remembers, and what it takes for an edge.
 
-use std::num::NonZeroUsize;
-
-use super::Resonance;
-
-/// The bounds of a [`Resonance`], all in numbers of things; [`Resonance::max_weight`] says what they come to in bytes.
+/// The bounds of a [`Resonance`](super::Resonance), all in numbers of things; [`Resonance::max_weight`](super::Resonance::max_weight) says what they come to in bytes.
 ///
 /// ```
 /// use aether_core::physics::ResonanceOptions;
@@ -13,9 +9,9 @@ use super::Resonance;
 /// assert!(resonance.max_weight() < 16 << 20);
 /// assert_eq!(
 ///     ResonanceOptions::default().channels(0).build().unwrap_err().to_string(),
-///     "resonance option channels = 0 is not allowed: use 1 to 4096"
+///     "resonance.channels = 0 is not allowed: use 1 to 4096"
 /// );
-/// # Ok::<(), aether_core::physics::ResonanceOptionsError>(())
+/// # Ok::<(), aether_core::physics::BoundsError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResonanceOptions {
@@ -27,15 +23,6 @@ pub struct ResonanceOptions {
     pub(super) keyed_a_second: usize,
     pub(super) least_effect: f64,
     pub(super) false_discovery_rate: f64,
-}
-
-/// Bounds that a service map cannot have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("resonance option {option} = {given} is not allowed: use {allowed}")]
-pub struct ResonanceOptionsError {
-    option: &'static str,
-    given: String,
-    allowed: &'static str,
 }
 
 impl Default for ResonanceOptions {
@@ -113,32 +100,5 @@ impl ResonanceOptions {
     pub fn false_discovery_rate(mut self, rate: f64) -> Self {
         self.false_discovery_rate = rate;
         self
-    }
-
-    /// The detector with these bounds.
-    ///
-    /// # Errors
-    /// [`ResonanceOptionsError`] names the option, what was given and what is allowed.
-    pub fn build(self) -> Result<Resonance, ResonanceOptionsError> {
-        let whole = |option, given: usize, from: usize, to: usize, allowed| match NonZeroUsize::new(given) {
-            Some(number) if (from..=to).contains(&given) => Ok(number),
-            _ => Err(ResonanceOptionsError { option, given: given.to_string(), allowed }),
-        };
-        let part = |option, given: f64, to: f64, allowed| {
-            if given > 0.0 && given <= to {
-                Ok(())
-            } else {
-                Err(ResonanceOptionsError { option, given: given.to_string(), allowed })
-            }
-        };
-        let channels = whole("channels", self.channels, 1, 4096, "1 to 4096")?;
-        whole("moments", self.moments, 64, 65_536, "64 to 65536")?;
-        let waves = whole("waves", self.waves, 16, 1 << 24, "16 to 16777216")?;
-        let edges = whole("edges", self.edges, 1, 65_536, "1 to 65536")?;
-        let vibrators = whole("vibrators", self.vibrators, 1, 65_536, "1 to 65536")?;
-        whole("keyed_a_second", self.keyed_a_second, 1, 1_000_000, "1 to 1000000")?;
-        part("least_effect", self.least_effect, 1.0, "a number above 0 and at most 1")?;
-        part("false_discovery_rate", self.false_discovery_rate, 0.5, "a number above 0 and at most 0.5")?;
-        Ok(Resonance::with(self, channels, waves, edges, vibrators))
     }
 }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use super::ENTRY;
 use super::spans::Span;
+use super::table::ENTRY;
 use crate::channel::{Channel, MAX_NAME_BYTES};
 use crate::source::MAX_SOURCE_BYTES;
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{ResonanceMap, Tier};
-use crate::physics::finding::brief;
+use crate::physics::duration::brief;
 
 impl ResonanceMap {
     /// The map in the language of Graphviz. Nodes are channels, edges carry tier, lag and effect; what is known exactly

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{ResonanceMap, Tier};
-use crate::physics::finding::brief;
+use crate::physics::duration::brief;
 
 impl ResonanceMap {
     /// The map as a Mermaid flowchart. What is known exactly is drawn solid, what timing says dotted, groups are frames.

@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_secs(8);
 const CREDIT: f64 = 8.0;
 
 #[derive(Debug)]
-pub(super) struct Strobe {
+pub(super) struct DutyCycle {
     a_second: f64,
     /// How many waves may still be shown; less than none while it owes.
     budget: f64,
@@ -67,7 +67,7 @@ pub(super) enum Shown {
     LooksAway,
 }
 
-impl Strobe {
+impl DutyCycle {
     pub(super) fn new(a_second: u32) -> Self {
         let sampling = Sampling {
             seen: 0,
@@ -159,16 +159,16 @@ mod tests {
     use super::*;
 
     /// Shows an even stream of waves, looking again when it is time; gives the shares shown in each second.
-    fn shares(strobe: &mut Strobe, start: Instant, a_second: u32, seconds: u32) -> Vec<f64> {
+    fn shares(duty_cycle: &mut DutyCycle, start: Instant, a_second: u32, seconds: u32) -> Vec<f64> {
         let share = |second: u32| {
             let shown = (0..a_second)
                 .filter(|wave| {
                     let now = start
                         + Duration::from_secs_f64(f64::from(second) + f64::from(*wave) / f64::from(a_second));
-                    if strobe.away().is_some_and(|(from, until)| now >= until || now < from) {
-                        strobe.look(now);
+                    if duty_cycle.away().is_some_and(|(from, until)| now >= until || now < from) {
+                        duty_cycle.look(now);
                     }
-                    strobe.shows(now) == Shown::Yes
+                    duty_cycle.shows(now) == Shown::Yes
                 })
                 .count();
             shown as f64 / f64::from(a_second)
@@ -178,29 +178,29 @@ mod tests {
 
     #[test]
     fn a_rate_within_the_budget_is_shown_wholly() {
-        let mut strobe = Strobe::new(100);
-        assert!(shares(&mut strobe, Instant::now(), 99, 100).iter().all(|share| *share == 1.0));
-        assert_eq!((strobe.sampling().rate(), strobe.sampling().lately), (1.0, 1.0));
+        let mut duty_cycle = DutyCycle::new(100);
+        assert!(shares(&mut duty_cycle, Instant::now(), 99, 100).iter().all(|share| *share == 1.0));
+        assert_eq!((duty_cycle.sampling().rate(), duty_cycle.sampling().lately), (1.0, 1.0));
     }
 
     #[test]
     fn twice_the_budget_is_shown_for_eight_seconds_in_sixteen() {
-        let mut strobe = Strobe::new(100);
-        let shares = shares(&mut strobe, Instant::now(), 200, 160);
+        let mut duty_cycle = DutyCycle::new(100);
+        let shares = shares(&mut duty_cycle, Instant::now(), 200, 160);
         assert!(shares[..8].iter().all(|share| *share > 0.99), "{shares:?}");
         assert!(shares[9..16].iter().all(|share| *share == 0.0), "{shares:?}");
-        let sampling = strobe.sampling();
+        let sampling = duty_cycle.sampling();
         assert!((sampling.rate() - 0.5).abs() < 0.03 && (sampling.lately - 0.5).abs() < 0.01, "{sampling:?}");
     }
 
     #[test]
     fn a_flood_is_looked_at_for_a_moment_every_eight_seconds() {
-        let mut strobe = Strobe::new(100);
+        let mut duty_cycle = DutyCycle::new(100);
         let start = Instant::now();
-        let shares = shares(&mut strobe, start, 5_000, 80);
+        let shares = shares(&mut duty_cycle, start, 5_000, 80);
         // 100 a second for 8 s are 800 waves, which pass in less than two tenths of a second.
         assert!(shares.iter().all(|share| *share < 0.2), "{shares:?}");
-        let sampling = strobe.sampling();
+        let sampling = duty_cycle.sampling();
         assert!((9..=10).contains(&sampling.times_away), "{sampling:?}");
         assert!(
             (sampling.rate() - 0.02).abs() < 0.003 && (sampling.lately - 0.02).abs() < 0.002,
@@ -211,24 +211,24 @@ mod tests {
 
     #[test]
     fn looking_too_early_is_no_way_around_the_average() {
-        let mut strobe = Strobe::new(100);
+        let mut duty_cycle = DutyCycle::new(100);
         let start = Instant::now();
         let mut shown = 0;
         for wave in 0..100_000 {
             let now = start + Duration::from_millis(wave);
-            strobe.look(now);
-            shown += u32::from(strobe.shows(now) == Shown::Yes);
+            duty_cycle.look(now);
+            shown += u32::from(duty_cycle.shows(now) == Shown::Yes);
         }
         assert!(shown <= 100 * 100 + 800, "{shown}");
     }
 
     #[test]
     fn a_clock_that_jumps_neither_opens_nor_closes_it_for_ever() {
-        let mut strobe = Strobe::new(100);
+        let mut duty_cycle = DutyCycle::new(100);
         let start = Instant::now() + Duration::from_secs(10_000);
-        shares(&mut strobe, start, 1000, 20);
+        shares(&mut duty_cycle, start, 1000, 20);
         let back = start - Duration::from_secs(9_000);
-        let shares = shares(&mut strobe, back, 1000, 400);
+        let shares = shares(&mut duty_cycle, back, 1000, 400);
         let shown: f64 = shares.iter().sum::<f64>() / 400.0;
         assert!((0.05..0.15).contains(&shown), "{shown}");
     }
