@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::echo::{DeadLetters, EchoLedger, Reflector};
 #[cfg(feature = "nats")]
 use crate::echo::{NOBODY, reflecting};
-use crate::extensions::Extensions;
+use crate::extensions::ExtensionMap;
 use crate::floors::{Floors, Roster};
 use crate::inbox::Ledger;
 use crate::medium::{FlushError, JoinError, Local, Medium, MediumStatus, Promises};
@@ -37,7 +37,7 @@ struct Shared {
     router: Arc<Router>,
     reflector: Arc<Reflector>,
     floors: Arc<Floors>,
-    extensions: Extensions,
+    extensions: ExtensionMap,
 }
 
 /// How long closing waits until the sources of what has failed are told.
@@ -311,7 +311,13 @@ impl Aether {
         }
         reflector.note_runtime();
         Self {
-            shared: Arc::new(Shared { medium, router, reflector, floors, extensions: Extensions::default() }),
+            shared: Arc::new(Shared {
+                medium,
+                router,
+                reflector,
+                floors,
+                extensions: ExtensionMap::default(),
+            }),
         }
     }
 
@@ -441,7 +447,7 @@ impl Aether {
     }
 
     #[allow(dead_code, reason = "for optional parts")]
-    pub(crate) fn extensions(&self) -> &Extensions {
+    pub(crate) fn extensions(&self) -> &ExtensionMap {
         &self.shared.extensions
     }
 

@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 
 /// One value of each type. Empty, it allocates nothing.
 #[derive(Default)]
-pub(crate) struct Extensions {
+pub(crate) struct ExtensionMap {
     values: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
-impl Extensions {
+impl ExtensionMap {
     /// The value of this type, made at the first call.
     #[allow(dead_code, reason = "a build without optional parts keeps nothing")]
     pub(crate) fn get_or_insert_with<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
@@ -35,9 +35,9 @@ impl Extensions {
     }
 }
 
-impl fmt::Debug for Extensions {
+impl fmt::Debug for ExtensionMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Extensions").field("values", &self.values.lock().len()).finish_non_exhaustive()
+        f.debug_struct("ExtensionMap").field("values", &self.values.lock().len()).finish_non_exhaustive()
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn each_type_has_one_value_which_is_dropped_with_the_slot() {
-        let mut extensions = Extensions::default();
+        let mut extensions = ExtensionMap::default();
         let first = extensions.get_or_insert_with(|| Mutex::new(1_u32));
         assert_eq!(*extensions.get_or_insert_with(|| "another type"), "another type");
         *first.lock() = 2;

@@ -1,9 +1,9 @@
-//! The physics: detectors that read the waves of a bus and say what they mean together.
+//! Physics: detectors of patterns in the traffic of a bus. Ordinary term: traffic analysis.
 //!
-//! Each can be used alone: feed it with waves, ask it for findings, and ask it when it wants to be asked again. All are
-//! pure: the time comes in as an argument, nothing reads a clock, waits or does I/O, so the same waves at the same
-//! times give the same findings. Their memory is bounded by numbers given when they are made; what does not fit is
-//! counted. What each word means, with formula and measurements, is in `PHYSICS.md`.
+//! Each detector can be used alone: it takes waves in, gives findings out, and tells when to ask again. All are pure:
+//! the time is an argument, and nothing reads a clock, waits or does I/O. So the same waves at the same times give the
+//! same findings. Their options bound their memory, and what does not fit is counted. [`PhysicsObserver`] runs all of
+//! them on a bus. `PHYSICS.md` defines each word, with its formula and measurements.
 
 mod bounds;
 mod cancellation;

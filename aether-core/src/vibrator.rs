@@ -41,7 +41,7 @@ use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::echo::{Echoes, EchoesError};
-use crate::extensions::Extensions;
+use crate::extensions::ExtensionMap;
 use crate::floors::Heard;
 use crate::inbox::{Inbox, Ledger, Offer};
 use crate::medium::JoinError;
@@ -63,7 +63,7 @@ pub struct Vibrator {
     pub(crate) observes: bool,
     subscriptions: Mutex<Vec<Arc<Subscription>>>,
     /// What optional parts keep; dropped before the inbox is closed.
-    pub(crate) extensions: Extensions,
+    pub(crate) extensions: ExtensionMap,
     /// Patterns that are being joined.
     tuning: Mutex<Vec<Heard>>,
 }

@@ -62,14 +62,14 @@ impl CancellationOptions {
 pub struct Cancellations {
     options: CancellationOptions,
     timeline: Timeline,
-    claims: Recent<Key, Turns>,
+    claims: Recent<SourceClaim, Turns>,
     /// Claims with something to report. At most as many as there are claims.
     found: Vec<u32>,
     late: u64,
 }
 
 #[derive(Debug)]
-struct Key {
+struct SourceClaim {
     channel: Channel,
     key: String,
     source: Source,
@@ -186,12 +186,16 @@ impl Cancellations {
 
     fn slot(&mut self, channel: &Channel, key: &str, source: &Source) -> u32 {
         let hash = self.claims.hash_of((channel, key, source));
-        let is_it = |held: &Key| held.key == key && held.source == *source && held.channel == *channel;
+        let is_it =
+            |held: &SourceClaim| held.key == key && held.source == *source && held.channel == *channel;
         if let Some(slot) = self.claims.touch(hash, is_it) {
             return slot;
         }
         let make = || {
-            (Key { channel: channel.clone(), key: key.to_owned(), source: source.clone() }, Turns::default())
+            (
+                SourceClaim { channel: channel.clone(), key: key.to_owned(), source: source.clone() },
+                Turns::default(),
+            )
         };
         self.claims.insert(hash, make, |held, claim| {
             held.channel.clone_from(channel);

@@ -51,7 +51,6 @@ use super::timeline::{Moment, Timeline};
 use crate::amplitude::Amplitude;
 use crate::channel::Channel;
 use crate::clock::Instant;
-use crate::phase::Phase;
 use crate::source::Source;
 use crate::wave::Wave;
 use evidence::{ClaimOutcome, Evidence, Window};
@@ -97,7 +96,7 @@ pub struct Interference {
     /// The evidence of the last amplitude: many waves have the same, and logarithms take long.
     weight: (Amplitude, f64),
     timeline: Timeline,
-    keys: Recent<Key, Pattern>,
+    keys: Recent<ClaimKey, KeyState>,
     /// Keys whose claims have changed since they were last looked at. At most as many as there are keys.
     dirty: Vec<u32>,
     /// When to look at a key although no wave came, and at which.
@@ -108,14 +107,14 @@ pub struct Interference {
 }
 
 #[derive(Debug)]
-struct Key {
+struct ClaimKey {
     channel: Channel,
     key: String,
 }
 
 /// The state of one key.
 #[derive(Debug, Default)]
-struct Pattern {
+struct KeyState {
     evidence: Evidence,
     /// Whether it was last reported as risen.
     lit: bool,
@@ -288,7 +287,7 @@ impl Interference {
         }
         let Self { keys, forgotten, deadlines, window, .. } = self;
         let mut freed = None;
-        let make = || (Key { channel: channel.clone(), key: key.to_owned() }, Pattern::default());
+        let make = || (ClaimKey { channel: channel.clone(), key: key.to_owned() }, KeyState::default());
         let slot = keys.insert(hash, make, |held, pattern| {
             if pattern.lit {
                 let sum = pattern.evidence.sum(now, *window);
@@ -364,7 +363,7 @@ impl Interference {
     }
 }
 
-impl Key {
+impl ClaimKey {
     fn is(&self, channel: &Channel, key: &str) -> bool {
         self.key == key && self.channel == *channel
     }

@@ -61,7 +61,7 @@ use listeners::Listeners;
 use spans::{Spans, WINDOW};
 use table::{ENTRY, bounded};
 use thinning::Thinning;
-use track::{Moment, Track};
+use track::{Track, TrackedWave};
 
 pub use map::{Edge, Group, ResonanceCounts, ResonanceMap, Tier};
 pub use options::ResonanceOptions;
@@ -164,7 +164,7 @@ impl Resonance {
                 kept
             }
         };
-        let moment = Moment { at, key, caused: origin == Origin::Known };
+        let moment = TrackedWave { at, key, caused: origin == Origin::Known };
         let track = if let Some(track) = self.tracks.get_mut(sighting.channel) {
             track
         } else {

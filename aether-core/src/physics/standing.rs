@@ -48,7 +48,7 @@ use crate::wave::{Kind, Wave};
 use period::Finder;
 use polling::Answers;
 use series::{Lapses, Series};
-use stream::{Noted, Stream};
+use stream::{Noted, PeriodicStream};
 
 /// The most streams that can be asked for.
 const MOST_STREAMS: usize = 1 << 16;
@@ -109,7 +109,7 @@ pub struct StandingCounts {
 pub struct StandingWaves {
     options: StandingOptions,
     timeline: Timeline,
-    streams: Recent<Key, State>,
+    streams: Recent<StreamKey, StreamState>,
     /// Streams to look at. At most as many as there are streams.
     due: Vec<u32>,
     /// When which stream might be silent for too long. It may have beaten since; that is seen when its time has come.
@@ -122,14 +122,14 @@ pub struct StandingWaves {
 }
 
 #[derive(Debug)]
-struct Key {
+struct StreamKey {
     channel: Channel,
     source: Source,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    stream: Stream,
+struct StreamState {
+    stream: PeriodicStream,
     answers: Answers,
     deadline: Option<Moment>,
     due: bool,
@@ -288,7 +288,8 @@ impl StandingWaves {
         }
         let Self { streams, counts, deadlines, .. } = self;
         let mut freed = None;
-        let make = || (Key { channel: channel.clone(), source: source.clone() }, State::default());
+        let make =
+            || (StreamKey { channel: channel.clone(), source: source.clone() }, StreamState::default());
         let slot = streams.insert(hash, make, |key, state| {
             counts.standing_evicted += u64::from(state.stream.standing.is_some());
             key.channel.clone_from(channel);
@@ -339,12 +340,12 @@ impl StandingWaves {
     }
 }
 
-impl Key {
+impl StreamKey {
     fn is(&self, channel: &Channel, source: &Source) -> bool {
         self.source == *source && self.channel == *channel
     }
 
-    fn standing_wave(&self, stream: &Stream) -> Option<StandingWave> {
+    fn standing_wave(&self, stream: &PeriodicStream) -> Option<StandingWave> {
         let standing = stream.standing?;
         Some(StandingWave {
             channel: self.channel.clone(),

@@ -13,7 +13,7 @@ use super::pace::spend_for_emitting;
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::echo::EchoReason;
-use crate::extensions::Extensions;
+use crate::extensions::ExtensionMap;
 use crate::medium::{AskError, EmitError};
 use crate::router::{Carried, Offered, Receipt};
 use crate::source::{Sequencer, Source, WaveId};
@@ -29,7 +29,7 @@ pub struct Emitter {
     /// Counts what was stopped, if floors are respected.
     stopped: Option<Arc<AtomicU64>>,
     /// What optional parts keep; shared by all clones.
-    extensions: Arc<Extensions>,
+    extensions: Arc<ExtensionMap>,
 }
 
 /// The account of what a vibrator was to emit, with all clones of its [`Emitter`], in waves:
@@ -77,7 +77,7 @@ impl Emitter {
     }
 
     #[allow(dead_code, reason = "for optional parts")]
-    pub(crate) fn extensions(&self) -> &Extensions {
+    pub(crate) fn extensions(&self) -> &ExtensionMap {
         &self.extensions
     }
 

@@ -1,4 +1,4 @@
-//! How much the engine remembers, and which detectors it has.
+//! Options of the engine and of its detectors.
 
 use crate::channel::Pattern;
 use crate::physics::cancellation::CancellationOptions;
@@ -7,7 +7,7 @@ use crate::physics::resonance::ResonanceOptions;
 use crate::physics::retries::RetryOptions;
 use crate::physics::standing::StandingOptions;
 
-/// The bounds of a [`PhysicsEngine`](super::PhysicsEngine): those of its detectors.
+/// Options of a [`PhysicsEngine`](super::PhysicsEngine): those of its detectors, and the budget of waves.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is made before build()"]
 pub struct EngineOptions {
@@ -33,39 +33,40 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
-    /// The bounds of the service map.
+    /// Options of the service map.
     pub fn resonance(mut self, options: ResonanceOptions) -> Self {
         self.resonance = options;
         self
     }
 
-    /// The bounds of the periodic streams.
+    /// Options of the detector of periodic streams.
     pub fn standing(mut self, options: StandingOptions) -> Self {
         self.standing = options;
         self
     }
 
-    /// The bounds of the retry storms.
+    /// Options of the detector of retry storms.
     pub fn retries(mut self, options: RetryOptions) -> Self {
         self.retries = options;
         self
     }
 
-    /// The bounds of the claims that flap.
+    /// Options of the detector of flapping claims.
     pub fn cancellations(mut self, options: CancellationOptions) -> Self {
         self.cancellations = options;
         self
     }
 
-    /// Adds up the claims on the channels of a pattern. Default: none, because only who sends claims knows what is one.
+    /// Adds up the claims on the channels of a pattern. Default: none, because only their senders know which waves are
+    /// claims.
     pub fn interfere(mut self, pattern: Pattern, options: Interfere) -> Self {
         self.interference = Some((pattern, options));
         self
     }
 
-    /// How many waves a second the engine takes in on average, at least 1. Default: 30,000, which costs a few percent of
-    /// one processor. If there are more, it looks for eight seconds, or at the waves of eight seconds above that number,
-    /// whichever comes first, and then away until the average is kept.
+    /// The average number of waves a second that the engine takes in, at least 1. Default: 30,000, which costs a few
+    /// percent of one processor. If there are more, it observes for eight seconds, or until it is eight seconds' worth
+    /// of waves over budget, and then pauses until the average is met.
     pub fn waves_a_second(mut self, waves: u32) -> Self {
         self.waves_a_second = waves;
         self

@@ -36,7 +36,7 @@ pub(super) struct Causes {
 /// What is known of each pair of channels.
 #[derive(Debug)]
 struct Edges {
-    links: LruCache<(Channel, Channel), Link>,
+    links: LruCache<(Channel, Channel), CauseLink>,
     forgotten: u64,
 }
 
@@ -49,7 +49,7 @@ struct Emission {
 
 /// What is known of one edge.
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct CauseLink {
     pub(super) waves: u64,
     /// Who emitted the cause, and who handled it and emitted the effect.
     pub(super) emitters: SmallVec<[SmolStr; 2]>,
@@ -119,7 +119,7 @@ impl Causes {
         self.edges.forgotten
     }
 
-    pub(super) fn edges(&self) -> impl Iterator<Item = (&Channel, &Channel, &Link)> {
+    pub(super) fn edges(&self) -> impl Iterator<Item = (&Channel, &Channel, &CauseLink)> {
         self.edges.links.iter().map(|((from, to), link)| (from, to, link))
     }
 
@@ -140,7 +140,7 @@ impl Causes {
 
 const EMISSION: usize = size_of::<(Id, Emission)>() + ENTRY;
 const WAITING: usize = size_of::<(Id, SmallVec<[Emission; 1]>)>() + ENTRY;
-const EDGE: usize = size_of::<(Channel, Channel, Link)>() + ENTRY + LAGS * size_of::<i64>();
+const EDGE: usize = size_of::<(Channel, Channel, CauseLink)>() + ENTRY + LAGS * size_of::<i64>();
 
 impl Edges {
     fn join(&mut self, cause: &Emission, effect: &Emission) {
@@ -161,7 +161,7 @@ impl Edges {
     }
 }
 
-impl Link {
+impl CauseLink {
     fn clear(&mut self) {
         self.waves = 0;
         self.emitters.clear();

@@ -8,7 +8,7 @@
 //! Pure statistics; [`report`](super::report) asks for each pair.
 
 use super::spans::{REACH, Spans, WINDOW};
-use super::track::{Join, Point, Stream, lags_after};
+use super::track::{Join, Point, TrackIndex, lags_after};
 
 /// The shortest lag told apart from zero, in nanoseconds; shorter ones share the first bin.
 const SHORTEST: f64 = 62_500.0;
@@ -42,8 +42,8 @@ pub(super) struct Excess {
 /// The triggers of a pair that can be looked at: a random choice of at most `most`.
 pub(super) fn choose(
     spans: &Spans,
-    a: &Stream,
-    b: &Stream,
+    a: &TrackIndex,
+    b: &TrackIndex,
     join: Join,
     most: usize,
     random: &mut fastrand::Rng,

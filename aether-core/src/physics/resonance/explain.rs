@@ -9,7 +9,7 @@
 
 use super::excess::phantom;
 use super::spans::{Spans, WINDOW};
-use super::track::{Join, Point, Stream, any_before, lags_after};
+use super::track::{Join, Point, TrackIndex, any_before, lags_after};
 
 /// The most effects, and the most triggers, that are looked at.
 const MOST: usize = 800;
@@ -19,7 +19,7 @@ const LEAST_SCORE: f64 = 4.0;
 
 /// What B may follow.
 pub(super) struct Candidate<'a> {
-    pub(super) stream: &'a Stream,
+    pub(super) stream: &'a TrackIndex,
     pub(super) join: Join,
     /// The lag that was found, in nanoseconds.
     pub(super) lag: i64,
@@ -35,7 +35,7 @@ struct Range {
 pub(super) fn explain(
     spans: &Spans,
     candidates: &[Candidate<'_>],
-    b: &Stream,
+    b: &TrackIndex,
     random: &mut fastrand::Rng,
 ) -> Vec<usize> {
     let from = candidates.iter().map(|candidate| candidate.stream.since).fold(b.since, i64::max);

@@ -9,7 +9,7 @@
 use super::excess;
 use super::map::Group;
 use super::spans::Spans;
-use super::track::{Join, Stream};
+use super::track::{Join, TrackIndex};
 use crate::channel::Channel;
 
 /// The most triggers looked at of a pair: there are many pairs, and the strongest bond of each channel is enough.
@@ -31,12 +31,12 @@ pub(super) struct Bar {
 pub(super) fn groups(
     spans: &Spans,
     channels: &[&Channel],
-    streams: &[Stream],
+    streams: &[TrackIndex],
     known: &[bool],
     bar: &Bar,
     random: &mut fastrand::Rng,
 ) -> Vec<Group> {
-    let beats: Vec<bool> = streams.iter().map(Stream::is_beat).collect();
+    let beats: Vec<bool> = streams.iter().map(TrackIndex::is_beat).collect();
     let mut bonds = Vec::new();
     for (from, a) in streams.iter().enumerate() {
         for (to, b) in streams.iter().enumerate() {

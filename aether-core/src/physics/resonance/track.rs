@@ -15,7 +15,7 @@ pub(super) const MAX_EMITTERS: usize = 8;
 
 /// One emission.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct TrackedWave {
     /// In the [`Spans`](super::spans::Spans), in nanoseconds.
     pub(super) at: i64,
     /// The hash of the coherence key; 0 for none.
@@ -29,7 +29,7 @@ pub(super) struct Track {
     /// Waves since the channel is remembered.
     pub(super) heard: u64,
     pub(super) emitters: SmallVec<[SmolStr; 2]>,
-    moments: VecDeque<Moment>,
+    moments: VecDeque<TrackedWave>,
     /// From when on nothing is missing.
     since: i64,
 }
@@ -55,7 +55,7 @@ impl Track {
     }
 
     /// Remembers an emission; of `most` the oldest goes.
-    pub(super) fn push(&mut self, moment: Moment, most: usize) {
+    pub(super) fn push(&mut self, moment: TrackedWave, most: usize) {
         if self.moments.len() >= most
             && let Some(oldest) = self.moments.pop_front()
         {
@@ -64,13 +64,13 @@ impl Track {
         self.moments.push_back(moment);
     }
 
-    pub(super) fn stream(&self) -> Stream {
-        Stream::new(&self.moments, self.since)
+    pub(super) fn stream(&self) -> TrackIndex {
+        TrackIndex::new(&self.moments, self.since)
     }
 
     /// The most memory that one takes, in bytes. A ring grows by doubling, so it may be twice its bound.
     pub(super) fn max_weight(moments: usize) -> usize {
-        moments.next_power_of_two() * size_of::<Moment>()
+        moments.next_power_of_two() * size_of::<TrackedWave>()
             + MAX_EMITTERS * (MAX_SOURCE_BYTES + size_of::<SmolStr>())
             + size_of::<(Channel, Self)>()
             + MAX_NAME_BYTES
@@ -79,7 +79,7 @@ impl Track {
 
     /// About how much memory it takes, in bytes.
     pub(super) fn weight(&self) -> usize {
-        self.moments.capacity() * size_of::<Moment>()
+        self.moments.capacity() * size_of::<TrackedWave>()
             + self.emitters.iter().map(SmolStr::len).sum::<usize>()
             + self.emitters.capacity() * size_of::<SmolStr>()
     }
@@ -103,7 +103,7 @@ pub(super) struct Point {
 
 /// The moments of one channel, laid out to be searched.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct TrackIndex {
     pub(super) since: i64,
     /// As triggers: all waves. By join.
     triggers: [Vec<Point>; 2],
@@ -114,9 +114,9 @@ pub(super) struct Stream {
     effects_in_time: Vec<Point>,
 }
 
-impl Stream {
-    fn new(moments: &VecDeque<Moment>, since: i64) -> Self {
-        let layout = |keep: &dyn Fn(&Moment) -> bool, join: Join| {
+impl TrackIndex {
+    fn new(moments: &VecDeque<TrackedWave>, since: i64) -> Self {
+        let layout = |keep: &dyn Fn(&TrackedWave) -> bool, join: Join| {
             let mut points: Vec<Point> = moments
                 .iter()
                 .filter(|moment| keep(moment) && (join == Join::Time || moment.key != 0))
@@ -125,14 +125,14 @@ impl Stream {
             points.sort_unstable();
             points
         };
-        let in_time = |keep: &dyn Fn(&Moment) -> bool| {
+        let in_time = |keep: &dyn Fn(&TrackedWave) -> bool| {
             let kept = moments.iter().filter(|moment| keep(moment));
             let mut points: Vec<Point> =
                 kept.map(|moment| Point { key: moment.key, at: moment.at }).collect();
             points.sort_unstable_by_key(|point| point.at);
             points
         };
-        let (all, unexplained) = (|_: &Moment| true, |moment: &Moment| !moment.caused);
+        let (all, unexplained) = (|_: &TrackedWave| true, |moment: &TrackedWave| !moment.caused);
         Self {
             since,
             triggers: [layout(&all, Join::Time), layout(&all, Join::Key)],

@@ -1,6 +1,6 @@
 //! The moments of a stream, laid out to be judged, and which of the gaps between them were watched.
 //!
-//! Used by [`Stream`](super::stream::Stream). While nobody looks, beats come that are not seen: a gap in which that may have
+//! Used by [`PeriodicStream`](super::stream::PeriodicStream). While nobody looks, beats come that are not seen: a gap in which that may have
 //! happened says nothing of the period and is no missing beat. What is cut into looks also looks more regular than it is,
 //! because gaps longer than a look cannot be seen; so it is noted how long the looks were and how much silence they had.
 

@@ -23,7 +23,7 @@ const LONGEST_WAY: u64 = 512;
 
 /// The latest moments of a stream, and its rhythm if it has one.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
+pub(super) struct PeriodicStream {
     /// Ascending; at most [`MOST`].
     times: VecDeque<Moment>,
     /// All that ever came.
@@ -65,7 +65,7 @@ pub(super) enum Noted {
     TooOld,
 }
 
-impl Stream {
+impl PeriodicStream {
     /// Notes that a wave was emitted at a moment and arrived now.
     /// Of what was before `watched` some may not have been seen.
     pub(super) fn note(&mut self, at: Moment, now: Moment, watched: Moment) -> Noted {
