@@ -1,8 +1,8 @@
-//! Cancellation: claims that are asserted and retracted over and over, so that they say nothing. Ordinary term: flapping.
+//! Cancellation: claims that are asserted and retracted again and again. Ordinary term: flapping.
 //!
-//! Takes waves in with [`Cancellations::observe`] and gives [`Finding::Cancellation`] out with [`Cancellations::tick`]. It
-//! counts how often one source changes its mind about one coherence key within a window. That two sources contradict each
-//! other is not its business: [`Interference`](super::Interference) adds them up.
+//! [`Cancellations::observe`] takes waves in, and [`Cancellations::tick`] returns [`Finding::Cancellation`]s. The detector
+//! counts how often one source turns between asserting and retracting one coherence key within a window. It ignores
+//! contradictions between sources: [`Interference`](super::Interference) adds those up.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=D
 const MOST_CLAIMS: usize = 1 << 20;
 const MOST_TURNS: u32 = 64;
 
-/// When a claim flaps.
+/// Options of [`Cancellations`]: when a claim counts as flapping.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is made before Cancellations::new()"]
 pub struct CancellationOptions {
@@ -37,7 +37,7 @@ impl Default for CancellationOptions {
 }
 
 impl CancellationOptions {
-    /// How often a source must change its mind within the window. Default: 6, three assertions that were retracted.
+    /// The number of turns within the window that make a finding. Default: 6, three assertions that were retracted.
     pub fn turns(mut self, turns: u32) -> Self {
         self.turns = turns;
         self
@@ -49,15 +49,15 @@ impl CancellationOptions {
         self
     }
 
-    /// How many claims are watched, each of one source about one key; when more come, the one least recently heard goes.
-    /// Default: 4096. Cost: about 200 bytes a claim, plus the key itself.
+    /// The most claims that are observed, each of one source about one key. Of more, the least recently heard is
+    /// forgotten. Default: 4096. Cost: about 200 bytes per claim, plus the key itself.
     pub fn max_claims(mut self, most: usize) -> Self {
         self.max_claims = most;
         self
     }
 }
 
-/// Finds claims that flap.
+/// The detector of flapping claims.
 #[derive(Debug)]
 pub struct Cancellations {
     options: CancellationOptions,
@@ -78,9 +78,9 @@ struct SourceClaim {
 #[derive(Debug, Default)]
 struct Turns {
     asserts: bool,
-    /// The latest wave: when it was emitted, and its number.
+    /// The latest wave: the time of its emission, and its number.
     latest: Option<(Moment, u64)>,
-    /// When it turned, within the window; at most as many as make a finding.
+    /// The times of its turns within the window; at most as many as make a finding.
     turns: VecDeque<Moment>,
     /// Whether it was reported and has not been quiet for a window since.
     flapping: bool,
@@ -104,8 +104,8 @@ impl Cancellations {
         Ok(Self { options, timeline: Timeline::default(), claims, found: Vec::new(), late: 0 })
     }
 
-    /// Takes in a wave; one without a coherence key or a source claims nothing. A wave that is not later than the last of
-    /// its claim is passed over, so a repeated one changes nothing.
+    /// Takes in a wave. A wave without a coherence key or a source claims nothing. A wave that is not later than the last
+    /// of its claim is skipped, so a repeated one changes nothing.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
         if let Some(key) = wave.key()
             && wave.source().instance() != 0
@@ -142,8 +142,8 @@ impl Cancellations {
         }
     }
 
-    /// A claim that flaps, one at a time: call it until it returns `None`. There is nothing to wait for: only a wave
-    /// changes anything.
+    /// The next flapping claim. Call it until it returns `None`. Only a wave changes the result, so there is nothing to
+    /// wait for.
     pub fn tick(&mut self) -> Option<Finding> {
         while let Some(slot) = self.found.pop() {
             let claim = self.claims.value_mut(slot);

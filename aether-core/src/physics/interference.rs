@@ -1,19 +1,19 @@
-//! Interference: claims of several sources about one thing, added up. Ordinary term: corroboration, alert correlation.
+//! Interference: adds up the claims of several sources about one thing. Ordinary term: corroboration, alert correlation.
 //!
-//! [`Vibrator::interfere`](crate::Vibrator::interfere) drives it over a medium; alone it is fed by hand. It takes claims
-//! in with [`Interference::observe`] and gives [`Fringe`]s out with [`Interference::tick`], which says what changed by
-//! now. Between two waves a fringe can fall by mere decay: [`Interference::next_change`] says when to tick again. It
-//! never sees a payload, and what a claim is about is the wave's channel and coherence key, nothing else.
+//! [`Vibrator::interfere`](crate::Vibrator::interfere) drives it on a bus. [`Interference::observe`] takes claims in, and
+//! [`Interference::tick`] returns [`Fringe`]s, the changes by now. A fringe can also fall by decay between two waves:
+//! [`Interference::next_change`] tells when to tick again. The payload is never read: the channel and the coherence key
+//! of a wave identify the thing.
 //!
-//! A claim of amplitude `a` is evidence `e = -ln(1 - a)`, so that evidence adds up where probabilities multiply. All
-//! claims of a key, each weaker by half every window `W` and signed by its phase, make
+//! A claim of amplitude `a` is evidence `e = -ln(1 - a)`, so that evidence adds up where probabilities multiply. Each
+//! claim of a key decays by half every window `W` and is signed by its phase. Their sum is
 //!
 //! ```text
 //! Z = sum of e(a_i) * 2^(-(t - t_i) / W) * cos(phase_i)       amplitude = 1 - exp(-max(Z, 0))
 //! ```
 //!
-//! A source holds one claim a key, its latest. So neither the order in which waves arrive nor how often one arrives
-//! changes anything: what [`Interference::resultant`] returns is the same to the bit.
+//! A source holds one claim per key, its latest. So the order of arrival and repeated arrivals change nothing: the result
+//! of [`Interference::resultant`] is the same to the bit.
 //!
 //! ```
 //! use aether_core::physics::{Claim, FringeKind, Interfere};
@@ -55,26 +55,25 @@ use crate::source::Source;
 use crate::wave::Wave;
 use evidence::{ClaimOutcome, Evidence, Window};
 
-/// What an interference detector has seen, and what it could not keep.
+/// The claims and keys that an interference detector has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct InterferenceCounts {
     /// Claims that count or counted.
     pub claims: u64,
-    /// Waves that came a second time.
+    /// Waves that arrived a second time.
     pub repeated: u64,
-    /// Claims older than the one their source holds already.
+    /// Claims older than the present one of their source.
     pub superseded: u64,
     /// Waves without a coherence key, which claim nothing.
     pub keyless: u64,
     /// Waves without a source, which corroborate nothing.
     pub sourceless: u64,
-    /// Keys that had to go because too many others came; the fringes among them were reported as
-    /// [`FringeKind::Forgotten`].
+    /// Keys that were forgotten because there were too many. Their fringes were reported as [`FringeKind::Forgotten`].
     pub keys_evicted: u64,
-    /// Claims that had to go, or were not let in, because more recent ones fill the key.
+    /// Claims that were dropped because more recent ones fill the key.
     pub claims_evicted: u64,
-    /// How often the caller's clock went back.
+    /// The number of times that the caller's clock went back.
     pub clock_jumps: u64,
 }
 
@@ -97,11 +96,11 @@ pub struct Interference {
     weight: (Amplitude, f64),
     timeline: Timeline,
     keys: Recent<ClaimKey, KeyState>,
-    /// Keys whose claims have changed since they were last looked at. At most as many as there are keys.
+    /// Keys whose claims have changed since the last tick. At most as many as there are keys.
     dirty: Vec<u32>,
-    /// When to look at a key although no wave came, and at which.
+    /// The times at which keys change without a wave.
     deadlines: BTreeSet<(Moment, u32)>,
-    /// Fringes whose key had to go since the last tick. At most as many as there are keys, as only a tick makes more.
+    /// Fringes whose key was forgotten since the last tick. At most as many as there are keys: only a tick makes more.
     forgotten: VecDeque<Fringe>,
     counts: InterferenceCounts,
 }
@@ -118,7 +117,7 @@ struct KeyState {
     evidence: Evidence,
     /// Whether it was last reported as risen.
     lit: bool,
-    /// Since when it ought to be the other way round.
+    /// The beginning of a change that has not settled yet.
     pending: Option<Moment>,
     deadline: Option<Moment>,
     /// The evidence for which the deadline to fall was set. While there is more, it only moves away.

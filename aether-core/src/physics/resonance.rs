@@ -1,12 +1,11 @@
-//! Resonance: which services are related. Ordinary term: the service map, or dependency graph.
+//! Resonance: the relations between services. Ordinary term: the service map, or dependency graph.
 //!
-//! [`Resonance`] is fed with what an observer sees and answers with a [`ResonanceMap`]. Evidence comes in tiers, because
-//! timing alone is confounded by shared load: causes that waves name (L0, exact), timing between channels that somebody
-//! could join, because who emits B hears A (L1, and L1k among waves of one coherence key), and timing alone (L2, groups
-//! without direction).
+//! [`Resonance`] takes waves in and reports a [`ResonanceMap`]. Timing alone is confounded by shared load, so evidence
+//! has tiers: causes that waves name (L0, exact); timing between channels A and B where an emitter of B hears A (L1, and
+//! L1k among waves of one coherence key); and timing alone (L2, groups without direction).
 //!
-//! Taking a wave in is a few look-ups in bounded tables; all statistics are done when a report is asked for. There is no
-//! clock, no task and no I/O here: [`PhysicsEngine`](super::PhysicsEngine) and programs bring the waves and the time.
+//! Taking a wave in is a few look-ups in bounded tables. All statistics are computed for a report. There is no clock, no
+//! task and no I/O here: [`PhysicsEngine`](super::PhysicsEngine) and programs bring the waves and the time.
 //!
 //! ```
 //! use aether_core::physics::{Resonance, Sighting, Tier};
@@ -125,9 +124,9 @@ impl Resonance {
         })
     }
 
-    /// Takes in a wave that is received at `now`, the observer's present. When it was emitted follows from its age.
+    /// Takes in a wave that is received at `now`. Its age gives the time of its emission.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
-        /// The first wave is a day into the observer's clock, so that there is a time before it.
+        /// The first wave is a day into the clock of the detector, so that there is time before it.
         const DAY: Duration = Duration::from_secs(86_400);
         let first = *self.first.get_or_insert(now);
         let since = match now.checked_duration_since(first) {
@@ -137,7 +136,7 @@ impl Resonance {
         self.sight(&Sighting::of(wave, since, wave.age_when(now)));
     }
 
-    /// Takes in what was seen of a wave.
+    /// Takes in the sighting of a wave.
     pub fn sight(&mut self, sighting: &Sighting<'_>) {
         if sighting.channel.is_reserved() {
             self.counts.reserved += 1;
@@ -168,7 +167,7 @@ impl Resonance {
         let track = if let Some(track) = self.tracks.get_mut(sighting.channel) {
             track
         } else {
-            // What a forgotten channel had allocated serves the new one.
+            // Reuses the memory of a forgotten channel.
             let full = self.tracks.len() == self.tracks.cap().get();
             let old = if full { self.tracks.pop_lru().map(|(_, track)| track) } else { None };
             self.counts.channels_forgotten += u64::from(full);
@@ -184,28 +183,27 @@ impl Resonance {
         }
     }
 
-    /// Says what a vibrator is tuned to, by its name; it replaces what was said of it before. Several vibrators of
-    /// one name count as one.
+    /// Replaces the patterns of a vibrator, by its name. Several vibrators of one name count as one.
     pub fn tuned(&mut self, vibrator: &str, patterns: &[Pattern]) {
         let left_out = self.listeners.tuned(vibrator, patterns);
         self.counts.names_left_out += left_out as u64;
     }
 
-    /// Says that waves went by that were not shown to this detector. No window of time reaches across it.
+    /// Notes that waves passed unobserved. No window of time reaches across this moment.
     pub fn interrupted(&mut self) {
         self.spans.cut();
     }
 
-    /// The map as it stands. The result depends on what was taken in and on nothing else.
+    /// The present map. It depends only on the waves and patterns that were taken in.
     ///
-    /// Cost: milliseconds for tens of channels, up to seconds for hundreds of busy ones; do it outside of the task
+    /// Cost: milliseconds for tens of channels, up to seconds for hundreds of busy ones. Call it outside of the task
     /// that receives.
     #[must_use]
     pub fn report(&self) -> ResonanceMap {
         report::report(self)
     }
 
-    /// What was seen, left out and forgotten.
+    /// The counts so far.
     #[must_use]
     pub fn counts(&self) -> ResonanceCounts {
         ResonanceCounts {
@@ -219,7 +217,7 @@ impl Resonance {
         }
     }
 
-    /// The most memory that it can ever take, about, in bytes.
+    /// The largest memory that it can take, in bytes, approximately.
     #[must_use]
     pub fn max_weight(&self) -> usize {
         let options = &self.options;
@@ -228,12 +226,12 @@ impl Resonance {
             + options.vibrators * Listeners::max_weight()
     }
 
-    /// How often the clock jumped, back or forth.
+    /// The number of jumps of the clock, back or forward.
     pub(super) fn jumps(&self) -> u64 {
         self.spans.jumps_back + self.spans.jumps_forth
     }
 
-    /// About how much memory it takes now, in bytes.
+    /// The memory that it takes now, in bytes, approximately.
     #[must_use]
     pub fn weight(&self) -> usize {
         let tracks: usize = self

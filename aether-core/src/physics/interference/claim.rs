@@ -8,11 +8,11 @@ use crate::phase::Phase;
 /// One claim. [`Interference::observe`](super::Interference::observe) takes it from a wave.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim {
-    /// How strong the claim is: the amplitude at the source, whatever path and time took of it since.
+    /// The amplitude at the source, before path and time weakened it.
     pub amplitude: Amplitude,
-    /// Whether it asserts (0) or retracts (pi); in between, its cosine counts.
+    /// 0 asserts, pi retracts; in between, the cosine counts.
     pub phase: Phase,
-    /// The number its source gave it. Of two claims of one age the higher number counts.
+    /// The number that its source gave it. Of two claims of the same age, the higher number counts.
     pub sequence: u64,
     /// The time since it was made.
     pub age: Duration,

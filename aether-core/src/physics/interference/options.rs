@@ -1,8 +1,9 @@
-//! How claims are added up, and when that is worth a report.
+//! Options of interference.
 
 use std::time::Duration;
 
-/// How claims are added up, and when their sum is worth a report. Checked by [`Interfere::build`].
+/// Options of [`Interference`](super::Interference): how claims are added up, and when their sum is reported. Checked by
+/// [`Interfere::build`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing is made before build()"]
 pub struct Interfere {
@@ -29,15 +30,15 @@ impl Interfere {
         }
     }
 
-    /// The time in which a claim becomes half as strong, whatever the half-life of its wave. Default: 30 s. Choose it
-    /// longer than the pause in which a source repeats its claim.
+    /// The half-life of a claim, independent of that of its wave. Default: 30 s. Choose it longer than the interval at
+    /// which sources repeat their claims.
     pub fn window(mut self, half_life: Duration) -> Self {
         self.window = half_life;
         self
     }
 
-    /// How many sources must assert a key before it rises. Default: 3. A source counts for three windows after its
-    /// claim.
+    /// The number of sources that must assert a key before it rises. Default: 3. A source counts for three windows after
+    /// its claim.
     pub fn sources(mut self, at_least: usize) -> Self {
         self.sources = at_least;
         self
@@ -49,28 +50,27 @@ impl Interfere {
         self
     }
 
-    /// The amplitude below which a key that has risen falls; the distance to the other threshold is the debounce.
-    /// Default: 0.5.
+    /// The amplitude below which a risen key falls. Default: 0.5. The distance to [`Interfere::rise`] is the hysteresis.
     pub fn fall(mut self, amplitude: f32) -> Self {
         self.fall = amplitude;
         self
     }
 
-    /// For how long a key must be past a threshold without pause before that is reported. Default: not at all. Cost:
-    /// every report comes so much later.
+    /// The time for which a key must stay past a threshold before the change is reported. Default: none. Cost: every
+    /// report is delayed by it.
     pub fn settle(mut self, time: Duration) -> Self {
         self.settle = time;
         self
     }
 
-    /// How many keys are kept; when more come, the one least recently heard of goes. Default: 4096. Cost: about 80
-    /// bytes a claim and 300 bytes a key, plus the key itself.
+    /// The most keys that are kept. Of more, the least recently claimed is forgotten. Default: 4096. Cost: about 80
+    /// bytes per claim and 300 bytes per key, plus the key itself.
     pub fn max_keys(mut self, most: usize) -> Self {
         self.max_keys = most;
         self
     }
 
-    /// How many sources are kept a key; when more come, those with the latest claims stay. Default: 8.
+    /// The most sources that are kept per key. Of more, those with the latest claims stay. Default: 8.
     pub fn max_sources(mut self, most: usize) -> Self {
         self.max_sources = most;
         self

@@ -1,4 +1,4 @@
-//! From what is remembered to the map: exact edges, tested pairs, and what is explained away.
+//! Computes the map: exact edges, tested pairs, and the explanation of indirect ones.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use super::map::{Edge, ResonanceMap, Tier};
 use super::track::{Join, Track, TrackIndex};
 use crate::channel::Channel;
 
-/// The most triggers looked at of a pair.
+/// The most triggers that are sampled of a pair.
 const TRIGGERS: usize = 1024;
-/// Of so many effects in a hundred the key must be known on the other channel for a pair to be joined by keys.
+/// A pair is joined by keys if at least this percentage of the effects has a key that the other channel knows.
 const SHARED_KEYS: usize = 10;
-/// Random choices begin here, so that equal input gives an equal report.
+/// The seed of random choices, fixed so that equal input gives an equal report.
 const SEED: u64 = 0x0061_6574_6865_7221;
 
 /// A pair that may be an edge, as indices of channels.
@@ -111,7 +111,7 @@ fn by_timing(
     edges
 }
 
-/// Who emits on `effects` and hears `channel`.
+/// The vibrators that emit on `effects` and hear `channel`.
 fn handlers<'a>(
     resonance: &'a Resonance,
     effects: &'a Track,

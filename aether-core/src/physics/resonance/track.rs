@@ -1,4 +1,4 @@
-//! What is remembered of one channel: when its waves were emitted, about which keys, and by whom.
+//! The track of one channel: the times, keys and emitters of its latest waves.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use super::table::ENTRY;
 use crate::channel::{Channel, MAX_NAME_BYTES};
 use crate::source::MAX_SOURCE_BYTES;
 
-/// The most vibrators that are remembered as emitters of one channel.
+/// The most emitters of one channel that are kept.
 pub(super) const MAX_EMITTERS: usize = 8;
 
 /// One emission.
@@ -26,23 +26,23 @@ pub(super) struct TrackedWave {
 
 #[derive(Debug, Default)]
 pub(super) struct Track {
-    /// Waves since the channel is remembered.
+    /// Waves since the track began.
     pub(super) heard: u64,
     pub(super) emitters: SmallVec<[SmolStr; 2]>,
     moments: VecDeque<TrackedWave>,
-    /// From when on nothing is missing.
+    /// The beginning of the time without gaps.
     since: i64,
 }
 
 impl Track {
-    /// An empty one in the memory of another.
+    /// Empties a track to reuse its memory.
     pub(super) fn anew(mut self, since: i64) -> Self {
         self.emitters.clear();
         self.moments.clear();
         Self { heard: 0, since, ..self }
     }
 
-    /// Notes who emits here. False when there are too many to remember.
+    /// Notes an emitter. Returns false when there are too many to keep.
     pub(super) fn emitted_by(&mut self, name: &str) -> bool {
         if self.emitters.iter().any(|known| known == name) {
             return true;
@@ -54,7 +54,7 @@ impl Track {
         true
     }
 
-    /// Remembers an emission; of `most` the oldest goes.
+    /// Adds an emission. Beyond `most`, the oldest is dropped.
     pub(super) fn push(&mut self, moment: TrackedWave, most: usize) {
         if self.moments.len() >= most
             && let Some(oldest) = self.moments.pop_front()
@@ -68,7 +68,7 @@ impl Track {
         TrackIndex::new(&self.moments, self.since)
     }
 
-    /// The most memory that one takes, in bytes. A ring grows by doubling, so it may be twice its bound.
+    /// The largest memory that one track takes, in bytes. A ring grows by doubling, so it may be twice its bound.
     pub(super) fn max_weight(moments: usize) -> usize {
         moments.next_power_of_two() * size_of::<TrackedWave>()
             + MAX_EMITTERS * (MAX_SOURCE_BYTES + size_of::<SmolStr>())
@@ -77,7 +77,7 @@ impl Track {
             + ENTRY
     }
 
-    /// About how much memory it takes, in bytes.
+    /// The memory that it takes, in bytes, approximately.
     pub(super) fn weight(&self) -> usize {
         self.moments.capacity() * size_of::<TrackedWave>()
             + self.emitters.iter().map(SmolStr::len).sum::<usize>()
@@ -85,7 +85,7 @@ impl Track {
     }
 }
 
-/// Which waves may belong together.
+/// The waves that may belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Join {
     /// All.
@@ -101,7 +101,7 @@ pub(super) struct Point {
     pub(super) at: i64,
 }
 
-/// The moments of one channel, laid out to be searched.
+/// The emissions of one channel, sorted for searching.
 #[derive(Debug)]
 pub(super) struct TrackIndex {
     pub(super) since: i64,
