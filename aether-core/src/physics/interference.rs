@@ -185,7 +185,7 @@ impl Interference {
         self.observe_at(wave, wave.age_when(now), now);
     }
 
-    /// The same for a caller whose present is not the clock's, which a wave's age is told by.
+    /// The same for a caller whose present is not that of the clock; the age of the wave is given.
     pub(super) fn observe_at(&mut self, wave: &Wave, age: Duration, now: Instant) {
         let Some(key) = wave.key() else {
             self.counts.keyless += 1;

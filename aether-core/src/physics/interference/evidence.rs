@@ -190,7 +190,7 @@ impl Evidence {
         Sum { net: net as f64 * scale, gross: gross as f64 * scale, sources }
     }
 
-    /// When fewer than so many sources will assert, if no claim comes before; `None` if that is so already.
+    /// When fewer sources than this will assert, if no claim arrives before; `None` if there are fewer already.
     pub(super) fn lonely_at(&self, now: Moment, sources: usize, window: Window) -> Option<Moment> {
         let counted = window.length * WINDOWS_COUNTED;
         let mut ends: Vec<Moment> =

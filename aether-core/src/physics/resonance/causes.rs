@@ -51,7 +51,7 @@ struct Emission {
 #[derive(Debug, Default)]
 pub(super) struct CauseLink {
     pub(super) waves: u64,
-    /// Who emitted the cause, and who handled it and emitted the effect.
+    /// The names of the emitters of the cause, and of its handlers, which emitted the effect.
     pub(super) emitters: SmallVec<[SmolStr; 2]>,
     pub(super) handlers: SmallVec<[SmolStr; 2]>,
     /// In nanoseconds, a ring.

@@ -10,7 +10,7 @@
 use super::spans::{REACH, Spans, WINDOW};
 use super::track::{Join, Point, TrackIndex, lags_after};
 
-/// The shortest lag told apart from zero, in nanoseconds; shorter ones share the first bin.
+/// The shortest lag that is distinguished from zero, in nanoseconds. Shorter ones share the first bin.
 const SHORTEST: f64 = 62_500.0;
 const BINS_PER_OCTAVE: f64 = 2.0;
 /// log2(WINDOW / SHORTEST) octaves, rounded up, and one for the end.

@@ -18,8 +18,8 @@ const TRIGGERS: usize = 256;
 /// The smallest effect, as a multiple of that of an edge: no subscriptions rule chance out.
 const STRICTER: f64 = 5.0;
 
-/// And there are at least so many times as many waves as by chance. A load that two channels share, which changes within
-/// a window, makes some more on top of many; a relation makes many on top of few.
+/// The smallest ratio of the waves to those by chance. A shared load that changes within a window adds some to many; a
+/// relation adds many to few.
 const LEAST_LIFT: f64 = 2.0;
 
 /// The thresholds of an edge in a group.
