@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::ask::AskArgs;
+#[cfg(feature = "bench")]
 use crate::bench::BenchArgs;
 use crate::emit::EmitArgs;
 use crate::error::CommandError;
@@ -26,12 +27,14 @@ pub(crate) struct Cli {
 }
 
 /// Narrow enough for a terminal of 80 columns.
-const EXAMPLES: &str = "\
+const EXAMPLES: &str = concat!(
+    "\
 Examples:
   aether up                  the order system in one process: http://127.0.0.1:8080/
   aether up --orders 50      the same; ends by itself and prints the sums
-  aether bench overload      which waves get through when there are too many
-
+",
+    if_bench!("  aether bench overload      which waves get through when there are too many\n"),
+    "
   With a NATS server, across processes:
   export AETHER_MEDIUM=nats://127.0.0.1:4222
   aether listen 'orders.>'   one line for each wave
@@ -41,7 +44,8 @@ Examples:
   aether ask inventory.restock '{\"sku\":\"lamp\",\"quantity\":5}'
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by a second Ctrl-C.
-AETHER_LOG=debug shows more.";
+AETHER_LOG=debug shows more."
+);
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -54,6 +58,7 @@ enum Command {
     Gateway(GatewayArgs),
     Alpha(AlphaArgs),
     Beta(BetaArgs),
+    #[cfg(feature = "bench")]
     Bench(BenchArgs),
     /// Print what makes a shell complete this command
     #[command(after_help = "\
@@ -69,6 +74,7 @@ Examples:
 impl Cli {
     /// What has to be done before there are threads.
     pub(crate) fn prepare(&self) {
+        #[cfg(feature = "bench")]
         if let Command::Bench(args) = &self.command {
             args.prepare();
         }
@@ -86,6 +92,7 @@ impl Cli {
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
             Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),
             Command::Beta(args) => Ok(aether_service_beta::main(args, shutdown).await?),
+            #[cfg(feature = "bench")]
             Command::Bench(args) => crate::bench::bench(args, shutdown).await,
             Command::Completions { shell } => {
                 let mut script = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::io;
 
+#[cfg(feature = "bench")]
 use aether_bench::FloodError;
 use aether_core::{
     AskError, ConnectError, CreateError, EchoReason, EchoesError, EmitError, FlushError, JoinError,
@@ -11,6 +12,7 @@ use aether_gateway::{GatewayError, StartError};
 use aether_service_alpha::AlphaError;
 use aether_service_beta::BetaError;
 
+#[cfg(feature = "bench")]
 use crate::bench::BenchError;
 use crate::stdin::StdinError;
 
@@ -65,8 +67,10 @@ pub(crate) enum CommandError {
     Alpha(#[from] AlphaError),
     #[error(transparent)]
     Beta(#[from] BetaError),
+    #[cfg(feature = "bench")]
     #[error(transparent)]
     Bench(#[from] BenchError),
+    #[cfg(feature = "bench")]
     #[error(transparent)]
     Flood(#[from] FloodError),
     #[error("a service broke down")]
@@ -82,6 +86,7 @@ impl CommandError {
             | Self::Gateway(GatewayError::Connect(error))
             | Self::Alpha(AlphaError::Connect(error))
             | Self::Beta(BetaError::Connect(error)) => !matches!(error, ConnectError::Unreachable { .. }),
+            #[cfg(feature = "bench")]
             Self::Bench(error) => error.is_wrong_usage(),
             _ => false,
         }

@@ -7,8 +7,23 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// A line of help about `aether bench`: empty in a build without it.
+#[cfg(feature = "bench")]
+macro_rules! if_bench {
+    ($line:literal) => {
+        $line
+    };
+}
+#[cfg(not(feature = "bench"))]
+macro_rules! if_bench {
+    ($line:literal) => {
+        ""
+    };
+}
+
 mod account;
 mod ask;
+#[cfg(feature = "bench")]
 mod bench;
 mod cli;
 mod connect;

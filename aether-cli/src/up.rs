@@ -3,9 +3,11 @@
 //! Runs the gateway, the inventory service and the order service on one medium. They are ended in the order of the
 //! flow, so that every wave has found its reader before its reader is gone, and the sums at the end are whole.
 
+#[cfg(feature = "bench")]
 mod overload;
 
-pub(crate) use overload::{OverloadSums, OverloadView};
+#[cfg(feature = "bench")]
+pub(crate) use overload::OverloadView;
 
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_gateway::{Gateway, ListenArgs};
@@ -18,14 +20,14 @@ use crate::view::View;
 
 /// Run the order system in one process and watch it: gateway, inventory service, order service
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_help = concat!("\
 Examples:
   aether up                                   until Ctrl-C
   aether up --orders 50                       ends by itself
   aether up --rate 200 --listen 127.0.0.1:0   faster, with the page at a free port
-  aether up --overload                        beside it ten times what a handler can take
+", if_bench!("  aether up --overload                        beside it ten times what a handler can take
   aether up --overload 50                     fifty times
-  aether up --medium nats://127.0.0.1:4222    where `aether listen '>'` hears it")]
+"), "  aether up --medium nats://127.0.0.1:4222    where `aether listen '>'` hears it"))]
 pub(crate) struct UpArgs {
     #[command(flatten)]
     orders: OrderArgs,
@@ -35,6 +37,7 @@ pub(crate) struct UpArgs {
     listen: ListenArgs,
     /// Show what happens to a handler beside the order system that is offered so many times what it can take, a
     /// twentieth of it important [default: 10]
+    #[cfg(feature = "bench")]
     #[arg(long, value_name = "TIMES", num_args = 0..=1, default_missing_value = "10", value_parser = overload::times, allow_negative_numbers = true)]
     overload: Option<f64>,
 
@@ -51,6 +54,7 @@ pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), 
     let beta = Beta::start(&aether, args.stock.options()).await?;
     let alpha = Alpha::start(&aether, args.orders.options()).await?;
     let tally = alpha.tally();
+    #[cfg(feature = "bench")]
     let overload = match args.overload {
         None => None,
         Some(times) => Some(OverloadView::start(&aether, times).await?),
@@ -78,13 +82,16 @@ pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), 
     });
 
     // A view that nobody reads any more ends the system as Ctrl-C does.
+    #[cfg(feature = "bench")]
     let (watched, overload) = match overload {
         None => (view.watch(&tally, &one_is_done).await, None),
         Some(mut overload) => {
             let watched = view.watch_overload(&mut overload, &tally, &one_is_done).await;
-            (watched, Some(overload.end().await?))
+            (watched, Some(overload.end().await?.to_string()))
         }
     };
+    #[cfg(not(feature = "bench"))]
+    let (watched, overload) = (view.watch(&tally, &one_is_done).await, None);
     stop_alpha.cancel();
     let orders = alpha.await?;
     stop_beta.cancel();

@@ -20,7 +20,8 @@ use crate::account::Account;
 use crate::frame::{Frame, Taken};
 use crate::output::Output;
 use crate::record::printable;
-use crate::up::{OverloadSums, OverloadView};
+#[cfg(feature = "bench")]
+use crate::up::OverloadView;
 
 /// How long a frame lasts.
 const MOMENT: Duration = Duration::from_millis(500);
@@ -102,6 +103,7 @@ impl Showing {
 
     /// Shows an overload, a line a second, until `done` is cancelled. The waves of the order system are not shown, but
     /// on a terminal how the orders stand.
+    #[cfg(feature = "bench")]
     pub(crate) async fn watch_overload(
         &mut self,
         overload: &mut OverloadView,
@@ -132,7 +134,7 @@ impl Showing {
         &mut self,
         orders: OrderSummary,
         stock: StockSummary,
-        overload: Option<OverloadSums>,
+        overload: Option<String>,
     ) -> io::Result<()> {
         match &overload {
             None => self.show_frame()?,

@@ -11,8 +11,8 @@ use crate::bus::{Bus, Lifeline};
 #[cfg(feature = "nats")]
 use crate::echo::reflecting;
 use crate::echo::{DeadLetters, EchoLedger, EchoReason, NOBODY, Reflector};
+use crate::extensions::ExtensionMap;
 use crate::floors::{Floors, Roster};
-use crate::hopping::Hopping;
 use crate::inbox::Ledger;
 use crate::medium::{ConnectError, FlushError, JoinError, Local, Medium, MediumStatus, Promises, Wire};
 use crate::router::{InboxReport, Router};
@@ -37,7 +37,7 @@ struct Shared {
     bus: Bus,
     reflector: Arc<Reflector>,
     floors: Arc<Floors>,
-    hopping: Hopping,
+    extensions: ExtensionMap,
 }
 
 /// How long closing waits until the sources of what has failed are told.
@@ -207,8 +207,8 @@ impl Aether {
             floors.reach_over(Arc::downgrade(&medium));
         }
         reflector.note_runtime();
-        let bus = Bus::new(router, medium);
-        Self { shared: Arc::new(Shared { bus, reflector, floors, hopping: Hopping::new() }) }
+        let (bus, extensions) = (Bus::new(router, medium), ExtensionMap::default());
+        Self { shared: Arc::new(Shared { bus, reflector, floors, extensions }) }
     }
 
     /// What the medium can do.
@@ -344,8 +344,9 @@ impl Aether {
         &self.shared.reflector
     }
 
-    pub(crate) fn hopping(&self) -> &Hopping {
-        &self.shared.hopping
+    #[allow(dead_code, reason = "for optional parts")]
+    pub(crate) fn extensions(&self) -> &ExtensionMap {
+        &self.shared.extensions
     }
 
     pub(crate) fn floors(&self) -> &Arc<Floors> {

@@ -31,16 +31,28 @@ impl Bus {
         &self.medium
     }
 
-    /// Enters a subscription into the router. The medium does not bring anything for it yet.
+    /// Enters a subscription into the router. The medium brings nothing for it before [`SubscriptionGuard::join`].
     pub(crate) fn subscribe(
         &self,
         pattern: Pattern,
         group: Option<Arc<str>>,
         inbox: Arc<Inbox>,
         listener: Listener,
-    ) -> Joining {
+    ) -> SubscriptionGuard {
         let subscription = self.router.subscribe(pattern, group, inbox, listener);
-        Joining { bus: self.clone(), subscription: Some(subscription) }
+        SubscriptionGuard { bus: self.clone(), subscription: Some(subscription) }
+    }
+
+    /// Subscribes an inbox to a pattern. Cancelled before completion, nothing stays subscribed.
+    pub(crate) async fn join(
+        &self,
+        pattern: Pattern,
+        inbox: Arc<Inbox>,
+        listener: Listener,
+    ) -> Result<SubscriptionGuard, JoinError> {
+        let guard = self.subscribe(pattern, None, inbox, listener);
+        guard.join().await?;
+        Ok(guard)
     }
 
     /// Ends a subscription.
@@ -69,12 +81,12 @@ impl fmt::Debug for Lifeline {
 /// A subscription that ends when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it ends the subscription"]
-pub(crate) struct Joining {
+pub(crate) struct SubscriptionGuard {
     bus: Bus,
     subscription: Option<Arc<Subscription>>,
 }
 
-impl Joining {
+impl SubscriptionGuard {
     /// Has the medium bring what the subscription hears. Once this returns, no wave is missed.
     pub(crate) async fn join(&self) -> Result<(), JoinError> {
         match &self.subscription {
@@ -89,7 +101,7 @@ impl Joining {
     }
 }
 
-impl Drop for Joining {
+impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
         if let Some(subscription) = self.subscription.take() {
             self.bus.leave(&subscription);

@@ -364,12 +364,10 @@ impl Floors {
             sequencer: Arc::clone(&self.sequencer),
             hears_own: false,
             observes: false,
-            tuned: None,
+            relabel: None,
         };
-        let joining = bus.subscribe(Pattern::new(channel)?, None, ear, listener);
-        joining.join().await?;
         // For as long as there is the `Aether`.
-        joining.keep();
+        bus.join(Pattern::new(channel)?, ear, listener).await?.keep();
         *is_joined = true;
         self.attend(self.ours.lock());
         Ok(())

@@ -26,6 +26,8 @@
 //!
 //! # Features
 //! - `nats` (default): the NATS medium.
+//! - `physics` (default): detectors that find patterns in the traffic, and an observer that runs them.
+//! - `hopping`: channels whose subject changes from slot to slot, by a key.
 //! - `conformance`: what every [`Medium`] must pass, and a real NATS server for tests.
 
 mod aether;
@@ -36,11 +38,14 @@ mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod echo;
+mod extensions;
 mod floors;
+#[cfg(feature = "hopping")]
 mod hopping;
 mod inbox;
 mod medium;
 mod phase;
+#[cfg(feature = "physics")]
 pub mod physics;
 mod router;
 mod source;
@@ -56,8 +61,10 @@ pub use echo::{
     DeadLetter, DeadLetterCounts, DeadLetters, Echo, EchoLedger, EchoReason, Echoes, EchoesError, ReplayError,
 };
 pub use floors::{Announcement, Roster};
+#[cfg(feature = "hopping")]
 pub use hopping::{
-    ClockError, ClockKeeper, Hop, HopAccount, HopBuilder, HopError, HopJoinError, HopView, MIN_KEY_BYTES,
+    ClockError, ClockKeeper, Hop, HopAccount, HopBuilder, HopEmitError, HopError, HopJoinError, HopView,
+    HoppingEmitter, MIN_KEY_BYTES,
 };
 pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, Order, ShedReason, WhenFull};
 pub use medium::{
@@ -65,12 +72,11 @@ pub use medium::{
     WireError,
 };
 pub use phase::{Phase, PhaseError};
+#[cfg(feature = "physics")]
+pub use physics::{Fringes, InterfereError, ObserveError, PhysicsObserver};
 pub use router::{Carried, Heard, InboxReport, Offered, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
-pub use vibrator::{
-    CreateError, Emitter, EmitterAccount, Fringes, HopEmitError, HoppingEmitter, InterfereError,
-    ObserveError, PhysicsObserver, Vibrator, VibratorBuilder,
-};
+pub use vibrator::{CreateError, Emitter, EmitterAccount, Vibrator, VibratorBuilder};
 pub use wave::{
     ATTEMPTS, ContentType, ContentTypeError, FAILURE, Failure, FailureReason, FailureReasonError, Kind,
     KindError, MAX_HINT_BYTES, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata,

@@ -245,20 +245,6 @@ impl EmitError {
         }
     }
 
-    /// The same, with the wave on the channel that it was made for.
-    pub(crate) fn moved_to(mut self, channel: &Channel) -> Self {
-        match &mut self {
-            Self::Full { wave }
-            | Self::Closed { wave }
-            | Self::TooLarge { wave, .. }
-            | Self::TooFar { wave }
-            | Self::BelowFloor { wave, .. }
-            | Self::Reserved { wave } => wave.move_to(channel),
-            Self::Invalid(_) => {}
-        }
-        self
-    }
-
     /// Whether the same wave may be taken later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {

@@ -1,29 +1,33 @@
-//! The physics: detectors that read the waves of a bus and say what they mean together.
+//! Physics: detectors of patterns in the traffic of a bus. Ordinary term: traffic analysis.
 //!
-//! Each can be used alone: feed it with waves, ask it for findings, and ask it when it wants to be asked again. All are
-//! pure: the time comes in as an argument, nothing reads a clock, waits or does I/O, so the same waves at the same
-//! times give the same findings. Their memory is bounded by numbers given when they are made; what does not fit is
-//! counted. What each word means, with formula and measurements, is in `PHYSICS.md`.
+//! Each detector can be used alone: it takes waves in, gives findings out, and tells when to ask again. All are pure:
+//! the time is an argument, and nothing reads a clock, waits or does I/O. So the same waves at the same times give the
+//! same findings. Their options bound their memory, and what does not fit is counted. [`PhysicsObserver`] runs all of
+//! them on a bus. `PHYSICS.md` defines each word, with its formula and measurements.
 
+mod bounds;
 mod cancellation;
+mod duration;
 mod engine;
 mod finding;
+mod fringes;
 mod interference;
+mod observer;
 mod recent;
 mod resonance;
 mod retries;
 mod standing;
 mod timeline;
 
-pub use cancellation::{CancellationOptions, CancellationOptionsError, Cancellations};
-pub use engine::{EngineOptions, EngineOptionsError, PhysicsEngine, PhysicsReport, Sampling};
+pub use bounds::BoundsError;
+pub use cancellation::{CancellationOptions, Cancellations};
+pub use engine::{EngineOptions, PhysicsEngine, PhysicsReport, Sampling};
 pub use finding::{Finding, StandingWave};
-pub use interference::{
-    Claim, Fringe, FringeKind, Interfere, InterfereOptionsError, Interference, InterferenceCounts, Resultant,
-};
+pub use fringes::{Fringes, InterfereError};
+pub use interference::{Claim, Fringe, FringeKind, Interfere, Interference, InterferenceCounts, Resultant};
+pub use observer::{ObserveError, PhysicsObserver};
 pub use resonance::{
-    Edge, Group, Resonance, ResonanceCounts, ResonanceMap, ResonanceOptions, ResonanceOptionsError, Sighting,
-    Tier,
+    Edge, Group, Resonance, ResonanceCounts, ResonanceMap, ResonanceOptions, Sighting, Tier,
 };
-pub use retries::{RetryOptions, RetryOptionsError, RetryStorms};
-pub use standing::{StandingCounts, StandingOptions, StandingOptionsError, StandingWaves};
+pub use retries::{RetryOptions, RetryStorms};
+pub use standing::{StandingCounts, StandingOptions, StandingWaves};

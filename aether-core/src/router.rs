@@ -28,7 +28,6 @@ use parking_lot::RwLock;
 use crate::channel::{Channel, Pattern};
 #[cfg(feature = "nats")]
 use crate::clock::Instant;
-use crate::hopping::Tuned;
 #[cfg(feature = "nats")]
 use crate::inbox::ShedReason;
 use crate::inbox::{Inbox, Ledger};
@@ -56,8 +55,8 @@ pub struct Subscription {
     sequencer: Arc<Sequencer>,
     hears_own: bool,
     observes: bool,
-    /// What it hears is shown under another channel.
-    tuned: Option<Arc<Tuned>>,
+    /// What its waves pass through before they are in the inbox.
+    relabel: Option<Arc<dyn Relabel>>,
     /// Its vibrator has let go of it and keeps it for [`Router::mute`]'s reason.
     muted: AtomicBool,
     /// Since when the network brings all that is emitted.
@@ -131,9 +130,9 @@ impl Subscription {
     /// A wave as its vibrator is to see it.
     #[inline]
     fn shown(&self, wave: Wave) -> Wave {
-        match &self.tuned {
+        match &self.relabel {
             None => wave,
-            Some(tuned) => tuned.show(wave),
+            Some(relabel) => relabel.relabel(wave),
         }
     }
 
@@ -164,8 +163,14 @@ pub(crate) struct Listener {
     pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) hears_own: bool,
     pub(crate) observes: bool,
-    /// A lane of a hopping channel, which is shown as that channel.
-    pub(crate) tuned: Option<Arc<Tuned>>,
+    /// Shows what comes under another channel.
+    pub(crate) relabel: Option<Arc<dyn Relabel>>,
+}
+
+/// Shows the waves of a subscription under another channel than the one they came on.
+pub(crate) trait Relabel: std::fmt::Debug + Send + Sync {
+    /// Called once for each wave that is offered to the inbox.
+    fn relabel(&self, wave: Wave) -> Wave;
 }
 
 /// A hasher for channels, which bring their own hash.
@@ -269,7 +274,7 @@ impl Router {
         listener: Listener,
     ) -> Arc<Subscription> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let Listener { sequencer, hears_own, observes, tuned } = listener;
+        let Listener { sequencer, hears_own, observes, relabel } = listener;
         let subscription = Arc::new(Subscription {
             id,
             pattern,
@@ -278,7 +283,7 @@ impl Router {
             sequencer,
             hears_own,
             observes,
-            tuned,
+            relabel,
             muted: AtomicBool::new(false),
             #[cfg(feature = "nats")]
             in_force: OnceLock::new(),

@@ -22,17 +22,13 @@
 
 mod builder;
 mod emitter;
-mod hopping;
-mod interfere;
-mod observer;
 mod pace;
 mod replay;
 
 pub use builder::{CreateError, VibratorBuilder};
+#[allow(unused_imports, reason = "for optional parts")]
+pub(crate) use emitter::settled;
 pub use emitter::{Emitter, EmitterAccount};
-pub use hopping::{HopEmitError, HoppingEmitter};
-pub use interfere::{Fringes, InterfereError};
-pub use observer::{ObserveError, PhysicsObserver};
 
 use std::ops::Deref;
 use std::pin::Pin;
@@ -46,7 +42,7 @@ use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::echo::{Echoes, EchoesError};
-use crate::hopping::Following;
+use crate::extensions::ExtensionMap;
 use crate::inbox::{Inbox, Ledger, Offer};
 use crate::medium::JoinError;
 use crate::router::{Heard, Listener, Subscription};
@@ -60,14 +56,14 @@ use pace::Pace;
 /// counted as lost with the reason `closed`.
 #[derive(Debug)]
 pub struct Vibrator {
-    emitter: Emitter,
-    inbox: Arc<Inbox>,
+    pub(crate) emitter: Emitter,
+    pub(crate) inbox: Arc<Inbox>,
     pace: Pace,
-    hears_own: bool,
-    observes: bool,
+    pub(crate) hears_own: bool,
+    pub(crate) observes: bool,
     subscriptions: Mutex<Vec<Arc<Subscription>>>,
-    /// Hopping channels, each left when it is dropped.
-    followed: Mutex<Vec<Following>>,
+    /// What optional parts keep; dropped before the inbox is closed.
+    pub(crate) extensions: ExtensionMap,
     /// Patterns that are being joined.
     tuning: Mutex<Vec<Heard>>,
 }
@@ -158,13 +154,13 @@ impl Vibrator {
             sequencer: Arc::clone(self.emitter.sequencer()),
             hears_own: self.hears_own,
             observes: self.observes,
-            tuned: None,
+            relabel: None,
         };
-        let joining = aether.bus().subscribe(pattern, group, Arc::clone(&self.inbox), listener);
-        let (joined, ()) = tokio::join!(joining.join(), told);
+        let guard = aether.bus().subscribe(pattern, group, Arc::clone(&self.inbox), listener);
+        let (joined, ()) = tokio::join!(guard.join(), told);
         // Entered last, so that what is cancelled before ends.
         if joined.is_ok() {
-            self.subscriptions.lock().extend(joining.keep());
+            self.subscriptions.lock().extend(guard.keep());
         }
         drop(tuning);
         joined
@@ -255,7 +251,7 @@ impl Vibrator {
         let _ = self.inbox.offer(wave, Offer::Now);
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         let polled = self.pace.poll(cx, |cx| self.inbox.poll_receive(cx));
         polled.map(|wave| wave.map(|wave| wave.heard_by(self.emitter.sequencer())))
     }
@@ -359,7 +355,7 @@ impl Stream for Vibrator {
 
 impl Drop for Vibrator {
     fn drop(&mut self) {
-        self.followed.get_mut().clear();
+        self.extensions.clear();
         for subscription in std::mem::take(self.subscriptions.get_mut()) {
             self.leave(&subscription);
         }

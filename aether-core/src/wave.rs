@@ -237,6 +237,7 @@ impl Wave {
     }
 
     /// The same for an instant that a caller passed in.
+    #[allow(dead_code, reason = "for optional parts")]
     pub(crate) fn age_when(&self, now: Instant) -> Duration {
         self.age_at(moment_of(now))
     }
@@ -356,7 +357,8 @@ impl Wave {
         self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()
     }
 
-    /// Puts it on another channel: how a wave gets onto a lane, and back to the channel it belongs to.
+    /// Puts it on another channel.
+    #[allow(dead_code, reason = "for optional parts")]
     #[inline]
     pub(crate) fn move_to(&mut self, channel: &Channel) {
         triomphe::Arc::make_mut(&mut self.body).channel.clone_from(channel);

@@ -114,6 +114,7 @@ fn an_address_that_is_taken_is_refused() {
 }
 
 /// The lines that the overload ends with: each must add up.
+#[cfg(all(unix, feature = "bench"))]
 fn check_overload(out: &str) -> [Vec<(String, u64)>; 2] {
     ["strong: ", "weak: "].map(|start| {
         let line = out.lines().rfind(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{out}"));
@@ -121,7 +122,7 @@ fn check_overload(out: &str) -> [Vec<(String, u64)>; 2] {
     })
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "bench"))]
 #[test]
 fn an_overload_is_shown_line_by_line_and_its_sums_add_up_when_a_signal_ends_it() {
     let mut up = Running::start(&[&["up", "--overload"], &ANY_PORT[..]].concat());

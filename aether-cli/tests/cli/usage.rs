@@ -20,6 +20,7 @@ fn the_help_names_every_command_and_teaches_by_example() {
         "gateway ",
         "alpha ",
         "beta ",
+        #[cfg(feature = "bench")]
         "bench ",
         "completions ",
         "Examples:",

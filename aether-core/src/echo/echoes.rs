@@ -8,7 +8,7 @@ use futures_core::Stream;
 use tokio::task::coop;
 
 use super::{Ear, Echo, Reflector, pattern_of};
-use crate::bus::{Bus, Joining, Lifeline};
+use crate::bus::{Bus, Lifeline, SubscriptionGuard};
 use crate::inbox::InboxOptionsError;
 use crate::medium::JoinError;
 use crate::router::Listener;
@@ -42,7 +42,7 @@ pub struct Echoes {
     ear: Arc<Ear>,
     reflector: Arc<Reflector>,
     /// Made after the ear is entered, and gone before it.
-    joining: Option<Joining>,
+    subscription: Option<SubscriptionGuard>,
     /// Echoes are told for as long as there is the `Aether`.
     _aether: Lifeline,
 }
@@ -60,14 +60,14 @@ impl Echoes {
         if !reflector.open(&ear) {
             return Err(EchoesError::Taken { name: source.name().to_owned() });
         }
-        let mut echoes = Self { ear, reflector: Arc::clone(reflector), joining: None, _aether: aether };
-        let joining = echoes.joining.insert(bus.subscribe(
+        let mut echoes = Self { ear, reflector: Arc::clone(reflector), subscription: None, _aether: aether };
+        let subscription = echoes.subscription.insert(bus.subscribe(
             pattern_of(source.instance()).map_err(JoinError::from)?,
             None,
             Arc::clone(echoes.ear.arrived()),
-            Listener { sequencer: Arc::clone(sequencer), hears_own: true, observes: false, tuned: None },
+            Listener { sequencer: Arc::clone(sequencer), hears_own: true, observes: false, relabel: None },
         ));
-        joining.join().await?;
+        subscription.join().await?;
         Ok(echoes)
     }
 
@@ -119,6 +119,6 @@ impl Stream for Echoes {
 impl Drop for Echoes {
     fn drop(&mut self) {
         self.reflector.shut(&self.ear);
-        drop(self.joining.take());
+        drop(self.subscription.take());
     }
 }

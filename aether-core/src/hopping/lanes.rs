@@ -1,10 +1,10 @@
-//! Lanes, and which of them are in use. Ordinary term of a lane: a partition, which may go by a way of its own.
+//! Lanes, and the draw of one for a slot. Ordinary term of a lane: a partition, which may have a route of its own.
 //!
-//! Pure data. The measure of how much gets lost on each is [`super::survey`].
+//! Pure data. [`super::lane_loss`] measures the loss on each.
 
 use std::fmt;
 
-/// The fewest and the most lanes there can be: a quarter of them stays in use whatever happens.
+/// The fewest and the most lanes. A quarter of them always stays in use.
 pub(super) const LANES: std::ops::RangeInclusive<u8> = 4..=64;
 
 /// A set of lanes.
@@ -12,7 +12,7 @@ pub(super) const LANES: std::ops::RangeInclusive<u8> = 4..=64;
 pub(super) struct LaneSet(pub(super) u64);
 
 impl LaneSet {
-    /// All of so many lanes.
+    /// All lanes of a channel that has this many.
     pub(super) const fn all(lanes: u8) -> Self {
         Self(u64::MAX >> (64 - lanes as u32))
     }
@@ -44,8 +44,8 @@ impl fmt::Debug for LaneSet {
     }
 }
 
-/// What the sequence draws for a slot: two independent numbers, so that the lane which stands in for one left out says
-/// nothing of it.
+/// What the sequence draws for a slot: two independent numbers, so that the lane that replaces an unused one reveals
+/// nothing about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Draw {
     pub(super) first: u64,
@@ -53,12 +53,12 @@ pub(super) struct Draw {
 }
 
 impl Draw {
-    /// The lane out of so many. Equally likely each, but for 2^-58.
+    /// One of this many lanes. All are equally likely, but for 2^-58.
     pub(super) fn lane(self, lanes: u8) -> u8 {
         scaled(self.first, u64::from(lanes)) as u8
     }
 
-    /// The same among those in use: another one where the lane is left out.
+    /// The same among the lanes in use: another one where the drawn lane is left out.
     pub(super) fn lane_in(self, lanes: u8, used: LaneSet) -> u8 {
         let lane = self.lane(lanes);
         if used.holds(lane) || used.len() == 0 {
@@ -69,7 +69,7 @@ impl Draw {
     }
 }
 
-/// A number below `limit`, as far along as the draw is in 2^64 (Lemire 2019, without the correction).
+/// Scales a draw from 0..2^64 to 0..`limit` (Lemire 2019, without the correction).
 fn scaled(draw: u64, limit: u64) -> u64 {
     ((u128::from(draw) * u128::from(limit)) >> 64) as u64
 }

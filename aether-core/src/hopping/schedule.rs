@@ -1,10 +1,13 @@
-//! When which slot is sent in, heard, and joined ahead of time. Pure arithmetic on nanoseconds since 1970.
+//! When a slot is sent in, heard, and joined ahead of time. Pure arithmetic on nanoseconds since 1970.
 //!
-//! A sender is in one slot at a time. A receiver hears a slot from a guard before it begins until a guard after it has
-//! ended, by its own clock: so the two meet for every clock error up to the guard. It joins a little earlier still,
-//! because subscribing takes its time.
+//! A sender is in one slot at a time. By its own clock, a receiver hears a slot from one guard before it begins until one
+//! guard after it has ended. So they meet for every clock error up to the guard. It joins a little earlier still,
+//! because subscribing takes time.
 
 use std::ops::RangeInclusive;
+
+/// The number of slots that are announced and judged: later control messages make up for lost ones.
+pub(super) const HISTORY: u64 = 8;
 
 /// The slots and their edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +18,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// `guard` is less than half a slot, so that two slots at most are heard at a time.
+    /// `guard` is less than half a slot, so that at most two slots are heard at a time.
     pub(super) const fn new(slot: u64, guard: u64) -> Self {
         Self { slot, guard }
     }
@@ -38,24 +41,24 @@ impl Schedule {
         slot.saturating_mul(self.slot)
     }
 
-    /// The middle of a slot, as far from its edges as can be: when reports are sent.
+    /// The middle of a slot, as far from its edges as possible: control messages are sent then.
     pub(super) const fn middle(self, slot: u64) -> u64 {
         self.begin(slot).saturating_add(self.slot / 2)
     }
 
-    /// The slots that a receiver is to hear.
+    /// The slots that a receiver must hear.
     pub(super) const fn heard(self, now: u64) -> RangeInclusive<u64> {
         now.saturating_sub(self.guard) / self.slot..=now.saturating_add(self.guard) / self.slot
     }
 
-    /// How much before a slot it is joined: two guards, the second for the time that subscribing takes, but never more
-    /// than half a slot, so that there are still no three slots at a time.
+    /// How long before its beginning a slot is joined: two guards, the second for the time that subscribing takes. At
+    /// most half a slot, so that there are never three slots at a time.
     const fn ahead(self) -> u64 {
         let (twice, half) = (2 * self.guard, self.slot / 2);
         if twice < half { twice } else { half }
     }
 
-    /// The slots that a receiver is subscribed to: those that it is to hear, and the next one ahead of time.
+    /// The slots that a receiver is subscribed to: those that it must hear, and the next one ahead of time.
     pub(super) const fn joined(self, now: u64) -> RangeInclusive<u64> {
         now.saturating_sub(self.guard) / self.slot..=now.saturating_add(self.ahead()) / self.slot
     }

@@ -1,8 +1,15 @@
-//! What the key says of a slot: its lane, its name, and the seal of what is announced in it.
+//! The names of a channel, slot by slot, from a key.
 //!
-//! A pseudo-random function of the key (HMAC-SHA-256), the channel and the slot. Without the key the next name can
-//! neither be predicted nor linked to the last one. The bytes are described in `protocol/README.md` and checked by the
-//! known answers in `protocol/vectors/hopping`.
+//! A pseudo-random function (HMAC-SHA-256) of the key, the channel and the slot gives a lane, a name, and the seals of
+//! control messages. Without the key the next name can neither be predicted nor linked to the last one.
+//! `protocol/README.md` describes the bytes; the known answers in `protocol/vectors/hopping` check them.
+//!
+//! The key is ratcheted: each epoch of 1024 slots has a key of its own, and no later key leads back to it. The keys are
+//! the leaves of a binary tree, each derived from its parent by HKDF-Expand. In a chain of keys, a late joiner would
+//! walk along all of it: 3 million steps for a year of slots of 10 ms. In the tree any epoch is 40 steps from the root,
+//! and earlier epochs can still be forgotten: only the subtrees ahead are kept.
+//!
+//! Sources: Bellare and Miner 1999, "A forward-secure digital signature scheme" (the tree); RFC 5869 (HKDF).
 
 use std::fmt;
 
@@ -10,39 +17,55 @@ use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use super::lanes::Draw;
-use super::ratchet::{Key, Ratchet, SLOTS_PER_EPOCH};
 use crate::channel::{Channel, ChannelError};
 
 /// The first token of all channels that hopping waves are sent on.
-pub(super) const ROOT: &str = "hop";
+const ROOT: &str = "hop";
 /// Bytes of a seal: forging one takes 2^128 guesses.
 pub(super) const SEAL_BYTES: usize = 16;
 /// 16 letters of 5 bits. With root and lane a name has 23 bytes at most, which a [`Channel`] holds in place.
 const TOKEN_LETTERS: usize = 16;
 /// RFC 4648, section 6, in lower case.
 const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// The number of slots that a key lasts for.
+pub(super) const SLOTS_PER_EPOCH: u64 = 1024;
+/// Levels of the key tree: enough for 2^50 slots, 350 thousand years of 10 ms each.
+const DEPTH: u32 = 40;
+const SALT: &[u8] = b"aether-hop-1";
+const BRANCHES: [&[u8]; 2] = [b"aether-hop/0", b"aether-hop/1"];
 
-/// What is carried in a slot.
+/// 32 bytes that are overwritten when they are dropped.
+type EpochKey = Zeroizing<[u8; 32]>;
+
+/// The two streams of messages of a channel, which hop independently of each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(super) enum Traffic {
     /// The waves of the channel.
     Waves,
-    /// What senders and receivers tell each other of them.
-    Reports,
+    /// The control messages of its senders and receivers.
+    Control,
 }
 
-impl Stream {
-    const fn label(self) -> &'static [u8] {
+impl Traffic {
+    const fn name_label(self) -> &'static [u8] {
         match self {
             Self::Waves => b"name",
-            Self::Reports => b"reports",
+            Self::Control => b"reports",
+        }
+    }
+
+    const fn lane_label(self) -> &'static [u8] {
+        match self {
+            Self::Waves => b"lane",
+            Self::Control => b"reports-lane",
         }
     }
 }
 
-/// Where one stream of a channel is in one slot.
+/// Where one kind of traffic of a channel is in one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) draw: Draw,
@@ -52,42 +75,39 @@ pub(super) struct Place {
 impl Place {
     /// The channel on a lane.
     pub(super) fn on(&self, lane: u8) -> Result<Channel, ChannelError> {
-        Channel::new(format!("{ROOT}.{lane}.{}", self.token()))
-    }
-
-    pub(super) fn token(&self) -> &str {
         // All letters are ASCII.
-        std::str::from_utf8(&self.token).unwrap_or_default()
+        let token = std::str::from_utf8(&self.token).unwrap_or_default();
+        Channel::new(format!("{ROOT}.{lane}.{token}"))
     }
 }
 
 /// The sequence of one key, for all channels.
 pub(super) struct Sequence {
-    state: Mutex<State>,
-    /// The clock is kept before it is known which slot it is, so it has a key of its own, which does not hop.
-    clock: Key,
+    state: Mutex<SequenceState>,
+    /// The clock is read before the slot is known, so it has a key of its own, which does not hop.
+    clock: EpochKey,
 }
 
-struct State {
+struct SequenceState {
     ratchet: Ratchet,
-    /// The keys used last: in the minutes around a change two epochs are.
-    recent: [Option<(u64, Key)>; 2],
+    /// The two keys used last: around the change of an epoch, both are needed.
+    recent: [Option<(u64, EpochKey)>; 2],
     /// The latest epoch that time has come to.
     reached: Option<u64>,
 }
 
 impl Sequence {
     pub(super) fn new(secret: &[u8]) -> Self {
-        let state = State { ratchet: Ratchet::new(secret), recent: [None, None], reached: None };
-        let mut clock = Key::default();
-        // 32 bytes are within what HKDF gives.
+        let state = SequenceState { ratchet: Ratchet::new(secret), recent: [None, None], reached: None };
+        let mut clock = EpochKey::default();
+        // HKDF can give 32 bytes.
         let _ = Hkdf::<Sha256>::new(Some(b"aether-hop-clock-1"), secret).expand(b"", &mut *clock);
         Self { state: Mutex::new(state), clock }
     }
 
-    /// Time has come to this slot. When an epoch has passed in the regular course of time, the keys before the last one
-    /// are forgotten. After a leap they are kept until the next epoch: a clock that was wrong for a moment shall not
-    /// cost the way back.
+    /// Notes that time has come to this slot. When time moves on from one epoch to the next, all keys before the last
+    /// epoch are forgotten. After a leap they are kept until the next epoch: a clock that was wrong for a moment must
+    /// not cost the way back.
     pub(super) fn reach(&self, slot: u64) {
         let epoch = slot / SLOTS_PER_EPOCH;
         let mut state = self.state.lock();
@@ -101,7 +121,7 @@ impl Sequence {
         state.reached = Some(epoch);
     }
 
-    /// The key of a slot's epoch; nothing for one that was forgotten.
+    /// The pseudo-random function of a slot; `None` if its key was forgotten.
     fn prf(&self, slot: u64, label: &[u8], channel: &Channel) -> Option<Hmac<Sha256>> {
         let epoch = slot / SLOTS_PER_EPOCH;
         let mut state = self.state.lock();
@@ -123,42 +143,49 @@ impl Sequence {
         Some(prf)
     }
 
-    /// Where a stream of a channel is in a slot; nothing if the slot's key was forgotten.
-    pub(super) fn place(&self, stream: Stream, channel: &Channel, slot: u64) -> Option<Place> {
+    /// The place of a channel's traffic in a slot; `None` if the slot's key was forgotten.
+    pub(super) fn place(&self, traffic: Traffic, channel: &Channel, slot: u64) -> Option<Place> {
         let draw = |label| -> Option<[u8; 32]> {
             Some(self.prf(slot, label, channel)?.finalize().into_bytes().into())
         };
-        let lane = draw(if stream == Stream::Waves { b"lane" } else { &b"reports-lane"[..] })?;
+        let lane = draw(traffic.lane_label())?;
         let number = |at: usize| lane[at..at + 8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        let name = draw(stream.label())?;
+        let name = draw(traffic.name_label())?;
         let token = letters(&name);
         Some(Place { draw: Draw { first: number(0), second: number(8) }, token })
     }
 
-    /// The seal of what is announced in a slot.
-    pub(super) fn seal(&self, channel: &Channel, slot: u64, said: &[u8]) -> Option<[u8; SEAL_BYTES]> {
+    /// The seal of a control message in a slot.
+    pub(super) fn seal(&self, channel: &Channel, slot: u64, message: &[u8]) -> Option<[u8; SEAL_BYTES]> {
         let mut prf = self.prf(slot, b"seal", channel)?;
         prf.update(&[0]);
-        prf.update(said);
+        prf.update(message);
         let whole: [u8; 32] = prf.finalize().into_bytes().into();
         whole.first_chunk().copied()
     }
 
-    /// Whether the seal is right. Takes as long for a wrong one.
-    pub(super) fn is_sealed(&self, channel: &Channel, slot: u64, said: &[u8], seal: &[u8]) -> bool {
+    /// Whether the seal is right. The comparison takes the same time for a wrong one.
+    pub(super) fn is_sealed(&self, channel: &Channel, slot: u64, message: &[u8], seal: &[u8]) -> bool {
         let Some(mut prf) = self.prf(slot, b"seal", channel) else { return false };
         prf.update(&[0]);
-        prf.update(said);
+        prf.update(message);
         seal.len() == SEAL_BYTES && prf.verify_truncated_left(seal).is_ok()
     }
 
-    /// What only those who have the key can say of the clock.
-    pub(super) fn of_clock(&self, label: &[u8], said: &[u8]) -> Option<[u8; 32]> {
+    /// A pseudo-random function of the clock's key.
+    pub(super) fn of_clock(&self, label: &[u8], message: &[u8]) -> Option<[u8; 32]> {
         let mut prf = Hmac::<Sha256>::new_from_slice(&*self.clock).ok()?;
-        for part in [label, &[0], said] {
+        for part in [label, &[0], message] {
             prf.update(part);
         }
         Some(prf.finalize().into_bytes().into())
+    }
+}
+
+impl fmt::Debug for Sequence {
+    /// Shows nothing of the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sequence").finish_non_exhaustive()
     }
 }
 
@@ -171,9 +198,108 @@ pub(super) fn letters(bytes: &[u8; 32]) -> [u8; TOKEN_LETTERS] {
     })
 }
 
-impl fmt::Debug for Sequence {
-    /// Says nothing of the key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sequence").finish_non_exhaustive()
+/// The subtrees of keys that are not forgotten, the earliest first. They never overlap.
+struct Ratchet {
+    subtrees: Vec<Subtree>,
+}
+
+/// All epochs whose number begins with `prefix`, in a tree of this height.
+struct Subtree {
+    prefix: u64,
+    height: u32,
+    key: EpochKey,
+}
+
+impl Subtree {
+    fn holds(&self, epoch: u64) -> bool {
+        epoch >> self.height == self.prefix
+    }
+
+    fn child(&self, branch: usize) -> Self {
+        let mut key = EpochKey::default();
+        // Fails only for a key that is too short or an output that is too long; both have 32 bytes.
+        if let Ok(hkdf) = Hkdf::<Sha256>::from_prk(&*self.key) {
+            let _ = hkdf.expand(BRANCHES[branch], &mut *key);
+        }
+        Self { prefix: self.prefix << 1 | branch as u64, height: self.height - 1, key }
+    }
+}
+
+impl Ratchet {
+    /// The tree of a key, with all epochs.
+    fn new(secret: &[u8]) -> Self {
+        let (root, _) = Hkdf::<Sha256>::extract(Some(SALT), secret);
+        let key = Zeroizing::new(root.into());
+        Self { subtrees: vec![Subtree { prefix: 0, height: DEPTH, key }] }
+    }
+
+    /// The key of an epoch; `None` for a forgotten one.
+    fn key(&self, epoch: u64) -> Option<EpochKey> {
+        let subtree = self.subtrees.iter().find(|subtree| subtree.holds(epoch))?;
+        if subtree.height == 0 {
+            return Some(subtree.key.clone());
+        }
+        let mut node = subtree.child(branch_to(epoch, subtree.height - 1));
+        while node.height > 0 {
+            node = node.child(branch_to(epoch, node.height - 1));
+        }
+        Some(node.key.clone())
+    }
+
+    /// Forgets the keys of all epochs before this one. No kept key leads to them.
+    fn forget_before(&mut self, epoch: u64) {
+        while let Some(first) = self.subtrees.first() {
+            let begins = first.prefix << first.height;
+            if begins >= epoch {
+                return;
+            }
+            let first = self.subtrees.remove(0);
+            if first.holds(epoch) {
+                self.subtrees.splice(0..0, [first.child(0), first.child(1)]);
+            }
+        }
+    }
+}
+
+fn branch_to(epoch: u64, height: u32) -> usize {
+    (epoch >> height & 1) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_forgotten_is_gone_and_the_rest_is_as_before(
+            mut epochs in prop::collection::vec(0..1_u64 << DEPTH, 1..6),
+            ahead in 0..5000_u64,
+        ) {
+            let whole = Ratchet::new(b"sixteen bytes ok");
+            let mut ratchet = Ratchet::new(b"sixteen bytes ok");
+            epochs.sort_unstable();
+            for epoch in epochs {
+                ratchet.forget_before(epoch);
+                prop_assert!(ratchet.subtrees.len() <= DEPTH as usize + 1);
+                for later in [epoch, epoch + 1, epoch + ahead].map(|later| later.min((1 << DEPTH) - 1)) {
+                    prop_assert_eq!(ratchet.key(later), whole.key(later));
+                }
+                if let Some(before) = epoch.checked_sub(1) {
+                    prop_assert_eq!(ratchet.key(before), None);
+                    prop_assert_eq!(ratchet.key(before.saturating_sub(ahead)), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_epochs_and_no_two_secrets_share_a_key() {
+        let (a, b) = (Ratchet::new(b"sixteen bytes ok"), Ratchet::new(b"sixteen bytes oK"));
+        let mut keys: Vec<_> = (0..100).flat_map(|epoch| [a.key(epoch), b.key(epoch)]).flatten().collect();
+        keys.sort_unstable_by_key(|key| **key);
+        keys.dedup();
+        assert_eq!(keys.len(), 200);
+        assert_eq!(a.key(1 << DEPTH), None);
     }
 }

@@ -1,10 +1,15 @@
 //! Clocks that are wrong and clocks that jump, with time in the hands of the test.
 
+mod known_answers;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::aether::Aether;
 use crate::channel::Channel;
+use crate::clock::Instant;
 use crate::conformance::NatsServer;
 use crate::vibrator::Vibrator;
 
@@ -47,7 +52,7 @@ async fn in_process_a_wall_clock_that_is_set_changes_nothing() {
     let aether = Aether::local();
     let wall = Arc::new(AtomicU64::new(1_700_000_000_000_000_000));
     let read = Arc::clone(&wall);
-    aether.hopping().set_wall(move || read.load(Ordering::Relaxed));
+    aether.clocks().set_wall(move || read.load(Ordering::Relaxed));
     let hop = Hop::keyed(KEY).slot(SLOT).guard(GUARD).build().unwrap();
     let stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_hopping(CHANNEL, &hop).await.unwrap();
@@ -69,12 +74,12 @@ async fn machines_whose_clocks_are_set_meet_again() {
         (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
     let set_by = Arc::new(AtomicU64::new(0));
     // In the middle of an epoch: had one passed, its keys would be forgotten, and there would be no way back.
-    let middle = 16_000_000 * ratchet::SLOTS_PER_EPOCH + ratchet::SLOTS_PER_EPOCH / 2;
+    let middle = 16_000_000 * sequence::SLOTS_PER_EPOCH + sequence::SLOTS_PER_EPOCH / 2;
     let (began, began_at) = (Instant::now(), middle * SLOT.as_nanos() as u64);
     for aether in [&sending, &receiving] {
         let set_by = Arc::clone(&set_by);
         let time = move || began_at + began.elapsed().as_nanos() as u64;
-        aether.hopping().set_wall(move || time() - set_by.load(Ordering::Relaxed));
+        aether.clocks().set_wall(move || time() - set_by.load(Ordering::Relaxed));
     }
     let hop =
         || Hop::keyed(KEY).slot(SLOT).guard(GUARD).trust_clock(Duration::from_millis(1)).build().unwrap();
@@ -115,9 +120,9 @@ async fn keys_are_forgotten_as_epochs_pass_and_not_after_a_leap() {
     let sequence = sequence::Sequence::new(KEY);
     let channel = Channel::new(CHANNEL).unwrap();
     let is_known = |epoch: u64| {
-        sequence.place(sequence::Stream::Waves, &channel, epoch * ratchet::SLOTS_PER_EPOCH).is_some()
+        sequence.place(sequence::Traffic::Waves, &channel, epoch * sequence::SLOTS_PER_EPOCH).is_some()
     };
-    let reach = |epoch: u64| sequence.reach(epoch * ratchet::SLOTS_PER_EPOCH + 5);
+    let reach = |epoch: u64| sequence.reach(epoch * sequence::SLOTS_PER_EPOCH + 5);
     reach(1000);
     reach(900_000);
     assert!(is_known(1000), "a leap forgets nothing");
@@ -169,10 +174,11 @@ async fn who_waits_for_the_clock_of_one_key_holds_up_nobody_with_another() {
         sequencer: Arc::new(crate::source::Sequencer::new(crate::source::Source::framework())),
         hears_own: false,
         observes: false,
-        tuned: None,
+        relabel: None,
     };
-    let asked = crate::channel::Pattern::from(&keeper::channel(&unanswered).unwrap());
-    let _silent = ears::Ear::join(&aether, asked, silent, listener).await.unwrap();
+    let asked = crate::channel::Pattern::from(&clock_offset::clock_channel(&unanswered).unwrap());
+    let bus = aether.bus();
+    let _silent = bus.join(asked, silent, listener).await.unwrap();
 
     let trusted = Hop::keyed(KEY).slot(SLOT).trust_clock(Duration::from_millis(1)).build().unwrap();
     let shop = Vibrator::create("shop", &aether).await.unwrap();

@@ -1,12 +1,13 @@
-//! Cancellation: claims that are asserted and retracted over and over, so that they say nothing. Ordinary term: flapping.
+//! Cancellation: claims that are asserted and retracted again and again. Ordinary term: flapping.
 //!
-//! Takes waves in with [`Cancellations::observe`] and gives [`Finding::Cancellation`] out with [`Cancellations::tick`]. It
-//! counts how often one source changes its mind about one coherence key within a window. That two sources contradict each
-//! other is not its business: [`Interference`](super::Interference) adds them up.
+//! [`Cancellations::observe`] takes waves in, and [`Cancellations::tick`] returns [`Finding::Cancellation`]s. The detector
+//! counts how often one source turns between asserting and retracting one coherence key within a window. It ignores
+//! contradictions between sources: [`Interference`](super::Interference) adds those up.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::bounds::{BoundsError, check};
 use super::finding::Finding;
 use super::recent::Recent;
 use super::timeline::{Moment, Timeline};
@@ -20,37 +21,13 @@ const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=D
 const MOST_CLAIMS: usize = 1 << 20;
 const MOST_TURNS: u32 = 64;
 
-/// When a claim flaps.
+/// Options of [`Cancellations`]: when a claim counts as flapping.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is made before Cancellations::new()"]
 pub struct CancellationOptions {
     turns: u32,
     window: Duration,
     max_claims: usize,
-}
-
-/// Options that are not possible.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CancellationOptionsError {
-    /// Too few or too many turns.
-    #[error("{given} turns are not allowed: from 2, an assertion and its retraction, to {MOST_TURNS}")]
-    Turns {
-        /// The number as given.
-        given: u32,
-    },
-    /// A window too short or too long.
-    #[error("window {given:?} is not allowed: it must be from 1 ms to 365 days")]
-    Window {
-        /// The window as given.
-        given: Duration,
-    },
-    /// No claim, or too many.
-    #[error("{given} claims are not allowed: from 1 to {MOST_CLAIMS}")]
-    Claims {
-        /// The number as given.
-        given: usize,
-    },
 }
 
 impl Default for CancellationOptions {
@@ -60,7 +37,7 @@ impl Default for CancellationOptions {
 }
 
 impl CancellationOptions {
-    /// How often a source must change its mind within the window. Default: 6, three assertions that were retracted.
+    /// The number of turns within the window that make a finding. Default: 6, three assertions that were retracted.
     pub fn turns(mut self, turns: u32) -> Self {
         self.turns = turns;
         self
@@ -72,27 +49,27 @@ impl CancellationOptions {
         self
     }
 
-    /// How many claims are watched, each of one source about one key; when more come, the one least recently heard goes.
-    /// Default: 4096. Cost: about 200 bytes a claim, plus the key itself.
+    /// The most claims that are observed, each of one source about one key. Of more, the least recently heard is
+    /// forgotten. Default: 4096. Cost: about 200 bytes per claim, plus the key itself.
     pub fn max_claims(mut self, most: usize) -> Self {
         self.max_claims = most;
         self
     }
 }
 
-/// Finds claims that flap.
+/// The detector of flapping claims.
 #[derive(Debug)]
 pub struct Cancellations {
     options: CancellationOptions,
     timeline: Timeline,
-    claims: Recent<Key, Turns>,
+    claims: Recent<SourceClaim, Turns>,
     /// Claims with something to report. At most as many as there are claims.
     found: Vec<u32>,
     late: u64,
 }
 
 #[derive(Debug)]
-struct Key {
+struct SourceClaim {
     channel: Channel,
     key: String,
     source: Source,
@@ -101,9 +78,9 @@ struct Key {
 #[derive(Debug, Default)]
 struct Turns {
     asserts: bool,
-    /// The latest wave: when it was emitted, and its number.
+    /// The latest wave: the time of its emission, and its number.
     latest: Option<(Moment, u64)>,
-    /// When it turned, within the window; at most as many as make a finding.
+    /// The times of its turns within the window; at most as many as make a finding.
     turns: VecDeque<Moment>,
     /// Whether it was reported and has not been quiet for a window since.
     flapping: bool,
@@ -114,24 +91,21 @@ impl Cancellations {
     /// A detector that has seen nothing.
     ///
     /// # Errors
-    /// [`CancellationOptionsError`] says what is allowed.
-    pub fn new(options: CancellationOptions) -> Result<Self, CancellationOptionsError> {
+    /// [`BoundsError`] names the option, its value and what is allowed.
+    pub fn new(options: CancellationOptions) -> Result<Self, BoundsError> {
         let CancellationOptions { turns, window, max_claims } = options;
-        if !(2..=MOST_TURNS).contains(&turns) {
-            return Err(CancellationOptionsError::Turns { given: turns });
-        }
-        if !WINDOWS.contains(&window) {
-            return Err(CancellationOptionsError::Window { given: window });
-        }
-        if !(1..=MOST_CLAIMS).contains(&max_claims) {
-            return Err(CancellationOptionsError::Claims { given: max_claims });
-        }
+        let turns_allowed = (2..=MOST_TURNS).contains(&turns);
+        check(turns_allowed, "cancellation.turns", turns, format!("2 to {MOST_TURNS}"))?;
+        let given = format!("{window:?}");
+        check(WINDOWS.contains(&window), "cancellation.window", given, "1 ms to 365 days")?;
+        let claims_allowed = (1..=MOST_CLAIMS).contains(&max_claims);
+        check(claims_allowed, "cancellation.max_claims", max_claims, format!("1 to {MOST_CLAIMS}"))?;
         let claims = Recent::new(max_claims);
         Ok(Self { options, timeline: Timeline::default(), claims, found: Vec::new(), late: 0 })
     }
 
-    /// Takes in a wave; one without a coherence key or a source claims nothing. A wave that is not later than the last of
-    /// its claim is passed over, so a repeated one changes nothing.
+    /// Takes in a wave. A wave without a coherence key or a source claims nothing. A wave that is not later than the last
+    /// of its claim is skipped, so a repeated one changes nothing.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
         if let Some(key) = wave.key()
             && wave.source().instance() != 0
@@ -168,8 +142,8 @@ impl Cancellations {
         }
     }
 
-    /// A claim that flaps, one at a time: call it until it returns `None`. There is nothing to wait for: only a wave
-    /// changes anything.
+    /// The next flapping claim. Call it until it returns `None`. Only a wave changes the result, so there is nothing to
+    /// wait for.
     pub fn tick(&mut self) -> Option<Finding> {
         while let Some(slot) = self.found.pop() {
             let claim = self.claims.value_mut(slot);
@@ -212,12 +186,16 @@ impl Cancellations {
 
     fn slot(&mut self, channel: &Channel, key: &str, source: &Source) -> u32 {
         let hash = self.claims.hash_of((channel, key, source));
-        let is_it = |held: &Key| held.key == key && held.source == *source && held.channel == *channel;
+        let is_it =
+            |held: &SourceClaim| held.key == key && held.source == *source && held.channel == *channel;
         if let Some(slot) = self.claims.touch(hash, is_it) {
             return slot;
         }
         let make = || {
-            (Key { channel: channel.clone(), key: key.to_owned(), source: source.clone() }, Turns::default())
+            (
+                SourceClaim { channel: channel.clone(), key: key.to_owned(), source: source.clone() },
+                Turns::default(),
+            )
         };
         self.claims.insert(hash, make, |held, claim| {
             held.channel.clone_from(channel);
@@ -330,10 +308,10 @@ mod tests {
 
     #[test]
     fn impossible_options_are_refused() {
-        use CancellationOptionsError as Error;
         let options = CancellationOptions::default;
-        assert!(matches!(Cancellations::new(options().turns(1)), Err(Error::Turns { given: 1 })));
-        assert!(matches!(Cancellations::new(options().window(Duration::ZERO)), Err(Error::Window { .. })));
-        assert!(matches!(Cancellations::new(options().max_claims(0)), Err(Error::Claims { .. })));
+        let refused = |options| Cancellations::new(options).unwrap_err().to_string();
+        assert_eq!(refused(options().turns(1)), "cancellation.turns = 1 is not allowed: use 2 to 64");
+        assert!(refused(options().window(Duration::ZERO)).starts_with("cancellation.window = 0ns"));
+        assert!(refused(options().max_claims(0)).starts_with("cancellation.max_claims = 0"));
     }
 }

@@ -1,8 +1,8 @@
 //! The physics engine: all detectors behind three calls, for an observer of the whole bus.
 //!
-//! [`PhysicsEngine::observe`] takes waves in, [`PhysicsEngine::tick`] hands out findings, and [`PhysicsEngine::report`]
-//! says how things stand. A [`PhysicsObserver`](crate::PhysicsObserver) feeds it on a running bus. It has no clock and no task of its own: when to tick
-//! follows from [`PhysicsEngine::next_change`], when to ask for a report is the caller's choice.
+//! [`PhysicsEngine::observe`] takes waves in, [`PhysicsEngine::tick`] returns findings, and [`PhysicsEngine::report`]
+//! returns the present state. A [`PhysicsObserver`](crate::PhysicsObserver) feeds it on a running bus. It has no clock
+//! and no task of its own: [`PhysicsEngine::next_change`] tells when to tick, and the caller asks for reports as it likes.
 //!
 //! ```
 //! use aether_core::Wave;
@@ -18,12 +18,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod duty_cycle;
 mod options;
-mod strobe;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::bounds::{BoundsError, check};
 use super::cancellation::Cancellations;
 use super::finding::{Finding, StandingWave};
 use super::interference::{Fringe, Interference};
@@ -33,19 +34,19 @@ use super::standing::StandingWaves;
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 use crate::wave::Wave;
-use strobe::{Shown, Strobe};
+use duty_cycle::{DutyCycle, Shown};
 
-pub use options::{EngineOptions, EngineOptionsError};
-pub use strobe::Sampling;
+pub use duty_cycle::Sampling;
+pub use options::EngineOptions;
 
-/// The most findings that wait to be fetched; the oldest goes and is counted.
+/// The most findings that wait to be fetched. Of more, the oldest is dropped and counted.
 const MAX_FINDINGS: usize = 1024;
 
-/// All detectors; see [`EngineOptions`] for their bounds.
+/// All detectors. [`EngineOptions`] has their bounds.
 #[derive(Debug)]
 pub struct PhysicsEngine {
     resonance: Resonance,
-    strobe: Strobe,
+    duty_cycle: DutyCycle,
     standing: StandingWaves,
     retries: RetryStorms,
     cancellations: Cancellations,
@@ -56,27 +57,55 @@ pub struct PhysicsEngine {
     jumps: u64,
 }
 
-/// Claims that are added up. Their time stands still while nobody looks, as what is asserted again meanwhile is not seen.
+/// Claims that are added up. Their time stands still while the engine pauses, because repeated claims are not seen then.
 #[derive(Debug)]
 struct Claims {
     pattern: Pattern,
     detector: Interference,
-    /// By how much their time is behind.
+    /// The delay of their time.
     behind: Duration,
 }
 
-/// How things stand.
+/// The state of the bus as far as it is observed.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PhysicsReport {
-    /// Which channels follow which.
+    /// The service map.
     pub map: ResonanceMap,
-    /// How much of what went by was looked at.
+    /// The share of the traffic that was observed.
     pub sampling: Sampling,
-    /// The periodic streams, those that have fallen silent included.
+    /// The periodic streams, including those that have fallen silent.
     pub standing: Vec<StandingWave>,
-    /// Findings that were lost because nobody fetched them.
+    /// Findings that were dropped because nobody fetched them.
     pub findings_lost: u64,
+}
+
+impl EngineOptions {
+    /// Makes the engine with these bounds.
+    ///
+    /// # Errors
+    /// [`BoundsError`] names the detector, the option, its value and what is allowed.
+    pub fn build(self) -> Result<PhysicsEngine, BoundsError> {
+        check(self.waves_a_second > 0, "engine.waves_a_second", self.waves_a_second, "1 or more")?;
+        let claims = match self.interference {
+            Some((pattern, options)) => {
+                Some(Claims { pattern, detector: options.build()?, behind: Duration::ZERO })
+            }
+            None => None,
+        };
+        Ok(PhysicsEngine {
+            resonance: self.resonance.build()?,
+            duty_cycle: DutyCycle::new(self.waves_a_second),
+            standing: StandingWaves::new(self.standing)?,
+            retries: RetryStorms::new(self.retries)?,
+            cancellations: Cancellations::new(self.cancellations)?,
+            claims,
+            known: BTreeSet::new(),
+            findings: VecDeque::new(),
+            findings_lost: 0,
+            jumps: 0,
+        })
+    }
 }
 
 impl Default for PhysicsEngine {
@@ -86,18 +115,18 @@ impl Default for PhysicsEngine {
 }
 
 impl PhysicsEngine {
-    /// Takes in a wave that is received at `now`, the observer's present. The framework's own waves are passed over, and
-    /// all while the engine [looks away](Self::away_until).
+    /// Takes in a wave that is received at `now`. Skips the waves of the framework, and all waves while the engine
+    /// [pauses](Self::away_until).
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
         if wave.channel().is_reserved() {
             return;
         }
         self.look_if_due(now);
-        match self.strobe.shows(now) {
+        match self.duty_cycle.shows(now) {
             Shown::Yes => {}
             Shown::No => return,
             Shown::LooksAway => {
-                self.find(Finding::Sampling { sampling: self.strobe.sampling() });
+                self.find(Finding::Sampling { sampling: self.duty_cycle.sampling() });
                 return;
             }
         }
@@ -117,15 +146,15 @@ impl PhysicsEngine {
         }
     }
 
-    /// What has been found by now, one at a time: call it until it returns `None`. That a beat is missing is found by
-    /// time alone, so call it at [`PhysicsEngine::next_change`] too.
+    /// The next finding. Call it until it returns `None`. Missing beats are found by time alone, so call it at
+    /// [`PhysicsEngine::next_change`] too.
     pub fn tick(&mut self, now: Instant) -> Option<Finding> {
         self.look_if_due(now);
         if let Some(finding) = self.findings.pop_front() {
             return Some(finding);
         }
-        if self.strobe.away().is_some() {
-            // What nobody looks at cannot be missing.
+        if self.duty_cycle.away().is_some() {
+            // A beat cannot be missing while nobody observes.
             return None;
         }
         let fringe = self.claims.as_mut().and_then(|claims| claims.tick(now));
@@ -136,28 +165,27 @@ impl PhysicsEngine {
             .or_else(|| self.standing.tick(now))
     }
 
-    /// When to tick again if no wave comes before; `None` if nothing is awaited.
+    /// When to tick again if no wave arrives before; `None` if nothing is expected.
     #[must_use]
     pub fn next_change(&self) -> Option<Instant> {
-        if let Some((_, until)) = self.strobe.away() {
+        if let Some((_, until)) = self.duty_cycle.away() {
             return Some(until);
         }
         let fringe = self.claims.as_ref().and_then(Claims::next_change);
         [self.standing.next_change(), fringe].into_iter().flatten().min()
     }
 
-    /// Until when the engine looks away, because it took in more waves than it may; `None` while it looks. Waves that are
-    /// handed in before then are counted and passed over, so an observer can leave the bus until then, come back, and
-    /// say so with [`PhysicsEngine::look`]. One that stays need not say anything: a wave or a tick after that moment is
-    /// enough.
+    /// The end of the pause, if the engine pauses because it took in more waves than it may. Waves before then are
+    /// counted and skipped. So an observer can leave the bus until then, come back, and call [`PhysicsEngine::look`]. An
+    /// observer that stays need not: the first wave or tick after that moment ends the pause.
     #[must_use]
     pub fn away_until(&self) -> Option<Instant> {
-        self.strobe.away().map(|(_, until)| until)
+        self.duty_cycle.away().map(|(_, until)| until)
     }
 
-    /// Looks from now on, if the engine looks away, be it earlier or later than it would by itself.
+    /// Ends the pause, if there is one, early or late.
     pub fn look(&mut self, now: Instant) {
-        if let Some(from) = self.strobe.look(now) {
+        if let Some(from) = self.duty_cycle.look(now) {
             self.resonance.interrupted();
             self.not_seen(from, now);
             if let Some(claims) = &mut self.claims {
@@ -166,11 +194,11 @@ impl PhysicsEngine {
         }
     }
 
-    /// Says that so many waves were lost on their way here between two moments, up to now: no beat is missing because of a
-    /// wave that was lost, and no average is taken of what is not whole. They count as if they had been taken in, so that
-    /// what cannot be kept up with is looked at the less.
+    /// Notes that waves were lost on their way here between two moments. A lost wave is no missing beat, and no average
+    /// is computed of an incomplete interval. Lost waves count against the budget like others, so an observer that
+    /// cannot keep up pauses longer.
     pub fn lost(&mut self, waves: u64, from: Instant, now: Instant) {
-        self.strobe.charge(waves);
+        self.duty_cycle.charge(waves);
         self.not_seen(from, now);
     }
 
@@ -180,23 +208,23 @@ impl PhysicsEngine {
     }
 
     fn look_if_due(&mut self, now: Instant) {
-        // Before it looked away: a clock that was set back would be waited for.
-        if self.strobe.away().is_some_and(|(from, until)| now >= until || now < from) {
+        // Also before the beginning of the pause: a clock that went back would prolong it.
+        if self.duty_cycle.away().is_some_and(|(from, until)| now >= until || now < from) {
             self.look(now);
         }
     }
 
-    /// A finding that waits to be fetched. Time does not pass, so that the engine does not look again by itself.
+    /// The next finding that waits. Does not end the pause.
     pub(crate) fn waiting(&mut self) -> Option<Finding> {
         self.findings.pop_front()
     }
 
-    /// Says what a vibrator is tuned to; see [`Resonance::tuned`].
+    /// Notes the patterns of a vibrator; see [`Resonance::tuned`].
     pub fn tuned(&mut self, vibrator: &str, patterns: &[Pattern]) {
         self.resonance.tuned(vibrator, patterns);
     }
 
-    /// How things stand. Edges that are new or gone since the last report become findings.
+    /// The present state. Edges that are new or gone since the last report become findings.
     ///
     /// Cost: see [`Resonance::report`].
     pub fn report(&mut self) -> PhysicsReport {
@@ -214,7 +242,7 @@ impl PhysicsEngine {
         self.known = now;
         PhysicsReport {
             map,
-            sampling: self.strobe.sampling(),
+            sampling: self.duty_cycle.sampling(),
             standing: self.standing.standing().collect(),
             findings_lost: self.findings_lost,
         }
@@ -226,10 +254,10 @@ impl PhysicsEngine {
         &self.resonance
     }
 
-    /// How much of what went by was looked at.
+    /// The share of the traffic that was observed.
     #[must_use]
     pub fn sampling(&self) -> Sampling {
-        self.strobe.sampling()
+        self.duty_cycle.sampling()
     }
 
     fn find(&mut self, finding: Finding) {

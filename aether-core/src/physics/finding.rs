@@ -1,114 +1,115 @@
-//! What the detectors find.
+//! Findings: the results of the detectors.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::duration::brief;
 use super::engine::Sampling;
 use super::interference::{Fringe, FringeKind};
 use super::resonance::{Edge, Tier};
 use crate::channel::Channel;
 use crate::source::Source;
 
-/// Something that waves mean together, with the numbers that say so.
+/// A pattern in the traffic, with its evidence.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Finding {
-    /// A stream turned out to be periodic: a heartbeat, a cron job, polling.
+    /// A stream is periodic: a heartbeat, a cron job, polling.
     Standing(StandingWave),
     /// A periodic stream has fallen silent.
     MissingBeat {
-        /// What is silent.
+        /// The silent stream.
         stream: StandingWave,
-        /// For how long, as far as it was watched without a break.
+        /// The silence so far, as long as the stream was observed without a break.
         silence: Duration,
-        /// How unlikely such a silence is: a chance of `10^-phi` if the stream were as it was.
+        /// The evidence: such a silence has a probability of `10^-phi` while the stream is alive.
         phi: f64,
     },
-    /// A question is asked periodically and gets the same answer each time: an event could tell when it changes.
+    /// A question is asked periodically and always gets the same answer. An event on each change could replace it.
     Polling {
         /// The questions.
         stream: StandingWave,
-        /// How many answers in a row were the same.
+        /// The number of equal answers in a row.
         unchanged: u32,
     },
-    /// The same work is asked for again and again, and more so than before.
+    /// The same work is requested repeatedly, and more often than before.
     RetryStorm {
-        /// Where.
+        /// The channel.
         channel: Channel,
-        /// How many attempts there were for one coherence key on average, in the last interval.
+        /// The mean number of attempts per coherence key in the last interval.
         attempts_per_key: f64,
-        /// The same for the interval before.
+        /// The mean in the interval before.
         before: f64,
-        /// How many keys these averages were counted on.
+        /// The number of keys that the means are of.
         keys: usize,
     },
-    /// One source asserts and retracts a claim over and over, so that it says nothing. Ordinary term: flapping.
+    /// One source asserts and retracts a claim again and again. Ordinary term: flapping.
     Cancellation {
-        /// Where.
+        /// The channel.
         channel: Channel,
-        /// What the claim is about.
+        /// The coherence key of the claim.
         key: Arc<str>,
-        /// Who claims it.
+        /// The source of the claim.
         source: Source,
-        /// How often it changed its mind.
+        /// The number of changes between asserting and retracting.
         turns: u32,
-        /// Within which time.
+        /// The time of these changes.
         within: Duration,
     },
-    /// Claims of several sources about one key rose above their threshold, or fell below it.
+    /// The sum of the claims about one key rose above its threshold, or fell below it.
     Fringe(Fringe),
-    /// One channel follows another, which was not known at the last report.
+    /// One channel follows another. The last report did not have this edge.
     Related {
-        /// How surely, and how fast.
+        /// The edge.
         edge: Box<Edge>,
     },
-    /// An edge that the last report had is no longer found: it fell silent, or too much else was seen since.
+    /// An edge of the last report is no longer found: it fell silent, or other traffic displaced it.
     Unrelated {
         /// The channel of the causes.
         from: Channel,
         /// The channel of the effects.
         to: Channel,
-        /// How it was known.
+        /// The kind of its evidence.
         tier: Tier,
     },
-    /// There are more waves than may be taken in; the engine looks away for a while.
+    /// There are more waves than the engine may take in. It pauses for a while.
     Sampling {
-        /// How much it looks at.
+        /// The share of the traffic that it observes.
         sampling: Sampling,
     },
-    /// The clock that the engine was given went back, or forth by more than a minute.
+    /// The clock of the caller went back, or forward by more than a minute.
     ClockJumped {
-        /// How often it did so far.
+        /// The number of jumps so far.
         times: u64,
     },
 }
 
-/// A periodic stream: what one source emits on one channel, at regular moments.
+/// A periodic stream: the waves of one source on one channel, at regular intervals.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct StandingWave {
-    /// Where.
+    /// The channel.
     pub channel: Channel,
-    /// Who.
+    /// The source.
     pub source: Source,
-    /// The time from beat to beat.
+    /// The time between beats.
     pub period: Duration,
-    /// Where in its period the stream beats: the time since the detector's first wave, modulo the period.
+    /// The offset of the beats: the time since the detector's first wave, modulo the period.
     pub phase: Duration,
     /// How strictly the beats keep to period and phase, from 0 to 1: the length of the mean vector of the last 128,
-    /// folded at the period. Small, too, for a regular stream whose clock drifts.
+    /// folded at the period. It is also small for a regular stream with a drifting clock.
     pub regularity: f32,
-    /// How far the gaps scatter, as a part of the period: their standard deviation.
+    /// The standard deviation of the gaps, as a share of the period.
     pub jitter: f32,
-    /// Which part of the beats is missing, as far as gaps of several periods show.
+    /// The share of missing beats, estimated from gaps of several periods.
     pub missing: f32,
-    /// How many beats were seen.
+    /// The number of beats so far.
     pub beats: u64,
 }
 
 impl Finding {
-    /// Which sort of finding it is: a word in snake case, for metrics and records.
+    /// The kind of finding in snake case, for metrics and records.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -184,19 +185,4 @@ impl fmt::Display for Finding {
             Self::ClockJumped { times } => write!(f, "the clock jumped, {times} times so far"),
         }
     }
-}
-
-/// A time for people: three significant digits.
-pub(super) fn brief(time: Duration) -> String {
-    let (value, unit) = match time.as_secs_f64() {
-        seconds if seconds < 1e-3 => (seconds * 1e6, "µs"),
-        seconds if seconds < 1.0 => (seconds * 1e3, "ms"),
-        seconds => (seconds, "s"),
-    };
-    let decimals = match value {
-        ..10.0 => 2,
-        ..100.0 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$} {unit}")
 }

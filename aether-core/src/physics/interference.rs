@@ -1,19 +1,19 @@
-//! Interference: claims of several sources about one thing, added up. Ordinary term: corroboration, alert correlation.
+//! Interference: adds up the claims of several sources about one thing. Ordinary term: corroboration, alert correlation.
 //!
-//! [`Vibrator::interfere`](crate::Vibrator::interfere) drives it over a medium; alone it is fed by hand. It takes claims
-//! in with [`Interference::observe`] and gives [`Fringe`]s out with [`Interference::tick`], which says what changed by
-//! now. Between two waves a fringe can fall by mere decay: [`Interference::next_change`] says when to tick again. It
-//! never sees a payload, and what a claim is about is the wave's channel and coherence key, nothing else.
+//! [`Vibrator::interfere`](crate::Vibrator::interfere) drives it on a bus. [`Interference::observe`] takes claims in, and
+//! [`Interference::tick`] returns [`Fringe`]s, the changes by now. A fringe can also fall by decay between two waves:
+//! [`Interference::next_change`] tells when to tick again. The payload is never read: the channel and the coherence key
+//! of a wave identify the thing.
 //!
-//! A claim of amplitude `a` is evidence `e = -ln(1 - a)`, so that evidence adds up where probabilities multiply. All
-//! claims of a key, each weaker by half every window `W` and signed by its phase, make
+//! A claim of amplitude `a` is evidence `e = -ln(1 - a)`, so that evidence adds up where probabilities multiply. Each
+//! claim of a key decays by half every window `W` and is signed by its phase. Their sum is
 //!
 //! ```text
 //! Z = sum of e(a_i) * 2^(-(t - t_i) / W) * cos(phase_i)       amplitude = 1 - exp(-max(Z, 0))
 //! ```
 //!
-//! A source holds one claim a key, its latest. So neither the order in which waves arrive nor how often one arrives
-//! changes anything: what [`Interference::resultant`] returns is the same to the bit.
+//! A source holds one claim per key, its latest. So the order of arrival and repeated arrivals change nothing: the result
+//! of [`Interference::resultant`] is the same to the bit.
 //!
 //! ```
 //! use aether_core::physics::{Claim, FringeKind, Interfere};
@@ -33,61 +33,57 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod claim;
 mod evidence;
 mod fringe;
 mod options;
 
+pub use claim::Claim;
 pub use fringe::{Fringe, FringeKind, Resultant};
-pub use options::{Interfere, InterfereOptionsError};
+pub use options::Interfere;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::bounds::{BoundsError, check};
 use super::recent::Recent;
 use super::timeline::{Moment, Timeline};
 use crate::amplitude::Amplitude;
 use crate::channel::Channel;
 use crate::clock::Instant;
-use crate::phase::Phase;
 use crate::source::Source;
 use crate::wave::Wave;
-use evidence::{Evidence, Heard, Window};
+use evidence::{ClaimOutcome, Evidence, Window};
 
-/// What one wave says of its key; [`Interference::observe`] takes it from a wave.
-#[derive(Debug, Clone, Copy)]
-pub struct Claim {
-    /// How strong the claim is: the amplitude at the source, whatever path and time took of it since.
-    pub amplitude: Amplitude,
-    /// Whether it asserts (0) or retracts (pi); in between, its cosine counts.
-    pub phase: Phase,
-    /// The number its source gave it. Of two claims of one age the higher number counts.
-    pub sequence: u64,
-    /// The time since it was made.
-    pub age: Duration,
-}
-
-/// What an interference detector has seen, and what it could not keep.
+/// The claims and keys that an interference detector has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct InterferenceCounts {
     /// Claims that count or counted.
     pub claims: u64,
-    /// Waves that came a second time.
+    /// Waves that arrived a second time.
     pub repeated: u64,
-    /// Claims older than the one their source holds already.
+    /// Claims older than the present one of their source.
     pub superseded: u64,
     /// Waves without a coherence key, which claim nothing.
     pub keyless: u64,
     /// Waves without a source, which corroborate nothing.
     pub sourceless: u64,
-    /// Keys that had to go because too many others came; the fringes among them were reported as
-    /// [`FringeKind::Forgotten`].
+    /// Keys that were forgotten because there were too many. Their fringes were reported as [`FringeKind::Forgotten`].
     pub keys_evicted: u64,
-    /// Claims that had to go, or were not let in, because more recent ones fill the key.
+    /// Claims that were dropped because more recent ones fill the key.
     pub claims_evicted: u64,
-    /// How often the caller's clock went back.
+    /// The number of times that the caller's clock went back.
     pub clock_jumps: u64,
 }
+
+/// The shortest and the longest window.
+const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24 * 365);
+/// The longest time to settle.
+const LONGEST_SETTLE: Duration = Duration::from_hours(24 * 365);
+/// The most keys, and the most sources a key, that can be asked for.
+const MOST_KEYS: usize = 1 << 20;
+const MOST_SOURCES: usize = 64;
 
 /// Adds up claims by channel and coherence key. Made by [`Interfere::build`].
 #[derive(Debug)]
@@ -99,34 +95,71 @@ pub struct Interference {
     /// The evidence of the last amplitude: many waves have the same, and logarithms take long.
     weight: (Amplitude, f64),
     timeline: Timeline,
-    keys: Recent<Key, Pattern>,
-    /// Keys whose claims have changed since they were last looked at. At most as many as there are keys.
+    keys: Recent<ClaimKey, KeyState>,
+    /// Keys whose claims have changed since the last tick. At most as many as there are keys.
     dirty: Vec<u32>,
-    /// When to look at a key although no wave came, and at which.
+    /// The times at which keys change without a wave.
     deadlines: BTreeSet<(Moment, u32)>,
-    /// Fringes whose key had to go since the last tick. At most as many as there are keys, as only a tick makes more.
+    /// Fringes whose key was forgotten since the last tick. At most as many as there are keys: only a tick makes more.
     forgotten: VecDeque<Fringe>,
     counts: InterferenceCounts,
 }
 
 #[derive(Debug)]
-struct Key {
+struct ClaimKey {
     channel: Channel,
     key: String,
 }
 
 /// The state of one key.
 #[derive(Debug, Default)]
-struct Pattern {
+struct KeyState {
     evidence: Evidence,
     /// Whether it was last reported as risen.
     lit: bool,
-    /// Since when it ought to be the other way round.
+    /// The beginning of a change that has not settled yet.
     pending: Option<Moment>,
     deadline: Option<Moment>,
     /// The evidence for which the deadline to fall was set. While there is more, it only moves away.
     armed: f64,
     dirty: bool,
+}
+
+impl Interfere {
+    /// Makes the detector with these options.
+    ///
+    /// # Errors
+    /// [`BoundsError`] names the option, its value and what is allowed.
+    pub fn build(self) -> Result<Interference, BoundsError> {
+        let Self { window, settle, sources, max_keys, max_sources, .. } = self;
+        let given = format!("{window:?}");
+        check(WINDOWS.contains(&window), "interference.window", given, "1 ms to 365 days")?;
+        let given = format!("{settle:?}");
+        check(settle <= LONGEST_SETTLE, "interference.settle", given, "at most 365 days")?;
+        let keys_allowed = (1..=MOST_KEYS).contains(&max_keys);
+        check(keys_allowed, "interference.max_keys", max_keys, format!("1 to {MOST_KEYS}"))?;
+        let kept_allowed = (1..=MOST_SOURCES).contains(&max_sources);
+        check(kept_allowed, "interference.max_sources", max_sources, format!("1 to {MOST_SOURCES}"))?;
+        let sources_allowed = (1..=max_sources).contains(&sources);
+        let allowed = format!("1 to max_sources, which is {max_sources}");
+        check(sources_allowed, "interference.sources", sources, allowed)?;
+        let fall = threshold("interference.fall", self.fall)?;
+        let rise = threshold("interference.rise", self.rise)?;
+        let rise_allowed = fall < rise && rise < Amplitude::FULL;
+        check(
+            rise_allowed,
+            "interference.rise",
+            rise,
+            format!("a number above fall, which is {fall}, and below 1"),
+        )?;
+        Ok(Interference::new(self, rise, fall))
+    }
+}
+
+fn threshold(option: &'static str, given: f32) -> Result<Amplitude, BoundsError> {
+    let amplitude = Amplitude::new(given);
+    check(amplitude.is_ok(), option, given, "an amplitude, from 0 to 1")?;
+    Ok(amplitude.unwrap_or(Amplitude::NORMAL))
 }
 
 impl Interference {
@@ -152,7 +185,7 @@ impl Interference {
         self.observe_at(wave, wave.age_when(now), now);
     }
 
-    /// The same for a caller whose present is not the clock's, which a wave's age is told by.
+    /// The same for a caller whose present is not that of the clock; the age of the wave is given.
     pub(super) fn observe_at(&mut self, wave: &Wave, age: Duration, now: Instant) {
         let Some(key) = wave.key() else {
             self.counts.keyless += 1;
@@ -178,10 +211,10 @@ impl Interference {
         let at = now.minus(claim.age);
         let weight = self.weight.1;
         match pattern.evidence.hear(source, at, claim, weight, self.window, self.options.max_sources) {
-            Heard::Repeated => self.counts.repeated += 1,
-            Heard::Superseded => self.counts.superseded += 1,
-            Heard::Crowded => self.counts.claims_evicted += 1,
-            Heard::Counts { displaced } => {
+            ClaimOutcome::Repeated => self.counts.repeated += 1,
+            ClaimOutcome::Superseded => self.counts.superseded += 1,
+            ClaimOutcome::Crowded => self.counts.claims_evicted += 1,
+            ClaimOutcome::Counts { displaced } => {
                 self.counts.claims += 1;
                 self.counts.claims_evicted += u64::from(displaced);
                 if !std::mem::replace(&mut pattern.dirty, true) {
@@ -253,7 +286,7 @@ impl Interference {
         }
         let Self { keys, forgotten, deadlines, window, .. } = self;
         let mut freed = None;
-        let make = || (Key { channel: channel.clone(), key: key.to_owned() }, Pattern::default());
+        let make = || (ClaimKey { channel: channel.clone(), key: key.to_owned() }, KeyState::default());
         let slot = keys.insert(hash, make, |held, pattern| {
             if pattern.lit {
                 let sum = pattern.evidence.sum(now, *window);
@@ -329,7 +362,7 @@ impl Interference {
     }
 }
 
-impl Key {
+impl ClaimKey {
     fn is(&self, channel: &Channel, key: &str) -> bool {
         self.key == key && self.channel == *channel
     }

@@ -1,8 +1,8 @@
-//! A bounded table from which the least recently used entry goes when a new one comes. Ordinary term: LRU cache.
+//! A bounded table that replaces its least recently used entry. Ordinary term: LRU cache.
 //!
-//! What each detector keeps its keys, streams and names in. An entry has a slot, a small number by which queues and
-//! deadlines refer to it and which stays the same until the entry goes. Entries are looked up by parts of a key, without
-//! making one; an entry that goes is handed to the one that comes, so that a flood of new names does not allocate.
+//! Each detector keeps its keys, streams and names in one. An entry has a slot: a small number that queues and deadlines
+//! refer to, and that stays the same until the entry is replaced. Entries are looked up by the parts of a key, without
+//! making one. A new entry reuses the memory of the one that it replaces, so that a flood of new names does not allocate.
 //! Hashes are keyed at random, so that nobody outside can aim names at one bucket.
 
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -33,7 +33,7 @@ struct Entry<K, V> {
 }
 
 impl<K, V> Recent<K, V> {
-    /// A table of at most so many entries; at least 1 and fewer than 2^32 - 1. Grows as it is filled.
+    /// A table with at most `max` entries, from 1 to 2^32 - 2. Grows as it is filled.
     pub(crate) fn new(max: usize) -> Self {
         debug_assert!((1..NONE as usize).contains(&max));
         Self {
@@ -47,17 +47,17 @@ impl<K, V> Recent<K, V> {
         }
     }
 
-    /// The hash of the parts of a key; the same parts in the same order must be hashed for each look-up.
+    /// The hash of the parts of a key. Each look-up must hash the same parts in the same order.
     pub(crate) fn hash_of(&self, parts: impl Hash) -> u64 {
         self.hasher.hash_one(parts)
     }
 
-    /// The slot of an entry, which is not used by looking.
+    /// The slot of an entry. Does not count as a use.
     pub(crate) fn find(&self, hash: u64, is_it: impl Fn(&K) -> bool) -> Option<u32> {
         self.index.find(hash, |&slot| is_it(&self.entries[slot as usize].key)).copied()
     }
 
-    /// The slot of an entry, which is now the most recently used.
+    /// The slot of an entry. Counts as a use.
     pub(crate) fn touch(&mut self, hash: u64, is_it: impl Fn(&K) -> bool) -> Option<u32> {
         let slot = self.find(hash, is_it)?;
         if self.newest != slot {
@@ -67,8 +67,8 @@ impl<K, V> Recent<K, V> {
         Some(slot)
     }
 
-    /// Enters what is not in the table. If it is full, the least recently used entry goes: the new one gets its slot, and
-    /// `renew` makes the one into the other, to use its memory again.
+    /// Enters a key that is not in the table. In a full table it replaces the least recently used entry: the new one gets
+    /// its slot, and `renew` turns the old into the new, to reuse its memory.
     pub(crate) fn insert(
         &mut self,
         hash: u64,
@@ -81,8 +81,7 @@ impl<K, V> Recent<K, V> {
             if slot == self.entries.capacity() {
                 // Doubling would go past the bound.
                 self.entries.reserve_exact(slot.max(8).min(self.max - slot));
-                // Twice the room, so that the index makes way for new entries in place and never grows for the graves of old
-                // ones.
+                // Twice the room, so that the index reuses removed places and never grows because of them.
                 let Self { index, entries, .. } = self;
                 let room = 2 * entries.capacity() - index.len();
                 index.reserve(room, |&slot| entries[slot as usize].hash);
@@ -121,17 +120,17 @@ impl<K, V> Recent<K, V> {
         self.entries.len()
     }
 
-    /// How many entries had to go.
+    /// The number of entries that were replaced.
     pub(crate) fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// The entries, in no order that means anything.
+    /// The entries, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().map(|entry| (&entry.key, &entry.value))
     }
 
-    /// All values, to be changed.
+    /// All values.
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.entries.iter_mut().map(|entry| &mut entry.value)
     }

@@ -1,12 +1,11 @@
-//! Resonance: which services are related. Ordinary term: the service map, or dependency graph.
+//! Resonance: the relations between services. Ordinary term: the service map, or dependency graph.
 //!
-//! [`Resonance`] is fed with what an observer sees and answers with a [`ResonanceMap`]. Evidence comes in tiers, because
-//! timing alone is confounded by shared load: causes that waves name (L0, exact), timing between channels that somebody
-//! could join, because who emits B hears A (L1, and L1k among waves of one coherence key), and timing alone (L2, groups
-//! without direction).
+//! [`Resonance`] takes waves in and reports a [`ResonanceMap`]. Timing alone is confounded by shared load, so evidence
+//! has tiers: causes that waves name (L0, exact); timing between channels A and B where an emitter of B hears A (L1, and
+//! L1k among waves of one coherence key); and timing alone (L2, groups without direction).
 //!
-//! Taking a wave in is a few look-ups in bounded tables; all statistics are done when a report is asked for. There is no
-//! clock, no task and no I/O here: [`PhysicsEngine`](super::PhysicsEngine) and programs bring the waves and the time.
+//! Taking a wave in is a few look-ups in bounded tables. All statistics are computed for a report. There is no clock, no
+//! task and no I/O here: [`PhysicsEngine`](super::PhysicsEngine) and programs bring the waves and the time.
 //!
 //! ```
 //! use aether_core::physics::{Resonance, Sighting, Tier};
@@ -42,6 +41,7 @@ mod options;
 mod report;
 mod sighting;
 mod spans;
+mod table;
 mod thinning;
 mod track;
 
@@ -50,19 +50,20 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use lru::LruCache;
-use serde::Serialize;
 
+use super::bounds::{BoundsError, check};
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 use crate::wave::Wave;
 use causes::{Causes, Origin};
 use listeners::Listeners;
 use spans::{Spans, WINDOW};
+use table::{ENTRY, bounded};
 use thinning::Thinning;
-use track::{Moment, Track};
+use track::{Track, TrackedWave};
 
-pub use map::{Edge, Group, ResonanceMap, Tier};
-pub use options::{ResonanceOptions, ResonanceOptionsError};
+pub use map::{Edge, Group, ResonanceCounts, ResonanceMap, Tier};
+pub use options::ResonanceOptions;
 pub use sighting::Sighting;
 
 /// The detector of related services: edges from causes (L0), from timing (L1), and groups (L2), as PHYSICS.md defines them.
@@ -78,36 +79,14 @@ pub struct Resonance {
     counts: ResonanceCounts,
 }
 
-/// What a [`Resonance`] saw, left out and forgotten, since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[non_exhaustive]
-pub struct ResonanceCounts {
-    /// Waves taken in.
-    pub waves: u64,
-    /// Waves that had been taken in before.
-    pub duplicates: u64,
-    /// Waves of the framework's own channels, which are not looked at.
-    pub reserved: u64,
-    /// Keyed waves that timing left out; see [`ResonanceOptions::keyed_a_second`].
-    pub thinned: u64,
-    /// Waves that timing left out because they came more than 0.8 s after their emission.
-    pub late: u64,
-    /// Of how many keys timing looks at one, now.
-    pub one_key_in: u32,
-    /// Causes that were not seen, or too long ago.
-    pub unknown_causes: u64,
-    /// Channels forgotten because there were more than are remembered.
-    pub channels_forgotten: u64,
-    /// Edges forgotten because there were more than are remembered.
-    pub edges_forgotten: u64,
-    /// Vibrators forgotten because there were more than are remembered.
-    pub vibrators_forgotten: u64,
-    /// Patterns, and emitters of a channel, beyond those that are remembered of each.
-    pub names_left_out: u64,
-    /// How often the time given was earlier than before by more than 0.8 s.
-    pub jumps_back: u64,
-    /// How often it was later by more than a minute: a clock that leapt, or nothing to see.
-    pub jumps_forth: u64,
+impl ResonanceOptions {
+    /// Makes the detector with these bounds.
+    ///
+    /// # Errors
+    /// [`BoundsError`] names the option, its value and what is allowed.
+    pub fn build(self) -> Result<Resonance, BoundsError> {
+        Resonance::new(self)
+    }
 }
 
 impl Default for Resonance {
@@ -117,28 +96,37 @@ impl Default for Resonance {
 }
 
 impl Resonance {
-    fn with(
-        options: ResonanceOptions,
-        channels: NonZeroUsize,
-        waves: NonZeroUsize,
-        edges: NonZeroUsize,
-        vibrators: NonZeroUsize,
-    ) -> Self {
-        Self {
+    fn new(options: ResonanceOptions) -> Result<Self, BoundsError> {
+        let whole = |option, given: usize, from: usize, to: usize| {
+            check((from..=to).contains(&given), option, given, format!("{from} to {to}"))?;
+            Ok(NonZeroUsize::new(given).unwrap_or(NonZeroUsize::MIN))
+        };
+        let part = |option, given: f64, to: f64| {
+            check(given > 0.0 && given <= to, option, given, format!("a number above 0 and at most {to}"))
+        };
+        let channels = whole("resonance.channels", options.channels, 1, 4096)?;
+        whole("resonance.moments", options.moments, 64, 65_536)?;
+        let waves = whole("resonance.waves", options.waves, 16, 1 << 24)?;
+        let edges = whole("resonance.edges", options.edges, 1, 65_536)?;
+        let vibrators = whole("resonance.vibrators", options.vibrators, 1, 65_536)?;
+        whole("resonance.keyed_a_second", options.keyed_a_second, 1, 1_000_000)?;
+        part("resonance.least_effect", options.least_effect, 1.0)?;
+        part("resonance.false_discovery_rate", options.false_discovery_rate, 0.5)?;
+        Ok(Self {
             first: None,
             spans: Spans::default(),
             causes: Causes::new(waves, edges),
             listeners: Listeners::new(vibrators),
             thinning: Thinning::new(options.keyed_a_second),
-            tracks: causes::bounded(channels),
+            tracks: bounded(channels),
             counts: ResonanceCounts::default(),
             options,
-        }
+        })
     }
 
-    /// Takes in a wave that is received at `now`, the observer's present. When it was emitted follows from its age.
+    /// Takes in a wave that is received at `now`. Its age gives the time of its emission.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
-        /// The first wave is a day into the observer's clock, so that there is a time before it.
+        /// The first wave is a day into the clock of the detector, so that there is time before it.
         const DAY: Duration = Duration::from_secs(86_400);
         let first = *self.first.get_or_insert(now);
         let since = match now.checked_duration_since(first) {
@@ -148,7 +136,7 @@ impl Resonance {
         self.sight(&Sighting::of(wave, since, wave.age_when(now)));
     }
 
-    /// Takes in what was seen of a wave.
+    /// Takes in the sighting of a wave.
     pub fn sight(&mut self, sighting: &Sighting<'_>) {
         if sighting.channel.is_reserved() {
             self.counts.reserved += 1;
@@ -175,11 +163,11 @@ impl Resonance {
                 kept
             }
         };
-        let moment = Moment { at, key, caused: origin == Origin::Known };
+        let moment = TrackedWave { at, key, caused: origin == Origin::Known };
         let track = if let Some(track) = self.tracks.get_mut(sighting.channel) {
             track
         } else {
-            // What a forgotten channel had allocated serves the new one.
+            // Reuses the memory of a forgotten channel.
             let full = self.tracks.len() == self.tracks.cap().get();
             let old = if full { self.tracks.pop_lru().map(|(_, track)| track) } else { None };
             self.counts.channels_forgotten += u64::from(full);
@@ -195,28 +183,27 @@ impl Resonance {
         }
     }
 
-    /// Says what a vibrator is tuned to, by its name; it replaces what was said of it before. Several vibrators of
-    /// one name count as one.
+    /// Replaces the patterns of a vibrator, by its name. Several vibrators of one name count as one.
     pub fn tuned(&mut self, vibrator: &str, patterns: &[Pattern]) {
         let left_out = self.listeners.tuned(vibrator, patterns);
         self.counts.names_left_out += left_out as u64;
     }
 
-    /// Says that waves went by that were not shown to this detector. No window of time reaches across it.
+    /// Notes that waves passed unobserved. No window of time reaches across this moment.
     pub fn interrupted(&mut self) {
         self.spans.cut();
     }
 
-    /// The map as it stands. The result depends on what was taken in and on nothing else.
+    /// The present map. It depends only on the waves and patterns that were taken in.
     ///
-    /// Cost: milliseconds for tens of channels, up to seconds for hundreds of busy ones; do it outside of the task
+    /// Cost: milliseconds for tens of channels, up to seconds for hundreds of busy ones. Call it outside of the task
     /// that receives.
     #[must_use]
     pub fn report(&self) -> ResonanceMap {
         report::report(self)
     }
 
-    /// What was seen, left out and forgotten.
+    /// The counts so far.
     #[must_use]
     pub fn counts(&self) -> ResonanceCounts {
         ResonanceCounts {
@@ -230,7 +217,7 @@ impl Resonance {
         }
     }
 
-    /// The most memory that it can ever take, about, in bytes.
+    /// The largest memory that it can take, in bytes, approximately.
     #[must_use]
     pub fn max_weight(&self) -> usize {
         let options = &self.options;
@@ -239,12 +226,12 @@ impl Resonance {
             + options.vibrators * Listeners::max_weight()
     }
 
-    /// How often the clock jumped, back or forth.
+    /// The number of jumps of the clock, back or forward.
     pub(super) fn jumps(&self) -> u64 {
         self.spans.jumps_back + self.spans.jumps_forth
     }
 
-    /// About how much memory it takes now, in bytes.
+    /// The memory that it takes now, in bytes, approximately.
     #[must_use]
     pub fn weight(&self) -> usize {
         let tracks: usize = self
@@ -257,9 +244,6 @@ impl Resonance {
         self.causes.weight() + self.listeners.weight() + tracks
     }
 }
-
-/// What an entry of a table takes beside its key and value: two links and a slot.
-const ENTRY: usize = 4 * size_of::<usize>();
 
 /// A hash of a coherence key that is never 0, and the same in each process.
 fn hash(key: &str) -> u32 {

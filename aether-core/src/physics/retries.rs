@@ -1,15 +1,16 @@
-//! Retry storms: work that is asked for again and again, and more so from interval to interval.
+//! Retry storms: work that is requested repeatedly, and more often from interval to interval.
 //!
-//! Takes commands and queries with a coherence key in with [`RetryStorms::observe`] and gives
-//! [`Finding::RetryStorm`] out with [`RetryStorms::tick`]. Per channel it counts the attempts of a sample of keys: those
-//! with the smallest hashes (a bottom-k sketch). Which keys these are has nothing to do with how often they come, so
-//! their mean is that of all keys, and a key is in the sample from its first attempt of an interval on or never. Memory
-//! and time for a wave do not depend on how many keys there are.
+//! [`RetryStorms::observe`] takes commands and queries with a coherence key in, and [`RetryStorms::tick`] returns
+//! [`Finding::RetryStorm`]s. Per channel, the detector counts the attempts of a sample of keys: those with the smallest
+//! hashes (a bottom-k sketch). The hash is independent of the number of attempts, so the mean of the sample is that of
+//! all keys. A key is in the sample from its first attempt of an interval on, or never. Memory and time per wave do not
+//! depend on the number of keys.
 //!
 //! Source of the sketch: E. Cohen and H. Kaplan, *Summarizing data using bottom-k sketches* (2007).
 
 use std::time::Duration;
 
+use super::bounds::{BoundsError, check};
 use super::finding::Finding;
 use super::recent::Recent;
 use super::timeline::{Moment, Timeline};
@@ -18,49 +19,25 @@ use crate::clock::Instant;
 use crate::source::Source;
 use crate::wave::{Kind, Wave};
 
-/// How many keys are counted a channel and interval. The mean of so many has a standard error of an eighth of the
-/// scatter of one.
+/// The number of keys in the sample of a channel and interval. Their mean has a standard error of an eighth of the
+/// standard deviation of one.
 const SAMPLE: usize = 64;
-/// Fewer keys in an interval say nothing.
+/// An interval with fewer keys is not judged.
 const FEWEST_KEYS: usize = 8;
-/// A storm is over when the mean is below this part of the threshold.
+/// A storm is over when the mean is below this share of the threshold.
 const CALM: f64 = 0.8;
-/// By how many standard errors the mean must have risen.
+/// The rise of the mean that makes a storm, in standard errors.
 const SURELY: f64 = 2.0;
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
 const MOST_CHANNELS: usize = 1 << 16;
 
-/// When attempts are a storm.
+/// Options of [`RetryStorms`]: when attempts count as a storm.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is made before RetryStorms::new()"]
 pub struct RetryOptions {
     interval: Duration,
     attempts: f64,
     max_channels: usize,
-}
-
-/// Options that are not possible.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RetryOptionsError {
-    /// An interval too short or too long.
-    #[error("interval {given:?} is not allowed: it must be from 1 ms to 24 h")]
-    Interval {
-        /// The interval as given.
-        given: Duration,
-    },
-    /// A threshold that says nothing.
-    #[error("{given} attempts a key are not allowed: it must be a number above 1, which is no retry")]
-    Attempts {
-        /// The threshold as given.
-        given: f64,
-    },
-    /// No channel, or too many.
-    #[error("{given} channels are not allowed: from 1 to {MOST_CHANNELS}")]
-    Channels {
-        /// The number as given.
-        given: usize,
-    },
 }
 
 impl Default for RetryOptions {
@@ -70,28 +47,27 @@ impl Default for RetryOptions {
 }
 
 impl RetryOptions {
-    /// The time over which attempts are counted; an attempt later than that after the first is one of another. Default:
-    /// 10 s.
+    /// The interval over which attempts are counted. Default: 10 s. Later attempts count in another interval.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// From how many attempts a key on average it is a storm, if it were fewer in the interval before. Default: 1.5.
+    /// The mean number of attempts per key that makes a storm, if there were fewer in the interval before. Default: 1.5.
     pub fn attempts(mut self, per_key: f64) -> Self {
         self.attempts = per_key;
         self
     }
 
-    /// How many channels are watched; when more come, the one least recently used goes. Default: 256. Cost: about 2 KiB
-    /// a channel.
+    /// The most channels that are observed. Of more, the least recently used is forgotten. Default: 256. Cost: about
+    /// 2 KiB per channel.
     pub fn max_channels(mut self, most: usize) -> Self {
         self.max_channels = most;
         self
     }
 }
 
-/// Finds retry storms.
+/// The detector of retry storms.
 #[derive(Debug)]
 pub struct RetryStorms {
     options: RetryOptions,
@@ -100,7 +76,7 @@ pub struct RetryStorms {
     /// Channels with something to report. At most as many as there are channels.
     found: Vec<u32>,
     observed: u64,
-    /// The last interval of which something was not seen; the first one begins with nothing.
+    /// The last interval that was not observed completely.
     torn: i64,
 }
 
@@ -136,30 +112,27 @@ impl RetryStorms {
     /// A detector that has seen nothing.
     ///
     /// # Errors
-    /// [`RetryOptionsError`] says what is allowed.
-    pub fn new(options: RetryOptions) -> Result<Self, RetryOptionsError> {
+    /// [`BoundsError`] names the option, its value and what is allowed.
+    pub fn new(options: RetryOptions) -> Result<Self, BoundsError> {
         let RetryOptions { interval, attempts, max_channels } = options;
-        if !INTERVALS.contains(&interval) {
-            return Err(RetryOptionsError::Interval { given: interval });
-        }
-        if !(attempts.is_finite() && attempts > 1.0) {
-            return Err(RetryOptionsError::Attempts { given: attempts });
-        }
-        if !(1..=MOST_CHANNELS).contains(&max_channels) {
-            return Err(RetryOptionsError::Channels { given: max_channels });
-        }
+        let given = format!("{interval:?}");
+        check(INTERVALS.contains(&interval), "retries.interval", given, "1 ms to 24 h")?;
+        let attempts_allowed = attempts.is_finite() && attempts > 1.0;
+        check(attempts_allowed, "retries.attempts", attempts, "a number above 1")?;
+        let channels_allowed = (1..=MOST_CHANNELS).contains(&max_channels);
+        check(channels_allowed, "retries.max_channels", max_channels, format!("1 to {MOST_CHANNELS}"))?;
         let (timeline, channels) = (Timeline::default(), Recent::new(max_channels));
         Ok(Self { options, timeline, channels, found: Vec::new(), observed: 0, torn: i64::MIN })
     }
 
-    /// Takes in a wave. Only commands and queries with a coherence key are attempts at something; others are passed over.
+    /// Takes in a wave. Only commands and queries with a coherence key are attempts; others are skipped.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
         if let (Kind::Command | Kind::Query, Some(key)) = (wave.kind(), wave.key()) {
             self.attempt(wave.channel(), key, wave.source(), wave.sequence(), now);
         }
     }
 
-    /// Takes in an attempt that did not come as a wave.
+    /// Takes in an attempt without a wave, such as one of a recording.
     pub fn attempt(&mut self, channel: &Channel, key: &str, source: &Source, sequence: u64, now: Instant) {
         let now = self.timeline.advance(now);
         self.observed += 1;
@@ -189,8 +162,8 @@ impl RetryStorms {
         }
     }
 
-    /// Says that attempts between two moments, up to now, were not seen. The intervals that they lie in are not judged, nor
-    /// is the one after them: it has nothing to be compared with.
+    /// Notes that attempts between two moments may have been missed. Their intervals are not judged, nor is the one after
+    /// them, which has nothing to be compared with.
     pub fn not_seen(&mut self, from: Instant, now: Instant) {
         let away = now.saturating_duration_since(from);
         let now = self.timeline.advance(now);
@@ -202,8 +175,8 @@ impl RetryStorms {
         }
     }
 
-    /// A storm that has been found, one at a time: call it until it returns `None`. An interval is judged when the next
-    /// attempt after it comes, so there is nothing to wait for in between.
+    /// The next storm. Call it until it returns `None`. The first attempt after an interval judges it, so there is nothing
+    /// to wait for in between.
     pub fn tick(&mut self) -> Option<Finding> {
         while let Some(slot) = self.found.pop() {
             // A channel that had to go took its report along.
@@ -219,19 +192,19 @@ impl RetryStorms {
         None
     }
 
-    /// How many attempts were seen.
+    /// The number of attempts.
     #[must_use]
     pub fn observed(&self) -> u64 {
         self.observed
     }
 
-    /// How many channels had to go because too many others came.
+    /// The number of channels that were forgotten because there were too many.
     #[must_use]
     pub fn channels_evicted(&self) -> u64 {
         self.channels.evicted()
     }
 
-    /// How often the caller's clock went back.
+    /// The number of times that the caller's clock went back.
     #[must_use]
     pub fn clock_jumps(&self) -> u64 {
         self.timeline.jumps_back()
@@ -416,19 +389,11 @@ mod tests {
     #[test]
     fn impossible_options_are_refused() {
         let options = RetryOptions::default;
-        assert!(matches!(
-            RetryStorms::new(options().interval(Duration::ZERO)),
-            Err(RetryOptionsError::Interval { .. })
-        ));
+        let refused = |options| RetryStorms::new(options).unwrap_err().option();
+        assert_eq!(refused(options().interval(Duration::ZERO)), "retries.interval");
         for bad in [1.0, f64::NAN, f64::INFINITY] {
-            assert!(matches!(
-                RetryStorms::new(options().attempts(bad)),
-                Err(RetryOptionsError::Attempts { .. })
-            ));
+            assert_eq!(refused(options().attempts(bad)), "retries.attempts");
         }
-        assert!(matches!(
-            RetryStorms::new(options().max_channels(0)),
-            Err(RetryOptionsError::Channels { .. })
-        ));
+        assert_eq!(refused(options().max_channels(0)), "retries.max_channels");
     }
 }

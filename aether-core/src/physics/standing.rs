@@ -1,10 +1,10 @@
-//! Standing waves: periodic streams, found by themselves. Ordinary terms: heartbeats, cron jobs, polling.
+//! Standing waves: periodic streams, found without configuration. Ordinary terms: heartbeats, cron jobs, polling.
 //!
-//! Takes waves in with [`StandingWaves::observe`] and gives [`Finding`]s out with [`StandingWaves::tick`]: that a source
-//! emits at regular moments on a channel, that its next beat is missing, and that it polls. A stream needs twelve beats
-//! to be found if it keeps time like a timer, 128 if beats are missing or others come between.
-//! [`StandingWaves::next_change`] says when to tick although no wave came. Moments are those of emission, by the age of
-//! a wave, so that delays on the way do not blur them; silences count from arrival.
+//! [`StandingWaves::observe`] takes waves in, and [`StandingWaves::tick`] returns [`Finding`]s: a source emits regularly on
+//! a channel, its next beat is missing, or it polls. A stream that keeps time like a timer is found after twelve beats,
+//! one with missing or additional beats after 128. [`StandingWaves::next_change`] tells when to tick without a wave.
+//! Times are those of emission, by the age of the wave, so that delays on the way do not blur them. Silences count from
+//! arrival.
 //!
 //! ```
 //! use aether_core::physics::{Finding, StandingOptions, StandingWaves};
@@ -37,6 +37,7 @@ mod stream;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::bounds::{BoundsError, check};
 use super::finding::{Finding, StandingWave};
 use super::recent::Recent;
 use super::timeline::{Moment, Timeline};
@@ -47,32 +48,17 @@ use crate::wave::{Kind, Wave};
 use period::Finder;
 use polling::Answers;
 use series::{Lapses, Series};
-use stream::{Noted, Stream};
+use stream::{Noted, PeriodicStream};
 
-/// The most streams that can be asked for.
+/// The upper bound of [`StandingOptions::max_streams`].
 const MOST_STREAMS: usize = 1 << 16;
 
-/// How many streams are watched, and what is polling.
+/// Options of [`StandingWaves`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing is made before StandingWaves::new()"]
 pub struct StandingOptions {
     max_streams: usize,
     unchanged: u32,
-}
-
-/// Options that are not possible.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StandingOptionsError {
-    /// No stream, or too many.
-    #[error("{given} streams are not allowed: from 1 to {MOST_STREAMS}")]
-    Streams {
-        /// The number as given.
-        given: usize,
-    },
-    /// Polling after no answer.
-    #[error("0 unchanged answers are not allowed: at least 1")]
-    Unchanged,
 }
 
 impl Default for StandingOptions {
@@ -82,51 +68,51 @@ impl Default for StandingOptions {
 }
 
 impl StandingOptions {
-    /// How many streams are watched, each of one source on one channel; when more come, the one that was silent longest
-    /// goes. Default: 1024. Cost: up to 1.5 KiB a stream.
+    /// The most streams that are observed, each of one source on one channel. Of more, the one that was silent longest is
+    /// forgotten. Default: 1024. Cost: up to 1.5 KiB per stream.
     pub fn max_streams(mut self, most: usize) -> Self {
         self.max_streams = most;
         self
     }
 
-    /// How many answers in a row must be the same before a periodic question is [`Finding::Polling`]. Default: 8.
+    /// The number of equal answers in a row that make a periodic question [`Finding::Polling`]. Default: 8.
     pub fn unchanged(mut self, answers: u32) -> Self {
         self.unchanged = answers;
         self
     }
 }
 
-/// What a detector of standing waves has seen, and what it could not keep.
+/// The waves and streams that a detector of standing waves has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct StandingCounts {
     /// Waves that count as beats.
     pub beats: u64,
-    /// Waves that came a second time, or in the same nanosecond.
+    /// Waves that arrived a second time, or in the same nanosecond.
     pub repeated: u64,
-    /// Waves older than the 128 that are kept of their stream.
+    /// Waves older than the latest 128 of their stream.
     pub too_old: u64,
     /// Waves without a source.
     pub sourceless: u64,
-    /// Answers to questions of a stream that is not known, or not any more.
+    /// Answers to questions of a stream that is unknown or forgotten.
     pub unknown_answers: u64,
-    /// Streams that had to go because too many others came.
+    /// Streams that were forgotten because there were too many.
     pub streams_evicted: u64,
-    /// Those of them that were standing: their silence will not be reported.
+    /// Forgotten streams that were periodic. Their silence is not reported.
     pub standing_evicted: u64,
-    /// How often the caller's clock went back.
+    /// The number of times that the caller's clock went back.
     pub clock_jumps: u64,
 }
 
-/// Finds periodic streams, and says when one falls silent or polls.
+/// The detector of periodic streams, of their silence, and of polling.
 #[derive(Debug)]
 pub struct StandingWaves {
     options: StandingOptions,
     timeline: Timeline,
-    streams: Recent<Key, State>,
-    /// Streams to look at. At most as many as there are streams.
+    streams: Recent<StreamKey, StreamState>,
+    /// Streams to examine. At most as many as there are streams.
     due: Vec<u32>,
-    /// When which stream might be silent for too long. It may have beaten since; that is seen when its time has come.
+    /// The time at which each stream is silent for too long. A beat since then is seen when the time has come.
     deadlines: BTreeSet<(Moment, u32)>,
     finder: Finder,
     /// Memory for the moments of one stream.
@@ -136,14 +122,14 @@ pub struct StandingWaves {
 }
 
 #[derive(Debug)]
-struct Key {
+struct StreamKey {
     channel: Channel,
     source: Source,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    stream: Stream,
+struct StreamState {
+    stream: PeriodicStream,
     answers: Answers,
     deadline: Option<Moment>,
     due: bool,
@@ -153,14 +139,12 @@ impl StandingWaves {
     /// A detector that has seen nothing.
     ///
     /// # Errors
-    /// [`StandingOptionsError`] says what is allowed.
-    pub fn new(options: StandingOptions) -> Result<Self, StandingOptionsError> {
-        if !(1..=MOST_STREAMS).contains(&options.max_streams) {
-            return Err(StandingOptionsError::Streams { given: options.max_streams });
-        }
-        if options.unchanged == 0 {
-            return Err(StandingOptionsError::Unchanged);
-        }
+    /// [`BoundsError`] names the option, its value and what is allowed.
+    pub fn new(options: StandingOptions) -> Result<Self, BoundsError> {
+        let StandingOptions { max_streams, unchanged } = options;
+        let streams_allowed = (1..=MOST_STREAMS).contains(&max_streams);
+        check(streams_allowed, "standing.max_streams", max_streams, format!("1 to {MOST_STREAMS}"))?;
+        check(unchanged > 0, "standing.unchanged", unchanged, "1 or more")?;
         Ok(Self {
             streams: Recent::new(options.max_streams),
             options,
@@ -174,7 +158,7 @@ impl StandingWaves {
         })
     }
 
-    /// Takes in a wave. An answer is no beat, but compared with the answer before.
+    /// Takes in a wave. An answer is no beat; it is compared with the previous answer.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
         match (wave.kind(), wave.cause()) {
             (Kind::Response, Some(question)) => self.answer(wave, &question.source, question.sequence),
@@ -183,7 +167,7 @@ impl StandingWaves {
         }
     }
 
-    /// Takes in a beat that did not come as a wave: what the source did so long ago.
+    /// Takes in a beat without a wave, such as one of a recording, of this age.
     pub fn beat(&mut self, channel: &Channel, source: &Source, age: Duration, now: Instant) {
         let now = self.timeline.advance(now);
         if source.instance() == 0 {
@@ -202,16 +186,16 @@ impl StandingWaves {
         }
     }
 
-    /// Says that beats between two moments, up to now, may have come without being seen. No gap that reaches into that time
-    /// counts, and silences begin anew: a stream that stopped meanwhile is missed as soon as nobody could overlook it.
+    /// Notes that beats between two moments may have been missed. No gap that reaches into that time counts, and silences
+    /// begin again at its end.
     pub fn not_seen(&mut self, from: Instant, now: Instant) {
         let away = now.saturating_duration_since(from);
         let now = self.timeline.advance(now);
         self.lapses.add(now.minus(away), now);
     }
 
-    /// What has been found by now, one at a time: call it until it returns `None`. A call searches one full stream for
-    /// a rhythm at most, so that none takes long; while there are more, [`StandingWaves::next_change`] is now.
+    /// The next finding. Call it until it returns `None`. One call searches at most one full stream for a period, so that
+    /// no call takes long. While there are more, [`StandingWaves::next_change`] is now.
     pub fn tick(&mut self, now: Instant) -> Option<Finding> {
         let now = self.timeline.advance(now);
         while let Some(&(deadline, slot)) = self.deadlines.first()
@@ -245,19 +229,19 @@ impl StandingWaves {
         None
     }
 
-    /// When to tick again if no wave comes before; `None` if nothing is awaited.
+    /// When to tick again if no wave arrives before; `None` if nothing is expected.
     #[must_use]
     pub fn next_change(&self) -> Option<Instant> {
         let due = self.deadlines.first().map(|deadline| deadline.0);
         self.timeline.instant(if self.due.is_empty() { due? } else { self.timeline.latest() })
     }
 
-    /// The streams that stand at the moment, those that have fallen silent included.
+    /// The periodic streams, including those that have fallen silent.
     pub fn standing(&self) -> impl Iterator<Item = StandingWave> {
         self.streams.iter().filter_map(|(key, state)| key.standing_wave(&state.stream))
     }
 
-    /// The period and the phase of what a source emits on a channel, if it stands.
+    /// The stream of a source on a channel, if it is periodic.
     #[must_use]
     pub fn stream(&self, channel: &Channel, source: &Source) -> Option<StandingWave> {
         let slot =
@@ -265,13 +249,13 @@ impl StandingWaves {
         self.standing_wave(slot)
     }
 
-    /// How many streams are watched; never more than [`StandingOptions::max_streams`].
+    /// The number of streams that are observed, at most [`StandingOptions::max_streams`].
     #[must_use]
     pub fn streams(&self) -> usize {
         self.streams.len()
     }
 
-    /// What was seen and what could not be kept.
+    /// The counts so far.
     #[must_use]
     pub fn counts(&self) -> StandingCounts {
         StandingCounts {
@@ -304,7 +288,8 @@ impl StandingWaves {
         }
         let Self { streams, counts, deadlines, .. } = self;
         let mut freed = None;
-        let make = || (Key { channel: channel.clone(), source: source.clone() }, State::default());
+        let make =
+            || (StreamKey { channel: channel.clone(), source: source.clone() }, StreamState::default());
         let slot = streams.insert(hash, make, |key, state| {
             counts.standing_evicted += u64::from(state.stream.standing.is_some());
             key.channel.clone_from(channel);
@@ -320,7 +305,7 @@ impl StandingWaves {
         slot
     }
 
-    /// Looks whether a stream has been silent for too long; its time has come.
+    /// Checks a stream whose deadline has come for a silence that is too long.
     fn listen(&mut self, slot: u32, now: Moment) -> Option<Finding> {
         let watched = self.lapses.watched_since();
         let standing = self.streams.value_mut(slot).stream.standing.as_mut();
@@ -336,7 +321,7 @@ impl StandingWaves {
         Some(Finding::MissingBeat { stream: self.standing_wave(slot)?, silence, phi: phi? })
     }
 
-    /// Sets the moment at which a stream is missed to what it is by now.
+    /// Sets the deadline of a stream to its present value.
     fn arm(&mut self, slot: u32) {
         let watched = self.lapses.watched_since();
         let state = self.streams.value_mut(slot);
@@ -355,12 +340,12 @@ impl StandingWaves {
     }
 }
 
-impl Key {
+impl StreamKey {
     fn is(&self, channel: &Channel, source: &Source) -> bool {
         self.source == *source && self.channel == *channel
     }
 
-    fn standing_wave(&self, stream: &Stream) -> Option<StandingWave> {
+    fn standing_wave(&self, stream: &PeriodicStream) -> Option<StandingWave> {
         let standing = stream.standing?;
         Some(StandingWave {
             channel: self.channel.clone(),

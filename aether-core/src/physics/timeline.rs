@@ -1,18 +1,18 @@
-//! The time of a detector: the moments that its caller hands in, made monotone.
+//! The time of a detector: the instants of its caller, made monotonic.
 //!
-//! A `now` before an earlier one is counted, and the detector's own time stands still for that call. If it is much
-//! earlier, the clock was turned back, and time goes on from there; if it is little, waves that were taken in by several
-//! threads came out of order, and time goes on when the clock has caught up. A clock that leaps forth cannot be told
-//! from a long silence and is taken for one.
+//! A `now` that goes back is counted, and the time of the detector stands still for that call. After a large step back the
+//! clock was set, and time continues from there. After a small one, waves of several threads arrived out of order, and
+//! time continues when the clock has caught up. A leap forward cannot be distinguished from a long silence and counts as
+//! one.
 
 use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// From here on a step back is a clock that was turned back.
+/// A larger step back means that the clock was set.
 const TURNED_BACK: Duration = Duration::from_secs(10);
 
-/// A moment on a [`Timeline`]: nanoseconds since its first, negative for what happened before. Reaches 292 years.
+/// A moment on a [`Timeline`]: nanoseconds since its first, negative before it. Reaches 292 years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Moment(i64);
 
@@ -41,7 +41,7 @@ pub(crate) fn nanos(duration: Duration) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(duration.subsec_nanos()))
 }
 
-/// Turns the caller's instants into monotone moments.
+/// Turns the caller's instants into monotonic moments.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timeline {
     latest: Moment,
@@ -69,7 +69,7 @@ impl Timeline {
         self.latest
     }
 
-    /// The same without remembering it.
+    /// The same without advancing the timeline.
     pub(crate) fn peek(&self, now: Instant) -> Moment {
         let passed = self.seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
         self.latest.plus(passed)
@@ -80,7 +80,7 @@ impl Timeline {
         self.latest
     }
 
-    /// The caller's instant of a moment; `None` before the first call and for what its clock cannot express.
+    /// The caller's instant of a moment; `None` before the first call, and if its clock cannot express it.
     pub(crate) fn instant(&self, moment: Moment) -> Option<Instant> {
         let seen = self.seen?;
         if moment >= self.latest {
@@ -90,7 +90,7 @@ impl Timeline {
         }
     }
 
-    /// How often the caller's clock went back.
+    /// The number of times that the caller's clock went back.
     pub(crate) fn jumps_back(&self) -> u64 {
         self.jumps_back
     }

@@ -45,9 +45,9 @@ pub(super) enum Audience {
 
 impl Route {
     pub(super) fn of(mut matching: Vec<Arc<Subscription>>) -> Self {
-        // The oldest subscription of an inbox stands for all of its lone ones, if one of them is not muted; but one that
-        // knows which channel a lane belongs to stands for those that happen to hear the lane.
-        matching.sort_by_key(|subscription| (subscription.tuned.is_none(), subscription.id));
+        // The oldest subscription of an inbox stands for all of its lone ones, if one of them is not muted. One that
+        // relabels its waves comes before all others.
+        matching.sort_by_key(|subscription| (subscription.relabel.is_none(), subscription.id));
         let mut alone: Vec<(Arc<Subscription>, bool)> = Vec::new();
         let mut groups: Vec<(Arc<str>, Vec<Arc<Subscription>>)> = Vec::new();
         for subscription in matching {

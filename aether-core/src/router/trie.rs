@@ -120,7 +120,7 @@ mod tests {
             #[cfg(feature = "nats")]
             in_force: Default::default(),
             observes: false,
-            tuned: None,
+            relabel: None,
         })
     }
 

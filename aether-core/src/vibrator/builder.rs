@@ -9,6 +9,7 @@ use super::{Emitter, Vibrator};
 use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::echo::reflecting;
+use crate::extensions::ExtensionMap;
 use crate::inbox::{Inbox, InboxOptions, InboxOptionsError};
 use crate::medium::JoinError;
 use crate::source::{Sequencer, Source, SourceError};
@@ -144,7 +145,7 @@ impl<'a> VibratorBuilder<'a> {
             hears_own: self.hears_own,
             observes: self.observes,
             subscriptions: Mutex::default(),
-            followed: Mutex::default(),
+            extensions: ExtensionMap::default(),
             tuning: Mutex::default(),
         })
     }

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::coop;
 
-use super::hopping::Sendings;
 use super::pace::spend_for_emitting;
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::echo::EchoReason;
+use crate::extensions::ExtensionMap;
 use crate::medium::{AskError, EmitError};
 use crate::router::{Carried, Offered, Receipt};
 use crate::source::{Sequencer, Source, WaveId};
@@ -28,7 +28,8 @@ pub struct Emitter {
     cause: Option<Arc<WaveId>>,
     /// Counts what was stopped, if floors are respected.
     stopped: Option<Arc<AtomicU64>>,
-    sendings: Arc<Sendings>,
+    /// What optional parts keep; shared by all clones.
+    extensions: Arc<ExtensionMap>,
 }
 
 /// The account of what a vibrator was to emit, with all clones of its [`Emitter`], in waves:
@@ -60,7 +61,7 @@ impl Emitter {
             sequencer,
             cause: None,
             stopped: respects_floors.then(Arc::default),
-            sendings: Arc::default(),
+            extensions: Arc::default(),
         }
     }
 
@@ -71,15 +72,16 @@ impl Emitter {
         EmitterAccount { numbered: self.sequencer.last(), shed_at_source }
     }
 
-    pub(super) fn aether(&self) -> &Aether {
+    pub(crate) fn aether(&self) -> &Aether {
         &self.aether
     }
 
-    pub(super) fn sendings(&self) -> &Sendings {
-        &self.sendings
+    #[allow(dead_code, reason = "for optional parts")]
+    pub(crate) fn extensions(&self) -> &ExtensionMap {
+        &self.extensions
     }
 
-    pub(super) fn sequencer(&self) -> &Arc<Sequencer> {
+    pub(crate) fn sequencer(&self) -> &Arc<Sequencer> {
         &self.sequencer
     }
 
@@ -135,7 +137,7 @@ impl Emitter {
 
     /// Numbers a wave and gives it to the medium. Returns its number.
     #[inline]
-    pub(super) fn carry_at(
+    pub(crate) fn carry_at(
         &self,
         wave: Wave,
         now: impl FnOnce() -> Moment,
@@ -296,7 +298,7 @@ impl Emitter {
 /// Waits where the medium asks for that, and else gives way to other tasks when it is time. Cancelled in either, the
 /// wave has been offered.
 #[inline]
-pub(super) async fn settled(carried: Carried) -> Offered {
+pub(crate) async fn settled(carried: Carried) -> Offered {
     let waiting = match carried {
         Carried::Done(offered) => {
             spend_for_emitting().await;

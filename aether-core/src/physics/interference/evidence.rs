@@ -1,18 +1,19 @@
 //! The claims about one key, one of each source, and their sum.
 //!
-//! Sums are the same to the bit whatever the order of arrival: evidence is a fixed-point number, which adds up in any
-//! order, and each window passed is a shift. So assertions and their retractions of one moment leave exactly nothing.
+//! Sums are the same to the bit in any order of arrival: evidence is a fixed-point number, which adds up in any order,
+//! and each passed window is a shift. So an assertion and a retraction of the same moment leave exactly nothing.
 
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use super::{Claim, Resultant};
+use super::claim::Claim;
+use super::fringe::Resultant;
 use crate::amplitude::Amplitude;
 use crate::phase::Phase;
 use crate::physics::timeline::{Moment, nanos};
 use crate::source::Source;
 
-/// For how many windows a claim's source counts as one that corroborates; an eighth of the claim is left then.
+/// The number of windows for which the source of a claim counts. An eighth of the claim is left then.
 const WINDOWS_COUNTED: u32 = 3;
 /// The loss, in steps of an amplitude, that 1.0 is taken for: half a step, where the next lower amplitude is one step.
 /// Full amplitude would be infinite evidence, which nothing could ever retract.
@@ -29,8 +30,8 @@ pub(super) fn of(amplitude: Amplitude) -> f64 {
     -(-(-octaves).exp2()).ln_1p()
 }
 
-/// The time in which evidence decays from one value to less than another; a millisecond at least, so that nobody looks
-/// twice at the same moment because of rounding.
+/// The time in which evidence decays from one value to less than another. At least a millisecond, so that rounding does
+/// not cause a second look at the same moment.
 pub(super) fn time_to(from: f64, below: f64, window: Window) -> Duration {
     let windows = (from / below).log2().max(0.0);
     let seconds = windows * window.length.as_secs_f64();
@@ -67,21 +68,21 @@ impl Window {
 /// The claims about one key.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
-    held: Vec<Held>,
+    held: Vec<HeldClaim>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldClaim {
     source: Source,
     sequence: u64,
     at: Moment,
-    says: Says,
+    contribution: Contribution,
 }
 
-/// What a claim contributes, as far as it does not depend on the time it is asked at.
+/// The contribution of a claim, as far as it does not depend on the present.
 #[derive(Debug, Clone, Copy)]
-struct Says {
-    /// How many whole windows after the detector's first moment the claim was made.
+struct Contribution {
+    /// The number of whole windows between the detector's first moment and the claim.
     windows: i64,
     /// The evidence in steps, in terms of the beginning of that window; the same weakened by the phase; and its sign.
     weight: u64,
@@ -89,12 +90,12 @@ struct Says {
     retracts: bool,
 }
 
-/// What became of a claim.
+/// The result of taking in a claim.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum ClaimOutcome {
     /// It counts from now on; `displaced` if another had to go.
     Counts { displaced: bool },
-    /// It was there already.
+    /// It was known already.
     Repeated,
     /// Its source has made a later one.
     Superseded,
@@ -109,7 +110,7 @@ pub(super) struct Sum {
     pub(super) net: f64,
     /// The evidence without signs.
     pub(super) gross: f64,
-    /// How many sources assert.
+    /// The number of sources that assert.
     pub(super) sources: usize,
 }
 
@@ -122,7 +123,7 @@ impl Sum {
 }
 
 impl Evidence {
-    /// How many sources have said something.
+    /// The number of sources with a claim.
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
@@ -141,36 +142,36 @@ impl Evidence {
         weight: f64,
         window: Window,
         max: usize,
-    ) -> Heard {
+    ) -> ClaimOutcome {
         if let Some(held) = self.held.iter_mut().find(|held| held.source == *source) {
             return match (at, claim.sequence).cmp(&(held.at, held.sequence)) {
                 Ordering::Greater => {
-                    held.says = Says::new(at, claim, weight, window);
+                    held.contribution = Contribution::new(at, claim, weight, window);
                     (held.at, held.sequence) = (at, claim.sequence);
-                    Heard::Counts { displaced: false }
+                    ClaimOutcome::Counts { displaced: false }
                 }
-                _ if claim.sequence == held.sequence => Heard::Repeated,
-                _ => Heard::Superseded,
+                _ if claim.sequence == held.sequence => ClaimOutcome::Repeated,
+                _ => ClaimOutcome::Superseded,
             };
         }
         let displaced = self.held.len() >= max;
         if displaced {
-            let rank = |held: &Held| (held.at, held.sequence);
+            let rank = |held: &HeldClaim| (held.at, held.sequence);
             let oldest = |a: &usize, b: &usize| {
                 let (a, b) = (&self.held[*a], &self.held[*b]);
                 rank(a).cmp(&rank(b)).then_with(|| by_source(&a.source, &b.source))
             };
-            let Some(oldest) = (0..self.held.len()).min_by(oldest) else { return Heard::Crowded };
+            let Some(oldest) = (0..self.held.len()).min_by(oldest) else { return ClaimOutcome::Crowded };
             let held = &self.held[oldest];
             let newer = (at, claim.sequence).cmp(&rank(held)).then_with(|| by_source(source, &held.source));
             if newer.is_lt() {
-                return Heard::Crowded;
+                return ClaimOutcome::Crowded;
             }
             self.held.swap_remove(oldest);
         }
-        let says = Says::new(at, claim, weight, window);
-        self.held.push(Held { source: source.clone(), sequence: claim.sequence, at, says });
-        Heard::Counts { displaced }
+        let contribution = Contribution::new(at, claim, weight, window);
+        self.held.push(HeldClaim { source: source.clone(), sequence: claim.sequence, at, contribution });
+        ClaimOutcome::Counts { displaced }
     }
 
     /// What the claims amount to at a moment, which is not before any of them.
@@ -179,17 +180,17 @@ impl Evidence {
         let counted = now.minus(window.length * WINDOWS_COUNTED);
         let (mut net, mut gross, mut sources) = (0i64, 0u64, 0);
         for held in &self.held {
-            let shift = (windows - held.says.windows).clamp(0, 63);
-            let part = (held.says.net >> shift) as i64;
-            net += if held.says.retracts { -part } else { part };
-            gross += held.says.weight >> shift;
+            let shift = (windows - held.contribution.windows).clamp(0, 63);
+            let part = (held.contribution.net >> shift) as i64;
+            net += if held.contribution.retracts { -part } else { part };
+            gross += held.contribution.weight >> shift;
             sources += usize::from(held.asserts() && held.at > counted);
         }
         let scale = (-part).exp2() / STEPS;
         Sum { net: net as f64 * scale, gross: gross as f64 * scale, sources }
     }
 
-    /// When fewer than so many sources will assert, if no claim comes before; `None` if that is so already.
+    /// When fewer sources than this will assert, if no claim arrives before; `None` if there are fewer already.
     pub(super) fn lonely_at(&self, now: Moment, sources: usize, window: Window) -> Option<Moment> {
         let counted = window.length * WINDOWS_COUNTED;
         let mut ends: Vec<Moment> =
@@ -200,13 +201,13 @@ impl Evidence {
     }
 }
 
-impl Held {
+impl HeldClaim {
     fn asserts(&self) -> bool {
-        !self.says.retracts && self.says.net > 0
+        !self.contribution.retracts && self.contribution.net > 0
     }
 }
 
-impl Says {
+impl Contribution {
     fn new(at: Moment, claim: Claim, weight: f64, window: Window) -> Self {
         let (windows, part) = window.split(at);
         let weight = weight * part.exp2() * STEPS;

@@ -1,29 +1,29 @@
-//! What comes out of interference.
+//! Fringes: the results of interference.
 
 use std::sync::Arc;
 
 use crate::channel::Channel;
 
-/// A fringe: what several sources say of one key has become strong enough together, or no longer is. Ordinary term:
-/// corroborated alert, and its end.
+/// A fringe: the sum of the claims about one key has crossed a threshold. Ordinary term: a corroborated alert, or its
+/// end.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Fringe {
     /// The channel of the claims.
     pub channel: Channel,
-    /// What they are about: their coherence key.
+    /// The coherence key of the claims.
     pub key: Arc<str>,
-    /// What they amount to, in [0, 1).
+    /// The amplitude of their sum, in [0, 1).
     pub amplitude: f32,
-    /// How far they agree, from 0 (they cancel) to 1.
+    /// The agreement of the claims, from 0 (they cancel) to 1.
     pub coherence: f32,
-    /// How many sources assert it at the moment.
+    /// The number of sources that assert it.
     pub sources: usize,
-    /// What has happened.
+    /// The change.
     pub kind: FringeKind,
 }
 
-/// What has happened to a fringe.
+/// A change of a fringe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FringeKind {
@@ -31,18 +31,18 @@ pub enum FringeKind {
     Rise,
     /// It was retracted or has decayed: close the alert.
     Fall,
-    /// It had risen, and its key had to make room for others: what becomes of it is not known.
+    /// It had risen, and its key was forgotten to make room for others.
     Forgotten,
 }
 
-/// What the claims about one key amount to at one moment.
+/// The sum of the claims about one key at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Resultant {
     /// In [0, 1): 0.75 for two assertions of 0.5, 0 for an assertion and a retraction.
     pub amplitude: f32,
-    /// How far the claims agree, from 0 (they cancel) to 1.
+    /// The agreement of the claims, from 0 (they cancel) to 1.
     pub coherence: f32,
-    /// How many sources assert; a source counts for three windows after its claim.
+    /// The number of sources that assert. A source counts for three windows after its claim.
     pub sources: usize,
 }

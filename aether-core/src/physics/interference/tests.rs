@@ -1,4 +1,5 @@
 use super::*;
+use crate::phase::Phase;
 use crate::source::Source;
 use proptest::prelude::*;
 
@@ -242,17 +243,18 @@ fn waves_that_are_no_claims_are_counted() {
 
 #[test]
 fn contradictory_options_are_refused() {
-    use InterfereOptionsError as Error;
-    let refused = |options: Interfere| options.build().unwrap_err();
-    assert!(matches!(refused(Interfere::by_key().rise(f32::NAN)), Error::Amplitude(_)));
-    assert!(matches!(refused(Interfere::by_key().rise(1.0)), Error::Thresholds { .. }));
-    assert!(matches!(refused(Interfere::by_key().rise(0.5).fall(0.5)), Error::Thresholds { .. }));
-    assert!(matches!(refused(Interfere::by_key().window(Duration::ZERO)), Error::Window { .. }));
-    assert!(matches!(refused(Interfere::by_key().settle(Duration::MAX)), Error::Settle { .. }));
-    assert!(matches!(refused(Interfere::by_key().sources(0)), Error::Sources { .. }));
-    assert!(matches!(refused(Interfere::by_key().sources(9)), Error::Sources { given: 9, max: 8 }));
-    assert!(matches!(refused(Interfere::by_key().max_keys(0)), Error::Bounds { .. }));
-    assert!(matches!(refused(Interfere::by_key().max_sources(65)), Error::Bounds { .. }));
+    let refused = |options: Interfere| options.build().unwrap_err().option();
+    assert_eq!(refused(Interfere::by_key().rise(f32::NAN)), "interference.rise");
+    assert_eq!(refused(Interfere::by_key().fall(-0.1)), "interference.fall");
+    assert_eq!(refused(Interfere::by_key().rise(1.0)), "interference.rise");
+    assert_eq!(refused(Interfere::by_key().rise(0.5).fall(0.5)), "interference.rise");
+    assert_eq!(refused(Interfere::by_key().window(Duration::ZERO)), "interference.window");
+    assert_eq!(refused(Interfere::by_key().settle(Duration::MAX)), "interference.settle");
+    assert_eq!(refused(Interfere::by_key().sources(0)), "interference.sources");
+    let nine = Interfere::by_key().sources(9).build().unwrap_err();
+    assert_eq!(nine.to_string(), "interference.sources = 9 is not allowed: use 1 to max_sources, which is 8");
+    assert_eq!(refused(Interfere::by_key().max_keys(0)), "interference.max_keys");
+    assert_eq!(refused(Interfere::by_key().max_sources(65)), "interference.max_sources");
     assert!(Interfere::by_key().build().is_ok());
 }
 

@@ -1,7 +1,7 @@
-//! Edges that are known and not guessed: a wave names the wave that was being handled when it was emitted (tier L0).
+//! Exact edges: a wave names the wave that was being handled when it was emitted (tier L0).
 //!
-//! Used by [`Resonance`](super::Resonance). Remembers the latest waves by their ids, so that a cause can be looked up,
-//! and the latest causes that were not seen yet, because a wave may overtake its cause on the way to the observer.
+//! Used by [`Resonance`](super::Resonance). Keeps the latest waves by their ids to look up causes. Also keeps the latest
+//! causes that were not seen yet, because a wave may overtake its cause on the way to the observer.
 
 use std::num::NonZeroUsize;
 
@@ -9,14 +9,14 @@ use lru::LruCache;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use super::ENTRY;
 use super::sighting::Sighting;
+use super::table::{ENTRY, bounded};
 use crate::channel::Channel;
 use crate::source::{Source, WaveId};
 
 /// The most vibrators that are named on either side of an edge.
 const MAX_NAMES: usize = 8;
-/// The lags whose median is given: the latest.
+/// The number of latest lags that the median is of.
 const LAGS: usize = 64;
 /// The most waves that wait for the same cause to be seen.
 const MAX_WAITING_FOR_ONE: usize = 16;
@@ -29,14 +29,14 @@ pub(super) struct Causes {
     recent: LruCache<Id, Emission>,
     waiting: LruCache<Id, SmallVec<[Emission; 1]>>,
     edges: Edges,
-    /// Causes that were never seen, or not within what is remembered.
+    /// Causes that were never seen, or were forgotten.
     pub(super) unknown: u64,
 }
 
-/// What is known of each pair of channels.
+/// The edges by their channels.
 #[derive(Debug)]
 struct Edges {
-    links: LruCache<(Channel, Channel), Link>,
+    links: LruCache<(Channel, Channel), CauseLink>,
     forgotten: u64,
 }
 
@@ -47,21 +47,21 @@ struct Emission {
     at: i64,
 }
 
-/// What is known of one edge.
+/// One edge.
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct CauseLink {
     pub(super) waves: u64,
-    /// Who emitted the cause, and who handled it and emitted the effect.
+    /// The names of the emitters of the cause, and of its handlers, which emitted the effect.
     pub(super) emitters: SmallVec<[SmolStr; 2]>,
     pub(super) handlers: SmallVec<[SmolStr; 2]>,
     /// In nanoseconds, a ring.
     lags: Vec<i64>,
 }
 
-/// What the look-up of a wave came to.
+/// The result of looking up the cause of a wave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// It names no cause, or one that is not known.
+    /// It names no cause, or an unknown one.
     Unknown,
     /// Its cause is known.
     Known,
@@ -114,16 +114,16 @@ impl Causes {
         Origin::Unknown
     }
 
-    /// Edges that were forgotten because there were more than are remembered.
+    /// Edges that were forgotten because there were too many.
     pub(super) fn edges_forgotten(&self) -> u64 {
         self.edges.forgotten
     }
 
-    pub(super) fn edges(&self) -> impl Iterator<Item = (&Channel, &Channel, &Link)> {
+    pub(super) fn edges(&self) -> impl Iterator<Item = (&Channel, &Channel, &CauseLink)> {
         self.edges.links.iter().map(|((from, to), link)| (from, to, link))
     }
 
-    /// About how much memory it takes, in bytes.
+    /// The memory that it takes, in bytes, approximately.
     pub(super) fn weight(&self) -> usize {
         let spilled = self.waiting.iter().filter(|(_, waves)| waves.spilled()).count();
         self.recent.len() * EMISSION
@@ -132,7 +132,7 @@ impl Causes {
             + self.edges.links.len() * EDGE
     }
 
-    /// The most memory that so many waves and edges take, in bytes.
+    /// The largest memory that this many waves and edges take, in bytes.
     pub(super) fn max_weight(waves: usize, edges: usize) -> usize {
         waves * EMISSION + (waves / 16).max(1) * (WAITING + MAX_WAITING_FOR_ONE * EMISSION) + edges * EDGE
     }
@@ -140,7 +140,7 @@ impl Causes {
 
 const EMISSION: usize = size_of::<(Id, Emission)>() + ENTRY;
 const WAITING: usize = size_of::<(Id, SmallVec<[Emission; 1]>)>() + ENTRY;
-const EDGE: usize = size_of::<(Channel, Channel, Link)>() + ENTRY + LAGS * size_of::<i64>();
+const EDGE: usize = size_of::<(Channel, Channel, CauseLink)>() + ENTRY + LAGS * size_of::<i64>();
 
 impl Edges {
     fn join(&mut self, cause: &Emission, effect: &Emission) {
@@ -150,7 +150,7 @@ impl Edges {
             link.add(&cause.source, &effect.source, lag);
             return;
         }
-        // What a forgotten edge had allocated serves the new one, so that a flood of edges allocates nothing.
+        // Reuses the memory of a forgotten edge, so that a flood of edges allocates nothing.
         let full = self.links.len() == self.links.cap().get();
         let mut link =
             if full { self.links.pop_lru().map(|(_, link)| link) } else { None }.unwrap_or_default();
@@ -161,7 +161,7 @@ impl Edges {
     }
 }
 
-impl Link {
+impl CauseLink {
     fn clear(&mut self) {
         self.waves = 0;
         self.emitters.clear();
@@ -193,13 +193,6 @@ impl Link {
 
 fn id_of(id: &WaveId) -> Id {
     (id.source.instance(), id.sequence)
-}
-
-/// A cache that grows to its bound as it is filled, instead of taking all its memory at once.
-pub(super) fn bounded<K: std::hash::Hash + Eq, V>(most: NonZeroUsize) -> LruCache<K, V> {
-    let mut cache = LruCache::unbounded();
-    cache.resize(most);
-    cache
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! Does B follow A more often than it would by chance? Real windows against phantom windows.
+//! The excess of B after A over chance: real windows against phantom windows.
 //!
 //! After each trigger (a wave of A) the waves of B are counted by lag, in bins of half an octave. The same is done after
-//! a phantom of the trigger: a copy moved by one to two windows, back and forth in turn. Load that A and B share fills
-//! both alike, and what it fills more of one is taken out by the difference-in-differences: the ratio of real to phantom
-//! *outside* of the lags in question is what chance gives inside of them.
+//! a phantom of the trigger: a copy shifted by one to two windows, back and forward in turn. Load that A and B share fills
+//! both equally. A remaining difference is removed by difference-in-differences: the ratio of real to phantom *outside* of
+//! the lags in question is the ratio by chance inside of them.
 //!
-//! Pure statistics; [`report`](super::report) asks for each pair.
+//! Pure statistics, used by [`report`](super::report) for each pair.
 
 use super::spans::{REACH, Spans, WINDOW};
-use super::track::{Join, Point, Stream, lags_after};
+use super::track::{Join, Point, TrackIndex, lags_after};
 
-/// The shortest lag told apart from zero, in nanoseconds; shorter ones share the first bin.
+/// The shortest lag that is distinguished from zero, in nanoseconds. Shorter ones share the first bin.
 const SHORTEST: f64 = 62_500.0;
 const BINS_PER_OCTAVE: f64 = 2.0;
 /// log2(WINDOW / SHORTEST) octaves, rounded up, and one for the end.
@@ -22,12 +22,12 @@ const MARGIN: usize = 2;
 /// Added to the counts outside, so that few waves cannot make a large ratio.
 const PRIOR: f64 = 10.0;
 
-/// How much more B there is after A than by chance.
+/// The excess of B after A over chance.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Excess {
-    /// The chance to find as much anywhere if A and B were unrelated.
+    /// The probability of such an excess anywhere if A and B were unrelated.
     pub(super) p_value: f64,
-    /// The same in standard deviations, which tells apart what is too unlikely for a number.
+    /// The same in standard deviations, which distinguishes probabilities that round to 0.
     pub(super) score: f64,
     /// Waves of B for each wave of A above chance.
     pub(super) effect: f64,
@@ -42,8 +42,8 @@ pub(super) struct Excess {
 /// The triggers of a pair that can be looked at: a random choice of at most `most`.
 pub(super) fn choose(
     spans: &Spans,
-    a: &Stream,
-    b: &Stream,
+    a: &TrackIndex,
+    b: &TrackIndex,
     join: Join,
     most: usize,
     random: &mut fastrand::Rng,

@@ -1,25 +1,25 @@
-//! Of all that B follows, what explains it? In a chain A, M, B the waves of B follow those of A just as surely as those of
-//! M, and siblings follow each other; only the lag from M to B scatters less.
+//! Separates direct from indirect relations. In a chain A, M, B the waves of B follow those of A as surely as those of M,
+//! and siblings follow each other. Only the scatter of the lag is smaller from M to B.
 //!
-//! For each B apart: each candidate gets the shortest range of lags that holds half of its excess. Then candidates are
-//! taken one by one: of those that still explain a good share of the waves of B that nothing explains yet, the one with
-//! the least scatter. What it explains is gone for the next.
+//! Each B is examined separately. Each candidate gets the shortest range of lags that holds half of its excess. Then
+//! candidates are chosen one by one: of those that explain a good share of the remaining waves of B, the one with the
+//! least scatter. The waves that it explains are removed.
 //!
-//! Pure statistics; [`report`](super::report) asks for each channel that follows others.
+//! Pure statistics, used by [`report`](super::report) for each channel that follows others.
 
 use super::excess::phantom;
 use super::spans::{Spans, WINDOW};
-use super::track::{Join, Point, Stream, any_before, lags_after};
+use super::track::{Join, Point, TrackIndex, any_before, lags_after};
 
-/// The most effects, and the most triggers, that are looked at.
+/// The most effects, and the most triggers, that are sampled.
 const MOST: usize = 800;
-/// The least share of B's waves that one candidate must explain in the end.
+/// The smallest share of B's waves that a chosen candidate must explain.
 const LEAST_SHARE: f64 = 0.08;
 const LEAST_SCORE: f64 = 4.0;
 
-/// What B may follow.
+/// A channel that B may follow.
 pub(super) struct Candidate<'a> {
-    pub(super) stream: &'a Stream,
+    pub(super) stream: &'a TrackIndex,
     pub(super) join: Join,
     /// The lag that was found, in nanoseconds.
     pub(super) lag: i64,
@@ -35,7 +35,7 @@ struct Range {
 pub(super) fn explain(
     spans: &Spans,
     candidates: &[Candidate<'_>],
-    b: &Stream,
+    b: &TrackIndex,
     random: &mut fastrand::Rng,
 ) -> Vec<usize> {
     let from = candidates.iter().map(|candidate| candidate.stream.since).fold(b.since, i64::max);

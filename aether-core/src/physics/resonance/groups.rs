@@ -1,42 +1,43 @@
-//! What timing says where nothing better is known: channels whose waves come together (tier L2).
+//! Groups: channels whose waves occur together, by timing alone (tier L2).
 //!
-//! Without knowing who hears what, a chain, a fork and a common load look alike in timing, so only the group is given and
-//! no direction. Each channel of which no edge is known joins the one channel that it is bound to most surely. Two
-//! regular beats are never joined: they keep their distance without having to do with each other.
+//! Without knowledge of subscriptions, a chain, a fork and a common load look the same in timing. So only a group is
+//! reported, without a direction. Each channel without an edge joins the channel with which its relation is most certain.
+//! Two periodic streams are never joined: they keep their distance without a relation.
 //!
-//! Pure statistics; [`report`](super::report) asks.
+//! Pure statistics, used by [`report`](super::report).
 
 use super::excess;
 use super::map::Group;
 use super::spans::Spans;
-use super::track::{Join, Stream};
+use super::track::{Join, TrackIndex};
 use crate::channel::Channel;
 
-/// The most triggers looked at of a pair: there are many pairs, and the strongest bond of each channel is enough.
+/// The most triggers that are sampled of a pair: there are many pairs, and the strongest relation of each channel is
+/// enough.
 const TRIGGERS: usize = 256;
-/// The least effect is so many times that of an edge: there is no structure to rule chance out.
+/// The smallest effect, as a multiple of that of an edge: no subscriptions rule chance out.
 const STRICTER: f64 = 5.0;
 
-/// And there are at least so many times as many waves as by chance. A load that two channels share, which changes within
-/// a window, makes some more on top of many; a relation makes many on top of few.
+/// The smallest ratio of the waves to those by chance. A shared load that changes within a window adds some to many; a
+/// relation adds many to few.
 const LEAST_LIFT: f64 = 2.0;
 
-/// What an edge of a group must fulfil.
+/// The thresholds of an edge in a group.
 pub(super) struct Bar {
     pub(super) false_discovery_rate: f64,
     pub(super) least_effect: f64,
 }
 
-/// The groups, the largest first, of the channels for which `known` is false and those that they are bound to.
+/// The groups, the largest first, of the channels for which `known` is false and of their closest relations.
 pub(super) fn groups(
     spans: &Spans,
     channels: &[&Channel],
-    streams: &[Stream],
+    streams: &[TrackIndex],
     known: &[bool],
     bar: &Bar,
     random: &mut fastrand::Rng,
 ) -> Vec<Group> {
-    let beats: Vec<bool> = streams.iter().map(Stream::is_beat).collect();
+    let beats: Vec<bool> = streams.iter().map(TrackIndex::is_beat).collect();
     let mut bonds = Vec::new();
     for (from, a) in streams.iter().enumerate() {
         for (to, b) in streams.iter().enumerate() {

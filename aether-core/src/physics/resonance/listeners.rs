@@ -1,17 +1,17 @@
-//! Who hears what: the patterns that vibrators announced.
+//! The patterns that vibrators announced.
 //!
-//! Used by [`Resonance`](super::Resonance) to know which channels one wave could make somebody emit on.
+//! Used by [`Resonance`](super::Resonance): a wave can only cause waves of vibrators that hear it.
 
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
 use smol_str::SmolStr;
 
-use super::ENTRY;
+use super::table::{ENTRY, bounded};
 use crate::channel::{Channel, MAX_NAME_BYTES, Pattern};
 use crate::source::MAX_SOURCE_BYTES;
 
-/// The most patterns of one vibrator that are remembered.
+/// The most patterns of one vibrator that are kept.
 const MAX_PATTERNS: usize = 64;
 
 #[derive(Debug)]
@@ -22,10 +22,10 @@ pub(super) struct Listeners {
 
 impl Listeners {
     pub(super) fn new(most: NonZeroUsize) -> Self {
-        Self { patterns: super::causes::bounded(most), forgotten: 0 }
+        Self { patterns: bounded(most), forgotten: 0 }
     }
 
-    /// Replaces the patterns of a vibrator. Says how many did not fit.
+    /// Replaces the patterns of a vibrator. Returns the number of patterns that did not fit.
     pub(super) fn tuned(&mut self, vibrator: &str, patterns: &[Pattern]) -> usize {
         let kept = &patterns[..patterns.len().min(MAX_PATTERNS)];
         if self.patterns.get(vibrator).is_none_or(|known| **known != *kept) {
@@ -41,7 +41,7 @@ impl Listeners {
             .is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(channel)))
     }
 
-    /// The most memory that one vibrator takes, in bytes.
+    /// The largest memory that one vibrator takes, in bytes.
     pub(super) fn max_weight() -> usize {
         ENTRY
             + size_of::<SmolStr>()
@@ -49,7 +49,7 @@ impl Listeners {
             + MAX_PATTERNS * (MAX_NAME_BYTES + size_of::<Pattern>())
     }
 
-    /// About how much memory it takes, in bytes.
+    /// The memory that it takes, in bytes, approximately.
     pub(super) fn weight(&self) -> usize {
         let of = |name: &SmolStr, patterns: &[Pattern]| {
             let texts: usize = patterns.iter().map(|pattern| pattern.as_str().len()).sum();

@@ -1,4 +1,4 @@
-//! The service map: what [`Resonance::report`](super::Resonance::report) answers.
+//! The service map: the result of [`Resonance::report`](super::Resonance::report).
 
 mod dot;
 mod json;
@@ -9,21 +9,20 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::ResonanceCounts;
 use crate::channel::Channel;
-use crate::physics::finding::brief;
+use crate::physics::duration::brief;
 
-/// How an edge is known. Ordinary term: kind of evidence.
+/// The tier of an edge. Ordinary term: kind of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Tier {
     /// L0: waves name their cause. Exact.
     Cause,
-    /// L1: who emits B hears A, and B follows A more often than by chance.
+    /// L1: an emitter of B hears A, and B follows A more often than by chance.
     Timing,
     /// L1k: the same among the waves of one coherence key.
     KeyedTiming,
-    /// L2: timing alone, without knowing who hears what. Groups only, no direction.
+    /// L2: timing alone, without knowledge of subscriptions. Groups only, no direction.
     Group,
 }
 
@@ -52,7 +51,7 @@ impl Serialize for Tier {
     }
 }
 
-/// An edge of the service map: waves of `from` make somebody emit waves of `to`.
+/// An edge of the service map: waves of `from` cause waves of `to`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Edge {
@@ -60,19 +59,19 @@ pub struct Edge {
     pub from: Channel,
     /// The channel of the effects.
     pub to: Channel,
-    /// Who emits the causes, by name; empty if not known.
+    /// The names of the vibrators that emit `from`; empty if unknown.
     pub emitters: Vec<String>,
-    /// Who hears `from` and emits `to`, by name; empty if not known.
+    /// The names of the vibrators that hear `from` and emit `to`; empty if unknown.
     pub handlers: Vec<String>,
-    /// How it is known.
+    /// The kind of evidence.
     pub tier: Tier,
-    /// How many waves of `to` named one of `from` as their cause (L0), or how many waves of `from` were looked at.
+    /// The number of waves of `to` that named one of `from` as their cause (L0), or of waves of `from` in the sample.
     pub waves: u64,
     /// The median time from cause to effect.
     pub median_lag: Duration,
     /// Waves of `to` for each wave of `from`; by timing, those above chance.
     pub effect: f64,
-    /// The false discovery rate at which the edge is just taken; 0 for L0.
+    /// The smallest false discovery rate that accepts the edge; 0 for L0.
     pub q_value: f64,
 }
 
@@ -88,7 +87,7 @@ impl fmt::Display for Edge {
     }
 }
 
-/// Channels whose waves come together, by timing alone (L2): the same service, the same load, or the same cause.
+/// Channels whose waves occur together, by timing alone (L2): the same service, load or cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Group {
@@ -96,15 +95,47 @@ pub struct Group {
     pub channels: Vec<Channel>,
 }
 
-/// The service map: which channels follow which, how surely, and how fast.
+/// The waves that a [`Resonance`](super::Resonance) took in or left out, and the entries that it forgot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct ResonanceCounts {
+    /// Waves taken in.
+    pub waves: u64,
+    /// Waves that had been taken in before.
+    pub duplicates: u64,
+    /// Waves of the framework's own channels, which are skipped.
+    pub reserved: u64,
+    /// Waves with a key that timing left out; see [`ResonanceOptions::keyed_a_second`](super::ResonanceOptions::keyed_a_second).
+    pub thinned: u64,
+    /// Waves that timing left out because they arrived more than 0.8 s after their emission.
+    pub late: u64,
+    /// Timing now samples one key in this many.
+    pub one_key_in: u32,
+    /// Causes that were not seen, or were forgotten.
+    pub unknown_causes: u64,
+    /// Channels that were forgotten because there were too many.
+    pub channels_forgotten: u64,
+    /// Edges that were forgotten because there were too many.
+    pub edges_forgotten: u64,
+    /// Vibrators that were forgotten because there were too many.
+    pub vibrators_forgotten: u64,
+    /// Patterns of a vibrator, and emitters of a channel, beyond the most that are kept of each.
+    pub names_left_out: u64,
+    /// The number of times that the clock went back by more than 0.8 s.
+    pub jumps_back: u64,
+    /// The number of times that it went forward by more than a minute, by a leap or without a wave.
+    pub jumps_forth: u64,
+}
+
+/// The service map: the channels that follow each other, with the evidence and the lag.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ResonanceMap {
-    /// In the order of the channels' names.
+    /// The edges, ordered by the names of their channels.
     pub edges: Vec<Edge>,
-    /// The largest first.
+    /// The groups, the largest first.
     pub groups: Vec<Group>,
-    /// What was seen, left out and forgotten.
+    /// The counts so far.
     pub counts: ResonanceCounts,
 }
 
@@ -128,7 +159,7 @@ impl ResonanceMap {
     }
 }
 
-/// Where a channel stands among those of the map.
+/// The index of a channel in those of the map.
 fn place(channels: &[&Channel], channel: &Channel) -> usize {
     channels.partition_point(|known| *known < channel)
 }

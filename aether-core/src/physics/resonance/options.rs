@@ -1,10 +1,7 @@
-//! How much the service map remembers, and what it takes for an edge.
+//! Options of the service map: its bounds, and the threshold of an edge.
 
-use std::num::NonZeroUsize;
-
-use super::Resonance;
-
-/// The bounds of a [`Resonance`], all in numbers of things; [`Resonance::max_weight`] says what they come to in bytes.
+/// Options of a [`Resonance`](super::Resonance). All bounds are numbers of entries;
+/// [`Resonance::max_weight`](super::Resonance::max_weight) gives the bytes.
 ///
 /// ```
 /// use aether_core::physics::ResonanceOptions;
@@ -13,9 +10,9 @@ use super::Resonance;
 /// assert!(resonance.max_weight() < 16 << 20);
 /// assert_eq!(
 ///     ResonanceOptions::default().channels(0).build().unwrap_err().to_string(),
-///     "resonance option channels = 0 is not allowed: use 1 to 4096"
+///     "resonance.channels = 0 is not allowed: use 1 to 4096"
 /// );
-/// # Ok::<(), aether_core::physics::ResonanceOptionsError>(())
+/// # Ok::<(), aether_core::physics::BoundsError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResonanceOptions {
@@ -27,15 +24,6 @@ pub struct ResonanceOptions {
     pub(super) keyed_a_second: usize,
     pub(super) least_effect: f64,
     pub(super) false_discovery_rate: f64,
-}
-
-/// Bounds that a service map cannot have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("resonance option {option} = {given} is not allowed: use {allowed}")]
-pub struct ResonanceOptionsError {
-    option: &'static str,
-    given: String,
-    allowed: &'static str,
 }
 
 impl Default for ResonanceOptions {
@@ -54,54 +42,54 @@ impl Default for ResonanceOptions {
 }
 
 impl ResonanceOptions {
-    /// The most channels, 1 to 4096. Default: 256. The one not heard for longest is forgotten. Cost: for each, the
-    /// moments below, and in a report the square of their number.
+    /// The most channels, 1 to 4096. Default: 256. Of more, the one that was silent longest is forgotten. Cost: the
+    /// moments below for each, and the square of their number in a report.
     #[must_use]
     pub fn channels(mut self, channels: usize) -> Self {
         self.channels = channels;
         self
     }
 
-    /// How many emissions of each channel are remembered for timing, 64 to 65,536. Default: 4096. Cost: 16 bytes each.
+    /// The most emissions of each channel that are kept for timing, 64 to 65,536. Default: 4096. Cost: 16 bytes each.
     #[must_use]
     pub fn moments(mut self, moments: usize) -> Self {
         self.moments = moments;
         self
     }
 
-    /// How many waves are remembered by their ids, to know causes when they are named: 16 to 16,777,216. Default:
-    /// 32,768. Cost: about 130 bytes each.
+    /// The most waves that are kept by their ids to look up causes, 16 to 16,777,216. Default: 32,768. Cost: about
+    /// 130 bytes each.
     #[must_use]
     pub fn waves(mut self, waves: usize) -> Self {
         self.waves = waves;
         self
     }
 
-    /// The most edges that are known from causes, 1 to 65,536. Default: 1024. Cost: about 800 bytes each.
+    /// The most edges that are kept from causes, 1 to 65,536. Default: 1024. Cost: about 800 bytes each.
     #[must_use]
     pub fn edges(mut self, edges: usize) -> Self {
         self.edges = edges;
         self
     }
 
-    /// The most vibrators whose patterns are remembered, 1 to 65,536. Default: 256.
+    /// The most vibrators whose patterns are kept, 1 to 65,536. Default: 256.
     #[must_use]
     pub fn vibrators(mut self, vibrators: usize) -> Self {
         self.vibrators = vibrators;
         self
     }
 
-    /// How many waves with a coherence key are remembered for timing in a second, 1 to 1,000,000. Default: 2000. If
-    /// there are more, every second, fourth and so on *key* is, so that what belongs together stays together and each
-    /// channel's moments reach back far enough.
+    /// The number of waves with a coherence key that timing takes a second, 1 to 1,000,000. Default: 2000. If there are
+    /// more, it samples every second, fourth and so on *key*. So related waves stay together, and the moments of each
+    /// channel reach back far enough.
     #[must_use]
     pub fn keyed_a_second(mut self, waves: usize) -> Self {
         self.keyed_a_second = waves;
         self
     }
 
-    /// The least effect of an edge found by timing: waves of B for each wave of A above chance, above 0 and at most 1.
-    /// Default: 0.04.
+    /// The smallest effect of an edge found by timing: waves of B for each wave of A, above chance. Above 0 and at most
+    /// 1. Default: 0.04.
     #[must_use]
     pub fn least_effect(mut self, effect: f64) -> Self {
         self.least_effect = effect;
@@ -113,32 +101,5 @@ impl ResonanceOptions {
     pub fn false_discovery_rate(mut self, rate: f64) -> Self {
         self.false_discovery_rate = rate;
         self
-    }
-
-    /// The detector with these bounds.
-    ///
-    /// # Errors
-    /// [`ResonanceOptionsError`] names the option, what was given and what is allowed.
-    pub fn build(self) -> Result<Resonance, ResonanceOptionsError> {
-        let whole = |option, given: usize, from: usize, to: usize, allowed| match NonZeroUsize::new(given) {
-            Some(number) if (from..=to).contains(&given) => Ok(number),
-            _ => Err(ResonanceOptionsError { option, given: given.to_string(), allowed }),
-        };
-        let part = |option, given: f64, to: f64, allowed| {
-            if given > 0.0 && given <= to {
-                Ok(())
-            } else {
-                Err(ResonanceOptionsError { option, given: given.to_string(), allowed })
-            }
-        };
-        let channels = whole("channels", self.channels, 1, 4096, "1 to 4096")?;
-        whole("moments", self.moments, 64, 65_536, "64 to 65536")?;
-        let waves = whole("waves", self.waves, 16, 1 << 24, "16 to 16777216")?;
-        let edges = whole("edges", self.edges, 1, 65_536, "1 to 65536")?;
-        let vibrators = whole("vibrators", self.vibrators, 1, 65_536, "1 to 65536")?;
-        whole("keyed_a_second", self.keyed_a_second, 1, 1_000_000, "1 to 1000000")?;
-        part("least_effect", self.least_effect, 1.0, "a number above 0 and at most 1")?;
-        part("false_discovery_rate", self.false_discovery_rate, 0.5, "a number above 0 and at most 0.5")?;
-        Ok(Resonance::with(self, channels, waves, edges, vibrators))
     }
 }

@@ -1,4 +1,4 @@
-//! From what is remembered to the map: exact edges, tested pairs, and what is explained away.
+//! Computes the map: exact edges, tested pairs, and the explanation of indirect ones.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use super::excess::{self, Excess};
 use super::explain::{self, Candidate};
 use super::groups::{self, Bar};
 use super::map::{Edge, ResonanceMap, Tier};
-use super::track::{Join, Stream, Track};
+use super::track::{Join, Track, TrackIndex};
 use crate::channel::Channel;
 
-/// The most triggers looked at of a pair.
+/// The most triggers that are sampled of a pair.
 const TRIGGERS: usize = 1024;
-/// Of so many effects in a hundred the key must be known on the other channel for a pair to be joined by keys.
+/// A pair is joined by keys if at least this percentage of the effects has a key that the other channel knows.
 const SHARED_KEYS: usize = 10;
-/// Random choices begin here, so that equal input gives an equal report.
+/// The seed of random choices, fixed so that equal input gives an equal report.
 const SEED: u64 = 0x0061_6574_6865_7221;
 
 /// A pair that may be an edge, as indices of channels.
@@ -28,7 +28,7 @@ struct Pair {
 pub(super) fn report(resonance: &Resonance) -> ResonanceMap {
     let mut tracks: Vec<(&Channel, &Track)> = resonance.tracks.iter().collect();
     tracks.sort_unstable_by_key(|(channel, _)| *channel);
-    let streams: Vec<Stream> = tracks.iter().map(|(_, track)| track.stream()).collect();
+    let streams: Vec<TrackIndex> = tracks.iter().map(|(_, track)| track.stream()).collect();
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut edges = exact(resonance);
     edges.extend(by_timing(resonance, &tracks, &streams, &mut random));
@@ -48,7 +48,7 @@ pub(super) fn report(resonance: &Resonance) -> ResonanceMap {
 }
 
 fn exact(resonance: &Resonance) -> Vec<Edge> {
-    let edge = |(from, to, link): (&Channel, &Channel, &super::causes::Link)| Edge {
+    let edge = |(from, to, link): (&Channel, &Channel, &super::causes::CauseLink)| Edge {
         from: from.clone(),
         to: to.clone(),
         emitters: link.emitters.iter().map(ToString::to_string).collect(),
@@ -66,7 +66,7 @@ fn exact(resonance: &Resonance) -> Vec<Edge> {
 fn by_timing(
     resonance: &Resonance,
     channels: &[(&Channel, &Track)],
-    streams: &[Stream],
+    streams: &[TrackIndex],
     random: &mut fastrand::Rng,
 ) -> Vec<Edge> {
     let mut pairs = Vec::new();
@@ -111,7 +111,7 @@ fn by_timing(
     edges
 }
 
-/// Who emits on `effects` and hears `channel`.
+/// The vibrators that emit on `effects` and hear `channel`.
 fn handlers<'a>(
     resonance: &'a Resonance,
     effects: &'a Track,
@@ -123,7 +123,7 @@ fn handlers<'a>(
 
 fn test(
     resonance: &Resonance,
-    streams: &[Stream],
+    streams: &[TrackIndex],
     from: usize,
     to: usize,
     random: &mut fastrand::Rng,
@@ -136,7 +136,7 @@ fn test(
 }
 
 /// By keys if the two share them.
-fn joined(a: &Stream, b: &Stream) -> Join {
+fn joined(a: &TrackIndex, b: &TrackIndex) -> Join {
     let (known, keyed) = (a.triggers(Join::Key), b.effects(Join::Key));
     let step = (keyed.len() / 100).max(1);
     let tried = keyed.iter().step_by(step);

@@ -1,4 +1,4 @@
-//! What the service map needs to know of one wave.
+//! A sighting: the data of one wave that the service map uses.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use crate::channel::Channel;
 use crate::source::{Source, WaveId};
 use crate::wave::Wave;
 
-/// What the service map needs to know of one wave: for recordings, where there is no [`Wave`].
+/// The data of one wave that the service map uses. For recordings, which have no [`Wave`].
 #[derive(Debug, Clone, Copy)]
 pub struct Sighting<'a> {
-    /// Where it was sent.
+    /// Its channel.
     pub channel: &'a Channel,
-    /// Who emitted it.
+    /// Its source.
     pub source: &'a Source,
-    /// The number that its source gave it; 0 if none, and then it can be nobody's cause.
+    /// The number that its source gave it. 0 for none; such a wave cannot be a cause.
     pub sequence: u64,
-    /// The wave that was being handled.
+    /// The wave that was being handled when it was emitted.
     pub cause: Option<&'a WaveId>,
-    /// What it is about.
+    /// Its coherence key.
     pub key: Option<&'a str>,
-    /// The present, on a clock of the observer's that counts from any fixed moment.
+    /// The present, on a clock of the observer with any origin.
     pub now: Duration,
-    /// How long ago it was emitted.
+    /// The time since its emission.
     pub age: Duration,
 }
 
 impl<'a> Sighting<'a> {
-    /// What there is to see of a wave.
+    /// The sighting of a wave.
     #[must_use]
     pub fn of(wave: &'a Wave, now: Duration, age: Duration) -> Self {
         Self {

@@ -1,25 +1,25 @@
-//! One line of time out of whatever clock the waves come with.
+//! One timeline from a clock that may jump.
 //!
-//! Used by [`Resonance`](super::Resonance). A clock that jumps, and a time in which nothing was watched, end a span;
-//! the next one begins far enough away that no window reaches from one into the other.
+//! Used by [`Resonance`](super::Resonance). A jump of the clock or an unobserved time ends a span. The next one begins far
+//! enough away that no window reaches from one into the other.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The longest lag that is looked at, in nanoseconds. Source: the prototype, which chains of 150 ms steps needed.
+/// The longest lag that is searched, in nanoseconds. Source: the prototype; chains of 150 ms steps needed it.
 pub(super) const WINDOW: i64 = 800_000_000;
-/// How far a phantom may be from its trigger, in windows.
+/// The largest distance of a phantom to its trigger, in windows.
 pub(super) const REACH: i64 = 2;
-/// What lies between two spans.
+/// The distance between two spans.
 const APART: i64 = 8 * WINDOW;
-/// Without a wave for so long, the clock leapt or nothing was sent; the two cannot be told apart.
+/// After this time without a wave, the clock leapt or nothing was sent. The two cannot be distinguished.
 const QUIET: i64 = 60_000_000_000;
-/// About 73 years. Greater times are taken for this one, so that no sum overflows.
+/// About 73 years. Greater times are reduced to this one, so that no sum overflows.
 const LATEST: i64 = 1 << 61;
-/// The most spans that are remembered, the oldest goes.
+/// The most spans that are kept. Of more, the oldest is dropped.
 const MAX_SPANS: usize = 256;
 
-/// A time in which everything was watched, in nanoseconds.
+/// A time in which everything was observed, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: i64,
@@ -36,8 +36,8 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    /// Where the present of the caller's clock lies. It may go back by up to one window, as the clocks of several threads
-    /// do; more is taken for a clock that was set back.
+    /// The place of the caller's present. It may go back by up to one window, as the clocks of several threads do. More
+    /// counts as a clock that was set back.
     pub(super) fn place(&mut self, now: Duration) -> i64 {
         let raw = i64::try_from(now.as_nanos()).unwrap_or(LATEST).min(LATEST);
         let at = raw.saturating_add(self.shift);
@@ -61,7 +61,7 @@ impl Spans {
         at
     }
 
-    /// Ends the span: something was not watched.
+    /// Ends the span: something was not observed.
     pub(super) fn cut(&mut self) {
         self.cut = true;
     }
@@ -74,7 +74,7 @@ impl Spans {
         self.spans.push_back(Span { start: at, end: at });
     }
 
-    /// The spans in which a trigger, its window and those of its phantoms lie wholly in what was watched since `from`.
+    /// The spans in which a trigger, its window and those of its phantoms were wholly observed since `from`.
     pub(super) fn usable(&self, from: i64) -> impl Iterator<Item = Span> + '_ {
         self.spans.iter().filter_map(move |span| {
             let start = span.start.max(from) + REACH * WINDOW;

@@ -1,14 +1,13 @@
-//! Which coherence keys timing looks at when there are too many waves: sampling that keeps together what belongs
-//! together.
+//! Samples coherence keys for timing when there are too many waves.
 //!
-//! Used by [`Resonance`](super::Resonance). A pair of waves is joined by its key, so leaving out whole keys leaves the
-//! rate of pairs a wave as it was, which leaving out waves would not.
+//! Used by [`Resonance`](super::Resonance). The key joins a pair of waves, so leaving out whole keys keeps the rate of
+//! pairs per wave. Leaving out waves would not.
 
 const SECOND: i64 = 1_000_000_000;
-/// Never less than one key in so many.
+/// The sparsest sample: one key in this many.
 const MOST: u32 = 1 << 20;
 
-/// After so many quiet seconds in a row twice as many keys are looked at.
+/// After this many quiet seconds in a row, twice as many keys are sampled.
 const CALM: u32 = 8;
 
 #[derive(Debug)]
@@ -25,7 +24,7 @@ pub(super) struct Thinning {
 pub(super) enum Verdict {
     Kept,
     LeftOut,
-    /// From here on other keys are looked at; whether this wave is.
+    /// The sample changes with this wave; whether the wave is in it.
     Changed(bool),
 }
 

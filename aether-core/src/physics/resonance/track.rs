@@ -1,21 +1,21 @@
-//! What is remembered of one channel: when its waves were emitted, about which keys, and by whom.
+//! The track of one channel: the times, keys and emitters of its latest waves.
 
 use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use super::ENTRY;
 use super::spans::Span;
+use super::table::ENTRY;
 use crate::channel::{Channel, MAX_NAME_BYTES};
 use crate::source::MAX_SOURCE_BYTES;
 
-/// The most vibrators that are remembered as emitters of one channel.
+/// The most emitters of one channel that are kept.
 pub(super) const MAX_EMITTERS: usize = 8;
 
 /// One emission.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct TrackedWave {
     /// In the [`Spans`](super::spans::Spans), in nanoseconds.
     pub(super) at: i64,
     /// The hash of the coherence key; 0 for none.
@@ -26,23 +26,23 @@ pub(super) struct Moment {
 
 #[derive(Debug, Default)]
 pub(super) struct Track {
-    /// Waves since the channel is remembered.
+    /// Waves since the track began.
     pub(super) heard: u64,
     pub(super) emitters: SmallVec<[SmolStr; 2]>,
-    moments: VecDeque<Moment>,
-    /// From when on nothing is missing.
+    moments: VecDeque<TrackedWave>,
+    /// The beginning of the time without gaps.
     since: i64,
 }
 
 impl Track {
-    /// An empty one in the memory of another.
+    /// Empties a track to reuse its memory.
     pub(super) fn anew(mut self, since: i64) -> Self {
         self.emitters.clear();
         self.moments.clear();
         Self { heard: 0, since, ..self }
     }
 
-    /// Notes who emits here. False when there are too many to remember.
+    /// Notes an emitter. Returns false when there are too many to keep.
     pub(super) fn emitted_by(&mut self, name: &str) -> bool {
         if self.emitters.iter().any(|known| known == name) {
             return true;
@@ -54,8 +54,8 @@ impl Track {
         true
     }
 
-    /// Remembers an emission; of `most` the oldest goes.
-    pub(super) fn push(&mut self, moment: Moment, most: usize) {
+    /// Adds an emission. Beyond `most`, the oldest is dropped.
+    pub(super) fn push(&mut self, moment: TrackedWave, most: usize) {
         if self.moments.len() >= most
             && let Some(oldest) = self.moments.pop_front()
         {
@@ -64,28 +64,28 @@ impl Track {
         self.moments.push_back(moment);
     }
 
-    pub(super) fn stream(&self) -> Stream {
-        Stream::new(&self.moments, self.since)
+    pub(super) fn stream(&self) -> TrackIndex {
+        TrackIndex::new(&self.moments, self.since)
     }
 
-    /// The most memory that one takes, in bytes. A ring grows by doubling, so it may be twice its bound.
+    /// The largest memory that one track takes, in bytes. A ring grows by doubling, so it may be twice its bound.
     pub(super) fn max_weight(moments: usize) -> usize {
-        moments.next_power_of_two() * size_of::<Moment>()
+        moments.next_power_of_two() * size_of::<TrackedWave>()
             + MAX_EMITTERS * (MAX_SOURCE_BYTES + size_of::<SmolStr>())
             + size_of::<(Channel, Self)>()
             + MAX_NAME_BYTES
             + ENTRY
     }
 
-    /// About how much memory it takes, in bytes.
+    /// The memory that it takes, in bytes, approximately.
     pub(super) fn weight(&self) -> usize {
-        self.moments.capacity() * size_of::<Moment>()
+        self.moments.capacity() * size_of::<TrackedWave>()
             + self.emitters.iter().map(SmolStr::len).sum::<usize>()
             + self.emitters.capacity() * size_of::<SmolStr>()
     }
 }
 
-/// Which waves may belong together.
+/// The waves that may belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Join {
     /// All.
@@ -101,9 +101,9 @@ pub(super) struct Point {
     pub(super) at: i64,
 }
 
-/// The moments of one channel, laid out to be searched.
+/// The emissions of one channel, sorted for searching.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct TrackIndex {
     pub(super) since: i64,
     /// As triggers: all waves. By join.
     triggers: [Vec<Point>; 2],
@@ -114,9 +114,9 @@ pub(super) struct Stream {
     effects_in_time: Vec<Point>,
 }
 
-impl Stream {
-    fn new(moments: &VecDeque<Moment>, since: i64) -> Self {
-        let layout = |keep: &dyn Fn(&Moment) -> bool, join: Join| {
+impl TrackIndex {
+    fn new(moments: &VecDeque<TrackedWave>, since: i64) -> Self {
+        let layout = |keep: &dyn Fn(&TrackedWave) -> bool, join: Join| {
             let mut points: Vec<Point> = moments
                 .iter()
                 .filter(|moment| keep(moment) && (join == Join::Time || moment.key != 0))
@@ -125,14 +125,14 @@ impl Stream {
             points.sort_unstable();
             points
         };
-        let in_time = |keep: &dyn Fn(&Moment) -> bool| {
+        let in_time = |keep: &dyn Fn(&TrackedWave) -> bool| {
             let kept = moments.iter().filter(|moment| keep(moment));
             let mut points: Vec<Point> =
                 kept.map(|moment| Point { key: moment.key, at: moment.at }).collect();
             points.sort_unstable_by_key(|point| point.at);
             points
         };
-        let (all, unexplained) = (|_: &Moment| true, |moment: &Moment| !moment.caused);
+        let (all, unexplained) = (|_: &TrackedWave| true, |moment: &TrackedWave| !moment.caused);
         Self {
             since,
             triggers: [layout(&all, Join::Time), layout(&all, Join::Key)],

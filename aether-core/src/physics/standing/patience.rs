@@ -1,47 +1,47 @@
-//! How long a silence may be before a beat is missing, and how unlikely it is.
+//! The longest silence before a beat is missing, and the probability of a silence.
 //!
 //! Source: N. Hayashibara et al., *The phi accrual failure detector* (2004): the suspicion of a silence is
-//! `phi = -log10(P(a gap is longer))`. Here gaps are normally distributed around the period, and beats that a stream
-//! is known to skip are taken into account.
+//! `phi = -log10(P(a gap is longer))`. Here gaps are normally distributed around the period, and the rate at which a
+//! stream skips beats is taken into account.
 
 use std::f64::consts::TAU;
 
 /// The suspicion at which a beat is missing.
 const PHI: f64 = 8.0;
-/// The deviation, in standard deviations, that is exceeded with a chance of `10^-PHI`.
+/// The deviation, in standard deviations, that is exceeded with a probability of `10^-PHI`.
 const DEVIATIONS: f64 = 5.612;
-/// A silence of fewer periods is never reported: a beat that is merely late by a pause of a process or a network.
+/// A silence of fewer periods is never reported: the beat may only be late because a process or a network paused.
 const SHORTEST: f64 = 2.0;
-/// Nor is more patience had with a stream that skips nothing.
+/// The longest wait, in periods, for a stream that skips nothing.
 const LONGEST: f64 = 2.5;
-/// A gap is one with a beat missing, and not with one that is late, from so many standard deviations on; but from half a
-/// period at least and three quarters at most.
+/// A gap that is longer by this many standard deviations has a missing beat and not a late one. The bound is at least
+/// half a period and at most three quarters.
 const LATE: f64 = 5.0;
-/// A longer gap, in periods, is no habit but an outage.
+/// A longer gap, in periods, is an outage and not a habit.
 const LONGEST_SKIP: f64 = 6.0;
-/// The most periods that are waited for one that skips beats.
+/// The longest wait, in periods, for a stream that skips beats.
 const MOST_PERIODS: f64 = 32.0;
 
-/// Of a stream of which more than this part is no beats, what comes further than `STRICT` periods from where a beat is
-/// due is none either. Of others everything is a beat that does not follow the last one by less than half a period.
+/// In a stream with a larger share of moments that are no beats, a beat is at most `STRICT` periods from where it is due.
+/// In others, everything is a beat that follows the last one by at least half a period.
 const NOISY: f64 = 0.1;
 const STRICT: f64 = 0.25;
 
-/// How a stream keeps its time.
+/// The regularity of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Habit {
-    /// The standard deviation of the gaps, as a part of the period.
+    /// The standard deviation of the gaps, as a share of the period.
     pub(super) jitter: f64,
-    /// How many gaps it is known from.
+    /// The number of gaps that it is estimated from.
     pub(super) gaps: usize,
-    /// How many beats are missing from them.
+    /// The number of beats that are missing from them.
     pub(super) missing: usize,
-    /// How many of them are shorter than half a period.
+    /// The number of gaps shorter than half a period.
     between: usize,
 }
 
 impl Habit {
-    /// From the gaps between moments in ascending order, infinite if not known, and their period.
+    /// Estimates from gaps between ascending moments (infinite if unknown) and their period.
     pub(super) fn of(gaps: &[f64], period: f64) -> Self {
         let turns = || gaps.iter().map(|gap| gap / period).filter(|turns| *turns < LONGEST_SKIP);
         let single = || turns().filter(|turns| (0.5..1.5).contains(turns));
@@ -58,17 +58,17 @@ impl Habit {
         Self { jitter, gaps, missing: turned.saturating_sub(gaps), between }
     }
 
-    /// Which part of the beats is missing.
+    /// The share of missing beats.
     pub(super) fn missing_part(&self) -> f64 {
         self.missing as f64 / (self.gaps + self.missing).max(1) as f64
     }
 
-    /// How far from a whole number of periods after the last beat something still is a beat, as a part of the period.
+    /// The largest distance of a beat to a whole number of periods after the last one, as a share of the period.
     pub(super) fn tolerance(&self) -> f64 {
         if self.between as f64 > NOISY * self.gaps as f64 { STRICT } else { 0.5 }
     }
 
-    /// How likely it is, as far as is known, that a beat is skipped; a stream that has skipped none skips none.
+    /// The estimated probability that a beat is skipped; 0 if none was.
     fn skips(&self) -> f64 {
         if self.missing == 0 {
             0.0
@@ -77,12 +77,12 @@ impl Habit {
         }
     }
 
-    /// The deviation as it may be, being known from so few gaps.
+    /// An upper bound of the deviation, which depends on the number of gaps.
     fn deviation(&self) -> f64 {
         self.jitter * (1.0 + 1.5 / (self.gaps.max(1) as f64).sqrt())
     }
 
-    /// How many periods after a beat another is missing.
+    /// The number of periods after a beat at which the next is missing.
     pub(super) fn patience(&self) -> f64 {
         let late = DEVIATIONS * self.deviation();
         if self.missing == 0 {
@@ -92,7 +92,7 @@ impl Habit {
         (periods + late.min(1.0)).max(SHORTEST)
     }
 
-    /// The suspicion after a silence of so many periods.
+    /// The suspicion after a silence, in periods.
     pub(super) fn phi(&self, periods: f64) -> f64 {
         let (skips, deviation) = (self.skips(), self.deviation().max(1e-3));
         // The next beat is the first, or the second and the first is skipped, and so on.
@@ -105,7 +105,7 @@ impl Habit {
     }
 }
 
-/// The chance that a normal deviate is larger. Below 3 by Abramowitz and Stegun, 26.2.17 (error below 1e-7), beyond by
+/// The probability that a normal deviate is larger. Below 3 by Abramowitz and Stegun, 26.2.17 (error below 1e-7), beyond by
 /// the asymptote with two terms (relative error below 2 %).
 fn beyond(deviations: f64) -> f64 {
     if deviations < 0.0 {

@@ -1,36 +1,36 @@
 //! The period of a series of moments, if it has one.
 //!
 //! Two tests, either of which suffices. *Regular gaps*: the median absolute deviation of the gaps is a small part of their
-//! median, as it is for a timer that skips nothing. *Folding*: wound around a circle of one period, the moments fall on one side
-//! of it (Rayleigh's test), which survives missing beats and foreign ones. Candidates for folding are the peaks of a
+//! median, as for a timer that skips nothing. *Folding*: wound around a circle of one period, the moments fall on one side of
+//! it (Rayleigh's test). This tolerates missing and additional beats. Candidates for folding are the peaks of a
 //! histogram of the intervals between each moment and the six after it.
 //!
-//! Sources: Rayleigh's test after Mardia and Jupp, *Directional Statistics* (2000), 6.3.1; that the lowest frequency of
-//! sufficient power is taken, as multiples of a frequency fold as well or better, and the thresholds, are from
-//! simulation (`cargo xtask bench physics`).
+//! Sources: Rayleigh's test after Mardia and Jupp, *Directional Statistics* (2000), 6.3.1. The thresholds
+//! are from simulation (`cargo xtask bench physics`), and so is the choice of the lowest frequency with sufficient power:
+//! multiples of a frequency fold equally well or better.
 
 use std::f64::consts::TAU;
 
 use super::series::Series;
 
-/// The fewest moments that are judged, by their gaps alone.
+/// The fewest moments that are judged, and only by their gaps.
 pub(super) const FEWEST: usize = 12;
 /// The most moments that are judged, and the number that folding needs: with half of it, bursts look periodic.
 pub(super) const MOST: usize = 128;
 
-/// Gaps are regular when their median absolute deviation is below this part of their median. What fewer than 128 show
-/// is less certain, so the bound is tighter the fewer there are: 0.042 for 12 moments, 0.11 for 90.
+/// Gaps are regular when their median absolute deviation is below this share of their median. Fewer than 128 gaps are
+/// less certain, so their bound is tighter: 0.042 for 12 moments, 0.11 for 90.
 const REGULAR: f64 = 0.15;
 const REGULAR_MARGIN: f64 = 2.5;
-/// A gap of more than so many medians is a pause, and of more pauses than one in so many gaps what is regular is only the
-/// spacing inside of bursts.
+/// A gap of more than this many medians is a pause. If more than one gap in this many is a pause, only the spacing inside
+/// of bursts is regular.
 const PAUSE: f64 = 4.0;
 const BURSTS: usize = 10;
-/// How likely moments without a period may pass the folding test, all trials together.
+/// The probability that moments without a period pass the folding test, over all trials.
 const CHANCE: f64 = 1e-4;
-/// The part of the best power that a lower frequency must have to be taken instead.
+/// A lower frequency is preferred if it has this share of the best power.
 const ENOUGH_POWER: f64 = 0.6;
-/// Intervals between moments up to this many apart are looked at for candidates.
+/// Candidates come from the intervals between moments up to this many apart.
 const ORDERS: usize = 6;
 /// The width of the histogram's bins, in logarithms; candidates are searched a little further around.
 const BIN: f64 = 0.05;
@@ -41,10 +41,10 @@ const PEAKS: usize = 5;
 const HALVED: usize = 3;
 /// Frequencies tried around one candidate, at most.
 const STEPS: usize = 256;
-/// A candidate must fit in so often, or a circle is as good as any other.
+/// The moments must span this many periods of a candidate, or any circle fits.
 const TURNS: f64 = 6.0;
 
-/// What makes a series of moments periodic.
+/// The period of a series of moments.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rhythm {
     /// In seconds.
@@ -234,7 +234,7 @@ impl Finder {
     }
 }
 
-/// How likely it is that one of so many trials gives this power by chance.
+/// The probability that one of `trials` trials gives this power by chance.
 fn chance(trials: f64, power: f64) -> f64 {
     trials * (-power / 2.0).exp()
 }
@@ -254,8 +254,7 @@ pub(super) fn order(times: &[f64], frequency: f64) -> f64 {
     f64::hypot(im, re) / times.len() as f64
 }
 
-/// A better value for a period that is nearly right: the intervals that are about whole multiples of it, divided by what
-/// they are multiples of.
+/// Refines a period: the intervals that are about whole multiples of it, divided by their multiples.
 pub(super) fn refined(times: &[f64], gaps: &[f64], period: f64) -> f64 {
     let (mut spans, mut periods, mut used) = (0.0, 0.0, 0);
     for apart in 1..=3 {

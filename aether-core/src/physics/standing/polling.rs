@@ -1,9 +1,9 @@
-//! The answers that the questions of one stream got: whether they change.
+//! The answers to the questions of one stream, and whether they change.
 
-/// Of a longer payload only the first and the last bytes are compared, and its length.
+/// Of a longer payload, only the first and the last bytes and the length are compared.
 const COMPARED: usize = 2048;
 
-/// The latest answer, and for how long it has been the same.
+/// The latest answer, and the number of equal ones in a row.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     /// The number of the question that was answered last.
@@ -14,8 +14,8 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Notes an answer; true if it is time to report. Of several answers to a question the first counts, as it does for
-    /// whoever asked, and so a repeated one does not.
+    /// Notes an answer. Returns whether to report. Of several answers to a question the first counts, as for the asker, so
+    /// a repeated one does not.
     pub(super) fn note(&mut self, question: u64, content: u64, enough: u32) -> bool {
         if question <= self.question {
             return false;
@@ -29,7 +29,7 @@ impl Answers {
         self.unchanged >= enough && !self.reported
     }
 
-    /// How many answers were the same, once, when they are enough.
+    /// The number of equal answers; given once, when there are enough.
     pub(super) fn report(&mut self, enough: u32) -> Option<u32> {
         let reports = self.unchanged >= enough && !self.reported;
         self.reported |= reports;
@@ -37,7 +37,7 @@ impl Answers {
     }
 }
 
-/// What of a payload is compared.
+/// The part of a payload that is compared.
 pub(super) fn sample(payload: &[u8]) -> (usize, &[u8], &[u8]) {
     let first = payload.len().min(COMPARED);
     let last = payload.len().saturating_sub(COMPARED).max(first);

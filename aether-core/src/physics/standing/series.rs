@@ -1,14 +1,15 @@
-//! The moments of a stream, laid out to be judged, and which of the gaps between them were watched.
+//! The moments of a stream, prepared for judgement, and the gaps between them that were observed.
 //!
-//! Used by [`Stream`](super::stream::Stream). While nobody looks, beats come that are not seen: a gap in which that may have
-//! happened says nothing of the period and is no missing beat. What is cut into looks also looks more regular than it is,
-//! because gaps longer than a look cannot be seen; so it is noted how long the looks were and how much silence they had.
+//! Used by [`PeriodicStream`](super::stream::PeriodicStream). Beats during a pause of the engine are not seen. A gap that
+//! reaches into a pause tells nothing about the period, and is no missing beat. A stream that is observed in parts also
+//! appears more regular than it is, because gaps longer than a part cannot be seen. So the length of the parts and their
+//! silence are noted.
 
 use std::collections::VecDeque;
 
 use crate::physics::timeline::Moment;
 
-/// The most lapses that are remembered; the two oldest become one, with what was watched between.
+/// The most lapses that are kept. Of more, the two oldest and the time between become one.
 const MOST_LAPSES: usize = 64;
 
 /// The times in which beats may have come that were not seen.
@@ -36,7 +37,7 @@ impl Lapses {
         self.lapses.push_back((from, to));
     }
 
-    /// Since when nothing escaped.
+    /// The end of the last lapse.
     pub(super) fn watched_since(&self) -> Moment {
         self.lapses.back().map_or(Moment::default(), |lapse| lapse.1)
     }
@@ -47,16 +48,16 @@ impl Lapses {
 pub(super) struct Series {
     /// In ascending order.
     pub(super) times: Vec<f64>,
-    /// From each moment to the next; infinite where that is not known, because a beat between them may not have been seen.
+    /// From each moment to the next; infinite if a beat between them may have been missed.
     pub(super) gaps: Vec<f64>,
     /// The longest silence that was seen in each of those.
     pub(super) silences: Vec<f64>,
-    /// The shortest look that the known gaps are from. Longer gaps could not have been seen in it.
+    /// The shortest observation with a known gap. Longer gaps could not have been seen in it.
     pub(super) look: f64,
 }
 
 impl Series {
-    /// Lays out the moments of a stream, in ascending order, as they were watched until now.
+    /// Prepares the ascending moments of a stream, as they were observed until now.
     pub(super) fn fill(&mut self, moments: &VecDeque<Moment>, lapses: &Lapses, now: Moment) {
         self.times.clear();
         self.gaps.clear();

@@ -1,4 +1,4 @@
-//! One stream: its latest beats, and what is known of their rhythm.
+//! One stream: its latest beats, and their rhythm.
 
 use std::collections::VecDeque;
 use std::f64::consts::TAU;
@@ -9,31 +9,31 @@ use super::period::{FEWEST, Finder, MOST, Rhythm, order, refined};
 use super::series::{Lapses, Series};
 use crate::physics::timeline::Moment;
 
-/// After so many moments in a row that are no beats the last beat is not believed any more.
+/// After this many moments in a row that are no beats, the phase is no longer trusted.
 const LOST: u32 = 4;
-/// So many searches in a row must fail before a stream does not stand any more: with much jitter, one does now and then.
+/// After this many failed searches in a row, a stream is no longer periodic. With much jitter, single ones fail.
 const DOUBTS: u32 = 2;
-/// The mean cosine of the latest gaps, a period being a turn, from which a stream is surely in step: it is 0.67 at 10 % of
-/// jitter, 0.2 at 20 %, and 0 by chance. Below that the rhythm is looked for anew.
+/// A stream whose latest gaps have at least this mean cosine, one turn per period, is in step: it is 0.67 at 10 % of
+/// jitter, 0.2 at 20 %, and 0 by chance. Below, the rhythm is searched again.
 const STEADY: f64 = 0.35;
-/// After so many beats a standing stream's period is corrected.
+/// The period of a periodic stream is corrected after this many beats.
 const REFINED_EVERY: u64 = 32;
-/// The longest way, in moments, to the next search for a rhythm in a stream that has none.
+/// The most moments between two searches in a stream without a rhythm.
 const LONGEST_WAY: u64 = 512;
 
 /// The latest moments of a stream, and its rhythm if it has one.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
+pub(super) struct PeriodicStream {
     /// Ascending; at most [`MOST`].
     times: VecDeque<Moment>,
-    /// All that ever came.
+    /// The number of all moments so far.
     pub(super) beats: u64,
-    /// At how many moments the rhythm is looked for, or looked at, again.
+    /// The number of moments at which the rhythm is searched or checked next.
     search_at: u64,
     pub(super) standing: Option<Standing>,
 }
 
-/// What is known of a standing stream.
+/// The rhythm of a periodic stream.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Standing {
     /// In seconds.
@@ -42,32 +42,32 @@ pub(super) struct Standing {
     pub(super) habit: Habit,
     /// The last moment in step with the others.
     last: Moment,
-    /// When it arrived here: silences count from then on, however long it was on its way.
+    /// The time of its arrival. Silences count from then on.
     arrived: Moment,
-    /// How many moments since were out of step.
+    /// The number of moments since then that were out of step.
     off_beat: u32,
-    /// How many moments in a row must be in step before the phase is known again; until then each is a sign of life.
+    /// The number of moments in a row that must be in step before the phase is known again. Until then each is a sign of
+    /// life.
     unsure: u32,
-    /// How many searches in a row did not find it again.
+    /// The number of failed searches in a row.
     doubts: u32,
     /// Whether its silence was reported.
     pub(super) missed: bool,
 }
 
-/// What became of a moment.
+/// The result of noting a moment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Noted {
     /// It was noted.
     Yes,
-    /// It is known already.
+    /// It was known already.
     Repeated,
     /// It is older than all that are kept.
     TooOld,
 }
 
-impl Stream {
-    /// Notes that a wave was emitted at a moment and arrived now.
-    /// Of what was before `watched` some may not have been seen.
+impl PeriodicStream {
+    /// Notes a wave that was emitted at a moment and arrived now. Before `watched`, some may have been missed.
     pub(super) fn note(&mut self, at: Moment, now: Moment, watched: Moment) -> Noted {
         let place = self.times.partition_point(|time| *time < at);
         if self.times.get(place) == Some(&at) {
@@ -93,7 +93,7 @@ impl Stream {
         Noted::Yes
     }
 
-    /// Looks for a rhythm; true if the stream turned out to be standing and was not before.
+    /// Searches for a rhythm. Returns whether the stream has become periodic.
     pub(super) fn search(
         &mut self,
         finder: &mut Finder,
@@ -137,7 +137,7 @@ impl Stream {
         self.standing.is_some() && before.is_none()
     }
 
-    /// Whether it is time to look for a rhythm, and whether that may take long.
+    /// Whether it is time to search for a rhythm, and whether that may take long.
     pub(super) fn due(&self) -> bool {
         self.beats >= self.search_at.max(FEWEST as u64)
     }
@@ -146,13 +146,13 @@ impl Stream {
         self.times.len() == MOST
     }
 
-    /// As if nothing had come, but for the memory it holds.
+    /// Forgets all moments and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.times.clear();
         *self = Self { times: std::mem::take(&mut self.times), ..Self::default() };
     }
 
-    /// Where in its period the stream beats: the mean direction of its moments, folded.
+    /// The phase of the beats: the mean direction of the folded moments.
     pub(super) fn phase(&self, period: f64) -> Duration {
         let Some(&last) = self.times.back() else { return Duration::ZERO };
         // Relative to the last one, so that the error of the period does not add up over many.
@@ -193,15 +193,14 @@ impl Standing {
             self.unsure = if in_step { self.unsure - 1 } else { LOST };
         }
         self.off_beat = if in_step || self.unsure > 0 { 0 } else { self.off_beat + 1 };
-        // After a silence nothing is known of the phase: a process that was stopped begins where it likes.
+        // After a silence the phase is unknown: a restarted process has another.
         if in_step || self.off_beat >= LOST || self.unsure > 0 || self.missed {
             (self.last, self.arrived) = (self.last.max(at), now);
             (self.off_beat, self.missed) = (0, false);
         }
     }
 
-    /// Corrects the period; false if the latest half of the moments, which shows a change before the others are gone, is
-    /// not surely in step.
+    /// Corrects the period. Returns false if the latest half of the moments is not in step: it shows a change first.
     fn refine(&mut self, series: &Series) -> bool {
         let period = refined(&series.times, &series.gaps, self.period);
         let late = &series.gaps[series.times.len() / 2..];
@@ -221,12 +220,12 @@ impl Standing {
         true
     }
 
-    /// Since when it is silent, as far as that was watched.
+    /// The beginning of the silence, as far as it was observed.
     pub(super) fn silent_since(&self, watched: Moment) -> Moment {
         self.arrived.max(watched)
     }
 
-    /// When a beat is missing, if none comes before and nothing else escapes.
+    /// When a beat is missing, if none arrives before and nothing else is missed.
     pub(super) fn missing_at(&self, watched: Moment) -> Option<Moment> {
         let patience =
             Duration::try_from_secs_f64(self.habit.patience() * self.period).unwrap_or(Duration::MAX);

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use super::{ResonanceMap, Tier};
-use crate::physics::finding::brief;
+use crate::physics::duration::brief;
 
 impl ResonanceMap {
-    /// The map in the language of Graphviz. Nodes are channels, edges carry tier, lag and effect; what is known exactly
-    /// is drawn solid, what timing says dashed, groups are dotted frames.
+    /// The map in the language of Graphviz. Nodes are channels; edges carry tier, lag and effect. Exact edges
+    /// are solid, edges by timing are dashed, and groups are dotted frames.
     #[must_use]
     pub fn to_dot(&self) -> String {
         let channels = self.channels();

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use super::{ResonanceMap, Tier};
-use crate::physics::finding::brief;
+use crate::physics::duration::brief;
 
 impl ResonanceMap {
-    /// The map as a Mermaid flowchart. What is known exactly is drawn solid, what timing says dotted, groups are frames.
+    /// The map as a Mermaid flowchart. Exact edges are solid, edges by timing are dotted, and groups are frames.
     #[must_use]
     pub fn to_mermaid(&self) -> String {
         let channels = self.channels();
@@ -32,8 +32,8 @@ impl ResonanceMap {
     }
 }
 
-/// Mermaid knows no escape for a quote, and reads Markdown, HTML and its own entities within quotes. So whatever is not
-/// plainly harmless is written as the entity of its code.
+/// Mermaid knows no escape for a quote, and reads Markdown, HTML and its own entities within quotes. So every
+/// character that is not plainly harmless is written as the entity of its code.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

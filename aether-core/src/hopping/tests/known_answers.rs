@@ -6,9 +6,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::lanes::LaneSet;
-use super::sequence::{Sequence, Stream};
 use crate::channel::Channel;
+use crate::hopping::lanes::LaneSet;
+use crate::hopping::sequence::{Sequence, Traffic};
 
 const SAID: &str = r#"{"said":"beacon"}"#;
 const LEFT_OUT: u8 = 3;
@@ -19,8 +19,8 @@ fn protocol() -> PathBuf {
 
 fn answer(key: &[u8], channel: &str, slot: u64, lanes: u8) -> Value {
     let (sequence, channel) = (Sequence::new(key), Channel::new(channel).unwrap());
-    let waves = sequence.place(Stream::Waves, &channel, slot).unwrap();
-    let reports = sequence.place(Stream::Reports, &channel, slot).unwrap();
+    let waves = sequence.place(Traffic::Waves, &channel, slot).unwrap();
+    let reports = sequence.place(Traffic::Control, &channel, slot).unwrap();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let used = LaneSet::all(lanes).without(LEFT_OUT);
     json!({

@@ -1,31 +1,32 @@
-//! The physics of a running bus: an observer whose waves go to a [`PhysicsEngine`].
+//! An observer that feeds the waves of a running bus to a [`PhysicsEngine`].
 //!
 //! Drives the engine, which is pure, with an inbox, timers and the roster. Used by `aether physics`, `aether map` and
-//! whoever wants the findings in a program. When the engine looks away because there is too much, the observer leaves the
-//! bus for that time, so that nobody routes, copies or sends a wave for it. It decides nothing itself.
+//! programs that want the findings. While the engine pauses because of too many waves, the observer leaves the bus, so
+//! that no wave is routed, copied or sent for it. It decides nothing itself.
 
 use std::future::poll_fn;
 use std::task::Poll;
 
 use tokio::time::sleep;
 
-use super::{CreateError, Vibrator};
+use super::engine::{PhysicsEngine, PhysicsReport, Sampling};
+use super::finding::Finding;
 use crate::aether::Aether;
 use crate::channel::{ChannelError, Pattern};
 use crate::clock::Instant;
 use crate::floors::Roster;
 use crate::inbox::{InboxOptions, Ledger, Order, WhenFull};
 use crate::medium::JoinError;
-use crate::physics::{Finding, PhysicsEngine, PhysicsReport, Sampling};
+use crate::vibrator::{CreateError, Vibrator};
 
-/// Why nothing can be observed.
+/// Why an observer could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ObserveError {
-    /// There can be no observer.
-    #[error("no observer could be made")]
+    /// Its vibrator could not be created.
+    #[error("the observer could not be created")]
     Create(#[from] CreateError),
-    /// The pattern, or who is there, cannot be heard.
+    /// The pattern or the roster could not be joined.
     #[error("the waves cannot be heard")]
     Join(#[from] JoinError),
 }
@@ -33,8 +34,8 @@ pub enum ObserveError {
 /// Observes a pattern with a [`PhysicsEngine`]. Ordinary term: a monitoring agent.
 ///
 /// It costs a bus no more than the [waves a second](crate::physics::EngineOptions::waves_a_second) that the engine takes
-/// in: of more it says so ([`Finding::Sampling`]), leaves the bus, and comes back when it may look again. What went by
-/// meanwhile, and what its inbox had to shed, the detectors are told of: no beat is missing because nobody looked.
+/// in. If there are more, it reports [`Finding::Sampling`], leaves the bus, and comes back after the pause. The detectors
+/// know of the pause and of waves that the inbox shed, so neither counts as a missing beat.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -61,14 +62,14 @@ pub struct PhysicsObserver {
     pattern: Pattern,
     engine: PhysicsEngine,
     roster: Roster,
-    /// Since when the pattern is not heard, if it is not.
+    /// When the observer left the bus; `None` while it hears the pattern.
     gone: Option<Instant>,
-    /// How many waves the inbox had lost, and when that was seen.
+    /// The number of waves that the inbox had lost, and when it was read.
     lost: (u64, Instant),
 }
 
 impl PhysicsObserver {
-    /// Observes a pattern from now on. The name says who it is in logs and ledgers.
+    /// Observes a pattern from now on. The name appears in logs and ledgers.
     ///
     /// # Errors
     /// [`ObserveError`] if the name or the pattern is not valid or the medium is closed.
@@ -95,7 +96,7 @@ impl PhysicsObserver {
         engine: PhysicsEngine,
         aether: &Aether,
     ) -> Result<Self, ObserveError> {
-        // In the order of arrival: the engine looks at times. And nobody waits for an observer.
+        // In the order of arrival, because the engine analyses times. Nobody waits for an observer.
         let inbox = InboxOptions::interactive().order(Order::Arrival).when_full(WhenFull::Shed);
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(aether).await?;
         let roster = aether.roster().await?;
@@ -103,14 +104,14 @@ impl PhysicsObserver {
         Ok(Self { vibrator, pattern, engine, roster, gone: None, lost: (0, Instant::now()) })
     }
 
-    /// Waits until there is something to take in, and takes in at most so many waves (at least one); or until something
-    /// may be found by time alone. Says how many waves it took in; `None` when the medium was closed and everything was
-    /// taken in. Fetch what was [found](Self::found) after each call.
+    /// Waits for waves and takes in at most `most` of them (at least one), or waits until something may be found by time
+    /// alone. Returns the number of waves; `None` when the medium was closed and everything was taken in. Fetch the
+    /// [findings](Self::found) after each call.
     ///
-    /// While the engine looks away nothing is heard; then it takes until it looks again.
+    /// During a pause of the engine nothing is heard, and the call lasts until its end.
     ///
     /// # Errors
-    /// [`JoinError`] if the pattern cannot be heard again. The next call tries it anew.
+    /// [`JoinError`] if the pattern cannot be joined after a pause. The next call tries again.
     ///
     /// # Cancel safety
     /// Cancelled before completion, no wave was taken.
@@ -120,7 +121,7 @@ impl PhysicsObserver {
             let wait = sleep(until.saturating_duration_since(Instant::now()));
             tokio::select! {
                 () = wait => {}
-                // What was on its way is passed over; and this ends when the medium does.
+                // Skips waves that were on their way; ends when the medium is closed.
                 () = self.pass_over() => return Ok(None),
             }
         }
@@ -154,16 +155,17 @@ impl PhysicsObserver {
         Ok(taken)
     }
 
-    /// What has been found by now, one at a time: call it until it returns `None`.
+    /// The next finding. Call it until it returns `None`.
     pub fn found(&mut self) -> Option<Finding> {
         match self.gone {
-            // It looks again when it hears again, and not by a tick.
+            // The pause ends when the pattern is joined again, not by a tick.
             Some(_) => self.engine.waiting(),
             None => self.engine.tick(Instant::now()),
         }
     }
 
-    /// How things stand, with who listens to what by now. Edges that are new or gone since the last report become findings.
+    /// The present state, with the present subscriptions. Edges that are new or gone since the last report become
+    /// findings.
     pub fn report(&mut self) -> PhysicsReport {
         for (vibrator, patterns) in self.roster.heard_by_name() {
             self.engine.tuned(&vibrator, &patterns);
@@ -171,7 +173,7 @@ impl PhysicsObserver {
         self.engine.report()
     }
 
-    /// How much of what went by was looked at.
+    /// The share of the traffic that was observed.
     #[must_use]
     pub fn sampling(&self) -> Sampling {
         self.engine.sampling()
@@ -183,7 +185,7 @@ impl PhysicsObserver {
         self.vibrator.ledger()
     }
 
-    /// Takes in what is there, once there is anything.
+    /// Waits for the first wave and takes in what is there.
     async fn take_in(&mut self, most: usize) -> Option<usize> {
         let Self { vibrator, engine, .. } = self;
         let mut taken = 0;
@@ -204,7 +206,7 @@ impl PhysicsObserver {
         .await
     }
 
-    /// Receives until the medium is closed, for nothing.
+    /// Receives and drops waves until the medium is closed.
     async fn pass_over(&mut self) {
         while self.vibrator.receive().await.is_some() {}
     }
@@ -212,12 +214,12 @@ impl PhysicsObserver {
     fn leave(&mut self) {
         if self.gone.is_none() {
             self.gone = Some(Instant::now());
-            // It was joined, so it is valid.
+            // The pattern was joined, so it is valid.
             let _ = self.vibrator.detune(self.pattern.clone());
         }
     }
 
-    /// Tells the engine when the inbox has lost waves since the last call.
+    /// Reports waves that the inbox lost since the last call to the engine.
     fn account(&mut self) {
         let (lost, now) = (self.vibrator.ledger().lost(), Instant::now());
         if lost > self.lost.0 {

@@ -1,57 +1,57 @@
-//! Looks and looks away, so that an average of waves a second is kept. Ordinary term: a sampler with a duty cycle.
+//! A duty cycle: observes all waves for a while, then none, to keep to an average of waves a second.
 //!
-//! Used by [`PhysicsEngine`](super::PhysicsEngine). Timing needs all waves of some seconds and can do without those of
-//! the next, but not with every tenth wave: a pair would be seen once in a hundred. So it takes in all waves for a while,
-//! on credit, and then none until what was taken is paid back. How long it looks is bounded by time and by waves,
-//! whichever comes first, so that a flood is looked at only for a moment.
+//! Used by [`PhysicsEngine`](super::PhysicsEngine). The detectors need all waves of some seconds and can miss those of
+//! the next. They cannot work with every tenth wave: a pair would be seen once in a hundred. So all waves are observed
+//! on credit, and then none until the credit is repaid. Both time and waves bound an observation, so that a flood is
+//! observed only for a moment.
 
 use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// For how long it looks on credit: several times the windows of timing.
+/// The longest observation on credit: several times the windows of timing.
 const LOOK: Duration = Duration::from_secs(8);
-/// How much credit there is, in seconds of the budget; what a full look at twice the budget takes. So it looks away for
-/// about as long at most, and up to twice the budget looks are as long as they can be.
+/// The credit in seconds of the budget: enough for a full observation at twice the budget. So a pause is about as long
+/// at most.
 const CREDIT: f64 = 8.0;
 
 #[derive(Debug)]
-pub(super) struct Strobe {
+pub(super) struct DutyCycle {
     a_second: f64,
-    /// How many waves may still be shown; less than none while it owes.
+    /// The number of waves that may still be observed; negative while on credit.
     budget: f64,
-    /// When the budget was added to last.
+    /// The time of the last addition to the budget.
     at: Option<Instant>,
-    /// Since when it owes without a break.
+    /// The beginning of the credit, without a break.
     owes: Option<Instant>,
-    /// Since when it looks; `None` before the first wave.
+    /// The beginning of the observation; `None` before the first wave.
     since: Option<Instant>,
-    /// From when until when it looks away.
+    /// The beginning and the end of the pause.
     away: Option<(Instant, Instant)>,
     sampling: Sampling,
 }
 
-/// How much of what went by was looked at.
+/// The share of the traffic that was observed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Sampling {
-    /// Waves that were handed in; those that passed while an observer was away are not among them.
+    /// Waves that were handed in. Waves that passed while an observer had left the bus are not among them.
     pub seen: u64,
-    /// Waves that were looked at.
+    /// Waves that were observed.
     pub shown: u64,
-    /// For how long it looked, in the looks that are over.
+    /// The time of the completed observations.
     pub looked: Duration,
-    /// For how long it looked away.
+    /// The time of the pauses.
     pub away: Duration,
-    /// How often it looked away.
+    /// The number of pauses.
     pub times_away: u64,
-    /// Which part of the time it looks, by the latest look and the time away that it cost; 1 while it need not look away.
+    /// The observed share of the time, by the latest observation and its pause; 1 while no pause is needed.
     pub lately: f64,
 }
 
 impl Sampling {
-    /// The part of the time that was looked at, of all looks that are over and the times away between them. It is the
-    /// part of the waves too, as long as they come evenly.
+    /// The observed share of the time, of all completed observations and pauses. For an even stream it is the share of
+    /// the waves too.
     #[must_use]
     pub fn rate(&self) -> f64 {
         let (looked, away) = (self.looked.as_secs_f64(), self.away.as_secs_f64());
@@ -63,11 +63,11 @@ impl Sampling {
 pub(super) enum Shown {
     Yes,
     No,
-    /// No, and neither the ones that follow for a while.
+    /// No, and a pause begins.
     LooksAway,
 }
 
-impl Strobe {
+impl DutyCycle {
     pub(super) fn new(a_second: u32) -> Self {
         let sampling = Sampling {
             seen: 0,
@@ -88,13 +88,13 @@ impl Strobe {
         }
     }
 
-    /// Counts a wave, and says whether it is to be looked at.
+    /// Counts a wave. Returns whether to observe it.
     pub(super) fn shows(&mut self, now: Instant) -> Shown {
         self.sampling.seen += 1;
         if self.away.is_some() {
             return Shown::No;
         }
-        // A clock that goes back adds nothing; one that leaps ahead adds no more than is worth keeping.
+        // A clock that goes back adds nothing. One that leaps ahead adds no more than the credit.
         let passed = now.saturating_duration_since(self.at.unwrap_or(now)).as_secs_f64();
         self.at = Some(now);
         self.budget = (self.budget + passed * self.a_second).min(CREDIT * self.a_second);
@@ -102,7 +102,7 @@ impl Strobe {
         if self.budget >= 0.0 {
             self.owes = None;
         } else {
-            // Of a clock that went back, what was said before means nothing.
+            // After the clock went back, the earlier beginning is meaningless.
             let owes = self.owes.map_or(now, |owes| owes.min(now));
             self.owes = Some(owes);
             if self.budget <= -CREDIT * self.a_second || now.saturating_duration_since(owes) >= LOOK {
@@ -115,7 +115,7 @@ impl Strobe {
         Shown::Yes
     }
 
-    /// Takes waves off the budget that were lost on their way here: they cost the bus as much as those that arrived.
+    /// Charges lost waves to the budget: they cost the bus as much as those that arrived.
     pub(super) fn charge(&mut self, waves: u64) {
         if self.away.is_none() {
             self.budget -= waves as f64;
@@ -128,22 +128,22 @@ impl Strobe {
         self.away = Some((now, now + away));
         self.sampling.looked += looked;
         self.sampling.times_away += 1;
-        // What was left over before it had to look away says nothing of how it goes on.
+        // The time before the credit says nothing about the future share.
         let on_credit = now.saturating_duration_since(self.owes.unwrap_or(since)).as_secs_f64();
         self.sampling.lately = on_credit / (on_credit + away.as_secs_f64());
     }
 
-    /// From when until when it looks away, if it does.
+    /// The beginning and the end of the pause, if there is one.
     pub(super) fn away(&self) -> Option<(Instant, Instant)> {
         self.away
     }
 
-    /// Looks again, and says since when it did not.
+    /// Ends the pause. Returns its beginning.
     pub(super) fn look(&mut self, now: Instant) -> Option<Instant> {
         let (from, _) = self.away.take()?;
         let away = now.saturating_duration_since(from);
         self.sampling.away += away;
-        // Who looks too early still owes the rest.
+        // After an early end the rest of the credit remains.
         self.budget = (self.budget + away.as_secs_f64() * self.a_second).min(0.0);
         (self.since, self.at, self.owes) = (Some(now), Some(now), None);
         Some(from)
@@ -159,16 +159,16 @@ mod tests {
     use super::*;
 
     /// Shows an even stream of waves, looking again when it is time; gives the shares shown in each second.
-    fn shares(strobe: &mut Strobe, start: Instant, a_second: u32, seconds: u32) -> Vec<f64> {
+    fn shares(duty_cycle: &mut DutyCycle, start: Instant, a_second: u32, seconds: u32) -> Vec<f64> {
         let share = |second: u32| {
             let shown = (0..a_second)
                 .filter(|wave| {
                     let now = start
                         + Duration::from_secs_f64(f64::from(second) + f64::from(*wave) / f64::from(a_second));
-                    if strobe.away().is_some_and(|(from, until)| now >= until || now < from) {
-                        strobe.look(now);
+                    if duty_cycle.away().is_some_and(|(from, until)| now >= until || now < from) {
+                        duty_cycle.look(now);
                     }
-                    strobe.shows(now) == Shown::Yes
+                    duty_cycle.shows(now) == Shown::Yes
                 })
                 .count();
             shown as f64 / f64::from(a_second)
@@ -178,29 +178,29 @@ mod tests {
 
     #[test]
     fn a_rate_within_the_budget_is_shown_wholly() {
-        let mut strobe = Strobe::new(100);
-        assert!(shares(&mut strobe, Instant::now(), 99, 100).iter().all(|share| *share == 1.0));
-        assert_eq!((strobe.sampling().rate(), strobe.sampling().lately), (1.0, 1.0));
+        let mut duty_cycle = DutyCycle::new(100);
+        assert!(shares(&mut duty_cycle, Instant::now(), 99, 100).iter().all(|share| *share == 1.0));
+        assert_eq!((duty_cycle.sampling().rate(), duty_cycle.sampling().lately), (1.0, 1.0));
     }
 
     #[test]
     fn twice_the_budget_is_shown_for_eight_seconds_in_sixteen() {
-        let mut strobe = Strobe::new(100);
-        let shares = shares(&mut strobe, Instant::now(), 200, 160);
+        let mut duty_cycle = DutyCycle::new(100);
+        let shares = shares(&mut duty_cycle, Instant::now(), 200, 160);
         assert!(shares[..8].iter().all(|share| *share > 0.99), "{shares:?}");
         assert!(shares[9..16].iter().all(|share| *share == 0.0), "{shares:?}");
-        let sampling = strobe.sampling();
+        let sampling = duty_cycle.sampling();
         assert!((sampling.rate() - 0.5).abs() < 0.03 && (sampling.lately - 0.5).abs() < 0.01, "{sampling:?}");
     }
 
     #[test]
     fn a_flood_is_looked_at_for_a_moment_every_eight_seconds() {
-        let mut strobe = Strobe::new(100);
+        let mut duty_cycle = DutyCycle::new(100);
         let start = Instant::now();
-        let shares = shares(&mut strobe, start, 5_000, 80);
+        let shares = shares(&mut duty_cycle, start, 5_000, 80);
         // 100 a second for 8 s are 800 waves, which pass in less than two tenths of a second.
         assert!(shares.iter().all(|share| *share < 0.2), "{shares:?}");
-        let sampling = strobe.sampling();
+        let sampling = duty_cycle.sampling();
         assert!((9..=10).contains(&sampling.times_away), "{sampling:?}");
         assert!(
             (sampling.rate() - 0.02).abs() < 0.003 && (sampling.lately - 0.02).abs() < 0.002,
@@ -211,24 +211,24 @@ mod tests {
 
     #[test]
     fn looking_too_early_is_no_way_around_the_average() {
-        let mut strobe = Strobe::new(100);
+        let mut duty_cycle = DutyCycle::new(100);
         let start = Instant::now();
         let mut shown = 0;
         for wave in 0..100_000 {
             let now = start + Duration::from_millis(wave);
-            strobe.look(now);
-            shown += u32::from(strobe.shows(now) == Shown::Yes);
+            duty_cycle.look(now);
+            shown += u32::from(duty_cycle.shows(now) == Shown::Yes);
         }
         assert!(shown <= 100 * 100 + 800, "{shown}");
     }
 
     #[test]
     fn a_clock_that_jumps_neither_opens_nor_closes_it_for_ever() {
-        let mut strobe = Strobe::new(100);
+        let mut duty_cycle = DutyCycle::new(100);
         let start = Instant::now() + Duration::from_secs(10_000);
-        shares(&mut strobe, start, 1000, 20);
+        shares(&mut duty_cycle, start, 1000, 20);
         let back = start - Duration::from_secs(9_000);
-        let shares = shares(&mut strobe, back, 1000, 400);
+        let shares = shares(&mut duty_cycle, back, 1000, 400);
         let shown: f64 = shares.iter().sum::<f64>() / 400.0;
         assert!((0.05..0.15).contains(&shown), "{shown}");
     }

@@ -1,7 +1,7 @@
-//! Interference over a medium: the claims that a pattern brings, added up, as a stream of fringes.
+//! Interference on a running bus: adds up the claims of a pattern and gives a stream of fringes.
 //!
-//! Drives [`Interference`], which is pure, with an inbox and a timer. The timer is set to the moment at which the
-//! detector says that something can change; nothing polls.
+//! Drives [`Interference`], which is pure, with an inbox and a timer. The timer is set to the next possible change of
+//! the detector. Nothing polls.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,43 +10,44 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use tokio::time::{Sleep, sleep};
 
-use super::{CreateError, Vibrator};
+use super::bounds::BoundsError;
+use super::interference::{Fringe, Interfere, Interference, InterferenceCounts};
 use crate::channel::{ChannelError, Pattern};
 use crate::clock::Instant;
 use crate::inbox::Ledger;
 use crate::medium::JoinError;
-use crate::physics::{Fringe, Interfere, InterfereOptionsError, Interference, InterferenceCounts};
+use crate::vibrator::{CreateError, Vibrator};
 
-/// How many waves are taken in before it is asked what they changed: what arrives in a burst is seen as one.
+/// The most waves that are taken in before the detector is asked for changes: a burst is seen as one.
 const BURST: usize = 256;
 
 /// Why claims cannot be added up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InterfereError {
-    /// The options are not possible.
+    /// An option is out of its bounds.
     #[error("invalid options")]
-    Options(#[from] InterfereOptionsError),
-    /// There can be no inbox for the claims.
-    #[error("no inbox for the claims could be made")]
+    Options(#[from] BoundsError),
+    /// The inbox for the claims could not be created.
+    #[error("the inbox for the claims could not be created")]
     Create(#[from] CreateError),
-    /// The pattern cannot be heard.
+    /// The pattern could not be joined.
     #[error("the claims cannot be heard")]
     Join(#[from] JoinError),
 }
 
 impl Vibrator {
-    /// Adds up what several sources claim of one thing: a fringe comes when enough of them assert a coherence key of a
-    /// channel strongly enough, and another when they no longer do. Ordinary term: alert correlation.
+    /// Adds up the claims of several sources about one thing. A fringe arrives when enough of them assert a coherence key
+    /// of a channel strongly enough, and another when they no longer do. Ordinary term: alert correlation.
     ///
-    /// The stream has an inbox of its own and takes nothing from this vibrator's; it hears what this vibrator emits like
-    /// any other source. It only observes: questions do not wait for it, and no emitter does.
+    /// The stream has an inbox of its own and takes nothing from this vibrator's inbox. It hears the waves of this
+    /// vibrator too. It only observes: neither questions nor emitters wait for it.
     ///
     /// # Errors
     /// [`InterfereError`] if an option or the pattern is not valid or the medium is closed.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing is heard.
+    /// Cancelled before completion, no claim is heard.
     ///
     /// # Examples
     /// ```
@@ -79,19 +80,19 @@ impl Vibrator {
     }
 }
 
-/// Fringes as they rise and fall; ends when the medium was closed. Made by [`Vibrator::interfere`].
+/// Fringes as they rise and fall. The stream ends when the medium is closed. Made by [`Vibrator::interfere`].
 #[derive(Debug)]
 #[must_use = "claims are added up only while the stream is polled"]
 pub struct Fringes {
     listener: Vibrator,
     detector: Interference,
-    /// Set to the next moment at which the detector can change by itself.
+    /// Set to the next moment at which the detector can change without a wave.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     closed: bool,
 }
 
 impl Fringes {
-    /// What was seen, and what could not be kept.
+    /// The number of claims that were seen, and that could not be kept.
     #[must_use]
     pub fn counts(&self) -> InterferenceCounts {
         self.detector.counts()
@@ -103,7 +104,7 @@ impl Fringes {
         self.listener.ledger()
     }
 
-    /// Takes in what has arrived; true if there may be more at once.
+    /// Takes in the waves that have arrived. Returns whether there may be more.
     fn take_in(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..BURST {
             match self.listener.poll_receive(cx) {
@@ -118,7 +119,7 @@ impl Fringes {
         true
     }
 
-    /// Waits for the moment at which something can change; ready when it has come.
+    /// Ready at the next moment at which the detector can change.
     fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(due) = self.detector.next_change() else {
             self.timer = None;

@@ -1,0 +1,276 @@
+//! The clocks of hopping: one for each key on each bus.
+//!
+//! In process there is one clock for all. Over a network, the offset to the keeper of the clock is measured when hopping
+//! begins, every half minute, and when this machine's two clocks disagree (it slept, or its clock was set). In between
+//! the time comes from the monotonic clock, so setting the wall clock does not move the slots.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use lru::LruCache;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::clock_offset::{ClockError, ClockKeeper, Offset, keep, measure, nanos};
+use super::hop::{ClockSource, Hop};
+use crate::aether::Aether;
+use crate::bus::Bus;
+use crate::clock::Instant;
+use crate::medium::JoinError;
+
+/// The offset is measured at this interval. Drift alone is 6 ms by then.
+const MEASURE_EVERY: Duration = Duration::from_secs(30);
+/// This machine's two clocks are compared at this interval.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+/// Hops of seeds that are remembered.
+const MAX_SEEDS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).unwrap();
+
+/// Reads the wall clock, in nanoseconds since 1970.
+type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// All clocks of one [`Aether`], and the bus that they are measured over.
+pub(super) struct Clocks {
+    bus: Bus,
+    /// The origin of monotonic time, and the wall clock at that moment.
+    origin: OnceLock<(Instant, u64)>,
+    wall: Mutex<WallClock>,
+    /// Each is locked while it is measured, so that a measurement delays nobody with another key.
+    by_hop: Mutex<HashMap<u64, Arc<tokio::sync::Mutex<Weak<HopClock>>>>>,
+    /// The hops without a key, so that one seed is one hop.
+    by_seed: Mutex<LruCache<u64, Hop>>,
+}
+
+impl Clocks {
+    fn new(bus: Bus) -> Self {
+        Self {
+            bus,
+            origin: OnceLock::new(),
+            wall: Mutex::new(Arc::new(wall_clock)),
+            by_hop: Mutex::default(),
+            by_seed: Mutex::new(LruCache::new(MAX_SEEDS)),
+        }
+    }
+
+    pub(super) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    fn origin(&self) -> (Instant, u64) {
+        *self.origin.get_or_init(|| (Instant::now(), self.wall_time()))
+    }
+
+    fn wall(&self) -> WallClock {
+        Arc::clone(&self.wall.lock())
+    }
+
+    fn wall_time(&self) -> u64 {
+        (self.wall())()
+    }
+
+    /// For tests: another wall clock.
+    #[cfg(test)]
+    pub(super) fn set_wall(&self, wall: impl Fn() -> u64 + Send + Sync + 'static) {
+        *self.wall.lock() = Arc::new(wall);
+    }
+
+    /// The hop of a seed, with default values.
+    pub(super) fn by_seed(&self, seed: u64) -> Hop {
+        self.by_seed.lock().get_or_insert(seed, || Hop::of_seed(seed)).clone()
+    }
+
+    /// The clock of a key, shared by all its senders and receivers on this bus.
+    pub(super) async fn of(&self, hop: &Hop) -> Result<Arc<HopClock>, ClockError> {
+        let shared = {
+            let mut by_hop = self.by_hop.lock();
+            // A clock that is being measured or waited for has other owners.
+            by_hop.retain(|_, clock| {
+                Arc::strong_count(clock) > 1 || clock.try_lock().is_ok_and(|clock| clock.strong_count() > 0)
+            });
+            Arc::clone(by_hop.entry(hop.id()).or_default())
+        };
+        let mut shared = shared.lock().await;
+        if let Some(clock) = shared.upgrade() {
+            return Ok(clock);
+        }
+        let clock = HopClock::start(self, hop).await?;
+        *shared = Arc::downgrade(&clock);
+        Ok(clock)
+    }
+}
+
+impl Aether {
+    /// The clocks of everything that hops on this bus.
+    pub(super) fn clocks(&self) -> Arc<Clocks> {
+        self.extensions().get_or_insert_with(|| Clocks::new(self.bus().clone()))
+    }
+
+    /// Keeps the clock of a key: all senders and receivers of that key on this medium measure their offset to this
+    /// machine. Call it in one process for each key. The clock is kept until the returned value is dropped. Ordinary
+    /// term: a time server.
+    ///
+    /// The wall clock is read once, now. Setting it later does not move the slots.
+    ///
+    /// # Errors
+    /// [`JoinError`] if the medium is closed.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the clock is not kept.
+    pub async fn keep_clock(&self, hop: &Hop) -> Result<ClockKeeper, JoinError> {
+        let clocks = self.clocks();
+        keep(clocks.bus(), hop, || clocks.wall_time()).await
+    }
+}
+
+/// The clock of one key, by which its slots begin and end.
+pub(super) struct HopClock {
+    hop: Hop,
+    /// The origin of monotonic time.
+    origin: Instant,
+    offset: ArcSwap<Offset>,
+    /// Counts the changes of the offset.
+    generation: AtomicU64,
+    changed: watch::Sender<u64>,
+    steps: AtomicU64,
+    /// Measures the offset again and again; there is none in process.
+    task: Mutex<Option<AbortHandle>>,
+}
+
+impl HopClock {
+    /// Starts the clock once it is known well enough.
+    async fn start(clocks: &Clocks, hop: &Hop) -> Result<Arc<Self>, ClockError> {
+        let (origin, wall_at_origin) = clocks.origin();
+        let crosses = clocks.bus().medium().promises().crosses_processes;
+        let monotonic = |now: Instant| nanos(now.saturating_duration_since(origin));
+        let offset = match hop.clock() {
+            _ if !crosses => Offset::known(wall_at_origin, 0, 0),
+            ClockSource::Own { error } => {
+                Offset::known(clocks.wall_time(), monotonic(Instant::now()), nanos(error))
+            }
+            ClockSource::Kept => measure(&clocks.bus, hop, monotonic).await?,
+        };
+        let error = Duration::from_nanos(offset.error(monotonic(Instant::now())));
+        if crosses && error * 2 > hop.guard() {
+            return Err(ClockError::TooFarOff { error, guard: hop.guard() });
+        }
+        let clock = Arc::new(Self {
+            hop: hop.clone(),
+            origin,
+            offset: ArcSwap::from_pointee(offset.shifted(hop.clock_error())),
+            generation: AtomicU64::new(0),
+            changed: watch::Sender::new(0),
+            steps: AtomicU64::new(0),
+            task: Mutex::default(),
+        });
+        if crosses {
+            let task =
+                tokio::spawn(keep_measuring(Arc::downgrade(&clock), clocks.bus.clone(), clocks.wall()));
+            *clock.task.lock() = Some(task.abort_handle());
+        }
+        Ok(clock)
+    }
+
+    fn monotonic(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.origin))
+    }
+
+    /// The agreed time at an instant, in nanoseconds since 1970.
+    pub(super) fn at(&self, now: Instant) -> u64 {
+        self.offset.load().agreed(self.monotonic(now))
+    }
+
+    /// The instant of an agreed time.
+    pub(super) fn instant(&self, agreed: u64) -> Instant {
+        self.origin + Duration::from_nanos(self.offset.load().monotonic(agreed))
+    }
+
+    /// The agreed time, if it is known well enough to send.
+    pub(super) fn checked(&self, now: Instant) -> Result<u64, ClockError> {
+        let (offset, monotonic) = (self.offset.load(), self.monotonic(now));
+        let error = Duration::from_nanos(offset.error(monotonic));
+        if self.task.lock().is_some() && error * 2 > self.hop.guard() {
+            return Err(ClockError::TooFarOff { error, guard: self.hop.guard() });
+        }
+        Ok(offset.agreed(monotonic))
+    }
+
+    /// Changes with every change of the offset.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Notifies of every change of the offset.
+    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The number of steps by more than a quarter of the guard.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the offset by a newer one.
+    fn set(&self, newer: Offset) {
+        let newer = newer.shifted(self.hop.clock_error());
+        let step = self.offset.load().step_to(newer);
+        self.offset.store(Arc::new(newer));
+        if step > nanos(self.hop.guard()) / 4 {
+            self.steps.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(step = ?Duration::from_nanos(step), "hopping clock stepped");
+        }
+        // After a small step too: the ends of slots that were computed from the old offset have moved.
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.changed.send_replace(generation);
+    }
+}
+
+impl Drop for HopClock {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get_mut() {
+            task.abort();
+        }
+    }
+}
+
+/// Measures the offset at its interval, and whenever one of the clocks was set, until the clock is dropped.
+async fn keep_measuring(clock: Weak<HopClock>, bus: Bus, wall: WallClock) {
+    let started = Instant::now();
+    // Wall clock minus monotonic clock: constant, unless one of them was set or stood still.
+    let difference = || i128::from(wall()) - i128::from(nanos(started.elapsed()));
+    let mut before = difference();
+    let mut measured = Instant::now();
+    loop {
+        tokio::time::sleep(COMPARE_EVERY).await;
+        let Some(clock) = clock.upgrade() else { return };
+        let now = difference();
+        let stepped = now.abs_diff(before) > u128::from(nanos(clock.hop.guard()) / 4);
+        if !stepped && measured.elapsed() < MEASURE_EVERY {
+            continue;
+        }
+        let newer = match clock.hop.clock() {
+            ClockSource::Own { error } => {
+                Ok(Offset::known(wall(), clock.monotonic(Instant::now()), nanos(error)))
+            }
+            ClockSource::Kept => {
+                let origin = clock.origin;
+                measure(&bus, &clock.hop, |now| nanos(now.saturating_duration_since(origin))).await
+            }
+        };
+        match newer {
+            Ok(newer) => {
+                (before, measured) = (now, Instant::now());
+                clock.set(newer);
+            }
+            // The next attempt is in a second. Meanwhile the error grows, until sending is refused.
+            Err(error) => tracing::debug!(%error, "the clock offset could not be measured"),
+        }
+    }
+}
+
+/// Nanoseconds since 1970. A clock that is set before 1970 counts as 0.
+fn wall_clock() -> u64 {
+    nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}

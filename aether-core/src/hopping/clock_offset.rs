@@ -1,0 +1,309 @@
+//! The offset of the monotonic clock to the time that all senders and receivers of a key agree on.
+//!
+//! One process keeps the clock of a key. The others ask it on a reserved channel whose name follows from the key. They
+//! ask eight times, each time with a random number that the sealed answer repeats. Ordinary term: time synchronisation
+//! by request and reply.
+//!
+//! The offset is computed as in NTP, from the four timestamps of an exchange, in nanoseconds. The exchange with the
+//! shortest round trip counts, because half of the round trip remains as the error.
+//! Source: RFC 5905, sections 8 and 10.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use super::hop::Hop;
+use super::sequence::letters;
+use crate::bus::Bus;
+use crate::channel::{Channel, Pattern};
+use crate::clock::Instant;
+use crate::inbox::{Inbox, InboxOptions, WhenFull};
+use crate::medium::{AskError, JoinError};
+use crate::router::Listener;
+use crate::source::{Sequencer, Source};
+use crate::wave::{ContentType, Wave};
+
+/// The most that a monotonic clock drifts. Source: crystals are specified to 100 ppm, and there are two.
+const DRIFT_PPM: u64 = 200;
+/// Exchanges of one measurement.
+const EXCHANGES: usize = 8;
+const PATIENCE: Duration = Duration::from_millis(500);
+const QUESTION_BYTES: usize = 16;
+/// Two times of 8 bytes and a seal.
+const ANSWER_BYTES: usize = 16 + 16;
+/// The year 2262. A later time is wrong, and until then slots are counted without overflow.
+const LATEST: u64 = i64::MAX as u64;
+/// Questions that wait for the keeper. A question that is shed is asked again.
+const MAX_QUESTIONS: usize = 256;
+
+/// Why the time is not known well enough.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClockError {
+    /// No keeper of this key's clock answered.
+    #[error(
+        "nobody keeps the clock for this key: call Aether::keep_clock in one process, or HopBuilder::trust_clock in all"
+    )]
+    Unkept(#[source] AskError),
+    /// The answers were not sealed with the key, or contained impossible times.
+    #[error("the answers for the time are not sealed with this key, or contain impossible times")]
+    Implausible,
+    /// The error of the clock is too large.
+    #[error("the clock may be wrong by {error:?}: a guard of {guard:?} allows half of that at most")]
+    TooFarOff {
+        /// The error of the clock.
+        error: Duration,
+        /// The guard.
+        guard: Duration,
+    },
+    /// The time has gone back to slots whose keys were forgotten.
+    #[error(
+        "the time has gone back to slots whose keys are forgotten: build the hop again if that is intended"
+    )]
+    Forgotten,
+}
+
+/// Keeps the clock of a key until it is dropped. Ordinary term: a time server. Made by
+/// [`Aether::keep_clock`](crate::Aether::keep_clock).
+#[derive(Debug)]
+#[must_use = "dropping it stops the clock"]
+pub struct ClockKeeper {
+    task: AbortHandle,
+}
+
+impl Drop for ClockKeeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The channel on which the time is asked for.
+pub(super) fn clock_channel(hop: &Hop) -> Result<Channel, ClockError> {
+    let name = hop.sequence_of().of_clock(b"name", &[]).ok_or(ClockError::Implausible)?;
+    let letters = letters(&name);
+    let letters = std::str::from_utf8(&letters).unwrap_or_default();
+    Channel::with_reserved(&format!("_aether.clock.{letters}")).map_err(|_| ClockError::Implausible)
+}
+
+/// Proves that an answer was made with the key, and for this question.
+fn seal(hop: &Hop, question: &[u8], times: &[u8]) -> Option<[u8; 16]> {
+    hop.sequence_of().of_clock(b"seal", &[question, times].concat())?.first_chunk().copied()
+}
+
+/// Answers questions for the time, beginning with this wall clock time, in nanoseconds since 1970.
+pub(super) async fn keep(
+    bus: &Bus,
+    hop: &Hop,
+    wall_time: impl FnOnce() -> u64,
+) -> Result<ClockKeeper, JoinError> {
+    let options = InboxOptions::default().max_waves(MAX_QUESTIONS).when_full(WhenFull::Shed);
+    // Both are made of valid parts.
+    let (Ok(inbox), Ok(channel)) = (Inbox::new(options), clock_channel(hop)) else {
+        return Err(JoinError::Closed);
+    };
+    let inbox = Arc::new(inbox);
+    let sequencer = Arc::new(Sequencer::new(Source::framework()));
+    let listener =
+        Listener { sequencer: Arc::clone(&sequencer), hears_own: false, observes: false, relabel: None };
+    let joined = bus.join(Pattern::from(&channel), Arc::clone(&inbox), listener).await?;
+    let hop = hop.clone();
+    // The wall clock is not read again: setting it does not move the time that this keeper gives.
+    let (began, began_at) = (Instant::now(), wall_time());
+    let task = tokio::spawn(async move {
+        let _joined = joined;
+        let time = || began_at.saturating_add(nanos(began.elapsed()));
+        while let Some(question) = std::future::poll_fn(|cx| inbox.poll_receive(cx)).await {
+            let received = time();
+            if question.payload().len() != QUESTION_BYTES {
+                continue;
+            }
+            let question = question.heard_by(&sequencer);
+            let mut times = received.to_be_bytes().to_vec();
+            times.extend(time().to_be_bytes());
+            let Some(seal) = seal(&hop, question.payload(), &times) else { return };
+            times.extend(seal);
+            // An asker that has gone needs no answer.
+            let _ = question.reply_bytes(times).await;
+        }
+    });
+    Ok(ClockKeeper { task: task.abort_handle() })
+}
+
+/// Measures the offset to the keeper of the clock. `monotonic` gives the monotonic time of an instant.
+pub(super) async fn measure(
+    bus: &Bus,
+    hop: &Hop,
+    monotonic: impl Fn(Instant) -> u64,
+) -> Result<Offset, ClockError> {
+    let channel = clock_channel(hop)?;
+    let sequencer = Sequencer::new(Source::framework());
+    let mut exchanges = Vec::with_capacity(EXCHANGES);
+    let mut refused = None;
+    for _ in 0..EXCHANGES {
+        // Hashed with the key: the generator alone can be predicted, and then an old answer could be replayed.
+        let drawn = fastrand::u128(..).to_be_bytes();
+        let nonce = hop.sequence_of().of_clock(b"once", &drawn).ok_or(ClockError::Implausible)?;
+        let nonce = nonce[..QUESTION_BYTES].to_vec();
+        let question =
+            Wave::plain(channel.clone(), nonce.clone().into(), ContentType::Bytes).noticed(&sequencer);
+        let asked = monotonic(Instant::now());
+        match bus.medium().ask(question, PATIENCE).await {
+            Ok(answer) => {
+                let returned = monotonic(Instant::now());
+                exchanges.extend(read(hop, &nonce, answer.payload(), asked, returned));
+            }
+            // Nobody would hear another question either.
+            Err(error @ (AskError::NoResonator { .. } | AskError::Emit(_))) => {
+                return Err(ClockError::Unkept(error));
+            }
+            Err(error) => refused = Some(error),
+        }
+    }
+    match (Offset::of(&exchanges), refused) {
+        (Some(offset), _) => Ok(offset),
+        (None, Some(error)) => Err(ClockError::Unkept(error)),
+        (None, None) => Err(ClockError::Implausible),
+    }
+}
+
+/// The exchange of an answer, if that is sealed for this question.
+fn read(hop: &Hop, question: &[u8], answer: &[u8], asked: u64, returned: u64) -> Option<Exchange> {
+    let answer: &[u8; ANSWER_BYTES] = answer.try_into().ok()?;
+    let (times, sealed) = answer.split_at(16);
+    if seal(hop, question, times)? != sealed {
+        return None;
+    }
+    let time = |at: usize| times[at..at + 8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let exchange = Exchange { asked, received: time(0), answered: time(8), returned };
+    (exchange.answered <= LATEST).then_some(exchange)
+}
+
+/// One question for the time and its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Exchange {
+    /// When the question left, by the monotonic clock of the asker.
+    asked: u64,
+    /// When the question arrived, by the clock of the keeper.
+    received: u64,
+    /// When the answer left, by the clock of the keeper.
+    answered: u64,
+    /// When the answer arrived, by the monotonic clock of the asker.
+    returned: u64,
+}
+
+impl Exchange {
+    /// The time on the way, there and back; `None` for impossible times.
+    fn round_trip(self) -> Option<u64> {
+        let thought = self.answered.checked_sub(self.received)?;
+        self.returned.checked_sub(self.asked)?.checked_sub(thought)
+    }
+}
+
+/// The offset to the agreed time, and its error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Offset {
+    /// Agreed time minus our monotonic time.
+    nanos: i128,
+    /// The largest possible error when it was measured.
+    error: u64,
+    /// When that was, by our monotonic clock.
+    measured: u64,
+}
+
+impl Offset {
+    /// An offset that is known without a measurement.
+    pub(super) fn known(agreed: u64, monotonic: u64, error: u64) -> Self {
+        Self { nanos: i128::from(agreed) - i128::from(monotonic), error, measured: monotonic }
+    }
+
+    /// The offset by the exchange with the shortest round trip; `None` if all exchanges are impossible.
+    fn of(exchanges: &[Exchange]) -> Option<Self> {
+        let timed = exchanges.iter().filter_map(|exchange| Some((exchange.round_trip()?, exchange)));
+        let (took, best) = timed.min_by_key(|(took, _)| *took)?;
+        let there = i128::from(best.received) - i128::from(best.asked);
+        let back = i128::from(best.answered) - i128::from(best.returned);
+        Some(Self { nanos: (there + back) / 2, error: took / 2 + 1, measured: best.returned })
+    }
+
+    /// The agreed time. Never before 1970.
+    pub(super) fn agreed(self, monotonic: u64) -> u64 {
+        u64::try_from((i128::from(monotonic) + self.nanos).max(0)).unwrap_or(u64::MAX)
+    }
+
+    /// Our monotonic time at an agreed time.
+    pub(super) fn monotonic(self, agreed: u64) -> u64 {
+        u64::try_from((i128::from(agreed) - self.nanos).max(0)).unwrap_or(u64::MAX)
+    }
+
+    /// The largest possible error by now.
+    pub(super) fn error(self, monotonic: u64) -> u64 {
+        let since = monotonic.saturating_sub(self.measured);
+        self.error.saturating_add(since / 1_000_000 * DRIFT_PPM)
+    }
+
+    /// The change of the agreed time when a newer offset replaces this one.
+    pub(super) fn step_to(self, newer: Self) -> u64 {
+        u64::try_from(self.nanos.abs_diff(newer.nanos)).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn shifted(self, nanos: i64) -> Self {
+        Self { nanos: self.nanos + i128::from(nanos), ..self }
+    }
+}
+
+/// A duration as nanoseconds.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    prop_compose! {
+        /// An exchange with a clock that is `offset` ahead.
+        fn an_exchange(offset: i64)(
+            asked in 1_u64 << 61..1 << 62, there in 0..1_u64 << 40, thought in 0..1_u64 << 30, back in 0..1_u64 << 40,
+        ) -> Exchange {
+            let received = (asked + there).saturating_add_signed(offset);
+            Exchange { asked, received, answered: received + thought, returned: asked + there + thought + back }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_offset_is_found_up_to_the_stated_error(
+            (offset, exchanges) in (-(1_i64 << 60)..1 << 60)
+                .prop_flat_map(|offset| (Just(offset), prop::collection::vec(an_exchange(offset), 1..9))),
+            now in 1_u64 << 61..1 << 62,
+        ) {
+            let found = Offset::of(&exchanges).unwrap();
+            let truth = now.saturating_add_signed(offset);
+            prop_assert!(found.agreed(now).abs_diff(truth) <= found.error(now.min(found.measured)));
+            prop_assert!(found.error <= exchanges.iter().filter_map(|e| e.round_trip()).min().unwrap() / 2 + 1);
+            prop_assert_eq!(found.monotonic(found.agreed(now)), now);
+        }
+    }
+
+    #[test]
+    fn impossible_times_are_left_out() {
+        let fine = Exchange { asked: 100, received: 1_100, answered: 1_200, returned: 300 };
+        let answered_before_it_came = Exchange { answered: 1_000, ..fine };
+        let back_before_it_was_asked = Exchange { returned: 50, ..fine };
+        let thought_longer_than_it_took = Exchange { answered: 2_000, ..fine };
+        let bad = [answered_before_it_came, back_before_it_was_asked, thought_longer_than_it_took];
+        assert_eq!(Offset::of(&bad), None);
+        assert_eq!(Offset::of(&[&bad[..], &[fine]].concat()), Offset::of(&[fine]));
+        assert_eq!(Offset::of(&[fine]).unwrap().agreed(200), 1_150);
+    }
+
+    #[test]
+    fn the_error_grows_while_nothing_is_measured() {
+        let offset = Offset::known(1 << 60, 0, 1_000);
+        assert_eq!(offset.error(0), 1_000);
+        // 200 microseconds a second.
+        assert_eq!(offset.error(1_000_000_000), 201_000);
+    }
+}

@@ -1,0 +1,139 @@
+//! The senders that a receiver knows, and the lanes that each of them uses.
+//!
+//! Pure data, from beacons. A receiver always hears the lane that the sequence draws: unknown senders use that one.
+
+use smallvec::SmallVec;
+
+use super::control::{Beacon, NextMap};
+use super::lanes::{Draw, LaneSet};
+
+/// The most senders that are known at a time. Of more, the one whose last beacon is oldest is forgotten.
+const MAX_SENDERS: usize = 16;
+/// A sender is forgotten after this many slots without a beacon.
+const FORGOTTEN_AFTER: u64 = 64;
+
+/// One sender.
+#[derive(Debug)]
+pub(super) struct KnownSender {
+    pub(super) instance: u64,
+    /// The slots of its first and its last beacon.
+    pub(super) first: u64,
+    pub(super) last: u64,
+    lanes: LaneSet,
+    map: u32,
+    next: Option<NextMap>,
+    /// The slots in which a beacon arrived, the latest last.
+    pub(super) beacons: SmallVec<[u64; 16]>,
+    /// Its missed waves are counted up to this slot.
+    pub(super) settled: u64,
+}
+
+impl KnownSender {
+    /// The number of its latest map.
+    pub(super) fn map(&self) -> u32 {
+        self.next.map_or(self.map, |next| next.map)
+    }
+}
+
+/// The senders of a channel.
+#[derive(Debug)]
+pub(super) struct KnownSenders {
+    lanes: u8,
+    known: Vec<KnownSender>,
+    /// The number of senders that were forgotten because there were too many.
+    pub(super) forgotten: u64,
+}
+
+impl KnownSenders {
+    pub(super) fn new(lanes: u8) -> Self {
+        Self { lanes, known: Vec::new(), forgotten: 0 }
+    }
+
+    pub(super) fn known(&self) -> &[KnownSender] {
+        &self.known
+    }
+
+    /// The lanes to hear in a slot, each once.
+    pub(super) fn lanes(&self, slot: u64, draw: Draw) -> SmallVec<[u8; 4]> {
+        let mut lanes: SmallVec<[u8; 4]> = SmallVec::from_slice(&[draw.lane(self.lanes)]);
+        let mut add = |used: LaneSet| {
+            let lane = draw.lane_in(self.lanes, LaneSet(used.0 & LaneSet::all(self.lanes).0));
+            if !lanes.contains(&lane) {
+                lanes.push(lane);
+            }
+        };
+        for sender in &self.known {
+            add(sender.lanes);
+            // Both, until a beacon settles it: only the sender knows whether all receivers knew the map in time.
+            if let Some(next) = sender.next.filter(|next| slot >= next.from) {
+                add(LaneSet(next.lanes.0));
+            }
+        }
+        lanes
+    }
+
+    /// Takes in a beacon. Returns its sender, unless a later beacon is known.
+    pub(super) fn take(&mut self, beacon: &Beacon) -> Option<&mut KnownSender> {
+        let now = beacon.slot;
+        // On either side: beacons of slots far ahead were sent before the clock went back.
+        self.known.retain(|sender| sender.last.abs_diff(now) < FORGOTTEN_AFTER);
+        let place = match self.known.iter().position(|sender| sender.instance == beacon.sender.0) {
+            Some(place) => place,
+            None => {
+                if self.known.len() >= MAX_SENDERS
+                    && let Some(oldest) = (0..self.known.len()).min_by_key(|place| self.known[*place].last)
+                {
+                    self.known.swap_remove(oldest);
+                    self.forgotten += 1;
+                }
+                self.known.push(KnownSender {
+                    instance: beacon.sender.0,
+                    first: now,
+                    last: now,
+                    lanes: LaneSet::all(self.lanes),
+                    map: 0,
+                    next: None,
+                    beacons: SmallVec::new(),
+                    settled: now.saturating_sub(1),
+                });
+                self.known.len() - 1
+            }
+        };
+        let sender = &mut self.known[place];
+        if beacon.slot < sender.last {
+            return None;
+        }
+        (sender.last, sender.lanes, sender.map, sender.next) =
+            (now, LaneSet(beacon.lanes.0), beacon.map, beacon.next);
+        if sender.beacons.last() != Some(&now) {
+            if sender.beacons.len() == sender.beacons.inline_size() {
+                sender.beacons.remove(0);
+            }
+            sender.beacons.push(now);
+        }
+        Some(sender)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::control::Hex;
+    use super::*;
+
+    #[test]
+    fn what_was_said_before_the_clock_went_back_does_not_outlast_it() {
+        let mut senders = KnownSenders::new(16);
+        let beacon = |slot: u64, lanes: u64| {
+            let sender = Hex(1);
+            Beacon { sender, slot, lanes: Hex(lanes), map: 1, next: None, sent: Vec::new() }
+        };
+        let in_use =
+            |senders: &KnownSenders| senders.known().iter().map(|sender| sender.lanes.0).collect::<Vec<_>>();
+        assert!(senders.take(&beacon(1_000_000, 0xfff7)).is_some());
+        assert!(senders.take(&beacon(999_999, 0xffff)).is_none(), "late");
+        assert_eq!(in_use(&senders), [0xfff7]);
+        assert!(senders.take(&beacon(900_000, 0xffff)).is_some());
+        assert_eq!(in_use(&senders), [0xffff]);
+        assert_eq!(senders.forgotten, 0);
+    }
+}

@@ -1,0 +1,249 @@
+//! The lanes that a sender uses, and how it changes them.
+//!
+//! A new map is announced with the slot from which it is in force. Its beginning is postponed until all receivers that
+//! reported lately have confirmed it. So a change loses nothing, whatever the loss on the lanes.
+//!
+//! Pure: slots and reports come in, beacons come out. [`super::sender`] sends them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::control::{Beacon, Hex, NextMap, ReceiverReport};
+use super::lane_loss::LaneLoss;
+use super::lanes::{Draw, LaneSet};
+use super::schedule::HISTORY;
+
+/// A map is announced this many slots ahead.
+const NOTICE: u64 = 3;
+/// A receiver is forgotten after this many slots without a report. Its confirmation is no longer needed.
+const FORGOTTEN_AFTER: u64 = 16;
+/// The most receivers whose reports count. The reports of others are ignored.
+const MAX_RECEIVERS: usize = 256;
+
+/// What a sender knows of a hopping channel.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct HopView {
+    /// The lanes in use.
+    pub lanes_in_use: Vec<u8>,
+    /// The share of waves that is lost on each lane, as far as receivers have reported.
+    pub loss: Vec<f32>,
+    /// The number of the map. It grows with each change.
+    pub map: u32,
+    /// Receivers that reported lately.
+    pub receivers: usize,
+    /// Control messages that were not sealed with the key, or not for this time and channel.
+    pub refused: u64,
+}
+
+/// A slot in which waves were sent.
+#[derive(Debug)]
+pub(super) struct SentSlot<T> {
+    pub(super) slot: u64,
+    pub(super) lane: u8,
+    /// The place of the number of waves.
+    pub(super) waves: Arc<T>,
+}
+
+/// A receiver that has reported.
+#[derive(Debug, Clone, Copy)]
+struct KnownReceiver {
+    reported: u64,
+    map: u32,
+    /// The last of its slots that lane loss was estimated from.
+    judged: u64,
+}
+
+/// The map of one sender on one channel.
+#[derive(Debug)]
+pub(super) struct LaneMap<T> {
+    lanes: u8,
+    used: LaneSet,
+    map: u32,
+    next: Option<NextMap>,
+    /// Whether all receivers have confirmed the next map.
+    is_confirmed: bool,
+    loss: LaneLoss,
+    receivers: HashMap<u64, KnownReceiver>,
+    past: VecDeque<SentSlot<T>>,
+    /// The slots in which a beacon was sent, and the lanes.
+    beacons: VecDeque<(u64, u8)>,
+}
+
+impl<T> LaneMap<T> {
+    pub(super) fn new(lanes: u8) -> Self {
+        Self {
+            lanes,
+            used: LaneSet::all(lanes),
+            map: 0,
+            next: None,
+            is_confirmed: false,
+            loss: LaneLoss::new(lanes),
+            receivers: HashMap::new(),
+            past: VecDeque::new(),
+            beacons: VecDeque::new(),
+        }
+    }
+
+    /// The lane of a slot that is beginning.
+    pub(super) fn lane(&mut self, slot: u64, draw: Draw) -> u8 {
+        if let Some(next) = self.next.filter(|next| self.is_confirmed && slot >= next.from) {
+            self.used = LaneSet(next.lanes.0 & LaneSet::all(self.lanes).0);
+            self.map = next.map;
+            (self.next, self.is_confirmed) = (None, false);
+        }
+        draw.lane_in(self.lanes, self.used)
+    }
+
+    /// Notes a slot and where its waves are counted.
+    pub(super) fn begin(&mut self, sent: SentSlot<T>) {
+        self.past.push_back(sent);
+        while self.past.len() > 2 * HISTORY as usize {
+            self.past.pop_front();
+        }
+    }
+
+    pub(super) fn used(&self) -> LaneSet {
+        self.used
+    }
+
+    pub(super) fn map(&self) -> u32 {
+        self.map
+    }
+
+    pub(super) fn receivers(&self) -> usize {
+        self.receivers.len()
+    }
+
+    pub(super) fn loss(&self, lane: u8) -> f32 {
+        self.loss.loss(lane)
+    }
+
+    /// Takes in the report of a receiver: estimates the loss on the lanes, and notes the map that it knows.
+    pub(super) fn take(&mut self, me: u64, report: &ReceiverReport, waves_of: impl Fn(&T) -> u64) {
+        let Some(heard) = report.senders.iter().find(|heard| heard.sender == Hex(me)) else { return };
+        let name = report.receiver.0;
+        if self.receivers.len() >= MAX_RECEIVERS && !self.receivers.contains_key(&name) {
+            return;
+        }
+        let receiver = self.receivers.entry(name).or_insert(KnownReceiver { reported: 0, map: 0, judged: 0 });
+        if report.slot < receiver.reported {
+            return;
+        }
+        (receiver.reported, receiver.map) = (report.slot, heard.map);
+        let judged = receiver.judged;
+        for &(slot, waves) in heard.waves.iter().filter(|(slot, _)| *slot > judged && *slot < report.slot) {
+            receiver.judged = receiver.judged.max(slot);
+            let in_slot = || self.past.iter().filter(|sent| sent.slot == slot);
+            if let Some(sent) = in_slot().next() {
+                self.loss.note(sent.lane, in_slot().map(|sent| waves_of(&sent.waves)).sum(), waves);
+            }
+            if let Some((_, lane)) = self.beacons.iter().find(|(sent, _)| *sent == slot) {
+                self.loss.note(*lane, 1, u64::from(heard.beacons.contains(&slot)));
+            }
+        }
+    }
+
+    /// Confirms or postpones the next map, or proposes one. Called once a slot, before its beacon.
+    pub(super) fn decide(&mut self, slot: u64) {
+        // On either side: slots far ahead are of a time before the clock went back. Receivers that reported then are not
+        // waited for. A map that was to begin then is announced again under another number.
+        self.receivers.retain(|_, receiver| receiver.reported.abs_diff(slot) < FORGOTTEN_AFTER);
+        if let Some(next) = self.next.as_mut().filter(|next| next.from > slot + NOTICE) {
+            *next = NextMap { map: next.map.wrapping_add(1), from: slot + NOTICE, ..*next };
+            self.is_confirmed = false;
+            return;
+        }
+        if self.is_confirmed {
+            return;
+        }
+        let proposal = self.loss.proposal(self.used);
+        match &mut self.next {
+            Some(next) if self.receivers.values().all(|receiver| receiver.map == next.map) => {
+                // The receivers follow it from that slot on. Later is possible, earlier is not.
+                next.from = next.from.max(slot + 1);
+                self.is_confirmed = true;
+            }
+            Some(next) => {
+                if next.lanes != Hex(proposal.0) {
+                    *next = NextMap {
+                        map: next.map.wrapping_add(1),
+                        lanes: Hex(proposal.0),
+                        from: slot + NOTICE,
+                    };
+                } else if next.from <= slot + 1 {
+                    next.from = slot + NOTICE;
+                }
+            }
+            None if proposal != self.used && !self.receivers.is_empty() => {
+                let map = self.map.wrapping_add(1);
+                self.next = Some(NextMap { map, lanes: Hex(proposal.0), from: slot + NOTICE });
+            }
+            None => {}
+        }
+    }
+
+    /// The beacon of a slot, sent on a lane.
+    pub(super) fn beacon(&mut self, me: u64, slot: u64, lane: u8, waves_of: impl Fn(&T) -> u64) -> Beacon {
+        self.beacons.push_back((slot, lane));
+        while self.beacons.len() > 2 * HISTORY as usize {
+            self.beacons.pop_front();
+        }
+        let is_announced = |sent: &&SentSlot<T>| sent.slot < slot && sent.slot + HISTORY >= slot;
+        let mut sent: Vec<(u64, u64)> = Vec::new();
+        for past in self.past.iter().filter(is_announced) {
+            match sent.last_mut().filter(|(slot, _)| *slot == past.slot) {
+                Some((_, waves)) => *waves += waves_of(&past.waves),
+                None => sent.push((past.slot, waves_of(&past.waves))),
+            }
+        }
+        Beacon { sender: Hex(me), slot, lanes: Hex(self.used.0), map: self.map, next: self.next, sent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(receiver: u64, slot: u64, me: u64, map: u32, waves: Vec<(u64, u64)>) -> ReceiverReport {
+        let heard = super::super::control::SenderReport { sender: Hex(me), map, waves, beacons: Vec::new() };
+        ReceiverReport { receiver: Hex(receiver), slot, senders: vec![heard] }
+    }
+
+    /// A sender loses all its waves on lane 0 for a number of slots. Its receiver reports the latest announced map in
+    /// each slot. Returns whether the lane was left out.
+    fn leaves_lane_0_out(lane_map: &mut LaneMap<u64>, from: u64, slots: u64) -> bool {
+        let mut known = 0;
+        for slot in from..from + slots {
+            // Each lane in turn, if it is in use.
+            let draw = Draw { first: (slot % 4) << 62, second: slot << 62 };
+            let lane = lane_map.lane(slot, draw);
+            lane_map.begin(SentSlot { slot, lane, waves: Arc::new(20) });
+            lane_map.decide(slot);
+            let beacon = lane_map.beacon(7, slot, lane, |waves| *waves);
+            known = beacon.next.map_or(beacon.map, |next| next.map).max(known);
+            let heard = beacon.sent.iter().map(|(slot, waves)| {
+                let lost = lane_map.past.iter().any(|sent| sent.slot == *slot && sent.lane == 0);
+                (*slot, if lost { 0 } else { *waves })
+            });
+            let heard = heard.collect();
+            lane_map.take(7, &report(1, slot, 7, known, heard), |waves| *waves);
+        }
+        !lane_map.used().holds(0)
+    }
+
+    #[test]
+    fn a_lane_on_which_all_is_lost_is_left_out() {
+        assert!(leaves_lane_0_out(&mut LaneMap::new(4), 1_000_000, 32));
+    }
+
+    #[test]
+    fn when_the_clock_has_gone_back_lanes_are_left_out_as_before() {
+        // In each stage of a change: nothing known, announced, confirmed, in force.
+        for before in 0..32 {
+            let mut lane_map = LaneMap::new(4);
+            leaves_lane_0_out(&mut lane_map, 1_000_000, before);
+            assert!(leaves_lane_0_out(&mut lane_map, 900_000, 64), "after {before} slots");
+        }
+    }
+}

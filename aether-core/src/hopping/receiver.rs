@@ -1,0 +1,358 @@
+//! The receiving end of a hopping channel: a task that subscribes to the lanes of the present slots.
+//!
+//! It joins the next slot ahead of time and leaves the last one a guard after its end, so waves go straight from the
+//! router into the vibrator's inbox. It waits for deadlines and for control messages, never polls, and ends with its
+//! vibrator. [`super::schedule`] and [`super::known_senders`] decide what it subscribes to.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+
+use super::clock::HopClock;
+use super::clock_offset::ClockError;
+use super::control::{Beacon, ControlChannel, ControlMessage, Hex, ReceiverReport, SenderReport};
+use super::hop::Hop;
+use super::known_senders::KnownSenders;
+use super::schedule::HISTORY;
+use super::sequence::Traffic;
+use super::slot_counts::{HopAccount, ReceiverCounts, SlotCounts};
+use super::slot_subscriptions::{OpenSlots, SlotSubscriptions};
+use crate::channel::{Channel, ChannelError};
+use crate::clock::Instant;
+use crate::medium::JoinError;
+use crate::vibrator::Vibrator;
+use crate::wave::{Wave, into_channel};
+
+/// Why a hopping channel cannot be sent to or heard.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HopJoinError {
+    /// The time is not known well enough.
+    #[error("the time is not known well enough to hop")]
+    Clock(#[from] ClockError),
+    /// The medium refused to join.
+    #[error("the lanes cannot be heard")]
+    Join(#[from] JoinError),
+}
+
+/// The hopping channels of one vibrator, in its extensions.
+#[derive(Default)]
+struct HopReceivers {
+    open: Mutex<Vec<HopReceiver>>,
+}
+
+impl Vibrator {
+    fn hop_receivers(&self) -> Arc<HopReceivers> {
+        self.extensions.get_or_insert_with(HopReceivers::default)
+    }
+
+    /// Hears a hopping channel from now on: once this returns, no wave is missed that is sent within the error of the
+    /// clocks. Its waves arrive like all others, on the channel they were sent to. Nothing changes for a channel that
+    /// is already heard by this [`Hop`]. Ordinary term: subscribe.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::{Aether, Hop, Vibrator};
+    ///
+    /// let aether = Aether::local();
+    /// let hop = Hop::keyed(b"32 bytes that nobody else knows.").build()?;
+    /// let mut stock = Vibrator::create("stock", &aether).await?;
+    /// stock.resonate_hopping("orders.created", &hop).await?;
+    ///
+    /// let shop = Vibrator::create("shop", &aether).await?;
+    /// shop.emit_hopping_wave("orders.created", &hop, &"a lamp").await?;
+    /// let wave = stock.receive().await.expect("the medium is open");
+    /// assert_eq!((wave.channel().as_str(), wave.json::<String>()?), ("orders.created", "a lamp".to_owned()));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`HopJoinError`] if the channel is not valid, the medium is closed, or the time is not known well enough.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the channel is not heard.
+    pub async fn resonate_hopping<C>(&self, channel: C, hop: &Hop) -> Result<(), HopJoinError>
+    where
+        C: TryInto<Channel>,
+        ChannelError: From<C::Error>,
+    {
+        let channel = into_channel(channel).map_err(JoinError::from)?;
+        let receivers = self.hop_receivers();
+        if receivers.open.lock().iter().any(|receiver| receiver.is(&channel, hop)) {
+            return Ok(());
+        }
+        let receiver = HopReceiver::start(self, &channel, hop).await?;
+        let mut open = receivers.open.lock();
+        if !open.iter().any(|receiver| receiver.is(&channel, hop)) {
+            open.push(receiver);
+        }
+        Ok(())
+    }
+
+    /// Hears waves that [`Emitter::emit_time_hopping_wave`](crate::Emitter::emit_time_hopping_wave) sends by the same
+    /// seed. **Predictable.**
+    ///
+    /// # Errors
+    /// As [`Vibrator::resonate_hopping`].
+    ///
+    /// # Cancel safety
+    /// As [`Vibrator::resonate_hopping`].
+    pub async fn resonate_time_hopping<C>(&self, channel: C, seed: u64) -> Result<(), HopJoinError>
+    where
+        C: TryInto<Channel>,
+        ChannelError: From<C::Error>,
+    {
+        let hop = self.emitter.aether().clocks().by_seed(seed);
+        self.resonate_hopping(channel, &hop).await
+    }
+
+    /// Stops hearing a hopping channel, whatever its keys. Queued waves can still be received. Nothing changes for a
+    /// channel that is not heard. Ordinary term: unsubscribe.
+    pub fn detune_hopping(&self, channel: &Channel) {
+        let receivers = self.hop_receivers();
+        let gone: Vec<_> =
+            receivers.open.lock().extract_if(.., |receiver| receiver.channel == *channel).collect();
+        // Outside of the lock: each leaves its lanes.
+        drop(gone);
+    }
+
+    /// The account of a hopping channel; `None` if it is not heard.
+    #[must_use]
+    pub fn hop_account(&self, channel: &Channel, hop: &Hop) -> Option<HopAccount> {
+        let receivers = self.hop_receivers();
+        let open = receivers.open.lock();
+        open.iter().find(|receiver| receiver.is(channel, hop)).map(|receiver| receiver.counts.read())
+    }
+}
+
+/// One channel that a vibrator hears by one key. Dropping it leaves the channel.
+struct HopReceiver {
+    hop: u64,
+    channel: Channel,
+    counts: Arc<ReceiverCounts>,
+    open: Arc<OpenSlots>,
+    task: AbortHandle,
+}
+
+impl HopReceiver {
+    /// Subscribes a vibrator: once this returns, no wave is missed that is sent from now on, within the clock's error.
+    async fn start(vibrator: &Vibrator, channel: &Channel, hop: &Hop) -> Result<Self, HopJoinError> {
+        let clocks = vibrator.emitter.aether().clocks();
+        let clock = clocks.of(hop).await?;
+        let subscriptions = SlotSubscriptions {
+            bus: clocks.bus().clone(),
+            inbox: Arc::clone(&vibrator.inbox),
+            sequencer: Arc::clone(vibrator.emitter.sequencer()),
+            hears_own: vibrator.hears_own,
+            observes: vibrator.observes,
+            shown_as: Some(channel.clone()),
+            open: Arc::default(),
+        };
+        // Senders do not adapt to observers.
+        let control = match hop.is_adaptive() && !vibrator.observes {
+            true => Some(ControlChannel::new(clocks.bus(), hop, channel)?),
+            false => None,
+        };
+        let counts = Arc::<ReceiverCounts>::default();
+        let open = Arc::clone(&subscriptions.open);
+        let mut task = ReceiverTask {
+            hop: hop.clone(),
+            channel: channel.clone(),
+            clock,
+            subscriptions,
+            control,
+            senders: KnownSenders::new(hop.lanes()),
+            slots: SlotCounts::default(),
+            since: u64::MAX,
+            reported: 0,
+            counts: Arc::clone(&counts),
+        };
+        let now = task.clock.at(Instant::now());
+        task.tune(now).await?;
+        // The present slot was not heard from its beginning.
+        let now = task.clock.at(Instant::now());
+        task.since = hop.schedule().heard(now).end() + 1;
+        let task = tokio::spawn(task.run()).abort_handle();
+        Ok(Self { hop: hop.id(), channel: channel.clone(), counts, open, task })
+    }
+
+    fn is(&self, channel: &Channel, hop: &Hop) -> bool {
+        self.hop == hop.id() && self.channel == *channel
+    }
+}
+
+impl Drop for HopReceiver {
+    fn drop(&mut self) {
+        self.task.abort();
+        // The task may still be running: subscriptions that it makes from now on end at once.
+        self.open.close();
+    }
+}
+
+/// The state of the task.
+struct ReceiverTask {
+    hop: Hop,
+    channel: Channel,
+    clock: Arc<HopClock>,
+    subscriptions: SlotSubscriptions,
+    control: Option<ControlChannel>,
+    senders: KnownSenders,
+    slots: SlotCounts,
+    /// The first slot that was heard from its beginning.
+    since: u64,
+    /// The last slot in which a report was sent.
+    reported: u64,
+    counts: Arc<ReceiverCounts>,
+}
+
+impl ReceiverTask {
+    async fn run(mut self) {
+        let mut steps = self.clock.watch();
+        loop {
+            let now = self.clock.at(Instant::now());
+            match self.tune(now).await {
+                Ok(()) => {}
+                Err(JoinError::Closed) => return,
+                // The next change tries again.
+                Err(error) => {
+                    self.counts.failed_joins.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(%error, channel = %self.channel, "a lane could not be joined");
+                }
+            }
+            self.report(self.clock.at(Instant::now()));
+            let now = self.clock.at(Instant::now());
+            let until = self.clock.instant(self.next_deadline(now)).saturating_duration_since(Instant::now());
+            tokio::select! {
+                message = next(self.control.as_ref()) => match message {
+                    Some(message) => {
+                        let now = self.clock.at(Instant::now());
+                        let message = self.control.as_mut().and_then(|control| control.read(&message, now));
+                        match message {
+                            Some(ControlMessage::Beacon(beacon)) => self.take(&beacon),
+                            Some(ControlMessage::Report(_)) | None => {}
+                        }
+                        self.count_control();
+                    }
+                    None => return,
+                },
+                () = tokio::time::sleep(until) => {}
+                changed = steps.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.clock_stepped();
+                }
+            }
+        }
+    }
+
+    /// The next time at which there is something to do.
+    fn next_deadline(&self, now: u64) -> u64 {
+        let schedule = self.hop.schedule();
+        let change = schedule.next_change(now);
+        if self.control.is_none() {
+            return change;
+        }
+        let slot = schedule.slot_at(now);
+        change.min(schedule.middle(if self.reported < slot { slot } else { slot + 1 }).max(now + 1))
+    }
+
+    /// Joins the lanes of a time, and leaves those that are over.
+    async fn tune(&mut self, now: u64) -> Result<(), JoinError> {
+        let (joined, sequence) = (self.hop.schedule().joined(now), self.hop.sequence_of());
+        sequence.reach(self.hop.schedule().slot_at(now));
+        let mut wanted = Vec::new();
+        for slot in joined.clone() {
+            // A slot whose key was forgotten is long past: the clock has gone back.
+            let Some(place) = sequence.place(Traffic::Waves, &self.channel, slot) else { continue };
+            let lanes = self.senders.lanes(slot, place.draw);
+            wanted.extend(lanes.into_iter().filter_map(|lane| Some((slot, place.on(lane).ok()?))));
+        }
+        let (opened, all) = match &self.control {
+            Some(control) => {
+                let ((opened, waves), control) =
+                    tokio::join!(self.subscriptions.tune(&wanted), control.tune(now));
+                (opened, control.and(waves))
+            }
+            None => self.subscriptions.tune(&wanted).await,
+        };
+        for (slot, lane) in opened {
+            self.slots.open(slot, lane);
+        }
+        let (slots, heard) = self.slots.end(&joined);
+        self.counts.slots.fetch_add(slots, Ordering::Relaxed);
+        self.counts.heard.fetch_add(heard, Ordering::Relaxed);
+        all
+    }
+
+    fn count_control(&self) {
+        let refused = self.control.as_ref().map_or(0, |control| control.refused);
+        self.counts.refused.store(refused, Ordering::Relaxed);
+        self.counts.forgotten_senders.store(self.senders.forgotten, Ordering::Relaxed);
+    }
+
+    /// After a step of the clock, slots that were not heard from their beginning by the new time are not reported.
+    fn clock_stepped(&mut self) {
+        let now = self.clock.at(Instant::now());
+        self.since = self.hop.schedule().heard(now).end() + 1;
+        self.reported = self.reported.min(self.hop.schedule().slot_at(now));
+        self.counts.clock_steps.store(self.clock.steps(), Ordering::Relaxed);
+    }
+
+    /// Takes in the beacon of a sender: its lanes, and the number of waves that it sent.
+    fn take(&mut self, beacon: &Beacon) {
+        // A vibrator that does not hear its own waves misses none of them.
+        if !self.subscriptions.hears_own
+            && beacon.sender.0 == self.subscriptions.sequencer.source().instance()
+        {
+            return;
+        }
+        let (since, slot) = (self.since, beacon.slot);
+        let Some(sender) = self.senders.take(beacon) else { return };
+        let settled = sender.settled;
+        sender.settled = settled.max(slot.saturating_sub(2));
+        // Two slots later, everything that comes in time has come.
+        let due = beacon
+            .sent
+            .iter()
+            .filter(|(sent, _)| *sent > settled && *sent >= since && *sent <= slot.saturating_sub(2));
+        let missed =
+            due.map(|(sent, waves)| waves.saturating_sub(self.slots.waves_of(beacon.sender.0, *sent)));
+        self.counts.missed.fetch_add(missed.fold(0, u64::saturating_add), Ordering::Relaxed);
+    }
+
+    /// Sends a report once a slot, in its middle.
+    fn report(&mut self, now: u64) {
+        let Some(control) = &self.control else { return };
+        let schedule = self.hop.schedule();
+        let slot = schedule.slot_at(now);
+        if now < schedule.middle(slot) || self.reported >= slot || self.senders.known().is_empty() {
+            return;
+        }
+        self.reported = slot;
+        let heard = |sender, first: u64| {
+            let from = first.max(self.since).max(slot.saturating_sub(HISTORY));
+            let slots = from..slot.saturating_sub(1);
+            slots.map(|slot| (slot, self.slots.waves_of(sender, slot))).collect()
+        };
+        let senders = self.senders.known().iter().map(|sender| {
+            let waves: Vec<(u64, u64)> = heard(sender.instance, sender.first);
+            let beacons = sender.beacons.iter().filter(|sent| waves.iter().any(|(slot, _)| slot == *sent));
+            let beacons = beacons.copied().collect();
+            SenderReport { sender: Hex(sender.instance), map: sender.map(), beacons, waves }
+        });
+        let receiver = Hex(self.subscriptions.sequencer.source().instance());
+        let report = ReceiverReport { receiver, slot, senders: senders.collect() };
+        control.send(&ControlMessage::Report(report));
+    }
+}
+
+/// The next control message; pending for ever on a channel without them.
+async fn next(control: Option<&ControlChannel>) -> Option<Wave> {
+    match control {
+        Some(control) => control.receive().await,
+        None => std::future::pending().await,
+    }
+}

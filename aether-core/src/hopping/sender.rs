@@ -1,0 +1,418 @@
+//! The sending end of a hopping channel: the lane of the moment, and, on adaptive channels, a task that sends beacons.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::task::AbortHandle;
+
+use super::clock::{Clocks, HopClock};
+use super::clock_offset::ClockError;
+use super::control::{ControlChannel, ControlMessage};
+use super::hop::Hop;
+use super::lane_map::{HopView, LaneMap, SentSlot};
+use super::receiver::HopJoinError;
+use super::sequence::Traffic;
+use crate::channel::{Channel, ChannelError};
+use crate::clock::{Instant, Moment, moment_of};
+use crate::medium::{EmitError, JoinError};
+use crate::router::{Carried, Receipt};
+use crate::vibrator::{Emitter, settled};
+use crate::wave::{Wave, WaveError, into_channel};
+
+/// The most hopping channels that a vibrator sends on at a time. Of more, the one that was not used for longest is
+/// closed; using it again opens it again.
+const MAX_SENDERS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(256).unwrap();
+
+/// Why a wave was not sent on a hopping channel. Holds the wave, on the channel it was given.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HopEmitError {
+    /// The channel could not be opened.
+    #[error("the channel cannot be sent on")]
+    Start(#[source] Box<HopJoinError>),
+    /// The time is not known well enough, so the wave could go where nobody hears it.
+    #[error("the time is not known well enough to hop")]
+    Clock {
+        /// The wave, which was not emitted.
+        wave: Wave,
+        /// Why.
+        source: Box<ClockError>,
+    },
+    /// The wave and the emitter have different channels.
+    #[error("the wave is for {}: this emitter hops on {channel}", wave.channel())]
+    OtherChannel {
+        /// The wave, which was not emitted.
+        wave: Wave,
+        /// The channel of the emitter.
+        channel: Channel,
+    },
+    /// The medium refused the wave.
+    #[error("the wave was not emitted")]
+    Emit(#[from] EmitError),
+}
+
+impl From<HopJoinError> for HopEmitError {
+    fn from(error: HopJoinError) -> Self {
+        Self::Start(Box::new(error))
+    }
+}
+
+impl From<WaveError> for HopEmitError {
+    fn from(error: WaveError) -> Self {
+        Self::Emit(error.into())
+    }
+}
+
+/// Emits waves on one hopping channel. Made by [`Emitter::hopping`]. Cloning it is a few reference counts.
+#[derive(Clone)]
+pub struct HoppingEmitter {
+    emitter: Emitter,
+    sender: Arc<HopSender>,
+}
+
+impl HoppingEmitter {
+    /// Emits a wave on the lane of the moment. Receivers see it on the channel it was made for.
+    ///
+    /// # Errors
+    /// [`HopEmitError`], which hands the wave back.
+    ///
+    /// # Cancel safety
+    /// As [`Emitter::emit`].
+    pub async fn emit(&self, wave: Wave) -> Result<Receipt, HopEmitError> {
+        let (sequence, carried) = self.carry(wave)?;
+        Ok(Receipt::new(sequence, settled(carried).await))
+    }
+
+    #[inline]
+    fn carry(&self, mut wave: Wave) -> Result<(u64, Carried), HopEmitError> {
+        let channel = self.channel();
+        if wave.channel() != channel {
+            return Err(HopEmitError::OtherChannel { wave, channel: channel.clone() });
+        }
+        let now = Moment::now();
+        let slot = match self.sender.move_onto_lane(&mut wave, now) {
+            Ok(slot) => slot,
+            Err(source) => return Err(HopEmitError::Clock { wave, source: Box::new(source) }),
+        };
+        match self.emitter.carry_at(wave, || now) {
+            Ok(carried) => {
+                if let Some(slot) = slot {
+                    slot.waves.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(carried)
+            }
+            Err(error) => Err(moved_back(error, channel).into()),
+        }
+    }
+
+    /// The channel.
+    #[must_use]
+    pub fn channel(&self) -> &Channel {
+        &self.sender.channel
+    }
+
+    /// The key and the schedule.
+    #[must_use]
+    pub fn hop(&self) -> &Hop {
+        &self.sender.hop
+    }
+
+    /// What is known of the lanes.
+    #[must_use]
+    pub fn view(&self) -> HopView {
+        self.sender.view()
+    }
+}
+
+impl std::fmt::Debug for HoppingEmitter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HoppingEmitter").field("channel", self.channel()).finish_non_exhaustive()
+    }
+}
+
+/// The error with its wave on the channel that it was made for.
+fn moved_back(mut error: EmitError, channel: &Channel) -> EmitError {
+    match &mut error {
+        EmitError::Full { wave }
+        | EmitError::Closed { wave }
+        | EmitError::TooLarge { wave, .. }
+        | EmitError::TooFar { wave }
+        | EmitError::BelowFloor { wave, .. }
+        | EmitError::Reserved { wave } => wave.move_to(channel),
+        EmitError::Invalid(_) => {}
+    }
+    error
+}
+
+/// The hopping channels that one vibrator sends on, in the extensions of its emitter.
+struct HopSenders {
+    open: Mutex<LruCache<(u64, Channel), Arc<HopSender>>>,
+}
+
+impl Emitter {
+    /// Opens a hopping channel to send on. Use it for waves that are made with [`Wave::builder`], and where each
+    /// nanosecond counts: [`Emitter::emit_hopping_wave`] looks the channel up for each wave.
+    ///
+    /// # Errors
+    /// [`HopJoinError`] if the channel is not valid, the medium is closed, or the time is not known well enough.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing was opened.
+    pub async fn hopping<C>(&self, channel: C, hop: &Hop) -> Result<HoppingEmitter, HopJoinError>
+    where
+        C: TryInto<Channel>,
+        ChannelError: From<C::Error>,
+    {
+        self.hopping_on(into_channel(channel).map_err(JoinError::from)?, hop).await
+    }
+
+    async fn hopping_on(&self, channel: Channel, hop: &Hop) -> Result<HoppingEmitter, HopJoinError> {
+        let senders = self
+            .extensions()
+            .get_or_insert_with(|| HopSenders { open: Mutex::new(LruCache::new(MAX_SENDERS)) });
+        let key = (hop.id(), channel);
+        let open = senders.open.lock().get(&key).cloned();
+        let sender = match open {
+            Some(sender) => sender,
+            None => {
+                let me = self.source().instance();
+                let started = HopSender::start(&self.aether().clocks(), me, &key.1, hop).await?;
+                // Of two that were started at once the first stays. Nothing was sent on the other.
+                Arc::clone(senders.open.lock().get_or_insert(key, || started))
+            }
+        };
+        Ok(HoppingEmitter { emitter: self.clone(), sender })
+    }
+
+    /// Emits an event of normal amplitude with a JSON payload on a hopping channel.
+    ///
+    /// The first one opens the channel: over a network, the clock is measured then, which takes eight round trips.
+    ///
+    /// # Errors
+    /// [`HopEmitError`]: the channel cannot be opened or is not valid, the payload cannot be written, or as
+    /// [`Emitter::emit`].
+    ///
+    /// # Cancel safety
+    /// As [`Emitter::emit`]. Cancelled while the channel is opened, nothing was emitted.
+    pub async fn emit_hopping_wave<C>(
+        &self,
+        channel: C,
+        hop: &Hop,
+        payload: &impl Serialize,
+    ) -> Result<Receipt, HopEmitError>
+    where
+        C: TryInto<Channel>,
+        ChannelError: From<C::Error>,
+    {
+        let wave = Wave::from_json(channel, payload)?;
+        let hopping = self.hopping_on(wave.channel().clone(), hop).await?;
+        hopping.emit(wave).await
+    }
+
+    /// The same by a sequence without a key, that of [`Hop::sequence`] with default values. **Predictable**: anybody who
+    /// knows the seed knows the lane and the name of each slot.
+    ///
+    /// # Errors
+    /// As [`Emitter::emit_hopping_wave`].
+    ///
+    /// # Cancel safety
+    /// As [`Emitter::emit_hopping_wave`].
+    pub async fn emit_time_hopping_wave<C>(
+        &self,
+        channel: C,
+        seed: u64,
+        payload: &impl Serialize,
+    ) -> Result<Receipt, HopEmitError>
+    where
+        C: TryInto<Channel>,
+        ChannelError: From<C::Error>,
+    {
+        let hop = self.aether().clocks().by_seed(seed);
+        self.emit_hopping_wave(channel, &hop, payload).await
+    }
+}
+
+/// One channel that one vibrator sends on by one key.
+struct HopSender {
+    hop: Hop,
+    channel: Channel,
+    /// The instance number of the vibrator.
+    me: u64,
+    clock: Arc<HopClock>,
+    /// The slot of the last wave. Every emit locks it for the time of one read.
+    slot: Mutex<Option<Arc<SendSlot>>>,
+    lane_map: Mutex<LaneMap<SendSlot>>,
+    refused: AtomicU64,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+/// One slot in which waves are sent.
+#[derive(Debug)]
+struct SendSlot {
+    /// That of the clock when the ends were computed.
+    generation: u64,
+    from: Moment,
+    until: Moment,
+    lane: Channel,
+    /// The number of waves sent; counted on adaptive channels only.
+    waves: AtomicU64,
+}
+
+impl SendSlot {
+    #[inline]
+    fn is_at(&self, now: Moment, generation: u64) -> bool {
+        self.from <= now && now < self.until && self.generation == generation
+    }
+
+    fn waves(&self) -> u64 {
+        self.waves.load(Ordering::Relaxed)
+    }
+}
+
+impl HopSender {
+    async fn start(
+        clocks: &Clocks,
+        me: u64,
+        channel: &Channel,
+        hop: &Hop,
+    ) -> Result<Arc<Self>, HopJoinError> {
+        let sender = Arc::new(Self {
+            hop: hop.clone(),
+            channel: channel.clone(),
+            me,
+            clock: clocks.of(hop).await?,
+            slot: Mutex::default(),
+            lane_map: Mutex::new(LaneMap::new(hop.lanes())),
+            refused: AtomicU64::new(0),
+            task: Mutex::default(),
+        });
+        if hop.is_adaptive() {
+            let control = ControlChannel::new(clocks.bus(), hop, channel)?;
+            control.tune(sender.clock.at(Instant::now())).await?;
+            let task =
+                tokio::spawn(send_beacons(Arc::downgrade(&sender), Arc::clone(&sender.clock), control));
+            *sender.task.lock() = Some(task.abort_handle());
+        }
+        Ok(sender)
+    }
+
+    /// Moves a wave onto the lane of this moment. On an adaptive channel, returns the slot to count it in once it is
+    /// sent.
+    #[inline]
+    fn move_onto_lane(&self, wave: &mut Wave, now: Moment) -> Result<Option<Arc<SendSlot>>, ClockError> {
+        let current = self.slot.lock();
+        if let Some(slot) = &*current
+            && slot.is_at(now, self.clock.generation())
+        {
+            wave.move_to(&slot.lane);
+            return Ok(self.hop.is_adaptive().then(|| Arc::clone(slot)));
+        }
+        drop(current);
+        let slot = self.slot_at(Instant::now())?;
+        wave.move_to(&slot.lane);
+        Ok(self.hop.is_adaptive().then_some(slot))
+    }
+
+    /// The slot of this instant. Makes it if it has just begun.
+    #[cold]
+    fn slot_at(&self, now: Instant) -> Result<Arc<SendSlot>, ClockError> {
+        let generation = self.clock.generation();
+        let mut lane_map = self.lane_map.lock();
+        let current = self.slot.lock().clone();
+        if let Some(slot) = current.filter(|slot| slot.is_at(moment_of(now), generation)) {
+            return Ok(slot);
+        }
+        let time = self.clock.checked(now)?;
+        let schedule = self.hop.schedule();
+        let number = schedule.slot_at(time);
+        self.hop.sequence_of().reach(number);
+        let place = self.hop.sequence_of().place(Traffic::Waves, &self.channel, number);
+        let place = place.ok_or(ClockError::Forgotten)?;
+        let lane = lane_map.lane(number, place.draw);
+        let slot = Arc::new(SendSlot {
+            generation,
+            from: moment_of(self.clock.instant(schedule.begin(number))),
+            until: moment_of(self.clock.instant(schedule.begin(number + 1))),
+            // Lanes and tokens consist of letters and digits.
+            lane: place.on(lane).map_err(|_| ClockError::Forgotten)?,
+            waves: AtomicU64::new(0),
+        });
+        lane_map.begin(SentSlot { slot: number, lane, waves: Arc::clone(&slot) });
+        *self.slot.lock() = Some(Arc::clone(&slot));
+        Ok(slot)
+    }
+
+    fn view(&self) -> HopView {
+        let lane_map = self.lane_map.lock();
+        HopView {
+            lanes_in_use: lane_map.used().iter().collect(),
+            loss: (0..self.hop.lanes()).map(|lane| lane_map.loss(lane)).collect(),
+            map: lane_map.map(),
+            receivers: lane_map.receivers(),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    fn take(&self, message: &ControlMessage) {
+        if let ControlMessage::Report(report) = message {
+            self.lane_map.lock().take(self.me, report, SendSlot::waves);
+        }
+    }
+}
+
+impl Drop for HopSender {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get_mut() {
+            task.abort();
+        }
+    }
+}
+
+/// Sends a beacon once a slot, in its middle, and takes in the reports of receivers. Ends with the sender.
+async fn send_beacons(sender: Weak<HopSender>, clock: Arc<HopClock>, mut control: ControlChannel) {
+    let mut steps = clock.watch();
+    let mut last_beacon = 0;
+    loop {
+        let now = clock.at(Instant::now());
+        if let Err(JoinError::Closed) = control.tune(now).await {
+            return;
+        }
+        let now = clock.at(Instant::now());
+        let schedule = control.schedule();
+        let slot = schedule.slot_at(now);
+        if last_beacon < slot && now >= schedule.middle(slot) {
+            last_beacon = slot;
+            let Some(sender) = sender.upgrade() else { return };
+            // Brings the map of this slot into force, even if no wave is sent in it.
+            let entered = sender.slot_at(Instant::now());
+            if let (Ok(_), Some((lane, _))) = (entered, control.lane(slot)) {
+                let mut lane_map = sender.lane_map.lock();
+                lane_map.decide(slot);
+                let beacon = lane_map.beacon(sender.me, slot, lane, SendSlot::waves);
+                drop(lane_map);
+                control.send(&ControlMessage::Beacon(beacon));
+            }
+        }
+        let middle = schedule.middle(if last_beacon < slot { slot } else { slot + 1 });
+        let deadline = clock.instant(schedule.next_change(now).min(middle.max(now + 1)));
+        tokio::select! {
+            message = control.receive() => {
+                let (Some(message), Some(sender)) = (message, sender.upgrade()) else { return };
+                if let Some(message) = control.read(&message, clock.at(Instant::now())) {
+                    sender.take(&message);
+                }
+                sender.refused.store(control.refused, Ordering::Relaxed);
+            }
+            () = tokio::time::sleep(deadline.saturating_duration_since(Instant::now())) => {}
+            changed = steps.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                last_beacon = last_beacon.min(schedule.slot_at(clock.at(Instant::now())));
+            }
+        }
+    }
+}

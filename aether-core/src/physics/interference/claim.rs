@@ -1,0 +1,19 @@
+//! A claim: what one wave asserts or retracts about its coherence key.
+
+use std::time::Duration;
+
+use crate::amplitude::Amplitude;
+use crate::phase::Phase;
+
+/// One claim. [`Interference::observe`](super::Interference::observe) takes it from a wave.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// The amplitude at the source, before path and time weakened it.
+    pub amplitude: Amplitude,
+    /// 0 asserts, pi retracts; in between, the cosine counts.
+    pub phase: Phase,
+    /// The number that its source gave it. Of two claims of the same age, the higher number counts.
+    pub sequence: u64,
+    /// The time since it was made.
+    pub age: Duration,
+}
