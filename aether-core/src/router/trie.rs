@@ -40,15 +40,15 @@ impl Trie {
     /// The place of a pattern; `new_id` is the number of a new one.
     pub(super) fn place(&mut self, pattern: &Pattern, new_id: impl FnOnce() -> u64) -> &mut Place {
         let mut node = self;
-        let mut ends = None;
+        let mut goes_on = false;
         for token in pattern.tokens() {
             match token {
-                ">" => ends = Some(()),
+                ">" => goes_on = true,
                 "*" => node = node.one.get_or_insert_default(),
                 token => node = node.literal.entry(token.into()).or_default(),
             }
         }
-        let place = if ends.is_some() { &mut node.rest } else { &mut node.here };
+        let place = if goes_on { &mut node.rest } else { &mut node.here };
         place.get_or_insert_with(|| {
             Box::new(Place {
                 id: new_id(),
