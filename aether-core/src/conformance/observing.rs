@@ -106,7 +106,9 @@ async fn a_full_observer_makes_nobody_wait(stage: &Stage) -> Checked {
     let options = InboxOptions::default()
         .max_waves(ROOM as usize)
         .when_full(WhenFull::Wait { patience: HOURS })
-        .on_shed(move |_, _| drop(report.send(())));
+        .on_shed(move |_, _| {
+            let _ = report.send(());
+        });
     let full = Vibrator::builder("full").observe().inbox(options).create(&stage.there).await?;
     full.resonate_on("crowd.*").await?;
     let mut ear = listener("ear", &stage.there, "crowd.*").await?;
