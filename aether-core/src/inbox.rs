@@ -7,6 +7,8 @@
 //! the emitters at the lock once for 32 waves. A hand changes nothing that can be observed: its waves count as
 //! queued, a stronger wave that arrives is received before them, and when room has to be made they go back.
 
+mod callback;
+mod choosing;
 mod hand;
 mod ledger;
 mod levels;
@@ -14,6 +16,7 @@ mod options;
 mod outside;
 mod receiving;
 
+pub(crate) use callback::Callback;
 pub use ledger::{Ledger, ShedReason};
 pub use options::{InboxOptions, InboxOptionsError, OnShed, Order, WhenFull};
 
@@ -470,11 +473,6 @@ impl Inbox {
     #[cfg(feature = "nats")]
     pub(crate) fn has_passed(&self, mark: u64) -> bool {
         self.state.lock().levels.oldest_arrival().is_none_or(|oldest| oldest > mark)
-    }
-
-    /// The floor that its owner set.
-    pub(crate) fn floor(&self) -> Floor {
-        self.options.floor
     }
 
     /// What the receiver hears in effect: the configured floor, or the strongest level that had to be evicted in the

@@ -113,7 +113,8 @@ pub enum Reach {
 /// 2. Waves of one source, channel and amplitude arrive in the order of their `carry` calls, at every receiver. One that
 ///    is still `Waiting` when the next is carried may be overtaken by it.
 /// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns
-///    match, and to exactly one member of each group.
+///    match, and to exactly one member of each group. All members get their share, on whatever channels and whoever else
+///    comes and goes; in process they take turns, and one that is full is passed over while another one has room.
 /// 4. `join` returning Ok means: every wave carried afterwards, by anyone, reaches the subscription. After `leave`
 ///    nothing more reaches it.
 /// 5. A question reaches those who hear its channel; the first answer completes `ask`. When nobody but observers hears
@@ -121,7 +122,8 @@ pub enum Reach {
 ///    question, and the answer that the asker got, at most once and once if nothing is overloaded: without a way to
 ///    answer, and without keeping the way of others open.
 /// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
-/// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, and
+/// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, an observer makes nobody
+///    wait at all, and
 ///    `offered = delivered + shed + expired + lost_upstream + queued` holds.
 /// 8. After `close` returned, what was taken before has been delivered or sent, `carry` hands waves back as `Closed`,
 ///    and `join`, `ask` and `flush` fail with `Closed`.

@@ -5,9 +5,12 @@
 //! for room it hands back a [`Waiting`].
 
 mod accounts;
+mod cache;
 mod carried;
 mod heard;
+mod hearers;
 mod route;
+mod table;
 mod trie;
 mod waiting;
 
@@ -16,14 +19,10 @@ pub use carried::{Carried, Offered, Receipt};
 pub use heard::Heard;
 pub use waiting::Waiting;
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::channel::{Channel, Pattern};
 #[cfg(feature = "nats")]
@@ -34,13 +33,9 @@ use crate::inbox::{Inbox, Ledger};
 use crate::source::Sequencer;
 use crate::wave::Wave;
 use accounts::Accounts;
+use cache::{Cache, Entry, with_recent};
 use route::{Audience, Route};
-use trie::Trie;
-
-/// The route cache is split, because entering a route copies the shard it belongs to.
-const SHARDS: usize = 128;
-/// A shard that has this many routes is emptied: names made up without end do not grow the cache.
-const ROUTES_PER_SHARD: usize = 64;
+use table::Table;
 
 /// One vibrator's interest in one pattern, alone or as a member of a group.
 ///
@@ -173,53 +168,16 @@ pub(crate) trait Relabel: std::fmt::Debug + Send + Sync {
     fn relabel(&self, wave: Wave) -> Wave;
 }
 
-/// A hasher for channels, which bring their own hash.
-#[derive(Default)]
-struct OwnHash(u64);
-
-impl Hasher for OwnHash {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-/// Read without a lock, so that emitters on several threads do not meet.
-type Shard = ArcSwap<HashMap<Channel, Arc<Route>, BuildHasherDefault<OwnHash>>>;
-
-/// How many routes a thread remembers; which of them a channel may use is up to its hash.
-const RECENT_ROUTES: usize = 8;
-
-thread_local! {
-    /// The routes that this thread used last: most emits need neither a lock nor an atomic operation to find theirs.
-    /// Outdated entries stay until they are replaced; what they keep alive is an emptied inbox.
-    static RECENT: RefCell<[Option<RecentRoute>; RECENT_ROUTES]> = const { RefCell::new([const { None }; RECENT_ROUTES]) };
-}
-
-struct RecentRoute {
-    router: u64,
-    generation: u64,
-    channel: Channel,
-    route: Arc<Route>,
-}
-
 type OnUnheard = Box<dyn Fn(&Wave) + Send + Sync>;
 
 /// Patterns on one side, inboxes on the other.
 pub struct Router {
     /// Tells the routers of a process apart.
     id: u64,
-    /// Counts the changes of the trie.
+    /// Counts the changes of the table.
     generation: AtomicU64,
-    trie: RwLock<Trie>,
-    cache: [Shard; SHARDS],
+    table: RwLock<Table>,
+    cache: Cache,
     last_id: AtomicU64,
     accounts: Accounts,
     on_unheard: OnceLock<OnUnheard>,
@@ -231,8 +189,8 @@ impl Router {
         Self {
             id: LAST_ID.fetch_add(1, Ordering::Relaxed),
             generation: AtomicU64::new(0),
-            trie: RwLock::default(),
-            cache: std::array::from_fn(|_| Shard::default()),
+            table: RwLock::default(),
+            cache: Cache::new(),
             last_id: AtomicU64::new(0),
             accounts: Accounts::default(),
             on_unheard: OnceLock::new(),
@@ -273,10 +231,11 @@ impl Router {
         inbox: Arc<Inbox>,
         listener: Listener,
     ) -> Arc<Subscription> {
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let Listener { sequencer, hears_own, observes, relabel } = listener;
+        let mut table = self.table.write();
         let subscription = Arc::new(Subscription {
-            id,
+            // Under the lock, so that they are entered in their order.
+            id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             pattern,
             group,
             inbox,
@@ -288,16 +247,15 @@ impl Router {
             #[cfg(feature = "nats")]
             in_force: OnceLock::new(),
         });
-        let mut trie = self.trie.write();
-        trie.insert(Arc::clone(&subscription));
-        self.forget_routes();
+        table.insert(&subscription);
+        self.changed(table);
         subscription
     }
 
     pub(crate) fn unsubscribe(&self, subscription: &Subscription) {
-        let mut trie = self.trie.write();
-        trie.remove(subscription);
-        self.forget_routes();
+        let mut table = self.table.write();
+        table.remove(subscription);
+        self.changed(table);
     }
 
     /// Lets a subscription hear only what a younger one of its inbox hears as well, or everything again.
@@ -306,69 +264,57 @@ impl Router {
     /// pattern is left, some copies are in and some are still to come, by each of the ways: no moment is right for
     /// another pattern to take over. So the oldest one stays where it is and goes on standing for the others.
     pub(crate) fn mute(&self, subscription: &Subscription, muted: bool) {
-        // Locked so that no route is worked out from the old state afterwards.
-        let _trie = self.trie.write();
+        let mut table = self.table.write();
         subscription.muted.store(muted, Ordering::Relaxed);
-        self.forget_routes();
+        table.touch(subscription);
+        self.changed(table);
     }
 
-    /// Called with the tree locked for writing, so that no route of the old tree is entered afterwards.
-    fn forget_routes(&self) {
-        for shard in &self.cache {
-            if !shard.load().is_empty() {
-                shard.store(Arc::default());
-            }
-        }
-        self.generation.fetch_add(1, Ordering::Release);
-    }
-
-    fn shard(&self, channel: &Channel) -> &Shard {
-        &self.cache[channel.shard(SHARDS)]
+    /// Counts a change of the table and ends it. From now on every route is checked before it is used.
+    fn changed(&self, table: RwLockWriteGuard<'_, Table>) {
+        let generation = self.generation.fetch_add(1, Ordering::Release) + 1;
+        drop(table);
+        self.cache.sweep(generation);
     }
 
     /// Calls `f` with the route of a wave's channel: the one this thread used last for it, or that of the cache.
     #[inline]
     fn with_route<T>(&self, wave: Wave, f: impl FnOnce(&Route, Wave) -> T) -> T {
         let generation = self.generation.load(Ordering::Acquire);
-        RECENT.with(|recent| {
-            let place = wave.channel().shard(RECENT_ROUTES);
-            // Borrowed for the whole call: a callback or a waker that emits in the middle of it may read, not write.
-            if let Ok(recent) = recent.try_borrow()
-                && let Some(found) = &recent[place]
-                && (found.router, found.generation) == (self.id, generation)
-                && found.channel == *wave.channel()
-            {
-                return f(&found.route, wave);
-            }
-            let channel = wave.channel().clone();
-            let route = self.route(&channel);
-            if let Ok(mut recent) = recent.try_borrow_mut() {
-                let route = Arc::clone(&route);
-                recent[place] = Some(RecentRoute { router: self.id, generation, channel, route });
-            }
-            f(&route, wave)
-        })
+        with_recent((self.id, generation), wave, |channel| self.route(channel), f)
     }
 
+    #[inline(never)]
     fn route(&self, channel: &Channel) -> Arc<Route> {
-        match self.shard(channel).load().get(channel) {
-            Some(route) => Arc::clone(route),
-            None => self.find_route(channel),
+        let known = self.cache.find(channel);
+        match &known {
+            Some(entry)
+                if entry.generation.load(Ordering::Acquire) == self.generation.load(Ordering::Acquire) =>
+            {
+                Arc::clone(&entry.route)
+            }
+            _ => self.find_route(channel, known),
         }
     }
 
-    /// The route of a channel whose shard has none.
+    /// The route of a channel of which none is known, or one that may be outdated.
     #[cold]
-    fn find_route(&self, channel: &Channel) -> Arc<Route> {
-        // Held while the route is entered: it cannot become outdated before it is in the cache.
-        let trie = self.trie.read();
-        let route = Arc::new(Route::of(trie.matching(channel)));
-        self.shard(channel).rcu(|routes| {
-            let full = routes.len() >= ROUTES_PER_SHARD;
-            let mut routes = if full { HashMap::default() } else { HashMap::clone(routes) };
-            routes.insert(channel.clone(), Arc::clone(&route));
-            routes
-        });
+    fn find_route(&self, channel: &Channel, known: Option<Arc<Entry>>) -> Arc<Route> {
+        let table = self.table.read();
+        // It changes only while the table is locked for writing.
+        let generation = self.generation.load(Ordering::Relaxed);
+        let route = table.route(channel, known.as_ref().map(|entry| &entry.route));
+        drop(table);
+        match known {
+            Some(entry) if Arc::ptr_eq(&entry.route, &route) => {
+                entry.generation.fetch_max(generation, Ordering::Release);
+            }
+            _ => {
+                let (channel, route) = (channel.clone(), Arc::clone(&route));
+                let generation = AtomicU64::new(generation);
+                self.cache.enter(Arc::new(Entry { channel, route, generation }));
+            }
+        }
         route
     }
 
@@ -479,3 +425,6 @@ impl std::fmt::Debug for Router {
         f.debug_struct("Router").field("inboxes", &self.reports()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::echo::{Echoes, EchoesError};
 use crate::extensions::ExtensionMap;
-use crate::inbox::{Inbox, Ledger, Offer};
+use crate::inbox::{Callback, Inbox, Ledger, Offer};
 use crate::medium::JoinError;
 use crate::router::{Heard, Listener, Subscription};
 use crate::wave::Wave;
@@ -66,6 +66,8 @@ pub struct Vibrator {
     pub(crate) extensions: ExtensionMap,
     /// Patterns that are being joined.
     tuning: Mutex<Vec<Heard>>,
+    /// That of the inbox, which others may hold for longer.
+    on_shed: Callback,
 }
 
 impl Vibrator {
@@ -103,6 +105,12 @@ impl Vibrator {
 
     /// The same as a member of a group: each wave goes to one of those members of the group that hear its channel, by
     /// whatever patterns and in all processes together. Ordinary term: queue group, consumer group.
+    ///
+    /// In process the members take turns, and one that is full or does not hear so weak a wave is passed over while
+    /// another one has room. If none has, `emit` waits for whichever has room first.
+    ///
+    /// A vibrator gets a wave once as a lone listener, by however many of its patterns, and once more as a member of each
+    /// group whose turn falls to it: one that hears a channel alone and in two groups may get three copies.
     ///
     /// On NATS, waves that are emitted in a burst on one channel travel together and reach one member together.
     /// Commands travel alone, so that a group shares even a burst of them: use [`Kind::Command`](crate::Kind) for work.
@@ -361,5 +369,6 @@ impl Drop for Vibrator {
         }
         self.emitter.aether().floors().close(self.source().instance());
         self.emitter.aether().router().close_inbox(self.source().instance());
+        self.on_shed.revoke();
     }
 }

@@ -7,7 +7,7 @@ use crate::steps::check;
 use crate::workspace::Workspace;
 
 /// The benchmarks: by the names of their files in `aether-bench/benches`, but for `overload`, which is `peers`.
-pub(crate) const NAMES: [&str; 6] = ["inprocess", "nats", "inbox", "overload", "physics", "hopping"];
+pub(crate) const NAMES: [&str; 7] = ["inprocess", "nats", "inbox", "overload", "physics", "hopping", "scale"];
 
 /// How those benchmarks run that write pages.
 #[derive(Debug, clap::Args)]
@@ -27,8 +27,8 @@ pub(crate) struct BenchArgs {
     /// physics: only this part, such as standing; may be given several times. Nothing is written then.
     #[arg(long = "part")]
     parts: Vec<String>,
-    /// overload, physics, hopping: only print what was measured, and leave the pages and the pictures in docs as they
-    /// are.
+    /// overload, physics, hopping, scale: only print what was measured, and leave the pages and the pictures in docs as
+    /// they are.
     #[arg(long)]
     dry_run: bool,
 }
@@ -53,6 +53,9 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
             if !options.dry_run {
                 command.arg("--into").arg(workspace.root());
             }
+        }
+        if name == "scale" && !options.dry_run {
+            command.arg("--").arg("--into").arg(workspace.root());
         }
         if name == "physics" {
             command.arg("--").args(["--seeds", &options.seeds]).args(&options.parts);

@@ -9,12 +9,16 @@ use tokio::task::JoinSet;
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, reached, vibrator};
 use crate::aether::Aether;
+use crate::inbox::{InboxOptions, WhenFull};
 use crate::vibrator::Vibrator;
+use crate::wave::{Kind, Wave};
 
 super::cases! {
     3 Nothing each_wave_reaches_one_member_of_a_group_and_all_members_get_some,
+    3 Nothing a_group_shares_many_channels_while_others_come_and_go,
     3 Nothing each_group_and_each_lone_listener_gets_every_wave,
     4 Nothing a_group_goes_on_without_a_member_that_leaves,
+    7 Nothing a_full_member_of_a_group_costs_the_others_nothing,
 }
 
 /// The members of one group, each receiving in a task of its own.
@@ -92,6 +96,73 @@ async fn each_wave_reaches_one_member_of_a_group_and_all_members_get_some(stage:
         }
     }
     holds("no member that never gets a wave", false, idle)
+}
+
+async fn a_group_shares_many_channels_while_others_come_and_go(stage: &Stage) -> Checked {
+    const WAVES: u64 = 1000;
+    let (here, there) = (&stage.here, &stage.there);
+    let places = [here, here, there, there].map(|end| (end, "many.*"));
+    let mut group = Group::new("many", &places).await?;
+    let emitter = vibrator("emitter", here).await?;
+    let (mut shares, mut _guest) = ([0; 4], None);
+    let mut missing: BTreeSet<u64> = (0..WAVES).collect();
+    for count in 0..WAVES {
+        // In process, where nothing but the router decides, they come and go after each wave.
+        if !stage.crosses() || count % 50 == 0 {
+            let (end, pattern) =
+                [(here, "many.*"), (there, "elsewhere"), (there, "many.>")][count as usize % 3];
+            let guest = listener("guest", end, pattern).await?;
+            // The one before leaves.
+            _guest = Some(guest);
+        }
+        // A command travels alone.
+        let wave = Wave::builder(format!("many.{count}")).kind(Kind::Command).text(count.to_string());
+        emitter.emit(wave.build()?).await?;
+    }
+    while !missing.is_empty() {
+        let (member, number) = group.next(stage, &format!("{} more waves", missing.len())).await?;
+        holds("each wave at one member only", missing.remove(&number), number)?;
+        shares[member] += 1;
+    }
+    // In process they take turns. A broker draws lots; a fifth of what is fair has a chance of 10^-60.
+    let fair = WAVES / shares.len() as u64;
+    let least = if stage.crosses() { fair / 5 } else { fair };
+    holds("a fair share for each member", shares.iter().all(|share| *share >= least), shares)
+}
+
+async fn a_full_member_of_a_group_costs_the_others_nothing(stage: &Stage) -> Checked {
+    const WAVES: u64 = 400;
+    const ROOM: u64 = 8;
+    let (report, mut seen) = mpsc::unbounded_channel();
+    let options = InboxOptions::default().max_waves(ROOM as usize).when_full(WhenFull::Shed).on_shed(
+        move |wave: &Wave, _| {
+            let _ = report.send(number(wave));
+        },
+    );
+    let stuck = Vibrator::builder("stuck").inbox(options).create(&stage.there).await?;
+    stuck.resonate_in_group("full.*", "full").await?;
+    let mut idle = member("idle", &stage.there, "full.*", "full").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    for count in 0..WAVES {
+        let wave = Wave::builder("full.a").kind(Kind::Command).text(count.to_string());
+        emitter.emit(wave.build()?).await?;
+    }
+    // Each but those that the stuck member keeps is heard or was reported as shed.
+    let mut missing: BTreeSet<u64> = (0..WAVES).collect();
+    while missing.len() as u64 > ROOM {
+        let what = format!("{} more waves to be heard or shed", missing.len() as u64 - ROOM);
+        let number = tokio::select! {
+            wave = stage.next(&mut idle, &what) => number(&wave?)?,
+            shed = seen.recv() => shed.ok_or_else(|| Failure::new(&what, "the end of the reports"))??,
+        };
+        holds("each wave once", missing.remove(&number), number)?;
+    }
+    let (stuck, idle) = (stuck.ledger(), idle.ledger());
+    same("waves that the idle member lost", 0, idle.lost())?;
+    same("waves that wait for the stuck member", ROOM, stuck.queued)?;
+    same("waves that went to one member", WAVES, stuck.offered + idle.offered)?;
+    // A broker does not know who is full.
+    holds("a wave that was shed only over a network", stage.crosses() || stuck.lost() == 0, stuck)
 }
 
 async fn each_group_and_each_lone_listener_gets_every_wave(stage: &Stage) -> Checked {

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
 use crate::aether::Aether;
+use crate::inbox::{InboxOptions, Ledger, WhenFull};
 use crate::medium::{AskError, JoinError};
 use crate::vibrator::Vibrator;
 use crate::wave::Kind;
@@ -13,6 +16,7 @@ use crate::wave::Kind;
 super::cases! {
     5 Nothing observers_see_each_question_and_each_answer_once,
     5 Nothing observers_are_nobody_that_could_answer,
+    7 Nothing a_full_observer_makes_nobody_wait,
 }
 
 /// Longer than a case may take: an error that comes at all did not wait for it.
@@ -92,5 +96,43 @@ async fn observers_are_nobody_that_could_answer(stage: &Stage) -> Checked {
         let (asked, _copy) = stage.within("an error", async { tokio::try_join!(ask, keep) }).await??;
         holds("Unanswered", matches!(asked, Err(AskError::Unanswered { .. })), &asked)?;
     }
+    Ok(())
+}
+
+async fn a_full_observer_makes_nobody_wait(stage: &Stage) -> Checked {
+    const WAVES: u64 = 500;
+    const ROOM: u64 = 8;
+    let (report, mut losses) = mpsc::unbounded_channel();
+    let options = InboxOptions::default()
+        .max_waves(ROOM as usize)
+        .when_full(WhenFull::Wait { patience: HOURS })
+        .on_shed(move |_, _| {
+            let _ = report.send(());
+        });
+    let full = Vibrator::builder("full").observe().inbox(options).create(&stage.there).await?;
+    full.resonate_on("crowd.*").await?;
+    let mut ear = listener("ear", &stage.there, "crowd.*").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    for count in 0..WAVES {
+        let wave = numbered("crowd.a", count)?;
+        if count % 2 == 0 {
+            emitter.try_emit(wave)?;
+        } else {
+            stage.within("an emit that does not wait for an observer", emitter.emit(wave)).await??;
+        }
+    }
+    for count in 0..WAVES {
+        let wave = stage.next(&mut ear, format!("number {count}")).await?;
+        same("the wave", count, number(&wave)?)?;
+    }
+    for count in 0..WAVES - ROOM {
+        stage.within(format!("the observer to report loss {count}"), losses.recv()).await?;
+    }
+    let ledger = Ledger { offered: WAVES, shed_full: WAVES - ROOM, queued: ROOM, ..Ledger::default() };
+    same("the account of the observer", ledger, full.ledger())?;
+    // Nor does a question wait for it.
+    let answer = async { Ok::<_, Failure>(stage.next(&mut ear, "the question").await?.reply(&"yes").await?) };
+    let ask = async { Ok(emitter.ask_wave(numbered("crowd.b", 0)?, HOURS).await?) };
+    stage.within("an answer", async { tokio::try_join!(ask, answer) }).await??;
     Ok(())
 }

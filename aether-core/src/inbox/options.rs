@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Inbox;
 use super::ledger::ShedReason;
 use crate::amplitude::Floor;
 use crate::wave::Wave;
@@ -141,6 +142,9 @@ impl InboxOptions {
 
     /// Called with each wave that is shed, and why. It runs in the task that caused the loss, which may be that of a medium:
     /// keep it short, and let it not panic, or it ends that task.
+    ///
+    /// The vibrator drops it when it is dropped itself, after what was queued was reported. Of waves that come for it after
+    /// that it is not told; they are counted as [`ShedReason::Closed`].
     #[must_use]
     pub fn on_shed(mut self, callback: impl Fn(&Wave, ShedReason) + Send + Sync + 'static) -> Self {
         self.on_shed = Some(Arc::new(callback));
@@ -176,6 +180,13 @@ impl InboxOptions {
             return refuse("sojourn_cap", &Duration::ZERO, "a time longer than zero, or None for no cap");
         }
         Ok(())
+    }
+}
+
+impl Inbox {
+    /// The floor that its owner set.
+    pub(crate) fn floor(&self) -> Floor {
+        self.options.floor
     }
 }
 

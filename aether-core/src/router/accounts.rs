@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use crate::amplitude::Floor;
 use crate::inbox::{Inbox, Ledger};
 
+/// As many closed inboxes as are looked at whenever another one closes. Of more, half may be looked at in vain.
+const FEW: usize = 64;
 /// The most names of gone inboxes whose accounts are kept apart.
 const MAX_GONE: usize = 1024;
 /// The name under which the accounts of the others are summed up.
@@ -40,6 +42,8 @@ struct State {
     /// Closed ones that somebody may still offer to: an emitter that waited, one that has just looked up who hears its
     /// channel, a network that brings what was on its way. No more than somebody holds anyway.
     leaving: Vec<(String, Arc<Inbox>)>,
+    /// They are looked at when there are so many: were it for each that closes, closing many would be quadratic.
+    look_at: usize,
     gone: HashMap<String, Ledger>,
 }
 
@@ -47,11 +51,15 @@ impl State {
     /// Moves the accounts of those that nobody can offer to any more to the gone. What is returned is to be dropped
     /// outside of the lock: with an inbox goes its callback, and with that whatever a user has put into it.
     fn settle(&mut self) -> Vec<(String, Arc<Inbox>)> {
+        if self.leaving.len() < self.look_at {
+            return Vec::new();
+        }
         let settled: Vec<_> =
             self.leaving.extract_if(.., |(_, inbox)| Arc::get_mut(inbox).is_some()).collect();
         for (vibrator, inbox) in &settled {
             *self.gone_account(vibrator) += inbox.ledger();
         }
+        self.look_at = if self.leaving.len() < FEW { 0 } else { 2 * self.leaving.len() };
         settled
     }
 
@@ -214,6 +222,22 @@ mod tests {
         accounts.close(3);
         assert!(accounts.0.lock().leaving.is_empty());
         assert_eq!((accounts.sum(), of(&accounts, "alpha")), (account, Some((0, 3))));
+    }
+
+    #[test]
+    fn many_that_are_held_while_they_close_are_given_back_by_and_by() {
+        let accounts = Accounts::default();
+        let close = |listener: u64, inbox: &Arc<Inbox>| {
+            accounts.open(listener, "alpha", Arc::clone(inbox));
+            accounts.close(listener);
+        };
+        let held: Vec<_> = (0..1000).map(|_| inbox_with(1)).collect();
+        (0..).zip(&held).for_each(|(listener, inbox)| close(listener, inbox));
+        assert_eq!(accounts.0.lock().leaving.len(), 1000);
+        drop(held);
+        (1000..4000).for_each(|listener| close(listener, &inbox_with(1)));
+        assert!(accounts.0.lock().leaving.len() < 1000);
+        assert_eq!(of(&accounts, "alpha"), Some((0, 4000)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The route of one channel: all who hear it, and in which way.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,30 +8,77 @@ use smallvec::SmallVec;
 
 #[cfg(feature = "nats")]
 use super::Lost;
+use super::hearers::{Hearers, List};
+use super::trie::Places;
+use super::waiting::Full;
 use super::{Offered, Subscription, Waiting};
 use crate::channel::Pattern;
 use crate::inbox::Offer;
 use crate::wave::Wave;
 
 /// The lone subscribers, the observers and the members of the groups that hear one channel.
-#[derive(Default)]
 pub(super) struct Route {
-    /// One subscription for each inbox, though several of its patterns may match.
-    alone: Box<[Arc<Subscription>]>,
-    /// The same of those who only observe.
-    observers: Box<[Arc<Subscription>]>,
+    /// Who hears it, if nobody else does.
+    only: Option<Arc<Subscription>>,
+    /// Those of each pattern that matches.
+    parts: SmallVec<[Arc<Hearers>; 2]>,
+    /// The numbers of lone subscriptions and observers whose inbox gets the waves by another of its patterns.
+    excluded: HashSet<u64>,
     groups: Box<[GroupRoute]>,
+    is_observed: bool,
 }
 
-struct GroupRoute {
-    members: Box<[Arc<Subscription>]>,
+/// The members of one group.
+#[derive(Default)]
+pub(super) struct GroupRoute {
+    pub(super) members: List,
+    pub(super) count: usize,
     /// Whose turn it is, modulo the number of members.
-    turn: AtomicUsize,
+    pub(super) turn: Arc<AtomicUsize>,
 }
 
 impl GroupRoute {
-    fn next(&self) -> &Arc<Subscription> {
-        &self.members[self.turn.fetch_add(1, Ordering::Relaxed) % self.members.len()]
+    /// The members, beginning with the one whose turn it is.
+    fn in_turn(&self) -> impl Iterator<Item = &Arc<Subscription>> {
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % self.count.max(1);
+        (first..self.count).chain(0..first).filter_map(|place| self.members.at(place))
+    }
+
+    /// Offers a wave to the member whose turn it is, or to the next one that has room.
+    fn carry(&self, mut wave: Wave, full: &mut Vec<(Full, Wave)>) {
+        for member in self.in_turn() {
+            match member.inbox.offer_if_it_takes(wave) {
+                Ok(()) => return,
+                Err(back) => wave = back,
+            }
+        }
+        self.carry_to_full(wave, full);
+    }
+
+    /// The same where nobody has room: whoever has some first gets the wave, of those whose emitters shall wait.
+    #[cold]
+    fn carry_to_full(&self, wave: Wave, full: &mut Vec<(Full, Wave)>) {
+        let waits = |member: &&Arc<Subscription>| !member.inbox.has_room_for(&wave);
+        let waiting: Full = self.in_turn().filter(waits).map(|member| Arc::clone(&member.inbox)).collect();
+        if !waiting.is_empty() {
+            full.push((waiting, wave));
+        } else if let Some(member) = self.in_turn().next() {
+            let _ = member.inbox.offer(wave, Offer::Now);
+        }
+    }
+
+    /// The member that is to get a wave at once: one that has room; else one that sheds; nobody if all let emitters wait.
+    fn choose(&self, wave: &Wave) -> Option<&Arc<Subscription>> {
+        let mut shedding = None;
+        for member in self.in_turn() {
+            if member.inbox.takes(wave) {
+                return Some(member);
+            }
+            if shedding.is_none() && member.inbox.has_room_for(wave) {
+                shedding = Some(member);
+            }
+        }
+        shedding
     }
 }
 
@@ -44,44 +92,50 @@ pub(super) enum Audience {
 }
 
 impl Route {
-    pub(super) fn of(mut matching: Vec<Arc<Subscription>>) -> Self {
-        // The oldest subscription of an inbox stands for all of its lone ones, if one of them is not muted. One that
-        // relabels its waves comes before all others.
-        matching.sort_by_key(|subscription| (subscription.relabel.is_none(), subscription.id));
-        let mut alone: Vec<(Arc<Subscription>, bool)> = Vec::new();
-        let mut groups: Vec<(Arc<str>, Vec<Arc<Subscription>>)> = Vec::new();
-        for subscription in matching {
-            match &subscription.group {
-                None => {
-                    let is_heard = !subscription.is_muted();
-                    match alone.iter_mut().find(|other| Arc::ptr_eq(&other.0.inbox, &subscription.inbox)) {
-                        Some((_, any_is_heard)) => *any_is_heard |= is_heard,
-                        None => alone.push((subscription, is_heard)),
-                    }
-                }
-                // As on NATS, a group is its name: members may come by different patterns.
-                Some(name) => match groups.iter_mut().find(|group| group.0 == *name) {
-                    Some((_, members)) => members.push(subscription),
-                    None => groups.push((name.clone(), vec![subscription])),
-                },
-            }
+    pub(super) fn new(
+        parts: SmallVec<[Arc<Hearers>; 2]>,
+        excluded: HashSet<u64>,
+        groups: Vec<GroupRoute>,
+    ) -> Self {
+        let is_observed = parts.iter().any(|part| !part.observers.is_empty());
+        let mut route = Self { only: None, parts, excluded, groups: groups.into(), is_observed };
+        if !is_observed && route.groups.is_empty() {
+            let mut alone = route.alone();
+            let first = alone.next().cloned();
+            let is_only = alone.next().is_none();
+            drop(alone);
+            route.only = first.filter(|_| is_only);
         }
-        let heard = alone.into_iter().filter_map(|(oldest, is_heard)| is_heard.then_some(oldest));
-        let (observers, alone): (Vec<_>, Vec<_>) = heard.partition(|subscription| subscription.observes);
-        let group = |members: Vec<_>| GroupRoute { members: members.into(), turn: AtomicUsize::new(0) };
-        Self {
-            alone: alone.into(),
-            observers: observers.into(),
-            groups: groups.into_iter().map(|(_, members)| group(members)).collect(),
-        }
+        route
+    }
+
+    /// Whether it was made of what these places hold now.
+    pub(super) fn is_of(&self, places: &Places<'_>) -> bool {
+        self.parts.len() == places.len()
+            && self.parts.iter().zip(places).all(|(part, place)| Arc::ptr_eq(part, &place.hearers))
+    }
+
+    #[inline]
+    fn is_heard_by(&self, subscription: &Subscription) -> bool {
+        self.excluded.is_empty() || !self.excluded.contains(&subscription.id)
+    }
+
+    fn alone(&self) -> impl Iterator<Item = &Arc<Subscription>> {
+        let all = self.parts.iter().flat_map(|part| part.alone.iter());
+        all.filter(|subscription| self.is_heard_by(subscription))
+    }
+
+    fn observers(&self) -> impl Iterator<Item = &Arc<Subscription>> {
+        let all = self.parts.iter().flat_map(|part| part.observers.iter());
+        all.filter(|subscription| self.is_heard_by(subscription))
     }
 
     /// Offers a wave to all who hear it, and says to how many inboxes.
     #[inline]
     pub(super) fn carry(&self, wave: Wave) -> Result<usize, Waiting> {
-        match &*self.alone {
-            [only] if self.groups.is_empty() && self.observers.is_empty() => Self::carry_to_one(only, wave),
-            _ => self.carry_to_many(wave),
+        match &self.only {
+            Some(only) => Self::carry_to_one(only, wave),
+            None => self.carry_to_many(wave),
         }
     }
 
@@ -97,24 +151,35 @@ impl Route {
     }
 
     fn carry_to_many(&self, wave: Wave) -> Result<usize, Waiting> {
-        let mut inboxes = 0;
+        let mut inboxes = self.show_to_observers(&wave);
         let mut full = Vec::new();
+        inboxes += self.groups.len();
+        let mut groups = self.groups.iter();
+        // Everyone gets a clone but the last, who gets the wave itself: one receiver costs no reference count.
+        let last_group = groups.next_back();
+        for group in groups {
+            group.carry(wave.clone(), &mut full);
+        }
         let mut offer = |subscription: &Subscription, wave| {
             inboxes += 1;
             if let Err(wave) = subscription.inbox.offer(subscription.shown(wave), Offer::IfRoom) {
-                full.push((Arc::clone(&subscription.inbox), wave));
+                full.push((Full::from_elem(Arc::clone(&subscription.inbox), 1), wave));
             }
         };
-        self.show_question(&wave);
-        // Everyone gets a clone but the last, who gets the wave itself: one receiver costs no reference count.
         let mut last: Option<&Subscription> = None;
-        self.each_target(&wave, |subscription| {
+        self.alone().filter(|subscription| subscription.hears(&wave)).for_each(|subscription| {
             if let Some(subscription) = last.replace(subscription) {
                 offer(subscription, wave.clone());
             }
         });
-        if let Some(subscription) = last {
-            offer(subscription, wave);
+        match (last, last_group) {
+            (Some(subscription), None) => offer(subscription, wave),
+            (Some(subscription), Some(group)) => {
+                offer(subscription, wave.clone());
+                group.carry(wave, &mut full);
+            }
+            (None, Some(group)) => group.carry(wave, &mut full),
+            (None, None) => {}
         }
         if !full.is_empty() {
             return Err(Waiting::for_each(full, Offered::to(inboxes)));
@@ -124,22 +189,32 @@ impl Route {
 
     pub(super) fn try_carry(&self, wave: Wave) -> Result<Offered, Wave> {
         let mut targets: SmallVec<[&Subscription; 8]> = SmallVec::new();
-        self.each_target(&wave, |subscription| targets.push(subscription));
-        if !targets.iter().all(|subscription| subscription.inbox.has_room_for(&wave)) {
-            return Err(wave);
+        for subscription in self.alone().filter(|subscription| subscription.hears(&wave)) {
+            if !subscription.inbox.has_room_for(&wave) {
+                return Err(wave);
+            }
+            targets.push(subscription);
         }
-        self.show_question(&wave);
+        for group in &self.groups {
+            match group.choose(&wave) {
+                Some(member) => targets.push(member),
+                None => return Err(wave),
+            }
+        }
+        let observers = self.show_to_observers(&wave);
         for subscription in &targets {
             // Room that another emitter took in between is made by shedding the weakest, which is counted.
             let _ = subscription.inbox.offer(subscription.shown(wave.clone()), Offer::Now);
         }
-        Ok(Offered::to(targets.len()))
+        Ok(Offered::to(targets.len() + observers))
     }
 
     pub(super) fn arrive(&self, pattern: &Pattern, mut waves: Vec<Wave>, audience: Audience) {
-        let answerers = if audience == Audience::Observers { &[][..] } else { &self.alone };
-        let observers = if audience == Audience::Answerers { &[][..] } else { &self.observers };
-        let mut targets = answerers.iter().chain(observers).filter(|s| s.pattern == *pattern).peekable();
+        let Some(part) = self.parts.iter().find(|part| part.pattern == *pattern) else { return };
+        let answerers = (audience != Audience::Observers).then_some(&part.alone);
+        let observers = (audience != Audience::Answerers).then_some(&part.observers);
+        let targets = answerers.into_iter().chain(observers).flat_map(List::iter);
+        let mut targets = targets.filter(|subscription| self.is_heard_by(subscription)).peekable();
         while let Some(subscription) = targets.next() {
             let as_heard = |wave: Wave| {
                 subscription.shown(if subscription.observes { wave.unanswerable() } else { wave })
@@ -156,13 +231,19 @@ impl Route {
 
     /// Whether anybody hears a wave who could act on it.
     pub(super) fn has_resonator(&self, wave: &Wave) -> bool {
-        !self.groups.is_empty() || self.alone.iter().any(|subscription| subscription.hears(wave))
+        match &self.only {
+            Some(only) => only.hears(wave),
+            None => !self.groups.is_empty() || self.alone().any(|subscription| subscription.hears(wave)),
+        }
     }
 
     /// Offers a notice to all but the observers. Returns whether there is anybody.
     pub(super) fn tell(&self, notice: &Wave) -> bool {
-        let members = self.groups.iter().map(GroupRoute::next);
-        let hears = self.alone.iter().filter(|subscription| subscription.hears(notice)).chain(members);
+        let member = |group: &'_ GroupRoute| -> Option<Arc<Subscription>> {
+            group.choose(notice).or_else(|| group.in_turn().next()).cloned()
+        };
+        let members = self.groups.iter().filter_map(member);
+        let hears = self.alone().filter(|subscription| subscription.hears(notice)).cloned().chain(members);
         let mut is_heard = false;
         for subscription in hears {
             let _ = subscription.inbox.offer(notice.clone(), Offer::Now);
@@ -174,39 +255,33 @@ impl Route {
     /// Counts waves that never came by a pattern at all who would have got them by it.
     #[cfg(feature = "nats")]
     pub(super) fn lost_upstream(&self, pattern: &Pattern, lost: Lost) {
-        let hearers = self.alone.iter().chain(&self.observers);
-        for subscription in hearers.filter(|s| s.pattern == *pattern && s.misses(lost)) {
+        let Some(part) = self.parts.iter().find(|part| part.pattern == *pattern) else { return };
+        let hearers = part.alone.iter().chain(part.observers.iter());
+        for subscription in hearers.filter(|s| self.is_heard_by(s) && s.misses(lost)) {
             subscription.inbox.count_lost_upstream(lost.waves);
         }
     }
 
-    /// Shows a wave to the observers. Never waits: who watches must not slow those who are watched.
-    pub(super) fn show(&self, wave: &Wave) {
-        for observer in self.observers.iter().filter(|observer| observer.hears(wave)) {
+    /// Shows a wave to the observers, and says to how many. Never waits: who watches must not slow those who are watched.
+    pub(super) fn show(&self, wave: &Wave) -> usize {
+        let mut shown = 0;
+        for observer in self.observers().filter(|observer| observer.hears(wave)) {
             let _ = observer.inbox.offer(observer.shown(wave.clone()), Offer::Now);
+            shown += 1;
         }
+        shown
     }
 
-    /// Shows a question to the observers, before anybody can answer it. Their copy does not hold the way back, so that
-    /// the asker still learns when the last who could answer has dropped the question.
-    fn show_question(&self, wave: &Wave) {
-        if !self.observers.is_empty() && wave.is_question() {
-            self.show(&wave.clone().unanswerable());
-        }
-    }
-
-    /// Calls `f` with each subscription that shall get the wave: all that stand alone, one of each group; observers
-    /// unless it is a question.
-    fn each_target<'a>(&'a self, wave: &Wave, mut f: impl FnMut(&'a Subscription)) {
-        for subscription in self.alone.iter().filter(|subscription| subscription.hears(wave)) {
-            f(subscription);
-        }
-        for group in &self.groups {
-            f(group.next());
-        }
-        if !self.observers.is_empty() && !wave.is_question() {
-            for observer in self.observers.iter().filter(|observer| observer.hears(wave)) {
-                f(observer);
+    /// Shows a wave to the observers as it is emitted; a question before anybody can answer it. Their copy of a question
+    /// does not hold the way back, so that the asker still learns when the last who could answer has dropped it. Says to
+    /// how many inboxes that counts as offered.
+    fn show_to_observers(&self, wave: &Wave) -> usize {
+        match wave.is_question() {
+            _ if !self.is_observed => 0,
+            false => self.show(wave),
+            true => {
+                self.show(&wave.clone().unanswerable());
+                0
             }
         }
     }

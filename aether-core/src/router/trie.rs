@@ -1,54 +1,91 @@
 //! The patterns of all subscriptions as a tree of tokens.
 //!
-//! Looked at only when the route of a channel is not in the router's cache.
+//! Looked at only when the route of a channel is not in the router's cache, or may be outdated there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::Subscription;
-use crate::channel::Channel;
+use super::hearers::Hearers;
+use crate::channel::{Channel, MAX_TOKENS, Pattern};
 
 /// One token deep in the tree.
 #[derive(Default)]
 pub(super) struct Trie {
     literal: HashMap<Box<str>, Trie>,
     one: Option<Box<Trie>>,
-    /// Subscriptions whose pattern ends here.
-    here: Vec<Arc<Subscription>>,
-    /// Subscriptions whose pattern goes on with `>`.
-    rest: Vec<Arc<Subscription>>,
+    /// The pattern that ends here.
+    here: Option<Box<Place>>,
+    /// The pattern that goes on with `>`.
+    rest: Option<Box<Place>>,
 }
 
+/// The place of one pattern.
+pub(super) struct Place {
+    /// A number that no other place has or had.
+    pub(super) id: u64,
+    pub(super) hearers: Arc<Hearers>,
+    /// Lone subscriptions whose inbox has further ones, by their numbers.
+    pub(super) rivals: BTreeMap<u64, Arc<Subscription>>,
+    /// An inbox has, or had, several lone subscriptions here, or one that is muted.
+    pub(super) is_tangled: bool,
+}
+
+/// Most channels are heard by one pattern or two.
+pub(super) type Places<'a> = SmallVec<[&'a Place; 4]>;
+
 impl Trie {
-    pub(super) fn insert(&mut self, subscription: Arc<Subscription>) {
-        let pattern = subscription.pattern.clone();
+    /// The place of a pattern; `new_id` is the number of a new one.
+    pub(super) fn place(&mut self, pattern: &Pattern, new_id: impl FnOnce() -> u64) -> &mut Place {
         let mut node = self;
+        let mut goes_on = false;
         for token in pattern.tokens() {
             match token {
-                ">" => {
-                    node.rest.push(subscription);
-                    return;
-                }
+                ">" => goes_on = true,
                 "*" => node = node.one.get_or_insert_default(),
                 token => node = node.literal.entry(token.into()).or_default(),
             }
         }
-        node.here.push(subscription);
+        let place = if goes_on { &mut node.rest } else { &mut node.here };
+        place.get_or_insert_with(|| {
+            Box::new(Place {
+                id: new_id(),
+                hearers: Arc::new(Hearers::new(pattern.clone())),
+                rivals: BTreeMap::new(),
+                is_tangled: false,
+            })
+        })
     }
 
-    /// Removes a subscription and the branches that it leaves empty.
-    pub(super) fn remove(&mut self, subscription: &Subscription) {
-        let tokens: Vec<&str> = subscription.pattern.tokens().collect();
-        self.remove_below(&tokens, subscription.id);
+    /// The place of a pattern, if it has one.
+    pub(super) fn existing(&mut self, pattern: &Pattern) -> Option<&mut Place> {
+        let mut node = self;
+        for token in pattern.tokens() {
+            match token {
+                ">" => return node.rest.as_deref_mut(),
+                "*" => node = node.one.as_deref_mut()?,
+                token => node = node.literal.get_mut(token)?,
+            }
+        }
+        node.here.as_deref_mut()
     }
 
-    fn remove_below(&mut self, tokens: &[&str], id: u64) {
+    /// Removes the place of a pattern that nobody hears any more, and the branches that it leaves empty.
+    pub(super) fn prune(&mut self, pattern: &Pattern) {
+        let tokens: SmallVec<[&str; MAX_TOKENS]> = pattern.tokens().collect();
+        self.prune_below(&tokens);
+    }
+
+    fn prune_below(&mut self, tokens: &[&str]) {
+        let is_unheard = |place: &mut Box<Place>| place.hearers.is_empty();
         match tokens {
-            [] => self.here.retain(|subscription| subscription.id != id),
-            [">"] => self.rest.retain(|subscription| subscription.id != id),
+            [] => drop(self.here.take_if(is_unheard)),
+            [">"] => drop(self.rest.take_if(is_unheard)),
             ["*", tokens @ ..] => {
                 if let Some(child) = &mut self.one {
-                    child.remove_below(tokens, id);
+                    child.prune_below(tokens);
                     if child.is_empty() {
                         self.one = None;
                     }
@@ -56,7 +93,7 @@ impl Trie {
             }
             [token, tokens @ ..] => {
                 if let Some(child) = self.literal.get_mut(*token) {
-                    child.remove_below(tokens, id);
+                    child.prune_below(tokens);
                     if child.is_empty() {
                         self.literal.remove(*token);
                     }
@@ -65,14 +102,14 @@ impl Trie {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.literal.is_empty() && self.one.is_none() && self.here.is_empty() && self.rest.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.literal.is_empty() && self.one.is_none() && self.here.is_none() && self.rest.is_none()
     }
 
-    /// All subscriptions that hear a channel, in no particular order.
-    pub(super) fn matching(&self, channel: &Channel) -> Vec<Arc<Subscription>> {
-        let tokens: Vec<&str> = channel.tokens().collect();
-        let mut found = Vec::new();
+    /// The places of all patterns that hear a channel, always in the same order.
+    pub(super) fn matching(&self, channel: &Channel) -> Places<'_> {
+        let tokens: SmallVec<[&str; MAX_TOKENS]> = channel.tokens().collect();
+        let mut found = Places::new();
         if channel.is_reserved() {
             // Wildcards in first place do not hear the framework's own channels.
             if let Some(child) = tokens.first().and_then(|first| self.literal.get(*first)) {
@@ -85,12 +122,12 @@ impl Trie {
     }
 
     /// At most 16 tokens deep, and two branches a token: bounded by the names' limits.
-    fn collect(&self, tokens: &[&str], found: &mut Vec<Arc<Subscription>>) {
+    fn collect<'a>(&'a self, tokens: &[&str], found: &mut Places<'a>) {
         let [first, tokens @ ..] = tokens else {
-            found.extend(self.here.iter().cloned());
+            found.extend(self.here.as_deref());
             return;
         };
-        found.extend(self.rest.iter().cloned());
+        found.extend(self.rest.as_deref());
         if let Some(child) = self.literal.get(*first) {
             child.collect(tokens, found);
         }
@@ -103,7 +140,6 @@ impl Trie {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::Pattern;
     use crate::inbox::{Inbox, InboxOptions};
     use crate::source::{Sequencer, Source};
     use proptest::prelude::*;
@@ -143,20 +179,29 @@ mod tests {
         ) {
             let mut all: Vec<_> = patterns.iter().enumerate().map(|(id, p)| subscription(id as u64, p)).collect();
             let mut trie = Trie::default();
-            all.iter().for_each(|s| trie.insert(s.clone()));
+            let mut id = 0;
+            for subscription in &all {
+                let place = trie.place(&subscription.pattern, || { id += 1; id });
+                Arc::make_mut(&mut place.hearers).insert(subscription.clone());
+            }
+            let remove = |trie: &mut Trie, subscription: &Subscription| {
+                let place = trie.existing(&subscription.pattern).unwrap();
+                Arc::make_mut(&mut place.hearers).remove(subscription);
+                trie.prune(&subscription.pattern);
+            };
             for index in removed {
                 if !all.is_empty() {
-                    trie.remove(&all.remove(index.index(all.len())));
+                    remove(&mut trie, &all.remove(index.index(all.len())));
                 }
             }
             for name in channels {
                 let channel = Channel::with_reserved(&name).unwrap();
-                let mut found: Vec<_> = trie.matching(&channel).iter().map(|s| s.id).collect();
+                let mut found: Vec<_> = trie.matching(&channel).iter().flat_map(|place| place.hearers.alone.iter()).map(|s| s.id).collect();
                 found.sort_unstable();
                 let expected: Vec<_> = all.iter().filter(|s| s.pattern.matches(&channel)).map(|s| s.id).collect();
                 prop_assert_eq!(found, expected, "{}", name);
             }
-            all.iter().for_each(|s| trie.remove(s));
+            all.iter().for_each(|s| remove(&mut trie, s));
             prop_assert!(trie.is_empty());
         }
     }

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
+use smallvec::SmallVec;
 
 use super::Offered;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
+
+/// A full inbox; or several, of which the first that has room is to get the wave.
+pub(super) type Full = SmallVec<[Arc<Inbox>; 1]>;
 
 /// A wave and the full inboxes it is still to be offered to.
 ///
@@ -20,7 +24,7 @@ pub struct Waiting(Box<State>);
 #[derive(Debug)]
 struct State {
     /// Each with the wave as it sees it; nothing where it was offered.
-    full: Vec<Option<(Arc<Inbox>, Wave)>>,
+    full: Vec<Option<(Full, Wave)>>,
     offered: Offered,
 }
 
@@ -28,10 +32,11 @@ impl Waiting {
     /// A wave that has to wait for these inboxes, which have handed it back or would; for implementors of media.
     /// `offered` is what [`Waiting::finish`] returns.
     pub fn new(wave: Wave, full: impl IntoIterator<Item = Arc<Inbox>>, offered: Offered) -> Self {
-        Self::for_each(full.into_iter().map(|inbox| (inbox, wave.clone())).collect(), offered)
+        let full = full.into_iter().map(|inbox| (Full::from_elem(inbox, 1), wave.clone()));
+        Self::for_each(full.collect(), offered)
     }
 
-    pub(super) fn for_each(full: Vec<(Arc<Inbox>, Wave)>, offered: Offered) -> Self {
+    pub(super) fn for_each(full: Vec<(Full, Wave)>, offered: Offered) -> Self {
         Self(Box::new(State { full: full.into_iter().map(Some).collect(), offered }))
     }
 
@@ -53,18 +58,23 @@ impl Waiting {
     }
 }
 
-/// Waits for one inbox. Nothing can come between the offer and the note that it was made.
-async fn offer(place: &mut Option<(Arc<Inbox>, Wave)>) {
-    if let Some((inbox, wave)) = place {
-        inbox.offer_patiently(wave).await;
-        *place = None;
+/// Waits for one inbox, or for the first of several. Nothing can come between the offer and the note that it was made.
+async fn offer(place: &mut Option<(Full, Wave)>) {
+    let Some((inboxes, wave)) = place else { return };
+    match inboxes.as_slice() {
+        [only] => only.offer_patiently(wave).await,
+        // They are polled one after the other, and the first that offers the wave ends it.
+        members => drop(select_all(members.iter().map(|inbox| Box::pin(inbox.offer_patiently(wave)))).await),
     }
+    *place = None;
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        for (inbox, wave) in self.0.full.drain(..).flatten() {
-            let _ = inbox.offer(wave, Offer::Now);
+        for (inboxes, wave) in self.0.full.drain(..).flatten() {
+            if let Some(inbox) = inboxes.first() {
+                let _ = inbox.offer(wave, Offer::Now);
+            }
         }
     }
 }

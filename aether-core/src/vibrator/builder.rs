@@ -10,7 +10,7 @@ use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::echo::reflecting;
 use crate::extensions::ExtensionMap;
-use crate::inbox::{Inbox, InboxOptions, InboxOptionsError};
+use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, WhenFull};
 use crate::medium::JoinError;
 use crate::source::{Sequencer, Source, SourceError};
 
@@ -76,8 +76,8 @@ impl<'a> VibratorBuilder<'a> {
 
     /// Makes it an observer: it hears what others hear and is nobody that could answer. Questions reach it without a
     /// way to answer them, it does not count as somebody who listens for them, and on the channels it is tuned to it
-    /// also hears the answers that askers got. Neither makes anybody wait: an observer that is full sheds them. It
-    /// cannot be a member of a group. For gateways, logs and whatever else only watches.
+    /// also hears the answers that askers got. It makes nobody wait, whatever its inbox options say: an observer that is
+    /// full sheds its weakest waves and counts them. It cannot be a member of a group. For gateways, logs and whatever else only watches.
     pub fn observe(mut self) -> Self {
         self.observes = true;
         self
@@ -123,8 +123,10 @@ impl<'a> VibratorBuilder<'a> {
         aether.reflector().note_runtime();
         let is_overloaded = Arc::default();
         // Who only observes was not meant to act on what it loses.
+        let (options, on_shed) = options.revocable();
         let options = match self.observes {
-            true => options,
+            // And nobody is to wait for it.
+            true => options.when_full(WhenFull::Shed),
             false => {
                 let options = reflecting(options, aether.reflector(), source.name());
                 aether.floors().watching(options, source.instance(), &is_overloaded)
@@ -147,6 +149,7 @@ impl<'a> VibratorBuilder<'a> {
             subscriptions: Mutex::default(),
             extensions: ExtensionMap::default(),
             tuning: Mutex::default(),
+            on_shed,
         })
     }
 }

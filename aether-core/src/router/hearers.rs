@@ -1,0 +1,133 @@
+//! All who hear one pattern, as a value that routes share.
+//!
+//! A route holds the hearers of its patterns as they were when it was made. A change copies one short piece of a list and
+//! the row of pieces, however many hearers there are, and nothing where no route holds them.
+
+use std::sync::Arc;
+
+use super::Subscription;
+use crate::channel::Pattern;
+
+/// How many subscriptions a piece of a list holds at most.
+const PIECE: usize = 128;
+
+/// Subscriptions in the order of their numbers, in pieces that copies of the list share.
+#[derive(Clone, Default)]
+pub(super) struct List {
+    /// None of them is empty.
+    pieces: Vec<Arc<Vec<Arc<Subscription>>>>,
+}
+
+impl List {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Counts by pieces.
+    pub(super) fn len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.len()).sum()
+    }
+
+    /// The pieces of both, those of this list first.
+    pub(super) fn extend(&mut self, other: &Self) {
+        self.pieces.extend(other.pieces.iter().cloned());
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Subscription>> {
+        self.pieces.iter().flat_map(|piece| piece.iter())
+    }
+
+    /// The member at a place, counted from 0.
+    #[inline]
+    pub(super) fn at(&self, mut place: usize) -> Option<&Arc<Subscription>> {
+        for piece in &self.pieces {
+            match piece.get(place) {
+                Some(member) => return Some(member),
+                None => place -= piece.len(),
+            }
+        }
+        None
+    }
+
+    /// Adds a subscription with a higher number than any other.
+    fn push(&mut self, subscription: Arc<Subscription>) {
+        match self.pieces.last_mut() {
+            Some(piece) if piece.len() < PIECE => Arc::make_mut(piece).push(subscription),
+            _ => self.pieces.push(Arc::new(vec![subscription])),
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        let place = self.pieces.partition_point(|piece| piece.last().is_some_and(|last| last.id < id));
+        let Some(piece) = self.pieces.get_mut(place) else { return };
+        let Ok(at) = piece.binary_search_by_key(&id, |subscription| subscription.id) else { return };
+        Arc::make_mut(piece).remove(at);
+        if piece.is_empty() {
+            self.pieces.remove(place);
+        } else {
+            self.merge(place);
+            self.merge(place.saturating_sub(1));
+        }
+    }
+
+    /// Makes one of a piece and the next where both are short, so that a list that has shrunk has few pieces.
+    fn merge(&mut self, place: usize) {
+        if let [piece, next, ..] = &mut self.pieces[place..]
+            && piece.len() + next.len() <= PIECE / 2
+        {
+            Arc::make_mut(piece).extend(next.iter().cloned());
+            self.pieces.remove(place + 1);
+        }
+    }
+}
+
+/// The lone subscribers, the observers and the members of the groups that hear one pattern.
+#[derive(Clone)]
+pub(super) struct Hearers {
+    pub(super) pattern: Pattern,
+    pub(super) alone: List,
+    pub(super) observers: List,
+    /// By the names of the groups.
+    pub(super) groups: Vec<(Arc<str>, List)>,
+}
+
+impl Hearers {
+    pub(super) fn new(pattern: Pattern) -> Self {
+        Self { pattern, alone: List::default(), observers: List::default(), groups: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.alone.is_empty() && self.observers.is_empty() && self.groups.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, subscription: Arc<Subscription>) {
+        let list = match &subscription.group {
+            None if subscription.observes => &mut self.observers,
+            None => &mut self.alone,
+            Some(name) => {
+                let place = self.groups.iter().position(|(other, _)| other == name);
+                let place = place.unwrap_or_else(|| {
+                    self.groups.push((Arc::clone(name), List::default()));
+                    self.groups.len() - 1
+                });
+                &mut self.groups[place].1
+            }
+        };
+        list.push(subscription);
+    }
+
+    pub(super) fn remove(&mut self, subscription: &Subscription) {
+        match &subscription.group {
+            None if subscription.observes => self.observers.remove(subscription.id),
+            None => self.alone.remove(subscription.id),
+            Some(name) => {
+                if let Some(place) = self.groups.iter().position(|(other, _)| other == name) {
+                    self.groups[place].1.remove(subscription.id);
+                    if self.groups[place].1.is_empty() {
+                        self.groups.swap_remove(place);
+                    }
+                }
+            }
+        }
+    }
+}

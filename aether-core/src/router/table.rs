@@ -1,0 +1,226 @@
+//! All subscriptions: the tree of their patterns, which of them share an inbox, and whose turn it is in each group.
+//!
+//! Behind the router's lock. What a change costs does not depend on how many subscriptions there are.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use parking_lot::Mutex;
+use smallvec::{SmallVec, smallvec};
+
+use super::Subscription;
+use super::route::{GroupRoute, Route};
+use super::trie::{Place, Places, Trie};
+use crate::channel::Channel;
+use crate::inbox::Inbox;
+
+/// For how many sets of patterns a group keeps a turn. One for most groups; more where members come by patterns that
+/// overlap.
+const MAX_TURNS: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Table {
+    trie: Trie,
+    /// The lone subscriptions of each inbox that has any.
+    lone: HashMap<InboxKey, Lone>,
+    /// Those of inboxes that have several, by the places of their patterns.
+    rivals: HashMap<(InboxKey, u64), SmallVec<[Arc<Subscription>; 1]>>,
+    groups: HashMap<Arc<str>, Group>,
+    last_place: u64,
+}
+
+/// Where an inbox is, which tells it from the others for as long as it has subscriptions.
+type InboxKey = usize;
+
+fn key(subscription: &Subscription) -> InboxKey {
+    std::ptr::from_ref::<Inbox>(&subscription.inbox).addr()
+}
+
+enum Lone {
+    /// All that most inboxes have.
+    One(Arc<Subscription>),
+    /// So many now, and at least two once.
+    Several(usize),
+}
+
+/// Whose turn it is in a group, modulo the number of members.
+#[derive(Default)]
+struct Group {
+    /// By all patterns.
+    members: usize,
+    /// For each set of patterns by which its members hear a channel. With one turn for all, channels that alternate could
+    /// leave one of the members out for ever.
+    turns: Mutex<HashMap<SmallVec<[u64; 2]>, Arc<AtomicUsize>>>,
+}
+
+impl Group {
+    fn turn(&self, places: SmallVec<[u64; 2]>) -> Arc<AtomicUsize> {
+        let mut turns = self.turns.lock();
+        if turns.len() >= MAX_TURNS && !turns.contains_key(&places) {
+            turns.clear();
+        }
+        Arc::clone(turns.entry(places).or_default())
+    }
+}
+
+impl Table {
+    /// Enters a subscription with a higher number than any other.
+    pub(super) fn insert(&mut self, subscription: &Arc<Subscription>) {
+        let place = self.trie.place(&subscription.pattern, || {
+            self.last_place += 1;
+            self.last_place
+        });
+        Arc::make_mut(&mut place.hearers).insert(Arc::clone(subscription));
+        match &subscription.group {
+            Some(name) => self.groups.entry(Arc::clone(name)).or_default().members += 1,
+            None => self.insert_lone(subscription),
+        }
+    }
+
+    fn insert_lone(&mut self, subscription: &Arc<Subscription>) {
+        let count = match self.lone.get_mut(&key(subscription)) {
+            None => {
+                self.lone.insert(key(subscription), Lone::One(Arc::clone(subscription)));
+                return;
+            }
+            Some(Lone::One(first)) => {
+                let first = Arc::clone(first);
+                self.insert_rival(&first);
+                1
+            }
+            Some(Lone::Several(count)) => *count,
+        };
+        self.lone.insert(key(subscription), Lone::Several(count + 1));
+        self.insert_rival(subscription);
+    }
+
+    fn insert_rival(&mut self, subscription: &Arc<Subscription>) {
+        let Some(place) = self.trie.existing(&subscription.pattern) else { return };
+        let same = self.rivals.entry((key(subscription), place.id)).or_default();
+        same.push(Arc::clone(subscription));
+        place.is_tangled |= same.len() > 1 || subscription.is_muted();
+        place.rivals.insert(subscription.id, Arc::clone(subscription));
+    }
+
+    pub(super) fn remove(&mut self, subscription: &Subscription) {
+        let Some(place) = self.trie.existing(&subscription.pattern) else { return };
+        Arc::make_mut(&mut place.hearers).remove(subscription);
+        place.rivals.remove(&subscription.id);
+        let (id, is_unheard) = (place.id, place.hearers.is_empty());
+        if is_unheard {
+            self.trie.prune(&subscription.pattern);
+        }
+        match &subscription.group {
+            Some(name) => {
+                if let Some(group) = self.groups.get_mut(name) {
+                    group.members -= 1;
+                    if group.members == 0 {
+                        self.groups.remove(name);
+                    }
+                }
+            }
+            None => self.remove_lone(subscription, id),
+        }
+    }
+
+    fn remove_lone(&mut self, subscription: &Subscription, place: u64) {
+        let inbox = key(subscription);
+        match self.lone.get_mut(&inbox) {
+            Some(Lone::Several(count)) if *count > 1 => *count -= 1,
+            _ => drop(self.lone.remove(&inbox)),
+        }
+        if let Some(same) = self.rivals.get_mut(&(inbox, place)) {
+            same.retain(|other| other.id != subscription.id);
+            if same.is_empty() {
+                self.rivals.remove(&(inbox, place));
+            }
+        }
+    }
+
+    /// Notes that a subscription was muted or is heard again.
+    pub(super) fn touch(&mut self, subscription: &Subscription) {
+        if let Some(place) = self.trie.existing(&subscription.pattern) {
+            place.is_tangled = true;
+            // Another one than the routes have.
+            place.hearers = Arc::new((*place.hearers).clone());
+        }
+    }
+
+    /// The route of a channel: the one that is known, if nothing has changed for the channel.
+    pub(super) fn route(&self, channel: &Channel, known: Option<&Arc<Route>>) -> Arc<Route> {
+        let places = self.trie.matching(channel);
+        match known {
+            Some(route) if route.is_of(&places) => Arc::clone(route),
+            _ => Arc::new(self.route_of(&places)),
+        }
+    }
+
+    fn route_of(&self, places: &Places<'_>) -> Route {
+        let hearers = places.iter().map(|place| Arc::clone(&place.hearers)).collect();
+        let excluded = self.excluded(places);
+        Route::new(hearers, excluded, self.groups_of(places))
+    }
+
+    /// As on NATS, a group is its name: members may come by different patterns.
+    fn groups_of(&self, places: &Places<'_>) -> Vec<GroupRoute> {
+        let mut found: Vec<(&Arc<str>, GroupRoute, SmallVec<[u64; 2]>)> = Vec::new();
+        for place in places {
+            for (name, members) in &place.hearers.groups {
+                match found.iter_mut().find(|(other, ..)| *other == name) {
+                    Some((_, group, places)) => {
+                        group.members.extend(members);
+                        places.push(place.id);
+                    }
+                    None => {
+                        let group = GroupRoute { members: members.clone(), ..GroupRoute::default() };
+                        found.push((name, group, smallvec![place.id]));
+                    }
+                }
+            }
+        }
+        let with_turn = |(name, mut group, places): (&Arc<str>, GroupRoute, _)| {
+            group.count = group.members.len();
+            if let Some(known) = self.groups.get(name) {
+                group.turn = known.turn(places);
+            }
+            group
+        };
+        found.into_iter().map(with_turn).collect()
+    }
+
+    /// The lone subscriptions that other ones of their inboxes stand for.
+    ///
+    /// The oldest subscription of an inbox stands for all of its lone ones, if one of them is not muted; but one that
+    /// knows which channel a lane belongs to stands for those that happen to hear the lane.
+    ///
+    /// Two of one inbox are in two places. So those of the largest place need not be looked at: theirs are met elsewhere.
+    fn excluded(&self, places: &Places<'_>) -> HashSet<u64> {
+        let mut excluded = HashSet::new();
+        let all_count = places.iter().any(|place| place.is_tangled);
+        let with_rivals = || places.iter().filter(|place| !place.rivals.is_empty());
+        let largest = with_rivals().max_by_key(|place| place.rivals.len()).map(|place| place.id);
+        let is_looked_at = |place: &&&Place| all_count || Some(place.id) != largest;
+        let mut seen = HashSet::new();
+        for place in with_rivals().filter(is_looked_at) {
+            for subscription in place.rivals.values() {
+                let inbox = key(subscription);
+                if !seen.insert(inbox) {
+                    continue;
+                }
+                let same = || places.iter().filter_map(|place| self.rivals.get(&(inbox, place.id))).flatten();
+                let is_heard = same().any(|subscription| !subscription.is_muted());
+                let oldest =
+                    same().min_by_key(|subscription| (subscription.relabel.is_none(), subscription.id));
+                let heard = oldest.filter(|_| is_heard).map(|oldest| oldest.id);
+                excluded.extend(same().map(|other| other.id).filter(|id| Some(*id) != heard));
+            }
+        }
+        excluded
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.trie.is_empty() && self.lone.is_empty() && self.rivals.is_empty() && self.groups.is_empty()
+    }
+}

@@ -1,0 +1,143 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::inbox::InboxOptions;
+use crate::source::Source;
+
+/// Inboxes that listen alone, and as many that are in a group only.
+const INBOXES: usize = 3;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// With which inbox, by which pattern, and whether as a member of a group.
+    Join(usize, String, Option<bool>),
+    Leave(prop::sample::Index),
+    Mute(prop::sample::Index, bool),
+    Emit(String),
+}
+
+fn any_name(wild: bool) -> impl Strategy<Value = String> {
+    let tokens = if wild { vec!["a", "b", "*"] } else { vec!["a", "b"] };
+    (prop::collection::vec(prop::sample::select(tokens), 1..3), any::<bool>())
+        .prop_map(move |(tokens, rest)| tokens.join(".") + if wild && rest { ".>" } else { "" })
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..INBOXES, any_name(true), any::<Option<bool>>()).prop_map(|(inbox, name, group)| Step::Join(inbox, name, group)),
+        1 => any::<prop::sample::Index>().prop_map(Step::Leave),
+        1 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(which, muted)| Step::Mute(which, muted)),
+        6 => any_name(false).prop_map(Step::Emit),
+    ]
+}
+
+fn inbox() -> Arc<Inbox> {
+    Arc::new(Inbox::new(InboxOptions::default()).unwrap())
+}
+
+fn listen(router: &Router, pattern: &str, group: Option<&str>, inbox: &Arc<Inbox>) -> Arc<Subscription> {
+    let sequencer = Arc::new(Sequencer::new(Source::foreign()));
+    let listener = Listener { sequencer, hears_own: true, observes: false, relabel: None };
+    router.subscribe(Pattern::new(pattern).unwrap(), group.map(Into::into), Arc::clone(inbox), listener)
+}
+
+fn offered(inboxes: &[Arc<Inbox>]) -> Vec<u64> {
+    inboxes.iter().map(|inbox| inbox.ledger().offered).collect()
+}
+
+proptest! {
+    /// Whatever was remembered of a channel before, and by whatever patterns an inbox hears it.
+    #[test]
+    fn each_inbox_gets_each_wave_once_and_each_group_once(steps in prop::collection::vec(any_step(), 1..60)) {
+        let router = Router::new();
+        let alone: Vec<_> = (0..INBOXES).map(|_| inbox()).collect();
+        let members: Vec<_> = (0..INBOXES).map(|_| inbox()).collect();
+        let mut joined: Vec<(usize, Arc<Subscription>)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Join(inbox, name, group) => {
+                    let place = if group.is_some() { &members } else { &alone };
+                    let group = group.map(|first| if first { "first" } else { "second" });
+                    joined.push((inbox, listen(&router, &name, group, &place[inbox])));
+                }
+                Step::Leave(which) if !joined.is_empty() => {
+                    let (_, left) = joined.swap_remove(which.index(joined.len()));
+                    router.unsubscribe(&left);
+                }
+                Step::Mute(which, muted) if !joined.is_empty() => {
+                    let (_, subscription) = &joined[which.index(joined.len())];
+                    // Only those of inboxes that hear it by another one as well are ever muted.
+                    let others = joined.iter().filter(|(_, other)| Arc::ptr_eq(&other.inbox, &subscription.inbox));
+                    if subscription.group.is_none() && others.count() > 1 {
+                        router.mute(subscription, muted);
+                    }
+                }
+                Step::Emit(name) => {
+                    let channel = Channel::new(&name).unwrap();
+                    let matches = |s: &Subscription| s.pattern.matches(&channel);
+                    let mut expected = offered(&alone);
+                    for (inbox, offered) in expected.iter_mut().enumerate() {
+                        let mut of = joined.iter().filter(|(of, s)| *of == inbox && s.group.is_none() && matches(s));
+                        *offered += u64::from(of.any(|(_, s)| !s.is_muted()));
+                    }
+                    let groups = ["first", "second"].into_iter();
+                    let groups = groups.filter(|name| joined.iter().any(|(_, s)| s.group() == Some(name) && matches(s)));
+                    let shared = offered(&members).iter().sum::<u64>() + groups.count() as u64;
+                    let carried = router.carry(Wave::from_bytes(&channel, "x").unwrap());
+                    prop_assert!(matches!(carried, Carried::Done(_)));
+                    prop_assert_eq!(offered(&alone), expected, "{} {:?}", name, joined);
+                    prop_assert_eq!(offered(&members).iter().sum::<u64>(), shared, "{} {:?}", name, joined);
+                }
+                Step::Leave(_) | Step::Mute(..) => {}
+            }
+        }
+        for (_, subscription) in joined {
+            router.unsubscribe(&subscription);
+        }
+        prop_assert!(router.table.read().is_empty());
+    }
+}
+
+#[test]
+fn a_list_of_hearers_that_grows_and_shrinks_holds_each_once() {
+    let router = Router::new();
+    let inboxes: Vec<_> = (0..500).map(|_| inbox()).collect();
+    let mut joined: Vec<_> = inboxes.iter().map(|inbox| listen(&router, "a", None, inbox)).collect();
+    let carry = || match router.carry(Wave::from_bytes("a", "x").unwrap()) {
+        Carried::Done(offered) => offered.inboxes(),
+        Carried::Waiting(_) => None,
+    };
+    assert_eq!(carry(), Some(500));
+    // Every other one first, so that many short pieces are left.
+    while !joined.is_empty() {
+        let mut keep = false;
+        let gone: Vec<_> = joined
+            .extract_if(.., |_| {
+                keep = !keep;
+                keep
+            })
+            .collect();
+        for subscription in gone {
+            router.unsubscribe(&subscription);
+        }
+        assert_eq!(carry(), Some(joined.len()));
+    }
+    assert!(router.table.read().is_empty());
+}
+
+#[test]
+fn what_was_heard_by_those_who_left_is_given_back() {
+    let router = Router::new();
+    let gone: Vec<_> = (0..1000)
+        .map(|number| {
+            let (name, inbox) = (format!("a.{number}"), inbox());
+            let subscription = listen(&router, &name, None, &inbox);
+            let _ = router.carry(Wave::from_bytes(name.as_str(), "x").unwrap());
+            router.unsubscribe(&subscription);
+            Arc::downgrade(&inbox)
+        })
+        .collect();
+    let kept = gone.iter().filter(|inbox| inbox.strong_count() > 0).count();
+    // The pages of the cache are swept one after the other; and a thread remembers a few.
+    assert!(kept < 400, "{kept} inboxes are kept");
+}
