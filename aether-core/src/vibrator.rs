@@ -26,6 +26,7 @@ mod hopping;
 mod interfere;
 mod observer;
 mod pace;
+mod tuned;
 
 pub use builder::{CreateError, VibratorBuilder};
 pub use emitter::{Emitter, EmitterAccount};
@@ -45,13 +46,13 @@ use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::echo::{Echoes, EchoesError};
-use crate::floors::Heard;
 use crate::hopping::Following;
 use crate::inbox::{Inbox, Ledger, Offer};
 use crate::medium::JoinError;
 use crate::router::{Listener, Subscription};
 use crate::wave::Wave;
 use pace::Pace;
+use tuned::{Detuned, Tuned};
 
 /// A service on the bus: emits waves, and receives those of the channels it is tuned to. Ordinary term: a client
 /// handle with one mailbox.
@@ -65,11 +66,9 @@ pub struct Vibrator {
     pace: Pace,
     hears_own: bool,
     observes: bool,
-    subscriptions: Mutex<Vec<Arc<Subscription>>>,
+    tuned: Mutex<Tuned>,
     /// Hopping channels, each left when it is dropped.
     followed: Mutex<Vec<Following>>,
-    /// Patterns that are being joined.
-    tuning: Mutex<Vec<Heard>>,
 }
 
 impl Vibrator {
@@ -131,33 +130,27 @@ impl Vibrator {
 
     async fn join(&self, pattern: Pattern, group: Option<Arc<str>>) -> Result<(), JoinError> {
         let aether = self.emitter.aether();
-        let is_it = |s: &&Arc<Subscription>| *s.pattern() == pattern && s.group() == group.as_deref();
-        let find = || self.subscriptions.lock().iter().find(is_it).cloned();
-        if let Some(subscription) = find() {
+        let found = self.tuned.lock().find(&pattern, group.as_deref());
+        if let Some(subscription) = found {
             if !subscription.is_muted() {
                 return Ok(());
             }
             // The medium has it still. It is asked all the same, as it may be closed.
-            aether.medium().join(Arc::clone(&subscription)).await?;
-            let subscriptions = self.subscriptions.lock();
-            if subscriptions.iter().any(|other| Arc::ptr_eq(other, &subscription)) {
+            let announcing = Announcing::begin(self, &subscription);
+            let (joined, ()) =
+                tokio::join!(aether.medium().join(Arc::clone(&subscription)), announcing.told());
+            joined?;
+            let mut tuned = self.tuned.lock();
+            if tuned.unmute(&subscription) {
                 aether.router().mute(&subscription, false);
-                drop(subscriptions);
-                drop(Tuning::new(self, None));
+                announcing.stays();
                 return Ok(());
             }
         }
-        let tuning = Tuning::new(self, Some(Heard { pattern: pattern.clone(), group: group.clone() }));
-        let instance = self.source().instance();
-        let told = async {
-            if !self.observes {
-                aether.floors().tune_and_tell(aether, instance, self.heard()).await;
-            }
-        };
         let joining = Joining {
             aether,
             subscription: Some(aether.router().subscribe(
-                pattern.clone(),
+                pattern,
                 group,
                 Arc::clone(&self.inbox),
                 Listener {
@@ -168,16 +161,7 @@ impl Vibrator {
                 },
             )),
         };
-        let joined = joining.finish(told, &self.subscriptions).await;
-        drop(tuning);
-        joined
-    }
-
-    /// What is heard now, or about to be.
-    fn heard(&self) -> Vec<Heard> {
-        let heard = self.subscriptions.lock();
-        let heard = heard.iter().filter(|s| !s.is_muted()).map(|s| s.heard());
-        heard.chain(self.tuning.lock().iter().cloned()).collect()
+        joining.finish(self).await
     }
 
     /// Stops hearing a pattern, in whatever groups. What is queued can still be received. Ordinary term: unsubscribe.
@@ -193,24 +177,18 @@ impl Vibrator {
         let pattern = pattern.try_into()?;
         let aether = self.emitter.aether();
         let crosses = aether.promises().crosses_processes;
-        let mut subscriptions = self.subscriptions.lock();
-        let heard: Vec<_> =
-            subscriptions.iter().filter(|s| !s.is_muted() && *s.pattern() != pattern).cloned().collect();
-        // What stands for a younger one stays behind, muted, for as long as it does.
-        let gone: Vec<_> = subscriptions
-            .extract_if(.., |s| {
-                (s.is_muted() || *s.pattern() == pattern)
-                    && !(crosses && heard.iter().any(|younger| s.stands_for(younger)))
-            })
-            .collect();
-        for left in subscriptions.iter().filter(|s| !s.is_muted() && *s.pattern() == pattern) {
-            aether.router().mute(left, true);
+        let mut tuned = self.tuned.lock();
+        let Detuned { muted, gone } = tuned.detune(&pattern, crosses);
+        for subscription in &muted {
+            aether.router().mute(subscription, true);
         }
-        drop(subscriptions);
-        for subscription in gone {
-            self.leave(&subscription);
+        drop(tuned);
+        for subscription in &gone {
+            self.leave(subscription);
         }
-        drop(Tuning::new(self, None));
+        for subscription in muted.iter().chain(&gone) {
+            aether.floors().detune(self.source().instance(), subscription.id());
+        }
         Ok(())
     }
 
@@ -322,30 +300,48 @@ fn leave(aether: &Aether, subscription: &Subscription) {
     aether.medium().leave(subscription);
 }
 
-/// A change of what is heard. Dropped, however it ended, it leaves those who respect floors with what is heard then.
-struct Tuning<'a> {
+/// A subscription that is announced to those who respect floors; dropped, it is taken back.
+struct Announcing<'a> {
     vibrator: &'a Vibrator,
-    /// What is being joined.
-    joining: Option<Heard>,
+    subscription: Option<&'a Subscription>,
 }
 
-impl<'a> Tuning<'a> {
-    fn new(vibrator: &'a Vibrator, joining: Option<Heard>) -> Self {
-        vibrator.tuning.lock().extend(joining.clone());
-        Self { vibrator, joining }
+impl<'a> Announcing<'a> {
+    fn begin(vibrator: &'a Vibrator, subscription: &'a Subscription) -> Self {
+        let announcing = Self { vibrator, subscription: (!vibrator.observes).then_some(subscription) };
+        announcing.enter();
+        announcing
+    }
+
+    fn enter(&self) {
+        if let Some(subscription) = self.subscription {
+            let instance = self.vibrator.source().instance();
+            let floors = self.vibrator.emitter.aether().floors();
+            floors.tune(instance, subscription.id(), subscription.heard());
+        }
+    }
+
+    /// Returns when others know.
+    async fn told(&self) {
+        if self.subscription.is_some() {
+            let aether = self.vibrator.emitter.aether();
+            aether.floors().told(aether, self.vibrator.source().instance()).await;
+        }
+    }
+
+    fn stays(mut self) {
+        // Another join of the same may have been cancelled meanwhile.
+        self.enter();
+        self.subscription = None;
     }
 }
 
-impl Drop for Tuning<'_> {
+impl Drop for Announcing<'_> {
     fn drop(&mut self) {
-        if let Some(joining) = &self.joining {
-            let mut tuning = self.vibrator.tuning.lock();
-            if let Some(place) = tuning.iter().position(|other| other == joining) {
-                tuning.swap_remove(place);
-            }
+        if let Some(subscription) = self.subscription {
+            let instance = self.vibrator.source().instance();
+            self.vibrator.emitter.aether().floors().detune(instance, subscription.id());
         }
-        let (emitter, heard) = (&self.vibrator.emitter, self.vibrator.heard());
-        emitter.aether().floors().tune(emitter.source().instance(), heard);
     }
 }
 
@@ -356,17 +352,21 @@ struct Joining<'a> {
 }
 
 impl Joining<'_> {
-    /// Joins while `meanwhile` is done. Entered last, so that what is cancelled before is taken back.
-    async fn finish(
-        mut self,
-        meanwhile: impl Future<Output = ()>,
-        subscriptions: &Mutex<Vec<Arc<Subscription>>>,
-    ) -> Result<(), JoinError> {
-        if let Some(subscription) = &self.subscription {
-            let (joined, ()) = tokio::join!(self.aether.medium().join(Arc::clone(subscription)), meanwhile);
-            joined?;
+    /// Joins and announces it. Entered last, so that what is cancelled before is taken back.
+    async fn finish(mut self, vibrator: &Vibrator) -> Result<(), JoinError> {
+        let Some(subscription) = self.subscription.clone() else { return Ok(()) };
+        let announcing = Announcing::begin(vibrator, &subscription);
+        let medium = self.aether.medium();
+        let (joined, ()) = tokio::join!(medium.join(Arc::clone(&subscription)), announcing.told());
+        joined?;
+        let crosses = self.aether.promises().crosses_processes;
+        let needless = vibrator.tuned.lock().insert(Arc::clone(&subscription), crosses);
+        self.subscription = None;
+        announcing.stays();
+        if let Some(needless) = needless {
+            vibrator.leave(&needless);
+            self.aether.floors().detune(vibrator.source().instance(), needless.id());
         }
-        subscriptions.lock().extend(self.subscription.take());
         Ok(())
     }
 }
@@ -397,7 +397,7 @@ impl Stream for Vibrator {
 impl Drop for Vibrator {
     fn drop(&mut self) {
         self.followed.get_mut().clear();
-        for subscription in std::mem::take(self.subscriptions.get_mut()) {
+        for subscription in self.tuned.get_mut().take_all() {
             self.leave(&subscription);
         }
         self.emitter.aether().floors().close(self.source().instance());

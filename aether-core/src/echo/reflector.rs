@@ -6,6 +6,7 @@
 //! messages: the first failure is told at once, a storm of them is merged. The task ends when nothing is left to tell.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -48,6 +49,9 @@ pub struct EchoLedger {
     pub unconfirmed: u64,
     /// Those that wait to be told.
     pub pending: u64,
+    /// Echoes that sources of this process were sent and that cannot be: of waves that the source never emitted, of more
+    /// failures than it has emitted waves, or malformed. They are in no other count.
+    pub refused: u64,
 }
 
 impl EchoLedger {
@@ -73,6 +77,8 @@ pub(crate) struct Reflector {
     ended: watch::Sender<bool>,
     /// Told whenever nothing is left to tell.
     settled: Notify,
+    /// Echoes that the ears did not take.
+    refused: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -90,6 +96,8 @@ struct Pending {
     /// With the waves, as far as there was room.
     emitted: Pile<Option<Wave>>,
     asked: Pile<()>,
+    /// The highest number of those waves: so many has the source emitted at least.
+    latest: u64,
 }
 
 /// The failures reported by hand lately: who reported, and of which wave.
@@ -125,6 +133,7 @@ impl Reflector {
             runtime: OnceLock::new(),
             ended: watch::Sender::new(false),
             settled: Notify::new(),
+            refused: Arc::default(),
         }
     }
 
@@ -176,7 +185,13 @@ impl Reflector {
     }
 
     pub(crate) fn ledger(&self) -> EchoLedger {
-        self.state.lock().ledger
+        let refused = self.refused.load(Ordering::Relaxed);
+        EchoLedger { refused, ..self.state.lock().ledger }
+    }
+
+    /// Where ears count what they do not take.
+    pub(super) fn refused(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.refused)
     }
 
     /// A wave that failed, of whatever kind: those that are not reflected are left alone.
@@ -232,9 +247,12 @@ impl Reflector {
             if pending.len() >= MAX_SOURCES && !pending.contains_key(&instance) {
                 return false;
             }
-            let pending = pending
-                .entry(instance)
-                .or_insert_with(|| Pending { emitted: Pile::new(KEPT_APART), asked: Pile::new(KEPT_APART) });
+            let pending = pending.entry(instance).or_insert_with(|| Pending {
+                emitted: Pile::new(KEPT_APART),
+                asked: Pile::new(KEPT_APART),
+                latest: 0,
+            });
+            pending.latest = pending.latest.max(wave.sequence());
             ledger.reflected += 1;
             ledger.pending += 1;
             if wave.is_question() {
@@ -262,7 +280,10 @@ impl Reflector {
     /// All that one source is told now, as one wave on its channel.
     fn notice(&self, of: u64, pending: &Pending) -> Option<Wave> {
         let emitted = pending.emitted.iter().map(|(echo, _)| echo);
-        let payload = write(emitted.chain(pending.asked.iter().map(|(echo, ())| echo)));
+        let echoes = emitted.chain(pending.asked.iter().map(|(echo, ())| echo));
+        // Several receivers may fail at each wave: then it takes several echoes to say so.
+        let believable: Vec<_> = echoes.flat_map(|echo| parts(echo, pending.latest)).collect();
+        let payload = write(&believable);
         // The name is made of a number: it is always valid.
         let wave = Wave::plain(channel_of(of).ok()?, payload.into(), ContentType::Json);
         Some(wave.noticed(&self.sequencer))
@@ -312,6 +333,14 @@ impl Reflector {
             settled.await;
         }
     }
+}
+
+/// An echo as echoes of which none stands for more failures than its source is known to have emitted waves.
+fn parts(echo: &Echo, emitted: u64) -> impl Iterator<Item = Echo> + use<> {
+    let (echo, most) = (echo.clone(), emitted.max(1));
+    let whole = std::iter::repeat_n(most, usize::try_from(echo.count / most).unwrap_or(usize::MAX));
+    let counts = whole.chain(Some(echo.count % most).filter(|rest| *rest > 0));
+    counts.map(move |count| Echo { count, ..echo.clone() })
 }
 
 /// The one task. Dropped in the middle, with the runtime that it was in, it leaves the rest to the next one.

@@ -1,6 +1,7 @@
 //! The roster: who is there and what they hear. Ordinary term: a service registry without a server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 #[cfg(feature = "nats")]
 use std::time::SystemTime;
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use super::Announcement;
 #[cfg(feature = "nats")]
 use super::Floors;
+use super::ours::Receiver;
 use crate::aether::Aether;
 use crate::channel::Pattern;
 use crate::clock::Instant;
@@ -20,7 +22,9 @@ use crate::inbox::Ledger;
 ///
 /// Shown are vibrators that are tuned to anything, but for observers and those that are
 /// [unlisted](crate::VibratorBuilder::unlisted). One that goes says goodbye; one that dies is shown for 40 s, three
-/// heartbeats. Of other processes at most 4096 are known, less those of this one.
+/// heartbeats. Of other processes at most 4096 are known, and 16 MiB of what they hear; more are counted in
+/// [`Roster::left_out`]. Announcements are not authenticated: who may publish may make up vibrators, and a vibrator in
+/// whose name two processes speak is shown twice.
 #[derive(Debug, Clone)]
 pub struct Roster {
     aether: Aether,
@@ -48,8 +52,14 @@ impl Roster {
     #[must_use]
     pub fn vibrators(&self) -> Vec<Announcement> {
         let floors = self.aether.floors();
-        let mut present = floors.tuned(|receiver| receiver.is_listed);
-        present.extend(floors.book.lock().elsewhere(Instant::now()).cloned());
+        let mut present = {
+            let ours = floors.ours.lock();
+            let shown = ours.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
+            let shown = shown.filter(|_| !ours.are_gone);
+            shown.map(Receiver::announcement).collect::<Vec<_>>()
+        };
+        let elsewhere = floors.book.lock().elsewhere(Instant::now());
+        present.extend(elsewhere.into_iter().map(Arc::unwrap_or_clone));
         present.sort_unstable_by(|a, b| {
             let key = |announcement: &Announcement| announcement.vibrator.instance();
             a.vibrator.name().cmp(b.vibrator.name()).then(key(a).cmp(&key(b)))
@@ -61,22 +71,34 @@ impl Roster {
     /// wants it.
     #[must_use]
     pub fn heard_by_name(&self) -> BTreeMap<String, Vec<Pattern>> {
-        let mut names: BTreeMap<String, Vec<Pattern>> = BTreeMap::new();
+        let mut names: BTreeMap<String, (HashSet<Pattern>, Vec<Pattern>)> = BTreeMap::new();
         for announcement in self.vibrators() {
-            let patterns = names.entry(announcement.vibrator.name().to_owned()).or_default();
+            let (known, patterns) = names.entry(announcement.vibrator.name().to_owned()).or_default();
             for heard in announcement.heard {
-                if !patterns.contains(&heard.pattern) {
+                if known.insert(heard.pattern.clone()) {
                     patterns.push(heard.pattern);
                 }
             }
         }
-        names
+        names.into_iter().map(|(name, (_, patterns))| (name, patterns)).collect()
     }
 
     /// Announcements of vibrators that were left out because there were too many.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.aether.floors().book.lock().left_out()
+    }
+
+    /// Announcements that were not believed, because two processes spoke in the name of one.
+    #[must_use]
+    pub fn implausible(&self) -> u64 {
+        self.aether.floors().book.lock().implausible()
+    }
+
+    /// About how much memory the announcements of other processes take at most, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.aether.floors().book.lock().bytes()
     }
 }
 
@@ -93,8 +115,7 @@ impl Floors {
     /// The vibrators of this process that rosters show.
     pub(crate) fn present(&self) -> Vec<Present> {
         let ours = self.ours.lock();
-        let shown =
-            ours.receivers.values().filter(|receiver| receiver.is_listed && !receiver.heard.is_empty());
+        let shown = ours.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
         shown
             .map(|receiver| Present {
                 announcement: receiver.announcement(),
