@@ -29,6 +29,8 @@ const MAX_BYTES: usize = 8 << 20;
 /// A source is told so often at most. What fails meanwhile is merged: at 100 messages a second a storm of failures
 /// costs less than the work that failed.
 const PAUSE: Duration = Duration::from_millis(10);
+/// An echo of so many failures that its source might not believe it is told as so many echoes at most.
+const MAX_PARTS: u64 = 64;
 /// How many failures reported by hand are remembered, so that none is reported twice.
 const REMEMBERED: usize = 1024;
 
@@ -290,7 +292,7 @@ impl Reflector {
     }
 
     fn settle(&self, pending: Pending, reach: Reach) {
-        let Pending { emitted, asked } = pending;
+        let Pending { emitted, asked, .. } = pending;
         let asked: u64 = asked.iter().map(|(echo, ())| echo.count).sum();
         let all: u64 = emitted.iter().map(|(echo, _)| echo.count).sum();
         {
@@ -335,9 +337,10 @@ impl Reflector {
     }
 }
 
-/// An echo as echoes of which none stands for more failures than its source is known to have emitted waves.
+/// An echo as echoes of which none stands for more failures than its source is known to have emitted waves, as far as
+/// [`MAX_PARTS`] of them are enough.
 fn parts(echo: &Echo, emitted: u64) -> impl Iterator<Item = Echo> + use<> {
-    let (echo, most) = (echo.clone(), emitted.max(1));
+    let (echo, most) = (echo.clone(), emitted.max(echo.count.div_ceil(MAX_PARTS)).max(1));
     let whole = std::iter::repeat_n(most, usize::try_from(echo.count / most).unwrap_or(usize::MAX));
     let counts = whole.chain(Some(echo.count % most).filter(|rest| *rest > 0));
     counts.map(move |count| Echo { count, ..echo.clone() })
