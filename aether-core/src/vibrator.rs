@@ -176,9 +176,8 @@ impl Vibrator {
     {
         let pattern = pattern.try_into()?;
         let aether = self.emitter.aether();
-        let crosses = aether.promises().crosses_processes;
         let mut tuned = self.tuned.lock();
-        let Detuned { muted, gone } = tuned.detune(&pattern, crosses);
+        let Detuned { muted, gone } = tuned.detune(&pattern);
         for subscription in &muted {
             aether.router().mute(subscription, true);
         }

@@ -117,7 +117,8 @@ impl Floors {
 
     fn has_news(&self) -> bool {
         let ours = self.ours.lock();
-        !ours.are_gone && !(ours.news.is_empty() && ours.farewells.is_empty())
+        let has_some = !ours.news.is_empty() || !ours.farewells.is_empty();
+        has_some && !ours.are_gone
     }
 
     /// Everybody says again what it hears.

@@ -34,7 +34,7 @@ impl<'a> Telling<'a> {
         Self { floors, announcements, of, farewells }
     }
 
-    fn is_told(mut self) {
+    fn finish(mut self) {
         self.of.clear();
         self.farewells.clear();
     }
@@ -65,7 +65,7 @@ impl Floors {
         }
         let telling = Telling::begin(self);
         self.tell(&telling.announcements).await;
-        telling.is_told();
+        telling.finish();
     }
 
     /// Says goodbye for all receivers of this process. Nothing is announced afterwards.

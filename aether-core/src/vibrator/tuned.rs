@@ -11,8 +11,13 @@ use crate::router::Subscription;
 pub(super) struct Tuned {
     /// Alone and in groups.
     by_pattern: HashMap<Pattern, Vec<Arc<Subscription>>>,
-    /// Those that are alone and heard, and those that are muted. Only over a network, where an old subscription may stand
-    /// for younger ones.
+    /// Only over a network, where an old subscription may stand for younger ones.
+    alone: Option<Box<Alone>>,
+}
+
+/// The subscriptions that are in no group: those that are heard, and those that are muted.
+#[derive(Debug, Default)]
+struct Alone {
     heard: Overlaps,
     muted: Overlaps,
 }
@@ -44,16 +49,16 @@ impl Tuned {
             Some(other) if other.id() <= new.id() => return Some(new),
             Some(other) => {
                 let younger = std::mem::replace(other, Arc::clone(&new));
-                if crosses && is_alone(&new) {
-                    self.heard.remove(younger.pattern(), younger.id());
-                    self.heard.insert(new.pattern(), new.id());
+                if let Some(alone) = self.alone.as_mut().filter(|_| is_alone(&new)) {
+                    alone.heard.remove(younger.pattern(), younger.id());
+                    alone.heard.insert(new.pattern(), new.id());
                 }
                 return Some(younger);
             }
             None => same.push(Arc::clone(&new)),
         }
         if crosses && is_alone(&new) {
-            self.heard.insert(new.pattern(), new.id());
+            self.alone.get_or_insert_default().heard.insert(new.pattern(), new.id());
         }
         None
     }
@@ -63,47 +68,46 @@ impl Tuned {
         let (pattern, id) = (subscription.pattern(), subscription.id());
         let is_there =
             self.by_pattern.get(pattern).is_some_and(|all| all.iter().any(|other| other.id() == id));
-        if is_there {
-            self.muted.remove(pattern, id);
-            self.heard.insert(pattern, id);
+        if let Some(alone) = self.alone.as_mut().filter(|_| is_there) {
+            alone.muted.remove(pattern, id);
+            alone.heard.insert(pattern, id);
         }
         is_there
     }
 
     /// Leaves a pattern, in whatever groups. What stands for a younger one stays behind for as long as it does.
-    pub(super) fn detune(&mut self, pattern: &Pattern, crosses: bool) -> Detuned {
+    pub(super) fn detune(&mut self, pattern: &Pattern) -> Detuned {
         let mut detuned = Detuned::default();
         let Some(all) = self.by_pattern.remove(pattern) else { return detuned };
-        let (mut stays, mut alone) = (Vec::new(), Vec::new());
+        let mut stays = Vec::new();
+        let mut needless = Vec::new();
         for left in all {
+            let id = left.id();
             if left.is_muted() {
                 stays.push(left);
-            } else if crosses && is_alone(&left) {
-                self.heard.remove(pattern, left.id());
-                alone.push(left);
-            } else {
-                detuned.gone.push(left);
-            }
-        }
-        for left in alone {
-            let id = left.id();
-            if self.heard.has_younger(pattern, id) {
-                self.muted.insert(pattern, id);
-                detuned.muted.push(Arc::clone(&left));
-                stays.push(left);
-            } else {
-                detuned.gone.push(left);
-            }
-            for (older, text) in self.muted.older(pattern, id) {
-                if !self.heard.has_younger(&text, older) {
-                    self.muted.remove(&text, older);
-                    detuned.gone.extend(self.take(&text, older));
+            } else if let Some(alone) = self.alone.as_mut().filter(|_| is_alone(&left)) {
+                alone.heard.remove(pattern, id);
+                if alone.heard.has_younger(pattern, id) {
+                    alone.muted.insert(pattern, id);
+                    detuned.muted.push(Arc::clone(&left));
+                    stays.push(left);
+                } else {
+                    detuned.gone.push(left);
                 }
+                for (older, text) in alone.muted.older(pattern, id) {
+                    if !alone.heard.has_younger(&text, older) {
+                        alone.muted.remove(&text, older);
+                        needless.push((older, text));
+                    }
+                }
+            } else {
+                detuned.gone.push(left);
             }
         }
         if !stays.is_empty() {
-            self.by_pattern.entry(pattern.clone()).or_default().append(&mut stays);
+            self.by_pattern.insert(pattern.clone(), stays);
         }
+        detuned.gone.extend(needless.into_iter().filter_map(|(id, text)| self.take(&text, id)));
         detuned
     }
 
