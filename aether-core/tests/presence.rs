@@ -14,7 +14,7 @@ const ANNOUNCEMENTS: &str = "aether-ask._aether.vibrators";
 const CALLS: &str = "aether-ask._aether.vibrators.call";
 
 async fn connect(server: &NatsServer) -> Aether {
-    Aether::connect(&server.url()).await.unwrap()
+    Aether::connect(&server.url()).await.expect("the server is up")
 }
 
 /// Somebody with a client of NATS.
@@ -22,13 +22,13 @@ struct Stranger(async_nats::Client);
 
 impl Stranger {
     async fn new(server: &NatsServer) -> Self {
-        Self(async_nats::connect(server.url()).await.unwrap())
+        Self(async_nats::connect(server.url()).await.expect("the server is up"))
     }
 
     /// Publishes, and returns when the server has passed it on.
     async fn says(&self, subject: &str, text: &str) {
-        self.0.publish(subject.to_owned(), text.to_owned().into()).await.unwrap();
-        self.0.flush().await.unwrap();
+        self.0.publish(subject.to_owned(), text.to_owned().into()).await.expect("the server is up");
+        self.0.flush().await.expect("the server is up");
     }
 }
 
@@ -39,7 +39,7 @@ fn claim(vibrator: &str, patterns: &[&str], floor: f32) -> String {
 }
 
 async fn is_stopped(sender: &Emitter, channel: &str, amplitude: f32) -> bool {
-    let wave = Wave::builder(channel).amplitude(amplitude).build().unwrap();
+    let wave = Wave::builder(channel).amplitude(amplitude).build().expect("a valid wave");
     match sender.emit(wave).await {
         Ok(_) => false,
         Err(EmitError::BelowFloor { .. }) => true,
