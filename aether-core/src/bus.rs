@@ -40,7 +40,7 @@ impl Bus {
         listener: Listener,
     ) -> SubscriptionGuard {
         let subscription = self.router.subscribe(pattern, group, inbox, listener);
-        SubscriptionGuard { bus: self.clone(), subscription: Some(subscription) }
+        SubscriptionGuard { bus: self.clone(), subscription, is_kept: false }
     }
 
     /// Subscribes an inbox to a pattern. Cancelled before completion, nothing stays subscribed.
@@ -83,28 +83,30 @@ impl fmt::Debug for Lifeline {
 #[must_use = "dropping it ends the subscription"]
 pub(crate) struct SubscriptionGuard {
     bus: Bus,
-    subscription: Option<Arc<Subscription>>,
+    subscription: Arc<Subscription>,
+    is_kept: bool,
 }
 
 impl SubscriptionGuard {
-    /// Has the medium bring what the subscription hears. Once this returns, no wave is missed.
-    pub(crate) async fn join(&self) -> Result<(), JoinError> {
-        match &self.subscription {
-            Some(subscription) => self.bus.medium.join(Arc::clone(subscription)).await,
-            None => Ok(()),
-        }
+    pub(crate) fn subscription(&self) -> &Arc<Subscription> {
+        &self.subscription
     }
 
-    /// The subscription, which from now on lasts until [`Bus::leave`].
-    pub(crate) fn keep(mut self) -> Option<Arc<Subscription>> {
-        self.subscription.take()
+    /// Has the medium bring what the subscription hears. Once this returns, no wave is missed.
+    pub(crate) async fn join(&self) -> Result<(), JoinError> {
+        self.bus.medium.join(Arc::clone(&self.subscription)).await
+    }
+
+    /// From now on the subscription lasts until [`Bus::leave`].
+    pub(crate) fn keep(mut self) {
+        self.is_kept = true;
     }
 }
 
 impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
-        if let Some(subscription) = self.subscription.take() {
-            self.bus.leave(&subscription);
+        if !self.is_kept {
+            self.bus.leave(&self.subscription);
         }
     }
 }

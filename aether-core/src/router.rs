@@ -99,14 +99,6 @@ impl Subscription {
         self.muted.load(Ordering::Relaxed)
     }
 
-    /// Whether it brings an inbox what another one, younger than it, is to bring it too: then this one stands for both.
-    pub(crate) fn stands_for(&self, other: &Self) -> bool {
-        self.group.is_none()
-            && other.group.is_none()
-            && self.id < other.id
-            && self.pattern.overlaps(&other.pattern)
-    }
-
     /// Whether it belongs to an observer: it hears questions and answers, and is nobody that could answer.
     #[must_use]
     pub fn observes(&self) -> bool {

@@ -24,6 +24,7 @@ mod builder;
 mod emitter;
 mod pace;
 mod replay;
+mod tuned;
 
 pub use builder::{CreateError, VibratorBuilder};
 #[allow(unused_imports, reason = "for optional parts")]
@@ -40,14 +41,16 @@ use parking_lot::Mutex;
 
 use crate::aether::Aether;
 use crate::amplitude::Floor;
+use crate::bus::SubscriptionGuard;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::echo::{Echoes, EchoesError};
 use crate::extensions::ExtensionMap;
 use crate::inbox::{Callback, Inbox, Ledger, Offer};
 use crate::medium::JoinError;
-use crate::router::{Heard, Listener, Subscription};
+use crate::router::{Listener, Subscription};
 use crate::wave::Wave;
 use pace::Pace;
+use tuned::{Detuned, Tuned};
 
 /// A service on the bus: emits waves, and receives those of the channels it is tuned to. Ordinary term: a client
 /// handle with one mailbox.
@@ -61,11 +64,9 @@ pub struct Vibrator {
     pace: Pace,
     pub(crate) hears_own: bool,
     pub(crate) observes: bool,
-    subscriptions: Mutex<Vec<Arc<Subscription>>>,
+    tuned: Mutex<Tuned>,
     /// What optional parts keep; dropped before the inbox is closed.
     pub(crate) extensions: ExtensionMap,
-    /// Patterns that are being joined.
-    tuning: Mutex<Vec<Heard>>,
     /// That of the inbox, which others may hold for longer.
     on_shed: Callback,
 }
@@ -135,50 +136,48 @@ impl Vibrator {
 
     async fn join(&self, pattern: Pattern, group: Option<Arc<str>>) -> Result<(), JoinError> {
         let aether = self.emitter.aether();
-        let is_it = |s: &&Arc<Subscription>| *s.pattern() == pattern && s.group() == group.as_deref();
-        let find = || self.subscriptions.lock().iter().find(is_it).cloned();
-        if let Some(subscription) = find() {
+        let found = self.tuned.lock().find(&pattern, group.as_deref());
+        if let Some(subscription) = found {
             if !subscription.is_muted() {
                 return Ok(());
             }
             // The medium has it still. It is asked all the same, as it may be closed.
-            aether.medium().join(Arc::clone(&subscription)).await?;
-            let subscriptions = self.subscriptions.lock();
-            if subscriptions.iter().any(|other| Arc::ptr_eq(other, &subscription)) {
+            let announcing = Announcing::begin(self, &subscription);
+            let (joined, ()) =
+                tokio::join!(aether.medium().join(Arc::clone(&subscription)), announcing.told());
+            joined?;
+            let mut tuned = self.tuned.lock();
+            if tuned.unmute(&subscription) {
                 aether.router().mute(&subscription, false);
-                drop(subscriptions);
-                drop(Tuning::new(self, None));
+                announcing.stays();
                 return Ok(());
             }
         }
-        let tuning = Tuning::new(self, Some(Heard { pattern: pattern.clone(), group: group.clone() }));
-        let instance = self.source().instance();
-        let told = async {
-            if !self.observes {
-                aether.floors().tune_and_tell(aether.bus(), instance, self.heard()).await;
-            }
-        };
         let listener = Listener {
             sequencer: Arc::clone(self.emitter.sequencer()),
             hears_own: self.hears_own,
             observes: self.observes,
             relabel: None,
         };
-        let guard = aether.bus().subscribe(pattern, group, Arc::clone(&self.inbox), listener);
-        let (joined, ()) = tokio::join!(guard.join(), told);
-        // Entered last, so that what is cancelled before ends.
-        if joined.is_ok() {
-            self.subscriptions.lock().extend(guard.keep());
-        }
-        drop(tuning);
-        joined
+        self.finish_joining(aether.bus().subscribe(pattern, group, Arc::clone(&self.inbox), listener)).await
     }
 
-    /// What is heard now, or about to be.
-    fn heard(&self) -> Vec<Heard> {
-        let heard = self.subscriptions.lock();
-        let heard = heard.iter().filter(|s| !s.is_muted()).map(|s| s.heard());
-        heard.chain(self.tuning.lock().iter().cloned()).collect()
+    /// Joins what was subscribed to and announces it. Entered last, so that what is cancelled before ends.
+    async fn finish_joining(&self, guard: SubscriptionGuard) -> Result<(), JoinError> {
+        let aether = self.emitter.aether();
+        let subscription = Arc::clone(guard.subscription());
+        let announcing = Announcing::begin(self, &subscription);
+        let (joined, ()) = tokio::join!(guard.join(), announcing.told());
+        joined?;
+        let crosses = aether.promises().crosses_processes;
+        guard.keep();
+        let needless = self.tuned.lock().insert(Arc::clone(&subscription), crosses);
+        announcing.stays();
+        if let Some(needless) = needless {
+            self.leave(&needless);
+            aether.floors().detune(self.source().instance(), needless.id());
+        }
+        Ok(())
     }
 
     /// Stops hearing a pattern, in whatever groups. What is queued can still be received. Ordinary term: unsubscribe.
@@ -193,25 +192,18 @@ impl Vibrator {
     {
         let pattern = pattern.try_into()?;
         let aether = self.emitter.aether();
-        let crosses = aether.promises().crosses_processes;
-        let mut subscriptions = self.subscriptions.lock();
-        let heard: Vec<_> =
-            subscriptions.iter().filter(|s| !s.is_muted() && *s.pattern() != pattern).cloned().collect();
-        // What stands for a younger one stays behind, muted, for as long as it does.
-        let gone: Vec<_> = subscriptions
-            .extract_if(.., |s| {
-                (s.is_muted() || *s.pattern() == pattern)
-                    && !(crosses && heard.iter().any(|younger| s.stands_for(younger)))
-            })
-            .collect();
-        for left in subscriptions.iter().filter(|s| !s.is_muted() && *s.pattern() == pattern) {
-            aether.router().mute(left, true);
+        let mut tuned = self.tuned.lock();
+        let Detuned { muted, gone } = tuned.detune(&pattern);
+        for subscription in &muted {
+            aether.router().mute(subscription, true);
         }
-        drop(subscriptions);
-        for subscription in gone {
-            self.leave(&subscription);
+        drop(tuned);
+        for subscription in &gone {
+            self.leave(subscription);
         }
-        drop(Tuning::new(self, None));
+        for subscription in muted.iter().chain(&gone) {
+            aether.floors().detune(self.source().instance(), subscription.id());
+        }
         Ok(())
     }
 
@@ -319,30 +311,48 @@ impl Vibrator {
     }
 }
 
-/// A change of what is heard. Dropped, however it ended, it leaves those who respect floors with what is heard then.
-struct Tuning<'a> {
+/// A subscription that is announced to those who respect floors; dropped, it is taken back.
+struct Announcing<'a> {
     vibrator: &'a Vibrator,
-    /// What is being joined.
-    joining: Option<Heard>,
+    subscription: Option<&'a Subscription>,
 }
 
-impl<'a> Tuning<'a> {
-    fn new(vibrator: &'a Vibrator, joining: Option<Heard>) -> Self {
-        vibrator.tuning.lock().extend(joining.clone());
-        Self { vibrator, joining }
+impl<'a> Announcing<'a> {
+    fn begin(vibrator: &'a Vibrator, subscription: &'a Subscription) -> Self {
+        let announcing = Self { vibrator, subscription: (!vibrator.observes).then_some(subscription) };
+        announcing.enter();
+        announcing
+    }
+
+    fn enter(&self) {
+        if let Some(subscription) = self.subscription {
+            let instance = self.vibrator.source().instance();
+            let floors = self.vibrator.emitter.aether().floors();
+            floors.tune(instance, subscription.id(), subscription.heard());
+        }
+    }
+
+    /// Returns when others know.
+    async fn told(&self) {
+        if self.subscription.is_some() {
+            let aether = self.vibrator.emitter.aether();
+            aether.floors().told(aether.bus(), self.vibrator.source().instance()).await;
+        }
+    }
+
+    fn stays(mut self) {
+        // Another join of the same may have been cancelled meanwhile.
+        self.enter();
+        self.subscription = None;
     }
 }
 
-impl Drop for Tuning<'_> {
+impl Drop for Announcing<'_> {
     fn drop(&mut self) {
-        if let Some(joining) = &self.joining {
-            let mut tuning = self.vibrator.tuning.lock();
-            if let Some(place) = tuning.iter().position(|other| other == joining) {
-                tuning.swap_remove(place);
-            }
+        if let Some(subscription) = self.subscription {
+            let instance = self.vibrator.source().instance();
+            self.vibrator.emitter.aether().floors().detune(instance, subscription.id());
         }
-        let (emitter, heard) = (&self.vibrator.emitter, self.vibrator.heard());
-        emitter.aether().floors().tune(emitter.source().instance(), heard);
     }
 }
 
@@ -364,7 +374,7 @@ impl Stream for Vibrator {
 impl Drop for Vibrator {
     fn drop(&mut self) {
         self.extensions.clear();
-        for subscription in std::mem::take(self.subscriptions.get_mut()) {
+        for subscription in self.tuned.get_mut().take_all() {
             self.leave(&subscription);
         }
         self.emitter.aether().floors().close(self.source().instance());

@@ -40,12 +40,13 @@ impl Overload {
         Ok(Self { narrow, flood, sender, channel: "jobs.a", emitted: 0, stopped: 0 })
     }
 
-    /// Keeps the receiver overloaded and emits weak waves, until one of them is stopped or not, as wanted.
+    /// Keeps the receiver overloaded, by a channel that nobody else hears, and emits weak waves, until one of them is
+    /// stopped or not, as wanted.
     async fn until(&mut self, stage: &Stage, stops: bool) -> Checked {
         let what = if stops { "a weak wave to be stopped" } else { "a weak wave to be let through" };
         loop {
             for count in 0..20 {
-                self.flood.emit(wave("jobs.a", 0.5, count)?).await?;
+                self.flood.emit(wave("jobs.flood", 0.5, count)?).await?;
             }
             stage.within(what, stage.here.flush()).await??;
             if self.weak().await? == stops {
@@ -109,7 +110,7 @@ async fn what_one_more_receiver_hears_is_not_stopped_any_more(stage: &Stage) -> 
     overload.until(stage, false).await?;
     // The receiver is known now, however overloaded the other one is.
     for _ in 0..100 {
-        overload.flood.emit(wave("jobs.a", 0.5, 0)?).await?;
+        overload.flood.emit(wave("jobs.flood", 0.5, 0)?).await?;
         holds("a weak wave that is let through", !overload.weak().await?, overload.stopped)?;
     }
     let last = overload.emitted - 1;
@@ -128,7 +129,7 @@ async fn a_receiver_from_before_the_sender_counts_too(stage: &Stage) -> Checked 
     overload.until(stage, true).await?;
     overload.channel = "jobs.a";
     for _ in 0..100 {
-        overload.flood.emit(wave("jobs.a", 0.5, 0)?).await?;
+        overload.flood.emit(wave("jobs.flood", 0.5, 0)?).await?;
         holds("a weak wave that is let through", !overload.weak().await?, overload.stopped)?;
     }
     drop(other);

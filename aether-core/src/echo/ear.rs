@@ -1,9 +1,11 @@
 //! Where the echoes of one source wait for it.
 //!
 //! Filled at once by the reflector of the same process, and by the medium with what comes from others. Emptied by the
-//! source's [`Echoes`](super::Echoes). An echo of a wave that the source never emitted is ignored and counted.
+//! source's [`Echoes`](super::Echoes). Who may publish may make up echoes: one of a wave that the source never emitted, or
+//! one that stands for more failures than the source has emitted waves, is refused and counted.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -32,6 +34,8 @@ pub(crate) struct Ear {
 struct Heard {
     sequencer: Arc<Sequencer>,
     state: Mutex<State>,
+    /// Counts what any source of this process refused.
+    refused: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -40,7 +44,17 @@ struct State {
     waker: Option<Waker>,
     merged: u64,
     unknown: u64,
+    implausible: u64,
     malformed: u64,
+}
+
+/// What was not taken as an echo of one's own waves, and what was merged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EarCounts {
+    pub(super) merged: u64,
+    pub(super) unknown: u64,
+    pub(super) implausible: u64,
+    pub(super) malformed: u64,
 }
 
 impl Heard {
@@ -63,23 +77,31 @@ impl Heard {
 
     fn take_in(&self, wave: &Wave) {
         let Some(echoes) = read(wave.payload()) else {
-            self.state.lock().malformed += 1;
+            self.refuse(|state| &mut state.malformed);
             return;
         };
         for echo in echoes {
-            if self.emitted(&echo.of.source, echo.of.sequence) {
-                self.add(echo.reason, echo.count, || echo);
+            if !self.emitted(&echo.of.source, echo.of.sequence) {
+                self.refuse(|state| &mut state.unknown);
+            } else if echo.count > self.sequencer.last() {
+                self.refuse(|state| &mut state.implausible);
             } else {
-                self.state.lock().unknown += 1;
+                self.add(echo.reason, echo.count, || echo);
             }
         }
+    }
+
+    fn refuse(&self, as_what: impl FnOnce(&mut State) -> &mut u64) {
+        *as_what(&mut self.state.lock()) += 1;
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Ear {
-    pub(super) fn new(sequencer: Arc<Sequencer>) -> Result<Self, InboxOptionsError> {
-        let state = State { pile: Pile::new(KEPT_APART), waker: None, merged: 0, unknown: 0, malformed: 0 };
-        let heard = Arc::new(Heard { sequencer, state: Mutex::new(state) });
+    pub(super) fn new(sequencer: Arc<Sequencer>, refused: Arc<AtomicU64>) -> Result<Self, InboxOptionsError> {
+        let pile = Pile::new(KEPT_APART);
+        let state = State { pile, waker: None, merged: 0, unknown: 0, implausible: 0, malformed: 0 };
+        let heard = Arc::new(Heard { sequencer, state: Mutex::new(state), refused });
         let overflowing = Arc::clone(&heard);
         let options = InboxOptions::default()
             .max_waves(MESSAGES)
@@ -103,7 +125,7 @@ impl Ear {
         if self.heard.emitted(wave.source(), wave.sequence()) {
             self.heard.add(reason, 1, || Echo::new(wave, reason, hint, by));
         } else {
-            self.heard.state.lock().unknown += 1;
+            self.heard.refuse(|state| &mut state.unknown);
         }
     }
 
@@ -132,9 +154,8 @@ impl Ear {
         }
     }
 
-    /// Merged, of unknown waves, malformed.
-    pub(super) fn counts(&self) -> (u64, u64, u64) {
-        let state = self.heard.state.lock();
-        (state.merged, state.unknown, state.malformed)
+    pub(super) fn counts(&self) -> EarCounts {
+        let State { merged, unknown, implausible, malformed, .. } = *self.heard.state.lock();
+        EarCounts { merged, unknown, implausible, malformed }
     }
 }

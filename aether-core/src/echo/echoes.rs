@@ -35,7 +35,8 @@ pub enum EchoesError {
 /// The echoes of one vibrator's waves. Made by [`Vibrator::echoes`](crate::Vibrator::echoes); a stream as well.
 ///
 /// Bounded: 256 echoes wait apart from each other, what comes beyond that is merged into the latest of the same reason
-/// and counted in its [`count`](Echo::count) and in [`Echoes::merged`]. Dropping it ends the listening: from then on
+/// and counted in its [`count`](Echo::count) and in [`Echoes::merged`]. Over a network echoes are not authenticated: who
+/// may publish and knows a wave's identity may say that it failed. What cannot be is ignored and counted. Dropping it ends the listening: from then on
 /// failed waves of this source become dead letters.
 #[derive(Debug)]
 pub struct Echoes {
@@ -54,7 +55,7 @@ impl Echoes {
         sequencer: &Arc<Sequencer>,
         aether: Lifeline,
     ) -> Result<Self, EchoesError> {
-        let ear = Arc::new(Ear::new(Arc::clone(sequencer))?);
+        let ear = Arc::new(Ear::new(Arc::clone(sequencer), reflector.refused())?);
         let source = sequencer.source();
         // Taken back when this is dropped, whatever of it is done by then.
         if !reflector.open(&ear) {
@@ -92,19 +93,25 @@ impl Echoes {
     /// and the reason are known. Those that were merged on the way are in [`Echo::count`] alone.
     #[must_use]
     pub fn merged(&self) -> u64 {
-        self.ear.counts().0
+        self.ear.counts().merged
     }
 
     /// How many echoes were ignored, because this source has emitted no wave of that id.
     #[must_use]
     pub fn unknown(&self) -> u64 {
-        self.ear.counts().1
+        self.ear.counts().unknown
+    }
+
+    /// How many echoes were ignored, because they stood for more failures than this source has emitted waves.
+    #[must_use]
+    pub fn implausible(&self) -> u64 {
+        self.ear.counts().implausible
     }
 
     /// How many messages on the channel of the echoes could not be read.
     #[must_use]
     pub fn malformed(&self) -> u64 {
-        self.ear.counts().2
+        self.ear.counts().malformed
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ const MAX_BYTES: usize = 8 << 20;
 /// A source is told so often at most. What fails meanwhile is merged: at 100 messages a second a storm of failures
 /// costs less than the work that failed.
 const PAUSE: Duration = Duration::from_millis(10);
+/// An echo of so many failures that its source might not believe it is told as so many echoes at most.
+const MAX_PARTS: u64 = 64;
 /// How many failures reported by hand are remembered, so that none is reported twice.
 const REMEMBERED: usize = 1024;
 
@@ -49,6 +52,9 @@ pub struct EchoLedger {
     pub unconfirmed: u64,
     /// Those that wait to be told.
     pub pending: u64,
+    /// Echoes that sources of this process were sent and that cannot be: of waves that the source never emitted, of more
+    /// failures than it has emitted waves, or malformed. They are in no other count.
+    pub refused: u64,
 }
 
 impl EchoLedger {
@@ -74,6 +80,8 @@ pub(crate) struct Reflector {
     ended: watch::Sender<bool>,
     /// Told whenever nothing is left to tell.
     settled: Notify,
+    /// Echoes that the ears did not take.
+    refused: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -91,6 +99,8 @@ struct Pending {
     /// With the waves, as far as there was room.
     emitted: Pile<Option<Wave>>,
     asked: Pile<()>,
+    /// The highest number of those waves: so many has the source emitted at least.
+    latest: u64,
 }
 
 /// The failures reported by hand lately: who reported, and of which wave.
@@ -126,6 +136,7 @@ impl Reflector {
             runtime: OnceLock::new(),
             ended: watch::Sender::new(false),
             settled: Notify::new(),
+            refused: Arc::default(),
         }
     }
 
@@ -177,7 +188,13 @@ impl Reflector {
     }
 
     pub(crate) fn ledger(&self) -> EchoLedger {
-        self.state.lock().ledger
+        let refused = self.refused.load(Ordering::Relaxed);
+        EchoLedger { refused, ..self.state.lock().ledger }
+    }
+
+    /// Where ears count what they do not take.
+    pub(super) fn refused(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.refused)
     }
 
     /// A wave that failed, of whatever kind: those that are not reflected are left alone.
@@ -233,9 +250,12 @@ impl Reflector {
             if pending.len() >= MAX_SOURCES && !pending.contains_key(&instance) {
                 return false;
             }
-            let pending = pending
-                .entry(instance)
-                .or_insert_with(|| Pending { emitted: Pile::new(KEPT_APART), asked: Pile::new(KEPT_APART) });
+            let pending = pending.entry(instance).or_insert_with(|| Pending {
+                emitted: Pile::new(KEPT_APART),
+                asked: Pile::new(KEPT_APART),
+                latest: 0,
+            });
+            pending.latest = pending.latest.max(wave.sequence());
             ledger.reflected += 1;
             ledger.pending += 1;
             if wave.is_question() {
@@ -263,14 +283,17 @@ impl Reflector {
     /// All that one source is told now, as one wave on its channel.
     fn notice(&self, of: u64, pending: &Pending) -> Option<Wave> {
         let emitted = pending.emitted.iter().map(|(echo, _)| echo);
-        let payload = write(emitted.chain(pending.asked.iter().map(|(echo, ())| echo)));
+        let echoes = emitted.chain(pending.asked.iter().map(|(echo, ())| echo));
+        // Several receivers may fail at each wave: then it takes several echoes to say so.
+        let believable: Vec<_> = echoes.flat_map(|echo| parts(echo, pending.latest)).collect();
+        let payload = write(&believable);
         // The name is made of a number: it is always valid.
         let wave = Wave::plain(channel_of(of).ok()?, payload.into(), ContentType::Json);
         Some(wave.noticed(&self.sequencer))
     }
 
     fn settle(&self, pending: Pending, reach: Reach) {
-        let Pending { emitted, asked } = pending;
+        let Pending { emitted, asked, .. } = pending;
         let asked: u64 = asked.iter().map(|(echo, ())| echo.count).sum();
         let all: u64 = emitted.iter().map(|(echo, _)| echo.count).sum();
         {
@@ -319,6 +342,15 @@ impl fmt::Debug for Reflector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reflector").field("ledger", &self.ledger()).finish_non_exhaustive()
     }
+}
+
+/// An echo as echoes of which none stands for more failures than its source is known to have emitted waves, as far as
+/// [`MAX_PARTS`] of them are enough.
+fn parts(echo: &Echo, emitted: u64) -> impl Iterator<Item = Echo> + use<> {
+    let (echo, most) = (echo.clone(), emitted.max(echo.count.div_ceil(MAX_PARTS)).max(1));
+    let whole = std::iter::repeat_n(most, usize::try_from(echo.count / most).unwrap_or(usize::MAX));
+    let counts = whole.chain(Some(echo.count % most).filter(|rest| *rest > 0));
+    counts.map(move |count| Echo { count, ..echo.clone() })
 }
 
 /// The one task. Dropped in the middle, with the runtime that it was in, it leaves the rest to the next one.

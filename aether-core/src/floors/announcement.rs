@@ -14,7 +14,7 @@ pub(super) const ANNOUNCEMENTS: &str = "_aether.vibrators";
 /// Where those ask all vibrators to announce themselves.
 pub(super) const CALLS: &str = "_aether.vibrators.call";
 /// Who hears more patterns than this announces that it hears everything, at any strength.
-const MAX_PATTERNS: usize = 256;
+pub(super) const MAX_PATTERNS: usize = 256;
 /// How many patterns are announced in one message: with the longest names it stays below what any server takes.
 const PATTERNS_IN_A_MESSAGE: usize = 512;
 
@@ -33,18 +33,6 @@ pub struct Announcement {
     pub(super) floor: Floor,
     /// Whether rosters show it.
     pub(super) is_listed: bool,
-}
-
-impl Announcement {
-    /// Whether it hears a channel at all, however strong the wave.
-    pub(super) fn hears(&self, channel: &Channel) -> bool {
-        self.heard.iter().any(|heard| heard.pattern.matches(channel))
-    }
-
-    /// The same vibrator when it is gone.
-    pub(super) fn farewell(&self) -> Self {
-        Self { heard: Vec::new(), floor: Floor::OPEN, effective_floor: Floor::OPEN, ..self.clone() }
-    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -11,8 +11,9 @@ use parking_lot::MutexGuard;
 use tokio::runtime::Handle;
 use tokio::time::MissedTickBehavior;
 
-use super::announcement::{self, Announcement};
-use super::{CALLS, Floors, Ours, Receiver};
+use super::announcement;
+use super::ours::Ours;
+use super::{CALLS, Floors};
 use crate::amplitude::Floor;
 use crate::clock::Instant;
 use crate::wave::Wave;
@@ -24,11 +25,14 @@ const REPEAT: Duration = Duration::from_secs(1);
 /// All vibrators of a process announce themselves together so often, give or take a quarter, and for the first time
 /// after a random part of it: processes that start together do not speak together.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Roll calls are answered so often at most, however many there are: one answer is for all who asked.
+const ANSWER_EVERY: Duration = Duration::from_secs(1);
 
 /// What the task does next.
 enum Turn {
     Look,
     Beat,
+    Answer,
     TakeIn(Wave),
 }
 
@@ -40,17 +44,6 @@ impl Drop for Attending {
         let mut ours = self.0.ours.lock();
         ours.is_attended = false;
         ours.are_not_attended();
-    }
-}
-
-impl Ours {
-    /// Lets those whose floor may be up say so again.
-    fn are_not_attended(&mut self) {
-        for instance in self.raised.drain() {
-            if let Some(receiver) = self.receivers.get(&instance) {
-                receiver.is_raised.store(false, Ordering::Relaxed);
-            }
-        }
     }
 }
 
@@ -72,22 +65,25 @@ impl Floors {
         }
     }
 
-    async fn run(&self) {
+    async fn run(self: &Arc<Self>) {
         let mut ended = self.ended.subscribe();
         let mut turns = tokio::time::interval(ADVERT_EVERY);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let crosses = self.network.get().is_some();
+        let crosses = self.crosses_processes();
         let mut heartbeat = pin!(tokio::time::sleep(HEARTBEAT.mul_f64(fastrand::f64())));
+        let mut answer = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut is_called = false;
         loop {
-            let (due, is_raised) = self.due(Instant::now());
-            if !due.is_empty() {
-                self.tell(&due).await;
+            let is_raised = self.advertise(Instant::now());
+            if self.has_news() {
+                self.announce(None).await;
             }
             let turn = tokio::select! {
                 _ = ended.wait_for(|ended| *ended) => return,
                 _ = turns.tick(), if is_raised => Turn::Look,
                 () = self.work.notified() => Turn::Look,
                 () = &mut heartbeat, if crosses => Turn::Beat,
+                () = &mut answer, if is_called => Turn::Answer,
                 message = self.message() => match message {
                     Some(message) => Turn::TakeIn(message),
                     None => return,
@@ -98,8 +94,14 @@ impl Floors {
                 Turn::Beat => {
                     let next = HEARTBEAT.mul_f64(0.75 + fastrand::f64() / 2.0);
                     heartbeat.as_mut().reset(tokio::time::Instant::now() + next);
-                    self.tell(&self.tuned(|receiver| receiver.is_listed)).await;
+                    self.beat().await;
                 }
+                Turn::Answer => {
+                    is_called = false;
+                    answer.as_mut().reset(tokio::time::Instant::now() + ANSWER_EVERY);
+                    self.all_are_news();
+                }
+                Turn::TakeIn(message) if message.channel().as_str() == CALLS => is_called = true,
                 Turn::TakeIn(message) => self.take_in(&message).await,
             }
         }
@@ -113,14 +115,29 @@ impl Floors {
         }
     }
 
-    /// What is to be advertised now, and whether any floor is up. Enters it into our own book as well.
-    pub(super) fn due(&self, now: Instant) -> (Vec<Announcement>, bool) {
+    fn has_news(&self) -> bool {
+        let ours = self.ours.lock();
+        let has_some = !ours.news.is_empty() || !ours.farewells.is_empty();
+        has_some && !ours.are_gone
+    }
+
+    /// Everybody says again what it hears.
+    fn all_are_news(&self) {
+        let mut ours = self.ours.lock();
+        let Ours { receivers, news, .. } = &mut *ours;
+        news.extend(
+            receivers.iter().filter(|(_, receiver)| receiver.is_tuned()).map(|(instance, _)| *instance),
+        );
+    }
+
+    /// Enters the floors that are to be advertised now, and says whether any floor is up.
+    pub(super) fn advertise(&self, now: Instant) -> bool {
         let mut ours = self.ours.lock();
         if ours.are_gone {
-            return (Vec::new(), false);
+            return false;
         }
+        let crosses = self.crosses_processes();
         let Ours { receivers, raised, news, .. } = &mut *ours;
-        let mut due: Vec<_> = news.drain().map(|(_, announcement)| announcement).collect();
         raised.retain(|instance| {
             let Some(receiver) = receivers.get_mut(instance) else { return false };
             // Before the look at the floor: an eviction after it reports anew.
@@ -131,46 +148,56 @@ impl Floors {
             let age = receiver.since.map_or(Duration::MAX, |since| now.saturating_duration_since(since));
             let is_new = floor.level() != receiver.advertised.level();
             if age >= if is_new { ADVERT_EVERY } else { REPEAT } && (is_new || !floor.is_open()) {
-                receiver.advertised = floor;
-                receiver.since = Some(now);
-                let announcement = receiver.announcement();
-                if !announcement.heard.is_empty() {
-                    self.enter(announcement.clone(), true);
-                    due.push(announcement);
+                receiver.advertise(floor, &self.hearers, now);
+                if crosses && receiver.is_tuned() {
+                    news.insert(*instance);
                 }
             }
             let is_up = !(floor.is_open() && receiver.advertised.is_open());
             receiver.is_raised.store(is_up, Ordering::Relaxed);
             is_up
         });
-        (due, !raised.is_empty())
+        !raised.is_empty()
     }
 
-    /// What those of our receivers say that hear anything.
-    pub(super) fn tuned(&self, which: impl Fn(&Receiver) -> bool) -> Vec<Announcement> {
-        let ours = self.ours.lock();
-        if ours.are_gone {
-            return Vec::new();
+    /// What is done every ten seconds or so.
+    async fn beat(&self) {
+        self.all_are_news();
+        let misses_some = {
+            let mut book = self.book.lock();
+            book.forget_absent(&self.hearers, Instant::now());
+            book.is_overfull()
+        };
+        if misses_some {
+            self.call_roll().await;
         }
-        let tuned = ours.receivers.values().filter(|receiver| !receiver.heard.is_empty() && which(receiver));
-        tuned.map(Receiver::announcement).collect()
     }
 
     async fn take_in(&self, message: &Wave) {
-        if message.channel().as_str() == CALLS {
-            self.tell(&self.tuned(|_| true)).await;
-            return;
-        }
+        let now = Instant::now();
         let Some(announcements) = announcement::read(message.payload()) else {
             tracing::debug!(source = %message.source(), "announcements of vibrators that cannot be read");
             return;
         };
-        let mut is_raised = false;
-        for announcement in announcements {
-            if !self.ours.lock().receivers.contains_key(&announcement.vibrator.instance()) {
-                is_raised |= !announcement.floor.is_open();
-                self.enter(announcement, false);
+        let of_others: Vec<_> = {
+            let ours = self.ours.lock();
+            let is_ours = |instance| ours.receivers.contains_key(&instance);
+            announcements.into_iter().filter(|announced| !is_ours(announced.vibrator.instance())).collect()
+        };
+        let is_raised = of_others.iter().any(|announced| !announced.floor.is_open());
+        let changes = {
+            let mut book = self.book.lock();
+            let missed = self.missed.load(Ordering::Relaxed);
+            if missed > 0 {
+                book.misses(missed);
             }
+            let changes = book.take_in(message, of_others, &self.hearers, now);
+            // Afterwards, so that senders know at any time.
+            self.missed.fetch_sub(missed, Ordering::Relaxed);
+            changes
+        };
+        if changes {
+            self.note_change();
         }
         if is_raised {
             self.call_roll().await;

@@ -1,10 +1,11 @@
 //! The roster: who is there and what they hear. Ordinary term: a service registry without a server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::ours::Receiver;
 use super::{Announcement, Floors};
 use crate::bus::Lifeline;
 use crate::channel::Pattern;
@@ -16,7 +17,9 @@ use crate::medium::nats::Service;
 ///
 /// Shown are vibrators that are tuned to anything, but for observers and those that are
 /// [unlisted](crate::VibratorBuilder::unlisted). One that goes says goodbye; one that dies is shown for 40 s, three
-/// heartbeats. Of other processes at most 4096 are known, less those of this one.
+/// heartbeats. Of other processes at most 4096 are known, and 16 MiB of what they hear; more are counted in
+/// [`Roster::left_out`]. Announcements are not authenticated: who may publish may make up vibrators, and a vibrator in
+/// whose name two processes speak is shown twice.
 #[derive(Debug, Clone)]
 pub struct Roster {
     floors: Arc<Floors>,
@@ -45,8 +48,14 @@ impl Roster {
     /// Those who are there, by name and instance.
     #[must_use]
     pub fn vibrators(&self) -> Vec<Announcement> {
-        let mut present = self.floors.tuned(|receiver| receiver.is_listed);
-        present.extend(self.floors.book.lock().elsewhere(Instant::now()).cloned());
+        let mut present = {
+            let ours = self.floors.ours.lock();
+            let shown = ours.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
+            let shown = shown.filter(|_| !ours.are_gone);
+            shown.map(Receiver::announcement).collect::<Vec<_>>()
+        };
+        let elsewhere = self.floors.book.lock().elsewhere(Instant::now());
+        present.extend(elsewhere.into_iter().map(Arc::unwrap_or_clone));
         present.sort_unstable_by(|a, b| {
             let key = |announcement: &Announcement| announcement.vibrator.instance();
             a.vibrator.name().cmp(b.vibrator.name()).then(key(a).cmp(&key(b)))
@@ -58,22 +67,34 @@ impl Roster {
     /// wants it.
     #[must_use]
     pub fn heard_by_name(&self) -> BTreeMap<String, Vec<Pattern>> {
-        let mut names: BTreeMap<String, Vec<Pattern>> = BTreeMap::new();
+        let mut names: BTreeMap<String, (HashSet<Pattern>, Vec<Pattern>)> = BTreeMap::new();
         for announcement in self.vibrators() {
-            let patterns = names.entry(announcement.vibrator.name().to_owned()).or_default();
+            let (known, patterns) = names.entry(announcement.vibrator.name().to_owned()).or_default();
             for heard in announcement.heard {
-                if !patterns.contains(&heard.pattern) {
+                if known.insert(heard.pattern.clone()) {
                     patterns.push(heard.pattern);
                 }
             }
         }
-        names
+        names.into_iter().map(|(name, (_, patterns))| (name, patterns)).collect()
     }
 
     /// Announcements of vibrators that were left out because there were too many.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.floors.book.lock().left_out()
+    }
+
+    /// Announcements that were not believed, because two processes spoke in the name of one.
+    #[must_use]
+    pub fn implausible(&self) -> u64 {
+        self.floors.book.lock().implausible()
+    }
+
+    /// About how much memory the announcements of other processes take at most, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.floors.book.lock().bytes()
     }
 }
 
@@ -82,8 +103,7 @@ impl Floors {
     /// The vibrators of this process that rosters show.
     pub(crate) fn services(&self) -> Vec<Service> {
         let ours = self.ours.lock();
-        let shown =
-            ours.receivers.values().filter(|receiver| receiver.is_listed && !receiver.heard.is_empty());
+        let shown = ours.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
         shown
             .map(|receiver| {
                 let Announcement { vibrator, heard, effective_floor, .. } = receiver.announcement();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Aether;
+use crate::channel::Channel;
 use crate::inbox::Ledger;
 use crate::medium::EmitError;
 use crate::vibrator::{EmitterAccount, Vibrator};
@@ -106,7 +107,7 @@ async fn the_floor_falls_again_when_the_overload_is_over() {
     tokio::time::sleep(Duration::from_millis(2300)).await;
     assert!(ear.effective_floor().is_open());
     sender.try_emit(wave("jobs", 0.1)).unwrap();
-    assert!(!aether.floors().is_raised.load(Ordering::Relaxed), "nothing is looked up any more");
+    assert!(!aether.floors().hearers.is_raised(), "nothing is looked up any more");
     assert!(aether.floors().ours.lock().raised.is_empty());
     overload(&aether, "jobs", 0.5, 20).await;
     turn().await;

@@ -90,15 +90,21 @@ impl<'a> VibratorBuilder<'a> {
     /// A wave is stopped only if somebody is known to hear its channel, and everybody who is known to hear it has
     /// advertised a floor above the wave; every member of a group counts. Observers do not count. Over NATS, those who
     /// do not know Aether are not known; a receiver that was tuned while this connection was broken is known within ten
-    /// seconds; and nothing is stopped in the first second.
+    /// seconds; and nothing is stopped in the first two seconds.
     ///
-    /// Cost: a look at a flag for each wave, and at a table while any receiver is overloaded.
+    /// Announcements are not authenticated. What others say in a receiver's name never stops a wave that the receiver
+    /// would hear, unless they copy the identity of its process as well; that is noticed when it speaks next, and then
+    /// nothing is stopped for 40 s. Who may publish can make up a receiver, and so stop waves that no vibrator hears or
+    /// have none stopped. So respect floors where those who may publish are trusted with that.
+    ///
+    /// Cost: a look at a flag for each wave; while any receiver is overloaded, a look into an index. It never waits for
+    /// the announcements of others, and does not grow with those who do not hear the channel.
     pub fn respect_floor(mut self) -> Self {
         self.respects_floors = true;
         self
     }
 
-    /// Keeps it off all [rosters](crate::Roster) and out of NATS service discovery, and spares its heartbeat. What it
+    /// Keeps it off all [rosters](crate::Roster) and out of NATS service discovery. What it
     /// hears is still known to senders that respect floors, which could stop what it is to hear otherwise. Observers are
     /// on no roster in any case.
     pub fn unlisted(mut self) -> Self {
@@ -134,7 +140,7 @@ impl<'a> VibratorBuilder<'a> {
         };
         let inbox = Arc::new(Inbox::new(options)?);
         if self.respects_floors {
-            aether.floors().listen(aether.bus()).await.map_err(CreateError::Floors)?;
+            aether.floors().respect(aether.bus()).await.map_err(CreateError::Floors)?;
         }
         if !self.observes {
             aether.floors().open(&source, &inbox, is_overloaded, self.is_listed);
@@ -146,9 +152,8 @@ impl<'a> VibratorBuilder<'a> {
             pace: Pace::new(),
             hears_own: self.hears_own,
             observes: self.observes,
-            subscriptions: Mutex::default(),
+            tuned: Mutex::default(),
             extensions: ExtensionMap::default(),
-            tuning: Mutex::default(),
             on_shed,
         })
     }

@@ -222,7 +222,7 @@ fn without_a_network_a_source_that_does_not_listen_is_gone() {
     let reflector = Arc::new(Reflector::new());
     let alpha = Arc::new(source());
     fails(&reflector, &emitted(&alpha, Kind::Command, 0));
-    let ear = Arc::new(Ear::new(Arc::clone(&alpha)).unwrap());
+    let ear = Arc::new(Ear::new(Arc::clone(&alpha), reflector.refused()).unwrap());
     assert!(reflector.open(&ear) && !reflector.open(&ear));
     fails(&reflector, &emitted(&alpha, Kind::Command, 0));
     reflector.shut(&ear);
@@ -270,4 +270,46 @@ fn failures_are_told_in_the_runtime_of_the_medium_wherever_they_happen() {
     home.block_on(async { tokio::time::timeout(Duration::from_secs(30), reflector.settled()).await })
         .unwrap();
     assert_eq!((reflector.ledger().told, network.calls.load(Ordering::Relaxed)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_several_receivers_failed_at_is_told_in_echoes_that_can_be_believed() {
+    let (reflector, network) = network(Some(Reach::Heard));
+    let alpha = source();
+    let waves: Vec<_> = (0..50).map(|_| emitted(&alpha, Kind::Command, 0)).collect();
+    for _receiver in 0..5 {
+        waves.iter().for_each(|wave| fails(&reflector, wave));
+    }
+    reflector.settled().await;
+    let told: Vec<_> =
+        network.told.lock().iter().flat_map(|notice| super::super::read(notice.payload()).unwrap()).collect();
+    assert!(told.iter().all(|echo| echo.count <= 50), "{told:?}");
+    assert_eq!(told.iter().map(|echo| echo.count).sum::<u64>(), 250);
+}
+
+#[test]
+fn echoes_that_cannot_be_are_refused_and_counted() {
+    let reflector = Reflector::new();
+    let alpha = Arc::new(source());
+    let sent: Vec<_> = (0..3).map(|_| emitted(&alpha, Kind::Command, 0)).collect();
+    let ear = Ear::new(Arc::clone(&alpha), reflector.refused()).unwrap();
+    let echo = |sequence, count| {
+        let mut echo = Echo::new(&sent[0], EchoReason::Rejected, "no", "forger");
+        (echo.of.sequence, echo.count) = (sequence, count);
+        echo
+    };
+    let forger = source();
+    for (sequence, count) in [(1, 4), (1, u64::MAX), (0, 1), (4, 1), (u64::MAX, u64::MAX), (2, 3)] {
+        let payload = write(&[echo(sequence, count)]);
+        let notice =
+            Wave::plain(channel_of(alpha.source().instance()).unwrap(), payload.into(), ContentType::Json);
+        let _ = ear.arrived().offer(notice.noticed(&forger), crate::inbox::Offer::Now);
+    }
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let std::task::Poll::Ready(Some(only)) = ear.poll_next(&mut cx) else { panic!("one can be") };
+    assert_eq!((only.of.sequence, only.count), (2, 3));
+    assert!(ear.poll_next(&mut cx).is_pending());
+    let counts = ear.counts();
+    assert_eq!((counts.unknown, counts.implausible, reflector.ledger().refused), (3, 2, 5));
+    assert!(reflector.ledger().adds_up());
 }

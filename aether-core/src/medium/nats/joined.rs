@@ -3,7 +3,7 @@
 //! One for each pattern and root, however many vibrators hear it, and two for each member of a group: its waves and
 //! its questions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -32,7 +32,7 @@ struct Tables {
 /// What a pattern is heard by in this process.
 #[derive(Default)]
 struct Heard {
-    subscriptions: Vec<u64>,
+    subscriptions: HashSet<u64>,
     drain: Option<Drain>,
 }
 
@@ -68,7 +68,7 @@ impl Joined {
         for root in roots(subscription) {
             let place = (root, subscription.pattern().clone());
             if let Some(heard) = tables.patterns.get_mut(&place) {
-                heard.subscriptions.retain(|id| *id != subscription.id());
+                heard.subscriptions.remove(&subscription.id());
                 if heard.subscriptions.is_empty() {
                     gone.extend(tables.patterns.remove(&place).and_then(|heard| heard.drain));
                 }
@@ -128,9 +128,7 @@ impl Joining<'_> {
     fn is_first(&self, place: &(Root, Pattern), id: u64) -> bool {
         let mut tables = self.joined.tables.lock();
         let heard = tables.patterns.entry(place.clone()).or_default();
-        if !heard.subscriptions.contains(&id) {
-            heard.subscriptions.push(id);
-        }
+        heard.subscriptions.insert(id);
         heard.drain.is_none()
     }
 }

@@ -1,0 +1,184 @@
+use super::*;
+use crate::amplitude::Floor;
+use crate::channel::{Channel, Pattern};
+use crate::floors::Heard;
+use crate::source::{Sequencer, Source};
+use crate::wave::ContentType;
+
+/// A book with its index, and processes that announce themselves.
+struct Stage {
+    book: Book,
+    hearers: Hearers,
+    now: Instant,
+}
+
+struct Process(Sequencer);
+
+impl Process {
+    fn new() -> Self {
+        Self(Sequencer::new(Source::framework()))
+    }
+
+    /// Who copies the identity of another one, and the number of its last message.
+    fn copying(other: &Self) -> Self {
+        let copy = Self(Sequencer::new(other.0.source().clone()));
+        while copy.0.last() < other.0.last() {
+            copy.0.next();
+        }
+        copy
+    }
+}
+
+impl Stage {
+    fn new() -> Self {
+        let mut stage = Self { book: Book::default(), hearers: Hearers::new(), now: Instant::now() };
+        stage.book.begin_index(&stage.hearers);
+        stage
+    }
+
+    fn enters(&mut self, from: &Process, announced: Announcement) -> bool {
+        let channel = Channel::with_reserved("_aether.vibrators").unwrap();
+        let message = Wave::plain(channel, "[]".into(), ContentType::Json).noticed(&from.0);
+        self.book.take_in(&message, vec![announced], &self.hearers, self.now)
+    }
+
+    fn says(&mut self, from: &Process, instance: u64, patterns: &[&str], floor: Floor) -> bool {
+        self.enters(from, announced(instance, patterns, floor))
+    }
+
+    fn floor_of(&self, name: &str) -> Floor {
+        self.hearers.floor_of(&Channel::new(name).unwrap(), self.now)
+    }
+
+    fn passes(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    fn shown(&self) -> Vec<u64> {
+        let mut shown: Vec<_> = self.book.elsewhere(self.now).iter().map(|a| a.vibrator.instance()).collect();
+        shown.sort_unstable();
+        shown
+    }
+}
+
+fn announced(instance: u64, patterns: &[&str], floor: Floor) -> Announcement {
+    let heard = |text: &&str| Heard { pattern: Pattern::new(text).unwrap(), group: None };
+    Announcement {
+        vibrator: Source::with_instance("a", instance).unwrap(),
+        heard: patterns.iter().map(heard).collect(),
+        floor,
+        effective_floor: floor,
+        is_listed: true,
+    }
+}
+
+fn floor(amplitude: f32) -> Floor {
+    Floor::new(amplitude).unwrap()
+}
+
+#[test]
+fn what_is_said_in_the_name_of_another_stops_nothing_that_it_would_hear() {
+    let (mut stage, owner, forger) = (Stage::new(), Process::new(), Process::new());
+    stage.says(&owner, 1, &["orders.*"], Floor::OPEN);
+    stage.says(&owner, 2, &["orders.*"], floor(0.5));
+    for (patterns, claimed) in [(&["orders.*"][..], 1.0), (&["other"], 1.0), (&[], 0.0), (&["orders.*"], 0.9)]
+    {
+        stage.says(&forger, 1, patterns, Floor::new(claimed).unwrap());
+        assert!(stage.floor_of("orders.a").is_open(), "{patterns:?}");
+    }
+    stage.says(&owner, 1, &[], Floor::OPEN);
+    assert_eq!(stage.floor_of("orders.a"), floor(0.5), "the owner may say that it is gone");
+}
+
+#[test]
+fn who_copies_the_identity_of_an_announcer_is_found_out_when_that_speaks_next() {
+    let (mut stage, owner) = (Stage::new(), Process::new());
+    stage.says(&owner, 1, &["a"], Floor::OPEN);
+    let forger = Process::copying(&owner);
+    stage.says(&forger, 1, &["a"], floor(1.0));
+    stage.says(&owner, 1, &["a"], floor(0.5));
+    assert!(stage.floor_of("a").is_open() && stage.book.implausible() == 1);
+    for _ in 0..3 {
+        stage.passes(Duration::from_secs(10));
+        stage.says(&owner, 1, &["a"], floor(0.5));
+        assert!(stage.floor_of("a").is_open(), "for a while");
+    }
+    stage.passes(Duration::from_secs(10));
+    stage.says(&owner, 1, &["a"], floor(0.5));
+    assert_eq!(stage.floor_of("a"), floor(0.5), "and not for ever");
+    assert_eq!(stage.book.implausible(), 1);
+}
+
+#[test]
+fn more_receivers_than_can_be_kept_open_every_floor() {
+    let (mut stage, crowd) = (Stage::new(), Process::new());
+    for instance in 1..=MAX_RECEIVERS as u64 {
+        stage.says(&crowd, instance, &["a"], floor(0.5));
+    }
+    assert!(stage.says(&crowd, u64::MAX, &["b"], floor(0.5)));
+    assert!(stage.floor_of("a").is_open());
+    assert_eq!((stage.book.receivers.len(), stage.book.left_out()), (MAX_RECEIVERS, 1));
+}
+
+#[test]
+fn who_did_not_fit_is_not_taken_for_nobody() {
+    let (mut stage, crowd, late) = (Stage::new(), Process::new(), Process::new());
+    for instance in 1..=MAX_RECEIVERS as u64 {
+        stage.says(&crowd, instance, &[&format!("a.n{instance}")], floor(0.5));
+    }
+    stage.says(&late, u64::MAX, &["a.n1"], Floor::OPEN);
+    for instance in 2..=100 {
+        stage.says(&crowd, instance, &[], Floor::OPEN);
+    }
+    stage.book.call(&stage.hearers, stage.now);
+    assert!(stage.floor_of("a.n1").is_open(), "one has not answered yet");
+    stage.says(&late, u64::MAX, &["a.n1"], Floor::OPEN);
+    stage.book.call(&stage.hearers, stage.now);
+    assert!(stage.floor_of("a.n1").is_open(), "it is known now");
+    assert_eq!(stage.floor_of("a.n101"), floor(0.5), "and so are all others");
+}
+
+#[test]
+fn patterns_are_bounded_in_bytes_and_given_back_when_those_who_hear_them_are_gone() {
+    let (mut stage, crowd, honest) = (Stage::new(), Process::new(), Process::new());
+    let long = "y".repeat(200);
+    for instance in 1..=400 {
+        let texts: Vec<_> = (0..256).map(|n| format!("x{instance}p{n}{long}.*")).collect();
+        stage.says(&crowd, instance, &texts.iter().map(|text| &**text).collect::<Vec<_>>(), floor(0.5));
+        assert!(stage.book.bytes() <= MAX_BYTES);
+    }
+    assert!(stage.book.left_out() > 100 && stage.floor_of("x1p0.a").is_open());
+    stage.passes(ABSENT_AFTER);
+    assert!(stage.says(&honest, 1000, &["a"], floor(0.5)), "there is room again");
+    assert_eq!(stage.shown(), [1000]);
+    stage.passes(ABSENT_AFTER);
+    stage.book.forget_absent(&stage.hearers, stage.now);
+    assert_eq!((stage.book.bytes(), stage.book.receivers.len(), stage.book.announcers.len()), (0, 0, 0));
+    assert!(stage.book.receivers.capacity() < 64);
+    assert!(stage.hearers.change(|index| index.is_empty()));
+}
+
+#[test]
+fn the_weight_of_a_receiver_is_what_it_takes_at_least() {
+    let text = vec!["y"; crate::channel::MAX_TOKENS].join(".");
+    let heavy = announced(1, &[&text], Floor::OPEN);
+    assert!(weight(&heavy) > crate::channel::MAX_TOKENS * TOKEN_BYTES);
+    assert!(weight(&announced(1, &["a"; 256], Floor::OPEN)) < MAX_BYTES / 100, "one is not the whole");
+}
+
+#[test]
+fn who_is_not_heard_for_three_heartbeats_is_on_no_roster() {
+    let (mut stage, process) = (Stage::new(), Process::new());
+    assert!(stage.says(&process, 1, &["a"], Floor::OPEN));
+    assert!(!stage.says(&process, 1, &["a"], floor(0.5)), "nothing new for rosters");
+    assert_eq!(stage.floor_of("a"), floor(0.5));
+    stage.enters(&process, Announcement { is_listed: false, ..announced(3, &["a"], Floor::OPEN) });
+    stage.passes(ABSENT_AFTER - Duration::from_millis(1));
+    assert_eq!(stage.shown(), [1]);
+    stage.passes(Duration::from_millis(1));
+    assert!(stage.shown().is_empty());
+    assert!(stage.says(&process, 1, &["a"], Floor::OPEN), "it is back");
+    assert_eq!(stage.shown(), [1]);
+    assert!(stage.says(&process, 1, &[], Floor::OPEN));
+    assert!(stage.shown().is_empty(), "it said goodbye");
+}

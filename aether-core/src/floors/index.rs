@@ -1,0 +1,392 @@
+//! Who hears a channel, and from which strength on: what a sender that respects floors asks before each wave.
+//!
+//! [`Index`] is pure data, a tree of the patterns' tokens; the time is handed in. [`Hearers`] is what emitters and the
+//! tables of receivers share. An emitter never waits for it: while the index is being changed, no wave is stopped.
+//!
+//! The rule, which [`Index::floor_of`] computes: **a wave may be stopped at its source if somebody is known to hear its
+//! channel, and everybody who is known to hear it has advertised a floor above the wave.** For a group that means each
+//! of its members, because any of them may be next. A receiver that advertised nothing hears everything.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashTable;
+use parking_lot::RwLock;
+
+use crate::amplitude::{Floor, STEPS_PER_OCTAVE};
+use crate::channel::{Channel, Pattern};
+use crate::clock::Instant;
+
+/// An advertised floor holds so long, twice the time after which it is repeated.
+pub(super) const HOLD: Duration = Duration::from_secs(2);
+/// After that it decays by an octave, which is half, each second.
+const DECAY_STEPS_PER_SECOND: u32 = STEPS_PER_OCTAVE;
+/// What was worked out for a channel is used again so long; floors decay by less than half a level meanwhile.
+const REUSED_FOR: Duration = Duration::from_millis(100);
+/// So many nodes and hearers are looked at for one channel. A channel with more is heard by somebody: nothing is
+/// stopped.
+const MAX_STEPS: usize = 4096;
+/// How many channels a thread remembers; which of them a channel may use is up to its hash.
+const RECENT: usize = 8;
+
+/// The memory that the index takes for a pattern and for each of its tokens at most, but for the text.
+pub(super) const PATTERN_BYTES: usize = 128;
+pub(super) const TOKEN_BYTES: usize = 192;
+
+/// The place of a hearer in the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot(u32);
+
+/// The first node of the tree.
+const ROOT: u32 = 0;
+
+/// The patterns of all hearers as a tree of tokens.
+pub(super) struct Index {
+    edges: HashTable<Edge>,
+    hasher: RandomState,
+    nodes: Vec<Node>,
+    free_nodes: Vec<u32>,
+    hearers: Vec<Hearer>,
+    free_slots: Vec<Slot>,
+    /// Hearers whose advertised floor is not open, decayed or not.
+    raised: usize,
+}
+
+struct Edge {
+    from: u32,
+    token: Box<str>,
+    to: u32,
+}
+
+/// How often each hearer hears a pattern: it may do so alone and in groups.
+type Times = BTreeMap<Slot, u32>;
+
+/// One token deep in the tree.
+#[derive(Default)]
+struct Node {
+    /// Hearers of the pattern that ends here.
+    here: Times,
+    /// Hearers of the pattern that goes on with `>`.
+    rest: Times,
+    children: u32,
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.here.is_empty() && self.rest.is_empty() && self.children == 0
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Hearer {
+    floor: Floor,
+    /// When it was advertised.
+    since: Instant,
+}
+
+impl Hearer {
+    fn floor_at(&self, now: Instant) -> Floor {
+        decayed(self.floor, now.saturating_duration_since(self.since))
+    }
+}
+
+/// What is left of an advertised floor after so long.
+fn decayed(floor: Floor, age: Duration) -> Floor {
+    let over = age.saturating_sub(HOLD).as_millis();
+    let steps = over.saturating_mul(u128::from(DECAY_STEPS_PER_SECOND)) / 1000;
+    if floor.is_open() { floor } else { floor.lowered(u32::try_from(steps).unwrap_or(u32::MAX)) }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            edges: HashTable::new(),
+            hasher: RandomState::new(),
+            nodes: vec![Node::default()],
+            free_nodes: Vec::new(),
+            hearers: Vec::new(),
+            free_slots: Vec::new(),
+            raised: 0,
+        }
+    }
+}
+
+impl Index {
+    /// A hearer of nothing yet, with an open floor.
+    pub(super) fn add(&mut self, now: Instant) -> Slot {
+        let hearer = Hearer { floor: Floor::OPEN, since: now };
+        if let Some(slot) = self.free_slots.pop() {
+            self.hearers[slot.0 as usize] = hearer;
+            return slot;
+        }
+        self.hearers.push(hearer);
+        // Each takes more than four bytes: there are never so many.
+        Slot(u32::try_from(self.hearers.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// Takes a hearer out that hears nothing any more.
+    pub(super) fn remove(&mut self, slot: Slot, now: Instant) {
+        self.advertise(slot, Floor::OPEN, now);
+        self.free_slots.push(slot);
+        if self.free_slots.len() == self.hearers.len() {
+            (self.free_slots, self.hearers) = (Vec::new(), Vec::new());
+        }
+    }
+
+    /// Enters the floor that a hearer advertised.
+    pub(super) fn advertise(&mut self, slot: Slot, floor: Floor, now: Instant) {
+        let hearer = &mut self.hearers[slot.0 as usize];
+        self.raised -= usize::from(!hearer.floor.is_open());
+        self.raised += usize::from(!floor.is_open());
+        *hearer = Hearer { floor, since: now };
+    }
+
+    /// Whether any floor was advertised that is not open.
+    pub(super) const fn is_raised(&self) -> bool {
+        self.raised > 0
+    }
+
+    fn hash(&self, from: u32, token: &str) -> u64 {
+        self.hasher.hash_one((from, token))
+    }
+
+    fn child(&self, from: u32, token: &str) -> Option<u32> {
+        let found =
+            self.edges.find(self.hash(from, token), |edge| edge.from == from && *edge.token == *token);
+        found.map(|edge| edge.to)
+    }
+
+    fn child_or_new(&mut self, from: u32, token: &str) -> u32 {
+        if let Some(child) = self.child(from, token) {
+            return child;
+        }
+        let to = self.free_nodes.pop().unwrap_or_else(|| {
+            self.nodes.push(Node::default());
+            // A node takes more than four bytes: there are never so many.
+            u32::try_from(self.nodes.len() - 1).unwrap_or(u32::MAX)
+        });
+        let hash = self.hash(from, token);
+        let hasher = &self.hasher;
+        let edge = Edge { from, token: token.into(), to };
+        self.edges.insert_unique(hash, edge, |edge| hasher.hash_one((edge.from, &*edge.token)));
+        self.nodes[from as usize].children += 1;
+        to
+    }
+
+    /// A hearer hears a pattern, once more if it does already.
+    pub(super) fn hear(&mut self, slot: Slot, pattern: &Pattern) {
+        let mut node = ROOT;
+        for token in pattern.tokens() {
+            if token == ">" {
+                *self.nodes[node as usize].rest.entry(slot).or_default() += 1;
+                return;
+            }
+            node = self.child_or_new(node, token);
+        }
+        *self.nodes[node as usize].here.entry(slot).or_default() += 1;
+    }
+
+    /// A hearer does not hear a pattern any more, or once less. Branches that this leaves empty are given back.
+    pub(super) fn forget(&mut self, slot: Slot, pattern: &Pattern) {
+        let mut path = vec![ROOT];
+        let mut goes_on = false;
+        for token in pattern.tokens() {
+            if token == ">" {
+                goes_on = true;
+                break;
+            }
+            let Some(child) = path.last().and_then(|node| self.child(*node, token)) else { return };
+            path.push(child);
+        }
+        if let Some(node) = path.last().map(|node| &mut self.nodes[*node as usize]) {
+            let times = if goes_on { &mut node.rest } else { &mut node.here };
+            if let Some(count) = times.get_mut(&slot) {
+                *count -= 1;
+                if *count == 0 {
+                    times.remove(&slot);
+                }
+            }
+        }
+        for (step, token) in path.windows(2).zip(pattern.tokens()).collect::<Vec<_>>().into_iter().rev() {
+            let [parent, child] = *step else { return };
+            if !self.nodes[child as usize].is_empty() {
+                return;
+            }
+            let hash = self.hash(parent, token);
+            let is_it = |edge: &Edge| edge.from == parent && *edge.token == *token;
+            if let Ok(edge) = self.edges.find_entry(hash, is_it) {
+                edge.remove();
+            }
+            self.nodes[parent as usize].children -= 1;
+            self.free_nodes.push(child);
+        }
+        self.give_back();
+    }
+
+    /// Gives back the memory of what is not used any more, once most of it is not.
+    fn give_back(&mut self) {
+        let hasher = &self.hasher;
+        if self.edges.capacity() > 64 && self.edges.len() < self.edges.capacity() / 8 {
+            self.edges.shrink_to(self.edges.len() * 2, |edge| hasher.hash_one((edge.from, &*edge.token)));
+        }
+        if self.edges.is_empty() {
+            self.nodes.truncate(1);
+            self.nodes.shrink_to_fit();
+            self.free_nodes = Vec::new();
+        }
+    }
+
+    /// The floor below which nobody hears a channel; open if anybody hears everything, or nobody is known.
+    pub(super) fn floor_of(&self, channel: &Channel, now: Instant) -> Floor {
+        let tokens: Vec<&str> = channel.tokens().collect();
+        let mut lowest = Lowest { floor: None, steps: 0 };
+        if channel.is_reserved() {
+            // Wildcards in first place do not hear the framework's own channels.
+            if let Some((first, rest)) = tokens.split_first()
+                && let Some(child) = self.child(ROOT, first)
+            {
+                self.look(child, rest, now, &mut lowest);
+            }
+        } else {
+            self.look(ROOT, &tokens, now, &mut lowest);
+        }
+        lowest.floor.unwrap_or(Floor::OPEN)
+    }
+
+    /// Looks at all who hear what is left of a channel from a node on. Says whether the floor is open, which ends it.
+    fn look(&self, node: u32, tokens: &[&str], now: Instant, lowest: &mut Lowest) -> bool {
+        let Node { here, rest, children } = &self.nodes[node as usize];
+        let Some((first, tokens)) = tokens.split_first() else {
+            return lowest.take(here, &self.hearers, now);
+        };
+        lowest.take(rest, &self.hearers, now)
+            || (*children > 0
+                && [*first, "*"].into_iter().any(|token| {
+                    self.child(node, token).is_some_and(|child| self.look(child, tokens, now, lowest))
+                }))
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.edges.is_empty() && self.nodes[0].is_empty() && self.hearers.is_empty() && self.raised == 0
+    }
+}
+
+/// The lowest floor of those who were looked at.
+struct Lowest {
+    floor: Option<Floor>,
+    steps: usize,
+}
+
+impl Lowest {
+    fn take(&mut self, times: &Times, hearers: &[Hearer], now: Instant) -> bool {
+        self.steps += 1;
+        for slot in times.keys() {
+            self.steps += 1;
+            let floor = hearers[slot.0 as usize].floor_at(now);
+            let floor = self.floor.map_or(floor, |lowest| lowest.min(floor));
+            self.floor = Some(if self.steps > MAX_STEPS { Floor::OPEN } else { floor });
+            if self.floor.is_some_and(Floor::is_open) {
+                return true;
+            }
+        }
+        if self.steps > MAX_STEPS {
+            self.floor = Some(Floor::OPEN);
+        }
+        self.steps > MAX_STEPS
+    }
+}
+
+thread_local! {
+    /// What this thread has worked out last.
+    static KNOWN: RefCell<[Option<Known>; RECENT]> = const { RefCell::new([const { None }; RECENT]) };
+}
+
+struct Known {
+    hearers: u64,
+    generation: u64,
+    channel: Channel,
+    floor: Floor,
+    at: Instant,
+}
+
+/// The index as emitters and the tables of receivers share it.
+pub(super) struct Hearers {
+    /// Tells those of a process apart.
+    id: u64,
+    index: RwLock<Index>,
+    /// Counts the changes of the index.
+    generation: AtomicU64,
+    /// Whether any floor may be up: what emitters look at first.
+    is_raised: AtomicBool,
+    /// Somebody may be missing in the index: nothing is stopped.
+    is_incomplete: AtomicBool,
+}
+
+impl Hearers {
+    pub(super) fn new() -> Self {
+        static LAST_ID: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: LAST_ID.fetch_add(1, Ordering::Relaxed),
+            index: RwLock::default(),
+            generation: AtomicU64::new(0),
+            is_raised: AtomicBool::new(false),
+            is_incomplete: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn is_raised(&self) -> bool {
+        self.is_raised.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_incomplete(&self, is_incomplete: bool) {
+        self.is_incomplete.store(is_incomplete, Ordering::Relaxed);
+    }
+
+    /// Changes the index.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Index) -> T) -> T {
+        let mut index = self.index.write();
+        let changed = change(&mut index);
+        self.generation.fetch_add(1, Ordering::Release);
+        if index.is_raised() {
+            self.is_raised.store(true, Ordering::Relaxed);
+        }
+        changed
+    }
+
+    /// The floor below which nobody hears a channel. Never waits: open while the index is being changed.
+    pub(super) fn floor_of(&self, channel: &Channel, now: Instant) -> Floor {
+        if self.is_incomplete.load(Ordering::Relaxed) {
+            return Floor::OPEN;
+        }
+        let generation = self.generation.load(Ordering::Acquire);
+        let place = channel.shard(RECENT);
+        let is_known = |known: &&Known| {
+            (known.hearers, known.generation) == (self.id, generation)
+                && known.channel == *channel
+                && now.saturating_duration_since(known.at) < REUSED_FOR
+        };
+        let known =
+            KNOWN.with_borrow(|recent| recent[place].as_ref().filter(is_known).map(|known| known.floor));
+        if let Some(floor) = known {
+            return floor;
+        }
+        let Some(index) = self.index.try_read() else { return Floor::OPEN };
+        let floor = index.floor_of(channel, now);
+        if !index.is_raised() {
+            // Who raises one holds the lock for writing.
+            self.is_raised.store(false, Ordering::Relaxed);
+        }
+        drop(index);
+        let known = Known { hearers: self.id, generation, channel: channel.clone(), floor, at: now };
+        KNOWN.with_borrow_mut(|recent| recent[place] = Some(known));
+        floor
+    }
+}
+
+#[cfg(test)]
+mod tests;

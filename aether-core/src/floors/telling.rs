@@ -1,0 +1,106 @@
+//! How the receivers of this process tell others what they hear.
+//!
+//! Whoever has news waits for its turn and then tells all the news there are: of many who join at once most find that
+//! they have been told of. What is told is put together in that turn, so no older word follows a newer one.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
+
+use super::Floors;
+use super::announcement::{self, ANNOUNCEMENTS, Announcement};
+use super::ours::Receiver;
+use crate::channel::Channel;
+use crate::wave::{ContentType, Wave};
+
+/// What is being told. Dropped before it is, it is news again.
+struct Telling<'a> {
+    floors: &'a Arc<Floors>,
+    announcements: Vec<Announcement>,
+    of: HashSet<u64>,
+    farewells: Vec<Announcement>,
+}
+
+impl<'a> Telling<'a> {
+    fn begin(floors: &'a Arc<Floors>) -> Self {
+        let mut ours = floors.ours.lock();
+        let (of, farewells) = (std::mem::take(&mut ours.news), std::mem::take(&mut ours.farewells));
+        let receivers = of.iter().filter_map(|instance| ours.receivers.get(instance));
+        let mut announcements: Vec<_> = receivers.map(Receiver::short_announcement).collect();
+        announcements.extend(farewells.iter().cloned());
+        if ours.are_gone {
+            announcements.clear();
+        }
+        drop(ours);
+        Self { floors, announcements, of, farewells }
+    }
+
+    fn finish(mut self) {
+        self.of.clear();
+        self.farewells.clear();
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if self.of.is_empty() && self.farewells.is_empty() {
+            return;
+        }
+        let mut ours = self.floors.ours.lock();
+        ours.farewells.append(&mut self.farewells);
+        for instance in self.of.drain() {
+            if ours.receivers.contains_key(&instance) {
+                ours.news.insert(instance);
+            }
+        }
+        self.floors.attend(ours);
+    }
+}
+
+impl Floors {
+    /// Returns when the news of one receiver were told, or all news. Cancelled, they are told by the task.
+    pub(super) async fn announce(self: &Arc<Self>, of: Option<u64>) {
+        let _turn = self.announcing.lock().await;
+        if of.is_some_and(|instance| !self.ours.lock().news.contains(&instance)) {
+            return;
+        }
+        let telling = Telling::begin(self);
+        self.tell(&telling.announcements).await;
+        telling.finish();
+    }
+
+    /// Says goodbye for all receivers of this process. Nothing is announced afterwards.
+    pub(crate) async fn leave(&self) {
+        let farewells: Vec<_> = {
+            let mut ours = self.ours.lock();
+            ours.are_gone = true;
+            ours.news.clear();
+            let gone = std::mem::take(&mut ours.farewells);
+            let tuned = ours.receivers.values().filter(|receiver| receiver.is_tuned());
+            tuned.map(Receiver::farewell).chain(gone).collect()
+        };
+        self.tell(&farewells).await;
+    }
+
+    async fn tell(&self, announcements: &[Announcement]) {
+        let payloads = announcement::write_all(announcements).into_iter();
+        self.send(payloads.filter_map(|payload| self.notice(ANNOUNCEMENTS, payload)).collect()).await;
+    }
+
+    /// Sends notices, if there is a network, and for as long as there is the `Aether`.
+    pub(super) async fn send(&self, notices: Vec<Wave>) {
+        if let Some(network) = self.network.get().and_then(Weak::upgrade)
+            && !notices.is_empty()
+        {
+            let mut ended = self.ended.subscribe();
+            tokio::select! {
+                _ = network.tell(notices) => {}
+                _ = ended.wait_for(|ended| *ended) => {}
+            }
+        }
+    }
+
+    pub(super) fn notice(&self, channel: &str, payload: Vec<u8>) -> Option<Wave> {
+        let channel = Channel::with_reserved(channel).ok()?;
+        Some(Wave::plain(channel, payload.into(), ContentType::Json).noticed(&self.sequencer))
+    }
+}

@@ -1,0 +1,272 @@
+//! The subscriptions of one vibrator, by what they hear: no join and no detuning looks at what does not overlap.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::channel::Pattern;
+use crate::router::Subscription;
+
+/// What a vibrator is tuned to.
+#[derive(Debug, Default)]
+pub(super) struct Tuned {
+    /// Alone and in groups.
+    by_pattern: HashMap<Pattern, Vec<Arc<Subscription>>>,
+    /// Only over a network, where an old subscription may stand for younger ones.
+    alone: Option<Box<Alone>>,
+}
+
+/// The subscriptions that are in no group: those that are heard, and those that are muted.
+#[derive(Debug, Default)]
+struct Alone {
+    heard: Overlaps,
+    muted: Overlaps,
+}
+
+/// What becomes of the subscriptions to a pattern that is left.
+#[derive(Debug, Default)]
+pub(super) struct Detuned {
+    /// Those that stay behind for younger ones.
+    pub(super) muted: Vec<Arc<Subscription>>,
+    /// Those that nobody needs any more, some of them of other patterns.
+    pub(super) gone: Vec<Arc<Subscription>>,
+}
+
+fn is_alone(subscription: &Subscription) -> bool {
+    subscription.group().is_none()
+}
+
+impl Tuned {
+    pub(super) fn find(&self, pattern: &Pattern, group: Option<&str>) -> Option<Arc<Subscription>> {
+        self.by_pattern.get(pattern)?.iter().find(|other| other.group() == group).cloned()
+    }
+
+    /// Enters a subscription. Hands back one that is not needed: two were made of the same at the same time.
+    pub(super) fn insert(&mut self, new: Arc<Subscription>, crosses: bool) -> Option<Arc<Subscription>> {
+        let same = self.by_pattern.entry(new.pattern().clone()).or_default();
+        let is_same = |other: &&mut Arc<Subscription>| other.group() == new.group();
+        match same.iter_mut().find(is_same) {
+            // The older one stands for the younger.
+            Some(other) if other.id() <= new.id() => return Some(new),
+            Some(other) => {
+                let younger = std::mem::replace(other, Arc::clone(&new));
+                if let Some(alone) = self.alone.as_mut().filter(|_| is_alone(&new)) {
+                    alone.heard.remove(younger.pattern(), younger.id());
+                    alone.heard.insert(new.pattern(), new.id());
+                }
+                return Some(younger);
+            }
+            None => same.push(Arc::clone(&new)),
+        }
+        if crosses && is_alone(&new) {
+            self.alone.get_or_insert_default().heard.insert(new.pattern(), new.id());
+        }
+        None
+    }
+
+    /// Enters a muted subscription as one that is heard again. Says whether it is still there.
+    pub(super) fn unmute(&mut self, subscription: &Arc<Subscription>) -> bool {
+        let (pattern, id) = (subscription.pattern(), subscription.id());
+        let is_there =
+            self.by_pattern.get(pattern).is_some_and(|all| all.iter().any(|other| other.id() == id));
+        if let Some(alone) = self.alone.as_mut().filter(|_| is_there) {
+            alone.muted.remove(pattern, id);
+            alone.heard.insert(pattern, id);
+        }
+        is_there
+    }
+
+    /// Leaves a pattern, in whatever groups. What stands for a younger one stays behind for as long as it does.
+    pub(super) fn detune(&mut self, pattern: &Pattern) -> Detuned {
+        let mut detuned = Detuned::default();
+        let Some(all) = self.by_pattern.remove(pattern) else { return detuned };
+        let mut stays = Vec::new();
+        let mut needless = Vec::new();
+        for left in all {
+            let id = left.id();
+            if left.is_muted() {
+                stays.push(left);
+            } else if let Some(alone) = self.alone.as_mut().filter(|_| is_alone(&left)) {
+                alone.heard.remove(pattern, id);
+                if alone.heard.has_younger(pattern, id) {
+                    alone.muted.insert(pattern, id);
+                    detuned.muted.push(Arc::clone(&left));
+                    stays.push(left);
+                } else {
+                    detuned.gone.push(left);
+                }
+                for (older, text) in alone.muted.older(pattern, id) {
+                    if !alone.heard.has_younger(&text, older) {
+                        alone.muted.remove(&text, older);
+                        needless.push((older, text));
+                    }
+                }
+            } else {
+                detuned.gone.push(left);
+            }
+        }
+        if !stays.is_empty() {
+            self.by_pattern.insert(pattern.clone(), stays);
+        }
+        detuned.gone.extend(needless.into_iter().filter_map(|(id, text)| self.take(&text, id)));
+        detuned
+    }
+
+    fn take(&mut self, pattern: &Pattern, id: u64) -> Option<Arc<Subscription>> {
+        let all = self.by_pattern.get_mut(pattern)?;
+        let place = all.iter().position(|other| other.id() == id)?;
+        let taken = all.swap_remove(place);
+        if all.is_empty() {
+            self.by_pattern.remove(pattern);
+        }
+        Some(taken)
+    }
+
+    /// Takes all.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Arc<Subscription>> + use<> {
+        std::mem::take(self).by_pattern.into_values().flatten()
+    }
+}
+
+/// Numbered patterns as a tree of tokens: which of them overlap with another one.
+#[derive(Debug, Default)]
+struct Overlaps {
+    root: Node,
+    patterns: HashMap<u64, Pattern>,
+}
+
+/// One token deep in the tree.
+#[derive(Debug, Default)]
+struct Node {
+    children: HashMap<Box<str>, Node>,
+    /// The numbers of all patterns from here on.
+    all: BTreeSet<u64>,
+    /// Those of the pattern that ends here, and of the one that goes on with `>`.
+    here: BTreeSet<u64>,
+    rest: BTreeSet<u64>,
+}
+
+impl Overlaps {
+    fn insert(&mut self, pattern: &Pattern, id: u64) {
+        self.patterns.insert(id, pattern.clone());
+        let mut node = &mut self.root;
+        node.all.insert(id);
+        for token in pattern.tokens() {
+            if token == ">" {
+                node.rest.insert(id);
+                return;
+            }
+            node = node.children.entry(token.into()).or_default();
+            node.all.insert(id);
+        }
+        node.here.insert(id);
+    }
+
+    fn remove(&mut self, pattern: &Pattern, id: u64) {
+        if self.patterns.remove(&id).is_some() {
+            let tokens: Vec<&str> = pattern.tokens().collect();
+            self.root.remove(&tokens, id);
+        }
+    }
+
+    /// Whether a pattern of a higher number overlaps with this one.
+    fn has_younger(&self, pattern: &Pattern, id: u64) -> bool {
+        let tokens: Vec<&str> = pattern.tokens().collect();
+        self.root.meet(&tokens, &mut |ids| ids.last().is_some_and(|last| *last > id), &mut |_| true)
+    }
+
+    /// The patterns of lower numbers that overlap with this one.
+    fn older(&self, pattern: &Pattern, id: u64) -> Vec<(u64, Pattern)> {
+        let tokens: Vec<&str> = pattern.tokens().collect();
+        let mut found = Vec::new();
+        let is_older = &mut |ids: &BTreeSet<u64>| ids.first().is_some_and(|first| *first < id);
+        self.root.meet(&tokens, is_older, &mut |ids| {
+            found.extend(
+                ids.range(..id).filter_map(|older| Some((*older, self.patterns.get(older)?.clone()))),
+            );
+            false
+        });
+        found
+    }
+}
+
+impl Node {
+    fn remove(&mut self, tokens: &[&str], id: u64) {
+        self.all.remove(&id);
+        match tokens {
+            [] => drop(self.here.remove(&id)),
+            [">"] => drop(self.rest.remove(&id)),
+            [token, tokens @ ..] => {
+                if let Some(child) = self.children.get_mut(*token) {
+                    child.remove(tokens, id);
+                    if child.all.is_empty() {
+                        self.children.remove(*token);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands the numbers of patterns that overlap with what is left of one to `take`, where `may` says that they are worth
+    /// it, until that says that it is enough. Says whether it did.
+    fn meet(
+        &self,
+        tokens: &[&str],
+        may: &mut impl FnMut(&BTreeSet<u64>) -> bool,
+        take: &mut impl FnMut(&BTreeSet<u64>) -> bool,
+    ) -> bool {
+        if !may(&self.all) {
+            return false;
+        }
+        let Some((first, tokens)) = tokens.split_first() else { return may(&self.here) && take(&self.here) };
+        if may(&self.rest) && take(&self.rest) {
+            return true;
+        }
+        match *first {
+            ">" => self.children.values().any(|child| may(&child.all) && take(&child.all)),
+            "*" => self.children.values().any(|child| child.meet(tokens, may, take)),
+            first => [first, "*"]
+                .into_iter()
+                .any(|token| self.children.get(token).is_some_and(|child| child.meet(tokens, may, take))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn finds_the_patterns_that_overlap(
+            texts in prop::collection::vec(prop::sample::select(vec![
+                "a", "b", "*.a", "a.*", "a.>", "a.b", "*.*", "a.b.c", "a.*.c", "*.b.>", "b.>", ">", "b.a.*.d",
+            ]), 1..24),
+            removed in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+            asked in 0..26_u64,
+        ) {
+            let mut all: Vec<(u64, Pattern)> =
+                texts.iter().zip(1..).map(|(text, id)| (id, Pattern::new(text).unwrap())).collect();
+            let mut overlaps = Overlaps::default();
+            all.iter().for_each(|(id, pattern)| overlaps.insert(pattern, *id));
+            for index in removed {
+                if all.len() > 1 {
+                    let (id, pattern) = all.remove(index.index(all.len()));
+                    overlaps.remove(&pattern, id);
+                }
+            }
+            for text in ["a", "a.b", "*", "*.b", "a.>", ">", "b.a.x.d", "*.*.c"] {
+                let pattern = Pattern::new(text).unwrap();
+                let meets = |(_, other): &&(u64, Pattern)| other.overlaps(&pattern);
+                let younger = all.iter().filter(meets).any(|(id, _)| *id > asked);
+                prop_assert_eq!(overlaps.has_younger(&pattern, asked), younger, "{} after {}", text, asked);
+                let mut older: Vec<_> = overlaps.older(&pattern, asked).into_iter().map(|(id, _)| id).collect();
+                older.sort_unstable();
+                let expected: Vec<_> = all.iter().filter(meets).map(|(id, _)| *id).filter(|id| *id < asked).collect();
+                prop_assert_eq!(older, expected, "{} before {}", text, asked);
+            }
+            all.iter().for_each(|(id, pattern)| overlaps.remove(pattern, *id));
+            prop_assert!(overlaps.root.all.is_empty() && overlaps.root.children.is_empty());
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What it costs to be tuned to many patterns. In a program of its own, as it needs an allocator that counts.
+
+use aether_core::{Aether, Vibrator};
+
+#[global_allocator]
+static COUNTING: dhat::Alloc = dhat::Alloc;
+
+fn allocated() -> u64 {
+    dhat::HeapStats::get().total_bytes
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_join_costs_about_the_same_however_many_patterns_are_heard_already() {
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let mut costs = Vec::new();
+    for (joins, respects) in [(1000, false), (16_000, false), (16_000, true)] {
+        let aether = Aether::local();
+        let ear = Vibrator::create("ear", &aether).await.unwrap();
+        let sender = Vibrator::builder("sender");
+        let _sender = if respects { sender.respect_floor() } else { sender }.create(&aether).await.unwrap();
+        let before = allocated();
+        for n in 0..joins {
+            ear.resonate_on(format!("orders.n{n}.*")).await.unwrap();
+        }
+        for n in 0..joins {
+            ear.detune(format!("orders.n{n}.*")).unwrap();
+        }
+        costs.push((allocated() - before) / joins);
+    }
+    let [few, many, respected] = costs[..] else { panic!("{costs:?}") };
+    // Tables double their size now and then; copying what is heard at each join would cost hundreds of times as much.
+    assert!(many < 2 * few && respected < 3 * few, "bytes a join: {costs:?}");
+}
