@@ -57,6 +57,7 @@ impl Running {
 
     /// In a process group of its own, as a shell starts a command.
     #[cfg(unix)]
+    #[cfg(feature = "bench")]
     pub(crate) fn start_group(args: &[&str]) -> Self {
         use std::os::unix::process::CommandExt as _;
         let mut command = aether(args);
@@ -109,6 +110,7 @@ impl Running {
 
     /// To the process and to those that it started and left in its group.
     #[cfg(unix)]
+    #[cfg(feature = "bench")]
     pub(crate) fn signal_group(&self, signal: nix::sys::signal::Signal) {
         let group = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
         nix::sys::signal::killpg(group, signal).unwrap();
