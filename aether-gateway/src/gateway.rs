@@ -17,10 +17,10 @@ use tokio::net::TcpListener;
 use tokio::task::coop;
 use tokio_util::sync::CancellationToken;
 
-use crate::http;
 use crate::insight::{self, Insight};
 use crate::observed::Observed;
 use crate::status::Scene;
+use crate::{http, server};
 
 /// The name of the gateway's vibrator, as it stands in the table of inboxes.
 const NAME: &str = "gateway";
@@ -74,8 +74,9 @@ impl GatewayOptions {
         self
     }
 
-    /// How many channels are counted one by one: the first that are seen; the others share the line
-    /// [`OTHER`](crate::OTHER). Default: 500. Cost: about 300 bytes each, and up to 10 lines of metrics.
+    /// How many channels are counted one by one; the others share the line [`OTHER`](crate::OTHER). When there are so many,
+    /// a new one takes the place of the one that was silent for longest, if it was so for a minute. Default: 500. Cost:
+    /// about 300 bytes each and its name, and up to 10 lines of metrics.
     #[must_use]
     pub fn max_channels(mut self, channels: usize) -> Self {
         self.max_channels = channels;
@@ -209,7 +210,8 @@ impl Gateway {
     /// # Cancel safety
     /// Cancelled before completion, all connections are closed and the observer is gone.
     pub async fn run(self, shutdown: CancellationToken) {
-        let serving = http::serve(self.listener, Arc::clone(&self.scene), shutdown.clone());
+        let app = http::routes(Arc::clone(&self.scene));
+        let serving = server::serve(self.listener, self.scene.slots(), app, shutdown.clone());
         let observing = observe(self.observer, &self.scene, self.on_wave, shutdown.clone());
         let watching = async {
             if let (Some(observer), Some(insight)) = (self.physics, self.scene.insight()) {

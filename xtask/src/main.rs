@@ -4,6 +4,7 @@ mod bench;
 mod examples;
 mod fuzz;
 mod nats_server;
+mod promtool;
 mod steps;
 mod suite;
 mod workspace;
@@ -73,6 +74,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test { fast } => suite::run(&workspace, fast),
         Command::Tools => {
             println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
+            println!("promtool: {}", promtool::find_or_install(&workspace)?);
             Ok(())
         }
         Command::Bench { names, options } => bench::run(&workspace, &names, &options),
