@@ -118,8 +118,7 @@ pub(crate) async fn run(args: &Args) -> Outcome<()> {
     if let Some(jobs) = &mut jobs {
         jobs.settle().await?;
     }
-    let before = sent.emitted;
-    let sent: Sent = sender.last("end\n", |sent: &Sent| sent.emitted > before && sent.queued == 0).await?;
+    let sent: Sent = sender.last("end\n", |sent: &Sent| sent.is_last).await?;
     let due = sent.delivered;
     let is_whole = |received: &Received| received.is_last;
     let received: Received = receiver.last(&format!("{due}\n"), is_whole).await?;

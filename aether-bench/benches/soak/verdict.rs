@@ -42,6 +42,8 @@ impl Verdict {
         let what = format!("together they add up to the wave: {} = {whole}", sent.emitted);
         self.check(sent.emitted == whole, what);
         self.of_receiving("receiver", &received);
+        let is_same = received.missing == received.lost_upstream;
+        self.check(is_same, "the medium counts the same losses".into());
     }
 
     fn of_receiving(&mut self, name: &str, received: &Received) {
