@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use aether_core::Aether;
-use aether_gateway::GatewayOptions;
+use aether_gateway::{Gateway, GatewayOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -48,6 +48,22 @@ async fn idle_connections_give_way_to_a_client_of_the_same_address() {
     timeout(ALL_ANSWERED_WITHIN, answers).await.expect("a good client was kept out");
     assert!(cut(&running, "idle").await > 0.0);
     running.stop().await;
+}
+
+/// Where the system's queue is full, it drops the first packet of a client, which comes again a second later.
+#[cfg(target_os = "linux")] // where the queue may be as long as the program likes, or as `somaxconn` says
+#[tokio::test]
+async fn a_burst_of_connections_waits_in_a_queue_that_is_long_enough() {
+    let aether = Aether::local();
+    let options = GatewayOptions::default().listen(support::any_port());
+    let gateway = Gateway::start(&aether, options).await.unwrap();
+    let connected = async {
+        let mut all = Vec::new();
+        for _ in 0..MANY {
+            all.push(TcpStream::connect(gateway.address()).await.unwrap());
+        }
+    };
+    timeout(ALL_ANSWERED_WITHIN, connected).await.expect("nobody accepts, so this would take minutes");
 }
 
 /// A client that opens a connection anew whenever the gateway has ended it.
