@@ -109,8 +109,8 @@ pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
                     steps += 1;
                 }
             }
-            Some(echo) = job_echoes.receive() => boss.said.echoed_jobs += echo.count,
-            Some(echo) = task_echoes.receive() => boss.said.echoed_tasks += echo.count,
+            Some(echo) = job_echoes.receive() => add(&mut boss.said.echoed_jobs, echo.count),
+            Some(echo) = task_echoes.receive() => add(&mut boss.said.echoed_tasks, echo.count),
             _ = tell.tick() => {
                 boss.said.refused_echoes = [&job_echoes, &task_echoes].map(|e| e.unknown() + e.malformed()).iter().sum();
                 say(&Bossed { connects: aether.status().connects, ..boss.said })?;
@@ -129,4 +129,9 @@ pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
         }
     }
     Ok(aether.close().await?)
+}
+
+/// Without an overflow: an echo may be forged.
+const fn add(to: &mut u64, count: u64) {
+    *to = to.saturating_add(count);
 }
