@@ -13,19 +13,23 @@ use aether_core::{
     Wave, WhenFull,
 };
 use futures_util::FutureExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::coop;
 use tokio_util::sync::CancellationToken;
 
-use crate::http;
 use crate::insight::{self, Insight};
 use crate::observed::Observed;
 use crate::status::Scene;
+use crate::{http, server};
 
 /// The name of the gateway's vibrator, as it stands in the table of inboxes.
 const NAME: &str = "gateway";
 /// That of the one whose waves the detectors take in.
 const PHYSICS_NAME: &str = "gateway-physics";
+
+/// How many connections the system keeps for a gateway that is busy, where it allows as many. A burst beyond them is not
+/// refused: each of its clients tries again a second later, whoever it is. The usual 128 are less than a burst of idle ones.
+const BACKLOG: u32 = 4096;
 
 /// Called with each wave that is observed, in the observer's task.
 type OnWave = Box<dyn FnMut(&Wave) + Send>;
@@ -74,8 +78,9 @@ impl GatewayOptions {
         self
     }
 
-    /// How many channels are counted one by one: the first that are seen; the others share the line
-    /// [`OTHER`](crate::OTHER). Default: 500. Cost: about 300 bytes each, and up to 10 lines of metrics.
+    /// How many channels are counted one by one; the others share the line [`OTHER`](crate::OTHER). When there are so many,
+    /// a new one takes the place of the one that was silent for longest, if it was so for a minute. Default: 500. Cost:
+    /// about 300 bytes each and its name, and up to 10 lines of metrics.
     #[must_use]
     pub fn max_channels(mut self, channels: usize) -> Self {
         self.max_channels = channels;
@@ -157,7 +162,7 @@ impl Gateway {
     /// # Cancel safety
     /// Cancelled before completion, nothing is bound and nothing is heard.
     pub async fn start(aether: &Aether, options: GatewayOptions) -> Result<Self, StartError> {
-        let (listener, address, moved_from) = bind(options.listen, GatewayOptions::DEFAULT_ADDRESS).await?;
+        let (listener, address, moved_from) = bind(options.listen, GatewayOptions::DEFAULT_ADDRESS)?;
         let observer = Vibrator::builder(NAME).observe().inbox(options.inbox).create(aether).await?;
         observer.resonate_on(Pattern::everything()).await?;
         let physics = if options.physics {
@@ -209,7 +214,8 @@ impl Gateway {
     /// # Cancel safety
     /// Cancelled before completion, all connections are closed and the observer is gone.
     pub async fn run(self, shutdown: CancellationToken) {
-        let serving = http::serve(self.listener, Arc::clone(&self.scene), shutdown.clone());
+        let app = http::routes(Arc::clone(&self.scene));
+        let serving = server::serve(self.listener, self.scene.slots(), app, shutdown.clone());
         let observing = observe(self.observer, &self.scene, self.on_wave, shutdown.clone());
         let watching = async {
             if let (Some(observer), Some(insight)) = (self.physics, self.scene.insight()) {
@@ -227,20 +233,29 @@ impl fmt::Debug for Gateway {
 }
 
 /// The listener, its address, and the default address if that one is taken.
-async fn bind(
+fn bind(
     wanted: Option<SocketAddr>,
     default: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr, Option<SocketAddr>), StartError> {
     let address = wanted.unwrap_or(default);
     let refused = |source| StartError::Bind { address, source };
-    let (listener, moved_from) = match TcpListener::bind(address).await {
+    let (listener, moved_from) = match listen(address) {
         Err(error) if wanted.is_none() && error.kind() == io::ErrorKind::AddrInUse => {
-            (TcpListener::bind((address.ip(), 0)).await.map_err(refused)?, Some(address))
+            (listen((address.ip(), 0).into()).map_err(refused)?, Some(address))
         }
         bound => (bound.map_err(refused)?, None),
     };
     let address = listener.local_addr().map_err(refused)?;
     Ok((listener, address, moved_from))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Elsewhere it would let two programs listen on one address.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn announcement(address: SocketAddr, moved_from: Option<SocketAddr>) -> String {
@@ -292,16 +307,16 @@ mod tests {
     #[tokio::test]
     async fn a_default_address_gives_way_and_an_address_that_was_asked_for_does_not() {
         let any_port = (Ipv4Addr::LOCALHOST, 0).into();
-        let (listener, taken, moved_from) = bind(Some(any_port), any_port).await.unwrap();
+        let (listener, taken, moved_from) = bind(Some(any_port), any_port).unwrap();
         assert_eq!((listener.local_addr().unwrap(), moved_from), (taken, None));
 
-        let (_other, free, moved_from) = bind(None, taken).await.unwrap();
+        let (_other, free, moved_from) = bind(None, taken).unwrap();
         assert_eq!((free.ip(), moved_from), (taken.ip(), Some(taken)));
         assert_ne!(free.port(), taken.port());
         assert_eq!(announcement(free, moved_from), format!("gateway: http://{free}/ ({taken} is taken)"));
         assert_eq!(announcement(taken, None), format!("gateway: http://{taken}/"));
 
-        match bind(Some(taken), any_port).await.unwrap_err() {
+        match bind(Some(taken), any_port).unwrap_err() {
             StartError::Bind { address, .. } => assert_eq!(address, taken),
             other => panic!("{other}"),
         }

@@ -1,120 +1,34 @@
-//! The HTTP server: what answers which path, and what bounds a client.
+//! What answers which path over HTTP.
 //!
-//! Run by the gateway. One request a connection, which costs a scrape nothing that matters and makes every bound
-//! simple: a client has a time for its request and one for the whole, and there are so many connections at once.
-//! There is no request body anywhere.
+//! The routes, for the [server](crate::server). Health is answered at once. Everything else reads the whole status and
+//! writes a long text: that happens outside of the tasks, one answer at a time, so a storm of such requests takes one
+//! processor and keeps no health check waiting.
 
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aether_core::physics::ResonanceMap;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Semaphore;
 
-use crate::metrics::{self, Metrics};
-use crate::page;
+use crate::exposition::Exposition;
+use crate::metrics::Metrics;
 use crate::status::{Readiness, Scene};
 
-/// The most connections at once; more wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 256;
-/// The longest that a client may take to send its request.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
-/// The longest that a connection may last: a client that reads too slowly is cut off.
-const CONNECTION_PATIENCE: Duration = Duration::from_secs(15);
-/// The longest that answers may still take when the gateway ends.
-const CLOSING_PATIENCE: Duration = Duration::from_millis(250);
-/// After the system refused a connection, such as for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
-const MAX_HEADERS: usize = 64;
-const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// How many answers are written at once that take some time. Health does not wait for them.
+const WRITERS: usize = 1;
 
 #[derive(Debug)]
 struct Site {
     scene: Arc<Scene>,
     metrics: Metrics,
+    writers: Arc<Semaphore>,
 }
 
-/// Answers until `shutdown` is cancelled.
-pub(crate) async fn serve(listener: TcpListener, scene: Arc<Scene>, shutdown: CancellationToken) {
-    let app = routes(scene);
-    let mut connections = JoinSet::new();
-    let mut trouble = Trouble::default();
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    if trouble.ended() {
-                        tracing::info!("connections are accepted again");
-                    }
-                    connections.spawn(answer(stream, app.clone()));
-                }
-                Err(error) if is_clients_fault(&error) => {}
-                Err(error) => {
-                    if trouble.begins() {
-                        tracing::warn!(%error, "cannot accept connections; trying again, without saying so");
-                    }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
-    drop(listener);
-    let all_answered = async { while connections.join_next().await.is_some() {} };
-    // Who is not answered by now is cut off when the set is dropped.
-    let _ = tokio::time::timeout(CLOSING_PATIENCE, all_answered).await;
-}
-
-/// Whether accepting fails at the moment, as it does when all file descriptors are in use: said once and not four times a
-/// second for as long as it lasts.
-#[derive(Debug, Default)]
-struct Trouble(bool);
-
-impl Trouble {
-    /// Accepting failed; whether that is news.
-    fn begins(&mut self) -> bool {
-        !std::mem::replace(&mut self.0, true)
-    }
-
-    /// Accepting succeeded; whether that is news.
-    fn ended(&mut self) -> bool {
-        std::mem::take(&mut self.0)
-    }
-}
-
-/// Whether one client went away while it was being accepted, which says nothing about the next.
-fn is_clients_fault(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
-}
-
-async fn answer(stream: TcpStream, app: Router) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_PATIENCE)
-        .keep_alive(false)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
-    match tokio::time::timeout(CONNECTION_PATIENCE, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
-        Err(_) => tracing::debug!("a connection was too slow"),
-    }
-}
-
-fn routes(scene: Arc<Scene>) -> Router {
+pub(crate) fn routes(scene: Arc<Scene>) -> Router {
     let metrics = Metrics::new(Arc::clone(&scene));
     Router::new()
         .route("/", get(status_page))
@@ -127,14 +41,30 @@ fn routes(scene: Arc<Scene>) -> Router {
         .route("/healthz", get(ready))
         .fallback(not_found)
         .method_not_allowed_fallback(only_get)
-        .with_state(Arc::new(Site { scene, metrics }))
+        .with_state(Arc::new(Site { scene, metrics, writers: Arc::new(Semaphore::new(WRITERS)) }))
+}
+
+/// Writes an answer that takes some time, when it is its turn.
+async fn written(site: Arc<Site>, write: impl FnOnce(&Site) -> Response + Send + 'static) -> Response {
+    // Never closed. The turn lasts until the answer is written, even if the client goes away meanwhile.
+    let turn = Arc::clone(&site.writers).acquire_owned().await;
+    let writing = tokio::task::spawn_blocking(move || {
+        let response = write(&site);
+        drop(turn);
+        response
+    });
+    writing.await.unwrap_or_else(|error| failed(&error))
 }
 
 async fn status_page(State(site): State<Arc<Site>>) -> Response {
-    match page::render(&site.scene.read()) {
+    written(site, page).await
+}
+
+fn page(site: &Site) -> Response {
+    match crate::page::render(&site.scene.read()) {
         Ok(html) => {
             let mut response = typed("text/html; charset=utf-8", html);
-            // The page has no script and loads nothing: a browser shall not do so either, whatever a name contains.
+            // The page has no script and loads nothing: the browser must not either, whatever a name contains.
             let policy = HeaderValue::from_static(
                 "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             );
@@ -146,25 +76,39 @@ async fn status_page(State(site): State<Arc<Site>>) -> Response {
 }
 
 async fn status_json(State(site): State<Arc<Site>>) -> Response {
+    written(site, json).await
+}
+
+fn json(site: &Site) -> Response {
     match serde_json::to_string(&site.scene.read()) {
         Ok(json) => typed("application/json", json),
         Err(error) => failed(&error),
     }
 }
 
-async fn metrics_text(State(site): State<Arc<Site>>) -> Response {
+async fn metrics_text(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let exposition = Exposition::negotiate(accepted);
+    written(site, move |site| metrics(site, exposition)).await
+}
+
+fn metrics(site: &Site, exposition: Exposition) -> Response {
     match site.metrics.write() {
-        Ok(text) => typed(metrics::CONTENT_TYPE, text),
+        Ok(text) => {
+            let mut response = typed(exposition.content_type(), exposition.write(text));
+            response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+            response
+        }
         Err(error) => failed(&error),
     }
 }
 
 async fn map_dot(State(site): State<Arc<Site>>) -> Response {
-    map(&site.scene, "text/vnd.graphviz; charset=utf-8", ResonanceMap::to_dot)
+    written(site, |site| map(&site.scene, "text/vnd.graphviz; charset=utf-8", ResonanceMap::to_dot)).await
 }
 
 async fn map_mermaid(State(site): State<Arc<Site>>) -> Response {
-    map(&site.scene, "text/vnd.mermaid; charset=utf-8", ResonanceMap::to_mermaid)
+    written(site, |site| map(&site.scene, "text/vnd.mermaid; charset=utf-8", ResonanceMap::to_mermaid)).await
 }
 
 fn map(scene: &Scene, content_type: &'static str, write: fn(&ResonanceMap) -> String) -> Response {
@@ -213,18 +157,4 @@ fn typed(content_type: &'static str, body: String) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, body).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trouble_is_told_when_it_begins_and_when_it_ends() {
-        let mut trouble = Trouble::default();
-        assert!(!trouble.ended());
-        assert_eq!([trouble.begins(), trouble.begins(), trouble.begins()], [true, false, false]);
-        assert_eq!([trouble.ended(), trouble.ended()], [true, false]);
-        assert!(trouble.begins());
-    }
 }

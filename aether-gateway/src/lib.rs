@@ -31,6 +31,7 @@
 //! ```
 
 mod args;
+mod exposition;
 mod gateway;
 mod http;
 mod insight;
@@ -38,6 +39,8 @@ mod metrics;
 mod observed;
 mod page;
 mod rate;
+mod server;
+mod slots;
 mod status;
 
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};

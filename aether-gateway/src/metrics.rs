@@ -1,4 +1,4 @@
-//! The metrics, in the OpenMetrics text format that Prometheus reads.
+//! The metrics, in the OpenMetrics text format.
 //!
 //! Written from one reading of the status for each scrape. The accounts of inboxes and of the medium are kept by those
 //! themselves; here they are only written down, so a scrape adds up exactly as the ledgers do. The set of lines is
@@ -12,10 +12,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMet
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::status::{LedgerLine, Readiness, Scene, Status};
-
-/// What [`Metrics::write`] writes.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::slots::Connections;
+use crate::status::{LedgerLine, ObservedLine, Readiness, Scene, Status};
 
 /// What goes before each name.
 const PREFIX: &str = "aether";
@@ -33,6 +31,7 @@ impl Metrics {
         Self { registry }
     }
 
+    /// Writes them as OpenMetrics 1.0.
     pub(crate) fn write(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
@@ -72,7 +71,16 @@ fn write_gateway(to: &mut Families<'_>, status: &Status) -> fmt::Result {
         [(vec![], status.started_at_unix_seconds)],
     )?;
     let ready = u32::from(status.readiness == Readiness::Ready);
-    to.gauge("ready", "1 if waves are observed now", None, [(vec![], ready)])
+    to.gauge("ready", "1 if waves are observed now", None, [(vec![], ready)])?;
+    let Connections { accepted, evicted_waiting, evicted_answering, timed_out } = status.http;
+    to.counter("http_connections", "Connections over HTTP", None, [(vec![], accepted)])?;
+    let ended = [("idle", evicted_waiting), ("slow", evicted_answering), ("timed_out", timed_out)];
+    to.counter(
+        "http_connections_cut",
+        "Connections that the gateway ended before they were answered, idle and slow ones in favour of newer ones",
+        None,
+        ended.map(|(reason, connections)| (vec![("reason", reason)], connections)),
+    )
 }
 
 fn write_observed(to: &mut Families<'_>, status: &Status) -> fmt::Result {
@@ -95,7 +103,14 @@ fn write_observed(to: &mut Families<'_>, status: &Status) -> fmt::Result {
         kinds().map(|(labels, kind)| (labels, kind.payload_bytes)),
     )?;
     let channels = status.observed.channels.len();
-    to.gauge("observed_channels", "Lines in the table of channels", None, [(vec![], channels)])
+    to.gauge("observed_channels", "Lines in the table of channels", None, [(vec![], channels)])?;
+    let ObservedLine { forgotten_channels, forgotten_waves, forgotten_payload_bytes, .. } = status.observed;
+    let help = "Channels that were silent and whose lines others have taken";
+    to.counter("observed_forgotten_channels", help, None, [(vec![], forgotten_channels)])?;
+    let help = "Waves that were counted in lines that others have taken";
+    to.counter("observed_forgotten_waves", help, None, [(vec![], forgotten_waves)])?;
+    let help = "Payloads of those waves";
+    to.counter("observed_forgotten_payload", help, Some(Unit::Bytes), [(vec![], forgotten_payload_bytes)])
 }
 
 fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {

@@ -1,13 +1,17 @@
 //! What was observed so far, by channel.
 //!
-//! The gateway notes every wave here; pages, metrics and the command line read it. Bounded: the first channels have a
-//! line each, all others share one. It holds names and numbers and no wave, so that it never keeps a question open
-//! or a payload in memory.
+//! The gateway notes every wave here; pages, metrics and the command line read it. It holds names and numbers and no wave,
+//! so that it never keeps a question open or a payload in memory.
+//!
+//! Bounded: so many channels have a line each, all others share one. When there is no line left, a new channel takes that
+//! of the channel that was silent for longest, if that was for [`SILENT`]. So made-up names do not keep their lines, and
+//! however many of them come, no channel with a wave a minute loses its line to them. What a forgotten line had counted is
+//! added to a sum of its own, and not to the shared line, whose rate would jump.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use aether_core::{Amplitude, Channel, Kind, Source, Wave};
+use lru::LruCache;
 use parking_lot::Mutex;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
@@ -16,6 +20,9 @@ use crate::rate::Rate;
 
 /// The line that stands for the channels that have none of their own.
 pub const OTHER: &str = "_other";
+
+/// How long a channel is silent before another one may take its line.
+const SILENT: Duration = Duration::from_secs(60);
 
 /// Upper bounds of the age histogram in seconds: from a hop inside the process to a wave that waited out an outage.
 const AGE_BOUNDS: [f64; 15] =
@@ -30,13 +37,23 @@ pub struct Observed {
     ages: Histogram,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     waves: u64,
     payload_bytes: u64,
     rate: Rate,
-    channels: HashMap<Channel, Entry>,
+    channels: LruCache<Channel, Entry>,
     other: Option<Entry>,
+    forgotten: Forgotten,
+}
+
+/// What was counted for channels whose lines others have taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Forgotten {
+    /// How often a line was taken.
+    pub(crate) channels: u64,
+    pub(crate) waves: u64,
+    pub(crate) payload_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -86,7 +103,14 @@ impl Observed {
         Self {
             since: Instant::now(),
             max_channels,
-            table: Mutex::default(),
+            table: Mutex::new(Table {
+                waves: 0,
+                payload_bytes: 0,
+                rate: Rate::default(),
+                channels: LruCache::unbounded(),
+                other: None,
+                forgotten: Forgotten::default(),
+            }),
             ages: Histogram::new(AGE_BOUNDS),
         }
     }
@@ -130,6 +154,11 @@ impl Observed {
         channels
     }
 
+    /// What is in no line any more.
+    pub(crate) fn forgotten(&self) -> Forgotten {
+        self.table.lock().forgotten
+    }
+
     /// How old the waves were when they were seen.
     pub(crate) fn ages(&self) -> Histogram {
         self.ages.clone()
@@ -151,8 +180,8 @@ impl Table {
         self.rate.note(elapsed);
         let entry = if let Some(entry) = self.channels.get_mut(wave.channel()) {
             entry
-        } else if self.channels.len() < max_channels && wave.channel().as_str() != OTHER {
-            self.channels.entry(wave.channel().clone()).or_insert_with(|| Entry::first(wave, now))
+        } else if wave.channel().as_str() != OTHER && self.has_line(now, max_channels) {
+            self.channels.get_or_insert_mut(wave.channel().clone(), || Entry::first(wave, now))
         } else {
             // A channel that is really called so shares the line: two lines of one name would be no valid metrics.
             self.other.get_or_insert_with(|| Entry::first(wave, now))
@@ -164,6 +193,27 @@ impl Table {
             entry.kinds[at].waves += 1;
             entry.kinds[at].payload_bytes += payload_bytes;
         }
+    }
+}
+
+impl Table {
+    /// Whether there is a line for one more channel, if need be that of one that is forgotten for it.
+    fn has_line(&mut self, now: Instant, max_channels: usize) -> bool {
+        if self.channels.len() < max_channels {
+            return true;
+        }
+        let is_silent = |entry: &Entry| now.saturating_duration_since(entry.last_seen) >= SILENT;
+        if !self.channels.peek_lru().is_some_and(|(_, entry)| is_silent(entry)) {
+            return false;
+        }
+        if let Some((_, entry)) = self.channels.pop_lru() {
+            self.forgotten.channels += 1;
+            for count in entry.kinds {
+                self.forgotten.waves += count.waves;
+                self.forgotten.payload_bytes += count.payload_bytes;
+            }
+        }
+        true
     }
 }
 
@@ -237,6 +287,39 @@ mod tests {
         observed.note(&wave("a", Kind::Event));
         let names: Vec<_> = observed.channels().into_iter().map(|c| c.channel).collect();
         assert_eq!(names, ["a", OTHER]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn made_up_names_give_their_lines_back_and_take_none_from_a_channel_that_is_in_use() {
+        let observed = Observed::new(3);
+        let has = |channel: &str| observed.channels().iter().any(|line| line.channel == channel);
+        let mut made_up = 0;
+        // Three minutes of a flood, with a wave every 20 s on a channel that means something.
+        for _ in 0..9 {
+            observed.note(&wave("busy", Kind::Event));
+            for _ in 0..100 {
+                observed.note(&wave(&format!("made.up.{made_up}"), Kind::Event));
+                made_up += 1;
+            }
+            assert!(has("busy"));
+            assert_eq!(observed.channels().len(), 4, "three lines and the shared one");
+            tokio::time::advance(Duration::from_secs(20)).await;
+        }
+        assert!(!has("made.up.0"));
+        let busy = observed.channels().into_iter().find(|line| line.channel == "busy");
+        assert_eq!(busy.unwrap().waves(), 9);
+
+        // When the flood is over, a new channel gets a line.
+        tokio::time::advance(SILENT).await;
+        observed.note(&wave("busy", Kind::Event));
+        observed.note(&wave("new", Kind::Event));
+        assert!(has("new") && has("busy"));
+        let forgotten = observed.forgotten();
+        let shown = observed.channels().iter().map(ObservedChannel::waves).sum::<u64>();
+        assert_eq!(observed.waves(), shown + forgotten.waves, "nothing goes uncounted");
+        let shown = observed.channels().iter().map(ObservedChannel::payload_bytes).sum::<u64>();
+        assert_eq!(observed.payload_bytes(), shown + forgotten.payload_bytes);
+        assert!(forgotten.channels > 2);
     }
 
     #[tokio::test(start_paused = true)]

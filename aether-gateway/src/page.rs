@@ -39,10 +39,11 @@ impl Page<'_> {
     }
 }
 
-/// One cell for each reason, in the order of the table's head.
-fn losses(ledger: &LedgerLine) -> Vec<u64> {
-    let shed = ledger.0.losses().map(|(_, waves)| waves);
-    shed.into_iter().chain([ledger.0.lost_upstream]).collect()
+/// What was lost, by reason, without those for which nothing was: a column for each would be wider than most windows.
+fn losses(ledger: &LedgerLine) -> Vec<(u64, String)> {
+    let shed = ledger.0.losses().map(|(reason, waves)| (waves, reason.as_str().replace('_', " ")));
+    let lost = shed.into_iter().chain([(ledger.0.lost_upstream, "lost upstream".to_owned())]);
+    lost.filter(|(waves, _)| *waves > 0).collect()
 }
 
 /// With a thin space between thousands.

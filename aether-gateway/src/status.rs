@@ -16,6 +16,7 @@ use serde::{Serialize, Serializer};
 
 use crate::insight::Insight;
 use crate::observed::{OTHER, Observed, ObservedChannel};
+use crate::slots::{Connections, Slots};
 
 pub(crate) use physics::PhysicsPart;
 
@@ -28,6 +29,7 @@ pub(crate) struct Scene {
     aether: Aether,
     observed: Arc<Observed>,
     insight: Option<Arc<Insight>>,
+    slots: Arc<Slots>,
     observing: AtomicBool,
     /// The vibrators that have a line of their own. A name that has one keeps it, so that no count ever falls.
     told_apart: Mutex<BTreeSet<String>>,
@@ -42,6 +44,7 @@ impl Scene {
             aether,
             observed: Arc::new(observed),
             insight,
+            slots: Slots::new(),
             observing: AtomicBool::new(true),
             told_apart: Mutex::default(),
             started_at: since_1970.as_secs_f64(),
@@ -54,6 +57,10 @@ impl Scene {
 
     pub(crate) fn insight(&self) -> Option<Arc<Insight>> {
         self.insight.clone()
+    }
+
+    pub(crate) fn slots(&self) -> Arc<Slots> {
+        Arc::clone(&self.slots)
     }
 
     pub(crate) fn note(&self, wave: &Wave) {
@@ -78,6 +85,7 @@ impl Scene {
     pub(crate) fn read(&self) -> Status {
         let status = self.aether.status();
         let promises = self.aether.promises();
+        let forgotten = self.observed.forgotten();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             started_at_unix_seconds: self.started_at,
@@ -104,10 +112,14 @@ impl Scene {
                 payload_bytes: self.observed.payload_bytes(),
                 waves_per_second: self.observed.waves_per_second(),
                 channels: self.observed.channels().iter().map(ChannelLine::from).collect(),
+                forgotten_channels: forgotten.channels,
+                forgotten_waves: forgotten.waves,
+                forgotten_payload_bytes: forgotten.payload_bytes,
             },
             inboxes: by_vibrator(self.aether.inboxes(), &mut self.told_apart.lock()),
             all_inboxes: LedgerLine(self.aether.ledger()),
             physics: self.insight.as_deref().map(PhysicsPart::of),
+            http: self.slots.counts(),
         }
     }
 }
@@ -148,6 +160,7 @@ pub(crate) struct Status {
     pub(crate) all_inboxes: LedgerLine,
     /// Nothing if the gateway does not look for it.
     pub(crate) physics: Option<PhysicsPart>,
+    pub(crate) http: Connections,
 }
 
 #[derive(Debug, Serialize)]
@@ -206,6 +219,9 @@ pub(crate) struct ObservedLine {
     pub(crate) payload_bytes: u64,
     pub(crate) waves_per_second: f64,
     pub(crate) channels: Vec<ChannelLine>,
+    pub(crate) forgotten_channels: u64,
+    pub(crate) forgotten_waves: u64,
+    pub(crate) forgotten_payload_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]

@@ -5,6 +5,7 @@ mod examples;
 mod fuzz;
 mod modules;
 mod nats_server;
+mod promtool;
 mod steps;
 mod suite;
 mod workspace;
@@ -76,6 +77,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test { fast } => suite::run(&workspace, fast),
         Command::Tools => {
             println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
+            println!("promtool: {}", promtool::find_or_install(&workspace)?);
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),

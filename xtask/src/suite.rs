@@ -8,21 +8,23 @@ use anyhow::{Context, Result};
 
 use crate::steps::{Steps, check, succeeds};
 use crate::workspace::Workspace;
-use crate::{examples, modules, nats_server};
+use crate::{examples, modules, nats_server, promtool};
 
 /// Runs all steps; `fast` leaves out the documentation build and the examples.
 pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     let mut steps = Steps::default();
-    let server = steps.run("tools", || {
+    let (server, promtool) = steps.run("tools", || {
         component(workspace, "rustfmt", "fmt")?;
         component(workspace, "clippy", "clippy")?;
         let server = nats_server::find_or_install(workspace)?;
         println!("nats-server: {server}");
-        Ok(server.path)
+        let promtool = promtool::find_or_install(workspace)?;
+        println!("promtool: {promtool}");
+        Ok((server.path, promtool.path))
     })?;
     let cargo = |args: &str| {
         let mut command = workspace.cargo(args.split_whitespace());
-        command.env(nats_server::ENV, &server);
+        command.env(nats_server::ENV, &server).env(promtool::ENV, &promtool);
         command
     };
 

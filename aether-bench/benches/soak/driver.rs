@@ -1,64 +1,17 @@
-//! The driver: starts server, receiver and sender, kills the server now and then, and adds up.
+//! The driver: starts server, receiver, sender and the others, kills the server now and then, and adds up.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
-use serde::de::DeserializeOwned;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::{Instant, interval_at, sleep_until, timeout_at};
+use tokio::time::{Instant, interval_at, sleep_until};
 
-use crate::memory::Memory;
+use crate::forger::Forger;
+use crate::jobs::Jobs;
+use crate::process::Process;
 use crate::receiver::Received;
 use crate::sender::Sent;
-use crate::{Args, Outcome};
-
-/// How long a process may take to start, or to bring its affairs to an end.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A process that this one has started. Killed when it is dropped.
-struct Process {
-    child: Child,
-    orders: Option<ChildStdin>,
-    said: Lines<BufReader<ChildStdout>>,
-    memory: Memory,
-}
-
-impl Process {
-    fn start(role: &str, medium: &str, args: &Args) -> Outcome<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--role", role, "--medium", medium]);
-        command.arg(format!("--load={}", args.load)).arg(format!("--capacity={}", args.capacity));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn()?;
-        let (orders, said) = (child.stdin.take(), child.stdout.take().ok_or("a process without stdout")?);
-        let memory = Memory::of(child.id().ok_or("a process that has ended")?);
-        Ok(Self { child, orders, said: BufReader::new(said).lines(), memory })
-    }
-
-    /// The next account that it gives of itself.
-    async fn tells<T: DeserializeOwned>(&mut self) -> Outcome<T> {
-        let line = self.said.next_line().await?.ok_or("a process has ended before its time")?;
-        Ok(serde_json::from_str(&line)?)
-    }
-
-    async fn order(&mut self, line: String) -> Outcome<()> {
-        Ok(self.orders.as_mut().ok_or("a process without stdin")?.write_all(line.as_bytes()).await?)
-    }
-
-    /// Its last words: the last account before it waits for its stdin to end, or ends.
-    async fn last<T: DeserializeOwned>(&mut self, order: String, is_last: impl Fn(&T) -> bool) -> Outcome<T> {
-        self.order(order).await?;
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let told: T = timeout_at(until, self.tells()).await.map_err(|_| "a process does not end")??;
-            if is_last(&told) {
-                return Ok(told);
-            }
-        }
-    }
-}
+use crate::verdict::Verdict;
+use crate::{Args, Outcome, Part, Role};
 
 pub(crate) async fn run(args: &Args) -> Outcome<()> {
     if args.kill_every <= args.down {
@@ -66,9 +19,18 @@ pub(crate) async fn run(args: &Args) -> Outcome<()> {
     }
     let mut server = NatsServer::start().await?;
     let medium = server.url();
-    let mut receiver = Process::start("receiver", &medium, args)?;
-    let _: Received = timeout_at(Instant::now() + PATIENCE, receiver.tells()).await??;
-    let mut sender = Process::start("sender", &medium, args)?;
+    let mut receiver = Process::start(Role::Receiver, &medium, args)?;
+    receiver.is_ready::<Received>().await?;
+    let mut observer = match args.has(Part::Observers) {
+        true => Some(Process::start(Role::Observer, &medium, args)?),
+        false => None,
+    };
+    if let Some(observer) = &mut observer {
+        observer.is_ready::<Received>().await?;
+    }
+    let mut jobs = Jobs::start(&medium, args).await?;
+    let mut sender = Process::start(Role::Sender, &medium, args)?;
+    let forger = if args.has(Part::Forged) { Some(Forger::start(&medium).await?) } else { None };
     println!(
         "{} waves/s to a receiver that takes {}/s, for {} min; the server is killed every {:?} and away for {:?}\n",
         args.rate(),
@@ -102,9 +64,14 @@ pub(crate) async fn run(args: &Args) -> Outcome<()> {
         tokio::select! {
             told = sender.tells() => sent = told?,
             told = receiver.tells() => received = told?,
+            told = tells(&mut observer) => drop(told?),
+            told = jobs_tell(&mut jobs) => told?,
             _ = sample.tick() => {
                 sender.memory.sample();
                 receiver.memory.sample();
+                if let Some(observer) = &mut observer {
+                    observer.memory.sample();
+                }
             }
             _ = show.tick() => {
                 let kib = |process: &mut Process| process.memory.sample().unwrap_or_default() / 1024;
@@ -123,15 +90,24 @@ pub(crate) async fn run(args: &Args) -> Outcome<()> {
             }
             // Not so late that the last outage is still going on at the end.
             at = kill.tick() => if at + args.down + Duration::from_secs(1) < end {
+                if let Some(jobs) = &mut jobs {
+                    jobs.settle().await?;
+                }
                 server.kill().await?;
                 kills += 1;
                 restart = Some(Instant::now() + args.down);
                 sender.memory.next_period();
                 receiver.memory.next_period();
+                if let Some(observer) = &mut observer {
+                    observer.memory.next_period();
+                }
             },
             () = async { sleep_until(restart.unwrap_or(end)).await }, if restart.is_some() => {
                 server.restart().await?;
                 restart = None;
+                if let Some(jobs) = &mut jobs {
+                    jobs.resume(kills + 1).await?;
+                }
             }
             () = sleep_until(end) => break,
         }
@@ -139,76 +115,47 @@ pub(crate) async fn run(args: &Args) -> Outcome<()> {
     if restart.is_some() {
         server.restart().await?;
     }
-    let before = sent.emitted;
-    let sent: Sent =
-        sender.last("end\n".to_owned(), |sent: &Sent| sent.emitted > before && sent.queued == 0).await?;
-    let due = sent.delivered;
-    let received: Received = receiver
-        .last(format!("{due}\n"), |received: &Received| received.offered >= due && received.queued == 0)
-        .await?;
-    // Each ends when nobody has orders for it any more.
-    for process in [&mut sender, &mut receiver] {
-        process.orders = None;
-        let status = timeout_at(Instant::now() + PATIENCE, process.child.wait()).await??;
-        if !status.success() {
-            return Err(format!("a process failed: {status}").into());
-        }
+    if let Some(jobs) = &mut jobs {
+        jobs.settle().await?;
     }
-    verdict(kills, sent, received, [("sender", &sender.memory), ("receiver", &receiver.memory)])
+    let sent: Sent = sender.last("end\n", |sent: &Sent| sent.is_last).await?;
+    let due = sent.delivered;
+    let is_whole = |received: &Received| received.is_last;
+    let received: Received = receiver.last(&format!("{due}\n"), is_whole).await?;
+    let mut verdict = Verdict::default();
+    verdict.of_overload(kills, sent, received);
+    verdict.of_memory("sender", &sender.memory);
+    verdict.of_memory("receiver", &receiver.memory);
+    if let Some(mut observer) = observer {
+        let observed: Received = observer.last(&format!("{due}\n"), is_whole).await?;
+        verdict.of_observers(sent, observed);
+        verdict.of_memory("observer", &observer.memory);
+        observer.ends().await?;
+    }
+    if let Some(mut jobs) = jobs {
+        verdict.of_jobs(args, &jobs);
+        jobs.end().await?;
+    }
+    if let Some(forger) = forger {
+        verdict.of_forgeries(&received, forger.end());
+    }
+    sender.ends().await?;
+    receiver.ends().await?;
+    verdict.end()
 }
 
-fn verdict(kills: u64, sent: Sent, received: Received, memories: [(&str, &Memory); 2]) -> Outcome<()> {
-    let strong = 100.0 * received.strong as f64 / sent.strong.max(1) as f64;
-    println!(
-        "\nthe server was killed {kills} times; sender connected {} times, receiver {}; unconfirmed: at most {}",
-        sent.connects, received.connects, sent.unconfirmed
-    );
-    println!(
-        "sender:   {} offered = {} delivered + {} shed + {} queued",
-        sent.offered, sent.delivered, sent.lost, sent.queued
-    );
-    println!(
-        "receiver: {} offered = {} delivered + {} shed + {} expired + {} lost_upstream + {} queued",
-        received.offered,
-        received.delivered,
-        received.shed,
-        received.expired,
-        received.lost_upstream,
-        received.queued
-    );
-    println!("strong:   {} emitted, {} received ({strong:.2} %)", sent.strong, received.strong);
-    let mut failures = Vec::new();
-    let mut check = |holds: bool, what: String| {
-        println!("{} {what}", if holds { "ok    " } else { "FAILED" });
-        if !holds {
-            failures.push(what);
-        }
-    };
-    check(sent.emitted == sent.offered, "the outbox was offered what was emitted".into());
-    check(sent.offered == sent.delivered + sent.lost + sent.queued, "the sender's account adds up".into());
-    check(received.adds_up, "the receiver's account adds up".into());
-    let whole = sent.lost
-        + sent.queued
-        + received.delivered
-        + received.shed
-        + received.expired
-        + received.lost_upstream
-        + received.queued;
-    check(sent.emitted == whole, format!("together they add up to the wave: {} = {whole}", sent.emitted));
-    check(received.received == received.delivered, "what was received is what was delivered".into());
-    check(received.out_of_order == 0, format!("{} waves out of order or twice", received.out_of_order));
-    check(received.malformed == 0, format!("{} malformed messages", received.malformed));
-    check(received.missing == received.lost_upstream, "the medium counts the same losses".into());
-    for (name, memory) in memories {
-        let mib: Vec<_> =
-            memory.peaks.iter().map(|peak| format!("{:.1}", *peak as f64 / 1048576.0)).collect();
-        let peaks = mib.join(" ");
-        match (memory.is_flat(), memory.growth()) {
-            (Some(flat), Some(growth)) => {
-                check(flat, format!("memory of the {name} is flat: x {growth:.3}; peaks in MiB {peaks}"));
-            }
-            _ => println!("-      memory of the {name}: too few kills to say; peaks in MiB {peaks}"),
-        }
+/// The next account of a process that may not be there.
+async fn tells(process: &mut Option<Process>) -> Outcome<Received> {
+    match process {
+        Some(process) => process.tells().await,
+        None => std::future::pending().await,
     }
-    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ").into()) }
+}
+
+/// The same of boss and workers.
+async fn jobs_tell(jobs: &mut Option<Jobs>) -> Outcome<()> {
+    match jobs {
+        Some(jobs) => jobs.tell().await,
+        None => std::future::pending().await,
+    }
 }

@@ -1,13 +1,21 @@
 //! A soak: a sender and a receiver, each a process of its own, under overload over a NATS server that is killed again
 //! and again. `cargo xtask soak` runs it.
 //!
-//! It passes if the accounts of the two add up to the wave and their memory stays flat. The program starts itself
-//! again as the sender and as the receiver, and talks to them by lines of JSON over pipes.
+//! It passes if the accounts of the two add up to the wave and their memory stays flat, with these beside them, each of
+//! which can be left out: observers of the same waves, a group that shares commands, a service whose circuit breaker opens,
+//! and somebody who forges the framework's own messages. The program starts itself again as each of them, and talks to
+//! them by lines of JSON over pipes.
 
+mod boss;
 mod driver;
+mod forger;
+mod jobs;
 mod memory;
+mod process;
 mod receiver;
 mod sender;
+mod verdict;
+mod workers;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -47,7 +55,11 @@ struct Args {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     down: Duration,
 
-    /// Be the receiver or the sender: what the program starts itself as
+    /// Leave out a part; may be given several times
+    #[arg(long, value_name = "PART")]
+    without: Vec<Part>,
+
+    /// Be the receiver, the sender or another one: what the program starts itself as
     #[arg(long, hide = true, requires = "medium")]
     role: Option<Role>,
 
@@ -64,9 +76,52 @@ struct Args {
 enum Role {
     Sender,
     Receiver,
+    Observer,
+    Boss,
+    Workers,
+}
+
+impl Role {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sender => "sender",
+            Self::Receiver => "receiver",
+            Self::Observer => "observer",
+            Self::Boss => "boss",
+            Self::Workers => "workers",
+        }
+    }
+}
+
+/// What runs beside sender and receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Commands that the members of a group share
+    Groups,
+    /// An observer that takes all waves, and one that takes none
+    Observers,
+    /// Commands for a service whose circuit breaker opens again and again
+    Circuits,
+    /// Positions, times, announcements and echoes in the names of others
+    Forged,
+}
+
+impl Part {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Groups => "groups",
+            Self::Observers => "observers",
+            Self::Circuits => "circuits",
+            Self::Forged => "forged",
+        }
+    }
 }
 
 impl Args {
+    fn has(&self, part: Part) -> bool {
+        !self.without.contains(&part)
+    }
+
     /// How many waves a second the sender emits.
     fn rate(&self) -> f64 {
         self.load * self.capacity
@@ -80,6 +135,9 @@ fn main() -> ExitCode {
         match (args.role, &args.medium) {
             (Some(Role::Sender), Some(medium)) => sender::run(medium, args.rate()).await,
             (Some(Role::Receiver), Some(medium)) => receiver::run(medium, args.capacity).await,
+            (Some(Role::Observer), Some(medium)) => receiver::observe(medium).await,
+            (Some(Role::Boss), Some(medium)) => boss::run(medium, &args).await,
+            (Some(Role::Workers), Some(medium)) => workers::run(medium, &args).await,
             _ => driver::run(&args).await,
         }
     };

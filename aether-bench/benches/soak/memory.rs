@@ -7,6 +7,9 @@ use aether_bench::median;
 /// How much more is still flat.
 const TOLERANCE: f64 = 1.10;
 
+/// The fewest periods after the warm-up of which the halves have medians that say anything.
+const LEAST: usize = 6;
+
 /// The resident memory of one process, in bytes, by periods.
 pub(crate) struct Memory {
     status: PathBuf,
@@ -39,6 +42,9 @@ impl Memory {
     /// that an outage needs. `None` if there are too few.
     pub(crate) fn growth(&self) -> Option<f64> {
         let periods = self.peaks.get(2..)?;
+        if periods.len() < LEAST {
+            return None;
+        }
         let (earlier, later) = periods.split_at(periods.len() / 2);
         let of = |half: &[u64]| median(half.iter().map(|&peak| peak as f64));
         let growth = of(later) / of(earlier);

@@ -1,9 +1,10 @@
-//! The receiver: takes so many waves a second and no more, and checks that none comes twice.
+//! The receiver: takes so many waves a second and no more, and checks that none comes twice. Also as an observer, which
+//! takes them all, beside one that takes none.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aether_core::{Aether, InboxOptions, Ledger, MediumStatus, Vibrator, Wave};
+use aether_core::{Aether, InboxOptions, Ledger, MediumStatus, Vibrator, Wave, WhenFull};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -40,11 +41,15 @@ pub(crate) struct Received {
     pub(crate) dropped_by_client: u64,
     /// Lost on the way, as the medium counts it.
     pub(crate) missing: u64,
+    /// Of the observer that takes nothing.
+    pub(crate) idle_offered: u64,
+    pub(crate) idle_delivered: u64,
+    pub(crate) idle_adds_up: bool,
 }
 
 impl Received {
     /// The same with the accounts as they are now.
-    fn with(self, ledger: Ledger, status: MediumStatus) -> Self {
+    fn with(self, ledger: Ledger, idle: Option<Ledger>, status: MediumStatus) -> Self {
         Self {
             offered: ledger.offered,
             delivered: ledger.delivered,
@@ -57,6 +62,9 @@ impl Received {
             malformed: status.malformed,
             dropped_by_client: status.dropped_by_client,
             missing: status.lost_upstream,
+            idle_offered: idle.map_or(0, |idle| idle.offered),
+            idle_delivered: idle.map_or(0, |idle| idle.delivered),
+            idle_adds_up: idle.is_none_or(|idle| idle.adds_up()),
             ..self
         }
     }
@@ -73,8 +81,29 @@ impl Received {
 /// Receives at its capacity until a number comes on stdin, then until so many waves are accounted for.
 pub(crate) async fn run(medium: &str, capacity: f64) -> Outcome<()> {
     let aether = Aether::connect(medium).await?;
-    let mut vibrator = Vibrator::builder("receiver").inbox(InboxOptions::overload()).create(&aether).await?;
+    let vibrator = Vibrator::builder("receiver").inbox(InboxOptions::overload()).create(&aether).await?;
     vibrator.resonate_on(CHANNEL).await?;
+    receive(aether, vibrator, None, capacity).await
+}
+
+/// The same as an observer that takes what comes, beside one that nobody polls.
+pub(crate) async fn observe(medium: &str) -> Outcome<()> {
+    let aether = Aether::connect(medium).await?;
+    let inbox = InboxOptions::interactive().when_full(WhenFull::Shed);
+    let vibrator = Vibrator::builder("observer").observe().inbox(inbox).create(&aether).await?;
+    vibrator.resonate_on(CHANNEL).await?;
+    let inbox = InboxOptions::interactive().max_waves(1000);
+    let idle = Vibrator::builder("idle-observer").observe().inbox(inbox).create(&aether).await?;
+    idle.resonate_on(CHANNEL).await?;
+    receive(aether, vibrator, Some(idle), f64::MAX).await
+}
+
+async fn receive(
+    aether: Aether,
+    mut vibrator: Vibrator,
+    idle: Option<Vibrator>,
+    capacity: f64,
+) -> Outcome<()> {
     let mut counted = Received::default();
     let mut last = HashMap::new();
     say(&counted)?;
@@ -95,7 +124,10 @@ pub(crate) async fn run(medium: &str, capacity: f64) -> Outcome<()> {
                     credit -= 1.0;
                 }
             }
-            _ = tell.tick() => say(&counted.with(vibrator.ledger(), aether.status()))?,
+            _ = tell.tick() => {
+                let idle = idle.as_ref().map(Vibrator::ledger);
+                say(&counted.with(vibrator.ledger(), idle, aether.status()))?;
+            }
             line = orders.next_line() => break line?.ok_or("the driver is gone")?.parse::<u64>()?,
         }
     };
@@ -111,7 +143,8 @@ pub(crate) async fn run(medium: &str, capacity: f64) -> Outcome<()> {
     // What is not accounted for in this time shows in what is told.
     let _ = timeout(PATIENCE, settled).await;
     counted.is_last = true;
-    say(&counted.with(vibrator.ledger(), aether.status()))?;
+    let idle = idle.as_ref().map(Vibrator::ledger);
+    say(&counted.with(vibrator.ledger(), idle, aether.status()))?;
     Ok(aether.close().await?)
 }
 

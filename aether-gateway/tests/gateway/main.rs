@@ -1,8 +1,10 @@
 //! The gateway through its public API and real HTTP requests.
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
+mod hostile;
 mod http;
 mod metrics;
 mod nats;
 mod physics;
+mod promtool;
 mod support;

@@ -74,6 +74,10 @@ async fn a_scrape_names_every_wave_and_its_ledgers_add_up() {
         )
     );
 
+    // One cell with the reasons that there are: a column for each reason would not fit into a window.
+    assert!(page.contains("<td class=\"lost\"><span>40 full</span> </td>"), "{page}");
+    assert!(page.contains("<span>40 full</span> <span>+ 50 closed</span>"), "{page}");
+
     for vibrator in ["slow \"quoted\\\"", "gateway", "shop", "gone"] {
         adds_up(&metrics, "aether_inbox_", &[("vibrator", vibrator)]);
     }

@@ -48,8 +48,14 @@ impl Running {
     }
 
     pub(crate) async fn request(&self, method: &str, path: &str) -> Answer {
+        self.accepting(method, path, "application/openmetrics-text").await
+    }
+
+    /// The answer to a request that asks for a format.
+    pub(crate) async fn accepting(&self, method: &str, path: &str, accept: &str) -> Answer {
         let request = ureq::http::Request::builder()
             .method(method)
+            .header("accept", accept)
             .uri(format!("http://{}{path}", self.address))
             .body(())
             .unwrap();

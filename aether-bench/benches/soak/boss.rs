@@ -1,0 +1,137 @@
+//! The boss: commands for a group, and for a service with a circuit breaker, with an ear for what comes back.
+//!
+//! Over NATS, what is on its way to a member of a group when a connection breaks is lost and not counted. So the driver
+//! says when the server is *safe*: commands of such a time must all be accounted for. At other times the group gets
+//! commands all the same, of which each may come at most once. The service gets none then, so that every one is in its
+//! account or came back.
+
+use std::time::Duration;
+
+use aether_core::{Aether, EmitError, Kind, Vibrator, Wave};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::sender::say;
+use crate::{Args, Outcome, Part};
+
+/// Where the commands go.
+pub(crate) const JOBS: &str = "soak.jobs";
+pub(crate) const TASKS: &str = "soak.tasks";
+
+/// Commands a second on each channel.
+const RATE: f64 = 300.0;
+const TICK: Duration = Duration::from_millis(5);
+const TELL: Duration = Duration::from_millis(500);
+
+/// What the boss says of itself.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Bossed {
+    /// How many orders it has followed.
+    pub(crate) orders: u64,
+    /// Whether the times are safe.
+    is_safe: bool,
+    pub(crate) connects: u64,
+    /// Commands for the group, in safe times and in others.
+    pub(crate) jobs: u64,
+    pub(crate) risky_jobs: u64,
+    /// Commands for the service, which are all of safe times.
+    pub(crate) tasks: u64,
+    /// Echoes of them, in waves.
+    pub(crate) echoed_jobs: u64,
+    pub(crate) echoed_tasks: u64,
+    /// Echoes of waves that were never sent, or that could not be read.
+    pub(crate) refused_echoes: u64,
+    /// Commands that were not sent, as all members had advertised that they would shed them. None has.
+    pub(crate) below_floor: u64,
+}
+
+struct Boss {
+    jobs: Vibrator,
+    tasks: Vibrator,
+    /// Numbers all commands for the group.
+    number: u64,
+    said: Bossed,
+}
+
+impl Boss {
+    fn order_job(&mut self) -> Outcome<()> {
+        let is_safe = self.said.is_safe;
+        let payload = format!("{} {}", if is_safe { "safe" } else { "risky" }, self.number);
+        let wave = Wave::builder(JOBS).kind(Kind::Command).text(payload).build()?;
+        match self.jobs.try_emit(wave) {
+            Ok(_) if is_safe => self.said.jobs += 1,
+            Ok(_) => self.said.risky_jobs += 1,
+            Err(EmitError::BelowFloor { .. }) => self.said.below_floor += 1,
+            Err(EmitError::Full { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.number += 1;
+        Ok(())
+    }
+
+    fn order_task(&mut self) -> Outcome<()> {
+        let wave = Wave::builder(TASKS).kind(Kind::Command).text(self.said.tasks.to_string()).build()?;
+        match self.tasks.try_emit(wave) {
+            Ok(_) => self.said.tasks += 1,
+            Err(EmitError::Full { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+/// Gives orders until stdin ends. A line on it, `safe` or `risky`, says what the times are from then on; `risky` is answered
+/// when all commands of the safe time have left.
+pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
+    let aether = Aether::connect(medium).await?;
+    let jobs = Vibrator::builder("boss-jobs").respect_floor().create(&aether).await?;
+    let tasks = Vibrator::create("boss-tasks", &aether).await?;
+    let (mut job_echoes, mut task_echoes) = (jobs.echoes().await?, tasks.echoes().await?);
+    let mut boss = Boss { jobs, tasks, number: 0, said: Bossed::default() };
+    let (with_jobs, with_tasks) = (args.has(Part::Groups), args.has(Part::Circuits));
+    let mut orders = BufReader::new(tokio::io::stdin()).lines();
+    let (mut tick, mut tell) = (interval(TICK), interval(TELL));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let start = Instant::now();
+    let mut steps = 0;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {
+                let due = (start.elapsed().as_secs_f64() * RATE) as u64;
+                while steps < due {
+                    if with_jobs {
+                        boss.order_job()?;
+                    }
+                    if with_tasks && boss.said.is_safe {
+                        boss.order_task()?;
+                    }
+                    steps += 1;
+                }
+            }
+            Some(echo) = job_echoes.receive() => add(&mut boss.said.echoed_jobs, echo.count),
+            Some(echo) = task_echoes.receive() => add(&mut boss.said.echoed_tasks, echo.count),
+            _ = tell.tick() => {
+                boss.said.refused_echoes = [&job_echoes, &task_echoes].map(|e| e.unknown() + e.malformed()).iter().sum();
+                say(&Bossed { connects: aether.status().connects, ..boss.said })?;
+            }
+            line = orders.next_line() => {
+                match line?.as_deref() {
+                    Some("safe") => boss.said.is_safe = true,
+                    Some(_) => {
+                        aether.flush().await?;
+                        boss.said.is_safe = false;
+                    }
+                    None => break,
+                }
+                boss.said.orders += 1;
+            }
+        }
+    }
+    Ok(aether.close().await?)
+}
+
+/// Without an overflow: an echo may be forged.
+const fn add(to: &mut u64, count: u64) {
+    *to = to.saturating_add(count);
+}

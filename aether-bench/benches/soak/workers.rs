@@ -1,0 +1,154 @@
+//! The workers: a group of three, and a service whose circuit breaker opens again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aether_chassis::{Breaker, CancellationToken, Service};
+use aether_core::{Aether, InboxOptions, Vibrator, Wave};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::time::interval;
+
+use crate::boss::{JOBS, TASKS};
+use crate::sender::say;
+use crate::{Args, Outcome, Part};
+
+const MEMBERS: usize = 3;
+const TELL: Duration = Duration::from_millis(500);
+/// Of so many tasks the first few fail: more in a row than the breaker bears.
+const FAIL_EVERY: u64 = 500;
+const FAIL: u64 = 12;
+const BREAKER_BEARS: usize = 5;
+const OPEN_FOR: Duration = Duration::from_millis(50);
+
+/// What the workers say of themselves.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Worked {
+    /// As many connections as subscriptions were in force again for.
+    pub(crate) connects: u64,
+    /// Commands that came to a member or were shed by its inbox, of safe times and of others.
+    pub(crate) jobs: u64,
+    pub(crate) risky_jobs: u64,
+    /// Commands that came a second time.
+    pub(crate) twice: u64,
+    /// Of those that came, the fewest and the most that one member had.
+    pub(crate) fewest: u64,
+    pub(crate) most: u64,
+    /// What the service took, and what became of that.
+    pub(crate) tasks: u64,
+    pub(crate) succeeded: u64,
+    pub(crate) unhandled: u64,
+    /// Of those that were not handled, how many were refused by the open circuit.
+    pub(crate) refused_by_circuit: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) adds_up: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    jobs: AtomicU64,
+    risky_jobs: AtomicU64,
+    twice: AtomicU64,
+    by_member: [AtomicU64; MEMBERS],
+    /// One bit for each number.
+    seen: Mutex<Vec<u64>>,
+}
+
+impl Counts {
+    /// A command that came, or that an inbox shed.
+    fn note(&self, wave: &Wave) {
+        let text = wave.text().unwrap_or_default();
+        let Some((times, number)) = text.split_once(' ') else { return };
+        let Ok(number) = number.parse::<usize>() else { return };
+        let count = if times == "safe" { &self.jobs } else { &self.risky_jobs };
+        count.fetch_add(1, Ordering::Relaxed);
+        let mut seen = self.seen.lock();
+        let (word, bit) = (number / 64, 1 << (number % 64));
+        if seen.len() <= word {
+            seen.resize(word + 1, 0);
+        }
+        let is_new = seen[word] & bit == 0;
+        seen[word] |= bit;
+        drop(seen);
+        self.twice.fetch_add(u64::from(!is_new), Ordering::Relaxed);
+    }
+}
+
+async fn member(
+    index: usize,
+    aether: Aether,
+    counts: Arc<Counts>,
+    joined: Arc<tokio::sync::Barrier>,
+) -> Outcome<()> {
+    let shed = Arc::clone(&counts);
+    let inbox = InboxOptions::interactive().on_shed(move |wave, _| shed.note(wave));
+    let mut vibrator = Vibrator::builder(&format!("worker-{index}")).inbox(inbox).create(&aether).await?;
+    vibrator.resonate_in_group(JOBS, "workers").await?;
+    joined.wait().await;
+    while let Some(wave) = vibrator.receive().await {
+        counts.note(&wave);
+        counts.by_member[index].fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+async fn fragile(wave: Wave) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let number: u64 = wave.text()?.parse()?;
+    tokio::task::yield_now().await;
+    if number % FAIL_EVERY < FAIL { Err("in a bad mood".into()) } else { Ok(()) }
+}
+
+/// Works until stdin ends.
+pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
+    let aether = Aether::connect(medium).await?;
+    let counts = Arc::new(Counts::default());
+    if args.has(Part::Groups) {
+        let joined = Arc::new(tokio::sync::Barrier::new(MEMBERS + 1));
+        for index in 0..MEMBERS {
+            tokio::spawn(member(index, aether.clone(), Arc::clone(&counts), Arc::clone(&joined)));
+        }
+        joined.wait().await;
+    }
+    let breaker = Breaker::default().failures(BREAKER_BEARS).open_for(OPEN_FOR);
+    let builder = Service::builder("fragile").group("fragile").concurrency(8).circuit_breaker(breaker);
+    let service = builder.on(TASKS, fragile).build(&aether).await?;
+    let (tally, shutdown) = (service.tally(), CancellationToken::new());
+    let serving = tokio::spawn(service.run_until(shutdown.clone()));
+
+    let mut orders = BufReader::new(tokio::io::stdin()).lines();
+    let mut tell = interval(TELL);
+    let mut connects = 0;
+    loop {
+        tokio::select! {
+            _ = tell.tick() => {
+                // Confirmed behind the subscriptions, which the client makes anew first of all.
+                let connected = aether.status().connects;
+                if connected > connects && aether.flush().await.is_ok() {
+                    connects = connected;
+                }
+                let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+                let (report, by_member) = (tally.report(), counts.by_member.each_ref().map(count));
+                say(&Worked {
+                    connects,
+                    jobs: count(&counts.jobs),
+                    risky_jobs: count(&counts.risky_jobs),
+                    twice: count(&counts.twice),
+                    fewest: by_member.into_iter().min().unwrap_or_default(),
+                    most: by_member.into_iter().max().unwrap_or_default(),
+                    tasks: report.received,
+                    succeeded: report.succeeded,
+                    unhandled: report.unhandled(),
+                    refused_by_circuit: report.shed_circuit_open,
+                    in_flight: report.in_flight,
+                    adds_up: report.adds_up(),
+                })?;
+            }
+            line = orders.next_line() => if line?.is_none() { break },
+        }
+    }
+    shutdown.cancel();
+    serving.await??;
+    Ok(aether.close().await?)
+}

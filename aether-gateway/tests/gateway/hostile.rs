@@ -1,0 +1,110 @@
+//! Clients that say nothing, or something very slowly, keep nobody out.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use aether_core::Aether;
+use aether_gateway::{Gateway, GatewayOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::support::{self, Metrics, Running};
+
+/// More than there are slots.
+const MANY: usize = 400;
+const PATHS: [&str; 5] = ["/livez", "/readyz", "/healthz", "/metrics", "/"];
+/// With the slots taken until their holders time out, each answer takes seconds.
+const ALL_ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+const ROUNDS: usize = 10;
+
+async fn cut(running: &Running, reason: &str) -> f64 {
+    let metrics = Metrics::read(&running.get("/metrics").await.body);
+    metrics.value("aether_http_connections_cut_total", &[("reason", reason)])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_give_way_to_a_client_of_the_same_address() {
+    let aether = Aether::local();
+    let running = support::run(&aether, GatewayOptions::default().physics(false)).await;
+    let answers = async {
+        for _ in 0..ROUNDS {
+            let mut idle = Vec::new();
+            for _ in 0..MANY {
+                let mut stream = TcpStream::connect(running.address).await.unwrap();
+                // May have been ended already.
+                let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").await;
+                idle.push(stream);
+            }
+            for path in PATHS {
+                assert_eq!(running.get(path).await.code, 200, "{path}");
+            }
+            // The oldest is gone, and the newest is still there.
+            let _ = idle[0].read_to_end(&mut Vec::new()).await;
+            drop(idle);
+        }
+    };
+    timeout(ALL_ANSWERED_WITHIN, answers).await.expect("a good client was kept out");
+    assert!(cut(&running, "idle").await > 0.0);
+    running.stop().await;
+}
+
+/// Where the system's queue is full, it drops the first packet of a client, which comes again a second later.
+#[cfg(target_os = "linux")] // where the queue may be as long as the program likes, or as `somaxconn` says
+#[tokio::test]
+async fn a_burst_of_connections_waits_in_a_queue_that_is_long_enough() {
+    let aether = Aether::local();
+    let options = GatewayOptions::default().listen(support::any_port());
+    let gateway = Gateway::start(&aether, options).await.unwrap();
+    let connected = async {
+        let mut all = Vec::new();
+        for _ in 0..MANY {
+            all.push(TcpStream::connect(gateway.address()).await.unwrap());
+        }
+    };
+    timeout(ALL_ANSWERED_WITHIN, connected).await.expect("nobody accepts, so this would take minutes");
+}
+
+/// A client that opens a connection anew whenever the gateway has ended it.
+async fn comes_again(gateway: SocketAddr) {
+    loop {
+        let Ok(mut stream) = TcpStream::connect(gateway).await else { continue };
+        let _ = stream.write_all(b"GET /metrics HT").await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+}
+
+/// Asks from another loopback address than the others.
+async fn ask_from_elsewhere(gateway: SocketAddr, path: &str) -> String {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let mut stream = socket.connect(gateway).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[cfg(target_os = "linux")] // where every address of 127.0.0.0/8 is the machine itself
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_connections_that_come_again_keep_no_other_address_out() {
+    let aether = Aether::local();
+    let running = support::run(&aether, GatewayOptions::default().physics(false)).await;
+    let mut hostile = JoinSet::new();
+    for _ in 0..MANY {
+        hostile.spawn(comes_again(running.address));
+    }
+    let answers = async {
+        for _ in 0..ROUNDS {
+            for path in PATHS {
+                let answer = ask_from_elsewhere(running.address, path).await;
+                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: {answer}");
+            }
+        }
+    };
+    timeout(ALL_ANSWERED_WITHIN, answers).await.expect("a good client was kept out");
+    hostile.shutdown().await;
+    assert!(cut(&running, "idle").await > 0.0);
+    running.stop().await;
+}
