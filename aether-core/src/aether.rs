@@ -3,6 +3,10 @@
 //! A process makes one [`Aether`] and creates its vibrators from it. This file chooses the medium by its address; it
 //! carries nothing itself.
 
+mod connection;
+
+pub use connection::Connection;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,8 +156,14 @@ impl ConnectError {
     }
 }
 
-/// An address, or several with commas between them, without what is said of the user.
-fn without_secrets(addresses: &str) -> String {
+/// An address of a medium, or several with commas between them, as it may be shown: without the password or token that
+/// stands before an `@`.
+///
+/// ```
+/// assert_eq!(aether_core::without_secrets("nats://shop:secret@a:4222"), "nats://***@a:4222");
+/// ```
+#[must_use]
+pub fn without_secrets(addresses: &str) -> String {
     let shown = addresses.split(',').map(|address| {
         let (scheme, rest) = address.find("://").map_or(("", address), |at| address.split_at(at + 3));
         rest.rsplit_once('@').map_or_else(|| address.to_owned(), |(_, host)| format!("{scheme}***@{host}"))

@@ -48,7 +48,7 @@ mod wave;
 pub mod wire;
 
 // In the order in which a wave goes through them.
-pub use aether::{Aether, AetherBuilder, ConnectError, Wire, WireError};
+pub use aether::{Aether, AetherBuilder, ConnectError, Connection, Wire, WireError, without_secrets};
 pub use amplitude::{Amplitude, AmplitudeError, Expiry, Floor, HalfLife, HalfLifeError, LEVELS, Signal};
 pub use channel::{Channel, ChannelError, MAX_NAME_BYTES, MAX_TOKENS, Pattern};
 pub use echo::{

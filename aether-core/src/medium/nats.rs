@@ -176,6 +176,15 @@ pub(crate) async fn connect(builder: &AetherBuilder, router: Arc<Router>) -> Res
     }))
 }
 
+/// Whether a failure to connect may pass: nobody answered, as where the server is not there yet. A name that is not known
+/// may be known when its host is there.
+pub(crate) fn may_be_reached_later(error: &(dyn std::error::Error + 'static)) -> bool {
+    use async_nats::ConnectErrorKind::{Dns, Io, TimedOut};
+    error
+        .downcast_ref::<async_nats::ConnectError>()
+        .is_none_or(|error| matches!(error.kind(), Dns | Io | TimedOut))
+}
+
 impl Nats {
     /// Answers NATS service discovery for the vibrators of this process.
     pub(crate) async fn answer_discovery(
@@ -432,6 +441,7 @@ impl Medium for Nats {
             connects: self.shared.client.statistics().connects.load(Ordering::Relaxed),
             outbox: self.shared.outbox.ledger(),
             unconfirmed: self.shared.link.unconfirmed(),
+            in_flight: self.shared.link.in_flight(),
             dropped_by_client: self.shared.link.dropped_by_client(),
             untaken: self.shared.link.untaken(&self.shared.client),
             malformed: self.intake.malformed(),
@@ -439,6 +449,10 @@ impl Medium for Nats {
             lost_upstream: self.intake.lost_upstream(),
             forgotten_streams: self.intake.forgotten_streams(),
         }
+    }
+
+    fn connection(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.shared.link.changes())
     }
 }
 
