@@ -7,7 +7,6 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-mod account;
 mod ask;
 mod bench;
 mod cli;

@@ -3,6 +3,8 @@
 
 mod bench;
 mod nats;
+#[cfg(unix)]
+mod outage;
 mod physics;
 mod process;
 mod up;
