@@ -113,7 +113,7 @@ fn words(reason: ShedReason) -> String {
     reason.as_str().replace('_', " ")
 }
 
-/// Ends a program's use of the medium: flushes if anything waits to be confirmed, as long as [`Aether::flush`] does, closes
+/// Ends a program's use of the medium: flushes if the server is there and anything waits to be confirmed, closes
 /// as [`close`](crate::close) does, and says in the log what became of the waves that were sent and received.
 ///
 /// # Errors
@@ -122,9 +122,10 @@ fn words(reason: ShedReason) -> String {
 /// # Cancel safety
 /// Cancelled before completion, the medium may still be sending.
 pub async fn close_with_account(aether: &Aether) -> Result<(), LostWaves> {
-    // As long as it takes for the last waves to be confirmed, so that the account does not doubt them.
+    // As long as it takes for the last waves to be confirmed, so that the account does not doubt them. A server that is
+    // away is not waited for.
     let status = aether.status();
-    if status.outbox.queued + status.in_flight > 0 {
+    if status.connected && status.outbox.queued + status.in_flight > 0 {
         let _ = aether.flush().await;
     }
     crate::close(aether).await;

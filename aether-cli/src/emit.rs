@@ -30,12 +30,11 @@ Examples:
   aether emit stock.counted 17 --half-life 30s --count 1000 --rate 100
   cat orders.jsonl | aether emit orders.created -
 
-It ends when the server has confirmed every wave. Where the outbox is full or the server is away it waits, until Ctrl-C;
-at the end it waits for a server that is away as long as --wait says. Wherever more than one wave was emitted, or something
-was lost, the account of all waves is the last line on stderr before the error.
-
-Exit code 1: not every wave was confirmed by the server, or a command or query came back because nobody hears it or it was
-refused at once.")]
+It ends when the server has confirmed every wave. Where the outbox is full or
+the server is away it waits, until Ctrl-C; at its end it waits for the server as
+long as --wait says. Several waves, or one that was lost, end with an account on
+stderr. Exit code 1: not every wave was confirmed, or a command or query came
+back because nobody hears it or it was refused at once.")]
 pub(crate) struct EmitArgs {
     /// Where to: tokens separated by dots, such as orders.created
     channel: Channel,

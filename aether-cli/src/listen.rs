@@ -24,7 +24,8 @@ Examples:
 
 Quote the pattern: shells know * and > too.
 
-At its end it says on stderr what may be missing. Exit code 1: waves that were sent here were lost.")]
+At its end it says on stderr what may be missing.
+Exit code 1: waves that were sent here were lost.")]
 pub(crate) struct ListenArgs {
     /// Which channels: * stands for one token, > at the end for one or more
     pattern: Pattern,
