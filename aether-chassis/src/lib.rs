@@ -29,7 +29,9 @@
 //! # assert_eq!(code, std::process::ExitCode::SUCCESS);
 //! ```
 
+mod account;
 mod asker;
+mod connecting;
 mod handler;
 pub mod logging;
 mod medium_args;
@@ -38,6 +40,7 @@ mod resend;
 mod service;
 pub mod shutdown;
 
+pub use account::{LostWaves, Received, Sent, close_with_account};
 pub use asker::{Asker, AskerError, AskerOptions};
 pub use handler::{Answer, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection, State};
 pub use medium_args::MediumArgs;

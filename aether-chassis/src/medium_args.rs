@@ -1,10 +1,15 @@
-//! The arguments that say which medium a process uses: `--medium`, `--prefix` and `--wire`.
+//! The arguments that say which medium a process uses: `--medium`, `--prefix`, `--wire` and `--wait`.
 //!
 //! Flattened into the arguments of every program that connects, so that all of them spell these the same.
 
-use aether_core::{Aether, ConnectError, Wire};
+use std::fmt;
+use std::time::Duration;
+
+use aether_core::{Aether, AetherBuilder, ConnectError, Wire, without_secrets};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio_util::sync::CancellationToken;
+
+use crate::connecting;
 
 /// Which medium to connect to. Each argument can be given in the environment as well; the argument goes first.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -16,7 +21,7 @@ pub struct MediumArgs {
     pub medium: String,
 
     /// NATS: what stands before each channel in the subject; systems with different prefixes do not hear each other
-    #[arg(long, value_name = "NAME", env = "AETHER_PREFIX", default_value = "aether")]
+    #[arg(long, value_name = "NAME", env = "AETHER_PREFIX", default_value = Self::PREFIX)]
     pub prefix: String,
 
     /// NATS: how waves are written
@@ -28,12 +33,32 @@ pub struct MediumArgs {
         value_parser = PossibleValuesParser::new(["frames", "cloudevents"]).try_map(|text| text.parse::<Wire>()),
     )]
     pub wire: Wire,
+
+    /// NATS: how long to wait for a server that does not answer, such as 30s or 5m; 0 for not at all
+    #[arg(long, value_name = "TIME", env = "AETHER_WAIT", default_value = "30s", value_parser = time)]
+    pub wait: Duration,
+}
+
+/// A text that is no time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("use a number with a unit, such as 500ms, 30s or 5m, or 0")]
+struct TimeError;
+
+fn time(text: &str) -> Result<Duration, TimeError> {
+    if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text).map_err(|_| TimeError) }
 }
 
 impl MediumArgs {
     const LOCAL: &str = "local:";
+    const PREFIX: &str = "aether";
 
-    /// Connects. The client's name is what the NATS server shows of this connection.
+    /// The medium that the arguments name, with default options. The client's name is what the NATS server shows of
+    /// this connection.
+    pub fn builder(&self, client_name: &str) -> AetherBuilder {
+        Aether::builder().url(&self.medium).prefix(&self.prefix).wire(self.wire).client_name(client_name)
+    }
+
+    /// Connects once.
     ///
     /// # Errors
     /// [`ConnectError`] if the address is not valid or the server cannot be reached.
@@ -41,29 +66,47 @@ impl MediumArgs {
     /// # Cancel safety
     /// Cancelled before completion, nothing stays connected.
     pub async fn connect(&self, client_name: &str) -> Result<Aether, ConnectError> {
-        Aether::builder()
-            .url(&self.medium)
-            .prefix(&self.prefix)
-            .wire(self.wire)
-            .client_name(client_name)
-            .connect()
-            .await
+        self.builder(client_name).connect().await
     }
 
-    /// The same, unless `shutdown` is cancelled before it has connected; then there is nothing. A server that is there and
-    /// says nothing is waited for for seconds.
+    /// Connects, as [`connect_with_until`](Self::connect_with_until) with default options.
     ///
     /// # Errors
-    /// [`ConnectError`] if the address is not valid or the server cannot be reached.
+    /// As there.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing stays connected.
+    /// As there.
     pub async fn connect_until(
         &self,
         shutdown: &CancellationToken,
         client_name: &str,
     ) -> Result<Option<Aether>, ConnectError> {
-        shutdown.run_until_cancelled(self.connect(client_name)).await.transpose()
+        self.connect_with_until(shutdown, self.builder(client_name)).await
+    }
+
+    /// Connects; `None` if `shutdown` is cancelled before that. A server that does not answer is waited for as long as
+    /// the arguments say, and the log says so. From then on the log also says when the connection breaks and when it is
+    /// back.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the address is not valid or the server refuses, at once; or if it did not answer in time.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing stays connected.
+    pub async fn connect_with_until(
+        &self,
+        shutdown: &CancellationToken,
+        builder: AetherBuilder,
+    ) -> Result<Option<Aether>, ConnectError> {
+        let connecting = connecting::patiently(&builder, self.wait);
+        let connected = shutdown.run_until_cancelled(connecting).await.transpose()?;
+        connected.iter().for_each(connecting::tell_changes);
+        Ok(connected)
+    }
+
+    /// Says in the log, in one line, which program has started, on which medium, and what it does there.
+    pub fn announce(&self, program: &str, version: &str, does: impl fmt::Display) {
+        tracing::info!("{program} {version} on {self}: {does}");
     }
 
     /// Whether the medium lives inside this process, so that no other process hears it.
@@ -74,10 +117,26 @@ impl MediumArgs {
     }
 }
 
-/// What is used when nothing is given: the medium inside this process. The environment is not read.
+/// The medium inside this process, and no waiting. The environment is not read.
 impl Default for MediumArgs {
     fn default() -> Self {
-        Self { medium: Self::LOCAL.to_owned(), prefix: "aether".to_owned(), wire: Wire::Frames }
+        Self {
+            medium: Self::LOCAL.to_owned(),
+            prefix: Self::PREFIX.to_owned(),
+            wire: Wire::Frames,
+            wait: Duration::ZERO,
+        }
+    }
+}
+
+/// The address without its secrets, and the prefix if it is a particular one.
+impl fmt::Display for MediumArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_secrets(&self.medium))?;
+        if self.prefix != Self::PREFIX && !self.is_local() {
+            write!(f, " (prefix {})", self.prefix)?;
+        }
+        Ok(())
     }
 }
 
@@ -127,6 +186,23 @@ mod tests {
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
         assert!(text.contains("frames") && text.contains("cloudevents"), "{text}");
+    }
+
+    #[test]
+    fn a_time_to_wait_is_thirty_seconds_unless_it_is_given() {
+        let wait = |args: &[&str]| parse(args).map(|args| args.wait);
+        assert_eq!(wait(&[]).unwrap().as_secs(), 30);
+        assert_eq!(wait(&["--wait", "0"]).unwrap(), Duration::ZERO);
+        assert_eq!(wait(&["--wait", "1m30s"]).unwrap().as_secs(), 90);
+        assert!(wait(&["--wait", "soon"]).unwrap_err().to_string().contains("such as 500ms"));
+    }
+
+    #[test]
+    fn a_medium_is_shown_without_its_secrets() {
+        let mut args = MediumArgs { medium: "nats://shop:secret@a:4222".to_owned(), ..MediumArgs::default() };
+        assert_eq!(args.to_string(), "nats://***@a:4222");
+        args.prefix = "shop".to_owned();
+        assert_eq!(args.to_string(), "nats://***@a:4222 (prefix shop)");
     }
 
     /// It would otherwise wait for what the server says first.

@@ -34,6 +34,7 @@
 
 mod attempt;
 mod builder;
+mod circuit;
 mod complaints;
 mod failure;
 mod limits;
@@ -47,6 +48,7 @@ pub use report::{ServiceReport, ServiceTally};
 pub use stack::Handling;
 
 use std::fmt;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,8 +61,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use attempt::{Again, Attempt, Desk};
+use circuit::{Admission, Circuit};
 use complaints::Complaints;
-use failure::Cause;
+use failure::{Cause, CircuitOpen};
 use limits::Limits;
 use report::Outcome;
 use stack::{Stack, call};
@@ -74,6 +77,7 @@ pub struct Service {
     vibrator: Vibrator,
     heard: Vec<Pattern>,
     stack: Stack,
+    circuit: Option<Circuit>,
     limits: Limits,
     tally: ServiceTally,
 }
@@ -137,6 +141,9 @@ impl Service {
         tasks: &mut JoinSet<Option<Again>>,
         shutdown: &CancellationToken,
     ) -> Result<(), ServiceError> {
+        // Without a circuit breaker every wave is admitted, and a service that sheds asks when it has one.
+        let circuit = self.circuit.clone().filter(|_| !self.limits.shed_when_busy);
+        let mut admission = None;
         loop {
             // Room first, then a wave: what has to wait waits in the inbox, where a stronger one overtakes it.
             let next = tokio::select! {
@@ -145,11 +152,27 @@ impl Service {
                 Some(ended) = tasks.join_next() => Next::Ended(ended),
                 ready = self.stack.ready() => ready.map(|_| Next::Go).map_err(ServiceError::Layer)?,
             };
+            let next = match (next, &circuit) {
+                (Next::Go, Some(circuit)) if admission.is_none() => tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => Next::ShutDown,
+                    Some(ended) = tasks.join_next() => Next::Ended(ended),
+                    admitted = circuit.admission() => {
+                        admission = Some(admitted);
+                        Next::Go
+                    }
+                },
+                (next, _) => next,
+            };
             let next = match next {
                 Next::Go => tokio::select! {
                     biased;
                     () = shutdown.cancelled() => Next::ShutDown,
                     Some(ended) = tasks.join_next() => Next::Ended(ended),
+                    () = revoked(circuit.as_ref(), admission.as_ref()) => {
+                        admission = None;
+                        continue;
+                    }
                     wave = self.vibrator.receive() => wave.map_or(Next::ShutDown, Next::Handle),
                 },
                 other => other,
@@ -158,7 +181,7 @@ impl Service {
                 Next::Go => {}
                 Next::Ended(ended) => self.take_back(ended),
                 Next::ShutDown => return Ok(()),
-                Next::Handle(wave) => self.handle(wave, desk, tasks, shutdown).await?,
+                Next::Handle(wave) => self.handle(wave, admission.take(), desk, tasks, shutdown).await?,
             }
         }
     }
@@ -167,6 +190,7 @@ impl Service {
     async fn handle(
         &mut self,
         wave: Wave,
+        mut admission: Option<Admission>,
         desk: &Arc<Desk>,
         tasks: &mut JoinSet<Option<Again>>,
         shutdown: &CancellationToken,
@@ -175,8 +199,15 @@ impl Service {
             resend.budget.deposit();
         }
         let attempt = Attempt { desk: Arc::clone(desk), wave: wave.clone(), open: self.tally.open() };
-        // Once more, as the room may have been found long ago: a layer that sheds decides now. Rarely, as when the
-        // circuit opened meanwhile, it waits here.
+        if let Some(circuit) = self.circuit.as_ref().filter(|_| self.limits.shed_when_busy) {
+            admission = circuit.try_admission();
+            if admission.is_none() {
+                attempt.fail(Cause::of(Box::new(CircuitOpen))).await;
+                return Ok(());
+            }
+        }
+        // Once more, as the room may have been found long ago: a layer that sheds decides now. Rarely, as when a layer of
+        // the user has changed its mind meanwhile, it waits here.
         let ready = tokio::select! {
             biased;
             ready = self.stack.ready() => ready.map(|_| true).map_err(ServiceError::Layer),
@@ -184,7 +215,12 @@ impl Service {
         };
         match ready {
             Ok(true) => {
-                tasks.spawn(attempt.run(call(&mut self.stack, wave)));
+                let handling = call(&mut self.stack, wave);
+                tasks.spawn(attempt.run(async move {
+                    let handled = handling.await;
+                    drop(admission);
+                    handled
+                }));
                 Ok(())
             }
             Ok(false) => {
@@ -237,6 +273,14 @@ impl Service {
         } else {
             tracing::debug!(service, %report, "the service has ended");
         }
+    }
+}
+
+/// Waits until an admission does not hold any more: the circuit has opened since.
+async fn revoked(circuit: Option<&Circuit>, admission: Option<&Admission>) {
+    match (circuit, admission) {
+        (Some(circuit), Some(Admission::Closed)) => circuit.opened().await,
+        _ => pending().await,
     }
 }
 

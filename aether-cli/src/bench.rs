@@ -11,9 +11,10 @@ mod throughput;
 use aether_bench::{
     ChildProgram, OverloadError, ReceiverError, ReportError, RunError, ScheduleError, StormError,
 };
-use aether_chassis::CancellationToken;
+use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::ConnectError;
 
+use crate::connect::connected;
 use crate::error::CommandError;
 
 /// Measure the bus on this machine: throughput, latency, overload, retry storm
@@ -85,6 +86,16 @@ impl BenchError {
 }
 
 impl BenchArgs {
+    fn medium(&self) -> Option<&MediumArgs> {
+        match &self.command {
+            BenchCommand::Throughput(args) => Some(&args.common.medium),
+            BenchCommand::Latency(args) => Some(&args.common.medium),
+            BenchCommand::Overload(args) => Some(&args.common.medium),
+            BenchCommand::Storm(args) => Some(&args.medium),
+            BenchCommand::Receiver => None,
+        }
+    }
+
     /// A runtime has as many threads as there are processors for it when it is made, and one of them is the handler's.
     pub(crate) fn prepare(&self) {
         if let BenchCommand::Overload(_) = self.command {
@@ -94,6 +105,11 @@ impl BenchArgs {
 }
 
 pub(crate) async fn bench(args: BenchArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    if let Some(medium) = args.medium().filter(|medium| !medium.is_local()) {
+        // The runs connect themselves, and do not wait for a server.
+        let aether = connected(medium, "aether-bench", &shutdown).await?;
+        aether_chassis::close(&aether).await;
+    }
     match args.command {
         BenchCommand::Throughput(args) => throughput::throughput(args, shutdown).await,
         BenchCommand::Latency(args) => latency::latency(args, shutdown).await,

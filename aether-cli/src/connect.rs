@@ -1,16 +1,25 @@
 //! Connecting, as every command does that needs a server.
 
 use aether_chassis::{CancellationToken, MediumArgs};
-use aether_core::Aether;
+use aether_core::{Aether, AetherBuilder};
 
 use crate::error::CommandError;
 
-/// A connection, unless the command is interrupted before there is one.
+/// A connection with default options, unless the command is interrupted before there is one.
 pub(crate) async fn connected(
     medium: &MediumArgs,
     client_name: &str,
     shutdown: &CancellationToken,
 ) -> Result<Aether, CommandError> {
-    let connected = medium.connect_until(shutdown, client_name).await?;
+    connected_with(medium, medium.builder(client_name), shutdown).await
+}
+
+/// The same with options.
+pub(crate) async fn connected_with(
+    medium: &MediumArgs,
+    builder: AetherBuilder,
+    shutdown: &CancellationToken,
+) -> Result<Aether, CommandError> {
+    let connected = medium.connect_with_until(shutdown, builder).await?;
     connected.ok_or(CommandError::Interrupted { before: "the server answered" })
 }

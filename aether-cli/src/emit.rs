@@ -1,15 +1,21 @@
 //! `aether emit`: emits waves from arguments or from stdin.
 
-use aether_chassis::{CancellationToken, MediumArgs};
+use std::convert::Infallible;
+use std::future::pending;
+use std::time::Duration;
+
+use aether_chassis::{CancellationToken, MediumArgs, Sent};
 use aether_core::{
-    Aether, Amplitude, Channel, Echo, Echoes, Kind, Phase, Vibrator, Wave, WaveBuilder, WaveId,
+    Aether, Amplitude, Channel, Echo, Echoes, EmitError, InboxOptions, Kind, MediumStatus, Phase, Vibrator,
+    Wave, WaveBuilder, WaveId, WhenFull,
 };
 use futures_util::FutureExt;
 use tokio::task::coop;
+use tokio::time::Instant;
 
-use crate::connect::connected;
+use crate::connect::connected_with;
 use crate::error::CommandError;
-use crate::output::Output;
+use crate::output::{Output, tell};
 use crate::pace::Pace;
 use crate::stdin::{Document, Documents};
 use crate::values::{self, HalfLife, Payload, Rate};
@@ -24,7 +30,11 @@ Examples:
   aether emit stock.counted 17 --half-life 30s --count 1000 --rate 100
   cat orders.jsonl | aether emit orders.created -
 
-A command or query that nobody hears, or that is refused at once, is a failure.")]
+It ends when the server has confirmed every wave. Where the outbox is full or
+the server is away it waits, until Ctrl-C; at its end it waits for the server as
+long as --wait says. Several waves, or one that was lost, end with an account on
+stderr. Exit code 1: not every wave was confirmed, or a command or query came
+back because nobody hears it or it was refused at once.")]
 pub(crate) struct EmitArgs {
     /// Where to: tokens separated by dots, such as orders.created
     channel: Channel,
@@ -61,6 +71,10 @@ pub(crate) struct EmitArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rate: Option<Rate>,
 
+    /// Lose the weakest waves where the outbox is full, and do not wait for room
+    #[arg(long)]
+    shed: bool,
+
     /// Who emits
     #[arg(long, value_name = "NAME", default_value = "aether-emit", value_parser = values::name)]
     name: String,
@@ -69,31 +83,39 @@ pub(crate) struct EmitArgs {
     medium: MediumArgs,
 }
 
+/// How long a wave waits for room before that is told.
+const LONG_FOR_A_WAVE: Duration = Duration::from_secs(1);
+
 pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     if args.count.is_some() && matches!(args.payload, Some(Payload::Stdin)) {
         return Err(CommandError::CountOfStdin);
     }
-    let aether = connected(&args.medium, "aether-emit", &shutdown).await?;
+    let builder = args.medium.builder("aether-emit").outbox(args.outbox());
+    let aether = connected_with(&args.medium, builder, &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { nobody_would: "hear the wave" });
     }
     let vibrator = Vibrator::create(&args.name, &aether).await?;
     let echoes = if args.kind.reflects() { Some(vibrator.echoes().await?) } else { None };
     let mut emitted = Emitted::default();
-    // What was emitted before a mistake has been emitted, so it is sent and told all the same.
     let most_bytes = aether.promises().max_payload;
+    // What was emitted before a mistake has been emitted, so it is sent and told all the same.
     let done = emit_all(&args, &vibrator, most_bytes, &mut emitted, &shutdown).await;
-    let mut sent = send(&aether, emitted.waves).await;
-    if let (Ok(()), Some(echoes)) = (&sent, echoes) {
-        sent = none_came_back(echoes, emitted.waves);
-    }
-    Output::stdout().line(emitted.told(&vibrator))?;
+    settle(&aether, args.medium.wait, &shutdown).await;
+    let back = echoes.map_or(Ok(()), |echoes| none_came_back(echoes, emitted.waves));
+    let printed = Output::stdout().line(emitted.told(&vibrator));
     aether_chassis::close(&aether).await;
-    done.and(sent)
+    let sent = Sent::of(aether.status());
+    if emitted.waves != 1 || sent.lost() > 0 {
+        tell(sent);
+    }
+    done?;
+    sent.check()?;
+    back?;
+    Ok(printed?)
 }
 
-/// Emits until there is no more or `shutdown` is cancelled, which is looked at between two waves only: each wave is
-/// emitted and counted, or neither.
+/// Emits until there is no more or `shutdown` is cancelled.
 async fn emit_all(
     args: &EmitArgs,
     vibrator: &Vibrator,
@@ -118,8 +140,11 @@ async fn emit_all(
                 else {
                     return Ok(());
                 };
-                let receipt = vibrator.emit(args.wave().json(&json).build()?).await;
-                emitted.note(receipt.map_err(|source| CommandError::EmitLine { line, source })?.sequence);
+                let wave = args.wave().json(&json).build()?;
+                emitted
+                    .emit(vibrator, wave, shutdown)
+                    .await
+                    .map_err(|source| CommandError::EmitLine { line, source })?;
             }
         }
     };
@@ -127,35 +152,55 @@ async fn emit_all(
         if shutdown.run_until_cancelled(pace.next()).await.is_none() {
             break;
         }
-        emitted.note(vibrator.emit(same.clone()).await?.sequence);
+        emitted.emit(vibrator, same.clone(), shutdown).await?;
     }
     Ok(())
 }
 
-/// Waits until the server has everything, and makes sure that it does.
-async fn send(aether: &Aether, waves: u64) -> Result<(), CommandError> {
-    aether.flush().await?;
-    match aether.status().outbox.lost() {
-        0 => Ok(()),
-        lost => Err(CommandError::Shed { lost, waves }),
+/// Waits until the server has confirmed everything, and makes sure that it does. Once nothing has moved for `patience` it
+/// waits no longer, and not after `shutdown`; what was not confirmed then is in the account.
+async fn settle(aether: &Aether, patience: Duration, shutdown: &CancellationToken) {
+    let (mut seen, mut since) = (MediumStatus::default(), Instant::now());
+    let mut is_told = false;
+    while let Some(Err(_)) = shutdown.run_until_cancelled(aether.flush()).await {
+        let status = aether.status();
+        let waiting = status.outbox.queued.saturating_add(status.in_flight);
+        if (status.outbox, status.in_flight) != (seen.outbox, seen.in_flight) {
+            (seen, since) = (status, Instant::now());
+        }
+        // Without any that waits, the connection broke: those under way are in the account.
+        if waiting == 0 || since.elapsed() >= patience {
+            return;
+        }
+        if !is_told {
+            tell(format_args!("waiting for the server, which has not confirmed {waiting} waves"));
+            is_told = true;
+        }
     }
 }
 
 /// Looks what has come back by now. The server says of everything that it has whether anybody hears it.
 fn none_came_back(mut echoes: Echoes, waves: u64) -> Result<(), CommandError> {
-    let mut back = 0;
-    let mut first = None;
-    while let Some(Some(echo)) = coop::unconstrained(echoes.receive()).now_or_never() {
-        back += echo.count;
-        first.get_or_insert(echo);
-    }
-    match first {
+    let taken = || coop::unconstrained(echoes.receive()).now_or_never().flatten();
+    let came: Vec<_> = std::iter::from_fn(taken).collect();
+    let back = plausible(came.iter().map(|echo| echo.count), waves);
+    match came.into_iter().next() {
         None => Ok(()),
         Some(Echo { reason, hint, .. }) => Err(CommandError::CameBack { back, waves, reason, hint }),
     }
 }
 
+/// How many of so many waves came back, whatever those say who tell it: whoever may write on the bus may make that up.
+fn plausible(mut counts: impl Iterator<Item = u64>, waves: u64) -> u64 {
+    counts.try_fold(0_u64, u64::checked_add).unwrap_or(waves).min(waves)
+}
+
 impl EmitArgs {
+    fn outbox(&self) -> InboxOptions {
+        let when_full = if self.shed { WhenFull::Shed } else { WhenFull::Wait { patience: Duration::MAX } };
+        InboxOptions::interactive().when_full(when_full)
+    }
+
     fn wave(&self) -> WaveBuilder {
         let mut wave =
             Wave::builder(&self.channel).kind(self.kind).amplitude(self.amplitude).phase(self.phase);
@@ -177,9 +222,42 @@ struct Emitted {
     waves: u64,
     first: u64,
     last: u64,
+    told_of_waiting: bool,
+}
+
+/// Says that a wave waits, once and not at once. Whether it is polled at all is up to the wave: only one that waits costs
+/// a timer.
+async fn tell_of_waiting(is_told: &mut bool) -> Infallible {
+    if !*is_told {
+        tokio::time::sleep(LONG_FOR_A_WAVE).await;
+        tell(format_args!(
+            "the server has taken nothing for {LONG_FOR_A_WAVE:?}: waiting until it does, or Ctrl-C"
+        ));
+        *is_told = true;
+    }
+    pending().await
 }
 
 impl Emitted {
+    /// Emits a wave. Where it waits for room it is emitted all the same when `shutdown` is cancelled: the outbox sheds its
+    /// weakest wave for it.
+    async fn emit(
+        &mut self,
+        vibrator: &Vibrator,
+        wave: Wave,
+        shutdown: &CancellationToken,
+    ) -> Result<(), EmitError> {
+        let emitted = tokio::select! {
+            // Polled once in any case, so that the wave is emitted.
+            biased;
+            emitted = vibrator.emit(wave) => Some(emitted?.sequence),
+            () = shutdown.cancelled() => None,
+            never = tell_of_waiting(&mut self.told_of_waiting) => match never {},
+        };
+        self.note(emitted.unwrap_or_else(|| vibrator.account().numbered));
+        Ok(())
+    }
+
     fn note(&mut self, sequence: u64) {
         if self.waves == 0 {
             self.first = sequence;
@@ -196,5 +274,17 @@ impl Emitted {
             1 => id(self.first).to_string(),
             waves => format!("{waves} waves, {} to {}", id(self.first), id(self.last)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_waves_come_back_than_were_emitted_whatever_is_told() {
+        assert_eq!(plausible([].into_iter(), 3), 0);
+        assert_eq!(plausible([1, 1].into_iter(), 3), 2);
+        assert_eq!(plausible([u64::MAX, 20_000].into_iter(), 20_000), 20_000);
     }
 }

@@ -4,9 +4,10 @@ use std::io;
 
 #[cfg(feature = "bench")]
 use aether_bench::FloodError;
+use aether_chassis::LostWaves;
 use aether_core::{
-    AskError, ConnectError, CreateError, EchoReason, EchoesError, EmitError, FlushError, JoinError,
-    ObserveError, WaveError,
+    AskError, ConnectError, CreateError, EchoReason, EchoesError, EmitError, JoinError, ObserveError,
+    WaveError,
 };
 use aether_gateway::{GatewayError, StartError};
 use aether_service_alpha::AlphaError;
@@ -25,10 +26,10 @@ pub(crate) enum CommandError {
          AETHER_MEDIUM. (`aether up` shows a whole system in one process.)"
     )]
     Alone { nobody_would: &'static str },
-    #[error(
-        "{lost} of {waves} waves did not reach the server: the outbox was full and shed the weakest. Use a lower --rate"
-    )]
-    Shed { lost: u64, waves: u64 },
+    #[error(transparent)]
+    Lost(#[from] LostWaves),
+    #[error("{missed} waves that were sent here were not printed")]
+    Missed { missed: u64 },
     #[error("{back} of {waves} waves came back: {hint} ({reason})")]
     CameBack { back: u64, waves: u64, reason: EchoReason, hint: String },
     #[error("interrupted before {before}")]
@@ -51,8 +52,6 @@ pub(crate) enum CommandError {
     Echoes(#[from] EchoesError),
     #[error("line {line} of stdin was not emitted")]
     EmitLine { line: u64, source: EmitError },
-    #[error("the waves have not all left")]
-    Flush(#[from] FlushError),
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error(transparent)]

@@ -2,10 +2,9 @@
 
 use std::io;
 
-use aether_chassis::{CancellationToken, MediumArgs};
-use aether_core::{Aether, Channel, Floor, InboxOptions, Ledger, Order, Pattern, Vibrator, Wave};
+use aether_chassis::{CancellationToken, MediumArgs, Received};
+use aether_core::{Channel, Floor, InboxOptions, Ledger, MediumStatus, Order, Pattern, Vibrator, Wave};
 
-use crate::account::Account;
 use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::{Output, tell};
@@ -23,7 +22,10 @@ Examples:
   aether listen 'jobs.>' --group workers   each wave to one of all listeners of this group
   aether listen 'orders.>' --count 1       ends after one wave
 
-Quote the pattern: shells know * and > too.")]
+Quote the pattern: shells know * and > too.
+
+At its end it says on stderr what may be missing.
+Exit code 1: waves that were sent here were lost.")]
 pub(crate) struct ListenArgs {
     /// Which channels: * stands for one token, > at the end for one or more
     pattern: Pattern,
@@ -72,27 +74,31 @@ pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Res
     }
     tell(format_args!("listening on {}", args.pattern));
     let printed = print(&args, &mut vibrator, &shutdown).await;
-    tell_losses(&aether, vibrator.ledger());
+    let had_all = matches!(printed, Ok(true));
+    let missing = Missing { status: aether.status(), ledger: vibrator.ledger() };
+    missing.tell(had_all);
     drop(vibrator);
     aether_chassis::close(&aether).await;
-    printed
+    printed?;
+    missing.check()
 }
 
+/// Prints what comes; whether it has ended because there were as many as were wanted.
 async fn print(
     args: &ListenArgs,
     vibrator: &mut Vibrator,
     shutdown: &CancellationToken,
-) -> Result<(), CommandError> {
+) -> Result<bool, CommandError> {
     let mut output = Output::stdout();
     for _ in 0..args.count.unwrap_or(u64::MAX) {
         let received = tokio::select! {
             received = vibrator.receive() => received,
             () = shutdown.cancelled() => None,
         };
-        let Some(wave) = received else { break };
+        let Some(wave) = received else { return Ok(false) };
         write(&mut output, &wave, args.json)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn write(output: &mut Output, wave: &Wave, json: bool) -> io::Result<()> {
@@ -105,16 +111,50 @@ fn write(output: &mut Output, wave: &Wave, json: bool) -> io::Result<()> {
     }
 }
 
-/// Says what this listener has not printed, if there is anything, and why.
-fn tell_losses(aether: &Aether, ledger: Ledger) {
-    let status = aether.status();
-    if ledger.lost() > 0 {
-        tell(Account(ledger));
+/// What this listener has not printed and may have been sent to it.
+struct Missing {
+    status: MediumStatus,
+    ledger: Ledger,
+}
+
+impl Missing {
+    /// Says what is missing, if there is anything, and why. A listener that had all that it wanted does not miss what came
+    /// after that.
+    fn tell(&self, had_all: bool) {
+        let Self { status, ledger } = self;
+        if ledger.lost() > 0 || ledger.queued > 0 && !had_all {
+            tell(Received::of(*ledger));
+        }
+        if status.dropped_by_client + status.malformed > 0 {
+            tell(format_args!(
+                "messages: {} dropped by the broker's client, {} malformed",
+                status.dropped_by_client, status.malformed
+            ));
+        }
+        if status.connects > 1 {
+            tell(format_args!(
+                "the connection broke {} times: what was missed then is counted as lost upstream where more came from the \
+                 same source on the same channel, and else not at all",
+                status.connects - 1
+            ));
+        }
+        if had_all {
+            return;
+        }
+        let unread = status.untaken.saturating_sub(status.dropped_by_client);
+        if unread > 0 {
+            tell(format_args!("messages: up to {unread} had come and were not read yet"));
+        }
+        if !status.connected {
+            tell("the server was away at the end: what was emitted since then is missing, and not counted");
+        }
     }
-    if status.dropped_by_client + status.malformed > 0 {
-        tell(format_args!(
-            "messages: {} dropped by the broker's client, {} malformed",
-            status.dropped_by_client, status.malformed
-        ));
+
+    /// An error if waves are known to be missing that should have been printed.
+    fn check(&self) -> Result<(), CommandError> {
+        match Received::of(self.ledger).missed() + self.status.dropped_by_client {
+            0 => Ok(()),
+            missed => Err(CommandError::Missed { missed }),
+        }
     }
 }

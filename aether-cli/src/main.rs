@@ -21,7 +21,6 @@ macro_rules! if_bench {
     };
 }
 
-mod account;
 mod ask;
 #[cfg(feature = "bench")]
 mod bench;

@@ -10,6 +10,7 @@ mod overload;
 pub(crate) use overload::OverloadView;
 
 use aether_chassis::{CancellationToken, MediumArgs};
+use aether_core::Aether;
 use aether_gateway::{Gateway, ListenArgs};
 use aether_service_alpha::{Alpha, OrderArgs};
 use aether_service_beta::{Beta, StockArgs};
@@ -47,17 +48,25 @@ pub(crate) struct UpArgs {
 
 pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     let aether = connected(&args.medium, "aether-up", &shutdown).await?;
-    let view = View::of_stdout(&aether);
-    let gateway = Gateway::start(&aether, args.listen.options().on_wave(view.noting())).await?;
+    let done = run(&args, &aether, shutdown).await;
+    let sent = aether_chassis::close_with_account(&aether).await;
+    done?;
+    // What an overload loses is what it shows.
+    if args.overload.is_none() { Ok(sent?) } else { Ok(()) }
+}
+
+async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let view = View::of_stdout(aether);
+    let gateway = Gateway::start(aether, args.listen.options().on_wave(view.noting())).await?;
     // Said before anything happens, so that whoever runs this knows where to look.
     let mut view = view.begin(&gateway)?;
-    let beta = Beta::start(&aether, args.stock.options()).await?;
-    let alpha = Alpha::start(&aether, args.orders.options()).await?;
+    let beta = Beta::start(aether, args.stock.options()).await?;
+    let alpha = Alpha::start(aether, args.orders.options()).await?;
     let tally = alpha.tally();
     #[cfg(feature = "bench")]
     let overload = match args.overload {
         None => None,
-        Some(times) => Some(OverloadView::start(&aether, times).await?),
+        Some(times) => Some(OverloadView::start(aether, times).await?),
     };
 
     // Each is told to end when those who need it have ended.
@@ -98,7 +107,9 @@ pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), 
     let stock = beta.await?;
     stop_gateway.cancel();
     gateway.await?;
-    aether_chassis::close(&aether).await;
+    // What is not confirmed is in the account at the end.
+    let _ = aether.flush().await;
+    aether_chassis::close(aether).await;
     watched?;
     Ok(view.end(orders?, stock?, overload)?)
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::CancellationToken;
+use aether_chassis::{CancellationToken, Received};
 use aether_core::{Aether, Wave};
 use aether_gateway::{Gateway, Insight, Observed};
 use aether_service_alpha::{OrderSummary, Tally};
@@ -16,7 +16,6 @@ use anstyle::Style;
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::account::Account;
 use crate::frame::{Frame, Taken};
 use crate::output::Output;
 use crate::record::printable;
@@ -144,7 +143,7 @@ impl Showing {
         let output = &mut self.view.output;
         output.line(orders)?;
         output.line(stock)?;
-        output.line(Account(self.view.aether.ledger()))?;
+        output.line(Received::of(self.view.aether.ledger()))?;
         output.line(format_args!(
             "seen by the gateway: {} waves in {:.1?}",
             self.observed.waves(),

@@ -1,10 +1,9 @@
 //! Watching a medium with the physics engine: what `aether physics` and `aether map` have in common.
 
-use aether_chassis::{CancellationToken, MediumArgs};
+use aether_chassis::{CancellationToken, MediumArgs, Received};
 use aether_core::physics::{Finding, PhysicsEngine, PhysicsReport};
 use aether_core::{Aether, Pattern, PhysicsObserver};
 
-use crate::account::Account;
 use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::tell;
@@ -55,7 +54,7 @@ impl Watch {
     pub(crate) async fn close(self) {
         let ledger = self.observer.ledger();
         if ledger.lost() > 0 {
-            tell(Account(ledger));
+            tell(Received::of(ledger));
         }
         drop(self.observer);
         aether_chassis::close(&self.aether).await;

@@ -3,6 +3,10 @@
 //! A process makes one [`Aether`] and creates its vibrators from it. This file chooses the medium by its address; it
 //! carries nothing itself.
 
+mod connection;
+
+pub use connection::Connection;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,10 +146,7 @@ impl AetherBuilder {
                 if self.discovery {
                     let floors = Arc::downgrade(aether.floors());
                     let services = move || floors.upgrade().map(|floors| floors.services());
-                    medium
-                        .answer_discovery(services)
-                        .await
-                        .map_err(|error| ConnectError::Unreachable { url: self.url, source: error.into() })?;
+                    medium.answer_discovery(self.url, services).await?;
                 }
                 Ok(aether)
             }

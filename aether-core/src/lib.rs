@@ -54,7 +54,7 @@ mod wave;
 pub mod wire;
 
 // In the order in which a wave goes through them.
-pub use aether::{Aether, AetherBuilder};
+pub use aether::{Aether, AetherBuilder, Connection};
 pub use amplitude::{Amplitude, AmplitudeError, Expiry, Floor, HalfLife, HalfLifeError, LEVELS, Signal};
 pub use channel::{Channel, ChannelError, MAX_NAME_BYTES, MAX_TOKENS, Pattern};
 pub use echo::{
@@ -69,7 +69,7 @@ pub use hopping::{
 pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, Order, ShedReason, WhenFull};
 pub use medium::{
     AskError, ConnectError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach, Wire,
-    WireError,
+    WireError, without_secrets,
 };
 pub use phase::{Phase, PhaseError};
 #[cfg(feature = "physics")]

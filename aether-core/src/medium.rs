@@ -9,7 +9,7 @@ mod local;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
 
-pub use connect::{ConnectError, Wire, WireError};
+pub use connect::{ConnectError, Wire, WireError, without_secrets};
 pub(crate) use local::Local;
 
 use std::fmt::Debug;
@@ -70,6 +70,8 @@ pub struct MediumStatus {
     /// Waves that were handed to the network and not confirmed by the broker when the connection broke or was closed: at
     /// most so many were lost there.
     pub unconfirmed: u64,
+    /// Waves that were handed to the network and that the broker has not confirmed yet.
+    pub in_flight: u64,
     /// Messages that the broker's client dropped before they reached the router. A lower bound.
     pub dropped_by_client: u64,
     /// Messages that the broker's client received and nobody has taken from it: those that wait in its queues now, those
@@ -178,6 +180,12 @@ pub trait Medium: Debug + Send + Sync + 'static {
 
     /// How it is doing, with its accounts.
     fn status(&self) -> MediumStatus;
+
+    /// Changes when the connection breaks or is back, to whether it stands; and once more, to true, when the medium was
+    /// closed. `None`, the default, for a medium without a connection.
+    fn connection(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
+        None
+    }
 }
 
 /// Why a wave was not taken; holds the wave.

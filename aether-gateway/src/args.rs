@@ -6,13 +6,16 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
 use aether_chassis::{CancellationToken, MediumArgs};
-use aether_core::ConnectError;
+use aether_core::{Aether, ConnectError};
 
 use crate::{Gateway, GatewayOptions, StartError};
 
+/// The name of the program, in the log and as the NATS server shows its connection.
+const PROGRAM: &str = "aether-gateway";
+
 /// Observe every wave and show what was seen: status page, metrics, health
 #[derive(Debug, Clone, clap::Parser)]
-#[command(name = "aether-gateway", version)]
+#[command(name = PROGRAM, version)]
 #[non_exhaustive]
 pub struct GatewayArgs {
     /// Which medium to connect to.
@@ -80,16 +83,28 @@ pub enum GatewayError {
 /// # Cancel safety
 /// Cancelled before completion, all connections are closed and the observer is gone.
 pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), GatewayError> {
-    let Some(aether) = args.medium.connect_until(&shutdown, "aether-gateway").await? else { return Ok(()) };
+    let Some(aether) = args.medium.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
     if args.medium.is_local() {
         tracing::warn!(
             "the local medium lives inside this process: there is nothing to observe here; use --medium nats://host:port"
         );
     }
+    let done = serve(&args, &aether, shutdown).await;
+    // It emits nothing, so nothing of its own can be lost.
+    let _ = aether_chassis::close_with_account(&aether).await;
+    done
+}
+
+async fn serve(args: &GatewayArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), GatewayError> {
     let options = args.listen.options().physics(!args.no_physics);
-    let gateway = Gateway::start(&aether, options).await?;
+    let gateway = Gateway::start(aether, options).await?;
+    let address = gateway.address();
+    args.medium.announce(
+        PROGRAM,
+        env!("CARGO_PKG_VERSION"),
+        format_args!("observes every wave, http://{address}/"),
+    );
     writeln!(io::stdout(), "{}", gateway.announcement()).map_err(GatewayError::Output)?;
     gateway.run(shutdown).await;
-    aether_chassis::close(&aether).await;
     Ok(())
 }

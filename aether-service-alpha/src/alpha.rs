@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::{Asker, AskerOptions, CancellationToken, Resend, RetryBudget, ServiceError};
+use aether_chassis::{Asker, AskerOptions, CancellationToken, LostWaves, Resend, RetryBudget, ServiceError};
 use aether_core::{Aether, ConnectError, CreateError, Vibrator};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
@@ -32,6 +32,9 @@ pub enum AlphaError {
     /// The summary could not be printed.
     #[error("the summary could not be printed")]
     Output(#[source] io::Error),
+    /// Not everything that was emitted is known to have reached the server.
+    #[error(transparent)]
+    Lost(#[from] LostWaves),
 }
 
 /// The order service, ready to take orders; its payment desk hears every question asked from now on.

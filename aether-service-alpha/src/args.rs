@@ -5,12 +5,17 @@
 use std::io::Write as _;
 
 use aether_chassis::{CancellationToken, MediumArgs};
+use aether_core::Aether;
 
+use crate::payment::CHARGE;
 use crate::{Alpha, AlphaError, AlphaOptions, Chance, Rate};
+
+/// The name of the program, in the log and as the NATS server shows its connection.
+const PROGRAM: &str = "aether-service-alpha";
 
 /// Take orders through reservation, payment and sale
 #[derive(Debug, Clone, clap::Parser)]
-#[command(name = "aether-service-alpha", version)]
+#[command(name = PROGRAM, version)]
 #[non_exhaustive]
 pub struct AlphaArgs {
     /// Which medium to connect to.
@@ -66,12 +71,13 @@ impl OrderArgs {
 /// Connects, takes orders until `shutdown` is cancelled or all are settled, and prints what became of them.
 ///
 /// # Errors
-/// [`AlphaError`] if the medium cannot be reached or the service cannot start.
+/// [`AlphaError`] if the medium cannot be reached, the service cannot start, or what it emitted did not all reach the
+/// server.
 ///
 /// # Cancel safety
 /// Cancelled before completion, the service has ended; orders in flight are not undone.
 pub async fn main(args: AlphaArgs, shutdown: CancellationToken) -> Result<(), AlphaError> {
-    let Some(aether) = args.medium.connect_until(&shutdown, "aether-service-alpha").await? else {
+    let Some(aether) = args.medium.connect_until(&shutdown, PROGRAM).await? else {
         return Ok(());
     };
     if args.medium.is_local() {
@@ -79,9 +85,15 @@ pub async fn main(args: AlphaArgs, shutdown: CancellationToken) -> Result<(), Al
             "the local medium lives inside this process: no inventory service can be heard here; use --medium nats://host:port"
         );
     }
-    let alpha = Alpha::start(&aether, args.orders.options()).await?;
+    let done = serve(&args, &aether, shutdown).await;
+    let closed = aether_chassis::close_with_account(&aether).await;
+    done?;
+    Ok(closed?)
+}
+
+async fn serve(args: &AlphaArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), AlphaError> {
+    let alpha = Alpha::start(aether, args.orders.options()).await?;
+    args.medium.announce(PROGRAM, env!("CARGO_PKG_VERSION"), format_args!("takes orders, answers {CHARGE}"));
     let summary = alpha.run(shutdown).await?;
-    writeln!(std::io::stdout(), "{summary}").map_err(AlphaError::Output)?;
-    aether_chassis::close(&aether).await;
-    Ok(())
+    writeln!(std::io::stdout(), "{summary}").map_err(AlphaError::Output)
 }

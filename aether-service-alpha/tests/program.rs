@@ -6,7 +6,7 @@ use assert_cmd::Command;
 
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
     let mut program = Command::new(env!("CARGO_BIN_EXE_aether-service-alpha"));
-    for variable in ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_WIRE", "AETHER_LOG"] {
+    for variable in ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_WIRE", "AETHER_WAIT", "AETHER_LOG"] {
         program.env_remove(variable);
     }
     let output = program.args(args).output().expect("the program starts");
@@ -31,7 +31,7 @@ fn wrong_usage_is_refused_with_code_2_and_says_what_is_allowed() {
 #[test]
 fn a_server_that_is_not_there_is_one_line_with_its_causes_and_code_1() {
     // Port 1 is reserved and nobody listens on it.
-    let (code, out, err) = run(&["--medium", "nats://127.0.0.1:1"]);
+    let (code, out, err) = run(&["--medium", "nats://127.0.0.1:1", "--wait", "0"]);
     assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
     let last: Vec<_> = err.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(last.len(), 1, "{err}");
@@ -43,9 +43,18 @@ fn a_server_that_is_not_there_is_one_line_with_its_causes_and_code_1() {
 fn help_names_every_argument_and_its_variable() {
     let (code, out, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for name in
-        ["--medium", "AETHER_MEDIUM", "--prefix", "--wire", "--orders", "--rate", "--decline-rate", "--seed"]
-    {
+    for name in [
+        "--medium",
+        "AETHER_MEDIUM",
+        "--prefix",
+        "--wire",
+        "--wait",
+        "AETHER_WAIT",
+        "--orders",
+        "--rate",
+        "--decline-rate",
+        "--seed",
+    ] {
         assert!(out.contains(name), "{name}: {out}");
     }
 }

@@ -6,12 +6,16 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use aether_chassis::{CancellationToken, MediumArgs};
+use aether_core::Aether;
 
-use crate::{Beta, BetaError, BetaOptions};
+use crate::{Beta, BetaError, BetaOptions, messages};
+
+/// The name of the program, in the log and as the NATS server shows its connection.
+const PROGRAM: &str = "aether-service-beta";
 
 /// Keep the stock: reserve, release and sell units by order
 #[derive(Debug, Clone, clap::Parser)]
-#[command(name = "aether-service-beta", version)]
+#[command(name = PROGRAM, version)]
 #[non_exhaustive]
 pub struct BetaArgs {
     /// Which medium to connect to.
@@ -77,12 +81,13 @@ impl StockArgs {
 /// Connects, serves until `shutdown` is cancelled, and prints the account of the stock.
 ///
 /// # Errors
-/// [`BetaError`] if the medium cannot be reached or the service cannot start.
+/// [`BetaError`] if the medium cannot be reached, the service cannot start, or what it emitted did not all reach the
+/// server.
 ///
 /// # Cancel safety
 /// Cancelled before completion, the service has ended and the stock is gone with it.
 pub async fn main(args: BetaArgs, shutdown: CancellationToken) -> Result<(), BetaError> {
-    let Some(aether) = args.medium.connect_until(&shutdown, "aether-service-beta").await? else {
+    let Some(aether) = args.medium.connect_until(&shutdown, PROGRAM).await? else {
         return Ok(());
     };
     if args.medium.is_local() {
@@ -90,11 +95,18 @@ pub async fn main(args: BetaArgs, shutdown: CancellationToken) -> Result<(), Bet
             "the local medium lives inside this process: nobody else can order here; use --medium nats://host:port"
         );
     }
-    let beta = Beta::start(&aether, args.stock.options()).await?;
+    let done = serve(&args, &aether, shutdown).await;
+    let closed = aether_chassis::close_with_account(&aether).await;
+    done?;
+    Ok(closed?)
+}
+
+async fn serve(args: &BetaArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), BetaError> {
+    let beta = Beta::start(aether, args.stock.options()).await?;
+    let heard = [messages::RESERVE, messages::RELEASE, messages::COMMIT, messages::RESTOCK].join(", ");
+    args.medium.announce(PROGRAM, env!("CARGO_PKG_VERSION"), format_args!("answers {heard}"));
     let summary = beta.run(shutdown).await?;
-    writeln!(std::io::stdout(), "{summary}").map_err(BetaError::Output)?;
-    aether_chassis::close(&aether).await;
-    Ok(())
+    writeln!(std::io::stdout(), "{summary}").map_err(BetaError::Output)
 }
 
 #[cfg(test)]

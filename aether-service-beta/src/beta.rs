@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::{CancellationToken, Json, Service, ServiceError, State, error_chain};
+use aether_chassis::{CancellationToken, Json, LostWaves, Service, ServiceError, State, error_chain};
 use aether_core::{Aether, ConnectError, Emitter, Phase, Wave, WaveBuilder};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -39,6 +39,9 @@ pub enum BetaError {
     /// The summary could not be printed.
     #[error("the summary could not be printed")]
     Output(#[source] io::Error),
+    /// Not everything that was emitted is known to have reached the server.
+    #[error(transparent)]
+    Lost(#[from] LostWaves),
 }
 
 /// The inventory service, ready: every question asked from now on is heard.

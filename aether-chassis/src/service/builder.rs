@@ -11,6 +11,7 @@ use futures_util::future::ready;
 use tower::layer::util::{Identity, Stack as Layers};
 use tower::{BoxError, Layer};
 
+use super::circuit::Circuit;
 use super::limits::{Breaker, Limits, LimitsError};
 use super::stack::{Dispatch, Handling, Route, Run, stack};
 use super::{Service, ServiceTally};
@@ -71,9 +72,6 @@ pub enum ServiceError {
     /// A limit that cannot be.
     #[error("a limit of the service is not allowed")]
     Limits(#[from] LimitsError),
-    /// The circuit breaker cannot be made.
-    #[error("the circuit breaker cannot be made")]
-    Breaker(#[from] tower_resilience_circuitbreaker::CircuitBreakerConfigError),
     /// The vibrator could not be made.
     #[error("the service could not be made")]
     Create(#[from] CreateError),
@@ -288,7 +286,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             self.routes.iter().map(|route| (route.pattern.clone(), route.group.clone())).collect();
         let asker = Asker::new(vibrator.emitter(), self.asking);
         let dispatch = Dispatch::new(self.routes, vibrator.emitter(), asker);
-        let stack = stack(dispatch, &self.limits, &self.layers)?;
+        let circuit = self.limits.breaker.map(Circuit::new);
+        let stack = stack(dispatch, &self.limits, circuit.as_ref(), &self.layers);
         for (pattern, group) in &heard {
             let joined = match group {
                 Some(group) => vibrator.resonate_in_group(pattern, group).await,
@@ -297,7 +296,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             joined.map_err(|source| ServiceError::Join { pattern: pattern.clone(), source })?;
         }
         let heard = heard.into_iter().map(|(pattern, _)| pattern).collect();
-        Ok(Service { vibrator, heard, stack, limits: self.limits, tally: ServiceTally::default() })
+        Ok(Service { vibrator, heard, stack, circuit, limits: self.limits, tally: ServiceTally::default() })
     }
 
     fn check_group(&mut self) {

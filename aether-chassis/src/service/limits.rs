@@ -6,8 +6,9 @@ use crate::Resend;
 
 /// When to stop trying for a while. Ordinary term: circuit breaker.
 ///
-/// After so many failures in a row nothing is handled for a while: waves wait in the inbox meanwhile, or are refused by
-/// a service that sheds when it is busy. Then one is tried; if it succeeds the others follow. A wave that is rejected is
+/// After so many failures in a row nothing is taken out of the inbox for a while: waves wait there meanwhile, or are
+/// refused by a service that sheds when it is busy. What was being handled when the circuit opened goes on. Then one wave
+/// is tried; if it is handled the others follow, and if it fails nothing is taken for as long again. A wave that is rejected is
 /// the sender's fault and counts as handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "options do nothing by themselves"]

@@ -4,6 +4,9 @@
 //! shed when busy ▸ rate limit ▸ concurrency limit ▸ layers of the user ▸ circuit breaker ▸ time-out ▸ handler
 //! ```
 //!
+//! The circuit breaker counts here how handlings end. Whether a wave is admitted is asked before it is received
+//! (`service.rs`).
+//!
 //! Limits push back: while they have no room, waves wait in the inbox, where the strongest is next and what is too much
 //! is shed by strength. Only `shed when busy` turns that into a refusal.
 
@@ -21,10 +24,10 @@ use tower::load_shed::LoadShedLayer;
 use tower::timeout::TimeoutLayer;
 use tower::util::{BoxCloneSyncService, BoxService, MapErrLayer};
 use tower::{BoxError, Layer, Service as _, ServiceBuilder};
-use tower_resilience_circuitbreaker::{CircuitBreakerConfigError, CircuitBreakerError, CircuitBreakerLayer};
 
-use super::failure::{CircuitOpen, Panicked, is_rejection};
-use super::limits::{Breaker, Limits};
+use super::circuit::{Circuit, Watched};
+use super::failure::Panicked;
+use super::limits::Limits;
 use super::panics;
 use crate::handler::{Answer, Delivery};
 use crate::{Asker, Rejection};
@@ -105,11 +108,7 @@ pub(super) fn call(
 }
 
 /// Puts the layers around the handlers.
-pub(super) fn stack<L>(
-    dispatch: Dispatch,
-    limits: &Limits,
-    layers: &L,
-) -> Result<Stack, CircuitBreakerConfigError>
+pub(super) fn stack<L>(dispatch: Dispatch, limits: &Limits, circuit: Option<&Circuit>, layers: &L) -> Stack
 where
     L: Layer<Handling>,
     L::Service: tower::Service<Wave, Response = Answer> + Send + 'static,
@@ -117,8 +116,8 @@ where
     <L::Service as tower::Service<Wave>>::Future: Send + 'static,
 {
     let timed = ServiceBuilder::new().option_layer(limits.time_out.map(TimeoutLayer::new)).service(dispatch);
-    let handling = match &limits.breaker {
-        Some(breaker) => Handling::new(guarded(breaker, limits.shed_when_busy, timed)?),
+    let handling = match circuit {
+        Some(circuit) => Handling::new(Watched::new(timed, circuit.clone())),
         None => Handling::new(timed),
     };
     let layered = ServiceBuilder::new().layer(MapErrLayer::new(Into::into)).service(layers.layer(handling));
@@ -126,39 +125,5 @@ where
         .option_layer(limits.rate.map(|(waves, period)| RateLimitLayer::new(waves, period)))
         .layer(ConcurrencyLimitLayer::new(limits.concurrency))
         .service(layered);
-    Ok(if limits.shed_when_busy {
-        Stack::new(LoadShedLayer::new().layer(limited))
-    } else {
-        Stack::new(limited)
-    })
-}
-
-/// A circuit breaker around the handlers. While it is open it lets waves wait, or refuses them.
-fn guarded<S>(
-    breaker: &Breaker,
-    refuses: bool,
-    inner: S,
-) -> Result<
-    impl tower::Service<Wave, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + Sync + 'static,
-    CircuitBreakerConfigError,
->
-where
-    S: tower::Service<Wave, Response = Answer, Error = BoxError, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-{
-    let config = CircuitBreakerLayer::builder()
-        .consecutive_failures(breaker.failures)
-        .wait_duration_in_open(breaker.open_for)
-        .failure_classifier(|handled: &Result<Answer, BoxError>| {
-            handled.as_ref().is_err_and(|error| !is_rejection(error))
-        });
-    let layer = if refuses { config } else { config.backpressure() }.build()?;
-    let plain = MapErrLayer::new(|error| match error {
-        CircuitBreakerError::OpenCircuit => Box::new(CircuitOpen) as BoxError,
-        CircuitBreakerError::Inner(error) => error,
-    });
-    Ok(ServiceBuilder::new().layer(plain).layer(layer).service(inner))
+    if limits.shed_when_busy { Stack::new(LoadShedLayer::new().layer(limited)) } else { Stack::new(limited) }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use aether_chassis::{Breaker, Rejection, Service, State};
+use aether_chassis::{Rejection, Service};
 use aether_core::{Aether, FailureReason, Wave};
 use tokio::time::Instant;
 use tower::limit::RateLimitLayer;
@@ -108,60 +108,6 @@ async fn a_service_that_sheds_when_busy_refuses_at_once() {
     stage.ask("work", &3).await.unwrap();
     let report = stage.close().await;
     assert_eq!((report.succeeded, report.shed_busy), (2, 3));
-}
-
-/// Fails while it is told to, and refuses what it is told to refuse.
-async fn moody(
-    State(fails): State<Arc<AtomicBool>>,
-    wave: Wave,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    if wave.text().is_ok_and(|text| text == "\"bad\"") {
-        return Err(Rejection::new("bad").into());
-    }
-    if fails.load(Ordering::Relaxed) { Err("in a bad mood".into()) } else { Ok(()) }
-}
-
-#[tokio::test]
-async fn a_circuit_that_opened_refuses_where_the_service_sheds() {
-    let fails = Arc::new(AtomicBool::new(true));
-    let builder = Service::builder("service")
-        .shed_when_busy()
-        .circuit_breaker(Breaker::default().failures(2).open_for(LONG))
-        .state(Arc::clone(&fails))
-        .on_query("work", moody);
-    let stage = Stage::of(builder).await;
-    // Rejections are the sender's fault, and no reason to stop.
-    for _ in 0..8 {
-        assert_eq!(stage.failure("work", &"bad").await.0, FailureReason::Rejected);
-    }
-    for _ in 0..2 {
-        assert_eq!(stage.failure("work", &()).await.0, FailureReason::HandlerFailed);
-    }
-    fails.store(false, Ordering::Relaxed);
-    let (reason, hint) = stage.failure("work", &()).await;
-    assert!(hint.contains("circuit breaker is open"), "{hint}");
-    assert_eq!(reason, FailureReason::Shed);
-    let report = stage.close().await;
-    assert_eq!((report.rejected, report.failed, report.shed_circuit_open), (8, 2, 1));
-}
-
-#[tokio::test]
-async fn a_circuit_that_opened_lets_waves_wait_and_closes_again() {
-    let fails = Arc::new(AtomicBool::new(true));
-    let builder = Service::builder("service")
-        .circuit_breaker(Breaker::default().failures(2).open_for(Duration::from_millis(20)))
-        .state(Arc::clone(&fails))
-        .on_query("work", moody);
-    let stage = Stage::of(builder).await;
-    for _ in 0..2 {
-        assert_eq!(stage.failure("work", &()).await.0, FailureReason::HandlerFailed);
-    }
-    fails.store(false, Ordering::Relaxed);
-    for _ in 0..10 {
-        stage.ask("work", &()).await.unwrap();
-    }
-    let report = stage.close().await;
-    assert_eq!((report.failed, report.succeeded, report.shed_circuit_open), (2, 10, 0));
 }
 
 /// Layers of tower itself, one that is not `Clone` and one that changes the error, in the order of tower's builder.

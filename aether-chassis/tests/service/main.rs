@@ -4,6 +4,7 @@
 
 mod asking;
 mod causes;
+mod circuit;
 mod handling;
 mod limits;
 mod refused;

@@ -21,7 +21,7 @@ pub(crate) struct CommonArgs {
     pub(crate) json: bool,
 
     #[command(flatten)]
-    medium: MediumArgs,
+    pub(super) medium: MediumArgs,
 }
 
 impl CommonArgs {

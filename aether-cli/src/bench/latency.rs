@@ -28,7 +28,7 @@ pub(crate) struct LatencyArgs {
     seed: u64,
 
     #[command(flatten)]
-    common: CommonArgs,
+    pub(super) common: CommonArgs,
 }
 
 pub(crate) async fn latency(args: LatencyArgs, shutdown: CancellationToken) -> Result<(), CommandError> {

@@ -62,7 +62,7 @@ pub(crate) struct OverloadArgs {
     no_step: bool,
 
     #[command(flatten)]
-    common: CommonArgs,
+    pub(super) common: CommonArgs,
 }
 
 pub(crate) async fn overload(args: OverloadArgs, shutdown: CancellationToken) -> Result<(), CommandError> {

@@ -48,7 +48,7 @@ pub(crate) struct StormArgs {
     json: bool,
 
     #[command(flatten)]
-    medium: MediumArgs,
+    pub(super) medium: MediumArgs,
 }
 
 pub(crate) async fn storm(args: StormArgs, shutdown: CancellationToken) -> Result<(), CommandError> {

@@ -17,7 +17,7 @@ Examples:
   aether bench throughput --medium nats://127.0.0.1:4222    to another process")]
 pub(crate) struct ThroughputArgs {
     #[command(flatten)]
-    common: CommonArgs,
+    pub(super) common: CommonArgs,
 }
 
 pub(crate) async fn throughput(

@@ -181,7 +181,7 @@ fn a_storm_accounts_for_each_question() {
 #[test]
 fn a_server_that_is_not_there_is_said_so_and_a_receiver_is_not_for_people() {
     for command in ["overload", "latency", "throughput", "storm"] {
-        let said = run(&["bench", command, "--medium", "nats://127.0.0.1:1"]);
+        let said = run(&["bench", command, "--medium", "nats://127.0.0.1:1", "--wait", "0"]);
         assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{command}: {}", said.err);
         assert!(said.err.contains("cannot connect to nats://127.0.0.1:1"), "{command}: {}", said.err);
     }

@@ -4,6 +4,8 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod nats;
+#[cfg(unix)]
+mod outage;
 mod physics;
 mod process;
 mod up;

@@ -11,7 +11,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The command, with an environment of which nothing but the arguments counts.
 pub(crate) fn aether(args: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aether"));
-    for name in ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_WIRE", "AETHER_LOG", "CLICOLOR_FORCE"] {
+    for name in
+        ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_WIRE", "AETHER_WAIT", "AETHER_LOG", "CLICOLOR_FORCE"]
+    {
         command.env_remove(name);
     }
     command.args(args).stdin(Stdio::null());
@@ -70,6 +72,17 @@ impl Running {
     /// With a stdout that the test reads by itself.
     pub(crate) fn start_unread(args: &[&str]) -> Self {
         Self::spawn(aether(args))
+    }
+
+    /// With a stdin that the test writes.
+    #[cfg(unix)]
+    pub(crate) fn start_with_stdin(args: &[&str]) -> (Self, std::process::ChildStdin) {
+        let mut command = aether(args);
+        command.stdin(Stdio::piped());
+        let mut running = Self::spawn(command);
+        running.out = running.child.stdout.take().map(lines);
+        let stdin = running.child.stdin.take().unwrap();
+        (running, stdin)
     }
 
     fn spawn(mut command: Command) -> Self {

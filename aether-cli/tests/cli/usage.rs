@@ -160,7 +160,7 @@ fn a_server_that_is_not_there_is_code_1_soon_and_in_one_line() {
     ] {
         let since = Instant::now();
         // Nobody has port 1.
-        let said = run(&[args, &["--medium", "nats://127.0.0.1:1"]].concat());
+        let said = run(&[args, &["--medium", "nats://127.0.0.1:1", "--wait", "0"]].concat());
         assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{args:?}: {}", said.err);
         assert!(said.err.contains("cannot connect to nats://127.0.0.1:1"), "{args:?}: {}", said.err);
         assert_eq!(said.err.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{}", said.err);
@@ -188,6 +188,6 @@ fn a_server_that_says_nothing_is_not_waited_for_after_a_signal() {
 
 #[test]
 fn stdin_is_not_waited_for_when_there_is_nobody_to_send_to() {
-    let said = run_with_stdin(&["emit", "a", "-", "--medium", "nats://127.0.0.1:1"], "1\n");
+    let said = run_with_stdin(&["emit", "a", "-", "--medium", "nats://127.0.0.1:1", "--wait", "0"], "1\n");
     assert_eq!(said.code, Some(1), "{}", said.err);
 }

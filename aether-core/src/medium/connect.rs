@@ -92,12 +92,20 @@ pub enum ConnectError {
     Unreachable {
         /// Where.
         url: String,
+        /// Whether connecting may succeed later: nothing answered at the address, and nothing refused.
+        is_transient: bool,
         /// What the broker's client says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl ConnectError {
+    /// Whether connecting may succeed later: nothing answered at the address, and nothing refused.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { is_transient: true, .. })
+    }
+
     /// Errors are logged, and what stands before an `@` in an address is a password or a token.
     pub(crate) fn without_secrets(mut self) -> Self {
         if let Self::Url { url }
@@ -111,8 +119,13 @@ impl ConnectError {
     }
 }
 
-/// An address, or several with commas between them, without what is said of the user.
-fn without_secrets(addresses: &str) -> String {
+/// The address of a medium, or several separated by commas, fit to be shown: without the password or token before an `@`.
+///
+/// ```
+/// assert_eq!(aether_core::without_secrets("nats://shop:secret@a:4222"), "nats://***@a:4222");
+/// ```
+#[must_use]
+pub fn without_secrets(addresses: &str) -> String {
     let shown = addresses.split(',').map(|address| {
         let (scheme, rest) = address.find("://").map_or(("", address), |at| address.split_at(at + 3));
         rest.rsplit_once('@').map_or_else(|| address.to_owned(), |(_, host)| format!("{scheme}***@{host}"))

@@ -159,10 +159,10 @@ pub(crate) async fn connect(options: Options, router: Arc<Router>) -> Result<Arc
     let client = connect_options
         .connect(servers)
         .await
-        .map_err(|error| ConnectError::Unreachable { url: options.url.clone(), source: Box::new(error) })?;
+        .map_err(|error| unreachable(options.url.clone(), may_pass(&error), error))?;
     link.connected_to(&client, Arc::clone(&router))
         .await
-        .map_err(|error| ConnectError::Unreachable { url: options.url.clone(), source: Box::new(error) })?;
+        .map_err(|error| unreachable(options.url.clone(), true, error))?;
     let shared = Arc::new(Shared {
         client,
         link,
@@ -188,13 +188,29 @@ pub(crate) async fn connect(options: Options, router: Arc<Router>) -> Result<Arc
     }))
 }
 
+fn unreachable(
+    url: String,
+    is_transient: bool,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> ConnectError {
+    ConnectError::Unreachable { url, is_transient, source: error.into() }
+}
+
+/// Whether nothing answered, and nothing refused. A name that DNS does not know may be given to a host later.
+fn may_pass(error: &async_nats::ConnectError) -> bool {
+    use async_nats::ConnectErrorKind::{Dns, Io, TimedOut};
+    matches!(error.kind(), Dns | Io | TimedOut)
+}
+
 impl Nats {
     /// Answers NATS service discovery for the vibrators of this process, which `services` lists until it has ended.
     pub(crate) async fn answer_discovery(
         &self,
+        url: String,
         services: impl Fn() -> Option<Vec<Service>> + Send + 'static,
-    ) -> Result<(), async_nats::SubscribeError> {
-        discovery::answer(Arc::clone(&self.shared), services, self.ending.subscribe()).await
+    ) -> Result<(), ConnectError> {
+        let answered = discovery::answer(Arc::clone(&self.shared), services, self.ending.subscribe()).await;
+        answered.map_err(|error| unreachable(url, true, error))
     }
 }
 
@@ -444,6 +460,7 @@ impl Medium for Nats {
             connects: self.shared.client.statistics().connects.load(Ordering::Relaxed),
             outbox: self.shared.outbox.ledger(),
             unconfirmed: self.shared.link.unconfirmed(),
+            in_flight: self.shared.link.in_flight(),
             dropped_by_client: self.shared.link.dropped_by_client(),
             untaken: self.shared.link.untaken(&self.shared.client),
             malformed: self.intake.malformed(),
@@ -451,6 +468,10 @@ impl Medium for Nats {
             lost_upstream: self.intake.lost_upstream(),
             forgotten_streams: self.intake.forgotten_streams(),
         }
+    }
+
+    fn connection(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.shared.link.changes())
     }
 }
 

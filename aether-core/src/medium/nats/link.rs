@@ -244,6 +244,17 @@ impl Link {
         *self.connected.borrow()
     }
 
+    /// Changes when the connection breaks or is back, and when it has ended.
+    pub(super) fn changes(&self) -> watch::Receiver<bool> {
+        self.connected.subscribe()
+    }
+
+    /// Waves in the client's hands or beyond that the broker has not confirmed.
+    pub(super) fn in_flight(&self) -> u64 {
+        let flight = self.flight.lock();
+        self.outbox.ledger().delivered.saturating_sub(flight.settled)
+    }
+
     /// Waits until the connection stands.
     pub(super) async fn standing(&self, client: &Client) {
         let mut connected = self.connected.subscribe();

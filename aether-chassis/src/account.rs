@@ -1,0 +1,195 @@
+//! The account that a program ends with: what became of the waves that it sent and heard, as sums that a person can check.
+
+use std::fmt;
+
+use aether_core::{Aether, Ledger, MediumStatus, ShedReason};
+
+/// What became of the waves that were emitted on a network:
+/// `waves: 12 emitted = 9 confirmed + 2 full + 1 unconfirmed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent(MediumStatus);
+
+/// What became of the waves that were routed to inboxes:
+/// `waves: 12 offered = 10 delivered + 2 full + ... + 0 queued`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received(Ledger);
+
+/// Not all waves that a program emitted have reached the server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{lost} of {emitted} waves may be lost: {why}")]
+pub struct LostWaves {
+    /// So many are not known to have reached the server.
+    pub lost: u64,
+    /// Of so many.
+    pub emitted: u64,
+    why: String,
+}
+
+impl Sent {
+    /// What was given to the medium until now.
+    #[must_use]
+    pub const fn of(status: MediumStatus) -> Self {
+        Self(status)
+    }
+
+    /// Waves that were given to the medium.
+    #[must_use]
+    pub const fn emitted(&self) -> u64 {
+        self.0.outbox.offered
+    }
+
+    /// Waves that the server has confirmed.
+    #[must_use]
+    pub const fn confirmed(&self) -> u64 {
+        self.0.outbox.delivered.saturating_sub(self.0.unconfirmed).saturating_sub(self.0.in_flight)
+    }
+
+    /// Waves that are not known to have reached the server: those that were shed or could not be sent, those that were
+    /// under way when a connection broke, and those that have not been sent or confirmed yet.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.emitted().saturating_sub(self.confirmed())
+    }
+
+    /// # Errors
+    /// [`LostWaves`] if not every wave is known to have reached the server.
+    pub fn check(&self) -> Result<(), LostWaves> {
+        if self.lost() == 0 {
+            return Ok(());
+        }
+        let terms: Vec<_> = self.losses().map(|(waves, words)| format!("{waves} {words}")).collect();
+        Err(LostWaves { lost: self.lost(), emitted: self.emitted(), why: terms.join(", ") })
+    }
+
+    /// What is not confirmed, in words; nothing of what did not happen.
+    fn losses(&self) -> impl Iterator<Item = (u64, String)> {
+        let Self(status) = self;
+        let shed = status.outbox.losses().map(|(reason, waves)| (waves, words(reason)));
+        let others = [
+            (status.unconfirmed, "unconfirmed"),
+            (status.in_flight, "not confirmed yet"),
+            (status.outbox.queued, "not sent"),
+        ];
+        shed.into_iter()
+            .chain(others.map(|(waves, words)| (waves, words.to_owned())))
+            .filter(|(waves, _)| *waves > 0)
+    }
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "waves: {} emitted = {} confirmed", self.emitted(), self.confirmed())?;
+        self.losses().try_for_each(|(waves, words)| write!(f, " + {waves} {words}"))
+    }
+}
+
+impl Received {
+    /// What an inbox was offered, or several together.
+    #[must_use]
+    pub const fn of(ledger: Ledger) -> Self {
+        Self(ledger)
+    }
+
+    /// Waves that were lost although the receiver wanted them: not those below its floor.
+    #[must_use]
+    pub const fn missed(&self) -> u64 {
+        self.0.lost() - self.0.shed_below_floor - self.0.expired
+    }
+}
+
+impl fmt::Display for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(ledger) = self;
+        write!(f, "waves: {} offered = {} delivered", ledger.offered, ledger.delivered)?;
+        // Nothing is sent from an inbox.
+        for (reason, waves) in ledger.losses().into_iter().filter(|loss| loss.0 != ShedReason::Unsendable) {
+            write!(f, " + {waves} {}", words(reason))?;
+        }
+        write!(f, " + {} lost upstream + {} queued", ledger.lost_upstream, ledger.queued)
+    }
+}
+
+fn words(reason: ShedReason) -> String {
+    reason.as_str().replace('_', " ")
+}
+
+/// Ends a program's use of the medium: flushes if the server is there and anything waits to be confirmed, closes
+/// as [`close`](crate::close) does, and says in the log what became of the waves that were sent and received.
+///
+/// # Errors
+/// [`LostWaves`] if not every wave that was emitted is known to have reached the server.
+///
+/// # Cancel safety
+/// Cancelled before completion, the medium may still be sending.
+pub async fn close_with_account(aether: &Aether) -> Result<(), LostWaves> {
+    // As long as it takes for the last waves to be confirmed, so that the account does not doubt them. A server that is
+    // away is not waited for.
+    let status = aether.status();
+    if status.connected && status.outbox.queued + status.in_flight > 0 {
+        let _ = aether.flush().await;
+    }
+    crate::close(aether).await;
+    let (sent, received) = (Sent::of(aether.status()), Received::of(aether.ledger()));
+    if aether.promises().crosses_processes {
+        tracing::info!("sent: {sent}");
+    }
+    tracing::info!("received: {received}");
+    sent.check()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aether_core::{Floor, InboxOptions, Vibrator, Wave};
+
+    fn status(offered: u64, delivered: u64, unconfirmed: u64, in_flight: u64) -> MediumStatus {
+        let mut status = MediumStatus::default();
+        (status.outbox.offered, status.outbox.delivered) = (offered, delivered);
+        (status.unconfirmed, status.in_flight) = (unconfirmed, in_flight);
+        status
+    }
+
+    #[test]
+    fn what_was_sent_is_a_sum_and_what_is_not_confirmed_is_an_error() {
+        let mut status = status(20, 12, 2, 3);
+        (status.outbox.shed_full, status.outbox.shed_unsendable, status.outbox.queued) = (5, 1, 2);
+        let sent = Sent::of(status);
+        assert_eq!(
+            sent.to_string(),
+            "waves: 20 emitted = 7 confirmed + 5 full + 1 unsendable + 2 unconfirmed + 3 not confirmed yet + 2 not sent"
+        );
+        let error = sent.check().unwrap_err();
+        assert_eq!((error.lost, error.emitted), (13, 20));
+        assert!(error.to_string().starts_with("13 of 20 waves may be lost: 5 full, 1 unsendable"), "{error}");
+    }
+
+    #[test]
+    fn all_confirmed_is_no_error_and_numbers_never_go_below_zero() {
+        let sent = Sent::of(status(3, 3, 0, 0));
+        assert_eq!((sent.to_string().as_str(), sent.check()), ("waves: 3 emitted = 3 confirmed", Ok(())));
+        assert_eq!(Sent::of(status(1, 1, 5, 5)).confirmed(), 0);
+        assert_eq!(Sent::of(status(1, 2, 0, 0)).lost(), 0);
+    }
+
+    #[tokio::test]
+    async fn every_wave_that_was_received_stands_in_the_sum() {
+        let aether = Aether::local();
+        let inbox = InboxOptions::overload().max_waves(2).sojourn_cap(None).floor(Floor::new(0.2).unwrap());
+        let mut hears = Vibrator::builder("hears").inbox(inbox).create(&aether).await.unwrap();
+        hears.resonate_on("a").await.unwrap();
+        let emits = Vibrator::create("emits", &aether).await.unwrap();
+        for amplitude in [0.1, 0.5, 0.5, 0.5, 0.9] {
+            emits
+                .emit(Wave::builder("a").amplitude(amplitude).never_decays().build().unwrap())
+                .await
+                .unwrap();
+        }
+        hears.receive().await.unwrap();
+        let received = Received::of(hears.ledger());
+        assert_eq!(
+            received.to_string(),
+            "waves: 5 offered = 1 delivered + 2 full + 1 below floor + 0 sojourn + 0 expired + 0 closed + 0 lost upstream + 1 queued"
+        );
+        assert_eq!(received.missed(), 2);
+    }
+}

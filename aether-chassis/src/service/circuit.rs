@@ -1,0 +1,281 @@
+//! The circuit breaker: whether a wave may be taken out of the inbox now.
+//!
+//! [`Circuit::admission`] is asked before a wave is received, so that what is not admitted stays in the inbox, where a
+//! stronger wave overtakes it. A wave that was admitted is handled. [`Watched`] counts how the handlers end.
+//!
+//! ```text
+//! closed ── so many failures in a row ──▶ open ── after its time, for one wave ──▶ half open
+//!    ▲                                     ▲                                          │
+//!    └──────────── that wave was handled ──┼──────────────────────────────────────────┤
+//!                                          └─────────────────────── it failed ────────┘
+//! ```
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use aether_core::Wave;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tower::BoxError;
+
+use super::failure::is_rejection;
+use super::limits::Breaker;
+use crate::handler::Answer;
+
+/// A circuit breaker. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(super) struct Circuit {
+    breaker: Breaker,
+    /// Those who wait are woken when the state changes, and not when a failure is counted.
+    state: Arc<watch::Sender<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// How often the circuit has opened or closed. How a handling ended counts in the phase in which it began: what began
+    /// before the circuit opened says nothing of how things are later.
+    changes: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Closed { failures_in_a_row: usize },
+    Open { until: Instant },
+    HalfOpen { is_tried: bool },
+}
+
+/// That one wave may be handled.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// As may any others.
+    Closed,
+    /// The circuit is half open, and this is the only one that is tried. When it is dropped without a verdict, the next is.
+    Trial { _trial: Trial },
+}
+
+#[derive(Debug)]
+pub(super) struct Trial {
+    circuit: Circuit,
+    changes: u64,
+}
+
+impl Circuit {
+    pub(super) fn new(breaker: Breaker) -> Self {
+        let phase = Phase::Closed { failures_in_a_row: 0 };
+        Self { breaker, state: Arc::new(watch::Sender::new(State { phase, changes: 0 })) }
+    }
+
+    /// Waits until a wave may be handled.
+    ///
+    /// Cancel safety: cancelled before completion, nothing was admitted.
+    pub(super) async fn admission(&self) -> Admission {
+        let mut changes = self.state.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if let Some(admission) = self.try_admission() {
+                return admission;
+            }
+            let until = match self.state.borrow().phase {
+                Phase::Open { until } => Some(until),
+                _ => None,
+            };
+            match until {
+                Some(until) => sleep_until(until).await,
+                // Fails only if `self` were gone.
+                None => drop(changes.changed().await),
+            }
+        }
+    }
+
+    /// The same without waiting.
+    pub(super) fn try_admission(&self) -> Option<Admission> {
+        let mut admission = None;
+        self.state.send_if_modified(|state| {
+            match &mut state.phase {
+                Phase::Closed { .. } => admission = Some(Admission::Closed),
+                Phase::Open { until } if *until > Instant::now() => {}
+                Phase::HalfOpen { is_tried: true } => {}
+                Phase::Open { .. } => {
+                    state.turn(Phase::HalfOpen { is_tried: true });
+                    admission = Some(self.trial(state.changes));
+                    return true;
+                }
+                Phase::HalfOpen { is_tried } => {
+                    *is_tried = true;
+                    admission = Some(self.trial(state.changes));
+                }
+            }
+            false
+        });
+        admission
+    }
+
+    fn trial(&self, changes: u64) -> Admission {
+        Admission::Trial { _trial: Trial { circuit: self.clone(), changes } }
+    }
+
+    /// Waits until the circuit is not closed, and what was admitted while it was is to be asked about again.
+    ///
+    /// Cancel safety: it changes nothing.
+    pub(super) async fn opened(&self) {
+        let mut state = self.state.subscribe();
+        // Fails only if `self` were gone.
+        let _ = state.wait_for(|state| !matches!(state.phase, Phase::Closed { .. })).await;
+    }
+
+    fn changes(&self) -> u64 {
+        self.state.borrow().changes
+    }
+
+    /// Notes how a handling ended that began when there had been so many changes.
+    fn note(&self, began: u64, is_failure: bool) {
+        self.state.send_if_modified(|state| {
+            if state.changes != began {
+                return false;
+            }
+            let opens = match &mut state.phase {
+                Phase::Closed { failures_in_a_row } if is_failure => {
+                    *failures_in_a_row += 1;
+                    *failures_in_a_row >= self.breaker.failures
+                }
+                Phase::Closed { failures_in_a_row } => {
+                    *failures_in_a_row = 0;
+                    false
+                }
+                // A layer of the user has called its handler although nothing was admitted.
+                Phase::Open { .. } => false,
+                Phase::HalfOpen { .. } if is_failure => true,
+                Phase::HalfOpen { .. } => {
+                    state.turn(Phase::Closed { failures_in_a_row: 0 });
+                    return true;
+                }
+            };
+            if opens {
+                state.turn(Phase::Open { until: Instant::now() + self.breaker.open_for });
+            }
+            opens
+        });
+    }
+}
+
+impl State {
+    fn turn(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.changes += 1;
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        self.circuit.state.send_if_modified(|state| match &mut state.phase {
+            // It ended without a word of the handler: a layer of the user may have answered, or there was no wave.
+            Phase::HalfOpen { is_tried } if state.changes == self.changes => {
+                *is_tried = false;
+                true
+            }
+            _ => false,
+        });
+    }
+}
+
+/// The handlers, with an eye on how they end. A rejection is the sender's fault and counts as handled.
+#[derive(Debug, Clone)]
+pub(super) struct Watched<S> {
+    inner: S,
+    circuit: Circuit,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(inner: S, circuit: Circuit) -> Self {
+        Self { inner, circuit }
+    }
+}
+
+impl<S> tower::Service<Wave> for Watched<S>
+where
+    S: tower::Service<Wave, Response = Answer, Error = BoxError, Future: Send + 'static>,
+{
+    type Response = Answer;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Answer, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, wave: Wave) -> Self::Future {
+        let (circuit, began) = (self.circuit.clone(), self.circuit.changes());
+        let handling = self.inner.call(wave);
+        Box::pin(async move {
+            let handled = handling.await;
+            circuit.note(began, handled.as_ref().is_err_and(|error| !is_rejection(error)));
+            handled
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const OPEN_FOR: Duration = Duration::from_secs(1);
+
+    fn open() -> Circuit {
+        let circuit = Circuit::new(Breaker::default().failures(2).open_for(OPEN_FOR));
+        circuit.note(0, true);
+        circuit.note(0, true);
+        assert!(circuit.try_admission().is_none());
+        circuit
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_is_tried_at_a_time_until_one_was_handled() {
+        let circuit = open();
+        let opened = Instant::now();
+        let trial = circuit.admission().await;
+        assert_eq!(opened.elapsed().as_secs(), 1);
+        assert!(matches!(trial, Admission::Trial { .. }));
+        assert!(circuit.admission().now_or_never().is_none());
+        // It came to nothing.
+        drop(trial);
+        let trial = circuit.admission().now_or_never().unwrap();
+        circuit.note(circuit.changes(), true);
+        drop(trial);
+        assert!(circuit.try_admission().is_none());
+        let trial = circuit.admission().await;
+        assert_eq!(opened.elapsed().as_secs(), 2);
+        circuit.note(circuit.changes(), false);
+        drop(trial);
+        assert!(matches!(circuit.try_admission(), Some(Admission::Closed)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_began_before_the_circuit_opened_does_not_close_it() {
+        let circuit = open();
+        circuit.note(0, false);
+        assert!(circuit.try_admission().is_none());
+        let _trial = circuit.admission().await;
+        circuit.note(0, false);
+        circuit.note(0, true);
+        assert!(circuit.try_admission().is_none(), "the one that is tried has not ended");
+    }
+
+    #[tokio::test]
+    async fn a_success_between_failures_keeps_it_closed_and_opening_wakes_who_waits() {
+        let circuit = Circuit::new(Breaker::default().failures(2).open_for(OPEN_FOR));
+        for failed in [true, false, true] {
+            circuit.note(0, failed);
+        }
+        let mut opened = Box::pin(circuit.opened());
+        assert!(opened.as_mut().now_or_never().is_none());
+        assert!(matches!(circuit.try_admission(), Some(Admission::Closed)));
+        circuit.note(0, true);
+        opened.await;
+    }
+}
