@@ -118,7 +118,11 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
             "Messages that were no valid frame, or came on a name that is no channel",
             medium.malformed_messages,
         ),
-        ("medium_implausible_messages", "Messages that said what cannot be true", medium.implausible_messages),
+        (
+            "medium_implausible_messages",
+            "Messages that said what cannot be true",
+            medium.implausible_messages,
+        ),
         (
             "medium_lost_upstream_waves",
             "Waves sent to subscriptions of this process and lost on the way",

@@ -74,7 +74,8 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
 
     fn sweep(&mut self, now: Instant) {
         self.swept = Some(now);
-        let is_old = |heard: Instant| now.saturating_duration_since(heard) >= self.keep;
+        let keep = self.keep;
+        let is_old = |heard: Instant| now.saturating_duration_since(heard) >= keep;
         while self.entries.peek_lru().is_some_and(|(_, entry)| is_old(entry.heard)) {
             self.forget_one();
         }

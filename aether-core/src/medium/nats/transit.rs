@@ -65,6 +65,12 @@ struct Rival {
     frames: u64,
 }
 
+impl Rival {
+    const fn agrees(&self, difference: i64) -> bool {
+        self.least.abs_diff(difference) <= AGREEMENT
+    }
+}
+
 impl History {
     fn new(difference: i64, now: Instant) -> Self {
         Self {
@@ -85,14 +91,16 @@ impl History {
         let passed = now.saturating_duration_since(self.heard).as_micros();
         let grown =
             self.delay.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)).saturating_add(DOUBT);
-        difference >= self.base_before.saturating_sub(SOONER)
-            && difference.saturating_sub(self.base()) <= grown.min(LATER)
+        let delay = difference.saturating_sub(self.base());
+        // With time such a delay would be possible. But it was seen when it was not, so it is none.
+        let is_rival = self.rival.as_ref().is_some_and(|rival| rival.agrees(difference)) && delay > DOUBT;
+        difference >= self.base_before.saturating_sub(SOONER) && delay <= grown.min(LATER) && !is_rival
     }
 
     /// Notes a frame that disagrees, and says whether it is to be believed from now on.
     fn is_outdone(&mut self, difference: i64, now: Instant) -> bool {
         match &mut self.rival {
-            Some(rival) if rival.least.abs_diff(difference) <= AGREEMENT => {
+            Some(rival) if rival.agrees(difference) => {
                 rival.least = rival.least.min(difference);
                 rival.frames += 1;
                 now.saturating_duration_since(rival.since) >= PERSISTENCE
