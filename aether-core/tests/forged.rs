@@ -49,8 +49,9 @@ impl Scene {
         let shop = Vibrator::create("shop", &here).await.unwrap();
         let forger = async_nats::connect(server.url()).await.unwrap();
         let overheard = forger.subscribe(">").await.unwrap();
-        forger.flush().await.unwrap();
-        Self { server, proxy, here, there, shop, ear, forger, overheard }
+        let mut scene = Self { server, proxy, here, there, shop, ear, forger, overheard };
+        scene.fence().await;
+        scene
     }
 
     async fn emit(&self, waves: usize) {
@@ -62,12 +63,21 @@ impl Scene {
 
     /// Of the next message that the forger overhears on a subject that begins so.
     async fn overhear(&mut self, beginning: &str) -> async_nats::Message {
-        loop {
-            let message = timeout(PATIENCE, self.overheard.next()).await.unwrap().unwrap();
-            if message.subject.starts_with(beginning) {
-                return message;
+        let overheard = async {
+            loop {
+                let message = self.overheard.next().await.unwrap();
+                if message.subject.starts_with(beginning) {
+                    return message;
+                }
             }
-        }
+        };
+        timeout(PATIENCE, overheard).await.unwrap_or_else(|_| panic!("nothing overheard on {beginning}"))
+    }
+
+    /// Waits until the server has handled all that the forger has sent.
+    async fn fence(&mut self) {
+        self.forger.publish("fence", "".into()).await.unwrap();
+        self.overhear("fence").await;
     }
 
     /// The node number that the sender's frames have.
@@ -77,10 +87,10 @@ impl Scene {
     }
 
     /// A frame without waves in the sender's name. It is at the receiver before whatever is emitted afterwards.
-    async fn forge(&self, sender: Sender, at: Option<Position>) {
+    async fn forge(&mut self, sender: Sender, at: Option<Position>) {
         let frame = encode_at(sender, at, None, &[], Instant::now()).unwrap();
         self.forger.publish("aether.load", frame).await.unwrap();
-        self.forger.flush().await.unwrap();
+        self.fence().await;
     }
 
     /// Waits until the receiver has all that was sent so far.
@@ -164,7 +174,7 @@ async fn a_made_up_marker_and_a_made_up_word_of_the_server_are_refused() {
     }
     // What the server has handled may be said again: it is true.
     scene.forger.publish(format!("{inbox}.marker"), real).await.unwrap();
-    scene.forger.flush().await.unwrap();
+    scene.fence().await;
     let mut raw = TcpStream::connect(("127.0.0.1", scene.server.port())).await.unwrap();
     raw.write_all(b"CONNECT {\"verbose\":false,\"headers\":true}\r\n").await.unwrap();
     for number in 1..20 {
