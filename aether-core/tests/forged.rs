@@ -44,8 +44,8 @@ impl Scene {
         let there = Aether::connect(&proxy.url()).await.unwrap();
         let inbox = InboxOptions::interactive().max_waves(1 << 20);
         let ear = Vibrator::builder("ear").inbox(inbox).create(&there).await.unwrap();
-        ear.resonate_on("load").await.unwrap();
-        ear.resonate_on("mark").await.unwrap();
+        // One subscription: what it brings comes in one order.
+        ear.resonate_on("shop.*").await.unwrap();
         let shop = Vibrator::create("shop", &here).await.unwrap();
         let forger = async_nats::connect(server.url()).await.unwrap();
         let overheard = forger.subscribe(">").await.unwrap();
@@ -56,7 +56,7 @@ impl Scene {
 
     async fn emit(&self, waves: usize) {
         for _ in 0..waves {
-            self.shop.emit_bytes("load", "x").await.unwrap();
+            self.shop.emit_bytes("shop.load", "x").await.unwrap();
         }
         self.here.flush().await.unwrap();
     }
@@ -82,21 +82,21 @@ impl Scene {
 
     /// The node number that the sender's frames have.
     async fn node(&mut self) -> u64 {
-        let frame = self.overhear("aether.load").await.payload;
+        let frame = self.overhear("aether.shop.load").await.payload;
         u64::from_le_bytes(frame[4..12].try_into().unwrap())
     }
 
     /// A frame without waves in the sender's name. It is at the receiver before whatever is emitted afterwards.
     async fn forge(&mut self, sender: Sender, at: Option<Position>) {
         let frame = encode_at(sender, at, None, &[], Instant::now()).unwrap();
-        self.forger.publish("aether.load", frame).await.unwrap();
+        self.forger.publish("aether.shop.load", frame).await.unwrap();
         self.fence().await;
     }
 
     /// Waits until the receiver has all that was sent so far.
     async fn mark(&mut self) {
-        self.shop.emit_bytes("mark", "").await.unwrap();
-        while next(&mut self.ear).await.channel().as_str() != "mark" {}
+        self.shop.emit_bytes("shop.mark", "").await.unwrap();
+        while next(&mut self.ear).await.channel().as_str() != "shop.mark" {}
     }
 }
 
@@ -147,7 +147,7 @@ async fn a_made_up_time_ages_no_wave_of_the_sender() {
         let sender = Sender { node, sent_micros: micros_since_1970() + ahead * 1_000_000 };
         let at = Position { stream: 0, first: 0, age_micros: 0 };
         scene.forge(sender, Some(at)).await;
-        scene.shop.emit_bytes("load", "x").await.unwrap();
+        scene.shop.emit_bytes("shop.load", "x").await.unwrap();
         let wave = next(&mut scene.ear).await;
         assert!(wave.age() < Duration::from_secs(60), "{wave:?}");
     }
@@ -162,10 +162,10 @@ async fn a_made_up_time_ages_no_wave_of_the_sender() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_made_up_marker_and_a_made_up_word_of_the_server_are_refused() {
     let mut scene = Scene::new().await;
-    let command = || Wave::builder("load").kind(Kind::Command).bytes("x").build().unwrap();
+    let command = || Wave::builder("shop.load").kind(Kind::Command).bytes("x").build().unwrap();
     scene.shop.emit(command()).await.unwrap();
     // Whoever hears a channel learns where the server is to say that nobody does.
-    let reply = scene.overhear("aether-ask.load").await.reply.unwrap();
+    let reply = scene.overhear("aether-ask.shop.load").await.reply.unwrap();
     let (inbox, _) = reply.as_str().rsplit_once('.').unwrap();
     let real = scene.overhear(&format!("{inbox}.marker")).await.payload;
     let made_up: [&[u8]; 4] = [&u64::MAX.to_le_bytes(), b"ff-1", b"", b"ffffffffffffffff-ffffffffffffffff"];
