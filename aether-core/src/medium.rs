@@ -72,7 +72,8 @@ pub struct MediumStatus {
     pub unconfirmed: u64,
     /// Waves that were handed to the network and that the broker has not confirmed yet.
     pub in_flight: u64,
-    /// Messages that the broker's client dropped before they reached the router. A lower bound.
+    /// Messages that the broker's client dropped before they reached the router, a lower bound, and requests for service
+    /// discovery that were dropped because too many waited.
     pub dropped_by_client: u64,
     /// Messages that the broker's client received and nobody has taken from it: those that wait in its queues now, those
     /// that it dropped, late and further answers, and what came for a subscription that was just left. So when nothing
@@ -80,6 +81,10 @@ pub struct MediumStatus {
     pub untaken: u64,
     /// Messages that were no valid frame, or came on a name that is no channel.
     pub malformed: u64,
+    /// Messages that said what cannot be true, because they are broken or somebody made them up in another's name: a
+    /// position in a stream that its sender cannot have reached, a time of sending that its sender's next frames
+    /// contradict, a marker or a word of the server that is none. What they said was left out; their waves were not.
+    pub implausible: u64,
     /// Waves that were never given to the medium: their emitters respect the floors of the receivers, and all of those
     /// had said that they would not hear them. Counted by [`Aether::status`](crate::Aether::status), not by media.
     pub shed_at_source: u64,

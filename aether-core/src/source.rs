@@ -80,12 +80,6 @@ impl Source {
         Self { instance: fastrand::u64(1..), name: SmolStr::new_inline("_aether") }
     }
 
-    /// The source of messages whose publisher says nothing of itself.
-    #[cfg(feature = "nats")]
-    pub(crate) fn foreign() -> Self {
-        Self { instance: fastrand::u64(1..), name: SmolStr::new_inline("foreign") }
-    }
-
     /// The vibrator's name.
     #[must_use]
     pub fn name(&self) -> &str {

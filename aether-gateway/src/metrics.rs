@@ -134,6 +134,11 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
             medium.malformed_messages,
         ),
         (
+            "medium_implausible_messages",
+            "Messages that said what cannot be true",
+            medium.implausible_messages,
+        ),
+        (
             "medium_lost_upstream_waves",
             "Waves sent to subscriptions of this process and lost on the way",
             medium.lost_upstream_waves,

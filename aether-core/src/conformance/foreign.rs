@@ -29,8 +29,9 @@ async fn a_foreign_message_arrives_as_a_wave_with_default_values(stage: &Stage) 
     let mut ear = listener("ear", &stage.there, "foreign.*").await?;
     let mut member = vibrator("member", &stage.there).await?;
     member.resonate_in_group("foreign.>", "group").await?;
-    let payloads: [&'static [u8]; 4] = [b"text", b"", b"{\"a\":1}", &[0, 255, 0xAE, b'T']];
-    let mut last = 0;
+    let mut elsewhere = listener("elsewhere", &stage.here, "foreign.a").await?;
+    let payloads: [&'static [u8]; 5] = [b"text", b"text", b"", b"{\"a\":1}", &[0, 255, 0xAE, b'T']];
+    let mut ids = Vec::new();
     for payload in payloads {
         stage.foreign()?.publish("foreign.a", plain(payload)).await?;
         let wave = stage.next(&mut ear, "the foreign message").await?;
@@ -48,8 +49,10 @@ async fn a_foreign_message_arrives_as_a_wave_with_default_values(stage: &Stage) 
         holds("a wave that expects no answer", !wave.expects_reply(), &wave)?;
         holds("an age of less than the time-out", wave.age() < Duration::from_secs(30), wave.age())?;
         holds("an instance, as every source has", wave.source().instance() != 0, wave.source())?;
-        holds("numbers that grow", wave.sequence() > last, wave.sequence())?;
-        last = wave.sequence();
+        holds("an identity of its own", !ids.contains(&wave.id()), wave.id())?;
+        ids.push(wave.id());
+        let there_too = stage.next(&mut elsewhere, "the foreign message elsewhere").await?;
+        same("the identity that another receiver gives it", wave.id(), there_too.id())?;
         let wave = stage.next(&mut member, "the foreign message in a group").await?;
         same("the payload", payload, wave.payload())?;
     }

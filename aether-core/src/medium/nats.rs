@@ -10,6 +10,7 @@
 mod announcing;
 mod cloudevents;
 mod discovery;
+mod foreign;
 mod gaps;
 mod inquiries;
 mod intake;
@@ -18,8 +19,10 @@ mod link;
 mod notices;
 mod numbers;
 mod outbox;
+mod remembered;
 mod reply;
 mod seen;
+mod tokens;
 mod transit;
 
 use std::fmt;
@@ -54,8 +57,9 @@ use joined::Joined;
 use link::Link;
 use notices::Notices;
 
-/// Messages that a subscription of the client holds before it drops. Ours are drained at once, so this only has to
-/// cover the time that the draining task may not get a processor.
+/// Messages that a subscription of the client holds before it drops. The client counts messages, not bytes. Ours are
+/// drained at once and nothing that the draining tasks do waits, so this only has to cover the time that such a task may
+/// not get a processor: what queues up is what the network brings in that time.
 const CLIENT_QUEUE: usize = 1 << 18;
 
 /// Without any progress for so long, closing and flushing give up: while the connection is away, and while it stands, when
@@ -464,6 +468,7 @@ impl Medium for Nats {
             dropped_by_client: self.shared.link.dropped_by_client(),
             untaken: self.shared.link.untaken(&self.shared.client),
             malformed: self.intake.malformed(),
+            implausible: self.intake.implausible() + self.shared.link.refused(),
             shed_at_source: 0,
             lost_upstream: self.intake.lost_upstream(),
             forgotten_streams: self.intake.forgotten_streams(),

@@ -150,7 +150,7 @@ mod tests {
             pattern: Pattern::new(pattern).unwrap(),
             group: None,
             inbox: Arc::new(Inbox::new(InboxOptions::default()).unwrap()),
-            sequencer: Arc::new(Sequencer::new(Source::foreign())),
+            sequencer: Arc::new(Sequencer::new(Source::framework())),
             hears_own: false,
             muted: false.into(),
             #[cfg(feature = "nats")]

@@ -10,18 +10,17 @@ use crate::clock::{Instant, moment_of};
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 
+use super::foreign::{Foreign, ID, SOURCE};
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::Channel;
 use crate::phase::Phase;
-use crate::source::{Sequencer, Source, WaveId};
+use crate::source::WaveId;
 use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Wave};
 use crate::wire::{Position, SHARED_FROM};
 
 const CONTENT_TYPE: &str = "Content-Type";
 /// What other bindings call it.
 const DATA_CONTENT_TYPE: &str = "ce-datacontenttype";
-const ID: &str = "ce-id";
-const SOURCE: &str = "ce-source";
 const KEY: &str = "ce-partitionkey";
 const CAUSE: &str = "ce-causationid";
 const KIND: &str = "ce-aetherkind";
@@ -115,22 +114,18 @@ pub(super) fn read(
     message: Message,
     channel: &Channel,
     kind: Kind,
-    foreign: &Sequencer,
+    foreign: &mut Foreign,
     now: Instant,
 ) -> Wave {
-    let headers = message.headers.unwrap_or_default();
-    let text = |name: &str| first(&headers, name);
-    // An id of our own names source and sequence; all others are numbered here and keep theirs as metadata.
+    let none = HeaderMap::new();
+    let headers = message.headers.as_ref().unwrap_or(&none);
+    let text = |name: &str| first(headers, name);
+    // An id of our own names source and sequence; all others are kept as metadata.
     let own_id = text(ID).and_then(|id| id.parse::<WaveId>().ok()).filter(|id| {
         text(SOURCE).and_then(|source| source.strip_prefix(SOURCE_PREFIX)) == Some(&*id.source.to_string())
     });
     let is_own = own_id.is_some();
-    let WaveId { source, sequence } = own_id.unwrap_or_else(|| WaveId {
-        source: text(SOURCE)
-            .and_then(|name| Source::with_instance(name, foreign.source().instance()).ok())
-            .unwrap_or_else(|| foreign.source().clone()),
-        sequence: foreign.next(),
-    });
+    let WaveId { source, sequence } = own_id.unwrap_or_else(|| foreign.identify(&message, now));
     let kind = text(KIND).and_then(|kind| kind.parse().ok()).unwrap_or(kind);
     let amplitude = text(AMPLITUDE)
         .and_then(|amplitude| amplitude.parse().ok())
@@ -211,8 +206,7 @@ mod tests {
 
     fn read_back(headers: HeaderMap, payload: Bytes) -> Wave {
         let channel = Channel::new("a").unwrap();
-        let foreign = Sequencer::new(Source::foreign());
-        read(message(headers, payload), &channel, Kind::Event, &foreign, Instant::now())
+        read(message(headers, payload), &channel, Kind::Event, &mut Foreign::new(), Instant::now())
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Service discovery as NATS tools do it: answers to `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, alone and with a name, or a
 //! name and an id.
 //!
-//! Used by [`Nats`](super::Nats), one task for each connection. Each vibrator that rosters show is a service, each
+//! Used by [`Nats`](super::Nats), two tasks for each connection: one takes requests from the client as they come, so that
+//! nothing waits there whose size the requester chooses; the other answers. Each vibrator that rosters show is a service, each
 //! pattern that it hears an endpoint. Source: the service API of the NATS clients, ADR-32 of NATS' architecture
 //! decisions. Nothing of it is needed by Aether itself.
 
@@ -12,7 +13,7 @@ use async_nats::{Message, SubscribeError};
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::{Root, Shared};
 use crate::amplitude::Floor;
@@ -32,6 +33,9 @@ pub(crate) struct Service {
     pub(crate) made_at: SystemTime,
     pub(crate) ledger: Ledger,
 }
+/// How many requests wait to be answered. Each is a subject and a reply subject, which the server holds to 4 KiB
+/// together; a requester whose request is dropped asks again.
+const MAX_WAITING: usize = 256;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,22 @@ enum Verb {
     Ping,
     Info,
     Stats,
+}
+
+/// A request that waits for its answers. Without its payload, which says nothing.
+struct Asked {
+    subject: String,
+    reply: String,
+}
+
+impl Asked {
+    fn of(message: &Message) -> Option<Self> {
+        Request::read(&message.subject)?;
+        Some(Self {
+            subject: message.subject.as_str().to_owned(),
+            reply: message.reply.as_ref()?.as_str().to_owned(),
+        })
+    }
 }
 
 /// A request: what, and of whom.
@@ -152,6 +172,8 @@ pub(super) async fn answer(
         }
     }
     let mut requests = select_all(subscribers);
+    let (waiting, mut asked) = mpsc::channel(MAX_WAITING);
+    let taking = Arc::clone(&shared);
     tokio::spawn(async move {
         loop {
             let request = tokio::select! {
@@ -159,23 +181,32 @@ pub(super) async fn answer(
                 request = requests.next() => request,
             };
             let Some(request) = request else { return };
-            shared.link.took_message();
+            taking.link.took_message();
+            match Asked::of(&request).map(|asked| waiting.try_send(asked)) {
+                Some(Err(mpsc::error::TrySendError::Closed(_))) => return,
+                Some(Err(mpsc::error::TrySendError::Full(_))) => taking.link.drop_message(),
+                Some(Ok(())) | None => {}
+            }
+        }
+    });
+    tokio::spawn(async move {
+        while let Some(asked) = asked.recv().await {
             let Some(present) = services() else { return };
-            respond(&shared, &request, &present).await;
+            respond(&shared, &asked, &present).await;
         }
     });
     Ok(())
 }
 
-async fn respond(shared: &Shared, message: &Message, present: &[Service]) {
-    let (Some(request), Some(reply)) = (Request::read(&message.subject), &message.reply) else { return };
+async fn respond(shared: &Shared, asked: &Asked, present: &[Service]) {
+    let Some(request) = Request::read(&asked.subject) else { return };
     for vibrator in present {
         let service = described(vibrator);
         if request.means(&service) {
             let answer =
                 write(request.verb, &service, vibrator, |pattern| shared.subject(Root::Waves, pattern));
             // Fails when the connection has ended; then nobody waits.
-            let _ = shared.client.publish(reply.clone(), answer.into()).await;
+            let _ = shared.client.publish(asked.reply.clone(), answer.into()).await;
         }
     }
 }

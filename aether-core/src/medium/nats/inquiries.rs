@@ -9,12 +9,14 @@ use std::collections::VecDeque;
 
 use async_nats::{Message, StatusCode};
 
+use super::tokens::Tokens;
 use crate::wave::Wave;
 
-/// The number of an inquiry of which the server says that nobody hears it. Its reply subject ends with that number.
-pub(super) fn unheard(word: &Message) -> Option<u64> {
+/// The number of an inquiry of which the server says that nobody hears it. Its reply subject ends with that number and
+/// its token; `Some(None)` if they are not ours, so that it is not the server that says so.
+pub(super) fn unheard(word: &Message, tokens: &Tokens) -> Option<Option<u64>> {
     let is_unheard = word.status == Some(StatusCode::NO_RESPONDERS);
-    word.subject.rsplit('.').next().filter(|_| is_unheard)?.parse().ok()
+    is_unheard.then(|| tokens.read(word.subject.rsplit('.').next()?))
 }
 
 /// The inquiries of the sending task that are open.

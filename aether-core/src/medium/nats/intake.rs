@@ -11,13 +11,13 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, coop};
 
-use super::gaps::{Gap, Gaps, Heard};
+use super::foreign::Foreign;
+use super::gaps::{Gap, Gaps, Heard, Noted};
 use super::reply::Reply;
 use super::transit::Transit;
 use super::{CLIENT_QUEUE, Root, Shared, cloudevents};
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::router::{Lost, Router, Subscription};
-use crate::source::{Sequencer, Source};
 use crate::wave::{Kind, Wave};
 use crate::wire::{self, FrameError};
 
@@ -70,6 +70,7 @@ struct Tap {
     /// Where all waves of the pattern come by: what is missing. Members of a group get a part of them, and questions
     /// are not numbered.
     gaps: Option<Gaps>,
+    foreign: Foreign,
 }
 
 impl Tap {
@@ -86,11 +87,11 @@ pub(super) struct Intake {
     router: Arc<Router>,
     shared: Arc<Shared>,
     transit: Transit,
-    /// Numbers the messages of foreign publishers that bring no id of their own.
-    foreign: Sequencer,
     malformed: AtomicU64,
     lost_upstream: AtomicU64,
     forgotten_streams: AtomicU64,
+    /// Frames with a position that cannot be true.
+    misplaced: AtomicU64,
 }
 
 /// What a message brought.
@@ -106,10 +107,10 @@ impl Intake {
             router,
             shared,
             transit: Transit::default(),
-            foreign: Sequencer::new(Source::foreign()),
             malformed: AtomicU64::new(0),
             lost_upstream: AtomicU64::new(0),
             forgotten_streams: AtomicU64::new(0),
+            misplaced: AtomicU64::new(0),
         }
     }
 
@@ -123,6 +124,11 @@ impl Intake {
 
     pub(super) fn forgotten_streams(&self) -> u64 {
         self.forgotten_streams.load(Ordering::Relaxed)
+    }
+
+    /// Messages that said what cannot be true, of their place or time.
+    pub(super) fn implausible(&self) -> u64 {
+        self.misplaced.load(Ordering::Relaxed) + self.transit.implausible()
     }
 
     /// Subscribes to a pattern under a root, and starts the task that takes what the client receives for it, as fast as
@@ -144,7 +150,7 @@ impl Intake {
         let in_force = Arc::<OnceLock<Instant>>::default();
         let gaps = (root == Root::Waves && group.is_none()).then(|| Gaps::new(Arc::clone(&in_force)));
         let before_channel = self.shared.subject(root, "");
-        let mut tap = Tap { root, target, before_channel, last_channel: None, gaps };
+        let mut tap = Tap { root, target, before_channel, last_channel: None, gaps, foreign: Foreign::new() };
         let intake = Arc::clone(self);
         let leave = Arc::new(Notify::new());
         let left = Arc::clone(&leave);
@@ -230,7 +236,7 @@ impl Intake {
         // What observers see has been asked elsewhere.
         let reply = message.reply.clone().filter(|_| tap.root != Root::Seen);
         let kind = if reply.is_some() { Kind::Query } else { Kind::Event };
-        let mut brought = self.waves(message, &channel, kind, tap.gaps.as_mut())?;
+        let mut brought = self.waves(message, &channel, kind, tap.gaps.as_mut(), &mut tap.foreign)?;
         if let (Some(subject), [question]) = (reply, &mut *brought.waves) {
             let to_foreigner = tap.root == Root::Waves;
             let path = Reply { shared: Arc::clone(&self.shared), subject, to_foreigner, plain };
@@ -241,7 +247,7 @@ impl Intake {
 
     /// The answer to a question asked on a channel.
     pub(super) fn answer(&self, message: Message, channel: &Channel) -> Result<Wave, FrameError> {
-        let brought = self.waves(message, channel, Kind::Response, None)?;
+        let brought = self.waves(message, channel, Kind::Response, None, &mut Foreign::new())?;
         brought.waves.into_iter().next().ok_or(FrameError::Empty { what: "waves" })
     }
 
@@ -251,6 +257,7 @@ impl Intake {
         channel: &Channel,
         kind: Kind,
         gaps: Option<&mut Gaps>,
+        foreign: &mut Foreign,
     ) -> Result<Brought, FrameError> {
         let now = Instant::now();
         let mut delay = Duration::ZERO;
@@ -264,13 +271,17 @@ impl Intake {
             (frame.sender.node, frame.position, frame.waves)
         } else {
             let (node, position) = cloudevents::position(&message).unzip();
-            let wave = cloudevents::read(message, channel, kind, &self.foreign, now);
+            let wave = cloudevents::read(message, channel, kind, foreign, now);
             (node.unwrap_or(0), position, vec![wave])
         };
         let lost = gaps.zip(position).and_then(|(gaps, position)| {
             let heard = Heard { node, position, waves: waves.len(), delay, now };
-            let (gap, forgets) = gaps.note(channel, heard);
+            let Noted { gap, forgets, is_implausible } = gaps.note(channel, heard);
             self.forgotten_streams.fetch_add(u64::from(forgets), Ordering::Relaxed);
+            if is_implausible {
+                self.misplaced.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%channel, node, ?position, "the position of a frame cannot be true");
+            }
             gap.map(|Gap { waves, since }| Lost { waves, since, is_own: node == self.shared.node })
         });
         Ok(Brought { waves, lost })

@@ -2,7 +2,7 @@
 //!
 //! NATS does not acknowledge messages, but a server handles what one client sends in order. So now and then a small
 //! message goes to a subject that only this connection hears, a *marker*; when it is back, the server has seen
-//! everything before it. What was not confirmed when the connection broke is written off and counted. Where the markers
+//! everything before it. Each carries a token that only we can know ([`Tokens`]). What was not confirmed when the connection broke is written off and counted. Where the markers
 //! come back the server also says that nobody hears what it was asked about ([`Inquiries`]).
 
 use std::collections::{HashMap, VecDeque};
@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, Event};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::inquiries::{Inquiries, unheard};
+use super::tokens::Tokens;
 use crate::inbox::{Inbox, ShedReason};
 use crate::router::Router;
 use crate::wave::Wave;
@@ -62,6 +63,10 @@ pub(super) struct Link {
     dropped_by_client: AtomicU64,
     /// Messages taken from the client, whatever they were.
     taken: AtomicU64,
+    /// Markers, and words of the server, that somebody else made up.
+    refused: AtomicU64,
+    /// How our own are known.
+    tokens: Tokens,
     marks: Mutex<Option<Marks>>,
 }
 
@@ -122,6 +127,8 @@ impl Link {
             flight: Mutex::default(),
             dropped_by_client: AtomicU64::new(0),
             taken: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            tokens: Tokens::default(),
             marks: Mutex::new(None),
         }
     }
@@ -141,10 +148,13 @@ impl Link {
             while let Some(word) = words.next().await {
                 link.took_message();
                 if word.subject == markers {
-                    if let Ok(number) = <[u8; 8]>::try_from(&*word.payload) {
-                        link.confirm(u64::from_le_bytes(number));
-                    }
-                } else if let Some(number) = unheard(&word) {
+                    let number = str::from_utf8(&word.payload).ok().and_then(|text| link.tokens.read(text));
+                    number.map_or_else(|| link.refuse(), |number| link.confirm(number));
+                } else if let Some(number) = unheard(&word, &link.tokens) {
+                    let Some(number) = number else {
+                        link.refuse();
+                        continue;
+                    };
                     let waves = link.flight.lock().inquiries.take(number);
                     waves.iter().for_each(|wave| router.reflect_nobody(wave));
                 }
@@ -160,7 +170,8 @@ impl Link {
     pub(super) fn inquire(&self, waves: Vec<Wave>) -> Option<String> {
         let marks = self.marks.lock();
         let inbox = &marks.as_ref()?.inbox;
-        Some(format!("{inbox}.{}", self.flight.lock().inquiries.open(waves)))
+        let number = self.flight.lock().inquiries.open(waves);
+        Some(format!("{inbox}.{}", self.tokens.write(number)))
     }
 
     /// Called by the client's task for events.
@@ -324,10 +335,9 @@ impl Link {
     async fn send_marker(&self, client: &Client, number: u64) {
         let subject = self.marks.lock().as_ref().map(|marks| marks.subject.clone());
         if let Some(subject) = subject {
-            let mut payload = BytesMut::with_capacity(8);
-            payload.put_u64_le(number);
+            let payload = Bytes::from(self.tokens.write(number));
             // Fails only when the client has ended; then the events settle what is under way.
-            let _ = client.publish(subject, Bytes::from(payload)).await;
+            let _ = client.publish(subject, payload).await;
         }
     }
 
@@ -417,6 +427,20 @@ impl Link {
         // In this order: what comes in between is not taken from what was not there.
         let taken = self.taken.load(Ordering::Acquire);
         client.statistics().in_messages.load(Ordering::Acquire).saturating_sub(taken)
+    }
+
+    /// Somebody made up a marker or a word of the server.
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A message was taken from the client and dropped, because too many wait.
+    pub(super) fn drop_message(&self) {
+        self.dropped_by_client.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn dropped_by_client(&self) -> u64 {

@@ -9,6 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::task::coop;
 
 use super::inquiries::unheard;
+use super::tokens::Tokens;
 use super::{Root, Shared};
 use crate::clock::Instant;
 use crate::medium::Reach;
@@ -17,6 +18,7 @@ use crate::wave::Wave;
 /// Where the server's words arrive.
 pub(super) struct Notices {
     subject: String,
+    tokens: Tokens,
     /// Subscribed to with the first notice. Locked by whoever tells: one call after the other.
     words: tokio::sync::Mutex<Words>,
 }
@@ -31,7 +33,7 @@ struct Words {
 impl Notices {
     /// `subject` is one that only this connection hears.
     pub(super) fn new(subject: String) -> Self {
-        Self { subject, words: tokio::sync::Mutex::default() }
+        Self { subject, tokens: Tokens::default(), words: tokio::sync::Mutex::default() }
     }
 
     pub(super) async fn tell(&self, shared: &Shared, notices: Vec<Wave>) -> Vec<Reach> {
@@ -52,9 +54,12 @@ impl Notices {
             // Without the budget of the task, which may be spent: what is there must be seen.
             while let Some(Some(word)) = coop::unconstrained(subscriber.next()).now_or_never() {
                 shared.link.took_message();
+                let Some(number) = unheard(&word, &self.tokens) else { continue };
+                if number.is_none() {
+                    shared.link.refuse();
+                }
                 // What is older is of a call that was cancelled.
-                let place =
-                    unheard(&word).and_then(|number| usize::try_from(number.checked_sub(first)?).ok());
+                let place = number.and_then(|number| usize::try_from(number.checked_sub(first)?).ok());
                 if let Some(reach) = place.and_then(|place| reaches.get_mut(place)) {
                     *reach = Reach::Nobody;
                 }
@@ -79,7 +84,7 @@ impl Notices {
         // Always a frame, whatever other waves are written as: nobody but Aether reads these.
         let Ok(frame) = shared.frame(notice, Instant::now()) else { return false };
         let subject = shared.subject(Root::Questions, notice.channel().as_str());
-        let reply = format!("{}.{number}", self.subject);
+        let reply = format!("{}.{}", self.subject, self.tokens.write(number));
         shared.client.publish_with_reply(subject, reply, frame).await.is_ok()
     }
 }

@@ -4,70 +4,135 @@
 //! over some minutes is the offset plus the shortest transit there is; what a frame took longer than that minimum is
 //! delay. Source: the base delay of LEDBAT, RFC 6817, section 3.4.2, with its history of ten one-minute minima.
 //!
-//! Beyond that RFC: a difference that cannot be right with what is known counts only if the next one agrees with it. So one
-//! frame with a wrong time, be it damaged or of somebody else, does not age what comes after it.
+//! Beyond that RFC, because a time may be wrong, and anybody may send in another's name: a frame that disagrees with what
+//! is known counts only if others agree with it for ten seconds, and none with what was known. It disagrees
+//!
+//! - if it came more than a second sooner than anything before the current minute, or took ten minutes;
+//! - if its delay has grown by more than the time since the frame before it. The frames of a sender come in their order, so
+//!   that cannot be.
+//!
+//! Until then the delay of such a frame is unknown and counts as none: what is made up ages nothing by more than a second
+//! as long as the sender itself is heard.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Instant;
 use parking_lot::Mutex;
 
+use super::remembered::Remembered;
+use crate::clock::Instant;
 use crate::wire::Sender;
 
 /// The most senders that are remembered; the one not heard for longest is forgotten first.
 const MAX_SENDERS: usize = 1024;
+/// Twice the length of the history: of what is known after that nothing is left that counts.
+const KEPT: Duration = Duration::from_secs(1200);
 /// RFC 6817: BASE_HISTORY.
 const MINUTES: usize = 10;
 const MINUTE: Duration = Duration::from_secs(60);
 /// In microseconds: nothing comes this much sooner than everything in ten minutes did, and nothing is on its way for so long.
 const SOONER: i64 = 1_000_000;
 const LATER: i64 = 600_000_000;
-/// How far two differences in a row may be apart that agree.
+/// How much more a delay may have grown than the time has passed: the tasks that read messages may be so far apart.
+const DOUBT: i64 = 1_000_000;
+/// How far differences may be apart that agree.
 const AGREEMENT: u64 = 1_000_000;
+/// For how long others have to agree with a frame that disagrees with what is known.
+const PERSISTENCE: Duration = Duration::from_secs(10);
 
-#[derive(Default)]
 pub(super) struct Transit {
-    senders: Mutex<HashMap<u64, History>>,
+    senders: Mutex<Remembered<u64, History>>,
+    implausible: AtomicU64,
 }
 
 struct History {
     /// The least difference of each of the last minutes, the current one at the back.
     minima: VecDeque<i64>,
     minute_start: Instant,
+    /// The least before the current minute.
+    base_before: i64,
+    /// That of the frame before, and when it came.
+    delay: i64,
     heard: Instant,
-    /// The last difference, if it cannot be right with those before it.
-    surprise: Option<i64>,
+    rival: Option<Rival>,
+}
+
+/// Frames that agree with each other and not with what is known.
+struct Rival {
+    least: i64,
+    since: Instant,
+    frames: u64,
+}
+
+impl Rival {
+    const fn agrees(&self, difference: i64) -> bool {
+        self.least.abs_diff(difference) <= AGREEMENT
+    }
 }
 
 impl History {
     fn new(difference: i64, now: Instant) -> Self {
-        Self { minima: VecDeque::from([difference]), minute_start: now, heard: now, surprise: None }
+        Self {
+            minima: VecDeque::from([difference]),
+            minute_start: now,
+            base_before: difference,
+            delay: 0,
+            heard: now,
+            rival: None,
+        }
     }
 
     fn base(&self) -> i64 {
         self.minima.iter().copied().min().unwrap_or_default()
     }
 
-    /// Whether the difference is to be left out. Where two in a row say the same, a clock was set, or what was known
-    /// before was wrong: the history begins anew.
-    fn leaves_out(&mut self, difference: i64, now: Instant) -> bool {
+    fn agrees(&self, difference: i64, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.heard).as_micros();
+        let grown =
+            self.delay.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)).saturating_add(DOUBT);
         let delay = difference.saturating_sub(self.base());
-        let before = self.surprise.take();
-        if (-SOONER..LATER).contains(&delay) {
-            return false;
-        }
-        match before {
-            Some(before) if before.abs_diff(difference) <= AGREEMENT => {
-                *self = Self::new(before.max(difference), now);
+        // With time such a delay would be possible. But it was seen when it was not, so it is none.
+        let is_rival = self.rival.as_ref().is_some_and(|rival| rival.agrees(difference)) && delay > DOUBT;
+        difference >= self.base_before.saturating_sub(SOONER) && delay <= grown.min(LATER) && !is_rival
+    }
+
+    /// Notes a frame that disagrees, and says whether it is to be believed from now on.
+    fn is_outdone(&mut self, difference: i64, now: Instant) -> bool {
+        match &mut self.rival {
+            Some(rival) if rival.agrees(difference) => {
+                rival.least = rival.least.min(difference);
+                rival.frames += 1;
+                now.saturating_duration_since(rival.since) >= PERSISTENCE
+            }
+            rival => {
+                *rival = Some(Rival { least: difference, since: now, frames: 1 });
                 false
             }
-            _ => {
-                self.surprise = Some(difference);
-                true
-            }
         }
+    }
+
+    /// Takes in a frame that agrees, and works out its delay.
+    fn take(&mut self, difference: i64, now: Instant) -> i64 {
+        if now.saturating_duration_since(self.minute_start) >= MINUTE {
+            self.base_before = self.base();
+            self.minute_start = now;
+            self.minima.push_back(difference);
+            if self.minima.len() > MINUTES {
+                self.minima.pop_front();
+            }
+        } else if let Some(current) = self.minima.back_mut() {
+            *current = difference.min(*current);
+        }
+        self.heard = now;
+        self.delay = difference.saturating_sub(self.base()).max(0);
+        self.delay
+    }
+}
+
+impl Default for Transit {
+    fn default() -> Self {
+        Self { senders: Mutex::new(Remembered::new(MAX_SENDERS, KEPT)), implausible: AtomicU64::new(0) }
     }
 }
 
@@ -78,104 +143,27 @@ impl Transit {
         // Wrapping: two clocks may differ by anything, and only differences of this difference are used.
         let difference = received_micros.wrapping_sub(sender.sent_micros).cast_signed();
         let mut senders = self.senders.lock();
-        if senders.len() >= MAX_SENDERS && !senders.contains_key(&sender.node) {
-            let oldest = senders.iter().min_by_key(|(_, history)| history.heard).map(|(node, _)| *node);
-            oldest.and_then(|node| senders.remove(&node));
-        }
-        let history = senders.entry(sender.node).or_insert_with(|| History::new(difference, now));
-        history.heard = now;
-        if history.leaves_out(difference, now) {
+        let Some(history) = senders.hear(&sender.node, now) else {
+            senders.add(sender.node, History::new(difference, now), now);
             return Duration::ZERO;
-        }
-        if now.saturating_duration_since(history.minute_start) >= MINUTE {
-            history.minute_start = now;
-            history.minima.push_back(difference);
-            if history.minima.len() > MINUTES {
-                history.minima.pop_front();
+        };
+        if history.agrees(difference, now) {
+            if let Some(rival) = history.rival.take() {
+                self.implausible.fetch_add(rival.frames, Ordering::Relaxed);
             }
-        } else if let Some(current) = history.minima.back_mut() {
-            *current = difference.min(*current);
+            return Duration::from_micros(u64::try_from(history.take(difference, now)).unwrap_or(0));
         }
-        Duration::from_micros(u64::try_from(difference.saturating_sub(history.base())).unwrap_or(0))
+        if history.is_outdone(difference, now) {
+            *history = History::new(difference, now);
+        }
+        Duration::ZERO
+    }
+
+    /// Frames with a time that was contradicted by what their sender sent after them.
+    pub(super) fn implausible(&self) -> u64 {
+        self.implausible.load(Ordering::Relaxed)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OFFSET: u64 = 3_600_000_000;
-
-    fn delay(transit: &Transit, node: u64, sent: u64, took: u64, now: Instant) -> u64 {
-        let sender = Sender { node, sent_micros: sent + OFFSET };
-        transit.delay(sender, sent + took, now).as_micros() as u64
-    }
-
-    #[test]
-    fn an_offset_of_an_hour_cancels() {
-        let (transit, now) = (Transit::default(), Instant::now());
-        assert_eq!(delay(&transit, 1, 1_000_000, 500, now), 0);
-        assert_eq!(delay(&transit, 1, 2_000_000, 800, now), 300);
-        assert_eq!(delay(&transit, 1, 3_000_000, 200, now), 0);
-        assert_eq!(delay(&transit, 1, 4_000_000, 500, now), 300);
-    }
-
-    #[test]
-    fn a_clock_that_jumps_is_forgotten_after_ten_minutes() {
-        let (transit, start) = (Transit::default(), Instant::now());
-        assert_eq!(delay(&transit, 1, 1_000_000, 500, start), 0);
-        // The sender's clock jumps back by a second: all its frames seem to take a second longer.
-        for minute in 1..10 {
-            assert_eq!(delay(&transit, 1, 0, 1_000_500, start + minute * MINUTE), 1_000_000);
-        }
-        assert_eq!(delay(&transit, 1, 0, 1_000_500, start + 10 * MINUTE), 0);
-    }
-
-    #[test]
-    fn one_wrong_time_ages_nothing_that_comes_later() {
-        let now = Instant::now();
-        for wrong in [0, 1 << 40, u64::MAX / 2, u64::MAX - OFFSET] {
-            let transit = Transit::default();
-            let wrong = |transit: &Transit| {
-                transit.delay(Sender { node: 1, sent_micros: wrong }, 2_000_000, now).as_micros()
-            };
-            assert_eq!(delay(&transit, 1, 1_000_000, 500, now), 0);
-            assert_eq!(wrong(&transit), 0);
-            for sent in 3..10 {
-                assert_eq!(delay(&transit, 1, sent * 1_000_000, 700, now), 200);
-            }
-            // The first of a sender may be the wrong one.
-            let transit = Transit::default();
-            assert_eq!(wrong(&transit), 0);
-            assert_eq!(delay(&transit, 1, 3_000_000, 500, now), 0);
-            assert_eq!(delay(&transit, 1, 4_000_000, 500, now), 0);
-            assert_eq!(delay(&transit, 1, 5_000_000, 700, now), 200);
-        }
-    }
-
-    #[test]
-    fn a_clock_that_is_set_by_an_hour_is_believed_at_the_second_frame() {
-        let now = Instant::now();
-        for jump in [-3_600_000_000_i64, 3_600_000_000] {
-            let transit = Transit::default();
-            let sent = |sent: u64, took| {
-                let at = (sent + OFFSET).checked_add_signed(jump).unwrap();
-                transit.delay(Sender { node: 1, sent_micros: at }, sent + took, now).as_micros()
-            };
-            assert_eq!(delay(&transit, 1, 0, 500, now), 0);
-            assert_eq!(
-                [sent(5_000_000_000, 400), sent(5_001_000_000, 600), sent(5_002_000_000, 700)],
-                [0, 0, 100]
-            );
-        }
-    }
-
-    #[test]
-    fn senders_without_end_do_not_grow_the_table() {
-        let (transit, now) = (Transit::default(), Instant::now());
-        for node in 0..5000 {
-            delay(&transit, node, 0, 0, now + Duration::from_micros(node));
-        }
-        assert_eq!(transit.senders.lock().len(), MAX_SENDERS);
-    }
-}
+mod tests;

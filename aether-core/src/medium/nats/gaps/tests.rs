@@ -24,7 +24,13 @@ fn heard(first: u64, waves: usize, now: Instant) -> Heard {
 }
 
 fn missing(gaps: &mut Gaps, heard: Heard) -> Option<Gap> {
-    gaps.note(&channel("a"), heard).0
+    gaps.note(&channel("a"), heard).gap
+}
+
+/// How many waves a frame shows to be missing; `None` if its position cannot be true.
+fn lost(gaps: &mut Gaps, heard: Heard) -> Option<u64> {
+    let noted = gaps.note(&channel("a"), heard);
+    (!noted.is_implausible).then(|| noted.gap.map_or(0, |gap| gap.waves))
 }
 
 #[test]
@@ -51,16 +57,96 @@ fn what_comes_twice_or_late_is_no_loss() {
 fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
     let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
     missing(&mut gaps, heard(0, 5, now));
-    for made_up in [u64::MAX, WIDEST + 6] {
-        assert_eq!(missing(&mut gaps, heard(made_up, 1, now)), None);
+    let most = LATE.as_secs() * MOST_A_SECOND;
+    for made_up in [u64::MAX, 1 << 40, most + 16] {
+        assert_eq!(lost(&mut gaps, heard(made_up, 1, now)), None);
+        assert_eq!(lost(&mut gaps, heard(made_up, 0, now)), None);
     }
-    assert_eq!(missing(&mut gaps, heard(7, 1, now)).map(|gap| gap.waves), Some(2), "the stream goes on");
-    assert_eq!(missing(&mut gaps, heard(8 + WIDEST, 1, now)).map(|gap| gap.waves), Some(WIDEST));
+    assert_eq!(lost(&mut gaps, heard(7, 1, now)), Some(2), "the stream goes on");
+    assert_eq!(lost(&mut gaps, heard(8 + most, 1, now)), Some(most));
     // A stream that is new, and was to be heard from its beginning.
-    let later = now + 60 * SECOND;
     let position = Position { stream: 1, first: u64::MAX, age_micros: 0 };
-    let new = Heard { node: 2, position, waves: 1, delay: Duration::ZERO, now: later };
-    assert_eq!(missing(&mut gaps, new), None);
+    let new = Heard { node: 2, position, waves: 1, delay: Duration::ZERO, now: now + 60 * SECOND };
+    assert_eq!(lost(&mut gaps, new), None);
+}
+
+#[test]
+fn no_stream_of_another_number_hides_what_is_missing_in_the_real_one() {
+    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    for number in 0..10 {
+        missing(&mut gaps, heard(number, 1, now));
+    }
+    let stream = |stream, first| {
+        let heard = heard(first, 0, now);
+        Heard { position: Position { stream, ..heard.position }, ..heard }
+    };
+    for made_up in [u64::MAX, 1 << 62] {
+        assert_eq!(lost(&mut gaps, stream(made_up, 0)), None, "no sender begins so many");
+    }
+    // Of these nobody can know.
+    for made_up in [1, 2, 3, 1000, 7] {
+        assert_eq!(lost(&mut gaps, stream(made_up, 0)), Some(0));
+    }
+    assert_eq!(lost(&mut gaps, heard(110, 1, now)), Some(100));
+    // Nor does one that was made up before the real one was heard.
+    let mut gaps = subscribed(now);
+    for made_up in [u64::MAX, 0] {
+        let first = stream(made_up, 1 << 60);
+        assert_eq!(lost(&mut gaps, first), Some(0));
+    }
+    assert_eq!(
+        [(0, 5), (5, 5), (110, 1)].map(|(first, waves)| lost(&mut gaps, heard(first, waves, now))),
+        [Some(0), Some(0), Some(100)]
+    );
+}
+
+#[test]
+fn made_up_losses_are_bounded_by_time_whoever_they_are_said_to_be_of() {
+    let (mut gaps, start) = (subscribed(Instant::now()), Instant::now());
+    let mut total = 0;
+    for frame in 0..20_000_u64 {
+        let now = start + Duration::from_millis(frame);
+        let of = |first| Heard { node: frame / 2, ..heard(first, 1, now) };
+        let noted = gaps.note(&channel("a"), of(if frame % 2 == 0 { 0 } else { 500_000_000 }));
+        total += noted.gap.map_or(0, |gap| gap.waves);
+    }
+    let most = (AT_ONCE.as_secs() + 20) * MOST_A_SECOND;
+    assert!(total <= most && total > most / 2, "{total} of {most}");
+}
+
+#[test]
+fn whatever_healthy_senders_do_is_believed() {
+    let (mut gaps, mut now) = (subscribed(Instant::now()), Instant::now());
+    let mut next = 0;
+    let mut after = |lost: u64, came: usize, silence: Duration| {
+        now += silence;
+        next += lost;
+        let heard = heard(next, came, now);
+        next += came as u64;
+        (heard, Some(lost))
+    };
+    let healthy = [
+        // Bursts of millions, in no time by the clock of a receiver that was suspended, with losses in them.
+        (after(0, 512, SECOND), "the beginning"),
+        (after(0, 5_000_000, Duration::ZERO), "a burst"),
+        (after(60_000_000, 512, Duration::ZERO), "suspended for 20 s at three million a second"),
+        (after(20_000_000, 512, Duration::ZERO), "and again at once"),
+        // Outages of minutes and hours, at a million a second.
+        (after(300_000_000, 512, 300 * SECOND), "an outage of five minutes"),
+        (after(1_800_000_000, 512, 1800 * SECOND), "of half an hour"),
+        (after(3_000_000_000, 512, 3000 * SECOND), "of nearly an hour"),
+    ];
+    for ((heard, expected), what) in healthy {
+        assert_eq!(lost(&mut gaps, heard), expected, "{what}");
+    }
+    // A sender that was restarted is another node; one that forgets channels begins new streams, a thousand a second.
+    now += SECOND;
+    assert_eq!(lost(&mut gaps, Heard { node: 2, ..heard(0, 1, now) }), Some(0));
+    for stream in (1..1_000_000_u64).step_by(100_000) {
+        now += SECOND;
+        let of = |first| Heard { position: Position { stream, first, age_micros: 0 }, ..heard(0, 1, now) };
+        assert_eq!([of(2), of(3)].map(|heard| lost(&mut gaps, heard)), [Some(2), Some(0)], "{stream}");
+    }
 }
 
 #[test]
@@ -93,7 +179,7 @@ fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_hear
     let mut next = heard(2, 1, now + SECOND);
     next.position.stream = 1;
     assert_eq!(missing(&mut gaps, next), Some(Gap { waves: 2, since: now }));
-    assert_eq!(missing(&mut gaps, heard(9, 1, now)), None, "of the old stream");
+    assert_eq!(missing(&mut gaps, heard(5, 1, now)), None, "of the old stream, overtaken");
     next.position.first = 3;
     assert_eq!(missing(&mut gaps, next), None);
 }
@@ -102,24 +188,31 @@ fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_hear
 fn streams_without_end_do_not_grow_the_table_and_a_forgotten_one_is_no_loss() {
     let start = Instant::now();
     let mut gaps = subscribed(start);
+    let noted = |waves, forgets, since| {
+        let gap = (waves > 0).then_some(Gap { waves, since });
+        Noted { gap, forgets, is_implausible: false }
+    };
     let frame = |first, at: Instant| {
         let age_micros = (at - start).as_micros() as u64;
         Heard { position: Position { stream: 0, first, age_micros }, ..heard(first, 1, at) }
     };
     let at = |seconds| start + DOUBT + seconds * SECOND;
-    assert_eq!(gaps.note(&channel(0), frame(0, at(10))), (None, false));
+    assert_eq!(gaps.note(&channel(0), frame(0, at(10))), noted(0, false, start));
     for name in 1..MAX_STREAMS {
-        assert_eq!(gaps.note(&channel(name), frame(0, at(20))), (None, false));
+        assert_eq!(gaps.note(&channel(name), frame(0, at(20))), noted(0, false, start));
     }
-    assert_eq!(gaps.note(&channel("more"), frame(0, at(30))), (None, true));
-    assert_eq!(gaps.streams.len(), MAX_STREAMS);
+    assert_eq!(gaps.note(&channel("more"), frame(0, at(30))), noted(0, true, start));
+    assert_eq!(gaps.senders.len(), MAX_STREAMS);
     // Number 0 is forgotten: whether 1 to 4 came is not known.
-    assert_eq!(gaps.note(&channel(0), frame(5, at(40))), (None, true));
-    assert_eq!(gaps.note(&channel(0), frame(7, at(40))).0.map(|gap| gap.waves), Some(1));
+    assert_eq!(gaps.note(&channel(0), frame(5, at(40))), noted(0, true, start));
+    assert_eq!(gaps.note(&channel(0), frame(7, at(40))).gap.map(|gap| gap.waves), Some(1));
     // One that began after the forgotten ones were heard is none of them.
     let mut young = frame(3, at(50));
     young.position.age_micros = 1_000_000;
-    assert_eq!(gaps.note(&channel("young"), young).0.map(|gap| gap.waves), Some(3));
+    assert_eq!(gaps.note(&channel("young"), young).gap.map(|gap| gap.waves), Some(3));
+    // What nobody uses any more is given back.
+    gaps.note(&channel("young"), frame(4, at(50) + 2 * KEPT));
+    assert_eq!(gaps.senders.len(), 1);
 }
 
 /// What a network does with what a sender sends.
@@ -174,14 +267,14 @@ proptest! {
             arrived.push((on, first, waves));
             base.entry(on).or_insert(first);
             came.extend((first..first + waves as u64).map(|number| (on, number)));
-            let (gap, forgets) = gaps.note(&channel(on), heard(first, waves, now));
-            prop_assert!(!forgets);
-            lost += gap.map_or(0, |gap| gap.waves);
+            let noted = gaps.note(&channel(on), heard(first, waves, now));
+            prop_assert!(!noted.forgets && !noted.is_implausible);
+            lost += noted.gap.map_or(0, |gap| gap.waves);
         }
         // At the end the sender says where it stands on each channel.
         for (on, next) in &sent {
             base.entry(*on).or_insert(*next);
-            lost += gaps.note(&channel(on), heard(*next, 0, now)).0.map_or(0, |gap| gap.waves);
+            lost += gaps.note(&channel(on), heard(*next, 0, now)).gap.map_or(0, |gap| gap.waves);
         }
         let due: u64 = sent.iter().map(|(on, next)| next - base[on]).sum();
         let came = came.iter().filter(|(on, number)| *number >= base[on]).count() as u64;

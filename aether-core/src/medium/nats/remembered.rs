@@ -1,0 +1,115 @@
+//! A table that the network fills: bounded, the entry not heard for longest goes first, and memory is given back.
+//!
+//! Used for what is known of senders ([`gaps`](super::gaps), [`transit`](super::transit), [`foreign`](super::foreign)).
+//! Its keys come from messages, so anybody can make up as many as they like.
+
+use std::hash::Hash;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use lru::LruCache;
+
+use crate::clock::Instant;
+
+/// How often old entries are looked for.
+const ROUND: Duration = Duration::from_secs(60);
+
+pub(super) struct Remembered<K, V> {
+    entries: LruCache<K, Entry<V>>,
+    most: usize,
+    keep: Duration,
+    /// When old entries were looked for last.
+    swept: Option<Instant>,
+    /// The most entries there were since memory was given back.
+    peak: usize,
+    /// When the entry that was forgotten last had last been heard.
+    forgotten: Option<Instant>,
+}
+
+struct Entry<V> {
+    heard: Instant,
+    value: V,
+}
+
+impl<K: Hash + Eq, V> Remembered<K, V> {
+    /// Holds at most so many entries, and none that was not heard for so long.
+    pub(super) fn new(most: usize, keep: Duration) -> Self {
+        Self { entries: LruCache::unbounded(), most, keep, swept: None, peak: 0, forgotten: None }
+    }
+
+    /// The entry of a key, which counts as heard.
+    pub(super) fn hear(&mut self, key: &K, now: Instant) -> Option<&mut V> {
+        if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= ROUND) {
+            // What is heard now is not old.
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.heard = now;
+            }
+            self.sweep(now);
+        }
+        let entry = self.entries.get_mut(key)?;
+        entry.heard = now;
+        Some(&mut entry.value)
+    }
+
+    /// Adds an entry, and says whether another one was forgotten for it.
+    pub(super) fn add(&mut self, key: K, value: V, now: Instant) -> bool {
+        let is_full = self.entries.len() >= self.most;
+        if is_full {
+            self.forget_one();
+        }
+        self.entries.push(key, Entry { heard: now, value });
+        self.peak = self.peak.max(self.entries.len());
+        is_full
+    }
+
+    /// When the entry that was forgotten last had last been heard. Nobody knows whether an older one was here.
+    pub(super) const fn forgotten(&self) -> Option<Instant> {
+        self.forgotten
+    }
+
+    fn forget_one(&mut self) {
+        let heard = self.entries.pop_lru().map(|(_, entry)| entry.heard);
+        self.forgotten = self.forgotten.max(heard);
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.swept = Some(now);
+        let keep = self.keep;
+        let is_old = |heard: Instant| now.saturating_duration_since(heard) >= keep;
+        while self.entries.peek_lru().is_some_and(|(_, entry)| is_old(entry.heard)) {
+            self.forget_one();
+        }
+        if self.entries.len() < self.peak / 2 {
+            // A change of its bound is what makes the table give back memory. Neither bound is ever reached.
+            let (a, b) = (NonZeroUsize::MAX, NonZeroUsize::MIN.saturating_add(usize::MAX - 2));
+            self.entries.resize(if self.entries.cap() == a { b } else { a });
+            self.peak = self.entries.len();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_holds_the_latest_and_gives_back_what_was_not_heard_for_long() {
+        let (mut table, start) = (Remembered::new(1000, 10 * ROUND), Instant::now());
+        assert!(table.hear(&0, start).is_none());
+        for key in 0..1000 {
+            assert!(!table.add(key, (), start));
+        }
+        assert!(table.hear(&0, start + ROUND).is_some() && table.forgotten().is_none());
+        assert!(table.add(1000, (), start + ROUND));
+        assert_eq!((table.len(), table.forgotten()), (1000, Some(start)), "1 was the oldest");
+        assert!(table.hear(&1, start + ROUND).is_none());
+        assert!(table.hear(&0, start + 10 * ROUND).is_some());
+        assert_eq!((table.len(), table.peak), (2, 2), "all but 0 and 1000 are ten rounds old");
+        assert_eq!(table.entries.len(), 2);
+    }
+}
