@@ -396,9 +396,13 @@ impl Aether {
 
     /// Waits until everything emitted so far is in the inboxes (in process) or was seen by the broker (NATS).
     ///
+    /// Over NATS it gives up when the broker has confirmed nothing for 2 s, or for 0.5 s without a connection, and after
+    /// 30 s in any case.
+    ///
     /// # Errors
-    /// [`FlushError::Closed`] if the medium is closed; [`FlushError::Unconfirmed`] if the connection broke meanwhile, or
-    /// the broker confirmed nothing for 2 s, or for 0.5 s without a connection.
+    /// [`FlushError::Closed`] if the medium is closed. [`FlushError::Unconfirmed`] if the connection broke meanwhile or the
+    /// wait was over before all waves were confirmed, [`FlushError::Unanswered`] if it was over after that.
+    /// [`FlushError::Unsendable`] if waves were not sent because they are larger than the broker takes by now.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing is lost; the waves go on their way.
@@ -408,12 +412,18 @@ impl Aether {
 
     /// Sends what waits, ends the medium, and lets each vibrator receive what is queued and then `None`.
     ///
+    /// It takes as long as sending does, and at most 45 s: 30 s for a broker that goes on confirming waves slowly, 10 s for
+    /// callbacks of inboxes that take long, the rest for what is told to others. With a broker that does not answer it
+    /// takes 3 s, without a connection 2 s.
+    ///
     /// # Errors
-    /// [`FlushError::Unconfirmed`] if the broker is away; the medium is closed all the same.
+    /// As [`Aether::flush`]; the medium is closed all the same. Closing again is no error.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, the medium is closed and may still be sending.
+    /// Cancelled before completion, the medium is closed and may still be sending; each vibrator receives what is queued
+    /// and then `None`. What arrives afterwards is counted as `closed`. Closing again waits for the rest.
     pub async fn close(&self) -> Result<(), FlushError> {
+        let _receiving = Receiving(&self.shared);
         // Before the medium ends, the sources of what has failed are told. What cannot be told becomes dead letters.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
         // Begun first, and so a medium that closes waits for it; from the first moment on it takes no other waves.
@@ -421,8 +431,6 @@ impl Aether {
         let (_, flushed) = futures_util::future::join(farewell, self.shared.medium.close()).await;
         // The same for what has failed since: what nobody heard of the last waves, or what could not be sent.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
-        self.shared.router.close();
-        self.shared.reflector.close();
         flushed
     }
 
@@ -444,6 +452,16 @@ impl Aether {
 
     pub(crate) fn floors(&self) -> &Arc<Floors> {
         &self.shared.floors
+    }
+}
+
+/// Receiving, until closing is over or was cancelled.
+struct Receiving<'a>(&'a Shared);
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.0.router.close();
+        self.0.reflector.close();
     }
 }
 

@@ -76,6 +76,13 @@ impl Route {
         }
     }
 
+    /// The member of a group whose turn it is.
+    #[cfg(feature = "nats")]
+    pub(super) fn member_of(&self, name: &str) -> Option<Arc<Subscription>> {
+        let is_it = |group: &&GroupRoute| group.members.first().is_some_and(|one| one.group() == Some(name));
+        self.groups.iter().find(is_it).map(|group| Arc::clone(group.next()))
+    }
+
     /// Offers a wave to all who hear it, and says to how many inboxes.
     #[inline]
     pub(super) fn carry(&self, wave: Wave) -> Result<usize, Waiting> {

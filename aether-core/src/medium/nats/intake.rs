@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::{Instant, micros_since_1970};
-use async_nats::{Message, SubscribeError};
+use async_nats::{Message, SubscribeError, Subscriber};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
@@ -24,13 +24,16 @@ use crate::wire::{self, FrameError};
 /// At the end, so many messages are taken before other tasks get a turn.
 const BETWEEN_OTHERS: usize = 128;
 
+/// A member that leaves a group waits for so many round trips at most until nothing comes for it any more.
+const LEAVING_ROUNDS: usize = 100;
+
 /// For whom a subscription of the server brings messages.
 pub(super) enum Target {
     /// All lone subscribers of a pattern.
     Pattern(Pattern),
     /// One member of a group.
     Member(Arc<Subscription>),
-    /// One that has left: what was on its way to it is counted.
+    /// One that has left: what was on its way to it is for another member in this process, or is counted.
     Late(Arc<Subscription>),
 }
 
@@ -151,6 +154,7 @@ impl Intake {
         let (told, is_told) = oneshot::channel();
         let task = tokio::spawn(async move {
             let mut told = Some(told);
+            let mut taken = 0;
             loop {
                 let message = tokio::select! {
                     biased;
@@ -160,6 +164,7 @@ impl Intake {
                 };
                 match message {
                     Some(Some(message)) => {
+                        taken += 1;
                         intake.take(message, &mut tap);
                         // Looked at here as well: with more to take all the time the other is never looked at.
                         if ending.has_changed().unwrap_or(true) {
@@ -167,15 +172,22 @@ impl Intake {
                         }
                     }
                     Some(None) => return,
-                    None => {
-                        // Both fail only when the client has ended, and the subscription with it.
-                        if !tap.leave() {
-                            let _ = subscriber.unsubscribe().await;
-                            return;
+                    None if tap.leave() => {
+                        // The client may have no room for the word: whoever closes does not wait for that.
+                        tokio::select! {
+                            biased;
+                            () = intake.leave_group(&mut subscriber, &mut tap, taken) => drop(told.take()),
+                            _ = ending.wait_for(|ending| *ending) => break,
                         }
-                        // What the server gave to this member of a group no other will get: it is to be counted.
-                        let _ = subscriber.drain().await;
-                        drop(told.take());
+                    }
+                    None => {
+                        // Fails only when the client has ended, and the subscription with it.
+                        tokio::select! {
+                            biased;
+                            _ = subscriber.unsubscribe() => {}
+                            _ = ending.wait_for(|ending| *ending) => {}
+                        }
+                        return;
                     }
                 }
             }
@@ -196,6 +208,62 @@ impl Intake {
         Ok(Drain { task, leave, is_told, in_force })
     }
 
+    /// Takes a member out of its group, that has taken so many messages.
+    ///
+    /// The client forgets a subscription that it is told to end before the server knows of it, and drops what comes
+    /// meanwhile. So where another member in this process can take what comes, the subscription ends after a number of
+    /// messages, which client and server count alike, or once nothing comes any more.
+    async fn leave_group(&self, subscriber: &mut Subscriber, tap: &mut Tap, mut taken: u64) {
+        let mut is_limited = false;
+        for _ in 0..LEAVING_ROUNDS {
+            if !self.hands_over(tap) {
+                break;
+            }
+            let before = taken;
+            let mut marker = std::pin::pin!(self.shared.link.marker_returns(&self.shared.client));
+            let is_back = loop {
+                let message = tokio::select! {
+                    biased;
+                    is_back = &mut marker => break is_back,
+                    message = subscriber.next() => message,
+                };
+                let Some(message) = message else { return };
+                taken += 1;
+                self.take(message, tap);
+            };
+            // What came before the marker. Without the budget of the task, which may be spent.
+            for _ in 0..CLIENT_QUEUE {
+                match coop::unconstrained(subscriber.next()).now_or_never() {
+                    Some(Some(message)) => {
+                        taken += 1;
+                        self.take(message, tap);
+                    }
+                    Some(None) => return,
+                    None => break,
+                }
+            }
+            if !is_back || taken == before {
+                break;
+            }
+            if !is_limited {
+                // Far more than can be under way, if as much comes in a round trip as did in the last.
+                let most = taken + 64 + 4 * (taken - before);
+                // Both fail only when the client has ended, and the subscription with it.
+                let _ = subscriber.unsubscribe_after(most).await;
+                is_limited = true;
+            }
+        }
+        let _ = subscriber.drain().await;
+    }
+
+    /// Whether another member in this process takes what comes for one that leaves.
+    fn hands_over(&self, tap: &Tap) -> bool {
+        match (&tap.target, &tap.last_channel) {
+            (Target::Late(member), Some(channel)) => self.router.has_another(member, channel),
+            _ => false,
+        }
+    }
+
     fn take(&self, message: Message, tap: &mut Tap) {
         self.shared.link.took_message();
         let subject = message.subject.clone();
@@ -211,7 +279,7 @@ impl Intake {
                 (Target::Pattern(pattern), Root::Questions) => self.router.arrive_asked(pattern, waves),
                 (Target::Pattern(pattern), Root::Seen) => self.router.arrive_seen(pattern, waves),
                 (Target::Member(member), _) => self.router.arrive_for(member, waves),
-                (Target::Late(member), _) => Router::arrive_late(member, &waves),
+                (Target::Late(member), _) => self.router.arrive_late(member, waves),
             },
             Err(error) => {
                 self.malformed.fetch_add(1, Ordering::Relaxed);
