@@ -454,21 +454,17 @@ impl Router {
     /// Offers waves of one channel, which a network brought for a member of a group that has left meanwhile, to another
     /// member in this process. If there is none they are counted as lost with the member: they went to nobody else.
     #[cfg(feature = "nats")]
-    pub(crate) fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>) {
-        let Some(channel) = waves.first().map(|wave| wave.channel().clone()) else { return };
-        match member.group().and_then(|group| self.route(&channel).member_of(group)) {
+    pub(crate) fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>) -> bool {
+        let Some(channel) = waves.first().map(|wave| wave.channel().clone()) else { return true };
+        let another = member.group().and_then(|group| self.route(&channel).member_of(group));
+        match &another {
             Some(another) => another.inbox.offer_all(waves),
             None => {
                 member.inbox.count_closed(waves.len() as u64);
                 member.inbox.report(&waves, ShedReason::Closed);
             }
         }
-    }
-
-    /// Whether a member of a group that has left has left another one in this process that hears a channel.
-    #[cfg(feature = "nats")]
-    pub(crate) fn has_another(&self, member: &Subscription, channel: &Channel) -> bool {
-        member.group().is_some_and(|group| self.route(channel).member_of(group).is_some())
+        another.is_some()
     }
 
     /// Counts waves that a network lost at each inbox that would have got them by this pattern.

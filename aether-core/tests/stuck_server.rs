@@ -121,7 +121,7 @@ async fn what_the_next_server_does_not_take_is_counted_and_comes_back() {
                 break echo;
             }
         };
-        assert_eq!((echo.reason, echo.detail.as_str()), (EchoReason::Shed, "the medium could not take it"));
+        assert_eq!((echo.reason, &*echo.hint), (EchoReason::Shed, "the medium could not take it"));
         let flushed = timeout(PATIENCE, aether.flush()).await.expect("a flush ends");
         assert!(matches!(flushed, Err(FlushError::Unsendable { waves: 1 })), "{wire:?}: {flushed:?}");
         let MediumStatus { outbox, unconfirmed, .. } = aether.status();

@@ -363,7 +363,16 @@ impl Medium for Nats {
     }
 
     fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
-        Box::pin(self.notices.tell(&self.shared, notices))
+        Box::pin(async move {
+            let mut ending = self.ending.subscribe();
+            let unknown = vec![Reach::Unknown; notices.len()];
+            // The client may have no room, and the server be stuck.
+            tokio::select! {
+                biased;
+                reaches = self.notices.tell(&self.shared, notices) => reaches,
+                _ = ending.wait_for(|ending| *ending) => unknown,
+            }
+        })
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {

@@ -1,6 +1,6 @@
 //! The receiving side: from the client to the router, one task a subscription. What is missing is noticed here.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, coop};
+use tokio::time::timeout;
 
 use super::gaps::{Gap, Gaps, Heard};
 use super::reply::Reply;
@@ -24,8 +25,10 @@ use crate::wire::{self, FrameError};
 /// At the end, so many messages are taken before other tasks get a turn.
 const BETWEEN_OTHERS: usize = 128;
 
-/// A member that leaves a group waits for so many round trips at most until nothing comes for it any more.
-const LEAVING_ROUNDS: usize = 100;
+/// A member that leaves a group hands at least so many messages to the others, unless none has come for so long: bursts
+/// of a sender are shorter.
+const LEAVING_MESSAGES: u64 = 1024;
+const LEAVING_QUIET: Duration = Duration::from_secs(1);
 
 /// For whom a subscription of the server brings messages.
 pub(super) enum Target {
@@ -40,10 +43,18 @@ pub(super) enum Target {
 /// A subscription of the server and the task that drains it.
 pub(super) struct Drain {
     pub(super) task: JoinHandle<()>,
-    leave: Arc<Notify>,
+    leave: Arc<Leave>,
     /// Dropped when the client knows that the subscription was left.
     is_told: oneshot::Receiver<()>,
     in_force: Arc<OnceLock<Instant>>,
+}
+
+/// The word that a subscription is to be left.
+#[derive(Default)]
+struct Leave {
+    told: Notify,
+    /// Whether the group has other members in this process.
+    has_others: AtomicBool,
 }
 
 impl Drain {
@@ -52,9 +63,11 @@ impl Drain {
         self.in_force.get_or_init(Instant::now);
     }
 
-    /// Ends the subscription. What comes back is ready when the client has been told so.
-    pub(super) fn leave(self) -> Leaving {
-        self.leave.notify_one();
+    /// Ends the subscription, that of a member in favour of the others in this process, if there are any. What comes back
+    /// is ready when the client has been told so.
+    pub(super) fn leave(self, has_others: bool) -> Leaving {
+        self.leave.has_others.store(has_others, Ordering::Relaxed);
+        self.leave.told.notify_one();
         // By a word, or by the end of the task.
         self.is_told.map(drop).boxed().shared()
     }
@@ -70,6 +83,8 @@ struct Tap {
     /// What its subjects begin with: prefix, root and dot.
     before_channel: String,
     last_channel: Option<Channel>,
+    /// It has left a group, and nobody else in this process could take its last message.
+    is_last: bool,
     /// Where all waves of the pattern come by: what is missing. Members of a group get a part of them, and questions
     /// are not numbered.
     gaps: Option<Gaps>,
@@ -147,10 +162,10 @@ impl Intake {
         let in_force = Arc::<OnceLock<Instant>>::default();
         let gaps = (root == Root::Waves && group.is_none()).then(|| Gaps::new(Arc::clone(&in_force)));
         let before_channel = self.shared.subject(root, "");
-        let mut tap = Tap { root, target, before_channel, last_channel: None, gaps };
+        let mut tap = Tap { root, target, before_channel, last_channel: None, is_last: false, gaps };
         let intake = Arc::clone(self);
-        let leave = Arc::new(Notify::new());
-        let left = Arc::clone(&leave);
+        let leaving = Arc::<Leave>::default();
+        let leave = Arc::clone(&leaving);
         let (told, is_told) = oneshot::channel();
         let task = tokio::spawn(async move {
             let mut told = Some(told);
@@ -158,7 +173,7 @@ impl Intake {
             loop {
                 let message = tokio::select! {
                     biased;
-                    () = left.notified() => None,
+                    () = leave.told.notified() => None,
                     message = subscriber.next() => Some(message),
                     _ = ending.wait_for(|ending| *ending) => break,
                 };
@@ -173,10 +188,19 @@ impl Intake {
                     }
                     Some(None) => return,
                     None if tap.leave() => {
+                        let has_others = leave.has_others.load(Ordering::Relaxed);
                         // The client may have no room for the word: whoever closes does not wait for that.
+                        let leaving = async {
+                            if has_others {
+                                intake.hand_over(&mut subscriber, &mut tap, taken, &mut told).await;
+                            }
+                            // Fails only when the client has ended, and the subscription with it.
+                            let _ = subscriber.drain().await;
+                            drop(told.take());
+                        };
                         tokio::select! {
                             biased;
-                            () = intake.leave_group(&mut subscriber, &mut tap, taken) => drop(told.take()),
+                            () = leaving => {}
                             _ = ending.wait_for(|ending| *ending) => break,
                         }
                     }
@@ -205,62 +229,45 @@ impl Intake {
                 }
             }
         });
-        Ok(Drain { task, leave, is_told, in_force })
+        Ok(Drain { task, leave: leaving, is_told, in_force })
     }
 
-    /// Takes a member out of its group, that has taken so many messages.
+    /// Has what comes for a member that leaves its group handed to the others in this process, until nothing comes any
+    /// more. It has taken so many messages. Says at `told` when the client knows.
     ///
     /// The client forgets a subscription that it is told to end before the server knows of it, and drops what comes
-    /// meanwhile. So where another member in this process can take what comes, the subscription ends after a number of
-    /// messages, which client and server count alike, or once nothing comes any more.
-    async fn leave_group(&self, subscriber: &mut Subscriber, tap: &mut Tap, mut taken: u64) {
-        let mut is_limited = false;
-        for _ in 0..LEAVING_ROUNDS {
-            if !self.hands_over(tap) {
-                break;
-            }
-            let before = taken;
-            let mut marker = std::pin::pin!(self.shared.link.marker_returns(&self.shared.client));
-            let is_back = loop {
-                let message = tokio::select! {
-                    biased;
-                    is_back = &mut marker => break is_back,
-                    message = subscriber.next() => message,
-                };
-                let Some(message) = message else { return };
-                taken += 1;
-                self.take(message, tap);
+    /// meanwhile. So the subscription ends after a number of messages, which client and server count alike, or when
+    /// nothing has come for a while, or when nobody else is left.
+    async fn hand_over(
+        &self,
+        subscriber: &mut Subscriber,
+        tap: &mut Tap,
+        mut taken: u64,
+        told: &mut Option<oneshot::Sender<()>>,
+    ) {
+        let before = taken;
+        let mut marker = std::pin::pin!(self.shared.link.marker_returns(&self.shared.client));
+        loop {
+            let message = tokio::select! {
+                biased;
+                _ = &mut marker => break,
+                message = subscriber.next() => message,
             };
-            // What came before the marker. Without the budget of the task, which may be spent.
-            for _ in 0..CLIENT_QUEUE {
-                match coop::unconstrained(subscriber.next()).now_or_never() {
-                    Some(Some(message)) => {
-                        taken += 1;
-                        self.take(message, tap);
-                    }
-                    Some(None) => return,
-                    None => break,
-                }
-            }
-            if !is_back || taken == before {
-                break;
-            }
-            if !is_limited {
-                // Far more than can be under way, if as much comes in a round trip as did in the last.
-                let most = taken + 64 + 4 * (taken - before);
-                // Both fail only when the client has ended, and the subscription with it.
-                let _ = subscriber.unsubscribe_after(most).await;
-                is_limited = true;
-            }
+            let Some(message) = message else { return };
+            taken += 1;
+            self.take(message, tap);
         }
-        let _ = subscriber.drain().await;
-    }
-
-    /// Whether another member in this process takes what comes for one that leaves.
-    fn hands_over(&self, tap: &Tap) -> bool {
-        match (&tap.target, &tap.last_channel) {
-            (Target::Late(member), Some(channel)) => self.router.has_another(member, channel),
-            _ => false,
+        // Far more than can be under way, if that is about as much as came in the last round trip.
+        let most = taken + LEAVING_MESSAGES + 4 * (taken - before);
+        // Fails only when the client has ended, and the subscription with it.
+        let _ = subscriber.unsubscribe_after(most).await;
+        drop(told.take());
+        while !tap.is_last {
+            match timeout(LEAVING_QUIET, subscriber.next()).await {
+                Ok(Some(message)) => self.take(message, tap),
+                Ok(None) => return,
+                Err(_) => break,
+            }
         }
     }
 
@@ -279,7 +286,7 @@ impl Intake {
                 (Target::Pattern(pattern), Root::Questions) => self.router.arrive_asked(pattern, waves),
                 (Target::Pattern(pattern), Root::Seen) => self.router.arrive_seen(pattern, waves),
                 (Target::Member(member), _) => self.router.arrive_for(member, waves),
-                (Target::Late(member), _) => self.router.arrive_late(member, waves),
+                (Target::Late(member), _) => tap.is_last = !self.router.arrive_late(member, waves),
             },
             Err(error) => {
                 self.malformed.fetch_add(1, Ordering::Relaxed);
