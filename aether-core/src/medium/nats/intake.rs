@@ -1,5 +1,6 @@
 //! The receiving side: from the client to the router, one task a subscription. What is missing is noticed here.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -246,16 +247,20 @@ impl Intake {
         told: &mut Option<oneshot::Sender<()>>,
     ) {
         let before = taken;
-        let mut marker = std::pin::pin!(self.shared.link.marker_returns(&self.shared.client));
-        loop {
+        let mut marker = pin!(self.shared.link.marker_returns(&self.shared.client));
+        let is_back = loop {
             let message = tokio::select! {
                 biased;
-                _ = &mut marker => break,
+                is_back = &mut marker => break is_back,
                 message = subscriber.next() => message,
             };
             let Some(message) = message else { return };
             taken += 1;
             self.take(message, tap);
+        };
+        if !is_back {
+            // The connection broke: nothing is under way.
+            return;
         }
         // Far more than can be under way, if that is about as much as came in the last round trip.
         let most = taken + LEAVING_MESSAGES + 4 * (taken - before);
