@@ -452,11 +452,13 @@ impl Router {
     }
 
     /// Offers waves of one channel, which a network brought for a member of a group that has left meanwhile, to another
-    /// member in this process. If there is none they are counted as lost with the member: they went to nobody else.
+    /// member in this process, if they may be handed over. Else, and if there is none, they are counted as lost with the
+    /// member: they went to nobody else. Returns whether they were handed over.
     #[cfg(feature = "nats")]
-    pub(crate) fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>) -> bool {
-        let Some(channel) = waves.first().map(|wave| wave.channel().clone()) else { return true };
-        let another = member.group().and_then(|group| self.route(&channel).member_of(group));
+    pub(crate) fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>, hand_over: bool) -> bool {
+        let Some(channel) = waves.first().map(|wave| wave.channel().clone()) else { return hand_over };
+        let another =
+            member.group().filter(|_| hand_over).and_then(|group| self.route(&channel).member_of(group));
         match &another {
             Some(another) => another.inbox.offer_all(waves),
             None => {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const COMMANDS: u64 = 20_000;
+const COMMANDS: u64 = 60_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn another_member_in_the_process_gets_what_was_on_its_way_to_one_that_leaves() {

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, coop};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::gaps::{Gap, Gaps, Heard};
 use super::reply::Reply;
@@ -26,10 +26,10 @@ use crate::wire::{self, FrameError};
 /// At the end, so many messages are taken before other tasks get a turn.
 const BETWEEN_OTHERS: usize = 128;
 
-/// A member that leaves a group hands at least so many messages to the others, unless none has come for so long: bursts
-/// of a sender are shorter.
-const LEAVING_MESSAGES: u64 = 1024;
+/// A member that leaves a group hands to the others what comes in so long and in twice as long, so many messages at least
+/// if any come at all.
 const LEAVING_QUIET: Duration = Duration::from_secs(1);
+const LEAVING_MESSAGES: u64 = 512;
 
 /// For whom a subscription of the server brings messages.
 pub(super) enum Target {
@@ -84,7 +84,7 @@ struct Tap {
     /// What its subjects begin with: prefix, root and dot.
     before_channel: String,
     last_channel: Option<Channel>,
-    /// It has left a group, and nobody else in this process could take its last message.
+    /// Nobody else in this process takes what comes for it when it has left its group.
     is_last: bool,
     /// Where all waves of the pattern come by: what is missing. Members of a group get a part of them, and questions
     /// are not numbered.
@@ -189,19 +189,24 @@ impl Intake {
                     }
                     Some(None) => return,
                     None if tap.leave() => {
+                        // While the connection is away nothing is under way.
                         let has_others = leave.has_others.load(Ordering::Relaxed);
+                        tap.is_last = !has_others || !intake.shared.link.is_connected();
+                        if !tap.is_last {
+                            // From now on nothing reaches it that was not handed over.
+                            drop(told.take());
+                        }
                         // The client may have no room for the word: whoever closes does not wait for that.
                         let leaving = async {
-                            if has_others {
-                                intake.hand_over(&mut subscriber, &mut tap, taken, &mut told).await;
+                            if !tap.is_last {
+                                intake.hand_over(&mut subscriber, &mut tap, taken).await;
                             }
                             // Fails only when the client has ended, and the subscription with it.
                             let _ = subscriber.drain().await;
-                            drop(told.take());
                         };
                         tokio::select! {
                             biased;
-                            () = leaving => {}
+                            () = leaving => drop(told.take()),
                             _ = ending.wait_for(|ending| *ending) => break,
                         }
                     }
@@ -233,45 +238,34 @@ impl Intake {
         Ok(Drain { task, leave: leaving, is_told, in_force })
     }
 
-    /// Has what comes for a member that leaves its group handed to the others in this process, until nothing comes any
-    /// more. It has taken so many messages. Says at `told` when the client knows.
+    /// Has what comes for a member that leaves its group handed to the others in this process. It has taken so many
+    /// messages. Returns when nothing comes any more, or when nobody else is left.
     ///
     /// The client forgets a subscription that it is told to end before the server knows of it, and drops what comes
-    /// meanwhile. So the subscription ends after a number of messages, which client and server count alike, or when
-    /// nothing has come for a while, or when nobody else is left.
-    async fn hand_over(
-        &self,
-        subscriber: &mut Subscriber,
-        tap: &mut Tap,
-        mut taken: u64,
-        told: &mut Option<oneshot::Sender<()>>,
-    ) {
+    /// meanwhile. So the subscription ends after a number of messages, which client and server count alike and which is
+    /// larger than what can be under way, or when nothing has come for a while.
+    async fn hand_over(&self, subscriber: &mut Subscriber, tap: &mut Tap, mut taken: u64) {
         let before = taken;
-        let mut marker = pin!(self.shared.link.marker_returns(&self.shared.client));
-        let is_back = loop {
+        let mut measured = pin!(sleep(LEAVING_QUIET));
+        while !tap.is_last {
             let message = tokio::select! {
                 biased;
-                is_back = &mut marker => break is_back,
+                () = &mut measured => break,
                 message = subscriber.next() => message,
             };
             let Some(message) = message else { return };
             taken += 1;
             self.take(message, tap);
-        };
-        if !is_back {
-            // The connection broke: nothing is under way.
+        }
+        if taken == before {
             return;
         }
-        // Far more than can be under way, if that is about as much as came in the last round trip.
-        let most = taken + LEAVING_MESSAGES + 4 * (taken - before);
         // Fails only when the client has ended, and the subscription with it.
-        let _ = subscriber.unsubscribe_after(most).await;
-        drop(told.take());
+        let _ = subscriber.unsubscribe_after(taken + LEAVING_MESSAGES + 2 * (taken - before)).await;
         while !tap.is_last {
             match timeout(LEAVING_QUIET, subscriber.next()).await {
                 Ok(Some(message)) => self.take(message, tap),
-                Ok(None) => return,
-                Err(_) => break,
+                Ok(None) | Err(_) => return,
             }
         }
     }
@@ -291,7 +285,9 @@ impl Intake {
                 (Target::Pattern(pattern), Root::Questions) => self.router.arrive_asked(pattern, waves),
                 (Target::Pattern(pattern), Root::Seen) => self.router.arrive_seen(pattern, waves),
                 (Target::Member(member), _) => self.router.arrive_for(member, waves),
-                (Target::Late(member), _) => tap.is_last = !self.router.arrive_late(member, waves),
+                (Target::Late(member), _) => {
+                    tap.is_last |= !self.router.arrive_late(member, waves, !tap.is_last)
+                }
             },
             Err(error) => {
                 self.malformed.fetch_add(1, Ordering::Relaxed);
