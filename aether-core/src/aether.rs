@@ -400,9 +400,8 @@ impl Aether {
     /// 30 s in any case.
     ///
     /// # Errors
-    /// [`FlushError::Closed`] if the medium is closed. [`FlushError::Unconfirmed`] if the connection broke meanwhile or the
-    /// wait was over before all waves were confirmed, [`FlushError::Unanswered`] if it was over after that.
-    /// [`FlushError::Unsendable`] if waves were not sent because they are larger than the broker takes by now.
+    /// [`FlushError`]: the medium is closed, not all waves were confirmed or the broker fell silent after that, or waves
+    /// were not sent because they are larger than the broker takes by now.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing is lost; the waves go on their way.
@@ -412,9 +411,8 @@ impl Aether {
 
     /// Sends what waits, ends the medium, and lets each vibrator receive what is queued and then `None`.
     ///
-    /// It takes as long as sending does, and at most 45 s: 30 s for a broker that goes on confirming waves slowly, 10 s for
-    /// callbacks of inboxes that take long, the rest for what is told to others. With a broker that does not answer it
-    /// takes 3 s, without a connection 2 s.
+    /// It takes at most 45 s: 30 s for a broker that confirms waves slowly, 10 s for callbacks of inboxes that take long, the
+    /// rest for what is told to others. With a broker that does not answer it takes 3 s, without a connection 2 s.
     ///
     /// # Errors
     /// As [`Aether::flush`]; the medium is closed all the same. Closing again is no error.

@@ -112,7 +112,8 @@ pub enum Reach {
 ///    the inboxes of all who hear it in this process (media that do not cross processes), or in the medium's bounded
 ///    outbox or beyond. It never blocks the thread.
 /// 2. Waves of one source, channel and amplitude arrive in the order of their `carry` calls, at every receiver. One that
-///    is still `Waiting` when the next is carried may be overtaken by it.
+///    is still `Waiting` when the next is carried may be overtaken by it, and so may one that a member of a group gets in
+///    the place of another that has left.
 /// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns
 ///    match, and to exactly one member of each group.
 /// 4. `join` returning Ok means: every wave carried afterwards, by anyone, reaches the subscription. After `leave`
