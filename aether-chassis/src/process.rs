@@ -137,7 +137,7 @@ mod tests {
             let aether = Aether::connect(&server.url()).await.unwrap();
             let shop = Vibrator::create("shop", &aether).await.unwrap();
             let pid = server.pid().unwrap().to_string();
-            let signal = |name| std::process::Command::new("kill").args([name, &pid]).status().unwrap();
+            let signal = |name: &str| std::process::Command::new("kill").args([name, &pid]).status().unwrap();
             assert!(signal("-STOP").success());
             for _ in 0..waves {
                 shop.emit_bytes("a", "x").await.unwrap();
