@@ -55,22 +55,26 @@ fn failed_with(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// How long [`close`] waits for a broker that does not answer: a process that was told to end shall be gone within a
-/// second.
-const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
+/// How long [`close`] waits. With a broker that does not answer, closing takes 3 s: longer than that it takes only while
+/// waves are still being confirmed, and whoever ends a process is less patient than [`Aether::close`] may be then.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Closes the medium at the end of a process. What could not be sent in a short time is logged: it is no error of the
+/// Closes the medium at the end of a process, within 5 s. What is not settled then is logged: it is no error of the
 /// service, whose work is done.
 ///
 /// # Cancel safety
-/// Cancelled before completion, the medium may still be sending.
+/// Cancelled before completion, the medium may still be sending; receivers end.
 pub async fn close(aether: &Aether) {
     match tokio::time::timeout(CLOSE_PATIENCE, aether.close()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(error = error_chain(&error), "the last waves may not have left"),
-        Err(_) => {
-            tracing::warn!(patience = ?CLOSE_PATIENCE, "the broker is away: the last waves may not have left")
+        Ok(Err(error)) => {
+            tracing::warn!(error = error_chain(&error), "the medium was closed before all was settled")
         }
+        Err(_) => tracing::warn!(
+            patience = ?CLOSE_PATIENCE,
+            waiting = aether.status().outbox.queued,
+            "closing the medium takes too long and is given up: waves that wait are lost when the process ends"
+        ),
     }
 }
 
@@ -98,6 +102,55 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use aether_core::Vibrator;
+    use aether_core::conformance::NatsServer;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn text(&self) -> String {
+            String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        }
+    }
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_settled_with_a_stuck_server_is_logged() {
+        for (waves, logged) in [(0, "did not answer"), (1, "the broker did not confirm 1 waves")] {
+            let log = Log::default();
+            let writer = log.clone();
+            let subscriber =
+                tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+            let server = NatsServer::start().await.unwrap();
+            let aether = Aether::connect(&server.url()).await.unwrap();
+            let shop = Vibrator::create("shop", &aether).await.unwrap();
+            let pid = server.pid().unwrap().to_string();
+            let signal = |name: &str| std::process::Command::new("kill").args([name, &pid]).status().unwrap();
+            assert!(signal("-STOP").success());
+            for _ in 0..waves {
+                shop.emit_bytes("a", "x").await.unwrap();
+            }
+            let logging = tracing::subscriber::set_default(subscriber);
+            close(&aether).await;
+            drop(logging);
+            assert!(signal("-CONT").success());
+            let text = log.text();
+            assert!(text.contains("closed before all was settled") && text.contains(logged), "{text}");
+            assert!(!text.contains(" 0 waves"), "{text}");
+        }
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("{text}")]

@@ -295,9 +295,12 @@ impl Aether {
 
     /// Waits until everything emitted so far is in the inboxes (in process) or was seen by the broker (NATS).
     ///
+    /// Over NATS it gives up when the broker has confirmed nothing for 2 s, or for 0.5 s without a connection, and after
+    /// 30 s in any case.
+    ///
     /// # Errors
-    /// [`FlushError::Closed`] if the medium is closed; [`FlushError::Unconfirmed`] if the connection broke meanwhile, or
-    /// the broker confirmed nothing for 2 s, or for 0.5 s without a connection.
+    /// [`FlushError`]: the medium is closed, not all waves were confirmed or the broker fell silent after that, or waves
+    /// were not sent because they are larger than the broker takes by now.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing is lost; the waves go on their way.
@@ -307,12 +310,17 @@ impl Aether {
 
     /// Sends what waits, ends the medium, and lets each vibrator receive what is queued and then `None`.
     ///
+    /// It takes at most 45 s: 30 s for a broker that confirms waves slowly, 10 s for callbacks of inboxes that take long, the
+    /// rest for what is told to others. With a broker that does not answer it takes 3 s, without a connection 2 s.
+    ///
     /// # Errors
-    /// [`FlushError::Unconfirmed`] if the broker is away; the medium is closed all the same.
+    /// As [`Aether::flush`]; the medium is closed all the same. Closing again is no error.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, the medium is closed and may still be sending.
+    /// Cancelled before completion, the medium is closed and may still be sending; each vibrator receives what is queued
+    /// and then `None`. What arrives afterwards is counted as `closed`. Closing again waits for the rest.
     pub async fn close(&self) -> Result<(), FlushError> {
+        let _receiving = Receiving(&self.shared);
         // Before the medium ends, the sources of what has failed are told. What cannot be told becomes dead letters.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
         // Begun first, and so a medium that closes waits for it; from the first moment on it takes no other waves.
@@ -320,8 +328,6 @@ impl Aether {
         let (_, flushed) = futures_util::future::join(farewell, self.shared.bus.medium().close()).await;
         // The same for what has failed since: what nobody heard of the last waves, or what could not be sent.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
-        self.shared.bus.router().close();
-        self.shared.reflector.close();
         flushed
     }
 
@@ -352,6 +358,16 @@ impl Aether {
 
     pub(crate) fn floors(&self) -> &Arc<Floors> {
         &self.shared.floors
+    }
+}
+
+/// Receiving, until closing is over or was cancelled.
+struct Receiving<'a>(&'a Shared);
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        self.0.bus.router().close();
+        self.0.reflector.close();
     }
 }
 

@@ -76,8 +76,8 @@ pub struct MediumStatus {
     /// discovery that were dropped because too many waited.
     pub dropped_by_client: u64,
     /// Messages that the broker's client received and nobody has taken from it: those that wait in its queues now, those
-    /// that it dropped, late and further answers, and what came for a subscription that was just left. So when nothing
-    /// is under way the client has dropped at most so many.
+    /// that it dropped, and what came for a subscription that was just left. So when nothing is under way the client has
+    /// dropped at most so many.
     pub untaken: u64,
     /// Messages that were no valid frame, or came on a name that is no channel.
     pub malformed: u64,
@@ -94,6 +94,9 @@ pub struct MediumStatus {
     pub lost_upstream: u64,
     /// Senders' channels that gaps are looked for in no longer, because too many others were used since.
     pub forgotten_streams: u64,
+    /// Answers that nobody waited for: those that came after their asker had given up, further ones to the same question,
+    /// and made-up ones. Zero in process.
+    pub stray_answers: u64,
 }
 
 /// How far a notice of the framework went.
@@ -118,7 +121,8 @@ pub enum Reach {
 ///    the inboxes of all who hear it in this process (media that do not cross processes), or in the medium's bounded
 ///    outbox or beyond. It never blocks the thread.
 /// 2. Waves of one source, channel and amplitude arrive in the order of their `carry` calls, at every receiver. One that
-///    is still `Waiting` when the next is carried may be overtaken by it.
+///    is still `Waiting` when the next is carried may be overtaken by it, and so may one that a member of a group gets in
+///    the place of another that has left.
 /// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns
 ///    match, and to exactly one member of each group. All members get their share, on whatever channels and whoever else
 ///    comes and goes; in process they take turns, and one that is full is passed over while another one has room.
@@ -169,15 +173,15 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// Stops bringing it. The router has forgotten the subscription already.
     fn leave(&self, subscription: &Subscription);
 
-    /// Carries a question and waits for the first answer, at most `patience`.
+    /// Carries a question and waits for the first answer. All of that takes at most `patience`.
     fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>>;
 
     /// Carries notices of the framework, each of them once at most, and says how far each went, in their order. Waits
     /// for as long as the connection is away.
     fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>>;
 
-    /// Waits until everything taken so far has left the process and, on a network, was seen by the broker. Closed, it
-    /// fails.
+    /// Waits until everything taken so far has left the process and, on a network, was seen by the broker; bounded in
+    /// time. Closed, it fails.
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>>;
 
     /// Flushes, bounded in time, and ends. Calling it again is not an error.
@@ -323,6 +327,14 @@ pub enum AskError {
     /// The medium did not take the question.
     #[error("the question was not sent")]
     Emit(#[from] EmitError),
+    /// Too many questions of this connection wait for an answer. Known over a network only.
+    #[error("the question on {channel} was not asked: {most} others wait for an answer")]
+    TooMany {
+        /// Where it was to be asked.
+        channel: Channel,
+        /// How many may wait at the same time.
+        most: usize,
+    },
     /// The answer that came is not a valid frame.
     #[error("the answer on {channel} is malformed")]
     Malformed {
@@ -341,9 +353,11 @@ impl AskError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::NoResonator { .. } | Self::Unanswered { .. } | Self::TimedOut { .. } | Self::Client(_) => {
-                true
-            }
+            Self::NoResonator { .. }
+            | Self::Unanswered { .. }
+            | Self::TimedOut { .. }
+            | Self::TooMany { .. }
+            | Self::Client(_) => true,
             Self::Failed { source, .. } => source.reason.is_transient(),
             Self::Emit(error) => error.is_transient(),
             Self::Malformed { .. } => false,
@@ -364,14 +378,32 @@ pub enum FlushError {
     /// The medium was closed before.
     #[error("the medium is closed")]
     Closed,
-    /// The broker was away: so many waves still wait, or were under way when the connection broke and may be lost.
+    /// The broker has not confirmed so many waves: they still wait, or were under way when the connection broke and may be
+    /// lost.
     #[error(
-        "the broker did not confirm {waves} waves: nothing has moved for {patience:?} or the connection broke"
+        "the broker did not confirm {waves} waves: the connection broke, or {patience:?} were not enough"
     )]
     Unconfirmed {
         /// How many.
         waves: u64,
+        /// How long was waited, without any progress or in all.
+        patience: Duration,
+    },
+    /// The broker has confirmed all waves and then did not answer any more: it may not know yet what was left, and
+    /// receivers may not know yet what they have missed.
+    #[error("all waves were confirmed, but then the broker did not answer for {patience:?}")]
+    Unanswered {
         /// How long was waited.
         patience: Duration,
+    },
+    /// So many waves were not sent, because they are larger than the broker takes: it took more when they were emitted.
+    /// Each was reported to its source if it is of a kind that is, and counts as
+    /// [`unsendable`](crate::ShedReason::Unsendable). Each is named once, by the first flush that ends afterwards.
+    #[error(
+        "{waves} waves were not sent: the broker takes smaller ones only since the connection was made anew"
+    )]
+    Unsendable {
+        /// How many.
+        waves: u64,
     },
 }

@@ -391,12 +391,22 @@ impl Router {
         }
     }
 
-    /// Counts waves of one channel that a network brought for a member of a group that has left meanwhile: they went to
-    /// nobody else.
+    /// Offers waves of one channel, which a network brought for a member of a group that has left meanwhile, to another
+    /// member in this process, if they may be handed over. Else, and if there is none, they are counted as lost with the
+    /// member: they went to nobody else. Returns whether they were handed over.
     #[cfg(feature = "nats")]
-    pub(crate) fn arrive_late(member: &Subscription, waves: &[Wave]) {
-        member.inbox.count_closed(waves.len() as u64);
-        member.inbox.report(waves, ShedReason::Closed);
+    pub(crate) fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>, hand_over: bool) -> bool {
+        let Some(channel) = waves.first().map(|wave| wave.channel().clone()) else { return hand_over };
+        let another =
+            member.group().filter(|_| hand_over).and_then(|group| self.route(&channel).member_of(group));
+        match &another {
+            Some(another) => another.inbox.offer_all(waves),
+            None => {
+                member.inbox.count_closed(waves.len() as u64);
+                member.inbox.report(&waves, ShedReason::Closed);
+            }
+        }
+        another.is_some()
     }
 
     /// Counts waves that a network lost at each inbox that would have got them by this pattern.

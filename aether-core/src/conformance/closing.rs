@@ -13,6 +13,7 @@ super::cases! {
     8 Nothing a_closed_medium_takes_nothing_more,
     8 Nothing closing_twice_is_harmless,
     8 Nothing a_close_that_is_cancelled_can_be_finished,
+    8 Nothing receivers_end_although_a_close_is_cancelled,
 }
 
 async fn what_was_emitted_before_the_close_arrives(stage: &Stage) -> Checked {
@@ -151,4 +152,14 @@ async fn a_close_that_is_cancelled_can_be_finished(stage: &Stage) -> Checked {
         holds("a wave from before the close", number(&wave)? < 100, &wave)?;
     }
     Ok(())
+}
+
+async fn receivers_end_although_a_close_is_cancelled(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.here, "cancelled").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    // So that there is something to wait for.
+    emitter.emit(numbered("elsewhere", 0)?).await?;
+    drop(poll_once(Box::pin(stage.here.close())).await);
+    let end = stage.within("the end of all waves", ear.receive()).await?;
+    holds("the end of all waves", end.is_none(), end)
 }

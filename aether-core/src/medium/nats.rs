@@ -8,6 +8,7 @@
 //! so that a slow handler can never make the client drop, and finds what is missing ([`gaps`]). [`link`] knows what the broker has confirmed.
 
 mod announcing;
+mod asking;
 mod cloudevents;
 mod discovery;
 mod foreign;
@@ -22,19 +23,17 @@ mod outbox;
 mod remembered;
 mod reply;
 mod seen;
+mod settling;
 mod tokens;
 mod transit;
 
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::clock::{Instant, micros_since_1970};
-use async_nats::{Client, ConnectOptions, Request, RequestErrorKind, ServerAddr};
+use async_nats::{Client, ConnectOptions, ServerAddr};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
@@ -51,6 +50,7 @@ use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 use crate::wave::Wave;
 use crate::wire::{EncodeError, MAX_POSITION, Sender, encode, frame_bound, record_bound, record_growth};
 use announcing::Announcing;
+use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
 pub(crate) use discovery::Service;
 use intake::{Intake, Leaving};
 use joined::Joined;
@@ -62,12 +62,6 @@ use notices::Notices;
 /// not get a processor: what queues up is what the network brings in that time.
 const CLIENT_QUEUE: usize = 1 << 18;
 
-/// Without any progress for so long, closing and flushing give up: while the connection is away, and while it stands, when
-/// the network may have lost a packet or two and the server may be busy. Two retransmissions of TCP in a row take 0.6 s at
-/// least (RFC 6298, of a minimum of 0.2 s as Linux has it), three 1.4 s.
-const AWAY_PATIENCE: Duration = Duration::from_millis(500);
-const STANDING_PATIENCE: Duration = Duration::from_secs(2);
-
 /// The medium, as its owner holds it. Dropping it lets the outbox run empty and ends the rest.
 pub(crate) struct Nats {
     shared: Arc<Shared>,
@@ -75,6 +69,7 @@ pub(crate) struct Nats {
     intake: Arc<Intake>,
     joined: Joined,
     notices: Notices,
+    asking: Asking,
     sender: Mutex<Option<JoinHandle<()>>>,
     /// Whether closing is over; locked by whoever is at it.
     closing: tokio::sync::Mutex<bool>,
@@ -167,6 +162,9 @@ pub(crate) async fn connect(options: Options, router: Arc<Router>) -> Result<Arc
     link.connected_to(&client, Arc::clone(&router))
         .await
         .map_err(|error| unreachable(options.url.clone(), true, error))?;
+    let asking = Asking::new(&client, Arc::clone(&link))
+        .await
+        .map_err(|error| unreachable(options.url.clone(), true, error))?;
     let shared = Arc::new(Shared {
         client,
         link,
@@ -186,6 +184,7 @@ pub(crate) async fn connect(options: Options, router: Arc<Router>) -> Result<Arc
         router,
         joined: Joined::default(),
         notices,
+        asking,
         sender: Mutex::new(Some(sender)),
         closing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(false),
@@ -283,37 +282,59 @@ impl Shared {
 }
 
 impl Nats {
-    /// How long to wait for something to move.
-    fn patience(&self) -> Duration {
-        if self.shared.link.is_connected() { STANDING_PATIENCE } else { AWAY_PATIENCE }
+    async fn join_and_wait(&self, subscription: Arc<Subscription>) -> Result<(), JoinError> {
+        let joining = self.joined.one_at_a_time().await;
+        if self.shared.is_closed() {
+            return Err(JoinError::Closed);
+        }
+        // Or an old subscription to the same pattern would bring what the new one brings as well.
+        self.shared.left().await;
+        joining.join(&self.intake, &subscription, &self.ending, &self.shared.leaving).await?;
+        // The server handles what one client sends in order: once this is back, the subscription is in force.
+        self.shared.link.round_trip(&self.shared.client).await.map_err(|_| JoinError::Closed)?;
+        self.joined.is_in_force(&subscription);
+        Ok(())
     }
 
-    /// Waits until the outbox is empty and confirmed, or nothing has moved for a while.
-    async fn settle(&self) -> Result<(), FlushError> {
-        let link = &self.shared.link;
-        let before = link.unconfirmed();
-        let mut patience = self.patience();
-        let (mut progress, mut goal) = (link.progress(), link.goal());
-        while let Some(unsettled) = {
-            progress.borrow_and_update();
-            link.unsettled(&mut goal)
-        } {
-            patience = self.patience();
-            if timeout(patience, progress.changed()).await.is_err() {
-                return Err(FlushError::Unconfirmed {
-                    waves: unsettled + link.unconfirmed() - before,
-                    patience,
-                });
+    /// Asks past the outbox: a question that waits behind a backlog is a question that times out.
+    async fn ask_and_wait(&self, question: Wave) -> Result<Wave, AskError> {
+        let (shared, channel) = (&*self.shared, question.channel());
+        shared.left().await;
+        let mut asker = self.asking.enter().map_err(|refused| match refused {
+            Refused::TooMany => AskError::TooMany { channel: channel.clone(), most: MAX_QUESTIONS },
+            Refused::Ended => AskError::Client(Box::new(asking::Ended)),
+        })?;
+        let (subject, reply) = (shared.subject(Root::Questions, channel.as_str()), asker.reply_subject());
+        let sent = match shared.wire {
+            Wire::Frames => {
+                let frame = shared.frame(&question, Instant::now());
+                let frame = frame.map_err(|error| AskError::Client(Box::new(error)))?;
+                shared.client.publish_with_reply(subject, reply, frame).await
             }
+            Wire::CloudEvents => {
+                let headers = cloudevents::headers(&question, Instant::now());
+                let payload = question.payload().clone();
+                shared.client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+            }
+        };
+        if let Err(error) = sent {
+            return Err(match shared.oversize(&question) {
+                // The connection was made anew meanwhile, to a server that takes less.
+                Some((bytes, max_bytes)) => EmitError::TooLarge { wave: question, bytes, max_bytes }.into(),
+                None => AskError::Client(Box::new(error)),
+            });
         }
-        // So that receivers learn of what they have missed even if nothing follows.
-        let announced = timeout(patience, self.shared.announcing.ask()).await;
-        self.shared.left().await;
-        // What was written off may still be in the client's hands: a marker of our own goes behind it.
-        let confirmed = timeout(patience, link.round_trip(&self.shared.client)).await;
-        match link.unconfirmed() - before {
-            0 if announced.is_ok() && confirmed.is_ok() => Ok(()),
-            waves => Err(FlushError::Unconfirmed { waves, patience }),
+        shared.show(&question);
+        match asker.answer().await {
+            Ok(Answer::Given(answer)) => {
+                let answer = self.intake.answer(answer, channel);
+                let answer =
+                    answer.map_err(|source| AskError::Malformed { channel: channel.clone(), source })?;
+                shared.show(&answer);
+                Ok(answer)
+            }
+            Ok(Answer::Nobody) => Err(AskError::NoResonator { channel: channel.clone() }),
+            Err(ended) => Err(AskError::Client(Box::new(ended))),
         }
     }
 }
@@ -347,17 +368,13 @@ impl Medium for Nats {
 
     fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
         Box::pin(async move {
-            let joining = self.joined.one_at_a_time().await;
-            if self.shared.is_closed() {
-                return Err(JoinError::Closed);
+            let mut ending = self.ending.subscribe();
+            // The client may have no room, and the server be stuck: whoever joins does not outlast the medium.
+            tokio::select! {
+                biased;
+                joined = self.join_and_wait(subscription) => joined,
+                _ = ending.wait_for(|ending| *ending) => Err(JoinError::Closed),
             }
-            // Or an old subscription to the same pattern would bring what the new one brings as well.
-            self.shared.left().await;
-            joining.join(&self.intake, &subscription, &self.ending, &self.shared.leaving).await?;
-            // The server handles what one client sends in order: once this is back, the subscription is in force.
-            self.shared.link.round_trip(&self.shared.client).await.map_err(|_| JoinError::Closed)?;
-            self.joined.is_in_force(&subscription);
-            Ok(())
         })
     }
 
@@ -369,53 +386,25 @@ impl Medium for Nats {
         Box::pin(async move {
             let question = self.shared.check(question)?;
             let channel = question.channel().clone();
-            let subject = self.shared.subject(Root::Questions, channel.as_str());
-            if timeout(patience, self.shared.left()).await.is_err() {
-                return Err(AskError::TimedOut { channel, patience });
-            }
-            // Past the outbox: a question that waits behind a backlog is a question that times out.
-            let mut request = Request::new().timeout(Some(patience));
-            request = match self.shared.wire {
-                Wire::Frames => request.payload(
-                    self.shared
-                        .frame(&question, Instant::now())
-                        .map_err(|error| AskError::Client(Box::new(error)))?,
-                ),
-                Wire::CloudEvents => request
-                    .headers(cloudevents::headers(&question, Instant::now()))
-                    .payload(question.payload().clone()),
-            };
-            let mut answer = pin!(self.shared.client.send_request(subject, request));
-            // Polled once, the question is with the client; on a busy machine the answer is there as well.
-            let early = poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await;
-            self.shared.show(&question);
-            let answer = match early {
-                Poll::Ready(answer) => answer,
-                Poll::Pending => answer.await,
-            };
-            // That nobody is there is a message of the server.
-            if answer.as_ref().map_or_else(|error| error.kind() == RequestErrorKind::NoResponders, |_| true) {
-                self.shared.link.took_message();
-            }
-            match answer {
-                Ok(answer) => match self.intake.answer(answer, &channel) {
-                    Ok(answer) => {
-                        self.shared.show(&answer);
-                        Ok(answer)
-                    }
-                    Err(source) => Err(AskError::Malformed { channel, source }),
-                },
-                Err(error) => Err(match error.kind() {
-                    RequestErrorKind::NoResponders => AskError::NoResonator { channel },
-                    RequestErrorKind::TimedOut => AskError::TimedOut { channel, patience },
-                    _ => AskError::Client(Box::new(error)),
-                }),
+            // Everything is in it: also what waits for a client that has no room.
+            match timeout(patience, self.ask_and_wait(question)).await {
+                Ok(answered) => answered,
+                Err(_) => Err(AskError::TimedOut { channel, patience }),
             }
         })
     }
 
     fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
-        Box::pin(self.notices.tell(&self.shared, notices))
+        Box::pin(async move {
+            let mut ending = self.ending.subscribe();
+            let unknown = vec![Reach::Unknown; notices.len()];
+            // The client may have no room, and the server be stuck.
+            tokio::select! {
+                biased;
+                reaches = self.notices.tell(&self.shared, notices) => reaches,
+                _ = ending.wait_for(|ending| *ending) => unknown,
+            }
+        })
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
@@ -428,34 +417,7 @@ impl Medium for Nats {
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {
-        Box::pin(async move {
-            self.shared.closed.store(true, Ordering::Release);
-            // The sending task empties the outbox and ends.
-            self.shared.outbox.close();
-            // Whoever closes again waits for the first, and takes over from one that was cancelled.
-            let mut is_over = self.closing.lock().await;
-            if *is_over {
-                return Ok(());
-            }
-            // What the server sent before this came back is in the hands of the draining tasks.
-            let settled = self.settle().await;
-            if settled.is_ok() {
-                // Who goes has begun to say so before this. Should the server go now as well, nobody is there to tell.
-                let _ = timeout(self.patience(), self.notices.told()).await;
-            }
-            if let Some(sender) = self.sender.lock().take() {
-                sender.abort();
-            }
-            self.shared.outbox.abandon();
-            self.ending.send_replace(true);
-            for task in self.joined.take_tasks() {
-                // They deliver what has arrived and end; they wait for nobody.
-                let _ = task.await;
-            }
-            self.shared.link.end();
-            *is_over = true;
-            settled
-        })
+        Box::pin(self.end())
     }
 
     fn status(&self) -> MediumStatus {
@@ -472,6 +434,7 @@ impl Medium for Nats {
             shed_at_source: 0,
             lost_upstream: self.intake.lost_upstream(),
             forgotten_streams: self.intake.forgotten_streams(),
+            stray_answers: self.asking.stray(),
         }
     }
 

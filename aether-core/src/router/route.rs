@@ -130,6 +130,13 @@ impl Route {
         all.filter(|subscription| self.is_heard_by(subscription))
     }
 
+    /// The member of a group whose turn it is.
+    #[cfg(feature = "nats")]
+    pub(super) fn member_of(&self, name: &str) -> Option<Arc<Subscription>> {
+        let is_it = |group: &&GroupRoute| group.members.at(0).is_some_and(|one| one.group() == Some(name));
+        self.groups.iter().find(is_it).and_then(|group| group.in_turn().next().cloned())
+    }
+
     /// Offers a wave to all who hear it, and says to how many inboxes.
     #[inline]
     pub(super) fn carry(&self, wave: Wave) -> Result<usize, Waiting> {

@@ -69,7 +69,7 @@ async fn not_ready_while_the_server_is_away_and_ready_again_by_itself() {
 
     server.kill().await.unwrap();
     // Returns when the server has been missed.
-    assert!(matches!(aether.flush().await, Err(FlushError::Unconfirmed { .. })));
+    assert!(matches!(aether.flush().await, Err(FlushError::Unanswered { .. })));
     let answer = running.get("/readyz").await;
     assert_eq!((answer.code, answer.body.as_str()), (503, "not ready: the medium is not connected\n"));
     let metrics = Metrics::read(&running.get("/metrics").await.body);

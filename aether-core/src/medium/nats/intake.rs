@@ -1,15 +1,17 @@
 //! The receiving side: from the client to the router, one task a subscription. What is missing is noticed here.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::{Instant, micros_since_1970};
-use async_nats::{Message, SubscribeError};
+use async_nats::{Message, SubscribeError, Subscriber};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, coop};
+use tokio::time::{sleep, timeout};
 
 use super::foreign::Foreign;
 use super::gaps::{Gap, Gaps, Heard, Noted};
@@ -24,23 +26,36 @@ use crate::wire::{self, FrameError};
 /// At the end, so many messages are taken before other tasks get a turn.
 const BETWEEN_OTHERS: usize = 128;
 
+/// A member that leaves a group hands to the others what comes in so long and in twice as long, so many messages at least
+/// if any come at all.
+const LEAVING_QUIET: Duration = Duration::from_secs(1);
+const LEAVING_MESSAGES: u64 = 512;
+
 /// For whom a subscription of the server brings messages.
 pub(super) enum Target {
     /// All lone subscribers of a pattern.
     Pattern(Pattern),
     /// One member of a group.
     Member(Arc<Subscription>),
-    /// One that has left: what was on its way to it is counted.
+    /// One that has left: what was on its way to it is for another member in this process, or is counted.
     Late(Arc<Subscription>),
 }
 
 /// A subscription of the server and the task that drains it.
 pub(super) struct Drain {
     pub(super) task: JoinHandle<()>,
-    leave: Arc<Notify>,
+    leave: Arc<Leave>,
     /// Dropped when the client knows that the subscription was left.
     is_told: oneshot::Receiver<()>,
     in_force: Arc<OnceLock<Instant>>,
+}
+
+/// The word that a subscription is to be left.
+#[derive(Default)]
+struct Leave {
+    told: Notify,
+    /// Whether the group has other members in this process.
+    has_others: AtomicBool,
 }
 
 impl Drain {
@@ -49,9 +64,11 @@ impl Drain {
         self.in_force.get_or_init(Instant::now);
     }
 
-    /// Ends the subscription. What comes back is ready when the client has been told so.
-    pub(super) fn leave(self) -> Leaving {
-        self.leave.notify_one();
+    /// Ends the subscription, that of a member in favour of the others in this process, if there are any. What comes back
+    /// is ready when the client has been told so.
+    pub(super) fn leave(self, has_others: bool) -> Leaving {
+        self.leave.has_others.store(has_others, Ordering::Relaxed);
+        self.leave.told.notify_one();
         // By a word, or by the end of the task.
         self.is_told.map(drop).boxed().shared()
     }
@@ -67,6 +84,8 @@ struct Tap {
     /// What its subjects begin with: prefix, root and dot.
     before_channel: String,
     last_channel: Option<Channel>,
+    /// Nobody else in this process takes what comes for it when it has left its group.
+    is_last: bool,
     /// Where all waves of the pattern come by: what is missing. Members of a group get a part of them, and questions
     /// are not numbered.
     gaps: Option<Gaps>,
@@ -150,22 +169,32 @@ impl Intake {
         let in_force = Arc::<OnceLock<Instant>>::default();
         let gaps = (root == Root::Waves && group.is_none()).then(|| Gaps::new(Arc::clone(&in_force)));
         let before_channel = self.shared.subject(root, "");
-        let mut tap = Tap { root, target, before_channel, last_channel: None, gaps, foreign: Foreign::new() };
+        let mut tap = Tap {
+            root,
+            target,
+            before_channel,
+            last_channel: None,
+            is_last: false,
+            gaps,
+            foreign: Foreign::new(),
+        };
         let intake = Arc::clone(self);
-        let leave = Arc::new(Notify::new());
-        let left = Arc::clone(&leave);
+        let leaving = Arc::<Leave>::default();
+        let leave = Arc::clone(&leaving);
         let (told, is_told) = oneshot::channel();
         let task = tokio::spawn(async move {
             let mut told = Some(told);
+            let mut taken = 0;
             loop {
                 let message = tokio::select! {
                     biased;
-                    () = left.notified() => None,
+                    () = leave.told.notified() => None,
                     message = subscriber.next() => Some(message),
                     _ = ending.wait_for(|ending| *ending) => break,
                 };
                 match message {
                     Some(Some(message)) => {
+                        taken += 1;
                         intake.take(message, &mut tap);
                         // Looked at here as well: with more to take all the time the other is never looked at.
                         if ending.has_changed().unwrap_or(true) {
@@ -173,15 +202,36 @@ impl Intake {
                         }
                     }
                     Some(None) => return,
-                    None => {
-                        // Both fail only when the client has ended, and the subscription with it.
-                        if !tap.leave() {
-                            let _ = subscriber.unsubscribe().await;
-                            return;
+                    None if tap.leave() => {
+                        // While the connection is away nothing is under way.
+                        let has_others = leave.has_others.load(Ordering::Relaxed);
+                        tap.is_last = !has_others || !intake.shared.link.is_connected();
+                        if !tap.is_last {
+                            // From now on nothing reaches it that was not handed over.
+                            drop(told.take());
                         }
-                        // What the server gave to this member of a group no other will get: it is to be counted.
-                        let _ = subscriber.drain().await;
-                        drop(told.take());
+                        // The client may have no room for the word: whoever closes does not wait for that.
+                        let leaving = async {
+                            if !tap.is_last {
+                                intake.hand_over(&mut subscriber, &mut tap, taken).await;
+                            }
+                            // Fails only when the client has ended, and the subscription with it.
+                            let _ = subscriber.drain().await;
+                        };
+                        tokio::select! {
+                            biased;
+                            () = leaving => drop(told.take()),
+                            _ = ending.wait_for(|ending| *ending) => break,
+                        }
+                    }
+                    None => {
+                        // Fails only when the client has ended, and the subscription with it.
+                        tokio::select! {
+                            biased;
+                            _ = subscriber.unsubscribe() => {}
+                            _ = ending.wait_for(|ending| *ending) => {}
+                        }
+                        return;
                     }
                 }
             }
@@ -199,7 +249,39 @@ impl Intake {
                 }
             }
         });
-        Ok(Drain { task, leave, is_told, in_force })
+        Ok(Drain { task, leave: leaving, is_told, in_force })
+    }
+
+    /// Has what comes for a member that leaves its group handed to the others in this process. It has taken so many
+    /// messages. Returns when nothing comes any more, or when nobody else is left.
+    ///
+    /// The client forgets a subscription that it is told to end before the server knows of it, and drops what comes
+    /// meanwhile. So the subscription ends after a number of messages, which client and server count alike and which is
+    /// larger than what can be under way, or when nothing has come for a while.
+    async fn hand_over(&self, subscriber: &mut Subscriber, tap: &mut Tap, mut taken: u64) {
+        let before = taken;
+        let mut measured = pin!(sleep(LEAVING_QUIET));
+        while !tap.is_last {
+            let message = tokio::select! {
+                biased;
+                () = &mut measured => break,
+                message = subscriber.next() => message,
+            };
+            let Some(message) = message else { return };
+            taken += 1;
+            self.take(message, tap);
+        }
+        if taken == before {
+            return;
+        }
+        // Fails only when the client has ended, and the subscription with it.
+        let _ = subscriber.unsubscribe_after(taken + LEAVING_MESSAGES + 2 * (taken - before)).await;
+        while !tap.is_last {
+            match timeout(LEAVING_QUIET, subscriber.next()).await {
+                Ok(Some(message)) => self.take(message, tap),
+                Ok(None) | Err(_) => return,
+            }
+        }
     }
 
     fn take(&self, message: Message, tap: &mut Tap) {
@@ -217,7 +299,9 @@ impl Intake {
                 (Target::Pattern(pattern), Root::Questions) => self.router.arrive_asked(pattern, waves),
                 (Target::Pattern(pattern), Root::Seen) => self.router.arrive_seen(pattern, waves),
                 (Target::Member(member), _) => self.router.arrive_for(member, waves),
-                (Target::Late(member), _) => Router::arrive_late(member, &waves),
+                (Target::Late(member), _) => {
+                    tap.is_last |= !self.router.arrive_late(member, waves, !tap.is_last)
+                }
             },
             Err(error) => {
                 self.malformed.fetch_add(1, Ordering::Relaxed);

@@ -27,6 +27,32 @@ pub(super) struct Joined {
 struct Tables {
     patterns: HashMap<(Root, Pattern), Heard>,
     members: HashMap<u64, Vec<Drain>>,
+    /// How many members of a group there are with the same pattern.
+    groups: HashMap<(Box<str>, Pattern), usize>,
+}
+
+impl Tables {
+    /// Enters one of the subscriptions of a member of a group.
+    fn enter(&mut self, subscription: &Subscription, group: &str, drain: Drain) {
+        let drains = self.members.entry(subscription.id()).or_default();
+        if drains.is_empty() {
+            *self.groups.entry((group.into(), subscription.pattern().clone())).or_default() += 1;
+        }
+        drains.push(drain);
+    }
+
+    /// Counts a member less. Whether there are others with the same pattern.
+    fn ungroup(&mut self, subscription: &Subscription) -> bool {
+        let Some(group) = subscription.group() else { return false };
+        let group = (group.into(), subscription.pattern().clone());
+        let Some(members) = self.groups.get_mut(&group) else { return false };
+        *members -= 1;
+        let has_others = *members > 0;
+        if !has_others {
+            self.groups.remove(&group);
+        }
+        has_others
+    }
 }
 
 /// What a pattern is heard by in this process.
@@ -65,6 +91,7 @@ impl Joined {
     pub(super) fn leave(&self, subscription: &Subscription) -> Vec<Leaving> {
         let mut tables = self.tables.lock();
         let mut gone = tables.members.remove(&subscription.id()).unwrap_or_default();
+        let has_others = !gone.is_empty() && tables.ungroup(subscription);
         for root in roots(subscription) {
             let place = (root, subscription.pattern().clone());
             if let Some(heard) = tables.patterns.get_mut(&place) {
@@ -74,7 +101,7 @@ impl Joined {
                 }
             }
         }
-        gone.into_iter().map(Drain::leave).collect()
+        gone.into_iter().map(|drain| drain.leave(has_others)).collect()
     }
 
     /// Forgets all subscriptions and returns their tasks.
@@ -103,7 +130,7 @@ impl Joining<'_> {
                     let pattern = subscription.pattern();
                     let drain = intake.subscribe(root, pattern, Some(group), target, ending.subscribe());
                     let drain = drain.await.map_err(|error| JoinError::Client(Box::new(error)))?;
-                    self.joined.tables.lock().members.entry(subscription.id()).or_default().push(drain);
+                    self.joined.tables.lock().enter(subscription, group, drain);
                 }
                 None => {
                     let place = (root, subscription.pattern().clone());
@@ -117,7 +144,7 @@ impl Joining<'_> {
                     match tables.patterns.get_mut(&place) {
                         Some(heard) => heard.drain = Some(drain),
                         // Left by everybody in the meantime.
-                        None => left.lock().push(drain.leave()),
+                        None => left.lock().push(drain.leave(false)),
                     }
                 }
             }

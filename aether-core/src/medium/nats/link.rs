@@ -61,6 +61,8 @@ pub(super) struct Link {
     progress: watch::Sender<u64>,
     flight: Mutex<Flight>,
     dropped_by_client: AtomicU64,
+    /// Waves that could not be sent, and that no flush has named yet.
+    unsendable: AtomicU64,
     /// Messages taken from the client, whatever they were.
     taken: AtomicU64,
     /// Markers, and words of the server, that somebody else made up.
@@ -126,6 +128,7 @@ impl Link {
             progress: watch::Sender::new(0),
             flight: Mutex::default(),
             dropped_by_client: AtomicU64::new(0),
+            unsendable: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             tokens: Tokens::default(),
@@ -293,7 +296,7 @@ impl Link {
         }
     }
 
-    /// Takes back that waves were handed to the client, because they could not even be written.
+    /// Takes back that waves were handed to the client, because they could not be written or are too large for it.
     pub(super) fn unsendable(&self, waves: &[Wave]) {
         {
             let mut flight = self.flight.lock();
@@ -301,9 +304,15 @@ impl Link {
             let taken = self.outbox.ledger().delivered;
             flight.settled = flight.settled.min(taken);
             flight.marked = flight.marked.min(taken);
+            self.unsendable.fetch_add(waves.len() as u64, Ordering::Relaxed);
         }
         // Outside of the lock: a callback may look at the accounts.
         self.outbox.report(waves, ShedReason::Unsendable);
+    }
+
+    /// How many waves could not be sent since this was last asked.
+    pub(super) fn take_unsendable(&self) -> u64 {
+        self.unsendable.swap(0, Ordering::Relaxed)
     }
 
     pub(super) fn progress(&self) -> watch::Receiver<u64> {

@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use async_nats::{PublishError, PublishErrorKind};
 use bytes::Bytes;
 
 use crate::clock::Instant;
@@ -121,12 +122,21 @@ async fn send_batch(shared: &Shared, batch: &mut Vec<Wave>, groups: &mut Groups,
                 // Without the last announcement of one that is forgotten: consumers would take it for an event.
                 let (stream, _) = numbers.stream(wave.channel(), now);
                 let headers = cloudevents::numbered(wave, shared.node, stream.position(now), now);
-                stream.sent(1, now);
-                // The client refuses only when it has ended; the link writes the waves off then.
-                let _ = shared.client.publish_with_headers(subject, headers, wave.payload().clone()).await;
+                let payload = wave.payload().clone();
+                if is_sent(&shared.client.publish_with_headers(subject, headers, payload).await) {
+                    stream.sent(1, now);
+                } else {
+                    shared.link.unsendable(std::slice::from_ref(wave));
+                }
             }
         }
     }
+}
+
+/// Whether the client has taken a message. It refuses what is too large for the server that it is connected to by now.
+/// Otherwise it refuses only when it has ended; then the link writes off what it was given.
+fn is_sent(published: &Result<(), PublishError>) -> bool {
+    !matches!(published, Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded)
 }
 
 /// Tells receivers where the streams of some channels stand.
@@ -163,8 +173,10 @@ async fn send_frames(shared: &Shared, waves: &[Wave], numbers: &mut Numbers) {
     let Some(first) = waves.first() else { return };
     let (stream, forgotten) = numbers.stream(first.channel(), Instant::now());
     announce(shared, forgotten).await;
-    // Those whose source is told if nobody hears them. An asker learns it from `ask`.
-    let about: Vec<_> = waves.iter().filter(|wave| wave.reflects() && !wave.is_question()).cloned().collect();
+    // Those whose source is told if nobody hears them. An asker learns it from `ask`, and of what is too large for this
+    // server the source is told below.
+    let is_told = |wave: &&Wave| wave.reflects() && !wave.is_question() && shared.oversize(wave).is_none();
+    let about: Vec<_> = waves.iter().filter(is_told).cloned().collect();
     if !about.is_empty() {
         inquire(shared, first.channel(), stream.position(Instant::now()), about).await;
     }
@@ -179,16 +191,19 @@ async fn send_frames(shared: &Shared, waves: &[Wave], numbers: &mut Numbers) {
                 bytes <= max_bytes && wave.kind() != Kind::Command
             })
             .count()
-            // A command travels alone. So does what is too large by the bound: it fits, that was checked exactly
-            // before it was taken.
+            // A command travels alone. So does what is too large by the bound: it fits, as was checked exactly before it
+            // was taken, if the connection is still to a server that takes as much.
             .max(1);
         let (these, later) = rest.split_at(fitting);
         let now = Instant::now();
         match encode_at(shared.sender(), Some(stream.position(now)), None, these, now) {
             Ok(frame) => {
-                stream.sent(these.len(), now);
                 let subject = shared.subject(Root::Waves, first.channel().as_str());
-                let _ = shared.client.publish(subject, frame).await;
+                if is_sent(&shared.client.publish(subject, frame).await) {
+                    stream.sent(these.len(), now);
+                } else {
+                    shared.link.unsendable(these);
+                }
             }
             // Waves of one channel, far fewer than a frame may have sources, none too large: it does not happen, and
             // if it did they would not be lost without being counted.

@@ -37,7 +37,11 @@ impl ReplyPath for Reply {
                 };
                 client.publish(subject, frame).await
             };
-            sent.map_err(|_| ReplyError::Closed)?;
+            // The connection may have been made anew meanwhile, to a server that takes less.
+            sent.map_err(|_| match self.shared.oversize(&reply) {
+                Some((bytes, max_bytes)) => ReplyError::TooLarge { bytes, max_bytes },
+                None => ReplyError::Closed,
+            })?;
             if self.to_foreigner {
                 self.shared.show(&reply);
             }

@@ -1,0 +1,132 @@
+//! A NATS server that does not answer, or takes less than before: every call ends, and what was not sent is counted.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
+
+use std::process::Command;
+use std::time::Duration;
+
+use aether_core::conformance::{NatsServer, ServerOptions};
+use aether_core::{
+    Aether, AskError, EchoReason, FlushError, JoinError, Kind, MediumStatus, Vibrator, Wave, Wire,
+};
+use futures::FutureExt;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Whatever takes longer does not end.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A server that is suspended, and resumed at the end, so that it can be stopped like any other.
+struct Suspended<'a>(&'a NatsServer);
+
+impl<'a> Suspended<'a> {
+    fn new(server: &'a NatsServer) -> Self {
+        signal("-STOP", server);
+        Self(server)
+    }
+}
+
+impl Drop for Suspended<'_> {
+    fn drop(&mut self) {
+        signal("-CONT", self.0);
+    }
+}
+
+fn signal(name: &str, server: &NatsServer) {
+    let pid = server.pid().unwrap().to_string();
+    assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+}
+
+/// Asks until neither the network nor the client takes any more, and says how the questions ended.
+async fn fill(aether: &Aether) -> Vec<Result<Wave, AskError>> {
+    let asker = Vibrator::create("asker", aether).await.unwrap().emitter();
+    let mut asks = JoinSet::new();
+    // 48 MB: more than the buffers of the sockets and 2048 messages.
+    for _ in 0..6000 {
+        let asker = asker.clone();
+        asks.spawn(async move {
+            let question = Wave::builder("q").kind(Kind::Query).bytes(vec![0; 8000]).build().unwrap();
+            asker.ask_wave(question, Duration::from_millis(500)).await
+        });
+    }
+    timeout(PATIENCE, asks.join_all()).await.expect("questions end with their patience")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_ends_although_the_server_is_stuck_and_the_client_takes_nothing() {
+    let server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&server.url()).await.unwrap();
+    let mut ear = Vibrator::create("ear", &aether).await.unwrap();
+    ear.resonate_on("ear.*").await.unwrap();
+    ear.resonate_in_group("ear.*", "ears").await.unwrap();
+    let other = Vibrator::create("other", &aether).await.unwrap();
+    aether.flush().await.unwrap();
+    let suspended = Suspended::new(&server);
+    for asked in fill(&aether).await {
+        // One or the other may have come through before all of the server's threads stopped.
+        assert!(matches!(asked, Err(AskError::TimedOut { .. } | AskError::NoResonator { .. })), "{asked:?}");
+    }
+    ear.detune("ear.*").unwrap();
+    let flushed = timeout(PATIENCE, aether.flush()).await.expect("a flush ends");
+    assert!(matches!(flushed, Err(FlushError::Unanswered { .. })), "{flushed:?}");
+    let joining = tokio::spawn(async move { other.resonate_on("late").await });
+    let closed = timeout(PATIENCE, aether.close()).await.expect("closing ends");
+    assert!(matches!(closed, Err(FlushError::Unanswered { .. })), "{closed:?}");
+    let joined = timeout(PATIENCE, joining).await.expect("a join ends with the medium").unwrap();
+    assert!(matches!(joined, Err(JoinError::Closed)), "{joined:?}");
+    assert!(timeout(PATIENCE, ear.receive()).await.expect("receivers end").is_none());
+    drop(suspended);
+    aether.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn receivers_end_although_a_close_with_a_stuck_server_is_cancelled() {
+    let server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&server.url()).await.unwrap();
+    let mut ear = Vibrator::create("ear", &aether).await.unwrap();
+    ear.resonate_on("a").await.unwrap();
+    let mut echoes = ear.echoes().await.unwrap();
+    let _suspended = Suspended::new(&server);
+    ear.emit_bytes("b", "x").await.unwrap();
+    assert!(aether.close().now_or_never().is_none());
+    assert!(timeout(PATIENCE, ear.receive()).await.expect("receivers end").is_none());
+    assert!(timeout(PATIENCE, echoes.receive()).await.expect("receivers of echoes end").is_none());
+    let closed = timeout(PATIENCE, aether.close()).await.expect("closing ends");
+    assert!(matches!(closed, Err(FlushError::Unconfirmed { waves: 1, .. })), "{closed:?}");
+}
+
+#[tokio::test]
+async fn what_the_next_server_does_not_take_is_counted_and_comes_back() {
+    for wire in [Wire::Frames, Wire::CloudEvents] {
+        let mut first = NatsServer::start().await.unwrap();
+        let smaller = ServerOptions::default().setting("max_payload", 65536);
+        let mut second = NatsServer::start_with(smaller).await.unwrap();
+        second.kill().await.unwrap();
+        let url = format!("{},{}", first.url(), second.url());
+        let aether = Aether::builder().url(url).wire(wire).connect().await.unwrap();
+        let shop = Vibrator::create("shop", &aether).await.unwrap();
+        let mut echoes = shop.echoes().await.unwrap();
+        first.kill().await.unwrap();
+        // Returns when the server has been missed.
+        aether.flush().await.unwrap_err();
+        let command = |bytes| Wave::builder("big").kind(Kind::Command).bytes(vec![1; bytes]).build().unwrap();
+        shop.emit(command(100)).await.unwrap();
+        let big = shop.emit(command(500_000)).await.unwrap();
+        shop.emit_bytes("small", "x").await.unwrap();
+        second.restart().await.unwrap();
+        let echo = loop {
+            let echo = timeout(PATIENCE, echoes.receive()).await.expect("an echo").unwrap();
+            // With frames, nobody hears the others either.
+            if echo.of == shop.id_of(&big) {
+                break echo;
+            }
+        };
+        assert_eq!((echo.reason, &*echo.hint), (EchoReason::Shed, "the medium could not take it"));
+        let flushed = timeout(PATIENCE, aether.flush()).await.expect("a flush ends");
+        assert!(matches!(flushed, Err(FlushError::Unsendable { waves: 1 })), "{wire:?}: {flushed:?}");
+        let MediumStatus { outbox, unconfirmed, .. } = aether.status();
+        assert_eq!((outbox.delivered, outbox.shed_unsendable, unconfirmed), (2, 1, 0), "{wire:?}");
+        assert!(outbox.adds_up());
+        timeout(PATIENCE, aether.flush()).await.expect("a flush ends").unwrap();
+    }
+}
