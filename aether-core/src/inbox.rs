@@ -7,12 +7,14 @@
 //! the emitters at the lock once for 32 waves. A hand changes nothing that can be observed: its waves count as
 //! queued, a stronger wave that arrives is received before them, and when room has to be made they go back.
 
+mod door;
 mod hand;
 mod ledger;
 mod levels;
 mod options;
 mod outside;
 mod receiving;
+mod waiting;
 
 pub use ledger::{Ledger, ShedReason};
 pub use options::{InboxOptions, InboxOptionsError, OnShed, Order, WhenFull};
@@ -25,22 +27,15 @@ use crate::clock::Moment;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
-use tokio::sync::Notify;
 
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
+use door::{Door, Place, kept_of};
 use hand::Hand;
 use levels::{Levels, Popped};
 
 /// What "recently" means for the effective floor: an eviction counts for one to two of these.
 const EVICTION_WINDOW: Duration = Duration::from_secs(1);
-
-/// Emitters that wait are woken when this much room is there (or half the inbox), so that a fast receiver and a fast
-/// emitter do not pass the processor back and forth for each wave.
-const ROOM_WORTH_WAKING_FOR: usize = 512;
-
-/// Emitters that have waited this long are woken for any room at all.
-const LONG_WAIT: Duration = Duration::from_millis(1);
 
 /// Whether an offer may be handed back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +45,12 @@ pub(crate) enum Offer {
     /// Hand the wave back if the inbox is full and its options say that emitters wait.
     #[cfg(feature = "nats")]
     IfFits,
+    /// The same as `IfRoom`, of an emitter that has waited at this place.
+    Called(Place),
     /// Take it in any case; what is too much is shed.
     Now,
+    /// Take it in any case, but not into what is kept for stronger ones: shed what is too much there.
+    Passed,
 }
 
 /// A bounded, strength-ordered queue of waves with an exact ledger.
@@ -67,8 +66,6 @@ pub struct Inbox {
     has_hand: CachePadded<AtomicBool>,
     /// The levels in `state` that hold something, for the receiver to see whether a stronger wave has arrived.
     occupied: CachePadded<AtomicU64>,
-    /// Wakes emitters that wait for room.
-    room: Notify,
 }
 
 struct State {
@@ -80,6 +77,11 @@ struct State {
     bytes: usize,
     /// Emitters wait for room with so many waves in the inbox; no more than it holds.
     ahead: usize,
+    /// Waves of known levels are taken at once while fewer than this many are queued. None if closed, or emitters wait.
+    waves_at_once: usize,
+    /// The same in bytes, with the wave.
+    bytes_at_once: usize,
+    door: Door,
     /// All counts but `queued`, as of the last look at the hand.
     ledger: Ledger,
     receiver: Option<Waker>,
@@ -89,6 +91,13 @@ struct State {
     impatient: bool,
     closed: bool,
     evictions: Evictions,
+}
+
+impl State {
+    /// How many waves are queued, as of the last look at the hand; no fewer than there are.
+    fn len(&self) -> usize {
+        self.levels.len() + self.in_hand
+    }
 }
 
 /// The strongest level evicted in the current and in the previous window.
@@ -130,7 +139,7 @@ impl Inbox {
     /// [`InboxOptionsError`] names the option that is out of range, and the range.
     pub fn new(options: InboxOptions) -> Result<Self, InboxOptionsError> {
         options.check()?;
-        let ahead = options.max_waves;
+        let (ahead, bytes_at_once) = (options.max_waves, options.max_bytes);
         Ok(Self {
             options,
             made: Moment::now(),
@@ -139,6 +148,9 @@ impl Inbox {
                 in_hand: 0,
                 bytes: 0,
                 ahead,
+                waves_at_once: ahead,
+                bytes_at_once,
+                door: Door::default(),
                 ledger: Ledger::default(),
                 receiver: None,
                 waiting_since: None,
@@ -149,7 +161,6 @@ impl Inbox {
             hand: CachePadded::new(Mutex::default()),
             has_hand: CachePadded::new(AtomicBool::new(false)),
             occupied: CachePadded::new(AtomicU64::new(0)),
-            room: Notify::new(),
         })
     }
 
@@ -174,16 +185,33 @@ impl Inbox {
     /// wave that is stronger than the weakest that is queued does not wait for those.
     #[cfg(feature = "nats")]
     pub(crate) fn let_run_ahead(&self, waves: usize) {
-        self.state.lock().ahead = waves.min(self.options.max_waves);
-        self.room.notify_waiters();
+        let called = {
+            let mut state = self.state.lock();
+            state.ahead = waves.min(self.options.max_waves);
+            self.call_all(&mut state)
+        };
+        waiting::wake(called);
     }
 
     /// The rule, and a few comparisons: it is heard, and there is room.
+    #[inline]
     fn takes_at_once(&self, state: &State, wave: &Wave, weight: usize) -> bool {
-        !state.closed
-            && state.levels.len() + state.in_hand < state.ahead
-            && state.bytes + weight <= self.options.max_bytes
+        state.len() < state.waves_at_once
+            && state.bytes + weight <= state.bytes_at_once
+            && state.door.has_seen(wave.signal().level())
             && wave.audible_at(Moment::now, self.options.floor)
+    }
+
+    /// Works out below which bounds [`Inbox::takes_at_once`] need not look any closer.
+    fn set_bounds(&self, state: &mut State) {
+        let (waves, bytes) = (self.options.max_waves, self.options.max_bytes);
+        let (kept_waves, kept_bytes) = match self.options.when_full {
+            WhenFull::Wait { .. } if state.door.tells_apart() => (kept_of(waves), kept_of(bytes)),
+            _ => (0, 0),
+        };
+        let is_open = !state.closed && state.door.nobody_waits();
+        state.waves_at_once = if is_open { state.ahead.min(waves - kept_waves) } else { 0 };
+        state.bytes_at_once = bytes - kept_bytes;
     }
 
     /// The exceptions.
@@ -238,24 +266,33 @@ impl Inbox {
             shed.push((wave, reason));
             return Ok(());
         }
-        let fits = self.fits(state, weight);
+        let level = wave.signal().level();
+        self.note_level(state, level);
+        let place = if let Offer::Called(place) = offer { place } else { Place::of_newcomer(level) };
         let waits = match offer {
-            Offer::IfRoom => !fits || Self::is_ahead(state, &wave),
+            Offer::IfRoom | Offer::Called(_) => {
+                !self.admits(state, place, weight) || Self::is_ahead(state, level)
+            }
             #[cfg(feature = "nats")]
-            Offer::IfFits => !fits,
-            Offer::Now => false,
+            Offer::IfFits => !self.admits(state, place, weight),
+            Offer::Now | Offer::Passed => false,
         };
         if waits && self.makes_wait(state) {
-            state.waiting_since.get_or_insert_with(Moment::now);
-            // From now on the receiver comes by for every wave and sees who waits.
-            self.take_hand_back(state);
             return Err(wave);
         }
+        state.door.took(level);
         self.push(state, wave, weight);
-        if !fits {
-            self.make_room(state, shed);
-        }
+        self.make_room(state, if offer == Offer::Passed { Some(level) } else { None }, shed);
         Ok(())
+    }
+
+    /// Notes that a wave of this level was offered, and forgets those that are offered no longer.
+    fn note_level(&self, state: &mut State, level: u8) {
+        if self.options.when_full != WhenFull::Shed && state.door.tells_apart() {
+            state.door.turn_to(Moment::now());
+        }
+        state.door.see(level);
+        self.set_bounds(state);
     }
 
     fn push(&self, state: &mut State, wave: Wave, weight: usize) {
@@ -272,23 +309,27 @@ impl Inbox {
         self.made.elapsed().as_nanos() as u64
     }
 
-    /// Whether there is room for a wave of this weight. Looks at the hand only if it seems that there is not.
-    fn fits(&self, state: &mut State, weight: usize) -> bool {
-        let fits = |state: &State| {
-            state.levels.len() + state.in_hand < self.options.max_waves
-                && state.bytes + weight <= self.options.max_bytes
+    /// Whether there is room for a wave of this level and weight that nobody who waits comes before, and that is not kept
+    /// for stronger ones. Looks at the hand only if it seems that there is not.
+    fn admits(&self, state: &mut State, place: Place, weight: usize) -> bool {
+        let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
+        let waves = max_waves - state.door.kept(max_waves, place.level);
+        // One wave may reach into the part that is kept, or a large one would never be admitted.
+        let bytes = max_bytes - state.door.kept(max_bytes, place.level);
+        let admits = |state: &State| {
+            state.len() < waves && state.bytes < bytes && state.bytes + weight <= max_bytes
         };
-        fits(state)
-            || (state.in_hand > 0 && {
-                self.look_at_hand(state);
-                fits(state)
-            })
+        !state.door.is_before(place)
+            && (admits(state)
+                || (state.in_hand > 0 && {
+                    self.look_at_hand(state);
+                    admits(state)
+                }))
     }
 
     /// Whether the emitters are so far ahead that this wave has to wait: behind none but weaker ones it need not.
-    fn is_ahead(state: &State, wave: &Wave) -> bool {
-        state.levels.len() + state.in_hand >= state.ahead
-            && state.levels.weakest().is_some_and(|weakest| wave.signal().level() >= weakest)
+    fn is_ahead(state: &State, level: u8) -> bool {
+        state.len() >= state.ahead && state.levels.weakest().is_some_and(|weakest| level >= weakest)
     }
 
     fn makes_wait(&self, state: &State) -> bool {
@@ -299,17 +340,32 @@ impl Inbox {
     pub(crate) fn has_room_for(&self, wave: &Wave) -> bool {
         let weight = wave.weight();
         let mut state = self.state.lock();
-        state.closed
+        self.takes_at_once(&state, wave, weight)
+            || state.closed
             || weight > self.options.max_bytes
             || !wave.audible_at(Moment::now, self.options.floor)
-            || !self.makes_wait(&state)
-            || self.fits(&mut state, weight)
+            || {
+                let level = wave.signal().level();
+                self.note_level(&mut state, level);
+                !self.makes_wait(&state)
+                    || self.admits(&mut state, Place::of_newcomer(level), weight)
+            }
     }
 
-    /// Evicts the oldest of the weakest waves until the bounds hold again.
-    fn make_room(&self, state: &mut State, shed: &mut Shed) {
+    /// Evicts the oldest of the weakest waves until the bounds hold again, those of a level if one is given.
+    fn make_room(&self, state: &mut State, passed: Option<u8>, shed: &mut Shed) {
+        let kept = |total| passed.map_or(0, |level| state.door.kept(total, level));
+        let max_waves = self.options.max_waves - kept(self.options.max_waves);
+        let max_bytes = self.options.max_bytes - kept(self.options.max_bytes);
+        let is_over = |state: &State| state.len() > max_waves || state.bytes > max_bytes;
+        if is_over(state) {
+            self.look_at_hand(state);
+        }
+        if !is_over(state) {
+            return;
+        }
         self.take_hand_back(state);
-        while state.levels.len() > self.options.max_waves || state.bytes > self.options.max_bytes {
+        while is_over(state) {
             let Some(Popped { level, item: wave, .. }) = state.levels.pop_weakest() else { return };
             state.bytes -= wave.weight();
             state.ledger.count_loss(ShedReason::Full);
@@ -359,49 +415,18 @@ impl Inbox {
         }
     }
 
-    /// Offers a wave and waits for room if need be, at most as long as the options say.
-    ///
-    /// Cancel safety: cancelled while it waits, the wave was not offered; the caller still has its clone.
-    pub(crate) async fn offer_patiently(&self, wave: &Wave) {
-        let WhenFull::Wait { patience } = self.options.when_full else {
-            let _ = self.offer(wave.clone(), Offer::Now);
-            return;
-        };
-        let deadline = tokio::time::sleep(patience);
-        tokio::pin!(deadline);
-        loop {
-            let room = self.room.notified();
-            tokio::pin!(room);
-            // Registered before the offer, so that room made in between is not missed.
-            room.as_mut().enable();
-            if self.offer(wave.clone(), Offer::IfRoom).is_ok() {
-                return;
-            }
-            tokio::select! {
-                () = room => {}
-                () = &mut deadline => {
-                    self.lose_patience();
-                    // Those who wait beside this emitter need not wait any longer either.
-                    self.room.notify_waiters();
-                    let _ = self.offer(wave.clone(), Offer::Now);
-                    return;
-                }
-            }
-        }
-    }
-
     /// Takes no more waves; what is queued can still be received.
     pub(crate) fn close(&self) {
-        let waker = {
+        let (receiver, called) = {
             let mut state = self.state.lock();
             state.closed = true;
-            state.waiting_since = None;
-            state.receiver.take()
+            let called = self.call_all(&mut state);
+            (state.receiver.take(), called)
         };
-        if let Some(waker) = waker {
-            waker.wake();
+        if let Some(receiver) = receiver {
+            receiver.wake();
         }
-        self.room.notify_waiters();
+        waiting::wake(called);
     }
 
     /// Closes, and counts what is still queued as lost with the receiver.

@@ -243,16 +243,23 @@ impl EmitError {
         }
     }
 
-    /// The same, with the wave on the channel that it was made for.
-    pub(crate) fn moved_to(mut self, channel: &Channel) -> Self {
-        match &mut self {
+    /// The wave, to be changed.
+    pub(crate) fn wave_mut(&mut self) -> Option<&mut Wave> {
+        match self {
             Self::Full { wave }
             | Self::Closed { wave }
             | Self::TooLarge { wave, .. }
             | Self::TooFar { wave }
             | Self::BelowFloor { wave, .. }
-            | Self::Reserved { wave } => wave.move_to(channel),
-            Self::Invalid(_) => {}
+            | Self::Reserved { wave } => Some(wave),
+            Self::Invalid(_) => None,
+        }
+    }
+
+    /// The same, with the wave on the channel that it was made for.
+    pub(crate) fn moved_to(mut self, channel: &Channel) -> Self {
+        if let Some(wave) = self.wave_mut() {
+            wave.move_to(channel);
         }
         self
     }

@@ -164,6 +164,12 @@ impl Sequencer {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Takes the number of a wave back that was not taken, if none was given since: whoever counts the numbers that come
+    /// would miss it.
+    pub(crate) fn take_back(&self, number: u64) {
+        let _ = self.last.compare_exchange(number, number - 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// The number given last; 0 if none was.
     pub(crate) fn last(&self) -> u64 {
         self.last.load(Ordering::Relaxed)

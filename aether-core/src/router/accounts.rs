@@ -41,6 +41,8 @@ struct State {
     /// channel, a network that brings what was on its way. No more than somebody holds anyway.
     leaving: Vec<(String, Arc<Inbox>)>,
     gone: HashMap<String, Ledger>,
+    /// The medium was closed: an inbox that is opened now is closed as well.
+    closed: bool,
 }
 
 impl State {
@@ -69,7 +71,11 @@ impl State {
 
 impl Accounts {
     pub(super) fn open(&self, listener: u64, vibrator: &str, inbox: Arc<Inbox>) {
-        self.0.lock().open.insert(listener, (vibrator.to_owned(), inbox));
+        let mut state = self.0.lock();
+        if state.closed {
+            inbox.close();
+        }
+        state.open.insert(listener, (vibrator.to_owned(), inbox));
     }
 
     pub(super) fn close(&self, listener: u64) {
@@ -87,7 +93,10 @@ impl Accounts {
     }
 
     pub(super) fn close_all(&self) {
-        for (_, inbox) in self.0.lock().open.values() {
+        let mut state = self.0.lock();
+        // Under the lock, so that none is opened in between and stays open.
+        state.closed = true;
+        for (_, inbox) in state.open.values() {
             inbox.close();
         }
     }

@@ -23,19 +23,16 @@ use crate::wave::{Wave, WaveError, into_channel};
 const SENDINGS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(256).unwrap();
 
 /// The hopping channels that a vibrator sends on.
+#[derive(Default)]
 pub(crate) struct Sendings {
-    open: Mutex<LruCache<(u64, Channel), Arc<Sending>>>,
-}
-
-impl Default for Sendings {
-    fn default() -> Self {
-        Self { open: Mutex::new(LruCache::new(SENDINGS)) }
-    }
+    /// Made when it is first needed: it takes all of its memory at once.
+    open: Mutex<Option<LruCache<(u64, Channel), Arc<Sending>>>>,
 }
 
 impl std::fmt::Debug for Sendings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sendings").field("open", &self.open.lock().len()).finish_non_exhaustive()
+        let open = self.open.lock().as_ref().map_or(0, LruCache::len);
+        f.debug_struct("Sendings").field("open", &open).finish_non_exhaustive()
     }
 }
 
@@ -166,14 +163,16 @@ impl Emitter {
 
     async fn hopping_on(&self, channel: Channel, hop: &Hop) -> Result<HoppingEmitter, HopJoinError> {
         let place = (hop.id(), channel);
-        let open = self.sendings().open.lock().get(&place).cloned();
+        let open = self.sendings().open.lock().as_mut().and_then(|open| open.get(&place).cloned());
         let sending = match open {
             Some(sending) => sending,
             None => {
                 let me = self.source().instance();
                 let begun = Sending::start(self.aether(), me, &place.1, hop).await?;
                 // Of two that were begun at once the first stays; nothing was sent on the other.
-                Arc::clone(self.sendings().open.lock().get_or_insert(place, || begun))
+                let mut open = self.sendings().open.lock();
+                let open = open.get_or_insert_with(|| LruCache::new(SENDINGS));
+                Arc::clone(open.get_or_insert(place, || begun))
             }
         };
         Ok(HoppingEmitter { emitter: self.clone(), sending })
