@@ -188,7 +188,8 @@ impl Inbox {
         let called = {
             let mut state = self.state.lock();
             state.ahead = waves.min(self.options.max_waves);
-            self.call_all(&mut state)
+            self.set_bounds(&mut state);
+            self.call_emitters(&mut state, true)
         };
         waiting::wake(called);
     }
@@ -316,9 +317,8 @@ impl Inbox {
         let waves = max_waves - state.door.kept(max_waves, place.level);
         // One wave may reach into the part that is kept, or a large one would never be admitted.
         let bytes = max_bytes - state.door.kept(max_bytes, place.level);
-        let admits = |state: &State| {
-            state.len() < waves && state.bytes < bytes && state.bytes + weight <= max_bytes
-        };
+        let admits =
+            |state: &State| state.len() < waves && state.bytes < bytes && state.bytes + weight <= max_bytes;
         !state.door.is_before(place)
             && (admits(state)
                 || (state.in_hand > 0 && {
@@ -347,8 +347,7 @@ impl Inbox {
             || {
                 let level = wave.signal().level();
                 self.note_level(&mut state, level);
-                !self.makes_wait(&state)
-                    || self.admits(&mut state, Place::of_newcomer(level), weight)
+                !self.makes_wait(&state) || self.admits(&mut state, Place::of_newcomer(level), weight)
             }
     }
 

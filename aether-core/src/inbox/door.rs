@@ -15,7 +15,7 @@ pub(super) const LEVELS_WINDOW: Duration = Duration::from_secs(10);
 
 /// Where an emitter stands among those that wait: the strongest first, then whoever came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) level: u8,
     ticket: u64,
 }

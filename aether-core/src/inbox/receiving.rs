@@ -88,7 +88,7 @@ impl Inbox {
         }
         self.publish(&state);
         if state.waiting_since.is_some() {
-            let called = self.call_emitters(&mut state);
+            let called = self.call_emitters(&mut state, false);
             drop(state);
             wake(called);
         }

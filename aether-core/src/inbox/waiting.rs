@@ -35,9 +35,10 @@ impl Inbox {
         }
     }
 
-    /// Wakes emitters that wait, the strongest first, if there is room for them and it is worth while.
+    /// Calls emitters that wait, the strongest first, if there is room for them and it is worth while or urgent. They are
+    /// to be woken without the lock.
     #[cold]
-    pub(super) fn call_emitters(&self, state: &mut State) -> Vec<Waker> {
+    pub(super) fn call_emitters(&self, state: &mut State, is_urgent: bool) -> Vec<Waker> {
         let len = state.len();
         let (Some(since), Some(first)) = (state.waiting_since, state.door.first()) else { return Vec::new() };
         let room = self.allowed(state, first.level).saturating_sub(len);
@@ -46,7 +47,7 @@ impl Inbox {
         }
         let worth_it = room >= ROOM_WORTH_WAKING_FOR.min(state.ahead.div_ceil(2))
             && state.bytes <= self.options.max_bytes / 2;
-        let all = worth_it || len == 0 || since.elapsed() >= LONG_WAIT;
+        let all = is_urgent || worth_it || len == 0 || since.elapsed() >= LONG_WAIT;
         let mut called = Vec::new();
         while let Some(next) = state.door.first()
             // Stronger than something that is queued, it would be received before that.
@@ -67,7 +68,11 @@ impl Inbox {
         let most = self.options.max_waves;
         let most = most - state.door.kept(most, level);
         // What passes others need not stay behind with them.
-        if state.levels.weakest().is_some_and(|weakest| level < weakest) { most } else { most.min(state.ahead) }
+        if state.levels.weakest().is_some_and(|weakest| level < weakest) {
+            most
+        } else {
+            most.min(state.ahead)
+        }
     }
 
     /// Wakes all that wait, whether there is room or not.
@@ -162,7 +167,7 @@ impl Drop for Visitor<'_> {
         let was_called = state.door.leave(place).is_none();
         self.inbox.nobody_waits_any_more(&mut state);
         // Called and not coming: the next one gets its place.
-        let called = if was_called { self.inbox.call_emitters(&mut state) } else { Vec::new() };
+        let called = if was_called { self.inbox.call_emitters(&mut state, true) } else { Vec::new() };
         drop(state);
         wake(called);
     }

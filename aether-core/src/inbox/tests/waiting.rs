@@ -203,7 +203,9 @@ async fn the_strongest_emitter_that_waits_is_let_in_first_and_equal_ones_in_turn
     for _ in 0..=amplitudes.len() {
         order.push(receive(&inbox));
         // All of them look, and only the one whose turn it is gets in.
-        emitters.retain_mut(|emitter| emitter.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        emitters.retain_mut(|emitter| {
+            emitter.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        });
     }
     assert_eq!(order, [0, 3, 5, 2, 6, 1, 4]);
     assert_eq!(inbox.ledger(), Ledger { offered: 7, delivered: 7, ..Ledger::default() });
@@ -309,7 +311,10 @@ async fn a_weak_emitter_that_strong_ones_pass_gives_up_alone_and_takes_nothing_t
         receive(&inbox);
     }
     weak.await;
-    assert_eq!(inbox.ledger(), Ledger { offered: 17, delivered: 10, shed_full: 1, queued: 6, ..Ledger::default() });
+    assert_eq!(
+        inbox.ledger(),
+        Ledger { offered: 17, delivered: 10, shed_full: 1, queued: 6, ..Ledger::default() }
+    );
     assert!(inbox.offer(numbered(18, 0.1), Offer::IfRoom).is_err(), "the others are patient still");
     inbox.offer(numbered(18, 0.9), Offer::IfRoom).unwrap();
 }
