@@ -7,6 +7,7 @@
 //! the emitters at the lock once for 32 waves. A hand changes nothing that can be observed: its waves count as
 //! queued, a stronger wave that arrives is received before them, and when room has to be made they go back.
 
+mod admitting;
 mod door;
 mod hand;
 mod ledger;
@@ -30,7 +31,7 @@ use smallvec::SmallVec;
 
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
-use door::{Door, Place, kept_of};
+use door::{Door, Place};
 use hand::Hand;
 use levels::{Levels, Popped};
 
@@ -166,12 +167,12 @@ impl Inbox {
 
     /// Offers a wave; hands it back only if `offer` allows that and emitters shall wait.
     pub(crate) fn offer(&self, wave: Wave, offer: Offer) -> Result<(), Wave> {
-        let weight = wave.weight();
+        let (level, weight) = (wave.signal().level(), wave.weight());
         let mut state = self.state.lock();
-        if !self.takes_at_once(&state, &wave, weight) {
+        if !self.takes_at_once(&state, &wave, level, weight) {
             return self.offer_with_care(state, wave, offer);
         }
-        self.push(&mut state, wave, weight);
+        self.push(&mut state, wave, level, weight);
         let waker = state.receiver.take();
         self.publish(&state);
         drop(state);
@@ -195,24 +196,12 @@ impl Inbox {
     }
 
     /// The rule, and a few comparisons: it is heard, and there is room.
-    #[inline]
-    fn takes_at_once(&self, state: &State, wave: &Wave, weight: usize) -> bool {
+    #[inline(always)]
+    fn takes_at_once(&self, state: &State, wave: &Wave, level: u8, weight: usize) -> bool {
         state.len() < state.waves_at_once
             && state.bytes + weight <= state.bytes_at_once
-            && state.door.has_seen(wave.signal().level())
+            && state.door.has_seen(level)
             && wave.audible_at(Moment::now, self.options.floor)
-    }
-
-    /// Works out below which bounds [`Inbox::takes_at_once`] need not look any closer.
-    fn set_bounds(&self, state: &mut State) {
-        let (waves, bytes) = (self.options.max_waves, self.options.max_bytes);
-        let (kept_waves, kept_bytes) = match self.options.when_full {
-            WhenFull::Wait { .. } if state.door.tells_apart() => (kept_of(waves), kept_of(bytes)),
-            _ => (0, 0),
-        };
-        let is_open = !state.closed && state.door.nobody_waits();
-        state.waves_at_once = if is_open { state.ahead.min(waves - kept_waves) } else { 0 };
-        state.bytes_at_once = bytes - kept_bytes;
     }
 
     /// The exceptions.
@@ -237,9 +226,9 @@ impl Inbox {
         let mut shed = Shed::new();
         let mut state = self.state.lock();
         for wave in waves {
-            let weight = wave.weight();
-            if self.takes_at_once(&state, &wave, weight) {
-                self.push(&mut state, wave, weight);
+            let (level, weight) = (wave.signal().level(), wave.weight());
+            if self.takes_at_once(&state, &wave, level, weight) {
+                self.push(&mut state, wave, level, weight);
             } else {
                 let _ = self.put(&mut state, wave, Offer::Now, &mut shed);
             }
@@ -282,73 +271,23 @@ impl Inbox {
             return Err(wave);
         }
         state.door.took(level);
-        self.push(state, wave, weight);
+        self.push(state, wave, level, weight);
         self.make_room(state, if offer == Offer::Passed { Some(level) } else { None }, shed);
         Ok(())
     }
 
-    /// Notes that a wave of this level was offered, and forgets those that are offered no longer.
-    fn note_level(&self, state: &mut State, level: u8) {
-        if self.options.when_full != WhenFull::Shed && state.door.tells_apart() {
-            state.door.turn_to(Moment::now());
-        }
-        state.door.see(level);
-        self.set_bounds(state);
-    }
-
-    fn push(&self, state: &mut State, wave: Wave, weight: usize) {
+    fn push(&self, state: &mut State, wave: Wave, level: u8, weight: usize) {
         state.ledger.offered += 1;
         state.bytes += weight;
         let next = state.levels.last_arrival() + 1;
         let arrival =
             if self.options.sojourn_cap.is_some() { next.max(self.nanos_since_made()) } else { next };
-        state.levels.push(wave.signal().level(), arrival, wave);
+        state.levels.push(level, arrival, wave);
     }
 
     /// The time that arrivals are marked with where a sojourn cap needs it. Enough for 584 years.
     fn nanos_since_made(&self) -> u64 {
         self.made.elapsed().as_nanos() as u64
-    }
-
-    /// Whether there is room for a wave of this level and weight that nobody who waits comes before, and that is not kept
-    /// for stronger ones. Looks at the hand only if it seems that there is not.
-    fn admits(&self, state: &mut State, place: Place, weight: usize) -> bool {
-        let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
-        let waves = max_waves - state.door.kept(max_waves, place.level);
-        // One wave may reach into the part that is kept, or a large one would never be admitted.
-        let bytes = max_bytes - state.door.kept(max_bytes, place.level);
-        let admits =
-            |state: &State| state.len() < waves && state.bytes < bytes && state.bytes + weight <= max_bytes;
-        !state.door.is_before(place)
-            && (admits(state)
-                || (state.in_hand > 0 && {
-                    self.look_at_hand(state);
-                    admits(state)
-                }))
-    }
-
-    /// Whether the emitters are so far ahead that this wave has to wait: behind none but weaker ones it need not.
-    fn is_ahead(state: &State, level: u8) -> bool {
-        state.len() >= state.ahead && state.levels.weakest().is_some_and(|weakest| level >= weakest)
-    }
-
-    fn makes_wait(&self, state: &State) -> bool {
-        self.options.when_full != WhenFull::Shed && !state.impatient
-    }
-
-    /// Whether an emitter of this wave would not have to wait now. Waves that are refused anyway need no room.
-    pub(crate) fn has_room_for(&self, wave: &Wave) -> bool {
-        let weight = wave.weight();
-        let mut state = self.state.lock();
-        self.takes_at_once(&state, wave, weight)
-            || state.closed
-            || weight > self.options.max_bytes
-            || !wave.audible_at(Moment::now, self.options.floor)
-            || {
-                let level = wave.signal().level();
-                self.note_level(&mut state, level);
-                !self.makes_wait(&state) || self.admits(&mut state, Place::of_newcomer(level), weight)
-            }
     }
 
     /// Evicts the oldest of the weakest waves until the bounds hold again, those of a level if one is given.

@@ -107,7 +107,9 @@ pub enum Reach {
 ///
 /// 1. `carry` returning `Done`, or [`Waiting::finish`](crate::Waiting::finish) returning, means that the wave is in
 ///    the inboxes of all who hear it in this process (media that do not cross processes), or in the medium's bounded
-///    outbox or beyond. It never blocks the thread.
+///    outbox or beyond. It never blocks the thread. Of those that wait for room the strongest is let in first, and the weak
+///    are refused and made to wait before the strong; nothing that was taken is dropped for that. A wave that is
+///    handed back has no number, and leaves no gap in those of its source.
 /// 2. Waves of one source, channel and amplitude arrive in the order of their `carry` calls, at every receiver. One that
 ///    is still `Waiting` when the next is carried may be overtaken by it.
 /// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns
@@ -122,7 +124,7 @@ pub enum Reach {
 /// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, and
 ///    `offered = delivered + shed + expired + lost_upstream + queued` holds.
 /// 8. After `close` returned, what was taken before has been delivered or sent, `carry` hands waves back as `Closed`,
-///    and `join`, `ask` and `flush` fail with `Closed`.
+///    and `join`, `ask` and `flush` fail with `Closed`. Receivers that are made afterwards end at once.
 /// 9. While a network is away `carry` goes on taking waves into its outbox, sheds the weakest when that is full, and
 ///    counts them; afterwards all subscriptions are in force again by themselves. What was lost on the way to a
 ///    receiver is counted there as `lost_upstream`, at the latest when something follows it, and not for those who
@@ -180,7 +182,8 @@ pub trait Medium: Debug + Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmitError {
-    /// An inbox (in process) or the outbox (network) is full and the caller did not want to wait.
+    /// An inbox (in process) or the outbox (network) has no room for a wave of this strength, and the caller did not want
+    /// to wait.
     #[error("no room: a receiver or the outbox is full")]
     Full {
         /// What was not emitted.

@@ -63,18 +63,6 @@ impl Inbox {
         called
     }
 
-    /// How many waves may be queued before an emitter of this level waits.
-    fn allowed(&self, state: &State, level: u8) -> usize {
-        let most = self.options.max_waves;
-        let most = most - state.door.kept(most, level);
-        // What passes others need not stay behind with them.
-        if state.levels.weakest().is_some_and(|weakest| level < weakest) {
-            most
-        } else {
-            most.min(state.ahead)
-        }
-    }
-
     /// Wakes all that wait, whether there is room or not.
     pub(super) fn call_all(&self, state: &mut State) -> Vec<Waker> {
         state.waiting_since = None;
