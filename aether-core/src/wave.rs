@@ -340,7 +340,9 @@ impl Wave {
 
     /// Takes the number back that it was stamped with, as it was not taken. It is as one that was never emitted.
     pub(crate) fn unstamp(&mut self, sequencer: &Sequencer) {
-        sequencer.take_back(self.body.sequence);
+        if self.body.source == *sequencer.source() {
+            sequencer.take_back(self.body.sequence);
+        }
         let body = triomphe::Arc::make_mut(&mut self.body);
         body.source = Source::none();
         body.sequence = 0;

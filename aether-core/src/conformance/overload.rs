@@ -129,7 +129,7 @@ async fn three_times_too_many_waves_cost_the_strong_nothing(stage: &Stage) -> Ch
     ear.resonate_on("flood.*").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     let mut strong = BTreeSet::new();
-    let (mut round, mut refused) = (0, 0);
+    let (mut round, mut refused) = (0_u64, 0);
     while round < ROUNDS {
         for (count, amplitude) in (round * OFFERED.len() as u64..).zip(OFFERED) {
             let wave = Wave::builder("flood.a").amplitude(amplitude).text(count.to_string()).build()?;
@@ -146,8 +146,14 @@ async fn three_times_too_many_waves_cost_the_strong_nothing(stage: &Stage) -> Ch
             strong.remove(&number(&stage.next(&mut ear, format!("a wave of round {round}")).await?)?);
         }
         round += 1;
+        if round.is_multiple_of(8) {
+            // So that what is under way does not pile up and come all at once, strong waves and all.
+            stage.within("the flush to return", stage.here.flush()).await??;
+            emitter.emit(Wave::builder("flood.marker").amplitude(1.0).build()?).await?;
+            let marker = stage.within("the marker to arrive", ear.receive_from("flood.marker")).await??;
+            holds("the marker", marker.is_some(), marker)?;
+        }
     }
-    stage.settle(&stage.here, &emitter, &mut ear, "flood.marker").await?;
     for _ in 0..ear.ledger().queued {
         strong.remove(&number(&stage.next(&mut ear, "what is queued").await?)?);
     }
