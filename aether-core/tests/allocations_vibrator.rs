@@ -25,7 +25,7 @@ async fn an_idle_vibrator_takes_little_memory() {
     }
     let each = (bytes() - before - kept) / VIBRATORS;
     println!("{each} bytes for an idle vibrator");
-    assert!(each <= 2400, "{each}");
+    assert!(each <= 2000, "{each}");
 
     // One that has heard something keeps a ring for each level that it heard, no more.
     vibrators[0].resonate_on("a").await.unwrap();
@@ -42,5 +42,5 @@ async fn an_idle_vibrator_takes_little_memory() {
     }
     let heard = (bytes() - before) / (VIBRATORS - 2);
     println!("{heard} bytes more for one that has heard a wave");
-    assert!(heard <= 2400, "{heard}");
+    assert!(heard <= 1200, "{heard}");
 }

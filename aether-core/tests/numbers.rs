@@ -5,15 +5,15 @@ use aether_core::{
 };
 
 async fn pair(options: InboxOptions) -> (Aether, Vibrator, Vibrator) {
-    let aether = Aether::builder().max_payload(100).connect().await.unwrap();
-    let ear = Vibrator::builder("ear").inbox(options).create(&aether).await.unwrap();
-    ear.resonate_on("a").await.unwrap();
-    let emitter = Vibrator::create("emitter", &aether).await.unwrap();
+    let aether = Aether::builder().max_payload(100).connect().await.expect("a valid size");
+    let ear = Vibrator::builder("ear").inbox(options).create(&aether).await.expect("valid options");
+    ear.resonate_on("a").await.expect("a valid pattern");
+    let emitter = Vibrator::create("emitter", &aether).await.expect("a valid name");
     (aether, ear, emitter)
 }
 
 fn wave(text: impl Into<String>) -> Wave {
-    Wave::builder("a").text(text).build().unwrap()
+    Wave::builder("a").text(text).build().expect("a valid wave")
 }
 
 #[tokio::test]

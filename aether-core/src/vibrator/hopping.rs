@@ -22,11 +22,14 @@ use crate::wave::{Wave, WaveError, into_channel};
 /// when it is used again.
 const SENDINGS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(256).unwrap();
 
+/// By the sequence and the channel.
+type Open = LruCache<(u64, Channel), Arc<Sending>>;
+
 /// The hopping channels that a vibrator sends on.
 #[derive(Default)]
 pub(crate) struct Sendings {
     /// Made when it is first needed: it takes all of its memory at once.
-    open: Mutex<Option<LruCache<(u64, Channel), Arc<Sending>>>>,
+    open: Mutex<Option<Open>>,
 }
 
 impl std::fmt::Debug for Sendings {
