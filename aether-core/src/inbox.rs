@@ -270,7 +270,10 @@ impl Inbox {
         if waits && self.makes_wait(state) {
             return Err(wave);
         }
-        state.door.took(level);
+        // One that gives up says nothing of who is let in.
+        if offer != Offer::Passed {
+            state.door.took(level);
+        }
         self.push(state, wave, level, weight);
         self.make_room(state, if offer == Offer::Passed { Some(level) } else { None }, shed);
         Ok(())

@@ -318,3 +318,52 @@ async fn a_weak_emitter_that_strong_ones_pass_gives_up_alone_and_takes_nothing_t
     assert!(inbox.offer(numbered(18, 0.1), Offer::IfRoom).is_err(), "the others are patient still");
     inbox.offer(numbered(18, 0.9), Offer::IfRoom).unwrap();
 }
+
+/// Sixty weak emitters that always have another wave, twenty strong ones that take two fifths of what the receiver can.
+#[tokio::test(start_paused = true)]
+async fn strong_emitters_wait_for_a_moment_and_lose_nothing_however_many_weak_ones_wait() {
+    let lost = Arc::new(Mutex::new(Vec::new()));
+    let report = Arc::clone(&lost);
+    let options = patient(64).on_shed(move |wave: &Wave, _| report.lock().push(wave.amplitude()));
+    let inbox = Inbox::new(options).unwrap();
+    let emit = async |amplitude: f32| {
+        let wave = numbered(0, amplitude);
+        let started = Moment::now();
+        if let Err(wave) = inbox.offer(wave, Offer::IfRoom) {
+            inbox.offer_patiently(&wave).await;
+        }
+        started.elapsed()
+    };
+    let strong = futures::future::join_all((0..20).map(async |emitter| {
+        tokio::time::sleep(Duration::from_millis(50 + 2 * emitter)).await;
+        let mut longest = Duration::ZERO;
+        for _ in 0..40 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            longest = longest.max(emit(0.9).await);
+        }
+        longest
+    }));
+    let weak = futures::future::join_all((0..60).map(async |emitter| {
+        loop {
+            emit([0.5, 0.1][emitter % 2]).await;
+            // Also where it does not have to wait, time goes on.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }));
+    let receive = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let _ = poll(&inbox);
+        }
+    };
+    let longest = tokio::select! {
+        longest = strong => longest,
+        _ = weak => unreachable!(),
+        () = receive => unreachable!(),
+    };
+    let longest = longest.into_iter().max().unwrap();
+    assert!(longest <= Duration::from_millis(10), "{longest:?}");
+    let strong_lost = lost.lock().iter().filter(|amplitude| **amplitude > Amplitude::NORMAL).count();
+    assert_eq!(strong_lost, 0);
+    assert!(inbox.ledger().adds_up(), "{inbox:?}");
+}
