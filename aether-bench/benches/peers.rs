@@ -73,6 +73,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let overload = Overload {
         contestants: vec![
             Contestant::Mpsc,
+            Contestant::TwoMpsc,
             Contestant::Broadcast,
             aether(Address::local()),
             Contestant::AsyncNats { url: server.url() },
@@ -101,10 +102,11 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
 /// What stands in BENCHMARKS.md.
 fn measured(comparison: &Comparison) -> String {
     format!(
-        "{}\n\n{}\nThe load steps from 0.5 to 5 times the capacity; p99 of the strong messages that were due in each \
+        "{}\n\n{}\n{}\n\nThe load steps from 0.5 to 5 times the capacity; p99 of the strong messages that were due in each \
          50 ms:\n\n{}",
         tables::conditions(comparison),
         tables::compared(comparison).markdown(),
+        tables::what_two_queues_lack(),
         tables::steps(comparison).markdown()
     )
 }

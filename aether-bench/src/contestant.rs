@@ -7,6 +7,7 @@ mod aether;
 mod async_nats;
 mod broadcast;
 mod mpsc;
+mod two_mpsc;
 
 use aether_core::{Aether, ConnectError, InboxOptions, Wire, WireError};
 use bytes::Bytes;
@@ -19,6 +20,7 @@ pub(crate) use self::aether::{AetherReceiver, AetherSender};
 pub(crate) use self::async_nats::{NatsReceiver, NatsSender};
 pub(crate) use self::broadcast::broadcast;
 pub(crate) use self::mpsc::mpsc;
+pub(crate) use self::two_mpsc::two_mpsc;
 
 /// How many messages wait in a channel of tokio, and in the inbox of Aether under overload.
 pub(crate) const BOUND: usize = 1024;
@@ -112,6 +114,8 @@ impl Profile {
 pub enum Contestant {
     /// tokio's mpsc channel, bounded, `try_send`: drops the newest.
     Mpsc,
+    /// Two of them, one for the strong messages, received by a biased `select!`.
+    TwoMpsc,
     /// tokio's broadcast channel: drops the oldest, tells how many.
     Broadcast,
     /// async-nats with its default subscription: drops what its client has no room for.
@@ -134,6 +138,7 @@ impl Contestant {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Mpsc => "tokio mpsc",
+            Self::TwoMpsc => "two tokio mpsc, strong first",
             Self::Broadcast => "tokio broadcast",
             Self::AsyncNats { .. } => "async-nats",
             Self::Aether { .. } if self.crosses_processes() => "Aether over NATS",
@@ -145,7 +150,7 @@ impl Contestant {
     #[must_use]
     pub fn crosses_processes(&self) -> bool {
         match self {
-            Self::Mpsc | Self::Broadcast => false,
+            Self::Mpsc | Self::TwoMpsc | Self::Broadcast => false,
             Self::AsyncNats { .. } => true,
             Self::Aether { address, .. } => {
                 // A scheme is not case-sensitive.

@@ -14,6 +14,7 @@ use crate::child::{Child, ChildError, ChildProgram};
 use crate::clock;
 use crate::contestant::{
     AetherReceiver, AetherSender, Contestant, ContestantError, Hear, NatsSender, Offer, broadcast, mpsc,
+    two_mpsc,
 };
 use crate::handler::{Notes, handle};
 use crate::losses::{Loss, Losses};
@@ -98,6 +99,10 @@ pub async fn run(
     match contestant {
         Contestant::Mpsc => {
             let (offer, hear) = mpsc(&losses);
+            within(offer, hear, plan, &losses, stop).await
+        }
+        Contestant::TwoMpsc => {
+            let (offer, hear) = two_mpsc(&losses);
             within(offer, hear, plan, &losses, stop).await
         }
         Contestant::Broadcast => {

@@ -7,14 +7,17 @@
 //! the emitters at the lock once for 32 waves. A hand changes nothing that can be observed: its waves count as
 //! queued, a stronger wave that arrives is received before them, and when room has to be made they go back.
 
+mod admitting;
 mod callback;
 mod choosing;
+mod door;
 mod hand;
 mod ledger;
 mod levels;
 mod options;
 mod outside;
 mod receiving;
+mod waiting;
 
 pub(crate) use callback::Callback;
 pub use ledger::{Ledger, ShedReason};
@@ -28,22 +31,15 @@ use crate::clock::Moment;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
-use tokio::sync::Notify;
 
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
+use door::{Door, Place};
 use hand::Hand;
 use levels::{Levels, Popped};
 
 /// What "recently" means for the effective floor: an eviction counts for one to two of these.
 const EVICTION_WINDOW: Duration = Duration::from_secs(1);
-
-/// Emitters that wait are woken when this much room is there (or half the inbox), so that a fast receiver and a fast
-/// emitter do not pass the processor back and forth for each wave.
-const ROOM_WORTH_WAKING_FOR: usize = 512;
-
-/// Emitters that have waited this long are woken for any room at all.
-const LONG_WAIT: Duration = Duration::from_millis(1);
 
 /// Whether an offer may be handed back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +49,12 @@ pub(crate) enum Offer {
     /// Hand the wave back if the inbox is full and its options say that emitters wait.
     #[cfg(feature = "nats")]
     IfFits,
+    /// The same as `IfRoom`, of an emitter that has waited at this place.
+    Called(Place),
     /// Take it in any case; what is too much is shed.
     Now,
+    /// Take it in any case, but not into what is kept for stronger ones: shed what is too much there.
+    Passed,
 }
 
 /// A bounded, strength-ordered queue of waves with an exact ledger.
@@ -70,8 +70,6 @@ pub struct Inbox {
     has_hand: CachePadded<AtomicBool>,
     /// The levels in `state` that hold something, for the receiver to see whether a stronger wave has arrived.
     occupied: CachePadded<AtomicU64>,
-    /// Wakes emitters that wait for room.
-    room: Notify,
 }
 
 struct State {
@@ -83,6 +81,11 @@ struct State {
     bytes: usize,
     /// Emitters wait for room with so many waves in the inbox; no more than it holds.
     ahead: usize,
+    /// Waves of known levels are taken at once while fewer than this many are queued. None if closed, or emitters wait.
+    waves_at_once: usize,
+    /// The same in bytes, with the wave.
+    bytes_at_once: usize,
+    door: Door,
     /// All counts but `queued`, as of the last look at the hand.
     ledger: Ledger,
     receiver: Option<Waker>,
@@ -92,6 +95,13 @@ struct State {
     impatient: bool,
     closed: bool,
     evictions: Evictions,
+}
+
+impl State {
+    /// How many waves are queued, as of the last look at the hand; no fewer than there are.
+    fn len(&self) -> usize {
+        self.levels.len() + self.in_hand
+    }
 }
 
 /// The strongest level evicted in the current and in the previous window.
@@ -133,7 +143,7 @@ impl Inbox {
     /// [`InboxOptionsError`] names the option that is out of range, and the range.
     pub fn new(options: InboxOptions) -> Result<Self, InboxOptionsError> {
         options.check()?;
-        let ahead = options.max_waves;
+        let (ahead, bytes_at_once) = (options.max_waves, options.max_bytes);
         Ok(Self {
             options,
             made: Moment::now(),
@@ -142,6 +152,9 @@ impl Inbox {
                 in_hand: 0,
                 bytes: 0,
                 ahead,
+                waves_at_once: ahead,
+                bytes_at_once,
+                door: Door::default(),
                 ledger: Ledger::default(),
                 receiver: None,
                 waiting_since: None,
@@ -152,18 +165,17 @@ impl Inbox {
             hand: CachePadded::new(Mutex::default()),
             has_hand: CachePadded::new(AtomicBool::new(false)),
             occupied: CachePadded::new(AtomicU64::new(0)),
-            room: Notify::new(),
         })
     }
 
     /// Offers a wave; hands it back only if `offer` allows that and emitters shall wait.
     pub(crate) fn offer(&self, wave: Wave, offer: Offer) -> Result<(), Wave> {
-        let weight = wave.weight();
+        let (level, weight) = (wave.signal().level(), wave.weight());
         let mut state = self.state.lock();
-        if !self.takes_at_once(&state, &wave, weight) {
+        if !self.takes_at_once(&state, &wave, level, weight) {
             return self.offer_with_care(state, wave, offer);
         }
-        self.push(&mut state, wave, weight);
+        self.push(&mut state, wave, level, weight);
         let waker = state.receiver.take();
         self.publish(&state);
         drop(state);
@@ -177,15 +189,21 @@ impl Inbox {
     /// wave that is stronger than the weakest that is queued does not wait for those.
     #[cfg(feature = "nats")]
     pub(crate) fn let_run_ahead(&self, waves: usize) {
-        self.state.lock().ahead = waves.min(self.options.max_waves);
-        self.room.notify_waiters();
+        let called = {
+            let mut state = self.state.lock();
+            state.ahead = waves.min(self.options.max_waves);
+            self.set_bounds(&mut state);
+            self.call_emitters(&mut state, true)
+        };
+        waiting::wake(called);
     }
 
     /// The rule, and a few comparisons: it is heard, and there is room.
-    fn takes_at_once(&self, state: &State, wave: &Wave, weight: usize) -> bool {
-        !state.closed
-            && state.levels.len() + state.in_hand < state.ahead
-            && state.bytes + weight <= self.options.max_bytes
+    #[inline(always)]
+    fn takes_at_once(&self, state: &State, wave: &Wave, level: u8, weight: usize) -> bool {
+        state.len() < state.waves_at_once
+            && state.bytes + weight <= state.bytes_at_once
+            && state.door.has_seen(level)
             && wave.audible_at(Moment::now, self.options.floor)
     }
 
@@ -211,9 +229,9 @@ impl Inbox {
         let mut shed = Shed::new();
         let mut state = self.state.lock();
         for wave in waves {
-            let weight = wave.weight();
-            if self.takes_at_once(&state, &wave, weight) {
-                self.push(&mut state, wave, weight);
+            let (level, weight) = (wave.signal().level(), wave.weight());
+            if self.takes_at_once(&state, &wave, level, weight) {
+                self.push(&mut state, wave, level, weight);
             } else {
                 let _ = self.put(&mut state, wave, Offer::Now, &mut shed);
             }
@@ -241,33 +259,36 @@ impl Inbox {
             shed.push((wave, reason));
             return Ok(());
         }
-        let fits = self.fits(state, weight);
+        let level = wave.signal().level();
+        self.note_level(state, level);
+        let place = if let Offer::Called(place) = offer { place } else { Place::of_newcomer(level) };
         let waits = match offer {
-            Offer::IfRoom => !fits || Self::is_ahead(state, &wave),
+            Offer::IfRoom | Offer::Called(_) => {
+                !self.admits(state, place, weight) || Self::is_ahead(state, level)
+            }
             #[cfg(feature = "nats")]
-            Offer::IfFits => !fits,
-            Offer::Now => false,
+            Offer::IfFits => !self.admits(state, place, weight),
+            Offer::Now | Offer::Passed => false,
         };
         if waits && self.makes_wait(state) {
-            state.waiting_since.get_or_insert_with(Moment::now);
-            // From now on the receiver comes by for every wave and sees who waits.
-            self.take_hand_back(state);
             return Err(wave);
         }
-        self.push(state, wave, weight);
-        if !fits {
-            self.make_room(state, shed);
+        // One that gives up says nothing of who is let in.
+        if offer != Offer::Passed {
+            state.door.took(level);
         }
+        self.push(state, wave, level, weight);
+        self.make_room(state, if offer == Offer::Passed { Some(level) } else { None }, shed);
         Ok(())
     }
 
-    fn push(&self, state: &mut State, wave: Wave, weight: usize) {
+    fn push(&self, state: &mut State, wave: Wave, level: u8, weight: usize) {
         state.ledger.offered += 1;
         state.bytes += weight;
         let next = state.levels.last_arrival() + 1;
         let arrival =
             if self.options.sojourn_cap.is_some() { next.max(self.nanos_since_made()) } else { next };
-        state.levels.push(wave.signal().level(), arrival, wave);
+        state.levels.push(level, arrival, wave);
     }
 
     /// The time that arrivals are marked with where a sojourn cap needs it. Enough for 584 years.
@@ -275,44 +296,20 @@ impl Inbox {
         self.made.elapsed().as_nanos() as u64
     }
 
-    /// Whether there is room for a wave of this weight. Looks at the hand only if it seems that there is not.
-    fn fits(&self, state: &mut State, weight: usize) -> bool {
-        let fits = |state: &State| {
-            state.levels.len() + state.in_hand < self.options.max_waves
-                && state.bytes + weight <= self.options.max_bytes
-        };
-        fits(state)
-            || (state.in_hand > 0 && {
-                self.look_at_hand(state);
-                fits(state)
-            })
-    }
-
-    /// Whether the emitters are so far ahead that this wave has to wait: behind none but weaker ones it need not.
-    fn is_ahead(state: &State, wave: &Wave) -> bool {
-        state.levels.len() + state.in_hand >= state.ahead
-            && state.levels.weakest().is_some_and(|weakest| wave.signal().level() >= weakest)
-    }
-
-    fn makes_wait(&self, state: &State) -> bool {
-        self.options.when_full != WhenFull::Shed && !state.impatient
-    }
-
-    /// Whether an emitter of this wave would not have to wait now. Waves that are refused anyway need no room.
-    pub(crate) fn has_room_for(&self, wave: &Wave) -> bool {
-        let weight = wave.weight();
-        let mut state = self.state.lock();
-        state.closed
-            || weight > self.options.max_bytes
-            || !wave.audible_at(Moment::now, self.options.floor)
-            || !self.makes_wait(&state)
-            || self.fits(&mut state, weight)
-    }
-
-    /// Evicts the oldest of the weakest waves until the bounds hold again.
-    fn make_room(&self, state: &mut State, shed: &mut Shed) {
+    /// Evicts the oldest of the weakest waves until the bounds hold again, those of a level if one is given.
+    fn make_room(&self, state: &mut State, passed: Option<u8>, shed: &mut Shed) {
+        let kept = |total| passed.map_or(0, |level| state.door.kept(total, level));
+        let max_waves = self.options.max_waves - kept(self.options.max_waves);
+        let max_bytes = self.options.max_bytes - kept(self.options.max_bytes);
+        let is_over = |state: &State| state.len() > max_waves || state.bytes > max_bytes;
+        if is_over(state) {
+            self.look_at_hand(state);
+        }
+        if !is_over(state) {
+            return;
+        }
         self.take_hand_back(state);
-        while state.levels.len() > self.options.max_waves || state.bytes > self.options.max_bytes {
+        while is_over(state) {
             let Some(Popped { level, item: wave, .. }) = state.levels.pop_weakest() else { return };
             state.bytes -= wave.weight();
             state.ledger.count_loss(ShedReason::Full);
@@ -362,49 +359,18 @@ impl Inbox {
         }
     }
 
-    /// Offers a wave and waits for room if need be, at most as long as the options say.
-    ///
-    /// Cancel safety: cancelled while it waits, the wave was not offered; the caller still has its clone.
-    pub(crate) async fn offer_patiently(&self, wave: &Wave) {
-        let WhenFull::Wait { patience } = self.options.when_full else {
-            let _ = self.offer(wave.clone(), Offer::Now);
-            return;
-        };
-        let deadline = tokio::time::sleep(patience);
-        tokio::pin!(deadline);
-        loop {
-            let room = self.room.notified();
-            tokio::pin!(room);
-            // Registered before the offer, so that room made in between is not missed.
-            room.as_mut().enable();
-            if self.offer(wave.clone(), Offer::IfRoom).is_ok() {
-                return;
-            }
-            tokio::select! {
-                () = room => {}
-                () = &mut deadline => {
-                    self.lose_patience();
-                    // Those who wait beside this emitter need not wait any longer either.
-                    self.room.notify_waiters();
-                    let _ = self.offer(wave.clone(), Offer::Now);
-                    return;
-                }
-            }
-        }
-    }
-
     /// Takes no more waves; what is queued can still be received.
     pub(crate) fn close(&self) {
-        let waker = {
+        let (receiver, called) = {
             let mut state = self.state.lock();
             state.closed = true;
-            state.waiting_since = None;
-            state.receiver.take()
+            let called = self.call_all(&mut state);
+            (state.receiver.take(), called)
         };
-        if let Some(waker) = waker {
-            waker.wake();
+        if let Some(receiver) = receiver {
+            receiver.wake();
         }
-        self.room.notify_waiters();
+        waiting::wake(called);
     }
 
     /// Closes, and counts what is still queued as lost with the receiver.

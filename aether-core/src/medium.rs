@@ -119,7 +119,9 @@ pub enum Reach {
 ///
 /// 1. `carry` returning `Done`, or [`Waiting::finish`](crate::Waiting::finish) returning, means that the wave is in
 ///    the inboxes of all who hear it in this process (media that do not cross processes), or in the medium's bounded
-///    outbox or beyond. It never blocks the thread.
+///    outbox or beyond. It never blocks the thread. Of those that wait for room the strongest is let in first, and the weak
+///    are refused and made to wait before the strong; nothing that was taken is dropped for that. A wave that is
+///    handed back has no number, and leaves no gap in those of its source.
 /// 2. Waves of one source, channel and amplitude arrive in the order of their `carry` calls, at every receiver. One that
 ///    is still `Waiting` when the next is carried may be overtaken by it, and so may one that a member of a group gets in
 ///    the place of another that has left.
@@ -137,7 +139,7 @@ pub enum Reach {
 ///    wait at all, and
 ///    `offered = delivered + shed + expired + lost_upstream + queued` holds.
 /// 8. After `close` returned, what was taken before has been delivered or sent, `carry` hands waves back as `Closed`,
-///    and `join`, `ask` and `flush` fail with `Closed`.
+///    and `join`, `ask` and `flush` fail with `Closed`. Receivers that are made afterwards end at once.
 /// 9. While a network is away `carry` goes on taking waves into its outbox, sheds the weakest when that is full, and
 ///    counts them; afterwards all subscriptions are in force again by themselves. What was lost on the way to a
 ///    receiver is counted there as `lost_upstream`, at the latest when something follows it, and not for those who
@@ -201,7 +203,8 @@ pub trait Medium: Debug + Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmitError {
-    /// An inbox (in process) or the outbox (network) is full and the caller did not want to wait.
+    /// An inbox (in process) or the outbox (network) has no room for a wave of this strength, and the caller did not want
+    /// to wait.
     #[error("no room: a receiver or the outbox is full")]
     Full {
         /// What was not emitted.
@@ -253,6 +256,19 @@ impl EmitError {
     /// The wave that was not emitted, if there is one.
     #[must_use]
     pub fn into_wave(self) -> Option<Wave> {
+        match self {
+            Self::Full { wave }
+            | Self::Closed { wave }
+            | Self::TooLarge { wave, .. }
+            | Self::TooFar { wave }
+            | Self::BelowFloor { wave, .. }
+            | Self::Reserved { wave } => Some(wave),
+            Self::Invalid(_) => None,
+        }
+    }
+
+    /// The wave, to be changed.
+    pub(crate) fn wave_mut(&mut self) -> Option<&mut Wave> {
         match self {
             Self::Full { wave }
             | Self::Closed { wave }

@@ -158,6 +158,14 @@ impl Sequencer {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Takes the number of a wave back that was not taken, if none was given since: whoever counts the numbers that come
+    /// would miss it.
+    pub(crate) fn take_back(&self, number: u64) {
+        if let Some(before) = number.checked_sub(1) {
+            let _ = self.last.compare_exchange(number, before, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
     /// The number given last; 0 if none was.
     pub(crate) fn last(&self) -> u64 {
         self.last.load(Ordering::Relaxed)
@@ -196,6 +204,17 @@ mod tests {
         };
         assert_eq!(hash("alpha"), hash("alpha"));
         assert_ne!(hash("alpha"), hash("beta"));
+    }
+
+    #[test]
+    fn a_number_is_given_again_unless_a_later_one_was_given() {
+        let sequencer = Sequencer::new(Source::new("alpha").unwrap());
+        assert_eq!([sequencer.next(), sequencer.next(), sequencer.next()], [1, 2, 3]);
+        sequencer.take_back(2);
+        assert_eq!(sequencer.last(), 3, "it stays a gap: 3 is on its way");
+        sequencer.take_back(3);
+        assert_eq!([sequencer.next(), sequencer.next()], [3, 4]);
+        sequencer.take_back(0);
     }
 
     #[test]

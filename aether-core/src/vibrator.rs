@@ -211,7 +211,11 @@ impl Vibrator {
         self.emitter.aether().bus().leave(subscription);
     }
 
-    /// The next wave, the strongest first, or `None` when the medium was closed and everything was received.
+    /// The next wave, the strongest first, or `None` when the medium was closed and everything was received; at once if
+    /// the vibrator was made after that.
+    ///
+    /// While stronger waves come as fast as they are received, weaker ones wait
+    /// ([`Order::Strength`](crate::Order) says what helps).
     ///
     /// # Cancel safety
     /// Cancelled before completion, no wave was taken.
@@ -219,7 +223,7 @@ impl Vibrator {
         std::future::poll_fn(|cx| self.poll_receive(cx)).await
     }
 
-    /// The next wave whose channel matches a pattern; the others stay queued. Each call looks at the waves that are
+    /// The next wave whose channel matches a pattern, in the [`Order`](crate::Order) of the inbox; the others stay queued. Each call looks at the waves that are
     /// queued, each one once.
     ///
     /// The pattern is not subscribed to: tune the vibrator with [`Vibrator::resonate_on`] first.

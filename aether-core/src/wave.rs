@@ -339,6 +339,17 @@ impl Wave {
         }
     }
 
+    /// Takes the number back that it was stamped with, as it was not taken. It is as one that was never emitted.
+    pub(crate) fn unstamp(&mut self, sequencer: &Sequencer) {
+        if self.body.source == *sequencer.source() {
+            sequencer.take_back(self.body.sequence);
+        }
+        let body = triomphe::Arc::make_mut(&mut self.body);
+        body.source = Source::none();
+        body.sequence = 0;
+        body.since = None;
+    }
+
     /// Names the wave that led to this one, unless its author named one.
     pub(crate) fn caused_by(&mut self, cause: &WaveId) {
         if self.cause().is_none() {

@@ -25,7 +25,7 @@ const LOADS: &str = "0.5,0.8,1,1.5,2,5,10";
 #[command(after_help = "\
 Examples:
   aether bench overload
-  aether bench overload --peers             tokio mpsc and broadcast in the same run
+  aether bench overload --peers             tokio mpsc (one, and two by strength) and broadcast
   aether bench overload --loads 1,10 --seconds 10 --seed 2
   aether bench overload --service 1ms       a slower handler
   aether bench overload --json | jq '.runs[] | {load, contestant, p99: .strong.p99_us}'
@@ -105,7 +105,7 @@ fn contestants(args: &OverloadArgs) -> Vec<Contestant> {
     let aether = Contestant::Aether { address: args.common.address(), profile: Profile::Overload };
     let peers = match args.common.server() {
         _ if !args.peers => vec![],
-        None => vec![Contestant::Mpsc, Contestant::Broadcast],
+        None => vec![Contestant::Mpsc, Contestant::TwoMpsc, Contestant::Broadcast],
         Some(url) => vec![Contestant::AsyncNats { url: url.to_owned() }],
     };
     peers.into_iter().chain([aether]).collect()

@@ -42,7 +42,14 @@ fn an_overload_in_process_is_accounted_for_to_the_last_message() {
     let comparison = json(&run(&[&args[..], &SHORT].concat()));
     let runs = check_accounts(&comparison);
     let names: Vec<_> = runs.iter().map(|(name, load, ..)| (name.as_str(), *load)).collect();
-    let at = |load| [("tokio mpsc", load), ("tokio broadcast", load), ("Aether", load)];
+    let at = |load| {
+        [
+            ("tokio mpsc", load),
+            ("two tokio mpsc, strong first", load),
+            ("tokio broadcast", load),
+            ("Aether", load),
+        ]
+    };
     assert_eq!(names, [at(2.0), at(8.0)].concat());
     for (name, load, offered, silent) in &runs {
         // Nobody here loses without telling anybody.

@@ -3,6 +3,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, poll_once, vibrator};
 use crate::aether::Aether;
@@ -10,12 +13,16 @@ use crate::inbox::{InboxOptions, Ledger, WhenFull};
 use crate::medium::EmitError;
 use crate::router::Receipt;
 use crate::vibrator::{Emitter, Vibrator};
+use crate::wave::Wave;
 
 super::cases! {
     1 Nothing an_emitted_wave_is_in_the_inboxes_or_the_outbox,
     1 Nothing after_a_flush_nothing_waits_to_be_sent,
     1 Room an_emitter_without_room_waits_and_blocks_no_thread,
     1 Room try_emit_hands_back_what_has_no_room,
+    1 Room a_wave_that_is_refused_leaves_no_gap_in_the_numbers,
+    1 Room the_weak_are_refused_before_the_strong,
+    1 Room the_strongest_emitter_that_waits_is_let_in_first,
 }
 
 async fn an_emitted_wave_is_in_the_inboxes_or_the_outbox(stage: &Stage) -> Checked {
@@ -117,7 +124,102 @@ async fn try_emit_hands_back_what_has_no_room(stage: &Stage) -> Checked {
     same("the wave", taken + 1, number(&wave)?)
 }
 
-/// A way with room for four waves, and a plug at the end: the receiver that takes nothing, or the link that is cut.
+async fn a_wave_that_is_refused_leaves_no_gap_in_the_numbers(stage: &Stage) -> Checked {
+    let mut narrow = Narrow::new(stage).await?;
+    let (mut taken, mut refused) = (0, 0);
+    while refused < 10 {
+        match narrow.emitter.try_emit(numbered("narrow", 0)?) {
+            Ok(receipt) => {
+                taken += 1;
+                same("the number of the wave", taken, receipt.sequence)?;
+            }
+            Err(_) => refused += 1,
+        }
+        tokio::task::yield_now().await;
+    }
+    same("waves that have a number", taken, narrow.emitter.account().numbered)?;
+    narrow.widen(stage).await?;
+    for count in 1..=taken {
+        let wave = stage.next(&mut narrow.receiver, format!("wave {count} of {taken}")).await?;
+        same("the number of the wave", count, wave.sequence())?;
+    }
+    Ok(())
+}
+
+/// A wave of this amplitude that carries a number.
+fn of_amplitude(amplitude: f32, number: u64) -> Checked<Wave> {
+    Ok(Wave::builder("narrow").amplitude(amplitude).text(number.to_string()).build()?)
+}
+
+async fn the_weak_are_refused_before_the_strong(stage: &Stage) -> Checked {
+    let mut narrow = Narrow::with_room_for(16, stage).await?;
+    let (mut taken, mut rounds_left) = (0, None);
+    while rounds_left != Some(0) {
+        for amplitude in [0.1, 0.5, 0.9] {
+            match narrow.emitter.try_emit(of_amplitude(amplitude, taken)?) {
+                Ok(_) => taken += 1,
+                Err(error) => {
+                    holds("a weaker wave that is refused", amplitude < 0.9, error)?;
+                    // What is kept has room for so many rounds more, less what the others of this round take.
+                    rounds_left.get_or_insert(3);
+                }
+            }
+        }
+        rounds_left = rounds_left.map(|left: u32| left - 1);
+        tokio::task::yield_now().await;
+    }
+    same("waves lost", 0, narrow.account().lost())?;
+    narrow.widen(stage).await?;
+    for count in 0..taken {
+        stage.next(&mut narrow.receiver, format!("wave {count} of {taken}")).await?;
+    }
+    Ok(())
+}
+
+async fn the_strongest_emitter_that_waits_is_let_in_first(stage: &Stage) -> Checked {
+    const EACH: u64 = 20;
+    let mut narrow = Narrow::new(stage).await?;
+    let mut emitted = 0;
+    let mut emits = FuturesUnordered::new();
+    while emits.is_empty() {
+        emitted += 1;
+        let emit = Box::pin(narrow.emitter.emit(of_amplitude(0.5, 0)?));
+        match poll_once(emit).await {
+            Ok(receipt) => drop(receipt?),
+            Err(waiting) => emits.push(waiting),
+        }
+    }
+    for (amplitude, numbers) in [(0.1, 1..=EACH), (0.9, EACH + 1..=2 * EACH)] {
+        for number in numbers {
+            let emit = Box::pin(narrow.emitter.emit(of_amplitude(amplitude, number)?));
+            match poll_once(emit).await {
+                Ok(_) => return Err(Failure::new("an emitter that waits", "one that does not")),
+                Err(waiting) => emits.push(waiting),
+            }
+        }
+    }
+    narrow.widen(stage).await?;
+    let receive_all = async {
+        let mut waited = Vec::new();
+        for count in 0..emitted + 2 * EACH {
+            let number = number(&stage.next(&mut narrow.receiver, format!("wave {count}")).await?)?;
+            waited.extend((number > 0).then_some(number));
+        }
+        Ok::<_, Failure>(waited)
+    };
+    let let_in = async {
+        while let Some(receipt) = emits.next().await {
+            receipt?;
+        }
+        Ok::<_, Failure>(())
+    };
+    let (waited, let_in) = tokio::join!(receive_all, stage.within("the emitters to be let in", let_in));
+    let_in??;
+    same("the order of those that waited", (EACH + 1..=2 * EACH).chain(1..=EACH).collect(), waited?)?;
+    same("waves lost", 0, narrow.account().lost())
+}
+
+/// A way with room for a few waves, and a plug at the end: the receiver that takes nothing, or the link that is cut.
 /// An emitter that finds it full waits for an hour.
 pub(super) struct Narrow {
     pub(super) emitter: Emitter,
@@ -128,8 +230,12 @@ pub(super) struct Narrow {
 
 impl Narrow {
     pub(super) async fn new(stage: &Stage) -> Checked<Self> {
+        Self::with_room_for(4, stage).await
+    }
+
+    async fn with_room_for(waves: usize, stage: &Stage) -> Checked<Self> {
         let options = InboxOptions::default()
-            .max_waves(4)
+            .max_waves(waves)
             .when_full(WhenFull::Wait { patience: Duration::from_secs(3600) });
         let crosses = stage.crosses();
         let (end, inbox) = if crosses {

@@ -11,6 +11,7 @@ super::cases! {
     8 Nothing receivers_take_what_is_queued_and_then_end,
     8 Nothing a_receiver_that_waits_is_told_of_the_close,
     8 Nothing a_closed_medium_takes_nothing_more,
+    8 Nothing a_receiver_made_after_the_close_ends_at_once,
     8 Nothing closing_twice_is_harmless,
     8 Nothing a_close_that_is_cancelled_can_be_finished,
     8 Nothing receivers_end_although_a_close_is_cancelled,
@@ -67,6 +68,17 @@ async fn a_receiver_that_waits_is_told_of_the_close(stage: &Stage) -> Checked {
     holds("the end of all waves", end.is_none(), end)?;
     let end = stage.within("the end of all waves", receive_from).await??;
     holds("the end of all waves", end.is_none(), end)
+}
+
+async fn a_receiver_made_after_the_close_ends_at_once(stage: &Stage) -> Checked {
+    stage.within("the close to return", stage.there.close()).await??;
+    let mut late = vibrator("late", &stage.there).await?;
+    let end = stage.within("the end of all waves", late.receive()).await?;
+    holds("the end of all waves", end.is_none(), end)?;
+    let end = stage.within("the end of all waves", late.receive_from("a")).await??;
+    holds("the end of all waves", end.is_none(), end)?;
+    let joined = stage.within("the join to return", late.resonate_on("a")).await?;
+    holds("the error Closed", matches!(joined, Err(JoinError::Closed)), joined)
 }
 
 async fn a_closed_medium_takes_nothing_more(stage: &Stage) -> Checked {

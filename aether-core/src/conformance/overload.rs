@@ -15,6 +15,7 @@ use crate::wave::Wave;
 super::cases! {
     7 Nothing a_slow_receiver_sheds_its_own_weakest_waves_and_counts_them,
     7 Nothing a_stuck_receiver_stops_nobody,
+    7 Nothing three_times_too_many_waves_cost_the_strong_nothing,
     7 Nothing what_is_below_the_floor_is_not_heard_and_counted,
     7 Nothing what_a_receiver_leaves_behind_is_counted,
 }
@@ -116,6 +117,50 @@ async fn a_stuck_receiver_stops_nobody(stage: &Stage) -> Checked {
     holds("an account that adds up", stuck.ledger().adds_up(), stuck.ledger())?;
     let sum = stage.there.ledger();
     holds("a sum of accounts that adds up", sum.adds_up(), sum)
+}
+
+async fn three_times_too_many_waves_cost_the_strong_nothing(stage: &Stage) -> Checked {
+    const ROUNDS: u64 = 400;
+    // Of fifteen waves offered the receiver takes five, and three are strong.
+    const OFFERED: [f32; 15] = [0.1, 0.5, 0.9, 0.1, 0.5, 0.1, 0.5, 0.9, 0.1, 0.5, 0.1, 0.5, 0.9, 0.1, 0.5];
+    const TAKEN: usize = 5;
+    let options = InboxOptions::default().max_waves(256);
+    let mut ear = Vibrator::builder("ear").inbox(options).create(&stage.there).await?;
+    ear.resonate_on("flood.*").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let mut strong = BTreeSet::new();
+    let (mut round, mut refused) = (0_u64, 0);
+    while round < ROUNDS {
+        for (count, amplitude) in (round * OFFERED.len() as u64..).zip(OFFERED) {
+            let wave = Wave::builder("flood.a").amplitude(amplitude).text(count.to_string()).build()?;
+            match emitter.try_emit(wave) {
+                Ok(_) if amplitude >= 0.9 => drop(strong.insert(count)),
+                Ok(_) => {}
+                Err(error) => {
+                    holds("a weaker wave that is refused", amplitude < 0.9, error)?;
+                    refused += 1;
+                }
+            }
+        }
+        for _ in 0..TAKEN {
+            strong.remove(&number(&stage.next(&mut ear, format!("a wave of round {round}")).await?)?);
+        }
+        round += 1;
+        if round.is_multiple_of(8) {
+            // So that what is under way does not pile up and come all at once, strong waves and all.
+            stage.within("the flush to return", stage.here.flush()).await??;
+            emitter.emit(Wave::builder("flood.marker").amplitude(1.0).build()?).await?;
+            let marker = stage.within("the marker to arrive", ear.receive_from("flood.marker")).await??;
+            holds("the marker", marker.is_some(), marker)?;
+        }
+    }
+    for _ in 0..ear.ledger().queued {
+        strong.remove(&number(&stage.next(&mut ear, "what is queued").await?)?);
+    }
+    same("strong waves that did not arrive", BTreeSet::new(), strong)?;
+    let ledger = ear.ledger();
+    holds("more waves than could be taken", refused + ledger.lost() > ROUNDS, (refused, ledger))?;
+    holds("an account that adds up", ledger.adds_up(), ledger)
 }
 
 async fn what_is_below_the_floor_is_not_heard_and_counted(stage: &Stage) -> Checked {

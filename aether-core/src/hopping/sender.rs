@@ -135,14 +135,8 @@ impl std::fmt::Debug for HoppingEmitter {
 
 /// The error with its wave on the channel that it was made for.
 fn moved_back(mut error: EmitError, channel: &Channel) -> EmitError {
-    match &mut error {
-        EmitError::Full { wave }
-        | EmitError::Closed { wave }
-        | EmitError::TooLarge { wave, .. }
-        | EmitError::TooFar { wave }
-        | EmitError::BelowFloor { wave, .. }
-        | EmitError::Reserved { wave } => wave.move_to(channel),
-        EmitError::Invalid(_) => {}
+    if let Some(wave) = error.wave_mut() {
+        wave.move_to(channel);
     }
     error
 }

@@ -1,18 +1,19 @@
 //! Offers to one of several inboxes: what the router asks of the members of a group, one after the other.
 
+use super::door::Place;
 use super::{Inbox, State};
 use crate::clock::Moment;
 use crate::wave::Wave;
 
 impl Inbox {
-    /// Takes a wave that it can queue without shedding anything; else hands it back, and nothing has changed.
+    /// Takes a wave that it can queue without shedding anything and without making its emitter wait. Else hands it back.
     pub(crate) fn offer_if_it_takes(&self, wave: Wave) -> Result<(), Wave> {
-        let weight = wave.weight();
+        let (level, weight) = (wave.signal().level(), wave.weight());
         let mut state = self.state.lock();
-        if !self.keeps(&mut state, &wave, weight) {
+        if !self.keeps(&mut state, &wave, level, weight) {
             return Err(wave);
         }
-        self.push(&mut state, wave, weight);
+        self.push(&mut state, wave, level, weight);
         let waker = state.receiver.take();
         self.publish(&state);
         drop(state);
@@ -22,13 +23,31 @@ impl Inbox {
         Ok(())
     }
 
-    /// Whether it could queue a wave now without shedding anything.
+    /// Whether it could queue a wave now without shedding anything and without making its emitter wait.
     pub(crate) fn takes(&self, wave: &Wave) -> bool {
-        let weight = wave.weight();
-        self.keeps(&mut self.state.lock(), wave, weight)
+        let (level, weight) = (wave.signal().level(), wave.weight());
+        self.keeps(&mut self.state.lock(), wave, level, weight)
     }
 
-    fn keeps(&self, state: &mut State, wave: &Wave, weight: usize) -> bool {
-        !state.closed && self.fits(state, weight) && wave.audible_at(Moment::now, self.options.floor)
+    fn keeps(&self, state: &mut State, wave: &Wave, level: u8, weight: usize) -> bool {
+        self.takes_at_once(state, wave, level, weight)
+            || (!state.closed && wave.audible_at(Moment::now, self.options.floor) && {
+                self.note_level(state, level);
+                match self.makes_wait(state) {
+                    true => self.admits(state, Place::of_newcomer(level), weight),
+                    false => self.fits(state, weight),
+                }
+            })
+    }
+
+    /// Whether a wave of this weight would be within the bounds. Looks at the hand only if it seems that it would not.
+    fn fits(&self, state: &mut State, weight: usize) -> bool {
+        let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
+        let fits = |state: &State| state.len() < max_waves && state.bytes + weight <= max_bytes;
+        fits(state)
+            || (state.in_hand > 0 && {
+                self.look_at_hand(state);
+                fits(state)
+            })
     }
 }

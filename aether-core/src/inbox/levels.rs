@@ -1,9 +1,9 @@
 //! The queue inside an inbox: 64 first-in first-out lists, and a bitmap of those that are not empty.
 //!
 //! Pure data: no lock, no clock, no counting of losses. Pushing and popping are O(1), but [`Levels::pop_oldest`] looks
-//! at the head of each occupied level, and [`Levels::pop_where`] at what it has to.
+//! at the head of each occupied level, and the two with a condition at what they have to.
 //!
-//! Each list is a ring in memory of its own, written and read from one end to the other: where emitter and receiver run
+//! Each list that was ever used is a ring in memory of its own, written and read from one end to the other: where emitter and receiver run
 //! on two processors, four waves share a cache line that goes from the one to the other. In a slab with links between
 //! its slots each wave took a line, and another to be linked to its neighbour.
 
@@ -28,7 +28,10 @@ struct Queued<T> {
 
 /// Items in 64 levels, 0 the strongest; first in, first out inside each.
 pub(super) struct Levels<T> {
-    levels: [VecDeque<Queued<T>>; LEVELS],
+    /// Of the levels that were ever used, as few inboxes see more than some.
+    rings: Vec<VecDeque<Queued<T>>>,
+    /// Where in `rings` each level is; behind its end if the level was never used.
+    places: [u8; LEVELS],
     /// Bit `l` is set while level `l` holds something.
     occupied: u64,
     len: usize,
@@ -37,7 +40,7 @@ pub(super) struct Levels<T> {
 
 impl<T> Levels<T> {
     pub(super) const fn new() -> Self {
-        Self { levels: [const { VecDeque::new() }; LEVELS], occupied: 0, len: 0, last_arrival: 0 }
+        Self { rings: Vec::new(), places: [u8::MAX; LEVELS], occupied: 0, len: 0, last_arrival: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -61,19 +64,33 @@ impl<T> Levels<T> {
         self.last_arrival = arrival;
         self.len += 1;
         self.occupied |= 1 << level;
-        let queue = &mut self.levels[usize::from(level)];
-        if queue.len() == queue.capacity() {
-            Self::push_and_grow(queue, arrival, item);
-        } else {
-            queue.push_back(Queued { arrival, item });
+        match self.rings.get_mut(usize::from(self.places[usize::from(level)])) {
+            Some(ring) if ring.len() < ring.capacity() => ring.push_back(Queued { arrival, item }),
+            _ => self.push_and_grow(level, arrival, item),
         }
     }
 
     /// Apart, so that where there is room the item stays in registers on its way.
     #[cold]
     #[inline(never)]
-    fn push_and_grow(queue: &mut VecDeque<Queued<T>>, arrival: u64, item: T) {
-        queue.push_back(Queued { arrival, item });
+    fn push_and_grow(&mut self, level: u8, arrival: u64, item: T) {
+        self.ring_mut(level).push_back(Queued { arrival, item });
+    }
+
+    /// The ring of a level, made if it is not there yet.
+    fn ring_mut(&mut self, level: u8) -> &mut VecDeque<Queued<T>> {
+        let place = &mut self.places[usize::from(level)];
+        if usize::from(*place) >= self.rings.len() {
+            // At most as many as there are levels.
+            *place = self.rings.len() as u8;
+            self.rings.push(VecDeque::new());
+        }
+        &mut self.rings[usize::from(*place)]
+    }
+
+    /// The ring of a level that holds something.
+    fn ring(&self, level: usize) -> &VecDeque<Queued<T>> {
+        &self.rings[usize::from(self.places[level])]
     }
 
     /// Puts an item back that was the oldest of its level when it was popped. Several are put back youngest first.
@@ -81,7 +98,7 @@ impl<T> Levels<T> {
         let Popped { level, arrival, item } = popped;
         self.len += 1;
         self.occupied |= 1 << level;
-        self.levels[usize::from(level)].push_front(Queued { arrival, item });
+        self.ring_mut(level).push_front(Queued { arrival, item });
     }
 
     /// The oldest item of the strongest level.
@@ -114,7 +131,7 @@ impl<T> Levels<T> {
 
     /// The same with its level.
     fn oldest(&self) -> Option<(u64, usize)> {
-        self.occupied_levels().filter_map(|l| Some((self.levels[l].front()?.arrival, l))).min()
+        self.occupied_levels().filter_map(|l| Some((self.ring(l).front()?.arrival, l))).min()
     }
 
     /// Those that hold something, the strongest first.
@@ -131,8 +148,10 @@ impl<T> Levels<T> {
     /// The oldest item of a level.
     #[inline(always)]
     fn pop_head(&mut self, level: usize) -> Option<Popped<T>> {
-        let Queued { arrival, item } = self.levels[level].pop_front()?;
-        self.shrunk_by_one(level);
+        let ring = self.rings.get_mut(usize::from(self.places[level]))?;
+        let Queued { arrival, item } = ring.pop_front()?;
+        Self::shrunk_by_one(ring, &mut self.occupied, level);
+        self.len -= 1;
         Some(Popped { level: level as u8, arrival, item })
     }
 
@@ -140,26 +159,54 @@ impl<T> Levels<T> {
     /// only, so that a caller who remembers [`Levels::last_arrival`] never looks at one twice.
     pub(super) fn pop_where(&mut self, after: u64, mut wanted: impl FnMut(&T) -> bool) -> Option<Popped<T>> {
         for level in self.occupied_levels() {
-            let queued = &mut self.levels[level];
-            let first = queued.partition_point(|queued| queued.arrival <= after);
-            let Some(found) = queued.range(first..).position(|queued| wanted(&queued.item)) else { continue };
-            let Queued { arrival, item } = queued.remove(first + found)?;
-            self.shrunk_by_one(level);
-            return Some(Popped { level: level as u8, arrival, item });
+            let ring = self.ring(level);
+            let first = ring.partition_point(|queued| queued.arrival <= after);
+            let Some(found) = ring.range(first..).position(|queued| wanted(&queued.item)) else { continue };
+            return self.take_out(level, first + found);
         }
         None
     }
 
+    /// The same, the oldest of all levels.
+    pub(super) fn pop_oldest_where(
+        &mut self,
+        after: u64,
+        mut wanted: impl FnMut(&T) -> bool,
+    ) -> Option<Popped<T>> {
+        let mut best: Option<(u64, usize, usize)> = None;
+        for level in self.occupied_levels() {
+            let ring = self.ring(level);
+            let first = ring.partition_point(|queued| queued.arrival <= after);
+            let found = best.map_or(u64::MAX, |(arrival, ..)| arrival);
+            let older = ring.range(first..).take_while(|queued| queued.arrival < found);
+            for (index, queued) in older.enumerate() {
+                if wanted(&queued.item) {
+                    best = Some((queued.arrival, level, first + index));
+                    break;
+                }
+            }
+        }
+        let (_, level, index) = best?;
+        self.take_out(level, index)
+    }
+
+    /// Takes an item out of the middle of a level.
+    fn take_out(&mut self, level: usize, index: usize) -> Option<Popped<T>> {
+        let ring = self.rings.get_mut(usize::from(self.places[level]))?;
+        let Queued { arrival, item } = ring.remove(index)?;
+        Self::shrunk_by_one(ring, &mut self.occupied, level);
+        self.len -= 1;
+        Some(Popped { level: level as u8, arrival, item })
+    }
+
     /// Memory that a burst took is given back when seven eighths of it are empty.
     #[inline]
-    fn shrunk_by_one(&mut self, level: usize) {
-        self.len -= 1;
-        let queued = &mut self.levels[level];
-        if queued.is_empty() {
-            self.occupied &= !(1 << level);
+    fn shrunk_by_one(ring: &mut VecDeque<Queued<T>>, occupied: &mut u64, level: usize) {
+        if ring.is_empty() {
+            *occupied &= !(1 << level);
         }
-        if queued.capacity() > Self::KEPT && queued.len() < queued.capacity() / 8 {
-            Self::shrink(queued);
+        if ring.capacity() > Self::KEPT && ring.len() < ring.capacity() / 8 {
+            Self::shrink(ring);
         }
     }
 
@@ -206,6 +253,8 @@ mod tests {
         Oldest,
         /// Only items pushed among the last so many, and of an even number.
         Even(u64),
+        /// The same, the oldest of them.
+        OldestEven(u64),
         /// Takes so many of the strongest out and puts them back.
         PutBack(usize),
     }
@@ -217,6 +266,7 @@ mod tests {
             1 => Just(Step::Weakest),
             1 => Just(Step::Oldest),
             1 => (0..20u64).prop_map(Step::Even),
+            1 => (0..20u64).prop_map(Step::OldestEven),
             1 => (0..9usize).prop_map(Step::PutBack),
         ]
     }
@@ -251,14 +301,23 @@ mod tests {
                             levels.put_back(popped);
                         }
                     }
-                    Step::Even(back) => {
+                    Step::Even(back) | Step::OldestEven(back) => {
+                        let strength = matches!(step, Step::Even(_));
                         let after = naive.arrivals.saturating_sub(back);
                         let fits = |item: u64| item > after && item.is_multiple_of(2);
                         let kept: Vec<_> = naive.items.extract_if(.., |item| !fits(item.1)).collect();
-                        let expected = naive.pop_by(|a, b| (a.0, a.1) < (b.0, b.1));
+                        let expected = naive.pop_by(|a, b| match strength {
+                            true => (a.0, a.1) < (b.0, b.1),
+                            false => a.1 < b.1,
+                        });
                         naive.items.extend(kept);
                         naive.items.sort_by_key(|item| item.1);
-                        prop_assert_eq!(levels.pop_where(after, |item| item.is_multiple_of(2)).map(pair), expected);
+                        let even = |item: &u64| item.is_multiple_of(2);
+                        let popped = match strength {
+                            true => levels.pop_where(after, even),
+                            false => levels.pop_oldest_where(after, even),
+                        };
+                        prop_assert_eq!(popped.map(pair), expected);
                     }
                 }
                 prop_assert_eq!(levels.len(), naive.items.len());
@@ -270,7 +329,7 @@ mod tests {
     #[test]
     fn the_memory_of_a_burst_is_given_back_as_it_empties() {
         let mut levels = Levels::new();
-        let room = |levels: &Levels<u64>| levels.levels.iter().map(VecDeque::capacity).sum::<usize>();
+        let room = |levels: &Levels<u64>| levels.rings.iter().map(VecDeque::capacity).sum::<usize>();
         for item in 0..1_000_000 {
             levels.push((item % 4) as u8, item + 1, item);
         }

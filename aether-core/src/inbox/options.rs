@@ -15,6 +15,10 @@ use crate::wave::Wave;
 pub enum Order {
     /// The strongest first; first in, first out inside a level of a quarter octave. Waves of one source, channel and
     /// amplitude keep their order.
+    ///
+    /// Strict: while stronger waves fill what the receiver can take, weaker ones are not received at all. Where they must
+    /// be, use [`Order::Arrival`], end what waits too long ([`InboxOptions::sojourn_cap`], a half-life), or hear the weak
+    /// channels with a vibrator of its own and take from both inboxes in turn.
     #[default]
     Strength,
     /// As they arrived. A full inbox still sheds the weakest first.
@@ -27,6 +31,12 @@ pub enum Order {
 pub enum WhenFull {
     /// `emit().await` waits for room, at most this long; then the weakest wave is shed, and emitters are not made to
     /// wait again before the inbox is half empty. In process only: what comes from a network never waits.
+    ///
+    /// The strongest emitter that waits is let in first. The last quarter of the inbox is kept for waves that are stronger
+    /// than others: of the levels that were offered in the last 10 to 20 s the weakest may use three quarters, the
+    /// strongest all, and those between the steps between. Waves of one level use all of it. Nothing that was
+    /// taken is dropped for this; an emitter whose patience ends while only stronger waves pass it sheds the weakest
+    /// wave there, and the others stay patient.
     Wait {
         /// The longest that one emit waits for this inbox.
         patience: Duration,

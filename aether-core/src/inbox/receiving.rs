@@ -8,7 +8,8 @@ use parking_lot::MutexGuard;
 use super::hand::HAND_SIZE;
 use super::ledger::ShedReason;
 use super::levels::{Levels, Popped};
-use super::{Inbox, LONG_WAIT, Order, ROOM_WORTH_WAKING_FOR, Shed, State};
+use super::waiting::wake;
+use super::{Inbox, Order, Shed, State};
 use crate::clock::Moment;
 use crate::wave::Wave;
 
@@ -82,11 +83,14 @@ impl Inbox {
 
     /// What the receiver does before it lets go of the lock, and wakes emitters that wait if there is room for them.
     fn end_visit(&self, mut state: MutexGuard<'_, State>) {
-        let wake_emitters = self.settle_room(&mut state);
+        if state.impatient && self.is_half_empty(&state) {
+            state.impatient = false;
+        }
         self.publish(&state);
-        drop(state);
-        if wake_emitters {
-            self.room.notify_waiters();
+        if state.waiting_since.is_some() {
+            let called = self.call_emitters(&mut state, false);
+            drop(state);
+            wake(called);
         }
     }
 
@@ -171,6 +175,18 @@ impl Inbox {
         }
     }
 
+    fn pop_where(
+        &self,
+        levels: &mut Levels<Wave>,
+        after: u64,
+        wanted: impl FnMut(&Wave) -> bool,
+    ) -> Option<Popped<Wave>> {
+        match self.options.order {
+            Order::Strength => levels.pop_where(after, wanted),
+            Order::Arrival => levels.pop_oldest_where(after, wanted),
+        }
+    }
+
     /// Counts a wave that left the levels as delivered, or as lost if it is too late for it.
     fn settle(&self, state: &mut State, popped: Popped<Wave>, shed: &mut Shed) -> Option<Wave> {
         let Popped { arrival, item: wave, .. } = popped;
@@ -188,7 +204,7 @@ impl Inbox {
         }
     }
 
-    /// The strongest wave that `wanted` accepts, the others stay queued. `seen` marks how far earlier polls of the
+    /// The next wave in the order of receiving that `wanted` accepts, the others stay queued. `seen` marks how far earlier polls of the
     /// same wait have looked; start with 0.
     pub(crate) fn poll_receive_where(
         &self,
@@ -200,7 +216,7 @@ impl Inbox {
         let polled = self.poll_take(cx, &mut shed, |inbox, state, shed| {
             inbox.take_hand_back(state);
             loop {
-                match state.levels.pop_where(*seen, &mut wanted) {
+                match inbox.pop_where(&mut state.levels, *seen, &mut wanted) {
                     Some(popped) => {
                         if let Some(wave) = inbox.settle(state, popped, shed) {
                             return Some(wave);
@@ -272,35 +288,6 @@ impl Inbox {
             Poll::Pending
         })
         .await
-    }
-
-    /// Whether emitters have every reason to be patient.
-    fn is_half_empty(&self, state: &State) -> bool {
-        state.levels.len() + state.in_hand <= state.ahead / 2 && state.bytes <= self.options.max_bytes / 2
-    }
-
-    /// An emitter's patience is exhausted: from now on nobody waits until the inbox is half empty, if it is not that
-    /// already.
-    pub(super) fn lose_patience(&self) {
-        let mut state = self.state.lock();
-        self.look_at_hand(&mut state);
-        state.impatient = !self.is_half_empty(&state);
-    }
-
-    /// Ends the impatience of a half-empty inbox, and says whether waiting emitters should be woken.
-    fn settle_room(&self, state: &mut State) -> bool {
-        if state.impatient && self.is_half_empty(state) {
-            state.impatient = false;
-        }
-        let (len, max) = (state.levels.len() + state.in_hand, state.ahead);
-        let Some(since) = state.waiting_since else { return false };
-        let worth_it = max.saturating_sub(len) >= ROOM_WORTH_WAKING_FOR.min(max.div_ceil(2))
-            && state.bytes <= self.options.max_bytes / 2;
-        if worth_it || len == 0 || (len < max && since.elapsed() >= LONG_WAIT) {
-            state.waiting_since = None;
-            return true;
-        }
-        false
     }
 
     fn too_late(&self, arrival: u64, wave: &Wave) -> Option<ShedReason> {

@@ -4,6 +4,7 @@ mod model;
 mod race;
 mod waiting;
 
+use std::future::Future as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{EVICTION_WINDOW, Inbox, InboxOptions, LONG_WAIT, Ledger, Offer, Order, ShedReason, WhenFull};
+use super::waiting::LONG_WAIT;
+use super::{EVICTION_WINDOW, Inbox, InboxOptions, Ledger, Offer, Order, ShedReason, WhenFull};
 use crate::amplitude::{Amplitude, Floor, amplitude_of_level};
 use crate::clock::Moment;
 use crate::source::{Sequencer, Source};

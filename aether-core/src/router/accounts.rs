@@ -45,6 +45,8 @@ struct State {
     /// They are looked at when there are so many: were it for each that closes, closing many would be quadratic.
     look_at: usize,
     gone: HashMap<String, Ledger>,
+    /// The medium was closed: an inbox that is opened now is closed as well.
+    closed: bool,
 }
 
 impl State {
@@ -77,7 +79,11 @@ impl State {
 
 impl Accounts {
     pub(super) fn open(&self, listener: u64, vibrator: &str, inbox: Arc<Inbox>) {
-        self.0.lock().open.insert(listener, (vibrator.to_owned(), inbox));
+        let mut state = self.0.lock();
+        if state.closed {
+            inbox.close();
+        }
+        state.open.insert(listener, (vibrator.to_owned(), inbox));
     }
 
     pub(super) fn close(&self, listener: u64) {
@@ -95,7 +101,10 @@ impl Accounts {
     }
 
     pub(super) fn close_all(&self) {
-        for (_, inbox) in self.0.lock().open.values() {
+        let mut state = self.0.lock();
+        // Under the lock, so that none is opened in between and stays open.
+        state.closed = true;
+        for (_, inbox) in state.open.values() {
             inbox.close();
         }
     }

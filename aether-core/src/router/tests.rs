@@ -36,7 +36,7 @@ fn inbox() -> Arc<Inbox> {
 }
 
 fn listen(router: &Router, pattern: &str, group: Option<&str>, inbox: &Arc<Inbox>) -> Arc<Subscription> {
-    let sequencer = Arc::new(Sequencer::new(Source::foreign()));
+    let sequencer = Arc::new(Sequencer::new(Source::framework()));
     let listener = Listener { sequencer, hears_own: true, observes: false, relabel: None };
     router.subscribe(Pattern::new(pattern).unwrap(), group.map(Into::into), Arc::clone(inbox), listener)
 }

@@ -112,7 +112,8 @@ impl<'a> VibratorBuilder<'a> {
         self
     }
 
-    /// Makes the vibrator.
+    /// Makes the vibrator. On a medium that is closed it is made as well, or while it closes: it receives `None`, and
+    /// emitting and tuning fail with `Closed`, as they do with one that was made before.
     ///
     /// # Errors
     /// [`CreateError`] says whether the name or an inbox option is wrong, and what is allowed; or that the medium is

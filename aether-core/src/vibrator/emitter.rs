@@ -37,7 +37,8 @@ pub struct Emitter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct EmitterAccount {
-    /// Those that got a number, answers included, and were given to the medium.
+    /// Those that got a number, answers included: the medium took them. One that it refuses keeps its number only if
+    /// another clone of the emitter took the next one at the same moment.
     pub numbered: u64,
     /// Those that were stopped here, as no receiver would have heard them. They have no number, so they are no gap.
     pub shed_at_source: u64,
@@ -124,8 +125,13 @@ impl Emitter {
     /// # Panics
     /// Where it has to wait outside of a tokio runtime, or in one without its timer.
     ///
+    /// Of emitters that wait for one inbox the strongest is let in first. So where strong waves fill the room there is, weak
+    /// ones wait for all of the time and are shed then: that is what strength means
+    /// ([`Order::Strength`](crate::Order)).
+    ///
     /// # Errors
-    /// [`EmitError`], which hands the wave back.
+    /// [`EmitError`], which hands the wave back. It has no number then, and the next one that is emitted gets it: who
+    /// hears this source sees no gap. (Unless several clones of an emitter emit at the same moment and one is refused.)
     ///
     /// # Cancel safety
     /// Cancelled before it is first polled, nothing was emitted. Cancelled later the wave has been offered all the same:
@@ -144,18 +150,21 @@ impl Emitter {
     ) -> Result<(u64, Carried), EmitError> {
         let wave = self.stamped_at(wave, now)?;
         let sequence = wave.sequence();
-        Ok((sequence, self.aether.medium().carry(wave)?))
+        let carried = self.aether.medium().carry(wave).map_err(|error| self.unnumbered(error))?;
+        Ok((sequence, carried))
     }
 
     /// Emits a wave without ever waiting.
     ///
     /// # Errors
-    /// [`EmitError::Full`] hands the wave back, offered to nobody, where an inbox or the outbox is full and
-    /// [`Emitter::emit`] would have waited; the others are as there.
+    /// [`EmitError::Full`] hands the wave back, offered to nobody, where an inbox or the outbox has no room for a wave of
+    /// its strength and [`Emitter::emit`] would have waited; the others are as there. The last quarter of an inbox is
+    /// kept for stronger waves (see [`WhenFull::Wait`](crate::WhenFull)), so the weak are refused first.
     pub fn try_emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
         let wave = self.stamped(wave)?;
         let sequence = wave.sequence();
-        Ok(Receipt::new(sequence, self.aether.medium().try_carry(wave)?))
+        let offered = self.aether.medium().try_carry(wave).map_err(|error| self.unnumbered(error))?;
+        Ok(Receipt::new(sequence, offered))
     }
 
     /// Emits an event of normal amplitude with a JSON payload.
@@ -254,7 +263,10 @@ impl Emitter {
     /// As [`Emitter::ask`].
     pub async fn ask_wave(&self, question: Wave, patience: Duration) -> Result<Wave, AskError> {
         let question = self.stamped(question)?;
-        let answer = self.aether.medium().ask(question, patience).await?;
+        let answer = match self.aether.medium().ask(question, patience).await {
+            Err(AskError::Emit(error)) => return Err(self.unnumbered(error).into()),
+            asked => asked?,
+        };
         match answer.failure() {
             Some(source) => Err(AskError::Failed { channel: answer.channel().clone(), source }),
             None => Ok(answer),
@@ -280,6 +292,15 @@ impl Emitter {
             wave.caused_by(cause);
         }
         Ok(wave)
+    }
+
+    /// Takes the number of a wave back that the medium did not take.
+    #[cold]
+    fn unnumbered(&self, mut error: EmitError) -> EmitError {
+        if let Some(wave) = error.wave_mut() {
+            wave.unstamp(&self.sequencer);
+        }
+        error
     }
 
     /// Hands a wave of this age back that no receiver would hear, if floors are respected.

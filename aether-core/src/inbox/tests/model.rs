@@ -102,6 +102,8 @@ struct Item {
 struct Model {
     options: InboxOptions,
     items: Vec<Item>,
+    /// A bit for each level that was offered.
+    seen: u64,
     closed: bool,
     ledger: Ledger,
     losses: Vec<(u64, ShedReason)>,
@@ -115,6 +117,13 @@ impl Model {
     fn lose(&mut self, number: u64, reason: ShedReason) {
         self.losses.push((number, reason));
         self.ledger.count_loss(reason);
+    }
+
+    /// What waves of a level leave to stronger ones: the weakest a quarter, the strongest nothing.
+    fn kept(&self, total: usize, level: u8) -> usize {
+        let levels: Vec<u8> = (0..64).filter(|level| self.seen & 1 << level != 0).collect();
+        let rank = levels.iter().position(|other| *other == level).unwrap();
+        if rank == 0 { 0 } else { total / 4 * rank / (levels.len() - 1) }
     }
 
     /// Whether the wave is taken.
@@ -132,13 +141,16 @@ impl Model {
             self.lose(number, reason);
             return true;
         }
-        let fits = self.items.len() < self.options.max_waves
-            && self.bytes() + wave.weight() <= self.options.max_bytes;
-        if !fits && offer == Offer::IfRoom && self.options.when_full != WhenFull::Shed {
+        let level = wave.signal().level();
+        self.seen |= 1 << level;
+        let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
+        let admitted = self.items.len() < max_waves - self.kept(max_waves, level)
+            && self.bytes() < max_bytes - self.kept(max_bytes, level)
+            && self.bytes() + wave.weight() <= max_bytes;
+        if !admitted && offer == Offer::IfRoom && self.options.when_full != WhenFull::Shed {
             return false;
         }
         self.ledger.offered += 1;
-        let level = wave.signal().level();
         self.items.push(Item { wave: wave.clone(), number, level, since: Moment::now() });
         while self.items.len() > self.options.max_waves || self.bytes() > self.options.max_bytes {
             let weakest = self.items.iter().map(|item| item.level).max().unwrap();
@@ -233,6 +245,7 @@ impl Pair {
         let model = Model {
             options,
             items: Vec::new(),
+            seen: 0,
             closed: false,
             ledger: Ledger::default(),
             losses: Vec::new(),
@@ -289,7 +302,7 @@ impl Pair {
                 self.in_order = false;
                 let even = |number: u64| number.is_multiple_of(2);
                 let polled = self.inbox.poll_receive_where(&mut cx, &mut 0, |wave| even(number(wave)));
-                let expected = self.model.receive(Order::Strength, even);
+                let expected = self.model.receive(self.model.options.order, even);
                 self.check_received(polled.map(|wave| wave.as_ref().map(number)), expected)?;
             }
             Step::TakeMany { waves, weights } => {

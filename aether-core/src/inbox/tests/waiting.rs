@@ -1,5 +1,6 @@
 //! Emitters that find no room: how long they wait, and what lets them in.
 
+use super::super::door::LEVELS_WINDOW;
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -186,4 +187,183 @@ async fn an_emitter_that_is_let_in_at_its_last_moment_has_not_lost_its_patience(
         fill(&inbox, 9..16);
         assert!(inbox.offer(numbered(16, 0.5), Offer::IfRoom).is_err(), "who comes now waits as well");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_strongest_emitter_that_waits_is_let_in_first_and_equal_ones_in_turn() {
+    let inbox = Inbox::new(patient(1)).unwrap();
+    fill(&inbox, 0..1);
+    let amplitudes = [0.1, 0.5, 0.9, 0.1, 0.9, 0.5];
+    let waves: Vec<_> = (1..).zip(amplitudes).map(|(n, amplitude)| numbered(n, amplitude)).collect();
+    let mut emitters: Vec<_> = waves.iter().map(|wave| Box::pin(inbox.offer_patiently(wave))).collect();
+    for emitter in &mut emitters {
+        assert!(futures::poll!(emitter).is_pending());
+    }
+    let mut order = Vec::new();
+    for _ in 0..=amplitudes.len() {
+        order.push(receive(&inbox));
+        // All of them look, and only the one whose turn it is gets in.
+        emitters.retain_mut(|emitter| {
+            emitter.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        });
+    }
+    assert_eq!(order, [0, 3, 5, 2, 6, 1, 4]);
+    assert_eq!(inbox.ledger(), Ledger { offered: 7, delivered: 7, ..Ledger::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_later_does_not_pass_an_emitter_that_is_as_strong() {
+    let inbox = Inbox::new(patient(8)).unwrap();
+    fill(&inbox, 0..8);
+    waits!(emitter, inbox, numbered(8, 0.5));
+    receive(&inbox);
+    assert!(!inbox.has_room_for(&numbered(9, 0.5)));
+    assert!(inbox.has_room_for(&numbered(9, 0.9)), "who is stronger does");
+    inbox.offer(numbered(9, 0.9), Offer::IfRoom).unwrap();
+    assert_eq!([(); 4].map(|()| receive(&inbox)), [9, 1, 2, 3]);
+    emitter.await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_that_is_stronger_than_what_is_queued_is_let_in_for_any_room() {
+    let inbox = Inbox::new(patient(1000)).unwrap();
+    fill(&inbox, 0..1000);
+    waits!(weak, inbox, numbered(1000, 0.5));
+    waits!(strong, inbox, numbered(1001, 0.9));
+    assert_eq!(receive(&inbox), 0);
+    assert!(futures::poll!(strong.as_mut()).is_ready());
+    assert!(futures::poll!(weak.as_mut()).is_pending());
+    assert_eq!(receive(&inbox), 1001);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waves_of_one_amplitude_use_all_of_an_inbox_and_leave_the_last_quarter_to_stronger_ones() {
+    for bytes in [false, true] {
+        let weight = numbered(100, 0.5).weight();
+        let options = patient(if bytes { 1000 } else { 80 });
+        let inbox = Inbox::new(if bytes { options.max_bytes(80 * weight) } else { options }).unwrap();
+        fill(&inbox, 100..180);
+        assert!(inbox.offer(numbered(180, 0.5), Offer::IfRoom).is_err());
+        // The inbox is full; from now on it knows that there are stronger ones.
+        assert!(!inbox.has_room_for(&numbered(180, 0.9)));
+        for number in 100..120 {
+            assert_eq!(receive(&inbox), number);
+            assert!(!inbox.has_room_for(&numbered(180, 0.5)));
+            assert!(inbox.has_room_for(&numbered(180, 0.9)));
+        }
+        receive(&inbox);
+        inbox.offer(numbered(180, 0.5), Offer::IfRoom).unwrap();
+        assert!(inbox.offer(numbered(181, 0.5), Offer::IfRoom).is_err());
+        for number in 200..220 {
+            inbox.offer(numbered(number, 0.9), Offer::IfRoom).unwrap();
+        }
+        assert!(inbox.offer(numbered(220, 0.9), Offer::IfRoom).is_err());
+        assert_eq!(inbox.ledger().lost(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_the_strong_is_open_again_when_they_have_stayed_away() {
+    let inbox = Inbox::new(patient(8)).unwrap();
+    inbox.offer(numbered(0, 0.9), Offer::IfRoom).unwrap();
+    assert_eq!(receive(&inbox), 0);
+    fill(&inbox, 0..6);
+    assert!(!inbox.has_room_for(&numbered(6, 0.5)));
+    for _ in 0..2 {
+        tokio::time::advance(LEVELS_WINDOW).await;
+        inbox.has_room_for(&numbered(6, 0.5));
+    }
+    fill(&inbox, 6..8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_that_is_called_and_does_not_come_leaves_its_place_to_the_next() {
+    let inbox = Inbox::new(patient(1)).unwrap();
+    fill(&inbox, 0..1);
+    let next = numbered(2, 0.5);
+    let mut second = tokio_test_task({
+        let mut emitter = Box::pin(inbox.offer_patiently(&next));
+        move |cx| emitter.as_mut().poll(cx)
+    });
+    {
+        waits!(_first, inbox, numbered(1, 0.5));
+        assert!(second.poll().is_pending());
+        receive(&inbox);
+        assert!(!second.is_woken());
+    }
+    assert!(second.is_woken());
+    assert!(second.poll().is_ready());
+    assert_eq!(receive(&inbox), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weak_emitter_that_strong_ones_pass_gives_up_alone_and_takes_nothing_that_is_kept() {
+    let inbox = Inbox::new(patient(8)).unwrap();
+    inbox.offer(numbered(0, 0.9), Offer::IfRoom).unwrap();
+    for number in 1..7 {
+        let _ = inbox.offer(numbered(number, 0.1), Offer::IfRoom);
+    }
+    assert_eq!(inbox.ledger().queued, 6);
+    waits!(weak, inbox, numbered(7, 0.1));
+    for number in 8..18 {
+        tokio::time::advance(PATIENCE / 10).await;
+        inbox.offer(numbered(number, 0.9), Offer::IfRoom).unwrap();
+        receive(&inbox);
+    }
+    weak.await;
+    assert_eq!(
+        inbox.ledger(),
+        Ledger { offered: 17, delivered: 10, shed_full: 1, queued: 6, ..Ledger::default() }
+    );
+    assert!(inbox.offer(numbered(18, 0.1), Offer::IfRoom).is_err(), "the others are patient still");
+    inbox.offer(numbered(18, 0.9), Offer::IfRoom).unwrap();
+}
+
+/// Sixty weak emitters that always have another wave, twenty strong ones that take two fifths of what the receiver can.
+#[tokio::test(start_paused = true)]
+async fn strong_emitters_wait_for_a_moment_and_lose_nothing_however_many_weak_ones_wait() {
+    let lost = Arc::new(Mutex::new(Vec::new()));
+    let report = Arc::clone(&lost);
+    let options = patient(64).on_shed(move |wave: &Wave, _| report.lock().push(wave.amplitude()));
+    let inbox = Inbox::new(options).unwrap();
+    let emit = async |amplitude: f32| {
+        let wave = numbered(0, amplitude);
+        let started = Moment::now();
+        if let Err(wave) = inbox.offer(wave, Offer::IfRoom) {
+            inbox.offer_patiently(&wave).await;
+        }
+        started.elapsed()
+    };
+    let strong = futures::future::join_all((0..20).map(async |emitter| {
+        tokio::time::sleep(Duration::from_millis(50 + 2 * emitter)).await;
+        let mut longest = Duration::ZERO;
+        for _ in 0..40 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            longest = longest.max(emit(0.9).await);
+        }
+        longest
+    }));
+    let weak = futures::future::join_all((0..60).map(async |emitter| {
+        loop {
+            emit([0.5, 0.1][emitter % 2]).await;
+            // Also where it does not have to wait, time goes on.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }));
+    let receive = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let _ = poll(&inbox);
+        }
+    };
+    let longest = tokio::select! {
+        longest = strong => longest,
+        _ = weak => unreachable!(),
+        () = receive => unreachable!(),
+    };
+    let longest = longest.into_iter().max().unwrap();
+    assert!(longest <= Duration::from_millis(10), "{longest:?}");
+    let strong_lost = lost.lock().iter().filter(|amplitude| **amplitude > Amplitude::NORMAL).count();
+    assert_eq!(strong_lost, 0);
+    assert!(inbox.ledger().adds_up(), "{inbox:?}");
 }
