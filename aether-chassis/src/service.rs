@@ -35,9 +35,9 @@
 mod attempt;
 mod builder;
 mod circuit;
-mod complaints;
 mod failure;
 mod limits;
+mod log_throttle;
 pub(crate) mod panics;
 mod report;
 mod stack;
@@ -62,9 +62,9 @@ use tower::ServiceExt;
 
 use attempt::{Again, Attempt, Desk};
 use circuit::{Admission, Circuit};
-use complaints::Complaints;
 use failure::{Cause, CircuitOpen};
 use limits::Limits;
+use log_throttle::LogThrottle;
 use report::Outcome;
 use stack::{Stack, call};
 
@@ -123,7 +123,7 @@ impl Service {
     pub async fn run_until(mut self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
         let desk = Arc::new(Desk {
             emitter: self.vibrator.emitter(),
-            complaints: Complaints::default(),
+            log_throttle: LogThrottle::default(),
             retry: self.limits.retry.clone(),
             closing: CancellationToken::new(),
             over: CancellationToken::new(),

@@ -3,7 +3,7 @@
 use std::io;
 
 use aether_chassis::{CancellationToken, MediumArgs, Received};
-use aether_core::{Channel, Floor, InboxOptions, Ledger, MediumStatus, Order, Pattern, Vibrator, Wave};
+use aether_core::{Channel, Floor, InboxOptions, Ledger, MediumStatus, Pattern, ServeOrder, Vibrator, Wave};
 
 use crate::connect::connected;
 use crate::error::CommandError;
@@ -63,7 +63,7 @@ pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Res
         return Err(CommandError::Alone { nobody_would: "emit anything" });
     }
     // As the waves came, for a log that is read from top to bottom; when it is full it still sheds the weakest.
-    let inbox = InboxOptions::interactive().order(Order::Arrival);
+    let inbox = InboxOptions::interactive().order(ServeOrder::Arrival);
     let builder = Vibrator::builder(&args.name).inbox(inbox).floor(args.floor);
     // Alone it only watches; a member of a group takes waves from the others.
     let builder = if args.group.is_some() { builder } else { builder.observe() };

@@ -16,9 +16,9 @@ use crate::bus::{Bus, Lifeline};
 use crate::echo::reflecting;
 use crate::echo::{DeadLetters, EchoLedger, EchoReason, NOBODY, Reflector};
 use crate::extensions::ExtensionMap;
-use crate::floors::{Floors, Roster};
 use crate::inbox::Ledger;
 use crate::medium::{ConnectError, FlushError, JoinError, Local, Medium, MediumStatus, Promises, Wire};
+use crate::presence::{Presence, Roster};
 use crate::router::{InboxReport, Router};
 
 /// The medium that vibrators share. Cloning it is a reference count.
@@ -40,7 +40,7 @@ pub struct Aether {
 struct Shared {
     bus: Bus,
     reflector: Arc<Reflector>,
-    floors: Arc<Floors>,
+    presence: Arc<Presence>,
     extensions: ExtensionMap,
 }
 
@@ -144,8 +144,8 @@ impl AetherBuilder {
                 let medium = crate::medium::nats::connect(options, Arc::clone(&router)).await?;
                 let aether = Aether::from_parts(Arc::clone(&medium) as _, router, reflector);
                 if self.discovery {
-                    let floors = Arc::downgrade(aether.floors());
-                    let services = move || floors.upgrade().map(|floors| floors.services());
+                    let presence = Arc::downgrade(aether.presence());
+                    let services = move || presence.upgrade().map(|presence| presence.services());
                     medium.answer_discovery(self.url, services).await?;
                 }
                 Ok(aether)
@@ -197,7 +197,7 @@ impl Aether {
     }
 
     fn from_parts(medium: Arc<dyn Medium>, router: Arc<Router>, reflector: Arc<Reflector>) -> Self {
-        let floors = Arc::new(Floors::new());
+        let presence = Arc::new(Presence::new());
         let unheard = Arc::clone(&reflector);
         router.on_unheard(move |wave| {
             let hint = "nobody but observers hears the channel";
@@ -205,11 +205,11 @@ impl Aether {
         });
         if medium.promises().crosses_processes {
             reflector.reach_over(Arc::downgrade(&medium));
-            floors.reach_over(Arc::downgrade(&medium));
+            presence.reach_over(Arc::downgrade(&medium));
         }
         reflector.note_runtime();
         let (bus, extensions) = (Bus::new(router, medium), ExtensionMap::default());
-        Self { shared: Arc::new(Shared { bus, reflector, floors, extensions }) }
+        Self { shared: Arc::new(Shared { bus, reflector, presence, extensions }) }
     }
 
     /// What the medium can do.
@@ -221,7 +221,7 @@ impl Aether {
     /// How the medium is doing, with the account of what was given to it.
     #[must_use]
     pub fn status(&self) -> MediumStatus {
-        MediumStatus { shed_at_source: self.shared.floors.stopped(), ..self.shared.bus.medium().status() }
+        MediumStatus { shed_at_source: self.shared.presence.stopped(), ..self.shared.bus.medium().status() }
     }
 
     /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.
@@ -283,8 +283,8 @@ impl Aether {
     /// # Cancel safety
     /// Cancelled before completion, announcements may be heard all the same; the next call goes on with that.
     pub async fn roster(&self) -> Result<Roster, JoinError> {
-        self.shared.floors.listen(&self.shared.bus).await?;
-        Ok(Roster::new(&self.shared.floors, self.lifeline()))
+        self.shared.presence.listen(&self.shared.bus).await?;
+        Ok(Roster::new(&self.shared.presence, self.lifeline()))
     }
 
     /// What became of the waves that failed here and are reflected.
@@ -324,7 +324,7 @@ impl Aether {
         // Before the medium ends, the sources of what has failed are told. What cannot be told becomes dead letters.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
         // Begun first, and so a medium that closes waits for it; from the first moment on it takes no other waves.
-        let farewell = tokio::time::timeout(FAREWELL_PATIENCE, self.shared.floors.leave());
+        let farewell = tokio::time::timeout(FAREWELL_PATIENCE, self.shared.presence.leave());
         let (_, flushed) = futures_util::future::join(farewell, self.shared.bus.medium().close()).await;
         // The same for what has failed since: what nobody heard of the last waves, or what could not be sent.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
@@ -356,8 +356,8 @@ impl Aether {
         &self.shared.extensions
     }
 
-    pub(crate) fn floors(&self) -> &Arc<Floors> {
-        &self.shared.floors
+    pub(crate) fn presence(&self) -> &Arc<Presence> {
+        &self.shared.presence
     }
 }
 
@@ -374,7 +374,7 @@ impl Drop for Receiving<'_> {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.reflector.end();
-        self.floors.end();
+        self.presence.end();
     }
 }
 

@@ -5,15 +5,15 @@
 //! takes its echoes from an [`Echoes`], or keeps the wave in the [`DeadLetters`]. This file says what an echo is and
 //! how it is written on the reserved channel of its source. It neither queues nor sends.
 
-mod ear;
+mod coalescing_queue;
+mod dead_letters;
 mod echoes;
-mod letters;
-mod pile;
+mod mailbox;
 mod reflector;
 
-pub(crate) use ear::Ear;
+pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetters, ReplayError};
 pub use echoes::{Echoes, EchoesError};
-pub use letters::{DeadLetter, DeadLetterCounts, DeadLetters, ReplayError};
+pub(crate) use mailbox::EchoMailbox;
 pub use reflector::EchoLedger;
 pub(crate) use reflector::{Reflector, reflecting};
 
@@ -118,7 +118,7 @@ pub(crate) fn pattern_of(instance: u64) -> Result<Pattern, crate::ChannelError> 
 
 /// An echo as it is written, in JSON: see `protocol/README.md`.
 #[derive(Serialize, Deserialize)]
-struct Written<'a> {
+struct EchoRecord<'a> {
     of: Cow<'a, str>,
     channel: Cow<'a, str>,
     reason: EchoReason,
@@ -131,7 +131,7 @@ struct Written<'a> {
 pub(crate) fn write<'a>(echoes: impl IntoIterator<Item = &'a Echo>) -> Vec<u8> {
     let written: Vec<_> = echoes
         .into_iter()
-        .map(|echo| Written {
+        .map(|echo| EchoRecord {
             of: echo.of.to_string().into(),
             channel: echo.channel.as_str().into(),
             reason: echo.reason,
@@ -146,7 +146,7 @@ pub(crate) fn write<'a>(echoes: impl IntoIterator<Item = &'a Echo>) -> Vec<u8> {
 
 /// The echoes in a payload; nothing if it is malformed. A payload is taken whole or refused whole.
 pub(crate) fn read(payload: &[u8]) -> Option<Vec<Echo>> {
-    let written: Vec<Written<'_>> = serde_json::from_slice(payload).ok()?;
+    let written: Vec<EchoRecord<'_>> = serde_json::from_slice(payload).ok()?;
     written
         .into_iter()
         .map(|echo| {

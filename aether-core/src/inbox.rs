@@ -3,25 +3,25 @@
 //! The router offers waves, one vibrator takes them; media use another one for what waits to be sent. An inbox does
 //! not know patterns or transports. One short lock guards it; wakers and callbacks run outside of that lock.
 //!
-//! The receiver takes a *hand* of up to 32 waves at a time while the inbox is less than half full, so that it meets
-//! the emitters at the lock once for 32 waves. A hand changes nothing that can be observed: its waves count as
+//! The receiver takes a *prefetch* of up to 32 waves at a time while the inbox is less than half full, so that it meets
+//! the emitters at the lock once for 32 waves. A prefetch changes nothing that can be observed: its waves count as
 //! queued, a stronger wave that arrives is received before them, and when room has to be made they go back.
 
+mod admission;
 mod admitting;
 mod callback;
 mod choosing;
-mod door;
-mod hand;
 mod ledger;
 mod levels;
 mod options;
 mod outside;
+mod prefetch;
 mod receiving;
 mod waiting;
 
 pub(crate) use callback::Callback;
 pub use ledger::{Ledger, ShedReason};
-pub use options::{InboxOptions, InboxOptionsError, OnShed, Order, WhenFull};
+pub use options::{InboxOptions, InboxOptionsError, OnShed, ServeOrder, WhenFull};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
@@ -34,9 +34,9 @@ use smallvec::SmallVec;
 
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
-use door::{Door, Place};
-use hand::Hand;
+use admission::{Admission, QueuePosition};
 use levels::{Levels, Popped};
+use prefetch::Prefetch;
 
 /// What "recently" means for the effective floor: an eviction counts for one to two of these.
 const EVICTION_WINDOW: Duration = Duration::from_secs(1);
@@ -44,13 +44,13 @@ const EVICTION_WINDOW: Duration = Duration::from_secs(1);
 /// Whether an offer may be handed back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// Hand the wave back if emitters shall wait: the inbox is full, or they are too far ahead of the receiver.
+    /// Prefetch the wave back if emitters shall wait: the inbox is full, or they are too far ahead of the receiver.
     IfRoom,
-    /// Hand the wave back if the inbox is full and its options say that emitters wait.
+    /// Prefetch the wave back if the inbox is full and its options say that emitters wait.
     #[cfg(feature = "nats")]
     IfFits,
     /// The same as `IfRoom`, of an emitter that has waited at this place.
-    Called(Place),
+    Called(QueuePosition),
     /// Take it in any case; what is too much is shed.
     Now,
     /// Take it in any case, but not into what is kept for stronger ones: shed what is too much there.
@@ -63,21 +63,21 @@ pub(crate) enum Offer {
 pub struct Inbox {
     options: InboxOptions,
     made: Moment,
-    state: CachePadded<Mutex<State>>,
+    state: CachePadded<Mutex<InboxState>>,
     /// Locked after `state` where both are.
-    hand: CachePadded<Mutex<Hand>>,
-    /// Whether the receiver has a hand that was not found empty yet. For the receiver alone.
-    has_hand: CachePadded<AtomicBool>,
+    prefetch: CachePadded<Mutex<Prefetch>>,
+    /// Whether the receiver has a prefetch that was not found empty yet. For the receiver alone.
+    has_prefetched: CachePadded<AtomicBool>,
     /// The levels in `state` that hold something, for the receiver to see whether a stronger wave has arrived.
     occupied: CachePadded<AtomicU64>,
 }
 
-struct State {
+struct InboxState {
     /// A wave's arrival is a number counted up, or the nanoseconds since the inbox was made if there is a sojourn cap.
     levels: Levels<Wave>,
-    /// The waves in the hand as of the last look at it; no fewer than there are.
-    in_hand: usize,
-    /// The weight of what is queued, that of the hand as of the last look at it.
+    /// The waves in the prefetch as of the last look at it; no fewer than there are.
+    prefetched: usize,
+    /// The weight of what is queued, that of the prefetch as of the last look at it.
     bytes: usize,
     /// Emitters wait for room with so many waves in the inbox; no more than it holds.
     ahead: usize,
@@ -85,8 +85,8 @@ struct State {
     waves_at_once: usize,
     /// The same in bytes, with the wave.
     bytes_at_once: usize,
-    door: Door,
-    /// All counts but `queued`, as of the last look at the hand.
+    admission: Admission,
+    /// All counts but `queued`, as of the last look at the prefetch.
     ledger: Ledger,
     receiver: Option<Waker>,
     /// Since when an emitter waits for room, if one does.
@@ -97,10 +97,10 @@ struct State {
     evictions: Evictions,
 }
 
-impl State {
-    /// How many waves are queued, as of the last look at the hand; no fewer than there are.
+impl InboxState {
+    /// How many waves are queued, as of the last look at the prefetch; no fewer than there are.
     fn len(&self) -> usize {
-        self.levels.len() + self.in_hand
+        self.levels.len() + self.prefetched
     }
 }
 
@@ -147,14 +147,14 @@ impl Inbox {
         Ok(Self {
             options,
             made: Moment::now(),
-            state: CachePadded::new(Mutex::new(State {
+            state: CachePadded::new(Mutex::new(InboxState {
                 levels: Levels::new(),
-                in_hand: 0,
+                prefetched: 0,
                 bytes: 0,
                 ahead,
                 waves_at_once: ahead,
                 bytes_at_once,
-                door: Door::default(),
+                admission: Admission::default(),
                 ledger: Ledger::default(),
                 receiver: None,
                 waiting_since: None,
@@ -162,8 +162,8 @@ impl Inbox {
                 closed: false,
                 evictions: Evictions::default(),
             })),
-            hand: CachePadded::new(Mutex::default()),
-            has_hand: CachePadded::new(AtomicBool::new(false)),
+            prefetch: CachePadded::new(Mutex::default()),
+            has_prefetched: CachePadded::new(AtomicBool::new(false)),
             occupied: CachePadded::new(AtomicU64::new(0)),
         })
     }
@@ -200,10 +200,10 @@ impl Inbox {
 
     /// The rule, and a few comparisons: it is heard, and there is room.
     #[inline(always)]
-    fn takes_at_once(&self, state: &State, wave: &Wave, level: u8, weight: usize) -> bool {
+    fn takes_at_once(&self, state: &InboxState, wave: &Wave, level: u8, weight: usize) -> bool {
         state.len() < state.waves_at_once
             && state.bytes + weight <= state.bytes_at_once
-            && state.door.has_seen(level)
+            && state.admission.has_seen(level)
             && wave.audible_at(Moment::now, self.options.floor)
     }
 
@@ -211,7 +211,7 @@ impl Inbox {
     #[cold]
     fn offer_with_care(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, InboxState>,
         wave: Wave,
         offer: Offer,
     ) -> Result<(), Wave> {
@@ -242,7 +242,7 @@ impl Inbox {
         self.after(waker, &shed);
     }
 
-    fn put(&self, state: &mut State, wave: Wave, offer: Offer, shed: &mut Shed) -> Result<(), Wave> {
+    fn put(&self, state: &mut InboxState, wave: Wave, offer: Offer, shed: &mut Shed) -> Result<(), Wave> {
         let weight = wave.weight();
         let refusal = if state.closed {
             Some(ShedReason::Closed)
@@ -261,7 +261,7 @@ impl Inbox {
         }
         let level = wave.signal().level();
         self.note_level(state, level);
-        let place = if let Offer::Called(place) = offer { place } else { Place::of_newcomer(level) };
+        let place = if let Offer::Called(place) = offer { place } else { QueuePosition::of_newcomer(level) };
         let waits = match offer {
             Offer::IfRoom | Offer::Called(_) => {
                 !self.admits(state, place, weight) || Self::is_ahead(state, level)
@@ -275,14 +275,14 @@ impl Inbox {
         }
         // One that gives up says nothing of who is let in.
         if offer != Offer::Passed {
-            state.door.took(level);
+            state.admission.took(level);
         }
         self.push(state, wave, level, weight);
         self.make_room(state, if offer == Offer::Passed { Some(level) } else { None }, shed);
         Ok(())
     }
 
-    fn push(&self, state: &mut State, wave: Wave, level: u8, weight: usize) {
+    fn push(&self, state: &mut InboxState, wave: Wave, level: u8, weight: usize) {
         state.ledger.offered += 1;
         state.bytes += weight;
         let next = state.levels.last_arrival() + 1;
@@ -297,18 +297,18 @@ impl Inbox {
     }
 
     /// Evicts the oldest of the weakest waves until the bounds hold again, those of a level if one is given.
-    fn make_room(&self, state: &mut State, passed: Option<u8>, shed: &mut Shed) {
-        let kept = |total| passed.map_or(0, |level| state.door.kept(total, level));
+    fn make_room(&self, state: &mut InboxState, passed: Option<u8>, shed: &mut Shed) {
+        let kept = |total| passed.map_or(0, |level| state.admission.kept(total, level));
         let max_waves = self.options.max_waves - kept(self.options.max_waves);
         let max_bytes = self.options.max_bytes - kept(self.options.max_bytes);
-        let is_over = |state: &State| state.len() > max_waves || state.bytes > max_bytes;
+        let is_over = |state: &InboxState| state.len() > max_waves || state.bytes > max_bytes;
         if is_over(state) {
-            self.look_at_hand(state);
+            self.settle_prefetched(state);
         }
         if !is_over(state) {
             return;
         }
-        self.take_hand_back(state);
+        self.return_prefetched(state);
         while is_over(state) {
             let Some(Popped { level, item: wave, .. }) = state.levels.pop_weakest() else { return };
             state.bytes -= wave.weight();
@@ -318,29 +318,29 @@ impl Inbox {
         }
     }
 
-    /// Brings the counts up to date with what the receiver took from its hand.
-    fn look_at_hand(&self, state: &mut State) {
-        let mut hand = self.hand.lock();
-        let taken = hand.settle();
+    /// Brings the counts up to date with what the receiver took from its prefetch.
+    fn settle_prefetched(&self, state: &mut InboxState) {
+        let mut prefetch = self.prefetch.lock();
+        let taken = prefetch.settle();
         state.bytes -= taken.bytes;
         state.ledger += taken.ledger;
-        state.in_hand = hand.len();
+        state.prefetched = prefetch.len();
     }
 
-    /// Puts the waves of the hand back into their levels.
-    fn take_hand_back(&self, state: &mut State) {
-        self.look_at_hand(state);
-        if state.in_hand > 0 {
-            let mut hand = self.hand.lock();
-            while let Some(popped) = hand.take_youngest() {
+    /// Puts the waves of the prefetch back into their levels.
+    fn return_prefetched(&self, state: &mut InboxState) {
+        self.settle_prefetched(state);
+        if state.prefetched > 0 {
+            let mut prefetch = self.prefetch.lock();
+            while let Some(popped) = prefetch.take_youngest() {
                 state.levels.put_back(popped);
             }
-            state.in_hand = 0;
+            state.prefetched = 0;
         }
     }
 
     /// Lets the receiver see which levels are occupied. Called before the lock is released.
-    fn publish(&self, state: &State) {
+    fn publish(&self, state: &InboxState) {
         // Most waves change nothing here, and a store would take the line from the receiver.
         if self.occupied.load(Ordering::Relaxed) != state.levels.occupied() {
             self.occupied.store(state.levels.occupied(), Ordering::Release);
@@ -379,7 +379,7 @@ impl Inbox {
         let mut shed = Shed::new();
         {
             let mut state = self.state.lock();
-            self.take_hand_back(&mut state);
+            self.return_prefetched(&mut state);
             while let Some(Popped { item: wave, .. }) = state.levels.pop_strongest() {
                 state.ledger.count_loss(ShedReason::Closed);
                 shed.push((wave, ShedReason::Closed));
@@ -425,8 +425,8 @@ impl Inbox {
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         let mut state = self.state.lock();
-        self.look_at_hand(&mut state);
-        Ledger { queued: (state.levels.len() + state.in_hand) as u64, ..state.ledger }
+        self.settle_prefetched(&mut state);
+        Ledger { queued: (state.levels.len() + state.prefetched) as u64, ..state.ledger }
     }
 
     /// A mark behind everything that was offered so far.

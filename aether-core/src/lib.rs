@@ -39,7 +39,6 @@ mod clock;
 pub mod conformance;
 mod echo;
 mod extensions;
-mod floors;
 #[cfg(feature = "hopping")]
 mod hopping;
 mod inbox;
@@ -47,6 +46,7 @@ mod medium;
 mod phase;
 #[cfg(feature = "physics")]
 pub mod physics;
+mod presence;
 mod router;
 mod source;
 mod vibrator;
@@ -60,13 +60,12 @@ pub use channel::{Channel, ChannelError, MAX_NAME_BYTES, MAX_TOKENS, Pattern};
 pub use echo::{
     DeadLetter, DeadLetterCounts, DeadLetters, Echo, EchoLedger, EchoReason, Echoes, EchoesError, ReplayError,
 };
-pub use floors::{Announcement, Roster};
 #[cfg(feature = "hopping")]
 pub use hopping::{
     ClockError, ClockKeeper, Hop, HopAccount, HopBuilder, HopEmitError, HopError, HopJoinError, HopView,
     HoppingEmitter, MIN_KEY_BYTES,
 };
-pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, Order, ShedReason, WhenFull};
+pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, ServeOrder, ShedReason, WhenFull};
 pub use medium::{
     AskError, ConnectError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach, Wire,
     WireError, without_secrets,
@@ -74,6 +73,7 @@ pub use medium::{
 pub use phase::{Phase, PhaseError};
 #[cfg(feature = "physics")]
 pub use physics::{Fringes, InterfereError, ObserveError, PhysicsObserver};
+pub use presence::{Announcement, Roster};
 pub use router::{Carried, Heard, InboxReport, Offered, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 pub use vibrator::{CreateError, Emitter, EmitterAccount, Vibrator, VibratorBuilder};

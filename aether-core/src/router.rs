@@ -33,7 +33,7 @@ use crate::inbox::{Inbox, Ledger};
 use crate::source::Sequencer;
 use crate::wave::Wave;
 use accounts::Accounts;
-use cache::{Cache, Entry, with_recent};
+use cache::{Cache, CacheEntry, with_recent};
 use route::{Audience, Route};
 use table::Table;
 
@@ -291,7 +291,7 @@ impl Router {
 
     /// The route of a channel of which none is known, or one that may be outdated.
     #[cold]
-    fn find_route(&self, channel: &Channel, known: Option<Arc<Entry>>) -> Arc<Route> {
+    fn find_route(&self, channel: &Channel, known: Option<Arc<CacheEntry>>) -> Arc<Route> {
         let table = self.table.read();
         // It changes only while the table is locked for writing.
         let generation = self.generation.load(Ordering::Relaxed);
@@ -304,7 +304,7 @@ impl Router {
             _ => {
                 let (channel, route) = (channel.clone(), Arc::clone(&route));
                 let generation = AtomicU64::new(generation);
-                self.cache.enter(Arc::new(Entry { channel, route, generation }));
+                self.cache.enter(Arc::new(CacheEntry { channel, route, generation }));
             }
         }
         route

@@ -142,7 +142,7 @@ impl Vibrator {
                 return Ok(());
             }
             // The medium has it still. It is asked all the same, as it may be closed.
-            let announcing = Announcing::begin(self, &subscription);
+            let announcing = PendingAnnouncement::begin(self, &subscription);
             let (joined, ()) =
                 tokio::join!(aether.medium().join(Arc::clone(&subscription)), announcing.told());
             joined?;
@@ -166,7 +166,7 @@ impl Vibrator {
     async fn finish_joining(&self, guard: SubscriptionGuard) -> Result<(), JoinError> {
         let aether = self.emitter.aether();
         let subscription = Arc::clone(guard.subscription());
-        let announcing = Announcing::begin(self, &subscription);
+        let announcing = PendingAnnouncement::begin(self, &subscription);
         let (joined, ()) = tokio::join!(guard.join(), announcing.told());
         joined?;
         let crosses = aether.promises().crosses_processes;
@@ -175,7 +175,7 @@ impl Vibrator {
         announcing.stays();
         if let Some(needless) = needless {
             self.leave(&needless);
-            aether.floors().detune(self.source().instance(), needless.id());
+            aether.presence().detune(self.source().instance(), needless.id());
         }
         Ok(())
     }
@@ -202,7 +202,7 @@ impl Vibrator {
             self.leave(subscription);
         }
         for subscription in muted.iter().chain(&gone) {
-            aether.floors().detune(self.source().instance(), subscription.id());
+            aether.presence().detune(self.source().instance(), subscription.id());
         }
         Ok(())
     }
@@ -215,7 +215,7 @@ impl Vibrator {
     /// the vibrator was made after that.
     ///
     /// While stronger waves come as fast as they are received, weaker ones wait
-    /// ([`Order::Strength`](crate::Order) says what helps).
+    /// ([`ServeOrder::Strength`](crate::ServeOrder) says what helps).
     ///
     /// # Cancel safety
     /// Cancelled before completion, no wave was taken.
@@ -223,7 +223,7 @@ impl Vibrator {
         std::future::poll_fn(|cx| self.poll_receive(cx)).await
     }
 
-    /// The next wave whose channel matches a pattern, in the [`Order`](crate::Order) of the inbox; the others stay queued. Each call looks at the waves that are
+    /// The next wave whose channel matches a pattern, in the [`ServeOrder`](crate::ServeOrder) of the inbox; the others stay queued. Each call looks at the waves that are
     /// queued, each one once.
     ///
     /// The pattern is not subscribed to: tune the vibrator with [`Vibrator::resonate_on`] first.
@@ -316,12 +316,12 @@ impl Vibrator {
 }
 
 /// A subscription that is announced to those who respect floors; dropped, it is taken back.
-struct Announcing<'a> {
+struct PendingAnnouncement<'a> {
     vibrator: &'a Vibrator,
     subscription: Option<&'a Subscription>,
 }
 
-impl<'a> Announcing<'a> {
+impl<'a> PendingAnnouncement<'a> {
     fn begin(vibrator: &'a Vibrator, subscription: &'a Subscription) -> Self {
         let announcing = Self { vibrator, subscription: (!vibrator.observes).then_some(subscription) };
         announcing.enter();
@@ -331,8 +331,8 @@ impl<'a> Announcing<'a> {
     fn enter(&self) {
         if let Some(subscription) = self.subscription {
             let instance = self.vibrator.source().instance();
-            let floors = self.vibrator.emitter.aether().floors();
-            floors.tune(instance, subscription.id(), subscription.heard());
+            let presence = self.vibrator.emitter.aether().presence();
+            presence.tune(instance, subscription.id(), subscription.heard());
         }
     }
 
@@ -340,7 +340,7 @@ impl<'a> Announcing<'a> {
     async fn told(&self) {
         if self.subscription.is_some() {
             let aether = self.vibrator.emitter.aether();
-            aether.floors().told(aether.bus(), self.vibrator.source().instance()).await;
+            aether.presence().told(aether.bus(), self.vibrator.source().instance()).await;
         }
     }
 
@@ -351,11 +351,11 @@ impl<'a> Announcing<'a> {
     }
 }
 
-impl Drop for Announcing<'_> {
+impl Drop for PendingAnnouncement<'_> {
     fn drop(&mut self) {
         if let Some(subscription) = self.subscription {
             let instance = self.vibrator.source().instance();
-            self.vibrator.emitter.aether().floors().detune(instance, subscription.id());
+            self.vibrator.emitter.aether().presence().detune(instance, subscription.id());
         }
     }
 }
@@ -381,7 +381,7 @@ impl Drop for Vibrator {
         for subscription in self.tuned.get_mut().take_all() {
             self.leave(&subscription);
         }
-        self.emitter.aether().floors().close(self.source().instance());
+        self.emitter.aether().presence().close(self.source().instance());
         self.emitter.aether().router().close_inbox(self.source().instance());
         self.on_shed.revoke();
     }

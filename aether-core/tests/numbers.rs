@@ -1,7 +1,7 @@
 //! The numbers of waves: what a medium refuses has none, whatever the reason and whoever emits it.
 
 use aether_core::{
-    Aether, Channel, EmitError, Hop, HopEmitError, InboxOptions, Order, Vibrator, Wave, WhenFull,
+    Aether, Channel, EmitError, Hop, HopEmitError, InboxOptions, ServeOrder, Vibrator, Wave, WhenFull,
 };
 
 async fn pair(options: InboxOptions) -> (Aether, Vibrator, Vibrator) {
@@ -91,7 +91,8 @@ async fn numbers_of_clones_that_are_refused_at_once_are_never_given_twice() {
 
 #[tokio::test]
 async fn receiving_by_pattern_keeps_the_order_of_the_inbox() {
-    for (order, expected) in [(Order::Strength, ["2", "1", "3"]), (Order::Arrival, ["1", "2", "3"])] {
+    for (order, expected) in [(ServeOrder::Strength, ["2", "1", "3"]), (ServeOrder::Arrival, ["1", "2", "3"])]
+    {
         let options = InboxOptions::default().order(order).when_full(WhenFull::Shed);
         let (_aether, mut ear, emitter) = pair(options).await;
         ear.resonate_on("b").await.unwrap();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use aether_core::physics::PhysicsEngine;
 use aether_core::{
-    Aether, CreateError, InboxOptions, JoinError, ObserveError, Order, Pattern, PhysicsObserver, Vibrator,
-    Wave, WhenFull,
+    Aether, CreateError, InboxOptions, JoinError, ObserveError, Pattern, PhysicsObserver, ServeOrder,
+    Vibrator, Wave, WhenFull,
 };
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpSocket};
@@ -118,7 +118,7 @@ impl GatewayOptions {
     ///   wave of a channel should be the last one.
     #[must_use]
     pub fn observer_inbox() -> InboxOptions {
-        InboxOptions::interactive().when_full(WhenFull::Shed).order(Order::Arrival)
+        InboxOptions::interactive().when_full(WhenFull::Shed).order(ServeOrder::Arrival)
     }
 }
 

@@ -202,7 +202,8 @@ impl<'ast> Visit<'ast> for Uses {
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let names: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        if matches!(names[0].as_str(), "crate" | "super") || (names[0] == "self" && names.len() > 1) {
+        // One name alone is `pub(super)` or a receiver.
+        if names.len() > 1 && matches!(names[0].as_str(), "crate" | "self" | "super") {
             self.paths.insert(names);
         }
         visit::visit_path(self, path);

@@ -7,8 +7,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
-use super::complaints::Complaints;
 use super::failure::{Cause, report_failure};
+use super::log_throttle::LogThrottle;
 use super::report::{Open, Outcome};
 use crate::Resend;
 use crate::handler::Answer;
@@ -17,7 +17,7 @@ use crate::handler::Answer;
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) emitter: Emitter,
-    pub(super) complaints: Complaints,
+    pub(super) log_throttle: LogThrottle,
     pub(super) retry: Option<Resend>,
     /// Cancelled when the service shuts down: nothing is tried again from then on.
     pub(super) closing: CancellationToken,
@@ -95,8 +95,8 @@ impl Attempt {
 
     /// The wave was not handled, for good: says so to everybody concerned, and counts it.
     pub(super) async fn fail(self, cause: Cause) {
-        let Desk { emitter, complaints, .. } = &*self.desk;
-        report_failure(emitter, complaints, &self.wave, cause.reason(), &cause.to_string()).await;
+        let Desk { emitter, log_throttle, .. } = &*self.desk;
+        report_failure(emitter, log_throttle, &self.wave, cause.reason(), &cause.to_string()).await;
         self.open.settle(cause.outcome);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use aether_core::{EchoReason, Emitter, FailureReason, Wave};
 use tower::BoxError;
 
-use super::complaints::Complaints;
+use super::log_throttle::LogThrottle;
 use super::report::Outcome;
 use crate::{Rejection, error_chain};
 
@@ -108,14 +108,14 @@ pub(super) fn is_rejection(error: &BoxError) -> bool {
     error.is::<Rejection>()
 }
 
-/// Tells everybody concerned that a wave was not handled: the log, as often as `complaints` allow, and whoever waits for
+/// Tells everybody concerned that a wave was not handled: the log, as often as `log_throttle` allow, and whoever waits for
 /// an answer, or else the source of a command, which gets an echo. Every failure of a service goes through here, once,
 /// when it is final.
 ///
 /// Cancel safety: cancelled before completion, the asker may not be told.
 pub(super) async fn report_failure(
     emitter: &Emitter,
-    complaints: &Complaints,
+    log_throttle: &LogThrottle,
     wave: &Wave,
     reason: FailureReason,
     hint: &str,
@@ -124,7 +124,7 @@ pub(super) async fn report_failure(
     match reason {
         // Under overload there are many, and they are counted.
         FailureReason::Shed => tracing::debug!(service, %id, %channel, hint, "a wave was not handled"),
-        _ => match complaints.due(Instant::now()) {
+        _ => match log_throttle.due(Instant::now()) {
             Some(left_out) => {
                 tracing::warn!(service, %id, %channel, %reason, hint, left_out, "a wave was not handled");
             }

@@ -9,7 +9,7 @@ use std::panic;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::complaints::Complaints;
+use super::log_throttle::LogThrottle;
 
 thread_local! {
     /// Whether this thread runs a handler at the moment.
@@ -18,16 +18,16 @@ thread_local! {
 
 /// Prints panics of handlers once a second at most, in the way in which panics were printed so far.
 pub(crate) fn print_seldom() {
-    let (print, complaints) = (panic::take_hook(), Complaints::default());
+    let (print, log_throttle) = (panic::take_hook(), LogThrottle::default());
     panic::set_hook(Box::new(move |panic| {
-        if is_printed(&complaints, Instant::now()) {
+        if is_printed(&log_throttle, Instant::now()) {
             print(panic);
         }
     }));
 }
 
-fn is_printed(complaints: &Complaints, now: Instant) -> bool {
-    !HANDLES.get() || complaints.due(now).is_some()
+fn is_printed(log_throttle: &LogThrottle, now: Instant) -> bool {
+    !HANDLES.get() || log_throttle.due(now).is_some()
 }
 
 /// Polls a handling: what panics meanwhile on this thread is a panic of its handler.
@@ -49,13 +49,13 @@ mod tests {
 
     #[test]
     fn panics_of_handlers_are_printed_once_a_second_and_others_always() {
-        let (complaints, start) = (Complaints::default(), Instant::now());
+        let (log_throttle, start) = (LogThrottle::default(), Instant::now());
         let in_handler = |milliseconds| {
             let now = start + Duration::from_millis(milliseconds);
-            handling(|| Poll::Ready(is_printed(&complaints, now)))
+            handling(|| Poll::Ready(is_printed(&log_throttle, now)))
         };
         assert_eq!([0, 1, 999, 1000].map(in_handler), [true, false, false, true].map(Poll::Ready));
-        assert!(is_printed(&complaints, start + Duration::from_millis(1001)));
+        assert!(is_printed(&log_throttle, start + Duration::from_millis(1001)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use tokio::task::coop;
 
-use super::{Ear, Echo, Reflector, pattern_of};
+use super::{Echo, EchoMailbox, Reflector, pattern_of};
 use crate::bus::{Bus, Lifeline, SubscriptionGuard};
 use crate::inbox::InboxOptionsError;
 use crate::medium::JoinError;
@@ -40,9 +40,9 @@ pub enum EchoesError {
 /// failed waves of this source become dead letters.
 #[derive(Debug)]
 pub struct Echoes {
-    ear: Arc<Ear>,
+    mailbox: Arc<EchoMailbox>,
     reflector: Arc<Reflector>,
-    /// Made after the ear is entered, and gone before it.
+    /// Made after the mailbox is entered, and gone before it.
     subscription: Option<SubscriptionGuard>,
     /// Echoes are told for as long as there is the `Aether`.
     _aether: Lifeline,
@@ -55,17 +55,18 @@ impl Echoes {
         sequencer: &Arc<Sequencer>,
         aether: Lifeline,
     ) -> Result<Self, EchoesError> {
-        let ear = Arc::new(Ear::new(Arc::clone(sequencer), reflector.refused())?);
+        let mailbox = Arc::new(EchoMailbox::new(Arc::clone(sequencer), reflector.refused())?);
         let source = sequencer.source();
         // Taken back when this is dropped, whatever of it is done by then.
-        if !reflector.open(&ear) {
+        if !reflector.open(&mailbox) {
             return Err(EchoesError::Taken { name: source.name().to_owned() });
         }
-        let mut echoes = Self { ear, reflector: Arc::clone(reflector), subscription: None, _aether: aether };
+        let mut echoes =
+            Self { mailbox, reflector: Arc::clone(reflector), subscription: None, _aether: aether };
         let subscription = echoes.subscription.insert(bus.subscribe(
             pattern_of(source.instance()).map_err(JoinError::from)?,
             None,
-            Arc::clone(echoes.ear.arrived()),
+            Arc::clone(echoes.mailbox.arrived()),
             Listener { sequencer: Arc::clone(sequencer), hears_own: true, observes: false, relabel: None },
         ));
         subscription.join().await?;
@@ -82,7 +83,7 @@ impl Echoes {
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Echo>> {
         let proceed = ready!(coop::poll_proceed(cx));
-        let polled = self.ear.poll_next(cx);
+        let polled = self.mailbox.poll_next(cx);
         if polled.is_ready() {
             proceed.made_progress();
         }
@@ -93,25 +94,25 @@ impl Echoes {
     /// and the reason are known. Those that were merged on the way are in [`Echo::count`] alone.
     #[must_use]
     pub fn merged(&self) -> u64 {
-        self.ear.counts().merged
+        self.mailbox.counts().merged
     }
 
     /// How many echoes were ignored, because this source has emitted no wave of that id.
     #[must_use]
     pub fn unknown(&self) -> u64 {
-        self.ear.counts().unknown
+        self.mailbox.counts().unknown
     }
 
     /// How many echoes were ignored, because they stood for more failures than this source has emitted waves.
     #[must_use]
     pub fn implausible(&self) -> u64 {
-        self.ear.counts().implausible
+        self.mailbox.counts().implausible
     }
 
     /// How many messages on the channel of the echoes could not be read.
     #[must_use]
     pub fn malformed(&self) -> u64 {
-        self.ear.counts().malformed
+        self.mailbox.counts().malformed
     }
 }
 
@@ -125,7 +126,7 @@ impl Stream for Echoes {
 
 impl Drop for Echoes {
     fn drop(&mut self) {
-        self.reflector.shut(&self.ear);
+        self.reflector.shut(&self.mailbox);
         drop(self.subscription.take());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Called where a wave is lost, outside of all locks and in whatever task caused the loss: by the router, the inboxes,
 //! the outbox, and by [`Emitter::reflect`](crate::Emitter::reflect). A source in this process is told at once. What is
-//! for others waits in one pile a source, and one task tells them, a message for each source and a pause between the
+//! for others waits in one queue a source, and one task tells them, a message for each source and a pause between the
 //! messages: the first failure is told at once, a storm of them is merged. The task ends when nothing is left to tell.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -15,8 +15,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
-use super::pile::Pile;
-use super::{DeadLetters, Ear, Echo, EchoReason, channel_of, write};
+use super::coalescing_queue::CoalescingQueue;
+use super::{DeadLetters, Echo, EchoMailbox, EchoReason, channel_of, write};
 use crate::inbox::{InboxOptions, ShedReason};
 use crate::medium::{Medium, Reach};
 use crate::source::{Sequencer, Source};
@@ -68,8 +68,8 @@ impl EchoLedger {
 /// The failures of one `Aether`.
 pub(crate) struct Reflector {
     /// The sources of this process that listen, by their instance.
-    ears: RwLock<HashMap<u64, Arc<Ear>>>,
-    state: Mutex<State>,
+    mailboxes: RwLock<HashMap<u64, Arc<EchoMailbox>>>,
+    state: Mutex<ReflectorState>,
     letters: DeadLetters,
     /// The medium, if sources can be in other processes.
     network: OnceLock<Weak<dyn Medium>>,
@@ -80,12 +80,12 @@ pub(crate) struct Reflector {
     ended: watch::Sender<bool>,
     /// Told whenever nothing is left to tell.
     settled: Notify,
-    /// Echoes that the ears did not take.
+    /// Echoes that the mailboxes did not take.
     refused: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
-struct State {
+struct ReflectorState {
     pending: HashMap<u64, Pending>,
     /// The weight of the waves in `pending`.
     bytes: usize,
@@ -97,8 +97,8 @@ struct State {
 /// What one source is to be told.
 struct Pending {
     /// With the waves, as far as there was room.
-    emitted: Pile<Option<Wave>>,
-    asked: Pile<()>,
+    emitted: CoalescingQueue<Option<Wave>>,
+    asked: CoalescingQueue<()>,
     /// The highest number of those waves: so many has the source emitted at least.
     latest: u64,
 }
@@ -128,7 +128,7 @@ impl ByHand {
 impl Reflector {
     pub(crate) fn new() -> Self {
         Self {
-            ears: RwLock::default(),
+            mailboxes: RwLock::default(),
             state: Mutex::default(),
             letters: DeadLetters::default(),
             network: OnceLock::new(),
@@ -154,27 +154,27 @@ impl Reflector {
         }
     }
 
-    /// Enters a source's ear, unless it has one.
-    pub(super) fn open(&self, ear: &Arc<Ear>) -> bool {
-        let mut ears = self.ears.write();
-        let is_first = !ears.contains_key(&ear.instance());
+    /// Enters a source's mailbox, unless it has one.
+    pub(super) fn open(&self, mailbox: &Arc<EchoMailbox>) -> bool {
+        let mut mailboxes = self.mailboxes.write();
+        let is_first = !mailboxes.contains_key(&mailbox.instance());
         if is_first {
-            ears.insert(ear.instance(), Arc::clone(ear));
+            mailboxes.insert(mailbox.instance(), Arc::clone(mailbox));
         }
         is_first
     }
 
-    pub(super) fn shut(&self, ear: &Arc<Ear>) {
-        let mut ears = self.ears.write();
-        if ears.get(&ear.instance()).is_some_and(|other| Arc::ptr_eq(other, ear)) {
-            ears.remove(&ear.instance());
+    pub(super) fn shut(&self, mailbox: &Arc<EchoMailbox>) {
+        let mut mailboxes = self.mailboxes.write();
+        if mailboxes.get(&mailbox.instance()).is_some_and(|other| Arc::ptr_eq(other, mailbox)) {
+            mailboxes.remove(&mailbox.instance());
         }
     }
 
     /// What was told can still be received, nothing more comes.
     pub(crate) fn close(&self) {
-        for ear in self.ears.write().drain() {
-            ear.1.close();
+        for mailbox in self.mailboxes.write().drain() {
+            mailbox.1.close();
         }
     }
 
@@ -192,7 +192,7 @@ impl Reflector {
         EchoLedger { refused, ..self.state.lock().ledger }
     }
 
-    /// Where ears count what they do not take.
+    /// Where mailboxes count what they do not take.
     pub(super) fn refused(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.refused)
     }
@@ -202,14 +202,14 @@ impl Reflector {
         if !wave.reflects() {
             return;
         }
-        let ear = self.ears.read().get(&wave.source().instance()).cloned();
-        if let Some(ear) = ear {
+        let mailbox = self.mailboxes.read().get(&wave.source().instance()).cloned();
+        if let Some(mailbox) = mailbox {
             {
                 let ledger = &mut self.state.lock().ledger;
                 ledger.reflected += 1;
                 ledger.told += 1;
             }
-            ear.hear(wave, reason, hint, by);
+            mailbox.hear(wave, reason, hint, by);
         } else if self.network.get().is_none() || !self.pend(wave, reason, hint, by) {
             self.give_up(wave, reason, hint, by);
         }
@@ -245,14 +245,14 @@ impl Reflector {
     fn pend(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> bool {
         let start = {
             let mut state = self.state.lock();
-            let State { pending, bytes, is_telling, ledger, .. } = &mut *state;
+            let ReflectorState { pending, bytes, is_telling, ledger, .. } = &mut *state;
             let instance = wave.source().instance();
             if pending.len() >= MAX_SOURCES && !pending.contains_key(&instance) {
                 return false;
             }
             let pending = pending.entry(instance).or_insert_with(|| Pending {
-                emitted: Pile::new(KEPT_APART),
-                asked: Pile::new(KEPT_APART),
+                emitted: CoalescingQueue::new(KEPT_APART),
+                asked: CoalescingQueue::new(KEPT_APART),
                 latest: 0,
             });
             pending.latest = pending.latest.max(wave.sequence());
@@ -274,7 +274,7 @@ impl Reflector {
             runtime.filter(|_| !std::mem::replace(is_telling, true))
         };
         if let Some(runtime) = start {
-            let telling = Telling { reflector: Arc::clone(self), batch: Vec::new(), is_over: false };
+            let telling = Delivery { reflector: Arc::clone(self), batch: Vec::new(), is_over: false };
             runtime.spawn(telling.run());
         }
         true
@@ -354,14 +354,14 @@ fn parts(echo: &Echo, emitted: u64) -> impl Iterator<Item = Echo> + use<> {
 }
 
 /// The one task. Dropped in the middle, with the runtime that it was in, it leaves the rest to the next one.
-struct Telling {
+struct Delivery {
     reflector: Arc<Reflector>,
     /// What is being told.
     batch: Vec<(u64, Pending)>,
     is_over: bool,
 }
 
-impl Telling {
+impl Delivery {
     /// Tells until nothing is left.
     async fn run(mut self) {
         let reflector = Arc::clone(&self.reflector);
@@ -397,7 +397,7 @@ impl Telling {
     }
 }
 
-impl Drop for Telling {
+impl Drop for Delivery {
     fn drop(&mut self) {
         if self.is_over {
             return;

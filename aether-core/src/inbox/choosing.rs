@@ -1,7 +1,7 @@
 //! Offers to one of several inboxes: what the router asks of the members of a group, one after the other.
 
-use super::door::Place;
-use super::{Inbox, State};
+use super::admission::QueuePosition;
+use super::{Inbox, InboxState};
 use crate::clock::Moment;
 use crate::wave::Wave;
 
@@ -29,24 +29,24 @@ impl Inbox {
         self.keeps(&mut self.state.lock(), wave, level, weight)
     }
 
-    fn keeps(&self, state: &mut State, wave: &Wave, level: u8, weight: usize) -> bool {
+    fn keeps(&self, state: &mut InboxState, wave: &Wave, level: u8, weight: usize) -> bool {
         self.takes_at_once(state, wave, level, weight)
             || (!state.closed && wave.audible_at(Moment::now, self.options.floor) && {
                 self.note_level(state, level);
                 match self.makes_wait(state) {
-                    true => self.admits(state, Place::of_newcomer(level), weight),
+                    true => self.admits(state, QueuePosition::of_newcomer(level), weight),
                     false => self.fits(state, weight),
                 }
             })
     }
 
-    /// Whether a wave of this weight would be within the bounds. Looks at the hand only if it seems that it would not.
-    fn fits(&self, state: &mut State, weight: usize) -> bool {
+    /// Whether a wave of this weight would be within the bounds. Looks at the prefetch only if it seems that it would not.
+    fn fits(&self, state: &mut InboxState, weight: usize) -> bool {
         let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
-        let fits = |state: &State| state.len() < max_waves && state.bytes + weight <= max_bytes;
+        let fits = |state: &InboxState| state.len() < max_waves && state.bytes + weight <= max_bytes;
         fits(state)
-            || (state.in_hand > 0 && {
-                self.look_at_hand(state);
+            || (state.prefetched > 0 && {
+                self.settle_prefetched(state);
                 fits(state)
             })
     }

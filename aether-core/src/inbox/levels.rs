@@ -296,8 +296,8 @@ mod tests {
                         prop_assert_eq!(levels.pop_oldest().map(pair), expected);
                     }
                     Step::PutBack(count) => {
-                        let hand: Vec<_> = (0..count).map_while(|_| levels.pop_strongest()).collect();
-                        for popped in hand.into_iter().rev() {
+                        let prefetch: Vec<_> = (0..count).map_while(|_| levels.pop_strongest()).collect();
+                        for popped in prefetch.into_iter().rev() {
                             levels.put_back(popped);
                         }
                     }

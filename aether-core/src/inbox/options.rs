@@ -12,12 +12,12 @@ use crate::wave::Wave;
 /// In which order the waves of an inbox are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
-pub enum Order {
+pub enum ServeOrder {
     /// The strongest first; first in, first out inside a level of a quarter octave. Waves of one source, channel and
     /// amplitude keep their order.
     ///
     /// Strict: while stronger waves fill what the receiver can take, weaker ones are not received at all. Where they must
-    /// be, use [`Order::Arrival`], end what waits too long ([`InboxOptions::sojourn_cap`], a half-life), or hear the weak
+    /// be, use [`ServeOrder::Arrival`], end what waits too long ([`InboxOptions::sojourn_cap`], a half-life), or hear the weak
     /// channels with a vibrator of its own and take from both inboxes in turn.
     #[default]
     Strength,
@@ -51,9 +51,9 @@ pub type OnShed = Arc<dyn Fn(&Wave, ShedReason) + Send + Sync>;
 /// The bounds and the discipline of an inbox.
 ///
 /// ```
-/// use aether_core::{Floor, InboxOptions, Order};
+/// use aether_core::{Floor, InboxOptions, ServeOrder};
 ///
-/// let options = InboxOptions::overload().max_waves(256).order(Order::Arrival).floor(Floor::new(0.1)?);
+/// let options = InboxOptions::overload().max_waves(256).order(ServeOrder::Arrival).floor(Floor::new(0.1)?);
 /// # let _ = options;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -61,7 +61,7 @@ pub type OnShed = Arc<dyn Fn(&Wave, ShedReason) + Send + Sync>;
 pub struct InboxOptions {
     pub(super) max_waves: usize,
     pub(super) max_bytes: usize,
-    pub(super) order: Order,
+    pub(super) order: ServeOrder,
     pub(super) when_full: WhenFull,
     pub(super) sojourn_cap: Option<Duration>,
     pub(super) floor: Floor,
@@ -87,7 +87,7 @@ impl InboxOptions {
         Self {
             max_waves: 65_536,
             max_bytes: 64 << 20,
-            order: Order::Strength,
+            order: ServeOrder::Strength,
             when_full: WhenFull::Wait { patience: Duration::from_millis(100) },
             sojourn_cap: None,
             floor: Floor::OPEN,
@@ -123,7 +123,7 @@ impl InboxOptions {
 
     /// The order of receiving. Default: strength.
     #[must_use]
-    pub fn order(mut self, order: Order) -> Self {
+    pub fn order(mut self, order: ServeOrder) -> Self {
         self.order = order;
         self
     }

@@ -5,11 +5,11 @@ use std::task::{Context, Poll};
 
 use parking_lot::MutexGuard;
 
-use super::hand::HAND_SIZE;
 use super::ledger::ShedReason;
 use super::levels::{Levels, Popped};
+use super::prefetch::PREFETCH;
 use super::waiting::wake;
-use super::{Inbox, Order, Shed, State};
+use super::{Inbox, InboxState, ServeOrder, Shed};
 use crate::clock::Moment;
 use crate::wave::Wave;
 
@@ -22,43 +22,43 @@ impl Inbox {
         }
     }
 
-    /// The rule: the next wave of the hand, or of the levels where there is no hand or a stronger wave has overtaken it,
+    /// The rule: the next wave of the prefetch, or of the levels where there is no prefetch or a stronger wave has overtaken it,
     /// if it is not too late for it.
     fn take_at_once(&self) -> Option<Wave> {
-        // Only the receiver takes a hand, so it cannot miss one here.
-        if !self.has_hand.load(Ordering::Relaxed) {
+        // Only the receiver takes a prefetch, so it cannot miss one here.
+        if !self.has_prefetched.load(Ordering::Relaxed) {
             return self.take_from_levels(None);
         }
-        let mut hand = self.hand.lock();
-        let Some(next) = hand.next() else {
-            self.has_hand.store(false, Ordering::Relaxed);
-            drop(hand);
+        let mut prefetch = self.prefetch.lock();
+        let Some(next) = prefetch.next() else {
+            self.has_prefetched.store(false, Ordering::Relaxed);
+            drop(prefetch);
             return self.take_from_levels(None);
         };
         let level = next.level;
         if self.is_overtaken(level, || self.occupied.load(Ordering::Acquire)) {
-            drop(hand);
+            drop(prefetch);
             return self.take_from_levels(Some(level));
         }
         if self.too_late(next.arrival, &next.item).is_some() {
             return None;
         }
-        hand.take_next(None)
+        prefetch.take_next(None)
     }
 
-    /// The next wave of the levels, and a hand of those that follow if there is none; or the wave that has `overtaken` a
-    /// hand that goes on at this level. `None` if that takes more care, or there is nothing.
+    /// The next wave of the levels, and a prefetch of those that follow if there is none; or the wave that has `overtaken` a
+    /// prefetch that goes on at this level. `None` if that takes more care, or there is nothing.
     fn take_from_levels(&self, overtaken: Option<u8>) -> Option<Wave> {
-        if self.options.order != Order::Strength {
+        if self.options.order != ServeOrder::Strength {
             return None;
         }
         let mut state = self.state.lock();
-        if overtaken.is_none() && state.in_hand > 0 {
+        if overtaken.is_none() && state.prefetched > 0 {
             // Found empty; what was taken from it is not in the account yet.
-            self.look_at_hand(&mut state);
+            self.settle_prefetched(&mut state);
         }
-        // An emitter may have put the hand back meanwhile. What is stronger than the hand was is next all the same.
-        if overtaken.is_some_and(|hand| !self.is_overtaken(hand, || state.levels.occupied())) {
+        // An emitter may have put the prefetch back meanwhile. What is stronger than the prefetch was is next all the same.
+        if overtaken.is_some_and(|prefetch| !self.is_overtaken(prefetch, || state.levels.occupied())) {
             return None;
         }
         let Popped { level, arrival, item: wave } = state.levels.pop_strongest()?;
@@ -69,20 +69,20 @@ impl Inbox {
         state.bytes -= wave.weight();
         state.ledger.delivered += 1;
         if overtaken.is_none() {
-            self.take_hand(&mut state, level);
+            self.prefetch(&mut state, level);
         }
         self.end_visit(state);
         Some(wave)
     }
 
-    /// Whether something stronger than a hand that goes on at this level waits in the levels, and is to be received first.
+    /// Whether something stronger than a prefetch that goes on at this level waits in the levels, and is to be received first.
     fn is_overtaken(&self, level: u8, occupied: impl FnOnce() -> u64) -> bool {
         let stronger = (1_u64 << level) - 1;
-        self.options.order == Order::Strength && occupied() & stronger != 0
+        self.options.order == ServeOrder::Strength && occupied() & stronger != 0
     }
 
     /// What the receiver does before it lets go of the lock, and wakes emitters that wait if there is room for them.
-    fn end_visit(&self, mut state: MutexGuard<'_, State>) {
+    fn end_visit(&self, mut state: MutexGuard<'_, InboxState>) {
         if state.impatient && self.is_half_empty(&state) {
             state.impatient = false;
         }
@@ -96,7 +96,7 @@ impl Inbox {
 
     fn poll_with_care(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         let mut shed = Shed::new();
-        let from_hand = self.take_from_hand(|| self.occupied.load(Ordering::Acquire), &mut shed);
+        let from_hand = self.take_prefetched(|| self.occupied.load(Ordering::Acquire), &mut shed);
         let polled = match from_hand {
             Some(wave) => Poll::Ready(Some(wave)),
             None => self.poll_take(cx, &mut shed, |inbox, state, shed| inbox.take_next(state, shed)),
@@ -105,20 +105,20 @@ impl Inbox {
         polled
     }
 
-    /// The next wave of the hand, unless the levels hold a stronger one.
-    fn take_from_hand(&self, occupied: impl Fn() -> u64, shed: &mut Shed) -> Option<Wave> {
-        // Only the receiver takes a hand, so it cannot miss one here.
-        if !self.has_hand.load(Ordering::Relaxed) {
+    /// The next wave of the prefetch, unless the levels hold a stronger one.
+    fn take_prefetched(&self, occupied: impl Fn() -> u64, shed: &mut Shed) -> Option<Wave> {
+        // Only the receiver takes a prefetch, so it cannot miss one here.
+        if !self.has_prefetched.load(Ordering::Relaxed) {
             return None;
         }
-        let mut hand = self.hand.lock();
+        let mut prefetch = self.prefetch.lock();
         loop {
-            let next = hand.next()?;
+            let next = prefetch.next()?;
             if self.is_overtaken(next.level, &occupied) {
                 return None;
             }
             let too_late = self.too_late(next.arrival, &next.item);
-            let wave = hand.take_next(too_late)?;
+            let wave = prefetch.take_next(too_late)?;
             match too_late {
                 None => return Some(wave),
                 Some(reason) => shed.push((wave, reason)),
@@ -126,52 +126,52 @@ impl Inbox {
         }
     }
 
-    /// Takes the next wave, and a hand of those that follow if there is no hurry.
-    fn take_next(&self, state: &mut State, shed: &mut Shed) -> Option<Wave> {
-        if state.in_hand > 0 {
-            self.look_at_hand(state);
+    /// Takes the next wave, and a prefetch of those that follow if there is no hurry.
+    fn take_next(&self, state: &mut InboxState, shed: &mut Shed) -> Option<Wave> {
+        if state.prefetched > 0 {
+            self.settle_prefetched(state);
         }
         loop {
-            // A hand that a stronger wave has overtaken is still there.
-            if state.in_hand > 0
-                && let Some(wave) = self.take_from_hand(|| state.levels.occupied(), shed)
+            // A prefetch that a stronger wave has overtaken is still there.
+            if state.prefetched > 0
+                && let Some(wave) = self.take_prefetched(|| state.levels.occupied(), shed)
             {
                 return Some(wave);
             }
             let popped = self.pop_next(&mut state.levels)?;
             let level = popped.level;
             if let Some(wave) = self.settle(state, popped, shed) {
-                self.take_hand(state, level);
+                self.prefetch(state, level);
                 return Some(wave);
             }
         }
     }
 
-    /// Takes a hand of the waves that follow one of this level. Near the bound they stay where they can be evicted,
+    /// Takes a prefetch of the waves that follow one of this level. Near the bound they stay where they can be evicted,
     /// and while an emitter waits (for bytes, say), the receiver has to come by for every wave and see who waits.
-    fn take_hand(&self, state: &mut State, level: u8) {
+    fn prefetch(&self, state: &mut InboxState, level: u8) {
         let near_bound = state.levels.len() > self.options.max_waves / 2;
         if state.levels.len() == 0 || near_bound || state.waiting_since.is_some() {
             return;
         }
-        let mut hand = self.hand.lock();
-        if hand.len() > 0 {
+        let mut prefetch = self.prefetch.lock();
+        if prefetch.len() > 0 {
             return;
         }
-        while hand.len() < HAND_SIZE
-            && (self.options.order == Order::Arrival || state.levels.occupied() & (1 << level) != 0)
+        while prefetch.len() < PREFETCH
+            && (self.options.order == ServeOrder::Arrival || state.levels.occupied() & (1 << level) != 0)
         {
             let Some(popped) = self.pop_next(&mut state.levels) else { break };
-            hand.add(popped);
+            prefetch.add(popped);
         }
-        state.in_hand = hand.len();
-        self.has_hand.store(state.in_hand > 0, Ordering::Relaxed);
+        state.prefetched = prefetch.len();
+        self.has_prefetched.store(state.prefetched > 0, Ordering::Relaxed);
     }
 
     fn pop_next(&self, levels: &mut Levels<Wave>) -> Option<Popped<Wave>> {
         match self.options.order {
-            Order::Strength => levels.pop_strongest(),
-            Order::Arrival => levels.pop_oldest(),
+            ServeOrder::Strength => levels.pop_strongest(),
+            ServeOrder::Arrival => levels.pop_oldest(),
         }
     }
 
@@ -182,13 +182,13 @@ impl Inbox {
         wanted: impl FnMut(&Wave) -> bool,
     ) -> Option<Popped<Wave>> {
         match self.options.order {
-            Order::Strength => levels.pop_where(after, wanted),
-            Order::Arrival => levels.pop_oldest_where(after, wanted),
+            ServeOrder::Strength => levels.pop_where(after, wanted),
+            ServeOrder::Arrival => levels.pop_oldest_where(after, wanted),
         }
     }
 
     /// Counts a wave that left the levels as delivered, or as lost if it is too late for it.
-    fn settle(&self, state: &mut State, popped: Popped<Wave>, shed: &mut Shed) -> Option<Wave> {
+    fn settle(&self, state: &mut InboxState, popped: Popped<Wave>, shed: &mut Shed) -> Option<Wave> {
         let Popped { arrival, item: wave, .. } = popped;
         state.bytes -= wave.weight();
         match self.too_late(arrival, &wave) {
@@ -214,7 +214,7 @@ impl Inbox {
     ) -> Poll<Option<Wave>> {
         let mut shed = Shed::new();
         let polled = self.poll_take(cx, &mut shed, |inbox, state, shed| {
-            inbox.take_hand_back(state);
+            inbox.return_prefetched(state);
             loop {
                 match inbox.pop_where(&mut state.levels, *seen, &mut wanted) {
                     Some(popped) => {
@@ -237,7 +237,7 @@ impl Inbox {
         &self,
         cx: &mut Context<'_>,
         shed: &mut Shed,
-        take: impl FnOnce(&Self, &mut State, &mut Shed) -> Option<Wave>,
+        take: impl FnOnce(&Self, &mut InboxState, &mut Shed) -> Option<Wave>,
     ) -> Poll<Option<Wave>> {
         let mut state = self.state.lock();
         let taken = take(self, &mut state, shed);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::waiting::LONG_WAIT;
-use super::{EVICTION_WINDOW, Inbox, InboxOptions, Ledger, Offer, Order, ShedReason, WhenFull};
+use super::{EVICTION_WINDOW, Inbox, InboxOptions, Ledger, Offer, ServeOrder, ShedReason, WhenFull};
 use crate::amplitude::{Amplitude, Floor, amplitude_of_level};
 use crate::clock::Moment;
 use crate::source::{Sequencer, Source};
@@ -175,7 +175,7 @@ async fn what_is_abandoned_is_counted_and_reported_once() {
     let options = patient(100).on_shed(move |wave: &Wave, reason| report.lock().push((number(wave), reason)));
     let inbox = Inbox::new(options).unwrap();
     fill(&inbox, 0..40);
-    // By now the receiver holds a hand.
+    // By now the receiver holds a prefetch.
     assert_eq!([receive(&inbox), receive(&inbox)], [0, 1]);
     inbox.abandon();
     assert_eq!(inbox.ledger(), Ledger { offered: 40, delivered: 2, shed_closed: 38, ..Ledger::default() });
@@ -228,7 +228,7 @@ async fn receive_where_takes_the_strongest_match_and_leaves_the_others() {
     for (number, amplitude) in [(0, 0.5), (1, 0.5), (2, 0.8), (3, 0.8), (4, 0.5), (6, 0.1), (5, 1.0)] {
         inbox.offer(numbered(number, amplitude), Offer::IfRoom).unwrap();
     }
-    // So that some are in the receiver's hand.
+    // So that some are in the receiver's prefetch.
     assert_eq!(receive(&inbox), 5);
     let mut cx = Context::from_waker(Waker::noop());
     let mut even = || {
@@ -281,14 +281,14 @@ async fn a_stronger_wave_is_received_before_those_that_are_in_hand() {
 #[tokio::test(start_paused = true)]
 async fn a_wave_may_wait_as_long_as_the_sojourn_cap_and_no_longer() {
     let cap = Duration::from_millis(20);
-    for order in [Order::Strength, Order::Arrival] {
+    for order in [ServeOrder::Strength, ServeOrder::Arrival] {
         let inbox = Inbox::new(patient(100).order(order).sojourn_cap(Some(cap))).unwrap();
         fill(&inbox, 0..40);
         tokio::time::advance(cap).await;
         fill(&inbox, 40..41);
         assert_eq!([receive(&inbox), receive(&inbox)], [0, 1]);
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(receive(&inbox), 40, "those in hand are too late as well");
+        assert_eq!(receive(&inbox), 40, "those in prefetch are too late as well");
         let ledger = Ledger { offered: 41, delivered: 3, shed_sojourn: 38, ..Ledger::default() };
         assert_eq!(inbox.ledger(), ledger);
     }
@@ -369,7 +369,8 @@ async fn what_is_taken_to_be_sent_is_subject_to_the_cap_the_floor_and_the_order(
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let report = Arc::clone(&reasons);
     let options = patient(100).sojourn_cap(Some(cap)).floor(Floor::new(0.3).unwrap());
-    let options = options.order(Order::Arrival).on_shed(move |_: &Wave, reason| report.lock().push(reason));
+    let options =
+        options.order(ServeOrder::Arrival).on_shed(move |_: &Wave, reason| report.lock().push(reason));
     let inbox = Inbox::new(options).unwrap();
     let take = || {
         let mut taken = Vec::new();

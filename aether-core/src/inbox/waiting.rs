@@ -7,8 +7,8 @@
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::door::Place;
-use super::{Inbox, Offer, Shed, State, WhenFull};
+use super::admission::QueuePosition;
+use super::{Inbox, InboxState, Offer, Shed, WhenFull};
 use crate::clock::Moment;
 use crate::wave::Wave;
 
@@ -38,9 +38,11 @@ impl Inbox {
     /// Calls emitters that wait, the strongest first, if there is room for them and it is worth while or urgent. They are
     /// to be woken without the lock.
     #[cold]
-    pub(super) fn call_emitters(&self, state: &mut State, is_urgent: bool) -> Vec<Waker> {
+    pub(super) fn call_emitters(&self, state: &mut InboxState, is_urgent: bool) -> Vec<Waker> {
         let len = state.len();
-        let (Some(since), Some(first)) = (state.waiting_since, state.door.first()) else { return Vec::new() };
+        let (Some(since), Some(first)) = (state.waiting_since, state.admission.first()) else {
+            return Vec::new();
+        };
         let room = self.allowed(state, first.level).saturating_sub(len);
         if room == 0 {
             return Vec::new();
@@ -49,30 +51,30 @@ impl Inbox {
             && state.bytes <= self.options.max_bytes / 2;
         let all = is_urgent || worth_it || len == 0 || since.elapsed() >= LONG_WAIT;
         let mut called = Vec::new();
-        while let Some(next) = state.door.first()
+        while let Some(next) = state.admission.first()
             // Stronger than something that is queued, it would be received before that.
             && (all || state.levels.weakest().is_some_and(|weakest| next.level < weakest))
             && len + called.len() < self.allowed(state, next.level)
         {
-            called.extend(state.door.call_first());
+            called.extend(state.admission.call_first());
         }
         if !called.is_empty() {
-            state.waiting_since = (!state.door.nobody_waits()).then(Moment::now);
+            state.waiting_since = (!state.admission.nobody_waits()).then(Moment::now);
             self.set_bounds(state);
         }
         called
     }
 
     /// Wakes all that wait, whether there is room or not.
-    pub(super) fn call_all(&self, state: &mut State) -> Vec<Waker> {
+    pub(super) fn call_all(&self, state: &mut InboxState) -> Vec<Waker> {
         state.waiting_since = None;
-        let called = state.door.call_all();
+        let called = state.admission.call_all();
         self.set_bounds(state);
         called
     }
 
     /// Whether emitters have every reason to be patient.
-    pub(super) fn is_half_empty(&self, state: &State) -> bool {
+    pub(super) fn is_half_empty(&self, state: &InboxState) -> bool {
         state.len() <= state.ahead / 2 && state.bytes <= self.options.max_bytes / 2
     }
 }
@@ -86,25 +88,25 @@ struct Visitor<'a> {
     inbox: &'a Inbox,
     wave: &'a Wave,
     /// Kept until it is let in, also while it is called and has not come yet.
-    place: Option<Place>,
+    place: Option<QueuePosition>,
 }
 
 impl Visitor<'_> {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         let (inbox, mut shed) = (self.inbox, Shed::new());
         let mut state = inbox.state.lock();
-        if self.place.is_some_and(|place| state.door.waits_still(place, cx.waker())) {
+        if self.place.is_some_and(|place| state.admission.waits_still(place, cx.waker())) {
             return Poll::Pending;
         }
         // Called, it comes before those who wait behind it.
         let offer = self.place.map_or(Offer::IfRoom, Offer::Called);
         if inbox.put(&mut state, self.wave.clone(), offer, &mut shed).is_err() {
             let level = self.wave.signal().level();
-            let place = *self.place.get_or_insert_with(|| state.door.place(level));
-            state.door.wait(place, cx.waker());
+            let place = *self.place.get_or_insert_with(|| state.admission.place(level));
+            state.admission.wait(place, cx.waker());
             state.waiting_since.get_or_insert_with(Moment::now);
             // From now on the receiver comes by for every wave and sees who waits.
-            inbox.take_hand_back(&mut state);
+            inbox.return_prefetched(&mut state);
             inbox.set_bounds(&mut state);
             inbox.publish(&state);
             return Poll::Pending;
@@ -125,9 +127,9 @@ impl Visitor<'_> {
         let (inbox, mut shed) = (self.inbox, Shed::new());
         let Some(place) = self.place.take() else { return };
         let mut state = inbox.state.lock();
-        state.door.leave(place);
-        inbox.look_at_hand(&mut state);
-        let is_passed = state.door.is_passed(place);
+        state.admission.leave(place);
+        inbox.settle_prefetched(&mut state);
+        let is_passed = state.admission.is_passed(place);
         let called = match is_passed {
             true => Vec::new(),
             false => {
@@ -152,7 +154,7 @@ impl Drop for Visitor<'_> {
     fn drop(&mut self) {
         let Some(place) = self.place else { return };
         let mut state = self.inbox.state.lock();
-        let was_called = state.door.leave(place).is_none();
+        let was_called = state.admission.leave(place).is_none();
         self.inbox.nobody_waits_any_more(&mut state);
         // Called and not coming: the next one gets its place.
         let called = if was_called { self.inbox.call_emitters(&mut state, true) } else { Vec::new() };
@@ -163,8 +165,8 @@ impl Drop for Visitor<'_> {
 
 impl Inbox {
     /// Notes that nobody waits, if that is so.
-    fn nobody_waits_any_more(&self, state: &mut State) {
-        if state.door.nobody_waits() {
+    fn nobody_waits_any_more(&self, state: &mut InboxState) {
+        if state.admission.nobody_waits() {
             state.waiting_since = None;
             self.set_bounds(state);
         }

@@ -62,7 +62,7 @@ impl Medium for Local {
         Box::pin(async move {
             let channel = question.channel().clone();
             let (answer, answered) = oneshot::channel();
-            let question = question.with_reply_path(Arc::new(Answer {
+            let question = question.with_reply_path(Arc::new(LocalReplyPath {
                 asker: Mutex::new(Some(answer)),
                 router: Arc::clone(&self.router),
                 max_bytes: self.max_payload,
@@ -117,14 +117,14 @@ impl Medium for Local {
 }
 
 /// The asker's end, taken by the first answer.
-struct Answer {
+struct LocalReplyPath {
     asker: Mutex<Option<oneshot::Sender<Wave>>>,
     /// For the observers.
     router: Arc<Router>,
     max_bytes: usize,
 }
 
-impl ReplyPath for Answer {
+impl ReplyPath for LocalReplyPath {
     fn carry(&self, reply: Wave) -> BoxFuture<'_, Result<(), ReplyError>> {
         let (bytes, max_bytes) = (reply.payload().len(), self.max_bytes);
         if bytes > max_bytes {

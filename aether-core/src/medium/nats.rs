@@ -10,22 +10,22 @@
 mod announcing;
 mod asking;
 mod cloudevents;
+mod control;
 mod discovery;
 mod foreign;
 mod gaps;
-mod inquiries;
 mod intake;
-mod joined;
 mod link;
-mod notices;
 mod numbers;
+mod observer_copies;
 mod outbox;
 mod remembered;
 mod reply;
-mod seen;
 mod settling;
+mod subscriptions;
 mod tokens;
 mod transit;
+mod unheard_probes;
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,11 +51,11 @@ use crate::wave::Wave;
 use crate::wire::{EncodeError, MAX_POSITION, Sender, encode, frame_bound, record_bound, record_growth};
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
+use control::Control;
 pub(crate) use discovery::Service;
 use intake::{Intake, Leaving};
-use joined::Joined;
 use link::Link;
-use notices::Notices;
+use subscriptions::Subscriptions;
 
 /// Messages that a subscription of the client holds before it drops. The client counts messages, not bytes. Ours are
 /// drained at once and nothing that the draining tasks do waits, so this only has to cover the time that such a task may
@@ -64,11 +64,11 @@ const CLIENT_QUEUE: usize = 1 << 18;
 
 /// The medium, as its owner holds it. Dropping it lets the outbox run empty and ends the rest.
 pub(crate) struct Nats {
-    shared: Arc<Shared>,
+    shared: Arc<NatsShared>,
     router: Arc<Router>,
     intake: Arc<Intake>,
-    joined: Joined,
-    notices: Notices,
+    joined: Subscriptions,
+    notices: Control,
     asking: Asking,
     sender: Mutex<Option<JoinHandle<()>>>,
     /// Whether closing is over; locked by whoever is at it.
@@ -78,7 +78,7 @@ pub(crate) struct Nats {
 }
 
 /// What the sending task, the replies and the owner share.
-struct Shared {
+struct NatsShared {
     client: Client,
     link: Arc<Link>,
     outbox: Arc<Inbox>,
@@ -165,7 +165,7 @@ pub(crate) async fn connect(options: Options, router: Arc<Router>) -> Result<Arc
     let asking = Asking::new(&client, Arc::clone(&link))
         .await
         .map_err(|error| unreachable(options.url.clone(), true, error))?;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(NatsShared {
         client,
         link,
         outbox,
@@ -176,13 +176,13 @@ pub(crate) async fn connect(options: Options, router: Arc<Router>) -> Result<Arc
         announcing: Announcing::new(),
         leaving: Mutex::default(),
     });
-    let notices = Notices::new(shared.client.new_inbox());
+    let notices = Control::new(shared.client.new_inbox());
     let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
     Ok(Arc::new(Nats {
         intake: Arc::new(Intake::new(Arc::clone(&router), Arc::clone(&shared))),
         shared,
         router,
-        joined: Joined::default(),
+        joined: Subscriptions::default(),
         notices,
         asking,
         sender: Mutex::new(Some(sender)),
@@ -217,7 +217,7 @@ impl Nats {
     }
 }
 
-impl Shared {
+impl NatsShared {
     fn subject(&self, root: Root, name: &str) -> String {
         format!("{}{}.{name}", self.prefix, root.as_suffix())
     }

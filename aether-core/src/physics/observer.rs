@@ -14,9 +14,9 @@ use super::finding::Finding;
 use crate::aether::Aether;
 use crate::channel::{ChannelError, Pattern};
 use crate::clock::Instant;
-use crate::floors::Roster;
-use crate::inbox::{InboxOptions, Ledger, Order, WhenFull};
+use crate::inbox::{InboxOptions, Ledger, ServeOrder, WhenFull};
 use crate::medium::JoinError;
+use crate::presence::Roster;
 use crate::vibrator::{CreateError, Vibrator};
 
 /// Why an observer could not be opened.
@@ -97,7 +97,7 @@ impl PhysicsObserver {
         aether: &Aether,
     ) -> Result<Self, ObserveError> {
         // In the order of arrival, because the engine analyses times. Nobody waits for an observer.
-        let inbox = InboxOptions::interactive().order(Order::Arrival).when_full(WhenFull::Shed);
+        let inbox = InboxOptions::interactive().order(ServeOrder::Arrival).when_full(WhenFull::Shed);
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(aether).await?;
         let roster = aether.roster().await?;
         vibrator.resonate_on(pattern.clone()).await?;

@@ -34,10 +34,10 @@ pub struct InboxReport {
 }
 
 #[derive(Default)]
-pub(super) struct Accounts(Mutex<State>);
+pub(super) struct Accounts(Mutex<AccountsState>);
 
 #[derive(Default)]
-struct State {
+struct AccountsState {
     open: HashMap<u64, (String, Arc<Inbox>)>,
     /// Closed ones that somebody may still offer to: an emitter that waited, one that has just looked up who hears its
     /// channel, a network that brings what was on its way. No more than somebody holds anyway.
@@ -49,7 +49,7 @@ struct State {
     closed: bool,
 }
 
-impl State {
+impl AccountsState {
     /// Moves the accounts of those that nobody can offer to any more to the gone. What is returned is to be dropped
     /// outside of the lock: with an inbox goes its callback, and with that whatever a user has put into it.
     fn settle(&mut self) -> Vec<(String, Arc<Inbox>)> {

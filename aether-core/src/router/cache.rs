@@ -66,14 +66,14 @@ pub(super) fn with_recent<T>(
 }
 
 /// The route of a channel.
-pub(super) struct Entry {
+pub(super) struct CacheEntry {
     pub(super) channel: Channel,
     pub(super) route: Arc<Route>,
     /// Up to which change of the subscriptions it is known to hold.
     pub(super) generation: AtomicU64,
 }
 
-type Page = [ArcSwapOption<Entry>; SLOTS_PER_PAGE];
+type Page = [ArcSwapOption<CacheEntry>; SLOTS_PER_PAGE];
 
 /// Read without a lock, so that emitters on several threads do not meet. Entering a route replaces one slot.
 pub(super) struct Cache {
@@ -88,7 +88,7 @@ impl Cache {
     }
 
     /// The two slots of a channel. Two that share one of them rarely share both.
-    fn slots(&self, channel: &Channel) -> [&ArcSwapOption<Entry>; 2] {
+    fn slots(&self, channel: &Channel) -> [&ArcSwapOption<CacheEntry>; 2] {
         let place = channel.shard(PAGES * SLOTS_PER_PAGE * SLOTS_PER_PAGE);
         let page = self.pages[place % PAGES]
             .get_or_init(|| Box::new([const { ArcSwapOption::const_empty() }; SLOTS_PER_PAGE]));
@@ -97,7 +97,7 @@ impl Cache {
     }
 
     /// What is known of a channel, outdated or not.
-    pub(super) fn find(&self, channel: &Channel) -> Option<Arc<Entry>> {
+    pub(super) fn find(&self, channel: &Channel) -> Option<Arc<CacheEntry>> {
         for slot in self.slots(channel) {
             if let Some(entry) = &*slot.load()
                 && entry.channel == *channel
@@ -109,15 +109,15 @@ impl Cache {
     }
 
     /// Enters a route, in the place of an older one where both slots are taken. Hand it the number of the last change.
-    pub(super) fn enter(&self, entry: Arc<Entry>) {
+    pub(super) fn enter(&self, entry: Arc<CacheEntry>) {
         let generation = entry.generation.load(Ordering::Relaxed);
         let slots = self.slots(&entry.channel);
-        let is_free = |slot: &&ArcSwapOption<Entry>| {
+        let is_free = |slot: &&ArcSwapOption<CacheEntry>| {
             slot.load().as_ref().is_none_or(|other| {
                 other.channel == entry.channel || other.generation.load(Ordering::Relaxed) != generation
             })
         };
-        let same = |slot: &&ArcSwapOption<Entry>| {
+        let same = |slot: &&ArcSwapOption<CacheEntry>| {
             slot.load().as_ref().is_some_and(|other| other.channel == entry.channel)
         };
         let slot = slots.iter().copied().find(same).or_else(|| slots.iter().copied().find(is_free));

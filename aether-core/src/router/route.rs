@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 #[cfg(feature = "nats")]
 use super::Lost;
 use super::hearers::{Hearers, List};
-use super::trie::Places;
+use super::trie::PatternEntries;
 use super::waiting::Full;
 use super::{Offered, Subscription, Waiting};
 use crate::channel::Pattern;
@@ -110,7 +110,7 @@ impl Route {
     }
 
     /// Whether it was made of what these places hold now.
-    pub(super) fn is_of(&self, places: &Places<'_>) -> bool {
+    pub(super) fn is_of(&self, places: &PatternEntries<'_>) -> bool {
         self.parts.len() == places.len()
             && self.parts.iter().zip(places).all(|(part, place)| Arc::ptr_eq(part, &place.hearers))
     }

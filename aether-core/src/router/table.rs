@@ -11,7 +11,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::Subscription;
 use super::route::{GroupRoute, Route};
-use super::trie::{Place, Places, Trie};
+use super::trie::{PatternEntries, PatternEntry, Trie};
 use crate::channel::Channel;
 use crate::inbox::Inbox;
 
@@ -26,7 +26,7 @@ pub(super) struct Table {
     lone: HashMap<InboxKey, Lone>,
     /// Those of inboxes that have several, by the places of their patterns.
     rivals: HashMap<(InboxKey, u64), SmallVec<[Arc<Subscription>; 1]>>,
-    groups: HashMap<Arc<str>, Group>,
+    groups: HashMap<Arc<str>, GroupMembers>,
     last_place: u64,
 }
 
@@ -46,7 +46,7 @@ enum Lone {
 
 /// Whose turn it is in a group, modulo the number of members.
 #[derive(Default)]
-struct Group {
+struct GroupMembers {
     /// By all patterns.
     members: usize,
     /// For each set of patterns by which its members hear a channel. With one turn for all, channels that alternate could
@@ -54,7 +54,7 @@ struct Group {
     turns: Mutex<HashMap<SmallVec<[u64; 2]>, Arc<AtomicUsize>>>,
 }
 
-impl Group {
+impl GroupMembers {
     fn turn(&self, places: SmallVec<[u64; 2]>) -> Arc<AtomicUsize> {
         let mut turns = self.turns.lock();
         if turns.len() >= MAX_TURNS && !turns.contains_key(&places) {
@@ -156,14 +156,14 @@ impl Table {
         }
     }
 
-    fn route_of(&self, places: &Places<'_>) -> Route {
+    fn route_of(&self, places: &PatternEntries<'_>) -> Route {
         let hearers = places.iter().map(|place| Arc::clone(&place.hearers)).collect();
         let excluded = self.excluded(places);
         Route::new(hearers, excluded, self.groups_of(places))
     }
 
     /// As on NATS, a group is its name: members may come by different patterns.
-    fn groups_of(&self, places: &Places<'_>) -> Vec<GroupRoute> {
+    fn groups_of(&self, places: &PatternEntries<'_>) -> Vec<GroupRoute> {
         let mut found: Vec<(&Arc<str>, GroupRoute, SmallVec<[u64; 2]>)> = Vec::new();
         for place in places {
             for (name, members) in &place.hearers.groups {
@@ -195,12 +195,12 @@ impl Table {
     /// knows which channel a lane belongs to stands for those that happen to hear the lane.
     ///
     /// Two of one inbox are in two places. So those of the largest place need not be looked at: theirs are met elsewhere.
-    fn excluded(&self, places: &Places<'_>) -> HashSet<u64> {
+    fn excluded(&self, places: &PatternEntries<'_>) -> HashSet<u64> {
         let mut excluded = HashSet::new();
         let all_count = places.iter().any(|place| place.is_tangled);
         let with_rivals = || places.iter().filter(|place| !place.rivals.is_empty());
         let largest = with_rivals().max_by_key(|place| place.rivals.len()).map(|place| place.id);
-        let is_looked_at = |place: &&&Place| all_count || Some(place.id) != largest;
+        let is_looked_at = |place: &&&PatternEntry| all_count || Some(place.id) != largest;
         let mut seen = HashSet::new();
         for place in with_rivals().filter(is_looked_at) {
             for subscription in place.rivals.values() {

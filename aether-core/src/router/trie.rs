@@ -17,13 +17,13 @@ pub(super) struct Trie {
     literal: HashMap<Box<str>, Trie>,
     one: Option<Box<Trie>>,
     /// The pattern that ends here.
-    here: Option<Box<Place>>,
+    here: Option<Box<PatternEntry>>,
     /// The pattern that goes on with `>`.
-    rest: Option<Box<Place>>,
+    rest: Option<Box<PatternEntry>>,
 }
 
 /// The place of one pattern.
-pub(super) struct Place {
+pub(super) struct PatternEntry {
     /// A number that no other place has or had.
     pub(super) id: u64,
     pub(super) hearers: Arc<Hearers>,
@@ -34,11 +34,11 @@ pub(super) struct Place {
 }
 
 /// Most channels are heard by one pattern or two.
-pub(super) type Places<'a> = SmallVec<[&'a Place; 4]>;
+pub(super) type PatternEntries<'a> = SmallVec<[&'a PatternEntry; 4]>;
 
 impl Trie {
     /// The place of a pattern; `new_id` is the number of a new one.
-    pub(super) fn place(&mut self, pattern: &Pattern, new_id: impl FnOnce() -> u64) -> &mut Place {
+    pub(super) fn place(&mut self, pattern: &Pattern, new_id: impl FnOnce() -> u64) -> &mut PatternEntry {
         let mut node = self;
         let mut goes_on = false;
         for token in pattern.tokens() {
@@ -50,7 +50,7 @@ impl Trie {
         }
         let place = if goes_on { &mut node.rest } else { &mut node.here };
         place.get_or_insert_with(|| {
-            Box::new(Place {
+            Box::new(PatternEntry {
                 id: new_id(),
                 hearers: Arc::new(Hearers::new(pattern.clone())),
                 rivals: BTreeMap::new(),
@@ -60,7 +60,7 @@ impl Trie {
     }
 
     /// The place of a pattern, if it has one.
-    pub(super) fn existing(&mut self, pattern: &Pattern) -> Option<&mut Place> {
+    pub(super) fn existing(&mut self, pattern: &Pattern) -> Option<&mut PatternEntry> {
         let mut node = self;
         for token in pattern.tokens() {
             match token {
@@ -79,7 +79,7 @@ impl Trie {
     }
 
     fn prune_below(&mut self, tokens: &[&str]) {
-        let is_unheard = |place: &mut Box<Place>| place.hearers.is_empty();
+        let is_unheard = |place: &mut Box<PatternEntry>| place.hearers.is_empty();
         match tokens {
             [] => drop(self.here.take_if(is_unheard)),
             [">"] => drop(self.rest.take_if(is_unheard)),
@@ -107,9 +107,9 @@ impl Trie {
     }
 
     /// The places of all patterns that hear a channel, always in the same order.
-    pub(super) fn matching(&self, channel: &Channel) -> Places<'_> {
+    pub(super) fn matching(&self, channel: &Channel) -> PatternEntries<'_> {
         let tokens: SmallVec<[&str; MAX_TOKENS]> = channel.tokens().collect();
-        let mut found = Places::new();
+        let mut found = PatternEntries::new();
         if channel.is_reserved() {
             // Wildcards in first place do not hear the framework's own channels.
             if let Some(child) = tokens.first().and_then(|first| self.literal.get(*first)) {
@@ -122,7 +122,7 @@ impl Trie {
     }
 
     /// At most 16 tokens deep, and two branches a token: bounded by the names' limits.
-    fn collect<'a>(&'a self, tokens: &[&str], found: &mut Places<'a>) {
+    fn collect<'a>(&'a self, tokens: &[&str], found: &mut PatternEntries<'a>) {
         let [first, tokens @ ..] = tokens else {
             found.extend(self.here.as_deref());
             return;

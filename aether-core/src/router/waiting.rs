@@ -18,11 +18,11 @@ pub(super) type Full = SmallVec<[Arc<Inbox>; 1]>;
 /// cancelled while it waits loses nothing that is not in a ledger.
 #[derive(Debug)]
 #[must_use = "finish() waits for room; dropping sheds at once"]
-pub struct Waiting(Box<State>);
+pub struct Waiting(Box<WaitingState>);
 
 /// On the heap, so that what is returned where nothing waits stays small.
 #[derive(Debug)]
-struct State {
+struct WaitingState {
     /// Each with the wave as it sees it; nothing where it was offered.
     full: Vec<Option<(Full, Wave)>>,
     offered: Offered,
@@ -37,7 +37,7 @@ impl Waiting {
     }
 
     pub(super) fn for_each(full: Vec<(Full, Wave)>, offered: Offered) -> Self {
-        Self(Box::new(State { full: full.into_iter().map(Some).collect(), offered }))
+        Self(Box::new(WaitingState { full: full.into_iter().map(Some).collect(), offered }))
     }
 
     /// Waits for room in all inboxes at once, for each at most as long as it lets emitters wait; then its weakest wave is

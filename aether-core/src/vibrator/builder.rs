@@ -136,15 +136,15 @@ impl<'a> VibratorBuilder<'a> {
             true => options.when_full(WhenFull::Shed),
             false => {
                 let options = reflecting(options, aether.reflector(), source.name());
-                aether.floors().watching(options, source.instance(), &is_overloaded)
+                aether.presence().watching(options, source.instance(), &is_overloaded)
             }
         };
         let inbox = Arc::new(Inbox::new(options)?);
         if self.respects_floors {
-            aether.floors().respect(aether.bus()).await.map_err(CreateError::Floors)?;
+            aether.presence().respect(aether.bus()).await.map_err(CreateError::Floors)?;
         }
         if !self.observes {
-            aether.floors().open(&source, &inbox, is_overloaded, self.is_listed);
+            aether.presence().open(&source, &inbox, is_overloaded, self.is_listed);
         }
         aether.router().open_inbox(source.instance(), source.name(), Arc::clone(&inbox));
         Ok(Vibrator {

@@ -127,7 +127,7 @@ impl Emitter {
     ///
     /// Of emitters that wait for one inbox the strongest is let in first. So where strong waves fill the room there is, weak
     /// ones wait for all of the time and are shed then: that is what strength means
-    /// ([`Order::Strength`](crate::Order)).
+    /// ([`ServeOrder::Strength`](crate::ServeOrder)).
     ///
     /// # Errors
     /// [`EmitError`], which hands the wave back. It has no number then, and the next one that is emitted gets it: who
@@ -306,7 +306,7 @@ impl Emitter {
     /// Hands a wave of this age back that no receiver would hear, if floors are respected.
     fn unless_stopped(&self, wave: Wave, age: impl FnOnce(&Wave) -> Duration) -> Result<Wave, EmitError> {
         let Some(stopped) = &self.stopped else { return Ok(wave) };
-        match self.aether.floors().stop(&wave, || age(&wave)) {
+        match self.aether.presence().stop(&wave, || age(&wave)) {
             Some(floor) => {
                 stopped.fetch_add(1, Ordering::Relaxed);
                 Err(EmitError::BelowFloor { wave, floor })

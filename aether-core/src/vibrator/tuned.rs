@@ -130,14 +130,14 @@ impl Tuned {
 /// Numbered patterns as a tree of tokens: which of them overlap with another one.
 #[derive(Debug, Default)]
 struct Overlaps {
-    root: Node,
+    root: OverlapNode,
     patterns: HashMap<u64, Pattern>,
 }
 
 /// One token deep in the tree.
 #[derive(Debug, Default)]
-struct Node {
-    children: HashMap<Box<str>, Node>,
+struct OverlapNode {
+    children: HashMap<Box<str>, OverlapNode>,
     /// The numbers of all patterns from here on.
     all: BTreeSet<u64>,
     /// Those of the pattern that ends here, and of the one that goes on with `>`.
@@ -189,7 +189,7 @@ impl Overlaps {
     }
 }
 
-impl Node {
+impl OverlapNode {
     fn remove(&mut self, tokens: &[&str], id: u64) {
         self.all.remove(&id);
         match tokens {

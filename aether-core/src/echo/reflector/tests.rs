@@ -222,10 +222,10 @@ fn without_a_network_a_source_that_does_not_listen_is_gone() {
     let reflector = Arc::new(Reflector::new());
     let alpha = Arc::new(source());
     fails(&reflector, &emitted(&alpha, Kind::Command, 0));
-    let ear = Arc::new(Ear::new(Arc::clone(&alpha), reflector.refused()).unwrap());
-    assert!(reflector.open(&ear) && !reflector.open(&ear));
+    let mailbox = Arc::new(EchoMailbox::new(Arc::clone(&alpha), reflector.refused()).unwrap());
+    assert!(reflector.open(&mailbox) && !reflector.open(&mailbox));
     fails(&reflector, &emitted(&alpha, Kind::Command, 0));
-    reflector.shut(&ear);
+    reflector.shut(&mailbox);
     fails(&reflector, &emitted(&alpha, Kind::Command, 0));
     let ledger = reflector.ledger();
     assert_eq!((ledger.told, ledger.buried), (1, 2));
@@ -292,7 +292,7 @@ fn echoes_that_cannot_be_are_refused_and_counted() {
     let reflector = Reflector::new();
     let alpha = Arc::new(source());
     let sent: Vec<_> = (0..3).map(|_| emitted(&alpha, Kind::Command, 0)).collect();
-    let ear = Ear::new(Arc::clone(&alpha), reflector.refused()).unwrap();
+    let mailbox = EchoMailbox::new(Arc::clone(&alpha), reflector.refused()).unwrap();
     let echo = |sequence, count| {
         let mut echo = Echo::new(&sent[0], EchoReason::Rejected, "no", "forger");
         (echo.of.sequence, echo.count) = (sequence, count);
@@ -303,13 +303,13 @@ fn echoes_that_cannot_be_are_refused_and_counted() {
         let payload = write(&[echo(sequence, count)]);
         let notice =
             Wave::plain(channel_of(alpha.source().instance()).unwrap(), payload.into(), ContentType::Json);
-        let _ = ear.arrived().offer(notice.noticed(&forger), crate::inbox::Offer::Now);
+        let _ = mailbox.arrived().offer(notice.noticed(&forger), crate::inbox::Offer::Now);
     }
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    let std::task::Poll::Ready(Some(only)) = ear.poll_next(&mut cx) else { panic!("one can be") };
+    let std::task::Poll::Ready(Some(only)) = mailbox.poll_next(&mut cx) else { panic!("one can be") };
     assert_eq!((only.of.sequence, only.count), (2, 3));
-    assert!(ear.poll_next(&mut cx).is_pending());
-    let counts = ear.counts();
+    assert!(mailbox.poll_next(&mut cx).is_pending());
+    let counts = mailbox.counts();
     assert_eq!((counts.unknown, counts.implausible, reflector.ledger().refused), (3, 2, 5));
     assert!(reflector.ledger().adds_up());
 }

@@ -17,7 +17,7 @@ struct Setting {
     max_waves: usize,
     /// In weights of a wave with an empty payload.
     max_weights: usize,
-    order: Order,
+    order: ServeOrder,
     waits: bool,
     floor: bool,
     sojourn: bool,
@@ -44,7 +44,7 @@ enum Step {
 }
 
 fn any_setting() -> impl Strategy<Value = Setting> {
-    let order = prop_oneof![Just(Order::Strength), Just(Order::Arrival)];
+    let order = prop_oneof![Just(ServeOrder::Strength), Just(ServeOrder::Arrival)];
     let max_waves = prop_oneof![1..10_usize, 60..100_usize];
     let max_weights = prop_oneof![2..10_usize, 50..200_usize, Just(1000)];
     (max_waves, max_weights, order, any::<[bool; 3]>()).prop_map(
@@ -162,12 +162,12 @@ impl Model {
     }
 
     /// Takes the first in the order of receiving that is wanted and not too late.
-    fn receive(&mut self, order: Order, wanted: impl Fn(u64) -> bool) -> Option<u64> {
+    fn receive(&mut self, order: ServeOrder, wanted: impl Fn(u64) -> bool) -> Option<u64> {
         loop {
             let wanted = self.items.iter().filter(|item| wanted(item.number));
             let next = match order {
-                Order::Strength => wanted.min_by_key(|item| item.level)?,
-                Order::Arrival => wanted.min_by_key(|item| item.number)?,
+                ServeOrder::Strength => wanted.min_by_key(|item| item.level)?,
+                ServeOrder::Arrival => wanted.min_by_key(|item| item.number)?,
             };
             let (number, wave, since) = (next.number, next.wave.clone(), next.since);
             self.items.retain(|item| item.number != number);

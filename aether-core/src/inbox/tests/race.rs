@@ -78,5 +78,5 @@ fn race(options: InboxOptions) {
 #[test]
 fn order_bounds_and_account_hold_while_threads_race() {
     race(patient(1));
-    race(shedding(1).order(Order::Arrival));
+    race(shedding(1).order(ServeOrder::Arrival));
 }

@@ -1,6 +1,6 @@
 //! Emitters that find no room: how long they wait, and what lets them in.
 
-use super::super::door::LEVELS_WINDOW;
+use super::super::admission::LEVELS_WINDOW;
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -45,7 +45,7 @@ async fn an_emitter_that_waits_for_bytes_is_let_in_as_they_become_free() {
     assert!(futures::poll!(emitter.as_mut()).is_ready());
     assert_eq!(inbox.ledger().queued, 39);
 
-    // The same when the receiver has a hand already.
+    // The same when the receiver has a prefetch already.
     receive(&inbox);
     fill(&inbox, 51..53);
     waits!(emitter, inbox, numbered(53, 0.5));

@@ -26,12 +26,12 @@ pub(super) const MAX_QUESTIONS: usize = 1 << 16;
 const PLACES_KEPT: usize = 256;
 
 pub(super) struct Asking {
-    shared: Arc<Shared>,
+    shared: Arc<AskingState>,
     /// Takes the answers from the client.
     task: JoinHandle<()>,
 }
 
-struct Shared {
+struct AskingState {
     /// What all reply subjects begin with.
     inbox: String,
     key: RandomState,
@@ -65,7 +65,7 @@ pub(super) enum Answer {
 
 /// One question that waits for its answer. Dropped, it waits no longer.
 pub(super) struct Asker<'a> {
-    shared: &'a Shared,
+    shared: &'a AskingState,
     number: u64,
     answer: oneshot::Receiver<Message>,
 }
@@ -73,7 +73,7 @@ pub(super) struct Asker<'a> {
 impl Asking {
     /// Subscribes to an inbox that only this connection hears.
     pub(super) async fn new(client: &Client, link: Arc<Link>) -> Result<Self, SubscribeError> {
-        let shared = Arc::new(Shared::new(client.new_inbox()));
+        let shared = Arc::new(AskingState::new(client.new_inbox()));
         let mut answers = client.subscribe(format!("{}.*", shared.inbox)).await?;
         let task = tokio::spawn({
             let shared = Arc::clone(&shared);
@@ -108,7 +108,7 @@ impl Drop for Asking {
     }
 }
 
-impl Shared {
+impl AskingState {
     fn new(inbox: String) -> Self {
         Self {
             inbox,
@@ -188,13 +188,13 @@ mod tests {
         Message { subject, reply: None, payload, headers: None, status, description: None, length: 0 }
     }
 
-    fn places(shared: &Shared) -> (usize, usize) {
+    fn places(shared: &AskingState) -> (usize, usize) {
         shared.waiting.lock().as_ref().map_or((0, 0), |waiting| (waiting.len(), waiting.capacity()))
     }
 
     #[test]
     fn an_answer_reaches_its_asker_once_and_others_are_counted() {
-        let shared = Shared::new("inbox".to_owned());
+        let shared = AskingState::new("inbox".to_owned());
         let (mut first, mut second) = (shared.enter().unwrap(), shared.enter().unwrap());
         assert!(first.answer().now_or_never().is_none());
         shared.take(message(second.reply_subject(), Some(StatusCode::NO_RESPONDERS)));
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn questions_without_an_answer_leave_nothing_behind() {
-        let shared = Shared::new("inbox".to_owned());
+        let shared = AskingState::new("inbox".to_owned());
         let asked: Vec<_> = std::iter::repeat_with(|| shared.enter().unwrap()).take(MAX_QUESTIONS).collect();
         assert_eq!(shared.enter().err(), Some(Refused::TooMany));
         drop(asked);
@@ -221,16 +221,16 @@ mod tests {
 
     #[test]
     fn numbers_do_not_follow_one_another() {
-        let shared = Shared::new("inbox".to_owned());
+        let shared = AskingState::new("inbox".to_owned());
         let [first, second, third] = std::array::from_fn(|_| shared.enter().unwrap().number);
         assert_ne!(second.wrapping_sub(first), third.wrapping_sub(second));
-        let other = Shared::new("inbox".to_owned());
+        let other = AskingState::new("inbox".to_owned());
         assert_ne!(first, other.enter().unwrap().number);
     }
 
     #[test]
     fn those_who_wait_are_told_that_the_client_has_ended() {
-        let shared = Shared::new("inbox".to_owned());
+        let shared = AskingState::new("inbox".to_owned());
         let mut asker = shared.enter().unwrap();
         *shared.waiting.lock() = None;
         assert!(matches!(asker.answer().now_or_never(), Some(Err(Ended))));

@@ -15,7 +15,7 @@ use futures_util::stream::select_all;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
-use super::{Root, Shared};
+use super::{NatsShared, Root};
 use crate::amplitude::Floor;
 use crate::inbox::Ledger;
 use crate::router::Heard;
@@ -46,12 +46,12 @@ enum Verb {
 }
 
 /// A request that waits for its answers. Without its payload, which says nothing.
-struct Asked {
+struct DiscoveryRequest {
     subject: String,
     reply: String,
 }
 
-impl Asked {
+impl DiscoveryRequest {
     fn of(message: &Message) -> Option<Self> {
         Request::read(&message.subject)?;
         Some(Self {
@@ -93,18 +93,18 @@ struct Described {
     name: String,
     id: String,
     version: &'static str,
-    metadata: Metadata,
+    metadata: ServiceMetadata,
 }
 
 #[derive(Serialize)]
-struct Metadata {
+struct ServiceMetadata {
     /// The name as it is: services may have letters, digits, `-` and `_` only.
     vibrator: String,
     effective_floor: String,
 }
 
 #[derive(Serialize)]
-struct Answer<'a, T> {
+struct DiscoveryAnswer<'a, T> {
     r#type: &'static str,
     #[serde(flatten)]
     service: &'a Described,
@@ -160,7 +160,7 @@ struct Account {
 
 /// Answers from now on, until the connection ends.
 pub(super) async fn answer(
-    shared: Arc<Shared>,
+    shared: Arc<NatsShared>,
     services: impl Fn() -> Option<Vec<Service>> + Send + 'static,
     mut ending: watch::Receiver<bool>,
 ) -> Result<(), SubscribeError> {
@@ -182,7 +182,7 @@ pub(super) async fn answer(
             };
             let Some(request) = request else { return };
             taking.link.took_message();
-            match Asked::of(&request).map(|asked| waiting.try_send(asked)) {
+            match DiscoveryRequest::of(&request).map(|asked| waiting.try_send(asked)) {
                 Some(Err(mpsc::error::TrySendError::Closed(_))) => return,
                 Some(Err(mpsc::error::TrySendError::Full(_))) => taking.link.drop_message(),
                 Some(Ok(())) | None => {}
@@ -198,7 +198,7 @@ pub(super) async fn answer(
     Ok(())
 }
 
-async fn respond(shared: &Shared, asked: &Asked, present: &[Service]) {
+async fn respond(shared: &NatsShared, asked: &DiscoveryRequest, present: &[Service]) {
     let Some(request) = Request::read(&asked.subject) else { return };
     for vibrator in present {
         let service = described(vibrator);
@@ -214,7 +214,7 @@ async fn respond(shared: &Shared, asked: &Asked, present: &[Service]) {
 fn write(verb: Verb, service: &Described, vibrator: &Service, subject: impl Fn(&str) -> String) -> Vec<u8> {
     let heard = &vibrator.heard;
     let written = match verb {
-        Verb::Ping => serde_json::to_vec(&Answer {
+        Verb::Ping => serde_json::to_vec(&DiscoveryAnswer {
             r#type: "io.nats.micro.v1.ping_response",
             service,
             more: Nothing {},
@@ -226,7 +226,7 @@ fn write(verb: Verb, service: &Described, vibrator: &Service, subject: impl Fn(&
                 queue_group: heard.group.as_deref().unwrap_or_default().to_owned(),
             });
             let more = Info { description: "a vibrator of Aether", endpoints: endpoints.collect() };
-            serde_json::to_vec(&Answer { r#type: "io.nats.micro.v1.info_response", service, more })
+            serde_json::to_vec(&DiscoveryAnswer { r#type: "io.nats.micro.v1.info_response", service, more })
         }
         Verb::Stats => {
             let ledger = vibrator.ledger;
@@ -247,7 +247,7 @@ fn write(verb: Verb, service: &Described, vibrator: &Service, subject: impl Fn(&
                 },
             };
             let more = Stats { started: started(vibrator.made_at), endpoints: [inbox] };
-            serde_json::to_vec(&Answer { r#type: "io.nats.micro.v1.stats_response", service, more })
+            serde_json::to_vec(&DiscoveryAnswer { r#type: "io.nats.micro.v1.stats_response", service, more })
         }
     };
     // Texts and whole numbers can always be written.
@@ -260,7 +260,7 @@ fn described(vibrator: &Service) -> Described {
         name: allowed(source.name()),
         id: format!("{:x}", source.instance()),
         version: VERSION,
-        metadata: Metadata {
+        metadata: ServiceMetadata {
             vibrator: source.name().to_owned(),
             effective_floor: vibrator.effective_floor.as_f32().to_string(),
         },

@@ -55,7 +55,7 @@ pub(super) struct Gap {
 
 /// A frame that came.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heard {
+pub(super) struct Positions {
     pub(super) node: u64,
     pub(super) position: Position,
     pub(super) waves: usize,
@@ -66,7 +66,7 @@ pub(super) struct Heard {
 
 /// What a frame shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Noted {
+pub(super) struct GapReport {
     pub(super) gap: Option<Gap>,
     /// A sender's channel was forgotten for it.
     pub(super) forgets: bool,
@@ -83,11 +83,11 @@ pub(super) struct Gaps {
 
 /// What one sender sends on one channel: its stream, and the one before it or one that somebody made up.
 struct Streams {
-    first: Stream,
-    second: Option<Stream>,
+    first: ReceivedStream,
+    second: Option<ReceivedStream>,
 }
 
-struct Stream {
+struct ReceivedStream {
     number: u64,
     expected: u64,
     heard: Instant,
@@ -116,7 +116,7 @@ impl Credit {
     }
 }
 
-impl Stream {
+impl ReceivedStream {
     /// Whether a frame can be the next of this stream, late, or a duplicate.
     fn continues_with(&self, first: u64, now: Instant) -> bool {
         let ahead = time_for(first.saturating_sub(self.expected));
@@ -129,20 +129,20 @@ impl Stream {
 }
 
 impl Streams {
-    fn all(&mut self) -> impl Iterator<Item = &mut Stream> {
+    fn all(&mut self) -> impl Iterator<Item = &mut ReceivedStream> {
         [Some(&mut self.first), self.second.as_mut()].into_iter().flatten()
     }
 
     /// The latest stream of the sender.
-    fn latest(&self) -> &Stream {
+    fn latest(&self) -> &ReceivedStream {
         self.second.as_ref().filter(|second| second.number > self.first.number).unwrap_or(&self.first)
     }
 
     /// In the place of one that was silent for long, else of the one of which fewer frames came: what somebody made up
     /// does not drive out what is heard all the time.
-    fn add(&mut self, new: Stream) {
+    fn add(&mut self, new: ReceivedStream) {
         let now = new.heard;
-        let makes_way = |a: &Stream, b: &Stream| {
+        let makes_way = |a: &ReceivedStream, b: &ReceivedStream| {
             (a.silence(now) >= SILENT, b.frames) > (b.silence(now) >= SILENT, a.frames)
         };
         match &mut self.second {
@@ -159,11 +159,11 @@ impl Gaps {
     }
 
     /// Notes a frame, and says what is missing before it.
-    pub(super) fn note(&mut self, channel: &Channel, heard: Heard) -> Noted {
-        let Heard { node, position, waves, delay, now } = heard;
+    pub(super) fn note(&mut self, channel: &Channel, heard: Positions) -> GapReport {
+        let Positions { node, position, waves, delay, now } = heard;
         let Position { stream: number, first, age_micros } = position;
         let expected = first.saturating_add(waves as u64);
-        let new = Stream { number, expected, heard: now, frames: 1 };
+        let new = ReceivedStream { number, expected, heard: now, frames: 1 };
         let key = (node, channel.clone());
         let began =
             now.checked_sub(Duration::from_micros(age_micros).saturating_add(delay).saturating_add(DOUBT));
@@ -177,13 +177,13 @@ impl Gaps {
                 if let Some(stream) = known.find(|stream| stream.continues_with(first, now)) {
                     let missing = first.saturating_sub(stream.expected);
                     if missing > 0 && !self.credit.spend(missing, now) {
-                        return Noted { is_implausible: true, ..Noted::default() };
+                        return GapReport { is_implausible: true, ..GapReport::default() };
                     }
                     let since = std::mem::replace(&mut stream.heard, now);
                     stream.expected = stream.expected.max(expected);
                     stream.frames += 1;
                     let gap = (missing > 0).then_some(Gap { waves: missing, since });
-                    return Noted { gap, ..Noted::default() };
+                    return GapReport { gap, ..GapReport::default() };
                 }
                 drop(known);
                 let latest = streams.latest();
@@ -192,7 +192,7 @@ impl Gaps {
                     streams.all().any(|stream| stream.number == number && first < stream.expected);
                 // Neither begins a sender so many streams, nor does it send so much.
                 if time_for(ahead) > now.saturating_duration_since(since) + LATE || is_known && !is_behind {
-                    return Noted { is_implausible: true, ..Noted::default() };
+                    return GapReport { is_implausible: true, ..GapReport::default() };
                 }
                 streams.add(new);
                 // All of a later one was sent after the other was heard. How that ended is not known any more.
@@ -212,7 +212,7 @@ impl Gaps {
                 && self.credit.spend(missing, now)
         };
         let gap = missed.filter(allowed).map(|since| Gap { waves: missing, since });
-        Noted { gap, forgets, is_implausible: missed.is_some() && gap.is_none() }
+        GapReport { gap, forgets, is_implausible: missed.is_some() && gap.is_none() }
     }
 }
 

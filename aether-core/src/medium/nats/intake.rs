@@ -14,10 +14,10 @@ use tokio::task::{JoinHandle, coop};
 use tokio::time::{sleep, timeout};
 
 use super::foreign::Foreign;
-use super::gaps::{Gap, Gaps, Heard, Noted};
+use super::gaps::{Gap, GapReport, Gaps, Positions};
 use super::reply::Reply;
 use super::transit::Transit;
-use super::{CLIENT_QUEUE, Root, Shared, cloudevents};
+use super::{CLIENT_QUEUE, NatsShared, Root, cloudevents};
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::router::{Lost, Router, Subscription};
 use crate::wave::{Kind, Wave};
@@ -104,7 +104,7 @@ impl Tap {
 
 pub(super) struct Intake {
     router: Arc<Router>,
-    shared: Arc<Shared>,
+    shared: Arc<NatsShared>,
     transit: Transit,
     malformed: AtomicU64,
     lost_upstream: AtomicU64,
@@ -121,7 +121,7 @@ struct Brought {
 }
 
 impl Intake {
-    pub(super) fn new(router: Arc<Router>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(router: Arc<Router>, shared: Arc<NatsShared>) -> Self {
         Self {
             router,
             shared,
@@ -359,8 +359,8 @@ impl Intake {
             (node.unwrap_or(0), position, vec![wave])
         };
         let lost = gaps.zip(position).and_then(|(gaps, position)| {
-            let heard = Heard { node, position, waves: waves.len(), delay, now };
-            let Noted { gap, forgets, is_implausible } = gaps.note(channel, heard);
+            let heard = Positions { node, position, waves: waves.len(), delay, now };
+            let GapReport { gap, forgets, is_implausible } = gaps.note(channel, heard);
             self.forgotten_streams.fetch_add(u64::from(forgets), Ordering::Relaxed);
             if is_implausible {
                 self.misplaced.fetch_add(1, Ordering::Relaxed);

@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::inquiries::{Inquiries, unheard};
 use super::tokens::Tokens;
+use super::unheard_probes::{Inquiries, unheard};
 use crate::inbox::{Inbox, ShedReason};
 use crate::router::Router;
 use crate::wave::Wave;
@@ -35,7 +35,7 @@ const LOST_EVENT_WATCH: Duration = Duration::from_secs(1);
 const AHEAD: usize = 2048;
 
 /// A connection that somebody has seen.
-pub(super) struct Connection {
+pub(super) struct ConnectionNumber {
     state: watch::Receiver<bool>,
     number: u64,
 }
@@ -277,14 +277,14 @@ impl Link {
     }
 
     /// To be handed to [`Link::connected_after`].
-    pub(super) fn connection(&self, client: &Client) -> Connection {
-        Connection { state: self.connected.subscribe(), number: connects(client) }
+    pub(super) fn connection(&self, client: &Client) -> ConnectionNumber {
+        ConnectionNumber { state: self.connected.subscribe(), number: connects(client) }
     }
 
     /// Waits until there is a connection later than the one seen last.
     ///
     /// Cancel safety: cancelled while it waits, no connection is missed.
-    pub(super) async fn connected_after(&self, seen: &mut Connection, client: &Client) {
+    pub(super) async fn connected_after(&self, seen: &mut ConnectionNumber, client: &Client) {
         loop {
             let connects = connects(client);
             if connects != seen.number && self.is_connected() {

@@ -24,7 +24,7 @@ const ANNOUNCED_AFTER: [Duration; 4] =
 const ROUND: Duration = Duration::from_secs(1);
 
 pub(super) struct Numbers {
-    streams: LruCache<Channel, Stream>,
+    streams: LruCache<Channel, SentStream>,
     /// How many streams were begun.
     begun: u64,
     /// When quiet channels are looked for next; `None` if all are announced for good.
@@ -32,7 +32,7 @@ pub(super) struct Numbers {
 }
 
 /// The waves sent on one channel.
-pub(super) struct Stream {
+pub(super) struct SentStream {
     number: u64,
     begun: Instant,
     next: u64,
@@ -42,7 +42,7 @@ pub(super) struct Stream {
     announced: usize,
 }
 
-impl Stream {
+impl SentStream {
     /// Where a frame that leaves now stands.
     pub(super) fn position(&self, now: Instant) -> Position {
         let age = now.saturating_duration_since(self.begun);
@@ -69,7 +69,7 @@ impl Stream {
 }
 
 /// What receivers shall be told.
-pub(super) type Announcement = (Channel, Position);
+pub(super) type StreamAnnouncement = (Channel, Position);
 
 impl Numbers {
     pub(super) fn new() -> Self {
@@ -78,7 +78,11 @@ impl Numbers {
 
     /// The stream of a channel, which begins if there is none. If another one has to be forgotten for it, that one is
     /// handed back to be announced for the last time.
-    pub(super) fn stream(&mut self, channel: &Channel, now: Instant) -> (&mut Stream, Option<Announcement>) {
+    pub(super) fn stream(
+        &mut self,
+        channel: &Channel,
+        now: Instant,
+    ) -> (&mut SentStream, Option<StreamAnnouncement>) {
         self.next_round.get_or_insert(now + ROUND);
         let begins = !self.streams.contains(channel);
         let forgotten = (begins && self.streams.len() >= MAX_STREAMS)
@@ -88,17 +92,17 @@ impl Numbers {
             .map(|(channel, stream)| (channel, stream.position(now)));
         let number = self.begun;
         self.begun += u64::from(begins);
-        let begin = || Stream { number, begun: now, next: 0, quiet_since: now, announced: 0 };
+        let begin = || SentStream { number, begun: now, next: 0, quiet_since: now, announced: 0 };
         (self.streams.get_or_insert_mut(channel.clone(), begin), forgotten)
     }
 
     /// The channels that were used since they were last announced.
-    pub(super) fn unannounced(&mut self, now: Instant) -> Vec<Announcement> {
+    pub(super) fn unannounced(&mut self, now: Instant) -> Vec<StreamAnnouncement> {
         self.announce_where(now, |stream| stream.announced == 0)
     }
 
     /// All channels, after a new connection was made: whatever was on its way may be lost.
-    pub(super) fn after_reconnecting(&mut self, now: Instant) -> Vec<Announcement> {
+    pub(super) fn after_reconnecting(&mut self, now: Instant) -> Vec<StreamAnnouncement> {
         for (_, stream) in &mut self.streams {
             (stream.quiet_since, stream.announced) = (now, 0);
         }
@@ -113,14 +117,18 @@ impl Numbers {
     }
 
     /// The channels that have gone quiet.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Announcement> {
+    pub(super) fn due(&mut self, now: Instant) -> Vec<StreamAnnouncement> {
         let due = self.announce_where(now, |stream| stream.is_due(now));
-        let is_restless = |stream: &Stream| stream.announced < ANNOUNCED_AFTER.len();
+        let is_restless = |stream: &SentStream| stream.announced < ANNOUNCED_AFTER.len();
         self.next_round = self.streams.iter().any(|(_, stream)| is_restless(stream)).then(|| now + ROUND);
         due
     }
 
-    fn announce_where(&mut self, now: Instant, which: impl Fn(&Stream) -> bool) -> Vec<Announcement> {
+    fn announce_where(
+        &mut self,
+        now: Instant,
+        which: impl Fn(&SentStream) -> bool,
+    ) -> Vec<StreamAnnouncement> {
         let chosen = self.streams.iter_mut().filter(|(_, stream)| which(stream));
         chosen.map(|(channel, stream)| (channel.clone(), stream.announce(now))).collect()
     }
@@ -142,7 +150,7 @@ mod tests {
         position
     }
 
-    fn told(announcements: Vec<Announcement>) -> Vec<(String, u64)> {
+    fn told(announcements: Vec<StreamAnnouncement>) -> Vec<(String, u64)> {
         announcements.into_iter().map(|(channel, at)| (channel.as_str().to_owned(), at.first)).collect()
     }
 

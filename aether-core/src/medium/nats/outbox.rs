@@ -18,8 +18,8 @@ use bytes::Bytes;
 
 use crate::clock::Instant;
 
-use super::numbers::{Announcement, Numbers};
-use super::{Root, Shared, cloudevents};
+use super::numbers::{Numbers, StreamAnnouncement};
+use super::{NatsShared, Root, cloudevents};
 use crate::channel::Channel;
 use crate::medium::Wire;
 use crate::wave::{Kind, Wave};
@@ -39,12 +39,12 @@ const FRAME_BYTES: usize = 8 << 10;
 enum Next {
     Send,
     /// What is told is worked out when it can be sent: it says how long ago a stream began.
-    Announce(fn(&mut Numbers, Instant) -> Vec<Announcement>),
+    Announce(fn(&mut Numbers, Instant) -> Vec<StreamAnnouncement>),
     End,
 }
 
 /// Sends until the outbox is closed and empty.
-pub(super) async fn send(shared: Arc<Shared>) {
+pub(super) async fn send(shared: Arc<NatsShared>) {
     // Also when the task is aborted: nobody shall wait for what it will not do any more.
     let ending = Ending(&shared);
     let mut batch = Vec::with_capacity(BATCH_WAVES);
@@ -92,7 +92,7 @@ pub(super) async fn send(shared: Arc<Shared>) {
     let _ = shared.client.flush().await;
 }
 
-struct Ending<'a>(&'a Shared);
+struct Ending<'a>(&'a NatsShared);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
@@ -107,7 +107,7 @@ async fn sleep_until(moment: Option<Instant>) {
     }
 }
 
-async fn send_batch(shared: &Shared, batch: &mut Vec<Wave>, groups: &mut Groups, numbers: &mut Numbers) {
+async fn send_batch(shared: &NatsShared, batch: &mut Vec<Wave>, groups: &mut Groups, numbers: &mut Numbers) {
     match shared.wire {
         Wire::Frames => {
             groups.sort(batch);
@@ -140,7 +140,7 @@ fn is_sent(published: &Result<(), PublishError>) -> bool {
 }
 
 /// Tells receivers where the streams of some channels stand.
-async fn announce(shared: &Shared, announcements: impl IntoIterator<Item = Announcement>) {
+async fn announce(shared: &NatsShared, announcements: impl IntoIterator<Item = StreamAnnouncement>) {
     if shared.wire == Wire::CloudEvents {
         // Consumers that do not know Aether would take an announcement for an event.
         return;
@@ -153,14 +153,14 @@ async fn announce(shared: &Shared, announcements: impl IntoIterator<Item = Annou
 }
 
 /// A frame without waves, which says where a stream stands.
-fn announcement(shared: &Shared, position: Position) -> Option<Bytes> {
+fn announcement(shared: &NatsShared, position: Position) -> Option<Bytes> {
     // Without waves there is nothing that could be wrong with it.
     encode_at(shared.sender(), Some(position), None, &[], Instant::now()).ok()
 }
 
 /// Asks the server whether anybody hears a channel, ahead of waves whose source is told if nobody does: whoever hears
 /// the inquiry hears the waves as well, as subscriptions to waves are made before those to questions.
-async fn inquire(shared: &Shared, channel: &Channel, position: Position, about: Vec<Wave>) {
+async fn inquire(shared: &NatsShared, channel: &Channel, position: Position, about: Vec<Wave>) {
     let Some(frame) = announcement(shared, position) else { return };
     if let Some(reply) = shared.link.inquire(about) {
         let subject = shared.subject(Root::Questions, channel.as_str());
@@ -169,7 +169,7 @@ async fn inquire(shared: &Shared, channel: &Channel, position: Position, about: 
 }
 
 /// Sends waves of one channel, in their order, in as few messages as the server's limit and commands allow.
-async fn send_frames(shared: &Shared, waves: &[Wave], numbers: &mut Numbers) {
+async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers) {
     let Some(first) = waves.first() else { return };
     let (stream, forgotten) = numbers.stream(first.channel(), Instant::now());
     announce(shared, forgotten).await;

@@ -15,7 +15,7 @@ use crate::clock::Instant;
 const ROUND: Duration = Duration::from_secs(60);
 
 pub(super) struct Remembered<K, V> {
-    entries: LruCache<K, Entry<V>>,
+    entries: LruCache<K, RememberedEntry<V>>,
     most: usize,
     keep: Duration,
     /// When old entries were looked for last.
@@ -26,7 +26,7 @@ pub(super) struct Remembered<K, V> {
     forgotten: Option<Instant>,
 }
 
-struct Entry<V> {
+struct RememberedEntry<V> {
     heard: Instant,
     value: V,
 }
@@ -57,7 +57,7 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
         if is_full {
             self.forget_one();
         }
-        self.entries.push(key, Entry { heard: now, value });
+        self.entries.push(key, RememberedEntry { heard: now, value });
         self.peak = self.peak.max(self.entries.len());
         is_full
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{Shared, cloudevents};
+use super::{NatsShared, cloudevents};
 use crate::clock::Instant;
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
 pub(super) struct Reply {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<NatsShared>,
     pub(super) subject: async_nats::Subject,
     /// The asker does not show the answer to the observers.
     pub(super) to_foreigner: bool,

@@ -36,9 +36,9 @@ pub struct Announcement {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written<'a> {
+struct AnnouncementRecord<'a> {
     vibrator: Cow<'a, str>,
-    hears: Vec<WrittenHeard<'a>>,
+    hears: Vec<HeardRecord<'a>>,
     floor: f32,
     effective_floor: f32,
     #[serde(default = "yes", skip_serializing_if = "is_true")]
@@ -46,7 +46,7 @@ struct Written<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WrittenHeard<'a> {
+struct HeardRecord<'a> {
     pattern: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     group: Option<Cow<'a, str>>,
@@ -85,12 +85,12 @@ fn write(announcements: &[Announcement]) -> Vec<u8> {
         .iter()
         .map(|announcement| {
             let is_long = announcement.heard.len() > MAX_PATTERNS;
-            let all = WrittenHeard { pattern: ">".into(), group: None };
-            let heard = announcement.heard.iter().map(|heard| WrittenHeard {
+            let all = HeardRecord { pattern: ">".into(), group: None };
+            let heard = announcement.heard.iter().map(|heard| HeardRecord {
                 pattern: heard.pattern.as_str().into(),
                 group: heard.group.as_deref().map(Cow::from),
             });
-            Written {
+            AnnouncementRecord {
                 vibrator: announcement.vibrator.to_string().into(),
                 hears: if is_long { vec![all] } else { heard.collect() },
                 floor: if is_long { 0.0 } else { announcement.floor.as_f32() },
@@ -105,11 +105,11 @@ fn write(announcements: &[Announcement]) -> Vec<u8> {
 
 /// The announcements in a payload; nothing if it is malformed. Taken whole or refused whole.
 pub(super) fn read(payload: &[u8]) -> Option<Vec<Announcement>> {
-    let written: Vec<Written<'_>> = serde_json::from_slice(payload).ok()?;
+    let written: Vec<AnnouncementRecord<'_>> = serde_json::from_slice(payload).ok()?;
     written.into_iter().map(understand).collect()
 }
 
-fn understand(written: Written<'_>) -> Option<Announcement> {
+fn understand(written: AnnouncementRecord<'_>) -> Option<Announcement> {
     // A source reads as the id of a wave does, without its number.
     let vibrator = format!("{}/0", written.vibrator).parse::<WaveId>().ok()?.source;
     if written.hears.len() > MAX_PATTERNS {

@@ -97,7 +97,7 @@ fn a_channel_that_too_many_hear_is_open() {
 
 #[test]
 fn an_index_that_is_being_changed_stops_nothing_and_makes_nobody_wait() {
-    let (hearers, now) = (Hearers::new(), Instant::now());
+    let (hearers, now) = (FloorIndex::new(), Instant::now());
     hearers.change(|index| hearer(index, &["a"], floor(0.5), now));
     assert_eq!(hearers.floor_of(&channel("a"), now), floor(0.5));
     let floor_meanwhile = hearers.change(|_| hearers.floor_of(&channel("b.not.known.yet"), now));
@@ -108,7 +108,7 @@ fn an_index_that_is_being_changed_stops_nothing_and_makes_nobody_wait() {
 
 #[test]
 fn what_was_worked_out_does_not_outlive_a_change() {
-    let (hearers, other, now) = (Hearers::new(), Hearers::new(), Instant::now());
+    let (hearers, other, now) = (FloorIndex::new(), FloorIndex::new(), Instant::now());
     let a = channel("a");
     hearers.change(|index| hearer(index, &["a"], floor(0.5), now));
     assert_eq!(hearers.floor_of(&a, now), floor(0.5));

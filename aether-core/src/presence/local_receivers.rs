@@ -2,14 +2,14 @@
 //!
 //! A change of what one hears costs the logarithm of how much it hears, and nobody is told where nobody asks: in process
 //! without a sender that respects floors it is an entry in a table. Over a network it is noted as news, which
-//! [`Floors::announce`](super::Floors::announce) tells.
+//! [`Presence::announce`](super::Presence::announce) tells.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::announcement::{Announcement, MAX_PATTERNS};
-use super::index::{Hearers, Index, Slot};
+use super::floor_index::{FloorIndex, Index, Slot};
 use crate::amplitude::Floor;
 use crate::clock::Instant;
 use crate::inbox::Inbox;
@@ -17,8 +17,8 @@ use crate::router::Heard;
 use crate::source::Source;
 
 #[derive(Default)]
-pub(super) struct Ours {
-    pub(super) receivers: HashMap<u64, Receiver>,
+pub(super) struct LocalReceivers {
+    pub(super) receivers: HashMap<u64, LocalReceiver>,
     /// Those who have something new to say.
     pub(super) news: HashSet<u64>,
     /// The farewells of those who are gone.
@@ -32,7 +32,7 @@ pub(super) struct Ours {
     is_indexed: bool,
 }
 
-pub(super) struct Receiver {
+pub(super) struct LocalReceiver {
     pub(super) source: Source,
     pub(super) inbox: Arc<Inbox>,
     /// By the numbers of their subscriptions, so in the order in which they were joined.
@@ -48,7 +48,7 @@ pub(super) struct Receiver {
     pub(super) made_at: std::time::SystemTime,
 }
 
-impl Receiver {
+impl LocalReceiver {
     pub(super) fn new(
         source: &Source,
         inbox: &Arc<Inbox>,
@@ -106,7 +106,7 @@ impl Receiver {
     }
 
     /// Enters the floor that it advertises now.
-    pub(super) fn advertise(&mut self, floor: Floor, hearers: &Hearers, now: Instant) {
+    pub(super) fn advertise(&mut self, floor: Floor, hearers: &FloorIndex, now: Instant) {
         (self.advertised, self.since) = (floor, Some(now));
         if let Some(slot) = self.slot {
             hearers.change(|index| index.advertise(slot, floor, now));
@@ -114,7 +114,7 @@ impl Receiver {
     }
 }
 
-impl Ours {
+impl LocalReceivers {
     /// Lets those whose floor may be up say so again.
     pub(super) fn are_not_attended(&mut self) {
         for instance in self.raised.drain() {
@@ -124,14 +124,14 @@ impl Ours {
         }
     }
 
-    pub(super) fn begin_index(&mut self, hearers: &Hearers, now: Instant) {
+    pub(super) fn begin_index(&mut self, hearers: &FloorIndex, now: Instant) {
         if !std::mem::replace(&mut self.is_indexed, true) {
             hearers
                 .change(|index| self.receivers.values_mut().for_each(|receiver| receiver.index(index, now)));
         }
     }
 
-    pub(super) fn open(&mut self, mut receiver: Receiver, hearers: &Hearers, now: Instant) {
+    pub(super) fn open(&mut self, mut receiver: LocalReceiver, hearers: &FloorIndex, now: Instant) {
         if self.is_indexed {
             hearers.change(|index| receiver.index(index, now));
         }
@@ -139,7 +139,12 @@ impl Ours {
     }
 
     /// What others have to be told, if anything.
-    pub(super) fn close(&mut self, instance: u64, hearers: &Hearers, now: Instant) -> Option<Announcement> {
+    pub(super) fn close(
+        &mut self,
+        instance: u64,
+        hearers: &FloorIndex,
+        now: Instant,
+    ) -> Option<Announcement> {
         let receiver = self.receivers.remove(&instance)?;
         self.news.remove(&instance);
         if let Some(slot) = receiver.slot {
@@ -152,7 +157,7 @@ impl Ours {
     }
 
     /// One of them hears a pattern from now on, by a subscription of this number. Says whether others have to be told.
-    pub(super) fn tune(&mut self, instance: u64, id: u64, heard: Heard, hearers: &Hearers) -> bool {
+    pub(super) fn tune(&mut self, instance: u64, id: u64, heard: Heard, hearers: &FloorIndex) -> bool {
         let Some(receiver) = self.receivers.get_mut(&instance) else { return false };
         if receiver.heard.contains_key(&id) {
             return false;
@@ -166,7 +171,7 @@ impl Ours {
     }
 
     /// The opposite.
-    pub(super) fn detune(&mut self, instance: u64, id: u64, hearers: &Hearers) -> bool {
+    pub(super) fn detune(&mut self, instance: u64, id: u64, hearers: &FloorIndex) -> bool {
         let Some(receiver) = self.receivers.get_mut(&instance) else { return false };
         let Some(heard) = receiver.heard.remove(&id) else { return false };
         if let Some(slot) = receiver.slot {

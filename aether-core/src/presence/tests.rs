@@ -14,9 +14,9 @@ fn wave(channel: &str, amplitude: f32) -> Wave {
 
 async fn narrow(aether: &Aether, pattern: &str, room: usize) -> Vibrator {
     let options = InboxOptions::default().max_waves(room).when_full(WhenFull::Shed);
-    let ear = Vibrator::builder("narrow").inbox(options).create(aether).await.unwrap();
-    ear.resonate_on(pattern).await.unwrap();
-    ear
+    let notices = Vibrator::builder("narrow").inbox(options).create(aether).await.unwrap();
+    notices.resonate_on(pattern).await.unwrap();
+    notices
 }
 
 async fn respecting(aether: &Aether) -> Vibrator {
@@ -38,12 +38,12 @@ async fn turn() {
 #[tokio::test(start_paused = true)]
 async fn what_nobody_would_hear_is_stopped_counted_and_handed_back() {
     let aether = Aether::local();
-    let ear = narrow(&aether, "jobs", 10).await;
+    let notices = narrow(&aether, "jobs", 10).await;
     let sender = respecting(&aether).await;
     let receipt = sender.emit(wave("jobs", 0.1)).await.unwrap();
     overload(&aether, "jobs", 0.5, 20).await;
     turn().await;
-    let before = ear.ledger();
+    let before = notices.ledger();
     for emitted in [sender.emit(wave("jobs", 0.1)).await, sender.try_emit(wave("jobs", 0.1))] {
         match emitted {
             Err(error @ EmitError::BelowFloor { .. }) => {
@@ -55,7 +55,7 @@ async fn what_nobody_would_hear_is_stopped_counted_and_handed_back() {
     }
     let asked = sender.ask_wave(wave("jobs", 0.1), Duration::from_secs(1)).await;
     assert!(matches!(asked, Err(crate::AskError::Emit(EmitError::BelowFloor { .. }))), "{asked:?}");
-    assert_eq!(ear.ledger(), before, "they never reached the receiver");
+    assert_eq!(notices.ledger(), before, "they never reached the receiver");
     let stronger = sender.emit(wave("jobs", 0.9)).await.unwrap();
     assert_eq!((receipt.sequence, stronger.sequence), (1, 2), "what was stopped has no number");
     let account = sender.account();
@@ -63,7 +63,7 @@ async fn what_nobody_would_hear_is_stopped_counted_and_handed_back() {
     assert_eq!((account.offered(), aether.status().shed_at_source), (5, 3));
     // Nobody else is asked to respect anything.
     overload(&aether, "jobs", 0.1, 1).await;
-    assert_eq!(ear.ledger().offered, before.offered + 2);
+    assert_eq!(notices.ledger().offered, before.offered + 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,20 +95,20 @@ async fn what_another_receiver_would_hear_is_not_stopped() {
 #[tokio::test(start_paused = true)]
 async fn the_floor_falls_again_when_the_overload_is_over() {
     let aether = Aether::local();
-    let mut ear = narrow(&aether, "jobs", 10).await;
+    let mut notices = narrow(&aether, "jobs", 10).await;
     let sender = respecting(&aether).await;
     overload(&aether, "jobs", 0.5, 20).await;
     turn().await;
     assert!(sender.try_emit(wave("jobs", 0.1)).is_err());
     for _ in 0..10 {
-        ear.receive().await.unwrap();
+        notices.receive().await.unwrap();
     }
     // Evictions count for one to two seconds; the task says so at its next turn.
     tokio::time::sleep(Duration::from_millis(2300)).await;
-    assert!(ear.effective_floor().is_open());
+    assert!(notices.effective_floor().is_open());
     sender.try_emit(wave("jobs", 0.1)).unwrap();
-    assert!(!aether.floors().hearers.is_raised(), "nothing is looked up any more");
-    assert!(aether.floors().ours.lock().raised.is_empty());
+    assert!(!aether.presence().hearers.is_raised(), "nothing is looked up any more");
+    assert!(aether.presence().local.lock().raised.is_empty());
     overload(&aether, "jobs", 0.5, 20).await;
     turn().await;
     assert!(sender.try_emit(wave("jobs", 0.1)).is_err(), "and rises again");
@@ -117,12 +117,12 @@ async fn the_floor_falls_again_when_the_overload_is_over() {
 #[tokio::test(start_paused = true)]
 async fn adverts_are_made_when_the_level_changes_and_four_times_a_second_at_most() {
     let aether = Aether::local();
-    let ear = narrow(&aether, "jobs", 4).await;
-    let floors = Arc::clone(aether.floors());
-    let instance = ear.source().instance();
+    let notices = narrow(&aether, "jobs", 4).await;
+    let floors = Arc::clone(aether.presence());
+    let instance = notices.source().instance();
     let advertised = || {
-        let ours = floors.ours.lock();
-        let receiver = &ours.receivers[&instance];
+        let local = floors.local.lock();
+        let receiver = &local.receivers[&instance];
         (receiver.advertised, receiver.since)
     };
     assert_eq!(advertised(), (Floor::OPEN, None), "not overloaded, nothing said");
@@ -133,7 +133,7 @@ async fn adverts_are_made_when_the_level_changes_and_four_times_a_second_at_most
     overload(&aether, "jobs", 0.5, 8).await;
     turn().await;
     assert_eq!(advertised(), first, "not yet");
-    tokio::time::sleep(attend::ADVERT_EVERY).await;
+    tokio::time::sleep(announcer::ADVERT_EVERY).await;
     let second = advertised();
     assert_eq!(second.0, Floor::new(0.5).unwrap());
     // Only what the level changes by counts; the same one is repeated each second.
@@ -161,7 +161,7 @@ async fn a_floor_that_its_owner_set_is_not_advertised() {
 async fn relayed_waves_are_stopped_by_what_is_left_of_them() {
     let (here, elsewhere) = (Aether::local(), Aether::local());
     let _overloaded = narrow(&here, "jobs", 10).await;
-    let mut ear = narrow(&elsewhere, "jobs", 10).await;
+    let mut notices = narrow(&elsewhere, "jobs", 10).await;
     let bridge = respecting(&here).await;
     overload(&here, "jobs", 0.5, 20).await;
     // Decays to less than half while it is under way.
@@ -169,7 +169,7 @@ async fn relayed_waves_are_stopped_by_what_is_left_of_them() {
         Wave::builder("jobs").amplitude(0.6).half_life(Duration::from_millis(256)).text("x").build().unwrap();
     let far = Vibrator::create("far", &elsewhere).await.unwrap();
     far.emit(fading).await.unwrap();
-    let wave = ear.receive().await.unwrap();
+    let wave = notices.receive().await.unwrap();
     bridge.relay(&wave).await.unwrap();
     tokio::time::sleep(Duration::from_millis(256)).await;
     assert!(matches!(bridge.relay(&wave).await, Err(EmitError::BelowFloor { .. })));
@@ -179,11 +179,11 @@ async fn relayed_waves_are_stopped_by_what_is_left_of_them() {
 #[tokio::test(start_paused = true)]
 async fn the_task_ends_with_its_aether() {
     let aether = Aether::local();
-    let ear = narrow(&aether, "jobs", 10).await;
+    let notices = narrow(&aether, "jobs", 10).await;
     overload(&aether, "jobs", 0.5, 20).await;
     turn().await;
-    let floors = Arc::downgrade(aether.floors());
-    drop((ear, aether));
+    let floors = Arc::downgrade(aether.presence());
+    drop((notices, aether));
     turn().await;
     assert_eq!(floors.strong_count(), 0);
 }
@@ -221,13 +221,13 @@ async fn the_roster_of_a_process_shows_who_hears_what_and_nobody_who_does_not_wa
 #[tokio::test(start_paused = true)]
 async fn a_wave_that_is_emitted_again_is_as_strong_as_a_new_one() {
     let aether = Aether::local();
-    let mut ear = Vibrator::create("ear", &aether).await.unwrap();
-    ear.resonate_on("news").await.unwrap();
+    let mut notices = Vibrator::create("notices", &aether).await.unwrap();
+    notices.resonate_on("news").await.unwrap();
     let _overloaded = narrow(&aether, "jobs", 10).await;
     let sender = respecting(&aether).await;
     let news = Wave::builder("news").amplitude(1.0).half_life(Duration::from_millis(64)).build().unwrap();
     sender.emit(news).await.unwrap();
-    let mut wave = ear.receive().await.unwrap();
+    let mut wave = notices.receive().await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     overload(&aether, "jobs", 0.5, 20).await;
     turn().await;
@@ -248,8 +248,8 @@ fn a_runtime_that_ends_takes_the_task_along_and_the_next_overload_starts_another
             let sender = respecting(&aether).await;
             assert!(sender.try_emit(wave(channel, 0.1)).is_err(), "{channel}");
         });
-        let ours = aether.floors().ours.lock();
-        assert!(!ours.is_attended && ours.raised.is_empty());
-        assert!(ours.receivers.values().all(|receiver| !receiver.is_raised.load(Ordering::Relaxed)));
+        let local = aether.presence().local.lock();
+        assert!(!local.is_attended && local.raised.is_empty());
+        assert!(local.receivers.values().all(|receiver| !receiver.is_raised.load(Ordering::Relaxed)));
     }
 }

@@ -1,21 +1,21 @@
 //! Who is there and what it hears: vibrators announce themselves, overloaded ones say what they cannot hear, and senders
 //! who respect that do not send it. Ordinary terms: service discovery, and back-pressure by priority.
 //!
-//! One [`Floors`] for each `Aether`. Vibrators enter what they are tuned to ([`ours`]) and report evictions; emitters
+//! One [`Presence`] for each `Aether`. Vibrators enter what they are tuned to ([`local`]) and report evictions; emitters
 //! that respect floors ask the index before they emit ([`index`], which has the rule of when a wave may be stopped); and
 //! a [`Roster`] shows who is there. Receivers of one process are known to it at once. Those of others are known by what
-//! they announce ([`book`]): each when it is tuned or detuned, when its floor changes by a level (at most four times a
+//! they announce ([`advertised_floors`]): each when it is tuned or detuned, when its floor changes by a level (at most four times a
 //! second, and each second while it is up), when somebody calls the roll, every ten seconds or so, and when it goes.
 //! How announcements are written is in [`announcement`], how they are told in [`telling`], and the task that makes and
-//! takes them in [`attend`].
+//! takes them in [`announcer`].
 
+mod advertised_floors;
 mod announcement;
-mod attend;
-mod book;
-mod index;
-mod ours;
+mod announcer;
+mod announcing;
+mod floor_index;
+mod local_receivers;
 mod roster;
-mod telling;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,10 +35,10 @@ use crate::medium::{JoinError, Medium};
 use crate::router::{Heard, Listener};
 use crate::source::{Sequencer, Source};
 use crate::wave::Wave;
+use advertised_floors::AdvertisedFloors;
 use announcement::{ANNOUNCEMENTS, CALLS};
-use book::Book;
-use index::Hearers;
-use ours::{Ours, Receiver};
+use floor_index::FloorIndex;
+use local_receivers::{LocalReceiver, LocalReceivers};
 
 pub use announcement::Announcement;
 pub use roster::Roster;
@@ -54,13 +54,13 @@ const MESSAGES: usize = 1024;
 const MESSAGE_BYTES: usize = 4 << 20;
 
 /// What is known of floors in one `Aether`. The locks are taken in the order of the fields.
-pub(crate) struct Floors {
-    ours: Mutex<Ours>,
-    book: Mutex<Book>,
-    hearers: Hearers,
+pub(crate) struct Presence {
+    local: Mutex<LocalReceivers>,
+    advertised: Mutex<AdvertisedFloors>,
+    hearers: FloorIndex,
     /// Waves that emitters of this `Aether` stopped.
     stopped: AtomicU64,
-    /// Messages with announcements that had no room and are not counted in the book yet.
+    /// Messages with announcements that had no room and are not counted in the advertised yet.
     missed: AtomicU64,
     /// Locked by whoever announces: announcements leave in the order of what they say.
     announcing: tokio::sync::Mutex<()>,
@@ -73,9 +73,9 @@ pub(crate) struct Floors {
     network: OnceLock<Weak<dyn Medium>>,
     /// Where the task is started: that of the network, or whichever there is.
     runtime: OnceLock<Handle>,
-    ear: OnceLock<Arc<Inbox>>,
+    notices: OnceLock<Arc<Inbox>>,
     /// Which of the framework's channels are heard; locked by whoever joins one.
-    joined: tokio::sync::Mutex<Joined>,
+    joined: tokio::sync::Mutex<JoinedChannels>,
     /// When the roll was called for the first time and the last.
     first_roll: OnceLock<Instant>,
     last_roll: Mutex<Option<Instant>>,
@@ -83,17 +83,17 @@ pub(crate) struct Floors {
 }
 
 #[derive(Default)]
-struct Joined {
+struct JoinedChannels {
     announcements: bool,
     calls: bool,
 }
 
-impl Floors {
+impl Presence {
     pub(crate) fn new() -> Self {
         Self {
-            ours: Mutex::default(),
-            book: Mutex::default(),
-            hearers: Hearers::new(),
+            local: Mutex::default(),
+            advertised: Mutex::default(),
+            hearers: FloorIndex::new(),
             stopped: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             announcing: tokio::sync::Mutex::default(),
@@ -102,7 +102,7 @@ impl Floors {
             changes: watch::Sender::new(0),
             network: OnceLock::new(),
             runtime: OnceLock::new(),
-            ear: OnceLock::new(),
+            notices: OnceLock::new(),
             joined: tokio::sync::Mutex::default(),
             first_roll: OnceLock::new(),
             last_roll: Mutex::default(),
@@ -171,10 +171,10 @@ impl Floors {
     }
 
     fn overloaded(self: &Arc<Self>, instance: u64) {
-        let mut ours = self.ours.lock();
-        if ours.receivers.contains_key(&instance) {
-            ours.raised.insert(instance);
-            self.attend(ours);
+        let mut local = self.local.lock();
+        if local.receivers.contains_key(&instance) {
+            local.raised.insert(instance);
+            self.attend(local);
         }
     }
 
@@ -186,29 +186,29 @@ impl Floors {
         is_raised: Arc<AtomicBool>,
         is_listed: bool,
     ) {
-        let receiver = Receiver::new(source, inbox, is_raised, is_listed);
-        self.ours.lock().open(receiver, &self.hearers, Instant::now());
+        let receiver = LocalReceiver::new(source, inbox, is_raised, is_listed);
+        self.local.lock().open(receiver, &self.hearers, Instant::now());
     }
 
     /// It is gone.
     pub(crate) fn close(self: &Arc<Self>, instance: u64) {
-        let mut ours = self.ours.lock();
-        let Some(farewell) = ours.close(instance, &self.hearers, Instant::now()) else { return };
-        if self.crosses_processes() && !ours.are_gone {
-            ours.farewells.push(farewell);
-            self.attend(ours);
+        let mut local = self.local.lock();
+        let Some(farewell) = local.close(instance, &self.hearers, Instant::now()) else { return };
+        if self.crosses_processes() && !local.are_gone {
+            local.farewells.push(farewell);
+            self.attend(local);
         } else {
-            drop(ours);
+            drop(local);
         }
         self.note_change();
     }
 
-    /// It hears a pattern from now on, by a subscription of this number. Others learn it by [`Floors::told`].
+    /// It hears a pattern from now on, by a subscription of this number. Others learn it by [`Presence::told`].
     pub(crate) fn tune(&self, instance: u64, id: u64, heard: Heard) {
         {
-            let mut ours = self.ours.lock();
-            if ours.tune(instance, id, heard, &self.hearers) && self.crosses_processes() {
-                ours.news.insert(instance);
+            let mut local = self.local.lock();
+            if local.tune(instance, id, heard, &self.hearers) && self.crosses_processes() {
+                local.news.insert(instance);
                 // Should nobody wait for it, the task tells it.
                 self.work.notify_one();
             }
@@ -219,10 +219,10 @@ impl Floors {
     /// It does not hear that pattern any more. Others are told by the task.
     pub(crate) fn detune(self: &Arc<Self>, instance: u64, id: u64) {
         {
-            let mut ours = self.ours.lock();
-            if ours.detune(instance, id, &self.hearers) && self.crosses_processes() {
-                ours.news.insert(instance);
-                self.attend(ours);
+            let mut local = self.local.lock();
+            if local.detune(instance, id, &self.hearers) && self.crosses_processes() {
+                local.news.insert(instance);
+                self.attend(local);
             }
         }
         self.note_change();
@@ -252,8 +252,8 @@ impl Floors {
 
     /// The same for a sender that respects floors.
     pub(crate) async fn respect(self: &Arc<Self>, bus: &Bus) -> Result<(), JoinError> {
-        self.ours.lock().begin_index(&self.hearers, Instant::now());
-        self.book.lock().begin_index(&self.hearers);
+        self.local.lock().begin_index(&self.hearers, Instant::now());
+        self.advertised.lock().begin_index(&self.hearers);
         self.listen(bus).await
     }
 
@@ -267,7 +267,7 @@ impl Floors {
             *last = Some(now);
         }
         let _ = self.first_roll.set(now);
-        self.book.lock().call(&self.hearers, now);
+        self.advertised.lock().call(&self.hearers, now);
         self.send(self.notice(CALLS, b"[]".to_vec()).into_iter().collect()).await;
     }
 
@@ -278,12 +278,12 @@ impl Floors {
         if *is_joined {
             return Ok(());
         }
-        let ear = match self.ear.get() {
-            Some(ear) => Arc::clone(ear),
+        let notices = match self.notices.get() {
+            Some(notices) => Arc::clone(notices),
             None => {
                 // These options are within their bounds.
-                let Ok(ear) = Inbox::new(self.ear_options()) else { return Err(JoinError::Closed) };
-                Arc::clone(self.ear.get_or_init(|| Arc::new(ear)))
+                let Ok(notices) = Inbox::new(self.notice_options()) else { return Err(JoinError::Closed) };
+                Arc::clone(self.notices.get_or_init(|| Arc::new(notices)))
             }
         };
         let listener = Listener {
@@ -293,13 +293,13 @@ impl Floors {
             relabel: None,
         };
         // For as long as there is the `Aether`.
-        bus.join(Pattern::new(channel)?, ear, listener).await?.keep();
+        bus.join(Pattern::new(channel)?, notices, listener).await?.keep();
         *is_joined = true;
-        self.attend(self.ours.lock());
+        self.attend(self.local.lock());
         Ok(())
     }
 
-    fn ear_options(self: &Arc<Self>) -> InboxOptions {
+    fn notice_options(self: &Arc<Self>) -> InboxOptions {
         let floors = Arc::downgrade(self);
         InboxOptions::default()
             .max_waves(MESSAGES)
@@ -315,9 +315,9 @@ impl Floors {
     }
 }
 
-impl fmt::Debug for Floors {
+impl fmt::Debug for Presence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Floors").field("stopped", &self.stopped()).finish_non_exhaustive()
+        f.debug_struct("Presence").field("stopped", &self.stopped()).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who hears a channel, and from which strength on: what a sender that respects floors asks before each wave.
 //!
-//! [`Index`] is pure data, a tree of the patterns' tokens; the time is handed in. [`Hearers`] is what emitters and the
+//! [`Index`] is pure data, a tree of the patterns' tokens; the time is handed in. [`FloorIndex`] is what emitters and the
 //! tables of receivers share. An emitter never waits for it: while the index is being changed, no wave is stopped.
 //!
 //! The rule, which [`Index::floor_of`] computes: **a wave may be stopped at its source if somebody is known to hear its
@@ -46,17 +46,17 @@ const ROOT: u32 = 0;
 
 /// The patterns of all hearers as a tree of tokens.
 pub(super) struct Index {
-    edges: HashTable<Edge>,
+    edges: HashTable<IndexEdge>,
     hasher: RandomState,
-    nodes: Vec<Node>,
+    nodes: Vec<IndexNode>,
     free_nodes: Vec<u32>,
     hearers: Vec<Hearer>,
     free_slots: Vec<Slot>,
-    /// Hearers whose advertised floor is not open, decayed or not.
+    /// FloorIndex whose advertised floor is not open, decayed or not.
     raised: usize,
 }
 
-struct Edge {
+struct IndexEdge {
     from: u32,
     token: Box<str>,
     to: u32,
@@ -67,15 +67,15 @@ type Times = BTreeMap<Slot, u32>;
 
 /// One token deep in the tree.
 #[derive(Default)]
-struct Node {
-    /// Hearers of the pattern that ends here.
+struct IndexNode {
+    /// FloorIndex of the pattern that ends here.
     here: Times,
-    /// Hearers of the pattern that goes on with `>`.
+    /// FloorIndex of the pattern that goes on with `>`.
     rest: Times,
     children: u32,
 }
 
-impl Node {
+impl IndexNode {
     fn is_empty(&self) -> bool {
         self.here.is_empty() && self.rest.is_empty() && self.children == 0
     }
@@ -106,7 +106,7 @@ impl Default for Index {
         Self {
             edges: HashTable::new(),
             hasher: RandomState::new(),
-            nodes: vec![Node::default()],
+            nodes: vec![IndexNode::default()],
             free_nodes: Vec::new(),
             hearers: Vec::new(),
             free_slots: Vec::new(),
@@ -165,13 +165,13 @@ impl Index {
             return child;
         }
         let to = self.free_nodes.pop().unwrap_or_else(|| {
-            self.nodes.push(Node::default());
+            self.nodes.push(IndexNode::default());
             // A node takes more than four bytes: there are never so many.
             u32::try_from(self.nodes.len() - 1).unwrap_or(u32::MAX)
         });
         let hash = self.hash(from, token);
         let hasher = &self.hasher;
-        let edge = Edge { from, token: token.into(), to };
+        let edge = IndexEdge { from, token: token.into(), to };
         self.edges.insert_unique(hash, edge, |edge| hasher.hash_one((edge.from, &*edge.token)));
         self.nodes[from as usize].children += 1;
         to
@@ -217,7 +217,7 @@ impl Index {
                 return;
             }
             let hash = self.hash(parent, token);
-            let is_it = |edge: &Edge| edge.from == parent && *edge.token == *token;
+            let is_it = |edge: &IndexEdge| edge.from == parent && *edge.token == *token;
             if let Ok(edge) = self.edges.find_entry(hash, is_it) {
                 edge.remove();
             }
@@ -259,7 +259,7 @@ impl Index {
 
     /// Looks at all who hear what is left of a channel from a node on. Says whether the floor is open, which ends it.
     fn look(&self, node: u32, tokens: &[&str], now: Instant, lowest: &mut Lowest) -> bool {
-        let Node { here, rest, children } = &self.nodes[node as usize];
+        let IndexNode { here, rest, children } = &self.nodes[node as usize];
         let Some((first, tokens)) = tokens.split_first() else {
             return lowest.take(here, &self.hearers, now);
         };
@@ -315,7 +315,7 @@ struct Known {
 }
 
 /// The index as emitters and the tables of receivers share it.
-pub(super) struct Hearers {
+pub(super) struct FloorIndex {
     /// Tells those of a process apart.
     id: u64,
     index: RwLock<Index>,
@@ -327,7 +327,7 @@ pub(super) struct Hearers {
     is_incomplete: AtomicBool,
 }
 
-impl Hearers {
+impl FloorIndex {
     pub(super) fn new() -> Self {
         static LAST_ID: AtomicU64 = AtomicU64::new(0);
         Self {

@@ -6,31 +6,31 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 
-use super::Floors;
+use super::Presence;
 use super::announcement::{self, ANNOUNCEMENTS, Announcement};
-use super::ours::Receiver;
+use super::local_receivers::LocalReceiver;
 use crate::channel::Channel;
 use crate::wave::{ContentType, Wave};
 
 /// What is being told. Dropped before it is, it is news again.
-struct Telling<'a> {
-    floors: &'a Arc<Floors>,
+struct Announcing<'a> {
+    floors: &'a Arc<Presence>,
     announcements: Vec<Announcement>,
     of: HashSet<u64>,
     farewells: Vec<Announcement>,
 }
 
-impl<'a> Telling<'a> {
-    fn begin(floors: &'a Arc<Floors>) -> Self {
-        let mut ours = floors.ours.lock();
-        let (of, farewells) = (std::mem::take(&mut ours.news), std::mem::take(&mut ours.farewells));
-        let receivers = of.iter().filter_map(|instance| ours.receivers.get(instance));
-        let mut announcements: Vec<_> = receivers.map(Receiver::short_announcement).collect();
+impl<'a> Announcing<'a> {
+    fn begin(floors: &'a Arc<Presence>) -> Self {
+        let mut local = floors.local.lock();
+        let (of, farewells) = (std::mem::take(&mut local.news), std::mem::take(&mut local.farewells));
+        let receivers = of.iter().filter_map(|instance| local.receivers.get(instance));
+        let mut announcements: Vec<_> = receivers.map(LocalReceiver::short_announcement).collect();
         announcements.extend(farewells.iter().cloned());
-        if ours.are_gone {
+        if local.are_gone {
             announcements.clear();
         }
-        drop(ours);
+        drop(local);
         Self { floors, announcements, of, farewells }
     }
 
@@ -40,30 +40,30 @@ impl<'a> Telling<'a> {
     }
 }
 
-impl Drop for Telling<'_> {
+impl Drop for Announcing<'_> {
     fn drop(&mut self) {
         if self.of.is_empty() && self.farewells.is_empty() {
             return;
         }
-        let mut ours = self.floors.ours.lock();
-        ours.farewells.append(&mut self.farewells);
+        let mut local = self.floors.local.lock();
+        local.farewells.append(&mut self.farewells);
         for instance in self.of.drain() {
-            if ours.receivers.contains_key(&instance) {
-                ours.news.insert(instance);
+            if local.receivers.contains_key(&instance) {
+                local.news.insert(instance);
             }
         }
-        self.floors.attend(ours);
+        self.floors.attend(local);
     }
 }
 
-impl Floors {
+impl Presence {
     /// Returns when the news of one receiver were told, or all news. Cancelled, they are told by the task.
     pub(super) async fn announce(self: &Arc<Self>, of: Option<u64>) {
         let _turn = self.announcing.lock().await;
-        if of.is_some_and(|instance| !self.ours.lock().news.contains(&instance)) {
+        if of.is_some_and(|instance| !self.local.lock().news.contains(&instance)) {
             return;
         }
-        let telling = Telling::begin(self);
+        let telling = Announcing::begin(self);
         self.tell(&telling.announcements).await;
         telling.finish();
     }
@@ -71,12 +71,12 @@ impl Floors {
     /// Says goodbye for all receivers of this process. Nothing is announced afterwards.
     pub(crate) async fn leave(&self) {
         let farewells: Vec<_> = {
-            let mut ours = self.ours.lock();
-            ours.are_gone = true;
-            ours.news.clear();
-            let gone = std::mem::take(&mut ours.farewells);
-            let tuned = ours.receivers.values().filter(|receiver| receiver.is_tuned());
-            tuned.map(Receiver::farewell).chain(gone).collect()
+            let mut local = self.local.lock();
+            local.are_gone = true;
+            local.news.clear();
+            let gone = std::mem::take(&mut local.farewells);
+            let tuned = local.receivers.values().filter(|receiver| receiver.is_tuned());
+            tuned.map(LocalReceiver::farewell).chain(gone).collect()
         };
         self.tell(&farewells).await;
     }

@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 use tokio::time::MissedTickBehavior;
 
 use super::announcement;
-use super::ours::Ours;
-use super::{CALLS, Floors};
+use super::local_receivers::LocalReceivers;
+use super::{CALLS, Presence};
 use crate::amplitude::Floor;
 use crate::clock::Instant;
 use crate::wave::Wave;
@@ -37,31 +37,31 @@ enum Turn {
 }
 
 /// The task. Dropped, also with the runtime that it was in, it lets the next overload start another.
-struct Attending(Arc<Floors>);
+struct Attending(Arc<Presence>);
 
 impl Drop for Attending {
     fn drop(&mut self) {
-        let mut ours = self.0.ours.lock();
-        ours.is_attended = false;
-        ours.are_not_attended();
+        let mut local = self.0.local.lock();
+        local.is_attended = false;
+        local.are_not_attended();
     }
 }
 
-impl Floors {
+impl Presence {
     /// Wakes the task, or starts it.
-    pub(super) fn attend(self: &Arc<Self>, mut ours: MutexGuard<'_, Ours>) {
+    pub(super) fn attend(self: &Arc<Self>, mut local: MutexGuard<'_, LocalReceivers>) {
         let home = self.runtime.get().cloned();
-        if ours.is_attended {
+        if local.is_attended {
             self.work.notify_one();
         } else if let Some(runtime) = home.or_else(|| Handle::try_current().ok()) {
-            ours.is_attended = true;
+            local.is_attended = true;
             // A runtime that has ended drops the task at once, and that takes the lock.
-            drop(ours);
+            drop(local);
             let attending = Attending(Arc::clone(self));
             runtime.spawn(async move { attending.0.run().await });
         } else {
             // Outside of any runtime: the next eviction tries again.
-            ours.are_not_attended();
+            local.are_not_attended();
         }
     }
 
@@ -109,22 +109,22 @@ impl Floors {
 
     /// The next announcement or call of another process; never where there is no network.
     async fn message(&self) -> Option<Wave> {
-        match self.ear.get() {
-            Some(ear) => std::future::poll_fn(|cx| ear.poll_receive(cx)).await,
+        match self.notices.get() {
+            Some(notices) => std::future::poll_fn(|cx| notices.poll_receive(cx)).await,
             None => std::future::pending().await,
         }
     }
 
     fn has_news(&self) -> bool {
-        let ours = self.ours.lock();
-        let has_some = !ours.news.is_empty() || !ours.farewells.is_empty();
-        has_some && !ours.are_gone
+        let local = self.local.lock();
+        let has_some = !local.news.is_empty() || !local.farewells.is_empty();
+        has_some && !local.are_gone
     }
 
     /// Everybody says again what it hears.
     fn all_are_news(&self) {
-        let mut ours = self.ours.lock();
-        let Ours { receivers, news, .. } = &mut *ours;
+        let mut local = self.local.lock();
+        let LocalReceivers { receivers, news, .. } = &mut *local;
         news.extend(
             receivers.iter().filter(|(_, receiver)| receiver.is_tuned()).map(|(instance, _)| *instance),
         );
@@ -132,12 +132,12 @@ impl Floors {
 
     /// Enters the floors that are to be advertised now, and says whether any floor is up.
     pub(super) fn advertise(&self, now: Instant) -> bool {
-        let mut ours = self.ours.lock();
-        if ours.are_gone {
+        let mut local = self.local.lock();
+        if local.are_gone {
             return false;
         }
         let crosses = self.crosses_processes();
-        let Ours { receivers, raised, news, .. } = &mut *ours;
+        let LocalReceivers { receivers, raised, news, .. } = &mut *local;
         raised.retain(|instance| {
             let Some(receiver) = receivers.get_mut(instance) else { return false };
             // Before the look at the floor: an eviction after it reports anew.
@@ -164,9 +164,9 @@ impl Floors {
     async fn beat(&self) {
         self.all_are_news();
         let misses_some = {
-            let mut book = self.book.lock();
-            book.forget_absent(&self.hearers, Instant::now());
-            book.is_overfull()
+            let mut advertised = self.advertised.lock();
+            advertised.forget_absent(&self.hearers, Instant::now());
+            advertised.is_overfull()
         };
         if misses_some {
             self.call_roll().await;
@@ -180,18 +180,18 @@ impl Floors {
             return;
         };
         let of_others: Vec<_> = {
-            let ours = self.ours.lock();
-            let is_ours = |instance| ours.receivers.contains_key(&instance);
+            let local = self.local.lock();
+            let is_ours = |instance| local.receivers.contains_key(&instance);
             announcements.into_iter().filter(|announced| !is_ours(announced.vibrator.instance())).collect()
         };
         let is_raised = of_others.iter().any(|announced| !announced.floor.is_open());
         let changes = {
-            let mut book = self.book.lock();
+            let mut advertised = self.advertised.lock();
             let missed = self.missed.load(Ordering::Relaxed);
             if missed > 0 {
-                book.misses(missed);
+                advertised.misses(missed);
             }
-            let changes = book.take_in(message, of_others, &self.hearers, now);
+            let changes = advertised.take_in(message, of_others, &self.hearers, now);
             // Afterwards, so that senders know at any time.
             self.missed.fetch_sub(missed, Ordering::Relaxed);
             changes

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::ours::Receiver;
-use super::{Announcement, Floors};
+use super::local_receivers::LocalReceiver;
+use super::{Announcement, Presence};
 use crate::bus::Lifeline;
 use crate::channel::Pattern;
 use crate::clock::Instant;
@@ -22,14 +22,14 @@ use crate::medium::nats::Service;
 /// whose name two processes speak is shown twice.
 #[derive(Debug, Clone)]
 pub struct Roster {
-    floors: Arc<Floors>,
+    floors: Arc<Presence>,
     changes: watch::Receiver<u64>,
     /// Announcements are taken in for as long as there is the `Aether`.
     _aether: Lifeline,
 }
 
 impl Roster {
-    pub(crate) fn new(floors: &Arc<Floors>, aether: Lifeline) -> Self {
+    pub(crate) fn new(floors: &Arc<Presence>, aether: Lifeline) -> Self {
         let mut changes = floors.changes.subscribe();
         changes.mark_changed();
         Self { floors: Arc::clone(floors), changes, _aether: aether }
@@ -49,12 +49,12 @@ impl Roster {
     #[must_use]
     pub fn vibrators(&self) -> Vec<Announcement> {
         let mut present = {
-            let ours = self.floors.ours.lock();
-            let shown = ours.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
-            let shown = shown.filter(|_| !ours.are_gone);
-            shown.map(Receiver::announcement).collect::<Vec<_>>()
+            let local = self.floors.local.lock();
+            let shown = local.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
+            let shown = shown.filter(|_| !local.are_gone);
+            shown.map(LocalReceiver::announcement).collect::<Vec<_>>()
         };
-        let elsewhere = self.floors.book.lock().elsewhere(Instant::now());
+        let elsewhere = self.floors.advertised.lock().elsewhere(Instant::now());
         present.extend(elsewhere.into_iter().map(Arc::unwrap_or_clone));
         present.sort_unstable_by(|a, b| {
             let key = |announcement: &Announcement| announcement.vibrator.instance();
@@ -82,28 +82,28 @@ impl Roster {
     /// Announcements of vibrators that were left out because there were too many.
     #[must_use]
     pub fn left_out(&self) -> u64 {
-        self.floors.book.lock().left_out()
+        self.floors.advertised.lock().left_out()
     }
 
     /// Announcements that were not believed, because two processes spoke in the name of one.
     #[must_use]
     pub fn implausible(&self) -> u64 {
-        self.floors.book.lock().implausible()
+        self.floors.advertised.lock().implausible()
     }
 
     /// About how much memory the announcements of other processes take at most, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.floors.book.lock().bytes()
+        self.floors.advertised.lock().bytes()
     }
 }
 
 #[cfg(feature = "nats")]
-impl Floors {
+impl Presence {
     /// The vibrators of this process that rosters show.
     pub(crate) fn services(&self) -> Vec<Service> {
-        let ours = self.ours.lock();
-        let shown = ours.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
+        let local = self.local.lock();
+        let shown = local.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
         shown
             .map(|receiver| {
                 let Announcement { vibrator, heard, effective_floor, .. } = receiver.announcement();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Announcement;
-use super::index::{Hearers, Index, PATTERN_BYTES, Slot, TOKEN_BYTES};
+use super::floor_index::{FloorIndex, Index, PATTERN_BYTES, Slot, TOKEN_BYTES};
 use crate::clock::Instant;
 use crate::wave::Wave;
 
@@ -29,8 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 type Key = (u64, u64);
 
 #[derive(Debug, Default)]
-pub(super) struct Book {
-    receivers: HashMap<Key, Receiver>,
+pub(super) struct AdvertisedFloors {
+    receivers: HashMap<Key, RemoteReceiver>,
     announcers: HashMap<u64, Announcer>,
     bytes: usize,
     /// There were more receivers than can be kept, or messages of which nobody knows what they said.
@@ -54,14 +54,14 @@ struct Announcer {
 }
 
 #[derive(Debug)]
-struct Receiver {
+struct RemoteReceiver {
     announced: Arc<Announcement>,
     heard_of: Instant,
     weight: usize,
     slot: Option<Slot>,
 }
 
-impl Receiver {
+impl RemoteReceiver {
     fn is_absent(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.heard_of) >= ABSENT_AFTER
     }
@@ -92,14 +92,14 @@ fn weight(announced: &Announcement) -> usize {
     RECEIVER_BYTES + announced.vibrator.weight() + heard.sum::<usize>()
 }
 
-impl Book {
+impl AdvertisedFloors {
     /// Takes in what one message says of receivers of other processes. Says whether anybody hears anything else than was
     /// known.
     pub(super) fn take_in(
         &mut self,
         message: &Wave,
         announcements: Vec<Announcement>,
-        hearers: &Hearers,
+        hearers: &FloorIndex,
         now: Instant,
     ) -> bool {
         let announcer = message.source().instance();
@@ -119,7 +119,13 @@ impl Book {
     }
 
     /// Enters what a receiver says of itself. Without any pattern it is gone.
-    fn enter(&mut self, from: (u64, u64), announced: Announcement, hearers: &Hearers, now: Instant) -> bool {
+    fn enter(
+        &mut self,
+        from: (u64, u64),
+        announced: Announcement,
+        hearers: &FloorIndex,
+        now: Instant,
+    ) -> bool {
         let (announcer, number) = from;
         let key = (announcer, announced.vibrator.instance());
         if announced.heard.is_empty() {
@@ -151,7 +157,8 @@ impl Book {
             self.misses(1);
             return true;
         }
-        let mut receiver = Receiver { announced: Arc::new(announced), heard_of: now, weight, slot: None };
+        let mut receiver =
+            RemoteReceiver { announced: Arc::new(announced), heard_of: now, weight, slot: None };
         if self.is_indexed {
             hearers.change(|index| receiver.index(index));
         }
@@ -165,13 +172,13 @@ impl Book {
         self.receivers.len() < MAX_RECEIVERS && self.bytes + weight <= MAX_BYTES
     }
 
-    /// There are announcements that are not in the book. Until all have announced themselves again, nothing is stopped.
+    /// There are announcements that are not in the advertised. Until all have announced themselves again, nothing is stopped.
     pub(super) fn misses(&mut self, announcements: u64) {
         (self.is_overfull, self.overflows) = (true, true);
         self.left_out += announcements;
     }
 
-    fn remove(&mut self, key: Key, hearers: &Hearers, now: Instant) -> bool {
+    fn remove(&mut self, key: Key, hearers: &FloorIndex, now: Instant) -> bool {
         let Some(mut receiver) = self.receivers.remove(&key) else { return false };
         self.bytes -= receiver.weight;
         if receiver.slot.is_some() {
@@ -187,7 +194,7 @@ impl Book {
     }
 
     /// Forgets those who are gone, and gives back their memory.
-    pub(super) fn forget_absent(&mut self, hearers: &Hearers, now: Instant) {
+    pub(super) fn forget_absent(&mut self, hearers: &FloorIndex, now: Instant) {
         let absent = self.receivers.iter().filter(|(_, receiver)| receiver.is_absent(now));
         for key in absent.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.remove(key, hearers, now);
@@ -200,21 +207,21 @@ impl Book {
     }
 
     /// Enters all into the index from now on.
-    pub(super) fn begin_index(&mut self, hearers: &Hearers) {
+    pub(super) fn begin_index(&mut self, hearers: &FloorIndex) {
         if !std::mem::replace(&mut self.is_indexed, true) {
             hearers.change(|index| self.receivers.values_mut().for_each(|receiver| receiver.index(index)));
         }
     }
 
     /// Says whether anything may be stopped by what is known.
-    pub(super) fn judge(&mut self, hearers: &Hearers, now: Instant) {
+    pub(super) fn judge(&mut self, hearers: &FloorIndex, now: Instant) {
         let lately = |at: Instant| now.saturating_duration_since(at) < ABSENT_AFTER;
         hearers.set_incomplete(self.is_overfull || self.contradicted.is_some_and(lately));
     }
 
     /// Those that rosters show and that were heard of lately.
     pub(super) fn elsewhere(&self, now: Instant) -> Vec<Arc<Announcement>> {
-        let is_here = |receiver: &&Receiver| receiver.announced.is_listed && !receiver.is_absent(now);
+        let is_here = |receiver: &&RemoteReceiver| receiver.announced.is_listed && !receiver.is_absent(now);
         self.receivers.values().filter(is_here).map(|receiver| Arc::clone(&receiver.announced)).collect()
     }
 
@@ -239,7 +246,7 @@ impl Book {
     }
 
     /// Notes that everybody elsewhere was called.
-    pub(super) fn call(&mut self, hearers: &Hearers, now: Instant) {
+    pub(super) fn call(&mut self, hearers: &FloorIndex, now: Instant) {
         // Those who did not fit are known again once they have answered a call and all of them did.
         self.is_overfull = std::mem::take(&mut self.overflows);
         self.judge(hearers, now);

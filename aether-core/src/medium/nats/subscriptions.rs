@@ -17,7 +17,7 @@ use crate::medium::JoinError;
 use crate::router::Subscription;
 
 #[derive(Default)]
-pub(super) struct Joined {
+pub(super) struct Subscriptions {
     /// Joins are made one after the other, so that a second one for the same pattern waits for the first.
     joining: tokio::sync::Mutex<()>,
     tables: Mutex<Tables>,
@@ -25,7 +25,7 @@ pub(super) struct Joined {
 
 #[derive(Default)]
 struct Tables {
-    patterns: HashMap<(Root, Pattern), Heard>,
+    patterns: HashMap<(Root, Pattern), PatternHearers>,
     members: HashMap<u64, Vec<Drain>>,
     /// How many members of a group there are with the same pattern.
     groups: HashMap<(Box<str>, Pattern), usize>,
@@ -57,14 +57,14 @@ impl Tables {
 
 /// What a pattern is heard by in this process.
 #[derive(Default)]
-struct Heard {
+struct PatternHearers {
     subscriptions: HashSet<u64>,
     drain: Option<Drain>,
 }
 
 /// The right to join.
 pub(super) struct Joining<'a> {
-    joined: &'a Joined,
+    joined: &'a Subscriptions,
     _turn: MutexGuard<'a, ()>,
 }
 
@@ -73,7 +73,7 @@ fn roots(subscription: &Subscription) -> [Root; 2] {
     [Root::Waves, if subscription.observes() { Root::Seen } else { Root::Questions }]
 }
 
-impl Joined {
+impl Subscriptions {
     pub(super) async fn one_at_a_time(&self) -> Joining<'_> {
         Joining { joined: self, _turn: self.joining.lock().await }
     }
@@ -114,7 +114,7 @@ impl Joined {
 }
 
 impl Joining<'_> {
-    /// Subscribes at the server where that is not done yet. Cancelled or failed, [`Joined::leave`] takes back what was
+    /// Subscribes at the server where that is not done yet. Cancelled or failed, [`Subscriptions::leave`] takes back what was
     /// done.
     pub(super) async fn join(
         &self,

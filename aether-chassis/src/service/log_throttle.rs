@@ -11,9 +11,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// When there was the last complaint, and how many were left out since.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(Mutex<(Option<Instant>, u64)>);
+pub(super) struct LogThrottle(Mutex<(Option<Instant>, u64)>);
 
-impl Complaints {
+impl LogThrottle {
     /// Whether to complain now; then how many were left out since the last complaint.
     pub(super) fn due(&self, now: Instant) -> Option<u64> {
         let (last, left_out) = &mut *self.0.lock();
@@ -32,12 +32,12 @@ mod tests {
 
     #[test]
     fn a_flood_is_one_complaint_a_second_that_says_how_many_there_were() {
-        let (complaints, start) = (Complaints::default(), Instant::now());
-        assert_eq!(complaints.due(start), Some(0));
+        let (log_throttle, start) = (LogThrottle::default(), Instant::now());
+        assert_eq!(log_throttle.due(start), Some(0));
         for millisecond in 1..1000 {
-            assert_eq!(complaints.due(start + Duration::from_millis(millisecond)), None);
+            assert_eq!(log_throttle.due(start + Duration::from_millis(millisecond)), None);
         }
-        assert_eq!(complaints.due(start + PAUSE), Some(999));
-        assert_eq!(complaints.due(start + 3 * PAUSE), Some(0));
+        assert_eq!(log_throttle.due(start + PAUSE), Some(999));
+        assert_eq!(log_throttle.due(start + 3 * PAUSE), Some(0));
     }
 }

@@ -1,14 +1,14 @@
 use super::*;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, Pattern};
-use crate::floors::Heard;
+use crate::presence::Heard;
 use crate::source::{Sequencer, Source};
 use crate::wave::ContentType;
 
-/// A book with its index, and processes that announce themselves.
+/// A advertised with its index, and processes that announce themselves.
 struct Stage {
-    book: Book,
-    hearers: Hearers,
+    advertised: AdvertisedFloors,
+    hearers: FloorIndex,
     now: Instant,
 }
 
@@ -31,15 +31,16 @@ impl Process {
 
 impl Stage {
     fn new() -> Self {
-        let mut stage = Self { book: Book::default(), hearers: Hearers::new(), now: Instant::now() };
-        stage.book.begin_index(&stage.hearers);
+        let mut stage =
+            Self { advertised: AdvertisedFloors::default(), hearers: FloorIndex::new(), now: Instant::now() };
+        stage.advertised.begin_index(&stage.hearers);
         stage
     }
 
     fn enters(&mut self, from: &Process, announced: Announcement) -> bool {
         let channel = Channel::with_reserved("_aether.vibrators").unwrap();
         let message = Wave::plain(channel, "[]".into(), ContentType::Json).noticed(&from.0);
-        self.book.take_in(&message, vec![announced], &self.hearers, self.now)
+        self.advertised.take_in(&message, vec![announced], &self.hearers, self.now)
     }
 
     fn says(&mut self, from: &Process, instance: u64, patterns: &[&str], floor: Floor) -> bool {
@@ -55,7 +56,8 @@ impl Stage {
     }
 
     fn shown(&self) -> Vec<u64> {
-        let mut shown: Vec<_> = self.book.elsewhere(self.now).iter().map(|a| a.vibrator.instance()).collect();
+        let mut shown: Vec<_> =
+            self.advertised.elsewhere(self.now).iter().map(|a| a.vibrator.instance()).collect();
         shown.sort_unstable();
         shown
     }
@@ -97,7 +99,7 @@ fn who_copies_the_identity_of_an_announcer_is_found_out_when_that_speaks_next() 
     let forger = Process::copying(&owner);
     stage.says(&forger, 1, &["a"], floor(1.0));
     stage.says(&owner, 1, &["a"], floor(0.5));
-    assert!(stage.floor_of("a").is_open() && stage.book.implausible() == 1);
+    assert!(stage.floor_of("a").is_open() && stage.advertised.implausible() == 1);
     for _ in 0..3 {
         stage.passes(Duration::from_secs(10));
         stage.says(&owner, 1, &["a"], floor(0.5));
@@ -106,7 +108,7 @@ fn who_copies_the_identity_of_an_announcer_is_found_out_when_that_speaks_next() 
     stage.passes(Duration::from_secs(10));
     stage.says(&owner, 1, &["a"], floor(0.5));
     assert_eq!(stage.floor_of("a"), floor(0.5), "and not for ever");
-    assert_eq!(stage.book.implausible(), 1);
+    assert_eq!(stage.advertised.implausible(), 1);
 }
 
 #[test]
@@ -117,7 +119,7 @@ fn more_receivers_than_can_be_kept_open_every_floor() {
     }
     assert!(stage.says(&crowd, u64::MAX, &["b"], floor(0.5)));
     assert!(stage.floor_of("a").is_open());
-    assert_eq!((stage.book.receivers.len(), stage.book.left_out()), (MAX_RECEIVERS, 1));
+    assert_eq!((stage.advertised.receivers.len(), stage.advertised.left_out()), (MAX_RECEIVERS, 1));
 }
 
 #[test]
@@ -130,10 +132,10 @@ fn who_did_not_fit_is_not_taken_for_nobody() {
     for instance in 2..=100 {
         stage.says(&crowd, instance, &[], Floor::OPEN);
     }
-    stage.book.call(&stage.hearers, stage.now);
+    stage.advertised.call(&stage.hearers, stage.now);
     assert!(stage.floor_of("a.n1").is_open(), "one has not answered yet");
     stage.says(&late, u64::MAX, &["a.n1"], Floor::OPEN);
-    stage.book.call(&stage.hearers, stage.now);
+    stage.advertised.call(&stage.hearers, stage.now);
     assert!(stage.floor_of("a.n1").is_open(), "it is known now");
     assert_eq!(stage.floor_of("a.n101"), floor(0.5), "and so are all others");
 }
@@ -145,16 +147,19 @@ fn patterns_are_bounded_in_bytes_and_given_back_when_those_who_hear_them_are_gon
     for instance in 1..=400 {
         let texts: Vec<_> = (0..256).map(|n| format!("x{instance}p{n}{long}.*")).collect();
         stage.says(&crowd, instance, &texts.iter().map(|text| &**text).collect::<Vec<_>>(), floor(0.5));
-        assert!(stage.book.bytes() <= MAX_BYTES);
+        assert!(stage.advertised.bytes() <= MAX_BYTES);
     }
-    assert!(stage.book.left_out() > 100 && stage.floor_of("x1p0.a").is_open());
+    assert!(stage.advertised.left_out() > 100 && stage.floor_of("x1p0.a").is_open());
     stage.passes(ABSENT_AFTER);
     assert!(stage.says(&honest, 1000, &["a"], floor(0.5)), "there is room again");
     assert_eq!(stage.shown(), [1000]);
     stage.passes(ABSENT_AFTER);
-    stage.book.forget_absent(&stage.hearers, stage.now);
-    assert_eq!((stage.book.bytes(), stage.book.receivers.len(), stage.book.announcers.len()), (0, 0, 0));
-    assert!(stage.book.receivers.capacity() < 64);
+    stage.advertised.forget_absent(&stage.hearers, stage.now);
+    assert_eq!(
+        (stage.advertised.bytes(), stage.advertised.receivers.len(), stage.advertised.announcers.len()),
+        (0, 0, 0)
+    );
+    assert!(stage.advertised.receivers.capacity() < 64);
     assert!(stage.hearers.change(|index| index.is_empty()));
 }
 

@@ -8,24 +8,24 @@ use super::ledger::{Ledger, ShedReason};
 use super::levels::Popped;
 use crate::wave::Wave;
 
-/// How many waves a hand holds at most.
-pub(super) const HAND_SIZE: usize = 32;
+/// How many waves a prefetch holds at most.
+pub(super) const PREFETCH: usize = 32;
 
 /// Up to 32 waves in the order of receiving, and what became of those that were taken from it.
 #[derive(Default)]
-pub(super) struct Hand {
+pub(super) struct Prefetch {
     waves: VecDeque<Popped<Wave>>,
     taken: Taken,
 }
 
-/// What has left a hand since it was last settled.
+/// What has left a prefetch since it was last settled.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) ledger: Ledger,
     pub(super) bytes: usize,
 }
 
-impl Hand {
+impl Prefetch {
     pub(super) fn len(&self) -> usize {
         self.waves.len()
     }

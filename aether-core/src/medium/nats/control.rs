@@ -1,4 +1,4 @@
-//! Notices of the framework: past the outbox, and with the broker's word on whether anybody hears them.
+//! Control of the framework: past the outbox, and with the broker's word on whether anybody hears them.
 //!
 //! They go where questions go, so that observers do not count. Each has a reply subject of its own, to which the
 //! server says that nobody is there (status 503). Nobody else answers. The server handles what one client sends in
@@ -8,15 +8,15 @@ use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::coop;
 
-use super::inquiries::unheard;
 use super::tokens::Tokens;
-use super::{Root, Shared};
+use super::unheard_probes::unheard;
+use super::{NatsShared, Root};
 use crate::clock::Instant;
 use crate::medium::Reach;
 use crate::wave::Wave;
 
 /// Where the server's words arrive.
-pub(super) struct Notices {
+pub(super) struct Control {
     subject: String,
     tokens: Tokens,
     /// Subscribed to with the first notice. Locked by whoever tells: one call after the other.
@@ -30,13 +30,13 @@ struct Words {
     last: u64,
 }
 
-impl Notices {
+impl Control {
     /// `subject` is one that only this connection hears.
     pub(super) fn new(subject: String) -> Self {
         Self { subject, tokens: Tokens::default(), words: tokio::sync::Mutex::default() }
     }
 
-    pub(super) async fn tell(&self, shared: &Shared, notices: Vec<Wave>) -> Vec<Reach> {
+    pub(super) async fn tell(&self, shared: &NatsShared, notices: Vec<Wave>) -> Vec<Reach> {
         let mut words = self.words.lock().await;
         let Words { subscriber, last } = &mut *words;
         if subscriber.is_none() {
@@ -76,7 +76,7 @@ impl Notices {
         drop(self.words.lock().await);
     }
 
-    async fn send(&self, shared: &Shared, number: u64, notice: &Wave) -> bool {
+    async fn send(&self, shared: &NatsShared, number: u64, notice: &Wave) -> bool {
         // While a medium is being closed its vibrators still say goodbye.
         if shared.link.has_ended() || shared.oversize(notice).is_some() {
             return false;

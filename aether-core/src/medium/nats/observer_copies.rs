@@ -7,12 +7,12 @@
 use futures_util::FutureExt;
 use tokio::task::coop;
 
-use super::{Root, Shared, cloudevents};
+use super::{NatsShared, Root, cloudevents};
 use crate::clock::Instant;
 use crate::medium::Wire;
 use crate::wave::Wave;
 
-impl Shared {
+impl NatsShared {
     /// Shows a wave to the observers of its channel. Never waits: what the client has no room for is not seen, and
     /// those who take part do not depend on it.
     pub(super) fn show(&self, wave: &Wave) {

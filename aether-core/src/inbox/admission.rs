@@ -15,12 +15,12 @@ pub(super) const LEVELS_WINDOW: Duration = Duration::from_secs(10);
 
 /// Where an emitter stands among those that wait: the strongest first, then whoever came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct QueuePosition {
     pub(super) level: u8,
     ticket: u64,
 }
 
-impl Place {
+impl QueuePosition {
     /// That of who comes now, behind all others of its level.
     pub(super) const fn of_newcomer(level: u8) -> Self {
         Self { level, ticket: u64::MAX }
@@ -29,19 +29,19 @@ impl Place {
 
 /// The levels offered recently, and the emitters that wait.
 #[derive(Default)]
-pub(super) struct Door {
+pub(super) struct Admission {
     /// A bit for each level that was offered in the current window; level 0 is the lowest bit.
     seen: u64,
     /// The same of the window before.
     seen_before: u64,
     window_start: Option<Moment>,
-    waiting: BTreeMap<Place, Waker>,
+    waiting: BTreeMap<QueuePosition, Waker>,
     last_ticket: u64,
     /// The level of the wave that was taken last while emitters waited, and the last ticket by then.
     taken: Option<(u8, u64)>,
 }
 
-impl Door {
+impl Admission {
     /// Whether this level was offered in the current window.
     #[inline]
     pub(super) fn has_seen(&self, level: u8) -> bool {
@@ -82,33 +82,33 @@ impl Door {
     }
 
     /// Whether somebody who waits comes before a place.
-    pub(super) fn is_before(&self, place: Place) -> bool {
+    pub(super) fn is_before(&self, place: QueuePosition) -> bool {
         self.first().is_some_and(|first| first < place)
     }
 
     /// The emitter that is next.
-    pub(super) fn first(&self) -> Option<Place> {
+    pub(super) fn first(&self) -> Option<QueuePosition> {
         self.waiting.first_key_value().map(|(place, _)| *place)
     }
 
     /// A place behind all others of this level.
-    pub(super) fn place(&mut self, level: u8) -> Place {
+    pub(super) fn place(&mut self, level: u8) -> QueuePosition {
         self.last_ticket += 1;
-        Place { level, ticket: self.last_ticket }
+        QueuePosition { level, ticket: self.last_ticket }
     }
 
-    pub(super) fn wait(&mut self, place: Place, waker: &Waker) {
+    pub(super) fn wait(&mut self, place: QueuePosition, waker: &Waker) {
         self.waiting.insert(place, waker.clone());
     }
 
     /// Whether who has this place waits still; with this waker from now on.
-    pub(super) fn waits_still(&mut self, place: Place, waker: &Waker) -> bool {
+    pub(super) fn waits_still(&mut self, place: QueuePosition, waker: &Waker) -> bool {
         let waiting = self.waiting.get_mut(&place);
         waiting.map(|waiting| waiting.clone_from(waker)).is_some()
     }
 
     /// Takes an emitter out. None if it was called already.
-    pub(super) fn leave(&mut self, place: Place) -> Option<Waker> {
+    pub(super) fn leave(&mut self, place: QueuePosition) -> Option<Waker> {
         self.waiting.remove(&place)
     }
 
@@ -130,7 +130,7 @@ impl Door {
     }
 
     /// Whether an emitter waits because stronger waves pass it, and not because the receiver is stuck.
-    pub(super) fn is_passed(&self, place: Place) -> bool {
+    pub(super) fn is_passed(&self, place: QueuePosition) -> bool {
         self.taken.is_some_and(|(level, ticket)| level < place.level && ticket >= place.ticket)
     }
 }
@@ -146,59 +146,62 @@ mod tests {
 
     #[test]
     fn the_weakest_level_leaves_a_quarter_the_strongest_nothing_and_others_a_part() {
-        let mut door = Door::default();
-        assert_eq!([0, 20, 63].map(|level| door.kept(1000, level)), [0; 3]);
-        door.see(20);
-        assert_eq!([0, 20, 63].map(|level| door.kept(1000, level)), [0, 0, 250]);
-        door.see(0);
-        door.see(63);
-        assert_eq!([0, 20, 63].map(|level| door.kept(1000, level)), [0, 125, 250]);
-        assert_eq!(door.kept(3, 63), 0, "there is nothing to divide");
-        assert_eq!(door.kept(usize::MAX, 63), usize::MAX / 4);
+        let mut admission = Admission::default();
+        assert_eq!([0, 20, 63].map(|level| admission.kept(1000, level)), [0; 3]);
+        admission.see(20);
+        assert_eq!([0, 20, 63].map(|level| admission.kept(1000, level)), [0, 0, 250]);
+        admission.see(0);
+        admission.see(63);
+        assert_eq!([0, 20, 63].map(|level| admission.kept(1000, level)), [0, 125, 250]);
+        assert_eq!(admission.kept(3, 63), 0, "there is nothing to divide");
+        assert_eq!(admission.kept(usize::MAX, 63), usize::MAX / 4);
     }
 
     #[test]
     fn a_level_that_is_not_offered_any_more_is_forgotten_after_two_windows() {
-        let mut door = Door::default();
+        let mut admission = Admission::default();
         let start = Moment::now();
-        door.see(0);
-        door.see(20);
+        admission.see(0);
+        admission.see(20);
         for windows in 0..3 {
-            door.turn_to(start + windows * LEVELS_WINDOW);
-            door.see(20);
-            assert_eq!(door.tells_apart(), windows < 1);
+            admission.turn_to(start + windows * LEVELS_WINDOW);
+            admission.see(20);
+            assert_eq!(admission.tells_apart(), windows < 1);
         }
-        assert_eq!(door.kept(1000, 20), 0);
+        assert_eq!(admission.kept(1000, 20), 0);
     }
 
     #[test]
     fn those_that_wait_are_called_by_strength_and_then_in_turn() {
-        let mut door = Door::default();
-        let places = [20, 5, 20, 63, 5].map(|level| door.place(level));
+        let mut admission = Admission::default();
+        let places = [20, 5, 20, 63, 5].map(|level| admission.place(level));
         for place in places {
-            door.wait(place, Waker::noop());
+            admission.wait(place, Waker::noop());
         }
-        assert!(door.is_before(Place::of_newcomer(5)) && !door.is_before(Place::of_newcomer(4)));
-        assert!(!door.is_before(places[1]) && door.is_before(places[4]));
+        assert!(
+            admission.is_before(QueuePosition::of_newcomer(5))
+                && !admission.is_before(QueuePosition::of_newcomer(4))
+        );
+        assert!(!admission.is_before(places[1]) && admission.is_before(places[4]));
         let mut called = Vec::new();
-        while let Some(first) = door.first() {
+        while let Some(first) = admission.first() {
             called.push(first);
-            door.call_first();
+            admission.call_first();
         }
         assert_eq!(called, [1, 4, 0, 2, 3].map(|index: usize| places[index]));
     }
 
     #[test]
     fn who_is_passed_by_the_strong_is_told_apart_from_who_waits_for_a_stuck_receiver() {
-        let mut door = Door::default();
-        let early = door.place(20);
-        door.wait(early, Waker::noop());
-        assert!(!door.is_passed(early));
-        door.took(20);
-        assert!(!door.is_passed(early), "one of the same level is no stronger");
-        door.took(5);
-        assert!(door.is_passed(early));
-        let late = door.place(20);
-        assert!(!door.is_passed(late), "that was before it came");
+        let mut admission = Admission::default();
+        let early = admission.place(20);
+        admission.wait(early, Waker::noop());
+        assert!(!admission.is_passed(early));
+        admission.took(20);
+        assert!(!admission.is_passed(early), "one of the same level is no stronger");
+        admission.took(5);
+        assert!(admission.is_passed(early));
+        let late = admission.place(20);
+        assert!(!admission.is_passed(late), "that was before it came");
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
-use super::pile::Pile;
+use super::coalescing_queue::CoalescingQueue;
 use super::{Echo, EchoReason, read};
 use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, WhenFull};
 use crate::source::{Sequencer, Source};
@@ -24,23 +24,23 @@ const MESSAGE_BYTES: usize = 1 << 20;
 
 /// The echoes that one source has not taken yet.
 #[derive(Debug)]
-pub(crate) struct Ear {
-    heard: Arc<Heard>,
+pub(crate) struct EchoMailbox {
+    heard: Arc<Mailbox>,
     /// What the medium brought.
     arrived: Arc<Inbox>,
 }
 
 #[derive(Debug)]
-struct Heard {
+struct Mailbox {
     sequencer: Arc<Sequencer>,
-    state: Mutex<State>,
+    state: Mutex<MailboxState>,
     /// Counts what any source of this process refused.
     refused: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
-struct State {
-    pile: Pile<()>,
+struct MailboxState {
+    queue: CoalescingQueue<()>,
     waker: Option<Waker>,
     merged: u64,
     unknown: u64,
@@ -57,7 +57,7 @@ pub(super) struct EarCounts {
     pub(super) malformed: u64,
 }
 
-impl Heard {
+impl Mailbox {
     /// Whether the source has emitted this wave.
     fn emitted(&self, source: &Source, sequence: u64) -> bool {
         source == self.sequencer.source() && (1..=self.sequencer.last()).contains(&sequence)
@@ -65,7 +65,7 @@ impl Heard {
 
     fn add(&self, reason: EchoReason, count: u64, make: impl FnOnce() -> Echo) {
         let mut state = self.state.lock();
-        if state.pile.add(reason, count, || (make(), ())) {
+        if state.queue.add(reason, count, || (make(), ())) {
             state.merged = state.merged.saturating_add(count);
         }
         let waker = state.waker.take();
@@ -91,17 +91,17 @@ impl Heard {
         }
     }
 
-    fn refuse(&self, as_what: impl FnOnce(&mut State) -> &mut u64) {
+    fn refuse(&self, as_what: impl FnOnce(&mut MailboxState) -> &mut u64) {
         *as_what(&mut self.state.lock()) += 1;
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-impl Ear {
+impl EchoMailbox {
     pub(super) fn new(sequencer: Arc<Sequencer>, refused: Arc<AtomicU64>) -> Result<Self, InboxOptionsError> {
-        let pile = Pile::new(KEPT_APART);
-        let state = State { pile, waker: None, merged: 0, unknown: 0, implausible: 0, malformed: 0 };
-        let heard = Arc::new(Heard { sequencer, state: Mutex::new(state), refused });
+        let queue = CoalescingQueue::new(KEPT_APART);
+        let state = MailboxState { queue, waker: None, merged: 0, unknown: 0, implausible: 0, malformed: 0 };
+        let heard = Arc::new(Mailbox { sequencer, state: Mutex::new(state), refused });
         let overflowing = Arc::clone(&heard);
         let options = InboxOptions::default()
             .max_waves(MESSAGES)
@@ -144,7 +144,7 @@ impl Ear {
             }
         };
         let mut state = self.heard.state.lock();
-        match state.pile.take_first() {
+        match state.queue.take_first() {
             Some((echo, ())) => Poll::Ready(Some(echo)),
             None if ended => Poll::Ready(None),
             None => {
@@ -155,7 +155,7 @@ impl Ear {
     }
 
     pub(super) fn counts(&self) -> EarCounts {
-        let State { merged, unknown, implausible, malformed, .. } = *self.heard.state.lock();
+        let MailboxState { merged, unknown, implausible, malformed, .. } = *self.heard.state.lock();
         EarCounts { merged, unknown, implausible, malformed }
     }
 }

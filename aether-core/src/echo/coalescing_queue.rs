@@ -1,4 +1,4 @@
-//! A bounded pile of echoes: the first ones each by itself, the rest merged by reason. Pure data.
+//! A bounded queue of echoes: the first ones each by itself, the rest merged by reason. Pure data.
 //!
 //! Piles stand where echoes of one source wait, at those who send them and at the source. Nothing is lost from one
 //! but the identity of what was merged.
@@ -9,13 +9,13 @@ use super::{Echo, EchoReason};
 
 /// Echoes in the order of their first failure, each with what its holder keeps beside it.
 #[derive(Debug)]
-pub(super) struct Pile<T> {
+pub(super) struct CoalescingQueue<T> {
     entries: VecDeque<(Echo, T)>,
     /// So many are kept apart; beyond that at most one more for each reason.
     apart: usize,
 }
 
-impl<T> Pile<T> {
+impl<T> CoalescingQueue<T> {
     pub(super) const fn new(apart: usize) -> Self {
         Self { entries: VecDeque::new(), apart }
     }
@@ -69,19 +69,19 @@ mod tests {
             apart in 0..20_usize,
         ) {
             let wave = Wave::from_bytes("a", "x").unwrap();
-            let mut pile = Pile::new(apart);
+            let mut queue = CoalescingQueue::new(apart);
             let (mut added, mut taken) = ([0_u64; 6], [0_u64; 6]);
             let place = |reason| REASONS.iter().position(|other| *other == reason).unwrap();
             for (step, count) in steps {
                 if let Some(reason) = REASONS.get(step) {
                     added[step] += count;
-                    pile.add(*reason, count, || (Echo { count, ..Echo::new(&wave, *reason, "", "") }, ()));
-                } else if let Some((echo, ())) = pile.take_first() {
+                    queue.add(*reason, count, || (Echo { count, ..Echo::new(&wave, *reason, "", "") }, ()));
+                } else if let Some((echo, ())) = queue.take_first() {
                     taken[place(echo.reason)] += echo.count;
                 }
-                prop_assert!(pile.iter().count() <= apart + REASONS.len());
+                prop_assert!(queue.iter().count() <= apart + REASONS.len());
             }
-            for (echo, ()) in pile.into_entries() {
+            for (echo, ()) in queue.into_entries() {
                 taken[place(echo.reason)] += echo.count;
             }
             prop_assert_eq!(added, taken);
@@ -90,13 +90,13 @@ mod tests {
 
     #[test]
     fn what_fits_is_kept_apart_and_the_rest_is_merged_into_the_latest() {
-        let mut pile = Pile::new(2);
+        let mut queue = CoalescingQueue::new(2);
         for sequence in 1..=5 {
             let mut echo = Echo::new(&Wave::from_bytes("a", "x").unwrap(), EchoReason::Shed, "", "");
             echo.of.sequence = sequence;
-            assert_eq!(pile.add(EchoReason::Shed, 1, || (echo, ())), sequence > 2);
+            assert_eq!(queue.add(EchoReason::Shed, 1, || (echo, ())), sequence > 2);
         }
-        let seen: Vec<_> = pile.iter().map(|(echo, ())| (echo.of.sequence, echo.count)).collect();
+        let seen: Vec<_> = queue.iter().map(|(echo, ())| (echo.of.sequence, echo.count)).collect();
         assert_eq!(seen, [(1, 1), (2, 4)]);
     }
 }
