@@ -32,6 +32,7 @@
 mod account;
 mod asker;
 mod connecting;
+mod error_chain;
 mod handler;
 pub mod logging;
 mod medium_args;
@@ -42,9 +43,10 @@ pub mod shutdown;
 
 pub use account::{LostWaves, Received, Sent, close_with_account};
 pub use asker::{Asker, AskerError, AskerOptions};
+pub use error_chain::error_chain;
 pub use handler::{Answer, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection, State};
 pub use medium_args::MediumArgs;
-pub use process::{close, error_chain, run};
+pub use process::{close, run};
 pub use resend::{PausesError, Resend, RetryBudget};
 pub use service::{
     Breaker, Handling, LimitsError, Service, ServiceBuilder, ServiceError, ServiceReport, ServiceTally,

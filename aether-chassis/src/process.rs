@@ -3,7 +3,6 @@
 //! Called by the binaries of the sample services; the services themselves are libraries that only get a token.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use aether_core::Aether;
 use tokio_util::sync::CancellationToken;
 
+use crate::error_chain::error_chain;
 use crate::service::panics;
 use crate::{logging, shutdown};
 
@@ -78,27 +78,6 @@ pub async fn close(aether: &Aether) {
     }
 }
 
-/// An error and its causes in one line: `cannot connect: connection refused`.
-///
-/// Line breaks become spaces, and a cause that an error has in its own text already is not repeated.
-#[must_use]
-pub fn error_chain(error: &dyn Error) -> String {
-    let mut line = one_line(&error.to_string());
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = one_line(&error.to_string());
-        if !line.ends_with(&text) {
-            let _ = write!(line, ": {text}");
-        }
-        cause = error.source();
-    }
-    line
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,26 +129,5 @@ mod tests {
             assert!(text.contains("closed before all was settled") && text.contains(logged), "{text}");
             assert!(!text.contains(" 0 waves"), "{text}");
         }
-    }
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("{text}")]
-    struct Link {
-        text: &'static str,
-        source: Option<Box<Link>>,
-    }
-
-    fn chain(texts: &[&'static str]) -> Option<Box<Link>> {
-        let (text, rest) = texts.split_first()?;
-        Some(Box::new(Link { text, source: chain(rest) }))
-    }
-
-    #[test]
-    fn causes_stand_in_one_line_and_none_twice() {
-        let line = |texts: &[&'static str]| error_chain(&*chain(texts).unwrap());
-        assert_eq!(line(&["no order"]), "no order");
-        assert_eq!(line(&["no order", "no answer", "timed out"]), "no order: no answer: timed out");
-        assert_eq!(line(&["no order: timed out", "timed out"]), "no order: timed out");
-        assert_eq!(line(&["two\n  lines", "end\n"]), "two lines: end");
     }
 }

@@ -60,7 +60,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use attempt::{Again, Attempt, Desk};
+use attempt::{Again, Attempt, HandlerContext};
 use circuit::{Admission, Circuit};
 use failure::{Cause, CircuitOpen};
 use limits::Limits;
@@ -121,7 +121,7 @@ impl Service {
     /// Cancelled before completion, the service has ended: handlers are ended where they await, and counted as
     /// abandoned in the tally.
     pub async fn run_until(mut self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
-        let desk = Arc::new(Desk {
+        let context = Arc::new(HandlerContext {
             emitter: self.vibrator.emitter(),
             log_throttle: LogThrottle::default(),
             retry: self.limits.retry.clone(),
@@ -129,15 +129,15 @@ impl Service {
             over: CancellationToken::new(),
         });
         let mut tasks = JoinSet::new();
-        let served = self.serve(&desk, &mut tasks, &shutdown).await;
-        desk.closing.cancel();
-        self.drain(&desk, &mut tasks).await;
+        let served = self.serve(&context, &mut tasks, &shutdown).await;
+        context.closing.cancel();
+        self.drain(&context, &mut tasks).await;
         served.map(|()| self.tally.report())
     }
 
     async fn serve(
         &mut self,
-        desk: &Arc<Desk>,
+        context: &Arc<HandlerContext>,
         tasks: &mut JoinSet<Option<Again>>,
         shutdown: &CancellationToken,
     ) -> Result<(), ServiceError> {
@@ -181,7 +181,7 @@ impl Service {
                 Next::Go => {}
                 Next::Ended(ended) => self.take_back(ended),
                 Next::ShutDown => return Ok(()),
-                Next::Handle(wave) => self.handle(wave, admission.take(), desk, tasks, shutdown).await?,
+                Next::Handle(wave) => self.handle(wave, admission.take(), context, tasks, shutdown).await?,
             }
         }
     }
@@ -191,14 +191,14 @@ impl Service {
         &mut self,
         wave: Wave,
         mut admission: Option<Admission>,
-        desk: &Arc<Desk>,
+        context: &Arc<HandlerContext>,
         tasks: &mut JoinSet<Option<Again>>,
         shutdown: &CancellationToken,
     ) -> Result<(), ServiceError> {
         if let Some(resend) = self.limits.retry.as_ref().filter(|_| wave.attempt() == 0) {
             resend.budget.deposit();
         }
-        let attempt = Attempt { desk: Arc::clone(desk), wave: wave.clone(), open: self.tally.open() };
+        let attempt = Attempt { context: Arc::clone(context), wave: wave.clone(), open: self.tally.open() };
         if let Some(circuit) = self.circuit.as_ref().filter(|_| self.limits.shed_when_busy) {
             admission = circuit.try_admission();
             if admission.is_none() {
@@ -247,7 +247,7 @@ impl Service {
     }
 
     /// Lets what is in flight end, and counts what is left.
-    async fn drain(&mut self, desk: &Arc<Desk>, tasks: &mut JoinSet<Option<Again>>) {
+    async fn drain(&mut self, context: &Arc<HandlerContext>, tasks: &mut JoinSet<Option<Again>>) {
         for pattern in &self.heard {
             // It was heard, so it is valid.
             let _ = self.vibrator.detune(pattern);
@@ -256,13 +256,13 @@ impl Service {
         let orderly = async {
             // Unconstrained, or tokio would end the loop after some waves to let others run.
             while let Some(Some(wave)) = unconstrained(self.vibrator.receive()).now_or_never() {
-                let attempt = Attempt { desk: Arc::clone(desk), wave, open: self.tally.open() };
+                let attempt = Attempt { context: Arc::clone(context), wave, open: self.tally.open() };
                 attempt.fail(Cause::shut_down(Outcome::Left)).await;
             }
             settle(tasks).await;
         };
         if timeout(grace, orderly).await.is_err() {
-            desk.over.cancel();
+            context.over.cancel();
             if timeout(LETTING_GO, settle(tasks)).await.is_err() {
                 tasks.abort_all();
             }

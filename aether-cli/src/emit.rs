@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::connect::connected_with;
 use crate::error::CommandError;
-use crate::output::{Output, tell};
+use crate::output::{Output, stderr_line};
 use crate::pace::Pace;
 use crate::stdin::{Document, Documents};
 use crate::values::{self, HalfLife, Payload, Rate};
@@ -107,7 +107,7 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     aether_chassis::close(&aether).await;
     let sent = Sent::of(aether.status());
     if emitted.waves != 1 || sent.lost() > 0 {
-        tell(sent);
+        stderr_line(sent);
     }
     done?;
     sent.check()?;
@@ -173,7 +173,7 @@ async fn settle(aether: &Aether, patience: Duration, shutdown: &CancellationToke
             return;
         }
         if !is_told {
-            tell(format_args!("waiting for the server, which has not confirmed {waiting} waves"));
+            stderr_line(format_args!("waiting for the server, which has not confirmed {waiting} waves"));
             is_told = true;
         }
     }
@@ -230,7 +230,7 @@ struct Emitted {
 async fn tell_of_waiting(is_told: &mut bool) -> Infallible {
     if !*is_told {
         tokio::time::sleep(LONG_FOR_A_WAVE).await;
-        tell(format_args!(
+        stderr_line(format_args!(
             "the server has taken nothing for {LONG_FOR_A_WAVE:?}: waiting until it does, or Ctrl-C"
         ));
         *is_told = true;

@@ -18,9 +18,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::frame::{Frame, Taken};
 use crate::output::Output;
-use crate::record::printable;
 #[cfg(feature = "bench")]
-use crate::up::OverloadView;
+use crate::overload_view::OverloadView;
+use crate::record::printable;
 
 /// How long a frame lasts.
 const MOMENT: Duration = Duration::from_millis(500);

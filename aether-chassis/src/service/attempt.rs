@@ -15,7 +15,7 @@ use crate::handler::Answer;
 
 /// What all handlings of a service share.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct HandlerContext {
     pub(super) emitter: Emitter,
     pub(super) log_throttle: LogThrottle,
     pub(super) retry: Option<Resend>,
@@ -28,7 +28,7 @@ pub(super) struct Desk {
 /// A wave that is being handled.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    pub(super) desk: Arc<Desk>,
+    pub(super) context: Arc<HandlerContext>,
     pub(super) wave: Wave,
     pub(super) open: Open,
 }
@@ -47,7 +47,7 @@ impl Attempt {
         let handled = tokio::select! {
             biased;
             handled = handling => handled.map_err(Cause::of),
-            () = self.desk.over.cancelled() => Err(Cause::shut_down(Outcome::Abandoned)),
+            () = self.context.over.cancelled() => Err(Cause::shut_down(Outcome::Abandoned)),
         };
         let cause = match handled {
             Ok(answer) => match self.answer(answer).await {
@@ -63,11 +63,11 @@ impl Attempt {
             self.fail(cause).await;
             return None;
         };
-        if let Some(resend) = &self.desk.retry {
+        if let Some(resend) = &self.context.retry {
             tracing::debug!(id = %self.wave.id(), attempt = next.attempt(), %cause, "to be handled again");
             tokio::select! {
                 () = sleep(resend.pause_before(next.attempt())) => {}
-                () = self.desk.closing.cancelled() => {}
+                () = self.context.closing.cancelled() => {}
             }
         }
         Some(Again { failed: self, cause, next })
@@ -75,8 +75,8 @@ impl Attempt {
 
     /// The next attempt, if there shall be one. It is paid for.
     fn next(&self, cause: &Cause) -> Option<Wave> {
-        let resend = self.desk.retry.as_ref()?;
-        if !cause.may_be_retried() || self.desk.closing.is_cancelled() {
+        let resend = self.context.retry.as_ref()?;
+        if !cause.may_be_retried() || self.context.closing.is_cancelled() {
             return None;
         }
         resend.next(&self.wave).filter(|_| resend.budget.withdraw())
@@ -95,7 +95,7 @@ impl Attempt {
 
     /// The wave was not handled, for good: says so to everybody concerned, and counts it.
     pub(super) async fn fail(self, cause: Cause) {
-        let Desk { emitter, log_throttle, .. } = &*self.desk;
+        let HandlerContext { emitter, log_throttle, .. } = &*self.context;
         report_failure(emitter, log_throttle, &self.wave, cause.reason(), &cause.to_string()).await;
         self.open.settle(cause.outcome);
     }

@@ -6,7 +6,7 @@ use aether_bench::{Address, Storm, Storms, tables};
 use aether_chassis::{CancellationToken, MediumArgs};
 
 use super::{BenchError, args};
-use crate::error::CommandError;
+use crate::error::{BenchError, CommandError};
 use crate::output::Output;
 use crate::values;
 
