@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// An error and its causes in one line: `cannot connect: connection refused`.
 ///
-/// Line breaks become spaces, and a cause that an error has in its own text already is not repeated.
+/// Line breaks become spaces. A cause that the error's own text already ends with is not repeated.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
     let mut line = one_line(&error.to_string());
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_stand_in_one_line_and_none_twice() {
+    fn causes_are_in_one_line_and_none_is_repeated() {
         let line = |texts: &[&'static str]| error_chain(&*chain(texts).unwrap());
         assert_eq!(line(&["no order"]), "no order");
         assert_eq!(line(&["no order", "no answer", "timed out"]), "no order: no answer: timed out");

@@ -62,7 +62,7 @@ async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Res
     let mut view = view.begin(&gateway)?;
     let beta = Beta::start(aether, args.stock.options()).await?;
     let alpha = Alpha::start(aether, args.orders.options()).await?;
-    let tally = alpha.tally();
+    let counters = alpha.counters();
     #[cfg(feature = "bench")]
     let overload = match args.overload {
         None => None,
@@ -93,14 +93,14 @@ async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Res
     // A view that nobody reads any more ends the system as Ctrl-C does.
     #[cfg(feature = "bench")]
     let (watched, overload) = match overload {
-        None => (view.watch(&tally, &one_is_done).await, None),
+        None => (view.watch(&counters, &one_is_done).await, None),
         Some(mut overload) => {
-            let watched = view.watch_overload(&mut overload, &tally, &one_is_done).await;
+            let watched = view.watch_overload(&mut overload, &counters, &one_is_done).await;
             (watched, Some(overload.end().await?.to_string()))
         }
     };
     #[cfg(not(feature = "bench"))]
-    let (watched, overload) = (view.watch(&tally, &one_is_done).await, None);
+    let (watched, overload) = (view.watch(&counters, &one_is_done).await, None);
     stop_alpha.cancel();
     let orders = alpha.await?;
     stop_beta.cancel();

@@ -1,8 +1,8 @@
-//! What answers which path over HTTP.
+//! The HTTP routes and their handlers.
 //!
-//! The routes, for the [server](crate::server). Health is answered at once. Everything else reads the whole status and
-//! writes a long text: that happens outside of the tasks, one answer at a time, so a storm of such requests takes one
-//! processor and keeps no health check waiting.
+//! The [server](crate::server) uses them. Health checks are answered at once. All other answers read the whole status
+//! and write a long text. They are written outside of the async tasks, one at a time, so a storm of such requests
+//! occupies one processor and delays no health check.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::exposition::Exposition;
 use crate::metrics::Metrics;
 use crate::status::{Readiness, Scene};
 
-/// How many answers are written at once that take some time. Health does not wait for them.
+/// How many long answers are written at the same time. Health checks do not wait for them.
 const WRITERS: usize = 1;
 
 #[derive(Debug)]
@@ -44,9 +44,9 @@ pub(crate) fn routes(scene: Arc<Scene>) -> Router {
         .with_state(Arc::new(Site { scene, metrics, writers: Arc::new(Semaphore::new(WRITERS)) }))
 }
 
-/// Writes an answer that takes some time, when it is its turn.
+/// Writes a long answer when it is its turn.
 async fn written(site: Arc<Site>, write: impl FnOnce(&Site) -> Response + Send + 'static) -> Response {
-    // Never closed. The turn lasts until the answer is written, even if the client goes away meanwhile.
+    // The semaphore is never closed. The permit is held until the answer is written, even if the client disconnects.
     let turn = Arc::clone(&site.writers).acquire_owned().await;
     let writing = tokio::task::spawn_blocking(move || {
         let response = write(&site);
@@ -64,7 +64,7 @@ fn page(site: &Site) -> Response {
     match crate::page::render(&site.scene.read()) {
         Ok(html) => {
             let mut response = typed("text/html; charset=utf-8", html);
-            // The page has no script and loads nothing: the browser must not either, whatever a name contains.
+            // The page has no script and loads nothing. The policy enforces that, whatever a channel name contains.
             let policy = HeaderValue::from_static(
                 "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             );
@@ -115,8 +115,8 @@ fn map(scene: &Scene, content_type: &'static str, write: fn(&ResonanceMap) -> St
     let report = scene.insight().map(|insight| insight.report());
     let reason = match report {
         Some(Some(report)) => return typed(content_type, write(&report.map)),
-        Some(None) => "not yet: the map is made two seconds after the start for the first time\n",
-        None => "there is no map: this gateway was told not to look for one\n",
+        Some(None) => "no map yet: the first one is drawn two seconds after the start\n",
+        None => "no map: physics is switched off in this gateway\n",
     };
     (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", reason.to_owned())).into_response()
 }
@@ -136,12 +136,12 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
 
 async fn not_found() -> Response {
     let text =
-        "not found: there are /, /api/status, /metrics, /map.dot, /map.mmd, /livez, /readyz and /healthz\n";
+        "not found; the paths are /, /api/status, /metrics, /map.dot, /map.mmd, /livez, /readyz and /healthz\n";
     (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
 }
 
 async fn only_get() -> Response {
-    let text = "only GET and HEAD are allowed here\n";
+    let text = "only GET and HEAD are allowed\n";
     (StatusCode::METHOD_NOT_ALLOWED, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
 }
 

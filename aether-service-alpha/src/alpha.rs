@@ -11,7 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::customers::Customers;
 use crate::saga::{Office, Saga};
-use crate::{AlphaOptions, OrderSummary, PaymentDesk, Tally};
+use crate::{AlphaOptions, OrderSummary, PaymentDesk, OrderCounters};
 
 /// Why the service could not start or ended early.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub struct Alpha {
     vibrator: Vibrator,
     payments: PaymentDesk,
     options: AlphaOptions,
-    tally: Arc<Tally>,
+    counters: Arc<OrderCounters>,
 }
 
 impl Alpha {
@@ -58,13 +58,13 @@ impl Alpha {
     pub async fn start(aether: &Aether, options: AlphaOptions) -> Result<Self, AlphaError> {
         let payments = PaymentDesk::start(aether, options.decline_rate, options.seed).await?;
         let vibrator = Vibrator::create("alpha", aether).await?;
-        Ok(Self { vibrator, payments, options, tally: Arc::default() })
+        Ok(Self { vibrator, payments, options, counters: Arc::default() })
     }
 
     /// The count of orders, which can be read at any time, also after the service has ended.
     #[must_use]
-    pub fn tally(&self) -> Arc<Tally> {
-        Arc::clone(&self.tally)
+    pub fn counters(&self) -> Arc<OrderCounters> {
+        Arc::clone(&self.counters)
     }
 
     /// Makes orders and takes each to its end, until `shutdown` is cancelled, all orders have ended or the medium
@@ -76,7 +76,7 @@ impl Alpha {
     /// # Cancel safety
     /// Cancelled before completion, the service has ended; orders in flight are not undone.
     pub async fn run(self, shutdown: CancellationToken) -> Result<OrderSummary, AlphaError> {
-        let Self { vibrator, payments, options, tally } = self;
+        let Self { vibrator, payments, options, counters } = self;
         let mut customers = Customers::new(vibrator.source().instance(), options.seed);
         let office = Arc::new(Office {
             asker: Asker::new(vibrator.emitter(), asking(options.patience)),
@@ -103,7 +103,7 @@ impl Alpha {
                 Some(ended) = orders.join_next() => ended?,
                 _ = next_order.tick(), if wanted && orders.len() < options.concurrency.get() => {
                     let saga = Saga::new(Arc::clone(&office), customers.next_order());
-                    orders.spawn(saga.run(tally.open()));
+                    orders.spawn(saga.run(counters.open()));
                 }
             }
         }
@@ -112,7 +112,7 @@ impl Alpha {
         while let Some(ended) = desk.join_next().await {
             ended??;
         }
-        Ok(tally.summary())
+        Ok(counters.summary())
     }
 }
 

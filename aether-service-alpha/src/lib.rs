@@ -11,9 +11,9 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let aether = Aether::connect("nats://127.0.0.1:4222").await?;
 //! let alpha = Alpha::start(&aether, AlphaOptions::default().orders(Some(100))).await?;
-//! let tally = alpha.tally(); // can be read at any time, from anywhere
+//! let counters = alpha.counters(); // can be read at any time, from anywhere
 //! let summary = alpha.run(CancellationToken::new()).await?;
-//! assert_eq!(summary, tally.summary());
+//! assert_eq!(summary, counters.summary());
 //! println!("{summary}");
 //! # Ok(()) }
 //! ```
@@ -26,11 +26,11 @@ mod options;
 mod order;
 mod payment;
 mod saga;
-mod tally;
+mod counters;
 
 pub use alpha::{Alpha, AlphaError};
 pub use args::{AlphaArgs, OrderArgs, main};
 pub use options::{AlphaOptions, Chance, ChanceError, Rate, RateError};
 pub use order::{IllegalStep, Order, OrderId, OrderIdError, State, Step};
 pub use payment::{Book, Decline, PaymentDesk};
-pub use tally::{OrderSummary, Tally};
+pub use counters::{OrderSummary, OrderCounters};

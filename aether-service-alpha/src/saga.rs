@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::inventory;
 use crate::order::{IllegalStep, Order, Step};
 use crate::payment as desk;
-use crate::tally::{OpenOrder, Outcome};
+use crate::counters::{OpenOrder, Outcome};
 
 /// What all orders of one service share.
 #[derive(Debug)]

@@ -75,13 +75,13 @@ async fn every_order_has_one_end_and_the_stock_and_the_money_agree() {
     let witness = Witness::listen(&aether).await;
     let stock = Stock::open(&aether, BetaOptions::default().units(60)).await;
     let alpha = Alpha::start(&aether, options(300)).await.unwrap();
-    let tally = alpha.tally();
+    let counters = alpha.counters();
 
     let summary = alpha.run(CancellationToken::new()).await.unwrap();
     let stock = stock.close().await;
     let heard = witness.testify(&aether).await;
 
-    assert_eq!(summary, tally.summary());
+    assert_eq!(summary, counters.summary());
     assert!(summary.adds_up() && stock.adds_up(), "{summary}; {stock}");
     assert_eq!((summary.created, summary.in_flight), (300, 0));
     assert!(summary.completed > 0 && summary.refused > 0 && summary.compensated > 0, "{summary}");
@@ -203,13 +203,13 @@ async fn orders_wait_for_an_inventory_that_starts_later() {
     let mut listener = Vibrator::create("listener", &aether).await.unwrap();
     listener.resonate_on("orders.created").await.unwrap();
     let alpha = Alpha::start(&aether, options(40)).await.unwrap();
-    let tally = alpha.tally();
+    let counters = alpha.counters();
     let alpha = tokio::spawn(alpha.run(CancellationToken::new()));
     // As many as are let through at a time; none of them can go on.
     for _ in 0..16 {
         listener.receive().await.unwrap();
     }
-    let before = tally.summary();
+    let before = counters.summary();
     assert_eq!((before.created, before.in_flight), (16, 16), "{before}");
 
     let stock = Stock::open(&aether, BetaOptions::default().units(1000)).await;

@@ -56,7 +56,7 @@ async fn a_server_that_is_killed_twice_loses_no_order_and_sells_nothing_twice() 
     let (shutdown, beta) = inventory(&for_beta).await;
     let (_connection, mut listener) = listener(&url).await;
     let alpha = Alpha::start(&for_alpha, options()).await.unwrap();
-    let tally = alpha.tally();
+    let counters = alpha.counters();
     let alpha = tokio::spawn(alpha.run(CancellationToken::new()));
 
     // Once for a moment, once for longer than a question waits.
@@ -64,7 +64,7 @@ async fn a_server_that_is_killed_twice_loses_no_order_and_sells_nothing_twice() 
         for _ in 0..40 {
             listener.receive().await.unwrap();
         }
-        let before = tally.summary();
+        let before = counters.summary();
         assert!(before.created < ORDERS, "all orders were made before the server was killed: {before}");
         server.kill().await.unwrap();
         tokio::time::sleep(outage).await;

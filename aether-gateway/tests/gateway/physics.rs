@@ -1,4 +1,4 @@
-//! What the waves mean together is on the page, in the JSON, in the metrics and for drawing programs.
+//! The findings of the physics are on the page, in the JSON, in the metrics and in the maps.
 
 use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::GatewayOptions;
@@ -21,7 +21,7 @@ async fn related_channels_are_shown_everywhere() {
     let running = support::run(&aether, GatewayOptions::default()).await;
     trade(&aether, 50).await;
     let insight = running.insight.as_ref().unwrap();
-    // The first look may have begun before the last of the waves.
+    // The first report may be from before the last wave.
     insight.looked().await;
     insight.looked().await;
 
@@ -57,7 +57,7 @@ async fn related_channels_are_shown_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_without_physics_says_so_and_has_no_second_observer() {
+async fn a_gateway_without_physics_shows_that_and_has_no_second_observer() {
     let aether = Aether::local();
     let mut running = support::run(&aether, GatewayOptions::default().physics(false)).await;
     assert!(running.insight.is_none());

@@ -57,17 +57,17 @@ impl fmt::Display for OrderSummary {
 
 /// The running count. All numbers of one summary are of one moment.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct OrderCounters {
     counts: Mutex<OrderSummary>,
 }
 
 /// An order that is counted as in flight. Dropped without being settled it stays so.
 #[derive(Debug)]
 pub(crate) struct OpenOrder {
-    tally: Arc<Tally>,
+    counters: Arc<OrderCounters>,
 }
 
-impl Tally {
+impl OrderCounters {
     /// The numbers now.
     #[must_use]
     pub fn summary(&self) -> OrderSummary {
@@ -79,13 +79,13 @@ impl Tally {
         let mut counts = self.counts.lock();
         counts.created += 1;
         counts.in_flight += 1;
-        OpenOrder { tally: Arc::clone(self) }
+        OpenOrder { counters: Arc::clone(self) }
     }
 }
 
 impl OpenOrder {
     pub(crate) fn settle(self, outcome: Outcome) {
-        let mut counts = self.tally.counts.lock();
+        let mut counts = self.counters.counts.lock();
         counts.in_flight -= 1;
         *match outcome {
             Outcome::Completed => &mut counts.completed,
@@ -101,19 +101,19 @@ mod tests {
 
     #[test]
     fn an_order_is_in_flight_until_it_is_settled_and_stays_so_when_it_is_dropped() {
-        let tally = Arc::new(Tally::default());
-        let orders: Vec<_> = (0..4).map(|_| tally.open()).collect();
-        assert_eq!(tally.summary(), OrderSummary { created: 4, in_flight: 4, ..OrderSummary::default() });
+        let counters = Arc::new(OrderCounters::default());
+        let orders: Vec<_> = (0..4).map(|_| counters.open()).collect();
+        assert_eq!(counters.summary(), OrderSummary { created: 4, in_flight: 4, ..OrderSummary::default() });
         let outcomes = [Some(Outcome::Completed), Some(Outcome::Refused), Some(Outcome::Compensated), None];
         for (order, outcome) in orders.into_iter().zip(outcomes) {
             match outcome {
                 Some(outcome) => order.settle(outcome),
                 None => drop(order),
             }
-            assert!(tally.summary().adds_up());
+            assert!(counters.summary().adds_up());
         }
         assert_eq!(
-            tally.summary().to_string(),
+            counters.summary().to_string(),
             "orders: 4 created = 1 completed + 1 refused + 1 compensated + 1 in flight"
         );
     }
