@@ -49,6 +49,6 @@ pub use medium_args::MediumArgs;
 pub use process::{close, run};
 pub use resend::{PausesError, Resend, RetryBudget};
 pub use service::{
-    Breaker, Handling, LimitsError, Service, ServiceBuilder, ServiceError, ServiceReport, ServiceCounters,
+    Breaker, Handling, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError, ServiceReport,
 };
 pub use tokio_util::sync::CancellationToken;

@@ -44,7 +44,7 @@ mod stack;
 
 pub use builder::{ServiceBuilder, ServiceError};
 pub use limits::{Breaker, LimitsError};
-pub use report::{ServiceReport, ServiceCounters};
+pub use report::{ServiceCounters, ServiceReport};
 pub use stack::Handling;
 
 use std::fmt;
@@ -199,7 +199,8 @@ impl Service {
         if let Some(resend) = self.limits.retry.as_ref().filter(|_| wave.attempt() == 0) {
             resend.budget.deposit();
         }
-        let attempt = Attempt { context: Arc::clone(context), wave: wave.clone(), open: self.counters.open() };
+        let attempt =
+            Attempt { context: Arc::clone(context), wave: wave.clone(), open: self.counters.open() };
         if let Some(circuit) = self.circuit.as_ref().filter(|_| self.limits.shed_when_busy) {
             admission = circuit.try_admission();
             if admission.is_none() {

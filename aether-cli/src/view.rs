@@ -10,7 +10,7 @@ use std::time::Duration;
 use aether_chassis::{CancellationToken, Received};
 use aether_core::{Aether, Wave};
 use aether_gateway::{Gateway, Insight, Observed};
-use aether_service_alpha::{OrderSummary, OrderCounters};
+use aether_service_alpha::{OrderCounters, OrderSummary};
 use aether_service_beta::StockSummary;
 use anstyle::Style;
 use parking_lot::Mutex;
@@ -79,7 +79,11 @@ impl View {
 
 impl Showing {
     /// Shows what happens until `done` is cancelled.
-    pub(crate) async fn watch(&mut self, counters: &OrderCounters, done: &CancellationToken) -> io::Result<()> {
+    pub(crate) async fn watch(
+        &mut self,
+        counters: &OrderCounters,
+        done: &CancellationToken,
+    ) -> io::Result<()> {
         let mut moments = tokio::time::interval(MOMENT);
         moments.set_missed_tick_behavior(MissedTickBehavior::Delay);
         moments.reset();

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::insight::{self, Insight};
 use crate::observed::Observed;
-use crate::status::Scene;
+use crate::status::StatusSource;
 use crate::{http, server};
 
 /// The name of the gateway's vibrator in the table of inboxes.
@@ -152,7 +152,7 @@ pub struct Gateway {
     observer: Vibrator,
     physics: Option<PhysicsObserver>,
     on_wave: Option<OnWave>,
-    scene: Arc<Scene>,
+    source: Arc<StatusSource>,
 }
 
 impl Gateway {
@@ -174,9 +174,10 @@ impl Gateway {
             None
         };
         let insight = physics.as_ref().map(|_| Arc::default());
-        let scene = Arc::new(Scene::new(aether.clone(), Observed::new(options.max_channels), insight));
+        let source =
+            Arc::new(StatusSource::new(aether.clone(), Observed::new(options.max_channels), insight));
         tracing::debug!(%address, "the gateway is listening");
-        Ok(Self { listener, address, moved_from, observer, physics, on_wave: options.on_wave, scene })
+        Ok(Self { listener, address, moved_from, observer, physics, on_wave: options.on_wave, source })
     }
 
     /// The bound address, with the actual port.
@@ -200,13 +201,13 @@ impl Gateway {
     /// The observed traffic. It outlives the gateway.
     #[must_use]
     pub fn observed(&self) -> Arc<Observed> {
-        self.scene.observed()
+        self.source.observed()
     }
 
     /// The findings of the physics, unless it is switched off. They outlive the gateway.
     #[must_use]
     pub fn insight(&self) -> Option<Arc<Insight>> {
-        self.scene.insight()
+        self.source.insight()
     }
 
     /// Observes and serves until `shutdown` is cancelled. Then it observes the queued waves, finishes open requests
@@ -216,11 +217,11 @@ impl Gateway {
     /// # Cancel safety
     /// Cancelled before completion, all connections are closed and the observer is gone.
     pub async fn run(self, shutdown: CancellationToken) {
-        let app = http::routes(Arc::clone(&self.scene));
-        let serving = server::serve(self.listener, self.scene.slots(), app, shutdown.clone());
-        let observing = observe(self.observer, &self.scene, self.on_wave, shutdown.clone());
+        let app = http::routes(Arc::clone(&self.source));
+        let serving = server::serve(self.listener, self.source.slots(), app, shutdown.clone());
+        let observing = observe(self.observer, &self.source, self.on_wave, shutdown.clone());
         let watching = async {
-            if let (Some(observer), Some(insight)) = (self.physics, self.scene.insight()) {
+            if let (Some(observer), Some(insight)) = (self.physics, self.source.insight()) {
                 insight::watch(observer, &insight, shutdown).await;
             }
         };
@@ -267,12 +268,12 @@ fn announcement(address: SocketAddr, moved_from: Option<SocketAddr>) -> String {
 
 async fn observe(
     mut observer: Vibrator,
-    scene: &Scene,
+    source: &StatusSource,
     mut on_wave: Option<OnWave>,
     shutdown: CancellationToken,
 ) {
     let mut note = |wave: Wave| {
-        scene.note(&wave);
+        source.note(&wave);
         if let Some(on_wave) = &mut on_wave {
             on_wave(&wave);
         }
@@ -285,7 +286,7 @@ async fn observe(
             wave = observer.receive() => match wave {
                 Some(wave) => note(wave),
                 None => {
-                    scene.observer_ended();
+                    source.observer_ended();
                     tracing::warn!("the medium was closed; observation has ended");
                     return;
                 }
@@ -299,7 +300,7 @@ async fn observe(
             _ => break,
         }
     }
-    scene.observer_ended();
+    source.observer_ended();
 }
 
 #[cfg(test)]

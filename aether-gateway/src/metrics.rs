@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::slots::Connections;
-use crate::status::{LedgerLine, ObservedLine, Readiness, Scene, Status};
+use crate::status::{LedgerLine, ObservedLine, Readiness, Status, StatusSource};
 
 /// The prefix of each name.
 const PREFIX: &str = "aether";
@@ -25,9 +25,9 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(scene: Arc<Scene>) -> Self {
+    pub(crate) fn new(source: Arc<StatusSource>) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
-        registry.register_collector(Box::new(Scrape { scene }));
+        registry.register_collector(Box::new(Scrape { source }));
         Self { registry }
     }
 
@@ -42,18 +42,18 @@ impl Metrics {
 /// Reads the status for each scrape.
 #[derive(Debug)]
 struct Scrape {
-    scene: Arc<Scene>,
+    source: Arc<StatusSource>,
 }
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let status = self.scene.read();
+        let status = self.source.read();
         let mut to = Families(encoder);
         write_gateway(&mut to, &status)?;
         write_observed(&mut to, &status)?;
         let help = "Age of waves when the gateway received them";
         let ages = to.0.encode_descriptor("wave_age", help, Some(&Unit::Seconds), MetricType::Histogram)?;
-        self.scene.observed().ages().encode(ages)?;
+        self.source.observed().ages().encode(ages)?;
         write_medium(&mut to, &status)?;
         write_reflected(&mut to, &status)?;
         write_physics(&mut to, &status)?;
@@ -90,12 +90,7 @@ fn write_observed(to: &mut Families<'_>, status: &Status) -> fmt::Result {
             line.kinds.iter().map(move |kind| (labels(kind.kind), kind))
         })
     };
-    to.counter(
-        "observed_waves",
-        "Waves observed",
-        None,
-        kinds().map(|(labels, kind)| (labels, kind.waves)),
-    )?;
+    to.counter("observed_waves", "Waves observed", None, kinds().map(|(labels, kind)| (labels, kind.waves)))?;
     to.counter(
         "observed_payload",
         "Payload bytes observed",
@@ -115,7 +110,12 @@ fn write_observed(to: &mut Families<'_>, status: &Status) -> fmt::Result {
 
 fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     let medium = &status.medium;
-    to.gauge("medium_connected", "1 if the medium is connected", None, [(vec![], u32::from(medium.connected))])?;
+    to.gauge(
+        "medium_connected",
+        "1 if the medium is connected",
+        None,
+        [(vec![], u32::from(medium.connected))],
+    )?;
     let counts = [
         ("medium_connects", "Number of times the connection was made; 1 if it never broke", medium.connects),
         (
@@ -133,11 +133,7 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
             "Messages with an invalid frame or an invalid channel",
             medium.malformed_messages,
         ),
-        (
-            "medium_implausible_messages",
-            "Messages with implausible content",
-            medium.implausible_messages,
-        ),
+        ("medium_implausible_messages", "Messages with implausible content", medium.implausible_messages),
         (
             "medium_lost_upstream_waves",
             "Waves sent to this process and lost on the way",
@@ -157,8 +153,7 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     for (name, help, count) in counts {
         to.counter(name, help, None, [(vec![], count)])?;
     }
-    let help =
-        "Messages received by the broker's client and not taken from it";
+    let help = "Messages received by the broker's client and not taken from it";
     to.gauge("medium_untaken_messages", help, None, [(vec![], medium.untaken_messages)])?;
     write_ledgers(to, &OUTBOX, &[(vec![], &medium.outbox)])
 }
@@ -180,15 +175,16 @@ fn write_reflected(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     let help = "Failed commands and queries whose failure is being reported";
     to.gauge("reflecting_waves", help, None, [(vec![], reflected.pending)])?;
     let letters = &status.dead_letters;
-    to.gauge("dead_letters", "Failed waves that are kept and can be sent again", None, [(vec![], letters.kept)])?;
+    to.gauge(
+        "dead_letters",
+        "Failed waves that are kept and can be sent again",
+        None,
+        [(vec![], letters.kept)],
+    )?;
     let counts = [
         ("dead_letters_buried", "Failed waves whose failure could not be reported", letters.buried),
         ("dead_letters_taken", "Dead letters that were taken or sent again", letters.taken),
-        (
-            "dead_letters_overflowed",
-            "Failed waves dropped for lack of room",
-            letters.overflowed,
-        ),
+        ("dead_letters_overflowed", "Failed waves dropped for lack of room", letters.overflowed),
     ];
     for (name, help, count) in counts {
         to.counter(name, help, None, [(vec![], count)])?;
@@ -205,12 +201,7 @@ fn write_physics(to: &mut Families<'_>, status: &Status) -> fmt::Result {
         physics.counts.iter().map(|(sort, findings)| (vec![("sort", *sort)], *findings)),
     )?;
     let edges = physics.map().map_or(0, |map| map.edges.len());
-    to.gauge(
-        "related_channels",
-        "Pairs of related channels",
-        None,
-        [(vec![], edges)],
-    )?;
+    to.gauge("related_channels", "Pairs of related channels", None, [(vec![], edges)])?;
     let standing = physics.standing().len();
     to.gauge("standing_waves", "Periodic streams, including silent ones", None, [(vec![], standing)])?;
     let help = "Share of the time in which the detectors run; 1 unless there are too many waves";
@@ -227,12 +218,7 @@ fn write_inboxes(to: &mut Families<'_>, status: &Status) -> fmt::Result {
         None,
         labelled().map(|(labels, line)| (labels, line.effective_floor.as_f32())),
     )?;
-    to.gauge(
-        "inboxes",
-        "Open inboxes",
-        None,
-        labelled().map(|(labels, line)| (labels, line.inboxes)),
-    )?;
+    to.gauge("inboxes", "Open inboxes", None, labelled().map(|(labels, line)| (labels, line.inboxes)))?;
     write_ledgers(to, &ALL_INBOXES, &[(vec![], &status.all_inboxes)])
 }
 

@@ -25,7 +25,7 @@ const MAX_VIBRATORS: usize = 500;
 
 /// The sources of a status.
 #[derive(Debug)]
-pub(crate) struct Scene {
+pub(crate) struct StatusSource {
     aether: Aether,
     observed: Arc<Observed>,
     insight: Option<Arc<Insight>>,
@@ -36,7 +36,7 @@ pub(crate) struct Scene {
     started_at: f64,
 }
 
-impl Scene {
+impl StatusSource {
     pub(crate) fn new(aether: Aether, observed: Observed, insight: Option<Arc<Insight>>) -> Self {
         // A clock before 1970 is shown as 1970.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! The count of orders by what became of them.
+//! Counts orders by outcome.
 //!
-//! The saga counts here; anyone may read. An order is opened once and settled at most once, which the type
-//! [`OpenOrder`] sees to.
+//! The saga counts; anyone may read. An order is opened once and settled at most once; the type [`OpenOrder`] ensures
+//! that.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,33 +11,32 @@ use parking_lot::Mutex;
 /// How an order ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
-    /// Paid, and the goods are sold.
+    /// Paid and sold.
     Completed,
-    /// Not taken: the goods are not there.
+    /// Refused: the goods are not available.
     Refused,
-    /// Undone: what was reserved is free again, what was paid is paid back.
+    /// Undone: the reservation is released and the payment refunded.
     Compensated,
 }
 
-/// How many orders there were and what became of them:
-/// `created = completed + refused + compensated + in_flight`, always.
+/// The number of orders by outcome: `created = completed + refused + compensated + in_flight`, always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct OrderSummary {
-    /// Orders made.
+    /// Orders created.
     pub created: u64,
     /// Orders paid and sold.
     pub completed: u64,
-    /// Orders that were not taken.
+    /// Orders refused because the goods were not available.
     pub refused: u64,
-    /// Orders that were undone.
+    /// Orders undone.
     pub compensated: u64,
-    /// Orders whose outcome is not known (yet).
+    /// Orders without a known outcome so far.
     pub in_flight: u64,
 }
 
 impl OrderSummary {
-    /// Whether every order is accounted for. Always true; what tests assert.
+    /// Whether every order is accounted for. Always true; tests assert it.
     #[must_use]
     pub const fn adds_up(&self) -> bool {
         self.created == self.completed + self.refused + self.compensated + self.in_flight
@@ -55,13 +54,13 @@ impl fmt::Display for OrderSummary {
     }
 }
 
-/// The running count. All numbers of one summary are of one moment.
+/// The live counters. All numbers of one summary are from the same moment.
 #[derive(Debug, Default)]
 pub struct OrderCounters {
     counts: Mutex<OrderSummary>,
 }
 
-/// An order that is counted as in flight. Dropped without being settled it stays so.
+/// An order counted as in flight. Dropped unsettled, it stays in flight.
 #[derive(Debug)]
 pub(crate) struct OpenOrder {
     counters: Arc<OrderCounters>,

@@ -296,7 +296,14 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             joined.map_err(|source| ServiceError::Join { pattern: pattern.clone(), source })?;
         }
         let heard = heard.into_iter().map(|(pattern, _)| pattern).collect();
-        Ok(Service { vibrator, heard, stack, circuit, limits: self.limits, counters: ServiceCounters::default() })
+        Ok(Service {
+            vibrator,
+            heard,
+            stack,
+            circuit,
+            limits: self.limits,
+            counters: ServiceCounters::default(),
+        })
     }
 
     fn check_group(&mut self) {

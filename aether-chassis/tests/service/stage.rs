@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_chassis::{
-    CancellationToken, Service, ServiceBuilder, ServiceError, ServiceReport, ServiceCounters, State,
+    CancellationToken, Service, ServiceBuilder, ServiceCounters, ServiceError, ServiceReport, State,
 };
 use aether_core::{Aether, AskError, Failure, FailureReason, Vibrator, Wave};
 use serde::Serialize;

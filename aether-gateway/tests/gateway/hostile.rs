@@ -93,7 +93,7 @@ async fn slow_clients_that_reconnect_do_not_lock_out_other_addresses() {
     let running = support::run(&aether, GatewayOptions::default().physics(false)).await;
     let mut hostile = JoinSet::new();
     for _ in 0..MANY {
-        hostile.spawn(comes_again(running.address));
+        hostile.spawn(reconnects(running.address));
     }
     let answers = async {
         for _ in 0..ROUNDS {

@@ -68,11 +68,9 @@ async fn a_scrape_counts_every_wave_and_its_ledgers_add_up() {
     assert_eq!(["buried", "taken", "overflowed"].map(letters), [10.0, 0.0, 0.0]);
     assert_eq!(metrics.value("aether_medium_shed_at_source_waves_total", &[]), 0.0);
     let page = running.get("/").await.body;
-    assert!(
-        page.contains(
-            "10 commands and queries failed here: the sources of 0 were told, 10 became dead letters"
-        )
-    );
+    assert!(page.contains(
+        "10 commands and queries failed here: 0 reported to their sources, 10 became dead letters"
+    ));
 
     // One cell holds all reasons, because a column for each would be too wide.
     assert!(page.contains("<td class=\"lost\"><span>40 full</span> </td>"), "{page}");
