@@ -114,7 +114,7 @@ pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
     let breaker = Breaker::default().failures(BREAKER_BEARS).open_for(OPEN_FOR);
     let builder = Service::builder("fragile").group("fragile").concurrency(8).circuit_breaker(breaker);
     let service = builder.on(TASKS, fragile).build(&aether).await?;
-    let (tally, shutdown) = (service.tally(), CancellationToken::new());
+    let (counters, shutdown) = (service.counters(), CancellationToken::new());
     let serving = tokio::spawn(service.run_until(shutdown.clone()));
 
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
@@ -129,7 +129,7 @@ pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
                     connects = connected;
                 }
                 let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-                let (report, by_member) = (tally.report(), counts.by_member.each_ref().map(count));
+                let (report, by_member) = (counters.report(), counts.by_member.each_ref().map(count));
                 say(&Worked {
                     connects,
                     jobs: count(&counts.jobs),

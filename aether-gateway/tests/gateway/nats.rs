@@ -1,4 +1,4 @@
-//! The gateway over a real NATS server, which goes and comes back.
+//! The gateway over a real NATS server that stops and restarts.
 
 use aether_core::conformance::NatsServer;
 use aether_core::{Aether, AskError, FlushError, Vibrator};
@@ -37,7 +37,7 @@ async fn waves_of_other_processes_are_observed_and_the_outbox_is_accounted_for()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn questions_and_answers_are_observed_and_a_gateway_is_nobody_that_could_answer() {
+async fn questions_and_answers_are_observed_and_a_gateway_does_not_count_as_a_responder() {
     let server = NatsServer::start().await.unwrap();
     for aether in [Aether::local(), Aether::connect(&server.url()).await.unwrap()] {
         let mut running = support::run(&aether, GatewayOptions::default()).await;
@@ -68,7 +68,7 @@ async fn not_ready_while_the_server_is_away_and_ready_again_by_itself() {
     assert_eq!(running.get("/readyz").await.code, 200);
 
     server.kill().await.unwrap();
-    // Returns when the server has been missed.
+    // Returns when the gateway has noticed the outage.
     assert!(matches!(aether.flush().await, Err(FlushError::Unanswered { .. })));
     let answer = running.get("/readyz").await;
     assert_eq!((answer.code, answer.body.as_str()), (503, "not ready: the medium is not connected\n"));
@@ -77,7 +77,7 @@ async fn not_ready_while_the_server_is_away_and_ready_again_by_itself() {
     assert_eq!(metrics.value("aether_ready", &[]), 0.0);
     assert_eq!(running.get("/livez").await.code, 200);
 
-    // Waits in the outbox for the server, and is heard when both ways are in force again.
+    // The wave waits in the outbox and is received once both connections are back.
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     shop.emit_bytes("orders.created", "x").await.unwrap();
     server.restart().await.unwrap();
