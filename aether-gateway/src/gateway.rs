@@ -172,7 +172,10 @@ impl Gateway {
             None
         };
         let insight = physics.as_ref().map(|_| Arc::default());
-        let scene = Arc::new(Scene::new(aether.clone(), Observed::new(options.max_channels), insight));
+        // The detectors hear who is there in any case.
+        let roster = if options.physics { Some(aether.roster().await?) } else { None };
+        let observed = Observed::new(options.max_channels);
+        let scene = Arc::new(Scene::new(aether.clone(), observed, insight, roster));
         tracing::debug!(%address, "the gateway listens");
         Ok(Self { listener, address, moved_from, observer, physics, on_wave: options.on_wave, scene })
     }
