@@ -1,5 +1,7 @@
 //! Room for strong waves where only weak ones have come: in inboxes whose emitters wait, and in the outbox.
 
+#![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
+
 use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
