@@ -174,8 +174,10 @@ impl Gateway {
             None
         };
         let insight = physics.as_ref().map(|_| Arc::default());
-        let source =
-            Arc::new(StatusSource::new(aether.clone(), Observed::new(options.max_channels), insight));
+        // The detectors need the roster in any case.
+        let roster = if options.physics { Some(aether.roster().await?) } else { None };
+        let observed = Observed::new(options.max_channels);
+        let source = Arc::new(StatusSource::new(aether.clone(), observed, insight, roster));
         tracing::debug!(%address, "the gateway is listening");
         Ok(Self { listener, address, moved_from, observer, physics, on_wave: options.on_wave, source })
     }

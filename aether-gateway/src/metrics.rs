@@ -56,6 +56,7 @@ impl Collector for Scrape {
         self.source.observed().ages().encode(ages)?;
         write_medium(&mut to, &status)?;
         write_reflected(&mut to, &status)?;
+        write_roster(&mut to, &status)?;
         write_physics(&mut to, &status)?;
         write_inboxes(&mut to, &status)
     }
@@ -135,6 +136,11 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
         ),
         ("medium_implausible_messages", "Messages with implausible content", medium.implausible_messages),
         (
+            "medium_stray_answers",
+            "Answers that came when nobody waited for them any more, or that nobody asked for",
+            medium.stray_answers,
+        ),
+        (
             "medium_lost_upstream_waves",
             "Waves sent to this process and lost on the way",
             medium.lost_upstream_waves,
@@ -174,6 +180,8 @@ fn write_reflected(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     )?;
     let help = "Failed commands and queries whose failure is being reported";
     to.gauge("reflecting_waves", help, None, [(vec![], reflected.pending)])?;
+    let help = "Echoes from other processes that cannot be true";
+    to.counter("refused_echoes", help, None, [(vec![], reflected.refused_echoes)])?;
     let letters = &status.dead_letters;
     to.gauge(
         "dead_letters",
@@ -190,6 +198,14 @@ fn write_reflected(to: &mut Families<'_>, status: &Status) -> fmt::Result {
         to.counter(name, help, None, [(vec![], count)])?;
     }
     Ok(())
+}
+
+fn write_roster(to: &mut Families<'_>, status: &Status) -> fmt::Result {
+    let Some(roster) = &status.roster else { return Ok(()) };
+    let help = "Announcements of vibrators that were left out, as there were too many";
+    to.counter("left_out_announcements", help, None, [(vec![], roster.left_out_announcements)])?;
+    let help = "Announcements that contradict each other, as two processes speak in the name of one";
+    to.counter("implausible_announcements", help, None, [(vec![], roster.implausible_announcements)])
 }
 
 fn write_physics(to: &mut Families<'_>, status: &Status) -> fmt::Result {

@@ -33,6 +33,19 @@ impl Page<'_> {
         duration(&self.status.uptime_seconds)
     }
 
+    /// What came from the network and was refused; nothing of what did not happen.
+    fn refused(&self) -> Vec<(u64, &'static str)> {
+        let (medium, roster) = (&self.status.medium, self.status.roster.as_ref());
+        let all = [
+            (medium.implausible_messages, "messages that said what cannot be true"),
+            (self.status.reflected.refused_echoes, "echoes of waves that never were"),
+            (roster.map_or(0, |line| line.implausible_announcements), "contradictory announcements"),
+            (roster.map_or(0, |line| line.left_out_announcements), "announcements too many"),
+            (medium.stray_answers, "answers that nobody waited for"),
+        ];
+        all.into_iter().filter(|(number, _)| *number > 0).collect()
+    }
+
     fn rate(&self) -> String {
         let rate = self.status.observed.waves_per_second;
         if rate < 10.0 { format!("{rate:.1}") } else { count(&(rate.round() as u64)) }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aether_core::{Aether, Amplitude, DeadLetterCounts, EchoLedger, Floor, InboxReport, Ledger, Wave};
+use aether_core::{
+    Aether, Amplitude, DeadLetterCounts, EchoLedger, Floor, InboxReport, Ledger, Roster, Wave,
+};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
@@ -29,6 +31,8 @@ pub(crate) struct StatusSource {
     aether: Aether,
     observed: Arc<Observed>,
     insight: Option<Arc<Insight>>,
+    /// The vibrators of all processes, as announced.
+    roster: Option<Roster>,
     slots: Arc<Slots>,
     observing: AtomicBool,
     /// The vibrators with their own line. They keep it, so that no count ever decreases.
@@ -37,13 +41,19 @@ pub(crate) struct StatusSource {
 }
 
 impl StatusSource {
-    pub(crate) fn new(aether: Aether, observed: Observed, insight: Option<Arc<Insight>>) -> Self {
+    pub(crate) fn new(
+        aether: Aether,
+        observed: Observed,
+        insight: Option<Arc<Insight>>,
+        roster: Option<Roster>,
+    ) -> Self {
         // A clock before 1970 is shown as 1970.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             aether,
             observed: Arc::new(observed),
             insight,
+            roster,
             slots: Slots::new(),
             observing: AtomicBool::new(true),
             told_apart: Mutex::default(),
@@ -101,12 +111,17 @@ impl StatusSource {
                 untaken_messages: status.untaken,
                 malformed_messages: status.malformed,
                 implausible_messages: status.implausible,
+                stray_answers: status.stray_answers,
                 lost_upstream_waves: status.lost_upstream,
                 forgotten_streams: status.forgotten_streams,
                 shed_at_source_waves: status.shed_at_source,
                 outbox: LedgerLine(status.outbox),
             },
             reflected: ReflectedLine::from(self.aether.echo_ledger()),
+            roster: self.roster.as_ref().map(|roster| RosterLine {
+                left_out_announcements: roster.left_out(),
+                implausible_announcements: roster.implausible(),
+            }),
             dead_letters: DeadLettersLine::from(self.aether.dead_letters().counts()),
             observed: ObservedLine {
                 waves: self.observed.waves(),
@@ -154,6 +169,8 @@ pub(crate) struct Status {
     pub(crate) readiness: Readiness,
     pub(crate) medium: MediumLine,
     pub(crate) reflected: ReflectedLine,
+    /// Nothing if the gateway does not hear who is there.
+    pub(crate) roster: Option<RosterLine>,
     pub(crate) dead_letters: DeadLettersLine,
     pub(crate) observed: ObservedLine,
     pub(crate) inboxes: Vec<InboxLine>,
@@ -175,13 +192,15 @@ pub(crate) struct MediumLine {
     pub(crate) untaken_messages: u64,
     pub(crate) malformed_messages: u64,
     pub(crate) implausible_messages: u64,
+    pub(crate) stray_answers: u64,
     pub(crate) lost_upstream_waves: u64,
     pub(crate) forgotten_streams: u64,
     pub(crate) shed_at_source_waves: u64,
     pub(crate) outbox: LedgerLine,
 }
 
-/// The failed waves of this process by how the failure was reported. `waves` is the sum of the others.
+/// The failed waves of this process by how the failure was reported. `waves` is the sum of the others except
+/// `refused_echoes`, which came from elsewhere and cannot be true.
 #[derive(Debug, Serialize)]
 pub(crate) struct ReflectedLine {
     pub(crate) waves: u64,
@@ -190,13 +209,32 @@ pub(crate) struct ReflectedLine {
     pub(crate) left_to_asker: u64,
     pub(crate) unconfirmed: u64,
     pub(crate) pending: u64,
+    pub(crate) refused_echoes: u64,
 }
 
 impl From<EchoLedger> for ReflectedLine {
     fn from(ledger: EchoLedger) -> Self {
-        let EchoLedger { reflected: waves, told, buried, left_to_asker, unconfirmed, pending, .. } = ledger;
-        Self { waves, told, buried, left_to_asker, unconfirmed, pending }
+        let EchoLedger {
+            reflected: waves,
+            told,
+            buried,
+            left_to_asker,
+            unconfirmed,
+            pending,
+            refused: refused_echoes,
+            ..
+        } = ledger;
+        Self { waves, told, buried, left_to_asker, unconfirmed, pending, refused_echoes }
     }
+}
+
+/// Announcements of vibrators that are in no table.
+#[derive(Debug, Serialize)]
+pub(crate) struct RosterLine {
+    /// There were too many.
+    pub(crate) left_out_announcements: u64,
+    /// Two processes announced the same vibrator.
+    pub(crate) implausible_announcements: u64,
 }
 
 /// The failed waves whose source could not be reached. `buried` is the sum of the others.

@@ -159,7 +159,10 @@ impl Emitter {
     /// # Errors
     /// [`EmitError::Full`] hands the wave back, offered to nobody, where an inbox or the outbox has no room for a wave of
     /// its strength and [`Emitter::emit`] would have waited; the others are as there. The last quarter of an inbox is
-    /// kept for stronger waves (see [`WhenFull::Wait`](crate::WhenFull)), so the weak are refused first.
+    /// kept for stronger waves and the last eighth for those of normal amplitude or more (see
+    /// [`WhenFull::Wait`](crate::WhenFull)), so the weak are refused first. Where one inbox hears the wave, nothing that it
+    /// has accepted is shed for it while its emitters are patient; where several do, one that other emitters fill in between
+    /// sheds its weakest wave and counts it.
     pub fn try_emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
         let wave = self.stamped(wave)?;
         let sequence = wave.sequence();
