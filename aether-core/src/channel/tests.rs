@@ -38,7 +38,7 @@ fn patterns_overlap_where_one_channel_can_be_heard_by_both() {
     for (a, b) in [("a", "b"), ("a.>", "a"), ("a.*", "a.b.c"), ("a.*.c", "a.b.d"), ("a.>", "b.>")] {
         assert!(!overlap(a, b), "{a} {b}");
     }
-    // A wildcard in first place hears no reserved channel.
+    // A leading wildcard matches no reserved channel.
     for a in [">", "*", "*.x", "*.>"] {
         for b in ["_aether.x", "_aether.*", "_aether.>", "_aether"] {
             assert!(!overlap(a, b), "{a} {b}");
