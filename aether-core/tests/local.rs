@@ -16,19 +16,19 @@ use tokio::task::JoinSet;
 
 /// What needs a network, and nothing else.
 const SKIPPED: [&str; 13] = [
-    "subscriptions_are_in_force_again_by_themselves",
+    "subscriptions_are_restored_after_an_outage",
     "waves_emitted_while_away_arrive",
-    "what_is_lost_on_the_way_is_counted",
+    "losses_on_the_way_are_counted",
     "a_full_outbox_sheds_the_weakest_and_counts_them",
-    "a_join_that_begins_while_away_holds_when_it_returns",
+    "a_join_begun_while_away_is_in_force_when_it_returns",
     "a_member_that_leaves_while_away_is_gone_afterwards",
     "closing_while_away_ends_and_counts_what_was_lost",
     "a_foreign_message_arrives_as_a_wave_with_default_values",
     "foreign_headers_become_metadata",
     "a_foreign_requester_gets_a_plain_answer",
-    "what_is_malformed_is_counted_and_ends_nothing",
-    "what_the_outbox_sheds_while_away_comes_back_at_once",
-    "what_fails_while_away_comes_back_afterwards",
+    "malformed_messages_are_counted_and_end_nothing",
+    "waves_shed_by_the_outbox_while_away_are_reflected_at_once",
+    "failures_while_away_are_reflected_afterwards",
 ];
 
 /// Makes an [`Aether`] for each site, both ends of which are the same.

@@ -164,7 +164,7 @@ async fn the_nats_medium_conforms_on_one_thread() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_nats_medium_conforms_with_cloud_events_but_for_the_order_of_metadata() {
     let report = report(Wire::CloudEvents).await;
-    assert_eq!(report.failed(), ["metadata_arrive_in_their_order_and_to_the_byte"], "\n{report}");
+    assert_eq!(report.failed(), ["metadata_arrive_in_order_and_byte_for_byte"], "\n{report}");
 }
 
 #[tokio::test]

@@ -138,7 +138,7 @@ async fn emits_and_nobody_waits(aether: &Aether, waves: u64) {
 }
 
 #[tokio::test]
-async fn a_full_observer_makes_nobody_wait() {
+async fn a_full_observer_blocks_no_emitter() {
     let aether = Aether::local();
     let observer = Vibrator::builder("observer").inbox(waiting(4)).observe().create(&aether).await.unwrap();
     observer.resonate_on(">").await.unwrap();

@@ -1,4 +1,4 @@
-//! Line 2: what stays in order, and what overtakes.
+//! Line 2: order, and overtaking.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ async fn waves_of_one_source_channel_and_amplitude_stay_in_order(stage: &Stage) 
             for count in 0..EACH {
                 for channel in CHANNELS {
                     for amplitude in AMPLITUDES {
-                        // Sizes from nothing to a few hundred bytes, so that packing them varies.
+                        // Sizes from zero to a few hundred bytes, for varied packing.
                         let text = format!("{count:>width$}", width = (count * 37 % 300) as usize);
                         let wave = Wave::builder(channel).amplitude(amplitude).text(text).build()?;
                         emitter.emit(wave).await?;

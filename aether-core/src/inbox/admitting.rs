@@ -1,16 +1,18 @@
-//! Whether there is room for a wave: behind those who wait, and without what is kept for stronger ones.
+//! Whether there is room for a wave, given the waiting emitters and the room reserved for stronger waves.
 
-use super::admission::{QueuePosition, kept_of};
+use super::admission::{QueuePosition, reserve_of};
 use super::{Inbox, InboxState, WhenFull};
 use crate::clock::Moment;
 use crate::wave::Wave;
 
 impl Inbox {
-    /// Works out below which bounds [`Inbox::takes_at_once`] need not look any closer.
+    /// Computes the bounds of the fast path, [`Inbox::takes_at_once`].
     pub(super) fn set_bounds(&self, state: &mut InboxState) {
         let (waves, bytes) = (self.options.max_waves, self.options.max_bytes);
         let (kept_waves, kept_bytes) = match self.options.when_full {
-            WhenFull::Wait { .. } if state.admission.tells_apart() => (kept_of(waves), kept_of(bytes)),
+            WhenFull::Wait { .. } if state.admission.has_several_levels() => {
+                (reserve_of(waves), reserve_of(bytes))
+            }
             _ => (0, 0),
         };
         let is_open = !state.closed && state.admission.nobody_waits();
@@ -18,22 +20,22 @@ impl Inbox {
         state.bytes_at_once = bytes - kept_bytes;
     }
 
-    /// Notes that a wave of this level was offered, and forgets those that are offered no longer.
+    /// Records that a wave of this level was offered, and forgets outdated levels.
     pub(super) fn note_level(&self, state: &mut InboxState, level: u8) {
-        if self.options.when_full != WhenFull::Shed && state.admission.tells_apart() {
-            state.admission.turn_to(Moment::now());
+        if self.options.when_full != WhenFull::Shed && state.admission.has_several_levels() {
+            state.admission.advance_to(Moment::now());
         }
-        state.admission.see(level);
+        state.admission.record_level(level);
         self.set_bounds(state);
     }
 
-    /// Whether there is room for a wave of this level and weight that nobody who waits comes before, and that is not kept
-    /// for stronger ones. Looks at the prefetch only if it seems that there is not.
+    /// Whether there is room for a wave of this level and weight, with no waiting emitter ahead of it, outside of the
+    /// room reserved for stronger waves. Checks the prefetch only if there seems to be no room.
     pub(super) fn admits(&self, state: &mut InboxState, place: QueuePosition, weight: usize) -> bool {
         let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
-        let waves = max_waves - state.admission.kept(max_waves, place.level);
-        // One wave may reach into the part that is kept, or a large one would never be admitted.
-        let bytes = max_bytes - state.admission.kept(max_bytes, place.level);
+        let waves = max_waves - state.admission.reserved(max_waves, place.level);
+        // One wave may reach into the reserved part, or a large one would never be admitted.
+        let bytes = max_bytes - state.admission.reserved(max_bytes, place.level);
         let admits = |state: &InboxState| {
             state.len() < waves && state.bytes < bytes && state.bytes + weight <= max_bytes
         };
@@ -45,16 +47,16 @@ impl Inbox {
                 }))
     }
 
-    /// Whether the emitters are so far ahead that this wave has to wait: behind none but weaker ones it need not.
+    /// Whether the emitters are too far ahead for this wave. A wave stronger than something queued need not wait.
     pub(super) fn is_ahead(state: &InboxState, level: u8) -> bool {
         state.len() >= state.ahead && state.levels.weakest().is_some_and(|weakest| level >= weakest)
     }
 
     pub(super) fn makes_wait(&self, state: &InboxState) -> bool {
-        self.options.when_full != WhenFull::Shed && !state.impatient
+        self.options.when_full != WhenFull::Shed && !state.timed_out
     }
 
-    /// Whether an emitter of this wave would not have to wait now. Waves that are refused anyway need no room.
+    /// Whether this wave's emitter would not have to wait now. Waves that are refused anyway need no room.
     pub(crate) fn has_room_for(&self, wave: &Wave) -> bool {
         let (level, weight) = (wave.signal().level(), wave.weight());
         let mut state = self.state.lock();
@@ -68,11 +70,11 @@ impl Inbox {
             }
     }
 
-    /// How many waves may be queued before an emitter of this level waits.
+    /// The number of waves that may be queued before an emitter of this level waits.
     pub(super) fn allowed(&self, state: &InboxState, level: u8) -> usize {
         let most = self.options.max_waves;
-        let most = most - state.admission.kept(most, level);
-        // What passes others need not stay behind with them.
+        let most = most - state.admission.reserved(most, level);
+        // A wave that overtakes others need not wait behind them.
         if state.levels.weakest().is_some_and(|weakest| level < weakest) {
             most
         } else {
