@@ -1,4 +1,4 @@
-//! What the inbox alone costs in allocations. In a program of its own, as the allocator counts for all threads.
+//! Allocations of the inbox alone. A program of its own, because the allocator counts for all threads.
 
 use aether_core::{Inbox, InboxOptions, Wave};
 
@@ -22,7 +22,7 @@ fn an_inbox_that_has_grown_allocates_nothing_for_a_wave() {
         .take(2 * WAVES)
         .collect();
     let mut counts = Vec::new();
-    // The first round grows the rings and the hand. More are pushed than it holds, so that some are evicted.
+    // The first round grows the rings and the prefetch. More waves are pushed than fit, so that some are evicted.
     for _ in 0..2 {
         let before = allocations();
         for wave in &waves {

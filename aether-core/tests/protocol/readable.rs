@@ -1,11 +1,11 @@
-//! The golden frames that are read, and what they are made of.
+//! The golden frames that are valid, and their content.
 
 use std::f32::consts::PI;
 
 use crate::layout::{Field, FrameSpec, WaveSpec};
 use crate::vectors::{Meant, NEVER, Vector};
 
-/// The example: one event, sent as the year 2026 began.
+/// The example: one event, sent at the beginning of 2026.
 pub(crate) fn single() -> FrameSpec {
     FrameSpec {
         node: 0x0123_4567_89AB_CDEF,
