@@ -26,7 +26,7 @@ pub(crate) const STEPS_PER_OCTAVE: u32 = 2048;
 /// Loss of one hop: `-log2(0.95)` octaves, rounded to steps. A hop multiplies the amplitude by 0.95.
 pub(crate) const LOSS_PER_HOP: u32 = 152;
 
-/// The number of strength levels an inbox tells apart, a quarter of an octave each.
+/// The number of strength levels distinguished by an inbox, a quarter of an octave each.
 pub const LEVELS: usize = 64;
 
 /// How important a message is: a number in (0, 1], 1 being the strongest.

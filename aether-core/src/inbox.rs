@@ -275,7 +275,7 @@ impl Inbox {
         if waits && self.makes_wait(state) {
             return Err(wave);
         }
-        // An emitter that gives up does not affect who is admitted.
+        // An emitter that gives up does not affect admission.
         if offer != Offer::Passed {
             state.admission.record_taken(level);
         }

@@ -339,7 +339,7 @@ impl Router {
         })
     }
 
-    /// Reflects a command or query that only observers receive, or nobody. For questions `ask` reports that itself.
+    /// Reflects a command or query without a receiver, observers not counted. For questions `ask` reports that itself.
     #[inline]
     fn reflect_unheard(&self, route: &Route, wave: &Wave) {
         if wave.kind().reflects() && !wave.is_question() && !route.has_resonator(wave) {
@@ -347,7 +347,7 @@ impl Router {
         }
     }
 
-    /// Reflects a wave that nobody receives, according to a medium.
+    /// Reflects a wave that has no receiver, according to a medium.
     pub fn reflect_nobody(&self, wave: &Wave) {
         if let Some(on_unheard) = self.on_unheard.get() {
             on_unheard(wave);
@@ -360,7 +360,8 @@ impl Router {
         self.route(notice.channel()).tell(notice)
     }
 
-    /// Sets a callback for each command and query that nobody but observers receives. Only the first callback is kept.
+    /// Sets a callback for each command and query without a receiver, observers not counted. Only the first callback is
+    /// kept.
     pub(crate) fn on_unheard(&self, callback: impl Fn(&Wave) + Send + Sync + 'static) {
         let _ = self.on_unheard.set(Box::new(callback));
     }

@@ -40,7 +40,7 @@ async fn an_idle_vibrator_takes_little_memory() {
     for vibrator in &mut vibrators[2..] {
         vibrator.receive().await.unwrap();
     }
-    let heard = (bytes() - before) / (VIBRATORS - 2);
-    println!("{heard} bytes more for one that has received a wave");
-    assert!(heard <= 1200, "{heard}");
+    let received = (bytes() - before) / (VIBRATORS - 2);
+    println!("{received} bytes more for one that has received a wave");
+    assert!(received <= 1200, "{received}");
 }

@@ -272,7 +272,7 @@ async fn a_failure_names_what_was_expected_what_was_seen_and_where() {
     let [only] = report.cases() else { panic!("{report}") };
     let Outcome::Failed(failure) = &only.outcome else { panic!("{report}") };
     assert_eq!(only.line, 2);
-    assert!(failure.expected().contains("to hear number"), "{failure}");
+    assert!(failure.expected().contains("to receive number"), "{failure}");
     assert!(failure.seen().parse::<u64>().is_ok(), "{failure}");
     assert!(report.to_string().contains("FAILED    2 waves_of_one_source"), "{report}");
     assert!(report.to_string().contains("order.rs:"), "{report}");

@@ -272,7 +272,9 @@ async fn reports_without_the_key_are_refused_and_counted() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), forged).await.expect("the forgeries are heard and counted");
+    tokio::time::timeout(Duration::from_secs(20), forged)
+        .await
+        .expect("the forgeries are received and counted");
     assert_eq!((orders.view().map, orders.view().lanes_in_use.len()), (0, 16));
 }
 

@@ -51,7 +51,7 @@ async fn members_of_a_group_take_turns_over_all_channels() {
 }
 
 #[tokio::test]
-async fn members_of_a_group_keep_their_turn_whoever_joins_and_leaves() {
+async fn members_of_a_group_keep_their_turn_as_others_join_and_leave() {
     let aether = Aether::local();
     let members = members(&aether, ["jobs.*"; 4]).await;
     let shop = Vibrator::create("shop", &aether).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_full_member_causes_no_loss_and_no_wait_while_another_has_room() {
         let idle = member(&aether, "jobs.*", waiting(1000)).await;
         let shop = Vibrator::create("shop", &aether).await.unwrap();
         for number in 0..100 {
-            unconstrained(shop.emit(command("jobs.a"))).now_or_never().expect("nobody waits").unwrap();
+            unconstrained(shop.emit(command("jobs.a"))).now_or_never().expect("no emitter waits").unwrap();
             shop.try_emit(command(&format!("jobs.{number}"))).unwrap();
         }
         assert_eq!((stuck.ledger().queued, stuck.ledger().lost()), (4, 0));
@@ -132,7 +132,7 @@ async fn emits_without_waiting(aether: &Aether, waves: u64) {
         let wave = Wave::builder("a").key("k").build().unwrap();
         match number % 2 {
             0 => drop(shop.try_emit(wave).expect("the receiver has room")),
-            _ => drop(unconstrained(shop.emit(wave)).now_or_never().expect("nobody waits").unwrap()),
+            _ => drop(unconstrained(shop.emit(wave)).now_or_never().expect("no emitter waits").unwrap()),
         }
     }
     assert_eq!(hearer.ledger().queued, waves);

@@ -66,7 +66,7 @@ async fn an_answer_names_its_question(stage: &Stage) -> Checked {
             let question = stage.next(&mut oracle, "the question").await?;
             holds("a question that can be answered", question.expects_reply(), &question)?;
             same("the kind of a question", Kind::Query, question.kind())?;
-            same("who asked", "asker", question.source().name())?;
+            same("the asker", "asker", question.source().name())?;
             question.reply_wave(Wave::builder("ask.what").text("this").key("k").metadata("a", "b")).await?;
             Ok(question.id())
         };
@@ -75,7 +75,7 @@ async fn an_answer_names_its_question(stage: &Stage) -> Checked {
         same("the cause of the answer", Some(&question), answer.cause())?;
         same("the kind of an answer", Kind::Response, answer.kind())?;
         same("the amplitude of the answer", asked, answer.amplitude())?;
-        same("who answered", oracle.source(), answer.source())?;
+        same("the responder", oracle.source(), answer.source())?;
         same("the channel of the answer", "ask.what", answer.channel().as_str())?;
         same("the payload", "this", answer.text()?)?;
         same("the key", Some("k"), answer.key())?;

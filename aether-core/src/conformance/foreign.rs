@@ -129,7 +129,7 @@ async fn a_foreign_requester_gets_a_plain_answer(stage: &Stage) -> Checked {
     let (answer, ()) = stage.within("the answer", async { tokio::try_join!(ask, reply) }).await??;
     same("the answer", 9, answer.json()?)?;
     same("the kind of an answer", Kind::Response, answer.kind())?;
-    same("who answered", oracle.source(), answer.source())
+    same("the responder", oracle.source(), answer.source())
 }
 
 async fn malformed_messages_are_counted_and_end_nothing(stage: &Stage) -> Checked {

@@ -56,7 +56,7 @@ impl RunningGroup {
     async fn hear_each(&mut self, stage: &Stage, what: &str, numbers: Range<u64>) -> Checked {
         let mut missing: BTreeSet<u64> = numbers.collect();
         while let Some(first) = missing.first() {
-            let expected = format!("{what} to hear number {first} and {} more", missing.len() - 1);
+            let expected = format!("{what} to receive number {first} and {} more", missing.len() - 1);
             let (member, number) = self.next(stage, &expected).await?;
             if !missing.remove(&number) {
                 let seen = format!("number {number} again, at member {member}");
@@ -88,7 +88,7 @@ async fn each_wave_reaches_one_member_of_a_group_and_all_members_get_some(stage:
     let mut idle: BTreeSet<usize> = (0..places.len()).collect();
     for count in 2000..3000 {
         left.emit(numbered("work.c", count)?).await?;
-        let (member, number) = group.next(stage, "one member to hear the wave").await?;
+        let (member, number) = group.next(stage, "one member to receive the wave").await?;
         same("the wave", count, number)?;
         idle.remove(&member);
         if idle.is_empty() {
@@ -216,7 +216,7 @@ async fn a_group_continues_without_a_member_that_leaves(stage: &Stage) -> Checke
     // Waves for a member that has left are handed over, and may be overtaken.
     let mut missing: BTreeSet<u64> = (0..200).collect();
     while let Some(first) = missing.first() {
-        let expected = format!("the last member to hear number {first} and {} more", missing.len() - 1);
+        let expected = format!("the last member to receive number {first} and {} more", missing.len() - 1);
         let number = number(&stage.next(&mut stays, expected).await?)?;
         holds("each wave once", missing.remove(&number), number)?;
     }

@@ -55,14 +55,14 @@ async fn receive_in_order(stage: &Stage, ear: &mut Vibrator) -> Checked {
     let mut next = HashMap::<(Source, String, Amplitude), u64>::new();
     let all = SOURCES * CHANNELS.len() * AMPLITUDES.len() * EACH as usize;
     for count in 0..all {
-        let wave = stage.next(ear, format!("{name} to hear wave {count} of {all}")).await?;
+        let wave = stage.next(ear, format!("{name} to receive wave {count} of {all}")).await?;
         let stream = (wave.source().clone(), wave.channel().to_string(), wave.amplitude());
         let text = wave.text()?.trim();
         let seen: u64 = text.parse().map_err(|_| Failure::new("a number", text))?;
         let expected = next.entry(stream.clone()).or_default();
         if *expected != seen {
             let stream = format!("{} on {} at {}", stream.0, stream.1, stream.2);
-            return Err(Failure::new(format_args!("{name} to hear number {expected} of {stream}"), seen));
+            return Err(Failure::new(format_args!("{name} to receive number {expected} of {stream}"), seen));
         }
         *expected += 1;
     }

@@ -208,7 +208,7 @@ async fn a_member_that_leaves_while_away_is_gone_afterwards(stage: &Stage) -> Ch
         emitter.emit(numbered("shift", count)?).await?;
     }
     for count in 0..200 {
-        let wave = stage.next(&mut stays, format!("the last member to hear number {count}")).await?;
+        let wave = stage.next(&mut stays, format!("the last member to receive number {count}")).await?;
         same("the wave", count, number(&wave)?)?;
     }
     same("waves that reached the member that left", 0, reached(&leaves))

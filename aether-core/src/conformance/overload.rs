@@ -53,7 +53,7 @@ async fn a_slow_receiver_sheds_its_own_weakest_waves_and_counts_them(stage: &Sta
     let receive = async {
         let mut missing: BTreeSet<u64> = (0..WAVES).collect();
         while !missing.is_empty() {
-            let what = format!("the fast receiver to hear {} more waves", missing.len());
+            let what = format!("the fast receiver to receive {} more waves", missing.len());
             let number = number(&stage.next(&mut fast, what).await?)?;
             holds("each wave once at the fast receiver", missing.remove(&number), number)?;
         }
@@ -82,7 +82,7 @@ async fn a_slow_receiver_sheds_its_own_weakest_waves_and_counts_them(stage: &Sta
     )?;
     kept.sort_by(|a, b| amplitude_of(*b).total_cmp(&amplitude_of(*a)).then(a.cmp(b)));
     for expected in kept {
-        let wave = stage.next(&mut slow, format!("the slow receiver to hear number {expected}")).await?;
+        let wave = stage.next(&mut slow, format!("the slow receiver to receive number {expected}")).await?;
         same("the wave", expected, number(&wave)?)?;
     }
     let ledger = Ledger { offered: WAVES, shed_full: WAVES - ROOM, delivered: ROOM, ..Ledger::default() };

@@ -181,7 +181,7 @@ async fn a_reported_failure_is_reflected_once_for_each_receiver(stage: &Stage) -
         same("of how many", 1, echo.count)?;
         by.insert(echo.by);
     }
-    same("who failed", BTreeSet::from(["a".to_owned(), "b".to_owned()]), by)?;
+    same("the receivers that failed", BTreeSet::from(["a".to_owned(), "b".to_owned()]), by)?;
     let further = emitter.emit(command("hand.command", 3)?).await?;
     let [a, _] = &mut ears;
     let wave = stage.next(a, "the wave").await?;
@@ -295,7 +295,7 @@ async fn waves_relayed_too_far_are_reflected(stage: &Stage) -> Checked {
     let echo = next(stage, &mut echoes, "the echo").await?;
     same("the wave", emitter.id_of(&sent), echo.of)?;
     same("the reason", EchoReason::TooFar, echo.reason)?;
-    same("who relayed", "bridge", &*echo.by)?;
+    same("the relay", "bridge", &*echo.by)?;
     // The framework's own waves are not relayed.
     let own = Wave::plain(Channel::with_reserved("_aether.test")?, "7".into(), ContentType::Text);
     let refused = bridge.relay(&own).await;

@@ -97,14 +97,14 @@ impl Stage {
         }
         while !missing.is_empty() {
             let name = vibrator.source().name().to_owned();
-            let wave = self.next(vibrator, format!("{name} to hear {missing:?}")).await?;
+            let wave = self.next(vibrator, format!("{name} to receive {missing:?}")).await?;
             let channel = wave.channel().as_str();
             match missing.get_mut(channel) {
                 Some(1) => drop(missing.remove(channel)),
                 Some(count) => *count -= 1,
                 None => {
                     let seen = format!("a wave on {channel}");
-                    return Err(Failure::new(format_args!("{name} to hear {missing:?}"), seen));
+                    return Err(Failure::new(format_args!("{name} to receive {missing:?}"), seen));
                 }
             }
         }

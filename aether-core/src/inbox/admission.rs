@@ -77,7 +77,7 @@ impl Admission {
         }
     }
 
-    pub(super) fn nobody_waits(&self) -> bool {
+    pub(super) fn none_wait(&self) -> bool {
         self.waiting.is_empty()
     }
 

@@ -15,7 +15,7 @@ impl Inbox {
             }
             _ => (0, 0),
         };
-        let is_open = !state.closed && state.admission.nobody_waits();
+        let is_open = !state.closed && state.admission.none_wait();
         state.waves_at_once = if is_open { state.ahead.min(waves - kept_waves) } else { 0 };
         state.bytes_at_once = bytes - kept_bytes;
     }

@@ -127,7 +127,7 @@ impl Inbox {
         }
     }
 
-    /// Takes the next wave and, unless a stronger wave overtook a prefetch, prefetches those that follow.
+    /// Takes the next wave: a prefetched one, or else one of the levels, with a prefetch of those that follow.
     fn take_next(&self, state: &mut InboxState, shed: &mut Shed) -> Option<Wave> {
         if state.prefetched > 0 {
             self.settle_prefetched(state);

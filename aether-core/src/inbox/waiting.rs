@@ -59,7 +59,7 @@ impl Inbox {
             called.extend(state.admission.take_first());
         }
         if !called.is_empty() {
-            state.waiting_since = (!state.admission.nobody_waits()).then(Moment::now);
+            state.waiting_since = (!state.admission.none_wait()).then(Moment::now);
             self.set_bounds(state);
         }
         called
@@ -112,7 +112,7 @@ impl WaitingEmitter<'_> {
             return Poll::Pending;
         }
         self.place = None;
-        inbox.clear_waiting(&mut state);
+        inbox.update_waiting_since(&mut state);
         let receiver = state.receiver.take();
         inbox.publish(&state);
         drop(state);
@@ -138,7 +138,7 @@ impl WaitingEmitter<'_> {
                 inbox.call_all(&mut state)
             }
         };
-        inbox.clear_waiting(&mut state);
+        inbox.update_waiting_since(&mut state);
         let offer = if is_overtaken_by_stronger { Offer::Passed } else { Offer::Now };
         // Neither offer hands the wave back.
         let _ = inbox.put(&mut state, self.wave.clone(), offer, &mut shed);
@@ -155,7 +155,7 @@ impl Drop for WaitingEmitter<'_> {
         let Some(place) = self.place else { return };
         let mut state = self.inbox.state.lock();
         let was_called = state.admission.leave(place).is_none();
-        self.inbox.clear_waiting(&mut state);
+        self.inbox.update_waiting_since(&mut state);
         // It was called but did not come, so its place goes to the next.
         let called = if was_called { self.inbox.call_emitters(&mut state, true) } else { Vec::new() };
         drop(state);
@@ -165,8 +165,8 @@ impl Drop for WaitingEmitter<'_> {
 
 impl Inbox {
     /// Updates the fast path's state if no emitter waits any more.
-    fn clear_waiting(&self, state: &mut InboxState) {
-        if state.admission.nobody_waits() {
+    fn update_waiting_since(&self, state: &mut InboxState) {
+        if state.admission.none_wait() {
             state.waiting_since = None;
             self.set_bounds(state);
         }

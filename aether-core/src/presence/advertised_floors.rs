@@ -218,7 +218,7 @@ impl AdvertisedFloors {
         hearers.set_incomplete(self.is_overfull || self.contradicted.is_some_and(lately));
     }
 
-    /// Listed receivers that were heard from recently.
+    /// Listed receivers that have announced themselves recently.
     pub(super) fn elsewhere(&self, now: Instant) -> Vec<Arc<Announcement>> {
         let is_here = |receiver: &&RemoteReceiver| receiver.announced.is_listed && !receiver.is_absent(now);
         self.receivers.values().filter(is_here).map(|receiver| Arc::clone(&receiver.announced)).collect()

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use crate::amplitude::Floor;
 use crate::inbox::{Inbox, Ledger};
 
-/// The number of closed inboxes at which sweeping begins. A sweep is skipped until half of its entries may be gone.
-const SWEEP_FROM: usize = 64;
+/// Up to this many held inboxes are swept at every close; more are swept only when their number has doubled.
+const ALWAYS_SWEPT: usize = 64;
 /// The maximum number of names of closed inboxes with an account of their own.
 const MAX_DEPARTED: usize = 1024;
 /// The name that collects the accounts of the others.
@@ -61,7 +61,7 @@ impl AccountsState {
         for (vibrator, inbox) in &settled {
             *self.departed_account(vibrator) += inbox.ledger();
         }
-        self.sweep_at = if self.leaving.len() < SWEEP_FROM { 0 } else { 2 * self.leaving.len() };
+        self.sweep_at = if self.leaving.len() < ALWAYS_SWEPT { 0 } else { 2 * self.leaving.len() };
         settled
     }
 

@@ -11,7 +11,7 @@ use super::{Kind, Wave, WaveBuilder};
 
 /// The path back to the asker. A medium makes one for each question it carries; for implementors of media.
 pub trait ReplyPath: Send + Sync + 'static {
-    /// Carries the answer. Ok means that the asker (in process) or the broker's client has it.
+    /// Carries the answer. Ok means that it was handed to the asker (in process) or to the broker's client.
     fn carry(&self, reply: Wave) -> BoxFuture<'_, Result<(), ReplyError>>;
 }
 

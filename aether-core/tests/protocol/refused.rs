@@ -19,9 +19,9 @@ pub(crate) fn all() -> Vec<Vector> {
     };
     let no = Vector::refused;
     vec![
-        no("bad-empty", "Magic", "No bytes at all.", Layout::default()),
+        no("bad-empty", "Magic", "No bytes.", Layout::default()),
         no("bad-magic", "Magic", "JSON.", Layout::default().and(b"{\"sku\":\"lamp\"}", "no frame")),
-        no("bad-version", "Version", "A version to come.", frame().with("version", &[2])),
+        no("bad-version", "Version", "A future version.", frame().with("version", &[2])),
         no("bad-header", "Truncated", "Ends within the header.", frame().cut(70)),
         no("bad-cut", "Truncated", "The last byte is missing.", frame().cut(1)),
         no("bad-rest", "LeftOver", "A byte after the last wave.", frame().and(&[0], "left over")),

@@ -128,7 +128,7 @@ impl DutyCycle {
         self.away = Some((now, now + away));
         self.sampling.looked += looked;
         self.sampling.times_away += 1;
-        // The time before the credit says nothing about the future share.
+        // The time before the credit does not predict the future share.
         let on_credit = now.saturating_duration_since(self.owes.unwrap_or(since)).as_secs_f64();
         self.sampling.lately = on_credit / (on_credit + away.as_secs_f64());
     }

@@ -37,7 +37,7 @@ fn the_lowest_floor_of_a_channels_receivers_counts() {
     let second = hearer(&mut index, &["a", ">"], floor(0.25), now);
     assert_eq!(index.floor_of(&created, now), floor(0.25));
     let third = hearer(&mut index, &["orders.created"], Floor::OPEN, now);
-    assert!(index.floor_of(&created, now).is_open(), "one hears everything");
+    assert!(index.floor_of(&created, now).is_open(), "one receiver hears everything");
     assert_eq!(index.floor_of(&channel("orders.paid"), now), floor(0.25));
     remove(&mut index, third, &["orders.created"], now);
     remove(&mut index, second, &["a", ">"], now);
