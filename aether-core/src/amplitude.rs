@@ -26,7 +26,7 @@ pub(crate) const STEPS_PER_OCTAVE: u32 = 2048;
 /// Loss of one hop: `-log2(0.95)` octaves, rounded to steps. A hop multiplies the amplitude by 0.95.
 pub(crate) const LOSS_PER_HOP: u32 = 152;
 
-/// The number of strength levels an inbox tells apart, a quarter of an octave each.
+/// The number of strength levels distinguished by an inbox, a quarter of an octave each.
 pub const LEVELS: usize = 64;
 
 /// How important a message is: a number in (0, 1], 1 being the strongest.
@@ -46,9 +46,9 @@ pub struct AmplitudeError {
 impl Amplitude {
     /// 1.0, the strongest there is.
     pub const FULL: Self = Self(0);
-    /// 0.5, the amplitude of a wave that says nothing else.
+    /// 0.5, the default amplitude.
     pub const NORMAL: Self = Self(STEPS_PER_OCTAVE as u16);
-    /// The weakest amplitude that can be written down, about `2.4e-10`.
+    /// The weakest amplitude that can be represented, about `2.4e-10`.
     pub const FAINTEST: Self = Self(u16::MAX);
 
     /// An amplitude from a number in (0, 1].
@@ -97,7 +97,7 @@ impl TryFrom<f32> for Amplitude {
     }
 }
 
-/// Stronger is greater: the order is that of the amplitude, not of the loss.
+/// Orders by amplitude: the stronger one is greater, although its loss is smaller.
 impl Ord for Amplitude {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         other.0.cmp(&self.0)
@@ -126,9 +126,9 @@ impl fmt::Display for Amplitude {
     }
 }
 
-/// How fast a message stops mattering: the time in which its amplitude halves.
+/// Half-life: the time in which a message's amplitude halves.
 ///
-/// A class, not a free number: a power of two in milliseconds from 1 ms to 2^40 ms (about 35 years), or never. Decay
+/// One of a fixed set of classes: a power of two in milliseconds from 1 ms to 2^40 ms (about 35 years), or never. Decay
 /// is then a shift, and two waves of one class never change their order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HalfLife(u8);
@@ -162,13 +162,13 @@ impl HalfLife {
         Ok(Self(class.clamp(0.0, f64::from(Self::LAST_CLASS)) as u8))
     }
 
-    /// The half-life of a class number as it travels: 0 to 40 for 2^c ms, 255 for never; `None` for all others.
+    /// The half-life for a class number on the wire: 0 to 40 for 2^c ms, 255 for never; `None` for all others.
     #[must_use]
     pub const fn from_class(class: u8) -> Option<Self> {
         if class <= Self::LAST_CLASS || class == Self::NEVER_CLASS { Some(Self(class)) } else { None }
     }
 
-    /// The class number as it travels: 0 to 40 for 2^c ms, 255 for never.
+    /// The class number on the wire: 0 to 40 for 2^c ms, 255 for never.
     #[must_use]
     pub const fn class(self) -> u8 {
         self.0
@@ -180,7 +180,7 @@ impl HalfLife {
         if self.0 == Self::NEVER_CLASS { None } else { Some(Duration::from_millis(1 << self.0)) }
     }
 
-    /// What an age adds to the loss, in steps. Saturates at the loss where nothing is heard any more.
+    /// The loss added by an age, in steps. Saturates where nothing is audible any more.
     fn loss_after(self, age: Duration) -> u32 {
         if self.0 == Self::NEVER_CLASS {
             return 0;
@@ -205,17 +205,17 @@ impl fmt::Display for HalfLife {
     }
 }
 
-/// An admission threshold: a receiver does not hear what is weaker. Ordinary term: minimum priority.
+/// An admission threshold: weaker waves are not delivered. Ordinary term: minimum priority.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Floor(u32);
 
 impl Floor {
-    /// Beyond this loss even [`Floor::OPEN`] hears nothing that could be told apart; sums saturate here.
+    /// Sums of losses saturate here, far beyond what [`Floor::OPEN`] can distinguish.
     const DEEPEST: u32 = u32::MAX / 4;
-    /// Hears everything, however weak.
+    /// Admits everything, however weak.
     pub const OPEN: Self = Self(u32::MAX);
 
-    /// Hears what has at least this amplitude.
+    /// Admits this amplitude and everything stronger.
     #[must_use]
     pub const fn at(amplitude: Amplitude) -> Self {
         Self(amplitude.0 as u32)
@@ -229,18 +229,18 @@ impl Floor {
         if amplitude == 0.0 { Ok(Self::OPEN) } else { Amplitude::new(amplitude).map(Self::at) }
     }
 
-    /// A floor that hears what has lost so many steps more; open where nothing can be that weak.
+    /// A floor that admits waves weaker by this many steps; open if no wave can be that weak.
     pub(crate) const fn lowered(self, steps: u32) -> Self {
         let loss = self.0.saturating_add(steps);
         if loss > u16::MAX as u32 { Self::OPEN } else { Self(loss) }
     }
 
-    /// The level whose strongest waves are just heard; `None` if everything is.
+    /// The lowest audible level, at which only the strongest waves pass; `None` if every level passes.
     pub(crate) const fn level(self) -> Option<u32> {
         if self.is_open() { None } else { Some(self.0 / (STEPS_PER_OCTAVE / 4)) }
     }
 
-    /// Whether everything is heard.
+    /// Whether every wave passes.
     #[must_use]
     pub const fn is_open(self) -> bool {
         self.0 == u32::MAX
@@ -259,7 +259,7 @@ impl Default for Floor {
     }
 }
 
-/// Higher floors are greater: they hear less.
+/// Orders by strictness: a higher floor is greater and admits less.
 impl Ord for Floor {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         other.0.cmp(&self.0)
@@ -278,17 +278,17 @@ impl fmt::Debug for Floor {
     }
 }
 
-/// How strong a wave is as a function of its age: amplitude at the source, decay, and hops passed.
+/// How strong a wave is at each age: amplitude at the source, half-life, and hops passed.
 ///
-/// The amplitude itself is never rewritten in flight. What travels is this and the age; every reader computes, so
-/// decay cannot be applied twice.
+/// The amplitude is never rewritten in flight. The wave carries this signal and its age, and each reader computes the
+/// amplitude, so decay cannot be applied twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signal {
     /// The amplitude at the source.
     pub amplitude: Amplitude,
     /// The time in which the amplitude halves.
     pub half_life: HalfLife,
-    /// How often the wave was relayed from one medium to another; each hop multiplies the amplitude by 0.95.
+    /// How many times the wave was relayed between media; each hop multiplies the amplitude by 0.95.
     pub hops: u8,
 }
 
@@ -299,7 +299,7 @@ pub enum Expiry {
     Inaudible,
     /// Up to and including this age, to the microsecond.
     At(Duration),
-    /// For ever.
+    /// Forever.
     Never,
 }
 
@@ -333,7 +333,7 @@ impl Signal {
         self.path_loss() <= floor.0
     }
 
-    /// Until which age a receiver with this floor hears the signal: a floor is a time-to-live known in advance.
+    /// The age up to which a receiver with this floor hears the signal: a time-to-live known in advance.
     #[must_use]
     pub fn expires_at(self, floor: Floor) -> Expiry {
         if floor.is_open() {

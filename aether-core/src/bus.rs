@@ -1,6 +1,7 @@
-//! The bus: a router and the medium that feeds it, for all that subscribes to something.
+//! The bus: a router and the medium that feeds it.
 //!
-//! One for each [`Aether`](crate::Aether). Vibrators, presence and echoes join channels here. It knows neither of them.
+//! Each [`Aether`](crate::Aether) has one. Vibrators, presence and echoes subscribe to channels here; the bus depends
+//! on none of them.
 
 use std::any::Any;
 use std::fmt;
@@ -11,7 +12,7 @@ use crate::inbox::Inbox;
 use crate::medium::{JoinError, Medium};
 use crate::router::{Listener, Router, Subscription};
 
-/// A router and its medium. Cloning it is two reference counts.
+/// A router and its medium. A clone costs two reference counts.
 #[derive(Debug, Clone)]
 pub(crate) struct Bus {
     router: Arc<Router>,
@@ -31,7 +32,7 @@ impl Bus {
         &self.medium
     }
 
-    /// Enters a subscription into the router. The medium brings nothing for it before [`SubscriptionGuard::join`].
+    /// Adds a subscription to the router. The medium delivers nothing for it before [`SubscriptionGuard::join`].
     pub(crate) fn subscribe(
         &self,
         pattern: Pattern,
@@ -43,7 +44,7 @@ impl Bus {
         SubscriptionGuard { bus: self.clone(), subscription, is_kept: false }
     }
 
-    /// Subscribes an inbox to a pattern. Cancelled before completion, nothing stays subscribed.
+    /// Subscribes an inbox to a pattern. Cancel safe: if cancelled before completion, nothing stays subscribed.
     pub(crate) async fn join(
         &self,
         pattern: Pattern,
@@ -62,7 +63,7 @@ impl Bus {
     }
 }
 
-/// Keeps an [`Aether`](crate::Aether) from ending. Held by what is made from one and is of no use without it.
+/// Keeps an [`Aether`](crate::Aether) alive. Held by handles that are useless without it.
 #[derive(Clone)]
 pub(crate) struct Lifeline(#[expect(dead_code, reason = "only held")] Arc<dyn Any + Send + Sync>);
 
@@ -78,7 +79,7 @@ impl fmt::Debug for Lifeline {
     }
 }
 
-/// A subscription that ends when this is dropped.
+/// A subscription that ends when the guard is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it ends the subscription"]
 pub(crate) struct SubscriptionGuard {
@@ -92,12 +93,12 @@ impl SubscriptionGuard {
         &self.subscription
     }
 
-    /// Has the medium bring what the subscription hears. Once this returns, no wave is missed.
+    /// Subscribes at the medium. Once this returns, no wave is missed.
     pub(crate) async fn join(&self) -> Result<(), JoinError> {
         self.bus.medium.join(Arc::clone(&self.subscription)).await
     }
 
-    /// From now on the subscription lasts until [`Bus::leave`].
+    /// Disarms the guard: the subscription lasts until [`Bus::leave`].
     pub(crate) fn keep(mut self) {
         self.is_kept = true;
     }

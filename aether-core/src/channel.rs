@@ -1,17 +1,17 @@
-//! Channels and patterns: where a wave is sent, and which channels a receiver hears. Ordinary terms: subject and
+//! Channels and patterns: the address of a wave, and the filter of a receiver. Ordinary terms: subject and
 //! subscription.
 //!
 //! Names follow the NATS rules, so that every channel is also a NATS subject: tokens of printable ASCII separated by
-//! dots. Both are checked when they are made and cheap to clone afterwards. This file matches one name with one
-//! pattern; matching one name with many patterns is the router's work.
+//! dots. Names are validated when they are made and cheap to clone afterwards. This file matches one name against one
+//! pattern; the router matches one name against many.
 //!
 //! ```
 //! use aether_core::{Channel, Pattern};
 //!
 //! let created = Channel::new("orders.created")?;
-//! assert!(Pattern::new("orders.*")?.matches(&created)); // one token
-//! assert!(Pattern::new("orders.>")?.matches(&created)); // one token or more
-//! assert!(Pattern::new("*")?.matches(&created)); // alone: every channel
+//! assert!(Pattern::new("orders.*")?.matches(&created)); // exactly one token
+//! assert!(Pattern::new("orders.>")?.matches(&created)); // one or more tokens
+//! assert!(Pattern::new("*")?.matches(&created)); // a bare `*` matches every channel
 //! assert_eq!(
 //!     Channel::new("orders created").unwrap_err().to_string(),
 //!     "character ' ' at byte 6 of \"orders created\" is not allowed: use printable ASCII without spaces"
@@ -26,20 +26,20 @@ use std::sync::LazyLock;
 
 use smol_str::SmolStr;
 
-/// The most bytes a channel or pattern may have.
+/// The maximum length of a channel or pattern, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
-/// The most dot-separated tokens a channel or pattern may have.
+/// The maximum number of dot-separated tokens in a channel or pattern.
 pub const MAX_TOKENS: usize = 16;
 /// The first token of the channels that belong to the framework.
 const RESERVED_TOKEN: &str = "_aether";
 
-/// Keyed at random a process, so that nobody outside can aim names at one bucket of the route cache.
+/// Seeded at random for each process, so that a remote peer cannot choose names that collide in the route cache.
 static NAME_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The name a wave is sent to: dot-separated tokens such as `orders.payment.completed`.
 ///
-/// Cloning copies a name of up to 23 bytes and counts a reference to a longer one. Equality and hashing are those of
-/// the name.
+/// Cloning copies a name of up to 23 bytes and bumps a reference count for a longer one. Equality and hashing are those
+/// of the name.
 pub struct Channel {
     hash: u64,
     name: SmolStr,
@@ -51,8 +51,8 @@ impl Clone for Channel {
         Self { hash: self.hash, name: self.name.clone() }
     }
 
-    /// Field by field: as one piece it would be written to the stack in parts and read back whole, for which the processor
-    /// waits.
+    /// Copies each field separately. A whole-struct copy is written to the stack in parts and read back in one piece,
+    /// which stalls the processor's store forwarding.
     #[inline]
     fn clone_from(&mut self, other: &Self) {
         self.name = other.name.clone();
@@ -60,10 +60,10 @@ impl Clone for Channel {
     }
 }
 
-/// Which channels a receiver hears: a channel name in which `*` stands for one token and a last `>` for one or more.
+/// A filter over channels: a channel name in which `*` stands for one token and a final `>` for one or more.
 ///
-/// A bare `*` means every channel, like `>`. Patterns that begin with a wildcard do not match the reserved channels
-/// below `_aether.`; those must be named: `_aether.>`.
+/// A bare `*` matches every channel, like `>`. Patterns that begin with a wildcard do not match the reserved channels
+/// below `_aether.`; subscribe to those by name: `_aether.>`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
     text: SmolStr,
@@ -73,13 +73,13 @@ pub struct Pattern {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// Nothing at all.
+    /// The name is empty.
     #[error("the name is empty: give at least one token, such as \"orders\"")]
     Empty,
     /// More than [`MAX_NAME_BYTES`] bytes.
     #[error("the name has {bytes} bytes: at most {MAX_NAME_BYTES} are allowed")]
     TooLong {
-        /// How many bytes it has.
+        /// The length of the name.
         bytes: usize,
     },
     /// More than [`MAX_TOKENS`] tokens.
@@ -87,10 +87,10 @@ pub enum ChannelError {
     TooManyTokens {
         /// The name as given.
         name: String,
-        /// How many tokens it has.
+        /// The number of tokens.
         tokens: usize,
     },
-    /// Two dots in a row, or a dot at an end.
+    /// An empty token: two dots in a row, or a dot at either end.
     #[error("token at byte {position} of {name:?} is empty: put at least one character between two dots")]
     EmptyToken {
         /// The name as given.
@@ -110,7 +110,7 @@ pub enum ChannelError {
         /// Its byte offset.
         position: usize,
     },
-    /// `*` or `>` where it cannot stand.
+    /// A misplaced `*` or `>`.
     #[error("wildcard {character:?} at byte {position} of {name:?} is not allowed: {}", if *.in_pattern {
         "'*' must be a whole token, '>' a whole token and the last one"
     } else {
@@ -123,10 +123,10 @@ pub enum ChannelError {
         character: char,
         /// Its byte offset.
         position: usize,
-        /// Whether a pattern was being made.
+        /// Whether the name was parsed as a pattern.
         in_pattern: bool,
     },
-    /// A channel that belongs to the framework (`_aether.`) or to NATS (`$…`, `_INBOX`).
+    /// A channel reserved for the framework (`_aether.`) or for NATS (`$…`, `_INBOX`).
     #[error("{name:?} is reserved: channels may not begin with \"_aether\", \"_INBOX\" or '$'")]
     Reserved {
         /// The name as given.
@@ -141,10 +141,10 @@ impl From<Infallible> for ChannelError {
 }
 
 impl Channel {
-    /// A channel for a name.
+    /// Parses a channel name.
     ///
     /// # Errors
-    /// [`ChannelError`] says which character or rule, where, and what is allowed.
+    /// [`ChannelError`] names the rule that was broken and where.
     pub fn new(name: impl AsRef<str>) -> Result<Self, ChannelError> {
         let channel = Self::with_reserved(name.as_ref())?;
         let first = channel.tokens().next().unwrap_or_default();
@@ -154,7 +154,7 @@ impl Channel {
         Ok(channel)
     }
 
-    /// The same for the framework itself, which may use the reserved names.
+    /// Like [`Channel::new`], but allows the names reserved for the framework.
     pub(crate) fn with_reserved(name: &str) -> Result<Self, ChannelError> {
         check_name(name, false)?;
         Ok(Self { hash: NAME_HASHER.hash_one(name), name: name.into() })
@@ -171,7 +171,7 @@ impl Channel {
         self.name.split('.')
     }
 
-    /// In which of `shards` parts of a table the channel belongs. Uses other bits than a hash table does.
+    /// The channel's shard, out of `shards`. Uses different bits of the hash than a hash table does.
     pub(crate) fn shard(&self, shards: usize) -> usize {
         (self.hash >> 32) as usize % shards
     }
@@ -184,17 +184,17 @@ impl Channel {
 }
 
 impl Pattern {
-    /// A pattern for a text such as `orders.*` or `orders.>`.
+    /// Parses a pattern such as `orders.*` or `orders.>`.
     ///
     /// # Errors
-    /// [`ChannelError`] says which character or rule, where, and what is allowed.
+    /// [`ChannelError`] names the rule that was broken and where.
     pub fn new(text: impl AsRef<str>) -> Result<Self, ChannelError> {
         let text = text.as_ref();
         check_name(text, true)?;
         Ok(Self { text: if text == "*" { ">" } else { text }.into() })
     }
 
-    /// The pattern that hears every channel but the reserved ones.
+    /// The pattern that matches every channel except the reserved ones.
     #[must_use]
     pub fn everything() -> Self {
         Self { text: SmolStr::new_inline(">") }
@@ -211,7 +211,7 @@ impl Pattern {
         self.text.split('.')
     }
 
-    /// Whether a channel is heard.
+    /// Whether the pattern matches a channel.
     #[must_use]
     pub fn matches(&self, channel: &Channel) -> bool {
         if channel.is_reserved() && self.text.starts_with(['*', '>']) {
@@ -231,7 +231,7 @@ impl Pattern {
 }
 
 impl Pattern {
-    /// Whether this pattern hears every channel that the other one hears.
+    /// Whether this pattern matches every channel that the other one matches.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         if self.text.starts_with(['*', '>']) && other.tokens().next() == Some(RESERVED_TOKEN) {
@@ -248,7 +248,7 @@ impl Pattern {
         }
     }
 
-    /// Whether there can be a channel that both patterns hear.
+    /// Whether any channel matches both patterns.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         let is_apart =
@@ -269,7 +269,7 @@ impl Pattern {
 }
 
 impl From<&Channel> for Pattern {
-    /// The pattern that hears just this channel.
+    /// The pattern that matches only this channel.
     fn from(channel: &Channel) -> Self {
         Self { text: channel.name.clone() }
     }
@@ -321,7 +321,7 @@ impl PartialEq for Channel {
 
 impl Eq for Channel {}
 
-/// Writes the hash that was computed when the channel was made, so that a look-up does not read the name again.
+/// Writes the hash computed when the channel was made, so that a lookup does not read the name again.
 impl Hash for Channel {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
@@ -340,7 +340,7 @@ impl PartialOrd for Channel {
     }
 }
 
-/// Conversions and printing are the same for both names.
+/// Conversions and formatting, identical for both name types.
 macro_rules! name_conversions {
     ($name:ident, $field:ident) => {
         impl TryFrom<&str> for $name {

@@ -1,22 +1,23 @@
-//! The clocks: the standard library's for what users pass in or see, and a cheaper one for the ages of waves and for how
-//! long they wait. In unit tests both are tokio's, which can be paused.
+//! Clocks: the standard library's for what users pass in or see, and a cheaper one for the ages and waiting times of
+//! waves. In unit tests both are tokio's, which can be paused.
 //!
-//! tokio's own `Instant` is the standard library's in a release build, but where any crate of a build turns on
-//! `tokio/test-util` each reading takes a lock.
+//! tokio's own `Instant` equals the standard library's in a release build. If any crate of a build enables
+//! `tokio/test-util`, each reading takes a lock.
 
 #[cfg(not(test))]
 pub(crate) use std::time::Instant;
 #[cfg(test)]
 pub(crate) use tokio::time::Instant;
 
-/// A point in time for ages and waiting times. Read for every wave, it comes from the processor's time stamp counter:
-/// 10 ns, where the standard library's clock takes 23. Where the counter is not invariant it is the system's clock.
+/// A point in time for ages and waiting times. It is read for every wave, so it comes from the processor's time stamp
+/// counter: 10 ns, against 23 ns for the standard library's clock. Where the counter is not invariant the system's
+/// clock is used.
 #[cfg(not(test))]
 pub(crate) use quanta::Instant as Moment;
 #[cfg(test)]
 pub(crate) use tokio::time::Instant as Moment;
 
-/// The moment of an instant that somebody else read, to within 20 us.
+/// Converts an instant that was read elsewhere into a moment, to within 20 us.
 #[cfg(not(test))]
 pub(crate) fn moment_of(instant: Instant) -> Moment {
     anchor::moment_of(instant)
@@ -26,7 +27,7 @@ pub(crate) fn moment_of(instant: Instant) -> Moment {
     instant
 }
 
-/// Where the two clocks were read together.
+/// A pair of readings taken together, from which one clock is converted to the other.
 #[cfg(not(test))]
 mod anchor {
     use std::cell::Cell;
@@ -34,7 +35,7 @@ mod anchor {
 
     use super::{Instant, Moment};
 
-    /// How far from there the one tells the other. They were seen to run apart by 12 us a second.
+    /// How far from its reading an anchor is valid. The clocks were measured to drift apart by 12 us a second.
     const REACH: Duration = Duration::from_secs(1);
 
     thread_local! {
@@ -57,7 +58,7 @@ mod anchor {
         a.max(b).saturating_duration_since(a.min(b))
     }
 
-    /// Both clocks at the same time: the closest of four readings, as the thread may be held up in one.
+    /// Reads both clocks at the same time: the closest of four attempts, because the thread may be preempted in one.
     fn read_both() -> (Instant, Moment) {
         let read = || {
             let before = Instant::now();

@@ -1,10 +1,10 @@
-//! What every [`Medium`] must pass, and a real NATS server for tests.
+//! The conformance suite that every [`Medium`] must pass, and a real NATS server for tests.
 //!
-//! An implementor of a medium writes a [`Harness`] and hands it to [`run`]. Each case checks one line of the contract
-//! that stands at [`Medium`], through the same [`Aether`](crate::Aether) and
-//! [`Vibrator`](crate::Vibrator) that services use. A case that the medium has no means for is returned by name as
-//! skipped: assert which names those are, so that a case that silently stops being run is noticed. Nothing here
-//! panics, and nothing sleeps in the hope that something has happened meanwhile.
+//! The implementor of a medium writes a [`Harness`] and passes it to [`run`]. Each case checks one line of the contract
+//! documented at [`Medium`], through the same [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator) that services
+//! use. A case that needs means the site does not have is reported as skipped, by name. Assert the skipped names, so
+//! that a case that is no longer run is noticed. The suite never panics, and never sleeps in place of waiting for an
+//! event.
 //!
 //! ```
 //! use aether_core::Aether;
@@ -74,7 +74,7 @@ use crate::router::Router;
 use report::Checked;
 use stage::Stage;
 
-/// One behaviour, and the line of the contract it belongs to.
+/// One behaviour, and its line of the contract.
 struct Case {
     name: &'static str,
     line: u8,
@@ -82,13 +82,13 @@ struct Case {
     run: for<'a> fn(&'a Stage) -> BoxFuture<'a, Checked>,
 }
 
-/// What a case cannot do without.
+/// What a case requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Nothing,
-    /// A place where an emitter waits for room: an inbox in process, the outbox of a link that is cut.
+    /// A place where an emitter waits for room: an inbox in process, or the outbox of a link that is cut.
     Room,
-    /// A connection that can be broken and mended.
+    /// A connection that can be cut and restored.
     Link,
     /// A client of the broker that does not know Aether.
     Foreign,
@@ -105,7 +105,7 @@ impl Needs {
     }
 }
 
-/// A table of cases; the name of the function is the name of the case.
+/// A table of cases; a case is named after its function.
 macro_rules! cases {
     ($($line:literal $needs:ident $name:ident,)*) => {
         pub(super) const CASES: &[super::Case] = &[$(super::Case {
@@ -138,17 +138,17 @@ const CASES: [&[Case]; 16] = [
     respecting::CASES,
 ];
 
-/// Runs every case with the default limit. What tests of a medium call.
+/// Runs every case with the default limit. The entry point for tests of a medium.
 ///
 /// # Cancel safety
-/// Cancelled before completion, the case that was running is given up.
+/// If cancelled before completion, the running case is abandoned.
 pub async fn run(harness: &dyn Harness) -> Report {
     Suite::default().run(harness).await
 }
 
-/// Which cases to run, and how long each may take.
+/// The cases to run, and their time limit.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is run before run()"]
+#[must_use = "no case runs before run()"]
 pub struct Suite {
     limit: Duration,
     only: Option<Vec<String>>,
@@ -161,16 +161,16 @@ impl Default for Suite {
 }
 
 impl Suite {
-    /// How long a case may take by default. The slowest takes about a second on an idle machine.
+    /// The default time limit of a case. The slowest takes about a second on an idle machine.
     pub const LIMIT: Duration = Duration::from_secs(30);
 
-    /// How long a case may take before what it waits for counts as missing. Default: [`Suite::LIMIT`].
+    /// Sets how long a case may wait for what it expects. Default: [`Suite::LIMIT`].
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Only the cases of these names. Default: all. A name that no case has is reported as a failed case.
+    /// Runs only the cases with these names. Default: all. An unknown name is reported as a failed case.
     pub fn only(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.only = Some(names.into_iter().map(Into::into).collect());
         self
@@ -179,7 +179,7 @@ impl Suite {
     /// Runs the cases one after the other, each on a site of its own.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, the case that was running is given up.
+    /// If cancelled before completion, the running case is abandoned.
     pub async fn run(&self, harness: &dyn Harness) -> Report {
         let mut report = Report::default();
         for case in CASES.into_iter().flatten() {
@@ -210,7 +210,7 @@ impl Suite {
             (case.run)(&stage).await?;
             Ok(Outcome::Passed)
         };
-        // Waits have the same deadline and say what they wait for; this catches those that are not on the stage.
+        // Waits of a stage have the same deadline and name what they wait for; this catches any other wait.
         match tokio::time::timeout_at(deadline + self.limit / 4, run).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(failure)) => Outcome::Failed(failure),
@@ -222,8 +222,8 @@ impl Suite {
     }
 }
 
-/// The local medium by itself, for wrappers that delegate to it: hand it the router that
-/// [`Aether::with_medium`](crate::Aether::with_medium) gives. Payloads may have 1 MiB.
+/// The plain local medium, for wrappers that delegate to it: pass it the router from
+/// [`Aether::with_medium`](crate::Aether::with_medium). Payloads may have up to 1 MiB.
 #[must_use]
 pub fn local_medium(router: Arc<Router>) -> Arc<dyn Medium> {
     Arc::new(Local::new(router, AetherBuilder::DEFAULT_MAX_PAYLOAD))

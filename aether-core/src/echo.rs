@@ -1,9 +1,9 @@
-//! Reflection: a command or query that failed comes back to its source. Ordinary terms: error return, dead letter.
+//! Reflection: a command or query that failed is reported to its source. Ordinary terms: error return, dead letter.
 //!
 //! The router, the inboxes, the outbox and [`Emitter::reflect`](crate::Emitter::reflect) report failures to the
-//! [`Reflector`] of their [`Aether`](crate::Aether); that one tells the source, whose [`Vibrator`](crate::Vibrator)
-//! takes its echoes from an [`Echoes`], or keeps the wave in the [`DeadLetters`]. This file says what an echo is and
-//! how it is written on the reserved channel of its source. It neither queues nor sends.
+//! [`Reflector`] of their [`Aether`](crate::Aether). The reflector notifies the source, whose
+//! [`Vibrator`](crate::Vibrator) receives its echoes from an [`Echoes`], or keeps the wave in the [`DeadLetters`]. This
+//! file defines echoes and their encoding on the reserved channel of their source. It neither queues nor sends.
 
 mod coalescing_queue;
 mod dead_letters;
@@ -31,24 +31,24 @@ use crate::wave::{MAX_HINT_BYTES, Wave};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EchoReason {
-    /// Nobody hears its channel.
+    /// Its channel has no receiver.
     NoResonator,
-    /// Its receiver refused it: trying again will not help.
+    /// Its receiver rejected it; a retry will not help.
     Rejected,
-    /// Its receiver failed at it.
+    /// Its handler failed.
     HandlerFailed,
     /// It decayed below the noise floor while it waited.
     Expired,
-    /// It was dropped on purpose: an inbox or an outbox was full, it was below the noise floor, it waited too long, or
-    /// the receiver went away.
+    /// It was dropped on purpose: an inbox or outbox was full, it was below the noise floor, it waited too long, or the
+    /// receiver left.
     Shed,
-    /// It was relayed from medium to medium as often as is allowed.
+    /// It reached the maximum number of relays between media.
     TooFar,
 }
 
 impl EchoReason {
-    /// The lower-case name, as it travels and as used in metrics: `no_resonator`, `rejected`, `handler_failed`,
-    /// `expired`, `shed`, `too_far`.
+    /// The lower-case name, used on the wire and in metrics: `no_resonator`, `rejected`, `handler_failed`, `expired`,
+    /// `shed`, `too_far`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,25 +68,25 @@ impl fmt::Display for EchoReason {
     }
 }
 
-/// An echo: one or more waves that failed for one reason, told to their source. Ordinary term: an error return.
+/// An echo: a report to the source that one or more of its waves failed for one reason. Ordinary term: an error return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Echo {
-    /// The wave; of several the first.
+    /// The wave that failed; the first, if there were several.
     pub of: WaveId,
-    /// Where that wave was sent.
+    /// The channel of that wave.
     pub channel: Channel,
     /// Why it was not handled.
     pub reason: EchoReason,
-    /// What else is known, for people: one line of at most [`MAX_HINT_BYTES`] bytes.
+    /// Details for people: one line of at most [`MAX_HINT_BYTES`] bytes.
     pub hint: String,
-    /// The name of the vibrator that could not handle it; `-` where there was none.
+    /// The name of the vibrator that failed to handle it; `-` if there was none.
     pub by: String,
-    /// How many failures of this reason it stands for. Above 1 where so many came at once that they were merged.
+    /// The number of failures it stands for. Above 1 if echoes were merged under load.
     pub count: u64,
 }
 
-/// The name of a failure's place where it was at no vibrator.
+/// Used as [`Echo::by`] if no vibrator was involved.
 pub(crate) const NOBODY: &str = "-";
 
 impl Echo {
@@ -97,7 +97,7 @@ impl Echo {
     }
 }
 
-/// One line that fits.
+/// The hint as one line, cut to the maximum length.
 fn shortened(hint: &str) -> Cow<'_, str> {
     let hint = &hint[..hint.floor_char_boundary(MAX_HINT_BYTES)];
     if hint.contains(char::is_control) {
@@ -107,7 +107,7 @@ fn shortened(hint: &str) -> Cow<'_, str> {
     }
 }
 
-/// Where a source hears its echoes: a channel for each instance.
+/// The channel on which a source receives its echoes, one for each instance.
 pub(crate) fn channel_of(instance: u64) -> Result<Channel, crate::ChannelError> {
     Channel::with_reserved(&format!("_aether.echo.{instance:x}"))
 }
@@ -116,7 +116,7 @@ pub(crate) fn pattern_of(instance: u64) -> Result<Pattern, crate::ChannelError> 
     channel_of(instance).map(|channel| Pattern::from(&channel))
 }
 
-/// An echo as it is written, in JSON: see `protocol/README.md`.
+/// The JSON encoding of an echo; see `protocol/README.md`.
 #[derive(Serialize, Deserialize)]
 struct EchoRecord<'a> {
     of: Cow<'a, str>,
@@ -127,7 +127,7 @@ struct EchoRecord<'a> {
     count: u64,
 }
 
-/// Echoes of one source as the payload of one wave.
+/// Encodes echoes of one source as the payload of one wave.
 pub(crate) fn write<'a>(echoes: impl IntoIterator<Item = &'a Echo>) -> Vec<u8> {
     let written: Vec<_> = echoes
         .into_iter()
@@ -140,11 +140,11 @@ pub(crate) fn write<'a>(echoes: impl IntoIterator<Item = &'a Echo>) -> Vec<u8> {
             count: echo.count,
         })
         .collect();
-    // A list of texts and numbers can always be written.
+    // Text and numbers can always be encoded.
     serde_json::to_vec(&written).unwrap_or_default()
 }
 
-/// The echoes in a payload; nothing if it is malformed. A payload is taken whole or refused whole.
+/// Decodes the echoes of a payload. `None` if any part is malformed.
 pub(crate) fn read(payload: &[u8]) -> Option<Vec<Echo>> {
     let written: Vec<EchoRecord<'_>> = serde_json::from_slice(payload).ok()?;
     written
@@ -170,7 +170,7 @@ mod tests {
     const DOCUMENTED: &str = r#"[{"of":"alpha@1f9a3c5b7d2e4f60/17","channel":"stock.reserve","reason":"shed","hint":"the inbox was full","by":"stock","count":3}]"#;
 
     #[test]
-    fn the_payload_is_written_as_the_protocol_says() {
+    fn the_payload_is_encoded_as_documented() {
         let protocol = include_str!("../../protocol/README.md");
         assert!(protocol.contains(DOCUMENTED), "protocol/README.md shows this payload");
         let echoes = read(DOCUMENTED.as_bytes()).unwrap();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_refused_whole() {
+    fn a_malformed_payload_is_rejected_as_a_whole() {
         let cases = [
             "",
             "{}",
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reasons_are_written_as_they_are_named() {
+    fn reasons_are_encoded_by_name() {
         use EchoReason::*;
         for reason in [NoResonator, Rejected, HandlerFailed, Expired, Shed, TooFar] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
@@ -207,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(hints in prop::collection::vec(any::<String>(), 0..5), count in 1..u64::MAX) {
+        fn encoded_payloads_are_read_back(hints in prop::collection::vec(any::<String>(), 0..5), count in 1..u64::MAX) {
             let wave = crate::wave::Wave::from_bytes("a.b", "x").unwrap();
             let echoes: Vec<_> = hints
                 .iter()
@@ -220,7 +220,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_comes_is_read_or_refused(payload in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_payloads_are_read_or_rejected(payload in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = read(&payload);
         }
     }

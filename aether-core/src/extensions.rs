@@ -1,8 +1,7 @@
-//! State that an optional part of the crate keeps with a handle of the bus, found by its type.
+//! Per-handle state of optional parts of the crate, keyed by type.
 //!
-//! [`Aether`](crate::Aether), [`Vibrator`](crate::Vibrator) and [`Emitter`](crate::Emitter) have one each and drop it
-//! with themselves. They know nothing of what is in it. A lookup takes a lock and compares a few type ids; no wave
-//! passes here.
+//! Each [`Aether`](crate::Aether), [`Vibrator`](crate::Vibrator) and [`Emitter`](crate::Emitter) has one, drops it with
+//! itself and does not look inside. A lookup takes a lock and compares a few type ids; it is not on a wave's path.
 
 use std::any::Any;
 use std::fmt;
@@ -10,14 +9,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// One value of each type. Empty, it allocates nothing.
+/// At most one value of each type. An empty map allocates nothing.
 #[derive(Default)]
 pub(crate) struct ExtensionMap {
     values: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl ExtensionMap {
-    /// The value of this type, made at the first call.
+    /// The value of this type, created on first use.
     #[allow(dead_code, reason = "a build without optional parts keeps nothing")]
     pub(crate) fn get_or_insert_with<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let mut values = self.values.lock();
@@ -29,7 +28,7 @@ impl ExtensionMap {
         })
     }
 
-    /// Drops all values that nobody else holds.
+    /// Drops this map's references to all values.
     pub(crate) fn clear(&mut self) {
         self.values.get_mut().clear();
     }

@@ -1,11 +1,12 @@
-//! The inbox: a bounded queue of waves, served by strength, with an exact account of every wave.
+//! The inbox: a bounded queue of waves, served by strength, that counts the fate of every wave.
 //!
-//! The router offers waves, one vibrator takes them; media use another one for what waits to be sent. An inbox does
-//! not know patterns or transports. One short lock guards it; wakers and callbacks run outside of that lock.
+//! The router offers waves and one vibrator takes them. Media use inboxes as outboxes for waves waiting to be sent. An
+//! inbox does not depend on patterns or transports. One short lock guards it; wakers and callbacks run outside of that
+//! lock.
 //!
-//! The receiver takes a *prefetch* of up to 32 waves at a time while the inbox is less than half full, so that it meets
-//! the emitters at the lock once for 32 waves. A prefetch changes nothing that can be observed: its waves count as
-//! queued, a stronger wave that arrives is received before them, and when room has to be made they go back.
+//! While the inbox is less than half full, the receiver takes a *prefetch* of up to 32 waves at a time, so that it
+//! contends with the emitters for the lock once for 32 waves. A prefetch is not observable: its waves count as queued,
+//! a stronger wave that arrives is received before them, and they are put back when room has to be made.
 
 mod admission;
 mod admitting;
@@ -41,67 +42,68 @@ use prefetch::Prefetch;
 /// What "recently" means for the effective floor: an eviction counts for one to two of these.
 const EVICTION_WINDOW: Duration = Duration::from_secs(1);
 
-/// Whether an offer may be handed back.
+/// How an offer treats a wave for which there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// Prefetch the wave back if emitters shall wait: the inbox is full, or they are too far ahead of the receiver.
+    /// Hand the wave back if emitters wait: the inbox is full, or they are too far ahead of the receiver.
     IfRoom,
-    /// Prefetch the wave back if the inbox is full and its options say that emitters wait.
+    /// Hand the wave back if the inbox is full and its options make emitters wait.
     #[cfg(feature = "nats")]
     IfFits,
-    /// The same as `IfRoom`, of an emitter that has waited at this place.
+    /// Like `IfRoom`, for an emitter that waited at this position.
     Called(QueuePosition),
-    /// Take it in any case; what is too much is shed.
+    /// Take the wave in any case and shed the excess.
     Now,
-    /// The same, of an emitter that waits no longer or never did: what is kept for waves of normal strength stays free of
-    /// weaker ones.
+    /// Like `Now`, for an emitter that no longer waits or never did: the room reserved for waves of normal strength stays
+    /// free of weaker ones.
     Unwaited,
-    /// Take it in any case, but not into what is kept for stronger ones: shed what is too much there.
+    /// Take the wave in any case, but do not use the room reserved for stronger waves: shed the excess of this level.
     Passed,
 }
 
 /// A bounded, strength-ordered queue of waves with an exact ledger.
 ///
-/// What emitters write and what the receiver writes are cache lines apart, so that neither takes the other's away.
+/// Fields written by emitters and fields written by the receiver are on different cache lines, to avoid false sharing.
 pub struct Inbox {
     options: InboxOptions,
     made: Moment,
     state: CachePadded<Mutex<InboxState>>,
-    /// Locked after `state` where both are.
+    /// Lock order: after `state`.
     prefetch: CachePadded<Mutex<Prefetch>>,
-    /// Whether the receiver has a prefetch that was not found empty yet. For the receiver alone.
+    /// Whether the receiver's prefetch may hold waves. Accessed by the receiver only.
     has_prefetched: CachePadded<AtomicBool>,
-    /// The levels in `state` that hold something, for the receiver to see whether a stronger wave has arrived.
+    /// The occupied levels of `state`, published so that the receiver sees whether a stronger wave arrived.
     occupied: CachePadded<AtomicU64>,
 }
 
 struct InboxState {
-    /// A wave's arrival is a number counted up, or the nanoseconds since the inbox was made if there is a sojourn cap.
+    /// A wave's arrival is a running number, or the nanoseconds since the inbox was made if there is a sojourn cap.
     levels: Levels<Wave>,
-    /// The waves in the prefetch as of the last look at it; no fewer than there are.
+    /// The number of prefetched waves when last checked; an upper bound.
     prefetched: usize,
-    /// The weight of what is queued, that of the prefetch as of the last look at it.
+    /// The weight of what is queued, with the prefetch as of the last check.
     bytes: usize,
-    /// Emitters wait for room with so many waves in the inbox; no more than it holds.
+    /// Emitters wait once this many waves are queued; at most the capacity.
     ahead: usize,
-    /// Waves of known levels are taken at once while fewer than this many are queued. None if closed, or emitters wait.
+    /// Fast path: waves of known levels are taken while fewer than this many are queued. Zero if closed or if emitters
+    /// wait.
     waves_at_once: usize,
-    /// The same in bytes, with the wave.
+    /// The same bound in bytes, the new wave included.
     bytes_at_once: usize,
     admission: Admission,
-    /// All counts but `queued`, as of the last look at the prefetch.
+    /// All counts but `queued`, as of the last check of the prefetch.
     ledger: Ledger,
     receiver: Option<Waker>,
-    /// Since when an emitter waits for room, if one does.
+    /// When an emitter began to wait for room, if one waits.
     waiting_since: Option<Moment>,
-    /// An emitter's patience was exhausted and the inbox has not been half empty since.
-    impatient: bool,
+    /// An emitter timed out waiting, and the inbox has not drained to half since.
+    timed_out: bool,
     closed: bool,
     evictions: Evictions,
 }
 
 impl InboxState {
-    /// How many waves are queued, as of the last look at the prefetch; no fewer than there are.
+    /// The number of queued waves, as of the last check of the prefetch; an upper bound.
     fn len(&self) -> usize {
         self.levels.len() + self.prefetched
     }
@@ -116,7 +118,7 @@ struct Evictions {
 }
 
 impl Evictions {
-    fn turn_to(&mut self, now: Moment) {
+    fn advance_to(&mut self, now: Moment) {
         let since = self.window_start.map_or(Duration::MAX, |start| now.saturating_duration_since(start));
         if since >= EVICTION_WINDOW {
             self.previous = if since < 2 * EVICTION_WINDOW { self.current } else { None };
@@ -126,24 +128,24 @@ impl Evictions {
     }
 
     fn note(&mut self, level: u8, now: Moment) {
-        self.turn_to(now);
+        self.advance_to(now);
         self.current = Some(self.current.map_or(level, |strongest| strongest.min(level)));
     }
 
     fn strongest(&mut self, now: Moment) -> Option<u8> {
-        self.turn_to(now);
+        self.advance_to(now);
         self.current.into_iter().chain(self.previous).min()
     }
 }
 
-/// Waves to report after the lock is released; one is the rule.
+/// Waves to report after the lock is released; usually at most one.
 type Shed = SmallVec<[(Wave, ShedReason); 1]>;
 
 impl Inbox {
-    /// An empty inbox.
+    /// Makes an empty inbox.
     ///
     /// # Errors
-    /// [`InboxOptionsError`] names the option that is out of range, and the range.
+    /// [`InboxOptionsError`] names the option that is out of range, and the allowed range.
     pub fn new(options: InboxOptions) -> Result<Self, InboxOptionsError> {
         options.check()?;
         let (ahead, bytes_at_once) = (options.max_waves, options.max_bytes);
@@ -161,7 +163,7 @@ impl Inbox {
                 ledger: Ledger::default(),
                 receiver: None,
                 waiting_since: None,
-                impatient: false,
+                timed_out: false,
                 closed: false,
                 evictions: Evictions::default(),
             })),
@@ -171,12 +173,12 @@ impl Inbox {
         })
     }
 
-    /// Offers a wave; hands it back only if `offer` allows that and emitters shall wait.
+    /// Offers a wave. Hands it back only if `offer` allows that and emitters have to wait.
     pub(crate) fn offer(&self, wave: Wave, offer: Offer) -> Result<(), Wave> {
         let (level, weight) = (wave.signal().level(), wave.weight());
         let mut state = self.state.lock();
         if !self.takes_at_once(&state, &wave, level, weight) {
-            return self.offer_with_care(state, wave, offer);
+            return self.offer_slowly(state, wave, offer);
         }
         self.push(&mut state, wave, level, weight);
         let waker = state.receiver.take();
@@ -188,8 +190,8 @@ impl Inbox {
         Ok(())
     }
 
-    /// Lets emitters that wait for room run ahead of the receiver by so many waves, though the inbox may hold more. A
-    /// wave that is stronger than the weakest that is queued does not wait for those.
+    /// Makes emitters wait once they are this many waves ahead of the receiver, although the inbox may hold more. A
+    /// wave stronger than the weakest queued one does not wait.
     #[cfg(feature = "nats")]
     pub(crate) fn let_run_ahead(&self, waves: usize) {
         let called = {
@@ -201,7 +203,7 @@ impl Inbox {
         waiting::wake(called);
     }
 
-    /// The rule, and a few comparisons: it is heard, and there is room.
+    /// The fast path's check: the wave is audible, and there is room.
     #[inline(always)]
     fn takes_at_once(&self, state: &InboxState, wave: &Wave, level: u8, weight: usize) -> bool {
         state.len() < state.waves_at_once
@@ -210,9 +212,9 @@ impl Inbox {
             && wave.audible_at(Moment::now, self.options.floor)
     }
 
-    /// The exceptions.
+    /// The slow path: floors, waiting emitters, eviction.
     #[cold]
-    fn offer_with_care(
+    fn offer_slowly(
         &self,
         mut state: MutexGuard<'_, InboxState>,
         wave: Wave,
@@ -227,7 +229,7 @@ impl Inbox {
         result
     }
 
-    /// Offers waves that cannot wait, as a network brings them, with one lock for all.
+    /// Offers waves that cannot wait, such as those from a network, under one lock.
     pub(crate) fn offer_all(&self, waves: impl IntoIterator<Item = Wave>) {
         let mut shed = Shed::new();
         let mut state = self.state.lock();
@@ -276,9 +278,9 @@ impl Inbox {
         if waits && self.makes_wait(state) {
             return Err(wave);
         }
-        // One that gives up says nothing of who is let in.
+        // An emitter that gives up does not affect admission.
         if offer != Offer::Passed {
-            state.admission.took(level);
+            state.admission.record_taken(level);
         }
         self.push(state, wave, level, weight);
         self.make_room(state, offer, level, weight, shed);
@@ -294,7 +296,7 @@ impl Inbox {
         state.levels.push(level, arrival, wave);
     }
 
-    /// The time that arrivals are marked with where a sojourn cap needs it. Enough for 584 years.
+    /// The arrival time, if a sojourn cap needs it. Enough for 584 years.
     fn nanos_since_made(&self) -> u64 {
         self.made.elapsed().as_nanos() as u64
     }
@@ -304,7 +306,7 @@ impl Inbox {
     fn make_room(&self, state: &mut InboxState, offer: Offer, level: u8, weight: usize, shed: &mut Shed) {
         let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
         let kept = |total| match offer {
-            Offer::Passed => state.admission.kept(total, level),
+            Offer::Passed => state.admission.reserved(total, level),
             Offer::Now => 0,
             _ if self.options.when_full == WhenFull::Shed => 0,
             _ => kept_from_weak(total, level),
@@ -335,7 +337,7 @@ impl Inbox {
         }
     }
 
-    /// Brings the counts up to date with what the receiver took from its prefetch.
+    /// Updates the counts with what the receiver took from its prefetch.
     fn settle_prefetched(&self, state: &mut InboxState) {
         let mut prefetch = self.prefetch.lock();
         let taken = prefetch.settle();
@@ -344,7 +346,7 @@ impl Inbox {
         state.prefetched = prefetch.len();
     }
 
-    /// Puts the waves of the prefetch back into their levels.
+    /// Puts prefetched waves back into their levels.
     fn return_prefetched(&self, state: &mut InboxState) {
         self.settle_prefetched(state);
         if state.prefetched > 0 {
@@ -356,15 +358,15 @@ impl Inbox {
         }
     }
 
-    /// Lets the receiver see which levels are occupied. Called before the lock is released.
+    /// Publishes the occupied levels to the receiver. Called before the lock is released.
     fn publish(&self, state: &InboxState) {
-        // Most waves change nothing here, and a store would take the line from the receiver.
+        // Most waves change nothing here, and a store would take the cache line from the receiver.
         if self.occupied.load(Ordering::Relaxed) != state.levels.occupied() {
             self.occupied.store(state.levels.occupied(), Ordering::Release);
         }
     }
 
-    /// What is left to do when the lock is released.
+    /// Wakes and reports after the lock is released.
     fn after(&self, waker: Option<Waker>, shed: &Shed) {
         if let Some(waker) = waker {
             waker.wake();
@@ -376,7 +378,7 @@ impl Inbox {
         }
     }
 
-    /// Takes no more waves; what is queued can still be received.
+    /// Stops taking waves; queued waves can still be received.
     pub(crate) fn close(&self) {
         let (receiver, called) = {
             let mut state = self.state.lock();
@@ -390,7 +392,7 @@ impl Inbox {
         waiting::wake(called);
     }
 
-    /// Closes, and counts what is still queued as lost with the receiver.
+    /// Closes the inbox and counts what is still queued as shed because the receiver left.
     pub(crate) fn abandon(&self) {
         self.close();
         let mut shed = Shed::new();
@@ -406,7 +408,7 @@ impl Inbox {
         self.after(None, &shed);
     }
 
-    /// Counts waves that were sent to it and lost on the way.
+    /// Counts waves addressed to this inbox that were lost on the way.
     #[cfg(feature = "nats")]
     pub(crate) fn count_lost_upstream(&self, waves: u64) {
         let ledger = &mut self.state.lock().ledger;
@@ -414,7 +416,7 @@ impl Inbox {
         ledger.lost_upstream += waves;
     }
 
-    /// Counts waves that came for a receiver that is gone. [`Inbox::report`] is to follow.
+    /// Counts waves that arrived after the receiver left. The caller must call [`Inbox::report`] next.
     #[cfg(feature = "nats")]
     pub(crate) fn count_closed(&self, waves: u64) {
         let ledger = &mut self.state.lock().ledger;
@@ -422,7 +424,7 @@ impl Inbox {
         ledger.shed_closed += waves;
     }
 
-    /// Counts waves that were taken and could not be sent after all. [`Inbox::report`] is to follow.
+    /// Counts waves that were taken but could not be sent. The caller must call [`Inbox::report`] next.
     #[cfg(feature = "nats")]
     pub(crate) fn count_unsendable(&self, waves: u64) {
         let ledger = &mut self.state.lock().ledger;
@@ -430,7 +432,7 @@ impl Inbox {
         ledger.shed_unsendable += waves;
     }
 
-    /// Calls back for waves that were lost.
+    /// Runs the callback for lost waves.
     #[cfg(feature = "nats")]
     pub(crate) fn report(&self, waves: &[Wave], reason: ShedReason) {
         if let Some(on_shed) = &self.options.on_shed {
@@ -438,7 +440,7 @@ impl Inbox {
         }
     }
 
-    /// The account so far.
+    /// The counts so far.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         let mut state = self.state.lock();
@@ -446,20 +448,20 @@ impl Inbox {
         Ledger { queued: (state.levels.len() + state.prefetched) as u64, ..state.ledger }
     }
 
-    /// A mark behind everything that was offered so far.
+    /// A mark behind everything offered so far.
     #[cfg(feature = "nats")]
     pub(crate) fn mark(&self) -> u64 {
         self.state.lock().levels.last_arrival()
     }
 
-    /// Whether nothing that was offered before a mark is queued any more. Not for inboxes whose receiver takes hands.
+    /// Whether nothing offered before a mark is still queued. Not for inboxes whose receiver prefetches.
     #[cfg(feature = "nats")]
     pub(crate) fn has_passed(&self, mark: u64) -> bool {
         self.state.lock().levels.oldest_arrival().is_none_or(|oldest| oldest > mark)
     }
 
-    /// What the receiver hears in effect: the configured floor, or the strongest level that had to be evicted in the
-    /// last one to two seconds, whichever is higher.
+    /// The floor in effect: the configured floor, or the strongest level evicted in the last one to two seconds,
+    /// whichever is higher.
     #[must_use]
     pub fn effective_floor(&self) -> Floor {
         let evicted = self.state.lock().evictions.strongest(Moment::now());

@@ -1,6 +1,6 @@
 //! Phase: whether a wave asserts a claim or retracts it.
 //!
-//! A number on the wave that the interference detector reads; everything else only carries it.
+//! A number carried by the wave. Only the interference detector reads it.
 
 use std::f32::consts::{PI, TAU};
 use std::fmt;
@@ -17,12 +17,12 @@ pub struct PhaseError {
 }
 
 impl Phase {
-    /// Asserts a claim: the phase of a wave that says nothing else.
+    /// Asserts a claim: the default phase.
     pub const ASSERT: Self = Self(0.0);
     /// Retracts a claim; its cosine is exactly -1.
     pub const RETRACT: Self = Self(PI);
 
-    /// A phase from radians, brought into [0, 2 pi).
+    /// Makes a phase from radians, normalized to [0, 2 pi).
     ///
     /// # Errors
     /// [`PhaseError`] for NaN and infinities.

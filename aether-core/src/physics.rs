@@ -1,9 +1,9 @@
 //! Physics: detectors of patterns in the traffic of a bus. Ordinary term: traffic analysis.
 //!
-//! Each detector can be used alone: it takes waves in, gives findings out, and tells when to ask again. All are pure:
-//! the time is an argument, and nothing reads a clock, waits or does I/O. So the same waves at the same times give the
-//! same findings. Their options bound their memory, and what does not fit is counted. [`PhysicsObserver`] runs all of
-//! them on a bus. `PHYSICS.md` defines each word, with its formula and measurements.
+//! Each detector can be used alone: it takes waves in, returns findings, and reports when it should be asked again. All
+//! detectors are pure: the time is an argument, and nothing reads a clock, waits or does I/O, so the same waves at the
+//! same times give the same findings. Their options bound their memory, and what does not fit is counted.
+//! [`PhysicsObserver`] runs all of them on a bus. `PHYSICS.md` defines each term, with its formula and measurements.
 
 mod bounds;
 mod cancellation;

@@ -1,13 +1,16 @@
-//! Who is there and what it hears: vibrators announce themselves, overloaded ones say what they cannot hear, and senders
-//! who respect that do not send it. Ordinary terms: service discovery, and back-pressure by priority.
+//! Presence: vibrators announce themselves and what they subscribe to, and overloaded ones advertise the floor below
+//! which they hear nothing. Senders that respect floors do not send such waves. Ordinary terms: service discovery, and
+//! back-pressure by priority.
 //!
-//! One [`Presence`] for each `Aether`. Vibrators enter what they are tuned to ([`local`]) and report evictions; emitters
-//! that respect floors ask the index before they emit ([`index`], which has the rule of when a wave may be stopped); and
-//! a [`Roster`] shows who is there. Receivers of one process are known to it at once. Those of others are known by what
-//! they announce ([`advertised_floors`]): each when it is tuned or detuned, when its floor changes by a level (at most four times a
-//! second, and each second while it is up), when somebody calls the roll, every ten seconds or so, and when it goes.
-//! How announcements are written is in [`announcement`], how they are told in [`telling`], and the task that makes and
-//! takes them in [`announcer`].
+//! Each `Aether` has one [`Presence`]. Vibrators register their subscriptions ([`local_receivers`]) and report
+//! evictions. Emitters that respect floors query the index before they emit ([`floor_index`], which defines when a wave
+//! may be stopped). A [`Roster`] lists the vibrators.
+//!
+//! Receivers of the same process are known at once; those of others through their announcements
+//! ([`advertised_floors`]). A receiver announces itself when it is tuned or detuned, when its floor changes by a level
+//! (at most four times a second, and each second while it is up), after a roll call, about every ten seconds, and when
+//! it leaves. The encoding is in [`announcement`], sending in [`announcing`], and the task that sends and receives in
+//! [`announcer`].
 
 mod advertised_floors;
 mod announcement;
@@ -43,40 +46,40 @@ use local_receivers::{LocalReceiver, LocalReceivers};
 pub use announcement::Announcement;
 pub use roster::Roster;
 
-/// Answers to a roll call are waited for so long before any wave is stopped: one that was called shortly before answers
-/// after a second.
+/// How long after the first roll call no wave is stopped yet: an answer takes up to a second if another call came
+/// shortly before.
 const SETTLE: Duration = Duration::from_secs(2);
-/// While floors are up the roll is called so often, for those who came while a connection was broken.
+/// How often the roll is called while floors are up, for receivers that joined while a connection was broken.
 const ROLL_EVERY: Duration = Duration::from_secs(10);
-/// Messages with announcements that wait to be read, and their bytes. While one that had no room is missing, nothing is
-/// stopped.
+/// Bounds of the queue of unread announcements: messages, and bytes. While a dropped message is unaccounted for, no
+/// wave is stopped.
 const MESSAGES: usize = 1024;
 const MESSAGE_BYTES: usize = 4 << 20;
 
-/// What is known of floors in one `Aether`. The locks are taken in the order of the fields.
+/// The presence state of one `Aether`. Lock order: the order of the fields.
 pub(crate) struct Presence {
     local: Mutex<LocalReceivers>,
     advertised: Mutex<AdvertisedFloors>,
     hearers: FloorIndex,
-    /// Waves that emitters of this `Aether` stopped.
+    /// Waves stopped by emitters of this `Aether`.
     stopped: AtomicU64,
-    /// Messages with announcements that had no room and are not counted in the advertised yet.
+    /// Messages dropped for lack of room and not yet counted in `advertised`.
     missed: AtomicU64,
-    /// Locked by whoever announces: announcements leave in the order of what they say.
+    /// Held while announcing, so that announcements are sent in the order in which they were made.
     announcing: tokio::sync::Mutex<()>,
-    /// Tells the task that there is something to do.
+    /// Notifies the task of work.
     work: Notify,
     ended: watch::Sender<bool>,
-    /// Counts the changes of what anybody hears, for rosters.
+    /// Counts changes of any receiver's subscriptions, for rosters.
     changes: watch::Sender<u64>,
     /// The medium, if receivers can be in other processes.
     network: OnceLock<Weak<dyn Medium>>,
-    /// Where the task is started: that of the network, or whichever there is.
+    /// The runtime of the task: that of the network, or the caller's.
     runtime: OnceLock<Handle>,
     notices: OnceLock<Arc<Inbox>>,
-    /// Which of the framework's channels are heard; locked by whoever joins one.
+    /// The joined channels of the framework; held during a join.
     joined: tokio::sync::Mutex<JoinedChannels>,
-    /// When the roll was called for the first time and the last.
+    /// When the roll was first called.
     first_roll: OnceLock<Instant>,
     last_roll: Mutex<Option<Instant>>,
     sequencer: Arc<Sequencer>,
@@ -110,7 +113,7 @@ impl Presence {
         }
     }
 
-    /// Receivers are in other processes as well, and this medium knows the way.
+    /// Sets the medium through which receivers in other processes are reached.
     pub(crate) fn reach_over(&self, network: Weak<dyn Medium>) {
         let _ = self.network.set(network);
         if let Ok(runtime) = Handle::try_current() {
@@ -130,13 +133,13 @@ impl Presence {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// The floor that stops a wave of this age at its source, if one does. Never waits.
+    /// The floor that stops a wave of this age at its source, if any. Never waits.
     pub(crate) fn stop(&self, wave: &Wave, age: impl FnOnce() -> Duration) -> Option<Floor> {
         if !self.hearers.is_raised() {
             return None;
         }
         let now = Instant::now();
-        // Until everybody has had the time to say what they hear nobody's floor counts.
+        // No floor counts until every receiver has had time to answer.
         let is_settled = |first: &Instant| now.saturating_duration_since(*first) >= SETTLE;
         if self.crosses_processes() && !self.first_roll.get().is_some_and(is_settled) {
             return None;
@@ -150,7 +153,7 @@ impl Presence {
         stops.then_some(floor)
     }
 
-    /// The options of a receiver's inbox, which reports that it is overloaded.
+    /// Inbox options for a receiver that reports overload.
     pub(crate) fn watching(
         self: &Arc<Self>,
         options: InboxOptions,
@@ -159,7 +162,7 @@ impl Presence {
     ) -> InboxOptions {
         let (floors, is_raised) = (Arc::downgrade(self), Arc::clone(is_raised));
         options.also_on_shed(move |_, reason| {
-            // One look for most losses: the receiver is attended to already.
+            // Usually a single check, because the receiver is already being handled.
             if reason == ShedReason::Full
                 && !is_raised.load(Ordering::Relaxed)
                 && !is_raised.swap(true, Ordering::Relaxed)
@@ -178,7 +181,7 @@ impl Presence {
         }
     }
 
-    /// A vibrator was made that receives.
+    /// Registers a receiving vibrator.
     pub(crate) fn open(
         &self,
         source: &Source,
@@ -190,11 +193,11 @@ impl Presence {
         self.local.lock().open(receiver, &self.hearers, Instant::now());
     }
 
-    /// It is gone.
+    /// Removes a vibrator.
     pub(crate) fn close(self: &Arc<Self>, instance: u64) {
         let mut local = self.local.lock();
         let Some(farewell) = local.close(instance, &self.hearers, Instant::now()) else { return };
-        if self.crosses_processes() && !local.are_gone {
+        if self.crosses_processes() && !local.have_left {
             local.farewells.push(farewell);
             self.attend(local);
         } else {
@@ -203,20 +206,20 @@ impl Presence {
         self.note_change();
     }
 
-    /// It hears a pattern from now on, by a subscription of this number. Others learn it by [`Presence::told`].
+    /// Registers a subscription by its id. [`Presence::told`] announces it to others.
     pub(crate) fn tune(&self, instance: u64, id: u64, heard: Heard) {
         {
             let mut local = self.local.lock();
             if local.tune(instance, id, heard, &self.hearers) && self.crosses_processes() {
                 local.news.insert(instance);
-                // Should nobody wait for it, the task tells it.
+                // If no caller waits for the announcement, the task sends it.
                 self.work.notify_one();
             }
         }
         self.note_change();
     }
 
-    /// It does not hear that pattern any more. Others are told by the task.
+    /// Removes a subscription. The task announces that to others.
     pub(crate) fn detune(self: &Arc<Self>, instance: u64, id: u64) {
         {
             let mut local = self.local.lock();
@@ -228,10 +231,10 @@ impl Presence {
         self.note_change();
     }
 
-    /// Returns when others know what a receiver hears: so that no sender stops what it is to hear.
+    /// Returns once a receiver's subscriptions were announced, so that no sender stops waves for them.
     pub(crate) async fn told(self: &Arc<Self>, bus: &Bus, instance: u64) {
         if self.crosses_processes() {
-            // Fails when the medium is closed; then the join that this is for fails as well.
+            // Fails if the medium is closed; then the caller's join fails as well.
             let _ = self.join(bus, CALLS).await;
             self.announce(Some(instance)).await;
         }
@@ -241,7 +244,7 @@ impl Presence {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Hears the announcements of other processes from now on and asks for those there are.
+    /// Subscribes to the announcements of other processes and requests the current ones.
     pub(crate) async fn listen(self: &Arc<Self>, bus: &Bus) -> Result<(), JoinError> {
         if self.crosses_processes() {
             self.join(bus, ANNOUNCEMENTS).await?;
@@ -250,7 +253,7 @@ impl Presence {
         Ok(())
     }
 
-    /// The same for a sender that respects floors.
+    /// Like [`Presence::listen`], for a sender that respects floors.
     pub(crate) async fn respect(self: &Arc<Self>, bus: &Bus) -> Result<(), JoinError> {
         self.local.lock().begin_index(&self.hearers, Instant::now());
         self.advertised.lock().begin_index(&self.hearers);
@@ -271,7 +274,7 @@ impl Presence {
         self.send(self.notice(CALLS, b"[]".to_vec()).into_iter().collect()).await;
     }
 
-    /// Hears one of the framework's channels, once for all vibrators of this `Aether`.
+    /// Joins one of the framework's channels, once for all vibrators of this `Aether`.
     async fn join(self: &Arc<Self>, bus: &Bus, channel: &'static str) -> Result<(), JoinError> {
         let mut joined = self.joined.lock().await;
         let is_joined = if channel == ANNOUNCEMENTS { &mut joined.announcements } else { &mut joined.calls };
@@ -281,7 +284,7 @@ impl Presence {
         let notices = match self.notices.get() {
             Some(notices) => Arc::clone(notices),
             None => {
-                // These options are within their bounds.
+                // These options are within bounds.
                 let Ok(notices) = Inbox::new(self.notice_options()) else { return Err(JoinError::Closed) };
                 Arc::clone(self.notices.get_or_init(|| Arc::new(notices)))
             }
@@ -292,7 +295,7 @@ impl Presence {
             observes: false,
             relabel: None,
         };
-        // For as long as there is the `Aether`.
+        // Kept as long as the `Aether`.
         bus.join(Pattern::new(channel)?, notices, listener).await?.keep();
         *is_joined = true;
         self.attend(self.local.lock());

@@ -1,8 +1,8 @@
-//! The router: from a wave's channel to the inboxes that hear it.
+//! The router: delivers a wave to the inboxes whose patterns match its channel.
 //!
-//! One for each `Aether`. Vibrators register their subscriptions here; the local medium carries waves straight into
-//! it, the others bring what came over the network. It never waits and never does I/O; where an emitter shall wait
-//! for room it hands back a [`Waiting`].
+//! Each `Aether` has one. Vibrators register their subscriptions here. The local medium carries waves straight into it;
+//! other media deliver what arrives over the network. The router never waits and never does I/O: if an emitter has to
+//! wait for room, it returns a [`Waiting`].
 
 mod accounts;
 mod cache;
@@ -37,24 +37,24 @@ use cache::{Cache, CacheEntry, with_recent};
 use route::{Audience, Route};
 use table::Table;
 
-/// One vibrator's interest in one pattern, alone or as a member of a group.
+/// One vibrator's subscription to one pattern, alone or as a member of a group.
 ///
-/// Made by [`Vibrator::resonate_on`](crate::Vibrator::resonate_on); a medium reads it to know what to bring.
+/// Made by [`Vibrator::resonate_on`](crate::Vibrator::resonate_on); a medium reads it to learn what to deliver.
 #[derive(Debug)]
 pub struct Subscription {
     id: u64,
     pattern: Pattern,
     group: Option<Arc<str>>,
     inbox: Arc<Inbox>,
-    /// That of the vibrator that listens.
+    /// The sequencer of the receiving vibrator.
     sequencer: Arc<Sequencer>,
     hears_own: bool,
     observes: bool,
-    /// What its waves pass through before they are in the inbox.
+    /// Applied to its waves before they enter the inbox.
     relabel: Option<Arc<dyn Relabel>>,
-    /// Its vibrator has let go of it and keeps it for [`Router::mute`]'s reason.
+    /// The vibrator has unsubscribed but keeps the subscription; see [`Router::mute`].
     muted: AtomicBool,
-    /// Since when the network brings all that is emitted.
+    /// When the subscription took effect: the network delivers everything emitted since.
     #[cfg(feature = "nats")]
     in_force: OnceLock<Instant>,
 }
@@ -64,32 +64,32 @@ pub struct Subscription {
 #[cfg(feature = "nats")]
 pub(crate) struct Lost {
     pub(crate) waves: u64,
-    /// Whose subscription was in force at that time should have got them.
+    /// Subscriptions that were in force at that time should have received them.
     pub(crate) since: Instant,
-    /// They were sent by this process.
+    /// Whether this process sent them.
     pub(crate) is_own: bool,
 }
 
 impl Subscription {
-    /// A number that no other subscription of this router has.
+    /// An id unique within this router.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// What is heard.
+    /// The pattern.
     #[must_use]
     pub fn pattern(&self) -> &Pattern {
         &self.pattern
     }
 
-    /// The group whose members share the waves, if it is one.
+    /// The group whose members share the waves, if any.
     #[must_use]
     pub fn group(&self) -> Option<&str> {
         self.group.as_deref()
     }
 
-    /// Both, as its vibrator announces them.
+    /// Pattern and group, as announced by the vibrator.
     pub(crate) fn heard(&self) -> Heard {
         Heard { pattern: self.pattern.clone(), group: self.group.clone() }
     }
@@ -99,14 +99,14 @@ impl Subscription {
         self.muted.load(Ordering::Relaxed)
     }
 
-    /// Whether it belongs to an observer: it hears questions and answers, and is nobody that could answer.
+    /// Whether it belongs to an observer, which sees questions and answers but cannot answer.
     #[must_use]
     pub fn observes(&self) -> bool {
         self.observes
     }
 
-    /// A vibrator does not hear its own waves unless it asked for them, shares them in a group, or asked a question
-    /// that it could answer.
+    /// Whether the vibrator receives a wave. It receives its own waves only if it asked for them, shares them in a
+    /// group, or asked a question that it could answer.
     fn hears(&self, wave: &Wave) -> bool {
         self.hears_own
             || self.group.is_some()
@@ -114,7 +114,7 @@ impl Subscription {
             || (wave.is_question() && !self.observes)
     }
 
-    /// A wave as its vibrator is to see it.
+    /// The wave as its vibrator sees it.
     #[inline]
     fn shown(&self, wave: Wave) -> Wave {
         match &self.relabel {
@@ -123,18 +123,19 @@ impl Subscription {
         }
     }
 
-    /// The instance number of the vibrator that listens.
+    /// The instance number of the receiving vibrator.
     fn listener(&self) -> u64 {
         self.sequencer.source().instance()
     }
 
-    /// Notes that everything emitted from now on reaches it. For media, at the end of a join.
+    /// Marks the subscription as in force: everything emitted from now on reaches it. For media, at the end of a join.
     #[cfg(feature = "nats")]
     pub(crate) fn is_in_force(&self) {
         self.in_force.get_or_init(Instant::now);
     }
 
-    /// Whether it would have got all of these. Of its own waves, which it may not hear, nobody knows how many of those
+    /// Whether it should have received all of these. The vibrator may not receive its own waves, and how many of the
+    /// lost ones were its own is unknown.
     /// lost were.
     #[cfg(feature = "nats")]
     fn misses(&self, lost: Lost) -> bool {
@@ -143,30 +144,30 @@ impl Subscription {
     }
 }
 
-/// Who listens, and how.
+/// The receiving vibrator and how it receives.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    /// That of the vibrator.
+    /// The vibrator's sequencer.
     pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) hears_own: bool,
     pub(crate) observes: bool,
-    /// Shows what comes under another channel.
+    /// Moves waves to another channel on arrival.
     pub(crate) relabel: Option<Arc<dyn Relabel>>,
 }
 
-/// Shows the waves of a subscription under another channel than the one they came on.
+/// Moves the waves of a subscription to another channel than the one they arrived on.
 pub(crate) trait Relabel: std::fmt::Debug + Send + Sync {
-    /// Called once for each wave that is offered to the inbox.
+    /// Called once for each wave offered to the inbox.
     fn relabel(&self, wave: Wave) -> Wave;
 }
 
 type OnUnheard = Box<dyn Fn(&Wave) + Send + Sync>;
 
-/// Patterns on one side, inboxes on the other.
+/// A routing table: from channels to the inboxes whose patterns match.
 pub struct Router {
-    /// Tells the routers of a process apart.
+    /// Identifies the router within the process.
     id: u64,
-    /// Counts the changes of the table.
+    /// Incremented with every change of the table.
     generation: AtomicU64,
     table: RwLock<Table>,
     cache: Cache,
@@ -189,28 +190,28 @@ impl Router {
         }
     }
 
-    /// Enters a vibrator's inbox into the accounts.
+    /// Adds a vibrator's inbox to the accounts.
     pub(crate) fn open_inbox(&self, listener: u64, vibrator: &str, inbox: Arc<Inbox>) {
         self.accounts.open(listener, vibrator, inbox);
     }
 
-    /// Sheds what is left in a vibrator's inbox and moves its account to those of the gone.
+    /// Sheds what is left in a vibrator's inbox and folds its account into the total of its name.
     pub(crate) fn close_inbox(&self, listener: u64) {
         self.accounts.close(listener);
     }
 
-    /// Closes all inboxes: what is queued can still be received, nothing more comes.
+    /// Closes all inboxes: queued waves can still be received, but no more arrive.
     pub(crate) fn close(&self) {
         self.accounts.close_all();
     }
 
-    /// The accounts of all inboxes there are and ever were, by the names of their vibrators.
+    /// The accounts of all inboxes, open and closed, by vibrator name.
     #[must_use]
     pub fn reports(&self) -> Vec<InboxReport> {
         self.accounts.reports()
     }
 
-    /// The sum of the accounts of all inboxes there are and ever were.
+    /// The sum of the accounts of all inboxes, open and closed.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.accounts.sum()
@@ -226,7 +227,7 @@ impl Router {
         let Listener { sequencer, hears_own, observes, relabel } = listener;
         let mut table = self.table.write();
         let subscription = Arc::new(Subscription {
-            // Under the lock, so that they are entered in their order.
+            // Assigned under the lock, so that subscriptions are inserted in the order of their ids.
             id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
             pattern,
             group,
@@ -250,11 +251,12 @@ impl Router {
         self.changed(table);
     }
 
-    /// Lets a subscription hear only what a younger one of its inbox hears as well, or everything again.
+    /// Restricts a subscription to what a younger one of its inbox also matches, or lifts that restriction.
     ///
-    /// A network brings a wave once for each pattern, and the oldest pattern's copy is the one that counts. When that
-    /// pattern is left, some copies are in and some are still to come, by each of the ways: no moment is right for
-    /// another pattern to take over. So the oldest one stays where it is and goes on standing for the others.
+    /// A network delivers a wave once for each pattern, and the inbox accepts the copy of its oldest pattern. When that
+    /// pattern is unsubscribed, some copies have arrived and some are still in flight, so no moment is right for
+    /// another pattern to take over. The oldest subscription therefore stays in place and keeps standing in for the
+    /// others.
     pub(crate) fn mute(&self, subscription: &Subscription, muted: bool) {
         let mut table = self.table.write();
         subscription.muted.store(muted, Ordering::Relaxed);
@@ -262,14 +264,14 @@ impl Router {
         self.changed(table);
     }
 
-    /// Counts a change of the table and ends it. From now on every route is checked before it is used.
+    /// Increments the generation and unlocks the table. Every route is checked before its next use.
     fn changed(&self, table: RwLockWriteGuard<'_, Table>) {
         let generation = self.generation.fetch_add(1, Ordering::Release) + 1;
         drop(table);
         self.cache.sweep(generation);
     }
 
-    /// Calls `f` with the route of a wave's channel: the one this thread used last for it, or that of the cache.
+    /// Calls `f` with the route of a wave's channel: the one last used by this thread, or the cache's.
     #[inline]
     fn with_route<T>(&self, wave: Wave, f: impl FnOnce(&Route, Wave) -> T) -> T {
         let generation = self.generation.load(Ordering::Acquire);
@@ -289,11 +291,11 @@ impl Router {
         }
     }
 
-    /// The route of a channel of which none is known, or one that may be outdated.
+    /// Looks up the route of a channel that is not cached or may be outdated.
     #[cold]
     fn find_route(&self, channel: &Channel, known: Option<Arc<CacheEntry>>) -> Arc<Route> {
         let table = self.table.read();
-        // It changes only while the table is locked for writing.
+        // The generation changes only while the table is locked for writing.
         let generation = self.generation.load(Ordering::Relaxed);
         let route = table.route(channel, known.as_ref().map(|entry| &entry.route));
         drop(table);
@@ -310,9 +312,9 @@ impl Router {
         route
     }
 
-    /// Offers a wave emitted in this process to all who hear it. Inboxes that have no room and whose emitters shall
-    /// wait are handed back as [`Carried::Waiting`].
-    #[must_use = "a Waiting that is dropped gives up waiting"]
+    /// Offers a wave emitted in this process to all matching inboxes. If inboxes have no room and make emitters wait,
+    /// returns [`Carried::Waiting`] for them.
+    #[must_use = "dropping a Waiting sheds at once"]
     #[inline]
     pub fn carry(&self, wave: Wave) -> Carried {
         let carried = self.with_route(wave, |route, wave| {
@@ -325,10 +327,11 @@ impl Router {
         }
     }
 
-    /// The same without waiting: hands the wave back, offered to nobody, if one of the inboxes has no room.
+    /// Like [`Router::carry`], but without waiting: if one of the inboxes has no room, the wave is offered to none and
+    /// handed back.
     ///
     /// # Errors
-    /// The wave.
+    /// The wave, if an inbox has no room.
     pub fn try_carry(&self, wave: Wave) -> Result<Offered, Wave> {
         self.with_route(wave, |route, wave| {
             self.reflect_unheard(route, &wave);
@@ -336,7 +339,7 @@ impl Router {
         })
     }
 
-    /// Reflects a command or query that nobody but observers hears. An asker learns it from `ask`.
+    /// Reflects a command or query without a receiver, observers not counted. For questions `ask` reports that itself.
     #[inline]
     fn reflect_unheard(&self, route: &Route, wave: &Wave) {
         if wave.kind().reflects() && !wave.is_question() && !route.has_resonator(wave) {
@@ -344,37 +347,38 @@ impl Router {
         }
     }
 
-    /// Reflects a wave of which a medium knows that nobody hears it.
+    /// Reflects a wave that has no receiver, according to a medium.
     pub fn reflect_nobody(&self, wave: &Wave) {
         if let Some(on_unheard) = self.on_unheard.get() {
             on_unheard(wave);
         }
     }
 
-    /// Offers a notice of the framework to all who hear it but observers, one of each group. Never waits. Returns
-    /// whether there is anybody.
+    /// Offers a notice of the framework to all matching inboxes but the observers', and to one member of each group.
+    /// Never waits. Returns whether there is any receiver.
     pub fn tell(&self, notice: &Wave) -> bool {
         self.route(notice.channel()).tell(notice)
     }
 
-    /// Called with each command and query that nobody but observers hears. The first callback stays.
+    /// Sets a callback for each command and query without a receiver, observers not counted. Only the first callback is
+    /// kept.
     pub(crate) fn on_unheard(&self, callback: impl Fn(&Wave) + Send + Sync + 'static) {
         let _ = self.on_unheard.set(Box::new(callback));
     }
 
-    /// Offers waves of one channel that a network brought for a pattern to the lone subscribers of that pattern. Never
-    /// waits: a full inbox sheds its weakest. Inboxes that hear the channel by an older pattern as well got them by
-    /// that one. Observers get questions without the way to answer.
+    /// Offers waves of one channel, delivered by a network for a pattern, to the ungrouped subscribers of that pattern.
+    /// Never waits: a full inbox sheds its weakest wave. Inboxes that also match the channel by an older pattern
+    /// receive the waves by that one. Observers get questions without a reply path.
     pub fn arrive(&self, pattern: &Pattern, waves: Vec<Wave>) {
         self.arrive_for_audience(pattern, waves, Audience::All);
     }
 
-    /// The same for questions of which observers get a copy of their own, see [`Router::arrive_seen`].
+    /// Like [`Router::arrive`], for questions whose observers get separate copies; see [`Router::arrive_seen`].
     pub fn arrive_asked(&self, pattern: &Pattern, questions: Vec<Wave>) {
         self.arrive_for_audience(pattern, questions, Audience::Answerers);
     }
 
-    /// The same for questions and answers that only the observers among the subscribers shall see.
+    /// Like [`Router::arrive`], for questions and answers meant only for the observers among the subscribers.
     pub fn arrive_seen(&self, pattern: &Pattern, waves: Vec<Wave>) {
         self.arrive_for_audience(pattern, waves, Audience::Observers);
     }
@@ -384,16 +388,16 @@ impl Router {
         self.route(first.channel()).arrive(pattern, waves, audience);
     }
 
-    /// Offers waves of one channel that a network brought for one member of a group.
+    /// Offers waves of one channel, delivered by a network, to one member of a group.
     pub fn arrive_for(&self, member: &Subscription, waves: Vec<Wave>) {
         if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
             member.inbox.offer_all(waves);
         }
     }
 
-    /// Offers waves of one channel, which a network brought for a member of a group that has left meanwhile, to another
-    /// member in this process, if they may be handed over. Else, and if there is none, they are counted as lost with the
-    /// member: they went to nobody else. Returns whether they were handed over.
+    /// Offers waves of one channel, delivered by a network for a group member that has left meanwhile, to another
+    /// member in this process, if they may be handed over. Otherwise, or if there is none, they are counted as lost
+    /// with the member, because no other process received them. Returns whether they were handed over.
     #[cfg(feature = "nats")]
     pub(crate) fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>, hand_over: bool) -> bool {
         let Some(channel) = waves.first().map(|wave| wave.channel().clone()) else { return hand_over };
@@ -409,14 +413,13 @@ impl Router {
         another.is_some()
     }
 
-    /// Counts waves that a network lost at each inbox that would have got them by this pattern.
+    /// Counts waves lost by a network at each inbox that should have received them by this pattern.
     #[cfg(feature = "nats")]
     pub(crate) fn lost_upstream(&self, pattern: &Pattern, channel: &Channel, lost: Lost) {
         self.route(channel).lost_upstream(pattern, lost);
     }
 
-    /// Shows an answer that goes from one vibrator of this process to another to the observers of its channel. Never
-    /// waits.
+    /// Shows an answer between two vibrators of this process to the observers of its channel. Never waits.
     pub fn show(&self, answer: &Wave) {
         self.route(answer.channel()).show(answer);
     }

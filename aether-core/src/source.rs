@@ -1,7 +1,7 @@
-//! Who sent a wave, and the identity of a wave: source and sequence number.
+//! Sources and wave ids: the emitter of a wave, and its sequence number.
 //!
-//! A [`Sequencer`] belongs to one vibrator and numbers what it emits. A source is a name plus a random instance
-//! number, so that two processes of one name, or one process after a restart, never give two waves the same id.
+//! Each vibrator has one [`Sequencer`], which numbers what it emits. A source is a name plus a random instance number,
+//! so that two processes of one name, or one process after a restart, never give two waves the same id.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,32 +9,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use smol_str::SmolStr;
 
-/// The most bytes the name of a source may have.
+/// The maximum length of a source's name, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 128;
 
-/// The name of sources that speak for the framework.
+/// The name of the framework's own sources.
 const FRAMEWORK: &str = "_aether";
 
-/// Who emitted a wave: the vibrator's name and a number drawn when it was made. Shown as `name@instance`.
-/// Cloning copies a name of up to 23 bytes and counts a reference to a longer one.
+/// The emitter of a wave: the vibrator's name and an instance number drawn at random when it was made. Formatted as
+/// `name@instance`. Cloning copies a name of up to 23 bytes and bumps a reference count for a longer one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Source {
     instance: u64,
-    /// Kept in place where it is short: a shared count would pass between the processors with every wave.
+    /// Short names are stored inline: a shared count would bounce between processors with every wave.
     name: SmolStr,
 }
 
-/// The identity of a wave: its source and the number the source gave it, counting from 1. Shown as
-/// `name@instance/sequence`; `-@0/0` is a wave that was never emitted.
+/// The identity of a wave: its source and its sequence number, counting from 1. Formatted as `name@instance/sequence`;
+/// `-@0/0` is a wave that was never emitted.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WaveId {
-    /// Who emitted the wave.
+    /// The emitter of the wave.
     pub source: Source,
-    /// Counts the waves of this source from 1.
+    /// The wave's number among those of its source, from 1.
     pub sequence: u64,
 }
 
-/// A name that cannot be a source, or a text that is not a wave id.
+/// An invalid source name, or a text that is not a wave id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
@@ -53,7 +53,7 @@ pub enum SourceError {
 }
 
 impl Source {
-    /// A source with a freshly drawn instance number.
+    /// Makes a source with a random instance number.
     ///
     /// # Errors
     /// [`SourceError::Name`] for an empty name, one longer than [`MAX_SOURCE_BYTES`], or one with control characters.
@@ -62,7 +62,7 @@ impl Source {
         Self::with_instance(name, fastrand::u64(1..))
     }
 
-    /// A source as it was read from the network. The name `-` with instance 0 is that of a wave that was never emitted.
+    /// A source read from the network. Waves that were never emitted have the name `-` and instance 0.
     ///
     /// # Errors
     /// [`SourceError::Name`], as for [`Source::new`].
@@ -73,12 +73,12 @@ impl Source {
         Ok(Self { instance, name: name.into() })
     }
 
-    /// The source of waves that were not emitted yet.
+    /// The source of waves that have not been emitted.
     pub(crate) const fn none() -> Self {
         Self { instance: 0, name: SmolStr::new_inline("-") }
     }
 
-    /// The source of what the framework itself says.
+    /// The source of the framework's own messages.
     pub(crate) fn framework() -> Self {
         Self { instance: fastrand::u64(1..), name: SmolStr::new_inline(FRAMEWORK) }
     }
@@ -94,13 +94,13 @@ impl Source {
         &self.name
     }
 
-    /// The number drawn when the vibrator was made; 0 for a wave that was never emitted.
+    /// The random instance number; 0 for a wave that was never emitted.
     #[must_use]
     pub fn instance(&self) -> u64 {
         self.instance
     }
 
-    /// About how much memory it takes its name.
+    /// Approximate memory used by the name, in bytes.
     pub(crate) fn weight(&self) -> usize {
         self.name.len()
     }
@@ -133,7 +133,7 @@ impl fmt::Debug for WaveId {
 impl FromStr for WaveId {
     type Err = SourceError;
 
-    /// Reads what [`fmt::Display`] writes. A name may contain `@` and `/`: the last ones count.
+    /// Parses the format written by [`fmt::Display`]. A name may contain `@` and `/`: the last ones are the separators.
     fn from_str(text: &str) -> Result<Self, SourceError> {
         let parse = || {
             let (source, sequence) = text.rsplit_once('/')?;
@@ -166,20 +166,20 @@ impl Sequencer {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Takes the number of a wave back that was not taken, if none was given since: whoever counts the numbers that come
-    /// would miss it.
+    /// Takes back the number of a wave that was refused, unless a later number was given out. Receivers that count
+    /// numbers would otherwise report a gap.
     pub(crate) fn take_back(&self, number: u64) {
         if let Some(before) = number.checked_sub(1) {
             let _ = self.last.compare_exchange(number, before, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    /// The number given last; 0 if none was.
+    /// The last number given out; 0 if none was.
     pub(crate) fn last(&self) -> u64 {
         self.last.load(Ordering::Relaxed)
     }
 
-    /// Whether a number was given.
+    /// Whether any number was given out.
     #[cfg(feature = "nats")]
     pub(crate) fn has_begun(&self) -> bool {
         self.last.load(Ordering::Relaxed) > 0
@@ -219,7 +219,7 @@ mod tests {
         let sequencer = Sequencer::new(Source::new("alpha").unwrap());
         assert_eq!([sequencer.next(), sequencer.next(), sequencer.next()], [1, 2, 3]);
         sequencer.take_back(2);
-        assert_eq!(sequencer.last(), 3, "it stays a gap: 3 is on its way");
+        assert_eq!(sequencer.last(), 3, "2 stays a gap because 3 is in flight");
         sequencer.take_back(3);
         assert_eq!([sequencer.next(), sequencer.next()], [3, 4]);
         sequencer.take_back(0);

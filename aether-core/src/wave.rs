@@ -1,8 +1,8 @@
 //! The wave: one message in flight.
 //!
-//! Made by a service with [`Wave::builder`], stamped with its id and the time by the emitter, carried by a medium,
-//! queued by an inbox. A wave is immutable once emitted and cheap to clone (one reference count), so a fan-out to a
-//! thousand receivers shares one body. This file knows nothing of transports.
+//! A service makes one with [`Wave::builder`], the emitter stamps it with its id and the time, a medium carries it and
+//! an inbox queues it. A wave is immutable once emitted. Cloning it bumps one reference count, so a fan-out to a
+//! thousand receivers shares one body. This file does not depend on any transport.
 //!
 //! ```
 //! use aether_core::{Kind, Wave};
@@ -50,21 +50,21 @@ use crate::channel::{Channel, ChannelError};
 use crate::phase::Phase;
 use crate::source::{Sequencer, Source, WaveId};
 
-/// The most bytes a coherence key may have.
+/// The maximum length of a coherence key, in bytes.
 pub const MAX_KEY_BYTES: usize = 255;
 
-/// How often a wave may be relayed from one medium to another.
+/// The maximum number of relays between media.
 pub const MAX_HOPS: u8 = 10;
 
-/// A wave: one message in flight. Cloning it is a reference count.
+/// A wave: one message in flight. Cloning it bumps one reference count.
 #[derive(Clone)]
 pub struct Wave {
-    /// This kind of `Arc` has no weak count, which saves two atomic operations a wave. Kept in place instead, a wave
-    /// needs no allocation but is copied many times on its way, and is slower for it.
+    /// This kind of `Arc` has no weak count, which saves two atomic operations a wave. Storing the body inline instead
+    /// would avoid the allocation, but measured slower because a wave is moved many times on its way.
     body: triomphe::Arc<Body>,
 }
 
-/// Everything there is to a wave, shared by all its handles.
+/// The contents of a wave, shared by all its handles.
 #[derive(Clone)]
 pub(crate) struct Body {
     pub(crate) source: Source,
@@ -73,31 +73,31 @@ pub(crate) struct Body {
     pub(crate) kind: Kind,
     pub(crate) signal: Signal,
     pub(crate) phase: Phase,
-    /// The age at `since`, or for good if the wave was never emitted.
+    /// The age at `since`, or the final age if the wave was never emitted.
     pub(crate) age: Duration,
-    /// When this node emitted the wave or took it from a medium.
+    /// When this node emitted the wave or received it from a medium.
     pub(crate) since: Option<Moment>,
     pub(crate) content_type: ContentType,
     pub(crate) payload: Bytes,
-    /// What most waves do not have, so that they do not pay for it.
+    /// Rarely used parts, boxed so that most waves do not pay for them.
     pub(crate) extras: Option<Box<Extras>>,
 }
 
-/// The parts of a wave that most waves leave out.
+/// The parts that most waves leave out.
 #[derive(Clone, Default)]
 pub(crate) struct Extras {
     pub(crate) key: Option<Box<str>>,
     pub(crate) cause: Option<WaveId>,
     pub(crate) metadata: Metadata,
     pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
-    /// The vibrator that received the question; its answer goes out under that name.
+    /// The vibrator that received the question; its answer is sent under that name.
     pub(crate) heard_by: Option<Arc<Sequencer>>,
-    /// How often it was sent before.
+    /// How many times it was sent before.
     pub(crate) attempt: u8,
 }
 
 impl Extras {
-    /// Nothing for nothing.
+    /// `None` if all parts are empty.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         let empty = self.key.is_none()
             && self.cause.is_none()
@@ -109,7 +109,7 @@ impl Extras {
 }
 
 impl Wave {
-    /// Starts a wave for a channel. Errors, that of the channel included, are reported by [`WaveBuilder::build`].
+    /// Starts a wave for a channel. Errors, an invalid channel included, are reported by [`WaveBuilder::build`].
     pub fn builder<C>(channel: C) -> WaveBuilder
     where
         C: TryInto<Channel>,
@@ -118,10 +118,10 @@ impl Wave {
         WaveBuilder::new(into_channel(channel))
     }
 
-    /// An event of normal amplitude with a JSON payload.
+    /// Makes an event of normal amplitude with a JSON payload.
     ///
     /// # Errors
-    /// [`WaveError`] when the channel is not valid or the value cannot be written as JSON.
+    /// [`WaveError`] if the channel is invalid or the value cannot be written as JSON.
     pub fn from_json<C>(channel: C, payload: &impl Serialize) -> Result<Self, WaveError>
     where
         C: TryInto<Channel>,
@@ -131,10 +131,10 @@ impl Wave {
         Ok(Self::plain(into_channel(channel)?, payload.into(), ContentType::Json))
     }
 
-    /// An event of normal amplitude with a payload of bytes.
+    /// Makes an event of normal amplitude with a payload of bytes.
     ///
     /// # Errors
-    /// [`WaveError`] when the channel is not valid.
+    /// [`WaveError`] if the channel is invalid.
     pub fn from_bytes<C>(channel: C, payload: impl Into<Bytes>) -> Result<Self, WaveError>
     where
         C: TryInto<Channel>,
@@ -143,7 +143,7 @@ impl Wave {
         Ok(Self::plain(into_channel(channel)?, payload.into(), ContentType::Bytes))
     }
 
-    /// An event with default values, without the way through the builder.
+    /// Makes an event with default values, bypassing the builder.
     pub(crate) fn plain(channel: Channel, payload: Bytes, content_type: ContentType) -> Self {
         Self::from_body(Body {
             source: Source::none(),
@@ -164,31 +164,31 @@ impl Wave {
         Self { body: triomphe::Arc::new(body) }
     }
 
-    /// The identity: `-@0/0` until the wave is emitted.
+    /// The identity; `-@0/0` until the wave is emitted.
     #[must_use]
     pub fn id(&self) -> WaveId {
         WaveId { source: self.body.source.clone(), sequence: self.body.sequence }
     }
 
-    /// Who emitted it.
+    /// The vibrator that emitted the wave.
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.body.source
     }
 
-    /// The number its source gave it, counting from 1; 0 until the wave is emitted.
+    /// The sequence number given by the source, counting from 1; 0 until the wave is emitted.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.body.sequence
     }
 
-    /// Where it was sent.
+    /// The channel it was sent to.
     #[must_use]
     pub fn channel(&self) -> &Channel {
         &self.body.channel
     }
 
-    /// What it is for.
+    /// The purpose of the wave, such as event or command.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.body.kind
@@ -200,7 +200,7 @@ impl Wave {
         self.body.signal.amplitude
     }
 
-    /// The amplitude now: that of the source less decay and path loss. A number in [0, 1].
+    /// The current amplitude: that of the source less decay and path loss. A number in [0, 1].
     #[must_use]
     pub fn amplitude_now(&self) -> f32 {
         self.body.signal.amplitude_at(self.age())
@@ -212,7 +212,7 @@ impl Wave {
         self.body.signal.half_life
     }
 
-    /// How often it was relayed from one medium to another.
+    /// The number of relays between media so far.
     #[must_use]
     pub fn hops(&self) -> u8 {
         self.body.signal.hops
@@ -224,8 +224,8 @@ impl Wave {
         self.body.signal
     }
 
-    /// The time since it was emitted: the residence times of all nodes plus the estimated transit. No clock of
-    /// another machine is compared with ours.
+    /// The time since the wave was emitted: the residence times at all nodes plus the estimated transit. The clocks of
+    /// different machines are never compared.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.age_at(Moment::now())
@@ -236,13 +236,13 @@ impl Wave {
         self.body.age.saturating_add(here)
     }
 
-    /// The same for an instant that a caller passed in.
+    /// Like [`Wave::age`], at an instant given by the caller.
     #[allow(dead_code, reason = "for optional parts")]
     pub(crate) fn age_when(&self, now: Instant) -> Duration {
         self.age_at(moment_of(now))
     }
 
-    /// Whether a receiver with this floor hears the wave now. A wave that never decays needs no clock.
+    /// Whether a receiver with this floor hears the wave now. The clock is not read for a wave that never decays.
     #[inline]
     pub(crate) fn audible_at(&self, now: impl FnOnce() -> Moment, floor: Floor) -> bool {
         if floor.is_open() {
@@ -254,13 +254,13 @@ impl Wave {
         self.body.signal.audible(self.age_at(now()), floor)
     }
 
-    /// Whether it asserts or retracts a claim.
+    /// Whether the wave asserts or retracts a claim.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.body.phase
     }
 
-    /// What it is about, if it says so: waves of one coherence key speak of the same thing, such as one order.
+    /// The coherence key: the entity that the wave is about, such as one order.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.body.extras.as_ref()?.key.as_deref()
@@ -272,29 +272,29 @@ impl Wave {
         self.body.extras.as_ref()?.cause.as_ref()
     }
 
-    /// Further names and values, in the order in which they were added.
+    /// Headers, in the order in which they were added.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         static NONE: Metadata = Metadata::NONE;
         self.body.extras.as_ref().map_or(&NONE, |extras| &extras.metadata)
     }
 
-    /// What the payload is.
+    /// The media type of the payload.
     #[must_use]
     pub fn content_type(&self) -> &ContentType {
         &self.body.content_type
     }
 
-    /// The payload. Cloning it is a reference count.
+    /// The payload. Cloning it bumps a reference count.
     #[must_use]
     pub fn payload(&self) -> &Bytes {
         &self.body.payload
     }
 
-    /// Reads the payload as JSON, whatever its content type says.
+    /// Parses the payload as JSON, regardless of its content type.
     ///
     /// # Errors
-    /// [`PayloadError::Json`] with the place of the first mistake.
+    /// [`PayloadError::Json`] with the position of the first error.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, PayloadError> {
         content::read_json(&self.body.payload, &self.body.content_type)
     }
@@ -302,15 +302,15 @@ impl Wave {
     /// Reads the payload as UTF-8 text.
     ///
     /// # Errors
-    /// [`PayloadError::Utf8`] with the offset of the first byte that is not.
+    /// [`PayloadError::Utf8`] with the offset of the first invalid byte.
     pub fn text(&self) -> Result<&str, PayloadError> {
         content::read_text(&self.body.payload)
     }
 
-    /// About how much memory the wave takes while it waits, in bytes; what the byte bounds of an inbox count.
+    /// Approximate memory used by the wave, in bytes. The byte bounds of an inbox are in these units.
     #[must_use]
     pub fn weight(&self) -> usize {
-        /// The counts in front of what is shared.
+        /// The reference counts in front of the shared body.
         const COUNTS: usize = 2 * size_of::<usize>();
         const BODY: usize = size_of::<Body>() + COUNTS;
         let extras = self.body.extras.as_ref().map_or(0, |extras| {
@@ -325,8 +325,8 @@ impl Wave {
         BODY + self.body.payload.len() + content_type + extras
     }
 
-    /// Gives the wave its identity and the time of its emission. A wave that its author kept a clone of is copied
-    /// first, so the clone stays as it was.
+    /// Gives the wave its identity and emission time. If its author kept a clone, the wave is copied first and the
+    /// clone stays unchanged.
     pub(crate) fn stamp(&mut self, sequencer: &Sequencer, now: Moment) {
         let sequence = sequencer.next();
         let body = triomphe::Arc::make_mut(&mut self.body);
@@ -339,7 +339,7 @@ impl Wave {
         }
     }
 
-    /// Takes the number back that it was stamped with, as it was not taken. It is as one that was never emitted.
+    /// Takes back the sequence number after the wave was refused. The wave counts as never emitted again.
     pub(crate) fn unstamp(&mut self, sequencer: &Sequencer) {
         if self.body.source == *sequencer.source() {
             sequencer.take_back(self.body.sequence);
@@ -350,7 +350,7 @@ impl Wave {
         body.since = None;
     }
 
-    /// Names the wave that led to this one, unless its author named one.
+    /// Sets the cause of this wave, unless its author set one.
     pub(crate) fn caused_by(&mut self, cause: &WaveId) {
         if self.cause().is_none() {
             triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().cause =
@@ -358,32 +358,32 @@ impl Wave {
         }
     }
 
-    /// Whether it has none of what most waves leave out.
+    /// Whether the wave has no rarely used parts.
     pub(crate) fn is_bare(&self) -> bool {
         self.body.extras.is_none()
     }
 
-    /// Whether it comes back to its source as an echo where it fails.
+    /// Whether a failure returns the wave to its source as an echo.
     pub(crate) fn reflects(&self) -> bool {
         self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()
     }
 
-    /// Puts it on another channel.
+    /// Moves the wave to another channel.
     #[allow(dead_code, reason = "for optional parts")]
     #[inline]
     pub(crate) fn move_to(&mut self, channel: &Channel) {
         triomphe::Arc::make_mut(&mut self.body).channel.clone_from(channel);
     }
 
-    /// The wave as a notice of the framework: as strong as can be, and stamped.
+    /// Turns the wave into a notice of the framework: stamped, and of full amplitude.
     pub(crate) fn noticed(mut self, sequencer: &Sequencer) -> Self {
         triomphe::Arc::make_mut(&mut self.body).signal = Signal::new(Amplitude::FULL, HalfLife::NEVER);
         self.stamp(sequencer, Moment::now());
         self
     }
 
-    /// The wave as it leaves for another medium: one hop more, the age so far kept, everything else as it was.
-    /// `None` when it has been relayed [`MAX_HOPS`] times already.
+    /// The wave as relayed to another medium: one more hop, the age so far kept, everything else unchanged. `None` if
+    /// it was already relayed [`MAX_HOPS`] times.
     pub(crate) fn relayed(&self, now: Moment) -> Option<Self> {
         if self.body.signal.hops >= MAX_HOPS {
             return None;
@@ -398,14 +398,14 @@ impl Wave {
         Some(Self::from_body(body))
     }
 
-    /// The wave as a question: who receives it can answer, and the answer takes this path. For implementors of media.
+    /// Makes the wave a question whose answers take this path. For implementors of media.
     #[must_use]
     pub fn with_reply_path(mut self, path: Arc<dyn ReplyPath>) -> Self {
         triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().reply_path = Some(path);
         self
     }
 
-    /// The wave without a way to answer it, as observers get it; this handle does not keep the way open either.
+    /// A copy for observers, which cannot be answered. It does not keep the reply path open either.
     pub(crate) fn unanswerable(mut self) -> Self {
         if self.is_question() {
             let body = triomphe::Arc::make_mut(&mut self.body);
@@ -417,7 +417,7 @@ impl Wave {
         self
     }
 
-    /// Whether somebody waits for an answer.
+    /// Whether an asker waits for an answer.
     pub(crate) fn is_question(&self) -> bool {
         self.reply_path().is_some()
     }
@@ -426,7 +426,7 @@ impl Wave {
         self.body.extras.as_ref()?.reply_path.as_ref()
     }
 
-    /// Notes who received this handle, if an answer is expected from it. The others keep theirs as it is.
+    /// Records which vibrator received this handle, if it expects an answer. Other handles are unchanged.
     pub(crate) fn heard_by(mut self, sequencer: &Arc<Sequencer>) -> Self {
         if self.is_question() {
             triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().heard_by =

@@ -1,9 +1,8 @@
-//! The frame: how waves are written for a network.
+//! The frame: the encoding of waves on a network.
 //!
-//! Versioned and binary, one to many waves of one channel, described for other languages in `protocol/README.md`.
-//! Media call [`encode_at`] and [`decode`]; nothing here knows of brokers or sockets. A frame is taken whole or refused
-//! whole: [`decode`] never panics, allocates no more than the input justifies, and skips extension fields that it
-//! does not know.
+//! Versioned and binary, with one or more waves of one channel; specified for other languages in `protocol/README.md`.
+//! Media call [`encode_at`] and [`decode`]; nothing here depends on brokers or sockets. A frame is accepted or rejected
+//! as a whole: [`decode`] never panics, allocates no more than the input justifies, and skips unknown extension fields.
 
 mod decode;
 mod encode;
@@ -22,9 +21,10 @@ use crate::phase::PhaseError;
 use crate::source::SourceError;
 use crate::wave::MetadataError;
 
-/// The first three bytes of a frame. 0xAE begins no UTF-8 text, so no JSON or plain text is taken for a frame.
+/// The first three bytes of a frame. No UTF-8 text begins with 0xAE, so JSON and plain text are never mistaken for a
+/// frame.
 pub const MAGIC: [u8; 3] = [0xAE, b'T', b'H'];
-/// The version this code writes, and the only one it reads.
+/// The version written by this code, and the only one it reads.
 pub const VERSION: u8 = 1;
 
 /// Magic, version, node (u64), sent (u64).
@@ -32,7 +32,7 @@ const FIXED_HEADER: usize = 3 + 1 + 8 + 8;
 /// Source index (u16), kind, loss (u16), half-life class, hops, content type.
 const FIXED_RECORD: usize = 2 + 1 + 2 + 1 + 1 + 1;
 
-/// What [`ContentType::new`](crate::ContentType::new) keeps at most.
+/// The maximum kept by [`ContentType::new`](crate::ContentType::new).
 const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
 /// Tags of the extension fields of a frame.
@@ -40,7 +40,7 @@ mod frame_tag {
     pub(super) const POSITION: u64 = 1;
 }
 
-/// Tags of the extension fields of a wave, in the order in which they are written.
+/// Tags of the extension fields of a wave, in the order of writing.
 mod tag {
     pub(super) const PHASE: u64 = 1;
     pub(super) const KEY: u64 = 2;
@@ -57,132 +57,131 @@ mod content {
     pub(super) const OTHER: u8 = 255;
 }
 
-/// Where a frame stands in the *stream* of its sender on its channel: all waves that the sender sent there, numbered
-/// from 0 in the order of sending, what it shed before left out. A receiver that misses a number knows that the wave was
-/// lost on the way.
+/// A frame's position in the *stream* of its sender on its channel: all waves sent there, numbered from 0 in the order
+/// of sending, without those shed before. A missing number tells the receiver that a wave was lost on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// Which of its streams: each that the sender begins has a higher number than those before it. A sender that has to
-    /// forget a channel begins a new stream there.
+    /// The number of the stream. Each new stream of a sender has a higher number than its earlier ones. A sender that
+    /// has to forget a channel begins a new stream there.
     pub stream: u64,
-    /// The number of the first wave of this frame; in a frame without waves, the number that the next one will have.
+    /// The number of the first wave of this frame; in a frame without waves, the number of the next wave.
     pub first: u64,
-    /// How long ago, at the moment of sending, the sender began the stream, in microseconds.
+    /// The age of the stream at the time of sending, in microseconds.
     pub age_micros: u64,
 }
 
-/// Why bytes are not a frame. Offsets count from the start of the frame.
+/// Why bytes are not a valid frame. Offsets count from the start of the frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// Does not begin with the magic bytes.
+    /// The magic bytes are missing.
     #[error("not a frame: it begins with {found:02x?} and not with ae 54 48")]
     Magic {
         /// The first bytes, up to three.
         found: Vec<u8>,
     },
-    /// A version this code does not read.
-    #[error("frame version {found} is not known: this build reads version {VERSION}")]
+    /// An unsupported version.
+    #[error("frame version {found} is not supported: this build reads version {VERSION}")]
     Version {
         /// The version of the frame.
         found: u8,
     },
-    /// Ends in the middle, or claims to hold more than it does.
+    /// The frame ends early, or a length exceeds what is left.
     #[error("{field} is cut off at byte {at}")]
     Truncated {
-        /// What was being read.
+        /// The field being read.
         field: &'static str,
-        /// Where the frame, the record or the field that holds it ends.
+        /// Where the enclosing frame, record or field ends.
         at: usize,
     },
-    /// Bytes after the last wave, or after what an extension field holds.
+    /// Extra bytes after the last wave, or after the content of an extension field.
     #[error("{bytes} bytes are left over after {field}")]
     LeftOver {
-        /// What had been read.
+        /// The last item read.
         field: &'static str,
-        /// How many.
+        /// The number of extra bytes.
         bytes: usize,
     },
-    /// A number of more than 64 bits, or longer than it need be.
+    /// A varint of more than 64 bits, or not in its shortest form.
     #[error("the number at byte {at} ({field}) is not a varint of at most 64 bits in its shortest form")]
     Varint {
-        /// What was being read.
+        /// The field being read.
         field: &'static str,
-        /// Where.
+        /// The byte offset.
         at: usize,
     },
-    /// No waves and no position, or no sources for its waves.
+    /// Neither waves nor a position, or no sources for its waves.
     #[error("the frame holds no {what}: at least one is needed")]
     Empty {
         /// Waves or sources.
         what: &'static str,
     },
-    /// A value outside of what is defined.
+    /// An undefined value.
     #[error("{field} {value} at byte {at} is not defined: use {allowed}")]
     Value {
-        /// Which field.
+        /// The field.
         field: &'static str,
         /// Its value.
         value: u64,
-        /// Where.
+        /// The byte offset.
         at: usize,
-        /// What is defined.
+        /// The defined values.
         allowed: &'static str,
     },
     /// Text that is not UTF-8.
     #[error("{field} at byte {at} is not UTF-8")]
     Utf8 {
-        /// Which field.
+        /// The field.
         field: &'static str,
-        /// Where.
+        /// The byte offset.
         at: usize,
     },
-    /// Neither the frame nor its address names a channel, or they differ.
+    /// Neither the frame nor its address names a channel, or the two differ.
     #[error("the frame's channel {frame:?} and its address {address:?} do not name one channel")]
     Address {
-        /// The channel in the frame; empty if it names none.
+        /// The channel in the frame; empty if there is none.
         frame: String,
-        /// The channel of the address; empty if it names none.
+        /// The channel of the address; empty if there is none.
         address: String,
     },
-    /// The channel is not valid.
+    /// The channel is invalid.
     #[error("invalid channel")]
     Channel(#[from] ChannelError),
-    /// A source is not valid.
+    /// A source is invalid.
     #[error("invalid source")]
     Source(#[from] SourceError),
     /// A phase is not finite.
     #[error("invalid phase")]
     Phase,
-    /// A text that is longer than is allowed.
+    /// A text above its maximum length.
     #[error("{field} at byte {at} has {bytes} bytes: at most {max_bytes} are allowed")]
     TooLong {
-        /// Which field.
+        /// The field.
         field: &'static str,
-        /// Its size.
+        /// Its length in bytes.
         bytes: usize,
-        /// The largest size.
+        /// The maximum length in bytes.
         max_bytes: usize,
-        /// Where.
+        /// The byte offset.
         at: usize,
     },
-    /// An extension field that does not stand in the order of the tags, or stands there twice.
-    #[error("extension tag {tag} at byte {at} follows tag {before}: tags rise, and each occurs once")]
+    /// An extension field that is out of order or repeated.
+    #[error("extension tag {tag} at byte {at} follows tag {before}: tags must be strictly increasing")]
     TagOrder {
         /// The tag.
         tag: u64,
-        /// The tag before it.
+        /// The previous tag.
         before: u64,
-        /// Where.
+        /// The byte offset.
         at: usize,
     },
-    /// The metadata are not valid.
+    /// The metadata are invalid.
     #[error("invalid metadata")]
     Metadata(#[from] MetadataError),
-    /// The content type is not valid.
+    /// The content type is invalid.
     #[error("invalid content type at byte {at}")]
     ContentType {
-        /// Where.
+        /// The byte offset.
         at: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! What a wave costs in allocations. In a program of its own, as it needs an allocator that counts.
+//! Allocations per wave. A program of its own, because it needs a counting allocator.
 
 use aether_core::{Aether, Channel, InboxOptions, Vibrator, Wave};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ async fn a_wave_is_one_allocation_beyond_its_payload() {
     let aether = Aether::local();
     let mut receivers = Vec::new();
     for name in ["a", "b", "c"] {
-        // Room for all waves of a round, so that nothing has to wait.
+        // Room for all waves of a round, so that no emitter waits.
         let options = InboxOptions::interactive().max_waves(2 * WAVES as usize);
         let receiver = Vibrator::builder(name).inbox(options).create(&aether).await.unwrap();
         receiver.resonate_on("orders.*").await.unwrap();
@@ -27,8 +27,8 @@ async fn a_wave_is_one_allocation_beyond_its_payload() {
     let sender = Vibrator::create("sender", &aether).await.unwrap();
     let channel = Channel::new("orders.created").unwrap();
     let mut counts = Vec::new();
-    // The first round grows the queues and finds the route. Of the others the cheapest counts: the thread of the test
-    // program that waits for this one allocates as well, at its own time.
+    // The first round grows the queues and caches the route. Of the others the cheapest counts, because the test
+    // harness's thread allocates at its own time.
     for _ in 0..10 {
         let before = allocations();
         for _ in 0..WAVES {

@@ -1,4 +1,4 @@
-//! What the inbox alone costs in allocations. In a program of its own, as the allocator counts for all threads.
+//! Allocations of the inbox alone. A program of its own, because the allocator counts for all threads.
 
 use aether_core::{Inbox, InboxOptions, Wave};
 
@@ -22,8 +22,8 @@ fn an_inbox_that_has_grown_allocates_nothing_for_a_wave() {
         .take(2 * WAVES)
         .collect();
     let mut counts = Vec::new();
-    // The first round grows the rings and the prefetch. More are pushed than it holds, so that some are evicted. Of the others
-    // the cheapest counts: the thread of the test program that waits for this one allocates as well, at its own time.
+    // The first round grows the rings and the prefetch. More waves are pushed than fit, so that some are evicted. Of the
+    // others the cheapest counts, because the test harness's thread allocates at its own time.
     for _ in 0..10 {
         let before = allocations();
         for wave in &waves {

@@ -1,4 +1,4 @@
-//! What it costs to be tuned to many patterns. In a program of its own, as it needs an allocator that counts.
+//! The cost of subscribing to many patterns. A program of its own, because it needs a counting allocator.
 
 use aether_core::{Aether, Vibrator};
 
@@ -10,7 +10,7 @@ fn allocated() -> u64 {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_join_costs_about_the_same_however_many_patterns_are_heard_already() {
+async fn the_cost_of_a_join_does_not_grow_with_the_subscribed_patterns() {
     let _profiler = dhat::Profiler::builder().testing().build();
     let mut costs = Vec::new();
     for (joins, respects) in [(1000, false), (16_000, false), (16_000, true)] {
@@ -28,6 +28,7 @@ async fn a_join_costs_about_the_same_however_many_patterns_are_heard_already() {
         costs.push((allocated() - before) / joins);
     }
     let [few, many, respected] = costs[..] else { panic!("{costs:?}") };
-    // Tables double their size now and then; copying what is heard at each join would cost hundreds of times as much.
+    // Tables double their size occasionally; copying all subscriptions at each join would cost hundreds of times as
+    // much.
     assert!(many < 2 * few && respected < 3 * few, "bytes a join: {costs:?}");
 }

@@ -1,4 +1,4 @@
-//! What finding out who hears a channel costs in memory. In a program of its own, as it needs an allocator that counts.
+//! The memory cost of looking up routes. A program of its own, because it needs a counting allocator.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
@@ -10,7 +10,7 @@ static COUNTING: dhat::Alloc = dhat::Alloc;
 async fn hearers(aether: &Aether, count: usize) -> Vec<Vibrator> {
     let mut hearers = Vec::new();
     for _ in 0..count {
-        // Its queue grows with the first wave, and never again.
+        // Its queue grows with the first wave only.
         let hearer =
             Vibrator::builder("hearer").inbox(InboxOptions::overload().max_waves(1)).create(aether).await;
         let hearer = hearer.unwrap();
@@ -25,9 +25,9 @@ fn allocated() -> u64 {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn neither_a_join_among_many_hearers_nor_channels_without_end_cost_much() {
+async fn neither_a_join_among_many_receivers_nor_unbounded_channels_cost_much() {
     let _profiler = dhat::Profiler::builder().testing().build();
-    // The first emit after a join: it takes over what the join has prepared, however many hear the channel.
+    // The first emit after a join rebuilds the route, however many receivers the channel has.
     let mut costs = Vec::new();
     for count in [100, 5000] {
         let aether = Aether::local();
@@ -46,10 +46,10 @@ async fn neither_a_join_among_many_hearers_nor_channels_without_end_cost_much() 
         late.resonate_on("orders.created").await.unwrap();
         costs.push(emit().await.saturating_sub(usual));
     }
-    // The wave that the late one queues is among it.
-    assert!(costs.iter().all(|bytes| *bytes < 2048), "bytes for 100 and for 5000 hearers: {costs:?}");
+    // This includes the wave queued by the late one.
+    assert!(costs.iter().all(|bytes| *bytes < 2048), "bytes for 100 and for 5000 receivers: {costs:?}");
 
-    // Channels without end.
+    // An unbounded number of channels.
     let aether = Aether::local();
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     let before = dhat::HeapStats::get().curr_bytes;

@@ -1,4 +1,4 @@
-//! What an idle vibrator takes in memory. In a program of its own, as the allocator counts for all threads.
+//! The memory of an idle vibrator. A program of its own, because the allocator counts for all threads.
 
 use aether_core::{Aether, Vibrator, Wave};
 
@@ -15,7 +15,7 @@ fn bytes() -> usize {
 async fn an_idle_vibrator_takes_little_memory() {
     let _profiler = dhat::Profiler::builder().testing().build();
     let aether = Aether::local();
-    // What is made once, with the first.
+    // Absorbs one-time allocations.
     let _first = Vibrator::create("first", &aether).await.unwrap();
     let before = bytes();
     let mut vibrators = Vec::with_capacity(VIBRATORS);
@@ -27,7 +27,7 @@ async fn an_idle_vibrator_takes_little_memory() {
     println!("{each} bytes for an idle vibrator");
     assert!(each <= 2000, "{each}");
 
-    // One that has heard something keeps a ring for each level that it heard, no more.
+    // A vibrator that has received something keeps a ring for each level received, and nothing else.
     vibrators[0].resonate_on("a").await.unwrap();
     let emitter = vibrators[1].emitter();
     emitter.emit(Wave::from_bytes("a", "x").unwrap()).await.unwrap();
@@ -40,7 +40,7 @@ async fn an_idle_vibrator_takes_little_memory() {
     for vibrator in &mut vibrators[2..] {
         vibrator.receive().await.unwrap();
     }
-    let heard = (bytes() - before) / (VIBRATORS - 2);
-    println!("{heard} bytes more for one that has heard a wave");
-    assert!(heard <= 1200, "{heard}");
+    let received = (bytes() - before) / (VIBRATORS - 2);
+    println!("{received} bytes more for one that has received a wave");
+    assert!(received <= 1200, "{received}");
 }

@@ -1,4 +1,4 @@
-//! Questions over NATS: answers that come late, and servers that come back.
+//! Questions over NATS: late answers, and servers that restart.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
@@ -27,7 +27,7 @@ async fn is_answered(asker: &Emitter, ear: &mut Vibrator) {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_waits_for_is_counted() {
+async fn a_late_answer_is_counted() {
     let server = NatsServer::start().await.unwrap();
     let (here, there) =
         (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
@@ -38,10 +38,10 @@ async fn an_answer_that_nobody_waits_for_is_counted() {
     let late = asker.ask_wave(question("late"), Duration::from_millis(20)).await;
     assert!(matches!(late, Err(AskError::TimedOut { .. })), "{late:?}");
     answer(&mut ears[0], 1).await;
-    // Answers come in the order in which the server got them.
+    // Answers arrive in the order in which the server received them.
     is_answered(&asker, &mut ears[0]).await;
     assert_eq!(here.status().stray_answers, 1);
-    // Two who answer the same question: the later one is not needed.
+    // Two vibrators answer the same question; the later answer is not needed.
     ears[1].resonate_on("time").await.unwrap();
     let [a, b] = &mut ears;
     let ask = asker.ask_wave(question("both"), PATIENCE);
@@ -53,7 +53,7 @@ async fn an_answer_that_nobody_waits_for_is_counted() {
 }
 
 #[tokio::test]
-async fn questions_are_answered_after_the_connection_was_made_anew() {
+async fn questions_are_answered_after_a_reconnect() {
     let mut server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let mut ear = Vibrator::create("ear", &aether).await.unwrap();
@@ -61,7 +61,7 @@ async fn questions_are_answered_after_the_connection_was_made_anew() {
     let asker = Vibrator::create("asker", &aether).await.unwrap().emitter();
     is_answered(&asker, &mut ear).await;
     server.kill().await.unwrap();
-    // Returns when the server has been missed.
+    // Returns once the client has noticed that the server is gone.
     aether.flush().await.unwrap_err();
     let (asked, _) = tokio::join!(asker.ask_wave(question("?"), PATIENCE), async {
         server.restart().await.unwrap();

@@ -1,4 +1,5 @@
-//! The conformance suite itself: a medium with one fault fails the case that is named after it, and no fault none.
+//! Tests of the conformance suite itself: a medium with one fault fails the case that covers it, and a correct one
+//! passes.
 #![allow(clippy::unwrap_used)] // in the faulty medium too: a failed unwrap is a failed test
 
 use std::fmt;
@@ -14,7 +15,7 @@ use aether_core::{
 use futures::FutureExt;
 use futures::future::{BoxFuture, pending, ready};
 
-/// What a medium does wrong.
+/// The faults of a medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
@@ -37,24 +38,24 @@ enum Fault {
     FlushesWhenClosed,
 }
 
-/// The case that has to fail.
+/// The case that must fail for each fault.
 const CAUGHT: [(Fault, &str); 17] = [
     (Fault::LosesOneWaveInTen, "waves_of_one_source_channel_and_amplitude_stay_in_order"),
     (Fault::RepeatsOneWaveInTen, "overlapping_patterns_of_a_vibrator_deliver_once"),
     (Fault::SwapsWaves, "waves_of_one_source_channel_and_amplitude_stay_in_order"),
     (Fault::DeliversLater, "an_emitted_wave_is_in_the_inboxes_or_the_outbox"),
-    (Fault::NeverLacksRoom, "try_emit_hands_back_what_has_no_room"),
-    (Fault::LetsUnheardQuestionsWait, "a_question_that_nobody_hears_fails_at_once"),
+    (Fault::NeverLacksRoom, "try_emit_hands_back_a_wave_without_room"),
+    (Fault::LetsUnheardQuestionsWait, "a_question_without_a_receiver_fails_at_once"),
     (Fault::RepeatsQuestions, "the_first_answer_counts"),
     (Fault::PromisesMoreThanItTakes, "a_wave_of_the_largest_size_arrives_and_a_larger_one_is_handed_back"),
     (Fault::HandsBackAnotherWave, "a_wave_of_the_largest_size_arrives_and_a_larger_one_is_handed_back"),
     (Fault::StaysOpen, "a_closed_medium_takes_nothing_more"),
     (Fault::JoinsWhenClosed, "a_closed_medium_takes_nothing_more"),
     (Fault::FailsToCloseTwice, "closing_twice_is_harmless"),
-    (Fault::ClosesTooLate, "a_close_that_is_cancelled_can_be_finished"),
+    (Fault::ClosesTooLate, "a_cancelled_close_can_be_finished"),
     (Fault::CountsWrong, "after_a_flush_nothing_waits_to_be_sent"),
-    (Fault::TellsNobody, "a_notice_says_whether_anybody_hears_it"),
-    (Fault::SaysThatAllAreHeard, "a_notice_says_whether_anybody_hears_it"),
+    (Fault::TellsNobody, "a_notice_reports_whether_it_has_a_receiver"),
+    (Fault::SaysThatAllAreHeard, "a_notice_reports_whether_it_has_a_receiver"),
     (Fault::FlushesWhenClosed, "a_closed_medium_takes_nothing_more"),
 ];
 
@@ -73,12 +74,12 @@ impl Faulty {
         self.fault == fault
     }
 
-    /// Whether it is this wave's turn to suffer.
+    /// Whether the fault applies to this wave.
     fn one_in_ten(&self) -> bool {
         self.carried.fetch_add(1, Ordering::Relaxed) % 10 == 9
     }
 
-    /// Lets the wave before go after this one.
+    /// Carries the previous wave after this one.
     fn swap(&self, wave: Wave) -> Result<Carried, EmitError> {
         let before = self.held_back.lock().unwrap().take();
         let carried = self.inner.carry(wave);
@@ -130,7 +131,7 @@ impl Medium for Faulty {
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         match self.fault {
             Fault::NeverLacksRoom => match self.inner.carry(wave)? {
-                // A waiting wave that is dropped is offered all the same.
+                // Dropping a waiting wave offers it.
                 Carried::Waiting(_) => self.inner.try_carry(Wave::from_bytes("nobody", "")?),
                 Carried::Done(offered) => Ok(offered),
             },
@@ -247,9 +248,9 @@ impl Site for FaultySite {
 }
 
 #[tokio::test]
-async fn each_fault_fails_the_case_that_is_named_after_it() {
+async fn each_fault_fails_the_case_that_covers_it() {
     for (fault, case) in CAUGHT {
-        // Short, because some of them only show when time runs out.
+        // Short, because some faults show only as a time-out.
         let suite = Suite::default().only([case]).limit(Duration::from_millis(500));
         let report = suite.run(&FaultyHarness(fault)).await;
         assert_eq!(report.failed(), [case], "{fault:?}\n{report}");
@@ -265,20 +266,20 @@ async fn without_a_fault_the_same_cases_pass() {
 }
 
 #[tokio::test]
-async fn a_failure_says_what_was_expected_what_was_seen_and_where() {
+async fn a_failure_names_what_was_expected_what_was_seen_and_where() {
     let (fault, case) = CAUGHT[0];
     let report = Suite::default().only([case]).run(&FaultyHarness(fault)).await;
     let [only] = report.cases() else { panic!("{report}") };
     let Outcome::Failed(failure) = &only.outcome else { panic!("{report}") };
     assert_eq!(only.line, 2);
-    assert!(failure.expected().contains("to hear number"), "{failure}");
+    assert!(failure.expected().contains("to receive number"), "{failure}");
     assert!(failure.seen().parse::<u64>().is_ok(), "{failure}");
     assert!(report.to_string().contains("FAILED    2 waves_of_one_source"), "{report}");
     assert!(report.to_string().contains("order.rs:"), "{report}");
 }
 
 #[tokio::test]
-async fn a_name_that_no_case_has_fails_and_nothing_run_is_no_pass() {
+async fn an_unknown_case_fails_and_an_empty_run_does_not_pass() {
     let report = Suite::default().only(["no_such_case"]).run(&FaultyHarness(Fault::None)).await;
     assert_eq!(report.failed(), ["no_such_case"]);
     let report = Suite::default().only([] as [&str; 0]).run(&FaultyHarness(Fault::None)).await;

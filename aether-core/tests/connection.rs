@@ -1,4 +1,5 @@
-//! The connection of an `Aether` over NATS: that it breaks and is back is told, and which failures to connect may pass.
+//! The connection of an `Aether` over NATS: notifications of its loss and return, and which connect errors are
+//! transient.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
@@ -7,11 +8,11 @@ use std::time::Duration;
 use aether_core::conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Vibrator};
 
-/// For what takes milliseconds on an idle machine. Nothing waits for it to pass.
+/// A bound for what takes milliseconds on an idle machine. No test waits for it to elapse.
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_connection_that_breaks_and_is_back_is_told_until_the_medium_is_closed() {
+async fn loss_and_return_of_the_connection_are_reported_until_the_medium_is_closed() {
     let mut server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let mut connection = aether.connection();
@@ -27,7 +28,7 @@ async fn a_connection_that_breaks_and_is_back_is_told_until_the_medium_is_closed
         assert_eq!(back.connects, 2);
         aether.close().await.unwrap();
         assert!(connection.changed().await.is_none());
-        assert!(connection.changed().await.is_none(), "asked again it does not wait for ever");
+        assert!(connection.changed().await.is_none(), "a second call does not wait forever");
     };
     tokio::time::timeout(LONG, changes).await.unwrap();
 }
@@ -43,7 +44,7 @@ async fn a_connection_does_not_keep_the_medium_open() {
 }
 
 #[tokio::test]
-async fn what_the_server_has_not_confirmed_yet_is_in_flight_until_it_has() {
+async fn waves_are_in_flight_until_the_server_confirms_them() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let vibrator = Vibrator::create("shop", &aether).await.unwrap();
@@ -57,11 +58,11 @@ async fn what_the_server_has_not_confirmed_yet_is_in_flight_until_it_has() {
 }
 
 #[tokio::test]
-async fn only_a_server_that_does_not_answer_may_be_reached_later() {
+async fn only_an_unreachable_server_is_a_transient_error() {
     let options = ServerOptions::default().setting("authorization", "{ user: shop, password: right }");
     let server = NatsServer::start_with(options).await.unwrap();
     let refused = format!("nats://shop:wrong@127.0.0.1:{}", server.port());
-    // Nobody has port 1.
+    // Nothing listens on port 1.
     for (url, is_transient) in [
         ("nats://127.0.0.1:1", true),
         (&refused, false),

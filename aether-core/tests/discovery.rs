@@ -1,4 +1,5 @@
-//! Who is there, over a real NATS server: rosters, heartbeats, goodbyes, and what NATS' own tools are told.
+//! Service discovery over a real NATS server: rosters, heartbeats, farewells, and the service protocol of NATS' own
+//! tools.
 
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use aether_core::{Aether, Announcement, Roster, Vibrator};
 use futures::StreamExt;
 use serde_json::Value;
 
-/// For what takes milliseconds on an idle machine; heartbeats take 12.5 s at most. Nothing waits for it to pass.
+/// A bound for what takes milliseconds on an idle machine; heartbeats take 12.5 s at most. No test waits for it to
+/// elapse.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The roster as soon as it is as it should be.
+/// Waits until the roster lists the wanted vibrators.
 async fn shown(roster: &mut Roster, wanted: &[&str]) -> Vec<Announcement> {
     let looking = async {
         loop {
@@ -21,7 +23,7 @@ async fn shown(roster: &mut Roster, wanted: &[&str]) -> Vec<Announcement> {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.expect("the roster becomes what it should be")
+    tokio::time::timeout(PATIENCE, looking).await.expect("the roster lists the wanted vibrators")
 }
 
 fn names(present: &[Announcement]) -> Vec<&str> {
@@ -29,7 +31,7 @@ fn names(present: &[Announcement]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_roster_shows_who_is_elsewhere_until_they_say_goodbye() {
+async fn a_roster_lists_vibrators_elsewhere_until_they_leave() {
     let server = NatsServer::start().await.unwrap();
     let (here, elsewhere) =
         (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
@@ -48,7 +50,7 @@ async fn a_roster_shows_who_is_elsewhere_until_they_say_goodbye() {
     shown(&mut roster, &["early", "late"]).await;
     drop(late);
     shown(&mut roster, &["early"]).await;
-    // Still held, and gone all the same: closing says goodbye for all, after what is being said at the moment.
+    // Still alive but gone from rosters: closing announces that all leave, after announcements in progress.
     let (_, closed) = tokio::join!(early.resonate_on("another"), elsewhere.close());
     closed.unwrap();
     shown(&mut roster, &[]).await;
@@ -56,7 +58,7 @@ async fn a_roster_shows_who_is_elsewhere_until_they_say_goodbye() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn vibrators_announce_themselves_again_and_again_and_ordinary_ones_do_not_hear_it() {
+async fn vibrators_announce_themselves_periodically_and_ordinary_ones_do_not_receive_it() {
     let server = NatsServer::start().await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
@@ -78,7 +80,7 @@ async fn vibrators_announce_themselves_again_and_again_and_ordinary_ones_do_not_
     let other = Vibrator::create("other", &aether).await.unwrap();
     other.emit_wave("a.b", &1).await.unwrap();
     let wave = everything.receive().await.unwrap();
-    assert_eq!(wave.channel().as_str(), "a.b", "and nothing before it");
+    assert_eq!(wave.channel().as_str(), "a.b", "nothing arrived before it");
 }
 
 /// The first answers to a request, by name.
@@ -137,7 +139,7 @@ async fn nats_tools_find_vibrators_as_services() {
     assert_eq!((&inbox["num_requests"], &inbox["num_errors"]), (&1.into(), &0.into()));
     assert!(inbox["average_processing_time"].is_u64() && inbox["processing_time"].is_u64());
 
-    // The next answer to come is that to the next request: nobody answered in the name of another.
+    // The next answer belongs to the next request: no vibrator answered in the name of another.
     let inbox = client.new_inbox();
     let mut replies = client.subscribe(inbox.clone()).await.unwrap();
     for subject in ["$SRV.PING.unlisted", "$SRV.PING.stock.1", "$SRV.SCHEMA", "$SRV.PING.a_shop"] {
@@ -145,7 +147,7 @@ async fn nats_tools_find_vibrators_as_services() {
     }
     let only = loop {
         let reply = tokio::time::timeout(PATIENCE, replies.next()).await.unwrap().unwrap();
-        // The server says that nobody knows schemas.
+        // The server reports that no subscriber knows schemas.
         if reply.status.is_none() {
             break reply;
         }
@@ -154,7 +156,7 @@ async fn nats_tools_find_vibrators_as_services() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_may_not_answer_is_no_service() {
+async fn a_program_without_permission_to_answer_is_not_a_service() {
     let server = NatsServer::start().await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
     let quiet = Aether::builder().url(server.url()).discovery(false).connect().await.unwrap();

@@ -20,7 +20,7 @@ fn signal(name: &str, pid: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_flush_ends_although_others_go_on_emitting() {
+async fn a_flush_ends_although_others_keep_emitting() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let emitter = Vibrator::create("emitter", &aether).await.unwrap().emitter();
@@ -39,8 +39,8 @@ async fn a_flush_ends_although_others_go_on_emitting() {
         let before = aether.status().outbox.delivered;
         timeout(PATIENCE, aether.flush()).await.expect("in time").unwrap();
         let others = aether.status().outbox.delivered - before;
-        // The wave waits behind 2048 at most, and so do two markers behind the 4096 that may be under way; what leaves
-        // until a busy machine lets the one who waits know of it is many times that, and far from all there is.
+        // The wave waits behind 2048 at most, and two markers behind the 4096 that may be in flight. On a busy machine
+        // many times that may leave before the waiting task is woken, but far from all waves.
         assert!(others < 1_000_000, "{others} waves left before one was flushed");
     }
     is_over.store(true, Ordering::Relaxed);
@@ -48,14 +48,14 @@ async fn a_flush_ends_although_others_go_on_emitting() {
 }
 
 #[tokio::test]
-async fn what_a_stuck_server_has_not_confirmed_when_it_is_closed_is_counted() {
+async fn waves_unconfirmed_by_a_stuck_server_are_counted_at_the_close() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let emitter = Vibrator::create("emitter", &aether).await.unwrap().emitter();
     emitter.emit_bytes("before", "x").await.unwrap();
     aether.flush().await.unwrap();
     signal("-STOP", server.pid().unwrap());
-    // Its threads may go on for a moment.
+    // Its threads may continue for a moment.
     let mut confirmed = 1;
     let unconfirmed = loop {
         emitter.emit_bytes("stuck", "x").await.unwrap();
@@ -66,7 +66,7 @@ async fn what_a_stuck_server_has_not_confirmed_when_it_is_closed_is_counted() {
             Err(other) => panic!("{other:?}"),
         }
     };
-    // The last thing it did may have been to confirm this one.
+    // Its last action may have been to confirm this one.
     confirmed += 1 - unconfirmed;
     for _ in unconfirmed..5 {
         emitter.emit_bytes("stuck", "x").await.unwrap();
@@ -81,14 +81,14 @@ async fn what_a_stuck_server_has_not_confirmed_when_it_is_closed_is_counted() {
 }
 
 #[tokio::test]
-async fn what_nobody_heard_of_the_last_waves_is_a_dead_letter_when_it_is_closed() {
+async fn last_waves_without_a_receiver_are_dead_letters_at_the_close() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let emitter = Vibrator::create("emitter", &aether).await.unwrap().emitter();
     let command = || Wave::builder("jobs").kind(Kind::Command).text("x").build().unwrap();
     emitter.emit(command()).await.unwrap();
     aether.flush().await.unwrap();
-    // While the reflector pauses after the first one.
+    // While the reflector pauses after the first report.
     emitter.emit(command()).await.unwrap();
     aether.close().await.unwrap();
     assert_eq!(aether.echo_ledger(), {
@@ -100,7 +100,7 @@ async fn what_nobody_heard_of_the_last_waves_is_a_dead_letter_when_it_is_closed(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_receiver_closes_although_others_send_more_than_it_can_take() {
+async fn a_receiver_closes_although_others_overload_it() {
     let server = NatsServer::start().await.unwrap();
     let (here, there) =
         (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
@@ -121,7 +121,7 @@ async fn a_receiver_closes_although_others_send_more_than_it_can_take() {
         let is_over = Arc::clone(&is_over);
         async move {
             while !is_over.load(Ordering::Relaxed) {
-                // Each in a message of its own.
+                // Commands are not batched.
                 let wave = Wave::builder("flood").kind(Kind::Command).build().unwrap();
                 emitter.emit(wave).await.unwrap();
             }

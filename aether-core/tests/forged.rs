@@ -1,5 +1,5 @@
-//! Messages that somebody makes up in another's name: what they say of places, times and confirmations is bounded, and
-//! what is refused is counted.
+//! Forged messages in the name of another peer: the effect of forged positions, times and confirmations is bounded, and
+//! refused ones are counted.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
@@ -19,7 +19,7 @@ use proxy::Proxy;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A sender, a receiver that can be cut off, and somebody who makes up frames.
+/// A sender, a receiver that can be cut off, and a forger of frames.
 struct Scene {
     server: NatsServer,
     proxy: Proxy,
@@ -28,7 +28,7 @@ struct Scene {
     shop: Vibrator,
     ear: Vibrator,
     forger: async_nats::Client,
-    /// What the forger overhears.
+    /// The messages seen by the forger.
     overheard: async_nats::Subscriber,
 }
 
@@ -44,7 +44,7 @@ impl Scene {
         let there = Aether::connect(&proxy.url()).await.unwrap();
         let inbox = InboxOptions::interactive().max_waves(1 << 20);
         let ear = Vibrator::builder("ear").inbox(inbox).create(&there).await.unwrap();
-        // One subscription: what it brings comes in one order.
+        // One subscription, so that everything arrives in one order.
         ear.resonate_on("shop.*").await.unwrap();
         let shop = Vibrator::create("shop", &here).await.unwrap();
         let forger = async_nats::connect(server.url()).await.unwrap();
@@ -61,7 +61,7 @@ impl Scene {
         self.here.flush().await.unwrap();
     }
 
-    /// Of the next message that the forger overhears on a subject that begins so.
+    /// The next message seen by the forger on a subject with this prefix.
     async fn overhear(&mut self, beginning: &str) -> async_nats::Message {
         let overheard = async {
             loop {
@@ -71,29 +71,29 @@ impl Scene {
                 }
             }
         };
-        timeout(PATIENCE, overheard).await.unwrap_or_else(|_| panic!("nothing overheard on {beginning}"))
+        timeout(PATIENCE, overheard).await.unwrap_or_else(|_| panic!("no message seen on {beginning}"))
     }
 
-    /// Waits until the server has handled all that the forger has sent.
+    /// Waits until the server has processed everything sent by the forger.
     async fn fence(&mut self) {
         self.forger.publish("fence", "".into()).await.unwrap();
         self.overhear("fence").await;
     }
 
-    /// The node number that the sender's frames have.
+    /// The node number in the sender's frames.
     async fn node(&mut self) -> u64 {
         let frame = self.overhear("aether.shop.load").await.payload;
         u64::from_le_bytes(frame[4..12].try_into().unwrap())
     }
 
-    /// A frame without waves in the sender's name. It is at the receiver before whatever is emitted afterwards.
+    /// A frame without waves in the sender's name. It reaches the receiver before whatever is emitted afterwards.
     async fn forge(&mut self, sender: Sender, at: Option<Position>) {
         let frame = encode_at(sender, at, None, &[], Instant::now()).unwrap();
         self.forger.publish("aether.shop.load", frame).await.unwrap();
         self.fence().await;
     }
 
-    /// Waits until the receiver has all that was sent so far.
+    /// Waits until the receiver has everything sent so far.
     async fn mark(&mut self) {
         self.shop.emit_bytes("shop.mark", "").await.unwrap();
         while next(&mut self.ear).await.channel().as_str() != "shop.mark" {}
@@ -105,7 +105,7 @@ fn micros_since_1970() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_made_up_position_hides_no_loss_and_adds_none_that_cannot_be() {
+async fn a_forged_position_hides_no_loss_and_adds_no_impossible_one() {
     let mut scene = Scene::new().await;
     scene.emit(10).await;
     let node = scene.node().await;
@@ -125,7 +125,7 @@ async fn a_made_up_position_hides_no_loss_and_adds_none_that_cannot_be() {
     scene.mark().await;
     let ledger = scene.ear.ledger();
     assert_eq!((ledger.delivered, ledger.lost_upstream), (22, 100), "{ledger:?}");
-    // Three frames that would make three million millions of it.
+    // Three frames that would add up to millions of millions of losses.
     for number in 1..4_u64 {
         for stream in [0, u64::MAX] {
             scene.forge(sender, Some(Position { stream, first: number << 40, age_micros: 0 })).await;
@@ -137,7 +137,7 @@ async fn a_made_up_position_hides_no_loss_and_adds_none_that_cannot_be() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_made_up_time_ages_no_wave_of_the_sender() {
+async fn a_forged_time_ages_no_wave_of_the_sender() {
     let mut scene = Scene::new().await;
     scene.emit(10).await;
     let node = scene.node().await;
@@ -160,11 +160,11 @@ async fn a_made_up_time_ages_no_wave_of_the_sender() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_made_up_marker_and_a_made_up_word_of_the_server_are_refused() {
+async fn a_forged_marker_and_a_forged_server_status_are_refused() {
     let mut scene = Scene::new().await;
     let command = || Wave::builder("shop.load").kind(Kind::Command).bytes("x").build().unwrap();
     scene.shop.emit(command()).await.unwrap();
-    // Whoever hears a channel learns where the server is to say that nobody does.
+    // Any subscriber of a channel sees where the server has to report that there is no receiver.
     let reply = scene.overhear("aether-ask.shop.load").await.reply.unwrap();
     let (inbox, _) = reply.as_str().rsplit_once('.').unwrap();
     let real = scene.overhear(&format!("{inbox}.marker")).await.payload;
@@ -172,7 +172,7 @@ async fn a_made_up_marker_and_a_made_up_word_of_the_server_are_refused() {
     for marker in made_up {
         scene.forger.publish(format!("{inbox}.marker"), marker.to_vec().into()).await.unwrap();
     }
-    // What the server has handled may be said again: it is true.
+    // Repeating what the server has really processed is harmless.
     scene.forger.publish(format!("{inbox}.marker"), real).await.unwrap();
     scene.fence().await;
     let mut raw = TcpStream::connect(("127.0.0.1", scene.server.port())).await.unwrap();
@@ -184,7 +184,7 @@ async fn a_made_up_marker_and_a_made_up_word_of_the_server_are_refused() {
         raw.write_all(word.as_bytes()).await.unwrap();
     }
     raw.write_all(format!("PUB {inbox}.marker 4\r\nlast\r\n").as_bytes()).await.unwrap();
-    // The server hands on what it reads of one client in its order.
+    // The server forwards one client's messages in order.
     while scene.overhear(&format!("{inbox}.marker")).await.payload != "last" {}
     for _ in 0..10 {
         scene.shop.emit(command()).await.unwrap();
@@ -195,5 +195,5 @@ async fn a_made_up_marker_and_a_made_up_word_of_the_server_are_refused() {
         next(&mut scene.ear).await;
     }
     assert_eq!(scene.here.status().unconfirmed, 0);
-    assert_eq!(scene.here.echo_ledger().reflected, 0, "all commands were heard");
+    assert_eq!(scene.here.echo_ledger().reflected, 0, "all commands were received");
 }

@@ -1,4 +1,4 @@
-//! What is lost between two ends of a NATS server is counted to the wave, whatever happens to the server.
+//! Waves lost between two ends of a NATS server are counted exactly, whatever happens to the server.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
@@ -31,12 +31,12 @@ async fn next(ear: &mut Vibrator) -> Wave {
     timeout(PATIENCE, ear.receive()).await.expect("a wave in time").expect("a wave")
 }
 
-/// Receives until a wave with this text comes.
+/// Receives until a wave with this text arrives.
 async fn hear(ear: &mut Vibrator, text: &str) {
     while next(ear).await.text().unwrap() != text {}
 }
 
-/// Waits until what an end emits comes back to it: it is connected.
+/// Waits until the end is connected, by receiving its own wave.
 async fn connected(aether: &Aether) {
     let mut probe = Vibrator::builder("probe").hear_own(true).create(aether).await.unwrap();
     let channel = format!("probe.{:x}", probe.source().instance());
@@ -51,7 +51,7 @@ async fn killed_in_the_middle(wire: Wire) {
     let (here, there) = (connect().await.unwrap(), connect().await.unwrap());
     let (mut wide, mut narrow) = (ear("wide", &there, "gaps.>").await, ear("narrow", &there, "gaps.*").await);
     let emitter = Vibrator::create("emitter", &here).await.unwrap().emitter();
-    // Without end: while the receiver is still looking for the server, waves by the thousand may be lost.
+    // Without an end, because thousands of waves may be lost while the receiver reconnects.
     let (stop, stopped) = oneshot::channel();
     let emitting = tokio::spawn(async move {
         let mut emitted = 0;
@@ -62,7 +62,7 @@ async fn killed_in_the_middle(wire: Wire) {
         (emitter, emitted)
     });
     for _ in 0..3 {
-        // The server dies with what it holds for either side, while waves are on their way.
+        // The server is killed with what it buffers for either side, while waves are in flight.
         for _ in 0..5_000 {
             next(&mut wide).await;
         }
@@ -78,7 +78,7 @@ async fn killed_in_the_middle(wire: Wire) {
     for ear in [&mut wide, &mut narrow] {
         hear(ear, &emitted.to_string()).await;
         let (ledger, outbox) = (ear.ledger(), here.status().outbox);
-        // With the probe, which the receivers do not hear.
+        // With the probe, which the receivers do not match.
         assert_eq!(ledger.offered + 1, outbox.delivered, "{ledger:?} {outbox:?}");
         assert_eq!(outbox.delivered + outbox.shed_full, emitted + 2, "{outbox:?}");
         assert_eq!(ledger.offered, ledger.delivered + ledger.lost_upstream, "{ledger:?}");
@@ -97,7 +97,7 @@ async fn every_cloud_event_is_accounted_for_when_the_server_is_killed() {
     killed_in_the_middle(Wire::CloudEvents).await;
 }
 
-/// A receiver that is away while so many waves are sent, and the sender.
+/// A receiver that is disconnected while waves are sent, and the sender.
 struct Away {
     /// Between the server and the receiver.
     proxy: Proxy,
@@ -134,7 +134,7 @@ impl Away {
         connected(&self.there).await;
     }
 
-    /// By a channel of its own, so that it shows no gap itself. It comes after all that was sent before.
+    /// On a channel of its own, so that it reveals no gap itself. It arrives after everything sent before.
     async fn mark(&self, ears: &mut [&mut Vibrator]) {
         self.emitter.emit(numbered("gaps.mark", 0)).await.unwrap();
         for ear in ears {
@@ -144,14 +144,14 @@ impl Away {
 }
 
 #[tokio::test]
-async fn a_loss_at_the_very_end_is_noticed_by_an_announcement() {
+async fn a_loss_at_the_very_end_is_detected_by_an_announcement() {
     let site = Away::new().await;
     let mut ear = ear("ear", &site.there, "gaps.*").await;
     site.emit("gaps.events", 10).await;
     site.misses("gaps.events", 100).await;
     site.mark(&mut [&mut ear]).await;
-    assert_eq!(ear.ledger().lost_upstream, 0, "nothing has told of it");
-    // With its new connection the sender says where it stands.
+    assert_eq!(ear.ledger().lost_upstream, 0, "the loss is not detected yet");
+    // On reconnecting, the sender announces its position.
     site.senders.cut().await;
     site.senders.mend();
     connected(&site.here).await;
@@ -166,7 +166,8 @@ async fn a_channel_that_has_gone_quiet_is_announced() {
     let site = Away::new().await;
     let raw = async_nats::connect(site.server.url()).await.unwrap();
     let mut frames = raw.subscribe("aether.quiet").await.unwrap();
-    // A server handles what a client sends in order: when it says that nobody hears this, it has the subscription.
+    // A server processes a client's messages in order: once it reports that this has no receiver, it has the
+    // subscription.
     raw.request("nobody.hears.this", "".into()).await.unwrap_err();
     for number in 0..3 {
         site.emitter.emit(numbered("quiet", number)).await.unwrap();
@@ -187,12 +188,12 @@ async fn a_channel_that_has_gone_quiet_is_announced() {
 }
 
 #[tokio::test]
-async fn who_joined_after_a_loss_has_missed_nothing() {
+async fn a_receiver_that_joined_after_a_loss_missed_nothing() {
     let site = Away::new().await;
     let mut early = ear("early", &site.there, "gaps.*").await;
     site.emit("gaps.events", 10).await;
     site.misses("gaps.events", 100).await;
-    // By the same subscription of the server, by one of its own, and as a member of a group, of which nothing is known.
+    // With the same subscription at the server, with one of its own, and as a group member, whose losses are unknown.
     let (mut same, mut other) =
         (ear("same", &site.there, "gaps.*").await, ear("other", &site.there, "gaps.>").await);
     let mut member = Vibrator::create("member", &site.there).await.unwrap();
@@ -206,10 +207,10 @@ async fn who_joined_after_a_loss_has_missed_nothing() {
 }
 
 #[tokio::test]
-async fn a_channel_whose_first_waves_are_lost_is_missed_by_those_who_were_subscribed() {
+async fn the_loss_of_a_channels_first_waves_is_counted_at_its_subscribers() {
     let site = Away::new().await;
     let mut ear = ear("ear", &site.there, "gaps.*").await;
-    // It must have been there for longer than what nobody knows of the transit.
+    // It must have been subscribed for longer than the uncertainty of the transit time.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     site.misses("gaps.events", 5).await;
     site.emit("gaps.events", 1).await;
@@ -227,7 +228,7 @@ async fn an_overloaded_receiver_that_also_loses_waves_accounts_for_each() {
     connected(&site.there).await;
     site.misses("gaps.events", 500).await;
     site.emit("gaps.events", 1000).await;
-    // Stronger than what waits, so that it is not shed.
+    // Stronger than what is queued, so that it is not shed.
     let strong = Wave::builder("gaps.mark").amplitude(0.9).text("strong").build().unwrap();
     site.emitter.emit(strong).await.unwrap();
     hear(&mut ear, "strong").await;
@@ -238,7 +239,7 @@ async fn an_overloaded_receiver_that_also_loses_waves_accounts_for_each() {
 }
 
 #[tokio::test]
-async fn at_rest_every_message_has_been_taken_from_the_client() {
+async fn at_rest_the_client_holds_no_message() {
     let site = Away::new().await;
     let mut ear = ear("ear", &site.there, "gaps.*").await;
     site.emit("gaps.events", 500).await;
@@ -254,7 +255,7 @@ async fn at_rest_every_message_has_been_taken_from_the_client() {
 }
 
 #[tokio::test]
-async fn who_joined_during_an_outage_has_missed_nothing_that_was_sent_before_it() {
+async fn a_receiver_that_joined_during_an_outage_missed_nothing_sent_before_it() {
     let server = NatsServer::start().await.unwrap();
     let proxy = Proxy::new(server.port()).await.unwrap();
     let (here, there) =
@@ -266,11 +267,11 @@ async fn who_joined_during_an_outage_has_missed_nothing_that_was_sent_before_it(
     }
     hear(&mut early, "9").await;
     proxy.cut().await;
-    // The sending task is asked to announce, and waits for the connection with that.
+    // The sending task is asked to announce, and waits for the connection to do so.
     here.flush().await.unwrap_err();
     let elsewhere = Aether::connect(&server.url()).await.unwrap();
     let mut late = ear("late", &elsewhere, "outage").await;
-    // How long it lasts is what is tested: longer than the doubt there is about when a stream began.
+    // The duration matters: longer than the uncertainty about when a stream began.
     tokio::time::sleep(Duration::from_secs(2)).await;
     proxy.mend();
     emitter.emit(numbered("outage", 10)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What handlers stand on: failed answers, emitters with a cause, waves that are put back.
+//! Primitives for handlers: failure replies, emitters with a cause, and requeued waves.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -51,7 +51,7 @@ async fn an_emitter_with_a_cause_names_it_unless_the_wave_names_another() {
 }
 
 #[tokio::test]
-async fn a_wave_that_is_put_back_waits_its_turn_by_its_strength_and_can_still_be_answered() {
+async fn a_requeued_wave_is_ordered_by_strength_and_can_still_be_answered() {
     let aether = Aether::local();
     let mut ear = Vibrator::create("ear", &aether).await.unwrap();
     ear.resonate_on("a").await.unwrap();

@@ -1,4 +1,4 @@
-//! Hopping channels on both media: who has the key follows, who has not does not.
+//! Hopping channels on both media: receivers with the key follow, and others do not.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -17,14 +17,14 @@ fn hop(slot: Duration) -> HopBuilder {
     Hop::keyed(KEY).slot(slot)
 }
 
-/// Emits numbered waves for so many slots, some in each, and flushes.
+/// Emits numbered waves over the given slots, some in each, and flushes.
 async fn emit_for(sender: &Vibrator, aether: &Aether, hop: &Hop, slots: u32) -> u64 {
     let mut pace = tokio::time::interval(hop.slot() / 20);
     let ends = tokio::time::Instant::now() + hop.slot() * slots;
     let mut sent = 0;
     while pace.tick().await < ends {
-        // All share one thread: after a stall those who are late have their turn before more is sent. First the timers
-        // are looked at, then whom they wake is run.
+        // All share one thread: after a stall the late tasks run before more is sent. One yield polls the timers, the
+        // next runs the tasks they wake.
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
         sender.emit_hopping_wave(CHANNEL, hop, &sent).await.unwrap();
@@ -34,7 +34,7 @@ async fn emit_for(sender: &Vibrator, aether: &Aether, hop: &Hop, slots: u32) -> 
     sent
 }
 
-/// Receives so many waves; fails when that takes too long.
+/// Receives this many waves; fails after a time-out.
 async fn receive(receiver: &mut Vibrator, waves: u64) -> Vec<Wave> {
     let mut received = Vec::new();
     let all = async {
@@ -46,7 +46,7 @@ async fn receive(receiver: &mut Vibrator, waves: u64) -> Vec<Wave> {
     received
 }
 
-/// A sender and a receiver, who may be on different connections, over many slots.
+/// A sender and a receiver, possibly on different connections, over many slots.
 async fn a_receiver_follows(sending: &Aether, receiving: &Aether, slot: Duration) {
     // Each service builds its own from the same key.
     let (ours, theirs) = (hop(slot).build().unwrap(), hop(slot).build().unwrap());
@@ -71,7 +71,8 @@ async fn a_receiver_follows(sending: &Aether, receiving: &Aether, slot: Duration
     assert_eq!((stock.ledger().delivered, stock.ledger().lost()), (sent, 0));
     assert!(stock.ledger().adds_up());
     assert_eq!(thief.ledger().offered, 0);
-    // Who hears everything sees the waves, under names that say nothing of the channel and change with the slots.
+    // A subscriber to everything sees the waves under names that reveal nothing about the channel and change with the
+    // slots.
     let seen = receive(&mut broker, sent).await;
     let mut names: Vec<_> = seen.iter().map(|wave| wave.channel().clone()).collect();
     names.sort();
@@ -97,7 +98,7 @@ async fn a_receiver_follows_over_nats_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn one_vibrator_may_hear_everything_and_the_channel_and_sees_each_wave_once() {
+async fn a_vibrator_tuned_to_everything_and_the_channel_receives_each_wave_once() {
     let aether = Aether::local();
     let hop = hop(Duration::from_millis(100)).build().unwrap();
     let mut stock = Vibrator::create("stock", &aether).await.unwrap();
@@ -111,7 +112,7 @@ async fn one_vibrator_may_hear_everything_and_the_channel_and_sees_each_wave_onc
 }
 
 #[tokio::test]
-async fn a_channel_that_is_detuned_is_no_longer_heard() {
+async fn a_detuned_channel_is_no_longer_received() {
     let aether = Aether::local();
     let hop = hop(Duration::from_secs(60)).build().unwrap();
     let mut stock = Vibrator::create("stock", &aether).await.unwrap();
@@ -125,7 +126,7 @@ async fn a_channel_that_is_detuned_is_no_longer_heard() {
 }
 
 #[tokio::test]
-async fn a_sequence_without_a_key_needs_no_set_up() {
+async fn a_sequence_without_a_key_needs_no_setup() {
     let server = NatsServer::start().await.unwrap();
     let sending = Aether::connect(&server.url()).await.unwrap();
     let receiving = Aether::connect(&server.url()).await.unwrap();
@@ -140,7 +141,7 @@ async fn a_sequence_without_a_key_needs_no_set_up() {
 }
 
 #[tokio::test]
-async fn nobody_hops_over_a_network_without_knowing_the_time() {
+async fn hopping_over_a_network_requires_a_common_time() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let ours = hop(Duration::from_secs(1)).build().unwrap();
@@ -150,12 +151,12 @@ async fn nobody_hops_over_a_network_without_knowing_the_time() {
     let refused = stock.emit_hopping_wave(CHANNEL, &ours, &1).await;
     let Err(HopEmitError::Start(refused)) = refused else { panic!("{refused:?}") };
     assert!(matches!(*refused, HopJoinError::Clock(_)), "{refused:?}");
-    // Nor by the clock of those who have another key.
+    // Nor by the clock of peers with another key.
     let other = Hop::keyed(b"0123456789abcdef").build().unwrap();
     let _keeper = aether.keep_clock(&other).await.unwrap();
     assert!(stock.resonate_hopping(CHANNEL, &ours).await.is_err());
     stock.resonate_hopping(CHANNEL, &other).await.unwrap();
-    // A guard that is as short as a round trip is no guard.
+    // A guard as short as a round trip is too short.
     let hasty = hop(Duration::from_secs(1)).guard(Duration::from_nanos(100)).build().unwrap();
     let _keeper = aether.keep_clock(&hasty).await.unwrap();
     let refused = stock.resonate_hopping(CHANNEL, &hasty).await;
@@ -163,7 +164,7 @@ async fn nobody_hops_over_a_network_without_knowing_the_time() {
 }
 
 #[tokio::test]
-async fn a_wave_comes_back_on_its_own_channel_when_it_is_not_taken() {
+async fn a_refused_wave_is_handed_back_on_its_own_channel() {
     let aether = Aether::local();
     let hop = hop(Duration::from_secs(1)).build().unwrap();
     let shop = Vibrator::create("shop", &aether).await.unwrap();
@@ -180,7 +181,7 @@ async fn a_wave_comes_back_on_its_own_channel_when_it_is_not_taken() {
 }
 
 #[tokio::test]
-async fn who_floods_the_name_of_the_moment_costs_their_own_waves_first() {
+async fn a_flood_of_the_current_lane_sheds_its_own_waves_first() {
     let aether = Aether::local();
     let hop = hop(Duration::from_secs(60)).adaptive().build().unwrap();
     let options = InboxOptions::default().max_waves(64).when_full(WhenFull::Shed);
@@ -188,7 +189,7 @@ async fn who_floods_the_name_of_the_moment_costs_their_own_waves_first() {
     stock.resonate_hopping(CHANNEL, &hop).await.unwrap();
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     let orders = shop.hopping(CHANNEL, &hop).await.unwrap();
-    // Somebody who runs the broker sees the name, and floods it.
+    // The broker's operator sees the name and floods it.
     let mut broker = Vibrator::create("broker", &aether).await.unwrap();
     broker.resonate_on("hop.>").await.unwrap();
     let order = |amplitude| Wave::builder(CHANNEL).amplitude(amplitude).text("order").build().unwrap();
@@ -201,13 +202,13 @@ async fn who_floods_the_name_of_the_moment_costs_their_own_waves_first() {
     let ledger = stock.ledger();
     assert_eq!((ledger.offered, ledger.queued), (10_002, 64));
     assert!(ledger.adds_up());
-    // Strong waves are first, whatever the flood.
+    // Strong waves come first, whatever the flood.
     let received = receive(&mut stock, 2).await;
     assert!(received.iter().all(|wave| wave.text().unwrap() == "order"));
 }
 
-/// What an adaptive channel loses while half of the lanes are jammed: in slots of ten waves, the share that is missing
-/// at the receiver, first and once it has adapted.
+/// The losses of an adaptive channel while half of the lanes are jammed: in slots of ten waves, the share missing at
+/// the receiver, first and after adapting.
 #[tokio::test]
 async fn jammed_lanes_are_left_out_and_the_map_is_no_secret_to_the_receivers() {
     let (aether, jammer) = Jammer::aether(1);
@@ -232,12 +233,12 @@ async fn jammed_lanes_are_left_out_and_the_map_is_no_secret_to_the_receivers() {
     let before = stock.ledger().offered;
     let sent = emit_for(&shop, &aether, &ours, 50).await;
     let lost = sent - (stock.ledger().offered - before);
-    // Half of them were, before. On a busy machine some are sent too late for their slot.
+    // Half of them were lost before. On a busy machine some are sent too late for their slot.
     assert!(lost * 8 < sent, "{lost} of {sent} are lost with the jammed lanes left out");
-    // What the receiver was told was sent, and did not hear, it has counted.
+    // The receiver has counted the waves that were announced to it and did not arrive.
     let account = stock.hop_account(&channel, &theirs).unwrap();
     assert!(account.missed > 0 && account.slots > 50 && account.refused == 0, "{account:?}");
-    // The lanes come back when they are free.
+    // The lanes are used again when they are free.
     jammer.jam(&[], 0.0);
     let come_back = async {
         while orders.view().lanes_in_use.len() < 16 {
@@ -247,9 +248,9 @@ async fn jammed_lanes_are_left_out_and_the_map_is_no_secret_to_the_receivers() {
     tokio::time::timeout(Duration::from_secs(60), come_back).await.expect("the lanes come back");
 }
 
-/// Somebody without the key says, on the right lane at the right time, that a lane is to be left out.
+/// A peer without the key claims, on the right lane at the right time, that a lane should be left out.
 #[tokio::test]
-async fn what_is_said_without_the_key_is_refused_and_counted() {
+async fn reports_without_the_key_are_refused_and_counted() {
     let aether = Aether::local();
     let adaptive = hop(Duration::from_millis(40)).adaptive().build().unwrap();
     let channel = Channel::new(CHANNEL).unwrap();
@@ -271,11 +272,13 @@ async fn what_is_said_without_the_key_is_refused_and_counted() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), forged).await.expect("the forgeries are heard and counted");
+    tokio::time::timeout(Duration::from_secs(20), forged)
+        .await
+        .expect("the forgeries are received and counted");
     assert_eq!((orders.view().map, orders.view().lanes_in_use.len()), (0, 16));
 }
 
-/// A real server that takes nothing on some lanes from this user.
+/// A real server that rejects some lanes for this user.
 #[tokio::test]
 async fn lanes_that_a_server_refuses_are_left_out() {
     let denied = "{ users: [{ user: a, password: a, permissions: { publish: { deny: \

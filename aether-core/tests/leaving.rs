@@ -1,4 +1,4 @@
-//! Members that leave a group over NATS while it is at work.
+//! Members that leave a group over NATS while it is working.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const COMMANDS: u64 = 60_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn another_member_in_the_process_gets_what_was_on_its_way_to_one_that_leaves() {
+async fn waves_in_flight_to_a_leaving_member_go_to_another_in_the_process() {
     let server = NatsServer::start().await.unwrap();
     let (here, there) =
         (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
@@ -40,7 +40,7 @@ async fn another_member_in_the_process_gets_what_was_on_its_way_to_one_that_leav
     let mut leavings = 0;
     while !emitting.is_finished() {
         leaves.resonate_in_group("jobs.*", "workers").await.unwrap();
-        // At work, unless there is no more.
+        // Handles one wave, unless there are no more.
         if let Ok(Some(wave)) = timeout(Duration::from_millis(100), leaves.receive()).await {
             heard.send(wave.json::<u64>().unwrap()).unwrap();
         }
@@ -53,7 +53,7 @@ async fn another_member_in_the_process_gets_what_was_on_its_way_to_one_that_leav
     }
     emitting.await.unwrap();
     here.flush().await.unwrap();
-    // Returns when the server knows of the leavings.
+    // Returns once the server has processed the leaves.
     there.flush().await.unwrap();
     while leaves.ledger().queued > 0 {
         let wave = leaves.receive().await.unwrap();
@@ -62,7 +62,7 @@ async fn another_member_in_the_process_gets_what_was_on_its_way_to_one_that_leav
     let mut missing: BTreeSet<u64> = (0..COMMANDS).collect();
     while !missing.is_empty() {
         let Ok(number) = timeout(PATIENCE, all_heard.recv()).await else {
-            panic!("{leavings} leavings, {} missing; {:?}", missing.len(), there.status());
+            panic!("{leavings} leaves, {} missing; {:?}", missing.len(), there.status());
         };
         assert!(missing.remove(&number.unwrap()), "twice");
     }

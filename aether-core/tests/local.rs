@@ -1,4 +1,4 @@
-//! The local medium, by itself and behind a wrapper: the conformance suite, and what many threads at once do to it.
+//! The local medium, plain and behind a wrapper: the conformance suite, and concurrency.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use tokio::task::JoinSet;
 
-/// What needs a network, and nothing else.
+/// The cases that need a network.
 const SKIPPED: [&str; 13] = [
-    "subscriptions_are_in_force_again_by_themselves",
+    "subscriptions_are_restored_after_an_outage",
     "waves_emitted_while_away_arrive",
-    "what_is_lost_on_the_way_is_counted",
+    "losses_on_the_way_are_counted",
     "a_full_outbox_sheds_the_weakest_and_counts_them",
-    "a_join_that_begins_while_away_holds_when_it_returns",
+    "a_join_begun_while_away_is_in_force_when_it_returns",
     "a_member_that_leaves_while_away_is_gone_afterwards",
     "closing_while_away_ends_and_counts_what_was_lost",
     "a_foreign_message_arrives_as_a_wave_with_default_values",
     "foreign_headers_become_metadata",
     "a_foreign_requester_gets_a_plain_answer",
-    "what_is_malformed_is_counted_and_ends_nothing",
-    "what_the_outbox_sheds_while_away_comes_back_at_once",
-    "what_fails_while_away_comes_back_afterwards",
+    "malformed_messages_are_counted_and_end_nothing",
+    "waves_shed_by_the_outbox_while_away_are_reflected_at_once",
+    "failures_while_away_are_reflected_afterwards",
 ];
 
-/// Makes an [`Aether`] for each site, both ends of which are the same.
+/// Makes an [`Aether`] for each site; both ends are the same.
 struct InProcess<F>(F);
 
 struct InProcessSite(Aether);
@@ -64,7 +64,7 @@ async fn the_local_medium_conforms_on_one_thread() {
     conforms(&InProcess(Aether::local)).await;
 }
 
-/// A medium that counts the calls and leaves the work to another one.
+/// A medium that counts the calls and delegates them.
 #[derive(Debug)]
 struct Counting {
     inner: Arc<dyn Medium>,
@@ -145,9 +145,9 @@ async fn a_wrapper_around_the_local_medium_conforms() {
     }
 }
 
-/// In a loop that never has to wait, emits give way to other tasks now and then.
+/// In a loop that never has to wait, emits yield to other tasks occasionally.
 #[tokio::test]
-async fn an_emit_that_is_cancelled_as_it_gives_way_has_been_offered() {
+async fn an_emit_cancelled_as_it_yields_was_offered() {
     let aether = Aether::local();
     let receiver = Vibrator::create("receiver", &aether).await.unwrap();
     receiver.resonate_on("a").await.unwrap();
@@ -156,17 +156,17 @@ async fn an_emit_that_is_cancelled_as_it_gives_way_has_been_offered() {
         let done = sender.emit(Wave::from_bytes("a", emitted.to_string()).unwrap()).now_or_never();
         done.map(Result::unwrap).is_none()
     };
-    let emitted = (1..10_000).find(gives_way).expect("an emit that gives way");
+    let emitted = (1..10_000).find(gives_way).expect("an emit that yields");
     assert_eq!(receiver.ledger().offered, emitted);
 }
 
-/// Emitters and receivers on all threads, inboxes that are full most of the time, and nothing may be lost.
+/// Emitters and receivers on all threads with inboxes that are usually full; nothing may be lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_emitters_and_receivers_lose_nothing_where_emitters_wait() {
+async fn many_emitters_and_receivers_lose_nothing_if_emitters_wait() {
     const EMITTERS: u64 = 4;
     const EACH: u64 = 50_000;
     let aether = Aether::local();
-    // An hour: nobody's patience is exhausted, so every wave waits for room until there is some.
+    // An hour: no emitter times out, so every wave waits for room.
     let narrow = InboxOptions::default().when_full(WhenFull::Wait { patience: Duration::from_secs(3600) });
     let mut receivers = JoinSet::new();
     for (name, room) in [("roomy", 4096), ("narrow", 7), ("even", 512)] {
@@ -207,7 +207,7 @@ async fn many_emitters_and_receivers_lose_nothing_where_emitters_wait() {
     assert_eq!((sum.offered, sum.delivered, sum.lost()), (3 * all, 3 * all, 0));
 }
 
-/// The same crowd where inboxes shed: what is lost is in the ledgers to the last wave.
+/// The same load on inboxes that shed: the ledgers account for every lost wave.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_emitters_and_receivers_account_for_every_wave_where_inboxes_shed() {
     const EMITTERS: u64 = 4;
@@ -262,7 +262,7 @@ async fn many_emitters_and_receivers_account_for_every_wave_where_inboxes_shed()
 }
 
 #[tokio::test]
-async fn what_waits_for_a_receiver_that_goes_is_in_the_account_of_the_process() {
+async fn waves_queued_for_a_closed_receiver_stay_in_the_ledger_of_the_process() {
     let aether = Aether::local();
     let emitter = Vibrator::create("emitter", &aether).await.unwrap();
     let options = InboxOptions::interactive().max_waves(1);
@@ -300,7 +300,7 @@ async fn an_emitter_waits_for_several_full_receivers_at_once() {
     }
     assert!(futures::poll!(second.as_mut()).is_pending(), "the others are full");
     for ear in &mut ears[..5] {
-        let next = ear.receive().now_or_never().expect("who has room need not wait for the others");
+        let next = ear.receive().now_or_never().expect("an inbox with room need not wait for the others");
         assert_eq!(next.unwrap().text().unwrap(), "2");
     }
     assert_eq!(second.await.unwrap().receivers, Some(10));

@@ -111,11 +111,12 @@ impl Foreign for NatsSite {
                 client.publish_with_headers(subject, headers(&message), message.payload).await
             };
             published.map_err(|error| SiteError::new("publish", error))?;
-            // A server handles what a client sends in order: when it says that nobody hears this, it has the other.
+            // A server processes a client's messages in order: once it reports that this has no receiver, it has the
+            // other.
             match client.request("nobody.hears.this", "".into()).await {
                 Err(error) if error.kind() == async_nats::RequestErrorKind::NoResponders => Ok(()),
                 Err(error) => Err(SiteError::new("publish", error)),
-                Ok(_) => Err(SiteError::new("publish", "somebody answers to what nobody hears")),
+                Ok(_) => Err(SiteError::new("publish", "a subject without a receiver was answered")),
             }
         })
     }
@@ -160,15 +161,15 @@ async fn the_nats_medium_conforms_on_one_thread() {
     assert!(report.passed(), "\n{report}");
 }
 
-/// The client keeps headers in a hash map and trims their values, so metadata come in another order.
+/// The client keeps headers in a hash map and trims their values, so metadata arrive in another order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_nats_medium_conforms_with_cloud_events_but_for_the_order_of_metadata() {
     let report = report(Wire::CloudEvents).await;
-    assert_eq!(report.failed(), ["metadata_arrive_in_their_order_and_to_the_byte"], "\n{report}");
+    assert_eq!(report.failed(), ["metadata_arrive_in_order_and_byte_for_byte"], "\n{report}");
 }
 
 #[tokio::test]
-async fn an_aether_that_is_dropped_sends_what_it_took_and_lets_go_of_the_connection() {
+async fn a_dropped_aether_sends_what_it_took_and_closes_the_connection() {
     let server = NatsServer::start().await.unwrap();
     let proxy = Proxy::new(server.port()).await.unwrap();
     let there = Aether::connect(&server.url()).await.unwrap();
@@ -190,7 +191,7 @@ async fn an_aether_that_is_dropped_sends_what_it_took_and_lets_go_of_the_connect
 }
 
 #[tokio::test]
-async fn what_a_foreign_cloud_event_says_of_itself_is_understood() {
+async fn attributes_of_a_foreign_cloud_event_are_read() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let mut ear = Vibrator::create("ear", &aether).await.unwrap();
@@ -227,7 +228,7 @@ async fn a_prefix_that_another_system_uses_for_its_questions_is_refused() {
     for (prefix, refused) in
         [("shop-ask", true), ("shop-seen", true), ("a.b-ask", true), ("ask", false), ("shop-ask.eu", false)]
     {
-        // Nobody listens on port 1: what is not refused for its prefix is not reached.
+        // Nothing listens on port 1, so only a prefix that is refused fails in this way.
         let connected = Aether::builder().url("nats://127.0.0.1:1").prefix(prefix).connect().await;
         match connected.unwrap_err() {
             ConnectError::PrefixTaken { prefix: named, suffix } => {

@@ -1,4 +1,4 @@
-//! The numbers of waves: what a medium refuses has none, whatever the reason and whoever emits it.
+//! Sequence numbers: a refused wave takes none, whatever the reason and whichever handle emits it.
 
 use aether_core::{
     Aether, Channel, EmitError, Hop, HopEmitError, InboxOptions, ServeOrder, Vibrator, Wave, WhenFull,
@@ -17,7 +17,7 @@ fn wave(text: impl Into<String>) -> Wave {
 }
 
 #[tokio::test]
-async fn what_is_refused_has_no_number_and_leaves_no_gap() {
+async fn refused_waves_take_no_number_and_leave_no_gap() {
     let (aether, mut ear, emitter) = pair(InboxOptions::default().max_waves(2)).await;
     let too_large = || wave("x".repeat(101));
     assert_eq!(emitter.emit(wave("1")).await.unwrap().sequence, 1);
@@ -48,7 +48,7 @@ async fn what_is_refused_has_no_number_and_leaves_no_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn numbers_of_clones_that_are_refused_at_once_are_never_given_twice() {
+async fn numbers_of_concurrently_refused_clones_are_never_reused() {
     const EACH: u64 = 5000;
     // However busy the machine is, the last wave waits for its room.
     let patience = WhenFull::Wait { patience: std::time::Duration::from_secs(600) };

@@ -1,5 +1,5 @@
-//! Observers hear questions and answers and are nobody that could answer, in process and over a real NATS server; and
-//! how the waves of a burst are shared by a group.
+//! Observers see questions and answers but do not count as responders, in process and over a real NATS server. Also:
+//! how a group shares a burst of waves.
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use aether_core::conformance::NatsServer;
 use aether_core::{Aether, AskError, JoinError, Kind, Vibrator, Wave, Wire};
 use futures::StreamExt;
 
-/// Far more than anything here takes; who waits so long waits for something that does not come.
+/// Far longer than anything here takes; reaching it means that something never arrived.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two ends of one medium, and the server if there is one.
@@ -42,11 +42,11 @@ async fn observer(aether: &Aether, patterns: &[&str]) -> Vibrator {
 async fn next(vibrator: &mut Vibrator) -> Wave {
     tokio::time::timeout(PATIENCE, vibrator.receive())
         .await
-        .expect("a wave comes")
+        .expect("a wave in time")
         .expect("the medium is open")
 }
 
-/// What an observer has not received yet, once its medium is closed: everything that was sent before has arrived then.
+/// The waves an observer has not received yet, once its medium is closed: everything sent before has arrived then.
 async fn rest(aether: &Aether, observer: &mut Vibrator) -> Vec<(Kind, String)> {
     aether.close().await.unwrap();
     let mut heard = Vec::new();
@@ -56,7 +56,7 @@ async fn rest(aether: &Aether, observer: &mut Vibrator) -> Vec<(Kind, String)> {
     heard
 }
 
-/// Answers so many questions with what they say and an exclamation mark.
+/// Answers this many questions with their text and an exclamation mark.
 fn answering(mut answerer: Vibrator, questions: usize) -> tokio::task::JoinHandle<Vibrator> {
     tokio::spawn(async move {
         for _ in 0..questions {
@@ -73,7 +73,7 @@ fn question(text: &str) -> Wave {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_observer_is_nobody_that_could_answer_and_sees_what_was_asked() {
+async fn an_observer_does_not_count_as_a_responder_and_sees_the_question() {
     for stage in stages().await {
         let mut observer = observer(&stage.there, &[">"]).await;
         let asker = Vibrator::create("asker", &stage.here).await.unwrap();
@@ -92,7 +92,7 @@ async fn an_observer_is_nobody_that_could_answer_and_sees_what_was_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn observers_see_each_question_and_each_answer_once() {
     for stage in stages().await {
-        // By several patterns, beside the answerer and beside the asker; and one that hears its own.
+        // With several patterns, beside the responder and beside the asker; and one that receives its own waves.
         let mut far = observer(&stage.there, &["stock.*", ">", "stock.count"]).await;
         let mut near = observer(&stage.here, &["stock.>"]).await;
         let answerer = Vibrator::create("stock", &stage.there).await.unwrap();
@@ -115,7 +115,7 @@ async fn observers_see_each_question_and_each_answer_once() {
                 assert!(!wave.expects_reply());
                 heard.push((wave.kind(), wave.text().unwrap().to_owned()));
             }
-            // The copies and the event take ways of their own on NATS: their order is not promised.
+            // On NATS the copies and the event take separate paths, so their order is not guaranteed.
             assert_eq!(heard.extract_if(.., |(kind, _)| *kind == Kind::Event).count(), 1);
             let dialogue = ["a", "a!", "b", "b!", "c", "c!"];
             assert_eq!(heard.iter().map(|(_, text)| &**text).collect::<Vec<_>>(), dialogue);
@@ -128,7 +128,7 @@ async fn observers_see_each_question_and_each_answer_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_is_seen_where_the_question_was_asked() {
+async fn an_answer_is_observed_on_the_questions_channel() {
     for stage in stages().await {
         let mut observer = observer(&stage.there, &["stock.count"]).await;
         let mut stock = Vibrator::create("stock", &stage.there).await.unwrap();
@@ -146,7 +146,7 @@ async fn an_answer_is_seen_where_the_question_was_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_that_nobody_answers_is_seen_while_it_waits_and_when_it_is_given_up() {
+async fn an_unanswered_question_is_observed_even_if_it_is_cancelled() {
     for stage in stages().await {
         let mut observer = observer(&stage.there, &["stock.count"]).await;
         let mut stock = Vibrator::create("stock", &stage.there).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_question_that_nobody_answers_is_seen_while_it_waits_and_when_it_is_gi
         assert_eq!(next(&mut observer).await.text().unwrap(), "a");
         waiting.abort();
         drop(held);
-        // Polled once, given up before anything can have come back.
+        // Polled once and cancelled before an answer can have arrived.
         {
             let mut asking = std::pin::pin!(asker.ask_wave(question("b"), PATIENCE));
             assert!(futures::poll!(&mut asking).is_pending());
@@ -196,7 +196,7 @@ async fn a_receipt_and_its_emitter_name_the_wave() {
 }
 
 #[tokio::test]
-async fn a_full_observer_makes_nobody_wait_and_counts_what_it_did_not_see() {
+async fn a_full_observer_blocks_no_emitter_and_counts_its_losses() {
     let aether = Aether::local();
     let inbox = aether_core::InboxOptions::interactive().max_waves(1);
     let observer = Vibrator::builder("observer").observe().inbox(inbox).create(&aether).await.unwrap();
@@ -224,7 +224,7 @@ async fn observers_hear_events_and_do_not_join_groups() {
         member.resonate_in_group("a.*", "workers").await.unwrap();
         let shop = Vibrator::create("shop", &stage.here).await.unwrap();
         shop.emit_wave("a.b", &1).await.unwrap();
-        // Not its own, as with any other vibrator.
+        // Its own waves are excluded, as for any other vibrator.
         observer.emit_wave("a.b", &2).await.unwrap();
         shop.emit_wave("a.b", &3).await.unwrap();
         assert_eq!(next(&mut observer).await.json::<u8>().unwrap(), 1);
@@ -243,7 +243,7 @@ async fn observers_hear_events_and_do_not_join_groups() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn foreign_requesters_and_responders_are_seen_too() {
+async fn foreign_requesters_and_responders_are_observed_as_well() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let mut observer = observer(&aether, &["stock.count"]).await;
@@ -266,7 +266,7 @@ async fn foreign_requesters_and_responders_are_seen_too() {
     // A foreign responder, on the subject of questions.
     let mut questions = foreign.subscribe("aether-ask.stock.count").await.unwrap();
     let asker = Vibrator::create("asker", &aether).await.unwrap();
-    // In force once the server has handled a request that came after it.
+    // In force once the server has processed a later request.
     let _ = foreign.request("nobody", "".into()).await;
     let emitter = asker.emitter();
     let asked = tokio::spawn(async move { emitter.ask_wave(question("b"), PATIENCE).await });
@@ -280,7 +280,7 @@ async fn foreign_requesters_and_responders_are_seen_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_of_commands_is_shared_by_a_group_and_events_travel_together() {
+async fn a_burst_of_commands_is_shared_by_a_group_and_events_are_batched() {
     const WAVES: usize = 400;
     let server = NatsServer::start().await.unwrap();
     let sending = Aether::connect(&server.url()).await.unwrap();
@@ -322,8 +322,8 @@ async fn a_burst_of_commands_is_shared_by_a_group_and_events_travel_together() {
             events += frame.waves.len();
             counts[1] += 1;
         } else {
-            assert_eq!(frame.waves.len(), 1, "commands travel alone");
-            // In their order.
+            assert_eq!(frame.waves.len(), 1, "commands are not batched");
+            // In order.
             assert_eq!(frame.waves[0].json::<usize>().unwrap(), counts[0]);
             counts[0] += 1;
         }

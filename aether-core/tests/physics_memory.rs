@@ -1,4 +1,5 @@
-//! What the detectors hold under a flood of made-up names. In a program of its own, as it needs an allocator that counts.
+//! The memory of the detectors under a flood of made-up names. A program of its own, because it needs a counting
+//! allocator.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ fn held() -> usize {
     dhat::HeapStats::get().curr_bytes
 }
 
-/// Floods a detector with ten times what it may keep, and then with four times as much; returns what it held at most after
-/// the first flood. It may hold no more after the second.
+/// Floods a detector with ten times its bounds, and then with four times as much again. Returns its peak memory after
+/// the first flood; the second must not exceed that.
 fn flooded<D>(
     name: &str,
     most_bytes: usize,
@@ -32,16 +33,16 @@ fn flooded<D>(
     println!("{name}: {first} bytes, then {second}; at most {most_bytes} allowed");
     assert!(first <= most_bytes, "{name} holds {first} bytes, {most_bytes} are allowed");
     assert!(second <= first + first / 50, "{name} grew from {first} to {second} bytes");
-    assert!(first >= most_bytes / 4, "{name} holds {first} bytes: the bound of {most_bytes} says nothing");
+    assert!(first >= most_bytes / 4, "{name} holds {first} bytes: the bound of {most_bytes} is too loose");
 }
 
-/// A key of 255 bytes, the longest there is.
+/// A key of 255 bytes, the maximum.
 fn key(number: u64) -> String {
     format!("{number:0255}")
 }
 
 fn source(number: u64) -> Source {
-    // Longer than what a name may have to be kept in place.
+    // Longer than a name that is stored inline.
     let name = format!("a-service-with-a-rather-long-name-{number}");
     Source::with_instance(&name, number + 1).expect("the name is allowed and the number is not 0")
 }
@@ -58,7 +59,7 @@ async fn a_flood_of_names_does_not_grow_any_detector() {
     const KEYS: u64 = 256;
     flooded(
         "interference",
-        // A key of 255 bytes, its state, 8 claims of 80 bytes with a source's name of 50, and a fringe that waits.
+        // A key of 255 bytes, its state, 8 claims of 80 bytes with a source's name of 50, and a waiting fringe.
         KEYS as usize * (255 + 300 + 8 * (80 + 70) + 400),
         || Interfere::by_key().sources(2).max_keys(KEYS as usize).build().unwrap(),
         |detector, from, to| {
@@ -73,7 +74,7 @@ async fn a_flood_of_names_does_not_grow_any_detector() {
                     };
                     detector.claim(&channel, &key(number), &source(12 * number + n), claim, now);
                 }
-                // Not always, so that what waits for a tick is bounded too.
+                // Not after every wave, so that what waits for a tick is bounded as well.
                 if number % 1000 == 0 {
                     while detector.tick(now).is_some() {}
                 }
@@ -117,7 +118,7 @@ async fn a_flood_of_names_does_not_grow_any_detector() {
         },
     );
 
-    // Claims that flap come as waves.
+    // Flapping claims arrive as waves.
     let flapper = Vibrator::create("flapper", &aether).await.unwrap();
     const CLAIMS: u64 = 128;
     let mut waves = Vec::new();

@@ -1,4 +1,4 @@
-//! What who may publish, but is no vibrator, can do to those who announce themselves, over a real NATS server.
+//! The effect that a peer with publish rights can have on vibrators' announcements, over a real NATS server.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use aether_core::{Aether, EmitError, Emitter, Kind, Vibrator, Wave};
 use futures::StreamExt;
 use futures::future::join_all;
 
-/// For what takes milliseconds on an idle machine, and seconds where senders wait for answers. Nothing waits for it to
-/// pass.
+/// A bound for what takes milliseconds on an idle machine, and seconds if senders wait for answers. No test waits for
+/// it to elapse.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ANNOUNCEMENTS: &str = "aether-ask._aether.vibrators";
 const CALLS: &str = "aether-ask._aether.vibrators.call";
@@ -17,7 +17,7 @@ async fn connect(server: &NatsServer) -> Aether {
     Aether::connect(&server.url()).await.expect("the server is up")
 }
 
-/// Somebody with a client of NATS.
+/// A peer with a NATS client.
 struct Stranger(async_nats::Client);
 
 impl Stranger {
@@ -25,7 +25,7 @@ impl Stranger {
         Self(async_nats::connect(server.url()).await.expect("the server is up"))
     }
 
-    /// Publishes, and returns when the server has passed it on.
+    /// Publishes, and returns once the server has forwarded the message.
     async fn says(&self, subject: &str, text: &str) {
         self.0.publish(subject.to_owned(), text.to_owned().into()).await.expect("the server is up");
         self.0.flush().await.expect("the server is up");
@@ -47,7 +47,7 @@ async fn is_stopped(sender: &Emitter, channel: &str, amplitude: f32) -> bool {
     }
 }
 
-/// Has a stranger say something, together with what nobody contradicts, until the sender believes that.
+/// Publishes a claim together with an undisputed one, until the sender believes the latter.
 async fn until_believed(stranger: &Stranger, sender: &Emitter, said: &[String]) {
     let made_up = claim("made-up@5", &["made.up"], 1.0);
     let believing = async {
@@ -60,7 +60,7 @@ async fn until_believed(stranger: &Stranger, sender: &Emitter, said: &[String]) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_stops_the_commands_of_others_in_the_name_of_their_receiver() {
+async fn a_forged_announcement_stops_no_commands_of_others() {
     let server = NatsServer::start().await.unwrap();
     let (here, there) = (connect(&server).await, connect(&server).await);
     let mut ear = Vibrator::create("ear", &there).await.unwrap();
@@ -79,7 +79,7 @@ async fn nobody_stops_the_commands_of_others_in_the_name_of_their_receiver() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn made_up_receivers_take_bounded_memory_and_stop_nothing() {
+async fn forged_receivers_use_bounded_memory_and_stop_nothing() {
     let server = NatsServer::start().await.unwrap();
     let (here, there) = (connect(&server).await, connect(&server).await);
     let mut roster = here.roster().await.unwrap();
@@ -98,9 +98,9 @@ async fn made_up_receivers_take_bounded_memory_and_stop_nothing() {
             roster.changed().await;
         }
     };
-    tokio::time::timeout(PATIENCE, overflowing).await.expect("there are too many");
+    tokio::time::timeout(PATIENCE, overflowing).await.expect("the table overflows");
     assert!(roster.weight() <= 16 << 20, "{}", roster.weight());
-    // Who comes now may not be in the table, so nobody is taken for deaf.
+    // A new receiver may not be in the table, so every channel may have one.
     let mut ear = Vibrator::create("ear", &there).await.unwrap();
     ear.resonate_on("x1p0.*").await.unwrap();
     assert!(!is_stopped(&shop, "x1p0.a", 0.1).await && !is_stopped(&shop, "made.up", 0.1).await);
@@ -108,7 +108,7 @@ async fn made_up_receivers_take_bounded_memory_and_stop_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn however_many_call_the_roll_each_process_answers_once_a_second() {
+async fn each_process_answers_roll_calls_at_most_once_a_second() {
     let server = NatsServer::start().await.unwrap();
     let aether = connect(&server).await;
     let ears: Vec<_> = join_all((0..3).map(|_| Vibrator::create("ear", &aether))).await;
@@ -131,12 +131,12 @@ async fn however_many_call_the_roll_each_process_answers_once_a_second() {
         assert_eq!(text.matches("ear@").count(), 3, "all of the process in one message: {text}");
     }
     assert_eq!(messages, 3);
-    // A heartbeat may have been one of the three.
+    // One of the three may have been a heartbeat.
     assert!(answered[2].duration_since(answered[0]) > Duration::from_millis(900), "{answered:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_who_join_at_once_are_announced_together() {
+async fn receivers_that_join_at_once_are_announced_together() {
     let server = NatsServer::start().await.unwrap();
     let aether = connect(&server).await;
     let stranger = Stranger::new(&server).await;
@@ -162,7 +162,7 @@ async fn many_who_join_at_once_are_announced_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forged_echoes_that_cannot_be_are_refused_and_counted() {
+async fn impossible_forged_echoes_are_refused_and_counted() {
     let server = NatsServer::start().await.unwrap();
     let (here, there) = (connect(&server).await, connect(&server).await);
     let mut ear = Vibrator::create("ear", &there).await.unwrap();
@@ -184,7 +184,7 @@ async fn forged_echoes_that_cannot_be_are_refused_and_counted() {
     for (sequence, count) in [(1, u64::MAX), (2, 4), (4, 1), (1, 3)] {
         stranger.says(&channel, &echo(sequence, count)).await;
     }
-    // Who knows the identity of a wave may still say that it failed.
+    // A peer that knows the id of a wave can still report that it failed.
     let only = tokio::time::timeout(PATIENCE, echoes.receive()).await.unwrap().unwrap();
     assert_eq!((only.of.sequence, only.count), (1, 3));
     assert_eq!((echoes.implausible(), echoes.unknown(), here.echo_ledger().refused), (2, 1, 3));

@@ -1,4 +1,5 @@
-//! Who shares the waves of a group, who makes whom wait, and what outlives a vibrator: in process, through the public API.
+//! How a group shares waves, which receivers make emitters wait, and what outlives a vibrator: in process, through the
+//! public API.
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
 use std::sync::{Arc, Weak};
@@ -50,7 +51,7 @@ async fn members_of_a_group_take_turns_over_all_channels() {
 }
 
 #[tokio::test]
-async fn members_of_a_group_keep_their_turn_whoever_joins_and_leaves() {
+async fn members_of_a_group_keep_their_turn_as_others_join_and_leave() {
     let aether = Aether::local();
     let members = members(&aether, ["jobs.*"; 4]).await;
     let shop = Vibrator::create("shop", &aether).await.unwrap();
@@ -64,7 +65,7 @@ async fn members_of_a_group_keep_their_turn_whoever_joins_and_leaves() {
 }
 
 #[tokio::test]
-async fn a_group_shares_evenly_where_channels_alternate_that_different_members_hear() {
+async fn a_group_shares_alternating_channels_evenly_among_members_with_different_patterns() {
     let aether = Aether::local();
     let members = members(&aether, ["jobs.a", "jobs.a", "jobs.b"]).await;
     let shop = Vibrator::create("shop", &aether).await.unwrap();
@@ -75,14 +76,14 @@ async fn a_group_shares_evenly_where_channels_alternate_that_different_members_h
 }
 
 #[tokio::test]
-async fn a_full_member_costs_neither_a_wave_nor_a_wait_while_another_has_room() {
+async fn a_full_member_causes_no_loss_and_no_wait_while_another_has_room() {
     for full in [waiting(4), InboxOptions::default().max_waves(4).when_full(WhenFull::Shed)] {
         let aether = Aether::local();
         let stuck = member(&aether, "jobs.*", full).await;
         let idle = member(&aether, "jobs.*", waiting(1000)).await;
         let shop = Vibrator::create("shop", &aether).await.unwrap();
         for number in 0..100 {
-            unconstrained(shop.emit(command("jobs.a"))).now_or_never().expect("nobody waits").unwrap();
+            unconstrained(shop.emit(command("jobs.a"))).now_or_never().expect("no emitter waits").unwrap();
             shop.try_emit(command(&format!("jobs.{number}"))).unwrap();
         }
         assert_eq!((stuck.ledger().queued, stuck.ledger().lost()), (4, 0));
@@ -91,7 +92,7 @@ async fn a_full_member_costs_neither_a_wave_nor_a_wait_while_another_has_room() 
 }
 
 #[tokio::test]
-async fn a_wave_for_a_full_group_goes_to_the_first_member_that_has_room() {
+async fn a_wave_for_a_full_group_goes_to_the_first_member_with_room() {
     for first in 0..2 {
         let aether = Aether::local();
         let mut members =
@@ -104,7 +105,7 @@ async fn a_wave_for_a_full_group_goes_to_the_first_member_that_has_room() {
         let mut emit = Box::pin(shop.emit(command("jobs.a")));
         assert!(emit.as_mut().now_or_never().is_none(), "both are full");
         members[first].receive().await.unwrap();
-        tokio::time::timeout(Duration::from_secs(20), emit).await.expect("there is room").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), emit).await.expect("a member has room").unwrap();
         let offered: Vec<_> = members.iter().map(|member| member.ledger().offered).collect();
         assert_eq!((offered[first], offered[1 - first]), (2, 1));
     }
@@ -122,51 +123,51 @@ async fn an_emit_cancelled_while_a_group_is_full_is_offered_to_one_member() {
     assert_eq!(aether.ledger().shed_full, 1);
 }
 
-/// An observer, and somebody who hears everything.
-async fn emits_and_nobody_waits(aether: &Aether, waves: u64) {
+/// With an observer and a receiver of everything.
+async fn emits_without_waiting(aether: &Aether, waves: u64) {
     let hearer = Vibrator::builder("hearer").inbox(waiting(1 << 20)).create(aether).await.unwrap();
     hearer.resonate_on("a").await.unwrap();
     let shop = Vibrator::create("shop", aether).await.unwrap();
     for number in 0..waves {
         let wave = Wave::builder("a").key("k").build().unwrap();
         match number % 2 {
-            0 => drop(shop.try_emit(wave).expect("the hearer has room")),
-            _ => drop(unconstrained(shop.emit(wave)).now_or_never().expect("nobody waits").unwrap()),
+            0 => drop(shop.try_emit(wave).expect("the receiver has room")),
+            _ => drop(unconstrained(shop.emit(wave)).now_or_never().expect("no emitter waits").unwrap()),
         }
     }
     assert_eq!(hearer.ledger().queued, waves);
 }
 
 #[tokio::test]
-async fn a_full_observer_makes_nobody_wait() {
+async fn a_full_observer_blocks_no_emitter() {
     let aether = Aether::local();
     let observer = Vibrator::builder("observer").inbox(waiting(4)).observe().create(&aether).await.unwrap();
     observer.resonate_on(">").await.unwrap();
-    emits_and_nobody_waits(&aether, 100).await;
+    emits_without_waiting(&aether, 100).await;
     let ledger = observer.ledger();
     assert_eq!((ledger.offered, ledger.queued, ledger.shed_full), (100, 4, 96));
 }
 
 #[tokio::test]
-async fn claims_that_nobody_adds_up_make_nobody_wait() {
+async fn unread_claims_block_no_emitter() {
     let aether = Aether::local();
     let pager = Vibrator::create("pager", &aether).await.unwrap();
     let fringes = pager.interfere("a", Interfere::by_key().sources(2)).await.unwrap();
-    emits_and_nobody_waits(&aether, 65_600).await;
+    emits_without_waiting(&aether, 65_600).await;
     let ledger = fringes.ledger();
     assert_eq!((ledger.offered, ledger.queued, ledger.shed_full), (65_600, 65_536, 64));
 }
 
 #[tokio::test]
-async fn a_physics_observer_that_nobody_drives_makes_nobody_wait() {
+async fn an_idle_physics_observer_blocks_no_emitter() {
     let aether = Aether::local();
     let observer = PhysicsObserver::open("watch", "a", PhysicsEngine::default(), &aether).await.unwrap();
-    emits_and_nobody_waits(&aether, 65_600).await;
+    emits_without_waiting(&aether, 65_600).await;
     assert_eq!(observer.ledger().shed_full, 64);
 }
 
 #[tokio::test]
-async fn what_a_callback_holds_is_dropped_with_its_vibrator() {
+async fn a_callback_is_dropped_with_its_vibrator() {
     let aether = Aether::local();
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     let held = Arc::new(());
@@ -179,7 +180,7 @@ async fn what_a_callback_holds_is_dropped_with_its_vibrator() {
         weak.push(Arc::downgrade(&held));
         let hearer = Vibrator::builder("hearer").inbox(callback(held)).create(&aether).await.unwrap();
         hearer.resonate_on(pattern).await.unwrap();
-        // The routes that this leads to are remembered in many places.
+        // The routes that contain it are cached in many places.
         for channel in ["a", "b"] {
             shop.emit_bytes(channel, "x").await.unwrap();
             shop.emit_bytes(channel, "x").await.unwrap();

@@ -1,4 +1,4 @@
-//! A NATS server that does not answer, or takes less than before: every call ends, and what was not sent is counted.
+//! A NATS server that does not answer, or accepts less than before: every call ends, and unsent waves are counted.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
@@ -13,10 +13,10 @@ use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Whatever takes longer does not end.
+/// Anything slower counts as never ending.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// A server that is suspended, and resumed at the end, so that it can be stopped like any other.
+/// A suspended server, resumed on drop, so that it can be stopped like any other.
 struct Suspended<'a>(&'a NatsServer);
 
 impl<'a> Suspended<'a> {
@@ -37,11 +37,11 @@ fn signal(name: &str, server: &NatsServer) {
     assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
 }
 
-/// Asks until neither the network nor the client takes any more, and says how the questions ended.
+/// Asks until neither the network nor the client accepts any more; returns the results of the questions.
 async fn fill(aether: &Aether) -> Vec<Result<Wave, AskError>> {
     let asker = Vibrator::create("asker", aether).await.unwrap().emitter();
     let mut asks = JoinSet::new();
-    // 48 MB: more than the buffers of the sockets and 2048 messages.
+    // 48 MB: more than the socket buffers and 2048 messages.
     for _ in 0..6000 {
         let asker = asker.clone();
         asks.spawn(async move {
@@ -49,7 +49,7 @@ async fn fill(aether: &Aether) -> Vec<Result<Wave, AskError>> {
             asker.ask_wave(question, Duration::from_millis(500)).await
         });
     }
-    timeout(PATIENCE, asks.join_all()).await.expect("questions end with their patience")
+    timeout(PATIENCE, asks.join_all()).await.expect("questions time out")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,7 +63,7 @@ async fn every_call_ends_although_the_server_is_stuck_and_the_client_takes_nothi
     aether.flush().await.unwrap();
     let suspended = Suspended::new(&server);
     for asked in fill(&aether).await {
-        // One or the other may have come through before all of the server's threads stopped.
+        // Some may have got through before all of the server's threads stopped.
         assert!(matches!(asked, Err(AskError::TimedOut { .. } | AskError::NoResonator { .. })), "{asked:?}");
     }
     ear.detune("ear.*").unwrap();
@@ -96,7 +96,7 @@ async fn receivers_end_although_a_close_with_a_stuck_server_is_cancelled() {
 }
 
 #[tokio::test]
-async fn what_the_next_server_does_not_take_is_counted_and_comes_back() {
+async fn waves_too_large_for_the_next_server_are_counted_and_reflected() {
     for wire in [Wire::Frames, Wire::CloudEvents] {
         let mut first = NatsServer::start().await.unwrap();
         let smaller = ServerOptions::default().setting("max_payload", 65536);
@@ -107,7 +107,7 @@ async fn what_the_next_server_does_not_take_is_counted_and_comes_back() {
         let shop = Vibrator::create("shop", &aether).await.unwrap();
         let mut echoes = shop.echoes().await.unwrap();
         first.kill().await.unwrap();
-        // Returns when the server has been missed.
+        // Returns once the client has noticed that the server is gone.
         aether.flush().await.unwrap_err();
         let command = |bytes| Wave::builder("big").kind(Kind::Command).bytes(vec![1; bytes]).build().unwrap();
         shop.emit(command(100)).await.unwrap();
@@ -116,7 +116,7 @@ async fn what_the_next_server_does_not_take_is_counted_and_comes_back() {
         second.restart().await.unwrap();
         let echo = loop {
             let echo = timeout(PATIENCE, echoes.receive()).await.expect("an echo").unwrap();
-            // With frames, nobody hears the others either.
+            // With frames, the others have no receiver either.
             if echo.of == shop.id_of(&big) {
                 break echo;
             }

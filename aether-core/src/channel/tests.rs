@@ -19,14 +19,14 @@ fn wildcards_follow_the_nats_rules() {
 }
 
 #[test]
-fn leading_wildcards_do_not_hear_the_reserved_channels() {
+fn leading_wildcards_do_not_match_reserved_channels() {
     assert!(!hears(">", "_aether.floor") && !hears("*.floor", "_aether.floor") && !hears("*", "_aether"));
     assert!(hears("_aether.>", "_aether.floor"));
     assert!(hears(">", "_aetherial.floor"));
 }
 
 #[test]
-fn patterns_overlap_where_one_channel_can_be_heard_by_both() {
+fn patterns_overlap_if_one_channel_matches_both() {
     let overlap = |a: &str, b: &str| {
         let (a, b) = (Pattern::new(a).unwrap(), Pattern::new(b).unwrap());
         assert_eq!(a.overlaps(&b), b.overlaps(&a));
@@ -38,7 +38,7 @@ fn patterns_overlap_where_one_channel_can_be_heard_by_both() {
     for (a, b) in [("a", "b"), ("a.>", "a"), ("a.*", "a.b.c"), ("a.*.c", "a.b.d"), ("a.>", "b.>")] {
         assert!(!overlap(a, b), "{a} {b}");
     }
-    // A wildcard in first place hears no reserved channel.
+    // A leading wildcard matches no reserved channel.
     for a in [">", "*", "*.x", "*.>"] {
         for b in ["_aether.x", "_aether.*", "_aether.>", "_aether"] {
             assert!(!overlap(a, b), "{a} {b}");
@@ -48,7 +48,7 @@ fn patterns_overlap_where_one_channel_can_be_heard_by_both() {
 }
 
 #[test]
-fn a_pattern_covers_another_where_it_hears_all_of_its_channels() {
+fn a_pattern_covers_another_if_it_matches_all_of_its_channels() {
     let covers = |a: &str, b: &str| Pattern::new(a).unwrap().covers(&Pattern::new(b).unwrap());
     for (a, b) in [
         ("a", "a"),

@@ -12,17 +12,17 @@ use crate::wave::{Kind, ReplyError, Wave};
 
 super::cases! {
     5 Nothing each_of_many_askers_gets_its_own_answer,
-    5 Nothing an_answer_says_what_it_answers,
+    5 Nothing an_answer_names_its_question,
     5 Nothing the_first_answer_counts,
     5 Nothing a_question_to_a_group_reaches_one_member,
-    5 Nothing one_can_ask_oneself,
-    5 Nothing a_question_that_nobody_hears_fails_at_once,
-    5 Nothing a_question_that_is_kept_without_an_answer_times_out,
-    5 Nothing a_question_that_is_dropped_without_an_answer_fails,
+    5 Nothing a_vibrator_can_ask_itself,
+    5 Nothing a_question_without_a_receiver_fails_at_once,
+    5 Nothing a_question_held_without_an_answer_times_out,
+    5 Nothing a_question_dropped_without_an_answer_fails,
     5 Nothing only_questions_can_be_answered,
 }
 
-/// Longer than a case may take: an error that comes at all did not wait for it.
+/// Longer than a case may take: an error that arrives in time cannot be a time-out.
 const HOURS: Duration = Duration::from_secs(7200);
 
 async fn each_of_many_askers_gets_its_own_answer(stage: &Stage) -> Checked {
@@ -55,7 +55,7 @@ async fn each_of_many_askers_gets_its_own_answer(stage: &Stage) -> Checked {
     Ok(())
 }
 
-async fn an_answer_says_what_it_answers(stage: &Stage) -> Checked {
+async fn an_answer_names_its_question(stage: &Stage) -> Checked {
     let mut oracle = listener("oracle", &stage.there, "ask.what").await?;
     let asker = vibrator("asker", &stage.here).await?;
     for amplitude in [1.0, 0.25] {
@@ -66,7 +66,7 @@ async fn an_answer_says_what_it_answers(stage: &Stage) -> Checked {
             let question = stage.next(&mut oracle, "the question").await?;
             holds("a question that can be answered", question.expects_reply(), &question)?;
             same("the kind of a question", Kind::Query, question.kind())?;
-            same("who asked", "asker", question.source().name())?;
+            same("the asker", "asker", question.source().name())?;
             question.reply_wave(Wave::builder("ask.what").text("this").key("k").metadata("a", "b")).await?;
             Ok(question.id())
         };
@@ -75,7 +75,7 @@ async fn an_answer_says_what_it_answers(stage: &Stage) -> Checked {
         same("the cause of the answer", Some(&question), answer.cause())?;
         same("the kind of an answer", Kind::Response, answer.kind())?;
         same("the amplitude of the answer", asked, answer.amplitude())?;
-        same("who answered", oracle.source(), answer.source())?;
+        same("the responder", oracle.source(), answer.source())?;
         same("the channel of the answer", "ask.what", answer.channel().as_str())?;
         same("the payload", "this", answer.text()?)?;
         same("the key", Some("k"), answer.key())?;
@@ -100,7 +100,7 @@ async fn the_first_answer_counts(stage: &Stage) -> Checked {
         let (answer, (first, second)) =
             stage.within("the first answer", async { tokio::try_join!(ask, reply) }).await??;
         same("the answer", ("first".to_owned(), round), answer.json()?)?;
-        // Nobody waits for them any more, which the medium may know or not; the next asker must not get them.
+        // Their asker has left, which the medium may or may not know; the next asker must not get them.
         for late in [second, first] {
             match late.reply(&("late", round)).await {
                 Ok(()) | Err(ReplyError::AskerGone) => {}
@@ -137,10 +137,10 @@ async fn a_question_to_a_group_reaches_one_member(stage: &Stage) -> Checked {
     while let Some(oracle) = stage.within("the oracles to end", oracles.join_next()).await? {
         heard += oracle??;
     }
-    same("questions that the members heard together", 100, heard)
+    same("questions that the members received in total", 100, heard)
 }
 
-async fn one_can_ask_oneself(stage: &Stage) -> Checked {
+async fn a_vibrator_can_ask_itself(stage: &Stage) -> Checked {
     let mut oracle = listener("oracle", &stage.here, "ask.self").await?;
     let emitter = oracle.emitter();
     for count in 0..20 {
@@ -155,7 +155,7 @@ async fn one_can_ask_oneself(stage: &Stage) -> Checked {
     Ok(())
 }
 
-async fn a_question_that_nobody_hears_fails_at_once(stage: &Stage) -> Checked {
+async fn a_question_without_a_receiver_fails_at_once(stage: &Stage) -> Checked {
     let asker = vibrator("asker", &stage.here).await?;
     let left = listener("left", &stage.here, "ask.nobody").await?;
     left.detune("ask.nobody")?;
@@ -170,7 +170,7 @@ async fn a_question_that_nobody_hears_fails_at_once(stage: &Stage) -> Checked {
     Ok(())
 }
 
-async fn a_question_that_is_kept_without_an_answer_times_out(stage: &Stage) -> Checked {
+async fn a_question_held_without_an_answer_times_out(stage: &Stage) -> Checked {
     let mut mute = listener("mute", &stage.there, "ask.mute").await?;
     let asker = vibrator("asker", &stage.here).await?;
     let patience = Duration::from_millis(200);
@@ -185,8 +185,8 @@ async fn a_question_that_is_kept_without_an_answer_times_out(stage: &Stage) -> C
         }
         other => return Err(Failure::new("TimedOut", format_args!("{other:?}"))),
     }
-    holds("the whole patience to be used", started.elapsed() >= patience, started.elapsed())?;
-    // Too late, and nobody's answer but the next question's own.
+    holds("the time-out to be reached", started.elapsed() >= patience, started.elapsed())?;
+    // Too late: the next question must get only its own answer.
     match kept.reply(&"late").await {
         Ok(()) | Err(ReplyError::AskerGone) => {}
         Err(error) => return Err(error.into()),
@@ -197,10 +197,11 @@ async fn a_question_that_is_kept_without_an_answer_times_out(stage: &Stage) -> C
     same("the answer", "now".to_owned(), answer.json()?)
 }
 
-async fn a_question_that_is_dropped_without_an_answer_fails(stage: &Stage) -> Checked {
+async fn a_question_dropped_without_an_answer_fails(stage: &Stage) -> Checked {
     let mut careless = listener("careless", &stage.there, "ask.careless").await?;
     let asker = vibrator("asker", &stage.here).await?;
-    // In process it is known when the last hold on a question is gone; across processes patience has to run out.
+    // In process the medium knows when the last handle of a question is dropped; across processes the ask must time
+    // out.
     let patience = if stage.crosses() { Duration::from_millis(200) } else { HOURS };
     let ask = async { Ok(asker.ask_wave(numbered("ask.careless", 7)?, patience).await) };
     let keep = async { stage.next(&mut careless, "the question").await.map(drop) };

@@ -1,4 +1,4 @@
-//! Line 10, first half: what is dropped before it is complete leaves nothing half done.
+//! Line 10, first half: a cancelled operation leaves nothing half done.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use super::stage::{Stage, listener, number, numbered, poll_once, reached, vibrat
 use crate::wave::ReplyError;
 
 super::cases! {
-    10 Room an_emit_that_is_cancelled_while_it_waits_is_accounted_for,
-    10 Nothing a_receive_that_is_cancelled_takes_no_wave,
-    10 Nothing a_join_that_is_cancelled_leaves_nothing_behind,
-    10 Nothing a_question_that_is_cancelled_disturbs_no_other,
-    10 Nothing a_flush_that_is_cancelled_loses_nothing,
+    10 Room an_emit_cancelled_while_waiting_is_accounted_for,
+    10 Nothing a_cancelled_receive_takes_no_wave,
+    10 Nothing a_cancelled_join_leaves_nothing_behind,
+    10 Nothing a_cancelled_question_disturbs_no_other,
+    10 Nothing a_cancelled_flush_loses_nothing,
 }
 
-async fn an_emit_that_is_cancelled_while_it_waits_is_accounted_for(stage: &Stage) -> Checked {
+async fn an_emit_cancelled_while_waiting_is_accounted_for(stage: &Stage) -> Checked {
     let mut narrow = Narrow::new(stage).await?;
     let (mut emitted, mut cancelled) = (0, 0);
     while cancelled < 10 {
@@ -36,7 +36,7 @@ async fn an_emit_that_is_cancelled_while_it_waits_is_accounted_for(stage: &Stage
     narrow.widen(stage).await?;
     let mut last = 0;
     for count in 0..emitted - lost {
-        let what = format!("wave {count} of {emitted} that were emitted, less {lost} that were lost");
+        let what = format!("wave {count} of {emitted} that were emitted, less {lost} lost");
         let number = number(&stage.next(&mut narrow.receiver, what).await?)?;
         holds("waves in their order, each once", number > last, (last, number))?;
         last = number;
@@ -45,7 +45,7 @@ async fn an_emit_that_is_cancelled_while_it_waits_is_accounted_for(stage: &Stage
     same("losses", lost, narrow.account().lost())
 }
 
-async fn a_receive_that_is_cancelled_takes_no_wave(stage: &Stage) -> Checked {
+async fn a_cancelled_receive_takes_no_wave(stage: &Stage) -> Checked {
     const WAVES: u64 = 1000;
     let mut ear = listener("ear", &stage.there, "kept.*").await?;
     let emitter = vibrator("emitter", &stage.here).await?.emitter();
@@ -58,7 +58,7 @@ async fn a_receive_that_is_cancelled_takes_no_wave(stage: &Stage) -> Checked {
     };
     let receive = async {
         for count in 0..WAVES {
-            // Cancelled at whatever point they are.
+            // Cancelled at an arbitrary point.
             drop(poll_pending(Box::pin(ear.receive_from("other.*"))).await?);
             drop(poll_pending(Box::pin(ear.receive_from("kept.b"))).await?);
             let mut waited = 0;
@@ -83,7 +83,7 @@ async fn a_receive_that_is_cancelled_takes_no_wave(stage: &Stage) -> Checked {
     same("waves received", WAVES, ear.ledger().delivered)
 }
 
-/// Polls a future once that cannot be ready yet, and hands it back.
+/// Polls a future that cannot be ready yet once, and hands it back.
 async fn poll_pending<F: Future + Unpin>(future: F) -> Checked<F>
 where
     F::Output: std::fmt::Debug,
@@ -94,7 +94,7 @@ where
     }
 }
 
-async fn a_join_that_is_cancelled_leaves_nothing_behind(stage: &Stage) -> Checked {
+async fn a_cancelled_join_leaves_nothing_behind(stage: &Stage) -> Checked {
     let mut witness = listener("witness", &stage.there, "joined").await?;
     let ear = vibrator("ear", &stage.there).await?;
     let emitter = vibrator("emitter", &stage.here).await?;
@@ -107,7 +107,7 @@ async fn a_join_that_is_cancelled_leaves_nothing_behind(stage: &Stage) -> Checke
             }
         };
         if let Ok(joined) = poll_once(Box::pin(join)).await {
-            // It was quicker; there is nothing to cancel.
+            // It completed before it could be cancelled.
             joined?;
             ear.detune("joined")?;
         }
@@ -116,7 +116,7 @@ async fn a_join_that_is_cancelled_leaves_nothing_behind(stage: &Stage) -> Checke
             stage.within("the flush to return", stage.here.flush()).await??;
         }
         stage.hear(&mut witness, &["joined"; 2]).await?;
-        same("waves that reached a vibrator that has not joined", 0, reached(&ear))?;
+        same("waves that reached a vibrator that did not join", 0, reached(&ear))?;
     }
     let mut ear = ear;
     ear.resonate_on("joined").await?;
@@ -125,7 +125,7 @@ async fn a_join_that_is_cancelled_leaves_nothing_behind(stage: &Stage) -> Checke
     same("waves that reached it", 1, reached(&ear))
 }
 
-async fn a_question_that_is_cancelled_disturbs_no_other(stage: &Stage) -> Checked {
+async fn a_cancelled_question_disturbs_no_other(stage: &Stage) -> Checked {
     let hours = Duration::from_secs(7200);
     let mut oracle = listener("oracle", &stage.there, "ask.cancelled").await?;
     let asker = vibrator("asker", &stage.here).await?;
@@ -136,7 +136,7 @@ async fn a_question_that_is_cancelled_disturbs_no_other(stage: &Stage) -> Checke
             answer = ask => return Err(Failure::new("no answer yet", format_args!("{answer:?}"))),
             question = stage.next(&mut oracle, "the question") => question?,
         };
-        // The asker is gone, which the medium may know or not.
+        // The asker has gone, which the medium may or may not know.
         match question.reply(&"nobody hears this").await {
             Ok(()) | Err(ReplyError::AskerGone) => {}
             Err(error) => return Err(error.into()),
@@ -153,7 +153,7 @@ async fn a_question_that_is_cancelled_disturbs_no_other(stage: &Stage) -> Checke
     Ok(())
 }
 
-async fn a_flush_that_is_cancelled_loses_nothing(stage: &Stage) -> Checked {
+async fn a_cancelled_flush_loses_nothing(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "flushed").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     for count in 0..500 {

@@ -1,4 +1,4 @@
-//! Line 1: what it means that a wave was taken.
+//! Line 1: what Ok means for an emitted wave.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -19,10 +19,10 @@ super::cases! {
     1 Nothing an_emitted_wave_is_in_the_inboxes_or_the_outbox,
     1 Nothing after_a_flush_nothing_waits_to_be_sent,
     1 Room an_emitter_without_room_waits_and_blocks_no_thread,
-    1 Room try_emit_hands_back_what_has_no_room,
-    1 Room a_wave_that_is_refused_leaves_no_gap_in_the_numbers,
-    1 Room the_weak_are_refused_before_the_strong,
-    1 Room the_strongest_emitter_that_waits_is_let_in_first,
+    1 Room try_emit_hands_back_a_wave_without_room,
+    1 Room a_refused_wave_leaves_no_gap_in_the_numbers,
+    1 Room weak_waves_are_refused_before_strong_ones,
+    1 Room the_strongest_waiting_emitter_is_admitted_first,
 }
 
 async fn an_emitted_wave_is_in_the_inboxes_or_the_outbox(stage: &Stage) -> Checked {
@@ -39,7 +39,7 @@ async fn an_emitted_wave_is_in_the_inboxes_or_the_outbox(stage: &Stage) -> Check
             same("the outbox of a medium that has none", Ledger::default(), taken)?;
             same("the inboxes that the wave was offered to", Some(ears.len()), receivers)?;
             for ear in &ears {
-                same("what was offered when emit returned", count, ear.ledger().offered)?;
+                same("waves offered when emit returned", count, ear.ledger().offered)?;
             }
         }
     }
@@ -72,7 +72,7 @@ async fn after_a_flush_nothing_waits_to_be_sent(stage: &Stage) -> Checked {
 async fn an_emitter_without_room_waits_and_blocks_no_thread(stage: &Stage) -> Checked {
     let mut narrow = Narrow::new(stage).await?;
     let mut emitted = 0;
-    // Polling an emit returns at once whether or not there is room, or this task would stand still here.
+    // Polling an emit returns at once, whether or not there is room; otherwise this task would block here.
     let waiting = loop {
         emitted += 1;
         let emit = Box::pin(narrow.emitter.emit(numbered("narrow", emitted)?));
@@ -89,14 +89,14 @@ async fn an_emitter_without_room_waits_and_blocks_no_thread(stage: &Stage) -> Ch
         }
         Ok::<_, Failure>(())
     };
-    let emit = stage.within("the emitter to be let in", waiting);
+    let emit = stage.within("the emitter to be admitted", waiting);
     let (received, receipt) = tokio::join!(receive_all, emit);
     received?;
     same("the number of the wave that waited", emitted, receipt??.sequence)?;
     same("waves lost", 0, narrow.account().lost())
 }
 
-async fn try_emit_hands_back_what_has_no_room(stage: &Stage) -> Checked {
+async fn try_emit_hands_back_a_wave_without_room(stage: &Stage) -> Checked {
     let mut narrow = Narrow::new(stage).await?;
     let mut taken = 0;
     let error = loop {
@@ -104,11 +104,11 @@ async fn try_emit_hands_back_what_has_no_room(stage: &Stage) -> Checked {
             Ok(_) => taken += 1,
             Err(error) => break error,
         }
-        // The outbox is emptied by another task as long as that has not heard of the cut.
+        // Another task empties the outbox until it notices the cut.
         tokio::task::yield_now().await;
     };
     holds("the error Full", matches!(error, EmitError::Full { .. }), &error)?;
-    holds("an error that may pass", error.is_transient(), &error)?;
+    holds("a transient error", error.is_transient(), &error)?;
     let Some(wave) = error.into_wave() else { return Err(Failure::new("the wave in the error", "none")) };
     same("the wave that was handed back", taken + 1, number(&wave)?)?;
     same("the waves that were offered", taken, narrow.account().offered)?;
@@ -117,14 +117,14 @@ async fn try_emit_hands_back_what_has_no_room(stage: &Stage) -> Checked {
         let wave = stage.next(&mut narrow.receiver, format!("wave {count} of {taken}")).await?;
         same("the wave", count, number(&wave)?)?;
     }
-    // There is room again, sooner or later.
+    // There is room again sooner or later.
     let emit = pin!(narrow.emitter.emit(wave));
     stage.within("the wave to be taken after all", emit).await??;
     let wave = stage.next(&mut narrow.receiver, "the wave that had no room").await?;
     same("the wave", taken + 1, number(&wave)?)
 }
 
-async fn a_wave_that_is_refused_leaves_no_gap_in_the_numbers(stage: &Stage) -> Checked {
+async fn a_refused_wave_leaves_no_gap_in_the_numbers(stage: &Stage) -> Checked {
     let mut narrow = Narrow::new(stage).await?;
     let (mut taken, mut refused) = (0, 0);
     while refused < 10 {
@@ -146,12 +146,12 @@ async fn a_wave_that_is_refused_leaves_no_gap_in_the_numbers(stage: &Stage) -> C
     Ok(())
 }
 
-/// A wave of this amplitude that carries a number.
+/// A numbered wave of this amplitude.
 fn of_amplitude(amplitude: f32, number: u64) -> Checked<Wave> {
     Ok(Wave::builder("narrow").amplitude(amplitude).text(number.to_string()).build()?)
 }
 
-async fn the_weak_are_refused_before_the_strong(stage: &Stage) -> Checked {
+async fn weak_waves_are_refused_before_strong_ones(stage: &Stage) -> Checked {
     let mut narrow = Narrow::with_room_for(16, stage).await?;
     let (mut taken, mut rounds_left) = (0, None);
     while rounds_left != Some(0) {
@@ -160,7 +160,7 @@ async fn the_weak_are_refused_before_the_strong(stage: &Stage) -> Checked {
                 Ok(_) => taken += 1,
                 Err(error) => {
                     holds("a weaker wave that is refused", amplitude < 0.9, error)?;
-                    // What is kept has room for so many rounds more, less what the others of this round take.
+                    // The reserved part has room for this many more rounds, less the other waves of this round.
                     rounds_left.get_or_insert(3);
                 }
             }
@@ -176,7 +176,7 @@ async fn the_weak_are_refused_before_the_strong(stage: &Stage) -> Checked {
     Ok(())
 }
 
-async fn the_strongest_emitter_that_waits_is_let_in_first(stage: &Stage) -> Checked {
+async fn the_strongest_waiting_emitter_is_admitted_first(stage: &Stage) -> Checked {
     const EACH: u64 = 20;
     let mut narrow = Narrow::new(stage).await?;
     let mut emitted = 0;
@@ -213,14 +213,14 @@ async fn the_strongest_emitter_that_waits_is_let_in_first(stage: &Stage) -> Chec
         }
         Ok::<_, Failure>(())
     };
-    let (waited, let_in) = tokio::join!(receive_all, stage.within("the emitters to be let in", let_in));
+    let (waited, let_in) = tokio::join!(receive_all, stage.within("the emitters to be admitted", let_in));
     let_in??;
-    same("the order of those that waited", (EACH + 1..=2 * EACH).chain(1..=EACH).collect(), waited?)?;
+    same("the order of the waiting emitters", (EACH + 1..=2 * EACH).chain(1..=EACH).collect(), waited?)?;
     same("waves lost", 0, narrow.account().lost())
 }
 
-/// A way with room for a few waves, and a plug at the end: the receiver that takes nothing, or the link that is cut.
-/// An emitter that finds it full waits for an hour.
+/// A path with room for a few waves and a plug at its end: a receiver that takes nothing, or a link that is cut. An
+/// emitter that finds it full waits for an hour.
 pub(super) struct Narrow {
     pub(super) emitter: Emitter,
     pub(super) receiver: Vibrator,
@@ -252,12 +252,12 @@ impl Narrow {
         Ok(Self { emitter, receiver, end, crosses })
     }
 
-    /// Pulls the plug; in process that is done by receiving.
+    /// Pulls the plug; in process by receiving.
     pub(super) async fn widen(&self, stage: &Stage) -> Checked {
         if self.crosses { Ok(stage.link()?.mend().await?) } else { Ok(()) }
     }
 
-    /// The account of where it is narrow.
+    /// The ledger at the bottleneck.
     pub(super) fn account(&self) -> Ledger {
         if self.crosses { self.end.status().outbox } else { self.receiver.ledger() }
     }

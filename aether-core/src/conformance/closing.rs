@@ -1,4 +1,4 @@
-//! Line 8: the end.
+//! Line 8: closing.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use super::stage::{Stage, listener, number, numbered, poll_once, vibrator};
 use crate::medium::{AskError, EmitError, FlushError, JoinError};
 
 super::cases! {
-    8 Nothing what_was_emitted_before_the_close_arrives,
-    8 Nothing receivers_take_what_is_queued_and_then_end,
-    8 Nothing a_receiver_that_waits_is_told_of_the_close,
+    8 Nothing waves_emitted_before_the_close_arrive,
+    8 Nothing receivers_drain_their_inbox_and_then_end,
+    8 Nothing a_close_ends_a_waiting_receiver,
     8 Nothing a_closed_medium_takes_nothing_more,
     8 Nothing a_receiver_made_after_the_close_ends_at_once,
     8 Nothing closing_twice_is_harmless,
-    8 Nothing a_close_that_is_cancelled_can_be_finished,
+    8 Nothing a_cancelled_close_can_be_finished,
     8 Nothing receivers_end_although_a_close_is_cancelled,
 }
 
-async fn what_was_emitted_before_the_close_arrives(stage: &Stage) -> Checked {
+async fn waves_emitted_before_the_close_arrive(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "last").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     for count in 0..3000 {
@@ -33,7 +33,7 @@ async fn what_was_emitted_before_the_close_arrives(stage: &Stage) -> Checked {
     same("waves that left", if stage.crosses() { 3000 } else { 0 }, outbox.delivered)
 }
 
-async fn receivers_take_what_is_queued_and_then_end(stage: &Stage) -> Checked {
+async fn receivers_drain_their_inbox_and_then_end(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "rest.*").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     for count in 0..100 {
@@ -54,7 +54,7 @@ async fn receivers_take_what_is_queued_and_then_end(stage: &Stage) -> Checked {
     holds("an account that adds up", ear.ledger().adds_up(), ear.ledger())
 }
 
-async fn a_receiver_that_waits_is_told_of_the_close(stage: &Stage) -> Checked {
+async fn a_close_ends_a_waiting_receiver(stage: &Stage) -> Checked {
     let mut ears = [listener("a", &stage.there, "never").await?, listener("b", &stage.there, "never").await?];
     let [a, b] = &mut ears;
     let Err(receive) = poll_once(Box::pin(a.receive())).await else {
@@ -118,7 +118,7 @@ async fn a_closed_medium_takes_nothing_more(stage: &Stage) -> Checked {
     holds("Closed", matches!(join, Err(JoinError::Closed)), join)?;
     let flush = stage.within("flush to return", stage.here.flush()).await?;
     holds("Closed", matches!(flush, Err(FlushError::Closed)), flush)?;
-    // Leaving is always possible.
+    // Unsubscribing always succeeds.
     ear.detune("heard")?;
     let status = stage.here.status();
     same("waves that the medium took after the close", before, status.outbox.offered)?;
@@ -142,7 +142,7 @@ async fn closing_twice_is_harmless(stage: &Stage) -> Checked {
     holds("the end of all waves", end.is_none(), end)
 }
 
-async fn a_close_that_is_cancelled_can_be_finished(stage: &Stage) -> Checked {
+async fn a_cancelled_close_can_be_finished(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "cancelled").await?;
     let mut own = listener("own", &stage.here, "cancelled").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
@@ -154,7 +154,7 @@ async fn a_close_that_is_cancelled_can_be_finished(stage: &Stage) -> Checked {
     holds("Closed", matches!(late, Err(EmitError::Closed { .. })), late)?;
     stage.within("the close to return", stage.here.close()).await??;
     let outbox = stage.here.status().outbox;
-    same("waves that wait when the second close is back", 0, outbox.queued)?;
+    same("waves that wait when the second close has returned", 0, outbox.queued)?;
     same("waves that were lost", 0, outbox.lost())?;
     for count in 0..100 {
         let wave = stage.next(&mut ear, format!("number {count}")).await?;
@@ -169,7 +169,7 @@ async fn a_close_that_is_cancelled_can_be_finished(stage: &Stage) -> Checked {
 async fn receivers_end_although_a_close_is_cancelled(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.here, "cancelled").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
-    // So that there is something to wait for.
+    // Makes the close wait.
     emitter.emit(numbered("elsewhere", 0)?).await?;
     drop(poll_once(Box::pin(stage.here.close())).await);
     let end = stage.within("the end of all waves", ear.receive()).await?;

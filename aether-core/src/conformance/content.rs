@@ -1,4 +1,4 @@
-//! Line 10, second half: a wave is carried whole.
+//! Line 10, second half: a wave arrives complete.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::wave::{Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADAT
 
 super::cases! {
     10 Nothing a_wave_arrives_as_it_was_sent,
-    10 Nothing metadata_arrive_in_their_order_and_to_the_byte,
+    10 Nothing metadata_arrive_in_order_and_byte_for_byte,
     10 Nothing names_and_metadata_of_the_largest_size_arrive,
     10 Nothing a_wave_ages_on_its_way_and_in_the_inbox,
     10 Nothing a_relayed_wave_keeps_its_identity_and_its_age,
 }
 
-/// Everything that has to be the same at both ends, the age aside.
+/// Checks everything that must be equal at both ends, except the age.
 fn same_wave(id: &WaveId, sent: &Wave, seen: &Wave) -> Checked {
     same("the id", id, &seen.id())?;
     same("the channel", sent.channel(), seen.channel())?;
@@ -33,7 +33,7 @@ fn same_wave(id: &WaveId, sent: &Wave, seen: &Wave) -> Checked {
     same("the cause", sent.cause(), seen.cause())?;
     same("the content type", sent.content_type(), seen.content_type())?;
     same("the payload", sent.payload(), seen.payload())?;
-    // As a set: the order has a case of its own.
+    // As a set, because the order has a case of its own.
     let [mut sent, mut seen] = [sent, seen].map(|wave| wave.metadata().iter().collect::<Vec<_>>());
     sent.sort();
     seen.sort();
@@ -81,7 +81,7 @@ async fn a_wave_arrives_as_it_was_sent(stage: &Stage) -> Checked {
             let id = WaveId { source: emitter.source().clone(), sequence: receipt.sequence };
             let seen = stage.next(&mut ear, format!("a {kind} of amplitude {amplitude}")).await?;
             same_wave(&id, &sent, &seen)?;
-            same("the id of the wave that its author kept", 0, sent.sequence())?;
+            same("the sequence number of the wave kept by its author", 0, sent.sequence())?;
             cause = Some(id);
             round += 1;
         }
@@ -89,7 +89,7 @@ async fn a_wave_arrives_as_it_was_sent(stage: &Stage) -> Checked {
     Ok(())
 }
 
-async fn metadata_arrive_in_their_order_and_to_the_byte(stage: &Stage) -> Checked {
+async fn metadata_arrive_in_order_and_byte_for_byte(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "content.metadata").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     let entries =
@@ -175,7 +175,7 @@ async fn a_relayed_wave_keeps_its_identity_and_its_age(stage: &Stage) -> Checked
         same("the key", first.key(), wave.key())?;
         same("the metadata", first.metadata(), wave.metadata())?;
         same("the payload", first.payload(), wave.payload())?;
-        holds("an age that goes on growing", wave.age() >= age, (age, wave.age()))?;
+        holds("an age that keeps growing", wave.age() >= age, (age, wave.age()))?;
     }
     match emitter.relay(&wave).await {
         Err(EmitError::TooFar { wave: back }) => same("the wave that was handed back", first.id(), back.id()),

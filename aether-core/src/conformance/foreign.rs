@@ -1,4 +1,4 @@
-//! Line 11: what comes from clients of the broker that do not know Aether.
+//! Line 11: messages from clients of the broker that do not know Aether.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ super::cases! {
     11 Foreign a_foreign_message_arrives_as_a_wave_with_default_values,
     11 Foreign foreign_headers_become_metadata,
     11 Foreign a_foreign_requester_gets_a_plain_answer,
-    11 Foreign what_is_malformed_is_counted_and_ends_nothing,
+    11 Foreign malformed_messages_are_counted_and_end_nothing,
 }
 
 fn plain(payload: impl Into<Bytes>) -> ForeignMessage {
@@ -81,7 +81,7 @@ async fn foreign_headers_become_metadata(stage: &Stage) -> Checked {
     same("the content type", &ContentType::Json, wave.content_type())?;
     same("the payload", b"{}".as_slice(), wave.payload())?;
 
-    // More than a wave can have: what does not fit is left out, the message is not.
+    // More headers than a wave can have: the excess is dropped, the message is not.
     let mut message = plain("much");
     for count in 0..2 * MAX_METADATA_ENTRIES {
         message.headers.push((format!("n-{count}"), "v".to_owned()));
@@ -122,17 +122,17 @@ async fn a_foreign_requester_gets_a_plain_answer(stage: &Stage) -> Checked {
             answer.payload.to_vec(),
         )?;
     }
-    // One who knows Aether still gets an answer with all that belongs to it.
+    // An asker that knows Aether still gets a complete answer.
     let asker = vibrator("asker", &stage.here).await?;
     let ask = async { Ok::<_, Failure>(asker.ask("ask.foreign", &3).await?) };
     let reply = async { Ok(stage.next(&mut oracle, "the question").await?.reply(&9).await?) };
     let (answer, ()) = stage.within("the answer", async { tokio::try_join!(ask, reply) }).await??;
     same("the answer", 9, answer.json()?)?;
     same("the kind of an answer", Kind::Response, answer.kind())?;
-    same("who answered", oracle.source(), answer.source())
+    same("the responder", oracle.source(), answer.source())
 }
 
-async fn what_is_malformed_is_counted_and_ends_nothing(stage: &Stage) -> Checked {
+async fn malformed_messages_are_counted_and_end_nothing(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "garbage.>").await?;
     let mut member = vibrator("member", &stage.there).await?;
     member.resonate_in_group("garbage.>", "group").await?;
@@ -155,7 +155,7 @@ async fn what_is_malformed_is_counted_and_ends_nothing(stage: &Stage) -> Checked
         ("garbage.a".to_owned(), other_channel),
         ("garbage.a".to_owned(), [&frame[..3], &[1; 300]].concat().into()),
     ];
-    // Names that the broker takes and that are no channels.
+    // Names that are valid for the broker but not as channels.
     garbage.push((format!("garbage{}", ".x".repeat(MAX_TOKENS)), Bytes::from_static(b"plain")));
     garbage.push(("garbage.ü".to_owned(), Bytes::from_static(b"plain")));
     holds("garbage that begins like a frame", is_frame(&garbage[0].1), &garbage[0])?;
@@ -170,7 +170,7 @@ async fn what_is_malformed_is_counted_and_ends_nothing(stage: &Stage) -> Checked
         // Once for the listener's subscription and once for the group's.
         same("malformed messages", 2 * (count as u64 + 1), stage.there.status().malformed)?;
     }
-    // And plain ones still come as well.
+    // Plain messages still arrive.
     foreign.publish("garbage.a", plain("8")).await?;
     same("the plain message", 8, number(&stage.next(&mut ear, "a plain message").await?)?)
 }

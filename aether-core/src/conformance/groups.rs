@@ -1,4 +1,4 @@
-//! Line 3, groups: each wave to exactly one member.
+//! Line 3, groups: each wave goes to exactly one member.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -17,19 +17,19 @@ super::cases! {
     3 Nothing each_wave_reaches_one_member_of_a_group_and_all_members_get_some,
     3 Nothing a_group_shares_many_channels_while_others_come_and_go,
     3 Nothing each_group_and_each_lone_listener_gets_every_wave,
-    4 Nothing a_group_goes_on_without_a_member_that_leaves,
+    4 Nothing a_group_continues_without_a_member_that_leaves,
     7 Nothing a_full_member_of_a_group_costs_the_others_nothing,
 }
 
 /// The members of one group, each receiving in a task of its own.
-struct Group {
-    /// Which member received which number.
+struct RunningGroup {
+    /// The receiving member, and the number received.
     heard: mpsc::UnboundedReceiver<(usize, u64)>,
-    /// Aborts the members when it is dropped.
+    /// Aborts the members when dropped.
     _members: JoinSet<Checked>,
 }
 
-impl Group {
+impl RunningGroup {
     async fn new(name: &str, places: &[(&Aether, &str)]) -> Checked<Self> {
         let (sender, heard) = mpsc::unbounded_channel();
         let mut members = JoinSet::new();
@@ -38,7 +38,7 @@ impl Group {
             let sender = sender.clone();
             members.spawn(async move {
                 while let Some(wave) = member.receive().await {
-                    // Nobody listens any more once the case is over.
+                    // Fails once the case is over.
                     let _ = sender.send((index, number(&wave)?));
                 }
                 Ok(())
@@ -52,11 +52,11 @@ impl Group {
         heard.ok_or_else(|| Failure::new(what, "the end of all members"))
     }
 
-    /// Receives each of the numbers once, and nothing else.
+    /// Receives each of the numbers exactly once, and nothing else.
     async fn hear_each(&mut self, stage: &Stage, what: &str, numbers: Range<u64>) -> Checked {
         let mut missing: BTreeSet<u64> = numbers.collect();
         while let Some(first) = missing.first() {
-            let expected = format!("{what} to hear number {first} and {} more", missing.len() - 1);
+            let expected = format!("{what} to receive number {first} and {} more", missing.len() - 1);
             let (member, number) = self.next(stage, &expected).await?;
             if !missing.remove(&number) {
                 let seen = format!("number {number} again, at member {member}");
@@ -76,46 +76,46 @@ async fn member(name: &str, end: &Aether, pattern: &str, group: &str) -> Checked
 async fn each_wave_reaches_one_member_of_a_group_and_all_members_get_some(stage: &Stage) -> Checked {
     let (here, there) = (&stage.here, &stage.there);
     let places = [here, here, here, there, there].map(|end| (end, "work.*"));
-    let mut group = Group::new("workers", &places).await?;
+    let mut group = RunningGroup::new("workers", &places).await?;
     let (left, right) = (vibrator("left", here).await?, vibrator("right", there).await?);
     for count in 0..1000 {
         left.emit(numbered("work.a", 2 * count)?).await?;
         right.emit(numbered("work.b", 2 * count + 1)?).await?;
     }
     group.hear_each(stage, "the group", 0..2000).await?;
-    // One at a time, because a medium may hand many waves to one member in one go. Which member a wave falls to is
-    // the broker's choice; that one of five is never chosen in 1000 waves has a chance of 10^-96.
+    // One at a time, because a medium may deliver many waves to one member at once. The broker chooses the member for
+    // each wave; the chance that one of five is never chosen in 1000 waves is 10^-96.
     let mut idle: BTreeSet<usize> = (0..places.len()).collect();
     for count in 2000..3000 {
         left.emit(numbered("work.c", count)?).await?;
-        let (member, number) = group.next(stage, "one member to hear the wave").await?;
+        let (member, number) = group.next(stage, "one member to receive the wave").await?;
         same("the wave", count, number)?;
         idle.remove(&member);
         if idle.is_empty() {
             return Ok(());
         }
     }
-    holds("no member that never gets a wave", false, idle)
+    holds("every member to get a wave", false, idle)
 }
 
 async fn a_group_shares_many_channels_while_others_come_and_go(stage: &Stage) -> Checked {
     const WAVES: u64 = 1000;
     let (here, there) = (&stage.here, &stage.there);
     let places = [here, here, there, there].map(|end| (end, "many.*"));
-    let mut group = Group::new("many", &places).await?;
+    let mut group = RunningGroup::new("many", &places).await?;
     let emitter = vibrator("emitter", here).await?;
     let (mut shares, mut _guest) = ([0; 4], None);
     let mut missing: BTreeSet<u64> = (0..WAVES).collect();
     for count in 0..WAVES {
-        // In process, where nothing but the router decides, they come and go after each wave.
+        // In process, where only the router decides, they join and leave after each wave.
         if !stage.crosses() || count % 50 == 0 {
             let (end, pattern) =
                 [(here, "many.*"), (there, "elsewhere"), (there, "many.>")][count as usize % 3];
             let guest = listener("guest", end, pattern).await?;
-            // The one before leaves.
+            // The previous one leaves.
             _guest = Some(guest);
         }
-        // A command travels alone.
+        // Commands are not batched.
         let wave = Wave::builder(format!("many.{count}")).kind(Kind::Command).text(count.to_string());
         emitter.emit(wave.build()?).await?;
     }
@@ -124,7 +124,8 @@ async fn a_group_shares_many_channels_while_others_come_and_go(stage: &Stage) ->
         holds("each wave at one member only", missing.remove(&number), number)?;
         shares[member] += 1;
     }
-    // In process they take turns. A broker draws lots; a fifth of what is fair has a chance of 10^-60.
+    // In process they take turns. A broker chooses at random; less than a fifth of the fair share has a chance of
+    // 10^-60.
     let fair = WAVES / shares.len() as u64;
     let least = if stage.crosses() { fair / 5 } else { fair };
     holds("a fair share for each member", shares.iter().all(|share| *share >= least), shares)
@@ -147,10 +148,10 @@ async fn a_full_member_of_a_group_costs_the_others_nothing(stage: &Stage) -> Che
         let wave = Wave::builder("full.a").kind(Kind::Command).text(count.to_string());
         emitter.emit(wave.build()?).await?;
     }
-    // Each but those that the stuck member keeps is heard or was reported as shed.
+    // Every wave, except those queued at the stuck member, is received or reported as shed.
     let mut missing: BTreeSet<u64> = (0..WAVES).collect();
     while missing.len() as u64 > ROOM {
-        let what = format!("{} more waves to be heard or shed", missing.len() as u64 - ROOM);
+        let what = format!("{} more waves to be received or shed", missing.len() as u64 - ROOM);
         let number = tokio::select! {
             wave = stage.next(&mut idle, &what) => number(&wave?)?,
             shed = seen.recv() => shed.ok_or_else(|| Failure::new(&what, "the end of the reports"))??,
@@ -161,21 +162,27 @@ async fn a_full_member_of_a_group_costs_the_others_nothing(stage: &Stage) -> Che
     same("waves that the idle member lost", 0, idle.lost())?;
     same("waves that wait for the stuck member", ROOM, stuck.queued)?;
     same("waves that went to one member", WAVES, stuck.offered + idle.offered)?;
-    // A broker does not know who is full.
-    holds("a wave that was shed only over a network", stage.crosses() || stuck.lost() == 0, stuck)
+    // A broker does not know which member is full.
+    holds("waves shed only over a network", stage.crosses() || stuck.lost() == 0, stuck)
 }
 
 async fn each_group_and_each_lone_listener_gets_every_wave(stage: &Stage) -> Checked {
     let (here, there) = (&stage.here, &stage.there);
     let mut groups = [
-        ("the first group", Group::new("first", &[(here, "t.*"), (there, "t.*")]).await?),
-        ("the second group", Group::new("second", &[(here, "t.*"), (here, "t.*"), (there, "t.*")]).await?),
-        // One name is one group, whatever its members listen to.
-        ("the mixed group", Group::new("mixed", &[(here, "t.*"), (there, "t.>"), (there, "t.a")]).await?),
+        ("the first group", RunningGroup::new("first", &[(here, "t.*"), (there, "t.*")]).await?),
+        (
+            "the second group",
+            RunningGroup::new("second", &[(here, "t.*"), (here, "t.*"), (there, "t.*")]).await?,
+        ),
+        // A group is identified by its name, whatever its members' patterns.
+        (
+            "the mixed group",
+            RunningGroup::new("mixed", &[(here, "t.*"), (there, "t.>"), (there, "t.a")]).await?,
+        ),
     ];
     let mut alone = [listener("here", here, "t.>").await?, listener("there", there, "*.a").await?];
     let emitter = vibrator("emitter", here).await?;
-    // In the second round all that should not have come in the first would show.
+    // The second round would reveal duplicates of the first.
     for numbers in [0..300, 300..600] {
         for count in numbers.clone() {
             emitter.emit(numbered("t.a", count)?).await?;
@@ -193,23 +200,23 @@ async fn each_group_and_each_lone_listener_gets_every_wave(stage: &Stage) -> Che
     Ok(())
 }
 
-async fn a_group_goes_on_without_a_member_that_leaves(stage: &Stage) -> Checked {
+async fn a_group_continues_without_a_member_that_leaves(stage: &Stage) -> Checked {
     let leaves = member("leaves", &stage.there, "shift.*", "shift").await?;
     let detunes = member("detunes", &stage.here, "shift.*", "shift").await?;
     let mut stays = member("stays", &stage.there, "shift.*", "shift").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     drop(leaves);
     detunes.detune("shift.*")?;
-    // A medium says goodbye in the order in which it does everything else.
+    // A medium processes a leave in order with everything else.
     stage.within("the flush to return", stage.here.flush()).await??;
     stage.within("the flush to return", stage.there.flush()).await??;
     for count in 0..200 {
         emitter.emit(numbered("shift.a", count)?).await?;
     }
-    // What still comes for one that has left is handed on, and may be overtaken.
+    // Waves for a member that has left are handed over, and may be overtaken.
     let mut missing: BTreeSet<u64> = (0..200).collect();
     while let Some(first) = missing.first() {
-        let expected = format!("the last member to hear number {first} and {} more", missing.len() - 1);
+        let expected = format!("the last member to receive number {first} and {} more", missing.len() - 1);
         let number = number(&stage.next(&mut stays, expected).await?)?;
         holds("each wave once", missing.remove(&number), number)?;
     }

@@ -1,4 +1,4 @@
-//! Line 3, vibrators that listen for themselves: who hears a wave, and how often.
+//! Line 3, ungrouped vibrators: which of them receive a wave, and how often.
 
 use super::report::{Checked, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
@@ -9,13 +9,13 @@ use crate::source::{Sequencer, Source};
 use crate::vibrator::{Emitter, Vibrator};
 
 super::cases! {
-    3 Nothing wildcards_hear_what_they_name,
-    3 Nothing wildcards_in_first_place_do_not_hear_reserved_channels,
+    3 Nothing wildcards_match_their_tokens,
+    3 Nothing leading_wildcards_do_not_match_reserved_channels,
     3 Nothing overlapping_patterns_of_a_vibrator_deliver_once,
     3 Nothing own_waves_are_heard_only_if_asked_for,
 }
 
-async fn wildcards_hear_what_they_name(stage: &Stage) -> Checked {
+async fn wildcards_match_their_tokens(stage: &Stage) -> Checked {
     let all = ["w", "w.a", "w.b", "w.a.b", "w.a.c", "x", "x.a", "W.a", "w.a.b.c", "wa.b"];
     let heard: [(&str, &[&str]); 9] = [
         ("*", &all),
@@ -33,7 +33,7 @@ async fn wildcards_hear_what_they_name(stage: &Stage) -> Checked {
         ears.push((listener(pattern, &stage.there, pattern).await?, channels));
     }
     let emitter = vibrator("emitter", &stage.here).await?;
-    // Twice: what a pattern hears wrongly the first time comes before what it hears rightly the second time.
+    // Two rounds: wrong deliveries of the first round arrive before the right ones of the second.
     for _ in 0..2 {
         for channel in all {
             emitter.emit(numbered(channel, 0)?).await?;
@@ -48,7 +48,7 @@ async fn wildcards_hear_what_they_name(stage: &Stage) -> Checked {
     Ok(())
 }
 
-async fn wildcards_in_first_place_do_not_hear_reserved_channels(stage: &Stage) -> Checked {
+async fn leading_wildcards_do_not_match_reserved_channels(stage: &Stage) -> Checked {
     let mut framework = listener("framework", &stage.there, "_aether.conformance.>").await?;
     let mut ears = Vec::new();
     for pattern in [">", "*", "*.>", "*.*.*"] {
@@ -57,7 +57,7 @@ async fn wildcards_in_first_place_do_not_hear_reserved_channels(stage: &Stage) -
     let emitter = vibrator("emitter", &stage.here).await?;
     let sequencer = Sequencer::new(Source::new("framework")?);
     for count in 0..2 {
-        // Services cannot name a reserved channel: this is the way the framework itself takes.
+        // Services cannot name a reserved channel, so this bypasses the check as the framework does.
         let mut reserved = numbered(Channel::with_reserved("_aether.conformance.test")?, count)?;
         reserved.stamp(&sequencer, Moment::now());
         if let Carried::Waiting(waiting) = stage.here.medium().carry(reserved)? {
@@ -85,7 +85,7 @@ async fn overlapping_patterns_of_a_vibrator_deliver_once(stage: &Stage) -> Check
         emitter.emit(numbered("o.a.b", count)?).await?;
     }
     stage.within("the flush to return", stage.here.flush()).await??;
-    // One for each of the three patterns, in case the medium brings each pattern's waves by a way of its own.
+    // One for each of the three patterns, in case the medium delivers each pattern's waves by a separate path.
     for channel in ["o.c.b", "o.a.c", "o.d"] {
         emitter.emit(numbered(channel, 500)?).await?;
     }
@@ -123,10 +123,10 @@ async fn own_waves_are_heard_only_if_asked_for(stage: &Stage) -> Checked {
     let all = ["own.deaf", "own.vain", "own.member", "own.other"];
     let others = ["own.vain", "own.member", "own.other"];
     stage.hear(&mut deaf, &[others, others].concat()).await?;
-    same("waves offered to a vibrator that does not hear its own", 6, deaf.ledger().offered)?;
+    same("waves offered to a vibrator that does not receive its own", 6, deaf.ledger().offered)?;
     stage.hear(&mut vain, &[all, all].concat()).await?;
-    same("waves offered to a vibrator that hears its own", 8, vain.ledger().offered)?;
-    // A wave of a group would be lost if the member that it falls to did not hear it.
+    same("waves offered to a vibrator that receives its own", 8, vain.ledger().offered)?;
+    // A wave of a group would be lost if the chosen member did not receive it.
     stage.hear(&mut member, &[all, all].concat()).await?;
     same("waves offered to the only member of a group", 8, member.ledger().offered)
 }

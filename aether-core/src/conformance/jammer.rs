@@ -1,5 +1,4 @@
-//! A medium in process that loses waves on some lanes of hopping channels: what a test, an example or a benchmark of
-//! them jams.
+//! An in-process medium that loses waves on some lanes of hopping channels, for tests, examples and benchmarks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +29,7 @@ pub struct Jammer {
     air: Arc<Air>,
 }
 
-/// What is lost at the moment.
+/// What is currently lost.
 #[derive(Debug)]
 struct Air {
     loss: Mutex<Loss>,
@@ -41,12 +40,12 @@ struct Air {
 struct Loss {
     random: fastrand::Rng,
     jammed: u64,
-    /// The share that is lost on a jammed lane, and on the others.
+    /// The loss rate on jammed lanes, and on the others.
     shares: [f64; 2],
 }
 
 impl Jammer {
-    /// A medium in process, and who jams it; what is lost is drawn from a seed.
+    /// An in-process medium and its jammer; losses are drawn from a seed.
     #[must_use]
     pub fn aether(seed: u64) -> (Aether, Self) {
         let loss = Loss { random: fastrand::Rng::with_seed(seed), jammed: 0, shares: [0.0, 0.0] };
@@ -56,19 +55,19 @@ impl Jammer {
         (aether, Self { air })
     }
 
-    /// Loses a share of the waves on these lanes, from 0 to 1, and no others from now on.
+    /// Sets the jammed lanes and their loss rate, from 0 to 1. Replaces the previous ones.
     pub fn jam(&self, lanes: &[u8], share: f64) {
         let mut loss = self.air.loss.lock();
         loss.jammed = lanes.iter().fold(0, |jammed, lane| jammed | 1 << (lane & 63));
         loss.shares[0] = share;
     }
 
-    /// Loses a share of the waves on all other lanes.
+    /// Sets the loss rate of all other lanes.
     pub fn noise(&self, share: f64) {
         self.air.loss.lock().shares[1] = share;
     }
 
-    /// Waves of hopping channels that were lost so far, and reports of theirs.
+    /// The number of lost waves of hopping channels so far, reports included.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.air.lost.load(Ordering::Relaxed)
@@ -76,7 +75,7 @@ impl Jammer {
 }
 
 impl Air {
-    /// Whether this wave is lost; only those on lanes are.
+    /// Whether this wave is lost; only waves on lanes are.
     fn loses(&self, wave: &Wave) -> bool {
         let mut tokens = wave.channel().tokens();
         let (Some("hop"), Some(lane)) = (tokens.next(), tokens.next()) else { return false };
@@ -90,7 +89,7 @@ impl Air {
     }
 }
 
-/// The local medium behind the jammed air.
+/// The local medium with losses.
 #[derive(Debug)]
 struct Jammed {
     local: Local,
@@ -110,7 +109,7 @@ impl Medium for Jammed {
 
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
         match self.air.loses(&wave) {
-            // Who sends does not learn of it, as over a network.
+            // The sender does not learn of the loss, as over a network.
             true => Ok(Carried::Done(Offered::UNKNOWN)),
             false => self.local.carry(wave),
         }

@@ -1,4 +1,4 @@
-//! Line 4: from when to when a pattern is heard.
+//! Line 4: when a subscription starts and ends.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ super::cases! {
     4 Nothing dropping_a_vibrator_ends_delivery,
     4 Nothing detuning_one_of_two_patterns_loses_and_repeats_nothing,
     4 Nothing detuning_and_joining_again_repeats_nothing,
-    4 Nothing a_pattern_that_was_left_is_not_heard_because_of_another_that_overlaps,
+    4 Nothing an_overlapping_pattern_does_not_deliver_for_a_detuned_one,
 }
 
 async fn the_next_wave_after_a_join_arrives(stage: &Stage) -> Checked {
@@ -23,7 +23,7 @@ async fn the_next_wave_after_a_join_arrives(stage: &Stage) -> Checked {
     let mut kept = vibrator("kept", &stage.there).await?;
     for count in 0..150 {
         let channel = format!("join.{count}.x");
-        // So that nobody has to work out now who hears the channel.
+        // Caches the route before the join.
         far.emit(numbered(&*channel, 0)?).await?;
         let pattern = match count % 3 {
             0 => channel.clone(),
@@ -37,18 +37,22 @@ async fn the_next_wave_after_a_join_arrives(stage: &Stage) -> Checked {
             fresh.resonate_in_group(&*pattern, "group").await?;
         }
         far.emit(numbered(&*channel, 1)?).await?;
-        same("the wave from afar", 1, next_but_zero(stage, &mut fresh).await?)?;
+        same("the wave from the far end", 1, next_but_zero(stage, &mut fresh).await?)?;
 
         kept.resonate_on(&*pattern).await?;
         near.emit(numbered(&*channel, 2)?).await?;
-        same("the wave from beside", 2, number(&stage.next(&mut fresh, "the wave from beside").await?)?)?;
-        // A wave from before the join may come, the one from after it has to.
+        same(
+            "the wave from the near end",
+            2,
+            number(&stage.next(&mut fresh, "the wave from the near end").await?)?,
+        )?;
+        // A wave from before the join may arrive; the one from after it must.
         while next_but_zero(stage, &mut kept).await? != 2 {}
     }
     Ok(())
 }
 
-/// The next number but zero: that wave was emitted before the join, and may come or not.
+/// The next number but zero: that wave was emitted before the join and may or may not arrive.
 async fn next_but_zero(stage: &Stage, ear: &mut Vibrator) -> Checked<u64> {
     loop {
         match number(&stage.next(ear, "the wave after the join").await?)? {
@@ -65,7 +69,7 @@ async fn joining_twice_changes_nothing(stage: &Stage) -> Checked {
         ear.resonate_on("twice.*").await?;
         ear.resonate_in_group("twice.>", "group").await?;
     }
-    // As one listener and as one member of a group.
+    // Once ungrouped and once as a member of a group.
     for _ in 0..2 {
         emitter.emit(numbered("twice.a", 0)?).await?;
         stage.within("the flush to return", stage.here.flush()).await??;
@@ -87,7 +91,7 @@ async fn detuning_ends_delivery(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "on").await?;
     ear.resonate_on("off").await?;
     ear.resonate_in_group("off", "group").await?;
-    // Hears what the ear does not hear any more, by the same connection.
+    // Receives, by the same connection, what the other one has unsubscribed from.
     let mut witness = listener("witness", &stage.there, "off").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     let mut offered = 0;
@@ -125,7 +129,7 @@ async fn dropping_a_vibrator_ends_delivery(stage: &Stage) -> Checked {
         let after = stage.there.ledger();
         same("waves offered to the witness alone", before.offered + 2, after.offered)?;
         holds("an account that adds up", after.adds_up(), after)?;
-        // Its sending half goes on.
+        // Its sending half keeps working.
         survivor.emit(numbered("gone.c", count)?).await?;
         stage.hear(&mut witness, &["gone.c"]).await?;
     }
@@ -139,7 +143,7 @@ async fn detuning_one_of_two_patterns_loses_and_repeats_nothing(stage: &Stage) -
         for count in 0..3000 {
             emitter.emit(numbered("both.a", count)?).await?;
             if count % 16 == 0 {
-                // Lets the two sides take turns on a runtime of one thread.
+                // Lets the two sides alternate on a runtime of one thread.
                 tokio::task::yield_now().await;
             }
         }
@@ -147,7 +151,7 @@ async fn detuning_one_of_two_patterns_loses_and_repeats_nothing(stage: &Stage) -
     };
     let receive = async {
         for count in 0..3000 {
-            // The wave is heard by one pattern or the other all the time: first this one is the older, then that one.
+            // At any time one of the two patterns matches; the older one alternates.
             match count % 60 {
                 0 => ear.resonate_on("both.*").await?,
                 15 => ear.detune("both.>")?,
@@ -167,7 +171,7 @@ async fn detuning_one_of_two_patterns_loses_and_repeats_nothing(stage: &Stage) -
 async fn detuning_and_joining_again_repeats_nothing(stage: &Stage) -> Checked {
     let mut ear = vibrator("ear", &stage.there).await?;
     let mut group = vibrator("group", &stage.there).await?;
-    // A short way from the emitter to the ears: what was emitted before a join is soon received.
+    // A short path from the emitter to the receivers: waves emitted before a join are soon received.
     let end = stage.connect(InboxOptions::default().max_waves(16)).await?;
     let emitter = vibrator("emitter", &end).await?.emitter();
     let last = AtomicU64::new(0);
@@ -184,7 +188,7 @@ async fn detuning_and_joining_again_repeats_nothing(stage: &Stage) -> Checked {
             group.resonate_in_group("again", "group").await?;
             let joined = last.load(Ordering::Relaxed);
             for (ear, heard) in [&mut ear, &mut group].into_iter().zip(&mut heard) {
-                // Some that were queued before it left, perhaps, and then one from after the join.
+                // Possibly some that were queued before it left, and then one from after the join.
                 while *heard <= joined {
                     let number = number(&stage.next(ear, "a wave after the join").await?)?;
                     holds("each wave at most once, in order", number > *heard, (*heard, number))?;
@@ -201,14 +205,14 @@ async fn detuning_and_joining_again_repeats_nothing(stage: &Stage) -> Checked {
     }
 }
 
-async fn a_pattern_that_was_left_is_not_heard_because_of_another_that_overlaps(stage: &Stage) -> Checked {
+async fn an_overlapping_pattern_does_not_deliver_for_a_detuned_one(stage: &Stage) -> Checked {
     let mut ear = vibrator("ear", &stage.there).await?;
     let mut witness = listener("witness", &stage.there, "left.>").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     let all = ["left.a", "left.b", "left.a.c"];
-    type Leave = fn(&Vibrator) -> Result<(), ChannelError>;
-    // What is done, and what is heard from then on.
-    let steps: [(Leave, &[&str], &[&str]); 6] = [
+    type LeaveFn = fn(&Vibrator) -> Result<(), ChannelError>;
+    // The action, and the channels received from then on.
+    let steps: [(LeaveFn, &[&str], &[&str]); 6] = [
         (|_| Ok(()), &["left.>", "left.*", "*.a"], &all),
         (|ear| ear.detune("left.>"), &[], &["left.a", "left.b"]),
         (|ear| ear.detune("left.*"), &[], &["left.a"]),
@@ -222,7 +226,7 @@ async fn a_pattern_that_was_left_is_not_heard_because_of_another_that_overlaps(s
         for pattern in join {
             ear.resonate_on(*pattern).await?;
         }
-        // Twice: what is heard wrongly the first time comes before what is heard rightly the second time.
+        // Two rounds: wrong deliveries of the first round arrive before the right ones of the second.
         for _ in 0..2 {
             for channel in all {
                 emitter.emit(numbered(channel, step as u64)?).await?;

@@ -1,4 +1,4 @@
-//! Line 5, those who only watch: observers of questions and answers.
+//! Line 5, observers of questions and answers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::wave::Kind;
 
 super::cases! {
     5 Nothing observers_see_each_question_and_each_answer_once,
-    5 Nothing observers_are_nobody_that_could_answer,
-    7 Nothing a_full_observer_makes_nobody_wait,
+    5 Nothing observers_do_not_count_as_responders,
+    7 Nothing a_full_observer_blocks_no_emitter,
 }
 
-/// Longer than a case may take: an error that comes at all did not wait for it.
+/// Longer than a case may take: an error that arrives in time cannot be a time-out.
 const HOURS: Duration = Duration::from_secs(7200);
 
 async fn observer(aether: &Aether, patterns: &[&str]) -> Checked<Vibrator> {
@@ -58,11 +58,11 @@ async fn observers_see_each_question_and_each_answer_once(stage: &Stage) -> Chec
             holds("a copy that cannot be answered", !wave.expects_reply(), &wave)?;
             same("the channel", "seen.asked", wave.channel().as_str())?;
             let author = if seen.0 { &oracle } else { &asker };
-            same("who sent it", author.source(), wave.source())?;
+            same("the source", author.source(), wave.source())?;
             same("whether it has a cause", seen.0, wave.cause().is_some())?;
         }
     }
-    // A copy too many would come before this.
+    // An extra copy would arrive before this.
     let asked = stage.within("an error at once", asker.ask_wave(numbered("seen.last", 0)?, HOURS)).await?;
     holds("NoResonator", matches!(asked, Err(AskError::NoResonator { .. })), &asked)?;
     for observer in &mut observers {
@@ -71,7 +71,7 @@ async fn observers_see_each_question_and_each_answer_once(stage: &Stage) -> Chec
     Ok(())
 }
 
-async fn observers_are_nobody_that_could_answer(stage: &Stage) -> Checked {
+async fn observers_do_not_count_as_responders(stage: &Stage) -> Checked {
     let mut observer = observer(&stage.there, &["watched.*"]).await?;
     let asker = vibrator("asker", &stage.here).await?;
     let joined = observer.resonate_in_group("watched.*", "group").await;
@@ -80,12 +80,12 @@ async fn observers_are_nobody_that_could_answer(stage: &Stage) -> Checked {
         let asked =
             stage.within("an error at once", asker.ask_wave(numbered("watched.a", 0)?, HOURS)).await?;
         holds("NoResonator", matches!(asked, Err(AskError::NoResonator { .. })), &asked)?;
-        // The question that found nobody is seen all the same.
+        // A question without a receiver is observed as well.
         let wave = stage.next(&mut observer, "the question").await?;
         holds("a copy that cannot be answered", !wave.expects_reply(), &wave)?;
     }
     if !stage.crosses() {
-        // The copy, which is kept here, does not keep the way of the question open.
+        // Keeping the copy does not keep the question's reply path open.
         let mut careless = listener("careless", &stage.there, "watched.b").await?;
         let ask = async { Ok(asker.ask_wave(numbered("watched.b", 0)?, HOURS).await) };
         let keep = async {
@@ -99,7 +99,7 @@ async fn observers_are_nobody_that_could_answer(stage: &Stage) -> Checked {
     Ok(())
 }
 
-async fn a_full_observer_makes_nobody_wait(stage: &Stage) -> Checked {
+async fn a_full_observer_blocks_no_emitter(stage: &Stage) -> Checked {
     const WAVES: u64 = 500;
     const ROOM: u64 = 8;
     let (report, mut losses) = mpsc::unbounded_channel();
@@ -130,7 +130,7 @@ async fn a_full_observer_makes_nobody_wait(stage: &Stage) -> Checked {
     }
     let ledger = Ledger { offered: WAVES, shed_full: WAVES - ROOM, queued: ROOM, ..Ledger::default() };
     same("the account of the observer", ledger, full.ledger())?;
-    // Nor does a question wait for it.
+    // A question does not wait for it either.
     let answer = async { Ok::<_, Failure>(stage.next(&mut ear, "the question").await?.reply(&"yes").await?) };
     let ask = async { Ok(emitter.ask_wave(numbered("crowd.b", 0)?, HOURS).await?) };
     stage.within("an answer", async { tokio::try_join!(ask, answer) }).await??;

@@ -1,4 +1,4 @@
-//! Line 2: what stays in order, and what overtakes.
+//! Line 2: order, and overtaking.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ async fn waves_of_one_source_channel_and_amplitude_stay_in_order(stage: &Stage) 
             for count in 0..EACH {
                 for channel in CHANNELS {
                     for amplitude in AMPLITUDES {
-                        // Sizes from nothing to a few hundred bytes, so that packing them varies.
+                        // Sizes from zero to a few hundred bytes, for varied packing.
                         let text = format!("{count:>width$}", width = (count * 37 % 300) as usize);
                         let wave = Wave::builder(channel).amplitude(amplitude).text(text).build()?;
                         emitter.emit(wave).await?;
@@ -55,14 +55,14 @@ async fn receive_in_order(stage: &Stage, ear: &mut Vibrator) -> Checked {
     let mut next = HashMap::<(Source, String, Amplitude), u64>::new();
     let all = SOURCES * CHANNELS.len() * AMPLITUDES.len() * EACH as usize;
     for count in 0..all {
-        let wave = stage.next(ear, format!("{name} to hear wave {count} of {all}")).await?;
+        let wave = stage.next(ear, format!("{name} to receive wave {count} of {all}")).await?;
         let stream = (wave.source().clone(), wave.channel().to_string(), wave.amplitude());
         let text = wave.text()?.trim();
         let seen: u64 = text.parse().map_err(|_| Failure::new("a number", text))?;
         let expected = next.entry(stream.clone()).or_default();
         if *expected != seen {
             let stream = format!("{} on {} at {}", stream.0, stream.1, stream.2);
-            return Err(Failure::new(format_args!("{name} to hear number {expected} of {stream}"), seen));
+            return Err(Failure::new(format_args!("{name} to receive number {expected} of {stream}"), seen));
         }
         *expected += 1;
     }

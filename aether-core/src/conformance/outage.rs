@@ -1,4 +1,4 @@
-//! Line 9: the network goes away and comes back.
+//! Line 9: network outages.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use crate::vibrator::Vibrator;
 use crate::wave::Wave;
 
 super::cases! {
-    9 Link subscriptions_are_in_force_again_by_themselves,
+    9 Link subscriptions_are_restored_after_an_outage,
     9 Link waves_emitted_while_away_arrive,
-    9 Link what_is_lost_on_the_way_is_counted,
+    9 Link losses_on_the_way_are_counted,
     9 Link a_full_outbox_sheds_the_weakest_and_counts_them,
-    9 Link a_join_that_begins_while_away_holds_when_it_returns,
+    9 Link a_join_begun_while_away_is_in_force_when_it_returns,
     9 Link a_member_that_leaves_while_away_is_gone_afterwards,
     9 Link closing_while_away_ends_and_counts_what_was_lost,
 }
 
-/// An end of the medium that finds out whether it is connected by hearing itself.
+/// An end that checks whether it is connected by receiving its own wave.
 struct Probe {
     ear: Vibrator,
     channel: String,
@@ -38,14 +38,14 @@ impl Probe {
         Ok(Self { ear, channel })
     }
 
-    /// Waits until a wave goes out and comes back.
+    /// Waits until a wave makes the round trip.
     async fn back(&mut self, stage: &Stage) -> Checked {
         self.ear.emit(numbered(&*self.channel, 0)?).await?;
         stage.hear(&mut self.ear, &[&self.channel]).await
     }
 }
 
-async fn subscriptions_are_in_force_again_by_themselves(stage: &Stage) -> Checked {
+async fn subscriptions_are_restored_after_an_outage(stage: &Stage) -> Checked {
     let mut probes = [Probe::new("here", &stage.here).await?, Probe::new("there", &stage.there).await?];
     let mut ear = listener("ear", &stage.there, "back.*").await?;
     let mut member = vibrator("member", &stage.there).await?;
@@ -104,7 +104,7 @@ async fn waves_emitted_while_away_arrive(stage: &Stage) -> Checked {
         for count in next + 1..=next + 2000 {
             let wave = stage.next(&mut ear, format!("number {count} after the outage")).await?;
             same("the wave", count, number(&wave)?)?;
-            // Less what telling the time of other machines by the quickest frame so far may cost.
+            // Less the error of estimating clock offsets from the fastest frame so far.
             let least = waited.saturating_sub(Duration::from_millis(20));
             holds("an age of at least the outage", wave.age() >= least, (wave.age(), waited))?;
         }
@@ -144,7 +144,7 @@ async fn a_full_outbox_sheds_the_weakest_and_counts_them(stage: &Stage) -> Check
         }
         Ok::<_, Failure>(())
     };
-    // Until the medium has heard of the cut and is full, and then as many as do not fit by far.
+    // Until the medium has noticed the cut and is full, and then far more than fit.
     while losses.is_empty() {
         emit_some(64).await?;
         tokio::task::yield_now().await;
@@ -175,7 +175,7 @@ async fn a_full_outbox_sheds_the_weakest_and_counts_them(stage: &Stage) -> Check
     same("waves lost or here", emitted, lost.len() as u64)
 }
 
-async fn a_join_that_begins_while_away_holds_when_it_returns(stage: &Stage) -> Checked {
+async fn a_join_begun_while_away_is_in_force_when_it_returns(stage: &Stage) -> Checked {
     let mut probe = Probe::new("here", &stage.here).await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     let mut ear = vibrator("ear", &stage.here).await?;
@@ -185,7 +185,7 @@ async fn a_join_that_begins_while_away_holds_when_it_returns(stage: &Stage) -> C
     let (joined, mended) = stage.within("the join to return", async { tokio::join!(join, mend) }).await?;
     mended?;
     if joined.is_err() {
-        // A medium may refuse, but not for ever.
+        // A medium may refuse, but not forever.
         probe.back(stage).await?;
         ear.resonate_on("joined").await?;
     }
@@ -208,7 +208,7 @@ async fn a_member_that_leaves_while_away_is_gone_afterwards(stage: &Stage) -> Ch
         emitter.emit(numbered("shift", count)?).await?;
     }
     for count in 0..200 {
-        let wave = stage.next(&mut stays, format!("the last member to hear number {count}")).await?;
+        let wave = stage.next(&mut stays, format!("the last member to receive number {count}")).await?;
         same("the wave", count, number(&wave)?)?;
     }
     same("waves that reached the member that left", 0, reached(&leaves))
@@ -239,8 +239,8 @@ async fn closing_while_away_ends_and_counts_what_was_lost(stage: &Stage) -> Chec
     holds("the end of all waves", end.is_none(), end)
 }
 
-/// What was taken is delivered or known to be lost, also when the network goes away in the middle of it.
-async fn what_is_lost_on_the_way_is_counted(stage: &Stage) -> Checked {
+/// Every accepted wave is delivered or known to be lost, even if the network fails halfway.
+async fn losses_on_the_way_are_counted(stage: &Stage) -> Checked {
     let mut ears =
         [listener("ear", &stage.there, "lossy.*").await?, listener("wide", &stage.there, "lossy.>").await?];
     let emitter = vibrator("emitter", &stage.here).await?;
@@ -250,21 +250,21 @@ async fn what_is_lost_on_the_way_is_counted(stage: &Stage) -> Checked {
             emitter.emit(numbered("lossy.a", emitted)?).await?;
             emitted += 1;
         }
-        // Some have arrived, some are anywhere.
+        // Some have arrived, the others may be anywhere.
         stage.next(&mut ears[0], "the first waves").await?;
         stage.link()?.cut().await?;
         stage.link()?.mend().await?;
         for (name, end) in [("here", &stage.here), ("there", &stage.there)] {
             Probe::new(name, end).await?.back(stage).await?;
         }
-        // By another channel, which shows no gap in this one: what came before has been taken in when it is there.
+        // By another channel, which shows no gap in this one: its arrival means that everything before was processed.
         emitter.emit(numbered("lossy.b", emitted)?).await?;
         emitted += 1;
         for ear in &mut ears {
             while stage.next(ear, "the other channel").await?.channel().as_str() != "lossy.b" {}
         }
         let mut late = listener("late", &stage.there, "lossy.*").await?;
-        // A loss is noticed by what follows.
+        // A loss is detected by the next wave.
         emitter.emit(numbered("lossy.a", emitted)?).await?;
         emitted += 1;
         for ear in &mut ears {

@@ -1,4 +1,4 @@
-//! Line 7: a receiver that cannot keep up, and the account of what it lost.
+//! Line 7: a receiver that cannot keep up, and its ledger.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::wave::Wave;
 
 super::cases! {
     7 Nothing a_slow_receiver_sheds_its_own_weakest_waves_and_counts_them,
-    7 Nothing a_stuck_receiver_stops_nobody,
-    7 Nothing three_times_too_many_waves_cost_the_strong_nothing,
-    7 Nothing what_is_below_the_floor_is_not_heard_and_counted,
-    7 Nothing what_a_receiver_leaves_behind_is_counted,
+    7 Nothing a_stuck_receiver_blocks_no_other,
+    7 Nothing overload_sheds_no_strong_waves,
+    7 Nothing waves_below_the_floor_are_shed_and_counted,
+    7 Nothing waves_left_by_a_receiver_are_counted,
 }
 
-/// Few of the strongest, so that the oldest of the weakest that fit show which ones were shed.
+/// Few strong waves, so that the shed waves reveal the order of eviction.
 fn amplitude_of(count: u64) -> f32 {
     match count {
         count if count % 250 == 7 => 1.0,
@@ -53,7 +53,7 @@ async fn a_slow_receiver_sheds_its_own_weakest_waves_and_counts_them(stage: &Sta
     let receive = async {
         let mut missing: BTreeSet<u64> = (0..WAVES).collect();
         while !missing.is_empty() {
-            let what = format!("the fast receiver to hear {} more waves", missing.len());
+            let what = format!("the fast receiver to receive {} more waves", missing.len());
             let number = number(&stage.next(&mut fast, what).await?)?;
             holds("each wave once at the fast receiver", missing.remove(&number), number)?;
         }
@@ -71,7 +71,7 @@ async fn a_slow_receiver_sheds_its_own_weakest_waves_and_counts_them(stage: &Sta
     let ledger = Ledger { offered: WAVES, shed_full: WAVES - ROOM, queued: ROOM, ..Ledger::default() };
     same("the account of the slow receiver", ledger, slow.ledger())?;
 
-    // The oldest of the weakest went: what is left are the strongest, and of the last of those the newest.
+    // The oldest of the weakest were shed: the strongest remain and, of the weakest of them, the newest.
     let mut kept: Vec<u64> = (0..WAVES).collect();
     kept.sort_by(|a, b| amplitude_of(*b).total_cmp(&amplitude_of(*a)).then(b.cmp(a)));
     let weaker = kept.split_off(ROOM as usize);
@@ -82,7 +82,7 @@ async fn a_slow_receiver_sheds_its_own_weakest_waves_and_counts_them(stage: &Sta
     )?;
     kept.sort_by(|a, b| amplitude_of(*b).total_cmp(&amplitude_of(*a)).then(a.cmp(b)));
     for expected in kept {
-        let wave = stage.next(&mut slow, format!("the slow receiver to hear number {expected}")).await?;
+        let wave = stage.next(&mut slow, format!("the slow receiver to receive number {expected}")).await?;
         same("the wave", expected, number(&wave)?)?;
     }
     let ledger = Ledger { offered: WAVES, shed_full: WAVES - ROOM, delivered: ROOM, ..Ledger::default() };
@@ -91,9 +91,9 @@ async fn a_slow_receiver_sheds_its_own_weakest_waves_and_counts_them(stage: &Sta
     same("the account of the fast receiver", ledger, fast.ledger())
 }
 
-async fn a_stuck_receiver_stops_nobody(stage: &Stage) -> Checked {
+async fn a_stuck_receiver_blocks_no_other(stage: &Stage) -> Checked {
     const WAVES: u64 = 2000;
-    // Were every emit to wait that long, the case would take minutes.
+    // If every emit waited that long, the case would take minutes.
     let patience = Duration::from_millis(100);
     let options = InboxOptions::default().max_waves(16).when_full(WhenFull::Wait { patience });
     let stuck = Vibrator::builder("stuck").inbox(options).create(&stage.there).await?;
@@ -119,9 +119,9 @@ async fn a_stuck_receiver_stops_nobody(stage: &Stage) -> Checked {
     holds("a sum of accounts that adds up", sum.adds_up(), sum)
 }
 
-async fn three_times_too_many_waves_cost_the_strong_nothing(stage: &Stage) -> Checked {
+async fn overload_sheds_no_strong_waves(stage: &Stage) -> Checked {
     const ROUNDS: u64 = 400;
-    // Of fifteen waves offered the receiver takes five, and three are strong.
+    // Of fifteen offered waves the receiver takes five; three are strong.
     const OFFERED: [f32; 15] = [0.1, 0.5, 0.9, 0.1, 0.5, 0.1, 0.5, 0.9, 0.1, 0.5, 0.1, 0.5, 0.9, 0.1, 0.5];
     const TAKEN: usize = 5;
     let options = InboxOptions::default().max_waves(256);
@@ -147,7 +147,7 @@ async fn three_times_too_many_waves_cost_the_strong_nothing(stage: &Stage) -> Ch
         }
         round += 1;
         if round.is_multiple_of(8) {
-            // So that what is under way does not pile up and come all at once, strong waves and all.
+            // Keeps waves in flight from accumulating and arriving all at once.
             stage.within("the flush to return", stage.here.flush()).await??;
             emitter.emit(Wave::builder("flood.marker").amplitude(1.0).build()?).await?;
             let marker = stage.within("the marker to arrive", ear.receive_from("flood.marker")).await??;
@@ -163,7 +163,7 @@ async fn three_times_too_many_waves_cost_the_strong_nothing(stage: &Stage) -> Ch
     holds("an account that adds up", ledger.adds_up(), ledger)
 }
 
-async fn what_is_below_the_floor_is_not_heard_and_counted(stage: &Stage) -> Checked {
+async fn waves_below_the_floor_are_shed_and_counted(stage: &Stage) -> Checked {
     let mut ear = Vibrator::builder("ear").floor(Floor::new(0.3)?).create(&stage.there).await?;
     ear.resonate_on("floor.*").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
@@ -185,7 +185,7 @@ async fn what_is_below_the_floor_is_not_heard_and_counted(stage: &Stage) -> Chec
     Ok(())
 }
 
-async fn what_a_receiver_leaves_behind_is_counted(stage: &Stage) -> Checked {
+async fn waves_left_by_a_receiver_are_counted(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "behind.*").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     for count in 0..100 {

@@ -1,4 +1,4 @@
-//! Line 12: notices of the framework, and what stands on them: echoes and dead letters.
+//! Line 12: notices of the framework, and what is built on them: echoes and dead letters.
 
 use std::collections::BTreeSet;
 
@@ -15,18 +15,18 @@ use crate::vibrator::{Emitter, Vibrator};
 use crate::wave::{ATTEMPTS, ContentType, Kind, MAX_HOPS, Wave};
 
 super::cases! {
-    12 Nothing a_notice_says_whether_anybody_hears_it,
+    12 Nothing a_notice_reports_whether_it_has_a_receiver,
     12 Nothing a_closed_medium_sends_no_notices,
-    12 Nothing commands_and_queries_that_are_shed_come_back_and_nothing_else,
-    12 Nothing what_fails_by_hand_comes_back_once_for_each_receiver,
+    12 Nothing only_shed_commands_and_queries_are_reflected,
+    12 Nothing a_reported_failure_is_reflected_once_for_each_receiver,
     12 Nothing a_storm_of_failures_is_merged_and_counted,
-    12 Nothing what_nobody_hears_comes_back,
-    12 Nothing of_a_burst_only_what_nobody_hears_comes_back,
-    12 Nothing what_is_relayed_too_far_comes_back,
+    12 Nothing waves_without_a_receiver_are_reflected,
+    12 Nothing of_a_burst_only_waves_without_a_receiver_are_reflected,
+    12 Nothing waves_relayed_too_far_are_reflected,
     12 Nothing an_echo_of_an_unknown_wave_is_ignored_and_counted,
-    12 Nothing without_its_source_a_failed_wave_is_a_dead_letter_that_can_be_sent_again,
-    12 Link what_the_outbox_sheds_while_away_comes_back_at_once,
-    12 Link what_fails_while_away_comes_back_afterwards,
+    12 Nothing a_failed_wave_without_its_source_becomes_a_dead_letter_that_can_be_replayed,
+    12 Link waves_shed_by_the_outbox_while_away_are_reflected_at_once,
+    12 Link failures_while_away_are_reflected_afterwards,
 }
 
 fn command(channel: &str, number: u64) -> Checked<Wave> {
@@ -37,7 +37,7 @@ fn of_kind(kind: Kind, channel: &str, number: u64) -> Checked<Wave> {
     Ok(Wave::builder(channel).kind(kind).text(number.to_string()).build()?)
 }
 
-/// A receiver with room for so many waves, which sheds at once.
+/// A receiver with little room, which sheds at once.
 async fn narrow(aether: &Aether, pattern: &str, room: usize) -> Checked<Vibrator> {
     let options = InboxOptions::default().max_waves(room).when_full(WhenFull::Shed);
     let ear = Vibrator::builder("narrow").inbox(options).create(aether).await?;
@@ -50,10 +50,10 @@ async fn next(stage: &Stage, echoes: &mut Echoes, what: &str) -> Checked<Echo> {
     echo.ok_or_else(|| Failure::new(what, "the end of all echoes"))
 }
 
-/// Sees to it that all who heard `from` have told what failed, then lets `end` fail by hand and waits for that echo:
-/// what was told before has come then. Returns what came.
+/// Waits until all receivers of `from` have reported their failures, then makes `end` fail by hand and waits for that
+/// echo: earlier reports have arrived by then. Returns them.
 async fn settled(stage: &Stage, echoes: &mut Echoes, failing: &Emitter, wave: &Wave) -> Checked<Vec<Echo>> {
-    stage.within("the failures to be told", stage.there.reflector().settled()).await?;
+    stage.within("the failures to be reported", stage.there.reflector().settled()).await?;
     failing.reflect(wave, EchoReason::Rejected, "the last one").await;
     let mut came = Vec::new();
     loop {
@@ -65,7 +65,7 @@ async fn settled(stage: &Stage, echoes: &mut Echoes, failing: &Emitter, wave: &W
     }
 }
 
-async fn a_notice_says_whether_anybody_hears_it(stage: &Stage) -> Checked {
+async fn a_notice_reports_whether_it_has_a_receiver(stage: &Stage) -> Checked {
     let sequencer = Sequencer::new(Source::framework());
     let notice = |channel: &str, text: &str| -> Checked<Wave> {
         let wave = Wave::plain(Channel::with_reserved(channel)?, text.to_owned().into(), ContentType::Text);
@@ -95,7 +95,7 @@ async fn a_notice_says_whether_anybody_hears_it(stage: &Stage) -> Checked {
     }
     near.detune("_aether.test.heard")?;
     far.detune("_aether.test.heard")?;
-    // The server learns of the leaving from the one connection, of the notice from the other.
+    // The server learns of the leave from one connection and of the notice from the other.
     for end in [&stage.here, &stage.there] {
         stage.within("the flush to return", end.flush()).await??;
     }
@@ -116,7 +116,7 @@ async fn a_closed_medium_sends_no_notices(stage: &Stage) -> Checked {
     same("waves offered to the listener", 0, ear.ledger().offered)
 }
 
-async fn commands_and_queries_that_are_shed_come_back_and_nothing_else(stage: &Stage) -> Checked {
+async fn only_shed_commands_and_queries_are_reflected(stage: &Stage) -> Checked {
     let full = narrow(&stage.there, "shed.full", 1).await?;
     let deaf = Vibrator::builder("deaf").floor(Floor::new(0.9)?).create(&stage.there).await?;
     deaf.resonate_on("shed.deaf").await?;
@@ -131,7 +131,7 @@ async fn commands_and_queries_that_are_shed_come_back_and_nothing_else(stage: &S
             expected.insert((receipt.sequence, "shed.deaf", "deaf"));
         }
     }
-    // Room for one: the oldest of the weakest goes, so each but the last.
+    // Room for one: the oldest of the weakest is shed, so all but the last.
     for count in 0..8 {
         let wave = command("shed.full", count)?;
         expected.extend(last.replace(emitter.emit(wave).await?.sequence).map(|n| (n, "shed.full", "narrow")));
@@ -147,16 +147,16 @@ async fn commands_and_queries_that_are_shed_come_back_and_nothing_else(stage: &S
         came.insert((echo.of.sequence, channel, by));
     }
     same("the echoes", expected, came)?;
-    // What is left in an inbox comes back as well.
+    // What is left in an inbox is reflected as well.
     drop(full);
     let echo = next(stage, &mut echoes, "what a receiver leaves behind").await?;
     same("the wave", last, Some(echo.of.sequence))?;
     let ledger = stage.there.echo_ledger();
-    holds("an account that adds up, all told", ledger.adds_up() && ledger.buried == 0, ledger)?;
+    holds("an account that adds up, with nothing buried", ledger.adds_up() && ledger.buried == 0, ledger)?;
     same("dead letters", 0, stage.there.dead_letters().counts().buried)
 }
 
-async fn what_fails_by_hand_comes_back_once_for_each_receiver(stage: &Stage) -> Checked {
+async fn a_reported_failure_is_reflected_once_for_each_receiver(stage: &Stage) -> Checked {
     let mut ears =
         [listener("a", &stage.there, "hand.*").await?, listener("b", &stage.there, "hand.*").await?];
     let emitter = vibrator("emitter", &stage.here).await?;
@@ -181,7 +181,7 @@ async fn what_fails_by_hand_comes_back_once_for_each_receiver(stage: &Stage) -> 
         same("of how many", 1, echo.count)?;
         by.insert(echo.by);
     }
-    same("who failed", BTreeSet::from(["a".to_owned(), "b".to_owned()]), by)?;
+    same("the receivers that failed", BTreeSet::from(["a".to_owned(), "b".to_owned()]), by)?;
     let further = emitter.emit(command("hand.command", 3)?).await?;
     let [a, _] = &mut ears;
     let wave = stage.next(a, "the wave").await?;
@@ -207,16 +207,16 @@ async fn a_storm_of_failures_is_merged_and_counted(stage: &Stage) -> Checked {
     };
     let shed = ear.ledger().shed_full;
     let came = settled(stage, &mut echoes, &ear.emitter(), &wave).await?;
-    same("failures that were told", shed, came.iter().map(|echo| echo.count).sum())?;
+    same("failures that were reported", shed, came.iter().map(|echo| echo.count).sum())?;
     holds("fewer echoes than failures", (came.len() as u64) < shed / 4, (came.len(), shed))?;
-    // The echo can be here before the broker's word that somebody hears it is there.
+    // The echo can arrive before the broker's confirmation that it has a receiver.
     stage.within("the failures to settle", stage.there.reflector().settled()).await?;
     let ledger = stage.there.echo_ledger();
     holds("an account that adds up", ledger.adds_up(), ledger)?;
     same("failures of this receiver", shed + 1, ledger.told)
 }
 
-async fn what_nobody_hears_comes_back(stage: &Stage) -> Checked {
+async fn waves_without_a_receiver_are_reflected(stage: &Stage) -> Checked {
     let observer = Vibrator::builder("observer").observe().create(&stage.there).await?;
     observer.resonate_on(">").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
@@ -226,12 +226,12 @@ async fn what_nobody_hears_comes_back(stage: &Stage) -> Checked {
         emitter.emit(command("nobody.hears", 2)?).await?,
         emitter.try_emit(of_kind(Kind::Query, "nobody.hears", 3)?)?,
     ];
-    // The asker learns it from the error, and from nothing else.
+    // The asker learns it from the error only.
     let asked = stage.within("an error", emitter.ask("nobody.hears", &4)).await?;
     holds("NoResonator", matches!(asked, Err(crate::medium::AskError::NoResonator { .. })), asked)?;
     let mut ear = listener("ear", &stage.here, "marker").await?;
     for receipt in sent.iter().filter(|_| stage.here.promises().reflects_unheard) {
-        let echo = next(stage, &mut echoes, "what nobody heard").await?;
+        let echo = next(stage, &mut echoes, "the wave without a receiver").await?;
         same("the wave", emitter.id_of(receipt), echo.of)?;
         same("the reason", EchoReason::NoResonator, echo.reason)?;
     }
@@ -241,7 +241,7 @@ async fn what_nobody_hears_comes_back(stage: &Stage) -> Checked {
     holds("no further echo", more.is_empty(), more)
 }
 
-async fn of_a_burst_only_what_nobody_hears_comes_back(stage: &Stage) -> Checked {
+async fn of_a_burst_only_waves_without_a_receiver_are_reflected(stage: &Stage) -> Checked {
     const WAVES: u64 = 3000;
     let emitter = vibrator("emitter", &stage.here).await?;
     let mut echoes = emitter.echoes().await?;
@@ -263,7 +263,7 @@ async fn of_a_burst_only_what_nobody_hears_comes_back(stage: &Stage) -> Checked 
     same("waves that came back", (unheard, unheard), (ledger.reflected, ledger.told))?;
     let mut told = 0;
     while told < unheard {
-        let echo = next(stage, &mut echoes, "what nobody heard").await?;
+        let echo = next(stage, &mut echoes, "the wave without a receiver").await?;
         same(
             "where and why",
             ("burst.nobody", EchoReason::NoResonator),
@@ -271,14 +271,14 @@ async fn of_a_burst_only_what_nobody_hears_comes_back(stage: &Stage) -> Checked 
         )?;
         told += echo.count;
     }
-    same("waves that were told", unheard, told)?;
+    same("waves that were reported", unheard, told)?;
     for count in 0..WAVES {
         same("the group's wave", count, number(&stage.next(&mut member, "the group's wave").await?)?)?;
     }
     Ok(())
 }
 
-async fn what_is_relayed_too_far_comes_back(stage: &Stage) -> Checked {
+async fn waves_relayed_too_far_are_reflected(stage: &Stage) -> Checked {
     let emitter = vibrator("emitter", &stage.here).await?;
     let mut echoes = emitter.echoes().await?;
     let mut ear = listener("ear", &stage.there, "far").await?;
@@ -295,8 +295,8 @@ async fn what_is_relayed_too_far_comes_back(stage: &Stage) -> Checked {
     let echo = next(stage, &mut echoes, "the echo").await?;
     same("the wave", emitter.id_of(&sent), echo.of)?;
     same("the reason", EchoReason::TooFar, echo.reason)?;
-    same("who relayed", "bridge", &*echo.by)?;
-    // What belongs to the framework is not relayed.
+    same("the relay", "bridge", &*echo.by)?;
+    // The framework's own waves are not relayed.
     let own = Wave::plain(Channel::with_reserved("_aether.test")?, "7".into(), ContentType::Text);
     let refused = bridge.relay(&own).await;
     holds("Reserved", matches!(refused, Err(EmitError::Reserved { .. })), refused)
@@ -333,10 +333,12 @@ async fn an_echo_of_an_unknown_wave_is_ignored_and_counted(stage: &Stage) -> Che
     same("unknown and malformed ones", (3, 1), (echoes.unknown(), echoes.malformed()))
 }
 
-async fn without_its_source_a_failed_wave_is_a_dead_letter_that_can_be_sent_again(stage: &Stage) -> Checked {
+async fn a_failed_wave_without_its_source_becomes_a_dead_letter_that_can_be_replayed(
+    stage: &Stage,
+) -> Checked {
     let mut ear = listener("ear", &stage.there, "dead").await?;
     let gone = vibrator("gone", &stage.here).await?;
-    // It has listened for echoes, and does no more.
+    // It listened for echoes, but no longer does.
     drop(gone.echoes().await?);
     stage.within("the flush to return", stage.here.flush()).await??;
     let sent = gone.emit(command("dead", 7)?).await?;
@@ -376,7 +378,7 @@ async fn without_its_source_a_failed_wave_is_a_dead_letter_that_can_be_sent_agai
     holds("an account that adds up", ledger.adds_up() && counts.adds_up() && ledger.buried == 2, ledger)
 }
 
-async fn what_the_outbox_sheds_while_away_comes_back_at_once(stage: &Stage) -> Checked {
+async fn waves_shed_by_the_outbox_while_away_are_reflected_at_once(stage: &Stage) -> Checked {
     const ROOM: u64 = 4;
     let outbox = InboxOptions::default().max_waves(ROOM as usize).when_full(WhenFull::Shed);
     let here = stage.connect(outbox).await?;
@@ -399,10 +401,10 @@ async fn what_the_outbox_sheds_while_away_comes_back_at_once(stage: &Stage) -> C
         )?;
     }
     let ledger = here.echo_ledger();
-    same("told", (shed, shed), (ledger.reflected, ledger.told))
+    same("reported", (shed, shed), (ledger.reflected, ledger.told))
 }
 
-async fn what_fails_while_away_comes_back_afterwards(stage: &Stage) -> Checked {
+async fn failures_while_away_are_reflected_afterwards(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "later").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     let mut echoes = emitter.echoes().await?;
@@ -411,7 +413,7 @@ async fn what_fails_while_away_comes_back_afterwards(stage: &Stage) -> Checked {
     stage.link()?.cut().await?;
     ear.reflect(&wave, EchoReason::Rejected, "while away").await;
     stage.link()?.mend().await?;
-    // Handed to the connection before the client noticed, it is not sent again: at most one echo, and an account.
+    // If it was handed to the connection before the client noticed the cut, it is not sent again: at most one echo.
     let settled = async {
         stage.there.reflector().settled().await;
         stage.there.echo_ledger()
@@ -419,7 +421,7 @@ async fn what_fails_while_away_comes_back_afterwards(stage: &Stage) -> Checked {
     let ledger = stage.within("the failure to settle", settled).await?;
     holds("an account that adds up", ledger.adds_up() && ledger.reflected == 1, ledger)?;
     if ledger.told == 1 {
-        let echo = next(stage, &mut echoes, "the echo that was told").await?;
+        let echo = next(stage, &mut echoes, "the reported echo").await?;
         same("the wave", wave.id(), echo.of)?;
     }
     Ok(())

@@ -1,10 +1,10 @@
-//! What came of the cases: which passed, which failed and how, which were skipped.
+//! The results of the cases.
 
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-/// What a check returns.
+/// The result of a check.
 pub(super) type Checked<T = ()> = Result<T, Failure>;
 
 /// What was expected, what was seen, and where in the suite.
@@ -29,7 +29,7 @@ impl Failure {
         Self { expected: expected.to_string(), seen: seen.to_string(), at }
     }
 
-    /// What the contract asks for.
+    /// What the contract requires.
     #[must_use]
     pub fn expected(&self) -> &str {
         &self.expected
@@ -48,7 +48,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An operation that should have succeeded, so that cases can use `?`. (For that reason `Failure` is no `Error`.)
+/// An operation that should have succeeded; lets cases use `?`. (For that reason `Failure` is not an `Error`.)
 impl<E: std::error::Error> From<E> for Failure {
     #[track_caller]
     fn from(error: E) -> Self {
@@ -62,7 +62,7 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// Checks that two values are the same.
+/// Checks that two values are equal.
 #[track_caller]
 pub(super) fn same<T: PartialEq + fmt::Debug>(what: &str, expected: T, seen: T) -> Checked {
     if expected == seen {
@@ -72,25 +72,25 @@ pub(super) fn same<T: PartialEq + fmt::Debug>(what: &str, expected: T, seen: T) 
     }
 }
 
-/// Checks that something holds.
+/// Checks a condition.
 #[track_caller]
 pub(super) fn holds(expected: &str, condition: bool, seen: impl fmt::Debug) -> Checked {
     if condition { Ok(()) } else { Err(Failure::new(expected, format_args!("{seen:?}"))) }
 }
 
-/// What came of a case.
+/// The outcome of a case.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The medium behaves as the contract says.
+    /// The medium behaves as the contract requires.
     Passed,
-    /// It does not.
+    /// The medium violates the contract.
     Failed(Failure),
-    /// The site has no means to find out.
+    /// The site has no means to check it.
     Skipped,
 }
 
-/// One case and what came of it.
+/// A case and its outcome.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CaseReport {
@@ -98,13 +98,13 @@ pub struct CaseReport {
     pub name: String,
     /// The number of the contract line of [`Medium`](crate::Medium), 1 to 12.
     pub line: u8,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// How long it took, setting up its site included.
+    /// The duration, including setting up the site.
     pub took: Duration,
 }
 
-/// What came of all cases, in the order in which they were run. Shown as a list, a case a line.
+/// The results of all cases, in the order in which they ran. Formatted as a list, one case per line.
 #[derive(Debug, Clone, Default)]
 #[must_use = "a report may hold failures"]
 pub struct Report {
@@ -122,7 +122,7 @@ impl Report {
         &self.cases
     }
 
-    /// Whether at least one case was run and none failed.
+    /// Whether at least one case ran and none failed.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.failed().is_empty() && self.cases.iter().any(|case| matches!(case.outcome, Outcome::Passed))
@@ -134,7 +134,7 @@ impl Report {
         self.names(|outcome| matches!(outcome, Outcome::Failed(_)))
     }
 
-    /// The names of the cases that the site has no means for.
+    /// The names of the cases that the site has no means to run.
     #[must_use]
     pub fn skipped(&self) -> Vec<&str> {
         self.names(|outcome| matches!(outcome, Outcome::Skipped))

@@ -1,4 +1,4 @@
-//! Line 12: what stands on notices as well, floors that are advertised and respected.
+//! Line 12, continued: floors that are advertised and respected.
 
 use super::report::{Checked, holds, same};
 use super::stage::{Stage, listener, number, vibrator};
@@ -8,24 +8,24 @@ use crate::vibrator::Vibrator;
 use crate::wave::{Kind, Wave};
 
 super::cases! {
-    12 Nothing what_no_receiver_would_hear_is_stopped_at_its_source,
-    12 Nothing what_one_more_receiver_hears_is_not_stopped_any_more,
+    12 Nothing waves_below_every_floor_are_stopped_at_their_source,
+    12 Nothing waves_that_another_receiver_hears_are_not_stopped,
     12 Nothing a_receiver_from_before_the_sender_counts_too,
-    12 Nothing nothing_is_stopped_for_a_receiver_that_is_gone,
+    12 Nothing a_departed_receiver_stops_nothing,
 }
 
 fn wave(channel: &str, amplitude: f32, number: u64) -> Checked<Wave> {
     Ok(Wave::builder(channel).kind(Kind::Command).amplitude(amplitude).text(number.to_string()).build()?)
 }
 
-/// An overloaded receiver at one end, and at the other who overloads it and a sender that respects its floor.
+/// An overloaded receiver at one end; at the other the cause of the overload, and a sender that respects its floor.
 struct Overload {
     narrow: Vibrator,
     flood: Vibrator,
     sender: Vibrator,
     /// Where the sender emits.
     channel: &'static str,
-    /// Weak waves that the sender emitted, and that were stopped.
+    /// Weak waves emitted by the sender, and those of them that were stopped.
     emitted: u64,
     stopped: u64,
 }
@@ -40,10 +40,10 @@ impl Overload {
         Ok(Self { narrow, flood, sender, channel: "jobs.a", emitted: 0, stopped: 0 })
     }
 
-    /// Keeps the receiver overloaded, by a channel that nobody else hears, and emits weak waves, until one of them is
-    /// stopped or not, as wanted.
+    /// Keeps the receiver overloaded through a channel of its own, and emits weak waves until one of them is stopped or
+    /// passes, as requested.
     async fn until(&mut self, stage: &Stage, stops: bool) -> Checked {
-        let what = if stops { "a weak wave to be stopped" } else { "a weak wave to be let through" };
+        let what = if stops { "a weak wave to be stopped" } else { "a weak wave to be pass" };
         loop {
             for count in 0..20 {
                 self.flood.emit(wave("jobs.flood", 0.5, count)?).await?;
@@ -52,12 +52,12 @@ impl Overload {
             if self.weak().await? == stops {
                 return Ok(());
             }
-            // Where nothing waits for a broker, the task that advertises gets its turn here.
+            // Lets the advertising task run if nothing else here yields.
             stage.within(what, tokio::task::yield_now()).await?;
         }
     }
 
-    /// Emits a weak wave, and says whether it was stopped.
+    /// Emits a weak wave and returns whether it was stopped.
     async fn weak(&mut self) -> Checked<bool> {
         match self.sender.emit(wave(self.channel, 0.1, self.emitted)?).await {
             Ok(_) => {
@@ -74,7 +74,7 @@ impl Overload {
         }
     }
 
-    /// The accounts, once everything has arrived.
+    /// Checks the counts once everything has arrived.
     fn adds_up(&self, stage: &Stage) -> Checked {
         let account = self.sender.account();
         same(
@@ -87,7 +87,7 @@ impl Overload {
     }
 }
 
-async fn what_no_receiver_would_hear_is_stopped_at_its_source(stage: &Stage) -> Checked {
+async fn waves_below_every_floor_are_stopped_at_their_source(stage: &Stage) -> Checked {
     let mut overload = Overload::new(stage).await?;
     overload.until(stage, true).await?;
     let strong = overload.sender.emit(wave("jobs.a", 1.0, 7)?).await?;
@@ -103,15 +103,15 @@ async fn what_no_receiver_would_hear_is_stopped_at_its_source(stage: &Stage) -> 
     overload.adds_up(stage)
 }
 
-async fn what_one_more_receiver_hears_is_not_stopped_any_more(stage: &Stage) -> Checked {
+async fn waves_that_another_receiver_hears_are_not_stopped(stage: &Stage) -> Checked {
     let mut overload = Overload::new(stage).await?;
     overload.until(stage, true).await?;
     let mut other = listener("other", &stage.there, "jobs.a").await?;
     overload.until(stage, false).await?;
-    // The receiver is known now, however overloaded the other one is.
+    // The second receiver is known now, however overloaded the other one is.
     for _ in 0..100 {
         overload.flood.emit(wave("jobs.flood", 0.5, 0)?).await?;
-        holds("a weak wave that is let through", !overload.weak().await?, overload.stopped)?;
+        holds("a weak wave that passes", !overload.weak().await?, overload.stopped)?;
     }
     let last = overload.emitted - 1;
     while {
@@ -124,26 +124,26 @@ async fn what_one_more_receiver_hears_is_not_stopped_any_more(stage: &Stage) -> 
 async fn a_receiver_from_before_the_sender_counts_too(stage: &Stage) -> Checked {
     let other = listener("other", &stage.there, "jobs.a").await?;
     let mut overload = Overload::new(stage).await?;
-    // What only the overloaded one hears is stopped, so its floor is known and the roll was called.
+    // The wave that only the overloaded one receives is stopped, so its floor is known and the roll was called.
     overload.channel = "jobs.b";
     overload.until(stage, true).await?;
     overload.channel = "jobs.a";
     for _ in 0..100 {
         overload.flood.emit(wave("jobs.flood", 0.5, 0)?).await?;
-        holds("a weak wave that is let through", !overload.weak().await?, overload.stopped)?;
+        holds("a weak wave that passes", !overload.weak().await?, overload.stopped)?;
     }
     drop(other);
     overload.until(stage, true).await?;
     overload.adds_up(stage)
 }
 
-async fn nothing_is_stopped_for_a_receiver_that_is_gone(stage: &Stage) -> Checked {
+async fn a_departed_receiver_stops_nothing(stage: &Stage) -> Checked {
     let mut overload = Overload::new(stage).await?;
     overload.until(stage, true).await?;
     overload.narrow.detune("jobs.*")?;
     overload.until(stage, false).await?;
     for _ in 0..100 {
-        holds("a weak wave that is let through", !overload.weak().await?, overload.stopped)?;
+        holds("a weak wave that passes", !overload.weak().await?, overload.stopped)?;
     }
     overload.adds_up(stage)
 }

@@ -1,7 +1,7 @@
-//! A real NATS server for tests: one process on a free loopback port, gone when it is dropped.
+//! A real NATS server for tests: one process on a free loopback port, killed on drop.
 //!
-//! Called by the tests of everything that speaks to a broker, to start one, to kill it and to have it back on the
-//! same port. It installs nothing: `cargo xtask tools` does, and `cargo xtask test` does it by itself.
+//! Used by all tests that need a broker: to start one, to kill it, and to restart it on the same port. It installs
+//! nothing: `cargo xtask tools` does, and `cargo xtask test` does so by itself.
 //!
 //! ```
 //! use aether_core::conformance::NatsServer;
@@ -10,8 +10,8 @@
 //! # async fn main() -> Result<(), aether_core::conformance::ServerError> {
 //! let mut server = NatsServer::start().await?;
 //! assert_eq!(server.url(), format!("nats://127.0.0.1:{}", server.port()));
-//! server.kill().await?; // the broker is gone; what do the clients do?
-//! server.restart().await?; // and here it is again
+//! server.kill().await?; // clients lose their connections
+//! server.restart().await?; // and can reconnect
 //! # Ok(())
 //! # }
 //! ```
@@ -28,50 +28,50 @@ use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
 
-/// Where `cargo xtask tools` puts the server, below a build folder.
+/// The path at which `cargo xtask tools` installs the server, below a build folder.
 const TOOL: &str = "tools/nats-server-2.15.1/nats-server";
 
-/// How long a server may take to be ready. It takes 10 ms on an idle machine; this is for one that is not.
+/// The time limit for becoming ready. It takes 10 ms on an idle machine; this is for a busy one.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// How much of the server's log an error shows, in lines; a start writes about eight.
+/// The number of lines of the server's log shown in an error; a start writes about eight.
 const LINES_IN_ERROR: usize = 20;
 
 /// Why a server could not be started or stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// There is no server's program in any of the places that are looked in.
+    /// No server program was found in any of the searched places.
     #[error("no nats-server found: run `cargo xtask tools`, or set AETHER_NATS_SERVER to the path of one")]
     NotFound,
-    /// The program is there, or was named by `AETHER_NATS_SERVER`, but does not start.
+    /// The program exists, or was named by `AETHER_NATS_SERVER`, but does not start.
     #[error("cannot start {}", .binary.display())]
     Spawn {
         /// The program.
         binary: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It ended before it was ready: an argument or a setting is wrong, or the port is taken.
+    /// The server exited before it was ready: an argument or a setting is wrong, or the port is taken.
     #[error("nats-server ended before it was ready; the end of its log:\n{log}")]
     Exited {
         /// The last lines of its log.
         log: String,
     },
-    /// It runs, but did not say that it is ready.
+    /// The server runs, but did not report that it is ready.
     #[error("nats-server was not ready after {after:?}; the end of its log:\n{log}")]
     NotReady {
-        /// How long it was waited for.
+        /// The time waited.
         after: Duration,
         /// The last lines of its log.
         log: String,
     },
-    /// The process could not be given its settings, signalled or waited for.
+    /// The process could not be configured, signalled or waited for.
     #[error("cannot reach the process of nats-server")]
     Process(#[source] io::Error),
 }
 
-/// How a server is to differ from the plain one; the default is no difference.
+/// Options of a server; the default is a plain one.
 ///
 /// # Examples
 /// ```
@@ -92,16 +92,16 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// Adds one command line argument, such as `--jetstream`. Default: none but the address and the port.
+    /// Adds one command line argument, such as `--jetstream`. Default: only the address and the port.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
         self
     }
 
-    /// Adds one line `name: value` to the server's configuration file, for what has no argument: `max_payload`
-    /// (bytes, default 1 MiB), `ping_interval`, `write_deadline`. The value is written as it is, so text that the
-    /// server would read as something else has to bring its quotes. Default: no file.
+    /// Adds one line `name: value` to the server's configuration file, for settings without an argument: `max_payload`
+    /// (bytes, default 1 MiB), `ping_interval`, `write_deadline`. The value is written verbatim, so quote text that the
+    /// server could parse as something else. Default: no file.
     #[must_use]
     pub fn setting(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         // Writing to a String cannot fail.
@@ -112,9 +112,9 @@ impl ServerOptions {
 
 /// A running NATS server: one process, one loopback port, no files.
 ///
-/// Dropping it kills the process, so one kept in a `static` outlives the test. It belongs to the runtime it was
-/// started on. The log is read by a thread of its own until the process ends, so the server never waits for a reader,
-/// and nothing here waits on the runtime's clock, which tests may have paused.
+/// Dropping it kills the process; one kept in a `static` outlives the test. It belongs to the runtime it was started
+/// on. A thread reads the log until the process ends, so the server never blocks on it. Nothing here waits on the
+/// runtime's clock, which tests may have paused.
 #[derive(Debug)]
 pub struct NatsServer {
     binary: PathBuf,
@@ -126,28 +126,28 @@ pub struct NatsServer {
 impl NatsServer {
     /// Starts a plain server on a free port of 127.0.0.1, and waits until it accepts connections.
     ///
-    /// The program is the one named by `AETHER_NATS_SERVER`; else the one that `cargo xtask tools` installed, in
-    /// `CARGO_TARGET_DIR` or in `target` of this package's folder or one above; else the one on `PATH`.
+    /// The program is the one named by `AETHER_NATS_SERVER`, or else the one installed by `cargo xtask tools` (in
+    /// `CARGO_TARGET_DIR`, or in `target` of this package's folder or one above), or else the one on `PATH`.
     ///
     /// # Errors
-    /// [`ServerError::NotFound`] without a program; the others when it does not start or does not become ready.
+    /// [`ServerError::NotFound`] without a program; the others if it does not start or does not become ready.
     ///
     /// # Cancel safety
-    /// Cancel safe: a server that was being started is killed.
+    /// If cancelled before completion, the server being started is killed.
     pub async fn start() -> Result<Self, ServerError> {
         Self::start_with(ServerOptions::default()).await
     }
 
-    /// As [`start`](Self::start), with arguments and settings.
+    /// Like [`start`](Self::start), with arguments and settings.
     ///
     /// # Errors
-    /// As [`start`](Self::start), and [`ServerError::Exited`] when the server does not like the options.
+    /// Those of [`start`](Self::start), and [`ServerError::Exited`] if the server rejects the options.
     ///
     /// # Cancel safety
-    /// Cancel safe: a server that was being started is killed.
+    /// If cancelled before completion, the server being started is killed.
     pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
         let binary = find_binary().ok_or(ServerError::NotFound)?;
-        // "-1" lets the server choose: a port picked here could be taken before the server has it.
+        // "-1" lets the server choose: a port chosen here could be taken before the server binds it.
         let (child, port) = launch(&binary, &options, "-1").await?;
         Ok(Self { binary, options, port, child })
     }
@@ -162,19 +162,19 @@ impl NatsServer {
         self.port
     }
 
-    /// The process id; `None` once [`kill`](Self::kill) or [`terminate`](Self::terminate) has seen the process end.
+    /// The process id; `None` once [`kill`](Self::kill) or [`terminate`](Self::terminate) has seen the process exit.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Kills the server the hard way (SIGKILL) and waits until the process is gone. Its clients see their connections
-    /// closed without a word. Nothing happens when it is gone already.
+    /// Kills the server (SIGKILL) and waits until the process has exited. Its clients only see closed connections. Does
+    /// nothing if the process has exited already.
     ///
     /// # Errors
-    /// [`ServerError::Process`] when the operating system refuses.
+    /// [`ServerError::Process`] if the operating system refuses.
     ///
     /// # Cancel safety
-    /// Cancel safe: the signal is sent at the first poll; calling it again goes on waiting.
+    /// The signal is sent at the first poll; a second call continues to wait.
     pub async fn kill(&mut self) -> Result<(), ServerError> {
         if self.child.id().is_none() {
             return Ok(());
@@ -182,16 +182,16 @@ impl NatsServer {
         self.child.kill().await.map_err(ServerError::Process)
     }
 
-    /// Asks the server to shut down and waits until the process is gone. Nothing happens when it is gone already.
+    /// Asks the server to shut down and waits until the process has exited. Does nothing if it has exited already.
     ///
     /// # Errors
-    /// [`ServerError::Process`] when the signal cannot be sent.
+    /// [`ServerError::Process`] if the signal cannot be sent.
     ///
     /// # Cancel safety
-    /// Cancel safe: the signal is sent or not; calling it again sends it again and goes on waiting.
+    /// The signal was sent or not; a second call sends it again and continues to wait.
     pub async fn terminate(&mut self) -> Result<(), ServerError> {
         let Some(pid) = self.child.id() else { return Ok(()) };
-        // The server's program can signal another one, which saves a dependency (or `unsafe`) just for this.
+        // The server program can signal another server, which saves a dependency (or `unsafe`) just for this.
         let sent = Command::new(&self.binary)
             .arg("--signal")
             .arg(format!("quit={pid}"))
@@ -199,7 +199,7 @@ impl NatsServer {
             .output()
             .await
             .map_err(ServerError::Process)?;
-        // It also fails when the server ended in between; then there is nothing left to ask for.
+        // It also fails if the server exited in between; then nothing is left to do.
         if !sent.status.success() && self.child.try_wait().map_err(ServerError::Process)?.is_none() {
             let said = String::from_utf8_lossy(&sent.stderr).trim().to_owned();
             return Err(ServerError::Process(io::Error::other(said)));
@@ -208,16 +208,16 @@ impl NatsServer {
         Ok(())
     }
 
-    /// Starts the server again with the same options on the same port; one that still runs is killed first.
+    /// Restarts the server with the same options on the same port; a running one is killed first.
     ///
-    /// Connections of the old server in TIME_WAIT are no obstacle: the server sets `SO_REUSEADDR`. Another process
-    /// could be given the port while the server is down; that is [`ServerError::Exited`] with the log saying so.
+    /// Old connections in TIME_WAIT do not prevent this: the server sets `SO_REUSEADDR`. Another process could take the
+    /// port while the server is down; that is [`ServerError::Exited`] with the reason in the log.
     ///
     /// # Errors
-    /// As [`start_with`](Self::start_with); the server then stays down.
+    /// Those of [`start_with`](Self::start_with); the server then stays down.
     ///
     /// # Cancel safety
-    /// Cancel safe: the server may be down afterwards, and can be restarted.
+    /// If cancelled before completion, the server may be down, and can be restarted.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
         self.kill().await?;
         let (child, _) = launch(&self.binary, &self.options, &self.port.to_string()).await?;
@@ -226,15 +226,15 @@ impl NatsServer {
     }
 }
 
-/// Starts the process and waits for its word that it is ready; hands back the port it listens on.
+/// Starts the process and waits until it is ready; returns its port.
 async fn launch(binary: &Path, options: &ServerOptions, port: &str) -> Result<(Child, u16), ServerError> {
     let (log, log_writer) = io::pipe().map_err(ServerError::Process)?;
     let mut command = Command::new(binary);
     command.args(["--addr", "127.0.0.1", "--port", port]).args(&options.args);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_writer).kill_on_drop(true);
     if !options.settings.is_empty() {
-        // The file is a pipe: nothing to clean up, whatever becomes of the test. It is written before anyone reads,
-        // which a pipe's buffer (16 KiB at the least) allows for many more settings than a test will ever have.
+        // The file is a pipe, so there is nothing to clean up. It is written before it is read; a pipe's buffer (at
+        // least 16 KiB) holds many more settings than a test will ever have.
         let (settings, mut writer) = io::pipe().map_err(ServerError::Process)?;
         writer.write_all(options.settings.as_bytes()).map_err(ServerError::Process)?;
         command.args(["--config", "/dev/stdin"]).stdin(settings);
@@ -247,14 +247,14 @@ async fn launch(binary: &Path, options: &ServerOptions, port: &str) -> Result<(C
         .name("nats-server-log".to_owned())
         .spawn(move || drain(log, sender))
         .map_err(ServerError::Process)?;
-    // A blocking task and not a timer, because it has to keep real time where the runtime's clock is paused.
+    // A blocking task and not a timer, because it needs real time even if the runtime's clock is paused.
     let port = tokio::task::spawn_blocking(move || wait_until_ready(&lines, READY_WITHIN))
         .await
         .map_err(|error| ServerError::Process(error.into()))??;
     Ok((child, port))
 }
 
-/// Reads the log to its end, and passes the lines on for as long as somebody wants them.
+/// Reads the log to its end, and forwards the lines while there is a receiver.
 fn drain(log: PipeReader, lines: mpsc::Sender<String>) {
     let mut lines = Some(lines);
     let mut log = BufReader::new(log);
@@ -266,7 +266,7 @@ fn drain(log: PipeReader, lines: mpsc::Sender<String>) {
     }
 }
 
-/// Follows the log up to "Server is ready"; hands back the port that it named before.
+/// Follows the log up to "Server is ready"; returns the port logged before.
 fn wait_until_ready(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<u16, ServerError> {
     let deadline = Instant::now() + limit;
     let mut port = None;
@@ -311,7 +311,8 @@ fn find_binary() -> Option<PathBuf> {
     )
 }
 
-/// The server's program: the named one unseen (a wrong name must not be passed over in silence), else the first there.
+/// The server program: the named one unchecked (a wrong name must not be ignored silently), or else the first that
+/// exists.
 fn choose(
     named: Option<&OsStr>,
     target: Option<&OsStr>,
@@ -335,7 +336,7 @@ mod tests {
 
     use super::*;
 
-    /// Connects, and reads the line that a server sends first.
+    /// Connects, and reads the first line sent by a server.
     async fn info(server: &NatsServer) -> (tokio::io::BufReader<TcpStream>, serde_json::Value) {
         let stream = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
         let mut stream = tokio::io::BufReader::new(stream);
@@ -356,7 +357,7 @@ mod tests {
         server.kill().await.unwrap();
         assert_eq!(server.pid(), None);
         assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
-        // The client is told by the closed connection alone, and its end of it keeps the port in use meanwhile.
+        // The client only sees the closed connection, and its end keeps the port in use meanwhile.
         assert!(matches!(client.read(&mut [0; 64]).await, Ok(0) | Err(_)));
         server.kill().await.unwrap();
 
@@ -372,7 +373,7 @@ mod tests {
         let mut server = NatsServer::start().await.unwrap();
         for _ in 0..5 {
             let ((mut client, _), pid) = (info(&server).await, server.pid());
-            // The side that closes first is left in TIME_WAIT, unless the other has something unread (RST).
+            // The side that closes first enters TIME_WAIT, unless the other has unread data (RST).
             server.terminate().await.unwrap();
             client.read_to_end(&mut Vec::new()).await.unwrap();
             drop(client);
@@ -381,7 +382,7 @@ mod tests {
         }
         let pid = server.pid();
         server.restart().await.unwrap();
-        assert_ne!(server.pid(), pid, "a server that runs is replaced");
+        assert_ne!(server.pid(), pid, "a running server is replaced");
     }
 
     #[tokio::test]
@@ -396,7 +397,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_setting_and_a_taken_port_are_told_with_the_log() {
+    async fn a_wrong_setting_and_a_taken_port_are_reported_with_the_log() {
         let wrong = ServerOptions::default().setting("max_payloda", 1024);
         let error = NatsServer::start_with(wrong).await.unwrap_err();
         assert!(matches!(&error, ServerError::Exited { log } if log.contains("max_payloda")), "{error}");
@@ -422,12 +423,12 @@ mod tests {
         let server = NatsServer::start().await.unwrap();
         let (mut client, _) = info(&server).await;
         drop(server);
-        // The connection ends only with the process: no need to watch the port.
+        // The connection ends only with the process, so the port need not be watched.
         assert!(matches!(client.read(&mut [0; 64]).await, Ok(0) | Err(_)));
     }
 
     #[test]
-    fn a_server_that_says_nothing_is_given_up() {
+    fn a_silent_server_times_out() {
         let (sender, lines) = mpsc::channel();
         sender.send("Starting nats-server".to_owned()).unwrap();
         let error = wait_until_ready(&lines, Duration::from_millis(1)).unwrap_err();

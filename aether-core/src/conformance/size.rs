@@ -1,4 +1,4 @@
-//! Line 6: how large a wave may be.
+//! Line 6: the maximum size of a wave.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use crate::wave::{ReplyError, Wave};
 
 super::cases! {
     6 Nothing a_wave_of_the_largest_size_arrives_and_a_larger_one_is_handed_back,
-    6 Nothing a_question_and_an_answer_that_are_too_large_are_refused,
+    6 Nothing oversized_questions_and_answers_are_refused,
 }
 
-/// Bytes that do not repeat soon, so that a part that went missing is noticed.
+/// Bytes without short repetitions, so that a missing part is noticed.
 fn payload(bytes: usize) -> Bytes {
     let mut random = fastrand::Rng::with_seed(bytes as u64);
     (0..bytes).map(|_| random.u8(..)).collect()
 }
 
-/// The largest payload that a plain wave on a channel can have: what the medium allows for a wave, less what it adds.
+/// The largest payload of a plain wave on a channel: the medium's maximum less what it adds.
 async fn largest_payload(emitter: &Emitter, channel: &str, max_bytes: usize) -> Checked<usize> {
     let payload = payload(max_bytes + 1);
     match emitter.emit_bytes(channel, payload.clone()).await {
-        Err(EmitError::TooLarge { wave, bytes, max_bytes: told }) => {
-            same("the largest size, as the error and as the promises say it", max_bytes, told)?;
+        Err(EmitError::TooLarge { wave, bytes, max_bytes: promised }) => {
+            same("the maximum size in the error and in the promises", max_bytes, promised)?;
             holds("the payload that was handed back", *wave.payload() == payload, &wave)?;
             holds("a size above the largest", bytes > max_bytes, bytes)?;
             let added = bytes - payload.len();
@@ -41,7 +41,7 @@ async fn largest_payload(emitter: &Emitter, channel: &str, max_bytes: usize) -> 
 async fn a_wave_of_the_largest_size_arrives_and_a_larger_one_is_handed_back(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "size").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
-    // The numbers of the waves that follow have two digits each, should a medium write them as text.
+    // The numbers of the following waves have two digits each, in case a medium encodes them as text.
     for _ in 0..10 {
         emitter.emit_bytes("size", Bytes::new()).await?;
         stage.next(&mut ear, "a wave without payload").await?;
@@ -58,7 +58,7 @@ async fn a_wave_of_the_largest_size_arrives_and_a_larger_one_is_handed_back(stag
         for result in results {
             match result {
                 Err(EmitError::TooLarge { wave, bytes, max_bytes }) => {
-                    same("how much too large it is", max_bytes + 1, bytes)?;
+                    same("the size in the error", max_bytes + 1, bytes)?;
                     holds("the payload", *wave.payload() == payload(largest + 1), &wave)?;
                 }
                 other => return Err(Failure::new("TooLarge", format_args!("{other:?}"))),
@@ -74,7 +74,7 @@ async fn a_wave_of_the_largest_size_arrives_and_a_larger_one_is_handed_back(stag
     holds("an account that adds up", ear.ledger().adds_up(), ear.ledger())
 }
 
-async fn a_question_and_an_answer_that_are_too_large_are_refused(stage: &Stage) -> Checked {
+async fn oversized_questions_and_answers_are_refused(stage: &Stage) -> Checked {
     let hours = Duration::from_secs(7200);
     let mut oracle = listener("oracle", &stage.there, "size.ask").await?;
     let asker = vibrator("asker", &stage.here).await?;

@@ -1,4 +1,4 @@
-//! What a case stands on: two connected ends of one site, a deadline, and the few steps that most cases take.
+//! The stage of a case: two connected ends of one site, a deadline, and the steps shared by most cases.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -16,7 +16,7 @@ use crate::inbox::InboxOptions;
 use crate::vibrator::{Emitter, Vibrator};
 use crate::wave::Wave;
 
-/// Two ends of one medium. Where the medium does not cross processes they are the same.
+/// Two ends of one medium. They are the same if the medium does not cross processes.
 pub(super) struct Stage {
     site: Box<dyn Site>,
     /// One end.
@@ -33,27 +33,27 @@ impl Stage {
         Ok(Self { site, here, there, deadline })
     }
 
-    /// Whether the ends are two.
+    /// Whether the two ends differ.
     pub(super) fn crosses(&self) -> bool {
         self.here.promises().crosses_processes
     }
 
-    /// A further end with an outbox of its own.
+    /// Connects a further end with an outbox of its own.
     pub(super) async fn connect(&self, outbox: InboxOptions) -> Checked<Aether> {
         Ok(self.site.connect(outbox).await?)
     }
 
-    /// The link, in a case that needs one.
+    /// The link, for cases that need one.
     pub(super) fn link(&self) -> Checked<&dyn Link> {
         self.site.link().ok_or_else(|| Failure::new("a link", "none"))
     }
 
-    /// The foreign client, in a case that needs one.
+    /// The foreign client, for cases that need one.
     pub(super) fn foreign(&self) -> Checked<&dyn Foreign> {
         self.site.foreign().ok_or_else(|| Failure::new("a foreign client", "none"))
     }
 
-    /// Waits for something, until the case's time is up.
+    /// Waits for something until the case's deadline.
     #[track_caller]
     pub(super) fn within<F: Future>(
         &self,
@@ -68,7 +68,7 @@ impl Stage {
         }
     }
 
-    /// The next wave that a vibrator receives.
+    /// Receives the next wave of a vibrator.
     #[track_caller]
     pub(super) fn next<'a>(
         &self,
@@ -89,7 +89,7 @@ impl Stage {
         }
     }
 
-    /// Receives until waves of exactly these channels have come, in any order; anything else is a failure.
+    /// Receives until waves of exactly these channels have arrived, in any order; anything else is a failure.
     pub(super) async fn hear(&self, vibrator: &mut Vibrator, channels: &[&str]) -> Checked {
         let mut missing = BTreeMap::<&str, usize>::new();
         for channel in channels {
@@ -97,22 +97,22 @@ impl Stage {
         }
         while !missing.is_empty() {
             let name = vibrator.source().name().to_owned();
-            let wave = self.next(vibrator, format!("{name} to hear {missing:?}")).await?;
+            let wave = self.next(vibrator, format!("{name} to receive {missing:?}")).await?;
             let channel = wave.channel().as_str();
             match missing.get_mut(channel) {
                 Some(1) => drop(missing.remove(channel)),
                 Some(count) => *count -= 1,
                 None => {
                     let seen = format!("a wave on {channel}");
-                    return Err(Failure::new(format_args!("{name} to hear {missing:?}"), seen));
+                    return Err(Failure::new(format_args!("{name} to receive {missing:?}"), seen));
                 }
             }
         }
         Ok(())
     }
 
-    /// Sees to it that what `emitter` emitted so far has gone as far as it goes, then receives a wave of `channel`
-    /// that it emits now: what the vibrator hears by the same pattern is then in its inbox.
+    /// Flushes what `emitter` has emitted, then emits a marker on `channel` and receives it: waves that the vibrator
+    /// receives by the same pattern are in its inbox by then.
     pub(super) async fn settle(
         &self,
         from: &Aether,
@@ -132,14 +132,14 @@ pub(super) async fn vibrator(name: &str, aether: &Aether) -> Checked<Vibrator> {
     Ok(Vibrator::create(name, aether).await?)
 }
 
-/// A vibrator that hears a pattern.
+/// A vibrator tuned to a pattern.
 pub(super) async fn listener(name: &str, aether: &Aether, pattern: &str) -> Checked<Vibrator> {
     let vibrator = vibrator(name, aether).await?;
     vibrator.resonate_on(pattern).await?;
     Ok(vibrator)
 }
 
-/// A wave of normal amplitude that carries a number.
+/// A numbered wave of normal amplitude.
 pub(super) fn numbered<C>(channel: C, number: u64) -> Checked<Wave>
 where
     C: TryInto<Channel>,
@@ -148,20 +148,20 @@ where
     Ok(Wave::builder(channel).text(number.to_string()).build()?)
 }
 
-/// The number that a wave carries.
+/// The number carried by a wave.
 pub(super) fn number(wave: &Wave) -> Checked<u64> {
     let text = wave.text()?;
     text.parse().map_err(|_| Failure::new("a payload that is a number", format_args!("{text:?}")))
 }
 
-/// How many waves reached a vibrator that has left something. What was on its way to a member of a group when it left
-/// is counted as lost with it.
+/// The number of waves that reached a vibrator after an unsubscribe. Waves in flight to a group member when it left are
+/// counted as lost with it.
 pub(super) fn reached(vibrator: &Vibrator) -> u64 {
     let ledger = vibrator.ledger();
     ledger.offered - ledger.shed_closed
 }
 
-/// Polls a future once: its output if it is ready, and else the future to go on with.
+/// Polls a future once: returns its output if it is ready, and otherwise the future.
 pub(super) async fn poll_once<F: Future + Unpin>(mut future: F) -> Result<F::Output, F> {
     let polled = std::future::poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut future).poll(cx))).await;
     match polled {

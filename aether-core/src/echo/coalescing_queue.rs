@@ -1,17 +1,16 @@
-//! A bounded queue of echoes: the first ones each by itself, the rest merged by reason. Pure data.
+//! A bounded queue of echoes: the first are kept separately, the rest are merged by reason. Pure data.
 //!
-//! Piles stand where echoes of one source wait, at those who send them and at the source. Nothing is lost from one
-//! but the identity of what was merged.
+//! Used at the senders of echoes and at the source. Merging loses the identities of the merged waves, but no count.
 
 use std::collections::VecDeque;
 
 use super::{Echo, EchoReason};
 
-/// Echoes in the order of their first failure, each with what its holder keeps beside it.
+/// Echoes in the order of their first failure, each with data of its owner.
 #[derive(Debug)]
 pub(super) struct CoalescingQueue<T> {
     entries: VecDeque<(Echo, T)>,
-    /// So many are kept apart; beyond that at most one more for each reason.
+    /// The number kept separately; beyond it there is at most one more for each reason.
     apart: usize,
 }
 
@@ -20,10 +19,10 @@ impl<T> CoalescingQueue<T> {
         Self { entries: VecDeque::new(), apart }
     }
 
-    /// Adds failures. `make` is called only where they are not merged. Returns whether they were merged.
+    /// Adds failures. `make` is called only if they are not merged. Returns whether they were merged.
     pub(super) fn add(&mut self, reason: EchoReason, count: u64, make: impl FnOnce() -> (Echo, T)) -> bool {
         if self.entries.len() >= self.apart {
-            // From behind: of what is merged the latest is the likeliest.
+            // Searched from the back: failures are merged into the latest echo.
             if let Some((echo, _)) = self.entries.iter_mut().rev().find(|(echo, _)| echo.reason == reason) {
                 echo.count = echo.count.saturating_add(count);
                 return true;
@@ -33,7 +32,7 @@ impl<T> CoalescingQueue<T> {
         false
     }
 
-    /// The oldest.
+    /// Takes the oldest echo.
     pub(super) fn take_first(&mut self) -> Option<(Echo, T)> {
         self.entries.pop_front()
     }
@@ -64,7 +63,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_pile_is_bounded_and_loses_no_count(
+        fn a_queue_is_bounded_and_loses_no_count(
             steps in prop::collection::vec((0..7_usize, 1..5_u64), 0..300),
             apart in 0..20_usize,
         ) {
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_kept_apart_and_the_rest_is_merged_into_the_latest() {
+    fn echoes_are_kept_separately_and_the_rest_are_merged_into_the_latest() {
         let mut queue = CoalescingQueue::new(2);
         for sequence in 1..=5 {
             let mut echo = Echo::new(&Wave::from_bytes("a", "x").unwrap(), EchoReason::Shed, "", "");

@@ -1,7 +1,7 @@
-//! Dead letters: waves that failed and whose source could not be told. Ordinary term: a dead-letter queue, in memory.
+//! Dead letters: failed waves whose source could not be notified. Ordinary term: a dead-letter queue, in memory.
 //!
-//! Filled by the reflector, read and emptied by whoever looks after the service, through
-//! [`Aether::dead_letters`](crate::Aether::dead_letters). Bounded; it does not outlive the process.
+//! Filled by the reflector; read and emptied by the service's operator through
+//! [`Aether::dead_letters`](crate::Aether::dead_letters). Bounded, and lost with the process.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -12,74 +12,75 @@ use super::EchoReason;
 use crate::medium::EmitError;
 use crate::wave::Wave;
 
-/// The most letters that are kept.
+/// The maximum number of letters.
 const MAX_LETTERS: usize = 1024;
-/// The most bytes that their waves may have together.
+/// The maximum total weight of their waves, in bytes.
 const MAX_BYTES: usize = 16 << 20;
 
-/// A wave that failed, and that nobody at its source wanted to know of.
+/// A failed wave of whose failure its source could not be notified.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// Counts the letters of this store from 1.
+    /// The letter's number in this store, from 1.
     pub number: u64,
-    /// The wave as it was, with its payload.
+    /// The unchanged wave, with its payload.
     pub wave: Wave,
     /// Why it failed.
     pub reason: EchoReason,
-    /// What else is known, for people.
+    /// Details for people.
     pub hint: String,
-    /// The name of the vibrator that could not handle it; `-` where there was none.
+    /// The name of the vibrator that failed to handle it; `-` if there was none.
     pub by: String,
-    /// How often the wave was sent so far.
+    /// The number of attempts to send the wave so far.
     pub attempts: u32,
 }
 
-/// The account of the dead letters: `buried = kept + taken + overflowed`.
+/// The counts of the dead letters: `buried = kept + taken + overflowed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct DeadLetterCounts {
-    /// Failures that came here.
+    /// Failures that became dead letters.
     pub buried: u64,
-    /// Letters that are here now.
+    /// Letters in the store now.
     pub kept: u64,
     /// Letters that were taken or replayed.
     pub taken: u64,
-    /// Failures that were not kept, or not any longer: there was no room, or their waves had been merged.
+    /// Failures that were not kept, or were evicted later: there was no room, or their waves had been merged.
     pub overflowed: u64,
 }
 
-/// Why a dead letter was not sent again.
+/// Why a dead letter was not replayed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// There is no such letter any more, or somebody is sending it again.
-    #[error("there is no dead letter {number}: it was taken, is being replayed or was, or had to make room")]
+    /// The letter does not exist any more, or another caller is replaying it.
+    #[error("there is no dead letter {number}: it was taken, replayed or evicted, or is being replayed")]
     Unknown {
-        /// The number that was asked for.
+        /// The requested number.
         number: u64,
     },
-    /// The medium did not take it. The letter stays where it was.
+    /// The medium refused the wave. The letter stays in the store.
     #[error("dead letter {number} could not be sent again")]
     Emit {
-        /// Its number.
+        /// The letter's number.
         number: u64,
-        /// What the medium says.
+        /// The medium's error.
         source: EmitError,
     },
 }
 
-/// The dead letters of one [`Aether`](crate::Aether): at most 1024, of 16 MiB together. Of a full store the newest of
-/// the weakest letters goes, so what is kept are the strongest and, of those, the first to fail. Cloning it is a
+/// The dead letters of one [`Aether`](crate::Aether): at most 1024, of 16 MiB in total. A full store evicts the newest
+/// of the weakest letters, so it keeps the strongest and, of those, the first to fail. Cloning it bumps a reference
+/// count.
 /// reference count.
 #[derive(Debug, Clone, Default)]
 pub struct DeadLetters(Arc<Mutex<Store>>);
 
 #[derive(Debug, Default)]
 struct Store {
-    /// By level and number: the last one is the newest of the weakest.
+    /// By level and number: the last entry is the newest of the weakest.
     letters: BTreeMap<(u8, u64), DeadLetter>,
-    /// The numbers of those that somebody is sending again.
+    /// The numbers of the letters being replayed.
     replaying: HashSet<u64>,
     last: u64,
     bytes: usize,
@@ -87,8 +88,9 @@ struct Store {
 }
 
 impl Store {
-    /// How many letters have to go for one of this level and weight. `None` if those that are weaker do not suffice:
-    /// nothing that is as strong makes room, so in a storm of failures this is a comparison each.
+    /// The number of letters to evict for one of this level and weight. `None` if evicting the weaker ones does not
+    /// suffice. Letters of equal strength are never evicted for each other, so in a storm of failures this is one
+    /// comparison each.
     fn making_room(&self, level: u8, weight: usize) -> Option<usize> {
         let (mut letters, mut bytes) = (self.letters.len(), self.bytes.saturating_add(weight));
         let mut weakest_first = self.letters.iter().rev();
@@ -101,7 +103,7 @@ impl Store {
 }
 
 impl DeadLetters {
-    /// Keeps a wave that failed, if there is room for it. Returns whether that is so.
+    /// Stores a failed wave if there is room. Returns whether it was stored.
     pub(super) fn bury(&self, wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> bool {
         let (level, weight) = (wave.signal().level(), wave.weight());
         let mut store = self.0.lock();
@@ -126,7 +128,7 @@ impl DeadLetters {
         true
     }
 
-    /// Counts failures whose waves are not there any more.
+    /// Counts failures whose waves are no longer available.
     pub(super) fn count_merged(&self, failures: u64) {
         let mut store = self.0.lock();
         store.counts.buried += failures;
@@ -141,7 +143,7 @@ impl DeadLetters {
         letters
     }
 
-    /// Takes one letter out.
+    /// Takes one letter.
     #[must_use]
     pub fn take(&self, number: u64) -> Option<DeadLetter> {
         let mut store = self.0.lock();
@@ -152,7 +154,7 @@ impl DeadLetters {
         Some(letter)
     }
 
-    /// Takes all letters out, the oldest first.
+    /// Takes all letters, the oldest first.
     #[must_use]
     pub fn take_all(&self) -> Vec<DeadLetter> {
         let mut store = self.0.lock();
@@ -164,15 +166,15 @@ impl DeadLetters {
         letters
     }
 
-    /// A letter that nobody else sends again meanwhile.
+    /// Reserves a letter for a replay, unless another caller has done so.
     pub(crate) fn begin_replay(&self, number: u64) -> Option<(DeadLetter, Replaying<'_>)> {
         let mut store = self.0.lock();
         let letter = store.letters.values().find(|letter| letter.number == number).cloned()?;
-        // Made only if it is to be: its end takes the lock.
+        // Made only on success, because dropping it takes the lock.
         store.replaying.insert(number).then(|| (letter, Replaying { letters: self, number }))
     }
 
-    /// The account so far.
+    /// The counts so far.
     #[must_use]
     pub fn counts(&self) -> DeadLetterCounts {
         let store = self.0.lock();
@@ -180,7 +182,7 @@ impl DeadLetters {
     }
 }
 
-/// The right to send a letter again.
+/// The exclusive right to replay a letter.
 pub(crate) struct Replaying<'a> {
     letters: &'a DeadLetters,
     number: u64,
@@ -193,7 +195,7 @@ impl Drop for Replaying<'_> {
 }
 
 impl DeadLetterCounts {
-    /// Whether every failure that came here is accounted for. Always true; what tests assert.
+    /// Whether every failure is accounted for. Always true; for assertions in tests.
     #[must_use]
     pub const fn adds_up(&self) -> bool {
         self.buried == self.kept + self.taken + self.overflowed
@@ -215,24 +217,24 @@ mod tests {
     }
 
     #[test]
-    fn a_full_store_keeps_the_strongest_and_of_those_the_first() {
+    fn a_full_store_keeps_the_strongest_letters_and_the_first_among_equals() {
         let letters = DeadLetters::default();
         for count in 0..MAX_LETTERS {
             assert!(bury(&letters, &wave(if count == 7 { 0.1 } else { 0.5 }, 0)));
         }
         assert!(!bury(&letters, &wave(0.05, 0)), "no stronger than the weakest");
-        assert!(bury(&letters, &wave(0.5, 0)), "in the place of the weak one");
+        assert!(bury(&letters, &wave(0.5, 0)), "the weak one is evicted");
         assert!(!bury(&letters, &wave(0.5, 0)));
         assert!(bury(&letters, &wave(1.0, 0)));
         let kept = letters.list();
         assert_eq!(kept.len(), MAX_LETTERS);
-        assert!(kept.iter().all(|letter| letter.number != 8), "the weak one has gone");
+        assert!(kept.iter().all(|letter| letter.number != 8), "the weak one was evicted");
         assert!(kept.iter().all(|letter| letter.number != 1025), "then the newest of the others");
         assert_eq!(letters.counts(), DeadLetterCounts { buried: 1028, kept: 1024, taken: 0, overflowed: 4 });
     }
 
     #[test]
-    fn bytes_are_bounded_too() {
+    fn bytes_are_bounded_as_well() {
         let letters = DeadLetters::default();
         assert!(!bury(&letters, &wave(1.0, MAX_BYTES)), "larger than the store");
         assert!(bury(&letters, &wave(0.1, MAX_BYTES / 2)));
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_is_sent_again_by_one_at_a_time() {
+    fn a_letter_is_replayed_by_one_caller_at_a_time() {
         let letters = DeadLetters::default();
         assert!(bury(&letters, &wave(0.5, 1)));
         let first = letters.begin_replay(1).unwrap();
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_makes_room_for_what_does_not_fit_even_then() {
+    fn nothing_is_evicted_for_a_letter_that_still_would_not_fit() {
         let letters = DeadLetters::default();
         assert!(bury(&letters, &wave(1.0, MAX_BYTES / 2)));
         assert!(bury(&letters, &wave(0.1, MAX_BYTES / 4)));
@@ -262,10 +264,10 @@ mod tests {
     }
 
     proptest! {
-        // Each one fills the store several times over.
+        // Each case fills the store several times over.
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn the_account_adds_up_and_no_weaker_one_outlives_a_stronger(
+        fn the_account_adds_up_and_no_weaker_letter_outlives_a_stronger_one(
             steps in prop::collection::vec((1..100_u16, 0..6_u8), 0..2500),
         ) {
             let letters = DeadLetters::default();

@@ -1,4 +1,4 @@
-//! The receiving half of reflection: what a vibrator hears of its own waves that failed.
+//! The receiving half of reflection: a vibrator's own waves that failed.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,37 +14,41 @@ use crate::medium::JoinError;
 use crate::router::Listener;
 use crate::source::Sequencer;
 
-/// Why a vibrator cannot hear its echoes.
+/// Why a vibrator cannot receive its echoes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EchoesError {
-    /// Its echoes are being heard already. There is one receiving half at a time.
-    #[error("the echoes of {name} are being heard already: drop the other receiving half first")]
+    /// There is already a receiver for its echoes. Only one may exist at a time.
+    #[error("the echoes of {name} already have a receiver: drop the other one first")]
     Taken {
         /// The vibrator's name.
         name: String,
     },
-    /// The medium does not bring them.
-    #[error("the echoes cannot be heard")]
+    /// The medium cannot deliver them.
+    #[error("cannot subscribe to the echoes")]
     Join(#[from] JoinError),
-    /// The queue could not be made.
+    /// The queue could not be created.
     #[error("invalid queue")]
     Queue(#[from] InboxOptionsError),
 }
 
-/// The echoes of one vibrator's waves. Made by [`Vibrator::echoes`](crate::Vibrator::echoes); a stream as well.
+/// The echoes of one vibrator's waves, also as a stream. Made by [`Vibrator::echoes`](crate::Vibrator::echoes).
 ///
-/// Bounded: 256 echoes wait apart from each other, what comes beyond that is merged into the latest of the same reason
-/// and counted in its [`count`](Echo::count) and in [`Echoes::merged`]. Over a network echoes are not authenticated: who
-/// may publish and knows a wave's identity may say that it failed. What cannot be is ignored and counted. Dropping it ends the listening: from then on
+/// Bounded: 256 echoes are queued separately. Beyond that they are merged into the latest of the same reason and
+/// counted in its [`count`](Echo::count) and in [`Echoes::merged`].
+///
+/// Over a network echoes are not authenticated: a peer that may publish and knows a wave's id can report that it
+/// failed. Impossible reports are ignored and counted.
+///
+/// Dropping it unsubscribes: from then on failed waves of this source become dead letters.
 /// failed waves of this source become dead letters.
 #[derive(Debug)]
 pub struct Echoes {
     mailbox: Arc<EchoMailbox>,
     reflector: Arc<Reflector>,
-    /// Made after the mailbox is entered, and gone before it.
+    /// Created after the mailbox is registered, and dropped before it.
     subscription: Option<SubscriptionGuard>,
-    /// Echoes are told for as long as there is the `Aether`.
+    /// Keeps the `Aether` alive, which delivers the echoes.
     _aether: Lifeline,
 }
 
@@ -57,7 +61,7 @@ impl Echoes {
     ) -> Result<Self, EchoesError> {
         let mailbox = Arc::new(EchoMailbox::new(Arc::clone(sequencer), reflector.refused())?);
         let source = sequencer.source();
-        // Taken back when this is dropped, whatever of it is done by then.
+        // Undone when this is dropped, at whatever stage.
         if !reflector.open(&mailbox) {
             return Err(EchoesError::Taken { name: source.name().to_owned() });
         }
@@ -73,10 +77,10 @@ impl Echoes {
         Ok(echoes)
     }
 
-    /// The next echo, the oldest first, or `None` when the medium was closed and everything was received.
+    /// The next echo, the oldest first, or `None` once the medium is closed and all echoes were received.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, no echo was taken.
+    /// If cancelled before completion, no echo was taken.
     pub async fn receive(&mut self) -> Option<Echo> {
         std::future::poll_fn(|cx| self.poll_receive(cx)).await
     }
@@ -90,33 +94,33 @@ impl Echoes {
         polled
     }
 
-    /// How many failures were merged into the echo of another one here, as there was no room: of those only the number
-    /// and the reason are known. Those that were merged on the way are in [`Echo::count`] alone.
+    /// The number of failures merged here into the echo of another one for lack of room: only their number and reason
+    /// are known. Echoes merged on the way are counted in [`Echo::count`] alone.
     #[must_use]
     pub fn merged(&self) -> u64 {
         self.mailbox.counts().merged
     }
 
-    /// How many echoes were ignored, because this source has emitted no wave of that id.
+    /// The number of echoes ignored because this source has not emitted a wave of that id.
     #[must_use]
     pub fn unknown(&self) -> u64 {
         self.mailbox.counts().unknown
     }
 
-    /// How many echoes were ignored, because they stood for more failures than this source has emitted waves.
+    /// The number of echoes ignored because they stood for more failures than this source has emitted waves.
     #[must_use]
     pub fn implausible(&self) -> u64 {
         self.mailbox.counts().implausible
     }
 
-    /// How many messages on the channel of the echoes could not be read.
+    /// The number of unreadable messages on the channel of the echoes.
     #[must_use]
     pub fn malformed(&self) -> u64 {
         self.mailbox.counts().malformed
     }
 }
 
-/// The echoes, one after the other; ends when the medium was closed and everything was received.
+/// Yields the echoes; ends once the medium is closed and all echoes were received.
 impl Stream for Echoes {
     type Item = Echo;
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Echo>> {

@@ -1,8 +1,9 @@
-//! Where the echoes of one source wait for it.
+//! The mailbox of one source: echoes waiting to be received.
 //!
-//! Filled at once by the reflector of the same process, and by the medium with what comes from others. Emptied by the
-//! source's [`Echoes`](super::Echoes). Who may publish may make up echoes: one of a wave that the source never emitted, or
-//! one that stands for more failures than the source has emitted waves, is refused and counted.
+//! Filled directly by the reflector of the same process, and by the medium with echoes from other processes. Emptied by
+//! the source's [`Echoes`](super::Echoes). A peer that may publish can make up echoes. An echo of a wave that the
+//! source never emitted, or one that stands for more failures than the source has emitted waves, is refused and
+//! counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,17 +17,17 @@ use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, WhenFull};
 use crate::source::{Sequencer, Source};
 use crate::wave::Wave;
 
-/// So many echoes wait apart from each other; beyond that they are merged.
+/// The number of echoes queued separately; further ones are merged.
 pub(super) const KEPT_APART: usize = 256;
-/// Messages with echoes that wait to be read, and their bytes.
+/// Bounds of the queue of unread messages: messages, and bytes.
 const MESSAGES: usize = 64;
 const MESSAGE_BYTES: usize = 1 << 20;
 
-/// The echoes that one source has not taken yet.
+/// The echoes that one source has not received yet.
 #[derive(Debug)]
 pub(crate) struct EchoMailbox {
     heard: Arc<Mailbox>,
-    /// What the medium brought.
+    /// Messages from the medium.
     arrived: Arc<Inbox>,
 }
 
@@ -34,7 +35,7 @@ pub(crate) struct EchoMailbox {
 struct Mailbox {
     sequencer: Arc<Sequencer>,
     state: Mutex<MailboxState>,
-    /// Counts what any source of this process refused.
+    /// Counts the echoes refused by all sources of this process.
     refused: Arc<AtomicU64>,
 }
 
@@ -48,9 +49,9 @@ struct MailboxState {
     malformed: u64,
 }
 
-/// What was not taken as an echo of one's own waves, and what was merged.
+/// The counts of refused and merged echoes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct EarCounts {
+pub(super) struct MailboxCounts {
     pub(super) merged: u64,
     pub(super) unknown: u64,
     pub(super) implausible: u64,
@@ -107,7 +108,7 @@ impl EchoMailbox {
             .max_waves(MESSAGES)
             .max_bytes(MESSAGE_BYTES)
             .when_full(WhenFull::Shed)
-            // What has no room as a message is read at once and merged: its count is not lost.
+            // A message that does not fit is read at once and merged, so its count is not lost.
             .on_shed(move |wave, _| overflowing.take_in(wave));
         Ok(Self { heard, arrived: Arc::new(Inbox::new(options)?) })
     }
@@ -120,7 +121,7 @@ impl EchoMailbox {
         self.heard.sequencer.source().instance()
     }
 
-    /// Takes the echo of a wave.
+    /// Adds the echo of a wave.
     pub(super) fn hear(&self, wave: &Wave, reason: EchoReason, hint: &str, by: &str) {
         if self.heard.emitted(wave.source(), wave.sequence()) {
             self.heard.add(reason, 1, || Echo::new(wave, reason, hint, by));
@@ -129,12 +130,12 @@ impl EchoMailbox {
         }
     }
 
-    /// No more comes; what is there can still be taken.
+    /// Stops adding; queued echoes can still be received.
     pub(super) fn close(&self) {
         self.arrived.close();
     }
 
-    /// The next echo, or `None` when the medium was closed and everything was taken. One task at a time may poll.
+    /// The next echo, or `None` once the medium is closed and all were received. Only one task at a time may poll.
     pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Echo>> {
         let ended = loop {
             match self.arrived.poll_receive(cx) {
@@ -154,8 +155,8 @@ impl EchoMailbox {
         }
     }
 
-    pub(super) fn counts(&self) -> EarCounts {
+    pub(super) fn counts(&self) -> MailboxCounts {
         let MailboxState { merged, unknown, implausible, malformed, .. } = *self.heard.state.lock();
-        EarCounts { merged, unknown, implausible, malformed }
+        MailboxCounts { merged, unknown, implausible, malformed }
     }
 }

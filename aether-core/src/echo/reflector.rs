@@ -1,9 +1,9 @@
-//! The reflector: takes the failures of one `Aether` and tells their sources, or keeps the waves as dead letters.
+//! The reflector: takes the failures of one `Aether` and notifies their sources, or keeps the waves as dead letters.
 //!
-//! Called where a wave is lost, outside of all locks and in whatever task caused the loss: by the router, the inboxes,
-//! the outbox, and by [`Emitter::reflect`](crate::Emitter::reflect). A source in this process is told at once. What is
-//! for others waits in one queue a source, and one task tells them, a message for each source and a pause between the
-//! messages: the first failure is told at once, a storm of them is merged. The task ends when nothing is left to tell.
+//! Called where a wave is lost, outside of all locks and in the task that caused the loss: by the router, the inboxes,
+//! the outbox, and by [`Emitter::reflect`](crate::Emitter::reflect). A source in this process is notified at once. Each
+//! remote source has a queue. One task sends a message per source and pauses between messages, so the first failure is
+//! reported at once and a storm of failures is merged. The task ends when the queues are empty.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -22,43 +22,43 @@ use crate::medium::{Medium, Reach};
 use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
 
-/// At most so many sources wait to be told at a time, with so many echoes apart from each other for each of them.
+/// Bounds of the queues: the number of sources, and of separate echoes for each of them.
 const MAX_SOURCES: usize = 256;
 const KEPT_APART: usize = 16;
-/// The most bytes of waves that are kept until it is known whether their source is there.
+/// The maximum weight of the waves kept until their source is known to be present, in bytes.
 const MAX_BYTES: usize = 8 << 20;
-/// A source is told so often at most. What fails meanwhile is merged: at 100 messages a second a storm of failures
-/// costs less than the work that failed.
+/// The shortest time between two messages to a source. Failures in between are merged: at 100 messages a second,
+/// reporting a storm of failures costs less than the work that failed.
 const PAUSE: Duration = Duration::from_millis(10);
-/// An echo of so many failures that its source might not believe it is told as so many echoes at most.
+/// The maximum number of echoes into which one is split if it stands for more failures than its source would believe.
 const MAX_PARTS: u64 = 64;
-/// How many failures reported by hand are remembered, so that none is reported twice.
+/// How many manually reported failures are remembered, to reject duplicates.
 const REMEMBERED: usize = 1024;
 
-/// The account of the failures of one [`Aether`](crate::Aether), in waves:
-/// `reflected = told + buried + left_to_asker + unconfirmed + pending`.
+/// The counts of the failures of one [`Aether`](crate::Aether), in waves: `reflected = told + buried + left_to_asker +
+/// unconfirmed + pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct EchoLedger {
-    /// Failures of waves that are reflected: one for each receiver or group that failed.
+    /// Failures of reflected waves: one for each receiver or group that failed.
     pub reflected: u64,
-    /// Those whose source was told: it is in this process, or the broker knows that it listens.
+    /// Failures whose source was notified: it is in this process, or the broker confirms that it subscribes.
     pub told: u64,
-    /// Those that came to the dead letters, as nobody at the source listens.
+    /// Failures that became dead letters, because the source does not listen for echoes.
     pub buried: u64,
-    /// Those of questions of which nobody at the source listens for echoes: the asker learns it from `ask`.
+    /// Failures of questions whose source does not listen for echoes: `ask` reports them to the asker.
     pub left_to_asker: u64,
-    /// Those that were under way when the connection broke, or the runtime ended: told or not.
+    /// Failures being sent when the connection broke or the runtime ended; whether they arrived is unknown.
     pub unconfirmed: u64,
-    /// Those that wait to be told.
+    /// Failures waiting to be sent.
     pub pending: u64,
-    /// Echoes that sources of this process were sent and that cannot be: of waves that the source never emitted, of more
-    /// failures than it has emitted waves, or malformed. They are in no other count.
+    /// Impossible echoes received by sources of this process: of waves that the source never emitted, of more failures
+    /// than it has emitted waves, or malformed. Included in no other count.
     pub refused: u64,
 }
 
 impl EchoLedger {
-    /// Whether every failure is accounted for. Always true; what tests assert.
+    /// Whether every failure is accounted for. Always true; for assertions in tests.
     #[must_use]
     pub const fn adds_up(&self) -> bool {
         self.reflected == self.told + self.buried + self.left_to_asker + self.unconfirmed + self.pending
@@ -67,43 +67,43 @@ impl EchoLedger {
 
 /// The failures of one `Aether`.
 pub(crate) struct Reflector {
-    /// The sources of this process that listen, by their instance.
+    /// The listening sources of this process, by instance.
     mailboxes: RwLock<HashMap<u64, Arc<EchoMailbox>>>,
     state: Mutex<ReflectorState>,
     letters: DeadLetters,
     /// The medium, if sources can be in other processes.
     network: OnceLock<Weak<dyn Medium>>,
-    /// Numbers the messages with echoes.
+    /// Numbers the messages that carry echoes.
     sequencer: Sequencer,
-    /// Where the task is started: that of the medium.
+    /// The runtime of the task: that of the medium.
     runtime: OnceLock<Handle>,
     ended: watch::Sender<bool>,
-    /// Told whenever nothing is left to tell.
+    /// Notified whenever the queues are empty.
     settled: Notify,
-    /// Echoes that the mailboxes did not take.
+    /// Echoes refused by mailboxes.
     refused: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct ReflectorState {
     pending: HashMap<u64, Pending>,
-    /// The weight of the waves in `pending`.
+    /// The total weight of the waves in `pending`.
     bytes: usize,
     is_telling: bool,
     ledger: EchoLedger,
-    by_hand: ByHand,
+    handmade: ByHand,
 }
 
-/// What one source is to be told.
+/// The queue of one remote source.
 struct Pending {
     /// With the waves, as far as there was room.
     emitted: CoalescingQueue<Option<Wave>>,
     asked: CoalescingQueue<()>,
-    /// The highest number of those waves: so many has the source emitted at least.
+    /// The highest number among those waves, a lower bound on the waves emitted by the source.
     latest: u64,
 }
 
-/// The failures reported by hand lately: who reported, and of which wave.
+/// Recent manual reports: the reporter and the wave.
 #[derive(Default)]
 struct ByHand {
     order: VecDeque<(u64, u64, u64)>,
@@ -140,12 +140,12 @@ impl Reflector {
         }
     }
 
-    /// Sources are in other processes as well, and this medium knows the way.
+    /// Sets the medium through which sources in other processes are reached.
     pub(crate) fn reach_over(&self, network: Weak<dyn Medium>) {
         let _ = self.network.set(network);
     }
 
-    /// Remembers the runtime of the caller, if there is one.
+    /// Remembers the caller's runtime, if there is one.
     pub(crate) fn note_runtime(&self) {
         if self.runtime.get().is_none()
             && let Ok(handle) = Handle::try_current()
@@ -154,7 +154,7 @@ impl Reflector {
         }
     }
 
-    /// Enters a source's mailbox, unless it has one.
+    /// Registers a source's mailbox, unless it has one.
     pub(super) fn open(&self, mailbox: &Arc<EchoMailbox>) -> bool {
         let mut mailboxes = self.mailboxes.write();
         let is_first = !mailboxes.contains_key(&mailbox.instance());
@@ -171,14 +171,14 @@ impl Reflector {
         }
     }
 
-    /// What was told can still be received, nothing more comes.
+    /// Closes the mailboxes; queued echoes can still be received.
     pub(crate) fn close(&self) {
         for mailbox in self.mailboxes.write().drain() {
             mailbox.1.close();
         }
     }
 
-    /// Nobody is left who could be told or look: gives up what waits.
+    /// Gives up the queued failures, because the last handle is gone.
     pub(crate) fn end(&self) {
         self.ended.send_replace(true);
     }
@@ -192,12 +192,12 @@ impl Reflector {
         EchoLedger { refused, ..self.state.lock().ledger }
     }
 
-    /// Where mailboxes count what they do not take.
+    /// The counter of refused echoes, for mailboxes.
     pub(super) fn refused(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.refused)
     }
 
-    /// A wave that failed, of whatever kind: those that are not reflected are left alone.
+    /// Reports a failed wave of any kind; kinds that are not reflected are ignored.
     pub(crate) fn reflect(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str) {
         if !wave.reflects() {
             return;
@@ -215,7 +215,7 @@ impl Reflector {
         }
     }
 
-    /// The same, reported by a vibrator, which may do so once for each wave.
+    /// Like [`Reflector::reflect`], for a report by a vibrator, which is accepted once for each wave.
     pub(crate) fn reflect_by_hand(
         self: &Arc<Self>,
         wave: &Wave,
@@ -224,12 +224,12 @@ impl Reflector {
         by: &Source,
     ) {
         let failure = (by.instance(), wave.source().instance(), wave.sequence());
-        if wave.reflects() && self.state.lock().by_hand.is_new(failure) {
+        if wave.reflects() && self.state.lock().handmade.is_new(failure) {
             self.reflect(wave, reason, hint, by.name());
         }
     }
 
-    /// The source is not here and cannot be elsewhere, or too many others wait.
+    /// Handles a failure whose source is neither here nor remote, or for which the queues are full.
     fn give_up(&self, wave: &Wave, reason: EchoReason, hint: &str, by: &str) {
         {
             let ledger = &mut self.state.lock().ledger;
@@ -241,7 +241,7 @@ impl Reflector {
         }
     }
 
-    /// Puts it with what is to be told, if there is room for one more source.
+    /// Queues a failure, if there is room for one more source.
     fn pend(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> bool {
         let start = {
             let mut state = self.state.lock();
@@ -259,7 +259,7 @@ impl Reflector {
             ledger.reflected += 1;
             ledger.pending += 1;
             if wave.is_question() {
-                // Without the wave, which would hold its asker.
+                // Without the wave, which would keep its asker waiting.
                 pending.asked.add(reason, 1, || (Echo::new(wave, reason, hint, by), ()));
             } else {
                 pending.emitted.add(reason, 1, || {
@@ -268,7 +268,7 @@ impl Reflector {
                     (Echo::new(wave, reason, hint, by), fits.then(|| wave.clone()))
                 });
             }
-            // That of the medium first: the failure may have happened in one that ends soon.
+            // Prefer the medium's runtime: the failure may have happened in one that ends soon.
             let runtime = self.runtime.get().cloned().or_else(|| Handle::try_current().ok());
             // Without a runtime it waits for the next failure that has one.
             runtime.filter(|_| !std::mem::replace(is_telling, true))
@@ -280,14 +280,14 @@ impl Reflector {
         true
     }
 
-    /// All that one source is told now, as one wave on its channel.
+    /// The queue of one source as one wave on its channel.
     fn notice(&self, of: u64, pending: &Pending) -> Option<Wave> {
         let emitted = pending.emitted.iter().map(|(echo, _)| echo);
         let echoes = emitted.chain(pending.asked.iter().map(|(echo, ())| echo));
-        // Several receivers may fail at each wave: then it takes several echoes to say so.
+        // Several receivers may fail at one wave, and then several echoes are needed to stay plausible.
         let believable: Vec<_> = echoes.flat_map(|echo| parts(echo, pending.latest)).collect();
         let payload = write(&believable);
-        // The name is made of a number: it is always valid.
+        // The name contains only a number, so it is always valid.
         let wave = Wave::plain(channel_of(of).ok()?, payload.into(), ContentType::Json);
         Some(wave.noticed(&self.sequencer))
     }
@@ -323,12 +323,12 @@ impl Reflector {
         self.settled.notify_waiters();
     }
 
-    /// Waits until everything that failed so far was told or buried.
+    /// Waits until every failure so far was reported or buried.
     pub(crate) async fn settled(&self) {
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
-            // Registered before the look, so that nothing is missed in between.
+            // Registered before the check, so that no notification is missed.
             settled.as_mut().enable();
             if self.state.lock().ledger.pending == 0 {
                 return;
@@ -344,8 +344,8 @@ impl fmt::Debug for Reflector {
     }
 }
 
-/// An echo as echoes of which none stands for more failures than its source is known to have emitted waves, as far as
-/// [`MAX_PARTS`] of them are enough.
+/// Splits an echo so that no part stands for more failures than its source is known to have emitted waves, as far as
+/// [`MAX_PARTS`] parts suffice.
 fn parts(echo: &Echo, emitted: u64) -> impl Iterator<Item = Echo> + use<> {
     let (echo, most) = (echo.clone(), emitted.max(echo.count.div_ceil(MAX_PARTS)).max(1));
     let whole = std::iter::repeat_n(most, usize::try_from(echo.count / most).unwrap_or(usize::MAX));
@@ -353,16 +353,16 @@ fn parts(echo: &Echo, emitted: u64) -> impl Iterator<Item = Echo> + use<> {
     counts.map(move |count| Echo { count, ..echo.clone() })
 }
 
-/// The one task. Dropped in the middle, with the runtime that it was in, it leaves the rest to the next one.
+/// The sending task. If it is dropped with its runtime, the next one continues.
 struct Delivery {
     reflector: Arc<Reflector>,
-    /// What is being told.
+    /// The batch being sent.
     batch: Vec<(u64, Pending)>,
     is_over: bool,
 }
 
 impl Delivery {
-    /// Tells until nothing is left.
+    /// Sends until the queues are empty.
     async fn run(mut self) {
         let reflector = Arc::clone(&self.reflector);
         let mut ended = reflector.ended.subscribe();
@@ -379,7 +379,7 @@ impl Delivery {
                 reaches = tell => reaches,
                 _ = ended.wait_for(|ended| *ended) => Vec::new(),
             };
-            // What the medium does not speak of was not sent.
+            // What the medium does not report on was not sent.
             let reaches = reaches.into_iter().chain(std::iter::repeat(Reach::Unsent));
             for ((_, pending), reach) in self.batch.drain(..).zip(reaches) {
                 reflector.settle(pending, reach);
@@ -409,7 +409,7 @@ impl Drop for Delivery {
     }
 }
 
-/// The options of a queue whose losses are reflected. `by` names the vibrator, or nobody where it is the outbox.
+/// Inbox options whose losses are reflected. `by` names the vibrator, or is `-` for the outbox.
 pub(crate) fn reflecting(options: InboxOptions, reflector: &Arc<Reflector>, by: &str) -> InboxOptions {
     let (reflector, by) = (Arc::clone(reflector), by.to_owned());
     options.also_on_shed(move |wave, reason| {

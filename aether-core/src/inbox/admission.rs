@@ -1,9 +1,9 @@
-//! Who is let into an inbox: what is kept for the strong, and the emitters that wait outside.
+//! Admission to an inbox: the room reserved for strong waves, and the queue of waiting emitters.
 //!
-//! Pure data: no lock and no clock of its own. The last quarter of an inbox whose emitters wait is kept for waves that
-//! are stronger than others: the weakest of the levels offered recently may use three quarters, the strongest all, and
-//! those between them the steps between. Where all waves have one level they use all of it, but for waves that are weaker
-//! than normal: these leave the last eighth free even before anything stronger has come.
+//! Pure data: no lock and no clock of its own. If emitters wait for an inbox, its last quarter is reserved for stronger
+//! waves. The weakest of the levels offered recently may use three quarters and the strongest all; the levels in
+//! between get proportional shares. If all waves have one level, they use all of it, except that waves weaker than
+//! normal always leave the last eighth free.
 
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// What "recently" means for the levels that an inbox keeps room for: one to two of these.
+/// What "recently" means for the levels that reserve room: one to two of these windows.
 pub(super) const LEVELS_WINDOW: Duration = Duration::from_secs(10);
 
-/// Where an emitter stands among those that wait: the strongest first, then whoever came first.
+/// A position in the queue of waiting emitters: ordered by strength, then by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct QueuePosition {
     pub(super) level: u8,
@@ -22,23 +22,23 @@ pub(crate) struct QueuePosition {
 }
 
 impl QueuePosition {
-    /// That of who comes now, behind all others of its level.
+    /// The position of a new emitter, behind all others of its level.
     pub(super) const fn of_newcomer(level: u8) -> Self {
         Self { level, ticket: u64::MAX }
     }
 }
 
-/// The levels offered recently, and the emitters that wait.
+/// The levels offered recently, and the waiting emitters.
 #[derive(Default)]
 pub(super) struct Admission {
-    /// A bit for each level that was offered in the current window; level 0 is the lowest bit.
+    /// A bit for each level offered in the current window; level 0 is the lowest bit.
     seen: u64,
-    /// The same of the window before.
+    /// The same for the previous window.
     seen_before: u64,
     window_start: Option<Moment>,
     waiting: BTreeMap<QueuePosition, Waker>,
     last_ticket: u64,
-    /// The level of the wave that was taken last while emitters waited, and the last ticket by then.
+    /// The level of the last wave taken while emitters waited, and the last ticket issued by then.
     taken: Option<(u8, u64)>,
 }
 
@@ -49,13 +49,13 @@ impl Admission {
         self.seen & (1 << level) != 0
     }
 
-    /// Notes that a level was offered.
-    pub(super) fn see(&mut self, level: u8) {
+    /// Records that a level was offered.
+    pub(super) fn record_level(&mut self, level: u8) {
         self.seen |= 1 << level;
     }
 
-    /// Forgets the levels that were last offered too long ago. What was seen before the first call counts as recent.
-    pub(super) fn turn_to(&mut self, now: Moment) {
+    /// Forgets levels that were last offered too long ago. Levels seen before the first call count as recent.
+    pub(super) fn advance_to(&mut self, now: Moment) {
         let since = self.window_start.map_or(LEVELS_WINDOW, |start| now.saturating_duration_since(start));
         if since >= LEVELS_WINDOW {
             self.seen_before = std::mem::take(&mut self.seen);
@@ -63,8 +63,8 @@ impl Admission {
         }
     }
 
-    /// Whether there are stronger and weaker waves.
-    pub(super) fn tells_apart(&self) -> bool {
+    /// Whether recent waves have different levels.
+    pub(super) fn has_several_levels(&self) -> bool {
         (self.seen | self.seen_before).count_ones() > 1
     }
 
@@ -74,7 +74,7 @@ impl Admission {
     }
 
     /// How much of `total` waves of this level leave to stronger ones.
-    pub(super) fn kept(&self, total: usize, level: u8) -> usize {
+    pub(super) fn reserved(&self, total: usize, level: u8) -> usize {
         self.kept_by_rank(total, level).max(kept_from_weak(total, level))
     }
 
@@ -84,25 +84,25 @@ impl Admission {
         let stronger = (seen & ((1 << level) - 1)).count_ones();
         match seen.count_ones() - 1 {
             0 => 0,
-            others => (kept_of(total) as u128 * u128::from(stronger) / u128::from(others)) as usize,
+            others => (reserve_of(total) as u128 * u128::from(stronger) / u128::from(others)) as usize,
         }
     }
 
-    pub(super) fn nobody_waits(&self) -> bool {
+    pub(super) fn none_wait(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Whether somebody who waits comes before a place.
+    /// Whether a waiting emitter is ahead of a position.
     pub(super) fn is_before(&self, place: QueuePosition) -> bool {
         self.first().is_some_and(|first| first < place)
     }
 
-    /// The emitter that is next.
+    /// The position of the next emitter.
     pub(super) fn first(&self) -> Option<QueuePosition> {
         self.waiting.first_key_value().map(|(place, _)| *place)
     }
 
-    /// A place behind all others of this level.
+    /// Allocates a position behind all others of this level.
     pub(super) fn place(&mut self, level: u8) -> QueuePosition {
         self.last_ticket += 1;
         QueuePosition { level, ticket: self.last_ticket }
@@ -112,36 +112,36 @@ impl Admission {
         self.waiting.insert(place, waker.clone());
     }
 
-    /// Whether who has this place waits still; with this waker from now on.
-    pub(super) fn waits_still(&mut self, place: QueuePosition, waker: &Waker) -> bool {
+    /// Whether the emitter at this position is still waiting. Replaces its waker.
+    pub(super) fn is_still_waiting(&mut self, place: QueuePosition, waker: &Waker) -> bool {
         let waiting = self.waiting.get_mut(&place);
         waiting.map(|waiting| waiting.clone_from(waker)).is_some()
     }
 
-    /// Takes an emitter out. None if it was called already.
+    /// Removes an emitter. `None` if it was called already.
     pub(super) fn leave(&mut self, place: QueuePosition) -> Option<Waker> {
         self.waiting.remove(&place)
     }
 
-    /// Takes the next emitter out, to wake it.
-    pub(super) fn call_first(&mut self) -> Option<Waker> {
+    /// Removes the next emitter and returns its waker.
+    pub(super) fn take_first(&mut self) -> Option<Waker> {
         self.waiting.pop_first().map(|(_, waker)| waker)
     }
 
-    /// Takes all out, to wake them.
+    /// Removes all emitters and returns their wakers.
     pub(super) fn call_all(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.waiting).into_values().collect()
     }
 
-    /// Notes that a wave was taken while emitters waited.
-    pub(super) fn took(&mut self, level: u8) {
+    /// Records that a wave was taken while emitters waited.
+    pub(super) fn record_taken(&mut self, level: u8) {
         if !self.waiting.is_empty() {
             self.taken = Some((level, self.last_ticket));
         }
     }
 
-    /// Whether an emitter waits because stronger waves pass it, and not because the receiver is stuck.
-    pub(super) fn is_passed(&self, place: QueuePosition) -> bool {
+    /// Whether an emitter waits because stronger waves overtake it, and not because the receiver is stuck.
+    pub(super) fn is_overtaken_by_stronger(&self, place: QueuePosition) -> bool {
         self.taken.is_some_and(|(level, ticket)| level < place.level && ticket >= place.ticket)
     }
 }
@@ -166,7 +166,7 @@ pub(super) const fn kept_from_weak(total: usize, level: u8) -> usize {
 }
 
 /// The part that is kept for waves that are not the weakest.
-pub(super) const fn kept_of(total: usize) -> usize {
+pub(super) const fn reserve_of(total: usize) -> usize {
     total / 4
 }
 
@@ -176,16 +176,16 @@ mod tests {
     use crate::amplitude::{Amplitude, HalfLife, Signal};
 
     #[test]
-    fn the_weakest_level_leaves_a_quarter_the_strongest_nothing_and_others_a_part() {
+    fn the_weakest_level_leaves_a_quarter_the_strongest_nothing_and_the_others_a_share() {
         let mut admission = Admission::default();
-        assert_eq!([0, 2, 4].map(|level| admission.kept(1000, level)), [0; 3]);
-        admission.see(2);
-        assert_eq!([0, 2, 4].map(|level| admission.kept(1000, level)), [0, 0, 250]);
-        admission.see(0);
-        admission.see(4);
-        assert_eq!([0, 2, 4].map(|level| admission.kept(1000, level)), [0, 125, 250]);
-        assert_eq!(admission.kept(3, 4), 0, "there is nothing to divide");
-        assert_eq!(admission.kept(usize::MAX, 4), usize::MAX / 4);
+        assert_eq!([0, 2, 4].map(|level| admission.reserved(1000, level)), [0; 3]);
+        admission.record_level(2);
+        assert_eq!([0, 2, 4].map(|level| admission.reserved(1000, level)), [0, 0, 250]);
+        admission.record_level(0);
+        admission.record_level(4);
+        assert_eq!([0, 2, 4].map(|level| admission.reserved(1000, level)), [0, 125, 250]);
+        assert_eq!(admission.reserved(3, 4), 0, "there is nothing to divide");
+        assert_eq!(admission.reserved(usize::MAX, 4), usize::MAX / 4);
     }
 
     #[test]
@@ -193,31 +193,31 @@ mod tests {
         assert_eq!(NORMAL_LEVEL, Signal::new(Amplitude::NORMAL, HalfLife::NEVER).level());
         let mut admission = Admission::default();
         assert!(!admission.has_weak());
-        admission.see(4);
+        admission.record_level(4);
         assert!(!admission.has_weak());
-        admission.see(5);
+        admission.record_level(5);
         assert!(admission.has_weak());
         let admission = Admission::default();
-        assert_eq!([4, 5, 63].map(|level| admission.kept(1000, level)), [0, 125, 125]);
-        assert_eq!([1, 2, 8, 15, 16].map(|total| admission.kept(total, 63)), [0, 1, 1, 1, 2]);
+        assert_eq!([4, 5, 63].map(|level| admission.reserved(1000, level)), [0, 125, 125]);
+        assert_eq!([1, 2, 8, 15, 16].map(|total| admission.reserved(total, 63)), [0, 1, 1, 1, 2]);
     }
 
     #[test]
-    fn a_level_that_is_not_offered_any_more_is_forgotten_after_two_windows() {
+    fn a_level_no_longer_offered_is_forgotten_after_two_windows() {
         let mut admission = Admission::default();
         let start = Moment::now();
-        admission.see(0);
-        admission.see(4);
+        admission.record_level(0);
+        admission.record_level(4);
         for windows in 0..3 {
-            admission.turn_to(start + windows * LEVELS_WINDOW);
-            admission.see(4);
-            assert_eq!(admission.tells_apart(), windows < 1);
+            admission.advance_to(start + windows * LEVELS_WINDOW);
+            admission.record_level(4);
+            assert_eq!(admission.has_several_levels(), windows < 1);
         }
-        assert_eq!(admission.kept(1000, 4), 0);
+        assert_eq!(admission.reserved(1000, 4), 0);
     }
 
     #[test]
-    fn those_that_wait_are_called_by_strength_and_then_in_turn() {
+    fn waiting_emitters_are_called_by_strength_and_then_in_turn() {
         let mut admission = Admission::default();
         let places = [20, 5, 20, 63, 5].map(|level| admission.place(level));
         for place in places {
@@ -231,22 +231,22 @@ mod tests {
         let mut called = Vec::new();
         while let Some(first) = admission.first() {
             called.push(first);
-            admission.call_first();
+            admission.take_first();
         }
         assert_eq!(called, [1, 4, 0, 2, 3].map(|index: usize| places[index]));
     }
 
     #[test]
-    fn who_is_passed_by_the_strong_is_told_apart_from_who_waits_for_a_stuck_receiver() {
+    fn an_emitter_overtaken_by_strong_waves_is_distinguished_from_one_with_a_stuck_receiver() {
         let mut admission = Admission::default();
         let early = admission.place(20);
         admission.wait(early, Waker::noop());
-        assert!(!admission.is_passed(early));
-        admission.took(20);
-        assert!(!admission.is_passed(early), "one of the same level is no stronger");
-        admission.took(5);
-        assert!(admission.is_passed(early));
+        assert!(!admission.is_overtaken_by_stronger(early));
+        admission.record_taken(20);
+        assert!(!admission.is_overtaken_by_stronger(early), "an equal level is not stronger");
+        admission.record_taken(5);
+        assert!(admission.is_overtaken_by_stronger(early));
         let late = admission.place(20);
-        assert!(!admission.is_passed(late), "that was before it came");
+        assert!(!admission.is_overtaken_by_stronger(late), "that wave was taken earlier");
     }
 }

@@ -1,46 +1,46 @@
-//! Whether there is room for a wave: behind those who wait, and without what is kept for stronger ones.
+//! Whether there is room for a wave, given the waiting emitters and the room reserved for stronger waves.
 
-use super::admission::{QueuePosition, kept_from_weak, kept_of};
+use super::admission::{QueuePosition, kept_from_weak, reserve_of};
 use super::{Inbox, InboxState, WhenFull};
 use crate::clock::Moment;
 use crate::wave::Wave;
 
 impl Inbox {
-    /// Works out below which bounds [`Inbox::takes_at_once`] need not look any closer.
+    /// Computes the bounds of the fast path, [`Inbox::takes_at_once`].
     pub(super) fn set_bounds(&self, state: &mut InboxState) {
         let (waves, bytes) = (self.options.max_waves, self.options.max_bytes);
         let (kept_waves, kept_bytes) = match self.options.when_full {
             WhenFull::Shed => (0, 0),
             WhenFull::Wait { .. } => [waves, bytes].map(|total| self.most_kept(state, total)).into(),
         };
-        let is_open = !state.closed && state.admission.nobody_waits();
+        let is_open = !state.closed && state.admission.none_wait();
         state.waves_at_once = if is_open { state.ahead.min(waves - kept_waves) } else { 0 };
         state.bytes_at_once = bytes - kept_bytes;
     }
 
     /// What the weakest of the waves that were offered recently leave to stronger ones.
     fn most_kept(&self, state: &InboxState, total: usize) -> usize {
-        let by_rank = if state.admission.tells_apart() { kept_of(total) } else { 0 };
+        let by_rank = if state.admission.has_several_levels() { reserve_of(total) } else { 0 };
         let from_weak = if state.admission.has_weak() { kept_from_weak(total, u8::MAX) } else { 0 };
         by_rank.max(from_weak)
     }
 
     /// Notes that a wave of this level was offered, and forgets those that are offered no longer.
     pub(super) fn note_level(&self, state: &mut InboxState, level: u8) {
-        if self.options.when_full != WhenFull::Shed && state.admission.tells_apart() {
-            state.admission.turn_to(Moment::now());
+        if self.options.when_full != WhenFull::Shed && state.admission.has_several_levels() {
+            state.admission.advance_to(Moment::now());
         }
-        state.admission.see(level);
+        state.admission.record_level(level);
         self.set_bounds(state);
     }
 
-    /// Whether there is room for a wave of this level and weight that nobody who waits comes before, and that is not kept
-    /// for stronger ones. Looks at the prefetch only if it seems that there is not.
+    /// Whether there is room for a wave of this level and weight, with no waiting emitter ahead of it, outside of the
+    /// room reserved for stronger waves. Checks the prefetch only if there seems to be no room.
     pub(super) fn admits(&self, state: &mut InboxState, place: QueuePosition, weight: usize) -> bool {
         let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
-        let waves = max_waves - state.admission.kept(max_waves, place.level);
+        let waves = max_waves - state.admission.reserved(max_waves, place.level);
         // One wave may reach into the part that is kept, or a large one would never be admitted.
-        let bytes = max_bytes - state.admission.kept(max_bytes, place.level);
+        let bytes = max_bytes - state.admission.reserved(max_bytes, place.level);
         let weak_bytes = max_bytes - kept_from_weak(max_bytes, place.level);
         let admits = |state: &InboxState| {
             state.len() < waves
@@ -55,16 +55,16 @@ impl Inbox {
                 }))
     }
 
-    /// Whether the emitters are so far ahead that this wave has to wait: behind none but weaker ones it need not.
+    /// Whether the emitters are too far ahead for this wave. A wave stronger than something queued need not wait.
     pub(super) fn is_ahead(state: &InboxState, level: u8) -> bool {
         state.len() >= state.ahead && state.levels.weakest().is_some_and(|weakest| level >= weakest)
     }
 
     pub(super) fn makes_wait(&self, state: &InboxState) -> bool {
-        self.options.when_full != WhenFull::Shed && !state.impatient
+        self.options.when_full != WhenFull::Shed && !state.timed_out
     }
 
-    /// Whether an emitter of this wave would not have to wait now. Waves that are refused anyway need no room.
+    /// Whether this wave's emitter would not have to wait now. Waves that are refused anyway need no room.
     pub(crate) fn has_room_for(&self, wave: &Wave) -> bool {
         let (level, weight) = (wave.signal().level(), wave.weight());
         let mut state = self.state.lock();
@@ -78,11 +78,11 @@ impl Inbox {
             }
     }
 
-    /// How many waves may be queued before an emitter of this level waits.
+    /// The number of waves that may be queued before an emitter of this level waits.
     pub(super) fn allowed(&self, state: &InboxState, level: u8) -> usize {
         let most = self.options.max_waves;
-        let most = most - state.admission.kept(most, level);
-        // What passes others need not stay behind with them.
+        let most = most - state.admission.reserved(most, level);
+        // A wave that overtakes others need not wait behind them.
         if state.levels.weakest().is_some_and(|weakest| level < weakest) {
             most
         } else {

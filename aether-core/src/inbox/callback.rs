@@ -1,6 +1,6 @@
-//! The user's callback of an inbox, which goes when its vibrator goes.
+//! The user's callback of an inbox, dropped together with its vibrator.
 //!
-//! Routes, threads and accounts may hold an inbox for longer than its vibrator exists.
+//! Routes, threads and accounts may keep an inbox alive longer than its vibrator.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 
 use super::{InboxOptions, OnShed};
 
-/// What [`InboxOptions::on_shed`] was given, until it is dropped.
+/// The callback given to [`InboxOptions::on_shed`], until it is revoked.
 pub(crate) struct Callback(Arc<Mutex<Option<OnShed>>>);
 
 impl InboxOptions {
-    /// The same options, and their callback in a place from which it can be dropped.
+    /// The same options with a revocable callback, and its handle.
     pub(crate) fn revocable(mut self) -> (Self, Callback) {
         let callback = Arc::new(Mutex::new(self.on_shed.take()));
         if callback.lock().is_some() {
@@ -31,7 +31,7 @@ impl InboxOptions {
 }
 
 impl Callback {
-    /// Drops it, and with it whatever it holds: at once, or where it is running now, at the end of that call.
+    /// Drops the callback and everything it holds: at once, or at the end of a running call.
     pub(crate) fn revoke(&self) {
         // Dropped outside of the lock.
         let callback = self.0.lock().take();

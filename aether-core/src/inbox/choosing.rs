@@ -1,4 +1,4 @@
-//! Offers to one of several inboxes: what the router asks of the members of a group, one after the other.
+//! Offers to one of several inboxes, as the router makes them to the members of a group in turn.
 
 use super::admission::{QueuePosition, kept_from_weak};
 use super::{Inbox, InboxState, WhenFull};
@@ -6,7 +6,7 @@ use crate::clock::Moment;
 use crate::wave::Wave;
 
 impl Inbox {
-    /// Takes a wave that it can queue without shedding anything and without making its emitter wait. Else hands it back.
+    /// Takes a wave if that neither sheds anything nor makes its emitter wait. Otherwise hands it back.
     pub(crate) fn offer_if_it_takes(&self, wave: Wave) -> Result<(), Wave> {
         let (level, weight) = (wave.signal().level(), wave.weight());
         let mut state = self.state.lock();
@@ -23,7 +23,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Whether it could queue a wave now without shedding anything and without making its emitter wait.
+    /// Whether a wave could be queued now without shedding anything or making its emitter wait.
     pub(crate) fn takes(&self, wave: &Wave) -> bool {
         let (level, weight) = (wave.signal().level(), wave.weight());
         self.keeps(&mut self.state.lock(), wave, level, weight)

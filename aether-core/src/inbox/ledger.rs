@@ -1,4 +1,4 @@
-//! The account of an inbox: what was offered, and what became of each wave.
+//! The ledger of an inbox: what was offered, and the fate of each wave.
 
 use std::ops::{Add, AddAssign};
 
@@ -14,9 +14,9 @@ pub enum ShedReason {
     Sojourn,
     /// Decayed below the noise floor while it waited.
     Expired,
-    /// Still queued, or on its way, when the receiver went away.
+    /// Still queued or in flight when the receiver left.
     Closed,
-    /// Could not be written for the network.
+    /// Could not be encoded for the network.
     Unsendable,
 }
 
@@ -36,15 +36,14 @@ impl ShedReason {
     }
 }
 
-/// What an inbox was offered and what became of it, in waves. Exact at every moment:
-/// `offered = delivered + shed_full + shed_below_floor + shed_sojourn + expired + shed_closed + shed_unsendable +
-/// lost_upstream + queued`.
+/// The number of waves offered to an inbox, and the fate of each. Exact at every moment: `offered = delivered +
+/// shed_full + shed_below_floor + shed_sojourn + expired + shed_closed + shed_unsendable + lost_upstream + queued`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Ledger {
-    /// Waves that were routed to the inbox, and those that would have been had they not been lost on the way.
+    /// Waves routed to the inbox, and those that were lost on the way to it.
     pub offered: u64,
-    /// Waves that the receiver took.
+    /// Waves taken by the receiver.
     pub delivered: u64,
     /// Waves dropped because the inbox was full and they were the weakest.
     pub shed_full: u64,
@@ -54,19 +53,19 @@ pub struct Ledger {
     pub shed_sojourn: u64,
     /// Waves that decayed below the noise floor while they waited.
     pub expired: u64,
-    /// Waves still queued when the receiver went away, and waves of a group on their way to a member that left.
+    /// Waves still queued when the receiver left, and waves of a group in flight to a member that left.
     pub shed_closed: u64,
-    /// Waves that could not be written for the network; of an outbox.
+    /// Waves that could not be encoded for the network; outboxes only.
     pub shed_unsendable: u64,
-    /// Waves that were sent to the inbox and lost on the way, known from gaps in the numbers of those that came; see
-    /// [`MediumStatus::lost_upstream`](crate::MediumStatus::lost_upstream). They count when the gap is noticed.
+    /// Waves lost on the way to the inbox, detected by gaps in the sequence numbers; see
+    /// [`MediumStatus::lost_upstream`](crate::MediumStatus::lost_upstream). Counted when the gap is detected.
     pub lost_upstream: u64,
-    /// Waves that wait now.
+    /// Waves waiting now.
     pub queued: u64,
 }
 
 impl Ledger {
-    /// All waves that were lost, whatever the reason.
+    /// All lost waves, whatever the reason.
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.shed_full
@@ -78,13 +77,13 @@ impl Ledger {
             + self.lost_upstream
     }
 
-    /// Whether every wave that was offered is accounted for. Always true; what tests assert.
+    /// Whether every offered wave is accounted for. Always true; for assertions in tests.
     #[must_use]
     pub const fn adds_up(&self) -> bool {
         self.offered == self.delivered + self.lost() + self.queued
     }
 
-    /// The counts of what was dropped on purpose by reason, for metrics; `lost_upstream` is not among them.
+    /// The counts of waves dropped on purpose, by reason, for metrics; `lost_upstream` is not among them.
     #[must_use]
     pub const fn losses(&self) -> [(ShedReason, u64); 6] {
         [

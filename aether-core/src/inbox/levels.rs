@@ -1,21 +1,22 @@
-//! The queue inside an inbox: 64 first-in first-out lists, and a bitmap of those that are not empty.
+//! The queue inside an inbox: 64 FIFO lists, and a bitmap of the non-empty ones.
 //!
-//! Pure data: no lock, no clock, no counting of losses. Pushing and popping are O(1), but [`Levels::pop_oldest`] looks
-//! at the head of each occupied level, and the two with a condition at what they have to.
+//! Pure data: no lock, no clock, no counting of losses. Pushing and popping are O(1), except that
+//! [`Levels::pop_oldest`] checks the head of each occupied level, and the two conditional pops check as many items as
+//! they have to.
 //!
-//! Each list that was ever used is a ring in memory of its own, written and read from one end to the other: where emitter and receiver run
-//! on two processors, four waves share a cache line that goes from the one to the other. In a slab with links between
-//! its slots each wave took a line, and another to be linked to its neighbour.
+//! Each level ever used has a ring buffer of its own, read and written sequentially. If emitter and receiver run on two
+//! processors, four waves share a cache line that moves from one to the other. In a slab with links between its slots,
+//! each wave needed one line, and another one to link it to its neighbour.
 
 use std::collections::VecDeque;
 
 use crate::amplitude::LEVELS;
 
-/// An item that was taken out, with what is needed to put it back.
+/// An item that was popped, with what is needed to put it back.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Popped<T> {
     pub(super) level: u8,
-    /// As it was pushed with.
+    /// The arrival mark it was pushed with.
     pub(super) arrival: u64,
     pub(super) item: T,
 }
@@ -26,13 +27,13 @@ struct Queued<T> {
     item: T,
 }
 
-/// Items in 64 levels, 0 the strongest; first in, first out inside each.
+/// Items in 64 levels, 0 the strongest; first in, first out inside each level.
 pub(super) struct Levels<T> {
-    /// Of the levels that were ever used, as few inboxes see more than some.
+    /// The rings of the levels ever used; most inboxes use only a few.
     rings: Vec<VecDeque<Queued<T>>>,
-    /// Where in `rings` each level is; behind its end if the level was never used.
+    /// The index in `rings` of each level; out of range if the level was never used.
     places: [u8; LEVELS],
-    /// Bit `l` is set while level `l` holds something.
+    /// Bit `l` is set while level `l` is not empty.
     occupied: u64,
     len: usize,
     last_arrival: u64,
@@ -47,17 +48,17 @@ impl<T> Levels<T> {
         self.len
     }
 
-    /// The mark of the newest item that was pushed; 0 if none was.
+    /// The arrival mark of the newest item; 0 if none was pushed.
     pub(super) fn last_arrival(&self) -> u64 {
         self.last_arrival
     }
 
-    /// A bit for each level that holds something; level 0 is the lowest bit.
+    /// A bit for each non-empty level; level 0 is the lowest bit.
     pub(super) fn occupied(&self) -> u64 {
         self.occupied
     }
 
-    /// Enters an item, with a mark that is higher than that of any other.
+    /// Pushes an item. Its mark must be higher than that of any other.
     #[inline]
     pub(super) fn push(&mut self, level: u8, arrival: u64, item: T) {
         let level = level.min(LEVELS as u8 - 1);
@@ -70,30 +71,31 @@ impl<T> Levels<T> {
         }
     }
 
-    /// Apart, so that where there is room the item stays in registers on its way.
+    /// Outlined, so that on the fast path the item stays in registers.
     #[cold]
     #[inline(never)]
     fn push_and_grow(&mut self, level: u8, arrival: u64, item: T) {
         self.ring_mut(level).push_back(Queued { arrival, item });
     }
 
-    /// The ring of a level, made if it is not there yet.
+    /// The ring of a level, created on first use.
     fn ring_mut(&mut self, level: u8) -> &mut VecDeque<Queued<T>> {
         let place = &mut self.places[usize::from(level)];
         if usize::from(*place) >= self.rings.len() {
-            // At most as many as there are levels.
+            // There are no more rings than levels.
             *place = self.rings.len() as u8;
             self.rings.push(VecDeque::new());
         }
         &mut self.rings[usize::from(*place)]
     }
 
-    /// The ring of a level that holds something.
+    /// The ring of a non-empty level.
     fn ring(&self, level: usize) -> &VecDeque<Queued<T>> {
         &self.rings[usize::from(self.places[level])]
     }
 
-    /// Puts an item back that was the oldest of its level when it was popped. Several are put back youngest first.
+    /// Puts back an item that was the oldest of its level when it was popped. Several items are put back youngest
+    /// first.
     pub(super) fn put_back(&mut self, popped: Popped<T>) {
         let Popped { level, arrival, item } = popped;
         self.len += 1;
@@ -107,7 +109,7 @@ impl<T> Levels<T> {
         if self.occupied == 0 { None } else { self.pop_head(self.occupied.trailing_zeros() as usize) }
     }
 
-    /// The weakest level that holds something.
+    /// The weakest non-empty level.
     pub(super) fn weakest(&self) -> Option<u8> {
         self.occupied.checked_ilog2().map(|level| level as u8)
     }
@@ -129,17 +131,17 @@ impl<T> Levels<T> {
         self.oldest().map(|(arrival, _)| arrival)
     }
 
-    /// The same with its level.
+    /// The mark and the level of the item that was pushed first.
     fn oldest(&self) -> Option<(u64, usize)> {
         self.occupied_levels().filter_map(|l| Some((self.ring(l).front()?.arrival, l))).min()
     }
 
-    /// Those that hold something, the strongest first.
+    /// The non-empty levels, the strongest first.
     fn occupied_levels(&self) -> impl Iterator<Item = usize> + use<T> {
         let mut left = self.occupied;
         std::iter::from_fn(move || {
             let level = left.trailing_zeros() as usize;
-            // Taking the lowest bit away; of nothing there is no lowest.
+            // Clears the lowest bit; ends at zero.
             left &= left.checked_sub(1)?;
             Some(level)
         })
@@ -155,8 +157,8 @@ impl<T> Levels<T> {
         Some(Popped { level: level as u8, arrival, item })
     }
 
-    /// The strongest, then oldest, item pushed after the mark `after` that `wanted` accepts. Looks at those items
-    /// only, so that a caller who remembers [`Levels::last_arrival`] never looks at one twice.
+    /// The strongest, then oldest, item pushed after the mark `after` that `wanted` accepts. Checks only those items,
+    /// so a caller that remembers [`Levels::last_arrival`] never sees an item twice.
     pub(super) fn pop_where(&mut self, after: u64, mut wanted: impl FnMut(&T) -> bool) -> Option<Popped<T>> {
         for level in self.occupied_levels() {
             let ring = self.ring(level);
@@ -167,7 +169,7 @@ impl<T> Levels<T> {
         None
     }
 
-    /// The same, the oldest of all levels.
+    /// Like [`Levels::pop_where`], but takes the oldest of all levels.
     pub(super) fn pop_oldest_where(
         &mut self,
         after: u64,
@@ -190,7 +192,7 @@ impl<T> Levels<T> {
         self.take_out(level, index)
     }
 
-    /// Takes an item out of the middle of a level.
+    /// Removes an item from the middle of a level.
     fn take_out(&mut self, level: usize, index: usize) -> Option<Popped<T>> {
         let ring = self.rings.get_mut(usize::from(self.places[level]))?;
         let Queued { arrival, item } = ring.remove(index)?;
@@ -199,7 +201,7 @@ impl<T> Levels<T> {
         Some(Popped { level: level as u8, arrival, item })
     }
 
-    /// Memory that a burst took is given back when seven eighths of it are empty.
+    /// Releases the memory of a burst when seven eighths of it are empty.
     #[inline]
     fn shrunk_by_one(ring: &mut VecDeque<Queued<T>>, occupied: &mut u64, level: usize) {
         if ring.is_empty() {
@@ -216,8 +218,7 @@ impl<T> Levels<T> {
         queue.shrink_to(Self::KEPT.max(2 * queue.len()));
     }
 
-    /// Room for so many items is kept, 16 KiB of waves in a level that was that full: a queue that empties and fills
-    /// again all the time allocates nothing.
+    /// Capacity kept for each used level, 16 KiB of waves: a queue that keeps emptying and filling does not allocate.
     const KEPT: usize = 1024;
 }
 
@@ -226,7 +227,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The same queue as a plain list of (level, arrival, item): slow and obviously right.
+    /// A reference queue, a plain list of (level, arrival, item): slow and obviously right.
     #[derive(Default)]
     struct Naive {
         items: Vec<(u8, u64)>,
@@ -246,28 +247,28 @@ mod tests {
     }
 
     #[derive(Debug, Clone)]
-    enum Step {
+    enum LevelStep {
         Push(u8),
         Strongest,
         Weakest,
         Oldest,
-        /// Only items pushed among the last so many, and of an even number.
+        /// Pops the strongest even item among the last n pushed.
         Even(u64),
-        /// The same, the oldest of them.
+        /// Pops the oldest of those.
         OldestEven(u64),
-        /// Takes so many of the strongest out and puts them back.
+        /// Takes the n strongest out and puts them back.
         PutBack(usize),
     }
 
-    fn any_step() -> impl Strategy<Value = Step> {
+    fn any_step() -> impl Strategy<Value = LevelStep> {
         prop_oneof![
-            5 => (0..70u8).prop_map(Step::Push),
-            1 => Just(Step::Strongest),
-            1 => Just(Step::Weakest),
-            1 => Just(Step::Oldest),
-            1 => (0..20u64).prop_map(Step::Even),
-            1 => (0..20u64).prop_map(Step::OldestEven),
-            1 => (0..9usize).prop_map(Step::PutBack),
+            5 => (0..70u8).prop_map(LevelStep::Push),
+            1 => Just(LevelStep::Strongest),
+            1 => Just(LevelStep::Weakest),
+            1 => Just(LevelStep::Oldest),
+            1 => (0..20u64).prop_map(LevelStep::Even),
+            1 => (0..20u64).prop_map(LevelStep::OldestEven),
+            1 => (0..9usize).prop_map(LevelStep::PutBack),
         ]
     }
 
@@ -278,31 +279,31 @@ mod tests {
             let mut naive = Naive::default();
             for step in steps {
                 match step {
-                    Step::Push(level) => {
+                    LevelStep::Push(level) => {
                         naive.arrivals += 1;
                         naive.items.push((level.min(63), naive.arrivals));
                         levels.push(level, naive.arrivals, naive.arrivals);
                     }
-                    Step::Strongest => {
+                    LevelStep::Strongest => {
                         let expected = naive.pop_by(|a, b| (a.0, a.1) < (b.0, b.1));
                         prop_assert_eq!(levels.pop_strongest().map(pair), expected);
                     }
-                    Step::Weakest => {
+                    LevelStep::Weakest => {
                         let expected = naive.pop_by(|a, b| a.0 > b.0 || (a.0 == b.0 && a.1 < b.1));
                         prop_assert_eq!(levels.pop_weakest().map(pair), expected);
                     }
-                    Step::Oldest => {
+                    LevelStep::Oldest => {
                         let expected = naive.pop_by(|a, b| a.1 < b.1);
                         prop_assert_eq!(levels.pop_oldest().map(pair), expected);
                     }
-                    Step::PutBack(count) => {
+                    LevelStep::PutBack(count) => {
                         let prefetch: Vec<_> = (0..count).map_while(|_| levels.pop_strongest()).collect();
                         for popped in prefetch.into_iter().rev() {
                             levels.put_back(popped);
                         }
                     }
-                    Step::Even(back) | Step::OldestEven(back) => {
-                        let strength = matches!(step, Step::Even(_));
+                    LevelStep::Even(back) | LevelStep::OldestEven(back) => {
+                        let strength = matches!(step, LevelStep::Even(_));
                         let after = naive.arrivals.saturating_sub(back);
                         let fits = |item: u64| item > after && item.is_multiple_of(2);
                         let kept: Vec<_> = naive.items.extract_if(.., |item| !fits(item.1)).collect();

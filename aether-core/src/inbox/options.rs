@@ -1,4 +1,4 @@
-//! How large an inbox is, in which order it is served, and what happens when it is full.
+//! Inbox options: capacity, order of service, and overflow policy.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,49 +9,48 @@ use super::ledger::ShedReason;
 use crate::amplitude::Floor;
 use crate::wave::Wave;
 
-/// In which order the waves of an inbox are received.
+/// The order in which the waves of an inbox are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ServeOrder {
-    /// The strongest first; first in, first out inside a level of a quarter octave. Waves of one source, channel and
+    /// Strongest first; first in, first out inside a level of a quarter octave. Waves of one source, channel and
     /// amplitude keep their order.
     ///
-    /// Strict: while stronger waves fill what the receiver can take, weaker ones are not received at all. Where they must
-    /// be, use [`ServeOrder::Arrival`], end what waits too long ([`InboxOptions::sojourn_cap`], a half-life), or hear the weak
-    /// channels with a vibrator of its own and take from both inboxes in turn.
+    /// Strict priority: while stronger waves saturate the receiver, weaker ones are starved. To avoid that, use
+    /// [`ServeOrder::Arrival`], limit the waiting time ([`InboxOptions::sojourn_cap`], a half-life), or receive the
+    /// weak channels with a vibrator of their own and take from both inboxes in turn.
     #[default]
     Strength,
-    /// As they arrived. A full inbox still sheds the weakest first.
+    /// In order of arrival. A full inbox still sheds the weakest first.
     Arrival,
 }
 
-/// What an emitter experiences when an inbox it reaches is full.
+/// What happens to an emitter that reaches a full inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// `emit().await` waits for room, at most this long; then the weakest wave is shed, and emitters are not made to
-    /// wait again before the inbox is half empty. In process only: what comes from a network never waits.
+    /// `emit().await` waits for room, at most this long. Then the weakest wave is shed, and emitters do not wait again
+    /// until the inbox has drained to half. In process only: waves from a network never wait.
     ///
-    /// The strongest emitter that waits is let in first. The last quarter of the inbox is kept for waves that are stronger
-    /// than others: of the levels that were offered in the last 10 to 20 s the weakest may use three quarters, the
-    /// strongest all, and those between the steps between. Waves of one level use all of it, except that waves weaker
-    /// than normal (amplitude below 0.5) leave the last eighth of the waves and of the bytes free, at least one wave,
-    /// whether stronger ones have come or not: so an inbox full of weak waves takes a strong one at once. A weak wave
-    /// that is larger than its part is taken by an empty inbox. Nothing that was taken is dropped for this; an emitter
-    /// whose patience ends while only stronger waves pass it sheds the weakest wave there, and the others stay patient.
-    /// What comes from a network uses the whole inbox.
+    /// The strongest waiting emitter is admitted first. The last quarter of the inbox is reserved for stronger waves:
+    /// of the levels offered in the last 10 to 20 s the weakest may use three quarters and the strongest all, and the
+    /// levels in between get proportional shares. Waves of one level use all of it, except that waves weaker than
+    /// normal (amplitude below 0.5) leave the last eighth of the waves and of the bytes free, at least one wave. So an
+    /// inbox full of weak waves takes a strong one at once. An empty inbox takes a weak wave larger than that share. No
+    /// queued wave is evicted for this. An emitter that times out while only stronger waves overtake it sheds the
+    /// weakest wave of its level, and the others keep waiting. Waves from a network use the whole inbox.
     Wait {
-        /// The longest that one emit waits for this inbox.
+        /// The longest time that one emit waits for this inbox.
         patience: Duration,
     },
     /// The oldest of the weakest waves is shed at once.
     Shed,
 }
 
-/// Called with each wave that is shed, and why, outside of all locks and in the task that caused it.
+/// Called with each shed wave and the reason, outside of all locks and in the task that caused the loss.
 pub type OnShed = Arc<dyn Fn(&Wave, ShedReason) + Send + Sync>;
 
-/// The bounds and the discipline of an inbox.
+/// Options of an inbox: its bounds, order of service and overflow policy.
 ///
 /// ```
 /// use aether_core::{Floor, InboxOptions, ServeOrder};
@@ -71,7 +70,7 @@ pub struct InboxOptions {
     pub(super) on_shed: Option<OnShed>,
 }
 
-/// Bounds that an inbox cannot have.
+/// An option that is out of range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("inbox option {option} = {given} is not allowed: use {allowed}")]
 pub struct InboxOptionsError {
@@ -83,8 +82,8 @@ pub struct InboxOptionsError {
 impl InboxOptions {
     const MOST_WAVES: usize = u32::MAX as usize - 1;
 
-    /// Absorbs bursts: 65,536 waves, 64 MiB, no sojourn cap, emitters wait up to 100 ms. The default. Memory is taken
-    /// as waves arrive.
+    /// The default. Absorbs bursts: 65,536 waves, 64 MiB, no sojourn cap, emitters wait up to 100 ms. Memory is
+    /// allocated as waves arrive.
     #[must_use]
     pub const fn interactive() -> Self {
         Self {
@@ -110,61 +109,63 @@ impl InboxOptions {
         }
     }
 
-    /// The most waves that wait, from 1 to 2^32 - 2. Default: 65,536. Cost: about 16 to 32 bytes each, plus the waves.
+    /// Sets the capacity in waves, from 1 to 2^32 - 2. Default: 65,536. Cost: about 16 to 32 bytes each, plus the
+    /// waves.
     #[must_use]
     pub fn max_waves(mut self, waves: usize) -> Self {
         self.max_waves = waves;
         self
     }
 
-    /// The most bytes that wait, payloads and what surrounds them (see [`Wave::weight`]), at least 1. Default: 64 MiB.
+    /// Sets the capacity in bytes, payloads and overhead (see [`Wave::weight`]), at least 1. Default: 64 MiB.
     #[must_use]
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// The order of receiving. Default: strength.
+    /// Sets the order of receiving. Default: strength.
     #[must_use]
     pub fn order(mut self, order: ServeOrder) -> Self {
         self.order = order;
         self
     }
 
-    /// What a full inbox does. Default: wait up to 100 ms.
+    /// Sets the overflow policy. Default: wait up to 100 ms.
     #[must_use]
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
         self
     }
 
-    /// The longest that a wave may wait; older ones are dropped when their turn comes. `None` for no cap, the
-    /// default. Cost: one clock reading a wave more.
+    /// Sets the maximum waiting time of a wave; an older wave is dropped when its turn comes. `None`, the default, is
+    /// no cap. Cost: one clock reading per wave.
     #[must_use]
     pub fn sojourn_cap(mut self, cap: Option<Duration>) -> Self {
         self.sojourn_cap = cap;
         self
     }
 
-    /// The noise floor: weaker waves are not heard. Default: open. Cost: a clock reading for each wave that decays.
+    /// Sets the noise floor: weaker waves are not delivered. Default: open. Cost: one clock reading for each wave that
+    /// decays.
     #[must_use]
     pub fn floor(mut self, floor: Floor) -> Self {
         self.floor = floor;
         self
     }
 
-    /// Called with each wave that is shed, and why. It runs in the task that caused the loss, which may be that of a medium:
-    /// keep it short, and let it not panic, or it ends that task.
+    /// Sets a callback for each shed wave and the reason. It runs in the task that caused the loss, which may be a
+    /// medium's: keep it short. A panic in it ends that task.
     ///
-    /// The vibrator drops it when it is dropped itself, after what was queued was reported. Of waves that come for it after
-    /// that it is not told; they are counted as [`ShedReason::Closed`].
+    /// The vibrator drops the callback when it is dropped, after reporting what was queued. Waves that arrive later are
+    /// counted as [`ShedReason::Closed`] but not reported to the callback.
     #[must_use]
     pub fn on_shed(mut self, callback: impl Fn(&Wave, ShedReason) + Send + Sync + 'static) -> Self {
         self.on_shed = Some(Arc::new(callback));
         self
     }
 
-    /// Calls this as well with each wave that is shed, after what the user asked for.
+    /// Adds a second callback for each shed wave, called after the user's.
     #[must_use]
     pub(crate) fn also_on_shed(
         mut self,
@@ -190,14 +191,14 @@ impl InboxOptions {
             return refuse("max_bytes", &self.max_bytes, "at least 1");
         }
         if self.sojourn_cap == Some(Duration::ZERO) {
-            return refuse("sojourn_cap", &Duration::ZERO, "a time longer than zero, or None for no cap");
+            return refuse("sojourn_cap", &Duration::ZERO, "a duration above zero, or None for no cap");
         }
         Ok(())
     }
 }
 
 impl Inbox {
-    /// The floor that its owner set.
+    /// The configured floor.
     pub(crate) fn floor(&self) -> Floor {
         self.options.floor
     }

@@ -1,6 +1,6 @@
-//! An inbox on its own, for what is outside of this crate: the outbox of a medium that somebody else writes.
+//! A standalone inbox, for other crates: the outbox of an external medium.
 //!
-//! The same two operations that the router and a vibrator use, without waiting on either side.
+//! The two operations that the router and a vibrator use, without waiting on either side.
 
 use std::task::{Context, Poll, Waker};
 
@@ -8,8 +8,8 @@ use super::{Inbox, Offer};
 use crate::wave::Wave;
 
 impl Inbox {
-    /// Offers a wave without waiting, whatever [`WhenFull`](super::WhenFull) says: a full inbox sheds its weakest wave,
-    /// which may be this one, and counts it.
+    /// Offers a wave without waiting, whatever [`WhenFull`](super::WhenFull) is set: a full inbox sheds its weakest
+    /// wave, which may be this one, and counts it.
     ///
     /// ```
     /// use aether_core::{Inbox, InboxOptions, Wave};
@@ -22,11 +22,11 @@ impl Inbox {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn offer_now(&self, wave: Wave) {
-        // `Now` is never handed back.
+        // `Now` never hands the wave back.
         let _ = self.offer(wave, Offer::Now);
     }
 
-    /// Takes the next wave, the strongest first; `None` if there is none now. One thread at a time may take.
+    /// Takes the next wave, the strongest first; `None` if the inbox is empty. Only one thread may take at a time.
     pub fn take_now(&self) -> Option<Wave> {
         match self.poll_receive(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(wave) => wave,

@@ -1,6 +1,6 @@
-//! The waves that the receiver has taken out of the levels ahead of time.
+//! The prefetch: waves that the receiver took out of the levels ahead of time.
 //!
-//! Guarded by a lock of its own that normally only the receiver takes.
+//! Guarded by a lock of its own, which is normally taken by the receiver only.
 
 use std::collections::VecDeque;
 
@@ -8,17 +8,17 @@ use super::ledger::{Ledger, ShedReason};
 use super::levels::Popped;
 use crate::wave::Wave;
 
-/// How many waves a prefetch holds at most.
+/// The maximum number of waves in a prefetch.
 pub(super) const PREFETCH: usize = 32;
 
-/// Up to 32 waves in the order of receiving, and what became of those that were taken from it.
+/// Up to 32 waves in the order of receiving, and the counts of those taken from it.
 #[derive(Default)]
 pub(super) struct Prefetch {
     waves: VecDeque<Popped<Wave>>,
     taken: Taken,
 }
 
-/// What has left a prefetch since it was last settled.
+/// What left a prefetch since it was last settled.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) ledger: Ledger,
@@ -34,12 +34,12 @@ impl Prefetch {
         self.waves.push_back(popped);
     }
 
-    /// The wave that is next.
+    /// The next wave.
     pub(super) fn next(&self) -> Option<&Popped<Wave>> {
         self.waves.front()
     }
 
-    /// Takes the wave that is next, and counts it as delivered, or as lost for a reason.
+    /// Takes the next wave and counts it as delivered, or as lost for a reason.
     pub(super) fn take_next(&mut self, lost: Option<ShedReason>) -> Option<Wave> {
         let wave = self.waves.pop_front()?.item;
         self.taken.bytes += wave.weight();
@@ -50,12 +50,12 @@ impl Prefetch {
         Some(wave)
     }
 
-    /// Takes the wave that came last, to put it back where it was.
+    /// Takes the last wave, to put it back into its level.
     pub(super) fn take_youngest(&mut self) -> Option<Popped<Wave>> {
         self.waves.pop_back()
     }
 
-    /// What was taken since the last call.
+    /// The counts since the last call.
     pub(super) fn settle(&mut self) -> Taken {
         std::mem::take(&mut self.taken)
     }

@@ -14,7 +14,7 @@ use crate::clock::Moment;
 use crate::wave::Wave;
 
 impl Inbox {
-    /// The next wave, or `None` when the inbox is closed and empty. One task at a time may poll.
+    /// The next wave, or `None` when the inbox is closed and empty. Only one task at a time may poll.
     pub(crate) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         match self.take_at_once() {
             Some(wave) => Poll::Ready(Some(wave)),
@@ -22,10 +22,10 @@ impl Inbox {
         }
     }
 
-    /// The rule: the next wave of the prefetch, or of the levels where there is no prefetch or a stronger wave has overtaken it,
-    /// if it is not too late for it.
+    /// The fast path: the next wave of the prefetch, or of the levels if the prefetch is empty or a stronger wave has
+    /// overtaken it, provided the wave is not too late.
     fn take_at_once(&self) -> Option<Wave> {
-        // Only the receiver takes a prefetch, so it cannot miss one here.
+        // Only the receiver takes a prefetch, so this load cannot miss one.
         if !self.has_prefetched.load(Ordering::Relaxed) {
             return self.take_from_levels(None);
         }
@@ -46,18 +46,19 @@ impl Inbox {
         prefetch.take_next(None)
     }
 
-    /// The next wave of the levels, and a prefetch of those that follow if there is none; or the wave that has `overtaken` a
-    /// prefetch that goes on at this level. `None` if that takes more care, or there is nothing.
+    /// The next wave of the levels, and a prefetch of those that follow if there is none; or the wave that has
+    /// `overtaken` a prefetch that continues at this level. `None` if the slow path is needed or the levels are empty.
     fn take_from_levels(&self, overtaken: Option<u8>) -> Option<Wave> {
         if self.options.order != ServeOrder::Strength {
             return None;
         }
         let mut state = self.state.lock();
         if overtaken.is_none() && state.prefetched > 0 {
-            // Found empty; what was taken from it is not in the account yet.
+            // The prefetch was found empty; the waves taken from it are not counted yet.
             self.settle_prefetched(&mut state);
         }
-        // An emitter may have put the prefetch back meanwhile. What is stronger than the prefetch was is next all the same.
+        // An emitter may have put the prefetch back meanwhile. A wave stronger than the prefetch is next in either
+        // case.
         if overtaken.is_some_and(|prefetch| !self.is_overtaken(prefetch, || state.levels.occupied())) {
             return None;
         }
@@ -75,16 +76,16 @@ impl Inbox {
         Some(wave)
     }
 
-    /// Whether something stronger than a prefetch that goes on at this level waits in the levels, and is to be received first.
+    /// Whether the levels hold a wave stronger than a prefetch that continues at this level.
     fn is_overtaken(&self, level: u8, occupied: impl FnOnce() -> u64) -> bool {
         let stronger = (1_u64 << level) - 1;
         self.options.order == ServeOrder::Strength && occupied() & stronger != 0
     }
 
-    /// What the receiver does before it lets go of the lock, and wakes emitters that wait if there is room for them.
+    /// Publishes the receiver's changes, unlocks, and wakes waiting emitters if there is room for them.
     fn end_visit(&self, mut state: MutexGuard<'_, InboxState>) {
-        if state.impatient && self.is_half_empty(&state) {
-            state.impatient = false;
+        if state.timed_out && self.is_half_empty(&state) {
+            state.timed_out = false;
         }
         self.publish(&state);
         if state.waiting_since.is_some() {
@@ -107,7 +108,7 @@ impl Inbox {
 
     /// The next wave of the prefetch, unless the levels hold a stronger one.
     fn take_prefetched(&self, occupied: impl Fn() -> u64, shed: &mut Shed) -> Option<Wave> {
-        // Only the receiver takes a prefetch, so it cannot miss one here.
+        // Only the receiver takes a prefetch, so this load cannot miss one.
         if !self.has_prefetched.load(Ordering::Relaxed) {
             return None;
         }
@@ -126,7 +127,7 @@ impl Inbox {
         }
     }
 
-    /// Takes the next wave, and a prefetch of those that follow if there is no hurry.
+    /// Takes the next wave: a prefetched one, or else one of the levels, with a prefetch of those that follow.
     fn take_next(&self, state: &mut InboxState, shed: &mut Shed) -> Option<Wave> {
         if state.prefetched > 0 {
             self.settle_prefetched(state);
@@ -147,8 +148,9 @@ impl Inbox {
         }
     }
 
-    /// Takes a prefetch of the waves that follow one of this level. Near the bound they stay where they can be evicted,
-    /// and while an emitter waits (for bytes, say), the receiver has to come by for every wave and see who waits.
+    /// Prefetches the waves that follow one of this level. Near capacity they stay in the levels, where they can be
+    /// evicted. While an emitter waits (for bytes, say), nothing is prefetched, so that the receiver takes the lock for
+    /// every wave and sees the waiting emitters.
     fn prefetch(&self, state: &mut InboxState, level: u8) {
         let near_bound = state.levels.len() > self.options.max_waves / 2;
         if state.levels.len() == 0 || near_bound || state.waiting_since.is_some() {
@@ -187,7 +189,7 @@ impl Inbox {
         }
     }
 
-    /// Counts a wave that left the levels as delivered, or as lost if it is too late for it.
+    /// Counts a wave that left the levels as delivered, or as lost if it is too late.
     fn settle(&self, state: &mut InboxState, popped: Popped<Wave>, shed: &mut Shed) -> Option<Wave> {
         let Popped { arrival, item: wave, .. } = popped;
         state.bytes -= wave.weight();
@@ -204,8 +206,8 @@ impl Inbox {
         }
     }
 
-    /// The next wave in the order of receiving that `wanted` accepts, the others stay queued. `seen` marks how far earlier polls of the
-    /// same wait have looked; start with 0.
+    /// The next wave that `wanted` accepts, in the order of receiving; the others stay queued. `seen` marks how far
+    /// earlier polls of the same wait have looked; start with 0.
     pub(crate) fn poll_receive_where(
         &self,
         cx: &mut Context<'_>,
@@ -255,8 +257,8 @@ impl Inbox {
         polled
     }
 
-    /// Takes several waves at once, in the order of receiving: at most so many, and of at most so many bytes together,
-    /// but one at least. None if it is too late for all of them. What a medium does with the waves it sends.
+    /// Takes several waves in the order of receiving: at most `most` waves and `most_bytes` bytes, but at least one
+    /// wave. `None` if all of them are too late. Media use it to batch waves for sending.
     #[cfg(feature = "nats")]
     pub(crate) fn take_many(&self, most: usize, most_bytes: usize, into: &mut Vec<Wave>) {
         let mut shed = Shed::new();
@@ -273,7 +275,7 @@ impl Inbox {
         self.after(None, &shed);
     }
 
-    /// Waits until the inbox holds something (true) or is closed and empty (false).
+    /// Waits until the inbox is not empty (true) or is closed and empty (false).
     #[cfg(feature = "nats")]
     pub(crate) async fn filled(&self) -> bool {
         std::future::poll_fn(|cx| {

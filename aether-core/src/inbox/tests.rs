@@ -1,4 +1,4 @@
-//! What an inbox promises, behaviour by behaviour; [`model`] compares it with a plain sorted list.
+//! The inbox's behaviour, case by case; [`model`] compares it with a plain sorted list.
 
 mod model;
 mod race;
@@ -29,7 +29,7 @@ fn shedding(max_waves: usize) -> InboxOptions {
     InboxOptions::interactive().max_waves(max_waves).when_full(WhenFull::Shed)
 }
 
-/// Emitted now, by a source of its own.
+/// A wave just emitted by a source of its own.
 fn emitted(builder: WaveBuilder) -> Wave {
     let mut wave = builder.build().unwrap();
     wave.stamp(&Sequencer::new(Source::new("test").unwrap()), Moment::now());
@@ -44,7 +44,7 @@ fn number(wave: &Wave) -> u64 {
     wave.text().unwrap().trim().parse().unwrap()
 }
 
-/// What is received now, if anything is.
+/// The number of the wave received now, if any.
 fn poll(inbox: &Inbox) -> Poll<Option<u64>> {
     inbox.poll_receive(&mut Context::from_waker(Waker::noop())).map(|wave| wave.as_ref().map(number))
 }
@@ -60,7 +60,7 @@ fn fill(inbox: &Inbox, numbers: std::ops::Range<u64>) {
     }
 }
 
-/// An emitter that finds no room, polled once so that it waits.
+/// An emitter that finds no room, polled once so that it starts to wait.
 macro_rules! waits {
     ($name:ident, $inbox:expr, $wave:expr) => {
         let wave = $wave;
@@ -110,7 +110,7 @@ async fn closing_wakes_the_receiver_and_the_emitters() {
     assert_eq!((poll(&full), poll(&full)), (Poll::Ready(None), Poll::Ready(None)));
 }
 
-/// A future with a waker that remembers whether it was woken.
+/// A future with a waker that records whether it was woken.
 fn tokio_test_task<T, F: FnMut(&mut Context<'_>) -> Poll<T>>(poll: F) -> Task<F> {
     Task { poll, woken: Arc::new(Woken::default()) }
 }
@@ -137,14 +137,14 @@ impl<T, F: FnMut(&mut Context<'_>) -> Poll<T>> Task<F> {
 }
 
 impl<F> Task<F> {
-    /// Whether it was woken since it was asked last.
+    /// Whether it was woken since the last call.
     fn is_woken(&self) -> bool {
         self.woken.0.swap(false, std::sync::atomic::Ordering::Relaxed)
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_is_woken_by_every_way_in_and_not_by_what_is_handed_back() {
+async fn every_accepted_offer_wakes_the_receiver_and_a_refused_one_does_not() {
     let inbox = Inbox::new(patient(1)).unwrap();
     let mut receiver =
         tokio_test_task(|cx| inbox.poll_receive(cx).map(|wave| wave.map(|wave| number(&wave))));
@@ -169,13 +169,13 @@ async fn a_receiver_is_woken_by_every_way_in_and_not_by_what_is_handed_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_abandoned_is_counted_and_reported_once() {
+async fn abandoned_waves_are_counted_and_reported_once() {
     let reported = Arc::new(Mutex::new(Vec::new()));
     let report = Arc::clone(&reported);
     let options = patient(100).on_shed(move |wave: &Wave, reason| report.lock().push((number(wave), reason)));
     let inbox = Inbox::new(options).unwrap();
     fill(&inbox, 0..40);
-    // By now the receiver holds a prefetch.
+    // The receiver now holds a prefetch.
     assert_eq!([receive(&inbox), receive(&inbox)], [0, 1]);
     inbox.abandon();
     assert_eq!(inbox.ledger(), Ledger { offered: 40, delivered: 2, shed_closed: 38, ..Ledger::default() });
@@ -201,12 +201,12 @@ async fn the_effective_floor_rises_at_an_eviction_and_falls_after_two_windows() 
     assert_eq!(inbox.effective_floor(), floor_of(0.1));
     inbox.offer(numbered(2, 0.5), Offer::Now).unwrap();
     inbox.offer(numbered(3, 0.2), Offer::Now).unwrap();
-    assert_eq!(inbox.effective_floor(), floor_of(0.5), "the strongest that was evicted counts");
+    assert_eq!(inbox.effective_floor(), floor_of(0.5), "the strongest evicted level counts");
 
     tokio::time::advance(EVICTION_WINDOW).await;
     assert_eq!(inbox.effective_floor(), floor_of(0.5));
     inbox.offer(numbered(4, 0.1), Offer::Now).unwrap();
-    assert_eq!(inbox.effective_floor(), floor_of(0.5), "the window before still counts");
+    assert_eq!(inbox.effective_floor(), floor_of(0.5), "the previous window still counts");
     tokio::time::advance(EVICTION_WINDOW).await;
     assert_eq!(inbox.effective_floor(), floor_of(0.1));
     tokio::time::advance(2 * EVICTION_WINDOW).await;
@@ -215,7 +215,7 @@ async fn the_effective_floor_rises_at_an_eviction_and_falls_after_two_windows() 
     inbox.offer(numbered(4, 1.0), Offer::Now).unwrap();
     assert!(inbox.effective_floor() > configured);
     tokio::time::advance(2 * EVICTION_WINDOW).await;
-    assert_eq!(inbox.effective_floor(), configured, "though nobody looked in between");
+    assert_eq!(inbox.effective_floor(), configured, "although the floor was not read in between");
 
     // An eviction below the configured floor does not lower it.
     inbox.offer(numbered(5, 0.01), Offer::Now).unwrap();
@@ -228,7 +228,7 @@ async fn receive_where_takes_the_strongest_match_and_leaves_the_others() {
     for (number, amplitude) in [(0, 0.5), (1, 0.5), (2, 0.8), (3, 0.8), (4, 0.5), (6, 0.1), (5, 1.0)] {
         inbox.offer(numbered(number, amplitude), Offer::IfRoom).unwrap();
     }
-    // So that some are in the receiver's prefetch.
+    // Puts some waves into the receiver's prefetch.
     assert_eq!(receive(&inbox), 5);
     let mut cx = Context::from_waker(Waker::noop());
     let mut even = || {
@@ -267,7 +267,7 @@ async fn receive_where_looks_at_each_wave_once_while_it_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stronger_wave_is_received_before_those_that_are_in_hand() {
+async fn a_stronger_wave_is_received_before_prefetched_ones() {
     let inbox = Inbox::new(patient(1000)).unwrap();
     fill(&inbox, 0..50);
     assert_eq!(receive(&inbox), 0);
@@ -288,7 +288,7 @@ async fn a_wave_may_wait_as_long_as_the_sojourn_cap_and_no_longer() {
         fill(&inbox, 40..41);
         assert_eq!([receive(&inbox), receive(&inbox)], [0, 1]);
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(receive(&inbox), 40, "those in prefetch are too late as well");
+        assert_eq!(receive(&inbox), 40, "the prefetched ones are too late as well");
         let ledger = Ledger { offered: 41, delivered: 3, shed_sojourn: 38, ..Ledger::default() };
         assert_eq!(inbox.ledger(), ledger);
     }
@@ -333,7 +333,7 @@ async fn a_medium_takes_many_at_once_the_strongest_first_within_its_bounds() {
     };
     assert_eq!(take(3, usize::MAX), [11, 13, 15]);
     assert_eq!(take(1000, 2 * weight), [17, 19]);
-    assert_eq!(take(1000, 1), [21], "one at least");
+    assert_eq!(take(1000, 1), [21], "at least one");
     let rest = take(1000, usize::MAX);
     assert_eq!((rest[0], rest[18], rest[19], rest.len()), (23, 59, 10, 44));
     assert_eq!(take(1000, usize::MAX), [0; 0]);
@@ -344,7 +344,7 @@ async fn a_medium_takes_many_at_once_the_strongest_first_within_its_bounds() {
 
 #[cfg(feature = "nats")]
 #[test]
-fn what_was_taken_and_could_not_be_sent_is_counted_as_that() {
+fn unsendable_waves_are_counted_as_unsendable() {
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let options = InboxOptions::default().on_shed({
         let reasons = Arc::clone(&reasons);
@@ -364,7 +364,7 @@ fn what_was_taken_and_could_not_be_sent_is_counted_as_that() {
 
 #[cfg(feature = "nats")]
 #[tokio::test(start_paused = true)]
-async fn what_is_taken_to_be_sent_is_subject_to_the_cap_the_floor_and_the_order() {
+async fn waves_taken_for_sending_are_subject_to_the_cap_the_floor_and_the_order() {
     let cap = Duration::from_millis(20);
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let report = Arc::clone(&reasons);

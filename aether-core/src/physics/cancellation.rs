@@ -23,7 +23,7 @@ const MOST_TURNS: u32 = 64;
 
 /// Options of [`Cancellations`]: when a claim counts as flapping.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is made before Cancellations::new()"]
+#[must_use = "no detector is made before Cancellations::new()"]
 pub struct CancellationOptions {
     turns: u32,
     window: Duration,
@@ -37,7 +37,7 @@ impl Default for CancellationOptions {
 }
 
 impl CancellationOptions {
-    /// The number of turns within the window that make a finding. Default: 6, three assertions that were retracted.
+    /// The number of turns within the window that make a finding. Default: 6, which is three retracted assertions.
     pub fn turns(mut self, turns: u32) -> Self {
         self.turns = turns;
         self
@@ -49,8 +49,8 @@ impl CancellationOptions {
         self
     }
 
-    /// The most claims that are observed, each of one source about one key. Of more, the least recently heard is
-    /// forgotten. Default: 4096. Cost: about 200 bytes per claim, plus the key itself.
+    /// The maximum number of observed claims, each of one source about one key. Beyond it, the least recently updated
+    /// is forgotten. Default: 4096. Cost: about 200 bytes per claim, plus the key itself.
     pub fn max_claims(mut self, most: usize) -> Self {
         self.max_claims = most;
         self
@@ -147,7 +147,7 @@ impl Cancellations {
     pub fn tick(&mut self) -> Option<Finding> {
         while let Some(slot) = self.found.pop() {
             let claim = self.claims.value_mut(slot);
-            // The slot may be another claim's by now.
+            // The slot may belong to another claim by now.
             if std::mem::take(&mut claim.found) && claim.flapping {
                 let within = match (claim.turns.front(), claim.turns.back()) {
                     (Some(first), Some(last)) => last.since(*first),
@@ -166,19 +166,19 @@ impl Cancellations {
         None
     }
 
-    /// How many waves were passed over because their source has said something later, or came a second time.
+    /// The number of waves skipped because they were late or repeated.
     #[must_use]
     pub fn late(&self) -> u64 {
         self.late
     }
 
-    /// How many claims had to go because too many others came.
+    /// The number of claims forgotten because there were too many.
     #[must_use]
     pub fn claims_evicted(&self) -> u64 {
         self.claims.evicted()
     }
 
-    /// How often the caller's clock went back.
+    /// The number of times that the caller's clock went back.
     #[must_use]
     pub fn clock_jumps(&self) -> u64 {
         self.timeline.jumps_back()
@@ -203,14 +203,14 @@ impl Cancellations {
             key.clone_into(&mut held.key);
             let mut turns = std::mem::take(&mut claim.turns);
             turns.clear();
-            // If it waits to be reported, its slot is still in the list.
+            // If it is due for a report, its slot is still in the list.
             *claim = Turns { turns, found: claim.found, ..Turns::default() };
         })
     }
 }
 
 impl Turns {
-    /// Notes a turn; true if there are enough of them now and that is new.
+    /// Records a turn; true if that makes it a new finding.
     fn turn(&mut self, at: Moment, options: &CancellationOptions) -> bool {
         while self.turns.front().is_some_and(|turn| at.since(*turn) > options.window) {
             self.turns.pop_front();
@@ -236,13 +236,13 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    struct Stage {
+    struct FlappingStage {
         detector: Cancellations,
         start: Instant,
         sequence: u64,
     }
 
-    impl Stage {
+    impl FlappingStage {
         fn new(options: CancellationOptions) -> Self {
             Self { detector: Cancellations::new(options).unwrap(), start: Instant::now(), sequence: 0 }
         }
@@ -252,7 +252,7 @@ mod tests {
             let (channel, source) =
                 (Channel::new("probes.down").unwrap(), Source::with_instance("probe", 1).unwrap());
             let now = self.start + second * SECOND;
-            // Each wave comes twice.
+            // Each wave arrives twice.
             for _ in 0..2 {
                 self.detector.claim(&channel, key, &source, phase, self.sequence, Duration::ZERO, now);
             }
@@ -264,8 +264,8 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_flaps_is_reported_once_until_it_has_been_quiet() {
-        let mut stage = Stage::new(CancellationOptions::default().turns(4).window(60 * SECOND));
+    fn a_flapping_claim_is_reported_once_until_it_has_been_quiet() {
+        let mut stage = FlappingStage::new(CancellationOptions::default().turns(4).window(60 * SECOND));
         for (episode, found) in [(0, 1), (1000, 1)] {
             for cycle in 0..5 {
                 stage.says("db", Phase::ASSERT, episode + 10 * cycle);
@@ -280,12 +280,12 @@ mod tests {
             assert_eq!((&**key, *turns), ("db", 4));
             assert!(*within <= 60 * SECOND);
         }
-        assert_eq!(stage.detector.late(), 30, "what came twice");
+        assert_eq!(stage.detector.late(), 30, "the repeated waves");
     }
 
     #[test]
-    fn what_is_asserted_for_long_or_turns_rarely_is_no_cancellation() {
-        let mut stage = Stage::new(CancellationOptions::default().turns(4).window(60 * SECOND));
+    fn long_or_rarely_changing_claims_are_not_cancellations() {
+        let mut stage = FlappingStage::new(CancellationOptions::default().turns(4).window(60 * SECOND));
         for second in 0..100 {
             stage.says("steady", Phase::ASSERT, second);
             stage.says("slow", if second / 25 % 2 == 0 { Phase::ASSERT } else { Phase::RETRACT }, second);
@@ -294,8 +294,8 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_keys_grows_nothing_and_takes_reports_along() {
-        let mut stage = Stage::new(CancellationOptions::default().turns(2).max_claims(8));
+    fn a_flood_of_keys_is_bounded_and_drops_evicted_reports() {
+        let mut stage = FlappingStage::new(CancellationOptions::default().turns(2).max_claims(8));
         for n in 0..5000 {
             for phase in [Phase::ASSERT, Phase::RETRACT, Phase::ASSERT] {
                 stage.says(&format!("key{n}"), phase, 3 * n + stage.sequence as u32 % 3);

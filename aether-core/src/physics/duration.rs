@@ -1,4 +1,4 @@
-//! Durations as people read them.
+//! Durations formatted for people.
 
 use std::time::Duration;
 

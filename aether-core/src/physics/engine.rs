@@ -1,8 +1,9 @@
 //! The physics engine: all detectors behind three calls, for an observer of the whole bus.
 //!
 //! [`PhysicsEngine::observe`] takes waves in, [`PhysicsEngine::tick`] returns findings, and [`PhysicsEngine::report`]
-//! returns the present state. A [`PhysicsObserver`](crate::PhysicsObserver) feeds it on a running bus. It has no clock
-//! and no task of its own: [`PhysicsEngine::next_change`] tells when to tick, and the caller asks for reports as it likes.
+//! returns the current state. A [`PhysicsObserver`](crate::PhysicsObserver) feeds it on a running bus. It has no clock
+//! and no task of its own: [`PhysicsEngine::next_change`] gives the time of the next tick, and the caller requests
+//! reports at will.
 //!
 //! ```
 //! use aether_core::Wave;
@@ -39,7 +40,7 @@ use duty_cycle::{DutyCycle, Shown};
 pub use duty_cycle::Sampling;
 pub use options::EngineOptions;
 
-/// The most findings that wait to be fetched. Of more, the oldest is dropped and counted.
+/// The maximum number of findings waiting to be fetched. Beyond it, the oldest is dropped and counted.
 const MAX_FINDINGS: usize = 1024;
 
 /// All detectors. [`EngineOptions`] has their bounds.
@@ -57,7 +58,8 @@ pub struct PhysicsEngine {
     jumps: u64,
 }
 
-/// Claims that are added up. Their time stands still while the engine pauses, because repeated claims are not seen then.
+/// Claims that are added up. Their time stands still while the engine pauses, because repeated claims are not seen
+/// then.
 #[derive(Debug)]
 struct Claims {
     pattern: Pattern,
@@ -66,7 +68,7 @@ struct Claims {
     behind: Duration,
 }
 
-/// The state of the bus as far as it is observed.
+/// The observed state of the bus.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PhysicsReport {
@@ -76,7 +78,7 @@ pub struct PhysicsReport {
     pub sampling: Sampling,
     /// The periodic streams, including those that have fallen silent.
     pub standing: Vec<StandingWave>,
-    /// Findings that were dropped because nobody fetched them.
+    /// Findings that were dropped because they were not fetched in time.
     pub findings_lost: u64,
 }
 
@@ -125,7 +127,7 @@ impl PhysicsEngine {
         match self.duty_cycle.shows(now) {
             Shown::Yes => {}
             Shown::No => return,
-            Shown::LooksAway => {
+            Shown::PauseBegins => {
                 self.find(Finding::Sampling { sampling: self.duty_cycle.sampling() });
                 return;
             }
@@ -154,7 +156,7 @@ impl PhysicsEngine {
             return Some(finding);
         }
         if self.duty_cycle.away().is_some() {
-            // A beat cannot be missing while nobody observes.
+            // No beat can be missing while nothing is observed.
             return None;
         }
         let fringe = self.claims.as_mut().and_then(|claims| claims.tick(now));
@@ -175,9 +177,9 @@ impl PhysicsEngine {
         [self.standing.next_change(), fringe].into_iter().flatten().min()
     }
 
-    /// The end of the pause, if the engine pauses because it took in more waves than it may. Waves before then are
-    /// counted and skipped. So an observer can leave the bus until then, come back, and call [`PhysicsEngine::look`]. An
-    /// observer that stays need not: the first wave or tick after that moment ends the pause.
+    /// The end of the current pause, if the engine took in more waves than its budget allows. Waves before then are
+    /// counted and skipped. An observer can leave the bus until then, return, and call [`PhysicsEngine::look`]. An
+    /// observer that stays need not call it: the first wave or tick after that moment ends the pause.
     #[must_use]
     pub fn away_until(&self) -> Option<Instant> {
         self.duty_cycle.away().map(|(_, until)| until)
@@ -194,9 +196,9 @@ impl PhysicsEngine {
         }
     }
 
-    /// Notes that waves were lost on their way here between two moments. A lost wave is no missing beat, and no average
-    /// is computed of an incomplete interval. Lost waves count against the budget like others, so an observer that
-    /// cannot keep up pauses longer.
+    /// Records that waves were lost between two moments on their way here. A lost wave is not a missing beat, and no
+    /// average is computed from an incomplete interval. Lost waves count against the budget like others, so an observer
+    /// that cannot keep up pauses longer.
     pub fn lost(&mut self, waves: u64, from: Instant, now: Instant) {
         self.duty_cycle.charge(waves);
         self.not_seen(from, now);
@@ -214,17 +216,17 @@ impl PhysicsEngine {
         }
     }
 
-    /// The next finding that waits. Does not end the pause.
+    /// The next waiting finding. Does not end the pause.
     pub(crate) fn waiting(&mut self) -> Option<Finding> {
         self.findings.pop_front()
     }
 
-    /// Notes the patterns of a vibrator; see [`Resonance::tuned`].
+    /// Records the patterns of a vibrator; see [`Resonance::tuned`].
     pub fn tuned(&mut self, vibrator: &str, patterns: &[Pattern]) {
         self.resonance.tuned(vibrator, patterns);
     }
 
-    /// The present state. Edges that are new or gone since the last report become findings.
+    /// The current state. Edges that are new or gone since the last report become findings.
     ///
     /// Cost: see [`Resonance::report`].
     pub fn report(&mut self) -> PhysicsReport {

@@ -41,7 +41,7 @@ pub enum Finding {
         attempts_per_key: f64,
         /// The mean in the interval before.
         before: f64,
-        /// The number of keys that the means are of.
+        /// The number of keys behind the means.
         keys: usize,
     },
     /// One source asserts and retracts a claim again and again. Ordinary term: flapping.
@@ -73,7 +73,7 @@ pub enum Finding {
         /// The kind of its evidence.
         tier: Tier,
     },
-    /// There are more waves than the engine may take in. It pauses for a while.
+    /// There are more waves than the engine's budget. It pauses for a while.
     Sampling {
         /// The share of the traffic that it observes.
         sampling: Sampling,

@@ -18,7 +18,7 @@ use crate::inbox::Ledger;
 use crate::medium::JoinError;
 use crate::vibrator::{CreateError, Vibrator};
 
-/// The most waves that are taken in before the detector is asked for changes: a burst is seen as one.
+/// The maximum number of waves taken in before the detector is asked for changes, so that a burst is processed as one.
 const BURST: usize = 256;
 
 /// Why claims cannot be added up.
@@ -32,7 +32,7 @@ pub enum InterfereError {
     #[error("the inbox for the claims could not be created")]
     Create(#[from] CreateError),
     /// The pattern could not be joined.
-    #[error("the claims cannot be heard")]
+    #[error("cannot subscribe to the claims")]
     Join(#[from] JoinError),
 }
 
@@ -40,14 +40,14 @@ impl Vibrator {
     /// Adds up the claims of several sources about one thing. A fringe arrives when enough of them assert a coherence key
     /// of a channel strongly enough, and another when they no longer do. Ordinary term: alert correlation.
     ///
-    /// The stream has an inbox of its own and takes nothing from this vibrator's inbox. It hears the waves of this
-    /// vibrator too. It only observes: neither questions nor emitters wait for it.
+    /// The stream has an inbox of its own and takes nothing from this vibrator's inbox. It receives the waves of this
+    /// vibrator as well. It only observes: neither questions nor emitters wait for it.
     ///
     /// # Errors
     /// [`InterfereError`] if an option or the pattern is not valid or the medium is closed.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, no claim is heard.
+    /// If cancelled before completion, nothing is subscribed.
     ///
     /// # Examples
     /// ```
@@ -80,7 +80,7 @@ impl Vibrator {
     }
 }
 
-/// Fringes as they rise and fall. The stream ends when the medium is closed. Made by [`Vibrator::interfere`].
+/// A stream of fringes as they rise and fall. It ends when the medium is closed. Made by [`Vibrator::interfere`].
 #[derive(Debug)]
 #[must_use = "claims are added up only while the stream is polled"]
 pub struct Fringes {
@@ -92,13 +92,13 @@ pub struct Fringes {
 }
 
 impl Fringes {
-    /// The number of claims that were seen, and that could not be kept.
+    /// The numbers of claims taken in and left out.
     #[must_use]
     pub fn counts(&self) -> InterferenceCounts {
         self.detector.counts()
     }
 
-    /// The account of the inbox in which claims wait to be added up.
+    /// The ledger of the inbox in which claims wait.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.listener.ledger()
@@ -228,7 +228,7 @@ mod tests {
         says(&pager, "db", Phase::ASSERT).await;
         aether.close().await.unwrap();
         assert_eq!(fringes.next().await, None);
-        assert_eq!(fringes.counts().claims, 1, "what had arrived was taken in");
+        assert_eq!(fringes.counts().claims, 1, "the queued claim was taken in");
         assert!(matches!(pager.interfere("a", options()).await, Err(InterfereError::Join(_))));
         let wrong = pager.interfere("a", options().sources(0)).await;
         assert!(matches!(wrong, Err(InterfereError::Options(_))));

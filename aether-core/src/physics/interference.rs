@@ -1,9 +1,9 @@
 //! Interference: adds up the claims of several sources about one thing. Ordinary term: corroboration, alert correlation.
 //!
-//! [`Vibrator::interfere`](crate::Vibrator::interfere) drives it on a bus. [`Interference::observe`] takes claims in, and
-//! [`Interference::tick`] returns [`Fringe`]s, the changes by now. A fringe can also fall by decay between two waves:
-//! [`Interference::next_change`] tells when to tick again. The payload is never read: the channel and the coherence key
-//! of a wave identify the thing.
+//! [`Vibrator::interfere`](crate::Vibrator::interfere) runs it on a bus. [`Interference::observe`] takes claims in, and
+//! [`Interference::tick`] returns [`Fringe`]s, the changes so far. A fringe can also fall by decay between two waves,
+//! so [`Interference::next_change`] gives the time of the next tick. The payload is never read: the channel and the
+//! coherence key of a wave identify the subject.
 //!
 //! A claim of amplitude `a` is evidence `e = -ln(1 - a)`, so that evidence adds up where probabilities multiply. Each
 //! claim of a key decays by half every window `W` and is signed by its phase. Their sum is
@@ -12,8 +12,8 @@
 //! Z = sum of e(a_i) * 2^(-(t - t_i) / W) * cos(phase_i)       amplitude = 1 - exp(-max(Z, 0))
 //! ```
 //!
-//! A source holds one claim per key, its latest. So the order of arrival and repeated arrivals change nothing: the result
-//! of [`Interference::resultant`] is the same to the bit.
+//! A source holds one claim per key, its latest. Order and repetition therefore do not matter: the result of
+//! [`Interference::resultant`] is the same to the bit.
 //!
 //! ```
 //! use aether_core::physics::{Claim, FringeKind, Interfere};
@@ -59,11 +59,11 @@ use evidence::{ClaimOutcome, Evidence, Window};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct InterferenceCounts {
-    /// Claims that count or counted.
+    /// Claims that count, or did before.
     pub claims: u64,
     /// Waves that arrived a second time.
     pub repeated: u64,
-    /// Claims older than the present one of their source.
+    /// Claims older than the current one of their source.
     pub superseded: u64,
     /// Waves without a coherence key, which claim nothing.
     pub keyless: u64,
@@ -81,7 +81,7 @@ pub struct InterferenceCounts {
 const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24 * 365);
 /// The longest time to settle.
 const LONGEST_SETTLE: Duration = Duration::from_hours(24 * 365);
-/// The most keys, and the most sources a key, that can be asked for.
+/// The upper bound of the number of keys.
 const MOST_KEYS: usize = 1 << 20;
 const MOST_SOURCES: usize = 64;
 
@@ -92,7 +92,7 @@ pub struct Interference {
     rise: f64,
     fall: f64,
     window: Window,
-    /// The evidence of the last amplitude: many waves have the same, and logarithms take long.
+    /// The evidence of the last amplitude, cached because many waves have the same and logarithms are slow.
     weight: (Amplitude, f64),
     timeline: Timeline,
     keys: Recent<ClaimKey, KeyState>,
@@ -100,7 +100,8 @@ pub struct Interference {
     dirty: Vec<u32>,
     /// The times at which keys change without a wave.
     deadlines: BTreeSet<(Moment, u32)>,
-    /// Fringes whose key was forgotten since the last tick. At most as many as there are keys: only a tick makes more.
+    /// Fringes whose key was forgotten since the last tick. At most as many as there are keys, because only a tick
+    /// lights more.
     forgotten: VecDeque<Fringe>,
     counts: InterferenceCounts,
 }
@@ -179,13 +180,13 @@ impl Interference {
         }
     }
 
-    /// Takes in what a wave claims. A wave without a coherence key claims nothing; one that was never emitted has no
+    /// Takes in the claim of a wave. A wave without a coherence key makes no claim; one that was never emitted has no
     /// source. Both are counted.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
         self.observe_at(wave, wave.age_when(now), now);
     }
 
-    /// The same for a caller whose present is not that of the clock; the age of the wave is given.
+    /// Like [`Interference::observe`], for a caller with a time of its own; the age of the wave is an argument.
     pub(super) fn observe_at(&mut self, wave: &Wave, age: Duration, now: Instant) {
         let Some(key) = wave.key() else {
             self.counts.keyless += 1;
@@ -196,7 +197,7 @@ impl Interference {
         self.claim(wave.channel(), key, wave.source(), claim, now);
     }
 
-    /// Takes in a claim that did not come as a wave.
+    /// Takes in a claim without a wave.
     pub fn claim(&mut self, channel: &Channel, key: &str, source: &Source, claim: Claim, now: Instant) {
         let now = self.timeline.advance(now);
         if source.instance() == 0 {
@@ -224,7 +225,7 @@ impl Interference {
         }
     }
 
-    /// What has changed by now, one at a time: call it until it returns `None`.
+    /// The next change so far. Call it until it returns `None`.
     pub fn tick(&mut self, now: Instant) -> Option<Fringe> {
         let now = self.timeline.advance(now);
         if let Some(fringe) = self.forgotten.pop_front() {
@@ -246,7 +247,7 @@ impl Interference {
         None
     }
 
-    /// When to tick again if no wave comes before; `None` if nothing can change by mere time.
+    /// When to tick again if no wave arrives before; `None` if time alone changes nothing.
     #[must_use]
     pub fn next_change(&self) -> Option<Instant> {
         let at_once = !self.dirty.is_empty() || !self.forgotten.is_empty();
@@ -254,7 +255,7 @@ impl Interference {
         self.timeline.instant(if at_once { self.timeline.latest() } else { due? })
     }
 
-    /// What the claims of a key amount to at a moment, whatever was reported; `None` for a key that is not held.
+    /// The sum of a key's claims at a moment, whether or not it was reported; `None` for an unknown key.
     #[must_use]
     pub fn resultant(&self, channel: &Channel, key: &str, now: Instant) -> Option<Resultant> {
         let slot = self.keys.find(self.keys.hash_of((channel, key)), |held| held.is(channel, key))?;
@@ -262,13 +263,13 @@ impl Interference {
         Some(sum.resultant())
     }
 
-    /// How many keys are held; never more than [`Interfere::max_keys`].
+    /// The number of keys held; at most [`Interfere::max_keys`].
     #[must_use]
     pub fn keys(&self) -> usize {
         self.keys.len()
     }
 
-    /// What was seen and what could not be kept.
+    /// The counts so far.
     #[must_use]
     pub fn counts(&self) -> InterferenceCounts {
         InterferenceCounts {
@@ -278,7 +279,7 @@ impl Interference {
         }
     }
 
-    /// The slot of a key, which is now the most recently used one.
+    /// The slot of a key, which becomes the most recently used.
     fn slot(&mut self, channel: &Channel, key: &str, now: Moment) -> u32 {
         let hash = self.keys.hash_of((channel, key));
         if let Some(slot) = self.keys.touch(hash, |held| held.is(channel, key)) {
@@ -295,7 +296,7 @@ impl Interference {
             freed = pattern.deadline.take();
             held.channel.clone_from(channel);
             key.clone_into(&mut held.key);
-            // Still in the list of those to look at, if it was: the slot is the same.
+            // If it was due for a check, it stays in the list: the slot is the same.
             pattern.evidence.clear();
             (pattern.lit, pattern.pending) = (false, None);
         });
@@ -305,7 +306,7 @@ impl Interference {
         slot
     }
 
-    /// Looks at a key: whether it has risen or fallen, and when to look again.
+    /// Checks whether a key has risen or fallen, and when to check again.
     fn look(&mut self, slot: u32, now: Moment) -> Option<Fringe> {
         let Self { options, keys, deadlines, window, .. } = self;
         let window = *window;

@@ -1,8 +1,8 @@
 //! An observer that feeds the waves of a running bus to a [`PhysicsEngine`].
 //!
-//! Drives the engine, which is pure, with an inbox, timers and the roster. Used by `aether physics`, `aether map` and
-//! programs that want the findings. While the engine pauses because of too many waves, the observer leaves the bus, so
-//! that no wave is routed, copied or sent for it. It decides nothing itself.
+//! Runs the pure engine with an inbox, timers and the roster. Used by `aether physics`, `aether map` and programs that
+//! want the findings. While the engine pauses because of too many waves, the observer leaves the bus, so that no wave
+//! is routed, copied or sent for it. All decisions are the engine's.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -27,15 +27,15 @@ pub enum ObserveError {
     #[error("the observer could not be created")]
     Create(#[from] CreateError),
     /// The pattern or the roster could not be joined.
-    #[error("the waves cannot be heard")]
+    #[error("cannot subscribe to the waves")]
     Join(#[from] JoinError),
 }
 
 /// Observes a pattern with a [`PhysicsEngine`]. Ordinary term: a monitoring agent.
 ///
-/// It costs a bus no more than the [waves a second](crate::physics::EngineOptions::waves_a_second) that the engine takes
-/// in. If there are more, it reports [`Finding::Sampling`], leaves the bus, and comes back after the pause. The detectors
-/// know of the pause and of waves that the inbox shed, so neither counts as a missing beat.
+/// It costs a bus no more than the [waves a second](crate::physics::EngineOptions::waves_a_second) in the engine's
+/// budget. If there are more, it reports [`Finding::Sampling`], leaves the bus, and returns after the pause. The pause
+/// and the waves shed by the inbox are reported to the detectors, so neither counts as a missing beat.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -62,20 +62,20 @@ pub struct PhysicsObserver {
     pattern: Pattern,
     engine: PhysicsEngine,
     roster: Roster,
-    /// When the observer left the bus; `None` while it hears the pattern.
+    /// When the observer left the bus; `None` while it is subscribed.
     gone: Option<Instant>,
-    /// The number of waves that the inbox had lost, and when it was read.
+    /// The number of waves lost by the inbox, and when it was read.
     lost: (u64, Instant),
 }
 
 impl PhysicsObserver {
-    /// Observes a pattern from now on. The name appears in logs and ledgers.
+    /// Starts to observe a pattern. The name appears in logs and ledgers.
     ///
     /// # Errors
     /// [`ObserveError`] if the name or the pattern is not valid or the medium is closed.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing is observed.
+    /// If cancelled before completion, nothing is observed.
     pub async fn open<P>(
         name: &str,
         pattern: P,
@@ -96,7 +96,7 @@ impl PhysicsObserver {
         engine: PhysicsEngine,
         aether: &Aether,
     ) -> Result<Self, ObserveError> {
-        // In the order of arrival, because the engine analyses times. Nobody waits for an observer.
+        // In the order of arrival, because the engine analyses times. No emitter waits for an observer.
         let inbox = InboxOptions::interactive().order(ServeOrder::Arrival).when_full(WhenFull::Shed);
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(aether).await?;
         let roster = aether.roster().await?;
@@ -104,24 +104,24 @@ impl PhysicsObserver {
         Ok(Self { vibrator, pattern, engine, roster, gone: None, lost: (0, Instant::now()) })
     }
 
-    /// Waits for waves and takes in at most `most` of them (at least one), or waits until something may be found by time
-    /// alone. Returns the number of waves; `None` when the medium was closed and everything was taken in. Fetch the
+    /// Waits for waves and takes in at most `most` of them (at least one), or waits until time alone may produce a
+    /// finding. Returns the number of waves, or `None` once the medium is closed and everything was taken in. Fetch the
     /// [findings](Self::found) after each call.
     ///
-    /// During a pause of the engine nothing is heard, and the call lasts until its end.
+    /// During a pause of the engine nothing is received, and the call lasts until its end.
     ///
     /// # Errors
     /// [`JoinError`] if the pattern cannot be joined after a pause. The next call tries again.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, no wave was taken.
+    /// If cancelled before completion, no wave was taken.
     pub async fn advance(&mut self, most: usize) -> Result<Option<usize>, JoinError> {
         if let Some(until) = self.engine.away_until() {
             self.leave();
             let wait = sleep(until.saturating_duration_since(Instant::now()));
             tokio::select! {
                 () = wait => {}
-                // Skips waves that were on their way; ends when the medium is closed.
+                // Skips waves in flight; ends when the medium is closed.
                 () = self.pass_over() => return Ok(None),
             }
         }
@@ -164,7 +164,7 @@ impl PhysicsObserver {
         }
     }
 
-    /// The present state, with the present subscriptions. Edges that are new or gone since the last report become
+    /// The current state, with the current subscriptions. Edges that are new or gone since the last report become
     /// findings.
     pub fn report(&mut self) -> PhysicsReport {
         for (vibrator, patterns) in self.roster.heard_by_name() {
@@ -179,13 +179,13 @@ impl PhysicsObserver {
         self.engine.sampling()
     }
 
-    /// The account of the inbox in which waves wait to be taken in.
+    /// The ledger of the inbox in which waves wait.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.vibrator.ledger()
     }
 
-    /// Waits for the first wave and takes in what is there.
+    /// Waits for the first wave, then takes in the queued ones.
     async fn take_in(&mut self, most: usize) -> Option<usize> {
         let Self { vibrator, engine, .. } = self;
         let mut taken = 0;
@@ -219,7 +219,7 @@ impl PhysicsObserver {
         }
     }
 
-    /// Reports waves that the inbox lost since the last call to the engine.
+    /// Reports waves lost by the inbox since the last call to the engine.
     fn account(&mut self) {
         let (lost, now) = (self.vibrator.ledger().lost(), Instant::now());
         if lost > self.lost.0 {

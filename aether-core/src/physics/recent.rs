@@ -1,9 +1,9 @@
 //! A bounded table that replaces its least recently used entry. Ordinary term: LRU cache.
 //!
-//! Each detector keeps its keys, streams and names in one. An entry has a slot: a small number that queues and deadlines
-//! refer to, and that stays the same until the entry is replaced. Entries are looked up by the parts of a key, without
-//! making one. A new entry reuses the memory of the one that it replaces, so that a flood of new names does not allocate.
-//! Hashes are keyed at random, so that nobody outside can aim names at one bucket.
+//! Each detector keeps its keys, streams and names in one. An entry has a slot: a small number used by queues and
+//! deadlines, which stays the same until the entry is replaced. Entries are looked up by the parts of a key, without
+//! building one. A new entry reuses the memory of the one it replaces, so that a flood of new names does not allocate.
+//! Hashes are seeded at random, so that a remote peer cannot choose names that collide.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 
@@ -33,7 +33,7 @@ struct Entry<K, V> {
 }
 
 impl<K, V> Recent<K, V> {
-    /// A table with at most `max` entries, from 1 to 2^32 - 2. Grows as it is filled.
+    /// A table with at most `max` entries, from 1 to 2^32 - 2. Grows on demand.
     pub(crate) fn new(max: usize) -> Self {
         debug_assert!((1..NONE as usize).contains(&max));
         Self {
@@ -47,7 +47,7 @@ impl<K, V> Recent<K, V> {
         }
     }
 
-    /// The hash of the parts of a key. Each look-up must hash the same parts in the same order.
+    /// The hash of the parts of a key. Each lookup must hash the same parts in the same order.
     pub(crate) fn hash_of(&self, parts: impl Hash) -> u64 {
         self.hasher.hash_one(parts)
     }
@@ -67,8 +67,8 @@ impl<K, V> Recent<K, V> {
         Some(slot)
     }
 
-    /// Enters a key that is not in the table. In a full table it replaces the least recently used entry: the new one gets
-    /// its slot, and `renew` turns the old into the new, to reuse its memory.
+    /// Inserts a key that is not in the table. A full table replaces the least recently used entry: the new one gets
+    /// its slot, and `renew` converts the old one in place to reuse its memory.
     pub(crate) fn insert(
         &mut self,
         hash: u64,
@@ -79,9 +79,9 @@ impl<K, V> Recent<K, V> {
             let slot = self.entries.len();
             let (key, value) = make();
             if slot == self.entries.capacity() {
-                // Doubling would go past the bound.
+                // Doubling would exceed the bound.
                 self.entries.reserve_exact(slot.max(8).min(self.max - slot));
-                // Twice the room, so that the index reuses removed places and never grows because of them.
+                // Twice the capacity, so that the index reuses removed places and never grows because of them.
                 let Self { index, entries, .. } = self;
                 let room = 2 * entries.capacity() - index.len();
                 index.reserve(room, |&slot| entries[slot as usize].hash);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list that is searched from end to end.
+        /// Compared with a list searched from end to end.
         #[test]
         fn holds_the_most_recently_used(max in 1usize..9, names in prop::collection::vec(0u16..14, 0..300)) {
             let mut table = Recent::new(max);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_stay_and_the_memory_of_who_goes_is_handed_on() {
+    fn slots_are_stable_and_memory_of_evicted_entries_is_reused() {
         let mut table: Recent<String, ()> = Recent::new(2);
         let mut enter = |name: &str, going: &str| {
             let renew = |key: &mut String, (): &mut ()| {

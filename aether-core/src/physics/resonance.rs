@@ -1,11 +1,11 @@
 //! Resonance: the relations between services. Ordinary term: the service map, or dependency graph.
 //!
 //! [`Resonance`] takes waves in and reports a [`ResonanceMap`]. Timing alone is confounded by shared load, so evidence
-//! has tiers: causes that waves name (L0, exact); timing between channels A and B where an emitter of B hears A (L1, and
-//! L1k among waves of one coherence key); and timing alone (L2, groups without direction).
+//! has tiers: causes named by waves (L0, exact); timing between channels A and B if an emitter of B subscribes to A
+//! (L1, and L1k among waves of one coherence key); and timing alone (L2, groups without direction).
 //!
-//! Taking a wave in is a few look-ups in bounded tables. All statistics are computed for a report. There is no clock, no
-//! task and no I/O here: [`PhysicsEngine`](super::PhysicsEngine) and programs bring the waves and the time.
+//! Taking a wave in costs a few lookups in bounded tables. All statistics are computed for a report. There is no clock,
+//! no task and no I/O here: [`PhysicsEngine`](super::PhysicsEngine) and programs supply the waves and the time.
 //!
 //! ```
 //! use aether_core::physics::{Resonance, Sighting, Tier};
@@ -126,7 +126,7 @@ impl Resonance {
 
     /// Takes in a wave that is received at `now`. Its age gives the time of its emission.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
-        /// The first wave is a day into the clock of the detector, so that there is time before it.
+        /// The detector's clock starts a day before the first wave, so that earlier times exist.
         const DAY: Duration = Duration::from_secs(86_400);
         let first = *self.first.get_or_insert(now);
         let since = match now.checked_duration_since(first) {
@@ -189,12 +189,12 @@ impl Resonance {
         self.counts.names_left_out += left_out as u64;
     }
 
-    /// Notes that waves passed unobserved. No window of time reaches across this moment.
+    /// Records that waves passed unobserved. No time window spans this moment.
     pub fn interrupted(&mut self) {
         self.spans.cut();
     }
 
-    /// The present map. It depends only on the waves and patterns that were taken in.
+    /// The current map. It depends only on the waves and patterns taken in.
     ///
     /// Cost: milliseconds for tens of channels, up to seconds for hundreds of busy ones. Call it outside of the task
     /// that receives.
@@ -217,7 +217,7 @@ impl Resonance {
         }
     }
 
-    /// The largest memory that it can take, in bytes, approximately.
+    /// An approximate upper bound on its memory, in bytes.
     #[must_use]
     pub fn max_weight(&self) -> usize {
         let options = &self.options;
@@ -231,7 +231,7 @@ impl Resonance {
         self.spans.jumps_back + self.spans.jumps_forth
     }
 
-    /// The memory that it takes now, in bytes, approximately.
+    /// Its current memory, in bytes, approximately.
     #[must_use]
     pub fn weight(&self) -> usize {
         let tracks: usize = self
@@ -245,7 +245,7 @@ impl Resonance {
     }
 }
 
-/// A hash of a coherence key that is never 0, and the same in each process.
+/// A hash of a coherence key that is never 0, and is the same in every process.
 fn hash(key: &str) -> u32 {
     let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
     ((hash >> 32) as u32).max(1)

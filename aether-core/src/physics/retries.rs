@@ -1,10 +1,10 @@
-//! Retry storms: work that is requested repeatedly, and more often from interval to interval.
+//! Retry storms: work that is requested repeatedly, and more often in each interval.
 //!
-//! [`RetryStorms::observe`] takes commands and queries with a coherence key in, and [`RetryStorms::tick`] returns
-//! [`Finding::RetryStorm`]s. Per channel, the detector counts the attempts of a sample of keys: those with the smallest
-//! hashes (a bottom-k sketch). The hash is independent of the number of attempts, so the mean of the sample is that of
-//! all keys. A key is in the sample from its first attempt of an interval on, or never. Memory and time per wave do not
-//! depend on the number of keys.
+//! [`RetryStorms::observe`] takes in commands and queries with a coherence key, and [`RetryStorms::tick`] returns
+//! [`Finding::RetryStorm`]s. For each channel the detector counts the attempts of a sample of keys: those with the
+//! smallest hashes (a bottom-k sketch). The hash is independent of the number of attempts, so the mean of the sample
+//! estimates that of all keys. A key is in the sample from its first attempt in an interval, or not at all. Memory and
+//! time per wave do not depend on the number of keys.
 //!
 //! Source of the sketch: E. Cohen and H. Kaplan, *Summarizing data using bottom-k sketches* (2007).
 
@@ -20,7 +20,7 @@ use crate::source::Source;
 use crate::wave::{Kind, Wave};
 
 /// The number of keys in the sample of a channel and interval. Their mean has a standard error of an eighth of the
-/// standard deviation of one.
+/// standard deviation of one key.
 const SAMPLE: usize = 64;
 /// An interval with fewer keys is not judged.
 const FEWEST_KEYS: usize = 8;
@@ -33,7 +33,7 @@ const MOST_CHANNELS: usize = 1 << 16;
 
 /// Options of [`RetryStorms`]: when attempts count as a storm.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is made before RetryStorms::new()"]
+#[must_use = "no detector is made before RetryStorms::new()"]
 pub struct RetryOptions {
     interval: Duration,
     attempts: f64,
@@ -59,8 +59,8 @@ impl RetryOptions {
         self
     }
 
-    /// The most channels that are observed. Of more, the least recently used is forgotten. Default: 256. Cost: about
-    /// 2 KiB per channel.
+    /// The maximum number of observed channels. Beyond it, the least recently used is forgotten. Default: 256. Cost:
+    /// about 2 KiB per channel.
     pub fn max_channels(mut self, most: usize) -> Self {
         self.max_channels = most;
         self
@@ -73,10 +73,10 @@ pub struct RetryStorms {
     options: RetryOptions,
     timeline: Timeline,
     channels: Recent<Channel, Attempts>,
-    /// Channels with something to report. At most as many as there are channels.
+    /// Channels due for a report. At most as many as there are channels.
     found: Vec<u32>,
     observed: u64,
-    /// The last interval that was not observed completely.
+    /// The last incompletely observed interval.
     torn: i64,
 }
 
@@ -96,7 +96,7 @@ struct Attempts {
 struct Tried {
     key: u64,
     attempts: u32,
-    /// The last attempt, so that a wave that comes twice counts once.
+    /// The last attempt, so that a repeated wave counts once.
     last: u64,
 }
 
@@ -162,8 +162,8 @@ impl RetryStorms {
         }
     }
 
-    /// Notes that attempts between two moments may have been missed. Their intervals are not judged, nor is the one after
-    /// them, which has nothing to be compared with.
+    /// Records that attempts between two moments may have been missed. Their intervals are not judged, and neither is
+    /// the next one, which has nothing to be compared with.
     pub fn not_seen(&mut self, from: Instant, now: Instant) {
         let away = now.saturating_duration_since(from);
         let now = self.timeline.advance(now);
@@ -179,7 +179,7 @@ impl RetryStorms {
     /// to wait for in between.
     pub fn tick(&mut self) -> Option<Finding> {
         while let Some(slot) = self.found.pop() {
-            // A channel that had to go took its report along.
+            // The report of an evicted channel is dropped with it.
             if let Some((now, before)) = self.channels.value_mut(slot).report.take() {
                 return Some(Finding::RetryStorm {
                     channel: self.channels.key(slot).clone(),
@@ -216,7 +216,7 @@ impl RetryStorms {
 }
 
 impl Attempts {
-    /// Judges the interval that is over, if it is.
+    /// Judges the interval if it is over.
     fn close(&mut self, interval: i64, threshold: f64) {
         if interval == self.interval {
             return;
@@ -277,7 +277,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// One interval of 10 s of so many orders, each tried so often; the findings.
+    /// One interval of 10 s with this many orders, each attempted as given; returns the findings.
     fn interval(
         storms: &mut RetryStorms,
         start: Instant,
@@ -293,7 +293,7 @@ mod tests {
             if attempt < tries(key) {
                 let now = begin + 10 * SECOND * (attempt * keys + key) / (most * keys);
                 let sequence = u64::from((number * 10_000 + key) * 100 + attempt);
-                // Each wave comes twice.
+                // Each wave arrives twice.
                 for _ in 0..2 {
                     storms.attempt(&channel, &format!("order-{number}-{key}"), &source, sequence, now);
                 }
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_is_reported_once_while_it_rises_and_again_after_a_calm() {
+    fn a_storm_is_reported_once_and_again_after_a_calm() {
         let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
         let start = Instant::now();
         let rounds: Vec<usize> = [1, 1, 3, 4, 4, 1, 1, 3, 1]
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_are_those_of_all_keys_though_a_sample_is_counted() {
+    fn a_sample_estimates_the_mean_of_all_keys() {
         let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
         let start = Instant::now();
         interval(&mut storms, start, 0, 5000, |_| 1);
@@ -332,19 +332,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_high_but_does_not_rise_is_no_storm() {
+    fn a_high_but_steady_rate_is_not_a_storm() {
         let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
         let start = Instant::now();
         for number in 0..50 {
             assert_eq!(interval(&mut storms, start, number, 500, |_| 2), []);
         }
-        // Few keys say nothing either.
+        // Too few keys are not judged either.
         assert_eq!(interval(&mut storms, start, 50, 5, |_| 50), []);
         assert_eq!(interval(&mut storms, start, 51, 5, |_| 1), []);
     }
 
     #[test]
-    fn what_was_not_wholly_seen_is_no_calm_before_a_storm() {
+    fn an_incompletely_observed_interval_is_not_a_calm() {
         let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
         let start = Instant::now();
         for number in 0..30 {
@@ -356,7 +356,7 @@ mod tests {
                 storms.not_seen(end - 5 * SECOND, end - Duration::from_nanos(1));
             }
         }
-        // Once nothing escapes it any more, it is found.
+        // Once everything is observed again, the storm is found.
         interval(&mut storms, start, 30, 500, |_| 1);
         interval(&mut storms, start, 31, 500, |_| 3);
         assert_eq!(interval(&mut storms, start, 32, 500, |_| 3).len(), 1);
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_channels_and_keys_grows_nothing() {
+    fn a_flood_of_channels_and_keys_is_bounded() {
         let mut storms = RetryStorms::new(RetryOptions::default().max_channels(4)).unwrap();
         let (source, now) = (Source::with_instance("shop", 1).unwrap(), Instant::now());
         for n in 0..20_000u64 {

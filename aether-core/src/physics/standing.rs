@@ -1,10 +1,10 @@
 //! Standing waves: periodic streams, found without configuration. Ordinary terms: heartbeats, cron jobs, polling.
 //!
-//! [`StandingWaves::observe`] takes waves in, and [`StandingWaves::tick`] returns [`Finding`]s: a source emits regularly on
-//! a channel, its next beat is missing, or it polls. A stream that keeps time like a timer is found after twelve beats,
-//! one with missing or additional beats after 128. [`StandingWaves::next_change`] tells when to tick without a wave.
-//! Times are those of emission, by the age of the wave, so that delays on the way do not blur them. Silences count from
-//! arrival.
+//! [`StandingWaves::observe`] takes waves in, and [`StandingWaves::tick`] returns [`Finding`]s: a source emits
+//! regularly on a channel, its next beat is missing, or it polls. A stream as regular as a timer is found after twelve
+//! beats, one with missing or additional beats after 128. [`StandingWaves::next_change`] gives the time of the next
+//! tick without a wave. Times are those of emission, computed from the age of the wave, so that delays on the way do
+//! not blur them. Silences count from arrival.
 //!
 //! ```
 //! use aether_core::physics::{Finding, StandingOptions, StandingWaves};
@@ -55,7 +55,7 @@ const MOST_STREAMS: usize = 1 << 16;
 
 /// Options of [`StandingWaves`].
 #[derive(Debug, Clone)]
-#[must_use = "nothing is made before StandingWaves::new()"]
+#[must_use = "no detector is made before StandingWaves::new()"]
 pub struct StandingOptions {
     max_streams: usize,
     unchanged: u32,
@@ -68,8 +68,8 @@ impl Default for StandingOptions {
 }
 
 impl StandingOptions {
-    /// The most streams that are observed, each of one source on one channel. Of more, the one that was silent longest is
-    /// forgotten. Default: 1024. Cost: up to 1.5 KiB per stream.
+    /// The maximum number of observed streams, each of one source on one channel. Beyond it, the one that was silent
+    /// longest is forgotten. Default: 1024. Cost: up to 1.5 KiB per stream.
     pub fn max_streams(mut self, most: usize) -> Self {
         self.max_streams = most;
         self
@@ -112,10 +112,10 @@ pub struct StandingWaves {
     streams: Recent<StreamKey, StreamState>,
     /// Streams to examine. At most as many as there are streams.
     due: Vec<u32>,
-    /// The time at which each stream is silent for too long. A beat since then is seen when the time has come.
+    /// When the silence of each stream becomes too long. A beat in between is noticed at that time.
     deadlines: BTreeSet<(Moment, u32)>,
     finder: Finder,
-    /// Memory for the moments of one stream.
+    /// Scratch memory for the moments of one stream.
     series: Series,
     lapses: Lapses,
     counts: StandingCounts,
@@ -158,7 +158,7 @@ impl StandingWaves {
         })
     }
 
-    /// Takes in a wave. An answer is no beat; it is compared with the previous answer.
+    /// Takes in a wave. An answer is not a beat; it is compared with the previous answer.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
         match (wave.kind(), wave.cause()) {
             (Kind::Response, Some(question)) => self.answer(wave, &question.source, question.sequence),
@@ -167,7 +167,7 @@ impl StandingWaves {
         }
     }
 
-    /// Takes in a beat without a wave, such as one of a recording, of this age.
+    /// Takes in a beat of this age without a wave, such as one of a recording.
     pub fn beat(&mut self, channel: &Channel, source: &Source, age: Duration, now: Instant) {
         let now = self.timeline.advance(now);
         if source.instance() == 0 {
@@ -186,8 +186,8 @@ impl StandingWaves {
         }
     }
 
-    /// Notes that beats between two moments may have been missed. No gap that reaches into that time counts, and silences
-    /// begin again at its end.
+    /// Records that beats between two moments may have been missed. Gaps that overlap that period do not count, and
+    /// silences restart at its end.
     pub fn not_seen(&mut self, from: Instant, now: Instant) {
         let away = now.saturating_duration_since(from);
         let now = self.timeline.advance(now);
@@ -296,7 +296,7 @@ impl StandingWaves {
             key.source.clone_from(source);
             freed = state.deadline.take();
             state.stream.clear();
-            // Still in the list of those to look at, if it was: the slot is the same.
+            // If it was due for a check, it stays in the list: the slot is the same.
             state.answers = Answers::default();
         });
         if let Some(deadline) = freed {
@@ -305,7 +305,7 @@ impl StandingWaves {
         slot
     }
 
-    /// Checks a stream whose deadline has come for a silence that is too long.
+    /// Checks whether the silence of a stream at its deadline is too long.
     fn listen(&mut self, slot: u32, now: Moment) -> Option<Finding> {
         let watched = self.lapses.watched_since();
         let standing = self.streams.value_mut(slot).stream.standing.as_mut();
@@ -321,7 +321,7 @@ impl StandingWaves {
         Some(Finding::MissingBeat { stream: self.standing_wave(slot)?, silence, phi: phi? })
     }
 
-    /// Sets the deadline of a stream to its present value.
+    /// Updates the deadline of a stream.
     fn arm(&mut self, slot: u32) {
         let watched = self.lapses.watched_since();
         let state = self.streams.value_mut(slot);

@@ -1,9 +1,9 @@
-//! The time of a detector: the instants of its caller, made monotonic.
+//! The time of a detector: the caller's instants, made monotonic.
 //!
-//! A `now` that goes back is counted, and the time of the detector stands still for that call. After a large step back the
-//! clock was set, and time continues from there. After a small one, waves of several threads arrived out of order, and
-//! time continues when the clock has caught up. A leap forward cannot be distinguished from a long silence and counts as
-//! one.
+//! A `now` that goes back is counted, and the detector's time stands still for that call. After a large step back the
+//! clock must have been set, and time continues from there. After a small one, waves of several threads arrived out of
+//! order, and time continues when the clock has caught up. A leap forward cannot be distinguished from a long silence
+//! and counts as one.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::clock::Instant;
 /// A larger step back means that the clock was set.
 const TURNED_BACK: Duration = Duration::from_secs(10);
 
-/// A moment on a [`Timeline`]: nanoseconds since its first, negative before it. Reaches 292 years.
+/// A moment on a [`Timeline`]: nanoseconds since its first, negative before it. The range is 292 years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Moment(i64);
 
@@ -35,7 +35,7 @@ impl Moment {
     }
 }
 
-/// Saturates, in 64 bits: a wave passes here several times.
+/// Saturates at 64 bits; on the path of every wave.
 pub(crate) fn nanos(duration: Duration) -> i64 {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(duration.subsec_nanos()))
@@ -69,7 +69,7 @@ impl Timeline {
         self.latest
     }
 
-    /// The same without advancing the timeline.
+    /// Like [`Timeline::advance`], but without advancing.
     pub(crate) fn peek(&self, now: Instant) -> Moment {
         let passed = self.seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
         self.latest.plus(passed)
@@ -80,7 +80,7 @@ impl Timeline {
         self.latest
     }
 
-    /// The caller's instant of a moment; `None` before the first call, and if its clock cannot express it.
+    /// The caller's instant for a moment; `None` before the first call, or if its clock cannot represent it.
     pub(crate) fn instant(&self, moment: Moment) -> Option<Instant> {
         let seen = self.seen?;
         if moment >= self.latest {
@@ -103,7 +103,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn time_goes_on_after_a_jump_back() {
+    fn time_continues_after_a_jump_back() {
         let start = Instant::now() + 1000 * SECOND;
         let mut timeline = Timeline::default();
         assert_eq!(timeline.instant(Moment::default()), None);
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(timeline.advance(start - 500 * SECOND).since(first), SECOND, "it stands still");
         assert_eq!(timeline.jumps_back(), 1);
         let later = timeline.advance(start - 499 * SECOND);
-        assert_eq!(later.since(first), 2 * SECOND, "and goes on");
+        assert_eq!(later.since(first), 2 * SECOND, "and continues");
         assert_eq!(timeline.instant(later.plus(SECOND)), Some(start - 498 * SECOND));
         assert_eq!(timeline.instant(later.minus(SECOND)), Some(start - 500 * SECOND));
     }

@@ -1,9 +1,9 @@
-//! What receivers of other processes have announced. Pure data, the time is handed in.
+//! The announced receivers of other processes. Pure data; the time is a parameter.
 //!
-//! Announcements are not authenticated. So an entry belongs to who announced it: what another announcer says in the same
-//! name is an entry of its own, and can only add a receiver. Since the lowest floor counts, this never stops a wave that
-//! was not stopped before. Who copies an announcer's identity as well is found out by the numbers of its messages, which
-//! repeat or fall when the real announcer speaks next: then nothing is stopped for a while.
+//! Announcements are not authenticated, so an entry belongs to its announcer. Another announcer that uses the same name
+//! gets an entry of its own, which can only add a receiver. Since the lowest floor counts, that never stops a wave that
+//! was not stopped before. A forger that copies the announcer's identity as well is detected by its message numbers,
+//! which repeat or fall when the real announcer sends next: then no wave is stopped for a while.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use super::floor_index::{FloorIndex, Index, PATTERN_BYTES, Slot, TOKEN_BYTES};
 use crate::clock::Instant;
 use crate::wave::Wave;
 
-/// So many receivers of other processes are known at most.
+/// The maximum number of known receivers of other processes.
 const MAX_RECEIVERS: usize = 4096;
-/// The memory that they take at most, the index included.
+/// The maximum memory used by them, the index included, in bytes.
 pub(super) const MAX_BYTES: usize = 16 << 20;
-/// The memory that one takes without its texts and patterns.
+/// The memory used by one receiver, without its texts and patterns.
 const RECEIVER_BYTES: usize = 384;
-/// Who was not heard for so long is gone: it has missed three heartbeats.
+/// A receiver silent for this long is gone: it has missed three heartbeats.
 pub(super) const ABSENT_AFTER: Duration = Duration::from_secs(40);
-/// While the table is full, those who are gone are looked for so often at most.
+/// How often absent receivers are searched for while the table is full.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether it is an `Aether`, which numbers its messages, and its instance. The numbers of other publishers say nothing.
+/// Whether the announcer is an `Aether`, which numbers its messages, and its instance.
 type AnnouncerId = (bool, u64);
-/// Who announced a receiver, and the receiver's instance.
+/// The announcer, and the receiver's instance.
 type Key = (AnnouncerId, u64);
 
 #[derive(Debug, Default)]
@@ -35,16 +35,16 @@ pub(super) struct AdvertisedFloors {
     receivers: HashMap<Key, RemoteReceiver>,
     announcers: HashMap<AnnouncerId, Announcer>,
     bytes: usize,
-    /// There were more receivers than can be kept, or messages of which nobody knows what they said.
+    /// There were too many receivers to keep, or messages were dropped unread.
     is_overfull: bool,
-    /// The same since the last call.
+    /// The same since the last roll call.
     overflows: bool,
-    /// When somebody was last found to speak in the name of another announcer.
+    /// When an announcer's identity was last found to be used twice.
     contradicted: Option<Instant>,
     looked: Option<Instant>,
     left_out: u64,
     implausible: u64,
-    /// Whether receivers are entered into the index.
+    /// Whether receivers are added to the index.
     is_indexed: bool,
 }
 
@@ -83,20 +83,19 @@ impl RemoteReceiver {
     }
 }
 
-/// The memory that a receiver takes at most.
+/// The maximum memory used by a receiver.
 fn weight(announced: &Announcement) -> usize {
     let heard = announced.heard.iter().map(|heard| {
         let (text, group) =
             (heard.pattern.as_str(), heard.group.as_deref().map_or(0, |group| 16 + group.len()));
-        // The text is there twice: in the announcement and, token by token, in the index.
+        // The text is stored twice: in the announcement and, token by token, in the index.
         PATTERN_BYTES + 2 * text.len() + group + heard.pattern.tokens().count() * TOKEN_BYTES
     });
     RECEIVER_BYTES + announced.vibrator.weight() + heard.sum::<usize>()
 }
 
 impl AdvertisedFloors {
-    /// Takes in what one message says of receivers of other processes. Says whether anybody hears anything else than was
-    /// known.
+    /// Processes one message about receivers of other processes. Returns whether any receiver's subscriptions changed.
     pub(super) fn take_in(
         &mut self,
         message: &Wave,
@@ -122,7 +121,7 @@ impl AdvertisedFloors {
         changes
     }
 
-    /// Enters what a receiver says of itself. Without any pattern it is gone.
+    /// Stores a receiver's announcement. A receiver without patterns is gone.
     fn enter(
         &mut self,
         from: (AnnouncerId, u64),
@@ -158,7 +157,7 @@ impl AdvertisedFloors {
             self.forget_absent(hearers, now);
         }
         if !self.has_room(weight) {
-            self.misses(1);
+            self.note_missed(1);
             return true;
         }
         let mut receiver =
@@ -176,8 +175,8 @@ impl AdvertisedFloors {
         self.receivers.len() < MAX_RECEIVERS && self.bytes + weight <= MAX_BYTES
     }
 
-    /// There are announcements that are not in the advertised. Until all have announced themselves again, nothing is stopped.
-    pub(super) fn misses(&mut self, announcements: u64) {
+    /// Records that announcements were dropped. No wave is stopped until all receivers have announced themselves again.
+    pub(super) fn note_missed(&mut self, announcements: u64) {
         (self.is_overfull, self.overflows) = (true, true);
         self.left_out += announcements;
     }
@@ -197,7 +196,7 @@ impl AdvertisedFloors {
         true
     }
 
-    /// Forgets those who are gone, and gives back their memory.
+    /// Removes absent receivers and frees their memory.
     pub(super) fn forget_absent(&mut self, hearers: &FloorIndex, now: Instant) {
         let absent = self.receivers.iter().filter(|(_, receiver)| receiver.is_absent(now));
         for key in absent.map(|(key, _)| *key).collect::<Vec<_>>() {
@@ -210,20 +209,20 @@ impl AdvertisedFloors {
         self.judge(hearers, now);
     }
 
-    /// Enters all into the index from now on.
+    /// Adds all receivers to the index, now and from now on.
     pub(super) fn begin_index(&mut self, hearers: &FloorIndex) {
         if !std::mem::replace(&mut self.is_indexed, true) {
             hearers.change(|index| self.receivers.values_mut().for_each(|receiver| receiver.index(index)));
         }
     }
 
-    /// Says whether anything may be stopped by what is known.
+    /// Updates whether the known floors may stop waves.
     pub(super) fn judge(&mut self, hearers: &FloorIndex, now: Instant) {
         let lately = |at: Instant| now.saturating_duration_since(at) < ABSENT_AFTER;
         hearers.set_incomplete(self.is_overfull || self.contradicted.is_some_and(lately));
     }
 
-    /// Those that rosters show and that were heard of lately.
+    /// Listed receivers that have announced themselves recently.
     pub(super) fn elsewhere(&self, now: Instant) -> Vec<Arc<Announcement>> {
         let is_here = |receiver: &&RemoteReceiver| receiver.announced.is_listed && !receiver.is_absent(now);
         self.receivers.values().filter(is_here).map(|receiver| Arc::clone(&receiver.announced)).collect()
@@ -234,24 +233,24 @@ impl AdvertisedFloors {
         self.left_out
     }
 
-    /// Messages whose number says that two speak in one name.
+    /// Messages whose numbers show that two announcers use one identity.
     pub(super) const fn implausible(&self) -> u64 {
         self.implausible
     }
 
-    /// About how much memory it takes at most, the index included.
+    /// Approximate upper bound on the memory used, the index included, in bytes.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether nothing is stopped until all have announced themselves again.
+    /// Whether no wave is stopped until all receivers have announced themselves again.
     pub(super) const fn is_overfull(&self) -> bool {
         self.is_overfull
     }
 
-    /// Notes that everybody elsewhere was called.
+    /// Records a roll call.
     pub(super) fn call(&mut self, hearers: &FloorIndex, now: Instant) {
-        // Those who did not fit are known again once they have answered a call and all of them did.
+        // Receivers that did not fit are known again once all have answered a call and fit.
         self.is_overfull = std::mem::take(&mut self.overflows);
         self.judge(hearers, now);
     }

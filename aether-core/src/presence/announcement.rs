@@ -1,4 +1,4 @@
-//! What a vibrator says of itself, as it is written: see `protocol/README.md`.
+//! Announcements of vibrators and their encoding; see `protocol/README.md`.
 
 use std::borrow::Cow;
 
@@ -9,29 +9,28 @@ use crate::channel::{Channel, Pattern};
 use crate::router::Heard;
 use crate::source::{Source, WaveId};
 
-/// Where vibrators announce themselves, and senders who respect floors and rosters listen.
+/// The channel on which vibrators announce themselves to rosters and to senders that respect floors.
 pub(super) const ANNOUNCEMENTS: &str = "_aether.vibrators";
-/// Where those ask all vibrators to announce themselves.
+/// The channel on which all vibrators are asked to announce themselves.
 pub(super) const CALLS: &str = "_aether.vibrators.call";
-/// Who hears more patterns than this announces that it hears everything, at any strength.
+/// A receiver with more patterns than this announces that it hears everything, at any strength.
 pub(super) const MAX_PATTERNS: usize = 256;
-/// How many patterns are announced in one message: with the longest names it stays below what any server takes.
+/// The maximum number of patterns in one message: with the longest names it stays below any server's limit.
 const PATTERNS_IN_A_MESSAGE: usize = 512;
 
-/// What a vibrator says of itself: who it is, what it hears, and from which strength on. Ordinary term: a service
-/// registration.
+/// A vibrator's announcement: its identity, its subscriptions, and its floor. Ordinary term: a service registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Announcement {
-    /// Its name and its instance.
+    /// Its name and instance.
     pub vibrator: Source,
-    /// What it hears. One that hears more than 256 patterns says that it hears everything.
+    /// Its subscriptions. A vibrator with more than 256 patterns announces that it hears everything.
     pub heard: Vec<Heard>,
-    /// What it hears in effect: the floor that its owner set, or what overload has raised it to.
+    /// Its floor in effect: the configured one, or the one raised by overload.
     pub effective_floor: Floor,
-    /// The floor that overload has raised it to, which senders may respect; open while it is not overloaded.
+    /// The floor raised by overload, which senders may respect; open while it is not overloaded.
     pub(super) floor: Floor,
-    /// Whether rosters show it.
+    /// Whether rosters list it.
     pub(super) is_listed: bool,
 }
 
@@ -56,17 +55,17 @@ fn yes() -> bool {
     true
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "required by serde")]
 fn is_true(listed: &bool) -> bool {
     *listed
 }
 
-/// The payloads that say all of this, each of a size that any server takes.
+/// Encodes announcements as payloads, each below any server's limit.
 pub(super) fn write_all(announcements: &[Announcement]) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     let (mut from, mut patterns) = (0, 0);
     for (place, announcement) in announcements.iter().enumerate() {
-        // One without patterns takes some room as well.
+        // A receiver without patterns takes some room as well.
         let more = 1 + announcement.heard.len().min(MAX_PATTERNS);
         if patterns + more > PATTERNS_IN_A_MESSAGE {
             messages.push(write(&announcements[from..place]));
@@ -99,18 +98,18 @@ fn write(announcements: &[Announcement]) -> Vec<u8> {
             }
         })
         .collect();
-    // A list of texts and finite numbers can always be written.
+    // Text and finite numbers can always be encoded.
     serde_json::to_vec(&written).unwrap_or_default()
 }
 
-/// The announcements in a payload; nothing if it is malformed. Taken whole or refused whole.
+/// Decodes the announcements of a payload. `None` if any part is malformed.
 pub(super) fn read(payload: &[u8]) -> Option<Vec<Announcement>> {
     let written: Vec<AnnouncementRecord<'_>> = serde_json::from_slice(payload).ok()?;
     written.into_iter().map(understand).collect()
 }
 
 fn understand(written: AnnouncementRecord<'_>) -> Option<Announcement> {
-    // A source reads as the id of a wave does, without its number.
+    // A source is encoded like a wave id without its number.
     let vibrator = format!("{}/0", written.vibrator).parse::<WaveId>().ok()?.source;
     if written.hears.len() > MAX_PATTERNS {
         return None;
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_payload_is_written_as_the_protocol_says() {
+    fn the_payload_is_encoded_as_documented() {
         assert!(include_str!("../../../protocol/README.md").contains(DOCUMENTED));
         let announcements = read(DOCUMENTED.as_bytes()).unwrap();
         let [announcement] = &announcements[..] else { panic!("{announcements:?}") };
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_refused_whole() {
+    fn a_malformed_payload_is_rejected_as_a_whole() {
         for (from, to) in [
             ("0.25", "2"),
             ("0.25", "-1"),
@@ -187,18 +186,18 @@ mod tests {
     }
 
     #[test]
-    fn who_hears_too_much_to_say_hears_everything() {
+    fn too_many_patterns_are_announced_as_everything() {
         let all = (0..300).map(|n| heard(&format!("p{n}"))).collect();
         let said = read(&write(&[announcement(all, Floor::new(0.5).unwrap())])).unwrap();
         assert_eq!((&*said[0].heard, said[0].floor), (&[heard(">")][..], Floor::OPEN));
     }
 
     #[test]
-    fn messages_stay_below_what_any_server_takes() {
+    fn messages_stay_below_any_servers_limit() {
         let longest = format!("{}.*", "x".repeat(crate::channel::MAX_NAME_BYTES - 2));
         let all: Vec<_> = (0..7).map(|_| announcement(vec![heard(&longest); 256], Floor::OPEN)).collect();
         let messages = write_all(&all);
-        assert!(messages.iter().all(|message| message.len() < 512 << 10), "of a server's 1 MiB");
+        assert!(messages.iter().all(|message| message.len() < 512 << 10), "a server allows 1 MiB");
         let back: Vec<_> = messages.iter().flat_map(|message| read(message).unwrap()).collect();
         assert_eq!(back, all);
         assert!(write_all(&[]).is_empty());
@@ -206,7 +205,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(levels in prop::collection::vec(0..128_u16, 0..8)) {
+        fn encoded_payloads_are_read_back(levels in prop::collection::vec(0..128_u16, 0..8)) {
             let announcements: Vec<_> = levels
                 .iter()
                 .map(|level| {

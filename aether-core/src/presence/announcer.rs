@@ -1,6 +1,6 @@
-//! The task that makes and takes announcements. Started with the first overload in process, with the first subscription
-//! over a network; ends with its `Aether`. It sleeps while there is nothing to say: in process a timer runs only while a
-//! floor is up, over a network one also runs for the heartbeat of all vibrators together.
+//! The task that sends and receives announcements. It starts with the first overload in process, or with the first
+//! subscription over a network, and ends with its `Aether`. It sleeps while idle: in process a timer runs only while a
+//! floor is up; over a network another one runs for the joint heartbeat of all vibrators.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use crate::amplitude::Floor;
 use crate::clock::Instant;
 use crate::wave::Wave;
 
-/// A receiver advertises so often at most.
+/// The shortest time between two advertisements of a receiver.
 pub(super) const ADVERT_EVERY: Duration = Duration::from_millis(250);
-/// A floor that is up is advertised again after so long, half the time for which it holds.
+/// How often a raised floor is repeated: half of the time for which it holds.
 const REPEAT: Duration = Duration::from_secs(1);
-/// All vibrators of a process announce themselves together so often, give or take a quarter, and for the first time
-/// after a random part of it: processes that start together do not speak together.
+/// The interval of the joint heartbeat of all vibrators of a process, give or take a quarter. The first one comes after
+/// a random part of it, so that processes started together do not send together.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Roll calls are answered so often at most, however many there are: one answer is for all who asked.
+/// The shortest time between two answers to roll calls. One answer serves all callers.
 const ANSWER_EVERY: Duration = Duration::from_secs(1);
 
-/// What the task does next.
+/// The next action of the task.
 enum Turn {
     Look,
     Beat,
@@ -36,32 +36,32 @@ enum Turn {
     TakeIn(Wave),
 }
 
-/// The task. Dropped, also with the runtime that it was in, it lets the next overload start another.
+/// The running task. When it is dropped, even with its runtime, the next overload starts another.
 struct Attending(Arc<Presence>);
 
 impl Drop for Attending {
     fn drop(&mut self) {
         let mut local = self.0.local.lock();
         local.is_attended = false;
-        local.are_not_attended();
+        local.mark_unattended();
     }
 }
 
 impl Presence {
-    /// Wakes the task, or starts it.
+    /// Wakes or starts the task.
     pub(super) fn attend(self: &Arc<Self>, mut local: MutexGuard<'_, LocalReceivers>) {
         let home = self.runtime.get().cloned();
         if local.is_attended {
             self.work.notify_one();
         } else if let Some(runtime) = home.or_else(|| Handle::try_current().ok()) {
             local.is_attended = true;
-            // A runtime that has ended drops the task at once, and that takes the lock.
+            // A runtime that has ended drops the task at once, which takes the lock.
             drop(local);
             let attending = Attending(Arc::clone(self));
             runtime.spawn(async move { attending.0.run().await });
         } else {
             // Outside of any runtime: the next eviction tries again.
-            local.are_not_attended();
+            local.mark_unattended();
         }
     }
 
@@ -99,7 +99,7 @@ impl Presence {
                 Turn::Answer => {
                     is_called = false;
                     answer.as_mut().reset(tokio::time::Instant::now() + ANSWER_EVERY);
-                    self.all_are_news();
+                    self.mark_all_as_news();
                 }
                 Turn::TakeIn(message) if message.channel().as_str() == CALLS => is_called = true,
                 Turn::TakeIn(message) => self.take_in(&message).await,
@@ -107,7 +107,7 @@ impl Presence {
         }
     }
 
-    /// The next announcement or call of another process; never where there is no network.
+    /// The next announcement or roll call of another process; pending forever without a network.
     async fn message(&self) -> Option<Wave> {
         match self.notices.get() {
             Some(notices) => std::future::poll_fn(|cx| notices.poll_receive(cx)).await,
@@ -118,11 +118,11 @@ impl Presence {
     fn has_news(&self) -> bool {
         let local = self.local.lock();
         let has_some = !local.news.is_empty() || !local.farewells.is_empty();
-        has_some && !local.are_gone
+        has_some && !local.have_left
     }
 
-    /// Everybody says again what it hears.
-    fn all_are_news(&self) {
+    /// Marks all receivers as changed, so that they are announced again.
+    fn mark_all_as_news(&self) {
         let mut local = self.local.lock();
         let LocalReceivers { receivers, news, .. } = &mut *local;
         news.extend(
@@ -130,20 +130,20 @@ impl Presence {
         );
     }
 
-    /// Enters the floors that are to be advertised now, and says whether any floor is up.
+    /// Updates the floors due for advertising, and returns whether any floor is up.
     pub(super) fn advertise(&self, now: Instant) -> bool {
         let mut local = self.local.lock();
-        if local.are_gone {
+        if local.have_left {
             return false;
         }
         let crosses = self.crosses_processes();
         let LocalReceivers { receivers, raised, news, .. } = &mut *local;
         raised.retain(|instance| {
             let Some(receiver) = receivers.get_mut(instance) else { return false };
-            // Before the look at the floor: an eviction after it reports anew.
+            // Reset before the floor is read: a later eviction is reported again.
             receiver.is_raised.store(false, Ordering::Relaxed);
             let effective = receiver.inbox.effective_floor();
-            // What its owner set is no sign of overload.
+            // A configured floor is not a sign of overload.
             let floor = if effective > receiver.inbox.floor() { effective } else { Floor::OPEN };
             let age = receiver.since.map_or(Duration::MAX, |since| now.saturating_duration_since(since));
             let is_new = floor.level() != receiver.advertised.level();
@@ -160,9 +160,9 @@ impl Presence {
         !raised.is_empty()
     }
 
-    /// What is done every ten seconds or so.
+    /// The heartbeat, about every ten seconds.
     async fn beat(&self) {
-        self.all_are_news();
+        self.mark_all_as_news();
         let misses_some = {
             let mut advertised = self.advertised.lock();
             advertised.forget_absent(&self.hearers, Instant::now());
@@ -176,7 +176,7 @@ impl Presence {
     async fn take_in(&self, message: &Wave) {
         let now = Instant::now();
         let Some(announcements) = announcement::read(message.payload()) else {
-            tracing::debug!(source = %message.source(), "announcements of vibrators that cannot be read");
+            tracing::debug!(source = %message.source(), "unreadable announcements");
             return;
         };
         let of_others: Vec<_> = {
@@ -189,10 +189,10 @@ impl Presence {
             let mut advertised = self.advertised.lock();
             let missed = self.missed.load(Ordering::Relaxed);
             if missed > 0 {
-                advertised.misses(missed);
+                advertised.note_missed(missed);
             }
             let changes = advertised.take_in(message, of_others, &self.hearers, now);
-            // Afterwards, so that senders know at any time.
+            // Decremented afterwards, so that senders see the loss at every moment.
             self.missed.fetch_sub(missed, Ordering::Relaxed);
             changes
         };

@@ -1,7 +1,7 @@
-//! How the receivers of this process tell others what they hear.
+//! PendingNews the receivers of this process to others.
 //!
-//! Whoever has news waits for its turn and then tells all the news there are: of many who join at once most find that
-//! they have been told of. What is told is put together in that turn, so no older word follows a newer one.
+//! Each caller with news waits for its turn and then sends all pending news, so when many vibrators join at once most
+//! find theirs already sent. The messages are made during that turn, so no old announcement follows a newer one.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -12,22 +12,22 @@ use super::local_receivers::LocalReceiver;
 use crate::channel::Channel;
 use crate::wave::{ContentType, Wave};
 
-/// What is being told. Dropped before it is, it is news again.
-struct Announcing<'a> {
+/// The news being sent. If dropped before completion, they become news again.
+struct PendingNews<'a> {
     floors: &'a Arc<Presence>,
     announcements: Vec<Announcement>,
     of: HashSet<u64>,
     farewells: Vec<Announcement>,
 }
 
-impl<'a> Announcing<'a> {
+impl<'a> PendingNews<'a> {
     fn begin(floors: &'a Arc<Presence>) -> Self {
         let mut local = floors.local.lock();
         let (of, farewells) = (std::mem::take(&mut local.news), std::mem::take(&mut local.farewells));
         let receivers = of.iter().filter_map(|instance| local.receivers.get(instance));
         let mut announcements: Vec<_> = receivers.map(LocalReceiver::short_announcement).collect();
         announcements.extend(farewells.iter().cloned());
-        if local.are_gone {
+        if local.have_left {
             announcements.clear();
         }
         drop(local);
@@ -40,7 +40,7 @@ impl<'a> Announcing<'a> {
     }
 }
 
-impl Drop for Announcing<'_> {
+impl Drop for PendingNews<'_> {
     fn drop(&mut self) {
         if self.of.is_empty() && self.farewells.is_empty() {
             return;
@@ -57,36 +57,36 @@ impl Drop for Announcing<'_> {
 }
 
 impl Presence {
-    /// Returns when the news of one receiver were told, or all news. Cancelled, they are told by the task.
+    /// Returns once the news of one receiver, or all news, were sent. If cancelled, the task sends them.
     pub(super) async fn announce(self: &Arc<Self>, of: Option<u64>) {
         let _turn = self.announcing.lock().await;
         if of.is_some_and(|instance| !self.local.lock().news.contains(&instance)) {
             return;
         }
-        let telling = Announcing::begin(self);
-        self.tell(&telling.announcements).await;
-        telling.finish();
+        let pending = PendingNews::begin(self);
+        self.send_announcements(&pending.announcements).await;
+        pending.finish();
     }
 
-    /// Says goodbye for all receivers of this process. Nothing is announced afterwards.
+    /// Announces that all receivers of this process leave. Nothing is announced afterwards.
     pub(crate) async fn leave(&self) {
         let farewells: Vec<_> = {
             let mut local = self.local.lock();
-            local.are_gone = true;
+            local.have_left = true;
             local.news.clear();
             let gone = std::mem::take(&mut local.farewells);
             let tuned = local.receivers.values().filter(|receiver| receiver.is_tuned());
             tuned.map(LocalReceiver::farewell).chain(gone).collect()
         };
-        self.tell(&farewells).await;
+        self.send_announcements(&farewells).await;
     }
 
-    async fn tell(&self, announcements: &[Announcement]) {
+    async fn send_announcements(&self, announcements: &[Announcement]) {
         let payloads = announcement::write_all(announcements).into_iter();
         self.send(payloads.filter_map(|payload| self.notice(ANNOUNCEMENTS, payload)).collect()).await;
     }
 
-    /// Sends notices, if there is a network, and for as long as there is the `Aether`.
+    /// Sends notices if there is a network, while the `Aether` lives.
     pub(super) async fn send(&self, notices: Vec<Wave>) {
         if let Some(network) = self.network.get().and_then(Weak::upgrade)
             && !notices.is_empty()

@@ -1,11 +1,12 @@
-//! Who hears a channel, and from which strength on: what a sender that respects floors asks before each wave.
+//! The floor index: the receivers of a channel and their floors. Senders that respect floors query it before each wave.
 //!
-//! [`Index`] is pure data, a tree of the patterns' tokens; the time is handed in. [`FloorIndex`] is what emitters and the
-//! tables of receivers share. An emitter never waits for it: while the index is being changed, no wave is stopped.
+//! [`Index`] is pure data, a tree of the patterns' tokens; the time is a parameter. [`FloorIndex`] is shared by
+//! emitters and the tables of receivers. An emitter never waits for it: while the index is being changed, no wave is
+//! stopped.
 //!
-//! The rule, which [`Index::floor_of`] computes: **a wave may be stopped at its source if somebody is known to hear its
-//! channel, and everybody who is known to hear it has advertised a floor above the wave.** For a group that means each
-//! of its members, because any of them may be next. A receiver that advertised nothing hears everything.
+//! The rule, computed by [`Index::floor_of`]: **a wave may be stopped at its source if its channel has a known
+//! receiver, and every known receiver has advertised a floor above the wave.** In a group this applies to each member,
+//! because any of them may be next. A receiver that advertised nothing hears everything.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,30 +22,30 @@ use crate::amplitude::{Floor, STEPS_PER_OCTAVE};
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 
-/// An advertised floor holds so long, twice the time after which it is repeated.
+/// How long an advertised floor holds: twice the interval at which it is repeated.
 pub(super) const HOLD: Duration = Duration::from_secs(2);
-/// After that it decays by an octave, which is half, each second.
+/// After that it decays by an octave (halves) each second.
 const DECAY_STEPS_PER_SECOND: u32 = STEPS_PER_OCTAVE;
-/// What was worked out for a channel is used again so long; floors decay by less than half a level meanwhile.
+/// How long a computed floor is reused; floors decay by less than half a level in that time.
 const REUSED_FOR: Duration = Duration::from_millis(100);
-/// So many nodes and hearers are looked at for one channel. A channel with more is heard by somebody: nothing is
-/// stopped.
+/// The maximum number of nodes and receivers visited for one channel. Beyond it the floor counts as open, and nothing
+/// is stopped.
 const MAX_STEPS: usize = 4096;
-/// How many channels a thread remembers; which of them a channel may use is up to its hash.
+/// The number of channels that a thread remembers; a channel's slot follows from its hash.
 const RECENT: usize = 8;
 
-/// The memory that the index takes for a pattern and for each of its tokens at most, but for the text.
+/// The maximum memory used in the index by a pattern and by each of its tokens, excluding the text.
 pub(super) const PATTERN_BYTES: usize = 128;
 pub(super) const TOKEN_BYTES: usize = 192;
 
-/// The place of a hearer in the index.
+/// A receiver's slot in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot(u32);
 
-/// The first node of the tree.
+/// The root of the tree.
 const ROOT: u32 = 0;
 
-/// The patterns of all hearers as a tree of tokens.
+/// The patterns of all receivers as a tree of tokens.
 pub(super) struct Index {
     edges: HashTable<IndexEdge>,
     hasher: RandomState,
@@ -52,7 +53,7 @@ pub(super) struct Index {
     free_nodes: Vec<u32>,
     hearers: Vec<Hearer>,
     free_slots: Vec<Slot>,
-    /// FloorIndex whose advertised floor is not open, decayed or not.
+    /// The number of receivers whose advertised floor is not open, decayed or not.
     raised: usize,
 }
 
@@ -62,15 +63,15 @@ struct IndexEdge {
     to: u32,
 }
 
-/// How often each hearer hears a pattern: it may do so alone and in groups.
+/// How many times each receiver subscribes to a pattern: it may do so alone and in groups.
 type Times = BTreeMap<Slot, u32>;
 
-/// One token deep in the tree.
+/// A node: one token of the tree.
 #[derive(Default)]
 struct IndexNode {
-    /// FloorIndex of the pattern that ends here.
+    /// The receivers of the pattern that ends here.
     here: Times,
-    /// FloorIndex of the pattern that goes on with `>`.
+    /// The receivers of the pattern that ends in `>` here.
     rest: Times,
     children: u32,
 }
@@ -94,7 +95,7 @@ impl Hearer {
     }
 }
 
-/// What is left of an advertised floor after so long.
+/// An advertised floor after decay.
 fn decayed(floor: Floor, age: Duration) -> Floor {
     let over = age.saturating_sub(HOLD).as_millis();
     let steps = over.saturating_mul(u128::from(DECAY_STEPS_PER_SECOND)) / 1000;
@@ -116,7 +117,7 @@ impl Default for Index {
 }
 
 impl Index {
-    /// A hearer of nothing yet, with an open floor.
+    /// Adds a receiver without patterns and with an open floor.
     pub(super) fn add(&mut self, now: Instant) -> Slot {
         let hearer = Hearer { floor: Floor::OPEN, since: now };
         if let Some(slot) = self.free_slots.pop() {
@@ -124,11 +125,11 @@ impl Index {
             return slot;
         }
         self.hearers.push(hearer);
-        // Each takes more than four bytes: there are never so many.
+        // Each takes more than four bytes, so there are never that many.
         Slot(u32::try_from(self.hearers.len() - 1).unwrap_or(u32::MAX))
     }
 
-    /// Takes a hearer out that hears nothing any more.
+    /// Removes a receiver without patterns.
     pub(super) fn remove(&mut self, slot: Slot, now: Instant) {
         self.advertise(slot, Floor::OPEN, now);
         self.free_slots.push(slot);
@@ -137,7 +138,7 @@ impl Index {
         }
     }
 
-    /// Enters the floor that a hearer advertised.
+    /// Sets the floor that a receiver advertised.
     pub(super) fn advertise(&mut self, slot: Slot, floor: Floor, now: Instant) {
         let hearer = &mut self.hearers[slot.0 as usize];
         self.raised -= usize::from(!hearer.floor.is_open());
@@ -145,7 +146,7 @@ impl Index {
         *hearer = Hearer { floor, since: now };
     }
 
-    /// Whether any floor was advertised that is not open.
+    /// Whether any advertised floor is not open.
     pub(super) const fn is_raised(&self) -> bool {
         self.raised > 0
     }
@@ -166,7 +167,7 @@ impl Index {
         }
         let to = self.free_nodes.pop().unwrap_or_else(|| {
             self.nodes.push(IndexNode::default());
-            // A node takes more than four bytes: there are never so many.
+            // A node takes more than four bytes, so there are never that many.
             u32::try_from(self.nodes.len() - 1).unwrap_or(u32::MAX)
         });
         let hash = self.hash(from, token);
@@ -177,7 +178,7 @@ impl Index {
         to
     }
 
-    /// A hearer hears a pattern, once more if it does already.
+    /// Adds a pattern of a receiver, or counts it once more.
     pub(super) fn hear(&mut self, slot: Slot, pattern: &Pattern) {
         let mut node = ROOT;
         for token in pattern.tokens() {
@@ -190,7 +191,7 @@ impl Index {
         *self.nodes[node as usize].here.entry(slot).or_default() += 1;
     }
 
-    /// A hearer does not hear a pattern any more, or once less. Branches that this leaves empty are given back.
+    /// Removes a pattern of a receiver, or counts it once less. Empty branches are freed.
     pub(super) fn forget(&mut self, slot: Slot, pattern: &Pattern) {
         let mut path = vec![ROOT];
         let mut goes_on = false;
@@ -227,7 +228,7 @@ impl Index {
         self.give_back();
     }
 
-    /// Gives back the memory of what is not used any more, once most of it is not.
+    /// Frees unused memory once most of it is unused.
     fn give_back(&mut self) {
         let hasher = &self.hasher;
         if self.edges.capacity() > 64 && self.edges.len() < self.edges.capacity() / 8 {
@@ -240,12 +241,12 @@ impl Index {
         }
     }
 
-    /// The floor below which nobody hears a channel; open if anybody hears everything, or nobody is known.
+    /// The floor below which no receiver hears a channel; open if any receiver hears everything, or none is known.
     pub(super) fn floor_of(&self, channel: &Channel, now: Instant) -> Floor {
         let tokens: Vec<&str> = channel.tokens().collect();
         let mut lowest = Lowest { floor: None, steps: 0 };
         if channel.is_reserved() {
-            // Wildcards in first place do not hear the framework's own channels.
+            // Leading wildcards do not match the framework's own channels.
             if let Some((first, rest)) = tokens.split_first()
                 && let Some(child) = self.child(ROOT, first)
             {
@@ -257,7 +258,8 @@ impl Index {
         lowest.floor.unwrap_or(Floor::OPEN)
     }
 
-    /// Looks at all who hear what is left of a channel from a node on. Says whether the floor is open, which ends it.
+    /// Visits all receivers of the rest of a channel, from a node on. Returns whether the floor is open, which ends the
+    /// search.
     fn look(&self, node: u32, tokens: &[&str], now: Instant, lowest: &mut Lowest) -> bool {
         let IndexNode { here, rest, children } = &self.nodes[node as usize];
         let Some((first, tokens)) = tokens.split_first() else {
@@ -276,7 +278,7 @@ impl Index {
     }
 }
 
-/// The lowest floor of those who were looked at.
+/// The lowest floor among the visited receivers.
 struct Lowest {
     floor: Option<Floor>,
     steps: usize,
@@ -302,7 +304,7 @@ impl Lowest {
 }
 
 thread_local! {
-    /// What this thread has worked out last.
+    /// The floors last computed by this thread.
     static KNOWN: RefCell<[Option<Known>; RECENT]> = const { RefCell::new([const { None }; RECENT]) };
 }
 
@@ -314,16 +316,16 @@ struct Known {
     at: Instant,
 }
 
-/// The index as emitters and the tables of receivers share it.
+/// The index, shared by emitters and the tables of receivers.
 pub(super) struct FloorIndex {
-    /// Tells those of a process apart.
+    /// Identifies the index within the process.
     id: u64,
     index: RwLock<Index>,
-    /// Counts the changes of the index.
+    /// Incremented with every change of the index.
     generation: AtomicU64,
-    /// Whether any floor may be up: what emitters look at first.
+    /// Whether any floor may be up; emitters check this first.
     is_raised: AtomicBool,
-    /// Somebody may be missing in the index: nothing is stopped.
+    /// Receivers may be missing in the index, so nothing is stopped.
     is_incomplete: AtomicBool,
 }
 
@@ -358,7 +360,7 @@ impl FloorIndex {
         changed
     }
 
-    /// The floor below which nobody hears a channel. Never waits: open while the index is being changed.
+    /// The floor below which no receiver hears a channel. Never waits: open while the index is being changed.
     pub(super) fn floor_of(&self, channel: &Channel, now: Instant) -> Floor {
         if self.is_incomplete.load(Ordering::Relaxed) {
             return Floor::OPEN;
@@ -378,7 +380,7 @@ impl FloorIndex {
         let Some(index) = self.index.try_read() else { return Floor::OPEN };
         let floor = index.floor_of(channel, now);
         if !index.is_raised() {
-            // Who raises one holds the lock for writing.
+            // A floor is raised only under the write lock.
             self.is_raised.store(false, Ordering::Relaxed);
         }
         drop(index);

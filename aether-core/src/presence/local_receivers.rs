@@ -1,8 +1,8 @@
-//! The receivers of this process: what each hears, and the floor that it advertises.
+//! The receivers of this process: their subscriptions, and the floors that they advertise.
 //!
-//! A change of what one hears costs the logarithm of how much it hears, and nobody is told where nobody asks: in process
-//! without a sender that respects floors it is an entry in a table. Over a network it is noted as news, which
-//! [`Presence::announce`](super::Presence::announce) tells.
+//! A changed subscription costs time logarithmic in the receiver's subscriptions. In process, without a sender that
+//! respects floors, it is only an entry in a table. Over a network it is recorded as news, sent by
+//! [`Presence::announce`](super::Presence::announce).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,29 +19,29 @@ use crate::source::Source;
 #[derive(Default)]
 pub(super) struct LocalReceivers {
     pub(super) receivers: HashMap<u64, LocalReceiver>,
-    /// Those who have something new to say.
+    /// Receivers with changes to announce.
     pub(super) news: HashSet<u64>,
-    /// The farewells of those who are gone.
+    /// Farewells of closed receivers, to be sent.
     pub(super) farewells: Vec<Announcement>,
-    /// Those whose floor may be up.
+    /// Receivers whose floor may be up.
     pub(super) raised: HashSet<u64>,
     pub(super) is_attended: bool,
-    /// They have said goodbye, because the medium is about to be closed.
-    pub(super) are_gone: bool,
-    /// Whether receivers are entered into the index.
+    /// They have announced that they leave, because the medium is about to be closed.
+    pub(super) have_left: bool,
+    /// Whether receivers are added to the index.
     is_indexed: bool,
 }
 
 pub(super) struct LocalReceiver {
     pub(super) source: Source,
     pub(super) inbox: Arc<Inbox>,
-    /// By the numbers of their subscriptions, so in the order in which they were joined.
+    /// By subscription id, so in the order in which they were joined.
     heard: BTreeMap<u64, Heard>,
     pub(super) is_raised: Arc<AtomicBool>,
     pub(super) advertised: Floor,
     /// When that was.
     pub(super) since: Option<Instant>,
-    /// Whether rosters show it.
+    /// Whether rosters list it.
     pub(super) is_listed: bool,
     slot: Option<Slot>,
     #[cfg(feature = "nats")]
@@ -73,17 +73,18 @@ impl LocalReceiver {
         !self.heard.is_empty()
     }
 
-    /// All of what it says of itself.
+    /// Its complete announcement.
     pub(super) fn announcement(&self) -> Announcement {
         self.saying(usize::MAX)
     }
 
-    /// The same as others are told it: who hears too much to say is cut off, and written as one who hears everything.
+    /// Its announcement as sent to others: beyond the maximum number of patterns it is truncated, and encoded as
+    /// hearing everything.
     pub(super) fn short_announcement(&self) -> Announcement {
         self.saying(MAX_PATTERNS + 1)
     }
 
-    /// What it says when it is gone.
+    /// The announcement that it has left.
     pub(super) fn farewell(&self) -> Announcement {
         Announcement { floor: Floor::OPEN, effective_floor: Floor::OPEN, ..self.saying(0) }
     }
@@ -105,7 +106,7 @@ impl LocalReceiver {
         self.slot = Some(slot);
     }
 
-    /// Enters the floor that it advertises now.
+    /// Sets the floor that it advertises.
     pub(super) fn advertise(&mut self, floor: Floor, hearers: &FloorIndex, now: Instant) {
         (self.advertised, self.since) = (floor, Some(now));
         if let Some(slot) = self.slot {
@@ -115,8 +116,8 @@ impl LocalReceiver {
 }
 
 impl LocalReceivers {
-    /// Lets those whose floor may be up say so again.
-    pub(super) fn are_not_attended(&mut self) {
+    /// Re-arms the report of receivers whose floor may be up.
+    pub(super) fn mark_unattended(&mut self) {
         for instance in self.raised.drain() {
             if let Some(receiver) = self.receivers.get(&instance) {
                 receiver.is_raised.store(false, Ordering::Relaxed);
@@ -138,7 +139,7 @@ impl LocalReceivers {
         self.receivers.insert(receiver.source.instance(), receiver);
     }
 
-    /// What others have to be told, if anything.
+    /// Removes a receiver. Returns the farewell to send, if any.
     pub(super) fn close(
         &mut self,
         instance: u64,
@@ -156,7 +157,7 @@ impl LocalReceivers {
         receiver.is_tuned().then(|| receiver.farewell())
     }
 
-    /// One of them hears a pattern from now on, by a subscription of this number. Says whether others have to be told.
+    /// Adds a subscription by its id. Returns whether others have to be notified.
     pub(super) fn tune(&mut self, instance: u64, id: u64, heard: Heard, hearers: &FloorIndex) -> bool {
         let Some(receiver) = self.receivers.get_mut(&instance) else { return false };
         if receiver.heard.contains_key(&id) {
@@ -166,11 +167,11 @@ impl LocalReceivers {
             hearers.change(|index| index.hear(slot, &heard.pattern));
         }
         receiver.heard.insert(id, heard);
-        // Who hears more than that has said that it hears everything.
+        // A receiver with more patterns has already announced that it hears everything.
         receiver.heard.len() <= MAX_PATTERNS + 1
     }
 
-    /// The opposite.
+    /// Removes a subscription. Returns whether others have to be notified.
     pub(super) fn detune(&mut self, instance: u64, id: u64, hearers: &FloorIndex) -> bool {
         let Some(receiver) = self.receivers.get_mut(&instance) else { return false };
         let Some(heard) = receiver.heard.remove(&id) else { return false };

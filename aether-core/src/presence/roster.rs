@@ -1,4 +1,4 @@
-//! The roster: who is there and what they hear. Ordinary term: a service registry without a server.
+//! The roster: the present vibrators and their subscriptions. Ordinary term: a service registry without a server.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use crate::clock::Instant;
 #[cfg(feature = "nats")]
 use crate::medium::nats::Service;
 
-/// Who is there and what they hear, as far as it has been announced; made by [`Aether::roster`](crate::Aether::roster).
+/// The announced vibrators and their subscriptions; made by [`Aether::roster`](crate::Aether::roster).
 ///
-/// Shown are vibrators that are tuned to anything, but for observers and those that are
-/// [unlisted](crate::VibratorBuilder::unlisted). One that goes says goodbye; one that dies is shown for 40 s, three
-/// heartbeats. Of other processes at most 4096 are known, and 16 MiB of what they hear; more are counted in
-/// [`Roster::left_out`]. Announcements are not authenticated: who may publish may make up vibrators, and a vibrator in
-/// whose name two processes speak is shown twice.
+/// Lists vibrators that are tuned to anything, except observers and [unlisted](crate::VibratorBuilder::unlisted) ones.
+/// A vibrator that leaves announces that; one that crashes is listed for 40 s, three heartbeats. At most 4096 vibrators
+/// of other processes are known, with 16 MiB of subscriptions; further ones are counted in [`Roster::left_out`].
+/// Announcements are not authenticated: a peer that may publish can make up vibrators, and a vibrator whose name is
+/// used by two processes is listed twice.
 #[derive(Debug, Clone)]
 pub struct Roster {
     floors: Arc<Presence>,
     changes: watch::Receiver<u64>,
-    /// Announcements are taken in for as long as there is the `Aether`.
+    /// Keeps the `Aether` alive, which processes announcements.
     _aether: Lifeline,
 }
 
@@ -35,23 +35,23 @@ impl Roster {
         Self { floors: Arc::clone(floors), changes, _aether: aether }
     }
 
-    /// Returns when what anybody hears has changed since the last call; the first call returns at once. Not when one
-    /// that died is not shown any more: that is a matter of time.
+    /// Returns when any vibrator's subscriptions have changed since the last call; the first call returns at once. The
+    /// expiry of a crashed vibrator is not reported, since it is only a matter of time.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, no change is missed.
+    /// If cancelled before completion, no change is missed.
     pub async fn changed(&mut self) {
-        // The sender is there as long as the `Aether` is, which this holds.
+        // The sender lives as long as the `Aether`, which this keeps alive.
         let _ = self.changes.changed().await;
     }
 
-    /// Those who are there, by name and instance.
+    /// The present vibrators, by name and instance.
     #[must_use]
     pub fn vibrators(&self) -> Vec<Announcement> {
         let mut present = {
             let local = self.floors.local.lock();
             let shown = local.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
-            let shown = shown.filter(|_| !local.are_gone);
+            let shown = shown.filter(|_| !local.have_left);
             shown.map(LocalReceiver::announcement).collect::<Vec<_>>()
         };
         let elsewhere = self.floors.advertised.lock().elsewhere(Instant::now());
@@ -63,8 +63,8 @@ impl Roster {
         present
     }
 
-    /// What the vibrators of each name hear together, as [`PhysicsEngine::tuned`](crate::physics::PhysicsEngine::tuned)
-    /// wants it.
+    /// The combined patterns of the vibrators of each name, as input for
+    /// [`PhysicsEngine::tuned`](crate::physics::PhysicsEngine::tuned).
     #[must_use]
     pub fn heard_by_name(&self) -> BTreeMap<String, Vec<Pattern>> {
         let mut names: BTreeMap<String, (HashSet<Pattern>, Vec<Pattern>)> = BTreeMap::new();
@@ -79,19 +79,19 @@ impl Roster {
         names.into_iter().map(|(name, (_, patterns))| (name, patterns)).collect()
     }
 
-    /// Announcements of vibrators that were left out because there were too many.
+    /// The number of announcements left out because there were too many vibrators.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.floors.advertised.lock().left_out()
     }
 
-    /// Announcements that were not believed, because two processes spoke in the name of one.
+    /// The number of announcements rejected because two processes used one identity.
     #[must_use]
     pub fn implausible(&self) -> u64 {
         self.floors.advertised.lock().implausible()
     }
 
-    /// About how much memory the announcements of other processes take at most, in bytes.
+    /// Approximate upper bound on the memory used by announcements of other processes, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.floors.advertised.lock().bytes()
@@ -100,7 +100,7 @@ impl Roster {
 
 #[cfg(feature = "nats")]
 impl Presence {
-    /// The vibrators of this process that rosters show.
+    /// The vibrators of this process that rosters list.
     pub(crate) fn services(&self) -> Vec<Service> {
         let local = self.local.lock();
         let shown = local.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());

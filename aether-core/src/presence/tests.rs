@@ -1,4 +1,4 @@
-//! Adverts in process with a paused clock: when they are made, and what they stop.
+//! Advertisements in process with a paused clock: when they are made, and what they stop.
 
 use super::*;
 use crate::Aether;
@@ -30,13 +30,13 @@ async fn overload(aether: &Aether, channel: &str, amplitude: f32, waves: usize) 
     }
 }
 
-/// Lets the task take its turn.
+/// Lets the task run.
 async fn turn() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_would_hear_is_stopped_counted_and_handed_back() {
+async fn inaudible_waves_are_stopped_counted_and_handed_back() {
     let aether = Aether::local();
     let notices = narrow(&aether, "jobs", 10).await;
     let sender = respecting(&aether).await;
@@ -57,17 +57,17 @@ async fn what_nobody_would_hear_is_stopped_counted_and_handed_back() {
     assert!(matches!(asked, Err(crate::AskError::Emit(EmitError::BelowFloor { .. }))), "{asked:?}");
     assert_eq!(notices.ledger(), before, "they never reached the receiver");
     let stronger = sender.emit(wave("jobs", 0.9)).await.unwrap();
-    assert_eq!((receipt.sequence, stronger.sequence), (1, 2), "what was stopped has no number");
+    assert_eq!((receipt.sequence, stronger.sequence), (1, 2), "a stopped wave takes no number");
     let account = sender.account();
     assert_eq!(account, EmitterAccount { numbered: 2, shed_at_source: 3 });
     assert_eq!((account.offered(), aether.status().shed_at_source), (5, 3));
-    // Nobody else is asked to respect anything.
+    // Other senders do not respect floors.
     overload(&aether, "jobs", 0.1, 1).await;
     assert_eq!(notices.ledger().offered, before.offered + 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_receiver_would_hear_is_not_stopped() {
+async fn waves_that_another_receiver_would_hear_are_not_stopped() {
     let aether = Aether::local();
     let _overloaded = narrow(&aether, "jobs.*", 10).await;
     let sender = respecting(&aether).await;
@@ -75,9 +75,9 @@ async fn what_another_receiver_would_hear_is_not_stopped() {
     turn().await;
     let stops =
         |channel: &str| matches!(sender.try_emit(wave(channel, 0.1)), Err(EmitError::BelowFloor { .. }));
-    assert!(stops("jobs.a") && stops("jobs.b"), "the floor is the receiver's, whatever brought it");
+    assert!(stops("jobs.a") && stops("jobs.b"), "the floor is the receiver's, whichever pattern matched");
     assert!(!stops("other"));
-    // From when it is tuned on, alone or in a group, another one with room hears everything.
+    // Once another receiver with room is tuned, alone or in a group, everything passes.
     let other = Vibrator::create("other", &aether).await.unwrap();
     other.resonate_on("jobs.a").await.unwrap();
     assert!(!stops("jobs.a") && stops("jobs.b"));
@@ -89,7 +89,7 @@ async fn what_another_receiver_would_hear_is_not_stopped() {
     assert!(stops("jobs.b"));
     let observer = Vibrator::builder("observer").observe().create(&aether).await.unwrap();
     observer.resonate_on(">").await.unwrap();
-    assert!(stops("jobs.a"), "who only observes does not count");
+    assert!(stops("jobs.a"), "observers do not count");
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,11 +103,11 @@ async fn the_floor_falls_again_when_the_overload_is_over() {
     for _ in 0..10 {
         notices.receive().await.unwrap();
     }
-    // Evictions count for one to two seconds; the task says so at its next turn.
+    // Evictions count for one to two seconds; the task advertises that at its next turn.
     tokio::time::sleep(Duration::from_millis(2300)).await;
     assert!(notices.effective_floor().is_open());
     sender.try_emit(wave("jobs", 0.1)).unwrap();
-    assert!(!aether.presence().hearers.is_raised(), "nothing is looked up any more");
+    assert!(!aether.presence().hearers.is_raised(), "emitters skip the index again");
     assert!(aether.presence().local.lock().raised.is_empty());
     overload(&aether, "jobs", 0.5, 20).await;
     turn().await;
@@ -125,7 +125,7 @@ async fn adverts_are_made_when_the_level_changes_and_four_times_a_second_at_most
         let receiver = &local.receivers[&instance];
         (receiver.advertised, receiver.since)
     };
-    assert_eq!(advertised(), (Floor::OPEN, None), "not overloaded, nothing said");
+    assert_eq!(advertised(), (Floor::OPEN, None), "it is not overloaded and advertises nothing");
     overload(&aether, "jobs", 0.25, 8).await;
     turn().await;
     let first = advertised();
@@ -136,7 +136,7 @@ async fn adverts_are_made_when_the_level_changes_and_four_times_a_second_at_most
     tokio::time::sleep(announcer::ADVERT_EVERY).await;
     let second = advertised();
     assert_eq!(second.0, Floor::new(0.5).unwrap());
-    // Only what the level changes by counts; the same one is repeated each second.
+    // Only a change of level counts; the same floor is repeated each second.
     overload(&aether, "jobs", 0.5, 8).await;
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(advertised(), second);
@@ -146,7 +146,7 @@ async fn adverts_are_made_when_the_level_changes_and_four_times_a_second_at_most
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_floor_that_its_owner_set_is_not_advertised() {
+async fn a_configured_floor_is_not_advertised() {
     let aether = Aether::local();
     let deaf = Vibrator::builder("deaf").floor(Floor::new(0.9).unwrap()).create(&aether).await.unwrap();
     deaf.resonate_on("jobs").await.unwrap();
@@ -158,13 +158,13 @@ async fn a_floor_that_its_owner_set_is_not_advertised() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn relayed_waves_are_stopped_by_what_is_left_of_them() {
+async fn relayed_waves_are_stopped_by_their_current_amplitude() {
     let (here, elsewhere) = (Aether::local(), Aether::local());
     let _overloaded = narrow(&here, "jobs", 10).await;
     let mut notices = narrow(&elsewhere, "jobs", 10).await;
     let bridge = respecting(&here).await;
     overload(&here, "jobs", 0.5, 20).await;
-    // Decays to less than half while it is under way.
+    // Decays to less than half in flight.
     let fading =
         Wave::builder("jobs").amplitude(0.6).half_life(Duration::from_millis(256)).text("x").build().unwrap();
     let far = Vibrator::create("far", &elsewhere).await.unwrap();
@@ -189,7 +189,7 @@ async fn the_task_ends_with_its_aether() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_roster_of_a_process_shows_who_hears_what_and_nobody_who_does_not_want_it() {
+async fn the_roster_of_a_process_lists_subscriptions_except_unlisted_vibrators() {
     let aether = Aether::local();
     let stock = Vibrator::builder("stock").floor(Floor::new(0.5).unwrap()).create(&aether).await.unwrap();
     stock.resonate_on("orders.*").await.unwrap();
@@ -233,11 +233,11 @@ async fn a_wave_that_is_emitted_again_is_as_strong_as_a_new_one() {
     turn().await;
     wave.move_to(&Channel::new("jobs").unwrap());
     let receipt = sender.emit(wave).await.unwrap();
-    assert_eq!(receipt.receivers, Some(1), "its age begins anew when it is emitted");
+    assert_eq!(receipt.receivers, Some(1), "its age restarts when it is emitted");
 }
 
 #[test]
-fn a_runtime_that_ends_takes_the_task_along_and_the_next_overload_starts_another() {
+fn after_its_runtime_ended_the_next_overload_starts_another_task() {
     let (aether, mut ears) = (Aether::local(), Vec::new());
     for channel in ["first", "second", "third"] {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();

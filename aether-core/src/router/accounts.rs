@@ -1,4 +1,4 @@
-//! The accounts of all inboxes there are and ever were, by the names of their vibrators.
+//! The accounts of all inboxes, open and closed, by vibrator name.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,28 +8,28 @@ use parking_lot::Mutex;
 use crate::amplitude::Floor;
 use crate::inbox::{Inbox, Ledger};
 
-/// As many closed inboxes as are looked at whenever another one closes. Of more, half may be looked at in vain.
-const FEW: usize = 64;
-/// The most names of gone inboxes whose accounts are kept apart.
-const MAX_GONE: usize = 1024;
-/// The name under which the accounts of the others are summed up.
+/// Up to this many held inboxes are swept at every close; more are swept only when their number has doubled.
+const ALWAYS_SWEPT: usize = 64;
+/// The maximum number of names of closed inboxes with an account of their own.
+const MAX_DEPARTED: usize = 1024;
+/// The name that collects the accounts of the others.
 const OTHER: &str = "_other";
 
-/// The account of all vibrators of one name. From report to report its counts never fall, whichever vibrators of that
-/// name come and go, and no two reports have one name.
+/// The account of all vibrators of one name. Its counts never fall from report to report, whichever vibrators of that
+/// name come and go. No two reports have the same name.
 ///
-/// Of vibrators that are gone 1024 names are remembered. The accounts of those that go after that are summed up under
-/// the name `_other`; a vibrator of such a name that comes again starts at zero.
+/// The names of 1024 departed vibrators are remembered. The accounts of further ones are summed up under the name
+/// `_other`; a vibrator of such a name that returns starts at zero.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct InboxReport {
-    /// The vibrators' name.
+    /// The name shared by the vibrators.
     pub vibrator: String,
-    /// How many inboxes of that name are open now.
+    /// The number of open inboxes of that name.
     pub open: usize,
-    /// The sum of the accounts of their inboxes, those that are gone included.
+    /// The sum of the accounts of their inboxes, closed ones included.
     pub ledger: Ledger,
-    /// What they hear in effect: the highest of the open ones.
+    /// The floor in effect: the highest among the open inboxes.
     pub effective_floor: Floor,
 }
 
@@ -39,40 +39,40 @@ pub(super) struct Accounts(Mutex<AccountsState>);
 #[derive(Default)]
 struct AccountsState {
     open: HashMap<u64, (String, Arc<Inbox>)>,
-    /// Closed ones that somebody may still offer to: an emitter that waited, one that has just looked up who hears its
-    /// channel, a network that brings what was on its way. No more than somebody holds anyway.
+    /// Closed inboxes that may still get offers: from an emitter that waited, from one that has just looked up a route,
+    /// or from a network with waves in flight. Bounded by the references held elsewhere.
     leaving: Vec<(String, Arc<Inbox>)>,
-    /// They are looked at when there are so many: were it for each that closes, closing many would be quadratic.
-    look_at: usize,
+    /// The number at which they are swept next. Sweeping at every close would make closing many inboxes quadratic.
+    sweep_at: usize,
     gone: HashMap<String, Ledger>,
-    /// The medium was closed: an inbox that is opened now is closed as well.
+    /// The medium was closed: an inbox opened now is closed at once.
     closed: bool,
 }
 
 impl AccountsState {
-    /// Moves the accounts of those that nobody can offer to any more to the gone. What is returned is to be dropped
-    /// outside of the lock: with an inbox goes its callback, and with that whatever a user has put into it.
+    /// Folds closed inboxes that can get no more offers into the total of their name. Drop the result outside of the
+    /// lock: with an inbox goes its callback, and with that anything the user put into it.
     fn settle(&mut self) -> Vec<(String, Arc<Inbox>)> {
-        if self.leaving.len() < self.look_at {
+        if self.leaving.len() < self.sweep_at {
             return Vec::new();
         }
         let settled: Vec<_> =
             self.leaving.extract_if(.., |(_, inbox)| Arc::get_mut(inbox).is_some()).collect();
         for (vibrator, inbox) in &settled {
-            *self.gone_account(vibrator) += inbox.ledger();
+            *self.departed_account(vibrator) += inbox.ledger();
         }
-        self.look_at = if self.leaving.len() < FEW { 0 } else { 2 * self.leaving.len() };
+        self.sweep_at = if self.leaving.len() < ALWAYS_SWEPT { 0 } else { 2 * self.leaving.len() };
         settled
     }
 
-    /// Every inbox whose account is not among those of the gone.
+    /// Every inbox that is not yet folded into a total.
     fn inboxes(&self) -> impl Iterator<Item = &(String, Arc<Inbox>)> {
         self.open.values().chain(&self.leaving)
     }
 
-    /// The sum of the accounts of the gone vibrators of a name.
-    fn gone_account(&mut self, vibrator: &str) -> &mut Ledger {
-        let kept = self.gone.len() < MAX_GONE || self.gone.contains_key(vibrator);
+    /// The total of the departed vibrators of a name.
+    fn departed_account(&mut self, vibrator: &str) -> &mut Ledger {
+        let kept = self.gone.len() < MAX_DEPARTED || self.gone.contains_key(vibrator);
         self.gone.entry(if kept { vibrator } else { OTHER }.to_owned()).or_default()
     }
 }
@@ -88,7 +88,7 @@ impl Accounts {
 
     pub(super) fn close(&self, listener: u64) {
         let inbox = self.0.lock().open.get(&listener).map(|(_, inbox)| Arc::clone(inbox));
-        // Outside of the lock, because it calls back for each wave that is lost.
+        // Outside of the lock, because the callback runs for each lost wave.
         let Some(inbox) = inbox else { return };
         inbox.abandon();
         drop(inbox);
@@ -102,7 +102,7 @@ impl Accounts {
 
     pub(super) fn close_all(&self) {
         let mut state = self.0.lock();
-        // Under the lock, so that none is opened in between and stays open.
+        // Under the lock, so that no inbox opened meanwhile stays open.
         state.closed = true;
         for (_, inbox) in state.open.values() {
             inbox.close();
@@ -155,7 +155,7 @@ mod tests {
         let reports = accounts.reports();
         let mut named = reports.iter().filter(|report| report.vibrator == name);
         let found = named.next().map(|report| (report.open, report.ledger.offered));
-        assert!(named.next().is_none(), "one report a name");
+        assert!(named.next().is_none(), "one report per name");
         found
     }
 
@@ -192,22 +192,22 @@ mod tests {
     }
 
     #[test]
-    fn names_without_end_do_not_grow_the_accounts_and_nothing_is_lost_from_the_sum() {
+    fn unbounded_names_do_not_grow_the_accounts_and_the_sum_stays_complete() {
         let accounts = Accounts::default();
-        for listener in 0..(MAX_GONE as u64 + 100) {
+        for listener in 0..(MAX_DEPARTED as u64 + 100) {
             accounts.open(listener, &format!("v{listener}"), inbox_with(1));
             accounts.close(listener);
         }
-        assert_eq!(accounts.reports().len(), MAX_GONE + 1);
+        assert_eq!(accounts.reports().len(), MAX_DEPARTED + 1);
         assert_eq!(of(&accounts, OTHER), Some((0, 100)));
-        assert_eq!(accounts.sum().offered, MAX_GONE as u64 + 100);
-        // A vibrator that happens to have that name shares the line.
+        assert_eq!(accounts.sum().offered, MAX_DEPARTED as u64 + 100);
+        // A vibrator that happens to have that name shares the entry.
         accounts.open(u64::MAX, OTHER, inbox_with(1));
         assert_eq!(of(&accounts, OTHER), Some((1, 101)));
     }
 
     #[test]
-    fn what_comes_for_one_that_has_left_is_counted_for_as_long_as_anything_can_come() {
+    fn late_waves_for_a_closed_inbox_are_counted_as_long_as_any_can_arrive() {
         let accounts = Accounts::default();
         let shed = Arc::new(Mutex::new(0));
         let options = InboxOptions::default().on_shed({
@@ -220,7 +220,7 @@ mod tests {
         accounts.open(2, "alpha", inbox_with(1));
         accounts.close(1);
         late();
-        // Another one goes meanwhile, and nobody holds that.
+        // Another inbox closes meanwhile, with no reference left.
         accounts.close(2);
         late();
         let account = Ledger { offered: 3, shed_closed: 3, ..Ledger::default() };
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn many_that_are_held_while_they_close_are_given_back_by_and_by() {
+    fn inboxes_held_while_they_close_are_freed_eventually() {
         let accounts = Accounts::default();
         let close = |listener: u64, inbox: &Arc<Inbox>| {
             accounts.open(listener, "alpha", Arc::clone(inbox));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_callback_holds_may_close_another_inbox_when_it_goes() {
+    fn dropping_a_callback_may_close_another_inbox() {
         struct Closing(std::sync::Weak<Accounts>);
         impl Drop for Closing {
             fn drop(&mut self) {
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_may_look_at_the_accounts() {
+    fn a_callback_may_read_the_accounts() {
         let accounts = Arc::new(Accounts::default());
         let seen = Arc::new(Mutex::new(0));
         let options = InboxOptions::default().on_shed({

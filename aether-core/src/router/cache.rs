@@ -1,7 +1,8 @@
-//! The routes that were used last: those of each thread, and those of all.
+//! The route caches: one per thread and one shared.
 //!
-//! Both are bounded, so that made-up channels do not grow them. No entry is looked for when subscriptions change: each has
-//! the number of the last change that it takes into account, and is checked against the tree where that is not the last.
+//! Both are bounded, so that made-up channels cannot grow them. Subscription changes do not search them for entries:
+//! each entry has the generation of the table that it reflects, and is checked against the tree if that is not the
+//! current one.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,16 +14,16 @@ use super::route::Route;
 use crate::channel::Channel;
 use crate::wave::Wave;
 
-/// Together the most channels whose routes are remembered: 32,768, about 8 MiB.
+/// The capacity is 32,768 routes, about 8 MiB.
 const PAGES: usize = 256;
 const SLOTS_PER_PAGE: usize = 128;
 
-/// How many routes a thread remembers; which of them a channel may use is up to its hash.
+/// The number of routes that a thread remembers; a channel's slot follows from its hash.
 const RECENT_ROUTES: usize = 8;
 
 thread_local! {
-    /// The routes that this thread used last: most emits need neither a lock nor an atomic operation to find theirs.
-    /// Outdated entries stay until they are replaced; what they keep alive is an emptied inbox.
+    /// The routes last used by this thread: most emits find theirs with neither a lock nor an atomic operation.
+    /// Outdated entries stay until they are replaced; they keep at most an emptied inbox alive.
     static RECENT: RefCell<[Option<RecentRoute>; RECENT_ROUTES]> = const { RefCell::new([const { None }; RECENT_ROUTES]) };
 }
 
@@ -33,8 +34,8 @@ struct RecentRoute {
     route: Arc<Route>,
 }
 
-/// Calls `f` with the route of a wave's channel: the one that this thread used last for it, if nothing has changed since, or
-/// the one that `find` finds.
+/// Calls `f` with the route of a wave's channel: the one last used by this thread, if nothing has changed since, or the
+/// result of `find`.
 #[inline]
 pub(super) fn with_recent<T>(
     (router, generation): (u64, u64),
@@ -44,7 +45,7 @@ pub(super) fn with_recent<T>(
 ) -> T {
     RECENT.with(|recent| {
         let place = wave.channel().shard(RECENT_ROUTES);
-        // Borrowed for the whole call: a callback or a waker that emits in the middle of it may read, not write.
+        // Borrowed for the whole call: a callback or a waker that emits during the call may read but not write.
         if let Ok(recent) = recent.try_borrow()
             && let Some(found) = &recent[place]
             && (found.router, found.generation) == (router, generation)
@@ -59,26 +60,26 @@ pub(super) fn with_recent<T>(
             let route = Arc::clone(&route);
             outdated = recent[place].replace(RecentRoute { router, generation, channel, route });
         }
-        // What it alone kept alive may emit as it goes.
+        // Dropping the last reference may run code that emits.
         drop(outdated);
         f(&route, wave)
     })
 }
 
-/// The route of a channel.
+/// A cached route of a channel.
 pub(super) struct CacheEntry {
     pub(super) channel: Channel,
     pub(super) route: Arc<Route>,
-    /// Up to which change of the subscriptions it is known to hold.
+    /// The latest generation for which the route is known to be valid.
     pub(super) generation: AtomicU64,
 }
 
 type Page = [ArcSwapOption<CacheEntry>; SLOTS_PER_PAGE];
 
-/// Read without a lock, so that emitters on several threads do not meet. Entering a route replaces one slot.
+/// Read without a lock, so that emitters on several threads do not contend. Inserting a route replaces one slot.
 pub(super) struct Cache {
     pages: [OnceLock<Box<Page>>; PAGES],
-    /// The page that is to be swept next.
+    /// The page to sweep next.
     sweep: AtomicUsize,
 }
 
@@ -87,7 +88,7 @@ impl Cache {
         Self { pages: [const { OnceLock::new() }; PAGES], sweep: AtomicUsize::new(0) }
     }
 
-    /// The two slots of a channel. Two that share one of them rarely share both.
+    /// The two slots of a channel. Two channels that share one of them rarely share both.
     fn slots(&self, channel: &Channel) -> [&ArcSwapOption<CacheEntry>; 2] {
         let place = channel.shard(PAGES * SLOTS_PER_PAGE * SLOTS_PER_PAGE);
         let page = self.pages[place % PAGES]
@@ -96,7 +97,7 @@ impl Cache {
         [&page[first], &page[if second == first { (first + 1) % SLOTS_PER_PAGE } else { second }]]
     }
 
-    /// What is known of a channel, outdated or not.
+    /// The cached route of a channel, outdated or not.
     pub(super) fn find(&self, channel: &Channel) -> Option<Arc<CacheEntry>> {
         for slot in self.slots(channel) {
             if let Some(entry) = &*slot.load()
@@ -108,7 +109,7 @@ impl Cache {
         None
     }
 
-    /// Enters a route, in the place of an older one where both slots are taken. Hand it the number of the last change.
+    /// Inserts a route and replaces the older one if both slots are taken. The entry carries the current generation.
     pub(super) fn enter(&self, entry: Arc<CacheEntry>) {
         let generation = entry.generation.load(Ordering::Relaxed);
         let slots = self.slots(&entry.channel);
@@ -124,7 +125,7 @@ impl Cache {
         slot.unwrap_or(slots[entry.channel.shard(2)]).store(Some(entry));
     }
 
-    /// Drops the outdated entries of one page, the next one each time, so that what is heard no more is given back.
+    /// Drops the outdated entries of one page, in turn, so that unused inboxes are freed.
     pub(super) fn sweep(&self, generation: u64) {
         let page = self.sweep.fetch_add(1, Ordering::Relaxed) % PAGES;
         for slot in self.pages[page].get().into_iter().flat_map(|page| page.iter()) {

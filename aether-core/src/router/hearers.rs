@@ -1,20 +1,20 @@
-//! All who hear one pattern, as a value that routes share.
+//! The subscribers of one pattern, as a value shared by routes.
 //!
-//! A route holds the hearers of its patterns as they were when it was made. A change copies one short piece of a list and
-//! the row of pieces, however many hearers there are, and nothing where no route holds them.
+//! A route holds the subscribers of its patterns as of when it was made. If a route holds the list, a change copies one
+//! short piece of it and the array of pieces, however many subscribers there are; otherwise it copies nothing.
 
 use std::sync::Arc;
 
 use super::Subscription;
 use crate::channel::Pattern;
 
-/// How many subscriptions a piece of a list holds at most.
+/// The maximum number of subscriptions in a piece of a list.
 const PIECE: usize = 128;
 
-/// Subscriptions in the order of their numbers, in pieces that copies of the list share.
+/// Subscriptions in the order of their ids, in pieces shared by copies of the list.
 #[derive(Clone, Default)]
 pub(super) struct List {
-    /// None of them is empty.
+    /// Never contains an empty piece.
     pieces: Vec<Arc<Vec<Arc<Subscription>>>>,
 }
 
@@ -23,12 +23,12 @@ impl List {
         self.pieces.is_empty()
     }
 
-    /// Counts by pieces.
+    /// Sums over the pieces.
     pub(super) fn len(&self) -> usize {
         self.pieces.iter().map(|piece| piece.len()).sum()
     }
 
-    /// The pieces of both, those of this list first.
+    /// Appends the pieces of the other list.
     pub(super) fn extend(&mut self, other: &Self) {
         self.pieces.extend(other.pieces.iter().cloned());
     }
@@ -37,7 +37,7 @@ impl List {
         self.pieces.iter().flat_map(|piece| piece.iter())
     }
 
-    /// The member at a place, counted from 0.
+    /// The subscription at an index.
     #[inline]
     pub(super) fn at(&self, mut place: usize) -> Option<&Arc<Subscription>> {
         for piece in &self.pieces {
@@ -49,7 +49,7 @@ impl List {
         None
     }
 
-    /// Adds a subscription with a higher number than any other.
+    /// Appends a subscription. Its id must be higher than any other.
     fn push(&mut self, subscription: Arc<Subscription>) {
         match self.pieces.last_mut() {
             Some(piece) if piece.len() < PIECE => Arc::make_mut(piece).push(subscription),
@@ -70,7 +70,7 @@ impl List {
         }
     }
 
-    /// Makes one of a piece and the next where both are short, so that a list that has shrunk has few pieces.
+    /// Merges a piece with the next if both are short, so that a list that has shrunk has few pieces.
     fn merge(&mut self, place: usize) {
         if let [piece, next, ..] = &mut self.pieces[place..]
             && piece.len() + next.len() <= PIECE / 2
@@ -81,13 +81,13 @@ impl List {
     }
 }
 
-/// The lone subscribers, the observers and the members of the groups that hear one pattern.
+/// The ungrouped subscribers, the observers and the group members of one pattern.
 #[derive(Clone)]
 pub(super) struct Hearers {
     pub(super) pattern: Pattern,
     pub(super) alone: List,
     pub(super) observers: List,
-    /// By the names of the groups.
+    /// By group name.
     pub(super) groups: Vec<(Arc<str>, List)>,
 }
 

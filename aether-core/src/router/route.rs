@@ -1,4 +1,4 @@
-//! The route of one channel: all who hear it, and in which way.
+//! The route of one channel: all its subscribers, by the way they receive.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::channel::Pattern;
 use crate::inbox::Offer;
 use crate::wave::Wave;
 
-/// The lone subscribers, the observers and the members of the groups that hear one channel.
+/// The ungrouped subscribers, the observers and the group members of one channel.
 pub(super) struct Route {
-    /// Who hears it, if nobody else does.
+    /// The only subscriber, if there is just one.
     only: Option<Arc<Subscription>>,
-    /// Those of each pattern that matches.
+    /// The subscribers of each matching pattern.
     parts: SmallVec<[Arc<Hearers>; 2]>,
-    /// The numbers of lone subscriptions and observers whose inbox gets the waves by another of its patterns.
+    /// The ids of ungrouped subscriptions and observers whose inbox receives the waves by another of its patterns.
     excluded: HashSet<u64>,
     groups: Box<[GroupRoute]>,
     is_observed: bool,
@@ -33,18 +33,18 @@ pub(super) struct Route {
 pub(super) struct GroupRoute {
     pub(super) members: List,
     pub(super) count: usize,
-    /// Whose turn it is, modulo the number of members.
+    /// The turn, modulo the number of members.
     pub(super) turn: Arc<AtomicUsize>,
 }
 
 impl GroupRoute {
-    /// The members, beginning with the one whose turn it is.
+    /// The members, starting with the one whose turn it is.
     fn in_turn(&self) -> impl Iterator<Item = &Arc<Subscription>> {
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % self.count.max(1);
         (first..self.count).chain(0..first).filter_map(|place| self.members.at(place))
     }
 
-    /// Offers a wave to the member whose turn it is, or to the next one that has room.
+    /// Offers a wave to the member whose turn it is, or to the next one with room.
     fn carry(&self, mut wave: Wave, full: &mut Vec<(Full, Wave)>) {
         for member in self.in_turn() {
             match member.inbox.offer_if_it_takes(wave) {
@@ -55,7 +55,7 @@ impl GroupRoute {
         self.carry_to_full(wave, full);
     }
 
-    /// The same where nobody has room: whoever has some first gets the wave, of those whose emitters shall wait.
+    /// If no member has room, the wave goes to the first that gets some, among those that make emitters wait.
     #[cold]
     fn carry_to_full(&self, wave: Wave, full: &mut Vec<(Full, Wave)>) {
         let waits = |member: &&Arc<Subscription>| !member.inbox.has_room_for(&wave);
@@ -67,7 +67,7 @@ impl GroupRoute {
         }
     }
 
-    /// The member that is to get a wave at once: one that has room; else one that sheds; nobody if all let emitters wait.
+    /// The member that receives a wave at once: one with room, else one that sheds. `None` if all make emitters wait.
     fn choose(&self, wave: &Wave) -> Option<&Arc<Subscription>> {
         let mut shedding = None;
         for member in self.in_turn() {
@@ -82,11 +82,11 @@ impl GroupRoute {
     }
 }
 
-/// Which of the lone subscribers waves from a network are for.
+/// Which of the ungrouped subscribers receive waves from a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
     All,
-    /// Those who could answer.
+    /// Subscribers that could answer.
     Answerers,
     Observers,
 }
@@ -109,7 +109,7 @@ impl Route {
         route
     }
 
-    /// Whether it was made of what these places hold now.
+    /// Whether the route was made from the current content of these tree entries.
     pub(super) fn is_of(&self, places: &PatternEntries<'_>) -> bool {
         self.parts.len() == places.len()
             && self.parts.iter().zip(places).all(|(part, place)| Arc::ptr_eq(part, &place.hearers))
@@ -137,7 +137,7 @@ impl Route {
         self.groups.iter().find(is_it).and_then(|group| group.in_turn().next().cloned())
     }
 
-    /// Offers a wave to all who hear it, and says to how many inboxes.
+    /// Offers a wave to all subscribers. Returns the number of inboxes.
     #[inline]
     pub(super) fn carry(&self, wave: Wave) -> Result<usize, Waiting> {
         match &self.only {
@@ -162,7 +162,8 @@ impl Route {
         let mut full = Vec::new();
         inboxes += self.groups.len();
         let mut groups = self.groups.iter();
-        // Everyone gets a clone but the last, who gets the wave itself: one receiver costs no reference count.
+        // Each receiver but the last gets a clone and the last gets the wave itself: one receiver costs no reference
+        // count.
         let last_group = groups.next_back();
         for group in groups {
             group.carry(wave.clone(), &mut full);
@@ -217,8 +218,8 @@ impl Route {
         }
         let observers = self.show_to_observers(&wave);
         for subscription in &targets {
-            // Room that another emitter took in between is made by shedding the weakest, which is counted: others have
-            // the wave already.
+            // If another emitter took the room in between, the weakest wave is shed and counted: other receivers have the
+            // wave already.
             let _ = subscription.inbox.offer(subscription.shown(wave.clone()), Offer::Unwaited);
         }
         Ok(Offered::to(targets.len() + observers))
@@ -244,7 +245,7 @@ impl Route {
         }
     }
 
-    /// Whether anybody hears a wave who could act on it.
+    /// Whether a wave has a receiver that could act on it.
     pub(super) fn has_resonator(&self, wave: &Wave) -> bool {
         match &self.only {
             Some(only) => only.hears(wave),
@@ -252,7 +253,7 @@ impl Route {
         }
     }
 
-    /// Offers a notice to all but the observers. Returns whether there is anybody.
+    /// Offers a notice to all but the observers. Returns whether there is any receiver.
     pub(super) fn tell(&self, notice: &Wave) -> bool {
         let member = |group: &'_ GroupRoute| -> Option<Arc<Subscription>> {
             group.choose(notice).or_else(|| group.in_turn().next()).cloned()
@@ -267,7 +268,7 @@ impl Route {
         is_heard
     }
 
-    /// Counts waves that never came by a pattern at all who would have got them by it.
+    /// Counts waves lost on the way at each inbox that should have received them by a pattern.
     #[cfg(feature = "nats")]
     pub(super) fn lost_upstream(&self, pattern: &Pattern, lost: Lost) {
         let Some(part) = self.parts.iter().find(|part| part.pattern == *pattern) else { return };
@@ -277,7 +278,8 @@ impl Route {
         }
     }
 
-    /// Shows a wave to the observers, and says to how many. Never waits: who watches must not slow those who are watched.
+    /// Shows a wave to the observers. Returns their number. Never waits: observers must not slow down what they
+    /// observe.
     pub(super) fn show(&self, wave: &Wave) -> usize {
         let mut shown = 0;
         for observer in self.observers().filter(|observer| observer.hears(wave)) {
@@ -287,9 +289,9 @@ impl Route {
         shown
     }
 
-    /// Shows a wave to the observers as it is emitted; a question before anybody can answer it. Their copy of a question
-    /// does not hold the way back, so that the asker still learns when the last who could answer has dropped it. Says to
-    /// how many inboxes that counts as offered.
+    /// Shows a wave to the observers as it is emitted; a question before it can be answered. Their copy of a question
+    /// does not hold the reply path open, so the asker still learns when the last possible responder has dropped it.
+    /// Returns the number of inboxes counted as offered.
     fn show_to_observers(&self, wave: &Wave) -> usize {
         match wave.is_question() {
             _ if !self.is_observed => 0,

@@ -1,6 +1,6 @@
-//! All subscriptions: the tree of their patterns, which of them share an inbox, and whose turn it is in each group.
+//! The routing table: the tree of patterns, the subscriptions that share an inbox, and the turns of each group.
 //!
-//! Behind the router's lock. What a change costs does not depend on how many subscriptions there are.
+//! Guarded by the router's lock. The cost of a change does not depend on the number of subscriptions.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,25 +15,25 @@ use super::trie::{PatternEntries, PatternEntry, Trie};
 use crate::channel::Channel;
 use crate::inbox::Inbox;
 
-/// For how many sets of patterns a group keeps a turn. One for most groups; more where members come by patterns that
-/// overlap.
+/// The number of pattern sets for which a group keeps a turn. Most groups need one; groups whose members use
+/// overlapping patterns need more.
 const MAX_TURNS: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Table {
     trie: Trie,
-    /// The lone subscriptions of each inbox that has any.
+    /// The ungrouped subscriptions of each inbox that has any.
     lone: HashMap<InboxKey, Lone>,
-    /// Those of inboxes that have several, by the places of their patterns.
+    /// Those of inboxes with several, by pattern entry.
     rivals: HashMap<(InboxKey, u64), SmallVec<[Arc<Subscription>; 1]>>,
     groups: HashMap<Arc<str>, GroupMembers>,
     last_place: u64,
 }
 
-/// The patterns by which the members of a group hear a channel, by their places.
+/// The patterns by which the members of a group hear a channel, by their entries.
 type PatternIds = SmallVec<[u64; 2]>;
 
-/// Where an inbox is, which tells it from the others for as long as it has subscriptions.
+/// The address of an inbox, unique while it has subscriptions.
 type InboxKey = usize;
 
 fn key(subscription: &Subscription) -> InboxKey {
@@ -41,19 +41,19 @@ fn key(subscription: &Subscription) -> InboxKey {
 }
 
 enum Lone {
-    /// All that most inboxes have.
+    /// The usual case.
     One(Arc<Subscription>),
-    /// So many now, and at least two once.
+    /// The current number; it was at least two once.
     Several(usize),
 }
 
-/// Whose turn it is in a group, modulo the number of members.
+/// The turns of a group, modulo the number of members.
 #[derive(Default)]
 struct GroupMembers {
     /// By all patterns.
     members: usize,
-    /// For each set of patterns by which its members hear a channel. With one turn for all, channels that alternate could
-    /// leave one of the members out for ever.
+    /// One turn for each set of patterns by which members match a channel. With a single turn, alternating channels
+    /// could starve a member forever.
     turns: Mutex<HashMap<PatternIds, Arc<AtomicUsize>>>,
 }
 
@@ -68,7 +68,7 @@ impl GroupMembers {
 }
 
 impl Table {
-    /// Enters a subscription with a higher number than any other.
+    /// Inserts a subscription. Its id must be higher than any other.
     pub(super) fn insert(&mut self, subscription: &Arc<Subscription>) {
         let place = self.trie.place(&subscription.pattern, || {
             self.last_place += 1;
@@ -141,16 +141,16 @@ impl Table {
         }
     }
 
-    /// Notes that a subscription was muted or is heard again.
+    /// Invalidates routes after a subscription was muted or unmuted.
     pub(super) fn touch(&mut self, subscription: &Subscription) {
         if let Some(place) = self.trie.existing(&subscription.pattern) {
             place.is_tangled = true;
-            // Another one than the routes have.
+            // A different allocation from the one held by routes.
             place.hearers = Arc::new((*place.hearers).clone());
         }
     }
 
-    /// The route of a channel: the one that is known, if nothing has changed for the channel.
+    /// The route of a channel: the known one, if nothing has changed for the channel.
     pub(super) fn route(&self, channel: &Channel, known: Option<&Arc<Route>>) -> Arc<Route> {
         let places = self.trie.matching(channel);
         match known {
@@ -165,7 +165,7 @@ impl Table {
         Route::new(hearers, excluded, self.groups_of(places))
     }
 
-    /// As on NATS, a group is its name: members may come by different patterns.
+    /// As on NATS, a group is identified by its name: members may use different patterns.
     fn groups_of(&self, places: &PatternEntries<'_>) -> Vec<GroupRoute> {
         let mut found: Vec<(&Arc<str>, GroupRoute, PatternIds)> = Vec::new();
         for place in places {
@@ -192,12 +192,13 @@ impl Table {
         found.into_iter().map(with_turn).collect()
     }
 
-    /// The lone subscriptions that other ones of their inboxes stand for.
+    /// The ungrouped subscriptions that another one of their inbox stands in for.
     ///
-    /// The oldest subscription of an inbox stands for all of its lone ones, if one of them is not muted; but one that
-    /// knows which channel a lane belongs to stands for those that happen to hear the lane.
+    /// The oldest subscription of an inbox stands in for all its ungrouped ones, if one of them is not muted. A
+    /// subscription that relabels a lane stands in for those that merely match the lane.
     ///
-    /// Two of one inbox are in two places. So those of the largest place need not be looked at: theirs are met elsewhere.
+    /// Two subscriptions of one inbox are in two entries, so the largest entry can be skipped: its rivals are found
+    /// elsewhere.
     fn excluded(&self, places: &PatternEntries<'_>) -> HashSet<u64> {
         let mut excluded = HashSet::new();
         let all_count = places.iter().any(|place| place.is_tangled);

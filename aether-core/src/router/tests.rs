@@ -4,12 +4,12 @@ use super::*;
 use crate::inbox::InboxOptions;
 use crate::source::Source;
 
-/// Inboxes that listen alone, and as many that are in a group only.
+/// This many inboxes subscribe alone, and as many in a group only.
 const INBOXES: usize = 3;
 
 #[derive(Debug, Clone)]
-enum Step {
-    /// With which inbox, by which pattern, and whether as a member of a group.
+enum RoutingStep {
+    /// The inbox, the pattern, and whether it is a member of a group.
     Join(usize, String, Option<bool>),
     Leave(prop::sample::Index),
     Mute(prop::sample::Index, bool),
@@ -22,12 +22,12 @@ fn any_name(wild: bool) -> impl Strategy<Value = String> {
         .prop_map(move |(tokens, rest)| tokens.join(".") + if wild && rest { ".>" } else { "" })
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+fn any_step() -> impl Strategy<Value = RoutingStep> {
     prop_oneof![
-        3 => (0..INBOXES, any_name(true), any::<Option<bool>>()).prop_map(|(inbox, name, group)| Step::Join(inbox, name, group)),
-        1 => any::<prop::sample::Index>().prop_map(Step::Leave),
-        1 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(which, muted)| Step::Mute(which, muted)),
-        6 => any_name(false).prop_map(Step::Emit),
+        3 => (0..INBOXES, any_name(true), any::<Option<bool>>()).prop_map(|(inbox, name, group)| RoutingStep::Join(inbox, name, group)),
+        1 => any::<prop::sample::Index>().prop_map(RoutingStep::Leave),
+        1 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(which, muted)| RoutingStep::Mute(which, muted)),
+        6 => any_name(false).prop_map(RoutingStep::Emit),
     ]
 }
 
@@ -46,7 +46,7 @@ fn offered(inboxes: &[Arc<Inbox>]) -> Vec<u64> {
 }
 
 proptest! {
-    /// Whatever was remembered of a channel before, and by whatever patterns an inbox hears it.
+    /// Independent of cached routes and of the patterns by which an inbox matches.
     #[test]
     fn each_inbox_gets_each_wave_once_and_each_group_once(steps in prop::collection::vec(any_step(), 1..60)) {
         let router = Router::new();
@@ -55,24 +55,24 @@ proptest! {
         let mut joined: Vec<(usize, Arc<Subscription>)> = Vec::new();
         for step in steps {
             match step {
-                Step::Join(inbox, name, group) => {
+                RoutingStep::Join(inbox, name, group) => {
                     let place = if group.is_some() { &members } else { &alone };
                     let group = group.map(|first| if first { "first" } else { "second" });
                     joined.push((inbox, listen(&router, &name, group, &place[inbox])));
                 }
-                Step::Leave(which) if !joined.is_empty() => {
+                RoutingStep::Leave(which) if !joined.is_empty() => {
                     let (_, left) = joined.swap_remove(which.index(joined.len()));
                     router.unsubscribe(&left);
                 }
-                Step::Mute(which, muted) if !joined.is_empty() => {
+                RoutingStep::Mute(which, muted) if !joined.is_empty() => {
                     let (_, subscription) = &joined[which.index(joined.len())];
-                    // Only those of inboxes that hear it by another one as well are ever muted.
+                    // Only subscriptions of inboxes that match by another one as well are ever muted.
                     let others = joined.iter().filter(|(_, other)| Arc::ptr_eq(&other.inbox, &subscription.inbox));
                     if subscription.group.is_none() && others.count() > 1 {
                         router.mute(subscription, muted);
                     }
                 }
-                Step::Emit(name) => {
+                RoutingStep::Emit(name) => {
                     let channel = Channel::new(&name).unwrap();
                     let matches = |s: &Subscription| s.pattern.matches(&channel);
                     let mut expected = offered(&alone);
@@ -88,7 +88,7 @@ proptest! {
                     prop_assert_eq!(offered(&alone), expected, "{} {:?}", name, joined);
                     prop_assert_eq!(offered(&members).iter().sum::<u64>(), shared, "{} {:?}", name, joined);
                 }
-                Step::Leave(_) | Step::Mute(..) => {}
+                RoutingStep::Leave(_) | RoutingStep::Mute(..) => {}
             }
         }
         for (_, subscription) in joined {
@@ -99,7 +99,7 @@ proptest! {
 }
 
 #[test]
-fn a_list_of_hearers_that_grows_and_shrinks_holds_each_once() {
+fn a_list_that_grows_and_shrinks_holds_each_subscriber_once() {
     let router = Router::new();
     let inboxes: Vec<_> = (0..500).map(|_| inbox()).collect();
     let mut joined: Vec<_> = inboxes.iter().map(|inbox| listen(&router, "a", None, inbox)).collect();
@@ -108,7 +108,7 @@ fn a_list_of_hearers_that_grows_and_shrinks_holds_each_once() {
         Carried::Waiting(_) => None,
     };
     assert_eq!(carry(), Some(500));
-    // Every other one first, so that many short pieces are left.
+    // Every other one first, which leaves many short pieces.
     while !joined.is_empty() {
         let mut keep = false;
         let gone: Vec<_> = joined
@@ -126,7 +126,7 @@ fn a_list_of_hearers_that_grows_and_shrinks_holds_each_once() {
 }
 
 #[test]
-fn what_was_heard_by_those_who_left_is_given_back() {
+fn inboxes_of_closed_subscriptions_are_freed() {
     let router = Router::new();
     let gone: Vec<_> = (0..1000)
         .map(|number| {
@@ -138,6 +138,6 @@ fn what_was_heard_by_those_who_left_is_given_back() {
         })
         .collect();
     let kept = gone.iter().filter(|inbox| inbox.strong_count() > 0).count();
-    // The pages of the cache are swept one after the other; and a thread remembers a few.
+    // The pages of the cache are swept in turn, and each thread remembers a few routes.
     assert!(kept < 400, "{kept} inboxes are kept");
 }

@@ -1,6 +1,6 @@
-//! The patterns of all subscriptions as a tree of tokens.
+//! The patterns of all subscriptions, as a tree of tokens.
 //!
-//! Looked at only when the route of a channel is not in the router's cache, or may be outdated there.
+//! Searched only if the route of a channel is not cached or may be outdated.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,33 +11,33 @@ use super::Subscription;
 use super::hearers::Hearers;
 use crate::channel::{Channel, MAX_TOKENS, Pattern};
 
-/// One token deep in the tree.
+/// A node: one token of the tree.
 #[derive(Default)]
 pub(super) struct Trie {
     literal: HashMap<Box<str>, Trie>,
     one: Option<Box<Trie>>,
     /// The pattern that ends here.
     here: Option<Box<PatternEntry>>,
-    /// The pattern that goes on with `>`.
+    /// The pattern that ends in `>` here.
     rest: Option<Box<PatternEntry>>,
 }
 
-/// The place of one pattern.
+/// The subscriptions of one pattern.
 pub(super) struct PatternEntry {
-    /// A number that no other place has or had.
+    /// An id unique over the lifetime of the table.
     pub(super) id: u64,
     pub(super) hearers: Arc<Hearers>,
-    /// Lone subscriptions whose inbox has further ones, by their numbers.
+    /// Ungrouped subscriptions whose inbox has further ones, by id.
     pub(super) rivals: BTreeMap<u64, Arc<Subscription>>,
-    /// An inbox has, or had, several lone subscriptions here, or one that is muted.
+    /// Set once an inbox had several ungrouped subscriptions here, or a muted one.
     pub(super) is_tangled: bool,
 }
 
-/// Most channels are heard by one pattern or two.
+/// Most channels match one or two patterns.
 pub(super) type PatternEntries<'a> = SmallVec<[&'a PatternEntry; 4]>;
 
 impl Trie {
-    /// The place of a pattern; `new_id` is the number of a new one.
+    /// The entry of a pattern, created on first use with the id `new_id`.
     pub(super) fn place(&mut self, pattern: &Pattern, new_id: impl FnOnce() -> u64) -> &mut PatternEntry {
         let mut node = self;
         let mut goes_on = false;
@@ -59,7 +59,7 @@ impl Trie {
         })
     }
 
-    /// The place of a pattern, if it has one.
+    /// The entry of a pattern, if there is one.
     pub(super) fn existing(&mut self, pattern: &Pattern) -> Option<&mut PatternEntry> {
         let mut node = self;
         for token in pattern.tokens() {
@@ -72,7 +72,7 @@ impl Trie {
         node.here.as_deref_mut()
     }
 
-    /// Removes the place of a pattern that nobody hears any more, and the branches that it leaves empty.
+    /// Removes the entry of a pattern without subscribers, and the branches left empty.
     pub(super) fn prune(&mut self, pattern: &Pattern) {
         let tokens: SmallVec<[&str; MAX_TOKENS]> = pattern.tokens().collect();
         self.prune_below(&tokens);
@@ -106,12 +106,12 @@ impl Trie {
         self.literal.is_empty() && self.one.is_none() && self.here.is_none() && self.rest.is_none()
     }
 
-    /// The places of all patterns that hear a channel, always in the same order.
+    /// The entries of all patterns that match a channel, always in the same order.
     pub(super) fn matching(&self, channel: &Channel) -> PatternEntries<'_> {
         let tokens: SmallVec<[&str; MAX_TOKENS]> = channel.tokens().collect();
         let mut found = PatternEntries::new();
         if channel.is_reserved() {
-            // Wildcards in first place do not hear the framework's own channels.
+            // Leading wildcards do not match the framework's own channels.
             if let Some(child) = tokens.first().and_then(|first| self.literal.get(*first)) {
                 child.collect(&tokens[1..], &mut found);
             }
@@ -121,7 +121,7 @@ impl Trie {
         found
     }
 
-    /// At most 16 tokens deep, and two branches a token: bounded by the names' limits.
+    /// At most 16 tokens deep with two branches each: bounded by the limits on names.
     fn collect<'a>(&'a self, tokens: &[&str], found: &mut PatternEntries<'a>) {
         let [first, tokens @ ..] = tokens else {
             found.extend(self.here.as_deref());

@@ -1,4 +1,4 @@
-//! A wave on its way to inboxes that have no room yet.
+//! A wave waiting for room in inboxes.
 
 use std::sync::Arc;
 
@@ -9,28 +9,28 @@ use super::Offered;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
 
-/// A full inbox; or several, of which the first that has room is to get the wave.
+/// A full inbox, or several of which the first with room receives the wave.
 pub(super) type Full = SmallVec<[Arc<Inbox>; 1]>;
 
-/// A wave and the full inboxes it is still to be offered to.
+/// A wave and the full inboxes that it still has to be offered to.
 ///
-/// Dropping it offers the wave to all of them at once: they shed their weakest wave and count it. So an emit that is
-/// cancelled while it waits loses nothing that is not in a ledger.
+/// When dropped, the wave is offered to all of them at once: they shed their weakest wave and count it. An emit
+/// cancelled while waiting therefore loses nothing uncounted.
 #[derive(Debug)]
 #[must_use = "finish() waits for room; dropping sheds at once"]
 pub struct Waiting(Box<WaitingState>);
 
-/// On the heap, so that what is returned where nothing waits stays small.
+/// Boxed, so that the return value stays small when nothing waits.
 #[derive(Debug)]
 struct WaitingState {
-    /// Each with the wave as it sees it; nothing where it was offered.
+    /// Each with the wave as it sees it; `None` once it was offered.
     full: Vec<Option<(Full, Wave)>>,
     offered: Offered,
 }
 
 impl Waiting {
-    /// A wave that has to wait for these inboxes, which have handed it back or would; for implementors of media.
-    /// `offered` is what [`Waiting::finish`] returns.
+    /// A wave that waits for these inboxes, which have refused it or would. `offered` is the result of
+    /// [`Waiting::finish`]. For implementors of media.
     pub fn new(wave: Wave, full: impl IntoIterator<Item = Arc<Inbox>>, offered: Offered) -> Self {
         let full = full.into_iter().map(|inbox| (Full::from_elem(inbox, 1), wave.clone()));
         Self::for_each(full.collect(), offered)
@@ -40,13 +40,13 @@ impl Waiting {
         Self(Box::new(WaitingState { full: full.into_iter().map(Some).collect(), offered }))
     }
 
-    /// Waits for room in all inboxes at once, for each at most as long as it lets emitters wait; then its weakest wave is
-    /// shed. Those that have room get the wave without waiting for the others.
+    /// Waits for room in all inboxes at once, at most for the patience of each; then the weakest wave is shed. Inboxes
+    /// with room get the wave without waiting for the others.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, the wave is offered at once to every inbox it was still waiting for.
+    /// If cancelled before completion, the wave is offered at once to every inbox it was still waiting for.
     pub async fn finish(mut self) -> Offered {
-        // On the heap, as it is large and rare: the future of every emit would be as large.
+        // Boxed, because it is large and rare and would otherwise enlarge the future of every emit.
         Box::pin(async {
             match &mut *self.0.full {
                 [only] => offer(only).await,
@@ -58,12 +58,12 @@ impl Waiting {
     }
 }
 
-/// Waits for one inbox, or for the first of several. Nothing can come between the offer and the note that it was made.
+/// Waits for one inbox, or for the first of several. The offer and its record are not interrupted.
 async fn offer(place: &mut Option<(Full, Wave)>) {
     let Some((inboxes, wave)) = place else { return };
     match inboxes.as_slice() {
         [only] => only.offer_patiently(wave).await,
-        // They are polled one after the other, and the first that offers the wave ends it.
+        // Polled in turn; the first that offers the wave ends the wait.
         members => drop(select_all(members.iter().map(|inbox| Box::pin(inbox.offer_patiently(wave)))).await),
     }
     *place = None;

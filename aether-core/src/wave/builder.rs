@@ -1,4 +1,4 @@
-//! Making a wave.
+//! Builder for waves.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::channel::{Channel, ChannelError};
 use crate::phase::{Phase, PhaseError};
 use crate::source::{Source, WaveId};
 
-/// Why a wave could not be made.
+/// Why a wave could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaveError {
-    /// The channel is not valid.
+    /// The channel is invalid.
     #[error("invalid channel")]
     Channel(#[from] ChannelError),
     /// The amplitude is outside of (0, 1].
@@ -34,10 +34,10 @@ pub enum WaveError {
         /// The size of the key as given.
         bytes: usize,
     },
-    /// A metadata entry is not valid or does not fit.
+    /// A metadata entry is invalid or does not fit.
     #[error("invalid metadata")]
     Metadata(#[from] MetadataError),
-    /// The content type is not valid.
+    /// The content type is invalid.
     #[error("invalid content type")]
     ContentType(#[from] ContentTypeError),
     /// The payload cannot be written as JSON.
@@ -45,9 +45,9 @@ pub enum WaveError {
     Json(#[from] serde_json::Error),
 }
 
-/// A wave in the making. The first mistake is kept and reported by [`WaveBuilder::build`].
+/// A builder for a wave. The first error is kept and reported by [`WaveBuilder::build`].
 #[derive(Debug)]
-#[must_use = "nothing is made before build()"]
+#[must_use = "no wave is made before build()"]
 pub struct WaveBuilder {
     channel: Result<Channel, WaveError>,
     kind: Kind,
@@ -77,7 +77,7 @@ impl WaveBuilder {
         }
     }
 
-    /// Keeps the first mistake.
+    /// Keeps the first error.
     fn note<T, E: Into<WaveError>>(&mut self, result: Result<T, E>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -90,13 +90,13 @@ impl WaveBuilder {
         }
     }
 
-    /// What the wave is for. Default: event.
+    /// Sets the purpose of the wave. Default: event.
     pub fn kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// How important it is, in (0, 1]; takes an [`Amplitude`] or a number. Default: 0.5.
+    /// Sets the importance, in (0, 1]; takes an [`Amplitude`] or a number. Default: 0.5.
     pub fn amplitude<A>(mut self, amplitude: A) -> Self
     where
         A: TryInto<Amplitude>,
@@ -108,20 +108,20 @@ impl WaveBuilder {
         self
     }
 
-    /// The time in which the amplitude halves, rounded to the nearest class (see [`HalfLife::nearest`]). Default: 8 s
-    /// for events and broadcasts, never for the others.
+    /// Sets the time in which the amplitude halves, rounded to the nearest class (see [`HalfLife::nearest`]). Default:
+    /// 8 s for events and broadcasts, never for the others.
     pub fn half_life(mut self, half_life: Duration) -> Self {
         self.half_life = self.note(HalfLife::nearest(half_life)).or(self.half_life);
         self
     }
 
-    /// Lets the wave keep its amplitude for ever.
+    /// Keeps the amplitude constant over time.
     pub fn never_decays(mut self) -> Self {
         self.half_life = Some(HalfLife::NEVER);
         self
     }
 
-    /// Whether it asserts or retracts a claim; takes a [`Phase`] or radians. Default: asserts.
+    /// Sets whether the wave asserts or retracts a claim; takes a [`Phase`] or radians. Default: asserts.
     pub fn phase<P>(mut self, phase: P) -> Self
     where
         P: TryInto<Phase>,
@@ -133,7 +133,8 @@ impl WaveBuilder {
         self
     }
 
-    /// What the wave is about, such as the id of one order; at most [`MAX_KEY_BYTES`] bytes. Default: nothing.
+    /// Sets the coherence key: the entity that the wave is about, such as the id of one order; at most
+    /// [`MAX_KEY_BYTES`] bytes. Default: none.
     pub fn key(mut self, key: &str) -> Self {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             self.note::<(), _>(Err(WaveError::Key { bytes: key.len() }));
@@ -143,33 +144,33 @@ impl WaveBuilder {
         self
     }
 
-    /// The wave that was being handled. Default: none.
+    /// Sets the cause: the wave being handled when this one is emitted. Default: none.
     pub fn cause(mut self, cause: WaveId) -> Self {
         self.cause = Some(cause);
         self
     }
 
-    /// Adds a name and a value; see [`Metadata::push`] for what is allowed.
+    /// Adds a header; see [`Metadata::push`] for its limits.
     pub fn metadata(mut self, name: &str, value: &str) -> Self {
         let result = self.metadata.push(name, value);
         self.note(result);
         self
     }
 
-    /// A payload of bytes.
+    /// Sets a payload of bytes.
     pub fn bytes(mut self, payload: impl Into<Bytes>) -> Self {
         self.payload = payload.into();
         self
     }
 
-    /// A payload of text; the content type becomes `text/plain`.
+    /// Sets a payload of text; the content type becomes `text/plain`.
     pub fn text(mut self, payload: impl Into<String>) -> Self {
         self.payload = payload.into().into();
         self.content_type = ContentType::Text;
         self
     }
 
-    /// A value written as JSON; the content type becomes `application/json`.
+    /// Sets a payload of JSON; the content type becomes `application/json`.
     pub fn json(mut self, payload: &impl Serialize) -> Self {
         if let Some(payload) = self.note(serde_json::to_vec(payload)) {
             self.payload = payload.into();
@@ -178,7 +179,7 @@ impl WaveBuilder {
         self
     }
 
-    /// The media type of a payload of bytes, such as `application/cbor`. Call it after the payload.
+    /// Sets the media type of a payload of bytes, such as `application/cbor`. Call it after the payload.
     pub fn content_type(mut self, media_type: &str) -> Self {
         if let Some(content_type) = self.note(ContentType::new(media_type)) {
             self.content_type = content_type;
@@ -186,10 +187,10 @@ impl WaveBuilder {
         self
     }
 
-    /// The wave.
+    /// Builds the wave.
     ///
     /// # Errors
-    /// The first mistake made in any of the calls before.
+    /// The first error of any earlier call.
     pub fn build(self) -> Result<Wave, WaveError> {
         Ok(Wave::from_body(Body {
             source: Source::none(),

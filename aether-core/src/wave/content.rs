@@ -1,15 +1,15 @@
-//! What a payload is, and reading it.
+//! Content types, and parsing of payloads.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-/// What a payload is, as a media type.
+/// The media type of a payload.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ContentType {
-    /// Bytes without further claim: `application/octet-stream`.
+    /// Untyped bytes: `application/octet-stream`.
     #[default]
     Bytes,
     /// `application/json`.
@@ -20,7 +20,7 @@ pub enum ContentType {
     Other(Arc<str>),
 }
 
-/// A text that cannot be a media type.
+/// A text that is not a valid media type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{given:?} is not a content type: use 1 to 255 characters of printable ASCII, such as application/cbor"
@@ -30,11 +30,11 @@ pub struct ContentTypeError {
 }
 
 impl ContentType {
-    /// The content type for a media type; parameters such as `; charset=utf-8` are kept but for JSON, plain text
-    /// and octet streams.
+    /// Parses a media type. Parameters such as `; charset=utf-8` are kept, except for JSON, plain text and octet
+    /// streams.
     ///
     /// # Errors
-    /// [`ContentTypeError`] when it is empty, longer than 255 bytes or not printable ASCII.
+    /// [`ContentTypeError`] if it is empty, longer than 255 bytes or not printable ASCII.
     pub fn new(media_type: &str) -> Result<Self, ContentTypeError> {
         let essence = media_type.split(';').next().unwrap_or_default().trim();
         let printable = media_type.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
@@ -73,24 +73,24 @@ impl fmt::Debug for ContentType {
     }
 }
 
-/// A payload that is not what its reader expected.
+/// A payload that cannot be parsed as requested.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {
-    /// Not the JSON that was asked for; the place and the reason are in the source.
-    #[error("the payload of {bytes} bytes ({content_type}) does not read as the expected JSON")]
+    /// Not the expected JSON; the source holds the position and the reason.
+    #[error("the payload of {bytes} bytes ({content_type}) is not the expected JSON")]
     Json {
-        /// The size of the payload.
+        /// The size of the payload, in bytes.
         bytes: usize,
-        /// What the payload claims to be.
+        /// The declared content type.
         content_type: ContentType,
         /// Line, column and reason.
         source: serde_json::Error,
     },
     /// Not UTF-8.
-    #[error("the payload is not UTF-8 text: first wrong byte at offset {}", source.valid_up_to())]
+    #[error("the payload is not UTF-8 text: first invalid byte at offset {}", source.valid_up_to())]
     Utf8 {
-        /// Which byte.
+        /// Holds the offset of the first invalid byte.
         source: std::str::Utf8Error,
     },
 }

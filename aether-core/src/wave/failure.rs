@@ -1,30 +1,30 @@
-//! The answer that says that there is none: an error in place of what was asked for.
+//! Failure replies: an error in place of an answer.
 //!
-//! Given by whoever handles questions ([`Wave::reply_failure`]), and turned into
-//! [`AskError::Failed`](crate::AskError::Failed) by `ask`, so that an asker learns at once what it would otherwise have
-//! to time out for. It travels as a response with the metadata entry [`FAILURE`], on every medium and in every wire
-//! format alike; the payload is the hint, as text.
+//! A handler of questions sends one with [`Wave::reply_failure`]. `ask` turns it into
+//! [`AskError::Failed`](crate::AskError::Failed), so that the asker fails at once and does not time out. It travels as
+//! a response with the metadata entry [`FAILURE`], alike on every medium and in every wire format; the payload is the
+//! hint, as text.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{Kind, ReplyError, Wave};
 
-/// The name of the metadata entry that marks an answer as a failure. Its value is the reason.
+/// The metadata entry that marks an answer as a failure. Its value is the reason.
 pub const FAILURE: &str = "aether-failure";
 
-/// The longest hint that is sent, in bytes; the rest is cut off.
+/// The maximum length of a hint on the wire, in bytes; the rest is cut off.
 pub const MAX_HINT_BYTES: usize = 256;
 
-/// Why a question has no answer, in the words of the one who was asked.
+/// Why a question has no answer, as reported by the responder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureReason {
-    /// The question cannot be understood, or asks for what is not allowed. Asking again does not help.
+    /// The question is malformed or not allowed. Asking again does not help.
     Rejected,
-    /// Whoever works on it failed: an error, a panic or a time-out.
+    /// The handler failed: an error, a panic or a time-out.
     HandlerFailed,
-    /// Not even tried: too busy, or shutting down.
+    /// The question was not attempted: the responder is too busy or shutting down.
     Shed,
 }
 
@@ -32,7 +32,7 @@ impl FailureReason {
     /// All reasons.
     pub const ALL: [Self; 3] = [Self::Rejected, Self::HandlerFailed, Self::Shed];
 
-    /// The reason as it travels: `rejected`, `handler_failed`, `shed`.
+    /// The reason on the wire: `rejected`, `handler_failed`, `shed`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,9 +58,9 @@ impl fmt::Display for FailureReason {
     }
 }
 
-/// A text that names no reason.
+/// A text that is not a failure reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a reason for a failure: use rejected, handler_failed or shed")]
+#[error("{given:?} is not a failure reason: use rejected, handler_failed or shed")]
 pub struct FailureReasonError {
     given: String,
 }
@@ -75,20 +75,20 @@ impl FromStr for FailureReason {
     }
 }
 
-/// An answer that says why there is none.
+/// The content of a failure reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {hint}")]
 #[non_exhaustive]
 pub struct Failure {
-    /// What kind of failure it is.
+    /// The reason, for programs.
     pub reason: FailureReason,
-    /// What went wrong, for people.
+    /// The details, for people.
     pub hint: String,
 }
 
 impl Wave {
     /// Answers a question with an error: `ask` fails with [`AskError::Failed`](crate::AskError::Failed) at once.
-    /// Otherwise as [`Wave::reply`]. Hints of more than [`MAX_HINT_BYTES`] are cut.
+    /// Otherwise like [`Wave::reply`]. Hints longer than [`MAX_HINT_BYTES`] are cut off.
     ///
     /// # Errors
     /// As [`Wave::reply`].
@@ -101,8 +101,7 @@ impl Wave {
         self.reply_wave(failure).await
     }
 
-    /// Why there is no answer, if this wave is a response that says so. A reason of a later version that is not known
-    /// here reads as `HandlerFailed`.
+    /// The failure, if this wave is a failure reply. An unknown reason of a later version reads as `HandlerFailed`.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         if self.kind() != Kind::Response {

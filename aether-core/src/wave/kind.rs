@@ -1,4 +1,4 @@
-//! What a wave is for: the kinds there are, their names and what differs between them.
+//! The kinds of waves: their names and how they differ.
 //!
 //! Chosen when a wave is built, carried on the wire, and read by handlers, the outbox and the reflector.
 
@@ -6,26 +6,27 @@ use std::fmt;
 
 use crate::amplitude::HalfLife;
 
-/// What a wave is for. The bus treats all kinds alike but for the default half-life, and that commands travel alone.
+/// The purpose of a wave. The bus treats all kinds alike, except for the default half-life and that commands are never
+/// batched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Kind {
     /// Something happened. Decays: 8 s half-life by default.
     #[default]
     Event,
-    /// Something shall be done. Does not decay by default. On a network each command is a message of its own, so that
-    /// the members of a group share a burst of them evenly; all other kinds share messages.
+    /// A request for an action. Does not decay by default. On a network each command is a message of its own, so that
+    /// the members of a group share a burst of them evenly; waves of other kinds share messages.
     Command,
     /// A question that expects an answer. Does not decay by default.
     Query,
     /// The answer to a query. Does not decay by default.
     Response,
-    /// An announcement to whom it may concern. Decays: 8 s half-life by default.
+    /// An announcement to any interested receiver. Decays: 8 s half-life by default.
     Broadcast,
 }
 
 impl Kind {
-    /// All kinds, in the order of their codes on the wire (0 to 4).
+    /// All kinds, in the order of their wire codes (0 to 4).
     pub const ALL: [Self; 5] = [Self::Event, Self::Command, Self::Query, Self::Response, Self::Broadcast];
 
     /// The lower-case name: `event`, `command`, `query`, `response`, `broadcast`.
@@ -40,7 +41,7 @@ impl Kind {
         }
     }
 
-    /// The half-life of a wave of this kind that names none.
+    /// The half-life of a wave of this kind if none was set.
     #[must_use]
     pub const fn default_half_life(self) -> HalfLife {
         match self {
@@ -49,8 +50,8 @@ impl Kind {
         }
     }
 
-    /// Whether a wave of this kind comes back to its source as an [`Echo`](crate::Echo) where it fails. Commands and
-    /// queries do.
+    /// Whether a failure returns a wave of this kind to its source as an [`Echo`](crate::Echo). True for commands and
+    /// queries.
     #[must_use]
     pub const fn reflects(self) -> bool {
         matches!(self, Self::Command | Self::Query)
@@ -63,7 +64,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A text that names no kind.
+/// A text that is not a kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not a kind: use event, command, query, response or broadcast")]
 pub struct KindError {

@@ -1,10 +1,10 @@
-//! Names and values that travel with a wave beside its payload. Ordinary term: headers.
+//! Metadata: names and values that travel beside the payload. Ordinary term: headers.
 
 use std::fmt;
 
-/// The most entries a wave's metadata may have.
+/// The maximum number of entries of a wave's metadata.
 pub const MAX_METADATA_ENTRIES: usize = 32;
-/// The most bytes the names and values of a wave's metadata may have together.
+/// The maximum total length of the names and values of a wave's metadata, in bytes.
 pub const MAX_METADATA_BYTES: usize = 8192;
 
 /// A small ordered list of names and values. A name may occur more than once.
@@ -18,16 +18,16 @@ pub struct Metadata {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
-    /// A name that could not be a header name elsewhere.
+    /// A name that is not allowed as a header name.
     #[error("metadata name {name:?} is not allowed: use printable ASCII without spaces and ':'")]
     Name {
         /// The name as given.
         name: String,
     },
     /// A control character in a value.
-    #[error("the value of metadata {name:?} holds a control character: use one line of text")]
+    #[error("the value of metadata {name:?} contains a control character: use one line of text")]
     Value {
-        /// The name it was given for.
+        /// The name of the entry.
         name: String,
     },
     /// Too many entries or bytes.
@@ -41,13 +41,13 @@ pub enum MetadataError {
 }
 
 impl Metadata {
-    /// No entries.
+    /// Empty metadata.
     pub(crate) const NONE: Self = Self { entries: Vec::new(), bytes: 0 };
 
     /// Adds an entry at the end.
     ///
     /// # Errors
-    /// [`MetadataError`] says what is wrong with the name or the value, or that there is no room; nothing is added.
+    /// [`MetadataError`] if the name or the value is not allowed or there is no room; nothing is added.
     pub fn push(&mut self, name: &str, value: &str) -> Result<(), MetadataError> {
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
             return Err(MetadataError::Name { name: name.to_owned() });
@@ -64,35 +64,35 @@ impl Metadata {
         Ok(())
     }
 
-    /// The first value of a name; names are compared as they are written.
+    /// The first value of a name. Names are case-sensitive.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
         self.iter().find(|(entry, _)| *entry == name).map(|(_, value)| value)
     }
 
-    /// The entries in their order.
+    /// The entries, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.entries.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The bytes of all names and values.
+    /// The total length of all names and values.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// About how much memory they take.
+    /// Approximate memory used, in bytes.
     pub(super) fn weight(&self) -> usize {
         self.entries.capacity() * size_of::<(Box<str>, Box<str>)>() + self.bytes
     }

@@ -1,20 +1,20 @@
-//! Sending a wave again that became a dead letter: weaker each time, and with the number of attempts.
+//! Replaying dead letters: each attempt is weaker and carries the number of attempts.
 
 use super::{Body, Wave};
 use crate::amplitude::{Amplitude, STEPS_PER_OCTAVE};
 use crate::wave::Metadata;
 
-/// The name of the metadata entry that says how often a wave was sent: `2` for the first resend. Without it: once.
+/// The metadata entry with the number of attempts: `2` for the first resend. Absent on the first attempt.
 pub const ATTEMPTS: &str = "aether-attempts";
 
 impl Wave {
-    /// How often it was sent, this time included.
+    /// The number of attempts, this one included.
     pub(crate) fn attempts(&self) -> u32 {
         self.metadata().value(ATTEMPTS).and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
     }
 
-    /// A new wave of the same content that names this one as its cause. It has half the amplitude, so that all attempts
-    /// together carry less than twice that of the first one. Where the metadata are full the attempts are not noted.
+    /// A new wave with the same content and this one as its cause. It has half the amplitude, so that all attempts
+    /// together carry less than twice the first. If the metadata are full, the attempts are not recorded.
     pub(crate) fn replayed(&self) -> Self {
         let mut wave = self.clone().unanswerable();
         let attempts = (self.attempts().saturating_add(1)).to_string();
@@ -26,7 +26,7 @@ impl Wave {
         let extras = body.extras.get_or_insert_default();
         extras.cause = Some(cause);
         let mut metadata = Metadata::default();
-        // The same entries fitted before; of the last one there may be too much.
+        // Existing entries fit; only the added one may be too much.
         for (name, value) in extras.metadata.iter().filter(|(name, _)| *name != ATTEMPTS) {
             let _ = metadata.push(name, value);
         }

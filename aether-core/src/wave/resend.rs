@@ -1,17 +1,17 @@
 //! Sending a wave again. Physics calls it re-amplification; ordinary term: retry.
 //!
-//! Called by whoever repeats what failed: a service that runs a handler again, a client that asks again. This is only
-//! the arithmetic of how strong a repetition may be; when to repeat, and how often, is theirs to say.
+//! This is only the arithmetic of how strong a repetition may be. The caller decides when to retry and how often: a
+//! service that runs a handler again, or a client that asks again.
 //!
-//! **The energy bound.** Each repetition is half as strong as the attempt before it. So all attempts together carry less
-//! than twice the first, however many there are, and in every inbox on the way a repetition stands behind what is sent
-//! for the first time with the same importance: retries cannot crowd out fresh work.
+//! **The energy bound.** Each repetition is half as strong as the attempt before it. All attempts together therefore
+//! carry less than twice the first, however many there are. In every inbox a repetition queues behind first attempts of
+//! the same importance, so retries cannot crowd out fresh work.
 
 use super::Wave;
 use crate::amplitude::{Amplitude, STEPS_PER_OCTAVE};
 
 impl Wave {
-    /// Which attempt this is: 0 for the first, one more for each [`Wave::resent`]. Known in this process only; it does
+    /// The number of this attempt: 0 for the first, one more for each [`Wave::resent`]. Local to this process; it does
     /// not travel.
     #[must_use]
     pub fn attempt(&self) -> u8 {
@@ -21,8 +21,7 @@ impl Wave {
     /// The next attempt: the same wave, half as strong. The amplitude of attempt n is exactly that of the first times
     /// 2^-n.
     ///
-    /// `None` when that would be fainter than [`Amplitude::FAINTEST`]: after 31 attempts at the latest there is nothing
-    /// left to send.
+    /// `None` if that would be fainter than [`Amplitude::FAINTEST`], which happens after 31 attempts at the latest.
     #[must_use]
     pub fn resent(&self) -> Option<Self> {
         // The loss is -log2 of the amplitude in fixed point, so halving is the addition of one octave, without error.
@@ -33,8 +32,8 @@ impl Wave {
         Some(again)
     }
 
-    /// The next attempt, as strong as the one before it. Breaks the energy bound: this is here so that a benchmark can
-    /// show what retries do to a system without it.
+    /// The next attempt at undiminished strength. Breaks the energy bound: a benchmark uses it to show how retries
+    /// overload a system without it.
     #[must_use]
     pub fn resent_undiminished(&self) -> Self {
         let mut again = self.clone();
@@ -59,7 +58,7 @@ mod tests {
         fn all_attempts_together_carry_less_than_twice_the_first_and_none_outranks_one_before(loss: u16) {
             let first = wave(loss);
             let attempts: Vec<Wave> = std::iter::successors(Some(first.clone()), Wave::resent).collect();
-            // Exact in fixed point, rounded only by reading it as a float: compared in f64, in units of the first.
+            // Exact in fixed point and rounded only when converted to a float: compared in f64, in units of the first.
             let energy: f64 = attempts
                 .iter()
                 .map(|wave| (-f64::from(wave.amplitude().loss() - loss) / f64::from(STEPS_PER_OCTAVE)).exp2())
@@ -69,7 +68,7 @@ mod tests {
                 let (before, after) = (&pair[0], &pair[1]);
                 prop_assert_eq!(after.attempt(), number);
                 prop_assert_eq!(after.amplitude().loss(), loss + u16::from(number) * 2048);
-                // Four levels an octave, down to the last level, which holds all that is weaker.
+                // Four levels an octave; the last level holds everything weaker.
                 prop_assert!(after.signal().level() > before.signal().level() || before.signal().level() == 63);
             }
             prop_assert!(attempts.len() <= 32);

@@ -1,4 +1,4 @@
-//! Waves by themselves.
+//! Unit tests of waves.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn the_weight_counts_what_a_wave_holds() {
     assert!(weight(|wave| wave.content_type("application/cbor")) >= plain + "application/cbor".len());
     let short = Wave::builder("a").cause(cause("x")).build().unwrap().weight();
     assert_eq!(Wave::builder("a").cause(cause(&"x".repeat(101))).build().unwrap().weight(), short + 100);
-    // Empty values cost memory as well.
+    // Empty values use memory as well.
     let with = weight(|wave| (0..MAX_METADATA_ENTRIES).fold(wave, |wave, _| wave.metadata("n", "")));
     assert!(with >= plain + MAX_METADATA_ENTRIES * 2 * size_of::<Box<str>>());
 }

@@ -1,4 +1,4 @@
-//! Reading frames.
+//! Decoding of frames.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source, WaveId};
 use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, Wave};
 
-/// Payloads from this size on may be slices of their frame. Below it the copy costs at most 80 ns, and a block of
-/// 64 KiB, as clients read them from a socket, is kept for the sake of at most 16 times fewer bytes.
+/// Payloads from this size on may be slices of their frame. Below it a copy costs at most 80 ns. A slice keeps a whole
+/// block alive, 64 KiB as clients read it from a socket: at this size at most 16 times the payload.
 pub(crate) const SHARED_FROM: usize = 4096;
 
-/// What a frame holds.
+/// A decoded frame.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Frame {
-    /// Who sent it, and when.
+    /// The sender, and the time of sending.
     pub sender: Sender,
-    /// Where all of its waves were sent.
+    /// The channel of all its waves.
     pub channel: Channel,
-    /// Where it stands in its sender's stream, if the sender says so.
+    /// The position in its sender's stream, if included.
     pub position: Option<Position>,
-    /// The waves in the order of sending; none in a frame that only says where its sender stands.
+    /// The waves in the order of sending; empty in a frame that only reports a position.
     pub waves: Vec<Wave>,
 }
 
@@ -40,14 +40,14 @@ pub fn is_frame(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC)
 }
 
-/// Reads a frame. `address` is the channel that the medium's own address names, if it names one. `transit` estimates
-/// how long the frame was on its way; it is added to the age of each wave, which goes on growing from `now`. It is
-/// asked once the header has been read, so also for a frame that turns out to be refused further on.
+/// Decodes a frame. `address` is the channel named by the medium's own address, if any. `transit` estimates how long
+/// the frame was in flight. That is added to the age of each wave, which keeps growing from `now`. `transit` is called
+/// once the header is read, so also for a frame that is rejected later.
 ///
 /// Payloads of 4 KiB and more that make up most of the frame are slices of `bytes`; others are copied.
 ///
 /// # Errors
-/// [`FrameError`] says what is wrong and where; no wave is returned then.
+/// [`FrameError`] says what is wrong and where; no wave is returned in that case.
 pub fn decode(
     bytes: &Bytes,
     address: Option<&Channel>,
@@ -103,7 +103,7 @@ pub fn decode(
     }
 }
 
-/// The extension fields of a frame.
+/// Reads the extension fields of a frame.
 fn read_position(input: &mut Reader<'_>) -> Result<Option<Position>, FrameError> {
     let extensions = usize::from(input.u16("extensions")?);
     let mut position = None;
@@ -136,7 +136,7 @@ fn read_record(
     let source = u16::from_le_bytes([source_low, source_high]);
     let source = sources
         .get(usize::from(source))
-        .ok_or_else(|| undefined("source index", source.into(), 0, "an index into the table of sources"))?;
+        .ok_or_else(|| undefined("source index", source.into(), 0, "an index into the source table"))?;
     let kind =
         *Kind::ALL.get(usize::from(kind)).ok_or_else(|| undefined("kind", kind.into(), 2, "0 to 4"))?;
     let amplitude = Amplitude::from_loss(u16::from_le_bytes([loss_low, loss_high]));
@@ -153,7 +153,7 @@ fn read_record(
         code => return Err(undefined("content type", code.into(), 7, "0, 1, 2 or 255")),
     };
     let sequence = record.varint("sequence")?;
-    // No age is longer than the field: adding the time spent here can then never overflow.
+    // The field bounds the age, so adding the time spent here cannot overflow.
     let age = Duration::from_micros(record.varint("age")?);
     let age = age.saturating_add(transit).min(Duration::from_micros(u64::MAX));
 
@@ -184,7 +184,7 @@ fn read_record(
     }))
 }
 
-/// What the extension fields of a wave say.
+/// The extension fields of a wave.
 #[derive(Default)]
 struct Extensions {
     phase: Phase,
@@ -235,9 +235,9 @@ fn read_extensions(fields: &mut Reader<'_>) -> Result<Extensions, FrameError> {
     Ok(Extensions { phase, media_type, extras: extras.boxed() })
 }
 
-/// The rest of a record. A slice keeps all of its frame in memory for as long as the wave waits, and the block into
-/// which a medium read the frame. No inbox could count that: one strong wave of 100 bytes out of each frame of 1 MiB
-/// would fill the memory while the inbox seems empty. So a slice is taken only where it is most of what it keeps.
+/// Takes the rest of a record. A slice keeps its whole frame in memory while the wave waits, and the block into which a
+/// medium read the frame. No inbox could count that: one strong wave of 100 bytes out of each frame of 1 MiB would fill
+/// the memory while the inbox seems empty. So the payload is a slice only if it is most of the memory kept alive by it.
 ///
 /// Measured: of 98 ns for reading a wave of 128 bytes out of a frame of 64, 17 ns go into the copy.
 fn payload_of(record: &Reader<'_>) -> Bytes {
@@ -249,8 +249,8 @@ fn payload_of(record: &Reader<'_>) -> Bytes {
     }
 }
 
-/// Calls `f` with the tag and the bytes of each extension field. Tags rise, so that none occurs twice and there is one
-/// way to write a wave; this holds for tags that we do not know, too.
+/// Calls `f` with the tag and the content of each extension field. Tags are strictly increasing, unknown ones included,
+/// so that none is repeated and each wave has exactly one encoding.
 fn for_each_field(
     fields: &mut Reader<'_>,
     mut f: impl FnMut(u64, &mut Reader<'_>) -> Result<(), FrameError>,
@@ -268,7 +268,7 @@ fn for_each_field(
     Ok(())
 }
 
-/// A place in a frame, and the end of the part that is being read.
+/// A cursor over part of a frame.
 struct Reader<'a> {
     bytes: &'a Bytes,
     at: usize,
@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// What every record begins with, looked at once.
+    /// The fixed start of every record, checked once.
     fn fixed_part(&mut self) -> Result<[u8; FIXED_RECORD], FrameError> {
         const FIELDS: [(usize, &str); 6] = [
             (2, "source index"),
@@ -300,7 +300,7 @@ impl<'a> Reader<'a> {
             self.at += FIXED_RECORD;
             return Ok(*fixed);
         }
-        // The first field that is not all there.
+        // Finds the first incomplete field.
         let mut left = given.len();
         let missing = FIELDS.iter().find(|(length, _)| match left.checked_sub(*length) {
             Some(rest) => {
@@ -312,7 +312,7 @@ impl<'a> Reader<'a> {
         Err(FrameError::Truncated { field: missing.map_or("record", |(_, name)| name), at: self.end })
     }
 
-    /// A reader of the next `length` bytes, which are taken.
+    /// Takes the next `length` bytes as a reader of their own.
     fn part(&mut self, length: usize, field: &'static str) -> Result<Self, FrameError> {
         let at = self.at;
         self.take(length, field)?;
@@ -365,13 +365,13 @@ impl<'a> Reader<'a> {
         Err(FrameError::Varint { field, at })
     }
 
-    /// A length; one that exceeds what is left is caught when the bytes are taken.
+    /// A length. If it exceeds what is left, taking the bytes fails.
     fn length(&mut self, field: &'static str) -> Result<usize, FrameError> {
         Ok(usize::try_from(self.varint(field)?).unwrap_or(usize::MAX))
     }
 
-    /// How many items follow, if any, of which each takes at least so many bytes: no more memory is set aside than that
-    /// justifies.
+    /// The number of items that follow, if any, of which each takes at least `least_bytes` bytes. Bounds the memory
+    /// allocated for them.
     fn count(&mut self, what: &'static str, least_bytes: usize) -> Result<Option<usize>, FrameError> {
         match self.length(what)? {
             0 => Ok(None),
@@ -382,13 +382,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Text after its length. What is too long is refused before it is copied into any error.
+    /// Text after its length. Text above the maximum is refused before it is copied into an error.
     fn text(&mut self, field: &'static str, max_bytes: usize) -> Result<&'a str, FrameError> {
         let length = self.length(field)?;
         self.text_of(length, field, max_bytes)
     }
 
-    /// Text that takes all the rest.
+    /// Text up to the end.
     fn rest_as_text(&mut self, field: &'static str, max_bytes: usize) -> Result<&'a str, FrameError> {
         self.text_of(self.end - self.at, field, max_bytes)
     }

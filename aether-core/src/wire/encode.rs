@@ -1,4 +1,4 @@
-//! Writing frames.
+//! Encoding of frames.
 
 use std::collections::BTreeMap;
 
@@ -14,57 +14,57 @@ use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source};
 use crate::wave::{ContentType, Kind, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Wave};
 
-/// Who sends a frame, and when: what receivers estimate the transit time from.
+/// The sender of a frame and the time of sending, from which receivers estimate the transit time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sender {
-    /// A number drawn when the sending process joined the medium.
+    /// A random number drawn when the sending process joined the medium.
     pub node: u64,
-    /// The sender's wall clock in microseconds since 1970. Only differences of it are used.
+    /// The sender's wall clock in microseconds since 1970. Only differences are used.
     pub sent_micros: u64,
 }
 
-/// Why waves cannot be written as one frame. Nothing was written.
+/// Why waves cannot be encoded as one frame. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// No waves and no position.
+    /// Neither waves nor a position.
     #[error("a frame holds at least one wave, or a position")]
     Empty,
-    /// Waves of several channels.
+    /// Waves of different channels.
     #[error("a frame holds waves of one channel: wave {index} is for {found} and not for {expected}")]
     Channel {
-        /// Which wave, counting from 0.
+        /// The index of the wave, from 0.
         index: usize,
         /// The channel of the frame.
         expected: Channel,
         /// The channel of the wave.
         found: Channel,
     },
-    /// More sources than a record can point at.
+    /// More sources than a record can refer to.
     #[error(
         "a frame holds waves of at most 65536 sources: write those from wave {index} on as another frame"
     )]
     Sources {
-        /// The first wave, counting from 0, whose source has no room.
+        /// The index of the first wave whose source does not fit, from 0.
         index: usize,
     },
-    /// A wave whose length does not fit into its field.
+    /// A wave too large for the length field.
     #[error("wave {index} has {bytes} bytes: a frame takes waves of less than 4 GiB")]
     TooLarge {
-        /// Which wave, counting from 0.
+        /// The index of the wave, from 0.
         index: usize,
-        /// How many bytes it has at most.
+        /// Its maximum size in bytes.
         bytes: usize,
     },
 }
 
-/// Writes waves of one channel as one frame. The channel itself is written only if `channel` is given; on a medium
-/// whose addresses name the channel it can be left out.
+/// Encodes waves of one channel as one frame. The channel itself is written only if `channel` is given; a medium whose
+/// addresses name the channel can omit it.
 ///
-/// `now` is the moment of leaving: each wave's age is written as of then.
+/// `now` is the time of sending: the age of each wave is written as of then.
 ///
 /// # Errors
-/// [`EncodeError`] when the waves do not fit into one frame. One wave of less than 4 GiB always fits.
+/// [`EncodeError`] if the waves do not fit into one frame. One wave of less than 4 GiB always fits.
 pub fn encode(
     sender: Sender,
     channel: Option<&Channel>,
@@ -74,11 +74,11 @@ pub fn encode(
     encode_at(sender, None, channel, waves, now)
 }
 
-/// The same with the position of the frame in the sender's stream. With a position there may be no waves: such a frame
-/// tells receivers where the sender stands.
+/// Like [`encode`], with the frame's position in the sender's stream. With a position there may be no waves: such a
+/// frame only reports the position.
 ///
 /// # Errors
-/// As [`encode`].
+/// Those of [`encode`].
 pub fn encode_at(
     sender: Sender,
     position: Option<Position>,
@@ -140,24 +140,24 @@ fn put_position(out: &mut BytesMut, position: Position) {
     put_varint(out, age_micros);
 }
 
-/// The sources of a frame, each once, in the order of their first wave.
+/// The distinct sources of a frame, in the order of their first wave.
 #[derive(Default)]
 struct Sources<'a> {
     table: SmallVec<[&'a Source; 4]>,
-    /// Where each source is in the table; empty while that is short. A tree and not a hash map: a source is hashed by
-    /// its instance alone, which a peer whose waves are relayed could choose to be the same for all.
+    /// The index of each source in the table; empty while the table is short. A tree and not a hash map: a source is
+    /// hashed by its instance alone, and a peer whose waves are relayed could make all instances collide.
     places: BTreeMap<(u64, &'a str), u16>,
 }
 
 impl<'a> Sources<'a> {
-    /// Up to this many sources a search of the table is as quick.
+    /// Up to this many sources a linear search is as fast.
     const SEARCHED: usize = 16;
 
-    /// The index of a source, which is added if it is new; `None` when the table is full.
+    /// The index of a source, which is added if it is new; `None` if the table is full.
     fn index_of(&mut self, source: &'a Source) -> Option<u16> {
         let place = (source.instance(), source.name());
         let found = if self.places.is_empty() || self.table.last() == Some(&source) {
-            // From the back: waves of one source come in runs.
+            // Searched from the back, because waves of one source come in runs.
             self.table.iter().rposition(|known| *known == source).and_then(|index| u16::try_from(index).ok())
         } else {
             self.places.get(&place).copied()
@@ -197,29 +197,29 @@ fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Moment) {
     let (half_life, hops) = (wave.half_life().class(), wave.hops());
     let fixed: [u8; FIXED_RECORD] =
         [source_low, source_high, kind, loss_low, loss_high, half_life, hops, content_code];
-    // Put together here: many small pieces into the frame would be as many calls.
+    // Assembled on the stack: one copy into the frame in place of many small ones.
     let (mut head, mut end) = ([0; 4 + FIXED_RECORD + 2 * MAX_VARINT + 2], 4 + FIXED_RECORD);
     head[4..end].copy_from_slice(&fixed);
     end += write_varint(&mut head[end..], wave.sequence());
     end += write_varint(&mut head[end..], age_micros(wave, now));
-    // The lengths of the record and of its extensions are known later.
+    // The lengths of the record and of its extensions are filled in later.
     end += 2;
     out.put_slice(&head[..end]);
     let extensions = out.len() - 2;
     if !is_plain(wave) {
         put_extensions(out, wave);
-        // Never cut off: see MAX_EXTENSIONS.
+        // Cannot truncate: see MAX_EXTENSIONS.
         let length = (out.len() - extensions - 2) as u16;
         out[extensions..extensions + 2].copy_from_slice(&length.to_le_bytes());
     }
 
     out.put_slice(wave.payload());
-    // Never cut off: encode() has checked the bound.
+    // Cannot truncate: encode() has checked the bound.
     let length = (out.len() - start - 4) as u32;
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
-/// Whether a wave has no extension fields, which is the rule.
+/// Whether a wave has no extension fields, the usual case.
 fn is_plain(wave: &Wave) -> bool {
     wave.is_bare() && wave.phase() == Phase::ASSERT && !matches!(wave.content_type(), ContentType::Other(_))
 }
@@ -256,13 +256,13 @@ fn put_extensions(out: &mut BytesMut, wave: &Wave) {
     }
 }
 
-/// No frame's header is larger than this, sources and waves left out.
+/// An upper bound on a frame's header, without sources and waves.
 pub(crate) fn frame_bound(channel: Option<&Channel>) -> usize {
     FIXED_HEADER + channel.map_or(0, |channel| channel.as_str().len()) + 3 * MAX_VARINT + 2 + MAX_POSITION
 }
 
-/// How many bytes a wave's record may still gain until it leaves: the older the wave, the longer the number of its
-/// age. With them, the size of a wave is the same whenever one asks.
+/// How many bytes a wave's record may still grow before it is sent, because an older wave has a longer varint for its
+/// age. Including them makes the size of a wave independent of when it is asked for.
 #[cfg(feature = "nats")]
 pub(crate) fn record_growth(wave: &Wave, now: Instant) -> usize {
     MAX_VARINT - varint_len(age_micros(wave, moment_of(now)))
@@ -272,7 +272,7 @@ fn age_micros(wave: &Wave, now: Moment) -> u64 {
     u64::try_from(wave.age_at(now).as_micros()).unwrap_or(u64::MAX)
 }
 
-/// No wave adds more than this to a frame, its entry in the table of sources included.
+/// An upper bound on what a wave adds to a frame, its entry in the source table included.
 pub(crate) fn record_bound(wave: &Wave) -> usize {
     let extension = |bytes: usize| bytes + 2 * MAX_VARINT;
     let mut bound = 4 + FIXED_RECORD + 2 * MAX_VARINT + 2 + wave.payload().len();
@@ -294,20 +294,20 @@ pub(crate) fn record_bound(wave: &Wave) -> usize {
     bound
 }
 
-/// LEB128 of a u64.
+/// The maximum length of a u64 in LEB128.
 const MAX_VARINT: usize = 10;
 
-/// The extension field of a position.
+/// The maximum length of a position's extension field.
 pub(crate) const MAX_POSITION: usize = field_len(3 * MAX_VARINT);
 
-/// The most bytes that the extension fields of one wave take, each with its tag and lengths.
+/// The maximum length of the extension fields of one wave, each with its tag and lengths.
 const MAX_EXTENSIONS: usize = field_len(4)
     + field_len(MAX_KEY_BYTES)
     + field_len(8 + MAX_VARINT + MAX_SOURCE_BYTES)
     + field_len(MAX_METADATA_BYTES + MAX_METADATA_ENTRIES * 2 * varint_len(MAX_METADATA_BYTES as u64))
     + field_len(MAX_CONTENT_TYPE_BYTES);
 
-// Their length travels as a u16.
+// Their length is encoded as a u16.
 const _: () = assert!(MAX_EXTENSIONS <= u16::MAX as usize);
 
 const fn varint_len(value: u64) -> usize {
@@ -318,7 +318,7 @@ const fn bytes_len(length: usize) -> usize {
     varint_len(length as u64) + length
 }
 
-/// An extension field: all of our tags take one byte.
+/// The length of an extension field; all known tags take one byte.
 const fn field_len(length: usize) -> usize {
     1 + bytes_len(length)
 }
@@ -329,7 +329,7 @@ fn put_varint(out: &mut BytesMut, value: u64) {
     out.put_slice(&bytes[..length]);
 }
 
-/// Writes at the beginning of `out`, which has room, and says how much.
+/// Writes to the beginning of `out`, which has room, and returns the number of bytes.
 #[inline]
 fn write_varint(out: &mut [u8], mut value: u64) -> usize {
     let mut length = 0;

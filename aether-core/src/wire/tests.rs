@@ -1,4 +1,4 @@
-//! Frames of any content, of no sense, and of ill will.
+//! Frames of arbitrary content, corrupt frames and malicious ones.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn extras(key: Option<String>, cause: Option<WaveId>, metadata: Metadata) -> Opt
     Extras { key: key.map(String::into_boxed_str), cause, metadata, ..Extras::default() }.boxed()
 }
 
-/// A wave that uses every field to its limit.
+/// A wave with every field at its maximum.
 fn fullest_wave() -> Wave {
     let longest = || Source::with_instance(&"s".repeat(MAX_SOURCE_BYTES), u64::MAX).unwrap();
     let mut metadata = Metadata::default();
@@ -73,18 +73,18 @@ fn fullest_wave() -> Wave {
     })
 }
 
-/// Reads without transit at the moment of writing.
+/// Decodes with no transit time, at the moment of encoding.
 fn read(bytes: impl Into<Bytes>, address: Option<&Channel>) -> Result<Frame, FrameError> {
     decode(&bytes.into(), address, now(), |_| Duration::ZERO)
 }
 
-/// One moment for all tests: what they write they read in the same instant.
+/// One moment for all tests, so that they decode at the moment of encoding.
 fn now() -> Instant {
     static NOW: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
     *NOW
 }
 
-/// All that a frame carries of a wave, to compare.
+/// The fields of a wave that a frame carries, for comparison.
 fn facts(wave: &Wave) -> impl PartialEq + std::fmt::Debug + use<> {
     let about = (wave.id(), wave.channel().clone(), wave.kind(), wave.signal(), wave.phase());
     let more = (wave.age_at(now()), wave.key().map(str::to_owned), wave.cause().cloned());
@@ -161,9 +161,9 @@ fn any_waves() -> impl Strategy<Value = Vec<Wave>> {
 }
 
 /// A frame of one wave put together by hand: channel `a`, source `s`. Byte offsets: channel 20, sources 22, name 31,
-/// extension fields 33, waves 35, record 36, and in it the source index 40, kind 42, half-life 45, hops 46, content
-/// type 47, sequence 48, age 49, extension fields 50.
-fn by_hand(frame_fields: &[u8], wave_fields: &[u8], payload: &[u8]) -> Vec<u8> {
+/// extension fields 33, waves 35, record 36; within the record the source index 40, kind 42, half-life 45, hops 46,
+/// content type 47, sequence 48, age 49, extension fields 50.
+fn handmade(frame_fields: &[u8], wave_fields: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut record = vec![0, 0, 0, 0, 8, 13, 0, 0, 1, 0];
     record.extend((wave_fields.len() as u16).to_le_bytes());
     record.extend([wave_fields, payload].concat());
@@ -178,9 +178,9 @@ fn by_hand(frame_fields: &[u8], wave_fields: &[u8], payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The same with some bytes replaced.
-fn spoilt(range: std::ops::Range<usize>, with: &[u8]) -> Vec<u8> {
-    let mut frame = by_hand(&[], &[], b"xyz");
+/// The same frame with some bytes replaced.
+fn corrupted(range: std::ops::Range<usize>, with: &[u8]) -> Vec<u8> {
+    let mut frame = handmade(&[], &[], b"xyz");
     frame.splice(range, with.iter().copied());
     frame
 }
@@ -189,7 +189,7 @@ fn spoilt(range: std::ops::Range<usize>, with: &[u8]) -> Vec<u8> {
 fn unknown_extension_fields_are_skipped_in_frame_and_wave() {
     let unknown = [0, 1, 0xFF, 6, 0, 0x80, 0x01, 2, 1, 2];
     let between = [1, 4, 0, 0, 0x80, 0x3F, 2, 1, b'k', 77, 3, 9, 9, 9];
-    let frame = read(by_hand(&unknown, &between, b"xyz"), None).unwrap();
+    let frame = read(handmade(&unknown, &between, b"xyz"), None).unwrap();
     let wave = &frame.waves[0];
     assert_eq!((wave.key(), wave.phase(), wave.payload().as_ref()), (Some("k"), turned(1.0), &b"xyz"[..]));
     assert_eq!((frame.sender, frame.channel.as_str()), (SENDER, "a"));
@@ -197,11 +197,11 @@ fn unknown_extension_fields_are_skipped_in_frame_and_wave() {
 }
 
 #[test]
-fn each_defect_is_refused_by_name_and_place() {
+fn each_defect_is_rejected_by_name_and_offset() {
     use FrameError::*;
-    let field = |fields: &[u8]| by_hand(&[], fields, b"");
+    let field = |fields: &[u8]| handmade(&[], fields, b"");
     let long = |bytes: u8| [&[2, bytes, 2][..], &[b'k'; 256]].concat();
-    let spoilt_name = |name: &[u8]| spoilt(31..33, &[&[name.len() as u8], name].concat());
+    let spoilt_name = |name: &[u8]| corrupted(31..33, &[&[name.len() as u8], name].concat());
     let value = |field, value, at, allowed| Value { field, value, at, allowed };
     let cut = |field, at| Truncated { field, at };
     let bad_channel = crate::channel::Channel::new(" ").unwrap_err();
@@ -209,30 +209,30 @@ fn each_defect_is_refused_by_name_and_place() {
     let cases = [
         (b"".to_vec(), Magic { found: vec![] }),
         (b"{\"a\":1}".to_vec(), Magic { found: b"{\"a".to_vec() }),
-        (spoilt(3..4, &[2]), Version { found: 2 }),
-        (spoilt(9..55, &[]), cut("node", 9)),
-        (spoilt(20..21, &[0]), Address { frame: String::new(), address: String::new() }),
-        (spoilt(20..22, &[1, 0xFF]), Utf8 { field: "channel", at: 21 }),
-        (spoilt(20..22, &[1, b' ']), Channel(bad_channel)),
-        (spoilt(20..22, &[0x80, 2]), TooLong { field: "channel", bytes: 256, max_bytes: 255, at: 22 }),
-        (spoilt(22..33, &[0]), Empty { what: "sources" }),
-        (spoilt(22..23, &[0x81, 0]), Varint { field: "sources", at: 22 }),
-        (spoilt(22..23, &[[0xFF; 9].as_slice(), &[2]].concat()), Varint { field: "sources", at: 22 }),
-        (spoilt(22..23, &[0x80; 11]), Varint { field: "sources", at: 22 }),
+        (corrupted(3..4, &[2]), Version { found: 2 }),
+        (corrupted(9..55, &[]), cut("node", 9)),
+        (corrupted(20..21, &[0]), Address { frame: String::new(), address: String::new() }),
+        (corrupted(20..22, &[1, 0xFF]), Utf8 { field: "channel", at: 21 }),
+        (corrupted(20..22, &[1, b' ']), Channel(bad_channel)),
+        (corrupted(20..22, &[0x80, 2]), TooLong { field: "channel", bytes: 256, max_bytes: 255, at: 22 }),
+        (corrupted(22..33, &[0]), Empty { what: "sources" }),
+        (corrupted(22..23, &[0x81, 0]), Varint { field: "sources", at: 22 }),
+        (corrupted(22..23, &[[0xFF; 9].as_slice(), &[2]].concat()), Varint { field: "sources", at: 22 }),
+        (corrupted(22..23, &[0x80; 11]), Varint { field: "sources", at: 22 }),
         (spoilt_name(b""), Source(SourceError::Name { name: String::new() })),
         (spoilt_name(b"a\n"), Source(SourceError::Name { name: "a\n".into() })),
-        (spoilt(31..32, &[0x81, 1]), TooLong { field: "source name", bytes: 129, max_bytes: 128, at: 33 }),
-        (spoilt(33..35, &[99, 0]), cut("extensions", 55)),
-        (by_hand(&[5, 1, 0, 5, 1, 0], &[], b""), TagOrder { tag: 5, before: 5, at: 38 }),
-        (spoilt(35..36, &[0]), Empty { what: "waves" }),
-        (spoilt(36..40, &[99, 0, 0, 0]), cut("record", 55)),
-        (spoilt(36..40, &[9, 0, 0, 0]), cut("age", 49)),
-        (spoilt(40..42, &[1, 0]), value("source index", 1, 40, "an index into the table of sources")),
-        (spoilt(42..43, &[5]), value("kind", 5, 42, "0 to 4")),
-        (spoilt(45..46, &[41]), value("half-life", 41, 45, "0 to 40, or 255 for never")),
-        (spoilt(46..47, &[11]), value("hops", 11, 46, "0 to 10")),
-        (spoilt(47..48, &[3]), value("content type", 3, 47, "0, 1, 2 or 255")),
-        (spoilt(47..48, &[255]), value("content type", 255, 47, types)),
+        (corrupted(31..32, &[0x81, 1]), TooLong { field: "source name", bytes: 129, max_bytes: 128, at: 33 }),
+        (corrupted(33..35, &[99, 0]), cut("extensions", 55)),
+        (handmade(&[5, 1, 0, 5, 1, 0], &[], b""), TagOrder { tag: 5, before: 5, at: 38 }),
+        (corrupted(35..36, &[0]), Empty { what: "waves" }),
+        (corrupted(36..40, &[99, 0, 0, 0]), cut("record", 55)),
+        (corrupted(36..40, &[9, 0, 0, 0]), cut("age", 49)),
+        (corrupted(40..42, &[1, 0]), value("source index", 1, 40, "an index into the source table")),
+        (corrupted(42..43, &[5]), value("kind", 5, 42, "0 to 4")),
+        (corrupted(45..46, &[41]), value("half-life", 41, 45, "0 to 40, or 255 for never")),
+        (corrupted(46..47, &[11]), value("hops", 11, 46, "0 to 10")),
+        (corrupted(47..48, &[3]), value("content type", 3, 47, "0, 1, 2 or 255")),
+        (corrupted(47..48, &[255]), value("content type", 255, 47, types)),
         (field(&[5, 3, b'a', b'/', b'b']), value("content type", 0, 47, types)),
         (field(&[5, 0]), ContentType { at: 54 }),
         (field(&[1, 4, 0, 0, 0xC0, 0x7F]), Phase),
@@ -246,12 +246,12 @@ fn each_defect_is_refused_by_name_and_place() {
         (field(&[4, 4, 1, b':', 1, b'v']), Metadata(MetadataError::Name { name: ":".into() })),
         (field(&[4, 3, 1, b'n', 9]), cut("metadata value", 57)),
         (field(&[9, 2, 1]), cut("extension field", 55)),
-        (spoilt(55..55, b"!"), LeftOver { field: "the last wave", bytes: 1 }),
+        (corrupted(55..55, b"!"), LeftOver { field: "the last wave", bytes: 1 }),
     ];
     let mut seen = [false; 16];
     for (frame, expected) in cases {
         assert_eq!(read(frame.clone(), None).unwrap_err(), expected, "{frame:02x?}");
-        // Without a wildcard: a variant that is added needs a case.
+        // Without a wildcard, so that a new variant needs a case.
         let variant = match expected {
             Magic { .. } => 0,
             Version { .. } => 1,
@@ -298,7 +298,7 @@ fn a_frame_that_is_cut_off_anywhere_is_refused() {
     let frame = encode(SENDER, Some(&channel()), &waves, now()).unwrap();
     let cut = |end: usize| read(frame.slice(..end), None);
     assert_eq!(cut(frame.len()).unwrap().waves.len(), 2);
-    // The payload of the last wave is 100,000 bytes of one kind: every seventh place in it will do.
+    // The payload of the last wave is 100,000 equal bytes, so every seventh offset in it suffices.
     for end in (0..12_000).chain((12_000..frame.len()).step_by(7)) {
         let error = cut(end).unwrap_err();
         let by_name = matches!(error, FrameError::Truncated { .. } | FrameError::Magic { .. });
@@ -307,25 +307,25 @@ fn a_frame_that_is_cut_off_anywhere_is_refused() {
 }
 
 #[test]
-fn claims_of_2_to_the_60_items_are_refused_before_memory_is_set_aside() {
+fn claims_of_2_to_the_60_items_are_rejected_before_memory_is_allocated() {
     let claim = [[0x80; 8].as_slice(), &[0x10]].concat();
-    let refused = |at: usize| read(spoilt(at..at + 1, &claim), None).unwrap_err();
+    let refused = |at: usize| read(corrupted(at..at + 1, &claim), None).unwrap_err();
     assert_eq!(refused(22), FrameError::Truncated { field: "sources", at: 63 });
     assert_eq!(refused(35), FrameError::Truncated { field: "waves", at: 63 });
     assert_eq!(refused(20), FrameError::TooLong { field: "channel", bytes: 1 << 60, max_bytes: 255, at: 29 });
-    // One more than the 19 bytes that follow could hold, at 16 bytes a wave.
-    let frame = spoilt(35..36, &[2]);
+    // One more than the 19 remaining bytes could hold, at 16 bytes a wave.
+    let frame = corrupted(35..36, &[2]);
     assert_eq!(read(frame, None).unwrap_err(), FrameError::Truncated { field: "waves", at: 55 });
 }
 
 #[test]
-fn an_error_does_not_hold_what_a_stranger_made_large() {
+fn an_error_does_not_hold_oversized_remote_text() {
     let name = vec![b'\n'; 1 << 20];
-    let frame = spoilt(31..33, &[&[0x80, 0x80, 0x40], &name[..]].concat());
+    let frame = corrupted(31..33, &[&[0x80, 0x80, 0x40], &name[..]].concat());
     let error = read(frame, None).unwrap_err();
     assert_eq!(error, FrameError::TooLong { field: "source name", bytes: 1 << 20, max_bytes: 128, at: 34 });
     let fields = [&[4, 0x84, 0x80, 2, 0x80, 0x80, 2], &name[..0x8001]].concat();
-    assert!(format!("{:?}", read(by_hand(&[], &fields, b""), None).unwrap_err()).len() < 200);
+    assert!(format!("{:?}", read(handmade(&[], &fields, b""), None).unwrap_err()).len() < 200);
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn the_fullest_wave_fits_and_no_longer_media_type_can_be_made() {
 }
 
 #[test]
-fn an_age_beyond_all_measure_is_held_and_does_not_overflow() {
+fn an_excessive_age_saturates() {
     let frame = encode(SENDER, None, &[fullest_wave()], now()).unwrap();
     let frame = decode(&frame, Some(&channel()), now(), |_| Duration::MAX).unwrap();
     let later = now() + Duration::from_secs(3600);
@@ -347,7 +347,7 @@ fn an_age_beyond_all_measure_is_held_and_does_not_overflow() {
 }
 
 #[test]
-fn a_wave_keeps_a_frame_in_memory_only_if_it_is_most_of_it() {
+fn a_wave_keeps_a_frame_alive_only_if_it_is_most_of_it() {
     let kept = |sizes: &[usize]| {
         let waves = sizes.iter().map(|size| Wave::from_body(body(alpha(), vec![7; *size])));
         let bytes = encode(SENDER, None, &waves.collect::<Vec<_>>(), now()).unwrap();
@@ -373,7 +373,7 @@ fn the_estimated_transit_is_added_to_each_age() {
 }
 
 #[test]
-fn waves_that_do_not_make_one_frame_are_refused_by_name() {
+fn waves_that_do_not_fit_one_frame_are_refused_by_name() {
     let wave = |instance| Wave::from_body(body(Source::with_instance("s", instance).unwrap(), ""));
     let refused = |channel: Option<&Channel>, waves: &[Wave]| encode(SENDER, channel, waves, now());
     assert_eq!(refused(None, &[]), Err(EncodeError::Empty));
@@ -394,10 +394,10 @@ fn waves_that_do_not_make_one_frame_are_refused_by_name() {
     assert!(frame.waves.iter().map(facts).eq(waves.iter().map(facts)));
 }
 
-/// The memory is never touched: the system lends 4 GiB of zeros for nothing.
+/// The memory is never touched: the system maps 4 GiB of zeros lazily.
 #[test]
 #[cfg(target_pointer_width = "64")]
-fn a_wave_of_four_gibibytes_is_refused_before_it_is_copied() {
+fn a_wave_of_four_gibibytes_is_refused_before_copying() {
     let wave = Wave::from_body(body(alpha(), vec![0; u32::MAX as usize]));
     let error = encode(SENDER, None, &[wave], now()).unwrap_err();
     assert!(
@@ -407,8 +407,8 @@ fn a_wave_of_four_gibibytes_is_refused_before_it_is_copied() {
 }
 
 #[test]
-fn a_frame_is_told_from_text() {
-    assert!(is_frame(&by_hand(&[], &[], b"")));
+fn a_frame_is_distinguished_from_text() {
+    assert!(is_frame(&handmade(&[], &[], b"")));
     assert!(!is_frame(b"\xAETG") && !is_frame("{}".as_bytes()) && !is_frame(b""));
     assert_eq!(
         Channel::with_reserved(&"a".repeat(256)),
@@ -416,7 +416,7 @@ fn a_frame_is_told_from_text() {
     );
 }
 
-/// Whatever was read can be written, and reads the same again; the second writing equals the first.
+/// Whatever was decoded can be encoded and decodes to the same; the second encoding equals the first.
 fn check_stable(frame: &Frame) {
     let write = |frame: &Frame| {
         encode_at(frame.sender, frame.position, Some(&frame.channel), &frame.waves, now()).unwrap()
@@ -431,7 +431,7 @@ fn check_stable(frame: &Frame) {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back_within_its_bounds(
+    fn encoded_frames_are_read_back_within_their_bounds(
         waves in any_waves(), named: bool, addressed: bool, place: Option<[u64; 3]>,
     ) {
         let channel = channel();
@@ -449,7 +449,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_without_sense_are_refused_without_panic(
+    fn random_bytes_are_rejected_without_panic(
         mut bytes in prop::collection::vec(any::<u8>(), 0..300), like_a_frame: bool,
     ) {
         if like_a_frame {
@@ -461,7 +461,7 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_that_was_tampered_with_is_read_or_refused_without_panic(
+    fn a_tampered_frame_is_read_or_rejected_without_panic(
         waves in any_wave(vec![alpha()]).prop_map(|wave| vec![wave.clone(), wave]),
         changes in prop::collection::vec((0..4, any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {

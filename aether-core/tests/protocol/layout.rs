@@ -1,6 +1,6 @@
 //! Frames put together byte by byte from `protocol/README.md`, without the code under test.
 
-/// Bytes, each run of them with its meaning.
+/// Runs of bytes, each with its meaning.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layout {
     pub(crate) parts: Vec<(Vec<u8>, String)>,
@@ -19,14 +19,15 @@ impl Layout {
         self.parts.iter().flat_map(|(bytes, _)| bytes).copied().collect()
     }
 
-    /// The same with the bytes of the first part whose meaning begins so replaced; no length is corrected.
+    /// The same layout with the bytes of the first part whose meaning starts with this text replaced; lengths are not
+    /// corrected.
     pub(crate) fn with(mut self, meaning: &str, bytes: &[u8]) -> Self {
         let part = self.parts.iter_mut().find(|(_, of)| of.starts_with(meaning));
         part.unwrap_or_else(|| panic!("no part {meaning:?}")).0 = bytes.to_vec();
         self
     }
 
-    /// The same without its end.
+    /// The same layout without its last bytes.
     pub(crate) fn cut(mut self, bytes: usize) -> Self {
         let mut left = self.bytes().len() - bytes;
         for (part, _) in &mut self.parts {
@@ -37,13 +38,13 @@ impl Layout {
         self
     }
 
-    /// The same with bytes behind it.
+    /// The same layout with bytes appended.
     pub(crate) fn and(mut self, bytes: &[u8], meaning: &str) -> Self {
         self.put(bytes, meaning);
         self
     }
 
-    /// One part a line: hexadecimal, then what it means.
+    /// One part a line: hexadecimal, then its meaning.
     pub(crate) fn lines(&self) -> Vec<String> {
         let line = |(bytes, meaning): &(Vec<u8>, String)| format!("{} {meaning}", hex(bytes));
         self.parts.iter().map(line).collect()
@@ -54,19 +55,19 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a frame shall hold.
+/// The content of a frame.
 #[derive(Debug, Clone)]
 pub(crate) struct FrameSpec {
     pub(crate) node: u64,
     pub(crate) sent_micros: u64,
-    /// Empty: the address names it.
+    /// Empty if the address names it.
     pub(crate) channel: &'static str,
     pub(crate) sources: Vec<(u64, String)>,
     pub(crate) fields: Vec<Field>,
     pub(crate) waves: Vec<WaveSpec>,
 }
 
-/// What a wave shall be.
+/// The content of a wave.
 #[derive(Debug, Clone)]
 pub(crate) struct WaveSpec {
     pub(crate) source: u16,
@@ -90,7 +91,7 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// A field whose content is one part.
+    /// A field with a single part.
     pub(crate) fn raw(tag: u64, name: &'static str, bytes: impl AsRef<[u8]>) -> Self {
         let mut parts = Layout::default();
         if !bytes.as_ref().is_empty() {
@@ -99,7 +100,7 @@ impl Field {
         Self { tag, name, parts }
     }
 
-    /// Of a frame.
+    /// The position field of a frame.
     pub(crate) fn position([stream, first, age_micros]: [u64; 3]) -> Self {
         let mut parts = Layout::default();
         parts.put(varint(stream), format!("position: stream {stream}"));
@@ -143,7 +144,7 @@ impl Field {
 }
 
 impl FrameSpec {
-    /// The frame byte by byte.
+    /// The frame, byte by byte.
     pub(crate) fn layout(&self) -> Layout {
         let mut out = Layout::default();
         out.put(b"\xAETH", "magic");

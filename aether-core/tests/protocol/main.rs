@@ -1,7 +1,7 @@
-//! The golden frames in `protocol/vectors`: that this code reads and writes them, and that a decoder which was written
-//! from `protocol/README.md` alone agrees.
+//! The golden frames in `protocol/vectors`: this code encodes and decodes them, and a decoder written from
+//! `protocol/README.md` alone agrees.
 //!
-//! The frames are put together here without the code under test, and compared with the files. To write them anew:
+//! The frames are put together here without the code under test, and compared with the files. To regenerate them:
 //! `AETHER_WRITE_VECTORS=1 cargo test -p aether-core --test protocol the_files`.
 
 mod layout;
@@ -27,7 +27,7 @@ fn protocol() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol")
 }
 
-/// A moment to come: seen from before it, waves have just the age that their frame says.
+/// A moment in the future: before it, waves have exactly the age in their frame.
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
@@ -39,7 +39,7 @@ fn decode(vector: &Vector, now: Instant) -> Result<Frame, FrameError> {
     wire::decode(&Bytes::from(bytes), address.as_ref(), now, |_| Duration::ZERO)
 }
 
-/// A frame as the JSON files describe it.
+/// A frame in the format of the JSON files.
 fn described(frame: &Frame) -> Value {
     let mut described = json!({
         "node": format!("{:x}", frame.sender.node),
@@ -65,7 +65,7 @@ fn described_wave(wave: &Wave) -> Value {
         Expiry::At(age) => age.as_micros().to_string(),
     };
     let metadata: Vec<_> = wave.metadata().iter().map(|(name, value)| json!([name, value])).collect();
-    // The loss at an age is not public, so it is computed as the README says; the amplitude must be that of it.
+    // The loss at an age is not public, so it is computed as in the README; the amplitude must match it.
     let decay = wave
         .half_life()
         .duration()
@@ -96,7 +96,7 @@ fn described_wave(wave: &Wave) -> Value {
 }
 
 #[test]
-fn the_files_are_those_of_the_generator() {
+fn the_files_match_the_generator() {
     let folder = protocol().join("vectors");
     let mut expected = BTreeMap::new();
     for vector in vectors::all() {
@@ -113,19 +113,19 @@ fn the_files_are_those_of_the_generator() {
     let found: BTreeSet<_> = fs::read_dir(&folder)
         .unwrap()
         .map(|file| file.unwrap())
-        // What hopping channels are named after is in a folder of its own.
+        // The vectors of hopping channels are in a folder of their own.
         .filter(|file| file.file_type().unwrap().is_file())
         .map(|file| file.file_name().into_string().unwrap())
         .collect();
     assert_eq!(found, expected.keys().cloned().collect(), "protocol/vectors holds other files");
     for (name, content) in expected {
         let file = fs::read(folder.join(&name)).unwrap();
-        assert!(file == content, "{name} differs: AETHER_WRITE_VECTORS=1 writes it anew");
+        assert!(file == content, "{name} differs: AETHER_WRITE_VECTORS=1 regenerates it");
     }
 }
 
 #[test]
-fn each_vector_is_read_as_it_is_described() {
+fn each_vector_is_decoded_as_described() {
     for vector in vectors::all() {
         if let Outcome::Read { frame, .. } = &vector.outcome {
             let read = decode(&vector, soon()).unwrap_or_else(|error| panic!("{}: {error}", vector.name));
@@ -135,7 +135,7 @@ fn each_vector_is_read_as_it_is_described() {
 }
 
 #[test]
-fn what_was_read_is_written_to_the_byte() {
+fn decoded_vectors_are_encoded_byte_for_byte() {
     for vector in vectors::all() {
         let Outcome::Read { canonical, .. } = vector.outcome else { continue };
         let now = soon();
@@ -152,7 +152,7 @@ fn what_was_read_is_written_to_the_byte() {
 }
 
 #[test]
-fn each_malformed_vector_is_refused_with_its_error() {
+fn each_malformed_vector_is_rejected_with_its_error() {
     let mut seen = BTreeSet::new();
     for vector in vectors::all() {
         if let Outcome::Refused { error } = vector.outcome {
@@ -168,8 +168,8 @@ fn each_malformed_vector_is_refused_with_its_error() {
     assert_eq!(seen, all.split_whitespace().collect(), "an error has no vector");
 }
 
-/// What `protocol/decoder.py` says of frames. It is given their bytes and their address, and nothing of this code.
-fn python_says(address: Option<&str>, frames: &[Vec<u8>]) -> Vec<Value> {
+/// The output of `protocol/decoder.py`, which gets the bytes of the frames and their address, and nothing of this code.
+fn python_decodes(address: Option<&str>, frames: &[Vec<u8>]) -> Vec<Value> {
     let mut python = Command::new("python3");
     python.arg(protocol().join("decoder.py")).arg("-");
     python.args(address.iter().flat_map(|name| ["--address", name]));
@@ -185,9 +185,9 @@ fn python_says(address: Option<&str>, frames: &[Vec<u8>]) -> Vec<Value> {
     writer.join().expect("the writer does not panic").expect("decoder.py reads all of its input");
     let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let said: Vec<Value> = lines.map(|line| serde_json::from_slice(line).expect("a line of JSON")).collect();
-    assert_eq!(said.len(), frames.len(), "decoder.py says one line for each frame");
+    assert_eq!(said.len(), frames.len(), "decoder.py writes one line for each frame");
     let refused = said.iter().any(|said| said.get("refused").is_some());
-    assert_eq!(output.status.code(), Some(i32::from(refused)), "the exit status tells of refusals");
+    assert_eq!(output.status.code(), Some(i32::from(refused)), "the exit status reports rejections");
     said
 }
 
@@ -199,7 +199,7 @@ fn a_decoder_written_from_the_description_agrees_on_each_vector() {
     }
     for (address, vectors) in by_address {
         let frames: Vec<_> = vectors.iter().map(|vector| vector.bytes.clone()).collect();
-        for (vector, said) in vectors.iter().zip(python_says(address, &frames)) {
+        for (vector, said) in vectors.iter().zip(python_decodes(address, &frames)) {
             match &vector.outcome {
                 Outcome::Read { frame, .. } => {
                     assert_eq!(said, serde_json::to_value(frame).unwrap(), "{}", vector.name);
@@ -212,8 +212,8 @@ fn a_decoder_written_from_the_description_agrees_on_each_vector() {
     }
 }
 
-/// Each byte of a frame changed, left out and doubled, and each end cut off.
-fn spoilt(frame: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+/// Each byte of a frame changed, removed and duplicated, and each truncation.
+fn corrupted(frame: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     (0..frame.len()).flat_map(move |at| {
         let (before, after) = (&frame[..at], &frame[at + 1..]);
         let byte = frame[at];
@@ -228,18 +228,18 @@ fn spoilt(frame: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 }
 
 #[test]
-fn a_decoder_written_from_the_description_agrees_on_spoilt_frames() {
+fn a_decoder_written_from_the_description_agrees_on_corrupted_frames() {
     let vectors = vectors::all();
     let chosen = ["every-field", "several", "utf-8", "position", "announcement"];
     let whole = chosen.map(|name| vectors.iter().find(|vector| vector.name == name).unwrap());
-    let frames: Vec<_> = whole.iter().flat_map(|vector| spoilt(&vector.bytes)).collect();
+    let frames: Vec<_> = whole.iter().flat_map(|vector| corrupted(&vector.bytes)).collect();
     let mut read = 0;
-    for (frame, mut said) in frames.iter().zip(python_says(None, &frames)) {
+    for (frame, mut said) in frames.iter().zip(python_decodes(None, &frames)) {
         match wire::decode(&Bytes::from(frame.clone()), None, soon(), |_| Duration::ZERO) {
             Ok(frame) => {
                 read += 1;
                 let mut ours = described(&frame);
-                // As the texts of the numbers are read to within the last bit only, they are compared as what they are.
+                // Decimal texts of floats may differ in the last bit, so they are compared as numbers.
                 let phase = |value: &mut Value| value["phase"].take().as_f64().map(|phase| phase as f32);
                 for waves in [&mut said, &mut ours].map(|frame| frame["waves"].as_array_mut()) {
                     for wave in waves.into_iter().flatten() {
@@ -253,7 +253,7 @@ fn a_decoder_written_from_the_description_agrees_on_spoilt_frames() {
             }
         }
     }
-    // Neither all nor none, or the comparison says little.
+    // Neither all nor none, or the comparison would prove little.
     assert!(read > frames.len() / 10 && read < frames.len() / 2, "{read} of {} were read", frames.len());
 }
 

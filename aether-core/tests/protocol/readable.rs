@@ -1,11 +1,11 @@
-//! The golden frames that are read, and what they are made of.
+//! The golden frames that are valid, and their content.
 
 use std::f32::consts::PI;
 
 use crate::layout::{Field, FrameSpec, WaveSpec};
 use crate::vectors::{Meant, NEVER, Vector};
 
-/// The example: one event, sent as the year 2026 began.
+/// The example: one event, sent at the beginning of 2026.
 pub(crate) fn single() -> FrameSpec {
     FrameSpec {
         node: 0x0123_4567_89AB_CDEF,
@@ -164,17 +164,16 @@ pub(crate) fn all() -> Vec<Vector> {
     let read = Vector::read;
     vec![
         read("single", "One event; the example of the README.", &single(), one),
-        read("addressed", "The channel is named by the address alone.", &unnamed, one).at("orders.created"),
-        read("named-twice", "The channel is named by frame and address.", &single(), one)
-            .at("orders.created"),
+        read("addressed", "Only the address names the channel.", &unnamed, one).at("orders.created"),
+        read("named-twice", "Frame and address name the channel.", &single(), one).at("orders.created"),
         read(
             "several",
             "Three sources, a wave of each kind, ages and hops.",
             &several,
             &vec![nothing.clone(); 5],
         ),
-        read("position", "Where the frame stands in its sender's stream.", &numbered, one).standing(place),
-        read("announcement", "No waves: only where the sender stands.", &announcement, &[]).standing(end),
+        read("position", "The frame's position in its sender's stream.", &numbered, one).standing(place),
+        read("announcement", "No waves, only the sender's position.", &announcement, &[]).standing(end),
         read("every-field", "Each extension field of a wave.", &every_field, &[every_meaning]),
         read("extremes", "The largest and smallest values.", &extremes, &extreme_meanings),
         read("utf-8", "Text that is not ASCII.", &in_utf8, &[meant_in_utf8]),
@@ -186,31 +185,25 @@ pub(crate) fn all() -> Vec<Vector> {
         ),
         read(
             "unknown-fields",
-            "Extension fields that nobody knows, in the frame and in a wave.",
+            "Unknown extension fields, in the frame and in a wave.",
             &unknown,
             &[Meant { key: Some("k".into()), ..nothing.clone() }],
         )
         .not_canonical(),
         read(
             "defaults-written",
-            "Extension fields that say what their absence says.",
+            "Extension fields with their default values.",
             &defaults,
             &[Meant { content_type: Some("text/plain"), ..nothing.clone() }],
         )
         .not_canonical(),
         read(
             "turned-phase",
-            "A phase of -pi, which is pi.",
+            "A phase of -pi, normalized to pi.",
             &with_fields(vec![Field::phase(-PI)]),
             &[Meant { phase: PI, ..nothing.clone() }],
         )
         .not_canonical(),
-        read(
-            "unused-sources",
-            "Sources that no wave has, and one that stands there twice.",
-            &unused_sources,
-            one,
-        )
-        .not_canonical(),
+        read("unused-sources", "Unused sources, and a repeated one.", &unused_sources, one).not_canonical(),
     ]
 }

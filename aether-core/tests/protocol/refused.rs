@@ -1,4 +1,4 @@
-//! The golden frames that are refused: the example, spoilt in one place each.
+//! The golden frames that are rejected: the example, corrupted in one place each.
 
 use std::f32::consts::PI;
 
@@ -10,7 +10,7 @@ pub(crate) fn all() -> Vec<Vector> {
     let frame = || single().layout();
     let at = |position| FrameSpec { fields: vec![Field::position(position)], ..single() };
     let fields = |fields: Vec<Field>| with_fields(fields).layout();
-    let raw = |tag, bytes: &[u8]| fields(vec![Field::raw(tag, "spoilt", bytes)]);
+    let raw = |tag, bytes: &[u8]| fields(vec![Field::raw(tag, "corrupted", bytes)]);
     let claim = [&[0x80; 8][..], &[0x10]].concat();
     let many = vec![("n", "v"); 33];
     let elsewhere = |mut vector: Vector| {
@@ -19,9 +19,9 @@ pub(crate) fn all() -> Vec<Vector> {
     };
     let no = Vector::refused;
     vec![
-        no("bad-empty", "Magic", "No bytes at all.", Layout::default()),
+        no("bad-empty", "Magic", "No bytes.", Layout::default()),
         no("bad-magic", "Magic", "JSON.", Layout::default().and(b"{\"sku\":\"lamp\"}", "no frame")),
-        no("bad-version", "Version", "A version to come.", frame().with("version", &[2])),
+        no("bad-version", "Version", "A future version.", frame().with("version", &[2])),
         no("bad-header", "Truncated", "Ends within the header.", frame().cut(70)),
         no("bad-cut", "Truncated", "The last byte is missing.", frame().cut(1)),
         no("bad-rest", "LeftOver", "A byte after the last wave.", frame().and(&[0], "left over")),
@@ -57,11 +57,11 @@ pub(crate) fn all() -> Vec<Vector> {
             FrameSpec { sources: vec![], ..at([1, 2, 3]) }.layout()
         }),
         no("bad-short-position", "Truncated", "A position of one byte.", {
-            let short = Field::raw(1, "spoilt", [1]);
+            let short = Field::raw(1, "corrupted", [1]);
             FrameSpec { fields: vec![short], ..single() }.layout()
         }),
         no("bad-long-position", "LeftOver", "A position of four numbers.", {
-            let long = Field::raw(1, "spoilt", [1, 2, 3, 4]);
+            let long = Field::raw(1, "corrupted", [1, 2, 3, 4]);
             FrameSpec { fields: vec![long], ..single() }.layout()
         }),
         no("bad-no-waves", "Empty", "No waves.", frame().with("number of waves", &[0])),

@@ -1,18 +1,18 @@
-//! The golden frames: what each holds, told once as bytes and once as facts.
+//! The golden frames: the content of each, once as bytes and once as facts.
 
 use serde::Serialize;
 
 use crate::layout::{FrameSpec, Layout, WaveSpec, hex};
 use crate::{readable, refused};
 
-/// One golden frame, as its JSON file describes it.
+/// One golden frame, as described by its JSON file.
 #[derive(Serialize)]
 pub(crate) struct Vector {
-    /// The file's name, without its ending.
+    /// The file's name, without its extension.
     #[serde(skip)]
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
-    /// The channel that the medium's address names.
+    /// The channel named by the medium's address.
     pub(crate) address: Option<&'static str>,
     #[serde(flatten)]
     pub(crate) outcome: Outcome,
@@ -26,7 +26,7 @@ pub(crate) struct Vector {
 #[serde(untagged)]
 pub(crate) enum Outcome {
     Read {
-        /// Whether a writer of the same waves writes the same bytes.
+        /// Whether an encoder given the same waves writes the same bytes.
         canonical: bool,
         frame: FrameFacts,
     },
@@ -36,7 +36,7 @@ pub(crate) enum Outcome {
     },
 }
 
-/// 64-bit numbers are texts, because JSON numbers are not exact beyond 2^53 everywhere.
+/// 64-bit numbers are strings, because JSON numbers are not exact beyond 2^53 everywhere.
 #[derive(Serialize)]
 pub(crate) struct FrameFacts {
     node: String,
@@ -76,7 +76,7 @@ struct WaveFacts {
     audible_until_micros: String,
 }
 
-/// What the fields of a wave mean.
+/// The expected meaning of the fields of a wave.
 #[derive(Clone, Default)]
 pub(crate) struct Meant {
     pub(crate) phase: f32,
@@ -89,11 +89,11 @@ pub(crate) struct Meant {
 const KINDS: [&str; 5] = ["event", "command", "query", "response", "broadcast"];
 const CONTENT_TYPES: [&str; 3] = ["application/octet-stream", "application/json", "text/plain"];
 pub(crate) const NEVER: u8 = 255;
-/// The floor for which the JSON files say how long a wave is audible: amplitude 0.25.
+/// The floor for which the JSON files give the age up to which a wave is audible: amplitude 0.25.
 pub(crate) const FLOOR_LOSS: u16 = 4096;
 
 impl WaveFacts {
-    /// The arithmetic is that of the README, in wide integers.
+    /// The arithmetic of the README, in wide integers.
     fn new(frame: &FrameSpec, wave: &WaveSpec, meant: &Meant) -> Self {
         let (instance, name) = &frame.sources[usize::from(wave.source)];
         let content_type = CONTENT_TYPES.get(usize::from(wave.content)).copied().or(meant.content_type);
@@ -136,7 +136,7 @@ impl Vector {
         Self { name, about, address: None, outcome, layout: lines, bytes }
     }
 
-    /// A frame that is read as its waves are meant.
+    /// A valid frame with the expected meaning of its waves.
     pub(crate) fn read(name: &'static str, about: &'static str, frame: &FrameSpec, meant: &[Meant]) -> Self {
         assert_eq!(frame.waves.len(), meant.len(), "{name}");
         let waves = frame.waves.iter().zip(meant).map(|(wave, meant)| WaveFacts::new(frame, wave, meant));

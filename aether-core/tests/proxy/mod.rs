@@ -8,10 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Stands between one client and the server, so that a test knows when the client has noticed a broken connection.
+/// A proxy between one client and the server, which tells a test when the client has noticed a broken connection.
 pub struct Proxy {
     port: u16,
-    /// Whether connections are let through.
+    /// Whether connections are allowed.
     open: watch::Sender<bool>,
     traffic: watch::Receiver<Traffic>,
     accepting: JoinHandle<()>,
@@ -40,7 +40,7 @@ impl Proxy {
                 traffic_sender.send_modify(|traffic| traffic.connections += 1);
                 let (gate, traffic) = (gate.clone(), Arc::clone(&traffic_sender));
                 tokio::spawn(async move {
-                    // However a connection ends is as good as any other.
+                    // How a connection ends does not matter.
                     let _ = Self::pass(client, server, gate).await;
                     traffic.send_modify(|traffic| traffic.connections -= 1);
                 });
@@ -65,13 +65,13 @@ impl Proxy {
             _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
             _ = gate.wait_for(|open| !open) => {}
         }
-        // The client hears that nothing more comes. It may keep its end open until it has another connection.
+        // The client sees the end of the stream. It may keep its end open until it has another connection.
         client.shutdown().await?;
         while client.read(&mut [0; 4096]).await? > 0 {}
         Ok(())
     }
 
-    /// Breaks the connection. Returns once the client has let go of it, or has tried to make another one.
+    /// Cuts the connection. Returns once the client has closed it or has tried to make another one.
     pub async fn cut(&self) {
         let refused = self.traffic.borrow().refused;
         self.open.send_replace(false);
@@ -81,12 +81,12 @@ impl Proxy {
 }
 
 impl Proxy {
-    /// Lets connections be made again.
+    /// Allows connections again.
     pub fn mend(&self) {
         self.open.send_replace(true);
     }
 
-    /// Waits until nobody is connected.
+    /// Waits until there is no connection.
     pub async fn unused(&self) {
         self.traffic.clone().wait_for(|traffic| traffic.connections == 0).await.expect("the proxy lives");
     }

@@ -1,4 +1,4 @@
-//! The reflector with a medium that does what it is told to.
+//! The reflector with a scripted medium.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,10 +10,10 @@ use crate::medium::{AskError, EmitError, FlushError, JoinError, MediumStatus, Pr
 use crate::router::{Carried, Offered, Subscription};
 use crate::wave::{Kind, ReplyError, ReplyPath};
 
-/// Answers each notice in the same way, and remembers them.
+/// Gives the same answer to each notice, and records the notices.
 #[derive(Debug)]
 struct Network {
-    /// `None`: tells for ever.
+    /// `None`: sending never completes.
     reach: Option<Reach>,
     calls: AtomicU64,
     told: Mutex<Vec<Wave>>,
@@ -79,7 +79,7 @@ fn source() -> Sequencer {
     Sequencer::new(Source::new("alpha").unwrap())
 }
 
-/// Somebody who waits for an answer.
+/// An asker.
 struct Nowhere;
 
 impl ReplyPath for Nowhere {
@@ -112,22 +112,22 @@ async fn a_storm_is_a_few_messages_and_every_failure_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_failure_is_told_at_once_and_the_task_ends() {
+async fn the_first_failure_is_reported_at_once_and_the_task_ends() {
     let (reflector, network) = network(Some(Reach::Heard));
     let started = tokio::time::Instant::now();
     for round in 1..=3 {
         fails(&reflector, &emitted(&source(), Kind::Query, 0));
         reflector.settled().await;
-        assert_eq!(started.elapsed(), PAUSE * 2 * (round - 1), "without any pause before it");
+        assert_eq!(started.elapsed(), PAUSE * 2 * (round - 1), "there is no pause before it");
         tokio::time::sleep(PAUSE * 2).await;
-        // Nobody but this test holds it: the task is gone.
+        // The test holds the only reference, so the task has ended.
         assert_eq!(Arc::strong_count(&reflector), 1);
     }
     assert_eq!(network.calls.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_reflected_costs_nothing() {
+async fn kinds_that_are_not_reflected_cost_nothing() {
     let (reflector, network) = network(Some(Reach::Nobody));
     let alpha = source();
     for kind in [Kind::Event, Kind::Response, Kind::Broadcast] {
@@ -141,7 +141,7 @@ async fn what_is_not_reflected_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_at_the_source_makes_dead_letters_and_questions_are_left_to_their_askers() {
+async fn without_a_listener_commands_become_dead_letters_and_questions_are_left_to_their_askers() {
     for reach in [Reach::Nobody, Reach::Unsent] {
         let (reflector, _network) = network(Some(reach));
         let alpha = source();
@@ -163,7 +163,7 @@ async fn nobody_at_the_source_makes_dead_letters_and_questions_are_left_to_their
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_that_waits_to_be_told_does_not_hold_its_asker() {
+async fn a_queued_failure_of_a_question_does_not_hold_its_asker() {
     let (reflector, _network) = network(None);
     let path: Arc<dyn ReplyPath> = Arc::new(Nowhere);
     fails(&reflector, &emitted(&source(), Kind::Query, 0).with_reply_path(Arc::clone(&path)));
@@ -171,10 +171,10 @@ async fn a_question_that_waits_to_be_told_does_not_hold_its_asker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sources_and_bytes_that_wait_are_bounded() {
+async fn queued_sources_and_bytes_are_bounded() {
     let (reflector, network) = network(None);
     let alpha = source();
-    // The first batch never comes back; what follows waits.
+    // The first batch never completes, so the rest waits.
     fails(&reflector, &emitted(&alpha, Kind::Command, 0));
     tokio::task::yield_now().await;
     assert_eq!(network.calls.load(Ordering::Relaxed), 1);
@@ -188,14 +188,14 @@ async fn sources_and_bytes_that_wait_are_bounded() {
     assert_eq!(reflector.state.lock().pending.len(), MAX_SOURCES);
     let ledger = reflector.ledger();
     assert_eq!((ledger.buried, ledger.pending), (51, 11 + MAX_SOURCES as u64 - 1));
-    // The end of the Aether ends the waiting.
+    // Ending the Aether gives up what waits.
     reflector.end();
     reflector.settled().await;
     assert_eq!(reflector.ledger().buried, reflector.ledger().reflected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_under_way_when_the_connection_broke_is_neither_told_nor_buried() {
+async fn reports_in_flight_when_the_connection_breaks_are_unconfirmed() {
     let (reflector, _network) = network(Some(Reach::Unknown));
     fails(&reflector, &emitted(&source(), Kind::Command, 0));
     reflector.settled().await;
@@ -204,7 +204,7 @@ async fn what_was_under_way_when_the_connection_broke_is_neither_told_nor_buried
 }
 
 #[test]
-fn a_loss_outside_of_any_runtime_waits_for_the_next_one_inside() {
+fn a_loss_outside_of_any_runtime_is_reported_with_the_next_one_inside() {
     let (reflector, network) = network(Some(Reach::Heard));
     let alpha = source();
     fails(&reflector, &emitted(&alpha, Kind::Command, 0));
@@ -218,7 +218,7 @@ fn a_loss_outside_of_any_runtime_waits_for_the_next_one_inside() {
 }
 
 #[test]
-fn without_a_network_a_source_that_does_not_listen_is_gone() {
+fn without_a_network_a_source_that_does_not_listen_gets_dead_letters() {
     let reflector = Arc::new(Reflector::new());
     let alpha = Arc::new(source());
     fails(&reflector, &emitted(&alpha, Kind::Command, 0));
@@ -232,18 +232,18 @@ fn without_a_network_a_source_that_does_not_listen_is_gone() {
 }
 
 #[test]
-fn by_hand_a_vibrator_reports_a_wave_once_and_memory_is_bounded() {
-    let mut by_hand = ByHand::default();
-    assert!(by_hand.is_new((1, 2, 3)) && !by_hand.is_new((1, 2, 3)) && by_hand.is_new((2, 2, 3)));
+fn a_vibrator_reports_a_wave_once_and_memory_is_bounded() {
+    let mut handmade = ByHand::default();
+    assert!(handmade.is_new((1, 2, 3)) && !handmade.is_new((1, 2, 3)) && handmade.is_new((2, 2, 3)));
     for sequence in 0..5000 {
-        by_hand.is_new((9, 9, sequence));
+        handmade.is_new((9, 9, sequence));
     }
-    assert_eq!((by_hand.order.len(), by_hand.known.len()), (REMEMBERED, REMEMBERED));
-    assert!(by_hand.is_new((1, 2, 3)), "forgotten by now");
+    assert_eq!((handmade.order.len(), handmade.known.len()), (REMEMBERED, REMEMBERED));
+    assert!(handmade.is_new((1, 2, 3)), "it was forgotten");
 }
 
 #[test]
-fn a_runtime_that_ends_takes_no_failure_along() {
+fn a_runtime_that_ends_loses_no_failure() {
     let (reflector, network) = network(None);
     let alpha = source();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -252,8 +252,8 @@ fn a_runtime_that_ends_takes_no_failure_along() {
             fails(&reflector, &emitted(&alpha, Kind::Command, 10));
             tokio::task::yield_now().await;
         });
-        assert_eq!(network.calls.load(Ordering::Relaxed), round, "it is being told");
-        // Nobody knows how far it went.
+        assert_eq!(network.calls.load(Ordering::Relaxed), round, "it is being sent");
+        // How far it got is unknown.
         let expected = EchoLedger { reflected: round, unconfirmed: round, ..EchoLedger::default() };
         assert_eq!(reflector.ledger(), expected);
         assert_eq!(reflector.state.lock().bytes, 0);
@@ -261,7 +261,7 @@ fn a_runtime_that_ends_takes_no_failure_along() {
 }
 
 #[test]
-fn failures_are_told_in_the_runtime_of_the_medium_wherever_they_happen() {
+fn failures_are_reported_in_the_runtime_of_the_medium() {
     let (reflector, network) = network(Some(Reach::Heard));
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let home = runtime();
@@ -273,7 +273,7 @@ fn failures_are_told_in_the_runtime_of_the_medium_wherever_they_happen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_several_receivers_failed_at_is_told_in_echoes_that_can_be_believed() {
+async fn failures_of_several_receivers_are_split_into_plausible_echoes() {
     let (reflector, network) = network(Some(Reach::Heard));
     let alpha = source();
     let waves: Vec<_> = (0..50).map(|_| emitted(&alpha, Kind::Command, 0)).collect();
@@ -288,7 +288,7 @@ async fn what_several_receivers_failed_at_is_told_in_echoes_that_can_be_believed
 }
 
 #[test]
-fn echoes_that_cannot_be_are_refused_and_counted() {
+fn impossible_echoes_are_refused_and_counted() {
     let reflector = Reflector::new();
     let alpha = Arc::new(source());
     let sent: Vec<_> = (0..3).map(|_| emitted(&alpha, Kind::Command, 0)).collect();
@@ -306,7 +306,9 @@ fn echoes_that_cannot_be_are_refused_and_counted() {
         let _ = mailbox.arrived().offer(notice.noticed(&forger), crate::inbox::Offer::Now);
     }
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    let std::task::Poll::Ready(Some(only)) = mailbox.poll_next(&mut cx) else { panic!("one can be") };
+    let std::task::Poll::Ready(Some(only)) = mailbox.poll_next(&mut cx) else {
+        panic!("one echo is plausible")
+    };
     assert_eq!((only.of.sequence, only.count), (2, 3));
     assert!(mailbox.poll_next(&mut cx).is_pending());
     let counts = mailbox.counts();

@@ -1,4 +1,4 @@
-//! The inbox against a list that is searched from end to end: slow, and obviously right.
+//! Compares the inbox with a list searched from end to end: slow, and obviously right.
 
 use std::collections::{BTreeMap, HashMap};
 use std::task::{Context, Poll, Waker};
@@ -9,13 +9,13 @@ use proptest::test_runner::TestCaseResult;
 
 use super::*;
 
-/// Whole and half steps, so that some share a level and some do not; the last two are weaker than the floor below.
+/// Whole and half octaves, so that some share a level and some do not; the last two are below the floor used here.
 const AMPLITUDES: [f32; 7] = [1.0, 0.9, 0.5, 0.49, 0.3, 0.1, 0.001];
 
 #[derive(Debug, Clone)]
 struct Setting {
     max_waves: usize,
-    /// In weights of a wave with an empty payload.
+    /// In multiples of the weight of a wave with an empty payload.
     max_weights: usize,
     order: ServeOrder,
     waits: bool,
@@ -24,7 +24,7 @@ struct Setting {
 }
 
 #[derive(Debug, Clone)]
-struct Offered {
+struct OfferedWave {
     amplitude: f32,
     /// In tenths of the weight of a wave with an empty payload.
     size: usize,
@@ -32,10 +32,10 @@ struct Offered {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
-    OfferIfRoom(Offered),
-    OfferNow(Offered),
-    OfferAll(Vec<Offered>),
+enum ModelStep {
+    OfferIfRoom(OfferedWave),
+    OfferNow(OfferedWave),
+    OfferAll(Vec<OfferedWave>),
     Receive,
     ReceiveEven,
     TakeMany { waves: usize, weights: usize },
@@ -59,28 +59,28 @@ fn any_setting() -> impl Strategy<Value = Setting> {
     )
 }
 
-fn any_offered() -> impl Strategy<Value = Offered> {
+fn any_offered() -> impl Strategy<Value = OfferedWave> {
     let size = prop_oneof![3 => Just(0), 2 => 0..30_usize, 1 => 30..150_usize];
     (prop::sample::select(AMPLITUDES.to_vec()), size, prop::bool::weighted(0.3))
-        .prop_map(|(amplitude, size, decays)| Offered { amplitude, size, decays })
+        .prop_map(|(amplitude, size, decays)| OfferedWave { amplitude, size, decays })
 }
 
-/// A receiver takes waves one by one, a medium's outbox many at once; nobody does both.
-fn any_steps() -> impl Strategy<Value = Vec<Step>> {
+/// A receiver takes waves one by one and a medium's outbox takes many at once; no inbox sees both.
+fn any_steps() -> impl Strategy<Value = Vec<ModelStep>> {
     let offer = || {
         prop_oneof![
-            any_offered().prop_map(Step::OfferIfRoom),
-            any_offered().prop_map(Step::OfferNow),
-            prop::collection::vec(any_offered(), 0..20).prop_map(Step::OfferAll),
+            any_offered().prop_map(ModelStep::OfferIfRoom),
+            any_offered().prop_map(ModelStep::OfferNow),
+            prop::collection::vec(any_offered(), 0..20).prop_map(ModelStep::OfferAll),
         ]
     };
-    let wait = || (0..15_u64).prop_map(|millis| Step::Wait { millis });
+    let wait = || (0..15_u64).prop_map(|millis| ModelStep::Wait { millis });
     let received = prop_oneof![
-        20 => offer(), 25 => Just(Step::Receive), 3 => Just(Step::ReceiveEven), 2 => wait(), 1 => Just(Step::Close),
+        20 => offer(), 25 => Just(ModelStep::Receive), 3 => Just(ModelStep::ReceiveEven), 2 => wait(), 1 => Just(ModelStep::Close),
     ];
     let sent = prop_oneof![
         20 => offer(),
-        10 => (1..40_usize, 1..40_usize).prop_map(|(waves, weights)| Step::TakeMany { waves, weights }),
+        10 => (1..40_usize, 1..40_usize).prop_map(|(waves, weights)| ModelStep::TakeMany { waves, weights }),
         2 => wait(),
     ];
     prop_oneof![
@@ -89,20 +89,20 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
     ]
 }
 
-/// A wave in the list.
+/// A wave in the reference list.
 #[derive(Debug, Clone)]
-struct Item {
+struct ModelItem {
     wave: Wave,
     number: u64,
     level: u8,
     since: Moment,
 }
 
-/// The list, and all that has happened to it.
+/// The reference list and its counts.
 struct Model {
     options: InboxOptions,
-    items: Vec<Item>,
-    /// A bit for each level that was offered.
+    items: Vec<ModelItem>,
+    /// A bit for each level offered.
     seen: u64,
     closed: bool,
     ledger: Ledger,
@@ -119,8 +119,8 @@ impl Model {
         self.ledger.count_loss(reason);
     }
 
-    /// What waves of a level leave to stronger ones: the weakest a quarter, the strongest nothing.
-    fn kept(&self, total: usize, level: u8) -> usize {
+    /// The room reserved for waves stronger than this level: a quarter for the weakest, none for the strongest.
+    fn reserved(&self, total: usize, level: u8) -> usize {
         let levels: Vec<u8> = (0..64).filter(|level| self.seen & 1 << level != 0).collect();
         let rank = levels.iter().position(|other| *other == level).unwrap();
         let by_rank = if rank == 0 { 0 } else { total / 4 * rank / (levels.len() - 1) };
@@ -152,14 +152,14 @@ impl Model {
         self.seen |= 1 << level;
         let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
         let weak_bytes = max_bytes - Self::kept_from_weak(max_bytes, level);
-        let admitted = self.items.len() < max_waves - self.kept(max_waves, level)
-            && self.bytes() < max_bytes - self.kept(max_bytes, level)
+        let admitted = self.items.len() < max_waves - self.reserved(max_waves, level)
+            && self.bytes() < max_bytes - self.reserved(max_bytes, level)
             && (self.bytes() + wave.weight() <= weak_bytes || self.items.is_empty());
         if !admitted && offer == Offer::IfRoom && self.options.when_full != WhenFull::Shed {
             return false;
         }
         self.ledger.offered += 1;
-        self.items.push(Item { wave: wave.clone(), number, level, since: Moment::now() });
+        self.items.push(ModelItem { wave: wave.clone(), number, level, since: Moment::now() });
         while self.items.len() > self.options.max_waves || self.bytes() > self.options.max_bytes {
             let weakest = self.items.iter().map(|item| item.level).max().unwrap();
             let oldest = self.items.iter().position(|item| item.level == weakest).unwrap();
@@ -169,7 +169,7 @@ impl Model {
         true
     }
 
-    /// Takes the first in the order of receiving that is wanted and not too late.
+    /// Takes the first wave, in the order of receiving, that is wanted and not too late.
     fn receive(&mut self, order: ServeOrder, wanted: impl Fn(u64) -> bool) -> Option<u64> {
         loop {
             let wanted = self.items.iter().filter(|item| wanted(item.number));
@@ -191,13 +191,13 @@ impl Model {
     }
 }
 
-/// Follows the inbox itself, with no help of the model: what was offered and has not come out is queued.
+/// Follows the inbox itself, independently of the model: waves offered and not yet seen coming out are queued.
 #[derive(Default)]
 struct Watch {
     queued: BTreeMap<u64, (u8, Amplitude, usize)>,
-    /// The newest number delivered of each amplitude.
+    /// The newest delivered number of each amplitude.
     newest: HashMap<Amplitude, u64>,
-    /// Several were offered at once: which of them came before an eviction is not known.
+    /// Several waves were offered at once, so their order relative to an eviction is unknown.
     several: bool,
 }
 
@@ -225,7 +225,7 @@ impl Watch {
     }
 }
 
-struct Pair {
+struct Comparison {
     inbox: Inbox,
     model: Model,
     watch: Watch,
@@ -236,7 +236,7 @@ struct Pair {
     in_order: bool,
 }
 
-impl Pair {
+impl Comparison {
     fn new(setting: &Setting) -> Self {
         let weight = numbered(0, 0.5).weight() - 1;
         let reported = Arc::new(Mutex::new(Vec::new()));
@@ -261,21 +261,21 @@ impl Pair {
         Self { inbox, model, watch: Watch::default(), reported, weight, last: 0, in_order: true }
     }
 
-    fn wave(&mut self, offered: &Offered) -> Wave {
+    fn wave(&mut self, offered: &OfferedWave) -> Wave {
         self.last += 1;
         let builder = Wave::builder("a").amplitude(offered.amplitude);
         let builder =
             if offered.decays { builder.half_life(Duration::from_millis(8)) } else { builder.never_decays() };
-        // Padded with spaces in front of the number, which says which wave it is.
+        // Padded with spaces in front of the number that identifies the wave.
         let text = format!("{:>width$}", self.last, width = offered.size * self.weight / 10);
         emitted(builder.text(text))
     }
 
-    fn step(&mut self, step: &Step) -> TestCaseResult {
+    fn step(&mut self, step: &ModelStep) -> TestCaseResult {
         let mut cx = Context::from_waker(Waker::noop());
         self.watch.several = false;
         match step {
-            Step::OfferIfRoom(offered) => {
+            ModelStep::OfferIfRoom(offered) => {
                 let wave = self.wave(offered);
                 let expected = self.model.offer(&wave, Offer::IfRoom);
                 prop_assert_eq!(self.inbox.has_room_for(&wave), expected, "has_room_for");
@@ -286,13 +286,13 @@ impl Pair {
                     Err(back) => prop_assert_eq!(number(&back), self.last),
                 }
             }
-            Step::OfferNow(offered) => {
+            ModelStep::OfferNow(offered) => {
                 let wave = self.wave(offered);
                 self.watch.offered(&wave);
                 self.model.offer(&wave, Offer::Now);
                 prop_assert!(self.inbox.offer(wave, Offer::Now).is_ok());
             }
-            Step::OfferAll(all) => {
+            ModelStep::OfferAll(all) => {
                 let waves: Vec<_> = all.iter().map(|offered| self.wave(offered)).collect();
                 self.watch.several = true;
                 for wave in &waves {
@@ -301,19 +301,19 @@ impl Pair {
                 }
                 self.inbox.offer_all(waves);
             }
-            Step::Receive => {
+            ModelStep::Receive => {
                 let polled = self.inbox.poll_receive(&mut cx).map(|wave| wave.as_ref().map(number));
                 let expected = self.model.receive(self.model.options.order, |_| true);
                 self.check_received(polled, expected)?;
             }
-            Step::ReceiveEven => {
+            ModelStep::ReceiveEven => {
                 self.in_order = false;
                 let even = |number: u64| number.is_multiple_of(2);
                 let polled = self.inbox.poll_receive_where(&mut cx, &mut 0, |wave| even(number(wave)));
                 let expected = self.model.receive(self.model.options.order, even);
                 self.check_received(polled.map(|wave| wave.as_ref().map(number)), expected)?;
             }
-            Step::TakeMany { waves, weights } => {
+            ModelStep::TakeMany { waves, weights } => {
                 let (mut taken, most_bytes) = (Vec::new(), weights * self.weight);
                 self.inbox.take_many(*waves, most_bytes, &mut taken);
                 let (order, mut taken, mut bytes) = (self.model.options.order, taken.iter(), 0);
@@ -329,8 +329,8 @@ impl Pair {
                 }
                 prop_assert_eq!(taken.count(), 0, "more than {} waves or {} bytes", waves, most_bytes);
             }
-            Step::Wait { .. } => {}
-            Step::Close => {
+            ModelStep::Wait { .. } => {}
+            ModelStep::Close => {
                 self.model.closed = true;
                 self.inbox.close();
             }
@@ -349,7 +349,7 @@ impl Pair {
         expected.map_or(Ok(()), |number| self.watch.delivered(number, self.in_order))
     }
 
-    /// What has to hold after every step.
+    /// Invariants after every step.
     fn check(&mut self) -> TestCaseResult {
         let ledger = self.inbox.ledger();
         prop_assert!(ledger.adds_up(), "{:?}", ledger);
@@ -367,24 +367,24 @@ impl Pair {
     }
 }
 
-fn compare(setting: &Setting, steps: &[Step]) -> TestCaseResult {
+fn compare(setting: &Setting, steps: &[ModelStep]) -> TestCaseResult {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let mut pair = Pair::new(setting);
+        let mut comparison = Comparison::new(setting);
         for step in steps {
-            if let Step::Wait { millis } = step {
+            if let ModelStep::Wait { millis } = step {
                 tokio::time::advance(Duration::from_millis(*millis)).await;
             }
-            pair.step(step)?;
+            comparison.step(step)?;
         }
-        pair.inbox.abandon();
-        // Abandoned in the order of strength, whatever the order of receiving is.
-        pair.model.items.sort_by_key(|item| (item.level, item.number));
-        for item in std::mem::take(&mut pair.model.items) {
-            pair.model.lose(item.number, ShedReason::Closed);
+        comparison.inbox.abandon();
+        // Abandoned waves are reported in the order of strength, whatever the order of receiving.
+        comparison.model.items.sort_by_key(|item| (item.level, item.number));
+        for item in std::mem::take(&mut comparison.model.items) {
+            comparison.model.lose(item.number, ShedReason::Closed);
         }
-        pair.check()
+        comparison.check()
     })
 }
 

@@ -1,4 +1,4 @@
-//! One receiver and several emitters on threads of their own, and somebody who looks on.
+//! One receiver, several emitters and an observer, each on a thread of its own.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -8,7 +8,7 @@ use super::*;
 const EMITTERS: u64 = 3;
 const EACH: u64 = 20_000;
 
-/// Receives until the inbox is closed and empty; sees to it that what one emitter sent at one amplitude is in order.
+/// Receives until the inbox is closed and empty; checks the order of what one emitter sent at one amplitude.
 fn receive_all(inbox: &Inbox) -> u64 {
     let mut newest = std::collections::HashMap::new();
     let mut received = 0;

@@ -1,16 +1,16 @@
-//! Emitters that find no room: how long they wait, and what lets them in.
+//! Emitters that find no room: how long they wait, and when they are admitted.
 
 use super::super::admission::LEVELS_WINDOW;
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn an_emitter_waits_and_is_let_in_when_there_is_room() {
+async fn an_emitter_waits_and_is_admitted_when_there_is_room() {
     let inbox = Inbox::new(patient(4)).unwrap();
     fill(&inbox, 0..4);
     assert_eq!(number(&inbox.offer(numbered(4, 0.5), Offer::IfRoom).unwrap_err()), 4);
     waits!(emitter, inbox, numbered(4, 0.5));
-    assert_eq!(inbox.ledger().offered, 4, "a wave that waits is not offered yet");
-    // Half of the inbox is room that is worth waking for; one place is not, before a millisecond has passed.
+    assert_eq!(inbox.ledger().offered, 4, "a waiting wave is not offered yet");
+    // Emitters are woken for half of the inbox. For a single place they are woken only after a millisecond.
     assert_eq!(receive(&inbox), 0);
     assert!(futures::poll!(emitter.as_mut()).is_pending());
     assert_eq!(receive(&inbox), 1);
@@ -21,7 +21,7 @@ async fn an_emitter_waits_and_is_let_in_when_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_emitter_that_has_waited_long_is_let_in_for_any_room() {
+async fn an_emitter_that_waited_long_is_admitted_for_any_room() {
     let inbox = Inbox::new(patient(100)).unwrap();
     fill(&inbox, 0..100);
     waits!(emitter, inbox, numbered(100, 0.5));
@@ -33,19 +33,19 @@ async fn an_emitter_that_has_waited_long_is_let_in_for_any_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_emitter_that_waits_for_bytes_is_let_in_as_they_become_free() {
+async fn an_emitter_waiting_for_bytes_is_admitted_as_they_become_free() {
     let weight = numbered(10, 0.5).weight();
     let inbox = Inbox::new(patient(1000).max_bytes(40 * weight)).unwrap();
     fill(&inbox, 10..50);
     waits!(emitter, inbox, numbered(50, 0.5));
     receive(&inbox);
-    assert!(futures::poll!(emitter.as_mut()).is_pending(), "one wave in no time is not worth it");
+    assert!(futures::poll!(emitter.as_mut()).is_pending(), "one free place is not worth a wake-up yet");
     tokio::time::advance(LONG_WAIT).await;
     receive(&inbox);
     assert!(futures::poll!(emitter.as_mut()).is_ready());
     assert_eq!(inbox.ledger().queued, 39);
 
-    // The same when the receiver has a prefetch already.
+    // The same with a prefetch at the receiver.
     receive(&inbox);
     fill(&inbox, 51..53);
     waits!(emitter, inbox, numbered(53, 0.5));
@@ -55,7 +55,7 @@ async fn an_emitter_that_waits_for_bytes_is_let_in_as_they_become_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_one_exhausted_patience_nobody_waits_until_the_inbox_is_half_empty() {
+async fn after_one_timeout_no_emitter_waits_until_the_inbox_is_half_empty() {
     let inbox = Inbox::new(patient(8)).unwrap();
     fill(&inbox, 0..8);
     let started = Moment::now();
@@ -66,20 +66,20 @@ async fn after_one_exhausted_patience_nobody_waits_until_the_inbox_is_half_empty
         first.await;
         assert_eq!(started.elapsed(), PATIENCE);
         second.await;
-        assert_eq!(started.elapsed(), PATIENCE, "who waits beside it is let in with it");
+        assert_eq!(started.elapsed(), PATIENCE, "the emitter waiting beside it is admitted with it");
     }
     for number in 10..20 {
         inbox.offer_patiently(&numbered(number, 0.5)).await;
     }
-    assert_eq!(started.elapsed(), PATIENCE, "nobody waited again");
+    assert_eq!(started.elapsed(), PATIENCE, "no emitter waited again");
     assert_eq!(inbox.ledger(), Ledger { offered: 20, shed_full: 12, queued: 8, ..Ledger::default() });
 
-    // Five left are more than half.
+    // Five are left, more than half.
     assert_eq!([12, 13, 14].map(|_| receive(&inbox)), [12, 13, 14]);
     fill(&inbox, 20..23);
     inbox.offer(numbered(23, 0.5), Offer::IfRoom).unwrap();
     assert_eq!(inbox.ledger().shed_full, 13);
-    // Four are not: patience is back.
+    // Four are left, so emitters wait again.
     assert_eq!([16, 17, 18, 19].map(|_| receive(&inbox)), [16, 17, 18, 19]);
     fill(&inbox, 24..28);
     assert!(inbox.offer(numbered(28, 0.5), Offer::IfRoom).is_err());
@@ -87,7 +87,7 @@ async fn after_one_exhausted_patience_nobody_waits_until_the_inbox_is_half_empty
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_emitter_that_stops_waiting_has_offered_nothing() {
+async fn a_cancelled_emitter_has_offered_nothing() {
     let inbox = Inbox::new(patient(1)).unwrap();
     fill(&inbox, 0..1);
     {
@@ -99,7 +99,7 @@ async fn an_emitter_that_stops_waiting_has_offered_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shedding_inbox_lets_nobody_wait() {
+async fn a_shedding_inbox_makes_no_emitter_wait() {
     let inbox = Inbox::new(shedding(2)).unwrap();
     for number in 0..5 {
         inbox.offer(numbered(number, 0.5), Offer::IfRoom).unwrap();
@@ -110,7 +110,7 @@ async fn a_shedding_inbox_lets_nobody_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_refused_anyway_waits_for_nothing() {
+async fn a_wave_that_is_refused_anyway_does_not_wait() {
     let floor = Floor::new(0.3).unwrap();
     let weight = numbered(0, 0.5).weight();
     let inbox = Inbox::new(patient(1).floor(floor).max_bytes(2 * weight)).unwrap();
@@ -126,7 +126,7 @@ async fn what_is_refused_anyway_waits_for_nothing() {
     assert_eq!(inbox.ledger(), ledger);
 }
 
-/// An inbox for a hundred waves that emitters may run ahead of by a few, and have.
+/// An inbox with room for a hundred waves, whose emitters may run ahead by a few and have done so.
 #[cfg(feature = "nats")]
 fn run_ahead_by(waves: u64) -> Inbox {
     let inbox = Inbox::new(patient(100)).unwrap();
@@ -137,11 +137,11 @@ fn run_ahead_by(waves: u64) -> Inbox {
 
 #[cfg(feature = "nats")]
 #[tokio::test(start_paused = true)]
-async fn emitters_that_wait_run_ahead_only_so_far_and_strong_waves_pass_weak_ones() {
+async fn emitters_run_ahead_only_so_far_and_strong_waves_overtake_weak_ones() {
     let inbox = run_ahead_by(4);
     assert_eq!(number(&inbox.offer(numbered(4, 0.5), Offer::IfRoom).unwrap_err()), 4);
     assert_eq!(number(&inbox.offer(numbered(4, 0.1), Offer::IfRoom).unwrap_err()), 4);
-    // None of these waits: there is room for a hundred.
+    // None of these waits, because there is room for a hundred.
     inbox.offer(numbered(4, 1.0), Offer::IfRoom).unwrap();
     inbox.offer(numbered(5, 0.5), Offer::IfFits).unwrap();
     inbox.offer(numbered(6, 0.5), Offer::Now).unwrap();
@@ -154,7 +154,7 @@ async fn emitters_that_wait_run_ahead_only_so_far_and_strong_waves_pass_weak_one
 
 #[cfg(feature = "nats")]
 #[tokio::test(start_paused = true)]
-async fn emitters_are_let_in_when_they_may_run_further_ahead_or_have_waited_long() {
+async fn emitters_are_admitted_when_they_may_run_further_ahead_or_waited_long() {
     let inbox = run_ahead_by(2);
     {
         waits!(emitter, inbox, numbered(2, 0.5));
@@ -162,12 +162,12 @@ async fn emitters_are_let_in_when_they_may_run_further_ahead_or_have_waited_long
         emitter.await;
     }
     fill(&inbox, 3..100);
-    assert!(inbox.offer(numbered(100, 0.5), Offer::IfRoom).is_err(), "it holds no more than its options say");
+    assert!(inbox.offer(numbered(100, 0.5), Offer::IfRoom).is_err(), "the capacity is the limit");
 
     let inbox = run_ahead_by(2);
     {
         waits!(emitter, inbox, numbered(2, 0.5));
-        // Until its patience is exhausted; then it is taken, and nothing is shed for it.
+        // The emitter times out. Its wave is then taken, and nothing is shed for it.
         emitter.await;
     }
     fill(&inbox, 3..100);
@@ -175,8 +175,8 @@ async fn emitters_are_let_in_when_they_may_run_further_ahead_or_have_waited_long
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_emitter_that_is_let_in_at_its_last_moment_has_not_lost_its_patience() {
-    // Which of the two it sees first is left to chance.
+async fn an_emitter_admitted_at_its_last_moment_has_not_timed_out() {
+    // The order in which it sees the two is random.
     for _ in 0..64 {
         let inbox = Inbox::new(patient(8)).unwrap();
         fill(&inbox, 0..8);
@@ -185,12 +185,12 @@ async fn an_emitter_that_is_let_in_at_its_last_moment_has_not_lost_its_patience(
         assert_eq!((0..8).map(|_| receive(&inbox)).last(), Some(7));
         emitter.await;
         fill(&inbox, 9..16);
-        assert!(inbox.offer(numbered(16, 0.5), Offer::IfRoom).is_err(), "who comes now waits as well");
+        assert!(inbox.offer(numbered(16, 0.5), Offer::IfRoom).is_err(), "a new emitter waits as well");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_strongest_emitter_that_waits_is_let_in_first_and_equal_ones_in_turn() {
+async fn the_strongest_waiting_emitter_is_admitted_first_and_equal_ones_in_turn() {
     let inbox = Inbox::new(patient(1)).unwrap();
     fill(&inbox, 0..1);
     let amplitudes = [0.1, 0.5, 0.9, 0.1, 0.9, 0.5];
@@ -202,7 +202,7 @@ async fn the_strongest_emitter_that_waits_is_let_in_first_and_equal_ones_in_turn
     let mut order = Vec::new();
     for _ in 0..=amplitudes.len() {
         order.push(receive(&inbox));
-        // All of them look, and only the one whose turn it is gets in.
+        // All are polled, and only the one whose turn it is gets in.
         emitters.retain_mut(|emitter| {
             emitter.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
         });
@@ -212,20 +212,20 @@ async fn the_strongest_emitter_that_waits_is_let_in_first_and_equal_ones_in_turn
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_later_does_not_pass_an_emitter_that_is_as_strong() {
+async fn a_later_emitter_does_not_overtake_an_equally_strong_one() {
     let inbox = Inbox::new(patient(8)).unwrap();
     fill(&inbox, 0..8);
     waits!(emitter, inbox, numbered(8, 0.5));
     receive(&inbox);
     assert!(!inbox.has_room_for(&numbered(9, 0.5)));
-    assert!(inbox.has_room_for(&numbered(9, 0.9)), "who is stronger does");
+    assert!(inbox.has_room_for(&numbered(9, 0.9)), "a stronger wave does pass");
     inbox.offer(numbered(9, 0.9), Offer::IfRoom).unwrap();
     assert_eq!([(); 4].map(|()| receive(&inbox)), [9, 1, 2, 3]);
     emitter.await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_emitter_that_is_stronger_than_what_is_queued_is_let_in_for_any_room() {
+async fn an_emitter_stronger_than_what_is_queued_is_admitted_for_any_room() {
     let inbox = Inbox::new(patient(1000)).unwrap();
     fill(&inbox, 0..1000);
     waits!(weak, inbox, numbered(1000, 0.5));
@@ -237,14 +237,14 @@ async fn an_emitter_that_is_stronger_than_what_is_queued_is_let_in_for_any_room(
 }
 
 #[tokio::test(start_paused = true)]
-async fn waves_of_one_amplitude_use_all_of_an_inbox_and_leave_the_last_quarter_to_stronger_ones() {
+async fn equal_waves_fill_an_inbox_until_a_stronger_level_reserves_the_last_quarter() {
     for bytes in [false, true] {
         let weight = numbered(100, 0.5).weight();
         let options = patient(if bytes { 1000 } else { 80 });
         let inbox = Inbox::new(if bytes { options.max_bytes(80 * weight) } else { options }).unwrap();
         fill(&inbox, 100..180);
         assert!(inbox.offer(numbered(180, 0.5), Offer::IfRoom).is_err());
-        // The inbox is full; from now on it knows that there are stronger ones.
+        // The inbox is full, and now it has seen a stronger level.
         assert!(!inbox.has_room_for(&numbered(180, 0.9)));
         for number in 100..120 {
             assert_eq!(receive(&inbox), number);
@@ -263,7 +263,7 @@ async fn waves_of_one_amplitude_use_all_of_an_inbox_and_leave_the_last_quarter_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_for_the_strong_is_open_again_when_they_have_stayed_away() {
+async fn the_reserved_room_is_open_again_after_strong_waves_have_stayed_away() {
     let inbox = Inbox::new(patient(8)).unwrap();
     inbox.offer(numbered(0, 0.9), Offer::IfRoom).unwrap();
     assert_eq!(receive(&inbox), 0);
@@ -277,7 +277,7 @@ async fn what_is_kept_for_the_strong_is_open_again_when_they_have_stayed_away() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_emitter_that_is_called_and_does_not_come_leaves_its_place_to_the_next() {
+async fn a_called_emitter_that_is_dropped_leaves_its_place_to_the_next() {
     let inbox = Inbox::new(patient(1)).unwrap();
     fill(&inbox, 0..1);
     let next = numbered(2, 0.5);
@@ -297,7 +297,7 @@ async fn an_emitter_that_is_called_and_does_not_come_leaves_its_place_to_the_nex
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_weak_emitter_that_strong_ones_pass_gives_up_alone_and_takes_nothing_that_is_kept() {
+async fn a_weak_emitter_overtaken_by_strong_ones_times_out_alone_and_leaves_the_reserved_room() {
     let inbox = Inbox::new(patient(8)).unwrap();
     inbox.offer(numbered(0, 0.9), Offer::IfRoom).unwrap();
     for number in 1..7 {
@@ -315,7 +315,7 @@ async fn a_weak_emitter_that_strong_ones_pass_gives_up_alone_and_takes_nothing_t
         inbox.ledger(),
         Ledger { offered: 17, delivered: 10, shed_full: 1, queued: 6, ..Ledger::default() }
     );
-    assert!(inbox.offer(numbered(18, 0.1), Offer::IfRoom).is_err(), "the others are patient still");
+    assert!(inbox.offer(numbered(18, 0.1), Offer::IfRoom).is_err(), "the others still wait");
     inbox.offer(numbered(18, 0.9), Offer::IfRoom).unwrap();
 }
 
@@ -378,7 +378,7 @@ async fn a_weak_wave_that_is_larger_than_its_share_is_taken_where_nothing_else_i
 
 /// Sixty weak emitters that always have another wave, twenty strong ones that take two fifths of what the receiver can.
 #[tokio::test(start_paused = true)]
-async fn strong_emitters_wait_for_a_moment_and_lose_nothing_however_many_weak_ones_wait() {
+async fn strong_emitters_wait_briefly_and_lose_nothing_however_many_weak_ones_wait() {
     let lost = Arc::new(Mutex::new(Vec::new()));
     let report = Arc::clone(&lost);
     let options = patient(64).on_shed(move |wave: &Wave, _| report.lock().push(wave.amplitude()));
@@ -403,7 +403,7 @@ async fn strong_emitters_wait_for_a_moment_and_lose_nothing_however_many_weak_on
     let weak = futures::future::join_all((0..60).map(async |emitter| {
         loop {
             emit([0.5, 0.1][emitter % 2]).await;
-            // Also where it does not have to wait, time goes on.
+            // Time advances even if the emitter does not have to wait.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }));

@@ -1,4 +1,4 @@
-//! A duty cycle: observes all waves for a while, then none, to keep to an average of waves a second.
+//! A duty cycle: observes all waves for a while, then none, to keep to an average number of waves per second.
 //!
 //! Used by [`PhysicsEngine`](super::PhysicsEngine). The detectors need all waves of some seconds and can miss those of
 //! the next. They cannot work with every tenth wave: a pair would be seen once in a hundred. So all waves are observed
@@ -11,8 +11,8 @@ use crate::clock::Instant;
 
 /// The longest observation on credit: several times the windows of timing.
 const LOOK: Duration = Duration::from_secs(8);
-/// The credit in seconds of the budget: enough for a full observation at twice the budget. So a pause is about as long
-/// at most.
+/// The credit in seconds of the budget: enough for a full observation at twice the budget, and the approximate maximum
+/// of a pause.
 const CREDIT: f64 = 8.0;
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct DutyCycle {
     budget: f64,
     /// The time of the last addition to the budget.
     at: Option<Instant>,
-    /// The beginning of the credit, without a break.
+    /// Since when credit has been in use without a break.
     owes: Option<Instant>,
     /// The beginning of the observation; `None` before the first wave.
     since: Option<Instant>,
@@ -35,7 +35,7 @@ pub(super) struct DutyCycle {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Sampling {
-    /// Waves that were handed in. Waves that passed while an observer had left the bus are not among them.
+    /// Waves passed to the engine. Waves that passed while the observer had left the bus are not included.
     pub seen: u64,
     /// Waves that were observed.
     pub shown: u64,
@@ -50,8 +50,8 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// The observed share of the time, of all completed observations and pauses. For an even stream it is the share of
-    /// the waves too.
+    /// The observed share of the time, over all completed observations and pauses. For an even stream it is also the
+    /// share of the waves.
     #[must_use]
     pub fn rate(&self) -> f64 {
         let (looked, away) = (self.looked.as_secs_f64(), self.away.as_secs_f64());
@@ -63,8 +63,8 @@ impl Sampling {
 pub(super) enum Shown {
     Yes,
     No,
-    /// No, and a pause begins.
-    LooksAway,
+    /// Not observed, and a pause begins.
+    PauseBegins,
 }
 
 impl DutyCycle {
@@ -107,7 +107,7 @@ impl DutyCycle {
             self.owes = Some(owes);
             if self.budget <= -CREDIT * self.a_second || now.saturating_duration_since(owes) >= LOOK {
                 self.look_away(since, now);
-                return Shown::LooksAway;
+                return Shown::PauseBegins;
             }
         }
         self.budget -= 1.0;
@@ -128,7 +128,7 @@ impl DutyCycle {
         self.away = Some((now, now + away));
         self.sampling.looked += looked;
         self.sampling.times_away += 1;
-        // The time before the credit says nothing about the future share.
+        // The time before the credit does not predict the future share.
         let on_credit = now.saturating_duration_since(self.owes.unwrap_or(since)).as_secs_f64();
         self.sampling.lately = on_credit / (on_credit + away.as_secs_f64());
     }
@@ -158,7 +158,7 @@ impl DutyCycle {
 mod tests {
     use super::*;
 
-    /// Shows an even stream of waves, looking again when it is time; gives the shares shown in each second.
+    /// Feeds an even stream of waves and resumes after each pause; returns the observed share of each second.
     fn shares(duty_cycle: &mut DutyCycle, start: Instant, a_second: u32, seconds: u32) -> Vec<f64> {
         let share = |second: u32| {
             let shown = (0..a_second)
@@ -177,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_within_the_budget_is_shown_wholly() {
+    fn a_rate_within_the_budget_is_fully_observed() {
         let mut duty_cycle = DutyCycle::new(100);
         assert!(shares(&mut duty_cycle, Instant::now(), 99, 100).iter().all(|share| *share == 1.0));
         assert_eq!((duty_cycle.sampling().rate(), duty_cycle.sampling().lately), (1.0, 1.0));
     }
 
     #[test]
-    fn twice_the_budget_is_shown_for_eight_seconds_in_sixteen() {
+    fn twice_the_budget_is_observed_for_eight_seconds_in_sixteen() {
         let mut duty_cycle = DutyCycle::new(100);
         let shares = shares(&mut duty_cycle, Instant::now(), 200, 160);
         assert!(shares[..8].iter().all(|share| *share > 0.99), "{shares:?}");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_looked_at_for_a_moment_every_eight_seconds() {
+    fn a_flood_is_observed_for_a_moment_every_eight_seconds() {
         let mut duty_cycle = DutyCycle::new(100);
         let start = Instant::now();
         let shares = shares(&mut duty_cycle, start, 5_000, 80);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_too_early_is_no_way_around_the_average() {
+    fn ending_a_pause_early_does_not_exceed_the_average() {
         let mut duty_cycle = DutyCycle::new(100);
         let start = Instant::now();
         let mut shown = 0;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumps_neither_opens_nor_closes_it_for_ever() {
+    fn a_clock_that_jumps_neither_observes_nor_pauses_forever() {
         let mut duty_cycle = DutyCycle::new(100);
         let start = Instant::now() + Duration::from_secs(10_000);
         shares(&mut duty_cycle, start, 1000, 20);

@@ -9,7 +9,7 @@ use crate::physics::standing::StandingOptions;
 
 /// Options of a [`PhysicsEngine`](super::PhysicsEngine): those of its detectors, and the budget of waves.
 #[derive(Debug, Clone)]
-#[must_use = "nothing is made before build()"]
+#[must_use = "no engine is made before build()"]
 pub struct EngineOptions {
     pub(super) resonance: ResonanceOptions,
     pub(super) standing: StandingOptions,

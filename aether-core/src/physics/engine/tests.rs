@@ -1,4 +1,4 @@
-//! The engine by itself.
+//! Unit tests of the engine.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::*;
 use crate::physics::{FringeKind, Interfere, ResonanceOptions};
 use crate::source::{Sequencer, Source};
 
-struct Service {
+struct TestService {
     sequencer: Sequencer,
 }
 
-impl Service {
+impl TestService {
     fn new(name: &str) -> Self {
         Self { sequencer: Sequencer::new(Source::new(name).unwrap()) }
     }
@@ -40,13 +40,13 @@ fn findings(engine: &mut PhysicsEngine, now: Instant) -> Vec<Finding> {
 #[test]
 fn an_edge_is_found_once_with_its_lag_and_its_vibrators() {
     let mut engine = PhysicsEngine::default();
-    let (shop, stock) = (Service::new("shop"), Service::new("stock"));
+    let (shop, stock) = (TestService::new("shop"), TestService::new("stock"));
     let start = Instant::now();
     for second in 0..5 {
         let now = start + Duration::from_secs(second);
         let created = shop.emit("orders.created", None, now);
         let reserved = stock.emit("stock.reserved", Some(&created), now + Duration::from_millis(4));
-        // The observer is late, and by different times: what counts is when they were emitted.
+        // The observer receives them late by different times; only the emission times count.
         engine.observe(&created, now + Duration::from_millis(50));
         engine.observe(&reserved, now + Duration::from_millis(70));
     }
@@ -68,9 +68,9 @@ fn an_edge_is_found_once_with_its_lag_and_its_vibrators() {
 }
 
 #[test]
-fn too_many_waves_are_sampled_and_it_says_so() {
+fn too_many_waves_are_sampled_and_reported() {
     let mut engine = EngineOptions::default().waves_a_second(10).build().unwrap();
-    let shop = Service::new("shop");
+    let shop = TestService::new("shop");
     let start = Instant::now();
     for wave in 0..5000 {
         let now = start + Duration::from_millis(10 * wave);
@@ -86,7 +86,7 @@ fn too_many_waves_are_sampled_and_it_says_so() {
 #[test]
 fn a_clock_that_jumps_is_a_finding() {
     let mut engine = PhysicsEngine::default();
-    let shop = Service::new("shop");
+    let shop = TestService::new("shop");
     let start = Instant::now() + Duration::from_secs(100);
     for now in [start, start - Duration::from_secs(50), start + Duration::from_secs(1000)] {
         engine.observe(&shop.emit("orders.created", None, now), now);
@@ -96,9 +96,9 @@ fn a_clock_that_jumps_is_a_finding() {
 }
 
 #[test]
-fn findings_that_nobody_fetches_are_bounded_and_counted() {
+fn unfetched_findings_are_bounded_and_counted() {
     let mut engine = PhysicsEngine::default();
-    let shop = Service::new("shop");
+    let shop = TestService::new("shop");
     let start = Instant::now() + Duration::from_secs(100_000);
     for wave in 0..3000_u64 {
         let now = start - Duration::from_secs(10 * wave);
@@ -109,7 +109,7 @@ fn findings_that_nobody_fetches_are_bounded_and_counted() {
 }
 
 #[test]
-fn no_waves_at_all_are_refused() {
+fn impossible_bounds_are_refused() {
     let refused = |options: EngineOptions| options.build().unwrap_err().to_string();
     let none = EngineOptions::default().waves_a_second(0);
     assert_eq!(refused(none), "engine.waves_a_second = 0 is not allowed: use 1 or more");
@@ -120,7 +120,7 @@ fn no_waves_at_all_are_refused() {
 #[test]
 fn a_heartbeat_is_found_and_missed_when_it_stops() {
     let mut engine = PhysicsEngine::default();
-    let heart = Service::new("heart");
+    let heart = TestService::new("heart");
     let start = Instant::now();
     let mut found = Vec::new();
     let mut now = start;
@@ -146,13 +146,13 @@ fn a_heartbeat_is_found_and_missed_when_it_stops() {
 }
 
 #[test]
-fn claims_add_up_on_the_channels_that_were_named() {
+fn claims_add_up_on_the_configured_channels() {
     let pattern = Pattern::new("probes.>").unwrap();
     let options = EngineOptions::default().interfere(pattern, Interfere::by_key().sources(2).rise(0.7));
     let mut engine = options.build().unwrap();
     let now = Instant::now();
     for name in ["oslo", "rome"] {
-        let probe = Service::new(name);
+        let probe = TestService::new(name);
         for channel in ["probes.down", "orders.created"] {
             engine.observe(&probe.claim(channel, "db-7", now), now);
         }
@@ -164,11 +164,11 @@ fn claims_add_up_on_the_channels_that_were_named() {
 }
 
 #[test]
-fn while_it_looks_away_nothing_is_missed_and_nothing_fades() {
+fn during_a_pause_nothing_is_missed_and_nothing_decays() {
     let pattern = Pattern::new("probes.>").unwrap();
     let claims = Interfere::by_key().sources(2).rise(0.7).fall(0.5).window(Duration::from_secs(10));
     let mut engine = EngineOptions::default().waves_a_second(100).interfere(pattern, claims).build().unwrap();
-    let (heart, shop) = (Service::new("heart"), Service::new("shop"));
+    let (heart, shop) = (TestService::new("heart"), TestService::new("shop"));
     let start = Instant::now();
     let mut now = start;
     for beat in 0..40 {
@@ -177,7 +177,7 @@ fn while_it_looks_away_nothing_is_missed_and_nothing_fades() {
         findings(&mut engine, now);
     }
     for name in ["oslo", "rome"] {
-        engine.observe(&Service::new(name).claim("probes.down", "db-7", now), now);
+        engine.observe(&TestService::new(name).claim("probes.down", "db-7", now), now);
     }
     assert!(matches!(&findings(&mut engine, now)[..], [Finding::Fringe(_)]));
     for _ in 0..3000 {
@@ -188,7 +188,7 @@ fn while_it_looks_away_nothing_is_missed_and_nothing_fades() {
     let found = findings(&mut engine, until - Duration::from_millis(1));
     assert!(matches!(&found[..], [Finding::Sampling { sampling }] if sampling.lately < 0.01), "{found:?}");
     assert!(found[0].to_string().starts_with("too many waves: looked at 0.0 % of the time"), "{}", found[0]);
-    // It looks again a second late, because nobody ticked, and sees what it would have seen nine seconds before.
+    // It resumes a second late, because there was no tick, and then finds what was due nine seconds before.
     now = until + Duration::from_secs(1);
     assert!(findings(&mut engine, now).is_empty() && engine.away_until().is_none());
     assert_eq!(engine.sampling().away, Duration::from_secs(9));
@@ -200,9 +200,9 @@ fn while_it_looks_away_nothing_is_missed_and_nothing_fades() {
 }
 
 #[test]
-fn waves_that_were_lost_on_the_way_shorten_the_look() {
+fn lost_waves_shorten_the_observation() {
     let mut engine = EngineOptions::default().waves_a_second(100).build().unwrap();
-    let shop = Service::new("shop");
+    let shop = TestService::new("shop");
     let now = Instant::now();
     engine.observe(&shop.emit("orders.created", None, now), now);
     engine.lost(1000, now, now);

@@ -1,4 +1,4 @@
-//! A claim: what one wave asserts or retracts about its coherence key.
+//! A claim: the assertion or retraction of a wave about its coherence key.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub struct Claim {
     pub amplitude: Amplitude,
     /// 0 asserts, pi retracts; in between, the cosine counts.
     pub phase: Phase,
-    /// The number that its source gave it. Of two claims of the same age, the higher number counts.
+    /// The sequence number from its source. Of two claims of the same age, the higher number counts.
     pub sequence: u64,
     /// The time since it was made.
     pub age: Duration,

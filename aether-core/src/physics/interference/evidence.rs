@@ -1,7 +1,7 @@
 //! The claims about one key, one of each source, and their sum.
 //!
 //! Sums are the same to the bit in any order of arrival: evidence is a fixed-point number, which adds up in any order,
-//! and each passed window is a shift. So an assertion and a retraction of the same moment leave exactly nothing.
+//! and each window that passes is a shift. An assertion and a retraction of the same moment cancel exactly.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::source::Source;
 
 /// The number of windows for which the source of a claim counts. An eighth of the claim is left then.
 const WINDOWS_COUNTED: u32 = 3;
-/// The loss, in steps of an amplitude, that 1.0 is taken for: half a step, where the next lower amplitude is one step.
-/// Full amplitude would be infinite evidence, which nothing could ever retract.
+/// The loss used for amplitude 1.0, in steps: half a step, since the next lower amplitude is one step. Full amplitude
+/// would be infinite evidence, which could never be retracted.
 const LOSS_OF_FULL: f64 = 0.5;
-/// Of evidence in fixed point. At most 64 claims of less than 2^45 steps each fit into 64 bits.
+/// The scale of evidence in fixed point. At most 64 claims of less than 2^45 steps each fit into 64 bits.
 const STEPS: f64 = (1u64 << 40) as f64;
-/// The largest amplitude that several claims reach together.
+/// The largest amplitude that several claims can reach together.
 const MOST: f32 = 1.0 - f32::EPSILON / 2.0;
 
 /// The evidence of an amplitude: 0.69 for 0.5, 2.3 for 0.9, at most 8.7.
@@ -31,7 +31,7 @@ pub(super) fn of(amplitude: Amplitude) -> f64 {
 }
 
 /// The time in which evidence decays from one value to less than another. At least a millisecond, so that rounding does
-/// not cause a second look at the same moment.
+/// not cause a second check at the same moment.
 pub(super) fn time_to(from: f64, below: f64, window: Window) -> Duration {
     let windows = (from / below).log2().max(0.0);
     let seconds = windows * window.length.as_secs_f64();
@@ -50,9 +50,9 @@ impl Window {
         Self { length, nanos: nanos(length) }
     }
 
-    /// A moment in whole windows and the part of one that is left, in [0, 1).
+    /// Splits a moment into whole windows and a remainder in [0, 1).
     fn split(self, moment: Moment) -> (i64, f64) {
-        // Dividing integers takes longer; where the quotient is off by one, so is what is left.
+        // Integer division is slower. If the quotient is off by one, the remainder compensates.
         let mut windows = (moment.nanos() as f64 / self.nanos as f64).floor() as i64;
         let mut left = moment.nanos().saturating_sub(windows.saturating_mul(self.nanos));
         while left < 0 {
@@ -79,7 +79,7 @@ struct HeldClaim {
     contribution: Contribution,
 }
 
-/// The contribution of a claim, as far as it does not depend on the present.
+/// The contribution of a claim, independent of the current time.
 #[derive(Debug, Clone, Copy)]
 struct Contribution {
     /// The number of whole windows between the detector's first moment and the claim.
@@ -90,10 +90,10 @@ struct Contribution {
     retracts: bool,
 }
 
-/// The result of taking in a claim.
+/// The result of adding a claim.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ClaimOutcome {
-    /// It counts from now on; `displaced` if another had to go.
+    /// It counts from now on; `displaced` if another one was dropped.
     Counts { displaced: bool },
     /// It was known already.
     Repeated,
@@ -132,8 +132,8 @@ impl Evidence {
         self.held.clear();
     }
 
-    /// Takes in a claim made at a moment. Of one source the latest counts, by time and then by number; of more sources
-    /// than `max` those whose claims are latest. Both are orders of the claims alone, not of their arrival.
+    /// Adds a claim made at a moment. Of one source the latest counts, by time and then by number. With more than `max`
+    /// sources, those with the latest claims are kept. Both orders depend on the claims only, not on their arrival.
     pub(super) fn hear(
         &mut self,
         source: &Source,
@@ -174,7 +174,7 @@ impl Evidence {
         ClaimOutcome::Counts { displaced }
     }
 
-    /// What the claims amount to at a moment, which is not before any of them.
+    /// The sum of the claims at a moment, which must not be before any of them.
     pub(super) fn sum(&self, now: Moment, window: Window) -> Sum {
         let (windows, part) = window.split(now);
         let counted = now.minus(window.length * WINDOWS_COUNTED);
@@ -190,7 +190,7 @@ impl Evidence {
         Sum { net: net as f64 * scale, gross: gross as f64 * scale, sources }
     }
 
-    /// When fewer sources than this will assert, if no claim arrives before; `None` if there are fewer already.
+    /// When fewer than `sources` sources will assert, if no claim arrives before; `None` if there are fewer already.
     pub(super) fn lonely_at(&self, now: Moment, sources: usize, window: Window) -> Option<Moment> {
         let counted = window.length * WINDOWS_COUNTED;
         let mut ends: Vec<Moment> =

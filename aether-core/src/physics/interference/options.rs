@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Options of [`Interference`](super::Interference): how claims are added up, and when their sum is reported. Checked by
 /// [`Interfere::build`].
 #[derive(Debug, Clone)]
-#[must_use = "nothing is made before build()"]
+#[must_use = "no detector is made before build()"]
 pub struct Interfere {
     pub(super) window: Duration,
     pub(super) sources: usize,
@@ -63,14 +63,14 @@ impl Interfere {
         self
     }
 
-    /// The most keys that are kept. Of more, the least recently claimed is forgotten. Default: 4096. Cost: about 80
+    /// The maximum number of keys. Beyond it, the least recently claimed is forgotten. Default: 4096. Cost: about 80
     /// bytes per claim and 300 bytes per key, plus the key itself.
     pub fn max_keys(mut self, most: usize) -> Self {
         self.max_keys = most;
         self
     }
 
-    /// The most sources that are kept per key. Of more, those with the latest claims stay. Default: 8.
+    /// The maximum number of sources per key. Beyond it, those with the latest claims stay. Default: 8.
     pub fn max_sources(mut self, most: usize) -> Self {
         self.max_sources = most;
         self

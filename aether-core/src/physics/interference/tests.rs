@@ -25,7 +25,7 @@ fn retracts(amplitude: f32) -> Claim {
     claim(amplitude, Phase::RETRACT, 2)
 }
 
-/// A detector that reports at once, of two sources, and the moment it starts at.
+/// A detector of two sources that reports at once, and its start time.
 fn pair() -> (Interference, Instant) {
     (Interfere::by_key().sources(2).rise(0.7).window(30 * SECOND).build().unwrap(), Instant::now())
 }
@@ -62,7 +62,7 @@ fn a_source_that_retracts_its_claim_leaves_nothing() {
     detector.claim(&channel(), "db", &source(1), asserts(0.9), now);
     detector.claim(&channel(), "db", &source(1), retracts(0.9), now + SECOND);
     assert_eq!(amplitude_of(&detector, now + SECOND), 0.0);
-    // The assertion comes again: it is older than what its source says now.
+    // The assertion arrives again, older than the current claim of its source.
     let late = Claim { age: SECOND, ..asserts(0.9) };
     detector.claim(&channel(), "db", &source(1), late, now + SECOND);
     assert_eq!((amplitude_of(&detector, now + SECOND), detector.counts().superseded), (0.0, 1));
@@ -80,11 +80,11 @@ fn a_claim_halves_with_each_window() {
 }
 
 #[test]
-fn a_fringe_rises_once_and_falls_by_itself_when_next_change_says() {
+fn a_fringe_rises_once_and_falls_by_itself_at_the_next_change() {
     let (mut detector, now) = pair();
     assert_eq!(detector.next_change(), None);
     detector.claim(&channel(), "db", &source(1), asserts(0.5), now);
-    assert_eq!(detector.next_change(), Some(now), "something is to be looked at");
+    assert_eq!(detector.next_change(), Some(now), "a key is due for a check");
     assert_eq!((kinds(&mut detector, now), detector.next_change()), (vec![], None));
     detector.claim(&channel(), "db", &source(2), asserts(0.5), now);
     let risen = fringes(&mut detector, now);
@@ -93,7 +93,7 @@ fn a_fringe_rises_once_and_falls_by_itself_when_next_change_says() {
         (1, FringeKind::Rise, 2, "db")
     );
     detector.claim(&channel(), "db", &source(2), claim(0.5, Phase::ASSERT, 2), now);
-    assert_eq!(kinds(&mut detector, now), [], "it is known already");
+    assert_eq!(kinds(&mut detector, now), [], "it was reported already");
     // From 2 ln 2 to ln 2 in one window.
     let due = detector.next_change().unwrap();
     assert!(due >= now + 30 * SECOND && due < now + 31 * SECOND, "{:?}", due - now);
@@ -110,12 +110,12 @@ fn one_loud_source_is_not_enough_and_a_source_counts_for_three_windows() {
     assert!(amplitude_of(&detector, now) < 1.0);
     let later = now + 91 * SECOND;
     detector.claim(&channel(), "db", &source(2), asserts(0.9), later);
-    assert_eq!(kinds(&mut detector, later), [], "the first is over");
+    assert_eq!(kinds(&mut detector, later), [], "the first has expired");
     assert_eq!(detector.resultant(&channel(), "db", later).unwrap().sources, 1);
 }
 
 #[test]
-fn what_does_not_last_is_not_reported() {
+fn short_lived_changes_are_not_reported() {
     let options = Interfere::by_key().sources(2).rise(0.7).window(30 * SECOND).settle(4 * SECOND);
     let mut detector = options.build().unwrap();
     let now = Instant::now();
@@ -141,14 +141,14 @@ fn what_does_not_last_is_not_reported() {
 }
 
 #[test]
-fn settling_begins_anew_when_a_source_runs_out_meanwhile() {
+fn settling_restarts_when_a_source_expires_meanwhile() {
     let options = Interfere::by_key().sources(2).rise(0.7).window(2 * SECOND).settle(8 * SECOND);
     let mut detector = options.build().unwrap();
     let now = Instant::now();
     detector.claim(&channel(), "db", &source(1), asserts(1.0), now);
     detector.claim(&channel(), "db", &source(2), asserts(1.0), now + 4 * SECOND);
     assert_eq!(kinds(&mut detector, now + 4 * SECOND), []);
-    // The first counts for six seconds only, and is back in time for the end of the eight.
+    // The first counts for six seconds only, and is repeated within the eight.
     assert_eq!(detector.next_change(), Some(now + 6 * SECOND));
     assert_eq!((kinds(&mut detector, now + 6 * SECOND), detector.next_change()), (vec![], None));
     detector.claim(&channel(), "db", &source(1), claim(1.0, Phase::ASSERT, 2), now + 9 * SECOND);
@@ -183,7 +183,7 @@ fn a_fringe_that_recovers_while_it_settles_falls_when_it_has_decayed() {
 }
 
 #[test]
-fn a_key_that_must_go_is_reported_if_it_had_risen() {
+fn an_evicted_key_is_reported_if_it_had_risen() {
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(2).build().unwrap();
     let now = Instant::now();
     detector.claim(&channel(), "db", &source(1), asserts(0.9), now);
@@ -198,7 +198,7 @@ fn a_key_that_must_go_is_reported_if_it_had_risen() {
 }
 
 #[test]
-fn a_flood_of_keys_and_sources_grows_nothing() {
+fn a_flood_of_keys_and_sources_is_bounded() {
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(16).max_sources(4).build().unwrap();
     let now = Instant::now();
     for n in 1..=10_000u64 {
@@ -228,12 +228,12 @@ fn a_clock_that_jumps_is_survived_and_counted() {
     detector.claim(&channel(), "db", &source(3), asserts(0.9), now + SECOND);
     assert_eq!(kinds(&mut detector, now + SECOND), [FringeKind::Rise]);
     let due = detector.next_change().unwrap();
-    assert!(due > now + SECOND && due < now + 300 * SECOND, "in terms of the clock as it is now");
+    assert!(due > now + SECOND && due < now + 300 * SECOND, "relative to the current clock");
     assert_eq!(kinds(&mut detector, due), [FringeKind::Fall]);
 }
 
 #[test]
-fn waves_that_are_no_claims_are_counted() {
+fn waves_without_a_claim_are_counted() {
     let (mut detector, now) = pair();
     detector.observe(&Wave::builder("a").build().unwrap(), now);
     detector.observe(&Wave::builder("a").key("k").build().unwrap(), now);
@@ -268,7 +268,7 @@ fn any_claim() -> impl Strategy<Value = (usize, u64, Claim)> {
     (0usize..3, 1u64..13, any::<u16>(), phase, 0u64..4, 0u64..200_000).prop_map(
         |(key, source, loss, phase, sequence, millis)| {
             let amplitude = Amplitude::from_loss(loss % 8192);
-            // What one source numbers alike is one wave: the same in everything.
+            // Equal numbers of one source are the same wave, equal in everything.
             let (phase, amplitude, age) = match sequence {
                 0 => (Phase::ASSERT, Amplitude::NORMAL, Duration::from_secs(3)),
                 _ => (phase, amplitude, Duration::from_millis(millis)),
@@ -281,7 +281,7 @@ fn any_claim() -> impl Strategy<Value = (usize, u64, Claim)> {
 
 const KEYS: [&str; 3] = ["a", "b", "c"];
 
-/// Everything there is to see after these claims: sums to the bit, and fringes.
+/// Everything observable after these claims: sums to the bit, and fringes.
 fn seen(claims: &[(usize, u64, Claim)], now: Instant) -> (Vec<Option<[u64; 3]>>, Vec<String>) {
     let mut detector = Interfere::by_key().sources(2).rise(0.6).fall(0.3).build().unwrap();
     for (key, instance, claim) in claims {
@@ -315,7 +315,7 @@ proptest! {
     }
 
     #[test]
-    fn an_assertion_and_its_retraction_are_exactly_nothing(
+    fn an_assertion_and_its_retraction_cancel_exactly(
         pairs in prop::collection::vec((any::<u16>(), 0u64..1_000_000), 1..4),
         after in 0u64..1_000_000,
     ) {
@@ -323,7 +323,7 @@ proptest! {
         let mut detector = Interfere::by_key().build().unwrap();
         for (index, (loss, millis)) in pairs.iter().enumerate() {
             let amplitude = Amplitude::from_loss(*loss);
-            // Those who retract come after all who assert.
+            // Retractions come after all assertions.
             for (first, phase) in [(1, Phase::ASSERT), (5, Phase::RETRACT)] {
                 let claim = Claim { amplitude, phase, sequence: 1, age: Duration::from_millis(*millis) };
                 detector.claim(&channel(), "db", &source(first + index as u64), claim, now);

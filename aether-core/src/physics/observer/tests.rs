@@ -1,4 +1,4 @@
-//! The observer by itself, on a clock that is stopped.
+//! Unit tests of the observer, with a paused clock.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ async fn observer(aether: &Aether, waves_a_second: u32) -> PhysicsObserver {
 
 async fn says(who: &Vibrator, channel: &str, times: usize) {
     for _ in 0..times {
-        // Nobody need hear it.
+        // It needs no receiver.
         who.emit(Wave::from_bytes(channel, "").unwrap()).await.unwrap();
     }
 }
 
-/// Advances until a time has passed; what was found.
+/// Advances for a time and returns the findings.
 async fn findings(observer: &mut PhysicsObserver, time: Duration) -> Vec<Finding> {
     let mut found = Vec::new();
     let end = sleep(time);
@@ -38,7 +38,7 @@ async fn findings(observer: &mut PhysicsObserver, time: Duration) -> Vec<Finding
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_flood_it_sees_a_part_leaves_the_bus_and_comes_back() {
+async fn of_a_flood_it_observes_a_part_leaves_the_bus_and_returns() {
     let aether = Aether::local();
     let mut observer = observer(&aether, 100).await;
     let shop = Vibrator::create("shop", &aether).await.unwrap();
@@ -47,7 +47,7 @@ async fn of_a_flood_it_sees_a_part_leaves_the_bus_and_comes_back() {
     assert!(matches!(&found[..], [Finding::Sampling { .. }]), "{found:?}");
     let sampling = observer.sampling();
     assert_eq!((sampling.shown, sampling.times_away), (800, 1), "{sampling:?}");
-    // The rest was in the inbox already and is passed over; what comes now is not even offered.
+    // The rest was already queued and is skipped; later waves are not even offered.
     let offered = observer.ledger().offered;
     assert_eq!(offered, 2000);
     says(&shop, "orders.created", 500).await;
@@ -62,7 +62,7 @@ async fn of_a_flood_it_sees_a_part_leaves_the_bus_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_beat_is_not_missed_while_away_and_is_after_that() {
+async fn a_beat_is_missed_after_a_pause_but_not_during_it() {
     let aether = Aether::local();
     let mut observer = observer(&aether, 100).await;
     let (heart, shop) =
@@ -73,12 +73,12 @@ async fn a_beat_is_not_missed_while_away_and_is_after_that() {
         found.extend(findings(&mut observer, SECOND).await);
     }
     assert!(matches!(&found[..], [Finding::Standing(_)]), "{found:?}");
-    // Its budget of eight quiet seconds and a credit of as much again.
+    // Uses up the budget of eight quiet seconds and the same again in credit.
     says(&shop, "orders.created", 2000).await;
     let found = findings(&mut observer, Duration::from_millis(7900)).await;
     assert!(matches!(&found[..], [Finding::Sampling { .. }]), "{found:?}");
     assert!(observer.gone.is_some());
-    // It died meanwhile; that is known two periods after it is listened for again.
+    // It stopped meanwhile, which is found two periods after the observer has returned.
     let found = findings(&mut observer, 2 * SECOND).await;
     assert!(found.is_empty(), "{found:?}");
     let found = findings(&mut observer, SECOND).await;
@@ -86,7 +86,7 @@ async fn a_beat_is_not_missed_while_away_and_is_after_that() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_with_the_medium_also_while_away() {
+async fn it_ends_with_the_medium_even_during_a_pause() {
     for waves in [10, 2000] {
         let aether = Aether::local();
         let mut observer = observer(&aether, 100).await;
@@ -102,7 +102,7 @@ async fn it_ends_with_the_medium_also_while_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_observed_is_refused() {
+async fn invalid_names_and_patterns_are_refused() {
     let aether = Aether::local();
     let open = |name: &'static str, pattern: &'static str| {
         PhysicsObserver::open(name, pattern, PhysicsEngine::default(), &aether)

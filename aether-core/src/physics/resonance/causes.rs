@@ -1,6 +1,6 @@
 //! Exact edges: a wave names the wave that was being handled when it was emitted (tier L0).
 //!
-//! Used by [`Resonance`](super::Resonance). Keeps the latest waves by their ids to look up causes. Also keeps the latest
+//! Used by [`Resonance`](super::Resonance). Keeps the latest waves by id, to look up causes. Also keeps the latest
 //! causes that were not seen yet, because a wave may overtake its cause on the way to the observer.
 
 use std::num::NonZeroUsize;
@@ -14,14 +14,14 @@ use super::table::{ENTRY, bounded};
 use crate::channel::Channel;
 use crate::source::{Source, WaveId};
 
-/// The most vibrators that are named on either side of an edge.
+/// The maximum number of vibrators named on either side of an edge.
 const MAX_NAMES: usize = 8;
-/// The number of latest lags that the median is of.
+/// The number of latest lags used for the median.
 const LAGS: usize = 64;
-/// The most waves that wait for the same cause to be seen.
+/// The maximum number of waves waiting for the same cause to be seen.
 const MAX_WAITING_FOR_ONE: usize = 16;
 
-/// The instance number of a source and the sequence number: what tells waves apart.
+/// The identity of a wave: the instance number of its source and its sequence number.
 type Id = (u64, u64);
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub(super) enum Origin {
 
 impl Causes {
     pub(super) fn new(waves: NonZeroUsize, edges: NonZeroUsize) -> Self {
-        // Waiting ones are few: those that overtook another wave, and those whose cause is on no channel that is seen.
+        // Few waves wait: those that overtook their cause, and those whose cause is on an unobserved channel.
         let waiting = NonZeroUsize::new(waves.get() / 16).unwrap_or(NonZeroUsize::MIN);
         Self {
             recent: bounded(waves),
@@ -81,7 +81,7 @@ impl Causes {
         }
     }
 
-    /// Takes a wave in at its place in the [`Spans`](super::spans::Spans).
+    /// Takes in a wave at its place in the [`Spans`](super::spans::Spans).
     pub(super) fn observe(&mut self, sighting: &Sighting<'_>, at: i64) -> Origin {
         let id = (sighting.source.instance(), sighting.sequence);
         let emission = Emission { channel: sighting.channel.clone(), source: sighting.source.clone(), at };
@@ -123,7 +123,7 @@ impl Causes {
         self.edges.links.iter().map(|((from, to), link)| (from, to, link))
     }
 
-    /// The memory that it takes, in bytes, approximately.
+    /// Its current memory, in bytes, approximately.
     pub(super) fn weight(&self) -> usize {
         let spilled = self.waiting.iter().filter(|(_, waves)| waves.spilled()).count();
         self.recent.len() * EMISSION
@@ -132,7 +132,7 @@ impl Causes {
             + self.edges.links.len() * EDGE
     }
 
-    /// The largest memory that this many waves and edges take, in bytes.
+    /// The maximum memory for this many waves and edges, in bytes.
     pub(super) fn max_weight(waves: usize, edges: usize) -> usize {
         waves * EMISSION + (waves / 16).max(1) * (WAITING + MAX_WAITING_FOR_ONE * EMISSION) + edges * EDGE
     }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wave_that_is_seen_twice_counts_once() {
+    fn a_repeated_wave_counts_once() {
         let mut causes = causes();
         seen(&mut causes, "a", 1, None, 0);
         assert_eq!(seen(&mut causes, "b", 1, Some(("a", 1)), 5), Origin::Known);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_that_never_come_are_bounded_and_counted() {
+    fn causes_that_never_arrive_are_bounded_and_counted() {
         let mut causes = causes();
         for number in 1..=1000 {
             seen(&mut causes, "b", number, Some(("x", number)), 0);

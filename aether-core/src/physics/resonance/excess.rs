@@ -31,15 +31,15 @@ pub(super) struct Excess {
     pub(super) score: f64,
     /// Waves of B for each wave of A above chance.
     pub(super) effect: f64,
-    /// How many times as many waves of B there are as by chance.
+    /// The ratio of the waves of B to those expected by chance.
     pub(super) lift: f64,
     /// The middle of the range of lags, in nanoseconds.
     pub(super) lag: i64,
-    /// How many triggers were looked at.
+    /// The number of triggers examined.
     pub(super) triggers: usize,
 }
 
-/// The triggers of a pair that can be looked at: a random choice of at most `most`.
+/// The triggers of a pair that can be examined: a random choice of at most `most`.
 pub(super) fn choose(
     spans: &Spans,
     a: &TrackIndex,
@@ -61,7 +61,7 @@ pub(super) fn phantom(index: usize, trigger: Point, random: &mut fastrand::Rng) 
     Point { at: trigger.at + if index.is_multiple_of(2) { -by } else { by }, ..trigger }
 }
 
-/// Counts and tests. `None` where there is nothing to test.
+/// Counts and tests. `None` if there is nothing to test.
 pub(super) fn excess(triggers: &[Point], effects: &[Point], random: &mut fastrand::Rng) -> Option<Excess> {
     let (mut real, mut chance) = ([0.0; BINS], [0.0; BINS]);
     for (index, trigger) in triggers.iter().enumerate() {
@@ -98,7 +98,7 @@ pub(super) fn excess(triggers: &[Point], effects: &[Point], random: &mut fastran
         }
     }
     best.score = strongest;
-    // Half of the ranges: neighbours overlap, so they are not all trials of their own.
+    // Half of the ranges: neighbours overlap, so they are not independent trials.
     best.p_value = (normal_tail(strongest) * trials / 2.0).min(1.0);
     Some(best)
 }
@@ -116,12 +116,12 @@ fn sum(bins: &[f64], start: usize, end: usize) -> f64 {
     bins[start..end].iter().sum()
 }
 
-/// The chance that a standard normal variable exceeds `z`.
+/// The probability that a standard normal variable exceeds `z`.
 fn normal_tail(z: f64) -> f64 {
     0.5 * libm::erfc(z / std::f64::consts::SQRT_2)
 }
 
-/// Benjamini-Hochberg: the q-value of each p-value, the false discovery rate at which it would just be taken.
+/// Benjamini-Hochberg: the q-value of each p-value, the smallest false discovery rate at which it is accepted.
 pub(super) fn q_values(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|&a, &b| p_values[b].total_cmp(&p_values[a]));
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn q_values_follow_benjamini_and_hochberg() {
-        // Their own example of 1995: at 5 % the first four of these fifteen are taken.
+        // Their own example of 1995: at 5 % the first four of these fifteen are accepted.
         let p = [
             0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719,
             0.6528, 0.7590, 1.0,

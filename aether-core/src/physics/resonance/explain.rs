@@ -11,7 +11,7 @@ use super::excess::phantom;
 use super::spans::{Spans, WINDOW};
 use super::track::{Join, Point, TrackIndex, any_before, lags_after};
 
-/// The most effects, and the most triggers, that are sampled.
+/// The maximum number of sampled effects, and of sampled triggers.
 const MOST: usize = 800;
 /// The smallest share of B's waves that a chosen candidate must explain.
 const LEAST_SHARE: f64 = 0.08;
@@ -21,7 +21,7 @@ const LEAST_SCORE: f64 = 4.0;
 pub(super) struct Candidate<'a> {
     pub(super) stream: &'a TrackIndex,
     pub(super) join: Join,
-    /// The lag that was found, in nanoseconds.
+    /// The lag of the pair, in nanoseconds.
     pub(super) lag: i64,
 }
 

@@ -12,8 +12,8 @@ use super::spans::Spans;
 use super::track::{Join, TrackIndex};
 use crate::channel::Channel;
 
-/// The most triggers that are sampled of a pair: there are many pairs, and the strongest relation of each channel is
-/// enough.
+/// The maximum number of sampled triggers of a pair: there are many pairs, and the strongest relation of each channel
+/// suffices.
 const TRIGGERS: usize = 256;
 /// The smallest effect, as a multiple of that of an edge: no subscriptions rule chance out.
 const STRICTER: f64 = 5.0;

@@ -1,6 +1,6 @@
 //! The patterns that vibrators announced.
 //!
-//! Used by [`Resonance`](super::Resonance): a wave can only cause waves of vibrators that hear it.
+//! Used by [`Resonance`](super::Resonance): a wave can only cause waves of vibrators that receive it.
 
 use std::num::NonZeroUsize;
 
@@ -11,7 +11,7 @@ use super::table::{ENTRY, bounded};
 use crate::channel::{Channel, MAX_NAME_BYTES, Pattern};
 use crate::source::MAX_SOURCE_BYTES;
 
-/// The most patterns of one vibrator that are kept.
+/// The maximum number of patterns kept for one vibrator.
 const MAX_PATTERNS: usize = 64;
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Listeners {
             .is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(channel)))
     }
 
-    /// The largest memory that one vibrator takes, in bytes.
+    /// The maximum memory used by one vibrator, in bytes.
     pub(super) fn max_weight() -> usize {
         ENTRY
             + size_of::<SmolStr>()
@@ -49,7 +49,7 @@ impl Listeners {
             + MAX_PATTERNS * (MAX_NAME_BYTES + size_of::<Pattern>())
     }
 
-    /// The memory that it takes, in bytes, approximately.
+    /// Its current memory, in bytes, approximately.
     pub(super) fn weight(&self) -> usize {
         let of = |name: &SmolStr, patterns: &[Pattern]| {
             let texts: usize = patterns.iter().map(|pattern| pattern.as_str().len()).sum();

@@ -18,9 +18,9 @@ use crate::physics::duration::brief;
 pub enum Tier {
     /// L0: waves name their cause. Exact.
     Cause,
-    /// L1: an emitter of B hears A, and B follows A more often than by chance.
+    /// L1: an emitter of B subscribes to A, and B follows A more often than by chance.
     Timing,
-    /// L1k: the same among the waves of one coherence key.
+    /// L1k: like L1, among the waves of one coherence key.
     KeyedTiming,
     /// L2: timing alone, without knowledge of subscriptions. Groups only, no direction.
     Group,
@@ -61,7 +61,7 @@ pub struct Edge {
     pub to: Channel,
     /// The names of the vibrators that emit `from`; empty if unknown.
     pub emitters: Vec<String>,
-    /// The names of the vibrators that hear `from` and emit `to`; empty if unknown.
+    /// The names of the vibrators that subscribe to `from` and emit `to`; empty if unknown.
     pub handlers: Vec<String>,
     /// The kind of evidence.
     pub tier: Tier,
@@ -109,7 +109,7 @@ pub struct ResonanceCounts {
     pub thinned: u64,
     /// Waves that timing left out because they arrived more than 0.8 s after their emission.
     pub late: u64,
-    /// Timing now samples one key in this many.
+    /// Timing currently samples one key in this many.
     pub one_key_in: u32,
     /// Causes that were not seen, or were forgotten.
     pub unknown_causes: u64,
@@ -119,11 +119,11 @@ pub struct ResonanceCounts {
     pub edges_forgotten: u64,
     /// Vibrators that were forgotten because there were too many.
     pub vibrators_forgotten: u64,
-    /// Patterns of a vibrator, and emitters of a channel, beyond the most that are kept of each.
+    /// Patterns of a vibrator and emitters of a channel beyond the maximum for each.
     pub names_left_out: u64,
     /// The number of times that the clock went back by more than 0.8 s.
     pub jumps_back: u64,
-    /// The number of times that it went forward by more than a minute, by a leap or without a wave.
+    /// The number of times that it went forward by more than a minute, by a jump or without a wave.
     pub jumps_forth: u64,
 }
 
@@ -159,7 +159,7 @@ impl ResonanceMap {
     }
 }
 
-/// The index of a channel in those of the map.
+/// The index of a channel among those of the map.
 fn place(channels: &[&Channel], channel: &Channel) -> usize {
     channels.partition_point(|known| *known < channel)
 }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn dot_is_what_graphviz_reads() {
+    fn dot_is_valid_for_graphviz() {
         assert_eq!(
             map("a.b", "c\"d\\").to_dot(),
             "digraph resonance {\n  rankdir=LR;\n  node [shape=box];\n  n0 [label=\"a.b\"];\n  \
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn mermaid_shows_no_character_that_means_something_to_it() {
+    fn mermaid_output_escapes_special_characters() {
         let chart = map("a.b", "\"]#<b`").to_mermaid();
         assert!(chart.contains("  n0[\"#34;#93;#35;#60;b#96;\"]\n  n1[\"a.b\"]\n"), "{chart}");
         assert!(

@@ -42,46 +42,46 @@ impl Default for ResonanceOptions {
 }
 
 impl ResonanceOptions {
-    /// The most channels, 1 to 4096. Default: 256. Of more, the one that was silent longest is forgotten. Cost: the
-    /// moments below for each, and the square of their number in a report.
+    /// The maximum number of channels, 1 to 4096. Default: 256. Beyond it, the channel that was silent longest is
+    /// forgotten. Cost: the moments below for each, and the square of their number in a report.
     #[must_use]
     pub fn channels(mut self, channels: usize) -> Self {
         self.channels = channels;
         self
     }
 
-    /// The most emissions of each channel that are kept for timing, 64 to 65,536. Default: 4096. Cost: 16 bytes each.
+    /// The maximum number of emissions kept for timing per channel, 64 to 65,536. Default: 4096. Cost: 16 bytes each.
     #[must_use]
     pub fn moments(mut self, moments: usize) -> Self {
         self.moments = moments;
         self
     }
 
-    /// The most waves that are kept by their ids to look up causes, 16 to 16,777,216. Default: 32,768. Cost: about
-    /// 130 bytes each.
+    /// The maximum number of waves kept by id to look up causes, 16 to 16,777,216. Default: 32,768. Cost: about 130
+    /// bytes each.
     #[must_use]
     pub fn waves(mut self, waves: usize) -> Self {
         self.waves = waves;
         self
     }
 
-    /// The most edges that are kept from causes, 1 to 65,536. Default: 1024. Cost: about 800 bytes each.
+    /// The maximum number of edges kept from causes, 1 to 65,536. Default: 1024. Cost: about 800 bytes each.
     #[must_use]
     pub fn edges(mut self, edges: usize) -> Self {
         self.edges = edges;
         self
     }
 
-    /// The most vibrators whose patterns are kept, 1 to 65,536. Default: 256.
+    /// The maximum number of vibrators whose patterns are kept, 1 to 65,536. Default: 256.
     #[must_use]
     pub fn vibrators(mut self, vibrators: usize) -> Self {
         self.vibrators = vibrators;
         self
     }
 
-    /// The number of waves with a coherence key that timing takes a second, 1 to 1,000,000. Default: 2000. If there are
-    /// more, it samples every second, fourth and so on *key*. So related waves stay together, and the moments of each
-    /// channel reach back far enough.
+    /// The number of waves with a coherence key that timing uses per second, 1 to 1,000,000. Default: 2000. If there
+    /// are more, it samples every second, fourth and so on *key*. Related waves then stay together, and the moments of
+    /// each channel reach back far enough.
     #[must_use]
     pub fn keyed_a_second(mut self, waves: usize) -> Self {
         self.keyed_a_second = waves;

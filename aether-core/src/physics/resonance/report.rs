@@ -10,15 +10,15 @@ use super::map::{Edge, ResonanceMap, Tier};
 use super::track::{Join, Track, TrackIndex};
 use crate::channel::Channel;
 
-/// The most triggers that are sampled of a pair.
+/// The maximum number of sampled triggers of a pair.
 const TRIGGERS: usize = 1024;
-/// A pair is joined by keys if at least this percentage of the effects has a key that the other channel knows.
+/// A pair is joined by keys if at least this percentage of the effects has a key that occurs on the other channel.
 const SHARED_KEYS: usize = 10;
 /// The seed of random choices, fixed so that equal input gives an equal report.
 const SEED: u64 = 0x0061_6574_6865_7221;
 
 /// A pair that may be an edge, as indices of channels.
-struct Pair {
+struct ChannelPair {
     from: usize,
     to: usize,
     join: Join,
@@ -80,14 +80,14 @@ fn by_timing(
     let p_values: Vec<f64> = pairs.iter().map(|pair| pair.excess.p_value).collect();
     let q_values = excess::q_values(&p_values);
     let options = &resonance.options;
-    let found: Vec<(Pair, f64)> = pairs
+    let found: Vec<(ChannelPair, f64)> = pairs
         .into_iter()
         .zip(q_values)
         .filter(|(pair, q)| *q <= options.false_discovery_rate && pair.excess.effect >= options.least_effect)
         .collect();
     let mut edges = Vec::new();
     for to in 0..channels.len() {
-        let into: Vec<&(Pair, f64)> = found.iter().filter(|(pair, _)| pair.to == to).collect();
+        let into: Vec<&(ChannelPair, f64)> = found.iter().filter(|(pair, _)| pair.to == to).collect();
         let candidates: Vec<Candidate<'_>> = into
             .iter()
             .map(|(pair, _)| Candidate { stream: &streams[pair.from], join: pair.join, lag: pair.excess.lag })
@@ -111,7 +111,7 @@ fn by_timing(
     edges
 }
 
-/// The vibrators that emit on `effects` and hear `channel`.
+/// The vibrators that emit on `effects` and subscribe to `channel`.
 fn handlers<'a>(
     resonance: &'a Resonance,
     effects: &'a Track,
@@ -127,15 +127,15 @@ fn test(
     from: usize,
     to: usize,
     random: &mut fastrand::Rng,
-) -> Option<Pair> {
+) -> Option<ChannelPair> {
     let (a, b) = (&streams[from], &streams[to]);
     let join = joined(a, b);
     let triggers = excess::choose(&resonance.spans, a, b, join, TRIGGERS, random);
     let excess = excess::excess(&triggers, b.effects(join), random)?;
-    Some(Pair { from, to, join, excess })
+    Some(ChannelPair { from, to, join, excess })
 }
 
-/// By keys if the two share them.
+/// By keys if the two share them, otherwise by time.
 fn joined(a: &TrackIndex, b: &TrackIndex) -> Join {
     let (known, keyed) = (a.triggers(Join::Key), b.effects(Join::Key));
     let step = (keyed.len() / 100).max(1);

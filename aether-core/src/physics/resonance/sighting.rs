@@ -13,13 +13,13 @@ pub struct Sighting<'a> {
     pub channel: &'a Channel,
     /// Its source.
     pub source: &'a Source,
-    /// The number that its source gave it. 0 for none; such a wave cannot be a cause.
+    /// The sequence number from its source. 0 for none; such a wave cannot be a cause.
     pub sequence: u64,
     /// The wave that was being handled when it was emitted.
     pub cause: Option<&'a WaveId>,
     /// Its coherence key.
     pub key: Option<&'a str>,
-    /// The present, on a clock of the observer with any origin.
+    /// The current time, on a clock of the observer with any origin.
     pub now: Duration,
     /// The time since its emission.
     pub age: Duration,

@@ -1,7 +1,7 @@
 //! One timeline from a clock that may jump.
 //!
-//! Used by [`Resonance`](super::Resonance). A jump of the clock or an unobserved time ends a span. The next one begins far
-//! enough away that no window reaches from one into the other.
+//! Used by [`Resonance`](super::Resonance). A jump of the clock or an unobserved period ends a span. The next one
+//! begins far enough away that no window reaches from one into the other.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,14 +12,14 @@ pub(super) const WINDOW: i64 = 800_000_000;
 pub(super) const REACH: i64 = 2;
 /// The distance between two spans.
 const APART: i64 = 8 * WINDOW;
-/// After this time without a wave, the clock leapt or nothing was sent. The two cannot be distinguished.
+/// After this time without a wave, either the clock jumped or nothing was sent. The two cannot be distinguished.
 const QUIET: i64 = 60_000_000_000;
 /// About 73 years. Greater times are reduced to this one, so that no sum overflows.
 const LATEST: i64 = 1 << 61;
-/// The most spans that are kept. Of more, the oldest is dropped.
+/// The maximum number of spans. Beyond it, the oldest is dropped.
 const MAX_SPANS: usize = 256;
 
-/// A time in which everything was observed, in nanoseconds.
+/// A fully observed period, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: i64,
@@ -36,7 +36,7 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    /// The place of the caller's present. It may go back by up to one window, as the clocks of several threads do. More
+    /// The place of the caller's time. It may go back by up to one window, as the clocks of several threads do. More
     /// counts as a clock that was set back.
     pub(super) fn place(&mut self, now: Duration) -> i64 {
         let raw = i64::try_from(now.as_nanos()).unwrap_or(LATEST).min(LATEST);
@@ -74,7 +74,7 @@ impl Spans {
         self.spans.push_back(Span { start: at, end: at });
     }
 
-    /// The spans in which a trigger, its window and those of its phantoms were wholly observed since `from`.
+    /// The spans since `from` in which a trigger, its window and those of its phantoms were fully observed.
     pub(super) fn usable(&self, from: i64) -> impl Iterator<Item = Span> + '_ {
         self.spans.iter().filter_map(move |span| {
             let start = span.start.max(from) + REACH * WINDOW;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_watched_is_in_no_window() {
+    fn unobserved_periods_are_in_no_window() {
         let mut spans = Spans::default();
         spans.place(seconds(10));
         spans.place(seconds(20));

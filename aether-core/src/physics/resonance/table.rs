@@ -1,11 +1,11 @@
-//! A least-recently-used table that grows to its bound as it is filled, and the memory of its entries.
+//! A least-recently-used table that grows on demand up to its bound, and the memory of its entries.
 
 use std::hash::Hash;
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-/// The bytes that an entry takes beside its key and value: two links and a slot.
+/// The memory of an entry beside its key and value, in bytes: two links and a slot.
 pub(super) const ENTRY: usize = 4 * size_of::<usize>();
 
 /// A table with at most this many entries. An [`LruCache`] with a capacity would allocate all of its memory at once.

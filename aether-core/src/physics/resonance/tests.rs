@@ -1,16 +1,16 @@
-//! The service map by itself: what it finds, and what cannot harm it.
+//! Unit tests of the service map: its findings, and its bounds.
 
 use super::*;
 use crate::source::{Source, WaveId};
 
-/// A made-up stream of waves, shown to the detector in the order of time.
-struct Stage {
+/// A synthetic stream of waves, fed to the detector in the order of time.
+struct ResonanceStage {
     resonance: Resonance,
     sent: Vec<(u64, &'static str, Option<String>)>,
     random: fastrand::Rng,
 }
 
-impl Stage {
+impl ResonanceStage {
     fn new() -> Self {
         Self { resonance: Resonance::default(), sent: Vec::new(), random: fastrand::Rng::with_seed(7) }
     }
@@ -19,7 +19,7 @@ impl Stage {
         self.resonance.tuned(vibrator, &[Pattern::new(pattern).unwrap()]);
     }
 
-    /// Poisson arrivals at `rate` for 300 s; gives their times in microseconds.
+    /// Poisson arrivals at `rate` for 300 s; returns their times in microseconds.
     fn arrivals(&mut self, rate: f64) -> Vec<u64> {
         let mut at = 0.0;
         std::iter::from_fn(|| {
@@ -59,8 +59,8 @@ fn edges(map: &ResonanceMap) -> Vec<(String, String, Tier)> {
     map.edges.iter().map(|edge| (edge.from.to_string(), edge.to.to_string(), edge.tier)).collect()
 }
 
-impl Stage {
-    /// One channel that answers another after 8 to 12 ms, and one that has to do with neither.
+impl ResonanceStage {
+    /// One channel that answers another after 8 to 12 ms, and an unrelated one.
     fn asked_and_answered() -> Self {
         let mut stage = Self::new();
         let asked = stage.arrivals(2.0);
@@ -74,8 +74,8 @@ impl Stage {
 }
 
 #[test]
-fn timing_finds_an_edge_between_who_hears_and_what_it_emits() {
-    let mut stage = Stage::asked_and_answered();
+fn timing_finds_an_edge_from_a_subscription_to_an_emission() {
+    let mut stage = ResonanceStage::asked_and_answered();
     stage.tuned("answered", "asked");
     stage.tuned("other", "asked");
     let map = stage.map();
@@ -89,7 +89,7 @@ fn timing_finds_an_edge_between_who_hears_and_what_it_emits() {
 
 #[test]
 fn a_chain_is_explained_by_its_steps() {
-    let mut stage = Stage::new();
+    let mut stage = ResonanceStage::new();
     let first = stage.arrivals(2.0);
     let second = stage.after(&first, 5_000..60_000);
     let third = stage.after(&second, 20_000..24_000);
@@ -106,7 +106,7 @@ fn a_chain_is_explained_by_its_steps() {
 
 #[test]
 fn without_announcements_there_are_groups_and_no_edges() {
-    let mut stage = Stage::asked_and_answered();
+    let mut stage = ResonanceStage::asked_and_answered();
     for (beat, offset) in [("beat.a", 100_000), ("beat.b", 300_000)] {
         let times: Vec<u64> = (0..300).map(|second| second * 1_000_000 + offset).collect();
         stage.send(beat, &times);
@@ -121,7 +121,7 @@ fn without_announcements_there_are_groups_and_no_edges() {
 #[test]
 fn keys_find_what_timing_alone_cannot() {
     // 400 waves a second, so that each is followed by hundreds of others within the window.
-    let mut stage = Stage::new();
+    let mut stage = ResonanceStage::new();
     let asked = stage.arrivals(400.0);
     let answered = stage.after(&asked, 100_000..300_000);
     for (order, (asked, answered)) in asked.iter().zip(&answered).enumerate() {
@@ -135,7 +135,7 @@ fn keys_find_what_timing_alone_cannot() {
 }
 
 #[test]
-fn what_a_cause_explains_is_not_explained_again_by_timing() {
+fn waves_with_a_known_cause_are_not_explained_by_timing() {
     let mut resonance = Resonance::default();
     resonance.tuned("b", &[Pattern::new("a").unwrap()]);
     let sources = ["a", "b"].map(|name| Source::with_instance(name, 1).unwrap());
@@ -158,7 +158,7 @@ fn what_a_cause_explains_is_not_explained_again_by_timing() {
     assert_eq!(edges(&resonance.report()), [("a".into(), "b".into(), Tier::Cause)]);
 }
 
-/// Made-up names without end, each with all that can be remembered of it.
+/// An unbounded number of synthetic names, each with everything that can be remembered of it.
 fn flood(resonance: &mut Resonance, waves: u64) {
     for wave in 0..waves {
         let name = format!("{}.{wave}", "flood".repeat(20));
@@ -189,7 +189,7 @@ fn a_flood_of_names_is_bounded_and_counted() {
     assert_eq!(counts.vibrators_forgotten, 20_000 - 8);
     assert_eq!(counts.edges_forgotten, 19_999 - 32);
     flood(&mut resonance, 1000);
-    assert!(resonance.weight() <= weight + 4096, "it has stopped growing");
+    assert!(resonance.weight() <= weight + 4096, "its memory no longer grows");
     assert!(resonance.report().edges.len() <= 32);
 }
 
@@ -212,7 +212,7 @@ fn many_emitters_of_one_channel_are_bounded_and_counted() {
 }
 
 #[test]
-fn clocks_that_jump_and_ages_without_end_are_survived() {
+fn jumping_clocks_and_extreme_ages_are_survived() {
     let mut resonance = Resonance::default();
     let (channel, source) = (Channel::new("a").unwrap(), Source::new("a").unwrap());
     for sequence in 1..2000 {

@@ -15,7 +15,7 @@ pub(super) struct Thinning {
     a_second: usize,
     one_in: u32,
     second: i64,
-    /// In this second.
+    /// The number in the current second.
     kept: usize,
     calm: u32,
 }
@@ -24,7 +24,7 @@ pub(super) struct Thinning {
 pub(super) enum Verdict {
     Kept,
     LeftOut,
-    /// The sample changes with this wave; whether the wave is in it.
+    /// The sample changes with this wave; the value tells whether the wave is in it.
     Changed(bool),
 }
 
@@ -57,8 +57,8 @@ impl Thinning {
         }
     }
 
-    /// Thinning begins in the middle of a second and ends slowly, so that a rate at the border does not make it change
-    /// all the time: each change is a cut in what timing can look at.
+    /// Thinning starts in the middle of a second and ends slowly, so that a rate near the threshold does not toggle it:
+    /// each change interrupts the data that timing can use.
     fn relax(&mut self) {
         self.calm = if self.kept * 4 < self.a_second { self.calm + 1 } else { 0 };
         self.kept = 0;
@@ -87,11 +87,11 @@ mod tests {
         let mut thinning = Thinning::new(100);
         for second in 0..20 {
             let kept = second_of(&mut thinning, second, 1000);
-            // It is found out in the first two seconds by how much.
+            // The first two seconds measure the excess.
             assert!(second < 2 || kept <= 100, "{kept} in second {second}");
         }
         assert_eq!(thinning.one_in(), 16);
-        // Half of the rate is no reason to look at more keys; a tenth is, and slowly.
+        // Half of the rate does not enlarge the sample; a tenth does, slowly.
         for second in 20..60 {
             second_of(&mut thinning, second, 500);
         }

@@ -10,17 +10,17 @@ use super::table::ENTRY;
 use crate::channel::{Channel, MAX_NAME_BYTES};
 use crate::source::MAX_SOURCE_BYTES;
 
-/// The most emitters of one channel that are kept.
+/// The maximum number of emitters kept per channel.
 pub(super) const MAX_EMITTERS: usize = 8;
 
 /// One emission.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TrackedWave {
-    /// In the [`Spans`](super::spans::Spans), in nanoseconds.
+    /// The time in the [`Spans`](super::spans::Spans), in nanoseconds.
     pub(super) at: i64,
     /// The hash of the coherence key; 0 for none.
     pub(super) key: u32,
-    /// Whether a known cause explains it, so that timing has nothing to explain.
+    /// Whether a known cause explains it, so that timing need not.
     pub(super) caused: bool,
 }
 
@@ -30,19 +30,19 @@ pub(super) struct Track {
     pub(super) heard: u64,
     pub(super) emitters: SmallVec<[SmolStr; 2]>,
     moments: VecDeque<TrackedWave>,
-    /// The beginning of the time without gaps.
+    /// The start of the period without gaps.
     since: i64,
 }
 
 impl Track {
-    /// Empties a track to reuse its memory.
+    /// Resets a track and keeps its memory.
     pub(super) fn anew(mut self, since: i64) -> Self {
         self.emitters.clear();
         self.moments.clear();
         Self { heard: 0, since, ..self }
     }
 
-    /// Notes an emitter. Returns false when there are too many to keep.
+    /// Records an emitter. Returns false if there are too many to keep.
     pub(super) fn emitted_by(&mut self, name: &str) -> bool {
         if self.emitters.iter().any(|known| known == name) {
             return true;
@@ -68,7 +68,7 @@ impl Track {
         TrackIndex::new(&self.moments, self.since)
     }
 
-    /// The largest memory that one track takes, in bytes. A ring grows by doubling, so it may be twice its bound.
+    /// The maximum memory of one track, in bytes. A ring grows by doubling, so it may be twice its bound.
     pub(super) fn max_weight(moments: usize) -> usize {
         moments.next_power_of_two() * size_of::<TrackedWave>()
             + MAX_EMITTERS * (MAX_SOURCE_BYTES + size_of::<SmolStr>())
@@ -77,7 +77,7 @@ impl Track {
             + ENTRY
     }
 
-    /// The memory that it takes, in bytes, approximately.
+    /// Its current memory, in bytes, approximately.
     pub(super) fn weight(&self) -> usize {
         self.moments.capacity() * size_of::<TrackedWave>()
             + self.emitters.iter().map(SmolStr::len).sum::<usize>()
@@ -85,16 +85,16 @@ impl Track {
     }
 }
 
-/// The waves that may belong together.
+/// Which waves may belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Join {
-    /// All.
+    /// All waves.
     Time,
-    /// Those of one coherence key.
+    /// Waves of one coherence key.
     Key,
 }
 
-/// A moment in the order of its key, then of its time. Joined by time alone, all have the key 0.
+/// A moment, ordered by key and then by time. For a join by time alone, all keys are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Point {
     pub(super) key: u32,
@@ -105,11 +105,11 @@ pub(super) struct Point {
 #[derive(Debug)]
 pub(super) struct TrackIndex {
     pub(super) since: i64,
-    /// As triggers: all waves. By join.
+    /// The triggers, by join: all waves.
     triggers: [Vec<Point>; 2],
-    /// As effects: the waves whose cause is not known. By join.
+    /// The effects, by join: the waves without a known cause.
     effects: [Vec<Point>; 2],
-    /// The same in the order of time, with their keys.
+    /// The triggers in the order of time, with their keys.
     triggers_in_time: Vec<Point>,
     effects_in_time: Vec<Point>,
 }
@@ -150,18 +150,18 @@ impl TrackIndex {
         &self.effects[join as usize]
     }
 
-    /// The triggers of a time, in its order.
+    /// The triggers within a span, in the order of time.
     pub(super) fn triggers_between(&self, span: Span) -> &[Point] {
         between(&self.triggers_in_time, span)
     }
 
-    /// The effects of a time, in its order.
+    /// The effects within a span, in the order of time.
     pub(super) fn effects_between(&self, span: Span) -> &[Point] {
         between(&self.effects_in_time, span)
     }
 
-    /// Whether the gaps are so regular that the stream is a beat: the median absolute deviation of the gaps is
-    /// below 0.15 of their median, as for standing waves.
+    /// Whether the gaps are regular enough for a beat: their median absolute deviation is below 0.15 of their median,
+    /// as for standing waves.
     pub(super) fn is_beat(&self) -> bool {
         let mut gaps: Vec<i64> =
             self.triggers_in_time.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
@@ -183,7 +183,7 @@ fn between(points: &[Point], span: Span) -> &[Point] {
 }
 
 impl Point {
-    /// The point as it is joined. `None` if it has no key and is to be joined by it.
+    /// The point as needed for a join. `None` if the join is by key and it has none.
     pub(super) fn joined(self, join: Join) -> Option<Self> {
         match join {
             Join::Time => Some(Self { key: 0, ..self }),
@@ -192,7 +192,7 @@ impl Point {
     }
 }
 
-/// The lags of all points that follow `trigger` within `window` under its key.
+/// The lags of all points with the trigger's key that follow it within `window`.
 pub(super) fn lags_after(points: &[Point], trigger: Point, window: i64) -> impl Iterator<Item = i64> + '_ {
     let from = points.partition_point(|point| *point <= trigger);
     points[from..]
@@ -201,7 +201,7 @@ pub(super) fn lags_after(points: &[Point], trigger: Point, window: i64) -> impl 
         .map(move |point| point.at - trigger.at)
 }
 
-/// Whether there is a point from `longest` to `shortest` before `effect` under its key.
+/// Whether a point with the effect's key precedes it by `shortest` to `longest`.
 pub(super) fn any_before(points: &[Point], effect: Point, shortest: i64, longest: i64) -> bool {
     let from = points.partition_point(|point| *point < Point { at: effect.at - longest, ..effect });
     points.get(from).is_some_and(|point| point.key == effect.key && point.at <= effect.at - shortest)

@@ -1,8 +1,8 @@
 //! The longest silence before a beat is missing, and the probability of a silence.
 //!
-//! Source: N. Hayashibara et al., *The phi accrual failure detector* (2004): the suspicion of a silence is
-//! `phi = -log10(P(a gap is longer))`. Here gaps are normally distributed around the period, and the rate at which a
-//! stream skips beats is taken into account.
+//! Source: N. Hayashibara et al., *The phi accrual failure detector* (2004): the suspicion of a silence is `phi =
+//! -log10(P(a gap is longer))`. Here gaps are normally distributed around the period, and the rate of skipped beats is
+//! taken into account.
 
 use std::f64::consts::TAU;
 
@@ -10,20 +10,20 @@ use std::f64::consts::TAU;
 const PHI: f64 = 8.0;
 /// The deviation, in standard deviations, that is exceeded with a probability of `10^-PHI`.
 const DEVIATIONS: f64 = 5.612;
-/// A silence of fewer periods is never reported: the beat may only be late because a process or a network paused.
+/// A shorter silence, in periods, is never reported: the beat may be late because a process or a network paused.
 const SHORTEST: f64 = 2.0;
 /// The longest wait, in periods, for a stream that skips nothing.
 const LONGEST: f64 = 2.5;
-/// A gap that is longer by this many standard deviations has a missing beat and not a late one. The bound is at least
-/// half a period and at most three quarters.
+/// A gap longer than the period by this many standard deviations has a missing beat; a shorter one has a late beat. The
+/// bound is at least half a period and at most three quarters.
 const LATE: f64 = 5.0;
 /// A longer gap, in periods, is an outage and not a habit.
 const LONGEST_SKIP: f64 = 6.0;
 /// The longest wait, in periods, for a stream that skips beats.
 const MOST_PERIODS: f64 = 32.0;
 
-/// In a stream with a larger share of moments that are no beats, a beat is at most `STRICT` periods from where it is due.
-/// In others, everything is a beat that follows the last one by at least half a period.
+/// The share of moments that are not beats above which a stream is noisy. In a noisy stream, a beat is at most `STRICT`
+/// periods from when it is due. In others, everything at least half a period after the last beat is a beat.
 const NOISY: f64 = 0.1;
 const STRICT: f64 = 0.25;
 
@@ -54,7 +54,7 @@ impl Habit {
             between += usize::from(turns < 0.5);
             turned += if turns > late { turns.round().max(2.0) as usize } else { usize::from(turns >= 0.5) };
         }
-        // A gap of two periods before one of none is a beat that was late, not one that is missing.
+        // A gap of two periods before one of none is a late beat, not a missing one.
         Self { jitter, gaps, missing: turned.saturating_sub(gaps), between }
     }
 
@@ -63,7 +63,7 @@ impl Habit {
         self.missing as f64 / (self.gaps + self.missing).max(1) as f64
     }
 
-    /// The largest distance of a beat to a whole number of periods after the last one, as a share of the period.
+    /// The largest distance of a beat from a whole number of periods after the last one, as a share of the period.
     pub(super) fn tolerance(&self) -> f64 {
         if self.between as f64 > NOISY * self.gaps as f64 { STRICT } else { 0.5 }
     }
@@ -77,12 +77,12 @@ impl Habit {
         }
     }
 
-    /// An upper bound of the deviation, which depends on the number of gaps.
+    /// An upper bound on the deviation, which depends on the number of gaps.
     fn deviation(&self) -> f64 {
         self.jitter * (1.0 + 1.5 / (self.gaps.max(1) as f64).sqrt())
     }
 
-    /// The number of periods after a beat at which the next is missing.
+    /// The number of periods after a beat at which the next one is missing.
     pub(super) fn patience(&self) -> f64 {
         let late = DEVIATIONS * self.deviation();
         if self.missing == 0 {
@@ -95,7 +95,7 @@ impl Habit {
     /// The suspicion after a silence, in periods.
     pub(super) fn phi(&self, periods: f64) -> f64 {
         let (skips, deviation) = (self.skips(), self.deviation().max(1e-3));
-        // The next beat is the first, or the second and the first is skipped, and so on.
+        // The next beat may be the first one, or the second with the first skipped, and so on.
         let (mut longer, mut all_before) = (0.0, 1.0);
         for beat in 1..=2 * MOST_PERIODS as u32 {
             longer += all_before * (1.0 - skips) * beyond((periods - f64::from(beat)) / deviation);
@@ -105,8 +105,8 @@ impl Habit {
     }
 }
 
-/// The probability that a normal deviate is larger. Below 3 by Abramowitz and Stegun, 26.2.17 (error below 1e-7), beyond by
-/// the asymptote with two terms (relative error below 2 %).
+/// The probability that a normal deviate is larger. Below 3 by Abramowitz and Stegun, 26.2.17 (error below 1e-7), above
+/// by the asymptote with two terms (relative error below 2 %).
 fn beyond(deviations: f64) -> f64 {
     if deviations < 0.0 {
         return 1.0 - beyond(-deviations);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_skips_beats_is_waited_for_until_phi_is_eight() {
+    fn a_stream_that_skips_beats_is_missed_at_phi_eight() {
         for (gaps, missing) in [(77, 50), (126, 1), (110, 17)] {
             let habit = Habit { jitter: 0.07, gaps, missing, between: 0 };
             assert!(habit.phi(habit.patience()) >= 8.0, "{habit:?} {}", habit.patience());
@@ -143,9 +143,9 @@ mod tests {
     }
 
     #[test]
-    fn phi_is_the_improbability_of_a_silence() {
+    fn phi_measures_the_improbability_of_a_silence() {
         let habit = Habit { jitter: 0.2, gaps: 1_000_000, missing: 0, between: 0 };
-        // Chances of 2.87e-7 at five standard deviations, of 0.0228 at two.
+        // Probabilities of 2.87e-7 at five standard deviations and 0.0228 at two.
         assert!((habit.phi(2.0) - 6.54).abs() < 0.03, "{}", habit.phi(2.0));
         assert!((habit.phi(1.4) - 1.642).abs() < 0.01, "{}", habit.phi(1.4));
         assert!(habit.phi(0.0) < 1e-5);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn habits_are_read_from_gaps() {
+    fn habits_are_estimated_from_gaps() {
         let habit = Habit::of(&[1.0, 1.0, 2.0, 1.0, f64::INFINITY, 1.1, 93.9], 1.0);
         assert_eq!((habit.gaps, habit.missing, habit.between), (5, 1, 0));
         assert!((habit.missing_part() - 1.0 / 6.0).abs() < 1e-9 && (habit.jitter - 0.05).abs() < 1e-9);

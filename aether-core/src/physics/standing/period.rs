@@ -1,9 +1,9 @@
-//! The period of a series of moments, if it has one.
+//! Finds the period of a series of moments.
 //!
-//! Two tests, either of which suffices. *Regular gaps*: the median absolute deviation of the gaps is a small part of their
-//! median, as for a timer that skips nothing. *Folding*: wound around a circle of one period, the moments fall on one side of
-//! it (Rayleigh's test). This tolerates missing and additional beats. Candidates for folding are the peaks of a
-//! histogram of the intervals between each moment and the six after it.
+//! Two tests, either of which suffices. *Regular gaps*: the median absolute deviation of the gaps is a small part of
+//! their median, as for a timer that skips nothing. *Folding*: wrapped around a circle of one period, the moments
+//! concentrate on one side (Rayleigh's test). This tolerates missing and additional beats. Candidates for folding are
+//! the peaks of a histogram of the intervals between each moment and the next six.
 //!
 //! Sources: Rayleigh's test after Mardia and Jupp, *Directional Statistics* (2000), 6.3.1. The thresholds
 //! are from simulation (`cargo xtask bench physics`), and so is the choice of the lowest frequency with sufficient power:
@@ -13,17 +13,17 @@ use std::f64::consts::TAU;
 
 use super::series::Series;
 
-/// The fewest moments that are judged, and only by their gaps.
+/// The minimum number of moments; that few are judged by their gaps only.
 pub(super) const FEWEST: usize = 12;
-/// The most moments that are judged, and the number that folding needs: with half of it, bursts look periodic.
+/// The maximum number of moments, and the number needed for folding: with half of it, bursts look periodic.
 pub(super) const MOST: usize = 128;
 
-/// Gaps are regular when their median absolute deviation is below this share of their median. Fewer than 128 gaps are
+/// Gaps are regular if their median absolute deviation is below this share of their median. Fewer than 128 gaps are
 /// less certain, so their bound is tighter: 0.042 for 12 moments, 0.11 for 90.
 const REGULAR: f64 = 0.15;
 const REGULAR_MARGIN: f64 = 2.5;
-/// A gap of more than this many medians is a pause. If more than one gap in this many is a pause, only the spacing inside
-/// of bursts is regular.
+/// A gap longer than this many medians is a pause. If more than one gap in this many is a pause, only the spacing
+/// inside of bursts is regular.
 const PAUSE: f64 = 4.0;
 const BURSTS: usize = 10;
 /// The probability that moments without a period pass the folding test, over all trials.
@@ -36,10 +36,10 @@ const ORDERS: usize = 6;
 const BIN: f64 = 0.05;
 const BINS: usize = 128;
 const AROUND: f64 = 0.06;
-/// The peaks of the histogram that are tried, and of how many of them half the interval is tried too.
+/// The number of histogram peaks that are tried, and for how many of them half the interval is tried as well.
 const PEAKS: usize = 5;
 const HALVED: usize = 3;
-/// Frequencies tried around one candidate, at most.
+/// The maximum number of frequencies tried around one candidate.
 const STEPS: usize = 256;
 /// The moments must span this many periods of a candidate, or any circle fits.
 const TURNS: f64 = 6.0;
@@ -47,13 +47,13 @@ const TURNS: f64 = 6.0;
 /// The period of a series of moments.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rhythm {
-    /// In seconds.
+    /// The period in seconds.
     pub(super) period: f64,
     /// The length of the mean vector of all moments folded at the period, from 0 (no order) to 1.
     pub(super) order: f64,
 }
 
-/// Finds periods. Holds the memory for it, so that a search does not allocate.
+/// A period search with reusable memory, so that a search does not allocate.
 #[derive(Debug, Default)]
 pub(super) struct Finder {
     gaps: Vec<f64>,
@@ -74,8 +74,8 @@ struct Peak {
 
 const LANES: usize = 8;
 
-/// Eight moments as points on the circle, and what turns them on by one step of frequency. In single precision: after
-/// 256 steps the error is 2e-5 of a turn, and twice as many fit into a register.
+/// Eight moments as points on the circle, with their rotation for one step of frequency. In single precision: after 256
+/// steps the error is 2e-5 of a turn, and twice as many fit into a register.
 #[derive(Debug, Clone, Copy, Default)]
 struct Lanes {
     re: [f32; LANES],
@@ -85,7 +85,7 @@ struct Lanes {
 }
 
 impl Finder {
-    /// The rhythm of at most [`MOST`] moments.
+    /// Finds the rhythm of at most [`MOST`] moments.
     pub(super) fn find(&mut self, series: &Series) -> Option<Rhythm> {
         let times = series.times.as_slice();
         self.gaps.clear();
@@ -102,9 +102,9 @@ impl Finder {
         let regular = median > 0.0
             && deviation < bound * median
             && pauses * BURSTS <= series.gaps.len()
-            // Of what is seen through short looks the longest gaps are missing, which makes the others alike.
+            // Short observations miss the longest gaps, which makes the others look regular.
             && PAUSE * median <= series.look;
-        // What was seen through regular looks folds at their period: only what was watched wholly is folded.
+        // Regular observations fold at their own period, so only fully observed moments are folded.
         let folded = if few { None } else { self.fold(times, median) };
         let period = match folded {
             Some(period) => period,
@@ -115,12 +115,12 @@ impl Finder {
         Some(Rhythm { period, order: order(times, 1.0 / period) })
     }
 
-    /// The period at which the moments fold significantly.
+    /// Finds a period at which the moments fold significantly.
     fn fold(&mut self, times: &[f64], median: f64) -> Option<f64> {
         self.find_candidates(times, median);
         let candidates = std::mem::take(&mut self.candidates);
         self.peaks.clear();
-        // Halves too: a clock that drifts loses its phase over the whole.
+        // The halves as well: a drifting clock loses its phase over the whole.
         for part in parts(times) {
             let span = part[part.len() - 1] - part[0];
             for &period in candidates.iter().filter(|&&period| span >= TURNS * period) {
@@ -140,8 +140,8 @@ impl Finder {
             .then_some(1.0 / taken.frequency)
     }
 
-    /// Whether the order remains when of moments close together only the first is left: a burst points to one side of
-    /// the circle all by itself.
+    /// Whether the order remains after bursts are reduced to their first moment: a burst by itself points to one side
+    /// of the circle.
     fn survives_without_bursts(&mut self, times: &[f64], frequency: f64) -> bool {
         let apart = 1.0 / (8.0 * frequency);
         let mut distinct = std::mem::take(&mut self.distinct);
@@ -160,9 +160,9 @@ impl Finder {
         chance(2.0 * times.len() as f64, power) < 10.0 * CHANCE
     }
 
-    /// Fills in the periods that are worth trying: the median gap, the intervals that occur more often than those around
-    /// them, and halves of the most frequent ones, which a stream with many beats missing shows. Of all beats that a period
-    /// asks for, a quarter must be there.
+    /// Collects candidate periods: the median gap, the intervals that are more frequent than their neighbours, and
+    /// halves of the most frequent ones, which appear in a stream with many missing beats. At least a quarter of the
+    /// beats expected at a period must exist.
     fn find_candidates(&mut self, times: &[f64], median: f64) {
         let span = times[times.len() - 1] - times[0];
         let (shortest, longest) = (span / times.len() as f64 / 4.0, span / 8.0);
@@ -193,7 +193,7 @@ impl Finder {
         let peaks = peaks.map(|&(_, bin)| (zero + (bin as f64 + 0.5) * BIN).exp());
         let halves = peaks.clone().take(HALVED).map(|period| period / 2.0);
         for candidate in [median].into_iter().chain(peaks).chain(halves) {
-            // Neighbours are found from one of them.
+            // Neighbouring candidates are found from one of them.
             let known = |other: &f64| (candidate / other).ln().abs() < BIN / 2.0;
             if candidate >= shortest && !self.candidates.iter().any(known) {
                 self.candidates.push(candidate);
@@ -234,7 +234,7 @@ impl Finder {
     }
 }
 
-/// The probability that one of `trials` trials gives this power by chance.
+/// The probability that one of `trials` trials reaches this power by chance.
 fn chance(trials: f64, power: f64) -> f64 {
     trials * (-power / 2.0).exp()
 }
@@ -254,7 +254,7 @@ pub(super) fn order(times: &[f64], frequency: f64) -> f64 {
     f64::hypot(im, re) / times.len() as f64
 }
 
-/// Refines a period: the intervals that are about whole multiples of it, divided by their multiples.
+/// Refines a period: averages the intervals close to whole multiples of it, divided by their multiples.
 pub(super) fn refined(times: &[f64], gaps: &[f64], period: f64) -> f64 {
     let (mut spans, mut periods, mut used) = (0.0, 0.0, 0);
     for apart in 1..=3 {
@@ -272,7 +272,7 @@ pub(super) fn refined(times: &[f64], gaps: &[f64], period: f64) -> f64 {
     if used < 5 { period } else { spans / periods }
 }
 
-/// The median of some numbers and the median of their distances to it.
+/// The median of some numbers, and the median of their distances from it.
 fn median_and_deviation(numbers: &[f64], sorted: &mut Vec<f64>) -> (f64, f64) {
     sorted.clear();
     sorted.extend_from_slice(numbers);
@@ -292,7 +292,7 @@ mod tests {
         (0..12).map(|_| random.f64()).sum::<f64>() - 6.0
     }
 
-    /// Beats of a timer of one period in seconds, with jitter, of which some are missing.
+    /// Beats of a timer with a period in seconds, jitter, and missing beats.
     fn beats(seed: u64, period: f64, jitter: f64, missing: f64) -> Vec<f64> {
         let (mut random, mut drops) = (fastrand::Rng::with_seed(seed), fastrand::Rng::with_seed(!seed));
         (0..)
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_and_bursts_are_no_period() {
+    fn random_moments_and_bursts_have_no_period() {
         let mut random = fastrand::Rng::with_seed(4);
         let mut finder = Finder::default();
         for _ in 0..50 {
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_without_extent_are_survived() {
+    fn equal_moments_are_survived() {
         let mut finder = Finder::default();
         assert_eq!(finder.find(&Series::whole(&[7.0; MOST])), None);
         let mut mostly_one = [7.0; MOST];

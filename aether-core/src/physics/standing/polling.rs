@@ -1,12 +1,12 @@
 //! The answers to the questions of one stream, and whether they change.
 
-/// Of a longer payload, only the first and the last bytes and the length are compared.
+/// Of a longer payload, only the first and last bytes and the length are compared.
 const COMPARED: usize = 2048;
 
 /// The latest answer, and the number of equal ones in a row.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// The number of the question that was answered last.
+    /// The number of the last answered question.
     question: u64,
     content: Option<u64>,
     unchanged: u32,
@@ -14,8 +14,8 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Notes an answer. Returns whether to report. Of several answers to a question the first counts, as for the asker, so
-    /// a repeated one does not.
+    /// Records an answer. Returns whether to report. Only the first answer to a question counts, as for the asker, so a
+    /// repeated one is ignored.
     pub(super) fn note(&mut self, question: u64, content: u64, enough: u32) -> bool {
         if question <= self.question {
             return false;
@@ -29,7 +29,7 @@ impl Answers {
         self.unchanged >= enough && !self.reported
     }
 
-    /// The number of equal answers; given once, when there are enough.
+    /// The number of equal answers; returned once, when there are enough.
     pub(super) fn report(&mut self, enough: u32) -> Option<u32> {
         let reports = self.unchanged >= enough && !self.reported;
         self.reported |= reports;

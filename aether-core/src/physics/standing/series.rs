@@ -1,26 +1,26 @@
-//! The moments of a stream, prepared for judgement, and the gaps between them that were observed.
+//! A stream's moments prepared for analysis, and the observed gaps between them.
 //!
-//! Used by [`PeriodicStream`](super::stream::PeriodicStream). Beats during a pause of the engine are not seen. A gap that
-//! reaches into a pause tells nothing about the period, and is no missing beat. A stream that is observed in parts also
-//! appears more regular than it is, because gaps longer than a part cannot be seen. So the length of the parts and their
-//! silence are noted.
+//! Used by [`PeriodicStream`](super::stream::PeriodicStream). Beats during a pause of the engine are not seen. A gap
+//! that overlaps a pause tells nothing about the period and is not a missing beat. A stream observed in parts also
+//! appears more regular than it is, because gaps longer than a part cannot be seen. The lengths of the parts and their
+//! silences are therefore recorded.
 
 use std::collections::VecDeque;
 
 use crate::physics::timeline::Moment;
 
-/// The most lapses that are kept. Of more, the two oldest and the time between become one.
+/// The maximum number of lapses. Beyond it, the two oldest are merged, with the time between them.
 const MOST_LAPSES: usize = 64;
 
-/// The times in which beats may have come that were not seen.
+/// Lapses: periods in which beats may have been missed.
 #[derive(Debug, Default)]
 pub(super) struct Lapses {
-    /// In the order of time, apart from each other.
+    /// In the order of time, disjoint.
     lapses: VecDeque<(Moment, Moment)>,
 }
 
 impl Lapses {
-    /// Adds one, which ends no earlier than any other.
+    /// Adds a lapse, which must not end before any other.
     pub(super) fn add(&mut self, mut from: Moment, to: Moment) {
         while let Some(&(before, end)) = self.lapses.back()
             && from <= end
@@ -43,21 +43,21 @@ impl Lapses {
     }
 }
 
-/// Moments in seconds after the first of them. Holds the memory for them.
+/// Moments in seconds after the first, with reusable memory.
 #[derive(Debug, Default)]
 pub(super) struct Series {
     /// In ascending order.
     pub(super) times: Vec<f64>,
-    /// From each moment to the next; infinite if a beat between them may have been missed.
+    /// The gap from each moment to the next; infinite if a beat in between may have been missed.
     pub(super) gaps: Vec<f64>,
-    /// The longest silence that was seen in each of those.
+    /// The longest observed silence in each of those gaps.
     pub(super) silences: Vec<f64>,
-    /// The shortest observation with a known gap. Longer gaps could not have been seen in it.
+    /// The length of the shortest observation with a known gap. Longer gaps could not have been seen in it.
     pub(super) look: f64,
 }
 
 impl Series {
-    /// Prepares the ascending moments of a stream, as they were observed until now.
+    /// Prepares the ascending moments of a stream, as observed until now.
     pub(super) fn fill(&mut self, moments: &VecDeque<Moment>, lapses: &Lapses, now: Moment) {
         self.times.clear();
         self.gaps.clear();
@@ -66,7 +66,7 @@ impl Series {
         let Some(&first) = moments.front() else { return };
         self.times.extend(moments.iter().map(|moment| seconds(*moment, first)));
         let mut lapses = lapses.lapses.iter().peekable();
-        // When the look began in which the moment before was seen, and whether a known gap is from it.
+        // The start of the observation that saw the previous moment, and whether it contains a known gap.
         let (mut began, mut counts) = (Moment::default(), false);
         while let Some((_, to)) = lapses.next_if(|lapse| lapse.1 <= first) {
             began = *to;
@@ -83,7 +83,7 @@ impl Series {
                 }
                 (since, began) = (to, to);
                 if to > moment {
-                    // Emitted while nobody looked, and seen after: the next gap is not known either.
+                    // Emitted during a lapse and received after it: the next gap is unknown as well.
                     break;
                 }
                 lapses.next();
@@ -102,7 +102,7 @@ impl Series {
         }
     }
 
-    /// Moments of which all was watched.
+    /// Moments observed without a lapse.
     #[cfg(test)]
     pub(super) fn whole(times: &[f64]) -> Self {
         let gaps = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -132,24 +132,24 @@ mod tests {
     }
 
     #[test]
-    fn gaps_with_a_lapse_in_them_are_not_known() {
+    fn gaps_with_a_lapse_are_unknown() {
         let seen = series(&[1, 2, 3, 20, 21, 40], &[(4, 17), (24, 30), (31, 32)], 50);
         assert_eq!(seen.times, [0.0, 1.0, 2.0, 19.0, 20.0, 39.0]);
         assert_eq!(seen.gaps, [1.0, 1.0, f64::INFINITY, 1.0, f64::INFINITY]);
-        // From 17 to 20 in one look; from 32 to 40 in the last.
+        // From 17 to 20 in one observation; from 32 to 40 in the last.
         assert_eq!((seen.silences.as_slice(), seen.look), (&[3.0, 8.0][..], 4.0));
         assert_eq!(series(&[1, 2, 3], &[], 50).look, 50.0);
         assert_eq!(series(&[31, 32], &[(4, 17), (24, 30)], 33).look, 3.0);
     }
 
     #[test]
-    fn what_was_emitted_in_a_lapse_and_seen_after_it_has_no_known_gap() {
+    fn a_wave_emitted_in_a_lapse_and_received_later_has_no_known_gap() {
         let seen = series(&[1, 2, 10, 18, 19], &[(4, 17)], 20);
         assert_eq!(seen.gaps, [1.0, f64::INFINITY, f64::INFINITY, 1.0]);
     }
 
     #[test]
-    fn lapses_that_touch_are_one_and_old_ones_are_merged() {
+    fn adjacent_lapses_and_old_ones_are_merged() {
         let mut lapses = Lapses::default();
         for number in 0..1000 {
             lapses.add(at(10 * number), at(10 * number + 5));

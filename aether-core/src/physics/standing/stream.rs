@@ -9,16 +9,17 @@ use super::period::{FEWEST, Finder, MOST, Rhythm, order, refined};
 use super::series::{Lapses, Series};
 use crate::physics::timeline::Moment;
 
-/// After this many moments in a row that are no beats, the phase is no longer trusted.
+/// After this many consecutive moments that are not beats, the phase is no longer trusted.
 const LOST: u32 = 4;
-/// After this many failed searches in a row, a stream is no longer periodic. With much jitter, single ones fail.
+/// After this many consecutive failed searches, a stream is no longer periodic. With much jitter, a single search may
+/// fail.
 const DOUBTS: u32 = 2;
-/// A stream whose latest gaps have at least this mean cosine, one turn per period, is in step: it is 0.67 at 10 % of
-/// jitter, 0.2 at 20 %, and 0 by chance. Below, the rhythm is searched again.
+/// The latest gaps of a stream in step have at least this mean cosine, at one turn per period: it is 0.67 at 10 %
+/// jitter, 0.2 at 20 %, and 0 by chance. Below it, the rhythm is searched again.
 const STEADY: f64 = 0.35;
 /// The period of a periodic stream is corrected after this many beats.
 const REFINED_EVERY: u64 = 32;
-/// The most moments between two searches in a stream without a rhythm.
+/// The maximum number of moments between two searches in a stream without a rhythm.
 const LONGEST_WAY: u64 = 512;
 
 /// The latest moments of a stream, and its rhythm if it has one.
@@ -26,9 +27,9 @@ const LONGEST_WAY: u64 = 512;
 pub(super) struct PeriodicStream {
     /// Ascending; at most [`MOST`].
     times: VecDeque<Moment>,
-    /// The number of all moments so far.
+    /// The total number of moments.
     pub(super) beats: u64,
-    /// The number of moments at which the rhythm is searched or checked next.
+    /// The total number of moments at which the rhythm is searched or checked next.
     search_at: u64,
     pub(super) standing: Option<Standing>,
 }
@@ -36,29 +37,29 @@ pub(super) struct PeriodicStream {
 /// The rhythm of a periodic stream.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Standing {
-    /// In seconds.
+    /// The period in seconds.
     pub(super) period: f64,
     pub(super) order: f64,
     pub(super) habit: Habit,
-    /// The last moment in step with the others.
+    /// The last moment that was in step.
     last: Moment,
-    /// The time of its arrival. Silences count from then on.
+    /// Its arrival time, from which silences count.
     arrived: Moment,
-    /// The number of moments since then that were out of step.
+    /// The number of out-of-step moments since then.
     off_beat: u32,
-    /// The number of moments in a row that must be in step before the phase is known again. Until then each is a sign of
-    /// life.
+    /// The number of consecutive in-step moments needed before the phase is known again. Until then each moment is a
+    /// sign of life.
     unsure: u32,
-    /// The number of failed searches in a row.
+    /// The number of consecutive failed searches.
     doubts: u32,
     /// Whether its silence was reported.
     pub(super) missed: bool,
 }
 
-/// The result of noting a moment.
+/// The result of recording a moment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Noted {
-    /// It was noted.
+    /// It was recorded.
     Yes,
     /// It was known already.
     Repeated,
@@ -67,7 +68,7 @@ pub(super) enum Noted {
 }
 
 impl PeriodicStream {
-    /// Notes a wave that was emitted at a moment and arrived now. Before `watched`, some may have been missed.
+    /// Records a wave emitted at `at` that arrives at `now`. Waves before `watched` may have been missed.
     pub(super) fn note(&mut self, at: Moment, now: Moment, watched: Moment) -> Noted {
         let place = self.times.partition_point(|time| *time < at);
         if self.times.get(place) == Some(&at) {
@@ -81,7 +82,7 @@ impl PeriodicStream {
             self.times.insert(place - 1, at);
         } else {
             if self.times.len() == self.times.capacity() {
-                // Doubling would stop above the bound.
+                // Doubling would exceed the bound.
                 self.times.reserve_exact(self.times.len().max(4).min(MOST - self.times.len()));
             }
             self.times.insert(place, at);
@@ -120,18 +121,18 @@ impl PeriodicStream {
         self.search_at = self.beats
             + match (&mut self.standing, before) {
                 (Some(standing), Some(before)) => {
-                    // What is known of the last beat is older than this search.
+                    // What is known about the last beat predates this search.
                     (standing.last, standing.arrived) = (before.last, before.arrived);
                     (standing.off_beat, standing.unsure) = (before.off_beat, before.unsure);
                     standing.missed = before.missed;
                     MOST as u64 / 2
                 }
                 (Some(_), None) => REFINED_EVERY,
-                // Less and less often, so that what never becomes regular costs less and less.
+                // Less and less often, so that an irregular stream costs less and less.
                 (None, _) => (self.beats / 2).clamp(4, LONGEST_WAY),
             };
         if self.beats < MOST as u64 {
-            // As soon as it can be folded.
+            // As soon as folding is possible.
             self.search_at = self.search_at.min(MOST as u64);
         }
         self.standing.is_some() && before.is_none()
@@ -146,7 +147,7 @@ impl PeriodicStream {
         self.times.len() == MOST
     }
 
-    /// Forgets all moments and keeps the memory.
+    /// Clears all moments and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.times.clear();
         *self = Self { times: std::mem::take(&mut self.times), ..Self::default() };
@@ -155,7 +156,7 @@ impl PeriodicStream {
     /// The phase of the beats: the mean direction of the folded moments.
     pub(super) fn phase(&self, period: f64) -> Duration {
         let Some(&last) = self.times.back() else { return Duration::ZERO };
-        // Relative to the last one, so that the error of the period does not add up over many.
+        // Relative to the last one, so that the error of the period does not accumulate.
         let turn = |time: &Moment| TAU * (last.since(*time).as_secs_f64() / period).fract();
         let (sin, cos) = self.times.iter().rev().take(MOST / 8).fold((0.0, 0.0), |(sin, cos), time| {
             let turn = turn(time).sin_cos();
@@ -182,36 +183,37 @@ impl Standing {
         }
     }
 
-    /// Notes whether a moment is a beat: a whole number of periods after the last one.
+    /// Checks whether a moment is a beat: a whole number of periods after the last one.
     fn keep_step(&mut self, at: Moment, now: Moment, watched: Moment) {
         let turns = at.since(self.last).as_secs_f64() / self.period;
         let in_step = turns.round() >= 1.0 && (turns - turns.round()).abs() <= self.habit.tolerance();
         if self.arrived < watched {
-            // Not all was seen since the last one.
+            // The time since the last one was not fully observed.
             self.unsure = LOST;
         } else if self.unsure > 0 {
             self.unsure = if in_step { self.unsure - 1 } else { LOST };
         }
         self.off_beat = if in_step || self.unsure > 0 { 0 } else { self.off_beat + 1 };
-        // After a silence the phase is unknown: a restarted process has another.
+        // After a silence the phase is unknown: a restarted process has a different one.
         if in_step || self.off_beat >= LOST || self.unsure > 0 || self.missed {
             (self.last, self.arrived) = (self.last.max(at), now);
             (self.off_beat, self.missed) = (0, false);
         }
     }
 
-    /// Corrects the period. Returns false if the latest half of the moments is not in step: it shows a change first.
+    /// Corrects the period. Returns false if the latest half of the moments is not in step, because it shows a change
+    /// first.
     fn refine(&mut self, series: &Series) -> bool {
         let period = refined(&series.times, &series.gaps, self.period);
         let late = &series.gaps[series.times.len() / 2..];
         let known = || late.iter().filter(|gap| gap.is_finite());
         if known().next().is_none() {
-            // Nothing new is known.
+            // There is no new information.
             return true;
         }
         let in_step =
             known().map(|gap| (TAU * (gap / period).fract()).cos()).sum::<f64>() / known().count() as f64;
-        // A stream that skips every other beat has another period by now.
+        // A stream that skips every other beat has changed its period.
         if in_step < STEADY || Habit::of(late, period).missing_part() > 0.45 {
             return false;
         }
@@ -220,12 +222,12 @@ impl Standing {
         true
     }
 
-    /// The beginning of the silence, as far as it was observed.
+    /// The start of the silence, as far as it was observed.
     pub(super) fn silent_since(&self, watched: Moment) -> Moment {
         self.arrived.max(watched)
     }
 
-    /// When a beat is missing, if none arrives before and nothing else is missed.
+    /// When the next beat counts as missing, if none arrives and no lapse begins before.
     pub(super) fn missing_at(&self, watched: Moment) -> Option<Moment> {
         let patience =
             Duration::try_from_secs_f64(self.habit.patience() * self.period).unwrap_or(Duration::MAX);

@@ -28,7 +28,7 @@ fn findings(streams: &mut StandingWaves, now: Instant) -> Vec<Finding> {
     }
 }
 
-/// Beats a second apart; the findings meanwhile, and the time of the last one.
+/// Beats one second apart; returns the findings and the time of the last beat.
 fn beat_for(streams: &mut StandingWaves, beats: u32, from: Instant) -> (Vec<Finding>, Instant) {
     let mut found = Vec::new();
     for beat in 1..=beats {
@@ -40,7 +40,7 @@ fn beat_for(streams: &mut StandingWaves, beats: u32, from: Instant) -> (Vec<Find
 }
 
 #[test]
-fn a_heartbeat_is_found_missed_once_and_found_going_on() {
+fn a_heartbeat_is_found_missed_once_and_found_again() {
     let mut streams = detector();
     let (found, last) = beat_for(&mut streams, 200, Instant::now());
     assert!(matches!(&found[..], [Finding::Standing(wave)] if wave.period == SECOND), "{found:?}");
@@ -50,7 +50,7 @@ fn a_heartbeat_is_found_missed_once_and_found_going_on() {
         "{wave:?}"
     );
     assert_eq!(streams.standing().collect::<Vec<_>>(), std::slice::from_ref(&wave));
-    // The time for the beat before last is over, that for the last one is not.
+    // The deadline of the beat before last has passed, that of the last one has not.
     let due = streams.next_change().unwrap();
     assert!(due <= last + 2 * SECOND);
     assert_eq!(findings(&mut streams, due.min(last + 2 * SECOND - Duration::from_millis(1))), []);
@@ -67,11 +67,11 @@ fn a_heartbeat_is_found_missed_once_and_found_going_on() {
 }
 
 #[test]
-fn moments_are_those_of_emission() {
+fn moments_are_emission_times() {
     let mut streams = detector();
     let start = Instant::now();
     for beat in 1..=40u32 {
-        // Up to half a period on the way.
+        // In flight for up to half a period.
         let delay = Duration::from_millis(u64::from(beat * 7919 % 500));
         streams.beat(&channel(), &source(1), delay, start + beat * SECOND + delay);
     }
@@ -81,7 +81,7 @@ fn moments_are_those_of_emission() {
 }
 
 #[test]
-fn phase_says_where_in_its_period_a_stream_beats() {
+fn the_phase_is_the_offset_within_the_period() {
     let mut streams = detector();
     let start = Instant::now();
     streams.beat(&channel(), &source(2), Duration::ZERO, start);
@@ -91,7 +91,7 @@ fn phase_says_where_in_its_period_a_stream_beats() {
 }
 
 #[test]
-fn another_period_is_noticed() {
+fn a_changed_period_is_noticed() {
     let mut streams = detector();
     let (_, mut now) = beat_for(&mut streams, 150, Instant::now());
     for period in [2 * SECOND, SECOND / 2] {
@@ -106,7 +106,7 @@ fn another_period_is_noticed() {
 }
 
 #[test]
-fn a_stream_that_becomes_irregular_does_not_stand_any_more() {
+fn a_stream_that_becomes_irregular_is_no_longer_periodic() {
     let mut streams = detector();
     let (_, mut now) = beat_for(&mut streams, 150, Instant::now());
     let mut random = fastrand::Rng::with_seed(11);
@@ -151,11 +151,11 @@ fn questions_that_get_the_same_answer_are_polling() {
         })
         .collect();
     assert_eq!(polling, [12, 8], "{found:?}");
-    assert_eq!(streams.streams(), 1, "answers are no stream");
+    assert_eq!(streams.streams(), 1, "answers are not a stream");
 }
 
 #[test]
-fn a_flood_of_names_grows_nothing_and_is_counted() {
+fn a_flood_of_names_is_bounded_and_counted() {
     let mut streams = StandingWaves::new(StandingOptions::default().max_streams(8)).unwrap();
     let (_, mut now) = beat_for(&mut streams, 20, Instant::now());
     for name in 2..5000 {
@@ -167,7 +167,7 @@ fn a_flood_of_names_grows_nothing_and_is_counted() {
     }
     let counts = streams.counts();
     assert_eq!((counts.streams_evicted, counts.standing_evicted), (4999 - 8, 1));
-    assert_eq!(findings(&mut streams, now).len(), 8, "those that are left stand");
+    assert_eq!(findings(&mut streams, now).len(), 8, "the remaining streams are periodic");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn impossible_options_are_refused() {
     assert!(StandingWaves::new(options.unchanged(0)).is_err());
 }
 
-/// Shows one stream through looks of so many milliseconds; what was found, and the time at the end.
+/// Shows one stream through observations of the given lengths in milliseconds; returns the findings and the end time.
 fn watch_through_looks(
     streams: &mut StandingWaves,
     start: Instant,
@@ -210,7 +210,7 @@ fn watch_through_looks(
                 continue;
             }
             while let Some(due) = streams.next_change().filter(|due| *due <= start + at) {
-                // What is due by then may have been due while nobody looked.
+                // What is due by then may have been due during a lapse.
                 found.extend(findings(streams, due.max(now)));
             }
             streams.beat(&channel(), &source(1), Duration::ZERO, start + at);
@@ -232,10 +232,10 @@ fn missing(found: &[Finding]) -> usize {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// A stream that beats all the time is never missed, whatever is not seen of it, and its period stays what it is; one
-    /// that stops while nobody looks is missed once somebody does for long enough.
+    /// A stream that keeps beating is never missed, whatever is not observed of it, and its period stays the same. One
+    /// that stops during a lapse is missed once it is observed for long enough.
     #[test]
-    fn what_nobody_looks_at_is_not_missing(
+    fn unobserved_beats_are_not_missing(
         seed: u64,
         period in 50u64..4000,
         jitter in 0.0f64..0.1,
@@ -254,23 +254,23 @@ proptest! {
         });
         let mut looks: Vec<_> =
             (0..40).map(|_| (millis(random.u64(1..longest)), millis(random.u64(1..longest)))).collect();
-        // So that it stands before it is looked away from.
+        // The stream becomes periodic before the first lapse.
         looks[0].0 = millis(period) * 130;
         let (found, end) = watch_through_looks(&mut streams, start, &mut beats, looks.into_iter());
         prop_assert!(matches!(found[0], Finding::Standing(_)), "{found:?}");
         prop_assert_eq!(missing(&found), 0, "{:?}", found);
         let wave = streams.stream(&channel(), &source(1)).unwrap();
         prop_assert!((wave.period.as_secs_f64() * 1e3 / period as f64 - 1.0).abs() < 0.03, "{wave:?}");
-        // It has stopped.
+        // The stream has stopped.
         let before = findings(&mut streams, end + millis(period) * 19 / 10);
         prop_assert_eq!(missing(&before), 0);
         let after = findings(&mut streams, end + millis(period) * 5 / 2);
         prop_assert_eq!(missing(&after), 1, "{:?}", streams.stream(&channel(), &source(1)));
     }
 
-    /// The looks of whoever watches are no rhythm of what is watched.
+    /// Regular observation does not make a stream regular.
     #[test]
-    fn regular_looks_make_nothing_regular(seed: u64, shape in 1usize..5, mean in 10.0f64..3000.0, look in 50u64..2000) {
+    fn regular_observation_creates_no_period(seed: u64, shape in 1usize..5, mean in 10.0f64..3000.0, look in 50u64..2000) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut streams = detector();
         let mut at = 0.0;
@@ -286,7 +286,7 @@ proptest! {
 }
 
 #[test]
-fn a_period_is_found_through_looks_that_are_too_short_for_it_alone() {
+fn a_period_is_found_through_observations_too_short_for_it_alone() {
     let mut streams = detector();
     let beats = (1..10_000u32).map(|beat| beat * SECOND);
     let looks = std::iter::repeat_n((8 * SECOND, Duration::from_millis(8300)), 6);

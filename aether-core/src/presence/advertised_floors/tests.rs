@@ -5,8 +5,8 @@ use crate::presence::Heard;
 use crate::source::{Sequencer, Source};
 use crate::wave::ContentType;
 
-/// A advertised with its index, and processes that announce themselves.
-struct Stage {
+/// Advertised floors with their index, and processes that announce themselves.
+struct AdvertisedStage {
     advertised: AdvertisedFloors,
     hearers: FloorIndex,
     now: Instant,
@@ -19,7 +19,7 @@ impl Process {
         Self(Sequencer::new(Source::framework()))
     }
 
-    /// Who copies the identity of another one, and the number of its last message.
+    /// A process that copies the identity of another one, and the number of its last message.
     fn copying(other: &Self) -> Self {
         let copy = Self(Sequencer::new(other.0.source().clone()));
         while copy.0.last() < other.0.last() {
@@ -29,7 +29,7 @@ impl Process {
     }
 }
 
-impl Stage {
+impl AdvertisedStage {
     fn new() -> Self {
         let mut stage =
             Self { advertised: AdvertisedFloors::default(), hearers: FloorIndex::new(), now: Instant::now() };
@@ -79,8 +79,8 @@ fn floor(amplitude: f32) -> Floor {
 }
 
 #[test]
-fn what_is_said_in_the_name_of_another_stops_nothing_that_it_would_hear() {
-    let (mut stage, owner, forger) = (Stage::new(), Process::new(), Process::new());
+fn an_announcement_in_the_name_of_another_stops_nothing() {
+    let (mut stage, owner, forger) = (AdvertisedStage::new(), Process::new(), Process::new());
     stage.says(&owner, 1, &["orders.*"], Floor::OPEN);
     stage.says(&owner, 2, &["orders.*"], floor(0.5));
     for (patterns, claimed) in [(&["orders.*"][..], 1.0), (&["other"], 1.0), (&[], 0.0), (&["orders.*"], 0.9)]
@@ -89,12 +89,12 @@ fn what_is_said_in_the_name_of_another_stops_nothing_that_it_would_hear() {
         assert!(stage.floor_of("orders.a").is_open(), "{patterns:?}");
     }
     stage.says(&owner, 1, &[], Floor::OPEN);
-    assert_eq!(stage.floor_of("orders.a"), floor(0.5), "the owner may say that it is gone");
+    assert_eq!(stage.floor_of("orders.a"), floor(0.5), "the owner may announce that it left");
 }
 
 #[test]
-fn who_copies_the_identity_of_an_announcer_is_found_out_when_that_speaks_next() {
-    let (mut stage, owner) = (Stage::new(), Process::new());
+fn a_copied_identity_is_detected_when_its_owner_announces_next() {
+    let (mut stage, owner) = (AdvertisedStage::new(), Process::new());
     stage.says(&owner, 1, &["a"], Floor::OPEN);
     let forger = Process::copying(&owner);
     stage.says(&forger, 1, &["a"], floor(1.0));
@@ -103,17 +103,17 @@ fn who_copies_the_identity_of_an_announcer_is_found_out_when_that_speaks_next() 
     for _ in 0..3 {
         stage.passes(Duration::from_secs(10));
         stage.says(&owner, 1, &["a"], floor(0.5));
-        assert!(stage.floor_of("a").is_open(), "for a while");
+        assert!(stage.floor_of("a").is_open(), "no floor counts for a while");
     }
     stage.passes(Duration::from_secs(10));
     stage.says(&owner, 1, &["a"], floor(0.5));
-    assert_eq!(stage.floor_of("a"), floor(0.5), "and not for ever");
+    assert_eq!(stage.floor_of("a"), floor(0.5), "it counts again later");
     assert_eq!(stage.advertised.implausible(), 1);
 }
 
 #[test]
-fn more_receivers_than_can_be_kept_open_every_floor() {
-    let (mut stage, crowd) = (Stage::new(), Process::new());
+fn too_many_receivers_open_every_floor() {
+    let (mut stage, crowd) = (AdvertisedStage::new(), Process::new());
     for instance in 1..=MAX_RECEIVERS as u64 {
         stage.says(&crowd, instance, &["a"], floor(0.5));
     }
@@ -123,8 +123,8 @@ fn more_receivers_than_can_be_kept_open_every_floor() {
 }
 
 #[test]
-fn who_did_not_fit_is_not_taken_for_nobody() {
-    let (mut stage, crowd, late) = (Stage::new(), Process::new(), Process::new());
+fn a_receiver_that_did_not_fit_still_counts() {
+    let (mut stage, crowd, late) = (AdvertisedStage::new(), Process::new(), Process::new());
     for instance in 1..=MAX_RECEIVERS as u64 {
         stage.says(&crowd, instance, &[&format!("a.n{instance}")], floor(0.5));
     }
@@ -136,13 +136,13 @@ fn who_did_not_fit_is_not_taken_for_nobody() {
     assert!(stage.floor_of("a.n1").is_open(), "one has not answered yet");
     stage.says(&late, u64::MAX, &["a.n1"], Floor::OPEN);
     stage.advertised.call(&stage.hearers, stage.now);
-    assert!(stage.floor_of("a.n1").is_open(), "it is known now");
+    assert!(stage.floor_of("a.n1").is_open(), "the missing one is known now");
     assert_eq!(stage.floor_of("a.n101"), floor(0.5), "and so are all others");
 }
 
 #[test]
-fn patterns_are_bounded_in_bytes_and_given_back_when_those_who_hear_them_are_gone() {
-    let (mut stage, crowd, honest) = (Stage::new(), Process::new(), Process::new());
+fn patterns_are_bounded_in_bytes_and_freed_when_their_receivers_leave() {
+    let (mut stage, crowd, honest) = (AdvertisedStage::new(), Process::new(), Process::new());
     let long = "y".repeat(200);
     for instance in 1..=400 {
         let texts: Vec<_> = (0..256).map(|n| format!("x{instance}p{n}{long}.*")).collect();
@@ -165,7 +165,7 @@ fn patterns_are_bounded_in_bytes_and_given_back_when_those_who_hear_them_are_gon
 
 #[test]
 fn the_numbers_of_who_is_no_aether_say_nothing() {
-    let (mut stage, process) = (Stage::new(), Process::new());
+    let (mut stage, process) = (AdvertisedStage::new(), Process::new());
     let instance = process.0.source().instance();
     let stranger = Source::with_instance("foreign", instance).unwrap();
     let mut message = |sequence: u64, announced: Announcement| {
@@ -191,12 +191,15 @@ fn the_weight_of_a_receiver_is_what_it_takes_at_least() {
     let text = vec!["y"; crate::channel::MAX_TOKENS].join(".");
     let heavy = announced(1, &[&text], Floor::OPEN);
     assert!(weight(&heavy) > crate::channel::MAX_TOKENS * TOKEN_BYTES);
-    assert!(weight(&announced(1, &["a"; 256], Floor::OPEN)) < MAX_BYTES / 100, "one is not the whole");
+    assert!(
+        weight(&announced(1, &["a"; 256], Floor::OPEN)) < MAX_BYTES / 100,
+        "one receiver does not fill the table"
+    );
 }
 
 #[test]
-fn who_is_not_heard_for_three_heartbeats_is_on_no_roster() {
-    let (mut stage, process) = (Stage::new(), Process::new());
+fn a_receiver_silent_for_three_heartbeats_leaves_the_roster() {
+    let (mut stage, process) = (AdvertisedStage::new(), Process::new());
     assert!(stage.says(&process, 1, &["a"], Floor::OPEN));
     assert!(!stage.says(&process, 1, &["a"], floor(0.5)), "nothing new for rosters");
     assert_eq!(stage.floor_of("a"), floor(0.5));
@@ -205,8 +208,8 @@ fn who_is_not_heard_for_three_heartbeats_is_on_no_roster() {
     assert_eq!(stage.shown(), [1]);
     stage.passes(Duration::from_millis(1));
     assert!(stage.shown().is_empty());
-    assert!(stage.says(&process, 1, &["a"], Floor::OPEN), "it is back");
+    assert!(stage.says(&process, 1, &["a"], Floor::OPEN), "it returned");
     assert_eq!(stage.shown(), [1]);
     assert!(stage.says(&process, 1, &[], Floor::OPEN));
-    assert!(stage.shown().is_empty(), "it said goodbye");
+    assert!(stage.shown().is_empty(), "it announced that it left");
 }

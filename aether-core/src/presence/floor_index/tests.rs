@@ -27,25 +27,25 @@ fn remove(index: &mut Index, slot: Slot, patterns: &[&str], now: Instant) {
 }
 
 #[test]
-fn the_lowest_floor_of_those_who_hear_the_channel_counts() {
+fn the_lowest_floor_of_a_channels_receivers_counts() {
     let (mut index, now) = (Index::default(), Instant::now());
     let created = channel("orders.created");
-    assert!(index.floor_of(&created, now).is_open(), "nobody is known");
+    assert!(index.floor_of(&created, now).is_open(), "no receiver is known");
     hearer(&mut index, &["orders.*"], floor(0.5), now);
     assert_eq!(index.floor_of(&created, now), floor(0.5));
-    assert!(index.floor_of(&channel("stock.low"), now).is_open(), "not what it hears");
+    assert!(index.floor_of(&channel("stock.low"), now).is_open(), "it does not match the pattern");
     let second = hearer(&mut index, &["a", ">"], floor(0.25), now);
     assert_eq!(index.floor_of(&created, now), floor(0.25));
     let third = hearer(&mut index, &["orders.created"], Floor::OPEN, now);
-    assert!(index.floor_of(&created, now).is_open(), "one hears everything");
+    assert!(index.floor_of(&created, now).is_open(), "one receiver hears everything");
     assert_eq!(index.floor_of(&channel("orders.paid"), now), floor(0.25));
     remove(&mut index, third, &["orders.created"], now);
     remove(&mut index, second, &["a", ">"], now);
-    assert_eq!(index.floor_of(&created, now), floor(0.5), "they are gone");
+    assert_eq!(index.floor_of(&created, now), floor(0.5), "the others were removed");
 }
 
 #[test]
-fn a_pattern_that_is_heard_twice_is_heard_until_it_is_left_twice() {
+fn a_pattern_added_twice_stays_until_it_is_removed_twice() {
     let (mut index, now) = (Index::default(), Instant::now());
     let slot = hearer(&mut index, &["a", "a"], floor(0.5), now);
     index.forget(slot, &pattern("a"));
@@ -66,7 +66,7 @@ fn a_floor_holds_and_decays_when_adverts_stop() {
 }
 
 #[test]
-fn what_does_not_match_is_not_looked_at() {
+fn branches_that_do_not_match_are_not_visited() {
     let (mut index, now) = (Index::default(), Instant::now());
     hearer(&mut index, &["orders.*"], floor(0.5), now);
     let steps = |index: &Index| {
@@ -87,7 +87,7 @@ fn what_does_not_match_is_not_looked_at() {
 }
 
 #[test]
-fn a_channel_that_too_many_hear_is_open() {
+fn a_channel_with_too_many_receivers_is_open() {
     let (mut index, now) = (Index::default(), Instant::now());
     for _ in 0..=MAX_STEPS {
         hearer(&mut index, &["a"], floor(0.5), now);
@@ -96,7 +96,7 @@ fn a_channel_that_too_many_hear_is_open() {
 }
 
 #[test]
-fn an_index_that_is_being_changed_stops_nothing_and_makes_nobody_wait() {
+fn an_index_under_change_stops_nothing_and_blocks_no_emitter() {
     let (hearers, now) = (FloorIndex::new(), Instant::now());
     hearers.change(|index| hearer(index, &["a"], floor(0.5), now));
     assert_eq!(hearers.floor_of(&channel("a"), now), floor(0.5));
@@ -107,19 +107,19 @@ fn an_index_that_is_being_changed_stops_nothing_and_makes_nobody_wait() {
 }
 
 #[test]
-fn what_was_worked_out_does_not_outlive_a_change() {
+fn cached_floors_do_not_outlive_a_change() {
     let (hearers, other, now) = (FloorIndex::new(), FloorIndex::new(), Instant::now());
     let a = channel("a");
     hearers.change(|index| hearer(index, &["a"], floor(0.5), now));
     assert_eq!(hearers.floor_of(&a, now), floor(0.5));
-    assert!(other.floor_of(&a, now).is_open(), "what another index knows is not taken for its own");
+    assert!(other.floor_of(&a, now).is_open(), "an index does not use another one's results");
     assert_eq!(hearers.floor_of(&a, now), floor(0.5));
     hearers.change(|index| hearer(index, &["a"], Floor::OPEN, now));
     assert!(hearers.floor_of(&a, now).is_open());
 }
 
 #[test]
-fn the_memory_of_those_who_are_gone_is_given_back() {
+fn the_memory_of_removed_receivers_is_freed() {
     let (mut index, now) = (Index::default(), Instant::now());
     let texts: Vec<String> = (0..5000).map(|n| format!("a{n}.b.c{n}.>")).collect();
     let slots: Vec<_> = texts.iter().map(|text| hearer(&mut index, &[text], floor(0.5), now)).collect();
@@ -133,9 +133,9 @@ fn the_memory_of_those_who_are_gone_is_given_back() {
 const PATTERNS: [&str; 8] = ["a.*", "a.b", "b.>", ">", "a.c", "*.b", "_aether.>", "*.x.*"];
 
 proptest! {
-    /// Whatever was advertised: what is stopped, no receiver would have heard, and the rest is not stopped.
+    /// For any advertised floors: exactly the waves that no receiver would hear are stopped.
     #[test]
-    fn a_wave_is_stopped_exactly_if_all_who_hear_it_would_not(
+    fn a_wave_is_stopped_exactly_if_no_receiver_would_hear_it(
         hearers in prop::collection::vec(
             (prop::sample::subsequence(PATTERNS.to_vec(), 1..4), 0..20_u16, any::<bool>()), 0..20,
         ),

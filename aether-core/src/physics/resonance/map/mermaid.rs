@@ -32,8 +32,8 @@ impl ResonanceMap {
     }
 }
 
-/// Mermaid knows no escape for a quote, and reads Markdown, HTML and its own entities within quotes. So every
-/// character that is not plainly harmless is written as the entity of its code.
+/// Mermaid has no escape for a quote, and parses Markdown, HTML and its own entities within quotes. Every character not
+/// known to be harmless is therefore written as the entity of its code.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
