@@ -76,7 +76,10 @@ pub use physics::{Fringes, InterfereError, ObserveError, PhysicsObserver};
 pub use presence::{Announcement, Roster};
 pub use router::{Carried, Heard, InboxReport, Offered, Receipt, Router, Subscription, Waiting};
 pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
-pub use vibrator::{CreateError, Emitter, EmitterAccount, Vibrator, VibratorBuilder};
+pub use vibrator::{
+    CreateError, EmitAllError, Emitter, EmitterAccount, Receiver, TryReceiveError, Tuner, Vibrator,
+    VibratorBuilder,
+};
 pub use wave::{
     ATTEMPTS, ContentType, ContentTypeError, FAILURE, Failure, FailureReason, FailureReasonError, Kind,
     KindError, MAX_HINT_BYTES, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata,

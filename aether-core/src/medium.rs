@@ -294,6 +294,9 @@ pub enum JoinError {
     /// The medium was closed.
     #[error("the medium is closed")]
     Closed,
+    /// The receiver was dropped, so nobody is left to hear the pattern.
+    #[error("the receiver was dropped")]
+    Dropped,
     /// The pattern or the name of the group is not valid.
     #[error("invalid pattern or group")]
     Invalid(#[from] ChannelError),

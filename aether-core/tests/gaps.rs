@@ -243,11 +243,11 @@ async fn at_rest_every_message_has_been_taken_from_the_client() {
     let mut ear = ear("ear", &site.there, "gaps.*").await;
     site.emit("gaps.events", 500).await;
     site.mark(&mut [&mut ear]).await;
-    let ask = site.emitter.ask_wave(numbered("gaps.ask", 17), PATIENCE);
+    let ask = site.emitter.ask_within(numbered("gaps.ask", 17), PATIENCE);
     let answer = async { next(&mut ear).await.reply(&18).await.unwrap() };
     let (answered, ()) = tokio::join!(ask, answer);
     assert_eq!(answered.unwrap().json::<u64>().unwrap(), 18);
-    let nobody = site.emitter.ask_wave(numbered("nobody", 0), PATIENCE).await;
+    let nobody = site.emitter.ask_within(numbered("nobody", 0), PATIENCE).await;
     assert!(matches!(nobody, Err(AskError::NoResonator { .. })), "{nobody:?}");
     site.there.flush().await.unwrap();
     assert_eq!((site.here.status().untaken, site.there.status().untaken), (0, 0));

@@ -18,7 +18,7 @@ async fn a_failed_answer_fails_the_question_with_its_reason() {
     };
     let asks = async {
         for reason in FailureReason::ALL {
-            match asker.ask("desk", &()).await {
+            match asker.ask_wave("desk", &()).await {
                 Err(error @ AskError::Failed { .. }) => {
                     assert_eq!(error.is_transient(), reason != FailureReason::Rejected);
                     let AskError::Failed { source, .. } = error else { unreachable!() };
@@ -66,7 +66,7 @@ async fn a_wave_that_is_put_back_waits_its_turn_by_its_strength_and_can_still_be
         assert_eq!(again.attempt(), 1);
         again.reply(&"at last").await.unwrap();
     };
-    let (answer, ()) = tokio::join!(mouth.ask("a", &"question"), receives);
+    let (answer, ()) = tokio::join!(mouth.ask_wave("a", &"question"), receives);
     assert_eq!(answer.unwrap().json::<String>().unwrap(), "at last");
     let ledger = ear.ledger();
     assert_eq!((ledger.offered, ledger.delivered), (3, 3), "offered once more when it was put back");

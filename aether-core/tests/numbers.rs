@@ -30,7 +30,7 @@ async fn what_is_refused_has_no_number_and_leaves_no_gap() {
         assert!(matches!(error, EmitError::Full { .. }), "{error}");
         assert_eq!(error.into_wave().unwrap().sequence(), 0);
     }
-    emitter.ask_wave(too_large(), std::time::Duration::from_secs(10)).await.unwrap_err();
+    emitter.ask_within(too_large(), std::time::Duration::from_secs(10)).await.unwrap_err();
     let hop = Hop::keyed(b"32 bytes that nobody else knows.").build().unwrap();
     let hopping = emitter.hopping("a", &hop).await.unwrap();
     let refused = hopping.emit(too_large()).await.unwrap_err();

@@ -78,7 +78,7 @@ async fn an_observer_is_nobody_that_could_answer_and_sees_what_was_asked() {
         let mut observer = observer(&stage.there, &[">"]).await;
         let asker = Vibrator::create("asker", &stage.here).await.unwrap();
         let asked = tokio::time::Instant::now();
-        let answer = asker.ask_wave(question("how many?"), PATIENCE).await;
+        let answer = asker.ask_within(question("how many?"), PATIENCE).await;
         assert!(matches!(answer, Err(AskError::NoResonator { .. })), "{answer:?}");
         assert!(asked.elapsed() < PATIENCE / 2, "at once");
         let seen = next(&mut observer).await;
@@ -101,7 +101,7 @@ async fn observers_see_each_question_and_each_answer_once() {
         let asker = Vibrator::create("asker", &stage.here).await.unwrap();
         let answering = answering(answerer, 3);
         for text in ["a", "b", "c"] {
-            let answer = asker.ask_wave(question(text), PATIENCE).await.unwrap();
+            let answer = asker.ask_within(question(text), PATIENCE).await.unwrap();
             assert_eq!(answer.text().unwrap(), format!("{text}!"));
         }
         asker.emit(Wave::builder("stock.count").text("event").build().unwrap()).await.unwrap();
@@ -135,7 +135,7 @@ async fn an_answer_is_seen_where_the_question_was_asked() {
         stock.resonate_on("stock.count").await.unwrap();
         let asker = Vibrator::create("asker", &stage.here).await.unwrap();
         let emitter = asker.emitter();
-        let asked = tokio::spawn(async move { emitter.ask_wave(question("a"), PATIENCE).await });
+        let asked = tokio::spawn(async move { emitter.ask_within(question("a"), PATIENCE).await });
         next(&mut stock).await.reply_wave(Wave::builder("elsewhere").text("7")).await.unwrap();
         let answer = asked.await.unwrap().unwrap();
         assert_eq!(answer.channel().as_str(), "stock.count");
@@ -154,7 +154,7 @@ async fn a_question_that_nobody_answers_is_seen_while_it_waits_and_when_it_is_gi
         let asker = Vibrator::create("asker", &stage.here).await.unwrap().emitter();
         let waiting = tokio::spawn({
             let asker = asker.clone();
-            async move { asker.ask_wave(question("a"), PATIENCE).await }
+            async move { asker.ask_within(question("a"), PATIENCE).await }
         });
         let held = next(&mut stock).await;
         assert_eq!(next(&mut observer).await.text().unwrap(), "a");
@@ -162,7 +162,7 @@ async fn a_question_that_nobody_answers_is_seen_while_it_waits_and_when_it_is_gi
         drop(held);
         // Polled once, given up before anything can have come back.
         {
-            let mut asking = std::pin::pin!(asker.ask_wave(question("b"), PATIENCE));
+            let mut asking = std::pin::pin!(asker.ask_within(question("b"), PATIENCE));
             assert!(futures::poll!(&mut asking).is_pending());
         }
         assert_eq!(next(&mut observer).await.text().unwrap(), "b");
@@ -176,7 +176,7 @@ async fn in_process_the_copy_of_an_observer_does_not_keep_an_asker_waiting() {
     let mut stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_on("stock.count").await.unwrap();
     let asker = Vibrator::create("asker", &aether).await.unwrap();
-    let (answer, seen) = tokio::join!(asker.ask_wave(question("a"), PATIENCE), async {
+    let (answer, seen) = tokio::join!(asker.ask_within(question("a"), PATIENCE), async {
         let seen = next(&mut observer).await;
         drop(next(&mut stock).await);
         seen
@@ -206,7 +206,7 @@ async fn a_full_observer_makes_nobody_wait_and_counts_what_it_did_not_see() {
     let answering = answering(stock, 3);
     let asker = Vibrator::create("asker", &aether).await.unwrap();
     for _ in 0..3 {
-        asker.ask_wave(question("a"), PATIENCE).await.unwrap();
+        asker.ask_within(question("a"), PATIENCE).await.unwrap();
     }
     answering.await.unwrap();
     let ledger = observer.ledger();
@@ -233,7 +233,8 @@ async fn observers_hear_events_and_do_not_join_groups() {
         stage.there.flush().await.unwrap();
         let before = observer.ledger().offered;
         shop.emit_wave("a.b", &4).await.unwrap();
-        let asked = shop.ask_wave(Wave::builder("a.b").text("?").build().unwrap(), Duration::from_millis(50));
+        let asked =
+            shop.ask_within(Wave::builder("a.b").text("?").build().unwrap(), Duration::from_millis(50));
         assert!(matches!(asked.await, Err(AskError::TimedOut { .. })), "the member is silent");
         stage.here.flush().await.unwrap();
         stage.there.flush().await.unwrap();
@@ -269,7 +270,7 @@ async fn foreign_requesters_and_responders_are_seen_too() {
     // In force once the server has handled a request that came after it.
     let _ = foreign.request("nobody", "".into()).await;
     let emitter = asker.emitter();
-    let asked = tokio::spawn(async move { emitter.ask_wave(question("b"), PATIENCE).await });
+    let asked = tokio::spawn(async move { emitter.ask_within(question("b"), PATIENCE).await });
     let asked_for = tokio::time::timeout(PATIENCE, questions.next()).await.unwrap().unwrap();
     foreign.publish(asked_for.reply.unwrap(), "b!".into()).await.unwrap();
     assert_eq!(asked.await.unwrap().unwrap().payload(), "b!");

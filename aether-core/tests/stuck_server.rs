@@ -46,7 +46,7 @@ async fn fill(aether: &Aether) -> Vec<Result<Wave, AskError>> {
         let asker = asker.clone();
         asks.spawn(async move {
             let question = Wave::builder("q").kind(Kind::Query).bytes(vec![0; 8000]).build().unwrap();
-            asker.ask_wave(question, Duration::from_millis(500)).await
+            asker.ask_within(question, Duration::from_millis(500)).await
         });
     }
     timeout(PATIENCE, asks.join_all()).await.expect("questions end with their patience")

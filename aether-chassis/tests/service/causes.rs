@@ -35,7 +35,7 @@ async fn chain(connect: impl AsyncFn() -> Aether) {
     let front = Stage::on(connect().await, Service::builder("front").on_query("front", front)).await;
     let user = Vibrator::create("asker", &connect().await).await.unwrap();
     let question = Wave::builder("front").json(&20).build().unwrap();
-    let answer = user.ask_wave(question, LONG).await.unwrap();
+    let answer = user.ask_within(question, LONG).await.unwrap();
     assert_eq!(answer.json::<u32>().unwrap(), 41);
 
     // Two questions, two answers, four events.
@@ -88,14 +88,14 @@ async fn failed_answers_are_told_over_nats_in_every_format() {
             .on_query("panic", async || -> Json<u32> { panic!("over the wire") });
         let stage = Stage::on(connect().await, builder).await;
         let user = Vibrator::create("asker", &connect().await).await.unwrap();
-        assert_eq!(user.ask("double", &4).await.unwrap().json::<u32>().unwrap(), 8);
+        assert_eq!(user.ask_wave("double", &4).await.unwrap().json::<u32>().unwrap(), 8);
         for (channel, payload, reason, hint) in [
             ("double", "four", FailureReason::Rejected, "the payload cannot be read"),
             ("panic", "", FailureReason::HandlerFailed, "panicked: over the wire"),
         ] {
             // A panic that prints a backtrace may take longer than the patience of `ask`.
             let question = Wave::builder(channel).json(&payload).build().unwrap();
-            match user.ask_wave(question, LONG).await {
+            match user.ask_within(question, LONG).await {
                 Err(AskError::Failed { source, channel: at }) => {
                     assert_eq!((source.reason, at.as_str()), (reason, channel));
                     assert!(source.hint.starts_with(hint), "{}", source.hint);

@@ -39,7 +39,7 @@ async fn a_handler_gets_what_it_asks_for() {
     }
     let stage = Stage::of(Service::builder("service").state("state").on_query("a.b", all)).await;
     let question = Wave::builder("a.b").key("17").json(&1).build().unwrap();
-    let answer = stage.user.ask_wave(question, crate::stage::LONG).await.unwrap();
+    let answer = stage.user.ask_within(question, crate::stage::LONG).await.unwrap();
     assert_eq!(answer.json::<Value>().unwrap(), json!(["17", "state", "a.b", "service", 1]));
     assert_eq!(answer.source().name(), "service");
     assert_eq!(

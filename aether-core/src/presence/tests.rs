@@ -53,7 +53,7 @@ async fn what_nobody_would_hear_is_stopped_counted_and_handed_back() {
             other => panic!("{other:?}"),
         }
     }
-    let asked = sender.ask_wave(wave("jobs", 0.1), Duration::from_secs(1)).await;
+    let asked = sender.ask_within(wave("jobs", 0.1), Duration::from_secs(1)).await;
     assert!(matches!(asked, Err(crate::AskError::Emit(EmitError::BelowFloor { .. }))), "{asked:?}");
     assert_eq!(notices.ledger(), before, "they never reached the receiver");
     let stronger = sender.emit(wave("jobs", 0.9)).await.unwrap();

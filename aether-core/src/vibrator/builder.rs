@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
-use super::pace::Pace;
-use super::{Emitter, Vibrator};
+use super::{Emitter, Receiver, Tuner, Vibrator};
 use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::echo::reflecting;
-use crate::extensions::ExtensionMap;
 use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, WhenFull};
 use crate::medium::JoinError;
 use crate::source::{Sequencer, Source, SourceError};
@@ -147,15 +143,8 @@ impl<'a> VibratorBuilder<'a> {
             aether.presence().open(&source, &inbox, is_overloaded, self.is_listed);
         }
         aether.router().open_inbox(source.instance(), source.name(), Arc::clone(&inbox));
-        Ok(Vibrator {
-            emitter: Emitter::new(aether.clone(), Arc::new(Sequencer::new(source)), self.respects_floors),
-            inbox,
-            pace: Pace::new(),
-            hears_own: self.hears_own,
-            observes: self.observes,
-            tuned: Mutex::default(),
-            extensions: ExtensionMap::default(),
-            on_shed,
-        })
+        let emitter = Emitter::new(aether.clone(), Arc::new(Sequencer::new(source)), self.respects_floors);
+        let tuner = Tuner::new(emitter.clone(), inbox, self.hears_own, self.observes);
+        Ok(Vibrator::new(emitter, Receiver::new(tuner, on_shed)))
     }
 }

@@ -121,9 +121,9 @@ impl Tuned {
         Some(taken)
     }
 
-    /// Takes all.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Arc<Subscription>> + use<> {
-        std::mem::take(self).by_pattern.into_values().flatten()
+    /// All subscriptions.
+    pub(super) fn into_all(self) -> impl Iterator<Item = Arc<Subscription>> {
+        self.by_pattern.into_values().flatten()
     }
 }
 
