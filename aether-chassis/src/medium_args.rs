@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use aether_core::{Aether, AetherBuilder, ConnectError, Wire, without_secrets};
+use aether_core::{Aether, AetherBuilder, ConnectError, NatsOptions, Wire, medium::without_secrets};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio_util::sync::CancellationToken;
 
@@ -52,10 +52,15 @@ impl MediumArgs {
     const LOCAL: &str = "local:";
     const PREFIX: &str = "aether";
 
-    /// The medium that the arguments name, with default options. The client's name is what the NATS server shows of
-    /// this connection.
+    /// The options for NATS that the arguments name. The server lists the connection under the client's name.
+    pub fn nats(&self, client_name: &str) -> NatsOptions {
+        NatsOptions::default().prefix(&self.prefix).wire(self.wire).client_name(client_name)
+    }
+
+    /// The medium that the arguments name, with default options otherwise. Give it the changed options of
+    /// [`nats`](Self::nats) where those do not do.
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
-        Aether::builder().url(&self.medium).prefix(&self.prefix).wire(self.wire).client_name(client_name)
+        Aether::builder().url(&self.medium).nats(self.nats(client_name))
     }
 
     /// Connects once.

@@ -17,7 +17,11 @@ use crate::echo::reflecting;
 use crate::echo::{DeadLetters, EchoLedger, EchoReason, NOBODY, Reflector};
 use crate::extensions::ExtensionMap;
 use crate::inbox::Ledger;
-use crate::medium::{ConnectError, FlushError, JoinError, Local, Medium, MediumStatus, Promises, Wire};
+#[cfg(feature = "nats")]
+use crate::medium::NatsOptions;
+use crate::medium::{
+    ConnectError, FlushError, JoinError, Local, LocalOptions, Medium, MediumStatus, Promises,
+};
 use crate::presence::{Presence, Roster};
 use crate::router::{InboxReport, Router};
 
@@ -50,66 +54,34 @@ const ECHO_PATIENCE: Duration = Duration::from_millis(500);
 /// How long closing waits until the others are told who goes.
 const FAREWELL_PATIENCE: Duration = Duration::from_millis(250);
 
-/// How a medium shall be. Options that a medium does not have are ignored by it.
+/// Options for connecting to a medium. Those of a medium that the address does not name are ignored.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect()"]
 pub struct AetherBuilder {
-    pub(crate) url: String,
-    pub(crate) prefix: String,
-    pub(crate) wire: Wire,
-    pub(crate) max_payload: usize,
-    pub(crate) outbox: crate::InboxOptions,
-    pub(crate) client_name: Option<String>,
-    pub(crate) discovery: bool,
+    url: String,
+    local: LocalOptions,
+    #[cfg(feature = "nats")]
+    nats: NatsOptions,
 }
 
 impl AetherBuilder {
-    /// 1 MiB, what a NATS server takes by default: what fits in process fits on NATS too.
-    pub const DEFAULT_MAX_PAYLOAD: usize = 1 << 20;
-
-    /// Where: `local:` (the default), or one or more of `nats://host:port` and `tls://host:port` separated by commas.
+    /// The address: `local:` (the default), or one or more of `nats://host:port` and `tls://host:port` separated by
+    /// commas.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
         self
     }
 
-    /// NATS: what stands before each channel in the subject. Default: `aether`. Systems with different prefixes do
-    /// not hear each other; `PREFIX-ask` and `PREFIX-seen` are taken as well, so no
-    /// prefix may end in `-ask` or `-seen`.
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
+    /// The options for `local:`.
+    pub fn local(mut self, options: LocalOptions) -> Self {
+        self.local = options;
         self
     }
 
-    /// NATS: how waves are written. Default: frames.
-    pub fn wire(mut self, wire: Wire) -> Self {
-        self.wire = wire;
-        self
-    }
-
-    /// Local: the largest payload in bytes. Default: 1 MiB. On NATS the server says it.
-    pub fn max_payload(mut self, bytes: usize) -> Self {
-        self.max_payload = bytes;
-        self
-    }
-
-    /// NATS: the bounds and the discipline of what waits to be sent: also a sojourn cap, a floor and an order. Default: [`InboxOptions::interactive`](crate::InboxOptions). Emitters
-    /// that wait for room fill it only while the connection is away; else they wait with 2048 waves in it.
-    pub fn outbox(mut self, options: crate::InboxOptions) -> Self {
-        self.outbox = options;
-        self
-    }
-
-    /// NATS: the name under which the server lists the connection. Default: none.
-    pub fn client_name(mut self, name: impl Into<String>) -> Self {
-        self.client_name = Some(name.into());
-        self
-    }
-
-    /// NATS: whether the vibrators of this process answer service discovery, so that `nats micro ls` and other NATS
-    /// tools list them. Default: yes. A program that may not subscribe to `$SRV.>` turns it off.
-    pub fn discovery(mut self, answers: bool) -> Self {
-        self.discovery = answers;
+    /// The options for `nats:` and `tls:`.
+    #[cfg(feature = "nats")]
+    pub fn nats(mut self, options: NatsOptions) -> Self {
+        self.nats = options;
         self
     }
 
@@ -127,23 +99,16 @@ impl AetherBuilder {
     async fn connect_by_scheme(self) -> Result<Aether, ConnectError> {
         let scheme = self.url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
-            Some("local") => {
-                let max_payload = self.max_payload;
-                Ok(Aether::with_medium(|router| Arc::new(Local::new(router, max_payload))))
-            }
+            Some("local") => Ok(Aether::with_medium(|router| Arc::new(Local::new(router, &self.local)))),
             #[cfg(feature = "nats")]
             Some("nats" | "tls") => {
                 let (router, reflector) = (Arc::new(Router::new()), Arc::new(Reflector::new()));
-                let options = crate::medium::nats::Options {
-                    url: self.url.clone(),
-                    prefix: self.prefix,
-                    wire: self.wire,
-                    outbox: reflecting(self.outbox, &reflector, NOBODY),
-                    client_name: self.client_name,
-                };
-                let medium = crate::medium::nats::connect(options, Arc::clone(&router)).await?;
+                let mut options = self.nats;
+                let answers = options.discovery;
+                options.outbox = reflecting(options.outbox, &reflector, NOBODY);
+                let medium = crate::medium::nats::connect(&self.url, options, Arc::clone(&router)).await?;
                 let aether = Aether::from_parts(Arc::clone(&medium) as _, router, reflector);
-                if self.discovery {
+                if answers {
                     let presence = Arc::downgrade(aether.presence());
                     let services = move || presence.upgrade().map(|presence| presence.services());
                     medium.answer_discovery(self.url, services).await?;
@@ -162,7 +127,7 @@ impl Aether {
     /// A medium inside this process: nothing to install, nothing to configure.
     #[must_use]
     pub fn local() -> Self {
-        Self::with_medium(|router| Arc::new(Local::new(router, AetherBuilder::DEFAULT_MAX_PAYLOAD)))
+        Self::with_medium(|router| Arc::new(Local::new(router, &LocalOptions::default())))
     }
 
     /// Connects to a medium by its address, `local:` or `nats://host:port`, with default options.
@@ -180,12 +145,9 @@ impl Aether {
     pub fn builder() -> AetherBuilder {
         AetherBuilder {
             url: "local:".to_owned(),
-            prefix: "aether".to_owned(),
-            wire: Wire::Frames,
-            max_payload: AetherBuilder::DEFAULT_MAX_PAYLOAD,
-            outbox: crate::InboxOptions::interactive(),
-            client_name: None,
-            discovery: true,
+            local: LocalOptions::default(),
+            #[cfg(feature = "nats")]
+            nats: NatsOptions::default(),
         }
     }
 
@@ -375,6 +337,13 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.reflector.end();
         self.presence.end();
+    }
+}
+
+/// [`Aether::local`].
+impl Default for Aether {
+    fn default() -> Self {
+        Self::local()
     }
 }
 

@@ -108,11 +108,11 @@ fn shortened(hint: &str) -> Cow<'_, str> {
 }
 
 /// Where a source hears its echoes: a channel for each instance.
-pub(crate) fn channel_of(instance: u64) -> Result<Channel, crate::ChannelError> {
+pub(crate) fn channel_of(instance: u64) -> Result<Channel, crate::wave::ChannelError> {
     Channel::with_reserved(&format!("_aether.echo.{instance:x}"))
 }
 
-pub(crate) fn pattern_of(instance: u64) -> Result<Pattern, crate::ChannelError> {
+pub(crate) fn pattern_of(instance: u64) -> Result<Pattern, crate::wave::ChannelError> {
     channel_of(instance).map(|channel| Pattern::from(&channel))
 }
 

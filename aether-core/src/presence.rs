@@ -32,7 +32,7 @@ use crate::channel::Pattern;
 use crate::clock::Instant;
 use crate::inbox::{Inbox, InboxOptions, ShedReason, WhenFull};
 use crate::medium::{JoinError, Medium};
-use crate::router::{Heard, Listener};
+use crate::router::Listener;
 use crate::source::{Sequencer, Source};
 use crate::wave::Wave;
 use advertised_floors::AdvertisedFloors;
@@ -40,6 +40,7 @@ use announcement::{ANNOUNCEMENTS, CALLS};
 use floor_index::FloorIndex;
 use local_receivers::{LocalReceiver, LocalReceivers};
 
+pub use crate::router::Heard;
 pub use announcement::Announcement;
 pub use roster::Roster;
 

@@ -1,6 +1,6 @@
 //! What the inbox alone costs in allocations. In a program of its own, as the allocator counts for all threads.
 
-use aether_core::{Inbox, InboxOptions, Wave};
+use aether_core::{InboxOptions, Wave, inbox::Inbox};
 
 #[global_allocator]
 static COUNTING: dhat::Alloc = dhat::Alloc;

@@ -7,7 +7,7 @@ mod proxy;
 use std::time::{Duration, Instant};
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, AskError, Channel, InboxOptions, Vibrator, Wave, Wire, wire};
+use aether_core::{Aether, AskError, Channel, InboxOptions, NatsOptions, Vibrator, Wave, Wire, wire};
 use futures::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -47,7 +47,7 @@ async fn connected(aether: &Aether) {
 
 async fn killed_in_the_middle(wire: Wire) {
     let mut server = NatsServer::start().await.unwrap();
-    let connect = || Aether::builder().url(server.url()).wire(wire).connect();
+    let connect = || Aether::builder().url(server.url()).nats(NatsOptions::default().wire(wire)).connect();
     let (here, there) = (connect().await.unwrap(), connect().await.unwrap());
     let (mut wide, mut narrow) = (ear("wide", &there, "gaps.>").await, ear("narrow", &there, "gaps.*").await);
     let emitter = Vibrator::create("emitter", &here).await.unwrap().emitter();

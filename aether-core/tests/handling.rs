@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use aether_core::{Aether, AskError, FailureReason, MAX_HINT_BYTES, Vibrator, Wave, WaveId};
+use aether_core::{Aether, AskError, FailureReason, Vibrator, Wave, WaveId, wave::MAX_HINT_BYTES};
 
 #[tokio::test]
 async fn a_failed_answer_fails_the_question_with_its_reason() {

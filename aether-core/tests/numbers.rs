@@ -1,11 +1,16 @@
 //! The numbers of waves: what a medium refuses has none, whatever the reason and whoever emits it.
 
 use aether_core::{
-    Aether, Channel, EmitError, Hop, HopEmitError, InboxOptions, ServeOrder, Vibrator, Wave, WhenFull,
+    Aether, Channel, EmitError, InboxOptions, LocalOptions, ServeOrder, Vibrator, Wave, WhenFull,
+    hopping::{Hop, HopEmitError},
 };
 
 async fn pair(options: InboxOptions) -> (Aether, Vibrator, Vibrator) {
-    let aether = Aether::builder().max_payload(100).connect().await.expect("a valid size");
+    let aether = Aether::builder()
+        .local(LocalOptions::default().max_payload(100))
+        .connect()
+        .await
+        .expect("a valid size");
     let ear = Vibrator::builder("ear").inbox(options).create(&aether).await.expect("valid options");
     ear.resonate_on("a").await.expect("a valid pattern");
     let emitter = Vibrator::create("emitter", &aether).await.expect("a valid name");

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, AskError, JoinError, Kind, Vibrator, Wave, Wire};
+use aether_core::{Aether, AskError, JoinError, Kind, NatsOptions, Vibrator, Wave, Wire};
 use futures::StreamExt;
 
 /// Far more than anything here takes; who waits so long waits for something that does not come.
@@ -24,7 +24,8 @@ async fn stages() -> Vec<Stage> {
     let mut stages = vec![Stage { there: here.clone(), here, _server: None }];
     for wire in [Wire::Frames, Wire::CloudEvents] {
         let server = NatsServer::start().await.unwrap();
-        let connect = || Aether::builder().url(server.url()).wire(wire).connect();
+        let connect =
+            || Aether::builder().url(server.url()).nats(NatsOptions::default().wire(wire)).connect();
         let (here, there) = (connect().await.unwrap(), connect().await.unwrap());
         stages.push(Stage { here, there, _server: Some(server) });
     }
@@ -85,7 +86,7 @@ async fn an_observer_is_nobody_that_could_answer_and_sees_what_was_asked() {
         assert_eq!((seen.kind(), seen.text().unwrap()), (Kind::Query, "how many?"));
         assert_eq!(seen.source(), asker.source());
         assert!(!seen.expects_reply());
-        assert!(matches!(seen.reply_bytes("7").await, Err(aether_core::ReplyError::NotAsked)));
+        assert!(matches!(seen.reply_bytes("7").await, Err(aether_core::wave::ReplyError::NotAsked)));
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
 use aether_core::{
-    Aether, AskError, EchoReason, FlushError, JoinError, Kind, MediumStatus, Vibrator, Wave, Wire,
+    Aether, AskError, EchoReason, FlushError, JoinError, Kind, NatsOptions, Vibrator, Wave, Wire,
+    medium::MediumStatus,
 };
 use futures::FutureExt;
 use tokio::task::JoinSet;
@@ -103,7 +104,8 @@ async fn what_the_next_server_does_not_take_is_counted_and_comes_back() {
         let mut second = NatsServer::start_with(smaller).await.unwrap();
         second.kill().await.unwrap();
         let url = format!("{},{}", first.url(), second.url());
-        let aether = Aether::builder().url(url).wire(wire).connect().await.unwrap();
+        let aether =
+            Aether::builder().url(url).nats(NatsOptions::default().wire(wire)).connect().await.unwrap();
         let shop = Vibrator::create("shop", &aether).await.unwrap();
         let mut echoes = shop.echoes().await.unwrap();
         first.kill().await.unwrap();

@@ -10,7 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aether_core::{Aether, Amplitude, DeadLetterCounts, EchoLedger, Floor, InboxReport, Ledger, Wave};
+use aether_core::{
+    Aether, Amplitude, Floor, Ledger, Wave,
+    echo::{DeadLetterCounts, EchoLedger},
+    inbox::InboxReport,
+};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 

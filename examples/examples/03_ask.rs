@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 _ => drop(wave),
             }
         }
-        Ok::<_, aether_core::ReplyError>(())
+        Ok::<_, aether_core::wave::ReplyError>(())
     });
 
     let answer = shop.ask_wave("prices.of", &question).await?;

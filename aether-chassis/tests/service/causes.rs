@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aether_chassis::{Asker, Json, Service};
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, AskError, Emitter, FailureReason, Vibrator, Wave, WaveId, Wire};
+use aether_core::{Aether, AskError, Emitter, FailureReason, NatsOptions, Vibrator, Wave, WaveId, Wire};
 
 use crate::stage::{LONG, Stage};
 
@@ -77,8 +77,7 @@ async fn failed_answers_are_told_over_nats_in_every_format() {
         let connect = async || {
             Aether::builder()
                 .url(server.url())
-                .prefix(format!("p-{wire:?}"))
-                .wire(wire)
+                .nats(NatsOptions::default().prefix(format!("p-{wire:?}")).wire(wire))
                 .connect()
                 .await
                 .unwrap()
@@ -118,7 +117,7 @@ async fn a_foreign_requester_over_nats_gets_the_failure_as_a_header() {
     let stage = Stage::on(aether, Service::builder("service").on_query("shop", refuses)).await;
     let client = async_nats::connect(server.url()).await.unwrap();
     let answer = client.request("aether.shop", "{}".into()).await.unwrap();
-    assert_eq!(answer.headers.unwrap().get(aether_core::FAILURE).unwrap().as_str(), "rejected");
+    assert_eq!(answer.headers.unwrap().get(aether_core::wave::FAILURE).unwrap().as_str(), "rejected");
     assert_eq!(answer.payload, "closed");
     assert_eq!(stage.close().await.rejected, 1);
 }

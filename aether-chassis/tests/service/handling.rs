@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aether_chassis::{Answer, Delivery, FromWave, Json, Rejection, Service, State};
-use aether_core::{Aether, AskError, ContentType, Emitter, FailureReason, Wave};
+use aether_core::{Aether, AskError, Emitter, FailureReason, Wave, wave::ContentType};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 
@@ -212,7 +212,7 @@ async fn a_handler_may_deal_with_what_it_cannot_read_and_answer_by_itself() {
     async fn lenient(
         number: Result<Json<u32>, Rejection>,
         wave: Wave,
-    ) -> Result<(), aether_core::ReplyError> {
+    ) -> Result<(), aether_core::wave::ReplyError> {
         wave.reply(&number.map_or(0, |number| *number)).await
     }
     async fn silent() {}

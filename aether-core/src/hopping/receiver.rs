@@ -54,7 +54,7 @@ impl Vibrator {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use aether_core::{Aether, Hop, Vibrator};
+    /// use aether_core::{Aether, Vibrator, hopping::Hop};
     ///
     /// let aether = Aether::local();
     /// let hop = Hop::keyed(b"32 bytes that nobody else knows.").build()?;

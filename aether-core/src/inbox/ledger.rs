@@ -59,7 +59,7 @@ pub struct Ledger {
     /// Waves that could not be written for the network; of an outbox.
     pub shed_unsendable: u64,
     /// Waves that were sent to the inbox and lost on the way, known from gaps in the numbers of those that came; see
-    /// [`MediumStatus::lost_upstream`](crate::MediumStatus::lost_upstream). They count when the gap is noticed.
+    /// [`MediumStatus::lost_upstream`](crate::medium::MediumStatus::lost_upstream). They count when the gap is noticed.
     pub lost_upstream: u64,
     /// Waves that wait now.
     pub queued: u64,

@@ -100,7 +100,7 @@ impl<'a> VibratorBuilder<'a> {
         self
     }
 
-    /// Keeps it off all [rosters](crate::Roster) and out of NATS service discovery. What it
+    /// Keeps it off all [rosters](crate::presence::Roster) and out of NATS service discovery. What it
     /// hears is still known to senders that respect floors, which could stop what it is to hear otherwise. Observers are
     /// on no roster in any case.
     pub fn unlisted(mut self) -> Self {

@@ -6,7 +6,7 @@ use crate::router::Receipt;
 
 impl DeadLetters {
     /// Sends a letter's wave again, as a new wave of this emitter: same channel, kind and content, half the amplitude,
-    /// the old wave as its cause, and the number of attempts in its metadata ([`ATTEMPTS`](crate::ATTEMPTS)). The letter
+    /// the old wave as its cause, and the number of attempts in its metadata ([`ATTEMPTS`](crate::wave::ATTEMPTS)). The letter
     /// is taken out once the medium has the wave. If that one fails too, its echo goes to this emitter's vibrator.
     ///
     /// # Errors
