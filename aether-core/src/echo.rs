@@ -1,7 +1,7 @@
 //! Reflection: a command or query that failed comes back to its source. Ordinary terms: error return, dead letter.
 //!
 //! The router, the inboxes, the outbox and [`Emitter::reflect`](crate::Emitter::reflect) report failures to the
-//! [`Reflector`] of their [`Aether`](crate::Aether); that one tells the source, whose [`Vibrator`](crate::Vibrator)
+//! `Reflector` of their [`Aether`](crate::Aether); that one tells the source, whose [`Vibrator`](crate::Vibrator)
 //! takes its echoes from an [`Echoes`], or keeps the wave in the [`DeadLetters`]. This file says what an echo is and
 //! how it is written on the reserved channel of its source. It neither queues nor sends.
 

@@ -43,6 +43,7 @@
 
 mod aether;
 mod amplitude;
+mod background;
 mod bus;
 mod channel;
 mod clock;

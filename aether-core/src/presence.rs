@@ -1,13 +1,13 @@
 //! Who is there and what it hears: vibrators announce themselves, overloaded ones say what they cannot hear, and senders
 //! who respect that do not send it. Ordinary terms: service discovery, and back-pressure by priority.
 //!
-//! One [`Presence`] for each `Aether`. Vibrators enter what they are tuned to ([`local`]) and report evictions; emitters
-//! that respect floors ask the index before they emit ([`index`], which has the rule of when a wave may be stopped); and
+//! One `Presence` for each `Aether`. Vibrators enter what they are tuned to (`local_receivers`) and report evictions; emitters
+//! that respect floors ask the index before they emit (`floor_index`, which has the rule of when a wave may be stopped); and
 //! a [`Roster`] shows who is there. Receivers of one process are known to it at once. Those of others are known by what
-//! they announce ([`advertised_floors`]): each when it is tuned or detuned, when its floor changes by a level (at most four times a
+//! they announce (`advertised_floors`): each when it is tuned or detuned, when its floor changes by a level (at most four times a
 //! second, and each second while it is up), when somebody calls the roll, every ten seconds or so, and when it goes.
-//! How announcements are written is in [`announcement`], how they are told in [`telling`], and the task that makes and
-//! takes them in [`announcer`].
+//! How announcements are written is in `announcement`, how they are told in `announcing`, and the task that makes and
+//! takes them in `announcer`.
 
 mod advertised_floors;
 mod announcement;
@@ -23,10 +23,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use crate::amplitude::Floor;
+use crate::background::Background;
 use crate::bus::Bus;
 use crate::channel::Pattern;
 use crate::clock::Instant;
@@ -67,13 +67,12 @@ pub(crate) struct Presence {
     announcing: tokio::sync::Mutex<()>,
     /// Tells the task that there is something to do.
     work: Notify,
-    ended: watch::Sender<bool>,
+    /// The task that announces. Claimed and released under the lock of `local`.
+    background: Background,
     /// Counts the changes of what anybody hears, for rosters.
     changes: watch::Sender<u64>,
     /// The medium, if receivers can be in other processes.
     network: OnceLock<Weak<dyn Medium>>,
-    /// Where the task is started: that of the network, or whichever there is.
-    runtime: OnceLock<Handle>,
     notices: OnceLock<Arc<Inbox>>,
     /// Which of the framework's channels are heard; locked by whoever joins one.
     joined: tokio::sync::Mutex<JoinedChannels>,
@@ -99,10 +98,9 @@ impl Presence {
             missed: AtomicU64::new(0),
             announcing: tokio::sync::Mutex::default(),
             work: Notify::new(),
-            ended: watch::Sender::new(false),
+            background: Background::default(),
             changes: watch::Sender::new(0),
             network: OnceLock::new(),
-            runtime: OnceLock::new(),
             notices: OnceLock::new(),
             joined: tokio::sync::Mutex::default(),
             first_roll: OnceLock::new(),
@@ -114,9 +112,7 @@ impl Presence {
     /// Receivers are in other processes as well, and this medium knows the way.
     pub(crate) fn reach_over(&self, network: Weak<dyn Medium>) {
         let _ = self.network.set(network);
-        if let Ok(runtime) = Handle::try_current() {
-            let _ = self.runtime.set(runtime);
-        }
+        self.background.note_runtime();
     }
 
     fn crosses_processes(&self) -> bool {
@@ -124,7 +120,7 @@ impl Presence {
     }
 
     pub(crate) fn end(&self) {
-        self.ended.send_replace(true);
+        self.background.end();
     }
 
     pub(crate) fn stopped(&self) -> u64 {

@@ -96,7 +96,7 @@ async fn a_tuner_outlives_its_receiver_and_joins_nothing_for_it() {
     assert_eq!(receipt.receivers, Some(0));
 }
 
-/// A pattern that two joins enter at the same time, of which one is for a receiver that goes meanwhile.
+/// The receiver is dropped before, during or after the join.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_that_meets_the_end_of_its_receiver_leaves_nothing_subscribed() {
     let aether = Aether::local();

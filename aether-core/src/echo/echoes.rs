@@ -32,7 +32,7 @@ pub enum EchoesError {
     Queue(#[from] InboxOptionsError),
 }
 
-/// The echoes of one vibrator's waves. Made by [`Vibrator::echoes`](crate::Vibrator::echoes); a stream as well.
+/// The echoes of one vibrator's waves. Made by [`Emitter::echoes`](crate::Emitter::echoes); a stream as well.
 ///
 /// Bounded: 256 echoes wait apart from each other, what comes beyond that is merged into the latest of the same reason
 /// and counted in its [`count`](Echo::count) and in [`Echoes::merged`]. Over a network echoes are not authenticated: who

@@ -12,11 +12,11 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::coalescing_queue::CoalescingQueue;
 use super::{DeadLetters, Echo, EchoMailbox, EchoReason, channel_of, write};
+use crate::background::{Background, Claim};
 use crate::inbox::{InboxOptions, ShedReason};
 use crate::medium::{Medium, Reach};
 use crate::source::{Sequencer, Source};
@@ -75,9 +75,8 @@ pub(crate) struct Reflector {
     network: OnceLock<Weak<dyn Medium>>,
     /// Numbers the messages with echoes.
     sequencer: Sequencer,
-    /// Where the task is started: that of the medium.
-    runtime: OnceLock<Handle>,
-    ended: watch::Sender<bool>,
+    /// The task that tells sources in other processes. Claimed and released under the lock of `state`.
+    background: Background,
     /// Told whenever nothing is left to tell.
     settled: Notify,
     /// Echoes that the mailboxes did not take.
@@ -89,7 +88,6 @@ struct ReflectorState {
     pending: HashMap<u64, Pending>,
     /// The weight of the waves in `pending`.
     bytes: usize,
-    is_telling: bool,
     ledger: EchoLedger,
     by_hand: ByHand,
 }
@@ -133,8 +131,7 @@ impl Reflector {
             letters: DeadLetters::default(),
             network: OnceLock::new(),
             sequencer: Sequencer::new(Source::framework()),
-            runtime: OnceLock::new(),
-            ended: watch::Sender::new(false),
+            background: Background::default(),
             settled: Notify::new(),
             refused: Arc::default(),
         }
@@ -145,13 +142,9 @@ impl Reflector {
         let _ = self.network.set(network);
     }
 
-    /// Remembers the runtime of the caller, if there is one.
+    /// Remembers the runtime of the caller, if there is one: failures may happen in one that ends soon.
     pub(crate) fn note_runtime(&self) {
-        if self.runtime.get().is_none()
-            && let Ok(handle) = Handle::try_current()
-        {
-            let _ = self.runtime.set(handle);
-        }
+        self.background.note_runtime();
     }
 
     /// Enters a source's mailbox, unless it has one.
@@ -180,7 +173,7 @@ impl Reflector {
 
     /// Nobody is left who could be told or look: gives up what waits.
     pub(crate) fn end(&self) {
-        self.ended.send_replace(true);
+        self.background.end();
     }
 
     pub(crate) fn letters(&self) -> &DeadLetters {
@@ -245,7 +238,7 @@ impl Reflector {
     fn pend(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> bool {
         let start = {
             let mut state = self.state.lock();
-            let ReflectorState { pending, bytes, is_telling, ledger, .. } = &mut *state;
+            let ReflectorState { pending, bytes, ledger, .. } = &mut *state;
             let instance = wave.source().instance();
             if pending.len() >= MAX_SOURCES && !pending.contains_key(&instance) {
                 return false;
@@ -268,12 +261,9 @@ impl Reflector {
                     (Echo::new(wave, reason, hint, by), fits.then(|| wave.clone()))
                 });
             }
-            // That of the medium first: the failure may have happened in one that ends soon.
-            let runtime = self.runtime.get().cloned().or_else(|| Handle::try_current().ok());
-            // Without a runtime it waits for the next failure that has one.
-            runtime.filter(|_| !std::mem::replace(is_telling, true))
+            self.background.claim()
         };
-        if let Some(runtime) = start {
+        if let Claim::Start(runtime) = start {
             let telling = Delivery { reflector: Arc::clone(self), batch: Vec::new(), is_over: false };
             runtime.spawn(telling.run());
         }
@@ -365,7 +355,7 @@ impl Delivery {
     /// Tells until nothing is left.
     async fn run(mut self) {
         let reflector = Arc::clone(&self.reflector);
-        let mut ended = reflector.ended.subscribe();
+        let mut ended = std::pin::pin!(reflector.background.ended());
         while self.takes_batch() {
             let notices: Vec<_> =
                 self.batch.iter().filter_map(|(of, pending)| reflector.notice(*of, pending)).collect();
@@ -377,7 +367,7 @@ impl Delivery {
             };
             let reaches = tokio::select! {
                 reaches = tell => reaches,
-                _ = ended.wait_for(|ended| *ended) => Vec::new(),
+                () = &mut ended => Vec::new(),
             };
             // What the medium does not speak of was not sent.
             let reaches = reaches.into_iter().chain(std::iter::repeat(Reach::Unsent));
@@ -390,8 +380,10 @@ impl Delivery {
 
     fn takes_batch(&mut self) -> bool {
         let mut state = self.reflector.state.lock();
-        state.is_telling = !state.pending.is_empty();
-        self.is_over = !state.is_telling;
+        if state.pending.is_empty() {
+            self.reflector.background.release();
+            self.is_over = true;
+        }
         self.batch.extend(state.pending.drain());
         !self.is_over
     }
@@ -402,7 +394,10 @@ impl Drop for Delivery {
         if self.is_over {
             return;
         }
-        self.reflector.state.lock().is_telling = false;
+        {
+            let _state = self.reflector.state.lock();
+            self.reflector.background.release();
+        }
         for (_, pending) in self.batch.drain(..) {
             self.reflector.settle(pending, Reach::Unknown);
         }

@@ -25,7 +25,6 @@ pub(super) struct LocalReceivers {
     pub(super) farewells: Vec<Announcement>,
     /// Those whose floor may be up.
     pub(super) raised: HashSet<u64>,
-    pub(super) is_attended: bool,
     /// They have said goodbye, because the medium is about to be closed.
     pub(super) are_gone: bool,
     /// Whether receivers are entered into the index.
