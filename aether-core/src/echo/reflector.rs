@@ -355,7 +355,6 @@ impl Delivery {
     /// Tells until nothing is left.
     async fn run(mut self) {
         let reflector = Arc::clone(&self.reflector);
-        let mut ended = std::pin::pin!(reflector.background.ended());
         while self.takes_batch() {
             let notices: Vec<_> =
                 self.batch.iter().filter_map(|(of, pending)| reflector.notice(*of, pending)).collect();
@@ -367,7 +366,7 @@ impl Delivery {
             };
             let reaches = tokio::select! {
                 reaches = tell => reaches,
-                () = &mut ended => Vec::new(),
+                () = reflector.background.ended() => Vec::new(),
             };
             // What the medium does not speak of was not sent.
             let reaches = reaches.into_iter().chain(std::iter::repeat(Reach::Unsent));
