@@ -10,7 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 use aether_bench::hopping::{Recovery, picture};
 use aether_bench::{Table, median};
 use aether_core::conformance::{Jammer, NatsServer};
-use aether_core::{Aether, Channel, Hop, HopBuilder, HoppingEmitter, InboxOptions, Vibrator, Wave};
+use aether_core::{
+    Aether, Channel, InboxOptions, Vibrator, Wave,
+    hopping::{Hop, HopBuilder, HoppingEmitter},
+};
 use clap::Parser;
 
 #[global_allocator]

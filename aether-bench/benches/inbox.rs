@@ -3,7 +3,7 @@
 //! `cargo xtask bench inbox`. The goal is 50 ns for both together; that they allocate nothing is a test of aether-core
 //! (`tests/allocations.rs`).
 
-use aether_core::{Inbox, InboxOptions, Wave};
+use aether_core::{InboxOptions, Wave, inbox::Inbox};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 /// As in the other benchmarks.

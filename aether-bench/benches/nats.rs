@@ -235,7 +235,7 @@ async fn aether_questions(url: &str) -> Outcome<Histogram<u64>> {
     for _ in 0..QUESTIONS {
         let start = Instant::now();
         let question = Wave::from_bytes(&channel, payload(BYTES))?;
-        asker.ask_wave(question, Duration::from_secs(2)).await?;
+        asker.ask_within(question, Duration::from_secs(2)).await?;
         latency.record(start.elapsed().as_nanos() as u64)?;
     }
     asking_side.close().await?;

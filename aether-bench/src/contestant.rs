@@ -9,7 +9,7 @@ mod broadcast;
 mod mpsc;
 mod two_mpsc;
 
-use aether_core::{Aether, ConnectError, InboxOptions, Wire, WireError};
+use aether_core::{Aether, ConnectError, InboxOptions, NatsOptions, Wire, medium::WireError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -78,14 +78,12 @@ impl Address {
 
     /// Connects, with an outbox of one's own.
     pub(crate) async fn connect(&self, outbox: InboxOptions) -> Result<Aether, ContestantError> {
-        Ok(Aether::builder()
-            .url(&self.url)
+        let options = NatsOptions::default()
             .prefix(&self.prefix)
             .wire(self.wire.parse()?)
             .client_name("aether-bench")
-            .outbox(outbox)
-            .connect()
-            .await?)
+            .outbox(outbox);
+        Ok(Aether::builder().url(&self.url).nats(options).connect().await?)
     }
 }
 

@@ -52,7 +52,7 @@ pub enum ReceiverError {
     Local(&'static str),
     /// Not a channel.
     #[error(transparent)]
-    Channel(#[from] aether_core::ChannelError),
+    Channel(#[from] aether_core::wave::ChannelError),
     /// No connection.
     #[error(transparent)]
     Contestant(#[from] ContestantError),

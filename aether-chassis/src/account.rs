@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aether_core::{Aether, Ledger, MediumStatus, ShedReason};
+use aether_core::{Aether, Ledger, ShedReason, medium::MediumStatus};
 
 /// What happened to the waves emitted on a network: `waves: 12 emitted = 9 confirmed + 2 full + 1 unconfirmed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

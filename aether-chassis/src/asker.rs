@@ -157,7 +157,7 @@ impl Asker {
             let wave = covered.then(|| (next.clone(), resend.next(&next).is_none()));
             async {
                 let (wave, is_last) = wave.ok_or((Unanswered::OverBudget, false))?;
-                let asked = self.emitter.ask_wave(wave, patience).await;
+                let asked = self.emitter.ask_within(wave, patience).await;
                 asked.map_err(|error| {
                     let was_heard = !matches!(error, AskError::NoResonator { .. });
                     heard.store(was_heard, Ordering::Relaxed);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use aether_core::{Aether, AetherBuilder, ConnectError, MediumStatus};
+use aether_core::{Aether, AetherBuilder, ConnectError, medium::MediumStatus};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep, sleep_until};
 

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use aether_core::{Aether, AetherBuilder, ConnectError, Wire, without_secrets};
+use aether_core::{Aether, AetherBuilder, ConnectError, NatsOptions, Wire, medium::without_secrets};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio_util::sync::CancellationToken;
 
@@ -52,9 +52,15 @@ impl MediumArgs {
     const LOCAL: &str = "local:";
     const PREFIX: &str = "aether";
 
-    /// A builder for the medium, with default options. The NATS server shows the client name for this connection.
+    /// The NATS options named by the arguments. The server shows the client name for this connection.
+    pub fn nats(&self, client_name: &str) -> NatsOptions {
+        NatsOptions::default().prefix(&self.prefix).wire(self.wire).client_name(client_name)
+    }
+
+    /// A builder for the medium, with default options otherwise. To change them, pass the options of
+    /// [`nats`](Self::nats) to the builder again.
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
-        Aether::builder().url(&self.medium).prefix(&self.prefix).wire(self.wire).client_name(client_name)
+        Aether::builder().url(&self.medium).nats(self.nats(client_name))
     }
 
     /// Connects once.

@@ -25,7 +25,7 @@
 //! let running = tokio::spawn(service.run_until(shutdown.clone()));
 //!
 //! let shop = Vibrator::create("shop", &aether).await?;
-//! assert_eq!(shop.ask("stock.reserve", &17).await?.json::<String>()?, "shelf-17");
+//! assert_eq!(shop.ask_wave("stock.reserve", &17).await?.json::<String>()?, "shelf-17");
 //! shutdown.cancel();
 //! let report = running.await??;
 //! assert_eq!((report.received, report.succeeded), (1, 1));

@@ -54,7 +54,7 @@ pub(crate) async fn ask(args: AskArgs, shutdown: CancellationToken) -> Result<()
         .json(&args.question)
         .build()?;
     let answered = tokio::select! {
-        answered = vibrator.ask_wave(question, args.timeout) => answered.map(Some),
+        answered = vibrator.ask_within(question, args.timeout) => answered.map(Some),
         () = shutdown.cancelled() => Ok(None),
     };
     aether_chassis::close(&aether).await;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use aether_chassis::{CancellationToken, MediumArgs, Sent};
 use aether_core::{
-    Aether, Amplitude, Channel, Echo, Echoes, EmitError, InboxOptions, Kind, MediumStatus, Phase, Vibrator,
-    Wave, WaveBuilder, WaveId, WhenFull,
+    Aether, Amplitude, Channel, Echo, Echoes, EmitError, InboxOptions, Kind, Phase, Vibrator, Wave,
+    WaveBuilder, WaveId, WhenFull, medium::MediumStatus,
 };
 use futures_util::FutureExt;
 use tokio::task::coop;
@@ -90,7 +90,8 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     if args.count.is_some() && matches!(args.payload, Some(PayloadArg::Stdin)) {
         return Err(CommandError::CountOfStdin);
     }
-    let builder = args.medium.builder("aether-emit").outbox(args.outbox());
+    let builder =
+        args.medium.builder("aether-emit").nats(args.medium.nats("aether-emit").outbox(args.outbox()));
     let aether = connected_with(&args.medium, builder, &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { nobody_would: "hear the wave" });

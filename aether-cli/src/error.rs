@@ -9,8 +9,8 @@ use std::io;
 use aether_bench::FloodError;
 use aether_chassis::LostWaves;
 use aether_core::{
-    AskError, ConnectError, CreateError, EchoReason, EchoesError, EmitError, JoinError, ObserveError,
-    WaveError,
+    AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, echo::EchoesError,
+    physics::ObserveError,
 };
 use aether_gateway::{GatewayError, StartError};
 use aether_service_alpha::AlphaError;

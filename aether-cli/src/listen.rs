@@ -3,7 +3,9 @@
 use std::io;
 
 use aether_chassis::{CancellationToken, MediumArgs, Received};
-use aether_core::{Channel, Floor, InboxOptions, Ledger, MediumStatus, Pattern, ServeOrder, Vibrator, Wave};
+use aether_core::{
+    Channel, Floor, InboxOptions, Ledger, Pattern, ServeOrder, Vibrator, Wave, medium::MediumStatus,
+};
 
 use crate::connect::connected;
 use crate::error::CommandError;

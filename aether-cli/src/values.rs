@@ -7,7 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use aether_core::{
-    Amplitude, AmplitudeError, Floor, Phase, PhaseError, Source, SourceError, Wave, WaveError,
+    Amplitude, Floor, Phase, Source, Wave, WaveError,
+    wave::{AmplitudeError, PhaseError, SourceError},
 };
 use serde_json::value::RawValue;
 

@@ -2,7 +2,7 @@
 
 use aether_chassis::{CancellationToken, MediumArgs, Received};
 use aether_core::physics::{Finding, PhysicsEngine, PhysicsReport};
-use aether_core::{Aether, Pattern, PhysicsObserver};
+use aether_core::{Aether, Pattern, physics::PhysicsObserver};
 
 use crate::connect::connected;
 use crate::error::CommandError;

@@ -1,7 +1,6 @@
-//! One connection to one medium, and the router behind it.
+//! One connection to one medium, with the router behind it.
 //!
-//! A process makes one [`Aether`] and creates its vibrators from it. This file chooses the medium by its address; it
-//! carries nothing itself.
+//! A process makes one [`Aether`] and creates its vibrators from it. This file chooses the medium by its address.
 
 mod connection;
 
@@ -17,11 +16,15 @@ use crate::echo::reflecting;
 use crate::echo::{DeadLetters, EchoLedger, EchoReason, NOBODY, Reflector};
 use crate::extensions::ExtensionMap;
 use crate::inbox::Ledger;
-use crate::medium::{ConnectError, FlushError, JoinError, Local, Medium, MediumStatus, Promises, Wire};
+#[cfg(feature = "nats")]
+use crate::medium::NatsOptions;
+use crate::medium::{
+    ConnectError, FlushError, JoinError, Local, LocalOptions, Medium, MediumStatus, Promises,
+};
 use crate::presence::{Presence, Roster};
 use crate::router::{InboxReport, Router};
 
-/// The medium that vibrators share. Cloning it is a reference count.
+/// A medium that vibrators share. Cloning it is one reference count.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -44,72 +47,40 @@ struct Shared {
     extensions: ExtensionMap,
 }
 
-/// How long closing waits until the sources of what has failed are told.
+/// How long closing waits until the sources of failed waves are told.
 const ECHO_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long closing waits until the others are told who goes.
+/// How long closing waits until other processes are told which vibrators leave.
 const FAREWELL_PATIENCE: Duration = Duration::from_millis(250);
 
-/// How a medium shall be. Options that a medium does not have are ignored by it.
+/// Options for connecting to a medium. Those of a medium that the address does not name are ignored.
 #[derive(Debug, Clone)]
 #[must_use = "nothing happens before connect()"]
 pub struct AetherBuilder {
-    pub(crate) url: String,
-    pub(crate) prefix: String,
-    pub(crate) wire: Wire,
-    pub(crate) max_payload: usize,
-    pub(crate) outbox: crate::InboxOptions,
-    pub(crate) client_name: Option<String>,
-    pub(crate) discovery: bool,
+    url: String,
+    local: LocalOptions,
+    #[cfg(feature = "nats")]
+    nats: NatsOptions,
 }
 
 impl AetherBuilder {
-    /// 1 MiB, what a NATS server takes by default: what fits in process fits on NATS too.
-    pub const DEFAULT_MAX_PAYLOAD: usize = 1 << 20;
-
-    /// Where: `local:` (the default), or one or more of `nats://host:port` and `tls://host:port` separated by commas.
+    /// The address: `local:` (the default), or one or more of `nats://host:port` and `tls://host:port` separated by
+    /// commas.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
         self
     }
 
-    /// NATS: what stands before each channel in the subject. Default: `aether`. Systems with different prefixes do
-    /// not hear each other; `PREFIX-ask` and `PREFIX-seen` are taken as well, so no
-    /// prefix may end in `-ask` or `-seen`.
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
+    /// The options for `local:`.
+    pub fn local(mut self, options: LocalOptions) -> Self {
+        self.local = options;
         self
     }
 
-    /// NATS: how waves are written. Default: frames.
-    pub fn wire(mut self, wire: Wire) -> Self {
-        self.wire = wire;
-        self
-    }
-
-    /// Local: the largest payload in bytes. Default: 1 MiB. On NATS the server says it.
-    pub fn max_payload(mut self, bytes: usize) -> Self {
-        self.max_payload = bytes;
-        self
-    }
-
-    /// NATS: the bounds and the discipline of what waits to be sent: also a sojourn cap, a floor and an order. Default: [`InboxOptions::interactive`](crate::InboxOptions). Emitters
-    /// that wait for room fill it only while the connection is away; else they wait with 2048 waves in it.
-    pub fn outbox(mut self, options: crate::InboxOptions) -> Self {
-        self.outbox = options;
-        self
-    }
-
-    /// NATS: the name under which the server lists the connection. Default: none.
-    pub fn client_name(mut self, name: impl Into<String>) -> Self {
-        self.client_name = Some(name.into());
-        self
-    }
-
-    /// NATS: whether the vibrators of this process answer service discovery, so that `nats micro ls` and other NATS
-    /// tools list them. Default: yes. A program that may not subscribe to `$SRV.>` turns it off.
-    pub fn discovery(mut self, answers: bool) -> Self {
-        self.discovery = answers;
+    /// The options for `nats:` and `tls:`.
+    #[cfg(feature = "nats")]
+    pub fn nats(mut self, options: NatsOptions) -> Self {
+        self.nats = options;
         self
     }
 
@@ -127,23 +98,16 @@ impl AetherBuilder {
     async fn connect_by_scheme(self) -> Result<Aether, ConnectError> {
         let scheme = self.url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
-            Some("local") => {
-                let max_payload = self.max_payload;
-                Ok(Aether::with_medium(|router| Arc::new(Local::new(router, max_payload))))
-            }
+            Some("local") => Ok(Aether::with_medium(|router| Arc::new(Local::new(router, &self.local)))),
             #[cfg(feature = "nats")]
             Some("nats" | "tls") => {
                 let (router, reflector) = (Arc::new(Router::new()), Arc::new(Reflector::new()));
-                let options = crate::medium::nats::Options {
-                    url: self.url.clone(),
-                    prefix: self.prefix,
-                    wire: self.wire,
-                    outbox: reflecting(self.outbox, &reflector, NOBODY),
-                    client_name: self.client_name,
-                };
-                let medium = crate::medium::nats::connect(options, Arc::clone(&router)).await?;
+                let mut options = self.nats;
+                let answers = options.discovery;
+                options.outbox = reflecting(options.outbox, &reflector, NOBODY);
+                let medium = crate::medium::nats::connect(&self.url, options, Arc::clone(&router)).await?;
                 let aether = Aether::from_parts(Arc::clone(&medium) as _, router, reflector);
-                if self.discovery {
+                if answers {
                     let presence = Arc::downgrade(aether.presence());
                     let services = move || presence.upgrade().map(|presence| presence.services());
                     medium.answer_discovery(self.url, services).await?;
@@ -159,10 +123,10 @@ impl AetherBuilder {
 }
 
 impl Aether {
-    /// A medium inside this process: nothing to install, nothing to configure.
+    /// Makes a medium inside this process. There is nothing to install or to configure.
     #[must_use]
     pub fn local() -> Self {
-        Self::with_medium(|router| Arc::new(Local::new(router, AetherBuilder::DEFAULT_MAX_PAYLOAD)))
+        Self::with_medium(|router| Arc::new(Local::new(router, &LocalOptions::default())))
     }
 
     /// Connects to a medium by its address, `local:` or `nats://host:port`, with default options.
@@ -176,20 +140,17 @@ impl Aether {
         Self::builder().url(url).connect().await
     }
 
-    /// A medium with options.
+    /// Connects to a medium with options.
     pub fn builder() -> AetherBuilder {
         AetherBuilder {
             url: "local:".to_owned(),
-            prefix: "aether".to_owned(),
-            wire: Wire::Frames,
-            max_payload: AetherBuilder::DEFAULT_MAX_PAYLOAD,
-            outbox: crate::InboxOptions::interactive(),
-            client_name: None,
-            discovery: true,
+            local: LocalOptions::default(),
+            #[cfg(feature = "nats")]
+            nats: NatsOptions::default(),
         }
     }
 
-    /// A medium of one's own making, which brings what it hears to the router it is given.
+    /// Uses a medium of your own, which hands the waves that it hears to the router it is given.
     #[must_use]
     pub fn with_medium(make: impl FnOnce(Arc<Router>) -> Arc<dyn Medium>) -> Self {
         let router = Arc::new(Router::new());
@@ -218,7 +179,7 @@ impl Aether {
         self.shared.bus.medium().promises()
     }
 
-    /// How the medium is doing, with the account of what was given to it.
+    /// The status of the medium, with the account of the waves that were given to it.
     #[must_use]
     pub fn status(&self) -> MediumStatus {
         MediumStatus { shed_at_source: self.shared.presence.stopped(), ..self.shared.bus.medium().status() }
@@ -236,7 +197,7 @@ impl Aether {
         self.shared.bus.router().reports()
     }
 
-    /// The waves that failed here and whose source could not be told: nobody there listens for echoes.
+    /// The waves that failed here and whose source could not be told, because nobody there listens for echoes.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -246,7 +207,7 @@ impl Aether {
     /// let shop = Vibrator::create("shop", &aether).await?;
     /// shop.emit(Wave::builder("stock.reserve").kind(Kind::Command).text("a lamp").build()?).await?;
     ///
-    /// // Nobody heard it. Once somebody does, it is sent again.
+    /// // Nobody heard it. Send it again once somebody does.
     /// let mut stock = Vibrator::create("stock", &aether).await?;
     /// stock.resonate_on("stock.*").await?;
     /// let letters = aether.dead_letters();
@@ -261,8 +222,8 @@ impl Aether {
         self.shared.reflector.letters().clone()
     }
 
-    /// Who is there and what they hear, from now on: the vibrators of this process at once, those of others as they
-    /// announce themselves. All are asked to do so now, and do so again every ten seconds or so.
+    /// Follows which vibrators are there and what they hear, from now on. Those of this process are known at once, those
+    /// of others when they announce themselves. All are asked to do so now, and repeat it about every ten seconds.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -281,52 +242,53 @@ impl Aether {
     /// [`JoinError`] if the medium is closed.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, announcements may be heard all the same; the next call goes on with that.
+    /// Cancelled before completion, announcements may be heard already. The next call continues from there.
     pub async fn roster(&self) -> Result<Roster, JoinError> {
         self.shared.presence.listen(&self.shared.bus).await?;
         Ok(Roster::new(&self.shared.presence, self.lifeline()))
     }
 
-    /// What became of the waves that failed here and are reflected.
+    /// The account of the waves that failed here and are reflected.
     #[must_use]
     pub fn echo_ledger(&self) -> EchoLedger {
         self.shared.reflector.ledger()
     }
 
-    /// Waits until everything emitted so far is in the inboxes (in process) or was seen by the broker (NATS).
+    /// Waits until everything emitted so far is in the inboxes (in process) or was confirmed by the broker (NATS).
     ///
     /// Over NATS it gives up when the broker has confirmed nothing for 2 s, or for 0.5 s without a connection, and after
     /// 30 s in any case.
     ///
     /// # Errors
-    /// [`FlushError`]: the medium is closed, not all waves were confirmed or the broker fell silent after that, or waves
-    /// were not sent because they are larger than the broker takes by now.
+    /// [`FlushError`]: the medium is closed, not all waves were confirmed, the broker fell silent after that, or waves
+    /// were not sent because the broker's limit has become smaller than they are.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing is lost; the waves go on their way.
+    /// Cancelled before completion, nothing is lost: the waves are sent all the same.
     pub async fn flush(&self) -> Result<(), FlushError> {
         self.shared.bus.medium().flush().await
     }
 
-    /// Sends what waits, ends the medium, and lets each vibrator receive what is queued and then `None`.
+    /// Sends the waves that wait and closes the medium. Each receiver gets its queued waves and then `None`
+    /// ([when a receiver ends](crate::Receiver#when-it-ends)).
     ///
-    /// It takes at most 45 s: 30 s for a broker that confirms waves slowly, 10 s for callbacks of inboxes that take long, the
-    /// rest for what is told to others. With a broker that does not answer it takes 3 s, without a connection 2 s.
+    /// It takes at most 45 s: 30 s for a broker that confirms waves slowly, 10 s for slow callbacks of inboxes, and the
+    /// rest for farewells and echoes. With a broker that does not answer it takes 3 s, without a connection 2 s.
     ///
     /// # Errors
     /// As [`Aether::flush`]; the medium is closed all the same. Closing again is no error.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, the medium is closed and may still be sending; each vibrator receives what is queued
-    /// and then `None`. What arrives afterwards is counted as `closed`. Closing again waits for the rest.
+    /// Cancelled before completion, the medium is closed and may still be sending. Each receiver gets its queued waves and
+    /// then `None`. Waves that arrive afterwards are counted as `closed`. Closing again waits for the rest.
     pub async fn close(&self) -> Result<(), FlushError> {
         let _receiving = Receiving(&self.shared);
-        // Before the medium ends, the sources of what has failed are told. What cannot be told becomes dead letters.
+        // While the medium is open, the sources of failed waves are told. The rest becomes dead letters.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
-        // Begun first, and so a medium that closes waits for it; from the first moment on it takes no other waves.
+        // The farewell begins first, so the closing medium waits for it. The medium takes no other waves from now on.
         let farewell = tokio::time::timeout(FAREWELL_PATIENCE, self.shared.presence.leave());
         let (_, flushed) = futures_util::future::join(farewell, self.shared.bus.medium().close()).await;
-        // The same for what has failed since: what nobody heard of the last waves, or what could not be sent.
+        // The same for waves that have failed since: nobody heard them, or they could not be sent.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
         flushed
     }
@@ -361,7 +323,7 @@ impl Aether {
     }
 }
 
-/// Receiving, until closing is over or was cancelled.
+/// Ends all receivers when closing is over or was cancelled.
 struct Receiving<'a>(&'a Shared);
 
 impl Drop for Receiving<'_> {
@@ -378,6 +340,13 @@ impl Drop for Shared {
     }
 }
 
+/// [`Aether::local`].
+impl Default for Aether {
+    fn default() -> Self {
+        Self::local()
+    }
+}
+
 impl fmt::Debug for Aether {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Aether").field("medium", self.shared.bus.medium()).finish_non_exhaustive()
@@ -389,7 +358,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn errors_show_the_address_without_what_is_secret() {
+    async fn errors_show_the_address_without_its_secrets() {
         for (url, shown) in [
             ("amqp://shop:secret@a:1", "amqp://***@a:1"),
             ("shop:se@cret@a", "***@a"),

@@ -7,7 +7,7 @@
 //! Decay, path loss and comparison are then integer additions, and every node gets the same answer to the bit.
 //!
 //! ```
-//! use aether_core::{Amplitude, Floor, HalfLife, Signal};
+//! use aether_core::{Amplitude, Floor, HalfLife, wave::Signal};
 //! use std::time::Duration;
 //!
 //! let signal = Signal::new(Amplitude::NORMAL, HalfLife::nearest(Duration::from_secs(8))?);

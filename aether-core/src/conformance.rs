@@ -68,8 +68,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::aether::AetherBuilder;
-use crate::medium::{Local, Medium};
+use crate::medium::{Local, LocalOptions, Medium};
 use crate::router::Router;
 use report::Checked;
 use stage::Stage;
@@ -226,7 +225,7 @@ impl Suite {
 /// [`Aether::with_medium`](crate::Aether::with_medium). Payloads may have up to 1 MiB.
 #[must_use]
 pub fn local_medium(router: Arc<Router>) -> Arc<dyn Medium> {
-    Arc::new(Local::new(router, AetherBuilder::DEFAULT_MAX_PAYLOAD))
+    Arc::new(Local::new(router, &LocalOptions::default()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Reflection: a command or query that failed is reported to its source. Ordinary terms: error return, dead letter.
 //!
 //! The router, the inboxes, the outbox and [`Emitter::reflect`](crate::Emitter::reflect) report failures to the
-//! [`Reflector`] of their [`Aether`](crate::Aether). The reflector notifies the source, whose
+//! `Reflector` of their [`Aether`](crate::Aether). The reflector notifies the source, whose
 //! [`Vibrator`](crate::Vibrator) receives its echoes from an [`Echoes`], or keeps the wave in the [`DeadLetters`]. This
 //! file defines echoes and their encoding on the reserved channel of their source. It neither queues nor sends.
 
@@ -108,11 +108,11 @@ fn shortened(hint: &str) -> Cow<'_, str> {
 }
 
 /// The channel on which a source receives its echoes, one for each instance.
-pub(crate) fn channel_of(instance: u64) -> Result<Channel, crate::ChannelError> {
+pub(crate) fn channel_of(instance: u64) -> Result<Channel, crate::wave::ChannelError> {
     Channel::with_reserved(&format!("_aether.echo.{instance:x}"))
 }
 
-pub(crate) fn pattern_of(instance: u64) -> Result<Pattern, crate::ChannelError> {
+pub(crate) fn pattern_of(instance: u64) -> Result<Pattern, crate::wave::ChannelError> {
     channel_of(instance).map(|channel| Pattern::from(&channel))
 }
 

@@ -7,10 +7,10 @@
 //! Hopping hides neither volume nor timing, and hides nothing from the operator of the broker or from an eavesdropper on
 //! all subjects. It encrypts nothing. A wave on the right lane does not prove that its sender has the key.
 //!
-//! The public handles are in [`hop`], [`sender`] and [`receiver`]. The pure parts take the time as an argument:
-//! [`sequence`] (names from keys), [`schedule`] (slots), [`lanes`], [`lane_map`], [`lane_loss`], [`known_senders`] (the
-//! adaptive map), [`slot_counts`]. The others act on the bus: [`clock`], [`clock_offset`], [`control`],
-//! [`slot_subscriptions`]. The state is kept in the extensions of [`Aether`](crate::Aether),
+//! The public handles are in `hop`, `sender` and `receiver`. The pure parts take the time as an argument:
+//! `sequence` (names from keys), `schedule` (slots), `lanes`, `lane_map`, `lane_loss`, `known_senders` (the
+//! adaptive map), `slot_counts`. The others act on the bus: `clock`, `clock_offset`, `control`,
+//! `slot_subscriptions`. The state is kept in the extensions of [`Aether`](crate::Aether),
 //! [`Vibrator`](crate::Vibrator) and [`Emitter`](crate::Emitter).
 
 mod clock;

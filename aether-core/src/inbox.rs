@@ -20,6 +20,7 @@ mod prefetch;
 mod receiving;
 mod waiting;
 
+pub use crate::router::InboxReport;
 pub(crate) use callback::Callback;
 pub use ledger::{Ledger, ShedReason};
 pub use options::{InboxOptions, InboxOptionsError, OnShed, ServeOrder, WhenFull};

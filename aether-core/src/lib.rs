@@ -1,9 +1,9 @@
-//! Aether: a message bus on which what matters gets through.
+//! Aether: a message bus on which the important messages get through.
 //!
-//! Services are [`Vibrator`]s. They emit [`Wave`]s (messages) on [`Channel`]s (subjects) and never know each other.
-//! Each wave has an amplitude (importance): under overload the strong waves keep their latency, the weak ones are shed
-//! first, and every loss is counted with its reason. The medium is in process by default and NATS where a system
-//! outgrows one process; the code is the same.
+//! Services are [`Vibrator`]s. They emit [`Wave`]s (messages) on [`Channel`]s (subjects) and do not know each other.
+//! Each wave has an amplitude (importance): under overload strong waves keep their latency, weak ones are shed first,
+//! and every loss is counted with its reason. The medium is in process by default, or NATS when a system outgrows one
+//! process; the code is the same.
 //!
 //! ```
 //! use aether_core::{Aether, Vibrator};
@@ -24,61 +24,58 @@
 //! }
 //! ```
 //!
+//! # Modules
+//! The names that a service needs are here. The modules have the rest:
+//!
+//! - [`wave`]: limits, errors and the rarer parts of a wave.
+//! - [`vibrator`]: the errors and accounts of emitting and receiving.
+//! - [`inbox`]: the accounts of inboxes, and what implementors of media need of them.
+//! - [`echo`]: failed waves that come back, and dead letters.
+//! - [`presence`]: who is there and what it hears.
+//! - [`medium`]: the status of a medium, and what it takes to implement one.
+//! - [`wire`]: frames, for programs that read or write them without a bus.
+//!
 //! # Features
 //! - `nats` (default): the NATS medium.
-//! - `physics` (default): detectors that find patterns in the traffic, and an observer that runs them.
-//! - `hopping`: channels whose subject changes from slot to slot, by a key.
-//! - `conformance`: what every [`Medium`] must pass, and a real NATS server for tests.
+//! - `physics` (default): detectors that find patterns in the traffic, and an observer that runs them, in `physics`.
+//! - `hopping`: channels whose subject changes from slot to slot, by a key, in `hopping`.
+//! - `conformance`: the suite that every [`Medium`](medium::Medium) must pass, and a NATS server for tests.
 
 mod aether;
 mod amplitude;
+mod background;
 mod bus;
 mod channel;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-mod echo;
+pub mod echo;
 mod extensions;
 #[cfg(feature = "hopping")]
-mod hopping;
-mod inbox;
-mod medium;
+pub mod hopping;
+pub mod inbox;
+pub mod medium;
 mod phase;
 #[cfg(feature = "physics")]
 pub mod physics;
-mod presence;
+pub mod presence;
 mod router;
 mod source;
-mod vibrator;
-mod wave;
+pub mod vibrator;
+pub mod wave;
 pub mod wire;
 
-// In the order in which a wave goes through them.
-pub use aether::{Aether, AetherBuilder, Connection};
-pub use amplitude::{Amplitude, AmplitudeError, Expiry, Floor, HalfLife, HalfLifeError, LEVELS, Signal};
-pub use channel::{Channel, ChannelError, MAX_NAME_BYTES, MAX_TOKENS, Pattern};
-pub use echo::{
-    DeadLetter, DeadLetterCounts, DeadLetters, Echo, EchoLedger, EchoReason, Echoes, EchoesError, ReplayError,
-};
-#[cfg(feature = "hopping")]
-pub use hopping::{
-    ClockError, ClockKeeper, Hop, HopAccount, HopBuilder, HopEmitError, HopError, HopJoinError, HopView,
-    HoppingEmitter, MIN_KEY_BYTES,
-};
-pub use inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger, OnShed, ServeOrder, ShedReason, WhenFull};
-pub use medium::{
-    AskError, ConnectError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach, Wire,
-    WireError, without_secrets,
-};
-pub use phase::{Phase, PhaseError};
-#[cfg(feature = "physics")]
-pub use physics::{Fringes, InterfereError, ObserveError, PhysicsObserver};
-pub use presence::{Announcement, Roster};
-pub use router::{Carried, Heard, InboxReport, Offered, Receipt, Router, Subscription, Waiting};
-pub use source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
-pub use vibrator::{CreateError, Emitter, EmitterAccount, Vibrator, VibratorBuilder};
-pub use wave::{
-    ATTEMPTS, ContentType, ContentTypeError, FAILURE, Failure, FailureReason, FailureReasonError, Kind,
-    KindError, MAX_HINT_BYTES, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata,
-    MetadataError, PayloadError, ReplyError, ReplyPath, Wave, WaveBuilder, WaveError,
-};
+// What the author of a service writes down, at most 45 names. All else is in the modules.
+pub use aether::{Aether, AetherBuilder};
+pub use amplitude::{Amplitude, Floor, HalfLife};
+pub use channel::{Channel, Pattern};
+pub use echo::{DeadLetters, Echo, EchoReason, Echoes};
+pub use inbox::{InboxOptions, Ledger, ServeOrder, ShedReason, WhenFull};
+#[cfg(feature = "nats")]
+pub use medium::NatsOptions;
+pub use medium::{AskError, ConnectError, EmitError, FlushError, JoinError, LocalOptions, Wire};
+pub use phase::Phase;
+pub use router::Receipt;
+pub use source::{Source, WaveId};
+pub use vibrator::{CreateError, Emitter, Receiver, Tuner, Vibrator, VibratorBuilder};
+pub use wave::{Failure, FailureReason, Kind, Metadata, PayloadError, Wave, WaveBuilder, WaveError};

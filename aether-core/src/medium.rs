@@ -9,8 +9,13 @@ mod local;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
 
+pub use crate::aether::Connection;
+pub use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 pub use connect::{ConnectError, Wire, WireError, without_secrets};
 pub(crate) use local::Local;
+pub use local::LocalOptions;
+#[cfg(feature = "nats")]
+pub use nats::NatsOptions;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -20,7 +25,6 @@ use futures_util::future::BoxFuture;
 
 use crate::channel::{Channel, ChannelError};
 use crate::inbox::Ledger;
-use crate::router::{Carried, Offered, Subscription};
 use crate::wave::{Wave, WaveError};
 
 /// What a medium can do, as data.
@@ -117,7 +121,7 @@ pub enum Reach {
 ///
 /// The contract, each line of which `conformance` checks by number:
 ///
-/// 1. `carry` returning `Done`, or [`Waiting::finish`](crate::Waiting::finish) returning, means that the wave is in
+/// 1. `carry` returning `Done`, or [`Waiting::finish`](crate::medium::Waiting::finish) returning, means that the wave is in
 ///    the inboxes of all who hear it in this process (media that do not cross processes), or in the medium's bounded
 ///    outbox or beyond. It never blocks the thread. Of those that wait for room the strongest is let in first, and the weak
 ///    are refused and made to wait before the strong; nothing that was taken is dropped for that. A wave that is
@@ -294,6 +298,9 @@ pub enum JoinError {
     /// The medium was closed.
     #[error("the medium is closed")]
     Closed,
+    /// The receiver was dropped, so nobody is left to hear the pattern.
+    #[error("the receiver was dropped")]
+    Dropped,
     /// The pattern or the name of the group is not valid.
     #[error("invalid pattern or group")]
     Invalid(#[from] ChannelError),

@@ -2,15 +2,15 @@
 //! which they hear nothing. Senders that respect floors do not send such waves. Ordinary terms: service discovery, and
 //! back-pressure by priority.
 //!
-//! Each `Aether` has one [`Presence`]. Vibrators register their subscriptions ([`local_receivers`]) and report
-//! evictions. Emitters that respect floors query the index before they emit ([`floor_index`], which defines when a wave
-//! may be stopped). A [`Roster`] lists the vibrators.
+//! Each `Aether` has one `Presence`. Vibrators register their subscriptions (`local_receivers`) and report evictions.
+//! Emitters that respect floors query the index before they emit (`floor_index`, which defines when a wave may be
+//! stopped). A [`Roster`] lists the vibrators.
 //!
 //! Receivers of the same process are known at once; those of others through their announcements
-//! ([`advertised_floors`]). A receiver announces itself when it is tuned or detuned, when its floor changes by a level
+//! (`advertised_floors`). A receiver announces itself when it is tuned or detuned, when its floor changes by a level
 //! (at most four times a second, and each second while it is up), after a roll call, about every ten seconds, and when
-//! it leaves. The encoding is in [`announcement`], sending in [`announcing`], and the task that sends and receives in
-//! [`announcer`].
+//! it leaves. The encoding is in `announcement`, sending in `announcing`, and the task that sends and receives in
+//! `announcer`.
 
 mod advertised_floors;
 mod announcement;
@@ -26,16 +26,16 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use crate::amplitude::Floor;
+use crate::background::Background;
 use crate::bus::Bus;
 use crate::channel::Pattern;
 use crate::clock::Instant;
 use crate::inbox::{Inbox, InboxOptions, ShedReason, WhenFull};
 use crate::medium::{JoinError, Medium};
-use crate::router::{Heard, Listener};
+use crate::router::Listener;
 use crate::source::{Sequencer, Source};
 use crate::wave::Wave;
 use advertised_floors::AdvertisedFloors;
@@ -43,6 +43,7 @@ use announcement::{ANNOUNCEMENTS, CALLS};
 use floor_index::FloorIndex;
 use local_receivers::{LocalReceiver, LocalReceivers};
 
+pub use crate::router::Heard;
 pub use announcement::Announcement;
 pub use roster::Roster;
 
@@ -69,13 +70,12 @@ pub(crate) struct Presence {
     announcing: tokio::sync::Mutex<()>,
     /// Notifies the task of work.
     work: Notify,
-    ended: watch::Sender<bool>,
+    /// The task that announces. Claimed and released under the lock of `local`.
+    background: Background,
     /// Counts changes of any receiver's subscriptions, for rosters.
     changes: watch::Sender<u64>,
     /// The medium, if receivers can be in other processes.
     network: OnceLock<Weak<dyn Medium>>,
-    /// The runtime of the task: that of the network, or the caller's.
-    runtime: OnceLock<Handle>,
     notices: OnceLock<Arc<Inbox>>,
     /// The joined channels of the framework; held during a join.
     joined: tokio::sync::Mutex<JoinedChannels>,
@@ -101,10 +101,9 @@ impl Presence {
             missed: AtomicU64::new(0),
             announcing: tokio::sync::Mutex::default(),
             work: Notify::new(),
-            ended: watch::Sender::new(false),
+            background: Background::default(),
             changes: watch::Sender::new(0),
             network: OnceLock::new(),
-            runtime: OnceLock::new(),
             notices: OnceLock::new(),
             joined: tokio::sync::Mutex::default(),
             first_roll: OnceLock::new(),
@@ -116,9 +115,7 @@ impl Presence {
     /// Sets the medium through which receivers in other processes are reached.
     pub(crate) fn reach_over(&self, network: Weak<dyn Medium>) {
         let _ = self.network.set(network);
-        if let Ok(runtime) = Handle::try_current() {
-            let _ = self.runtime.set(runtime);
-        }
+        self.background.note_runtime();
     }
 
     fn crosses_processes(&self) -> bool {
@@ -126,7 +123,7 @@ impl Presence {
     }
 
     pub(crate) fn end(&self) {
-        self.ended.send_replace(true);
+        self.background.end();
     }
 
     pub(crate) fn stopped(&self) -> u64 {

@@ -28,6 +28,10 @@ mod replay;
 mod reply;
 mod resend;
 
+pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, Signal};
+pub use crate::channel::{ChannelError, MAX_NAME_BYTES, MAX_TOKENS};
+pub use crate::phase::PhaseError;
+pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
 pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
@@ -45,8 +49,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::amplitude::{Amplitude, Floor, HalfLife, Signal};
-use crate::channel::{Channel, ChannelError};
+use crate::amplitude::{Amplitude, Floor, HalfLife};
+use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::{Sequencer, Source, WaveId};
 

@@ -32,7 +32,7 @@ const FIXED_HEADER: usize = 3 + 1 + 8 + 8;
 /// Source index (u16), kind, loss (u16), half-life class, hops, content type.
 const FIXED_RECORD: usize = 2 + 1 + 2 + 1 + 1 + 1;
 
-/// The maximum kept by [`ContentType::new`](crate::ContentType::new).
+/// The maximum kept by [`ContentType::new`](crate::wave::ContentType::new).
 const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
 /// Tags of the extension fields of a frame.

@@ -1,6 +1,6 @@
 //! Allocations of the inbox alone. A program of its own, because the allocator counts for all threads.
 
-use aether_core::{Inbox, InboxOptions, Wave};
+use aether_core::{InboxOptions, Wave, inbox::Inbox};
 
 #[global_allocator]
 static COUNTING: dhat::Alloc = dhat::Alloc;

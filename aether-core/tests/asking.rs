@@ -22,7 +22,7 @@ async fn answer(ear: &mut Vibrator, times: usize) {
 }
 
 async fn is_answered(asker: &Emitter, ear: &mut Vibrator) {
-    let (answered, ()) = tokio::join!(asker.ask_wave(question("?"), PATIENCE), answer(ear, 1));
+    let (answered, ()) = tokio::join!(asker.ask_within(question("?"), PATIENCE), answer(ear, 1));
     assert_eq!(answered.unwrap().text().unwrap(), "answer");
 }
 
@@ -35,7 +35,7 @@ async fn a_late_answer_is_counted() {
         [Vibrator::create("a", &there).await.unwrap(), Vibrator::create("b", &there).await.unwrap()];
     ears[0].resonate_on("time").await.unwrap();
     let asker = Vibrator::create("asker", &here).await.unwrap().emitter();
-    let late = asker.ask_wave(question("late"), Duration::from_millis(20)).await;
+    let late = asker.ask_within(question("late"), Duration::from_millis(20)).await;
     assert!(matches!(late, Err(AskError::TimedOut { .. })), "{late:?}");
     answer(&mut ears[0], 1).await;
     // Answers arrive in the order in which the server received them.
@@ -44,7 +44,7 @@ async fn a_late_answer_is_counted() {
     // Two vibrators answer the same question; the later answer is not needed.
     ears[1].resonate_on("time").await.unwrap();
     let [a, b] = &mut ears;
-    let ask = asker.ask_wave(question("both"), PATIENCE);
+    let ask = asker.ask_within(question("both"), PATIENCE);
     let (answered, ..) = tokio::join!(ask, answer(a, 1), answer(b, 1));
     answered.unwrap();
     b.detune("time").unwrap();
@@ -63,13 +63,13 @@ async fn questions_are_answered_after_a_reconnect() {
     server.kill().await.unwrap();
     // Returns once the client has noticed that the server is gone.
     aether.flush().await.unwrap_err();
-    let (asked, _) = tokio::join!(asker.ask_wave(question("?"), PATIENCE), async {
+    let (asked, _) = tokio::join!(asker.ask_within(question("?"), PATIENCE), async {
         server.restart().await.unwrap();
         answer(&mut ear, 1).await;
     });
     asked.unwrap();
     is_answered(&asker, &mut ear).await;
     let nobody = Wave::builder("nobody").kind(Kind::Query).build().unwrap();
-    let nobody = asker.ask_wave(nobody, PATIENCE).await;
+    let nobody = asker.ask_within(nobody, PATIENCE).await;
     assert!(matches!(nobody, Err(AskError::NoResonator { .. })), "{nobody:?}");
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use aether_core::conformance::{self, Harness, Outcome, Site, SiteError, Suite};
 use aether_core::{
-    Aether, AskError, Carried, EmitError, FlushError, InboxOptions, JoinError, Medium, MediumStatus, Offered,
-    Promises, Reach, Router, Subscription, Wave,
+    Aether, AskError, EmitError, FlushError, InboxOptions, JoinError, Wave,
+    medium::{Carried, Medium, MediumStatus, Offered, Promises, Reach, Router, Subscription},
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, pending, ready};

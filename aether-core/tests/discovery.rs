@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, Announcement, Roster, Vibrator};
+use aether_core::{
+    Aether, NatsOptions, Vibrator,
+    presence::{Announcement, Roster},
+};
 use futures::StreamExt;
 use serde_json::Value;
 
@@ -159,7 +162,12 @@ async fn nats_tools_find_vibrators_as_services() {
 async fn a_program_without_permission_to_answer_is_not_a_service() {
     let server = NatsServer::start().await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
-    let quiet = Aether::builder().url(server.url()).discovery(false).connect().await.unwrap();
+    let quiet = Aether::builder()
+        .url(server.url())
+        .nats(NatsOptions::default().discovery(false))
+        .connect()
+        .await
+        .unwrap();
     let vibrator = Vibrator::create("quiet", &quiet).await.unwrap();
     vibrator.resonate_on("x").await.unwrap();
     let nobody = client.request("$SRV.PING", "".into()).await.unwrap_err();

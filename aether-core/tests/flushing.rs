@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, EchoLedger, FlushError, InboxOptions, Kind, Vibrator, Wave, WhenFull};
+use aether_core::{Aether, FlushError, InboxOptions, Kind, Vibrator, Wave, WhenFull, echo::EchoLedger};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 

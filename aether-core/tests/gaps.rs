@@ -7,7 +7,7 @@ mod proxy;
 use std::time::{Duration, Instant};
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, AskError, Channel, InboxOptions, Vibrator, Wave, Wire, wire};
+use aether_core::{Aether, AskError, Channel, InboxOptions, NatsOptions, Vibrator, Wave, Wire, wire};
 use futures::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -47,7 +47,7 @@ async fn connected(aether: &Aether) {
 
 async fn killed_in_the_middle(wire: Wire) {
     let mut server = NatsServer::start().await.unwrap();
-    let connect = || Aether::builder().url(server.url()).wire(wire).connect();
+    let connect = || Aether::builder().url(server.url()).nats(NatsOptions::default().wire(wire)).connect();
     let (here, there) = (connect().await.unwrap(), connect().await.unwrap());
     let (mut wide, mut narrow) = (ear("wide", &there, "gaps.>").await, ear("narrow", &there, "gaps.*").await);
     let emitter = Vibrator::create("emitter", &here).await.unwrap().emitter();
@@ -244,11 +244,11 @@ async fn at_rest_the_client_holds_no_message() {
     let mut ear = ear("ear", &site.there, "gaps.*").await;
     site.emit("gaps.events", 500).await;
     site.mark(&mut [&mut ear]).await;
-    let ask = site.emitter.ask_wave(numbered("gaps.ask", 17), PATIENCE);
+    let ask = site.emitter.ask_within(numbered("gaps.ask", 17), PATIENCE);
     let answer = async { next(&mut ear).await.reply(&18).await.unwrap() };
     let (answered, ()) = tokio::join!(ask, answer);
     assert_eq!(answered.unwrap().json::<u64>().unwrap(), 18);
-    let nobody = site.emitter.ask_wave(numbered("nobody", 0), PATIENCE).await;
+    let nobody = site.emitter.ask_within(numbered("nobody", 0), PATIENCE).await;
     assert!(matches!(nobody, Err(AskError::NoResonator { .. })), "{nobody:?}");
     site.there.flush().await.unwrap();
     assert_eq!((site.here.status().untaken, site.there.status().untaken), (0, 0));

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use aether_core::{Aether, AskError, FailureReason, MAX_HINT_BYTES, Vibrator, Wave, WaveId};
+use aether_core::{Aether, AskError, FailureReason, Vibrator, Wave, WaveId, wave::MAX_HINT_BYTES};
 
 #[tokio::test]
 async fn a_failed_answer_fails_the_question_with_its_reason() {
@@ -18,7 +18,7 @@ async fn a_failed_answer_fails_the_question_with_its_reason() {
     };
     let asks = async {
         for reason in FailureReason::ALL {
-            match asker.ask("desk", &()).await {
+            match asker.ask_wave("desk", &()).await {
                 Err(error @ AskError::Failed { .. }) => {
                     assert_eq!(error.is_transient(), reason != FailureReason::Rejected);
                     let AskError::Failed { source, .. } = error else { unreachable!() };
@@ -66,7 +66,7 @@ async fn a_requeued_wave_is_ordered_by_strength_and_can_still_be_answered() {
         assert_eq!(again.attempt(), 1);
         again.reply(&"at last").await.unwrap();
     };
-    let (answer, ()) = tokio::join!(mouth.ask("a", &"question"), receives);
+    let (answer, ()) = tokio::join!(mouth.ask_wave("a", &"question"), receives);
     assert_eq!(answer.unwrap().json::<String>().unwrap(), "at last");
     let ledger = ear.ledger();
     assert_eq!((ledger.offered, ledger.delivered), (3, 3), "offered once more when it was put back");

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use aether_core::conformance::{Jammer, NatsServer, ServerOptions};
 use aether_core::{
-    Aether, Channel, ClockError, Hop, HopBuilder, HopEmitError, HopJoinError, InboxOptions, Kind, Vibrator,
-    Wave, WhenFull,
+    Aether, Channel, InboxOptions, Kind, Vibrator, Wave, WhenFull,
+    hopping::{ClockError, Hop, HopBuilder, HopEmitError, HopJoinError},
 };
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";

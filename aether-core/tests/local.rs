@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aether_core::conformance::{self, Harness, Site, SiteError};
 use aether_core::{
-    Aether, AskError, Carried, EmitError, FlushError, InboxOptions, JoinError, Medium, MediumStatus, Offered,
-    Promises, Reach, Subscription, Vibrator, Wave, WhenFull,
+    Aether, AskError, EmitError, FlushError, InboxOptions, JoinError, Vibrator, Wave, WhenFull,
+    medium::{Carried, Medium, MediumStatus, Offered, Promises, Reach, Subscription},
 };
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};

@@ -5,7 +5,9 @@ mod proxy;
 use aether_core::conformance::{
     self, Foreign, ForeignMessage, Harness, Link, NatsServer, Report, Site, SiteError,
 };
-use aether_core::{Aether, Amplitude, ConnectError, HalfLife, InboxOptions, Kind, Vibrator, Wire};
+use aether_core::{
+    Aether, Amplitude, ConnectError, HalfLife, InboxOptions, Kind, NatsOptions, Vibrator, Wire,
+};
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -49,7 +51,11 @@ impl Site for NatsSite {
             let proxy = Proxy::new(self.port).await.map_err(|error| SiteError::new("listen", error))?;
             let url = proxy.url();
             self.proxies.lock().await.push(proxy);
-            let connected = Aether::builder().url(url).wire(self.wire).outbox(outbox).connect().await;
+            let connected = Aether::builder()
+                .url(url)
+                .nats(NatsOptions::default().wire(self.wire).outbox(outbox))
+                .connect()
+                .await;
             connected.map_err(|error| SiteError::new("connect", error))
         })
     }
@@ -229,7 +235,11 @@ async fn a_prefix_that_another_system_uses_for_its_questions_is_refused() {
         [("shop-ask", true), ("shop-seen", true), ("a.b-ask", true), ("ask", false), ("shop-ask.eu", false)]
     {
         // Nothing listens on port 1, so only a prefix that is refused fails in this way.
-        let connected = Aether::builder().url("nats://127.0.0.1:1").prefix(prefix).connect().await;
+        let connected = Aether::builder()
+            .url("nats://127.0.0.1:1")
+            .nats(NatsOptions::default().prefix(prefix))
+            .connect()
+            .await;
         match connected.unwrap_err() {
             ConnectError::PrefixTaken { prefix: named, suffix } => {
                 assert!(refused && named == prefix && prefix.ends_with(suffix), "{prefix}");

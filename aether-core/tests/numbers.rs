@@ -1,11 +1,16 @@
 //! Sequence numbers: a refused wave takes none, whatever the reason and whichever handle emits it.
 
 use aether_core::{
-    Aether, Channel, EmitError, Hop, HopEmitError, InboxOptions, ServeOrder, Vibrator, Wave, WhenFull,
+    Aether, Channel, EmitError, InboxOptions, LocalOptions, ServeOrder, Vibrator, Wave, WhenFull,
+    hopping::{Hop, HopEmitError},
 };
 
 async fn pair(options: InboxOptions) -> (Aether, Vibrator, Vibrator) {
-    let aether = Aether::builder().max_payload(100).connect().await.expect("a valid size");
+    let aether = Aether::builder()
+        .local(LocalOptions::default().max_payload(100))
+        .connect()
+        .await
+        .expect("a valid size");
     let ear = Vibrator::builder("ear").inbox(options).create(&aether).await.expect("valid options");
     ear.resonate_on("a").await.expect("a valid pattern");
     let emitter = Vibrator::create("emitter", &aether).await.expect("a valid name");
@@ -30,7 +35,7 @@ async fn refused_waves_take_no_number_and_leave_no_gap() {
         assert!(matches!(error, EmitError::Full { .. }), "{error}");
         assert_eq!(error.into_wave().unwrap().sequence(), 0);
     }
-    emitter.ask_wave(too_large(), std::time::Duration::from_secs(10)).await.unwrap_err();
+    emitter.ask_within(too_large(), std::time::Duration::from_secs(10)).await.unwrap_err();
     let hop = Hop::keyed(b"32 bytes that nobody else knows.").build().unwrap();
     let hopping = emitter.hopping("a", &hop).await.unwrap();
     let refused = hopping.emit(too_large()).await.unwrap_err();

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, AskError, JoinError, Kind, Vibrator, Wave, Wire};
+use aether_core::{Aether, AskError, JoinError, Kind, NatsOptions, Vibrator, Wave, Wire};
 use futures::StreamExt;
 
 /// Far longer than anything here takes; reaching it means that something never arrived.
@@ -24,7 +24,8 @@ async fn stages() -> Vec<Stage> {
     let mut stages = vec![Stage { there: here.clone(), here, _server: None }];
     for wire in [Wire::Frames, Wire::CloudEvents] {
         let server = NatsServer::start().await.unwrap();
-        let connect = || Aether::builder().url(server.url()).wire(wire).connect();
+        let connect =
+            || Aether::builder().url(server.url()).nats(NatsOptions::default().wire(wire)).connect();
         let (here, there) = (connect().await.unwrap(), connect().await.unwrap());
         stages.push(Stage { here, there, _server: Some(server) });
     }
@@ -78,14 +79,14 @@ async fn an_observer_does_not_count_as_a_responder_and_sees_the_question() {
         let mut observer = observer(&stage.there, &[">"]).await;
         let asker = Vibrator::create("asker", &stage.here).await.unwrap();
         let asked = tokio::time::Instant::now();
-        let answer = asker.ask_wave(question("how many?"), PATIENCE).await;
+        let answer = asker.ask_within(question("how many?"), PATIENCE).await;
         assert!(matches!(answer, Err(AskError::NoResonator { .. })), "{answer:?}");
         assert!(asked.elapsed() < PATIENCE / 2, "at once");
         let seen = next(&mut observer).await;
         assert_eq!((seen.kind(), seen.text().unwrap()), (Kind::Query, "how many?"));
         assert_eq!(seen.source(), asker.source());
         assert!(!seen.expects_reply());
-        assert!(matches!(seen.reply_bytes("7").await, Err(aether_core::ReplyError::NotAsked)));
+        assert!(matches!(seen.reply_bytes("7").await, Err(aether_core::wave::ReplyError::NotAsked)));
     }
 }
 
@@ -101,7 +102,7 @@ async fn observers_see_each_question_and_each_answer_once() {
         let asker = Vibrator::create("asker", &stage.here).await.unwrap();
         let answering = answering(answerer, 3);
         for text in ["a", "b", "c"] {
-            let answer = asker.ask_wave(question(text), PATIENCE).await.unwrap();
+            let answer = asker.ask_within(question(text), PATIENCE).await.unwrap();
             assert_eq!(answer.text().unwrap(), format!("{text}!"));
         }
         asker.emit(Wave::builder("stock.count").text("event").build().unwrap()).await.unwrap();
@@ -135,7 +136,7 @@ async fn an_answer_is_observed_on_the_questions_channel() {
         stock.resonate_on("stock.count").await.unwrap();
         let asker = Vibrator::create("asker", &stage.here).await.unwrap();
         let emitter = asker.emitter();
-        let asked = tokio::spawn(async move { emitter.ask_wave(question("a"), PATIENCE).await });
+        let asked = tokio::spawn(async move { emitter.ask_within(question("a"), PATIENCE).await });
         next(&mut stock).await.reply_wave(Wave::builder("elsewhere").text("7")).await.unwrap();
         let answer = asked.await.unwrap().unwrap();
         assert_eq!(answer.channel().as_str(), "stock.count");
@@ -154,7 +155,7 @@ async fn an_unanswered_question_is_observed_even_if_it_is_cancelled() {
         let asker = Vibrator::create("asker", &stage.here).await.unwrap().emitter();
         let waiting = tokio::spawn({
             let asker = asker.clone();
-            async move { asker.ask_wave(question("a"), PATIENCE).await }
+            async move { asker.ask_within(question("a"), PATIENCE).await }
         });
         let held = next(&mut stock).await;
         assert_eq!(next(&mut observer).await.text().unwrap(), "a");
@@ -162,7 +163,7 @@ async fn an_unanswered_question_is_observed_even_if_it_is_cancelled() {
         drop(held);
         // Polled once and cancelled before an answer can have arrived.
         {
-            let mut asking = std::pin::pin!(asker.ask_wave(question("b"), PATIENCE));
+            let mut asking = std::pin::pin!(asker.ask_within(question("b"), PATIENCE));
             assert!(futures::poll!(&mut asking).is_pending());
         }
         assert_eq!(next(&mut observer).await.text().unwrap(), "b");
@@ -176,7 +177,7 @@ async fn in_process_the_copy_of_an_observer_does_not_keep_an_asker_waiting() {
     let mut stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_on("stock.count").await.unwrap();
     let asker = Vibrator::create("asker", &aether).await.unwrap();
-    let (answer, seen) = tokio::join!(asker.ask_wave(question("a"), PATIENCE), async {
+    let (answer, seen) = tokio::join!(asker.ask_within(question("a"), PATIENCE), async {
         let seen = next(&mut observer).await;
         drop(next(&mut stock).await);
         seen
@@ -206,7 +207,7 @@ async fn a_full_observer_blocks_no_emitter_and_counts_its_losses() {
     let answering = answering(stock, 3);
     let asker = Vibrator::create("asker", &aether).await.unwrap();
     for _ in 0..3 {
-        asker.ask_wave(question("a"), PATIENCE).await.unwrap();
+        asker.ask_within(question("a"), PATIENCE).await.unwrap();
     }
     answering.await.unwrap();
     let ledger = observer.ledger();
@@ -233,7 +234,8 @@ async fn observers_hear_events_and_do_not_join_groups() {
         stage.there.flush().await.unwrap();
         let before = observer.ledger().offered;
         shop.emit_wave("a.b", &4).await.unwrap();
-        let asked = shop.ask_wave(Wave::builder("a.b").text("?").build().unwrap(), Duration::from_millis(50));
+        let asked =
+            shop.ask_within(Wave::builder("a.b").text("?").build().unwrap(), Duration::from_millis(50));
         assert!(matches!(asked.await, Err(AskError::TimedOut { .. })), "the member is silent");
         stage.here.flush().await.unwrap();
         stage.there.flush().await.unwrap();
@@ -269,7 +271,7 @@ async fn foreign_requesters_and_responders_are_observed_as_well() {
     // In force once the server has processed a later request.
     let _ = foreign.request("nobody", "".into()).await;
     let emitter = asker.emitter();
-    let asked = tokio::spawn(async move { emitter.ask_wave(question("b"), PATIENCE).await });
+    let asked = tokio::spawn(async move { emitter.ask_within(question("b"), PATIENCE).await });
     let asked_for = tokio::time::timeout(PATIENCE, questions.next()).await.unwrap().unwrap();
     foreign.publish(asked_for.reply.unwrap(), "b!".into()).await.unwrap();
     assert_eq!(asked.await.unwrap().unwrap().payload(), "b!");

@@ -6,7 +6,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aether_core::physics::{Interfere, PhysicsEngine};
-use aether_core::{Aether, EmitError, InboxOptions, Kind, PhysicsObserver, Vibrator, Wave, WhenFull};
+use aether_core::{
+    Aether, EmitError, InboxOptions, Kind, Vibrator, Wave, WhenFull, physics::PhysicsObserver,
+};
 use futures::FutureExt;
 use tokio::task::unconstrained;
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
 use aether_core::{
-    Aether, AskError, EchoReason, FlushError, JoinError, Kind, MediumStatus, Vibrator, Wave, Wire,
+    Aether, AskError, EchoReason, FlushError, JoinError, Kind, NatsOptions, Vibrator, Wave, Wire,
+    medium::MediumStatus,
 };
 use futures::FutureExt;
 use tokio::task::JoinSet;
@@ -46,7 +47,7 @@ async fn fill(aether: &Aether) -> Vec<Result<Wave, AskError>> {
         let asker = asker.clone();
         asks.spawn(async move {
             let question = Wave::builder("q").kind(Kind::Query).bytes(vec![0; 8000]).build().unwrap();
-            asker.ask_wave(question, Duration::from_millis(500)).await
+            asker.ask_within(question, Duration::from_millis(500)).await
         });
     }
     timeout(PATIENCE, asks.join_all()).await.expect("questions time out")
@@ -103,7 +104,8 @@ async fn waves_too_large_for_the_next_server_are_counted_and_reflected() {
         let mut second = NatsServer::start_with(smaller).await.unwrap();
         second.kill().await.unwrap();
         let url = format!("{},{}", first.url(), second.url());
-        let aether = Aether::builder().url(url).wire(wire).connect().await.unwrap();
+        let aether =
+            Aether::builder().url(url).nats(NatsOptions::default().wire(wire)).connect().await.unwrap();
         let shop = Vibrator::create("shop", &aether).await.unwrap();
         let mut echoes = shop.echoes().await.unwrap();
         first.kill().await.unwrap();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use aether_core::physics::PhysicsEngine;
 use aether_core::{
-    Aether, CreateError, InboxOptions, JoinError, ObserveError, Pattern, PhysicsObserver, ServeOrder,
-    Vibrator, Wave, WhenFull,
+    Aether, CreateError, InboxOptions, JoinError, Pattern, ServeOrder, Vibrator, Wave, WhenFull,
+    physics::{ObserveError, PhysicsObserver},
 };
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpSocket};

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::PhysicsObserver;
+use aether_core::physics::PhysicsObserver;
 use aether_core::physics::{Finding, PhysicsReport};
 use futures_util::FutureExt;
 use parking_lot::Mutex;

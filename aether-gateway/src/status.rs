@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aether_core::{
-    Aether, Amplitude, DeadLetterCounts, EchoLedger, Floor, InboxReport, Ledger, Roster, Wave,
+    Aether, Amplitude, Floor, Ledger, Wave,
+    echo::{DeadLetterCounts, EchoLedger},
+    inbox::InboxReport,
+    presence::Roster,
 };
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aether_core::MAX_KEY_BYTES;
+use aether_core::wave::MAX_KEY_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// The id of an order. Cloning it is cheap (reference counted).

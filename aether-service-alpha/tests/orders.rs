@@ -166,7 +166,7 @@ async fn relay(from: Aether, to: Aether, between: Between) -> impl Future<Output
         while let Some(question) = ear.receive().await {
             asked.push((question.channel().clone(), question.json::<Value>().unwrap()));
             let (channel, payload) = &asked[asked.len() - 1];
-            let answer = mouth.ask(channel, payload).await.unwrap();
+            let answer = mouth.ask_wave(channel, payload).await.unwrap();
             let lost = between == Between::Losses && rng.f64() < 0.3;
             if !lost {
                 question.reply(&answer.json::<Value>().unwrap()).await.unwrap();
@@ -175,7 +175,7 @@ async fn relay(from: Aether, to: Aether, between: Between) -> impl Future<Output
             if between == Between::Losses {
                 let (channel, payload) = &asked[rng.usize(..asked.len())];
                 if channel.as_str() == "inventory.reserve" {
-                    mouth.ask(channel, payload).await.unwrap();
+                    mouth.ask_wave(channel, payload).await.unwrap();
                 }
             }
         }

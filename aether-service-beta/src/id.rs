@@ -6,7 +6,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use aether_core::MAX_KEY_BYTES;
+use aether_core::wave::MAX_KEY_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// A text that is not a valid identifier.

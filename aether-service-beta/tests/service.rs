@@ -36,7 +36,7 @@ impl Shop {
 
     async fn ask(&self, channel: &str, payload: Value) -> Answer {
         let question = Wave::builder(channel).kind(Kind::Command).json(&payload).build().unwrap();
-        let answer = self.customer.ask_wave(question, Duration::from_secs(5)).await.unwrap();
+        let answer = self.customer.ask_within(question, Duration::from_secs(5)).await.unwrap();
         answer.json().unwrap()
     }
 
@@ -127,7 +127,7 @@ async fn running_low_is_a_strong_claim_that_a_restock_retracts() {
 async fn what_cannot_be_read_is_answered_and_changes_nothing() {
     let shop = Shop::open(lamps(5)).await;
     let none = json!({ "order": "1", "sku": "lamp", "quantity": 0 });
-    match shop.customer.ask(messages::RESERVE, &none).await {
+    match shop.customer.ask_wave(messages::RESERVE, &none).await {
         Err(AskError::Failed { source, .. }) => {
             assert_eq!(source.reason, FailureReason::Rejected);
             assert!(source.hint.contains("nonzero"), "{}", source.hint);

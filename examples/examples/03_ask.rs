@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let question = PriceOf { article: "lamp".to_owned() };
 
     // Nobody listens yet: the error comes at once, and says that asking again may help.
-    let error = shop.ask("prices.of", &question).await.expect_err("nobody listens");
+    let error = shop.ask_wave("prices.of", &question).await.expect_err("nobody listens");
     println!("too early: {error}");
     assert!(matches!(error, AskError::NoResonator { .. }) && error.is_transient());
 
@@ -42,10 +42,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 _ => drop(wave),
             }
         }
-        Ok::<_, aether_core::ReplyError>(())
+        Ok::<_, aether_core::wave::ReplyError>(())
     });
 
-    let answer = shop.ask("prices.of", &question).await?;
+    let answer = shop.ask_wave("prices.of", &question).await?;
     println!("a lamp costs {} cents, says {}", answer.json::<Price>()?.cents, answer.source().name());
     assert_eq!(answer.json::<Price>()?, Price { cents: 3_900 });
     assert_eq!((answer.kind(), answer.source().name()), (Kind::Response, "prices"));
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .amplitude(0.9)
         .json(&PriceOf { article: "moon".to_owned() })
         .build()?;
-    let error = shop.ask_wave(unknown, Duration::from_millis(500)).await.expect_err("it has no price");
+    let error = shop.ask_within(unknown, Duration::from_millis(500)).await.expect_err("it has no price");
     println!("no price: {error}");
     assert!(matches!(error, AskError::Unanswered { .. }));
 

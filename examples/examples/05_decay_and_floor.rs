@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use aether_core::{Aether, Amplitude, Expiry, Floor, Kind, Vibrator, Wave};
+use aether_core::{Aether, Amplitude, Floor, Kind, Vibrator, Wave, wave::Expiry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

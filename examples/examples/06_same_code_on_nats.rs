@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let waiter = Vibrator::create("waiter", &here).await?;
     for meal in ["soup", "fish", "cake"] {
-        let answer = waiter.ask("table.4", &meal).await?;
+        let answer = waiter.ask_wave("table.4", &meal).await?;
         println!("{}", answer.json::<String>()?);
         assert_eq!(answer.source().name(), "kitchen");
     }

@@ -78,13 +78,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     shop.resonate_on("stock.counted").await?;
 
     let order = Order { article: "lamp".to_owned(), units: 2 };
-    let answer = shop.ask("stock.reserve", &order).await?;
+    let answer = shop.ask_wave("stock.reserve", &order).await?;
     println!("{} lamps left", answer.json::<u32>()?);
     let told = shop.receive().await.ok_or("the medium was closed")?;
     assert_eq!((told.json::<Order>()?, told.cause()), (order, answer.cause()), "both name the question");
 
     for (channel, payload) in [("stock.reserve", "two lamps, please"), ("stock.audit", "")] {
-        match shop.ask(channel, &payload).await {
+        match shop.ask_wave(channel, &payload).await {
             Err(AskError::Failed { source, .. }) => println!("{channel}: {source}"),
             other => return Err(format!("{other:?} is no failure").into()),
         }

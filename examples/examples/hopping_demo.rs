@@ -9,7 +9,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use aether_core::conformance::Jammer;
-use aether_core::{Aether, Channel, Hop, Vibrator, Wave};
+use aether_core::{Aether, Channel, Vibrator, Wave, hopping::Hop};
 
 const CHANNEL: &str = "orders.created";
 const SLOT: Duration = Duration::from_millis(20);
@@ -23,9 +23,9 @@ const ADAPTING: u32 = 640;
 
 /// A sender and those who listen.
 struct Scene {
-    orders: aether_core::HoppingEmitter,
+    orders: aether_core::hopping::HoppingEmitter,
     /// The same waves on a channel that does not adapt.
-    plain: aether_core::HoppingEmitter,
+    plain: aether_core::hopping::HoppingEmitter,
     stock: Vibrator,
     stock_hop: Hop,
     plain_stock: Vibrator,

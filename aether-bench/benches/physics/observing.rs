@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aether_core::physics::{PhysicsEngine, Sampling};
-use aether_core::{Aether, PhysicsObserver, Vibrator, Wave};
+use aether_core::{Aether, Vibrator, Wave, physics::PhysicsObserver};
 
 use super::page::say;
 use super::{Outcome, goal, quantile};

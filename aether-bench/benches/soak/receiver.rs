@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aether_core::{Aether, InboxOptions, Ledger, MediumStatus, Vibrator, Wave, WhenFull};
+use aether_core::{Aether, InboxOptions, Ledger, Vibrator, Wave, WhenFull, medium::MediumStatus};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aether_core::{Emitter, ReplyError, Wave};
+use aether_core::{Emitter, Wave, wave::ReplyError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::{
-    Aether, Channel, ChannelError, CreateError, InboxOptions, JoinError, Pattern, Vibrator, Wave,
+    Aether, Channel, CreateError, InboxOptions, JoinError, Pattern, Vibrator, Wave, wave::ChannelError,
 };
 use futures_util::FutureExt;
 use futures_util::future::ready;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aether_chassis::{Asker, Json, Service};
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, AskError, Emitter, FailureReason, Vibrator, Wave, WaveId, Wire};
+use aether_core::{Aether, AskError, Emitter, FailureReason, NatsOptions, Vibrator, Wave, WaveId, Wire};
 
 use crate::stage::{LONG, Stage};
 
@@ -35,7 +35,7 @@ async fn chain(connect: impl AsyncFn() -> Aether) {
     let front = Stage::on(connect().await, Service::builder("front").on_query("front", front)).await;
     let user = Vibrator::create("asker", &connect().await).await.unwrap();
     let question = Wave::builder("front").json(&20).build().unwrap();
-    let answer = user.ask_wave(question, LONG).await.unwrap();
+    let answer = user.ask_within(question, LONG).await.unwrap();
     assert_eq!(answer.json::<u32>().unwrap(), 41);
 
     // Two questions, two answers, four events.
@@ -77,8 +77,7 @@ async fn failed_answers_are_told_over_nats_in_every_format() {
         let connect = async || {
             Aether::builder()
                 .url(server.url())
-                .prefix(format!("p-{wire:?}"))
-                .wire(wire)
+                .nats(NatsOptions::default().prefix(format!("p-{wire:?}")).wire(wire))
                 .connect()
                 .await
                 .unwrap()
@@ -88,14 +87,14 @@ async fn failed_answers_are_told_over_nats_in_every_format() {
             .on_query("panic", async || -> Json<u32> { panic!("over the wire") });
         let stage = Stage::on(connect().await, builder).await;
         let user = Vibrator::create("asker", &connect().await).await.unwrap();
-        assert_eq!(user.ask("double", &4).await.unwrap().json::<u32>().unwrap(), 8);
+        assert_eq!(user.ask_wave("double", &4).await.unwrap().json::<u32>().unwrap(), 8);
         for (channel, payload, reason, hint) in [
             ("double", "four", FailureReason::Rejected, "the payload cannot be read"),
             ("panic", "", FailureReason::HandlerFailed, "panicked: over the wire"),
         ] {
             // A panic that prints a backtrace may take longer than the patience of `ask`.
             let question = Wave::builder(channel).json(&payload).build().unwrap();
-            match user.ask_wave(question, LONG).await {
+            match user.ask_within(question, LONG).await {
                 Err(AskError::Failed { source, channel: at }) => {
                     assert_eq!((source.reason, at.as_str()), (reason, channel));
                     assert!(source.hint.starts_with(hint), "{}", source.hint);
@@ -118,7 +117,7 @@ async fn a_foreign_requester_over_nats_gets_the_failure_as_a_header() {
     let stage = Stage::on(aether, Service::builder("service").on_query("shop", refuses)).await;
     let client = async_nats::connect(server.url()).await.unwrap();
     let answer = client.request("aether.shop", "{}".into()).await.unwrap();
-    assert_eq!(answer.headers.unwrap().get(aether_core::FAILURE).unwrap().as_str(), "rejected");
+    assert_eq!(answer.headers.unwrap().get(aether_core::wave::FAILURE).unwrap().as_str(), "rejected");
     assert_eq!(answer.payload, "closed");
     assert_eq!(stage.close().await.rejected, 1);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aether_chassis::{Answer, Delivery, FromWave, Json, Rejection, Service, State};
-use aether_core::{Aether, AskError, ContentType, Emitter, FailureReason, Wave};
+use aether_core::{Aether, AskError, Emitter, FailureReason, Wave, wave::ContentType};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ async fn a_handler_gets_what_it_asks_for() {
     }
     let stage = Stage::of(Service::builder("service").state("state").on_query("a.b", all)).await;
     let question = Wave::builder("a.b").key("17").json(&1).build().unwrap();
-    let answer = stage.user.ask_wave(question, crate::stage::LONG).await.unwrap();
+    let answer = stage.user.ask_within(question, crate::stage::LONG).await.unwrap();
     assert_eq!(answer.json::<Value>().unwrap(), json!(["17", "state", "a.b", "service", 1]));
     assert_eq!(answer.source().name(), "service");
     assert_eq!(
@@ -212,7 +212,7 @@ async fn a_handler_may_deal_with_what_it_cannot_read_and_answer_by_itself() {
     async fn lenient(
         number: Result<Json<u32>, Rejection>,
         wave: Wave,
-    ) -> Result<(), aether_core::ReplyError> {
+    ) -> Result<(), aether_core::wave::ReplyError> {
         wave.reply(&number.map_or(0, |number| *number)).await
     }
     async fn silent() {}

@@ -13,7 +13,7 @@ async fn refusal(builder: ServiceBuilder) -> (ServiceError, String) {
     // Nothing is heard.
     let user = Vibrator::create("user", &aether).await.unwrap();
     for channel in ["good", "a.b"] {
-        assert!(matches!(user.ask(channel, &()).await, Err(AskError::NoResonator { .. })));
+        assert!(matches!(user.ask_wave(channel, &()).await, Err(AskError::NoResonator { .. })));
     }
     let text = error_chain(&error);
     (error, text)

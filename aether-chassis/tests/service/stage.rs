@@ -45,7 +45,7 @@ impl Stage {
 
     pub(crate) async fn ask(&self, channel: &str, payload: &impl Serialize) -> Result<Wave, AskError> {
         let question = Wave::builder(channel).kind(aether_core::Kind::Query).json(payload).build().unwrap();
-        self.user.ask_wave(question, LONG).await
+        self.user.ask_within(question, LONG).await
     }
 
     /// Asks what must fail, and returns what the service said.

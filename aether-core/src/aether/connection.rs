@@ -1,4 +1,4 @@
-//! The connection of a medium, as it breaks and comes back.
+//! Following the connection of a medium: when it breaks and when it is back.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{Aether, Shared};
 use crate::medium::MediumStatus;
 
-/// Hears when the connection of an [`Aether`] breaks and when it is back. It does not keep the medium open.
+/// Follows when the connection of an [`Aether`] breaks and when it is back. It does not keep the medium open.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,14 +22,14 @@ use crate::medium::MediumStatus;
 /// ```
 pub struct Connection {
     aether: Weak<Shared>,
-    /// Nothing for a medium that has no connection.
+    /// `None` for a medium without a connection.
     stands: Option<watch::Receiver<bool>>,
 }
 
 impl Connection {
-    /// Waits until the connection breaks or is back, and returns how the medium is doing then. Changes that follow each
-    /// other fast may be told as one: [`MediumStatus::connects`] says whether there is a new connection. `None` when
-    /// the medium was closed or is gone, and at once for a medium that has no connection, such as the one in process.
+    /// Waits until the connection breaks or is back, and returns the status of the medium. Changes in quick succession may
+    /// be reported as one: [`MediumStatus::connects`] tells whether the connection is a new one. `None` when the medium
+    /// was closed or dropped, and at once for a medium without a connection, such as the one in process.
     ///
     /// # Cancel safety
     /// Cancelled before completion, no change is missed.
@@ -44,11 +44,11 @@ impl Connection {
         status
     }
 
-    /// `None` if the medium was closed, or nobody has it any more.
+    /// `None` if the medium was closed or dropped.
     fn look(&mut self) -> Option<MediumStatus> {
         let stands = *self.stands.as_mut()?.borrow_and_update();
         let status = Aether { shared: self.aether.upgrade()? }.status();
-        // A medium that was closed says that nobody needs to wait for it any more.
+        // A closed medium reports `true` here although its status is not connected.
         (status.connected || !stands).then_some(status)
     }
 }
@@ -61,7 +61,7 @@ impl fmt::Debug for Connection {
 }
 
 impl Aether {
-    /// The connection as it breaks and comes back from now on.
+    /// Follows the connection from now on.
     #[must_use]
     pub fn connection(&self) -> Connection {
         Connection { aether: Arc::downgrade(&self.shared), stands: self.medium().connection() }

@@ -43,7 +43,7 @@ async fn each_of_many_askers_gets_its_own_answer(stage: &Stage) -> Checked {
             for count in 0..50 {
                 let root: u64 = asker * 1000 + count;
                 let question = numbered(format!("ask.square.{asker}"), root)?;
-                let answer = emitter.ask_wave(question, HOURS).await?;
+                let answer = emitter.ask_within(question, HOURS).await?;
                 same("the answer", root * root, answer.json()?)?;
             }
             Ok::<_, Failure>(())
@@ -70,7 +70,7 @@ async fn an_answer_names_its_question(stage: &Stage) -> Checked {
             question.reply_wave(Wave::builder("ask.what").text("this").key("k").metadata("a", "b")).await?;
             Ok(question.id())
         };
-        let ask = async { Ok::<_, Failure>(asker.ask_wave(question, HOURS).await?) };
+        let ask = async { Ok::<_, Failure>(asker.ask_within(question, HOURS).await?) };
         let (answer, question) = stage.within("the answer", async { tokio::try_join!(ask, reply) }).await??;
         same("the cause of the answer", Some(&question), answer.cause())?;
         same("the kind of an answer", Kind::Response, answer.kind())?;
@@ -89,7 +89,7 @@ async fn the_first_answer_counts(stage: &Stage) -> Checked {
     let mut far = listener("far", &stage.there, "ask.both").await?;
     let asker = vibrator("asker", &stage.here).await?;
     for round in 0..20 {
-        let ask = async { Ok::<_, Failure>(asker.ask_wave(numbered("ask.both", round)?, HOURS).await?) };
+        let ask = async { Ok::<_, Failure>(asker.ask_within(numbered("ask.both", round)?, HOURS).await?) };
         let reply = async {
             let at_near = stage.next(&mut near, "the question nearby").await?;
             let at_far = stage.next(&mut far, "the question far away").await?;
@@ -127,7 +127,7 @@ async fn a_question_to_a_group_reaches_one_member(stage: &Stage) -> Checked {
     }
     let asker = vibrator("asker", &stage.here).await?;
     for count in 0..100 {
-        let ask = asker.ask_wave(numbered("ask.group", count)?, HOURS);
+        let ask = asker.ask_within(numbered("ask.group", count)?, HOURS);
         let answer = stage.within("an answer of the group", ask).await??;
         same("the answer", count, answer.json()?)?;
     }
@@ -144,7 +144,7 @@ async fn a_vibrator_can_ask_itself(stage: &Stage) -> Checked {
     let mut oracle = listener("oracle", &stage.here, "ask.self").await?;
     let emitter = oracle.emitter();
     for count in 0..20 {
-        let ask = async { Ok::<_, Failure>(emitter.ask_wave(numbered("ask.self", count)?, HOURS).await?) };
+        let ask = async { Ok::<_, Failure>(emitter.ask_within(numbered("ask.self", count)?, HOURS).await?) };
         let reply = async {
             let question = stage.next(&mut oracle, "one's own question").await?;
             Ok(question.reply(&number(&question)?).await?)
@@ -160,7 +160,7 @@ async fn a_question_without_a_receiver_fails_at_once(stage: &Stage) -> Checked {
     let left = listener("left", &stage.here, "ask.nobody").await?;
     left.detune("ask.nobody")?;
     for _ in 0..20 {
-        let ask = asker.ask_wave(numbered("ask.nobody", 0)?, HOURS);
+        let ask = asker.ask_within(numbered("ask.nobody", 0)?, HOURS);
         match stage.within("an error at once", ask).await? {
             Err(AskError::NoResonator { channel }) => same("the channel", "ask.nobody", channel.as_str())?,
             Err(other) => return Err(Failure::new("NoResonator", format_args!("{other:?}"))),
@@ -175,7 +175,7 @@ async fn a_question_held_without_an_answer_times_out(stage: &Stage) -> Checked {
     let asker = vibrator("asker", &stage.here).await?;
     let patience = Duration::from_millis(200);
     let started = Instant::now();
-    let ask = async { Ok(asker.ask_wave(numbered("ask.mute", 7)?, patience).await) };
+    let ask = async { Ok(asker.ask_within(numbered("ask.mute", 7)?, patience).await) };
     let keep = stage.next(&mut mute, "the question");
     let (result, kept) = stage.within("the time-out", async { tokio::try_join!(ask, keep) }).await??;
     match result {
@@ -191,7 +191,7 @@ async fn a_question_held_without_an_answer_times_out(stage: &Stage) -> Checked {
         Ok(()) | Err(ReplyError::AskerGone) => {}
         Err(error) => return Err(error.into()),
     }
-    let ask = async { Ok::<_, Failure>(asker.ask_wave(numbered("ask.mute", 8)?, HOURS).await?) };
+    let ask = async { Ok::<_, Failure>(asker.ask_within(numbered("ask.mute", 8)?, HOURS).await?) };
     let reply = async { Ok(stage.next(&mut mute, "the next question").await?.reply(&"now").await?) };
     let (answer, ()) = stage.within("the next answer", async { tokio::try_join!(ask, reply) }).await??;
     same("the answer", "now".to_owned(), answer.json()?)
@@ -203,7 +203,7 @@ async fn a_question_dropped_without_an_answer_fails(stage: &Stage) -> Checked {
     // In process the medium knows when the last handle of a question is dropped; across processes the ask must time
     // out.
     let patience = if stage.crosses() { Duration::from_millis(200) } else { HOURS };
-    let ask = async { Ok(asker.ask_wave(numbered("ask.careless", 7)?, patience).await) };
+    let ask = async { Ok(asker.ask_within(numbered("ask.careless", 7)?, patience).await) };
     let keep = async { stage.next(&mut careless, "the question").await.map(drop) };
     let (result, ()) = stage.within("an error", async { tokio::try_join!(ask, keep) }).await??;
     match result {

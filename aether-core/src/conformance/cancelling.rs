@@ -130,7 +130,7 @@ async fn a_cancelled_question_disturbs_no_other(stage: &Stage) -> Checked {
     let mut oracle = listener("oracle", &stage.there, "ask.cancelled").await?;
     let asker = vibrator("asker", &stage.here).await?;
     for count in 0..20 {
-        let ask = Box::pin(asker.ask_wave(numbered("ask.cancelled", 2 * count)?, hours));
+        let ask = Box::pin(asker.ask_within(numbered("ask.cancelled", 2 * count)?, hours));
         let question = tokio::select! {
             biased;
             answer = ask => return Err(Failure::new("no answer yet", format_args!("{answer:?}"))),
@@ -142,7 +142,7 @@ async fn a_cancelled_question_disturbs_no_other(stage: &Stage) -> Checked {
             Err(error) => return Err(error.into()),
         }
         let next = numbered("ask.cancelled", 2 * count + 1)?;
-        let ask = async { Ok::<_, Failure>(asker.ask_wave(next, hours).await?) };
+        let ask = async { Ok::<_, Failure>(asker.ask_within(next, hours).await?) };
         let reply = async {
             let question = stage.next(&mut oracle, "the next question").await?;
             Ok(question.reply(&number(&question)?).await?)

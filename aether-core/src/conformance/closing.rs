@@ -105,7 +105,7 @@ async fn a_closed_medium_takes_nothing_more(stage: &Stage) -> Checked {
             other => return Err(Failure::new("Closed", format_args!("{other:?}"))),
         }
     }
-    let ask = late.ask_wave(numbered("heard", 7)?, Duration::from_secs(7200));
+    let ask = late.ask_within(numbered("heard", 7)?, Duration::from_secs(7200));
     match stage.within("ask to return", ask).await? {
         Err(AskError::Emit(EmitError::Closed { wave })) => {
             same("the question that was handed back", 7, number(&wave)?)?;

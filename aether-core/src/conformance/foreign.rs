@@ -124,7 +124,7 @@ async fn a_foreign_requester_gets_a_plain_answer(stage: &Stage) -> Checked {
     }
     // An asker that knows Aether still gets a complete answer.
     let asker = vibrator("asker", &stage.here).await?;
-    let ask = async { Ok::<_, Failure>(asker.ask("ask.foreign", &3).await?) };
+    let ask = async { Ok::<_, Failure>(asker.ask_wave("ask.foreign", &3).await?) };
     let reply = async { Ok(stage.next(&mut oracle, "the question").await?.reply(&9).await?) };
     let (answer, ()) = stage.within("the answer", async { tokio::try_join!(ask, reply) }).await??;
     same("the answer", 9, answer.json()?)?;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use crate::aether::{Aether, AetherBuilder};
+use crate::aether::Aether;
 use crate::medium::{
-    AskError, EmitError, FlushError, JoinError, Local, Medium, MediumStatus, Promises, Reach,
+    AskError, EmitError, FlushError, JoinError, Local, LocalOptions, Medium, MediumStatus, Promises, Reach,
 };
 use crate::router::{Carried, Offered, Router, Subscription};
 use crate::wave::Wave;
@@ -98,7 +98,7 @@ struct Jammed {
 
 impl Jammed {
     fn new(router: Arc<Router>, air: Arc<Air>) -> Self {
-        Self { local: Local::new(router, AetherBuilder::DEFAULT_MAX_PAYLOAD), air }
+        Self { local: Local::new(router, &LocalOptions::default()), air }
     }
 }
 

@@ -38,7 +38,7 @@ async fn observers_see_each_question_and_each_answer_once(stage: &Stage) -> Chec
     let asker = vibrator("asker", &stage.here).await?;
     for count in 0..QUESTIONS {
         let question = crate::wave::Wave::builder("seen.asked").kind(Kind::Query).text(count.to_string());
-        let ask = async { Ok::<_, Failure>(asker.ask_wave(question.build()?, HOURS).await?) };
+        let ask = async { Ok::<_, Failure>(asker.ask_within(question.build()?, HOURS).await?) };
         let reply = async {
             let question = stage.next(&mut oracle, "the question").await?;
             Ok(question.reply(&number(&question)?).await?)
@@ -63,7 +63,7 @@ async fn observers_see_each_question_and_each_answer_once(stage: &Stage) -> Chec
         }
     }
     // An extra copy would arrive before this.
-    let asked = stage.within("an error at once", asker.ask_wave(numbered("seen.last", 0)?, HOURS)).await?;
+    let asked = stage.within("an error at once", asker.ask_within(numbered("seen.last", 0)?, HOURS)).await?;
     holds("NoResonator", matches!(asked, Err(AskError::NoResonator { .. })), &asked)?;
     for observer in &mut observers {
         stage.hear(observer, &["seen.last"]).await?;
@@ -78,7 +78,7 @@ async fn observers_do_not_count_as_responders(stage: &Stage) -> Checked {
     holds("no observer in a group", matches!(joined, Err(JoinError::Observer { .. })), joined)?;
     for _ in 0..10 {
         let asked =
-            stage.within("an error at once", asker.ask_wave(numbered("watched.a", 0)?, HOURS)).await?;
+            stage.within("an error at once", asker.ask_within(numbered("watched.a", 0)?, HOURS)).await?;
         holds("NoResonator", matches!(asked, Err(AskError::NoResonator { .. })), &asked)?;
         // A question without a receiver is observed as well.
         let wave = stage.next(&mut observer, "the question").await?;
@@ -87,7 +87,7 @@ async fn observers_do_not_count_as_responders(stage: &Stage) -> Checked {
     if !stage.crosses() {
         // Keeping the copy does not keep the question's reply path open.
         let mut careless = listener("careless", &stage.there, "watched.b").await?;
-        let ask = async { Ok(asker.ask_wave(numbered("watched.b", 0)?, HOURS).await) };
+        let ask = async { Ok(asker.ask_within(numbered("watched.b", 0)?, HOURS).await) };
         let keep = async {
             let copy = stage.next(&mut observer, "the copy of the question").await?;
             drop(stage.next(&mut careless, "the question").await?);
@@ -132,7 +132,7 @@ async fn a_full_observer_blocks_no_emitter(stage: &Stage) -> Checked {
     same("the account of the observer", ledger, full.ledger())?;
     // A question does not wait for it either.
     let answer = async { Ok::<_, Failure>(stage.next(&mut ear, "the question").await?.reply(&"yes").await?) };
-    let ask = async { Ok(emitter.ask_wave(numbered("crowd.b", 0)?, HOURS).await?) };
+    let ask = async { Ok(emitter.ask_within(numbered("crowd.b", 0)?, HOURS).await?) };
     stage.within("an answer", async { tokio::try_join!(ask, answer) }).await??;
     Ok(())
 }

@@ -74,7 +74,7 @@ async fn subscriptions_are_restored_after_an_outage(stage: &Stage) -> Checked {
         same("waves offered to a listener", 2 * (round + 1), ear.ledger().offered)?;
         same("waves offered to a group", 2 * (round + 1), member.ledger().offered)?;
         let question = numbered("ask.back", round)?;
-        let ask = async { Ok::<_, Failure>(emitter.ask_wave(question, Duration::from_secs(7200)).await?) };
+        let ask = async { Ok::<_, Failure>(emitter.ask_within(question, Duration::from_secs(7200)).await?) };
         let reply = async {
             let question = stage.next(&mut oracle, "the question").await?;
             Ok(question.reply(&number(&question)?).await?)

@@ -227,7 +227,7 @@ async fn waves_without_a_receiver_are_reflected(stage: &Stage) -> Checked {
         emitter.try_emit(of_kind(Kind::Query, "nobody.hears", 3)?)?,
     ];
     // The asker learns it from the error only.
-    let asked = stage.within("an error", emitter.ask("nobody.hears", &4)).await?;
+    let asked = stage.within("an error", emitter.ask_wave("nobody.hears", &4)).await?;
     holds("NoResonator", matches!(asked, Err(crate::medium::AskError::NoResonator { .. })), asked)?;
     let mut ear = listener("ear", &stage.here, "marker").await?;
     for receipt in sent.iter().filter(|_| stage.here.promises().reflects_unheard) {

@@ -96,7 +96,7 @@ pub enum Outcome {
 pub struct CaseReport {
     /// The behaviour.
     pub name: String,
-    /// The number of the contract line of [`Medium`](crate::Medium), 1 to 12.
+    /// The number of the contract line of [`Medium`](crate::medium::Medium), 1 to 12.
     pub line: u8,
     /// The outcome.
     pub outcome: Outcome,

@@ -79,13 +79,13 @@ async fn oversized_questions_and_answers_are_refused(stage: &Stage) -> Checked {
     let mut oracle = listener("oracle", &stage.there, "size.ask").await?;
     let asker = vibrator("asker", &stage.here).await?;
     let max_bytes = stage.here.promises().max_payload;
-    match asker.ask_wave(Wave::from_bytes("size.ask", payload(max_bytes + 1))?, hours).await {
+    match asker.ask_within(Wave::from_bytes("size.ask", payload(max_bytes + 1))?, hours).await {
         Err(AskError::Emit(EmitError::TooLarge { wave, .. })) => {
             holds("the payload that was handed back", wave.payload().len() == max_bytes + 1, &wave)?;
         }
         other => return Err(Failure::new("TooLarge", format_args!("{other:?}"))),
     }
-    let ask = async { Ok::<_, Failure>(asker.ask_wave(numbered("size.ask", 0)?, hours).await?) };
+    let ask = async { Ok::<_, Failure>(asker.ask_within(numbered("size.ask", 0)?, hours).await?) };
     let reply = async {
         let question = stage.next(&mut oracle, "the question").await?;
         let refused = question.reply_bytes(payload(max_bytes + 1)).await;

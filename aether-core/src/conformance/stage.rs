@@ -143,7 +143,7 @@ pub(super) async fn listener(name: &str, aether: &Aether, pattern: &str) -> Chec
 pub(super) fn numbered<C>(channel: C, number: u64) -> Checked<Wave>
 where
     C: TryInto<Channel>,
-    crate::ChannelError: From<C::Error>,
+    crate::wave::ChannelError: From<C::Error>,
 {
     Ok(Wave::builder(channel).text(number.to_string()).build()?)
 }

@@ -32,7 +32,7 @@ pub enum EchoesError {
     Queue(#[from] InboxOptionsError),
 }
 
-/// The echoes of one vibrator's waves, also as a stream. Made by [`Vibrator::echoes`](crate::Vibrator::echoes).
+/// The echoes of one vibrator's waves, also as a stream. Made by [`Emitter::echoes`](crate::Emitter::echoes).
 ///
 /// Bounded: 256 echoes are queued separately. Beyond that they are merged into the latest of the same reason and
 /// counted in its [`count`](Echo::count) and in [`Echoes::merged`].

@@ -12,11 +12,11 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::coalescing_queue::CoalescingQueue;
 use super::{DeadLetters, Echo, EchoMailbox, EchoReason, channel_of, write};
+use crate::background::{Background, Claim};
 use crate::inbox::{InboxOptions, ShedReason};
 use crate::medium::{Medium, Reach};
 use crate::source::{Sequencer, Source};
@@ -75,9 +75,8 @@ pub(crate) struct Reflector {
     network: OnceLock<Weak<dyn Medium>>,
     /// Numbers the messages that carry echoes.
     sequencer: Sequencer,
-    /// The runtime of the task: that of the medium.
-    runtime: OnceLock<Handle>,
-    ended: watch::Sender<bool>,
+    /// The task that notifies sources in other processes. Claimed and released under the lock of `state`.
+    background: Background,
     /// Notified whenever the queues are empty.
     settled: Notify,
     /// Echoes refused by mailboxes.
@@ -89,7 +88,6 @@ struct ReflectorState {
     pending: HashMap<u64, Pending>,
     /// The total weight of the waves in `pending`.
     bytes: usize,
-    is_telling: bool,
     ledger: EchoLedger,
     handmade: ByHand,
 }
@@ -133,8 +131,7 @@ impl Reflector {
             letters: DeadLetters::default(),
             network: OnceLock::new(),
             sequencer: Sequencer::new(Source::framework()),
-            runtime: OnceLock::new(),
-            ended: watch::Sender::new(false),
+            background: Background::default(),
             settled: Notify::new(),
             refused: Arc::default(),
         }
@@ -145,13 +142,9 @@ impl Reflector {
         let _ = self.network.set(network);
     }
 
-    /// Remembers the caller's runtime, if there is one.
+    /// Remembers the caller's runtime, if there is one: failures may happen in one that ends soon.
     pub(crate) fn note_runtime(&self) {
-        if self.runtime.get().is_none()
-            && let Ok(handle) = Handle::try_current()
-        {
-            let _ = self.runtime.set(handle);
-        }
+        self.background.note_runtime();
     }
 
     /// Registers a source's mailbox, unless it has one.
@@ -180,7 +173,7 @@ impl Reflector {
 
     /// Gives up the queued failures, because the last handle is gone.
     pub(crate) fn end(&self) {
-        self.ended.send_replace(true);
+        self.background.end();
     }
 
     pub(crate) fn letters(&self) -> &DeadLetters {
@@ -245,7 +238,7 @@ impl Reflector {
     fn pend(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> bool {
         let start = {
             let mut state = self.state.lock();
-            let ReflectorState { pending, bytes, is_telling, ledger, .. } = &mut *state;
+            let ReflectorState { pending, bytes, ledger, .. } = &mut *state;
             let instance = wave.source().instance();
             if pending.len() >= MAX_SOURCES && !pending.contains_key(&instance) {
                 return false;
@@ -268,12 +261,9 @@ impl Reflector {
                     (Echo::new(wave, reason, hint, by), fits.then(|| wave.clone()))
                 });
             }
-            // Prefer the medium's runtime: the failure may have happened in one that ends soon.
-            let runtime = self.runtime.get().cloned().or_else(|| Handle::try_current().ok());
-            // Without a runtime it waits for the next failure that has one.
-            runtime.filter(|_| !std::mem::replace(is_telling, true))
+            self.background.claim()
         };
-        if let Some(runtime) = start {
+        if let Claim::Start(runtime) = start {
             let telling = Delivery { reflector: Arc::clone(self), batch: Vec::new(), is_over: false };
             runtime.spawn(telling.run());
         }
@@ -365,7 +355,6 @@ impl Delivery {
     /// Sends until the queues are empty.
     async fn run(mut self) {
         let reflector = Arc::clone(&self.reflector);
-        let mut ended = reflector.ended.subscribe();
         while self.takes_batch() {
             let notices: Vec<_> =
                 self.batch.iter().filter_map(|(of, pending)| reflector.notice(*of, pending)).collect();
@@ -377,7 +366,7 @@ impl Delivery {
             };
             let reaches = tokio::select! {
                 reaches = tell => reaches,
-                _ = ended.wait_for(|ended| *ended) => Vec::new(),
+                () = reflector.background.ended() => Vec::new(),
             };
             // What the medium does not report on was not sent.
             let reaches = reaches.into_iter().chain(std::iter::repeat(Reach::Unsent));
@@ -390,8 +379,10 @@ impl Delivery {
 
     fn takes_batch(&mut self) -> bool {
         let mut state = self.reflector.state.lock();
-        state.is_telling = !state.pending.is_empty();
-        self.is_over = !state.is_telling;
+        if state.pending.is_empty() {
+            self.reflector.background.release();
+            self.is_over = true;
+        }
         self.batch.extend(state.pending.drain());
         !self.is_over
     }
@@ -402,7 +393,10 @@ impl Drop for Delivery {
         if self.is_over {
             return;
         }
-        self.reflector.state.lock().is_telling = false;
+        {
+            let _state = self.reflector.state.lock();
+            self.reflector.background.release();
+        }
         for (_, pending) in self.batch.drain(..) {
             self.reflector.settle(pending, Reach::Unknown);
         }

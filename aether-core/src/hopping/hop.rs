@@ -26,7 +26,7 @@ const LONGEST_SLOT: Duration = Duration::from_secs(3600);
 /// of channels; each has a sequence of its own. The key is overwritten in memory when the last clone is dropped.
 ///
 /// ```
-/// use aether_core::Hop;
+/// use aether_core::hopping::Hop;
 /// use std::time::Duration;
 ///
 /// let hop = Hop::keyed(b"32 bytes that nobody else knows.")
@@ -37,7 +37,7 @@ const LONGEST_SLOT: Duration = Duration::from_secs(3600);
 ///     .build()?;
 /// assert!(Hop::keyed("too short").build().is_err());
 /// # let _ = hop;
-/// # Ok::<(), aether_core::HopError>(())
+/// # Ok::<(), aether_core::hopping::HopError>(())
 /// ```
 #[derive(Clone)]
 pub struct Hop {

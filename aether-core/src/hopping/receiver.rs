@@ -45,7 +45,7 @@ struct HopReceivers {
 
 impl Vibrator {
     fn hop_receivers(&self) -> Arc<HopReceivers> {
-        self.extensions.get_or_insert_with(HopReceivers::default)
+        self.receiver().extensions().get_or_insert_with(HopReceivers::default)
     }
 
     /// Hears a hopping channel from now on: once this returns, no wave is missed that is sent within the error of the
@@ -54,7 +54,7 @@ impl Vibrator {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use aether_core::{Aether, Hop, Vibrator};
+    /// use aether_core::{Aether, Vibrator, hopping::Hop};
     ///
     /// let aether = Aether::local();
     /// let hop = Hop::keyed(b"32 bytes that nobody else knows.").build()?;
@@ -104,7 +104,7 @@ impl Vibrator {
         C: TryInto<Channel>,
         ChannelError: From<C::Error>,
     {
-        let hop = self.emitter.aether().clocks().by_seed(seed);
+        let hop = self.aether().clocks().by_seed(seed);
         self.resonate_hopping(channel, &hop).await
     }
 
@@ -139,19 +139,19 @@ struct HopReceiver {
 impl HopReceiver {
     /// Subscribes a vibrator: once this returns, no wave is missed that is sent from now on, within the clock's error.
     async fn start(vibrator: &Vibrator, channel: &Channel, hop: &Hop) -> Result<Self, HopJoinError> {
-        let clocks = vibrator.emitter.aether().clocks();
+        let clocks = vibrator.aether().clocks();
         let clock = clocks.of(hop).await?;
         let subscriptions = SlotSubscriptions {
             bus: clocks.bus().clone(),
-            inbox: Arc::clone(&vibrator.inbox),
-            sequencer: Arc::clone(vibrator.emitter.sequencer()),
-            hears_own: vibrator.hears_own,
-            observes: vibrator.observes,
+            inbox: Arc::clone(vibrator.receiver().inbox()),
+            sequencer: Arc::clone(vibrator.sequencer()),
+            hears_own: vibrator.receiver().hears_own(),
+            observes: vibrator.receiver().observes(),
             shown_as: Some(channel.clone()),
             open: Arc::default(),
         };
         // Senders do not adapt to observers.
-        let control = match hop.is_adaptive() && !vibrator.observes {
+        let control = match hop.is_adaptive() && !vibrator.receiver().observes() {
             true => Some(ControlChannel::new(clocks.bus(), hop, channel)?),
             false => None,
         };

@@ -58,7 +58,7 @@ pub struct Ledger {
     /// Waves that could not be encoded for the network; outboxes only.
     pub shed_unsendable: u64,
     /// Waves lost on the way to the inbox, detected by gaps in the sequence numbers; see
-    /// [`MediumStatus::lost_upstream`](crate::MediumStatus::lost_upstream). Counted when the gap is detected.
+    /// [`MediumStatus::lost_upstream`](crate::medium::MediumStatus::lost_upstream). Counted when the gap is detected.
     pub lost_upstream: u64,
     /// Waves waiting now.
     pub queued: u64,

@@ -12,7 +12,7 @@ impl Inbox {
     /// wave, which may be this one, and counts it.
     ///
     /// ```
-    /// use aether_core::{Inbox, InboxOptions, Wave};
+    /// use aether_core::{InboxOptions, Wave, inbox::Inbox};
     ///
     /// let outbox = Inbox::new(InboxOptions::overload().max_waves(1))?;
     /// outbox.offer_now(Wave::builder("weak").amplitude(0.2).build()?);

@@ -1,7 +1,7 @@
 //! The receiver's side of an inbox: taking waves out, one by one, by pattern, or many at once.
 
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::MutexGuard;
 
@@ -18,7 +18,15 @@ impl Inbox {
     pub(crate) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         match self.take_at_once() {
             Some(wave) => Poll::Ready(Some(wave)),
-            None => self.poll_with_care(cx),
+            None => self.poll_with_care(Some(cx.waker())),
+        }
+    }
+
+    /// The next wave if one is queued. It registers no waker, and replaces none.
+    pub(crate) fn try_receive(&self) -> Poll<Option<Wave>> {
+        match self.take_at_once() {
+            Some(wave) => Poll::Ready(Some(wave)),
+            None => self.poll_with_care(None),
         }
     }
 
@@ -95,12 +103,12 @@ impl Inbox {
         }
     }
 
-    fn poll_with_care(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+    fn poll_with_care(&self, waker: Option<&Waker>) -> Poll<Option<Wave>> {
         let mut shed = Shed::new();
         let from_hand = self.take_prefetched(|| self.occupied.load(Ordering::Acquire), &mut shed);
         let polled = match from_hand {
             Some(wave) => Poll::Ready(Some(wave)),
-            None => self.poll_take(cx, &mut shed, |inbox, state, shed| inbox.take_next(state, shed)),
+            None => self.poll_take(waker, &mut shed, |inbox, state, shed| inbox.take_next(state, shed)),
         };
         self.after(None, &shed);
         polled
@@ -215,7 +223,7 @@ impl Inbox {
         mut wanted: impl FnMut(&Wave) -> bool,
     ) -> Poll<Option<Wave>> {
         let mut shed = Shed::new();
-        let polled = self.poll_take(cx, &mut shed, |inbox, state, shed| {
+        let polled = self.poll_take(Some(cx.waker()), &mut shed, |inbox, state, shed| {
             inbox.return_prefetched(state);
             loop {
                 match inbox.pop_where(&mut state.levels, *seen, &mut wanted) {
@@ -237,7 +245,7 @@ impl Inbox {
 
     fn poll_take(
         &self,
-        cx: &mut Context<'_>,
+        waker: Option<&Waker>,
         shed: &mut Shed,
         take: impl FnOnce(&Self, &mut InboxState, &mut Shed) -> Option<Wave>,
     ) -> Poll<Option<Wave>> {
@@ -247,8 +255,10 @@ impl Inbox {
             Some(wave) => Poll::Ready(Some(wave)),
             None if state.closed => Poll::Ready(None),
             None => {
-                if !state.receiver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    state.receiver = Some(cx.waker().clone());
+                if let Some(waker) = waker
+                    && !state.receiver.as_ref().is_some_and(|other| other.will_wake(waker))
+                {
+                    state.receiver = Some(waker.clone());
                 }
                 Poll::Pending
             }

@@ -122,7 +122,7 @@ impl ConnectError {
 /// The address of a medium, or several separated by commas, fit to be shown: without the password or token before an `@`.
 ///
 /// ```
-/// assert_eq!(aether_core::without_secrets("nats://shop:secret@a:4222"), "nats://***@a:4222");
+/// assert_eq!(aether_core::medium::without_secrets("nats://shop:secret@a:4222"), "nats://***@a:4222");
 /// ```
 #[must_use]
 pub fn without_secrets(addresses: &str) -> String {

@@ -12,6 +12,27 @@ use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Pr
 use crate::router::{Carried, Offered, Router, Subscription};
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
+/// Options of the medium inside this process, for [`AetherBuilder::local`](crate::AetherBuilder::local).
+#[derive(Debug, Clone)]
+#[must_use = "options do nothing by themselves: give them to AetherBuilder::local"]
+pub struct LocalOptions {
+    pub(crate) max_payload: usize,
+}
+
+impl LocalOptions {
+    /// The largest payload in bytes. Default: 1 MiB, as a NATS server has it: what fits in process fits on NATS too.
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+}
+
+impl Default for LocalOptions {
+    fn default() -> Self {
+        Self { max_payload: 1 << 20 }
+    }
+}
+
 /// Carries waves between the vibrators of one process.
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -21,8 +42,8 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new(router: Arc<Router>, max_payload: usize) -> Self {
-        Self { router, max_payload, closed: AtomicBool::new(false) }
+    pub(crate) fn new(router: Arc<Router>, options: &LocalOptions) -> Self {
+        Self { router, max_payload: options.max_payload, closed: AtomicBool::new(false) }
     }
 
     fn check(&self, wave: Wave) -> Result<Wave, EmitError> {

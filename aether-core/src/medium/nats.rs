@@ -18,6 +18,7 @@ mod intake;
 mod link;
 mod numbers;
 mod observer_copies;
+mod options;
 mod outbox;
 mod remembered;
 mod reply;
@@ -26,6 +27,8 @@ mod subscriptions;
 mod tokens;
 mod transit;
 mod unheard_probes;
+
+pub use options::NatsOptions;
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,7 +48,7 @@ use super::{
     AskError, ConnectError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach, Wire,
 };
 use crate::channel::Channel;
-use crate::inbox::{Inbox, InboxOptions, Offer};
+use crate::inbox::{Inbox, Offer};
 use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 use crate::wave::Wave;
 use crate::wire::{EncodeError, MAX_POSITION, Sender, encode, frame_bound, record_bound, record_growth};
@@ -112,26 +115,19 @@ impl Root {
     }
 }
 
-/// Options for connecting to NATS servers.
-#[derive(Debug)]
-pub(crate) struct Options {
-    /// One or more addresses with commas between them.
-    pub(crate) url: String,
-    pub(crate) prefix: String,
-    pub(crate) wire: Wire,
-    pub(crate) outbox: InboxOptions,
-    pub(crate) client_name: Option<String>,
-}
-
-pub(crate) async fn connect(options: Options, router: Arc<Router>) -> Result<Arc<Nats>, ConnectError> {
+/// Connects to servers at one or more addresses with commas between them.
+pub(crate) async fn connect(
+    url: &str,
+    options: NatsOptions,
+    router: Arc<Router>,
+) -> Result<Arc<Nats>, ConnectError> {
     let prefix = Channel::new(&options.prefix)?.as_str().to_owned();
     for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
         if prefix.ends_with(suffix) {
             return Err(ConnectError::PrefixTaken { prefix, suffix });
         }
     }
-    let servers: Vec<ServerAddr> = options
-        .url
+    let servers: Vec<ServerAddr> = url
         .split(',')
         .map(|url| url.trim().parse().map_err(|_| ConnectError::Url { url: url.trim().to_owned() }))
         .collect::<Result<_, _>>()?;
@@ -158,13 +154,13 @@ pub(crate) async fn connect(options: Options, router: Arc<Router>) -> Result<Arc
     let client = connect_options
         .connect(servers)
         .await
-        .map_err(|error| unreachable(options.url.clone(), may_pass(&error), error))?;
+        .map_err(|error| unreachable(url.to_owned(), may_pass(&error), error))?;
     link.connected_to(&client, Arc::clone(&router))
         .await
-        .map_err(|error| unreachable(options.url.clone(), true, error))?;
+        .map_err(|error| unreachable(url.to_owned(), true, error))?;
     let asking = Asking::new(&client, Arc::clone(&link))
         .await
-        .map_err(|error| unreachable(options.url.clone(), true, error))?;
+        .map_err(|error| unreachable(url.to_owned(), true, error))?;
     let shared = Arc::new(NatsShared {
         client,
         link,

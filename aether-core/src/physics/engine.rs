@@ -1,7 +1,7 @@
 //! The physics engine: all detectors behind three calls, for an observer of the whole bus.
 //!
 //! [`PhysicsEngine::observe`] takes waves in, [`PhysicsEngine::tick`] returns findings, and [`PhysicsEngine::report`]
-//! returns the current state. A [`PhysicsObserver`](crate::PhysicsObserver) feeds it on a running bus. It has no clock
+//! returns the current state. A [`PhysicsObserver`](crate::physics::PhysicsObserver) feeds it on a running bus. It has no clock
 //! and no task of its own: [`PhysicsEngine::next_change`] gives the time of the next tick, and the caller requests
 //! reports at will.
 //!

@@ -74,7 +74,7 @@ impl Vibrator {
         ChannelError: From<P::Error>,
     {
         let detector = options.build()?;
-        let listener = Self::builder(self.source().name()).observe().create(self.emitter.aether()).await?;
+        let listener = Self::builder(self.source().name()).observe().create(self.aether()).await?;
         listener.resonate_on(pattern).await?;
         Ok(Fringes { listener, detector, timer: None, closed: false })
     }
@@ -223,7 +223,7 @@ mod tests {
         let aether = Aether::local();
         let pager = Vibrator::create("pager", &aether).await.unwrap();
         let mut fringes = pager.interfere("probes.*", options()).await.unwrap();
-        let asked = pager.ask("probes.state", &1).await;
+        let asked = pager.ask_wave("probes.state", &1).await;
         assert!(matches!(asked, Err(crate::AskError::NoResonator { .. })), "{asked:?}");
         says(&pager, "db", Phase::ASSERT).await;
         aether.close().await.unwrap();

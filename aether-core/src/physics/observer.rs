@@ -40,7 +40,7 @@ pub enum ObserveError {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use aether_core::physics::PhysicsEngine;
-/// use aether_core::{Aether, PhysicsObserver, Vibrator, Wave};
+/// use aether_core::{Aether, Vibrator, Wave, physics::PhysicsObserver};
 ///
 /// let aether = Aether::local();
 /// let mut observer = PhysicsObserver::open("watch", "orders.>", PhysicsEngine::default(), &aether).await?;

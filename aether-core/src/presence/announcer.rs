@@ -8,13 +8,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::MutexGuard;
-use tokio::runtime::Handle;
 use tokio::time::MissedTickBehavior;
 
 use super::announcement;
 use super::local_receivers::LocalReceivers;
 use super::{CALLS, Presence};
 use crate::amplitude::Floor;
+use crate::background::Claim;
 use crate::clock::Instant;
 use crate::wave::Wave;
 
@@ -42,7 +42,7 @@ struct Attending(Arc<Presence>);
 impl Drop for Attending {
     fn drop(&mut self) {
         let mut local = self.0.local.lock();
-        local.is_attended = false;
+        self.0.background.release();
         local.mark_unattended();
     }
 }
@@ -50,23 +50,19 @@ impl Drop for Attending {
 impl Presence {
     /// Wakes or starts the task.
     pub(super) fn attend(self: &Arc<Self>, mut local: MutexGuard<'_, LocalReceivers>) {
-        let home = self.runtime.get().cloned();
-        if local.is_attended {
-            self.work.notify_one();
-        } else if let Some(runtime) = home.or_else(|| Handle::try_current().ok()) {
-            local.is_attended = true;
-            // A runtime that has ended drops the task at once, which takes the lock.
-            drop(local);
-            let attending = Attending(Arc::clone(self));
-            runtime.spawn(async move { attending.0.run().await });
-        } else {
-            // Outside of any runtime: the next eviction tries again.
-            local.mark_unattended();
+        match self.background.claim() {
+            Claim::Running => self.work.notify_one(),
+            Claim::Start(runtime) => {
+                drop(local);
+                let attending = Attending(Arc::clone(self));
+                runtime.spawn(async move { attending.0.run().await });
+            }
+            Claim::NoRuntime => local.mark_unattended(),
         }
     }
 
     async fn run(self: &Arc<Self>) {
-        let mut ended = self.ended.subscribe();
+        let mut ended = pin!(self.background.ended());
         let mut turns = tokio::time::interval(ADVERT_EVERY);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let crosses = self.crosses_processes();
@@ -79,7 +75,7 @@ impl Presence {
                 self.announce(None).await;
             }
             let turn = tokio::select! {
-                _ = ended.wait_for(|ended| *ended) => return,
+                () = &mut ended => return,
                 _ = turns.tick(), if is_raised => Turn::Look,
                 () = self.work.notified() => Turn::Look,
                 () = &mut heartbeat, if crosses => Turn::Beat,

@@ -91,10 +91,9 @@ impl Presence {
         if let Some(network) = self.network.get().and_then(Weak::upgrade)
             && !notices.is_empty()
         {
-            let mut ended = self.ended.subscribe();
             tokio::select! {
                 _ = network.tell(notices) => {}
-                _ = ended.wait_for(|ended| *ended) => {}
+                () = self.background.ended() => {}
             }
         }
     }

@@ -25,7 +25,6 @@ pub(super) struct LocalReceivers {
     pub(super) farewells: Vec<Announcement>,
     /// Receivers whose floor may be up.
     pub(super) raised: HashSet<u64>,
-    pub(super) is_attended: bool,
     /// They have announced that they leave, because the medium is about to be closed.
     pub(super) have_left: bool,
     /// Whether receivers are added to the index.

@@ -1,15 +1,11 @@
-//! How a vibrator is made.
+//! Making a vibrator.
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
-use super::pace::Pace;
-use super::{Emitter, Vibrator};
+use super::{Emitter, Receiver, Tuner, Vibrator};
 use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::echo::reflecting;
-use crate::extensions::ExtensionMap;
 use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, WhenFull};
 use crate::medium::JoinError;
 use crate::source::{Sequencer, Source, SourceError};
@@ -21,15 +17,15 @@ pub enum CreateError {
     /// The name is not valid.
     #[error("invalid name")]
     Name(#[from] SourceError),
-    /// The inbox cannot have such bounds.
-    #[error("invalid inbox")]
+    /// The options of the inbox are not valid.
+    #[error("invalid inbox options")]
     Inbox(#[from] InboxOptionsError),
-    /// The floors of receivers in other processes cannot be heard.
-    #[error("the floors of the receivers cannot be heard")]
+    /// The channel on which receivers advertise their floors cannot be joined.
+    #[error("cannot listen for the floors of receivers")]
     Floors(#[source] JoinError),
 }
 
-/// How a vibrator shall be.
+/// Options for making a vibrator.
 #[derive(Debug)]
 #[must_use = "nothing is made before create()"]
 pub struct VibratorBuilder<'a> {
@@ -61,63 +57,63 @@ impl<'a> VibratorBuilder<'a> {
         self
     }
 
-    /// The noise floor: weaker waves are not heard. Default: that of the inbox options, which is open.
+    /// The noise floor: weaker waves are not heard. Default: the floor of the inbox options, which is open.
     pub fn floor(mut self, floor: Floor) -> Self {
         self.floor = Some(floor);
         self
     }
 
-    /// Whether the vibrator hears the waves that it emits itself. Default: no. Questions and the waves of a group
-    /// are heard in any case, or they would be lost.
+    /// Whether the vibrator hears the waves that it emits itself. Default: no. It hears its own questions and the waves
+    /// of its groups in any case, since they would be lost otherwise.
     pub fn hear_own(mut self, hear: bool) -> Self {
         self.hears_own = hear;
         self
     }
 
-    /// Makes it an observer: it hears what others hear and is nobody that could answer. Questions reach it without a
-    /// way to answer them, it does not count as somebody who listens for them, and on the channels it is tuned to it
-    /// also hears the answers that askers got. It makes nobody wait, whatever its inbox options say: an observer that is
-    /// full sheds its weakest waves and counts them. It cannot be a member of a group. For gateways, logs and whatever else only watches.
+    /// Makes it an observer, for gateways, logs and other programs that only watch. It cannot answer questions, does not
+    /// count as a listener for them, and also hears the answers that askers got on its channels. Emitters never wait for
+    /// it, whatever its inbox options say: a full observer sheds its weakest waves and counts them. It cannot be a member
+    /// of a group.
     pub fn observe(mut self) -> Self {
         self.observes = true;
         self
     }
 
-    /// Respects the floors that overloaded receivers advertise: a wave that all of those who hear its channel would
-    /// shed is handed back as [`EmitError::BelowFloor`](crate::EmitError::BelowFloor) and counted as `shed_at_source`,
-    /// and costs neither them nor the network anything. Ordinary term: back-pressure. Default: no.
+    /// Respects the floors that overloaded receivers advertise. A wave that all receivers of its channel would shed is
+    /// handed back as [`EmitError::BelowFloor`](crate::EmitError::BelowFloor) and counted as `shed_at_source`; it costs
+    /// neither the receivers nor the network anything. Ordinary term: back-pressure. Default: no.
     ///
-    /// A wave is stopped only if somebody is known to hear its channel, and everybody who is known to hear it has
-    /// advertised a floor above the wave; every member of a group counts. Observers do not count. Over NATS, those who
-    /// do not know Aether are not known; a receiver that was tuned while this connection was broken is known within ten
-    /// seconds; and nothing is stopped in the first two seconds.
+    /// A wave is stopped only if at least one receiver of its channel is known and all known ones have advertised a floor
+    /// above the wave. Every member of a group counts, observers do not. Over NATS, receivers that do not use Aether are
+    /// unknown; a receiver that was tuned while this connection was broken becomes known within ten seconds; and nothing
+    /// is stopped in the first two seconds.
     ///
-    /// Announcements are not authenticated. What others say in a receiver's name never stops a wave that the receiver
-    /// would hear, unless they copy the identity of its process as well; that is noticed when it speaks next, and then
-    /// nothing is stopped for 40 s. Who may publish can make up a receiver, and so stop waves that no vibrator hears or
-    /// have none stopped. So respect floors where those who may publish are trusted with that.
+    /// Announcements are not authenticated. A forged announcement in a receiver's name never stops a wave that the
+    /// receiver would hear, unless it copies the identity of the receiver's process as well; that is noticed with the
+    /// process's next announcement, and then nothing is stopped for 40 s. A program that may publish can invent
+    /// receivers, and so have waves stopped that no vibrator hears, or none at all. So respect floors only where all
+    /// programs that may publish are trusted.
     ///
-    /// Cost: a look at a flag for each wave; while any receiver is overloaded, a look into an index. It never waits for
-    /// the announcements of others, and does not grow with those who do not hear the channel.
+    /// Cost: reading a flag for each wave, and a look into an index while any receiver is overloaded. It never waits for
+    /// announcements, and its cost does not grow with the receivers of other channels.
     pub fn respect_floor(mut self) -> Self {
         self.respects_floors = true;
         self
     }
 
-    /// Keeps it off all [rosters](crate::Roster) and out of NATS service discovery. What it
-    /// hears is still known to senders that respect floors, which could stop what it is to hear otherwise. Observers are
-    /// on no roster in any case.
+    /// Keeps it off all [rosters](crate::presence::Roster) and out of NATS service discovery. Senders that respect floors
+    /// still learn what it hears, since they could otherwise stop its waves. Observers are never on a roster.
     pub fn unlisted(mut self) -> Self {
         self.is_listed = false;
         self
     }
 
-    /// Makes the vibrator. On a medium that is closed it is made as well, or while it closes: it receives `None`, and
-    /// emitting and tuning fail with `Closed`, as they do with one that was made before.
+    /// Makes the vibrator. That works on a closed or closing medium, too: the vibrator then receives `None`, and emitting
+    /// and tuning fail with `Closed`.
     ///
     /// # Errors
-    /// [`CreateError`] says whether the name or an inbox option is wrong, and what is allowed; or that the medium is
-    /// closed, where floors are to be respected.
+    /// [`CreateError`] if the name or an inbox option is not valid, with what is allowed, or if floors are to be respected
+    /// and the medium is closed.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing was made.
@@ -129,10 +125,10 @@ impl<'a> VibratorBuilder<'a> {
         };
         aether.reflector().note_runtime();
         let is_overloaded = Arc::default();
-        // Who only observes was not meant to act on what it loses.
+        // The losses of an observer concern nobody else: they are not reflected.
         let (options, on_shed) = options.revocable();
         let options = match self.observes {
-            // And nobody is to wait for it.
+            // Emitters never wait for an observer.
             true => options.when_full(WhenFull::Shed),
             false => {
                 let options = reflecting(options, aether.reflector(), source.name());
@@ -147,15 +143,8 @@ impl<'a> VibratorBuilder<'a> {
             aether.presence().open(&source, &inbox, is_overloaded, self.is_listed);
         }
         aether.router().open_inbox(source.instance(), source.name(), Arc::clone(&inbox));
-        Ok(Vibrator {
-            emitter: Emitter::new(aether.clone(), Arc::new(Sequencer::new(source)), self.respects_floors),
-            inbox,
-            pace: Pace::new(),
-            hears_own: self.hears_own,
-            observes: self.observes,
-            tuned: Mutex::default(),
-            extensions: ExtensionMap::default(),
-            on_shed,
-        })
+        let emitter = Emitter::new(aether.clone(), Arc::new(Sequencer::new(source)), self.respects_floors);
+        let tuner = Tuner::new(emitter.clone(), inbox, self.hears_own, self.observes);
+        Ok(Vibrator::new(emitter, Receiver::new(tuner, on_shed)))
     }
 }

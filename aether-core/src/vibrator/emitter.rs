@@ -1,4 +1,4 @@
-//! The sending half of a vibrator.
+//! The sending half of a vibrator, which also stands alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,43 +12,76 @@ use tokio::task::coop;
 use super::pace::spend_for_emitting;
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
-use crate::echo::EchoReason;
+use crate::echo::{EchoReason, Echoes, EchoesError};
 use crate::extensions::ExtensionMap;
 use crate::medium::{AskError, EmitError};
 use crate::router::{Carried, Offered, Receipt};
-use crate::source::{Sequencer, Source, WaveId};
+use crate::source::{Sequencer, Source, SourceError, WaveId};
 use crate::wave::{Kind, Wave};
 
-/// Emits waves under a vibrator's name. Cloning it is a few reference counts; all clones share one sequence of numbers.
+/// Emits waves under one name: the sending half of a [`Vibrator`](crate::Vibrator), or made by [`Aether::emitter`] for a
+/// service that only sends. Cloning it is a few reference counts; all clones share one sequence of numbers.
 #[derive(Debug, Clone)]
 pub struct Emitter {
     aether: Aether,
     sequencer: Arc<Sequencer>,
-    /// What led to everything that is emitted here.
+    /// The cause of everything that is emitted here.
     cause: Option<Arc<WaveId>>,
-    /// Counts what was stopped, if floors are respected.
+    /// Counts the waves that were stopped, if floors are respected.
     stopped: Option<Arc<AtomicU64>>,
     /// What optional parts keep; shared by all clones.
     extensions: Arc<ExtensionMap>,
 }
 
-/// The account of what a vibrator was to emit, with all clones of its [`Emitter`], in waves:
-/// `offered = numbered + shed_at_source`. Waves that it relays for others are not in it, but for those that it stopped.
+/// The account of what an [`Emitter`] and all of its clones were given to emit, in waves:
+/// `offered = numbered + shed_at_source`. Relayed waves are in it only if they were stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct EmitterAccount {
-    /// Those that got a number, answers included: the medium took them. One that it refuses keeps its number only if
-    /// another clone of the emitter took the next one at the same moment.
+    /// Waves that got a number, answers included: the medium took them. A refused wave keeps its number only if another
+    /// clone of the emitter took the next number at the same moment.
     pub numbered: u64,
-    /// Those that were stopped here, as no receiver would have heard them. They have no number, so they are no gap.
+    /// Waves that were stopped here because no receiver would have heard them. They have no number, so receivers see no
+    /// gap.
     pub shed_at_source: u64,
 }
 
+/// Waves that [`Emitter::emit_all`] could not emit.
+#[derive(Debug, thiserror::Error)]
+#[error("{} waves were not emitted: {}", refused.len(), refused.first().map(ToString::to_string).unwrap_or_default())]
+#[non_exhaustive]
+pub struct EmitAllError {
+    /// How many waves were emitted.
+    pub emitted: u64,
+    /// Why each of the others was not, with the wave. Never empty.
+    pub refused: Vec<EmitError>,
+}
+
+impl EmitAllError {
+    /// The waves that were not emitted, in their order.
+    pub fn into_waves(self) -> impl Iterator<Item = Wave> {
+        self.refused.into_iter().filter_map(EmitError::into_wave)
+    }
+}
+
 impl EmitterAccount {
-    /// All of them.
+    /// All waves.
     #[must_use]
     pub const fn offered(&self) -> u64 {
         self.numbered + self.shed_at_source
+    }
+}
+
+impl Aether {
+    /// Makes an emitter without a receiver, for a service that only sends: it has no inbox and is on no roster. It can ask
+    /// questions and listen for its [echoes](Emitter::echoes). It does not respect floors; the emitter of a
+    /// [`Vibrator`](crate::Vibrator) can. The name follows the same rules as there.
+    ///
+    /// # Errors
+    /// [`SourceError`] if the name is empty, longer than 128 bytes or has control characters.
+    pub fn emitter(&self, name: &str) -> Result<Emitter, SourceError> {
+        self.reflector().note_runtime();
+        Ok(Emitter::new(self.clone(), Arc::new(Sequencer::new(Source::new(name)?)), false))
     }
 }
 
@@ -66,7 +99,7 @@ impl Emitter {
         }
     }
 
-    /// What was emitted so far, and what was stopped because no receiver would have heard it.
+    /// How many waves were emitted so far, and how many were stopped because no receiver would have heard them.
     #[must_use]
     pub fn account(&self) -> EmitterAccount {
         let shed_at_source = self.stopped.as_ref().map_or(0, |stopped| stopped.load(Ordering::Relaxed));
@@ -86,56 +119,54 @@ impl Emitter {
         &self.sequencer
     }
 
-    /// Who emits: the vibrator's name and its instance number.
+    /// The name and the instance number under which it emits.
     #[must_use]
     pub fn source(&self) -> &Source {
         self.sequencer.source()
     }
 
-    /// The same emitter for what a wave led to: whatever it emits or asks names that wave as its
-    /// [`cause`](Wave::cause), unless the wave was given another cause when it was made. It goes along into every task
-    /// that it is moved to. Handlers of `aether-chassis` get theirs this way.
+    /// A clone that names a wave as the [`cause`](Wave::cause) of everything it emits or asks, unless a wave was given
+    /// another cause when it was built. Handlers of `aether-chassis` get theirs this way.
     #[must_use]
     pub fn caused_by(&self, cause: WaveId) -> Self {
         Self { cause: Some(Arc::new(cause)), ..self.clone() }
     }
 
-    /// The wave that everything emitted here names as its cause, if any.
+    /// The wave that this emitter names as the cause of what it emits, if any.
     #[must_use]
     pub fn cause(&self) -> Option<&WaveId> {
         self.cause.as_deref()
     }
 
-    /// The identity of a wave that this emitter emitted, such as for the [`cause`](crate::WaveBuilder::cause) of others.
+    /// The identity of a wave that this emitter emitted, for the [`cause`](crate::WaveBuilder::cause) of others say.
     #[must_use]
     pub fn id_of(&self, receipt: &Receipt) -> WaveId {
         WaveId { source: self.source().clone(), sequence: receipt.sequence }
     }
 
-    /// Emits a wave. Waits where a receiver's inbox or the outbox is full, at most as long as its options say; after
-    /// that the weakest wave there is shed and counted. On NATS it also waits, as long at most, where 2048 waves that are
-    /// no weaker are in the outbox while the connection stands: more would only be older when they leave.
+    /// Emits a wave. Waits while a receiver's inbox or the outbox is full, at most as long as its options allow; after
+    /// that the weakest wave there is shed and counted. On NATS it also waits, no longer than that, while the connection
+    /// stands and 2048 waves that are no weaker are in the outbox: more would only be older when they leave.
     ///
-    /// Ok means: in process, that the wave was offered to every inbox that hears it; on a network, that it is in the
+    /// Ok means in process that the wave was offered to every inbox that hears it, and on a network that it is in the
     /// bounded outbox or has left. [`Aether::flush`] waits until the broker has it.
     ///
-    /// A wave that waits may be overtaken by one that is emitted meanwhile, from another task say. Where the order
-    /// counts, emit one after the other.
+    /// A wave that waits may be overtaken by one that another task emits meanwhile. Where the order counts, emit one
+    /// after the other.
     ///
-    /// # Panics
-    /// Where it has to wait outside of a tokio runtime, or in one without its timer.
-    ///
-    /// Of emitters that wait for one inbox the strongest is let in first. So where strong waves fill the room there is, weak
-    /// ones wait for all of the time and are shed then: that is what strength means
-    /// ([`ServeOrder::Strength`](crate::ServeOrder)).
+    /// Of several emitters that wait for one inbox, the strongest is let in first. So while strong waves fill all room,
+    /// weak ones wait as long as is allowed and are then shed: [`ServeOrder::Strength`](crate::ServeOrder) has more.
     ///
     /// # Errors
-    /// [`EmitError`], which hands the wave back. It has no number then, and the next one that is emitted gets it: who
-    /// hears this source sees no gap. (Unless several clones of an emitter emit at the same moment and one is refused.)
+    /// [`EmitError`], which hands the wave back. The wave then has no number, and the next wave gets that number, so
+    /// receivers see no gap (unless several clones of an emitter emit at the same moment and one is refused).
+    ///
+    /// # Panics
+    /// If it has to wait outside of a tokio runtime, or in one without a timer.
     ///
     /// # Cancel safety
-    /// Cancelled before it is first polled, nothing was emitted. Cancelled later the wave has been offered all the same:
-    /// an inbox for whose room it waited sheds its weakest wave at once and counts it.
+    /// Cancelled before the first poll, nothing was emitted. Cancelled later, the wave has been offered: an inbox for
+    /// whose room it waited sheds its weakest wave at once and counts it.
     pub async fn emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
         let (sequence, carried) = self.carry_at(wave, Moment::now)?;
         Ok(Receipt::new(sequence, settled(carried).await))
@@ -157,12 +188,12 @@ impl Emitter {
     /// Emits a wave without ever waiting.
     ///
     /// # Errors
-    /// [`EmitError::Full`] hands the wave back, offered to nobody, where an inbox or the outbox has no room for a wave of
-    /// its strength and [`Emitter::emit`] would have waited; the others are as there. The last quarter of an inbox is
-    /// kept for stronger waves and the last eighth for those of normal amplitude or more (see
-    /// [`WhenFull::Wait`](crate::WhenFull)), so the weak are refused first. Where one inbox hears the wave, nothing that it
-    /// has accepted is shed for it while its emitters are patient; where several do, one that other emitters fill in between
-    /// sheds its weakest wave and counts it.
+    /// [`EmitError::Full`] hands the wave back, offered to nobody, if an inbox or the outbox has no room for a wave of its
+    /// strength and [`Emitter::emit`] would have waited; the others are as there. The last quarter of an inbox is kept
+    /// for stronger waves, and the last eighth for those of normal amplitude or more (see
+    /// [`WhenFull::Wait`](crate::WhenFull)), so the weak are refused first. If one inbox hears the wave, that inbox sheds
+    /// nothing for it while its emitters are patient. If several do, one that other emitters fill in between sheds its
+    /// weakest wave and counts it.
     pub fn try_emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
         let wave = self.stamped(wave)?;
         let sequence = wave.sequence();
@@ -200,12 +231,51 @@ impl Emitter {
         self.emit(Wave::from_bytes(channel, payload)?).await
     }
 
-    /// Passes on a wave that came from another medium, unchanged but for one hop more: it keeps its id, its source and
-    /// its age, and arrives 5 % weaker. What a bridge between two media does.
+    /// Emits waves one after the other, each as [`Emitter::emit`] does, and so in their order. Waits for room where that
+    /// is needed. A wave that is refused does not keep the next one from being emitted. Returns how many were emitted.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::{Aether, Wave};
+    ///
+    /// let aether = Aether::local();
+    /// let counter = aether.emitter("counter")?;
+    /// let waves = (0..3).map(|count| Wave::from_json("counted", &count)).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(counter.emit_all(waves).await?, 3);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// [`EmitError::TooFar`] for a wave that was relayed ten times already, and whose source is told so if it is on the
-    /// medium of this emitter: a bridge whose sources are on its other side calls [`Emitter::reflect`] there. Else as
+    /// [`EmitAllError`] hands back each wave that was not emitted, with its reason, and says how many were. On a closed
+    /// medium these are all waves from the first that was refused on, so the iterator has to be finite.
+    ///
+    /// # Panics
+    /// As [`Emitter::emit`].
+    ///
+    /// # Cancel safety
+    /// Cancelled while a wave waits for room, that wave and those before it have been offered; waves that were refused
+    /// by then are dropped. The rest is still in the iterator: pass `&mut iterator` to keep it.
+    pub async fn emit_all(&self, waves: impl IntoIterator<Item = Wave>) -> Result<u64, EmitAllError> {
+        let (mut emitted, mut refused) = (0, Vec::new());
+        for wave in waves {
+            match self.emit(wave).await {
+                Ok(_) => emitted += 1,
+                Err(error) => {
+                    refused.push(error);
+                    // An error returns at once: a long iterator would keep other tasks waiting.
+                    coop::consume_budget().await;
+                }
+            }
+        }
+        if refused.is_empty() { Ok(emitted) } else { Err(EmitAllError { emitted, refused }) }
+    }
+
+    /// Passes on a wave that came from another medium, as a bridge between two media does. Only its number of hops
+    /// changes: it keeps its id, its source and its age, and arrives 5 % weaker.
+    ///
+    /// # Errors
+    /// [`EmitError::TooFar`] for a wave that was relayed ten times already. Its source is told if it is on the medium of
+    /// this emitter; a bridge whose sources are on its other side calls [`Emitter::reflect`] there. Else as
     /// [`Emitter::emit`].
     ///
     /// # Cancel safety
@@ -224,47 +294,41 @@ impl Emitter {
         Ok(Receipt::new(sequence, settled(carried).await))
     }
 
-    /// Tells the source of a wave that it was not handled: what a handler does that refuses a wave or fails at it. Goes
-    /// by the wave's kind: commands and queries come back as an [`Echo`](crate::Echo) or become
-    /// [dead letters](Aether::dead_letters), all others are left alone. Of several reports of one wave by this vibrator
-    /// the first counts, as long as there are not a thousand others in between.
+    /// Tells the source of a wave that it was not handled. A handler calls it when it refuses a wave or fails at it.
+    /// Commands and queries come back as an [`Echo`](crate::Echo) or become [dead letters](Aether::dead_letters); waves
+    /// of other kinds are left alone. Only the first report of a wave by this vibrator counts, unless a thousand reports
+    /// of other waves came in between.
     ///
-    /// `hint` is for people; it is cut off after [`MAX_HINT_BYTES`](crate::MAX_HINT_BYTES).
+    /// `hint` is for people. It is cut off after [`MAX_HINT_BYTES`](crate::wave::MAX_HINT_BYTES) bytes.
     ///
     /// # Cancel safety
-    /// Cancelled before it is first polled, nothing was told; later it has been taken over.
+    /// Cancelled before the first poll, nothing is reported. Cancelled later, the report is on its way.
     pub async fn reflect(&self, wave: &Wave, reason: EchoReason, hint: &str) {
         self.aether.reflector().reflect_by_hand(wave, reason, hint, self.source());
         // Lets other tasks run in a loop that would otherwise never wait.
         coop::consume_budget().await;
     }
 
-    /// Asks a question with a JSON payload and waits for the first answer, at most [`Emitter::ASK_PATIENCE`].
-    /// Ordinary term: request-reply.
+    /// Asks a question and waits for the first answer, at most [`Emitter::ASK_PATIENCE`]. Ordinary term: request-reply.
     ///
     /// # Errors
-    /// [`AskError::NoResonator`] at once when nobody listens on the channel, [`AskError::Failed`] when whoever was asked
-    /// says that it failed; the others say why there is no answer.
+    /// [`AskError::NoResonator`] at once when nobody listens on the channel, [`AskError::Failed`] when the answer is that
+    /// it failed; the others say why there is no answer.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the question may have been asked; an answer to it is dropped.
-    pub async fn ask<C>(&self, channel: C, payload: &impl Serialize) -> Result<Wave, AskError>
-    where
-        C: TryInto<Channel>,
-        ChannelError: From<C::Error>,
-    {
-        let question = Wave::builder(channel).kind(Kind::Query).json(payload).build()?;
-        self.ask_wave(question, Self::ASK_PATIENCE).await
+    pub async fn ask(&self, question: Wave) -> Result<Wave, AskError> {
+        self.ask_within(question, Self::ASK_PATIENCE).await
     }
 
-    /// Asks a question that was made with [`Wave::builder`], with a patience of one's own.
+    /// Asks a question and waits for the first answer, at most `patience`.
     ///
     /// # Errors
     /// As [`Emitter::ask`].
     ///
     /// # Cancel safety
     /// As [`Emitter::ask`].
-    pub async fn ask_wave(&self, question: Wave, patience: Duration) -> Result<Wave, AskError> {
+    pub async fn ask_within(&self, question: Wave, patience: Duration) -> Result<Wave, AskError> {
         let question = self.stamped(question)?;
         let answer = match self.aether.medium().ask(question, patience).await {
             Err(AskError::Emit(error)) => return Err(self.unnumbered(error).into()),
@@ -274,6 +338,60 @@ impl Emitter {
             Some(source) => Err(AskError::Failed { channel: answer.channel().clone(), source }),
             None => Ok(answer),
         }
+    }
+
+    /// Asks a query of normal amplitude with a JSON payload and waits for the first answer, at most
+    /// [`Emitter::ASK_PATIENCE`].
+    ///
+    /// # Errors
+    /// [`EmitError::Invalid`] in [`AskError::Emit`] if the channel is not valid or the payload cannot be written; else as
+    /// [`Emitter::ask`].
+    ///
+    /// # Cancel safety
+    /// As [`Emitter::ask`].
+    pub async fn ask_wave<C>(&self, channel: C, payload: &impl Serialize) -> Result<Wave, AskError>
+    where
+        C: TryInto<Channel>,
+        ChannelError: From<C::Error>,
+    {
+        self.ask(Wave::builder(channel).kind(Kind::Query).json(payload).build()?).await
+    }
+
+    /// Listens for the echoes of this emitter's own waves from now on: commands and queries that nobody heard, that were
+    /// shed or expired, that a handler refused or failed at, or that were relayed too often. Ordinary term: error
+    /// returns. Events, responses and broadcasts are not reflected, and no echo is.
+    ///
+    /// If nobody listens at the source, such waves go to the [dead letters](Aether::dead_letters) of the process where
+    /// they failed. So listen before emitting.
+    ///
+    /// Over NATS any receiver of this connection counts as one that hears, the emitter's own vibrator included. With
+    /// [`Wire::CloudEvents`](crate::medium::Wire) nobody can tell whether anybody hears
+    /// ([`Promises::reflects_unheard`]).
+    ///
+    /// [`Promises::reflects_unheard`]: crate::medium::Promises::reflects_unheard
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::{Aether, EchoReason, Kind, Wave};
+    ///
+    /// let aether = Aether::local();
+    /// let shop = aether.emitter("shop")?;
+    /// let mut echoes = shop.echoes().await?;
+    /// let receipt = shop.emit(Wave::builder("stock.reserve").kind(Kind::Command).text("a lamp").build()?).await?;
+    /// let echo = echoes.receive().await.expect("the medium is open");
+    /// assert_eq!((echo.of, echo.reason), (shop.id_of(&receipt), EchoReason::NoResonator));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`EchoesError::Taken`] while an earlier [`Echoes`] of the same vibrator or emitter exists;
+    /// [`EchoesError::Join`] if the medium is closed.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nobody listens.
+    pub async fn echoes(&self) -> Result<Echoes, EchoesError> {
+        let aether = &self.aether;
+        Echoes::open(aether.bus(), aether.reflector(), &self.sequencer, aether.lifeline()).await
     }
 
     #[inline]
@@ -287,7 +405,7 @@ impl Emitter {
             return Err(EmitError::Reserved { wave });
         }
         if self.stopped.is_some() {
-            // As it will be emitted, however old it is: it may have been received or emitted before.
+            // Emitting makes it new, even if it was received or emitted before.
             wave = self.unless_stopped(wave, |_| Duration::ZERO)?;
         }
         wave.stamp(&self.sequencer, now());
@@ -297,7 +415,7 @@ impl Emitter {
         Ok(wave)
     }
 
-    /// Takes the number of a wave back that the medium did not take.
+    /// Takes back the number of a wave that the medium refused.
     #[cold]
     fn unnumbered(&self, mut error: EmitError) -> EmitError {
         if let Some(wave) = error.wave_mut() {
@@ -306,7 +424,7 @@ impl Emitter {
         error
     }
 
-    /// Hands a wave of this age back that no receiver would hear, if floors are respected.
+    /// Hands back a wave of this age if no receiver would hear it and floors are respected.
     fn unless_stopped(&self, wave: Wave, age: impl FnOnce(&Wave) -> Duration) -> Result<Wave, EmitError> {
         let Some(stopped) = &self.stopped else { return Ok(wave) };
         match self.aether.presence().stop(&wave, || age(&wave)) {
@@ -319,7 +437,7 @@ impl Emitter {
     }
 }
 
-/// Waits where the medium asks for that, and else gives way to other tasks when it is time. Cancelled in either, the
+/// Waits if the medium asks for it; otherwise gives way to other tasks when it is time. Cancelled in either case, the
 /// wave has been offered.
 #[inline]
 pub(crate) async fn settled(carried: Carried) -> Offered {

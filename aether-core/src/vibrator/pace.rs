@@ -1,9 +1,10 @@
-//! How much of its budget a task spends on waves.
+//! How much of its cooperative budget a task spends on waves.
 //!
-//! tokio gives a task 128 units each time that it is polled; without any left, it gives way to the others. Its own
-//! channels cost a unit a message. Waves are emitted and received in a tenth of a microsecond, and giving way after 128
-//! of them every time cost a third of the throughput between two tasks. So waves that follow fast cost an eighth of a
-//! unit, all others a whole one: a task gives way after 128 waves, or 1024 that took less than a microsecond each.
+//! tokio gives a task 128 units each time that it is polled; a task without units gives way to others. tokio's own
+//! channels charge one unit a message. Emitting or receiving a wave takes a tenth of a microsecond, and giving way after
+//! every 128 waves cost a third of the throughput between two tasks. So waves in quick succession are charged an eighth
+//! of a unit each, all others a whole one: a task gives way after 128 waves, or after 1024 that took less than a
+//! microsecond each.
 
 use std::cell::RefCell;
 use std::task::{Context, Poll, ready};
@@ -13,12 +14,12 @@ use tokio::task::coop;
 
 use crate::clock::Moment;
 
-/// So many waves cost one unit where they follow fast.
+/// The number of waves in quick succession that cost one unit.
 const FAST_WAVES: u8 = 8;
-/// How long so many waves that follow fast take at most.
+/// The longest time that this number of waves in quick succession takes.
 const FAST: Duration = Duration::from_micros(FAST_WAVES as u64);
 
-/// What is to be spent on the next wave.
+/// Decides what to spend on the next wave.
 #[derive(Debug)]
 pub(super) struct Pace {
     waves: u8,
@@ -44,7 +45,7 @@ impl Pace {
         true
     }
 
-    /// Polls something for one wave, if the task has any budget left.
+    /// Polls for one wave, if the task has any budget left.
     #[inline]
     pub(super) fn poll<T>(
         &mut self,
@@ -63,7 +64,7 @@ impl Pace {
     }
 }
 
-/// Spends what emitting a wave costs. Lets other tasks run in a loop that would otherwise never wait.
+/// Spends what emitting a wave costs, so that a loop that never waits lets other tasks run.
 #[inline]
 pub(super) async fn spend_for_emitting() {
     thread_local! {
@@ -79,7 +80,7 @@ pub(super) async fn spend_for_emitting() {
 mod tests {
     use super::*;
 
-    /// How many of so many waves cost a unit, if each takes so long.
+    /// The number of waves that cost a unit, if each takes as long as `each`.
     async fn units(pace: &mut Pace, waves: u32, each: Duration) -> u32 {
         let mut units = 0;
         for _ in 0..waves {
@@ -93,7 +94,7 @@ mod tests {
     async fn fast_waves_cost_an_eighth_and_slow_ones_a_whole_unit() {
         let mut pace = Pace::new();
         assert_eq!(units(&mut pace, 800, Duration::from_nanos(900)).await, 100);
-        // The first eight are not known to be slow before they are over.
+        // The first eight turn out to be slow only when they are over.
         assert_eq!(units(&mut pace, 808, Duration::from_micros(2)).await, 801);
         assert_eq!(units(&mut pace, 808, Duration::from_nanos(900)).await, 8 + 100);
     }

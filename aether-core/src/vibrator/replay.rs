@@ -1,16 +1,16 @@
-//! Sending dead letters again, which takes an emitter.
+//! Sending dead letters again.
 
 use super::Emitter;
 use crate::echo::{DeadLetters, ReplayError};
 use crate::router::Receipt;
 
 impl DeadLetters {
-    /// Sends a letter's wave again, as a new wave of this emitter: same channel, kind and content, half the amplitude,
-    /// the old wave as its cause, and the number of attempts in its metadata ([`ATTEMPTS`](crate::ATTEMPTS)). The letter
-    /// is taken out once the medium has the wave. If that one fails too, its echo goes to this emitter's vibrator.
+    /// Sends a letter's wave again as a new wave of this emitter: same channel, kind and content, half the amplitude, the
+    /// old wave as its cause, and the number of attempts in its metadata ([`ATTEMPTS`](crate::wave::ATTEMPTS)). The letter
+    /// is removed once the medium has taken the wave. If the new wave fails too, its echo goes to this emitter.
     ///
     /// # Errors
-    /// [`ReplayError`] says that there is no such letter, or why it could not be sent; then it stays.
+    /// [`ReplayError`] if there is no such letter, or if it could not be sent; then it stays.
     ///
     /// # Cancel safety
     /// Cancelled while it waits for room the wave has been offered, as with [`Emitter::emit`], and the letter stays.
@@ -18,7 +18,7 @@ impl DeadLetters {
         let (letter, _replaying) = self.begin_replay(number).ok_or(ReplayError::Unknown { number })?;
         match emitter.emit(letter.wave.replayed()).await {
             Ok(receipt) => {
-                // Somebody else may have taken it meanwhile.
+                // Another caller may have removed it meanwhile.
                 drop(self.take(number));
                 Ok(receipt)
             }

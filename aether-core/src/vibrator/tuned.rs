@@ -1,4 +1,4 @@
-//! The subscriptions of one vibrator, by what they hear: no join and no detuning looks at what does not overlap.
+//! The subscriptions of one vibrator, indexed by pattern: joining and detuning look only at patterns that overlap.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -6,28 +6,28 @@ use std::sync::Arc;
 use crate::channel::Pattern;
 use crate::router::Subscription;
 
-/// What a vibrator is tuned to.
+/// The patterns that a vibrator is tuned to.
 #[derive(Debug, Default)]
 pub(super) struct Tuned {
-    /// Alone and in groups.
+    /// Those without and those with a group.
     by_pattern: HashMap<Pattern, Vec<Arc<Subscription>>>,
-    /// Only over a network, where an old subscription may stand for younger ones.
+    /// Used over a network only, where an old subscription may stand in for younger ones.
     alone: Option<Box<Alone>>,
 }
 
-/// The subscriptions that are in no group: those that are heard, and those that are muted.
+/// The subscriptions without a group: those that are heard and those that are muted.
 #[derive(Debug, Default)]
 struct Alone {
     heard: Overlaps,
     muted: Overlaps,
 }
 
-/// What becomes of the subscriptions to a pattern that is left.
+/// The result of leaving a pattern.
 #[derive(Debug, Default)]
 pub(super) struct Detuned {
-    /// Those that stay behind for younger ones.
+    /// Subscriptions that stay because younger ones depend on them.
     pub(super) muted: Vec<Arc<Subscription>>,
-    /// Those that nobody needs any more, some of them of other patterns.
+    /// Subscriptions that are no longer needed. Some may be of other patterns.
     pub(super) gone: Vec<Arc<Subscription>>,
 }
 
@@ -40,12 +40,12 @@ impl Tuned {
         self.by_pattern.get(pattern)?.iter().find(|other| other.group() == group).cloned()
     }
 
-    /// Enters a subscription. Hands back one that is not needed: two were made of the same at the same time.
+    /// Enters a subscription. If the same one was made twice at the same time, hands back the one that is not needed.
     pub(super) fn insert(&mut self, new: Arc<Subscription>, crosses: bool) -> Option<Arc<Subscription>> {
         let same = self.by_pattern.entry(new.pattern().clone()).or_default();
         let is_same = |other: &&mut Arc<Subscription>| other.group() == new.group();
         match same.iter_mut().find(is_same) {
-            // The older one stands for the younger.
+            // The older one stays.
             Some(other) if other.id() <= new.id() => return Some(new),
             Some(other) => {
                 let younger = std::mem::replace(other, Arc::clone(&new));
@@ -63,7 +63,7 @@ impl Tuned {
         None
     }
 
-    /// Enters a muted subscription as one that is heard again. Says whether it is still there.
+    /// Marks a muted subscription as heard again. Returns whether it is still there.
     pub(super) fn unmute(&mut self, subscription: &Arc<Subscription>) -> bool {
         let (pattern, id) = (subscription.pattern(), subscription.id());
         let is_there =
@@ -75,7 +75,7 @@ impl Tuned {
         is_there
     }
 
-    /// Leaves a pattern, in whatever groups. What stands for a younger one stays behind for as long as it does.
+    /// Leaves a pattern, in all groups. A subscription on which a younger one depends stays as long as that is so.
     pub(super) fn detune(&mut self, pattern: &Pattern) -> Detuned {
         let mut detuned = Detuned::default();
         let Some(all) = self.by_pattern.remove(pattern) else { return detuned };
@@ -121,26 +121,26 @@ impl Tuned {
         Some(taken)
     }
 
-    /// Takes all.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Arc<Subscription>> + use<> {
-        std::mem::take(self).by_pattern.into_values().flatten()
+    /// All subscriptions.
+    pub(super) fn into_all(self) -> impl Iterator<Item = Arc<Subscription>> {
+        self.by_pattern.into_values().flatten()
     }
 }
 
-/// Numbered patterns as a tree of tokens: which of them overlap with another one.
+/// Numbered patterns in a tree of tokens, to find those that overlap with another pattern.
 #[derive(Debug, Default)]
 struct Overlaps {
     root: OverlapNode,
     patterns: HashMap<u64, Pattern>,
 }
 
-/// One token deep in the tree.
+/// One node of the tree: the patterns that agree up to here.
 #[derive(Debug, Default)]
 struct OverlapNode {
     children: HashMap<Box<str>, OverlapNode>,
-    /// The numbers of all patterns from here on.
+    /// The numbers of all patterns at or below this node.
     all: BTreeSet<u64>,
-    /// Those of the pattern that ends here, and of the one that goes on with `>`.
+    /// The numbers of the pattern that ends here, and of the one that continues with `>`.
     here: BTreeSet<u64>,
     rest: BTreeSet<u64>,
 }
@@ -168,13 +168,13 @@ impl Overlaps {
         }
     }
 
-    /// Whether a pattern of a higher number overlaps with this one.
+    /// Whether a pattern with a higher number overlaps with this one.
     fn has_younger(&self, pattern: &Pattern, id: u64) -> bool {
         let tokens: Vec<&str> = pattern.tokens().collect();
         self.root.meet(&tokens, &mut |ids| ids.last().is_some_and(|last| *last > id), &mut |_| true)
     }
 
-    /// The patterns of lower numbers that overlap with this one.
+    /// The patterns with lower numbers that overlap with this one.
     fn older(&self, pattern: &Pattern, id: u64) -> Vec<(u64, Pattern)> {
         let tokens: Vec<&str> = pattern.tokens().collect();
         let mut found = Vec::new();
@@ -206,8 +206,8 @@ impl OverlapNode {
         }
     }
 
-    /// Hands the numbers of patterns that overlap with what is left of one to `take`, where `may` says that they are worth
-    /// it, until that says that it is enough. Says whether it did.
+    /// Finds the patterns below this node that overlap with the remaining tokens of a pattern. Passes their numbers to
+    /// `take`, but skips numbers for which `may` returns false. Stops when `take` returns true, and returns whether it did.
     fn meet(
         &self,
         tokens: &[&str],

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aether_core::wire::{self, Frame, FrameError};
-use aether_core::{Amplitude, Channel, Expiry, Floor, Wave};
+use aether_core::{Amplitude, Channel, Floor, Wave, wave::Expiry};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -269,18 +269,21 @@ fn the_example_and_the_limits_in_the_description_are_true() {
     let example: String = single.layout.iter().map(columns).collect();
     assert!(readme.contains(&example), "the example should read\n{example}");
     let limits = [
-        ("channel", format!("{} bytes, {} tokens", aether_core::MAX_NAME_BYTES, aether_core::MAX_TOKENS)),
-        ("name of a source", format!("1 to {} bytes", aether_core::MAX_SOURCE_BYTES)),
-        ("coherence key", format!("1 to {} bytes", aether_core::MAX_KEY_BYTES)),
+        (
+            "channel",
+            format!("{} bytes, {} tokens", aether_core::wave::MAX_NAME_BYTES, aether_core::wave::MAX_TOKENS),
+        ),
+        ("name of a source", format!("1 to {} bytes", aether_core::wave::MAX_SOURCE_BYTES)),
+        ("coherence key", format!("1 to {} bytes", aether_core::wave::MAX_KEY_BYTES)),
         (
             "metadata",
             format!(
                 "{} entries, {} bytes of names and values together",
-                aether_core::MAX_METADATA_ENTRIES,
-                aether_core::MAX_METADATA_BYTES
+                aether_core::wave::MAX_METADATA_ENTRIES,
+                aether_core::wave::MAX_METADATA_BYTES
             ),
         ),
-        ("hops", format!("0 to {}", aether_core::MAX_HOPS)),
+        ("hops", format!("0 to {}", aether_core::wave::MAX_HOPS)),
     ];
     for (what, limit) in limits {
         assert!(readme.contains(&format!("| {what} | {limit} |")), "the limit of {what} is {limit}");

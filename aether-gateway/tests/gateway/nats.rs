@@ -45,11 +45,11 @@ async fn questions_and_answers_are_observed_and_a_gateway_does_not_count_as_a_re
     for aether in [Aether::local(), Aether::connect(&server.url()).await.unwrap()] {
         let mut running = support::run(&aether, GatewayOptions::default()).await;
         let shop = Vibrator::create("shop", &aether).await.unwrap();
-        let nobody = shop.ask("stock.count", &"lamp").await;
+        let nobody = shop.ask_wave("stock.count", &"lamp").await;
         assert!(matches!(nobody, Err(AskError::NoResonator { .. })), "{nobody:?}");
         let mut stock = Vibrator::create("stock", &aether).await.unwrap();
         stock.resonate_on("stock.count").await.unwrap();
-        let (answer, ()) = tokio::join!(shop.ask("stock.count", &"lamp"), async {
+        let (answer, ()) = tokio::join!(shop.ask_wave("stock.count", &"lamp"), async {
             stock.receive().await.unwrap().reply(&17).await.unwrap();
         });
         assert_eq!(answer.unwrap().json::<u8>().unwrap(), 17);
@@ -111,7 +111,7 @@ async fn what_was_refused_is_shown_by_its_reason() {
     let mut stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_on("stock.count").await.unwrap();
     let mut ask = async || {
-        let (answer, ()) = tokio::join!(shop.ask("stock.count", &"lamp"), async {
+        let (answer, ()) = tokio::join!(shop.ask_wave("stock.count", &"lamp"), async {
             stock.receive().await.unwrap().reply(&17).await.unwrap();
         });
         answer.unwrap();

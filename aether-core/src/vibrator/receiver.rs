@@ -1,0 +1,178 @@
+//! The receiving half of a vibrator.
+
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use super::pace::Pace;
+use super::tuner::Tuner;
+use crate::channel::{ChannelError, Pattern};
+use crate::extensions::ExtensionMap;
+use crate::inbox::{Callback, Inbox, Offer};
+use crate::source::Sequencer;
+use crate::wave::Wave;
+
+/// Receives the waves that a vibrator hears. Made by [`Vibrator::split`](crate::Vibrator::split); a stream as well.
+///
+/// All methods of [`Tuner`] can be called on it.
+///
+/// # When it ends
+/// A receiver ends, so that [`receive`](Self::receive) returns `None`, when the [`Aether`](crate::Aether) was
+/// [closed](crate::Aether::close) and everything that was queued has been received. Nothing else ends it: not dropping
+/// emitters, since others can emit on its channels at any time, and not a broken connection, since that comes back. It
+/// stays ended. Dropping the receiver ends its subscriptions; what was still queued is counted as lost with the reason
+/// `closed`.
+#[derive(Debug)]
+pub struct Receiver {
+    tuner: Tuner,
+    /// Those of the tuner, without the way to them.
+    inbox: Arc<Inbox>,
+    sequencer: Arc<Sequencer>,
+    pace: Pace,
+    /// What optional parts keep; dropped before the inbox is closed.
+    extensions: ExtensionMap,
+    /// That of the inbox, which others may hold for longer.
+    on_shed: Callback,
+}
+
+/// Why [`Receiver::try_receive`] returned no wave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TryReceiveError {
+    /// No wave is queued now.
+    #[error("no wave is queued")]
+    Empty,
+    /// The receiver [has ended](Receiver#when-it-ends).
+    #[error("the medium was closed and everything was received")]
+    Closed,
+}
+
+impl Receiver {
+    pub(super) fn new(tuner: Tuner, on_shed: Callback) -> Self {
+        let inbox = Arc::clone(tuner.inbox());
+        let sequencer = Arc::clone(tuner.emitter().sequencer());
+        let extensions = ExtensionMap::default();
+        Self { tuner, inbox, sequencer, pace: Pace::new(), extensions, on_shed }
+    }
+
+    /// A handle that changes what is heard, and reads the account, while another task owns this receiver.
+    #[must_use]
+    pub fn tuner(&self) -> Tuner {
+        self.tuner.clone()
+    }
+
+    #[allow(dead_code, reason = "for optional parts")]
+    pub(crate) fn extensions(&self) -> &ExtensionMap {
+        &self.extensions
+    }
+
+    /// Waits for the next wave, the strongest first. `None` once the receiver [has ended](Self#when-it-ends).
+    ///
+    /// While stronger waves come as fast as they are received, weaker ones wait:
+    /// [`ServeOrder::Strength`](crate::ServeOrder) says what to do about that.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, no wave was taken.
+    pub async fn receive(&mut self) -> Option<Wave> {
+        std::future::poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    /// The next wave that is queued, without waiting. It takes nothing from the budget that tokio gives a task, and
+    /// never fails for lack of it: a loop over it has to give way to other tasks by itself.
+    ///
+    /// # Errors
+    /// [`TryReceiveError::Empty`] if no wave is queued, [`TryReceiveError::Closed`] once the receiver
+    /// [has ended](Self#when-it-ends).
+    pub fn try_receive(&mut self) -> Result<Wave, TryReceiveError> {
+        match self.inbox.try_receive() {
+            Poll::Ready(Some(wave)) => Ok(wave.heard_by(&self.sequencer)),
+            Poll::Ready(None) => Err(TryReceiveError::Closed),
+            Poll::Pending => Err(TryReceiveError::Empty),
+        }
+    }
+
+    /// Waits for a wave, then appends it and those queued behind it to `waves`: at least one and at most `max`, in the
+    /// order in which [`receive`](Self::receive) returns them. Returns how many. Zero means that the receiver
+    /// [has ended](Self#when-it-ends), or that `max` is zero.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, no wave was taken.
+    pub async fn receive_many(&mut self, waves: &mut Vec<Wave>, max: usize) -> usize {
+        if max == 0 {
+            return 0;
+        }
+        let Some(first) = self.receive().await else { return 0 };
+        waves.push(first);
+        let mut taken = 1;
+        while taken < max
+            && let Ok(wave) = self.try_receive()
+        {
+            waves.push(wave);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Waits for the next wave whose channel matches a pattern, in the [`ServeOrder`](crate::ServeOrder) of the inbox.
+    /// The others stay queued. Each call looks once at each queued wave. `None` once the receiver
+    /// [has ended](Self#when-it-ends).
+    ///
+    /// This does not subscribe to the pattern: call [`Tuner::resonate_on`] first.
+    ///
+    /// # Errors
+    /// [`ChannelError`] if the pattern is not valid.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, no wave was taken.
+    pub async fn receive_from<P>(&mut self, pattern: P) -> Result<Option<Wave>, ChannelError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        let pattern: Pattern = pattern.try_into()?;
+        let mut seen = 0;
+        let wave = std::future::poll_fn(|cx| {
+            let matches = |wave: &Wave| pattern.matches(wave.channel());
+            self.pace.poll(cx, |cx| self.inbox.poll_receive_where(cx, &mut seen, matches))
+        })
+        .await;
+        Ok(wave.map(|wave| wave.heard_by(&self.sequencer)))
+    }
+
+    /// Puts a received wave back into the inbox, where it waits its turn by its strength, as it does after
+    /// [`Wave::resent`]. It is offered like any wave: counted anew, and shed where it is too weak.
+    pub fn put_back(&self, wave: Wave) {
+        // An offer of this kind is never handed back.
+        let _ = self.inbox.offer(wave, Offer::Now);
+    }
+
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+        let polled = self.pace.poll(cx, |cx| self.inbox.poll_receive(cx));
+        polled.map(|wave| wave.map(|wave| wave.heard_by(&self.sequencer)))
+    }
+}
+
+impl Deref for Receiver {
+    type Target = Tuner;
+    fn deref(&self) -> &Tuner {
+        &self.tuner
+    }
+}
+
+/// The waves as [`Receiver::receive`] returns them.
+impl Stream for Receiver {
+    type Item = Wave;
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+        self.get_mut().poll_receive(cx)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.extensions.clear();
+        self.tuner.end();
+        self.on_shed.revoke();
+    }
+}

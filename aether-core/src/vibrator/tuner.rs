@@ -1,0 +1,285 @@
+//! What a receiver hears: joining and leaving patterns, also beside a task that owns the receiver.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Emitter;
+use super::tuned::{Detuned, Tuned};
+use crate::amplitude::Floor;
+use crate::bus::SubscriptionGuard;
+use crate::channel::{Channel, ChannelError, Pattern};
+use crate::inbox::{Inbox, Ledger};
+use crate::medium::JoinError;
+use crate::router::{Listener, Subscription};
+use crate::source::Source;
+
+/// Changes what a [`Receiver`](super::Receiver) hears, and reads its account, while a task owns the receiver.
+///
+/// Cloning it is one reference count. It keeps the [`Aether`](crate::Aether) alive, but not the subscriptions: they end
+/// when the receiver is dropped. From then on nothing can be joined, and the account stays readable.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aether_core::{Aether, Vibrator};
+///
+/// let aether = Aether::local();
+/// let (emitter, mut receiver) = Vibrator::create("stock", &aether).await?.split();
+/// let tuner = receiver.tuner();
+/// let counting = tokio::spawn(async move {
+///     let mut waves = 0;
+///     while receiver.receive().await.is_some() {
+///         waves += 1;
+///     }
+///     waves
+/// });
+///
+/// tuner.resonate_on("orders.*").await?;
+/// let shop = aether.emitter("shop")?;
+/// shop.emit_wave("orders.created", &"a lamp").await?;
+/// assert_eq!(tuner.ledger().offered, 1);
+/// aether.close().await?;
+/// assert_eq!(counting.await?, 1);
+/// # drop(emitter);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Tuner {
+    shared: Arc<TunerShared>,
+}
+
+/// What a receiver and its tuners share.
+#[derive(Debug)]
+struct TunerShared {
+    /// That of the vibrator, which names the listener and leads to the bus.
+    emitter: Emitter,
+    inbox: Arc<Inbox>,
+    hears_own: bool,
+    observes: bool,
+    /// `None` once the receiver was dropped.
+    tuned: Mutex<Option<Tuned>>,
+}
+
+impl Tuner {
+    pub(super) fn new(emitter: Emitter, inbox: Arc<Inbox>, hears_own: bool, observes: bool) -> Self {
+        let tuned = Mutex::new(Some(Tuned::default()));
+        Self { shared: Arc::new(TunerShared { emitter, inbox, hears_own, observes, tuned }) }
+    }
+
+    pub(super) fn emitter(&self) -> &Emitter {
+        &self.shared.emitter
+    }
+
+    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
+        &self.shared.inbox
+    }
+
+    #[allow(dead_code, reason = "for optional parts")]
+    pub(crate) fn hears_own(&self) -> bool {
+        self.shared.hears_own
+    }
+
+    #[allow(dead_code, reason = "for optional parts")]
+    pub(crate) fn observes(&self) -> bool {
+        self.shared.observes
+    }
+
+    /// The name and the instance number of the vibrator.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        self.shared.emitter.source()
+    }
+
+    /// The account of the inbox.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.shared.inbox.ledger()
+    }
+
+    /// The floor in effect: the configured one, or the higher one that overload has recently caused.
+    #[must_use]
+    pub fn effective_floor(&self) -> Floor {
+        self.shared.inbox.effective_floor()
+    }
+
+    /// Subscribes to the channels of a pattern. Once this returns, no wave is missed. Ordinary term: subscribe.
+    /// Nothing changes for a pattern that is heard already.
+    ///
+    /// # Errors
+    /// [`JoinError`] if the pattern is not valid, the medium is closed or the receiver was dropped.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the pattern is not heard.
+    pub async fn resonate_on<P>(&self, pattern: P) -> Result<(), JoinError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        self.join(pattern.try_into().map_err(ChannelError::from)?, None).await
+    }
+
+    /// Subscribes to the channels of a pattern as a member of a group. Each wave goes to one of the members of the group
+    /// that hear its channel, whatever their patterns and in all processes together. Ordinary term: queue group,
+    /// consumer group.
+    ///
+    /// In process the members take turns. A member that is full, or whose floor is above the wave, is passed over while
+    /// another one has room. If none has room, `emit` waits for the first that does.
+    ///
+    /// A vibrator gets a wave once as a lone listener, however many of its patterns match, and once more for each group
+    /// whose turn falls to it. One that hears a channel alone and in two groups may get three copies.
+    ///
+    /// On NATS, waves that are emitted in a burst on one channel travel together and reach one member together.
+    /// Commands travel alone, so a group shares even a burst of them: use [`Kind::Command`](crate::Kind) for work.
+    ///
+    /// # Errors
+    /// [`JoinError`] if the pattern or the name of the group is not valid, the medium is closed, the receiver was
+    /// dropped, or the vibrator is an observer. A group's name follows the rules of a channel.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the pattern is not heard.
+    pub async fn resonate_in_group<P>(&self, pattern: P, group: &str) -> Result<(), JoinError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        let group = Channel::new(group)?;
+        if self.shared.observes {
+            return Err(JoinError::Observer { group });
+        }
+        self.join(pattern.try_into().map_err(ChannelError::from)?, Some(group.as_str().into())).await
+    }
+
+    async fn join(&self, pattern: Pattern, group: Option<Arc<str>>) -> Result<(), JoinError> {
+        let TunerShared { emitter, inbox, hears_own, observes, tuned } = &*self.shared;
+        let aether = emitter.aether();
+        let found = tuned.lock().as_ref().ok_or(JoinError::Dropped)?.find(&pattern, group.as_deref());
+        if let Some(subscription) = found {
+            if !subscription.is_muted() {
+                return Ok(());
+            }
+            // The medium still has it. Joining again reports whether the medium was closed.
+            let announcing = PendingAnnouncement::begin(self, &subscription);
+            let (joined, ()) =
+                tokio::join!(aether.medium().join(Arc::clone(&subscription)), announcing.told());
+            joined?;
+            if tuned.lock().as_mut().ok_or(JoinError::Dropped)?.unmute(&subscription) {
+                aether.router().mute(&subscription, false);
+                announcing.stays();
+                return Ok(());
+            }
+        }
+        let listener = Listener {
+            sequencer: Arc::clone(emitter.sequencer()),
+            hears_own: *hears_own,
+            observes: *observes,
+            relabel: None,
+        };
+        self.finish_joining(aether.bus().subscribe(pattern, group, Arc::clone(inbox), listener)).await
+    }
+
+    /// Joins a subscription and announces it. Enters it last, so that a cancelled join leaves nothing behind.
+    async fn finish_joining(&self, guard: SubscriptionGuard) -> Result<(), JoinError> {
+        let aether = self.shared.emitter.aether();
+        let subscription = Arc::clone(guard.subscription());
+        let announcing = PendingAnnouncement::begin(self, &subscription);
+        let (joined, ()) = tokio::join!(guard.join(), announcing.told());
+        joined?;
+        let crosses = aether.promises().crosses_processes;
+        let needless = match self.shared.tuned.lock().as_mut() {
+            Some(tuned) => tuned.insert(Arc::clone(&subscription), crosses),
+            None => return Err(JoinError::Dropped),
+        };
+        guard.keep();
+        announcing.stays();
+        if let Some(needless) = needless {
+            aether.bus().leave(&needless);
+            aether.presence().detune(self.source().instance(), needless.id());
+        }
+        Ok(())
+    }
+
+    /// Stops hearing a pattern, in all groups. Queued waves can still be received. Ordinary term: unsubscribe. Nothing
+    /// changes for a pattern that is not heard.
+    ///
+    /// # Errors
+    /// [`ChannelError`] if the pattern is not valid.
+    pub fn detune<P>(&self, pattern: P) -> Result<(), ChannelError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        let pattern = pattern.try_into()?;
+        let aether = self.shared.emitter.aether();
+        let mut tuned = self.shared.tuned.lock();
+        let Some(Detuned { muted, gone }) = tuned.as_mut().map(|tuned| tuned.detune(&pattern)) else {
+            return Ok(());
+        };
+        for subscription in &muted {
+            aether.router().mute(subscription, true);
+        }
+        drop(tuned);
+        for subscription in &gone {
+            aether.bus().leave(subscription);
+        }
+        for subscription in muted.iter().chain(&gone) {
+            aether.presence().detune(self.source().instance(), subscription.id());
+        }
+        Ok(())
+    }
+
+    /// Ends all subscriptions and the inbox. From now on nothing can be joined.
+    pub(super) fn end(&self) {
+        let aether = self.shared.emitter.aether();
+        let tuned = self.shared.tuned.lock().take();
+        for subscription in tuned.into_iter().flat_map(Tuned::into_all) {
+            aether.bus().leave(&subscription);
+        }
+        aether.presence().close(self.source().instance());
+        aether.router().close_inbox(self.source().instance());
+    }
+}
+
+/// A subscription that is announced to senders that respect floors. Dropping this takes the announcement back.
+struct PendingAnnouncement<'a> {
+    tuner: &'a Tuner,
+    subscription: Option<&'a Subscription>,
+}
+
+impl<'a> PendingAnnouncement<'a> {
+    fn begin(tuner: &'a Tuner, subscription: &'a Subscription) -> Self {
+        let announcing = Self { tuner, subscription: (!tuner.shared.observes).then_some(subscription) };
+        announcing.enter();
+        announcing
+    }
+
+    fn enter(&self) {
+        if let Some(subscription) = self.subscription {
+            let instance = self.tuner.source().instance();
+            let presence = self.tuner.emitter().aether().presence();
+            presence.tune(instance, subscription.id(), subscription.heard());
+        }
+    }
+
+    /// Returns when the announcement has been sent.
+    async fn told(&self) {
+        if self.subscription.is_some() {
+            let aether = self.tuner.emitter().aether();
+            aether.presence().told(aether.bus(), self.tuner.source().instance()).await;
+        }
+    }
+
+    fn stays(mut self) {
+        // Another join of the same pattern may have been cancelled meanwhile.
+        self.enter();
+        self.subscription = None;
+    }
+}
+
+impl Drop for PendingAnnouncement<'_> {
+    fn drop(&mut self) {
+        if let Some(subscription) = self.subscription {
+            let instance = self.tuner.source().instance();
+            self.tuner.emitter().aether().presence().detune(instance, subscription.id());
+        }
+    }
+}
