@@ -44,6 +44,9 @@ enum Lone {
     Several(usize),
 }
 
+/// The ids of the pattern entries by which a group's members match a channel.
+type PatternIds = SmallVec<[u64; 2]>;
+
 /// The turns of a group, modulo the number of members.
 #[derive(Default)]
 struct GroupMembers {
@@ -51,11 +54,11 @@ struct GroupMembers {
     members: usize,
     /// One turn for each set of patterns by which members match a channel. With a single turn, alternating channels
     /// could starve a member forever.
-    turns: Mutex<HashMap<SmallVec<[u64; 2]>, Arc<AtomicUsize>>>,
+    turns: Mutex<HashMap<PatternIds, Arc<AtomicUsize>>>,
 }
 
 impl GroupMembers {
-    fn turn(&self, places: SmallVec<[u64; 2]>) -> Arc<AtomicUsize> {
+    fn turn(&self, places: PatternIds) -> Arc<AtomicUsize> {
         let mut turns = self.turns.lock();
         if turns.len() >= MAX_TURNS && !turns.contains_key(&places) {
             turns.clear();
@@ -164,7 +167,7 @@ impl Table {
 
     /// As on NATS, a group is identified by its name: members may use different patterns.
     fn groups_of(&self, places: &PatternEntries<'_>) -> Vec<GroupRoute> {
-        let mut found: Vec<(&Arc<str>, GroupRoute, SmallVec<[u64; 2]>)> = Vec::new();
+        let mut found: Vec<(&Arc<str>, GroupRoute, PatternIds)> = Vec::new();
         for place in places {
             for (name, members) in &place.hearers.groups {
                 match found.iter_mut().find(|(other, ..)| *other == name) {
