@@ -23,7 +23,7 @@ impl Pace {
 
     /// Waits until the next wave is due.
     ///
-    /// Cancel safety: cancelled before completion, the same wave is waited for again.
+    /// Cancel safety: cancelled before completion, the next call waits for the same wave.
     pub(crate) async fn next(&mut self) {
         let Some(Rate(rate)) = self.rate else { return };
         let first = *self.first.get_or_insert_with(Instant::now);

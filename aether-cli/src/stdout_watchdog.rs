@@ -30,7 +30,7 @@ pub(crate) fn writing<T>(write: impl FnOnce() -> T) -> T {
 
 /// After `shutdown`, ends the process with code 1 if a write takes too long. Otherwise it never returns.
 ///
-/// Cancel safety: cancelled before completion, nothing has happened.
+/// Cancel safety: cancelled before completion, it has no effect.
 pub(crate) async fn run(shutdown: CancellationToken) {
     shutdown.cancelled().await;
     let signalled = Instant::now();

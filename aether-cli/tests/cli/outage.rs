@@ -46,7 +46,7 @@ async fn programs_that_start_before_the_server_wait_for_it_and_say_so() {
     }
     server.restart().await.unwrap();
     for (program, does) in
-        programs.iter_mut().zip(["answers inventory.reserve", "takes orders", "observes every wave", ""])
+        programs.iter_mut().zip(["answers inventory.reserve", "creates orders", "observes every wave", ""])
     {
         program.tells("connected after");
         if !does.is_empty() {
@@ -111,7 +111,7 @@ async fn what_no_waiting_helps_against_is_not_waited_for() {
 async fn services_say_when_the_connection_breaks_and_when_it_is_back() {
     let (mut server, medium) = server().await;
     let mut programs = SERVICES.map(|args| Running::start(&with(args, &medium)));
-    for (program, begun) in programs.iter_mut().zip(["answers", "takes orders", "observes", "sent:"]) {
+    for (program, begun) in programs.iter_mut().zip(["answers", "creates orders", "observes", "sent:"]) {
         if begun != "sent:" {
             program.tells(begun);
         }
