@@ -230,7 +230,8 @@ mod tests {
         watcher.resonate_on(FLOOD_CHANNEL).await.unwrap();
         let mut flood = Flood::start(&aether, 10.0).await.unwrap();
         assert!(flood.capacity() > 0.0 && flood.capacity() <= 1000.0);
-        // Ten times what the handler takes: of so many waves some thousands are not handled: they find the inbox full, or wait in it for too long.
+        // At ten times the capacity some thousands of waves are not handled: the inbox is full, or they wait in it for
+        // too long.
         for _ in 0..5000 {
             watcher.receive().await.unwrap();
         }
@@ -241,7 +242,7 @@ mod tests {
             assert_eq!(flow.offered, flow.delivered + flow.lost.sum(), "{flow:?}");
             assert!(flow.offered >= seen.offered && flow.lost.sum() >= seen.lost.sum(), "{flow:?} {seen:?}");
         }
-        // Full inboxes shed the weakest: no strong wave is lost that way while there are weak ones.
+        // Full inboxes shed the weakest, so they lose no strong wave while there are weak ones.
         assert_eq!(strong.lost.of(Loss::Full), 0, "{strong:?}");
         assert!(weak.lost.sum() > weak.delivered && weak.p99_us.is_some(), "{weak:?}");
         drop(watcher);

@@ -35,7 +35,7 @@ async fn reserve(
         *units
     };
     let told = emitter.emit_wave("stock.reserved", &order).await;
-    told.map_err(|error| Rejection::caused_by("nobody can be told", error))?;
+    told.map_err(|error| Rejection::caused_by("the event cannot be emitted", error))?;
     Ok(Json(left))
 }
 
