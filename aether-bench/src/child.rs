@@ -1,4 +1,5 @@
-//! The receiving process as seen from the sender: started, told what to do, waited for, and gone when dropped.
+//! The receiving process as seen from the sender: starts it, sends it a job, waits for its result, and kills it on
+//! drop.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,11 +13,10 @@ use tokio::process::{ChildStdin, ChildStdout, Command};
 use crate::outcome::Heard;
 use crate::receiver::{Job, Said};
 
-/// How long a receiving process may take to connect. It takes 30 ms on an idle machine.
+/// The time limit for a receiving process to connect. It takes 30 ms on an idle machine.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// How a receiving process is started: the program calls itself, with arguments that make it call
-/// [`receive`](crate::receive).
+/// The command of a receiving process: this program with arguments that make it call [`receive`](crate::receive).
 #[derive(Debug, Clone)]
 pub struct ChildProgram {
     program: PathBuf,
@@ -27,26 +27,26 @@ impl ChildProgram {
     /// This program with other arguments.
     ///
     /// # Errors
-    /// The operating system's error if it does not know where this program is.
+    /// The operating system's error if the path of this program is unknown.
     pub fn this_with(args: impl IntoIterator<Item = impl Into<OsString>>) -> io::Result<Self> {
         Ok(Self { program: std::env::current_exe()?, args: args.into_iter().map(Into::into).collect() })
     }
 }
 
-/// Why there is no receiving process.
+/// Why the receiving process failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChildError {
     /// It does not start.
     #[error("cannot start a receiving process")]
     Spawn(#[source] io::Error),
-    /// It ended, or closed its stdout; it has said why on stderr.
-    #[error("the receiving process ended too early; it says why on stderr")]
+    /// It ended, or closed its stdout. The reason is on stderr.
+    #[error("the receiving process ended too early; see its message on stderr")]
     Ended,
-    /// It said something else than it should.
-    #[error("the receiving process is not understood")]
+    /// It sent an unexpected message.
+    #[error("the receiving process sent an unexpected message")]
     Protocol(#[source] io::Error),
-    /// It does not get ready.
+    /// It was not ready in time.
     #[error("the receiving process was not ready within {0:?}")]
     NotReady(Duration),
 }
@@ -61,11 +61,12 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts the process and waits until it hears.
+    /// Starts the process and waits until it is subscribed.
     pub(crate) async fn start(program: &ChildProgram, job: &Job) -> Result<Self, ChildError> {
         let mut command = Command::new(&program.program);
         command.args(&program.args).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        // A terminal tells all processes of its group of Ctrl-C. This one shall go on until the sender has ended the run.
+        // Ctrl-C in a terminal signals the whole process group. This process must continue until the sender has ended
+        // the run.
         #[cfg(unix)]
         command.process_group(0);
         let mut process = command.spawn().map_err(ChildError::Spawn)?;
@@ -84,7 +85,7 @@ impl Child {
         }
     }
 
-    /// What it heard, once it has heard the end.
+    /// Waits for its result after the end of the run.
     ///
     /// Cancel safety: cancelled before completion, nothing was read; it can be called again.
     pub(crate) async fn heard(&mut self) -> Result<Heard, ChildError> {

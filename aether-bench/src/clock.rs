@@ -1,17 +1,16 @@
-//! The clock of a measurement: nanoseconds that every process of this machine counts alike.
+//! The clock of a measurement: nanoseconds that are the same in all processes of this machine.
 //!
-//! Read by the sender, which says when a message was due, and by the handler, which may be another process. It is no
-//! time of day.
+//! The sender reads it for due times, and the handler, possibly in another process, for end times. It is not a time of
+//! day.
 
 /// Nanoseconds since some moment in the past, the same moment for all processes.
 ///
-/// Source: `CLOCK_MONOTONIC`, which the kernel keeps once for all processes and which no correction of the time of day
-/// makes jump.
+/// Source: `CLOCK_MONOTONIC`, which is the same for all processes and unaffected by corrections of the time of day.
 #[cfg(unix)]
 #[must_use]
 pub fn now() -> u64 {
     use nix::time::{ClockId, clock_gettime};
-    // It cannot fail: the clock is always there, and the time goes to memory of our own.
+    // It cannot fail: the clock always exists, and the result goes to valid memory.
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
     nanoseconds(time)
 }
@@ -26,7 +25,7 @@ pub fn now() -> u64 {
     nanoseconds(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default())
 }
 
-/// A time as whole nanoseconds; 584 years are the most.
+/// A time as whole nanoseconds, at most 584 years.
 pub(crate) fn nanoseconds(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,7 @@
-//! The contestants: what carries the messages of a run from the sender to the handler.
+//! The contestants: the transports that carry the messages of a run from the sender to the handler.
 //!
-//! Each has a file with its two ends; runs are made by `run.rs`, which knows none of them. The peers are as their users
-//! have them: tokio's channels bounded at 1024, async-nats with its default subscription.
+//! Each has a file with its two ends; `run.rs` makes runs without depending on any of them. The peers use common
+//! settings: tokio's channels bounded at 1024, async-nats with its default subscription.
 
 mod aether;
 mod async_nats;
@@ -22,16 +22,16 @@ pub(crate) use self::broadcast::broadcast;
 pub(crate) use self::mpsc::mpsc;
 pub(crate) use self::two_mpsc::two_mpsc;
 
-/// How many messages wait in a channel of tokio, and in the inbox of Aether under overload.
+/// The capacity of tokio's channels, and of Aether's inbox under overload.
 pub(crate) const BOUND: usize = 1024;
 
 /// The sender's end.
 pub(crate) trait Offer: Send + 'static {
-    /// Offers one message, at once; called from a thread that may block. What is refused is counted.
+    /// Offers one message at once and counts refusals. Called from a thread that may block.
     fn offer(&mut self, payload: Bytes, strength: Strength);
 
-    /// Lets the receiver know that there is no more, and says whether that has left. Over a network it is called until
-    /// the receiver has said that it knows.
+    /// Sends the end marker, and returns whether it was sent. Over a network it is repeated until the receiver confirms
+    /// it.
     fn end(&mut self) -> impl Future<Output = bool> + Send;
 }
 
@@ -40,25 +40,25 @@ pub(crate) trait Hear: Send + 'static {
     /// The next message, or `None` after the last one.
     fn next(&mut self) -> impl Future<Output = Option<Load>> + Send;
 
-    /// How many it missed, where it is told a number only.
+    /// The number of missed messages, for a transport that reports only a number.
     fn lagged(&self) -> u64 {
         0
     }
 }
 
-/// Where Aether runs.
+/// The medium of Aether.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// `local:` or `nats://host:port`.
     pub url: String,
-    /// What stands before each channel in a subject.
+    /// The subject prefix of all channels.
     pub prefix: String,
-    /// How waves are written, by name.
+    /// The name of the wire format.
     wire: String,
 }
 
 impl Address {
-    /// In this process, or on a NATS server.
+    /// Makes an address of this process or of a NATS server.
     #[must_use]
     pub fn new(url: &str, prefix: &str, wire: Wire) -> Self {
         Self { url: url.to_owned(), prefix: prefix.to_owned(), wire: wire.as_str().to_owned() }
@@ -70,13 +70,13 @@ impl Address {
         Self::new("local:", "aether", Wire::Frames)
     }
 
-    /// On a NATS server, as usual.
+    /// On a NATS server with default settings.
     #[must_use]
     pub fn nats(url: &str) -> Self {
         Self::new(url, "aether", Wire::Frames)
     }
 
-    /// Connects, with an outbox of one's own.
+    /// Connects with the given outbox.
     pub(crate) async fn connect(&self, outbox: InboxOptions) -> Result<Aether, ContestantError> {
         let options = NatsOptions::default()
             .prefix(&self.prefix)
@@ -87,7 +87,7 @@ impl Address {
     }
 }
 
-/// How the inbox of Aether's receiver is.
+/// The inbox profile of Aether's receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Profile {
@@ -106,17 +106,17 @@ impl Profile {
     }
 }
 
-/// What carries the messages.
+/// The transport of the messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Contestant {
     /// tokio's mpsc channel, bounded, `try_send`: drops the newest.
     Mpsc,
-    /// Two of them, one for the strong messages, received by a biased `select!`.
+    /// Two mpsc channels, one for strong messages, received with a biased `select!`.
     TwoMpsc,
-    /// tokio's broadcast channel: drops the oldest, tells how many.
+    /// tokio's broadcast channel: drops the oldest and reports how many.
     Broadcast,
-    /// async-nats with its default subscription: drops what its client has no room for.
+    /// async-nats with its default subscription: drops messages when its client is full.
     AsyncNats {
         /// The server.
         url: String,
@@ -125,13 +125,13 @@ pub enum Contestant {
     Aether {
         /// Where.
         address: Address,
-        /// The receiver's inbox.
+        /// The profile of the receiver's inbox.
         profile: Profile,
     },
 }
 
 impl Contestant {
-    /// As it stands in tables.
+    /// The name in tables.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -158,28 +158,28 @@ impl Contestant {
     }
 }
 
-/// Why a contestant did not come to the start.
+/// Why a contestant could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ContestantError {
-    /// Aether cannot be connected.
+    /// Aether cannot connect.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// No such wire format.
+    /// The wire format does not exist.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// No such vibrator.
-    #[error("no vibrator")]
+    /// The vibrator could not be created.
+    #[error("the vibrator could not be created")]
     Create(#[from] aether_core::CreateError),
-    /// Not tuned.
-    #[error("nothing can be heard")]
+    /// Subscribing failed.
+    #[error("cannot subscribe")]
     Join(#[from] aether_core::JoinError),
-    /// async-nats cannot be connected.
+    /// async-nats cannot connect.
     #[error("cannot connect to {url}: is a NATS server running there?")]
     Nats {
         /// Where.
         url: String,
-        /// What the client says.
+        /// The error of the client.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -1,8 +1,8 @@
-//! A flood: an overload that goes on until it is stopped, and can be looked at while it does.
+//! A flood: an overload that continues until it is stopped, with live counts.
 //!
-//! What `aether up --overload` shows. Beside whatever else runs on the same `Aether` there is a handler that takes a
-//! millisecond for each wave, and a sender that offers it many times more than that. Here the handler sleeps: whoever
-//! looks at it wants to see the effect and not to lose a processor, and a millisecond is long enough for a timer.
+//! `aether up --overload` shows it. A handler takes a millisecond for each wave, and a sender offers it many times
+//! more, beside everything else on the same `Aether`. The handler sleeps instead of spinning, so that the demonstration
+//! does not occupy a processor; a millisecond is long enough for a timer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,30 +22,30 @@ use crate::payload::{DEFAULT_BYTES, Load, Message};
 use crate::report::Latencies;
 use crate::schedule::{Poisson, ScheduleError, Strength};
 
-/// Where the waves of a flood are sent.
+/// The channel of a flood.
 pub const FLOOD_CHANNEL: &str = "overload.wave";
 
-/// How long the handler sleeps for each wave.
+/// The sleep of the handler for each wave.
 const SERVICE: Duration = Duration::from_millis(1);
-/// How many of its sleeps are measured to know its capacity.
+/// The number of sleeps measured for the capacity.
 const MEASURED: u32 = 100;
 
-/// Why there is no flood.
+/// Why a flood failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FloodError {
-    /// So many waves are not possible.
+    /// The rate is not possible.
     #[error(transparent)]
     Rate(#[from] ScheduleError),
-    /// Sender or handler are not on the bus.
+    /// The sender or the handler could not start.
     #[error(transparent)]
     Contestant(#[from] ContestantError),
     /// A thread panicked.
-    #[error("the sender or the handler of the overload broke down")]
+    #[error("the sender or the handler of the overload panicked")]
     Thread(#[from] JoinError),
 }
 
-/// What became of the waves of one strength. Adds up: `offered = delivered + lost + waiting`.
+/// The waves of one strength by outcome. Adds up: `offered = delivered + lost + waiting`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Flow {
@@ -55,24 +55,24 @@ pub struct Flow {
     pub delivered: u64,
     /// Waves that were lost, by reason.
     pub lost: Counts,
-    /// Of 100 handled waves 99 were done within this time from the moment they were due, in microseconds.
+    /// The 99th percentile of the time from when a wave was due to the end of its handling, in microseconds.
     pub p99_us: Option<f64>,
 }
 
 impl Flow {
-    /// Waves that are queued or on their way; in the end those that the broker had when everybody left.
+    /// Waves queued or in transit; at the end those that stayed in the broker.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.offered.saturating_sub(self.delivered + self.lost.sum())
     }
 
-    /// The share that was not lost, in percent; 100 of none.
+    /// The share that was not lost, in percent; 100 without waves.
     #[must_use]
     pub fn kept_percent(&self) -> f64 {
         if self.offered == 0 {
             return 100.0;
         }
-        // What was offered just before may be lost only now.
+        // Waves offered in the previous interval may be lost in this one.
         (100.0 * (1.0 - self.lost.sum() as f64 / self.offered as f64)).max(0.0)
     }
 
@@ -91,13 +91,13 @@ struct Shared {
     offered: [AtomicU64; 2],
     delivered: [AtomicU64; 2],
     losses: Arc<Losses>,
-    /// Since the last look, and in all.
+    /// The counts since the last look, and in total.
     latencies: Mutex<[[Latencies; 2]; 2]>,
 }
 
 impl Shared {
     fn flows(&self, latencies: &[Latencies; 2]) -> [Flow; 2] {
-        // Losses and deliveries before offers: no wave is counted as gone that was not offered.
+        // Read losses and deliveries before offers, so that no wave counts as gone before it counts as offered.
         let lost = self.losses.so_far();
         Strength::ALL.map(|strength| {
             let index = strength as usize;
@@ -112,7 +112,7 @@ impl Shared {
     }
 }
 
-/// An overload that goes on. Dropped, it stops by itself soon.
+/// A running overload. Dropping it stops it soon.
 pub struct Flood {
     shared: Arc<Shared>,
     capacity: f64,
@@ -124,14 +124,14 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// Measures what the handler can take, for a tenth of a second, and offers it `times` as much from now on, a
-    /// twentieth of it strong.
+    /// Measures the capacity of the handler for a tenth of a second, and then offers it `times` as much, a twentieth of
+    /// it strong.
     ///
     /// # Errors
     /// [`FloodError`]
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing goes on.
+    /// Cancelled before completion, nothing keeps running.
     pub async fn start(aether: &Aether, times: f64) -> Result<Self, FloodError> {
         let measured = tokio::task::spawn_blocking(|| {
             let start = Instant::now();
@@ -163,13 +163,13 @@ impl Flood {
         Ok(Self { shared, capacity, before, stop_sending, stop_handling, sending, handling })
     }
 
-    /// Waves a second that the handler can take.
+    /// The capacity of the handler in waves a second.
     #[must_use]
     pub fn capacity(&self) -> f64 {
         self.capacity
     }
 
-    /// What has happened since the last look, strong and weak.
+    /// The counts since the last look, strong and weak.
     pub fn look(&mut self) -> [Flow; 2] {
         let recent = std::mem::take(&mut self.shared.latencies.lock()[0]);
         let now = self.shared.flows(&recent);
@@ -178,13 +178,13 @@ impl Flood {
         since
     }
 
-    /// Stops it; what happened in all, strong and weak. What is still queued is shed and counted.
+    /// Stops it and returns the total counts, strong and weak. Queued waves are shed and counted.
     ///
     /// # Errors
     /// [`FloodError::Thread`] if the sender or the handler panicked.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, it stops all the same.
+    /// Cancelled before completion, it stops nevertheless.
     pub async fn end(self) -> Result<[Flow; 2], FloodError> {
         drop(self.stop_sending);
         self.sending.await?;
@@ -203,7 +203,7 @@ fn send(pacer: Pacer, arrivals: Poisson, start: u64, mut offer: AetherSender, sh
     });
 }
 
-/// Handles until it is stopped. The vibrator goes with it, and its inbox sheds what it holds.
+/// Handles waves until it is stopped. Then the vibrator is dropped, and its inbox sheds the queued waves.
 async fn handle(mut hear: AetherReceiver, shared: Arc<Shared>, stop: CancellationToken) {
     while let Some(Some(load)) = stop.run_until_cancelled(hear.next()).await {
         std::thread::sleep(SERVICE);
@@ -230,7 +230,8 @@ mod tests {
         watcher.resonate_on(FLOOD_CHANNEL).await.unwrap();
         let mut flood = Flood::start(&aether, 10.0).await.unwrap();
         assert!(flood.capacity() > 0.0 && flood.capacity() <= 1000.0);
-        // Ten times what the handler takes: of so many waves some thousands are not handled: they find the inbox full, or wait in it for too long.
+        // At ten times the capacity some thousands of waves are not handled: the inbox is full, or they wait in it for
+        // too long.
         for _ in 0..5000 {
             watcher.receive().await.unwrap();
         }
@@ -241,7 +242,7 @@ mod tests {
             assert_eq!(flow.offered, flow.delivered + flow.lost.sum(), "{flow:?}");
             assert!(flow.offered >= seen.offered && flow.lost.sum() >= seen.lost.sum(), "{flow:?} {seen:?}");
         }
-        // Full inboxes shed the weakest: no strong wave is lost that way while there are weak ones.
+        // Full inboxes shed the weakest, so they lose no strong wave while there are weak ones.
         assert_eq!(strong.lost.of(Loss::Full), 0, "{strong:?}");
         assert!(weak.lost.sum() > weak.delivered && weak.p99_us.is_some(), "{weak:?}");
         drop(watcher);

@@ -1,6 +1,6 @@
-//! The handler: takes one message after the other and works on it, on a thread of its own.
+//! The handler: takes one message after the other and works on it, in its own thread.
 //!
-//! Its own thread, so that its work does not hold up the tasks that read the network; the same for all contestants.
+//! In its own thread its work does not delay the tasks that read the network. It is the same for all contestants.
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -12,16 +12,16 @@ use crate::outcome::{Handled, Heard};
 use crate::processors::{on_the_handlers, weighing_most};
 use crate::work::Work;
 
-/// How a handler notes what it handles.
+/// What a handler records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Notes {
     /// Each message, and when it was done.
     Each,
-    /// How many, and when the last one was done.
+    /// Only the number, and when the last one was done.
     Count,
 }
 
-/// Handles until there is no more or `stop` is cancelled. The counts of losses are left to the caller.
+/// Handles messages until the end or until `stop` is cancelled. The caller counts losses.
 pub(crate) fn handle<H: Hear>(
     mut hear: H,
     work: Work,
@@ -37,7 +37,7 @@ pub(crate) fn handle<H: Hear>(
                 heard.count += 1;
                 match notes {
                     Notes::Each => heard.handled.push(Handled { number: load.number, done: clock::now() }),
-                    // One in many, as a look at the clock is a tenth of what a message costs.
+                    // Reads the clock for one message in many, because a reading costs a tenth of a message.
                     Notes::Count if heard.count % 64 == 1 => heard.last = clock::now(),
                     Notes::Count => {}
                 }

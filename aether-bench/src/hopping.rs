@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 
-/// The share of waves that was lost in each slot, with the jammed lanes left out and without.
+/// The share of lost waves in each slot, for an adaptive channel and for a fixed one.
 #[derive(Debug)]
 pub struct Recovery {
     /// The slot from which on lanes are jammed.
     pub jammed_from: usize,
-    /// The slot from which on it counts as steady.
+    /// The slot from which on the channel counts as steady.
     pub steady_from: usize,
     /// The losses of an adaptive channel.
     pub adaptive: Vec<f64>,
-    /// The losses of one that is not.
+    /// The losses of a fixed channel.
     pub fixed: Vec<f64>,
 }
 
@@ -21,7 +21,7 @@ const LEFT: f64 = 60.0;
 const RIGHT: f64 = 740.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 270.0;
-/// A point is the mean of so many slots: single ones are lost whole or not at all.
+/// The number of slots averaged per point: single slots are lost completely or not at all.
 const SMOOTHED: usize = 16;
 const STYLE: &str = "\
 text{font:12px system-ui,sans-serif;fill:#24292f}\
@@ -31,7 +31,7 @@ text{font:12px system-ui,sans-serif;fill:#24292f}\
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}.grid{stroke:#30363d}}";
 
 impl Recovery {
-    /// What an adaptive channel loses once it has adapted.
+    /// The loss of an adaptive channel after it has adapted.
     #[must_use]
     pub fn steady_loss(&self) -> f64 {
         let steady = self.adaptive.get(self.steady_from..).unwrap_or_default();

@@ -1,8 +1,7 @@
-//! What the benchmarks are made of: schedules fixed in advance, contestants, reports, tables, a picture.
+//! The building blocks of the benchmarks: schedules fixed in advance, contestants, reports, tables, a picture.
 //!
-//! Used by `aether bench` and by the benchmarks in `benches`; nothing that a service links. It is a crate of its own and
-//! not a part of `aether-core`, so that the core does not carry what only measures it, and the command line and the
-//! benchmarks measure with the same code.
+//! `aether bench` and the benchmarks in `benches` use them; services do not link them. They are a separate crate so
+//! that `aether-core` contains no measuring code, and the command line and the benchmarks measure with the same code.
 //!
 //! ```text
 //! Schedule ──▶ Pacer ──▶ Contestant ──▶ Handler (here, or in a receiving process) ──▶ Outcome ──▶ Report ──▶ Table, picture

@@ -1,6 +1,6 @@
-//! What was lost in a run, by reason and strength.
+//! The losses of a run, by reason and strength.
 //!
-//! Counted where a contestant says so: by the sender that is refused, and by the inboxes that call `on_shed`.
+//! Counted where a contestant reports them: by a refused sender, and by inboxes with `on_shed`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use crate::schedule::Strength;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Loss {
-    /// The sender got it back: no room, or the connection is gone.
+    /// Refused to the sender: no room, or no connection.
     Refused,
     /// The sender's outbox was full and shed its weakest.
     OutboxFull,
@@ -24,11 +24,11 @@ pub enum Loss {
     Full,
     /// It waited longer than the sojourn cap of the inbox.
     Sojourn,
-    /// Below the noise floor, decayed, or still queued when the receiver went away.
+    /// Below the noise floor, expired, or still queued when the receiver was closed.
     OtherShed,
-    /// The receiver was told how many it had missed, not which (tokio's broadcast).
+    /// The receiver learnt only the number of missed messages (tokio's broadcast).
     Lagged,
-    /// Nobody was told.
+    /// Lost silently.
     Silent,
 }
 
@@ -44,7 +44,7 @@ impl Loss {
         Self::Silent,
     ];
 
-    /// In plain words.
+    /// The name in tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl Loss {
         }
     }
 
-    /// Why an inbox shed a wave.
+    /// The loss for the reason of an inbox.
     #[must_use]
     pub fn of_inbox(reason: ShedReason) -> Self {
         match reason {
@@ -68,19 +68,19 @@ impl Loss {
         }
     }
 
-    /// Why an outbox shed a wave.
+    /// The loss for the reason of an outbox.
     #[must_use]
     pub fn of_outbox(_reason: ShedReason) -> Self {
         Self::OutboxFull
     }
 }
 
-/// How many were lost for each reason, of one strength.
+/// The losses of one strength by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts([u64; Loss::ALL.len()]);
 
 impl Counts {
-    /// How many for this reason.
+    /// The losses for a reason.
     #[must_use]
     pub const fn of(&self, loss: Loss) -> u64 {
         self.0[loss as usize]
@@ -112,7 +112,7 @@ impl Counts {
     }
 }
 
-/// Counts for both strengths, that several threads add to.
+/// Counts for both strengths, shared by several threads.
 #[derive(Debug, Default)]
 pub struct Losses {
     counts: [[AtomicU64; Loss::ALL.len()]; 2],
@@ -124,7 +124,7 @@ impl Losses {
         self.counts[strength as usize][loss as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The counts so far, strong and weak.
+    /// The current counts, strong and weak.
     #[must_use]
     pub fn so_far(&self) -> [Counts; 2] {
         self.counts
@@ -132,7 +132,7 @@ impl Losses {
             .map(|counts| Counts(counts.each_ref().map(|count| count.load(Ordering::Relaxed))))
     }
 
-    /// An inbox whose losses are counted here, with the reasons that `name` gives them.
+    /// Inbox options whose losses are counted here; `name` maps the reasons.
     #[must_use]
     pub fn watch(self: &Arc<Self>, inbox: InboxOptions, name: fn(ShedReason) -> Loss) -> InboxOptions {
         let losses = Arc::clone(self);

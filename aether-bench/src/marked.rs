@@ -1,16 +1,16 @@
-//! Parts of a document that a command writes: between `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
+//! Generated parts of a document: between `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
 
-/// Why a part was not written.
+/// A missing marker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the document has no line {line:?} where one is needed")]
+#[error("the document lacks the line {line:?}")]
 pub struct MarkError {
     line: String,
 }
 
-/// The document with `text` in the place of what stood between the markers of `name`.
+/// The document with `text` between the markers of `name`.
 ///
 /// # Errors
-/// [`MarkError`] names the marker that is missing.
+/// [`MarkError`] names the missing marker.
 pub fn replaced(document: &str, name: &str, text: &str) -> Result<String, MarkError> {
     let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
     let missing = |line: &str| MarkError { line: line.trim_end().to_owned() };

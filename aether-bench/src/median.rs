@@ -1,6 +1,6 @@
-//! The median, which a disturbed round does not move.
+//! The median, which one disturbed round does not affect.
 
-/// The middle one of the numbers, the upper one of two; NaN of none.
+/// The median, the upper one of two middle numbers; NaN without numbers.
 #[must_use]
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
@@ -8,7 +8,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The item in the middle by a figure, the upper one of two; `None` of none.
+/// The item with the median key, the upper one of two; `None` without items.
 pub(crate) fn median_by<T>(mut items: Vec<T>, figure: impl Fn(&T) -> f64) -> Option<T> {
     items.sort_by(|one, other| figure(one).total_cmp(&figure(other)));
     let middle = items.len() / 2;

@@ -19,7 +19,7 @@ use crate::stalls::Stalls;
 use crate::windows::{Window, middle, windows};
 use crate::work::Work;
 
-/// The step: from this load to that one, in capacities.
+/// The loads before and after the step, in capacities.
 const STEP: (f64, f64) = (0.5, 5.0);
 /// How long each side of the step lasts.
 const STEP_SIDE: Duration = Duration::from_secs(1);
@@ -27,34 +27,34 @@ const STEP_SIDE: Duration = Duration::from_secs(1);
 const WINDOW: Duration = Duration::from_millis(50);
 const WINDOWS: (u32, u32) = (2, 10);
 
-/// What is to be compared, and how.
+/// The options of a comparison.
 #[derive(Debug, Clone)]
 pub struct Overload {
-    /// Who takes part; they take turns at each load.
+    /// The contestants. They take turns at each load.
     pub contestants: Vec<Contestant>,
     /// The loads, in capacities of the handler.
     pub loads: Vec<f64>,
-    /// How long each load is offered in each round.
+    /// The duration of each load in each round.
     pub lasts: Duration,
-    /// How often each load is offered to each contestant, at least once. The figures are those of the round with the
-    /// median p99 of the strong messages; all rounds of a load have the same schedule.
+    /// The number of rounds, at least one. The round with the median p99 of the strong messages is reported; all rounds
+    /// of a load have the same schedule.
     pub rounds: usize,
     /// The share of strong messages.
     pub strong: f64,
-    /// What the schedules are drawn from.
+    /// The random seed of the schedules.
     pub seed: u64,
-    /// What the handler does.
+    /// The work of the handler.
     pub work: Work,
-    /// How large a message is, in bytes.
+    /// The size of a message, in bytes.
     pub payload_bytes: usize,
-    /// Whether the step is run as well.
+    /// Whether to run the step.
     pub step: bool,
 }
 
 impl Overload {
-    /// The loads that are run where nothing else is said.
+    /// The default loads.
     pub const LOADS: [f64; 7] = [0.5, 0.8, 1.0, 1.5, 2.0, 5.0, 10.0];
-    /// The share of strong messages where nothing else is said.
+    /// The default share of strong messages.
     pub const STRONG: f64 = 0.05;
 }
 
@@ -64,12 +64,12 @@ impl Overload {
 pub struct Run {
     /// The offered load, in capacities of the handler.
     pub load: f64,
-    /// How it went.
+    /// The report of the run.
     #[serde(flatten)]
     pub report: Report,
 }
 
-/// One contestant when the load steps up.
+/// One contestant at the step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Step {
@@ -85,23 +85,23 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Comparison {
-    /// What the handler does with each message takes so long, in microseconds.
+    /// The handling time of a message, in microseconds.
     pub service_us: f64,
-    /// Messages a second that the handler handles, as measured before the runs.
+    /// The measured capacity of the handler, in messages a second.
     pub capacity: f64,
-    /// What the machine itself held up while nothing but clocks ran on it, just before the runs.
+    /// The stalls of the machine itself, measured just before the runs.
     pub stalls: Stalls,
-    /// How long each load was offered in each round, in seconds.
+    /// The duration of each load in each round, in seconds.
     pub seconds: f64,
-    /// How often; the figures are those of the median round.
+    /// The number of rounds; the median round is reported.
     pub rounds: usize,
     /// The share of strong messages.
     pub strong: f64,
-    /// What the schedules were drawn from.
+    /// The random seed of the schedules.
     pub seed: u64,
-    /// How large a message was, in bytes.
+    /// The size of a message in bytes.
     pub payload_bytes: usize,
-    /// False if somebody ended it before all runs were done.
+    /// False if it was interrupted.
     pub complete: bool,
     /// Each contestant at each load.
     pub runs: Vec<Run>,
@@ -109,14 +109,14 @@ pub struct Comparison {
     pub steps: Vec<Step>,
 }
 
-/// Why there is no comparison.
+/// Why a comparison failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OverloadError {
-    /// Without work nothing can be too much.
+    /// Without a service time there is no overload.
     #[error("the service time of the handler must be longer than zero")]
     NoWork,
-    /// A schedule that cannot be.
+    /// The schedule is not possible.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
     /// A run failed.
@@ -130,7 +130,7 @@ pub enum OverloadError {
         source: RunError,
     },
     /// A run contradicts itself.
-    #[error("the accounts of {contestant} at {load} times the capacity do not add up")]
+    #[error("the counts of {contestant} at {load} times the capacity do not add up")]
     Report {
         /// Who ran.
         contestant: &'static str,
@@ -142,8 +142,8 @@ pub enum OverloadError {
 }
 
 impl Overload {
-    /// Measures the handler's capacity, then runs everything. `begins` is told each contestant and load before its run.
-    /// When `stop` is cancelled, what has been run so far is the answer.
+    /// Measures the handler's capacity, then runs everything. Calls `begins` with each contestant and load before its
+    /// run. When `stop` is cancelled, returns the runs so far.
     ///
     /// # Errors
     /// [`OverloadError`]
@@ -177,7 +177,7 @@ impl Overload {
         for (number, &load) in (0_u64..).zip(&self.loads) {
             let plan = self.plan(&[Phase { rate: load * capacity, lasts: self.lasts }], number)?;
             let mut reports = vec![Vec::new(); self.contestants.len()];
-            // In turns, so that a bad moment of the machine does not meet one contestant only.
+            // In turns, so that a disturbance of the machine does not affect only one contestant.
             for _ in 0..rounds {
                 for (contestant, reports) in self.contestants.iter().zip(&mut reports) {
                     begins(contestant, load);
@@ -191,7 +191,7 @@ impl Overload {
                 }
             }
             for reports in reports {
-                // Nothing delivered is worse than anything late.
+                // No delivery ranks worse than any latency.
                 let p99 = |report: &Report| report.strong.p99_us.unwrap_or(f64::INFINITY);
                 comparison.runs.extend(median_by(reports, p99).map(|report| Run { load, report }));
             }
@@ -218,7 +218,7 @@ impl Overload {
         Ok(comparison)
     }
 
-    /// Each load has a schedule of its own, the same for all contestants.
+    /// Each load has its own schedule, the same for all contestants.
     fn plan(&self, phases: &[Phase], number: u64) -> Result<Plan, ScheduleError> {
         let seed = self.seed.wrapping_mul(1000).wrapping_add(number);
         let schedule = Arc::new(Schedule::poisson(phases, self.strong, seed)?);
@@ -226,7 +226,7 @@ impl Overload {
     }
 }
 
-/// Runs a plan; `None` if somebody wants it to end.
+/// Runs a plan. Returns `None` if interrupted.
 async fn ran(
     contestant: &Contestant,
     plan: &Plan,

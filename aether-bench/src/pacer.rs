@@ -1,8 +1,7 @@
 //! The pacer: sends each message of a schedule when it is due, from a thread that may block.
 //!
-//! It sleeps until the next one is due and then sends all that are: it does not spin, because the handler needs one of
-//! two processors and the transport the other. What a timer is late counts as the messages' latency, for all contestants
-//! alike.
+//! It sleeps until the next message is due and then sends all due ones. It does not spin, because the handler needs one
+//! of two processors and the transport the other. Timer delays count as latency, for all contestants alike.
 
 use std::convert::Infallible;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
@@ -12,10 +11,10 @@ use crate::clock;
 use crate::processors::wake_exactly;
 use crate::schedule::Arrival;
 
-/// It sleeps at least so long. 200,000 messages a second are one every 5 us, which is about what it takes to sleep and to
-/// wake up: slept exactly, there would be no time left for anything else on its processor.
+/// The minimum sleep. 200,000 messages a second are one every 5 us, which is about the cost of a sleep and a wake-up.
+/// Exact sleeps would leave no time for anything else on the processor.
 const LEAST_SLEEP: u64 = 20_000;
-/// A message that is sent so long after it was due is late.
+/// A message sent this long after its due time is late.
 const LATE: u64 = 1_000_000;
 
 /// Waits for the times of a schedule.
@@ -25,16 +24,16 @@ pub struct Pacer {
     stopped: Receiver<Infallible>,
 }
 
-/// What a pacer has done.
+/// The counts of a pacer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Paced {
     /// Messages sent.
     pub sent: u64,
-    /// Those of them that were sent more than a millisecond after they were due: the sender itself was held up.
+    /// Messages sent more than a millisecond after they were due, because the sender itself was delayed.
     pub late: u64,
 }
 
-/// Stops a pacer, even in the middle of a wait, when it is dropped.
+/// Stops a pacer when dropped, also during a wait.
 #[derive(Debug)]
 #[must_use = "dropping it stops the pacer"]
 pub struct Stop {
@@ -42,7 +41,7 @@ pub struct Stop {
 }
 
 impl Pacer {
-    /// A pacer whose schedule starts at `start` of [`clock::now`].
+    /// A pacer whose schedule starts at `start`, by [`clock::now`].
     pub fn new(start: u64) -> (Self, Stop) {
         let (sender, stopped) = channel();
         (Self { start, stopped }, Stop { _dropped: sender })
@@ -65,7 +64,7 @@ impl Pacer {
         paced
     }
 
-    /// Waits until so many nanoseconds after the start, and says how many more it has become; `None` if it was stopped.
+    /// Waits until `due` nanoseconds after the start. Returns the elapsed nanoseconds, or `None` if it was stopped.
     fn wait(&self, due: u64) -> Option<u64> {
         let due = self.start + due;
         loop {
@@ -115,7 +114,7 @@ mod tests {
     fn a_stop_ends_it_in_the_middle_of_a_wait() {
         let (pacer, stop) = Pacer::new(clock::now());
         let mut stop = Some(stop);
-        // The second one is due in an hour: only the stop can end this.
+        // The second one is due in an hour, so only the stop ends this.
         let paced = pacer.run([at(0), at(3_600_000_000_000)], |_, _| drop(stop.take()));
         assert_eq!(paced.sent, 1);
     }

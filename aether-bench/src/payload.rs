@@ -1,5 +1,4 @@
-//! What a message of a benchmark carries: its number, its strength, when it was due, and bytes to make it as large as
-//! wished.
+//! The payload of a benchmark message: its number, its strength, its due time, and padding.
 //!
 //! Every contestant carries the same bytes.
 
@@ -7,9 +6,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::schedule::Strength;
 
-/// The size where nothing else is said, in bytes.
+/// The default size, in bytes.
 pub const DEFAULT_BYTES: usize = 128;
-/// What the number, the kind of the message and the time need.
+/// The minimum size: number, kind and time.
 pub const LEAST_BYTES: usize = 13;
 
 const STRONG: u8 = 1;
@@ -26,17 +25,17 @@ pub(crate) struct Load {
     pub(crate) due: u64,
 }
 
-/// What a payload says.
+/// The content of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// One of the schedule.
+    /// A message of the schedule.
     Load(Load),
-    /// All of the schedule have been sent.
+    /// The end of the schedule.
     End,
 }
 
 impl Message {
-    /// A payload of `bytes` bytes, freshly allocated, or of [`LEAST_BYTES`] if that is more.
+    /// A freshly allocated payload of `bytes` bytes, at least [`LEAST_BYTES`].
     pub(crate) fn to_payload(self, bytes: usize) -> Bytes {
         let (number, kind, due) = match self {
             Self::Load(Load { number, strength: Strength::Strong, due }) => (number, STRONG, due),
@@ -52,7 +51,7 @@ impl Message {
         payload.freeze()
     }
 
-    /// `None` for what no benchmark has sent.
+    /// Parses a payload; `None` if no benchmark has sent it.
     pub(crate) fn of_payload(payload: &[u8]) -> Option<Self> {
         let (number, rest) = payload.split_first_chunk()?;
         let (kind, rest) = rest.split_first()?;
@@ -69,7 +68,7 @@ impl Message {
     }
 }
 
-/// A freshly allocated payload of so many bytes, for benchmarks that only count.
+/// A freshly allocated payload of `bytes` bytes, for benchmarks that only count.
 #[must_use]
 pub fn payload(bytes: usize) -> Bytes {
     Message::Load(Load { number: 0, strength: Strength::Weak, due: 0 }).to_payload(bytes)

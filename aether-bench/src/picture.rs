@@ -1,7 +1,7 @@
-//! The picture of a comparison: what happens to the strong messages as the load grows, as an SVG.
+//! The picture of a comparison: strong messages by load, as an SVG.
 //!
-//! Written by hand and not by a plotting crate: two panels of lines are a page of code, and no crate for it (plotters,
-//! charming) lets the colours of an SVG follow the reader's light or dark theme, which is one `@media` rule here.
+//! It is written without a plotting crate: two panels of lines are a page of code, and the crates (plotters, charming)
+//! cannot adapt the colours of an SVG to the reader's light or dark theme, which takes one `@media` rule here.
 
 use std::fmt::Write as _;
 
@@ -89,13 +89,13 @@ pub fn svg(comparison: &Comparison) -> String {
     drawing.end()
 }
 
-/// Loads stand at equal distances: they are chosen so that something happens between any two.
+/// Loads have equal distances, because they are chosen so that each step matters.
 fn load_at((left, width): (f64, f64), loads: &[f64], load: f64) -> f64 {
     let index = loads.iter().position(|other| *other >= load).unwrap_or(0);
     left + width * (index as f64 + 0.5) / loads.len().max(1) as f64
 }
 
-/// Text that grows by elements. Writing to a String cannot fail, so the results are not looked at.
+/// A string to which elements are added. Writing to a String cannot fail, so results are ignored.
 struct Drawing(String);
 
 impl Drawing {
@@ -155,7 +155,7 @@ impl Drawing {
         }
     }
 
-    /// A mark of its own for each contestant, for those who do not see the colours.
+    /// A different mark for each contestant, for readers who cannot distinguish the colours.
     fn mark(&mut self, number: usize, x: f64, y: f64) {
         let colour = colour(number);
         let _ = match number % 4 {
@@ -207,7 +207,7 @@ mod tests {
             assert!(texts.contains(&part), "{part}: {texts:?}");
         }
         let lines = document.descendants().filter(|node| node.attribute("class") == Some("line")).count();
-        // Of one contestant a p99 is missing, so that there is one point of it and no line.
+        // One contestant lacks a p99, so it has a point and no line.
         assert_eq!(lines, 3);
         assert!(text.contains("prefers-color-scheme:dark"));
     }

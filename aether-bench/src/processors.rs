@@ -1,28 +1,28 @@
-//! Who runs where: the handler has a processor to itself, everything else shares the others.
+//! Processor placement: the handler has its own processor, everything else shares the others.
 //!
-//! Without it, the scheduler of the operating system puts the sender or the transport on the handler's processor now and
-//! then, where one of them waits for a time slice of some milliseconds; that would be the tail of every contestant. For
-//! the same reason a sender that has the other processor to itself runs [before all others](before_others) there. On
-//! Linux only; elsewhere, and with one processor, nothing is done.
+//! Otherwise the operating system sometimes puts the sender or the transport on the handler's processor, where one of
+//! them waits for a time slice of some milliseconds, which would dominate the tail of every contestant. For the same
+//! reason a sender with a processor of its own runs [with priority](before_others). This works on Linux only;
+//! elsewhere, and with one processor, nothing is done.
 
-/// Leaves one processor to the handler: all threads of this process, and whatever they start from now on, keep to the
-/// others. Returns whether that was done.
+/// Reserves one processor for the handler: all threads of this process, and everything they start later, use the
+/// others. Returns whether that was possible.
 #[must_use]
 pub fn leave_one_to_the_handler() -> bool {
     system::leave_one().is_some()
 }
 
-/// Which processor was left to the handler; a process that this one starts has to be told.
+/// The processor reserved for the handler. A child process must be given it.
 pub(crate) fn left() -> Option<usize> {
     system::left()
 }
 
-/// The process that started this one has left that processor to the handler of this one.
+/// Sets the processor that the parent process has reserved for this process's handler.
 pub(crate) fn was_left(processor: Option<usize>) {
     system::was_left(processor);
 }
 
-/// Runs `work` on the handler's processor if this process [left one](leave_one_to_the_handler) to it.
+/// Runs `work` on the handler's processor, if one was [reserved](leave_one_to_the_handler).
 pub(crate) fn on_the_handlers<T>(work: impl FnOnce() -> T) -> T {
     let before = system::take_left();
     let done = work();
@@ -32,25 +32,23 @@ pub(crate) fn on_the_handlers<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Runs `work` in a thread that comes before all others on its processor, real-time ones excepted, and waits for its end.
-/// So what else the machine does runs while `work` sleeps, and does not hold it up: a thread of the kernel that looks
-/// through the memory for some milliseconds twice a second is enough to make more than one message in a hundred late.
-/// `work` has to sleep now and then, as nothing else runs there meanwhile. Without the right to it (root, or
-/// `CAP_SYS_NICE`), and in a process that has not [left a processor](leave_one_to_the_handler) to the handler, it runs as
-/// any thread does.
+/// Runs `work` in a thread with priority over all others on its processor, except real-time ones, and waits for its
+/// end. Other threads run while `work` sleeps and do not delay it. For example, a kernel thread that scans the memory
+/// for some milliseconds twice a second would make more than one message in a hundred late. `work` has to sleep now and
+/// then, because nothing else runs there meanwhile. Without the permission (root, or `CAP_SYS_NICE`), or without a
+/// [reserved processor](leave_one_to_the_handler), it runs in an ordinary thread.
 pub(crate) fn before_others<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     prepared(system::go_first, work)
 }
 
-/// Runs `work` in a thread that gets nearly all of its processor, and waits for its end. For work that never sleeps:
-/// what else the machine does there, such as the same thread of the kernel, which at times wants 30 ms in a row, is not
-/// kept waiting for ever but gets little at a time. Without the right to it, and where no processor was left to the
-/// handler, it runs as any thread does.
+/// Runs `work` in a thread that gets nearly all of its processor, and waits for its end. It is for work that never
+/// sleeps: other threads there, such as a kernel thread that sometimes needs 30 ms in a row, still get a little time.
+/// Without the permission or a reserved processor it runs in an ordinary thread.
 pub(crate) fn weighing_most<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     prepared(system::weigh_most, work)
 }
 
-/// In a thread of its own: the one at hand will do other things later.
+/// In a new thread, because the current one has other work later.
 fn prepared<T: Send>(prepare: fn(), work: impl FnOnce() -> T + Send) -> T {
     let prepared = || {
         if left().is_some() {
@@ -64,13 +62,12 @@ fn prepared<T: Send>(prepare: fn(), work: impl FnOnce() -> T + Send) -> T {
     }
 }
 
-/// How long the present thread could have run and did not, because its processor ran something else, in nanoseconds.
-/// `None` where the system does not tell.
+/// How long the current thread was ready but not running, in nanoseconds. `None` if the system does not report it.
 pub(crate) fn waited() -> Option<u64> {
     system::waited()
 }
 
-/// The present thread's clock wakes it as exactly as the system can, instead of up to 50 us late.
+/// Makes timers of the current thread as exact as the system can, instead of up to 50 us late.
 pub(crate) fn wake_exactly() {
     system::wake_exactly();
 }
@@ -86,9 +83,9 @@ mod system {
         set_thread_priority_and_policy, thread_native_id,
     };
 
-    /// The present thread.
+    /// The current thread.
     const HERE: Pid = Pid::from_raw(0);
-    /// The processor that was left.
+    /// The reserved processor.
     static LEFT: OnceLock<Option<usize>> = OnceLock::new();
 
     pub(super) fn leave_one() -> Option<usize> {
@@ -99,7 +96,7 @@ mod system {
             others.unset(left).ok()?;
             for thread in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
                 let id = thread.file_name().to_str()?.parse().ok()?;
-                // A thread that has just ended needs no place.
+                // A thread that has just ended needs no placement.
                 let _ = sched_setaffinity(Pid::from_raw(id), &others);
             }
             Some(left)
@@ -114,7 +111,7 @@ mod system {
         LEFT.get_or_init(|| processor);
     }
 
-    /// Moves the present thread there, and says where it was allowed to run before.
+    /// Moves the current thread there, and returns its previous processors.
     pub(super) fn take_left() -> Option<CpuSet> {
         let left = left()?;
         let before = sched_getaffinity(HERE).ok()?;
@@ -125,7 +122,7 @@ mod system {
     }
 
     pub(super) fn put_back(before: &CpuSet) {
-        // It was allowed before. If it is no more, the thread stays where it is.
+        // It was allowed before. If it fails, the thread stays where it is.
         let _ = sched_setaffinity(HERE, before);
     }
 
@@ -137,7 +134,7 @@ mod system {
 
     pub(super) fn weigh_most() {
         let normal = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
-        // The least niceness there is, -20. Not everybody may.
+        // The lowest niceness, -20, needs a permission.
         let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Max, normal);
     }
 
@@ -148,7 +145,7 @@ mod system {
     }
 
     pub(super) fn wake_exactly() {
-        // Fails nowhere: the slack is that of this thread.
+        // It cannot fail: the slack is that of this thread.
         let _ = nix::sys::prctl::set_timerslack(1);
     }
 }

@@ -1,8 +1,8 @@
 //! The receiving process: the other half of a run over a network.
 //!
-//! Started by [`Child`](crate::child), which speaks to it through its stdin and stdout, one JSON document a line: a
-//! [`Job`] in, [`Said::Ready`] out, and [`Said::Heard`] when the end of the schedule has come. It ends when its stdin
-//! does, so it cannot outlive who started it.
+//! [`Child`](crate::child) starts it and communicates over stdin and stdout, one JSON document per line: a [`Job`] in,
+//! [`Said::Ready`] out, and [`Said::Heard`] after the end of the schedule. It ends with its stdin, so it cannot outlive
+//! its parent.
 
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
@@ -20,23 +20,23 @@ use crate::outcome::Heard;
 use crate::processors::was_left;
 use crate::work::Work;
 
-/// What a receiving process is to do.
+/// The job of a receiving process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) contestant: Contestant,
     pub(crate) channel: String,
     pub(crate) service: Duration,
     pub(crate) notes: Notes,
-    /// The processor of the handler, if it has one to itself.
+    /// The processor reserved for the handler, if any.
     pub(crate) processor: Option<usize>,
 }
 
-/// What a receiving process says.
+/// A message of a receiving process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Said {
-    /// From now on nothing is missed.
+    /// Subscribed.
     Ready,
-    /// This was all.
+    /// The final result.
     Heard(Heard),
 }
 
@@ -44,33 +44,33 @@ pub(crate) enum Said {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiverError {
-    /// Whoever started it says nothing, or something else.
-    #[error("this command is started by the benchmarks, which tell it on stdin what to receive")]
+    /// The parent sent no valid job.
+    #[error("this command is started by the benchmarks, which send it a job on stdin")]
     Job(#[source] io::Error),
-    /// A contestant without a network.
+    /// The contestant has no network.
     #[error("{0} does not cross processes")]
     Local(&'static str),
-    /// Not a channel.
+    /// The channel is not valid.
     #[error(transparent)]
     Channel(#[from] aether_core::wave::ChannelError),
-    /// No connection.
+    /// The contestant could not start.
     #[error(transparent)]
     Contestant(#[from] ContestantError),
-    /// Whoever started it does not read any more.
+    /// The parent has closed stdout.
     #[error("stdout")]
     Output(#[source] io::Error),
     /// The handler panicked.
-    #[error("the handler broke down")]
+    #[error("the handler panicked")]
     Handler(#[from] tokio::task::JoinError),
 }
 
-/// Receives what the process that started this one sends. Returns early when `stop` is cancelled or stdin ends.
+/// Receives the messages of the parent process. Returns early when `stop` is cancelled or stdin ends.
 ///
 /// # Errors
-/// [`ReceiverError`] if the job cannot be done.
+/// [`ReceiverError`] if the job fails.
 ///
 /// # Cancel safety
-/// Cancelled before completion, the connection is closed; the handler's thread ends with `stop` only.
+/// Cancelled before completion, the connection is closed. The handler's thread ends only with `stop`.
 pub async fn receive(stop: CancellationToken) -> Result<(), ReceiverError> {
     let stop = stop.child_token();
     let mut lines = stdin(stop.clone());
@@ -97,8 +97,7 @@ pub async fn receive(stop: CancellationToken) -> Result<(), ReceiverError> {
     if stop.is_cancelled() { Ok(()) } else { say(&Said::Heard(heard)) }
 }
 
-/// The lines of stdin. A thread of its own reads them, which is left behind when the process ends; the end of stdin
-/// cancels `stop`.
+/// The lines of stdin, read by a detached thread. The end of stdin cancels `stop`.
 fn stdin(stop: CancellationToken) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel(1);
     std::thread::spawn(move || {

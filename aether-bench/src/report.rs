@@ -1,5 +1,5 @@
-//! The report of a run: for strong and weak messages what was offered, handled and lost, how long it took, and how much
-//! of the handler's capacity was used.
+//! The report of a run: offered, handled and lost messages by strength, latencies, and the used share of the handler's
+//! capacity.
 //!
 //! Pure arithmetic on a schedule and an outcome.
 
@@ -13,7 +13,7 @@ use crate::losses::{Counts, Loss};
 use crate::outcome::Outcome;
 use crate::schedule::{Schedule, Strength};
 
-/// An hour; what is later counts as an hour.
+/// An hour. Longer latencies count as an hour.
 const LONGEST: u64 = 3_600_000_000_000;
 
 /// Latencies of messages. Unit: nanoseconds; precision: three digits.
@@ -22,7 +22,7 @@ pub struct Latencies(Histogram<u64>);
 
 impl Default for Latencies {
     fn default() -> Self {
-        // Constants that fit, so it cannot fail.
+        // The constants are valid, so it cannot fail.
         Self(Histogram::new_with_bounds(1, LONGEST, 3).expect("valid bounds"))
     }
 }
@@ -33,29 +33,29 @@ impl Latencies {
         self.0.saturating_record(nanoseconds);
     }
 
-    /// So many of all latencies are not longer, in microseconds; `None` if there are none.
+    /// A quantile in microseconds; `None` without latencies.
     #[must_use]
     pub fn quantile_us(&self, quantile: f64) -> Option<f64> {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile) as f64 / 1000.0)
     }
 }
 
-/// The account of the messages of one strength. Adds up: `offered = handled + lost`.
+/// The counts of the messages of one strength. Adds up: `offered = handled + lost`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Account {
     /// Messages of the schedule.
     pub offered: u64,
-    /// Messages that the handler was done with, however late.
+    /// Handled messages, however late.
     pub delivered: u64,
     /// The others, by reason.
     #[serde(serialize_with = "by_reason")]
     pub lost: Counts,
-    /// Half of the handled messages were done within this time from the moment they were due, in microseconds.
+    /// The median time from when a message was due to the end of its handling, in microseconds.
     pub p50_us: Option<f64>,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99_us: Option<f64>,
-    /// 999 of 1000.
+    /// The 99.9th percentile.
     pub p999_us: Option<f64>,
     /// Messages of this strength handled while the schedule lasted, as a share of the handler's capacity, in percent;
     /// `None` where nothing bounds the handler.
@@ -67,7 +67,7 @@ fn by_reason<S: serde::Serializer>(counts: &Counts, serializer: S) -> Result<S::
 }
 
 impl Account {
-    /// The share of the offered messages that was handled, in percent; 100 of none.
+    /// The handled share of the offered messages, in percent; 100 without messages.
     #[must_use]
     pub fn delivered_percent(&self) -> f64 {
         if self.offered == 0 { 100.0 } else { 100.0 * self.delivered as f64 / self.offered as f64 }
@@ -86,10 +86,10 @@ impl Account {
 pub struct Report {
     /// What carried the messages.
     pub contestant: String,
-    /// Messages offered a second, on average over the run.
+    /// The mean offered rate, in messages a second.
     pub offered_per_second: f64,
-    /// Messages that the sender itself, held up by what else the machine did, sent more than 1 ms after they were due, as
-    /// a share of all, in percent. No bus can make up for that.
+    /// The share of messages that the sender itself sent more than 1 ms late, in percent, because the machine delayed
+    /// it. No bus can make up for that.
     pub sent_late_percent: f64,
     /// The important messages.
     pub strong: Account,
@@ -99,17 +99,17 @@ pub struct Report {
     pub goodput_percent: Option<f64>,
 }
 
-/// An outcome that no run can have.
+/// A contradictory outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
-    /// A number that the schedule does not have.
-    #[error("message {number} was handled and never sent")]
+    /// The number is not in the schedule.
+    #[error("message {number} was handled but never sent")]
     NeverSent {
         /// The number.
         number: u32,
     },
-    /// The same message came twice.
+    /// The same message was handled twice.
     #[error("message {number} was handled twice")]
     Twice {
         /// The number.
@@ -118,15 +118,15 @@ pub enum ReportError {
     /// A message was both handled and counted as lost.
     #[error("{counted} messages were counted as lost, but only {missing} are missing")]
     TooManyLost {
-        /// By the counts of the contestant.
+        /// Losses counted by the contestant.
         counted: u64,
-        /// Offered and not handled.
+        /// Messages offered and not handled.
         missing: u64,
     },
 }
 
 impl Report {
-    /// The report of one run. `capacity` is what the handler handles in a second.
+    /// The report of one run. `capacity` is that of the handler in messages a second.
     ///
     /// # Errors
     /// [`ReportError`] if the outcome contradicts itself: then the benchmark, or what it measures, is wrong.
@@ -191,14 +191,14 @@ impl Report {
         self.strong.adds_up() && self.weak.adds_up()
     }
 
-    /// Messages that are missing and of which nobody was told.
+    /// Messages lost silently.
     #[must_use]
     pub fn silent(&self) -> u64 {
         self.strong.lost.of(Loss::Silent) + self.weak.lost.of(Loss::Silent)
     }
 }
 
-/// What was counted, and what is missing beyond it.
+/// The counted losses, and the missing messages beyond them.
 fn all_losses(offered: [u64; 2], delivered: [u64; 2], outcome: &Outcome) -> Result<[Counts; 2], ReportError> {
     let mut lost = [0, 1].map(|index| outcome.lost[index].plus(outcome.heard.lost[index]));
     let mut missing = [0; 2];
@@ -207,7 +207,7 @@ fn all_losses(offered: [u64; 2], delivered: [u64; 2], outcome: &Outcome) -> Resu
         missing[index] =
             gone.checked_sub(counted).ok_or(ReportError::TooManyLost { counted, missing: gone })?;
     }
-    // Who is told a number only, of both strengths together, knows of all that are missing or of none.
+    // A contestant that reports only a number, for both strengths together, accounts for all missing messages or none.
     let told = outcome.heard.lagged > 0 && outcome.heard.lagged == missing[0] + missing[1];
     for (lost, missing) in lost.iter_mut().zip(missing) {
         lost.add(if told { Loss::Lagged } else { Loss::Silent }, missing);

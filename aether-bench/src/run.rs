@@ -1,7 +1,7 @@
 //! One run: a schedule, sent by one contestant, to one handler.
 //!
-//! In process the handler is a thread, over a network it is another process. Sender and handler end in an orderly way,
-//! so that each message has either been handled or was lost.
+//! In process the handler is a thread, over a network another process. Sender and handler end in an orderly way, so
+//! that each message is either handled or lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,53 +26,53 @@ use crate::receiver::Job;
 use crate::schedule::Schedule;
 use crate::work::Work;
 
-/// The schedule starts so long after everything is in place, so that no thread is late at the start.
+/// The delay before the schedule starts, so that all threads are ready.
 const RUN_UP: u64 = 20_000_000;
-/// The end is sent again when it has not been heard for so long: it can be lost like any other message.
+/// The interval at which the end marker is repeated, because it can be lost like any message.
 const END_AGAIN: Duration = Duration::from_millis(100);
-/// How long a receiving process may take to handle what is queued. 65,536 messages at 50 us take 3.3 s.
+/// The time limit for a receiving process to handle queued messages. 65,536 messages at 50 us take 3.3 s.
 const END_WITHIN: Duration = Duration::from_secs(120);
 
-/// How long a server may be away at the end of a run. Clients come back within half a second.
+/// The maximum outage of a server at the end of a run. Clients reconnect within half a second.
 const AWAY_AT_MOST: Duration = Duration::from_secs(10);
-/// How long an orderly end may take when somebody wants it to end.
+/// The time limit of an orderly end after an interruption.
 const STOPPED_WITHIN: Duration = Duration::from_secs(1);
 
-/// What is to be run.
+/// The plan of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// What is sent, and when.
+    /// The schedule of messages.
     pub schedule: Arc<Schedule>,
-    /// What the handler does with each message.
+    /// The work of the handler for each message.
     pub work: Work,
-    /// How large each message is, in bytes.
+    /// The size of a message, in bytes.
     pub payload_bytes: usize,
 }
 
-/// Why there is no outcome.
+/// Why a run failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// Somebody wants it to end.
+    /// Interrupted by `stop`.
     #[error("interrupted")]
     Stopped,
-    /// A contestant did not come to the start.
+    /// The contestant could not start.
     #[error(transparent)]
     Contestant(#[from] ContestantError),
-    /// A wave was not taken.
+    /// A wave was not emitted.
     #[error("a wave was not emitted")]
     Emit(#[from] EmitError),
-    /// No receiving process.
+    /// The receiving process failed.
     #[error(transparent)]
     Child(#[from] ChildError),
-    /// The server is not there any more.
-    #[error("the server took nothing for {0:?} after the end of the schedule: is it still running?")]
+    /// The server is away.
+    #[error("the server accepted nothing for {0:?} after the end of the schedule; is it still running?")]
     ServerAway(Duration),
-    /// The receiving process goes on and on.
+    /// The receiving process did not finish.
     #[error("the receiving process was not done {0:?} after the end of the schedule")]
     Unfinished(Duration),
     /// The sender or the handler panicked.
-    #[error("the sender or the handler broke down")]
+    #[error("the sender or the handler panicked")]
     Task(#[from] tokio::task::JoinError),
 }
 
@@ -110,13 +110,13 @@ pub async fn run(
             within(offer, hear, plan, &losses, stop).await
         }
         Contestant::AsyncNats { url } => {
-            // First, as whoever started this shall hear it from this process when there is no server.
+            // Connect first, so that this process reports a missing server.
             let offer = unless_stopped(stop, NatsSender::connect(url, &channel, stop)).await??;
             let child = receiving(contestant, &channel, plan.work, Notes::Each, child, stop).await?;
             across(offer, child, plan, &losses, stop).await
         }
         Contestant::Aether { address, .. } if contestant.crosses_processes() => {
-            // What is too much for the outbox is shed at once: this sender never waits.
+            // A full outbox sheds at once: this sender never waits.
             let outbox = InboxOptions::interactive().when_full(WhenFull::Shed);
             let connecting = address.connect(losses.watch(outbox, Loss::of_outbox));
             let aether = unless_stopped(stop, connecting).await??;
@@ -135,7 +135,7 @@ pub async fn run(
     }
 }
 
-/// A receiving process that hears the channel.
+/// Starts a receiving process that is subscribed to the channel.
 pub(crate) async fn receiving(
     contestant: &Contestant,
     channel: &Channel,
@@ -150,7 +150,7 @@ pub(crate) async fn receiving(
     Ok(unless_stopped(stop, Child::start(program, &job)).await??)
 }
 
-/// Whatever comes of it, unless `stop` is cancelled before.
+/// The result of a future, unless `stop` is cancelled first.
 pub(crate) async fn unless_stopped<T>(
     stop: &CancellationToken,
     work: impl Future<Output = T>,
@@ -167,7 +167,7 @@ async fn within<O: Offer, H: Hear>(
     stop: &CancellationToken,
 ) -> Result<Outcome, RunError> {
     let handling = handle(hear, plan.work, Notes::Each, stop.clone());
-    // This sender shares its processor with nothing that the messages need.
+    // Nothing that the messages need runs on this sender's processor.
     let (sent, mut offer) = send(offer, plan, stop, Place::BeforeOthers).await?;
     offer.end().await;
     let heard = handling.await?;
@@ -185,13 +185,13 @@ async fn across<O: Offer>(
     losses: &Losses,
     stop: &CancellationToken,
 ) -> Result<Outcome, RunError> {
-    // This one shares it with the server and the transport: were it before them, they would be late instead of it.
+    // The server and the transport share this sender's processor. With priority over them it would only make them late.
     let (sent, mut offer) = send(offer, plan, stop, Place::AmongOthers).await?;
     let heard = unless_stopped(stop, end(&mut offer, &mut child)).await??;
     Ok(sent.outcome(losses, heard))
 }
 
-/// Lets a receiving process know that there is no more, and waits for what it heard.
+/// Sends the end marker to a receiving process, and waits for its result.
 pub(crate) async fn end(offer: &mut impl Offer, child: &mut Child) -> Result<Heard, RunError> {
     let ending = async {
         let mut left = Instant::now();
@@ -212,7 +212,7 @@ pub(crate) async fn end(offer: &mut impl Offer, child: &mut Child) -> Result<Hea
     }
 }
 
-/// The same where what was sent until `stop` was cancelled is the answer: the receiver has a moment to say it.
+/// The same for an interrupted run: the receiver has a moment to report.
 pub(crate) async fn end_soon(
     offer: &mut impl Offer,
     child: &mut Child,
@@ -241,13 +241,13 @@ impl Sent {
     }
 }
 
-/// Where the sender stands among the threads of its processor.
+/// The priority of the sender on its processor.
 enum Place {
     BeforeOthers,
     AmongOthers,
 }
 
-/// Sends the schedule from a thread that may block; what was sent, and the sender's end of the contestant.
+/// Sends the schedule from a thread that may block. Returns the counts and the sender's end of the contestant.
 async fn send<O: Offer>(
     mut offer: O,
     plan: &Plan,

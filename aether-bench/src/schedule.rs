@@ -1,7 +1,7 @@
-//! The schedule: when each message is due, and how important it is, fixed before the first one is sent.
+//! The schedule: the due time and importance of each message, fixed before the first one is sent.
 //!
-//! Made by each benchmark and walked by the pacer. It is an open loop: a receiver that is slow does not make the
-//! sender slower, and the time a message waits to be sent counts as its latency (no coordinated omission).
+//! Each benchmark makes one, and the pacer follows it. It is an open loop: a slow receiver does not slow the sender,
+//! and the wait of a message before it is sent counts as latency (no coordinated omission).
 //!
 //! ```
 //! use aether_bench::{Phase, Schedule};
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::clock::nanoseconds;
 
-/// The two kinds of messages that a benchmark tells apart.
+/// The two strengths of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Strength {
     /// Important: amplitude 1.0.
@@ -30,7 +30,7 @@ impl Strength {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Strong, Self::Weak];
 
-    /// The amplitude that a wave of this kind is emitted with.
+    /// The amplitude of waves of this strength.
     #[must_use]
     pub const fn amplitude(self) -> f32 {
         match self {
@@ -45,11 +45,11 @@ impl Strength {
 pub struct Arrival {
     /// When it is due, in nanoseconds from the start of the run.
     pub due: u64,
-    /// How important it is.
+    /// Its strength.
     pub strength: Strength,
 }
 
-/// Arrivals without end that do not know of each other: a Poisson process.
+/// An endless sequence of independent arrivals: a Poisson process.
 #[derive(Debug, Clone)]
 pub struct Poisson {
     random: fastrand::Rng,
@@ -63,7 +63,7 @@ impl Poisson {
     /// Arrivals at `rate` a second, of which the share `strong` is strong, drawn from `seed`.
     ///
     /// # Errors
-    /// [`ScheduleError`] if the rate or the share is not one.
+    /// [`ScheduleError`] if the rate or the share is not valid.
     pub fn new(rate: f64, strong: f64, seed: u64) -> Result<Self, ScheduleError> {
         check(rate, strong)?;
         Ok(Self { random: fastrand::Rng::with_seed(seed), gap: 1e9 / rate, strong, at: 0.0 })
@@ -86,15 +86,15 @@ impl Iterator for Poisson {
 pub struct Phase {
     /// Messages a second, on average.
     pub rate: f64,
-    /// For how long.
+    /// The duration.
     pub lasts: Duration,
 }
 
-/// A schedule that cannot be.
+/// A schedule that is not possible.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
-    /// Not a rate.
+    /// The rate is not valid.
     #[error(
         "{given} messages a second are not possible: use a number above 0 and at most {}",
         Schedule::MOST_A_SECOND
@@ -103,19 +103,19 @@ pub enum ScheduleError {
         /// What was given.
         given: f64,
     },
-    /// Not a share.
-    #[error("{given} is no share of strong messages: use a number from 0 to 1")]
+    /// The share is not valid.
+    #[error("{given} is not a share of strong messages: use a number from 0 to 1")]
     Share {
         /// What was given.
         given: f64,
     },
-    /// It would not fit in memory, or no run would come to its end.
+    /// The schedule has too many messages.
     #[error(
         "a schedule of about {about:.0} messages is too long: use fewer seconds, or a lower rate; {} fit",
         Schedule::MOST
     )]
     TooLong {
-        /// How many there would be.
+        /// The number of messages.
         about: f64,
     },
 }
@@ -130,7 +130,7 @@ fn check(rate: f64, strong: f64) -> Result<(), ScheduleError> {
     Ok(())
 }
 
-/// All messages of a run, in the order in which they are due.
+/// All messages of a run, ordered by due time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     arrivals: Vec<Arrival>,
@@ -138,18 +138,18 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The most messages a schedule has; 16 bytes each.
+    /// The maximum number of messages; 16 bytes each.
     pub const MOST: usize = 50_000_000;
-    /// The most messages a second: beyond it the sender's own clock would be what is measured.
+    /// The maximum rate. Beyond it the sender's own clock would be measured.
     pub const MOST_A_SECOND: f64 = 1e7;
 
-    /// A Poisson schedule of one phase after the other. The same seed gives the same schedule.
+    /// A Poisson schedule of consecutive phases. The same seed gives the same schedule.
     ///
     /// # Errors
-    /// [`ScheduleError`] says what is not possible, and what is.
+    /// [`ScheduleError`] names the invalid value and the allowed ones.
     pub fn poisson(phases: &[Phase], strong: f64, seed: u64) -> Result<Self, ScheduleError> {
         let about = phases.iter().map(|phase| phase.rate * phase.lasts.as_secs_f64()).sum();
-        // A tenth for chance; NaN is left to the check of the rate.
+        // Room for random deviation; NaN is refused by the check of the rate.
         if about > 0.9 * Self::MOST as f64 {
             return Err(ScheduleError::TooLong { about });
         }
@@ -157,7 +157,7 @@ impl Schedule {
         let mut length = Duration::ZERO;
         for (number, phase) in phases.iter().enumerate() {
             let (begin, end) = (nanoseconds(length), nanoseconds(length + phase.lasts));
-            // The process has no memory, so each phase may begin anew.
+            // The process is memoryless, so each phase can start afresh.
             let phase_seed = seed.wrapping_add((number as u64) << 32);
             arrivals.extend(
                 Poisson::new(phase.rate, strong, phase_seed)?

@@ -1,8 +1,8 @@
-//! How often the machine itself holds a thread up: the floor below which no tail of latencies can be.
+//! Stalls: how often the machine itself delays a thread, which is a lower bound of all latency tails.
 //!
-//! Other threads, those of the kernel among them, and the host of a virtual machine take a processor away now and then,
-//! for milliseconds. The first the system can tell, the second nothing in the guest does. The overload benchmark measures
-//! both just before its runs, and prints it beside them.
+//! Other threads, including those of the kernel, and the host of a virtual machine occasionally take a processor away
+//! for milliseconds. The system reports the first; nothing in the guest reports the second. The overload benchmark
+//! measures both just before its runs, and prints them.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use serde::Serialize;
 use crate::clock;
 use crate::processors::{self, on_the_handlers};
 
-/// Longer than this between two looks at the clock is a stall. It is 1,000 times what a look takes.
+/// A longer gap between two clock readings is a stall. It is 1,000 times the cost of a reading.
 const STALL: u64 = 100_000;
-/// How long the threads look.
+/// The duration of the measurement.
 const LOOKS_FOR: Duration = Duration::from_secs(2);
 
-/// What was seen by one thread on the handler's processor and one elsewhere, which did nothing but look at the clock.
+/// The stalls of one thread on the handler's processor and one elsewhere, which only read the clock.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Stalls {
-    /// How long each of them looked.
+    /// The duration of the measurement of each thread.
     pub seconds: f64,
-    /// How many threads there were.
+    /// The number of threads.
     pub threads: usize,
     /// Stalls of more than 100 us.
     pub count: usize,
@@ -75,15 +75,15 @@ impl fmt::Display for Stalls {
     }
 }
 
-/// What one thread saw. Unit: nanoseconds.
+/// The stalls of one thread. Unit: nanoseconds.
 struct Look {
     /// Each stall.
     stalls: Vec<u64>,
-    /// How long it could have run and did not.
+    /// How long it was ready but not running.
     waited: Option<u64>,
 }
 
-/// Looks at nothing but the clock.
+/// Reads the clock in a loop.
 fn look() -> Look {
     let mut stalls = Vec::new();
     let waited_before = processors::waited();

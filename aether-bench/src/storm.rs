@@ -1,10 +1,10 @@
-//! The retry storm: a service fails for some seconds while its clients ask again. Does it come back when the fault is over?
+//! The retry storm: a service fails for some seconds while its clients retry. Does it recover after the fault?
 //!
-//! The clients are an open loop: each question is asked when it is due, whatever became of the others, and asked again
-//! by its own client until there is an answer or its deadline has passed. What is compared is how they ask again:
-//! [`Retries::Bounded`] is `aether_chassis::Resend` as it is, [`Retries::Naive`] is the same without its three rules. The
-//! service is the same for both: handlers that wait for something for a fixed time, a few at once. They wait and do not
-//! spin, because a question that waits for a database is what storms are made of, and thousands of clients need the
+//! The clients are an open loop: each question is asked when it is due, whatever the outcome of the others, and retried
+//! by its own client until it is answered or its deadline has passed. The comparison is between retry policies:
+//! [`Retries::Bounded`] is the default `aether_chassis::Resend`, [`Retries::Naive`] is the same without its three
+//! rules. The service is the same for both: handlers that wait for a fixed time, a few at once. They wait instead of
+//! spinning, because questions that wait for a database are typical of storms, and thousands of clients need the
 //! processors.
 
 use std::sync::Arc;
@@ -24,26 +24,26 @@ use crate::median::median;
 use crate::pacer::Pacer;
 use crate::schedule::{Phase, Schedule, ScheduleError};
 
-/// How long a handler waits for each question, and how many are handled at once.
+/// The handling time of a question, and the number handled at once.
 const SERVICE: Duration = Duration::from_millis(5);
 const AT_ONCE: usize = 16;
-/// How long a client waits for the answer to one attempt. What is answered later is of no use to it.
+/// How long a client waits for the answer to one attempt. Later answers are useless to it.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// How long a client goes on asking.
+/// How long a client retries.
 const DEADLINE: Duration = Duration::from_secs(2);
 /// The width of a window.
 const WINDOW: Duration = Duration::from_millis(250);
-/// A service is back when so many of the questions of every later window were answered in time, in percent.
+/// A service has recovered when this share of the questions in every later window is answered in time, in percent.
 const BACK: f64 = 95.0;
 
-/// How clients ask again.
+/// The retry policy of the clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Retries {
     /// Each attempt half as strong as the one before, at most 10 % resends and one a second, growing pauses with jitter.
     Bounded,
-    /// As strong as the first, as many as there are, after 1 ms at most.
+    /// As strong as the first, unlimited, after at most 1 ms.
     Naive,
 }
 
@@ -51,7 +51,7 @@ impl Retries {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Bounded, Self::Naive];
 
-    /// As it stands in tables.
+    /// The name in tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -72,20 +72,20 @@ impl Retries {
     }
 }
 
-/// What is run.
+/// The options of a storm.
 #[derive(Debug, Clone)]
 pub struct Storm {
-    /// Where.
+    /// The medium.
     pub address: Address,
     /// First questions, in capacities of the service.
     pub load: f64,
-    /// How long all is well at first.
+    /// The time before the fault.
     pub before: Duration,
-    /// How long the handlers fail.
+    /// The duration of the fault.
     pub fault: Duration,
-    /// How long is looked on afterwards.
+    /// The time after the fault.
     pub after: Duration,
-    /// What the schedule is drawn from.
+    /// The random seed of the schedule.
     pub seed: u64,
 }
 
@@ -97,31 +97,31 @@ pub struct StormWindow {
     pub from_s: f64,
     /// Questions that were due.
     pub asked: u64,
-    /// Those that were answered within 200 ms from when they were due: the goodput.
+    /// Questions answered within 200 ms of their due time: the goodput.
     pub in_time: u64,
 }
 
 impl StormWindow {
-    /// The share that was answered in time, in percent; 100 of none.
+    /// The share answered in time, in percent; 100 without questions.
     #[must_use]
     pub fn percent(&self) -> f64 {
         if self.asked == 0 { 100.0 } else { 100.0 * self.in_time as f64 / self.asked as f64 }
     }
 }
 
-/// How it went. Adds up: `asked = answered + failed`.
+/// The report of one policy. Adds up: `asked = answered + failed`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct StormReport {
-    /// How clients asked again.
+    /// The retry policy.
     pub retries: Retries,
     /// Questions of the schedule.
     pub asked: u64,
     /// Questions that were answered before their deadline.
     pub answered: u64,
-    /// Questions that were not.
+    /// Questions that were not answered before their deadline.
     pub failed: u64,
-    /// Attempts that the service took out of its inbox, first ones and others.
+    /// Attempts that the service took out of its inbox, including first ones.
     pub attempts: u64,
     /// From the end of the fault until the goodput was 95 % and stayed so, in seconds; `None` if it never was.
     pub back_after_s: Option<f64>,
@@ -129,57 +129,57 @@ pub struct StormReport {
     pub windows: Vec<StormWindow>,
 }
 
-/// Both ways of asking again, on the same schedule.
+/// Both retry policies on the same schedule.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Storms {
-    /// Questions a second that the service can answer, as measured before.
+    /// The measured capacity of the service, in questions a second.
     pub capacity: f64,
     /// First questions, in capacities.
     pub load: f64,
-    /// How long the handlers failed, in seconds.
+    /// The duration of the fault, in seconds.
     pub fault_s: f64,
-    /// What the schedule was drawn from.
+    /// The random seed of the schedule.
     pub seed: u64,
-    /// False if somebody ended it before all was run.
+    /// False if it was interrupted.
     pub complete: bool,
-    /// One report for each way.
+    /// One report for each policy.
     pub reports: Vec<StormReport>,
 }
 
-/// Why there is no report.
+/// Why a storm failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StormError {
-    /// A schedule that cannot be.
+    /// The schedule is not possible.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
-    /// Not connected.
+    /// The medium could not connect.
     #[error(transparent)]
     Contestant(#[from] ContestantError),
-    /// No client.
-    #[error("no vibrator")]
+    /// A client could not be created.
+    #[error("the vibrator could not be created")]
     Create(#[from] CreateError),
-    /// No service.
-    #[error("the service did not run")]
+    /// The service failed.
+    #[error("the service failed")]
     Service(#[from] ServiceError),
     /// A thread or a task panicked.
-    #[error("the clients or the service broke down")]
+    #[error("the clients or the service panicked")]
     Task(#[from] tokio::task::JoinError),
 }
 
-/// What the service needs is not there.
+/// The simulated fault.
 #[derive(Debug, thiserror::Error)]
-#[error("what it needs is not there")]
+#[error("a dependency is unavailable")]
 struct Unavailable;
 
-/// Answers or fails, and takes its time for both.
+/// Answers or fails after the handling time.
 async fn handle(State(faulty): State<Arc<AtomicBool>>) -> Result<Json<()>, Unavailable> {
     tokio::time::sleep(SERVICE).await;
     if faulty.load(Ordering::Relaxed) { Err(Unavailable) } else { Ok(Json(())) }
 }
 
-/// How a question ended: when it was due and when it was answered, in nanoseconds from the start.
+/// The result of a question: its due time and answer time, in nanoseconds from the start.
 #[derive(Debug, Clone, Copy)]
 struct Ended {
     due: u64,
@@ -187,8 +187,8 @@ struct Ended {
 }
 
 impl Storm {
-    /// Measures the capacity of the service, then runs the same schedule for each way of asking again. `begins` is told
-    /// which. When `stop` is cancelled, what has been run so far is the answer.
+    /// Measures the capacity of the service, then runs the same schedule for each policy. Calls `begins` before each.
+    /// When `stop` is cancelled, returns the runs so far.
     ///
     /// # Errors
     /// [`StormError`]
@@ -229,7 +229,7 @@ impl Storm {
         schedule: &Arc<Schedule>,
         stop: &CancellationToken,
     ) -> Result<Option<StormReport>, StormError> {
-        // Clients and service have a medium each, as two processes would.
+        // Clients and service have separate media, as two processes would.
         let connect = || stop.run_until_cancelled(self.address.connect(InboxOptions::interactive()));
         let Some(service_side) = connect().await.transpose()? else { return Ok(None) };
         let crosses = service_side.promises().crosses_processes;
@@ -296,8 +296,8 @@ impl Storm {
     }
 }
 
-/// How many questions a second the handlers answer when they never wait for one: the timer of the runtime makes their
-/// service time longer, and by how much is a matter of the machine.
+/// The capacity of the handlers in questions a second, measured without idle time. The runtime's timer lengthens the
+/// handling time by an amount that depends on the machine.
 async fn capacity() -> f64 {
     const MEASURED: usize = 50;
     let mut took = Vec::with_capacity(MEASURED);
@@ -316,7 +316,7 @@ async fn fail(faulty: Arc<AtomicBool>, before: Duration, fault: Duration) {
     faulty.store(false, Ordering::Relaxed);
 }
 
-/// Asks each question when it is due, each from a task of its own, and waits for all of them.
+/// Asks each question when it is due, each in its own task, and waits for all.
 async fn ask_all(
     asker: Asker,
     question: Wave,
@@ -325,7 +325,7 @@ async fn ask_all(
     let runtime = Handle::current();
     let start = clock::now();
     let (pacer, stop) = Pacer::new(start);
-    // Room for all: no client waits to say how it ended.
+    // Room for all results, so that no client waits to report.
     let (ends, mut ended) = mpsc::channel(schedule.arrivals().len().max(1));
     let pacing = tokio::task::spawn_blocking(move || {
         pacer.run(schedule.arrivals().iter().copied(), |_, arrival| {
@@ -334,7 +334,7 @@ async fn ask_all(
                 let answer = asker.ask(question).await;
                 let at = clock::now().saturating_sub(start);
                 let end = Ended { due: arrival.due, answered: answer.is_ok().then_some(at.max(arrival.due)) };
-                // Nobody listens any more if the run was stopped.
+                // The receiver is gone if the run was stopped.
                 let _ = ends.send(end).await;
             });
         })
@@ -364,7 +364,7 @@ mod tests {
         }
     }
 
-    /// A question every 10 ms, of which `answered` says when.
+    /// A question every 10 ms; `answered` gives the answer time.
     fn ended(answered: impl Fn(u64) -> Option<u64>) -> Vec<Ended> {
         let due = (0..400).map(|number| number * 10_000_000);
         due.map(|due| Ended { due, answered: answered(due) }).collect()

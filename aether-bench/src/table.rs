@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-/// A head and rows of as many cells.
+/// A header, and rows with the same number of cells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
     head: Vec<String>,
@@ -16,7 +16,7 @@ impl Table {
         Self { head: head.iter().map(|cell| (*cell).to_owned()).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row. Cells that are missing are empty, and those without a column are left out.
+    /// Adds a row. Missing cells are empty, and extra cells are dropped.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let cells = cells.into_iter().chain(std::iter::repeat(String::new()));
         self.rows.push(cells.take(self.head.len()).collect());
@@ -61,7 +61,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// A latency for people: `870 us`, `12.3 ms`, `3.27 s`; a dash for none.
+/// A human-readable latency: `870 us`, `12.3 ms`, `3.27 s`; a dash without a value.
 #[must_use]
 pub fn latency(microseconds: Option<f64>) -> String {
     match microseconds {
@@ -74,13 +74,13 @@ pub fn latency(microseconds: Option<f64>) -> String {
     }
 }
 
-/// A percentage for people, never rounded to a whole it is not: `99.98 %`, `100 %`.
+/// A human-readable percentage that shows 100 only if it is exactly 100: `99.98 %`, `100 %`.
 #[must_use]
 pub fn percent(value: f64) -> String {
     if value <= 0.0 || value == 100.0 {
         return format!("{value:.0} %");
     }
-    // Cut and not rounded: 99.996 is not 100.
+    // Truncated instead of rounded: 99.996 is not 100.
     format!("{} %", (value * 100.0).floor() / 100.0)
 }
 

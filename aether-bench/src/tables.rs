@@ -17,7 +17,7 @@ fn share(percentage: Option<f64>) -> String {
     percentage.map_or_else(|| "-".to_owned(), percent)
 }
 
-/// Every figure there is: two lines for each run, strong and weak.
+/// All figures: two lines for each run, strong and weak.
 #[must_use]
 pub fn in_full(comparison: &Comparison) -> Table {
     let mut table = Table::new(&[
@@ -75,7 +75,7 @@ pub fn latencies(report: &Report) -> Table {
     table
 }
 
-/// One line for each run: what happens to the strong messages, and at what price.
+/// One line for each run: the strong messages, and the cost.
 #[must_use]
 pub fn compared(comparison: &Comparison) -> Table {
     let mut table = Table::new(&[
@@ -108,7 +108,7 @@ pub fn compared(comparison: &Comparison) -> Table {
     table
 }
 
-/// What stands beside the two queues of a careful user, which do as well here.
+/// The note about two mpsc channels, which perform as well here.
 #[must_use]
 pub fn what_two_queues_lack() -> &'static str {
     "Two channels and a biased `select!` are what a careful user builds, and for two strengths, one process and one \
@@ -117,7 +117,7 @@ pub fn what_two_queues_lack() -> &'static str {
      account of every loss with its reason; patterns, groups and many receivers; and the same over a network."
 }
 
-/// Strong p99 in each window around the step, and how many of the strong messages were delivered.
+/// The strong p99 and the delivered strong messages in each window around the step.
 #[must_use]
 pub fn steps(comparison: &Comparison) -> Table {
     let windows = comparison.steps.first().map_or(&[][..], |step| &step.windows);
@@ -135,7 +135,7 @@ pub fn steps(comparison: &Comparison) -> Table {
     table
 }
 
-/// The highest load, in short.
+/// The highest load, as a short table.
 #[must_use]
 pub fn summary(comparison: &Comparison) -> Table {
     let most = comparison.runs.iter().map(|run| run.load).fold(0.0, f64::max);
@@ -151,7 +151,7 @@ pub fn summary(comparison: &Comparison) -> Table {
             (Loss::Lagged, "the receiver: how many"),
             (Loss::Silent, "nobody"),
         ];
-        // The reason that most were lost for.
+        // The most frequent reason of loss.
         let told = told.into_iter().max_by_key(|(loss, _)| lost.of(*loss));
         let told = told.filter(|(loss, _)| lost.of(*loss) > 0).map_or("nothing was lost", |(_, who)| who);
         table.row([
@@ -164,7 +164,7 @@ pub fn summary(comparison: &Comparison) -> Table {
     table
 }
 
-/// Goodput over time, a column for each way of asking again, two windows a line.
+/// Goodput over time, a column for each retry policy, two windows per line.
 #[must_use]
 pub fn storm_windows(storms: &Storms) -> Table {
     let names: Vec<String> =
@@ -181,7 +181,7 @@ pub fn storm_windows(storms: &Storms) -> Table {
     table
 }
 
-/// How it ended, a line for each way of asking again.
+/// The results, a line for each retry policy.
 #[must_use]
 pub fn storm_ends(storms: &Storms) -> Table {
     let mut table =
@@ -199,7 +199,7 @@ pub fn storm_ends(storms: &Storms) -> Table {
     table
 }
 
-/// What was measured, in a sentence.
+/// The measurement, in a sentence.
 #[must_use]
 pub fn conditions(comparison: &Comparison) -> String {
     let Comparison { service_us, capacity, stalls, seconds, rounds, strong, seed, payload_bytes, .. } =
@@ -214,7 +214,7 @@ pub fn conditions(comparison: &Comparison) -> String {
     )
 }
 
-/// Of each contestant the most at any load.
+/// The maximum over all loads for each contestant.
 fn sent_late(comparison: &Comparison) -> String {
     let mut most: Vec<(&str, f64)> = Vec::new();
     for Report { contestant, sent_late_percent: late, .. } in comparison.runs.iter().map(|run| &run.report) {

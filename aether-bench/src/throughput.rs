@@ -1,7 +1,6 @@
-//! The throughput benchmark: how many waves a second Aether carries when the sender goes on as fast as it can.
+//! The throughput benchmark: the waves a second that Aether carries when the sender emits as fast as it can.
 //!
-//! A closed loop, unlike the others: `emit` waits where there is no room, so this says what the bus can do at most and
-//! nothing about latency.
+//! Unlike the others it is a closed loop: `emit` waits for room, so it measures the maximum rate and not latency.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,42 +19,42 @@ use crate::run::{RunError, channel, end_soon, receiving, unless_stopped};
 use crate::schedule::Strength;
 use crate::work::Work;
 
-/// What is to be sent.
+/// The options of the benchmark.
 #[derive(Debug, Clone)]
 pub struct ThroughputPlan {
-    /// Where.
+    /// The medium.
     pub address: Address,
-    /// For how long.
+    /// The duration.
     pub lasts: Duration,
-    /// How large a payload is, in bytes.
+    /// The payload size, in bytes.
     pub payload_bytes: usize,
 }
 
-/// What was carried. Adds up: `offered = delivered + lost`.
+/// The result. Adds up: `offered = delivered + lost`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Throughput {
-    /// What carried the waves.
+    /// The transport.
     pub contestant: String,
     /// Waves that were emitted.
     pub offered: u64,
     /// Waves that arrived.
     pub delivered: u64,
-    /// Waves that did not.
+    /// Waves that did not arrive.
     pub lost: u64,
     /// From the first emit until the last wave was received, in seconds.
     pub seconds: f64,
-    /// Waves that arrived in a second.
+    /// Arrived waves a second.
     pub per_second: f64,
     /// The same in mebibytes of payload.
     pub mib_per_second: f64,
 }
 
 impl ThroughputPlan {
-    /// Runs it. When `stop` is cancelled, what was carried so far is the answer.
+    /// Runs the benchmark. When `stop` is cancelled, returns the result so far.
     ///
     /// # Errors
-    /// [`RunError`]; [`RunError::Stopped`] when `stop` is cancelled and the receiver cannot say what it heard.
+    /// [`RunError`]; [`RunError::Stopped`] when `stop` is cancelled and the receiver cannot report.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the threads of the run end when `stop` is cancelled; a receiving process is killed.
@@ -99,9 +98,9 @@ impl ThroughputPlan {
         })
     }
 
-    /// Emits until the time is over; how many.
+    /// Emits until the time is over. Returns the number of waves.
     async fn emit(&self, sender: &AetherSender, stop: &CancellationToken) -> Result<u64, RunError> {
-        /// So seldom, because a look at the clock is a tenth of what a wave costs.
+        /// Rarely, because reading the clock costs a tenth of a wave.
         const LOOK_EACH: u64 = 64;
         let deadline = Instant::now() + self.lasts;
         let mut offered = 0;

@@ -1,6 +1,6 @@
-//! What happens after a step of the load: strong messages in consecutive windows of time.
+//! Strong messages in consecutive time windows around a step of the load.
 //!
-//! A percentile over a whole run hides a bad moment; this does not.
+//! Unlike a percentile over a whole run, windows show short disturbances.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ pub struct Window {
     pub from_ms: f64,
     /// Strong messages that were due.
     pub offered: u64,
-    /// Those of them that were handled, whenever.
+    /// Strong messages of the window that were handled, at any time.
     pub delivered: u64,
-    /// 99 of 100 of these were done within this time from the moment they were due, in microseconds.
+    /// The 99th percentile of their time from due to handled, in microseconds.
     pub p99_us: Option<f64>,
 }
 
-/// The windows of `width` of a run, counted from `step` after its start: `before` of them and `after` of them. Windows
-/// that the schedule does not have are left out.
+/// The `before` windows before and the `after` windows after `step`, each of `width`. Windows outside of the schedule
+/// are left out.
 #[must_use]
 pub fn windows(
     schedule: &Schedule,
@@ -65,7 +65,7 @@ pub fn windows(
         .collect()
 }
 
-/// Each window as it was in the round with its median p99.
+/// For each window the round with its median p99.
 pub(crate) fn middle(rounds: &[Vec<Window>]) -> Vec<Window> {
     let windows = rounds.iter().map(Vec::len).min().unwrap_or(0);
     let of_window = |index: usize| rounds.iter().filter_map(|round| round.get(index).cloned()).collect();

@@ -1,26 +1,25 @@
 //! The work of a handler: the processor is busy for a fixed time with each message.
 //!
-//! Why it spins, and on a clock. It is to be short (20,000 messages a second), and no timer of an operating system is
-//! that fine: a handler that sleeps 50 us sleeps 50 to 120, and the timer would be what is measured. A fixed number of
-//! instructions would take longer whenever the other processor is busy, as two processors of a virtual machine are
-//! often two threads of one core: then the capacity would depend on the load, and no share of it could be told. So a
-//! message costs the same time at every load and for every contestant, and what a bus costs beyond it is seen in the
-//! goodput. The handler has a thread of its own, which leaves the second of two processors to sender and transport; that
-//! is why the sender sleeps.
+//! It spins on a clock. The work has to be short (20,000 messages a second), and no timer of an operating system is
+//! that precise: a sleep of 50 us takes 50 to 120, so the timer would be measured. A fixed number of instructions would
+//! take longer whenever the other processor is busy, because two processors of a virtual machine are often two threads
+//! of one core; then the capacity would depend on the load. With the clock, a message costs the same time at every load
+//! and for every contestant, and the overhead of a bus shows in the goodput. The handler has its own thread, which
+//! leaves the second of two processors to sender and transport. For the same reason the sender sleeps.
 
 use std::time::{Duration, Instant};
 
 use crate::median::median;
 
-/// What is done with each message.
+/// The work done for each message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
-    /// How long each message keeps the handler busy. Zero for nothing to do.
+    /// The handling time of each message. Zero for no work.
     pub service: Duration,
 }
 
 impl Work {
-    /// Capacity about 20,000 a second.
+    /// 50 us: a capacity of about 20,000 messages a second.
     pub const DEFAULT_SERVICE: Duration = Duration::from_micros(50);
 
     /// Handles one message: the thread is busy until the service time has passed.
@@ -34,9 +33,8 @@ impl Work {
         }
     }
 
-    /// How many messages a second the handler handles when it never waits for one: the inverse of the median time that
-    /// it took for a message in a quarter of a second, so that what else the machine did meanwhile counts for little.
-    /// `None` if there is nothing to do, as nothing bounds it then.
+    /// The capacity in messages a second: the inverse of the median handling time over a quarter of a second. The
+    /// median limits the effect of other load. `None` without work, because then nothing bounds it.
     #[must_use]
     pub fn capacity(self) -> Option<f64> {
         const MEASURED: Duration = Duration::from_millis(250);

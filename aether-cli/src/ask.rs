@@ -19,10 +19,10 @@ Examples:
   aether ask inventory.reserve '{\"order\":\"17\",\"sku\":\"lamp\",\"quantity\":2}'
   aether ask inventory.release '{\"order\":\"17\"}' --timeout 500ms | jq .outcome")]
 pub(crate) struct AskArgs {
-    /// Where to ask: tokens separated by dots, such as inventory.reserve
+    /// The channel: tokens separated by dots, such as inventory.reserve
     channel: Channel,
 
-    /// The question
+    /// The question as JSON
     #[arg(value_name = "JSON", value_parser = values::json, allow_negative_numbers = true)]
     question: Box<RawValue>,
 
@@ -30,11 +30,11 @@ pub(crate) struct AskArgs {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = values::time)]
     timeout: Duration,
 
-    /// How important it is, above 0 and at most 1
+    /// The importance, above 0 and at most 1
     #[arg(short, long, value_name = "A", default_value = "0.5", value_parser = values::amplitude, allow_negative_numbers = true)]
     amplitude: Amplitude,
 
-    /// Who asks
+    /// The name of the asker
     #[arg(long, value_name = "NAME", default_value = "aether-ask", value_parser = values::name)]
     name: String,
 
@@ -45,7 +45,7 @@ pub(crate) struct AskArgs {
 pub(crate) async fn ask(args: AskArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     let aether = connected(&args.medium, "aether-ask", &shutdown).await?;
     if !aether.promises().crosses_processes {
-        return Err(CommandError::Alone { nobody_would: "answer" });
+        return Err(CommandError::Alone { missing: "answer" });
     }
     let vibrator = Vibrator::create(&args.name, &aether).await?;
     let question = Wave::builder(&args.channel)
@@ -59,11 +59,11 @@ pub(crate) async fn ask(args: AskArgs, shutdown: CancellationToken) -> Result<()
     };
     aether_chassis::close(&aether).await;
     let Some(answer) = answered? else {
-        return Err(CommandError::Interrupted { before: "there was an answer" });
+        return Err(CommandError::Interrupted { before: "an answer arrived" });
     };
     let payload = Payload::of(&answer).to_string();
     let mut output = Output::stdout();
-    // A program gets the answer as it is, a person what does not steer the terminal.
+    // Programs get the raw answer. On a terminal control characters are escaped.
     let shown = if output.is_terminal() { printable(&payload, usize::MAX) } else { payload };
     Ok(output.bytes(format!("{shown}\n").as_bytes())?)
 }

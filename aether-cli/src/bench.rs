@@ -1,6 +1,6 @@
-//! `aether bench`: what the bus does, measured on this machine.
+//! `aether bench`: measures the bus on this machine.
 //!
-//! The measuring is in `aether_bench`; this parses the arguments and prints what it finds.
+//! `aether_bench` measures; this parses the arguments and prints the results.
 
 mod args;
 mod latency;
@@ -18,11 +18,11 @@ use crate::error::{BenchError, CommandError};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  aether bench overload                       half to ten times what a handler can take
+  aether bench overload                       half to ten times the capacity of a handler
   aether bench overload --peers               the same schedules through tokio's channels
-  aether bench storm                          a service that fails, and clients that ask again
+  aether bench storm                          a failing service, and clients that retry
   aether bench latency --rate 50000           emit to receive, at a steady rate
-  aether bench throughput --payload-bytes 16  as fast as it goes
+  aether bench throughput --payload-bytes 16  as fast as possible
   aether bench overload --json > today.json
 
   Over NATS, with the receiver in a process of its own:
@@ -38,7 +38,7 @@ enum BenchCommand {
     Latency(latency::LatencyArgs),
     Overload(overload::OverloadArgs),
     Storm(storm::StormArgs),
-    /// The other process of a run over a network
+    /// The receiver process of a run over a network
     #[command(hide = true)]
     Receiver,
 }
@@ -54,7 +54,8 @@ impl BenchArgs {
         }
     }
 
-    /// A runtime has as many threads as there are processors for it when it is made, and one of them is the handler's.
+    /// Reserves a processor for the handler. This must happen before the runtime starts, which has one thread per
+    /// available processor.
     pub(crate) fn prepare(&self) {
         if let BenchCommand::Overload(_) = self.command {
             let _ = aether_bench::leave_one_to_the_handler();
@@ -64,7 +65,7 @@ impl BenchArgs {
 
 pub(crate) async fn bench(args: BenchArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     if let Some(medium) = args.medium().filter(|medium| !medium.is_local()) {
-        // The runs connect themselves, and do not wait for a server.
+        // The runs connect by themselves and do not retry, so wait for the server here.
         let aether = connected(medium, "aether-bench", &shutdown).await?;
         aether_chassis::close(&aether).await;
     }
@@ -77,7 +78,7 @@ pub(crate) async fn bench(args: BenchArgs, shutdown: CancellationToken) -> Resul
     }
 }
 
-/// This command again, as a receiver.
+/// This command as a receiver process.
 fn receiver() -> Result<ChildProgram, BenchError> {
     ChildProgram::this_with(["bench", "receiver"]).map_err(BenchError::Program)
 }

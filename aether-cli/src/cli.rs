@@ -1,4 +1,4 @@
-//! The command line: subcommands, and the help that teaches them.
+//! The command line: subcommands and their help.
 
 use aether_chassis::CancellationToken;
 use aether_gateway::GatewayArgs;
@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::physics::PhysicsArgs;
 use crate::up::UpArgs;
 
-/// A message bus on which what matters gets through
+/// A message bus on which important messages get through
 #[derive(Debug, Parser)]
 #[command(name = "aether", version, propagate_version = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -26,21 +26,21 @@ pub(crate) struct Cli {
     command: Command,
 }
 
-/// Narrow enough for a terminal of 80 columns.
+/// Fits a terminal of 80 columns.
 const EXAMPLES: &str = concat!(
     "\
 Examples:
   aether up                  the order system in one process: http://127.0.0.1:8080/
   aether up --orders 50      the same; ends by itself and prints the sums
 ",
-    if_bench!("  aether bench overload      which waves get through when there are too many\n"),
+    if_bench!("  aether bench overload      which waves get through an overload\n"),
     "
   With a NATS server, across processes:
   export AETHER_MEDIUM=nats://127.0.0.1:4222
   aether listen 'orders.>'   one line for each wave
   aether emit orders.created '{\"sku\":\"lamp\"}' --amplitude 0.9
   aether beta                the inventory service, which answers:
-  aether map                 which channels follow which, and how fast
+  aether map                 which channels are related, and their latency
   aether ask inventory.restock '{\"sku\":\"lamp\",\"quantity\":5}'
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by a second Ctrl-C.
@@ -60,19 +60,19 @@ enum Command {
     Beta(BetaArgs),
     #[cfg(feature = "bench")]
     Bench(BenchArgs),
-    /// Print what makes a shell complete this command
+    /// Print a shell completion script
     #[command(after_help = "\
 Examples:
   aether completions bash > ~/.local/share/bash-completion/completions/aether
   aether completions fish > ~/.config/fish/completions/aether.fish")]
     Completions {
-        /// For which shell
+        /// The shell
         shell: Shell,
     },
 }
 
 impl Cli {
-    /// What has to be done before there are threads.
+    /// Preparations before any thread starts.
     pub(crate) fn prepare(&self) {
         #[cfg(feature = "bench")]
         if let Command::Bench(args) = &self.command {

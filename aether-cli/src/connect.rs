@@ -1,11 +1,11 @@
-//! Connecting, as every command does that needs a server.
+//! Connects a command to its medium.
 
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::{Aether, AetherBuilder};
 
 use crate::error::CommandError;
 
-/// A connection with default options, unless the command is interrupted before there is one.
+/// Connects with default options, unless the command is interrupted first.
 pub(crate) async fn connected(
     medium: &MediumArgs,
     client_name: &str,
@@ -14,12 +14,12 @@ pub(crate) async fn connected(
     connected_with(medium, medium.builder(client_name), shutdown).await
 }
 
-/// The same with options.
+/// Like [`connected`], with options.
 pub(crate) async fn connected_with(
     medium: &MediumArgs,
     builder: AetherBuilder,
     shutdown: &CancellationToken,
 ) -> Result<Aether, CommandError> {
     let connected = medium.connect_with_until(shutdown, builder).await?;
-    connected.ok_or(CommandError::Interrupted { before: "the server answered" })
+    connected.ok_or(CommandError::Interrupted { before: "the connection was up" })
 }

@@ -30,32 +30,32 @@ Examples:
   aether emit stock.counted 17 --half-life 30s --count 1000 --rate 100
   cat orders.jsonl | aether emit orders.created -
 
-It ends when the server has confirmed every wave. Where the outbox is full or
-the server is away it waits, until Ctrl-C; at its end it waits for the server as
-long as --wait says. Several waves, or one that was lost, end with an account on
-stderr. Exit code 1: not every wave was confirmed, or a command or query came
-back because nobody hears it or it was refused at once.")]
+It ends when the server has confirmed every wave. While the outbox is full or
+the server is away, it waits until Ctrl-C; after the last wave it waits for the
+server for up to the time of --wait. An account of several waves, or of a lost
+one, is printed to stderr. Exit code 1: not every wave was confirmed, or a
+command or query came back because it had no receiver or was refused at once.")]
 pub(crate) struct EmitArgs {
-    /// Where to: tokens separated by dots, such as orders.created
+    /// The channel: tokens separated by dots, such as orders.created
     channel: Channel,
 
-    /// The payload, or - for one JSON document a line from stdin, as long as a wave can be; nothing for an empty payload
+    /// The payload, or - for one JSON document per line of stdin; without it the payload is empty
     #[arg(value_name = "JSON | -", allow_negative_numbers = true)]
     payload: Option<PayloadArg>,
 
-    /// How important it is, above 0 and at most 1
+    /// The importance, above 0 and at most 1
     #[arg(short, long, value_name = "A", default_value = "0.5", value_parser = values::amplitude, allow_negative_numbers = true)]
     amplitude: Amplitude,
 
-    /// In which time the amplitude halves, such as 8s, or never [default: 8s for events and broadcasts, else never]
+    /// The half-life of the amplitude, such as 8s, or never [default: 8s for events and broadcasts, else never]
     #[arg(long, value_name = "TIME")]
     half_life: Option<HalfLife>,
 
-    /// What it is for: event, command, query, response or broadcast
+    /// The kind: event, command, query, response or broadcast
     #[arg(long, default_value = "event")]
     kind: Kind,
 
-    /// What it is about, such as the number of an order
+    /// The coherence key: what the wave is about, such as an order number
     #[arg(long, value_parser = values::key)]
     key: Option<String>,
 
@@ -63,19 +63,19 @@ pub(crate) struct EmitArgs {
     #[arg(long, default_value = "assert", value_parser = values::phase, allow_negative_numbers = true)]
     phase: Phase,
 
-    /// So many times the same
+    /// Emit the same wave this many times
     #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(1), allow_negative_numbers = true)]
     count: Option<u64>,
 
-    /// At most so many waves a second
+    /// The maximum rate in waves a second
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     rate: Option<Rate>,
 
-    /// Lose the weakest waves where the outbox is full, and do not wait for room
+    /// Shed the weakest waves when the outbox is full, instead of waiting for room
     #[arg(long)]
     shed: bool,
 
-    /// Who emits
+    /// The name of the emitter
     #[arg(long, value_name = "NAME", default_value = "aether-emit", value_parser = values::name)]
     name: String,
 
@@ -83,7 +83,7 @@ pub(crate) struct EmitArgs {
     medium: MediumArgs,
 }
 
-/// How long a wave waits for room before that is told.
+/// How long a wave waits for room before the wait is reported.
 const LONG_FOR_A_WAVE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
@@ -94,17 +94,17 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
         args.medium.builder("aether-emit").nats(args.medium.nats("aether-emit").outbox(args.outbox()));
     let aether = connected_with(&args.medium, builder, &shutdown).await?;
     if !aether.promises().crosses_processes {
-        return Err(CommandError::Alone { nobody_would: "hear the wave" });
+        return Err(CommandError::Alone { missing: "receive the wave" });
     }
     let vibrator = Vibrator::create(&args.name, &aether).await?;
     let echoes = if args.kind.reflects() { Some(vibrator.echoes().await?) } else { None };
     let mut emitted = Emitted::default();
     let most_bytes = aether.promises().max_payload;
-    // What was emitted before a mistake has been emitted, so it is sent and told all the same.
+    // Waves emitted before an error are still sent and reported.
     let done = emit_all(&args, &vibrator, most_bytes, &mut emitted, &shutdown).await;
     settle(&aether, args.medium.wait, &shutdown).await;
     let back = echoes.map_or(Ok(()), |echoes| none_came_back(echoes, emitted.waves));
-    let printed = Output::stdout().line(emitted.told(&vibrator));
+    let printed = Output::stdout().line(emitted.summary(&vibrator));
     aether_chassis::close(&aether).await;
     let sent = Sent::of(aether.status());
     if emitted.waves != 1 || sent.lost() > 0 {
@@ -116,7 +116,7 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     Ok(printed?)
 }
 
-/// Emits until there is no more or `shutdown` is cancelled.
+/// Emits all waves, or until `shutdown` is cancelled.
 async fn emit_all(
     args: &EmitArgs,
     vibrator: &Vibrator,
@@ -158,29 +158,29 @@ async fn emit_all(
     Ok(())
 }
 
-/// Waits until the server has confirmed everything, and makes sure that it does. Once nothing has moved for `patience` it
-/// waits no longer, and not after `shutdown`; what was not confirmed then is in the account.
+/// Flushes until the server has confirmed everything. Gives up after `patience` without progress, or at `shutdown`. The
+/// final account lists unconfirmed waves.
 async fn settle(aether: &Aether, patience: Duration, shutdown: &CancellationToken) {
     let (mut seen, mut since) = (MediumStatus::default(), Instant::now());
-    let mut is_told = false;
+    let mut is_reported = false;
     while let Some(Err(_)) = shutdown.run_until_cancelled(aether.flush()).await {
         let status = aether.status();
         let waiting = status.outbox.queued.saturating_add(status.in_flight);
         if (status.outbox, status.in_flight) != (seen.outbox, seen.in_flight) {
             (seen, since) = (status, Instant::now());
         }
-        // Without any that waits, the connection broke: those under way are in the account.
+        // Without waiting waves, the connection broke. The final account lists those that were under way.
         if waiting == 0 || since.elapsed() >= patience {
             return;
         }
-        if !is_told {
+        if !is_reported {
             stderr_line(format_args!("waiting for the server, which has not confirmed {waiting} waves"));
-            is_told = true;
+            is_reported = true;
         }
     }
 }
 
-/// Looks what has come back by now. The server says of everything that it has whether anybody hears it.
+/// Checks for waves that came back. The server has already reported channels without receivers for all confirmed waves.
 fn none_came_back(mut echoes: Echoes, waves: u64) -> Result<(), CommandError> {
     let taken = || coop::unconstrained(echoes.receive()).now_or_never().flatten();
     let came: Vec<_> = std::iter::from_fn(taken).collect();
@@ -191,7 +191,7 @@ fn none_came_back(mut echoes: Echoes, waves: u64) -> Result<(), CommandError> {
     }
 }
 
-/// How many of so many waves came back, whatever those say who tell it: whoever may write on the bus may make that up.
+/// The number of waves that came back, at most `waves`: echoes come from the network and may be forged.
 fn plausible(mut counts: impl Iterator<Item = u64>, waves: u64) -> u64 {
     counts.try_fold(0_u64, u64::checked_add).unwrap_or(waves).min(waves)
 }
@@ -217,31 +217,29 @@ impl EmitArgs {
     }
 }
 
-/// Which waves were emitted.
+/// The emitted waves.
 #[derive(Debug, Default)]
 struct Emitted {
     waves: u64,
     first: u64,
     last: u64,
-    told_of_waiting: bool,
+    reported_waiting: bool,
 }
 
-/// Says that a wave waits, once and not at once. Whether it is polled at all is up to the wave: only one that waits costs
-/// a timer.
-async fn tell_of_waiting(is_told: &mut bool) -> Infallible {
-    if !*is_told {
+/// Reports once that a wave waits for a long time. It is polled only while a wave waits, so other waves cost no timer.
+async fn report_waiting(is_reported: &mut bool) -> Infallible {
+    if !*is_reported {
         tokio::time::sleep(LONG_FOR_A_WAVE).await;
         stderr_line(format_args!(
-            "the server has taken nothing for {LONG_FOR_A_WAVE:?}: waiting until it does, or Ctrl-C"
+            "the server has accepted nothing for {LONG_FOR_A_WAVE:?}; waiting until it does, or Ctrl-C"
         ));
-        *is_told = true;
+        *is_reported = true;
     }
     pending().await
 }
 
 impl Emitted {
-    /// Emits a wave. Where it waits for room it is emitted all the same when `shutdown` is cancelled: the outbox sheds its
-    /// weakest wave for it.
+    /// Emits a wave. If it is waiting for room when `shutdown` is cancelled, the outbox sheds its weakest wave for it.
     async fn emit(
         &mut self,
         vibrator: &Vibrator,
@@ -249,11 +247,11 @@ impl Emitted {
         shutdown: &CancellationToken,
     ) -> Result<(), EmitError> {
         let emitted = tokio::select! {
-            // Polled once in any case, so that the wave is emitted.
+            // Biased, so that the wave is emitted in any case.
             biased;
             emitted = vibrator.emit(wave) => Some(emitted?.sequence),
             () = shutdown.cancelled() => None,
-            never = tell_of_waiting(&mut self.told_of_waiting) => match never {},
+            never = report_waiting(&mut self.reported_waiting) => match never {},
         };
         self.note(emitted.unwrap_or_else(|| vibrator.account().numbered));
         Ok(())
@@ -268,7 +266,7 @@ impl Emitted {
     }
 
     /// The id of a single wave, or the number and the first and last id of several.
-    fn told(&self, vibrator: &Vibrator) -> String {
+    fn summary(&self, vibrator: &Vibrator) -> String {
         let id = |sequence| WaveId { source: vibrator.source().clone(), sequence };
         match self.waves {
             0 => "0 waves".to_owned(),
@@ -283,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_waves_come_back_than_were_emitted_whatever_is_told() {
+    fn no_more_waves_come_back_than_were_emitted_whatever_is_reported() {
         assert_eq!(plausible([].into_iter(), 3), 0);
         assert_eq!(plausible([1, 1].into_iter(), 3), 2);
         assert_eq!(plausible([u64::MAX, 20_000].into_iter(), 20_000), 20_000);

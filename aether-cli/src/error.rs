@@ -25,34 +25,32 @@ use crate::stdin::StdinError;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
     #[error(
-        "the local medium lives inside one process, and this process is alone: nobody would {nobody_would}. Start a \
-         NATS server and add --medium nats://127.0.0.1:4222 here and wherever else it shall be heard, or set \
-         AETHER_MEDIUM. (`aether up` shows a whole system in one process.)"
+        "the local medium lives inside one process, and this command is alone in it: no other process can {missing}. Start a NATS server, and add --medium nats://127.0.0.1:4222 to this command and all others, or set AETHER_MEDIUM. (`aether up` shows a whole system in one process.)"
     )]
-    Alone { nobody_would: &'static str },
+    Alone { missing: &'static str },
     #[error(transparent)]
     Lost(#[from] LostWaves),
-    #[error("{missed} waves that were sent here were not printed")]
+    #[error("{missed} waves sent to this listener were not printed")]
     Missed { missed: u64 },
     #[error("{back} of {waves} waves came back: {hint} ({reason})")]
     CameBack { back: u64, waves: u64, reason: EchoReason, hint: String },
     #[error("interrupted before {before}")]
     Interrupted { before: &'static str },
-    #[error("--count repeats a payload that is an argument: stdin is read to its end")]
+    #[error("--count repeats a payload that is an argument, not stdin")]
     CountOfStdin,
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error("no vibrator")]
+    #[error("the vibrator could not be created")]
     Create(#[from] CreateError),
-    #[error("nothing can be observed")]
+    #[error("cannot observe")]
     Observe(#[from] ObserveError),
-    #[error("nothing can be heard")]
+    #[error("cannot subscribe")]
     Join(#[from] JoinError),
     #[error(transparent)]
     Wave(#[from] WaveError),
     #[error("the wave was not emitted")]
     Emit(#[from] EmitError),
-    #[error("what comes back cannot be heard")]
+    #[error("cannot receive echoes")]
     Echoes(#[from] EchoesError),
     #[error("line {line} of stdin was not emitted")]
     EmitLine { line: u64, source: EmitError },
@@ -60,7 +58,7 @@ pub(crate) enum CommandError {
     Ask(#[from] AskError),
     #[error(transparent)]
     Stdin(#[from] StdinError),
-    #[error("stdout")]
+    #[error("cannot write to stdout")]
     Output(#[from] io::Error),
     #[error("the gateway did not start")]
     Start(#[from] StartError),
@@ -76,12 +74,12 @@ pub(crate) enum CommandError {
     #[cfg(feature = "bench")]
     #[error(transparent)]
     Flood(#[from] FloodError),
-    #[error("a service broke down")]
+    #[error("a service panicked")]
     Task(#[from] tokio::task::JoinError),
 }
 
 impl CommandError {
-    /// Whether the arguments were wrong, in a way that the argument parser cannot know.
+    /// Whether the error is wrong usage that the argument parser cannot detect.
     pub(crate) fn is_wrong_usage(&self) -> bool {
         match self {
             Self::Alone { .. } | Self::CountOfStdin => true,
@@ -95,7 +93,7 @@ impl CommandError {
         }
     }
 
-    /// Whether the reader of stdout has gone away, as `head` does when it has its lines.
+    /// Whether the reader of stdout has closed it, as `head` does.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         match self {
             Self::Output(error)

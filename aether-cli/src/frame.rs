@@ -1,13 +1,13 @@
-//! What a person can read in a moment, of more waves than anybody can.
+//! A frame of the view: as many waves as a person can read.
 //!
-//! Filled by the gateway for each wave, emptied by the view once a moment. Of too many waves the strongest are kept,
-//! in the order in which they came, and the others are counted.
+//! The gateway adds each wave, the view takes the frame periodically. If there are too many waves, it keeps the
+//! strongest in their order of arrival and counts the others.
 
 use aether_core::Wave;
 
 use crate::record::Line;
 
-/// The waves of one moment.
+/// The waves of one frame.
 #[derive(Debug)]
 pub(crate) struct Frame {
     most_lines: usize,
@@ -16,11 +16,11 @@ pub(crate) struct Frame {
     more: u64,
 }
 
-/// A frame that is over.
+/// A finished frame.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) lines: Vec<Line>,
-    /// How many waves there were besides.
+    /// The number of waves not shown.
     pub(crate) more: u64,
 }
 
@@ -44,7 +44,7 @@ impl Frame {
         self.lines.push(Line::of(wave, self.most_characters));
     }
 
-    /// Ends the frame and begins the next one.
+    /// Takes the frame and starts the next one.
     pub(crate) fn take(&mut self) -> Taken {
         Taken { lines: std::mem::take(&mut self.lines), more: std::mem::take(&mut self.more) }
     }
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strongest_are_kept_in_the_order_in_which_they_came_and_the_rest_is_counted() {
+    fn the_strongest_are_kept_in_order_of_arrival_and_the_rest_is_counted() {
         let mut frame = Frame::new(3, 10);
         for (amplitude, text) in
             [(0.5, "a"), (0.9, "b"), (0.5, "c"), (0.5, "d"), (0.7, "e"), (0.1, "f"), (0.7, "g")]
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_without_crowding_is_shown_whole() {
+    fn a_frame_with_few_waves_is_complete() {
         let mut frame = Frame::new(3, 3);
         frame.note(&wave(0.5, "long text"));
         let taken = frame.take();

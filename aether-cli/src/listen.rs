@@ -13,42 +13,42 @@ use crate::output::{Output, stderr_line};
 use crate::record::{Line, Record};
 use crate::values;
 
-/// Print the waves of a pattern, one a line
+/// Print the waves of a pattern, one per line
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   aether listen 'orders.*'                 one token after orders.
   aether listen 'orders.>'                 one token or more
-  aether listen '>' --floor 0.7            only what is important
+  aether listen '>' --floor 0.7            only important waves
   aether listen '>' --json | jq .payload   JSON for programs
-  aether listen 'jobs.>' --group workers   each wave to one of all listeners of this group
+  aether listen 'jobs.>' --group workers   each wave goes to one member of the group
   aether listen 'orders.>' --count 1       ends after one wave
 
 Quote the pattern: shells know * and > too.
 
-At its end it says on stderr what may be missing.
-Exit code 1: waves that were sent here were lost.")]
+When it ends, it reports on stderr what may be missing.
+Exit code 1: waves sent to this listener were lost.")]
 pub(crate) struct ListenArgs {
-    /// Which channels: * stands for one token, > at the end for one or more
+    /// The pattern: * matches one token, > at the end one or more
     pattern: Pattern,
 
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 
-    /// End after so many waves
+    /// End after this many waves
     #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(1), allow_negative_numbers = true)]
     count: Option<u64>,
 
-    /// Do not hear weaker waves, from 0 (hear all) to 1
+    /// The floor: do not receive weaker waves, from 0 (receive all) to 1
     #[arg(long, value_name = "F", default_value = "0", value_parser = values::floor, allow_negative_numbers = true)]
     floor: Floor,
 
-    /// Share the waves with the other members of this group, whatever patterns they listen to
+    /// Share the waves with the other members of this group, whatever their patterns
     #[arg(long, value_name = "NAME")]
     group: Option<Channel>,
 
-    /// Who listens
+    /// The name of the listener
     #[arg(long, value_name = "NAME", default_value = "aether-listen", value_parser = values::name)]
     name: String,
 
@@ -56,18 +56,18 @@ pub(crate) struct ListenArgs {
     medium: MediumArgs,
 }
 
-/// How many characters of a payload are shown to people.
+/// The maximum number of payload characters in text output.
 const MOST_CHARACTERS: usize = 4096;
 
 pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     let aether = connected(&args.medium, "aether-listen", &shutdown).await?;
     if !aether.promises().crosses_processes {
-        return Err(CommandError::Alone { nobody_would: "emit anything" });
+        return Err(CommandError::Alone { missing: "emit a wave" });
     }
-    // As the waves came, for a log that is read from top to bottom; when it is full it still sheds the weakest.
+    // In order of arrival, because the output is a log. A full inbox still sheds the weakest.
     let inbox = InboxOptions::interactive().order(ServeOrder::Arrival);
     let builder = Vibrator::builder(&args.name).inbox(inbox).floor(args.floor);
-    // Alone it only watches; a member of a group takes waves from the others.
+    // Without a group it only observes. A member of a group takes waves from the others.
     let builder = if args.group.is_some() { builder } else { builder.observe() };
     let mut vibrator = builder.create(&aether).await?;
     match &args.group {
@@ -85,7 +85,7 @@ pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Res
     missing.check()
 }
 
-/// Prints what comes; whether it has ended because there were as many as were wanted.
+/// Prints waves. Returns whether it has reached the requested count.
 async fn print(
     args: &ListenArgs,
     vibrator: &mut Vibrator,
@@ -113,15 +113,14 @@ fn write(output: &mut Output, wave: &Wave, json: bool) -> io::Result<()> {
     }
 }
 
-/// What this listener has not printed and may have been sent to it.
+/// The waves that were sent to this listener and not printed, as far as known.
 struct Missing {
     status: MediumStatus,
     ledger: Ledger,
 }
 
 impl Missing {
-    /// Says what is missing, if there is anything, and why. A listener that had all that it wanted does not miss what came
-    /// after that.
+    /// Reports missing waves and the reasons. A listener that has reached its count does not miss later waves.
     fn print(&self, had_all: bool) {
         let Self { status, ledger } = self;
         if ledger.lost() > 0 || ledger.queued > 0 && !had_all {
@@ -135,8 +134,7 @@ impl Missing {
         }
         if status.connects > 1 {
             stderr_line(format_args!(
-                "the connection broke {} times: what was missed then is counted as lost upstream where more came from the \
-                 same source on the same channel, and else not at all",
+                "the connection broke {} times; waves missed then count as lost upstream if later ones came from the same source on the same channel, otherwise they are not counted",
                 status.connects - 1
             ));
         }
@@ -145,16 +143,16 @@ impl Missing {
         }
         let unread = status.untaken.saturating_sub(status.dropped_by_client);
         if unread > 0 {
-            stderr_line(format_args!("messages: up to {unread} had come and were not read yet"));
+            stderr_line(format_args!("messages: up to {unread} received but not read"));
         }
         if !status.connected {
             stderr_line(
-                "the server was away at the end: what was emitted since then is missing, and not counted",
+                "the server was away at the end; waves emitted since then are missing and not counted",
             );
         }
     }
 
-    /// An error if waves are known to be missing that should have been printed.
+    /// An error if waves are known to be missing.
     fn check(&self) -> Result<(), CommandError> {
         match Received::of(self.ledger).missed() + self.status.dropped_by_client {
             0 => Ok(()),

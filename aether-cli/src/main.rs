@@ -1,13 +1,14 @@
 //! The command `aether`: emit, listen and ask from a shell, and run the sample services.
 //!
-//! Each subcommand is a file of its own; this one parses, runs and says how it went. Exit codes: 0 done, 1 failed,
-//! 2 wrong usage. Results go to stdout, everything else to stderr, and a reader of stdout that goes away is no failure.
+//! Each subcommand has its own file; this one parses arguments, runs the subcommand and sets the exit code: 0 done, 1
+//! failed, 2 wrong usage. Results go to stdout, everything else to stderr. A closed stdout is not a failure.
 
-/// Waves are made on one thread and freed on another; the system's allocator may take a lock for that.
+/// Waves are often freed on another thread than the one that made them, which can cost a lock in the system's
+/// allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A line of help about `aether bench`: empty in a build without it.
+/// A help text about `aether bench`. It is empty in a build without that feature.
 #[cfg(feature = "bench")]
 macro_rules! if_bench {
     ($line:literal) => {
@@ -51,7 +52,7 @@ use clap::Parser;
 use crate::cli::Cli;
 use crate::error::CommandError;
 
-/// The exit code for wrong usage, the same as that of the argument parser.
+/// The exit code for wrong usage, as used by the argument parser.
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {

@@ -11,10 +11,10 @@ use crate::output::{Output, stderr_line};
 use crate::values;
 use crate::watch::Watch;
 
-/// How many waves are taken in at a time.
+/// The maximum number of waves per step.
 const BURST: usize = 256;
 
-/// Print which channels follow which, after watching for a while
+/// Print the service map: which channels are related, after watching for a while
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,22 +23,22 @@ Examples:
   aether map --format json | jq '.edges[] | {from, to, median_lag_ms}'
   aether map 'orders.>' --count 1000    after a thousand waves
 
-Ctrl-C prints what was found until then. Edges are known from the causes that
-waves name; waves without causes are grouped by their timing.")]
+Ctrl-C prints the map so far. Edges come from the causes that waves name; waves
+without causes are related by their timing.")]
 pub(crate) struct MapArgs {
-    /// Which channels: * stands for one token, > at the end for one or more
+    /// The pattern: * matches one token, > at the end one or more
     #[arg(default_value = ">")]
     pattern: Pattern,
 
-    /// How the map is written
+    /// The format of the map
     #[arg(long, value_enum, default_value_t = Format::Mermaid)]
     format: Format,
 
-    /// For how long to watch
+    /// How long to watch
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = values::time)]
     time: Duration,
 
-    /// Watch for so many waves at most
+    /// End after this many waves
     #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(1), allow_negative_numbers = true)]
     count: Option<u64>,
 
@@ -62,13 +62,13 @@ pub(crate) async fn map(args: MapArgs, shutdown: CancellationToken) -> Result<()
     let taking = async {
         let mut missing = args.count.unwrap_or(u64::MAX);
         while missing > 0 {
-            // Where a count does not fit, a burst is small enough.
+            // A count beyond `usize` is limited by the step anyway.
             let Some(taken) = watch.advance(usize::try_from(missing).unwrap_or(BURST).min(BURST)).await?
             else {
                 break;
             };
             missing = missing.saturating_sub(taken as u64);
-            // A map has no findings; nobody waits for them.
+            // The map does not use the findings, so drop them.
             watch.findings().for_each(drop);
         }
         Ok::<(), CommandError>(())

@@ -1,4 +1,4 @@
-//! Stdout: results, coloured on a terminal and plain elsewhere.
+//! Writes results to stdout: coloured on a terminal, plain elsewhere.
 //!
 //! `anstream` decides about colours: none when stdout is no terminal or `NO_COLOR` is set.
 
@@ -9,19 +9,19 @@ use anstream::AutoStream;
 
 use crate::stdout_watchdog::writing;
 
-/// Where results are written.
+/// The writer of results.
 #[derive(Debug)]
 pub(crate) struct Output {
     stream: AutoStream<io::Stdout>,
     terminal: bool,
-    /// A line that is drawn over stands at the bottom.
+    /// Whether there is a status line at the bottom.
     has_status: bool,
 }
 
-/// To the first column, and empty the line.
+/// Moves to the first column and clears the line.
 const ERASE_LINE: &str = "\r\x1b[2K";
 
-/// To stderr; if nobody reads that, there is nobody to tell.
+/// Writes a line to stderr and ignores a failure.
 pub(crate) fn stderr_line(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -33,7 +33,7 @@ impl Output {
         Self { stream: AutoStream::auto(stdout), terminal, has_status: false }
     }
 
-    /// Whether a person looks at it.
+    /// Whether stdout is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
     }
@@ -50,7 +50,7 @@ impl Output {
         writing(|| writeln!(self.stream, "{line}"))
     }
 
-    /// Draws the status line anew, at the bottom of a terminal; elsewhere it is a line like the others.
+    /// Redraws the status line at the bottom of a terminal. Elsewhere it is an ordinary line.
     pub(crate) fn status(&mut self, line: impl Display) -> io::Result<()> {
         if !self.terminal {
             return self.line(line);
@@ -63,7 +63,7 @@ impl Output {
         })
     }
 
-    /// Takes the status line away.
+    /// Erases the status line.
     pub(crate) fn erase_status(&mut self) -> io::Result<()> {
         if !std::mem::take(&mut self.has_status) {
             return Ok(());
@@ -71,7 +71,7 @@ impl Output {
         writing(|| write!(self.stream, "{ERASE_LINE}"))
     }
 
-    /// Writes bytes as they are.
+    /// Writes raw bytes.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut stdout = self.stream.as_inner().lock();
         writing(|| {

@@ -1,26 +1,26 @@
 //! `aether up --overload`: the effect of an overload, in words and numbers.
 //!
-//! The overload itself is `aether_bench::Flood`; the view prints what this says of it.
+//! `aether_bench::Flood` makes the overload; the view prints these texts.
 
 use std::fmt;
 
 use aether_bench::{Flood, FloodError, Flow, Loss, latency, percent};
 use aether_core::Aether;
 
-/// An overload that can be looked at.
+/// A running overload.
 pub(crate) struct OverloadView {
     flood: Flood,
     times: f64,
 }
 
-/// What happened in a while.
+/// The counts since the last look.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look {
     strong: Flow,
     weak: Flow,
 }
 
-/// What happened in all.
+/// The total counts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OverloadSums {
     strong: Flow,
@@ -28,10 +28,10 @@ pub(crate) struct OverloadSums {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("use a number above 0 and at most 1000: 1 is what the handler can take")]
+#[error("use a number above 0 and at most 1000: 1 is the capacity of the handler")]
 pub(crate) struct TimesError;
 
-/// How many times what the handler can take.
+/// Parses the load, in multiples of the handler's capacity.
 pub(crate) fn times(text: &str) -> Result<f64, TimesError> {
     text.parse().ok().filter(|times| (0.001..=1000.0).contains(times)).ok_or(TimesError)
 }
@@ -41,7 +41,7 @@ impl OverloadView {
         Ok(Self { flood: Flood::start(aether, times).await?, times })
     }
 
-    /// What is shown, said before it is.
+    /// The line before the first look.
     pub(crate) fn announcement(&self) -> String {
         let (times, capacity) = (self.times, self.flood.capacity());
         format!(
@@ -76,7 +76,7 @@ impl fmt::Display for Look {
     }
 }
 
-/// Two sums, and the latencies behind them.
+/// Two sums and the latencies.
 impl fmt::Display for OverloadSums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = |f: &mut fmt::Formatter<'_>, name: &str, flow: &Flow| {

@@ -1,4 +1,4 @@
-//! Pace: so many waves a second.
+//! Paces waves to a rate.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::values::Rate;
 
-/// When each wave of a steady stream is due. The times are counted from the first wave, so that nothing drifts and a
-/// timer that is late is caught up with.
+/// The due times of a steady stream. They count from the first wave, so the rate does not drift and late timers are
+/// caught up with.
 #[derive(Debug)]
 pub(crate) struct Pace {
     rate: Option<Rate>,
@@ -23,11 +23,11 @@ impl Pace {
 
     /// Waits until the next wave is due.
     ///
-    /// Cancel safety: cancelled before completion, the same wave is waited for again.
+    /// Cancel safety: cancelled before completion, the next call waits for the same wave.
     pub(crate) async fn next(&mut self) {
         let Some(Rate(rate)) = self.rate else { return };
         let first = *self.first.get_or_insert_with(Instant::now);
-        // Rates are large enough for a Duration, and what is later than the clock can say is never due.
+        // The minimum rate keeps the period within a Duration. A due time beyond the clock is never reached.
         let offset = Duration::try_from_secs_f64(self.waves as f64 / rate).unwrap_or(Duration::MAX);
         match first.checked_add(offset) {
             Some(due) => tokio::time::sleep_until(due).await,
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rate_that_no_timer_can_tick_is_kept_on_average() {
+    async fn a_rate_above_the_timer_resolution_is_kept_on_average() {
         let mut pace = Pace::new(Some(Rate(100_000.0)));
         let start = Instant::now();
         for _ in 0..100_001 {

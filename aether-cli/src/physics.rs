@@ -1,4 +1,4 @@
-//! `aether physics`: prints what the detectors find while waves go by.
+//! `aether physics`: prints the findings of the detectors.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::output::{Output, stderr_line};
 use crate::values;
 use crate::watch::Watch;
 
-/// How many waves are taken in before it is looked what they mean: a burst is seen as one.
+/// The maximum number of waves per step, so that a burst is analysed as a whole.
 const BURST: usize = 256;
 
-/// Print what the waves mean together: related channels, heartbeats, missing beats, polling, retry storms
+/// Print patterns in the traffic: related channels, heartbeats, missing beats, polling, retry storms
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   aether physics               everything
   aether physics 'orders.>'    one token or more after orders.
 
-One line for each finding, as it is found; Ctrl-C ends it.")]
+Prints one line per finding until Ctrl-C.")]
 pub(crate) struct PhysicsArgs {
-    /// Which channels: * stands for one token, > at the end for one or more
+    /// The pattern: * matches one token, > at the end one or more
     #[arg(default_value = ">")]
     pattern: Pattern,
 
-    /// How often to look for related channels
+    /// The interval of the search for related channels
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::time)]
     every: Duration,
 

@@ -1,4 +1,4 @@
-//! A wave as a line: JSON for programs, or text for people.
+//! A wave as one line: JSON for programs, or text for people.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -31,7 +31,7 @@ pub(crate) struct Record<'a> {
     payload: Payload<'a>,
 }
 
-/// One value is a text; several of one name are a list.
+/// One value is a string; several values of one name are a list.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Values<'a> {
@@ -39,11 +39,12 @@ enum Values<'a> {
     Several(Vec<&'a str>),
 }
 
-/// A payload, as what it reads as: JSON, else text, else bytes. What is called text is never taken for JSON.
+/// A payload as JSON if it parses, else as text, else as bytes. A payload with a text content type is never parsed as
+/// JSON.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Payload<'a> {
-    /// As it was written, but on one line.
+    /// The original JSON, on one line.
     Json(Box<RawValue>),
     Text(&'a str),
     Bytes {
@@ -65,7 +66,7 @@ impl<'a> Record<'a> {
             id: wave.id().to_string(),
             channel: wave.channel().as_str(),
             kind: wave.kind().as_str(),
-            // With the three digits that it prints, and not those that its fixed point adds.
+            // With the three digits that `Amplitude` prints, without the extra digits of its fixed-point form.
             amplitude: amplitude.to_string().parse().unwrap_or_else(|_| f64::from(amplitude.as_f32())),
             source: wave.source().name(),
             age_ms: (wave.age().as_secs_f64() * 1e6).round() / 1e3,
@@ -108,7 +109,7 @@ fn on_one_line(json: Box<RawValue>) -> Box<RawValue> {
     RawValue::from_string(json.get().replace(['\n', '\r'], " ")).unwrap_or(json)
 }
 
-/// The payload for people and for scripts that asked a question: JSON and text as they are, bytes as JSON.
+/// The payload for people and scripts: JSON and text unchanged, bytes as JSON.
 impl fmt::Display for Payload<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -119,7 +120,7 @@ impl fmt::Display for Payload<'_> {
     }
 }
 
-/// A wave as a line for people: amplitude, channel, kind, source, payload. Holds no handle of the wave.
+/// A wave as a line of text: amplitude, channel, kind, source, payload. It does not keep the wave alive.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) amplitude: f32,
@@ -130,9 +131,9 @@ pub(crate) struct Line {
     payload: String,
 }
 
-/// From here on a wave is shown as strong.
+/// Waves from this amplitude on are shown as strong.
 const STRONG: f32 = 0.8;
-/// Up to here as weak.
+/// Waves up to this amplitude are shown as weak.
 const WEAK: f32 = 0.25;
 
 const CHANNEL: Style = AnsiColor::Cyan.on_default();
@@ -140,7 +141,7 @@ const STRENGTH: Style = AnsiColor::Yellow.on_default().bold();
 const FAINT: Style = Style::new().dimmed();
 
 impl Line {
-    /// The payload is cut after so many characters.
+    /// The payload is cut after `most_characters` characters.
     pub(crate) fn of(wave: &Wave, most_characters: usize) -> Self {
         Self {
             amplitude: wave.amplitude().as_f32(),
@@ -153,7 +154,7 @@ impl Line {
     }
 }
 
-/// With its colours, which `anstream` takes away where they do not belong.
+/// Includes colours; `anstream` removes them where stdout does not want them.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let strength = match self.amplitude {
@@ -170,7 +171,7 @@ impl fmt::Display for Line {
     }
 }
 
-/// Control characters become escapes: what comes from the network shall not steer a terminal.
+/// Escapes control characters, so that data from the network cannot control the terminal.
 pub(crate) fn printable(text: &str, most_characters: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(most_characters.saturating_add(3)));
     for (at, character) in text.chars().enumerate() {
@@ -188,7 +189,7 @@ pub(crate) fn printable(text: &str, most_characters: usize) -> String {
     shown
 }
 
-/// The marks that make the rest of a line read backwards.
+/// The Unicode marks that reverse the text direction.
 fn is_reordering(character: char) -> bool {
     matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_what_the_wave_has_and_nothing_that_it_has_not() {
+    fn a_record_has_exactly_the_fields_of_the_wave() {
         let cause: aether_core::WaveId = "shop@1f/7".parse().unwrap();
         let wave = Wave::builder("orders.created")
             .amplitude(0.9)
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_the_network_does_not_steer_the_terminal() {
+    fn data_from_the_network_does_not_control_the_terminal() {
         assert_eq!(printable("a\x1b[2Jb\nc\u{202e}", 100), "a\\u{1b}[2Jb\\u{a}c\\u{202e}");
         assert_eq!(printable("äöü", 2), "äö…");
         assert_eq!(printable("äöü", 3), "äöü");

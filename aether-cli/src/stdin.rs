@@ -1,43 +1,42 @@
-//! Stdin as a stream of JSON documents, one a line.
+//! Stdin as a stream of JSON documents, one per line.
 //!
-//! Read by a thread of its own: a terminal that nobody types on must not keep the process from ending, and tokio's
-//! stdin would. A line is read as far as a wave can carry it and no further, so that a file without line breaks is a
-//! mistake and not a memory full of it.
+//! A separate thread reads it, because tokio's stdin would keep the process from ending while a terminal is idle. A
+//! line is read up to the maximum payload, so that a file without line breaks is an error and does not fill the memory.
 
 use std::io::{self, BufRead, Read};
 
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-/// Documents that wait for the network before no more is read.
+/// The maximum number of documents that wait for the network.
 const AHEAD: usize = 64;
 
-/// Why reading ended early.
+/// Why reading failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StdinError {
     #[error("line {line}, column {column} of stdin is not JSON: {reason}")]
     Json { line: u64, column: usize, reason: String },
-    #[error("line {line} of stdin is longer than {most} bytes, which is the most that a wave can carry here")]
+    #[error("line {line} of stdin is longer than {most} bytes, the maximum payload of a wave on this medium")]
     Long { line: u64, most: usize },
     #[error("line {line} of stdin cannot be read")]
     Read { line: u64, source: io::Error },
 }
 
-/// A document, and the line that it stands in.
+/// A document and its line number.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) line: u64,
     pub(crate) json: Box<RawValue>,
 }
 
-/// The documents that come.
+/// A stream of documents.
 #[derive(Debug)]
 pub(crate) struct Documents {
     receiver: mpsc::Receiver<Result<Document, StdinError>>,
 }
 
 impl Documents {
-    /// Those of stdin, each of at most so many bytes.
+    /// The documents of stdin, each of at most `most_bytes` bytes.
     pub(crate) fn of_stdin(most_bytes: usize) -> Self {
         let (sender, receiver) = mpsc::channel(AHEAD);
         std::thread::spawn(move || {
@@ -59,10 +58,10 @@ impl Documents {
     }
 }
 
-/// The documents of all lines that are not blank. After a mistake it must not be asked again: a line that is too long
-/// has been read in part.
+/// The documents of all non-blank lines. It must not be polled after an error, because a line that is too long has been
+/// read in part.
 fn read(mut from: impl BufRead, most: usize) -> impl Iterator<Item = Result<Document, StdinError>> {
-    // The line break, of one byte or two, is not a part of the line.
+    // The limit excludes the line break of one or two bytes.
     let most_read = most.saturating_add(2) as u64;
     let mut line = 0;
     let mut bytes = Vec::new();
@@ -90,7 +89,7 @@ fn without_break(line: &[u8]) -> &[u8] {
 fn parse(bytes: &[u8], line: u64) -> Result<Document, StdinError> {
     let parsed = serde_json::from_slice(bytes.trim_ascii_end());
     parsed.map(|json| Document { line, json }).map_err(|error: serde_json::Error| {
-        // The error speaks of line 1 of the document, which would be taken for line 1 of the input.
+        // The error names line 1 of the document, which would be mistaken for line 1 of the input.
         let place = format!(" at line {} column {}", error.line(), error.column());
         let text = error.to_string();
         let reason = text.strip_suffix(&place).unwrap_or(&text).to_owned();
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_has_the_line_and_column_of_the_input() {
+    fn an_error_has_the_line_and_column_of_the_input() {
         let place = |text: &[u8]| match read(text, 100).find_map(Result::err).unwrap() {
             StdinError::Json { line, column, reason } => {
                 assert!(!reason.contains("line 1"), "{reason}");
@@ -138,7 +137,7 @@ mod tests {
         }
     }
 
-    /// Without the bound this test would end when the memory does.
+    /// Without the bound this test would use up the memory.
     #[test]
     fn a_line_without_an_end_is_not_read_to_its_end() {
         let endless = io::BufReader::new(io::repeat(b'1'));

@@ -1,7 +1,8 @@
-//! A stdout that nobody reads: a pipe that is full holds the write up, and with it the command, which then would not hear
-//! that it shall end.
+//! A watchdog for a stdout that nobody reads. A full pipe blocks the write and with it the command, which then could
+//! not react to a signal.
 //!
-//! Writes are done inside of [`writing`]; [`run`] runs beside the command and ends the process where the command cannot.
+//! All writes happen inside of [`writing`]. [`run`] runs beside the command and ends the process when the command is
+//! blocked.
 
 use std::io::{Write as _, stderr};
 use std::time::Duration;
@@ -11,14 +12,14 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// How long a write may take once the command was told to end. A reader takes milliseconds for what fits into a pipe.
+/// The time limit of a write after a shutdown signal. A reader empties a full pipe within milliseconds.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Since when something is being written.
+/// The start of the current write.
 static SINCE: Mutex<Option<Instant>> = Mutex::new(None);
 static BEGUN: Notify = Notify::const_new();
 
-/// Writes to stdout. There is one task that does.
+/// Runs a write to stdout. Only one task writes.
 pub(crate) fn writing<T>(write: impl FnOnce() -> T) -> T {
     *SINCE.lock() = Some(Instant::now());
     BEGUN.notify_one();
@@ -27,19 +28,19 @@ pub(crate) fn writing<T>(write: impl FnOnce() -> T) -> T {
     written
 }
 
-/// Ends the process with code 1 if it was told to end and a write takes too long for that. Else it never returns.
+/// After `shutdown`, ends the process with code 1 if a write takes too long. Otherwise it never returns.
 ///
-/// Cancel safety: cancelled before completion, nothing has happened.
+/// Cancel safety: cancelled before completion, it has no effect.
 pub(crate) async fn run(shutdown: CancellationToken) {
     shutdown.cancelled().await;
-    let told = Instant::now();
+    let signalled = Instant::now();
     loop {
         let since = *SINCE.lock();
         let Some(since) = since else {
             BEGUN.notified().await;
             continue;
         };
-        sleep_until(since.max(told) + PATIENCE).await;
+        sleep_until(since.max(signalled) + PATIENCE).await;
         if *SINCE.lock() == Some(since) {
             let _ = writeln!(stderr(), "error: stdout: nobody reads it; the last waves were not printed");
             std::process::exit(1);

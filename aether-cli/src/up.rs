@@ -1,7 +1,7 @@
-//! `aether up`: the order system in one process, with a view of what happens.
+//! `aether up`: the order system in one process, with a live view.
 //!
-//! Runs the gateway, the inventory service and the order service on one medium. They are ended in the order of the
-//! flow, so that every wave has found its reader before its reader is gone, and the sums at the end are whole.
+//! Runs the gateway, the inventory service and the order service on one medium. They stop in the order of the flow, so
+//! that every wave is received before its receiver stops and the final sums are complete.
 
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::Aether;
@@ -19,12 +19,12 @@ use crate::view::View;
 #[derive(Debug, clap::Args)]
 #[command(after_help = concat!("\
 Examples:
-  aether up                                   until Ctrl-C
+  aether up                                   runs until Ctrl-C
   aether up --orders 50                       ends by itself
   aether up --rate 200 --listen 127.0.0.1:0   faster, with the page at a free port
-", if_bench!("  aether up --overload                        beside it ten times what a handler can take
-  aether up --overload 50                     fifty times
-"), "  aether up --medium nats://127.0.0.1:4222    where `aether listen '>'` hears it"))]
+", if_bench!("  aether up --overload                        and a handler with ten times its capacity
+  aether up --overload 50                     with fifty times its capacity
+"), "  aether up --medium nats://127.0.0.1:4222    visible to `aether listen '>'`"))]
 pub(crate) struct UpArgs {
     #[command(flatten)]
     orders: OrderArgs,
@@ -32,8 +32,8 @@ pub(crate) struct UpArgs {
     stock: StockArgs,
     #[command(flatten)]
     listen: ListenArgs,
-    /// Show what happens to a handler beside the order system that is offered so many times what it can take, a
-    /// twentieth of it important [default: 10]
+    /// Also overload a handler beside the order system, with this multiple of its capacity; 5 % of the waves are
+    /// important [default: 10]
     #[cfg(feature = "bench")]
     #[arg(long, value_name = "TIMES", num_args = 0..=1, default_missing_value = "10", value_parser = times, allow_negative_numbers = true)]
     overload: Option<f64>,
@@ -58,7 +58,7 @@ pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), 
 async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), CommandError> {
     let view = View::of_stdout(aether);
     let gateway = Gateway::start(aether, args.listen.options().on_wave(view.noting())).await?;
-    // Said before anything happens, so that whoever runs this knows where to look.
+    // Printed first, so that the user can open the page.
     let mut view = view.begin(&gateway)?;
     let beta = Beta::start(aether, args.stock.options()).await?;
     let alpha = Alpha::start(aether, args.orders.options()).await?;
@@ -69,10 +69,10 @@ async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Res
         Some(times) => Some(OverloadView::start(aether, times).await?),
     };
 
-    // Each is told to end when those who need it have ended.
+    // Each service stops after the services that depend on it.
     let stop_alpha = shutdown.child_token();
     let (stop_beta, stop_gateway) = (CancellationToken::new(), CancellationToken::new());
-    // Cancelled when one of the services is done, however it ended.
+    // Cancelled when any of the services has ended.
     let one_is_done = CancellationToken::new();
     let gateway = tokio::spawn(gateway.run(stop_gateway.clone()));
     let beta = tokio::spawn({
@@ -90,7 +90,7 @@ async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Res
         }
     });
 
-    // A view that nobody reads any more ends the system as Ctrl-C does.
+    // A closed stdout ends the system like Ctrl-C.
     #[cfg(feature = "bench")]
     let (watched, overload) = match overload {
         None => (view.watch(&counters, &one_is_done).await, None),
@@ -107,7 +107,7 @@ async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Res
     let stock = beta.await?;
     stop_gateway.cancel();
     gateway.await?;
-    // What is not confirmed is in the account at the end.
+    // The final account lists unconfirmed waves.
     let _ = aether.flush().await;
     aether_chassis::close(aether).await;
     watched?;

@@ -1,7 +1,6 @@
-//! What arguments can be: amplitudes, times, phases, rates, payloads, names.
+//! Parsers of argument values: amplitudes, times, phases, rates, payloads, names.
 //!
-//! Each is checked when it is parsed, so that a mistake is named together with what is allowed, before anything is
-//! connected.
+//! Each value is checked when it is parsed, so that an error names the allowed values before the command connects.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,10 +11,10 @@ use aether_core::{
 };
 use serde_json::value::RawValue;
 
-/// An argument that does not parse.
+/// An invalid argument value.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ValueError {
-    #[error("not a number: an amplitude is a number from 2.4e-10 to 1.0 (0.5 is normal)")]
+    #[error("not a number: use an amplitude from 2.4e-10 to 1.0 (0.5 is normal)")]
     AmplitudeNumber,
     #[error(transparent)]
     Amplitude(#[from] AmplitudeError),
@@ -31,7 +30,7 @@ pub(crate) enum ValueError {
     HalfLife,
     #[error("use a number above 0 and at most {} waves a second", Rate::MOST)]
     Rate,
-    #[error("not JSON, {0}. Quote it for the shell: '{{\"sku\":\"lamp\"}}', and a text is '\"text\"'")]
+    #[error("not JSON, {0}. Quote it for the shell: '{{\"sku\":\"lamp\"}}', or '\"text\"' for a text")]
     Json(serde_json::Error),
     #[error(transparent)]
     Name(#[from] SourceError),
@@ -71,19 +70,19 @@ pub(crate) fn name(text: &str) -> Result<String, ValueError> {
     Ok(text.to_owned())
 }
 
-/// A whole number that is not below the least one.
+/// A whole number of at least `least`.
 pub(crate) fn whole(least: u64) -> impl Fn(&str) -> Result<u64, ValueError> + Clone {
     move |text| text.parse().ok().filter(|number| *number >= least).ok_or(ValueError::Whole { least })
 }
 
-/// What a wave is about.
+/// A coherence key.
 pub(crate) fn key(text: &str) -> Result<String, ValueError> {
-    // The builder knows what a key may be.
+    // The builder checks keys.
     Wave::builder("key").key(text).build()?;
     Ok(text.to_owned())
 }
 
-/// In which time an amplitude halves.
+/// The half-life of an amplitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HalfLife {
     Never,
@@ -102,7 +101,7 @@ impl FromStr for HalfLife {
     }
 }
 
-/// Waves a second.
+/// A rate in waves a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rate(pub(crate) f64);
 
@@ -114,23 +113,23 @@ impl FromStr for Rate {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match text.parse() {
-            // The smallest rates would have periods beyond what a Duration holds.
+            // Smaller rates would have periods beyond the range of Duration.
             Ok(rate) if (1e-9..=Self::MOST).contains(&rate) => Ok(Self(rate)),
             _ => Err(ValueError::Rate),
         }
     }
 }
 
-/// One JSON document, kept as it was written.
+/// One JSON document, kept verbatim.
 pub(crate) fn json(text: &str) -> Result<Box<RawValue>, ValueError> {
     serde_json::from_str(text).map_err(ValueError::Json)
 }
 
-/// What to emit.
+/// The payload argument.
 #[derive(Debug, Clone)]
 pub(crate) enum PayloadArg {
     Json(Box<RawValue>),
-    /// One document a line.
+    /// One document per line of stdin.
     Stdin,
 }
 
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_what_is_allowed() {
+    fn errors_name_the_allowed_values() {
         let texts = [
             (amplitude("2").unwrap_err(), "from 2.4e-10 to 1.0"),
             (amplitude("loud").unwrap_err(), "from 2.4e-10 to 1.0"),

@@ -1,7 +1,8 @@
-//! The view of `aether up`: waves as they pass, and how the orders stand.
+//! The view of `aether up`: current waves and the state of the orders.
 //!
-//! On a terminal the standing is drawn over at the bottom; elsewhere it is a line a second. The gateway notes each wave
-//! in a frame, which never waits; writing happens in the command's own task, so a slow terminal slows nobody.
+//! On a terminal the status line is redrawn at the bottom; elsewhere it is printed once a second. The gateway adds each
+//! wave to a frame, which never blocks. Writing happens in the command's own task, so a slow terminal delays no
+//! service.
 
 use std::io;
 use std::sync::Arc;
@@ -22,30 +23,30 @@ use crate::output::Output;
 use crate::overload_view::OverloadView;
 use crate::record::printable;
 
-/// How long a frame lasts.
+/// The duration of a frame.
 const MOMENT: Duration = Duration::from_millis(500);
-/// How many waves a person can read in a frame.
+/// The maximum number of waves shown per frame.
 const LINES: usize = 6;
-/// How much of a payload is shown where no terminal says how wide it is.
+/// The maximum number of payload characters without a terminal.
 const CHARACTERS: usize = 80;
-/// About as much stands before the payload in a line.
+/// The approximate width of a line before the payload.
 const MARGIN: usize = 52;
-/// Frames to a standing where it is not drawn over.
+/// The number of frames per status line without a terminal.
 const FRAMES_A_STANDING: u32 = 2;
 
-/// After so many frames the service map is shown for the first time; the second time is the end.
+/// The service map is shown after this many frames, and again at the end.
 const FRAMES_TO_THE_MAP: u32 = 10;
 
 const FAINT: Style = Style::new().dimmed();
 
-/// A view that has nothing to show yet.
+/// A view before the start.
 pub(crate) struct View {
     output: Output,
     frame: Arc<Mutex<Frame>>,
     aether: Aether,
 }
 
-/// A view that shows.
+/// A running view.
 pub(crate) struct Showing {
     view: View,
     observed: Arc<Observed>,
@@ -63,13 +64,13 @@ impl View {
         Self { output, frame, aether: aether.clone() }
     }
 
-    /// What notes a wave for the next frame.
+    /// The callback that adds a wave to the next frame.
     pub(crate) fn noting(&self) -> impl FnMut(&Wave) + Send + 'static {
         let frame = Arc::clone(&self.frame);
         move |wave| frame.lock().note(wave)
     }
 
-    /// Says where the gateway is.
+    /// Prints the address of the gateway and starts the view.
     pub(crate) fn begin(mut self, gateway: &Gateway) -> io::Result<Showing> {
         self.output.line(gateway.announcement())?;
         let (observed, insight) = (gateway.observed(), gateway.insight());
@@ -78,7 +79,7 @@ impl View {
 }
 
 impl Showing {
-    /// Shows what happens until `done` is cancelled.
+    /// Shows frames and the status line until `done` is cancelled.
     pub(crate) async fn watch(
         &mut self,
         counters: &OrderCounters,
@@ -104,8 +105,8 @@ impl Showing {
         }
     }
 
-    /// Shows an overload, a line a second, until `done` is cancelled. The waves of the order system are not shown, but
-    /// on a terminal how the orders stand.
+    /// Shows an overload, one line a second, until `done` is cancelled. The waves of the order system are not shown; on
+    /// a terminal the status line is.
     #[cfg(feature = "bench")]
     pub(crate) async fn watch_overload(
         &mut self,
@@ -132,7 +133,7 @@ impl Showing {
         }
     }
 
-    /// Shows the last waves and the sums. All services and the gateway have ended, so nothing changes any more.
+    /// Shows the last waves and the final sums. All services and the gateway have ended.
     pub(crate) fn end(
         &mut self,
         orders: OrderSummary,
@@ -149,7 +150,7 @@ impl Showing {
         output.line(stock)?;
         output.line(Received::of(self.view.aether.ledger()))?;
         output.line(format_args!(
-            "seen by the gateway: {} waves in {:.1?}",
+            "observed by the gateway: {} waves in {:.1?}",
             self.observed.waves(),
             self.started.elapsed()
         ))
@@ -191,7 +192,7 @@ impl Showing {
             self.observed.waves_per_second(),
             self.view.aether.ledger().lost(),
         );
-        // A line that wraps could not be drawn over.
+        // A wrapped line could not be redrawn.
         let width = self.view.output.columns().map_or(usize::MAX, |columns| columns.saturating_sub(2));
         self.view.output.status(printable(&standing, width))
     }

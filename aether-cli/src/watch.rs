@@ -1,4 +1,4 @@
-//! Watching a medium with the physics engine: what `aether physics` and `aether map` have in common.
+//! Observes a medium with the physics engine, for `aether physics` and `aether map`.
 
 use aether_chassis::{CancellationToken, MediumArgs, Received};
 use aether_core::physics::{Finding, PhysicsEngine, PhysicsReport};
@@ -8,14 +8,14 @@ use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::stderr_line;
 
-/// An observer, and the connection that it has for itself.
+/// An observer with its own connection.
 pub(crate) struct Watch {
     aether: Aether,
     observer: PhysicsObserver,
 }
 
 impl Watch {
-    /// Observes a pattern from now on.
+    /// Connects and observes a pattern.
     pub(crate) async fn open(
         medium: &MediumArgs,
         name: &str,
@@ -24,15 +24,15 @@ impl Watch {
     ) -> Result<Self, CommandError> {
         let aether = connected(medium, name, shutdown).await?;
         if !aether.promises().crosses_processes {
-            return Err(CommandError::Alone { nobody_would: "emit anything" });
+            return Err(CommandError::Alone { missing: "emit a wave" });
         }
         let engine = PhysicsEngine::default();
         let observer = PhysicsObserver::open(name, pattern.clone(), engine, &aether).await?;
         Ok(Self { aether, observer })
     }
 
-    /// Takes in at most so many waves, or lets time pass until something may be found; how many. `None` when the medium
-    /// was closed.
+    /// Processes up to `most` waves, or waits until there may be a finding. Returns the number of waves, or `None` when
+    /// the medium is closed.
     ///
     /// # Cancel safety
     /// Cancelled before completion, no wave was taken.
@@ -40,17 +40,17 @@ impl Watch {
         Ok(self.observer.advance(most).await?)
     }
 
-    /// What was found by now and not said yet.
+    /// The findings since the last call.
     pub(crate) fn findings(&mut self) -> impl Iterator<Item = Finding> {
         std::iter::from_fn(|| self.observer.found())
     }
 
-    /// How things stand, with who listens to what by now.
+    /// A report with the current subscriptions.
     pub(crate) fn report(&mut self) -> PhysicsReport {
         self.observer.report()
     }
 
-    /// Says what the observer lost, if anything, and ends.
+    /// Reports the losses of the observer, if any, and closes the connection.
     pub(crate) async fn close(self) {
         let ledger = self.observer.ledger();
         if ledger.lost() > 0 {

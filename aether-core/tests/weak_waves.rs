@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, EmitError, InboxOptions, Vibrator, Wave};
+use aether_core::{Aether, EmitError, InboxOptions, NatsOptions, Vibrator, Wave};
 use futures::FutureExt;
 
 /// For what takes milliseconds on an idle machine. Nothing waits for it to pass.
@@ -69,7 +69,12 @@ async fn equal_waves_of_normal_amplitude_or_more_use_all_of_an_inbox() {
 async fn an_outbox_full_of_weak_waves_takes_a_strong_one_at_once_while_the_server_is_away() {
     let mut server = NatsServer::start().await.unwrap();
     let outbox = InboxOptions::default().max_waves(800);
-    let aether = Aether::builder().url(server.url()).outbox(outbox).connect().await.unwrap();
+    let aether = Aether::builder()
+        .url(server.url())
+        .nats(NatsOptions::default().outbox(outbox))
+        .connect()
+        .await
+        .unwrap();
     let emitter = Vibrator::create("emitter", &aether).await.unwrap();
     let mut connection = aether.connection();
     server.kill().await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::id::Sku;
 
-/// The articles unless others are given.
+/// The default articles.
 const ARTICLES: [&str; 5] = ["chair", "desk", "lamp", "shelf", "table"];
 
 /// Options of the inventory service.
@@ -21,45 +21,44 @@ pub struct BetaOptions {
 }
 
 impl BetaOptions {
-    /// Units of each article unless something else is said.
+    /// The default number of units of each article.
     pub const DEFAULT_UNITS: u32 = 25;
-    /// How long a reservation stands unless something else is said.
+    /// The default hold of a reservation.
     pub const DEFAULT_HOLD: Duration = Duration::from_secs(180);
 
-    /// Units of each of the default articles (chair, desk, lamp, shelf, table) in the beginning, and what the shelf is
-    /// filled up to. Default: 25, which at the default rates of both services is almost enough.
+    /// Units of each default article (chair, desk, lamp, shelf, table) at the start and after restocking. Default: 25,
+    /// which is almost enough at the default rates of both services.
     pub fn units(mut self, units: u32) -> Self {
         self.units = units;
         self
     }
 
-    /// An article and its units. The first one takes the place of the default articles.
+    /// Adds an article and its units. The first one replaces the default articles.
     pub fn article(mut self, sku: Sku, units: u32) -> Self {
         self.articles.insert(sku, units);
         self
     }
 
-    /// How few units of an article are called low. Default: 5.
+    /// The number of available units at which an article runs low. Default: 5.
     pub fn low_at(mut self, units: u32) -> Self {
         self.low_at = units;
         self
     }
 
-    /// How often all shelves are filled up; `None` or zero for never, the default.
+    /// The interval of restocking; `None` or zero for never. Default: never.
     pub fn restock_every(mut self, every: Option<Duration>) -> Self {
         self.restock_every = every.filter(|every| !every.is_zero());
         self
     }
 
-    /// How long a reservation stands that nobody ends. Default: 180 s, longer than any order takes. Those of a service
-    /// that died come back after this time.
+    /// How long a reservation is held before it expires. Default: 180 s, longer than any order takes. So the
+    /// reservations of a crashed service are released after this time.
     pub fn hold(mut self, hold: Duration) -> Self {
         self.hold = hold;
         self
     }
 
-    /// How often the service tells that it is there and how much stock there is; `None` or zero for never. Default: each
-    /// second.
+    /// The interval of the heartbeat with the stock level; `None` or zero for never. Default: 1 s.
     pub fn heartbeat(mut self, every: Option<Duration>) -> Self {
         self.heartbeat = every.filter(|every| !every.is_zero());
         self

@@ -1,8 +1,8 @@
-//! The stock: how many units of each article can be reserved, are reserved, and were sold.
+//! The stock: the available, reserved and sold units of each article.
 //!
-//! Pure: no bus, no clock, no I/O. The service calls it with what it hears. Whoever asks may not get the answer and
-//! ask again, and what was asked first may arrive last, so everything is done once for each order, whatever comes how
-//! often and in which order: a reservation that arrives after its release stays released.
+//! Pure: no bus, no clock, no I/O. The service calls it for each question. Answers can get lost, so questions are
+//! repeated, and they can arrive in any order. So each change happens once per order, and a reservation that arrives
+//! after its release stays released.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use crate::StockSummary;
 use crate::id::{OrderId, Sku};
 
-/// How many orders that have ended are remembered, so that a late repetition finds its answer. The reservations that
-/// are open need no bound: each one holds a unit.
+/// The number of ended orders remembered, so that late repetitions get the same answer. Open reservations need no
+/// bound, because each one holds a unit.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
-/// Units of one article, taken off the shelf for one order.
+/// Units of one article, reserved for one order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reservation {
@@ -26,52 +26,52 @@ pub struct Reservation {
     pub sku: Sku,
     /// How many units.
     pub quantity: NonZeroU32,
-    /// When it ends by itself.
+    /// When it expires.
     pub until: Instant,
 }
 
-/// Why nothing was reserved.
+/// Why a reservation was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Fewer units than are wanted.
-    #[error("{available} of {sku} are there, {wanted} are wanted")]
+    /// Fewer units are available than requested.
+    #[error("{available} of {sku} are available, {wanted} were requested")]
     OutOfStock {
         /// Which article.
         sku: Sku,
-        /// How many units can be reserved.
+        /// Units that can be reserved.
         available: u64,
-        /// How many units were wanted.
+        /// Units requested.
         wanted: NonZeroU32,
     },
-    /// No such article.
+    /// The article does not exist.
     #[error("there is no article {sku}")]
     UnknownSku {
-        /// As it was asked for.
+        /// The requested article.
         sku: Sku,
     },
     /// The order was released before.
-    #[error("the order was released before")]
+    #[error("the order was already released")]
     Released,
-    /// The order has another reservation or was sold with other contents.
-    #[error("the order is about something else already")]
+    /// The order was already reserved or sold with other contents.
+    #[error("the order already exists with other contents")]
     Conflict,
 }
 
-/// A release that came too late.
+/// A release of a sold order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the order was sold already")]
+#[error("the order is already sold")]
 pub struct AlreadySold;
 
-/// A sale of what is not reserved (any more).
+/// A sale without a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the order has no reservation")]
 pub struct NotReserved;
 
 #[derive(Debug)]
 struct Shelf {
-    /// What the shelf is filled up to.
+    /// The units after restocking.
     level: u32,
     supplied: u64,
     available: u64,
@@ -79,7 +79,7 @@ struct Shelf {
     sold: u64,
 }
 
-/// What became of an order that holds nothing any more.
+/// The end of an order.
 #[derive(Debug)]
 enum Ended {
     Sold { sku: Sku, quantity: NonZeroU32 },
@@ -87,7 +87,7 @@ enum Ended {
     Refused(Refusal),
 }
 
-/// The stock of all articles. At every moment, for each of them: supplied = available + reserved + sold.
+/// The stock of all articles. For each of them, always: supplied = available + reserved + sold.
 #[derive(Debug)]
 pub struct Stock {
     shelves: BTreeMap<Sku, Shelf>,
@@ -97,7 +97,7 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// A stock with so many units of each article, in which a reservation ends by itself after `hold`.
+    /// A stock with the given units of each article. Reservations expire after `hold`.
     #[must_use]
     pub fn new(articles: impl IntoIterator<Item = (Sku, u32)>, hold: Duration) -> Self {
         let shelf = |level: u32| {
@@ -112,16 +112,16 @@ impl Stock {
         }
     }
 
-    /// Whether anything was asked about an order before, as far as is remembered.
+    /// Whether the stock remembers an earlier question about an order.
     #[must_use]
     pub fn knows(&self, order: &OrderId) -> bool {
         self.reservations.contains_key(order) || self.ended.contains(order)
     }
 
-    /// Takes units off the shelf for an order; returns how many of the article can still be reserved.
+    /// Reserves units for an order. Returns how many units of the article can still be reserved.
     ///
     /// # Errors
-    /// [`Refusal`], the same one however often the order is tried again.
+    /// [`Refusal`], the same one in each repetition.
     pub fn reserve(
         &mut self,
         order: &OrderId,
@@ -160,8 +160,8 @@ impl Stock {
         Err(refusal)
     }
 
-    /// Puts what an order holds back on the shelf; returns what that was. Nothing for an order that holds nothing,
-    /// which then can never reserve anything: its reservation may still be on the way.
+    /// Releases the reservation of an order and returns it, or `None` if there is none. Afterwards the order can never
+    /// reserve anything, because its reservation may still be on the way.
     ///
     /// # Errors
     /// [`AlreadySold`].
@@ -180,10 +180,10 @@ impl Stock {
         Ok(held)
     }
 
-    /// Sells what an order holds; returns what that was, or nothing if it was sold before.
+    /// Sells the reservation of an order and returns it, or `None` if it is already sold.
     ///
     /// # Errors
-    /// [`NotReserved`] if the order was never reserved, or was released since.
+    /// [`NotReserved`] if the order has no reservation (any more).
     pub fn commit(&mut self, order: &OrderId) -> Result<Option<Reservation>, NotReserved> {
         let Some(held) = self.reservations.remove(order) else {
             return match self.ended.get(order) {
@@ -200,7 +200,7 @@ impl Stock {
         Ok(Some(held))
     }
 
-    /// Releases the reservations that have stood too long: those who asked for them are gone.
+    /// Releases expired reservations, whose askers are gone.
     pub fn expire(&mut self, now: Instant) -> Vec<(OrderId, Reservation)> {
         let over = self.reservations.iter().filter(|(_, held)| held.until <= now);
         let orders: Vec<OrderId> = over.map(|(order, _)| order.clone()).collect();
@@ -211,14 +211,14 @@ impl Stock {
         orders.into_iter().filter_map(release).collect()
     }
 
-    /// Adds units of an article; returns how many can be reserved now, or `None` if there is no such article.
+    /// Adds units of an article. Returns how many can be reserved now, or `None` if the article does not exist.
     pub fn restock(&mut self, sku: &Sku, quantity: NonZeroU32) -> Option<u64> {
         let shelf = self.shelves.get_mut(sku)?;
         shelf.supply(quantity);
         Some(shelf.available)
     }
 
-    /// Adds what is missing on each shelf to the units there were in the beginning; returns what was added.
+    /// Restocks each article to its initial units. Returns what was added.
     pub fn fill_up(&mut self) -> Vec<(Sku, NonZeroU32)> {
         let mut added = Vec::new();
         for (sku, shelf) in &mut self.shelves {
@@ -231,19 +231,19 @@ impl Stock {
         added
     }
 
-    /// How many units of an article can be reserved; `None` if there is no such article.
+    /// The available units of an article; `None` if the article does not exist.
     #[must_use]
     pub fn available(&self, sku: &Sku) -> Option<u64> {
         self.shelves.get(sku).map(|shelf| shelf.available)
     }
 
-    /// The account of one article; `None` if there is no such article.
+    /// The summary of one article; `None` if the article does not exist.
     #[must_use]
     pub fn of(&self, sku: &Sku) -> Option<StockSummary> {
         self.shelves.get(sku).map(Shelf::summary)
     }
 
-    /// The account of all articles together.
+    /// The summary of all articles.
     #[must_use]
     pub fn summary(&self) -> StockSummary {
         self.shelves.values().map(Shelf::summary).sum()

@@ -1,24 +1,24 @@
-//! What became of the stock, in units.
+//! The summary of the stock, in units.
 
 use std::fmt;
 use std::iter::Sum;
 
-/// The account of the stock: `supplied = available + reserved + sold`, always.
+/// The summary of the stock: `supplied = available + reserved + sold`, always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct StockSummary {
-    /// Units there were in the beginning, and those that came by restocking.
+    /// Initial units and restocked units.
     pub supplied: u64,
     /// Units that can be reserved.
     pub available: u64,
-    /// Units that are reserved and not sold yet.
+    /// Units that are reserved and not yet sold.
     pub reserved: u64,
     /// Units that were sold.
     pub sold: u64,
 }
 
 impl StockSummary {
-    /// Whether no unit was lost or made up. Always true; what tests assert.
+    /// Whether every unit is accounted for. Always true; tests assert it.
     #[must_use]
     pub const fn adds_up(&self) -> bool {
         self.supplied == self.available + self.reserved + self.sold

@@ -1,4 +1,4 @@
-//! The inventory service on a bus: what it answers and what it tells.
+//! The inventory service on a bus: its answers and its events.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -50,7 +50,7 @@ impl Shop {
         (format!("{} {}", wave.channel(), wave.key().unwrap()), wave)
     }
 
-    /// Ends the service; returns the stock and what was told and not received yet.
+    /// Ends the service. Returns the stock and the events not received yet.
     async fn close(mut self) -> (StockSummary, Vec<String>) {
         self.shutdown.cancel();
         let summary = self.beta.await.unwrap();
@@ -68,7 +68,7 @@ fn lamps(units: u32) -> BetaOptions {
 }
 
 #[tokio::test]
-async fn a_reservation_is_answered_told_and_sold() {
+async fn a_reservation_is_answered_announced_and_sold() {
     let mut shop = Shop::open(lamps(10)).await;
     assert_eq!(shop.reserve("17", 3).await, Answer::Reserved { available: 7 });
     let (told, wave) = shop.told().await;
@@ -85,7 +85,7 @@ async fn a_reservation_is_answered_told_and_sold() {
 }
 
 #[tokio::test]
-async fn a_question_asked_twice_is_answered_twice_and_told_once() {
+async fn a_question_asked_twice_is_answered_twice_and_announced_once() {
     let shop = Shop::open(lamps(5)).await;
     for _ in 0..2 {
         assert_eq!(shop.reserve("1", 1).await, Answer::Reserved { available: 4 });
@@ -109,7 +109,7 @@ async fn running_low_is_a_strong_claim_that_a_restock_retracts() {
     shop.reserve("1", 3).await;
     shop.reserve("2", 1).await;
     shop.ask(messages::RESTOCK, json!({ "sku": "lamp", "quantity": 4 })).await;
-    // The strong ones first: they overtake what was told before them unless that was received already.
+    // Strong events come first: they overtake earlier ones that were not received yet.
     let mut low = Vec::new();
     for _ in 0..5 {
         let (told, wave) = shop.told().await;
@@ -124,7 +124,7 @@ async fn running_low_is_a_strong_claim_that_a_restock_retracts() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_answered_and_changes_nothing() {
+async fn an_unreadable_question_is_answered_and_changes_nothing() {
     let shop = Shop::open(lamps(5)).await;
     let none = json!({ "order": "1", "sku": "lamp", "quantity": 0 });
     match shop.customer.ask_wave(messages::RESERVE, &none).await {
@@ -149,7 +149,7 @@ async fn a_command_that_expects_no_answer_is_carried_out_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_shelves_are_filled_up_now_and_then() {
+async fn the_stock_is_restocked_periodically() {
     let mut shop = Shop::open(lamps(5).restock_every(Some(Duration::from_secs(3)))).await;
     shop.reserve("1", 2).await;
     assert_eq!(shop.told().await.0, "inventory.reserved 1");
@@ -160,7 +160,7 @@ async fn the_shelves_are_filled_up_now_and_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reservation_that_nobody_ends_comes_back() {
+async fn an_abandoned_reservation_is_released() {
     let mut shop = Shop::open(lamps(5).hold(Duration::from_secs(60))).await;
     shop.reserve("1", 2).await;
     assert_eq!(shop.told().await.0, "inventory.reserved 1");

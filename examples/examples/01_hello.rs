@@ -1,4 +1,4 @@
-//! The smallest system there is: one service emits, another receives.
+//! The smallest system: one service emits, another receives.
 //!
 //! `cargo run -p aether-examples --example 01_hello`
 

@@ -1,7 +1,7 @@
-//! Who hears what: patterns choose channels, and a group shares the work.
+//! Subscriptions: patterns select channels, and a group shares the work.
 //!
-//! A channel is a name of tokens with dots between them. A pattern may have `*` for one token and a last `>` for one or
-//! more. Everyone who is tuned to a channel hears each of its waves; the members of a group share them.
+//! A channel is a name of tokens separated by dots. A pattern can contain `*` for one token, and end with `>` for one
+//! or more. Each subscriber receives every wave of a channel; the members of a group share them.
 //!
 //! `cargo run -p aether-examples --example 02_patterns_and_groups`
 
@@ -11,7 +11,7 @@ use aether_core::{Aether, Vibrator};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let aether = Aether::local();
 
-    // Two lone listeners: each hears everything that its pattern matches.
+    // Two listeners without a group: each receives everything that its pattern matches.
     let mut orders = Vibrator::create("orders", &aether).await?;
     orders.resonate_on("orders.*").await?; // orders.created, but not orders.payment.failed
     let mut audit = Vibrator::create("audit", &aether).await?;
@@ -28,12 +28,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shop = Vibrator::create("shop", &aether).await?;
     for number in 1..=9 {
         let receipt = shop.emit_wave("orders.created", &number).await?;
-        // In process it is known who was reached: two listeners and one packer.
+        // In process the number of receivers is known: two listeners and one packer.
         assert_eq!(receipt.receivers, Some(3));
     }
     shop.emit_wave("orders.payment.failed", &4).await?;
 
-    // Closing lets everybody receive what is queued and then `None`, so a loop ends by itself.
+    // After closing, receivers get the queued waves and then `None`, so the loops end.
     aether.close().await?;
     assert_eq!(count(&mut orders).await, 9);
     assert_eq!(count(&mut audit).await, 10);

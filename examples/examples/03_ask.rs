@@ -1,7 +1,7 @@
-//! Questions and answers, and what happens when there is none.
+//! Questions and answers, and what happens without an answer.
 //!
-//! `ask` waits for the first answer. A question that nobody hears fails at once and not after a time-out, so whoever asks
-//! can tell "nobody is there" from "somebody is slow".
+//! `ask` waits for the first answer. A question without a receiver fails at once instead of after a time-out, so the
+//! asker can distinguish a missing service from a slow one.
 //!
 //! `cargo run -p aether-examples --example 03_ask`
 
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shop = Vibrator::create("shop", &aether).await?;
     let question = PriceOf { article: "lamp".to_owned() };
 
-    // Nobody listens yet: the error comes at once, and says that asking again may help.
+    // There is no receiver yet: the error comes at once and is transient.
     let error = shop.ask_wave("prices.of", &question).await.expect_err("nobody listens");
     println!("too early: {error}");
     assert!(matches!(error, AskError::NoResonator { .. }) && error.is_transient());
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         while let Some(wave) = prices.receive().await {
             match wave.json::<PriceOf>() {
                 Ok(PriceOf { article }) if article == "lamp" => wave.reply(&Price { cents: 3_900 }).await?,
-                // Letting go of a question without an answer is an answer too: the asker is told.
+                // Dropping a question without an answer is reported to the asker.
                 _ => drop(wave),
             }
         }
@@ -46,11 +46,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
 
     let answer = shop.ask_wave("prices.of", &question).await?;
-    println!("a lamp costs {} cents, says {}", answer.json::<Price>()?.cents, answer.source().name());
+    println!("a lamp costs {} cents according to {}", answer.json::<Price>()?.cents, answer.source().name());
     assert_eq!(answer.json::<Price>()?, Price { cents: 3_900 });
     assert_eq!((answer.kind(), answer.source().name()), (Kind::Response, "prices"));
 
-    // With a wave of one's own making one chooses how important it is, and how long one waits.
+    // `ask_wave` takes a wave with its own importance, and a time-out.
     let unknown = Wave::builder("prices.of")
         .kind(Kind::Query)
         .amplitude(0.9)

@@ -1,8 +1,8 @@
-//! Overload: five times more waves than the receiver can take, and the important ones all get through.
+//! Overload: five times more waves than the receiver can take, and all important ones get through.
 //!
-//! Each wave has an amplitude from 0 to 1: how important it is. An inbox is bounded; it serves the strongest first, and
-//! when it is full it sheds the weakest. A queue that is first in, first out would lose strong and weak alike.
-//! Nothing is lost silently: the ledger has every wave, by what became of it.
+//! Each wave has an amplitude from 0 to 1, its importance. An inbox is bounded: it serves the strongest first, and
+//! sheds the weakest when it is full. A first-in, first-out queue would lose strong and weak waves alike. Nothing is
+//! lost silently: the ledger counts every wave by its outcome.
 //!
 //! `cargo run -p aether-examples --example 04_importance_under_overload`
 
@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let aether = Aether::local();
     let options = InboxOptions::default()
         .max_waves(64)
-        // The default lets emitters wait a moment for room. Sensors do not wait.
+        // By default emitters wait a moment for room. Sensors do not wait.
         .when_full(WhenFull::Shed);
     let mut control_room = Vibrator::builder("control-room").inbox(options).create(&aether).await?;
     control_room.resonate_on("plant.>").await?;

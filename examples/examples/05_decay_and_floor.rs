@@ -1,8 +1,8 @@
-//! Waves that stop mattering: amplitude decays with time, and a receiver does not hear what is below its noise floor.
+//! Waves that lose importance: amplitude decays with time, and a receiver does not receive waves below its noise floor.
 //!
-//! A position that is a second old is worth less than a fresh one; an instruction is worth the same tomorrow. So events
-//! decay (half-life 8 s unless something else is said) and commands do not. With a floor, decay is a time-to-live: a wave
-//! of amplitude 0.5 falls below a floor of 0.25 after one half-life.
+//! An old position is worth less than a fresh one; an instruction is worth the same tomorrow. So events decay (with a
+//! half-life of 8 s by default) and commands do not. With a floor, decay is a time-to-live: a wave of amplitude 0.5
+//! falls below a floor of 0.25 after one half-life.
 //!
 //! `cargo run -p aether-examples --example 05_decay_and_floor`
 
@@ -28,10 +28,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     harbour.emit(position).await?;
     harbour.emit(instruction).await?;
-    // Too weak from the beginning: not even queued.
+    // Too weak from the start, so it is not queued.
     harbour.emit(Wave::builder("harbour.gossip").amplitude(0.1).json(&"fog?").build()?).await?;
 
-    // The ship is busy for more than one half-life. The old position dies in its inbox, the instruction does not.
+    // The ship is busy for more than one half-life. The old position expires in its inbox, the instruction does not.
     tokio::time::sleep(Duration::from_millis(150)).await;
     harbour.emit(Wave::builder("harbour.position").json(&"53.6 N").build()?).await?;
     aether.close().await?;

@@ -1,7 +1,7 @@
 //! The same services in one process and over a NATS server: only the address differs.
 //!
 //! `cargo run -p aether-examples --example 06_same_code_on_nats`, or with `AETHER_MEDIUM=nats://127.0.0.1:4222` before
-//! it. What a medium can do is data (`Promises`), so code can ask instead of knowing which one it has.
+//! it. The properties of a medium are data (`Promises`), so code does not depend on a particular one.
 
 use aether_core::{Aether, Vibrator};
 
@@ -10,12 +10,12 @@ const MEDIUM: &str = "AETHER_MEDIUM";
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::var(MEDIUM).unwrap_or_else(|_| "local:".to_owned());
-    // Two connections, as in two processes; the local medium lives in one, so there it has to be shared.
+    // Two connections, as in two processes. The local medium lives in one process, so it has to be shared.
     let here = Aether::connect(&url).await?;
     let there = if here.promises().crosses_processes { Aether::connect(&url).await? } else { here.clone() };
     println!("medium {url}, {:?}", here.promises());
 
-    // When this returns the subscription is in force, on every medium: nothing emitted afterwards is missed.
+    // When this returns, the subscription is active on every medium: it misses nothing emitted afterwards.
     let mut kitchen = Vibrator::create("kitchen", &there).await?;
     kitchen.resonate_on("table.*").await?;
     let cook = tokio::spawn(async move {

@@ -1,8 +1,8 @@
-//! A service made of handlers: async functions over what they need.
+//! A service made of handlers: async functions over their arguments.
 //!
-//! A handler is an `async fn`; its arguments are taken from the wave, as in axum. What it returns is how it ended, or the
-//! answer. The service calls it when there is room, tries again what failed (weaker, and within a budget), tells askers
-//! what went wrong instead of letting them wait, and counts every wave by what became of it.
+//! A handler is an `async fn`; its arguments are extracted from the wave, as in axum. Its return value is the outcome
+//! or the answer. The service calls it when there is room, retries failures (weaker, and within a budget), sends
+//! failures to askers instead of letting them wait, and counts every wave by its outcome.
 //!
 //! `cargo run -p aether-examples --example 07_handlers`
 
@@ -22,7 +22,7 @@ struct Order {
 
 type Shelf = Arc<Mutex<BTreeMap<String, u32>>>;
 
-/// The value is the answer; whoever asked gets the error at once. What the emitter emits names the question as its cause.
+/// The value is the answer; an error is sent to the asker at once. Emitted waves name the question as their cause.
 async fn reserve(
     State(shelf): State<Shelf>,
     Json(order): Json<Order>,
@@ -35,11 +35,11 @@ async fn reserve(
         *units
     };
     let told = emitter.emit_wave("stock.reserved", &order).await;
-    told.map_err(|error| Rejection::caused_by("nobody can be told", error))?;
+    told.map_err(|error| Rejection::caused_by("the event cannot be emitted", error))?;
     Ok(Json(left))
 }
 
-/// Fails at first. The wave goes back into the inbox half as strong, and is handled again when its turn comes.
+/// Fails at first. The wave returns to the inbox half as strong, and is handled again when its turn comes.
 async fn count(wave: Wave, emitter: Emitter) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     if wave.attempt() < 2 {
         return Err("the scales are not ready".into());
@@ -48,7 +48,7 @@ async fn count(wave: Wave, emitter: Emitter) -> Result<(), Box<dyn std::error::E
     Ok(())
 }
 
-/// A panic costs its wave, and not the service. It is tried again like any failure; the asker hears of the last one.
+/// A panic fails its wave, not the service. It is retried like any failure; the asker receives the last one.
 async fn audit() -> Result<(), EmitError> {
     panic!("the books do not agree")
 }
@@ -58,13 +58,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let aether = Aether::local();
     let shelf = Shelf::new(Mutex::new([("lamp".to_owned(), 5)].into()));
     let service = Service::builder("stock")
-        // Holds for the handlers after it, as a group does: of all instances one handles each wave.
+        // Applies to the handlers after it, as does a group, in which one of all instances handles each wave.
         .state(shelf)
         .group("stock")
         .on_query("stock.reserve", reserve)
         .on("stock.count", count)
         .on_query("stock.audit", audit)
-        // Limits hold for the whole service. What has to wait waits in the inbox, the strongest first.
+        // Limits apply to the whole service. Waves wait in the inbox, strongest first.
         .concurrency(8)
         .time_out(Duration::from_secs(1))
         .retry(Resend::default().most(2))

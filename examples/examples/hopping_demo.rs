@@ -1,7 +1,7 @@
-//! Hopping: who has the key follows a channel over its lanes, who has not does not, and jammed lanes are left out.
+//! Hopping: services with the key follow a channel over its lanes, others cannot, and jammed lanes are left out.
 //!
-//! Everything runs through a medium in process that loses waves on the lanes it is told to jam. The numbers at the end
-//! are counted, and the program fails if they do not hold.
+//! Everything runs in process, over a medium that loses waves on jammed lanes. The program checks the numbers at the
+//! end and fails if they are wrong.
 //!
 //! `cargo run -p aether-examples --example hopping_demo`
 
@@ -17,11 +17,11 @@ const SLOT: Duration = Duration::from_millis(20);
 const WAVES: u32 = 10;
 const LANES: u8 = 16;
 const JAMMED: [u8; 4] = [2, 5, 11, 14];
-/// Slots in which an adaptive channel has to have left the jammed lanes out. Which lane is next, and so how soon each is
-/// known to be jammed, is up to chance: 40 slots are the rule.
+/// The number of slots within which an adaptive channel must leave out the jammed lanes. The order of lanes is random,
+/// so the time varies; 40 slots are usual.
 const ADAPTING: u32 = 640;
 
-/// A sender and those who listen.
+/// A sender and its receivers.
 struct Scene {
     orders: aether_core::hopping::HoppingEmitter,
     /// The same waves on a channel that does not adapt.
@@ -29,13 +29,13 @@ struct Scene {
     stock: Vibrator,
     stock_hop: Hop,
     plain_stock: Vibrator,
-    /// Has a key, but not this one.
+    /// Has another key.
     thief: Vibrator,
-    /// Hears one lane of the sixteen.
+    /// Receives one lane of sixteen.
     eavesdropper: Vibrator,
 }
 
-/// What was sent on each of the two channels, and heard by whom.
+/// The waves sent on the two channels, and received by each receiver.
 #[derive(Default)]
 struct Heard {
     sent: u64,
@@ -65,7 +65,7 @@ impl Heard {
 
 impl Scene {
     async fn set(aether: &Aether) -> Result<Self, Box<dyn Error>> {
-        // Each service reads the key from a place of its own, and builds the same hop.
+        // Each service reads the key from its own configuration, and builds the same hop.
         let key = b"32 bytes that nobody else knows.";
         let adaptive = || Hop::keyed(key).lanes(LANES).slot(SLOT).adaptive().build();
         let plain = || Hop::keyed(key).lanes(LANES).slot(SLOT).build();
@@ -89,14 +89,14 @@ impl Scene {
         Ok(Self { orders, plain, stock, stock_hop, plain_stock, thief, eavesdropper })
     }
 
-    /// Sends for so many slots, and counts who heard what.
+    /// Sends for some slots, and counts the received waves.
     async fn run(&mut self, slots: u32) -> Result<Heard, Box<dyn Error>> {
         let mut heard = Heard::default();
         let mut pace = tokio::time::interval(SLOT / WAVES);
         for number in 0..slots * WAVES {
             pace.tick().await;
-            // All share one thread here: after a stall those who are late have their turn before more is sent. First
-            // the timers are looked at, then whom they wake is run.
+            // All tasks share one thread. After a stall the late ones run before more is sent: first the timers, then
+            // the tasks that they wake.
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
             self.orders.emit(Wave::builder(CHANNEL).json(&number).build()?).await?;
@@ -105,7 +105,7 @@ impl Scene {
             heard.stock += queued(&mut self.stock, CHANNEL).await;
             heard.plain += queued(&mut self.plain_stock, "orders.plain").await;
             heard.thief += queued(&mut self.thief, CHANNEL).await;
-            // Which channel a wave belongs to, and that it is no report, is not to be seen on a lane: all of it counts.
+            // A lane does not show the channel of a wave, or whether it is a report, so all waves count.
             let ledger = self.eavesdropper.ledger();
             for _ in 0..ledger.queued {
                 heard.eavesdropper += u64::from(self.eavesdropper.receive().await.is_some());
@@ -115,7 +115,7 @@ impl Scene {
     }
 }
 
-/// Takes what is queued; all of it is to be of one channel.
+/// Takes the queued waves and checks that all are of one channel.
 async fn queued(vibrator: &mut Vibrator, channel: &str) -> u64 {
     let queued = vibrator.ledger().queued;
     for _ in 0..queued {
@@ -135,9 +135,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let quiet = scene.run(100).await?;
     let share = quiet.eavesdropper as f64 / (2 * quiet.sent) as f64;
     println!("  sent                                  {:>8}", quiet.sent);
-    println!("  heard with the key                    {:>8}", quiet.stock);
-    println!("  heard with another key                {:>8}", quiet.thief);
-    println!("  heard on one lane, reports included   {:>8}", percent(share));
+    println!("  received with the key                 {:>8}", quiet.stock);
+    println!("  received with another key             {:>8}", quiet.thief);
+    println!("  received on one lane, with reports    {:>8}", percent(share));
 
     println!("lanes {JAMMED:?} lose 95 %");
     jammer.jam(&JAMMED, 0.95);
@@ -162,16 +162,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
         percent(steady.lost_without_adapting())
     );
     let account = scene.stock.hop_account(&Channel::new(CHANNEL)?, &scene.stock_hop);
-    println!("  the sender knows of the loss on lane {}: {}", JAMMED[0], percent(f64::from(view.loss[2])));
+    println!("  loss on lane {} as known to the sender: {}", JAMMED[0], percent(f64::from(view.loss[2])));
     let account = account.ok_or("the channel is followed")?;
-    println!("  the receiver knows that it missed {} waves", account.missed);
+    println!("  waves missed according to the receiver: {}", account.missed);
 
-    // But for a slot that begins while a busy machine does not let this process run.
+    // Except for slots that begin while a busy machine stalls this process.
     assert!(quiet.lost() < 0.02, "who has the key hears everything");
     assert_eq!(quiet.thief + first.thief + steady.thief, 0, "who has another key hears nothing");
     assert!(share < 3.0 / f64::from(LANES), "one lane of sixteen shows about a sixteenth");
     assert!(account.missed > 0, "what is missed is counted");
-    // By far, on a machine that has nothing else to do; `cargo xtask bench hopping` measures by how much.
+    // By far on an idle machine; `cargo xtask bench hopping` measures it.
     assert!(steady.lost() * 3.0 < steady.lost_without_adapting(), "much less is lost once they are");
     assert!(steady.lost_without_adapting() > 0.1, "a fixed sequence loses what is sent on jammed lanes");
     Ok(())

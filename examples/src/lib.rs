@@ -1,8 +1,8 @@
-//! Numbered examples, to be read in order: each is one file in `examples/`, ends by itself and checks what it shows.
+//! Numbered examples, in reading order: each is one file in `examples/`, ends by itself and checks its results.
 //!
-//! `cargo run -p aether-examples --example 01_hello`. There are no shared parts: each file can be copied as it is.
+//! `cargo run -p aether-examples --example 01_hello`. They share no code, so each file can be copied.
 
-// The README's program is compiled and run by the tests of this crate, which has what a program needs.
+// The tests of this crate compile and run the program of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 mod readme {}

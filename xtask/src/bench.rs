@@ -6,34 +6,33 @@ use crate::nats_server;
 use crate::steps::check;
 use crate::workspace::Workspace;
 
-/// The benchmarks: by the names of their files in `aether-bench/benches`, but for `overload`, which is `peers`.
+/// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`.
 pub(crate) const NAMES: [&str; 7] = ["inprocess", "nats", "inbox", "overload", "physics", "hopping", "scale"];
 
-/// How those benchmarks run that write pages.
+/// The options of the benchmarks that write pages.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchArgs {
-    /// overload: how long each load is offered in each round, in seconds.
+    /// overload: the duration of each load in each round, in seconds.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// overload: how often each load is offered; the median counts.
+    /// overload: the number of rounds per load; the median round is reported.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// overload, hopping: what chance is drawn from.
+    /// overload, hopping: the random seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// physics: the seeds of the generators, FROM..TO.
     #[arg(long, default_value = "1..11")]
     seeds: String,
-    /// physics: only this part, such as standing; may be given several times. Nothing is written then.
+    /// physics: only this part, such as standing; can be repeated. Writes no page.
     #[arg(long = "part")]
     parts: Vec<String>,
-    /// overload, physics, hopping, scale: only print what was measured, and leave the pages and the pictures in docs as
-    /// they are.
+    /// overload, physics, hopping, scale: only print the results, without writing pages and pictures.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Runs the named benchmarks, all when none is named, and passes their output through.
+/// Runs the named benchmarks, or all, and passes their output through.
 pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
     let names = if names.is_empty() { NAMES.to_vec() } else { names.iter().map(String::as_str).collect() };
@@ -68,7 +67,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
     Ok(())
 }
 
-/// Runs the soak, which reads its arguments itself.
+/// Runs the soak, which parses its own arguments.
 pub(crate) fn soak(workspace: &Workspace, args: &[String]) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
     let mut soak =

@@ -1,4 +1,4 @@
-//! Each example is a test: it must end by itself, with success, within a minute.
+//! Runs each example as a test: it must end with success within a minute.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use crate::nats_server;
 use crate::steps::Steps;
 use crate::workspace::Workspace;
 
-/// How long an example may run; they take seconds, so a minute means that it hangs.
+/// The time limit of an example. Examples take seconds, so after a minute it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Builds the examples of `package` with the features `cargo run -p` would give it, then runs each.
@@ -67,11 +67,11 @@ fn executables(messages: &str) -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// Runs `command`; when it has not ended after `limit`, its process is killed and that is the error.
+/// Runs `command`. If it does not end within `limit`, kills the process and returns an error.
 fn within(command: &mut Command, limit: Duration) -> Result<()> {
     let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
     let deadline = Instant::now() + limit;
-    // std has no wait with a time limit; 10 ms is far below what the table of durations shows.
+    // std has no wait with a time limit. 10 ms is far below the resolution of the duration table.
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
@@ -108,7 +108,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn success_failure_and_hanging_are_told_apart() {
+    fn success_failure_and_hanging_are_distinguished() {
         let minute = Duration::from_secs(60);
         within(&mut Command::new("true"), minute).unwrap();
         let failed = within(&mut Command::new("false"), minute).unwrap_err().to_string();

@@ -9,7 +9,7 @@ use crate::workspace::Workspace;
 /// Installed when there is no `cargo fuzz`.
 const VERSION: &str = "0.13.2";
 
-/// Runs `target`, or each target there is, for `seconds`.
+/// Runs `target`, or each target, for `seconds`.
 pub(crate) fn run(workspace: &Workspace, seconds: u32, target: Option<String>) -> Result<()> {
     if !workspace.root().join("aether-core/fuzz/Cargo.toml").is_file() {
         bail!("there is no aether-core/fuzz");

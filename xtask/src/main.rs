@@ -27,45 +27,46 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Put the tools in place, then format check, clippy, docs, tests, doc tests and examples.
+    /// Run everything that CI runs: tools, format check, import circles, clippy, packages, docs, tests, doc tests,
+    /// examples.
     Test {
-        /// Leave out the documentation build and the examples.
+        /// Skip the documentation build and the examples.
         #[arg(long)]
         fast: bool,
     },
-    /// Only put the tools in place, and print where they are.
+    /// Install the tools, and print their paths.
     Tools,
-    /// Draw which module imports which into ARCHITECTURE.md; `test` fails where imports go in circles.
+    /// Draw the module graph in ARCHITECTURE.md; `test` fails on import circles.
     Modules,
     /// Write the public API of each library to docs/api.
     Api,
     /// Run the benchmarks of aether-bench.
     Bench {
-        /// Which ones; all when none is named.
+        /// The benchmarks to run; all by default.
         #[arg(value_parser = bench::NAMES)]
         names: Vec<String>,
         #[command(flatten)]
         options: bench::BenchArgs,
     },
-    /// Sender and receiver under overload over a NATS server that is killed now and then; `--help` says more.
+    /// Run the soak: overload over a NATS server that is killed periodically; see `cargo xtask soak --help`.
     #[command(disable_help_flag = true)]
     Soak {
-        /// Of the soak, such as `--minutes 1 --kill-every 10s`.
+        /// The arguments of the soak, such as `--minutes 1 --kill-every 10s`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
     /// Run the fuzz targets of aether-core, each for a bounded time.
     Fuzz {
-        /// How long each target runs, in seconds.
+        /// The duration of each target, in seconds.
         #[arg(long, default_value_t = 60)]
         seconds: u32,
-        /// Which target; all when none is named.
+        /// The target to run; all by default.
         target: Option<String>,
     },
 }
 
 fn main() -> ExitCode {
-    // Returned from main, an error would drag a backtrace of this program behind it: that is no help with a red test.
+    // Returned from main, an error would print a backtrace of this program, which does not help with a failed test.
     match run(Args::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,7 +1,7 @@
-//! `cargo xtask modules`: which file imports which, per crate; no circles allowed, and the picture in ARCHITECTURE.md.
+//! `cargo xtask modules`: checks each crate for import circles, and draws the module graph in ARCHITECTURE.md.
 //!
-//! An import is a `use` line or a path that begins with `crate`, `self` or `super`, outside of test code. Re-exporting
-//! a name is no import of it: whoever uses the name imports the file that defines it. The crate root is left out, as it
+//! An import is a `use` line or a path that begins with `crate`, `self` or `super`, outside of test code. A re-export
+//! is not an import: a file that uses the name imports the file that defines it. The crate root is left out, because it
 //! re-exports everything.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +27,7 @@ type Module = Vec<String>;
 /// The files of one crate and what they import from each other.
 struct Imports(BTreeMap<Module, BTreeSet<Module>>);
 
-/// Fails if files or top-level modules of a crate import each other in a circle, or if the picture is outdated.
+/// Fails if files or top-level modules of a crate import each other in a circle, or if the graph is outdated.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let mut found = Vec::new();
     for (name, folder) in workspace.crates()? {
@@ -40,7 +40,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
         }
     }
     if !found.is_empty() {
-        bail!("imports go in circles:\n  {}", found.join("\n  "));
+        bail!("import circles:\n  {}", found.join("\n  "));
     }
     let (page, drawn) = redrawn(workspace)?;
     if fs::read_to_string(&page)? != drawn {
@@ -49,14 +49,14 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Draws the module graph into ARCHITECTURE.md, and then checks as the tests do.
+/// Draws the module graph into ARCHITECTURE.md, and then runs [`check`].
 pub(crate) fn draw(workspace: &Workspace) -> Result<()> {
     let (page, drawn) = redrawn(workspace)?;
     fs::write(page, drawn)?;
     check(workspace)
 }
 
-/// The page, and its text with the present graph.
+/// The path of the page, and its text with the current graph.
 fn redrawn(workspace: &Workspace) -> Result<(PathBuf, String)> {
     let graph = Imports::read(&workspace.root().join(DRAWN).join("src"))?.between_top_modules().mermaid();
     let page = workspace.root().join(PAGE);
@@ -68,7 +68,7 @@ fn redrawn(workspace: &Workspace) -> Result<(PathBuf, String)> {
 }
 
 impl Imports {
-    /// Reads all source files below `src`; test files and the conformance suite, which uses everything, are left out.
+    /// Reads all source files below `src`, without test files and the conformance suite, which uses everything.
     fn read(src: &Path) -> Result<Self> {
         let mut files = BTreeMap::new();
         collect(src, &mut Vec::new(), &mut files)?;
@@ -85,7 +85,7 @@ impl Imports {
         Self(imports)
     }
 
-    /// Groups of modules that import each other: the imports of each group as one line.
+    /// The groups of modules that import each other, each as one line of imports.
     fn circles(&self) -> Vec<String> {
         let names: Vec<_> = self.0.keys().map(|module| module.join("::")).collect();
         let place: BTreeMap<_, _> = self.0.keys().zip(0..).collect();
@@ -120,7 +120,7 @@ impl Imports {
         Self(between)
     }
 
-    /// A Mermaid graph. An arrow that a longer way says as well is left out; without circles that is unambiguous.
+    /// A Mermaid graph without arrows that a longer path implies. Without circles the result is unique.
     fn mermaid(&self) -> String {
         let reach: BTreeMap<_, _> = self.0.keys().map(|module| (module, self.reachable(module))).collect();
         let mut graph = "graph TD\n".to_owned();
@@ -202,7 +202,7 @@ impl<'ast> Visit<'ast> for Uses {
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let names: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        // One name alone is `pub(super)` or a receiver.
+        // A single name is `pub(super)` or a receiver.
         if names.len() > 1 && matches!(names[0].as_str(), "crate" | "self" | "super") {
             self.paths.insert(names);
         }

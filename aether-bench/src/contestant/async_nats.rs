@@ -1,4 +1,5 @@
-//! async-nats with its default subscription: first in, first out, 65,536 messages in the client, what is more it drops.
+//! async-nats with its default subscription: first in, first out, up to 65,536 messages in the client, beyond which it
+//! drops.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::{ContestantError, Hear, Offer};
 use crate::payload::{Load, Message};
 use crate::schedule::Strength;
 
-/// How long the end of a run may take to leave.
+/// The time limit for sending the end of a run.
 const END_PATIENCE: Duration = Duration::from_millis(500);
 
 async fn connect(url: &str) -> Result<Client, ContestantError> {
@@ -22,7 +23,7 @@ async fn connect(url: &str) -> Result<Client, ContestantError> {
 }
 
 fn nats_error(url: &str, error: impl std::error::Error + Send + Sync + 'static) -> ContestantError {
-    // Without the user and the password that may stand in the address.
+    // Hides the user and the password of the address.
     let url = url.parse::<ServerAddr>().map_or_else(
         |_| "the NATS server".to_owned(),
         |server| format!("{}://{}:{}", server.scheme(), server.host(), server.port()),
@@ -30,7 +31,7 @@ fn nats_error(url: &str, error: impl std::error::Error + Send + Sync + 'static) 
     ContestantError::Nats { url, source: Box::new(error) }
 }
 
-/// Publishes; waits where the client has no room, which is for ever while the server is away.
+/// Publishes. Waits while the client is full, which never ends while the server is away.
 pub(crate) struct NatsSender {
     client: Client,
     subject: String,
@@ -39,7 +40,7 @@ pub(crate) struct NatsSender {
 }
 
 impl NatsSender {
-    /// Waits no more once `stop` is cancelled.
+    /// Stops waiting once `stop` is cancelled.
     pub(crate) async fn connect(
         url: &str,
         channel: &Channel,
@@ -53,7 +54,7 @@ impl NatsSender {
 
 impl Offer for NatsSender {
     fn offer(&mut self, payload: Bytes, _strength: Strength) {
-        // It fails only when the client has ended; what was not sent is missing then, and nobody was told.
+        // It fails only when the client has ended. Unsent messages are then lost silently.
         let publishing = self.client.publish(self.subject.clone(), payload);
         let _ = self.runtime.block_on(self.stop.run_until_cancelled(publishing));
     }
@@ -63,7 +64,7 @@ impl Offer for NatsSender {
             let end = Message::End.to_payload(0);
             self.client.publish(self.subject.clone(), end).await.is_ok() && self.client.flush().await.is_ok()
         };
-        // The client would wait for its server for ever.
+        // The client would wait for its server without limit.
         tokio::time::timeout(END_PATIENCE, ending).await.unwrap_or(false)
     }
 }
@@ -76,13 +77,13 @@ pub(crate) struct NatsReceiver {
 }
 
 impl NatsReceiver {
-    /// Hears the channel once this returns.
+    /// Subscribed once this returns.
     pub(crate) async fn connect(url: &str, channel: &Channel) -> Result<Self, ContestantError> {
         let client = connect(url).await?;
         let messages =
             client.subscribe(channel.as_str().to_owned()).await.map_err(|error| nats_error(url, error))?;
-        // The server handles what one client sends in order: an answer to this request, be it that nobody is there,
-        // means that the subscription is in force. flush() waits for the socket only.
+        // The server handles one client's messages in order. So any answer to this request, also that there is no
+        // responder, means that the subscription is active. flush() waits only for the socket.
         let nobody = client.new_inbox();
         let _ = client.request(nobody, Bytes::new()).await;
         Ok(Self { _client: client, messages })
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
     use aether_core::conformance::NatsServer;
 
-    /// The client has room for some thousand messages and then waits for its server, which does not come back here.
+    /// The client has room for some thousand messages and then waits for its server, which stays away in this test.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_sender_that_is_stopped_does_not_wait_for_a_server_that_is_gone() {
         let mut server = NatsServer::start().await.unwrap();

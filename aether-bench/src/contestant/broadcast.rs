@@ -1,4 +1,4 @@
-//! tokio's broadcast channel: first in, first out, and a full channel drops the oldest and tells how many.
+//! tokio's broadcast channel: first in, first out; a full channel drops the oldest and reports how many.
 
 use bytes::Bytes;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,7 +19,7 @@ pub(crate) struct BroadcastSender(Option<Sender<Bytes>>);
 impl Offer for BroadcastSender {
     fn offer(&mut self, payload: Bytes, _strength: Strength) {
         if let Some(sender) = &self.0 {
-            // Refused only when there is no receiver, which then misses the number.
+            // Refused only without a receiver.
             let _ = sender.send(payload);
         }
     }

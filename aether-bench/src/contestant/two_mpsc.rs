@@ -1,5 +1,5 @@
-//! Two of tokio's bounded mpsc channels, one for the important messages, and a `select!` that looks at that one first:
-//! what a careful user builds who needs two strengths inside one process. A full channel drops the newest of its own.
+//! Two of tokio's bounded mpsc channels, one for important messages, with a `select!` that polls that one first: a
+//! careful user's solution for two strengths inside one process. A full channel drops its newest message.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 //! where a stronger one can overtake them. An admitted wave is handled. [`Watched`] counts the results of the handlers.
 //!
 //! ```text
-//! closed ── so many failures in a row ──▶ open ── after its time, for one wave ──▶ half open
+//! closed ── too many failures in a row ──▶ open ── after its time, for one wave ──▶ half open
 //!    ▲                                     ▲                                          │
 //!    └──────────── that wave was handled ──┼──────────────────────────────────────────┤
 //!                                          └─────────────────────── it failed ────────┘

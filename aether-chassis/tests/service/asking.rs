@@ -1,4 +1,4 @@
-//! Asking until there is an answer.
+//! Asking with retries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::stage::{LONG, Stage};
 
-/// Amplitudes of the questions that somebody heard.
+/// Amplitudes of the received questions.
 type Heard = Arc<Mutex<Vec<f32>>>;
 
-/// Somebody who answers the question number `answers` and lets go of the others.
+/// A responder that answers the question number `answers` and drops the others.
 async fn reluctant(aether: &Aether, answers: usize) -> Heard {
     let mut vibrator = Vibrator::create("reluctant", aether).await.unwrap();
     vibrator.resonate_on("question").await.unwrap();
@@ -68,11 +68,11 @@ async fn without_the_energy_bound_each_attempt_is_as_strong() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_that_nobody_heard_is_repeated_without_loss_and_without_a_budget() {
+async fn a_question_without_a_receiver_is_repeated_without_loss_and_without_a_budget() {
     let aether = Aether::local();
     let asker = asker(&aether, Resend::default().budget(no_budget())).await;
     let asking = tokio::spawn(async move { asker.ask(question()).await });
-    // Time stands still but for timers: many attempts later.
+    // Time is paused and advances by timers: many attempts later.
     tokio::time::sleep(LONG / 4).await;
     let heard = reluctant(&aether, 1).await;
     asking.await.unwrap().unwrap();
@@ -95,7 +95,7 @@ async fn the_budget_bounds_what_is_asked_again_and_the_rest_waits_for_the_deadli
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_are_bounded_and_the_last_failure_is_told() {
+async fn attempts_are_bounded_and_the_last_failure_is_returned() {
     let aether = Aether::local();
     let heard = reluctant(&aether, usize::MAX).await;
     let asker = asker(&aether, Resend::default().most(3).budget(RetryBudget::unlimited())).await;
@@ -109,7 +109,7 @@ async fn attempts_are_bounded_and_the_last_failure_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_rejected_is_not_asked_again_and_what_failed_is() {
+async fn rejected_questions_are_not_repeated_and_failed_ones_are() {
     let aether = Aether::local();
     let builder = Service::builder("service")
         .on_query("question", async |wave: Wave| match wave.amplitude().as_f32() {

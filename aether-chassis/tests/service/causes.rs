@@ -1,4 +1,4 @@
-//! What handlers emit, ask and answer names its cause, on both media.
+//! Waves that handlers emit, ask and answer name their cause, on both media.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::stage::{LONG, Stage};
 
 async fn front(Json(order): Json<u32>, emitter: Emitter, asker: Asker) -> Result<Json<u32>, BoxError> {
     emitter.emit_wave("told.front", &order).await?;
-    // The cause goes along into a task.
+    // The cause is kept in a spawned task.
     tokio::spawn(async move { emitter.emit_wave("told.task", &order).await }).await??;
     let answer = asker.ask(Wave::builder("back").json(&order).build()?).await?;
     Ok(Json(answer.json::<u32>()? + 1))
@@ -25,7 +25,7 @@ async fn back(Json(order): Json<u32>, emitter: Emitter) -> Result<Json<u32>, Box
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Two services in a row, an observer, and somebody who asks; each on its own connection.
+/// Two services in a row, an observer and an asker, each on its own connection.
 async fn chain(connect: impl AsyncFn() -> Aether) {
     let watched = connect().await;
     let mut observer = Vibrator::builder("observer").observe().create(&watched).await.unwrap();
@@ -71,7 +71,7 @@ async fn causes_form_a_chain_over_nats() {
 }
 
 #[tokio::test]
-async fn failed_answers_are_told_over_nats_in_every_format() {
+async fn failures_reach_the_asker_over_nats_in_every_format() {
     let server = NatsServer::start().await.unwrap();
     for wire in [Wire::Frames, Wire::CloudEvents] {
         let connect = async || {
@@ -107,7 +107,7 @@ async fn failed_answers_are_told_over_nats_in_every_format() {
     }
 }
 
-/// A requester that does not know Aether sees the failure in the headers.
+/// A requester without Aether sees the failure in the headers.
 #[tokio::test]
 async fn a_foreign_requester_over_nats_gets_the_failure_as_a_header() {
     let server = NatsServer::start().await.unwrap();

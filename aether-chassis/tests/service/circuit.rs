@@ -12,7 +12,7 @@ use tower::util::MapRequestLayer;
 
 use crate::stage::{LONG, Stage};
 
-/// Fails while it is told to, and refuses what it is told to refuse.
+/// Fails while `fails` is set, and rejects "bad".
 async fn moody(
     State(fails): State<Arc<AtomicBool>>,
     wave: Wave,
@@ -23,7 +23,7 @@ async fn moody(
     if fails.load(Ordering::Relaxed) { Err("in a bad mood".into()) } else { Ok(()) }
 }
 
-/// What a handler depends on, which is away at first.
+/// A dependency of the handler that is down at first.
 #[derive(Default)]
 struct Outage {
     failed: AtomicUsize,
@@ -32,11 +32,11 @@ struct Outage {
 }
 
 const WAVES: usize = 1000;
-/// So many handlings fail before what they depend on is back.
+/// The number of failures before the dependency is back.
 const FAILURES: usize = 100;
 
 async fn away_at_first(State(outage): State<Arc<Outage>>) -> Result<(), std::io::Error> {
-    // So that many are in the middle when the circuit opens.
+    // Many handlers are running when the circuit opens.
     yield_now().await;
     let failed = outage.failed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |failed| {
         (failed < FAILURES).then_some(failed + 1)
@@ -122,7 +122,7 @@ async fn while_the_circuit_is_open_waves_wait_in_the_inbox_where_the_strongest_i
     stage.emit("work.weak", &()).await;
     let strong = Wave::builder("work.strong").amplitude(0.9).build().unwrap();
     stage.user.emit(strong).await.unwrap();
-    // Long after they came, and not long enough.
+    // Long after their arrival, but before the circuit tries again.
     tokio::time::sleep(LONG / 2).await;
     assert_eq!(stage.counters.report().received, 1);
     assert_eq!(handled.recv().await.unwrap().channel().as_str(), "work.strong");
@@ -155,7 +155,7 @@ async fn a_half_open_circuit_tries_one_wave_at_a_time() {
     for _ in 0..4 {
         stage.emit("work", &()).await;
     }
-    // The one that is tried fails, and nothing is tried for as long again.
+    // The trial fails, and the circuit stays open for the same time again.
     begins.recv().await.unwrap();
     tokio::time::sleep(LONG * 3).await;
     assert_eq!(stage.counters.report().received, 2, "one at a time");
@@ -186,7 +186,7 @@ fn async_ends() -> (mpsc::UnboundedSender<bool>, Ends) {
 }
 
 #[tokio::test]
-async fn a_service_that_ends_while_its_circuit_is_open_says_what_was_left() {
+async fn a_service_that_ends_while_its_circuit_is_open_reports_what_was_left() {
     let fails = Arc::new(AtomicBool::new(true));
     let builder = Service::builder("service")
         .circuit_breaker(Breaker::default().failures(1).open_for(LONG))
@@ -201,7 +201,7 @@ async fn a_service_that_ends_while_its_circuit_is_open_says_what_was_left() {
     assert_eq!((report.failed, report.left, report.shed_circuit_open), (1, 3, 0), "{report}");
 }
 
-/// A layer that answers by itself says nothing of the handler: the next wave is tried.
+/// A layer that answers by itself is no result of the handler, so the next wave is tried.
 #[tokio::test]
 async fn a_trial_that_never_reaches_the_handler_is_followed_by_another() {
     let fails = Arc::new(AtomicBool::new(true));

@@ -1,4 +1,4 @@
-//! What handlers get, and what becomes of what they return.
+//! The arguments and the return values of handlers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ use crate::stage::{Stage, listener};
 #[error("the shelf is empty")]
 struct Empty(#[source] std::io::Error);
 
-/// An argument of one's own.
+/// A custom extractor.
 struct Key(String);
 
 impl<S> FromWave<S> for Key {
@@ -25,7 +25,7 @@ impl<S> FromWave<S> for Key {
 }
 
 #[tokio::test]
-async fn a_handler_gets_what_it_asks_for() {
+async fn a_handler_gets_its_arguments() {
     async fn all(
         Key(key): Key,
         State(state): State<&'static str>,
@@ -91,7 +91,7 @@ async fn the_value_of_a_query_handler_is_the_answer() {
 }
 
 #[tokio::test]
-async fn failures_are_told_to_the_asker_with_their_reason_and_counted_by_it() {
+async fn failures_reach_the_asker_with_their_reason_and_are_counted_by_it() {
     async fn fails() -> Result<(), Empty> {
         Err(Empty(std::io::Error::other("no pallet")))
     }
@@ -125,7 +125,7 @@ async fn failures_are_told_to_the_asker_with_their_reason_and_counted_by_it() {
     let (reason, hint) = told("unwritable").await;
     assert_eq!(reason, HandlerFailed);
     assert!(hint.contains("cannot be written as JSON"), "{hint}");
-    // After all of that it goes on.
+    // The service still works.
     assert_eq!(stage.ask("typed", &17).await.unwrap().json::<u32>().unwrap(), 17);
     let report = stage.close().await;
     assert_eq!((report.received, report.succeeded, report.failed), (6, 1, 2));
@@ -133,7 +133,7 @@ async fn failures_are_told_to_the_asker_with_their_reason_and_counted_by_it() {
 }
 
 #[tokio::test]
-async fn waves_that_nobody_waits_for_an_answer_to_are_handled_in_the_same_way() {
+async fn waves_that_expect_no_answer_are_handled_in_the_same_way() {
     async fn sum(
         State(sum): State<Arc<AtomicU32>>,
         Json(number): Json<u32>,
@@ -178,7 +178,7 @@ async fn the_first_pattern_counts_and_state_holds_for_what_comes_after_it() {
 }
 
 #[tokio::test]
-async fn instances_of_a_group_share_the_waves_and_all_hear_what_is_not_in_it() {
+async fn instances_of_a_group_share_its_waves_and_all_receive_the_others() {
     let aether = Aether::local();
     let mut heard = listener(&aether, "heard.>").await;
     let builder = |name: &'static str| {
@@ -208,7 +208,7 @@ async fn instances_of_a_group_share_the_waves_and_all_hear_what_is_not_in_it() {
 }
 
 #[tokio::test]
-async fn a_handler_may_deal_with_what_it_cannot_read_and_answer_by_itself() {
+async fn a_handler_may_accept_unreadable_payloads_and_answer_by_itself() {
     async fn lenient(
         number: Result<Json<u32>, Rejection>,
         wave: Wave,
@@ -232,7 +232,7 @@ async fn a_command_that_was_not_handled_comes_back_to_its_source() {
     let mut echoes = stage.user.echoes().await.unwrap();
     let command = Wave::builder("a.b").kind(aether_core::Kind::Command).json(&1).build().unwrap();
     let receipt = stage.user.emit(command).await.unwrap();
-    // An event that fails is nobody's concern: the first echo is that of the command.
+    // A failed event has no echo, so the first echo is that of the command.
     stage.emit("a.b", &2).await;
     let echo = echoes.receive().await.unwrap();
     assert_eq!(echo.of, stage.user.id_of(&receipt));

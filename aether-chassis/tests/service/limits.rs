@@ -13,7 +13,7 @@ use tower::util::{MapErrLayer, MapRequestLayer, MapResponseLayer};
 use crate::stage::{Gate, LONG, Stage, gated};
 
 #[tokio::test]
-async fn what_there_is_no_room_for_waits_in_the_inbox_where_the_strongest_is_next() {
+async fn waves_without_room_wait_in_the_inbox_where_the_strongest_is_next() {
     let (gate, mut begun) = Gate::new();
     let aether = Aether::local();
     let service =
@@ -65,13 +65,13 @@ async fn a_rate_lets_the_rest_wait() {
     for _ in 0..5 {
         stage.ask("tick", &()).await.unwrap();
     }
-    // Time stands still but for timers: two at once, two a second later, one after another second.
+    // Time is paused and advances by timers: two at once, two a second later, one after another second.
     assert_eq!(begun.elapsed().as_secs(), 2);
     assert_eq!(stage.close().await.succeeded, 5);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_takes_too_long_is_ended_and_the_asker_told() {
+async fn a_handler_that_takes_too_long_is_cancelled_and_the_asker_gets_the_failure() {
     let builder = Service::builder("service")
         .time_out(Duration::from_secs(1))
         .on_query("slow", std::future::pending::<()>)
@@ -147,7 +147,7 @@ async fn any_tower_layer_goes_around_the_handlers() {
 }
 
 #[tokio::test]
-async fn a_layer_that_panics_costs_its_wave_and_not_the_service() {
+async fn a_layer_that_panics_fails_its_wave_and_not_the_service() {
     /// Panics at the first call only.
     fn once(panicked: &'static AtomicBool) {
         assert!(panicked.swap(true, Ordering::Relaxed), "a layer panics");

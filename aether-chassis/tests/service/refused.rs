@@ -1,4 +1,4 @@
-//! Services that do not start, and say why.
+//! Services that do not start, and their errors.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ async fn nothing() {}
 async fn refusal(builder: ServiceBuilder) -> (ServiceError, String) {
     let aether = Aether::local();
     let error = builder.build(&aether).await.unwrap_err();
-    // Nothing is heard.
+    // No subscription remains.
     let user = Vibrator::create("user", &aether).await.unwrap();
     for channel in ["good", "a.b"] {
         assert!(matches!(user.ask_wave(channel, &()).await, Err(AskError::NoResonator { .. })));
@@ -44,7 +44,7 @@ async fn handlers_that_contradict_each_other_are_named() {
 }
 
 #[tokio::test]
-async fn groups_that_hold_for_nothing_and_services_without_handlers_are_refused() {
+async fn empty_groups_and_services_without_handlers_are_refused() {
     assert!(matches!(refusal(service()).await.0, ServiceError::NoHandlers));
     let (error, text) = refusal(service().on("good", nothing).group("late")).await;
     assert!(matches!(error, ServiceError::EmptyGroup { .. }) && text.contains("late"), "{text}");
@@ -57,18 +57,18 @@ async fn groups_that_hold_for_nothing_and_services_without_handlers_are_refused(
 }
 
 #[tokio::test]
-async fn limits_that_cannot_be_are_refused_with_what_is_allowed() {
+async fn invalid_limits_are_refused_with_the_allowed_values() {
     let good = || service().on("good", nothing);
     let second = Duration::from_secs(1);
     for (builder, allowed) in [
         (good().concurrency(0), "at least 1"),
         (good().concurrency(usize::MAX), "at most 1048576"),
         (good().rate(0, second), "at least 1 wave"),
-        (good().rate(1, Duration::ZERO), "more than no time"),
+        (good().rate(1, Duration::ZERO), "above zero"),
         (good().rate(1, Duration::MAX), "at most a day"),
         (good().time_out(Duration::ZERO), "leave it out"),
         (good().circuit_breaker(Breaker::default().failures(0)), "at least 1 failure"),
-        (good().circuit_breaker(Breaker::default().open_for(Duration::ZERO)), "more than no time"),
+        (good().circuit_breaker(Breaker::default().open_for(Duration::ZERO)), "above zero"),
     ] {
         let (error, text) = refusal(builder).await;
         assert!(matches!(error, ServiceError::Limits(_)) && text.contains(allowed), "{text}");

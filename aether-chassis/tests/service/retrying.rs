@@ -11,14 +11,14 @@ use tokio::time::sleep;
 
 use crate::stage::{LONG, Stage};
 
-/// What a handler saw: amplitude and attempt of each wave.
+/// The amplitude and attempt of each wave that a handler received.
 type Seen = Arc<Mutex<Vec<(f32, u8)>>>;
 
 fn unlimited() -> Resend {
     Resend::default().budget(RetryBudget::unlimited())
 }
 
-/// Fails until it has seen a wave so often as its payload says.
+/// Fails until it has received a wave as often as its payload says.
 async fn reluctant(
     State(seen): State<Seen>,
     Json(times): Json<usize>,
@@ -85,7 +85,7 @@ async fn a_wave_that_failed_waits_behind_fresh_ones() {
     };
     emit("failing", 0.8).await;
     emit("fresh 1", 0.5).await;
-    // Longer than the pause: time stands still but for timers, so all that can happen by then has happened.
+    // Longer than the pause: time is paused and advances by timers, so everything due has happened.
     sleep(LONG).await;
     emit("fresh 2", 0.5).await;
     shop.gate.add_permits(2);
@@ -105,7 +105,7 @@ async fn attempts_are_bounded_and_the_asker_is_told_once_of_the_last() {
     assert_eq!(stage.failure("work", &()).await, (FailureReason::HandlerFailed, "never".to_owned()));
     let report = stage.counters.report();
     assert_eq!((report.received, report.retried, report.failed), (3, 2, 1));
-    // What is wrong stays wrong.
+    // A rejected wave is never retried.
     assert_eq!(stage.failure("refuses", &()).await.0, FailureReason::Rejected);
     let report = stage.close().await;
     assert_eq!((report.received, report.retried, report.rejected), (4, 2, 1));
@@ -154,7 +154,7 @@ async fn every_attempt_is_accounted_for_whatever_happens() {
     // Of five in a row: 0 fails and panics, 1 panics and times out, 2 times out and succeeds, the others succeed.
     assert_eq!((report.received, report.retried, report.succeeded), (801, 300, 300), "{report}");
     assert_eq!((report.panicked, report.timed_out, report.failed, report.rejected), (100, 100, 0, 1));
-    // It meets the account of the inbox, which outlives the service.
+    // It matches the ledger of the inbox, which outlives the service.
     let inboxes = aether.inboxes();
     let inbox = inboxes.iter().find(|inbox| inbox.vibrator == "service").unwrap();
     assert_eq!((inbox.ledger.delivered, inbox.ledger.lost()), (report.received, 0));

@@ -1,4 +1,4 @@
-//! Ending: what is being handled may finish, the rest is told and counted.
+//! Shutdown: running handlers may finish, the rest is reported and counted.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn what_is_being_handled_may_finish_and_nothing_more_is_heard() {
     let ending = async {
         begun.recv().await.unwrap();
         stage.shut_down();
-        // It no longer hears its channels, though it still works.
+        // It is unsubscribed, but still works.
         while !matches!(stage.ask("work", &2).await, Err(AskError::NoResonator { .. })) {}
         gate.let_go(1);
     };
@@ -100,7 +100,7 @@ async fn what_waits_to_be_tried_again_has_failed() {
     let ending = async {
         begun.recv().await.unwrap();
         gate.let_go(1);
-        // Time stands still but for timers: the handler has failed by then.
+        // Time is paused and advances by timers: the handler has failed by then.
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(stage.counters.report().in_flight, 1);
         stage.shut_down();
@@ -124,7 +124,7 @@ async fn a_service_that_is_dropped_counts_what_it_abandons() {
     begun.recv().await.unwrap();
     running.abort();
     assert!(running.await.unwrap_err().is_cancelled());
-    // The sender goes with the handler.
+    // The sender is dropped with the handler.
     assert!(begun.recv().await.is_none());
     let report = counters.report();
     assert_eq!((report.received, report.abandoned, report.in_flight), (1, 1, 0));

@@ -1,4 +1,4 @@
-//! A running service and somebody who talks to it.
+//! A running service and a user of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-/// Long enough that only a mistake makes somebody wait for it.
+/// Only a failing test waits this long.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) struct Stage {
@@ -48,7 +48,7 @@ impl Stage {
         self.user.ask_within(question, LONG).await
     }
 
-    /// Asks what must fail, and returns what the service said.
+    /// Asks a question that must fail, and returns the failure.
     pub(crate) async fn failure(&self, channel: &str, payload: &impl Serialize) -> (FailureReason, String) {
         match self.ask(channel, payload).await {
             Err(AskError::Failed { source: Failure { reason, hint, .. }, .. }) => (reason, hint),
@@ -64,13 +64,13 @@ impl Stage {
         self.shutdown.cancel();
     }
 
-    /// Ends the service; what became of every wave.
+    /// Ends the service and returns its report.
     pub(crate) async fn close(self) -> ServiceReport {
         self.shut_down();
         self.ended().await
     }
 
-    /// Waits for a service that was told to end.
+    /// Waits for a service that is shutting down.
     pub(crate) async fn ended(self) -> ServiceReport {
         let report = self.running.await.unwrap().unwrap();
         assert!(report.adds_up(), "{report}");
@@ -79,14 +79,14 @@ impl Stage {
     }
 }
 
-/// A vibrator that hears a pattern.
+/// A vibrator subscribed to a pattern.
 pub(crate) async fn listener(aether: &Aether, pattern: &str) -> Vibrator {
     let listener = Vibrator::create("listener", aether).await.unwrap();
     listener.resonate_on(pattern).await.unwrap();
     listener
 }
 
-/// Holds handlers back until they are let go, and knows which have begun.
+/// Blocks handlers until they are released, and reports which have begun.
 #[derive(Clone)]
 pub(crate) struct Gate {
     open: Arc<Semaphore>,
@@ -99,7 +99,7 @@ impl Gate {
         (Self { open: Arc::new(Semaphore::new(0)), begun }, receiver)
     }
 
-    /// Lets so many handlers go.
+    /// Releases some handlers.
     pub(crate) fn let_go(&self, handlers: usize) {
         self.open.add_permits(handlers);
     }

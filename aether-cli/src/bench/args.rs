@@ -1,22 +1,22 @@
-//! The arguments that the benchmarks share, and what they can be.
+//! The common arguments of the benchmarks and their parsers.
 
 use std::time::Duration;
 
 use aether_bench::{Address, DEFAULT_BYTES, LEAST_BYTES};
 use aether_chassis::MediumArgs;
 
-/// How long, how large, how printed, and over which medium.
+/// Duration, payload size, output format and medium.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CommonArgs {
-    /// How long each run lasts, in seconds
+    /// The duration of each run, in seconds
     #[arg(long, value_name = "N", default_value = "3", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) seconds: Duration,
 
-    /// How large each message is, in bytes
+    /// The size of each message, in bytes
     #[arg(long, value_name = "N", default_value_t = DEFAULT_BYTES as u64, value_parser = bytes, allow_negative_numbers = true)]
     payload_bytes: u64,
 
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -35,18 +35,18 @@ impl CommonArgs {
         Address::new(medium, prefix, *wire)
     }
 
-    /// The address of the server, if the medium is none of this process.
+    /// The address of the server, unless the medium is local.
     pub(crate) fn server(&self) -> Option<&str> {
         (!self.medium.is_local()).then_some(self.medium.medium.as_str())
     }
 }
 
-/// An argument that is no time, load, share or rate.
+/// An invalid number.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NumberError {
     #[error("use a number of seconds above 0 and at most 3600")]
     Seconds,
-    #[error("use a number above 0 and at most 1000: 1 is what the handler can take")]
+    #[error("use a number above 0 and at most 1000: 1 is the capacity of the handler")]
     Load,
     #[error("use a share from 0 to 1, such as 0.05")]
     Share,
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_in_their_ranges_only() {
+    fn numbers_out_of_range_are_refused() {
         assert_eq!(seconds("0.5").unwrap(), Duration::from_millis(500));
         assert!((load("10").unwrap() - 10.0).abs() < f64::EPSILON);
         assert!(share("0").unwrap().abs() < f64::EPSILON);

@@ -11,7 +11,7 @@ use crate::error::{BenchError, CommandError};
 use crate::output::Output;
 use crate::values::{self, Rate};
 
-/// Measure the time from when a wave is due until it is received, at a rate that does not wait for anybody
+/// Measure the time from when a wave is due until it is received, at a fixed rate
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,7 +23,7 @@ pub(crate) struct LatencyArgs {
     #[arg(long, value_name = "N", default_value = "10000", allow_negative_numbers = true)]
     rate: Rate,
 
-    /// What the schedule is drawn from: the same seed, the same schedule
+    /// The random seed of the schedule
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::whole(0), allow_negative_numbers = true)]
     seed: u64,
 

@@ -1,4 +1,4 @@
-//! `aether bench overload`: from half of what a handler can take to ten times it.
+//! `aether bench overload`: from half to ten times the capacity of a handler.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::error::{BenchError, CommandError};
 use crate::output::Output;
 use crate::values;
 
-/// [`Overload::LOADS`] as they are given on the command line.
+/// [`Overload::LOADS`] as a command-line argument.
 const LOADS: &str = "0.5,0.8,1,1.5,2,5,10";
 
-/// Offer a handler more than it can take, and see which waves get through
+/// Offer a handler more than it can handle, and see which waves get through
 ///
-/// A schedule of arrivals (Poisson) is fixed in advance and kept whatever happens; latencies count from the moment a
-/// wave was due to the end of its handling. One wave in twenty is strong (amplitude 1.0), the others are weak (0.25).
-/// The handler is busy for a fixed time with each wave; its capacity is measured first. Over a network the handler is
-/// another process; in process the sender comes before other threads on its processor, if it may (root).
-/// At the end the load steps from 0.5 to 5 times the capacity.
+/// The schedule of arrivals (Poisson) is fixed in advance and never adapts to the receiver. Latencies count from the
+/// moment a wave was due to the end of its handling. One wave in twenty is strong (amplitude 1.0), the others are weak
+/// (0.25). The handler is busy for a fixed time with each wave; its capacity is measured first. Over a network the
+/// handler runs in another process. In process the sender has priority over other threads on its processor, if
+/// permitted (root). At the end the load steps from 0.5 to 5 times the capacity.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -33,15 +33,15 @@ Examples:
   Over NATS (start a server first; `cargo xtask tools` has one):
   aether bench overload --medium nats://127.0.0.1:4222 --peers    raw async-nats beside it")]
 pub(crate) struct OverloadArgs {
-    /// The loads, in capacities of the handler
+    /// The loads, in multiples of the handler's capacity
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = LOADS, value_parser = args::load, allow_negative_numbers = true)]
     loads: Vec<f64>,
 
-    /// How often each load is offered; the figures are those of the round with the median p99 of the strong waves
+    /// The number of rounds per load; the round with the median p99 of the strong waves is reported
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::whole(1), allow_negative_numbers = true)]
     rounds: u64,
 
-    /// How long each wave keeps the handler busy
+    /// The handling time of each wave
     #[arg(long, value_name = "TIME", default_value = "50us", value_parser = args::service)]
     service: Duration,
 
@@ -49,15 +49,15 @@ pub(crate) struct OverloadArgs {
     #[arg(long, value_name = "SHARE", default_value_t = Overload::STRONG, value_parser = args::share, allow_negative_numbers = true)]
     strong: f64,
 
-    /// What the schedules are drawn from: the same seed, the same schedules
+    /// The random seed of the schedules
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::whole(0), allow_negative_numbers = true)]
     seed: u64,
 
-    /// Also run what else there is on the medium: tokio's channels in process, async-nats on NATS
+    /// Also run the peers on the same medium: tokio's channels in process, async-nats on NATS
     #[arg(long)]
     peers: bool,
 
-    /// Leave out the step from 0.5 to 5 times the capacity
+    /// Skip the step from 0.5 to 5 times the capacity
     #[arg(long)]
     no_step: bool,
 
@@ -71,7 +71,7 @@ pub(crate) async fn overload(args: OverloadArgs, shutdown: CancellationToken) ->
         contestants: contestants(&args),
         loads: args.loads,
         lasts: args.common.seconds,
-        // More would not end either.
+        // Larger values would not end either.
         rounds: usize::try_from(args.rounds).unwrap_or(usize::MAX),
         strong: args.strong,
         seed: args.seed,
@@ -79,7 +79,7 @@ pub(crate) async fn overload(args: OverloadArgs, shutdown: CancellationToken) ->
         payload_bytes: args.common.payload_bytes(),
         step: !args.no_step,
     };
-    // A person wants to know how far it is; a file does not.
+    // Progress is shown only on a terminal.
     let shows = output.is_terminal() && !args.common.json;
     let mut drawn = Ok(());
     let comparison = overload
@@ -121,7 +121,7 @@ fn print(output: &mut Output, comparison: &Comparison) -> Result<(), CommandErro
         ))?;
     }
     if !comparison.complete {
-        output.line("interrupted: not all was run")?;
+        output.line("interrupted: the results are incomplete")?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `aether bench storm`: a service fails for a while, and its clients ask again.
+//! `aether bench storm`: a service fails for a while, and its clients retry.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::error::{BenchError, CommandError};
 use crate::output::Output;
 use crate::values;
 
-/// Let the handlers of a service fail for a while, and see whether it comes back while its clients ask again
+/// Let a service fail for a while, and see whether it recovers while its clients retry
 ///
-/// The same questions are asked twice: by clients that ask again as `aether_chassis::Asker` does (each time half as
-/// strong, at most 10 % of the first questions and one a second, after growing random pauses), and by clients without
-/// these rules. Goodput is the share of the questions that are answered within 200 ms from when they were due.
+/// There are two runs with the same questions. In one the clients retry like `aether_chassis::Asker`: each time half as
+/// strong, at most 10 % of the first questions and one a second, after growing random pauses. In the other they retry
+/// without these rules. Goodput is the share of questions answered within 200 ms of their due time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,27 +23,27 @@ Examples:
   aether bench storm --json | jq '.reports[] | {retries, attempts, back_after_s}'
   aether bench storm --medium nats://127.0.0.1:4222    over a NATS server")]
 pub(crate) struct StormArgs {
-    /// First questions, in capacities of the service
+    /// The rate of first questions, in multiples of the service's capacity
     #[arg(long, value_name = "N", default_value = "0.8", value_parser = args::load, allow_negative_numbers = true)]
     load: f64,
 
-    /// How long all is well at first
+    /// The time before the fault
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = values::time)]
     before: Duration,
 
-    /// How long the handlers fail
+    /// The duration of the fault
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::time)]
     fault: Duration,
 
-    /// How long it is looked on afterwards
+    /// The time after the fault
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::time)]
     after: Duration,
 
-    /// What the schedule is drawn from: the same seed, the same schedule
+    /// The random seed of the schedule
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::whole(0), allow_negative_numbers = true)]
     seed: u64,
 
-    /// Print one JSON document
+    /// Print the result as one JSON document
     #[arg(long)]
     json: bool,
 
@@ -83,13 +83,12 @@ pub(crate) async fn storm(args: StormArgs, shutdown: CancellationToken) -> Resul
 fn print(output: &mut Output, storms: &Storms) -> Result<(), CommandError> {
     let Storms { capacity, load, fault_s, seed, .. } = storms;
     output.line(format_args!(
-        "A service that can answer {capacity:.0} questions a second is asked {load} times as many and fails for \
-         {fault_s} s; seed {seed}.\n"
+        "A service with a capacity of {capacity:.0} questions a second is offered {load} times that and fails for {fault_s} s; seed {seed}.\n"
     ))?;
     output.line(tables::storm_windows(storms))?;
     output.line(tables::storm_ends(storms).to_string().trim_end())?;
     if !storms.complete {
-        output.line("interrupted: not all was run")?;
+        output.line("interrupted: the results are incomplete")?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `aether bench throughput`: as many waves as will go.
+//! `aether bench throughput`: as many waves as possible.
 
 use aether_bench::{RunError, Table, ThroughputPlan};
 use aether_chassis::CancellationToken;
@@ -8,7 +8,7 @@ use super::receiver;
 use crate::error::{BenchError, CommandError};
 use crate::output::Output;
 
-/// Measure how many waves a second go from one sender to one receiver
+/// Measure the waves a second from one sender to one receiver
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -3,7 +3,7 @@
 use aether_bench::{OverloadError, ReceiverError, ReportError, RunError, ScheduleError, StormError};
 use aether_core::ConnectError;
 
-/// Why there is no result.
+/// Why a benchmark has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
     #[error(transparent)]
@@ -14,18 +14,18 @@ pub(crate) enum BenchError {
     Storm(#[from] StormError),
     #[error(transparent)]
     Run(#[from] RunError),
-    #[error("the accounts do not add up")]
+    #[error("the counts do not add up")]
     Report(#[from] ReportError),
     #[error(transparent)]
     Receiver(#[from] ReceiverError),
-    #[error("this program does not know where it is, and cannot start itself as a receiver")]
+    #[error("the path of this program is unknown, so it cannot start itself as a receiver")]
     Program(#[source] std::io::Error),
     #[error("the result cannot be written as JSON")]
     Json(#[from] serde_json::Error),
 }
 
 impl BenchError {
-    /// Whether the arguments were wrong, in a way that the argument parser cannot know.
+    /// Whether the error is wrong usage that the argument parser cannot detect.
     pub(crate) fn is_wrong_usage(&self) -> bool {
         use aether_bench::ContestantError::Connect;
         match self {

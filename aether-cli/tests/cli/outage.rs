@@ -42,11 +42,11 @@ async fn programs_that_start_before_the_server_wait_for_it_and_say_so() {
     let mut programs = SERVICES.map(|args| Running::start(&with(&[args, &wait].concat(), &medium)));
     let mut hears = Running::start(&with(&["listen", "a", "--count", "1", "--wait", "5m"], &medium));
     for program in programs.iter_mut().chain([&mut hears]) {
-        program.tells("the server does not answer: waiting for it, 300s at most");
+        program.tells("the server does not answer; retrying for up to 300s");
     }
     server.restart().await.unwrap();
     for (program, does) in
-        programs.iter_mut().zip(["answers inventory.reserve", "takes orders", "observes every wave", ""])
+        programs.iter_mut().zip(["answers inventory.reserve", "creates orders", "observes every wave", ""])
     {
         program.tells("connected after");
         if !does.is_empty() {
@@ -72,7 +72,7 @@ async fn a_program_that_waits_for_a_server_ends_at_once_when_it_is_told_to() {
     ];
     for (args, code) in commands {
         let mut program = Running::start(&with(&[args, &["--wait", "5m"]].concat(), &medium));
-        program.tells("waiting for it");
+        program.tells("retrying for up to");
         program.signal(Signal::SIGINT);
         let (said, took) = program.end();
         assert_eq!(said.code, Some(code), "{args:?}: {}", said.err);
@@ -90,18 +90,18 @@ async fn what_no_waiting_helps_against_is_not_waited_for() {
         for args in [&["emit", "a", "1"][..], &["beta"]] {
             let said = run(&with(&[args, &["--wait", "1h"]].concat(), &medium));
             assert_eq!(said.code, Some(code), "{args:?} {medium:?}: {}", said.err);
-            assert!(!said.err.contains("waiting") && !said.err.contains("wrong@"), "{}", said.err);
+            assert!(!said.err.contains("retrying") && !said.err.contains("wrong@"), "{}", said.err);
         }
     }
     let (_server, medium) = gone().await;
     let said = run(&with(&["beta", "--wait", "0"], &medium));
     assert_eq!(said.code, Some(1), "{}", said.err);
-    assert!(!said.err.contains("waiting"), "{}", said.err);
+    assert!(!said.err.contains("retrying"), "{}", said.err);
     let said = run(&with(&["beta", "--wait", "300ms"], &medium));
     assert_eq!(said.code, Some(1), "{}", said.err);
-    assert!(said.err.contains("waiting for it, 300ms at most"), "{}", said.err);
+    assert!(said.err.contains("retrying for up to 300ms"), "{}", said.err);
     assert!(
-        said.err.contains("error: the inventory service has no medium: cannot connect to"),
+        said.err.contains("error: the inventory service cannot use its medium: cannot connect to"),
         "{}",
         said.err
     );
@@ -111,7 +111,7 @@ async fn what_no_waiting_helps_against_is_not_waited_for() {
 async fn services_say_when_the_connection_breaks_and_when_it_is_back() {
     let (mut server, medium) = server().await;
     let mut programs = SERVICES.map(|args| Running::start(&with(args, &medium)));
-    for (program, begun) in programs.iter_mut().zip(["answers", "takes orders", "observes", "sent:"]) {
+    for (program, begun) in programs.iter_mut().zip(["answers", "creates orders", "observes", "sent:"]) {
         if begun != "sent:" {
             program.tells(begun);
         }
@@ -190,7 +190,7 @@ const MORE_THAN_FITS: u64 = 200_000;
 async fn emit_waits_for_a_server_that_does_not_answer_and_loses_nothing() {
     let mut stopped = Stopped::emitting(MORE_THAN_FITS, &[]).await;
     // Ten times as long as an emitter waits before its outbox sheds, if nothing else is said.
-    stopped.emitting.tells("the server has taken nothing for 1s");
+    stopped.emitting.tells("the server has accepted nothing for 1s");
     stopped.go_on();
     let (said, written) = stopped.end();
     written.unwrap();
@@ -233,7 +233,7 @@ async fn emit_that_sheds_says_what_it_lost_although_the_server_never_answers() {
 async fn emit_that_waits_for_room_ends_with_its_account_when_it_is_told_to() {
     let mut stopped = Stopped::emitting(MORE_THAN_FITS, &[]).await;
     // Ten times as long as an emitter waits before its outbox sheds, if nothing else is said.
-    stopped.emitting.tells("the server has taken nothing for 1s");
+    stopped.emitting.tells("the server has accepted nothing for 1s");
     stopped.emitting.signal(Signal::SIGINT);
     let (said, _) = stopped.end();
     assert_eq!(said.code, Some(1), "{}", said.err);

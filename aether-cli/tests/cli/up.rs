@@ -42,7 +42,7 @@ fn check_sums(out: &str) -> u64 {
     assert_eq!(term(&waves, "offered"), term(&waves, "delivered"), "{out}");
     assert_eq!((term(&waves, "full"), term(&waves, "expired"), term(&waves, "closed")), (0, 0, 0), "{out}");
     let seen: u64 =
-        seen.strip_prefix("seen by the gateway: ").unwrap().split(' ').next().unwrap().parse().unwrap();
+        seen.strip_prefix("observed by the gateway: ").unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(seen > term(&orders, "created") && seen <= term(&waves, "delivered"), "{out}");
     term(&orders, "created")
 }

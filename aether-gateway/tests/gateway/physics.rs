@@ -34,7 +34,7 @@ async fn related_channels_are_shown_everywhere() {
     let page = running.get("/").await.body;
     assert!(page.contains("Related channels") && page.contains("<td class=\"text\">orders.paid</td>"));
     assert!(!page.contains("<i&") && !page.contains("<b>shop"), "{page}");
-    assert!(page.contains("What was found lately") && page.contains("1 pairs"), "{page}");
+    assert!(page.contains("Recent findings") && page.contains("1 pairs"), "{page}");
 
     let status: serde_json::Value = serde_json::from_str(&running.get("/api/status").await.body).unwrap();
     let physics = &status["physics"];
@@ -62,7 +62,7 @@ async fn a_gateway_without_physics_shows_that_and_has_no_second_observer() {
     trade(&aether, 1).await;
     running.observes(2).await;
     let map = running.get("/map.mmd").await;
-    assert_eq!((map.code, map.body.starts_with("there is no map")), (404, true), "{map:?}");
+    assert_eq!((map.code, map.body.starts_with("no map: physics is switched off")), (404, true), "{map:?}");
     let status: serde_json::Value = serde_json::from_str(&running.get("/api/status").await.body).unwrap();
     assert!(status["physics"].is_null() && status["all_inboxes"]["offered"] == 2, "{status}");
     assert!(!running.get("/").await.body.contains("Related channels"));

@@ -1,4 +1,4 @@
-//! What the stock promises, by example and for any sequence of calls.
+//! Tests of the stock, by example and for random sequences of calls.
 
 use super::*;
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ fn lamps(count: u32) -> Stock {
 }
 
 #[test]
-fn what_is_reserved_is_sold_or_comes_back() {
+fn reserved_units_are_sold_or_released() {
     let (mut stock, now) = (lamps(5), Instant::now());
     assert_eq!(stock.reserve(&order(1), &sku("lamp"), units(3), now), Ok(2));
     let refusal = Refusal::OutOfStock { sku: sku("lamp"), available: 2, wanted: units(3) };
@@ -73,7 +73,7 @@ fn an_article_that_does_not_exist_is_refused() {
 }
 
 #[test]
-fn a_reservation_that_nobody_ends_ends_by_itself() {
+fn an_abandoned_reservation_expires() {
     let (mut stock, now) = (lamps(2), Instant::now());
     stock.reserve(&order(1), &sku("lamp"), units(1), now).unwrap();
     stock.reserve(&order(2), &sku("lamp"), units(1), now + HOLD / 2).unwrap();
@@ -86,7 +86,7 @@ fn a_reservation_that_nobody_ends_ends_by_itself() {
 }
 
 #[test]
-fn filling_up_adds_what_is_missing_to_the_beginning() {
+fn filling_up_restores_the_initial_units() {
     let mut stock = Stock::new([(sku("lamp"), 4), (sku("desk"), 2)], HOLD);
     stock.reserve(&order(1), &sku("lamp"), units(3), Instant::now()).unwrap();
     assert_eq!(stock.fill_up(), [(sku("lamp"), units(3))]);
@@ -121,7 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// A second account, kept from the answers alone, agrees with the stock after every step.
+    /// A second count, kept from the answers alone, agrees with the stock after every step.
     #[test]
     fn nothing_is_oversold_and_nothing_vanishes(steps in prop::collection::vec(step(), 0..200)) {
         let mut stock = Stock::new([(sku("lamp"), 6), (sku("desk"), 3)], HOLD);
