@@ -9,8 +9,12 @@
 
 mod admission;
 mod admitting;
+#[cfg_attr(not(feature = "nats"), allow(dead_code))]
+mod arriving;
 mod callback;
 mod choosing;
+#[cfg(feature = "nats")]
+mod holding;
 mod ledger;
 mod levels;
 mod options;
@@ -81,6 +85,12 @@ struct InboxState {
     bytes: usize,
     /// Emitters wait for room with so many waves in the inbox; no more than it holds.
     ahead: usize,
+    /// The same while no wave is held.
+    #[cfg(feature = "nats")]
+    ahead_unheld: usize,
+    /// Until then, waves are held by pauses of their receivers, and emitters that wait stay patient.
+    #[cfg(feature = "nats")]
+    held_until: Option<Moment>,
     /// Waves of known levels are taken at once while fewer than this many are queued. None if closed, or emitters wait.
     waves_at_once: usize,
     /// The same in bytes, with the wave.
@@ -152,6 +162,10 @@ impl Inbox {
                 prefetched: 0,
                 bytes: 0,
                 ahead,
+                #[cfg(feature = "nats")]
+                ahead_unheld: ahead,
+                #[cfg(feature = "nats")]
+                held_until: None,
                 waves_at_once: ahead,
                 bytes_at_once,
                 admission: Admission::default(),
@@ -191,8 +205,8 @@ impl Inbox {
     pub(crate) fn let_run_ahead(&self, waves: usize) {
         let called = {
             let mut state = self.state.lock();
-            state.ahead = waves.min(self.options.max_waves);
-            self.set_bounds(&mut state);
+            state.ahead_unheld = waves.min(self.options.max_waves);
+            self.set_ahead(&mut state);
             self.call_emitters(&mut state, true)
         };
         waiting::wake(called);

@@ -37,12 +37,16 @@ pub struct Promises {
     pub crosses_processes: bool,
     /// Commands and queries that nobody but observers hears come back to their source.
     pub reflects_unheard: bool,
+    /// Emitters wait for receivers whose options say so, wherever these are: a plain loop into a receiver that is slower,
+    /// but not stuck, loses nothing.
+    pub back_pressure: bool,
     /// The most bytes that a wave may have on this medium: its payload in process, its frame over a network.
     pub max_payload: usize,
 }
 
 impl Promises {
-    /// Ordered, with groups, reflecting what nobody hears, not durable; for implementors of media.
+    /// Ordered, with groups, reflecting what nobody hears, not durable, with back-pressure in process only; for
+    /// implementors of media.
     #[must_use]
     pub const fn new(crosses_processes: bool, max_payload: usize) -> Self {
         Self {
@@ -51,6 +55,7 @@ impl Promises {
             groups: true,
             crosses_processes,
             reflects_unheard: true,
+            back_pressure: !crosses_processes,
             max_payload,
         }
     }
@@ -97,6 +102,11 @@ pub struct MediumStatus {
     /// Answers that nobody waited for: those that came after their asker had given up, further ones to the same question,
     /// and made-up ones. Zero in process.
     pub stray_answers: u64,
+    /// Waves in the outbox that are held because a receiver has asked for a pause, as of the last look at it. They are
+    /// among the `queued` of the outbox.
+    pub held: u64,
+    /// How often a receiver has asked this process to pause, and it did.
+    pub pauses: u64,
 }
 
 /// How far a notice of the framework went.

@@ -190,6 +190,37 @@ impl<T> Levels<T> {
         self.take_out(level, index)
     }
 
+    /// Hands items that were pushed after the mark `after` and that `wanted` accepts to `take`, the strongest level first
+    /// and in the order of each level, until `take` says that it has enough. Returns whether it has looked at all of them.
+    #[cfg(feature = "nats")]
+    pub(super) fn take_where(
+        &mut self,
+        after: u64,
+        mut wanted: impl FnMut(&T) -> bool,
+        mut take: impl FnMut(Popped<T>) -> bool,
+    ) -> bool {
+        let mut is_enough = false;
+        for level in self.occupied_levels() {
+            if is_enough {
+                return false;
+            }
+            let Some(ring) = self.rings.get_mut(usize::from(self.places[level])) else { continue };
+            let first = ring.partition_point(|queued| queued.arrival <= after);
+            let Some(found) = ring.range(first..).position(|queued| wanted(&queued.item)) else { continue };
+            for queued in ring.split_off(first + found) {
+                if is_enough || !wanted(&queued.item) {
+                    ring.push_back(queued);
+                    continue;
+                }
+                let Queued { arrival, item } = queued;
+                self.len -= 1;
+                is_enough = take(Popped { level: level as u8, arrival, item });
+            }
+            Self::shrunk_by_one(ring, &mut self.occupied, level);
+        }
+        !is_enough
+    }
+
     /// Takes an item out of the middle of a level.
     fn take_out(&mut self, level: usize, index: usize) -> Option<Popped<T>> {
         let ring = self.rings.get_mut(usize::from(self.places[level]))?;

@@ -82,7 +82,7 @@ impl Inbox {
     }
 
     /// What the receiver does before it lets go of the lock, and wakes emitters that wait if there is room for them.
-    fn end_visit(&self, mut state: MutexGuard<'_, InboxState>) {
+    pub(super) fn end_visit(&self, mut state: MutexGuard<'_, InboxState>) {
         if state.impatient && self.is_half_empty(&state) {
             state.impatient = false;
         }
@@ -188,7 +188,12 @@ impl Inbox {
     }
 
     /// Counts a wave that left the levels as delivered, or as lost if it is too late for it.
-    fn settle(&self, state: &mut InboxState, popped: Popped<Wave>, shed: &mut Shed) -> Option<Wave> {
+    pub(super) fn settle(
+        &self,
+        state: &mut InboxState,
+        popped: Popped<Wave>,
+        shed: &mut Shed,
+    ) -> Option<Wave> {
         let Popped { arrival, item: wave, .. } = popped;
         state.bytes -= wave.weight();
         match self.too_late(arrival, &wave) {
@@ -271,23 +276,6 @@ impl Inbox {
         }
         self.end_visit(state);
         self.after(None, &shed);
-    }
-
-    /// Waits until the inbox holds something (true) or is closed and empty (false).
-    #[cfg(feature = "nats")]
-    pub(crate) async fn filled(&self) -> bool {
-        std::future::poll_fn(|cx| {
-            let mut state = self.state.lock();
-            if state.levels.len() > 0 {
-                return Poll::Ready(true);
-            }
-            if state.closed {
-                return Poll::Ready(false);
-            }
-            state.receiver = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
     }
 
     fn too_late(&self, arrival: u64, wave: &Wave) -> Option<ShedReason> {

@@ -29,9 +29,14 @@ impl Inbox {
         };
         let mut visitor = Visitor { inbox: self, wave, place: None };
         // Room is looked for before the time: who is let in at its last moment has not lost its patience.
-        let let_in = tokio::time::timeout(patience, std::future::poll_fn(|cx| visitor.poll(cx))).await;
-        if let_in.is_err() {
-            visitor.give_up();
+        while tokio::time::timeout(patience, std::future::poll_fn(|cx| visitor.poll(cx))).await.is_err() {
+            #[cfg(feature = "nats")]
+            if self.is_held() {
+                // The receivers have asked for it and make progress: nothing is stuck. Never in a busy loop.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            return visitor.give_up();
         }
     }
 

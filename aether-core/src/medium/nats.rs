@@ -11,9 +11,12 @@ mod announcing;
 mod asking;
 mod cloudevents;
 mod control;
+mod crowd;
 mod discovery;
+mod flow;
 mod foreign;
 mod gaps;
+mod holds;
 mod intake;
 mod link;
 mod numbers;
@@ -53,6 +56,7 @@ use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
 use control::Control;
 pub(crate) use discovery::Service;
+use flow::Flow;
 use intake::{Intake, Leaving};
 use link::Link;
 use subscriptions::Subscriptions;
@@ -87,6 +91,7 @@ struct NatsShared {
     node: u64,
     closed: AtomicBool,
     announcing: Announcing,
+    flow: Flow,
     /// Subscriptions that were left and of which the client may not know yet.
     leaving: Mutex<Vec<Leaving>>,
 }
@@ -174,6 +179,7 @@ pub(crate) async fn connect(options: Options, router: Arc<Router>) -> Result<Arc
         node: fastrand::u64(1..),
         closed: AtomicBool::new(false),
         announcing: Announcing::new(),
+        flow: Flow::new(),
         leaving: Mutex::default(),
     });
     let notices = Control::new(shared.client.new_inbox());
@@ -344,6 +350,7 @@ impl Medium for Nats {
         Promises {
             // Consumers that do not know Aether do not subscribe to where it asks whether anybody hears.
             reflects_unheard: self.shared.wire == Wire::Frames,
+            back_pressure: true,
             ..Promises::new(true, self.shared.client.max_payload())
         }
     }
@@ -435,6 +442,8 @@ impl Medium for Nats {
             lost_upstream: self.intake.lost_upstream(),
             forgotten_streams: self.intake.forgotten_streams(),
             stray_answers: self.asking.stray(),
+            held: self.shared.flow.held.load(Ordering::Relaxed),
+            pauses: self.shared.flow.pauses.load(Ordering::Relaxed),
         }
     }
 
