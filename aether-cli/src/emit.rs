@@ -173,7 +173,10 @@ async fn settle(aether: &Aether, patience: Duration, shutdown: &CancellationToke
             return;
         }
         if !is_told {
-            tell(format_args!("waiting for the server, which has not confirmed {waiting} waves"));
+            match status.held {
+                0 => tell(format_args!("waiting for the server, which has not confirmed {waiting} waves")),
+                held => tell(format_args!("waiting for receivers, which have no room for {held} waves yet")),
+            }
             is_told = true;
         }
     }

@@ -22,6 +22,9 @@ Examples:
   aether listen 'jobs.>' --group workers   each wave to one of all listeners of this group
   aether listen 'orders.>' --count 1       ends after one wave
 
+Alone it only watches: it slows nobody, and sheds and counts what it cannot print once
+1048576 waves or 512 MiB wait. A member of a group makes emitters wait instead.
+
 Quote the pattern: shells know * and > too.
 
 At its end it says on stderr what may be missing.
@@ -54,6 +57,10 @@ pub(crate) struct ListenArgs {
     medium: MediumArgs,
 }
 
+/// What waits to be printed where no sender waits for it. Memory is taken as waves come.
+const WATCHED_WAVES: usize = 1 << 20;
+const WATCHED_BYTES: usize = 512 << 20;
+
 /// How many characters of a payload are shown to people.
 const MOST_CHARACTERS: usize = 4096;
 
@@ -64,6 +71,11 @@ pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Res
     }
     // As the waves came, for a log that is read from top to bottom; when it is full it still sheds the weakest.
     let inbox = InboxOptions::interactive().order(ServeOrder::Arrival);
+    // Who only watches holds no sender up, and so has room for a burst of its own.
+    let inbox = match args.group {
+        Some(_) => inbox,
+        None => inbox.max_waves(WATCHED_WAVES).max_bytes(WATCHED_BYTES),
+    };
     let builder = Vibrator::builder(&args.name).inbox(inbox).floor(args.floor);
     // Alone it only watches; a member of a group takes waves from the others.
     let builder = if args.group.is_some() { builder } else { builder.observe() };
