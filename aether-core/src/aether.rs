@@ -94,7 +94,8 @@ impl AetherBuilder {
     }
 
     /// NATS: the bounds and the discipline of what waits to be sent: also a sojourn cap, a floor and an order. Default: [`InboxOptions::interactive`](crate::InboxOptions). Emitters
-    /// that wait for room fill it only while the connection is away; else they wait with 2048 waves in it.
+    /// that wait for room fill it only while the connection is away or receivers have asked for a pause; else they wait with
+    /// 2048 waves in it.
     pub fn outbox(mut self, options: crate::InboxOptions) -> Self {
         self.outbox = options;
         self

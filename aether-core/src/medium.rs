@@ -145,8 +145,8 @@ pub enum Reach {
 ///    question, and the answer that the asker got, at most once and once if nothing is overloaded: without a way to
 ///    answer, and without keeping the way of others open.
 /// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
-/// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, an observer makes nobody
-///    wait at all, and
+/// 7. A slow receiver whose inbox sheds affects nobody else: what it cannot take is shed there and counted. An observer
+///    makes nobody wait at all, and
 ///    `offered = delivered + shed + expired + lost_upstream + queued` holds.
 /// 8. After `close` returned, what was taken before has been delivered or sent, `carry` hands waves back as `Closed`,
 ///    and `join`, `ask` and `flush` fail with `Closed`. Receivers that are made afterwards end at once.
@@ -162,6 +162,10 @@ pub enum Reach {
 ///     observers, past the outbox and without making anybody wait, and says of each whether anybody hears its channel.
 ///     It is in no outbox ledger. A command or query that was carried and that nobody but observers hears is reflected,
 ///     if the medium promises that.
+/// 13. If the medium promises back-pressure: emitters wait for receivers whose options say so, wherever these are. A plain
+///     loop into a receiver that is slower and makes progress loses nothing, except what exceeds bounds that the
+///     medium documents. Stronger waves, and waves of other channels, pass those that wait. A receiver that is
+///     stuck delays its emitters once and not with every wave; one that goes or is cut off does not hold them up.
 pub trait Medium: Debug + Send + Sync + 'static {
     /// What this medium can do.
     fn promises(&self) -> Promises;

@@ -115,6 +115,8 @@ fn write_observed(to: &mut Families<'_>, status: &Status) -> fmt::Result {
 
 fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     let medium = &status.medium;
+    let help = "Waves in the outbox that receivers have asked to hold";
+    to.gauge("medium_held_waves", help, None, [(vec![], medium.held_waves)])?;
     to.gauge("medium_connected", "1 if waves cross now", None, [(vec![], u32::from(medium.connected))])?;
     let counts = [
         ("medium_connects", "How often the connection was made; 1 if it never broke", medium.connects),
@@ -143,6 +145,7 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
             "Waves sent to subscriptions of this process and lost on the way",
             medium.lost_upstream_waves,
         ),
+        ("medium_pauses", "How often receivers have asked this process to pause", medium.pauses),
         (
             "medium_forgotten_streams",
             "Senders' channels that losses are looked for in no longer, as others came",

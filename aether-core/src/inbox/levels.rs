@@ -286,6 +286,9 @@ mod tests {
         Even(u64),
         /// The same, the oldest of them.
         OldestEven(u64),
+        /// So many of those of an even number pushed among the last so many.
+        #[cfg(feature = "nats")]
+        Evens(u64, usize),
         /// Takes so many of the strongest out and puts them back.
         PutBack(usize),
     }
@@ -299,6 +302,8 @@ mod tests {
             1 => (0..20u64).prop_map(Step::Even),
             1 => (0..20u64).prop_map(Step::OldestEven),
             1 => (0..9usize).prop_map(Step::PutBack),
+            #[cfg(feature = "nats")]
+            1 => (0..40u64, 1..9usize).prop_map(|(back, most)| Step::Evens(back, most)),
         ]
     }
 
@@ -331,6 +336,24 @@ mod tests {
                         for popped in prefetch.into_iter().rev() {
                             levels.put_back(popped);
                         }
+                    }
+                    #[cfg(feature = "nats")]
+                    Step::Evens(back, most) => {
+                        let after = naive.arrivals.saturating_sub(back);
+                        let fits = |item: u64| item > after && item.is_multiple_of(2);
+                        let mut expected: Vec<_> = naive.items.extract_if(.., |item| fits(item.1)).collect();
+                        expected.sort_unstable();
+                        let is_all = expected.len() < most;
+                        naive.items.extend(expected.split_off(most.min(expected.len())));
+                        naive.items.sort_by_key(|item| item.1);
+                        let mut taken = Vec::new();
+                        let even = |item: &u64| item.is_multiple_of(2);
+                        let has_seen_all = levels.take_where(after, even, |popped| {
+                            taken.push(pair(popped));
+                            taken.len() >= most
+                        });
+                        prop_assert_eq!(taken, expected);
+                        prop_assert_eq!(has_seen_all, is_all);
                     }
                     Step::Even(back) | Step::OldestEven(back) => {
                         let strength = matches!(step, Step::Even(_));

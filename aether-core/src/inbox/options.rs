@@ -30,7 +30,8 @@ pub enum ServeOrder {
 #[non_exhaustive]
 pub enum WhenFull {
     /// `emit().await` waits for room, at most this long; then the weakest wave is shed, and emitters are not made to
-    /// wait again before the inbox is half empty. In process only: what comes from a network never waits.
+    /// wait again before the inbox is half empty. Over a network the receiver asks senders to pause (if the medium promises
+    /// [`back_pressure`](crate::Promises::back_pressure)), and what is on its way waits as long for room.
     ///
     /// The strongest emitter that waits is let in first. The last quarter of the inbox is kept for waves that are stronger
     /// than others: of the levels that were offered in the last 10 to 20 s the weakest may use three quarters, the

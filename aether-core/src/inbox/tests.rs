@@ -1,5 +1,7 @@
 //! What an inbox promises, behaviour by behaviour; [`model`] compares it with a plain sorted list.
 
+#[cfg(feature = "nats")]
+mod holding;
 mod model;
 mod race;
 mod waiting;

@@ -191,7 +191,7 @@ impl Intake {
                 let message = tokio::select! {
                     biased;
                     () = leave.told.notified() => None,
-                    () = crowd.settled() => {
+                    () = crowd.settled(), if crowd.is_waiting() => {
                         intake.take_on(&mut subscriber, &mut tap, &mut crowd);
                         continue;
                     }
