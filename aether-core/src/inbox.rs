@@ -88,9 +88,8 @@ struct InboxState {
     /// The same while no wave is held.
     #[cfg(feature = "nats")]
     ahead_unheld: usize,
-    /// Until then, waves are held by pauses of their receivers, and emitters that wait stay patient.
     #[cfg(feature = "nats")]
-    held_until: Option<Moment>,
+    held: holding::Held,
     /// Waves of known levels are taken at once while fewer than this many are queued. None if closed, or emitters wait.
     waves_at_once: usize,
     /// The same in bytes, with the wave.
@@ -165,7 +164,7 @@ impl Inbox {
                 #[cfg(feature = "nats")]
                 ahead_unheld: ahead,
                 #[cfg(feature = "nats")]
-                held_until: None,
+                held: holding::Held::default(),
                 waves_at_once: ahead,
                 bytes_at_once,
                 admission: Admission::default(),

@@ -1,11 +1,22 @@
 //! Waves that stay in an outbox because their receivers have asked senders to pause.
 
 use std::task::Poll;
+use std::time::Duration;
 
 use super::levels::Popped;
 use super::{Inbox, InboxState, Shed};
 use crate::clock::Moment;
 use crate::wave::Wave;
+
+/// Whether waves are held, and since when they are not.
+#[derive(Default)]
+pub(super) struct Held {
+    is_held: bool,
+    /// Held waves have piled up beyond what emitters may run ahead, and have not all left since.
+    is_draining: bool,
+    /// When the last hold ends or ended, or when the last of those that had piled up were taken.
+    until: Option<Moment>,
+}
 
 impl Inbox {
     /// Says until when some waves are held, or that none are. Meanwhile emitters that wait for room do not lose patience,
@@ -13,7 +24,11 @@ impl Inbox {
     pub(crate) fn hold_until(&self, until: Option<Moment>) {
         let called = {
             let mut state = self.state.lock();
-            state.held_until = until;
+            let was_held = std::mem::replace(&mut state.held.is_held, until.is_some());
+            if was_held || until.is_some() {
+                state.held.is_draining = true;
+                state.held.until = until.or_else(|| Some(Moment::now()));
+            }
             self.set_ahead(&mut state);
             self.call_emitters(&mut state, true)
         };
@@ -22,13 +37,23 @@ impl Inbox {
 
     /// Works out how far emitters may run ahead.
     pub(super) fn set_ahead(&self, state: &mut InboxState) {
-        state.ahead = if state.held_until.is_some() { self.options.max_waves } else { state.ahead_unheld };
+        state.ahead = if state.held.is_held { self.options.max_waves } else { state.ahead_unheld };
         self.set_bounds(state);
     }
 
-    /// Whether waves are held now.
-    pub(super) fn is_held(&self) -> bool {
-        self.state.lock().held_until.is_some_and(|until| Moment::now() < until)
+    /// Whether an emitter that has waited for all of its patience has reason to go on waiting: waves were held in that time,
+    /// or those that had piled up were still leaving.
+    pub(super) fn excuses(&self, patience: Duration) -> bool {
+        let until = self.state.lock().held.until;
+        until.is_some_and(|until| Moment::now().saturating_duration_since(until) < patience)
+    }
+
+    /// Notes that waves were taken, while those that had piled up are leaving.
+    pub(super) fn note_draining(&self, state: &mut InboxState) {
+        if state.held.is_draining && !state.held.is_held {
+            state.held.is_draining = state.levels.len() > state.ahead_unheld;
+            state.held.until = Some(Moment::now());
+        }
     }
 
     /// Takes several waves that are not held, the strongest first: at most so many, and of at most so many bytes together,
@@ -55,6 +80,7 @@ impl Inbox {
             into.extend(self.settle(&mut state, popped, &mut shed));
         }
         let left = state.levels.len();
+        self.note_draining(&mut state);
         self.end_visit(state);
         self.after(None, &shed);
         left

@@ -274,6 +274,7 @@ impl Inbox {
                 into.push(wave);
             }
         }
+        self.note_draining(&mut state);
         self.end_visit(state);
         self.after(None, &shed);
     }

@@ -30,9 +30,9 @@ impl Inbox {
         let mut visitor = Visitor { inbox: self, wave, place: None };
         // Room is looked for before the time: who is let in at its last moment has not lost its patience.
         while tokio::time::timeout(patience, std::future::poll_fn(|cx| visitor.poll(cx))).await.is_err() {
-            // While waves are held their receivers are at work. Without any patience this would never rest.
+            // While waves are held their receivers are at work.
             #[cfg(feature = "nats")]
-            if self.is_held() && patience > Duration::ZERO {
+            if self.excuses(patience) {
                 continue;
             }
             return visitor.give_up();
