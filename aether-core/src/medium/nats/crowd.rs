@@ -16,8 +16,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::NatsShared;
-use super::flow::{LEASE, Pause, RENEW_EVERY};
-use super::outbox::sleep_until;
+use super::flow::{LEASE, Pause, RENEW_EVERY, sleep_until};
 use crate::channel::Pattern;
 use crate::clock::Instant;
 use crate::router::Crowded;

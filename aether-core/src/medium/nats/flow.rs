@@ -115,3 +115,11 @@ pub(super) fn read(message: &Bytes) -> Option<(u64, Vec<Pause>)> {
     });
     Some((frame.sender.node, pauses.collect::<Option<_>>()?))
 }
+
+/// For ever if there is no such moment.
+pub(super) async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep(moment.saturating_duration_since(Instant::now())).await,
+        None => std::future::pending().await,
+    }
+}

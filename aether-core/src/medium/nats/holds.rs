@@ -73,7 +73,7 @@ impl Holds {
             None => std::future::pending().await,
             Some(notices) => tokio::select! {
                 message = notices.next() => message,
-                () = super::outbox::sleep_until(end) => return,
+                () = flow::sleep_until(end) => return,
             },
         };
         match message {

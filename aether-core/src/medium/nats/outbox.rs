@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::clock::Instant;
 
+use super::flow::sleep_until;
 use super::holds::Holds;
 use super::numbers::{Numbers, StreamAnnouncement};
 use super::{NatsShared, Root, cloudevents};
@@ -107,13 +108,6 @@ struct Ending<'a>(&'a NatsShared);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.announcing.end();
-    }
-}
-
-pub(super) async fn sleep_until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep(moment.saturating_duration_since(Instant::now())).await,
-        None => std::future::pending().await,
     }
 }
 
