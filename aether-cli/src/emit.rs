@@ -174,7 +174,14 @@ async fn settle(aether: &Aether, patience: Duration, shutdown: &CancellationToke
             return;
         }
         if !is_reported {
-            stderr_line(format_args!("waiting for the server, which has not confirmed {waiting} waves"));
+            match status.held {
+                0 => stderr_line(format_args!(
+                    "waiting for the server, which has not confirmed {waiting} waves"
+                )),
+                held => stderr_line(format_args!(
+                    "waiting for receivers, which have no room for {held} waves yet"
+                )),
+            }
             is_reported = true;
         }
     }

@@ -24,6 +24,9 @@ Examples:
   aether listen 'jobs.>' --group workers   each wave goes to one member of the group
   aether listen 'orders.>' --count 1       ends after one wave
 
+Alone it only watches: it slows nobody, and sheds and counts what it cannot print once
+1048576 waves or 512 MiB wait. A member of a group makes emitters wait instead.
+
 Quote the pattern: shells know * and > too.
 
 When it ends, it reports on stderr what may be missing.
@@ -56,6 +59,10 @@ pub(crate) struct ListenArgs {
     medium: MediumArgs,
 }
 
+/// The room for a burst where no sender waits for the output. Memory is allocated as waves arrive.
+const WATCHED_WAVES: usize = 1 << 20;
+const WATCHED_BYTES: usize = 512 << 20;
+
 /// The maximum number of payload characters in text output.
 const MOST_CHARACTERS: usize = 4096;
 
@@ -66,6 +73,11 @@ pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Res
     }
     // In order of arrival, because the output is a log. A full inbox still sheds the weakest.
     let inbox = InboxOptions::interactive().order(ServeOrder::Arrival);
+    // Who only watches holds no sender up, and so has room for a burst of its own.
+    let inbox = match args.group {
+        Some(_) => inbox,
+        None => inbox.max_waves(WATCHED_WAVES).max_bytes(WATCHED_BYTES),
+    };
     let builder = Vibrator::builder(&args.name).inbox(inbox).floor(args.floor);
     // Without a group it only observes. A member of a group takes waves from the others.
     let builder = if args.group.is_some() { builder } else { builder.observe() };

@@ -36,6 +36,7 @@
 //! ```
 
 mod asking;
+mod back_pressure;
 mod cancelling;
 mod carrying;
 mod closing;
@@ -87,6 +88,8 @@ enum Needs {
     Nothing,
     /// A place where an emitter waits for room: an inbox in process, or the outbox of a link that is cut.
     Room,
+    /// Emitters that wait for receivers, wherever these are.
+    BackPressure,
     /// A connection that can be cut and restored.
     Link,
     /// A client of the broker that does not know Aether.
@@ -98,6 +101,7 @@ impl Needs {
         match self {
             Self::Nothing => true,
             Self::Room => !stage.crosses() || stage.link().is_ok(),
+            Self::BackPressure => stage.here.promises().back_pressure,
             Self::Link => stage.link().is_ok(),
             Self::Foreign => stage.foreign().is_ok(),
         }
@@ -118,7 +122,7 @@ macro_rules! cases {
 use cases;
 
 /// In the order of the contract.
-const CASES: [&[Case]; 16] = [
+const CASES: [&[Case]; 17] = [
     carrying::CASES,
     order::CASES,
     hearing::CASES,
@@ -128,6 +132,7 @@ const CASES: [&[Case]; 16] = [
     observing::CASES,
     size::CASES,
     overload::CASES,
+    back_pressure::CASES,
     closing::CASES,
     outage::CASES,
     cancelling::CASES,
@@ -237,7 +242,7 @@ mod tests {
         let mut names: Vec<_> = CASES.into_iter().flatten().map(|case| case.name).collect();
         let lines: std::collections::BTreeSet<_> =
             CASES.into_iter().flatten().map(|case| case.line).collect();
-        assert!(lines.into_iter().eq(1..=12));
+        assert!(lines.into_iter().eq(1..=13));
         names.sort_unstable();
         assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
     }

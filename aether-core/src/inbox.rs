@@ -10,8 +10,12 @@
 
 mod admission;
 mod admitting;
+#[cfg_attr(not(feature = "nats"), allow(dead_code))]
+mod arriving;
 mod callback;
 mod choosing;
+#[cfg(feature = "nats")]
+mod holding;
 mod ledger;
 mod levels;
 mod options;
@@ -86,6 +90,11 @@ struct InboxState {
     bytes: usize,
     /// Emitters wait once this many waves are queued; at most the capacity.
     ahead: usize,
+    /// The same bound while no wave is held.
+    #[cfg(feature = "nats")]
+    ahead_unheld: usize,
+    #[cfg(feature = "nats")]
+    held: holding::Held,
     /// Fast path: waves of known levels are taken while fewer than this many are queued. Zero if closed or if emitters
     /// wait.
     waves_at_once: usize,
@@ -158,6 +167,10 @@ impl Inbox {
                 prefetched: 0,
                 bytes: 0,
                 ahead,
+                #[cfg(feature = "nats")]
+                ahead_unheld: ahead,
+                #[cfg(feature = "nats")]
+                held: holding::Held::default(),
                 waves_at_once: ahead,
                 bytes_at_once,
                 admission: Admission::default(),
@@ -197,8 +210,8 @@ impl Inbox {
     pub(crate) fn let_run_ahead(&self, waves: usize) {
         let called = {
             let mut state = self.state.lock();
-            state.ahead = waves.min(self.options.max_waves);
-            self.set_bounds(&mut state);
+            state.ahead_unheld = waves.min(self.options.max_waves);
+            self.set_ahead(&mut state);
             self.call_emitters(&mut state, true)
         };
         waiting::wake(called);

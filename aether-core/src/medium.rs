@@ -41,12 +41,16 @@ pub struct Promises {
     pub crosses_processes: bool,
     /// Commands and queries that nobody but observers hears come back to their source.
     pub reflects_unheard: bool,
+    /// Emitters wait for receivers whose options say so, wherever these are: a plain loop into a receiver that is slower,
+    /// but not stuck, loses nothing.
+    pub back_pressure: bool,
     /// The most bytes that a wave may have on this medium: its payload in process, its frame over a network.
     pub max_payload: usize,
 }
 
 impl Promises {
-    /// Ordered, with groups, reflecting what nobody hears, not durable; for implementors of media.
+    /// Ordered, with groups, reflecting what nobody hears, not durable, with back-pressure in process only; for
+    /// implementors of media.
     #[must_use]
     pub const fn new(crosses_processes: bool, max_payload: usize) -> Self {
         Self {
@@ -55,6 +59,7 @@ impl Promises {
             groups: true,
             crosses_processes,
             reflects_unheard: true,
+            back_pressure: !crosses_processes,
             max_payload,
         }
     }
@@ -101,6 +106,11 @@ pub struct MediumStatus {
     /// Answers that nobody waited for: those that came after their asker had given up, further ones to the same question,
     /// and made-up ones. Zero in process.
     pub stray_answers: u64,
+    /// Waves in the outbox that are held because a receiver has asked for a pause, as of the last look at it. They are
+    /// among the `queued` of the outbox.
+    pub held: u64,
+    /// How often a receiver has asked this process to pause, and it did.
+    pub pauses: u64,
 }
 
 /// How far a notice of the framework went.
@@ -139,8 +149,8 @@ pub enum Reach {
 ///    question, and the answer that the asker got, at most once and once if nothing is overloaded: without a way to
 ///    answer, and without keeping the way of others open.
 /// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
-/// 7. A slow receiver affects its own inbox only: what it cannot take is shed there and counted, an observer makes nobody
-///    wait at all, and
+/// 7. A slow receiver whose inbox sheds affects nobody else: what it cannot take is shed there and counted. An observer
+///    makes nobody wait at all, and
 ///    `offered = delivered + shed + expired + lost_upstream + queued` holds.
 /// 8. After `close` returned, what was taken before has been delivered or sent, `carry` hands waves back as `Closed`,
 ///    and `join`, `ask` and `flush` fail with `Closed`. Receivers that are made afterwards end at once.
@@ -156,6 +166,10 @@ pub enum Reach {
 ///     observers, past the outbox and without making anybody wait, and says of each whether anybody hears its channel.
 ///     It is in no outbox ledger. A command or query that was carried and that nobody but observers hears is reflected,
 ///     if the medium promises that.
+/// 13. If the medium promises back-pressure: emitters wait for receivers whose options say so, wherever these are. A plain
+///     loop into a receiver that is slower and makes progress loses nothing, except what exceeds bounds that the
+///     medium documents. Stronger waves, and waves of other channels, pass those that wait. A receiver that is
+///     stuck delays its emitters once and not with every wave; one that goes or is cut off does not hold them up.
 pub trait Medium: Debug + Send + Sync + 'static {
     /// What this medium can do.
     fn promises(&self) -> Promises;

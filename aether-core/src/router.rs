@@ -7,6 +7,8 @@
 mod accounts;
 mod cache;
 mod carried;
+#[cfg_attr(not(feature = "nats"), allow(dead_code))]
+mod crowded;
 mod heard;
 mod hearers;
 mod route;
@@ -16,6 +18,8 @@ mod waiting;
 
 pub use accounts::InboxReport;
 pub use carried::{Carried, Offered, Receipt};
+#[cfg(feature = "nats")]
+pub(crate) use crowded::Crowded;
 pub use heard::Heard;
 pub use waiting::Waiting;
 
@@ -373,6 +377,16 @@ impl Router {
         self.arrive_for_audience(pattern, waves, Audience::All);
     }
 
+    /// Like [`Router::arrive`], but hands back waves that have to wait for room in inboxes whose emitters wait.
+    #[cfg(feature = "nats")]
+    pub(crate) fn arrive_if_room(&self, pattern: &Pattern, waves: Vec<Wave>) -> Crowded {
+        let mut crowded = Crowded::default();
+        if let Some(first) = waves.first() {
+            self.route(first.channel()).arrive(pattern, waves, Audience::All, Some(&mut crowded));
+        }
+        crowded
+    }
+
     /// Like [`Router::arrive`], for questions whose observers get separate copies; see [`Router::arrive_seen`].
     pub fn arrive_asked(&self, pattern: &Pattern, questions: Vec<Wave>) {
         self.arrive_for_audience(pattern, questions, Audience::Answerers);
@@ -385,7 +399,7 @@ impl Router {
 
     fn arrive_for_audience(&self, pattern: &Pattern, waves: Vec<Wave>, audience: Audience) {
         let Some(first) = waves.first() else { return };
-        self.route(first.channel()).arrive(pattern, waves, audience);
+        self.route(first.channel()).arrive(pattern, waves, audience, None);
     }
 
     /// Offers waves of one channel, delivered by a network, to one member of a group.
@@ -393,6 +407,16 @@ impl Router {
         if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
             member.inbox.offer_all(waves);
         }
+    }
+
+    /// Like [`Router::arrive_for`], but hands back waves that have to wait for room.
+    #[cfg(feature = "nats")]
+    pub(crate) fn arrive_for_if_room(&self, member: &Subscription, waves: Vec<Wave>) -> Crowded {
+        let mut crowded = Crowded::default();
+        if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
+            crowded.offer(&member.inbox, waves);
+        }
+        crowded
     }
 
     /// Offers waves of one channel, delivered by a network for a group member that has left meanwhile, to another

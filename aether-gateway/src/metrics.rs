@@ -111,6 +111,8 @@ fn write_observed(to: &mut Families<'_>, status: &Status) -> fmt::Result {
 
 fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     let medium = &status.medium;
+    let help = "Waves held in the outbox because receivers asked for a pause";
+    to.gauge("medium_held_waves", help, None, [(vec![], medium.held_waves)])?;
     to.gauge(
         "medium_connected",
         "1 if the medium is connected",
@@ -145,6 +147,7 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
             "Waves sent to this process and lost on the way",
             medium.lost_upstream_waves,
         ),
+        ("medium_pauses", "How often receivers have asked this process to pause", medium.pauses),
         (
             "medium_forgotten_streams",
             "Streams no longer checked for gaps, because the table was full",

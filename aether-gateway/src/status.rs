@@ -118,6 +118,8 @@ impl StatusSource {
                 lost_upstream_waves: status.lost_upstream,
                 forgotten_streams: status.forgotten_streams,
                 shed_at_source_waves: status.shed_at_source,
+                held_waves: status.held,
+                pauses: status.pauses,
                 outbox: LedgerLine(status.outbox),
             },
             reflected: ReflectedLine::from(self.aether.echo_ledger()),
@@ -199,6 +201,8 @@ pub(crate) struct MediumLine {
     pub(crate) lost_upstream_waves: u64,
     pub(crate) forgotten_streams: u64,
     pub(crate) shed_at_source_waves: u64,
+    pub(crate) held_waves: u64,
+    pub(crate) pauses: u64,
     pub(crate) outbox: LedgerLine,
 }
 

@@ -1,6 +1,8 @@
 //! The command as a person and a script meet it: real processes, exit codes, stdout and stderr.
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
+#[cfg(unix)]
+mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;
 mod nats;

@@ -192,6 +192,37 @@ impl<T> Levels<T> {
         self.take_out(level, index)
     }
 
+    /// Passes items pushed after the mark `after` and accepted by `wanted` to `take`, the strongest level first and in the
+    /// order of each level, until `take` returns true. Returns whether all items were checked.
+    #[cfg(feature = "nats")]
+    pub(super) fn take_where(
+        &mut self,
+        after: u64,
+        mut wanted: impl FnMut(&T) -> bool,
+        mut take: impl FnMut(Popped<T>) -> bool,
+    ) -> bool {
+        let mut is_enough = false;
+        for level in self.occupied_levels() {
+            if is_enough {
+                return false;
+            }
+            let Some(ring) = self.rings.get_mut(usize::from(self.places[level])) else { continue };
+            let first = ring.partition_point(|queued| queued.arrival <= after);
+            let Some(found) = ring.range(first..).position(|queued| wanted(&queued.item)) else { continue };
+            for queued in ring.split_off(first + found) {
+                if is_enough || !wanted(&queued.item) {
+                    ring.push_back(queued);
+                    continue;
+                }
+                let Queued { arrival, item } = queued;
+                self.len -= 1;
+                is_enough = take(Popped { level: level as u8, arrival, item });
+            }
+            Self::shrunk_by_one(ring, &mut self.occupied, level);
+        }
+        !is_enough
+    }
+
     /// Removes an item from the middle of a level.
     fn take_out(&mut self, level: usize, index: usize) -> Option<Popped<T>> {
         let ring = self.rings.get_mut(usize::from(self.places[level]))?;
@@ -256,6 +287,9 @@ mod tests {
         Even(u64),
         /// Pops the oldest of those.
         OldestEven(u64),
+        /// Pops at most the given number of even items among the last n pushed.
+        #[cfg(feature = "nats")]
+        Evens(u64, usize),
         /// Takes the n strongest out and puts them back.
         PutBack(usize),
     }
@@ -269,6 +303,8 @@ mod tests {
             1 => (0..20u64).prop_map(LevelStep::Even),
             1 => (0..20u64).prop_map(LevelStep::OldestEven),
             1 => (0..9usize).prop_map(LevelStep::PutBack),
+            #[cfg(feature = "nats")]
+            1 => (0..40u64, 1..9usize).prop_map(|(back, most)| LevelStep::Evens(back, most)),
         ]
     }
 
@@ -301,6 +337,24 @@ mod tests {
                         for popped in prefetch.into_iter().rev() {
                             levels.put_back(popped);
                         }
+                    }
+                    #[cfg(feature = "nats")]
+                    LevelStep::Evens(back, most) => {
+                        let after = naive.arrivals.saturating_sub(back);
+                        let fits = |item: u64| item > after && item.is_multiple_of(2);
+                        let mut expected: Vec<_> = naive.items.extract_if(.., |item| fits(item.1)).collect();
+                        expected.sort_unstable();
+                        let is_all = expected.len() < most;
+                        naive.items.extend(expected.split_off(most.min(expected.len())));
+                        naive.items.sort_by_key(|item| item.1);
+                        let mut taken = Vec::new();
+                        let even = |item: &u64| item.is_multiple_of(2);
+                        let has_seen_all = levels.take_where(after, even, |popped| {
+                            taken.push(pair(popped));
+                            taken.len() >= most
+                        });
+                        prop_assert_eq!(taken, expected);
+                        prop_assert_eq!(has_seen_all, is_all);
                     }
                     LevelStep::Even(back) | LevelStep::OldestEven(back) => {
                         let strength = matches!(step, LevelStep::Even(_));

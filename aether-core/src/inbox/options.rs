@@ -30,7 +30,8 @@ pub enum ServeOrder {
 #[non_exhaustive]
 pub enum WhenFull {
     /// `emit().await` waits for room, at most this long. Then the weakest wave is shed, and emitters do not wait again
-    /// until the inbox has drained to half. In process only: waves from a network never wait.
+    /// until the inbox has drained to half. Over a network the receiver asks senders to pause (if the medium promises
+    /// [`back_pressure`](crate::medium::Promises::back_pressure)), and waves in flight wait as long for room.
     ///
     /// The strongest waiting emitter is admitted first. The last quarter of the inbox is reserved for stronger waves:
     /// of the levels offered in the last 10 to 20 s the weakest may use three quarters and the strongest all, and the

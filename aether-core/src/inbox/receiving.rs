@@ -91,7 +91,7 @@ impl Inbox {
     }
 
     /// Publishes the receiver's changes, unlocks, and wakes waiting emitters if there is room for them.
-    fn end_visit(&self, mut state: MutexGuard<'_, InboxState>) {
+    pub(super) fn end_visit(&self, mut state: MutexGuard<'_, InboxState>) {
         if state.timed_out && self.is_half_empty(&state) {
             state.timed_out = false;
         }
@@ -198,7 +198,12 @@ impl Inbox {
     }
 
     /// Counts a wave that left the levels as delivered, or as lost if it is too late.
-    fn settle(&self, state: &mut InboxState, popped: Popped<Wave>, shed: &mut Shed) -> Option<Wave> {
+    pub(super) fn settle(
+        &self,
+        state: &mut InboxState,
+        popped: Popped<Wave>,
+        shed: &mut Shed,
+    ) -> Option<Wave> {
         let Popped { arrival, item: wave, .. } = popped;
         state.bytes -= wave.weight();
         match self.too_late(arrival, &wave) {
@@ -281,25 +286,9 @@ impl Inbox {
                 into.push(wave);
             }
         }
+        self.note_draining(&mut state);
         self.end_visit(state);
         self.after(None, &shed);
-    }
-
-    /// Waits until the inbox is not empty (true) or is closed and empty (false).
-    #[cfg(feature = "nats")]
-    pub(crate) async fn filled(&self) -> bool {
-        std::future::poll_fn(|cx| {
-            let mut state = self.state.lock();
-            if state.levels.len() > 0 {
-                return Poll::Ready(true);
-            }
-            if state.closed {
-                return Poll::Ready(false);
-            }
-            state.receiver = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
     }
 
     fn too_late(&self, arrival: u64, wave: &Wave) -> Option<ShedReason> {

@@ -1,5 +1,7 @@
 //! The inbox's behaviour, case by case; [`model`] compares it with a plain sorted list.
 
+#[cfg(feature = "nats")]
+mod holding;
 mod model;
 mod race;
 mod waiting;
@@ -325,7 +327,7 @@ async fn a_medium_takes_many_at_once_the_strongest_first_within_its_bounds() {
         let amplitude = if number.is_multiple_of(2) { 0.5 } else { 0.9 };
         inbox.offer(numbered(number, amplitude), Offer::IfRoom).unwrap();
     }
-    assert!(inbox.filled().await);
+    assert!(inbox.filled(0).await);
     let take = |waves, bytes| {
         let mut taken = Vec::new();
         inbox.take_many(waves, bytes, &mut taken);
@@ -339,7 +341,7 @@ async fn a_medium_takes_many_at_once_the_strongest_first_within_its_bounds() {
     assert_eq!(take(1000, usize::MAX), [0; 0]);
     assert_eq!(inbox.ledger(), Ledger { offered: 50, delivered: 50, ..Ledger::default() });
     inbox.close();
-    assert!(!inbox.filled().await);
+    assert!(!inbox.filled(0).await);
 }
 
 #[cfg(feature = "nats")]

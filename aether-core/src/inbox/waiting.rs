@@ -29,9 +29,13 @@ impl Inbox {
         };
         let mut emitter = WaitingEmitter { inbox: self, wave, place: None };
         // The future is polled before the timer, so an emitter admitted at the last moment has not timed out.
-        let admitted = tokio::time::timeout(patience, std::future::poll_fn(|cx| emitter.poll(cx))).await;
-        if admitted.is_err() {
-            emitter.give_up();
+        while tokio::time::timeout(patience, std::future::poll_fn(|cx| emitter.poll(cx))).await.is_err() {
+            // While waves are held their receivers are at work.
+            #[cfg(feature = "nats")]
+            if self.excuses(patience) {
+                continue;
+            }
+            return emitter.give_up();
         }
     }
 

@@ -11,9 +11,12 @@ mod announcing;
 mod asking;
 mod cloudevents;
 mod control;
+mod crowd;
 mod discovery;
+mod flow;
 mod foreign;
 mod gaps;
+mod holds;
 mod intake;
 mod link;
 mod numbers;
@@ -56,6 +59,7 @@ use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
 use control::Control;
 pub(crate) use discovery::Service;
+use flow::Flow;
 use intake::{Intake, Leaving};
 use link::Link;
 use subscriptions::Subscriptions;
@@ -90,6 +94,7 @@ struct NatsShared {
     node: u64,
     closed: AtomicBool,
     announcing: Announcing,
+    flow: Flow,
     /// Subscriptions that were left and of which the client may not know yet.
     leaving: Mutex<Vec<Leaving>>,
 }
@@ -170,6 +175,7 @@ pub(crate) async fn connect(
         node: fastrand::u64(1..),
         closed: AtomicBool::new(false),
         announcing: Announcing::new(),
+        flow: Flow::new(),
         leaving: Mutex::default(),
     });
     let notices = Control::new(shared.client.new_inbox());
@@ -340,6 +346,7 @@ impl Medium for Nats {
         Promises {
             // Consumers that do not know Aether do not subscribe to where it asks whether anybody hears.
             reflects_unheard: self.shared.wire == Wire::Frames,
+            back_pressure: true,
             ..Promises::new(true, self.shared.client.max_payload())
         }
     }
@@ -431,6 +438,8 @@ impl Medium for Nats {
             lost_upstream: self.intake.lost_upstream(),
             forgotten_streams: self.intake.forgotten_streams(),
             stray_answers: self.asking.stray(),
+            held: self.shared.flow.held.load(Ordering::Relaxed),
+            pauses: self.shared.flow.pauses.load(Ordering::Relaxed),
         }
     }
 

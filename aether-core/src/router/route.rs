@@ -8,12 +8,13 @@ use smallvec::SmallVec;
 
 #[cfg(feature = "nats")]
 use super::Lost;
+use super::crowded::Crowded;
 use super::hearers::{Hearers, List};
 use super::trie::PatternEntries;
 use super::waiting::Full;
 use super::{Offered, Subscription, Waiting};
 use crate::channel::Pattern;
-use crate::inbox::Offer;
+use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
 
 /// The ungrouped subscribers, the observers and the group members of one channel.
@@ -225,7 +226,15 @@ impl Route {
         Ok(Offered::to(targets.len() + observers))
     }
 
-    pub(super) fn arrive(&self, pattern: &Pattern, mut waves: Vec<Wave>, audience: Audience) {
+    /// Offers waves of a network to those who hear them by a pattern. What has to wait for room is left in `crowded`;
+    /// without one nothing waits.
+    pub(super) fn arrive(
+        &self,
+        pattern: &Pattern,
+        mut waves: Vec<Wave>,
+        audience: Audience,
+        mut crowded: Option<&mut Crowded>,
+    ) {
         let Some(part) = self.parts.iter().find(|part| part.pattern == *pattern) else { return };
         let answerers = (audience != Audience::Observers).then_some(&part.alone);
         let observers = (audience != Audience::Answerers).then_some(&part.observers);
@@ -237,10 +246,10 @@ impl Route {
             };
             if targets.peek().is_some() {
                 let heard = waves.iter().filter(|wave| subscription.hears(wave)).cloned();
-                subscription.inbox.offer_all(heard.map(as_heard));
+                offer(&subscription.inbox, heard.map(as_heard), crowded.as_deref_mut());
             } else {
                 let heard = waves.drain(..).filter(|wave| subscription.hears(wave));
-                subscription.inbox.offer_all(heard.map(as_heard));
+                offer(&subscription.inbox, heard.map(as_heard), crowded.as_deref_mut());
             }
         }
     }
@@ -301,5 +310,13 @@ impl Route {
                 0
             }
         }
+    }
+}
+
+/// Offers waves of a network to one inbox.
+fn offer(inbox: &Arc<Inbox>, waves: impl Iterator<Item = Wave>, crowded: Option<&mut Crowded>) {
+    match crowded {
+        Some(crowded) => crowded.offer(inbox, waves),
+        None => inbox.offer_all(waves),
     }
 }

@@ -13,13 +13,14 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, coop};
 use tokio::time::{sleep, timeout};
 
+use super::crowd::Crowd;
 use super::foreign::Foreign;
 use super::gaps::{Gap, GapReport, Gaps, Positions};
 use super::reply::Reply;
 use super::transit::Transit;
 use super::{CLIENT_QUEUE, NatsShared, Root, cloudevents};
 use crate::channel::{Channel, ChannelError, Pattern};
-use crate::router::{Lost, Router, Subscription};
+use crate::router::{Crowded, Lost, Router, Subscription};
 use crate::wave::{Kind, Wave};
 use crate::wire::{self, FrameError};
 
@@ -178,6 +179,7 @@ impl Intake {
             gaps,
             foreign: Foreign::new(),
         };
+        let mut crowd = Crowd::new(Arc::clone(&self.shared), pattern.clone());
         let intake = Arc::clone(self);
         let leaving = Arc::<Leave>::default();
         let leave = Arc::clone(&leaving);
@@ -189,13 +191,22 @@ impl Intake {
                 let message = tokio::select! {
                     biased;
                     () = leave.told.notified() => None,
+                    () = crowd.settled(), if crowd.is_waiting() => {
+                        intake.take_on(&mut subscriber, &mut tap, &mut crowd);
+                        continue;
+                    }
                     message = subscriber.next() => Some(message),
                     _ = ending.wait_for(|ending| *ending) => break,
                 };
                 match message {
                     Some(Some(message)) => {
                         taken += 1;
-                        intake.take(message, &mut tap);
+                        if crowd.is_waiting() {
+                            crowd.keep(message);
+                        } else {
+                            crowd.wait_with(intake.take(message, &mut tap));
+                        }
+                        intake.take_waiting(&mut tap, &mut crowd);
                         // Looked at here as well: with more to take all the time the other is never looked at.
                         if ending.has_changed().unwrap_or(true) {
                             break;
@@ -210,6 +221,7 @@ impl Intake {
                             // From now on nothing reaches it that was not handed over.
                             drop(told.take());
                         }
+                        intake.take_all(&mut tap, &mut crowd);
                         // The client may have no room for the word: whoever closes does not wait for that.
                         let leaving = async {
                             if !tap.is_last {
@@ -238,12 +250,13 @@ impl Intake {
             // What has arrived is delivered and nothing that arrives from now on, or this would not end while others go
             // on sending. Without waiting: the client may have no room for the word.
             let _ = coop::unconstrained(subscriber.unsubscribe()).now_or_never();
+            intake.take_all(&mut tap, &mut crowd);
             for taken in 1..=CLIENT_QUEUE {
                 // Without the budget of the task, which may be spent: what is there must be seen.
                 let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never() else {
                     break;
                 };
-                intake.take(message, &mut tap);
+                drop(intake.take(message, &mut tap));
                 if taken.is_multiple_of(BETWEEN_OTHERS) {
                     tokio::task::yield_now().await;
                 }
@@ -269,7 +282,7 @@ impl Intake {
             };
             let Some(message) = message else { return };
             taken += 1;
-            self.take(message, tap);
+            drop(self.take(message, tap));
         }
         if taken == before {
             return;
@@ -278,13 +291,44 @@ impl Intake {
         let _ = subscriber.unsubscribe_after(taken + LEAVING_MESSAGES + 2 * (taken - before)).await;
         while !tap.is_last {
             match timeout(LEAVING_QUIET, subscriber.next()).await {
-                Ok(Some(message)) => self.take(message, tap),
+                Ok(Some(message)) => drop(self.take(message, tap)),
                 Ok(None) | Err(_) => return,
             }
         }
     }
 
-    fn take(&self, message: Message, tap: &mut Tap) {
+    /// Takes the messages that have waited for room, as far as there is some.
+    fn take_waiting(&self, tap: &mut Tap, crowd: &mut Crowd) {
+        while let Some(message) = crowd.next() {
+            let crowded = self.take(message, tap);
+            crowd.wait_with(crowded);
+        }
+    }
+
+    /// The same when room has come, and has more of them wait that came meanwhile: with room coming all the time the client
+    /// would not be looked at.
+    fn take_on(&self, subscriber: &mut Subscriber, tap: &mut Tap, crowd: &mut Crowd) {
+        self.take_waiting(tap, crowd);
+        for _ in 0..BETWEEN_OTHERS {
+            if !crowd.is_waiting() {
+                return;
+            }
+            // Without the budget of the task, which may be spent.
+            let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never() else { return };
+            crowd.keep(message);
+        }
+    }
+
+    /// Takes the messages that have waited for room, whether there is some or not.
+    fn take_all(&self, tap: &mut Tap, crowd: &mut Crowd) {
+        crowd.give_up();
+        while let Some(message) = crowd.take() {
+            drop(self.take(message, tap));
+        }
+    }
+
+    /// Delivers what a message brought. What has to wait for room is handed back.
+    fn take(&self, message: Message, tap: &mut Tap) -> Crowded {
         self.shared.link.took_message();
         let subject = message.subject.clone();
         match self.read(message, tap) {
@@ -294,10 +338,13 @@ impl Intake {
                         self.lost_upstream.fetch_add(lost.waves, Ordering::Relaxed);
                         self.router.lost_upstream(pattern, channel, lost);
                     }
-                    self.router.arrive(pattern, waves);
+                    return self.router.arrive_if_room(pattern, waves);
                 }
                 (Target::Pattern(pattern), Root::Questions) => self.router.arrive_asked(pattern, waves),
                 (Target::Pattern(pattern), Root::Seen) => self.router.arrive_seen(pattern, waves),
+                (Target::Member(member), Root::Waves) => {
+                    return self.router.arrive_for_if_room(member, waves);
+                }
                 (Target::Member(member), _) => self.router.arrive_for(member, waves),
                 (Target::Late(member), _) => {
                     tap.is_last |= !self.router.arrive_late(member, waves, !tap.is_last)
@@ -308,6 +355,7 @@ impl Intake {
                 tracing::debug!(%subject, %error, "a message is no valid frame and was left out");
             }
         }
+        Crowded::default()
     }
 
     fn read(&self, message: Message, tap: &mut Tap) -> Result<Brought, FrameError> {

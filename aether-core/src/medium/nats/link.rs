@@ -201,7 +201,8 @@ impl Link {
         self.moved();
     }
 
-    fn moved(&self) {
+    /// Something was confirmed, lost or made new, or receivers that have asked for a pause go on.
+    pub(super) fn moved(&self) {
         self.progress.send_modify(|moves| *moves += 1);
     }
 

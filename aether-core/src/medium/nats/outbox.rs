@@ -18,6 +18,8 @@ use bytes::Bytes;
 
 use crate::clock::Instant;
 
+use super::flow::sleep_until;
+use super::holds::Holds;
 use super::numbers::{Numbers, StreamAnnouncement};
 use super::{NatsShared, Root, cloudevents};
 use crate::channel::Channel;
@@ -50,6 +52,7 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
     let mut batch = Vec::with_capacity(BATCH_WAVES);
     let mut groups = Groups::default();
     let mut numbers = Numbers::new();
+    let mut holds = Holds::new();
     let mut connection = shared.link.connection(&shared.client);
     loop {
         let mut announced = Vec::new();
@@ -62,14 +65,22 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
             () = shared.link.connected_after(&mut connection, &shared.client) => {
                 Next::Announce(Numbers::after_reconnecting)
             }
-            is_filled = shared.outbox.filled() => if is_filled { Next::Send } else { Next::End },
+            is_filled = shared.outbox.filled(holds.seen()) => if is_filled { Next::Send } else { Next::End },
+            () = holds.changed(&shared) => Next::Send,
             () = sleep_until(numbers.next_round()) => Next::Announce(|_, _| Vec::new()),
         };
         shared.link.standing(&shared.client).await;
         match next {
             Next::Send => {
                 batch.clear();
-                shared.outbox.take_many(BATCH_WAVES, BATCH_BYTES, &mut batch);
+                holds.update(&shared).await;
+                match holds.is_empty() {
+                    true => shared.outbox.take_many(BATCH_WAVES, BATCH_BYTES, &mut batch),
+                    false => holds.take_unheld(&shared, (BATCH_WAVES, BATCH_BYTES), &mut batch),
+                }
+                if batch.is_empty() && !holds.is_empty() {
+                    continue;
+                }
                 // After taking: so whatever was left before one of these waves was emitted does not hear it.
                 shared.left().await;
                 send_batch(&shared, &mut batch, &mut groups, &mut numbers).await;
@@ -97,13 +108,6 @@ struct Ending<'a>(&'a NatsShared);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.announcing.end();
-    }
-}
-
-async fn sleep_until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep(moment.saturating_duration_since(Instant::now())).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -1,0 +1,103 @@
+//! Waves that stay in an outbox because their receivers have asked senders to pause.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use super::levels::Popped;
+use super::{Inbox, InboxState, Shed};
+use crate::clock::Moment;
+use crate::wave::Wave;
+
+/// Whether waves are held, and since when they are not.
+#[derive(Default)]
+pub(super) struct Held {
+    is_held: bool,
+    /// Held waves have piled up beyond what emitters may run ahead, and have not all left since.
+    is_draining: bool,
+    /// When the last hold ends or ended, or when the last of those that had piled up were taken.
+    until: Option<Moment>,
+}
+
+impl Inbox {
+    /// Says until when some waves are held, or that none are. Meanwhile emitters that wait for room do not lose patience,
+    /// and all of the inbox is theirs, so that waves that are not held can be taken past those that are.
+    pub(crate) fn hold_until(&self, until: Option<Moment>) {
+        let called = {
+            let mut state = self.state.lock();
+            let was_held = std::mem::replace(&mut state.held.is_held, until.is_some());
+            if was_held || until.is_some() {
+                state.held.is_draining = true;
+                state.held.until = until.or_else(|| Some(Moment::now()));
+            }
+            self.set_ahead(&mut state);
+            self.call_emitters(&mut state, true)
+        };
+        super::waiting::wake(called);
+    }
+
+    /// Works out how far emitters may run ahead.
+    pub(super) fn set_ahead(&self, state: &mut InboxState) {
+        state.ahead = if state.held.is_held { self.options.max_waves } else { state.ahead_unheld };
+        self.set_bounds(state);
+    }
+
+    /// Whether an emitter that has waited for all of its patience has reason to go on waiting: waves were held in that time,
+    /// or those that had piled up were still leaving.
+    pub(super) fn excuses(&self, patience: Duration) -> bool {
+        let until = self.state.lock().held.until;
+        until.is_some_and(|until| Moment::now().saturating_duration_since(until) < patience)
+    }
+
+    /// Notes that waves were taken, while those that had piled up are leaving.
+    pub(super) fn note_draining(&self, state: &mut InboxState) {
+        if state.held.is_draining && !state.held.is_held {
+            state.held.is_draining = state.levels.len() > state.ahead_unheld;
+            state.held.until = Some(Moment::now());
+        }
+    }
+
+    /// Takes several waves that are not held, the strongest first: at most so many, and of at most so many bytes together,
+    /// but one at least if there is one. `seen` marks how far earlier calls have looked, and is to be set to 0 when others
+    /// are held than before. Returns how many waves are left.
+    pub(crate) fn take_unheld(
+        &self,
+        (most, most_bytes): (usize, usize),
+        seen: &mut u64,
+        mut is_held: impl FnMut(&Wave) -> bool,
+        into: &mut Vec<Wave>,
+    ) -> usize {
+        let (mut shed, mut bytes, mut taken) = (Shed::new(), 0, Vec::new());
+        let mut state = self.state.lock();
+        let take = |popped: Popped<Wave>| {
+            bytes += popped.item.weight();
+            taken.push(popped);
+            taken.len() >= most || bytes >= most_bytes
+        };
+        if state.levels.take_where(*seen, |wave| !is_held(wave), take) {
+            *seen = state.levels.last_arrival();
+        }
+        for popped in taken {
+            into.extend(self.settle(&mut state, popped, &mut shed));
+        }
+        let left = state.levels.len();
+        self.note_draining(&mut state);
+        self.end_visit(state);
+        self.after(None, &shed);
+        left
+    }
+
+    /// Waits until the inbox holds a wave that was offered after the mark `seen` (true), 0 for any; or is closed: whether
+    /// it holds any wave then.
+    pub(crate) async fn filled(&self, seen: u64) -> bool {
+        std::future::poll_fn(|cx| {
+            let mut state = self.state.lock();
+            let holds_any = state.levels.len() > 0;
+            if state.closed || holds_any && (seen == 0 || state.levels.last_arrival() > seen) {
+                return Poll::Ready(holds_any);
+            }
+            state.receiver = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}

@@ -1,0 +1,199 @@
+//! The sender's side of pauses: which waves stay in the outbox for now.
+//!
+//! Belongs to the sending task; `emit` knows nothing of it. What the network brings is bounded here, and forgotten at the
+//! end of its lease.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::{Message, Subscriber};
+use futures_util::{FutureExt, StreamExt};
+use tokio::task::coop;
+
+use super::flow::{self, FLOW, Pause};
+use super::{NatsShared, Root};
+use crate::channel::{Channel, Pattern};
+use crate::clock::{Instant, moment_of};
+use crate::wave::Wave;
+
+/// So many pauses are obeyed at the same time. A pause beyond them is not: its receiver sheds.
+const MAX_HOLDS: usize = 256;
+/// For so many channels it is remembered whether they are held.
+const MAX_CHANNELS: usize = 1024;
+/// So many notices are read between two batches.
+const NOTICES: usize = 64;
+
+struct Hold {
+    pattern: Pattern,
+    level: u8,
+    until: Instant,
+}
+
+/// The pauses that are in force.
+pub(super) struct Holds {
+    notices: Option<Subscriber>,
+    /// By the node that asked and its number for the pause.
+    holds: HashMap<(u64, u64), Hold>,
+    /// The strongest level that is held on a channel.
+    channels: HashMap<Channel, Option<u8>>,
+    /// When the next one ends.
+    next_end: Option<Instant>,
+    /// How far the outbox was looked through for waves that are not held.
+    seen: u64,
+}
+
+impl Holds {
+    pub(super) fn new() -> Self {
+        Self { notices: None, holds: HashMap::new(), channels: HashMap::new(), next_end: None, seen: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.holds.is_empty()
+    }
+
+    /// Waves that were offered to the outbox before this mark are held.
+    pub(super) const fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Takes a batch of what is not held.
+    pub(super) fn take_unheld(&mut self, shared: &NatsShared, most: (usize, usize), batch: &mut Vec<Wave>) {
+        let Self { holds, channels, seen, .. } = self;
+        let left = shared.outbox.take_unheld(most, seen, |wave| is_held(holds, channels, wave), batch);
+        shared.flow.held.store(left as u64, Ordering::Relaxed);
+    }
+
+    /// Waits for a notice or for the end of a pause.
+    ///
+    /// Cancel safety: cancelled, no notice is lost.
+    pub(super) async fn changed(&mut self, shared: &NatsShared) {
+        let end = self.next_end;
+        let message = match &mut self.notices {
+            None => std::future::pending().await,
+            Some(notices) => tokio::select! {
+                message = notices.next() => message,
+                () = flow::sleep_until(end) => return,
+            },
+        };
+        match message {
+            Some(message) => self.obey(&message, shared),
+            // The client has ended.
+            None => self.notices = None,
+        }
+    }
+
+    /// Reads the notices that have come and forgets the pauses that have ended. Called between batches.
+    pub(super) async fn update(&mut self, shared: &NatsShared) {
+        if shared.is_closed() {
+            // Whoever closes does not wait for receivers: they shed what they cannot take, and count it.
+            self.notices = None;
+            self.forget(shared, |_| true);
+            return;
+        }
+        let Some(notices) = &mut self.notices else {
+            // Before the first wave is sent: whoever sends nothing need not hear who asks for less.
+            let subject = shared.subject(Root::Questions, FLOW);
+            self.notices = shared.client.subscribe(subject).await.ok();
+            return;
+        };
+        let mut come = Vec::new();
+        // Without the budget of the task, which may be spent: what is there must be seen.
+        while come.len() < NOTICES
+            && let Some(Some(message)) = coop::unconstrained(notices.next()).now_or_never()
+        {
+            come.push(message);
+        }
+        come.iter().for_each(|message| self.obey(message, shared));
+        if self.next_end.is_some() {
+            let now = Instant::now();
+            if self.next_end.is_some_and(|end| end <= now) {
+                self.forget(shared, |hold| hold.until <= now);
+            }
+        }
+    }
+
+    fn obey(&mut self, message: &Message, shared: &NatsShared) {
+        shared.link.took_message();
+        let Some((node, pauses)) = flow::read(&message.payload) else { return };
+        for pause in pauses {
+            self.note((node, pause.id), pause, shared);
+        }
+        self.apply(shared);
+    }
+
+    fn note(&mut self, key: (u64, u64), pause: Pause, shared: &NatsShared) {
+        let Pause { pattern, level, lease, .. } = pause;
+        if lease == Duration::ZERO {
+            self.holds.remove(&key);
+            self.look_again();
+            return;
+        }
+        let until = Instant::now() + lease;
+        let has_room = self.holds.len() < MAX_HOLDS;
+        match self.holds.get_mut(&key) {
+            Some(hold) if hold.pattern == pattern && hold.level == level => {
+                hold.until = until;
+                // Whoever flushes sees that the receivers are at work.
+                shared.link.moved();
+            }
+            Some(hold) => {
+                *hold = Hold { pattern, level, until };
+                self.look_again();
+            }
+            None if has_room => {
+                self.holds.insert(key, Hold { pattern, level, until });
+                shared.flow.pauses.fetch_add(1, Ordering::Relaxed);
+                self.look_again();
+            }
+            None => {}
+        }
+    }
+
+    /// Other waves are held than before.
+    fn look_again(&mut self) {
+        self.channels.clear();
+        self.seen = 0;
+    }
+
+    fn forget(&mut self, shared: &NatsShared, is_over: impl Fn(&Hold) -> bool) {
+        if !self.holds.is_empty() {
+            self.holds.retain(|_, hold| !is_over(hold));
+            self.look_again();
+            self.apply(shared);
+        }
+    }
+
+    /// Tells the outbox.
+    fn apply(&mut self, shared: &NatsShared) {
+        self.next_end = self.holds.values().map(|hold| hold.until).min();
+        let last = self.holds.values().map(|hold| hold.until).max();
+        shared.outbox.hold_until(last.map(moment_of));
+        if last.is_none() {
+            shared.flow.held.store(0, Ordering::Relaxed);
+            // Whoever flushes sees that it goes on.
+            shared.link.moved();
+        }
+    }
+}
+
+/// Whether a wave stays in the outbox.
+fn is_held(
+    holds: &HashMap<(u64, u64), Hold>,
+    channels: &mut HashMap<Channel, Option<u8>>,
+    wave: &Wave,
+) -> bool {
+    let level = match channels.get(wave.channel()) {
+        Some(level) => *level,
+        None => {
+            let matching = holds.values().filter(|hold| hold.pattern.matches(wave.channel()));
+            let level = matching.map(|hold| hold.level).min();
+            if channels.len() >= MAX_CHANNELS {
+                channels.clear();
+            }
+            channels.insert(wave.channel().clone(), level);
+            level
+        }
+    };
+    level.is_some_and(|level| wave.signal().level() >= level)
+}

@@ -1,0 +1,49 @@
+//! Waves that a network brought to inboxes that have no room for them yet.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use smallvec::SmallVec;
+
+use crate::inbox::Inbox;
+use crate::wave::Wave;
+
+/// Inboxes that have no room now, each with the waves that it is still to get, in their order; empty as a rule.
+///
+/// Dropping it offers the waves at once: what is too much is shed and counted.
+#[derive(Debug, Default)]
+#[must_use = "settle() waits for room; dropping sheds at once"]
+pub(crate) struct Crowded(SmallVec<[(Arc<Inbox>, VecDeque<Wave>); 1]>);
+
+impl Crowded {
+    /// The strongest level for which there is no room.
+    pub(crate) fn level(&self) -> Option<u8> {
+        self.0.iter().filter_map(|(_, waves)| waves.front()).map(|wave| wave.signal().level()).min()
+    }
+
+    /// Offers waves to an inbox and keeps those that have to wait for room.
+    pub(super) fn offer(&mut self, inbox: &Arc<Inbox>, waves: impl IntoIterator<Item = Wave>) {
+        let rest = inbox.offer_while_room(waves);
+        if !rest.is_empty() {
+            self.0.push((Arc::clone(inbox), rest));
+        }
+    }
+
+    /// Waits until all inboxes have got their waves, each of which waits at most as long as its inbox lets emitters wait.
+    ///
+    /// Cancel safety: cancelled, the rest is offered at once.
+    pub(crate) async fn settle(mut self) {
+        join_all(self.0.iter_mut().map(|(inbox, waves)| inbox.offer_all_patiently(waves))).await;
+    }
+}
+
+impl Drop for Crowded {
+    fn drop(&mut self) {
+        for (inbox, waves) in self.0.drain(..) {
+            if !waves.is_empty() {
+                inbox.offer_all(waves);
+            }
+        }
+    }
+}
