@@ -119,6 +119,12 @@ mod tests {
             let pid = server.pid().unwrap().to_string();
             let signal = |name: &str| std::process::Command::new("kill").args([name, &pid]).status().unwrap();
             assert!(signal("-STOP").success());
+            // Until then it may go on answering.
+            let stopped = nix::sys::wait::waitpid(
+                nix::unistd::Pid::from_raw(server.pid().unwrap().try_into().unwrap()),
+                Some(nix::sys::wait::WaitPidFlag::WUNTRACED),
+            );
+            assert!(matches!(stopped, Ok(nix::sys::wait::WaitStatus::Stopped(..))), "{stopped:?}");
             for _ in 0..waves {
                 shop.emit_bytes("a", "x").await.unwrap();
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::nats::{listener, server, with};
@@ -160,6 +161,10 @@ impl Stopped {
         hears.line();
         assert_eq!(hears.end().0.code, Some(0));
         signal(&server, Signal::SIGSTOP);
+        // Until then it may go on answering.
+        let stopped =
+            waitpid(Pid::from_raw(server.pid().unwrap().try_into().unwrap()), Some(WaitPidFlag::WUNTRACED));
+        assert!(matches!(stopped, Ok(WaitStatus::Stopped(..))), "{stopped:?}");
         let line = format!("\"{}\"\n", "x".repeat(200));
         let writing =
             std::thread::spawn(move || (1..waves).try_for_each(|_| stdin.write_all(line.as_bytes())));
