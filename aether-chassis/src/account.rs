@@ -1,16 +1,14 @@
-//! The account that a program ends with: what became of the waves that it sent and heard, as sums that a person can check.
+//! The final account of a program: what happened to the waves that it sent and received, as sums.
 
 use std::fmt;
 
 use aether_core::{Aether, Ledger, ShedReason, medium::MediumStatus};
 
-/// What became of the waves that were emitted on a network:
-/// `waves: 12 emitted = 9 confirmed + 2 full + 1 unconfirmed`.
+/// What happened to the waves emitted on a network: `waves: 12 emitted = 9 confirmed + 2 full + 1 unconfirmed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent(MediumStatus);
 
-/// What became of the waves that were routed to inboxes:
-/// `waves: 12 offered = 10 delivered + 2 full + ... + 0 queued`.
+/// What happened to the waves routed to inboxes: `waves: 12 offered = 10 delivered + 2 full + ... + 0 queued`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received(Ledger);
 
@@ -18,15 +16,15 @@ pub struct Received(Ledger);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{lost} of {emitted} waves may be lost: {why}")]
 pub struct LostWaves {
-    /// So many are not known to have reached the server.
+    /// Waves without a confirmation from the server.
     pub lost: u64,
-    /// Of so many.
+    /// Waves emitted in total.
     pub emitted: u64,
     why: String,
 }
 
 impl Sent {
-    /// What was given to the medium until now.
+    /// The waves given to the medium so far.
     #[must_use]
     pub const fn of(status: MediumStatus) -> Self {
         Self(status)
@@ -44,8 +42,8 @@ impl Sent {
         self.0.outbox.delivered.saturating_sub(self.0.unconfirmed).saturating_sub(self.0.in_flight)
     }
 
-    /// Waves that are not known to have reached the server: those that were shed or could not be sent, those that were
-    /// under way when a connection broke, and those that have not been sent or confirmed yet.
+    /// Waves without a confirmation from the server: shed, unsendable, under way when a connection broke, or not sent
+    /// or confirmed yet.
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.emitted().saturating_sub(self.confirmed())
@@ -61,7 +59,7 @@ impl Sent {
         Err(LostWaves { lost: self.lost(), emitted: self.emitted(), why: terms.join(", ") })
     }
 
-    /// What is not confirmed, in words; nothing of what did not happen.
+    /// The unconfirmed waves by reason, without zeros.
     fn losses(&self) -> impl Iterator<Item = (u64, String)> {
         let Self(status) = self;
         let shed = status.outbox.losses().map(|(reason, waves)| (waves, words(reason)));
@@ -84,13 +82,13 @@ impl fmt::Display for Sent {
 }
 
 impl Received {
-    /// What an inbox was offered, or several together.
+    /// The ledger of one inbox, or the sum of several.
     #[must_use]
     pub const fn of(ledger: Ledger) -> Self {
         Self(ledger)
     }
 
-    /// Waves that were lost although the receiver wanted them: not those below its floor.
+    /// Lost waves that the receiver wanted: waves below its floor and expired waves do not count.
     #[must_use]
     pub const fn missed(&self) -> u64 {
         self.0.lost() - self.0.shed_below_floor - self.0.expired
@@ -101,7 +99,7 @@ impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(ledger) = self;
         write!(f, "waves: {} offered = {} delivered", ledger.offered, ledger.delivered)?;
-        // Nothing is sent from an inbox.
+        // An inbox sends nothing, so nothing in it can be unsendable.
         for (reason, waves) in ledger.losses().into_iter().filter(|loss| loss.0 != ShedReason::Unsendable) {
             write!(f, " + {waves} {}", words(reason))?;
         }
@@ -113,8 +111,8 @@ fn words(reason: ShedReason) -> String {
     reason.as_str().replace('_', " ")
 }
 
-/// Ends a program's use of the medium: flushes if the server is there and anything waits to be confirmed, closes
-/// as [`close`](crate::close) does, and says in the log what became of the waves that were sent and received.
+/// Closes the medium at the end of a program, and logs what happened to the waves it sent and received. It flushes
+/// first if the server is connected and waves wait to be confirmed, then closes as [`close`](crate::close) does.
 ///
 /// # Errors
 /// [`LostWaves`] if not every wave that was emitted is known to have reached the server.
@@ -122,8 +120,8 @@ fn words(reason: ShedReason) -> String {
 /// # Cancel safety
 /// Cancelled before completion, the medium may still be sending.
 pub async fn close_with_account(aether: &Aether) -> Result<(), LostWaves> {
-    // As long as it takes for the last waves to be confirmed, so that the account does not doubt them. A server that is
-    // away is not waited for.
+    // Flushing gives the last waves time to be confirmed, so that the account does not call them lost. It is skipped
+    // while the server is away.
     let status = aether.status();
     if status.connected && status.outbox.queued + status.in_flight > 0 {
         let _ = aether.flush().await;
@@ -150,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_is_a_sum_and_what_is_not_confirmed_is_an_error() {
+    fn sent_waves_add_up_and_unconfirmed_waves_are_an_error() {
         let mut status = status(20, 12, 2, 3);
         (status.outbox.shed_full, status.outbox.shed_unsendable, status.outbox.queued) = (5, 1, 2);
         let sent = Sent::of(status);
@@ -172,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_wave_that_was_received_stands_in_the_sum() {
+    async fn received_waves_add_up() {
         let aether = Aether::local();
         let inbox = InboxOptions::overload().max_waves(2).sojourn_cap(None).floor(Floor::new(0.2).unwrap());
         let mut hears = Vibrator::builder("hears").inbox(inbox).create(&aether).await.unwrap();

@@ -1,7 +1,8 @@
-//! Asking until there is an answer: growing pauses, a budget, one deadline.
+//! Asks a question again until it is answered: growing pauses, a retry budget, one deadline.
 //!
-//! Used by services that ask others, in handlers as an argument, elsewhere made from an emitter. A question may be asked
-//! again and so may arrive more than once: whoever answers does each thing once for each key, as the samples do.
+//! Services use it to ask other services. Handlers take it as an argument; elsewhere it is made from an emitter. A
+//! question can arrive more than once, so the answering side must be idempotent. The sample services do each thing once
+//! per key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +14,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Resend, error_chain};
 
-/// A deadline that the clock cannot hold is as good as this one.
+/// Replaces deadlines beyond the range of the clock.
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
-/// How questions are asked.
+/// Options for asking questions.
 #[derive(Debug, Clone)]
 #[must_use = "options do nothing by themselves"]
 pub struct AskerOptions {
@@ -38,7 +39,7 @@ impl AskerOptions {
         self
     }
 
-    /// How a question is asked again. Default: [`Resend::default`].
+    /// The retry policy of questions. Default: [`Resend::default`].
     pub fn resend(mut self, resend: Resend) -> Self {
         self.resend = resend;
         self
@@ -55,7 +56,7 @@ impl Default for AskerOptions {
     }
 }
 
-/// Why there is no answer. What was asked may have been done all the same.
+/// Why a question has no answer. The receiver may have acted on it nevertheless.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskerError {
@@ -65,7 +66,7 @@ pub enum AskerError {
         /// Where it was asked.
         channel: Channel,
     },
-    /// Asking again does not help, or was tried as often as is allowed. The last failure.
+    /// Another attempt cannot help, or all attempts are used up. Holds the last failure.
     #[error("no answer on {channel}")]
     Ask {
         /// Where it was asked.
@@ -75,7 +76,7 @@ pub enum AskerError {
     },
 }
 
-/// Asks until there is an answer. Clones share the budget.
+/// Asks a question again until it is answered. Clones share the retry budget.
 #[derive(Debug, Clone)]
 pub struct Asker {
     emitter: Emitter,
@@ -85,54 +86,54 @@ pub struct Asker {
 #[derive(Debug)]
 struct Shared {
     options: AskerOptions,
-    /// Whether it was said that nobody listens: once is enough.
+    /// Whether the warning about a missing receiver was logged. It is logged once.
     hinted: AtomicBool,
 }
 
 /// How one attempt ended without an answer.
 enum Unanswered {
     Failed(AskError),
-    /// The budget does not cover a resend now: it waits for another pause, and nothing was sent.
+    /// The retry budget is used up. Nothing was sent; the attempt waits for another pause.
     OverBudget,
 }
 
 impl Asker {
-    /// Asks under the name of an emitter, and with its cause.
+    /// Makes an asker that uses the name and the cause of `emitter`.
     #[must_use]
     pub fn new(emitter: Emitter, options: AskerOptions) -> Self {
         Self { emitter, shared: Arc::new(Shared { options, hinted: AtomicBool::new(false) }) }
     }
 
-    /// The same asker, with the same budget, for what a wave led to: see [`Emitter::caused_by`].
+    /// The same asker, with the same budget, whose questions name `cause` as their cause: see [`Emitter::caused_by`].
     #[must_use]
     pub fn caused_by(&self, cause: WaveId) -> Self {
         Self { emitter: self.emitter.caused_by(cause), shared: Arc::clone(&self.shared) }
     }
 
-    /// Emits under the same name, and with the same cause.
+    /// The emitter with the same name and cause.
     #[must_use]
     pub fn emitter(&self) -> &Emitter {
         &self.emitter
     }
 
-    /// Asks, and asks again what failed for a moment, until there is an answer or the deadline of the options has
+    /// Asks a question. Transient failures are retried until there is an answer or the deadline of the options has
     /// passed.
     ///
-    /// Each resend is half as strong as the attempt before it and is paid for from the budget; what the budget does not
-    /// cover waits. A question that nobody heard (`NoResonator`) costs nobody anything: asking it again is free.
+    /// Each resend is half as strong as the attempt before it and costs one unit of the retry budget; without budget it
+    /// waits. Repeating a question without a receiver (`NoResonator`) loads no service, so it costs nothing.
     ///
     /// # Errors
-    /// [`AskerError`]; what was asked may have been done all the same.
+    /// [`AskerError`]. The receiver may have acted on the question nevertheless.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, what was asked may have been done.
+    /// Cancelled before completion, the receiver may have acted on the question.
     pub async fn ask(&self, question: Wave) -> Result<Wave, AskerError> {
         let now = Instant::now();
         let deadline = now.checked_add(self.shared.options.deadline).unwrap_or(now + NEVER);
         self.ask_until(question, deadline).await
     }
 
-    /// The same with a deadline of its own.
+    /// Like [`Asker::ask`], with an explicit deadline.
     ///
     /// # Errors
     /// As [`Asker::ask`].
@@ -144,13 +145,13 @@ impl Asker {
         let channel = question.channel().clone();
         resend.budget.deposit();
         let (mut next, mut is_first) = (question, true);
-        // Of the attempt before: whether somebody heard it, and whether it was the last that is allowed.
+        // Whether the previous attempt reached a receiver.
         let heard = AtomicBool::new(false);
         let attempt = || {
             let resends = !std::mem::take(&mut is_first) && heard.load(Ordering::Relaxed);
             let covered = !resends || resend.budget.withdraw();
             if resends && covered {
-                // There is one, or it would not have been asked again.
+                // A next attempt exists: the last one is never retried.
                 next = resend.next(&next).unwrap_or_else(|| next.clone());
             }
             let wave = covered.then(|| (next.clone(), resend.next(&next).is_none()));
@@ -170,7 +171,7 @@ impl Asker {
                 Unanswered::Failed(error) => error.is_transient() && !is_last,
                 Unanswered::OverBudget => true,
             })
-            .notify(|(failed, _), pause| self.note(&channel, failed, pause));
+            .notify(|(failed, _), pause| self.log(&channel, failed, pause));
         match timeout_at(deadline, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err((Unanswered::Failed(source), _))) => Err(AskerError::Ask { channel, source }),
@@ -178,14 +179,14 @@ impl Asker {
         }
     }
 
-    fn note(&self, channel: &Channel, failed: &Unanswered, pause: Duration) {
+    fn log(&self, channel: &Channel, failed: &Unanswered, pause: Duration) {
         let Unanswered::Failed(error) = failed else {
-            tracing::debug!(%channel, ?pause, "asking again must wait: the retry budget is used up");
+            tracing::debug!(%channel, ?pause, "the retry budget is used up; the next attempt waits");
             return;
         };
         if matches!(error, AskError::NoResonator { .. }) && !self.shared.hinted.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!("nobody listens on {channel} yet: is the service that answers there running?");
+            tracing::warn!("no receiver on {channel} yet; is the service that answers it running?");
         }
         tracing::debug!(%channel, error = error_chain(error), ?pause, "asking again");
     }

@@ -1,7 +1,7 @@
-//! Connecting with patience, and what is said of a connection that breaks and comes back.
+//! Connects with retries, and logs when the connection breaks and when it is back.
 //!
-//! Programs of one system start in any order, and servers are restarted beneath them. So a program waits for a server that
-//! is not there yet, and says so; later it says when the connection breaks and when it is back.
+//! The programs of a system start in any order, and servers are restarted while they run. So a program waits for a
+//! server that is not up yet, and logs outages later.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::error_chain;
 
-/// The pauses between attempts: soon at first, so that a server that is just starting is found at once.
+/// Pauses between attempts. The first ones are short, so that a starting server is found at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Connects. A server that does not answer is tried again for `patience`; what is wrong with the address or refused by
-/// the server is an error at once.
+/// Connects. Retries an unreachable server for `patience`. An invalid address or a refusal by the server is an error at
+/// once.
 ///
 /// Cancel safety: cancelled before completion, nothing stays connected.
 pub(crate) async fn patiently(builder: &AetherBuilder, patience: Duration) -> Result<Aether, ConnectError> {
@@ -27,7 +27,7 @@ pub(crate) async fn patiently(builder: &AetherBuilder, patience: Duration) -> Re
     };
     tracing::info!(
         error = error_chain(&error),
-        "the server does not answer: waiting for it, {patience:?} at most"
+        "the server does not answer; retrying for up to {patience:?}"
     );
     let mut pauses = ExponentialBuilder::default()
         .with_min_delay(FIRST_PAUSE)
@@ -35,7 +35,7 @@ pub(crate) async fn patiently(builder: &AetherBuilder, patience: Duration) -> Re
         .with_jitter()
         .without_max_times()
         .build();
-    // A patience that no clock can tell the end of has none.
+    // An end beyond the range of the clock means no end.
     let end = begun.checked_add(patience);
     let is_over = async {
         match end {
@@ -64,16 +64,15 @@ pub(crate) async fn patiently(builder: &AetherBuilder, patience: Duration) -> Re
     }
 }
 
-/// Says in the log when the connection breaks and when it is back, until the medium is closed. It does not keep the medium
-/// open.
-pub(crate) fn tell_changes(aether: &Aether) {
+/// Logs when the connection breaks and when it is back, until the medium is closed. It does not keep the medium open.
+pub(crate) fn log_changes(aether: &Aether) {
     let mut connection = aether.connection();
-    let mut story = Story::new(aether.status(), Instant::now());
+    let mut log = ConnectionLog::new(aether.status(), Instant::now());
     tokio::spawn(async move {
         while let Some(status) = connection.changed().await {
-            match story.next(status, Instant::now()) {
-                Some(Said::Broke(line)) => tracing::warn!("{line}"),
-                Some(Said::Back(line)) => tracing::info!("{line}"),
+            match log.next(status, Instant::now()) {
+                Some(LogLine::Broke(line)) => tracing::warn!("{line}"),
+                Some(LogLine::Back(line)) => tracing::info!("{line}"),
                 None => {}
             }
         }
@@ -81,42 +80,43 @@ pub(crate) fn tell_changes(aether: &Aether) {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+enum LogLine {
     Broke(String),
     Back(String),
 }
 
-/// What is known of a connection from one change to the next.
+/// The state of a connection from one change to the next.
 #[derive(Debug)]
-struct Story {
-    /// When the connection stood last, or what was so when it broke.
+struct ConnectionLog {
+    /// The status when the connection was last up, or when it broke.
     before: MediumStatus,
     broke: Option<Instant>,
 }
 
-impl Story {
+impl ConnectionLog {
     fn new(status: MediumStatus, now: Instant) -> Self {
         Self { before: status, broke: (!status.connected).then_some(now) }
     }
 
-    /// What there is to say of a change, if it is one.
-    fn next(&mut self, status: MediumStatus, now: Instant) -> Option<Said> {
+    /// The log line for a change of the connection, if it did change.
+    fn next(&mut self, status: MediumStatus, now: Instant) -> Option<LogLine> {
         if !status.connected {
             if self.broke.replace(self.broke.unwrap_or(now)).is_some() {
                 return None;
             }
-            // What is written off was under way when it broke, whether or not that is counted by now.
+            // Keep the old count: unconfirmed waves are compared with the count from before the outage, even if the
+            // medium has already added the new ones.
             let unconfirmed = self.before.unconfirmed;
             self.before = status;
             self.before.unconfirmed = unconfirmed;
             let queued = status.outbox.queued;
-            return Some(Said::Broke(format!(
-                "the connection to the server broke: trying to connect again; {queued} waves wait to be sent"
+            return Some(LogLine::Broke(format!(
+                "the connection to the server broke; reconnecting; {queued} waves wait to be sent"
             )));
         }
         let away = match self.broke.take() {
             Some(broke) => format!("the server is back after {:.1?}", now.saturating_duration_since(broke)),
-            // It was away so shortly that both are told as one.
+            // The outage was short enough to be seen as one change.
             None if status.connects > self.before.connects => {
                 "the connection to the server broke and is back".to_owned()
             }
@@ -126,7 +126,7 @@ impl Story {
         let shed = status.outbox.lost().saturating_sub(self.before.outbox.lost());
         let queued = status.outbox.queued;
         self.before = status;
-        Some(Said::Back(format!(
+        Some(LogLine::Back(format!(
             "{away}: {unconfirmed} waves were under way when it broke and may be lost, {shed} were shed meanwhile, \
              {queued} wait to be sent"
         )))
@@ -144,26 +144,26 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_a_line_when_it_begins_and_one_when_it_is_over() {
+    fn an_outage_is_logged_when_it_begins_and_when_it_is_over() {
         let start = Instant::now();
-        let mut story = Story::new(status(true, 1), start);
-        assert_eq!(story.next(status(true, 1), start), None);
+        let mut log = ConnectionLog::new(status(true, 1), start);
+        assert_eq!(log.next(status(true, 1), start), None);
         let mut away = status(false, 1);
         away.outbox.queued = 3;
-        let broke = story.next(away, start).unwrap();
-        assert!(matches!(&broke, Said::Broke(line) if line.contains("3 waves wait")), "{broke:?}");
-        assert_eq!(story.next(away, start), None);
+        let broke = log.next(away, start).unwrap();
+        assert!(matches!(&broke, LogLine::Broke(line) if line.contains("3 waves wait")), "{broke:?}");
+        assert_eq!(log.next(away, start), None);
         let mut back = status(true, 2);
         (back.unconfirmed, back.outbox.shed_full, back.outbox.queued) = (5, 7, 11);
-        let told = story.next(back, start + Duration::from_secs(8)).unwrap();
-        let Said::Back(line) = told else { panic!("{told:?}") };
+        let told = log.next(back, start + Duration::from_secs(8)).unwrap();
+        let LogLine::Back(line) = told else { panic!("{told:?}") };
         for part in ["after 8.0s", "5 waves were under way", "7 were shed", "11 wait"] {
             assert!(line.contains(part), "{line}");
         }
-        // Too fast for two lines; and what was said of the first outage is not said again.
+        // An outage that is over before it is noticed is one line, and does not repeat the numbers of the first one.
         (back.connects, back.unconfirmed) = (3, 6);
-        let told = story.next(back, start).unwrap();
-        let Said::Back(line) = told else { panic!("{told:?}") };
+        let told = log.next(back, start).unwrap();
+        let LogLine::Back(line) = told else { panic!("{told:?}") };
         assert!(
             line.contains("broke and is back: 1 waves were under way") && line.contains("0 were shed"),
             "{line}"

@@ -1,8 +1,8 @@
-//! Handlers: async functions that a service calls with what they ask for.
+//! Handlers: async functions whose arguments are extracted from a wave.
 //!
-//! Written by users, called by [`Service`](crate::Service). A handler is any `async fn` of up to six arguments that can
-//! be taken from a wave ([`FromWave`]): the raw wave, its payload as JSON, shared state, an emitter, an asker. What it
-//! returns says how it ended ([`IntoOutcome`]), or is the answer ([`IntoAnswer`]).
+//! Users write them, [`Service`](crate::Service) calls them. A handler is any `async fn` with up to six arguments that
+//! implement [`FromWave`]: the wave, its payload as JSON, shared state, an emitter, an asker. Its return value is the
+//! outcome ([`IntoOutcome`]) or the answer ([`IntoAnswer`]).
 
 mod answer;
 mod delivery;
@@ -12,10 +12,10 @@ pub use answer::{Answer, IntoAnswer, IntoOutcome};
 pub use delivery::Delivery;
 pub use extract::{FromWave, Json, Rejection, State};
 
-/// An async function over extractors; implemented for all of them, never by hand.
+/// An async function over extractors. It is implemented for all such functions, never by hand.
 ///
-/// `Args` is the tuple of its arguments, `S` the state of the service. The arguments are taken before the function
-/// starts; if one cannot be, the wave is rejected and the function is not called.
+/// `Args` is the tuple of its arguments, `S` the state of the service. All arguments are extracted before the function
+/// is called. If one cannot be extracted, the wave is rejected and the function is not called.
 ///
 /// ```
 /// use aether_chassis::{Json, Service, State};
@@ -36,7 +36,7 @@ pub use extract::{FromWave, Json, Rejection, State};
 ///     .on_query("d", question);
 /// ```
 ///
-/// What cannot be an argument, and state that was not given, is found by the compiler:
+/// The compiler rejects invalid arguments and missing state:
 ///
 /// ```compile_fail,E0277
 /// # use aether_chassis::Service;
@@ -56,23 +56,23 @@ pub use extract::{FromWave, Json, Rejection, State};
 /// let service = Service::builder("service").on("a", returns_a_value);
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no handler",
+    message = "`{Self}` is not a handler",
     label = "not an async function over extractors",
     note = "a handler is an `async fn` of at most six arguments, each of which implements `FromWave<S>` for the state S \
             of the service: `Wave`, `Json<T>`, `State<S>`, `Emitter`, `Asker`",
-    note = "`State<S>` can only be taken where `.state(S)` stands before `.on(..)`",
-    note = "its future must be `Send`: it may not hold an `Rc` or the guard of a std lock across an `.await`"
+    note = "`State<S>` needs a call of `.state(S)` before `.on(..)`",
+    note = "its future must be `Send`: it must not hold an `Rc` or the guard of a std lock across an `.await`"
 )]
 pub trait Handler<Args, S>: Send + Sync + 'static {
-    /// What the function returns in the end.
+    /// What the function returns.
     type Output: 'static;
-    /// The function on its way.
+    /// The future of the function.
     type Future: Future<Output = Self::Output> + Send + 'static;
 
-    /// Takes the arguments out of the wave and calls the function.
+    /// Extracts the arguments from the wave and calls the function.
     ///
     /// # Errors
-    /// [`Rejection`] if an argument cannot be taken from this wave.
+    /// [`Rejection`] if an argument cannot be extracted from this wave.
     fn call(&self, delivery: &Delivery, state: &S) -> Result<Self::Future, Rejection>;
 }
 

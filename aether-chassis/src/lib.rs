@@ -1,7 +1,7 @@
-//! What a service needs around the bus: handlers, arguments, logging, shutdown, one-line errors.
+//! What a service needs around the bus: handlers, command-line arguments, logging, shutdown, one-line errors.
 //!
-//! The sample services and the command line are built on it; the bus itself is in `aether_core`, which knows nothing
-//! of processes. A service that has its own ways for these things needs none of this.
+//! The sample services and the command line use it. The bus itself is in `aether_core`, which does not depend on
+//! processes, so this crate is optional.
 //!
 //! ```
 //! use aether_chassis::{CancellationToken, MediumArgs};
@@ -32,6 +32,7 @@
 mod account;
 mod asker;
 mod connecting;
+mod error_chain;
 mod handler;
 pub mod logging;
 mod medium_args;
@@ -42,11 +43,12 @@ pub mod shutdown;
 
 pub use account::{LostWaves, Received, Sent, close_with_account};
 pub use asker::{Asker, AskerError, AskerOptions};
+pub use error_chain::error_chain;
 pub use handler::{Answer, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection, State};
 pub use medium_args::MediumArgs;
-pub use process::{close, error_chain, run};
+pub use process::{close, run};
 pub use resend::{PausesError, Resend, RetryBudget};
 pub use service::{
-    Breaker, Handling, LimitsError, Service, ServiceBuilder, ServiceError, ServiceReport, ServiceTally,
+    Breaker, Handling, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError, ServiceReport,
 };
 pub use tokio_util::sync::CancellationToken;

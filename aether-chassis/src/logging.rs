@@ -1,6 +1,6 @@
 //! Logging to stderr, set by `AETHER_LOG`.
 //!
-//! Called once by a program's main function; libraries only use `tracing`. Stdout stays free for results.
+//! A program's main function calls it once. Libraries only use `tracing`. Stdout stays free for results.
 
 use std::io::{IsTerminal, stderr};
 
@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// `aether_core=trace,warn`.
 pub const FILTER_VARIABLE: &str = "AETHER_LOG";
 
-/// What is logged when nothing is said: the steps of our own crates, warnings of the others.
+/// The default filter: `info` for our own crates, `warn` for all others.
 const DEFAULT_FILTER: &str = "warn,aether_core=info,aether_chassis=info,aether_gateway=info,\
     aether_service_alpha=info,aether_service_beta=info,aether_cli=info,aether=info";
 
@@ -29,15 +29,15 @@ pub enum LoggingError {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// The program has set up logging before.
+    /// Logging is already set up.
     #[error("logging was set up twice")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Writes logs to stderr from now on, with colours only on a terminal that wants them (see <https://no-color.org>).
+/// Starts logging to stderr. Colours are used only on a terminal without `NO_COLOR` (see <https://no-color.org>).
 ///
 /// # Errors
-/// [`LoggingError`] if the filter in `AETHER_LOG` is not valid, or logging was set up before.
+/// [`LoggingError`] if the filter in `AETHER_LOG` is not valid, or logging is already set up.
 pub fn init() -> Result<(), LoggingError> {
     let filter = filter(std::env::var(FILTER_VARIABLE).ok())?;
     let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -1,6 +1,6 @@
-//! The arguments that say which medium a process uses: `--medium`, `--prefix`, `--wire` and `--wait`.
+//! The command-line arguments of a medium: `--medium`, `--prefix`, `--wire` and `--wait`.
 //!
-//! Flattened into the arguments of every program that connects, so that all of them spell these the same.
+//! Every program that connects flattens them into its own arguments, so that they are spelt the same everywhere.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connecting;
 
-/// Which medium to connect to. Each argument can be given in the environment as well; the argument goes first.
+/// The medium to connect to. Each argument can also be set by an environment variable; the argument takes precedence.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Medium")]
 #[non_exhaustive]
 pub struct MediumArgs {
-    /// Where: local: inside this process, or nats://host:port
+    /// The address: local: (inside this process) or nats://host:port
     #[arg(long, value_name = "URL", env = "AETHER_MEDIUM", default_value = Self::LOCAL)]
     pub medium: String,
 
-    /// NATS: what stands before each channel in the subject; systems with different prefixes do not hear each other
+    /// NATS: the subject prefix of all channels. It separates systems on one server
     #[arg(long, value_name = "NAME", env = "AETHER_PREFIX", default_value = Self::PREFIX)]
     pub prefix: String,
 
-    /// NATS: how waves are written
+    /// NATS: the wire format
     #[arg(
         long,
         value_name = "FORMAT",
@@ -34,12 +34,12 @@ pub struct MediumArgs {
     )]
     pub wire: Wire,
 
-    /// NATS: how long to wait for a server that does not answer, such as 30s or 5m; 0 for not at all
+    /// NATS: how long to retry an unreachable server, such as 30s or 5m; 0 to fail at once
     #[arg(long, value_name = "TIME", env = "AETHER_WAIT", default_value = "30s", value_parser = time)]
     pub wait: Duration,
 }
 
-/// A text that is no time.
+/// A text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("use a number with a unit, such as 500ms, 30s or 5m, or 0")]
 struct TimeError;
@@ -52,13 +52,13 @@ impl MediumArgs {
     const LOCAL: &str = "local:";
     const PREFIX: &str = "aether";
 
-    /// The options for NATS that the arguments name. The server lists the connection under the client's name.
+    /// The options for NATS that the arguments name. The NATS server shows the client name for this connection.
     pub fn nats(&self, client_name: &str) -> NatsOptions {
         NatsOptions::default().prefix(&self.prefix).wire(self.wire).client_name(client_name)
     }
 
-    /// The medium that the arguments name, with default options otherwise. Give it the changed options of
-    /// [`nats`](Self::nats) where those do not do.
+    /// A builder for the medium, with default options otherwise. To change more of them, give it the changed options of
+    /// [`nats`](Self::nats).
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         Aether::builder().url(&self.medium).nats(self.nats(client_name))
     }
@@ -74,13 +74,13 @@ impl MediumArgs {
         self.builder(client_name).connect().await
     }
 
-    /// Connects, as [`connect_with_until`](Self::connect_with_until) with default options.
+    /// Like [`connect_with_until`](Self::connect_with_until), with default options.
     ///
     /// # Errors
-    /// As there.
+    /// As [`connect_with_until`](Self::connect_with_until).
     ///
     /// # Cancel safety
-    /// As there.
+    /// As [`connect_with_until`](Self::connect_with_until).
     pub async fn connect_until(
         &self,
         shutdown: &CancellationToken,
@@ -89,12 +89,12 @@ impl MediumArgs {
         self.connect_with_until(shutdown, self.builder(client_name)).await
     }
 
-    /// Connects; `None` if `shutdown` is cancelled before that. A server that does not answer is waited for as long as
-    /// the arguments say, and the log says so. From then on the log also says when the connection breaks and when it is
-    /// back.
+    /// Connects. Returns `None` if `shutdown` is cancelled first. Retries an unreachable server for the time in the
+    /// arguments, and logs that. Afterwards it logs when the connection breaks and when it is back.
     ///
     /// # Errors
-    /// [`ConnectError`] if the address is not valid or the server refuses, at once; or if it did not answer in time.
+    /// [`ConnectError`] at once if the address is not valid or the server refuses the connection; after the wait if the
+    /// server did not answer.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing stays connected.
@@ -105,24 +105,24 @@ impl MediumArgs {
     ) -> Result<Option<Aether>, ConnectError> {
         let connecting = connecting::patiently(&builder, self.wait);
         let connected = shutdown.run_until_cancelled(connecting).await.transpose()?;
-        connected.iter().for_each(connecting::tell_changes);
+        connected.iter().for_each(connecting::log_changes);
         Ok(connected)
     }
 
-    /// Says in the log, in one line, which program has started, on which medium, and what it does there.
+    /// Logs one line with the program, its version, the medium, and what the program does.
     pub fn announce(&self, program: &str, version: &str, does: impl fmt::Display) {
         tracing::info!("{program} {version} on {self}: {does}");
     }
 
-    /// Whether the medium lives inside this process, so that no other process hears it.
+    /// Whether the medium is local to this process.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        // A scheme is not case-sensitive.
+        // Schemes are case-insensitive.
         self.medium.get(..Self::LOCAL.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(Self::LOCAL))
     }
 }
 
-/// The medium inside this process, and no waiting. The environment is not read.
+/// The local medium without waiting. The environment is not read.
 impl Default for MediumArgs {
     fn default() -> Self {
         Self {
@@ -134,7 +134,7 @@ impl Default for MediumArgs {
     }
 }
 
-/// The address without its secrets, and the prefix if it is a particular one.
+/// The address without its secrets, and the prefix if it is not the default.
 impl fmt::Display for MediumArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&without_secrets(&self.medium))?;
@@ -210,15 +210,15 @@ mod tests {
         assert_eq!(args.to_string(), "nats://***@a:4222 (prefix shop)");
     }
 
-    /// It would otherwise wait for what the server says first.
+    /// Without the shutdown it would wait for the server's greeting.
     #[tokio::test]
-    async fn connecting_to_a_server_that_says_nothing_ends_with_the_shutdown() {
+    async fn connecting_to_a_silent_server_ends_with_the_shutdown() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let medium = format!("nats://{}", silent.local_addr().unwrap());
         let args = MediumArgs { medium, ..MediumArgs::default() };
         let shutdown = CancellationToken::new();
         let told = async {
-            // The system has connected; nobody answers.
+            // The TCP connection is up; the server sends nothing.
             let accepted = tokio::task::spawn_blocking(move || silent.accept()).await.unwrap().unwrap();
             shutdown.cancel();
             accepted
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_is_no_medium_is_refused_with_what_is_allowed() {
+    async fn an_unknown_scheme_is_refused_with_the_allowed_ones() {
         let args = MediumArgs { medium: "amqp://a".to_owned(), ..MediumArgs::default() };
         let error = args.connect("test").await.unwrap_err();
         assert!(error.to_string().contains("local:"), "{error}");

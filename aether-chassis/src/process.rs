@@ -1,9 +1,9 @@
-//! The frame of a service's main function: logging, runtime, signals, exit code.
+//! The main function of a service: logging, runtime, signals, exit code.
 //!
-//! Called by the binaries of the sample services; the services themselves are libraries that only get a token.
+//! The binaries of the sample services call it. The services themselves are libraries that only receive a shutdown
+//! token.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,14 +11,15 @@ use std::time::Duration;
 use aether_core::Aether;
 use tokio_util::sync::CancellationToken;
 
+use crate::error_chain::error_chain;
 use crate::service::panics;
 use crate::{logging, shutdown};
 
-/// Runs a service: sets up logging, a runtime and the signals, and turns the outcome into an exit code.
+/// Runs a service: sets up logging, a runtime and signal handling, and turns the result into an exit code.
 ///
-/// Panics of handlers are printed once a second at most from here on; each is counted in the report of its service.
-/// The service gets the token that Ctrl-C or SIGTERM cancels. An error is printed to stderr in one line with its
-/// causes, and the code is 1.
+/// From then on panics of handlers are printed at most once a second; the report of the service counts all of them.
+/// Ctrl-C or SIGTERM cancels the token. An error is printed to stderr in one line with its causes, and the exit code is
+/// 1.
 pub fn run<F, S, E>(service: F) -> ExitCode
 where
     F: FnOnce(CancellationToken) -> S,
@@ -55,12 +56,12 @@ fn failed_with(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// How long [`close`] waits. With a broker that does not answer, closing takes 3 s: longer than that it takes only while
-/// waves are still being confirmed, and whoever ends a process is less patient than [`Aether::close`] may be then.
+/// How long [`close`] waits. With an unresponsive broker [`Aether::close`] takes 3 s; it takes longer only while waves
+/// are still being confirmed, and a process that was asked to end should not wait for that.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Closes the medium at the end of a process, within 5 s. What is not settled then is logged: it is no error of the
-/// service, whose work is done.
+/// Closes the medium at the end of a process, within 5 s. Unsettled waves are logged and not an error, because the work
+/// of the service is done.
 ///
 /// # Cancel safety
 /// Cancelled before completion, the medium may still be sending; receivers end.
@@ -68,35 +69,14 @@ pub async fn close(aether: &Aether) {
     match tokio::time::timeout(CLOSE_PATIENCE, aether.close()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::warn!(error = error_chain(&error), "the medium was closed before all was settled")
+            tracing::warn!(error = error_chain(&error), "the medium was closed before all waves were settled")
         }
         Err(_) => tracing::warn!(
             patience = ?CLOSE_PATIENCE,
             waiting = aether.status().outbox.queued,
-            "closing the medium takes too long and is given up: waves that wait are lost when the process ends"
+            "closing the medium took too long; waiting waves are lost when the process ends"
         ),
     }
-}
-
-/// An error and its causes in one line: `cannot connect: connection refused`.
-///
-/// Line breaks become spaces, and a cause that an error has in its own text already is not repeated.
-#[must_use]
-pub fn error_chain(error: &dyn Error) -> String {
-    let mut line = one_line(&error.to_string());
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = one_line(&error.to_string());
-        if !line.ends_with(&text) {
-            let _ = write!(line, ": {text}");
-        }
-        cause = error.source();
-    }
-    line
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -107,7 +87,7 @@ mod tests {
     use aether_core::Vibrator;
     use aether_core::conformance::NatsServer;
 
-    /// What was logged.
+    /// The captured log.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -127,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_not_settled_with_a_stuck_server_is_logged() {
+    async fn waves_that_a_stuck_server_did_not_settle_are_logged() {
         for (waves, logged) in [(0, "did not answer"), (1, "the broker did not confirm 1 waves")] {
             let log = Log::default();
             let writer = log.clone();
@@ -147,29 +127,8 @@ mod tests {
             drop(logging);
             assert!(signal("-CONT").success());
             let text = log.text();
-            assert!(text.contains("closed before all was settled") && text.contains(logged), "{text}");
+            assert!(text.contains("closed before all waves were settled") && text.contains(logged), "{text}");
             assert!(!text.contains(" 0 waves"), "{text}");
         }
-    }
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("{text}")]
-    struct Link {
-        text: &'static str,
-        source: Option<Box<Link>>,
-    }
-
-    fn chain(texts: &[&'static str]) -> Option<Box<Link>> {
-        let (text, rest) = texts.split_first()?;
-        Some(Box::new(Link { text, source: chain(rest) }))
-    }
-
-    #[test]
-    fn causes_stand_in_one_line_and_none_twice() {
-        let line = |texts: &[&'static str]| error_chain(&*chain(texts).unwrap());
-        assert_eq!(line(&["no order"]), "no order");
-        assert_eq!(line(&["no order", "no answer", "timed out"]), "no order: no answer: timed out");
-        assert_eq!(line(&["no order: timed out", "timed out"]), "no order: timed out");
-        assert_eq!(line(&["two\n  lines", "end\n"]), "two lines: end");
     }
 }

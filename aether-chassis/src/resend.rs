@@ -1,9 +1,9 @@
-//! How what failed is tried again. Physics calls it re-amplification; ordinary term: retry policy.
+//! Resending: the retry policy. The physics term is re-amplification.
 //!
-//! A service runs failed handlers again by it, an [`Asker`](crate::Asker) asks again by it. Three rules keep retries
-//! from making an overload worse: a resend is half as strong as the attempt before it (the energy bound, computed by
-//! `Wave::resent`), resends are at most a share of first sends (the budget), and the pauses before them grow and are
-//! drawn at random (full jitter).
+//! A service uses it to run failed handlers again, an [`Asker`](crate::Asker) to repeat questions. Three rules keep
+//! retries from making an overload worse. A resend is half as strong as the attempt before it (the energy bound,
+//! computed by `Wave::resent`). Resends are limited to a share of first sends (the budget). The pauses before them grow
+//! and are drawn at random (full jitter).
 
 mod budget;
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 use aether_core::Wave;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-/// Pauses that would be none, or would shrink.
+/// Invalid pauses: zero, or a first pause above the longest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "pauses from {first:?} to {longest:?} are not allowed: use a first one above zero and a longest not below it"
@@ -24,7 +24,7 @@ pub struct PausesError {
     longest: Duration,
 }
 
-/// How what failed is tried again. Clones share one budget.
+/// A retry policy. Clones share one budget.
 #[derive(Debug, Clone)]
 #[must_use = "options do nothing by themselves"]
 pub struct Resend {
@@ -36,13 +36,14 @@ pub struct Resend {
 }
 
 impl Resend {
-    /// The longest first pause; each next one may be twice as long, up to `longest`. What is really waited is drawn
-    /// between nothing and that, so that those who failed together do not come back together. Default: 20 ms and 1 s.
+    /// Sets the upper bound of the first pause, and of all pauses. The bound doubles with each attempt until `longest`.
+    /// The actual pause is drawn between zero and the bound, so that simultaneous failures do not retry simultaneously.
+    /// Default: 20 ms and 1 s.
     ///
     /// Source: Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015 (full jitter).
     ///
     /// # Errors
-    /// [`PausesError`] if the first is nothing, or longer than the longest.
+    /// [`PausesError`] if `first` is zero or above `longest`.
     pub fn pauses(mut self, first: Duration, longest: Duration) -> Result<Self, PausesError> {
         if first.is_zero() || first > longest {
             return Err(PausesError { first, longest });
@@ -51,26 +52,26 @@ impl Resend {
         Ok(self)
     }
 
-    /// How often one wave is sent again at most. Default: 8 times, the last at 1/256 of its strength.
+    /// The maximum number of resends of one wave. Default: 8, the last at 1/256 of the original strength.
     pub fn most(mut self, resends: u8) -> Self {
         self.most = resends;
         self
     }
 
-    /// How many resends there may be among all waves. Default: 10 % of first sends, and one a second.
+    /// The budget for the resends of all waves together. Default: 10 % of first sends, and one a second.
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.budget = budget;
         self
     }
 
-    /// Lets resends be as strong as the first attempt. This is here so that a benchmark can show what retries do to a
-    /// system without the energy bound.
+    /// Keeps resends as strong as the first attempt. It exists for a benchmark that shows what retries do without the
+    /// energy bound.
     pub fn undiminished(mut self) -> Self {
         self.halves = false;
         self
     }
 
-    /// The next attempt of a wave, or nothing if it has had all of its attempts. Asks no budget.
+    /// The next attempt of a wave, or `None` after its last attempt. Does not touch the budget.
     pub(crate) fn next(&self, wave: &Wave) -> Option<Wave> {
         match wave.attempt() {
             attempt if attempt >= self.most => None,
@@ -79,7 +80,7 @@ impl Resend {
         }
     }
 
-    /// The pauses, drawn anew with each call, without end.
+    /// An endless sequence of random pauses, new in each call.
     pub(crate) fn drawn_pauses(&self) -> impl Iterator<Item = Duration> + Send + Sync + Unpin + use<> {
         ExponentialBuilder::default()
             .with_min_delay(self.first_pause)
@@ -89,7 +90,7 @@ impl Resend {
             .map(|longest| longest.mul_f64(fastrand::f64()))
     }
 
-    /// The pause before an attempt, which counts from 1.
+    /// The pause before an attempt. Attempts count from 1.
     pub(crate) fn pause_before(&self, attempt: u8) -> Duration {
         self.drawn_pauses().nth(usize::from(attempt.saturating_sub(1))).unwrap_or(self.longest_pause)
     }

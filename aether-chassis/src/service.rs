@@ -1,15 +1,15 @@
 //! A service: handlers on a vibrator, behind limits.
 //!
-//! Made by a program with [`Service::builder`] and run until it shall end. It takes waves out of one inbox, strongest
-//! first, only when there is room to handle them; calls the handler of each in a task of its own; answers, counts and
-//! reports. What is not handled here is durability: a wave that was taken by a process that dies is gone.
+//! A program makes it with [`Service::builder`] and runs it until shutdown. It takes waves out of one inbox, strongest
+//! first and only when there is room to handle them. It calls the handler of each wave in a separate task, answers,
+//! counts and reports. It is not durable: a wave that was taken by a process that dies is lost.
 //!
 //! ```
 //! use aether_chassis::{CancellationToken, Json, Service, State};
 //! use aether_core::{Aether, Emitter, EmitError, Vibrator, Wave};
 //!
 //! async fn reserve(State(prefix): State<&'static str>, Json(order): Json<u32>, emitter: Emitter) -> Result<Json<String>, EmitError> {
-//!     emitter.emit_wave("stock.reserved", &order).await?; // names the question as its cause, by itself
+//!     emitter.emit_wave("stock.reserved", &order).await?; // names the question as its cause
 //!     Ok(Json(format!("{prefix}-{order}")))               // the answer
 //! }
 //!
@@ -17,7 +17,7 @@
 //! let aether = Aether::local();
 //! let service = Service::builder("stock")
 //!     .state("shelf")
-//!     .group("stock") // of several instances one handles each wave
+//!     .group("stock") // one of several instances handles each wave
 //!     .on_query("stock.reserve", reserve)
 //!     .build(&aether)
 //!     .await?;
@@ -44,7 +44,7 @@ mod stack;
 
 pub use builder::{ServiceBuilder, ServiceError};
 pub use limits::{Breaker, LimitsError};
-pub use report::{ServiceReport, ServiceTally};
+pub use report::{ServiceCounters, ServiceReport};
 pub use stack::Handling;
 
 use std::fmt;
@@ -60,7 +60,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use attempt::{Again, Attempt, Desk};
+use attempt::{Again, Attempt, HandlerContext};
 use circuit::{Admission, Circuit};
 use failure::{Cause, CircuitOpen};
 use limits::Limits;
@@ -68,10 +68,10 @@ use log_throttle::LogThrottle;
 use report::Outcome;
 use stack::{Stack, call};
 
-/// How long handlers that were told to end may take to let go; one that blocks its thread does not even then.
+/// How long cancelled handlers may take to end. A handler that blocks its thread does not end even then.
 const LETTING_GO: Duration = Duration::from_millis(100);
 
-/// A service, ready: its channels are heard, and what comes waits in its inbox until it runs.
+/// A service that is ready to run. It is already subscribed; waves wait in its inbox until it runs.
 #[must_use = "waves wait until run_until() handles them"]
 pub struct Service {
     vibrator: Vibrator,
@@ -79,12 +79,12 @@ pub struct Service {
     stack: Stack,
     circuit: Option<Circuit>,
     limits: Limits,
-    tally: ServiceTally,
+    counters: ServiceCounters,
 }
 
-/// What happens next in a running service.
+/// The next step of a running service.
 enum Next {
-    /// There is room, or a wave to be handled.
+    /// There is room to handle a wave.
     Go,
     Handle(Wave),
     Ended(Result<Option<Again>, JoinError>),
@@ -92,36 +92,36 @@ enum Next {
 }
 
 impl Service {
-    /// A service in the making, under the name of its vibrator.
+    /// A builder for a service. The name is that of its vibrator.
     pub fn builder(name: &str) -> ServiceBuilder {
         ServiceBuilder::new(name)
     }
 
-    /// Emits under the name of the service, for what is not caused by a wave, such as a timer. Handlers have their own,
-    /// as an argument.
+    /// An emitter under the name of the service, for waves that no other wave caused, such as those of a timer.
+    /// Handlers take their own as an argument.
     #[must_use]
     pub fn emitter(&self) -> Emitter {
         self.vibrator.emitter()
     }
 
-    /// The running account, which can be read at any time, also after the service has ended.
+    /// The live counters of the service. They can be read at any time, also after the service has ended.
     #[must_use]
-    pub fn tally(&self) -> ServiceTally {
-        self.tally.clone()
+    pub fn counters(&self) -> ServiceCounters {
+        self.counters.clone()
     }
 
-    /// Handles waves until `shutdown` is cancelled or the medium was closed. Then it hears no more, lets what is being
-    /// handled go on for the grace of its options, and tells the askers of the rest that it is gone. The report says
-    /// what became of every wave.
+    /// Handles waves until `shutdown` is cancelled or the medium is closed. Then it unsubscribes, lets running handlers
+    /// finish within the grace period of its options, and sends a failure to the askers of all remaining waves. The
+    /// report accounts for every wave.
     ///
     /// # Errors
-    /// [`ServiceError::Layer`] if a layer of the user failed for good; the account is in the tally.
+    /// [`ServiceError::Layer`] if a user layer failed permanently. The counters keep the account.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, the service has ended: handlers are ended where they await, and counted as
-    /// abandoned in the tally.
+    /// Cancelled before completion, the service has ended. Handlers end at their next await point and count as
+    /// abandoned.
     pub async fn run_until(mut self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
-        let desk = Arc::new(Desk {
+        let context = Arc::new(HandlerContext {
             emitter: self.vibrator.emitter(),
             log_throttle: LogThrottle::default(),
             retry: self.limits.retry.clone(),
@@ -129,23 +129,24 @@ impl Service {
             over: CancellationToken::new(),
         });
         let mut tasks = JoinSet::new();
-        let served = self.serve(&desk, &mut tasks, &shutdown).await;
-        desk.closing.cancel();
-        self.drain(&desk, &mut tasks).await;
-        served.map(|()| self.tally.report())
+        let served = self.serve(&context, &mut tasks, &shutdown).await;
+        context.closing.cancel();
+        self.drain(&context, &mut tasks).await;
+        served.map(|()| self.counters.report())
     }
 
     async fn serve(
         &mut self,
-        desk: &Arc<Desk>,
+        context: &Arc<HandlerContext>,
         tasks: &mut JoinSet<Option<Again>>,
         shutdown: &CancellationToken,
     ) -> Result<(), ServiceError> {
-        // Without a circuit breaker every wave is admitted, and a service that sheds asks when it has one.
+        // Without a circuit breaker every wave is admitted. A service that sheds asks for admission when it has
+        // received a wave.
         let circuit = self.circuit.clone().filter(|_| !self.limits.shed_when_busy);
         let mut admission = None;
         loop {
-            // Room first, then a wave: what has to wait waits in the inbox, where a stronger one overtakes it.
+            // Wait for room before receiving: waves wait in the inbox, where a stronger one can overtake them.
             let next = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => Next::ShutDown,
@@ -181,7 +182,7 @@ impl Service {
                 Next::Go => {}
                 Next::Ended(ended) => self.take_back(ended),
                 Next::ShutDown => return Ok(()),
-                Next::Handle(wave) => self.handle(wave, admission.take(), desk, tasks, shutdown).await?,
+                Next::Handle(wave) => self.handle(wave, admission.take(), context, tasks, shutdown).await?,
             }
         }
     }
@@ -191,14 +192,15 @@ impl Service {
         &mut self,
         wave: Wave,
         mut admission: Option<Admission>,
-        desk: &Arc<Desk>,
+        context: &Arc<HandlerContext>,
         tasks: &mut JoinSet<Option<Again>>,
         shutdown: &CancellationToken,
     ) -> Result<(), ServiceError> {
         if let Some(resend) = self.limits.retry.as_ref().filter(|_| wave.attempt() == 0) {
             resend.budget.deposit();
         }
-        let attempt = Attempt { desk: Arc::clone(desk), wave: wave.clone(), open: self.tally.open() };
+        let attempt =
+            Attempt { context: Arc::clone(context), wave: wave.clone(), open: self.counters.open() };
         if let Some(circuit) = self.circuit.as_ref().filter(|_| self.limits.shed_when_busy) {
             admission = circuit.try_admission();
             if admission.is_none() {
@@ -206,8 +208,8 @@ impl Service {
                 return Ok(());
             }
         }
-        // Once more, as the room may have been found long ago: a layer that sheds decides now. Rarely, as when a layer of
-        // the user has changed its mind meanwhile, it waits here.
+        // Check readiness again, because the first check may be long ago: a layer that sheds decides now. This rarely
+        // waits, for example when a user layer is no longer ready.
         let ready = tokio::select! {
             biased;
             ready = self.stack.ready() => ready.map(|_| true).map_err(ServiceError::Layer),
@@ -234,49 +236,49 @@ impl Service {
         }
     }
 
-    /// Puts a wave that is to be handled again back into the inbox.
+    /// Puts a wave that will be retried back into the inbox.
     fn take_back(&self, ended: Result<Option<Again>, JoinError>) {
         match ended {
             Ok(Some(again)) => self.vibrator.put_back(again.into_wave()),
             Ok(None) => {}
-            // Something panicked where it should not. The wave was counted when its task unwound.
+            // A panic outside of handlers and layers. The wave was counted when its task unwound.
             Err(error) => {
-                tracing::error!(service = self.vibrator.source().name(), %error, "a task broke down")
+                tracing::error!(service = self.vibrator.source().name(), %error, "a task panicked")
             }
         }
     }
 
-    /// Lets what is in flight end, and counts what is left.
-    async fn drain(&mut self, desk: &Arc<Desk>, tasks: &mut JoinSet<Option<Again>>) {
+    /// Waits for running handlers, and counts the remaining waves.
+    async fn drain(&mut self, context: &Arc<HandlerContext>, tasks: &mut JoinSet<Option<Again>>) {
         for pattern in &self.heard {
-            // It was heard, so it is valid.
+            // The pattern was subscribed, so it is valid.
             let _ = self.vibrator.detune(pattern);
         }
         let grace = self.limits.grace;
         let orderly = async {
-            // Unconstrained, or tokio would end the loop after some waves to let others run.
+            // Unconstrained: otherwise tokio's cooperative budget would end the loop early.
             while let Some(Some(wave)) = unconstrained(self.vibrator.receive()).now_or_never() {
-                let attempt = Attempt { desk: Arc::clone(desk), wave, open: self.tally.open() };
+                let attempt = Attempt { context: Arc::clone(context), wave, open: self.counters.open() };
                 attempt.fail(Cause::shut_down(Outcome::Left)).await;
             }
             settle(tasks).await;
         };
         if timeout(grace, orderly).await.is_err() {
-            desk.over.cancel();
+            context.over.cancel();
             if timeout(LETTING_GO, settle(tasks)).await.is_err() {
                 tasks.abort_all();
             }
         }
-        let (service, report) = (self.vibrator.source().name(), self.tally.report());
+        let (service, report) = (self.vibrator.source().name(), self.counters.report());
         if report.left + report.abandoned + report.in_flight > 0 {
-            tracing::warn!(service, %report, "the service has ended with waves that it did not handle");
+            tracing::warn!(service, %report, "the service ended with unhandled waves");
         } else {
-            tracing::debug!(service, %report, "the service has ended");
+            tracing::debug!(service, %report, "the service ended");
         }
     }
 }
 
-/// Waits until an admission does not hold any more: the circuit has opened since.
+/// Waits until the circuit opens, which revokes the admission.
 async fn revoked(circuit: Option<&Circuit>, admission: Option<&Admission>) {
     match (circuit, admission) {
         (Some(circuit), Some(Admission::Closed)) => circuit.opened().await,
@@ -284,7 +286,7 @@ async fn revoked(circuit: Option<&Circuit>, admission: Option<&Admission>) {
     }
 }
 
-/// Waits until all handlings have ended; nothing is tried again.
+/// Waits until all attempts have ended. Nothing is retried.
 async fn settle(tasks: &mut JoinSet<Option<Again>>) {
     while let Some(ended) = tasks.join_next().await {
         if let Ok(Some(again)) = ended {
@@ -298,7 +300,7 @@ impl fmt::Debug for Service {
         f.debug_struct("Service")
             .field("vibrator", &self.vibrator)
             .field("limits", &self.limits)
-            .field("report", &self.tally.report())
+            .field("report", &self.counters.report())
             .finish_non_exhaustive()
     }
 }

@@ -1,34 +1,34 @@
-//! Shutdown: one token that everything in a process listens to.
+//! Shutdown: one cancellation token for the whole process.
 //!
-//! The main function makes the token; services take it as an argument and know nothing of signals, so that tests and
-//! the command line can end them in the same way.
+//! The main function makes the token. Services take it as an argument and do not handle signals, so that tests and the
+//! command line can stop them in the same way.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-/// The exit code after a second signal, as shells have it for a program ended by Ctrl-C.
+/// The exit code after a second signal. Shells use the same code for a program ended by Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
-/// The same signal twice within so long is one request: `timeout` tells the process and then its group, as do
-/// supervisors that pass on what a terminal has sent already.
+/// The same signal twice within this time counts once. `timeout` signals the process and then its group, and
+/// supervisors forward a signal that the terminal has already sent.
 const ECHO: Duration = Duration::from_millis(100);
 
-/// A token that the first Ctrl-C or SIGTERM cancels. A second signal ends the process at once with code 130; the same one
-/// counts as a second one from a tenth of a second on.
+/// Returns a token that the first Ctrl-C or SIGTERM cancels. A second signal ends the process at once with code 130. A
+/// repetition of the same signal within 0.1 s is ignored.
 ///
 /// Must be called inside a tokio runtime.
 ///
 /// # Errors
-/// The operating system's error if the signals cannot be listened to.
+/// The operating system's error if signal handlers cannot be installed.
 pub fn on_signal() -> io::Result<CancellationToken> {
     let mut signals = Signals::listen()?;
     let shutdown = CancellationToken::new();
     let token = shutdown.clone();
     tokio::spawn(async move {
         let signal = signals.next().await;
-        tracing::info!(signal, "shutting down; once more to quit at once");
+        tracing::info!(signal, "shutting down; signal again to quit at once");
         token.cancel();
         let (first, since) = (signal, Instant::now());
         let mut signal = signals.next().await;
@@ -41,7 +41,7 @@ pub fn on_signal() -> io::Result<CancellationToken> {
     Ok(shutdown)
 }
 
-/// Whether a signal that came so long after the first is no request of its own.
+/// Whether a signal repeats the first one, instead of being a second request.
 fn is_echo(signal: &str, first: &str, after: Duration) -> bool {
     signal == first && after < ECHO
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_twice_at_once_is_one_request() {
+    fn a_signal_repeated_at_once_is_one_request() {
         let echo = |signal, after| is_echo(signal, "SIGTERM", Duration::from_millis(after));
         assert!(echo("SIGTERM", 0) && echo("SIGTERM", 99));
         assert!(!echo("SIGTERM", 100) && !echo("SIGINT", 0));

@@ -8,14 +8,11 @@ mod overload;
 mod storm;
 mod throughput;
 
-use aether_bench::{
-    ChildProgram, OverloadError, ReceiverError, ReportError, RunError, ScheduleError, StormError,
-};
+use aether_bench::ChildProgram;
 use aether_chassis::{CancellationToken, MediumArgs};
-use aether_core::ConnectError;
 
 use crate::connect::connected;
-use crate::error::CommandError;
+use crate::error::{BenchError, CommandError};
 
 /// Measure the bus on this machine: throughput, latency, overload, retry storm
 #[derive(Debug, clap::Args)]
@@ -44,45 +41,6 @@ enum BenchCommand {
     /// The other process of a run over a network
     #[command(hide = true)]
     Receiver,
-}
-
-/// Why there is no result.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BenchError {
-    #[error(transparent)]
-    Schedule(#[from] ScheduleError),
-    #[error(transparent)]
-    Overload(#[from] OverloadError),
-    #[error(transparent)]
-    Storm(#[from] StormError),
-    #[error(transparent)]
-    Run(#[from] RunError),
-    #[error("the accounts do not add up")]
-    Report(#[from] ReportError),
-    #[error(transparent)]
-    Receiver(#[from] ReceiverError),
-    #[error("this program does not know where it is, and cannot start itself as a receiver")]
-    Program(#[source] std::io::Error),
-    #[error("the result cannot be written as JSON")]
-    Json(#[from] serde_json::Error),
-}
-
-impl BenchError {
-    /// Whether the arguments were wrong, in a way that the argument parser cannot know.
-    pub(crate) fn is_wrong_usage(&self) -> bool {
-        use aether_bench::ContestantError::Connect;
-        match self {
-            Self::Schedule(_)
-            | Self::Overload(OverloadError::Schedule(_))
-            | Self::Storm(StormError::Schedule(_)) => true,
-            Self::Run(RunError::Contestant(Connect(error)))
-            | Self::Storm(StormError::Contestant(Connect(error)))
-            | Self::Overload(OverloadError::Run { source: RunError::Contestant(Connect(error)), .. }) => {
-                !matches!(error, ConnectError::Unreachable { .. })
-            }
-            _ => false,
-        }
-    }
 }
 
 impl BenchArgs {

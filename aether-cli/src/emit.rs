@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use crate::connect::connected_with;
 use crate::error::CommandError;
-use crate::output::{Output, tell};
+use crate::output::{Output, stderr_line};
 use crate::pace::Pace;
 use crate::stdin::{Document, Documents};
-use crate::values::{self, HalfLife, Payload, Rate};
+use crate::values::{self, HalfLife, PayloadArg, Rate};
 
 /// Emit one wave or many, with a JSON payload
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub(crate) struct EmitArgs {
 
     /// The payload, or - for one JSON document a line from stdin, as long as a wave can be; nothing for an empty payload
     #[arg(value_name = "JSON | -", allow_negative_numbers = true)]
-    payload: Option<Payload>,
+    payload: Option<PayloadArg>,
 
     /// How important it is, above 0 and at most 1
     #[arg(short, long, value_name = "A", default_value = "0.5", value_parser = values::amplitude, allow_negative_numbers = true)]
@@ -87,7 +87,7 @@ pub(crate) struct EmitArgs {
 const LONG_FOR_A_WAVE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    if args.count.is_some() && matches!(args.payload, Some(Payload::Stdin)) {
+    if args.count.is_some() && matches!(args.payload, Some(PayloadArg::Stdin)) {
         return Err(CommandError::CountOfStdin);
     }
     let builder =
@@ -108,7 +108,7 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     aether_chassis::close(&aether).await;
     let sent = Sent::of(aether.status());
     if emitted.waves != 1 || sent.lost() > 0 {
-        tell(sent);
+        stderr_line(sent);
     }
     done?;
     sent.check()?;
@@ -127,8 +127,8 @@ async fn emit_all(
     let mut pace = Pace::new(args.rate);
     let same = match &args.payload {
         None => args.wave().build()?,
-        Some(Payload::Json(json)) => args.wave().json(json).build()?,
-        Some(Payload::Stdin) => {
+        Some(PayloadArg::Json(json)) => args.wave().json(json).build()?,
+        Some(PayloadArg::Stdin) => {
             let mut documents = Documents::of_stdin(most_bytes);
             loop {
                 let next = async {
@@ -174,7 +174,7 @@ async fn settle(aether: &Aether, patience: Duration, shutdown: &CancellationToke
             return;
         }
         if !is_told {
-            tell(format_args!("waiting for the server, which has not confirmed {waiting} waves"));
+            stderr_line(format_args!("waiting for the server, which has not confirmed {waiting} waves"));
             is_told = true;
         }
     }
@@ -231,7 +231,7 @@ struct Emitted {
 async fn tell_of_waiting(is_told: &mut bool) -> Infallible {
     if !*is_told {
         tokio::time::sleep(LONG_FOR_A_WAVE).await;
-        tell(format_args!(
+        stderr_line(format_args!(
             "the server has taken nothing for {LONG_FOR_A_WAVE:?}: waiting until it does, or Ctrl-C"
         ));
         *is_told = true;

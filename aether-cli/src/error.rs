@@ -1,5 +1,8 @@
 //! Why a command failed, and whether its usage was wrong.
 
+#[cfg(feature = "bench")]
+mod bench;
+
 use std::io;
 
 #[cfg(feature = "bench")]
@@ -14,7 +17,8 @@ use aether_service_alpha::AlphaError;
 use aether_service_beta::BetaError;
 
 #[cfg(feature = "bench")]
-use crate::bench::BenchError;
+pub(crate) use bench::BenchError;
+
 use crate::stdin::StdinError;
 
 /// Why a command failed.

@@ -9,7 +9,7 @@ use aether_core::{
 
 use crate::connect::connected;
 use crate::error::CommandError;
-use crate::output::{Output, tell};
+use crate::output::{Output, stderr_line};
 use crate::record::{Line, Record};
 use crate::values;
 
@@ -74,11 +74,11 @@ pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Res
         Some(group) => vibrator.resonate_in_group(&args.pattern, group.as_str()).await?,
         None => vibrator.resonate_on(&args.pattern).await?,
     }
-    tell(format_args!("listening on {}", args.pattern));
+    stderr_line(format_args!("listening on {}", args.pattern));
     let printed = print(&args, &mut vibrator, &shutdown).await;
     let had_all = matches!(printed, Ok(true));
     let missing = Missing { status: aether.status(), ledger: vibrator.ledger() };
-    missing.tell(had_all);
+    missing.print(had_all);
     drop(vibrator);
     aether_chassis::close(&aether).await;
     printed?;
@@ -122,19 +122,19 @@ struct Missing {
 impl Missing {
     /// Says what is missing, if there is anything, and why. A listener that had all that it wanted does not miss what came
     /// after that.
-    fn tell(&self, had_all: bool) {
+    fn print(&self, had_all: bool) {
         let Self { status, ledger } = self;
         if ledger.lost() > 0 || ledger.queued > 0 && !had_all {
-            tell(Received::of(*ledger));
+            stderr_line(Received::of(*ledger));
         }
         if status.dropped_by_client + status.malformed > 0 {
-            tell(format_args!(
+            stderr_line(format_args!(
                 "messages: {} dropped by the broker's client, {} malformed",
                 status.dropped_by_client, status.malformed
             ));
         }
         if status.connects > 1 {
-            tell(format_args!(
+            stderr_line(format_args!(
                 "the connection broke {} times: what was missed then is counted as lost upstream where more came from the \
                  same source on the same channel, and else not at all",
                 status.connects - 1
@@ -145,10 +145,12 @@ impl Missing {
         }
         let unread = status.untaken.saturating_sub(status.dropped_by_client);
         if unread > 0 {
-            tell(format_args!("messages: up to {unread} had come and were not read yet"));
+            stderr_line(format_args!("messages: up to {unread} had come and were not read yet"));
         }
         if !status.connected {
-            tell("the server was away at the end: what was emitted since then is missing, and not counted");
+            stderr_line(
+                "the server was away at the end: what was emitted since then is missing, and not counted",
+            );
         }
     }
 

@@ -32,11 +32,13 @@ mod frame;
 mod listen;
 mod map;
 mod output;
+#[cfg(feature = "bench")]
+mod overload_view;
 mod pace;
 mod physics;
 mod record;
 mod stdin;
-mod unread;
+mod stdout_watchdog;
 mod up;
 mod values;
 mod view;
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
     cli.prepare();
     let mut wrong_usage = false;
     let code = aether_chassis::run(|shutdown| async {
-        tokio::spawn(unread::end(shutdown.clone()));
+        tokio::spawn(stdout_watchdog::run(shutdown.clone()));
         let done = match cli.run(shutdown).await {
             Err(error) if error.is_closed_pipe() => Ok(()),
             done => done,

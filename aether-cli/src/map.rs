@@ -7,7 +7,7 @@ use aether_core::Pattern;
 use clap::ValueEnum;
 
 use crate::error::CommandError;
-use crate::output::{Output, tell};
+use crate::output::{Output, stderr_line};
 use crate::values;
 use crate::watch::Watch;
 
@@ -58,7 +58,7 @@ enum Format {
 
 pub(crate) async fn map(args: MapArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     let mut watch = Watch::open(&args.medium, "aether-map", &args.pattern, &shutdown).await?;
-    tell(format_args!("watching {} for {}", args.pattern, humantime::format_duration(args.time)));
+    stderr_line(format_args!("watching {} for {}", args.pattern, humantime::format_duration(args.time)));
     let taking = async {
         let mut missing = args.count.unwrap_or(u64::MAX);
         while missing > 0 {
@@ -85,6 +85,6 @@ pub(crate) async fn map(args: MapArgs, shutdown: CancellationToken) -> Result<()
         Format::Json => format!("{:#}\n", report.map.to_json()),
         Format::Mermaid => report.map.to_mermaid(),
     };
-    tell(format_args!("{} waves, {} edges", report.sampling.seen, report.map.edges.len()));
+    stderr_line(format_args!("{} waves, {} edges", report.sampling.seen, report.map.edges.len()));
     Ok(Output::stdout().bytes(text.as_bytes())?)
 }

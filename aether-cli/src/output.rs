@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anstream::AutoStream;
 
-use crate::unread::writing;
+use crate::stdout_watchdog::writing;
 
 /// Where results are written.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Output {
 const ERASE_LINE: &str = "\r\x1b[2K";
 
 /// To stderr; if nobody reads that, there is nobody to tell.
-pub(crate) fn tell(line: impl Display) {
+pub(crate) fn stderr_line(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

@@ -7,7 +7,7 @@ use aether_core::Pattern;
 use tokio::time::MissedTickBehavior;
 
 use crate::error::CommandError;
-use crate::output::{Output, tell};
+use crate::output::{Output, stderr_line};
 use crate::values;
 use crate::watch::Watch;
 
@@ -37,7 +37,7 @@ pub(crate) struct PhysicsArgs {
 
 pub(crate) async fn physics(args: PhysicsArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     let mut watch = Watch::open(&args.medium, "aether-physics", &args.pattern, &shutdown).await?;
-    tell(format_args!("watching {}", args.pattern));
+    stderr_line(format_args!("watching {}", args.pattern));
     let printed = print(&mut watch, args.every, &shutdown).await;
     watch.close().await;
     printed

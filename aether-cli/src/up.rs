@@ -3,12 +3,6 @@
 //! Runs the gateway, the inventory service and the order service on one medium. They are ended in the order of the
 //! flow, so that every wave has found its reader before its reader is gone, and the sums at the end are whole.
 
-#[cfg(feature = "bench")]
-mod overload;
-
-#[cfg(feature = "bench")]
-pub(crate) use overload::OverloadView;
-
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::Aether;
 use aether_gateway::{Gateway, ListenArgs};
@@ -17,6 +11,8 @@ use aether_service_beta::{Beta, StockArgs};
 
 use crate::connect::connected;
 use crate::error::CommandError;
+#[cfg(feature = "bench")]
+use crate::overload_view::{OverloadView, times};
 use crate::view::View;
 
 /// Run the order system in one process and watch it: gateway, inventory service, order service
@@ -39,7 +35,7 @@ pub(crate) struct UpArgs {
     /// Show what happens to a handler beside the order system that is offered so many times what it can take, a
     /// twentieth of it important [default: 10]
     #[cfg(feature = "bench")]
-    #[arg(long, value_name = "TIMES", num_args = 0..=1, default_missing_value = "10", value_parser = overload::times, allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIMES", num_args = 0..=1, default_missing_value = "10", value_parser = times, allow_negative_numbers = true)]
     overload: Option<f64>,
 
     #[command(flatten)]
@@ -51,8 +47,12 @@ pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), 
     let done = run(&args, &aether, shutdown).await;
     let sent = aether_chassis::close_with_account(&aether).await;
     done?;
-    // What an overload loses is what it shows.
-    if args.overload.is_none() { Ok(sent?) } else { Ok(()) }
+    // An overload loses waves on purpose.
+    #[cfg(feature = "bench")]
+    if args.overload.is_some() {
+        return Ok(());
+    }
+    Ok(sent?)
 }
 
 async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), CommandError> {
@@ -62,7 +62,7 @@ async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Res
     let mut view = view.begin(&gateway)?;
     let beta = Beta::start(aether, args.stock.options()).await?;
     let alpha = Alpha::start(aether, args.orders.options()).await?;
-    let tally = alpha.tally();
+    let counters = alpha.counters();
     #[cfg(feature = "bench")]
     let overload = match args.overload {
         None => None,
@@ -93,14 +93,14 @@ async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Res
     // A view that nobody reads any more ends the system as Ctrl-C does.
     #[cfg(feature = "bench")]
     let (watched, overload) = match overload {
-        None => (view.watch(&tally, &one_is_done).await, None),
+        None => (view.watch(&counters, &one_is_done).await, None),
         Some(mut overload) => {
-            let watched = view.watch_overload(&mut overload, &tally, &one_is_done).await;
+            let watched = view.watch_overload(&mut overload, &counters, &one_is_done).await;
             (watched, Some(overload.end().await?.to_string()))
         }
     };
     #[cfg(not(feature = "bench"))]
-    let (watched, overload) = (view.watch(&tally, &one_is_done).await, None);
+    let (watched, overload) = (view.watch(&counters, &one_is_done).await, None);
     stop_alpha.cancel();
     let orders = alpha.await?;
     stop_beta.cancel();

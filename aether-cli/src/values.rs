@@ -128,13 +128,13 @@ pub(crate) fn json(text: &str) -> Result<Box<RawValue>, ValueError> {
 
 /// What to emit.
 #[derive(Debug, Clone)]
-pub(crate) enum Payload {
+pub(crate) enum PayloadArg {
     Json(Box<RawValue>),
     /// One document a line.
     Stdin,
 }
 
-impl FromStr for Payload {
+impl FromStr for PayloadArg {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         if text == "-" { Ok(Self::Stdin) } else { json(text).map(Self::Json) }
@@ -156,8 +156,8 @@ mod tests {
         assert_eq!("never".parse::<HalfLife>().unwrap(), HalfLife::Never);
         assert_eq!("8s".parse::<HalfLife>().unwrap(), HalfLife::Time(Duration::from_secs(8)));
         assert_eq!("2.5".parse::<Rate>().unwrap(), Rate(2.5));
-        assert!(matches!("-".parse().unwrap(), Payload::Stdin));
-        let Payload::Json(kept) = "{\"b\":1e2,  \"a\":0}".parse().unwrap() else { panic!() };
+        assert!(matches!("-".parse().unwrap(), PayloadArg::Stdin));
+        let PayloadArg::Json(kept) = "{\"b\":1e2,  \"a\":0}".parse().unwrap() else { panic!() };
         assert_eq!(kept.get(), "{\"b\":1e2,  \"a\":0}");
     }
 
@@ -176,7 +176,7 @@ mod tests {
             ("0s".parse::<HalfLife>().unwrap_err(), "longer than zero"),
             ("0".parse::<Rate>().unwrap_err(), "above 0"),
             ("NaN".parse::<Rate>().unwrap_err(), "above 0"),
-            ("{lamp}".parse::<Payload>().unwrap_err(), "line 1 column 2"),
+            ("{lamp}".parse::<PayloadArg>().unwrap_err(), "line 1 column 2"),
             (name("").unwrap_err(), "1 to 128 bytes"),
             (whole(1)("0").unwrap_err(), "from 1 to 18446744073709551615"),
             (whole(0)("-1").unwrap_err(), "from 0 to 18446744073709551615"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aether_chassis::{CancellationToken, Received};
 use aether_core::{Aether, Wave};
 use aether_gateway::{Gateway, Insight, Observed};
-use aether_service_alpha::{OrderSummary, Tally};
+use aether_service_alpha::{OrderCounters, OrderSummary};
 use aether_service_beta::StockSummary;
 use anstyle::Style;
 use parking_lot::Mutex;
@@ -18,9 +18,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::frame::{Frame, Taken};
 use crate::output::Output;
-use crate::record::printable;
 #[cfg(feature = "bench")]
-use crate::up::OverloadView;
+use crate::overload_view::OverloadView;
+use crate::record::printable;
 
 /// How long a frame lasts.
 const MOMENT: Duration = Duration::from_millis(500);
@@ -79,7 +79,11 @@ impl View {
 
 impl Showing {
     /// Shows what happens until `done` is cancelled.
-    pub(crate) async fn watch(&mut self, tally: &Tally, done: &CancellationToken) -> io::Result<()> {
+    pub(crate) async fn watch(
+        &mut self,
+        counters: &OrderCounters,
+        done: &CancellationToken,
+    ) -> io::Result<()> {
         let mut moments = tokio::time::interval(MOMENT);
         moments.set_missed_tick_behavior(MissedTickBehavior::Delay);
         moments.reset();
@@ -93,7 +97,7 @@ impl Showing {
                         self.show_map()?;
                     }
                     if self.view.output.is_terminal() || self.frames.is_multiple_of(FRAMES_A_STANDING) {
-                        self.show_standing(tally.summary())?;
+                        self.show_standing(counters.summary())?;
                     }
                 }
             }
@@ -106,7 +110,7 @@ impl Showing {
     pub(crate) async fn watch_overload(
         &mut self,
         overload: &mut OverloadView,
-        tally: &Tally,
+        counters: &OrderCounters,
         done: &CancellationToken,
     ) -> io::Result<()> {
         self.view.output.line(overload.announcement())?;
@@ -121,7 +125,7 @@ impl Showing {
                     let output = &mut self.view.output;
                     output.line(format_args!("{elapsed:>4} s | {}", overload.look()))?;
                     if output.is_terminal() {
-                        self.show_standing(tally.summary())?;
+                        self.show_standing(counters.summary())?;
                     }
                 }
             }

@@ -6,7 +6,7 @@ use aether_core::{Aether, Pattern, physics::PhysicsObserver};
 
 use crate::connect::connected;
 use crate::error::CommandError;
-use crate::output::tell;
+use crate::output::stderr_line;
 
 /// An observer, and the connection that it has for itself.
 pub(crate) struct Watch {
@@ -54,7 +54,7 @@ impl Watch {
     pub(crate) async fn close(self) {
         let ledger = self.observer.ledger();
         if ledger.lost() > 0 {
-            tell(Received::of(ledger));
+            stderr_line(Received::of(ledger));
         }
         drop(self.observer);
         aether_chassis::close(&self.aether).await;

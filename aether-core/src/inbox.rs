@@ -35,7 +35,7 @@ use smallvec::SmallVec;
 
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
-use admission::{Admission, QueuePosition};
+use admission::{Admission, QueuePosition, kept_from_weak};
 use levels::{Levels, Popped};
 use prefetch::Prefetch;
 
@@ -54,6 +54,9 @@ pub(crate) enum Offer {
     Called(QueuePosition),
     /// Take it in any case; what is too much is shed.
     Now,
+    /// The same, of an emitter that waits no longer or never did: what is kept for waves of normal strength stays free of
+    /// weaker ones.
+    Unwaited,
     /// Take it in any case, but not into what is kept for stronger ones: shed what is too much there.
     Passed,
 }
@@ -269,7 +272,7 @@ impl Inbox {
             }
             #[cfg(feature = "nats")]
             Offer::IfFits => !self.admits(state, place, weight),
-            Offer::Now | Offer::Passed => false,
+            Offer::Now | Offer::Unwaited | Offer::Passed => false,
         };
         if waits && self.makes_wait(state) {
             return Err(wave);
@@ -279,7 +282,7 @@ impl Inbox {
             state.admission.took(level);
         }
         self.push(state, wave, level, weight);
-        self.make_room(state, if offer == Offer::Passed { Some(level) } else { None }, shed);
+        self.make_room(state, offer, level, weight, shed);
         Ok(())
     }
 
@@ -297,21 +300,35 @@ impl Inbox {
         self.made.elapsed().as_nanos() as u64
     }
 
-    /// Evicts the oldest of the weakest waves until the bounds hold again, those of a level if one is given.
-    fn make_room(&self, state: &mut InboxState, passed: Option<u8>, shed: &mut Shed) {
-        let kept = |total| passed.map_or(0, |level| state.admission.kept(total, level));
-        let max_waves = self.options.max_waves - kept(self.options.max_waves);
-        let max_bytes = self.options.max_bytes - kept(self.options.max_bytes);
-        let is_over = |state: &InboxState| state.len() > max_waves || state.bytes > max_bytes;
-        if is_over(state) {
+    /// Evicts the oldest of the weakest waves until the bounds hold again. For a wave that may not use what is kept for
+    /// stronger ones, as much is evicted as it takes there, and no more: the stronger ones may be there already.
+    fn make_room(&self, state: &mut InboxState, offer: Offer, level: u8, weight: usize, shed: &mut Shed) {
+        let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
+        let kept = |total| match offer {
+            Offer::Passed => state.admission.kept(total, level),
+            Offer::Now => 0,
+            _ if self.options.when_full == WhenFull::Shed => 0,
+            _ => kept_from_weak(total, level),
+        };
+        let (own_waves, own_bytes) = (max_waves - kept(max_waves), max_bytes - kept(max_bytes));
+        let is_over = |state: &InboxState, evicted: (usize, usize)| {
+            state.len() > max_waves
+                || state.bytes > max_bytes
+                || (evicted.0 == 0 && state.len() > own_waves)
+                // Where it is alone, it may be larger than what its level may use.
+                || (evicted.1 < weight && state.bytes > own_bytes && state.len() > 1)
+        };
+        let mut evicted = (0, 0);
+        if is_over(state, evicted) {
             self.settle_prefetched(state);
         }
-        if !is_over(state) {
+        if !is_over(state, evicted) {
             return;
         }
         self.return_prefetched(state);
-        while is_over(state) {
+        while is_over(state, evicted) {
             let Some(Popped { level, item: wave, .. }) = state.levels.pop_weakest() else { return };
+            evicted = (evicted.0 + 1, evicted.1 + wave.weight());
             state.bytes -= wave.weight();
             state.ledger.count_loss(ShedReason::Full);
             state.evictions.note(level, Moment::now());

@@ -404,7 +404,7 @@ pub enum FlushError {
     /// The broker has not confirmed so many waves: they still wait, or were under way when the connection broke and may be
     /// lost.
     #[error(
-        "the broker did not confirm {waves} waves: the connection broke, or {patience:?} were not enough"
+        "the broker did not confirm {waves} waves, as the connection broke or {patience:?} were not enough"
     )]
     Unconfirmed {
         /// How many.

@@ -12,6 +12,9 @@ use smol_str::SmolStr;
 /// The most bytes the name of a source may have.
 pub const MAX_SOURCE_BYTES: usize = 128;
 
+/// The name of sources that speak for the framework.
+const FRAMEWORK: &str = "_aether";
+
 /// Who emitted a wave: the vibrator's name and a number drawn when it was made. Shown as `name@instance`.
 /// Cloning copies a name of up to 23 bytes and counts a reference to a longer one.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -77,7 +80,12 @@ impl Source {
 
     /// The source of what the framework itself says.
     pub(crate) fn framework() -> Self {
-        Self { instance: fastrand::u64(1..), name: SmolStr::new_inline("_aether") }
+        Self { instance: fastrand::u64(1..), name: SmolStr::new_inline(FRAMEWORK) }
+    }
+
+    /// Whether it names itself as the framework does.
+    pub(crate) fn is_framework(&self) -> bool {
+        self.name == FRAMEWORK
     }
 
     /// The vibrator's name.

@@ -1,5 +1,7 @@
 //! What finding out who hears a channel costs in memory. In a program of its own, as it needs an allocator that counts.
 
+#![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
+
 use aether_core::{Aether, InboxOptions, Vibrator, Wave};
 
 #[global_allocator]

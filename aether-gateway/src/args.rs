@@ -1,6 +1,6 @@
-//! The gateway as a program: its arguments and what its main function does.
+//! The gateway as a program: its arguments and its main function.
 //!
-//! Used by this crate's own binary and by the command line, which has the gateway as a subcommand.
+//! This crate's binary and the subcommand `aether gateway` use it.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -10,37 +10,37 @@ use aether_core::{Aether, ConnectError};
 
 use crate::{Gateway, GatewayOptions, StartError};
 
-/// The name of the program, in the log and as the NATS server shows its connection.
+/// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-gateway";
 
-/// Observe every wave and show what was seen: status page, metrics, health
+/// Observe all traffic and serve a status page, metrics and health checks
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = PROGRAM, version)]
 #[non_exhaustive]
 pub struct GatewayArgs {
-    /// Which medium to connect to.
+    /// The medium to connect to.
     #[command(flatten)]
     pub medium: MediumArgs,
-    /// Where it listens.
+    /// The HTTP address.
     #[command(flatten)]
     pub listen: ListenArgs,
-    /// Do not look for related channels, periodic streams, missing beats, polling and retry storms
+    /// Do not detect related channels, periodic streams, missing beats, polling and retry storms
     #[arg(long, help_heading = "Gateway")]
     pub no_physics: bool,
 }
 
-/// Where the gateway listens; to be flattened beside other arguments.
+/// The HTTP address of the gateway, to be flattened into other arguments.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Gateway")]
 #[non_exhaustive]
 pub struct ListenArgs {
-    /// Where the status page and the metrics are, to whoever can connect there: it asks for no password. Port 0 takes
-    /// a free one [default: 127.0.0.1:8080, or a free port if that one is taken]
+    /// The address of the status page and the metrics. There is no password: anyone who can connect can read them. Port
+    /// 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub listen: Option<SocketAddr>,
 }
 
-/// A text that is no address.
+/// A text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("use an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080, with port 0 for any free one")]
 struct AddressError;
@@ -60,12 +60,12 @@ impl ListenArgs {
     }
 }
 
-/// Why the program ended early.
+/// Why the program failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GatewayError {
     /// The medium could not be reached.
-    #[error("the gateway has no medium")]
+    #[error("the gateway cannot use its medium")]
     Connect(#[from] ConnectError),
     /// The gateway could not start.
     #[error("the gateway could not start")]
@@ -78,7 +78,7 @@ pub enum GatewayError {
 /// Connects, prints where the gateway listens, and runs it until `shutdown` is cancelled.
 ///
 /// # Errors
-/// [`GatewayError`] if the medium cannot be reached or the address cannot be listened on.
+/// [`GatewayError`] if the medium cannot be reached or the address cannot be bound.
 ///
 /// # Cancel safety
 /// Cancelled before completion, all connections are closed and the observer is gone.
@@ -86,11 +86,11 @@ pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), 
     let Some(aether) = args.medium.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
     if args.medium.is_local() {
         tracing::warn!(
-            "the local medium lives inside this process: there is nothing to observe here; use --medium nats://host:port"
+            "the local medium lives inside this process, so there is nothing to observe; use --medium nats://host:port"
         );
     }
     let done = serve(&args, &aether, shutdown).await;
-    // It emits nothing, so nothing of its own can be lost.
+    // It emits nothing, so it can lose nothing of its own.
     let _ = aether_chassis::close_with_account(&aether).await;
     done
 }

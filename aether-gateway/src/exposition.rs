@@ -1,7 +1,7 @@
-//! The two text formats of metrics: which one a scrape asks for, and how one is written as the other.
+//! The two text formats of metrics: selects one for a scrape, and converts between them.
 //!
-//! The metrics are written as OpenMetrics 1.0. Prometheus asks for that with an `Accept` header. Whoever does not ask for
-//! it gets the older Prometheus text format 0.0.4, which every reader of metrics knows. Pure: text in, text out.
+//! The metrics are written as OpenMetrics 1.0, which Prometheus requests with an `Accept` header. Other clients get the
+//! older Prometheus text format 0.0.4, which every metrics reader supports. Pure: text in, text out.
 
 /// A text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Exposition {
         }
     }
 
-    /// Writes what is given as OpenMetrics in this format.
+    /// Converts OpenMetrics text to this format.
     pub(crate) fn write(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,
@@ -57,7 +57,7 @@ impl Exposition {
     }
 }
 
-/// How much a format is wanted: the quality that the most specific range gives it.
+/// The preference for a format: the quality given by the most specific range.
 #[derive(Debug, Default)]
 struct Preference {
     quality: f32,
@@ -98,20 +98,20 @@ impl Range {
         Some(range)
     }
 
-    /// Whether no version was asked for, or one of these.
+    /// Whether the range accepts one of these versions.
     fn version_is(&self, known: &[&str]) -> bool {
         self.version.as_deref().is_none_or(|version| known.contains(&version))
     }
 }
 
-/// Writes OpenMetrics text as Prometheus text 0.0.4. There, a counter and an info are named in their comments as in their
-/// lines, infos are gauges, and there are no units and no end mark. The lines with values are the same.
+/// Converts OpenMetrics text to Prometheus text 0.0.4. In that format the comments of counters and infos use the same
+/// names as the value lines, infos are gauges, and there are no units and no end mark. Value lines are identical.
 fn prometheus_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut help = None;
     for line in open_metrics.lines() {
         if let Some(comment) = line.strip_prefix("# HELP ") {
-            // The help comes first, and the type decides its name.
+            // The help precedes the type, and the type decides its name.
             help = Some(comment);
         } else if let Some(comment) = line.strip_prefix("# TYPE ") {
             let (name, sort) = comment.rsplit_once(' ').unwrap_or((comment, "untyped"));
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_is_the_one_that_is_asked_for() {
+    fn the_requested_format_is_used() {
         use Exposition::{OpenMetrics, Prometheus};
         let prometheus_2_42 = "application/openmetrics-text;version=1.0.0,\
              application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_and_infos_are_named_in_full_and_units_and_the_end_mark_are_left_out() {
+    fn counters_and_infos_are_named_in_full_without_units_and_end_mark() {
         let open_metrics = "# HELP a_build What runs\n# TYPE a_build info\na_build_info{version=\"1\"} 1\n\
              # HELP a_seen_bytes Size\n# TYPE a_seen_bytes counter\n# UNIT a_seen_bytes bytes\n\
              a_seen_bytes_total{channel=\"# TYPE x counter\"} 3\n\

@@ -1,6 +1,6 @@
 //! The gateway itself: observers on the medium and an HTTP server beside them.
 //!
-//! [`Gateway::start`] binds and subscribes, [`Gateway::run`] observes and serves until it is told to stop.
+//! [`Gateway::start`] binds and subscribes, [`Gateway::run`] observes and serves until shutdown.
 
 use std::fmt;
 use std::io;
@@ -19,22 +19,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::insight::{self, Insight};
 use crate::observed::Observed;
-use crate::status::Scene;
+use crate::status::StatusSource;
 use crate::{http, server};
 
-/// The name of the gateway's vibrator, as it stands in the table of inboxes.
+/// The name of the gateway's vibrator in the table of inboxes.
 const NAME: &str = "gateway";
-/// That of the one whose waves the detectors take in.
+/// The name of the vibrator that feeds the detectors.
 const PHYSICS_NAME: &str = "gateway-physics";
 
-/// How many connections the system keeps for a gateway that is busy, where it allows as many. A burst beyond them is not
-/// refused: each of its clients tries again a second later, whoever it is. The usual 128 are less than a burst of idle ones.
+/// The listen backlog, if the system allows as many. Connections beyond it are not refused: the client's system retries
+/// after a second. The usual 128 are fewer than a burst of idle connections.
 const BACKLOG: u32 = 4096;
 
-/// Called with each wave that is observed, in the observer's task.
+/// A callback for each observed wave. It runs in the observer's task.
 type OnWave = Box<dyn FnMut(&Wave) + Send>;
 
-/// How a gateway shall be.
+/// Options of a gateway.
 pub struct GatewayOptions {
     listen: Option<SocketAddr>,
     max_channels: usize,
@@ -47,62 +47,64 @@ pub struct GatewayOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}")]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The observer's vibrator could not be made.
-    #[error("the observer could not be made")]
+    /// The observer's vibrator could not be created.
+    #[error("the observer could not be created")]
     Create(#[from] CreateError),
     /// The observer could not subscribe.
     #[error("the observer could not subscribe to every channel")]
     Join(#[from] JoinError),
-    /// The physics could not subscribe.
-    #[error("the physics could not be observed")]
+    /// The physics observer could not subscribe.
+    #[error("the physics observer could not subscribe")]
     Observe(#[from] ObserveError),
 }
 
 impl GatewayOptions {
-    /// Where the gateway listens if nothing else is said.
+    /// The default address.
     pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-    /// Where to listen; port 0 takes a free one. Default: [`Self::DEFAULT_ADDRESS`], or a free port on the same
-    /// interface if that one is taken. An address given here is used or refused, never replaced.
+    /// Sets the address; port 0 takes a free port. Default: [`Self::DEFAULT_ADDRESS`], or a free port on the same
+    /// interface if that is taken. An address set here is never replaced by another one.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = Some(address);
         self
     }
 
-    /// How many channels are counted one by one; the others share the line [`OTHER`](crate::OTHER). When there are so many,
-    /// a new one takes the place of the one that was silent for longest, if it was so for a minute. Default: 500. Cost:
-    /// about 300 bytes each and its name, and up to 10 lines of metrics.
+    /// The maximum number of channels with their own line; all others share the line [`OTHER`](crate::OTHER). When the
+    /// table is full, a new channel replaces the one that was silent for longest, if that was at least a minute.
+    /// Default: 500. Cost: about 300 bytes and the name for each channel, and up to 10 lines of metrics.
     #[must_use]
     pub fn max_channels(mut self, channels: usize) -> Self {
         self.max_channels = channels;
         self
     }
 
-    /// The observer's inbox. Default: [`Self::observer_inbox`].
+    /// The options of the observer's inbox. Default: [`Self::observer_inbox`].
     #[must_use]
     pub fn inbox(mut self, options: InboxOptions) -> Self {
         self.inbox = options;
         self
     }
 
-    /// Whether it looks for related channels, periodic streams, missing beats, polling and retry storms. Default: true.
-    /// Cost: half a microsecond a wave for up to 30,000 waves a second, of more no more than that; and an inbox of its own.
+    /// Whether to detect related channels, periodic streams, missing beats, polling and retry storms. Default: true.
+    /// Cost: another inbox, and half a microsecond a wave for up to 30,000 waves a second; beyond that rate the cost
+    /// stays constant.
     #[must_use]
     pub fn physics(mut self, looks: bool) -> Self {
         self.physics = looks;
         self
     }
 
-    /// Called with each wave that is observed, questions and answers included, in the observer's task: keep it short.
+    /// Sets a callback for each observed wave, including questions and answers. It runs in the observer's task, so keep
+    /// it short.
     #[must_use]
     pub fn on_wave(mut self, callback: impl FnMut(&Wave) + Send + 'static) -> Self {
         self.on_wave = Some(Box::new(callback));
@@ -139,10 +141,10 @@ impl fmt::Debug for GatewayOptions {
     }
 }
 
-/// Observes every wave of a medium and serves what it saw over HTTP. Ordinary term: an exporter with a status page.
+/// An exporter with a status page: observes all traffic of a medium and serves the results over HTTP.
 ///
-/// Bound and subscribed when made; nothing is answered before [`Gateway::run`].
-#[must_use = "nothing is observed before run()"]
+/// It is bound and subscribed from the start; requests are answered once [`Gateway::run`] runs.
+#[must_use = "a gateway observes nothing before run()"]
 pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
@@ -150,17 +152,17 @@ pub struct Gateway {
     observer: Vibrator,
     physics: Option<PhysicsObserver>,
     on_wave: Option<OnWave>,
-    scene: Arc<Scene>,
+    source: Arc<StatusSource>,
 }
 
 impl Gateway {
-    /// Binds the address and subscribes to every channel: no wave that is emitted after this is missed.
+    /// Binds the address and subscribes to every channel. Every wave emitted afterwards is observed.
     ///
     /// # Errors
-    /// [`StartError`] says whether the address or the medium is the obstacle.
+    /// [`StartError`] if the address cannot be bound or subscribing fails.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing is bound and nothing is heard.
+    /// Cancelled before completion, no address is bound and no subscription remains.
     pub async fn start(aether: &Aether, options: GatewayOptions) -> Result<Self, StartError> {
         let (listener, address, moved_from) = bind(options.listen, GatewayOptions::DEFAULT_ADDRESS)?;
         let observer = Vibrator::builder(NAME).observe().inbox(options.inbox).create(aether).await?;
@@ -172,53 +174,56 @@ impl Gateway {
             None
         };
         let insight = physics.as_ref().map(|_| Arc::default());
-        let scene = Arc::new(Scene::new(aether.clone(), Observed::new(options.max_channels), insight));
-        tracing::debug!(%address, "the gateway listens");
-        Ok(Self { listener, address, moved_from, observer, physics, on_wave: options.on_wave, scene })
+        // The detectors need the roster in any case.
+        let roster = if options.physics { Some(aether.roster().await?) } else { None };
+        let observed = Observed::new(options.max_channels);
+        let source = Arc::new(StatusSource::new(aether.clone(), observed, insight, roster));
+        tracing::debug!(%address, "the gateway is listening");
+        Ok(Self { listener, address, moved_from, observer, physics, on_wave: options.on_wave, source })
     }
 
-    /// Where it listens, with the port that was really taken.
+    /// The bound address, with the actual port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The default address, if it was taken by somebody else and the gateway listens on a free port instead.
+    /// The default address, if it was taken and the gateway uses a free port instead.
     #[must_use]
     pub fn moved_from(&self) -> Option<SocketAddr> {
         self.moved_from
     }
 
-    /// One line for people: where the page is, and why not at the default address if it is not there.
+    /// One line with the URL of the page, and with the default address if that was taken.
     #[must_use]
     pub fn announcement(&self) -> String {
         announcement(self.address, self.moved_from)
     }
 
-    /// The account of what was observed; outlives the gateway.
+    /// The observed traffic. It outlives the gateway.
     #[must_use]
     pub fn observed(&self) -> Arc<Observed> {
-        self.scene.observed()
+        self.source.observed()
     }
 
-    /// What the physics has found, if the gateway has it; outlives the gateway.
+    /// The findings of the physics, unless it is switched off. They outlive the gateway.
     #[must_use]
     pub fn insight(&self) -> Option<Arc<Insight>> {
-        self.scene.insight()
+        self.source.insight()
     }
 
-    /// Observes and serves until `shutdown` is cancelled; then observes what is queued, answers the requests that are
-    /// being answered, for a quarter of a second at most, and ends. When the medium is closed it goes on serving, and
-    /// says on `/readyz` that it is not ready.
+    /// Observes and serves until `shutdown` is cancelled. Then it observes the queued waves, finishes open requests
+    /// within a quarter of a second, and ends. When the medium is closed it continues to serve, and `/readyz` reports
+    /// that it is not ready.
     ///
     /// # Cancel safety
     /// Cancelled before completion, all connections are closed and the observer is gone.
     pub async fn run(self, shutdown: CancellationToken) {
-        let app = http::routes(Arc::clone(&self.scene));
-        let serving = server::serve(self.listener, self.scene.slots(), app, shutdown.clone());
-        let observing = observe(self.observer, &self.scene, self.on_wave, shutdown.clone());
+        let app = http::routes(Arc::clone(&self.source));
+        let serving = server::serve(self.listener, self.source.slots(), app, shutdown.clone());
+        let observing = observe(self.observer, &self.source, self.on_wave, shutdown.clone());
         let watching = async {
-            if let (Some(observer), Some(insight)) = (self.physics, self.scene.insight()) {
+            if let (Some(observer), Some(insight)) = (self.physics, self.source.insight()) {
                 insight::watch(observer, &insight, shutdown).await;
             }
         };
@@ -251,7 +256,7 @@ fn bind(
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Elsewhere it would let two programs listen on one address.
+    // On other systems this option would let two programs bind one address.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -265,12 +270,12 @@ fn announcement(address: SocketAddr, moved_from: Option<SocketAddr>) -> String {
 
 async fn observe(
     mut observer: Vibrator,
-    scene: &Scene,
+    source: &StatusSource,
     mut on_wave: Option<OnWave>,
     shutdown: CancellationToken,
 ) {
     let mut note = |wave: Wave| {
-        scene.note(&wave);
+        source.note(&wave);
         if let Some(on_wave) = &mut on_wave {
             on_wave(&wave);
         }
@@ -283,21 +288,21 @@ async fn observe(
             wave = observer.receive() => match wave {
                 Some(wave) => note(wave),
                 None => {
-                    scene.observer_ended();
-                    tracing::warn!("the medium was closed: nothing more is observed");
+                    source.observer_ended();
+                    tracing::warn!("the medium was closed; observation has ended");
                     return;
                 }
             },
         }
     }
-    // As many as are queued now: emitters that go on do not keep the gateway from ending.
+    // Only the waves queued now: emitters that continue must not keep the gateway from ending.
     for _ in 0..observer.ledger().queued {
         match coop::unconstrained(observer.receive()).now_or_never() {
             Some(Some(wave)) => note(wave),
             _ => break,
         }
     }
-    scene.observer_ended();
+    source.observer_ended();
 }
 
 #[cfg(test)]
@@ -305,7 +310,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_default_address_gives_way_and_an_address_that_was_asked_for_does_not() {
+    async fn the_default_address_is_replaced_if_taken_and_a_requested_one_is_not() {
         let any_port = (Ipv4Addr::LOCALHOST, 0).into();
         let (listener, taken, moved_from) = bind(Some(any_port), any_port).unwrap();
         assert_eq!((listener.local_addr().unwrap(), moved_from), (taken, None));

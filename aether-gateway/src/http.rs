@@ -1,8 +1,8 @@
-//! What answers which path over HTTP.
+//! The HTTP routes and their handlers.
 //!
-//! The routes, for the [server](crate::server). Health is answered at once. Everything else reads the whole status and
-//! writes a long text: that happens outside of the tasks, one answer at a time, so a storm of such requests takes one
-//! processor and keeps no health check waiting.
+//! The [server](crate::server) uses them. Health checks are answered at once. All other answers read the whole status
+//! and write a long text. They are written outside of the async tasks, one at a time, so a storm of such requests
+//! occupies one processor and delays no health check.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use tokio::sync::Semaphore;
 
 use crate::exposition::Exposition;
 use crate::metrics::Metrics;
-use crate::status::{Readiness, Scene};
+use crate::status::{Readiness, StatusSource};
 
-/// How many answers are written at once that take some time. Health does not wait for them.
+/// How many long answers are written at the same time. Health checks do not wait for them.
 const WRITERS: usize = 1;
 
 #[derive(Debug)]
-struct Site {
-    scene: Arc<Scene>,
+struct Pages {
+    source: Arc<StatusSource>,
     metrics: Metrics,
     writers: Arc<Semaphore>,
 }
 
-pub(crate) fn routes(scene: Arc<Scene>) -> Router {
-    let metrics = Metrics::new(Arc::clone(&scene));
+pub(crate) fn routes(source: Arc<StatusSource>) -> Router {
+    let metrics = Metrics::new(Arc::clone(&source));
     Router::new()
         .route("/", get(status_page))
         .route("/api/status", get(status_json))
@@ -41,30 +41,30 @@ pub(crate) fn routes(scene: Arc<Scene>) -> Router {
         .route("/healthz", get(ready))
         .fallback(not_found)
         .method_not_allowed_fallback(only_get)
-        .with_state(Arc::new(Site { scene, metrics, writers: Arc::new(Semaphore::new(WRITERS)) }))
+        .with_state(Arc::new(Pages { source, metrics, writers: Arc::new(Semaphore::new(WRITERS)) }))
 }
 
-/// Writes an answer that takes some time, when it is its turn.
-async fn written(site: Arc<Site>, write: impl FnOnce(&Site) -> Response + Send + 'static) -> Response {
-    // Never closed. The turn lasts until the answer is written, even if the client goes away meanwhile.
-    let turn = Arc::clone(&site.writers).acquire_owned().await;
+/// Writes a long answer when it is its turn.
+async fn written(pages: Arc<Pages>, write: impl FnOnce(&Pages) -> Response + Send + 'static) -> Response {
+    // The semaphore is never closed. The permit is held until the answer is written, even if the client disconnects.
+    let turn = Arc::clone(&pages.writers).acquire_owned().await;
     let writing = tokio::task::spawn_blocking(move || {
-        let response = write(&site);
+        let response = write(&pages);
         drop(turn);
         response
     });
     writing.await.unwrap_or_else(|error| failed(&error))
 }
 
-async fn status_page(State(site): State<Arc<Site>>) -> Response {
-    written(site, page).await
+async fn status_page(State(pages): State<Arc<Pages>>) -> Response {
+    written(pages, page).await
 }
 
-fn page(site: &Site) -> Response {
-    match crate::page::render(&site.scene.read()) {
+fn page(pages: &Pages) -> Response {
+    match crate::page::render(&pages.source.read()) {
         Ok(html) => {
             let mut response = typed("text/html; charset=utf-8", html);
-            // The page has no script and loads nothing: the browser must not either, whatever a name contains.
+            // The page has no script and loads nothing. The policy enforces that, whatever a channel name contains.
             let policy = HeaderValue::from_static(
                 "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             );
@@ -75,25 +75,25 @@ fn page(site: &Site) -> Response {
     }
 }
 
-async fn status_json(State(site): State<Arc<Site>>) -> Response {
-    written(site, json).await
+async fn status_json(State(pages): State<Arc<Pages>>) -> Response {
+    written(pages, json).await
 }
 
-fn json(site: &Site) -> Response {
-    match serde_json::to_string(&site.scene.read()) {
+fn json(pages: &Pages) -> Response {
+    match serde_json::to_string(&pages.source.read()) {
         Ok(json) => typed("application/json", json),
         Err(error) => failed(&error),
     }
 }
 
-async fn metrics_text(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
+async fn metrics_text(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let exposition = Exposition::negotiate(accepted);
-    written(site, move |site| metrics(site, exposition)).await
+    written(pages, move |pages| metrics(pages, exposition)).await
 }
 
-fn metrics(site: &Site, exposition: Exposition) -> Response {
-    match site.metrics.write() {
+fn metrics(pages: &Pages, exposition: Exposition) -> Response {
+    match pages.metrics.write() {
         Ok(text) => {
             let mut response = typed(exposition.content_type(), exposition.write(text));
             response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
@@ -103,20 +103,21 @@ fn metrics(site: &Site, exposition: Exposition) -> Response {
     }
 }
 
-async fn map_dot(State(site): State<Arc<Site>>) -> Response {
-    written(site, |site| map(&site.scene, "text/vnd.graphviz; charset=utf-8", ResonanceMap::to_dot)).await
+async fn map_dot(State(pages): State<Arc<Pages>>) -> Response {
+    written(pages, |pages| map(&pages.source, "text/vnd.graphviz; charset=utf-8", ResonanceMap::to_dot)).await
 }
 
-async fn map_mermaid(State(site): State<Arc<Site>>) -> Response {
-    written(site, |site| map(&site.scene, "text/vnd.mermaid; charset=utf-8", ResonanceMap::to_mermaid)).await
+async fn map_mermaid(State(pages): State<Arc<Pages>>) -> Response {
+    written(pages, |pages| map(&pages.source, "text/vnd.mermaid; charset=utf-8", ResonanceMap::to_mermaid))
+        .await
 }
 
-fn map(scene: &Scene, content_type: &'static str, write: fn(&ResonanceMap) -> String) -> Response {
-    let report = scene.insight().map(|insight| insight.report());
+fn map(source: &StatusSource, content_type: &'static str, write: fn(&ResonanceMap) -> String) -> Response {
+    let report = source.insight().map(|insight| insight.report());
     let reason = match report {
         Some(Some(report)) => return typed(content_type, write(&report.map)),
-        Some(None) => "not yet: the map is made two seconds after the start for the first time\n",
-        None => "there is no map: this gateway was told not to look for one\n",
+        Some(None) => "no map yet: the first one is drawn two seconds after the start\n",
+        None => "no map: physics is switched off in this gateway\n",
     };
     (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", reason.to_owned())).into_response()
 }
@@ -125,8 +126,8 @@ async fn live() -> Response {
     typed("text/plain; charset=utf-8", "alive\n".to_owned())
 }
 
-async fn ready(State(site): State<Arc<Site>>) -> Response {
-    let readiness = site.scene.readiness();
+async fn ready(State(pages): State<Arc<Pages>>) -> Response {
+    let readiness = pages.source.readiness();
     let code = match readiness {
         Readiness::Ready => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -135,13 +136,12 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
 }
 
 async fn not_found() -> Response {
-    let text =
-        "not found: there are /, /api/status, /metrics, /map.dot, /map.mmd, /livez, /readyz and /healthz\n";
+    let text = "not found; the paths are /, /api/status, /metrics, /map.dot, /map.mmd, /livez, /readyz and /healthz\n";
     (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
 }
 
 async fn only_get() -> Response {
-    let text = "only GET and HEAD are allowed here\n";
+    let text = "only GET and HEAD are allowed\n";
     (StatusCode::METHOD_NOT_ALLOWED, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
 }
 

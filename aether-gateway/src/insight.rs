@@ -1,8 +1,8 @@
-//! What the waves mean together, as far as the gateway sees: related channels, periodic streams, and what was found.
+//! The findings of the physics for the gateway: related channels, periodic streams, recent findings.
 //!
-//! A task of its own drives a [`PhysicsObserver`] and writes down here what it says; the status reads it. So neither the
-//! counting of waves nor an answer over HTTP waits for the detectors, and a bus that is too busy for them is watched for
-//! a part of the time.
+//! A separate task drives a [`PhysicsObserver`] and stores its results, which the status reads. So neither counting
+//! waves nor answering HTTP requests waits for the detectors. If there are too many waves, the detectors sample a part
+//! of the time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use tokio::task::coop;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// How many findings are kept; the oldest go.
+/// The number of findings kept. The oldest are dropped.
 const KEPT: usize = 50;
-/// How many waves are taken in before it is looked what they mean: a burst is seen as one.
+/// The maximum number of waves per step, so that a burst is analysed as a whole.
 const BURST: usize = 256;
-/// The shortest time from one look at the whole to the next, and how often as long as the look itself took: at most a
-/// twentieth of a processor goes into them.
+/// The minimum time between two reports, and its minimum as a multiple of the time that a report takes. Reports take at
+/// most a twentieth of a processor.
 const PAUSE: Duration = Duration::from_secs(2);
 const PAUSE_FOR_WORK: u32 = 20;
-/// Before the bus is joined again after that has failed.
+/// The pause before subscribing again after a failure.
 const JOIN_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the physics of a gateway has found.
+/// The findings of a gateway's physics.
 #[derive(Debug, Default)]
 pub struct Insight {
     state: Mutex<State>,
@@ -38,38 +38,37 @@ pub struct Insight {
 #[derive(Debug, Default)]
 struct State {
     report: Option<Arc<PhysicsReport>>,
-    /// The latest first.
+    /// Newest first.
     findings: VecDeque<(Instant, Finding)>,
     counts: BTreeMap<&'static str, u64>,
 }
 
-/// Something that was found, and when.
+/// A finding and its age.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Found {
-    /// How long ago.
+    /// The age of the finding.
     pub ago: Duration,
-    /// What.
+    /// The finding.
     pub finding: Finding,
 }
 
 impl Insight {
-    /// How things stood when they were last looked at, a few seconds ago at most as long as that takes little time. `None`
-    /// before the first look.
+    /// The latest report, at most a few seconds old unless reports take long. `None` before the first report.
     #[must_use]
     pub fn report(&self) -> Option<Arc<PhysicsReport>> {
         self.state.lock().report.clone()
     }
 
-    /// Waits until the whole is looked at the next time. For ever, if the gateway does not run any more.
+    /// Waits for the next report. Never completes once the gateway has ended.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing is missed but that look.
+    /// Cancelled before completion, only the notification is missed.
     pub async fn looked(&self) {
         self.looked.notified().await;
     }
 
-    /// The latest findings, at most 50, the latest first.
+    /// The latest findings, newest first, at most 50.
     #[must_use]
     pub fn findings(&self) -> Vec<Found> {
         let state = self.state.lock();
@@ -81,7 +80,7 @@ impl Insight {
         state.findings.iter().map(found).collect()
     }
 
-    /// How many findings of each sort there were.
+    /// The number of findings by kind.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.state.lock().counts.clone()
     }
@@ -96,7 +95,7 @@ impl Insight {
     }
 }
 
-/// Watches until `shutdown` is cancelled or the medium is closed; what is queued then is still taken in.
+/// Watches until `shutdown` is cancelled or the medium is closed, and then processes the queued waves.
 pub(crate) async fn watch(mut observer: PhysicsObserver, insight: &Insight, shutdown: CancellationToken) {
     let mut look_at = Instant::now() + PAUSE;
     loop {
@@ -112,14 +111,14 @@ pub(crate) async fn watch(mut observer: PhysicsObserver, insight: &Insight, shut
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "the bus cannot be heard again; tried anew in a second");
+                    tracing::warn!(%error, "cannot subscribe again; retrying in a second");
                     sleep(JOIN_PAUSE).await;
                 }
             },
         }
         insight.note(std::iter::from_fn(|| observer.found()));
     }
-    // As many as are queued now: emitters that go on do not keep the gateway from ending.
+    // Only the waves queued now: emitters that continue must not keep the gateway from ending.
     for _ in 0..observer.ledger().queued.div_ceil(BURST as u64) {
         if !matches!(coop::unconstrained(observer.advance(BURST)).now_or_never(), Some(Ok(Some(1..)))) {
             break;
@@ -128,7 +127,7 @@ pub(crate) async fn watch(mut observer: PhysicsObserver, insight: &Insight, shut
     look(observer, insight).await;
 }
 
-/// Looks at the whole. It can take long where there are hundreds of busy channels, so not in a task.
+/// Makes a report. It can take long with hundreds of busy channels, so it runs outside of the async tasks.
 async fn look(mut observer: PhysicsObserver, insight: &Insight) -> Option<PhysicsObserver> {
     let looked = tokio::task::spawn_blocking(move || {
         let report = observer.report();
@@ -142,7 +141,7 @@ async fn look(mut observer: PhysicsObserver, insight: &Insight) -> Option<Physic
             Some(observer)
         }
         Err(error) => {
-            tracing::error!(%error, "the physics broke down; nothing more is found");
+            tracing::error!(%error, "physics task panicked; detection stopped");
             None
         }
     }
@@ -158,7 +157,7 @@ mod tests {
         PhysicsObserver::open("physics", ">", PhysicsEngine::default(), aether).await.unwrap()
     }
 
-    /// One wave that causes another, so often.
+    /// Emits `times` pairs of waves, of which one causes the other.
     async fn trade(shop: &Vibrator, times: usize) {
         for _ in 0..times {
             let created = shop.emit(Wave::from_bytes("orders.created", "").unwrap()).await.unwrap();
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_queued_at_the_end_is_in_the_last_report() {
+    async fn waves_queued_at_the_end_are_in_the_last_report() {
         let aether = Aether::local();
         let (observer, insight) = (observed(&aether).await, Insight::default());
         let shop = Vibrator::create("shop", &aether).await.unwrap();

@@ -1,10 +1,9 @@
-//! The gateway: observes every wave and shows what it saw over HTTP.
+//! The gateway: observes all traffic and shows it over HTTP.
 //!
-//! Started beside the services of a process, by the command `aether` or alone as `aether-gateway`. It serves a status
-//! page (`/`), the same as JSON (`/api/status`), metrics (`/metrics`), the service map for Graphviz and Mermaid (`/map.dot`,
-//! `/map.mmd`) and health (`/livez`, `/readyz`, `/healthz`).
-//! It only reads: nothing that comes over HTTP reaches the medium. It does not authenticate anybody, so it listens on
-//! the loopback address unless told otherwise.
+//! It runs beside the services of a process, as `aether gateway`, or alone as `aether-gateway`. It serves a status page
+//! (`/`), the same as JSON (`/api/status`), metrics (`/metrics`), the service map for Graphviz and Mermaid (`/map.dot`,
+//! `/map.mmd`) and health checks (`/livez`, `/readyz`, `/healthz`). It only reads: no HTTP request reaches the medium.
+//! It has no authentication, so by default it listens on the loopback address.
 //!
 //! ```
 //! use aether_core::{Aether, Vibrator};
@@ -24,7 +23,7 @@
 //! let shop = Vibrator::create("shop", &aether).await?;
 //! shop.emit_wave("orders.created", &"a lamp").await?;
 //!
-//! shutdown.cancel(); // what is queued is still observed
+//! shutdown.cancel(); // queued waves are still observed
 //! running.await?;
 //! assert_eq!(observed.waves(), 1);
 //! # Ok(()) }

@@ -1,4 +1,4 @@
-//! The gateway as a program of its own.
+//! The gateway as a program.
 
 use std::process::ExitCode;
 

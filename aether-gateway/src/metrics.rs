@@ -1,8 +1,8 @@
 //! The metrics, in the OpenMetrics text format.
 //!
-//! Written from one reading of the status for each scrape. The accounts of inboxes and of the medium are kept by those
-//! themselves; here they are only written down, so a scrape adds up exactly as the ledgers do. The set of lines is
-//! bounded by the status, whatever names come from the network.
+//! Each scrape is written from one reading of the status. Inboxes and the medium keep their own ledgers, which are only
+//! copied here, so a scrape adds up exactly as the ledgers do. The status bounds the number of lines, whatever names
+//! come from the network.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::slots::Connections;
-use crate::status::{LedgerLine, ObservedLine, Readiness, Scene, Status};
+use crate::status::{LedgerLine, ObservedLine, Readiness, Status, StatusSource};
 
-/// What goes before each name.
+/// The prefix of each name.
 const PREFIX: &str = "aether";
 
 /// All metrics of a gateway.
@@ -25,9 +25,9 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(scene: Arc<Scene>) -> Self {
+    pub(crate) fn new(source: Arc<StatusSource>) -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
-        registry.register_collector(Box::new(Scrape { scene }));
+        registry.register_collector(Box::new(Scrape { source }));
         Self { registry }
     }
 
@@ -39,45 +39,46 @@ impl Metrics {
     }
 }
 
-/// Reads the status anew for each scrape.
+/// Reads the status for each scrape.
 #[derive(Debug)]
 struct Scrape {
-    scene: Arc<Scene>,
+    source: Arc<StatusSource>,
 }
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let status = self.scene.read();
+        let status = self.source.read();
         let mut to = Families(encoder);
         write_gateway(&mut to, &status)?;
         write_observed(&mut to, &status)?;
-        let help = "How old waves were when the gateway saw them";
+        let help = "Age of waves when the gateway received them";
         let ages = to.0.encode_descriptor("wave_age", help, Some(&Unit::Seconds), MetricType::Histogram)?;
-        self.scene.observed().ages().encode(ages)?;
+        self.source.observed().ages().encode(ages)?;
         write_medium(&mut to, &status)?;
         write_reflected(&mut to, &status)?;
+        write_roster(&mut to, &status)?;
         write_physics(&mut to, &status)?;
         write_inboxes(&mut to, &status)
     }
 }
 
 fn write_gateway(to: &mut Families<'_>, status: &Status) -> fmt::Result {
-    to.0.encode_descriptor("build", "The gateway that runs", None, MetricType::Info)?
+    to.0.encode_descriptor("build", "Version of the gateway", None, MetricType::Info)?
         .encode_info(&[("version", status.version)])?;
     to.gauge(
         "start_time",
-        "When the gateway was started, since 1970",
+        "Start time of the gateway since 1970",
         Some(Unit::Seconds),
         [(vec![], status.started_at_unix_seconds)],
     )?;
     let ready = u32::from(status.readiness == Readiness::Ready);
-    to.gauge("ready", "1 if waves are observed now", None, [(vec![], ready)])?;
+    to.gauge("ready", "1 if the gateway observes waves", None, [(vec![], ready)])?;
     let Connections { accepted, evicted_waiting, evicted_answering, timed_out } = status.http;
-    to.counter("http_connections", "Connections over HTTP", None, [(vec![], accepted)])?;
+    to.counter("http_connections", "HTTP connections", None, [(vec![], accepted)])?;
     let ended = [("idle", evicted_waiting), ("slow", evicted_answering), ("timed_out", timed_out)];
     to.counter(
         "http_connections_cut",
-        "Connections that the gateway ended before they were answered, idle and slow ones in favour of newer ones",
+        "HTTP connections closed before they were answered; idle and slow ones make room for newer ones",
         None,
         ended.map(|(reason, connections)| (vec![("reason", reason)], connections)),
     )
@@ -90,75 +91,75 @@ fn write_observed(to: &mut Families<'_>, status: &Status) -> fmt::Result {
             line.kinds.iter().map(move |kind| (labels(kind.kind), kind))
         })
     };
-    to.counter(
-        "observed_waves",
-        "Waves that the gateway saw",
-        None,
-        kinds().map(|(labels, kind)| (labels, kind.waves)),
-    )?;
+    to.counter("observed_waves", "Waves observed", None, kinds().map(|(labels, kind)| (labels, kind.waves)))?;
     to.counter(
         "observed_payload",
-        "Payloads of the waves that the gateway saw",
+        "Payload bytes observed",
         Some(Unit::Bytes),
         kinds().map(|(labels, kind)| (labels, kind.payload_bytes)),
     )?;
     let channels = status.observed.channels.len();
     to.gauge("observed_channels", "Lines in the table of channels", None, [(vec![], channels)])?;
     let ObservedLine { forgotten_channels, forgotten_waves, forgotten_payload_bytes, .. } = status.observed;
-    let help = "Channels that were silent and whose lines others have taken";
+    let help = "Silent channels whose lines were reused";
     to.counter("observed_forgotten_channels", help, None, [(vec![], forgotten_channels)])?;
-    let help = "Waves that were counted in lines that others have taken";
+    let help = "Waves counted in reused lines";
     to.counter("observed_forgotten_waves", help, None, [(vec![], forgotten_waves)])?;
-    let help = "Payloads of those waves";
+    let help = "Payload bytes counted in reused lines";
     to.counter("observed_forgotten_payload", help, Some(Unit::Bytes), [(vec![], forgotten_payload_bytes)])
 }
 
 fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     let medium = &status.medium;
-    to.gauge("medium_connected", "1 if waves cross now", None, [(vec![], u32::from(medium.connected))])?;
+    to.gauge(
+        "medium_connected",
+        "1 if the medium is connected",
+        None,
+        [(vec![], u32::from(medium.connected))],
+    )?;
     let counts = [
-        ("medium_connects", "How often the connection was made; 1 if it never broke", medium.connects),
+        ("medium_connects", "Number of times the connection was made; 1 if it never broke", medium.connects),
         (
             "medium_unconfirmed_waves",
-            "Waves that were not confirmed when the connection broke: at most so many were lost there",
+            "Waves not confirmed when the connection broke; an upper bound of the waves lost",
             medium.unconfirmed_waves,
         ),
         (
             "medium_dropped_by_client_messages",
-            "Messages that the broker's client dropped, at least",
+            "Messages dropped by the broker's client, a lower bound",
             medium.dropped_by_client_messages,
         ),
         (
             "medium_malformed_messages",
-            "Messages that were no valid frame, or came on a name that is no channel",
+            "Messages with an invalid frame or an invalid channel",
             medium.malformed_messages,
         ),
+        ("medium_implausible_messages", "Messages with implausible content", medium.implausible_messages),
         (
-            "medium_implausible_messages",
-            "Messages that said what cannot be true",
-            medium.implausible_messages,
+            "medium_stray_answers",
+            "Answers that came when nobody waited for them any more, or that nobody asked for",
+            medium.stray_answers,
         ),
         (
             "medium_lost_upstream_waves",
-            "Waves sent to subscriptions of this process and lost on the way",
+            "Waves sent to this process and lost on the way",
             medium.lost_upstream_waves,
         ),
         (
             "medium_forgotten_streams",
-            "Senders' channels that losses are looked for in no longer, as others came",
+            "Streams no longer checked for gaps, because the table was full",
             medium.forgotten_streams,
         ),
         (
             "medium_shed_at_source_waves",
-            "Waves that were not sent, as no receiver of the channel would have heard them",
+            "Waves not sent because they were below the floors of all receivers",
             medium.shed_at_source_waves,
         ),
     ];
     for (name, help, count) in counts {
         to.counter(name, help, None, [(vec![], count)])?;
     }
-    let help =
-        "Messages that the broker's client received and nobody has taken from it, not yet or not any more";
+    let help = "Messages received by the broker's client and not taken from it";
     to.gauge("medium_untaken_messages", help, None, [(vec![], medium.untaken_messages)])?;
     write_ledgers(to, &OUTBOX, &[(vec![], &medium.outbox)])
 }
@@ -173,22 +174,25 @@ fn write_reflected(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     ];
     to.counter(
         "reflected_waves",
-        "Commands and queries that failed in this process, by how their sources learnt of it",
+        "Commands and queries that failed in this process, by how the failure was reported",
         None,
         outcomes.map(|(outcome, waves)| (vec![("outcome", outcome)], waves)),
     )?;
-    let help = "Commands and queries that failed and whose sources are to be told";
+    let help = "Failed commands and queries whose failure is being reported";
     to.gauge("reflecting_waves", help, None, [(vec![], reflected.pending)])?;
+    let help = "Echoes from other processes that cannot be true";
+    to.counter("refused_echoes", help, None, [(vec![], reflected.refused_echoes)])?;
     let letters = &status.dead_letters;
-    to.gauge("dead_letters", "Failed waves that are kept to be sent again", None, [(vec![], letters.kept)])?;
+    to.gauge(
+        "dead_letters",
+        "Failed waves that are kept and can be sent again",
+        None,
+        [(vec![], letters.kept)],
+    )?;
     let counts = [
-        ("dead_letters_buried", "Failed waves whose sources could not be told", letters.buried),
+        ("dead_letters_buried", "Failed waves whose failure could not be reported", letters.buried),
         ("dead_letters_taken", "Dead letters that were taken or sent again", letters.taken),
-        (
-            "dead_letters_overflowed",
-            "Failed waves that were not kept, or not any longer, for want of room",
-            letters.overflowed,
-        ),
+        ("dead_letters_overflowed", "Failed waves dropped for lack of room", letters.overflowed),
     ];
     for (name, help, count) in counts {
         to.counter(name, help, None, [(vec![], count)])?;
@@ -196,24 +200,27 @@ fn write_reflected(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     Ok(())
 }
 
+fn write_roster(to: &mut Families<'_>, status: &Status) -> fmt::Result {
+    let Some(roster) = &status.roster else { return Ok(()) };
+    let help = "Announcements of vibrators that were left out, as there were too many";
+    to.counter("left_out_announcements", help, None, [(vec![], roster.left_out_announcements)])?;
+    let help = "Announcements that contradict each other, as two processes speak in the name of one";
+    to.counter("implausible_announcements", help, None, [(vec![], roster.implausible_announcements)])
+}
+
 fn write_physics(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     let Some(physics) = &status.physics else { return Ok(()) };
     to.counter(
         "findings",
-        "What the detectors found: periodic streams, missing beats, polling, retry storms and more, by sort",
+        "Findings of the detectors by sort: periodic streams, missing beats, polling, retry storms and more",
         None,
         physics.counts.iter().map(|(sort, findings)| (vec![("sort", *sort)], *findings)),
     )?;
     let edges = physics.map().map_or(0, |map| map.edges.len());
-    to.gauge(
-        "related_channels",
-        "Pairs of channels of which one follows the other",
-        None,
-        [(vec![], edges)],
-    )?;
+    to.gauge("related_channels", "Pairs of related channels", None, [(vec![], edges)])?;
     let standing = physics.standing().len();
-    to.gauge("standing_waves", "Periodic streams, silent ones included", None, [(vec![], standing)])?;
-    let help = "Which part of the time the detectors look, 1 while there are not too many waves";
+    to.gauge("standing_waves", "Periodic streams, including silent ones", None, [(vec![], standing)])?;
+    let help = "Share of the time in which the detectors run; 1 unless there are too many waves";
     to.gauge("physics_looked_ratio", help, None, [(vec![], physics.looked())])
 }
 
@@ -223,55 +230,50 @@ fn write_inboxes(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     write_ledgers(to, &INBOX, &ledgers)?;
     to.gauge(
         "inbox_effective_floor",
-        "The amplitude below which a vibrator hears nothing, raised by overload; 0 hears everything",
+        "Amplitude below which a vibrator receives nothing; overload raises it, 0 receives everything",
         None,
         labelled().map(|(labels, line)| (labels, line.effective_floor.as_f32())),
     )?;
-    to.gauge(
-        "inboxes",
-        "Inboxes that are open",
-        None,
-        labelled().map(|(labels, line)| (labels, line.inboxes)),
-    )?;
+    to.gauge("inboxes", "Open inboxes", None, labelled().map(|(labels, line)| (labels, line.inboxes)))?;
     write_ledgers(to, &ALL_INBOXES, &[(vec![], &status.all_inboxes)])
 }
 
-/// The names and words for one sort of ledger: offered = delivered + shed (all reasons) + lost upstream + queued.
+/// The names and help texts of one kind of ledger: offered = delivered + shed (all reasons) + lost upstream + queued.
 struct LedgerNames {
     offered: (&'static str, &'static str),
     delivered: (&'static str, &'static str),
     shed: (&'static str, &'static str),
-    /// Not of an outbox, where nothing comes from a network.
+    /// `None` for an outbox, which receives nothing from a network.
     lost_upstream: Option<(&'static str, &'static str)>,
     queued: (&'static str, &'static str),
 }
 
 const OUTBOX: LedgerNames = LedgerNames {
     offered: ("outbox_offered_waves", "Waves given to the medium"),
-    delivered: ("outbox_delivered_waves", "Waves that the medium carried or handed to the network"),
-    shed: ("outbox_shed_waves", "Waves that the medium dropped on purpose, by reason"),
+    delivered: ("outbox_delivered_waves", "Waves carried by the medium or handed to the network"),
+    shed: ("outbox_shed_waves", "Waves shed by the medium, by reason"),
     lost_upstream: None,
-    queued: ("outbox_queued_waves", "Waves that wait to be sent"),
+    queued: ("outbox_queued_waves", "Waves waiting to be sent"),
 };
 
 const INBOX: LedgerNames = LedgerNames {
-    offered: ("inbox_offered_waves", "Waves sent to the inboxes of vibrators of a name"),
-    delivered: ("inbox_delivered_waves", "Waves that the vibrator took"),
-    shed: ("inbox_shed_waves", "Waves that the inboxes dropped on purpose, by reason"),
+    offered: ("inbox_offered_waves", "Waves sent to the inboxes of the vibrators with this name"),
+    delivered: ("inbox_delivered_waves", "Waves received by the vibrators with this name"),
+    shed: ("inbox_shed_waves", "Waves shed by the inboxes, by reason"),
     lost_upstream: Some(("inbox_lost_upstream_waves", "Waves sent to the inboxes and lost on the way")),
-    queued: ("inbox_queued_waves", "Waves that wait in the inboxes now"),
+    queued: ("inbox_queued_waves", "Waves waiting in the inboxes"),
 };
 
-/// The sum over all vibrators, for those whose names are without end.
+/// The sum over all vibrators, for processes with an unbounded number of vibrator names.
 const ALL_INBOXES: LedgerNames = LedgerNames {
-    offered: ("offered_waves", "Waves sent to any inbox of the process, closed ones included"),
-    delivered: ("delivered_waves", "Waves that any vibrator of the process took"),
-    shed: ("shed_waves", "Waves that any inbox of the process dropped on purpose, by reason"),
+    offered: ("offered_waves", "Waves sent to all inboxes of the process, including closed ones"),
+    delivered: ("delivered_waves", "Waves received by all vibrators of the process"),
+    shed: ("shed_waves", "Waves shed by all inboxes of the process, by reason"),
     lost_upstream: Some((
         "lost_upstream_waves",
-        "Waves sent to any inbox of the process and lost on the way",
+        "Waves sent to all inboxes of the process and lost on the way",
     )),
-    queued: ("queued_waves", "Waves that wait in any inbox of the process now"),
+    queued: ("queued_waves", "Waves waiting in all inboxes of the process"),
 };
 
 fn write_ledgers(

@@ -1,12 +1,12 @@
-//! What was observed so far, by channel.
+//! The observed traffic by channel.
 //!
-//! The gateway notes every wave here; pages, metrics and the command line read it. It holds names and numbers and no wave,
-//! so that it never keeps a question open or a payload in memory.
+//! The gateway records every wave here; the page, the metrics and the command line read it. It holds names and numbers
+//! but no waves, so it never keeps a question open or a payload in memory.
 //!
-//! Bounded: so many channels have a line each, all others share one. When there is no line left, a new channel takes that
-//! of the channel that was silent for longest, if that was for [`SILENT`]. So made-up names do not keep their lines, and
-//! however many of them come, no channel with a wave a minute loses its line to them. What a forgotten line had counted is
-//! added to a sum of its own, and not to the shared line, whose rate would jump.
+//! The table is bounded: up to a maximum number of channels have a line each, all others share one. When the table is
+//! full, a new channel replaces the one that was silent for longest, if that was for [`SILENT`]. So made-up names do
+//! not keep their lines, and a channel with at least one wave a minute never loses its line to them. The counts of a
+//! replaced line go to a separate sum, because adding them to the shared line would make its rate jump.
 
 use std::time::Duration;
 
@@ -18,17 +18,18 @@ use tokio::time::Instant;
 
 use crate::rate::Rate;
 
-/// The line that stands for the channels that have none of their own.
+/// The shared line of all channels without their own.
 pub const OTHER: &str = "_other";
 
-/// How long a channel is silent before another one may take its line.
+/// The silence after which another channel may take over a line.
 const SILENT: Duration = Duration::from_secs(60);
 
-/// Upper bounds of the age histogram in seconds: from a hop inside the process to a wave that waited out an outage.
+/// Upper bounds of the age histogram in seconds: from delivery inside the process to waves that waited during an
+/// outage.
 const AGE_BOUNDS: [f64; 15] =
     [5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.5, 1.0, 10.0, 60.0];
 
-/// The account of all waves that the gateway has seen.
+/// The record of all waves that the gateway has observed.
 #[derive(Debug)]
 pub struct Observed {
     since: Instant,
@@ -47,10 +48,10 @@ struct Table {
     forgotten: Forgotten,
 }
 
-/// What was counted for channels whose lines others have taken.
+/// The counts of replaced lines.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Forgotten {
-    /// How often a line was taken.
+    /// The number of replaced lines.
     pub(crate) channels: u64,
     pub(crate) waves: u64,
     pub(crate) payload_bytes: u64,
@@ -70,19 +71,19 @@ struct Count {
     payload_bytes: u64,
 }
 
-/// What was observed on one channel.
+/// The observed traffic of one channel.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ObservedChannel {
     /// The name, or [`OTHER`].
     pub channel: String,
-    /// The waves by kind; kinds that were not seen are left out.
+    /// The waves by kind, without kinds that did not occur.
     pub kinds: Vec<ObservedKind>,
     /// The vibrator that emitted the last wave.
     pub last_source: String,
-    /// The last wave's amplitude at its source.
+    /// The amplitude of the last wave at its source.
     pub last_amplitude: Amplitude,
-    /// How long ago the last wave was seen.
+    /// The time since the last wave.
     pub last_seen: Duration,
 }
 
@@ -92,7 +93,7 @@ pub struct ObservedChannel {
 pub struct ObservedKind {
     /// The kind.
     pub kind: Kind,
-    /// How many waves.
+    /// The number of waves.
     pub waves: u64,
     /// The size of their payloads together, in bytes.
     pub payload_bytes: u64,
@@ -115,7 +116,7 @@ impl Observed {
         }
     }
 
-    /// How many waves were seen.
+    /// The number of observed waves.
     #[must_use]
     pub fn waves(&self) -> u64 {
         self.table.lock().waves
@@ -133,17 +134,17 @@ impl Observed {
         self.table.lock().rate.per_second(self.since.elapsed())
     }
 
-    /// Since when waves are counted.
+    /// The time since counting began.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// The channels in the order of their names, [`OTHER`] last if there is such a line.
+    /// The channels ordered by name. [`OTHER`] comes last, if present.
     #[must_use]
     pub fn channels(&self) -> Vec<ObservedChannel> {
         let table = self.table.lock();
-        // After the lock, so that nothing in the table is younger.
+        // Read the clock after taking the lock, so that no line is newer.
         let now = Instant::now();
         let mut channels: Vec<_> =
             table.channels.iter().map(|(channel, entry)| entry.line(channel.as_str(), now)).collect();
@@ -154,12 +155,12 @@ impl Observed {
         channels
     }
 
-    /// What is in no line any more.
+    /// The counts that are in no line any more.
     pub(crate) fn forgotten(&self) -> Forgotten {
         self.table.lock().forgotten
     }
 
-    /// How old the waves were when they were seen.
+    /// The ages of the waves when they were observed.
     pub(crate) fn ages(&self) -> Histogram {
         self.ages.clone()
     }
@@ -183,7 +184,8 @@ impl Table {
         } else if wave.channel().as_str() != OTHER && self.has_line(now, max_channels) {
             self.channels.get_or_insert_mut(wave.channel().clone(), || Entry::first(wave, now))
         } else {
-            // A channel that is really called so shares the line: two lines of one name would be no valid metrics.
+            // A channel with the name of the shared line shares it, because two lines of one name would be invalid
+            // metrics.
             self.other.get_or_insert_with(|| Entry::first(wave, now))
         };
         entry.last_source = wave.source().clone();
@@ -197,7 +199,7 @@ impl Table {
 }
 
 impl Table {
-    /// Whether there is a line for one more channel, if need be that of one that is forgotten for it.
+    /// Whether there is a line for one more channel. Frees the line of a silent channel if necessary.
     fn has_line(&mut self, now: Instant, max_channels: usize) -> bool {
         if self.channels.len() < max_channels {
             return true;
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn channels_beyond_the_bound_share_one_line_and_nothing_goes_uncounted() {
+    async fn channels_beyond_the_bound_share_one_line_and_every_wave_is_counted() {
         let observed = Observed::new(2);
         for channel in ["b", "a", "c", OTHER, "d", "a"] {
             observed.note(&wave(channel, Kind::Event));
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_channel_that_is_called_like_the_shared_line_takes_no_line_of_its_own() {
+    async fn a_channel_with_the_name_of_the_shared_line_shares_it() {
         let observed = Observed::new(10);
         observed.note(&wave(OTHER, Kind::Event));
         observed.note(&wave("a", Kind::Event));
@@ -290,11 +292,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn made_up_names_give_their_lines_back_and_take_none_from_a_channel_that_is_in_use() {
+    async fn made_up_names_lose_their_lines_and_take_none_from_an_active_channel() {
         let observed = Observed::new(3);
         let has = |channel: &str| observed.channels().iter().any(|line| line.channel == channel);
         let mut made_up = 0;
-        // Three minutes of a flood, with a wave every 20 s on a channel that means something.
+        // A flood of three minutes, with a wave every 20 s on a real channel.
         for _ in 0..9 {
             observed.note(&wave("busy", Kind::Event));
             for _ in 0..100 {
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_channel_tells_when_it_was_last_seen() {
+    async fn a_channel_has_the_time_since_its_last_wave() {
         let observed = Observed::new(10);
         observed.note(&wave("a", Kind::Event));
         tokio::time::advance(Duration::from_secs(3)).await;

@@ -1,7 +1,7 @@
-//! The status page: the status written for people.
+//! The status page: the status as HTML.
 //!
-//! Plain HTML without scripts, which loads itself again every two seconds. The template escapes every value; names of
-//! channels and vibrators come from the network and may be anything.
+//! Plain HTML without scripts, which reloads every two seconds. The template escapes every value, because the names of
+//! channels and vibrators come from the network and can contain anything.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use askama::Template;
 
 use crate::status::{LedgerLine, Readiness, Status};
 
-/// How many lines a table of what was found has at most.
+/// The maximum number of rows in a table of findings.
 const MOST_ROWS: usize = 100;
 const MOST_FINDINGS: usize = 20;
 
@@ -33,20 +33,33 @@ impl Page<'_> {
         duration(&self.status.uptime_seconds)
     }
 
+    /// What came from the network and was refused; nothing of what did not happen.
+    fn refused(&self) -> Vec<(u64, &'static str)> {
+        let (medium, roster) = (&self.status.medium, self.status.roster.as_ref());
+        let all = [
+            (medium.implausible_messages, "messages that said what cannot be true"),
+            (self.status.reflected.refused_echoes, "echoes of waves that never were"),
+            (roster.map_or(0, |line| line.implausible_announcements), "contradictory announcements"),
+            (roster.map_or(0, |line| line.left_out_announcements), "announcements too many"),
+            (medium.stray_answers, "answers that nobody waited for"),
+        ];
+        all.into_iter().filter(|(number, _)| *number > 0).collect()
+    }
+
     fn rate(&self) -> String {
         let rate = self.status.observed.waves_per_second;
         if rate < 10.0 { format!("{rate:.1}") } else { count(&(rate.round() as u64)) }
     }
 }
 
-/// What was lost, by reason, without those for which nothing was: a column for each would be wider than most windows.
+/// The losses by reason, without zeros. A column for each reason would be too wide.
 fn losses(ledger: &LedgerLine) -> Vec<(u64, String)> {
     let shed = ledger.0.losses().map(|(reason, waves)| (waves, reason.as_str().replace('_', " ")));
     let lost = shed.into_iter().chain([(ledger.0.lost_upstream, "lost upstream".to_owned())]);
     lost.filter(|(waves, _)| *waves > 0).collect()
 }
 
-/// With a thin space between thousands.
+/// A number with thin spaces between thousands.
 fn count(number: &u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 2);
@@ -70,7 +83,7 @@ fn bytes(number: &u64) -> String {
     if unit == 0 { format!("{number} B") } else { format!("{size:.1} {}", UNITS[unit]) }
 }
 
-/// The two largest units.
+/// A duration in its two largest units.
 fn duration(seconds: &f64) -> String {
     let whole = Duration::try_from_secs_f64(*seconds).unwrap_or_default().as_secs();
     let (days, hours, minutes) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60);
@@ -83,7 +96,7 @@ fn duration(seconds: &f64) -> String {
     }
 }
 
-/// A time that may be short.
+/// A duration that can be short.
 fn brief(time: &Duration) -> String {
     let text = format!("{time:.2?}");
     let unit = text.find(char::is_alphabetic).unwrap_or(text.len());
@@ -99,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_for_people() {
+    fn numbers_are_human_readable() {
         assert_eq!(count(&1_234_567), "1\u{2009}234\u{2009}567");
         assert_eq!((count(&0), count(&999)), ("0".to_owned(), "999".to_owned()));
         assert_eq!((bytes(&1023), bytes(&1536)), ("1023 B".to_owned(), "1.5 KiB".to_owned()));

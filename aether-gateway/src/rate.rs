@@ -1,18 +1,18 @@
-//! How many waves a second, lately.
+//! The recent rate in waves a second.
 //!
-//! Kept by [`Observed`](crate::Observed). Pure: the time comes in as a [`Duration`] since the start.
+//! [`Observed`](crate::Observed) keeps one. Pure: the caller passes the time as a [`Duration`] since the start.
 
 use std::time::Duration;
 
-/// How many whole seconds "lately" covers, besides the one that runs.
+/// The number of whole seconds in the window, in addition to the current one.
 const SECONDS: usize = 10;
 const SLOTS: usize = SECONDS + 1;
 
-/// Counts by second, for the last ten seconds and the one that runs.
+/// Counts by second, for the last ten seconds and the current one.
 #[derive(Debug, Default)]
 pub(crate) struct Rate {
     counts: [u64; SLOTS],
-    /// The second that the newest count is for.
+    /// The second of the newest count.
     newest: u64,
 }
 
@@ -23,16 +23,16 @@ impl Rate {
         self.counts[second as usize % SLOTS] += 1;
     }
 
-    /// Waves a second, over the last ten to eleven seconds or since the start if that is less.
+    /// Waves a second over the last ten to eleven seconds, or since the start if that is shorter.
     pub(crate) fn per_second(&mut self, elapsed: Duration) -> f64 {
         let second = self.turn_to(elapsed);
         let begin = Duration::from_secs(second.saturating_sub(SECONDS as u64));
-        // The first moments after the start would give wild figures.
+        // Right after the start the rate would be meaningless.
         let window = elapsed.saturating_sub(begin).max(Duration::from_secs(1));
         self.counts.iter().sum::<u64>() as f64 / window.as_secs_f64()
     }
 
-    /// Empties the slots of the seconds that have begun since the last call.
+    /// Clears the slots of the seconds since the last call.
     fn turn_to(&mut self, elapsed: Duration) -> u64 {
         let second = elapsed.as_secs().max(self.newest);
         let begun = (second - self.newest).min(SLOTS as u64);

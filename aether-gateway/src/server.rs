@@ -1,10 +1,10 @@
-//! The HTTP server: takes connections, and bounds what a client can keep.
+//! The HTTP server: accepts connections and bounds the resources of each client.
 //!
-//! Run by the gateway, with the [routes](crate::http) as what answers. One request a connection, which costs a scrape
-//! nothing that matters and makes every bound simple: a client has a time for its request and one for the whole, and
-//! there are so many [slots](crate::slots). A connection is always taken: where slots are short, another one that has
-//! been idle or slow for longer is ended. A request that has come is read before its connection can be ended.
-//! There is no request body anywhere.
+//! The gateway runs it with the [routes](crate::http). There is one request per connection. That costs a scrape little
+//! and makes every bound simple: a client has a time limit for its request and one for the whole connection, and the
+//! number of [slots](crate::slots) is fixed. A new connection is always accepted: when slots run out, a connection that
+//! was idle or slow for longer is closed. A request that has arrived is read before its connection can be closed.
+//! Request bodies are not supported.
 
 use std::io;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::slots::{Slot, Slots};
 
-/// The most connections at once, those included that have lost their slot a moment ago and are not gone yet.
+/// The maximum number of connections, including those that have lost their slot and are still closing.
 const MAX_CONNECTIONS: usize = 384;
-/// The longest that a client may take to send its request.
+/// The time limit for a client to send its request.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
-/// The longest that a connection may last: a client that reads too slowly is cut off.
+/// The time limit of a connection. A client that reads too slowly is disconnected.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(15);
-/// The longest that answers may still take when the gateway ends.
+/// The time limit for open answers when the gateway ends.
 const CLOSING_PATIENCE: Duration = Duration::from_millis(250);
-/// After the system refused a connection, such as for want of file descriptors.
+/// The pause after the system refused a connection, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -58,9 +58,9 @@ pub(crate) async fn serve(
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
                     if trouble.begins() {
-                        tracing::warn!(%error, "cannot accept connections; trying again, without saying so");
+                        tracing::warn!(%error, "cannot accept connections; retrying, without further messages");
                     }
-                    // A connection that ends gives back what the system is short of.
+                    // Closing a connection frees a file descriptor.
                     slots.evict_one();
                     let one_ended = async {
                         if connections.join_next().await.is_none() {
@@ -74,28 +74,28 @@ pub(crate) async fn serve(
     }
     drop(listener);
     let all_answered = async { while connections.join_next().await.is_some() {} };
-    // Who is not answered by now is cut off when the set is dropped.
+    // Dropping the set closes the remaining connections.
     let _ = tokio::time::timeout(CLOSING_PATIENCE, all_answered).await;
 }
 
-/// Whether accepting fails at the moment, as it does when all file descriptors are in use: said once and not four times a
-/// second for as long as it lasts.
+/// Whether accepting currently fails, for example because all file descriptors are in use. It is logged once, not four
+/// times a second.
 #[derive(Debug, Default)]
 struct Trouble(bool);
 
 impl Trouble {
-    /// Accepting failed; whether that is news.
+    /// Accepting failed. Returns whether this is the first failure.
     fn begins(&mut self) -> bool {
         !std::mem::replace(&mut self.0, true)
     }
 
-    /// Accepting succeeded; whether that is news.
+    /// Accepting succeeded. Returns whether it failed before.
     fn ended(&mut self) -> bool {
         std::mem::take(&mut self.0)
     }
 }
 
-/// Whether one client went away while it was being accepted, which says nothing about the next.
+/// Whether a client disconnected while being accepted. The next one is not affected.
 fn is_clients_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
@@ -115,7 +115,7 @@ async fn answer(stream: TcpStream, slot: Slot, app: Router) {
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // First what the client has sent, or a flood could end a connection whose request is there.
+        // Read the request first, or a flood could close a connection whose request has arrived.
         biased;
         served = connection => match served {
             Ok(()) => {}
@@ -126,7 +126,7 @@ async fn answer(stream: TcpStream, slot: Slot, app: Router) {
                 tracing::debug!(%error, "a connection failed");
             }
         },
-        () = slot.lost() => tracing::debug!("a connection gave way to a newer one"),
+        () = slot.lost() => tracing::debug!("a connection was closed to make room for a newer one"),
         () = tokio::time::sleep(CONNECTION_PATIENCE) => {
             slot.timed_out();
             tracing::debug!("a connection was too slow");
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_is_told_when_it_begins_and_when_it_ends() {
+    fn trouble_is_logged_when_it_begins_and_when_it_ends() {
         let mut trouble = Trouble::default();
         assert!(!trouble.ended());
         assert_eq!([trouble.begins(), trouble.begins(), trouble.begins()], [true, false, false]);

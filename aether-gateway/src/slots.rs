@@ -1,11 +1,11 @@
-//! Who has a connection to the HTTP server, and who loses his when there are too many.
+//! The connection slots of the HTTP server, and which connection is closed when they run out.
 //!
-//! Asked by the [server](crate::server) for each connection. There are two rooms with so many slots each: for connections
-//! whose request has not come yet, and for those that are being answered. So clients that send nothing and clients that
-//! read nothing cannot take the slots of one another. A new connection is always let in. When its room is full, the
-//! source address with the most slots in that room gives one up, its oldest. With one source for all that is the oldest
-//! of all: a client keeps its slot for as long as it takes the others to come and fill the room behind it, however many
-//! there are that do nothing.
+//! The [server](crate::server) takes a slot for each connection. There are two rooms with a fixed number of slots: for
+//! connections whose request has not arrived, and for connections that are being answered. So clients that send nothing
+//! and clients that read nothing cannot take each other's slots. A new connection is always admitted. When its room is
+//! full, the source address with the most slots in that room loses its oldest one. If all connections have one source,
+//! that is the oldest of all. So a client keeps its slot until newer connections fill the whole room, however many idle
+//! ones there are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -16,20 +16,20 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-/// Slots for connections whose request has not come yet.
+/// Slots for connections whose request has not arrived.
 const WAITING: usize = 192;
 /// Slots for connections that are being answered.
 const ANSWERING: usize = 64;
 
-/// How many connections there were, and how many of them the server ended.
+/// Counts of connections, and of those that the server closed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Connections {
     pub(crate) accepted: u64,
-    /// Gave way to newer ones before their request came.
+    /// Closed for newer ones before their request arrived.
     pub(crate) evicted_waiting: u64,
-    /// Gave way to newer ones before they had read their answer.
+    /// Closed for newer ones before they had read their answer.
     pub(crate) evicted_answering: u64,
-    /// Took too long for their request or their answer.
+    /// Exceeded the time limit of their request or answer.
     pub(crate) timed_out: u64,
 }
 
@@ -47,7 +47,7 @@ struct Rooms {
     counts: Connections,
 }
 
-/// Connections by their number, so the oldest comes first.
+/// Connections by number, oldest first.
 #[derive(Debug)]
 struct Room {
     slots: usize,
@@ -55,7 +55,7 @@ struct Room {
     by_source: HashMap<IpAddr, usize>,
 }
 
-/// The slot of one connection; given back when it is dropped.
+/// The slot of one connection. Dropping it frees the slot.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
@@ -84,7 +84,7 @@ impl Slots {
         self.rooms.lock().counts
     }
 
-    /// A slot for a connection whose request has not come yet.
+    /// Takes a slot for a connection whose request has not arrived.
     pub(crate) fn enter(self: &Arc<Self>, source: IpAddr) -> Slot {
         let (source, lost) = (network(source), Arc::new(Notify::new()));
         let mut rooms = self.rooms.lock();
@@ -96,14 +96,15 @@ impl Slots {
         Slot { slots: Arc::clone(self), number, source, lost, is_answered: AtomicBool::new(false) }
     }
 
-    /// Ends one connection whose request has not come yet, for want of something that the slots do not count.
+    /// Closes one connection whose request has not arrived, to free a resource that slots do not count.
     pub(crate) fn evict_one(&self) {
         self.rooms.lock().waiting.evict();
     }
 }
 
 impl Slot {
-    /// The request has come: the connection changes rooms. One that has just lost its slot has it back.
+    /// Moves the connection to the other room, because its request has arrived. A connection that has just lost its
+    /// slot gets one back.
     pub(crate) fn answer(&self) {
         let mut rooms = self.slots.rooms.lock();
         if self.is_answered.swap(true, Ordering::Relaxed) {
@@ -113,7 +114,7 @@ impl Slot {
         rooms.answering.enter(self.number, self.source, Arc::clone(&self.lost));
     }
 
-    /// Waits until the slot is lost to a newer connection, and counts that.
+    /// Waits until a newer connection takes the slot, and counts that.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing is missed.
@@ -155,7 +156,7 @@ impl Room {
         self.taken.contains_key(&number)
     }
 
-    /// Takes a slot, if need be that of another connection.
+    /// Takes a slot, if necessary from another connection.
     fn enter(&mut self, number: u64, source: IpAddr, lost: Arc<Notify>) {
         if self.taken.len() >= self.slots {
             self.evict();
@@ -174,7 +175,7 @@ impl Room {
         }
     }
 
-    /// Takes the oldest slot of the source that has the most.
+    /// Frees the oldest slot of the source with the most slots.
     fn evict(&mut self) {
         let most = self.by_source.values().max().copied();
         let is_of_most = |source: &IpAddr| self.by_source.get(source).copied() == most;
@@ -186,8 +187,8 @@ impl Room {
     }
 }
 
-/// What counts as one source: an IPv4 address, or the 64 bits of an IPv6 address that name a network, as one host may
-/// have as many addresses of it as it likes.
+/// The source of an address: the whole IPv4 address, or the 64-bit network prefix of an IPv6 address, because one host
+/// can use any number of addresses in its network.
 fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 64)).into()),
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_gives_way_and_who_is_answered_is_not_among_those_who_wait() {
+    fn the_oldest_waiting_connection_is_closed_and_answered_ones_are_not() {
         let slots = Slots::with_bounds(2, 1);
         let (first, second) = (slots.enter(source(1)), slots.enter(source(1)));
         first.answer();
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_with_the_most_slots_gives_way() {
+    fn the_source_with_the_most_slots_loses_one() {
         let slots = Slots::with_bounds(4, 1);
         let quiet = slots.enter(source(1));
         let greedy: Vec<_> = (0..10).map(|_| slots.enter(source(2))).collect();
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_comes_with_the_eviction_is_answered() {
+    fn a_request_that_arrives_with_the_eviction_is_answered() {
         let slots = Slots::with_bounds(1, 1);
         let slot = slots.enter(source(1));
         slots.evict_one();

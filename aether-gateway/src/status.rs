@@ -1,7 +1,7 @@
-//! The status: one reading of everything there is to show.
+//! The status: one reading of everything that the gateway shows.
 //!
-//! The page, the JSON and the metrics are three ways of writing one [`Status`]. Reading it takes short locks and
-//! nothing from the network; it decides nothing.
+//! The page, the JSON and the metrics are three renderings of one [`Status`]. Reading it takes short locks and no
+//! network access. It makes no decisions.
 
 mod physics;
 
@@ -14,6 +14,7 @@ use aether_core::{
     Aether, Amplitude, Floor, Ledger, Wave,
     echo::{DeadLetterCounts, EchoLedger},
     inbox::InboxReport,
+    presence::Roster,
 };
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
@@ -24,30 +25,38 @@ use crate::slots::{Connections, Slots};
 
 pub(crate) use physics::PhysicsPart;
 
-/// How many vibrators' inboxes are told apart; the others share the line [`OTHER`].
+/// The maximum number of vibrators with their own line. All others share the line [`OTHER`].
 const MAX_VIBRATORS: usize = 500;
 
-/// What there is to read a status from.
+/// The sources of a status.
 #[derive(Debug)]
-pub(crate) struct Scene {
+pub(crate) struct StatusSource {
     aether: Aether,
     observed: Arc<Observed>,
     insight: Option<Arc<Insight>>,
+    /// The vibrators of all processes, as announced.
+    roster: Option<Roster>,
     slots: Arc<Slots>,
     observing: AtomicBool,
-    /// The vibrators that have a line of their own. A name that has one keeps it, so that no count ever falls.
+    /// The vibrators with their own line. They keep it, so that no count ever decreases.
     told_apart: Mutex<BTreeSet<String>>,
     started_at: f64,
 }
 
-impl Scene {
-    pub(crate) fn new(aether: Aether, observed: Observed, insight: Option<Arc<Insight>>) -> Self {
+impl StatusSource {
+    pub(crate) fn new(
+        aether: Aether,
+        observed: Observed,
+        insight: Option<Arc<Insight>>,
+        roster: Option<Roster>,
+    ) -> Self {
         // A clock before 1970 is shown as 1970.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             aether,
             observed: Arc::new(observed),
             insight,
+            roster,
             slots: Slots::new(),
             observing: AtomicBool::new(true),
             told_apart: Mutex::default(),
@@ -75,7 +84,7 @@ impl Scene {
         self.observing.store(false, Ordering::Release);
     }
 
-    /// Whether waves are observed now.
+    /// Whether the gateway observes waves.
     pub(crate) fn readiness(&self) -> Readiness {
         if !self.observing.load(Ordering::Acquire) {
             Readiness::ObserverEnded
@@ -105,12 +114,17 @@ impl Scene {
                 untaken_messages: status.untaken,
                 malformed_messages: status.malformed,
                 implausible_messages: status.implausible,
+                stray_answers: status.stray_answers,
                 lost_upstream_waves: status.lost_upstream,
                 forgotten_streams: status.forgotten_streams,
                 shed_at_source_waves: status.shed_at_source,
                 outbox: LedgerLine(status.outbox),
             },
             reflected: ReflectedLine::from(self.aether.echo_ledger()),
+            roster: self.roster.as_ref().map(|roster| RosterLine {
+                left_out_announcements: roster.left_out(),
+                implausible_announcements: roster.implausible(),
+            }),
             dead_letters: DeadLettersLine::from(self.aether.dead_letters().counts()),
             observed: ObservedLine {
                 waves: self.observed.waves(),
@@ -129,7 +143,7 @@ impl Scene {
     }
 }
 
-/// Whether the gateway does its work.
+/// The readiness of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Readiness {
@@ -139,7 +153,7 @@ pub(crate) enum Readiness {
 }
 
 impl Readiness {
-    /// One sentence for people.
+    /// The readiness as text.
     pub(crate) const fn as_text(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -158,12 +172,14 @@ pub(crate) struct Status {
     pub(crate) readiness: Readiness,
     pub(crate) medium: MediumLine,
     pub(crate) reflected: ReflectedLine,
+    /// Nothing if the gateway does not hear who is there.
+    pub(crate) roster: Option<RosterLine>,
     pub(crate) dead_letters: DeadLettersLine,
     pub(crate) observed: ObservedLine,
     pub(crate) inboxes: Vec<InboxLine>,
-    /// The sum over all inboxes, those of vibrators that are gone included.
+    /// The sum over all inboxes, including those of closed vibrators.
     pub(crate) all_inboxes: LedgerLine,
-    /// Nothing if the gateway does not look for it.
+    /// `None` if physics is switched off.
     pub(crate) physics: Option<PhysicsPart>,
     pub(crate) http: Connections,
 }
@@ -179,13 +195,15 @@ pub(crate) struct MediumLine {
     pub(crate) untaken_messages: u64,
     pub(crate) malformed_messages: u64,
     pub(crate) implausible_messages: u64,
+    pub(crate) stray_answers: u64,
     pub(crate) lost_upstream_waves: u64,
     pub(crate) forgotten_streams: u64,
     pub(crate) shed_at_source_waves: u64,
     pub(crate) outbox: LedgerLine,
 }
 
-/// What became of the waves that failed in this process and are reflected: `waves` is the sum of the others.
+/// The failed waves of this process by how the failure was reported. `waves` is the sum of the others except
+/// `refused_echoes`, which came from elsewhere and cannot be true.
 #[derive(Debug, Serialize)]
 pub(crate) struct ReflectedLine {
     pub(crate) waves: u64,
@@ -194,16 +212,35 @@ pub(crate) struct ReflectedLine {
     pub(crate) left_to_asker: u64,
     pub(crate) unconfirmed: u64,
     pub(crate) pending: u64,
+    pub(crate) refused_echoes: u64,
 }
 
 impl From<EchoLedger> for ReflectedLine {
     fn from(ledger: EchoLedger) -> Self {
-        let EchoLedger { reflected: waves, told, buried, left_to_asker, unconfirmed, pending, .. } = ledger;
-        Self { waves, told, buried, left_to_asker, unconfirmed, pending }
+        let EchoLedger {
+            reflected: waves,
+            told,
+            buried,
+            left_to_asker,
+            unconfirmed,
+            pending,
+            refused: refused_echoes,
+            ..
+        } = ledger;
+        Self { waves, told, buried, left_to_asker, unconfirmed, pending, refused_echoes }
     }
 }
 
-/// What became of those whose source could not be told: `buried` is the sum of the others.
+/// Announcements of vibrators that are in no table.
+#[derive(Debug, Serialize)]
+pub(crate) struct RosterLine {
+    /// There were too many.
+    pub(crate) left_out_announcements: u64,
+    /// Two processes announced the same vibrator.
+    pub(crate) implausible_announcements: u64,
+}
+
+/// The failed waves whose source could not be reached. `buried` is the sum of the others.
 #[derive(Debug, Serialize)]
 pub(crate) struct DeadLettersLine {
     pub(crate) buried: u64,
@@ -249,19 +286,19 @@ pub(crate) struct KindLine {
     pub(crate) payload_bytes: u64,
 }
 
-/// The inboxes of all vibrators of one name, those that are gone included.
+/// The inboxes of all vibrators of one name, including closed ones.
 #[derive(Debug, Serialize)]
 pub(crate) struct InboxLine {
     pub(crate) vibrator: String,
-    /// How many are open.
+    /// The number of open inboxes.
     pub(crate) inboxes: usize,
     pub(crate) ledger: LedgerLine,
-    /// The highest of the open ones; 0 hears everything.
+    /// The highest floor of the open inboxes; 0 receives everything.
     #[serde(serialize_with = "floor_as_number")]
     pub(crate) effective_floor: Floor,
 }
 
-/// An account, written with the reasons of all losses.
+/// A ledger, serialised with the reasons of all losses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LedgerLine(pub(crate) Ledger);
 
@@ -282,7 +319,7 @@ impl Serialize for LedgerLine {
     }
 }
 
-/// With the three digits that the amplitude prints, and not those that its fixed point adds.
+/// Uses the three digits that `Amplitude` prints, without the extra digits of its fixed-point form.
 fn amplitude_as_number<S: Serializer>(amplitude: &Amplitude, serializer: S) -> Result<S::Ok, S::Error> {
     let shown = amplitude.to_string().parse().unwrap_or_else(|_| f64::from(amplitude.as_f32()));
     serializer.serialize_f64(shown)
@@ -311,7 +348,7 @@ impl From<&ObservedChannel> for ChannelLine {
     }
 }
 
-/// No more lines than a table and metrics can bear.
+/// Groups inboxes by vibrator name, up to a bounded number of lines.
 fn by_vibrator(reports: Vec<InboxReport>, told_apart: &mut BTreeSet<String>) -> Vec<InboxLine> {
     let mut lines: BTreeMap<String, InboxLine> = BTreeMap::new();
     for report in reports {
@@ -359,7 +396,7 @@ mod tests {
         assert_eq!(offered, (MAX_VIBRATORS + 20 - 1) as u64);
         assert!(lines.iter().any(|line| line.vibrator == OTHER && line.inboxes > 200));
 
-        // Names that come later, and vibrators that go, take nobody's line.
+        // New names and closed vibrators do not take existing lines.
         let names = |lines: &[InboxLine]| lines.iter().map(|line| line.vibrator.clone()).collect::<Vec<_>>();
         let _early = Vibrator::create("a", &aether).await.unwrap();
         kept.truncate(1);

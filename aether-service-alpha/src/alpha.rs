@@ -1,4 +1,4 @@
-//! The service around the saga: makes orders at a rate, runs each in a task, counts how they end.
+//! The order service: creates orders at a rate, runs a saga for each in a task, and counts the outcomes.
 
 use std::io;
 use std::sync::Arc;
@@ -10,65 +10,65 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::customers::Customers;
-use crate::saga::{Office, Saga};
-use crate::{AlphaOptions, OrderSummary, PaymentDesk, Tally};
+use crate::saga::{Saga, SagaContext};
+use crate::{AlphaOptions, OrderCounters, OrderSummary, PaymentService};
 
-/// Why the service could not start or ended early.
+/// Why the order service failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AlphaError {
     /// The medium could not be reached.
-    #[error("the order service has no medium")]
+    #[error("the order service cannot use its medium")]
     Connect(#[from] ConnectError),
-    /// A vibrator could not be made.
-    #[error("the order service could not be made")]
+    /// A vibrator could not be created.
+    #[error("the order service could not be created")]
     Create(#[from] CreateError),
-    /// The payment desk does not run.
-    #[error("the payment desk does not run")]
-    Desk(#[from] ServiceError),
-    /// The payment desk or an order panicked.
-    #[error("the order service broke down")]
+    /// The payment service failed.
+    #[error("the payment service failed")]
+    Payments(#[from] ServiceError),
+    /// The payment service or a saga panicked.
+    #[error("a task of the order service panicked")]
     Broken(#[from] tokio::task::JoinError),
     /// The summary could not be printed.
     #[error("the summary could not be printed")]
     Output(#[source] io::Error),
-    /// Not everything that was emitted is known to have reached the server.
+    /// The server did not confirm every emitted wave.
     #[error(transparent)]
     Lost(#[from] LostWaves),
 }
 
-/// The order service, ready to take orders; its payment desk hears every question asked from now on.
+/// The order service, ready to run. Its payment service is already subscribed.
 #[derive(Debug)]
-#[must_use = "no order is made before run()"]
+#[must_use = "the service creates no orders before run()"]
 pub struct Alpha {
     vibrator: Vibrator,
-    payments: PaymentDesk,
+    payments: PaymentService,
     options: AlphaOptions,
-    tally: Arc<Tally>,
+    counters: Arc<OrderCounters>,
 }
 
 impl Alpha {
-    /// Makes the service and its payment desk.
+    /// Creates the service and its payment service.
     ///
     /// # Errors
     /// [`AlphaError`] if the medium is closed.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing was made.
+    /// Cancelled before completion, no service is left.
     pub async fn start(aether: &Aether, options: AlphaOptions) -> Result<Self, AlphaError> {
-        let payments = PaymentDesk::start(aether, options.decline_rate, options.seed).await?;
+        let payments = PaymentService::start(aether, options.decline_rate, options.seed).await?;
         let vibrator = Vibrator::create("alpha", aether).await?;
-        Ok(Self { vibrator, payments, options, tally: Arc::default() })
+        Ok(Self { vibrator, payments, options, counters: Arc::default() })
     }
 
-    /// The count of orders, which can be read at any time, also after the service has ended.
+    /// The live order counters. They can be read at any time, also after the service has ended.
     #[must_use]
-    pub fn tally(&self) -> Arc<Tally> {
-        Arc::clone(&self.tally)
+    pub fn counters(&self) -> Arc<OrderCounters> {
+        Arc::clone(&self.counters)
     }
 
-    /// Makes orders and takes each to its end, until `shutdown` is cancelled, all orders have ended or the medium
-    /// was closed. On shutdown no more orders are made, and those in flight get a moment to settle.
+    /// Creates orders and runs their sagas until `shutdown` is cancelled, all orders have ended or the medium is
+    /// closed. After `shutdown` it creates no more orders, and those in flight get a grace period.
     ///
     /// # Errors
     /// [`AlphaError::Broken`] if a task panicked.
@@ -76,15 +76,15 @@ impl Alpha {
     /// # Cancel safety
     /// Cancelled before completion, the service has ended; orders in flight are not undone.
     pub async fn run(self, shutdown: CancellationToken) -> Result<OrderSummary, AlphaError> {
-        let Self { vibrator, payments, options, tally } = self;
+        let Self { vibrator, payments, options, counters } = self;
         let mut customers = Customers::new(vibrator.source().instance(), options.seed);
-        let office = Arc::new(Office {
+        let context = Arc::new(SagaContext {
             asker: Asker::new(vibrator.emitter(), asking(options.patience)),
             deadline: options.deadline,
         });
-        // The desk outlives the orders: its own token. Both sets end their tasks when they are dropped.
-        let (desk_shutdown, mut desk) = (CancellationToken::new(), JoinSet::new());
-        desk.spawn(payments.run(desk_shutdown.clone()));
+        // The payment service must outlive the orders, so it has its own token. Dropping a set cancels its tasks.
+        let (payments_shutdown, mut payment_tasks) = (CancellationToken::new(), JoinSet::new());
+        payment_tasks.spawn(payments.run(payments_shutdown.clone()));
         let mut orders = JoinSet::new();
         let mut next_order = every(options.rate.period());
 
@@ -95,35 +95,35 @@ impl Alpha {
             }
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                // The desk ends by itself only when the medium was closed.
-                Some(ended) = desk.join_next() => {
+                // The payment service ends by itself only when the medium is closed.
+                Some(ended) = payment_tasks.join_next() => {
                     ended??;
                     break;
                 }
                 Some(ended) = orders.join_next() => ended?,
                 _ = next_order.tick(), if wanted && orders.len() < options.concurrency.get() => {
-                    let saga = Saga::new(Arc::clone(&office), customers.next_order());
-                    orders.spawn(saga.run(tally.open()));
+                    let saga = Saga::new(Arc::clone(&context), customers.next_order());
+                    orders.spawn(saga.run(counters.open()));
                 }
             }
         }
         settle(&mut orders, options.grace).await?;
-        desk_shutdown.cancel();
-        while let Some(ended) = desk.join_next().await {
+        payments_shutdown.cancel();
+        while let Some(ended) = payment_tasks.join_next().await {
             ended??;
         }
-        Ok(tally.summary())
+        Ok(counters.summary())
     }
 }
 
-/// How an order asks: until its deadline. Its questions are few and each must be answered, so there may be as many
-/// repetitions as questions, where the default is a tenth.
+/// The asker options of sagas. A saga asks few questions and needs each answer, so the retry budget is 100 % instead of
+/// the default 10 %.
 fn asking(patience: Duration) -> AskerOptions {
     let resend = Resend::default().most(32).budget(RetryBudget::new(100, 10));
     AskerOptions::default().patience(patience).resend(resend)
 }
 
-/// Lets the orders in flight go on for a while, then ends their tasks.
+/// Waits for the orders in flight for the grace period, then cancels their tasks.
 async fn settle(orders: &mut JoinSet<()>, grace: Duration) -> Result<(), tokio::task::JoinError> {
     let all_ended = async {
         while let Some(ended) = orders.join_next().await {
@@ -136,7 +136,7 @@ async fn settle(orders: &mut JoinSet<()>, grace: Duration) -> Result<(), tokio::
     ended.unwrap_or(Ok(()))
 }
 
-/// A tick in each period; what could not be made in time is not caught up on.
+/// An interval that does not catch up on missed ticks.
 fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Skip);

@@ -1,6 +1,6 @@
-//! The service as a program: its arguments and what its main function does.
+//! The service as a program: its arguments and its main function.
 //!
-//! Used by this crate's own binary and by the command line, which has the service as a subcommand.
+//! This crate's binary and the subcommand `aether alpha` use it.
 
 use std::io::Write as _;
 
@@ -10,28 +10,28 @@ use aether_core::Aether;
 use crate::payment::CHARGE;
 use crate::{Alpha, AlphaError, AlphaOptions, Chance, Rate};
 
-/// The name of the program, in the log and as the NATS server shows its connection.
+/// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-service-alpha";
 
-/// Take orders through reservation, payment and sale
+/// Run the order service: reservation, payment and sale of made-up orders
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = PROGRAM, version)]
 #[non_exhaustive]
 pub struct AlphaArgs {
-    /// Which medium to connect to.
+    /// The medium to connect to.
     #[command(flatten)]
     pub medium: MediumArgs,
-    /// Which orders are made.
+    /// The orders to create.
     #[command(flatten)]
     pub orders: OrderArgs,
 }
 
-/// Which orders are made; to be flattened beside other arguments.
+/// The arguments for the orders, to be flattened into other arguments.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Orders")]
 #[non_exhaustive]
 pub struct OrderArgs {
-    /// Stop after so many orders; without it, go on until Ctrl-C
+    /// Stop after this many orders; without it, run until Ctrl-C
     #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     pub orders: Option<u64>,
 
@@ -39,11 +39,11 @@ pub struct OrderArgs {
     #[arg(long, value_name = "N", default_value = "20", allow_negative_numbers = true)]
     pub rate: Rate,
 
-    /// How likely a payment is declined, from 0 to 1
+    /// The probability that a payment is declined, from 0 to 1
     #[arg(long, value_name = "CHANCE", default_value = "0.1", allow_negative_numbers = true)]
     pub decline_rate: Chance,
 
-    /// The same seed gives the same orders and the same declined cards
+    /// The random seed: the same seed creates the same orders and declines the same cards
     #[arg(long, value_name = "N", default_value = "0", value_parser = whole, allow_negative_numbers = true)]
     pub seed: u64,
 }
@@ -68,10 +68,10 @@ impl OrderArgs {
     }
 }
 
-/// Connects, takes orders until `shutdown` is cancelled or all are settled, and prints what became of them.
+/// Connects, runs orders until `shutdown` is cancelled or all are settled, and prints the summary.
 ///
 /// # Errors
-/// [`AlphaError`] if the medium cannot be reached, the service cannot start, or what it emitted did not all reach the
+/// [`AlphaError`] if the medium cannot be reached, the service cannot start, or not every emitted wave reached the
 /// server.
 ///
 /// # Cancel safety
@@ -82,7 +82,7 @@ pub async fn main(args: AlphaArgs, shutdown: CancellationToken) -> Result<(), Al
     };
     if args.medium.is_local() {
         tracing::warn!(
-            "the local medium lives inside this process: no inventory service can be heard here; use --medium nats://host:port"
+            "the local medium lives inside this process, so no inventory service can be reached; use --medium nats://host:port"
         );
     }
     let done = serve(&args, &aether, shutdown).await;
@@ -93,7 +93,11 @@ pub async fn main(args: AlphaArgs, shutdown: CancellationToken) -> Result<(), Al
 
 async fn serve(args: &AlphaArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), AlphaError> {
     let alpha = Alpha::start(aether, args.orders.options()).await?;
-    args.medium.announce(PROGRAM, env!("CARGO_PKG_VERSION"), format_args!("takes orders, answers {CHARGE}"));
+    args.medium.announce(
+        PROGRAM,
+        env!("CARGO_PKG_VERSION"),
+        format_args!("creates orders, answers {CHARGE}"),
+    );
     let summary = alpha.run(shutdown).await?;
     writeln!(std::io::stdout(), "{summary}").map_err(AlphaError::Output)
 }

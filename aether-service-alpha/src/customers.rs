@@ -1,22 +1,22 @@
 //! The customers: made-up orders from a seed.
 //!
-//! In a real service orders come from people; here they come from a random generator, so that a demonstration runs by
-//! itself and a test can run it again. The article names are those that the inventory sample has by default.
+//! In a real service orders come from people. Here they come from a random generator, so that a demonstration needs no
+//! input and a test can repeat it. The articles are the default ones of the inventory sample.
 
 use fastrand::Rng;
 
 use crate::order::{Order, OrderId};
 
-/// What can be bought, and its price in cents.
+/// The articles and their prices in cents.
 const CATALOGUE: [(&str, u64); 5] =
     [("chair", 8_900), ("desk", 24_900), ("lamp", 3_900), ("shelf", 12_900), ("table", 39_900)];
-/// The most units in one order.
+/// The maximum number of units in one order.
 const MOST_UNITS: u32 = 3;
 
-/// Makes orders without end.
+/// An endless source of orders.
 #[derive(Debug)]
 pub(crate) struct Customers {
-    /// Distinguishes the orders of this service instance from those of others.
+    /// Distinguishes the orders of this service instance from those of other instances.
     instance: u64,
     made: u64,
     rng: Rng,
@@ -27,7 +27,7 @@ impl Customers {
         Self { instance, made: 0, rng: Rng::with_seed(seed) }
     }
 
-    /// How many orders were made.
+    /// The number of orders created.
     pub(crate) const fn made(&self) -> u64 {
         self.made
     }
@@ -58,6 +58,6 @@ mod tests {
             assert_eq!((one.sku, one.quantity, one.card), (other.sku, other.quantity, other.card));
         }
         let known: std::collections::HashSet<_> = orders(1, 7).into_iter().map(|order| order.sku).collect();
-        assert_eq!(known.len(), CATALOGUE.len(), "fifty orders and an article that nobody wants");
+        assert_eq!(known.len(), CATALOGUE.len(), "fifty orders cover all articles");
     }
 }

@@ -1,4 +1,4 @@
-//! The order service as a program of its own.
+//! The order service as a program.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! How the order service shall be.
+//! Options of the order service.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
-/// How many orders are made a second.
+/// A rate of orders a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate(f64);
 
-/// A rate that orders cannot have.
+/// A rate out of range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("a rate of {given} is not allowed: use {} to {} orders a second", Rate::LEAST, Rate::MOST)]
 pub struct RateError {
@@ -24,7 +24,7 @@ impl Rate {
     /// The most orders a second: the timer's ticks are one millisecond.
     pub const MOST: f64 = 1000.0;
 
-    /// So many orders a second.
+    /// Makes a rate from a number of orders a second.
     ///
     /// # Errors
     /// [`RateError`] for everything outside of [`Rate::LEAST`] to [`Rate::MOST`], NaN included.
@@ -56,11 +56,11 @@ impl fmt::Display for Rate {
     }
 }
 
-/// How likely something is, from 0 (never) to 1 (always).
+/// A probability, from 0 (never) to 1 (always).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Chance(f64);
 
-/// A number that is not a chance.
+/// A number that is not a probability.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{given} is not a chance: use a number from 0 (never) to 1 (always)")]
 pub struct ChanceError {
@@ -68,7 +68,7 @@ pub struct ChanceError {
 }
 
 impl Chance {
-    /// A chance from a number.
+    /// Makes a chance from a number.
     ///
     /// # Errors
     /// [`ChanceError`] for numbers below 0 and above 1, and for NaN.
@@ -101,7 +101,7 @@ impl fmt::Display for Chance {
     }
 }
 
-/// How the order service shall be.
+/// Options of the order service.
 #[derive(Debug, Clone)]
 #[must_use = "options do nothing by themselves"]
 pub struct AlphaOptions {
@@ -122,45 +122,44 @@ impl AlphaOptions {
         self
     }
 
-    /// Stop after so many orders; `None` to go on until shutdown, the default.
+    /// The number of orders after which the service stops. Default: `None`, which runs until shutdown.
     pub fn orders(mut self, orders: Option<u64>) -> Self {
         self.orders = orders;
         self
     }
 
-    /// How likely a payment is declined. Default: 0.1.
+    /// The probability that a payment is declined. Default: 0.1.
     pub fn decline_rate(mut self, chance: Chance) -> Self {
         self.decline_rate = chance;
         self
     }
 
-    /// What the made-up customers depend on: the same seed gives the same orders and the same declined cards.
-    /// Default: 0.
+    /// The random seed. The same seed creates the same orders and declines the same cards. Default: 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// How many orders are on their way at a time; when so many are, none is made. Default: 16.
+    /// The maximum number of orders in flight. At the maximum no new order is created. Default: 16.
     pub fn concurrency(mut self, orders: NonZeroUsize) -> Self {
         self.concurrency = orders;
         self
     }
 
-    /// How long an order may take. After that it is undone, which may take as long again; if that cannot be confirmed
-    /// either, the order stays counted as in flight. Default: 30 s.
+    /// The time limit of an order. After it the order is undone, which may take the same time again. If that cannot be
+    /// confirmed either, the order stays counted as in flight. Default: 30 s.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// How long one question waits for its answer before it is asked again. Default: 1 s.
+    /// How long one attempt waits for its answer. Default: 1 s.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// How long orders in flight may go on after shutdown. Default: 600 ms.
+    /// The grace period of orders in flight at shutdown. Default: 600 ms.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
@@ -187,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_and_chances_outside_of_their_range_are_refused_with_what_is_allowed() {
+    fn rates_and_chances_out_of_range_are_refused_with_the_allowed_range() {
         for bad in ["0", "-1", "NaN", "1001", "inf", "1e-9", "many"] {
             let error = bad.parse::<Rate>().unwrap_err().to_string();
             assert!(error.contains("use 0.001 to 1000 orders a second"), "{bad}: {error}");

@@ -1,6 +1,6 @@
-//! An order, and the states it can go through.
+//! An order and its states.
 //!
-//! Pure: the saga moves an order along, this file says which moves there are.
+//! Pure: this file defines the state transitions, the saga performs them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use aether_core::wave::MAX_KEY_BYTES;
 use serde::{Deserialize, Serialize};
 
-/// Which order. Cloning it is a reference count.
+/// The id of an order. Cloning it is cheap (reference counted).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OrderId(Arc<str>);
 
-/// A text that cannot name an order.
+/// A text that is not a valid order id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an order id of {bytes} bytes is not allowed: use 1 to {MAX_KEY_BYTES}")]
 pub struct OrderIdError {
@@ -21,7 +21,7 @@ pub struct OrderIdError {
 }
 
 impl OrderId {
-    /// An order id of 1 to 255 bytes, which is also the coherence key of all waves about the order.
+    /// Makes an order id of 1 to 255 bytes. It is also the coherence key of all waves about the order.
     ///
     /// # Errors
     /// [`OrderIdError`] for an empty text and one that is too long.
@@ -33,7 +33,7 @@ impl OrderId {
         }
     }
 
-    /// The order of this number among those of one service instance.
+    /// The id of an order by its number within one service instance.
     pub(crate) fn numbered(instance: u64, number: u64) -> Self {
         Self(format!("{instance:x}-{number}").into())
     }
@@ -64,53 +64,53 @@ impl fmt::Display for OrderId {
     }
 }
 
-/// Where an order stands.
+/// The state of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum State {
-    /// Nothing was done yet.
+    /// Created; nothing was done yet.
     Created,
     /// The goods are reserved.
     Reserved,
     /// The goods are reserved and paid.
     Paid,
-    /// The end: the goods are sold.
+    /// Final: the goods are sold.
     Completed,
-    /// The end: the goods are not there.
+    /// Final: the goods were not available.
     Refused,
-    /// The end: what was done is undone.
+    /// Final: all earlier steps are undone.
     Compensated,
 }
 
-/// What can be done with an order.
+/// A step of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Step {
     /// The goods were reserved.
     Reserve,
-    /// The money came.
+    /// The card was charged.
     Pay,
     /// The goods were sold.
     Complete,
     /// The goods were refused.
     Refuse,
-    /// What was done was undone.
+    /// All earlier steps were undone.
     Compensate,
 }
 
-/// A step that an order cannot take from where it stands.
+/// A step that the state of an order does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an order that is {state:?} cannot take the step {step:?}")]
 pub struct IllegalStep {
-    /// Where the order stands.
+    /// The state of the order.
     pub state: State,
-    /// What should have been done with it.
+    /// The refused step.
     pub step: Step,
 }
 
 impl State {
-    /// Where the order stands after a step.
+    /// The state after a step.
     ///
     /// # Errors
     /// [`IllegalStep`].
@@ -125,27 +125,27 @@ impl State {
         })
     }
 
-    /// Whether nothing can be done any more.
+    /// Whether the state is final.
     #[must_use]
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Refused | Self::Compensated)
     }
 }
 
-/// What somebody wants to buy, and where that stands.
+/// An order: what to buy, and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Order {
-    /// Which order.
+    /// The order id.
     #[serde(rename = "order")]
     pub id: OrderId,
-    /// Which article.
+    /// The article.
     pub sku: &'static str,
-    /// How many units.
+    /// The number of units.
     pub quantity: u32,
-    /// What they cost together, in cents.
+    /// The total price in cents.
     pub amount_cents: u64,
-    /// The customer's card; it is for the payment desk only.
+    /// The customer's card, for the payment service only.
     #[serde(skip)]
     pub card: u64,
     state: State,
@@ -162,7 +162,7 @@ impl Order {
         Self { id, sku, quantity, amount_cents, card, state: State::Created }
     }
 
-    /// Where it stands.
+    /// The state.
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
@@ -171,7 +171,7 @@ impl Order {
     /// Takes a step.
     ///
     /// # Errors
-    /// [`IllegalStep`]; the order stays where it is.
+    /// [`IllegalStep`]. The order keeps its state.
     pub fn take(&mut self, step: Step) -> Result<(), IllegalStep> {
         self.state = self.state.after(step)?;
         Ok(())
@@ -187,7 +187,7 @@ mod tests {
     const STEPS: [Step; 5] = [Step::Reserve, Step::Pay, Step::Complete, Step::Refuse, Step::Compensate];
 
     #[test]
-    fn the_steps_there_are_and_no_others() {
+    fn only_the_defined_steps_are_allowed() {
         let mut legal = Vec::new();
         for state in STATES {
             for step in STEPS {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_an_end_and_everything_else_has_a_way_out() {
+    fn final_states_have_no_steps_and_all_others_can_be_undone() {
         for state in STATES {
             let ways = STEPS.iter().filter(|step| state.after(**step).is_ok()).count();
             assert_eq!(state.is_final(), ways == 0, "{state:?}");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_step_leaves_the_order_where_it_was() {
+    fn a_refused_step_keeps_the_state() {
         let mut order = Order::new(OrderId::numbered(0xa, 7), "lamp", 2, 5_000, 1);
         assert_eq!(order.take(Step::Pay), Err(IllegalStep { state: State::Created, step: Step::Pay }));
         assert_eq!(order.state(), State::Created);

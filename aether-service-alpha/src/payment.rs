@@ -1,13 +1,13 @@
-//! The payment desk: charges cards and pays back, once for each order.
+//! The payment service: charges and refunds cards, once for each order.
 //!
-//! A service of its own with its own vibrator, which knows nothing of orders but their ids; it lives in this crate
-//! because the sample needs somebody who declines. [`Book`] is its pure part, [`PaymentDesk`] hears `payments.charge` and
-//! `payments.refund` and answers from the book.
+//! A separate service with its own vibrator. It needs nothing from an order but its id. It is part of this crate
+//! because the sample needs a service that declines. [`ChargeLedger`] is its pure part; [`PaymentService`] answers
+//! `payments.charge` and `payments.refund` from it.
 
-mod desk;
+mod service;
 
-pub use desk::PaymentDesk;
-pub(crate) use desk::{Answer, CHARGE, Charge, REFUND, Refund};
+pub use service::PaymentService;
+pub(crate) use service::{CHARGE, Charge, PaymentAnswer, REFUND, Refund};
 
 use std::num::NonZeroUsize;
 
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::Chance;
 use crate::order::OrderId;
 
-/// How many orders are remembered, so that a late repetition finds its answer.
+/// The number of orders remembered, so that late repetitions get the same answer.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
 /// Why a card was not charged.
@@ -26,14 +26,14 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Decline {
-    /// The card has no money.
+    /// The card is not covered.
     #[error("the card is declined")]
     Card,
-    /// The order was paid back before; its charge came late.
-    #[error("the order was paid back before")]
+    /// The order was refunded before its charge arrived.
+    #[error("the order was already refunded")]
     Refunded,
-    /// The order was charged with another amount or card.
-    #[error("the order was charged with other data before")]
+    /// The order was already charged with another amount or card.
+    #[error("the order was already charged with other data")]
     Conflict,
 }
 
@@ -44,32 +44,32 @@ enum Entry {
     Refunded,
 }
 
-/// What was charged, by order.
+/// The charges by order.
 #[derive(Debug)]
-pub struct Book {
+pub struct ChargeLedger {
     entries: LruCache<OrderId, Entry>,
     decline_rate: Chance,
     seed: u64,
 }
 
-impl Book {
-    /// An empty book. Whether a card is declined depends on the card and the seed alone, not on who comes first, so
-    /// that a run can be repeated and all desks of one seed agree.
+impl ChargeLedger {
+    /// An empty ledger. Whether a card is declined depends only on the card and the seed, not on the order of requests.
+    /// So a run can be repeated, and all ledgers of one seed agree.
     #[must_use]
     pub fn new(decline_rate: Chance, seed: u64) -> Self {
         Self { entries: LruCache::new(REMEMBERED), decline_rate, seed }
     }
 
-    /// Whether anything was asked about an order before, as far as is remembered.
+    /// Whether the ledger remembers an earlier request for an order.
     #[must_use]
     pub fn knows(&self, order: &OrderId) -> bool {
         self.entries.contains(order)
     }
 
-    /// Charges a card for an order. Repeating it changes nothing.
+    /// Charges a card for an order. A repetition changes nothing.
     ///
     /// # Errors
-    /// [`Decline`], the same one however often it is tried.
+    /// [`Decline`], the same one in each repetition.
     pub fn charge(&mut self, order: &OrderId, card: u64, cents: u64) -> Result<(), Decline> {
         let declined = self.declines(card);
         match self.entries.get(order) {
@@ -90,8 +90,8 @@ impl Book {
         }
     }
 
-    /// Pays back what an order was charged, and returns how much that was: nothing if it was not charged or was paid
-    /// back before. In any case the order cannot be charged any more: its charge may still be on the way.
+    /// Refunds an order and returns the amount: 0 if it was not charged or was already refunded. Afterwards the order
+    /// cannot be charged any more, because its charge may still be on the way.
     pub fn refund(&mut self, order: &OrderId) -> u64 {
         match self.entries.put(order.clone(), Entry::Refunded) {
             Some(Entry::Charged { cents, .. }) => cents,
@@ -112,33 +112,33 @@ mod tests {
         OrderId::numbered(1, number)
     }
 
-    fn book(decline_rate: f64) -> Book {
-        Book::new(Chance::new(decline_rate).unwrap(), 42)
+    fn ledger(decline_rate: f64) -> ChargeLedger {
+        ChargeLedger::new(Chance::new(decline_rate).unwrap(), 42)
     }
 
     #[test]
-    fn an_order_is_charged_once_and_paid_back_once() {
-        let mut book = book(0.0);
-        assert!(!book.knows(&order(1)));
-        assert_eq!((book.charge(&order(1), 5, 900), book.charge(&order(1), 5, 900)), (Ok(()), Ok(())));
-        assert_eq!(book.charge(&order(1), 5, 901), Err(Decline::Conflict));
-        assert_eq!(book.charge(&order(1), 6, 900), Err(Decline::Conflict));
-        assert_eq!((book.refund(&order(1)), book.refund(&order(1))), (900, 0));
-        assert_eq!(book.charge(&order(1), 5, 900), Err(Decline::Refunded));
+    fn an_order_is_charged_once_and_refunded_once() {
+        let mut ledger = ledger(0.0);
+        assert!(!ledger.knows(&order(1)));
+        assert_eq!((ledger.charge(&order(1), 5, 900), ledger.charge(&order(1), 5, 900)), (Ok(()), Ok(())));
+        assert_eq!(ledger.charge(&order(1), 5, 901), Err(Decline::Conflict));
+        assert_eq!(ledger.charge(&order(1), 6, 900), Err(Decline::Conflict));
+        assert_eq!((ledger.refund(&order(1)), ledger.refund(&order(1))), (900, 0));
+        assert_eq!(ledger.charge(&order(1), 5, 900), Err(Decline::Refunded));
     }
 
     #[test]
     fn a_charge_that_arrives_after_its_refund_takes_no_money() {
-        let mut book = book(0.0);
-        assert_eq!(book.refund(&order(1)), 0);
-        assert_eq!(book.charge(&order(1), 5, 900), Err(Decline::Refunded));
-        assert_eq!(book.refund(&order(1)), 0);
+        let mut ledger = ledger(0.0);
+        assert_eq!(ledger.refund(&order(1)), 0);
+        assert_eq!(ledger.charge(&order(1), 5, 900), Err(Decline::Refunded));
+        assert_eq!(ledger.refund(&order(1)), 0);
     }
 
     #[test]
     fn cards_are_declined_at_the_rate_and_the_same_ones_in_any_order() {
         let mut declined = Vec::new();
-        let (mut upwards, mut downwards) = (book(0.1), book(0.1));
+        let (mut upwards, mut downwards) = (ledger(0.1), ledger(0.1));
         let mut rng = Rng::with_seed(1);
         let cards: Vec<u64> = (0..10_000).map(|_| rng.u64(..)).collect();
         for (number, card) in (0..10_000_u32).zip(&cards) {
@@ -151,6 +151,6 @@ mod tests {
             let again = downwards.charge(&order(number.into()), *card, 1).is_err();
             assert_eq!(again, declined[usize::try_from(number).unwrap()]);
         }
-        assert_eq!(book(1.0).charge(&order(1), 5, 1), Err(Decline::Card));
+        assert_eq!(ledger(1.0).charge(&order(1), 5, 1), Err(Decline::Card));
     }
 }

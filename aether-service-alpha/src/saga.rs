@@ -1,8 +1,8 @@
-//! The saga: takes one order from its creation to its end, or back.
+//! The saga: takes one order through its steps, or undoes them.
 //!
-//! One task for each order runs it. Forwards: reserve, charge, sell. If a step is refused, or its outcome is not known
-//! by the deadline, backwards: release, refund. Each step can be repeated and each undo holds against a step that
-//! arrives late, so the saga needs no lock, no transaction and no exactly-once delivery.
+//! One task per order runs it. Forwards: reserve, charge, sell. If a step is refused, or its outcome is unknown at the
+//! deadline, backwards: release, refund. Steps can be repeated, and an undo also cancels a step that arrives late. So
+//! the saga needs no lock, no transaction and no exactly-once delivery.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,60 +14,59 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::inventory;
+use crate::counters::{OpenOrder, Outcome};
 use crate::order::{IllegalStep, Order, Step};
-use crate::payment as desk;
-use crate::tally::{OpenOrder, Outcome};
+use crate::{inventory, payment};
 
-/// What all orders of one service share.
+/// What all sagas of one service share.
 #[derive(Debug)]
-pub(crate) struct Office {
+pub(crate) struct SagaContext {
     pub(crate) asker: Asker,
-    /// How long an order may take forwards, and then once more backwards.
+    /// The time limit of an order forwards, and again backwards.
     pub(crate) deadline: Duration,
 }
 
-/// One order on its way.
+/// The saga of one order.
 #[derive(Debug)]
 pub(crate) struct Saga {
-    office: Arc<Office>,
+    context: Arc<SagaContext>,
     order: Order,
-    /// Asks and tells as the consequence of the wave that led to where the order stands.
+    /// Asks and emits with the cause of the last wave that advanced the order.
     asker: Asker,
-    /// Whether money may have been taken.
+    /// Whether the card may have been charged.
     maybe_charged: bool,
 }
 
-/// Why an order does not go on forwards.
+/// Why an order cannot continue.
 #[derive(Debug, thiserror::Error)]
 enum Halt {
-    /// The inventory refused it: nothing was done.
+    /// The inventory refused the order; nothing was done.
     #[error("refused: {reason}")]
     Refused { reason: String },
-    /// The money did not come.
+    /// The card was declined.
     #[error("the payment was declined")]
     Declined,
     /// The reservation is gone.
     #[error("the goods are no longer reserved")]
     NotReserved,
-    /// A step's outcome is not known.
-    #[error("the outcome is not known")]
+    /// The outcome of a step is unknown.
+    #[error("the outcome is unknown")]
     Unknown(#[from] AskerError),
     /// The answer cannot be read.
     #[error("the answer cannot be read")]
     Unreadable(#[from] PayloadError),
     /// The question cannot be written.
-    #[error("the question cannot be made")]
+    #[error("the question cannot be written")]
     Unwritable(#[from] WaveError),
-    /// The other side said something that is no answer to the question.
-    #[error("{answer} is no answer on {channel}")]
+    /// The answer does not fit the question.
+    #[error("unexpected answer {answer} on {channel}")]
     Unexpected { channel: &'static str, answer: String },
-    /// The saga contradicts itself.
+    /// The saga took an illegal step.
     #[error(transparent)]
     Illegal(#[from] IllegalStep),
 }
 
-/// Where an order ended, and why not elsewhere.
+/// The end of an order, with its reason.
 #[derive(Debug)]
 enum End {
     Completed,
@@ -75,9 +74,9 @@ enum End {
     Compensated(String),
 }
 
-/// What is told about an order.
+/// The payload of order events.
 #[derive(Debug, Serialize)]
-struct Told<'a> {
+struct OrderEvent<'a> {
     #[serde(flatten)]
     order: &'a Order,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,14 +84,14 @@ struct Told<'a> {
 }
 
 impl Saga {
-    pub(crate) fn new(office: Arc<Office>, order: Order) -> Self {
-        Self { asker: office.asker.clone(), office, order, maybe_charged: false }
+    pub(crate) fn new(context: Arc<SagaContext>, order: Order) -> Self {
+        Self { asker: context.asker.clone(), context, order, maybe_charged: false }
     }
 
-    /// Runs to the end. An order whose end could not be confirmed stays open.
+    /// Runs the saga to its end. An order without a confirmed end stays in flight.
     pub(crate) async fn run(mut self, open: OpenOrder) {
-        self.tell("orders.created", 0.5, None).await;
-        let deadline = Instant::now() + self.office.deadline;
+        self.announce("orders.created", 0.5, None).await;
+        let deadline = Instant::now() + self.context.deadline;
         let ended = match self.forwards(deadline).await {
             Ok(()) => Ok(End::Completed),
             Err(Halt::Refused { reason }) => self.refuse(reason),
@@ -107,13 +106,13 @@ impl Saga {
                         ("orders.compensated", 0.9, Outcome::Compensated, Some(reason))
                     }
                 };
-                self.tell(channel, amplitude, reason).await;
+                self.announce(channel, amplitude, reason).await;
                 open.settle(outcome);
             }
-            // Not settled: it stays counted as in flight.
+            // Not settled, so it stays counted as in flight.
             Err(error) => {
                 let (order, state) = (&self.order.id, self.order.state());
-                tracing::warn!(%order, ?state, error = error_chain(&error), "the outcome of this order is not known");
+                tracing::warn!(%order, ?state, error = error_chain(&error), "the outcome of this order is unknown");
             }
         }
     }
@@ -122,26 +121,29 @@ impl Saga {
         let id = self.order.id.clone();
         let reserve = inventory::Reserve { order: &id, sku: self.order.sku, quantity: self.order.quantity };
         match self.ask(inventory::RESERVE, 0.5, reserve, deadline).await? {
-            inventory::Answer::Reserved => self.order.take(Step::Reserve)?,
-            inventory::Answer::Refused { reason } => return Err(Halt::Refused { reason }),
+            inventory::InventoryAnswer::Reserved => self.order.take(Step::Reserve)?,
+            inventory::InventoryAnswer::Refused { reason } => return Err(Halt::Refused { reason }),
             other => return Err(unexpected(inventory::RESERVE, &other)),
         }
 
         self.maybe_charged = true;
-        let charge =
-            desk::Charge { order: id.clone(), card: self.order.card, amount_cents: self.order.amount_cents };
-        match self.ask(desk::CHARGE, 0.6, charge, deadline).await? {
-            desk::Answer::Charged => self.order.take(Step::Pay)?,
-            desk::Answer::Declined { .. } => {
+        let charge = payment::Charge {
+            order: id.clone(),
+            card: self.order.card,
+            amount_cents: self.order.amount_cents,
+        };
+        match self.ask(payment::CHARGE, 0.6, charge, deadline).await? {
+            payment::PaymentAnswer::Charged => self.order.take(Step::Pay)?,
+            payment::PaymentAnswer::Declined { .. } => {
                 self.maybe_charged = false;
                 return Err(Halt::Declined);
             }
-            other => return Err(unexpected(desk::CHARGE, &other)),
+            other => return Err(unexpected(payment::CHARGE, &other)),
         }
 
-        match self.ask(inventory::COMMIT, 0.8, inventory::About { order: &id }, deadline).await? {
-            inventory::Answer::Sold => self.order.take(Step::Complete)?,
-            inventory::Answer::NotReserved => return Err(Halt::NotReserved),
+        match self.ask(inventory::COMMIT, 0.8, inventory::OrderRef { order: &id }, deadline).await? {
+            inventory::InventoryAnswer::Sold => self.order.take(Step::Complete)?,
+            inventory::InventoryAnswer::NotReserved => return Err(Halt::NotReserved),
             other => return Err(unexpected(inventory::COMMIT, &other)),
         }
         Ok(())
@@ -152,24 +154,24 @@ impl Saga {
         Ok(End::Refused(reason))
     }
 
-    /// Undoes what was done or may have been done. The inventory is asked first: it alone knows whether the goods
-    /// were sold after all, and then the order is complete.
+    /// Undoes all steps that were or may have been taken. The inventory comes first: if its answer shows that the goods
+    /// were sold after all, the order is complete.
     async fn backwards(&mut self, halt: Halt) -> Result<End, Halt> {
         let (id, reason) = (self.order.id.clone(), error_chain(&halt));
-        tracing::debug!(order = %id, reason, "going back");
-        let deadline = Instant::now() + self.office.deadline;
-        match self.ask(inventory::RELEASE, 0.9, inventory::About { order: &id }, deadline).await? {
-            inventory::Answer::Released => {}
-            inventory::Answer::AlreadySold => {
+        tracing::debug!(order = %id, reason, "undoing the order");
+        let deadline = Instant::now() + self.context.deadline;
+        match self.ask(inventory::RELEASE, 0.9, inventory::OrderRef { order: &id }, deadline).await? {
+            inventory::InventoryAnswer::Released => {}
+            inventory::InventoryAnswer::AlreadySold => {
                 self.order.take(Step::Complete)?;
                 return Ok(End::Completed);
             }
             other => return Err(unexpected(inventory::RELEASE, &other)),
         }
         if self.maybe_charged {
-            match self.ask(desk::REFUND, 0.9, desk::Refund { order: id }, deadline).await? {
-                desk::Answer::Refunded { .. } => {}
-                other => return Err(unexpected(desk::REFUND, &other)),
+            match self.ask(payment::REFUND, 0.9, payment::Refund { order: id }, deadline).await? {
+                payment::PaymentAnswer::Refunded { .. } => {}
+                other => return Err(unexpected(payment::REFUND, &other)),
             }
         }
         self.order.take(Step::Compensate)?;
@@ -190,8 +192,9 @@ impl Saga {
         Ok(answer.json()?)
     }
 
-    /// Tells whoever listens where the order stands. The order goes its way whether or not somebody hears of it.
-    async fn tell(&mut self, channel: &str, amplitude: f32, reason: Option<String>) {
+    /// Emits an event with the state of the order. A failure is only logged, because the order does not depend on
+    /// events.
+    async fn announce(&mut self, channel: &str, amplitude: f32, reason: Option<String>) {
         match self.emit(channel, amplitude, reason).await {
             Ok(id) => self.asker = self.asker.caused_by(id),
             Err(error) => {
@@ -201,8 +204,8 @@ impl Saga {
     }
 
     async fn emit(&self, channel: &str, amplitude: f32, reason: Option<String>) -> Result<WaveId, EmitError> {
-        let told = Told { order: &self.order, reason };
-        let wave = Wave::builder(channel).key(self.order.id.as_str()).amplitude(amplitude).json(&told);
+        let event = OrderEvent { order: &self.order, reason };
+        let wave = Wave::builder(channel).key(self.order.id.as_str()).amplitude(amplitude).json(&event);
         let emitter = self.asker.emitter();
         Ok(emitter.id_of(&emitter.emit(wave.build()?).await?))
     }

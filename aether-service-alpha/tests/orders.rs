@@ -37,7 +37,7 @@ impl Stock {
     }
 }
 
-/// Hears everything that is told about orders and payments, and the questions about the stock.
+/// Receives all events of orders and payments, and the questions to the inventory.
 struct Witness(Vibrator);
 
 impl Witness {
@@ -49,7 +49,7 @@ impl Witness {
         Self(vibrator)
     }
 
-    /// Closes the medium and returns all that was heard, by channel.
+    /// Closes the medium and returns all received waves by channel.
     async fn testify(mut self, aether: &Aether) -> HashMap<String, Vec<Wave>> {
         aether.close().await.unwrap();
         let mut heard: HashMap<String, Vec<Wave>> = HashMap::new();
@@ -75,18 +75,18 @@ async fn every_order_has_one_end_and_the_stock_and_the_money_agree() {
     let witness = Witness::listen(&aether).await;
     let stock = Stock::open(&aether, BetaOptions::default().units(60)).await;
     let alpha = Alpha::start(&aether, options(300)).await.unwrap();
-    let tally = alpha.tally();
+    let counters = alpha.counters();
 
     let summary = alpha.run(CancellationToken::new()).await.unwrap();
     let stock = stock.close().await;
     let heard = witness.testify(&aether).await;
 
-    assert_eq!(summary, tally.summary());
+    assert_eq!(summary, counters.summary());
     assert!(summary.adds_up() && stock.adds_up(), "{summary}; {stock}");
     assert_eq!((summary.created, summary.in_flight), (300, 0));
     assert!(summary.completed > 0 && summary.refused > 0 && summary.compensated > 0, "{summary}");
 
-    // One end for each order, and as many of each as were counted.
+    // One end for each order, as many of each kind as counted.
     let ends: Vec<_> = ENDS.iter().flat_map(|channel| &heard[*channel]).collect();
     let ended: HashSet<_> = ends.iter().map(|wave| wave.key().unwrap()).collect();
     let created: HashSet<_> = heard["orders.created"].iter().map(|wave| wave.key().unwrap()).collect();
@@ -94,11 +94,11 @@ async fn every_order_has_one_end_and_the_stock_and_the_money_agree() {
     let counts = ENDS.map(|channel| heard[channel].len() as u64);
     assert_eq!(counts, [summary.completed, summary.refused, summary.compensated]);
 
-    // The stock: what was sold is what was completed, and nothing is left behind.
+    // The stock: the units sold are those of completed orders, and no reservation is left.
     assert_eq!((stock.reserved, stock.supplied), (0, 300));
     assert_eq!(stock.sold, sum(&heard, "orders.completed", "quantity"));
     assert_eq!(sum(&heard, "inventory.released", "quantity"), sum(&heard, "orders.compensated", "quantity"));
-    // The money: what was charged and not paid back is what was completed.
+    // The money: charges minus refunds equal the amounts of completed orders.
     let kept =
         sum(&heard, "payments.charged", "amount_cents") - sum(&heard, "payments.refunded", "amount_cents");
     assert_eq!(kept, sum(&heard, "orders.completed", "amount_cents"));
@@ -124,7 +124,7 @@ async fn each_wave_of_an_order_names_the_one_that_led_to_it() {
     assert_eq!(caused_by("inventory.reserve"), only("orders.created").id());
     assert_eq!(caused_by("inventory.reserved"), only("inventory.reserve").id());
     assert_eq!(caused_by("payments.charged"), only("payments.charge").id());
-    // The answers are heard by the asker alone; who gave them is enough here.
+    // Only the asker receives the answers; their source is enough here.
     for (channel, answered_by) in
         [("payments.charge", "beta"), ("inventory.commit", "payments"), ("orders.completed", "beta")]
     {
@@ -136,7 +136,7 @@ async fn each_wave_of_an_order_names_the_one_that_led_to_it() {
     assert!(strength("orders.completed") > strength("orders.created"));
 }
 
-/// A run with enough of everything, in which only the cards decide.
+/// A run with enough stock, in which only the cards decide.
 async fn enough_of_everything(seed: u64, between: Between) -> (OrderSummary, StockSummary) {
     let (shop, warehouse) = (Aether::local(), Aether::local());
     let stock = Stock::open(&warehouse, BetaOptions::default().units(1000)).await;
@@ -148,11 +148,11 @@ async fn enough_of_everything(seed: u64, between: Between) -> (OrderSummary, Sto
     (orders, stock.close().await)
 }
 
-/// What happens to questions and answers on the way.
+/// What happens to questions and answers in transit.
 #[derive(Clone, Copy, PartialEq)]
 enum Between {
     Nothing,
-    /// Three answers in ten get lost, and old questions come again and again.
+    /// Three of ten answers are lost, and old questions are repeated.
     Losses,
 }
 
@@ -171,7 +171,7 @@ async fn relay(from: Aether, to: Aether, between: Between) -> impl Future<Output
             if !lost {
                 question.reply(&answer.json::<Value>().unwrap()).await.unwrap();
             }
-            // Late by any number of questions: after the sale, after the release.
+            // Late by any number of questions, for example after the sale or the release.
             if between == Between::Losses {
                 let (channel, payload) = &asked[rng.usize(..asked.len())];
                 if channel.as_str() == "inventory.reserve" {
@@ -203,13 +203,13 @@ async fn orders_wait_for_an_inventory_that_starts_later() {
     let mut listener = Vibrator::create("listener", &aether).await.unwrap();
     listener.resonate_on("orders.created").await.unwrap();
     let alpha = Alpha::start(&aether, options(40)).await.unwrap();
-    let tally = alpha.tally();
+    let counters = alpha.counters();
     let alpha = tokio::spawn(alpha.run(CancellationToken::new()));
-    // As many as are let through at a time; none of them can go on.
+    // As many as may be in flight; none of them can continue.
     for _ in 0..16 {
         listener.receive().await.unwrap();
     }
-    let before = tally.summary();
+    let before = counters.summary();
     assert_eq!((before.created, before.in_flight), (16, 16), "{before}");
 
     let stock = Stock::open(&aether, BetaOptions::default().units(1000)).await;
@@ -219,7 +219,7 @@ async fn orders_wait_for_an_inventory_that_starts_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn orders_that_nobody_answers_stay_counted() {
+async fn orders_without_an_answer_stay_counted() {
     let aether = Aether::local();
     let alpha = Alpha::start(&aether, options(3).deadline(Duration::from_secs(5))).await.unwrap();
     let started = tokio::time::Instant::now();
@@ -241,7 +241,7 @@ async fn shutdown_ends_it_within_a_second_and_leaves_nothing_uncounted() {
     for _ in 0..50 {
         listener.receive().await.unwrap();
     }
-    // With the stock gone, what is in flight cannot end.
+    // Without the inventory the orders in flight cannot end.
     let stock = stock.close().await;
     let asked = Instant::now();
     shutdown.cancel();
@@ -265,7 +265,7 @@ async fn closing_the_medium_ends_both_services() {
     assert!(orders.adds_up() && stock.adds_up() && orders.completed > 0, "{orders}; {stock}");
 }
 
-/// An inventory that reserves, never sells, and answers a release as it is told to.
+/// An inventory that reserves, never sells, and gives `on_release` as the answer to a release.
 async fn stubborn(aether: &Aether, on_release: &'static str) -> JoinHandle<()> {
     let mut inventory = Vibrator::create("stubborn", aether).await.unwrap();
     inventory.resonate_on("inventory.*").await.unwrap();

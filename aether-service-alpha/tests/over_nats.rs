@@ -1,4 +1,4 @@
-//! Orders between processes, over a real NATS server that is killed in the middle.
+//! Orders between processes, over a real NATS server that is killed during the run.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -18,7 +18,7 @@ fn options() -> AlphaOptions {
     AlphaOptions::default().orders(Some(ORDERS)).rate(Rate::per_second(200.0).unwrap()).seed(3)
 }
 
-/// The inventory with more than enough of everything, until it is told to end.
+/// An inventory with ample stock.
 async fn inventory(aether: &Aether) -> (CancellationToken, JoinHandle<StockSummary>) {
     let beta = Beta::start(aether, BetaOptions::default().units(10_000)).await.unwrap();
     let shutdown = CancellationToken::new();
@@ -31,7 +31,7 @@ async fn close(shutdown: CancellationToken, beta: JoinHandle<StockSummary>) -> S
     beta.await.unwrap()
 }
 
-/// How the same orders end in one process, where nothing goes wrong.
+/// The result of the same orders in one process without failures.
 async fn undisturbed() -> (OrderSummary, StockSummary) {
     let aether = Aether::local();
     let (shutdown, beta) = inventory(&aether).await;
@@ -40,7 +40,7 @@ async fn undisturbed() -> (OrderSummary, StockSummary) {
     (orders, close(shutdown, beta).await)
 }
 
-/// Hears the orders that are completed, over a connection of its own.
+/// Receives completed orders over its own connection.
 async fn listener(url: &str) -> (Aether, Vibrator) {
     let aether = Aether::connect(url).await.unwrap();
     let listener = Vibrator::create("listener", &aether).await.unwrap();
@@ -56,15 +56,15 @@ async fn a_server_that_is_killed_twice_loses_no_order_and_sells_nothing_twice() 
     let (shutdown, beta) = inventory(&for_beta).await;
     let (_connection, mut listener) = listener(&url).await;
     let alpha = Alpha::start(&for_alpha, options()).await.unwrap();
-    let tally = alpha.tally();
+    let counters = alpha.counters();
     let alpha = tokio::spawn(alpha.run(CancellationToken::new()));
 
-    // Once for a moment, once for longer than a question waits.
+    // One short outage, and one that is longer than the patience of a question.
     for outage in [Duration::ZERO, Duration::from_millis(1500)] {
         for _ in 0..40 {
             listener.receive().await.unwrap();
         }
-        let before = tally.summary();
+        let before = counters.summary();
         assert!(before.created < ORDERS, "all orders were made before the server was killed: {before}");
         server.kill().await.unwrap();
         tokio::time::sleep(outage).await;
@@ -97,7 +97,7 @@ async fn an_inventory_that_starts_later_gets_the_orders_that_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_program_prints_what_became_of_the_orders() {
+async fn the_program_prints_the_summary_of_the_orders() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let (shutdown, beta) = inventory(&aether).await;
@@ -135,13 +135,13 @@ async fn a_signal_ends_the_program_soon_even_without_the_server() {
         let took = signalled.elapsed();
         let (printed, log) =
             (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-        // Without the server the last waves may not have left, which is told.
+        // Without the server the last waves may be lost, which is reported.
         let is_told =
             log.lines().any(|line| line.starts_with("error: ") && line.contains("waves may be lost: "));
         assert_eq!(output.status.code(), Some(if is_told { 1 } else { 0 }), "{log}");
         assert!(server_is_killed || !is_told, "{log}");
         assert!(log.contains("sent: waves: "), "{log}");
-        // A second, and as much again for a busy machine.
+        // One second, plus one for a busy machine.
         assert!(took < Duration::from_secs(2), "{took:?} {log}");
         assert!(printed.starts_with("orders: ") && printed.lines().count() == 1, "{printed:?}");
         assert_eq!(printed.ends_with(" 0 in flight\n"), !server_is_killed, "{printed}");

@@ -1,4 +1,4 @@
-//! The order service as a program: its exit codes, and what it says when it cannot start.
+//! The order service as a program: exit codes and start-up errors.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -30,7 +30,7 @@ fn wrong_usage_is_refused_with_code_2_and_says_what_is_allowed() {
 
 #[test]
 fn a_server_that_is_not_there_is_one_line_with_its_causes_and_code_1() {
-    // Port 1 is reserved and nobody listens on it.
+    // Port 1 is reserved and unused.
     let (code, out, err) = run(&["--medium", "nats://127.0.0.1:1", "--wait", "0"]);
     assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
     let last: Vec<_> = err.lines().filter(|line| line.starts_with("error: ")).collect();
@@ -59,7 +59,7 @@ fn help_names_every_argument_and_its_variable() {
     }
 }
 
-/// Alone on a local medium its orders cannot end, so it is still waiting for them when the second signal comes.
+/// On a local medium its orders cannot end, so it is still waiting for them at the second signal.
 #[cfg(unix)]
 #[test]
 fn a_second_signal_ends_the_program_at_once_with_code_130() {
@@ -83,7 +83,7 @@ fn a_second_signal_ends_the_program_at_once_with_code_130() {
         assert!(line.is_some(), "the log ended without {text:?}");
     };
     until("the local medium lives inside this process");
-    until("nobody listens on inventory.reserve");
+    until("no receiver on inventory.reserve");
     kill(pid, Signal::SIGTERM).unwrap();
     until("shutting down");
     kill(pid, Signal::SIGINT).unwrap();

@@ -1,6 +1,6 @@
-//! The service as a program: its arguments and what its main function does.
+//! The service as a program: its arguments and its main function.
 //!
-//! Used by this crate's own binary and by the command line, which has the service as a subcommand.
+//! This crate's binary and the subcommand `aether beta` use it.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -10,41 +10,41 @@ use aether_core::Aether;
 
 use crate::{Beta, BetaError, BetaOptions, messages};
 
-/// The name of the program, in the log and as the NATS server shows its connection.
+/// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-service-beta";
 
-/// Keep the stock: reserve, release and sell units by order
+/// Run the inventory service: reserve, release and sell units by order
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = PROGRAM, version)]
 #[non_exhaustive]
 pub struct BetaArgs {
-    /// Which medium to connect to.
+    /// The medium to connect to.
     #[command(flatten)]
     pub medium: MediumArgs,
-    /// How the stock shall be.
+    /// The stock.
     #[command(flatten)]
     pub stock: StockArgs,
 }
 
-/// How the stock shall be; to be flattened beside other arguments.
+/// The arguments for the stock, to be flattened into other arguments.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Stock")]
 #[non_exhaustive]
 pub struct StockArgs {
-    /// Units of each article in the beginning, and after each restocking
+    /// Units of each article at the start and after each restocking
     #[arg(long, value_name = "N", default_value_t = BetaOptions::DEFAULT_UNITS, value_parser = units, allow_negative_numbers = true)]
     pub units: u32,
 
-    /// Fill the stock up every so many seconds; 0 for never
+    /// Restock at this interval in seconds; 0 for never
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds, allow_negative_numbers = true)]
     pub restock_every: Duration,
 
-    /// Tell how much stock there is every so many seconds; 0 for never
+    /// Emit the stock level at this interval in seconds; 0 for never
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
     pub heartbeat: Duration,
 }
 
-/// An argument that is out of its range.
+/// An argument out of range.
 #[derive(Debug, thiserror::Error)]
 enum NumberError {
     #[error("use a whole number from 0 to {}", u32::MAX)]
@@ -53,7 +53,7 @@ enum NumberError {
     Seconds,
 }
 
-/// More often than this is no heartbeat but a load.
+/// A shorter interval would be a load instead of a heartbeat.
 const LEAST_SECONDS: f64 = 0.001;
 /// A year.
 const MOST_SECONDS: f64 = 31_536_000.0;
@@ -78,21 +78,21 @@ impl StockArgs {
     }
 }
 
-/// Connects, serves until `shutdown` is cancelled, and prints the account of the stock.
+/// Connects, serves until `shutdown` is cancelled, and prints the summary of the stock.
 ///
 /// # Errors
-/// [`BetaError`] if the medium cannot be reached, the service cannot start, or what it emitted did not all reach the
+/// [`BetaError`] if the medium cannot be reached, the service cannot start, or not every emitted wave reached the
 /// server.
 ///
 /// # Cancel safety
-/// Cancelled before completion, the service has ended and the stock is gone with it.
+/// Cancelled before completion, the service has ended and its stock is lost.
 pub async fn main(args: BetaArgs, shutdown: CancellationToken) -> Result<(), BetaError> {
     let Some(aether) = args.medium.connect_until(&shutdown, PROGRAM).await? else {
         return Ok(());
     };
     if args.medium.is_local() {
         tracing::warn!(
-            "the local medium lives inside this process: nobody else can order here; use --medium nats://host:port"
+            "the local medium lives inside this process, so no other process can ask; use --medium nats://host:port"
         );
     }
     let done = serve(&args, &aether, shutdown).await;
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_out_of_their_ranges_are_refused_with_what_is_allowed() {
+    fn numbers_out_of_range_are_refused_with_the_allowed_range() {
         assert_eq!(seconds("0").unwrap(), Duration::ZERO);
         assert_eq!(seconds("0.001").unwrap(), Duration::from_millis(1));
         assert_eq!(units("4294967295").unwrap(), u32::MAX);

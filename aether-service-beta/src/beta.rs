@@ -1,8 +1,8 @@
-//! The service around the stock: hears questions, answers them, tells what changed.
+//! The service around the stock: answers questions, and emits an event for each change.
 //!
-//! The stock lives in this process, so one process keeps it. The group `inventory` is there for a successor: while it
-//! starts, what is asked still goes to one of the two. Several at a time need a stock that they share, such as a
-//! database; orders that meet the wrong one are refused or undone, and what they hold comes back after the hold.
+//! The stock lives in memory, so only one process can keep it. The group `inventory` allows a handover: while a
+//! successor starts, each question goes to one of the two. Several permanent instances would need a shared stock, such
+//! as a database. Orders that reach the wrong instance are refused or undone, and their reservations expire.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -17,34 +17,34 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::id::{OrderId, Sku};
-use crate::messages::{self, About, Answer, Level, Low, Reserve, Supply, Told};
+use crate::messages::{self, Answer, Level, Low, OrderRef, Reserve, StockEvent, Supply};
 use crate::stock::{Refusal, Reservation, Stock};
 use crate::{BetaOptions, StockSummary};
 
-/// The group in which questions are heard.
+/// The group that shares the questions.
 const GROUP: &str = "inventory";
-/// How long questions that are being answered may go on after shutdown.
+/// The grace period of running handlers at shutdown.
 const GRACE: Duration = Duration::from_millis(600);
 
-/// Why the service could not start or ended early.
+/// Why the inventory service failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BetaError {
     /// The medium could not be reached.
-    #[error("the inventory service has no medium")]
+    #[error("the inventory service cannot use its medium")]
     Connect(#[from] ConnectError),
-    /// It could not be made, or cannot hear its channels.
-    #[error("the inventory service does not run")]
+    /// The service could not be created or failed.
+    #[error("the inventory service failed")]
     Service(#[from] ServiceError),
     /// The summary could not be printed.
     #[error("the summary could not be printed")]
     Output(#[source] io::Error),
-    /// Not everything that was emitted is known to have reached the server.
+    /// The server did not confirm every emitted wave.
     #[error(transparent)]
     Lost(#[from] LostWaves),
 }
 
-/// The inventory service, ready: every question asked from now on is heard.
+/// The inventory service, ready to run. It is already subscribed.
 #[derive(Debug)]
 #[must_use = "questions wait until run() answers them"]
 pub struct Beta {
@@ -55,23 +55,23 @@ pub struct Beta {
 
 type Shared = Arc<Mutex<Warehouse>>;
 
-/// The stock, and what was told of it.
+/// The stock, and which articles run low.
 #[derive(Debug)]
 struct Warehouse {
     stock: Stock,
-    /// The articles that were told to run low.
+    /// The articles that were reported to run low.
     low: BTreeSet<Sku>,
     low_at: u64,
 }
 
 impl Beta {
-    /// Makes the service and lets it hear its channels. What is asked before [`Beta::run`] waits in its inbox.
+    /// Creates the service and subscribes to its channels. Questions asked before [`Beta::run`] wait in its inbox.
     ///
     /// # Errors
     /// [`BetaError`] if the medium is closed.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing is heard.
+    /// Cancelled before completion, no subscription remains.
     pub async fn start(aether: &Aether, options: BetaOptions) -> Result<Self, BetaError> {
         let stock = Stock::new(options.stocked(), options.hold);
         let low_at = options.low_at.into();
@@ -83,25 +83,25 @@ impl Beta {
             .on_query(messages::RELEASE, release)
             .on_query(messages::COMMIT, commit)
             .on_query(messages::RESTOCK, restock)
-            .concurrency(1) // so that what is told is in the order in which it happened
+            .concurrency(1) // so that events are in the order of the changes
             .grace(GRACE)
             .build(aether)
             .await?;
         Ok(Self { service, warehouse, options })
     }
 
-    /// Answers until `shutdown` is cancelled or the medium was closed.
+    /// Answers until `shutdown` is cancelled or the medium is closed.
     ///
     /// # Errors
-    /// None: the stock is in memory. The signature leaves room for one that is not.
+    /// None: the stock is in memory. The signature leaves room for a persistent one.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, the service has ended and the stock is gone with it.
+    /// Cancelled before completion, the service has ended and its stock is lost.
     pub async fn run(self, shutdown: CancellationToken) -> Result<StockSummary, BetaError> {
         let Self { service, warehouse, options } = self;
         let emitter = service.emitter();
         let mut restock = options.restock_every.map(every);
-        // Fine enough: a reservation stands at most an eighth longer than it should.
+        // With this period a reservation lasts at most an eighth longer than its hold.
         let mut expiry = every((options.hold / 8).max(Duration::from_millis(1)));
         let mut heartbeat = options.heartbeat.map(every);
         let mut running = pin!(service.run_until(shutdown));
@@ -112,7 +112,7 @@ impl Beta {
                     break;
                 }
                 () = tick(restock.as_mut()) => warehouse.lock().await.fill_up(&emitter).await,
-                () = tick(heartbeat.as_mut()) => warehouse.lock().await.beat(&emitter).await,
+                () = tick(heartbeat.as_mut()) => warehouse.lock().await.heartbeat(&emitter).await,
                 _ = expiry.tick() => warehouse.lock().await.expire(&emitter).await,
             }
         }
@@ -128,22 +128,22 @@ async fn reserve(
     let mut warehouse = warehouse.lock().await;
     let asked_before = warehouse.stock.knows(&order);
     let reserved = warehouse.stock.reserve(&order, &sku, quantity, Instant::now().into_std());
-    let told = Told { order, sku, quantity, refusal: reserved.as_ref().err().cloned() };
-    let (said, channel, amplitude) = match reserved {
+    let event = StockEvent { order, sku, quantity, refusal: reserved.as_ref().err().cloned() };
+    let (answer, channel, amplitude) = match reserved {
         Ok(available) => (Answer::Reserved { available }, messages::RESERVED, 0.5),
         Err(refusal) => (Answer::Refused { refusal }, messages::REFUSED, 0.7),
     };
-    // A repetition changed nothing: it gets its answer, and nobody else is told again.
+    // A repetition changed nothing, so it is answered without another event.
     if !asked_before {
-        tell(&emitter, about(channel, &told, amplitude)).await;
-        warehouse.watch(&told.sku, &emitter).await;
+        announce(&emitter, stock_event(channel, &event, amplitude)).await;
+        warehouse.watch(&event.sku, &emitter).await;
     }
-    Json(said)
+    Json(answer)
 }
 
 async fn release(
     State(warehouse): State<Shared>,
-    Json(About { order }): Json<About>,
+    Json(OrderRef { order }): Json<OrderRef>,
     emitter: Emitter,
 ) -> Json<Answer> {
     let mut warehouse = warehouse.lock().await;
@@ -154,7 +154,7 @@ async fn release(
     Json(Answer::Released)
 }
 
-async fn commit(State(warehouse): State<Shared>, Json(About { order }): Json<About>) -> Json<Answer> {
+async fn commit(State(warehouse): State<Shared>, Json(OrderRef { order }): Json<OrderRef>) -> Json<Answer> {
     let committed = warehouse.lock().await.stock.commit(&order);
     Json(if committed.is_ok() { Answer::Sold } else { Answer::NotReserved })
 }
@@ -179,31 +179,31 @@ impl Warehouse {
         }
     }
 
-    async fn beat(&mut self, emitter: &Emitter) {
+    async fn heartbeat(&mut self, emitter: &Emitter) {
         let StockSummary { available, reserved, .. } = self.stock.summary();
-        tell(emitter, Wave::builder(messages::LEVEL).json(&Level { available, reserved })).await;
+        announce(emitter, Wave::builder(messages::LEVEL).json(&Level { available, reserved })).await;
     }
 
     async fn expire(&mut self, emitter: &Emitter) {
         for (order, reservation) in self.stock.expire(Instant::now().into_std()) {
-            tracing::warn!(%order, sku = %reservation.sku, "nobody ended this reservation");
+            tracing::warn!(%order, sku = %reservation.sku, "a reservation expired");
             self.released(order, reservation, emitter).await;
         }
     }
 
     async fn released(&mut self, order: OrderId, reservation: Reservation, emitter: &Emitter) {
         let Reservation { sku, quantity, .. } = reservation;
-        let told = Told { order, sku, quantity, refusal: None };
-        tell(emitter, about(messages::RELEASED, &told, 0.5)).await;
-        self.watch(&told.sku, emitter).await;
+        let event = StockEvent { order, sku, quantity, refusal: None };
+        announce(emitter, stock_event(messages::RELEASED, &event, 0.5)).await;
+        self.watch(&event.sku, emitter).await;
     }
 
     async fn restocked(&mut self, supply: &Supply, emitter: &Emitter) {
-        tell(emitter, Wave::builder(messages::RESTOCKED).key(supply.sku.as_str()).json(supply)).await;
+        announce(emitter, Wave::builder(messages::RESTOCKED).key(supply.sku.as_str()).json(supply)).await;
         self.watch(&supply.sku, emitter).await;
     }
 
-    /// Tells when an article begins or ceases to run low: a strong wave, because somebody should act.
+    /// Emits an event when an article begins or ceases to run low. It is strong, because it calls for action.
     async fn watch(&mut self, sku: &Sku, emitter: &Emitter) {
         let Some(available) = self.stock.available(sku) else { return };
         let phase = if available > self.low_at {
@@ -214,16 +214,16 @@ impl Warehouse {
         let Some(phase) = phase else { return };
         let low = Low { sku: sku.clone(), available };
         let wave = Wave::builder(messages::LOW).key(sku.as_str()).phase(phase).amplitude(0.9);
-        tell(emitter, wave.json(&low)).await;
+        announce(emitter, wave.json(&low)).await;
     }
 }
 
-fn about(channel: &str, told: &Told, amplitude: f32) -> WaveBuilder {
-    Wave::builder(channel).key(told.order.as_str()).amplitude(amplitude).json(told)
+fn stock_event(channel: &str, event: &StockEvent, amplitude: f32) -> WaveBuilder {
+    Wave::builder(channel).key(event.order.as_str()).amplitude(amplitude).json(event)
 }
 
-/// The stock is right whether or not somebody hears of it.
-async fn tell(emitter: &Emitter, wave: WaveBuilder) {
+/// Emits an event. A failure is only logged, because the stock does not depend on events.
+async fn announce(emitter: &Emitter, wave: WaveBuilder) {
     let emitted = match wave.build() {
         Ok(wave) => emitter.emit(wave).await,
         Err(error) => Err(error.into()),

@@ -1,6 +1,6 @@
 //! Identifiers: of orders and of articles.
 //!
-//! Checked when they are made or read, so that everything behind them can use them as coherence keys.
+//! They are checked when made or read, so that they are always valid coherence keys.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aether_core::wave::MAX_KEY_BYTES;
 use serde::{Deserialize, Serialize};
 
-/// A text that cannot be an identifier.
+/// A text that is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an identifier of {bytes} bytes is not allowed: use 1 to {MAX_KEY_BYTES}")]
 pub struct IdError {
@@ -24,7 +24,7 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// An identifier of 1 to 255 bytes. Cloning it is a reference count.
+            /// Makes an identifier of 1 to 255 bytes. Cloning it is cheap (reference counted).
             ///
             /// # Errors
             /// [`IdError`] for an empty text and one that is too long.
@@ -71,11 +71,11 @@ macro_rules! id {
 }
 
 id! {
-    /// Which order; whoever asks chooses it. Everything done to the stock is done once for each order.
+    /// The id of an order, chosen by the asker. Each change of the stock happens once per order.
     OrderId
 }
 id! {
-    /// Which article (stock keeping unit).
+    /// The id of an article (stock keeping unit).
     Sku
 }
 

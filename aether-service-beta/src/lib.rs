@@ -1,8 +1,8 @@
-//! The inventory service: keeps the stock, and reserves, releases and sells it by order.
+//! The inventory service: keeps a stock, and reserves, releases and sells units by order.
 //!
-//! One of the two sample services, small enough to copy. It knows no other service: it hears questions on
-//! `inventory.reserve`, `inventory.release` and `inventory.commit` (and `inventory.restock`), answers them, and tells
-//! whoever listens what became of the stock.
+//! One of the two sample services, small enough to copy. It depends on no other service: it answers questions on
+//! `inventory.reserve`, `inventory.release` and `inventory.commit` (and `inventory.restock`), and emits an event for
+//! each change of the stock.
 //!
 //! ```
 //! use aether_chassis::CancellationToken;
@@ -12,7 +12,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let aether = Aether::local();
 //! let shutdown = CancellationToken::new();
-//! let beta = Beta::start(&aether, BetaOptions::default()).await?; // from here on it hears every question
+//! let beta = Beta::start(&aether, BetaOptions::default()).await?; // subscribed from here on
 //! let running = beta.run(shutdown.clone());
 //! // ... orders come and go ...
 //! shutdown.cancel();

@@ -1,4 +1,4 @@
-//! The inventory service as a program of its own.
+//! The inventory service as a program.
 
 use std::process::ExitCode;
 

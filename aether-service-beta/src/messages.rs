@@ -1,6 +1,6 @@
-//! What the service hears, answers and tells, as JSON.
+//! The questions, answers and events of the service, as JSON.
 //!
-//! These are its public contract: other services need not link this crate, they write the same JSON.
+//! They are its public contract: other services write the same JSON and need not link this crate.
 
 use std::num::NonZeroU32;
 
@@ -9,42 +9,42 @@ use serde::{Deserialize, Serialize};
 use crate::id::{OrderId, Sku};
 use crate::stock::Refusal;
 
-/// Heard: take units off the shelf for an order. Payload: [`Reserve`].
+/// Question: reserve units for an order. Payload: [`Reserve`].
 pub const RESERVE: &str = "inventory.reserve";
-/// Heard: put them back. Payload: [`About`].
+/// Question: release the units of an order. Payload: [`OrderRef`].
 pub const RELEASE: &str = "inventory.release";
-/// Heard: sell them. Payload: [`About`].
+/// Question: sell the units of an order. Payload: [`OrderRef`].
 pub const COMMIT: &str = "inventory.commit";
-/// Heard: add units. Payload: [`Supply`].
+/// Question: add units of an article. Payload: [`Supply`].
 pub const RESTOCK: &str = "inventory.restock";
 
-/// Told: an order has its units. Payload: [`Told`].
+/// Event: units were reserved for an order. Payload: [`StockEvent`].
 pub const RESERVED: &str = "inventory.reserved";
-/// Told: an order does not get its units. Payload: [`Told`].
+/// Event: an order was refused. Payload: [`StockEvent`].
 pub const REFUSED: &str = "inventory.refused";
-/// Told: the units of an order are back. Payload: [`Told`].
+/// Event: the units of an order were released. Payload: [`StockEvent`].
 pub const RELEASED: &str = "inventory.released";
-/// Told: units of an article were added. Payload: [`Supply`].
+/// Event: units of an article were added. Payload: [`Supply`].
 pub const RESTOCKED: &str = "inventory.restocked";
-/// Told: an article runs low, as a claim about it; the same with the phase of a retraction when it no longer does.
-/// Payload: [`Low`].
+/// Event: an article runs low. It is emitted as a claim (phase assert), and with the phase retract when the article no
+/// longer runs low. Payload: [`Low`].
 pub const LOW: &str = "inventory.low";
 
-/// Told: the service is there, and how much stock there is. Payload: [`Level`].
+/// Event: the heartbeat of the service with the stock level. Payload: [`Level`].
 pub const LEVEL: &str = "inventory.level";
 
-/// Units wanted for an order.
+/// The payload of [`RESERVE`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserve {
-    /// Which order.
+    /// The order.
     pub order: OrderId,
-    /// Which article.
+    /// The article.
     pub sku: Sku,
-    /// How many units.
+    /// The number of units.
     pub quantity: NonZeroU32,
 }
 
-/// How much stock there is, all articles together.
+/// The stock level over all articles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
     /// Units that can be reserved.
@@ -53,19 +53,19 @@ pub struct Level {
     pub reserved: u64,
 }
 
-/// An order to be released or sold.
+/// The order to release or sell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct About {
-    /// Which order.
+pub struct OrderRef {
+    /// The order.
     pub order: OrderId,
 }
 
-/// Units of an article that come in.
+/// Units of an article to add.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Supply {
-    /// Which article.
+    /// The article.
     pub sku: Sku,
-    /// How many units.
+    /// The number of units.
     pub quantity: NonZeroU32,
 }
 
@@ -74,54 +74,54 @@ pub struct Supply {
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Answer {
-    /// The order has its units.
+    /// The units are reserved for the order.
     Reserved {
-        /// How many units of the article can still be reserved.
+        /// Units of the article that can still be reserved.
         available: u64,
     },
-    /// The order does not get its units.
+    /// The order is refused.
     Refused {
-        /// Why.
+        /// The reason.
         #[serde(flatten)]
         refusal: Refusal,
     },
-    /// The order holds nothing (any more).
+    /// The order holds no reservation (any more).
     Released,
-    /// The order was sold already and cannot be released.
+    /// The order is already sold and cannot be released.
     AlreadySold,
     /// The order is sold.
     Sold,
-    /// The order has no reservation that could be sold.
+    /// The order has no reservation to sell.
     NotReserved,
     /// The units were added.
     Restocked {
-        /// How many units of the article can be reserved now.
+        /// Units of the article that can now be reserved.
         available: u64,
     },
 }
 
-/// What became of an order, for whoever listens.
+/// The payload of events about an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Told {
-    /// Which order.
+pub struct StockEvent {
+    /// The order.
     pub order: OrderId,
-    /// Which article.
+    /// The article.
     pub sku: Sku,
-    /// How many units.
+    /// The number of units.
     pub quantity: NonZeroU32,
-    /// Why, if it was refused.
+    /// The reason of a refusal.
     #[serde(flatten)]
     pub refusal: Option<Refusal>,
 }
 
-/// An article that runs low.
+/// The payload of [`LOW`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Low {
-    /// Which article.
+    /// The article.
     pub sku: Sku,
-    /// How many units can be reserved.
+    /// Units that can be reserved.
     pub available: u64,
 }
 
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(serde_json::from_value::<Answer>(written).unwrap(), refused);
         assert_eq!(serde_json::to_value(Answer::AlreadySold).unwrap(), json!({ "outcome": "already_sold" }));
 
-        let told = Told { order: reserve.order, sku, quantity: reserve.quantity, refusal: None };
+        let told = StockEvent { order: reserve.order, sku, quantity: reserve.quantity, refusal: None };
         assert_eq!(
             serde_json::to_value(&told).unwrap(),
             json!({ "order": "17", "sku": "lamp", "quantity": 2 })

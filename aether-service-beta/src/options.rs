@@ -1,4 +1,4 @@
-//! How the inventory service shall be.
+//! Options of the inventory service.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::id::Sku;
 /// The articles unless others are given.
 const ARTICLES: [&str; 5] = ["chair", "desk", "lamp", "shelf", "table"];
 
-/// How the inventory service shall be.
+/// Options of the inventory service.
 #[derive(Debug, Clone)]
 #[must_use = "options do nothing by themselves"]
 pub struct BetaOptions {

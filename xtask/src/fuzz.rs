@@ -1,11 +1,9 @@
 //! `cargo xtask fuzz`: the fuzz targets in `aether-core/fuzz`, on the stable toolchain.
 
-use std::ffi::OsString;
-use std::process::Command;
-
 use anyhow::{Context, Result, bail};
 
-use crate::steps::{check, succeeds};
+use crate::steps::check;
+use crate::tool;
 use crate::workspace::Workspace;
 
 /// Installed when there is no `cargo fuzz`.
@@ -16,7 +14,7 @@ pub(crate) fn run(workspace: &Workspace, seconds: u32, target: Option<String>) -
     if !workspace.root().join("aether-core/fuzz/Cargo.toml").is_file() {
         bail!("there is no aether-core/fuzz");
     }
-    let path = path_with_cargo_fuzz(workspace)?;
+    let path = tool::path_with_subcommand(workspace, "fuzz", VERSION)?;
     let fuzz = |args: &[&str]| {
         let mut command = workspace.cargo(["fuzz"]);
         command.args(args).current_dir(workspace.root().join("aether-core")).env("PATH", &path);
@@ -40,17 +38,4 @@ pub(crate) fn run(workspace: &Workspace, seconds: u32, target: Option<String>) -
         check(&mut fuzz(&["run", target, "--", &bound]))?;
     }
     Ok(())
-}
-
-/// A `PATH` on which cargo finds its `fuzz` subcommand, installed under the build folder if need be.
-fn path_with_cargo_fuzz(workspace: &Workspace) -> Result<OsString> {
-    let root = workspace.tools().join(format!("cargo-fuzz-{VERSION}"));
-    let old = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths(std::iter::once(root.join("bin")).chain(std::env::split_paths(&old)))?;
-    if !succeeds(workspace.cargo(["fuzz", "--version"]).env("PATH", &path)) {
-        let mut install: Command =
-            workspace.cargo(["install", "cargo-fuzz", "--locked", "--version", VERSION]);
-        check(install.arg("--root").arg(&root)).context("cargo-fuzz is missing and cannot be installed")?;
-    }
-    Ok(path)
 }

@@ -1,5 +1,6 @@
 //! The project's own commands. `cargo xtask test` is what CI runs, set-up included.
 
+mod api;
 mod bench;
 mod examples;
 mod fuzz;
@@ -8,6 +9,7 @@ mod nats_server;
 mod promtool;
 mod steps;
 mod suite;
+mod tool;
 mod workspace;
 
 use std::process::ExitCode;
@@ -35,6 +37,8 @@ enum Command {
     Tools,
     /// Draw which module imports which into ARCHITECTURE.md; `test` fails where imports go in circles.
     Modules,
+    /// Write the public API of each library to docs/api.
+    Api,
     /// Run the benchmarks of aether-bench.
     Bench {
         /// Which ones; all when none is named.
@@ -81,6 +85,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),
+        Command::Api => api::run(&workspace),
         Command::Bench { names, options } => bench::run(&workspace, &names, &options),
         Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),

@@ -38,6 +38,11 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
             )))
         })?;
     }
+    // The workspace always has the `bench` feature on, so this build would rot unnoticed.
+    steps.run("aether-cli without bench", || {
+        check(&mut cargo("clippy -p aether-cli --locked --no-default-features -- -D warnings"))
+    })?;
+    steps.run("packages", || packages(workspace))?;
     if !fast {
         steps.run("documentation", || {
             check(cargo("doc --workspace --no-deps --locked").env("RUSTDOCFLAGS", "-D warnings"))
@@ -58,6 +63,16 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     }
     print!("{}", steps.table());
     Ok(())
+}
+
+/// Packages each crate that is published. The packages are not compiled: that would build every dependency again, which
+/// takes longer than all other steps together.
+fn packages(workspace: &Workspace) -> Result<()> {
+    let mut command = workspace.cargo(["package", "--locked", "--no-verify", "--allow-dirty", "--quiet"]);
+    for name in workspace.published()? {
+        command.args(["--package", &name]);
+    }
+    check(&mut command)
 }
 
 /// A part of the Rust toolchain that a minimal installation lacks.

@@ -70,6 +70,16 @@ impl Workspace {
         named.collect::<Option<_>>().context("cargo metadata has a package without name or folder")
     }
 
+    /// The names of the crates that are published.
+    pub(crate) fn published(&self) -> Result<Vec<String>> {
+        named(&self.metadata, is_published)
+    }
+
+    /// The names of the libraries that are published.
+    pub(crate) fn libraries(&self) -> Result<Vec<String>> {
+        named(&self.metadata, |package| is_published(package) && has_library(package))
+    }
+
     /// The examples of `package`, by name; none when there is no such package.
     pub(crate) fn examples(&self, package: &str) -> Vec<Example> {
         examples(&self.metadata, package)
@@ -78,6 +88,22 @@ impl Workspace {
 
 fn cargo_path() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn named(metadata: &Value, is_wanted: impl Fn(&Value) -> bool) -> Result<Vec<String>> {
+    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
+    let names = packages.iter().filter(|package| is_wanted(package)).map(|package| package["name"].as_str());
+    names.map(|name| name.map(str::to_owned)).collect::<Option<_>>().context("a package has no name")
+}
+
+/// `publish = false` is an empty list of registries.
+fn is_published(package: &Value) -> bool {
+    package["publish"].as_array().is_none_or(|registries| !registries.is_empty())
+}
+
+fn has_library(package: &Value) -> bool {
+    let targets = package["targets"].as_array();
+    targets.is_some_and(|targets| targets.iter().any(|target| target["kind"] == serde_json::json!(["lib"])))
 }
 
 fn examples(metadata: &Value, package: &str) -> Vec<Example> {
@@ -100,6 +126,20 @@ fn examples(metadata: &Value, package: &str) -> Vec<Example> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn published_crates_and_libraries_are_told_from_the_others() {
+        let metadata = serde_json::json!({ "packages": [
+            { "name": "library", "publish": null, "targets": [{ "kind": ["lib"] }, { "kind": ["test"] }] },
+            { "name": "command", "publish": null, "targets": [{ "kind": ["bin"] }] },
+            { "name": "tasks", "publish": [], "targets": [{ "kind": ["lib"] }] },
+        ]});
+        assert_eq!(named(&metadata, is_published).unwrap(), ["library", "command"]);
+        assert_eq!(
+            named(&metadata, |package| is_published(package) && has_library(package)).unwrap(),
+            ["library"]
+        );
+    }
 
     #[test]
     fn examples_are_those_of_the_package_in_order() {

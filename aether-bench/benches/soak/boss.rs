@@ -40,8 +40,9 @@ pub(crate) struct Bossed {
     /// Echoes of them, in waves.
     pub(crate) echoed_jobs: u64,
     pub(crate) echoed_tasks: u64,
-    /// Echoes of waves that were never sent, or that could not be read.
-    pub(crate) refused_echoes: u64,
+    /// Echoes of waves that were never sent, and of more waves than were sent.
+    pub(crate) unknown_echoes: u64,
+    pub(crate) implausible_echoes: u64,
     /// Commands that were not sent, as all members had advertised that they would shed them. None has.
     pub(crate) below_floor: u64,
 }
@@ -112,7 +113,8 @@ pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
             Some(echo) = job_echoes.receive() => add(&mut boss.said.echoed_jobs, echo.count),
             Some(echo) = task_echoes.receive() => add(&mut boss.said.echoed_tasks, echo.count),
             _ = tell.tick() => {
-                boss.said.refused_echoes = [&job_echoes, &task_echoes].map(|e| e.unknown() + e.malformed()).iter().sum();
+                boss.said.unknown_echoes = job_echoes.unknown() + task_echoes.unknown();
+                boss.said.implausible_echoes = job_echoes.implausible() + task_echoes.implausible();
                 say(&Bossed { connects: aether.status().connects, ..boss.said })?;
             }
             line = orders.next_line() => {

@@ -38,6 +38,7 @@ pub(crate) struct Received {
     pub(crate) adds_up: bool,
     pub(crate) connects: u64,
     pub(crate) malformed: u64,
+    pub(crate) implausible: u64,
     pub(crate) dropped_by_client: u64,
     /// Lost on the way, as the medium counts it.
     pub(crate) missing: u64,
@@ -60,6 +61,7 @@ impl Received {
             adds_up: ledger.adds_up(),
             connects: status.connects,
             malformed: status.malformed,
+            implausible: status.implausible,
             dropped_by_client: status.dropped_by_client,
             missing: status.lost_upstream,
             idle_offered: idle.map_or(0, |idle| idle.offered),

@@ -93,6 +93,9 @@ impl Verdict {
             self.check(worked.risky_jobs <= bossed.risky_jobs, what);
             self.check(worked.twice == 0, format!("{} jobs came twice", worked.twice));
             self.check(worked.fewest > 0, "no member of the group went without".into());
+            let what =
+                format!("a member left {} times and had {} jobs", worked.leavings, worked.passing_jobs);
+            self.check(worked.leavings > 0 && worked.passing_jobs > 0, what);
             self.check(
                 bossed.below_floor == 0,
                 format!("{} jobs stopped by a floor that nobody has", bossed.below_floor),
@@ -100,8 +103,8 @@ impl Verdict {
         }
         if args.has(Part::Circuits) {
             println!(
-                "circuit:  {} tasks = {} succeeded + {} unhandled, {} of these refused by the open circuit",
-                bossed.tasks, worked.succeeded, worked.unhandled, worked.refused_by_circuit
+                "circuit:  {} tasks = {} succeeded + {} unhandled",
+                bossed.tasks, worked.succeeded, worked.unhandled
             );
             let whole = worked.succeeded + worked.unhandled;
             let adds_up = worked.adds_up && worked.in_flight == 0 && bossed.tasks == whole;
@@ -109,17 +112,24 @@ impl Verdict {
             let what = format!("each that failed came back: {} = {}", worked.unhandled, bossed.echoed_tasks);
             self.check(worked.unhandled == bossed.echoed_tasks, what);
             self.check(worked.unhandled > 0, "some tasks failed, as they should".into());
+            let what = format!("{} tasks refused by the open circuit", worked.refused_by_circuit);
+            self.check(worked.refused_by_circuit == 0, what);
+            if args.has(Part::Forged) {
+                let what = format!(
+                    "{} echoes of waves that were never sent, and {} of more waves than were sent, were refused",
+                    bossed.unknown_echoes, bossed.implausible_echoes
+                );
+                self.check(bossed.unknown_echoes > 0 && bossed.implausible_echoes > 0, what);
+            }
         }
-        println!(
-            "-      {} echoes of waves that were never sent, or that make no sense, were refused",
-            bossed.refused_echoes
-        );
     }
 
     /// What is forged makes no difference. Most of that shows in the other checks.
     pub(crate) fn of_forgeries(&mut self, received: &Received, forged: Forged) {
         println!("\nforged:   {forged:?}");
         self.check(forged.positions > 0, "somebody forged, as he should".into());
+        let what = format!("{} messages of the forger were found to be implausible", received.implausible);
+        self.check(received.implausible > 0, what);
         let what = format!("{} waves expired, as nobody believed that they were old", received.expired);
         self.check(received.expired == 0, what);
     }

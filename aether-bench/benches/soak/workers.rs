@@ -1,4 +1,5 @@
-//! The workers: a group of three, and a service whose circuit breaker opens again and again.
+//! The workers: a group of three, to which a fourth member belongs now and then, and a service whose circuit breaker opens
+//! again and again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,13 +10,17 @@ use aether_core::{Aether, InboxOptions, Vibrator, Wave};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::time::interval;
+use tokio::time::{interval, sleep, timeout};
 
 use crate::boss::{JOBS, TASKS};
 use crate::sender::say;
 use crate::{Args, Outcome, Part};
 
+/// Members that stay.
 const MEMBERS: usize = 3;
+/// How long the fourth is a member, and how long it is not.
+const STAY: Duration = Duration::from_millis(300);
+const AWAY: Duration = Duration::from_millis(200);
 const TELL: Duration = Duration::from_millis(500);
 /// Of so many tasks the first few fail: more in a row than the breaker bears.
 const FAIL_EVERY: u64 = 500;
@@ -36,6 +41,9 @@ pub(crate) struct Worked {
     /// Of those that came, the fewest and the most that one member had.
     pub(crate) fewest: u64,
     pub(crate) most: u64,
+    /// How often the fourth member left, and what came to it.
+    pub(crate) leavings: u64,
+    pub(crate) passing_jobs: u64,
     /// What the service took, and what became of that.
     pub(crate) tasks: u64,
     pub(crate) succeeded: u64,
@@ -52,6 +60,8 @@ struct Counts {
     risky_jobs: AtomicU64,
     twice: AtomicU64,
     by_member: [AtomicU64; MEMBERS],
+    leavings: AtomicU64,
+    passing_jobs: AtomicU64,
     /// One bit for each number.
     seen: Mutex<Vec<u64>>,
 }
@@ -94,6 +104,35 @@ async fn member(
     Ok(())
 }
 
+/// A member that leaves and joins again and again. What is on its way to it then, another member gets.
+async fn passing_member(aether: Aether, counts: Arc<Counts>) -> Outcome<()> {
+    let shed = Arc::clone(&counts);
+    let inbox = InboxOptions::interactive().on_shed(move |wave, _| shed.note(wave));
+    let mut vibrator = Vibrator::builder("worker-passing").inbox(inbox).create(&aether).await?;
+    let note = |wave: Wave| {
+        counts.note(&wave);
+        counts.passing_jobs.fetch_add(1, Ordering::Relaxed);
+    };
+    loop {
+        vibrator.resonate_in_group(JOBS, "workers").await?;
+        let working = async {
+            while let Some(wave) = vibrator.receive().await {
+                note(wave);
+            }
+        };
+        if timeout(STAY, working).await.is_ok() {
+            return Ok(());
+        }
+        vibrator.detune(JOBS)?;
+        counts.leavings.fetch_add(1, Ordering::Relaxed);
+        while vibrator.ledger().queued > 0 {
+            let Some(wave) = vibrator.receive().await else { return Ok(()) };
+            note(wave);
+        }
+        sleep(AWAY).await;
+    }
+}
+
 async fn fragile(wave: Wave) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let number: u64 = wave.text()?.parse()?;
     tokio::task::yield_now().await;
@@ -110,11 +149,12 @@ pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
             tokio::spawn(member(index, aether.clone(), Arc::clone(&counts), Arc::clone(&joined)));
         }
         joined.wait().await;
+        tokio::spawn(passing_member(aether.clone(), Arc::clone(&counts)));
     }
     let breaker = Breaker::default().failures(BREAKER_BEARS).open_for(OPEN_FOR);
     let builder = Service::builder("fragile").group("fragile").concurrency(8).circuit_breaker(breaker);
     let service = builder.on(TASKS, fragile).build(&aether).await?;
-    let (tally, shutdown) = (service.tally(), CancellationToken::new());
+    let (counters, shutdown) = (service.counters(), CancellationToken::new());
     let serving = tokio::spawn(service.run_until(shutdown.clone()));
 
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
@@ -129,7 +169,7 @@ pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
                     connects = connected;
                 }
                 let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-                let (report, by_member) = (tally.report(), counts.by_member.each_ref().map(count));
+                let (report, by_member) = (counters.report(), counts.by_member.each_ref().map(count));
                 say(&Worked {
                     connects,
                     jobs: count(&counts.jobs),
@@ -137,6 +177,8 @@ pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
                     twice: count(&counts.twice),
                     fewest: by_member.into_iter().min().unwrap_or_default(),
                     most: by_member.into_iter().max().unwrap_or_default(),
+                    leavings: count(&counts.leavings),
+                    passing_jobs: count(&counts.passing_jobs),
                     tasks: report.received,
                     succeeded: report.succeeded,
                     unhandled: report.unhandled(),

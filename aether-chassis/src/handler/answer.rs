@@ -1,4 +1,4 @@
-//! What handlers return.
+//! The return values of handlers.
 
 use std::fmt;
 
@@ -9,15 +9,14 @@ use tower::BoxError;
 
 use super::Json;
 
-/// What a handled wave leads to: an answer, or none where none is given. The response type of the tower stack.
+/// The result of handling a wave: an answer, or none. The response type of the tower stack.
 pub struct Answer(Option<WaveBuilder>);
 
 impl Answer {
-    /// Handled, and nothing to be said.
+    /// Handled without an answer.
     pub(crate) const NONE: Self = Self(None);
 
-    /// An answer of one's own making, with metadata for example. Its channel, kind, amplitude and cause are set when it
-    /// is sent.
+    /// An answer built by hand, for example with metadata. Sending it sets its channel, kind, amplitude and cause.
     #[must_use]
     pub fn wave(wave: WaveBuilder) -> Self {
         Self(Some(wave))
@@ -34,12 +33,12 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// How a handler of `.on(..)` ended: nothing, or a `Result` of nothing.
+/// The return type of a handler of `.on(..)`: `()` or `Result<(), E>`.
 #[diagnostic::on_unimplemented(
     message = "a handler of `.on(..)` cannot return `{Self}`",
     label = "return nothing, or `Result<(), E>`",
     note = "E is any error: `E: Into<Box<dyn std::error::Error + Send + Sync>>`",
-    note = "a value that shall be the answer is returned by a handler of `.on_query(..)`"
+    note = "to answer with a value, register the handler with `.on_query(..)`"
 )]
 pub trait IntoOutcome {
     /// Success, or why the handler failed.
@@ -61,9 +60,9 @@ impl<E: Into<BoxError>> IntoOutcome for Result<(), E> {
     }
 }
 
-/// What a handler of `.on_query(..)` answers.
+/// The return type of a handler of `.on_query(..)`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no answer",
+    message = "`{Self}` is not an answer",
     label = "return `Json<T>`, text, bytes or an `Answer`, or a `Result` of one of these",
     note = "for a value that can be serialised return `Json(value)`",
     note = "the error in a `Result` is any error: `E: Into<Box<dyn std::error::Error + Send + Sync>>`"
@@ -112,7 +111,7 @@ impl IntoAnswer for Vec<u8> {
     }
 }
 
-/// Done; the answer is empty.
+/// An empty answer.
 impl IntoAnswer for () {
     fn into_answer(self) -> Result<Answer, BoxError> {
         Bytes::new().into_answer()
@@ -125,7 +124,7 @@ impl<T: IntoAnswer, E: Into<BoxError>> IntoAnswer for Result<T, E> {
     }
 }
 
-/// A wave without content; the channel is that of the question once it is sent.
+/// A wave without content. Sending it sets its channel to that of the question.
 fn blank() -> Result<WaveBuilder, BoxError> {
     Ok(Wave::builder(Channel::new("answer")?))
 }

@@ -1,10 +1,10 @@
-//! A wave on its way into a handler, with the means to act on it.
+//! A wave being delivered to a handler, with an emitter and an asker.
 
 use aether_core::{Emitter, Wave};
 
 use crate::Asker;
 
-/// What the arguments of a handler are taken from.
+/// The source of a handler's arguments.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     wave: Wave,
@@ -18,19 +18,19 @@ impl Delivery {
         Self { emitter: emitter.caused_by(id.clone()), asker: asker.caused_by(id), wave }
     }
 
-    /// The wave that is handled.
+    /// The wave being handled.
     #[must_use]
     pub fn wave(&self) -> &Wave {
         &self.wave
     }
 
-    /// Emits under the name of the service; what it emits names the wave as its cause.
+    /// Emits under the name of the service. Emitted waves name this wave as their cause.
     #[must_use]
     pub fn emitter(&self) -> &Emitter {
         &self.emitter
     }
 
-    /// Asks under the name of the service; what it asks names the wave as its cause.
+    /// Asks under the name of the service. Questions name this wave as their cause.
     #[must_use]
     pub fn asker(&self) -> &Asker {
         &self.asker

@@ -1,4 +1,4 @@
-//! The arguments of handlers, taken from a wave.
+//! Extractors: the arguments of handlers, taken from a wave.
 
 use std::error::Error;
 use std::fmt;
@@ -10,38 +10,38 @@ use serde::de::DeserializeOwned;
 use super::Delivery;
 use crate::Asker;
 
-/// Something a handler can ask for: an argument. Ordinary term: extractor.
+/// An extractor: a type that can be an argument of a handler.
 ///
-/// Implement it for what several handlers read in the same way, such as an order id from the coherence key.
+/// Implement it for values that several handlers read in the same way, such as an order id in the coherence key.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a handler in a service with the state `{S}`",
     label = "not an extractor for the state `{S}`",
     note = "use `Wave`, `Json<T>`, `State<{S}>`, `Emitter`, `Asker`, or implement `FromWave<S>`"
 )]
 pub trait FromWave<S>: Sized {
-    /// Takes it.
+    /// Extracts the value.
     ///
     /// # Errors
-    /// [`Rejection`] if the wave does not have it: the handler is then not called, the wave is counted as rejected, and
-    /// whoever asked is told why.
+    /// [`Rejection`] if the wave lacks it. The handler is then not called, the wave counts as rejected, and the asker
+    /// receives the reason.
     fn from_wave(delivery: &Delivery, state: &S) -> Result<Self, Rejection>;
 }
 
-/// A wave that is not what a handler takes. Asking again does not help, so it is never retried. A handler may return
-/// it as its error, too.
+/// A wave that a handler cannot accept. It is never retried, because another attempt cannot help. A handler may also
+/// return it as its error.
 pub struct Rejection {
     text: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Rejection {
-    /// A rejection with its reason, which whoever asked is told.
+    /// A rejection with its reason, which is sent to the asker.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), source: None }
     }
 
-    /// The same with the error that led to it.
+    /// Like [`new`](Self::new), with the underlying error.
     #[must_use]
     pub fn caused_by(text: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { text: text.into(), source: Some(source.into()) }
@@ -66,14 +66,14 @@ impl Error for Rejection {
     }
 }
 
-/// The payload, read as JSON; as the value of a query handler, the answer, written as JSON.
+/// As an argument, the payload read as JSON. As the return value of a query handler, an answer written as JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Json<T>(
     /// The value.
     pub T,
 );
 
-/// The state that was given to the service before the handler, a clone of it. Share what is large or changes with an
+/// A clone of the state given to the service before the handler was registered. Share large or mutable state with an
 /// `Arc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State<S>(
@@ -115,21 +115,21 @@ impl<S> FromWave<S> for Wave {
     }
 }
 
-/// Emits under the name of the service; everything it emits or asks names the wave as its cause.
+/// Emits under the name of the service. Everything it emits or asks names the wave as its cause.
 impl<S> FromWave<S> for Emitter {
     fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
         Ok(delivery.emitter().clone())
     }
 }
 
-/// Asks until there is an answer; every question names the wave as its cause.
+/// Asks with retries. Every question names the wave as its cause.
 impl<S> FromWave<S> for Asker {
     fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
         Ok(delivery.asker().clone())
     }
 }
 
-/// For a handler that deals with what it cannot read by itself.
+/// For a handler that deals with unreadable waves itself.
 impl<T: FromWave<S>, S> FromWave<S> for Result<T, Rejection> {
     fn from_wave(delivery: &Delivery, state: &S) -> Result<Self, Rejection> {
         Ok(T::from_wave(delivery, state))

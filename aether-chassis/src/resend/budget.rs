@@ -1,7 +1,7 @@
-//! How many resends there may be among all waves: a token bucket that first sends fill.
+//! The retry budget: a token bucket that first sends and time fill.
 //!
-//! [`Resend`](crate::Resend) holds one. Made here and not taken from tower: its `TpsBudget` (0.5.3) forgets a withdrawal
-//! after 5 to 10 s instead of 10, depending on how often it is asked, and so lets up to twice as many through.
+//! [`Resend`](crate::Resend) holds one. tower's `TpsBudget` (0.5.3) is not used: it forgets a withdrawal after 5 to 10
+//! s instead of 10, depending on how often it is polled, and so lets up to twice as many resends through.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// One resend, in the units of the account: with nanoseconds times resends a second there is nothing to round.
+/// One resend in the units of the account. The unit is nanoseconds times resends a second, so nothing is rounded.
 const RESEND: u64 = 1_000_000_000;
 
-/// For how long the steady part is saved up.
+/// The steady part accumulates for at most this long.
 const SAVED_UP: Duration = Duration::from_secs(10);
 
-/// The share of how many first sends can be saved up.
+/// The share of first sends accumulates for at most this many sends.
 const REMEMBERED: u64 = 1000;
 
-/// How often what failed may be tried again. Ordinary term: retry budget. Clones share one account.
+/// A retry budget: how many resends are allowed. Clones share one account.
 ///
-/// In any stretch of time there are at most so many as the budget gives for its first sends and its seconds, and what was
-/// saved up before: that of 10 s, and of 1000 first sends.
+/// Over any interval, the resends are at most what its first sends and its seconds provide, plus the earlier savings:
+/// up to 10 s of the steady part and the share of 1000 first sends.
 #[derive(Clone)]
 pub struct RetryBudget {
     account: Option<Arc<Mutex<Account>>>,
@@ -31,14 +31,14 @@ pub struct RetryBudget {
 }
 
 struct Account {
-    /// What first sends have brought, and time.
+    /// Earned by first sends. The steady part is earned by time.
     earned: u64,
     steady: u64,
     as_of: Instant,
 }
 
 impl RetryBudget {
-    /// So many resends in a hundred first sends, and `per_second` besides. The default is 10 and 1.
+    /// Allows `percent` resends for a hundred first sends, plus `per_second` resends a second. The default is 10 and 1.
     #[must_use]
     pub fn new(percent: u16, per_second: u16) -> Self {
         let (share, per_second) = (u64::from(percent) * RESEND / 100, u64::from(per_second));
@@ -46,7 +46,7 @@ impl RetryBudget {
         Self { account: Some(Arc::new(Mutex::new(account))), share, per_second }
     }
 
-    /// No bound at all. This is here so that a benchmark can show what retries do to a system without one.
+    /// No limit. It exists for a benchmark that shows what retries do without a budget.
     #[must_use]
     pub fn unlimited() -> Self {
         Self { account: None, share: 0, per_second: 0 }
@@ -60,18 +60,18 @@ impl RetryBudget {
         }
     }
 
-    /// Whether a resend is covered; if so it is paid for.
+    /// Pays for a resend. Returns whether the budget covered it.
     pub(crate) fn withdraw(&self) -> bool {
         let Some(account) = &self.account else { return true };
         let mut account = account.lock();
         let now = Instant::now();
-        // Longer than it takes to save up all there can be makes no difference.
+        // The savings are full after this time.
         let passed = now.saturating_duration_since(account.as_of).min(SAVED_UP);
         account.as_of = now;
         let brought = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX).saturating_mul(self.per_second);
         account.steady = (account.steady + brought).min(most_steady(self.per_second));
         let Some(left) = (account.earned + account.steady).checked_sub(RESEND) else { return false };
-        // What time brings is used first: it is brought again.
+        // Spend the steady part first: time refills it.
         account.earned = account.earned.min(left);
         account.steady = left - account.earned;
         true
@@ -126,7 +126,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is done in whatever order, there are never more resends than the budget says.
+        /// No sequence of steps gets more resends than the budget allows.
         #[test]
         fn resends_never_exceed_their_share(
             percent in 0_u16..=1000, per_second in 0_u16..50,

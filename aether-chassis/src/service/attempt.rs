@@ -1,4 +1,4 @@
-//! One handling of one wave, in a task of its own.
+//! One attempt to handle one wave, in its own task.
 
 use std::sync::Arc;
 
@@ -9,31 +9,31 @@ use tower::BoxError;
 
 use super::failure::{Cause, report_failure};
 use super::log_throttle::LogThrottle;
-use super::report::{Open, Outcome};
+use super::report::{InFlight, Outcome};
 use crate::Resend;
 use crate::handler::Answer;
 
-/// What all handlings of a service share.
+/// What all attempts of a service share.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct HandlerContext {
     pub(super) emitter: Emitter,
     pub(super) log_throttle: LogThrottle,
     pub(super) retry: Option<Resend>,
-    /// Cancelled when the service shuts down: nothing is tried again from then on.
+    /// Cancelled when the service shuts down. Nothing is retried afterwards.
     pub(super) closing: CancellationToken,
-    /// Cancelled when the time for shutting down is over: handlers are ended where they await.
+    /// Cancelled when the grace period is over. Handlers end at their await points.
     pub(super) over: CancellationToken,
 }
 
-/// A wave that is being handled.
+/// A wave being handled.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    pub(super) desk: Arc<Desk>,
+    pub(super) context: Arc<HandlerContext>,
     pub(super) wave: Wave,
-    pub(super) open: Open,
+    pub(super) open: InFlight,
 }
 
-/// A wave that shall be handled again.
+/// A failed attempt that will be retried.
 #[derive(Debug)]
 pub(super) struct Again {
     failed: Attempt,
@@ -42,12 +42,12 @@ pub(super) struct Again {
 }
 
 impl Attempt {
-    /// Waits for the handler, and answers. A wave that is to be tried again is handed back after its pause.
+    /// Waits for the handler, and answers. Returns an attempt that will be retried, after its pause.
     pub(super) async fn run(self, handling: impl Future<Output = Result<Answer, BoxError>>) -> Option<Again> {
         let handled = tokio::select! {
             biased;
             handled = handling => handled.map_err(Cause::of),
-            () = self.desk.over.cancelled() => Err(Cause::shut_down(Outcome::Abandoned)),
+            () = self.context.over.cancelled() => Err(Cause::shut_down(Outcome::Abandoned)),
         };
         let cause = match handled {
             Ok(answer) => match self.answer(answer).await {
@@ -63,20 +63,20 @@ impl Attempt {
             self.fail(cause).await;
             return None;
         };
-        if let Some(resend) = &self.desk.retry {
-            tracing::debug!(id = %self.wave.id(), attempt = next.attempt(), %cause, "to be handled again");
+        if let Some(resend) = &self.context.retry {
+            tracing::debug!(id = %self.wave.id(), attempt = next.attempt(), %cause, "will be handled again");
             tokio::select! {
                 () = sleep(resend.pause_before(next.attempt())) => {}
-                () = self.desk.closing.cancelled() => {}
+                () = self.context.closing.cancelled() => {}
             }
         }
         Some(Again { failed: self, cause, next })
     }
 
-    /// The next attempt, if there shall be one. It is paid for.
+    /// The next attempt, if there is one. It is paid from the retry budget.
     fn next(&self, cause: &Cause) -> Option<Wave> {
-        let resend = self.desk.retry.as_ref()?;
-        if !cause.may_be_retried() || self.desk.closing.is_cancelled() {
+        let resend = self.context.retry.as_ref()?;
+        if !cause.may_be_retried() || self.context.closing.is_cancelled() {
             return None;
         }
         resend.next(&self.wave).filter(|_| resend.budget.withdraw())
@@ -87,28 +87,28 @@ impl Attempt {
             return Ok(());
         };
         match self.wave.reply_wave(answer).await {
-            // Whoever asked has given up or has the answer of somebody else; the work is done all the same.
+            // The asker has given up or was answered by another service. The work is done nevertheless.
             Err(ReplyError::AskerGone) => Ok(()),
             replied => replied,
         }
     }
 
-    /// The wave was not handled, for good: says so to everybody concerned, and counts it.
+    /// Ends the attempt as a final failure: reports and counts it.
     pub(super) async fn fail(self, cause: Cause) {
-        let Desk { emitter, log_throttle, .. } = &*self.desk;
+        let HandlerContext { emitter, log_throttle, .. } = &*self.context;
         report_failure(emitter, log_throttle, &self.wave, cause.reason(), &cause.to_string()).await;
         self.open.settle(cause.outcome);
     }
 }
 
 impl Again {
-    /// The wave as it goes back into the inbox. From here on it is counted there.
+    /// The wave to put back into the inbox, whose ledger counts it from then on.
     pub(super) fn into_wave(self) -> Wave {
         self.failed.open.settle(Outcome::Retried);
         self.next
     }
 
-    /// It is too late to try again.
+    /// Ends the attempt without a retry.
     pub(super) async fn give_up(self) {
         self.failed.fail(self.cause).await;
     }

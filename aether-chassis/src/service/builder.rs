@@ -1,4 +1,4 @@
-//! Making a service: handlers, limits and layers, checked before anything is heard.
+//! Builds a service: handlers, limits and layers, checked before it subscribes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use tower::{BoxError, Layer};
 use super::circuit::Circuit;
 use super::limits::{Breaker, Limits, LimitsError};
 use super::stack::{Dispatch, Handling, Route, Run, stack};
-use super::{Service, ServiceTally};
+use super::{Service, ServiceCounters};
 use crate::handler::{Answer, Handler, IntoAnswer, IntoOutcome};
 use crate::{Asker, AskerOptions, Resend};
 
-/// Why a service did not start. Nothing is heard then.
+/// Why a service could not be built or run. A service that was not built has no subscriptions.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// A handler is for a pattern that is not valid.
-    #[error("the handler number {number} is for {given:?}, which is no pattern")]
+    /// The pattern of a handler is not valid.
+    #[error("handler number {number} has an invalid pattern: {given:?}")]
     Pattern {
-        /// Which one, counting from 1 in the order of registration.
+        /// The position of the handler in the order of registration, from 1.
         number: usize,
         /// The pattern as given.
         given: String,
@@ -33,25 +33,25 @@ pub enum ServiceError {
         source: ChannelError,
     },
     /// The name of a group is not valid.
-    #[error("{given:?} is no name for a group")]
+    #[error("{given:?} is not a valid group name")]
     Group {
         /// The name as given.
         given: String,
         /// What is wrong with it.
         source: ChannelError,
     },
-    /// A group that no handler was registered in.
-    #[error("the group {group} has no handlers: it holds for those that are registered after it")]
+    /// A group without handlers.
+    #[error("the group {group} has no handlers: it applies to handlers that are registered after it")]
     EmptyGroup {
         /// The group.
         group: String,
     },
-    /// No handler at all.
+    /// The service has no handlers.
     #[error("the service has no handlers: use .on(pattern, handler) or .on_query(pattern, handler)")]
     NoHandlers,
     /// A handler that could never be called.
     #[error(
-        "the handler for {pattern} can never be called: that for {by}, registered before it, takes all of its waves"
+        "the handler for {pattern} can never be called: the handler for {by}, registered before it, takes all of its waves"
     )]
     Unreachable {
         /// The handler's pattern.
@@ -59,9 +59,9 @@ pub enum ServiceError {
         /// The pattern before it that covers it.
         by: Pattern,
     },
-    /// Two patterns share channels, and not the group: their waves would be handled twice.
+    /// Two patterns share channels but not the group, so some waves would be handled twice.
     #[error(
-        "the handlers for {first} and {second} share channels and are not of one group: their waves would be handled twice"
+        "the handlers for {first} and {second} share channels and are not in one group: some waves would be handled twice"
     )]
     SharedChannels {
         /// The pattern registered first.
@@ -69,30 +69,29 @@ pub enum ServiceError {
         /// The other one.
         second: Pattern,
     },
-    /// A limit that cannot be.
-    #[error("a limit of the service is not allowed")]
+    /// A limit is not valid.
+    #[error("a limit of the service is not valid")]
     Limits(#[from] LimitsError),
-    /// The vibrator could not be made.
-    #[error("the service could not be made")]
+    /// The vibrator could not be created.
+    #[error("the service could not be created")]
     Create(#[from] CreateError),
-    /// A pattern cannot be heard.
-    #[error("the service cannot hear {pattern}")]
+    /// Subscribing to a pattern failed.
+    #[error("the service cannot subscribe to {pattern}")]
     Join {
-        /// Which one.
+        /// The pattern.
         pattern: Pattern,
         /// Why.
         source: JoinError,
     },
-    /// A layer failed for good while the service was running.
-    #[error("a layer of the service broke down")]
+    /// A layer failed permanently while the service was running.
+    #[error("a layer of the service failed")]
     Layer(#[source] BoxError),
 }
 
-/// A service in the making. The first mistake is kept and reported by [`ServiceBuilder::build`].
+/// Builds a [`Service`]. [`ServiceBuilder::build`] reports the first invalid call.
 ///
-/// `.state(..)` and `.group(..)` hold for the handlers that are registered after them; everything else for the whole
-/// service.
-#[must_use = "nothing is made before build()"]
+/// `.state(..)` and `.group(..)` apply to handlers registered after them. All other options apply to the whole service.
+#[must_use = "a builder does nothing before build()"]
 pub struct ServiceBuilder<S = (), L = Identity> {
     name: String,
     state: S,
@@ -125,15 +124,15 @@ impl ServiceBuilder {
 }
 
 impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
-    /// What handlers registered from here on get as [`State`](crate::State). Called again, those after it get the new
-    /// one. Default: `()`.
+    /// Sets the [`State`](crate::State) of handlers registered after this call. It can be called again for later
+    /// handlers. Default: `()`.
     pub fn state<T>(self, state: T) -> ServiceBuilder<T, L> {
         let Self { name, group, group_is_used, routes, mistake, inbox, limits, asking, layers, .. } = self;
         ServiceBuilder { name, state, group, group_is_used, routes, mistake, inbox, limits, asking, layers }
     }
 
-    /// Handlers registered from here on share the waves with the other instances of this group: each wave is handled by
-    /// one of them. Called again, those after it are in the new group. Default: none, every instance handles every wave.
+    /// Puts handlers registered after this call into a group: of all instances in the group, one handles each wave. It
+    /// can be called again for later handlers. Default: no group, every instance handles every wave.
     pub fn group(mut self, name: &str) -> Self {
         self.check_group();
         match Channel::new(name) {
@@ -143,9 +142,9 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self
     }
 
-    /// Handles the waves of a pattern. Of several patterns that match, the first one registered counts.
+    /// Handles the waves of a pattern. If several patterns match, the handler registered first is called.
     ///
-    /// An asker gets no answer from such a handler, unless it fails: it can give one itself, from the [`Wave`].
+    /// Such a handler sends an asker only its failures. It can answer by itself with the [`Wave`].
     pub fn on<P, H, Args>(self, pattern: P, handler: H) -> Self
     where
         P: AsRef<str>,
@@ -158,8 +157,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self.route(pattern.as_ref(), run)
     }
 
-    /// Answers the questions of a pattern: the handler's value is the answer, its error is told to the asker at once.
-    /// Waves that nobody waits for an answer to are handled in the same way.
+    /// Answers the questions of a pattern. The handler's value is the answer; its error is sent to the asker at once.
+    /// Waves that expect no answer are handled in the same way.
     pub fn on_query<P, H, Args>(self, pattern: P, handler: H) -> Self
     where
         P: AsRef<str>,
@@ -196,78 +195,79 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self
     }
 
-    /// How many waves are handled at a time. Further ones wait in the inbox, where the strongest is next. With 1, waves
-    /// are handled one after the other. Default: 64.
+    /// The maximum number of waves handled at a time. Others wait in the inbox, strongest first. With 1, waves are
+    /// handled one after the other. Default: 64.
     pub fn concurrency(mut self, waves: usize) -> Self {
         self.limits.concurrency = waves;
         self
     }
 
-    /// How many waves are begun in each period at most. Further ones wait in the inbox. Default: no limit.
+    /// The maximum number of waves started per period. Others wait in the inbox. Default: no limit.
     pub fn rate(mut self, waves: u64, period: Duration) -> Self {
         self.limits.rate = Some((waves, period));
         self
     }
 
-    /// How long the handling of a wave may take; after that the handler is ended where it awaits. Default: no limit.
+    /// The time-out of a handler. After it the handler is cancelled at its await point. Default: no limit.
     pub fn time_out(mut self, time: Duration) -> Self {
         self.limits.time_out = Some(time);
         self
     }
 
-    /// Handles waves again whose handler failed, panicked or timed out. Such a wave is put back into the inbox half as
-    /// strong, so that it waits behind fresh ones. Handlers must bear being called twice. Default: no retries.
+    /// Retries waves whose handler failed, panicked or timed out. Such a wave returns to the inbox at half its
+    /// strength, so that it waits behind fresh ones. Handlers must be idempotent. Default: no retries.
     pub fn retry(mut self, resend: Resend) -> Self {
         self.limits.retry = Some(resend);
         self
     }
 
-    /// Stops handling for a while when too much fails. Default: never.
+    /// Pauses handling after too many failures. Default: no circuit breaker.
     pub fn circuit_breaker(mut self, breaker: Breaker) -> Self {
         self.limits.breaker = Some(breaker);
         self
     }
 
-    /// Refuses waves at once while the limits leave no room, instead of letting them wait in the inbox. For services
-    /// whose askers would rather ask elsewhere than wait; it gives up the order by strength. Default: no.
+    /// Refuses waves at once while the limits leave no room, instead of letting them wait in the inbox. This suits
+    /// services whose askers prefer another instance to waiting. It gives up the order by strength. Default: off.
     pub fn shed_when_busy(mut self) -> Self {
         self.limits.shed_when_busy = true;
         self
     }
 
-    /// The bounds and the discipline of the inbox. Default: [`InboxOptions::interactive`].
+    /// The options of the inbox. Default: [`InboxOptions::interactive`].
     pub fn inbox(mut self, options: InboxOptions) -> Self {
         self.inbox = options;
         self
     }
 
-    /// How handlers that take an [`Asker`] ask. Default: [`AskerOptions::default`].
+    /// The options of the [`Asker`] that handlers can take. Default: [`AskerOptions::default`].
     pub fn asking(mut self, options: AskerOptions) -> Self {
         self.asking = options;
         self
     }
 
-    /// How long waves that are being handled at shutdown may go on. Default: 5 s.
+    /// The grace period: how long running handlers may continue at shutdown. Default: 5 s.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.limits.grace = grace;
         self
     }
 
-    /// A tower layer around all handlers, inside of the limits and outside of circuit breaker and time-out. Of several,
-    /// the first one is outermost, as in `tower::ServiceBuilder`.
+    /// Adds a tower layer around all handlers, inside of the limits and outside of circuit breaker and time-out. The
+    /// first layer is outermost, as in `tower::ServiceBuilder`.
     pub fn layer<N>(self, layer: N) -> ServiceBuilder<S, Layers<N, L>> {
         let Self { name, state, group, group_is_used, routes, mistake, inbox, limits, asking, layers } = self;
         let layers = Layers::new(layer, layers);
         ServiceBuilder { name, state, group, group_is_used, routes, mistake, inbox, limits, asking, layers }
     }
 
-    /// Makes the service and lets it hear its channels. What comes before [`Service::run_until`] waits in its inbox.
+    /// Creates the service and subscribes to its patterns. Waves that arrive before [`Service::run_until`] wait in its
+    /// inbox.
     ///
     /// # Errors
-    /// [`ServiceError`] says which handler, group, limit or option is wrong. Nothing is heard then.
+    /// [`ServiceError`] names the invalid handler, group, limit or option. No subscription remains.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing is heard.
+    /// Cancelled before completion, no subscription remains.
     pub async fn build(mut self, aether: &Aether) -> Result<Service, ServiceError>
     where
         L: Layer<Handling>,
@@ -296,7 +296,14 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             joined.map_err(|source| ServiceError::Join { pattern: pattern.clone(), source })?;
         }
         let heard = heard.into_iter().map(|(pattern, _)| pattern).collect();
-        Ok(Service { vibrator, heard, stack, circuit, limits: self.limits, tally: ServiceTally::default() })
+        Ok(Service {
+            vibrator,
+            heard,
+            stack,
+            circuit,
+            limits: self.limits,
+            counters: ServiceCounters::default(),
+        })
     }
 
     fn check_group(&mut self) {
@@ -311,7 +318,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     }
 }
 
-/// Refuses handlers that contradict each other.
+/// Refuses handlers that conflict.
 fn check(routes: &[Route]) -> Result<(), ServiceError> {
     if routes.is_empty() {
         return Err(ServiceError::NoHandlers);

@@ -1,7 +1,7 @@
-//! The circuit breaker: whether a wave may be taken out of the inbox now.
+//! The circuit breaker: decides whether a wave may be taken out of the inbox.
 //!
-//! [`Circuit::admission`] is asked before a wave is received, so that what is not admitted stays in the inbox, where a
-//! stronger wave overtakes it. A wave that was admitted is handled. [`Watched`] counts how the handlers end.
+//! [`Circuit::admission`] is awaited before a wave is received, so that waves without admission stay in the inbox,
+//! where a stronger one can overtake them. An admitted wave is handled. [`Watched`] counts the results of the handlers.
 //!
 //! ```text
 //! closed ── so many failures in a row ──▶ open ── after its time, for one wave ──▶ half open
@@ -27,15 +27,15 @@ use crate::handler::Answer;
 #[derive(Debug, Clone)]
 pub(super) struct Circuit {
     breaker: Breaker,
-    /// Those who wait are woken when the state changes, and not when a failure is counted.
-    state: Arc<watch::Sender<State>>,
+    /// Waiters are woken when the phase changes, not when a failure is counted.
+    state: Arc<watch::Sender<CircuitState>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct CircuitState {
     phase: Phase,
-    /// How often the circuit has opened or closed. How a handling ended counts in the phase in which it began: what began
-    /// before the circuit opened says nothing of how things are later.
+    /// How often the circuit has opened or closed. A result counts only in the phase in which its attempt began:
+    /// attempts from before the circuit opened say nothing about the later state.
     changes: u64,
 }
 
@@ -46,12 +46,12 @@ enum Phase {
     HalfOpen { is_tried: bool },
 }
 
-/// That one wave may be handled.
+/// Permission to handle one wave.
 #[derive(Debug)]
 pub(super) enum Admission {
-    /// As may any others.
+    /// The circuit is closed; other waves are admitted as well.
     Closed,
-    /// The circuit is half open, and this is the only one that is tried. When it is dropped without a verdict, the next is.
+    /// The circuit is half open, and this is the only trial. Dropped without a result, it lets the next wave be tried.
     Trial { _trial: Trial },
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Trial {
 impl Circuit {
     pub(super) fn new(breaker: Breaker) -> Self {
         let phase = Phase::Closed { failures_in_a_row: 0 };
-        Self { breaker, state: Arc::new(watch::Sender::new(State { phase, changes: 0 })) }
+        Self { breaker, state: Arc::new(watch::Sender::new(CircuitState { phase, changes: 0 })) }
     }
 
     /// Waits until a wave may be handled.
@@ -83,13 +83,13 @@ impl Circuit {
             };
             match until {
                 Some(until) => sleep_until(until).await,
-                // Fails only if `self` were gone.
+                // This task holds a sender, so it cannot fail.
                 None => drop(changes.changed().await),
             }
         }
     }
 
-    /// The same without waiting.
+    /// Like [`Circuit::admission`], without waiting.
     pub(super) fn try_admission(&self) -> Option<Admission> {
         let mut admission = None;
         self.state.send_if_modified(|state| {
@@ -116,9 +116,9 @@ impl Circuit {
         Admission::Trial { _trial: Trial { circuit: self.clone(), changes } }
     }
 
-    /// Waits until the circuit is not closed, and what was admitted while it was is to be asked about again.
+    /// Waits until the circuit is no longer closed. Earlier admissions are then void.
     ///
-    /// Cancel safety: it changes nothing.
+    /// Cancel safety: it has no effect.
     pub(super) async fn opened(&self) {
         let mut state = self.state.subscribe();
         // Fails only if `self` were gone.
@@ -129,7 +129,7 @@ impl Circuit {
         self.state.borrow().changes
     }
 
-    /// Notes how a handling ended that began when there had been so many changes.
+    /// Records the result of an attempt. `began` is the number of changes when the attempt began.
     fn note(&self, began: u64, is_failure: bool) {
         self.state.send_if_modified(|state| {
             if state.changes != began {
@@ -144,7 +144,7 @@ impl Circuit {
                     *failures_in_a_row = 0;
                     false
                 }
-                // A layer of the user has called its handler although nothing was admitted.
+                // A user layer called its handler without an admission.
                 Phase::Open { .. } => false,
                 Phase::HalfOpen { .. } if is_failure => true,
                 Phase::HalfOpen { .. } => {
@@ -160,7 +160,7 @@ impl Circuit {
     }
 }
 
-impl State {
+impl CircuitState {
     fn turn(&mut self, phase: Phase) {
         self.phase = phase;
         self.changes += 1;
@@ -170,7 +170,7 @@ impl State {
 impl Drop for Trial {
     fn drop(&mut self) {
         self.circuit.state.send_if_modified(|state| match &mut state.phase {
-            // It ended without a word of the handler: a layer of the user may have answered, or there was no wave.
+            // The trial ended without a result: a user layer answered, or there was no wave.
             Phase::HalfOpen { is_tried } if state.changes == self.changes => {
                 *is_tried = false;
                 true
@@ -180,7 +180,7 @@ impl Drop for Trial {
     }
 }
 
-/// The handlers, with an eye on how they end. A rejection is the sender's fault and counts as handled.
+/// Wraps the handlers and records their results. A rejection is the sender's fault and counts as handled.
 #[derive(Debug, Clone)]
 pub(super) struct Watched<S> {
     inner: S,
@@ -235,14 +235,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_is_tried_at_a_time_until_one_was_handled() {
+    async fn one_wave_is_tried_at_a_time_until_one_is_handled() {
         let circuit = open();
         let opened = Instant::now();
         let trial = circuit.admission().await;
         assert_eq!(opened.elapsed().as_secs(), 1);
         assert!(matches!(trial, Admission::Trial { .. }));
         assert!(circuit.admission().now_or_never().is_none());
-        // It came to nothing.
+        // A trial without a result.
         drop(trial);
         let trial = circuit.admission().now_or_never().unwrap();
         circuit.note(circuit.changes(), true);
@@ -256,18 +256,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_began_before_the_circuit_opened_does_not_close_it() {
+    async fn attempts_from_before_the_circuit_opened_do_not_close_it() {
         let circuit = open();
         circuit.note(0, false);
         assert!(circuit.try_admission().is_none());
         let _trial = circuit.admission().await;
         circuit.note(0, false);
         circuit.note(0, true);
-        assert!(circuit.try_admission().is_none(), "the one that is tried has not ended");
+        assert!(circuit.try_admission().is_none(), "the trial has not ended");
     }
 
     #[tokio::test]
-    async fn a_success_between_failures_keeps_it_closed_and_opening_wakes_who_waits() {
+    async fn a_success_between_failures_keeps_it_closed_and_opening_wakes_waiters() {
         let circuit = Circuit::new(Breaker::default().failures(2).open_for(OPEN_FOR));
         for failed in [true, false, true] {
             circuit.note(0, failed);

@@ -1,6 +1,6 @@
-//! Why a wave was not handled, and the one place where that is told.
+//! Why a wave was not handled, and the one place that reports it.
 //!
-//! Whatever layer a failure comes from, it is told apart by [`Cause::of`], and reported by [`report_failure`].
+//! [`Cause::of`] classifies a failure of any layer; [`report_failure`] reports it.
 
 use std::any::Any;
 use std::error::Error;
@@ -31,12 +31,12 @@ impl Panicked {
 
 /// The circuit breaker is open.
 #[derive(Debug, thiserror::Error)]
-#[error("the circuit breaker is open: too many waves could not be handled just before")]
+#[error("the circuit breaker is open: too many waves failed in a row")]
 pub(super) struct CircuitOpen;
 
-/// The service has ended before the wave was handled.
+/// The service ended before it handled the wave.
 #[derive(Debug, thiserror::Error)]
-#[error("the service was shut down before this was handled")]
+#[error("the service shut down before it handled this wave")]
 pub(super) struct ShutDown;
 
 /// Why a wave was not handled.
@@ -47,9 +47,9 @@ pub(super) struct Cause {
 }
 
 impl Cause {
-    /// Tells the errors of the stack apart; those that it does not know come from handlers and from layers of the user.
+    /// Classifies an error of the stack. Unknown errors come from handlers and user layers.
     pub(super) fn of(error: BoxError) -> Self {
-        // A layer may have wrapped it: what counts is the first error of the chain that is known.
+        // A layer may have wrapped the error, so the first known error of the chain counts.
         let mut known = Outcome::Failed;
         let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
         while let Some(link) = next {
@@ -66,7 +66,7 @@ impl Cause {
         Self { outcome, error: Box::new(ShutDown) }
     }
 
-    /// In the words of the wire.
+    /// The reason as sent to the asker.
     pub(super) fn reason(&self) -> FailureReason {
         match self.outcome {
             Outcome::Rejected => FailureReason::Rejected,
@@ -75,7 +75,7 @@ impl Cause {
         }
     }
 
-    /// Whether running the handler again may help. What was shed was not run: to try it again is the sender's choice.
+    /// Whether a retry may help. A shed wave was never handled; retrying it is up to the sender.
     pub(super) fn may_be_retried(&self) -> bool {
         matches!(self.outcome, Outcome::Failed | Outcome::Panicked | Outcome::TimedOut)
     }
@@ -103,14 +103,13 @@ fn outcome_of(error: &(dyn Error + 'static)) -> Option<Outcome> {
     }
 }
 
-/// Whether an error says that the wave is wrong, and not that the service is unwell.
+/// Whether the error is the fault of the wave, not of the service.
 pub(super) fn is_rejection(error: &BoxError) -> bool {
     error.is::<Rejection>()
 }
 
-/// Tells everybody concerned that a wave was not handled: the log, as often as `log_throttle` allow, and whoever waits for
-/// an answer, or else the source of a command, which gets an echo. Every failure of a service goes through here, once,
-/// when it is final.
+/// Reports an unhandled wave: in the log, as often as `log_throttle` allows, and to the asker, or by an echo to the
+/// source of a command. Every final failure of a service is reported here, once.
 ///
 /// Cancel safety: cancelled before completion, the asker may not be told.
 pub(super) async fn report_failure(
@@ -122,7 +121,7 @@ pub(super) async fn report_failure(
 ) {
     let (service, id, channel) = (emitter.source().name(), wave.id(), wave.channel());
     match reason {
-        // Under overload there are many, and they are counted.
+        // Overload sheds many waves, and they are counted.
         FailureReason::Shed => tracing::debug!(service, %id, %channel, hint, "a wave was not handled"),
         _ => match log_throttle.due(Instant::now()) {
             Some(left_out) => {
@@ -134,7 +133,7 @@ pub(super) async fn report_failure(
     if !wave.expects_reply() {
         emitter.reflect(wave, echo_reason(reason), hint).await;
     } else if let Err(error) = wave.reply_failure(reason, hint).await {
-        tracing::debug!(service, %id, error = error_chain(&error), "the asker was not told");
+        tracing::debug!(service, %id, error = error_chain(&error), "the failure could not be sent to the asker");
     }
 }
 
@@ -155,7 +154,7 @@ mod tests {
     struct Wrapped(#[source] BoxError);
 
     #[test]
-    fn failures_are_told_apart_also_when_a_layer_wraps_them() {
+    fn failures_are_classified_also_when_a_layer_wraps_them() {
         let of = |error: BoxError| Cause::of(Box::new(Wrapped(error))).outcome;
         assert_eq!(of(Box::new(Rejection::new("no"))), Outcome::Rejected);
         assert_eq!(of(Box::new(Panicked::new(&"oh"))), Outcome::Panicked);

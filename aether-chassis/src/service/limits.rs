@@ -1,15 +1,15 @@
-//! What a service allows itself and its handlers, and what is wrong with limits that cannot be.
+//! The limits of a service, and the errors of invalid ones.
 
 use std::time::Duration;
 
 use crate::Resend;
 
-/// When to stop trying for a while. Ordinary term: circuit breaker.
+/// The options of a circuit breaker.
 ///
-/// After so many failures in a row nothing is taken out of the inbox for a while: waves wait there meanwhile, or are
-/// refused by a service that sheds when it is busy. What was being handled when the circuit opened goes on. Then one wave
-/// is tried; if it is handled the others follow, and if it fails nothing is taken for as long again. A wave that is rejected is
-/// the sender's fault and counts as handled.
+/// After a number of failures in a row the service takes no waves out of its inbox for a while. Waves wait there, or
+/// are refused by a service that sheds when busy. Running handlers continue. Then one wave is tried: if it is handled,
+/// the circuit closes; if it fails, the circuit stays open for the same time again. A rejected wave is the sender's
+/// fault and counts as handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "options do nothing by themselves"]
 pub struct Breaker {
@@ -18,13 +18,13 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// How many failures in a row open the circuit, at least 1. Default: 10.
+    /// The number of failures in a row that opens the circuit, at least 1. Default: 10.
     pub fn failures(mut self, in_a_row: usize) -> Self {
         self.failures = in_a_row;
         self
     }
 
-    /// How long nothing is tried, more than no time. Default: 1 s.
+    /// How long the circuit stays open, above zero. Default: 1 s.
     pub fn open_for(mut self, time: Duration) -> Self {
         self.open_for = time;
         self
@@ -37,45 +37,45 @@ impl Default for Breaker {
     }
 }
 
-/// Limits that cannot be.
+/// A limit that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LimitsError {
-    /// No wave could ever be handled.
+    /// A concurrency of 0 would never handle a wave.
     #[error("a concurrency of 0 is not allowed: use at least 1, and at most {}", Limits::MOST_AT_ONCE)]
     NoConcurrency,
-    /// More than can be counted.
+    /// The concurrency is above the maximum.
     #[error("a concurrency of {given} is not allowed: use at most {}", Limits::MOST_AT_ONCE)]
     TooMuchConcurrency {
         /// What was given.
         given: usize,
     },
-    /// A rate that lets nothing through, or has no meaning.
+    /// The rate is zero, or its period is out of range.
     #[error(
-        "a rate of {waves} waves in {period:?} is not allowed: use at least 1 wave, in more than no time and at most a day"
+        "a rate of {waves} waves in {period:?} is not allowed: use at least 1 wave, in a period above zero and at most a day"
     )]
     Rate {
-        /// How many waves were given.
+        /// The given number of waves.
         waves: u64,
-        /// In which time.
+        /// The given period.
         period: Duration,
     },
-    /// Nothing can be handled in no time.
+    /// The time-out is zero.
     #[error("a time-out of zero is not allowed: leave it out for no time-out")]
     NoTime,
-    /// A circuit breaker that is always open, or never.
+    /// The circuit breaker would always be open, or never.
     #[error(
-        "a circuit breaker that opens for {open_for:?} after {failures} failures is not allowed: use more than no time, and at least 1 failure"
+        "a circuit breaker that opens for {open_for:?} after {failures} failures is not allowed: use a time above zero, and at least 1 failure"
     )]
     Breaker {
-        /// How many failures in a row were given.
+        /// The given number of failures in a row.
         failures: usize,
-        /// How long it shall be open.
+        /// The given time.
         open_for: Duration,
     },
 }
 
-/// What a service allows itself.
+/// The limits of a service.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
     pub(super) concurrency: usize,
@@ -88,13 +88,13 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// What tokio's semaphore can count, rounded down generously.
+    /// Well below the maximum of tokio's semaphore.
     const MOST_AT_ONCE: usize = 1 << 20;
 
-    /// tower adds the period to the time of day, which must not overflow.
+    /// tower adds the period to the current time, which must not overflow.
     const LONGEST_PERIOD: Duration = Duration::from_secs(60 * 60 * 24);
 
-    /// Refuses what cannot be, before tower would panic over it or wait for ever.
+    /// Refuses values that would make tower panic or wait for ever.
     pub(super) fn check(&self) -> Result<(), LimitsError> {
         match self.concurrency {
             0 => return Err(LimitsError::NoConcurrency),

@@ -1,20 +1,20 @@
-//! How often a service complains in its log: when everything fails, one line a second says as much as ten thousand.
+//! Limits repeated log lines: when everything fails, one line a second is enough.
 //!
-//! Every failure is counted in the service's report and told to whoever asked; this is about the log only.
+//! Only the log is limited. The service's report counts every failure, and every asker receives its own.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// The time from one complaint to the next.
+/// The minimum time between two log lines.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// When there was the last complaint, and how many were left out since.
+/// The time of the last line, and the number of lines suppressed since.
 #[derive(Debug, Default)]
 pub(super) struct LogThrottle(Mutex<(Option<Instant>, u64)>);
 
 impl LogThrottle {
-    /// Whether to complain now; then how many were left out since the last complaint.
+    /// Returns `Some` if a line may be logged now, with the number of lines suppressed since the last one.
     pub(super) fn due(&self, now: Instant) -> Option<u64> {
         let (last, left_out) = &mut *self.0.lock();
         if last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE) {

@@ -1,8 +1,8 @@
-//! How often panics of handlers are printed: the standard library prints each one, which is a flood where every wave
-//! panics.
+//! Limits how often panics of handlers are printed. The standard library prints each one, which floods stderr when
+//! every wave panics.
 //!
-//! Every such panic is counted in the service's report and told to whoever asked; this is about stderr only. Panics
-//! outside of handlers are always printed. The hook is set by [`run`](crate::run), because it belongs to the process.
+//! Only stderr is limited: the service's report counts every panic, and the asker receives it. Panics outside of
+//! handlers are always printed. [`run`](crate::run) sets the hook, because it belongs to the process.
 
 use std::cell::Cell;
 use std::panic;
@@ -12,11 +12,11 @@ use std::time::Instant;
 use super::log_throttle::LogThrottle;
 
 thread_local! {
-    /// Whether this thread runs a handler at the moment.
+    /// Whether this thread is running a handler.
     static HANDLES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Prints panics of handlers once a second at most, in the way in which panics were printed so far.
+/// Prints panics of handlers at most once a second, with the previous panic hook.
 pub(crate) fn print_seldom() {
     let (print, log_throttle) = (panic::take_hook(), LogThrottle::default());
     panic::set_hook(Box::new(move |panic| {
@@ -30,7 +30,7 @@ fn is_printed(log_throttle: &LogThrottle, now: Instant) -> bool {
     !HANDLES.get() || log_throttle.due(now).is_some()
 }
 
-/// Polls a handling: what panics meanwhile on this thread is a panic of its handler.
+/// Polls a handler. A panic on this thread in the meantime belongs to it.
 pub(super) fn handling<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
     struct Before(bool);
     impl Drop for Before {

@@ -1,14 +1,14 @@
-//! The account of a service: what became of each wave that it took.
+//! The counters of a service: the outcome of each wave that it took.
 //!
-//! The service counts here; anyone may read, at any time. A wave is opened once and settled at most once, which the type
-//! [`Open`] sees to, also where a task is ended in the middle.
+//! The service counts; anyone may read at any time. A wave is opened once and settled at most once. The type
+//! [`InFlight`] ensures that, also for a cancelled task.
 
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// How one handling of a wave ended.
+/// How one attempt to handle a wave ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Succeeded,
@@ -23,9 +23,8 @@ pub(crate) enum Outcome {
     Abandoned,
 }
 
-/// What became of the waves that a service took:
-/// `received = succeeded + retried + rejected + failed + panicked + timed_out + shed_busy + shed_circuit_open + left +
-/// abandoned + in_flight`, always.
+/// The outcomes of the waves that a service took: `received = succeeded + retried + rejected + failed + panicked +
+/// timed_out + shed_busy + shed_circuit_open + left + abandoned + in_flight`, always.
 ///
 /// A wave is received again for each of its attempts. Waves that never left the inbox are in the ledger of the inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,38 +32,38 @@ pub(crate) enum Outcome {
 pub struct ServiceReport {
     /// Waves taken out of the inbox.
     pub received: u64,
-    /// Handled, and answered where that was asked for.
+    /// Handled, and answered if an answer was expected.
     pub succeeded: u64,
-    /// Failed for now and put back into the inbox, half as strong; received again when their turn comes.
+    /// Failed and put back into the inbox at half strength. They are received again.
     pub retried: u64,
-    /// Not what the handler takes, such as a payload that cannot be read.
+    /// Not acceptable to the handler, for example because the payload cannot be read.
     pub rejected: u64,
     /// The handler returned an error, or its answer could not be sent.
     pub failed: u64,
     /// The handler panicked.
     pub panicked: u64,
-    /// The handler took longer than it may.
+    /// The handler exceeded its time-out.
     pub timed_out: u64,
-    /// Not tried: the service was busy and sheds what it cannot handle at once.
+    /// Not tried: the service was busy and sheds when busy.
     pub shed_busy: u64,
-    /// Not tried: too many handlings had failed just before.
+    /// Not tried: the circuit breaker was open.
     pub shed_circuit_open: u64,
-    /// Not tried: waited in the inbox when the service shut down.
+    /// Not tried: still in the inbox when the service shut down.
     pub left: u64,
-    /// Ended in the middle: the deadline for shutting down had passed.
+    /// Cancelled: still running when the grace period was over.
     pub abandoned: u64,
-    /// Being handled now, or waiting to be put back.
+    /// Being handled, or waiting to be put back.
     pub in_flight: u64,
 }
 
 impl ServiceReport {
-    /// Whether every wave is accounted for. Always true; what tests assert.
+    /// Whether every wave is accounted for. Always true; tests assert it.
     #[must_use]
     pub const fn adds_up(&self) -> bool {
         self.received == self.succeeded + self.retried + self.unhandled() + self.in_flight
     }
 
-    /// Waves that were taken and not handled, for whatever reason.
+    /// Waves that were taken but not handled, for any reason.
     #[must_use]
     pub const fn unhandled(&self) -> u64 {
         self.rejected
@@ -115,52 +114,52 @@ impl fmt::Display for ServiceReport {
     }
 }
 
-/// The running account. Clones read the same one; it can be read after the service has ended. All numbers of one
-/// report are of one moment.
+/// The live counters of a service. Clones share them, and they can be read after the service has ended. All numbers of
+/// one report are from the same moment.
 #[derive(Debug, Clone, Default)]
-pub struct ServiceTally {
+pub struct ServiceCounters {
     counts: Arc<Mutex<ServiceReport>>,
 }
 
-impl ServiceTally {
+impl ServiceCounters {
     /// The numbers now.
     #[must_use]
     pub fn report(&self) -> ServiceReport {
         *self.counts.lock()
     }
 
-    /// Counts a wave that was taken.
-    pub(super) fn open(&self) -> Open {
+    /// Counts a wave that was taken out of the inbox.
+    pub(super) fn open(&self) -> InFlight {
         let mut counts = self.counts.lock();
         counts.received += 1;
         counts.in_flight += 1;
-        Open { tally: Some(self.clone()) }
+        InFlight { counters: Some(self.clone()) }
     }
 }
 
-/// A wave that is counted as in flight. Dropped without being settled, its task was ended or has panicked.
+/// A wave counted as in flight. Dropped unsettled, its task was cancelled or panicked.
 #[derive(Debug)]
-pub(super) struct Open {
-    tally: Option<ServiceTally>,
+pub(super) struct InFlight {
+    counters: Option<ServiceCounters>,
 }
 
-impl Open {
+impl InFlight {
     pub(super) fn settle(mut self, outcome: Outcome) {
         self.close(outcome);
     }
 
     fn close(&mut self, outcome: Outcome) {
-        if let Some(tally) = self.tally.take() {
-            let mut counts = tally.counts.lock();
+        if let Some(counters) = self.counters.take() {
+            let mut counts = counters.counts.lock();
             counts.in_flight -= 1;
             *counts.of(outcome) += 1;
         }
     }
 }
 
-impl Drop for Open {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        // What panics elsewhere than in a handler or a layer, where it is caught, takes the task with it.
+        // Panics of handlers and layers are caught; any other panic ends the task.
         self.close(if std::thread::panicking() { Outcome::Panicked } else { Outcome::Abandoned });
     }
 }
@@ -171,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_wave_is_in_flight_until_it_is_settled_or_dropped() {
-        let tally = ServiceTally::default();
+        let counters = ServiceCounters::default();
         let outcomes = [
             Outcome::Succeeded,
             Outcome::Retried,
@@ -185,31 +184,31 @@ mod tests {
             Outcome::Abandoned,
         ];
         for outcome in outcomes {
-            tally.open().settle(outcome);
+            counters.open().settle(outcome);
         }
-        let open = tally.open();
-        let report = tally.report();
+        let open = counters.open();
+        let report = counters.report();
         assert_eq!((report.received, report.unhandled(), report.in_flight), (11, 8, 1));
         assert!(report.adds_up());
         drop(open);
-        assert_eq!((tally.report().abandoned, tally.report().in_flight), (2, 0));
-        assert!(tally.report().adds_up());
-        let open = tally.open();
+        assert_eq!((counters.report().abandoned, counters.report().in_flight), (2, 0));
+        assert!(counters.report().adds_up());
+        let open = counters.open();
         let thread = std::thread::spawn(move || {
             let _open = open;
             panic!("in a layer");
         });
         assert!(thread.join().is_err());
-        assert_eq!(tally.report().panicked, 2);
+        assert_eq!(counters.report().panicked, 2);
     }
 
     #[test]
-    fn the_report_reads_as_a_sum_without_what_did_not_happen() {
-        let tally = ServiceTally::default();
-        tally.open().settle(Outcome::Succeeded);
-        tally.open().settle(Outcome::TimedOut);
+    fn the_report_reads_as_a_sum_without_zeros() {
+        let counters = ServiceCounters::default();
+        counters.open().settle(Outcome::Succeeded);
+        counters.open().settle(Outcome::TimedOut);
         assert_eq!(
-            tally.report().to_string(),
+            counters.report().to_string(),
             "2 received = 1 succeeded + 0 retried + 1 timed out + 0 in flight"
         );
     }

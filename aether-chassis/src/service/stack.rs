@@ -4,11 +4,10 @@
 //! shed when busy ▸ rate limit ▸ concurrency limit ▸ layers of the user ▸ circuit breaker ▸ time-out ▸ handler
 //! ```
 //!
-//! The circuit breaker counts here how handlings end. Whether a wave is admitted is asked before it is received
-//! (`service.rs`).
+//! Here the circuit breaker only counts results. Admission happens before a wave is received (`service.rs`).
 //!
-//! Limits push back: while they have no room, waves wait in the inbox, where the strongest is next and what is too much
-//! is shed by strength. Only `shed when busy` turns that into a refusal.
+//! Limits apply back-pressure: without room, waves wait in the inbox, strongest first, and an overfull inbox sheds the
+//! weakest. Only `shed when busy` refuses waves instead.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,24 +31,24 @@ use super::panics;
 use crate::handler::{Answer, Delivery};
 use crate::{Asker, Rejection};
 
-/// What layers of the user wrap: the handlers of a service with their time-out and circuit breaker, as a tower service
-/// from a wave to an answer.
+/// The service that user layers wrap: the handlers with their time-out and circuit breaker, as a tower service from a
+/// wave to an answer.
 pub type Handling = BoxCloneSyncService<Wave, Answer, BoxError>;
 
-/// Everything, with the limits around it.
+/// The whole stack, with the limits.
 pub(super) type Stack = BoxService<Wave, Answer, BoxError>;
 
-/// A handler with all of its types forgotten but for what goes in and comes out.
+/// A type-erased handler.
 pub(super) type Run = dyn Fn(&Delivery) -> BoxFuture<'static, Result<Answer, BoxError>> + Send + Sync;
 
-/// A handler and the channels it is for.
+/// A handler and its channels.
 pub(super) struct Route {
     pub(super) pattern: Pattern,
     pub(super) group: Option<Arc<str>>,
     pub(super) run: Box<Run>,
 }
 
-/// The bottom of the stack: calls the handler of a wave, and catches its panics.
+/// The bottom of the stack: calls the handler of a wave and catches its panics.
 #[derive(Clone)]
 pub(super) struct Dispatch {
     routes: Arc<[Route]>,
@@ -77,23 +76,23 @@ impl tower::Service<Wave> for Dispatch {
         let handled = async move {
             match routes.iter().find(|route| route.pattern.matches(delivery.wave().channel())) {
                 Some(route) => (route.run)(&delivery).await,
-                None => Err(Rejection::new("no handler is for this channel").into()),
+                None => Err(Rejection::new("no handler for this channel").into()),
             }
         };
-        // Here and not only around the whole stack, so that the circuit breaker sees it as a failure.
+        // Panics are caught here as well, so that the circuit breaker counts them as failures.
         Box::pin(caught(handled))
     }
 }
 
-/// The outcome of a handling, a panic being one of them. What is left half done by a panic is behind the locks of
-/// whoever panicked; the service itself holds none.
+/// Turns a panic into an error. The service itself holds no lock, so a panic leaves only the handler's own data half
+/// written.
 async fn caught(handling: impl Future<Output = Result<Answer, BoxError>>) -> Result<Answer, BoxError> {
     let mut handled = pin!(AssertUnwindSafe(handling).catch_unwind());
     let handled = poll_fn(|context| panics::handling(|| handled.as_mut().poll(context))).await;
     handled.unwrap_or_else(|panic| Err(Box::new(Panicked::new(&*panic))))
 }
 
-/// Calls a stack that is ready. A layer of the user that panics costs this wave, and not the service.
+/// Calls a ready stack. A panic in a user layer fails this wave, not the service.
 pub(super) fn call(
     stack: &mut Stack,
     wave: Wave,
@@ -107,7 +106,7 @@ pub(super) fn call(
     })
 }
 
-/// Puts the layers around the handlers.
+/// Wraps the handlers in the layers.
 pub(super) fn stack<L>(dispatch: Dispatch, limits: &Limits, circuit: Option<&Circuit>, layers: &L) -> Stack
 where
     L: Layer<Handling>,

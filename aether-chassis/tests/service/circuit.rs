@@ -115,7 +115,7 @@ async fn while_the_circuit_is_open_waves_wait_in_the_inbox_where_the_strongest_i
     let stage = Stage::of(builder).await;
     stage.emit("work.first", &()).await;
     assert_eq!(handled.recv().await.unwrap().channel().as_str(), "work.first");
-    while stage.tally.report().in_flight > 0 {
+    while stage.counters.report().in_flight > 0 {
         yield_now().await;
     }
     fails.store(false, Ordering::Relaxed);
@@ -124,7 +124,7 @@ async fn while_the_circuit_is_open_waves_wait_in_the_inbox_where_the_strongest_i
     stage.user.emit(strong).await.unwrap();
     // Long after they came, and not long enough.
     tokio::time::sleep(LONG / 2).await;
-    assert_eq!(stage.tally.report().received, 1);
+    assert_eq!(stage.counters.report().received, 1);
     assert_eq!(handled.recv().await.unwrap().channel().as_str(), "work.strong");
     assert_eq!(handled.recv().await.unwrap().channel().as_str(), "work.weak");
     let report = stage.close().await;
@@ -149,7 +149,7 @@ async fn a_half_open_circuit_tries_one_wave_at_a_time() {
     stage.emit("work", &()).await;
     begins.recv().await.unwrap();
     ends.send(false).unwrap();
-    while stage.tally.report().in_flight > 0 {
+    while stage.counters.report().in_flight > 0 {
         yield_now().await;
     }
     for _ in 0..4 {
@@ -158,20 +158,20 @@ async fn a_half_open_circuit_tries_one_wave_at_a_time() {
     // The one that is tried fails, and nothing is tried for as long again.
     begins.recv().await.unwrap();
     tokio::time::sleep(LONG * 3).await;
-    assert_eq!(stage.tally.report().received, 2, "one at a time");
+    assert_eq!(stage.counters.report().received, 2, "one at a time");
     ends.send(false).unwrap();
     tokio::time::sleep(LONG / 2).await;
-    assert_eq!(stage.tally.report().received, 2);
+    assert_eq!(stage.counters.report().received, 2);
     // The next one is handled, and the others follow.
     begins.recv().await.unwrap();
-    assert_eq!(stage.tally.report().received, 3);
+    assert_eq!(stage.counters.report().received, 3);
     for _ in 0..3 {
         ends.send(true).unwrap();
     }
     for _ in 0..2 {
         begins.recv().await.unwrap();
     }
-    while stage.tally.report().in_flight > 0 {
+    while stage.counters.report().in_flight > 0 {
         yield_now().await;
     }
     let report = stage.close().await;

@@ -24,7 +24,7 @@ async fn what_there_is_no_room_for_waits_in_the_inbox_where_the_strongest_is_nex
     stage.emit("work.normal", &()).await;
     let strong = Wave::builder("work.strong").amplitude(0.9).build().unwrap();
     stage.user.emit(strong).await.unwrap();
-    assert_eq!(stage.tally.report().received, 1, "the others are not taken out before there is room");
+    assert_eq!(stage.counters.report().received, 1, "the others are not taken out before there is room");
     gate.let_go(3);
     assert_eq!(begun.recv().await.unwrap().channel().as_str(), "work.strong");
     assert_eq!(begun.recv().await.unwrap().channel().as_str(), "work.normal");
@@ -49,7 +49,7 @@ async fn no_more_are_handled_at_a_time_than_is_allowed() {
                 begun.recv().await.unwrap();
             }
         }
-        let report = stage.tally.report();
+        let report = stage.counters.report();
         assert!(report.in_flight <= 3 && report.adds_up(), "{report}");
         assert_eq!(report.received, done + 3);
     }

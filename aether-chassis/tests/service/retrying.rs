@@ -103,7 +103,7 @@ async fn attempts_are_bounded_and_the_asker_is_told_once_of_the_last() {
         .on_query("refuses", async || -> Result<(), Rejection> { Err(Rejection::new("no")) });
     let stage = Stage::of(builder).await;
     assert_eq!(stage.failure("work", &()).await, (FailureReason::HandlerFailed, "never".to_owned()));
-    let report = stage.tally.report();
+    let report = stage.counters.report();
     assert_eq!((report.received, report.retried, report.failed), (3, 2, 1));
     // What is wrong stays wrong.
     assert_eq!(stage.failure("refuses", &()).await.0, FailureReason::Rejected);
@@ -146,7 +146,7 @@ async fn every_attempt_is_accounted_for_whatever_happens() {
     let stage = Stage::on(aether.clone(), builder).await;
     for number in 0..500 {
         stage.emit("work", &number).await;
-        assert!(stage.tally.report().adds_up());
+        assert!(stage.counters.report().adds_up());
     }
     stage.emit("work", &"no number").await;
     sleep(LONG).await;

@@ -102,7 +102,7 @@ async fn what_waits_to_be_tried_again_has_failed() {
         gate.let_go(1);
         // Time stands still but for timers: the handler has failed by then.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert_eq!(stage.tally.report().in_flight, 1);
+        assert_eq!(stage.counters.report().in_flight, 1);
         stage.shut_down();
     };
     let (asked, ()) = tokio::join!(stage.ask("work", &1), ending);
@@ -117,7 +117,7 @@ async fn a_service_that_is_dropped_counts_what_it_abandons() {
     let (gate, mut begun) = Gate::new();
     let builder = Service::builder("service").state(gate).on("work", gated);
     let service = builder.build(&aether).await.unwrap();
-    let tally = service.tally();
+    let counters = service.counters();
     let running = tokio::spawn(service.run_until(CancellationToken::new()));
     let user = Vibrator::create("user", &aether).await.unwrap();
     user.emit_wave("work", &1).await.unwrap();
@@ -126,7 +126,7 @@ async fn a_service_that_is_dropped_counts_what_it_abandons() {
     assert!(running.await.unwrap_err().is_cancelled());
     // The sender goes with the handler.
     assert!(begun.recv().await.is_none());
-    let report = tally.report();
+    let report = counters.report();
     assert_eq!((report.received, report.abandoned, report.in_flight), (1, 1, 0));
     assert!(report.adds_up());
 }

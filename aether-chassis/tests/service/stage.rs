@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_chassis::{
-    CancellationToken, Service, ServiceBuilder, ServiceError, ServiceReport, ServiceTally, State,
+    CancellationToken, Service, ServiceBuilder, ServiceCounters, ServiceError, ServiceReport, State,
 };
 use aether_core::{Aether, AskError, Failure, FailureReason, Vibrator, Wave};
 use serde::Serialize;
@@ -16,7 +16,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) struct Stage {
     pub(crate) user: Vibrator,
-    pub(crate) tally: ServiceTally,
+    pub(crate) counters: ServiceCounters,
     shutdown: CancellationToken,
     running: JoinHandle<Result<ServiceReport, ServiceError>>,
 }
@@ -38,9 +38,9 @@ impl Stage {
 
     pub(crate) async fn run(aether: &Aether, service: Service) -> Self {
         let user = Vibrator::create("user", aether).await.unwrap();
-        let (tally, shutdown) = (service.tally(), CancellationToken::new());
+        let (counters, shutdown) = (service.counters(), CancellationToken::new());
         let running = tokio::spawn(service.run_until(shutdown.clone()));
-        Self { user, tally, shutdown, running }
+        Self { user, counters, shutdown, running }
     }
 
     pub(crate) async fn ask(&self, channel: &str, payload: &impl Serialize) -> Result<Wave, AskError> {
@@ -74,7 +74,7 @@ impl Stage {
     pub(crate) async fn ended(self) -> ServiceReport {
         let report = self.running.await.unwrap().unwrap();
         assert!(report.adds_up(), "{report}");
-        assert_eq!(report, self.tally.report());
+        assert_eq!(report, self.counters.report());
         report
     }
 }

@@ -6,8 +6,8 @@ use aether_bench::{Contestant, Phase, Plan, Profile, Report, RunError, Schedule,
 use aether_chassis::CancellationToken;
 
 use super::args::CommonArgs;
-use super::{BenchError, receiver};
-use crate::error::CommandError;
+use super::receiver;
+use crate::error::{BenchError, CommandError};
 use crate::output::Output;
 use crate::values::{self, Rate};
 

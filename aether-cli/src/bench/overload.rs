@@ -6,8 +6,8 @@ use aether_bench::{Comparison, Contestant, Overload, Profile, Work, tables};
 use aether_chassis::CancellationToken;
 
 use super::args::{self, CommonArgs};
-use super::{BenchError, receiver};
-use crate::error::CommandError;
+use super::receiver;
+use crate::error::{BenchError, CommandError};
 use crate::output::Output;
 use crate::values;
 

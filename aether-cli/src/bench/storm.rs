@@ -5,8 +5,8 @@ use std::time::Duration;
 use aether_bench::{Address, Storm, Storms, tables};
 use aether_chassis::{CancellationToken, MediumArgs};
 
-use super::{BenchError, args};
-use crate::error::CommandError;
+use super::args;
+use crate::error::{BenchError, CommandError};
 use crate::output::Output;
 use crate::values;
 

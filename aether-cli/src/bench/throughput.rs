@@ -4,8 +4,8 @@ use aether_bench::{RunError, Table, ThroughputPlan};
 use aether_chassis::CancellationToken;
 
 use super::args::CommonArgs;
-use super::{BenchError, receiver};
-use crate::error::CommandError;
+use super::receiver;
+use crate::error::{BenchError, CommandError};
 use crate::output::Output;
 
 /// Measure how many waves a second go from one sender to one receiver

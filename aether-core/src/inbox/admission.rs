@@ -2,7 +2,8 @@
 //!
 //! Pure data: no lock and no clock of its own. The last quarter of an inbox whose emitters wait is kept for waves that
 //! are stronger than others: the weakest of the levels offered recently may use three quarters, the strongest all, and
-//! those between them the steps between. Where all waves have one level they use all of it.
+//! those between them the steps between. Where all waves have one level they use all of it, but for waves that are weaker
+//! than normal: these leave the last eighth free even before anything stronger has come.
 
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -67,8 +68,18 @@ impl Admission {
         (self.seen | self.seen_before).count_ones() > 1
     }
 
+    /// Whether waves that are weaker than normal were offered.
+    pub(super) fn has_weak(&self) -> bool {
+        (self.seen | self.seen_before) >> NORMAL_LEVEL > 1
+    }
+
     /// How much of `total` waves of this level leave to stronger ones.
     pub(super) fn kept(&self, total: usize, level: u8) -> usize {
+        self.kept_by_rank(total, level).max(kept_from_weak(total, level))
+    }
+
+    /// What is kept for the levels that were offered recently.
+    fn kept_by_rank(&self, total: usize, level: u8) -> usize {
         let seen = self.seen | self.seen_before | 1 << level;
         let stronger = (seen & ((1 << level) - 1)).count_ones();
         match seen.count_ones() - 1 {
@@ -135,6 +146,25 @@ impl Admission {
     }
 }
 
+/// The level of waves of normal amplitude, which is the default.
+const NORMAL_LEVEL: u8 = 4;
+
+/// How much of `total` waves of this level leave free whether stronger ones have come or not: those that are weaker than
+/// normal an eighth, at least one, but not everything.
+pub(super) const fn kept_from_weak(total: usize, level: u8) -> usize {
+    match level > NORMAL_LEVEL {
+        true if total < 16 => {
+            if total > 1 {
+                1
+            } else {
+                0
+            }
+        }
+        true => total / 8,
+        false => 0,
+    }
+}
+
 /// The part that is kept for waves that are not the weakest.
 pub(super) const fn kept_of(total: usize) -> usize {
     total / 4
@@ -143,18 +173,33 @@ pub(super) const fn kept_of(total: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::amplitude::{Amplitude, HalfLife, Signal};
 
     #[test]
     fn the_weakest_level_leaves_a_quarter_the_strongest_nothing_and_others_a_part() {
         let mut admission = Admission::default();
-        assert_eq!([0, 20, 63].map(|level| admission.kept(1000, level)), [0; 3]);
-        admission.see(20);
-        assert_eq!([0, 20, 63].map(|level| admission.kept(1000, level)), [0, 0, 250]);
+        assert_eq!([0, 2, 4].map(|level| admission.kept(1000, level)), [0; 3]);
+        admission.see(2);
+        assert_eq!([0, 2, 4].map(|level| admission.kept(1000, level)), [0, 0, 250]);
         admission.see(0);
-        admission.see(63);
-        assert_eq!([0, 20, 63].map(|level| admission.kept(1000, level)), [0, 125, 250]);
-        assert_eq!(admission.kept(3, 63), 0, "there is nothing to divide");
-        assert_eq!(admission.kept(usize::MAX, 63), usize::MAX / 4);
+        admission.see(4);
+        assert_eq!([0, 2, 4].map(|level| admission.kept(1000, level)), [0, 125, 250]);
+        assert_eq!(admission.kept(3, 4), 0, "there is nothing to divide");
+        assert_eq!(admission.kept(usize::MAX, 4), usize::MAX / 4);
+    }
+
+    #[test]
+    fn waves_weaker_than_normal_leave_an_eighth_and_at_least_one_whether_others_came_or_not() {
+        assert_eq!(NORMAL_LEVEL, Signal::new(Amplitude::NORMAL, HalfLife::NEVER).level());
+        let mut admission = Admission::default();
+        assert!(!admission.has_weak());
+        admission.see(4);
+        assert!(!admission.has_weak());
+        admission.see(5);
+        assert!(admission.has_weak());
+        let admission = Admission::default();
+        assert_eq!([4, 5, 63].map(|level| admission.kept(1000, level)), [0, 125, 125]);
+        assert_eq!([1, 2, 8, 15, 16].map(|total| admission.kept(total, 63)), [0, 1, 1, 1, 2]);
     }
 
     #[test]
@@ -162,13 +207,13 @@ mod tests {
         let mut admission = Admission::default();
         let start = Moment::now();
         admission.see(0);
-        admission.see(20);
+        admission.see(4);
         for windows in 0..3 {
             admission.turn_to(start + windows * LEVELS_WINDOW);
-            admission.see(20);
+            admission.see(4);
             assert_eq!(admission.tells_apart(), windows < 1);
         }
-        assert_eq!(admission.kept(1000, 20), 0);
+        assert_eq!(admission.kept(1000, 4), 0);
     }
 
     #[test]

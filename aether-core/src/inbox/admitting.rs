@@ -1,6 +1,6 @@
 //! Whether there is room for a wave: behind those who wait, and without what is kept for stronger ones.
 
-use super::admission::{QueuePosition, kept_of};
+use super::admission::{QueuePosition, kept_from_weak, kept_of};
 use super::{Inbox, InboxState, WhenFull};
 use crate::clock::Moment;
 use crate::wave::Wave;
@@ -10,12 +10,19 @@ impl Inbox {
     pub(super) fn set_bounds(&self, state: &mut InboxState) {
         let (waves, bytes) = (self.options.max_waves, self.options.max_bytes);
         let (kept_waves, kept_bytes) = match self.options.when_full {
-            WhenFull::Wait { .. } if state.admission.tells_apart() => (kept_of(waves), kept_of(bytes)),
-            _ => (0, 0),
+            WhenFull::Shed => (0, 0),
+            WhenFull::Wait { .. } => [waves, bytes].map(|total| self.most_kept(state, total)).into(),
         };
         let is_open = !state.closed && state.admission.nobody_waits();
         state.waves_at_once = if is_open { state.ahead.min(waves - kept_waves) } else { 0 };
         state.bytes_at_once = bytes - kept_bytes;
+    }
+
+    /// What the weakest of the waves that were offered recently leave to stronger ones.
+    fn most_kept(&self, state: &InboxState, total: usize) -> usize {
+        let by_rank = if state.admission.tells_apart() { kept_of(total) } else { 0 };
+        let from_weak = if state.admission.has_weak() { kept_from_weak(total, u8::MAX) } else { 0 };
+        by_rank.max(from_weak)
     }
 
     /// Notes that a wave of this level was offered, and forgets those that are offered no longer.
@@ -34,8 +41,11 @@ impl Inbox {
         let waves = max_waves - state.admission.kept(max_waves, place.level);
         // One wave may reach into the part that is kept, or a large one would never be admitted.
         let bytes = max_bytes - state.admission.kept(max_bytes, place.level);
+        let weak_bytes = max_bytes - kept_from_weak(max_bytes, place.level);
         let admits = |state: &InboxState| {
-            state.len() < waves && state.bytes < bytes && state.bytes + weight <= max_bytes
+            state.len() < waves
+                && state.bytes < bytes
+                && (state.bytes + weight <= weak_bytes || (state.len() == 0 && weight <= max_bytes))
         };
         !state.admission.is_before(place)
             && (admits(state)

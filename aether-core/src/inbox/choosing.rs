@@ -1,7 +1,7 @@
 //! Offers to one of several inboxes: what the router asks of the members of a group, one after the other.
 
-use super::admission::QueuePosition;
-use super::{Inbox, InboxState};
+use super::admission::{QueuePosition, kept_from_weak};
+use super::{Inbox, InboxState, WhenFull};
 use crate::clock::Moment;
 use crate::wave::Wave;
 
@@ -35,14 +35,17 @@ impl Inbox {
                 self.note_level(state, level);
                 match self.makes_wait(state) {
                     true => self.admits(state, QueuePosition::of_newcomer(level), weight),
-                    false => self.fits(state, weight),
+                    false => self.fits(state, level, weight),
                 }
             })
     }
 
     /// Whether a wave of this weight would be within the bounds. Looks at the prefetch only if it seems that it would not.
-    fn fits(&self, state: &mut InboxState, weight: usize) -> bool {
+    fn fits(&self, state: &mut InboxState, level: u8, weight: usize) -> bool {
+        let is_shared = self.options.when_full == WhenFull::Shed;
+        let kept = |total| if is_shared { 0 } else { kept_from_weak(total, level) };
         let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
+        let (max_waves, max_bytes) = (max_waves - kept(max_waves), max_bytes - kept(max_bytes));
         let fits = |state: &InboxState| state.len() < max_waves && state.bytes + weight <= max_bytes;
         fits(state)
             || (state.prefetched > 0 && {

@@ -34,9 +34,12 @@ pub enum WhenFull {
     ///
     /// The strongest emitter that waits is let in first. The last quarter of the inbox is kept for waves that are stronger
     /// than others: of the levels that were offered in the last 10 to 20 s the weakest may use three quarters, the
-    /// strongest all, and those between the steps between. Waves of one level use all of it. Nothing that was
-    /// taken is dropped for this; an emitter whose patience ends while only stronger waves pass it sheds the weakest
-    /// wave there, and the others stay patient.
+    /// strongest all, and those between the steps between. Waves of one level use all of it, except that waves weaker
+    /// than normal (amplitude below 0.5) leave the last eighth of the waves and of the bytes free, at least one wave,
+    /// whether stronger ones have come or not: so an inbox full of weak waves takes a strong one at once. A weak wave
+    /// that is larger than its part is taken by an empty inbox. Nothing that was taken is dropped for this; an emitter
+    /// whose patience ends while only stronger waves pass it sheds the weakest wave there, and the others stay patient.
+    /// What comes from a network uses the whole inbox.
     Wait {
         /// The longest that one emit waits for this inbox.
         patience: Duration,

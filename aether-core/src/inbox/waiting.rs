@@ -139,7 +139,7 @@ impl Visitor<'_> {
             }
         };
         inbox.nobody_waits_any_more(&mut state);
-        let offer = if is_passed { Offer::Passed } else { Offer::Now };
+        let offer = if is_passed { Offer::Passed } else { Offer::Unwaited };
         // Neither is handed back.
         let _ = inbox.put(&mut state, self.wave.clone(), offer, &mut shed);
         let receiver = state.receiver.take();

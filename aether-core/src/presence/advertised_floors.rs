@@ -25,13 +25,15 @@ pub(super) const ABSENT_AFTER: Duration = Duration::from_secs(40);
 /// While the table is full, those who are gone are looked for so often at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Whether it is an `Aether`, which numbers its messages, and its instance. The numbers of other publishers say nothing.
+type AnnouncerId = (bool, u64);
 /// Who announced a receiver, and the receiver's instance.
-type Key = (u64, u64);
+type Key = (AnnouncerId, u64);
 
 #[derive(Debug, Default)]
 pub(super) struct AdvertisedFloors {
     receivers: HashMap<Key, RemoteReceiver>,
-    announcers: HashMap<u64, Announcer>,
+    announcers: HashMap<AnnouncerId, Announcer>,
     bytes: usize,
     /// There were more receivers than can be kept, or messages of which nobody knows what they said.
     is_overfull: bool,
@@ -102,8 +104,10 @@ impl AdvertisedFloors {
         hearers: &FloorIndex,
         now: Instant,
     ) -> bool {
-        let announcer = message.source().instance();
-        if let Some(known) = self.announcers.get_mut(&announcer) {
+        let announcer = (message.source().is_framework(), message.source().instance());
+        if announcer.0
+            && let Some(known) = self.announcers.get_mut(&announcer)
+        {
             if message.sequence() <= known.last {
                 self.implausible += 1;
                 self.contradicted = Some(now);
@@ -121,7 +125,7 @@ impl AdvertisedFloors {
     /// Enters what a receiver says of itself. Without any pattern it is gone.
     fn enter(
         &mut self,
-        from: (u64, u64),
+        from: (AnnouncerId, u64),
         announced: Announcement,
         hearers: &FloorIndex,
         now: Instant,

@@ -63,7 +63,7 @@ impl GroupRoute {
         if !waiting.is_empty() {
             full.push((waiting, wave));
         } else if let Some(member) = self.in_turn().next() {
-            let _ = member.inbox.offer(wave, Offer::Now);
+            let _ = member.inbox.offer(wave, Offer::Unwaited);
         }
     }
 
@@ -208,10 +208,18 @@ impl Route {
                 None => return Err(wave),
             }
         }
+        if let [only] = targets[..] {
+            // Room that another emitter took in between is none.
+            if only.inbox.offer(only.shown(wave.clone()), Offer::IfRoom).is_err() {
+                return Err(wave);
+            }
+            return Ok(Offered::to(1 + self.show_to_observers(&wave)));
+        }
         let observers = self.show_to_observers(&wave);
         for subscription in &targets {
-            // Room that another emitter took in between is made by shedding the weakest, which is counted.
-            let _ = subscription.inbox.offer(subscription.shown(wave.clone()), Offer::Now);
+            // Room that another emitter took in between is made by shedding the weakest, which is counted: others have
+            // the wave already.
+            let _ = subscription.inbox.offer(subscription.shown(wave.clone()), Offer::Unwaited);
         }
         Ok(Offered::to(targets.len() + observers))
     }

@@ -30,6 +30,9 @@ pub(super) struct Table {
     last_place: u64,
 }
 
+/// The patterns by which the members of a group hear a channel, by their places.
+type PatternIds = SmallVec<[u64; 2]>;
+
 /// Where an inbox is, which tells it from the others for as long as it has subscriptions.
 type InboxKey = usize;
 
@@ -51,11 +54,11 @@ struct GroupMembers {
     members: usize,
     /// For each set of patterns by which its members hear a channel. With one turn for all, channels that alternate could
     /// leave one of the members out for ever.
-    turns: Mutex<HashMap<SmallVec<[u64; 2]>, Arc<AtomicUsize>>>,
+    turns: Mutex<HashMap<PatternIds, Arc<AtomicUsize>>>,
 }
 
 impl GroupMembers {
-    fn turn(&self, places: SmallVec<[u64; 2]>) -> Arc<AtomicUsize> {
+    fn turn(&self, places: PatternIds) -> Arc<AtomicUsize> {
         let mut turns = self.turns.lock();
         if turns.len() >= MAX_TURNS && !turns.contains_key(&places) {
             turns.clear();
@@ -164,7 +167,7 @@ impl Table {
 
     /// As on NATS, a group is its name: members may come by different patterns.
     fn groups_of(&self, places: &PatternEntries<'_>) -> Vec<GroupRoute> {
-        let mut found: Vec<(&Arc<str>, GroupRoute, SmallVec<[u64; 2]>)> = Vec::new();
+        let mut found: Vec<(&Arc<str>, GroupRoute, PatternIds)> = Vec::new();
         for place in places {
             for (name, members) in &place.hearers.groups {
                 match found.iter_mut().find(|(other, ..)| *other == name) {

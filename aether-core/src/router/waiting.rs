@@ -73,7 +73,7 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         for (inboxes, wave) in self.0.full.drain(..).flatten() {
             if let Some(inbox) = inboxes.first() {
-                let _ = inbox.offer(wave, Offer::Now);
+                let _ = inbox.offer(wave, Offer::Unwaited);
             }
         }
     }

@@ -190,7 +190,10 @@ impl Emitter {
     /// # Errors
     /// [`EmitError::Full`] hands the wave back, offered to nobody, if an inbox or the outbox has no room for a wave of its
     /// strength and [`Emitter::emit`] would have waited; the others are as there. The last quarter of an inbox is kept
-    /// for stronger waves (see [`WhenFull::Wait`](crate::WhenFull)), so the weak are refused first.
+    /// for stronger waves and the last eighth for those of normal amplitude or more (see
+    /// [`WhenFull::Wait`](crate::WhenFull)), so the weak are refused first. If one inbox hears the wave, no wave that it
+    /// has accepted is shed for it while its emitters are patient. If several do, one that other emitters fill in between
+    /// sheds its weakest wave and counts it.
     pub fn try_emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
         let wave = self.stamped(wave)?;
         let sequence = wave.sequence();

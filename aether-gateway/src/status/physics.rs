@@ -1,4 +1,4 @@
-//! The part of the status that says what the waves mean together.
+//! The physics part of the status.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use serde::{Serialize, Serializer};
 
 use crate::insight::{Found, Insight};
 
-/// What was found by now. Nothing but findings before the detectors have looked at the whole for the first time.
+/// The findings so far. Before the first report of the detectors there is no map and no standing wave.
 #[derive(Debug)]
 pub(crate) struct PhysicsPart {
     pub(crate) report: Option<Arc<PhysicsReport>>,
-    /// The latest first.
+    /// Newest first.
     pub(crate) findings: Vec<Found>,
-    /// How many there were of each sort, since the start.
+    /// The number of findings by kind since the start.
     pub(crate) counts: BTreeMap<&'static str, u64>,
 }
 
@@ -32,7 +32,7 @@ impl PhysicsPart {
         self.report.as_deref().map_or(&[], |report| &report.standing)
     }
 
-    /// Which part of the time was looked at lately; 1 while there are not too many waves.
+    /// The share of recent time in which the detectors ran; 1 unless there are too many waves.
     pub(crate) fn looked(&self) -> f64 {
         self.report.as_deref().map_or(1.0, |report| report.sampling.lately)
     }

@@ -1,4 +1,4 @@
-//! Clients that say nothing, or something very slowly, keep nobody out.
+//! Silent and slow clients do not lock others out.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use tokio::time::timeout;
 
 use crate::support::{self, Metrics, Running};
 
-/// More than there are slots.
+/// More connections than slots.
 const MANY: usize = 400;
 const PATHS: [&str; 5] = ["/livez", "/readyz", "/healthz", "/metrics", "/"];
-/// With the slots taken until their holders time out, each answer takes seconds.
+/// If idle connections kept their slots until their time-out, each answer would take seconds.
 const ALL_ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 const ROUNDS: usize = 10;
 
@@ -33,14 +33,14 @@ async fn idle_connections_give_way_to_a_client_of_the_same_address() {
             let mut idle = Vec::new();
             for _ in 0..MANY {
                 let mut stream = TcpStream::connect(running.address).await.unwrap();
-                // May have been ended already.
+                // The gateway may have closed it already.
                 let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").await;
                 idle.push(stream);
             }
             for path in PATHS {
                 assert_eq!(running.get(path).await.code, 200, "{path}");
             }
-            // The oldest is gone, and the newest is still there.
+            // The oldest is closed, and the newest is still open.
             let _ = idle[0].read_to_end(&mut Vec::new()).await;
             drop(idle);
         }
@@ -50,7 +50,7 @@ async fn idle_connections_give_way_to_a_client_of_the_same_address() {
     running.stop().await;
 }
 
-/// Where the system's queue is full, it drops the first packet of a client, which comes again a second later.
+/// With a full backlog the system drops the first packet of a client, which retries a second later.
 #[cfg(target_os = "linux")] // where the queue may be as long as the program likes, or as `somaxconn` says
 #[tokio::test]
 async fn a_burst_of_connections_waits_in_a_queue_that_is_long_enough() {
@@ -66,8 +66,8 @@ async fn a_burst_of_connections_waits_in_a_queue_that_is_long_enough() {
     timeout(ALL_ANSWERED_WITHIN, connected).await.expect("nobody accepts, so this would take minutes");
 }
 
-/// A client that opens a connection anew whenever the gateway has ended it.
-async fn comes_again(gateway: SocketAddr) {
+/// A client that reconnects whenever the gateway closes its connection.
+async fn reconnects(gateway: SocketAddr) {
     loop {
         let Ok(mut stream) = TcpStream::connect(gateway).await else { continue };
         let _ = stream.write_all(b"GET /metrics HT").await;
@@ -88,12 +88,12 @@ async fn ask_from_elsewhere(gateway: SocketAddr, path: &str) -> String {
 
 #[cfg(target_os = "linux")] // where every address of 127.0.0.0/8 is the machine itself
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_connections_that_come_again_keep_no_other_address_out() {
+async fn slow_clients_that_reconnect_do_not_lock_out_other_addresses() {
     let aether = Aether::local();
     let running = support::run(&aether, GatewayOptions::default().physics(false)).await;
     let mut hostile = JoinSet::new();
     for _ in 0..MANY {
-        hostile.spawn(comes_again(running.address));
+        hostile.spawn(reconnects(running.address));
     }
     let answers = async {
         for _ in 0..ROUNDS {

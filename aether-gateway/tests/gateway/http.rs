@@ -1,4 +1,4 @@
-//! What the gateway answers, to whom, and for how long.
+//! The HTTP answers of the gateway, its readiness and its shutdown.
 
 use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::{Gateway, GatewayOptions, StartError};
@@ -24,7 +24,7 @@ async fn the_page_shows_hostile_names_as_text() {
     }
     let text = unescaped(&page.body);
     assert!(text.contains("<td>a.<b&\"c'd</td><td>1</td><td>28 B</td>"), "{text}");
-    // As the last source of the channel and as the owner of an inbox.
+    // The name appears as the last source of the channel and as the owner of an inbox.
     assert_eq!(text.matches("<script>alert('x')</script>&\"</td>").count(), 2, "{text}");
     assert!(text.contains("<td>0.9</td>") && text.contains("http-equiv=\"refresh\""), "{text}");
 
@@ -50,7 +50,7 @@ fn unescaped(html: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ready_while_the_medium_is_open_and_alive_for_ever() {
+async fn ready_while_the_medium_is_open_and_always_alive() {
     let aether = Aether::local();
     let running = support::run(&aether, GatewayOptions::default()).await;
     for path in ["/readyz", "/healthz", "/livez"] {
@@ -82,7 +82,7 @@ async fn what_is_not_there_is_404_and_what_would_write_is_405() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_request_is_refused_and_harms_nobody() {
+async fn invalid_requests_are_refused_without_harm() {
     let aether = Aether::local();
     let running = support::run(&aether, GatewayOptions::default()).await;
     let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(64 * 1024));
@@ -105,7 +105,7 @@ async fn raw(running: &support::Running, request: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_says_nothing_keeps_nobody_waiting_and_does_not_keep_the_gateway_from_ending() {
+async fn a_silent_client_delays_neither_others_nor_the_shutdown() {
     let aether = Aether::local();
     let running = support::run(&aether, GatewayOptions::default()).await;
     let mut silent = TcpStream::connect(running.address).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_client_that_says_nothing_keeps_nobody_waiting_and_does_not_keep_the_g
 }
 
 #[tokio::test]
-async fn what_is_queued_when_the_gateway_is_stopped_is_still_observed() {
+async fn waves_queued_at_shutdown_are_still_observed() {
     let aether = Aether::local();
     let options = GatewayOptions::default().listen(support::any_port());
     let gateway = Gateway::start(&aether, options).await.unwrap();
@@ -135,7 +135,7 @@ async fn what_is_queued_when_the_gateway_is_stopped_is_still_observed() {
 }
 
 #[tokio::test]
-async fn no_gateway_starts_where_it_could_not_listen_or_hear() {
+async fn no_gateway_starts_without_its_address_or_its_subscription() {
     let aether = Aether::local();
     let gateway =
         Gateway::start(&aether, GatewayOptions::default().listen(support::any_port())).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a scrape says is what happened.
+//! A scrape matches what happened.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use aether_core::{Aether, InboxOptions, Kind, Vibrator, Wave, WhenFull};
 use aether_gateway::{GatewayOptions, OTHER};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scrape_names_every_wave_and_its_ledgers_add_up() {
+async fn a_scrape_counts_every_wave_and_its_ledgers_add_up() {
     let aether = Aether::local();
     let mut running = support::run(&aether, GatewayOptions::default()).await;
 
-    // A receiver that takes three waves of fifty, and one that is gone with what it had not taken.
+    // One receiver takes three of fifty waves; another is closed with waves in its inbox.
     let small = InboxOptions::overload().max_waves(10).sojourn_cap(None);
     let mut slow = Vibrator::builder("slow \"quoted\\\"").inbox(small).create(&aether).await.unwrap();
     slow.resonate_on("orders.>").await.unwrap();
@@ -59,7 +59,7 @@ async fn a_scrape_names_every_wave_and_its_ledgers_add_up() {
     assert!((0.4..=0.5).contains(&floor), "the evicted waves had 0.5: {floor}");
     assert_eq!(metrics.value("aether_inbox_effective_floor", &[("vibrator", "shop")]), 0.0);
 
-    // The slow inbox had room for all ten commands; the gone one had them and let go of them.
+    // The slow inbox had room for all ten commands; the closed one had received and then dropped them.
     let reflected = |outcome| metrics.value("aether_reflected_waves_total", &[("outcome", outcome)]);
     assert_eq!(["told", "buried", "left_to_asker", "unconfirmed"].map(reflected), [0.0, 10.0, 0.0, 0.0]);
     assert_eq!(metrics.value("aether_reflecting_waves", &[]), 0.0);
@@ -68,13 +68,11 @@ async fn a_scrape_names_every_wave_and_its_ledgers_add_up() {
     assert_eq!(["buried", "taken", "overflowed"].map(letters), [10.0, 0.0, 0.0]);
     assert_eq!(metrics.value("aether_medium_shed_at_source_waves_total", &[]), 0.0);
     let page = running.get("/").await.body;
-    assert!(
-        page.contains(
-            "10 commands and queries failed here: the sources of 0 were told, 10 became dead letters"
-        )
-    );
+    assert!(page.contains(
+        "10 commands and queries failed here: 0 reported to their sources, 10 became dead letters"
+    ));
 
-    // One cell with the reasons that there are: a column for each reason would not fit into a window.
+    // One cell holds all reasons, because a column for each would be too wide.
     assert!(page.contains("<td class=\"lost\"><span>40 full</span> </td>"), "{page}");
     assert!(page.contains("<span>40 full</span> <span>+ 50 closed</span>"), "{page}");
 
@@ -83,8 +81,8 @@ async fn a_scrape_names_every_wave_and_its_ledgers_add_up() {
     }
     adds_up(&metrics, "aether_", &[]);
     adds_up(&metrics, "aether_outbox_", &[]);
-    // The closed inbox keeps its line, and is in the sum of the process.
-    // Three inboxes heard the orders, and the one of the physics.
+    // The closed inbox keeps its line and is part of the process sum. Four inboxes received the orders: three, and that
+    // of the physics.
     assert_eq!(metrics.value("aether_offered_waves_total", &[]), 200.0);
     assert_eq!(metrics.value("aether_shed_waves_total", &[("reason", "closed")]), 50.0);
     let of_gone = [("vibrator", "gone")];
@@ -116,7 +114,7 @@ pub(crate) fn adds_up(metrics: &Metrics, prefix: &str, labels: &[(&str, &str)]) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_without_end_do_not_grow_the_metrics() {
+async fn an_unbounded_number_of_names_does_not_grow_the_metrics() {
     let aether = Aether::local();
     let mut running = support::run(&aether, GatewayOptions::default().max_channels(20)).await;
     let shop = Vibrator::create("shop", &aether).await.unwrap();
@@ -132,9 +130,9 @@ async fn names_without_end_do_not_grow_the_metrics() {
     running.stop().await;
 }
 
-/// The observer is not polled while the waves are emitted: there is one thread and no point to wait at.
+/// The observer is not polled while the waves are emitted: there is one thread and no await point.
 #[tokio::test]
-async fn watching_never_makes_an_emitter_wait_and_what_the_observer_missed_is_counted() {
+async fn observing_never_delays_an_emitter_and_missed_waves_are_counted() {
     let aether = Aether::local();
     let inbox = GatewayOptions::observer_inbox().max_waves(8);
     let mut running = support::run(&aether, GatewayOptions::default().inbox(inbox)).await;
@@ -150,7 +148,7 @@ async fn watching_never_makes_an_emitter_wait_and_what_the_observer_missed_is_co
     running.stop().await;
 }
 
-/// An inbox whose emitters wait is not what an observer has, whatever the default of other vibrators is.
+/// The inbox of an observer must not make emitters wait, whatever the default of other vibrators is.
 #[test]
 fn the_observer_sheds_and_does_not_cap_the_wait() {
     let shown = format!("{:?}", GatewayOptions::observer_inbox());

@@ -1,8 +1,11 @@
-//! The gateway over a real NATS server, which goes and comes back.
+//! The gateway over a real NATS server that stops and restarts.
+
+use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, AskError, FlushError, Vibrator};
+use aether_core::{Aether, AskError, FlushError, Kind, Vibrator, Wave};
 use aether_gateway::GatewayOptions;
+use futures_util::StreamExt;
 
 use crate::metrics::adds_up;
 use crate::support::{self, Metrics};
@@ -37,7 +40,7 @@ async fn waves_of_other_processes_are_observed_and_the_outbox_is_accounted_for()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn questions_and_answers_are_observed_and_a_gateway_is_nobody_that_could_answer() {
+async fn questions_and_answers_are_observed_and_a_gateway_does_not_count_as_a_responder() {
     let server = NatsServer::start().await.unwrap();
     for aether in [Aether::local(), Aether::connect(&server.url()).await.unwrap()] {
         let mut running = support::run(&aether, GatewayOptions::default()).await;
@@ -68,7 +71,7 @@ async fn not_ready_while_the_server_is_away_and_ready_again_by_itself() {
     assert_eq!(running.get("/readyz").await.code, 200);
 
     server.kill().await.unwrap();
-    // Returns when the server has been missed.
+    // Returns when the gateway has noticed the outage.
     assert!(matches!(aether.flush().await, Err(FlushError::Unanswered { .. })));
     let answer = running.get("/readyz").await;
     assert_eq!((answer.code, answer.body.as_str()), (503, "not ready: the medium is not connected\n"));
@@ -77,7 +80,7 @@ async fn not_ready_while_the_server_is_away_and_ready_again_by_itself() {
     assert_eq!(metrics.value("aether_ready", &[]), 0.0);
     assert_eq!(running.get("/livez").await.code, 200);
 
-    // Waits in the outbox for the server, and is heard when both ways are in force again.
+    // The wave waits in the outbox and is received once both connections are back.
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     shop.emit_bytes("orders.created", "x").await.unwrap();
     server.restart().await.unwrap();
@@ -85,5 +88,92 @@ async fn not_ready_while_the_server_is_away_and_ready_again_by_itself() {
     assert_eq!(running.get("/readyz").await.code, 200);
     let metrics = Metrics::read(&running.get("/metrics").await.body);
     assert_eq!(metrics.value("aether_medium_connects_total", &[]), 2.0);
+    running.stop().await;
+}
+
+/// Messages as anybody may publish them: an echo of a wave that was never emitted, an answer to a question that was never
+/// asked, and announcements beyond what the roster keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_is_shown_by_its_reason() {
+    let server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&server.url()).await.unwrap();
+    let running = support::run(&aether, GatewayOptions::default()).await;
+    let page = running.get("/").await.body;
+    assert!(!page.contains("not believed"), "{page}");
+    let shop = Vibrator::create("shop", &aether).await.unwrap();
+    let mut echoes = shop.echoes().await.unwrap();
+    let wave = Wave::builder("orders").kind(Kind::Command).build().unwrap();
+    let id = shop.id_of(&shop.emit(wave).await.unwrap());
+    echoes.receive().await.unwrap();
+
+    let stranger = async_nats::connect(server.url()).await.unwrap();
+    let mut heard = stranger.subscribe(">").await.unwrap();
+    let mut stock = Vibrator::create("stock", &aether).await.unwrap();
+    stock.resonate_on("stock.count").await.unwrap();
+    let mut ask = async || {
+        let (answer, ()) = tokio::join!(shop.ask("stock.count", &"lamp"), async {
+            stock.receive().await.unwrap().reply(&17).await.unwrap();
+        });
+        answer.unwrap();
+    };
+    ask().await;
+    let reply = loop {
+        let message = heard.next().await.unwrap();
+        if message.subject.contains("stock.count")
+            && let Some(reply) = message.reply
+        {
+            break reply;
+        }
+    };
+    stranger.publish(reply, "again".into()).await.unwrap();
+    // The second of them may be true.
+    for sequence in [id.sequence + 100, id.sequence] {
+        let echo = format!(
+            r#"[{{"of":"{}/{sequence}","channel":"orders","reason":"shed","hint":"","by":"x","count":1}}]"#,
+            id.source
+        );
+        let subject = format!("aether-ask._aether.echo.{:x}", id.source.instance());
+        stranger.publish(subject, echo.into()).await.unwrap();
+    }
+    let long = "y".repeat(200);
+    for vibrator in 0..100 {
+        let hears: Vec<_> = (0..256).map(|n| format!(r#"{{"pattern":"x{vibrator}p{n}{long}.*"}}"#)).collect();
+        let text = format!(
+            r#"[{{"vibrator":"fake@{:x}","hears":[{}],"floor":0,"effective_floor":0}}]"#,
+            vibrator + 10,
+            hears.join(",")
+        );
+        stranger.publish("aether-ask._aether.vibrators", text.into()).await.unwrap();
+    }
+    stranger.flush().await.unwrap();
+
+    let mut roster = aether.roster().await.unwrap();
+    let refused = async {
+        echoes.receive().await.unwrap();
+        // Its answer comes behind the one that nobody waits for.
+        ask().await;
+        while roster.left_out() == 0 {
+            roster.changed().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), refused).await.expect("all of it is refused");
+    let metrics = Metrics::read(&running.get("/metrics").await.body);
+    let counts = ["refused_echoes", "medium_stray_answers", "left_out_announcements"];
+    for name in counts {
+        assert!(metrics.value(&format!("aether_{name}_total"), &[]) >= 1.0, "{name}");
+    }
+    for name in ["medium_implausible_messages", "implausible_announcements"] {
+        assert_eq!(metrics.value(&format!("aether_{name}_total"), &[]), 0.0, "{name}");
+    }
+    let status = running.get("/api/status").await.body;
+    for name in ["refused_echoes", "stray_answers", "left_out_announcements", "implausible_announcements"] {
+        assert!(status.contains(&format!("\"{name}\":")), "{status}");
+    }
+    let page = running.get("/").await.body;
+    for text in
+        ["1 echoes of waves that never were", "1 answers that nobody waited for", "announcements too many"]
+    {
+        assert!(page.contains(text), "{page}");
+    }
     running.stop().await;
 }

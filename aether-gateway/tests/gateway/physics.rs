@@ -1,4 +1,4 @@
-//! What the waves mean together is on the page, in the JSON, in the metrics and for drawing programs.
+//! The findings of the physics are on the page, in the JSON, in the metrics and in the maps.
 
 use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::GatewayOptions;
@@ -21,7 +21,7 @@ async fn related_channels_are_shown_everywhere() {
     let running = support::run(&aether, GatewayOptions::default()).await;
     trade(&aether, 50).await;
     let insight = running.insight.as_ref().unwrap();
-    // The first look may have begun before the last of the waves.
+    // The first report may be from before the last wave.
     insight.looked().await;
     insight.looked().await;
 
@@ -32,9 +32,7 @@ async fn related_channels_are_shown_everywhere() {
     assert_eq!((mermaid.code, mermaid.body.starts_with("flowchart LR")), (200, true), "{mermaid:?}");
 
     let page = running.get("/").await.body;
-    assert!(
-        page.contains("Which channels follow which") && page.contains("<td class=\"text\">orders.paid</td>")
-    );
+    assert!(page.contains("Related channels") && page.contains("<td class=\"text\">orders.paid</td>"));
     assert!(!page.contains("<i&") && !page.contains("<b>shop"), "{page}");
     assert!(page.contains("What was found lately") && page.contains("1 pairs"), "{page}");
 
@@ -57,7 +55,7 @@ async fn related_channels_are_shown_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_without_physics_says_so_and_has_no_second_observer() {
+async fn a_gateway_without_physics_shows_that_and_has_no_second_observer() {
     let aether = Aether::local();
     let mut running = support::run(&aether, GatewayOptions::default().physics(false)).await;
     assert!(running.insight.is_none());
@@ -67,7 +65,7 @@ async fn a_gateway_without_physics_says_so_and_has_no_second_observer() {
     assert_eq!((map.code, map.body.starts_with("there is no map")), (404, true), "{map:?}");
     let status: serde_json::Value = serde_json::from_str(&running.get("/api/status").await.body).unwrap();
     assert!(status["physics"].is_null() && status["all_inboxes"]["offered"] == 2, "{status}");
-    assert!(!running.get("/").await.body.contains("Which channels follow which"));
+    assert!(!running.get("/").await.body.contains("Related channels"));
     assert!(!running.get("/metrics").await.body.contains("aether_findings"));
     running.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What a scrape gets is what Prometheus reads, as its own tool says.
+//! Scrapes are valid for Prometheus, checked with its own tool.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use aether_gateway::GatewayOptions;
 use crate::support;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn promtool_finds_no_fault_with_what_who_does_not_ask_for_open_metrics_gets() {
+async fn promtool_accepts_the_prometheus_format() {
     let aether = Aether::local();
     let mut running = support::run(&aether, GatewayOptions::default()).await;
     let shop = Vibrator::create("sh\"op\\ä", &aether).await.unwrap();
@@ -36,7 +36,7 @@ async fn promtool_finds_no_fault_with_what_who_does_not_ask_for_open_metrics_get
     running.stop().await;
 }
 
-/// What Prometheus itself asks for, and the same lines in both formats.
+/// The request of Prometheus itself, and the same lines in both formats.
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_gets_open_metrics_and_the_values_do_not_depend_on_the_format() {
     let aether = Aether::local();
@@ -52,7 +52,7 @@ async fn prometheus_gets_open_metrics_and_the_values_do_not_depend_on_the_format
     assert!(open_metrics.body.ends_with("# EOF\n"));
     let prometheus = running.accepting("GET", "/metrics", "text/plain").await;
     let lines = |text: &str| {
-        // Each scrape is a connection, and the only thing here that changes.
+        // Each scrape is a connection, which is the only changing value.
         let is_value = |line: &&str| !line.starts_with('#') && !line.contains("http_connections_total");
         text.lines().filter(is_value).map(str::to_owned).collect::<Vec<_>>()
     };
@@ -60,7 +60,7 @@ async fn prometheus_gets_open_metrics_and_the_values_do_not_depend_on_the_format
     running.stop().await;
 }
 
-/// Fails with what promtool has to say.
+/// Fails with the output of promtool.
 fn check(text: &str) {
     let promtool = find().unwrap_or_else(|| {
         panic!(
@@ -81,7 +81,7 @@ fn check(text: &str) {
     assert!(output.status.success() && said.trim().is_empty(), "promtool: {}\n{said}\n{text}", output.status);
 }
 
-/// The one that is named, else the one that `cargo xtask tools` put in place, else the one on `PATH`.
+/// Finds promtool: the one in the environment variable, else that of `cargo xtask tools`, else that on `PATH`.
 fn find() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
     if let Some(named) = variable("AETHER_PROMTOOL") {

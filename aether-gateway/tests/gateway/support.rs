@@ -1,4 +1,4 @@
-//! A gateway on a free port of this machine, and a client that reads what it serves.
+//! A gateway on a free local port, and an HTTP client for it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// A gateway that runs, and how to wait for what it observes.
+/// A running gateway, with a way to wait for observed waves.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: CancellationToken,
@@ -26,7 +26,7 @@ pub(crate) fn any_port() -> SocketAddr {
 pub(crate) async fn run(aether: &Aether, options: GatewayOptions) -> Running {
     let (see, seen) = mpsc::unbounded_channel();
     let options = options.listen(any_port()).on_wave(move |wave: &Wave| {
-        // The test may have seen enough.
+        // The test may have dropped its receiver.
         let _ = see.send(wave.channel().to_string());
     });
     let gateway = Gateway::start(aether, options).await.unwrap();
@@ -36,7 +36,7 @@ pub(crate) async fn run(aether: &Aether, options: GatewayOptions) -> Running {
 }
 
 impl Running {
-    /// Waits until so many more waves were observed.
+    /// Waits until `waves` more waves were observed.
     pub(crate) async fn observes(&mut self, waves: usize) {
         for _ in 0..waves {
             self.seen.recv().await.expect("the observer lives");
@@ -51,7 +51,7 @@ impl Running {
         self.accepting(method, path, "application/openmetrics-text").await
     }
 
-    /// The answer to a request that asks for a format.
+    /// The answer to a request with an `Accept` header.
     pub(crate) async fn accepting(&self, method: &str, path: &str, accept: &str) -> Answer {
         let request = ureq::http::Request::builder()
             .method(method)
@@ -89,7 +89,7 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// Metrics as they were read: the value of each name and set of labels.
+/// Parsed metrics: the value of each name and set of labels.
 pub(crate) struct Metrics(BTreeMap<(String, Vec<(String, String)>), f64>);
 
 impl Metrics {
@@ -115,7 +115,7 @@ impl Metrics {
         *self.0.get(&(name.to_owned(), wanted)).unwrap_or_else(|| panic!("no {name} {labels:?}"))
     }
 
-    /// The sum over all lines of a name that have these labels among theirs.
+    /// The sum over all lines of a name that contain these labels.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let has = |of_line: &[(String, String)]| {
             labels.iter().all(|(k, v)| of_line.iter().any(|(name, value)| name == k && value == v))

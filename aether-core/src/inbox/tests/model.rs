@@ -123,7 +123,14 @@ impl Model {
     fn kept(&self, total: usize, level: u8) -> usize {
         let levels: Vec<u8> = (0..64).filter(|level| self.seen & 1 << level != 0).collect();
         let rank = levels.iter().position(|other| *other == level).unwrap();
-        if rank == 0 { 0 } else { total / 4 * rank / (levels.len() - 1) }
+        let by_rank = if rank == 0 { 0 } else { total / 4 * rank / (levels.len() - 1) };
+        by_rank.max(Self::kept_from_weak(total, level))
+    }
+
+    /// What waves that are weaker than normal leave free in any case: an eighth, at least one, but not everything.
+    fn kept_from_weak(total: usize, level: u8) -> usize {
+        let is_weak = level > Wave::builder("a").build().unwrap().signal().level();
+        if is_weak { (total / 8).max(1).min(total - 1) } else { 0 }
     }
 
     /// Whether the wave is taken.
@@ -144,9 +151,10 @@ impl Model {
         let level = wave.signal().level();
         self.seen |= 1 << level;
         let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
+        let weak_bytes = max_bytes - Self::kept_from_weak(max_bytes, level);
         let admitted = self.items.len() < max_waves - self.kept(max_waves, level)
             && self.bytes() < max_bytes - self.kept(max_bytes, level)
-            && self.bytes() + wave.weight() <= max_bytes;
+            && (self.bytes() + wave.weight() <= weak_bytes || self.items.is_empty());
         if !admitted && offer == Offer::IfRoom && self.options.when_full != WhenFull::Shed {
             return false;
         }

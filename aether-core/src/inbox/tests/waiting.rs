@@ -319,6 +319,63 @@ async fn a_weak_emitter_that_strong_ones_pass_gives_up_alone_and_takes_nothing_t
     inbox.offer(numbered(18, 0.9), Offer::IfRoom).unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_weak_emitter_that_gives_up_where_strong_ones_have_used_what_is_kept_sheds_one_wave() {
+    for bytes in [false, true] {
+        let weight = numbered(100, 0.1).weight();
+        let options = patient(if bytes { 1000 } else { 16 });
+        let inbox = Inbox::new(if bytes { options.max_bytes(16 * weight) } else { options }).unwrap();
+        for number in 100..112 {
+            inbox.offer(numbered(number, 0.1), Offer::IfRoom).unwrap();
+        }
+        inbox.offer(numbered(200, 0.9), Offer::IfRoom).unwrap();
+        waits!(weak, inbox, numbered(112, 0.1));
+        for number in 201..204 {
+            inbox.offer(numbered(number, 0.9), Offer::IfRoom).unwrap();
+        }
+        weak.await;
+        assert_eq!(inbox.ledger(), Ledger { offered: 17, shed_full: 1, queued: 16, ..Ledger::default() });
+        let all: Vec<_> = (0..16).map(|_| receive(&inbox)).collect();
+        assert_eq!(all, (200..204).chain(101..113).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn weak_waves_leave_room_whether_they_are_patient_impatient_or_stop_waiting() {
+    let inbox = Inbox::new(patient(16)).unwrap();
+    for number in 0..14 {
+        inbox.offer(numbered(number, 0.1), Offer::IfRoom).unwrap();
+    }
+    assert!(inbox.offer(numbered(14, 0.1), Offer::IfRoom).is_err());
+    {
+        waits!(weak, inbox, numbered(14, 0.1));
+        weak.await;
+    }
+    // Now nobody waits until it is half empty.
+    inbox.offer(numbered(15, 0.1), Offer::IfRoom).unwrap();
+    inbox.offer(numbered(16, 0.1), Offer::Unwaited).unwrap();
+    assert_eq!(inbox.ledger(), Ledger { offered: 17, shed_full: 3, queued: 14, ..Ledger::default() });
+    inbox.offer(numbered(17, 0.5), Offer::IfRoom).unwrap();
+    inbox.offer(numbered(18, 0.5), Offer::IfRoom).unwrap();
+    assert_eq!(inbox.ledger().queued, 16);
+    inbox.offer(numbered(19, 0.1), Offer::IfRoom).unwrap();
+    assert_eq!(inbox.ledger(), Ledger { offered: 20, shed_full: 4, queued: 16, ..Ledger::default() });
+    // A network does not wait, so what it brings may use all and is shed for what is stronger.
+    let inbox = Inbox::new(patient(16)).unwrap();
+    inbox.offer_all((0..17).map(|number| numbered(number, 0.1)));
+    assert_eq!(inbox.ledger(), Ledger { offered: 17, shed_full: 1, queued: 16, ..Ledger::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_weak_wave_that_is_larger_than_its_share_is_taken_where_nothing_else_is() {
+    let large = || emitted(Wave::builder("a").amplitude(0.1).bytes(vec![b' '; 1000]));
+    let weight = large().weight();
+    let inbox = Inbox::new(patient(16).max_bytes(weight)).unwrap();
+    inbox.offer(large(), Offer::IfRoom).unwrap();
+    assert!(inbox.offer(numbered(1, 0.1), Offer::IfRoom).is_err());
+    assert_eq!(inbox.ledger().lost(), 0);
+}
+
 /// Sixty weak emitters that always have another wave, twenty strong ones that take two fifths of what the receiver can.
 #[tokio::test(start_paused = true)]
 async fn strong_emitters_wait_for_a_moment_and_lose_nothing_however_many_weak_ones_wait() {

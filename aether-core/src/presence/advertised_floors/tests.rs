@@ -164,6 +164,29 @@ fn patterns_are_bounded_in_bytes_and_given_back_when_those_who_hear_them_are_gon
 }
 
 #[test]
+fn the_numbers_of_who_is_no_aether_say_nothing() {
+    let (mut stage, process) = (Stage::new(), Process::new());
+    let instance = process.0.source().instance();
+    let stranger = Source::with_instance("foreign", instance).unwrap();
+    let mut message = |sequence: u64, announced: Announcement| {
+        let channel = Channel::with_reserved("_aether.vibrators").unwrap();
+        let sequencer = Sequencer::new(stranger.clone());
+        let message = Wave::plain(channel, "[]".into(), ContentType::Json);
+        let message = (0..sequence).fold(message, |message, _| message.noticed(&sequencer));
+        stage.advertised.take_in(&message, vec![announced], &stage.hearers, stage.now);
+        stage.floor_of("a")
+    };
+    for sequence in [7, 7, 3] {
+        assert_eq!(message(sequence, announced(1, &["a"], floor(0.5))), floor(0.5));
+    }
+    assert_eq!(stage.advertised.implausible(), 0);
+    // Of an instance that it copies it changes nothing.
+    stage.says(&process, 1, &["a"], floor(0.25));
+    assert_eq!(stage.floor_of("a"), floor(0.25));
+    assert_eq!(stage.advertised.receivers.len(), 2);
+}
+
+#[test]
 fn the_weight_of_a_receiver_is_what_it_takes_at_least() {
     let text = vec!["y"; crate::channel::MAX_TOKENS].join(".");
     let heavy = announced(1, &[&text], Floor::OPEN);

@@ -1,4 +1,4 @@
-//! The service around the book: hears charges and refunds, answers, tells what changed.
+//! The service around the ledger: answers charges and refunds, and emits an event for each change.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use aether_core::{Aether, Emitter, Wave};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::{Book, Decline};
+use super::{ChargeLedger, Decline};
 use crate::order::OrderId;
 use crate::{AlphaError, Chance};
 
-/// Heard: charge a card for an order.
+/// Question: charge a card for an order.
 pub(crate) const CHARGE: &str = "payments.charge";
-/// Heard: pay back what an order was charged.
+/// Question: refund an order.
 pub(crate) const REFUND: &str = "payments.refund";
-/// Told: an order was paid.
+/// Event: an order was paid.
 const CHARGED: &str = "payments.charged";
-/// Told: a card was declined.
+/// Event: a card was declined.
 const DECLINED: &str = "payments.declined";
-/// Told: an order was paid back.
+/// Event: an order was refunded.
 const REFUNDED: &str = "payments.refunded";
 
-/// The group in which questions are heard.
+/// The group that shares the questions.
 const GROUP: &str = "payments";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,41 +39,42 @@ pub(crate) struct Refund {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub(crate) enum Answer {
+pub(crate) enum PaymentAnswer {
     Charged,
     Declined { reason: Decline },
     Refunded { amount_cents: u64 },
 }
 
-/// Money that moved, or did not, for whoever listens.
+/// The payload of payment events.
 #[derive(Debug, Serialize)]
-struct Told<'a> {
+struct PaymentEvent<'a> {
     order: &'a OrderId,
     amount_cents: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Decline>,
 }
 
-/// The payment desk, ready: every question asked from now on is heard.
+/// The payment service, ready to run. It is already subscribed.
 #[derive(Debug)]
 #[must_use = "questions wait until run() answers them"]
-pub struct PaymentDesk {
+pub struct PaymentService {
     service: Service,
 }
 
-type Shared = Arc<Mutex<Book>>;
+type Shared = Arc<Mutex<ChargeLedger>>;
 
-impl PaymentDesk {
-    /// Makes the desk and lets it hear its channels. What is asked before [`PaymentDesk::run`] waits in its inbox.
+impl PaymentService {
+    /// Creates the service and subscribes to its channels. Questions asked before [`PaymentService::run`] wait in its
+    /// inbox.
     ///
     /// # Errors
     /// [`AlphaError`] if the medium is closed.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing is heard.
+    /// Cancelled before completion, no subscription remains.
     pub async fn start(aether: &Aether, decline_rate: Chance, seed: u64) -> Result<Self, AlphaError> {
         let service = Service::builder("payments")
-            .state(Arc::new(Mutex::new(Book::new(decline_rate, seed))))
+            .state(Arc::new(Mutex::new(ChargeLedger::new(decline_rate, seed))))
             .group(GROUP)
             .on_query(CHARGE, charge)
             .on_query(REFUND, refund)
@@ -82,53 +83,59 @@ impl PaymentDesk {
         Ok(Self { service })
     }
 
-    /// Answers until `shutdown` is cancelled or the medium was closed.
+    /// Answers until `shutdown` is cancelled or the medium is closed.
     ///
     /// # Errors
-    /// None: the book is in memory. The signature leaves room for one that is not.
+    /// None: the ledger is in memory. The signature leaves room for a persistent one.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, the desk has ended and its book is gone with it.
+    /// Cancelled before completion, the service has ended and its ledger is lost.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServiceError> {
         self.service.run_until(shutdown).await.map(drop)
     }
 }
 
 async fn charge(
-    State(book): State<Shared>,
+    State(ledger): State<Shared>,
     Json(Charge { order, card, amount_cents }): Json<Charge>,
     emitter: Emitter,
-) -> Json<Answer> {
+) -> Json<PaymentAnswer> {
     let (asked_before, declined) = {
-        let mut book = book.lock();
-        (book.knows(&order), book.charge(&order, card, amount_cents).err())
+        let mut ledger = ledger.lock();
+        (ledger.knows(&order), ledger.charge(&order, card, amount_cents).err())
     };
-    let (said, channel, amplitude) = match declined {
-        None => (Answer::Charged, CHARGED, 0.6),
-        Some(reason) => (Answer::Declined { reason }, DECLINED, 0.7),
+    let (answer, channel, amplitude) = match declined {
+        None => (PaymentAnswer::Charged, CHARGED, 0.6),
+        Some(reason) => (PaymentAnswer::Declined { reason }, DECLINED, 0.7),
     };
     if !asked_before {
-        tell(&emitter, channel, amplitude, &Told { order: &order, amount_cents, reason: declined }).await;
+        announce(
+            &emitter,
+            channel,
+            amplitude,
+            &PaymentEvent { order: &order, amount_cents, reason: declined },
+        )
+        .await;
     }
-    Json(said)
+    Json(answer)
 }
 
 async fn refund(
-    State(book): State<Shared>,
+    State(ledger): State<Shared>,
     Json(Refund { order }): Json<Refund>,
     emitter: Emitter,
-) -> Json<Answer> {
-    let amount_cents = book.lock().refund(&order);
+) -> Json<PaymentAnswer> {
+    let amount_cents = ledger.lock().refund(&order);
     if amount_cents > 0 {
-        tell(&emitter, REFUNDED, 0.7, &Told { order: &order, amount_cents, reason: None }).await;
+        announce(&emitter, REFUNDED, 0.7, &PaymentEvent { order: &order, amount_cents, reason: None }).await;
     }
-    Json(Answer::Refunded { amount_cents })
+    Json(PaymentAnswer::Refunded { amount_cents })
 }
 
-/// The book is right whether or not somebody hears of it.
-async fn tell(emitter: &Emitter, channel: &str, amplitude: f32, told: &Told<'_>) {
+/// Emits an event. A failure is only logged, because the ledger does not depend on events.
+async fn announce(emitter: &Emitter, channel: &str, amplitude: f32, event: &PaymentEvent<'_>) {
     let emitted =
-        match Wave::builder(channel).key(told.order.as_str()).amplitude(amplitude).json(told).build() {
+        match Wave::builder(channel).key(event.order.as_str()).amplitude(amplitude).json(event).build() {
             Ok(wave) => emitter.emit(wave).await,
             Err(error) => Err(error.into()),
         };

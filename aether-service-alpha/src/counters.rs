@@ -1,7 +1,7 @@
-//! The count of orders by what became of them.
+//! Counts orders by outcome.
 //!
-//! The saga counts here; anyone may read. An order is opened once and settled at most once, which the type
-//! [`OpenOrder`] sees to.
+//! The saga counts; anyone may read. An order is opened once and settled at most once; the type [`OpenOrder`] ensures
+//! that.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,33 +11,32 @@ use parking_lot::Mutex;
 /// How an order ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
-    /// Paid, and the goods are sold.
+    /// Paid and sold.
     Completed,
-    /// Not taken: the goods are not there.
+    /// Refused: the goods are not available.
     Refused,
-    /// Undone: what was reserved is free again, what was paid is paid back.
+    /// Undone: the reservation is released and the payment refunded.
     Compensated,
 }
 
-/// How many orders there were and what became of them:
-/// `created = completed + refused + compensated + in_flight`, always.
+/// The number of orders by outcome: `created = completed + refused + compensated + in_flight`, always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct OrderSummary {
-    /// Orders made.
+    /// Orders created.
     pub created: u64,
     /// Orders paid and sold.
     pub completed: u64,
-    /// Orders that were not taken.
+    /// Orders refused because the goods were not available.
     pub refused: u64,
-    /// Orders that were undone.
+    /// Orders undone.
     pub compensated: u64,
-    /// Orders whose outcome is not known (yet).
+    /// Orders without a known outcome so far.
     pub in_flight: u64,
 }
 
 impl OrderSummary {
-    /// Whether every order is accounted for. Always true; what tests assert.
+    /// Whether every order is accounted for. Always true; tests assert it.
     #[must_use]
     pub const fn adds_up(&self) -> bool {
         self.created == self.completed + self.refused + self.compensated + self.in_flight
@@ -55,19 +54,19 @@ impl fmt::Display for OrderSummary {
     }
 }
 
-/// The running count. All numbers of one summary are of one moment.
+/// The live counters. All numbers of one summary are from the same moment.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct OrderCounters {
     counts: Mutex<OrderSummary>,
 }
 
-/// An order that is counted as in flight. Dropped without being settled it stays so.
+/// An order counted as in flight. Dropped unsettled, it stays in flight.
 #[derive(Debug)]
 pub(crate) struct OpenOrder {
-    tally: Arc<Tally>,
+    counters: Arc<OrderCounters>,
 }
 
-impl Tally {
+impl OrderCounters {
     /// The numbers now.
     #[must_use]
     pub fn summary(&self) -> OrderSummary {
@@ -79,13 +78,13 @@ impl Tally {
         let mut counts = self.counts.lock();
         counts.created += 1;
         counts.in_flight += 1;
-        OpenOrder { tally: Arc::clone(self) }
+        OpenOrder { counters: Arc::clone(self) }
     }
 }
 
 impl OpenOrder {
     pub(crate) fn settle(self, outcome: Outcome) {
-        let mut counts = self.tally.counts.lock();
+        let mut counts = self.counters.counts.lock();
         counts.in_flight -= 1;
         *match outcome {
             Outcome::Completed => &mut counts.completed,
@@ -101,19 +100,19 @@ mod tests {
 
     #[test]
     fn an_order_is_in_flight_until_it_is_settled_and_stays_so_when_it_is_dropped() {
-        let tally = Arc::new(Tally::default());
-        let orders: Vec<_> = (0..4).map(|_| tally.open()).collect();
-        assert_eq!(tally.summary(), OrderSummary { created: 4, in_flight: 4, ..OrderSummary::default() });
+        let counters = Arc::new(OrderCounters::default());
+        let orders: Vec<_> = (0..4).map(|_| counters.open()).collect();
+        assert_eq!(counters.summary(), OrderSummary { created: 4, in_flight: 4, ..OrderSummary::default() });
         let outcomes = [Some(Outcome::Completed), Some(Outcome::Refused), Some(Outcome::Compensated), None];
         for (order, outcome) in orders.into_iter().zip(outcomes) {
             match outcome {
                 Some(outcome) => order.settle(outcome),
                 None => drop(order),
             }
-            assert!(tally.summary().adds_up());
+            assert!(counters.summary().adds_up());
         }
         assert_eq!(
-            tally.summary().to_string(),
+            counters.summary().to_string(),
             "orders: 4 created = 1 completed + 1 refused + 1 compensated + 1 in flight"
         );
     }
