@@ -111,7 +111,7 @@ async fn what_was_refused_is_shown_by_its_reason() {
     let mut stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_on("stock.count").await.unwrap();
     let mut ask = async || {
-        let (answer, ()) = tokio::join!(shop.ask("stock.count", &"lamp"), async {
+        let (answer, ()) = tokio::join!(shop.ask_wave("stock.count", &"lamp"), async {
             stock.receive().await.unwrap().reply(&17).await.unwrap();
         });
         answer.unwrap();
