@@ -1,6 +1,6 @@
 //! The NATS medium: waves between processes, over a NATS server.
 //!
-//! Subjects have three roots ([`Root`]), because the server says that nobody is there to answer a question, or to hear a
+//! Subjects have three roots ([`connection::Root`]), because the server says that nobody is there to answer a question, or to hear a
 //! command, only if no subscription at all hears its subject, that of an observer included.
 //!
 //! Outwards, waves go through a bounded, strength-ordered outbox; one task packs them into frames and hands them to
@@ -10,6 +10,7 @@
 mod announcing;
 mod asking;
 mod cloudevents;
+mod connection;
 mod control;
 mod discovery;
 mod foreign;
@@ -32,10 +33,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::clock::{Instant, micros_since_1970};
-use async_nats::{Client, ConnectOptions, ServerAddr};
-use bytes::Bytes;
-use futures_util::future::{BoxFuture, join_all};
+use crate::clock::Instant;
+use async_nats::{ConnectOptions, ServerAddr};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -48,19 +48,14 @@ use crate::channel::Channel;
 use crate::inbox::{Inbox, InboxOptions, Offer};
 use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 use crate::wave::Wave;
-use crate::wire::{EncodeError, MAX_POSITION, Sender, encode, frame_bound, record_bound, record_growth};
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
+use connection::{CLIENT_QUEUE, NatsShared, Root};
 use control::Control;
 pub(crate) use discovery::Service;
-use intake::{Intake, Leaving};
+use intake::Intake;
 use link::Link;
 use subscriptions::Subscriptions;
-
-/// Messages that a subscription of the client holds before it drops. The client counts messages, not bytes. Ours are
-/// drained at once and nothing that the draining tasks do waits, so this only has to cover the time that such a task may
-/// not get a processor: what queues up is what the network brings in that time.
-const CLIENT_QUEUE: usize = 1 << 18;
 
 /// The medium, as its owner holds it. Dropping it lets the outbox run empty and ends the rest.
 pub(crate) struct Nats {
@@ -75,41 +70,6 @@ pub(crate) struct Nats {
     closing: tokio::sync::Mutex<bool>,
     /// Told to end once what has arrived is delivered.
     ending: watch::Sender<bool>,
-}
-
-/// What the sending task, the replies and the owner share.
-struct NatsShared {
-    client: Client,
-    link: Arc<Link>,
-    outbox: Arc<Inbox>,
-    prefix: String,
-    wire: Wire,
-    node: u64,
-    closed: AtomicBool,
-    announcing: Announcing,
-    /// Subscriptions that were left and of which the client may not know yet.
-    leaving: Mutex<Vec<Leaving>>,
-}
-
-/// What the subjects of one kind of messages begin with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Root {
-    /// `prefix.channel`: waves, and the questions of foreign requesters.
-    Waves,
-    /// `prefix-ask.channel`: questions, and inquiries whether anybody hears; heard by those who could answer.
-    Questions,
-    /// `prefix-seen.channel`: copies of questions and answers, heard by observers.
-    Seen,
-}
-
-impl Root {
-    const fn as_suffix(self) -> &'static str {
-        match self {
-            Self::Waves => "",
-            Self::Questions => "-ask",
-            Self::Seen => "-seen",
-        }
-    }
 }
 
 /// Options for connecting to NATS servers.
@@ -214,70 +174,6 @@ impl Nats {
     ) -> Result<(), ConnectError> {
         let answered = discovery::answer(Arc::clone(&self.shared), services, self.ending.subscribe()).await;
         answered.map_err(|error| unreachable(url, true, error))
-    }
-}
-
-impl NatsShared {
-    fn subject(&self, root: Root, name: &str) -> String {
-        format!("{}{}.{name}", self.prefix, root.as_suffix())
-    }
-
-    fn sender(&self) -> Sender {
-        Sender { node: self.node, sent_micros: micros_since_1970() }
-    }
-
-    /// One wave as a frame of its own.
-    fn frame(&self, wave: &Wave, now: Instant) -> Result<Bytes, EncodeError> {
-        encode(self.sender(), None, std::slice::from_ref(wave), now)
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    /// Waits until the client knows of every subscription that was left. What it is given afterwards does not go to
-    /// those who have left: the server handles what one client sends in order.
-    async fn left(&self) {
-        let leaving = self.leaving.lock().clone();
-        if !leaving.is_empty() {
-            join_all(leaving).await;
-            self.leaving.lock().retain(|leaving| leaving.peek().is_none());
-        }
-    }
-
-    /// Hands back what can never be sent.
-    fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
-        if self.is_closed() {
-            return Err(EmitError::Closed { wave });
-        }
-        match self.oversize(&wave) {
-            Some((bytes, max_bytes)) => Err(EmitError::TooLarge { wave, bytes, max_bytes }),
-            None => Ok(wave),
-        }
-    }
-
-    /// The size on the wire and the largest size, if the wave is too large. The exact size is only computed when a
-    /// cheap bound does not decide.
-    fn oversize(&self, wave: &Wave) -> Option<(usize, usize)> {
-        let max_bytes = self.client.max_payload();
-        match self.wire {
-            Wire::Frames => {
-                let bound = frame_bound(None) + record_bound(wave);
-                if bound <= max_bytes {
-                    return None;
-                }
-                // As of the oldest it can be when it leaves: what is taken here is not refused by the client later.
-                let now = Instant::now();
-                let bytes = self
-                    .frame(wave, now)
-                    .map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
-                (bytes > max_bytes).then_some((bytes, max_bytes))
-            }
-            Wire::CloudEvents => {
-                let bytes = wave.payload().len() + cloudevents::headers_len(wave);
-                (bytes > max_bytes).then_some((bytes, max_bytes))
-            }
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use futures_util::stream::select_all;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
-use super::{NatsShared, Root};
+use super::connection::{NatsShared, Root};
 use crate::amplitude::Floor;
 use crate::inbox::Ledger;
 use crate::router::Heard;

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use crate::clock::{Instant, micros_since_1970};
 use async_nats::{Message, SubscribeError, Subscriber};
-use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, coop};
 use tokio::time::{sleep, timeout};
 
+use super::cloudevents;
+use super::connection::{CLIENT_QUEUE, Leaving, NatsShared, Root};
 use super::foreign::Foreign;
 use super::gaps::{Gap, GapReport, Gaps, Positions};
 use super::reply::Reply;
 use super::transit::Transit;
-use super::{CLIENT_QUEUE, NatsShared, Root, cloudevents};
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::router::{Lost, Router, Subscription};
 use crate::wave::{Kind, Wave};
@@ -73,9 +73,6 @@ impl Drain {
         self.is_told.map(drop).boxed().shared()
     }
 }
-
-/// A subscription on its way out.
-pub(super) type Leaving = futures_util::future::Shared<BoxFuture<'static, ()>>;
 
 /// One subscription of the server.
 struct Tap {

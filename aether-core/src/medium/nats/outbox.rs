@@ -18,8 +18,9 @@ use bytes::Bytes;
 
 use crate::clock::Instant;
 
+use super::cloudevents;
+use super::connection::{NatsShared, Root};
 use super::numbers::{Numbers, StreamAnnouncement};
-use super::{NatsShared, Root, cloudevents};
 use crate::channel::Channel;
 use crate::medium::Wire;
 use crate::wave::{Kind, Wave};

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, watch};
 use tokio::task::JoinHandle;
 
-use super::Root;
-use super::intake::{Drain, Intake, Leaving, Target};
+use super::connection::{Leaving, Root};
+use super::intake::{Drain, Intake, Target};
 use crate::channel::Pattern;
 use crate::medium::JoinError;
 use crate::router::Subscription;
