@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bus::{Bus, Lifeline};
-#[cfg(feature = "nats")]
-use crate::echo::reflecting;
-use crate::echo::{DeadLetters, EchoLedger, EchoReason, NOBODY, Reflector};
+use crate::echo::{DeadLetters, EchoLedger, EchoReason, NOBODY, Reflector, reflecting};
 use crate::extensions::ExtensionMap;
 use crate::inbox::Ledger;
-use crate::medium::{ConnectError, FlushError, JoinError, Local, Medium, MediumStatus, Promises, Wire};
+use crate::medium::{
+    ConnectError, ConnectRequest, FlushError, JoinError, Local, LocalVibrators, Medium, MediumStatus,
+    Promises, Schemes, Wire,
+};
 use crate::presence::{Presence, Roster};
 use crate::router::{InboxReport, Router};
 
@@ -61,6 +62,7 @@ pub struct AetherBuilder {
     pub(crate) outbox: crate::InboxOptions,
     pub(crate) client_name: Option<String>,
     pub(crate) discovery: bool,
+    pub(crate) schemes: Schemes,
 }
 
 impl AetherBuilder {
@@ -113,6 +115,35 @@ impl AetherBuilder {
         self
     }
 
+    /// Registers a medium for the addresses of a scheme, or wraps the one that the scheme has: inside of `connector`,
+    /// [`ConnectRequest::connect`] connects to what the scheme meant before. `local`, `nats` and `tls` are registered by
+    /// default.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::Aether;
+    /// use aether_core::medium::ConnectRequest;
+    ///
+    /// let builder = Aether::builder().url("local:").scheme("local", async |request: ConnectRequest| {
+    ///     println!("connecting to {}", request.url);
+    ///     request.connect().await // or a medium of your own around it
+    /// });
+    /// let aether = builder.connect().await?;
+    /// # aether.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn scheme<F>(
+        mut self,
+        scheme: &str,
+        connector: impl Fn(ConnectRequest) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Arc<dyn Medium>, ConnectError>> + Send + 'static,
+    {
+        self.schemes.register(scheme, connector);
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -125,36 +156,53 @@ impl AetherBuilder {
     }
 
     async fn connect_by_scheme(self) -> Result<Aether, ConnectError> {
-        let scheme = self.url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
-        match scheme.as_deref() {
-            Some("local") => {
-                let max_payload = self.max_payload;
-                Ok(Aether::with_medium(|router| Arc::new(Local::new(router, max_payload))))
-            }
-            #[cfg(feature = "nats")]
-            Some("nats" | "tls") => {
-                let (router, reflector) = (Arc::new(Router::new()), Arc::new(Reflector::new()));
-                let options = crate::medium::nats::Options {
-                    url: self.url.clone(),
-                    prefix: self.prefix,
-                    wire: self.wire,
-                    outbox: reflecting(self.outbox, &reflector, NOBODY),
-                    client_name: self.client_name,
-                };
-                let medium = crate::medium::nats::connect(options, Arc::clone(&router)).await?;
-                let aether = Aether::from_parts(Arc::clone(&medium) as _, router, reflector);
-                if self.discovery {
-                    let presence = Arc::downgrade(aether.presence());
-                    let services = move || presence.upgrade().map(|presence| presence.services());
-                    medium.answer_discovery(self.url, services).await?;
-                }
-                Ok(aether)
-            }
-            #[cfg(not(feature = "nats"))]
-            Some("nats" | "tls") => Err(ConnectError::Feature { url: self.url, feature: "nats" }),
-            Some(scheme) => Err(ConnectError::Scheme { scheme: scheme.to_owned(), url: self.url }),
-            None => Err(ConnectError::Url { url: self.url }),
+        let connector = self.schemes.find(&self.url)?;
+        let parts = Parts::new();
+        let presence = Arc::downgrade(&parts.presence);
+        let request = ConnectRequest {
+            router: Arc::clone(&parts.router),
+            outbox: reflecting(self.outbox, &parts.reflector, NOBODY),
+            vibrators: LocalVibrators::new(move || presence.upgrade().map(|here| here.local_vibrators())),
+            url: self.url,
+            prefix: self.prefix,
+            wire: self.wire,
+            max_payload: self.max_payload,
+            client_name: self.client_name,
+            discovery: self.discovery,
+            before: None,
+        };
+        Ok(parts.on(connector(request).await?))
+    }
+}
+
+/// All of an [`Aether`] but its medium.
+struct Parts {
+    router: Arc<Router>,
+    reflector: Arc<Reflector>,
+    presence: Arc<Presence>,
+}
+
+impl Parts {
+    fn new() -> Self {
+        let (router, reflector) = (Arc::new(Router::new()), Arc::new(Reflector::new()));
+        Self { router, reflector, presence: Arc::new(Presence::new()) }
+    }
+
+    /// The whole, once there is a medium that brings what it hears to the router.
+    fn on(self, medium: Arc<dyn Medium>) -> Aether {
+        let Self { router, reflector, presence } = self;
+        let unheard = Arc::clone(&reflector);
+        router.on_unheard(move |wave| {
+            let hint = "nobody but observers hears the channel";
+            unheard.reflect(wave, EchoReason::NoResonator, hint, NOBODY);
+        });
+        if medium.promises().crosses_processes {
+            reflector.reach_over(Arc::downgrade(&medium));
+            presence.reach_over(Arc::downgrade(&medium));
         }
+        reflector.note_runtime();
+        let (bus, extensions) = (Bus::new(router, medium), ExtensionMap::default());
+        Aether { shared: Arc::new(Shared { bus, reflector, presence, extensions }) }
     }
 }
 
@@ -186,30 +234,16 @@ impl Aether {
             outbox: crate::InboxOptions::interactive(),
             client_name: None,
             discovery: true,
+            schemes: Schemes::default(),
         }
     }
 
     /// A medium of one's own making, which brings what it hears to the router it is given.
     #[must_use]
     pub fn with_medium(make: impl FnOnce(Arc<Router>) -> Arc<dyn Medium>) -> Self {
-        let router = Arc::new(Router::new());
-        Self::from_parts(make(Arc::clone(&router)), router, Arc::new(Reflector::new()))
-    }
-
-    fn from_parts(medium: Arc<dyn Medium>, router: Arc<Router>, reflector: Arc<Reflector>) -> Self {
-        let presence = Arc::new(Presence::new());
-        let unheard = Arc::clone(&reflector);
-        router.on_unheard(move |wave| {
-            let hint = "nobody but observers hears the channel";
-            unheard.reflect(wave, EchoReason::NoResonator, hint, NOBODY);
-        });
-        if medium.promises().crosses_processes {
-            reflector.reach_over(Arc::downgrade(&medium));
-            presence.reach_over(Arc::downgrade(&medium));
-        }
-        reflector.note_runtime();
-        let (bus, extensions) = (Bus::new(router, medium), ExtensionMap::default());
-        Self { shared: Arc::new(Shared { bus, reflector, presence, extensions }) }
+        let parts = Parts::new();
+        let medium = make(Arc::clone(&parts.router));
+        parts.on(medium)
     }
 
     /// What the medium can do.
@@ -393,10 +427,8 @@ mod tests {
         for (url, shown) in [
             ("amqp://shop:secret@a:1", "amqp://***@a:1"),
             ("shop:se@cret@a", "***@a"),
-            #[cfg(feature = "nats")]
             ("nats://secret@127.0.0.1:99999", "nats://***@127.0.0.1:99999"),
             // Nobody has port 1.
-            #[cfg(feature = "nats")]
             ("nats://u:secret@127.0.0.1:1,nats://127.0.0.1:1", "nats://***@127.0.0.1:1,nats://127.0.0.1:1"),
         ] {
             let error = Aether::connect(url).await.unwrap_err();

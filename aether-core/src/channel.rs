@@ -154,8 +154,12 @@ impl Channel {
         Ok(channel)
     }
 
-    /// The same for the framework itself, which may use the reserved names.
-    pub(crate) fn with_reserved(name: &str) -> Result<Self, ChannelError> {
+    /// A channel that may also have one of the framework's reserved names, for media: what arrives may be the
+    /// framework's.
+    ///
+    /// # Errors
+    /// [`ChannelError`] says which character or rule, where, and what is allowed.
+    pub fn with_reserved(name: &str) -> Result<Self, ChannelError> {
         check_name(name, false)?;
         Ok(Self { hash: NAME_HASHER.hash_one(name), name: name.into() })
     }

@@ -14,7 +14,7 @@ mod choosing;
 mod ledger;
 mod levels;
 mod options;
-mod outside;
+mod outbox;
 mod prefetch;
 mod receiving;
 mod waiting;
@@ -47,7 +47,6 @@ pub(crate) enum Offer {
     /// Prefetch the wave back if emitters shall wait: the inbox is full, or they are too far ahead of the receiver.
     IfRoom,
     /// Prefetch the wave back if the inbox is full and its options say that emitters wait.
-    #[cfg(feature = "nats")]
     IfFits,
     /// The same as `IfRoom`, of an emitter that has waited at this place.
     Called(QueuePosition),
@@ -185,19 +184,6 @@ impl Inbox {
         Ok(())
     }
 
-    /// Lets emitters that wait for room run ahead of the receiver by so many waves, though the inbox may hold more. A
-    /// wave that is stronger than the weakest that is queued does not wait for those.
-    #[cfg(feature = "nats")]
-    pub(crate) fn let_run_ahead(&self, waves: usize) {
-        let called = {
-            let mut state = self.state.lock();
-            state.ahead = waves.min(self.options.max_waves);
-            self.set_bounds(&mut state);
-            self.call_emitters(&mut state, true)
-        };
-        waiting::wake(called);
-    }
-
     /// The rule, and a few comparisons: it is heard, and there is room.
     #[inline(always)]
     fn takes_at_once(&self, state: &InboxState, wave: &Wave, level: u8, weight: usize) -> bool {
@@ -266,7 +252,6 @@ impl Inbox {
             Offer::IfRoom | Offer::Called(_) => {
                 !self.admits(state, place, weight) || Self::is_ahead(state, level)
             }
-            #[cfg(feature = "nats")]
             Offer::IfFits => !self.admits(state, place, weight),
             Offer::Now | Offer::Passed => false,
         };
@@ -359,38 +344,7 @@ impl Inbox {
         }
     }
 
-    /// Takes no more waves; what is queued can still be received.
-    pub(crate) fn close(&self) {
-        let (receiver, called) = {
-            let mut state = self.state.lock();
-            state.closed = true;
-            let called = self.call_all(&mut state);
-            (state.receiver.take(), called)
-        };
-        if let Some(receiver) = receiver {
-            receiver.wake();
-        }
-        waiting::wake(called);
-    }
-
-    /// Closes, and counts what is still queued as lost with the receiver.
-    pub(crate) fn abandon(&self) {
-        self.close();
-        let mut shed = Shed::new();
-        {
-            let mut state = self.state.lock();
-            self.return_prefetched(&mut state);
-            while let Some(Popped { item: wave, .. }) = state.levels.pop_strongest() {
-                state.ledger.count_loss(ShedReason::Closed);
-                shed.push((wave, ShedReason::Closed));
-            }
-            state.bytes = 0;
-        }
-        self.after(None, &shed);
-    }
-
     /// Counts waves that were sent to it and lost on the way.
-    #[cfg(feature = "nats")]
     pub(crate) fn count_lost_upstream(&self, waves: u64) {
         let ledger = &mut self.state.lock().ledger;
         ledger.offered += waves;
@@ -398,23 +352,13 @@ impl Inbox {
     }
 
     /// Counts waves that came for a receiver that is gone. [`Inbox::report`] is to follow.
-    #[cfg(feature = "nats")]
     pub(crate) fn count_closed(&self, waves: u64) {
         let ledger = &mut self.state.lock().ledger;
         ledger.offered += waves;
         ledger.shed_closed += waves;
     }
 
-    /// Counts waves that were taken and could not be sent after all. [`Inbox::report`] is to follow.
-    #[cfg(feature = "nats")]
-    pub(crate) fn count_unsendable(&self, waves: u64) {
-        let ledger = &mut self.state.lock().ledger;
-        ledger.delivered -= waves;
-        ledger.shed_unsendable += waves;
-    }
-
     /// Calls back for waves that were lost.
-    #[cfg(feature = "nats")]
     pub(crate) fn report(&self, waves: &[Wave], reason: ShedReason) {
         if let Some(on_shed) = &self.options.on_shed {
             waves.iter().for_each(|wave| on_shed(wave, reason));
@@ -427,18 +371,6 @@ impl Inbox {
         let mut state = self.state.lock();
         self.settle_prefetched(&mut state);
         Ledger { queued: (state.levels.len() + state.prefetched) as u64, ..state.ledger }
-    }
-
-    /// A mark behind everything that was offered so far.
-    #[cfg(feature = "nats")]
-    pub(crate) fn mark(&self) -> u64 {
-        self.state.lock().levels.last_arrival()
-    }
-
-    /// Whether nothing that was offered before a mark is queued any more. Not for inboxes whose receiver takes hands.
-    #[cfg(feature = "nats")]
-    pub(crate) fn has_passed(&self, mark: u64) -> bool {
-        self.state.lock().levels.oldest_arrival().is_none_or(|oldest| oldest > mark)
     }
 
     /// What the receiver hears in effect: the configured floor, or the strongest level that had to be evicted in the

@@ -41,8 +41,8 @@ mod echo;
 mod extensions;
 #[cfg(feature = "hopping")]
 mod hopping;
-mod inbox;
-mod medium;
+pub mod inbox;
+pub mod medium;
 mod phase;
 #[cfg(feature = "physics")]
 pub mod physics;

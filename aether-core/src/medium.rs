@@ -5,12 +5,20 @@
 //! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
 
 mod connect;
+#[cfg(feature = "link")]
+pub mod link;
 mod local;
 #[cfg(feature = "nats")]
-pub(crate) mod nats;
+mod nats;
+mod schemes;
 
-pub use connect::{ConnectError, Wire, WireError, without_secrets};
+pub use crate::router::{Carried, Heard, Lost, Offered, Router, Subscription, Waiting};
+pub use crate::wave::{Received, ReplyError, ReplyPath};
+pub use connect::{
+    ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, without_secrets,
+};
 pub(crate) use local::Local;
+pub(crate) use schemes::Schemes;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -20,7 +28,6 @@ use futures_util::future::BoxFuture;
 
 use crate::channel::{Channel, ChannelError};
 use crate::inbox::Ledger;
-use crate::router::{Carried, Offered, Subscription};
 use crate::wave::{Wave, WaveError};
 
 /// What a medium can do, as data.

@@ -9,14 +9,16 @@ mod cache;
 mod carried;
 mod heard;
 mod hearers;
+mod offered;
 mod route;
 mod table;
 mod trie;
 mod waiting;
 
 pub use accounts::InboxReport;
-pub use carried::{Carried, Offered, Receipt};
+pub use carried::Carried;
 pub use heard::Heard;
+pub use offered::{Offered, Receipt};
 pub use waiting::Waiting;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,9 +27,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::channel::{Channel, Pattern};
-#[cfg(feature = "nats")]
 use crate::clock::Instant;
-#[cfg(feature = "nats")]
 use crate::inbox::ShedReason;
 use crate::inbox::{Inbox, Ledger};
 use crate::source::Sequencer;
@@ -55,19 +55,18 @@ pub struct Subscription {
     /// Its vibrator has let go of it and keeps it for [`Router::mute`]'s reason.
     muted: AtomicBool,
     /// Since when the network brings all that is emitted.
-    #[cfg(feature = "nats")]
     in_force: OnceLock<Instant>,
 }
 
-/// Waves of one channel that were sent to a pattern and lost on the way.
-#[derive(Debug, Clone, Copy)]
-#[cfg(feature = "nats")]
-pub(crate) struct Lost {
-    pub(crate) waves: u64,
-    /// Whose subscription was in force at that time should have got them.
-    pub(crate) since: Instant,
-    /// They were sent by this process.
-    pub(crate) is_own: bool,
+/// Waves of one channel that were sent to a pattern and lost on the way, for [`Router::lost_upstream`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// How many.
+    pub waves: u64,
+    /// Subscriptions that were in force at that time should have got all of them.
+    pub since: Instant,
+    /// Whether this process sent them.
+    pub is_own: bool,
 }
 
 impl Subscription {
@@ -128,15 +127,15 @@ impl Subscription {
         self.sequencer.source().instance()
     }
 
-    /// Notes that everything emitted from now on reaches it. For media, at the end of a join.
-    #[cfg(feature = "nats")]
-    pub(crate) fn is_in_force(&self) {
+    /// Notes that the subscription is in force: everything emitted from now on reaches it. A medium that detects losses
+    /// calls this at the end of a join; what was lost before is then not counted for this subscription. The first call
+    /// counts.
+    pub fn mark_in_force(&self) {
         self.in_force.get_or_init(Instant::now);
     }
 
     /// Whether it would have got all of these. Of its own waves, which it may not hear, nobody knows how many of those
     /// lost were.
-    #[cfg(feature = "nats")]
     fn misses(&self, lost: Lost) -> bool {
         self.in_force.get().is_some_and(|in_force| *in_force <= lost.since)
             && (self.hears_own || !lost.is_own || !self.sequencer.has_begun())
@@ -236,7 +235,6 @@ impl Router {
             observes,
             relabel,
             muted: AtomicBool::new(false),
-            #[cfg(feature = "nats")]
             in_force: OnceLock::new(),
         });
         table.insert(&subscription);
@@ -392,10 +390,9 @@ impl Router {
     }
 
     /// Offers waves of one channel, which a network brought for a member of a group that has left meanwhile, to another
-    /// member in this process, if they may be handed over. Else, and if there is none, they are counted as lost with the
-    /// member: they went to nobody else. Returns whether they were handed over.
-    #[cfg(feature = "nats")]
-    pub(crate) fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>, hand_over: bool) -> bool {
+    /// member in this process. Where there is none, or `hand_over` is false, the waves are counted as lost with the
+    /// member that left. Returns whether another member got them.
+    pub fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>, hand_over: bool) -> bool {
         let Some(channel) = waves.first().map(|wave| wave.channel().clone()) else { return hand_over };
         let another =
             member.group().filter(|_| hand_over).and_then(|group| self.route(&channel).member_of(group));
@@ -409,9 +406,9 @@ impl Router {
         another.is_some()
     }
 
-    /// Counts waves that a network lost at each inbox that would have got them by this pattern.
-    #[cfg(feature = "nats")]
-    pub(crate) fn lost_upstream(&self, pattern: &Pattern, channel: &Channel, lost: Lost) {
+    /// Counts waves of a channel that a network lost, at each inbox that would have got them by this pattern: see
+    /// [`Gaps`](crate::medium::link::Gaps), which finds them.
+    pub fn lost_upstream(&self, pattern: &Pattern, channel: &Channel, lost: Lost) {
         self.route(channel).lost_upstream(pattern, lost);
     }
 

@@ -70,8 +70,9 @@ impl Source {
         Ok(Self { instance, name: name.into() })
     }
 
-    /// The source of waves that were not emitted yet.
-    pub(crate) const fn none() -> Self {
+    /// The source of waves that have not been emitted, or whose source is not known: `-@0`.
+    #[must_use]
+    pub const fn none() -> Self {
         Self { instance: 0, name: SmolStr::new_inline("-") }
     }
 
@@ -172,7 +173,6 @@ impl Sequencer {
     }
 
     /// Whether a number was given.
-    #[cfg(feature = "nats")]
     pub(crate) fn has_begun(&self) -> bool {
         self.last.load(Ordering::Relaxed) > 0
     }

@@ -24,6 +24,7 @@ mod content;
 mod failure;
 mod kind;
 mod metadata;
+mod received;
 mod replay;
 mod reply;
 mod resend;
@@ -33,6 +34,7 @@ pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
 pub use kind::{Kind, KindError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
+pub use received::Received;
 pub use replay::ATTEMPTS;
 pub use reply::{ReplyError, ReplyPath};
 
@@ -236,9 +238,9 @@ impl Wave {
         self.body.age.saturating_add(here)
     }
 
-    /// The same for an instant that a caller passed in.
-    #[allow(dead_code, reason = "for optional parts")]
-    pub(crate) fn age_when(&self, now: Instant) -> Duration {
+    /// The age at an instant that was read from the clock already, for implementors of media.
+    #[must_use]
+    pub fn age_when(&self, now: Instant) -> Duration {
         self.age_at(moment_of(now))
     }
 
@@ -363,8 +365,10 @@ impl Wave {
         self.body.extras.is_none()
     }
 
-    /// Whether it comes back to its source as an echo where it fails.
-    pub(crate) fn reflects(&self) -> bool {
+    /// Whether it comes back to its source as an echo if it fails: a command or query that was emitted, on a channel that
+    /// is not the framework's.
+    #[must_use]
+    pub fn reflects(&self) -> bool {
         self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()
     }
 
@@ -405,8 +409,9 @@ impl Wave {
         self
     }
 
-    /// The wave without a way to answer it, as observers get it; this handle does not keep the way open either.
-    pub(crate) fn unanswerable(mut self) -> Self {
+    /// The wave without a way to answer it, as observers get it. This handle does not keep the asker waiting either.
+    #[must_use]
+    pub fn unanswerable(mut self) -> Self {
         if self.is_question() {
             let body = triomphe::Arc::make_mut(&mut self.body);
             body.extras = body
@@ -417,8 +422,10 @@ impl Wave {
         self
     }
 
-    /// Whether somebody waits for an answer.
-    pub(crate) fn is_question(&self) -> bool {
+    /// Whether somebody waits for an answer: it came from `ask`. [`Wave::expects_reply`] says whether this handle of it
+    /// can be answered.
+    #[must_use]
+    pub fn is_question(&self) -> bool {
         self.reply_path().is_some()
     }
 

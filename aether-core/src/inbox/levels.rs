@@ -124,7 +124,6 @@ impl<T> Levels<T> {
     }
 
     /// The mark of the item that was pushed first.
-    #[cfg(feature = "nats")]
     pub(super) fn oldest_arrival(&self) -> Option<u64> {
         self.oldest().map(|(arrival, _)| arrival)
     }

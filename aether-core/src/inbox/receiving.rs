@@ -82,7 +82,7 @@ impl Inbox {
     }
 
     /// What the receiver does before it lets go of the lock, and wakes emitters that wait if there is room for them.
-    fn end_visit(&self, mut state: MutexGuard<'_, InboxState>) {
+    pub(super) fn end_visit(&self, mut state: MutexGuard<'_, InboxState>) {
         if state.impatient && self.is_half_empty(&state) {
             state.impatient = false;
         }
@@ -168,7 +168,7 @@ impl Inbox {
         self.has_prefetched.store(state.prefetched > 0, Ordering::Relaxed);
     }
 
-    fn pop_next(&self, levels: &mut Levels<Wave>) -> Option<Popped<Wave>> {
+    pub(super) fn pop_next(&self, levels: &mut Levels<Wave>) -> Option<Popped<Wave>> {
         match self.options.order {
             ServeOrder::Strength => levels.pop_strongest(),
             ServeOrder::Arrival => levels.pop_oldest(),
@@ -188,7 +188,12 @@ impl Inbox {
     }
 
     /// Counts a wave that left the levels as delivered, or as lost if it is too late for it.
-    fn settle(&self, state: &mut InboxState, popped: Popped<Wave>, shed: &mut Shed) -> Option<Wave> {
+    pub(super) fn settle(
+        &self,
+        state: &mut InboxState,
+        popped: Popped<Wave>,
+        shed: &mut Shed,
+    ) -> Option<Wave> {
         let Popped { arrival, item: wave, .. } = popped;
         state.bytes -= wave.weight();
         match self.too_late(arrival, &wave) {
@@ -253,41 +258,6 @@ impl Inbox {
         };
         self.end_visit(state);
         polled
-    }
-
-    /// Takes several waves at once, in the order of receiving: at most so many, and of at most so many bytes together,
-    /// but one at least. None if it is too late for all of them. What a medium does with the waves it sends.
-    #[cfg(feature = "nats")]
-    pub(crate) fn take_many(&self, most: usize, most_bytes: usize, into: &mut Vec<Wave>) {
-        let mut shed = Shed::new();
-        let mut state = self.state.lock();
-        let mut bytes = 0;
-        while into.len() < most && bytes < most_bytes {
-            let Some(popped) = self.pop_next(&mut state.levels) else { break };
-            if let Some(wave) = self.settle(&mut state, popped, &mut shed) {
-                bytes += wave.weight();
-                into.push(wave);
-            }
-        }
-        self.end_visit(state);
-        self.after(None, &shed);
-    }
-
-    /// Waits until the inbox holds something (true) or is closed and empty (false).
-    #[cfg(feature = "nats")]
-    pub(crate) async fn filled(&self) -> bool {
-        std::future::poll_fn(|cx| {
-            let mut state = self.state.lock();
-            if state.levels.len() > 0 {
-                return Poll::Ready(true);
-            }
-            if state.closed {
-                return Poll::Ready(false);
-            }
-            state.receiver = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
     }
 
     fn too_late(&self, arrival: u64, wave: &Wave) -> Option<ShedReason> {

@@ -342,7 +342,6 @@ async fn a_medium_takes_many_at_once_the_strongest_first_within_its_bounds() {
     assert!(!inbox.filled().await);
 }
 
-#[cfg(feature = "nats")]
 #[test]
 fn what_was_taken_and_could_not_be_sent_is_counted_as_that() {
     let reasons = Arc::new(Mutex::new(Vec::new()));
@@ -362,7 +361,6 @@ fn what_was_taken_and_could_not_be_sent_is_counted_as_that() {
     assert_eq!(*reasons.lock(), [ShedReason::Unsendable; 2]);
 }
 
-#[cfg(feature = "nats")]
 #[tokio::test(start_paused = true)]
 async fn what_is_taken_to_be_sent_is_subject_to_the_cap_the_floor_and_the_order() {
     let cap = Duration::from_millis(20);

@@ -1,9 +1,114 @@
-//! Connecting to a medium: the wire format to write, and what can go wrong.
+//! Connecting to a medium: what is asked of a connector, the wire format to write, and what can go wrong.
 //!
 //! Used by [`Aether::connect`](crate::Aether::connect) and by the media. Nothing here connects.
 
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::BoxFuture;
+
+use super::Medium;
+use crate::amplitude::Floor;
 use crate::channel::ChannelError;
-use crate::inbox::InboxOptionsError;
+use crate::inbox::{InboxOptions, InboxOptionsError, Ledger};
+use crate::router::{Heard, Router};
+use crate::source::Source;
+
+/// Makes the medium for an address.
+pub(crate) type Connector =
+    Arc<dyn Fn(ConnectRequest) -> BoxFuture<'static, Result<Arc<dyn Medium>, ConnectError>> + Send + Sync>;
+
+/// What a connector is asked for; see [`AetherBuilder::scheme`](crate::AetherBuilder::scheme). A medium ignores options
+/// that it has no use for.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ConnectRequest {
+    /// The address as given, with what may be secret in it.
+    pub url: String,
+    /// The router that the medium brings to what it hears.
+    pub router: Arc<Router>,
+    /// Options for what waits to be sent. They already tell the sources of commands and queries that are shed.
+    pub outbox: InboxOptions,
+    /// What the names on the network begin with.
+    pub prefix: String,
+    /// How waves are written.
+    pub wire: Wire,
+    /// The largest payload in bytes, where nothing else limits it.
+    pub max_payload: usize,
+    /// The name under which the other end lists the connection.
+    pub client_name: Option<String>,
+    /// Whether the medium answers service discovery, if it has any.
+    pub discovery: bool,
+    /// The vibrators of this process, for service discovery.
+    pub vibrators: LocalVibrators,
+    /// What the scheme meant before this connector was registered.
+    pub(crate) before: Option<Connector>,
+}
+
+impl ConnectRequest {
+    /// Connects to the medium that the scheme had before this connector was registered: by default, or by an earlier call
+    /// of [`AetherBuilder::scheme`](crate::AetherBuilder::scheme). What a connector does that wraps a medium.
+    ///
+    /// # Errors
+    /// [`ConnectError::Scheme`] if the scheme had none, and what that connector returns.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing stays connected.
+    pub async fn connect(mut self) -> Result<Arc<dyn Medium>, ConnectError> {
+        match self.before.take() {
+            Some(before) => before(self).await,
+            None => {
+                let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme).to_owned();
+                Err(ConnectError::Scheme { scheme, url: self.url })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ConnectRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectRequest").field("url", &without_secrets(&self.url)).finish_non_exhaustive()
+    }
+}
+
+/// A vibrator of this process that rosters show: it hears something, and is neither an observer nor unlisted.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LocalVibrator {
+    /// Its name and instance.
+    pub vibrator: Source,
+    /// What it hears.
+    pub heard: Vec<Heard>,
+    /// The floor below which it hears nothing now.
+    pub effective_floor: Floor,
+    /// When it was made.
+    pub made_at: SystemTime,
+    /// The account of its inbox.
+    pub ledger: Ledger,
+}
+
+/// Lists the vibrators of this process: what service discovery answers with.
+#[derive(Clone)]
+pub struct LocalVibrators(Arc<dyn Fn() -> Option<Vec<LocalVibrator>> + Send + Sync>);
+
+impl LocalVibrators {
+    pub(crate) fn new(list: impl Fn() -> Option<Vec<LocalVibrator>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(list))
+    }
+
+    /// Those there are now; `None` once the [`Aether`](crate::Aether) was dropped.
+    #[must_use]
+    pub fn list(&self) -> Option<Vec<LocalVibrator>> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for LocalVibrators {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalVibrators").finish_non_exhaustive()
+    }
+}
 
 /// How waves are written for a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -88,7 +193,7 @@ pub enum ConnectError {
     #[error("invalid outbox")]
     Outbox(#[from] InboxOptionsError),
     /// The server did not answer, or refused.
-    #[error("cannot connect to {url}: is a NATS server running there?")]
+    #[error("cannot connect to {url}: is a server running there?")]
     Unreachable {
         /// Where.
         url: String,

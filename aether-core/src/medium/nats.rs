@@ -4,8 +4,8 @@
 //! command, only if no subscription at all hears its subject, that of an observer included.
 //!
 //! Outwards, waves go through a bounded, strength-ordered outbox; one task packs them into frames and hands them to
-//! the client ([`outbox`]), numbered ([`numbers`]). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
-//! so that a slow handler can never make the client drop, and finds what is missing ([`gaps`]). [`link`] knows what the broker has confirmed.
+//! the client ([`outbox`]), numbered ([`Numbers`](super::link::Numbers)). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
+//! so that a slow handler can never make the client drop, and finds what is missing ([`Gaps`](super::link::Gaps)). [`link`] knows what the broker has confirmed.
 
 mod announcing;
 mod asking;
@@ -14,18 +14,14 @@ mod connection;
 mod control;
 mod discovery;
 mod foreign;
-mod gaps;
 mod intake;
 mod link;
-mod numbers;
 mod observer_copies;
 mod outbox;
-mod remembered;
 mod reply;
 mod settling;
 mod subscriptions;
 mod tokens;
-mod transit;
 mod unheard_probes;
 
 use std::fmt;
@@ -42,23 +38,23 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{
-    AskError, ConnectError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach, Wire,
+    AskError, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, LocalVibrators, Medium,
+    MediumStatus, Promises, Reach, Wire,
 };
 use crate::channel::Channel;
-use crate::inbox::{Inbox, InboxOptions, Offer};
-use crate::router::{Carried, Offered, Router, Subscription, Waiting};
+use crate::inbox::Inbox;
+use crate::router::{Carried, Offered, Router, Subscription};
 use crate::wave::Wave;
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
 use connection::{CLIENT_QUEUE, NatsShared, Root};
 use control::Control;
-pub(crate) use discovery::Service;
 use intake::Intake;
 use link::Link;
 use subscriptions::Subscriptions;
 
 /// The medium, as its owner holds it. Dropping it lets the outbox run empty and ends the rest.
-pub(crate) struct Nats {
+struct Nats {
     shared: Arc<NatsShared>,
     router: Arc<Router>,
     intake: Arc<Intake>,
@@ -72,18 +68,19 @@ pub(crate) struct Nats {
     ending: watch::Sender<bool>,
 }
 
-/// Options for connecting to NATS servers.
-#[derive(Debug)]
-pub(crate) struct Options {
-    /// One or more addresses with commas between them.
-    pub(crate) url: String,
-    pub(crate) prefix: String,
-    pub(crate) wire: Wire,
-    pub(crate) outbox: InboxOptions,
-    pub(crate) client_name: Option<String>,
+/// Connects to NATS servers: one or more addresses with commas between them.
+pub(crate) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, ConnectError> {
+    let (url, vibrators) = (request.url.clone(), request.vibrators.clone());
+    let answers_discovery = request.discovery;
+    let medium = make(request).await?;
+    if answers_discovery {
+        medium.answer_discovery(url, vibrators).await?;
+    }
+    Ok(medium)
 }
 
-pub(crate) async fn connect(options: Options, router: Arc<Router>) -> Result<Arc<Nats>, ConnectError> {
+async fn make(options: ConnectRequest) -> Result<Arc<Nats>, ConnectError> {
+    let router = options.router;
     let prefix = Channel::new(&options.prefix)?.as_str().to_owned();
     for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
         if prefix.ends_with(suffix) {
@@ -166,13 +163,9 @@ fn may_pass(error: &async_nats::ConnectError) -> bool {
 }
 
 impl Nats {
-    /// Answers NATS service discovery for the vibrators of this process, which `services` lists until it has ended.
-    pub(crate) async fn answer_discovery(
-        &self,
-        url: String,
-        services: impl Fn() -> Option<Vec<Service>> + Send + 'static,
-    ) -> Result<(), ConnectError> {
-        let answered = discovery::answer(Arc::clone(&self.shared), services, self.ending.subscribe()).await;
+    /// Answers NATS service discovery for the vibrators of this process.
+    async fn answer_discovery(&self, url: String, vibrators: LocalVibrators) -> Result<(), ConnectError> {
+        let answered = discovery::answer(Arc::clone(&self.shared), vibrators, self.ending.subscribe()).await;
         answered.map_err(|error| unreachable(url, true, error))
     }
 }
@@ -246,20 +239,12 @@ impl Medium for Nats {
 
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
         let wave = self.shared.check(wave)?;
-        Ok(match self.shared.outbox.offer(wave, Offer::IfRoom) {
-            Ok(()) => Carried::Done(Offered::UNKNOWN),
-            Err(wave) => {
-                Carried::Waiting(Waiting::new(wave, [Arc::clone(&self.shared.outbox)], Offered::UNKNOWN))
-            }
-        })
+        Ok(Carried::by_outbox(wave, &self.shared.outbox))
     }
 
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         let wave = self.shared.check(wave)?;
-        match self.shared.outbox.offer(wave, Offer::IfFits) {
-            Ok(()) => Ok(Offered::UNKNOWN),
-            Err(wave) => Err(EmitError::Full { wave }),
-        }
+        Offered::by_outbox(wave, &self.shared.outbox).map_err(|wave| EmitError::Full { wave })
     }
 
     fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {

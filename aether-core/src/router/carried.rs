@@ -1,46 +1,11 @@
-//! What became of a wave: what a medium says to an emitter, and an emitter to its caller.
+//! How a medium took a wave: done, or waiting for room.
 
-use super::Waiting;
+use std::sync::Arc;
 
-/// What became of a wave that was emitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Receipt {
-    /// The number the wave got.
-    pub sequence: u64,
-    /// To how many inboxes it was offered; `None` where the medium cannot know. For a question, how many of them could
-    /// answer.
-    pub receivers: Option<usize>,
-}
-
-impl Receipt {
-    pub(crate) fn new(sequence: u64, offered: Offered) -> Self {
-        Self { sequence, receivers: offered.inboxes() }
-    }
-}
-
-/// To how many inboxes a medium offered a wave, if it can know that; for a question, how many of them could answer.
-///
-/// One number, which goes in a register from the inbox up to the emitter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Offered(usize);
-
-impl Offered {
-    /// The medium cannot know.
-    pub const UNKNOWN: Self = Self(usize::MAX);
-
-    /// To so many inboxes.
-    #[must_use]
-    pub const fn to(inboxes: usize) -> Self {
-        Self(inboxes)
-    }
-
-    /// How many inboxes it was, if the medium can know.
-    #[must_use]
-    pub const fn inboxes(self) -> Option<usize> {
-        if self.0 == Self::UNKNOWN.0 { None } else { Some(self.0) }
-    }
-}
+use super::Offered;
+use super::waiting::Waiting;
+use crate::inbox::{Inbox, Offer};
+use crate::wave::Wave;
 
 /// How a wave was taken.
 #[derive(Debug)]
@@ -49,4 +14,15 @@ pub enum Carried {
     Done(Offered),
     /// Some inboxes have no room; [`Waiting::finish`] waits for them.
     Waiting(Waiting),
+}
+
+impl Carried {
+    /// Puts a wave into the outbox of a medium, where it may have to wait for room: what
+    /// [`Medium::carry`](crate::medium::Medium) does.
+    pub fn by_outbox(wave: Wave, outbox: &Arc<Inbox>) -> Self {
+        match outbox.offer(wave, Offer::IfRoom) {
+            Ok(()) => Self::Done(Offered::UNKNOWN),
+            Err(wave) => Self::Waiting(Waiting::new(wave, [Arc::clone(outbox)], Offered::UNKNOWN)),
+        }
+    }
 }

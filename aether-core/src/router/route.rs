@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
-#[cfg(feature = "nats")]
 use super::Lost;
 use super::hearers::{Hearers, List};
 use super::trie::PatternEntries;
@@ -131,7 +130,6 @@ impl Route {
     }
 
     /// The member of a group whose turn it is.
-    #[cfg(feature = "nats")]
     pub(super) fn member_of(&self, name: &str) -> Option<Arc<Subscription>> {
         let is_it = |group: &&GroupRoute| group.members.at(0).is_some_and(|one| one.group() == Some(name));
         self.groups.iter().find(is_it).and_then(|group| group.in_turn().next().cloned())
@@ -260,7 +258,6 @@ impl Route {
     }
 
     /// Counts waves that never came by a pattern at all who would have got them by it.
-    #[cfg(feature = "nats")]
     pub(super) fn lost_upstream(&self, pattern: &Pattern, lost: Lost) {
         let Some(part) = self.parts.iter().find(|part| part.pattern == *pattern) else { return };
         let hearers = part.alone.iter().chain(part.observers.iter());

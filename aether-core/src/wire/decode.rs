@@ -16,9 +16,9 @@ use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source, WaveId};
 use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, Wave};
 
-/// Payloads from this size on may be slices of their frame. Below it the copy costs at most 80 ns, and a block of
+/// Payloads of at least so many bytes may be slices of their frame. Below it the copy costs at most 80 ns, and a block of
 /// 64 KiB, as clients read them from a socket, is kept for the sake of at most 16 times fewer bytes.
-pub(crate) const SHARED_FROM: usize = 4096;
+pub const SHARED_FROM: usize = 4096;
 
 /// What a frame holds.
 #[derive(Debug)]

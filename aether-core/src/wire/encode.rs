@@ -256,15 +256,16 @@ fn put_extensions(out: &mut BytesMut, wave: &Wave) {
     }
 }
 
-/// No frame's header is larger than this, sources and waves left out.
-pub(crate) fn frame_bound(channel: Option<&Channel>) -> usize {
+/// The most bytes that a frame's header takes, sources and waves left out.
+#[must_use]
+pub fn frame_bound(channel: Option<&Channel>) -> usize {
     FIXED_HEADER + channel.map_or(0, |channel| channel.as_str().len()) + 3 * MAX_VARINT + 2 + MAX_POSITION
 }
 
 /// How many bytes a wave's record may still gain until it leaves: the older the wave, the longer the number of its
-/// age. With them, the size of a wave is the same whenever one asks.
-#[cfg(feature = "nats")]
-pub(crate) fn record_growth(wave: &Wave, now: Instant) -> usize {
+/// age. With them, the size of a wave does not depend on when it is asked for.
+#[must_use]
+pub fn record_growth(wave: &Wave, now: Instant) -> usize {
     MAX_VARINT - varint_len(age_micros(wave, moment_of(now)))
 }
 
@@ -272,8 +273,9 @@ fn age_micros(wave: &Wave, now: Moment) -> u64 {
     u64::try_from(wave.age_at(now).as_micros()).unwrap_or(u64::MAX)
 }
 
-/// No wave adds more than this to a frame, its entry in the table of sources included.
-pub(crate) fn record_bound(wave: &Wave) -> usize {
+/// The most bytes that a wave adds to a frame, its entry in the table of sources included.
+#[must_use]
+pub fn record_bound(wave: &Wave) -> usize {
     let extension = |bytes: usize| bytes + 2 * MAX_VARINT;
     let mut bound = 4 + FIXED_RECORD + 2 * MAX_VARINT + 2 + wave.payload().len();
     bound += 8 + extension(wave.source().name().len());
@@ -298,7 +300,7 @@ pub(crate) fn record_bound(wave: &Wave) -> usize {
 const MAX_VARINT: usize = 10;
 
 /// The extension field of a position.
-pub(crate) const MAX_POSITION: usize = field_len(3 * MAX_VARINT);
+pub const MAX_POSITION: usize = field_len(3 * MAX_VARINT);
 
 /// The most bytes that the extension fields of one wave take, each with its tag and lengths.
 const MAX_EXTENSIONS: usize = field_len(4)

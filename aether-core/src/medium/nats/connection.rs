@@ -13,11 +13,13 @@ use parking_lot::Mutex;
 use super::announcing::Announcing;
 use super::cloudevents;
 use super::link::Link;
-use crate::clock::{Instant, micros_since_1970};
+use crate::clock::Instant;
 use crate::inbox::Inbox;
 use crate::medium::{EmitError, Wire};
 use crate::wave::Wave;
-use crate::wire::{EncodeError, MAX_POSITION, Sender, encode, frame_bound, record_bound, record_growth};
+use crate::wire::{
+    EncodeError, MAX_POSITION, Sender, encode, frame_bound, micros_since_1970, record_bound, record_growth,
+};
 
 /// Messages that a subscription of the client holds before it drops. The client counts messages, not bytes. Ours are
 /// drained at once and nothing that the draining tasks do waits, so this only has to cover the time that such a task may

@@ -20,9 +20,9 @@ use crate::clock::Instant;
 
 use super::cloudevents;
 use super::connection::{NatsShared, Root};
-use super::numbers::{Numbers, StreamAnnouncement};
 use crate::channel::Channel;
 use crate::medium::Wire;
+use crate::medium::link::{Numbers, StreamAnnouncement};
 use crate::wave::{Kind, Wave};
 use crate::wire::{Position, encode_at, frame_bound, record_bound};
 
