@@ -1,9 +1,9 @@
-//! What every [`Medium`] must pass, and a real NATS server for tests.
+//! What every [`Medium`] must pass, and with feature `nats-server` a real NATS server for tests.
 //!
 //! An implementor of a medium writes a [`Harness`] and hands it to [`run`]. Each case checks one line of the contract
 //! that stands at [`Medium`], through the same [`Aether`](crate::Aether) and
-//! [`Vibrator`](crate::Vibrator) that services use. A case that the medium has no means for is returned by name as
-//! skipped: assert which names those are, so that a case that silently stops being run is noticed. Nothing here
+//! [`Vibrator`](crate::Vibrator) that services use. A case that the site has no means for, or that checks what the
+//! medium does not [promise](crate::Promises), is returned by name as skipped: assert which names those are, so that a case that silently stops being run is noticed. Nothing here
 //! panics, and nothing sleeps in the hope that something has happened meanwhile.
 //!
 //! ```
@@ -53,6 +53,7 @@ mod overload;
 mod reflecting;
 mod report;
 mod respecting;
+#[cfg(feature = "nats-server")]
 mod server;
 mod size;
 mod stage;
@@ -60,6 +61,7 @@ mod stage;
 pub use harness::{Foreign, ForeignMessage, Harness, Link, Site, SiteError};
 pub use jammer::Jammer;
 pub use report::{CaseReport, Failure, Outcome, Report};
+#[cfg(feature = "nats-server")]
 pub use server::{NatsServer, ServerError, ServerOptions};
 
 use std::sync::Arc;
@@ -92,6 +94,12 @@ enum Needs {
     Link,
     /// A client of the broker that does not know Aether.
     Foreign,
+    /// The promise of an order.
+    Order,
+    /// The promise of groups.
+    Groups,
+    /// The promise that what nobody hears is noticed at once.
+    Unheard,
 }
 
 impl Needs {
@@ -101,6 +109,9 @@ impl Needs {
             Self::Room => !stage.crosses() || stage.link().is_ok(),
             Self::Link => stage.link().is_ok(),
             Self::Foreign => stage.foreign().is_ok(),
+            Self::Order => stage.here.promises().ordered,
+            Self::Groups => stage.has_groups(),
+            Self::Unheard => stage.here.promises().detects_unheard,
         }
     }
 }

@@ -28,7 +28,9 @@
 //! - `nats` (default): the NATS medium.
 //! - `physics` (default): detectors that find patterns in the traffic, and an observer that runs them.
 //! - `hopping`: channels whose subject changes from slot to slot, by a key.
-//! - `conformance`: what every [`Medium`] must pass, and a real NATS server for tests.
+//! - `link`: what every medium over a network needs, for implementors; part of `nats`.
+//! - `conformance`: what every [`Medium`] must pass.
+//! - `nats-server`: the same, and a real NATS server for tests.
 
 mod aether;
 mod amplitude;

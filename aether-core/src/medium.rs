@@ -44,12 +44,16 @@ pub struct Promises {
     pub crosses_processes: bool,
     /// Commands and queries that nobody but observers hears come back to their source.
     pub reflects_unheard: bool,
+    /// Whether anybody but observers hears a channel is known at once: a question that nobody hears fails with
+    /// [`AskError::NoResonator`], and `tell` returns [`Reach::Nobody`].
+    pub detects_unheard: bool,
     /// The most bytes that a wave may have on this medium: its payload in process, its frame over a network.
     pub max_payload: usize,
 }
 
 impl Promises {
-    /// Ordered, with groups, reflecting what nobody hears, not durable; for implementors of media.
+    /// Ordered, with groups, noticing and reflecting what nobody hears, not durable; for implementors of media. A medium
+    /// that promises less sets the field to false.
     #[must_use]
     pub const fn new(crosses_processes: bool, max_payload: usize) -> Self {
         Self {
@@ -58,6 +62,7 @@ impl Promises {
             groups: true,
             crosses_processes,
             reflects_unheard: true,
+            detects_unheard: true,
             max_payload,
         }
     }
@@ -133,12 +138,13 @@ pub enum Reach {
 ///    is still `Waiting` when the next is carried may be overtaken by it, and so may one that a member of a group gets in
 ///    the place of another that has left.
 /// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns
-///    match, and to exactly one member of each group. All members get their share, on whatever channels and whoever else
+///    match, and to exactly one member of each group, if the medium promises groups; else `join` refuses members with
+///    `NoGroups`. All members get their share, on whatever channels and whoever else
 ///    comes and goes; in process they take turns, and one that is full is passed over while another one has room.
 /// 4. `join` returning Ok means: every wave carried afterwards, by anyone, reaches the subscription. After `leave`
 ///    nothing more reaches it.
 /// 5. A question reaches those who hear its channel; the first answer completes `ask`. When nobody but observers hears
-///    the channel `ask` fails with `NoResonator` at once, not after the patience. Observers of the channel get each
+///    the channel `ask` fails with `NoResonator` at once, not after the patience, if the medium promises that. Observers of the channel get each
 ///    question, and the answer that the asker got, at most once and once if nothing is overloaded: without a way to
 ///    answer, and without keeping the way of others open.
 /// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
@@ -156,7 +162,8 @@ pub enum Reach {
 /// 11. What comes from the network and is not a frame of this protocol either arrives as a wave with default values,
 ///     or is counted as malformed; it never ends the medium.
 /// 12. `tell` carries notices of the framework, which are waves on reserved channels, to all who hear them but
-///     observers, past the outbox and without making anybody wait, and says of each whether anybody hears its channel.
+///     observers, past the outbox and without making anybody wait, and says of each whether anybody hears its channel, if
+///     the medium promises to detect that, and else that it was sent (`Heard`).
 ///     It is in no outbox ledger. A command or query that was carried and that nobody but observers hears is reflected,
 ///     if the medium promises that.
 pub trait Medium: Debug + Send + Sync + 'static {
@@ -307,6 +314,12 @@ pub enum JoinError {
     /// An observer would take waves from those members who work on them.
     #[error("an observer cannot be a member of the group {group}")]
     Observer {
+        /// The group.
+        group: Channel,
+    },
+    /// The medium has no groups; see [`Promises::groups`].
+    #[error("the medium has no groups: cannot be a member of the group {group}")]
+    NoGroups {
         /// The group.
         group: Channel,
     },

@@ -15,7 +15,7 @@ use crate::vibrator::{Emitter, Vibrator};
 use crate::wave::{ATTEMPTS, ContentType, Kind, MAX_HOPS, Wave};
 
 super::cases! {
-    12 Nothing a_notice_says_whether_anybody_hears_it,
+    12 Unheard a_notice_says_whether_anybody_hears_it,
     12 Nothing a_closed_medium_sends_no_notices,
     12 Nothing commands_and_queries_that_are_shed_come_back_and_nothing_else,
     12 Nothing what_fails_by_hand_comes_back_once_for_each_receiver,
@@ -24,7 +24,7 @@ super::cases! {
     12 Nothing of_a_burst_only_what_nobody_hears_comes_back,
     12 Nothing what_is_relayed_too_far_comes_back,
     12 Nothing an_echo_of_an_unknown_wave_is_ignored_and_counted,
-    12 Nothing without_its_source_a_failed_wave_is_a_dead_letter_that_can_be_sent_again,
+    12 Unheard without_its_source_a_failed_wave_is_a_dead_letter_that_can_be_sent_again,
     12 Link what_the_outbox_sheds_while_away_comes_back_at_once,
     12 Link what_fails_while_away_comes_back_afterwards,
 }
@@ -227,8 +227,7 @@ async fn what_nobody_hears_comes_back(stage: &Stage) -> Checked {
         emitter.try_emit(of_kind(Kind::Query, "nobody.hears", 3)?)?,
     ];
     // The asker learns it from the error, and from nothing else.
-    let asked = stage.within("an error", emitter.ask("nobody.hears", &4)).await?;
-    holds("NoResonator", matches!(asked, Err(crate::medium::AskError::NoResonator { .. })), asked)?;
+    stage.ask_nobody(&emitter, Wave::builder("nobody.hears").kind(Kind::Query).text("4").build()?).await?;
     let mut ear = listener("ear", &stage.here, "marker").await?;
     for receipt in sent.iter().filter(|_| stage.here.promises().reflects_unheard) {
         let echo = next(stage, &mut echoes, "what nobody heard").await?;
@@ -247,7 +246,7 @@ async fn of_a_burst_only_what_nobody_hears_comes_back(stage: &Stage) -> Checked 
     let mut echoes = emitter.echoes().await?;
     let mut lone = listener("lone", &stage.there, "burst.lone").await?;
     let mut member = vibrator("member", &stage.there).await?;
-    member.resonate_in_group("burst.group", "group").await?;
+    stage.join_group(&member, "burst.group").await?;
     let kinds = [Kind::Command, Kind::Query, Kind::Event];
     let mut unheard = 0;
     for count in 0..WAVES {

@@ -86,7 +86,7 @@ pub enum Outcome {
     Passed,
     /// It does not.
     Failed(Failure),
-    /// The site has no means to find out.
+    /// The site has no means to find out, or the medium does not promise it.
     Skipped,
 }
 
@@ -134,7 +134,7 @@ impl Report {
         self.names(|outcome| matches!(outcome, Outcome::Failed(_)))
     }
 
-    /// The names of the cases that the site has no means for.
+    /// The names of the cases that the site has no means for, or that check what the medium does not promise.
     #[must_use]
     pub fn skipped(&self) -> Vec<&str> {
         self.names(|outcome| matches!(outcome, Outcome::Skipped))
