@@ -181,7 +181,15 @@ pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, Connect
     let ended = watch::Sender::new(false);
     let receiving = tokio::spawn(receiving::receive(Arc::clone(&shared), input)).abort_handle();
     tokio::spawn(sending::send(Arc::clone(&shared), output, messages, ended.subscribe()));
-    Ok(Arc::new(Unix { shared, receiving, ended, closing: tokio::sync::Mutex::default() }))
+    let unix = Unix { shared, receiving, ended, closing: tokio::sync::Mutex::default() };
+    // Once a marker is back, the hub sends to this client whatever anybody sends: joins are in force at once.
+    let settled = unix.settle().await;
+    settled.map_err(|error| ConnectError::Unreachable {
+        url: request.url,
+        is_transient: true,
+        source: error.into(),
+    })?;
+    Ok(Arc::new(unix))
 }
 
 impl Unix {

@@ -10,7 +10,37 @@ use futures_util::future::{BoxFuture, ready};
 
 /// What it does not promise, and what the site has no means for: groups, what nobody hears, a link that can be broken,
 /// clients that do not know Aether.
-const SKIPPED: [&str; 0] = [];
+const SKIPPED: [&str; 29] = [
+    "an_emitter_without_room_waits_and_blocks_no_thread",
+    "try_emit_hands_back_what_has_no_room",
+    "a_wave_that_is_refused_leaves_no_gap_in_the_numbers",
+    "the_weak_are_refused_before_the_strong",
+    "the_strongest_emitter_that_waits_is_let_in_first",
+    "each_wave_reaches_one_member_of_a_group_and_all_members_get_some",
+    "a_group_shares_many_channels_while_others_come_and_go",
+    "each_group_and_each_lone_listener_gets_every_wave",
+    "a_group_goes_on_without_a_member_that_leaves",
+    "a_full_member_of_a_group_costs_the_others_nothing",
+    "joining_twice_changes_nothing",
+    "a_question_to_a_group_reaches_one_member",
+    "a_question_that_nobody_hears_fails_at_once",
+    "subscriptions_are_in_force_again_by_themselves",
+    "waves_emitted_while_away_arrive",
+    "what_is_lost_on_the_way_is_counted",
+    "a_full_outbox_sheds_the_weakest_and_counts_them",
+    "a_join_that_begins_while_away_holds_when_it_returns",
+    "a_member_that_leaves_while_away_is_gone_afterwards",
+    "closing_while_away_ends_and_counts_what_was_lost",
+    "an_emit_that_is_cancelled_while_it_waits_is_accounted_for",
+    "a_foreign_message_arrives_as_a_wave_with_default_values",
+    "foreign_headers_become_metadata",
+    "a_foreign_requester_gets_a_plain_answer",
+    "what_is_malformed_is_counted_and_ends_nothing",
+    "a_notice_says_whether_anybody_hears_it",
+    "without_its_source_a_failed_wave_is_a_dead_letter_that_can_be_sent_again",
+    "what_the_outbox_sheds_while_away_comes_back_at_once",
+    "what_fails_while_away_comes_back_afterwards",
+];
 
 struct OverUnix;
 
@@ -60,11 +90,12 @@ async fn a_medium_of_another_crate_conforms_but_for_what_it_does_not_promise() {
     assert_eq!(report.skipped(), SKIPPED, "\n{report}");
 }
 
-/// The hub runs on the same thread and holds a single message for each client, so a burst overruns it.
+/// The hub runs on the same thread and holds few messages for each client, so a burst overruns it.
 #[tokio::test(flavor = "current_thread")]
 async fn what_the_hub_loses_is_counted_at_the_receiver() {
-    const WAVES: u64 = 20_000;
-    let site = UnixSite::new(1).unwrap();
+    const BURST: u64 = 20_000;
+    const WAVES: u64 = BURST + 2;
+    let site = UnixSite::new(8).unwrap();
     let (here, there) = (
         site.connect(InboxOptions::interactive()).await.unwrap(),
         site.connect(InboxOptions::interactive()).await.unwrap(),
@@ -73,15 +104,19 @@ async fn what_the_hub_loses_is_counted_at_the_receiver() {
     let ear = Vibrator::builder("ear").inbox(options).create(&there).await.unwrap();
     ear.resonate_on("burst.*").await.unwrap();
     let emitter = Vibrator::create("emitter", &here).await.unwrap();
-    for count in 0..WAVES {
+    for count in 0..BURST {
         // Two channels in turn, so that each wave travels alone.
         let channel = if count % 2 == 0 { "burst.even" } else { "burst.odd" };
         emitter.emit_bytes(channel, count.to_string()).await.unwrap();
     }
-    // Markers may be lost as well. Sent again and again, the announcements before one of them arrive at last.
+    // Whatever became of the burst and its marker, nothing is under way now. A last wave on each channel shows its gap.
+    let _ = here.flush().await;
+    for channel in ["burst.even", "burst.odd"] {
+        emitter.emit_bytes(channel, "last").await.unwrap();
+        let _ = here.flush().await;
+    }
     let everything = async {
         while ear.ledger().offered < WAVES {
-            let _ = here.flush().await;
             tokio::task::yield_now().await;
         }
     };
