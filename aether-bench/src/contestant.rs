@@ -83,7 +83,7 @@ impl Address {
             .wire(self.wire.parse()?)
             .client_name("aether-bench")
             .outbox(outbox);
-        Ok(Aether::builder().url(&self.url).nats(options).connect().await?)
+        Ok(Aether::builder().url(&self.url).options(options).connect().await?)
     }
 }
 

@@ -60,7 +60,7 @@ impl MediumArgs {
     /// A builder for the medium, with default options otherwise. To change them, pass the options of
     /// [`nats`](Self::nats) to the builder again.
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
-        Aether::builder().url(&self.medium).nats(self.nats(client_name))
+        Aether::builder().url(&self.medium).options(self.nats(client_name))
     }
 
     /// Connects once.

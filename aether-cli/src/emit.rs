@@ -91,7 +91,7 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
         return Err(CommandError::CountOfStdin);
     }
     let builder =
-        args.medium.builder("aether-emit").nats(args.medium.nats("aether-emit").outbox(args.outbox()));
+        args.medium.builder("aether-emit").options(args.medium.nats("aether-emit").outbox(args.outbox()));
     let aether = connected_with(&args.medium, builder, &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { missing: "receive the wave" });

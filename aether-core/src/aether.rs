@@ -11,15 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bus::{Bus, Lifeline};
-#[cfg(feature = "nats")]
-use crate::echo::reflecting;
-use crate::echo::{DeadLetters, EchoLedger, EchoReason, NOBODY, Reflector};
+use crate::echo::{DeadLetters, EchoLedger, EchoReason, NOBODY, Reflector, reflecting};
 use crate::extensions::ExtensionMap;
 use crate::inbox::Ledger;
-#[cfg(feature = "nats")]
-use crate::medium::NatsOptions;
 use crate::medium::{
-    ConnectError, FlushError, JoinError, Local, LocalOptions, Medium, MediumStatus, Promises,
+    ConnectError, ConnectRequest, FlushError, JoinError, Local, LocalOptions, LocalVibrators, Medium,
+    MediumOptions, MediumStatus, Promises, Schemes,
 };
 use crate::presence::{Presence, Roster};
 use crate::router::{InboxReport, Router};
@@ -58,9 +55,8 @@ const FAREWELL_PATIENCE: Duration = Duration::from_millis(250);
 #[must_use = "nothing happens before connect()"]
 pub struct AetherBuilder {
     url: String,
-    local: LocalOptions,
-    #[cfg(feature = "nats")]
-    nats: NatsOptions,
+    options: MediumOptions,
+    schemes: Schemes,
 }
 
 impl AetherBuilder {
@@ -71,16 +67,47 @@ impl AetherBuilder {
         self
     }
 
-    /// The options for `local:`.
-    pub fn local(mut self, options: LocalOptions) -> Self {
-        self.local = options;
+    /// Options of a medium, by their type: [`NatsOptions`](crate::NatsOptions) for `nats:` and `tls:`,
+    /// [`LocalOptions`](crate::medium::LocalOptions) for `local:`, or the type of a medium of another crate. Later options of
+    /// the same type replace earlier ones.
+    ///
+    /// ```
+    /// use aether_core::{Aether, medium::LocalOptions};
+    ///
+    /// let builder = Aether::builder().options(LocalOptions::default().max_payload(1 << 16));
+    /// # let _ = builder;
+    /// ```
+    pub fn options<T: Clone + Send + Sync + 'static>(mut self, options: T) -> Self {
+        self.options.insert(options);
         self
     }
 
-    /// The options for `nats:` and `tls:`.
-    #[cfg(feature = "nats")]
-    pub fn nats(mut self, options: NatsOptions) -> Self {
-        self.nats = options;
+    /// Registers a medium for the addresses of a scheme, or wraps the one that the scheme has: inside of `connector`,
+    /// [`ConnectRequest::connect`] connects to what the scheme meant before. `local`, `nats` and `tls` are registered by
+    /// default.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::Aether;
+    /// use aether_core::medium::ConnectRequest;
+    ///
+    /// let builder = Aether::builder().url("local:").scheme("local", async |request: ConnectRequest| {
+    ///     println!("connecting to {}", request.url);
+    ///     request.connect().await // or a medium of your own around it
+    /// });
+    /// let aether = builder.connect().await?;
+    /// # aether.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn scheme<F>(
+        mut self,
+        scheme: &str,
+        connector: impl Fn(ConnectRequest) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Arc<dyn Medium>, ConnectError>> + Send + 'static,
+    {
+        self.schemes.register(scheme, connector);
         self
     }
 
@@ -96,29 +123,49 @@ impl AetherBuilder {
     }
 
     async fn connect_by_scheme(self) -> Result<Aether, ConnectError> {
-        let scheme = self.url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
-        match scheme.as_deref() {
-            Some("local") => Ok(Aether::with_medium(|router| Arc::new(Local::new(router, &self.local)))),
-            #[cfg(feature = "nats")]
-            Some("nats" | "tls") => {
-                let (router, reflector) = (Arc::new(Router::new()), Arc::new(Reflector::new()));
-                let mut options = self.nats;
-                let answers = options.discovery;
-                options.outbox = reflecting(options.outbox, &reflector, NOBODY);
-                let medium = crate::medium::nats::connect(&self.url, options, Arc::clone(&router)).await?;
-                let aether = Aether::from_parts(Arc::clone(&medium) as _, router, reflector);
-                if answers {
-                    let presence = Arc::downgrade(aether.presence());
-                    let services = move || presence.upgrade().map(|presence| presence.services());
-                    medium.answer_discovery(self.url, services).await?;
-                }
-                Ok(aether)
-            }
-            #[cfg(not(feature = "nats"))]
-            Some("nats" | "tls") => Err(ConnectError::Feature { url: self.url, feature: "nats" }),
-            Some(scheme) => Err(ConnectError::Scheme { scheme: scheme.to_owned(), url: self.url }),
-            None => Err(ConnectError::Url { url: self.url }),
+        let connector = self.schemes.find(&self.url)?;
+        let parts = Parts::new();
+        let (presence, reflector) = (Arc::downgrade(&parts.presence), Arc::clone(&parts.reflector));
+        let request = ConnectRequest {
+            url: self.url,
+            router: Arc::clone(&parts.router),
+            vibrators: LocalVibrators::new(move || presence.upgrade().map(|here| here.local_vibrators())),
+            options: self.options,
+            reflecting: Arc::new(move |outbox| reflecting(outbox, &reflector, NOBODY)),
+            before: None,
+        };
+        Ok(parts.on(connector(request).await?))
+    }
+}
+
+/// All of an [`Aether`] but its medium.
+struct Parts {
+    router: Arc<Router>,
+    reflector: Arc<Reflector>,
+    presence: Arc<Presence>,
+}
+
+impl Parts {
+    fn new() -> Self {
+        let (router, reflector) = (Arc::new(Router::new()), Arc::new(Reflector::new()));
+        Self { router, reflector, presence: Arc::new(Presence::new()) }
+    }
+
+    /// Completes the `Aether` with a medium that delivers to the router.
+    fn on(self, medium: Arc<dyn Medium>) -> Aether {
+        let Self { router, reflector, presence } = self;
+        let unheard = Arc::clone(&reflector);
+        router.on_unheard(move |wave| {
+            let hint = "nobody but observers hears the channel";
+            unheard.reflect(wave, EchoReason::NoResonator, hint, NOBODY);
+        });
+        if medium.promises().crosses_processes {
+            reflector.reach_over(Arc::downgrade(&medium));
+            presence.reach_over(Arc::downgrade(&medium));
         }
+        reflector.note_runtime();
+        let (bus, extensions) = (Bus::new(router, medium), ExtensionMap::default());
+        Aether { shared: Arc::new(Shared { bus, reflector, presence, extensions }) }
     }
 }
 
@@ -144,33 +191,17 @@ impl Aether {
     pub fn builder() -> AetherBuilder {
         AetherBuilder {
             url: "local:".to_owned(),
-            local: LocalOptions::default(),
-            #[cfg(feature = "nats")]
-            nats: NatsOptions::default(),
+            options: MediumOptions::default(),
+            schemes: Schemes::default(),
         }
     }
 
     /// Uses a medium of your own, which hands the waves that it hears to the router it is given.
     #[must_use]
     pub fn with_medium(make: impl FnOnce(Arc<Router>) -> Arc<dyn Medium>) -> Self {
-        let router = Arc::new(Router::new());
-        Self::from_parts(make(Arc::clone(&router)), router, Arc::new(Reflector::new()))
-    }
-
-    fn from_parts(medium: Arc<dyn Medium>, router: Arc<Router>, reflector: Arc<Reflector>) -> Self {
-        let presence = Arc::new(Presence::new());
-        let unheard = Arc::clone(&reflector);
-        router.on_unheard(move |wave| {
-            let hint = "nobody but observers hears the channel";
-            unheard.reflect(wave, EchoReason::NoResonator, hint, NOBODY);
-        });
-        if medium.promises().crosses_processes {
-            reflector.reach_over(Arc::downgrade(&medium));
-            presence.reach_over(Arc::downgrade(&medium));
-        }
-        reflector.note_runtime();
-        let (bus, extensions) = (Bus::new(router, medium), ExtensionMap::default());
-        Self { shared: Arc::new(Shared { bus, reflector, presence, extensions }) }
+        let parts = Parts::new();
+        let medium = make(Arc::clone(&parts.router));
+        parts.on(medium)
     }
 
     /// What the medium can do.
@@ -362,10 +393,8 @@ mod tests {
         for (url, shown) in [
             ("amqp://shop:secret@a:1", "amqp://***@a:1"),
             ("shop:se@cret@a", "***@a"),
-            #[cfg(feature = "nats")]
             ("nats://secret@127.0.0.1:99999", "nats://***@127.0.0.1:99999"),
             // Nobody has port 1.
-            #[cfg(feature = "nats")]
             ("nats://u:secret@127.0.0.1:1,nats://127.0.0.1:1", "nats://***@127.0.0.1:1,nats://127.0.0.1:1"),
         ] {
             let error = Aether::connect(url).await.unwrap_err();

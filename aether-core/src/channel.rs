@@ -154,8 +154,12 @@ impl Channel {
         Ok(channel)
     }
 
-    /// Like [`Channel::new`], but allows the names reserved for the framework.
-    pub(crate) fn with_reserved(name: &str) -> Result<Self, ChannelError> {
+    /// Like [`Channel::new`], but allows the names reserved for the framework: for media, which also deliver the
+    /// framework's own messages.
+    ///
+    /// # Errors
+    /// [`ChannelError`] says which character or rule, where, and what is allowed.
+    pub fn with_reserved(name: &str) -> Result<Self, ChannelError> {
         check_name(name, false)?;
         Ok(Self { hash: NAME_HASHER.hash_one(name), name: name.into() })
     }

@@ -70,9 +70,10 @@ mod anchor {
     }
 }
 
-/// The wall clock in microseconds since 1970, as frames carry it. A clock set before 1970 counts as 0.
-#[cfg(feature = "nats")]
-pub(crate) fn micros_since_1970() -> u64 {
+/// The wall clock in microseconds since 1970, as [`Sender`](crate::wire::Sender) carries it. A clock set before 1970
+/// counts as 0.
+#[must_use]
+pub fn micros_since_1970() -> u64 {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,10 +1,10 @@
-//! The conformance suite that every [`Medium`] must pass, and a real NATS server for tests.
+//! The conformance suite that every [`Medium`] must pass and, with feature `nats-server`, a real NATS server for tests.
 //!
 //! The implementor of a medium writes a [`Harness`] and passes it to [`run`]. Each case checks one line of the contract
 //! documented at [`Medium`], through the same [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator) that services
-//! use. A case that needs means the site does not have is reported as skipped, by name. Assert the skipped names, so
-//! that a case that is no longer run is noticed. The suite never panics, and never sleeps in place of waiting for an
-//! event.
+//! use. A case that needs means the site does not have, or that checks what the medium does not
+//! [promise](crate::medium::Promises), is reported as skipped, by name. Assert the skipped names, so that a case that is no
+//! longer run is noticed. The suite never panics, and never sleeps in place of waiting for an event.
 //!
 //! ```
 //! use aether_core::Aether;
@@ -54,6 +54,7 @@ mod overload;
 mod reflecting;
 mod report;
 mod respecting;
+#[cfg(feature = "nats-server")]
 mod server;
 mod size;
 mod stage;
@@ -61,6 +62,7 @@ mod stage;
 pub use harness::{Foreign, ForeignMessage, Harness, Link, Site, SiteError};
 pub use jammer::Jammer;
 pub use report::{CaseReport, Failure, Outcome, Report};
+#[cfg(feature = "nats-server")]
 pub use server::{NatsServer, ServerError, ServerOptions};
 
 use std::sync::Arc;
@@ -94,6 +96,12 @@ enum Needs {
     Link,
     /// A client of the broker that does not know Aether.
     Foreign,
+    /// The promise of an order.
+    Order,
+    /// The promise of groups.
+    Groups,
+    /// The promise that what nobody hears is noticed at once.
+    Unheard,
 }
 
 impl Needs {
@@ -104,6 +112,9 @@ impl Needs {
             Self::BackPressure => stage.here.promises().back_pressure,
             Self::Link => stage.link().is_ok(),
             Self::Foreign => stage.foreign().is_ok(),
+            Self::Order => stage.here.promises().ordered,
+            Self::Groups => stage.has_groups(),
+            Self::Unheard => stage.here.promises().detects_unheard,
         }
     }
 }

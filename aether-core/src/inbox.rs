@@ -10,16 +10,14 @@
 
 mod admission;
 mod admitting;
-#[cfg_attr(not(feature = "nats"), allow(dead_code))]
 mod arriving;
 mod callback;
 mod choosing;
-#[cfg(feature = "nats")]
 mod holding;
 mod ledger;
 mod levels;
 mod options;
-mod outside;
+mod outbox;
 mod prefetch;
 mod receiving;
 mod waiting;
@@ -53,7 +51,6 @@ pub(crate) enum Offer {
     /// Hand the wave back if emitters wait: the inbox is full, or they are too far ahead of the receiver.
     IfRoom,
     /// Hand the wave back if the inbox is full and its options make emitters wait.
-    #[cfg(feature = "nats")]
     IfFits,
     /// Like `IfRoom`, for an emitter that waited at this position.
     Called(QueuePosition),
@@ -91,9 +88,7 @@ struct InboxState {
     /// Emitters wait once this many waves are queued; at most the capacity.
     ahead: usize,
     /// The same bound while no wave is held.
-    #[cfg(feature = "nats")]
     ahead_unheld: usize,
-    #[cfg(feature = "nats")]
     held: holding::Held,
     /// Fast path: waves of known levels are taken while fewer than this many are queued. Zero if closed or if emitters
     /// wait.
@@ -167,9 +162,7 @@ impl Inbox {
                 prefetched: 0,
                 bytes: 0,
                 ahead,
-                #[cfg(feature = "nats")]
                 ahead_unheld: ahead,
-                #[cfg(feature = "nats")]
                 held: holding::Held::default(),
                 waves_at_once: ahead,
                 bytes_at_once,
@@ -202,19 +195,6 @@ impl Inbox {
             waker.wake();
         }
         Ok(())
-    }
-
-    /// Makes emitters wait once they are this many waves ahead of the receiver, although the inbox may hold more. A
-    /// wave stronger than the weakest queued one does not wait.
-    #[cfg(feature = "nats")]
-    pub(crate) fn let_run_ahead(&self, waves: usize) {
-        let called = {
-            let mut state = self.state.lock();
-            state.ahead_unheld = waves.min(self.options.max_waves);
-            self.set_ahead(&mut state);
-            self.call_emitters(&mut state, true)
-        };
-        waiting::wake(called);
     }
 
     /// The fast path's check: the wave is audible, and there is room.
@@ -285,7 +265,6 @@ impl Inbox {
             Offer::IfRoom | Offer::Called(_) => {
                 !self.admits(state, place, weight) || Self::is_ahead(state, level)
             }
-            #[cfg(feature = "nats")]
             Offer::IfFits => !self.admits(state, place, weight),
             Offer::Now | Offer::Unwaited | Offer::Passed => false,
         };
@@ -392,38 +371,7 @@ impl Inbox {
         }
     }
 
-    /// Stops taking waves; queued waves can still be received.
-    pub(crate) fn close(&self) {
-        let (receiver, called) = {
-            let mut state = self.state.lock();
-            state.closed = true;
-            let called = self.call_all(&mut state);
-            (state.receiver.take(), called)
-        };
-        if let Some(receiver) = receiver {
-            receiver.wake();
-        }
-        waiting::wake(called);
-    }
-
-    /// Closes the inbox and counts what is still queued as shed because the receiver left.
-    pub(crate) fn abandon(&self) {
-        self.close();
-        let mut shed = Shed::new();
-        {
-            let mut state = self.state.lock();
-            self.return_prefetched(&mut state);
-            while let Some(Popped { item: wave, .. }) = state.levels.pop_strongest() {
-                state.ledger.count_loss(ShedReason::Closed);
-                shed.push((wave, ShedReason::Closed));
-            }
-            state.bytes = 0;
-        }
-        self.after(None, &shed);
-    }
-
     /// Counts waves addressed to this inbox that were lost on the way.
-    #[cfg(feature = "nats")]
     pub(crate) fn count_lost_upstream(&self, waves: u64) {
         let ledger = &mut self.state.lock().ledger;
         ledger.offered += waves;
@@ -431,23 +379,13 @@ impl Inbox {
     }
 
     /// Counts waves that arrived after the receiver left. The caller must call [`Inbox::report`] next.
-    #[cfg(feature = "nats")]
     pub(crate) fn count_closed(&self, waves: u64) {
         let ledger = &mut self.state.lock().ledger;
         ledger.offered += waves;
         ledger.shed_closed += waves;
     }
 
-    /// Counts waves that were taken but could not be sent. The caller must call [`Inbox::report`] next.
-    #[cfg(feature = "nats")]
-    pub(crate) fn count_unsendable(&self, waves: u64) {
-        let ledger = &mut self.state.lock().ledger;
-        ledger.delivered -= waves;
-        ledger.shed_unsendable += waves;
-    }
-
     /// Runs the callback for lost waves.
-    #[cfg(feature = "nats")]
     pub(crate) fn report(&self, waves: &[Wave], reason: ShedReason) {
         if let Some(on_shed) = &self.options.on_shed {
             waves.iter().for_each(|wave| on_shed(wave, reason));
@@ -460,18 +398,6 @@ impl Inbox {
         let mut state = self.state.lock();
         self.settle_prefetched(&mut state);
         Ledger { queued: (state.levels.len() + state.prefetched) as u64, ..state.ledger }
-    }
-
-    /// A mark behind everything offered so far.
-    #[cfg(feature = "nats")]
-    pub(crate) fn mark(&self) -> u64 {
-        self.state.lock().levels.last_arrival()
-    }
-
-    /// Whether nothing offered before a mark is still queued. Not for inboxes whose receiver prefetches.
-    #[cfg(feature = "nats")]
-    pub(crate) fn has_passed(&self, mark: u64) -> bool {
-        self.state.lock().levels.oldest_arrival().is_none_or(|oldest| oldest > mark)
     }
 
     /// The floor in effect: the configured floor, or the strongest level evicted in the last one to two seconds,

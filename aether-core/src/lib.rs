@@ -39,7 +39,9 @@
 //! - `nats` (default): the NATS medium.
 //! - `physics` (default): detectors that find patterns in the traffic, and an observer that runs them, in `physics`.
 //! - `hopping`: channels whose subject changes from slot to slot, by a key, in `hopping`.
-//! - `conformance`: the suite that every [`Medium`](medium::Medium) must pass, and a NATS server for tests.
+//! - `link`: what every medium over a network needs, for implementors; part of `nats`.
+//! - `conformance`: the suite that every [`Medium`](medium::Medium) must pass.
+//! - `nats-server`: the same, and a real NATS server for tests.
 
 mod aether;
 mod amplitude;

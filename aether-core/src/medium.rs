@@ -5,17 +5,25 @@
 //! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
 
 mod connect;
+#[cfg(feature = "link")]
+pub mod link;
 mod local;
 #[cfg(feature = "nats")]
-pub(crate) mod nats;
+mod nats;
+mod schemes;
 
 pub use crate::aether::Connection;
-pub use crate::router::{Carried, Offered, Router, Subscription, Waiting};
-pub use connect::{ConnectError, Wire, WireError, without_secrets};
+pub use crate::router::{Carried, Crowded, Heard, Lost, Offered, Router, Subscription, Waiting};
+pub use crate::wave::{Received, ReplyError, ReplyPath};
+pub(crate) use connect::MediumOptions;
+pub use connect::{
+    ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, without_secrets,
+};
 pub(crate) use local::Local;
 pub use local::LocalOptions;
 #[cfg(feature = "nats")]
 pub use nats::NatsOptions;
+pub(crate) use schemes::Schemes;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -44,13 +52,16 @@ pub struct Promises {
     /// Emitters wait for receivers whose options say so, wherever these are: a plain loop into a receiver that is slower,
     /// but not stuck, loses nothing.
     pub back_pressure: bool,
+    /// Whether anybody but observers hears a channel is known at once: a question that nobody hears fails with
+    /// [`AskError::NoResonator`], and `tell` returns [`Reach::Nobody`].
+    pub detects_unheard: bool,
     /// The most bytes that a wave may have on this medium: its payload in process, its frame over a network.
     pub max_payload: usize,
 }
 
 impl Promises {
-    /// Ordered, with groups, reflecting what nobody hears, not durable, with back-pressure in process only; for
-    /// implementors of media.
+    /// Ordered, with groups, detecting and reflecting what nobody hears, not durable, with back-pressure in process only;
+    /// for implementors of media. A medium that promises less sets the field to false.
     #[must_use]
     pub const fn new(crosses_processes: bool, max_payload: usize) -> Self {
         Self {
@@ -60,6 +71,7 @@ impl Promises {
             crosses_processes,
             reflects_unheard: true,
             back_pressure: !crosses_processes,
+            detects_unheard: true,
             max_payload,
         }
     }
@@ -140,12 +152,13 @@ pub enum Reach {
 ///    is still `Waiting` when the next is carried may be overtaken by it, and so may one that a member of a group gets in
 ///    the place of another that has left.
 /// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns
-///    match, and to exactly one member of each group. All members get their share, on whatever channels and whoever else
+///    match, and to exactly one member of each group, if the medium promises groups; else `join` refuses members with
+///    `NoGroups`. All members get their share, on whatever channels and whoever else
 ///    comes and goes; in process they take turns, and one that is full is passed over while another one has room.
 /// 4. `join` returning Ok means: every wave carried afterwards, by anyone, reaches the subscription. After `leave`
 ///    nothing more reaches it.
 /// 5. A question reaches those who hear its channel; the first answer completes `ask`. When nobody but observers hears
-///    the channel `ask` fails with `NoResonator` at once, not after the patience. Observers of the channel get each
+///    the channel `ask` fails with `NoResonator` at once, not after the patience, if the medium promises that. Observers of the channel get each
 ///    question, and the answer that the asker got, at most once and once if nothing is overloaded: without a way to
 ///    answer, and without keeping the way of others open.
 /// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
@@ -163,7 +176,8 @@ pub enum Reach {
 /// 11. What comes from the network and is not a frame of this protocol either arrives as a wave with default values,
 ///     or is counted as malformed; it never ends the medium.
 /// 12. `tell` carries notices of the framework, which are waves on reserved channels, to all who hear them but
-///     observers, past the outbox and without making anybody wait, and says of each whether anybody hears its channel.
+///     observers, past the outbox and without making anybody wait, and says of each whether anybody hears its channel, if
+///     the medium promises to detect that, and else that it was sent (`Heard`).
 ///     It is in no outbox ledger. A command or query that was carried and that nobody but observers hears is reflected,
 ///     if the medium promises that.
 /// 13. If the medium promises back-pressure: emitters wait for receivers whose options say so, wherever these are. A plain
@@ -321,6 +335,12 @@ pub enum JoinError {
     /// An observer would take waves from those members who work on them.
     #[error("an observer cannot be a member of the group {group}")]
     Observer {
+        /// The group.
+        group: Channel,
+    },
+    /// The medium has no groups; see [`Promises::groups`].
+    #[error("the medium has no groups: cannot be a member of the group {group}")]
+    NoGroups {
         /// The group.
         group: Channel,
     },

@@ -7,20 +7,20 @@
 mod accounts;
 mod cache;
 mod carried;
-#[cfg_attr(not(feature = "nats"), allow(dead_code))]
 mod crowded;
 mod heard;
 mod hearers;
+mod offered;
 mod route;
 mod table;
 mod trie;
 mod waiting;
 
 pub use accounts::InboxReport;
-pub use carried::{Carried, Offered, Receipt};
-#[cfg(feature = "nats")]
-pub(crate) use crowded::Crowded;
+pub use carried::Carried;
+pub use crowded::Crowded;
 pub use heard::Heard;
+pub use offered::{Offered, Receipt};
 pub use waiting::Waiting;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,9 +29,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::channel::{Channel, Pattern};
-#[cfg(feature = "nats")]
 use crate::clock::Instant;
-#[cfg(feature = "nats")]
 use crate::inbox::ShedReason;
 use crate::inbox::{Inbox, Ledger};
 use crate::source::Sequencer;
@@ -59,19 +57,18 @@ pub struct Subscription {
     /// The vibrator has unsubscribed but keeps the subscription; see [`Router::mute`].
     muted: AtomicBool,
     /// When the subscription took effect: the network delivers everything emitted since.
-    #[cfg(feature = "nats")]
     in_force: OnceLock<Instant>,
 }
 
-/// Waves of one channel that were sent to a pattern and lost on the way.
-#[derive(Debug, Clone, Copy)]
-#[cfg(feature = "nats")]
-pub(crate) struct Lost {
-    pub(crate) waves: u64,
-    /// Subscriptions that were in force at that time should have received them.
-    pub(crate) since: Instant,
+/// Waves of one channel that were sent to a pattern and lost on the way, for [`Router::lost_upstream`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// The number of waves.
+    pub waves: u64,
+    /// Subscriptions that were in force at that time should have received all of them.
+    pub since: Instant,
     /// Whether this process sent them.
-    pub(crate) is_own: bool,
+    pub is_own: bool,
 }
 
 impl Subscription {
@@ -132,16 +129,15 @@ impl Subscription {
         self.sequencer.source().instance()
     }
 
-    /// Marks the subscription as in force: everything emitted from now on reaches it. For media, at the end of a join.
-    #[cfg(feature = "nats")]
-    pub(crate) fn is_in_force(&self) {
+    /// Marks the subscription as in force: everything emitted from now on reaches it. A medium that detects losses calls
+    /// this at the end of a join; earlier losses do not count for this subscription. Only the first call counts.
+    pub fn mark_in_force(&self) {
         self.in_force.get_or_init(Instant::now);
     }
 
     /// Whether it should have received all of these. The vibrator may not receive its own waves, and how many of the
     /// lost ones were its own is unknown.
     /// lost were.
-    #[cfg(feature = "nats")]
     fn misses(&self, lost: Lost) -> bool {
         self.in_force.get().is_some_and(|in_force| *in_force <= lost.since)
             && (self.hears_own || !lost.is_own || !self.sequencer.has_begun())
@@ -241,7 +237,6 @@ impl Router {
             observes,
             relabel,
             muted: AtomicBool::new(false),
-            #[cfg(feature = "nats")]
             in_force: OnceLock::new(),
         });
         table.insert(&subscription);
@@ -378,8 +373,7 @@ impl Router {
     }
 
     /// Like [`Router::arrive`], but hands back waves that have to wait for room in inboxes whose emitters wait.
-    #[cfg(feature = "nats")]
-    pub(crate) fn arrive_if_room(&self, pattern: &Pattern, waves: Vec<Wave>) -> Crowded {
+    pub fn arrive_if_room(&self, pattern: &Pattern, waves: Vec<Wave>) -> Crowded {
         let mut crowded = Crowded::default();
         if let Some(first) = waves.first() {
             self.route(first.channel()).arrive(pattern, waves, Audience::All, Some(&mut crowded));
@@ -410,8 +404,7 @@ impl Router {
     }
 
     /// Like [`Router::arrive_for`], but hands back waves that have to wait for room.
-    #[cfg(feature = "nats")]
-    pub(crate) fn arrive_for_if_room(&self, member: &Subscription, waves: Vec<Wave>) -> Crowded {
+    pub fn arrive_for_if_room(&self, member: &Subscription, waves: Vec<Wave>) -> Crowded {
         let mut crowded = Crowded::default();
         if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
             crowded.offer(&member.inbox, waves);
@@ -420,10 +413,9 @@ impl Router {
     }
 
     /// Offers waves of one channel, delivered by a network for a group member that has left meanwhile, to another
-    /// member in this process, if they may be handed over. Otherwise, or if there is none, they are counted as lost
-    /// with the member, because no other process received them. Returns whether they were handed over.
-    #[cfg(feature = "nats")]
-    pub(crate) fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>, hand_over: bool) -> bool {
+    /// member in this process. If there is none, or `hand_over` is false, they are counted as lost with the member that
+    /// left. Returns whether another member got them.
+    pub fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>, hand_over: bool) -> bool {
         let Some(channel) = waves.first().map(|wave| wave.channel().clone()) else { return hand_over };
         let another =
             member.group().filter(|_| hand_over).and_then(|group| self.route(&channel).member_of(group));
@@ -437,9 +429,9 @@ impl Router {
         another.is_some()
     }
 
-    /// Counts waves lost by a network at each inbox that should have received them by this pattern.
-    #[cfg(feature = "nats")]
-    pub(crate) fn lost_upstream(&self, pattern: &Pattern, channel: &Channel, lost: Lost) {
+    /// Counts waves lost by a network at each inbox that should have received them by this pattern; see
+    /// [`Gaps`](crate::medium::link::Gaps), which detects them.
+    pub fn lost_upstream(&self, pattern: &Pattern, channel: &Channel, lost: Lost) {
         self.route(channel).lost_upstream(pattern, lost);
     }
 

@@ -73,8 +73,9 @@ impl Source {
         Ok(Self { instance, name: name.into() })
     }
 
-    /// The source of waves that have not been emitted.
-    pub(crate) const fn none() -> Self {
+    /// The source of waves that have not been emitted, or whose source is unknown: `-@0`.
+    #[must_use]
+    pub const fn none() -> Self {
         Self { instance: 0, name: SmolStr::new_inline("-") }
     }
 
@@ -180,7 +181,6 @@ impl Sequencer {
     }
 
     /// Whether any number was given out.
-    #[cfg(feature = "nats")]
     pub(crate) fn has_begun(&self) -> bool {
         self.last.load(Ordering::Relaxed) > 0
     }

@@ -24,6 +24,7 @@ mod content;
 mod failure;
 mod kind;
 mod metadata;
+mod received;
 mod replay;
 mod reply;
 mod resend;
@@ -37,6 +38,7 @@ pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
 pub use kind::{Kind, KindError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
+pub use received::Received;
 pub use replay::ATTEMPTS;
 pub use reply::{ReplyError, ReplyPath};
 
@@ -240,9 +242,9 @@ impl Wave {
         self.body.age.saturating_add(here)
     }
 
-    /// Like [`Wave::age`], at an instant given by the caller.
-    #[allow(dead_code, reason = "for optional parts")]
-    pub(crate) fn age_when(&self, now: Instant) -> Duration {
+    /// Like [`Wave::age`], at an instant given by the caller; for implementors of media.
+    #[must_use]
+    pub fn age_when(&self, now: Instant) -> Duration {
         self.age_at(moment_of(now))
     }
 
@@ -367,8 +369,10 @@ impl Wave {
         self.body.extras.is_none()
     }
 
-    /// Whether a failure returns the wave to its source as an echo.
-    pub(crate) fn reflects(&self) -> bool {
+    /// Whether a failure returns the wave to its source as an echo: it is a command or query that was emitted, on a channel
+    /// that is not the framework's.
+    #[must_use]
+    pub fn reflects(&self) -> bool {
         self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()
     }
 
@@ -410,7 +414,8 @@ impl Wave {
     }
 
     /// A copy for observers, which cannot be answered. It does not keep the reply path open either.
-    pub(crate) fn unanswerable(mut self) -> Self {
+    #[must_use]
+    pub fn unanswerable(mut self) -> Self {
         if self.is_question() {
             let body = triomphe::Arc::make_mut(&mut self.body);
             body.extras = body
@@ -421,8 +426,9 @@ impl Wave {
         self
     }
 
-    /// Whether an asker waits for an answer.
-    pub(crate) fn is_question(&self) -> bool {
+    /// Whether an asker waits for an answer. [`Wave::expects_reply`] says whether this handle can be answered.
+    #[must_use]
+    pub fn is_question(&self) -> bool {
         self.reply_path().is_some()
     }
 

@@ -7,14 +7,11 @@
 mod decode;
 mod encode;
 
-#[cfg(feature = "nats")]
-pub(crate) use decode::SHARED_FROM;
-pub use decode::{Frame, decode, is_frame};
-pub use encode::{EncodeError, Sender, encode, encode_at};
-#[cfg(feature = "nats")]
-pub(crate) use encode::{MAX_POSITION, record_growth};
-#[cfg(any(test, feature = "nats"))]
-pub(crate) use encode::{frame_bound, record_bound};
+pub use crate::clock::micros_since_1970;
+pub use decode::{Frame, SHARED_FROM, decode, is_frame};
+pub use encode::{
+    EncodeError, MAX_POSITION, Sender, encode, encode_at, frame_bound, record_bound, record_growth,
+};
 
 use crate::channel::ChannelError;
 use crate::phase::PhaseError;

@@ -164,7 +164,7 @@ async fn a_program_without_permission_to_answer_is_not_a_service() {
     let client = async_nats::connect(server.url()).await.unwrap();
     let quiet = Aether::builder()
         .url(server.url())
-        .nats(NatsOptions::default().discovery(false))
+        .options(NatsOptions::default().discovery(false))
         .connect()
         .await
         .unwrap();

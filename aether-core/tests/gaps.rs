@@ -47,7 +47,7 @@ async fn connected(aether: &Aether) {
 
 async fn killed_in_the_middle(wire: Wire) {
     let mut server = NatsServer::start().await.unwrap();
-    let connect = || Aether::builder().url(server.url()).nats(NatsOptions::default().wire(wire)).connect();
+    let connect = || Aether::builder().url(server.url()).options(NatsOptions::default().wire(wire)).connect();
     let (here, there) = (connect().await.unwrap(), connect().await.unwrap());
     let (mut wide, mut narrow) = (ear("wide", &there, "gaps.>").await, ear("narrow", &there, "gaps.*").await);
     let emitter = Vibrator::create("emitter", &here).await.unwrap().emitter();

@@ -192,7 +192,7 @@ async fn emit_all_waits_for_room_and_loses_nothing() {
 
 #[tokio::test]
 async fn emit_all_hands_back_what_was_not_taken_and_emits_the_rest() {
-    let aether = Aether::builder().local(LocalOptions::default().max_payload(100)).connect().await.unwrap();
+    let aether = Aether::builder().options(LocalOptions::default().max_payload(100)).connect().await.unwrap();
     let mut receiver = tuned(&aether, "a").await;
     let other = aether.emitter("other").unwrap();
     let too_large = || Wave::from_bytes("a", vec![0; 101]).unwrap();

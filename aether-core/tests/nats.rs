@@ -53,7 +53,7 @@ impl Site for NatsSite {
             self.proxies.lock().await.push(proxy);
             let connected = Aether::builder()
                 .url(url)
-                .nats(NatsOptions::default().wire(self.wire).outbox(outbox))
+                .options(NatsOptions::default().wire(self.wire).outbox(outbox))
                 .connect()
                 .await;
             connected.map_err(|error| SiteError::new("connect", error))
@@ -237,7 +237,7 @@ async fn a_prefix_that_another_system_uses_for_its_questions_is_refused() {
         // Nothing listens on port 1, so only a prefix that is refused fails in this way.
         let connected = Aether::builder()
             .url("nats://127.0.0.1:1")
-            .nats(NatsOptions::default().prefix(prefix))
+            .options(NatsOptions::default().prefix(prefix))
             .connect()
             .await;
         match connected.unwrap_err() {

@@ -7,7 +7,7 @@ use aether_core::{
 
 async fn pair(options: InboxOptions) -> (Aether, Vibrator, Vibrator) {
     let aether = Aether::builder()
-        .local(LocalOptions::default().max_payload(100))
+        .options(LocalOptions::default().max_payload(100))
         .connect()
         .await
         .expect("a valid size");

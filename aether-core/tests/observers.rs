@@ -25,7 +25,7 @@ async fn stages() -> Vec<Stage> {
     for wire in [Wire::Frames, Wire::CloudEvents] {
         let server = NatsServer::start().await.unwrap();
         let connect =
-            || Aether::builder().url(server.url()).nats(NatsOptions::default().wire(wire)).connect();
+            || Aether::builder().url(server.url()).options(NatsOptions::default().wire(wire)).connect();
         let (here, there) = (connect().await.unwrap(), connect().await.unwrap());
         stages.push(Stage { here, there, _server: Some(server) });
     }

@@ -105,7 +105,7 @@ async fn waves_too_large_for_the_next_server_are_counted_and_reflected() {
         second.kill().await.unwrap();
         let url = format!("{},{}", first.url(), second.url());
         let aether =
-            Aether::builder().url(url).nats(NatsOptions::default().wire(wire)).connect().await.unwrap();
+            Aether::builder().url(url).options(NatsOptions::default().wire(wire)).connect().await.unwrap();
         let shop = Vibrator::create("shop", &aether).await.unwrap();
         let mut echoes = shop.echoes().await.unwrap();
         first.kill().await.unwrap();

@@ -71,7 +71,7 @@ async fn an_outbox_full_of_weak_waves_takes_a_strong_one_at_once_while_the_serve
     let outbox = InboxOptions::default().max_waves(800);
     let aether = Aether::builder()
         .url(server.url())
-        .nats(NatsOptions::default().outbox(outbox))
+        .options(NatsOptions::default().outbox(outbox))
         .connect()
         .await
         .unwrap();

@@ -31,7 +31,7 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     steps.run("format", || check(&mut cargo("fmt --all --check")))?;
     steps.run("modules", || modules::check(workspace))?;
     steps.run("clippy", || check(&mut cargo("clippy --workspace --all-targets --locked -- -D warnings")))?;
-    for features in ["", "nats", "physics", "hopping"] {
+    for features in ["", "nats", "link", "physics", "hopping", "conformance"] {
         steps.run(&format!("aether-core with [{features}]"), || {
             check(&mut cargo(&format!(
                 "clippy -p aether-core --locked --no-default-features --features={features} -- -D warnings"

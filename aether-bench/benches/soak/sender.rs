@@ -58,7 +58,8 @@ impl Sent {
 pub(crate) async fn run(medium: &str, rate: f64) -> Outcome<()> {
     // The outbox sheds, as a source of telemetry would have it: the sender never waits.
     let outbox = InboxOptions::interactive().when_full(aether_core::WhenFull::Shed);
-    let aether = Aether::builder().url(medium).nats(NatsOptions::default().outbox(outbox)).connect().await?;
+    let aether =
+        Aether::builder().url(medium).options(NatsOptions::default().outbox(outbox)).connect().await?;
     let vibrator = Vibrator::create("sender", &aether).await?;
     let (mut emitted, mut strong) = (0_u64, 0);
     let mut orders = BufReader::new(tokio::io::stdin()).lines();

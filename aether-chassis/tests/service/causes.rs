@@ -77,7 +77,7 @@ async fn failures_reach_the_asker_over_nats_in_every_format() {
         let connect = async || {
             Aether::builder()
                 .url(server.url())
-                .nats(NatsOptions::default().prefix(format!("p-{wire:?}")).wire(wire))
+                .options(NatsOptions::default().prefix(format!("p-{wire:?}")).wire(wire))
                 .connect()
                 .await
                 .unwrap()

@@ -28,7 +28,7 @@ fn plain(payload: impl Into<Bytes>) -> ForeignMessage {
 async fn a_foreign_message_arrives_as_a_wave_with_default_values(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "foreign.*").await?;
     let mut member = vibrator("member", &stage.there).await?;
-    member.resonate_in_group("foreign.>", "group").await?;
+    stage.join_group(&member, "foreign.>").await?;
     let mut elsewhere = listener("elsewhere", &stage.here, "foreign.a").await?;
     let payloads: [&'static [u8]; 5] = [b"text", b"text", b"", b"{\"a\":1}", &[0, 255, 0xAE, b'T']];
     let mut ids = Vec::new();
@@ -135,7 +135,7 @@ async fn a_foreign_requester_gets_a_plain_answer(stage: &Stage) -> Checked {
 async fn malformed_messages_are_counted_and_end_nothing(stage: &Stage) -> Checked {
     let mut ear = listener("ear", &stage.there, "garbage.>").await?;
     let mut member = vibrator("member", &stage.there).await?;
-    member.resonate_in_group("garbage.>", "group").await?;
+    stage.join_group(&member, "garbage.>").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     let foreign = stage.foreign()?;
 

@@ -14,11 +14,11 @@ use crate::vibrator::Vibrator;
 use crate::wave::{Kind, Wave};
 
 super::cases! {
-    3 Nothing each_wave_reaches_one_member_of_a_group_and_all_members_get_some,
-    3 Nothing a_group_shares_many_channels_while_others_come_and_go,
-    3 Nothing each_group_and_each_lone_listener_gets_every_wave,
-    4 Nothing a_group_continues_without_a_member_that_leaves,
-    7 Nothing a_full_member_of_a_group_costs_the_others_nothing,
+    3 Groups each_wave_reaches_one_member_of_a_group_and_all_members_get_some,
+    3 Groups a_group_shares_many_channels_while_others_come_and_go,
+    3 Groups each_group_and_each_lone_listener_gets_every_wave,
+    4 Groups a_group_continues_without_a_member_that_leaves,
+    7 Groups a_full_member_of_a_group_costs_the_others_nothing,
 }
 
 /// The members of one group, each receiving in a task of its own.

@@ -12,7 +12,7 @@ use crate::vibrator::Vibrator;
 use crate::wave::Wave;
 
 super::cases! {
-    2 Nothing waves_of_one_source_channel_and_amplitude_stay_in_order,
+    2 Order waves_of_one_source_channel_and_amplitude_stay_in_order,
     2 Nothing a_stronger_wave_overtakes_the_weaker_ones_that_are_queued,
 }
 

@@ -49,7 +49,7 @@ async fn subscriptions_are_restored_after_an_outage(stage: &Stage) -> Checked {
     let mut probes = [Probe::new("here", &stage.here).await?, Probe::new("there", &stage.there).await?];
     let mut ear = listener("ear", &stage.there, "back.*").await?;
     let mut member = vibrator("member", &stage.there).await?;
-    member.resonate_in_group("back.>", "group").await?;
+    stage.join_group(&member, "back.>").await?;
     let mut oracle = listener("oracle", &stage.there, "ask.back").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     for round in 0..3 {
@@ -198,7 +198,7 @@ async fn a_member_that_leaves_while_away_is_gone_afterwards(stage: &Stage) -> Ch
     let emitter = vibrator("emitter", &stage.here).await?;
     let (leaves, mut stays) = (vibrator("leaves", &stage.here).await?, vibrator("stays", &stage.here).await?);
     for member in [&leaves, &stays] {
-        member.resonate_in_group("shift", "group").await?;
+        stage.join_group(member, "shift").await?;
     }
     stage.link()?.cut().await?;
     leaves.detune("shift")?;

@@ -86,7 +86,7 @@ pub enum Outcome {
     Passed,
     /// The medium violates the contract.
     Failed(Failure),
-    /// The site has no means to check it.
+    /// The site has no means to check it, or the medium does not promise it.
     Skipped,
 }
 
@@ -134,7 +134,7 @@ impl Report {
         self.names(|outcome| matches!(outcome, Outcome::Failed(_)))
     }
 
-    /// The names of the cases that the site has no means to run.
+    /// The names of the cases that the site has no means to run, or that check what the medium does not promise.
     #[must_use]
     pub fn skipped(&self) -> Vec<&str> {
         self.names(|outcome| matches!(outcome, Outcome::Skipped))

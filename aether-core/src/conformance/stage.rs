@@ -5,14 +5,16 @@ use std::fmt::Display;
 use std::future::Future;
 use std::panic::Location;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::harness::{Foreign, Link, Site};
-use super::report::{Checked, Failure};
+use super::report::{Checked, Failure, holds};
 use crate::aether::Aether;
 use crate::channel::Channel;
 use crate::inbox::InboxOptions;
+use crate::medium::{AskError, JoinError};
 use crate::vibrator::{Emitter, Vibrator};
 use crate::wave::Wave;
 
@@ -36,6 +38,36 @@ impl Stage {
     /// Whether the two ends differ.
     pub(super) fn crosses(&self) -> bool {
         self.here.promises().crosses_processes
+    }
+
+    /// Whether the medium promises groups.
+    pub(super) fn has_groups(&self) -> bool {
+        self.here.promises().groups
+    }
+
+    /// Joins as a group member if the medium has groups. Otherwise checks that it refuses, and joins alone.
+    pub(super) async fn join_group(&self, vibrator: &Vibrator, pattern: &str) -> Checked {
+        let joined = vibrator.resonate_in_group(pattern, "group").await;
+        if self.has_groups() {
+            return Ok(joined?);
+        }
+        holds("NoGroups", matches!(joined, Err(JoinError::NoGroups { .. })), joined)?;
+        Ok(vibrator.resonate_on(pattern).await?)
+    }
+
+    /// Asks where only observers hear. This fails at once if the medium promises that, and otherwise after its patience.
+    pub(super) async fn ask_nobody(&self, asker: &Vibrator, question: Wave) -> Checked {
+        let is_noticed = self.here.promises().detects_unheard;
+        let patience = if is_noticed { Duration::from_secs(7200) } else { Duration::from_millis(100) };
+        let asked = self.within("an error", asker.ask_within(question, patience)).await?;
+        match asked {
+            Err(AskError::NoResonator { .. }) if is_noticed => Ok(()),
+            Err(AskError::TimedOut { .. }) if !is_noticed => Ok(()),
+            asked => {
+                let expected = if is_noticed { "NoResonator" } else { "TimedOut" };
+                Err(Failure::new(expected, format_args!("{asked:?}")))
+            }
+        }
     }
 
     /// Connects a further end with an outbox of its own.

@@ -21,7 +21,7 @@ pub(super) struct Held {
 impl Inbox {
     /// Says until when some waves are held, or that none are. Meanwhile emitters that wait for room do not lose patience,
     /// and all of the inbox is theirs, so that waves that are not held can be taken past those that are.
-    pub(crate) fn hold_until(&self, until: Option<Moment>) {
+    pub fn hold_until(&self, until: Option<Moment>) {
         let called = {
             let mut state = self.state.lock();
             let was_held = std::mem::replace(&mut state.held.is_held, until.is_some());
@@ -59,7 +59,7 @@ impl Inbox {
     /// Takes several waves that are not held, the strongest first: at most so many, and of at most so many bytes together,
     /// but one at least if there is one. `seen` marks how far earlier calls have looked, and is to be set to 0 when others
     /// are held than before. Returns how many waves are left.
-    pub(crate) fn take_unheld(
+    pub fn take_unheld(
         &self,
         (most, most_bytes): (usize, usize),
         seen: &mut u64,
@@ -87,8 +87,11 @@ impl Inbox {
     }
 
     /// Waits until the inbox holds a wave that was offered after the mark `seen` (true), 0 for any; or is closed: whether
-    /// it holds any wave then.
-    pub(crate) async fn filled(&self, seen: u64) -> bool {
+    /// it holds any wave then. One task at a time may wait.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing is taken.
+    pub async fn filled_after(&self, seen: u64) -> bool {
         std::future::poll_fn(|cx| {
             let mut state = self.state.lock();
             let holds_any = state.levels.len() > 0;

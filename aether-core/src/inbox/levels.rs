@@ -126,7 +126,6 @@ impl<T> Levels<T> {
     }
 
     /// The mark of the item that was pushed first.
-    #[cfg(feature = "nats")]
     pub(super) fn oldest_arrival(&self) -> Option<u64> {
         self.oldest().map(|(arrival, _)| arrival)
     }
@@ -194,7 +193,6 @@ impl<T> Levels<T> {
 
     /// Passes items pushed after the mark `after` and accepted by `wanted` to `take`, the strongest level first and in the
     /// order of each level, until `take` returns true. Returns whether all items were checked.
-    #[cfg(feature = "nats")]
     pub(super) fn take_where(
         &mut self,
         after: u64,
@@ -288,7 +286,6 @@ mod tests {
         /// Pops the oldest of those.
         OldestEven(u64),
         /// Pops at most the given number of even items among the last n pushed.
-        #[cfg(feature = "nats")]
         Evens(u64, usize),
         /// Takes the n strongest out and puts them back.
         PutBack(usize),
@@ -303,7 +300,6 @@ mod tests {
             1 => (0..20u64).prop_map(LevelStep::Even),
             1 => (0..20u64).prop_map(LevelStep::OldestEven),
             1 => (0..9usize).prop_map(LevelStep::PutBack),
-            #[cfg(feature = "nats")]
             1 => (0..40u64, 1..9usize).prop_map(|(back, most)| LevelStep::Evens(back, most)),
         ]
     }
@@ -338,7 +334,6 @@ mod tests {
                             levels.put_back(popped);
                         }
                     }
-                    #[cfg(feature = "nats")]
                     LevelStep::Evens(back, most) => {
                         let after = naive.arrivals.saturating_sub(back);
                         let fits = |item: u64| item > after && item.is_multiple_of(2);

@@ -178,7 +178,7 @@ impl Inbox {
         self.has_prefetched.store(state.prefetched > 0, Ordering::Relaxed);
     }
 
-    fn pop_next(&self, levels: &mut Levels<Wave>) -> Option<Popped<Wave>> {
+    pub(super) fn pop_next(&self, levels: &mut Levels<Wave>) -> Option<Popped<Wave>> {
         match self.options.order {
             ServeOrder::Strength => levels.pop_strongest(),
             ServeOrder::Arrival => levels.pop_oldest(),
@@ -270,25 +270,6 @@ impl Inbox {
         };
         self.end_visit(state);
         polled
-    }
-
-    /// Takes several waves in the order of receiving: at most `most` waves and `most_bytes` bytes, but at least one
-    /// wave. `None` if all of them are too late. Media use it to batch waves for sending.
-    #[cfg(feature = "nats")]
-    pub(crate) fn take_many(&self, most: usize, most_bytes: usize, into: &mut Vec<Wave>) {
-        let mut shed = Shed::new();
-        let mut state = self.state.lock();
-        let mut bytes = 0;
-        while into.len() < most && bytes < most_bytes {
-            let Some(popped) = self.pop_next(&mut state.levels) else { break };
-            if let Some(wave) = self.settle(&mut state, popped, &mut shed) {
-                bytes += wave.weight();
-                into.push(wave);
-            }
-        }
-        self.note_draining(&mut state);
-        self.end_visit(state);
-        self.after(None, &shed);
     }
 
     fn too_late(&self, arrival: u64, wave: &Wave) -> Option<ShedReason> {

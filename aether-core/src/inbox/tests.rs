@@ -1,6 +1,5 @@
 //! The inbox's behaviour, case by case; [`model`] compares it with a plain sorted list.
 
-#[cfg(feature = "nats")]
 mod holding;
 mod model;
 mod race;
@@ -327,7 +326,7 @@ async fn a_medium_takes_many_at_once_the_strongest_first_within_its_bounds() {
         let amplitude = if number.is_multiple_of(2) { 0.5 } else { 0.9 };
         inbox.offer(numbered(number, amplitude), Offer::IfRoom).unwrap();
     }
-    assert!(inbox.filled(0).await);
+    assert!(inbox.filled().await);
     let take = |waves, bytes| {
         let mut taken = Vec::new();
         inbox.take_many(waves, bytes, &mut taken);
@@ -341,10 +340,9 @@ async fn a_medium_takes_many_at_once_the_strongest_first_within_its_bounds() {
     assert_eq!(take(1000, usize::MAX), [0; 0]);
     assert_eq!(inbox.ledger(), Ledger { offered: 50, delivered: 50, ..Ledger::default() });
     inbox.close();
-    assert!(!inbox.filled(0).await);
+    assert!(!inbox.filled().await);
 }
 
-#[cfg(feature = "nats")]
 #[test]
 fn unsendable_waves_are_counted_as_unsendable() {
     let reasons = Arc::new(Mutex::new(Vec::new()));
@@ -364,7 +362,6 @@ fn unsendable_waves_are_counted_as_unsendable() {
     assert_eq!(*reasons.lock(), [ShedReason::Unsendable; 2]);
 }
 
-#[cfg(feature = "nats")]
 #[tokio::test(start_paused = true)]
 async fn waves_taken_for_sending_are_subject_to_the_cap_the_floor_and_the_order() {
     let cap = Duration::from_millis(20);

@@ -31,7 +31,6 @@ impl Inbox {
         // The future is polled before the timer, so an emitter admitted at the last moment has not timed out.
         while tokio::time::timeout(patience, std::future::poll_fn(|cx| emitter.poll(cx))).await.is_err() {
             // While waves are held their receivers are at work.
-            #[cfg(feature = "nats")]
             if self.excuses(patience) {
                 continue;
             }

@@ -1,9 +1,139 @@
-//! Connecting to a medium: the wire format to write, and what can go wrong.
+//! Connecting to a medium: what is asked of a connector, the wire format to write, and what can go wrong.
 //!
 //! Used by [`Aether::connect`](crate::Aether::connect) and by the media. Nothing here connects.
 
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::BoxFuture;
+
+use super::Medium;
+use crate::amplitude::Floor;
 use crate::channel::ChannelError;
-use crate::inbox::InboxOptionsError;
+use crate::inbox::{InboxOptions, InboxOptionsError, Ledger};
+use crate::router::{Heard, Router};
+use crate::source::Source;
+
+/// Makes the medium for an address.
+pub(crate) type Connector =
+    Arc<dyn Fn(ConnectRequest) -> BoxFuture<'static, Result<Arc<dyn Medium>, ConnectError>> + Send + Sync>;
+
+/// The input of a connector; see [`AetherBuilder::scheme`](crate::AetherBuilder::scheme).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ConnectRequest {
+    /// The address as given, with what may be secret in it.
+    pub url: String,
+    /// The router to which the medium delivers.
+    pub router: Arc<Router>,
+    /// The vibrators of this process, for service discovery.
+    pub vibrators: LocalVibrators,
+    pub(crate) options: MediumOptions,
+    /// Adds the callback that reflects lost commands and queries.
+    pub(crate) reflecting: Arc<dyn Fn(InboxOptions) -> InboxOptions + Send + Sync>,
+    /// The connector of the scheme before this one was registered.
+    pub(crate) before: Option<Connector>,
+}
+
+impl ConnectRequest {
+    /// The options of this type that were given to [`AetherBuilder::options`](crate::AetherBuilder::options), or the
+    /// default ones.
+    #[must_use]
+    pub fn options<T: Clone + Default + Send + Sync + 'static>(&self) -> T {
+        self.options.find().cloned().unwrap_or_default()
+    }
+
+    /// The options of an outbox, extended so that the sources of lost commands and queries are notified.
+    #[must_use]
+    pub fn reflecting(&self, outbox: InboxOptions) -> InboxOptions {
+        (self.reflecting)(outbox)
+    }
+
+    /// Connects to the medium that the scheme had before this connector was registered: by default, or by an earlier call
+    /// of [`AetherBuilder::scheme`](crate::AetherBuilder::scheme). What a connector does that wraps a medium.
+    ///
+    /// # Errors
+    /// [`ConnectError::Scheme`] if the scheme had none, and what that connector returns.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing stays connected.
+    pub async fn connect(mut self) -> Result<Arc<dyn Medium>, ConnectError> {
+        match self.before.take() {
+            Some(before) => before(self).await,
+            None => {
+                let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme).to_owned();
+                Err(ConnectError::Scheme { scheme, url: self.url })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ConnectRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectRequest").field("url", &without_secrets(&self.url)).finish_non_exhaustive()
+    }
+}
+
+/// Options of media, one value of each type.
+#[derive(Clone, Default)]
+pub(crate) struct MediumOptions(Vec<Arc<dyn Any + Send + Sync>>);
+
+impl MediumOptions {
+    pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, options: T) {
+        self.0.retain(|other| !other.is::<T>());
+        self.0.push(Arc::new(options));
+    }
+
+    fn find<T: 'static>(&self) -> Option<&T> {
+        self.0.iter().find_map(|options| options.downcast_ref())
+    }
+}
+
+impl fmt::Debug for MediumOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MediumOptions").field("types", &self.0.len()).finish_non_exhaustive()
+    }
+}
+
+/// A vibrator of this process that rosters show: it hears something, and is neither an observer nor unlisted.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LocalVibrator {
+    /// Its name and instance.
+    pub vibrator: Source,
+    /// What it hears.
+    pub heard: Vec<Heard>,
+    /// The floor below which it hears nothing now.
+    pub effective_floor: Floor,
+    /// When it was made.
+    pub made_at: SystemTime,
+    /// The account of its inbox.
+    pub ledger: Ledger,
+}
+
+/// Lists the vibrators of this process: what service discovery answers with.
+#[derive(Clone)]
+pub struct LocalVibrators(Arc<dyn Fn() -> Option<Vec<LocalVibrator>> + Send + Sync>);
+
+impl LocalVibrators {
+    pub(crate) fn new(list: impl Fn() -> Option<Vec<LocalVibrator>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(list))
+    }
+
+    /// Those there are now; `None` once the [`Aether`](crate::Aether) was dropped.
+    #[must_use]
+    pub fn list(&self) -> Option<Vec<LocalVibrator>> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for LocalVibrators {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalVibrators").finish_non_exhaustive()
+    }
+}
 
 /// How waves are written for a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -88,7 +218,7 @@ pub enum ConnectError {
     #[error("invalid outbox")]
     Outbox(#[from] InboxOptionsError),
     /// The server did not answer, or refused.
-    #[error("cannot connect to {url}: is a NATS server running there?")]
+    #[error("cannot connect to {url}: is a server running there?")]
     Unreachable {
         /// Where.
         url: String,

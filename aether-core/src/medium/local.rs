@@ -12,9 +12,9 @@ use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Pr
 use crate::router::{Carried, Offered, Router, Subscription};
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
-/// Options of the medium inside this process, for [`AetherBuilder::local`](crate::AetherBuilder::local).
+/// Options of the medium inside this process, for [`AetherBuilder::options`](crate::AetherBuilder::options).
 #[derive(Debug, Clone)]
-#[must_use = "options do nothing by themselves: give them to AetherBuilder::local"]
+#[must_use = "options do nothing by themselves: give them to AetherBuilder::options"]
 pub struct LocalOptions {
     pub(crate) max_payload: usize,
 }

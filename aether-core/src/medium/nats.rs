@@ -1,34 +1,31 @@
 //! The NATS medium: waves between processes, over a NATS server.
 //!
-//! Subjects have three roots ([`Root`]), because the server says that nobody is there to answer a question, or to hear a
+//! Subjects have three roots ([`connection::Root`]), because the server says that nobody is there to answer a question, or to hear a
 //! command, only if no subscription at all hears its subject, that of an observer included.
 //!
 //! Outwards, waves go through a bounded, strength-ordered outbox; one task packs them into frames and hands them to
-//! the client ([`outbox`]), numbered ([`numbers`]). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
-//! so that a slow handler can never make the client drop, and finds what is missing ([`gaps`]). [`link`] knows what the broker has confirmed.
+//! the client ([`outbox`]), numbered ([`Numbers`](super::link::Numbers)). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
+//! so that a slow handler can never make the client drop, and finds what is missing ([`Gaps`](super::link::Gaps)). [`link`] knows what the broker has confirmed.
 
 mod announcing;
 mod asking;
 mod cloudevents;
+mod connection;
 mod control;
 mod crowd;
 mod discovery;
 mod flow;
 mod foreign;
-mod gaps;
 mod holds;
 mod intake;
 mod link;
-mod numbers;
 mod observer_copies;
 mod options;
 mod outbox;
-mod remembered;
 mod reply;
 mod settling;
 mod subscriptions;
 mod tokens;
-mod transit;
 mod unheard_probes;
 
 pub use options::NatsOptions;
@@ -38,39 +35,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::clock::{Instant, micros_since_1970};
-use async_nats::{Client, ConnectOptions, ServerAddr};
-use bytes::Bytes;
-use futures_util::future::{BoxFuture, join_all};
+use crate::clock::Instant;
+use async_nats::{ConnectOptions, ServerAddr};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{
-    AskError, ConnectError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach, Wire,
+    AskError, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, LocalVibrators, Medium,
+    MediumStatus, Promises, Reach, Wire,
 };
 use crate::channel::Channel;
-use crate::inbox::{Inbox, Offer};
-use crate::router::{Carried, Offered, Router, Subscription, Waiting};
+use crate::inbox::Inbox;
+use crate::router::{Carried, Offered, Router, Subscription};
 use crate::wave::Wave;
-use crate::wire::{EncodeError, MAX_POSITION, Sender, encode, frame_bound, record_bound, record_growth};
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
+use connection::{CLIENT_QUEUE, NatsShared, Root};
 use control::Control;
-pub(crate) use discovery::Service;
 use flow::Flow;
-use intake::{Intake, Leaving};
+use intake::Intake;
 use link::Link;
 use subscriptions::Subscriptions;
 
-/// Messages that a subscription of the client holds before it drops. The client counts messages, not bytes. Ours are
-/// drained at once and nothing that the draining tasks do waits, so this only has to cover the time that such a task may
-/// not get a processor: what queues up is what the network brings in that time.
-const CLIENT_QUEUE: usize = 1 << 18;
-
 /// The medium, as its owner holds it. Dropping it lets the outbox run empty and ends the rest.
-pub(crate) struct Nats {
+struct Nats {
     shared: Arc<NatsShared>,
     router: Arc<Router>,
     intake: Arc<Intake>,
@@ -84,48 +75,21 @@ pub(crate) struct Nats {
     ending: watch::Sender<bool>,
 }
 
-/// What the sending task, the replies and the owner share.
-struct NatsShared {
-    client: Client,
-    link: Arc<Link>,
-    outbox: Arc<Inbox>,
-    prefix: String,
-    wire: Wire,
-    node: u64,
-    closed: AtomicBool,
-    announcing: Announcing,
-    flow: Flow,
-    /// Subscriptions that were left and of which the client may not know yet.
-    leaving: Mutex<Vec<Leaving>>,
-}
-
-/// What the subjects of one kind of messages begin with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Root {
-    /// `prefix.channel`: waves, and the questions of foreign requesters.
-    Waves,
-    /// `prefix-ask.channel`: questions, and inquiries whether anybody hears; heard by those who could answer.
-    Questions,
-    /// `prefix-seen.channel`: copies of questions and answers, heard by observers.
-    Seen,
-}
-
-impl Root {
-    const fn as_suffix(self) -> &'static str {
-        match self {
-            Self::Waves => "",
-            Self::Questions => "-ask",
-            Self::Seen => "-seen",
-        }
+/// Connects to NATS servers: one or more addresses with commas between them.
+pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, ConnectError> {
+    let (url, vibrators) = (request.url.clone(), request.vibrators.clone());
+    let options: NatsOptions = request.options();
+    let answers_discovery = options.discovery;
+    let medium = make(request, options).await?;
+    if answers_discovery {
+        medium.answer_discovery(url, vibrators).await?;
     }
+    Ok(medium)
 }
 
-/// Connects to servers at one or more addresses with commas between them.
-pub(crate) async fn connect(
-    url: &str,
-    options: NatsOptions,
-    router: Arc<Router>,
-) -> Result<Arc<Nats>, ConnectError> {
+async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>, ConnectError> {
+    let outbox = request.reflecting(options.outbox);
+    let ConnectRequest { url, router, .. } = request;
     let prefix = Channel::new(&options.prefix)?.as_str().to_owned();
     for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
         if prefix.ends_with(suffix) {
@@ -136,7 +100,7 @@ pub(crate) async fn connect(
         .split(',')
         .map(|url| url.trim().parse().map_err(|_| ConnectError::Url { url: url.trim().to_owned() }))
         .collect::<Result<_, _>>()?;
-    let outbox = Arc::new(Inbox::new(options.outbox)?);
+    let outbox = Arc::new(Inbox::new(outbox)?);
     let link = Arc::new(Link::new(Arc::clone(&outbox)));
     let mut connect_options = ConnectOptions::new()
         .subscription_capacity(CLIENT_QUEUE)
@@ -208,78 +172,10 @@ fn may_pass(error: &async_nats::ConnectError) -> bool {
 }
 
 impl Nats {
-    /// Answers NATS service discovery for the vibrators of this process, which `services` lists until it has ended.
-    pub(crate) async fn answer_discovery(
-        &self,
-        url: String,
-        services: impl Fn() -> Option<Vec<Service>> + Send + 'static,
-    ) -> Result<(), ConnectError> {
-        let answered = discovery::answer(Arc::clone(&self.shared), services, self.ending.subscribe()).await;
+    /// Answers NATS service discovery for the vibrators of this process.
+    async fn answer_discovery(&self, url: String, vibrators: LocalVibrators) -> Result<(), ConnectError> {
+        let answered = discovery::answer(Arc::clone(&self.shared), vibrators, self.ending.subscribe()).await;
         answered.map_err(|error| unreachable(url, true, error))
-    }
-}
-
-impl NatsShared {
-    fn subject(&self, root: Root, name: &str) -> String {
-        format!("{}{}.{name}", self.prefix, root.as_suffix())
-    }
-
-    fn sender(&self) -> Sender {
-        Sender { node: self.node, sent_micros: micros_since_1970() }
-    }
-
-    /// One wave as a frame of its own.
-    fn frame(&self, wave: &Wave, now: Instant) -> Result<Bytes, EncodeError> {
-        encode(self.sender(), None, std::slice::from_ref(wave), now)
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    /// Waits until the client knows of every subscription that was left. What it is given afterwards does not go to
-    /// those who have left: the server handles what one client sends in order.
-    async fn left(&self) {
-        let leaving = self.leaving.lock().clone();
-        if !leaving.is_empty() {
-            join_all(leaving).await;
-            self.leaving.lock().retain(|leaving| leaving.peek().is_none());
-        }
-    }
-
-    /// Hands back what can never be sent.
-    fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
-        if self.is_closed() {
-            return Err(EmitError::Closed { wave });
-        }
-        match self.oversize(&wave) {
-            Some((bytes, max_bytes)) => Err(EmitError::TooLarge { wave, bytes, max_bytes }),
-            None => Ok(wave),
-        }
-    }
-
-    /// The size on the wire and the largest size, if the wave is too large. The exact size is only computed when a
-    /// cheap bound does not decide.
-    fn oversize(&self, wave: &Wave) -> Option<(usize, usize)> {
-        let max_bytes = self.client.max_payload();
-        match self.wire {
-            Wire::Frames => {
-                let bound = frame_bound(None) + record_bound(wave);
-                if bound <= max_bytes {
-                    return None;
-                }
-                // As of the oldest it can be when it leaves: what is taken here is not refused by the client later.
-                let now = Instant::now();
-                let bytes = self
-                    .frame(wave, now)
-                    .map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
-                (bytes > max_bytes).then_some((bytes, max_bytes))
-            }
-            Wire::CloudEvents => {
-                let bytes = wave.payload().len() + cloudevents::headers_len(wave);
-                (bytes > max_bytes).then_some((bytes, max_bytes))
-            }
-        }
     }
 }
 
@@ -353,20 +249,12 @@ impl Medium for Nats {
 
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
         let wave = self.shared.check(wave)?;
-        Ok(match self.shared.outbox.offer(wave, Offer::IfRoom) {
-            Ok(()) => Carried::Done(Offered::UNKNOWN),
-            Err(wave) => {
-                Carried::Waiting(Waiting::new(wave, [Arc::clone(&self.shared.outbox)], Offered::UNKNOWN))
-            }
-        })
+        Ok(Carried::by_outbox(wave, &self.shared.outbox))
     }
 
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         let wave = self.shared.check(wave)?;
-        match self.shared.outbox.offer(wave, Offer::IfFits) {
-            Ok(()) => Ok(Offered::UNKNOWN),
-            Err(wave) => Err(EmitError::Full { wave }),
-        }
+        Offered::by_outbox(wave, &self.shared.outbox).map_err(|wave| EmitError::Full { wave })
     }
 
     fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {

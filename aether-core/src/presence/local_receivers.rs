@@ -43,7 +43,6 @@ pub(super) struct LocalReceiver {
     /// Whether rosters list it.
     pub(super) is_listed: bool,
     slot: Option<Slot>,
-    #[cfg(feature = "nats")]
     pub(super) made_at: std::time::SystemTime,
 }
 
@@ -63,7 +62,6 @@ impl LocalReceiver {
             since: None,
             is_listed,
             slot: None,
-            #[cfg(feature = "nats")]
             made_at: std::time::SystemTime::now(),
         }
     }

@@ -10,8 +10,7 @@ use super::{Announcement, Presence};
 use crate::bus::Lifeline;
 use crate::channel::Pattern;
 use crate::clock::Instant;
-#[cfg(feature = "nats")]
-use crate::medium::nats::Service;
+use crate::medium::LocalVibrator;
 
 /// The announced vibrators and their subscriptions; made by [`Aether::roster`](crate::Aether::roster).
 ///
@@ -98,17 +97,16 @@ impl Roster {
     }
 }
 
-#[cfg(feature = "nats")]
 impl Presence {
     /// The vibrators of this process that rosters list.
-    pub(crate) fn services(&self) -> Vec<Service> {
+    pub(crate) fn local_vibrators(&self) -> Vec<LocalVibrator> {
         let local = self.local.lock();
         let shown = local.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
         shown
             .map(|receiver| {
                 let Announcement { vibrator, heard, effective_floor, .. } = receiver.announcement();
                 let (made_at, ledger) = (receiver.made_at, receiver.inbox.ledger());
-                Service { vibrator, heard, effective_floor, made_at, ledger }
+                LocalVibrator { vibrator, heard, effective_floor, made_at, ledger }
             })
             .collect()
     }

@@ -9,16 +9,18 @@ use smallvec::SmallVec;
 use crate::inbox::Inbox;
 use crate::wave::Wave;
 
-/// Inboxes that have no room now, each with the waves that it is still to get, in their order; empty as a rule.
+/// Inboxes without room, each with the waves that it has not got yet, in order. Usually empty. Made by
+/// [`Router::arrive_if_room`](crate::medium::Router::arrive_if_room).
 ///
-/// Dropping it offers the waves at once: what is too much is shed and counted.
+/// Dropping it offers the waves at once; inboxes shed what does not fit and count it.
 #[derive(Debug, Default)]
 #[must_use = "settle() waits for room; dropping sheds at once"]
-pub(crate) struct Crowded(SmallVec<[(Arc<Inbox>, VecDeque<Wave>); 1]>);
+pub struct Crowded(SmallVec<[(Arc<Inbox>, VecDeque<Wave>); 1]>);
 
 impl Crowded {
-    /// The strongest level for which there is no room.
-    pub(crate) fn level(&self) -> Option<u8> {
+    /// The strongest level for which there is no room, 0 to 63, where 0 is the strongest. `None` if nothing waits.
+    #[must_use]
+    pub fn level(&self) -> Option<u8> {
         self.0.iter().filter_map(|(_, waves)| waves.front()).map(|wave| wave.signal().level()).min()
     }
 
@@ -30,10 +32,11 @@ impl Crowded {
         }
     }
 
-    /// Waits until all inboxes have got their waves, each of which waits at most as long as its inbox lets emitters wait.
+    /// Waits until all inboxes have got their waves. Each wave waits at most as long as its inbox lets emitters wait.
     ///
-    /// Cancel safety: cancelled, the rest is offered at once.
-    pub(crate) async fn settle(mut self) {
+    /// # Cancel safety
+    /// Cancelled before completion, the rest is offered at once.
+    pub async fn settle(mut self) {
         join_all(self.0.iter_mut().map(|(inbox, waves)| inbox.offer_all_patiently(waves))).await;
     }
 }

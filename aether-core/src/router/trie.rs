@@ -153,7 +153,6 @@ mod tests {
             sequencer: Arc::new(Sequencer::new(Source::framework())),
             hears_own: false,
             muted: false.into(),
-            #[cfg(feature = "nats")]
             in_force: Default::default(),
             observes: false,
             relabel: None,

@@ -18,7 +18,7 @@ use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_
 
 /// Payloads from this size on may be slices of their frame. Below it a copy costs at most 80 ns. A slice keeps a whole
 /// block alive, 64 KiB as clients read it from a socket: at this size at most 16 times the payload.
-pub(crate) const SHARED_FROM: usize = 4096;
+pub const SHARED_FROM: usize = 4096;
 
 /// A decoded frame.
 #[derive(Debug)]

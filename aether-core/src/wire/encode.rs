@@ -256,15 +256,16 @@ fn put_extensions(out: &mut BytesMut, wave: &Wave) {
     }
 }
 
-/// An upper bound on a frame's header, without sources and waves.
-pub(crate) fn frame_bound(channel: Option<&Channel>) -> usize {
+/// An upper bound on a frame's header, without sources and waves, in bytes.
+#[must_use]
+pub fn frame_bound(channel: Option<&Channel>) -> usize {
     FIXED_HEADER + channel.map_or(0, |channel| channel.as_str().len()) + 3 * MAX_VARINT + 2 + MAX_POSITION
 }
 
 /// How many bytes a wave's record may still grow before it is sent, because an older wave has a longer varint for its
 /// age. Including them makes the size of a wave independent of when it is asked for.
-#[cfg(feature = "nats")]
-pub(crate) fn record_growth(wave: &Wave, now: Instant) -> usize {
+#[must_use]
+pub fn record_growth(wave: &Wave, now: Instant) -> usize {
     MAX_VARINT - varint_len(age_micros(wave, moment_of(now)))
 }
 
@@ -272,8 +273,9 @@ fn age_micros(wave: &Wave, now: Moment) -> u64 {
     u64::try_from(wave.age_at(now).as_micros()).unwrap_or(u64::MAX)
 }
 
-/// An upper bound on what a wave adds to a frame, its entry in the source table included.
-pub(crate) fn record_bound(wave: &Wave) -> usize {
+/// An upper bound on what a wave adds to a frame, its entry in the source table included, in bytes.
+#[must_use]
+pub fn record_bound(wave: &Wave) -> usize {
     let extension = |bytes: usize| bytes + 2 * MAX_VARINT;
     let mut bound = 4 + FIXED_RECORD + 2 * MAX_VARINT + 2 + wave.payload().len();
     bound += 8 + extension(wave.source().name().len());
@@ -298,7 +300,7 @@ pub(crate) fn record_bound(wave: &Wave) -> usize {
 const MAX_VARINT: usize = 10;
 
 /// The maximum length of a position's extension field.
-pub(crate) const MAX_POSITION: usize = field_len(3 * MAX_VARINT);
+pub const MAX_POSITION: usize = field_len(3 * MAX_VARINT);
 
 /// The maximum length of the extension fields of one wave, each with its tag and lengths.
 const MAX_EXTENSIONS: usize = field_len(4)

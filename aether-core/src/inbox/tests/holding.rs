@@ -36,13 +36,13 @@ async fn an_outbox_of_held_waves_is_filled_by_the_next_wave_only() {
     let mut seen = 0;
     assert_eq!(take(&inbox, 9, &mut seen), [0; 0]);
     {
-        let mut filled = std::pin::pin!(inbox.filled(seen));
+        let mut filled = std::pin::pin!(inbox.filled_after(seen));
         assert!(futures::poll!(filled.as_mut()).is_pending());
         inbox.offer(numbered(1, 0.1), Offer::Now).unwrap();
         assert!(filled.await);
     }
     inbox.close();
-    assert!(inbox.filled(inbox.mark()).await, "it is to be emptied");
+    assert!(inbox.filled_after(inbox.mark()).await, "it is to be emptied");
 }
 
 #[tokio::test(start_paused = true)]

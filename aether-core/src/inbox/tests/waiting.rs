@@ -127,7 +127,6 @@ async fn a_wave_that_is_refused_anyway_does_not_wait() {
 }
 
 /// An inbox with room for a hundred waves, whose emitters may run ahead by a few and have done so.
-#[cfg(feature = "nats")]
 fn run_ahead_by(waves: u64) -> Inbox {
     let inbox = Inbox::new(patient(100)).unwrap();
     inbox.let_run_ahead(waves as usize);
@@ -135,7 +134,6 @@ fn run_ahead_by(waves: u64) -> Inbox {
     inbox
 }
 
-#[cfg(feature = "nats")]
 #[tokio::test(start_paused = true)]
 async fn emitters_run_ahead_only_so_far_and_strong_waves_overtake_weak_ones() {
     let inbox = run_ahead_by(4);
@@ -152,7 +150,6 @@ async fn emitters_run_ahead_only_so_far_and_strong_waves_overtake_weak_ones() {
     assert_eq!(inbox.ledger().lost(), 0);
 }
 
-#[cfg(feature = "nats")]
 #[tokio::test(start_paused = true)]
 async fn emitters_are_admitted_when_they_may_run_further_ahead_or_waited_long() {
     let inbox = run_ahead_by(2);

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::clock::{Instant, moment_of};
+use crate::clock::Instant;
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::WaveId;
-use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Wave};
+use crate::wave::{ContentType, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Received, Wave};
 use crate::wire::{Position, SHARED_FROM};
 
 const CONTENT_TYPE: &str = "Content-Type";
@@ -125,7 +125,7 @@ pub(super) fn read(
         text(SOURCE).and_then(|source| source.strip_prefix(SOURCE_PREFIX)) == Some(&*id.source.to_string())
     });
     let is_own = own_id.is_some();
-    let WaveId { source, sequence } = own_id.unwrap_or_else(|| foreign.identify(&message, now));
+    let id = own_id.unwrap_or_else(|| foreign.identify(&message, now));
     let kind = text(KIND).and_then(|kind| kind.parse().ok()).unwrap_or(kind);
     let amplitude = text(AMPLITUDE)
         .and_then(|amplitude| amplitude.parse().ok())
@@ -160,23 +160,20 @@ pub(super) fn read(
             }
         }
     }
-    Wave::from_body(Body {
-        source,
-        sequence,
-        channel: channel.clone(),
-        kind,
-        signal: Signal {
-            amplitude: amplitude.unwrap_or_default(),
-            half_life: half_life.unwrap_or_else(|| kind.default_half_life()),
-            hops: hops.unwrap_or(0),
-        },
-        phase: phase.unwrap_or_default(),
-        age: age.unwrap_or_default(),
-        since: Some(moment_of(now)),
-        content_type: content_type.unwrap_or_default(),
-        payload: own_memory(message.payload),
-        extras: Extras { key: key.map(Into::into), cause, metadata, ..Extras::default() }.boxed(),
-    })
+    let mut received = Received::new(id, channel.clone(), own_memory(message.payload), now);
+    received.kind = kind;
+    received.signal = Signal {
+        amplitude: amplitude.unwrap_or_default(),
+        half_life: half_life.unwrap_or_else(|| kind.default_half_life()),
+        hops: hops.unwrap_or(0),
+    };
+    received.phase = phase.unwrap_or_default();
+    received.age = age.unwrap_or_default();
+    received.content_type = content_type.unwrap_or_default();
+    received.key = key.map(str::to_owned);
+    received.cause = cause;
+    received.metadata = metadata;
+    received.into_wave()
 }
 
 /// A small payload is copied, as it is out of frames: a slice keeps the block into which the client read it.

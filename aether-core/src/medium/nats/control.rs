@@ -8,9 +8,9 @@ use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::coop;
 
+use super::connection::{NatsShared, Root};
 use super::tokens::Tokens;
 use super::unheard_probes::unheard;
-use super::{NatsShared, Root};
 use crate::clock::Instant;
 use crate::medium::Reach;
 use crate::wave::Wave;

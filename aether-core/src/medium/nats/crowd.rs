@@ -14,9 +14,10 @@ use std::time::Duration;
 use async_nats::Message;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::task::coop;
 
-use super::NatsShared;
-use super::flow::{LEASE, Pause, RENEW_EVERY, sleep_until};
+use super::connection::{NatsShared, Root};
+use super::flow::{FLOW, LEASE, Pause, RENEW_EVERY, sleep_until};
 use crate::channel::Pattern;
 use crate::clock::Instant;
 use crate::router::Crowded;
@@ -149,4 +150,18 @@ impl Drop for Crowd {
 
 fn weight(message: &Message) -> usize {
     message.length + MESSAGE_OVERHEAD
+}
+
+impl NatsShared {
+    /// Sends a notice, if the client has room for it now: a task that takes waves from the network does not wait. One that
+    /// is not sent is made up for by the next, or by the end of the lease.
+    pub(super) fn send_pause(&self, pause: &Pause) {
+        let Some(frame) = self.flow.wave(pause).and_then(|wave| self.frame(&wave, Instant::now()).ok())
+        else {
+            return;
+        };
+        let sending = self.client.publish(self.subject(Root::Questions, FLOW), frame);
+        // Without the budget of the task, which may be spent.
+        let _ = coop::unconstrained(sending).now_or_never();
+    }
 }

@@ -15,24 +15,12 @@ use futures_util::stream::select_all;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
-use super::{NatsShared, Root};
-use crate::amplitude::Floor;
-use crate::inbox::Ledger;
-use crate::router::Heard;
-use crate::source::Source;
+use super::connection::{NatsShared, Root};
+use crate::medium::{LocalVibrator, LocalVibrators};
 
 /// Vibrators have no version of their own; NATS tools insist on one.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A vibrator of this process, as NATS tools list it.
-#[derive(Debug)]
-pub(crate) struct Service {
-    pub(crate) vibrator: Source,
-    pub(crate) heard: Vec<Heard>,
-    pub(crate) effective_floor: Floor,
-    pub(crate) made_at: SystemTime,
-    pub(crate) ledger: Ledger,
-}
 /// How many requests wait to be answered. Each is a subject and a reply subject, which the server holds to 4 KiB
 /// together; a requester whose request is dropped asks again.
 const MAX_WAITING: usize = 256;
@@ -161,7 +149,7 @@ struct Account {
 /// Answers from now on, until the connection ends.
 pub(super) async fn answer(
     shared: Arc<NatsShared>,
-    services: impl Fn() -> Option<Vec<Service>> + Send + 'static,
+    vibrators: LocalVibrators,
     mut ending: watch::Receiver<bool>,
 ) -> Result<(), SubscribeError> {
     let mut subscribers = Vec::new();
@@ -191,14 +179,14 @@ pub(super) async fn answer(
     });
     tokio::spawn(async move {
         while let Some(asked) = asked.recv().await {
-            let Some(present) = services() else { return };
+            let Some(present) = vibrators.list() else { return };
             respond(&shared, &asked, &present).await;
         }
     });
     Ok(())
 }
 
-async fn respond(shared: &NatsShared, asked: &DiscoveryRequest, present: &[Service]) {
+async fn respond(shared: &NatsShared, asked: &DiscoveryRequest, present: &[LocalVibrator]) {
     let Some(request) = Request::read(&asked.subject) else { return };
     for vibrator in present {
         let service = described(vibrator);
@@ -211,7 +199,12 @@ async fn respond(shared: &NatsShared, asked: &DiscoveryRequest, present: &[Servi
     }
 }
 
-fn write(verb: Verb, service: &Described, vibrator: &Service, subject: impl Fn(&str) -> String) -> Vec<u8> {
+fn write(
+    verb: Verb,
+    service: &Described,
+    vibrator: &LocalVibrator,
+    subject: impl Fn(&str) -> String,
+) -> Vec<u8> {
     let heard = &vibrator.heard;
     let written = match verb {
         Verb::Ping => serde_json::to_vec(&DiscoveryAnswer {
@@ -254,7 +247,7 @@ fn write(verb: Verb, service: &Described, vibrator: &Service, subject: impl Fn(&
     written.unwrap_or_default()
 }
 
-fn described(vibrator: &Service) -> Described {
+fn described(vibrator: &LocalVibrator) -> Described {
     let source = &vibrator.vibrator;
     Described {
         name: allowed(source.name()),

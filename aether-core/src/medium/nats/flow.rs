@@ -8,11 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
-use tokio::task::coop;
 
-use super::{NatsShared, Root};
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 use crate::source::{Sequencer, Source};
@@ -77,7 +74,8 @@ impl Flow {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn wave(&self, pause: &Pause) -> Option<Wave> {
+    /// A pause as a control message.
+    pub(super) fn wave(&self, pause: &Pause) -> Option<Wave> {
         let record = PauseRecord {
             id: pause.id,
             pattern: pause.pattern.as_str().to_owned(),
@@ -87,20 +85,6 @@ impl Flow {
         let payload = serde_json::to_vec(&record).ok()?;
         let channel = Channel::with_reserved(FLOW).ok()?;
         Some(Wave::plain(channel, payload.into(), ContentType::Json).noticed(&self.sequencer))
-    }
-}
-
-impl NatsShared {
-    /// Sends a notice, if the client has room for it now: a task that takes waves from the network does not wait. One that
-    /// is not sent is made up for by the next, or by the end of the lease.
-    pub(super) fn send_pause(&self, pause: &Pause) {
-        let Some(frame) = self.flow.wave(pause).and_then(|wave| self.frame(&wave, Instant::now()).ok())
-        else {
-            return;
-        };
-        let sending = self.client.publish(self.subject(Root::Questions, FLOW), frame);
-        // Without the budget of the task, which may be spent.
-        let _ = coop::unconstrained(sending).now_or_never();
     }
 }
 

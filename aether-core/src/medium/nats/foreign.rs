@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Message};
 use sha2::{Digest, Sha256};
 
-use super::remembered::Remembered;
 use crate::clock::Instant;
+use crate::medium::link::Remembered;
 use crate::source::{Source, WaveId};
 
 pub(super) const ID: &str = "ce-id";

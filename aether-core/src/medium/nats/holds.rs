@@ -11,8 +11,8 @@ use async_nats::{Message, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::coop;
 
+use super::connection::{NatsShared, Root};
 use super::flow::{self, FLOW, Pause};
-use super::{NatsShared, Root};
 use crate::channel::{Channel, Pattern};
 use crate::clock::{Instant, moment_of};
 use crate::wave::Wave;

@@ -5,24 +5,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::clock::{Instant, micros_since_1970};
+use crate::clock::Instant;
 use async_nats::{Message, SubscribeError, Subscriber};
-use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, coop};
 use tokio::time::{sleep, timeout};
 
+use super::cloudevents;
+use super::connection::{CLIENT_QUEUE, Leaving, NatsShared, Root};
 use super::crowd::Crowd;
 use super::foreign::Foreign;
-use super::gaps::{Gap, GapReport, Gaps, Positions};
 use super::reply::Reply;
-use super::transit::Transit;
-use super::{CLIENT_QUEUE, NatsShared, Root, cloudevents};
 use crate::channel::{Channel, ChannelError, Pattern};
+use crate::medium::link::{Gap, GapReport, Gaps, HeardFrame, Transit};
 use crate::router::{Crowded, Lost, Router, Subscription};
 use crate::wave::{Kind, Wave};
-use crate::wire::{self, FrameError};
+use crate::wire::{self, FrameError, micros_since_1970};
 
 /// At the end, so many messages are taken before other tasks get a turn.
 const BETWEEN_OTHERS: usize = 128;
@@ -74,9 +73,6 @@ impl Drain {
         self.is_told.map(drop).boxed().shared()
     }
 }
-
-/// A subscription on its way out.
-pub(super) type Leaving = futures_util::future::Shared<BoxFuture<'static, ()>>;
 
 /// One subscription of the server.
 struct Tap {
@@ -407,7 +403,7 @@ impl Intake {
             (node.unwrap_or(0), position, vec![wave])
         };
         let lost = gaps.zip(position).and_then(|(gaps, position)| {
-            let heard = Positions { node, position, waves: waves.len(), delay, now };
+            let heard = HeardFrame { node, position, waves: waves.len(), delay, now };
             let GapReport { gap, forgets, is_implausible } = gaps.note(channel, heard);
             self.forgotten_streams.fetch_add(u64::from(forgets), Ordering::Relaxed);
             if is_implausible {

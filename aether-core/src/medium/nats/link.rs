@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::tokens::Tokens;
 use super::unheard_probes::{Inquiries, unheard};
-use crate::inbox::{Inbox, ShedReason};
+use crate::inbox::Inbox;
 use crate::router::Router;
 use crate::wave::Wave;
 
@@ -308,7 +308,7 @@ impl Link {
             self.unsendable.fetch_add(waves.len() as u64, Ordering::Relaxed);
         }
         // Outside of the lock: a callback may look at the accounts.
-        self.outbox.report(waves, ShedReason::Unsendable);
+        self.outbox.report_unsendable(waves);
     }
 
     /// How many waves could not be sent since this was last asked.

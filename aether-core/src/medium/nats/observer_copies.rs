@@ -7,7 +7,8 @@
 use futures_util::FutureExt;
 use tokio::task::coop;
 
-use super::{NatsShared, Root, cloudevents};
+use super::cloudevents;
+use super::connection::{NatsShared, Root};
 use crate::clock::Instant;
 use crate::medium::Wire;
 use crate::wave::Wave;

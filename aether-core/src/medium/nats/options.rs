@@ -3,18 +3,18 @@
 use crate::inbox::InboxOptions;
 use crate::medium::Wire;
 
-/// Options of the NATS medium, for [`AetherBuilder::nats`](crate::AetherBuilder::nats).
+/// Options of the NATS medium, for [`AetherBuilder::options`](crate::AetherBuilder::options).
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use aether_core::{Aether, NatsOptions};
 ///
 /// let options = NatsOptions::default().prefix("shop").client_name("orders");
-/// let aether = Aether::builder().url("nats://127.0.0.1:4222").nats(options).connect().await?;
+/// let aether = Aether::builder().url("nats://127.0.0.1:4222").options(options).connect().await?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "options do nothing by themselves: give them to AetherBuilder::nats"]
+#[must_use = "options do nothing by themselves: give them to AetherBuilder::options"]
 pub struct NatsOptions {
     pub(super) prefix: String,
     pub(super) wire: Wire,

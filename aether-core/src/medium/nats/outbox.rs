@@ -18,12 +18,13 @@ use bytes::Bytes;
 
 use crate::clock::Instant;
 
+use super::cloudevents;
+use super::connection::{NatsShared, Root};
 use super::flow::sleep_until;
 use super::holds::Holds;
-use super::numbers::{Numbers, StreamAnnouncement};
-use super::{NatsShared, Root, cloudevents};
 use crate::channel::Channel;
 use crate::medium::Wire;
+use crate::medium::link::{Numbers, StreamAnnouncement};
 use crate::wave::{Kind, Wave};
 use crate::wire::{Position, encode_at, frame_bound, record_bound};
 
@@ -65,7 +66,7 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
             () = shared.link.connected_after(&mut connection, &shared.client) => {
                 Next::Announce(Numbers::after_reconnecting)
             }
-            is_filled = shared.outbox.filled(holds.seen()) => if is_filled { Next::Send } else { Next::End },
+            is_filled = shared.outbox.filled_after(holds.seen()) => if is_filled { Next::Send } else { Next::End },
             () = holds.changed(&shared) => Next::Send,
             () = sleep_until(numbers.next_round()) => Next::Announce(|_, _| Vec::new()),
         };

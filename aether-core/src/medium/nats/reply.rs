@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{NatsShared, cloudevents};
+use super::cloudevents;
+use super::connection::NatsShared;
 use crate::clock::Instant;
 use crate::wave::{ReplyError, ReplyPath, Wave};
 

@@ -23,7 +23,9 @@ const ANNOUNCED_AFTER: [Duration; 4] =
 /// How often the quiet channels are looked for. No more often, because that looks at all of them.
 const ROUND: Duration = Duration::from_secs(1);
 
-pub(super) struct Numbers {
+/// The numbers of one sender, by channel. At most 4096 channels.
+#[derive(Debug)]
+pub struct Numbers {
     streams: LruCache<Channel, SentStream>,
     /// How many streams were begun.
     begun: u64,
@@ -32,7 +34,8 @@ pub(super) struct Numbers {
 }
 
 /// The waves sent on one channel.
-pub(super) struct SentStream {
+#[derive(Debug)]
+pub struct SentStream {
     number: u64,
     begun: Instant,
     next: u64,
@@ -44,14 +47,14 @@ pub(super) struct SentStream {
 
 impl SentStream {
     /// Where a frame that leaves now stands.
-    pub(super) fn position(&self, now: Instant) -> Position {
+    pub fn position(&self, now: Instant) -> Position {
         let age = now.saturating_duration_since(self.begun);
         let age_micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         Position { stream: self.number, first: self.next, age_micros }
     }
 
-    /// So many waves were sent.
-    pub(super) fn sent(&mut self, waves: usize, now: Instant) {
+    /// Notes that so many waves were sent at the position that [`SentStream::position`] gave.
+    pub fn sent(&mut self, waves: usize, now: Instant) {
         self.next += waves as u64;
         (self.quiet_since, self.announced) = (now, 0);
     }
@@ -68,17 +71,25 @@ impl SentStream {
     }
 }
 
-/// What receivers shall be told.
-pub(super) type StreamAnnouncement = (Channel, Position);
+/// A channel, and where its stream stands: to be sent as a frame without waves.
+pub type StreamAnnouncement = (Channel, Position);
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Numbers {
-    pub(super) fn new() -> Self {
+    /// Nothing was sent yet.
+    #[must_use]
+    pub fn new() -> Self {
         Self { streams: LruCache::unbounded(), begun: 0, next_round: None }
     }
 
     /// The stream of a channel, which begins if there is none. If another one has to be forgotten for it, that one is
     /// handed back to be announced for the last time.
-    pub(super) fn stream(
+    pub fn stream(
         &mut self,
         channel: &Channel,
         now: Instant,
@@ -97,12 +108,12 @@ impl Numbers {
     }
 
     /// The channels that were used since they were last announced.
-    pub(super) fn unannounced(&mut self, now: Instant) -> Vec<StreamAnnouncement> {
+    pub fn unannounced(&mut self, now: Instant) -> Vec<StreamAnnouncement> {
         self.announce_where(now, |stream| stream.announced == 0)
     }
 
     /// All channels, after a new connection was made: whatever was on its way may be lost.
-    pub(super) fn after_reconnecting(&mut self, now: Instant) -> Vec<StreamAnnouncement> {
+    pub fn after_reconnecting(&mut self, now: Instant) -> Vec<StreamAnnouncement> {
         for (_, stream) in &mut self.streams {
             (stream.quiet_since, stream.announced) = (now, 0);
         }
@@ -111,13 +122,14 @@ impl Numbers {
         self.streams.iter().map(|(channel, stream)| (channel.clone(), stream.position(now))).collect()
     }
 
-    /// When [`Numbers::due`] has something to look for.
-    pub(super) fn next_round(&self) -> Option<Instant> {
+    /// When to call [`Numbers::due`] next; `None` if no channel is waiting to be announced.
+    #[must_use]
+    pub fn next_round(&self) -> Option<Instant> {
         self.next_round
     }
 
     /// The channels that have gone quiet.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<StreamAnnouncement> {
+    pub fn due(&mut self, now: Instant) -> Vec<StreamAnnouncement> {
         let due = self.announce_where(now, |stream| stream.is_due(now));
         let is_restless = |stream: &SentStream| stream.announced < ANNOUNCED_AFTER.len();
         self.next_round = self.streams.iter().any(|(_, stream)| is_restless(stream)).then(|| now + ROUND);

@@ -41,11 +41,14 @@ const AGREEMENT: u64 = 1_000_000;
 /// For how long others have to agree with a frame that disagrees with what is known.
 const PERSISTENCE: Duration = Duration::from_secs(10);
 
-pub(super) struct Transit {
+/// What is known of the transit times of each sender. At most 1024 senders.
+#[derive(Debug)]
+pub struct Transit {
     senders: Mutex<Remembered<u64, History>>,
     implausible: AtomicU64,
 }
 
+#[derive(Debug)]
 struct History {
     /// The least difference of each of the last minutes, the current one at the back.
     minima: VecDeque<i64>,
@@ -59,6 +62,7 @@ struct History {
 }
 
 /// Frames that agree with each other and not with what is known.
+#[derive(Debug)]
 struct Rival {
     least: i64,
     since: Instant,
@@ -139,7 +143,7 @@ impl Default for Transit {
 impl Transit {
     /// The delay of a frame above the shortest one of its sender. `received_micros` is our wall clock in microseconds
     /// since 1970.
-    pub(super) fn delay(&self, sender: Sender, received_micros: u64, now: Instant) -> Duration {
+    pub fn delay(&self, sender: Sender, received_micros: u64, now: Instant) -> Duration {
         // Wrapping: two clocks may differ by anything, and only differences of this difference are used.
         let difference = received_micros.wrapping_sub(sender.sent_micros).cast_signed();
         let mut senders = self.senders.lock();
@@ -159,8 +163,9 @@ impl Transit {
         Duration::ZERO
     }
 
-    /// Frames with a time that was contradicted by what their sender sent after them.
-    pub(super) fn implausible(&self) -> u64 {
+    /// How many frames had a time that was contradicted by what their sender sent after them.
+    #[must_use]
+    pub fn implausible(&self) -> u64 {
         self.implausible.load(Ordering::Relaxed)
     }
 }

@@ -17,18 +17,18 @@ fn channel(name: impl std::fmt::Display) -> Channel {
     Channel::new(format!("c{name}")).unwrap()
 }
 
-fn heard(first: u64, waves: usize, now: Instant) -> Positions {
+fn heard(first: u64, waves: usize, now: Instant) -> HeardFrame {
     // Of a stream that began before anybody could have subscribed.
     let position = Position { stream: 0, first, age_micros: u64::MAX };
-    Positions { node: 1, position, waves, delay: Duration::ZERO, now }
+    HeardFrame { node: 1, position, waves, delay: Duration::ZERO, now }
 }
 
-fn missing(gaps: &mut Gaps, heard: Positions) -> Option<Gap> {
+fn missing(gaps: &mut Gaps, heard: HeardFrame) -> Option<Gap> {
     gaps.note(&channel("a"), heard).gap
 }
 
 /// How many waves a frame shows to be missing; `None` if its position cannot be true.
-fn lost(gaps: &mut Gaps, heard: Positions) -> Option<u64> {
+fn lost(gaps: &mut Gaps, heard: HeardFrame) -> Option<u64> {
     let noted = gaps.note(&channel("a"), heard);
     (!noted.is_implausible).then(|| noted.gap.map_or(0, |gap| gap.waves))
 }
@@ -66,7 +66,7 @@ fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
     assert_eq!(lost(&mut gaps, heard(8 + most, 1, now)), Some(most));
     // A stream that is new, and was to be heard from its beginning.
     let position = Position { stream: 1, first: u64::MAX, age_micros: 0 };
-    let new = Positions { node: 2, position, waves: 1, delay: Duration::ZERO, now: now + 60 * SECOND };
+    let new = HeardFrame { node: 2, position, waves: 1, delay: Duration::ZERO, now: now + 60 * SECOND };
     assert_eq!(lost(&mut gaps, new), None);
 }
 
@@ -78,7 +78,7 @@ fn no_stream_of_another_number_hides_what_is_missing_in_the_real_one() {
     }
     let stream = |stream, first| {
         let heard = heard(first, 0, now);
-        Positions { position: Position { stream, ..heard.position }, ..heard }
+        HeardFrame { position: Position { stream, ..heard.position }, ..heard }
     };
     for made_up in [u64::MAX, 1 << 62] {
         assert_eq!(lost(&mut gaps, stream(made_up, 0)), None, "no sender begins so many");
@@ -106,7 +106,7 @@ fn made_up_losses_are_bounded_by_time_whoever_they_are_said_to_be_of() {
     let mut total = 0;
     for frame in 0..20_000_u64 {
         let now = start + Duration::from_millis(frame);
-        let of = |first| Positions { node: frame / 2, ..heard(first, 1, now) };
+        let of = |first| HeardFrame { node: frame / 2, ..heard(first, 1, now) };
         let noted = gaps.note(&channel("a"), of(if frame % 2 == 0 { 0 } else { 500_000_000 }));
         total += noted.gap.map_or(0, |gap| gap.waves);
     }
@@ -141,11 +141,11 @@ fn whatever_healthy_senders_do_is_believed() {
     }
     // A sender that was restarted is another node; one that forgets channels begins new streams, a thousand a second.
     now += SECOND;
-    assert_eq!(lost(&mut gaps, Positions { node: 2, ..heard(0, 1, now) }), Some(0));
+    assert_eq!(lost(&mut gaps, HeardFrame { node: 2, ..heard(0, 1, now) }), Some(0));
     for stream in (1..1_000_000_u64).step_by(100_000) {
         now += SECOND;
         let of =
-            |first| Positions { position: Position { stream, first, age_micros: 0 }, ..heard(0, 1, now) };
+            |first| HeardFrame { position: Position { stream, first, age_micros: 0 }, ..heard(0, 1, now) };
         assert_eq!([of(2), of(3)].map(|heard| lost(&mut gaps, heard)), [Some(2), Some(0)], "{stream}");
     }
 }
@@ -166,7 +166,7 @@ fn the_beginning_of_a_stream_is_missed_by_those_who_were_subscribed_when_it_bega
     let now = start + 100 * SECOND;
     let (delay, age_micros) = (2 * SECOND, 5_000_000);
     let position = Position { stream: 3, first: 7, age_micros };
-    let frame = Positions { node: 1, position, waves: 1, delay, now };
+    let frame = HeardFrame { node: 1, position, waves: 1, delay, now };
     let began = now - 7 * SECOND - DOUBT;
     assert_eq!(missing(&mut subscribed(began), frame), Some(Gap { waves: 7, since: began }));
     assert_eq!(missing(&mut subscribed(began + SECOND), frame), None);
@@ -195,7 +195,7 @@ fn streams_without_end_do_not_grow_the_table_and_a_forgotten_one_is_no_loss() {
     };
     let frame = |first, at: Instant| {
         let age_micros = (at - start).as_micros() as u64;
-        Positions { position: Position { stream: 0, first, age_micros }, ..heard(first, 1, at) }
+        HeardFrame { position: Position { stream: 0, first, age_micros }, ..heard(first, 1, at) }
     };
     let at = |seconds| start + DOUBT + seconds * SECOND;
     assert_eq!(gaps.note(&channel(0), frame(0, at(10))), noted(0, false, start));

@@ -5,7 +5,7 @@
 //! subscription was sent, or should have been sent, and that nobody here will get. What comes twice or late is no loss.
 //! Members of a group have no table: what is missing at one of them has gone to another.
 //!
-//! Positions are not signed, so any of them may be made up. Three rules bound what that does:
+//! HeardFrame are not signed, so any of them may be made up. Three rules bound what that does:
 //!
 //! - No more is missing than senders could have sent in the time since ([`MOST_A_SECOND`]).
 //! - Two streams of a sender are followed on each channel. A made-up stream hides nothing of the real one.
@@ -47,34 +47,42 @@ const SILENT: Duration = Duration::from_secs(60);
 
 /// Waves that were lost on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Gap {
-    pub(super) waves: u64,
-    /// Who was subscribed at that time should have got them all.
-    pub(super) since: Instant,
+pub struct Gap {
+    /// How many.
+    pub waves: u64,
+    /// Subscriptions that were in force at that time should have got all of them.
+    pub since: Instant,
 }
 
-/// A frame that came.
+/// A frame that came: what its header says, and how it came.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Positions {
-    pub(super) node: u64,
-    pub(super) position: Position,
-    pub(super) waves: usize,
-    /// How much longer than the quickest frames of its node it was on its way.
-    pub(super) delay: Duration,
-    pub(super) now: Instant,
+pub struct HeardFrame {
+    /// The number of the sending process.
+    pub node: u64,
+    /// Where the frame stands in its stream.
+    pub position: Position,
+    /// How many waves it holds.
+    pub waves: usize,
+    /// How much longer than the quickest frames of its node it was under way, see [`Transit`](super::Transit).
+    pub delay: Duration,
+    /// When it came.
+    pub now: Instant,
 }
 
-/// What a frame shows.
+/// What a frame shows about the waves before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct GapReport {
-    pub(super) gap: Option<Gap>,
-    /// A sender's channel was forgotten for it.
-    pub(super) forgets: bool,
-    /// Its position cannot be true, and no loss is counted for it.
-    pub(super) is_implausible: bool,
+pub struct GapReport {
+    /// Waves that were lost before it.
+    pub gap: Option<Gap>,
+    /// Whether another sender's channel was forgotten for it.
+    pub forgets: bool,
+    /// Whether its position cannot be true. No loss is counted for it.
+    pub is_implausible: bool,
 }
 
-pub(super) struct Gaps {
+/// The streams that one subscription hears, and what is missing in them. At most 4096 senders' channels, 2.4 MB.
+#[derive(Debug)]
+pub struct Gaps {
     /// Since when the server knows of the subscription for sure.
     in_force: Arc<OnceLock<Instant>>,
     senders: Remembered<(u64, Channel), Streams>,
@@ -82,11 +90,13 @@ pub(super) struct Gaps {
 }
 
 /// What one sender sends on one channel: its stream, and the one before it or one that somebody made up.
+#[derive(Debug)]
 struct Streams {
     first: ReceivedStream,
     second: Option<ReceivedStream>,
 }
 
+#[derive(Debug)]
 struct ReceivedStream {
     number: u64,
     expected: u64,
@@ -95,6 +105,7 @@ struct ReceivedStream {
 }
 
 /// How many waves may still be missing: grows with time, as senders send.
+#[derive(Debug)]
 struct Credit {
     left: Duration,
     at: Option<Instant>,
@@ -153,14 +164,17 @@ impl Streams {
 }
 
 impl Gaps {
-    pub(super) fn new(in_force: Arc<OnceLock<Instant>>) -> Self {
+    /// A table that has heard nothing. `in_force` is set when the subscription is known to be in force: the beginning of
+    /// a stream that began before counts as missed by nobody.
+    #[must_use]
+    pub fn new(in_force: Arc<OnceLock<Instant>>) -> Self {
         let credit = Credit { left: AT_ONCE, at: None };
         Self { in_force, senders: Remembered::new(MAX_STREAMS, KEPT), credit }
     }
 
-    /// Notes a frame, and says what is missing before it.
-    pub(super) fn note(&mut self, channel: &Channel, heard: Positions) -> GapReport {
-        let Positions { node, position, waves, delay, now } = heard;
+    /// Notes a frame, and says what is missing before it. A duplicate or a late frame is no loss.
+    pub fn note(&mut self, channel: &Channel, heard: HeardFrame) -> GapReport {
+        let HeardFrame { node, position, waves, delay, now } = heard;
         let Position { stream: number, first, age_micros } = position;
         let expected = first.saturating_add(waves as u64);
         let new = ReceivedStream { number, expected, heard: now, frames: 1 };

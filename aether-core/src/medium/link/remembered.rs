@@ -1,8 +1,9 @@
 //! A table that the network fills: bounded, the entry not heard for longest goes first, and memory is given back.
 //!
-//! Used for what is known of senders ([`gaps`](super::gaps), [`transit`](super::transit), [`foreign`](super::foreign)).
+//! Used for what is known of senders, by [`Gaps`](super::Gaps), [`Transit`](super::Transit) and the media.
 //! Its keys come from messages, so anybody can make up as many as they like.
 
+use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::clock::Instant;
 /// How often old entries are looked for.
 const ROUND: Duration = Duration::from_secs(60);
 
-pub(super) struct Remembered<K, V> {
+/// A bounded table. The entry that was not heard for longest is forgotten first.
+pub struct Remembered<K, V> {
     entries: LruCache<K, RememberedEntry<V>>,
     most: usize,
     keep: Duration,
@@ -26,19 +28,30 @@ pub(super) struct Remembered<K, V> {
     forgotten: Option<Instant>,
 }
 
+#[derive(Debug)]
 struct RememberedEntry<V> {
     heard: Instant,
     value: V,
 }
 
+impl<K, V> fmt::Debug for Remembered<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remembered")
+            .field("most", &self.most)
+            .field("keep", &self.keep)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<K: Hash + Eq, V> Remembered<K, V> {
-    /// Holds at most so many entries, and none that was not heard for so long.
-    pub(super) fn new(most: usize, keep: Duration) -> Self {
+    /// A table that holds at most `most` entries, and none that was not heard for `keep`.
+    #[must_use]
+    pub fn new(most: usize, keep: Duration) -> Self {
         Self { entries: LruCache::unbounded(), most, keep, swept: None, peak: 0, forgotten: None }
     }
 
     /// The entry of a key, which counts as heard.
-    pub(super) fn hear(&mut self, key: &K, now: Instant) -> Option<&mut V> {
+    pub fn hear(&mut self, key: &K, now: Instant) -> Option<&mut V> {
         if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= ROUND) {
             // What is heard now is not old.
             if let Some(entry) = self.entries.get_mut(key) {
@@ -52,7 +65,7 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
     }
 
     /// Adds an entry, and says whether another one was forgotten for it.
-    pub(super) fn add(&mut self, key: K, value: V, now: Instant) -> bool {
+    pub fn add(&mut self, key: K, value: V, now: Instant) -> bool {
         let is_full = self.entries.len() >= self.most;
         if is_full {
             self.forget_one();
@@ -63,7 +76,8 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
     }
 
     /// When the entry that was forgotten last had last been heard. Nobody knows whether an older one was here.
-    pub(super) const fn forgotten(&self) -> Option<Instant> {
+    #[must_use]
+    pub const fn forgotten(&self) -> Option<Instant> {
         self.forgotten
     }
 
@@ -87,9 +101,16 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

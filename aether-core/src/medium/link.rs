@@ -1,0 +1,57 @@
+//! What every medium over a network needs, whatever its client: numbers, gap detection, transit times.
+//!
+//! Called by media, also by those of other crates (feature `link`). Nothing here does I/O, starts a task or reads a
+//! clock. The parts, in the order in which a wave goes through them:
+//!
+//! - [`Numbers`] numbers the waves that leave, by channel, and says when a quiet channel is to be announced. One table for
+//!   the sending task.
+//! - [`Transit`] estimates how long a frame was under way without synchronised clocks, so that waves age on their way.
+//!   One table for a connection.
+//! - [`Gaps`] finds the waves that were lost on the way to a subscription. One table for each pattern.
+//! - [`Remembered`] is the bounded table that both of these use: whatever a network can fill is bounded.
+//!
+//! ```
+//! use std::sync::{Arc, OnceLock};
+//! use std::time::{Duration, Instant};
+//! use aether_core::{Channel, Wave};
+//! use aether_core::medium::link::{Gaps, HeardFrame, Numbers};
+//! use aether_core::wire::{self, Sender};
+//!
+//! let (channel, start) = (Channel::new("orders.created")?, Instant::now());
+//! // The sender numbers three frames of one wave each. The second is lost.
+//! let mut numbers = Numbers::new();
+//! let mut frames = Vec::new();
+//! for text in ["1", "2", "3"] {
+//!     let wave = Wave::from_bytes(channel.clone(), text)?;
+//!     let (stream, _) = numbers.stream(&channel, start);
+//!     let sender = Sender { node: 7, sent_micros: wire::micros_since_1970() };
+//!     frames.push(wire::encode_at(sender, Some(stream.position(start)), None, &[wave], start)?);
+//!     stream.sent(1, start);
+//! }
+//! frames.remove(1);
+//!
+//! // The receiver has subscribed before that.
+//! let mut gaps = Gaps::new(Arc::new(OnceLock::from(start)));
+//! let mut missing = 0;
+//! for bytes in &frames {
+//!     let now = start + Duration::from_millis(1);
+//!     let frame = wire::decode(bytes, Some(&channel), now, |_| Duration::ZERO)?;
+//!     let (node, waves) = (frame.sender.node, frame.waves.len());
+//!     if let Some(position) = frame.position {
+//!         let heard = HeardFrame { node, position, waves, delay: Duration::ZERO, now };
+//!         missing += gaps.note(&channel, heard).gap.map_or(0, |gap| gap.waves);
+//!     }
+//! }
+//! assert_eq!(missing, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod gaps;
+mod numbers;
+mod remembered;
+mod transit;
+
+pub use gaps::{Gap, GapReport, Gaps, HeardFrame};
+pub use numbers::{Numbers, SentStream, StreamAnnouncement};
+pub use remembered::Remembered;
+pub use transit::Transit;

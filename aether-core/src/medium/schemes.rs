@@ -1,0 +1,70 @@
+//! Which medium an address means: the table of schemes, with the media of this crate in it.
+//!
+//! Used by [`AetherBuilder`](crate::AetherBuilder). All media come in by the same door, those of other crates too.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+
+use super::Medium;
+use super::connect::{ConnectError, ConnectRequest, Connector};
+use super::local::{Local, LocalOptions};
+
+/// The connectors by the schemes of their addresses, in lower case.
+#[derive(Clone)]
+pub(crate) struct Schemes(HashMap<String, Connector>);
+
+impl Default for Schemes {
+    fn default() -> Self {
+        let mut schemes = Self(HashMap::new());
+        schemes.register("local", |request| {
+            let options = request.options::<LocalOptions>();
+            let local: Arc<dyn Medium> = Arc::new(Local::new(request.router, &options));
+            ready(Ok(local))
+        });
+        #[cfg(feature = "nats")]
+        for scheme in ["nats", "tls"] {
+            schemes.register(scheme, super::nats::connect);
+        }
+        schemes
+    }
+}
+
+impl Schemes {
+    /// Registers a connector. The one that the scheme had before is what [`ConnectRequest::connect`] calls.
+    pub(crate) fn register<F>(
+        &mut self,
+        scheme: &str,
+        connect: impl Fn(ConnectRequest) -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<Arc<dyn Medium>, ConnectError>> + Send + 'static,
+    {
+        let scheme = scheme.to_ascii_lowercase();
+        let before = self.0.remove(&scheme);
+        let connector: Connector = Arc::new(move |request: ConnectRequest| -> BoxFuture<'static, _> {
+            connect(ConnectRequest { before: before.clone(), ..request }).boxed()
+        });
+        self.0.insert(scheme, connector);
+    }
+
+    /// The connector for an address.
+    pub(crate) fn find(&self, url: &str) -> Result<&Connector, ConnectError> {
+        let Some((scheme, _)) = url.split_once(':') else {
+            return Err(ConnectError::Url { url: url.to_owned() });
+        };
+        let scheme = scheme.to_ascii_lowercase();
+        self.0.get(&scheme).ok_or_else(|| match &*scheme {
+            // Registered unless the feature is off.
+            "nats" | "tls" => ConnectError::Feature { url: url.to_owned(), feature: "nats" },
+            _ => ConnectError::Scheme { url: url.to_owned(), scheme },
+        })
+    }
+}
+
+impl fmt::Debug for Schemes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

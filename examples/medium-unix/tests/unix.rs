@@ -1,0 +1,133 @@
+//! The medium over a Unix socket: the conformance suite from outside of `aether-core`, and what it loses.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aether_core::conformance::{self, Harness, Site, SiteError};
+use aether_core::{Aether, InboxOptions, Vibrator};
+use aether_medium_unix::Hub;
+use futures_util::future::{BoxFuture, ready};
+
+/// What it does not promise, and what the site has no means for: groups, what nobody hears, a link that can be broken,
+/// clients that do not know Aether.
+const SKIPPED: [&str; 29] = [
+    "an_emitter_without_room_waits_and_blocks_no_thread",
+    "try_emit_hands_back_what_has_no_room",
+    "a_wave_that_is_refused_leaves_no_gap_in_the_numbers",
+    "the_weak_are_refused_before_the_strong",
+    "the_strongest_emitter_that_waits_is_let_in_first",
+    "each_wave_reaches_one_member_of_a_group_and_all_members_get_some",
+    "a_group_shares_many_channels_while_others_come_and_go",
+    "each_group_and_each_lone_listener_gets_every_wave",
+    "a_group_goes_on_without_a_member_that_leaves",
+    "a_full_member_of_a_group_costs_the_others_nothing",
+    "joining_twice_changes_nothing",
+    "a_question_to_a_group_reaches_one_member",
+    "a_question_that_nobody_hears_fails_at_once",
+    "subscriptions_are_in_force_again_by_themselves",
+    "waves_emitted_while_away_arrive",
+    "what_is_lost_on_the_way_is_counted",
+    "a_full_outbox_sheds_the_weakest_and_counts_them",
+    "a_join_that_begins_while_away_holds_when_it_returns",
+    "a_member_that_leaves_while_away_is_gone_afterwards",
+    "closing_while_away_ends_and_counts_what_was_lost",
+    "an_emit_that_is_cancelled_while_it_waits_is_accounted_for",
+    "a_foreign_message_arrives_as_a_wave_with_default_values",
+    "foreign_headers_become_metadata",
+    "a_foreign_requester_gets_a_plain_answer",
+    "what_is_malformed_is_counted_and_ends_nothing",
+    "a_notice_says_whether_anybody_hears_it",
+    "without_its_source_a_failed_wave_is_a_dead_letter_that_can_be_sent_again",
+    "what_the_outbox_sheds_while_away_comes_back_at_once",
+    "what_fails_while_away_comes_back_afterwards",
+];
+
+struct OverUnix;
+
+/// A hub of its own.
+struct UnixSite {
+    _hub: Hub,
+    path: PathBuf,
+}
+
+impl Drop for UnixSite {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl UnixSite {
+    fn new(behind: usize) -> std::io::Result<Self> {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("aether-{}-{number}", std::process::id()));
+        Ok(Self { _hub: Hub::bind_with(&path, behind)?, path })
+    }
+
+    async fn connect(&self, outbox: InboxOptions) -> Result<Aether, aether_core::ConnectError> {
+        let builder = Aether::builder().scheme("unix", aether_medium_unix::connect).options(outbox);
+        builder.url(format!("unix:{}", self.path.display())).connect().await
+    }
+}
+
+impl Harness for OverUnix {
+    fn site(&self) -> BoxFuture<'_, Result<Box<dyn Site>, SiteError>> {
+        let site = UnixSite::new(Hub::BEHIND).map_err(|error| SiteError::new("bind", error));
+        Box::pin(ready(site.map(|site| Box::new(site) as Box<dyn Site>)))
+    }
+}
+
+impl Site for UnixSite {
+    fn connect(&self, outbox: InboxOptions) -> BoxFuture<'_, Result<Aether, SiteError>> {
+        Box::pin(async { self.connect(outbox).await.map_err(|error| SiteError::new("connect", error)) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_medium_of_another_crate_conforms_but_for_what_it_does_not_promise() {
+    let report = conformance::run(&OverUnix).await;
+    assert!(report.passed(), "\n{report}");
+    assert_eq!(report.skipped(), SKIPPED, "\n{report}");
+}
+
+/// The hub runs on the same thread and holds few messages for each client, so a burst overruns it.
+#[tokio::test(flavor = "current_thread")]
+async fn what_the_hub_loses_is_counted_at_the_receiver() {
+    const BURST: u64 = 20_000;
+    const WAVES: u64 = BURST + 4;
+    let site = UnixSite::new(8).unwrap();
+    let (here, there) = (
+        site.connect(InboxOptions::interactive()).await.unwrap(),
+        site.connect(InboxOptions::interactive()).await.unwrap(),
+    );
+    let options = InboxOptions::interactive().max_waves(2 * WAVES as usize);
+    let ear = Vibrator::builder("ear").inbox(options).create(&there).await.unwrap();
+    ear.resonate_on("burst.*").await.unwrap();
+    let emitter = Vibrator::create("emitter", &here).await.unwrap();
+    // A receiver that joined just now cannot tell whether it missed the beginning of a stream. So both begin before.
+    for channel in ["burst.even", "burst.odd"] {
+        emitter.emit_bytes(channel, "first").await.unwrap();
+        here.flush().await.unwrap();
+        there.flush().await.unwrap();
+    }
+    for count in 0..BURST {
+        // Two channels in turn, so that each wave travels alone.
+        let channel = if count % 2 == 0 { "burst.even" } else { "burst.odd" };
+        emitter.emit_bytes(channel, count.to_string()).await.unwrap();
+    }
+    // Whatever became of the burst and its marker, nothing is under way now. A last wave on each channel shows its gap.
+    let _ = here.flush().await;
+    for channel in ["burst.even", "burst.odd"] {
+        emitter.emit_bytes(channel, "last").await.unwrap();
+        let _ = here.flush().await;
+    }
+    let everything = async {
+        while ear.ledger().offered < WAVES {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), everything).await.unwrap();
+    let ledger = ear.ledger();
+    assert!(ledger.adds_up() && ledger.offered == WAVES && ledger.lost_upstream > 0, "{ledger:?}");
+    assert_eq!(there.status().lost_upstream, ledger.lost_upstream);
+}
