@@ -53,7 +53,6 @@ pub(crate) enum Offer {
     /// Hand the wave back if emitters wait: the inbox is full, or they are too far ahead of the receiver.
     IfRoom,
     /// Hand the wave back if the inbox is full and its options make emitters wait.
-    #[cfg(feature = "nats")]
     IfFits,
     /// Like `IfRoom`, for an emitter that waited at this position.
     Called(QueuePosition),
@@ -285,7 +284,6 @@ impl Inbox {
             Offer::IfRoom | Offer::Called(_) => {
                 !self.admits(state, place, weight) || Self::is_ahead(state, level)
             }
-            #[cfg(feature = "nats")]
             Offer::IfFits => !self.admits(state, place, weight),
             Offer::Now | Offer::Unwaited | Offer::Passed => false,
         };
@@ -423,7 +421,6 @@ impl Inbox {
     }
 
     /// Counts waves addressed to this inbox that were lost on the way.
-    #[cfg(feature = "nats")]
     pub(crate) fn count_lost_upstream(&self, waves: u64) {
         let ledger = &mut self.state.lock().ledger;
         ledger.offered += waves;
@@ -431,7 +428,6 @@ impl Inbox {
     }
 
     /// Counts waves that arrived after the receiver left. The caller must call [`Inbox::report`] next.
-    #[cfg(feature = "nats")]
     pub(crate) fn count_closed(&self, waves: u64) {
         let ledger = &mut self.state.lock().ledger;
         ledger.offered += waves;
@@ -447,7 +443,6 @@ impl Inbox {
     }
 
     /// Runs the callback for lost waves.
-    #[cfg(feature = "nats")]
     pub(crate) fn report(&self, waves: &[Wave], reason: ShedReason) {
         if let Some(on_shed) = &self.options.on_shed {
             waves.iter().for_each(|wave| on_shed(wave, reason));

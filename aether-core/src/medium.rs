@@ -10,7 +10,7 @@ mod local;
 pub(crate) mod nats;
 
 pub use crate::aether::Connection;
-pub use crate::router::{Carried, Offered, Router, Subscription, Waiting};
+pub use crate::router::{Carried, Heard, Lost, Offered, Router, Subscription, Waiting};
 pub use connect::{ConnectError, Wire, WireError, without_secrets};
 pub(crate) use local::Local;
 pub use local::LocalOptions;

@@ -180,7 +180,6 @@ impl Sequencer {
     }
 
     /// Whether any number was given out.
-    #[cfg(feature = "nats")]
     pub(crate) fn has_begun(&self) -> bool {
         self.last.load(Ordering::Relaxed) > 0
     }

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
-#[cfg(feature = "nats")]
-use super::Lost;
 use super::crowded::Crowded;
 use super::hearers::{Hearers, List};
+use super::offered::Offered;
+use super::subscription::{Lost, Subscription};
 use super::trie::PatternEntries;
-use super::waiting::Full;
-use super::{Offered, Subscription, Waiting};
+use super::waiting::{Full, Waiting};
 use crate::channel::Pattern;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
@@ -132,7 +131,6 @@ impl Route {
     }
 
     /// The member of a group whose turn it is.
-    #[cfg(feature = "nats")]
     pub(super) fn member_of(&self, name: &str) -> Option<Arc<Subscription>> {
         let is_it = |group: &&GroupRoute| group.members.at(0).is_some_and(|one| one.group() == Some(name));
         self.groups.iter().find(is_it).and_then(|group| group.in_turn().next().cloned())
@@ -278,7 +276,6 @@ impl Route {
     }
 
     /// Counts waves lost on the way at each inbox that should have received them by a pattern.
-    #[cfg(feature = "nats")]
     pub(super) fn lost_upstream(&self, pattern: &Pattern, lost: Lost) {
         let Some(part) = self.parts.iter().find(|part| part.pattern == *pattern) else { return };
         let hearers = part.alone.iter().chain(part.observers.iter());

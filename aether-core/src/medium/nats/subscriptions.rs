@@ -80,7 +80,7 @@ impl Subscriptions {
 
     /// The server has what was joined for a subscription.
     pub(super) fn is_in_force(&self, subscription: &Subscription) {
-        subscription.is_in_force();
+        subscription.mark_in_force();
         let place = (Root::Waves, subscription.pattern().clone());
         if let Some(drain) = self.tables.lock().patterns.get(&place).and_then(|heard| heard.drain.as_ref()) {
             drain.is_in_force();
