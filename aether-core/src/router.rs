@@ -12,6 +12,7 @@ mod heard;
 mod hearers;
 mod offered;
 mod route;
+pub(crate) mod subscription;
 mod table;
 mod trie;
 mod waiting;
@@ -21,145 +22,22 @@ pub use carried::Carried;
 pub use crowded::Crowded;
 pub use heard::Heard;
 pub use offered::{Offered, Receipt};
+pub(crate) use subscription::Listener;
+pub use subscription::{Lost, Subscription};
 pub use waiting::Waiting;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::channel::{Channel, Pattern};
-use crate::clock::Instant;
-use crate::inbox::ShedReason;
-use crate::inbox::{Inbox, Ledger};
-use crate::source::Sequencer;
+use crate::inbox::{Inbox, Ledger, ShedReason};
 use crate::wave::Wave;
 use accounts::Accounts;
 use cache::{Cache, CacheEntry, with_recent};
 use route::{Audience, Route};
 use table::Table;
-
-/// One vibrator's subscription to one pattern, alone or as a member of a group.
-///
-/// Made by [`Vibrator::resonate_on`](crate::Vibrator::resonate_on); a medium reads it to learn what to deliver.
-#[derive(Debug)]
-pub struct Subscription {
-    id: u64,
-    pattern: Pattern,
-    group: Option<Arc<str>>,
-    inbox: Arc<Inbox>,
-    /// The sequencer of the receiving vibrator.
-    sequencer: Arc<Sequencer>,
-    hears_own: bool,
-    observes: bool,
-    /// Applied to its waves before they enter the inbox.
-    relabel: Option<Arc<dyn Relabel>>,
-    /// The vibrator has unsubscribed but keeps the subscription; see [`Router::mute`].
-    muted: AtomicBool,
-    /// When the subscription took effect: the network delivers everything emitted since.
-    in_force: OnceLock<Instant>,
-}
-
-/// Waves of one channel that were sent to a pattern and lost on the way, for [`Router::lost_upstream`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lost {
-    /// The number of waves.
-    pub waves: u64,
-    /// Subscriptions that were in force at that time should have received all of them.
-    pub since: Instant,
-    /// Whether this process sent them.
-    pub is_own: bool,
-}
-
-impl Subscription {
-    /// An id unique within this router.
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// The pattern.
-    #[must_use]
-    pub fn pattern(&self) -> &Pattern {
-        &self.pattern
-    }
-
-    /// The group whose members share the waves, if any.
-    #[must_use]
-    pub fn group(&self) -> Option<&str> {
-        self.group.as_deref()
-    }
-
-    /// Pattern and group, as announced by the vibrator.
-    pub(crate) fn heard(&self) -> Heard {
-        Heard { pattern: self.pattern.clone(), group: self.group.clone() }
-    }
-
-    /// Whether it only stands in for younger subscriptions of its inbox.
-    pub(crate) fn is_muted(&self) -> bool {
-        self.muted.load(Ordering::Relaxed)
-    }
-
-    /// Whether it belongs to an observer, which sees questions and answers but cannot answer.
-    #[must_use]
-    pub fn observes(&self) -> bool {
-        self.observes
-    }
-
-    /// Whether the vibrator receives a wave. It receives its own waves only if it asked for them, shares them in a
-    /// group, or asked a question that it could answer.
-    fn hears(&self, wave: &Wave) -> bool {
-        self.hears_own
-            || self.group.is_some()
-            || self.listener() != wave.source().instance()
-            || (wave.is_question() && !self.observes)
-    }
-
-    /// The wave as its vibrator sees it.
-    #[inline]
-    fn shown(&self, wave: Wave) -> Wave {
-        match &self.relabel {
-            None => wave,
-            Some(relabel) => relabel.relabel(wave),
-        }
-    }
-
-    /// The instance number of the receiving vibrator.
-    fn listener(&self) -> u64 {
-        self.sequencer.source().instance()
-    }
-
-    /// Marks the subscription as in force: everything emitted from now on reaches it. A medium that detects losses calls
-    /// this at the end of a join; earlier losses do not count for this subscription. Only the first call counts.
-    pub fn mark_in_force(&self) {
-        self.in_force.get_or_init(Instant::now);
-    }
-
-    /// Whether it should have received all of these. The vibrator may not receive its own waves, and how many of the
-    /// lost ones were its own is unknown.
-    /// lost were.
-    fn misses(&self, lost: Lost) -> bool {
-        self.in_force.get().is_some_and(|in_force| *in_force <= lost.since)
-            && (self.hears_own || !lost.is_own || !self.sequencer.has_begun())
-    }
-}
-
-/// The receiving vibrator and how it receives.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    /// The vibrator's sequencer.
-    pub(crate) sequencer: Arc<Sequencer>,
-    pub(crate) hears_own: bool,
-    pub(crate) observes: bool,
-    /// Moves waves to another channel on arrival.
-    pub(crate) relabel: Option<Arc<dyn Relabel>>,
-}
-
-/// Moves the waves of a subscription to another channel than the one they arrived on.
-pub(crate) trait Relabel: std::fmt::Debug + Send + Sync {
-    /// Called once for each wave offered to the inbox.
-    fn relabel(&self, wave: Wave) -> Wave;
-}
 
 type OnUnheard = Box<dyn Fn(&Wave) + Send + Sync>;
 
@@ -224,21 +102,10 @@ impl Router {
         inbox: Arc<Inbox>,
         listener: Listener,
     ) -> Arc<Subscription> {
-        let Listener { sequencer, hears_own, observes, relabel } = listener;
         let mut table = self.table.write();
-        let subscription = Arc::new(Subscription {
-            // Assigned under the lock, so that subscriptions are inserted in the order of their ids.
-            id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
-            pattern,
-            group,
-            inbox,
-            sequencer,
-            hears_own,
-            observes,
-            relabel,
-            muted: AtomicBool::new(false),
-            in_force: OnceLock::new(),
-        });
+        // Assigned under the lock, so that subscriptions are inserted in the order of their ids.
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let subscription = Arc::new(Subscription::new(id, pattern, group, inbox, listener));
         table.insert(&subscription);
         self.changed(table);
         subscription
@@ -258,7 +125,7 @@ impl Router {
     /// others.
     pub(crate) fn mute(&self, subscription: &Subscription, muted: bool) {
         let mut table = self.table.write();
-        subscription.muted.store(muted, Ordering::Relaxed);
+        subscription.set_muted(muted);
         table.touch(subscription);
         self.changed(table);
     }
@@ -413,8 +280,8 @@ impl Router {
     }
 
     /// Offers waves of one channel, delivered by a network for a group member that has left meanwhile, to another
-    /// member in this process. If there is none, or `hand_over` is false, they are counted as lost with the member that
-    /// left. Returns whether another member got them.
+    /// member in this process. If there is none, or `hand_over` is false, the waves are counted as lost with the member
+    /// that left, because no other process received them. Returns whether another member received them.
     pub fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>, hand_over: bool) -> bool {
         let Some(channel) = waves.first().map(|wave| wave.channel().clone()) else { return hand_over };
         let another =

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::schedule::HISTORY;
 use crate::channel::Channel;
-use crate::router::Relabel;
+use crate::router::subscription::Relabel;
 use crate::wave::Wave;
 
 /// Senders that are counted separately on one lane of one slot.

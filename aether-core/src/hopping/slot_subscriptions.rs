@@ -13,7 +13,8 @@ use crate::bus::{Bus, SubscriptionGuard};
 use crate::channel::{Channel, Pattern};
 use crate::inbox::Inbox;
 use crate::medium::JoinError;
-use crate::router::{Listener, Relabel};
+use crate::router::Listener;
+use crate::router::subscription::Relabel;
 use crate::source::Sequencer;
 
 /// A slot, and the channel of one lane in it.

@@ -1,8 +1,8 @@
-//! How a medium took a wave: done, or waiting for room.
+//! The result of carrying a wave: done, or waiting for room.
 
 use std::sync::Arc;
 
-use super::Offered;
+use super::offered::Offered;
 use super::waiting::Waiting;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
@@ -17,8 +17,8 @@ pub enum Carried {
 }
 
 impl Carried {
-    /// Puts a wave into the outbox of a medium, where it may have to wait for room: what
-    /// [`Medium::carry`](crate::medium::Medium) does.
+    /// Puts a wave into the outbox of a medium, where it may have to wait for room, as
+    /// [`Medium::carry`](crate::medium::Medium) requires.
     pub fn by_outbox(wave: Wave, outbox: &Arc<Inbox>) -> Self {
         match outbox.offer(wave, Offer::IfRoom) {
             Ok(()) => Self::Done(Offered::UNKNOWN),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::Subscription;
+use super::subscription::Subscription;
 use crate::channel::Pattern;
 
 /// The maximum number of subscriptions in a piece of a list.

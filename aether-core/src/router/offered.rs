@@ -1,16 +1,16 @@
-//! To how many inboxes a wave was offered: what a medium says to an emitter, and an emitter to its caller.
+//! The number of inboxes a wave was offered to: what a medium reports to an emitter, and an emitter to its caller.
 
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
 
-/// What became of a wave that was emitted.
+/// The result of an emit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The number the wave got.
+    /// The sequence number of the wave.
     pub sequence: u64,
-    /// To how many inboxes it was offered; `None` where the medium cannot know. For a question, how many of them could
-    /// answer.
+    /// The number of inboxes the wave was offered to, or `None` if the medium cannot know. For a question, the number
+    /// of those that could answer.
     pub receivers: Option<usize>,
 }
 
@@ -20,9 +20,10 @@ impl Receipt {
     }
 }
 
-/// To how many inboxes a medium offered a wave, if it can know that; for a question, how many of them could answer.
+/// The number of inboxes a wave was offered to, if the medium can know it; for a question, the number of those that
+/// could answer.
 ///
-/// One number, which goes in a register from the inbox up to the emitter.
+/// A single number, returned in a register from the inbox up to the emitter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Offered(usize);
 
@@ -30,21 +31,21 @@ impl Offered {
     /// The medium cannot know.
     pub const UNKNOWN: Self = Self(usize::MAX);
 
-    /// To so many inboxes.
+    /// Offered to this many inboxes.
     #[must_use]
     pub const fn to(inboxes: usize) -> Self {
         Self(inboxes)
     }
 
-    /// Puts a wave into the outbox of a medium without waiting: what [`Medium::try_carry`](crate::medium::Medium) does.
+    /// Puts a wave into the outbox of a medium without waiting, as [`Medium::try_carry`](crate::medium::Medium) requires.
     ///
     /// # Errors
-    /// The wave, if the outbox is full and its options say that emitters wait.
+    /// The wave, if the outbox is full and its options make emitters wait.
     pub fn by_outbox(wave: Wave, outbox: &Inbox) -> Result<Self, Wave> {
         outbox.offer(wave, Offer::IfFits).map(|()| Self::UNKNOWN)
     }
 
-    /// How many inboxes it was, if the medium can know.
+    /// The number of inboxes, if the medium can know it.
     #[must_use]
     pub const fn inboxes(self) -> Option<usize> {
         if self.0 == Self::UNKNOWN.0 { None } else { Some(self.0) }

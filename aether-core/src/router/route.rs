@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
-use super::Lost;
 use super::crowded::Crowded;
 use super::hearers::{Hearers, List};
+use super::offered::Offered;
+use super::subscription::{Lost, Subscription};
 use super::trie::PatternEntries;
-use super::waiting::Full;
-use super::{Offered, Subscription, Waiting};
+use super::waiting::{Full, Waiting};
 use crate::channel::Pattern;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;

@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicUsize;
 use parking_lot::Mutex;
 use smallvec::{SmallVec, smallvec};
 
-use super::Subscription;
 use super::route::{GroupRoute, Route};
+use super::subscription::Subscription;
 use super::trie::{PatternEntries, PatternEntry, Trie};
 use crate::channel::Channel;
 use crate::inbox::Inbox;

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::inbox::InboxOptions;
-use crate::source::Source;
+use crate::source::{Sequencer, Source};
 
 /// This many inboxes subscribe alone, and as many in a group only.
 const INBOXES: usize = 3;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::Subscription;
 use super::hearers::Hearers;
+use super::subscription::Subscription;
 use crate::channel::{Channel, MAX_TOKENS, Pattern};
 
 /// A node: one token of the tree.
@@ -139,24 +139,17 @@ impl Trie {
 
 #[cfg(test)]
 mod tests {
+    use super::super::subscription::Listener;
     use super::*;
     use crate::inbox::{Inbox, InboxOptions};
     use crate::source::{Sequencer, Source};
     use proptest::prelude::*;
 
     fn subscription(id: u64, pattern: &str) -> Arc<Subscription> {
-        Arc::new(Subscription {
-            id,
-            pattern: Pattern::new(pattern).unwrap(),
-            group: None,
-            inbox: Arc::new(Inbox::new(InboxOptions::default()).unwrap()),
-            sequencer: Arc::new(Sequencer::new(Source::framework())),
-            hears_own: false,
-            muted: false.into(),
-            in_force: Default::default(),
-            observes: false,
-            relabel: None,
-        })
+        let sequencer = Arc::new(Sequencer::new(Source::framework()));
+        let listener = Listener { sequencer, hears_own: false, observes: false, relabel: None };
+        let inbox = Arc::new(Inbox::new(InboxOptions::default()).unwrap());
+        Arc::new(Subscription::new(id, Pattern::new(pattern).unwrap(), None, inbox, listener))
     }
 
     fn any_name(wild: bool) -> impl Strategy<Value = String> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::{join_all, select_all};
 use smallvec::SmallVec;
 
-use super::Offered;
+use super::offered::Offered;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
 
