@@ -105,8 +105,8 @@ impl Inbox {
 
     fn poll_with_care(&self, waker: Option<&Waker>) -> Poll<Option<Wave>> {
         let mut shed = Shed::new();
-        let from_hand = self.take_prefetched(|| self.occupied.load(Ordering::Acquire), &mut shed);
-        let polled = match from_hand {
+        let prefetched = self.take_prefetched(|| self.occupied.load(Ordering::Acquire), &mut shed);
+        let polled = match prefetched {
             Some(wave) => Poll::Ready(Some(wave)),
             None => self.poll_take(waker, &mut shed, |inbox, state, shed| inbox.take_next(state, shed)),
         };
@@ -278,15 +278,16 @@ impl Inbox {
     pub(crate) fn take_many(&self, most: usize, most_bytes: usize, into: &mut Vec<Wave>) {
         let mut shed = Shed::new();
         let mut state = self.state.lock();
-        let mut bytes = 0;
+        let (mut bytes, mut weakest) = (0, None);
         while into.len() < most && bytes < most_bytes {
             let Some(popped) = self.pop_next(&mut state.levels) else { break };
+            weakest = weakest.max(Some(popped.level));
             if let Some(wave) = self.settle(&mut state, popped, &mut shed) {
                 bytes += wave.weight();
                 into.push(wave);
             }
         }
-        self.note_draining(&mut state);
+        Self::note_batch(&mut state, weakest);
         self.end_visit(state);
         self.after(None, &shed);
     }
