@@ -8,14 +8,14 @@ use super::{Inbox, InboxState, Shed};
 use crate::clock::Moment;
 use crate::wave::Wave;
 
-/// Whether waves are held, and since when they are not.
+/// Whether an outbox has reason to make emitters wait on: waves are held, or leave.
 #[derive(Default)]
 pub(super) struct Held {
     is_held: bool,
-    /// Held waves have piled up beyond what emitters may run ahead, and have not all left since.
-    is_draining: bool,
-    /// When the last hold ends or ended, or when the last of those that had piled up were taken.
+    /// When the last hold ends or ended.
     until: Option<Moment>,
+    /// When the last batch was taken, and the weakest level in it.
+    last_batch: Option<(Moment, u8)>,
 }
 
 impl Inbox {
@@ -26,7 +26,6 @@ impl Inbox {
             let mut state = self.state.lock();
             let was_held = std::mem::replace(&mut state.held.is_held, until.is_some());
             if was_held || until.is_some() {
-                state.held.is_draining = true;
                 state.held.until = until.or_else(|| Some(Moment::now()));
             }
             self.set_ahead(&mut state);
@@ -41,18 +40,20 @@ impl Inbox {
         self.set_bounds(state);
     }
 
-    /// Whether an emitter that has waited for all of its patience has reason to go on waiting: waves were held in that time,
-    /// or those that had piled up were still leaving.
-    pub(super) fn excuses(&self, patience: Duration) -> bool {
-        let until = self.state.lock().held.until;
-        until.is_some_and(|until| Moment::now().saturating_duration_since(until) < patience)
+    /// Whether an emitter of this level that has waited for all of its patience waits on, because in that time waves were
+    /// held, or waves of its level or weaker ones left. So a slow connection slows emitters down, while one that is stuck,
+    /// and one that stronger waves saturate, exhaust their patience.
+    pub(super) fn is_moving(&self, level: u8, patience: Duration) -> bool {
+        let state = self.state.lock();
+        let left = state.held.last_batch.filter(|(_, weakest)| *weakest >= level).map(|(at, _)| at);
+        let last = state.held.until.max(left);
+        last.is_some_and(|last| Moment::now().saturating_duration_since(last) < patience)
     }
 
-    /// Notes that waves were taken, while those that had piled up are leaving.
-    pub(super) fn note_draining(&self, state: &mut InboxState) {
-        if state.held.is_draining && !state.held.is_held {
-            state.held.is_draining = state.levels.len() > state.ahead_unheld;
-            state.held.until = Some(Moment::now());
+    /// Notes that a batch was taken, the weakest wave of which had this level.
+    pub(super) fn note_batch(state: &mut InboxState, weakest: Option<u8>) {
+        if let Some(weakest) = weakest {
+            state.held.last_batch = Some((Moment::now(), weakest));
         }
     }
 
@@ -76,11 +77,12 @@ impl Inbox {
         if state.levels.take_where(*seen, |wave| !is_held(wave), take) {
             *seen = state.levels.last_arrival();
         }
+        let weakest = taken.iter().map(|popped| popped.level).max();
         for popped in taken {
             into.extend(self.settle(&mut state, popped, &mut shed));
         }
         let left = state.levels.len();
-        self.note_draining(&mut state);
+        Self::note_batch(&mut state, weakest);
         self.end_visit(state);
         self.after(None, &shed);
         left

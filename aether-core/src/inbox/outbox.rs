@@ -44,15 +44,16 @@ impl Inbox {
     pub fn take_many(&self, most: usize, most_bytes: usize, into: &mut Vec<Wave>) {
         let mut shed = Shed::new();
         let mut state = self.state.lock();
-        let mut bytes = 0;
+        let (mut bytes, mut weakest) = (0, None);
         while into.len() < most && bytes < most_bytes {
             let Some(popped) = self.pop_next(&mut state.levels) else { break };
+            weakest = weakest.max(Some(popped.level));
             if let Some(wave) = self.settle(&mut state, popped, &mut shed) {
                 bytes += wave.weight();
                 into.push(wave);
             }
         }
-        self.note_draining(&mut state);
+        Self::note_batch(&mut state, weakest);
         self.end_visit(state);
         self.after(None, &shed);
     }

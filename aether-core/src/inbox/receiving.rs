@@ -105,8 +105,8 @@ impl Inbox {
 
     fn poll_with_care(&self, waker: Option<&Waker>) -> Poll<Option<Wave>> {
         let mut shed = Shed::new();
-        let from_hand = self.take_prefetched(|| self.occupied.load(Ordering::Acquire), &mut shed);
-        let polled = match from_hand {
+        let prefetched = self.take_prefetched(|| self.occupied.load(Ordering::Acquire), &mut shed);
+        let polled = match prefetched {
             Some(wave) => Poll::Ready(Some(wave)),
             None => self.poll_take(waker, &mut shed, |inbox, state, shed| inbox.take_next(state, shed)),
         };

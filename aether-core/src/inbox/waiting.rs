@@ -30,8 +30,8 @@ impl Inbox {
         let mut emitter = WaitingEmitter { inbox: self, wave, place: None };
         // The future is polled before the timer, so an emitter admitted at the last moment has not timed out.
         while tokio::time::timeout(patience, std::future::poll_fn(|cx| emitter.poll(cx))).await.is_err() {
-            // While waves are held their receivers are at work.
-            if self.excuses(patience) {
+            // In an outbox only the time without progress counts.
+            if self.is_moving(wave.signal().level(), patience) {
                 continue;
             }
             return emitter.give_up();

@@ -58,6 +58,14 @@ async fn emitters_stay_patient_while_waves_are_held_and_no_longer() {
     assert_eq!(inbox.ledger().lost(), 1);
 }
 
+/// Takes a batch of one wave every time that not quite all of the patience has passed, until the emitter is admitted.
+async fn leave_slowly(inbox: &Inbox, mut emitter: std::pin::Pin<&mut impl Future<Output = ()>>) {
+    while futures::poll!(emitter.as_mut()).is_pending() {
+        tokio::time::advance(PATIENCE - Duration::from_millis(1)).await;
+        inbox.take_many(1, usize::MAX, &mut Vec::new());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn emitters_stay_patient_while_what_was_held_is_leaving() {
     let inbox = Inbox::new(patient(100)).unwrap();
@@ -66,15 +74,44 @@ async fn emitters_stay_patient_while_what_was_held_is_leaving() {
     fill(&inbox, 0..20);
     inbox.hold_until(None);
     waits!(emitter, inbox, numbered(20, 0.5));
-    for left in (1..20).rev() {
-        assert!(futures::poll!(emitter.as_mut()).is_pending(), "{left} waves are before it");
-        tokio::time::advance(PATIENCE - Duration::from_millis(1)).await;
-        let mut taken = Vec::new();
-        inbox.take_many(1, usize::MAX, &mut taken);
-        if left == 1 {
-            break;
+    leave_slowly(&inbox, emitter.as_mut()).await;
+    assert_eq!(inbox.ledger(), Ledger { offered: 21, delivered: 19, queued: 2, ..Ledger::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn emitters_stay_patient_while_waves_like_theirs_leave_and_lose_it_when_nothing_does() {
+    let inbox = Inbox::new(patient(4)).unwrap();
+    fill(&inbox, 0..4);
+    waits!(first, inbox, numbered(4, 0.5));
+    waits!(second, inbox, numbered(5, 0.5));
+    leave_slowly(&inbox, first.as_mut()).await;
+    leave_slowly(&inbox, second.as_mut()).await;
+    assert_eq!((inbox.ledger().lost(), inbox.ledger().queued), (0, 4));
+    let started = Moment::now();
+    inbox.offer_patiently(&numbered(6, 0.5)).await;
+    assert!(started.elapsed() <= 2 * PATIENCE, "{:?}", started.elapsed());
+    assert_eq!(inbox.ledger().lost(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_past_which_only_stronger_waves_leave_loses_its_patience() {
+    let inbox = Inbox::new(patient(8)).unwrap();
+    let mut strong = numbered(0, 0.9);
+    for number in 0..4 {
+        inbox.offer(numbered(number, 0.6), Offer::Now).unwrap();
+    }
+    inbox.offer(strong.clone(), Offer::Now).unwrap();
+    inbox.offer(strong.clone(), Offer::Now).unwrap();
+    waits!(weak, inbox, numbered(5, 0.6));
+    for number in 0..9 {
+        inbox.take_many(1, usize::MAX, &mut Vec::new());
+        strong = numbered(number, 0.9);
+        inbox.offer(strong.clone(), Offer::IfRoom).unwrap();
+        tokio::time::advance(PATIENCE / 8).await;
+        if futures::poll!(weak.as_mut()).is_ready() {
+            assert_eq!(inbox.ledger().lost(), 1);
+            return;
         }
     }
-    emitter.await;
-    assert_eq!(inbox.ledger(), Ledger { offered: 21, delivered: 19, queued: 2, ..Ledger::default() });
+    panic!("it waits on");
 }
