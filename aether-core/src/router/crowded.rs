@@ -1,4 +1,4 @@
-//! Waves that a network brought to inboxes that have no room for them yet.
+//! Waves delivered by a network that wait for room in their inboxes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use smallvec::SmallVec;
 use crate::inbox::Inbox;
 use crate::wave::Wave;
 
-/// Inboxes that have no room now, each with the waves that it is still to get, in their order; empty as a rule.
+/// Full inboxes, each with its waiting waves in order. Usually empty.
 ///
-/// Dropping it offers the waves at once: what is too much is shed and counted.
+/// When dropped, the waves are offered at once, and full inboxes shed and count.
 #[derive(Debug, Default)]
 #[must_use = "settle() waits for room; dropping sheds at once"]
 pub(crate) struct Crowded(SmallVec<[(Arc<Inbox>, VecDeque<Wave>); 1]>);
 
 impl Crowded {
-    /// The strongest level for which there is no room.
+    /// The strongest level that has to wait for room.
     pub(crate) fn level(&self) -> Option<u8> {
         self.0.iter().filter_map(|(_, waves)| waves.front()).map(|wave| wave.signal().level()).min()
     }
@@ -30,9 +30,10 @@ impl Crowded {
         }
     }
 
-    /// Waits until all inboxes have got their waves, each of which waits at most as long as its inbox lets emitters wait.
+    /// Waits until all waves are offered. Each waits at most for the patience of its inbox.
     ///
-    /// Cancel safety: cancelled, the rest is offered at once.
+    /// # Cancel safety
+    /// If cancelled before completion, the remaining waves are offered at once.
     pub(crate) async fn settle(mut self) {
         join_all(self.0.iter_mut().map(|(inbox, waves)| inbox.offer_all_patiently(waves))).await;
     }
