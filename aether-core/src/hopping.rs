@@ -1,17 +1,17 @@
-//! Hopping: a channel whose subject changes from slot to slot, by a key. Ordinary term: rotating subject names.
+//! Hopping: a channel whose subject changes with every slot, as derived from a key. Ordinary term: rotating subject
+//! names.
 //!
-//! Vibrators that share a [`Hop`] use lanes and names that nobody can predict or link without the key:
-//! `hop.LANE.TOKEN`, another one in each slot. Receivers see the waves under the channel they belong to, and the router
-//! and the inbox treat them like all others. An adaptive channel leaves out lanes with much loss.
+//! Vibrators that share a [`Hop`] send on subjects of the form `hop.LANE.TOKEN`, a different one in each slot. Without
+//! the key, subjects can be neither predicted nor linked. Receivers see the waves on their original channel; the router
+//! and the inbox treat them like any others. An adaptive channel avoids lanes that lose many waves.
 //!
-//! Hopping hides neither volume nor timing, and hides nothing from the operator of the broker or from an eavesdropper on
-//! all subjects. It encrypts nothing. A wave on the right lane does not prove that its sender has the key.
+//! Hopping hides neither volume nor timing. It hides nothing from the operator of the broker or from an eavesdropper on
+//! all subjects. It does not encrypt. A wave on the right lane does not prove that its sender has the key.
 //!
-//! The public handles are in `hop`, `sender` and `receiver`. The pure parts take the time as an argument:
-//! `sequence` (names from keys), `schedule` (slots), `lanes`, `lane_map`, `lane_loss`, `known_senders` (the
-//! adaptive map), `slot_counts`. The others act on the bus: `clock`, `clock_offset`, `control`,
-//! `slot_subscriptions`. The state is kept in the extensions of [`Aether`](crate::Aether),
-//! [`Vibrator`](crate::Vibrator) and [`Emitter`](crate::Emitter).
+//! The public handles are in `hop`, `sender` and `receiver`. Pure modules take the time as an argument: `sequence`
+//! (names from keys), `schedule` (slots), `lanes`, `lane_map`, `lane_loss`, `known_senders` (the adaptive map) and
+//! `slot_counts`. The other modules use the bus: `clock`, `clock_offset`, `control` and `slot_subscriptions`. State is
+//! kept in the extensions of [`Aether`](crate::Aether), [`Vibrator`](crate::Vibrator) and [`Emitter`](crate::Emitter).
 
 mod clock;
 mod clock_offset;

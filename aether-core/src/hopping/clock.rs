@@ -1,8 +1,9 @@
 //! The clocks of hopping: one for each key on each bus.
 //!
-//! In process there is one clock for all. Over a network, the offset to the keeper of the clock is measured when hopping
-//! begins, every half minute, and when this machine's two clocks disagree (it slept, or its clock was set). In between
-//! the time comes from the monotonic clock, so setting the wall clock does not move the slots.
+//! Within a process all vibrators share one clock. Over a network, the offset to the clock keeper is measured when
+//! hopping begins, every 30 seconds, and whenever the wall clock and the monotonic clock of this machine diverge
+//! (because the machine slept or a clock was set). Between measurements the monotonic clock gives the time, so setting
+//! the wall clock does not move the slots.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,25 +23,25 @@ use crate::bus::Bus;
 use crate::clock::Instant;
 use crate::medium::JoinError;
 
-/// The offset is measured at this interval. Drift alone is 6 ms by then.
+/// The interval between measurements of the offset. Drift adds up to 6 ms in that time.
 const MEASURE_EVERY: Duration = Duration::from_secs(30);
-/// This machine's two clocks are compared at this interval.
+/// The interval between comparisons of the wall clock with the monotonic clock.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
-/// Hops of seeds that are remembered.
+/// The maximum number of remembered hops that were made from seeds.
 const MAX_SEEDS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).unwrap();
 
 /// Reads the wall clock, in nanoseconds since 1970.
 type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// All clocks of one [`Aether`], and the bus that they are measured over.
+/// All clocks of one [`Aether`], and the bus they are measured over.
 pub(super) struct Clocks {
     bus: Bus,
-    /// The origin of monotonic time, and the wall clock at that moment.
+    /// The origin of monotonic time, and the wall clock time at that instant.
     origin: OnceLock<(Instant, u64)>,
     wall: Mutex<WallClock>,
-    /// Each is locked while it is measured, so that a measurement delays nobody with another key.
+    /// A clock is locked while it is measured, so a measurement does not delay other keys.
     by_hop: Mutex<HashMap<u64, Arc<tokio::sync::Mutex<Weak<HopClock>>>>>,
-    /// The hops without a key, so that one seed is one hop.
+    /// The hops without a key, so that equal seeds give the same hop.
     by_seed: Mutex<LruCache<u64, Hop>>,
 }
 
@@ -71,13 +72,13 @@ impl Clocks {
         (self.wall())()
     }
 
-    /// For tests: another wall clock.
+    /// Replaces the wall clock, for tests.
     #[cfg(test)]
     pub(super) fn set_wall(&self, wall: impl Fn() -> u64 + Send + Sync + 'static) {
         *self.wall.lock() = Arc::new(wall);
     }
 
-    /// The hop of a seed, with default values.
+    /// The hop of a seed, with the default options.
     pub(super) fn by_seed(&self, seed: u64) -> Hop {
         self.by_seed.lock().get_or_insert(seed, || Hop::of_seed(seed)).clone()
     }
@@ -86,7 +87,7 @@ impl Clocks {
     pub(super) async fn of(&self, hop: &Hop) -> Result<Arc<HopClock>, ClockError> {
         let shared = {
             let mut by_hop = self.by_hop.lock();
-            // A clock that is being measured or waited for has other owners.
+            // A clock that is being measured or awaited has other owners.
             by_hop.retain(|_, clock| {
                 Arc::strong_count(clock) > 1 || clock.try_lock().is_ok_and(|clock| clock.strong_count() > 0)
             });
@@ -103,44 +104,43 @@ impl Clocks {
 }
 
 impl Aether {
-    /// The clocks of everything that hops on this bus.
+    /// The hopping clocks of this bus.
     pub(super) fn clocks(&self) -> Arc<Clocks> {
         self.extensions().get_or_insert_with(|| Clocks::new(self.bus().clone()))
     }
 
-    /// Keeps the clock of a key: all senders and receivers of that key on this medium measure their offset to this
-    /// machine. Call it in one process for each key. The clock is kept until the returned value is dropped. Ordinary
-    /// term: a time server.
+    /// Runs the time server of a key: all senders and receivers of that key on this medium measure their offset to this
+    /// machine's clock. Call it in one process per key. The server runs until the returned value is dropped.
     ///
-    /// The wall clock is read once, now. Setting it later does not move the slots.
+    /// The wall clock is read once, at the call. Setting it later does not move the slots.
     ///
     /// # Errors
     /// [`JoinError`] if the medium is closed.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, the clock is not kept.
+    /// If cancelled before completion, no time server is started.
     pub async fn keep_clock(&self, hop: &Hop) -> Result<ClockKeeper, JoinError> {
         let clocks = self.clocks();
         keep(clocks.bus(), hop, || clocks.wall_time()).await
     }
 }
 
-/// The clock of one key, by which its slots begin and end.
+/// The clock of one key. It determines when slots begin and end.
 pub(super) struct HopClock {
     hop: Hop,
     /// The origin of monotonic time.
     origin: Instant,
     offset: ArcSwap<Offset>,
-    /// Counts the changes of the offset.
+    /// The number of changes of the offset.
     generation: AtomicU64,
     changed: watch::Sender<u64>,
     steps: AtomicU64,
-    /// Measures the offset again and again; there is none in process.
+    /// Measures the offset repeatedly; `None` on a medium within the process.
     task: Mutex<Option<AbortHandle>>,
 }
 
 impl HopClock {
-    /// Starts the clock once it is known well enough.
+    /// Starts the clock once its error is small enough for the guard.
     async fn start(clocks: &Clocks, hop: &Hop) -> Result<Arc<Self>, ClockError> {
         let (origin, wall_at_origin) = clocks.origin();
         let crosses = clocks.bus().medium().promises().crosses_processes;
@@ -177,17 +177,17 @@ impl HopClock {
         nanos(now.saturating_duration_since(self.origin))
     }
 
-    /// The agreed time at an instant, in nanoseconds since 1970.
+    /// Converts an instant to agreed time, in nanoseconds since 1970.
     pub(super) fn at(&self, now: Instant) -> u64 {
         self.offset.load().agreed(self.monotonic(now))
     }
 
-    /// The instant of an agreed time.
+    /// Converts an agreed time to an instant.
     pub(super) fn instant(&self, agreed: u64) -> Instant {
         self.origin + Duration::from_nanos(self.offset.load().monotonic(agreed))
     }
 
-    /// The agreed time, if it is known well enough to send.
+    /// The agreed time, if the clock is accurate enough to send.
     pub(super) fn checked(&self, now: Instant) -> Result<u64, ClockError> {
         let (offset, monotonic) = (self.offset.load(), self.monotonic(now));
         let error = Duration::from_nanos(offset.error(monotonic));
@@ -197,22 +197,22 @@ impl HopClock {
         Ok(offset.agreed(monotonic))
     }
 
-    /// Changes with every change of the offset.
+    /// A number that grows with every change of the offset.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Notifies of every change of the offset.
+    /// Returns a receiver that is notified of every change of the offset.
     pub(super) fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    /// The number of steps by more than a quarter of the guard.
+    /// The number of clock steps larger than a quarter of the guard.
     pub(super) fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
     }
 
-    /// Replaces the offset by a newer one.
+    /// Replaces the offset with a newer one.
     fn set(&self, newer: Offset) {
         let newer = newer.shifted(self.hop.clock_error());
         let step = self.offset.load().step_to(newer);
@@ -221,7 +221,7 @@ impl HopClock {
             self.steps.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(step = ?Duration::from_nanos(step), "hopping clock stepped");
         }
-        // After a small step too: the ends of slots that were computed from the old offset have moved.
+        // Small steps count too, because they move the ends of slots computed from the old offset.
         let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
         self.changed.send_replace(generation);
     }
@@ -235,10 +235,10 @@ impl Drop for HopClock {
     }
 }
 
-/// Measures the offset at its interval, and whenever one of the clocks was set, until the clock is dropped.
+/// Measures the offset at each interval, and whenever one of the clocks was set, until the clock is dropped.
 async fn keep_measuring(clock: Weak<HopClock>, bus: Bus, wall: WallClock) {
     let started = Instant::now();
-    // Wall clock minus monotonic clock: constant, unless one of them was set or stood still.
+    // Wall clock minus monotonic clock. Constant unless one of them was set or stopped.
     let difference = || i128::from(wall()) - i128::from(nanos(started.elapsed()));
     let mut before = difference();
     let mut measured = Instant::now();
@@ -264,13 +264,13 @@ async fn keep_measuring(clock: Weak<HopClock>, bus: Bus, wall: WallClock) {
                 (before, measured) = (now, Instant::now());
                 clock.set(newer);
             }
-            // The next attempt is in a second. Meanwhile the error grows, until sending is refused.
-            Err(error) => tracing::debug!(%error, "the clock offset could not be measured"),
+            // Retried in a second. Meanwhile the error grows, and once it is too large, sending is refused.
+            Err(error) => tracing::debug!(%error, "cannot measure the clock offset; retrying in a second"),
         }
     }
 }
 
-/// Nanoseconds since 1970. A clock that is set before 1970 counts as 0.
+/// Nanoseconds since 1970, or 0 if the clock is set to an earlier time.
 fn wall_clock() -> u64 {
     nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }

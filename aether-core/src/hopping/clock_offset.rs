@@ -1,11 +1,11 @@
-//! The offset of the monotonic clock to the time that all senders and receivers of a key agree on.
+//! The offset of the monotonic clock to the agreed time of a key. Ordinary term: time synchronisation by request and
+//! reply.
 //!
-//! One process keeps the clock of a key. The others ask it on a reserved channel whose name follows from the key. They
-//! ask eight times, each time with a random number that the sealed answer repeats. Ordinary term: time synchronisation
-//! by request and reply.
+//! One process, the keeper, runs the clock of a key. The others query it on a reserved channel whose name is derived
+//! from the key. A measurement takes eight queries. Each carries a random number, and the seal of the answer covers it.
 //!
 //! The offset is computed as in NTP, from the four timestamps of an exchange, in nanoseconds. The exchange with the
-//! shortest round trip counts, because half of the round trip remains as the error.
+//! shortest round trip is used, because the remaining error is half of the round trip.
 //! Source: RFC 5905, sections 8 and 10.
 
 use std::sync::Arc;
@@ -24,47 +24,49 @@ use crate::router::Listener;
 use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
 
-/// The most that a monotonic clock drifts. Source: crystals are specified to 100 ppm, and there are two.
+/// The maximum drift between two monotonic clocks. Source: crystals are specified to 100 ppm, and two are involved.
 const DRIFT_PPM: u64 = 200;
-/// Exchanges of one measurement.
+/// The number of exchanges in one measurement.
 const EXCHANGES: usize = 8;
 const PATIENCE: Duration = Duration::from_millis(500);
 const QUESTION_BYTES: usize = 16;
-/// Two times of 8 bytes and a seal.
+/// Two timestamps of 8 bytes each, and a seal.
 const ANSWER_BYTES: usize = 16 + 16;
-/// The year 2262. A later time is wrong, and until then slots are counted without overflow.
+/// A time in the year 2262. Later times are rejected, so slot numbers cannot overflow.
 const LATEST: u64 = i64::MAX as u64;
-/// Questions that wait for the keeper. A question that is shed is asked again.
+/// The maximum number of questions queued at the keeper. Further ones are shed, and their askers ask again.
 const MAX_QUESTIONS: usize = 256;
 
-/// Why the time is not known well enough.
+/// Error for a clock that cannot be used for hopping.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClockError {
-    /// No keeper of this key's clock answered.
+    /// No keeper of this key's clock answered the query.
     #[error(
-        "nobody keeps the clock for this key: call Aether::keep_clock in one process, or HopBuilder::trust_clock in all"
+        "no process keeps the clock of this key: call Aether::keep_clock in one process, or HopBuilder::trust_clock in all"
     )]
     Unkept(#[source] AskError),
     /// The answers were not sealed with the key, or contained impossible times.
-    #[error("the answers for the time are not sealed with this key, or contain impossible times")]
+    #[error(
+        "the answers of the clock keeper are not sealed with this key or contain impossible times: use the same key everywhere"
+    )]
     Implausible,
-    /// The error of the clock is too large.
-    #[error("the clock may be wrong by {error:?}: a guard of {guard:?} allows half of that at most")]
+    /// The error of the clock is more than half of the guard.
+    #[error(
+        "the clock may be wrong by {error:?}, more than half of the guard of {guard:?}: use a longer guard or a better clock"
+    )]
     TooFarOff {
         /// The error of the clock.
         error: Duration,
         /// The guard.
         guard: Duration,
     },
-    /// The time has gone back to slots whose keys were forgotten.
-    #[error(
-        "the time has gone back to slots whose keys are forgotten: build the hop again if that is intended"
-    )]
+    /// The clock went back to slots whose keys were deleted.
+    #[error("the clock went back to slots whose keys were deleted: build the hop again if that is intended")]
     Forgotten,
 }
 
-/// Keeps the clock of a key until it is dropped. Ordinary term: a time server. Made by
+/// The time server of a key. It runs until this value is dropped. Made by
 /// [`Aether::keep_clock`](crate::Aether::keep_clock).
 #[derive(Debug)]
 #[must_use = "dropping it stops the clock"]
@@ -78,7 +80,7 @@ impl Drop for ClockKeeper {
     }
 }
 
-/// The channel on which the time is asked for.
+/// The channel of time queries.
 pub(super) fn clock_channel(hop: &Hop) -> Result<Channel, ClockError> {
     let name = hop.sequence_of().of_clock(b"name", &[]).ok_or(ClockError::Implausible)?;
     let letters = letters(&name);
@@ -86,19 +88,19 @@ pub(super) fn clock_channel(hop: &Hop) -> Result<Channel, ClockError> {
     Channel::with_reserved(&format!("_aether.clock.{letters}")).map_err(|_| ClockError::Implausible)
 }
 
-/// Proves that an answer was made with the key, and for this question.
+/// The seal of an answer. It proves that the answer was made with the key, for this question.
 fn seal(hop: &Hop, question: &[u8], times: &[u8]) -> Option<[u8; 16]> {
     hop.sequence_of().of_clock(b"seal", &[question, times].concat())?.first_chunk().copied()
 }
 
-/// Answers questions for the time, beginning with this wall clock time, in nanoseconds since 1970.
+/// Answers time queries. The clock starts at `wall_time`, in nanoseconds since 1970.
 pub(super) async fn keep(
     bus: &Bus,
     hop: &Hop,
     wall_time: impl FnOnce() -> u64,
 ) -> Result<ClockKeeper, JoinError> {
     let options = InboxOptions::default().max_waves(MAX_QUESTIONS).when_full(WhenFull::Shed);
-    // Both are made of valid parts.
+    // Cannot fail: the options and the name are valid.
     let (Ok(inbox), Ok(channel)) = (Inbox::new(options), clock_channel(hop)) else {
         return Err(JoinError::Closed);
     };
@@ -108,7 +110,7 @@ pub(super) async fn keep(
         Listener { sequencer: Arc::clone(&sequencer), hears_own: false, observes: false, relabel: None };
     let joined = bus.join(Pattern::from(&channel), Arc::clone(&inbox), listener).await?;
     let hop = hop.clone();
-    // The wall clock is not read again: setting it does not move the time that this keeper gives.
+    // The wall clock is not read again, so setting it does not change the answers.
     let (began, began_at) = (Instant::now(), wall_time());
     let task = tokio::spawn(async move {
         let _joined = joined;
@@ -123,14 +125,14 @@ pub(super) async fn keep(
             times.extend(time().to_be_bytes());
             let Some(seal) = seal(&hop, question.payload(), &times) else { return };
             times.extend(seal);
-            // An asker that has gone needs no answer.
+            // Fails only if the asker is gone.
             let _ = question.reply_bytes(times).await;
         }
     });
     Ok(ClockKeeper { task: task.abort_handle() })
 }
 
-/// Measures the offset to the keeper of the clock. `monotonic` gives the monotonic time of an instant.
+/// Measures the offset to the clock keeper. `monotonic` converts an instant to monotonic time.
 pub(super) async fn measure(
     bus: &Bus,
     hop: &Hop,
@@ -141,7 +143,8 @@ pub(super) async fn measure(
     let mut exchanges = Vec::with_capacity(EXCHANGES);
     let mut refused = None;
     for _ in 0..EXCHANGES {
-        // Hashed with the key: the generator alone can be predicted, and then an old answer could be replayed.
+        // Hashed with the key, because the output of the generator is predictable. An attacker who predicts a question
+        // could replay an old answer.
         let drawn = fastrand::u128(..).to_be_bytes();
         let nonce = hop.sequence_of().of_clock(b"once", &drawn).ok_or(ClockError::Implausible)?;
         let nonce = nonce[..QUESTION_BYTES].to_vec();
@@ -153,7 +156,7 @@ pub(super) async fn measure(
                 let returned = monotonic(Instant::now());
                 exchanges.extend(read(hop, &nonce, answer.payload(), asked, returned));
             }
-            // Nobody would hear another question either.
+            // Further questions would fail in the same way.
             Err(error @ (AskError::NoResonator { .. } | AskError::Emit(_))) => {
                 return Err(ClockError::Unkept(error));
             }
@@ -167,7 +170,7 @@ pub(super) async fn measure(
     }
 }
 
-/// The exchange of an answer, if that is sealed for this question.
+/// Parses an answer. Returns `None` unless it is sealed for this question.
 fn read(hop: &Hop, question: &[u8], answer: &[u8], asked: u64, returned: u64) -> Option<Exchange> {
     let answer: &[u8; ANSWER_BYTES] = answer.try_into().ok()?;
     let (times, sealed) = answer.split_at(16);
@@ -179,7 +182,7 @@ fn read(hop: &Hop, question: &[u8], answer: &[u8], asked: u64, returned: u64) ->
     (exchange.answered <= LATEST).then_some(exchange)
 }
 
-/// One question for the time and its answer.
+/// The timestamps of one time query and its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Exchange {
     /// When the question left, by the monotonic clock of the asker.
@@ -193,7 +196,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// The time on the way, there and back; `None` for impossible times.
+    /// The round trip without the time spent at the keeper, or `None` if the timestamps are impossible.
     fn round_trip(self) -> Option<u64> {
         let thought = self.answered.checked_sub(self.received)?;
         self.returned.checked_sub(self.asked)?.checked_sub(thought)
@@ -203,21 +206,21 @@ impl Exchange {
 /// The offset to the agreed time, and its error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Offset {
-    /// Agreed time minus our monotonic time.
+    /// Agreed time minus local monotonic time.
     nanos: i128,
-    /// The largest possible error when it was measured.
+    /// The maximum error at the time of the measurement.
     error: u64,
-    /// When that was, by our monotonic clock.
+    /// The local monotonic time of the measurement.
     measured: u64,
 }
 
 impl Offset {
-    /// An offset that is known without a measurement.
+    /// An offset that needs no measurement.
     pub(super) fn known(agreed: u64, monotonic: u64, error: u64) -> Self {
         Self { nanos: i128::from(agreed) - i128::from(monotonic), error, measured: monotonic }
     }
 
-    /// The offset by the exchange with the shortest round trip; `None` if all exchanges are impossible.
+    /// The offset from the exchange with the shortest round trip, or `None` if all exchanges are impossible.
     fn of(exchanges: &[Exchange]) -> Option<Self> {
         let timed = exchanges.iter().filter_map(|exchange| Some((exchange.round_trip()?, exchange)));
         let (took, best) = timed.min_by_key(|(took, _)| *took)?;
@@ -226,23 +229,23 @@ impl Offset {
         Some(Self { nanos: (there + back) / 2, error: took / 2 + 1, measured: best.returned })
     }
 
-    /// The agreed time. Never before 1970.
+    /// Converts monotonic time to agreed time. Never before 1970.
     pub(super) fn agreed(self, monotonic: u64) -> u64 {
         u64::try_from((i128::from(monotonic) + self.nanos).max(0)).unwrap_or(u64::MAX)
     }
 
-    /// Our monotonic time at an agreed time.
+    /// Converts agreed time to local monotonic time.
     pub(super) fn monotonic(self, agreed: u64) -> u64 {
         u64::try_from((i128::from(agreed) - self.nanos).max(0)).unwrap_or(u64::MAX)
     }
 
-    /// The largest possible error by now.
+    /// The maximum error at a monotonic time: the measured error plus drift.
     pub(super) fn error(self, monotonic: u64) -> u64 {
         let since = monotonic.saturating_sub(self.measured);
         self.error.saturating_add(since / 1_000_000 * DRIFT_PPM)
     }
 
-    /// The change of the agreed time when a newer offset replaces this one.
+    /// The amount by which a newer offset shifts the agreed time.
     pub(super) fn step_to(self, newer: Self) -> u64 {
         u64::try_from(self.nanos.abs_diff(newer.nanos)).unwrap_or(u64::MAX)
     }
@@ -263,7 +266,7 @@ mod tests {
     use proptest::prelude::*;
 
     prop_compose! {
-        /// An exchange with a clock that is `offset` ahead.
+        /// An exchange with a clock that is ahead by `offset`.
         fn an_exchange(offset: i64)(
             asked in 1_u64 << 61..1 << 62, there in 0..1_u64 << 40, thought in 0..1_u64 << 30, back in 0..1_u64 << 40,
         ) -> Exchange {
@@ -274,7 +277,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_offset_is_found_up_to_the_stated_error(
+        fn the_offset_is_correct_within_the_stated_error(
             (offset, exchanges) in (-(1_i64 << 60)..1 << 60)
                 .prop_flat_map(|offset| (Just(offset), prop::collection::vec(an_exchange(offset), 1..9))),
             now in 1_u64 << 61..1 << 62,
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_times_are_left_out() {
+    fn exchanges_with_impossible_times_are_ignored() {
         let fine = Exchange { asked: 100, received: 1_100, answered: 1_200, returned: 300 };
         let answered_before_it_came = Exchange { answered: 1_000, ..fine };
         let back_before_it_was_asked = Exchange { returned: 50, ..fine };
@@ -300,10 +303,10 @@ mod tests {
     }
 
     #[test]
-    fn the_error_grows_while_nothing_is_measured() {
+    fn the_error_grows_between_measurements() {
         let offset = Offset::known(1 << 60, 0, 1_000);
         assert_eq!(offset.error(0), 1_000);
-        // 200 microseconds a second.
+        // Grows by 200 microseconds per second.
         assert_eq!(offset.error(1_000_000_000), 201_000);
     }
 }

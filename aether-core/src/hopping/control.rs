@@ -1,8 +1,8 @@
-//! Control messages: what the senders and receivers of an adaptive channel tell each other.
+//! Control messages between the senders and receivers of an adaptive channel.
 //!
-//! They travel on names that hop as well, and are sealed with the key, so that nobody else can lead a channel astray.
-//! `protocol/README.md` describes their bytes. Both ends hold a [`ControlChannel`]. It is bounded: messages of a flood
-//! are shed or refused, and counted.
+//! Their subjects hop as well. The messages are sealed with the key, so they cannot be forged without it.
+//! `protocol/README.md` describes their format. Both ends hold a [`ControlChannel`]. Its queue is bounded: a flood of
+//! messages is shed or refused, and counted.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ use crate::router::Carried;
 use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
 
-/// The most bytes of a message, and the most entries of a list in it.
+/// The maximum size of a message in bytes, and the maximum number of entries in one of its lists.
 const MAX_BYTES: usize = 16 << 10;
 const MAX_ENTRIES: usize = 256;
-/// Messages that wait to be read. What is shed is repeated in the next slot.
+/// Bounds of the queue of unread messages. A shed message is superseded by that of the next slot.
 const MAX_WAITING: usize = 256;
 const MAX_WAITING_BYTES: usize = 1 << 20;
 
-/// A number that is too large for JSON, as hexadecimal digits.
+/// A number written in hexadecimal digits, because it may exceed the integers of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(super) struct Hex(pub(super) u64);
@@ -49,59 +49,59 @@ impl TryFrom<String> for Hex {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "said", rename_all = "lowercase")]
 pub(super) enum ControlMessage {
-    /// Of a sender.
+    /// Sent by senders.
     Beacon(Beacon),
-    /// Of a receiver.
+    /// Sent by receivers.
     Report(ReceiverReport),
 }
 
-/// The lanes of a sender, and the number of waves that it sent.
+/// The lanes of a sender, and its number of waves in recent slots.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Beacon {
-    /// Its instance number.
+    /// The instance number of the sender.
     pub(super) sender: Hex,
-    /// The slot in which this is sent.
+    /// The slot in which this message is sent.
     pub(super) slot: u64,
-    /// The map in force: the lanes in use, the lowest bit for lane 0.
+    /// The lanes in use as a bit set. The lowest bit is lane 0.
     pub(super) lanes: Hex,
-    /// The number of the map.
+    /// The number of the map in force.
     pub(super) map: u32,
-    /// The next map.
+    /// The announced next map, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<NextMap>,
-    /// The number of waves sent: slot, count.
+    /// The number of waves sent in recent slots, as (slot, count).
     pub(super) sent: Vec<(u64, u64)>,
 }
 
-/// A map that comes into force if all receivers know of it by then.
+/// A map that takes effect at its slot if all receivers have confirmed it by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NextMap {
     pub(super) map: u32,
     pub(super) lanes: Hex,
-    /// The first slot in which it is in force.
+    /// The first slot in which it applies.
     pub(super) from: u64,
 }
 
-/// The number of waves that a receiver has heard.
+/// The number of waves that a receiver received from each sender.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ReceiverReport {
-    /// Its instance number.
+    /// The instance number of the receiver.
     pub(super) receiver: Hex,
-    /// The slot in which this is sent.
+    /// The slot in which this message is sent.
     pub(super) slot: u64,
-    /// One entry for each sender that it knows.
+    /// One entry per known sender.
     pub(super) senders: Vec<SenderReport>,
 }
 
-/// What a receiver has heard of one sender.
+/// The waves and beacons that a receiver received from one sender.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct SenderReport {
     pub(super) sender: Hex,
-    /// The number of the latest map that it knows.
+    /// The number of the latest map known to the receiver.
     pub(super) map: u32,
-    /// The slots that it heard from beginning to end, and the number of waves in them: slot, count.
+    /// The number of waves in each slot that was heard completely, as (slot, count).
     pub(super) waves: Vec<(u64, u64)>,
-    /// Of the same slots, those in which it heard a beacon.
+    /// Those of the same slots in which a beacon arrived.
     pub(super) beacons: Vec<u64>,
 }
 
@@ -113,21 +113,21 @@ impl ControlMessage {
         }
     }
 
-    /// The seal and the sealed bytes; `None` if the slot's key was forgotten.
+    /// Writes the seal and the sealed bytes. Returns `None` if the key of the slot was deleted.
     pub(super) fn write(&self, hop: &Hop, channel: &Channel) -> Option<Vec<u8>> {
-        // Numbers, texts and lists of them can always be written.
+        // Cannot fail: the message consists of numbers, strings and lists.
         let message = serde_json::to_vec(self).ok()?;
         let seal = hop.sequence_of().seal(channel, self.slot(), &message)?;
         Some([&seal[..], &message].concat())
     }
 
-    /// Reads a message that was sealed with the key for a slot near this time; `None` for all others.
+    /// Reads a message. Returns `None` unless it was sealed with the key for a slot near this time.
     pub(super) fn read(hop: &Hop, channel: &Channel, payload: &[u8], now: u64) -> Option<Self> {
         if payload.len() > MAX_BYTES {
             return None;
         }
         let (seal, message) = payload.split_at_checked(SEAL_BYTES)?;
-        // The seal is checked before anything is parsed, for each slot that the message can be of.
+        // The seal is checked before anything is parsed, for each slot that the message may belong to.
         hop.schedule()
             .heard(now)
             .find(|slot| hop.sequence_of().is_sealed(channel, *slot, message, seal))
@@ -145,12 +145,12 @@ impl ControlMessage {
     }
 }
 
-/// One end of the control messages of one hopping channel.
+/// One end of the control traffic of a hopping channel.
 pub(super) struct ControlChannel {
     hop: Hop,
     channel: Channel,
     subscriptions: SlotSubscriptions,
-    /// Messages that were not sealed with the key.
+    /// The number of messages that were not sealed with the key.
     pub(super) refused: u64,
 }
 
@@ -160,7 +160,7 @@ impl ControlChannel {
             .max_waves(MAX_WAITING)
             .max_bytes(MAX_WAITING_BYTES)
             .when_full(WhenFull::Shed);
-        // These bounds are allowed.
+        // Cannot fail: the bounds are valid.
         let Ok(inbox) = Inbox::new(options) else { return Err(JoinError::Closed) };
         let subscriptions = SlotSubscriptions {
             bus: bus.clone(),
@@ -178,14 +178,14 @@ impl ControlChannel {
         self.hop.schedule()
     }
 
-    /// The lane of a slot's control messages. They ignore the map, so they probe all lanes.
+    /// The lane of control messages in a slot. They ignore the map, and so probe all lanes.
     pub(super) fn lane(&self, slot: u64) -> Option<(u8, Channel)> {
         let place = self.hop.sequence_of().place(Traffic::Control, &self.channel, slot)?;
         let lane = place.draw.lane(self.hop.lanes());
         Some((lane, place.on(lane).ok()?))
     }
 
-    /// Subscribes to the lanes of this time and of the near future.
+    /// Subscribes to the lanes of the present and the near future.
     pub(super) async fn tune(&self, now: u64) -> Result<(), JoinError> {
         let joined = self.hop.schedule().joined(now);
         let wanted: Vec<_> =
@@ -193,31 +193,32 @@ impl ControlChannel {
         self.subscriptions.tune(&wanted).await.1
     }
 
-    /// The next message of anybody, not yet checked; `None` when the medium has ended.
+    /// Receives the next message, not yet checked. Returns `None` once the medium is closed.
     ///
-    /// Cancelled before completion, none was taken.
+    /// If cancelled before completion, no message was taken.
     pub(super) async fn receive(&self) -> Option<Wave> {
         std::future::poll_fn(|cx| self.subscriptions.inbox.poll_receive(cx)).await
     }
 
-    /// Reads a message if it is sealed with the key; counts it as refused if not.
+    /// Reads a message that is sealed with the key. Counts any other as refused.
     pub(super) fn read(&mut self, message: &Wave, now: u64) -> Option<ControlMessage> {
         let message = ControlMessage::read(&self.hop, &self.channel, message.payload(), now);
         self.refused += u64::from(message.is_none());
         message
     }
 
-    /// Sends a message in its slot. Never waits: a message that finds no room is repeated in the next slot.
+    /// Sends a message in its slot. Never waits: a full queue sheds the message, and that of the next slot repeats its
+    /// content.
     pub(super) fn send(&self, message: &ControlMessage) {
         let Some((_, channel)) = self.lane(message.slot()) else { return };
         let Some(payload) = message.write(&self.hop, &self.channel) else { return };
         let sequencer = &self.subscriptions.sequencer;
         let wave = Wave::plain(channel, payload.into(), ContentType::Bytes).noticed(sequencer);
         match self.subscriptions.bus.medium().carry(wave) {
-            // Dropped, it is offered at once, and the full inbox sheds its weakest wave.
+            // Dropping it offers the message at once, and the full inbox sheds its weakest wave.
             Ok(Carried::Waiting(waiting)) => drop(waiting),
             Ok(Carried::Done(_)) => {}
-            Err(error) => tracing::debug!(%error, "a control message was not sent"),
+            Err(error) => tracing::debug!(%error, "cannot send a control message"),
         }
     }
 }
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_written_as_the_protocol_says() {
+    fn messages_match_the_protocol_description() {
         for documented in [BEACON, REPORT] {
             assert!(include_str!("../../../protocol/README.md").contains(documented));
             let message: ControlMessage = serde_json::from_str(documented).unwrap();
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_read_with_the_key_at_its_time_on_its_channel_and_not_otherwise() {
+    fn a_message_is_read_only_with_its_key_on_its_channel_at_its_time() {
         let (ours, theirs) = (hop(b"0123456789abcdef"), hop(b"0123456789abcdeF"));
         let (channel, other) = (Channel::new("orders").unwrap(), Channel::new("orders.x").unwrap());
         let message: ControlMessage = serde_json::from_str(BEACON).unwrap();
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_sealed_for_another_slot_than_its_own_is_refused() {
+    fn a_message_sealed_for_another_slot_is_refused() {
         let (ours, channel) = (hop(b"0123456789abcdef"), Channel::new("orders").unwrap());
         let seal = ours.sequence_of().seal(&channel, 1_700_000_001, BEACON.as_bytes()).unwrap();
         let written = [&seal[..], BEACON.as_bytes()].concat();

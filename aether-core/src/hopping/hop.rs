@@ -1,4 +1,4 @@
-//! The key, the lanes and the slots of a hopping channel. Checked when built.
+//! The key, the lanes and the slots of hopping channels, validated when built.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use super::schedule::Schedule;
 use super::sequence::{Sequence, Traffic};
 use crate::channel::Channel;
 
-/// The fewest bytes of a key: 128 bits. Source: NIST SP 800-107r1, 5.3.4.
+/// The minimum length of a key in bytes: 128 bits. Source: NIST SP 800-107r1, 5.3.4.
 pub const MIN_KEY_BYTES: usize = 16;
-/// The most bytes of a key. A longer one is no harder to guess.
+/// The maximum length of a key in bytes. Longer keys are no harder to guess.
 const MAX_KEY_BYTES: usize = 1024;
 const SHORTEST_SLOT: Duration = Duration::from_millis(10);
 const LONGEST_SLOT: Duration = Duration::from_secs(3600);
 
-/// The key and the schedule of hopping channels. Ordinary term: a schedule of rotating subject names. Cloning it is a
-/// reference count.
+/// The key and the schedule of hopping channels. Ordinary term: a schedule of rotating subject names. Cloning
+/// increments a reference count.
 ///
-/// All senders and receivers of a channel build theirs from the same key and the same values. One hop serves any number
-/// of channels; each has a sequence of its own. The key is overwritten in memory when the last clone is dropped.
+/// All senders and receivers of a channel must use the same key and the same options. One hop serves any number of
+/// channels; each has its own sequence. The key is overwritten in memory when the last clone is dropped.
 ///
 /// ```
 /// use aether_core::hopping::Hop;
@@ -51,22 +51,22 @@ struct HopInner {
     lanes: u8,
     adaptive: bool,
     clock: ClockSource,
-    /// For tests: the error of the clock in nanoseconds.
+    /// The error of the clock in nanoseconds, for tests.
     clock_error: i64,
 }
 
-/// The clock that slots go by where the medium crosses processes.
+/// The clock that defines the slots on a medium that crosses processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClockSource {
-    /// The clock of the keeper of this key; the offset to it is measured.
+    /// The clock of the keeper of this key, to which the offset is measured.
     Kept,
-    /// The clock of this machine, whose error is at most this.
+    /// The clock of this machine, with this maximum error.
     Own { error: Duration },
 }
 
-/// The values of a [`Hop`], not yet checked.
+/// Options for building a [`Hop`].
 #[derive(Clone)]
-#[must_use = "nothing is checked before build()"]
+#[must_use = "has no effect until build() is called"]
 pub struct HopBuilder {
     key: Zeroizing<Vec<u8>>,
     lanes: u8,
@@ -77,31 +77,31 @@ pub struct HopBuilder {
     clock_error: i64,
 }
 
-/// Why a [`Hop`] could not be built.
+/// Error when building a [`Hop`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HopError {
-    /// The key is too short to be secret, or longer than useful.
+    /// The key is too short to be secret, or longer than is useful.
     #[error(
-        "the key has {bytes} bytes: use {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes that nobody can guess, such as 32 random ones"
+        "the key has {bytes} bytes: use {MIN_KEY_BYTES} to {MAX_KEY_BYTES} unpredictable bytes, such as 32 random ones"
     )]
     Key {
-        /// Its length.
+        /// The length of the key in bytes.
         bytes: usize,
     },
-    /// There are too few lanes to leave any out, or too many.
+    /// The number of lanes is outside of the allowed range.
     #[error("{given} lanes are not allowed: use {} to {}", LANES.start(), LANES.end())]
     Lanes {
         /// The number of lanes.
         given: u8,
     },
-    /// Slots are shorter than timers are precise, or longer than useful.
+    /// The slot is shorter than timers are precise, or longer than is useful.
     #[error("a slot of {given:?} is not allowed: use {SHORTEST_SLOT:?} to {LONGEST_SLOT:?}")]
     Slot {
-        /// The length.
+        /// The length of a slot.
         given: Duration,
     },
-    /// The guard is zero, or so long that three slots would be heard at a time.
+    /// The guard is zero, or so long that three slots would overlap.
     #[error(
         "a guard of {given:?} is not allowed with slots of {slot:?}: use more than zero and less than half a slot"
     )]
@@ -116,7 +116,7 @@ pub enum HopError {
         "a clock error of {error:?} is too much for a guard of {guard:?}: the guard must be at least twice the error"
     )]
     ClockError {
-        /// The error.
+        /// The maximum error of the clock.
         error: Duration,
         /// The guard.
         guard: Duration,
@@ -124,8 +124,8 @@ pub enum HopError {
 }
 
 impl Hop {
-    /// Hops by a secret key of random bytes: at least [`MIN_KEY_BYTES`], better 32. Nobody can predict the next lane and
-    /// name of a channel without it.
+    /// Hops by a secret key of random bytes: at least [`MIN_KEY_BYTES`], preferably 32. Without the key, the next lane
+    /// and name of a channel cannot be predicted.
     pub fn keyed(key: impl AsRef<[u8]>) -> HopBuilder {
         HopBuilder {
             key: Zeroizing::new(key.as_ref().to_vec()),
@@ -138,16 +138,16 @@ impl Hop {
         }
     }
 
-    /// Hops by a number instead of a key, on the clocks of the machines. **Predictable**: anybody who knows or guesses the
-    /// number knows the lane and the name of each slot. This spreads load and names over the lanes, and hides nothing.
-    /// The clocks must be right up to the guard; under NTP they are, with the default of 250 ms.
+    /// Hops by a number instead of a key, using the clock of each machine. **Predictable**: the lane and the name of
+    /// each slot follow from the number, and the number can be guessed. This spreads load and names over the lanes but
+    /// hides nothing. The clocks must be accurate within the guard; with NTP and the default guard of 250 ms they are.
     pub fn sequence(seed: u64) -> HopBuilder {
         let mut key = b"aether-hop-sequence:".to_vec();
         key.extend(seed.to_be_bytes());
         Self::keyed(key).trust_clock(Duration::ZERO)
     }
 
-    /// The hop of a seed, with default values, which are valid.
+    /// The hop of a seed, with the default options, which are valid.
     pub(super) fn of_seed(seed: u64) -> Self {
         let builder = Self::sequence(seed);
         let guard = builder.slot / 4;
@@ -174,8 +174,8 @@ impl Hop {
         self.inner.clock_error
     }
 
-    /// The name of a channel at a time while no lane is left out, to look for its waves at the broker. `None` for a time
-    /// whose keys are forgotten, or before 1970.
+    /// The subject of a channel at a time, if no lane is left out. Useful for finding its waves at the broker. `None`
+    /// for times whose keys were deleted, and for times before 1970.
     #[must_use]
     pub fn subject_at(&self, channel: &Channel, time: SystemTime) -> Option<Channel> {
         let time = u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()?;
@@ -196,13 +196,13 @@ impl Hop {
         Duration::from_nanos(self.inner.schedule.slot_len())
     }
 
-    /// A slot is heard for this long before and after it.
+    /// The time before and after a slot during which receivers still listen for it.
     #[must_use]
     pub fn guard(&self) -> Duration {
         Duration::from_nanos(self.inner.schedule.guard())
     }
 
-    /// Whether lanes with much loss are left out.
+    /// Whether lanes that lose many waves are left out.
     #[must_use]
     pub fn is_adaptive(&self) -> bool {
         self.inner.adaptive
@@ -210,53 +210,53 @@ impl Hop {
 }
 
 impl HopBuilder {
-    /// The number of lanes, from 4 to 64. Default: 16. The lane is the second token of the subject, so lanes can have
-    /// routes of their own: an eavesdropper on one of N lanes hears one wave in N.
+    /// Sets the number of lanes, from 4 to 64. Default: 16. The lane is the second token of the subject, so each lane
+    /// can have its own route: an eavesdropper on one of N lanes sees one wave in N.
     pub fn lanes(mut self, lanes: u8) -> Self {
         self.lanes = lanes;
         self
     }
 
-    /// The length of a slot, from 10 ms to an hour. Default: 1 s. Cost: two subscriptions per slot and channel at each
-    /// receiver, four with [`HopBuilder::adaptive`].
+    /// Sets the length of a slot, from 10 ms to one hour. Default: 1 s. Cost: two subscriptions per slot and channel at
+    /// each receiver, four with [`HopBuilder::adaptive`].
     pub fn slot(mut self, slot: Duration) -> Self {
         self.slot = slot;
         self
     }
 
-    /// The time before and after a slot during which it is heard, less than half a slot. Clock error and transit time
-    /// together have to fit. Default: a quarter of a slot.
+    /// Sets the time before and after a slot during which receivers still listen for it. Must be less than half a slot,
+    /// and at least the sum of clock error and transit time. Default: a quarter of a slot.
     pub fn guard(mut self, guard: Duration) -> Self {
         self.guard = Some(guard);
         self
     }
 
-    /// Leaves out lanes that lose more than 30 %, down to a quarter of the lanes. Default: no. Cost: one small message
-    /// per slot from each sender and each receiver.
+    /// Leaves out lanes that lose more than 30 % of their waves. At least a quarter of the lanes stay in use. Default:
+    /// no. Cost: one small message per slot from each sender and each receiver.
     pub fn adaptive(mut self) -> Self {
         self.adaptive = true;
         self
     }
 
-    /// Uses the clock of this machine, whose error is at most `error`, as under NTP. Default for [`Hop::keyed`]: the
-    /// offset to the [keeper of the clock](crate::Aether::keep_clock) is measured over the medium. In process there is
-    /// one clock, and this changes nothing.
+    /// Uses the clock of this machine, whose error must be at most `error`, for example because NTP corrects it. By
+    /// default, [`Hop::keyed`] measures the offset to the [clock keeper](crate::Aether::keep_clock) over the medium.
+    /// Has no effect on a medium within one process, where there is only one clock.
     pub fn trust_clock(mut self, error: Duration) -> Self {
         self.clock = ClockSource::Own { error };
         self
     }
 
-    /// For tests: a clock with an unknown error of this many nanoseconds.
+    /// Gives the clock an undetected error of this many nanoseconds, for tests.
     #[cfg(any(test, feature = "conformance"))]
     pub fn wrong_by(mut self, nanos: i64) -> Self {
         self.clock_error = nanos;
         self
     }
 
-    /// Checks the values and makes the sequence.
+    /// Validates the options and makes the hop.
     ///
     /// # Errors
-    /// [`HopError`] names the wrong value and what is allowed.
+    /// [`HopError`] names the invalid option and the allowed range.
     pub fn build(self) -> Result<Hop, HopError> {
         let (lanes, slot) = (self.lanes, self.slot);
         if !(MIN_KEY_BYTES..=MAX_KEY_BYTES).contains(&self.key.len()) {
@@ -280,10 +280,10 @@ impl HopBuilder {
         Ok(self.checked(guard))
     }
 
-    /// The hop of values that were checked.
+    /// Makes the hop from validated options.
     fn checked(self, guard: Duration) -> Hop {
         static LAST_ID: AtomicU64 = AtomicU64::new(0);
-        // An hour of nanoseconds fits.
+        // Cannot truncate: both are at most one hour.
         let schedule = Schedule::new(self.slot.as_nanos() as u64, guard.as_nanos() as u64);
         let inner = HopInner {
             id: LAST_ID.fetch_add(1, Ordering::Relaxed),
@@ -299,7 +299,7 @@ impl HopBuilder {
 }
 
 impl fmt::Debug for Hop {
-    /// Shows nothing of the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hop")
             .field("lanes", &self.lanes())
@@ -311,7 +311,7 @@ impl fmt::Debug for Hop {
 }
 
 impl fmt::Debug for HopBuilder {
-    /// Shows nothing of the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HopBuilder")
             .field("lanes", &self.lanes)

@@ -1,30 +1,31 @@
 //! The senders that a receiver knows, and the lanes that each of them uses.
 //!
-//! Pure data, from beacons. A receiver always hears the lane that the sequence draws: unknown senders use that one.
+//! Pure data, built from beacons. A receiver always listens to the lane drawn by the sequence as well, because unknown
+//! senders use it.
 
 use smallvec::SmallVec;
 
 use super::control::{Beacon, NextMap};
 use super::lanes::{Draw, LaneSet};
 
-/// The most senders that are known at a time. Of more, the one whose last beacon is oldest is forgotten.
+/// The maximum number of known senders. If there are more, the one with the oldest last beacon is forgotten.
 const MAX_SENDERS: usize = 16;
 /// A sender is forgotten after this many slots without a beacon.
 const FORGOTTEN_AFTER: u64 = 64;
 
-/// One sender.
+/// A sender whose beacons arrive.
 #[derive(Debug)]
 pub(super) struct KnownSender {
     pub(super) instance: u64,
-    /// The slots of its first and its last beacon.
+    /// The slots of its first and last beacons.
     pub(super) first: u64,
     pub(super) last: u64,
     lanes: LaneSet,
     map: u32,
     next: Option<NextMap>,
-    /// The slots in which a beacon arrived, the latest last.
+    /// The slots in which beacons arrived, oldest first.
     pub(super) beacons: SmallVec<[u64; 16]>,
-    /// Its missed waves are counted up to this slot.
+    /// The last slot for which missed waves were counted.
     pub(super) settled: u64,
 }
 
@@ -40,7 +41,7 @@ impl KnownSender {
 pub(super) struct KnownSenders {
     lanes: u8,
     known: Vec<KnownSender>,
-    /// The number of senders that were forgotten because there were too many.
+    /// The number of senders forgotten because there were too many.
     pub(super) forgotten: u64,
 }
 
@@ -53,7 +54,7 @@ impl KnownSenders {
         &self.known
     }
 
-    /// The lanes to hear in a slot, each once.
+    /// The lanes to listen to in a slot, without duplicates.
     pub(super) fn lanes(&self, slot: u64, draw: Draw) -> SmallVec<[u8; 4]> {
         let mut lanes: SmallVec<[u8; 4]> = SmallVec::from_slice(&[draw.lane(self.lanes)]);
         let mut add = |used: LaneSet| {
@@ -64,7 +65,7 @@ impl KnownSenders {
         };
         for sender in &self.known {
             add(sender.lanes);
-            // Both, until a beacon settles it: only the sender knows whether all receivers knew the map in time.
+            // Both maps, until a beacon decides: only the sender knows whether all receivers confirmed the new one.
             if let Some(next) = sender.next.filter(|next| slot >= next.from) {
                 add(LaneSet(next.lanes.0));
             }
@@ -72,10 +73,10 @@ impl KnownSenders {
         lanes
     }
 
-    /// Takes in a beacon. Returns its sender, unless a later beacon is known.
+    /// Processes a beacon. Returns its sender, or `None` if a later beacon arrived before.
     pub(super) fn take(&mut self, beacon: &Beacon) -> Option<&mut KnownSender> {
         let now = beacon.slot;
-        // On either side: beacons of slots far ahead were sent before the clock went back.
+        // In both directions: beacons of slots far in the future were sent before the clock went back.
         self.known.retain(|sender| sender.last.abs_diff(now) < FORGOTTEN_AFTER);
         let place = match self.known.iter().position(|sender| sender.instance == beacon.sender.0) {
             Some(place) => place,
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_said_before_the_clock_went_back_does_not_outlast_it() {
+    fn beacons_from_before_the_clock_went_back_are_replaced() {
         let mut senders = KnownSenders::new(16);
         let beacon = |slot: u64, lanes: u64| {
             let sender = Hex(1);

@@ -1,21 +1,21 @@
-//! The share of waves that a sender loses on each lane, and the lanes that it should leave out.
+//! The loss rate of each lane of a sender, and the lanes to leave out.
 //!
-//! Pure data, fed with the reports of receivers. A lane is left out above 30 % loss and taken back below 10 %. A quarter
-//! of the lanes always stays in use: those with the least loss. Control messages go on hopping over all lanes, so they
-//! probe the ones that are left out.
+//! Pure data, fed with reports from receivers. A lane is left out above 30 % loss and used again below 10 %. The
+//! quarter of the lanes with the least loss always stays in use. Control messages use all lanes, so they probe those
+//! that are left out.
 
 use super::lanes::LaneSet;
 
-/// A lane that loses more than this share is left out. Source: Bluetooth's adaptive hopping leaves the measure open;
+/// Lanes with a higher loss rate are left out. Source: Bluetooth's adaptive hopping does not specify the threshold;
 /// simulations of it use 0.3.
 const TOO_MUCH: f32 = 0.3;
-/// A lane that loses less than this share is taken back.
+/// Lanes with a lower loss rate are used again.
 const LITTLE: f32 = 0.1;
-/// The weight of a slot with enough waves to tell chance from loss.
+/// The weight of a slot with enough waves to distinguish loss from chance.
 const WEIGHT: f32 = 0.3;
-/// The weight of a slot with fewer: at 1 % loss, two of them are lost in a row by chance once in 10,000.
+/// The weight of a slot with fewer waves. At 1 % loss, two single waves in a row are lost once in 10,000 cases.
 const LIGHT_WEIGHT: f32 = 0.2;
-/// This many waves are enough, in one slot or in all.
+/// The number of waves needed for a judgement, in one slot or in total.
 const ENOUGH: u64 = 4;
 
 /// The estimate for one lane.
@@ -37,23 +37,23 @@ impl LaneLoss {
         Self { estimates: vec![LossEstimate::default(); usize::from(lanes)] }
     }
 
-    /// Notes how many of the waves that were sent on a lane in a slot one receiver heard.
+    /// Records how many waves were sent on a lane in one slot, and how many of them one receiver received.
     pub(super) fn note(&mut self, lane: u8, sent: u64, heard: u64) {
         let Some(estimate) = self.estimates.get_mut(usize::from(lane)).filter(|_| sent > 0) else { return };
         let lost = sent.saturating_sub(heard) as f32 / sent as f32;
         estimate.slots = estimate.slots.saturating_add(1);
         estimate.waves = estimate.waves.saturating_add(sent);
-        // The first slots weigh the same, or the initial value would count for something.
+        // The first slots are averaged evenly, so that the initial value has no weight.
         let weight = if sent >= ENOUGH { WEIGHT } else { LIGHT_WEIGHT };
         estimate.loss += weight.max(1.0 / estimate.slots as f32) * (lost - estimate.loss);
     }
 
-    /// The share that is lost on a lane, as far as known.
+    /// The estimated loss rate of a lane, from 0 to 1.
     pub(super) fn loss(&self, lane: u8) -> f32 {
         self.estimates.get(usize::from(lane)).map_or(0.0, |estimate| estimate.loss)
     }
 
-    /// The lanes that should be in use, given those that are.
+    /// Proposes the lanes to use, given those in use.
     pub(super) fn proposal(&self, used: LaneSet) -> LaneSet {
         let mut proposal = used;
         for (lane, estimate) in (0..).zip(&self.estimates) {
@@ -81,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_jammed_lane_is_left_out_after_its_first_slots_and_taken_back_when_it_is_free() {
+    fn a_jammed_lane_is_left_out_after_its_first_slots_and_used_again_when_it_is_free() {
         let (mut lane_loss, all) = (LaneLoss::new(16), LaneSet::all(16));
         for lane in 0..16 {
             lane_loss.note(lane, 20, 20);
@@ -90,7 +90,7 @@ mod tests {
         lane_loss.note(3, 20, 1);
         let left_out = lane_loss.proposal(all);
         assert_eq!(left_out, all.without(3));
-        // Control messages that get lost keep it out, those that arrive bring it back.
+        // Lost control messages keep it out, and arriving ones bring it back.
         lane_loss.note(3, 1, 0);
         assert_eq!(lane_loss.proposal(left_out), left_out);
         let probes = (0..100).take_while(|_| {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_and_too_few_waves_leave_nothing_out() {
+    fn chance_losses_and_too_few_waves_leave_no_lane_out() {
         let (mut lane_loss, all) = (LaneLoss::new(16), LaneSet::all(16));
         lane_loss.note(0, 1, 0);
         lane_loss.note(1, 3, 0);
@@ -113,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_quarter_of_the_lanes_stays_and_it_is_the_best(
+        fn the_best_quarter_of_the_lanes_always_stays_in_use(
             lanes in 4..=64_u8,
             losses in prop::collection::vec(0..=100_u64, 64),
             used in any::<u64>(),
@@ -129,7 +129,7 @@ mod tests {
                 let loss = losses[usize::from(lane)];
                 prop_assert!(loss >= 10 || proposal.holds(lane));
                 if loss > 30 && proposal.holds(lane) {
-                    // Only as one of the last, and no better one is left out for it.
+                    // Only if no more lanes may be left out, and no better lane is left out in its place.
                     prop_assert_eq!(proposal.len() as usize, usize::from(lanes / 4).max(1));
                     prop_assert!((0..lanes).all(|other| proposal.holds(other) || losses[usize::from(other)] >= loss));
                 }

@@ -1,9 +1,10 @@
 //! The lanes that a sender uses, and how it changes them.
 //!
-//! A new map is announced with the slot from which it is in force. Its beginning is postponed until all receivers that
-//! reported lately have confirmed it. So a change loses nothing, whatever the loss on the lanes.
+//! A new map is announced together with the slot from which it applies. That slot is postponed until all receivers that
+//! reported recently have confirmed the map. A change of the map therefore loses no waves, whatever the loss on the
+//! lanes.
 //!
-//! Pure: slots and reports come in, beacons come out. [`super::sender`] sends them.
+//! Pure data: slots and reports go in, beacons come out. [`super::sender`] sends them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,26 +14,26 @@ use super::lane_loss::LaneLoss;
 use super::lanes::{Draw, LaneSet};
 use super::schedule::HISTORY;
 
-/// A map is announced this many slots ahead.
+/// The number of slots between the announcement of a map and its first slot.
 const NOTICE: u64 = 3;
-/// A receiver is forgotten after this many slots without a report. Its confirmation is no longer needed.
+/// A receiver is forgotten after this many slots without a report, and its confirmation is then no longer needed.
 const FORGOTTEN_AFTER: u64 = 16;
-/// The most receivers whose reports count. The reports of others are ignored.
+/// The maximum number of known receivers. Reports of further ones are ignored.
 const MAX_RECEIVERS: usize = 256;
 
-/// What a sender knows of a hopping channel.
+/// The state of a hopping channel as its sender sees it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HopView {
     /// The lanes in use.
     pub lanes_in_use: Vec<u8>,
-    /// The share of waves that is lost on each lane, as far as receivers have reported.
+    /// The loss rate of each lane, from 0 to 1, estimated from the reports of receivers.
     pub loss: Vec<f32>,
-    /// The number of the map. It grows with each change.
+    /// The number of the map. Each change increments it.
     pub map: u32,
-    /// Receivers that reported lately.
+    /// The number of receivers that reported recently.
     pub receivers: usize,
-    /// Control messages that were not sealed with the key, or not for this time and channel.
+    /// The number of control messages that were not sealed with the key for this time and channel.
     pub refused: u64,
 }
 
@@ -41,16 +42,16 @@ pub struct HopView {
 pub(super) struct SentSlot<T> {
     pub(super) slot: u64,
     pub(super) lane: u8,
-    /// The place of the number of waves.
+    /// Holds the number of waves.
     pub(super) waves: Arc<T>,
 }
 
-/// A receiver that has reported.
+/// A receiver that sends reports.
 #[derive(Debug, Clone, Copy)]
 struct KnownReceiver {
     reported: u64,
     map: u32,
-    /// The last of its slots that lane loss was estimated from.
+    /// The last of its slots used to estimate lane loss.
     judged: u64,
 }
 
@@ -66,7 +67,7 @@ pub(super) struct LaneMap<T> {
     loss: LaneLoss,
     receivers: HashMap<u64, KnownReceiver>,
     past: VecDeque<SentSlot<T>>,
-    /// The slots in which a beacon was sent, and the lanes.
+    /// The slots in which beacons were sent, with their lanes.
     beacons: VecDeque<(u64, u8)>,
 }
 
@@ -85,7 +86,7 @@ impl<T> LaneMap<T> {
         }
     }
 
-    /// The lane of a slot that is beginning.
+    /// The lane of a slot that begins now. Puts a confirmed map into force.
     pub(super) fn lane(&mut self, slot: u64, draw: Draw) -> u8 {
         if let Some(next) = self.next.filter(|next| self.is_confirmed && slot >= next.from) {
             self.used = LaneSet(next.lanes.0 & LaneSet::all(self.lanes).0);
@@ -95,7 +96,7 @@ impl<T> LaneMap<T> {
         draw.lane_in(self.lanes, self.used)
     }
 
-    /// Notes a slot and where its waves are counted.
+    /// Records a slot and the counter of its waves.
     pub(super) fn begin(&mut self, sent: SentSlot<T>) {
         self.past.push_back(sent);
         while self.past.len() > 2 * HISTORY as usize {
@@ -119,7 +120,7 @@ impl<T> LaneMap<T> {
         self.loss.loss(lane)
     }
 
-    /// Takes in the report of a receiver: estimates the loss on the lanes, and notes the map that it knows.
+    /// Processes the report of a receiver: updates the loss estimates and the map known to the receiver.
     pub(super) fn take(&mut self, me: u64, report: &ReceiverReport, waves_of: impl Fn(&T) -> u64) {
         let Some(heard) = report.senders.iter().find(|heard| heard.sender == Hex(me)) else { return };
         let name = report.receiver.0;
@@ -144,10 +145,10 @@ impl<T> LaneMap<T> {
         }
     }
 
-    /// Confirms or postpones the next map, or proposes one. Called once a slot, before its beacon.
+    /// Confirms or postpones the next map, or proposes one. Called once per slot, before its beacon.
     pub(super) fn decide(&mut self, slot: u64) {
-        // On either side: slots far ahead are of a time before the clock went back. Receivers that reported then are not
-        // waited for. A map that was to begin then is announced again under another number.
+        // In both directions: slots far in the future date from before the clock went back. Confirmations of receivers
+        // that reported then are not needed. A map announced for then is announced again under another number.
         self.receivers.retain(|_, receiver| receiver.reported.abs_diff(slot) < FORGOTTEN_AFTER);
         if let Some(next) = self.next.as_mut().filter(|next| next.from > slot + NOTICE) {
             *next = NextMap { map: next.map.wrapping_add(1), from: slot + NOTICE, ..*next };
@@ -160,7 +161,7 @@ impl<T> LaneMap<T> {
         let proposal = self.loss.proposal(self.used);
         match &mut self.next {
             Some(next) if self.receivers.values().all(|receiver| receiver.map == next.map) => {
-                // The receivers follow it from that slot on. Later is possible, earlier is not.
+                // The receivers listen to it from that slot on. It may begin later but not earlier.
                 next.from = next.from.max(slot + 1);
                 self.is_confirmed = true;
             }
@@ -183,7 +184,7 @@ impl<T> LaneMap<T> {
         }
     }
 
-    /// The beacon of a slot, sent on a lane.
+    /// The beacon of a slot, to be sent on this lane.
     pub(super) fn beacon(&mut self, me: u64, slot: u64, lane: u8, waves_of: impl Fn(&T) -> u64) -> Beacon {
         self.beacons.push_back((slot, lane));
         while self.beacons.len() > 2 * HISTORY as usize {
@@ -210,12 +211,12 @@ mod tests {
         ReceiverReport { receiver: Hex(receiver), slot, senders: vec![heard] }
     }
 
-    /// A sender loses all its waves on lane 0 for a number of slots. Its receiver reports the latest announced map in
-    /// each slot. Returns whether the lane was left out.
+    /// Simulates a sender that loses all its waves on lane 0 for a number of slots. Its receiver reports the latest
+    /// announced map in each slot. Returns whether the lane was left out.
     fn leaves_lane_0_out(lane_map: &mut LaneMap<u64>, from: u64, slots: u64) -> bool {
         let mut known = 0;
         for slot in from..from + slots {
-            // Each lane in turn, if it is in use.
+            // Draws each lane in turn.
             let draw = Draw { first: (slot % 4) << 62, second: slot << 62 };
             let lane = lane_map.lane(slot, draw);
             lane_map.begin(SentSlot { slot, lane, waves: Arc::new(20) });
@@ -233,13 +234,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_on_which_all_is_lost_is_left_out() {
+    fn a_lane_that_loses_all_waves_is_left_out() {
         assert!(leaves_lane_0_out(&mut LaneMap::new(4), 1_000_000, 32));
     }
 
     #[test]
-    fn when_the_clock_has_gone_back_lanes_are_left_out_as_before() {
-        // In each stage of a change: nothing known, announced, confirmed, in force.
+    fn lanes_are_still_left_out_after_the_clock_went_back() {
+        // Covers each stage of a change: no reports, announced, confirmed, in force.
         for before in 0..32 {
             let mut lane_map = LaneMap::new(4);
             leaves_lane_0_out(&mut lane_map, 1_000_000, before);

@@ -1,10 +1,10 @@
-//! Lanes, and the draw of one for a slot. Ordinary term of a lane: a partition, which may have a route of its own.
+//! Lanes, and drawing one for a slot. Ordinary term for a lane: a partition, which may have its own route.
 //!
-//! Pure data. [`super::lane_loss`] measures the loss on each.
+//! Pure data. [`super::lane_loss`] estimates the loss on each lane.
 
 use std::fmt;
 
-/// The fewest and the most lanes. A quarter of them always stays in use.
+/// The allowed numbers of lanes. At least a quarter of the lanes always stays in use.
 pub(super) const LANES: std::ops::RangeInclusive<u8> = 4..=64;
 
 /// A set of lanes.
@@ -12,7 +12,7 @@ pub(super) const LANES: std::ops::RangeInclusive<u8> = 4..=64;
 pub(super) struct LaneSet(pub(super) u64);
 
 impl LaneSet {
-    /// All lanes of a channel that has this many.
+    /// All lanes of a channel with this many lanes.
     pub(super) const fn all(lanes: u8) -> Self {
         Self(u64::MAX >> (64 - lanes as u32))
     }
@@ -44,8 +44,8 @@ impl fmt::Debug for LaneSet {
     }
 }
 
-/// What the sequence draws for a slot: two independent numbers, so that the lane that replaces an unused one reveals
-/// nothing about it.
+/// The random numbers of a slot. There are two independent ones, so that a replacement for a lane that is left out
+/// reveals nothing about that lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Draw {
     pub(super) first: u64,
@@ -53,12 +53,12 @@ pub(super) struct Draw {
 }
 
 impl Draw {
-    /// One of this many lanes. All are equally likely, but for 2^-58.
+    /// One of this many lanes. All are equally likely, up to a bias of 2^-58.
     pub(super) fn lane(self, lanes: u8) -> u8 {
         scaled(self.first, u64::from(lanes)) as u8
     }
 
-    /// The same among the lanes in use: another one where the drawn lane is left out.
+    /// The drawn lane if it is in use, otherwise another lane that is.
     pub(super) fn lane_in(self, lanes: u8, used: LaneSet) -> u8 {
         let lane = self.lane(lanes);
         if used.holds(lane) || used.len() == 0 {
@@ -81,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_lane_is_one_in_use_and_the_drawn_one_where_that_is_in_use(
+        fn the_lane_is_in_use_and_is_the_drawn_one_if_that_is_in_use(
             first in any::<u64>(), second in any::<u64>(), lanes in LANES, some in 1..u64::MAX,
         ) {
             let draw = Draw { first, second };
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_have_as_many_lanes_as_they_should() {
+    fn lane_sets_have_the_expected_sizes() {
         for lanes in LANES {
             assert_eq!(LaneSet::all(lanes).len(), u32::from(lanes));
             assert_eq!(LaneSet::all(lanes).without(2).with(3).iter().count(), usize::from(lanes) - 1);

@@ -1,8 +1,8 @@
 //! The receiving end of a hopping channel: a task that subscribes to the lanes of the present slots.
 //!
-//! It joins the next slot ahead of time and leaves the last one a guard after its end, so waves go straight from the
-//! router into the vibrator's inbox. It waits for deadlines and for control messages, never polls, and ends with its
-//! vibrator. [`super::schedule`] and [`super::known_senders`] decide what it subscribes to.
+//! The task joins each slot ahead of time and leaves it one guard after its end. Waves go straight from the router into
+//! the vibrator's inbox. The task waits for deadlines and control messages, never polls, and ends with its vibrator.
+//! [`super::schedule`] and [`super::known_senders`] decide what it subscribes to.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,15 +25,15 @@ use crate::medium::JoinError;
 use crate::vibrator::Vibrator;
 use crate::wave::{Wave, into_channel};
 
-/// Why a hopping channel cannot be sent to or heard.
+/// Error when opening a hopping channel for sending or receiving.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HopJoinError {
-    /// The time is not known well enough.
-    #[error("the time is not known well enough to hop")]
+    /// The clock cannot be used for hopping.
+    #[error("the clock is not accurate enough for hopping")]
     Clock(#[from] ClockError),
-    /// The medium refused to join.
-    #[error("the lanes cannot be heard")]
+    /// The medium refused the subscription.
+    #[error("cannot subscribe to the lanes of the hopping channel")]
     Join(#[from] JoinError),
 }
 
@@ -48,9 +48,9 @@ impl Vibrator {
         self.receiver().extensions().get_or_insert_with(HopReceivers::default)
     }
 
-    /// Hears a hopping channel from now on: once this returns, no wave is missed that is sent within the error of the
-    /// clocks. Its waves arrive like all others, on the channel they were sent to. Nothing changes for a channel that
-    /// is already heard by this [`Hop`]. Ordinary term: subscribe.
+    /// Subscribes to a hopping channel. Once this returns, no wave is missed if the clocks are accurate within the guard.
+    /// Waves arrive like any others, on the channel they were sent to. Has no effect if the vibrator is already subscribed
+    /// to the channel by this [`Hop`].
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -69,10 +69,10 @@ impl Vibrator {
     /// ```
     ///
     /// # Errors
-    /// [`HopJoinError`] if the channel is not valid, the medium is closed, or the time is not known well enough.
+    /// [`HopJoinError`] if the channel is invalid, the medium is closed, or the clock is not accurate enough.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, the channel is not heard.
+    /// If cancelled before completion, there is no subscription.
     pub async fn resonate_hopping<C>(&self, channel: C, hop: &Hop) -> Result<(), HopJoinError>
     where
         C: TryInto<Channel>,
@@ -91,8 +91,8 @@ impl Vibrator {
         Ok(())
     }
 
-    /// Hears waves that [`Emitter::emit_time_hopping_wave`](crate::Emitter::emit_time_hopping_wave) sends by the same
-    /// seed. **Predictable.**
+    /// Subscribes to waves sent by [`Emitter::emit_time_hopping_wave`](crate::Emitter::emit_time_hopping_wave) with the
+    /// same seed. **Predictable.**
     ///
     /// # Errors
     /// As [`Vibrator::resonate_hopping`].
@@ -108,17 +108,17 @@ impl Vibrator {
         self.resonate_hopping(channel, &hop).await
     }
 
-    /// Stops hearing a hopping channel, whatever its keys. Queued waves can still be received. Nothing changes for a
-    /// channel that is not heard. Ordinary term: unsubscribe.
+    /// Unsubscribes from a hopping channel, for all keys. Queued waves can still be received. Has no effect without a
+    /// subscription.
     pub fn detune_hopping(&self, channel: &Channel) {
         let receivers = self.hop_receivers();
         let gone: Vec<_> =
             receivers.open.lock().extract_if(.., |receiver| receiver.channel == *channel).collect();
-        // Outside of the lock: each leaves its lanes.
+        // Outside of the lock, because each one leaves its lanes.
         drop(gone);
     }
 
-    /// The account of a hopping channel; `None` if it is not heard.
+    /// The account of a hopping channel, or `None` without a subscription.
     #[must_use]
     pub fn hop_account(&self, channel: &Channel, hop: &Hop) -> Option<HopAccount> {
         let receivers = self.hop_receivers();
@@ -127,7 +127,7 @@ impl Vibrator {
     }
 }
 
-/// One channel that a vibrator hears by one key. Dropping it leaves the channel.
+/// The subscription of a vibrator to one channel by one key. Dropping it leaves the channel.
 struct HopReceiver {
     hop: u64,
     channel: Channel,
@@ -137,7 +137,7 @@ struct HopReceiver {
 }
 
 impl HopReceiver {
-    /// Subscribes a vibrator: once this returns, no wave is missed that is sent from now on, within the clock's error.
+    /// Subscribes a vibrator. Once this returns, no wave is missed, within the error of the clock.
     async fn start(vibrator: &Vibrator, channel: &Channel, hop: &Hop) -> Result<Self, HopJoinError> {
         let clocks = vibrator.aether().clocks();
         let clock = clocks.of(hop).await?;
@@ -150,7 +150,7 @@ impl HopReceiver {
             shown_as: Some(channel.clone()),
             open: Arc::default(),
         };
-        // Senders do not adapt to observers.
+        // Observers send no reports: senders do not adapt to them.
         let control = match hop.is_adaptive() && !vibrator.receiver().observes() {
             true => Some(ControlChannel::new(clocks.bus(), hop, channel)?),
             false => None,
@@ -171,7 +171,7 @@ impl HopReceiver {
         };
         let now = task.clock.at(Instant::now());
         task.tune(now).await?;
-        // The present slot was not heard from its beginning.
+        // The present slot began before the subscription.
         let now = task.clock.at(Instant::now());
         task.since = hop.schedule().heard(now).end() + 1;
         let task = tokio::spawn(task.run()).abort_handle();
@@ -186,12 +186,12 @@ impl HopReceiver {
 impl Drop for HopReceiver {
     fn drop(&mut self) {
         self.task.abort();
-        // The task may still be running: subscriptions that it makes from now on end at once.
+        // The task may still be running. Subscriptions that it makes from now on end at once.
         self.open.close();
     }
 }
 
-/// The state of the task.
+/// The state of the receiving task.
 struct ReceiverTask {
     hop: Hop,
     channel: Channel,
@@ -200,7 +200,7 @@ struct ReceiverTask {
     control: Option<ControlChannel>,
     senders: KnownSenders,
     slots: SlotCounts,
-    /// The first slot that was heard from its beginning.
+    /// The first slot that was heard from its beginning on.
     since: u64,
     /// The last slot in which a report was sent.
     reported: u64,
@@ -215,10 +215,10 @@ impl ReceiverTask {
             match self.tune(now).await {
                 Ok(()) => {}
                 Err(JoinError::Closed) => return,
-                // The next change tries again.
+                // Retried at the next change.
                 Err(error) => {
                     self.counts.failed_joins.fetch_add(1, Ordering::Relaxed);
-                    tracing::debug!(%error, channel = %self.channel, "a lane could not be joined");
+                    tracing::debug!(%error, channel = %self.channel, "cannot join a lane; retrying at the next change");
                 }
             }
             self.report(self.clock.at(Instant::now()));
@@ -248,7 +248,7 @@ impl ReceiverTask {
         }
     }
 
-    /// The next time at which there is something to do.
+    /// The next time at which the task has work to do.
     fn next_deadline(&self, now: u64) -> u64 {
         let schedule = self.hop.schedule();
         let change = schedule.next_change(now);
@@ -259,13 +259,13 @@ impl ReceiverTask {
         change.min(schedule.middle(if self.reported < slot { slot } else { slot + 1 }).max(now + 1))
     }
 
-    /// Joins the lanes of a time, and leaves those that are over.
+    /// Joins the lanes of a time, and leaves those of slots that have ended.
     async fn tune(&mut self, now: u64) -> Result<(), JoinError> {
         let (joined, sequence) = (self.hop.schedule().joined(now), self.hop.sequence_of());
         sequence.reach(self.hop.schedule().slot_at(now));
         let mut wanted = Vec::new();
         for slot in joined.clone() {
-            // A slot whose key was forgotten is long past: the clock has gone back.
+            // Only slots long past have a deleted key, so the clock went back.
             let Some(place) = sequence.place(Traffic::Waves, &self.channel, slot) else { continue };
             let lanes = self.senders.lanes(slot, place.draw);
             wanted.extend(lanes.into_iter().filter_map(|lane| Some((slot, place.on(lane).ok()?))));
@@ -293,7 +293,7 @@ impl ReceiverTask {
         self.counts.forgotten_senders.store(self.senders.forgotten, Ordering::Relaxed);
     }
 
-    /// After a step of the clock, slots that were not heard from their beginning by the new time are not reported.
+    /// Handles a step of the clock. Slots that were not heard from their beginning by the new time are not reported.
     fn clock_stepped(&mut self) {
         let now = self.clock.at(Instant::now());
         self.since = self.hop.schedule().heard(now).end() + 1;
@@ -301,9 +301,9 @@ impl ReceiverTask {
         self.counts.clock_steps.store(self.clock.steps(), Ordering::Relaxed);
     }
 
-    /// Takes in the beacon of a sender: its lanes, and the number of waves that it sent.
+    /// Processes the beacon of a sender: its lanes, and the number of waves it sent.
     fn take(&mut self, beacon: &Beacon) {
-        // A vibrator that does not hear its own waves misses none of them.
+        // A vibrator that does not hear its own waves cannot miss them.
         if !self.subscriptions.hears_own
             && beacon.sender.0 == self.subscriptions.sequencer.source().instance()
         {
@@ -313,7 +313,7 @@ impl ReceiverTask {
         let Some(sender) = self.senders.take(beacon) else { return };
         let settled = sender.settled;
         sender.settled = settled.max(slot.saturating_sub(2));
-        // Two slots later, everything that comes in time has come.
+        // After two slots, all waves that are in time have arrived.
         let due = beacon
             .sent
             .iter()
@@ -323,7 +323,7 @@ impl ReceiverTask {
         self.counts.missed.fetch_add(missed.fold(0, u64::saturating_add), Ordering::Relaxed);
     }
 
-    /// Sends a report once a slot, in its middle.
+    /// Sends a report once per slot, in its middle.
     fn report(&mut self, now: u64) {
         let Some(control) = &self.control else { return };
         let schedule = self.hop.schedule();
@@ -349,7 +349,7 @@ impl ReceiverTask {
     }
 }
 
-/// The next control message; pending for ever on a channel without them.
+/// The next control message. Never completes on a channel without control messages.
 async fn next(control: Option<&ControlChannel>) -> Option<Wave> {
     match control {
         Some(control) => control.receive().await,

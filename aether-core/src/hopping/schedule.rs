@@ -1,12 +1,12 @@
-//! When a slot is sent in, heard, and joined ahead of time. Pure arithmetic on nanoseconds since 1970.
+//! The times at which slots are sent in, heard and joined. Pure arithmetic on nanoseconds since 1970.
 //!
-//! A sender is in one slot at a time. By its own clock, a receiver hears a slot from one guard before it begins until one
-//! guard after it has ended. So they meet for every clock error up to the guard. It joins a little earlier still,
-//! because subscribing takes time.
+//! A sender is in one slot at a time. A receiver hears a slot, by its own clock, from one guard before the slot begins
+//! until one guard after it ends. Sender and receiver therefore meet for every clock error up to the guard. The
+//! receiver joins earlier than it must hear, because subscribing takes time.
 
 use std::ops::RangeInclusive;
 
-/// The number of slots that are announced and judged: later control messages make up for lost ones.
+/// The number of past slots that each control message covers, so that later messages make up for lost ones.
 pub(super) const HISTORY: u64 = 8;
 
 /// The slots and their edges.
@@ -18,7 +18,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// `guard` is less than half a slot, so that at most two slots are heard at a time.
+    /// `guard` must be less than half a slot, so that at most two slots are heard at a time.
     pub(super) const fn new(slot: u64, guard: u64) -> Self {
         Self { slot, guard }
     }
@@ -31,39 +31,39 @@ impl Schedule {
         self.guard
     }
 
-    /// The slot that a sender is in.
+    /// The slot that a sender is in at a time.
     pub(super) const fn slot_at(self, now: u64) -> u64 {
         now / self.slot
     }
 
-    /// When a slot begins.
+    /// The beginning of a slot.
     pub(super) const fn begin(self, slot: u64) -> u64 {
         slot.saturating_mul(self.slot)
     }
 
-    /// The middle of a slot, as far from its edges as possible: control messages are sent then.
+    /// The middle of a slot. Control messages are sent then, as far from the edges as possible.
     pub(super) const fn middle(self, slot: u64) -> u64 {
         self.begin(slot).saturating_add(self.slot / 2)
     }
 
-    /// The slots that a receiver must hear.
+    /// The slots that a receiver must hear at a time.
     pub(super) const fn heard(self, now: u64) -> RangeInclusive<u64> {
         now.saturating_sub(self.guard) / self.slot..=now.saturating_add(self.guard) / self.slot
     }
 
-    /// How long before its beginning a slot is joined: two guards, the second for the time that subscribing takes. At
-    /// most half a slot, so that there are never three slots at a time.
+    /// The time between joining a slot and its beginning: two guards, of which one covers the time that subscribing
+    /// takes. At most half a slot, so that there are never three slots at a time.
     const fn ahead(self) -> u64 {
         let (twice, half) = (2 * self.guard, self.slot / 2);
         if twice < half { twice } else { half }
     }
 
-    /// The slots that a receiver is subscribed to: those that it must hear, and the next one ahead of time.
+    /// The slots that a receiver is subscribed to: those it must hear, and the next one ahead of time.
     pub(super) const fn joined(self, now: u64) -> RangeInclusive<u64> {
         now.saturating_sub(self.guard) / self.slot..=now.saturating_add(self.ahead()) / self.slot
     }
 
-    /// When [`Schedule::joined`] changes next.
+    /// The next time at which [`Schedule::joined`] changes.
     pub(super) const fn next_change(self, now: u64) -> u64 {
         let joined = self.joined(now);
         let joins = self.begin(*joined.end() + 1).saturating_sub(self.ahead());
@@ -89,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn for_every_clock_error_up_to_the_guard_sender_and_receiver_meet(
+        fn sender_and_receiver_meet_for_every_clock_error_up_to_the_guard(
             (schedule, now) in a_schedule(), part in -1.0..=1.0_f64,
         ) {
             let error = (schedule.guard as f64 * part) as i64;
@@ -101,7 +101,7 @@ mod tests {
         }
 
         #[test]
-        fn two_slots_at_most_are_joined_and_nothing_changes_before_it_is_said_to(
+        fn at_most_two_slots_are_joined_and_they_change_only_at_the_next_change(
             (schedule, now) in a_schedule(), part in 0.0..1.0_f64,
         ) {
             let joined = schedule.joined(now);
@@ -115,7 +115,7 @@ mod tests {
         }
 
         #[test]
-        fn a_slot_is_joined_a_guard_before_it_is_to_be_heard_where_there_is_room(
+        fn a_slot_is_joined_two_guards_ahead_but_at_most_half_a_slot(
             (schedule, now) in a_schedule(),
         ) {
             let slot = schedule.slot_at(now);

@@ -1,4 +1,4 @@
-//! The sending end of a hopping channel: the lane of the moment, and, on adaptive channels, a task that sends beacons.
+//! The sending end of a hopping channel: the current lane and, on adaptive channels, a task that sends beacons.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -22,27 +22,27 @@ use crate::router::{Carried, Receipt};
 use crate::vibrator::{Emitter, settled};
 use crate::wave::{Wave, WaveError, into_channel};
 
-/// The most hopping channels that a vibrator sends on at a time. Of more, the one that was not used for longest is
-/// closed; using it again opens it again.
+/// The maximum number of hopping channels that a vibrator has open for sending. If there are more, the least recently
+/// used one is closed; its next use opens it again.
 const MAX_SENDERS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(256).unwrap();
 
-/// Why a wave was not sent on a hopping channel. Holds the wave, on the channel it was given.
+/// Error when emitting a wave on a hopping channel. Holds the wave on its original channel.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HopEmitError {
     /// The channel could not be opened.
-    #[error("the channel cannot be sent on")]
+    #[error("cannot open the hopping channel for sending")]
     Start(#[source] Box<HopJoinError>),
-    /// The time is not known well enough, so the wave could go where nobody hears it.
-    #[error("the time is not known well enough to hop")]
+    /// The clock is not accurate enough, so receivers could miss the wave.
+    #[error("the clock is not accurate enough for hopping")]
     Clock {
         /// The wave, which was not emitted.
         wave: Wave,
-        /// Why.
+        /// The cause.
         source: Box<ClockError>,
     },
     /// The wave and the emitter have different channels.
-    #[error("the wave is for {}: this emitter hops on {channel}", wave.channel())]
+    #[error("the wave is for channel {}, but this emitter sends on {channel}", wave.channel())]
     OtherChannel {
         /// The wave, which was not emitted.
         wave: Wave,
@@ -66,7 +66,7 @@ impl From<WaveError> for HopEmitError {
     }
 }
 
-/// Emits waves on one hopping channel. Made by [`Emitter::hopping`]. Cloning it is a few reference counts.
+/// Emits waves on one hopping channel. Made by [`Emitter::hopping`]. Cloning increments a few reference counts.
 #[derive(Clone)]
 pub struct HoppingEmitter {
     emitter: Emitter,
@@ -74,10 +74,10 @@ pub struct HoppingEmitter {
 }
 
 impl HoppingEmitter {
-    /// Emits a wave on the lane of the moment. Receivers see it on the channel it was made for.
+    /// Emits a wave on the current lane. Receivers see it on its original channel.
     ///
     /// # Errors
-    /// [`HopEmitError`], which hands the wave back.
+    /// [`HopEmitError`], which returns the wave.
     ///
     /// # Cancel safety
     /// As [`Emitter::emit`].
@@ -120,7 +120,7 @@ impl HoppingEmitter {
         &self.sender.hop
     }
 
-    /// What is known of the lanes.
+    /// The lanes in use and their loss, as far as known.
     #[must_use]
     pub fn view(&self) -> HopView {
         self.sender.view()
@@ -133,7 +133,7 @@ impl std::fmt::Debug for HoppingEmitter {
     }
 }
 
-/// The error with its wave on the channel that it was made for.
+/// Moves the wave in an error back to its original channel.
 fn moved_back(mut error: EmitError, channel: &Channel) -> EmitError {
     if let Some(wave) = error.wave_mut() {
         wave.move_to(channel);
@@ -141,20 +141,20 @@ fn moved_back(mut error: EmitError, channel: &Channel) -> EmitError {
     error
 }
 
-/// The hopping channels that one vibrator sends on, in the extensions of its emitter.
+/// The hopping channels that a vibrator sends on, kept in the extensions of its emitter.
 struct HopSenders {
     open: Mutex<LruCache<(u64, Channel), Arc<HopSender>>>,
 }
 
 impl Emitter {
-    /// Opens a hopping channel to send on. Use it for waves that are made with [`Wave::builder`], and where each
-    /// nanosecond counts: [`Emitter::emit_hopping_wave`] looks the channel up for each wave.
+    /// Opens a hopping channel for sending. Use it for waves made with [`Wave::builder`], and where speed matters:
+    /// [`Emitter::emit_hopping_wave`] looks up the channel for each wave.
     ///
     /// # Errors
-    /// [`HopJoinError`] if the channel is not valid, the medium is closed, or the time is not known well enough.
+    /// [`HopJoinError`] if the channel is invalid, the medium is closed, or the clock is not accurate enough.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing was opened.
+    /// If cancelled before completion, no channel was opened.
     pub async fn hopping<C>(&self, channel: C, hop: &Hop) -> Result<HoppingEmitter, HopJoinError>
     where
         C: TryInto<Channel>,
@@ -174,7 +174,7 @@ impl Emitter {
             None => {
                 let me = self.source().instance();
                 let started = HopSender::start(&self.aether().clocks(), me, &key.1, hop).await?;
-                // Of two that were started at once the first stays. Nothing was sent on the other.
+                // If two were started at the same time, the first stays. Nothing was sent on the other one.
                 Arc::clone(senders.open.lock().get_or_insert(key, || started))
             }
         };
@@ -183,14 +183,14 @@ impl Emitter {
 
     /// Emits an event of normal amplitude with a JSON payload on a hopping channel.
     ///
-    /// The first one opens the channel: over a network, the clock is measured then, which takes eight round trips.
+    /// The first call opens the channel. Over a network this measures the clock, which takes eight round trips.
     ///
     /// # Errors
-    /// [`HopEmitError`]: the channel cannot be opened or is not valid, the payload cannot be written, or as
+    /// [`HopEmitError`] if the channel is invalid or cannot be opened, if the payload cannot be serialised, or as
     /// [`Emitter::emit`].
     ///
     /// # Cancel safety
-    /// As [`Emitter::emit`]. Cancelled while the channel is opened, nothing was emitted.
+    /// As [`Emitter::emit`]. If cancelled while the channel is being opened, nothing was emitted.
     pub async fn emit_hopping_wave<C>(
         &self,
         channel: C,
@@ -206,8 +206,8 @@ impl Emitter {
         hopping.emit(wave).await
     }
 
-    /// The same by a sequence without a key, that of [`Hop::sequence`] with default values. **Predictable**: anybody who
-    /// knows the seed knows the lane and the name of each slot.
+    /// Like [`Emitter::emit_hopping_wave`], but without a key: hops by [`Hop::sequence`] with the default options.
+    /// **Predictable**: the lane and the name of each slot follow from the seed.
     ///
     /// # Errors
     /// As [`Emitter::emit_hopping_wave`].
@@ -229,29 +229,29 @@ impl Emitter {
     }
 }
 
-/// One channel that one vibrator sends on by one key.
+/// One channel on which a vibrator sends by one key.
 struct HopSender {
     hop: Hop,
     channel: Channel,
     /// The instance number of the vibrator.
     me: u64,
     clock: Arc<HopClock>,
-    /// The slot of the last wave. Every emit locks it for the time of one read.
+    /// The slot of the last wave. Every emit locks it for a single read.
     slot: Mutex<Option<Arc<SendSlot>>>,
     lane_map: Mutex<LaneMap<SendSlot>>,
     refused: AtomicU64,
     task: Mutex<Option<AbortHandle>>,
 }
 
-/// One slot in which waves are sent.
+/// A slot in which waves are sent.
 #[derive(Debug)]
 struct SendSlot {
-    /// That of the clock when the ends were computed.
+    /// The generation of the clock when `from` and `until` were computed.
     generation: u64,
     from: Moment,
     until: Moment,
     lane: Channel,
-    /// The number of waves sent; counted on adaptive channels only.
+    /// The number of waves sent. Counted only on adaptive channels.
     waves: AtomicU64,
 }
 
@@ -293,8 +293,8 @@ impl HopSender {
         Ok(sender)
     }
 
-    /// Moves a wave onto the lane of this moment. On an adaptive channel, returns the slot to count it in once it is
-    /// sent.
+    /// Moves a wave onto the current lane. On an adaptive channel, returns the slot in which to count the wave once it
+    /// is sent.
     #[inline]
     fn move_onto_lane(&self, wave: &mut Wave, now: Moment) -> Result<Option<Arc<SendSlot>>, ClockError> {
         let current = self.slot.lock();
@@ -310,7 +310,7 @@ impl HopSender {
         Ok(self.hop.is_adaptive().then_some(slot))
     }
 
-    /// The slot of this instant. Makes it if it has just begun.
+    /// The slot of an instant, created if it has just begun.
     #[cold]
     fn slot_at(&self, now: Instant) -> Result<Arc<SendSlot>, ClockError> {
         let generation = self.clock.generation();
@@ -330,7 +330,7 @@ impl HopSender {
             generation,
             from: moment_of(self.clock.instant(schedule.begin(number))),
             until: moment_of(self.clock.instant(schedule.begin(number + 1))),
-            // Lanes and tokens consist of letters and digits.
+            // Cannot fail: lanes and tokens consist of letters and digits.
             lane: place.on(lane).map_err(|_| ClockError::Forgotten)?,
             waves: AtomicU64::new(0),
         });
@@ -365,7 +365,7 @@ impl Drop for HopSender {
     }
 }
 
-/// Sends a beacon once a slot, in its middle, and takes in the reports of receivers. Ends with the sender.
+/// Sends a beacon once per slot, in its middle, and processes the reports of receivers. Ends with the sender.
 async fn send_beacons(sender: Weak<HopSender>, clock: Arc<HopClock>, mut control: ControlChannel) {
     let mut steps = clock.watch();
     let mut last_beacon = 0;
@@ -380,7 +380,7 @@ async fn send_beacons(sender: Weak<HopSender>, clock: Arc<HopClock>, mut control
         if last_beacon < slot && now >= schedule.middle(slot) {
             last_beacon = slot;
             let Some(sender) = sender.upgrade() else { return };
-            // Brings the map of this slot into force, even if no wave is sent in it.
+            // Puts the map of this slot into force even if no wave is sent in it.
             let entered = sender.slot_at(Instant::now());
             if let (Ok(_), Some((lane, _))) = (entered, control.lane(slot)) {
                 let mut lane_map = sender.lane_map.lock();

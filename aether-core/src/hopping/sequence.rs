@@ -1,13 +1,13 @@
-//! The names of a channel, slot by slot, from a key.
+//! The names of a channel in each slot, derived from a key.
 //!
 //! A pseudo-random function (HMAC-SHA-256) of the key, the channel and the slot gives a lane, a name, and the seals of
-//! control messages. Without the key the next name can neither be predicted nor linked to the last one.
-//! `protocol/README.md` describes the bytes; the known answers in `protocol/vectors/hopping` check them.
+//! control messages. Without the key, the next name can be neither predicted nor linked to the last one.
+//! `protocol/README.md` describes the bytes; the known answers in `protocol/vectors/hopping` verify them.
 //!
-//! The key is ratcheted: each epoch of 1024 slots has a key of its own, and no later key leads back to it. The keys are
-//! the leaves of a binary tree, each derived from its parent by HKDF-Expand. In a chain of keys, a late joiner would
-//! walk along all of it: 3 million steps for a year of slots of 10 ms. In the tree any epoch is 40 steps from the root,
-//! and earlier epochs can still be forgotten: only the subtrees ahead are kept.
+//! The key is ratcheted: each epoch of 1024 slots has its own key, which cannot be derived from later ones. The keys
+//! are the leaves of a binary tree, and each node is derived from its parent by HKDF-Expand. In a chain of keys, a late
+//! joiner would have to compute every link: 3 million for a year of slots of 10 ms. In the tree, every epoch is 40
+//! steps from the root, and earlier epochs can still be deleted, because only the subtrees ahead are kept.
 //!
 //! Sources: Bellare and Miner 1999, "A forward-secure digital signature scheme" (the tree); RFC 5869 (HKDF).
 
@@ -22,25 +22,25 @@ use zeroize::Zeroizing;
 use super::lanes::Draw;
 use crate::channel::{Channel, ChannelError};
 
-/// The first token of all channels that hopping waves are sent on.
+/// The first token of all channels on which hopping waves are sent.
 const ROOT: &str = "hop";
-/// Bytes of a seal: forging one takes 2^128 guesses.
+/// The length of a seal in bytes. Forging one takes 2^128 guesses.
 pub(super) const SEAL_BYTES: usize = 16;
-/// 16 letters of 5 bits. With root and lane a name has 23 bytes at most, which a [`Channel`] holds in place.
+/// 16 letters of 5 bits each. With root and lane, a name has at most 23 bytes, which a [`Channel`] stores inline.
 const TOKEN_LETTERS: usize = 16;
 /// RFC 4648, section 6, in lower case.
 const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-/// The number of slots that a key lasts for.
+/// The number of slots per key.
 pub(super) const SLOTS_PER_EPOCH: u64 = 1024;
-/// Levels of the key tree: enough for 2^50 slots, 350 thousand years of 10 ms each.
+/// The depth of the key tree. Enough for 2^50 slots: 350 thousand years at 10 ms each.
 const DEPTH: u32 = 40;
 const SALT: &[u8] = b"aether-hop-1";
 const BRANCHES: [&[u8]; 2] = [b"aether-hop/0", b"aether-hop/1"];
 
-/// 32 bytes that are overwritten when they are dropped.
+/// 32 bytes that are overwritten in memory when dropped.
 type EpochKey = Zeroizing<[u8; 32]>;
 
-/// The two streams of messages of a channel, which hop independently of each other.
+/// The two message streams of a channel. They hop independently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Traffic {
     /// The waves of the channel.
@@ -65,7 +65,7 @@ impl Traffic {
     }
 }
 
-/// Where one kind of traffic of a channel is in one slot.
+/// The place of one message stream of a channel in one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) draw: Draw,
@@ -73,26 +73,26 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The channel on a lane.
+    /// The name of this place on a lane.
     pub(super) fn on(&self, lane: u8) -> Result<Channel, ChannelError> {
-        // All letters are ASCII.
+        // Cannot fail: all letters are ASCII.
         let token = std::str::from_utf8(&self.token).unwrap_or_default();
         Channel::new(format!("{ROOT}.{lane}.{token}"))
     }
 }
 
-/// The sequence of one key, for all channels.
+/// The sequence of one key, shared by all channels.
 pub(super) struct Sequence {
     state: Mutex<SequenceState>,
-    /// The clock is read before the slot is known, so it has a key of its own, which does not hop.
+    /// The clock has its own key, which does not hop, because the clock is queried before the slot is known.
     clock: EpochKey,
 }
 
 struct SequenceState {
     ratchet: Ratchet,
-    /// The two keys used last: around the change of an epoch, both are needed.
+    /// The two keys used last. Both are needed around the change of an epoch.
     recent: [Option<(u64, EpochKey)>; 2],
-    /// The latest epoch that time has come to.
+    /// The epoch of the latest call of [`Sequence::reach`].
     reached: Option<u64>,
 }
 
@@ -100,14 +100,14 @@ impl Sequence {
     pub(super) fn new(secret: &[u8]) -> Self {
         let state = SequenceState { ratchet: Ratchet::new(secret), recent: [None, None], reached: None };
         let mut clock = EpochKey::default();
-        // HKDF can give 32 bytes.
+        // Cannot fail: HKDF outputs 32 bytes.
         let _ = Hkdf::<Sha256>::new(Some(b"aether-hop-clock-1"), secret).expand(b"", &mut *clock);
         Self { state: Mutex::new(state), clock }
     }
 
-    /// Notes that time has come to this slot. When time moves on from one epoch to the next, all keys before the last
-    /// epoch are forgotten. After a leap they are kept until the next epoch: a clock that was wrong for a moment must
-    /// not cost the way back.
+    /// Records that the present slot is this one. When time moves from one epoch to the next, all keys before the
+    /// previous epoch are deleted. After a leap in time they are kept until the next change of epoch, so that a clock
+    /// that was wrong for a moment can go back.
     pub(super) fn reach(&self, slot: u64) {
         let epoch = slot / SLOTS_PER_EPOCH;
         let mut state = self.state.lock();
@@ -121,7 +121,7 @@ impl Sequence {
         state.reached = Some(epoch);
     }
 
-    /// The pseudo-random function of a slot; `None` if its key was forgotten.
+    /// The pseudo-random function of a slot, or `None` if its key was deleted.
     fn prf(&self, slot: u64, label: &[u8], channel: &Channel) -> Option<Hmac<Sha256>> {
         let epoch = slot / SLOTS_PER_EPOCH;
         let mut state = self.state.lock();
@@ -143,7 +143,7 @@ impl Sequence {
         Some(prf)
     }
 
-    /// The place of a channel's traffic in a slot; `None` if the slot's key was forgotten.
+    /// The place of a channel's traffic in a slot, or `None` if the key of the slot was deleted.
     pub(super) fn place(&self, traffic: Traffic, channel: &Channel, slot: u64) -> Option<Place> {
         let draw = |label| -> Option<[u8; 32]> {
             Some(self.prf(slot, label, channel)?.finalize().into_bytes().into())
@@ -164,7 +164,7 @@ impl Sequence {
         whole.first_chunk().copied()
     }
 
-    /// Whether the seal is right. The comparison takes the same time for a wrong one.
+    /// Whether a seal is valid. The comparison takes constant time.
     pub(super) fn is_sealed(&self, channel: &Channel, slot: u64, message: &[u8], seal: &[u8]) -> bool {
         let Some(mut prf) = self.prf(slot, b"seal", channel) else { return false };
         prf.update(&[0]);
@@ -183,13 +183,13 @@ impl Sequence {
 }
 
 impl fmt::Debug for Sequence {
-    /// Shows nothing of the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sequence").finish_non_exhaustive()
     }
 }
 
-/// The first 80 bits as 16 letters.
+/// Encodes the first 80 bits as 16 letters.
 pub(super) fn letters(bytes: &[u8; 32]) -> [u8; TOKEN_LETTERS] {
     std::array::from_fn(|place| {
         let (byte, bit) = (place * 5 / 8, place * 5 % 8);
@@ -198,12 +198,12 @@ pub(super) fn letters(bytes: &[u8; 32]) -> [u8; TOKEN_LETTERS] {
     })
 }
 
-/// The subtrees of keys that are not forgotten, the earliest first. They never overlap.
+/// The subtrees of the keys that were not deleted, earliest first. They never overlap.
 struct Ratchet {
     subtrees: Vec<Subtree>,
 }
 
-/// All epochs whose number begins with `prefix`, in a tree of this height.
+/// All epochs whose number has the prefix `prefix`, as a tree of this height.
 struct Subtree {
     prefix: u64,
     height: u32,
@@ -217,7 +217,7 @@ impl Subtree {
 
     fn child(&self, branch: usize) -> Self {
         let mut key = EpochKey::default();
-        // Fails only for a key that is too short or an output that is too long; both have 32 bytes.
+        // Cannot fail: key and output have 32 bytes.
         if let Ok(hkdf) = Hkdf::<Sha256>::from_prk(&*self.key) {
             let _ = hkdf.expand(BRANCHES[branch], &mut *key);
         }
@@ -226,14 +226,14 @@ impl Subtree {
 }
 
 impl Ratchet {
-    /// The tree of a key, with all epochs.
+    /// The tree of a key with all its epochs.
     fn new(secret: &[u8]) -> Self {
         let (root, _) = Hkdf::<Sha256>::extract(Some(SALT), secret);
         let key = Zeroizing::new(root.into());
         Self { subtrees: vec![Subtree { prefix: 0, height: DEPTH, key }] }
     }
 
-    /// The key of an epoch; `None` for a forgotten one.
+    /// The key of an epoch, or `None` if it was deleted.
     fn key(&self, epoch: u64) -> Option<EpochKey> {
         let subtree = self.subtrees.iter().find(|subtree| subtree.holds(epoch))?;
         if subtree.height == 0 {
@@ -246,7 +246,7 @@ impl Ratchet {
         Some(node.key.clone())
     }
 
-    /// Forgets the keys of all epochs before this one. No kept key leads to them.
+    /// Deletes the keys of all epochs before this one. They cannot be derived from the remaining ones.
     fn forget_before(&mut self, epoch: u64) {
         while let Some(first) = self.subtrees.first() {
             let begins = first.prefix << first.height;
@@ -272,7 +272,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_forgotten_is_gone_and_the_rest_is_as_before(
+        fn deleted_keys_are_gone_and_later_keys_are_unchanged(
             mut epochs in prop::collection::vec(0..1_u64 << DEPTH, 1..6),
             ahead in 0..5000_u64,
         ) {

@@ -1,7 +1,7 @@
-//! How many waves a receiver got in each slot, by sender.
+//! The number of waves that a receiver received in each slot, by sender.
 //!
-//! The receiver's task opens a count for each lane that it joins. The router counts each wave there, as it moves it to
-//! the channel that it belongs to. A slot is added to the totals once, when it is over.
+//! The receiver's task opens a count for each lane it joins. The router counts each wave there when it moves the wave
+//! to its original channel. A slot is added to the totals once, when it has ended.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -13,33 +13,34 @@ use crate::channel::Channel;
 use crate::router::subscription::Relabel;
 use crate::wave::Wave;
 
-/// Senders that are counted separately on one lane of one slot.
+/// The number of senders counted separately on one lane of one slot.
 const COUNTED_SENDERS: usize = 8;
-/// Slots further away than this are forgotten, before and after: the clock may have gone back.
+/// Slots further away are forgotten, both past and future ones, because the clock may have gone back.
 const FORGOTTEN_AFTER: u64 = 2 * HISTORY;
 
-/// What a receiver has heard of a hopping channel.
+/// The account of a receiver of a hopping channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct HopAccount {
-    /// Slots in which it was subscribed.
+    /// The number of slots in which the receiver was subscribed.
     pub slots: u64,
-    /// Waves that arrived in slots that are over. Their fate is in the [`Ledger`](crate::Ledger) of the inbox.
+    /// The number of waves that arrived in slots that have ended. The [`Ledger`](crate::Ledger) of the inbox says what
+    /// became of them.
     pub heard: u64,
-    /// Waves that senders announced for slots in which it was subscribed, and that did not arrive in time. Counted two
-    /// slots later, and only on adaptive channels.
+    /// The number of waves that senders sent, according to their beacons, in slots in which the receiver was
+    /// subscribed, but that did not arrive in time. Counted two slots later, and only on adaptive channels.
     pub missed: u64,
-    /// Control messages that were not sealed with the key, or not for this time and channel.
+    /// The number of control messages that were not sealed with the key for this time and channel.
     pub refused: u64,
-    /// Steps of the clock by more than a quarter of the guard.
+    /// The number of clock steps larger than a quarter of the guard.
     pub clock_steps: u64,
-    /// Slots, or parts of them, that the medium refused to join.
+    /// The number of failed attempts to join lanes, because the medium refused.
     pub failed_joins: u64,
-    /// Senders whose maps were forgotten because there were more than 16 at a time.
+    /// The number of senders whose maps were forgotten because there were more than 16 at a time.
     pub forgotten_senders: u64,
 }
 
-/// A [`HopAccount`] while it is counted.
+/// The counters behind a [`HopAccount`].
 #[derive(Debug, Default)]
 pub(super) struct ReceiverCounts {
     pub(super) slots: AtomicU64,
@@ -66,18 +67,18 @@ impl ReceiverCounts {
     }
 }
 
-/// One lane in one slot: the channel that its waves belong to, and how many each sender sent.
+/// One lane in one slot: the original channel of its waves, and their number by sender.
 #[derive(Debug)]
 pub(super) struct LaneCounts {
     channel: Channel,
-    /// Taken from the front, each by the first sender that finds it free.
+    /// A sender takes the first free entry.
     senders: [SenderCount; COUNTED_SENDERS],
     others: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct SenderCount {
-    /// 0 while it is free.
+    /// 0 if the entry is free.
     instance: AtomicU64,
     waves: AtomicU64,
 }
@@ -105,13 +106,13 @@ impl LaneCounts {
         &self.others
     }
 
-    /// The number of waves of one sender.
+    /// The number of waves from one sender.
     fn waves_of(&self, instance: u64) -> u64 {
         let senders = self.senders.iter().filter(|s| s.instance.load(Ordering::Relaxed) == instance);
         senders.map(|sender| sender.waves.load(Ordering::Relaxed)).sum()
     }
 
-    /// The number of all waves.
+    /// The number of waves from all senders.
     fn waves(&self) -> u64 {
         let counted = self.senders.iter().map(|sender| sender.waves.load(Ordering::Relaxed)).sum::<u64>();
         counted + self.others.load(Ordering::Relaxed)
@@ -119,7 +120,7 @@ impl LaneCounts {
 }
 
 impl Relabel for LaneCounts {
-    /// Counts a wave and moves it to its channel.
+    /// Counts a wave and moves it to its original channel.
     fn relabel(&self, mut wave: Wave) -> Wave {
         self.count(wave.source().instance()).fetch_add(1, Ordering::Relaxed);
         wave.move_to(&self.channel);
@@ -127,13 +128,13 @@ impl Relabel for LaneCounts {
     }
 }
 
-/// The counts of the slots of late.
+/// The counts of recent slots.
 #[derive(Debug, Default)]
 pub(super) struct SlotCounts {
     slots: VecDeque<CountedSlot>,
 }
 
-/// One slot, for as long as it was joined without a break.
+/// One slot during one uninterrupted subscription.
 #[derive(Debug)]
 struct CountedSlot {
     number: u64,
@@ -142,7 +143,7 @@ struct CountedSlot {
 }
 
 impl SlotCounts {
-    /// Begins to count a lane of a slot.
+    /// Starts counting a lane of a slot.
     pub(super) fn open(&mut self, number: u64, lane: Arc<LaneCounts>) {
         match self.slots.iter_mut().find(|slot| slot.number == number && !slot.is_counted) {
             Some(slot) => slot.lanes.push(lane),
@@ -150,8 +151,8 @@ impl SlotCounts {
         }
     }
 
-    /// Ends all slots but the joined ones. Returns the number of slots that ended, and of the waves in them. Forgets
-    /// slots that are far away.
+    /// Ends all slots except the joined ones. Returns the number of slots ended and of the waves in them. Forgets
+    /// distant slots.
     pub(super) fn end(&mut self, joined: &RangeInclusive<u64>) -> (u64, u64) {
         let (mut slots, mut heard) = (0, 0);
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_counted && !joined.contains(&slot.number)) {
@@ -163,7 +164,7 @@ impl SlotCounts {
         (slots, heard)
     }
 
-    /// The number of waves of a sender in a slot.
+    /// The number of waves from a sender in a slot.
     pub(super) fn waves_of(&self, sender: u64, number: u64) -> u64 {
         let lanes = self.slots.iter().filter(|slot| slot.number == number).flat_map(|slot| &slot.lanes);
         lanes.map(|lane| lane.waves_of(sender)).sum()
@@ -177,7 +178,7 @@ mod tests {
     use crate::source::Source;
     use crate::wave::Wave;
 
-    /// A lane on which this many waves arrived, and their sender.
+    /// A lane on which this many waves arrived, and the instance of their sender.
     fn lane(waves: u64) -> (Arc<LaneCounts>, u64) {
         let counts = Arc::new(LaneCounts::new(Channel::new("orders").unwrap()));
         let sequencer = crate::source::Sequencer::new(Source::framework());
@@ -188,14 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_counted_once_on_however_many_lanes_it_was_heard() {
+    fn a_slot_heard_on_several_lanes_is_counted_once() {
         let mut counts = SlotCounts::default();
         for waves in [3, 0, 4] {
             counts.open(10, lane(waves).0);
         }
         let (other, sender) = lane(2);
         counts.open(11, other);
-        assert_eq!(counts.end(&(10..=11)), (0, 0), "neither is over");
+        assert_eq!(counts.end(&(10..=11)), (0, 0), "neither has ended");
         assert_eq!(counts.end(&(11..=12)), (1, 7));
         assert_eq!(counts.end(&(11..=12)), (0, 0));
         assert_eq!(counts.end(&(12..=13)), (1, 2));
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_comes_again_is_counted_again_with_what_came_anew() {
+    fn a_slot_that_returns_is_counted_again_with_its_new_waves() {
         let mut counts = SlotCounts::default();
         counts.open(10, lane(3).0);
         assert_eq!(counts.end(&(11..=11)), (1, 3));

@@ -1,6 +1,6 @@
-//! The subscriptions of a receiver at the moment: lanes of slots.
+//! The current subscriptions of a receiver: lanes of slots.
 //!
-//! The task of the receiver says which places it needs. This joins the new ones and leaves those that are over.
+//! The receiver's task passes the lanes it needs. The new ones are joined, and the ones no longer needed are left.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::router::Listener;
 use crate::router::subscription::Relabel;
 use crate::source::Sequencer;
 
-/// A slot, and the channel of one lane in it.
+/// A slot and the channel of one of its lanes.
 pub(super) type SlotLane = (u64, Channel);
 
-/// Who subscribes, and the inbox.
+/// The subscriber, its inbox and its open subscriptions.
 pub(super) struct SlotSubscriptions {
     pub(super) bus: Bus,
     pub(super) inbox: Arc<Inbox>,
     pub(super) sequencer: Arc<Sequencer>,
     pub(super) hears_own: bool,
     pub(super) observes: bool,
-    /// The channel that the waves belong to; `None` for control messages, which only this module sees.
+    /// The original channel of the waves, or `None` for control messages, which no user sees.
     pub(super) shown_as: Option<Channel>,
     pub(super) open: Arc<OpenSlots>,
 }
 
-/// The open subscriptions, which another task can end at once.
+/// The open subscriptions. Another task can end them at any time.
 #[derive(Debug, Default)]
 pub(super) struct OpenSlots {
     state: Mutex<OpenState>,
@@ -45,7 +45,7 @@ struct OpenState {
 }
 
 impl OpenSlots {
-    /// Ends all subscriptions for good.
+    /// Ends all subscriptions. Later ones end at once.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.is_over = true;
@@ -56,10 +56,10 @@ impl OpenSlots {
 }
 
 impl SlotSubscriptions {
-    /// Subscribes to these places and to no others. Returns the counts of the new ones, and whether all were joined.
-    /// One that fails does not undo the others.
+    /// Subscribes to these lanes and to no others. Returns the counts of the new ones, and an error if any could not be
+    /// joined. A failure does not undo the other subscriptions.
     ///
-    /// Cancelled before completion, the new ones are not joined.
+    /// If cancelled before completion, the new lanes are not joined.
     pub(super) async fn tune(
         &self,
         wanted: &[SlotLane],

@@ -1,4 +1,4 @@
-//! Clocks that are wrong and clocks that jump, with time in the hands of the test.
+//! Tests with clocks that are wrong or jump, in time that the test controls.
 
 mod known_answers;
 
@@ -18,7 +18,7 @@ const CHANNEL: &str = "orders";
 const SLOT: Duration = Duration::from_millis(100);
 const GUARD: Duration = Duration::from_millis(40);
 
-/// How many of 50 waves come, sent in the course of five slots, when the receiver's clock is wrong by so much.
+/// Sends 50 waves over five slots. Returns how many arrive at a receiver whose clock is wrong by this much.
 async fn heard_with_clock_wrong_by(nanos: i64) -> u64 {
     let aether = Aether::local();
     let hop = Hop::keyed(KEY).slot(SLOT).guard(GUARD);
@@ -34,21 +34,21 @@ async fn heard_with_clock_wrong_by(nanos: i64) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn for_every_clock_error_up_to_the_guard_all_waves_are_heard() {
+async fn all_waves_arrive_for_every_clock_error_up_to_the_guard() {
     let guard = GUARD.as_nanos() as i64;
     for tenths in -10..=10 {
-        // A timer may fire a millisecond late.
+        // Minus one millisecond, because a timer may fire that late.
         let error = tenths * (guard - 1_000_000) / 10;
         assert_eq!(heard_with_clock_wrong_by(error).await, 50, "{error} ns");
     }
-    // And of a clock that is wrong by a slot more than that none are.
+    // A clock that is wrong by two slots loses nearly all of them.
     for error in [-2, 2].map(|slots| slots * SLOT.as_nanos() as i64) {
         assert!(heard_with_clock_wrong_by(error).await < 5, "{error} ns");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_process_a_wall_clock_that_is_set_changes_nothing() {
+async fn setting_the_wall_clock_changes_nothing_in_process() {
     let aether = Aether::local();
     let wall = Arc::new(AtomicU64::new(1_700_000_000_000_000_000));
     let read = Arc::clone(&wall);
@@ -58,7 +58,7 @@ async fn in_process_a_wall_clock_that_is_set_changes_nothing() {
     stock.resonate_hopping(CHANNEL, &hop).await.unwrap();
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     for number in 0..60_u64 {
-        // To and fro by an hour.
+        // Back and forth by an hour.
         wall.store(1_700_000_000_000_000_000 + number % 2 * 3_600_000_000_000, Ordering::Relaxed);
         shop.emit_hopping_wave(CHANNEL, &hop, &number).await.unwrap();
         tokio::time::sleep(SLOT / 10).await;
@@ -66,14 +66,14 @@ async fn in_process_a_wall_clock_that_is_set_changes_nothing() {
     assert_eq!(stock.ledger().offered, 60);
 }
 
-/// Over a network, where each goes by the clock of its own machine: both are set, and found again.
+/// Over a network each end uses the clock of its own machine. Both clocks are set back, and the ends meet again.
 #[tokio::test]
-async fn machines_whose_clocks_are_set_meet_again() {
+async fn machines_meet_again_after_their_clocks_were_set() {
     let server = NatsServer::start().await.unwrap();
     let (sending, receiving) =
         (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
     let set_by = Arc::new(AtomicU64::new(0));
-    // In the middle of an epoch: had one passed, its keys would be forgotten, and there would be no way back.
+    // In the middle of an epoch, because the keys of a past epoch are deleted and the clock could not go back.
     let middle = 16_000_000 * sequence::SLOTS_PER_EPOCH + sequence::SLOTS_PER_EPOCH / 2;
     let (began, began_at) = (Instant::now(), middle * SLOT.as_nanos() as u64);
     for aether in [&sending, &receiving] {
@@ -89,7 +89,7 @@ async fn machines_whose_clocks_are_set_meet_again() {
     let shop = Vibrator::create("shop", &sending).await.unwrap();
     shop.emit_hopping_wave(CHANNEL, &ours, &"before").await.unwrap();
     assert_eq!(stock.receive().await.unwrap().json::<String>().unwrap(), "before");
-    // Back by two hours: further than the keys of a channel with such slots reach that were forgotten.
+    // Back by two hours, into slots of epochs long before the present one.
     set_by.store(7_200_000_000_000, Ordering::Relaxed);
     let channel = Channel::new(CHANNEL).unwrap();
     let again = async {
@@ -98,7 +98,7 @@ async fn machines_whose_clocks_are_set_meet_again() {
             tokio::time::sleep(SLOT / 4).await;
         }
         let sent = shop.account().numbered;
-        // The sender may find out later, and until then nobody hears it.
+        // The sender may notice later than the receiver. Until then its waves are not received.
         let sending = async {
             loop {
                 shop.emit_hopping_wave(CHANNEL, &ours, &"after").await.unwrap();
@@ -116,7 +116,7 @@ async fn machines_whose_clocks_are_set_meet_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_forgotten_as_epochs_pass_and_not_after_a_leap() {
+async fn keys_are_deleted_as_epochs_pass_but_not_after_a_leap() {
     let sequence = sequence::Sequence::new(KEY);
     let channel = Channel::new(CHANNEL).unwrap();
     let is_known = |epoch: u64| {
@@ -125,14 +125,17 @@ async fn keys_are_forgotten_as_epochs_pass_and_not_after_a_leap() {
     let reach = |epoch: u64| sequence.reach(epoch * sequence::SLOTS_PER_EPOCH + 5);
     reach(1000);
     reach(900_000);
-    assert!(is_known(1000), "a leap forgets nothing");
+    assert!(is_known(1000), "a leap deletes no keys");
     reach(1000);
     reach(1001);
-    assert!(is_known(1000) && is_known(1001) && !is_known(999), "an epoch that has passed does");
+    assert!(
+        is_known(1000) && is_known(1001) && !is_known(999),
+        "a change of epoch deletes the keys before the previous epoch"
+    );
 }
 
 #[test]
-fn nothing_of_a_key_is_in_what_is_printed() {
+fn debug_output_contains_nothing_of_the_key() {
     let builder = Hop::keyed(b"SECRETSECRETSECRET");
     let printed =
         format!("{builder:?} {:?} {:?}", builder.clone().build().unwrap(), sequence::Sequence::new(KEY));
@@ -140,7 +143,7 @@ fn nothing_of_a_key_is_in_what_is_printed() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_with_what_is_allowed() {
+fn invalid_options_are_refused_with_the_allowed_range() {
     let key = b"0123456789abcdef";
     let refused = |builder: HopBuilder| builder.build().unwrap_err().to_string();
     assert!(refused(Hop::keyed("")).contains("0 bytes: use 16 to 1024"));
@@ -163,9 +166,9 @@ fn what_cannot_be_is_refused_with_what_is_allowed() {
         .unwrap();
 }
 
-/// Somebody is there who does not answer, so measuring one key's clock takes its time.
+/// A subscriber receives the queries for one key's clock but never answers, so measuring that clock takes long.
 #[tokio::test]
-async fn who_waits_for_the_clock_of_one_key_holds_up_nobody_with_another() {
+async fn waiting_for_the_clock_of_one_key_does_not_delay_other_keys() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let unanswered = Hop::keyed(KEY).slot(SLOT).build().unwrap();
@@ -187,7 +190,7 @@ async fn who_waits_for_the_clock_of_one_key_holds_up_nobody_with_another() {
     let does_not = async { tokio::join!(shop.hopping("b", &trusted), shop.resonate_hopping("b", &trusted)) };
     tokio::select! {
         biased;
-        (sends, hears) = waits => panic!("it was begun later: {:?} {:?}", sends.map(drop), hears),
+        (sends, hears) = waits => panic!("the other key was delayed: {:?} {:?}", sends.map(drop), hears),
         (sends, hears) = does_not => {
             sends.unwrap();
             hears.unwrap();

@@ -1,4 +1,4 @@
-//! The local medium: one process, nothing to install. It is the router.
+//! The local medium, within one process. It passes waves to the router and has no queue of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,8 @@ pub struct LocalOptions {
 }
 
 impl LocalOptions {
-    /// The largest payload in bytes. Default: 1 MiB, as a NATS server has it: what fits in process fits on NATS too.
+    /// Sets the maximum payload in bytes. Default: 1 MiB, the default of NATS servers, so that payloads also fit on
+    /// NATS.
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self
@@ -72,7 +73,7 @@ impl Medium for Local {
     }
 
     fn join(&self, _: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
-        // The router knows it already.
+        // The router has the subscription already.
         let closed = self.closed.load(Ordering::Acquire);
         Box::pin(ready(if closed { Err(JoinError::Closed) } else { Ok(()) }))
     }
@@ -96,7 +97,7 @@ impl Medium for Local {
                 if offered == Offered::to(0) {
                     return Err(AskError::NoResonator { channel: channel.clone() });
                 }
-                // The sender lives in the question: when the last handle of it goes, the wait is over.
+                // The question owns the sender of the answer. Dropping its last handle ends the wait.
                 answered.await.map_err(|_| AskError::Unanswered { channel: channel.clone() })
             };
             tokio::time::timeout(patience, conversation)
@@ -117,7 +118,7 @@ impl Medium for Local {
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
-        // carry() has put everything into the inboxes.
+        // carry() puts waves into the inboxes at once.
         let closed = self.closed.load(Ordering::Acquire);
         Box::pin(ready(if closed { Err(FlushError::Closed) } else { Ok(()) }))
     }
@@ -128,7 +129,7 @@ impl Medium for Local {
     }
 
     fn status(&self) -> MediumStatus {
-        // There is no outbox: what is carried is in the inboxes at once, and in their accounts.
+        // There is no outbox. Waves go into the inboxes at once and count in their ledgers.
         MediumStatus {
             connected: !self.closed.load(Ordering::Acquire),
             connects: 1,
@@ -137,10 +138,10 @@ impl Medium for Local {
     }
 }
 
-/// The asker's end, taken by the first answer.
+/// The reply path to the asker. Only the first answer is delivered.
 struct LocalReplyPath {
     asker: Mutex<Option<oneshot::Sender<Wave>>>,
-    /// For the observers.
+    /// Shows answers to the observers.
     router: Arc<Router>,
     max_bytes: usize,
 }

@@ -1,4 +1,4 @@
-//! Waves that a network brought to inboxes that have no room for them yet.
+//! Waves delivered by a network that wait for room in their inboxes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

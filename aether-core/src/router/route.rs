@@ -224,8 +224,8 @@ impl Route {
         Ok(Offered::to(targets.len() + observers))
     }
 
-    /// Offers waves of a network to those who hear them by a pattern. What has to wait for room is left in `crowded`;
-    /// without one nothing waits.
+    /// Offers waves delivered by a network to the subscribers of a pattern. Waves that have to wait for room are put into
+    /// `crowded`. Without it no wave waits.
     pub(super) fn arrive(
         &self,
         pattern: &Pattern,

@@ -10,24 +10,24 @@ use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, WhenFull};
 use crate::medium::JoinError;
 use crate::source::{Sequencer, Source, SourceError};
 
-/// Why a vibrator could not be made.
+/// Error when making a vibrator.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
-    /// The name is not valid.
+    /// The name is invalid.
     #[error("invalid name")]
     Name(#[from] SourceError),
-    /// The options of the inbox are not valid.
+    /// The inbox options are invalid.
     #[error("invalid inbox options")]
     Inbox(#[from] InboxOptionsError),
-    /// The channel on which receivers advertise their floors cannot be joined.
-    #[error("cannot listen for the floors of receivers")]
+    /// The medium refused the subscription to the floor announcements of receivers.
+    #[error("cannot subscribe to the floor announcements of receivers")]
     Floors(#[source] JoinError),
 }
 
 /// Options for making a vibrator.
 #[derive(Debug)]
-#[must_use = "nothing is made before create()"]
+#[must_use = "has no effect until create() is called"]
 pub struct VibratorBuilder<'a> {
     name: &'a str,
     inbox: InboxOptions,
@@ -51,72 +51,73 @@ impl<'a> VibratorBuilder<'a> {
         }
     }
 
-    /// The bounds and the discipline of the inbox. Default: [`InboxOptions::interactive`].
+    /// Sets the bounds and the discipline of the inbox. Default: [`InboxOptions::interactive`].
     pub fn inbox(mut self, options: InboxOptions) -> Self {
         self.inbox = options;
         self
     }
 
-    /// The noise floor: weaker waves are not heard. Default: the floor of the inbox options, which is open.
+    /// Sets the noise floor: weaker waves are not received. Default: the floor of the inbox options, which is open.
     pub fn floor(mut self, floor: Floor) -> Self {
         self.floor = Some(floor);
         self
     }
 
-    /// Whether the vibrator hears the waves that it emits itself. Default: no. It hears its own questions and the waves
-    /// of its groups in any case, since they would be lost otherwise.
+    /// Sets whether the vibrator receives its own waves. Default: no. It always receives its own questions and the
+    /// waves of its groups, because they might otherwise have no receiver.
     pub fn hear_own(mut self, hear: bool) -> Self {
         self.hears_own = hear;
         self
     }
 
-    /// Makes it an observer, for gateways, logs and other programs that only watch. It cannot answer questions, does not
-    /// count as a listener for them, and also hears the answers that askers got on its channels. Emitters never wait for
-    /// it, whatever its inbox options say: a full observer sheds its weakest waves and counts them. It cannot be a member
-    /// of a group.
+    /// Makes the vibrator an observer, for gateways, logs and other programs that only watch. An observer cannot answer
+    /// questions, does not count as a receiver of them, and also receives the answers given on its channels. Emitters
+    /// never wait for it, regardless of its inbox options: a full observer sheds its weakest waves and counts them. It
+    /// cannot be a member of a group.
     pub fn observe(mut self) -> Self {
         self.observes = true;
         self
     }
 
-    /// Respects the floors that overloaded receivers advertise. A wave that all receivers of its channel would shed is
-    /// handed back as [`EmitError::BelowFloor`](crate::EmitError::BelowFloor) and counted as `shed_at_source`; it costs
-    /// neither the receivers nor the network anything. Ordinary term: back-pressure. Default: no.
+    /// Respects the floors advertised by overloaded receivers. Ordinary term: back-pressure. A wave that all receivers
+    /// of its channel would shed is returned as [`EmitError::BelowFloor`](crate::EmitError::BelowFloor) and counted as
+    /// `shed_at_source`. It costs neither receivers nor network anything. Default: no.
     ///
-    /// A wave is stopped only if at least one receiver of its channel is known and all known ones have advertised a floor
-    /// above the wave. Every member of a group counts, observers do not. Over NATS, receivers that do not use Aether are
-    /// unknown; a receiver that was tuned while this connection was broken becomes known within ten seconds; and nothing
-    /// is stopped in the first two seconds.
+    /// A wave is stopped only if at least one receiver of its channel is known, and all known ones have advertised a
+    /// floor above the wave. Every member of a group counts; observers do not. Over NATS, receivers that do not use
+    /// Aether are unknown. A receiver that subscribed while this connection was broken becomes known within ten
+    /// seconds. Nothing is stopped in the first two seconds.
     ///
-    /// Announcements are not authenticated. A forged announcement in a receiver's name never stops a wave that the
-    /// receiver would hear, unless it copies the identity of the receiver's process as well; that is noticed with the
-    /// process's next announcement, and then nothing is stopped for 40 s. A program that may publish can invent
-    /// receivers, and so have waves stopped that no vibrator hears, or none at all. So respect floors only where all
-    /// programs that may publish are trusted.
+    /// Announcements are not authenticated. A forged announcement in the name of a receiver does not stop a wave that
+    /// the receiver would accept, unless the forgery also copies the identity of the receiver's process. The next
+    /// announcement of that process reveals the copy, and then nothing is stopped for 40 s. A program that may publish
+    /// can invent receivers, and thereby stop waves that have no real receiver, or keep waves from being stopped.
+    /// Respect floors only if all programs that may publish are trusted.
     ///
-    /// Cost: reading a flag for each wave, and a look into an index while any receiver is overloaded. It never waits for
-    /// announcements, and its cost does not grow with the receivers of other channels.
+    /// Cost: one read of a flag per wave, and an index look-up while any receiver is overloaded. An emit never waits
+    /// for announcements, and its cost does not grow with the receivers of other channels.
     pub fn respect_floor(mut self) -> Self {
         self.respects_floors = true;
         self
     }
 
-    /// Keeps it off all [rosters](crate::presence::Roster) and out of NATS service discovery. Senders that respect floors
-    /// still learn what it hears, since they could otherwise stop its waves. Observers are never on a roster.
+    /// Keeps the vibrator off all [rosters](crate::presence::Roster) and out of NATS service discovery. Its
+    /// subscriptions are still announced to senders that respect floors, because they could otherwise stop its waves.
+    /// Observers are never on a roster.
     pub fn unlisted(mut self) -> Self {
         self.is_listed = false;
         self
     }
 
-    /// Makes the vibrator. That works on a closed or closing medium, too: the vibrator then receives `None`, and emitting
-    /// and tuning fail with `Closed`.
+    /// Makes the vibrator. This also succeeds on a closed or closing medium: the vibrator then receives `None`, and
+    /// emitting and subscribing fail with `Closed`.
     ///
     /// # Errors
-    /// [`CreateError`] if the name or an inbox option is not valid, with what is allowed, or if floors are to be respected
-    /// and the medium is closed.
+    /// [`CreateError`] if the name or an inbox option is invalid, or if the vibrator respects floors and the medium is
+    /// closed. The error states the allowed values.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing was made.
+    /// If cancelled before completion, no vibrator was made.
     pub async fn create(self, aether: &Aether) -> Result<Vibrator, CreateError> {
         let source = Source::new(self.name)?;
         let options = match self.floor {
@@ -125,7 +126,7 @@ impl<'a> VibratorBuilder<'a> {
         };
         aether.reflector().note_runtime();
         let is_overloaded = Arc::default();
-        // The losses of an observer concern nobody else: they are not reflected.
+        // The losses of an observer concern no sender, so they are not reflected.
         let (options, on_shed) = options.revocable();
         let options = match self.observes {
             // Emitters never wait for an observer.

@@ -1,5 +1,5 @@
-//! The known answers in `protocol/vectors/hopping`: that this code gives them, and that a program which was written from
-//! the description gives them as well.
+//! The known answers in `protocol/vectors/hopping`. Checks that this code gives them, and that a program written from
+//! the protocol description gives them as well.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,12 +40,12 @@ fn answer(key: &[u8], channel: &str, slot: u64, lanes: u8) -> Value {
 fn answers() -> Vec<Value> {
     let long: Vec<u8> = (0..100).collect();
     let mut answers = Vec::new();
-    // The first slot, both sides of an epoch's end, slots of 1 s and of 10 ms in our time, and the last there is.
+    // The first slot, both sides of the end of an epoch, present slots of 1 s and of 10 ms, and the last slot.
     for slot in [0, 1023, 1024, 1_700_000_000, 170_000_000_017, (1 << 50) - 1] {
         answers.push(answer(b"0123456789abcdef0123456789abcdef", "orders.created", slot, 16));
         answers.push(answer(&long, "a", slot, 64));
     }
-    // Slots in which lane 3 would be drawn.
+    // Slots in which lane 3 is drawn.
     answers.extend(
         (0..64)
             .map(|slot| answer(b"sixteen bytes ok", "orders", slot, 4))
@@ -55,7 +55,7 @@ fn answers() -> Vec<Value> {
 }
 
 #[test]
-fn the_answers_are_those_that_are_known() {
+fn answers_equal_the_known_answers() {
     let file = protocol().join("vectors/hopping/known_answers.json");
     let written = serde_json::to_string_pretty(&answers()).unwrap() + "\n";
     if std::env::var_os("AETHER_WRITE_VECTORS").is_some() {
@@ -63,7 +63,7 @@ fn the_answers_are_those_that_are_known() {
     }
     assert!(answers().len() > 20);
     let known = std::fs::read_to_string(&file).unwrap();
-    assert!(known == written, "{} differs: AETHER_WRITE_VECTORS=1 writes it anew", file.display());
+    assert!(known == written, "{} differs: set AETHER_WRITE_VECTORS=1 to rewrite it", file.display());
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_program_written_from_the_description_gives_the_same_answers() {
         .arg(protocol().join("hopping.py"))
         .arg(protocol().join("vectors/hopping/known_answers.json"))
         .output()
-        .expect("python3 is there");
+        .expect("python3 must be installed");
     let text = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
     assert!(said.status.success(), "{text}");
     assert!(text.contains(&format!("{} answers agree", answers().len())), "{text}");
