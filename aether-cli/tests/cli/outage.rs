@@ -19,10 +19,6 @@ async fn gone() -> (NatsServer, [String; 2]) {
     (server, medium)
 }
 
-fn signal(server: &NatsServer, signal: Signal) {
-    kill(Pid::from_raw(server.pid().unwrap().try_into().unwrap()), signal).unwrap();
-}
-
 /// The account among what a program said.
 fn account(text: &str) -> Vec<(String, u64)> {
     let line = text.lines().find_map(|line| line.find("waves: ").map(|at| &line[at..]));
@@ -160,11 +156,7 @@ impl Stopped {
         stdin.write_all(b"0\n").unwrap();
         hears.line();
         assert_eq!(hears.end().0.code, Some(0));
-        signal(&server, Signal::SIGSTOP);
-        // Until then it may go on answering.
-        let stopped =
-            waitpid(Pid::from_raw(server.pid().unwrap().try_into().unwrap()), Some(WaitPidFlag::WUNTRACED));
-        assert!(matches!(stopped, Ok(WaitStatus::Stopped(..))), "{stopped:?}");
+        server.stop().await.unwrap();
         let line = format!("\"{}\"\n", "x".repeat(200));
         let writing =
             std::thread::spawn(move || (1..waves).try_for_each(|_| stdin.write_all(line.as_bytes())));
@@ -172,7 +164,7 @@ impl Stopped {
     }
 
     fn go_on(&self) {
-        signal(&self.server.0, Signal::SIGCONT);
+        self.server.0.resume().unwrap();
     }
 
     /// Waits for the end of the command; what it said, and whether it has read all of its stdin.
@@ -184,7 +176,7 @@ impl Stopped {
 
 impl Drop for Resumed {
     fn drop(&mut self) {
-        signal(&self.0, Signal::SIGCONT);
+        self.0.resume().unwrap();
     }
 }
 
