@@ -5,9 +5,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::nats::{listener, server, with};
 use crate::process::{Running, Said, run, sum, term};
