@@ -116,22 +116,14 @@ mod tests {
             let server = NatsServer::start().await.unwrap();
             let aether = Aether::connect(&server.url()).await.unwrap();
             let shop = Vibrator::create("shop", &aether).await.unwrap();
-            let pid = server.pid().unwrap().to_string();
-            let signal = |name: &str| std::process::Command::new("kill").args([name, &pid]).status().unwrap();
-            assert!(signal("-STOP").success());
-            // Until then it may go on answering.
-            let stopped = nix::sys::wait::waitpid(
-                nix::unistd::Pid::from_raw(server.pid().unwrap().try_into().unwrap()),
-                Some(nix::sys::wait::WaitPidFlag::WUNTRACED),
-            );
-            assert!(matches!(stopped, Ok(nix::sys::wait::WaitStatus::Stopped(..))), "{stopped:?}");
+            server.stop().await.unwrap();
             for _ in 0..waves {
                 shop.emit_bytes("a", "x").await.unwrap();
             }
             let logging = tracing::subscriber::set_default(subscriber);
             close(&aether).await;
             drop(logging);
-            assert!(signal("-CONT").success());
+            server.resume().unwrap();
             let text = log.text();
             assert!(text.contains("closed before all waves were settled") && text.contains(logged), "{text}");
             assert!(!text.contains(" 0 waves"), "{text}");

@@ -40,7 +40,7 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures_core::Stream;
+use futures_util::Stream;
 
 use crate::aether::Aether;
 use crate::amplitude::Floor;

@@ -18,8 +18,8 @@ async fn loss_and_return_of_the_connection_are_reported_until_the_medium_is_clos
     let mut connection = aether.connection();
     let changes = async {
         server.kill().await.unwrap();
-        let broken = connection.changed().await.unwrap();
-        assert!(!broken.connected);
+        // That it was made may be reported late.
+        while connection.changed().await.unwrap().connected {}
         server.restart().await.unwrap();
         let mut back = connection.changed().await.unwrap();
         while !back.connected {

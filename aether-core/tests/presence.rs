@@ -47,13 +47,26 @@ async fn is_stopped(sender: &Emitter, channel: &str, amplitude: f32) -> bool {
     }
 }
 
-/// Publishes a claim together with an undisputed one, until the sender believes the latter.
-async fn until_believed(stranger: &Stranger, sender: &Emitter, said: &[String]) {
-    let made_up = claim("made-up@5", &["made.up"], 1.0);
+/// Publishes a claim together with an undisputed one, until the sender believes the latter. Waits until each message was
+/// read: a sender that has to drop some stops no waves.
+async fn until_believed(stranger: &Stranger, here: &Aether, sender: &Emitter, said: &[String]) {
+    let mut roster = here.roster().await.expect("the server is up");
+    let mut number = 0;
     let believing = async {
         while !is_stopped(sender, "made.up", 0.1).await {
+            // Each message says something new, so that the roster changes.
+            number += 1;
+            let made_up = claim("made-up@5", &["made.up", &format!("made.up.{number}")], 1.0);
             let text = format!("[{}]", said.iter().chain([&made_up]).cloned().collect::<Vec<_>>().join(","));
             stranger.says(ANNOUNCEMENTS, &text).await;
+            while !roster.vibrators().iter().any(|known| {
+                known.vibrator.name() == "made-up" && {
+                    let last = format!("made.up.{number}");
+                    known.heard.iter().any(|heard| heard.pattern.as_str() == last)
+                }
+            }) {
+                roster.changed().await;
+            }
         }
     };
     tokio::time::timeout(PATIENCE, believing).await.expect("floors count after two seconds");
@@ -69,7 +82,7 @@ async fn a_forged_announcement_stops_no_commands_of_others() {
     let stranger = Stranger::new(&server).await;
     let name = ear.source().to_string();
     for said in [claim(&name, &["orders.*"], 1.0), claim(&name, &["other"], 1.0), claim(&name, &[], 0.0)] {
-        until_believed(&stranger, &shop, &[said, claim("another@6", &["orders.*"], 1.0)]).await;
+        until_believed(&stranger, &here, &shop, &[said, claim("another@6", &["orders.*"], 1.0)]).await;
         for number in 0..20 {
             assert!(!is_stopped(&shop, &format!("orders.n{number}"), 0.1).await);
             ear.receive().await.unwrap();
@@ -85,7 +98,7 @@ async fn forged_receivers_use_bounded_memory_and_stop_nothing() {
     let mut roster = here.roster().await.unwrap();
     let shop = Vibrator::builder("shop").respect_floor().create(&here).await.unwrap();
     let stranger = Stranger::new(&server).await;
-    until_believed(&stranger, &shop, &[]).await;
+    until_believed(&stranger, &here, &shop, &[]).await;
     let long = "y".repeat(200);
     for vibrator in 0..100 {
         let patterns: Vec<_> = (0..256).map(|n| format!("x{vibrator}p{n}{long}.*")).collect();

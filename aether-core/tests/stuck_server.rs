@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
-use std::process::Command;
 use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
@@ -16,27 +15,6 @@ use tokio::time::timeout;
 
 /// Anything slower counts as never ending.
 const PATIENCE: Duration = Duration::from_secs(40);
-
-/// A suspended server, resumed on drop, so that it can be stopped like any other.
-struct Suspended<'a>(&'a NatsServer);
-
-impl<'a> Suspended<'a> {
-    fn new(server: &'a NatsServer) -> Self {
-        signal("-STOP", server);
-        Self(server)
-    }
-}
-
-impl Drop for Suspended<'_> {
-    fn drop(&mut self) {
-        signal("-CONT", self.0);
-    }
-}
-
-fn signal(name: &str, server: &NatsServer) {
-    let pid = server.pid().unwrap().to_string();
-    assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
-}
 
 /// Asks until neither the network nor the client accepts any more; returns the results of the questions.
 async fn fill(aether: &Aether) -> Vec<Result<Wave, AskError>> {
@@ -62,7 +40,7 @@ async fn every_call_ends_although_the_server_is_stuck_and_the_client_takes_nothi
     ear.resonate_in_group("ear.*", "ears").await.unwrap();
     let other = Vibrator::create("other", &aether).await.unwrap();
     aether.flush().await.unwrap();
-    let suspended = Suspended::new(&server);
+    server.stop().await.unwrap();
     for asked in fill(&aether).await {
         // Some may have got through before all of the server's threads stopped.
         assert!(matches!(asked, Err(AskError::TimedOut { .. } | AskError::NoResonator { .. })), "{asked:?}");
@@ -76,7 +54,7 @@ async fn every_call_ends_although_the_server_is_stuck_and_the_client_takes_nothi
     let joined = timeout(PATIENCE, joining).await.expect("a join ends with the medium").unwrap();
     assert!(matches!(joined, Err(JoinError::Closed)), "{joined:?}");
     assert!(timeout(PATIENCE, ear.receive()).await.expect("receivers end").is_none());
-    drop(suspended);
+    server.resume().unwrap();
     aether.close().await.unwrap();
 }
 
@@ -87,7 +65,7 @@ async fn receivers_end_although_a_close_with_a_stuck_server_is_cancelled() {
     let mut ear = Vibrator::create("ear", &aether).await.unwrap();
     ear.resonate_on("a").await.unwrap();
     let mut echoes = ear.echoes().await.unwrap();
-    let _suspended = Suspended::new(&server);
+    server.stop().await.unwrap();
     ear.emit_bytes("b", "x").await.unwrap();
     assert!(aether.close().now_or_never().is_none());
     assert!(timeout(PATIENCE, ear.receive()).await.expect("receivers end").is_none());

@@ -5,9 +5,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::nats::{listener, server, with};
 use crate::process::{Running, Said, run, sum, term};
@@ -17,10 +15,6 @@ async fn gone() -> (NatsServer, [String; 2]) {
     let (mut server, medium) = server().await;
     server.kill().await.unwrap();
     (server, medium)
-}
-
-fn signal(server: &NatsServer, signal: Signal) {
-    kill(Pid::from_raw(server.pid().unwrap().try_into().unwrap()), signal).unwrap();
 }
 
 /// The account among what a program said.
@@ -160,11 +154,7 @@ impl Stopped {
         stdin.write_all(b"0\n").unwrap();
         hears.line();
         assert_eq!(hears.end().0.code, Some(0));
-        signal(&server, Signal::SIGSTOP);
-        // Until then it may go on answering.
-        let stopped =
-            waitpid(Pid::from_raw(server.pid().unwrap().try_into().unwrap()), Some(WaitPidFlag::WUNTRACED));
-        assert!(matches!(stopped, Ok(WaitStatus::Stopped(..))), "{stopped:?}");
+        server.stop().await.unwrap();
         let line = format!("\"{}\"\n", "x".repeat(200));
         let writing =
             std::thread::spawn(move || (1..waves).try_for_each(|_| stdin.write_all(line.as_bytes())));
@@ -172,7 +162,7 @@ impl Stopped {
     }
 
     fn go_on(&self) {
-        signal(&self.server.0, Signal::SIGCONT);
+        self.server.0.resume().unwrap();
     }
 
     /// Waits for the end of the command; what it said, and whether it has read all of its stdin.
@@ -184,7 +174,7 @@ impl Stopped {
 
 impl Drop for Resumed {
     fn drop(&mut self) {
-        signal(&self.0, Signal::SIGCONT);
+        self.0.resume().unwrap();
     }
 }
 

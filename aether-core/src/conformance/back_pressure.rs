@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, number, numbered, vibrator};
+use crate::aether::Aether;
 use crate::inbox::{InboxOptions, Ledger, WhenFull};
 use crate::vibrator::Vibrator;
 use crate::wave::Wave;
@@ -25,11 +26,18 @@ async fn receiver(name: &str, stage: &Stage, waves: usize, patience: Duration) -
     Ok(Vibrator::builder(name).inbox(options).create(&stage.there).await?)
 }
 
+/// An end whose outbox is soon full, and patient with a machine on which everything takes long.
+async fn sending_end(stage: &Stage) -> Checked<Aether> {
+    let when_full = WhenFull::Wait { patience: PATIENCE };
+    stage.connect(InboxOptions::default().max_waves(8192).when_full(when_full)).await
+}
+
 async fn a_plain_loop_loses_nothing_at_a_slower_receiver(stage: &Stage) -> Checked {
-    const WAVES: u64 = 200_000;
+    const WAVES: u64 = 60_000;
     let mut slow = receiver("slow", stage, 1024, PATIENCE).await?;
     slow.resonate_on("burst.*").await?;
-    let emitter = vibrator("emitter", &stage.here).await?;
+    let end = sending_end(stage).await?;
+    let emitter = vibrator("emitter", &end).await?;
     let emit = async {
         for count in 0..WAVES {
             emitter.emit(numbered("burst.a", count)?).await?;
@@ -49,15 +57,16 @@ async fn a_plain_loop_loses_nothing_at_a_slower_receiver(stage: &Stage) -> Check
     };
     tokio::try_join!(emit, receive)?;
     same("the account", Ledger { offered: WAVES, delivered: WAVES, ..Ledger::default() }, slow.ledger())?;
-    stage.within("the flush to return", stage.here.flush()).await??;
-    same("waves that were shed before they left", 0, stage.here.status().outbox.lost())
+    stage.within("the flush to return", end.flush()).await??;
+    same("waves that were shed before they left", 0, end.status().outbox.lost())
 }
 
 async fn a_member_of_a_group_makes_emitters_wait(stage: &Stage) -> Checked {
     const WAVES: u64 = 20_000;
     let mut member = receiver("member", stage, 256, PATIENCE).await?;
     member.resonate_in_group("work.*", "group").await?;
-    let emitter = vibrator("emitter", &stage.here).await?;
+    let end = sending_end(stage).await?;
+    let emitter = vibrator("emitter", &end).await?;
     let emit = async {
         for count in 0..WAVES {
             emitter.emit(numbered("work.a", count)?).await?;
@@ -76,12 +85,12 @@ async fn a_member_of_a_group_makes_emitters_wait(stage: &Stage) -> Checked {
 }
 
 async fn strong_waves_pass_those_that_wait(stage: &Stage) -> Checked {
-    const WEAK: u64 = 100_000;
+    const WEAK: u64 = 60_000;
     const BEFORE: u64 = 2_000;
     let mut ear = receiver("ear", stage, 256, PATIENCE).await?;
     ear.resonate_on("mixed").await?;
-    let weak = vibrator("weak", &stage.here).await?;
-    let strong = vibrator("strong", &stage.here).await?;
+    let end = sending_end(stage).await?;
+    let (weak, strong) = (vibrator("weak", &end).await?, vibrator("strong", &end).await?);
     let emit = async {
         for count in 0..WEAK {
             weak.emit(Wave::builder("mixed").amplitude(0.2).text(count.to_string()).build()?).await?;

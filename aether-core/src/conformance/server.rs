@@ -329,8 +329,12 @@ fn choose(
     installed.chain(on_path).find(|program| program.is_file())
 }
 
+#[cfg(unix)]
+mod stopping;
+
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _};
     use tokio::net::TcpStream;
 
@@ -425,6 +429,24 @@ mod tests {
         drop(server);
         // The connection ends only with the process, so the port need not be watched.
         assert!(matches!(client.read(&mut [0; 64]).await, Ok(0) | Err(_)));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_stopped_server_says_nothing_until_it_is_resumed() {
+        let mut server = NatsServer::start().await.unwrap();
+        let (mut client, _) = info(&server).await;
+        server.stop().await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"CONNECT {}\r\nPING\r\n").await.unwrap();
+        let mut line = String::new();
+        assert!(client.read_line(&mut line).now_or_never().is_none());
+        server.resume().unwrap();
+        client.read_line(&mut line).await.unwrap();
+        assert!(line.starts_with("PONG") || line.starts_with("+OK"), "{line}");
+        server.stop().await.unwrap();
+        server.kill().await.unwrap();
+        assert!(matches!(server.stop().await, Err(ServerError::Process(_))));
+        assert!(matches!(server.resume(), Err(ServerError::Process(_))));
     }
 
     #[test]

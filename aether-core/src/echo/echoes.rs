@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use futures_core::Stream;
+use futures_util::Stream;
 use tokio::task::coop;
 
 use super::{Echo, EchoMailbox, Reflector, pattern_of};

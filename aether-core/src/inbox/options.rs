@@ -39,7 +39,8 @@ pub enum WhenFull {
     /// normal (amplitude below 0.5) leave the last eighth of the waves and of the bytes free, at least one wave. So an
     /// inbox full of weak waves takes a strong one at once. An empty inbox takes a weak wave larger than that share. No
     /// queued wave is evicted for this. An emitter that times out while only stronger waves overtake it sheds the
-    /// weakest wave of its level, and the others keep waiting. Waves from a network use the whole inbox.
+    /// weakest wave of its level, and the others keep waiting. Waves from a network use the whole inbox. In an outbox the
+    /// patience ends only if no wave of this strength or weaker has left in that time.
     Wait {
         /// The longest time that one emit waits for this inbox.
         patience: Duration,

@@ -40,7 +40,8 @@ impl NatsOptions {
 
     /// The bounds and the discipline of the queue of waves that wait to be sent. All options apply, also a sojourn cap, a
     /// floor and an order. Default: [`InboxOptions::interactive`]. Emitters that wait for room fill it only while the
-    /// connection is away; otherwise they wait once it holds 2048 waves.
+    /// connection is away; otherwise they wait once it holds 2048 waves. They give up when no wave of their strength or
+    /// weaker has left for all of their patience, at the latest for twice as long.
     pub fn outbox(mut self, options: InboxOptions) -> Self {
         self.outbox = options;
         self

@@ -34,6 +34,11 @@ const BATCH_WAVES: usize = 512;
 const BATCH_BYTES: usize = 256 << 10;
 const BATCHES_UNDER_WAY: usize = 8;
 
+/// A batch makes about so many messages at most, as long as it makes as many for each wave as the one before. Where each
+/// wave is a message, batches are smaller and more of them are under way, so room for emitters appears steadily on a slow
+/// connection, too.
+const BATCH_MESSAGES: usize = 64;
+
 /// A message holds about so much. A message that the server cannot read at once it puts together in memory of its own:
 /// messages of 8 KiB cost it half of the processor time of those of 300 KiB, for the same waves.
 const FRAME_BYTES: usize = 8 << 10;
@@ -51,6 +56,7 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
     // Also when the task is aborted: nobody shall wait for what it will not do any more.
     let ending = Ending(&shared);
     let mut batch = Vec::with_capacity(BATCH_WAVES);
+    let mut batch_waves = BATCH_WAVES;
     let mut groups = Groups::default();
     let mut numbers = Numbers::new();
     let mut holds = Holds::new();
@@ -76,17 +82,22 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
                 batch.clear();
                 holds.update(&shared).await;
                 match holds.is_empty() {
-                    true => shared.outbox.take_many(BATCH_WAVES, BATCH_BYTES, &mut batch),
-                    false => holds.take_unheld(&shared, (BATCH_WAVES, BATCH_BYTES), &mut batch),
+                    true => shared.outbox.take_many(batch_waves, BATCH_BYTES, &mut batch),
+                    false => holds.take_unheld(&shared, (batch_waves, BATCH_BYTES), &mut batch),
                 }
                 if batch.is_empty() && !holds.is_empty() {
                     continue;
                 }
                 // After taking: so whatever was left before one of these waves was emitted does not hear it.
                 shared.left().await;
-                send_batch(&shared, &mut batch, &mut groups, &mut numbers).await;
+                let waves = batch.len();
+                let messages = send_batch(&shared, &mut batch, &mut groups, &mut numbers).await;
                 shared.link.mark(&shared.client).await;
-                shared.link.fewer_marks_than(BATCHES_UNDER_WAY, &shared.client).await;
+                let is_full = waves >= batch_waves;
+                let under_way =
+                    if is_full { BATCHES_UNDER_WAY * BATCH_WAVES / batch_waves } else { BATCHES_UNDER_WAY };
+                shared.link.fewer_marks_than(under_way, &shared.client).await;
+                batch_waves = (waves * BATCH_MESSAGES / messages.max(1)).clamp(BATCH_MESSAGES, BATCH_WAVES);
             }
             Next::Announce(which) => announce(&shared, which(&mut numbers, Instant::now())).await,
             Next::End => break,
@@ -112,16 +123,24 @@ impl Drop for Ending<'_> {
     }
 }
 
-async fn send_batch(shared: &NatsShared, batch: &mut Vec<Wave>, groups: &mut Groups, numbers: &mut Numbers) {
+/// Returns how many messages the batch made.
+async fn send_batch(
+    shared: &NatsShared,
+    batch: &mut Vec<Wave>,
+    groups: &mut Groups,
+    numbers: &mut Numbers,
+) -> usize {
     match shared.wire {
         Wire::Frames => {
+            let mut messages = 0;
             groups.sort(batch);
             for waves in groups.in_order() {
-                send_frames(shared, waves, numbers).await;
+                messages += send_frames(shared, waves, numbers).await;
             }
+            messages
         }
         Wire::CloudEvents => {
-            for wave in batch {
+            for wave in &*batch {
                 let now = Instant::now();
                 let subject = shared.subject(Root::Waves, wave.channel().as_str());
                 // Without the last announcement of one that is forgotten: consumers would take it for an event.
@@ -134,6 +153,7 @@ async fn send_batch(shared: &NatsShared, batch: &mut Vec<Wave>, groups: &mut Gro
                     shared.link.unsendable(std::slice::from_ref(wave));
                 }
             }
+            batch.len()
         }
     }
 }
@@ -173,9 +193,10 @@ async fn inquire(shared: &NatsShared, channel: &Channel, position: Position, abo
     }
 }
 
-/// Sends waves of one channel, in their order, in as few messages as the server's limit and commands allow.
-async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers) {
-    let Some(first) = waves.first() else { return };
+/// Sends waves of one channel, in their order, in as few messages as the server's limit and commands allow. Returns how
+/// many.
+async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers) -> usize {
+    let Some(first) = waves.first() else { return 0 };
     let (stream, forgotten) = numbers.stream(first.channel(), Instant::now());
     announce(shared, forgotten).await;
     // Those whose source is told if nobody hears them. An asker learns it from `ask`, and of what is too large for this
@@ -186,7 +207,7 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
         inquire(shared, first.channel(), stream.position(Instant::now()), about).await;
     }
     let max_bytes = shared.client.max_payload().min(FRAME_BYTES);
-    let mut rest = waves;
+    let (mut rest, mut messages) = (waves, 0);
     while !rest.is_empty() {
         let mut bytes = frame_bound(None);
         let fitting = rest
@@ -217,8 +238,9 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
                 shared.link.unsendable(these);
             }
         }
-        rest = later;
+        (rest, messages) = (later, messages + 1);
     }
+    messages
 }
 
 /// A batch by channel, in the order of each channel's first wave. Kept from batch to batch for its memory.
