@@ -32,10 +32,12 @@ impl Inbox {
         while tokio::time::timeout(patience, std::future::poll_fn(|cx| emitter.poll(cx))).await.is_err() {
             // In an outbox only the time without progress counts.
             #[cfg(feature = "nats")]
-            if self.is_moving(wave.signal().level(), patience) {
-                continue;
+            let is_moving = self.is_moving(wave.signal().level(), patience);
+            #[cfg(not(feature = "nats"))]
+            let is_moving = false;
+            if !is_moving {
+                return emitter.give_up();
             }
-            return emitter.give_up();
         }
     }
 
