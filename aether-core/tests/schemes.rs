@@ -67,11 +67,11 @@ async fn counting(request: ConnectRequest, carried: Arc<AtomicU64>) -> Result<Ar
 }
 
 async fn carries(aether: &Aether) {
-    let mut receiver = Vibrator::create("receiver", aether).await.unwrap();
-    receiver.resonate_on("orders.*").await.unwrap();
-    let emitter = Vibrator::create("emitter", aether).await.unwrap();
-    emitter.emit_bytes("orders.created", "a lamp").await.unwrap();
-    assert_eq!(receiver.receive().await.unwrap().text().unwrap(), "a lamp");
+    let mut receiver = Vibrator::create("receiver", aether).await.expect("an open medium");
+    receiver.resonate_on("orders.*").await.expect("an open medium");
+    let emitter = Vibrator::create("emitter", aether).await.expect("an open medium");
+    emitter.emit_bytes("orders.created", "a lamp").await.expect("an open medium");
+    assert_eq!(receiver.receive().await.expect("an open medium").text().expect("an open medium"), "a lamp");
 }
 
 #[tokio::test]

@@ -31,10 +31,9 @@ impl Inbox {
         // The future is polled before the timer, so an emitter admitted at the last moment has not timed out.
         while tokio::time::timeout(patience, std::future::poll_fn(|cx| emitter.poll(cx))).await.is_err() {
             // In an outbox only the time without progress counts.
-            if self.is_moving(wave.signal().level(), patience) {
-                continue;
+            if !self.is_moving(wave.signal().level(), patience) {
+                return emitter.give_up();
             }
-            return emitter.give_up();
         }
     }
 
