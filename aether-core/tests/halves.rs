@@ -15,17 +15,18 @@ use futures::{FutureExt, Stream};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn tuned(aether: &Aether, pattern: &str) -> Receiver {
-    let (_, receiver) = Vibrator::create("listener", aether).await.unwrap().split();
-    receiver.resonate_on(pattern).await.unwrap();
+    let (_, receiver) =
+        Vibrator::create("listener", aether).await.expect("an open medium and a valid wave").split();
+    receiver.resonate_on(pattern).await.expect("an open medium and a valid wave");
     receiver
 }
 
 fn numbered(channel: &str, number: u32) -> Wave {
-    Wave::from_json(channel, &number).unwrap()
+    Wave::from_json(channel, &number).expect("an open medium and a valid wave")
 }
 
 fn number(wave: &Wave) -> u32 {
-    wave.json().unwrap()
+    wave.json().expect("an open medium and a valid wave")
 }
 
 #[tokio::test]
