@@ -48,7 +48,7 @@ pub struct Received {
     pub content_type: ContentType,
     /// The content.
     pub payload: Bytes,
-    /// The partition key, if it has one: 1 to [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES) bytes.
+    /// The partition key, if it has one: 1 to [`MAX_KEY_BYTES`](crate::wave::MAX_KEY_BYTES) bytes.
     pub key: Option<String>,
     /// What caused it.
     pub cause: Option<WaveId>,
