@@ -1,5 +1,7 @@
 //! The halves of a vibrator: a receiver that a task owns, a tuner beside it, and an emitter without either.
 
+#![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
