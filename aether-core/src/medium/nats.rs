@@ -1,11 +1,13 @@
-//! The NATS medium: waves between processes, over a NATS server.
+//! The NATS medium: carries waves between processes over a NATS server.
 //!
-//! Subjects have three roots ([`connection::Root`]), because the server says that nobody is there to answer a question, or to hear a
-//! command, only if no subscription at all hears its subject, that of an observer included.
+//! Subjects have three roots ([`connection::Root`]). The server reports that a question or a command has no responders
+//! only if no subscription at all matches its subject, and an observer's subscription would count as well.
 //!
-//! Outwards, waves go through a bounded, strength-ordered outbox; one task packs them into frames and hands them to
-//! the client ([`outbox`]), numbered ([`Numbers`](super::link::Numbers)). Inwards, one task a subscription drains the client straight into the router ([`intake`]),
-//! so that a slow handler can never make the client drop, and finds what is missing ([`Gaps`](super::link::Gaps)). [`link`] knows what the broker has confirmed.
+//! Outbound waves go through a bounded outbox ordered by strength. One task packs them into numbered
+//! ([`Numbers`](super::link::Numbers)) frames and hands them to the client ([`outbox`]). Inbound, one task per
+//! subscription drains the client straight into the router ([`intake`]), so that a slow handler can never make the
+//! client drop messages. It also detects missing messages ([`Gaps`](super::link::Gaps)). [`link`] tracks what the
+//! broker has confirmed.
 
 mod announcing;
 mod asking;
@@ -60,7 +62,7 @@ use intake::Intake;
 use link::Link;
 use subscriptions::Subscriptions;
 
-/// The medium, as its owner holds it. Dropping it lets the outbox run empty and ends the rest.
+/// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends.
 struct Nats {
     shared: Arc<NatsShared>,
     router: Arc<Router>,
@@ -69,13 +71,13 @@ struct Nats {
     notices: Control,
     asking: Asking,
     sender: Mutex<Option<JoinHandle<()>>>,
-    /// Whether closing is over; locked by whoever is at it.
+    /// Whether closing has finished. The lock is held while closing is in progress.
     closing: tokio::sync::Mutex<bool>,
-    /// Told to end once what has arrived is delivered.
+    /// Set to `true` to end the intake once everything that has arrived is delivered.
     ending: watch::Sender<bool>,
 }
 
-/// Connects to NATS servers: one or more addresses with commas between them.
+/// Connects to NATS servers. The URL holds one or more addresses separated by commas.
 pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, ConnectError> {
     let (url, vibrators) = (request.url.clone(), request.vibrators.clone());
     let options: NatsOptions = request.options();
@@ -104,9 +106,9 @@ async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>
     let link = Arc::new(Link::new(Arc::clone(&outbox)));
     let mut connect_options = ConnectOptions::new()
         .subscription_capacity(CLIENT_QUEUE)
-        // Channels and patterns were checked when they were made.
+        // Channels and patterns were validated when they were created.
         .skip_subject_validation(true)
-        // Soon at first, so that a restarted server is found at once; then twice a second at most.
+        // The first retries are quick, to find a restarted server at once. Later ones come at most twice a second.
         .reconnect_delay_callback(|attempt| {
             Duration::from_millis(20 << attempt.min(5)).min(Duration::from_millis(500))
         })
@@ -165,14 +167,15 @@ fn unreachable(
     ConnectError::Unreachable { url, is_transient, source: error.into() }
 }
 
-/// Whether nothing answered, and nothing refused. A name that DNS does not know may be given to a host later.
+/// Whether the error is transient: no server answered, and none refused the connection. A name that DNS cannot
+/// resolve counts as transient, because it may be assigned to a host later.
 fn may_pass(error: &async_nats::ConnectError) -> bool {
     use async_nats::ConnectErrorKind::{Dns, Io, TimedOut};
     matches!(error.kind(), Dns | Io | TimedOut)
 }
 
 impl Nats {
-    /// Answers NATS service discovery for the vibrators of this process.
+    /// Answers NATS service discovery requests for the vibrators of this process.
     async fn answer_discovery(&self, url: String, vibrators: LocalVibrators) -> Result<(), ConnectError> {
         let answered = discovery::answer(Arc::clone(&self.shared), vibrators, self.ending.subscribe()).await;
         answered.map_err(|error| unreachable(url, true, error))
@@ -185,16 +188,16 @@ impl Nats {
         if self.shared.is_closed() {
             return Err(JoinError::Closed);
         }
-        // Or an old subscription to the same pattern would bring what the new one brings as well.
+        // Otherwise an old subscription to the same pattern would deliver the same messages as the new one.
         self.shared.left().await;
         joining.join(&self.intake, &subscription, &self.ending, &self.shared.leaving).await?;
-        // The server handles what one client sends in order: once this is back, the subscription is in force.
+        // The server processes one client's messages in order: after this round trip, the subscription is active.
         self.shared.link.round_trip(&self.shared.client).await.map_err(|_| JoinError::Closed)?;
         self.joined.is_in_force(&subscription);
         Ok(())
     }
 
-    /// Asks past the outbox: a question that waits behind a backlog is a question that times out.
+    /// Sends a question without going through the outbox, because a question behind a backlog would time out.
     async fn ask_and_wait(&self, question: Wave) -> Result<Wave, AskError> {
         let (shared, channel) = (&*self.shared, question.channel());
         shared.left().await;
@@ -217,7 +220,7 @@ impl Nats {
         };
         if let Err(error) = sent {
             return Err(match shared.oversize(&question) {
-                // The connection was made anew meanwhile, to a server that takes less.
+                // The client has meanwhile reconnected to a server with a smaller maximum payload.
                 Some((bytes, max_bytes)) => EmitError::TooLarge { wave: question, bytes, max_bytes }.into(),
                 None => AskError::Client(Box::new(error)),
             });
@@ -240,7 +243,7 @@ impl Nats {
 impl Medium for Nats {
     fn promises(&self) -> Promises {
         Promises {
-            // Consumers that do not know Aether do not subscribe to where it asks whether anybody hears.
+            // Consumers that are not part of Aether do not subscribe to the subjects of its inquiries.
             reflects_unheard: self.shared.wire == Wire::Frames,
             back_pressure: true,
             ..Promises::new(true, self.shared.client.max_payload())
@@ -260,7 +263,7 @@ impl Medium for Nats {
     fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
         Box::pin(async move {
             let mut ending = self.ending.subscribe();
-            // The client may have no room, and the server be stuck: whoever joins does not outlast the medium.
+            // The client may be full and the server stuck. A pending join must not outlast the medium.
             tokio::select! {
                 biased;
                 joined = self.join_and_wait(subscription) => joined,
@@ -277,7 +280,7 @@ impl Medium for Nats {
         Box::pin(async move {
             let question = self.shared.check(question)?;
             let channel = question.channel().clone();
-            // Everything is in it: also what waits for a client that has no room.
+            // The timeout covers everything, including the wait for room in the client.
             match timeout(patience, self.ask_and_wait(question)).await {
                 Ok(answered) => answered,
                 Err(_) => Err(AskError::TimedOut { channel, patience }),
@@ -289,7 +292,7 @@ impl Medium for Nats {
         Box::pin(async move {
             let mut ending = self.ending.subscribe();
             let unknown = vec![Reach::Unknown; notices.len()];
-            // The client may have no room, and the server be stuck.
+            // The client may be full and the server stuck.
             tokio::select! {
                 biased;
                 reaches = self.notices.tell(&self.shared, notices) => reaches,
@@ -338,7 +341,7 @@ impl Medium for Nats {
 
 impl Drop for Nats {
     fn drop(&mut self) {
-        // Without close() nobody waits: the sending task empties the outbox while the runtime lives.
+        // Without close(), nothing waits for the outbox. The sending task empties it while the runtime runs.
         self.shared.closed.store(true, Ordering::Release);
         self.shared.outbox.close();
         self.ending.send_replace(true);

@@ -1,15 +1,15 @@
-//! How a flush has the sending task announce where it stands, and learns that it has.
+//! Requests from a flush to the sending task to announce its position, and their completion.
 //!
-//! Only the sending task may announce: from anywhere else an announcement could overtake the waves that it counts.
+//! Only the sending task may announce. An announcement from anywhere else could overtake the waves that it counts.
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-/// Dropped when the announcements were handed to the client.
+/// Pending requests. The senders are dropped once the announcements have been handed to the client.
 type Asked = Vec<oneshot::Sender<()>>;
 
 pub(super) struct Announcing {
-    /// `None` when the sending task has ended: it has announced everything or cannot.
+    /// `None` once the sending task has ended. It has then announced everything, or cannot announce any more.
     asked: Mutex<Option<Asked>>,
     news: Notify,
 }
@@ -19,9 +19,9 @@ impl Announcing {
         Self { asked: Mutex::new(Some(Vec::new())), news: Notify::new() }
     }
 
-    /// Waits until everything that was sent so far is announced, or cannot be.
+    /// Waits until everything sent so far has been announced, or can no longer be announced.
     ///
-    /// Cancel safety: cancelled while it waits, it is announced all the same.
+    /// Cancel safety: if the call is cancelled while it waits, the announcement is still made.
     pub(super) async fn ask(&self) {
         let done = {
             let mut asked = self.asked.lock();
@@ -31,13 +31,13 @@ impl Announcing {
             done
         };
         self.news.notify_one();
-        // Nothing is ever sent: being dropped says it.
+        // No value is ever sent. The sender is dropped to signal completion.
         let _ = done.await;
     }
 
-    /// For the sending task: waits until it is asked to announce. What it gets it drops when it has.
+    /// For the sending task: waits for requests to announce. The task drops the returned senders after announcing.
     ///
-    /// Cancel safety: cancelled while it waits, no request is lost.
+    /// Cancel safety: no request is lost if the call is cancelled while it waits.
     pub(super) async fn asked(&self) -> Asked {
         loop {
             let asked = self.asked.lock().as_mut().map(std::mem::take).unwrap_or_default();
@@ -48,7 +48,7 @@ impl Announcing {
         }
     }
 
-    /// For the sending task: whoever asks from now on need not wait.
+    /// For the sending task: marks its end. Later calls to [`ask`](Self::ask) return at once.
     pub(super) fn end(&self) {
         *self.asked.lock() = None;
     }

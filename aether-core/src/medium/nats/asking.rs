@@ -1,9 +1,10 @@
-//! Questions under way: who waits for which answer.
+//! Pending questions, and the matching of answers to them.
 //!
-//! Each connection has one inbox for answers and one subscription to it. A question brings a reply subject in that inbox
-//! that ends with a number of its own, and its asker waits in a table under that number. The asker removes itself,
-//! however its wait ends, so a question without an answer leaves nothing behind. Numbers are pseudo-random under a key
-//! that only this connection knows: who has seen some of them cannot answer other questions.
+//! Each connection has one inbox subject for answers and one subscription to it. Each question carries a reply subject
+//! in that inbox that ends with a number unique to the question. The asker waits in a table under that number. The asker
+//! removes its entry however the wait ends, so an unanswered question leaves nothing behind. The numbers are
+//! pseudo-random under a key private to this connection: a process that has seen some of them cannot answer other
+//! questions.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,24 +20,24 @@ use tokio::task::JoinHandle;
 
 use super::link::Link;
 
-/// The most questions of one connection that wait for an answer at the same time.
+/// The maximum number of questions per connection that wait for an answer at the same time.
 pub(super) const MAX_QUESTIONS: usize = 1 << 16;
 
-/// A table with at most so many places keeps them when it is empty.
+/// The table is not shrunk below this capacity, even when it is empty.
 const PLACES_KEPT: usize = 256;
 
 pub(super) struct Asking {
     shared: Arc<AskingState>,
-    /// Takes the answers from the client.
+    /// The task that receives answers from the client.
     task: JoinHandle<()>,
 }
 
 struct AskingState {
-    /// What all reply subjects begin with.
+    /// The common prefix of all reply subjects.
     inbox: String,
     key: RandomState,
     asked: AtomicU64,
-    /// `None` once the client has ended: no answer will come.
+    /// `None` once the client has ended, after which no answer can arrive.
     waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Message>>>>,
     stray: AtomicU64,
 }
@@ -44,26 +45,26 @@ struct AskingState {
 /// Why a question cannot be asked now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// As many as there may be wait already.
+    /// [`MAX_QUESTIONS`] are already waiting.
     TooMany,
     /// The client has ended.
     Ended,
 }
 
-/// The client ended before there was an answer.
+/// The client ended before an answer arrived.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was closed")]
 pub(super) struct Ended;
 
-/// What came back.
+/// The reply to a question.
 #[derive(Debug)]
 pub(super) enum Answer {
     Given(Message),
-    /// The server says that nobody hears the question.
+    /// The server reported that no subscriber received the question.
     Nobody,
 }
 
-/// One question that waits for its answer. Dropped, it waits no longer.
+/// A question waiting for its answer. Dropping it removes it from the table.
 pub(super) struct Asker<'a> {
     shared: &'a AskingState,
     number: u64,
@@ -71,7 +72,7 @@ pub(super) struct Asker<'a> {
 }
 
 impl Asking {
-    /// Subscribes to an inbox that only this connection hears.
+    /// Subscribes to an inbox subject that only this connection uses.
     pub(super) async fn new(client: &Client, link: Arc<Link>) -> Result<Self, SubscribeError> {
         let shared = Arc::new(AskingState::new(client.new_inbox()));
         let mut answers = client.subscribe(format!("{}.*", shared.inbox)).await?;
@@ -82,20 +83,20 @@ impl Asking {
                     link.took_message();
                     shared.take(answer);
                 }
-                // Dropping their senders tells those who wait.
+                // Dropping the senders wakes all waiting askers.
                 *shared.waiting.lock() = None;
             }
         });
         Ok(Self { shared, task })
     }
 
-    /// Enters a question into the table. The subscription is in force for it, as the server handles what one client
-    /// sends in order.
+    /// Enters a question into the table. The subscription is active before the question arrives, because the server
+    /// processes one client's messages in order.
     pub(super) fn enter(&self) -> Result<Asker<'_>, Refused> {
         self.shared.enter()
     }
 
-    /// How many answers came that nobody waited for: late or further ones, or made-up ones.
+    /// The number of answers that matched no waiting question: late, duplicate or forged answers.
     pub(super) fn stray(&self) -> u64 {
         self.shared.stray.load(Ordering::Relaxed)
     }
@@ -103,7 +104,7 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        // The task holds a handle of the client, which ends with its last one.
+        // The task holds a client handle, and the client ends only when its last handle is dropped.
         self.task.abort();
     }
 }
@@ -128,7 +129,7 @@ impl AskingState {
         let (sender, answer) = oneshot::channel();
         loop {
             let number = self.key.hash_one(self.asked.fetch_add(1, Ordering::Relaxed));
-            // Two questions in 2^64 have the same number; if both wait, the later one draws another.
+            // Two numbers collide with a probability of 1 in 2^64. If both questions wait, the later one draws another.
             if let Entry::Vacant(place) = waiting.entry(number) {
                 place.insert(sender);
                 return Ok(Asker { shared: self, number, answer });
@@ -140,7 +141,7 @@ impl AskingState {
         let number =
             answer.subject.rsplit('.').next().and_then(|number| u64::from_str_radix(number, 16).ok());
         let asker = number.and_then(|number| self.remove(number));
-        // Sending fails if the asker has just given up.
+        // The send fails if the asker has just given up.
         if asker.is_none_or(|asker| asker.send(answer).is_err()) {
             self.stray.fetch_add(1, Ordering::Relaxed);
         }
@@ -150,7 +151,7 @@ impl AskingState {
         let mut waiting = self.waiting.lock();
         let waiting = waiting.as_mut()?;
         let asker = waiting.remove(&number);
-        // Memory that many questions at a time took is given back.
+        // Release the memory that a burst of questions needed.
         if waiting.capacity() > PLACES_KEPT && waiting.len() < waiting.capacity() / 8 {
             waiting.shrink_to(PLACES_KEPT.max(waiting.len() * 2));
         }
@@ -159,7 +160,7 @@ impl AskingState {
 }
 
 impl Asker<'_> {
-    /// Where the answer is to go.
+    /// The subject to which the answer must be sent.
     pub(super) fn reply_subject(&self) -> String {
         format!("{}.{:x}", self.shared.inbox, self.number)
     }
