@@ -1,8 +1,8 @@
-//! Messages that are no frames: CloudEvents 1.0 in binary mode, and plain messages of foreign publishers.
+//! Messages that are not frames: CloudEvents 1.0 in binary mode, and plain messages from foreign publishers.
 //!
-//! The attributes are headers, the data is the payload. What CloudEvents has no attribute for travels in extension
-//! attributes that begin with `aether`. Sources: CloudEvents 1.0.2, its NATS protocol binding, the extensions
-//! Partitioning and Correlation; W3C Trace Context for `traceparent`, which is carried as metadata.
+//! The attributes are sent as headers and the data as the payload. Wave fields without a CloudEvents attribute use
+//! extension attributes that begin with `aether`. Sources: CloudEvents 1.0.2, its NATS protocol binding, and its
+//! Partitioning and Correlation extensions; W3C Trace Context for `traceparent`, which is carried as metadata.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ use crate::wave::{ContentType, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Received
 use crate::wire::{Position, SHARED_FROM};
 
 const CONTENT_TYPE: &str = "Content-Type";
-/// What other bindings call it.
+/// The name of the content type attribute in other bindings.
 const DATA_CONTENT_TYPE: &str = "ce-datacontenttype";
 const KEY: &str = "ce-partitionkey";
 const CAUSE: &str = "ce-causationid";
@@ -29,22 +29,22 @@ const HALF_LIFE: &str = "ce-aetherhalflife";
 const HOPS: &str = "ce-aetherhops";
 const AGE: &str = "ce-aetherage";
 const PHASE: &str = "ce-aetherphase";
-/// Node and position, see [`numbered`].
+/// Node and position; see [`numbered`].
 const POSITION: &str = "ce-aetherposition";
-/// Written anew for each wave and of no use to its reader.
+/// Headers that are derived from the wave when it is written and that its reader does not need.
 const REDUNDANT: [&str; 4] = ["ce-specversion", "ce-type", "ce-time", DATA_CONTENT_TYPE];
-/// A source of our own reads `/aether/name@instance`.
+/// Aether sources are written as `/aether/name@instance`.
 const SOURCE_PREFIX: &str = "/aether/";
 
-/// The headers of a wave that leaves now.
+/// The headers of a wave that is sent at `now`.
 pub(super) fn headers(wave: &Wave, now: Instant) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for_each_header(wave, now, |name, value| headers.append(name, value));
     headers
 }
 
-/// The same with the wave's position in its sender's stream: node in hexadecimal, stream, number and age of the stream
-/// in microseconds, separated by dots.
+/// The headers of a wave, including its position in its sender's stream: node in hexadecimal, stream, number, and age
+/// of the stream in microseconds, separated by dots.
 pub(super) fn numbered(wave: &Wave, node: u64, position: Position, now: Instant) -> HeaderMap {
     let mut headers = headers(wave, now);
     let Position { stream, first, age_micros } = position;
@@ -52,7 +52,7 @@ pub(super) fn numbered(wave: &Wave, node: u64, position: Position, now: Instant)
     headers
 }
 
-/// The node and the position that a message says.
+/// The node and the position stated in a message.
 pub(super) fn position(message: &Message) -> Option<(u64, Position)> {
     let text = first(message.headers.as_ref()?, POSITION)?;
     let (node, numbers) = text.split_once('.')?;
@@ -62,12 +62,12 @@ pub(super) fn position(message: &Message) -> Option<(u64, Position)> {
     numbers.next().is_none().then_some((u64::from_str_radix(node, 16).ok()?, position))
 }
 
-/// How many bytes the headers of a wave take in a message, at whatever age it leaves.
+/// An upper bound on the size of a wave's headers in bytes, regardless of the wave's age when it is sent.
 pub(super) fn headers_len(wave: &Wave) -> usize {
     const STATUS_LINE_AND_END: usize = "NATS/1.0\r\n\r\n".len();
-    /// The digits of the longest age in microseconds.
+    /// The number of digits of the longest age in microseconds.
     const LONGEST_AGE: usize = u64::MAX.ilog10() as usize + 1;
-    /// That of the position: three numbers, the node, and the dots between them.
+    /// The length of the longest position header: three numbers, the node, and the dots between them.
     const LONGEST_POSITION: usize = POSITION.len() + ": \r\n".len() + 3 * LONGEST_AGE + 16 + 3;
     let mut bytes = STATUS_LINE_AND_END + LONGEST_POSITION;
     for_each_header(wave, Instant::now(), |name, value| {
@@ -87,7 +87,7 @@ fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
     f("ce-time", &humantime::format_rfc3339_micros(emitted).to_string());
     f(CONTENT_TYPE, wave.content_type().as_str());
     f(KIND, wave.kind().as_str());
-    // With as many digits as tell it from all others.
+    // Written with enough digits to distinguish it from all other amplitudes.
     f(AMPLITUDE, &wave.amplitude().as_f32().to_string());
     let half_life = wave.half_life().duration().map_or("never".to_owned(), |t| t.as_millis().to_string());
     f(HALF_LIFE, &half_life);
@@ -97,7 +97,7 @@ fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
         f(PHASE, &wave.phase().radians().to_string());
     }
     if let Some(key) = wave.key() {
-        // A key is any text; a header is one line.
+        // A key can be any text, but a header must fit on one line.
         f(KEY, &key.replace(['\r', '\n'], " "));
     }
     if let Some(cause) = wave.cause() {
@@ -108,8 +108,8 @@ fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
     }
 }
 
-/// Reads a message that is no frame. Never fails: what is missing or makes no sense has its default value, and
-/// headers that no attribute takes become metadata as far as there is room.
+/// Reads a message that is not a frame. This never fails: missing or invalid fields get their default values, and
+/// headers that do not map to an attribute become metadata as far as there is room.
 pub(super) fn read(
     message: Message,
     channel: &Channel,
@@ -120,7 +120,7 @@ pub(super) fn read(
     let none = HeaderMap::new();
     let headers = message.headers.as_ref().unwrap_or(&none);
     let text = |name: &str| first(headers, name);
-    // An id of our own names source and sequence; all others are kept as metadata.
+    // An Aether id names a source and a sequence number. All other ids are kept as metadata.
     let own_id = text(ID).and_then(|id| id.parse::<WaveId>().ok()).filter(|id| {
         text(SOURCE).and_then(|source| source.strip_prefix(SOURCE_PREFIX)) == Some(&*id.source.to_string())
     });
@@ -144,7 +144,7 @@ pub(super) fn read(
 
     let mut metadata = Metadata::default();
     let mut names: Vec<&str> = headers.iter().map(|(name, _)| -> &str { name.as_ref() }).collect();
-    // The client keeps headers in a hash map; sorted, the order is at least the same every time.
+    // The client keeps headers in a hash map. Sorting at least makes the order deterministic.
     names.sort_unstable();
     for name in names {
         let taken = is_own && (REDUNDANT.contains(&name) || matches!(name, ID | SOURCE))
@@ -176,7 +176,7 @@ pub(super) fn read(
     received.into_wave()
 }
 
-/// A small payload is copied, as it is out of frames: a slice keeps the block into which the client read it.
+/// Copies a small payload, as is done for frames: a slice would keep alive the whole block that the client read.
 fn own_memory(payload: Bytes) -> Bytes {
     if payload.len() < SHARED_FROM { Bytes::copy_from_slice(&payload) } else { payload }
 }

@@ -1,6 +1,7 @@
-//! What all pieces of the NATS medium share: the client, the outbox, the subjects, and what fits into a message.
+//! State shared by all parts of the NATS medium: the client, the outbox, the subjects, and the message size limit.
 //!
-//! Used by the sending task, the draining tasks, the replies and the owner. It starts no task and sends nothing itself.
+//! The sending task, the draining tasks, the reply paths and the medium use it. It starts no tasks and sends nothing
+//! itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,15 +23,15 @@ use crate::wire::{
     EncodeError, MAX_POSITION, Sender, encode, frame_bound, micros_since_1970, record_bound, record_growth,
 };
 
-/// Messages that a subscription of the client holds before it drops. The client counts messages, not bytes. Ours are
-/// drained at once and nothing that the draining tasks do waits, so this only has to cover the time that such a task may
-/// not get a processor: what queues up is what the network brings in that time.
+/// The number of messages that the client queues per subscription before it drops any. The client counts messages, not
+/// bytes. The draining tasks empty these queues at once and never wait for anything. The queue therefore only has to
+/// hold the messages that arrive while a draining task is not scheduled.
 pub(super) const CLIENT_QUEUE: usize = 1 << 18;
 
-/// A subscription on its way out: ready when the client has been told that it was left.
+/// A subscription that is being left. The future completes once the client has been told to unsubscribe.
 pub(super) type Leaving = futures_util::future::Shared<BoxFuture<'static, ()>>;
 
-/// What the sending task, the replies and the owner share.
+/// State shared by the sending task, the reply paths and the medium.
 pub(super) struct NatsShared {
     pub(super) client: Client,
     pub(super) link: Arc<Link>,
@@ -41,18 +42,19 @@ pub(super) struct NatsShared {
     pub(super) closed: AtomicBool,
     pub(super) announcing: Announcing,
     pub(super) flow: Flow,
-    /// Subscriptions that were left and of which the client may not know yet.
+    /// Subscriptions that were left, but that the client may not have been told about yet.
     pub(super) leaving: Mutex<Vec<Leaving>>,
 }
 
-/// What the subjects of one kind of messages begin with.
+/// The root of the subjects of one kind of message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Root {
-    /// `prefix.channel`: waves, and the questions of foreign requesters.
+    /// `prefix.channel`: waves, and questions from foreign requesters.
     Waves,
-    /// `prefix-ask.channel`: questions, and inquiries whether anybody hears; heard by those who could answer.
+    /// `prefix-ask.channel`: questions, and inquiries about whether a channel has listeners. Potential answerers
+    /// subscribe to it.
     Questions,
-    /// `prefix-seen.channel`: copies of questions and answers, heard by observers.
+    /// `prefix-seen.channel`: copies of questions and answers. Observers subscribe to it.
     Seen,
 }
 
@@ -75,7 +77,7 @@ impl NatsShared {
         Sender { node: self.node, sent_micros: micros_since_1970() }
     }
 
-    /// One wave as a frame of its own.
+    /// Encodes one wave as a frame of its own.
     pub(super) fn frame(&self, wave: &Wave, now: Instant) -> Result<Bytes, EncodeError> {
         encode(self.sender(), None, std::slice::from_ref(wave), now)
     }
@@ -84,8 +86,8 @@ impl NatsShared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Waits until the client knows of every subscription that was left. What it is given afterwards does not go to
-    /// those who have left: the server handles what one client sends in order.
+    /// Waits until the client has been told about every subscription that was left. Messages handed to the client
+    /// afterwards do not reach those subscriptions, because the server processes one client's messages in order.
     pub(super) async fn left(&self) {
         let leaving = self.leaving.lock().clone();
         if !leaving.is_empty() {
@@ -94,7 +96,7 @@ impl NatsShared {
         }
     }
 
-    /// Hands back what can never be sent.
+    /// Returns the wave in an error if it can never be sent.
     pub(super) fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
         if self.is_closed() {
             return Err(EmitError::Closed { wave });
@@ -105,8 +107,8 @@ impl NatsShared {
         }
     }
 
-    /// The size on the wire and the largest size, if the wave is too large. The exact size is only computed when a
-    /// cheap bound does not decide.
+    /// The size on the wire and the maximum size, if the wave is too large. The exact size is computed only if a
+    /// cheap upper bound exceeds the maximum.
     pub(super) fn oversize(&self, wave: &Wave) -> Option<(usize, usize)> {
         let max_bytes = self.client.max_payload();
         match self.wire {
@@ -115,7 +117,7 @@ impl NatsShared {
                 if bound <= max_bytes {
                     return None;
                 }
-                // As of the oldest it can be when it leaves: what is taken here is not refused by the client later.
+                // Assume the greatest age at sending, so that the client never refuses a wave that was accepted here.
                 let now = Instant::now();
                 let bytes = self
                     .frame(wave, now)
