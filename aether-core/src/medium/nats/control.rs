@@ -1,8 +1,9 @@
-//! Control of the framework: past the outbox, and with the broker's word on whether anybody hears them.
+//! The framework's control notices. They bypass the outbox, and the broker reports whether anybody receives them.
 //!
-//! They go where questions go, so that observers do not count. Each has a reply subject of its own, to which the
-//! server says that nobody is there (status 503). Nobody else answers. The server handles what one client sends in
-//! order, so when a marker that was sent behind them is back, all such words have come.
+//! Notices are sent to the subjects of questions, so that observers do not count as receivers. Each notice has its own
+//! reply subject, to which the server reports that there are no responders (status 503). Nothing else replies there.
+//! The server processes one client's messages in order. Once a marker sent after the notices has returned, all such
+//! reports have arrived.
 
 use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt};
@@ -15,23 +16,23 @@ use crate::clock::Instant;
 use crate::medium::Reach;
 use crate::wave::Wave;
 
-/// Where the server's words arrive.
+/// Sends notices and receives the server's no-responders reports.
 pub(super) struct Control {
     subject: String,
     tokens: Tokens,
-    /// Subscribed to with the first notice. Locked by whoever tells: one call after the other.
+    /// The subscription is made with the first notice. Each call holds the lock, so that calls run one at a time.
     words: tokio::sync::Mutex<Words>,
 }
 
 #[derive(Default)]
 struct Words {
     subscriber: Option<Subscriber>,
-    /// Counts the notices, so that a word that comes late is not taken for one of another notice.
+    /// The number of the latest notice. Numbers keep a late report from being attributed to another notice.
     last: u64,
 }
 
 impl Control {
-    /// `subject` is one that only this connection hears.
+    /// `subject` must be one that only this connection subscribes to.
     pub(super) fn new(subject: String) -> Self {
         Self { subject, tokens: Tokens::default(), words: tokio::sync::Mutex::default() }
     }
@@ -51,14 +52,14 @@ impl Control {
             reaches.push(if is_sent { Reach::Heard } else { Reach::Unsent });
         }
         if shared.link.marker_returns(&shared.client).await {
-            // Without the budget of the task, which may be spent: what is there must be seen.
+            // Unconstrained, because the task's budget may be exhausted and every queued message must be seen.
             while let Some(Some(word)) = coop::unconstrained(subscriber.next()).now_or_never() {
                 shared.link.took_message();
                 let Some(number) = unheard(&word, &self.tokens) else { continue };
                 if number.is_none() {
                     shared.link.refuse();
                 }
-                // What is older is of a call that was cancelled.
+                // Older reports belong to a call that was cancelled.
                 let place = number.and_then(|number| usize::try_from(number.checked_sub(first)?).ok());
                 if let Some(reach) = place.and_then(|place| reaches.get_mut(place)) {
                     *reach = Reach::Nobody;
@@ -71,17 +72,17 @@ impl Control {
         reaches
     }
 
-    /// Waits until all is told that somebody has begun to tell.
+    /// Waits for any call to [`tell`](Self::tell) in progress to finish.
     pub(super) async fn told(&self) {
         drop(self.words.lock().await);
     }
 
     async fn send(&self, shared: &NatsShared, number: u64, notice: &Wave) -> bool {
-        // While a medium is being closed its vibrators still say goodbye.
+        // While a medium is being closed, its vibrators still send their farewell notices.
         if shared.link.has_ended() || shared.oversize(notice).is_some() {
             return false;
         }
-        // Always a frame, whatever other waves are written as: nobody but Aether reads these.
+        // Notices are always frames, whatever the wire format of other waves, because only Aether reads them.
         let Ok(frame) = shared.frame(notice, Instant::now()) else { return false };
         let subject = shared.subject(Root::Questions, notice.channel().as_str());
         let reply = format!("{}.{}", self.subject, self.tokens.write(number));

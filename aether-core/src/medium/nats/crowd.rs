@@ -1,9 +1,9 @@
-//! The receiver's side of pauses: messages that wait because an inbox has no room, and the notices to their senders.
+//! The receiver's side of pauses: messages that wait because an inbox is full, and pause notices to their senders.
 //!
-//! One for each task that takes from the client. What the network brings for an inbox whose options say that emitters
-//! wait, and that has no room, waits here: at most as long as the inbox lets emitters wait, and of all subscriptions
-//! together at most [`WAITING_BYTES`]. Meanwhile the senders are asked to pause. A receiver that is stuck makes the inbox
-//! lose patience; then it sheds at once, nothing waits here and nobody is asked to pause, until it is half empty.
+//! Each task that takes messages from the client has one [`Crowd`]. If an inbox makes emitters wait and is full,
+//! messages for it wait here. They wait at most as long as the inbox lets emitters wait, and all subscriptions together
+//! hold at most [`WAITING_BYTES`]. Meanwhile the senders are asked to pause. If a receiver is stuck, its inbox loses
+//! patience and sheds waves at once. Until that inbox is half empty, nothing waits here and no sender is asked to pause.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -22,22 +22,23 @@ use crate::channel::Pattern;
 use crate::clock::Instant;
 use crate::router::Crowded;
 
-/// So many bytes of messages wait in a process: what was on its way when the senders were asked to pause, or what a server
-/// held for a process that did not run for a while. What is more is not waited with.
+/// The maximum size of all messages that wait in a process. These are messages that were in transit when the senders
+/// were asked to pause, or that a server held for a process that was not running for a while. Beyond this limit,
+/// messages do not wait.
 const WAITING_BYTES: usize = 64 << 20;
 
-/// What a message takes beside its payload.
+/// The assumed memory overhead of a message besides its payload.
 const MESSAGE_OVERHEAD: usize = 256;
 
 pub(super) struct Crowd {
     shared: Arc<NatsShared>,
     id: u64,
     pattern: Pattern,
-    /// Ready when the waves that have no room have some, or when their inbox has lost patience.
+    /// Completes when there is room for the waiting waves, or when their inbox has lost patience.
     settling: Option<BoxFuture<'static, ()>>,
-    /// What came after them.
+    /// Messages that arrived after the waiting waves.
     messages: VecDeque<Message>,
-    /// The level from which on senders are asked to pause, and when they are asked again.
+    /// The level from which senders are asked to pause, and when the request is renewed.
     pausing: Option<(u8, Instant)>,
 }
 
@@ -51,7 +52,7 @@ impl Crowd {
         self.settling.is_some()
     }
 
-    /// Waits with what has no room, if there is anything.
+    /// Starts waiting for room for the waves that do not fit, if there are any.
     pub(super) fn wait_with(&mut self, crowded: Crowded) {
         let Some(level) = crowded.level() else { return };
         self.settling = Some(crowded.settle().boxed());
@@ -60,9 +61,10 @@ impl Crowd {
         }
     }
 
-    /// Returns when nothing waits any more; never if nothing waits. Asks the senders again meanwhile.
+    /// Returns when the waiting waves have been settled. Never returns if no waves are waiting. Renews the pause
+    /// requests meanwhile.
     ///
-    /// Cancel safety: cancelled, it goes on with the next call.
+    /// Cancel safety: if cancelled, the next call continues the wait.
     pub(super) async fn settled(&mut self) {
         loop {
             let again = self.pausing.map(|(_, again)| again);
@@ -83,7 +85,7 @@ impl Crowd {
         }
     }
 
-    /// Keeps a message that came while something waits. Where it is one too many, what waits is shed.
+    /// Queues a message that arrived during a wait. If it exceeds the limit, the waiting waves are shed.
     pub(super) fn keep(&mut self, message: Message) {
         let bytes = weight(&message);
         self.messages.push_back(message);
@@ -92,7 +94,7 @@ impl Crowd {
         }
     }
 
-    /// The next message, if it may be taken now. When there is none left, the senders may resume.
+    /// The next message, if one may be taken now. When none is left, the senders are allowed to resume.
     pub(super) fn next(&mut self) -> Option<Message> {
         if self.is_waiting() {
             self.ask_again();
@@ -112,12 +114,12 @@ impl Crowd {
         message
     }
 
-    /// Waits no more: what has no room is shed. The messages are still to be taken.
+    /// Stops waiting and sheds the waves that do not fit. The queued messages must still be taken.
     pub(super) fn give_up(&mut self) {
         self.settling = None;
     }
 
-    /// The next message, whether anything waits or not.
+    /// The next message, regardless of whether waves are waiting.
     pub(super) fn take(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
         self.shared.flow.waiting_bytes.fetch_sub(weight(&message), Ordering::Relaxed);
@@ -153,15 +155,15 @@ fn weight(message: &Message) -> usize {
 }
 
 impl NatsShared {
-    /// Sends a notice, if the client has room for it now: a task that takes waves from the network does not wait. One that
-    /// is not sent is made up for by the next, or by the end of the lease.
+    /// Sends a pause notice if the client has room for it now, because a task that takes waves from the network must
+    /// not wait. The next notice, or the end of the lease, makes up for a notice that is not sent.
     pub(super) fn send_pause(&self, pause: &Pause) {
         let Some(frame) = self.flow.wave(pause).and_then(|wave| self.frame(&wave, Instant::now()).ok())
         else {
             return;
         };
         let sending = self.client.publish(self.subject(Root::Questions, FLOW), frame);
-        // Without the budget of the task, which may be spent.
+        // Unconstrained, because the task's budget may be exhausted.
         let _ = coop::unconstrained(sending).now_or_never();
     }
 }
