@@ -1,10 +1,10 @@
-//! Service discovery as NATS tools do it: answers to `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, alone and with a name, or a
-//! name and an id.
+//! Service discovery for NATS tools: answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, each alone, with a name, or
+//! with a name and an id.
 //!
-//! Used by [`Nats`](super::Nats), two tasks for each connection: one takes requests from the client as they come, so that
-//! nothing waits there whose size the requester chooses; the other answers. Each vibrator that rosters show is a service, each
-//! pattern that it hears an endpoint. Source: the service API of the NATS clients, ADR-32 of NATS' architecture
-//! decisions. Nothing of it is needed by Aether itself.
+//! [`Nats`](super::Nats) uses it and runs two tasks per connection. One takes requests from the client as they arrive,
+//! so that no message whose size the requester chooses is queued there. The other answers. Each vibrator that appears
+//! in rosters is a service, and each pattern that it hears is an endpoint. Source: the service API of the NATS clients,
+//! ADR-32 of the NATS architecture decision records. Aether itself does not need service discovery.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,14 +18,14 @@ use tokio::sync::{mpsc, watch};
 use super::connection::{NatsShared, Root};
 use crate::medium::{LocalVibrator, LocalVibrators};
 
-/// Vibrators have no version of their own; NATS tools insist on one.
+/// The version reported for every vibrator. Vibrators have no version of their own, but NATS tools require one.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// How many requests wait to be answered. Each is a subject and a reply subject, which the server holds to 4 KiB
-/// together; a requester whose request is dropped asks again.
+/// The maximum number of requests that wait to be answered. Each consists of a subject and a reply subject, which the
+/// server limits to 4 KiB together. A requester whose request is dropped asks again.
 const MAX_WAITING: usize = 256;
 
-/// What is asked for.
+/// The kind of information that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Ping,
@@ -33,7 +33,7 @@ enum Verb {
     Stats,
 }
 
-/// A request that waits for its answers. Without its payload, which says nothing.
+/// A request waiting to be answered. Its payload carries no information and is not kept.
 struct DiscoveryRequest {
     subject: String,
     reply: String,
@@ -49,7 +49,7 @@ impl DiscoveryRequest {
     }
 }
 
-/// A request: what, and of whom.
+/// A parsed request: its verb, and the name and id of the services that it addresses.
 #[derive(Debug, PartialEq, Eq)]
 struct Request<'a> {
     verb: Verb,
@@ -75,7 +75,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What all answers begin with.
+/// The fields common to all answers.
 #[derive(Serialize)]
 struct Described {
     name: String,
@@ -86,7 +86,7 @@ struct Described {
 
 #[derive(Serialize)]
 struct ServiceMetadata {
-    /// The name as it is: services may have letters, digits, `-` and `_` only.
+    /// The original name. Service names may contain only letters, digits, `-` and `_`.
     vibrator: String,
     effective_floor: String,
 }
@@ -122,17 +122,17 @@ struct Stats {
     endpoints: [InboxStats; 1],
 }
 
-/// All patterns of a vibrator share one inbox, so its account is one endpoint's.
+/// The statistics of an inbox. All patterns of a vibrator share one inbox, so it is reported as one endpoint.
 #[derive(Serialize)]
 struct InboxStats {
     name: &'static str,
     subject: String,
     queue_group: &'static str,
     num_requests: u64,
-    /// Waves that were lost, whatever the reason.
+    /// The number of waves lost for any reason.
     num_errors: u64,
     last_error: &'static str,
-    /// In nanoseconds. Not measured: an inbox does not know how long its waves are worked on.
+    /// In nanoseconds. Not measured, because an inbox cannot tell how long the processing of its waves takes.
     processing_time: u64,
     average_processing_time: u64,
     data: Account,
@@ -146,7 +146,7 @@ struct Account {
     queued: u64,
 }
 
-/// Answers from now on, until the connection ends.
+/// Starts answering requests until the connection ends.
 pub(super) async fn answer(
     shared: Arc<NatsShared>,
     vibrators: LocalVibrators,
@@ -154,7 +154,7 @@ pub(super) async fn answer(
 ) -> Result<(), SubscribeError> {
     let mut subscribers = Vec::new();
     for verb in ["PING", "INFO", "STATS"] {
-        // Nobody can subscribe to what is not known yet, so names are looked at here.
+        // Names are filtered later, because the names of future vibrators are not known at subscription time.
         for subject in [format!("$SRV.{verb}"), format!("$SRV.{verb}.*"), format!("$SRV.{verb}.*.*")] {
             subscribers.push(shared.client.subscribe(subject).await?);
         }
@@ -193,7 +193,7 @@ async fn respond(shared: &NatsShared, asked: &DiscoveryRequest, present: &[Local
         if request.means(&service) {
             let answer =
                 write(request.verb, &service, vibrator, |pattern| shared.subject(Root::Waves, pattern));
-            // Fails when the connection has ended; then nobody waits.
+            // Publishing fails once the connection has ended. No requester is waiting then.
             let _ = shared.client.publish(asked.reply.clone(), answer.into()).await;
         }
     }
@@ -243,7 +243,7 @@ fn write(
             serde_json::to_vec(&DiscoveryAnswer { r#type: "io.nats.micro.v1.stats_response", service, more })
         }
     };
-    // Texts and whole numbers can always be written.
+    // Strings and integers can always be serialized.
     written.unwrap_or_default()
 }
 
@@ -260,17 +260,17 @@ fn described(vibrator: &LocalVibrator) -> Described {
     }
 }
 
-/// As NATS tools want it. A clock set before 1970 counts as 1970.
+/// The start time in the format that NATS tools expect. A clock set before 1970 counts as 1970.
 fn started(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at.max(SystemTime::UNIX_EPOCH)).to_string()
 }
 
-/// A name as a service may have it.
+/// The name with every character that service names do not allow replaced by `_`.
 fn allowed(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
 }
 
-/// `orders-any` for `orders.*`.
+/// The endpoint name for a pattern, for example `orders-any` for `orders.*`.
 fn endpoint_name(pattern: &str) -> String {
     let tokens = pattern.split('.').map(|token| match token {
         "*" => "any".to_owned(),

@@ -1,8 +1,9 @@
-//! What receivers tell senders when they have no room: the notice, as it is written, and the counts of both sides.
+//! Flow control: the wire format of the notices that full receivers send to senders, and the counters of both sides.
 //!
-//! A *pause* names a pattern and a level: senders keep waves that match it, and that are at this level or weaker, in their
-//! outbox. It holds for a short lease and is renewed while it is needed, so that a lost notice, a connection that breaks
-//! and a receiver that dies need no care of their own. [`crowd`](super::crowd) sends them, [`holds`](super::holds) obeys.
+//! A *pause* names a pattern and a level. Senders keep waves that match the pattern, and that are at this level or
+//! weaker, in their outbox. A pause is valid for a short lease and is renewed while it is needed. Lost notices, broken
+//! connections and dead receivers therefore need no special handling. [`crowd`](super::crowd) sends pauses, and
+//! [`holds`](super::holds) obeys them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,37 +17,38 @@ use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
 use crate::wire;
 
-/// Where receivers ask senders to pause.
+/// The channel on which receivers ask senders to pause.
 pub(super) const FLOW: &str = "_aether.flow";
 
-/// How long a pause holds that is not renewed, and when it is renewed. Two of three notices may be lost or late.
+/// How long a pause is valid without renewal. Two of three notices may be lost or late.
 pub(super) const LEASE: Duration = Duration::from_millis(250);
+/// The interval at which a pause is renewed.
 pub(super) const RENEW_EVERY: Duration = Duration::from_millis(80);
 
-/// A longer lease than this is taken for this one, whoever asks for it.
+/// The maximum lease. Longer leases are shortened to this one, whichever receiver asks for them.
 const MAX_LEASE: Duration = Duration::from_secs(1);
 
-/// The counts of both sides.
+/// The counters of both sides.
 pub(super) struct Flow {
     sequencer: Sequencer,
     last_id: AtomicU64,
-    /// Bytes of messages that wait in this process behind a wave for which an inbox has no room.
+    /// Total bytes of the messages in this process that wait behind a wave that does not fit into its inbox.
     pub(super) waiting_bytes: AtomicUsize,
-    /// Pauses that this process has obeyed, renewals left out.
+    /// The number of pauses that this process has obeyed, not counting renewals.
     pub(super) pauses: AtomicU64,
-    /// Waves in the outbox that are held, as of the last look at it.
+    /// The number of waves held in the outbox, as of the last check.
     pub(super) held: AtomicU64,
 }
 
-/// A pause, or its end.
+/// A pause, or the end of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pause {
-    /// Of those of a sender of notices.
+    /// Distinguishes the pauses of one sender of notices.
     pub(super) id: u64,
     pub(super) pattern: Pattern,
-    /// Waves of this level and weaker ones are held.
+    /// Waves at this level or weaker are held.
     pub(super) level: u8,
-    /// Zero to resume.
+    /// The duration of the pause. Zero ends the pause.
     pub(super) lease: Duration,
 }
 
@@ -69,12 +71,12 @@ impl Flow {
         }
     }
 
-    /// A number for whoever sends pauses.
+    /// Returns a new number for a sender of pauses.
     pub(super) fn next_id(&self) -> u64 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A pause as a control message.
+    /// Encodes a pause as a control message.
     pub(super) fn wave(&self, pause: &Pause) -> Option<Wave> {
         let record = PauseRecord {
             id: pause.id,
@@ -88,7 +90,7 @@ impl Flow {
     }
 }
 
-/// The pauses in a message, and the node that sent them; nothing if it is malformed.
+/// The node that sent a message and the pauses in it, or `None` if the message is malformed.
 pub(super) fn read(message: &Bytes) -> Option<(u64, Vec<Pause>)> {
     let channel = Channel::with_reserved(FLOW).ok()?;
     let frame = wire::decode(message, Some(&channel), Instant::now(), |_| Duration::ZERO).ok()?;
@@ -100,7 +102,7 @@ pub(super) fn read(message: &Bytes) -> Option<(u64, Vec<Pause>)> {
     Some((frame.sender.node, pauses.collect::<Option<_>>()?))
 }
 
-/// For ever if there is no such moment.
+/// Sleeps until `moment`, or for ever if there is none.
 pub(super) async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep(moment.saturating_duration_since(Instant::now())).await,
