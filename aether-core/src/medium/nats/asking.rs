@@ -1,7 +1,7 @@
 //! Pending questions, and the matching of answers to them.
 //!
 //! Each connection has one inbox subject for answers and one subscription to it. Each question carries a reply subject
-//! in that inbox that ends with a number unique to the question. The asker waits in a table under that number. The asker
+//! in that inbox that ends with a number unique to the question. The asker waits in a table under that number, and
 //! removes its entry however the wait ends, so an unanswered question leaves nothing behind. The numbers are
 //! pseudo-random under a key private to this connection: a process that has seen some of them cannot answer other
 //! questions.

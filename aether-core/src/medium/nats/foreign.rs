@@ -1,8 +1,9 @@
-//! Who a message of a foreign publisher is: an identity that every receiver works out alike.
+//! The identity of messages from foreign publishers, which every receiver derives in the same way.
 //!
-//! Where the publisher gives the message an id (`ce-id`, or `Nats-Msg-Id`), that is what counts, and two messages of one id
-//! are the same message. Otherwise the identity follows from all that receivers see of it, and from how many equal ones
-//! came before it: two equal messages in a row are two. The rule is written down in `protocol/README.md`.
+//! If the publisher gives a message an id (`ce-id` or `Nats-Msg-Id`), the identity is derived from it, and two messages
+//! with the same id are the same message. Otherwise the identity is derived from everything that receivers see of the
+//! message, and from the number of equal messages before it: two equal messages in a row are two messages. The rule is
+//! specified in `protocol/README.md`.
 
 use std::time::Duration;
 
@@ -15,17 +16,17 @@ use crate::source::{Source, WaveId};
 
 pub(super) const ID: &str = "ce-id";
 pub(super) const SOURCE: &str = "ce-source";
-/// What streams of NATS take a repeated message by.
+/// The header by which NATS streams detect duplicate messages.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
-/// Of one whose publisher says nothing of itself.
+/// The source name of messages whose publisher does not give one.
 const NAMELESS: &str = "foreign";
 
-/// How many different messages without an id are counted. Less than 100 bytes each.
+/// The maximum number of different messages without an id that are counted, at less than 100 bytes each.
 const MAX_COUNTED: usize = 1024;
-/// For how long.
+/// How long their counts are kept.
 const KEPT: Duration = Duration::from_secs(3600);
 
-/// The messages without an id that one subscription brought: how many were equal.
+/// Counts equal messages without an id that arrived on one subscription.
 pub(super) struct Foreign {
     equal: Remembered<u64, u64>,
 }
@@ -35,7 +36,7 @@ impl Foreign {
         Self { equal: Remembered::new(MAX_COUNTED, KEPT) }
     }
 
-    /// The identity of a message that is not a wave of our own.
+    /// The identity of a message that Aether did not send.
     pub(super) fn identify(&mut self, message: &Message, now: Instant) -> WaveId {
         let text = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str());
         let name = text(SOURCE).unwrap_or(NAMELESS);
@@ -65,7 +66,7 @@ impl Foreign {
     }
 }
 
-/// All that receivers see of a message.
+/// A hash of everything that receivers see of a message.
 fn content_of(message: &Message) -> u64 {
     let none = HeaderMap::new();
     let headers = message.headers.as_ref().unwrap_or(&none);
@@ -73,7 +74,7 @@ fn content_of(message: &Message) -> u64 {
         .iter()
         .flat_map(|(name, values)| values.iter().map(move |value| (name.as_ref(), value.as_str())))
         .collect();
-    // The client keeps headers in a hash map, the values of one name in their order.
+    // The client keeps headers in a hash map, but preserves the order of the values of one name.
     lines.sort_by_key(|(name, _)| *name);
     let reply = message.reply.as_deref().unwrap_or_default();
     let first = [b"content".as_slice(), message.subject.as_bytes(), reply.as_bytes()];
@@ -81,7 +82,7 @@ fn content_of(message: &Message) -> u64 {
     number_of(first.into_iter().chain(headers).chain([&*message.payload]))
 }
 
-/// The first eight bytes of the SHA-256 of some parts, each after its length; never 0, which means none.
+/// The first eight bytes of the SHA-256 hash of the parts, each preceded by its length. Never 0, which means none.
 fn number_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     let mut hash = Sha256::new();
     for part in parts {
