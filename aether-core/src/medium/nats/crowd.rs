@@ -3,7 +3,8 @@
 //! Each task that takes messages from the client has one [`Crowd`]. If an inbox makes emitters wait and is full,
 //! messages for it wait here. They wait at most as long as the inbox lets emitters wait, and all subscriptions together
 //! hold at most [`WAITING_BYTES`]. Meanwhile the senders are asked to pause. If a receiver is stuck, its inbox loses
-//! patience and sheds waves at once. Until that inbox is half empty, nothing waits here and no sender is asked to pause.
+//! patience and sheds waves at once. Until that inbox is half empty, nothing waits here and no sender is asked to
+//! pause.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

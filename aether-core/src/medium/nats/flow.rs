@@ -43,12 +43,12 @@ pub(super) struct Flow {
 /// A pause, or the end of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pause {
-    /// Distinguishes the pauses of one sender of notices.
+    /// Identifies the pause among those of the same node.
     pub(super) id: u64,
     pub(super) pattern: Pattern,
     /// Waves at this level or weaker are held.
     pub(super) level: u8,
-    /// The duration of the pause. Zero ends the pause.
+    /// How long the pause is valid unless it is renewed. Zero ends it.
     pub(super) lease: Duration,
 }
 
@@ -71,7 +71,7 @@ impl Flow {
         }
     }
 
-    /// Returns a new number for a sender of pauses.
+    /// Returns a new id for a sender of pauses.
     pub(super) fn next_id(&self) -> u64 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
