@@ -1,8 +1,8 @@
-//! Hopping, measured: sender and receiver meet whatever their clocks say up to the guard, jammed lanes cost little, an
-//! observer learns little, and it costs little. Everything runs through a medium.
+//! Measures channel hopping. Sender and receiver meet at all clock errors up to the guard, jammed lanes cause small
+//! losses, an observer learns little, and the overhead is low. All traffic runs through a medium.
 //!
-//! `cargo xtask bench hopping --seed 7`. The seed draws what is lost, which lanes are jammed and where observers listen;
-//! nothing is tuned to it. Ends with an error where a goal is missed.
+//! `cargo xtask bench hopping --seed 7`. The seed determines the losses, the jammed lanes and the lanes on which
+//! observers listen. No parameter is tuned to it. The program exits with an error if a goal is missed.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,13 +26,13 @@ const LANES: u8 = 16;
 
 #[derive(Parser)]
 struct Args {
-    /// What chance is drawn from.
+    /// The seed of the random numbers.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The folder in which docs/hopping.svg is written; none without it.
+    /// The folder in which docs/hopping.svg is written. Without it, no picture is written.
     #[arg(long)]
     into: Option<PathBuf>,
-    /// What cargo bench passes on.
+    /// Passed by cargo bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -61,7 +61,7 @@ async fn main() -> Result<(), Failure> {
     let recovery = jammed(&mut random).await?;
     goal("lost with 8 of 16 lanes jammed, once adapted", 100.0 * recovery.steady_loss(), " %", true, 1.5);
     let observed = observers(&mut random)?;
-    // The share of a drawn lane scatters: so much that it is above this once in a thousand runs.
+    // The share of a random lane scatters. It exceeds this limit once in a thousand runs.
     let slack = 3.1 * (1.0 / 16.0 * 15.0 / 16.0 / observed.slots as f64).sqrt();
     goal(
         "seen by who listens on one lane",
@@ -77,7 +77,7 @@ async fn main() -> Result<(), Failure> {
         true,
         100.0 * (1.0 / 16.0 + slack),
     );
-    // 15 degrees of freedom: above 37.7 once in a thousand runs.
+    // With 15 degrees of freedom, the value exceeds 37.7 once in a thousand runs.
     goal("chi-square of the lanes, 15 degrees of freedom", observed.chi_square, "", true, 37.7);
     let aether = Aether::local();
     let hops = [hop(Duration::from_millis(100)).build()?, hop(Duration::from_millis(100)).build()?];
@@ -99,7 +99,7 @@ fn hop(slot: Duration) -> HopBuilder {
     Hop::keyed(b"0123456789abcdef0123456789abcdef").lanes(LANES).slot(slot)
 }
 
-/// The least share of waves that is heard, over clock errors from minus the guard to plus the guard.
+/// The lowest share of waves received, over clock errors from minus the guard to plus the guard.
 async fn rendezvous(random: &mut fastrand::Rng) -> Result<f64, Failure> {
     let slot = Duration::from_millis(50);
     let mut table = Table::new(&["clock error / guard", "sent", "heard"]);
@@ -107,7 +107,7 @@ async fn rendezvous(random: &mut fastrand::Rng) -> Result<f64, Failure> {
     for tenths in (-10_i64..=10).step_by(2) {
         let aether = Aether::local();
         let guard = hop(slot).build()?.guard().as_nanos() as i64;
-        // The edges exactly, in between somewhere near.
+        // Use the exact edges, and random points near each step in between.
         let within = if tenths.abs() == 10 { 0 } else { random.i64(-guard / 20..guard / 20) };
         let wrong = hop(slot).wrong_by(guard * tenths / 10 + within).build()?;
         let seeker = Vibrator::create("seeker", &aether).await?;
@@ -128,7 +128,8 @@ async fn rendezvous(random: &mut fastrand::Rng) -> Result<f64, Failure> {
     Ok(worst)
 }
 
-/// Eight lanes out of sixteen lose 95 %, the others 0.1 %: what an adaptive and a fixed channel lose, slot by slot.
+/// Eight of sixteen lanes lose 95 %, the others 0.1 %. Compares the losses of an adaptive and a fixed channel, slot
+/// by slot.
 async fn jammed(random: &mut fastrand::Rng) -> Result<Recovery, Failure> {
     const SLOTS: usize = 600;
     const BEFORE: usize = 50;
@@ -160,7 +161,7 @@ async fn jammed(random: &mut fastrand::Rng) -> Result<Recovery, Failure> {
             }
         }
         for (lost, (before, (stock, ..))) in lost.iter_mut().zip(before.iter().zip(&ends)) {
-            // In process what is sent is there at once.
+            // In process, waves arrive as soon as they are sent.
             lost.push(1.0 - (stock.ledger().offered - before) as f64 / f64::from(WAVES));
         }
     }
@@ -185,7 +186,7 @@ async fn jammed(random: &mut fastrand::Rng) -> Result<Recovery, Failure> {
     Ok(recovery)
 }
 
-/// What is seen by those who do not have the key.
+/// What observers without the key see.
 struct Observed {
     slots: usize,
     on_one_lane: f64,
@@ -193,7 +194,8 @@ struct Observed {
     chi_square: f64,
 }
 
-/// Names of 100,000 slots from a drawn time on: what a fixed ear hears, and one that learns which lane follows which.
+/// Takes the names of 100,000 slots from a random time on. One observer listens on a fixed lane. Another learns which
+/// lane follows which.
 fn observers(random: &mut fastrand::Rng) -> Result<Observed, Failure> {
     let slots = 100_000;
     let hop = hop(Duration::from_secs(1)).build()?;
@@ -226,7 +228,7 @@ fn observers(random: &mut fastrand::Rng) -> Result<Observed, Failure> {
     })
 }
 
-/// Sends so many waves and waits until all were received, as fast as it goes. Returns waves a second.
+/// Sends waves as fast as possible and waits until all have been received. Returns waves per second.
 async fn rate(
     receiver: &mut Vibrator,
     waves: u32,
@@ -239,7 +241,7 @@ async fn rate(
         }
         Ok::<_, Failure>(())
     };
-    // What is lost on the way would be waited for without end.
+    // Waves lost in transit would otherwise be awaited forever.
     let both = async { tokio::join!(send, received) };
     let (sent, received) = tokio::time::timeout(Duration::from_secs(30), both).await?;
     sent?;
@@ -247,12 +249,12 @@ async fn rate(
     Ok(f64::from(waves) / began.elapsed().as_secs_f64())
 }
 
-/// Pairs of rounds. Over a network one of them scatters by a tenth and more.
+/// Pairs of rounds. Over a network, the ratio of a single pair scatters by a tenth or more.
 const PAIRS: usize = 31;
 
-/// How fast hopping is, as a share of the same without: the median of the pairs, in turns.
+/// The throughput with hopping as a fraction of the throughput without: the median over pairs of alternating rounds.
 async fn compared(sending: &Aether, receiving: &Aether, hops: [Hop; 2], waves: u32) -> Result<f64, Failure> {
-    // Over a network a full inbox sheds: there is room for all of a round.
+    // Over a network, a full inbox sheds, so each inbox has room for a whole round.
     let room = || InboxOptions::interactive().max_waves(2 * waves as usize).max_bytes(1 << 30);
     let mut plain_end = Vibrator::builder("plain").inbox(room()).create(receiving).await?;
     plain_end.resonate_on("orders.plain").await?;

@@ -1,7 +1,7 @@
-//! The inbox alone: what one wave costs to put in and to take out, without router, medium or clock.
+//! Measures the inbox alone: the cost of putting in and taking out one wave, without router, medium or clock.
 //!
-//! `cargo xtask bench inbox`. The goal is 50 ns for both together; that they allocate nothing is a test of aether-core
-//! (`tests/allocations.rs`).
+//! `cargo xtask bench inbox`. The goal is 50 ns for both operations together. A test of aether-core
+//! (`tests/allocations.rs`) verifies that they do not allocate.
 
 use aether_core::{InboxOptions, Wave, inbox::Inbox};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -25,7 +25,7 @@ fn push_and_pop(criterion: &mut Criterion) {
         let (inbox, mut wave) = (inbox(InboxOptions::interactive()), wave(0.5));
         bencher.iter(|| {
             inbox.offer_now(wave.clone());
-            // The one that was put in: nothing but the inbox, and a reference count, is measured.
+            // Reuse the wave that was put in, so that only the inbox and a reference count are measured.
             wave = inbox.take_now().expect("a wave");
         });
     });

@@ -1,8 +1,8 @@
-//! In process, side by side in one run: Aether against tokio's bounded mpsc and broadcast channels.
+//! Compares Aether with tokio's bounded mpsc and broadcast channels in one run, in process.
 //!
 //! `cargo bench -p aether-bench --bench inprocess` prints the tables of BENCHMARKS.md. Each figure is the median of
 //! several runs, the contestants take turns, and every message carries a freshly allocated payload of 128 bytes.
-//! Rates count messages that arrived.
+//! Rates count received messages.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -20,20 +20,20 @@ use tokio::task::JoinHandle;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Outcome = Result<(), Error>;
 
-/// glibc's allocator takes a lock where one thread frees what another allocated, and that lock would be what is measured,
+/// glibc's allocator takes a lock when one thread frees what another allocated. The benchmark would measure this lock
 /// for every contestant.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// In process: Aether beside tokio's channels.
+/// Compares Aether with tokio's channels in process.
 #[derive(Debug, Parser)]
 struct Args {
     /// One table only: `one`, `fanout` or `latency`.
     only: Option<String>,
-    /// How many workers the runtime has.
+    /// The number of worker threads of the runtime.
     #[arg(long, default_value = "2")]
     workers: NonZeroUsize,
-    /// What cargo adds.
+    /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -42,7 +42,7 @@ const BYTES: usize = aether_bench::DEFAULT_BYTES;
 const MESSAGES: usize = 1_000_000;
 const ROUNDS: usize = 7;
 const RECEIVERS: usize = 8;
-/// Longer than a busy machine may hold a receiver up, so that nothing is shed.
+/// Longer than a busy machine may delay a receiver, so that nothing is shed.
 const PATIENCE: Duration = Duration::from_secs(60);
 const CHANNEL: &str = "bench.wave";
 
@@ -135,7 +135,7 @@ fn latency(runtime: &Runtime) -> Outcome {
     Ok(())
 }
 
-/// What every wave carries besides its payload, in the allocation that lets many receivers share it.
+/// The fields that every wave carries besides its payload, in the allocation that lets many receivers share it.
 struct Message {
     payload: Bytes,
     number: u64,
@@ -148,7 +148,7 @@ impl Message {
     }
 }
 
-/// What a benchmark looks at when a message has come.
+/// The parts of a received message that a benchmark checks.
 trait Arrived {
     fn bytes(&self, expected: u64) -> usize;
 }
@@ -214,8 +214,8 @@ async fn tokio_broadcast(yields: bool) -> (f64, f64) {
     tokio::spawn(async move {
         for index in 0..MESSAGES {
             sender.send(payload(BYTES)).expect("receivers are there");
-            // send() never waits. Giving way now and then is what a considerate service does; without it most of the
-            // messages are lost (the second line of the table).
+            // send() never waits. A considerate service yields now and then. Without yielding, most messages are lost
+            // (the second row of the table).
             if yields && index % 64 == 0 {
                 tokio::task::yield_now().await;
             }
@@ -231,7 +231,7 @@ async fn tokio_broadcast(yields: bool) -> (f64, f64) {
     (received as f64 / start.elapsed().as_secs_f64(), lost as f64 / (received + lost) as f64)
 }
 
-/// Deliveries a second; every wave arrives at every receiver, or this fails.
+/// Returns deliveries per second. Fails unless every wave arrives at every receiver.
 async fn aether(receivers: usize, inbox: usize) -> Result<f64, Error> {
     let aether = Aether::local();
     let barrier = Arc::new(Barrier::new(receivers + 1));
@@ -275,12 +275,12 @@ async fn aether(receivers: usize, inbox: usize) -> Result<f64, Error> {
     Ok((MESSAGES * receivers) as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Who sends, and how often.
+/// Where the sender runs, and how often it sends.
 #[derive(Debug, Clone, Copy)]
 enum Pace {
-    /// A task of the same runtime that waits for a timer, as most services wait for something.
+    /// A task of the same runtime that waits for a timer, as most services wait for some event.
     Task,
-    /// A thread of its own that spins, so that the receiver's worker has gone to sleep each time.
+    /// A separate spinning thread, so that the receiver's worker has gone to sleep before each message.
     Thread,
 }
 
@@ -320,15 +320,15 @@ impl Pace {
     }
 }
 
-/// Waits without giving up the processor: a timer would be coarser than what is measured.
+/// Waits without yielding the processor, because a timer would be coarser than the measured times.
 fn spin_until(deadline: Instant) {
     while Instant::now() < deadline {
         std::hint::spin_loop();
     }
 }
 
-/// When a message was sent, and the bytes that make it as large as the others. Both contestants are measured from just
-/// before the call that sends to just after the one that receives.
+/// A message with its send time, padded to the same size as the others. For both contestants, the measurement starts
+/// just before the sending call and ends just after the receiving call.
 fn stamped() -> Bytes {
     let mut stamped = vec![7; BYTES];
     stamped[..8].copy_from_slice(&clock::now().to_le_bytes());
@@ -341,7 +341,8 @@ fn since(message: &[u8]) -> u64 {
     clock::now().saturating_sub(sent)
 }
 
-/// The receiver is a task of the runtime. Both contestants have room for all, as the machine may hold the receiver up.
+/// The receiver is a task of the runtime. Both contestants have room for all messages, because the machine may delay
+/// the receiver.
 async fn mpsc_latency(pace: Pace) -> Result<Histogram<u64>, Error> {
     let (sender, mut receiver) = mpsc::channel::<Bytes>(pace.messages());
     let receiving = tokio::spawn(async move {

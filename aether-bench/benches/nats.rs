@@ -1,8 +1,8 @@
-//! Over a real NATS server on this machine: Aether against raw async-nats, side by side in one run.
+//! Compares Aether with raw async-nats in one run, over a real NATS server on this machine.
 //!
-//! `cargo xtask bench nats` prints the tables of BENCHMARKS.md. Sender and receiver have a connection each; client,
+//! `cargo xtask bench nats` prints the tables of BENCHMARKS.md. Sender and receiver have one connection each. Client,
 //! server and receiver share the machine. Each figure is the median of several rounds in which the contestants take
-//! turns. A rate counts messages that arrived, over the time until the last one did.
+//! turns. A rate is the number of messages received divided by the time until the last one arrived.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use futures::StreamExt;
 use hdrhistogram::Histogram;
 use tokio::task::JoinHandle;
 
-/// As in the other benchmark: glibc's allocator takes a lock where one thread frees what another allocated.
+/// As in the other benchmarks: glibc's allocator takes a lock when one thread frees what another allocated.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -25,18 +25,18 @@ const BYTES: usize = aether_bench::DEFAULT_BYTES;
 const MESSAGES: u64 = 1_000_000;
 const ROUNDS: usize = 9;
 const QUESTIONS: usize = 10_000;
-/// Without a message for so long, what is missing is lost.
+/// After this long without a message, missing messages count as lost.
 const SILENCE: Duration = Duration::from_secs(2);
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Over a real NATS server on this machine: Aether beside raw async-nats.
+/// Compares Aether with raw async-nats over a real NATS server on this machine.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many workers the runtime has that sender and receiver share.
+    /// The number of worker threads of the runtime shared by sender and receiver.
     #[arg(long, default_value = "2")]
     workers: NonZeroUsize,
-    /// What cargo adds.
+    /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -91,14 +91,14 @@ fn main() -> Outcome<()> {
     })
 }
 
-/// What one receiver has got. A counter of its own for the receiver, so that it needs no timer a message.
+/// The messages counted by one receiver. Each receiver has its own counter, so counting needs no timer per message.
 #[derive(Default)]
 struct Arrivals {
     count: AtomicU64,
 }
 
 impl Arrivals {
-    /// Called by the one receiver only.
+    /// Must be called only by the one receiver.
     fn count(&self) {
         self.count.store(self.so_far() + 1, Ordering::Relaxed);
     }
@@ -111,7 +111,8 @@ impl Arrivals {
         self.so_far() >= MESSAGES
     }
 
-    /// Waits until the receiver has everything, or nothing has come for a while; how many came, and in what time.
+    /// Waits until the receiver has everything, or nothing has arrived for a while. Returns the count and the time
+    /// taken.
     async fn until_silence(&self, start: Instant, receiving: &JoinHandle<()>) -> (u64, Duration) {
         let (mut before, mut at) = (0, start.elapsed());
         loop {
@@ -160,7 +161,7 @@ async fn raw_throughput(url: &str) -> Outcome<(f64, u64)> {
 
 async fn aether_throughput(url: &str) -> Outcome<(f64, u64)> {
     let (sending_side, receiving_side) = (Aether::connect(url).await?, Aether::connect(url).await?);
-    // Large enough for all: what a network brings never waits.
+    // Large enough for all messages, because messages from a network never wait.
     let mut receiver = Vibrator::builder("receiver")
         .inbox(InboxOptions::interactive().max_waves(MESSAGES as usize).max_bytes(2 << 30))
         .create(&receiving_side)
@@ -207,7 +208,7 @@ async fn raw_requests(url: &str) -> Outcome<Histogram<u64>> {
         }
         Outcome::Ok(())
     });
-    // flush() only writes to the socket: until the server has handled the subscription there is nobody to answer.
+    // flush() only writes to the socket. Until the server has handled the subscription, nobody can answer.
     while asker.request("bench.question", payload(BYTES)).await.is_err() {}
     let mut latency = Histogram::new(3)?;
     for _ in 0..QUESTIONS {

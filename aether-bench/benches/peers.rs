@@ -1,9 +1,9 @@
-//! Overload, side by side in one run: tokio's channels, raw async-nats, and Aether in process and over NATS, with the
-//! same schedules and the same handler.
+//! Compares four systems under overload in one run: tokio's channels, raw async-nats, and Aether in process and over
+//! NATS. All use the same schedules and the same handler.
 //!
-//! `cargo xtask bench overload` runs it with a real NATS server and writes what it measured into BENCHMARKS.md, the
-//! README and docs/overload.svg. Over NATS the handler is another process, which this program starts: itself, with the
-//! argument `receiver`.
+//! `cargo xtask bench overload` runs the benchmark with a real NATS server and writes the results into BENCHMARKS.md,
+//! the README and docs/overload.svg. Over NATS, the handler is a separate process: this program starts itself with
+//! the argument `receiver`.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -16,29 +16,29 @@ use aether_core::conformance::NatsServer;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-/// As in the other benchmarks: glibc's allocator takes a lock where one thread frees what another allocated.
+/// As in the other benchmarks: glibc's allocator takes a lock when one thread frees what another allocated.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Overload: Aether beside its peers.
+/// Compares Aether with its peers under overload.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The loads, in capacities of the handler.
+    /// The loads, as multiples of the handler's capacity.
     #[arg(long, value_delimiter = ',', default_values_t = Overload::LOADS)]
     loads: Vec<f64>,
     /// How long each load is offered in each round, in seconds.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// How often each load is offered; the median counts.
+    /// The number of rounds for each load. The median is reported.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// What the schedules are drawn from.
+    /// The seed of the schedules.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write the tables and the picture into this folder of the sources; nothing is written without it.
+    /// Write the tables and the picture into this source folder. Without it, nothing is written.
     #[arg(long)]
     into: Option<PathBuf>,
-    /// What cargo adds.
+    /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
     #[command(subcommand)]
@@ -47,7 +47,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The other process of a run over NATS.
+    /// The separate process of a run over NATS.
     #[command(hide = true)]
     Receiver,
 }
@@ -55,15 +55,15 @@ enum Command {
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     if args.command.is_none() {
-        // Before the runtime is made: it has as many threads as there are processors left, and the server, which this
-        // starts, keeps off the handler's processor as well.
+        // Must run before the runtime is built. The runtime gets as many threads as there are processors left, and
+        // the server, which is a child process, also stays off the handler's processor.
         let _ = aether_bench::leave_one_to_the_handler();
     }
     tokio::runtime::Runtime::new()?.block_on(run(args))
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    // Nothing cancels it: Ctrl-C ends this program as a whole, and the receiver with it.
+    // Nothing cancels this token: Ctrl-C ends the whole program together with the receiver.
     let stop = CancellationToken::new();
     if let Some(Command::Receiver) = args.command {
         return Ok(aether_bench::receive(stop).await?);
@@ -99,7 +99,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// What stands in BENCHMARKS.md.
+/// The text for BENCHMARKS.md.
 fn measured(comparison: &Comparison) -> String {
     format!(
         "{}\n\n{}\n{}\n\nThe load steps from 0.5 to 5 times the capacity; p99 of the strong messages that were due in each \

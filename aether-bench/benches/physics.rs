@@ -1,8 +1,8 @@
-//! The detectors of `aether_core::physics` against made-up systems whose truth is known.
+//! Measures the detectors of `aether_core::physics` on synthetic systems whose ground truth is known.
 //!
-//! `cargo xtask bench physics --seeds 101..111` runs it and writes the tables and pictures of PHYSICS.md. The names of
-//! parts choose what is run, all when none is named; the seeds are those of the generators, and nothing in the detectors
-//! was chosen by them.
+//! `cargo xtask bench physics --seeds 101..111` runs the benchmark and writes the tables and pictures of PHYSICS.md.
+//! Arguments select the parts to run by name. Without a name, all parts run. The seeds are those of the generators.
+//! No detector was tuned to them.
 
 #[path = "physics/interference.rs"]
 mod interference;
@@ -29,7 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A part of the benchmark: its name and what it does with the seeds.
+/// A part of the benchmark: its name, and the function that runs it with the seeds.
 type Part = (&'static str, fn(Range<u64>) -> Outcome);
 
 const PARTS: [Part; 5] = [
@@ -82,12 +82,12 @@ fn main() -> Outcome {
     }
 }
 
-/// A line of a table of goals.
+/// Prints a row of a table of goals.
 fn goal(what: &str, measured: String, wanted: &str, reached: bool) {
     say!("| {what} | {measured} | {wanted} | {} |", if reached { "yes" } else { "**no**" });
 }
 
-/// The smallest value that a part of all values do not exceed.
+/// The quantile of the values at the given fraction.
 fn quantile(values: &mut [f64], part: f64) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);

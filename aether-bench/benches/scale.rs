@@ -1,7 +1,8 @@
-//! What grows with the number of channels, patterns, vibrators and hearers, in process: 1 to 100,000 of each.
+//! Measures costs that grow with the number of channels, patterns, vibrators and hearers, in process: 1 to 100,000 of
+//! each.
 //!
-//! `cargo xtask bench scale` prints a table. For each number: what an emit costs, what the first one costs after somebody
-//! joined by the pattern that it is heard by, what such a join costs, and what memory each thing takes.
+//! `cargo xtask bench scale` prints a table. For each number, it shows the cost of an emit, the cost of the first
+//! emit after a vibrator has joined by the matching pattern, the cost of such a join, and the memory per item.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -17,41 +18,41 @@ use futures::FutureExt;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What grows with the number of channels, patterns, vibrators and hearers.
+/// Measures costs that grow with the number of channels, patterns, vibrators and hearers.
 #[derive(Debug, Parser)]
 struct Args {
     /// One curve only: `channels`, `patterns`, `vibrators` or `hearers`.
     only: Option<String>,
-    /// The largest number of things.
+    /// The largest number of items.
     #[arg(long, default_value_t = 100_000)]
     most: usize,
-    /// Write the table into BENCHMARKS.md in this folder of the sources; nothing is written without it.
+    /// Write the table into BENCHMARKS.md in this source folder. Without it, nothing is written.
     #[arg(long)]
     into: Option<PathBuf>,
-    /// What cargo adds.
+    /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// Inboxes hold 65,536 waves and are emptied after so many, so that nothing has to wait.
+/// Inboxes hold 65,536 waves and are emptied after this many, so that no emit waits.
 const BATCH: usize = 1000;
-/// For each number, how many waves are offered; fewer where each wave is offered to many.
+/// The number of waves offered for each number of items. Fewer are emitted if each wave is offered to many hearers.
 const OFFERS: usize = 1_000_000;
-/// How often somebody joins for each number.
+/// The number of joins measured for each number of items.
 const JOINS: usize = 21;
-/// How many patterns one vibrator hears at most: what its joins cost grows with them.
+/// The maximum number of patterns per vibrator, because the cost of its joins grows with them.
 const PATTERNS_OF_ONE: usize = 100;
 
-/// One number of things, set up.
+/// The set-up for one number of items.
 struct Scene {
-    /// Receives what is emitted.
+    /// The vibrators that receive the emitted waves.
     hearers: Vec<Vibrator>,
-    /// Those who only take room.
+    /// Vibrators that only occupy memory.
     _others: Vec<Vibrator>,
     channels: Vec<Channel>,
-    /// By what somebody joins.
+    /// The pattern used for the measured joins.
     pattern: String,
-    /// What one thing takes, in bytes.
+    /// The memory per item, in bytes.
     memory: Option<f64>,
 }
 
@@ -114,7 +115,7 @@ async fn measure(curve: &str, count: usize) -> Outcome<Vec<String>> {
         emitted += batch;
         scene.empty();
     }
-    // What is cached by now is what was emitted on; the first round found it out.
+    // By now, the cache holds the channels used. The first round filled it.
     let settled = costs.split_off(costs.len() / 2);
     let (mut joins, mut firsts) = (Vec::new(), Vec::new());
     for _ in 0..JOINS {
@@ -123,7 +124,7 @@ async fn measure(curve: &str, count: usize) -> Outcome<Vec<String>> {
         joins.push(timed(late.resonate_on(&*scene.pattern)).await.1);
         let first = timed(emit(&shop, &scene.channels[0])).await.1;
         let second = timed(emit(&shop, &scene.channels[0])).await.1;
-        // With many hearers it is the offers that cost, and not the join.
+        // With many hearers, the offers dominate the cost rather than the join.
         firsts.push(first.saturating_sub(if curve == "hearers" { second } else { Duration::ZERO }));
         drop(late);
         scene.empty();
@@ -152,7 +153,7 @@ async fn timed<T>(what: impl Future<Output = T>) -> (T, Duration) {
     (done, start.elapsed())
 }
 
-/// So many of something, and somebody who hears the channels.
+/// Creates the given number of items and a vibrator that hears the channels.
 async fn set_up(curve: &str, count: usize, aether: &Aether) -> Outcome<Scene> {
     let hearer = Vibrator::create("hearer", aether).await?;
     hearer.resonate_on("heard.*").await?;
@@ -208,7 +209,7 @@ impl Scene {
     }
 }
 
-/// The memory of this process, in bytes, where the system tells.
+/// The resident memory of this process in bytes, if the system provides the figure.
 fn resident() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

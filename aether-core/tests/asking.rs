@@ -41,7 +41,7 @@ async fn a_late_answer_is_counted() {
     // Answers arrive in the order in which the server received them.
     is_answered(&asker, &mut ears[0]).await;
     assert_eq!(here.status().stray_answers, 1);
-    // Two vibrators answer the same question; the later answer is not needed.
+    // Two vibrators answer the same question. The later answer is not needed.
     ears[1].resonate_on("time").await.unwrap();
     let [a, b] = &mut ears;
     let ask = asker.ask_within(question("both"), PATIENCE);

@@ -1,4 +1,4 @@
-//! Pauses over a NATS server: what receivers that have no room ask of senders, and what is left when that goes wrong.
+//! Pauses over a NATS server: full receivers ask senders to pause. The tests also cover forged pauses and failures.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use proxy::Proxy;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// For receivers that nobody receives from.
+/// For receivers whose waves nobody takes.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 const NOTICES: &str = "aether-ask._aether.flow";
 
@@ -36,7 +36,7 @@ async fn next(receiver: &mut Vibrator) -> Wave {
     within("the next wave", receiver.receive()).await.expect("a wave")
 }
 
-/// A pause that somebody makes up.
+/// A forged pause.
 fn pause(id: u64, pattern: &str, level: u8, lease_ms: u64) -> Bytes {
     let payload = format!(r#"{{"id":{id},"pattern":"{pattern}","level":{level},"lease_ms":{lease_ms}}}"#);
     let wave = Wave::from_bytes("any", payload).unwrap();
@@ -44,7 +44,7 @@ fn pause(id: u64, pattern: &str, level: u8, lease_ms: u64) -> Bytes {
     encode_at(sender, None, None, &[wave], std::time::Instant::now()).unwrap()
 }
 
-/// A sender, and somebody who makes up pauses.
+/// A sender, and a client that forges pauses.
 struct Scene {
     _server: NatsServer,
     here: Aether,
@@ -53,7 +53,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// With a receiver that has room for everything.
+    /// Creates a scene and a receiver that has room for everything.
     async fn new() -> (Self, Vibrator) {
         let server = NatsServer::start().await.unwrap();
         let here = Aether::connect(&server.url()).await.unwrap();
@@ -63,13 +63,13 @@ impl Scene {
         ear.resonate_on(">").await.unwrap();
         let forger = async_nats::connect(server.url()).await.unwrap();
         let scene = Self { _server: server, here, shop, forger };
-        // Who has not sent anything hears no pauses.
+        // A client that has not sent anything does not receive pauses.
         scene.shop.emit_bytes("first", "x").await.unwrap();
         next(&mut ear).await;
         (scene, ear)
     }
 
-    /// Returns when these have come to the sender.
+    /// Returns once these notices have reached the sender.
     async fn publish(&self, notices: impl IntoIterator<Item = Bytes>) {
         for notice in notices {
             self.forger.publish(NOTICES, notice).await.unwrap();
@@ -78,7 +78,7 @@ impl Scene {
         within("a flush", self.here.flush()).await.unwrap();
     }
 
-    /// Asks for a pause and renews it while something goes on.
+    /// Requests a pause and renews it until the future completes.
     async fn paused<T>(&self, pattern: &str, during: impl Future<Output = T>) -> T {
         self.publish([pause(1, pattern, 0, 1000)]).await;
         let renew = async {
@@ -90,8 +90,8 @@ impl Scene {
         };
         tokio::select! {
             biased;
-            done = within("what goes on meanwhile", during) => done,
-            () = renew => unreachable!("it renews for ever"),
+            done = within("the work during the pause", during) => done,
+            () = renew => unreachable!("the renewal never ends"),
         }
     }
 }
@@ -136,7 +136,7 @@ async fn waves_of_other_channels_pass_those_that_are_held_and_a_pause_that_is_no
     assert_eq!(free.channel().as_str(), "free");
     assert_eq!(scene.here.status().pauses, 1);
     for count in 0..3000 {
-        assert_eq!(next(&mut ear).await.text().unwrap(), format!("{count}"), "in their order");
+        assert_eq!(next(&mut ear).await.text().unwrap(), format!("{count}"), "in order");
     }
     within("a flush", scene.here.flush()).await.unwrap();
     assert_eq!(scene.here.status().held, 0);
@@ -147,12 +147,12 @@ async fn a_flush_waits_while_pauses_are_renewed_and_a_close_does_not() {
     let (scene, mut ear) = Scene::new().await;
     scene.shop.emit_bytes("held.a", "before").await.unwrap();
     next(&mut ear).await;
-    // Longer than a flush waits where nothing moves.
+    // Longer than a flush waits while nothing moves.
     let flushed = scene.paused("held.*", async {
         scene.shop.emit_bytes("held.a", "x").await.unwrap();
         timeout(Duration::from_secs(3), scene.here.flush()).await
     });
-    assert!(flushed.await.is_err(), "nothing has left, and nobody has lost patience");
+    assert!(flushed.await.is_err(), "nothing has been sent, and the flush is still waiting");
     within("a flush after the pause", scene.here.flush()).await.unwrap();
     let closed = scene.paused("held.*", async {
         scene.shop.emit_bytes("held.a", "y").await.unwrap();
@@ -169,7 +169,7 @@ async fn strong_waves_pass_a_pause_for_weaker_ones() {
     let (scene, mut ear) = Scene::new().await;
     let strong = Wave::builder("held.a").amplitude(1.0).text("strong").build().unwrap();
     let weak = Wave::builder("held.a").amplitude(0.1).text("weak").build().unwrap();
-    // Half as strong as full is four levels weaker.
+    // Half of the full strength is four levels weaker.
     scene.publish([pause(1, "held.*", 4, 1000)]).await;
     scene.shop.emit(weak).await.unwrap();
     scene.shop.emit(strong).await.unwrap();
@@ -184,7 +184,7 @@ async fn made_up_pauses_are_bounded_and_malformed_ones_change_nothing() {
     let malformed = ["", "no frame", "\u{0}"].map(Bytes::from).into_iter().chain([pause(1, "a..b", 0, 1)]);
     scene.publish(endless.chain(malformed)).await;
     scene.shop.emit_bytes("held.a", "x").await.unwrap();
-    assert_eq!(next(&mut ear).await.text().unwrap(), "x", "the longest lease is a second");
+    assert_eq!(next(&mut ear).await.text().unwrap(), "x", "the maximum lease is one second");
     let pauses = scene.here.status().pauses;
     assert!((1..=256).contains(&pauses), "{pauses}");
 }
@@ -250,7 +250,7 @@ async fn what_waits_for_room_is_bounded_and_what_is_more_is_shed_and_counted() {
         foreign.publish("aether.large", large.clone()).await.unwrap();
     }
     foreign.flush().await.unwrap();
-    // At most 64 MiB wait.
+    // At most 64 MiB are queued.
     for _ in 0..MESSAGES - 4 - (64 << 20) / large.len() - 1 {
         assert_eq!(within("a loss", losses.recv()).await, Some(ShedReason::Full));
     }

@@ -19,7 +19,7 @@ use proxy::Proxy;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A sender, a receiver that can be cut off, and a forger of frames.
+/// A sender, a receiver that can be disconnected, and a client that forges frames.
 struct Scene {
     server: NatsServer,
     proxy: Proxy,
@@ -86,7 +86,7 @@ impl Scene {
         u64::from_le_bytes(frame[4..12].try_into().unwrap())
     }
 
-    /// A frame without waves in the sender's name. It reaches the receiver before whatever is emitted afterwards.
+    /// Forges a frame without waves in the sender's name. It reaches the receiver before any wave emitted afterwards.
     async fn forge(&mut self, sender: Sender, at: Option<Position>) {
         let frame = encode_at(sender, at, None, &[], Instant::now()).unwrap();
         self.forger.publish("aether.shop.load", frame).await.unwrap();
@@ -125,7 +125,7 @@ async fn a_forged_position_hides_no_loss_and_adds_no_impossible_one() {
     scene.mark().await;
     let ledger = scene.ear.ledger();
     assert_eq!((ledger.delivered, ledger.lost_upstream), (22, 100), "{ledger:?}");
-    // Three frames that would add up to millions of millions of losses.
+    // Three frames whose losses would add up to trillions of waves.
     for number in 1..4_u64 {
         for stream in [0, u64::MAX] {
             scene.forge(sender, Some(Position { stream, first: number << 40, age_micros: 0 })).await;
@@ -164,7 +164,7 @@ async fn a_forged_marker_and_a_forged_server_status_are_refused() {
     let mut scene = Scene::new().await;
     let command = || Wave::builder("shop.load").kind(Kind::Command).bytes("x").build().unwrap();
     scene.shop.emit(command()).await.unwrap();
-    // Any subscriber of a channel sees where the server has to report that there is no receiver.
+    // Any subscriber of a channel can see the subject on which the server reports a missing receiver.
     let reply = scene.overhear("aether-ask.shop.load").await.reply.unwrap();
     let (inbox, _) = reply.as_str().rsplit_once('.').unwrap();
     let real = scene.overhear(&format!("{inbox}.marker")).await.payload;

@@ -1,4 +1,4 @@
-//! The halves of a vibrator: a receiver that a task owns, a tuner beside it, and an emitter without either.
+//! The halves of a vibrator: a receiver owned by a task, a tuner next to it, and a standalone emitter.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
@@ -66,11 +66,11 @@ async fn a_receiver_ends_when_the_medium_was_closed_and_everything_was_received_
     let other = aether.emitter("other").unwrap();
     other.emit(numbered("a", 1)).await.unwrap();
     other.emit(numbered("a", 2)).await.unwrap();
-    // Others may emit at any time.
+    // Other emitters can appear at any time.
     drop((emitter, other));
     assert_eq!(number(&receiver.receive().await.unwrap()), 1);
     assert!(receiver.receive().now_or_never().unwrap().is_some());
-    assert!(receiver.receive().now_or_never().is_none(), "it waits");
+    assert!(receiver.receive().now_or_never().is_none(), "it waits for a wave");
     assert_eq!(receiver.try_receive().unwrap_err(), TryReceiveError::Empty);
 
     aether.emitter("late").unwrap().emit(numbered("a", 3)).await.unwrap();
@@ -99,7 +99,7 @@ async fn a_tuner_outlives_its_receiver_and_joins_nothing_for_it() {
     assert_eq!(receipt.receivers, Some(0));
 }
 
-/// The receiver is dropped before, during or after the join.
+/// Drops the receiver before, during or after the join.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_that_meets_the_end_of_its_receiver_leaves_nothing_subscribed() {
     let aether = Aether::local();
@@ -163,7 +163,7 @@ async fn receive_many_takes_at_least_one_and_at_most_so_many_the_strongest_first
     let mut receiver = tuned(&aether, "a").await;
     let mut waves = vec![numbered("kept", 99)];
     assert_eq!(receiver.receive_many(&mut waves, 0).await, 0);
-    assert!(receiver.receive_many(&mut waves, 4).now_or_never().is_none(), "it waits for one");
+    assert!(receiver.receive_many(&mut waves, 4).now_or_never().is_none(), "it waits for a wave");
 
     let other = aether.emitter("other").unwrap();
     for (count, amplitude) in (0..).zip([0.2, 0.9, 0.2, 0.9, 0.5]) {
@@ -205,7 +205,7 @@ async fn emit_all_hands_back_what_was_not_taken_and_emits_the_rest() {
     assert_eq!(error.into_waves().map(|wave| wave.payload().len()).collect::<Vec<_>>(), [101]);
     let mut waves = Vec::new();
     assert_eq!(receiver.receive_many(&mut waves, 8).await, 2);
-    // The refused wave left no gap.
+    // The refused wave left no gap in the numbers.
     assert_eq!(waves.iter().map(Wave::sequence).collect::<Vec<_>>(), [1, 2]);
 
     aether.close().await.unwrap();
@@ -213,7 +213,7 @@ async fn emit_all_hands_back_what_was_not_taken_and_emits_the_rest() {
     assert_eq!((error.emitted, error.into_waves().map(|wave| number(&wave)).collect()), (0, vec![0, 1, 2]));
 }
 
-/// What is left in the iterator was not emitted.
+/// Waves still in the iterator have not been emitted.
 #[tokio::test]
 async fn emit_all_that_is_cancelled_has_offered_what_it_took_from_the_iterator() {
     let aether = Aether::local();

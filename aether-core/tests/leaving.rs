@@ -40,7 +40,7 @@ async fn waves_in_flight_to_a_leaving_member_go_to_another_in_the_process() {
     let mut leavings = 0;
     while !emitting.is_finished() {
         leaves.resonate_in_group("jobs.*", "workers").await.unwrap();
-        // Handles one wave, unless there are no more.
+        // Handles one wave, or ends if there are none left.
         if let Ok(Some(wave)) = timeout(Duration::from_millis(100), leaves.receive()).await {
             heard.send(wave.json::<u64>().unwrap()).unwrap();
         }
@@ -64,7 +64,7 @@ async fn waves_in_flight_to_a_leaving_member_go_to_another_in_the_process() {
         let Ok(number) = timeout(PATIENCE, all_heard.recv()).await else {
             panic!("{leavings} leaves, {} missing; {:?}", missing.len(), there.status());
         };
-        assert!(missing.remove(&number.unwrap()), "twice");
+        assert!(missing.remove(&number.unwrap()), "received twice");
     }
     assert_eq!(there.ledger().shed_closed, 0);
     assert_eq!(here.echo_ledger().reflected + there.echo_ledger().reflected, 0);

@@ -1,4 +1,4 @@
-//! Sequence numbers: a refused wave takes none, whatever the reason and whichever handle emits it.
+//! Sequence numbers: a refused wave uses none, regardless of the reason and of the handle that emits it.
 
 use aether_core::{
     Aether, Channel, EmitError, InboxOptions, LocalOptions, ServeOrder, Vibrator, Wave, WhenFull,
@@ -55,7 +55,7 @@ async fn refused_waves_take_no_number_and_leave_no_gap() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn numbers_of_concurrently_refused_clones_are_never_reused() {
     const EACH: u64 = 5000;
-    // However busy the machine is, the last wave waits for its room.
+    // Long enough that the last wave gets its room even on a busy machine.
     let patience = WhenFull::Wait { patience: std::time::Duration::from_secs(600) };
     let (_aether, mut ear, emitter) = pair(InboxOptions::default().max_waves(8).when_full(patience)).await;
     let emitters: Vec<_> = (0..4)
@@ -87,13 +87,13 @@ async fn numbers_of_concurrently_refused_clones_are_never_reused() {
     for emitter in emitters {
         taken += emitter.await.unwrap();
     }
-    // The weakest, so that it comes last.
+    // The weakest wave, so that it arrives last.
     let end = Wave::builder(Channel::new("a").unwrap()).amplitude(0.01).build().unwrap();
     emitter.emit(end).await.unwrap();
     let mut numbers = received.await.unwrap();
     numbers.sort_unstable();
-    assert!(numbers.is_sorted_by(|a, b| a < b), "a number was given twice");
-    assert_eq!(numbers.len() as u64, taken, "what was accepted came");
+    assert!(numbers.is_sorted_by(|a, b| a < b), "a number was assigned twice");
+    assert_eq!(numbers.len() as u64, taken, "every accepted wave arrived");
 }
 
 #[tokio::test]

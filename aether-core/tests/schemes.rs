@@ -1,4 +1,4 @@
-//! Media by the schemes of their addresses: registered by anybody, and wrapped by anybody.
+//! Media selected by the schemes of their addresses. Applications can register schemes and wrap media.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use aether_core::medium::{
 use aether_core::{Aether, InboxOptions, Vibrator, Wave};
 use futures::future::BoxFuture;
 
-/// Counts what is carried, and leaves the rest to the medium inside.
+/// Counts the carried waves and leaves the rest to the inner medium.
 #[derive(Debug)]
 struct Counting {
     inner: Arc<dyn Medium>,

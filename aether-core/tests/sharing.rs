@@ -1,5 +1,5 @@
-//! How a group shares waves, which receivers make emitters wait, and what outlives a vibrator: in process, through the
-//! public API.
+//! Tests of how a group shares waves, which receivers make emitters wait, and what outlives a vibrator: in process,
+//! through the public API.
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
 use std::sync::{Arc, Weak};
@@ -12,7 +12,7 @@ use aether_core::{
 use futures::FutureExt;
 use tokio::task::unconstrained;
 
-/// Far more than anything here takes.
+/// Far longer than any test here takes.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 fn waiting(room: usize) -> InboxOptions {
@@ -105,7 +105,7 @@ async fn a_wave_for_a_full_group_goes_to_the_first_member_with_room() {
         }
         assert!(matches!(shop.try_emit(command("jobs.a")), Err(EmitError::Full { .. })));
         let mut emit = Box::pin(shop.emit(command("jobs.a")));
-        assert!(emit.as_mut().now_or_never().is_none(), "both are full");
+        assert!(emit.as_mut().now_or_never().is_none(), "both members are full");
         members[first].receive().await.unwrap();
         tokio::time::timeout(Duration::from_secs(20), emit).await.expect("a member has room").unwrap();
         let offered: Vec<_> = members.iter().map(|member| member.ledger().offered).collect();
@@ -125,7 +125,7 @@ async fn an_emit_cancelled_while_a_group_is_full_is_offered_to_one_member() {
     assert_eq!(aether.ledger().shed_full, 1);
 }
 
-/// With an observer and a receiver of everything.
+/// Emits waves in both ways to a receiver with room for all of them, and checks that no emit waits.
 async fn emits_without_waiting(aether: &Aether, waves: u64) {
     let hearer = Vibrator::builder("hearer").inbox(waiting(1 << 20)).create(aether).await.unwrap();
     hearer.resonate_on("a").await.unwrap();
@@ -182,7 +182,7 @@ async fn a_callback_is_dropped_with_its_vibrator() {
         weak.push(Arc::downgrade(&held));
         let hearer = Vibrator::builder("hearer").inbox(callback(held)).create(&aether).await.unwrap();
         hearer.resonate_on(pattern).await.unwrap();
-        // The routes that contain it are cached in many places.
+        // The routes that contain the vibrator are cached in many places.
         for channel in ["a", "b"] {
             shop.emit_bytes(channel, "x").await.unwrap();
             shop.emit_bytes(channel, "x").await.unwrap();

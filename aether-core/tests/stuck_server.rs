@@ -13,7 +13,7 @@ use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Anything slower counts as never ending.
+/// A call slower than this counts as never ending.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Asks until neither the network nor the client accepts any more; returns the results of the questions.
@@ -96,7 +96,7 @@ async fn waves_too_large_for_the_next_server_are_counted_and_reflected() {
         second.restart().await.unwrap();
         let echo = loop {
             let echo = timeout(PATIENCE, echoes.receive()).await.expect("an echo").unwrap();
-            // With frames, the others have no receiver either.
+            // With frames, the other waves have no receiver either.
             if echo.of == shop.id_of(&big) {
                 break echo;
             }

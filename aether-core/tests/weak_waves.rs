@@ -1,4 +1,4 @@
-//! Room for strong waves where only weak ones have come: in inboxes whose emitters wait, and in the outbox.
+//! Room for strong waves after only weak ones have arrived: in inboxes whose emitters wait, and in the outbox.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
@@ -8,14 +8,14 @@ use aether_core::conformance::NatsServer;
 use aether_core::{Aether, EmitError, InboxOptions, NatsOptions, Vibrator, Wave};
 use futures::FutureExt;
 
-/// For what takes milliseconds on an idle machine. Nothing waits for it to pass.
+/// A limit for steps that take milliseconds on an idle machine. No test waits for it to expire.
 const LONG: Duration = Duration::from_secs(60);
 
 fn wave(amplitude: f32, bytes: usize) -> Wave {
     Wave::builder("a").amplitude(amplitude).never_decays().bytes(vec![0; bytes]).build().unwrap()
 }
 
-/// Emits waves of one kind until there is no room for another; how many there was room for.
+/// Emits identical waves until there is no room for another. Returns how many had room.
 fn fill(emitter: &Vibrator, amplitude: f32, bytes: usize) -> u64 {
     for taken in 0.. {
         match emitter.try_emit(wave(amplitude, bytes)) {
@@ -27,7 +27,7 @@ fn fill(emitter: &Vibrator, amplitude: f32, bytes: usize) -> u64 {
     unreachable!()
 }
 
-/// Whether strong waves are taken as soon as they come, by both ways.
+/// Checks that both ways of emitting accept strong waves immediately.
 fn takes_strong_ones_at_once(emitter: &Vibrator, bytes: usize) {
     emitter.try_emit(wave(1.0, bytes)).unwrap();
     emitter.emit(wave(1.0, bytes)).now_or_never().expect("there is room").unwrap();
@@ -78,7 +78,7 @@ async fn an_outbox_full_of_weak_waves_takes_a_strong_one_at_once_while_the_serve
     let emitter = Vibrator::create("emitter", &aether).await.unwrap();
     let mut connection = aether.connection();
     server.kill().await.unwrap();
-    // That it was made may be told late as well.
+    // The report of the connection may also arrive late.
     let broken = async { while connection.changed().await.unwrap().connected {} };
     tokio::time::timeout(LONG, broken).await.unwrap();
     assert_eq!(fill(&emitter, 0.01, 0), 700);

@@ -1,4 +1,4 @@
-//! Alerts of ten probes over a day: real faults, which most probes see, and blips, which one probe sees.
+//! Alerts from ten probes over a day: real faults, which most probes see, and blips, which only one probe sees.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -16,17 +16,17 @@ const PROBES: u64 = 10;
 const KEYS: usize = 500;
 const FAULTS: usize = 60;
 const BLIPS: usize = 6000;
-/// A page this long after the end of a fault still belongs to it.
+/// A page that opens this long after the end of a fault still belongs to it.
 const GRACE: f64 = 30.0;
 
-/// Something that is really broken.
+/// A real fault.
 struct Fault {
     key: usize,
     from: f64,
     to: f64,
 }
 
-/// What one probe says of one key.
+/// A report by one probe about one key.
 struct Alert {
     at: f64,
     key: usize,
@@ -71,7 +71,7 @@ impl Storm {
     }
 }
 
-/// What came out of a day.
+/// The results of a day.
 #[derive(Default)]
 struct Day {
     waves: usize,
@@ -81,14 +81,14 @@ struct Day {
     delays: Vec<f64>,
 }
 
-/// A page: open from a moment to another.
+/// A page that is open from one moment to another.
 struct Page {
     key: usize,
     from: f64,
     to: f64,
 }
 
-/// What the storm is told to.
+/// The pager that receives the alerts of the storm.
 struct Pager {
     detector: Interference,
     channel: Channel,
@@ -114,7 +114,7 @@ impl Pager {
         })
     }
 
-    /// As a driver does: ticks at the moments at which something can change, and after each wave.
+    /// Does what a driver does: ticks whenever something can change, and after each wave.
     fn hear(&mut self, alert: &Alert, now: Instant, sequence: u64) {
         while let Some(due) = self.detector.next_change().filter(|due| *due <= now) {
             self.tick(due);
@@ -145,7 +145,7 @@ fn day(seed: u64, options: Interfere) -> Result<Day, Box<dyn std::error::Error>>
     }
     let mut day = Day { waves: storm.alerts.len(), pages: pager.pages.len(), ..Day::default() };
     for fault in &storm.faults {
-        // A page that was open already when another fault of the same key began counts for both.
+        // A page that was already open when another fault of the same key began counts for both.
         let mut pages = pager.pages.iter().filter(|page| page.key == fault.key);
         if let Some(page) = pages.find(|page| page.from <= fault.to && page.to >= fault.from) {
             day.found += 1;
@@ -223,7 +223,7 @@ fn fewer(day: &Day) -> f64 {
 
 const ROUNDS: usize = 7;
 
-/// Nanoseconds a wave, observed and ticked: of the storm, and of a flood in which each wave brings a key of its own.
+/// The nanoseconds per wave, observed and ticked: for the storm, and for a flood in which each wave brings a new key.
 fn costs(seed: u64) -> Result<[(&'static str, f64); 2], Box<dyn std::error::Error>> {
     let storm = Storm::of_a_day(&mut Rng::with_seed(seed));
     let flood: Vec<String> = (0..100_000).map(|key| format!("made-up-key-{key}")).collect();

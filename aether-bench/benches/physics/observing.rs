@@ -1,4 +1,4 @@
-//! What an observer with the engine costs a bus that is as busy as it can be.
+//! Measures the cost of an observer with the engine on a bus at full load.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,29 +12,29 @@ use super::page::say;
 use super::{Outcome, goal, quantile};
 
 const ROUNDS: usize = 3;
-/// How long the bus is busy in a round without an observer, and in one with it: several looks, which are eight seconds
-/// apart on a bus as fast as this.
+/// The duration of the load in a round without an observer and in one with it. It covers several looks, which are
+/// eight seconds apart on a bus this fast.
 const ALONE: Duration = Duration::from_secs(12);
 const OBSERVED: Duration = Duration::from_secs(33);
-/// The same at a pace that the engine takes in wholly.
+/// The duration of a round at a pace at which the engine takes in every wave.
 const PACED: Duration = Duration::from_secs(4);
-/// 50,000 waves a second.
+/// 50,000 waves per second.
 const PACE: Duration = Duration::from_micros(20);
-/// How many waves pass between two looks at the clock.
+/// The number of waves between two reads of the clock.
 const STRIDE: u32 = 64;
 
-/// What a round came to: waves a second, and what the observer looked at.
+/// The result of a round: waves per second, and the looks of the observer.
 struct Round {
     rate: f64,
     sampling: Option<Sampling>,
 }
 
-/// In process, where an observer shares the processors with those it observes.
+/// Runs in process, where an observer shares the processors with the clients it observes.
 pub(super) fn run(_: Range<u64>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (mut alone, mut observed, mut looks) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        // By turns, so that what else the machine does meets both.
+        // Alternate the rounds, so that other load on the machine affects both.
         alone.push(runtime.block_on(busy(false, ALONE, None))?.rate);
         let round = runtime.block_on(busy(true, OBSERVED, None))?;
         observed.push(round.rate);
@@ -75,7 +75,7 @@ pub(super) fn run(_: Range<u64>) -> Outcome {
     Ok(())
 }
 
-/// One sender and one receiver for a time; the time of the last wave received ends it.
+/// Runs one sender and one receiver for a time. The measurement ends with the last wave received.
 async fn busy(
     is_observed: bool,
     time: Duration,
@@ -127,7 +127,7 @@ async fn busy(
         }
     };
     is_over.store(true, Ordering::Relaxed);
-    // What is still queued makes room for what the sender waits to emit.
+    // Dropping the receiver frees the queue, which makes room for the wave the sender is waiting to emit.
     drop(receiver);
     sending.await?.map_err(|error| error.to_string())?;
     aether.close().await?;

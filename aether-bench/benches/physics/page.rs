@@ -1,4 +1,4 @@
-//! What the benchmark says: printed, and put into PHYSICS.md where it is wanted.
+//! The output of the benchmark: printed, and inserted into PHYSICS.md on request.
 
 use std::fmt::Arguments;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::Outcome;
 
 static SAID: Mutex<String> = Mutex::new(String::new());
 
-/// Prints a line and remembers it for the page.
+/// Prints a line and records it for the page.
 macro_rules! say {
     ($($line:tt)*) => { $crate::page::line(format_args!($($line)*)) };
 }
@@ -21,7 +21,7 @@ pub(crate) fn line(line: Arguments<'_>) {
     }
 }
 
-/// What was said since the last call.
+/// The lines recorded since the last call.
 pub(crate) fn taken() -> String {
     SAID.lock().map(|mut said| std::mem::take(&mut *said)).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! The pictures of PHYSICS.md, each drawn from one run of a generator: a service map, a standing wave folded, a fringe.
+//! The pictures of PHYSICS.md, each drawn from one run of a generator: a service map, a folded standing wave and a
+//! fringe.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +14,7 @@ use super::Outcome;
 use super::random::normal;
 use super::resonance::{Link, shop_map};
 
-/// Okabe and Ito's colours, which most people tell apart.
+/// The colours of Okabe and Ito, which most people can distinguish.
 const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#24292f}.t{font-weight:600;font-size:13px}\
 .a{stroke:#57606a;stroke-width:1;fill:none}.b{fill:none;stroke:#57606a}.right{stroke:#009e73;stroke-width:2;fill:none}\
 .missed{stroke:#e69f00;stroke-width:2;stroke-dasharray:5 4;fill:none}.wrong{stroke:#d55e00;stroke-width:2;fill:none}\
@@ -36,7 +37,7 @@ pub(super) fn draw(root: &Path, seed: u64) -> Outcome {
     Ok(())
 }
 
-/// The shop's map by timing alone, in columns by the longest way from where it begins.
+/// The shop's map by timing alone, arranged in columns by the longest path from a root.
 fn map(seed: u64) -> String {
     let links = shop_map(seed);
     let mut column: BTreeMap<&str, usize> = BTreeMap::new();
@@ -44,7 +45,7 @@ fn map(seed: u64) -> String {
         column.entry(&link.from).or_default();
         column.entry(&link.to).or_default();
     }
-    // As often as there can be columns; what is wrong is no reason to move anything.
+    // Repeat once for each possible column. Wrong edges do not move anything.
     for _ in 0..column.len() {
         for link in links.iter().filter(|link| link.is_true) {
             let to = column[&*link.from] + 1;
@@ -104,7 +105,7 @@ fn map(seed: u64) -> String {
     picture(width.max(640.0), height, "The service map of the shop, by timing alone (L1)", &content)
 }
 
-/// The moments of one stream, folded at the period that was found and at another one.
+/// The moments of one stream, folded at the detected period and at another one.
 fn standing(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
     let mut random = Rng::with_seed(seed);
     let (channel, source) = (Channel::new("stock.level")?, Source::new("stock")?);
@@ -152,7 +153,7 @@ fn standing(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
     Ok(picture(840.0, 284.0, &title, &content))
 }
 
-/// What the claims of five probes about one thing come to, second by second.
+/// The resultant of five probes' claims about one thing, second by second.
 fn fringe(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
     let mut random = Rng::with_seed(seed);
     let channel = Channel::new("probes.alert")?;
@@ -166,7 +167,8 @@ fn fringe(seed: u64) -> Result<String, Box<dyn std::error::Error>> {
         let now = start + Duration::from_secs(second);
         for (number, probe) in probes.iter().enumerate() {
             let number = number as u64;
-            // A blip of one probe at 20 s; a fault from 80 s to 180 s, after which each takes its claim back.
+            // One probe has a blip at 20 s. A fault lasts from 80 s to 180 s, after which each probe retracts its
+            // claim.
             let asserts = (number == 0 && second == 20)
                 || ((80 + 3 * number)..180).contains(&second) && random.f64() < 0.2;
             let retracts = second == 180 + 2 * number;

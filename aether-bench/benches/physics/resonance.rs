@@ -1,4 +1,5 @@
-//! The service map against systems whose edges are known: `resonance` for what it finds, `resonance-cost` for what it costs.
+//! Tests the service map on systems whose edges are known. `resonance` measures what it finds, `resonance-cost` what
+//! it costs.
 
 #[path = "resonance/cost.rs"]
 mod cost;
@@ -21,13 +22,13 @@ use super::page::say;
 
 pub(super) use cost::run as run_cost;
 
-/// A system, how it is made anew for each seed, and what is asked of the map.
+/// A system, how it is generated for each seed, and the goals for the map.
 struct Case {
     name: &'static str,
     make: fn(&mut fastrand::Rng) -> System,
     seconds: f64,
     traffic: Traffic,
-    /// The least precision and recall of L1, as means over the seeds.
+    /// The minimum precision and recall of L1, as means over the seeds.
     goal: (f64, f64),
 }
 
@@ -43,13 +44,13 @@ const CASES: [Case; 6] = [
         name: "tree of 40, 200 keys",
         make: tree_of_40,
         seconds: 60.0,
-        // 12,000 are asked for; each seed's number scatters a little.
+        // The goal requires 12,000. The actual rate varies slightly with the seed.
         traffic: Traffic { a_second: Some(12_500.0), keys: 200 },
         goal: (0.85, 0.85),
     },
 ];
 
-/// The largest share of edges between channels that have nothing to do with each other.
+/// The maximum share of edges between unrelated channels.
 const MOST_UNRELATED: f64 = 0.02;
 
 fn shop(_: &mut fastrand::Rng) -> System {
@@ -100,7 +101,7 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
     Ok(())
 }
 
-/// What one seed came to.
+/// The result for one seed.
 struct Trial {
     score: Score,
     rate: f64,
@@ -118,14 +119,14 @@ fn trial(case: &Case, seed: u64, shown: Shown) -> Trial {
     }
 }
 
-/// Shows one system to a new detector. Gives the map, the number of waves, and what the report took.
+/// Shows one system to a new detector. Returns the system, the map, the number of waves and the time of the report.
 fn watch(case: &Case, seed: u64, shown: Shown) -> (System, ResonanceMap, usize, std::time::Duration) {
     let mut random = fastrand::Rng::with_seed(seed);
     let system = (case.make)(&mut random);
     let waves = case.traffic.waves(&system, case.seconds, &mut random);
     let mut resonance = Resonance::default();
     traffic::show(&system, &waves, &mut resonance, shown, &mut random);
-    assert!(resonance.weight() <= resonance.max_weight(), "more memory than was promised");
+    assert!(resonance.weight() <= resonance.max_weight(), "the detector exceeds its memory limit");
     let start = std::time::Instant::now();
     let map = resonance.report();
     (system, map, waves.len(), start.elapsed())
@@ -136,11 +137,11 @@ pub(super) struct Link {
     pub(super) from: String,
     pub(super) to: String,
     pub(super) is_true: bool,
-    /// If it was found.
+    /// The lag, if the edge was found.
     pub(super) lag: Option<std::time::Duration>,
 }
 
-/// What is found of the shop in ten minutes by timing alone, and what is not.
+/// The edges of the shop found by timing alone in ten minutes, and those missed.
 pub(super) fn shop_map(seed: u64) -> Vec<Link> {
     let case = &CASES[1];
     let (system, map, _, _) = watch(case, seed, Shown { causes: false, announcements: true });

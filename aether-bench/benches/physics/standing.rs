@@ -1,4 +1,4 @@
-//! Streams with a period and streams without one, told one beat at a time.
+//! Tests detection on streams with and without a period, fed one beat at a time.
 
 #[path = "standing/streams.rs"]
 mod streams;
@@ -14,13 +14,13 @@ use super::page::say;
 use super::{Outcome, goal, quantile};
 use streams::{NULLS, Periodic};
 
-/// Streams for each seed and line.
+/// Streams for each seed and row.
 const STREAMS: usize = 100;
-/// Beats that a stream is given to be found.
+/// The number of beats within which a stream must be found.
 const BEATS: usize = 128;
-/// Beats of a stream that has no period, and is judged again and again.
+/// The number of beats of a stream without a period. Such a stream is judged repeatedly.
 const NULL_BEATS: usize = 512;
-/// Streams and beats of each that are listened to for missing beats, for each seed.
+/// The number of streams watched for missing beats for each seed, and the beats of each.
 const WATCHED: usize = 20;
 const WATCHED_BEATS: usize = 2500;
 /// The period of all streams, in seconds.
@@ -44,7 +44,7 @@ impl Stage {
         })
     }
 
-    /// Everything that is found up to and including a moment.
+    /// Collects all findings up to and including a moment.
     fn until(&mut self, now: Instant, findings: &mut Vec<Finding>) {
         while let Some(due) = self.detector.next_change().filter(|due| *due <= now) {
             findings.extend(self.detector.tick(due));
@@ -58,7 +58,7 @@ impl Stage {
         self.until(now, findings);
     }
 
-    /// The period at the end of a stream, as a part of the true one.
+    /// The detected period at the end of a stream, as a fraction of the true one.
     fn period(&self) -> Option<f64> {
         Some(self.detector.stream(&self.channel, &self.source)?.period.as_secs_f64() / PERIOD)
     }
@@ -137,7 +137,7 @@ fn nulls(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
     Ok(())
 }
 
-/// How soon a silence is reported, and how often one is that is none.
+/// Measures how quickly a silence is reported, and how often a false one is.
 fn missing(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
     say!(
         "\n| missing beats | beats | false alarms a beat | streams stopped | reported | silence p50, periods | max |\n|---|---|---|---|---|---|---|"
@@ -188,7 +188,7 @@ fn missing(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
     Ok(())
 }
 
-/// What one search of a full stream takes, and what a wave does without one.
+/// Measures the time of one search of a full stream, and of a wave that triggers no search.
 fn costs(seed: u64, goals: &mut Goals) -> Outcome {
     say!("\n| cost | p50 | max |\n|---|---|---|");
     let mut random = Rng::with_seed(seed);
@@ -197,7 +197,7 @@ fn costs(seed: u64, goals: &mut Goals) -> Outcome {
         let mut micros = Vec::new();
         for times in &mut times {
             let mut stage = Stage::new()?;
-            // Nothing is searched before the last beat is there, so that the search is that of a full stream.
+            // No search runs before the last beat has arrived, so the measured search covers a full stream.
             for at in times.iter() {
                 let now = stage.start + Duration::from_secs_f64(*at);
                 stage.detector.beat(&stage.channel, &stage.source, Duration::ZERO, now);

@@ -1,9 +1,9 @@
-//! The boss: commands for a group, and for a service with a circuit breaker, with an ear for what comes back.
+//! The boss: sends commands to a group and to a service with a circuit breaker, and listens for echoes.
 //!
-//! Over NATS, what is on its way to a member of a group when a connection breaks is lost and not counted. So the driver
-//! says when the server is *safe*: commands of such a time must all be accounted for. At other times the group gets
-//! commands all the same, of which each may come at most once. The service gets none then, so that every one is in its
-//! account or came back.
+//! When a connection to NATS breaks, messages in transit to a group member are lost and not counted. The driver
+//! therefore announces when the server is *safe*: all commands sent in a safe period must be accounted for. At other
+//! times the group still receives commands, each of which may arrive at most once. The service receives none then, so
+//! every command to it is either in its ledger or returned as an echo.
 
 use std::time::Duration;
 
@@ -15,42 +15,42 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::sender::say;
 use crate::{Args, Outcome, Part};
 
-/// Where the commands go.
+/// The command channels.
 pub(crate) const JOBS: &str = "soak.jobs";
 pub(crate) const TASKS: &str = "soak.tasks";
 
-/// Commands a second on each channel.
+/// Commands per second on each channel.
 const RATE: f64 = 300.0;
 const TICK: Duration = Duration::from_millis(5);
 const TELL: Duration = Duration::from_millis(500);
 
-/// What the boss says of itself.
+/// The statistics reported by the boss.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Bossed {
     /// How many orders it has followed.
     pub(crate) orders: u64,
-    /// Whether the times are safe.
+    /// Whether the current period is safe.
     is_safe: bool,
     pub(crate) connects: u64,
-    /// Commands for the group, in safe times and in others.
+    /// Commands sent to the group, in safe and risky periods.
     pub(crate) jobs: u64,
     pub(crate) risky_jobs: u64,
-    /// Commands for the service, which are all of safe times.
+    /// Commands sent to the service, all in safe periods.
     pub(crate) tasks: u64,
-    /// Echoes of them, in waves.
+    /// Waves reported by echoes of these commands.
     pub(crate) echoed_jobs: u64,
     pub(crate) echoed_tasks: u64,
-    /// Echoes of waves that were never sent, and of more waves than were sent.
+    /// Echoes of waves that were never sent, and echoes that report more waves than were sent.
     pub(crate) unknown_echoes: u64,
     pub(crate) implausible_echoes: u64,
-    /// Commands that were not sent, as all members had advertised that they would shed them. None has.
+    /// Commands not sent because all members had announced that they would shed them. Expected to be zero.
     pub(crate) below_floor: u64,
 }
 
 struct Boss {
     jobs: Vibrator,
     tasks: Vibrator,
-    /// Numbers all commands for the group.
+    /// The number of the next command to the group.
     number: u64,
     said: Bossed,
 }
@@ -82,8 +82,8 @@ impl Boss {
     }
 }
 
-/// Gives orders until stdin ends. A line on it, `safe` or `risky`, says what the times are from then on; `risky` is answered
-/// when all commands of the safe time have left.
+/// Sends commands until stdin ends. A line on stdin, `safe` or `risky`, sets the kind of the period that follows.
+/// `risky` is acknowledged once all commands of the safe period have left.
 pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
     let aether = Aether::connect(medium).await?;
     let jobs = Vibrator::builder("boss-jobs").respect_floor().create(&aether).await?;
@@ -133,7 +133,7 @@ pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
     Ok(aether.close().await?)
 }
 
-/// Without an overflow: an echo may be forged.
+/// Adds without overflow, because an echo may be forged.
 const fn add(to: &mut u64, count: u64) {
     *to = to.saturating_add(count);
 }

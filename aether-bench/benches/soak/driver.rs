@@ -88,7 +88,7 @@ pub(crate) async fn run(args: &Args) -> Outcome<()> {
                     kib(&mut receiver)
                 );
             }
-            // Not so late that the last outage is still going on at the end.
+            // Skip outages that would last until the end of the run.
             at = kill.tick() => if at + args.down + Duration::from_secs(1) < end {
                 if let Some(jobs) = &mut jobs {
                     jobs.settle().await?;
@@ -144,7 +144,7 @@ pub(crate) async fn run(args: &Args) -> Outcome<()> {
     verdict.end()
 }
 
-/// The next account of a process that may not be there.
+/// The next report of an optional process.
 async fn tells(process: &mut Option<Process>) -> Outcome<Received> {
     match process {
         Some(process) => process.tells().await,
@@ -152,7 +152,7 @@ async fn tells(process: &mut Option<Process>) -> Outcome<Received> {
     }
 }
 
-/// The same of boss and workers.
+/// The next report of the boss and the workers, if they run.
 async fn jobs_tell(jobs: &mut Option<Jobs>) -> Outcome<()> {
     match jobs {
         Some(jobs) => jobs.tell().await,

@@ -1,9 +1,9 @@
-//! The forger: somebody who may publish below the prefix and speaks in the names of others.
+//! The forger: a client that may publish below the prefix and impersonates other clients.
 //!
-//! He learns the names from what he hears, and forges what no sender would do: positions that jump by 10^12 waves and
-//! streams that nobody has begun, times that are wrong by ten minutes, receivers that do not exist or want nothing, echoes of
-//! waves that were never sent. His frames are written by hand, as `protocol/README.md` says, so that no check of the
-//! library's own writer is in his way.
+//! It learns names from the messages it receives and forges what no real sender would send: positions that jump by
+//! 10^12 waves, streams that nobody started, times that are wrong by ten minutes, receivers that do not exist or want
+//! nothing, and echoes of waves that were never sent. It encodes its frames by hand, following `protocol/README.md`,
+//! to bypass the checks of the library's own encoder.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,10 +19,10 @@ use crate::boss::{JOBS, TASKS};
 use crate::{CHANNEL, Outcome};
 
 const EVERY: Duration = Duration::from_millis(50);
-/// By how much times are wrong.
+/// The error of the forged times.
 const WRONG_BY: Duration = Duration::from_secs(590);
 
-/// How much was forged.
+/// The numbers of forged messages.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Forged {
     pub(crate) positions: u64,
@@ -36,10 +36,10 @@ pub(crate) struct Forger {
     forged: Arc<Mutex<Forged>>,
 }
 
-/// What is known of those in whose names he speaks.
+/// What the forger knows about the clients it impersonates.
 #[derive(Debug, Default)]
 struct Known {
-    /// The node that sends the waves, and where it stands.
+    /// The node that sends the waves, and its position.
     sender: Option<(u64, Position)>,
     /// The source of the commands for the service.
     boss: Option<(String, u64)>,
@@ -103,13 +103,13 @@ async fn forge(client: async_nats::Client, forged: Arc<Mutex<Forged>>) -> Outcom
     }
 }
 
-/// Frames without waves in the name of the sender; how many lie about its position, and how many about the time.
+/// Sends frames without waves in the sender's name. Returns how many have a false position and how many a false time.
 async fn positions(client: &async_nats::Client, known: &Known, round: u64) -> Outcome<(u64, u64)> {
     let Some((node, position)) = known.sender else { return Ok((0, 0)) };
     let subject = format!("aether.{CHANNEL}");
     let now = micros();
     let wrong = now - WRONG_BY.as_micros() as u64;
-    // In no stream of its own: the position says nothing, and only the time does.
+    // The frame belongs to no real stream, so its position means nothing and only its time matters.
     let long_ago = Position { stream: 0, first: 0, age_micros: 0 };
     client.publish(subject.clone(), frame(node, wrong, Some(long_ago), None).into()).await?;
     let lie = match round % 2 {
@@ -120,7 +120,7 @@ async fn positions(client: &async_nats::Client, known: &Known, round: u64) -> Ou
     Ok((1, 1))
 }
 
-/// Announcements of receivers that do not exist, and one in the name of a member of the group, that it is overloaded.
+/// Announces receivers that do not exist, and announces in the name of a group member that it is overloaded.
 async fn receivers(client: &async_nats::Client, known: &Known, round: u64) -> Outcome<u64> {
     let subject = "aether-ask._aether.vibrators";
     let patterns: Vec<_> = (0..256).map(|n| format!("{{\"pattern\":\"made.up.{round}.{n}\"}}")).collect();
@@ -142,7 +142,7 @@ async fn receivers(client: &async_nats::Client, known: &Known, round: u64) -> Ou
     Ok(list.len() as u64)
 }
 
-/// Echoes of waves that the boss never sent, and of one that it sent, for more waves than there are.
+/// Sends echoes of waves that the boss never sent, and an echo that reports more waves than the boss sent.
 async fn echoes(client: &async_nats::Client, known: &Known, round: u64) -> Outcome<u64> {
     let Some((name, instance)) = &known.boss else { return Ok(0) };
     let subject = format!("aether-ask._aether.echo.{instance:x}");
@@ -161,7 +161,7 @@ fn micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
-/// A frame without a channel, with one notice at most.
+/// A frame without a channel, with at most one notice.
 fn frame(node: u64, sent: u64, position: Option<Position>, notice: Option<Notice<'_>>) -> Vec<u8> {
     let mut frame = b"\xaeTH\x01".to_vec();
     frame.extend(node.to_le_bytes());
@@ -185,7 +185,7 @@ fn frame(node: u64, sent: u64, position: Option<Position>, notice: Option<Notice
     frame.extend(fields);
     frame.push(u8::from(notice.is_some())); // waves
     if let Some(notice) = notice {
-        // Source 0, an event, of amplitude 1, that never decays, of 0 hops, in JSON; number 1, age 0, no fields.
+        // Source 0, an event, amplitude 1, no decay, 0 hops, JSON; number 1, age 0, no fields.
         let mut record = vec![0, 0, 0, 0, 0, 255, 0, 1, 1, 0, 0, 0];
         record.extend(notice.payload.as_bytes());
         frame.extend((record.len() as u32).to_le_bytes());

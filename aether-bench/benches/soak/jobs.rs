@@ -1,4 +1,5 @@
-//! Boss and workers as the driver sees them: when the times are safe, and whether the commands of those are accounted for.
+//! The boss and the workers as seen by the driver: it decides when periods are safe and checks that the commands of
+//! safe periods are accounted for.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::process::Process;
 use crate::workers::Worked;
 use crate::{Args, Outcome, Part, Role};
 
-/// For the last commands and echoes of a safe time, and for connections that are made anew.
+/// How long to wait for the last commands and echoes of a safe period, and for reconnects.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Jobs {
@@ -17,14 +18,14 @@ pub(crate) struct Jobs {
     workers: Process,
     pub(crate) bossed: Bossed,
     pub(crate) worked: Worked,
-    /// How many orders the boss has had.
+    /// How many orders the boss has received.
     orders: u64,
-    /// How often the commands of a safe time were not accounted for in time.
+    /// Safe periods whose commands were not accounted for in time.
     pub(crate) unsettled: Vec<String>,
 }
 
 impl Jobs {
-    /// Starts both, if there is anything for them to do. The times are safe.
+    /// Starts both if there is anything for them to do. The first period is safe.
     pub(crate) async fn start(medium: &str, args: &Args) -> Outcome<Option<Self>> {
         if !args.has(Part::Groups) && !args.has(Part::Circuits) {
             return Ok(None);
@@ -43,10 +44,10 @@ impl Jobs {
         self.boss.order(order).await
     }
 
-    /// The next account of either.
+    /// Waits for the next report of either process.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, no account is missed.
+    /// If cancelled before completion, it loses no report.
     pub(crate) async fn tell(&mut self) -> Outcome<()> {
         tokio::select! {
             told = self.boss.tells() => self.bossed = told?,
@@ -55,7 +56,7 @@ impl Jobs {
         Ok(())
     }
 
-    /// Ends the safe time, and waits until everything of it is accounted for.
+    /// Ends the safe period and waits until all its commands are accounted for.
     pub(crate) async fn settle(&mut self) -> Outcome<()> {
         self.order("risky\n").await?;
         if !self.wait(|jobs| jobs.bossed.orders == jobs.orders && jobs.missing().is_none()).await? {
@@ -65,7 +66,7 @@ impl Jobs {
         Ok(())
     }
 
-    /// What of the safe times is not accounted for.
+    /// Describes the commands of safe periods that are not accounted for.
     fn missing(&self) -> Option<String> {
         let (bossed, worked) = (&self.bossed, &self.worked);
         if bossed.jobs != worked.jobs {
@@ -80,7 +81,7 @@ impl Jobs {
         None
     }
 
-    /// Waits until both have so many connections behind them, and begins a safe time.
+    /// Waits until both processes have connected this many times, then begins a safe period.
     pub(crate) async fn resume(&mut self, connects: u64) -> Outcome<()> {
         if !self.wait(|jobs| jobs.bossed.connects.min(jobs.worked.connects) >= connects).await? {
             return Err("boss and workers are not connected again".into());

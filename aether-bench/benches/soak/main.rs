@@ -1,10 +1,10 @@
-//! A soak: a sender and a receiver, each a process of its own, under overload over a NATS server that is killed again
-//! and again. `cargo xtask soak` runs it.
+//! A soak test: a sender and a receiver run as separate processes under overload, over a NATS server that is killed
+//! repeatedly. `cargo xtask soak` runs it.
 //!
-//! It passes if the accounts of the two add up to the wave and their memory stays flat, with these beside them, each of
-//! which can be left out: observers of the same waves, a group that shares commands, a service whose circuit breaker opens,
-//! and somebody who forges the framework's own messages. The program starts itself again as each of them, and talks to
-//! them by lines of JSON over pipes.
+//! The soak passes if the ledgers of the two balance to the wave and their memory stays flat. Several optional parts
+//! run alongside: observers of the same waves, a group that shares commands, a service whose circuit breaker opens,
+//! and a forger of the framework's own messages. The program starts itself again in each of these roles and
+//! communicates with them in lines of JSON over pipes.
 
 mod boss;
 mod driver;
@@ -22,36 +22,36 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// As in the command line: glibc's allocator takes a lock where one thread frees what another allocated.
+/// As in the command line: glibc's allocator takes a lock when one thread frees what another allocated.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Where the waves go.
+/// The channel of the waves.
 const CHANNEL: &str = "soak.events";
 
-/// A sender and a receiver under overload, over a NATS server that is killed now and then
+/// Overload a receiver over a NATS server that is killed periodically
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask soak", bin_name = "cargo xtask soak")]
 struct Args {
-    /// How long the sender sends
+    /// Minutes for which the sender sends
     #[arg(long, value_name = "N", default_value_t = 10.0)]
     minutes: f64,
 
-    /// So many times what the receiver can take
+    /// The load, as a multiple of the receiver's capacity
     #[arg(long, value_name = "F", default_value_t = 5.0)]
     load: f64,
 
-    /// How many waves a second the receiver can take
+    /// The receiver's capacity in waves per second
     #[arg(long, value_name = "N", default_value_t = 4000.0)]
     capacity: f64,
 
-    /// How often the server is killed, such as 30s
+    /// The interval between kills of the server, such as 30s
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     kill_every: Duration,
 
-    /// How long it stays away
+    /// How long the server stays down
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     down: Duration,
 
@@ -59,15 +59,15 @@ struct Args {
     #[arg(long, value_name = "PART")]
     without: Vec<Part>,
 
-    /// Be the receiver, the sender or another one: what the program starts itself as
+    /// Run as the receiver, the sender or another role: how the program starts itself
     #[arg(long, hide = true, requires = "medium")]
     role: Option<Role>,
 
-    /// Of the role
+    /// The medium for the role
     #[arg(long, hide = true)]
     medium: Option<String>,
 
-    /// What cargo adds
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -93,16 +93,16 @@ impl Role {
     }
 }
 
-/// What runs beside sender and receiver.
+/// The parts that run alongside sender and receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     /// Commands that the members of a group share
     Groups,
     /// An observer that takes all waves, and one that takes none
     Observers,
-    /// Commands for a service whose circuit breaker opens again and again
+    /// Commands for a service whose circuit breaker opens repeatedly
     Circuits,
-    /// Positions, times, announcements and echoes in the names of others
+    /// Positions, times, announcements and echoes forged in the names of others
     Forged,
 }
 
@@ -122,7 +122,7 @@ impl Args {
         !self.without.contains(&part)
     }
 
-    /// How many waves a second the sender emits.
+    /// The sender's rate in waves per second.
     fn rate(&self) -> f64 {
         self.load * self.capacity
     }

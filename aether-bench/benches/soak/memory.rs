@@ -1,19 +1,19 @@
-//! Whether the memory of a process stays flat: the later half of the run against the earlier one.
+//! Checks that the memory of a process stays flat by comparing the second half of the run with the first.
 
 use std::path::PathBuf;
 
 use aether_bench::median;
 
-/// How much more is still flat.
+/// Growth up to this factor counts as flat.
 const TOLERANCE: f64 = 1.10;
 
-/// The fewest periods after the warm-up of which the halves have medians that say anything.
+/// The fewest periods after the warm-up that give meaningful medians of the two halves.
 const LEAST: usize = 6;
 
-/// The resident memory of one process, in bytes, by periods.
+/// The resident memory of one process in bytes, by period.
 pub(crate) struct Memory {
     status: PathBuf,
-    /// The highest of each period.
+    /// The peak of each period.
     pub(crate) peaks: Vec<u64>,
 }
 
@@ -26,7 +26,7 @@ impl Memory {
         self.peaks.push(0);
     }
 
-    /// Takes a sample. `None` where the system does not tell.
+    /// Takes a sample. Returns `None` if the system does not provide the figure.
     pub(crate) fn sample(&mut self) -> Option<u64> {
         let status = std::fs::read_to_string(&self.status).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -36,10 +36,10 @@ impl Memory {
         Some(resident)
     }
 
-    /// By how much the median peak of the later half of the periods exceeds that of the earlier half, without the
-    /// warm-up. Medians, because single peaks differ by a tenth from period to period, whatever their order. The
-    /// warm-up are the first two: in the second the server was away for the first time, and queues took the memory
-    /// that an outage needs. `None` if there are too few.
+    /// The ratio of the median peak in the second half of the periods to that in the first, excluding the warm-up.
+    /// Medians are used because single peaks vary by a tenth from period to period, regardless of order. The warm-up
+    /// is the first two periods: in the second, the server was down for the first time, and the queues took the
+    /// memory that an outage needs. `None` if there are too few periods.
     pub(crate) fn growth(&self) -> Option<f64> {
         let periods = self.peaks.get(2..)?;
         if periods.len() < LEAST {

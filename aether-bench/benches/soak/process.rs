@@ -1,4 +1,4 @@
-//! A process that the driver has started: its orders, its accounts of itself, its memory.
+//! A process started by the driver: its orders, reports and memory.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::memory::Memory;
 use crate::{Args, Outcome, Role};
 
-/// How long a process may take to start, or to bring its affairs to an end.
+/// How long a process may take to start or to finish.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A process that this one has started. Killed when it is dropped.
+/// A child process. Dropping it kills the process.
 pub(crate) struct Process {
     child: Child,
     orders: Option<ChildStdin>,
@@ -37,13 +37,13 @@ impl Process {
         Ok(Self { child, orders, said: BufReader::new(said).lines(), memory })
     }
 
-    /// The next account that it gives of itself.
+    /// The next report of the process.
     pub(crate) async fn tells<T: DeserializeOwned>(&mut self) -> Outcome<T> {
         let line = self.said.next_line().await?.ok_or("a process has ended before its time")?;
         Ok(serde_json::from_str(&line)?)
     }
 
-    /// Its first account, given when it is ready.
+    /// The first report, which the process sends when it is ready.
     pub(crate) async fn is_ready<T: DeserializeOwned>(&mut self) -> Outcome<T> {
         timeout_at(Instant::now() + PATIENCE, self.tells()).await?
     }
@@ -52,7 +52,7 @@ impl Process {
         Ok(self.orders.as_mut().ok_or("a process without stdin")?.write_all(line.as_bytes()).await?)
     }
 
-    /// Its last words: the last account before it waits for its stdin to end, or ends.
+    /// The final report, which the process sends before it waits for the end of stdin, or exits.
     pub(crate) async fn last<T: DeserializeOwned>(
         &mut self,
         order: &str,
@@ -68,7 +68,7 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended, as it does when nobody has orders for it any more.
+    /// Waits until the process has exited. It exits when its stdin ends.
     pub(crate) async fn ends(&mut self) -> Outcome<()> {
         self.orders = None;
         let status = timeout_at(Instant::now() + PATIENCE, self.child.wait()).await??;

@@ -1,5 +1,5 @@
-//! The receiver: takes so many waves a second and no more, and checks that none comes twice. Also as an observer, which
-//! takes them all, beside one that takes none.
+//! The receiver: takes waves at a fixed maximum rate and checks that none arrives twice. It also runs as an observer
+//! that takes all waves, next to an observer that takes none.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use crate::sender::say;
 use crate::{CHANNEL, Outcome};
 
-/// How often waves are taken, and told of.
+/// The interval at which waves are taken and statistics reported.
 const TICK: Duration = Duration::from_millis(2);
 const TELL: Duration = Duration::from_secs(1);
-/// For the last announcements, which come after 64 s at the latest.
+/// How long to wait for the last announcements, which arrive after at most 64 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What the receiver says of itself.
+/// The statistics reported by the receiver.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Received {
-    /// Its last word.
+    /// Whether this is the final report.
     pub(crate) is_last: bool,
-    /// As counted one by one.
+    /// The number of waves, counted one by one.
     pub(crate) received: u64,
     pub(crate) strong: u64,
-    /// Came a second time, or after one that was emitted later.
+    /// Waves that arrived twice, or after a wave emitted later.
     pub(crate) out_of_order: u64,
-    /// Of the inbox.
+    /// The inbox ledger.
     pub(crate) offered: u64,
     pub(crate) delivered: u64,
     pub(crate) shed: u64,
@@ -40,16 +40,16 @@ pub(crate) struct Received {
     pub(crate) malformed: u64,
     pub(crate) implausible: u64,
     pub(crate) dropped_by_client: u64,
-    /// Lost on the way, as the medium counts it.
+    /// Waves lost in transit, as counted by the medium.
     pub(crate) missing: u64,
-    /// Of the observer that takes nothing.
+    /// The ledger of the observer that takes nothing.
     pub(crate) idle_offered: u64,
     pub(crate) idle_delivered: u64,
     pub(crate) idle_adds_up: bool,
 }
 
 impl Received {
-    /// The same with the accounts as they are now.
+    /// Returns these statistics updated with the current ledgers.
     fn with(self, ledger: Ledger, idle: Option<Ledger>, status: MediumStatus) -> Self {
         Self {
             offered: ledger.offered,
@@ -71,7 +71,7 @@ impl Received {
         }
     }
 
-    /// Waves of one source, channel and amplitude keep their order.
+    /// Checks that waves of one source, channel and amplitude keep their order.
     fn note(&mut self, wave: &Wave, last: &mut HashMap<u16, u64>) {
         self.received += 1;
         self.strong += u64::from(wave.amplitude() > aether_core::Amplitude::NORMAL);
@@ -80,7 +80,7 @@ impl Received {
     }
 }
 
-/// Receives at its capacity until a number comes on stdin, then until so many waves are accounted for.
+/// Receives at its capacity until a number arrives on stdin, then until that many waves are accounted for.
 pub(crate) async fn run(medium: &str, capacity: f64) -> Outcome<()> {
     let aether = Aether::connect(medium).await?;
     let vibrator = Vibrator::builder("receiver").inbox(InboxOptions::overload()).create(&aether).await?;
@@ -88,7 +88,7 @@ pub(crate) async fn run(medium: &str, capacity: f64) -> Outcome<()> {
     receive(aether, vibrator, None, capacity).await
 }
 
-/// The same as an observer that takes what comes, beside one that nobody polls.
+/// Runs as an observer that takes every wave, next to an observer that is never polled.
 pub(crate) async fn observe(medium: &str) -> Outcome<()> {
     let aether = Aether::connect(medium).await?;
     let inbox = InboxOptions::interactive().when_full(WhenFull::Shed);
@@ -111,7 +111,7 @@ async fn receive(
     say(&counted)?;
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     let (mut tick, mut tell) = (interval(TICK), interval(TELL));
-    // What it could have taken while nothing was there is lost to it.
+    // Capacity that was unused while no wave was queued is lost.
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut credit, mut credited) = (0.0_f64, Instant::now());
     let due = loop {
@@ -135,14 +135,14 @@ async fn receive(
     };
     let settled = async {
         while vibrator.ledger().offered < due || vibrator.ledger().queued > 0 {
-            // An announcement is no wave: what it shows is seen in the account only.
+            // An announcement is not a wave, so its effect appears only in the ledger.
             tokio::select! {
                 Some(wave) = vibrator.receive() => counted.note(&wave, &mut last),
                 _ = tick.tick() => {}
             }
         }
     };
-    // What is not accounted for in this time shows in what is told.
+    // Waves not accounted for within this time appear in the report.
     let _ = timeout(PATIENCE, settled).await;
     counted.is_last = true;
     let idle = idle.as_ref().map(Vibrator::ledger);
@@ -150,7 +150,7 @@ async fn receive(
     Ok(aether.close().await?)
 }
 
-/// A wave that is there.
+/// The next wave, if one is queued.
 async fn ready(vibrator: &mut Vibrator) -> Option<Wave> {
     tokio::select! {
         biased;

@@ -1,4 +1,4 @@
-//! The sender: waves at a steady rate, whatever becomes of them.
+//! The sender: emits waves at a steady rate regardless of what happens to them.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::{CHANNEL, Outcome};
 
-/// One wave in so many is strong.
+/// One wave in this many is strong.
 const STRONG_EVERY: u64 = 20;
-/// How often waves are emitted, and told of.
+/// The interval at which waves are emitted and statistics reported.
 const TICK: Duration = Duration::from_millis(2);
 const TELL: Duration = Duration::from_secs(1);
-/// For the server to be back and to confirm everything.
+/// How long to wait for the server to return and to confirm everything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the sender says of itself.
+/// The statistics reported by the sender.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Sent {
-    /// Its last word.
+    /// Whether this is the final report.
     pub(crate) is_last: bool,
     pub(crate) emitted: u64,
     pub(crate) strong: u64,
-    /// Of the outbox.
+    /// The outbox ledger.
     pub(crate) offered: u64,
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
@@ -54,9 +54,9 @@ impl Sent {
     }
 }
 
-/// Emits until a line comes on stdin, sees to it that everything has left, and stays until stdin ends.
+/// Emits until a line arrives on stdin, waits until everything has left, and runs until stdin ends.
 pub(crate) async fn run(medium: &str, rate: f64) -> Outcome<()> {
-    // The outbox sheds, as a source of telemetry would have it: the sender never waits.
+    // The outbox sheds, as suits a telemetry source: the sender never waits.
     let outbox = InboxOptions::interactive().when_full(aether_core::WhenFull::Shed);
     let aether =
         Aether::builder().url(medium).options(NatsOptions::default().outbox(outbox)).connect().await?;
@@ -69,7 +69,7 @@ pub(crate) async fn run(medium: &str, rate: f64) -> Outcome<()> {
     loop {
         tokio::select! {
             _ = tick.tick() => {
-                // Open loop: what is due is due, however long the last emit took.
+                // Open loop: a wave is due at its time regardless of how long the previous emit took.
                 let due = (start.elapsed().as_secs_f64() * rate) as u64;
                 while emitted < due {
                     let is_strong = emitted % STRONG_EVERY == 0;
@@ -95,7 +95,7 @@ pub(crate) async fn run(medium: &str, rate: f64) -> Outcome<()> {
     };
     timeout(PATIENCE, flushed).await.map_err(|_| "the sender's waves have not all left")?;
     say(&Sent { is_last: true, ..Sent::now(emitted, strong, aether.status()) })?;
-    // Meanwhile announcements go on.
+    // Announcements continue in the meantime.
     while orders.next_line().await?.is_some() {}
     Ok(aether.close().await?)
 }

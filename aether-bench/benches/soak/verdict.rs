@@ -1,4 +1,4 @@
-//! The verdict: what must hold at the end, said line by line.
+//! The verdict: the conditions that must hold at the end, printed line by line.
 
 use crate::forger::Forged;
 use crate::jobs::Jobs;
@@ -7,7 +7,7 @@ use crate::receiver::Received;
 use crate::sender::Sent;
 use crate::{Args, Outcome, Part};
 
-/// What was checked, and what failed.
+/// The checks and the failures.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     failures: Vec<String>,
@@ -21,7 +21,7 @@ impl Verdict {
         }
     }
 
-    /// Sender and receiver add up to the wave.
+    /// Checks that the ledgers of sender and receiver balance to the wave.
     pub(crate) fn of_overload(&mut self, kills: u64, sent: Sent, received: Received) {
         let strong = 100.0 * received.strong as f64 / sent.strong.max(1) as f64;
         println!(
@@ -56,7 +56,8 @@ impl Verdict {
         self.check(*malformed == 0, format!("{name}: {malformed} malformed messages"));
     }
 
-    /// An observer is a receiver that adds up with the sender as well, and one that nobody polls makes no difference.
+    /// Checks that an observer's ledger also balances against the sender's, and that an unpolled observer has no
+    /// effect.
     pub(crate) fn of_observers(&mut self, sent: Sent, observed: Received) {
         println!("\nobserver: {}", account(&observed));
         let whole = accounted(&observed);
@@ -68,7 +69,7 @@ impl Verdict {
         self.check(observed.idle_adds_up && is_whole, what);
     }
 
-    /// The commands of safe times are all accounted for, and none came twice.
+    /// Checks that all commands of safe periods are accounted for and none arrived twice.
     pub(crate) fn of_jobs(&mut self, args: &Args, jobs: &Jobs) {
         let (bossed, worked) = (&jobs.bossed, &jobs.worked);
         println!();
@@ -124,7 +125,7 @@ impl Verdict {
         }
     }
 
-    /// What is forged makes no difference. Most of that shows in the other checks.
+    /// Checks that forged messages have no effect. The other checks cover most of this.
     pub(crate) fn of_forgeries(&mut self, received: &Received, forged: Forged) {
         println!("\nforged:   {forged:?}");
         self.check(forged.positions > 0, "somebody forged, as he should".into());

@@ -1,5 +1,5 @@
-//! The workers: a group of three, to which a fourth member belongs now and then, and a service whose circuit breaker opens
-//! again and again.
+//! The workers: a group of three with an occasional fourth member, and a service whose circuit breaker opens
+//! repeatedly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,39 +16,39 @@ use crate::boss::{JOBS, TASKS};
 use crate::sender::say;
 use crate::{Args, Outcome, Part};
 
-/// Members that stay.
+/// Permanent members.
 const MEMBERS: usize = 3;
-/// How long the fourth is a member, and how long it is not.
+/// How long the fourth member stays in the group, and how long it stays away.
 const STAY: Duration = Duration::from_millis(300);
 const AWAY: Duration = Duration::from_millis(200);
 const TELL: Duration = Duration::from_millis(500);
-/// Of so many tasks the first few fail: more in a row than the breaker bears.
+/// The period of the failures: the first few of this many tasks fail, more in a row than the breaker tolerates.
 const FAIL_EVERY: u64 = 500;
 const FAIL: u64 = 12;
 const BREAKER_BEARS: usize = 5;
 const OPEN_FOR: Duration = Duration::from_millis(50);
 
-/// What the workers say of themselves.
+/// The statistics reported by the workers.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Worked {
-    /// As many connections as subscriptions were in force again for.
+    /// The number of connections on which the subscriptions have been restored.
     pub(crate) connects: u64,
-    /// Commands that came to a member or were shed by its inbox, of safe times and of others.
+    /// Commands that reached a member or were shed by its inbox, in safe and risky periods.
     pub(crate) jobs: u64,
     pub(crate) risky_jobs: u64,
-    /// Commands that came a second time.
+    /// Commands received twice.
     pub(crate) twice: u64,
-    /// Of those that came, the fewest and the most that one member had.
+    /// The fewest and the most commands that one member received.
     pub(crate) fewest: u64,
     pub(crate) most: u64,
-    /// How often the fourth member left, and what came to it.
+    /// How often the fourth member left, and how many commands it received.
     pub(crate) leavings: u64,
     pub(crate) passing_jobs: u64,
-    /// What the service took, and what became of that.
+    /// The tasks received by the service, and their outcomes.
     pub(crate) tasks: u64,
     pub(crate) succeeded: u64,
     pub(crate) unhandled: u64,
-    /// Of those that were not handled, how many were refused by the open circuit.
+    /// The unhandled tasks that the open circuit refused.
     pub(crate) refused_by_circuit: u64,
     pub(crate) in_flight: u64,
     pub(crate) adds_up: bool,
@@ -67,7 +67,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// A command that came, or that an inbox shed.
+    /// Records a command that was received, or shed by an inbox.
     fn note(&self, wave: &Wave) {
         let text = wave.text().unwrap_or_default();
         let Some((times, number)) = text.split_once(' ') else { return };
@@ -104,7 +104,7 @@ async fn member(
     Ok(())
 }
 
-/// A member that leaves and joins again and again. What is on its way to it then, another member gets.
+/// A member that repeatedly leaves and rejoins. Commands in transit to it when it leaves go to another member.
 async fn passing_member(aether: Aether, counts: Arc<Counts>) -> Outcome<()> {
     let shed = Arc::clone(&counts);
     let inbox = InboxOptions::interactive().on_shed(move |wave, _| shed.note(wave));
@@ -163,7 +163,7 @@ pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
     loop {
         tokio::select! {
             _ = tell.tick() => {
-                // Confirmed behind the subscriptions, which the client makes anew first of all.
+                // The flush is confirmed after the subscriptions, which the client restores first.
                 let connected = aether.status().connects;
                 if connected > connects && aether.flush().await.is_ok() {
                     connects = connected;

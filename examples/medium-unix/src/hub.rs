@@ -1,4 +1,4 @@
-//! The hub: forwards each message of any client to all of them, in one order.
+//! The hub: forwards each client's messages to all clients, in one order.
 
 use std::io;
 use std::path::Path;
@@ -16,21 +16,21 @@ use crate::message;
 pub struct Hub(JoinHandle<()>);
 
 impl Hub {
-    /// How many messages a slow client may be behind before it misses some.
+    /// How many messages a slow client may fall behind before it misses some.
     pub const BEHIND: usize = 1 << 14;
 
-    /// Serves a socket. Called in a runtime of tokio.
+    /// Serves a socket. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// If the socket cannot be made.
+    /// If the socket cannot be created.
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Self::bind_with(path, Self::BEHIND)
     }
 
-    /// The same with a bound of one's own on how many messages a client may be behind.
+    /// Like [`bind`](Self::bind), with a custom limit on how many messages a client may fall behind.
     ///
     /// # Errors
-    /// If the socket cannot be made.
+    /// If the socket cannot be created.
     pub fn bind_with(path: impl AsRef<Path>, behind: usize) -> io::Result<Self> {
         let listener = UnixListener::bind(path)?;
         let all = broadcast::Sender::new(behind);
@@ -50,14 +50,14 @@ impl Drop for Hub {
     }
 }
 
-/// Forwards until the client is gone.
+/// Forwards messages until the client is gone.
 async fn serve(client: UnixStream, all: broadcast::Sender<Bytes>) {
     let mut messages = all.subscribe();
     let (input, mut output) = client.into_split();
     let mut input = BufReader::new(input);
     let from_client = async {
         while let Ok(bytes) = message::read(&mut input).await {
-            // There is one who hears it: this client.
+            // There is at least one subscriber: this client.
             let _ = all.send(bytes);
             tokio::task::coop::consume_budget().await;
         }
@@ -66,7 +66,7 @@ async fn serve(client: UnixStream, all: broadcast::Sender<Bytes>) {
         loop {
             match messages.recv().await {
                 Ok(bytes) if message::write(&mut output, &bytes).await.is_ok() => {}
-                // The client notices what it has missed.
+                // The client detects what it has missed.
                 Err(RecvError::Lagged(_)) => {}
                 _ => return,
             }

@@ -1,8 +1,9 @@
-//! An example of a medium in a crate of its own: waves between the processes of one machine, over a Unix socket.
+//! An example of a medium in its own crate: it carries waves between the processes of one machine over a Unix socket.
 //!
-//! A [`Hub`] forwards what any client sends to all of them, like an Ethernet. So everybody hears everything, and nobody
-//! knows who hears: this medium promises no groups and does not notice that nobody hears a channel. What a slow client
-//! misses is found by its gaps in the numbers and counted. A client does not connect again when the hub is gone.
+//! A [`Hub`] forwards what each client sends to all clients, like an Ethernet. Every client therefore receives
+//! everything, and no client can tell which others are listening. For this reason the medium does not support groups
+//! and does not detect channels without listeners. A slow client detects missed waves by gaps in the sequence numbers
+//! and counts them. A client does not reconnect after the hub is gone.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,4 @@
-//! A message on the socket: its length, what it is, a number, a channel and a frame.
+//! A message on the socket: its length, tag, number, channel and frame.
 
 use std::io;
 
@@ -9,10 +9,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// The largest frame.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
 
-/// The largest message: a frame with its channel and what else stands before it.
+/// The largest message: a frame plus its channel and the other header fields.
 const MAX_MESSAGE: usize = MAX_FRAME + 1024;
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tag {
     Waves = 1,
@@ -21,7 +21,7 @@ pub(crate) enum Tag {
     /// A copy of an answer, for observers.
     Seen,
     Notice,
-    /// Comes back to its sender when all before it is with the clients.
+    /// Returns to its sender once all earlier messages have reached the clients.
     Marker,
 }
 
@@ -29,14 +29,14 @@ pub(crate) enum Tag {
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) tag: Tag,
-    /// Of a question, its answer, or a marker.
+    /// The number of a question, of its answer, or of a marker.
     pub(crate) number: u64,
     pub(crate) channel: Channel,
     pub(crate) frame: Bytes,
 }
 
 impl Message {
-    /// The message as bytes.
+    /// Encodes the message.
     pub(crate) fn into_bytes(self) -> Bytes {
         let name = self.channel.as_str();
         let mut bytes = BytesMut::with_capacity(10 + name.len() + self.frame.len());
@@ -49,7 +49,7 @@ impl Message {
         bytes.freeze()
     }
 
-    /// The message that bytes say; `None` if they say none.
+    /// Decodes a message. Returns `None` if the bytes are not a valid message.
     pub(crate) fn parse(mut bytes: Bytes) -> Option<Self> {
         use Tag::{Answer, Marker, Notice, Question, Seen, Waves};
         let tag = bytes.try_get_u8().ok()?;

@@ -1,4 +1,4 @@
-//! The receiving task: from the socket to the router, and what is missing.
+//! The receiving task: passes messages from the socket to the router and detects missing waves.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use tokio::net::unix::OwnedReadHalf;
 use crate::message::{self, Message, Tag};
 use crate::shared::{Past, Shared};
 
-/// Receives until the hub is gone.
+/// Receives messages until the hub is gone.
 pub(crate) async fn receive(shared: Arc<Shared>, input: OwnedReadHalf) {
     let mut input = BufReader::new(input);
     while let Ok(bytes) = message::read(&mut input).await {
@@ -27,7 +27,7 @@ pub(crate) async fn receive(shared: Arc<Shared>, input: OwnedReadHalf) {
     shared.broke();
 }
 
-/// Takes a message in; `None` if it is malformed.
+/// Handles a message. Returns `None` if it is malformed.
 fn take(shared: &Arc<Shared>, message: Message) -> Option<()> {
     let Message { tag, number, channel, frame } = message;
     if tag == Tag::Marker {
@@ -54,7 +54,7 @@ fn take(shared: &Arc<Shared>, message: Message) -> Option<()> {
         Tag::Question => {
             let question = single()?.with_reply_path(Arc::new(Reply { shared: Arc::clone(shared), number }));
             for pattern in shared.patterns(&channel) {
-                // Observers get it without the way to answer.
+                // Observers get the question without the reply path.
                 shared.router.arrive(&pattern, vec![question.clone()]);
             }
         }
@@ -72,7 +72,7 @@ fn take(shared: &Arc<Shared>, message: Message) -> Option<()> {
     Some(())
 }
 
-/// The patterns by which a frame is heard here, each with what it missed before.
+/// The local patterns that match a frame's channel, each with the waves it missed before this frame.
 fn heard_by(
     shared: &Shared,
     frame: &Frame,
@@ -96,7 +96,7 @@ fn heard_by(
     noted.collect()
 }
 
-/// The way back to who asked, by the number of the question.
+/// The reply path to the asker, identified by the number of the question.
 struct Reply {
     shared: Arc<Shared>,
     number: u64,

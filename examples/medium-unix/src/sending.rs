@@ -1,4 +1,4 @@
-//! The sending task: what was emitted, by batches out of the outbox, and what goes past it.
+//! The sending task: sends emitted waves from the outbox in batches, and the messages that bypass the outbox.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::message::{self, MAX_FRAME, Message, Tag};
 use crate::shared::{Past, Shared};
 
-/// Sends until the medium has ended, or the hub is gone.
+/// Sends until the medium has ended or the hub is gone.
 pub(crate) async fn send(
     shared: Arc<Shared>,
     mut output: OwnedWriteHalf,
@@ -52,7 +52,7 @@ pub(crate) async fn send(
             io::Result::Ok(())
         };
         if sent.is_err() || flushed.await.is_err() {
-            // Whatever is emitted now stays in the outbox, which sheds and counts.
+            // Waves emitted from now on stay in the outbox, which sheds and counts them.
             return shared.broke();
         }
     }
@@ -62,7 +62,7 @@ async fn write(output: &mut OwnedWriteHalf, message: Message) -> io::Result<()> 
     message::write(output, &message.into_bytes()).await
 }
 
-/// Sends waves in as few frames as their order and the largest frame allow.
+/// Sends waves in as few frames as their order and the maximum frame size allow.
 async fn send_batch(
     shared: &Shared,
     output: &mut OwnedWriteHalf,
@@ -105,7 +105,7 @@ fn waves(channel: &Channel, frame: Bytes) -> Message {
     Message { tag: Tag::Waves, number: 0, channel: channel.clone(), frame }
 }
 
-/// Says where streams stand, by frames without waves.
+/// Announces the positions of streams in frames without waves.
 async fn announce(
     shared: &Shared,
     output: &mut OwnedWriteHalf,

@@ -1,4 +1,4 @@
-//! What the sending task, the receiving task and the owner of the medium share.
+//! State shared by the sending task, the receiving task and the owner of the medium.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,26 +16,27 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::message::{MAX_FRAME, Message, Tag};
 
-/// What goes past the outbox.
+/// A message that bypasses the outbox.
 pub(crate) enum Past {
     Message(Message),
-    /// A marker, to be sent behind what is before this mark of the outbox.
+    /// A marker to send after everything that precedes this mark of the outbox.
     Flush {
         mark: u64,
         marker: Message,
     },
 }
 
-/// What the tasks and the owner share.
+/// State shared by the tasks and the owner.
 pub(crate) struct Shared {
     pub(crate) router: Arc<Router>,
     pub(crate) outbox: Arc<Inbox>,
     pub(crate) past: mpsc::Sender<Past>,
-    /// Tells this client from the others.
+    /// Distinguishes this client from the others.
     pub(crate) node: u64,
     pub(crate) transit: Transit,
     pub(crate) joined: Mutex<HashMap<Pattern, Joined>>,
-    /// Who waits for an answer, or a marker, of this number. Dropped where none will come.
+    /// Senders for the tasks waiting for the answer or marker with this number. A sender is dropped if nothing will
+    /// come.
     pub(crate) waiting: Mutex<HashMap<u64, oneshot::Sender<Option<Wave>>>>,
     pub(crate) last_number: AtomicU64,
     pub(crate) is_closed: AtomicBool,
@@ -46,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) lost_upstream: AtomicU64,
 }
 
-/// A pattern that is heard here.
+/// The local state of a joined pattern.
 pub(crate) struct Joined {
     pub(crate) subscriptions: HashSet<u64>,
     pub(crate) gaps: Gaps,
@@ -67,7 +68,7 @@ impl Shared {
         Some(Message { tag, number, channel: wave.channel().clone(), frame })
     }
 
-    /// The size of a wave that is too large, and the largest size.
+    /// If the wave is too large, returns its size and the maximum size.
     pub(crate) fn oversize(&self, wave: &Wave) -> Option<(usize, usize)> {
         if wire::frame_bound(None) + wire::record_bound(wave) <= MAX_FRAME {
             return None;
@@ -78,19 +79,19 @@ impl Shared {
         (bytes > MAX_FRAME).then_some((bytes, MAX_FRAME))
     }
 
-    /// The patterns that hear a channel.
+    /// The local patterns that match a channel.
     pub(crate) fn patterns(&self, channel: &Channel) -> Vec<Pattern> {
         self.joined.lock().keys().filter(|pattern| pattern.matches(channel)).cloned().collect()
     }
 
-    /// An answer or a marker came. Those of other clients are for nobody here.
+    /// Handles an answer or a marker. Answers and markers for other clients are ignored.
     pub(crate) fn came(&self, number: u64, answer: Option<Wave>) {
         if let Some(waiting) = self.waiting.lock().remove(&number) {
             let _ = waiting.send(answer);
         }
     }
 
-    /// The hub is gone: nothing will come any more.
+    /// Records that the hub is gone and nothing more will arrive.
     pub(crate) fn broke(&self) {
         self.is_broken.store(true, Relaxed);
         self.waiting.lock().clear();
@@ -112,7 +113,7 @@ impl Shared {
     }
 }
 
-/// Waits under a number; dropped, it waits no more.
+/// Waits for the answer or marker with a number. Dropping it ends the wait.
 pub(crate) struct Waiting {
     shared: Arc<Shared>,
     pub(crate) number: u64,

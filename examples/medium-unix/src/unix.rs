@@ -1,4 +1,4 @@
-//! The medium: what [`Aether`](aether_core::Aether) calls.
+//! The medium: the methods called by [`Aether`](aether_core::Aether).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -26,30 +26,30 @@ use crate::message::{MAX_FRAME, Message, Tag};
 use crate::shared::{Joined, Past, Shared};
 use crate::{receiving, sending};
 
-/// Emitters that wait for room wait with so many waves in the outbox.
+/// How many waves may queue in the outbox before emitters wait for room.
 const AHEAD: usize = 2048;
 /// How long a flush waits for the hub.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// So many messages go past the outbox before whoever sends one more has to wait.
+/// The number of messages that may bypass the outbox before senders have to wait.
 const PAST: usize = 256;
 
-/// The medium, as its owner holds it.
+/// The medium as held by its owner.
 struct Unix {
     shared: Arc<Shared>,
     receiving: AbortHandle,
     ended: watch::Sender<bool>,
-    /// Whether closing is over; locked by whoever is at it.
+    /// Whether closing has finished. The task that closes the medium holds the lock.
     closing: tokio::sync::Mutex<bool>,
 }
 
-/// Connects to the hub at an address such as `unix:/run/aether.sock`. The options of its outbox are an `InboxOptions`. For
-/// [`AetherBuilder::scheme`](aether_core::AetherBuilder::scheme).
+/// Connects to the hub at an address such as `unix:/run/aether.sock`. The outbox options are an `InboxOptions`. For
+/// use with [`AetherBuilder::scheme`](aether_core::AetherBuilder::scheme).
 ///
 /// # Errors
-/// [`ConnectError`] if nobody serves the socket, or the options of the outbox are out of their bounds.
+/// [`ConnectError`] if no hub serves the socket or an outbox option is out of bounds.
 ///
 /// # Cancel safety
-/// Cancelled before completion, nothing stays connected.
+/// If cancelled before completion, it leaves no connection open.
 pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, ConnectError> {
     let path = request.url.split_once(':').map_or("", |(_, path)| path);
     let outbox = Arc::new(Inbox::new(request.reflecting(request.options()))?);
@@ -82,7 +82,8 @@ pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, Connect
     let receiving = tokio::spawn(receiving::receive(Arc::clone(&shared), input)).abort_handle();
     tokio::spawn(sending::send(Arc::clone(&shared), output, messages, ended.subscribe()));
     let unix = Unix { shared, receiving, ended, closing: tokio::sync::Mutex::default() };
-    // Once a marker is back, the hub sends to this client whatever anybody sends: joins are in force at once.
+    // Once a marker has come back, the hub forwards every client's messages to this client, so joins take effect at
+    // once.
     let settled = unix.settle().await;
     settled.map_err(|error| ConnectError::Unreachable {
         url: request.url,
@@ -93,7 +94,7 @@ pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, Connect
 }
 
 impl Unix {
-    /// Sends a marker behind everything, and waits until it is back.
+    /// Sends a marker after everything queued so far and waits until it comes back.
     async fn settle(&self) -> Result<(), FlushError> {
         let unanswered = FlushError::Unanswered { patience: PATIENCE };
         let Ok(channel) = Channel::with_reserved("_aether.marker") else { return Err(unanswered) };
@@ -110,7 +111,7 @@ impl Unix {
         }
     }
 
-    /// Lets the outbox run empty and takes nothing more.
+    /// Stops accepting waves and lets the outbox drain.
     fn shut(&self) {
         self.shared.is_closed.store(true, Relaxed);
         self.shared.outbox.close();
@@ -147,7 +148,7 @@ impl Medium for Unix {
             if let Some(group) = subscription.group() {
                 return Err(JoinError::NoGroups { group: Channel::new(group)? });
             }
-            // The hub sends everything to everybody, so this is in force at once.
+            // The hub sends everything to every client, so the join takes effect at once.
             subscription.mark_in_force();
             let mut joined = self.shared.joined.lock();
             let joined = joined.entry(subscription.pattern().clone()).or_insert_with(|| Joined {
@@ -185,7 +186,7 @@ impl Medium for Unix {
             };
             let timed_out = |_| AskError::TimedOut { channel, patience };
             let answer = timeout(patience, asked).await.map_err(timed_out)??;
-            // Observers see the answer that counts. They do not make the asker wait.
+            // Observers see the answer that is used. Sending them a copy does not delay the asker.
             if let Some(copy) = self.shared.message(Tag::Seen, 0, &answer) {
                 let _ = self.shared.past.try_send(Past::Message(copy));
             }
@@ -249,7 +250,7 @@ impl Medium for Unix {
 
 impl Drop for Unix {
     fn drop(&mut self) {
-        // The sending task empties the outbox while the runtime lives.
+        // The sending task empties the outbox while the runtime is alive.
         self.shut();
         self.end();
     }

@@ -1,4 +1,4 @@
-//! The medium over a Unix socket: the conformance suite from outside of `aether-core`, and what it loses.
+//! Tests of the Unix socket medium: the conformance suite run from outside `aether-core`, and the counting of losses.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,8 @@ use aether_core::{Aether, InboxOptions, Vibrator};
 use aether_medium_unix::Hub;
 use futures_util::future::{BoxFuture, ready};
 
-/// What it does not promise, and what the site has no means for: groups, what nobody hears, a link that can be broken,
-/// clients that do not know Aether.
+/// Tests of what the medium does not promise or the site cannot do: groups, detection of unheard channels, a
+/// breakable link, and clients without Aether.
 const SKIPPED: [&str; 35] = [
     "an_emitter_without_room_waits_and_blocks_no_thread",
     "try_emit_hands_back_a_wave_without_room",
@@ -50,7 +50,7 @@ const SKIPPED: [&str; 35] = [
 
 struct OverUnix;
 
-/// A hub of its own.
+/// A site with its own hub.
 struct UnixSite {
     _hub: Hub,
     path: PathBuf,
@@ -110,18 +110,20 @@ async fn what_the_hub_loses_is_counted_at_the_receiver() {
     let ear = Vibrator::builder("ear").inbox(options).create(&there).await.unwrap();
     ear.resonate_on("burst.*").await.unwrap();
     let emitter = Vibrator::create("emitter", &here).await.unwrap();
-    // A receiver that joined just now cannot tell whether it missed the beginning of a stream. So both begin before.
+    // A receiver that has just joined cannot tell whether it missed the start of a stream, so both streams start
+    // before the burst.
     for channel in ["burst.even", "burst.odd"] {
         emitter.emit_bytes(channel, "first").await.unwrap();
         here.flush().await.unwrap();
         there.flush().await.unwrap();
     }
     for count in 0..BURST {
-        // Two channels in turn, so that each wave travels alone.
+        // Alternate between two channels so that each wave travels in its own frame.
         let channel = if count % 2 == 0 { "burst.even" } else { "burst.odd" };
         emitter.emit_bytes(channel, count.to_string()).await.unwrap();
     }
-    // Whatever became of the burst and its marker, nothing is under way now. A last wave on each channel shows its gap.
+    // Whatever happened to the burst and its marker, nothing is in transit now. A final wave on each channel reveals
+    // its gap.
     let _ = here.flush().await;
     for channel in ["burst.even", "burst.odd"] {
         emitter.emit_bytes(channel, "last").await.unwrap();

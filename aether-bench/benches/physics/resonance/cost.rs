@@ -1,7 +1,7 @@
-//! What it costs to take one wave in: at 128 channels, and under a flood of names.
+//! Measures the cost of taking in one wave: at 128 channels, and under a flood of names.
 //!
-//! For instruction counts: `valgrind --tool=callgrind --toggle-collect='*Resonance::sight*'` on the built benchmark with
-//! the argument `resonance-cost`, divided by the waves that it names.
+//! To count instructions, run `valgrind --tool=callgrind --toggle-collect='*Resonance::sight*'` on the built
+//! benchmark with the argument `resonance-cost`, and divide by the number of waves that it prints.
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -52,7 +52,7 @@ pub(crate) fn run(_: Range<u64>) -> Outcome {
 
 fn measure(name: &str, channels: &[(Channel, Source)], keys: &[String], laden: bool) -> f64 {
     let mut resonance = Resonance::default();
-    // Twice, so that all tables are full; the second time counts.
+    // Run twice so that all tables are full. Only the second run counts.
     let mut took = Duration::ZERO;
     for round in 0..2 {
         let start = Instant::now();
@@ -73,7 +73,7 @@ fn measure(name: &str, channels: &[(Channel, Source)], keys: &[String], laden: b
         }
         took = start.elapsed();
     }
-    assert!(resonance.weight() <= resonance.max_weight(), "more memory than was promised");
+    assert!(resonance.weight() <= resonance.max_weight(), "the detector exceeds its memory limit");
     let cost = took.as_secs_f64() * 1e9 / WAVES as f64;
     say!(
         "| {name} | {cost:.0} | {:.1} MiB | {:.1} MiB |",

@@ -1,4 +1,4 @@
-//! How right a map is.
+//! Scores the accuracy of a map.
 
 use std::collections::BTreeSet;
 
@@ -6,21 +6,21 @@ use aether_core::physics::{ResonanceMap, Tier};
 
 use super::system::System;
 
-/// What one map was worth.
+/// The score of one map.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Score {
-    /// How many edges it has.
+    /// The number of its edges.
     pub(super) found: f64,
-    /// The share of them that are true.
+    /// The share of its edges that are true.
     pub(super) precision: f64,
-    /// The share of the true ones that it has.
+    /// The share of the true edges that it contains.
     pub(super) recall: f64,
-    /// The share of its edges whose ends have nothing to do with each other.
+    /// The share of its edges between unrelated channels.
     pub(super) unrelated: f64,
 }
 
 impl Score {
-    /// Of the exact edges, or of those by timing.
+    /// Scores the exact edges, or those found by timing.
     pub(super) fn of(map: &ResonanceMap, system: &System, exact: bool) -> Self {
         let found: BTreeSet<(usize, usize)> = map
             .edges
@@ -43,8 +43,8 @@ impl Score {
     }
 }
 
-/// The share of the channels with edges that are in a group, and the share of the pairs within groups that hang
-/// together by edges, whatever their directions.
+/// The share of the channels with edges that are in a group, and the share of the pairs within groups that are
+/// connected by edges, regardless of direction.
 pub(super) fn groups(map: &ResonanceMap, system: &System) -> (f64, f64) {
     let mut part: Vec<usize> = (0..system.channels.len()).collect();
     for edge in &system.edges {

@@ -1,22 +1,22 @@
-//! Made-up systems of services whose edges are known.
+//! Synthetic systems of services whose edges are known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aether_core::{Channel, Pattern};
 
-/// Heartbeats of one period, so that each follows the other at a fixed lag.
+/// The number of heartbeats. They have the same period, so each follows the others at a fixed lag.
 pub(super) const HEARTBEATS: usize = 4;
-/// Streams that nothing causes, but that follow the load as everything does.
+/// The number of streams without a cause that follow the shared load.
 pub(super) const DECOYS: usize = 4;
-/// Channels that each service is tuned to and that make it emit nothing.
+/// The number of channels that each service is tuned to without emitting in response.
 const DISTRACTIONS: usize = 2;
 
-/// A wave of `from` makes somebody emit a wave of `to`.
+/// A wave of `from` causes a wave of `to`.
 #[derive(Debug, Clone)]
 pub(super) struct Edge {
     pub(super) from: usize,
     pub(super) to: usize,
-    /// How often.
+    /// The probability that it does.
     pub(super) chance: f64,
     /// The median lag in seconds, and its scatter: the standard deviation of its logarithm.
     pub(super) lag: f64,
@@ -25,16 +25,16 @@ pub(super) struct Edge {
 
 #[derive(Debug)]
 pub(super) struct System {
-    /// Of the channels with edges; heartbeats and decoys come after them.
+    /// The number of channels with edges. Heartbeats and decoys follow them.
     pub(super) size: usize,
-    /// What comes from outside, and how often in a second.
+    /// The channels with external waves, and their rates per second.
     pub(super) roots: Vec<(usize, f64)>,
     pub(super) edges: Vec<Edge>,
     pub(super) channels: Vec<Channel>,
 }
 
 impl System {
-    /// A shop of 16 channels and 18 edges, after the "online boutique" sample of microservices.
+    /// A shop of 16 channels and 18 edges, modelled on the "online boutique" sample of microservices.
     pub(super) fn shop() -> Self {
         const NAMES: [&str; 16] = [
             "web.home",
@@ -90,7 +90,7 @@ impl System {
         )
     }
 
-    /// A tree of calls: few roots, heavy-tailed fan-out, and some callees that several share.
+    /// A tree of calls: few roots, heavy-tailed fan-out, and some shared callees.
     pub(super) fn tree(size: usize, random: &mut fastrand::Rng) -> Self {
         let roots = (size / 15).max(2);
         let mut edges: Vec<Edge> = Vec::new();
@@ -133,8 +133,8 @@ impl System {
         Self { size, roots, edges, channels }
     }
 
-    /// Lays the channels out among services and says what each service is tuned to: what makes it emit, and some
-    /// channels that do not. Gives the name of the service that emits each channel.
+    /// Assigns the channels to services and determines what each service is tuned to: the channels that make it emit,
+    /// and some that do not. Returns the name of the service that emits each channel.
     pub(super) fn emitters(
         &self,
         random: &mut fastrand::Rng,
@@ -170,7 +170,7 @@ impl System {
         self.channels.iter().position(|known| known == channel)
     }
 
-    /// The pairs that have a cause in common, or of which one is a cause of the other, however far away.
+    /// The pairs that share a cause, or in which one is a cause of the other at any distance.
     pub(super) fn related(&self) -> BTreeSet<(usize, usize)> {
         let mut related = BTreeSet::new();
         for start in 0..self.size {

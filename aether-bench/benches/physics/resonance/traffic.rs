@@ -1,4 +1,4 @@
-//! The waves of a made-up system: shared bursty load, lags, noise, heartbeats and decoys.
+//! The waves of a synthetic system: shared bursty load, lags, noise, heartbeats and decoys.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use aether_core::{Source, WaveId};
 
 use super::system::{DECOYS, HEARTBEATS, System};
 
-/// The share of each channel's waves that nothing causes, on top of those that something does.
+/// The share of each channel's waves without a cause, in addition to the caused ones.
 const NOISE: f64 = 0.1;
-/// Unrelated waves a second on each channel.
+/// Unrelated waves per second on each channel.
 const BACKGROUND: f64 = 0.02;
-/// The load is the same for a slot, in seconds.
+/// The duration of a slot in seconds. The load is constant within a slot.
 const SLOT: f64 = 0.5;
-/// Decoys, in waves a second at normal load.
+/// The rate of decoys in waves per second at normal load.
 const DECOY_RATE: f64 = 4.0;
 
-/// How much there is.
+/// The amount of traffic.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Traffic {
-    /// How many waves a second there are to be on average, whatever the system; if not given, the rates are the system's.
+    /// The average number of waves per second for the whole system. If absent, the system's own rates apply.
     pub(super) a_second: Option<f64>,
-    /// How many coherence keys there are; 0 for waves without one.
+    /// The number of coherence keys, or 0 for waves without one.
     pub(super) keys: usize,
 }
 
@@ -31,12 +31,12 @@ pub(super) struct Sent {
     pub(super) at: f64,
     pub(super) channel: usize,
     pub(super) key: usize,
-    /// The wave that made somebody emit this one.
+    /// The wave that caused this one.
     pub(super) cause: Option<usize>,
 }
 
 impl Traffic {
-    /// All waves of so many seconds in the order of time; causes are indices into them.
+    /// Generates all waves of a period in order of time. Causes are indices into them.
     pub(super) fn waves(&self, system: &System, seconds: f64, random: &mut fastrand::Rng) -> Vec<Sent> {
         let load = load(seconds, random);
         let faster = self.a_second.map_or(1.0, |wanted| wanted / a_second(system, &load));
@@ -84,7 +84,7 @@ impl Traffic {
     }
 }
 
-/// How many waves a second a system has at its own rates, but for those few that do not follow the load.
+/// The waves per second of a system at its own rates, without the few that do not follow the load.
 fn a_second(system: &System, load: &[f64]) -> f64 {
     let mut rates = vec![0.0; system.size];
     system.roots.iter().for_each(|(root, rate)| rates[*root] += rate);
@@ -97,7 +97,7 @@ fn a_second(system: &System, load: &[f64]) -> f64 {
     even * load.iter().sum::<f64>() / load.len() as f64
 }
 
-/// The load that all roots and decoys share, by slot: a slow swing, and bursts of three times as much.
+/// The load shared by all roots and decoys, by slot: a slow swing, and bursts of three times the load.
 fn load(seconds: f64, random: &mut fastrand::Rng) -> Vec<f64> {
     let slots = (seconds / SLOT).ceil() as usize;
     let swing = |slot: usize| 1.0 + 0.5 * (std::f64::consts::TAU * slot as f64 * SLOT / 47.0).sin();
@@ -112,7 +112,7 @@ fn load(seconds: f64, random: &mut fastrand::Rng) -> Vec<f64> {
     load
 }
 
-/// Poisson arrivals at a rate that follows the load, or an even one where there is no load.
+/// Poisson arrivals at a rate that follows the load, or at a constant rate if there is no load.
 fn arrivals(rate: f64, load: &[f64], seconds: f64, random: &mut fastrand::Rng) -> Vec<f64> {
     let peak = load.iter().copied().fold(0.0, f64::max);
     let peak = if load.is_empty() { 1.0 } else { peak };
@@ -141,12 +141,12 @@ fn in_order(system: &System) -> Vec<usize> {
                 order.push(channel);
             }
         }
-        assert!(order.len() > before, "the edges of a system make no circle");
+        assert!(order.len() > before, "the edges of a system must not form a cycle");
     }
     order
 }
 
-/// By time, with the causes following their waves.
+/// Sorts the waves by time and updates the indices of the causes.
 fn sort(sent: &mut Vec<Sent>) {
     let mut order: Vec<usize> = (0..sent.len()).collect();
     order.sort_by(|a, b| sent[*a].at.total_cmp(&sent[*b].at));
@@ -157,16 +157,16 @@ fn sort(sent: &mut Vec<Sent>) {
     *sent = sorted.collect();
 }
 
-/// What the detector gets to see beside the waves.
+/// What the detector sees besides the waves.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shown {
     /// The cause of each wave that has one.
     pub(super) causes: bool,
-    /// Who hears what.
+    /// The announcements of which vibrators hear which channels.
     pub(super) announcements: bool,
 }
 
-/// Shows the waves to the detector. Each arrives up to 5 ms late, so that some overtake their causes.
+/// Shows the waves to the detector. Each arrives up to 5 ms late, so some overtake their causes.
 pub(super) fn show(
     system: &System,
     waves: &[Sent],
@@ -209,7 +209,7 @@ fn exponential(mean: f64, random: &mut fastrand::Rng) -> f64 {
     -mean * (1.0 - random.f64()).ln()
 }
 
-/// Box and Muller's method.
+/// The Box-Muller method.
 fn normal(random: &mut fastrand::Rng) -> f64 {
     (-2.0 * (1.0 - random.f64()).ln()).sqrt() * (std::f64::consts::TAU * random.f64()).cos()
 }

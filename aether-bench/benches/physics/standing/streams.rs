@@ -1,4 +1,4 @@
-//! Generators of streams, with a period and without.
+//! Generators of streams with and without a period.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use super::super::random::{exponential, normal, poisson, uniform};
 /// A stream with a period.
 #[derive(Clone, Copy)]
 pub(super) struct Periodic {
-    /// Whether jitter adds up from beat to beat, as in a loop that sleeps; else each beat keeps to the clock.
+    /// Whether jitter accumulates from beat to beat, as in a loop that sleeps. Otherwise each beat follows the clock.
     drifts: bool,
-    /// The standard deviation of a beat, as a part of the period.
+    /// The standard deviation of a beat, as a fraction of the period.
     jitter: f64,
-    /// Which part of the beats is missing.
+    /// The fraction of beats that are missing.
     missing: f64,
-    /// Which part of the waves is none of the beats.
+    /// The fraction of waves that are not beats.
     noise: f64,
 }
 
 impl Periodic {
-    /// All kinds that are looked at.
+    /// All kinds of streams that are tested.
     pub(super) const ALL: [Self; 14] = {
         let mut all = [Self { drifts: false, jitter: 0.05, missing: 0.0, noise: 0.0 }; 14];
         let mut index = 0;
@@ -40,11 +40,11 @@ impl Periodic {
         all
     };
 
-    /// Those of them that are listened to for missing beats.
+    /// The kinds that are watched for missing beats.
     pub(super) const WATCHED: [Self; 6] =
         [Self::ALL[0], Self::ALL[2], Self::ALL[3], Self::ALL[4], Self::ALL[6], Self::ALL[8]];
 
-    /// Whether the project has a goal for it.
+    /// Whether the project has a goal for this kind.
     pub(super) fn is_goal(&self) -> bool {
         self.jitter == 0.1 || self.missing == 0.4
     }
@@ -53,9 +53,9 @@ impl Periodic {
         self.missing > 0.0
     }
 
-    /// So many moments in seconds.
+    /// Generates the given number of moments, in seconds.
     pub(super) fn beats(&self, count: usize, period: f64, random: &mut Rng) -> Vec<f64> {
-        // Jitter may bring a beat before the first.
+        // Jitter may put a beat before the first one.
         let mut clock = period * (2.0 + random.f64());
         let mut times = Vec::new();
         let noise = (1.0 - self.missing) * self.noise / (1.0 - self.noise);
@@ -92,7 +92,7 @@ impl fmt::Display for Periodic {
     }
 }
 
-/// Makes so many moments of a stream without a period.
+/// Generates a number of moments of a stream without a period.
 type Generate = fn(usize, &mut Rng) -> Vec<f64>;
 
 /// The kinds of streams without a period.
