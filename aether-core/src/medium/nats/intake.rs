@@ -349,7 +349,7 @@ impl Intake {
             },
             Err(error) => {
                 self.malformed.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%subject, %error, "a message is no valid frame and was left out");
+                tracing::debug!(%subject, %error, "ignored a message that is not a valid frame");
             }
         }
         Crowded::default()
@@ -362,7 +362,7 @@ impl Intake {
             _ => tap.last_channel.insert(Channel::with_reserved(name)?).clone(),
         };
         let plain = !wire::is_frame(&message.payload);
-        // Observer copies have already been asked elsewhere.
+        // For observer copies, the question has already been asked elsewhere.
         let reply = message.reply.clone().filter(|_| tap.root != Root::Seen);
         let kind = if reply.is_some() { Kind::Query } else { Kind::Event };
         let mut brought = self.waves(message, &channel, kind, tap.gaps.as_mut(), &mut tap.foreign)?;
@@ -374,7 +374,7 @@ impl Intake {
         Ok(brought)
     }
 
-    /// The reply path for a question on a channel.
+    /// Decodes the answer to a question asked on a channel.
     pub(super) fn answer(&self, message: Message, channel: &Channel) -> Result<Wave, FrameError> {
         let brought = self.waves(message, channel, Kind::Response, None, &mut Foreign::new())?;
         brought.waves.into_iter().next().ok_or(FrameError::Empty { what: "waves" })
@@ -409,7 +409,7 @@ impl Intake {
             self.forgotten_streams.fetch_add(u64::from(forgets), Ordering::Relaxed);
             if is_implausible {
                 self.misplaced.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%channel, node, ?position, "the position of a frame cannot be true");
+                tracing::debug!(%channel, node, ?position, "a frame has an impossible position");
             }
             gap.map(|Gap { waves, since }| Lost { waves, since, is_own: node == self.shared.node })
         });

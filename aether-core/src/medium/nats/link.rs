@@ -274,7 +274,7 @@ impl Link {
     /// Waits until the connection is up.
     pub(super) async fn standing(&self, client: &Client) {
         let mut connected = self.connected.subscribe();
-        // Fails only if `self` had been dropped.
+        // Would fail only if `self` had been dropped.
         let _ = self.watching(client, connected.wait_for(|connected| *connected)).await;
     }
 
@@ -293,7 +293,7 @@ impl Link {
                 seen.number = connects;
                 return;
             }
-            // Fails only if `self` had been dropped.
+            // Would fail only if `self` had been dropped.
             let _ = seen.state.changed().await;
         }
     }
@@ -363,7 +363,7 @@ impl Link {
             progress.borrow_and_update();
             self.marks_under_way() >= most
         } {
-            // Fails only if `self` had been dropped.
+            // Would fail only if `self` had been dropped.
             let _ = self.watching(client, progress.changed()).await;
         }
     }

@@ -36,7 +36,7 @@ fn at_once<E: std::fmt::Display>(publish: impl Future<Output = Result<(), E>>) {
     // Handing over to the client takes one poll if there is room.
     match coop::unconstrained(publish).now_or_never() {
         Some(Ok(())) => {}
-        Some(Err(error)) => tracing::debug!(%error, "observers do not see a question or an answer"),
-        None => tracing::debug!("observers do not see a question or an answer: the client has no room"),
+        Some(Err(error)) => tracing::debug!(%error, "observers get no copy of a question or an answer"),
+        None => tracing::debug!("observers get no copy of a question or an answer: the client has no room"),
     }
 }

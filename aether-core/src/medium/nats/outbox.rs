@@ -236,7 +236,7 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
             // The waves are of one channel, far fewer than the number of sources allowed in a frame, and none is too
             // large. This should not happen. If it did, the loss would still be counted.
             Err(error) => {
-                tracing::error!(%error, "waves of one batch make no frame");
+                tracing::error!(%error, "cannot encode the waves of a batch as a frame");
                 shared.link.unsendable(these);
             }
         }

@@ -78,9 +78,9 @@ mod tests {
         let numbers = [&["1"][..], &["2", "3"], &["4"], &["5"]].map(|texts| inquiries.open(waves(texts)));
         assert_eq!((numbers, inquiries.last()), ([1, 2, 3, 4], 4));
         assert_eq!(texts(&inquiries.take(2)), ["2", "3"]);
-        assert!(inquiries.take(2).is_empty(), "it is over");
+        assert!(inquiries.take(2).is_empty(), "the inquiry is closed");
         inquiries.close(3);
-        assert!(inquiries.take(1).is_empty() && inquiries.take(3).is_empty(), "somebody hears them");
+        assert!(inquiries.take(1).is_empty() && inquiries.take(3).is_empty(), "the inquiries have receivers");
         assert_eq!(texts(&inquiries.take(4)), ["5"]);
         let lost = inquiries.open(waves(&["6"]));
         inquiries.clear();

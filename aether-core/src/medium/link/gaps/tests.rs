@@ -62,7 +62,7 @@ fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
         assert_eq!(lost(&mut gaps, heard(made_up, 1, now)), None);
         assert_eq!(lost(&mut gaps, heard(made_up, 0, now)), None);
     }
-    assert_eq!(lost(&mut gaps, heard(7, 1, now)), Some(2), "the stream goes on");
+    assert_eq!(lost(&mut gaps, heard(7, 1, now)), Some(2), "the stream continues");
     assert_eq!(lost(&mut gaps, heard(8 + most, 1, now)), Some(most));
     // A new stream that should have been heard from its beginning.
     let position = Position { stream: 1, first: u64::MAX, age_micros: 0 };
@@ -81,7 +81,7 @@ fn no_stream_of_another_number_hides_what_is_missing_in_the_real_one() {
         HeardFrame { position: Position { stream, ..heard.position }, ..heard }
     };
     for made_up in [u64::MAX, 1 << 62] {
-        assert_eq!(lost(&mut gaps, stream(made_up, 0)), None, "no sender begins so many");
+        assert_eq!(lost(&mut gaps, stream(made_up, 0)), None, "no sender begins this many streams");
     }
     // These cannot be recognised as forged.
     for made_up in [1, 2, 3, 1000, 7] {
@@ -180,7 +180,7 @@ fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_hear
     let mut next = heard(2, 1, now + SECOND);
     next.position.stream = 1;
     assert_eq!(missing(&mut gaps, next), Some(Gap { waves: 2, since: now }));
-    assert_eq!(missing(&mut gaps, heard(5, 1, now)), None, "of the old stream, overtaken");
+    assert_eq!(missing(&mut gaps, heard(5, 1, now)), None, "an overtaken frame of the old stream");
     next.position.first = 3;
     assert_eq!(missing(&mut gaps, next), None);
 }
