@@ -1,7 +1,7 @@
-//! The seam: what carries waves between vibrators, and what it promises.
+//! The medium interface: what carries waves between vibrators, and what it guarantees.
 //!
-//! A medium crosses process borders or does not; matching, queueing and counting are the router's and the inboxes'
-//! work on every medium. The local medium *is* the router. Services never use this trait: they use
+//! A medium may or may not cross process boundaries. On every medium, the router and the inboxes do the matching,
+//! queueing and counting. The local medium *is* the router. Services never use this trait directly. They use
 //! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
 
 mod connect;
@@ -35,33 +35,33 @@ use crate::channel::{Channel, ChannelError};
 use crate::inbox::Ledger;
 use crate::wave::{Wave, WaveError};
 
-/// What a medium can do, as data.
+/// The capabilities of a medium, as data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Promises {
     /// Waves of one source, channel and amplitude arrive in the order in which they were emitted.
     pub ordered: bool,
-    /// A wave that was taken survives the end of the process. No medium promises that yet.
+    /// Accepted waves survive the end of the process. No medium promises this yet.
     pub durable: bool,
-    /// Of the members of a group each wave reaches exactly one.
+    /// Each wave reaches exactly one member of each group.
     pub groups: bool,
-    /// Vibrators in other processes hear the waves.
+    /// Waves reach vibrators in other processes.
     pub crosses_processes: bool,
-    /// Commands and queries that nobody but observers hears come back to their source.
+    /// Commands and queries with no receiver except observers are returned to their source.
     pub reflects_unheard: bool,
-    /// Emitters wait for receivers whose options say so, wherever these are: a plain loop into a receiver that is slower,
-    /// but not stuck, loses nothing.
+    /// Emitters wait for receivers whose options request it, wherever the receivers are. A plain emitting loop loses
+    /// nothing when its receiver is slower but not stuck.
     pub back_pressure: bool,
-    /// Whether anybody but observers hears a channel is known at once: a question that nobody hears fails with
-    /// [`AskError::NoResonator`], and `tell` returns [`Reach::Nobody`].
+    /// The medium knows immediately whether a channel has any receivers except observers. A question without a receiver
+    /// fails with [`AskError::NoResonator`], and `tell` returns [`Reach::Nobody`].
     pub detects_unheard: bool,
-    /// The most bytes that a wave may have on this medium: its payload in process, its frame over a network.
+    /// The maximum size of a wave on this medium in bytes: its payload in process, its frame over a network.
     pub max_payload: usize,
 }
 
 impl Promises {
-    /// Ordered, with groups, detecting and reflecting what nobody hears, not durable, with back-pressure in process only;
-    /// for implementors of media. A medium that promises less sets the field to false.
+    /// For implementors of media: ordered, with groups, detects and reflects unheard waves, not durable, and with
+    /// back-pressure only in process. A medium that promises less sets the field to false.
     #[must_use]
     pub const fn new(crosses_processes: bool, max_payload: usize) -> Self {
         Self {
@@ -77,209 +77,213 @@ impl Promises {
     }
 }
 
-/// How a medium is doing.
+/// The status of a medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct MediumStatus {
-    /// Whether waves cross now. Always true in process.
+    /// Whether the medium is connected now. Always true in process.
     pub connected: bool,
-    /// How often the connection was made; 1 if it never broke.
+    /// The number of times the connection was established. It is 1 if the connection never broke.
     pub connects: u64,
-    /// What was given to the medium and what became of it: `delivered` were handed to the network, `queued` wait. All
-    /// zero in process, where there is no outbox.
+    /// The account of the waves given to the medium. `delivered` waves were handed to the network, and `queued` waves
+    /// are waiting. All counts are zero in process, where there is no outbox.
     pub outbox: Ledger,
-    /// Waves that were handed to the network and not confirmed by the broker when the connection broke or was closed: at
-    /// most so many were lost there.
+    /// Waves handed to the network that the broker had not confirmed when the connection broke or was closed. This is
+    /// an upper bound on the waves lost there.
     pub unconfirmed: u64,
-    /// Waves that were handed to the network and that the broker has not confirmed yet.
+    /// Waves handed to the network that the broker has not confirmed yet.
     pub in_flight: u64,
-    /// Messages that the broker's client dropped before they reached the router, a lower bound, and requests for service
-    /// discovery that were dropped because too many waited.
+    /// Messages that the broker's client dropped before they reached the router (a lower bound), plus service discovery
+    /// requests that were dropped because too many were waiting.
     pub dropped_by_client: u64,
-    /// Messages that the broker's client received and nobody has taken from it: those that wait in its queues now, those
-    /// that it dropped, and what came for a subscription that was just left. So when nothing is under way the client has
-    /// dropped at most so many.
+    /// Messages that the broker's client received and that were never taken from it. They are waiting in its queues,
+    /// were dropped by it, or arrived for a subscription that had just been left. When the medium is idle, this is an
+    /// upper bound on the messages that the client has dropped.
     pub untaken: u64,
-    /// Messages that were no valid frame, or came on a name that is no channel.
+    /// Messages that were not valid frames, or arrived on a name that is not a channel.
     pub malformed: u64,
-    /// Messages that said what cannot be true, because they are broken or somebody made them up in another's name: a
-    /// position in a stream that its sender cannot have reached, a time of sending that its sender's next frames
-    /// contradict, a marker or a word of the server that is none. What they said was left out; their waves were not.
+    /// Messages with impossible claims, either corrupted or forged in another sender's name. Examples: a stream
+    /// position that the sender cannot have reached, a sending time that the sender's next frames contradict, an
+    /// invalid marker, or an invalid server notice. The claims were ignored; the waves in these messages were not.
     pub implausible: u64,
-    /// Waves that were never given to the medium: their emitters respect the floors of the receivers, and all of those
-    /// had said that they would not hear them. Counted by [`Aether::status`](crate::Aether::status), not by media.
+    /// Waves that were never given to the medium. Their emitters respect the receivers' floors, and all receivers had
+    /// announced that they would not accept these waves. [`Aether::status`](crate::Aether::status) counts them; media
+    /// do not.
     pub shed_at_source: u64,
-    /// Waves that were sent to the subscriptions of this process and lost on the way, wherever that was; one that two
-    /// patterns would have brought counts twice. [`Ledger::lost_upstream`](crate::Ledger) says whose they were, where
-    /// that is known.
+    /// Waves that were sent to the subscriptions of this process and lost anywhere on the way. A wave that two patterns
+    /// would have delivered counts twice. [`Ledger::lost_upstream`](crate::Ledger) attributes the losses to receivers
+    /// where that is possible.
     pub lost_upstream: u64,
-    /// Senders' channels that gaps are looked for in no longer, because too many others were used since.
+    /// Sender channels that are no longer checked for gaps, because too many others have been used since.
     pub forgotten_streams: u64,
-    /// Answers that nobody waited for: those that came after their asker had given up, further ones to the same question,
-    /// and made-up ones. Zero in process.
+    /// Answers without a waiting asker: answers that arrived after the asker gave up, additional answers to the same
+    /// question, and forged answers. Zero in process.
     pub stray_answers: u64,
-    /// Waves in the outbox that are held because a receiver has asked for a pause, as of the last look at it. They are
-    /// among the `queued` of the outbox.
+    /// Waves held in the outbox because a receiver has requested a pause, as of the last check. They are included in
+    /// the outbox's `queued` count.
     pub held: u64,
-    /// How often a receiver has asked this process to pause, and it did.
+    /// The number of times this process paused at the request of a receiver.
     pub pauses: u64,
 }
 
-/// How far a notice of the framework went.
+/// How far a framework notice got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reach {
-    /// Somebody hears its channel, and was handed it.
+    /// The channel has a receiver, and the notice was handed to it.
     Heard,
-    /// Nobody but observers hears its channel.
+    /// The channel has no receivers except observers.
     Nobody,
-    /// It was not sent: the medium is closed, or the notice is too large for it.
+    /// The notice was not sent: the medium is closed, or the notice is too large for it.
     Unsent,
-    /// The connection broke while it was under way.
+    /// The connection broke while the notice was in transit.
     Unknown,
 }
 
-/// What carries waves. Object-safe and small; for implementors of media.
+/// Carries waves. Object-safe and small; for implementors of media.
 ///
-/// The contract, each line of which `conformance` checks by number:
+/// The contract. `conformance` checks each line by number:
 ///
-/// 1. `carry` returning `Done`, or [`Waiting::finish`](crate::medium::Waiting::finish) returning, means that the wave is in
-///    the inboxes of all who hear it in this process (media that do not cross processes), or in the medium's bounded
-///    outbox or beyond. It never blocks the thread. Of those that wait for room the strongest is let in first, and the weak
-///    are refused and made to wait before the strong; nothing that was taken is dropped for that. A wave that is
-///    handed back has no number, and leaves no gap in those of its source.
-/// 2. Waves of one source, channel and amplitude arrive in the order of their `carry` calls, at every receiver. One that
-///    is still `Waiting` when the next is carried may be overtaken by it, and so may one that a member of a group gets in
-///    the place of another that has left.
-/// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns
-///    match, and to exactly one member of each group, if the medium promises groups; else `join` refuses members with
-///    `NoGroups`. All members get their share, on whatever channels and whoever else
-///    comes and goes; in process they take turns, and one that is full is passed over while another one has room.
-/// 4. `join` returning Ok means: every wave carried afterwards, by anyone, reaches the subscription. After `leave`
-///    nothing more reaches it.
-/// 5. A question reaches those who hear its channel; the first answer completes `ask`. When nobody but observers hears
-///    the channel `ask` fails with `NoResonator` at once, not after the patience, if the medium promises that. Observers of the channel get each
-///    question, and the answer that the asker got, at most once and once if nothing is overloaded: without a way to
-///    answer, and without keeping the way of others open.
-/// 6. What is larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
-/// 7. A slow receiver whose inbox sheds affects nobody else: what it cannot take is shed there and counted. An observer
-///    makes nobody wait at all, and
-///    `offered = delivered + shed + expired + lost_upstream + queued` holds.
-/// 8. After `close` returned, what was taken before has been delivered or sent, `carry` hands waves back as `Closed`,
-///    and `join`, `ask` and `flush` fail with `Closed`. Receivers that are made afterwards end at once.
-/// 9. While a network is away `carry` goes on taking waves into its outbox, sheds the weakest when that is full, and
-///    counts them; afterwards all subscriptions are in force again by themselves. What was lost on the way to a
-///    receiver is counted there as `lost_upstream`, at the latest when something follows it, and not for those who
-///    joined later; members of groups are excepted.
-/// 10. Every async method is cancel safe: dropped before completion it leaves nothing half done; a wave is carried
-///     whole or not at all.
-/// 11. What comes from the network and is not a frame of this protocol either arrives as a wave with default values,
-///     or is counted as malformed; it never ends the medium.
-/// 12. `tell` carries notices of the framework, which are waves on reserved channels, to all who hear them but
-///     observers, past the outbox and without making anybody wait, and says of each whether anybody hears its channel, if
-///     the medium promises to detect that, and else that it was sent (`Heard`).
-///     It is in no outbox ledger. A command or query that was carried and that nobody but observers hears is reflected,
-///     if the medium promises that.
-/// 13. If the medium promises back-pressure: emitters wait for receivers whose options say so, wherever these are. A plain
-///     loop into a receiver that is slower and makes progress loses nothing, except what exceeds bounds that the
-///     medium documents. Stronger waves, and waves of other channels, pass those that wait. A receiver that is
-///     stuck delays its emitters once and not with every wave; one that goes or is cut off does not hold them up.
+/// 1. `carry` returning `Done`, or [`Waiting::finish`](crate::medium::Waiting::finish) returning, means that the wave
+///    is in the inboxes of all its receivers in this process (media that do not cross processes), or in the medium's
+///    bounded outbox or beyond. It never blocks the thread. Among waves that wait for room, the strongest is admitted
+///    first. Weak waves are refused and made to wait before strong ones. Accepted waves are never dropped for this
+///    purpose. A wave that is handed back has no number and leaves no gap in the numbers of its source.
+/// 2. Waves of one source, channel and amplitude arrive at every receiver in the order of their `carry` calls. Two
+///    exceptions: a wave that is still `Waiting` when the next one is carried may be overtaken by it, and so may a wave
+///    that a group member receives in place of a member that has left.
+/// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns match.
+///    It is offered to exactly one member of each group if the medium promises groups; otherwise `join` refuses members
+///    with `NoGroups`. All members get their share, regardless of the channels used and of other members joining or
+///    leaving. In process, members take turns, and a full member is skipped while another one has room.
+/// 4. `join` returning Ok means that every wave carried afterwards, by any emitter, reaches the subscription. After
+///    `leave`, nothing more reaches it.
+/// 5. A question reaches all receivers of its channel, and the first answer completes `ask`. If the channel has no
+///    receivers except observers, `ask` fails with `NoResonator` immediately, without waiting for the patience to
+///    expire, provided that the medium promises this. Observers of the channel get each question, and the answer that
+///    the asker got, at most once, and exactly once if nothing is overloaded. They cannot answer, and they do not keep
+///    the reply path of other receivers open.
+/// 6. A wave larger than `max_payload` is handed back as `TooLarge`, and nothing else is affected.
+/// 7. A slow receiver whose inbox sheds affects no other receiver: waves that it cannot accept are shed there and
+///    counted. An observer never makes emitters wait. `offered = delivered + shed + expired + lost_upstream + queued`
+///    holds.
+/// 8. When `close` has returned, all previously accepted waves have been delivered or sent, `carry` hands waves back as
+///    `Closed`, and `join`, `ask` and `flush` fail with `Closed`. Receivers created afterwards end immediately.
+/// 9. While a network is unavailable, `carry` continues to accept waves into its outbox, sheds the weakest when the
+///    outbox is full, and counts the shed waves. When the network is back, all subscriptions are restored
+///    automatically. Waves lost on the way to a receiver are counted there as `lost_upstream`, at the latest when
+///    another wave follows. They are not counted for receivers that joined later, nor for members of groups.
+/// 10. Every async method is cancel safe: dropping it before completion leaves nothing half done. A wave is carried
+///     entirely or not at all.
+/// 11. Network input that is not a frame of this protocol either arrives as a wave with default values or is counted as
+///     malformed. It never ends the medium.
+/// 12. `tell` carries framework notices, which are waves on reserved channels, to all their receivers except observers.
+///     It bypasses the outbox and never makes emitters wait. For each notice it reports whether the channel has any
+///     receivers, if the medium promises to detect that; otherwise it reports that the notice was sent (`Heard`).
+///     Notices do not appear in any outbox ledger. A carried command or query with no receivers except observers is
+///     reflected, if the medium promises that.
+/// 13. If the medium promises back-pressure, emitters wait for receivers whose options request it, wherever the
+///     receivers are. A plain emitting loop loses nothing when its receiver is slower but makes progress, except for
+///     what exceeds bounds that the medium documents. Stronger waves, and waves of other channels, pass the waiting
+///     ones. A stuck receiver delays its emitters once, not with every wave. A receiver that leaves or is disconnected
+///     does not hold them up.
 pub trait Medium: Debug + Send + Sync + 'static {
-    /// What this medium can do.
+    /// The capabilities of this medium.
     fn promises(&self) -> Promises;
 
-    /// Takes a wave that has been stamped.
+    /// Accepts a stamped wave.
     ///
     /// # Errors
     /// [`EmitError`] with the wave: too large or closed.
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError>;
 
-    /// The same without waiting: where an inbox or the outbox is full and `carry` would return `Waiting`, it takes nothing
-    /// and hands the wave back as `Full`.
+    /// Like `carry`, but never waits: if an inbox or the outbox is full and `carry` would return `Waiting`, this method
+    /// accepts nothing and hands the wave back as `Full`.
     ///
     /// # Errors
     /// [`EmitError`] with the wave: full, too large or closed.
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError>;
 
-    /// Brings what a new subscription hears from now on. The router knows the subscription already.
+    /// Starts delivery to a new subscription. The router already has the subscription.
     fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>>;
 
-    /// Stops bringing it. The router has forgotten the subscription already.
+    /// Stops delivery to a subscription. The router has already removed the subscription.
     fn leave(&self, subscription: &Subscription);
 
-    /// Carries a question and waits for the first answer. All of that takes at most `patience`.
+    /// Carries a question and waits for the first answer, for at most `patience` in total.
     fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>>;
 
-    /// Carries notices of the framework, each of them once at most, and says how far each went, in their order. Waits
-    /// for as long as the connection is away.
+    /// Carries framework notices, each at most once, and reports how far each one got, in the same order. Waits for as
+    /// long as the connection is down.
     fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>>;
 
-    /// Waits until everything taken so far has left the process and, on a network, was seen by the broker; bounded in
-    /// time. Closed, it fails.
+    /// Waits until everything accepted so far has left the process and, on a network, was received by the broker. The
+    /// wait is bounded. Fails if the medium is closed.
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>>;
 
-    /// Flushes, bounded in time, and ends. Calling it again is not an error.
+    /// Flushes within a bounded time, then ends the medium. Calling it again is not an error.
     fn close(&self) -> BoxFuture<'_, Result<(), FlushError>>;
 
-    /// How it is doing, with its accounts.
+    /// The status of the medium, with its accounts.
     fn status(&self) -> MediumStatus;
 
-    /// Changes when the connection breaks or is back, to whether it stands; and once more, to true, when the medium was
-    /// closed. `None`, the default, for a medium without a connection.
+    /// Changes to false when the connection breaks, to true when it is restored, and once more to true when the medium
+    /// is closed. `None`, the default, for a medium without a connection.
     fn connection(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
         None
     }
 }
 
-/// Why a wave was not taken; holds the wave.
+/// The reason why a wave was not accepted. Contains the wave.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmitError {
-    /// An inbox (in process) or the outbox (network) has no room for a wave of this strength, and the caller did not want
-    /// to wait.
+    /// An inbox (in process) or the outbox (network) has no room for a wave of this strength, and the caller did not
+    /// want to wait.
     #[error("no room: a receiver or the outbox is full")]
     Full {
-        /// What was not emitted.
+        /// The wave that was not emitted.
         wave: Wave,
     },
     /// The medium was closed.
     #[error("the medium is closed")]
     Closed {
-        /// What was not emitted.
+        /// The wave that was not emitted.
         wave: Wave,
     },
-    /// Larger than the medium takes.
+    /// The wave is larger than the medium accepts.
     #[error("the wave has {bytes} bytes: the medium takes at most {max_bytes}")]
     TooLarge {
-        /// What was not emitted.
+        /// The wave that was not emitted.
         wave: Wave,
-        /// Its size on this medium.
+        /// The size of the wave on this medium.
         bytes: usize,
-        /// The largest size.
+        /// The maximum size.
         max_bytes: usize,
     },
-    /// Relayed as often as is allowed.
+    /// The wave has already been relayed the maximum number of times.
     #[error("the wave was relayed {} times already: at most {} are allowed", wave.hops(), crate::wave::MAX_HOPS)]
     TooFar {
-        /// What was not emitted.
+        /// The wave that was not emitted.
         wave: Wave,
     },
     /// The channel belongs to the framework.
     #[error("channel {} is reserved for the framework", wave.channel())]
     Reserved {
-        /// What was not emitted.
+        /// The wave that was not emitted.
         wave: Wave,
     },
-    /// Nobody would have heard it: all receivers of the channel are overloaded and have said from which strength on
-    /// they hear. Only for emitters that [respect floors](crate::VibratorBuilder::respect_floor).
+    /// The wave would not have reached any receiver: all receivers of the channel are overloaded and have announced the
+    /// minimum strength that they accept. Only for emitters that [respect
+    /// floors](crate::VibratorBuilder::respect_floor).
     #[error("the wave is weaker than {floor:?}, below which no receiver of {} hears", wave.channel())]
     BelowFloor {
-        /// What was not emitted.
+        /// The wave that was not emitted.
         wave: Wave,
         /// The lowest floor of the receivers.
         floor: crate::amplitude::Floor,
     },
-    /// The wave could not be made; there is none to hand back.
+    /// The wave could not be created, so there is none to hand back.
     #[error("the wave could not be made")]
     Invalid(#[from] WaveError),
 }
@@ -299,7 +303,7 @@ impl EmitError {
         }
     }
 
-    /// The wave, to be changed.
+    /// Mutable access to the wave.
     pub(crate) fn wave_mut(&mut self) -> Option<&mut Wave> {
         match self {
             Self::Full { wave }
@@ -312,92 +316,92 @@ impl EmitError {
         }
     }
 
-    /// Whether the same wave may be taken later.
+    /// Whether the same wave may be accepted later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Full { .. } | Self::BelowFloor { .. })
     }
 }
 
-/// Why a pattern is not heard.
+/// The reason why joining a pattern failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
     /// The medium was closed.
     #[error("the medium is closed")]
     Closed,
-    /// The receiver was dropped, so nobody is left to hear the pattern.
+    /// The receiver was dropped, so the pattern no longer has a receiver.
     #[error("the receiver was dropped")]
     Dropped,
-    /// The pattern or the name of the group is not valid.
+    /// The pattern or the group name is invalid.
     #[error("invalid pattern or group")]
     Invalid(#[from] ChannelError),
-    /// An observer would take waves from those members who work on them.
+    /// An observer cannot join a group, because it would take waves away from the members that process them.
     #[error("an observer cannot be a member of the group {group}")]
     Observer {
         /// The group.
         group: Channel,
     },
-    /// The medium has no groups; see [`Promises::groups`].
+    /// The medium does not support groups; see [`Promises::groups`].
     #[error("the medium has no groups: cannot be a member of the group {group}")]
     NoGroups {
         /// The group.
         group: Channel,
     },
-    /// The broker's client refused.
+    /// The broker's client rejected the subscription.
     #[error("the broker's client did not take the subscription")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Why a question has no answer.
+/// The reason why a question has no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
-    /// Nobody listens on the channel.
+    /// The channel has no listeners.
     #[error("nobody listens on {channel}")]
     NoResonator {
-        /// Where it was asked.
+        /// The channel of the question.
         channel: Channel,
     },
-    /// Everyone who got the question let go of it without an answer. Known in process only.
+    /// All receivers of the question dropped it without an answer. Only detected in process.
     #[error("all who heard the question on {channel} dropped it without an answer")]
     Unanswered {
-        /// Where it was asked.
+        /// The channel of the question.
         channel: Channel,
     },
-    /// Whoever was asked answered that there is no answer, and why.
+    /// The responder replied that there is no answer, with the reason.
     #[error("whoever answers on {channel} failed")]
     Failed {
-        /// Where it was asked.
+        /// The channel of the question.
         channel: Channel,
-        /// What it said.
+        /// The failure that the responder reported.
         source: crate::wave::Failure,
     },
-    /// No answer within the patience.
+    /// No answer arrived within the patience.
     #[error("no answer on {channel} within {patience:?}")]
     TimedOut {
-        /// Where it was asked.
+        /// The channel of the question.
         channel: Channel,
-        /// How long was waited.
+        /// The time waited.
         patience: Duration,
     },
-    /// The medium did not take the question.
+    /// The medium did not accept the question.
     #[error("the question was not sent")]
     Emit(#[from] EmitError),
-    /// Too many questions of this connection wait for an answer. Known over a network only.
+    /// Too many questions of this connection are waiting for answers. Only detected over a network.
     #[error("the question on {channel} was not asked: {most} others wait for an answer")]
     TooMany {
-        /// Where it was to be asked.
+        /// The channel of the question.
         channel: Channel,
-        /// How many may wait at the same time.
+        /// The maximum number of questions that can wait at the same time.
         most: usize,
     },
-    /// The answer that came is not a valid frame.
+    /// The answer is not a valid frame.
     #[error("the answer on {channel} is malformed")]
     Malformed {
-        /// Where it was asked.
+        /// The channel of the question.
         channel: Channel,
-        /// What is wrong with it.
+        /// The error in the frame.
         source: crate::wire::FrameError,
     },
     /// The broker's client failed.
@@ -406,7 +410,7 @@ pub enum AskError {
 }
 
 impl AskError {
-    /// Whether asking again may help.
+    /// Whether asking again may succeed.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
@@ -428,39 +432,40 @@ impl From<WaveError> for AskError {
     }
 }
 
-/// Why not everything has left.
+/// The reason why a flush is incomplete.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlushError {
-    /// The medium was closed before.
+    /// The medium was already closed.
     #[error("the medium is closed")]
     Closed,
-    /// The broker has not confirmed so many waves: they still wait, or were under way when the connection broke and may be
-    /// lost.
+    /// The broker has not confirmed this number of waves. They are still waiting, or were in transit when the
+    /// connection broke and may be lost.
     #[error(
         "the broker did not confirm {waves} waves, as the connection broke or {patience:?} were not enough"
     )]
     Unconfirmed {
-        /// How many.
+        /// The number of waves.
         waves: u64,
-        /// How long was waited, without any progress or in all.
+        /// The time waited, either without any progress or in total.
         patience: Duration,
     },
-    /// The broker has confirmed all waves and then did not answer any more: it may not know yet what was left, and
-    /// receivers may not know yet what they have missed.
+    /// The broker confirmed all waves and then stopped responding. It may not have processed all unsubscriptions yet,
+    /// and receivers may not have been notified of waves they missed yet.
     #[error("all waves were confirmed, but then the broker did not answer for {patience:?}")]
     Unanswered {
-        /// How long was waited.
+        /// The time waited.
         patience: Duration,
     },
-    /// So many waves were not sent, because they are larger than the broker takes: it took more when they were emitted.
-    /// Each was reported to its source if it is of a kind that is, and counts as
-    /// [`unsendable`](crate::ShedReason::Unsendable). Each is named once, by the first flush that ends afterwards.
+    /// These waves were not sent because they exceed the broker's current limit. The limit was higher when they were
+    /// emitted. Each was reported to its source if waves of its kind are reported, and counts as
+    /// [`unsendable`](crate::ShedReason::Unsendable). Each is reported by one flush only, the first one to end
+    /// afterwards.
     #[error(
         "{waves} waves were not sent: the broker takes smaller ones only since the connection was made anew"
     )]
     Unsendable {
-        /// How many.
+        /// The number of waves.
         waves: u64,
     },
 }

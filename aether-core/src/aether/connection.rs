@@ -1,4 +1,4 @@
-//! Following the connection of a medium: when it breaks and when it is back.
+//! Notifications when the connection of a medium breaks or is restored.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{Aether, Shared};
 use crate::medium::MediumStatus;
 
-/// Follows when the connection of an [`Aether`] breaks and when it is back. It does not keep the medium open.
+/// Observes when the connection of an [`Aether`] breaks and when it is restored. It does not keep the medium open.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,12 +27,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Waits until the connection breaks or is back, and returns the status of the medium. Changes in quick succession may
-    /// be reported as one: [`MediumStatus::connects`] tells whether the connection is a new one. `None` when the medium
-    /// was closed or dropped, and at once for a medium without a connection, such as the one in process.
+    /// Waits until the connection breaks or is restored, and returns the status of the medium. Changes in quick
+    /// succession may be reported as one: [`MediumStatus::connects`] shows whether the connection is a new one. Returns
+    /// `None` when the medium was closed or dropped, and immediately for a medium without a connection, such as the
+    /// in-process one.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, no change is missed.
+    /// If cancelled before completion, no change is missed.
     pub async fn changed(&mut self) -> Option<MediumStatus> {
         let status = match self.stands.as_mut()?.changed().await {
             Ok(()) => self.look(),
@@ -44,7 +45,7 @@ impl Connection {
         status
     }
 
-    /// `None` if the medium was closed or dropped.
+    /// Returns `None` if the medium was closed or dropped.
     fn look(&mut self) -> Option<MediumStatus> {
         let stands = *self.stands.as_mut()?.borrow_and_update();
         let status = Aether { shared: self.aether.upgrade()? }.status();
@@ -61,7 +62,7 @@ impl fmt::Debug for Connection {
 }
 
 impl Aether {
-    /// Follows the connection from now on.
+    /// Observes the connection from now on.
     #[must_use]
     pub fn connection(&self) -> Connection {
         Connection { aether: Arc::downgrade(&self.shared), stands: self.medium().connection() }

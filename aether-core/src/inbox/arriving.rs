@@ -1,4 +1,5 @@
-//! Waves that a network brings: offered as long as there is room, so that whoever brings them can wait with the rest.
+//! Waves that arrive from a network. They are offered as long as there is room, and the delivering task can wait with
+//! the rest.
 
 use std::collections::VecDeque;
 
@@ -6,8 +7,8 @@ use super::{Inbox, Offer, Shed};
 use crate::wave::Wave;
 
 impl Inbox {
-    /// Offers waves with one lock for all, and hands back the first that would have to wait for room and all that follow
-    /// it. Nothing is handed back if the options say that a full inbox sheds at once, or if the receiver is stuck.
+    /// Offers waves under a single lock. Hands back the first wave that would have to wait for room, and all waves
+    /// after it. Hands nothing back if the options say that a full inbox sheds at once, or if the receiver is stuck.
     pub(crate) fn offer_while_room(&self, waves: impl IntoIterator<Item = Wave>) -> VecDeque<Wave> {
         let (mut waves, mut rest, mut shed) = (waves.into_iter(), VecDeque::new(), Shed::new());
         let mut state = self.state.lock();
@@ -30,10 +31,10 @@ impl Inbox {
         rest
     }
 
-    /// Offers waves in their order, and waits for room where that is needed: for each wave at most as long as the options
-    /// say. What was offered is no longer in `waves`.
+    /// Offers waves in order, and waits for room where necessary, for each wave at most as long as the options allow.
+    /// Waves that were offered are removed from `waves`.
     ///
-    /// Cancel safety: cancelled while it waits, what was not offered is still in `waves`.
+    /// Cancel safety: if cancelled while waiting, the waves not offered yet are still in `waves`.
     pub(crate) async fn offer_all_patiently(&self, waves: &mut VecDeque<Wave>) {
         while let Some(first) = waves.front() {
             self.offer_patiently(first).await;

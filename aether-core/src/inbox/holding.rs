@@ -8,19 +8,19 @@ use super::{Inbox, InboxState, Shed};
 use crate::clock::Moment;
 use crate::wave::Wave;
 
-/// Whether an outbox has reason to make emitters wait on: waves are held, or leave.
+/// Whether emitters of an outbox have a reason to keep waiting: waves are held, or waves are leaving.
 #[derive(Default)]
 pub(super) struct Held {
     is_held: bool,
-    /// When the last hold ends or ended.
+    /// The time at which the last hold ends or ended.
     until: Option<Moment>,
-    /// When the last batch was taken, and the weakest level in it.
+    /// The time at which the last batch was taken, and the weakest level in it.
     last_batch: Option<(Moment, u8)>,
 }
 
 impl Inbox {
-    /// Says until when some waves are held, or that none are. Meanwhile emitters that wait for room do not lose patience,
-    /// and all of the inbox is theirs, so that waves that are not held can be taken past those that are.
+    /// Sets the time until which some waves are held, or `None` if none are. In the meantime, waiting emitters do not
+    /// lose patience and can use the entire inbox, so that waves that are not held can be taken past the held ones.
     pub fn hold_until(&self, until: Option<Moment>) {
         let called = {
             let mut state = self.state.lock();
@@ -34,15 +34,15 @@ impl Inbox {
         super::waiting::wake(called);
     }
 
-    /// Works out how far emitters may run ahead.
+    /// Computes how far emitters may run ahead.
     pub(super) fn set_ahead(&self, state: &mut InboxState) {
         state.ahead = if state.held.is_held { self.options.max_waves } else { state.ahead_unheld };
         self.set_bounds(state);
     }
 
-    /// Whether an emitter of this level that has waited for all of its patience waits on, because in that time waves were
-    /// held, or waves of its level or weaker ones left. So a slow connection slows emitters down, while one that is stuck,
-    /// and one that stronger waves saturate, exhaust their patience.
+    /// Whether an emitter of this level keeps waiting although its patience has expired. It does if, during that time,
+    /// waves were held, or waves of its level or weaker ones left. A slow connection therefore slows emitters down,
+    /// whereas a stuck connection, or one saturated by stronger waves, exhausts their patience.
     pub(super) fn is_moving(&self, level: u8, patience: Duration) -> bool {
         let state = self.state.lock();
         let left = state.held.last_batch.filter(|(_, weakest)| *weakest >= level).map(|(at, _)| at);
@@ -50,16 +50,16 @@ impl Inbox {
         last.is_some_and(|last| Moment::now().saturating_duration_since(last) < patience)
     }
 
-    /// Notes that a batch was taken, the weakest wave of which had this level.
+    /// Records that a batch was taken whose weakest wave had this level.
     pub(super) fn note_batch(state: &mut InboxState, weakest: Option<u8>) {
         if let Some(weakest) = weakest {
             state.held.last_batch = Some((Moment::now(), weakest));
         }
     }
 
-    /// Takes several waves that are not held, the strongest first: at most so many, and of at most so many bytes together,
-    /// but one at least if there is one. `seen` marks how far earlier calls have looked, and is to be set to 0 when others
-    /// are held than before. Returns how many waves are left.
+    /// Takes several waves that are not held, the strongest first. Takes at most `most` waves with at most `most_bytes`
+    /// bytes in total, but at least one wave if there is one. `seen` marks how far earlier calls have searched. Set it
+    /// to 0 when the set of held waves changes. Returns the number of waves left.
     pub fn take_unheld(
         &self,
         (most, most_bytes): (usize, usize),
@@ -88,11 +88,11 @@ impl Inbox {
         left
     }
 
-    /// Waits until the inbox holds a wave that was offered after the mark `seen` (true), 0 for any; or is closed: whether
-    /// it holds any wave then. One task at a time may wait.
+    /// Waits until the inbox holds a wave offered after the mark `seen`, or any wave if `seen` is 0, and returns true.
+    /// If the inbox is closed, returns whether it holds any wave. Only one task at a time may wait.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing is taken.
+    /// If cancelled before completion, nothing is taken.
     pub async fn filled_after(&self, seen: u64) -> bool {
         std::future::poll_fn(|cx| {
             let mut state = self.state.lock();

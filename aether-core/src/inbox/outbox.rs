@@ -1,8 +1,8 @@
-//! An inbox as the outbox of a medium: what waits to be sent over a network.
+//! An inbox as the outbox of a medium: the queue of waves waiting to be sent over a network.
 //!
-//! Called by media, also by those of other crates. Emitters put waves in through
-//! [`Carried::by_outbox`](crate::medium::Carried::by_outbox); one sending task waits with [`Inbox::filled`] and takes
-//! batches with [`Inbox::take_many`]. The ledger of the inbox is then that of
+//! For media, including those of other crates. Emitters insert waves through
+//! [`Carried::by_outbox`](crate::medium::Carried::by_outbox). One sending task waits with [`Inbox::filled`] and takes
+//! batches with [`Inbox::take_many`]. The ledger of the inbox is then the ledger in
 //! [`MediumStatus::outbox`](crate::medium::MediumStatus::outbox).
 
 use std::task::{Context, Poll, Waker};
@@ -12,7 +12,7 @@ use super::{Inbox, Offer, Shed, ShedReason, waiting};
 use crate::wave::Wave;
 
 impl Inbox {
-    /// Offers a wave without waiting, whatever [`WhenFull`](super::WhenFull) says: a full inbox sheds its weakest wave,
+    /// Offers a wave without waiting, regardless of [`WhenFull`](super::WhenFull). A full inbox sheds its weakest wave,
     /// which may be this one, and counts it.
     ///
     /// ```
@@ -30,7 +30,7 @@ impl Inbox {
         let _ = self.offer(wave, Offer::Now);
     }
 
-    /// Takes the next wave, the strongest first; `None` if there is none now. One thread at a time may take.
+    /// Takes the next wave, the strongest first; `None` if there is none now. Only one thread at a time may take waves.
     pub fn take_now(&self) -> Option<Wave> {
         match self.poll_receive(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(wave) => wave,
@@ -38,9 +38,9 @@ impl Inbox {
         }
     }
 
-    /// Takes a batch to send, in the order of receiving, and appends it to `into`: until `into` holds `most` waves, or
-    /// the batch holds `most_bytes` by [`Wave::weight`], but one wave at least. Nothing if all that is queued has expired.
-    /// The waves count as delivered. One thread at a time may take.
+    /// Takes a batch to send, in receiving order, and appends it to `into`. The batch ends when `into` holds `most`
+    /// waves or the batch holds `most_bytes` by [`Wave::weight`], but it contains at least one wave. It is empty if
+    /// everything queued has expired. The waves count as delivered. Only one thread at a time may take waves.
     pub fn take_many(&self, most: usize, most_bytes: usize, into: &mut Vec<Wave>) {
         let mut shed = Shed::new();
         let mut state = self.state.lock();
@@ -58,17 +58,19 @@ impl Inbox {
         self.after(None, &shed);
     }
 
-    /// Waits until the inbox holds something (true) or is closed and empty (false). One task at a time may wait.
+    /// Waits until the inbox holds a wave (returns true) or is closed and empty (returns false). Only one task at a
+    /// time may wait.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing is taken.
+    /// If cancelled before completion, nothing is taken.
     pub async fn filled(&self) -> bool {
         self.filled_after(0).await
     }
 
-    /// Makes emitters wait once so many waves are queued, though the inbox may hold more. A wave that is stronger than
-    /// the weakest queued one does not wait. Default: as many as the inbox holds. A medium keeps this short while its
-    /// connection stands, as a longer queue sends nothing sooner, and lifts it with `usize::MAX` while it is away.
+    /// Makes emitters wait once this many waves are queued, even if the inbox has capacity for more. A wave that is
+    /// stronger than the weakest queued one does not wait. Default: the capacity of the inbox. A medium keeps this
+    /// limit low while its connection is up, because a longer queue sends nothing sooner, and lifts it with
+    /// `usize::MAX` while the connection is down.
     pub fn let_run_ahead(&self, waves: usize) {
         let called = {
             let mut state = self.state.lock();
@@ -79,20 +81,21 @@ impl Inbox {
         waiting::wake(called);
     }
 
-    /// A mark behind everything that was offered so far, for [`Inbox::has_passed`]: how a flush knows when it is done.
+    /// A mark behind everything offered so far, for [`Inbox::has_passed`]. A flush uses it to determine when it is
+    /// done.
     #[must_use]
     pub fn mark(&self) -> u64 {
         self.state.lock().levels.last_arrival()
     }
 
-    /// Whether nothing that was offered before a mark is queued any more. Only for inboxes that are emptied with
+    /// Whether nothing offered before a mark is still queued. Only for inboxes that are emptied with
     /// [`Inbox::take_many`].
     #[must_use]
     pub fn has_passed(&self, mark: u64) -> bool {
         self.state.lock().levels.oldest_arrival().is_none_or(|oldest| oldest > mark)
     }
 
-    /// Counts waves that were taken and could not be sent after all. Call [`Inbox::report_unsendable`] next, outside of
+    /// Counts waves that were taken and could not be sent after all. Call [`Inbox::report_unsendable`] next, outside
     /// your locks.
     pub fn count_unsendable(&self, waves: u64) {
         let ledger = &mut self.state.lock().ledger;
@@ -102,12 +105,12 @@ impl Inbox {
     }
 
     /// Calls [`InboxOptions::on_shed`](super::InboxOptions::on_shed) for waves that could not be sent, so that their
-    /// sources are told.
+    /// sources are notified.
     pub fn report_unsendable(&self, waves: &[Wave]) {
         self.report(waves, ShedReason::Unsendable);
     }
 
-    /// Closes the inbox: it takes no more waves, and what is queued can still be taken.
+    /// Closes the inbox. It accepts no more waves, but queued waves can still be taken.
     pub fn close(&self) {
         let (receiver, called) = {
             let mut state = self.state.lock();
@@ -121,7 +124,7 @@ impl Inbox {
         waiting::wake(called);
     }
 
-    /// Closes the inbox, and sheds what is still queued as [`ShedReason::Closed`].
+    /// Closes the inbox, and sheds the queued waves as [`ShedReason::Closed`].
     pub fn abandon(&self) {
         self.close();
         let mut shed = Shed::new();

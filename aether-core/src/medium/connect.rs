@@ -1,6 +1,6 @@
-//! Connecting to a medium: what is asked of a connector, the wire format to write, and what can go wrong.
+//! Connecting to a medium: connection requests, wire formats and errors.
 //!
-//! Used by [`Aether::connect`](crate::Aether::connect) and by the media. Nothing here connects.
+//! Used by [`Aether::connect`](crate::Aether::connect) and by the media. This module does not open connections.
 
 use std::any::Any;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::inbox::{InboxOptions, InboxOptionsError, Ledger};
 use crate::router::{Heard, Router};
 use crate::source::Source;
 
-/// Makes the medium for an address.
+/// Creates the medium for an address.
 pub(crate) type Connector =
     Arc<dyn Fn(ConnectRequest) -> BoxFuture<'static, Result<Arc<dyn Medium>, ConnectError>> + Send + Sync>;
 
@@ -24,7 +24,7 @@ pub(crate) type Connector =
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ConnectRequest {
-    /// The address as given, with what may be secret in it.
+    /// The address as given, including any secrets in it.
     pub url: String,
     /// The router to which the medium delivers.
     pub router: Arc<Router>,
@@ -33,32 +33,34 @@ pub struct ConnectRequest {
     pub(crate) options: MediumOptions,
     /// Adds the callback that reflects lost commands and queries.
     pub(crate) reflecting: Arc<dyn Fn(InboxOptions) -> InboxOptions + Send + Sync>,
-    /// The connector of the scheme before this one was registered.
+    /// The connector that the scheme had before this one was registered.
     pub(crate) before: Option<Connector>,
 }
 
 impl ConnectRequest {
-    /// The options of this type that were given to [`AetherBuilder::options`](crate::AetherBuilder::options), or the
-    /// default ones.
+    /// The options of this type given to [`AetherBuilder::options`](crate::AetherBuilder::options), or the default
+    /// ones.
     #[must_use]
     pub fn options<T: Clone + Default + Send + Sync + 'static>(&self) -> T {
         self.options.find().cloned().unwrap_or_default()
     }
 
-    /// The options of an outbox, extended so that the sources of lost commands and queries are notified.
+    /// Extends the options of an outbox so that the sources of lost commands and queries are notified.
     #[must_use]
     pub fn reflecting(&self, outbox: InboxOptions) -> InboxOptions {
         (self.reflecting)(outbox)
     }
 
-    /// Connects to the medium that the scheme had before this connector was registered: by default, or by an earlier call
-    /// of [`AetherBuilder::scheme`](crate::AetherBuilder::scheme). What a connector does that wraps a medium.
+    /// Connects to the medium that the scheme had before this connector was registered, either by default or by an
+    /// earlier call of [`AetherBuilder::scheme`](crate::AetherBuilder::scheme). For connectors that wrap another
+    /// medium.
     ///
     /// # Errors
-    /// [`ConnectError::Scheme`] if the scheme had none, and what that connector returns.
+    /// [`ConnectError::Scheme`] if the scheme had no connector before, and any error that the earlier connector
+    /// returns.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, nothing stays connected.
+    /// If cancelled before completion, no connection stays open.
     pub async fn connect(mut self) -> Result<Arc<dyn Medium>, ConnectError> {
         match self.before.take() {
             Some(before) => before(self).await,
@@ -76,7 +78,7 @@ impl fmt::Debug for ConnectRequest {
     }
 }
 
-/// Options of media, one value of each type.
+/// Options of media, at most one value of each type.
 #[derive(Clone, Default)]
 pub(crate) struct MediumOptions(Vec<Arc<dyn Any + Send + Sync>>);
 
@@ -97,23 +99,24 @@ impl fmt::Debug for MediumOptions {
     }
 }
 
-/// A vibrator of this process that rosters show: it hears something, and is neither an observer nor unlisted.
+/// A vibrator of this process that appears in rosters: it has at least one pattern and is neither an observer nor
+/// unlisted.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LocalVibrator {
     /// Its name and instance.
     pub vibrator: Source,
-    /// What it hears.
+    /// The patterns that it hears.
     pub heard: Vec<Heard>,
-    /// The floor below which it hears nothing now.
+    /// The current floor below which it hears nothing.
     pub effective_floor: Floor,
-    /// When it was made.
+    /// The time of its creation.
     pub made_at: SystemTime,
     /// The account of its inbox.
     pub ledger: Ledger,
 }
 
-/// Lists the vibrators of this process: what service discovery answers with.
+/// Lists the vibrators of this process, for answering service discovery requests.
 #[derive(Clone)]
 pub struct LocalVibrators(Arc<dyn Fn() -> Option<Vec<LocalVibrator>> + Send + Sync>);
 
@@ -122,7 +125,7 @@ impl LocalVibrators {
         Self(Arc::new(list))
     }
 
-    /// Those there are now; `None` once the [`Aether`](crate::Aether) was dropped.
+    /// The current vibrators; `None` once the [`Aether`](crate::Aether) has been dropped.
     #[must_use]
     pub fn list(&self) -> Option<Vec<LocalVibrator>> {
         (self.0)()
@@ -135,21 +138,21 @@ impl fmt::Debug for LocalVibrators {
     }
 }
 
-/// How waves are written for a network.
+/// The wire format of waves on a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Wire {
-    /// Aether's own frames, many waves in one message. The default.
+    /// Aether's own frames, with many waves in one message. The default.
     #[default]
     Frames,
-    /// CloudEvents 1.0 in binary mode, one wave a message with its attributes in headers: for consumers that do not
-    /// know Aether. Vibrators understand both. Cost: a message with its headers for each
-    /// wave, where frames share one.
+    /// CloudEvents 1.0 in binary mode: one wave per message, with its attributes in headers. For consumers that do not
+    /// support Aether frames. Vibrators read both formats. Cost: each wave needs a message with headers of its own,
+    /// whereas waves in frames share one message.
     CloudEvents,
 }
 
 impl Wire {
-    /// The lower-case name: `frames`, `cloudevents`.
+    /// The lower-case name: `frames` or `cloudevents`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -159,7 +162,7 @@ impl Wire {
     }
 }
 
-/// A text that names no wire format.
+/// The error for text that is not the name of a wire format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not a wire format: use frames or cloudevents")]
 pub struct WireError {
@@ -177,66 +180,66 @@ impl std::str::FromStr for Wire {
     }
 }
 
-/// Why a medium could not be reached.
+/// The reason why connecting to a medium failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// Not a URL.
+    /// The address is not a URL.
     #[error("{url:?} is not a medium: use local: or nats://host:port")]
     Url {
-        /// What was given.
+        /// The address as given.
         url: String,
     },
-    /// A scheme that no medium has.
+    /// No medium has this scheme.
     #[error("{scheme:?} in {url:?} is not a medium: use local:, nats:// or tls://")]
     Scheme {
         /// The scheme.
         scheme: String,
-        /// What was given.
+        /// The address as given.
         url: String,
     },
-    /// The medium was left out when this program was built.
+    /// This program was built without the medium.
     #[error("{url:?} needs the feature {feature:?} of aether-core, which this program was built without")]
     Feature {
-        /// What was given.
+        /// The address as given.
         url: String,
-        /// The feature.
+        /// The missing feature.
         feature: &'static str,
     },
     /// The prefix cannot begin a NATS subject.
     #[error("invalid prefix")]
     Prefix(#[from] ChannelError),
-    /// Another system's questions, or what its observers see, go where this prefix says.
+    /// The prefix is reserved for the questions or the observer copies of another system.
     #[error("prefix {prefix:?} may not end in {suffix:?}: that is where the prefix {} puts {}", prefix.trim_end_matches(suffix), if *.suffix == "-ask" { "its questions" } else { "what observers see" })]
     PrefixTaken {
         /// The prefix as given.
         prefix: String,
-        /// What it ends in.
+        /// The reserved suffix.
         suffix: &'static str,
     },
-    /// The outbox cannot have such bounds.
+    /// The bounds of the outbox are invalid.
     #[error("invalid outbox")]
     Outbox(#[from] InboxOptionsError),
-    /// The server did not answer, or refused.
+    /// The server did not respond, or refused the connection.
     #[error("cannot connect to {url}: is a server running there?")]
     Unreachable {
-        /// Where.
+        /// The address of the server.
         url: String,
-        /// Whether connecting may succeed later: nothing answered at the address, and nothing refused.
+        /// Whether connecting may succeed later: nothing responded at the address, and nothing refused the connection.
         is_transient: bool,
-        /// What the broker's client says.
+        /// The error of the broker's client.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl ConnectError {
-    /// Whether connecting may succeed later: nothing answered at the address, and nothing refused.
+    /// Whether connecting may succeed later: nothing responded at the address, and nothing refused the connection.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { is_transient: true, .. })
     }
 
-    /// Errors are logged, and what stands before an `@` in an address is a password or a token.
+    /// Removes secrets, because errors are logged and the part of an address before an `@` is a password or a token.
     pub(crate) fn without_secrets(mut self) -> Self {
         if let Self::Url { url }
         | Self::Scheme { url, .. }
@@ -249,7 +252,8 @@ impl ConnectError {
     }
 }
 
-/// The address of a medium, or several separated by commas, fit to be shown: without the password or token before an `@`.
+/// The address of a medium, or several separated by commas, without the password or token before an `@`. Safe to
+/// display.
 ///
 /// ```
 /// assert_eq!(aether_core::medium::without_secrets("nats://shop:secret@a:4222"), "nats://***@a:4222");

@@ -1,14 +1,15 @@
-//! What every medium over a network needs, whatever its client: numbers, gap detection, transit times.
+//! What every network medium needs, whatever its client: numbering, gap detection and transit times.
 //!
-//! Called by media, also by those of other crates (feature `link`). Nothing here does I/O, starts a task or reads a
-//! clock. The parts, in the order in which a wave goes through them:
+//! For media, including those of other crates (feature `link`). This module does no I/O, starts no tasks and does not
+//! read a clock. Its parts, in the order in which a wave passes through them:
 //!
-//! - [`Numbers`] numbers the waves that leave, by channel, and says when a quiet channel is to be announced. One table for
-//!   the sending task.
-//! - [`Transit`] estimates how long a frame was under way without synchronised clocks, so that waves age on their way.
-//!   One table for a connection.
-//! - [`Gaps`] finds the waves that were lost on the way to a subscription. One table for each pattern.
-//! - [`Remembered`] is the bounded table that both of these use: whatever a network can fill is bounded.
+//! - [`Numbers`] numbers outgoing waves by channel and determines when to announce a quiet channel. The sending task
+//!   has one table.
+//! - [`Transit`] estimates how long a frame was in transit, without synchronised clocks, so that waves age in transit.
+//!   Each connection has one table.
+//! - [`Gaps`] detects waves that were lost on the way to a subscription. Each pattern has one table.
+//! - [`Remembered`] is the bounded table that [`Transit`] and [`Gaps`] use. Everything that a network can fill is
+//!   bounded.
 //!
 //! ```
 //! use std::sync::{Arc, OnceLock};
@@ -17,7 +18,7 @@
 //! use aether_core::medium::link::{Gaps, HeardFrame, Numbers};
 //! use aether_core::wire::{self, Sender};
 //!
-//! let (channel, start) = (Channel::new("orders.created")?, Instant::now());
+//! The sender numbers three frames of one wave each. The second one is lost.
 //! // The sender numbers three frames of one wave each. The second is lost.
 //! let mut numbers = Numbers::new();
 //! let mut frames = Vec::new();
@@ -28,7 +29,7 @@
 //!     frames.push(wire::encode_at(sender, Some(stream.position(start)), None, &[wave], start)?);
 //!     stream.sent(1, start);
 //! }
-//! frames.remove(1);
+//! The receiver subscribed before that.
 //!
 //! // The receiver has subscribed before that.
 //! let mut gaps = Gaps::new(Arc::new(OnceLock::from(start)));

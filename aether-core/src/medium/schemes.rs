@@ -1,6 +1,7 @@
-//! Which medium an address means: the table of schemes, with the media of this crate in it.
+//! The table of URL schemes. It maps the scheme of an address to a medium, and contains the media of this crate.
 //!
-//! Used by [`AetherBuilder`](crate::AetherBuilder). All media come in by the same door, those of other crates too.
+//! Used by [`AetherBuilder`](crate::AetherBuilder). All media are registered the same way, including those of other
+//! crates.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,7 +13,7 @@ use super::Medium;
 use super::connect::{ConnectError, ConnectRequest, Connector};
 use super::local::{Local, LocalOptions};
 
-/// The connectors by the schemes of their addresses, in lower case.
+/// The connectors, keyed by the lower-case scheme of their addresses.
 #[derive(Clone)]
 pub(crate) struct Schemes(HashMap<String, Connector>);
 
@@ -33,7 +34,7 @@ impl Default for Schemes {
 }
 
 impl Schemes {
-    /// Registers a connector. The one that the scheme had before is what [`ConnectRequest::connect`] calls.
+    /// Registers a connector. [`ConnectRequest::connect`] calls the connector that the scheme had before.
     pub(crate) fn register<F>(
         &mut self,
         scheme: &str,
@@ -49,14 +50,14 @@ impl Schemes {
         self.0.insert(scheme, connector);
     }
 
-    /// The connector for an address.
+    /// Returns the connector for an address.
     pub(crate) fn find(&self, url: &str) -> Result<&Connector, ConnectError> {
         let Some((scheme, _)) = url.split_once(':') else {
             return Err(ConnectError::Url { url: url.to_owned() });
         };
         let scheme = scheme.to_ascii_lowercase();
         self.0.get(&scheme).ok_or_else(|| match &*scheme {
-            // Registered unless the feature is off.
+            // These are registered unless the feature is off.
             "nats" | "tls" => ConnectError::Feature { url: url.to_owned(), feature: "nats" },
             _ => ConnectError::Scheme { url: url.to_owned(), scheme },
         })

@@ -1,15 +1,15 @@
-//! What is missing between the frames that came: waves that were sent to a subscription and lost on the way.
+//! Detects gaps between the received frames: waves that were sent to a subscription and lost on the way.
 //!
-//! Each subscription of the server that brings all waves of its pattern has one table, kept by the task that drains
-//! it. A sender numbers its waves on each channel ([`Position`]); a number that is left out is a wave that this
-//! subscription was sent, or should have been sent, and that nobody here will get. What comes twice or late is no loss.
-//! Members of a group have no table: what is missing at one of them has gone to another.
+//! Each server subscription that brings all waves of its pattern has one table. The task that drains the subscription
+//! owns the table. A sender numbers its waves on each channel ([`Position`]). A skipped number is a wave that was sent
+//! to this subscription, or should have been, and that no receiver here will get. Duplicates and late waves are not
+//! losses. Group members have no table, because waves missing at one member have gone to another.
 //!
-//! HeardFrame are not signed, so any of them may be made up. Three rules bound what that does:
+//! Frames are not signed, so any of them may be forged. Three rules bound the effect of forged frames:
 //!
-//! - No more is missing than senders could have sent in the time since ([`MOST_A_SECOND`]).
-//! - Two streams of a sender are followed on each channel. A made-up stream hides nothing of the real one.
-//! - Tables are bounded, and memory is given back ([`Remembered`]).
+//! - The number of missing waves never exceeds what senders could have sent in the time since ([`MOST_A_SECOND`]).
+//! - Two streams per sender are tracked on each channel. A forged stream hides nothing of the real one.
+//! - Tables are bounded, and memory is released ([`Remembered`]).
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,77 +19,79 @@ use crate::channel::Channel;
 use crate::clock::Instant;
 use crate::wire::Position;
 
-/// How many senders' channels a subscription follows. Less than 600 bytes each with the longest name: 2.4 MB in all.
+/// The maximum number of sender channels that a subscription tracks. Each takes less than 600 bytes with the longest
+/// name: 2.4 MB in total.
 const MAX_STREAMS: usize = 4096;
 
-/// For how long one that is silent is followed: far longer than its sender announces it for.
+/// How long a silent sender channel is tracked: far longer than its sender announces it.
 const KEPT: Duration = Duration::from_secs(3600);
 
-/// Whether a stream began before or after a subscription is told by how long ago both were, and the shortest transit
-/// there is, which nobody knows, is in between: in case of doubt it began before.
+/// The margin for deciding whether a stream began before a subscription. The decision compares the ages of both, but
+/// the shortest possible transit time lies in between and is unknown. In case of doubt, the stream began before.
 const DOUBT: Duration = Duration::from_secs(1);
 
-/// Nobody sends more waves in a second than this. A sender was measured to send 3.5 million over NATS.
+/// The maximum rate of a sender in waves per second. The highest measured rate over NATS was 3.5 million.
 const MOST_A_SECOND: u64 = 10_000_000;
 
-/// What was heard last may have come so late: a process was stopped, or a network away.
+/// The last received frame may have arrived this late, because a process was stopped or a network was down.
 const LATE: Duration = Duration::from_secs(60);
 
-/// A subscription misses no more at once than could have been sent in this time. It has it again after as long: what all
-/// made-up frames together can add.
+/// A subscription misses no more waves at once than could have been sent in this time. The allowance is restored after
+/// the same time. It bounds the losses that all forged frames together can add.
 const AT_ONCE: Duration = Duration::from_secs(600);
 
-/// What is further behind than this is neither late nor a duplicate: the second at the highest rate measured.
+/// A frame that is further behind than this is neither late nor a duplicate. The distance is one second at the highest
+/// measured rate.
 const BEHIND: u64 = 1 << 22;
 
-/// Of two streams the one that was not heard for so long makes way for another.
+/// After this much silence, the silent one of two streams is replaced by another.
 const SILENT: Duration = Duration::from_secs(60);
 
 /// Waves that were lost on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// How many.
+    /// The number of lost waves.
     pub waves: u64,
-    /// Subscriptions that were in force at that time should have got all of them.
+    /// Subscriptions that were in force at that time should have received all of them.
     pub since: Instant,
 }
 
-/// A frame that came: what its header says, and how it came.
+/// A received frame: the contents of its header and how it arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct HeardFrame {
     /// The number of the sending process.
     pub node: u64,
-    /// Where the frame stands in its stream.
+    /// The position of the frame in its stream.
     pub position: Position,
-    /// How many waves it holds.
+    /// The number of waves in the frame.
     pub waves: usize,
-    /// How much longer than the quickest frames of its node it was under way, see [`Transit`](super::Transit).
+    /// How much longer the frame was in transit than the fastest frames of its node; see [`Transit`](super::Transit).
     pub delay: Duration,
-    /// When it came.
+    /// The time of its arrival.
     pub now: Instant,
 }
 
-/// What a frame shows about the waves before it.
+/// What a frame reveals about the waves before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GapReport {
-    /// Waves that were lost before it.
+    /// The waves lost before it.
     pub gap: Option<Gap>,
-    /// Whether another sender's channel was forgotten for it.
+    /// Whether another sender channel was evicted for it.
     pub forgets: bool,
-    /// Whether its position cannot be true. No loss is counted for it.
+    /// Whether its position is impossible. No loss is counted for such a frame.
     pub is_implausible: bool,
 }
 
-/// The streams that one subscription hears, and what is missing in them. At most 4096 senders' channels, 2.4 MB.
+/// The streams that one subscription hears, and their gaps. Bounded to 4096 sender channels, 2.4 MB.
 #[derive(Debug)]
 pub struct Gaps {
-    /// Since when the server knows of the subscription for sure.
+    /// The time from which the server is certain to have the subscription.
     in_force: Arc<OnceLock<Instant>>,
     senders: Remembered<(u64, Channel), Streams>,
     credit: Credit,
 }
 
-/// What one sender sends on one channel: its stream, and the one before it or one that somebody made up.
+/// The streams of one sender on one channel: the current stream, and either the one before it or a forged one.
 #[derive(Debug)]
 struct Streams {
     first: ReceivedStream,
@@ -104,20 +106,20 @@ struct ReceivedStream {
     frames: u64,
 }
 
-/// How many waves may still be missing: grows with time, as senders send.
+/// The number of waves that may still be missing. It grows with time, as senders send.
 #[derive(Debug)]
 struct Credit {
     left: Duration,
     at: Option<Instant>,
 }
 
-/// The least time in which so many waves are sent.
+/// The minimum time in which this number of waves can be sent.
 const fn time_for(waves: u64) -> Duration {
     Duration::from_micros(waves / (MOST_A_SECOND / 1_000_000))
 }
 
 impl Credit {
-    /// Whether so many waves can be missing. If so, they are.
+    /// Whether this number of waves can be missing. If so, they are deducted from the allowance.
     fn spend(&mut self, waves: u64, now: Instant) -> bool {
         let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let left = self.left.saturating_add(passed).min(AT_ONCE);
@@ -128,7 +130,7 @@ impl Credit {
 }
 
 impl ReceivedStream {
-    /// Whether a frame can be the next of this stream, late, or a duplicate.
+    /// Whether a frame can be the next one of this stream, a late one or a duplicate.
     fn continues_with(&self, first: u64, now: Instant) -> bool {
         let ahead = time_for(first.saturating_sub(self.expected));
         self.expected.saturating_sub(first) <= BEHIND && ahead <= self.silence(now) + LATE
@@ -149,8 +151,8 @@ impl Streams {
         self.second.as_ref().filter(|second| second.number > self.first.number).unwrap_or(&self.first)
     }
 
-    /// In the place of one that was silent for long, else of the one of which fewer frames came: what somebody made up
-    /// does not drive out what is heard all the time.
+    /// Replaces a stream that was silent for long, or otherwise the one with fewer received frames. A forged stream
+    /// therefore cannot displace a stream that is heard all the time.
     fn add(&mut self, new: ReceivedStream) {
         let now = new.heard;
         let makes_way = |a: &ReceivedStream, b: &ReceivedStream| {
@@ -164,15 +166,15 @@ impl Streams {
 }
 
 impl Gaps {
-    /// A table that has heard nothing. `in_force` is set when the subscription is known to be in force: the beginning of
-    /// a stream that began before counts as missed by nobody.
+    /// Creates an empty table. `in_force` is set when the subscription is known to be in force. If a stream began
+    /// before that, its beginning does not count as missed.
     #[must_use]
     pub fn new(in_force: Arc<OnceLock<Instant>>) -> Self {
         let credit = Credit { left: AT_ONCE, at: None };
         Self { in_force, senders: Remembered::new(MAX_STREAMS, KEPT), credit }
     }
 
-    /// Notes a frame, and says what is missing before it. A duplicate or a late frame is no loss.
+    /// Records a frame and returns the gap before it. Duplicates and late frames are not losses.
     pub fn note(&mut self, channel: &Channel, heard: HeardFrame) -> GapReport {
         let HeardFrame { node, position, waves, delay, now } = heard;
         let Position { stream: number, first, age_micros } = position;
@@ -181,7 +183,7 @@ impl Gaps {
         let key = (node, channel.clone());
         let began =
             now.checked_sub(Duration::from_micros(age_micros).saturating_add(delay).saturating_add(DOUBT));
-        // The beginning of a stream was missed if it should have been heard.
+        // The beginning of a stream was missed if it should have been received.
         let in_force = self.in_force.get();
         let missed_since = began.filter(|began| in_force.is_some_and(|in_force| in_force <= began));
         let (missing, since, forgets) = match self.senders.hear(&key, now) {
@@ -204,17 +206,18 @@ impl Gaps {
                 let (ahead, since) = (number.saturating_sub(latest.number), latest.heard);
                 let is_behind =
                     streams.all().any(|stream| stream.number == number && first < stream.expected);
-                // Neither begins a sender so many streams, nor does it send so much.
+                // No sender begins this many streams or sends this many waves.
                 if time_for(ahead) > now.saturating_duration_since(since) + LATE || is_known && !is_behind {
                     return GapReport { is_implausible: true, ..GapReport::default() };
                 }
                 streams.add(new);
-                // All of a later one was sent after the other was heard. How that ended is not known any more.
+                // All waves of a later stream were sent after the other stream was heard. How the other one ended is no
+                // longer known.
                 (first, if ahead > 0 { Some(since) } else { missed_since }, false)
             }
             None => {
                 let forgets = self.senders.add(key, Streams { first: new, second: None }, now);
-                // It may be among the forgotten.
+                // It may be one of the evicted entries.
                 let forgotten = self.senders.forgotten();
                 let since = missed_since.filter(|began| forgotten.is_none_or(|forgotten| forgotten < *began));
                 (first, since, forgets)

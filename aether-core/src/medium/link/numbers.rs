@@ -1,8 +1,8 @@
-//! The numbers of the waves that leave: what receivers find gaps by.
+//! The numbers of outgoing waves, from which receivers detect gaps.
 //!
-//! Used by the sending task alone, so a number is given when a wave is really sent: what the outbox sheds makes no gap.
-//! It also knows which channels have gone quiet, because a gap at the very end is only noticed when something follows:
-//! the sending task then *announces* where it stands, by a frame without waves.
+//! Only the sending task uses this table. A number is therefore assigned when a wave is actually sent, and waves shed
+//! by the outbox leave no gap. The table also tracks channels that have gone quiet, because a gap at the very end is
+//! only noticed when something follows it. The sending task then *announces* its position with a frame without waves.
 
 use std::time::Duration;
 
@@ -12,24 +12,26 @@ use crate::channel::Channel;
 use crate::clock::Instant;
 use crate::wire::Position;
 
-/// How many channels are numbered at a time. Of one that is used after so many others, a new stream begins.
+/// The maximum number of channels that are numbered at a time. A channel that is used again after this many others
+/// begins a new stream.
 const MAX_STREAMS: usize = 4096;
 
-/// A channel that has gone quiet is announced so long after its last wave: once for what was lost, and again for those
-/// that were away at the time. Four small messages for each time that a channel goes quiet.
+/// A channel that has gone quiet is announced at these intervals after its last wave: first to reveal losses, and then
+/// again for receivers that were disconnected at the time. The cost is four small messages each time a channel goes
+/// quiet.
 const ANNOUNCED_AFTER: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(16), Duration::from_secs(64)];
 
-/// How often the quiet channels are looked for. No more often, because that looks at all of them.
+/// The interval between checks for quiet channels. It is no shorter because each check looks at all of them.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// The numbers of one sender, by channel. At most 4096 channels.
+/// The numbers of one sender, by channel. Bounded to 4096 channels.
 #[derive(Debug)]
 pub struct Numbers {
     streams: LruCache<Channel, SentStream>,
-    /// How many streams were begun.
+    /// The number of streams begun.
     begun: u64,
-    /// When quiet channels are looked for next; `None` if all are announced for good.
+    /// The time of the next check for quiet channels; `None` if no further announcements are due.
     next_round: Option<Instant>,
 }
 
@@ -39,27 +41,27 @@ pub struct SentStream {
     number: u64,
     begun: Instant,
     next: u64,
-    /// When the last wave left, or when the connection was made anew after it.
+    /// The time at which the last wave left or, if later, at which the connection was re-established.
     quiet_since: Instant,
-    /// How often it was announced since then.
+    /// The number of announcements since then.
     announced: usize,
 }
 
 impl SentStream {
-    /// Where a frame that leaves now stands.
+    /// The position of a frame that leaves now.
     pub fn position(&self, now: Instant) -> Position {
         let age = now.saturating_duration_since(self.begun);
         let age_micros = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
         Position { stream: self.number, first: self.next, age_micros }
     }
 
-    /// Notes that so many waves were sent at the position that [`SentStream::position`] gave.
+    /// Records that this number of waves was sent at the position that [`SentStream::position`] returned.
     pub fn sent(&mut self, waves: usize, now: Instant) {
         self.next += waves as u64;
         (self.quiet_since, self.announced) = (now, 0);
     }
 
-    /// Counts an announcement, and says what to announce.
+    /// Counts an announcement and returns the position to announce.
     fn announce(&mut self, now: Instant) -> Position {
         self.announced += 1;
         self.position(now)
@@ -71,7 +73,7 @@ impl SentStream {
     }
 }
 
-/// A channel, and where its stream stands: to be sent as a frame without waves.
+/// A channel and the position of its stream, to be sent as a frame without waves.
 pub type StreamAnnouncement = (Channel, Position);
 
 impl Default for Numbers {
@@ -81,14 +83,14 @@ impl Default for Numbers {
 }
 
 impl Numbers {
-    /// Nothing was sent yet.
+    /// A table for a sender that has sent nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self { streams: LruCache::unbounded(), begun: 0, next_round: None }
     }
 
-    /// The stream of a channel, which begins if there is none. If another one has to be forgotten for it, that one is
-    /// handed back to be announced for the last time.
+    /// Returns the stream of a channel, and begins one if there is none. If another stream has to be evicted for it,
+    /// the evicted stream is returned to be announced for the last time.
     pub fn stream(
         &mut self,
         channel: &Channel,
@@ -107,22 +109,22 @@ impl Numbers {
         (self.streams.get_or_insert_mut(channel.clone(), begin), forgotten)
     }
 
-    /// The channels that were used since they were last announced.
+    /// The channels that have been used since their last announcement.
     pub fn unannounced(&mut self, now: Instant) -> Vec<StreamAnnouncement> {
         self.announce_where(now, |stream| stream.announced == 0)
     }
 
-    /// All channels, after a new connection was made: whatever was on its way may be lost.
+    /// All channels, for use after a reconnect: any waves that were in transit may be lost.
     pub fn after_reconnecting(&mut self, now: Instant) -> Vec<StreamAnnouncement> {
         for (_, stream) in &mut self.streams {
             (stream.quiet_since, stream.announced) = (now, 0);
         }
         self.next_round = Some(now + ROUND);
-        // Not counted: those who are still away are told in due course.
+        // This announcement is not counted: receivers that are still disconnected get the scheduled ones.
         self.streams.iter().map(|(channel, stream)| (channel.clone(), stream.position(now))).collect()
     }
 
-    /// When to call [`Numbers::due`] next; `None` if no channel is waiting to be announced.
+    /// The time at which to call [`Numbers::due`] next; `None` if no channel is waiting to be announced.
     #[must_use]
     pub fn next_round(&self) -> Option<Instant> {
         self.next_round

@@ -1,7 +1,7 @@
-//! A table that the network fills: bounded, the entry not heard for longest goes first, and memory is given back.
+//! A table that the network fills. It is bounded, evicts the entry silent for longest first, and releases memory.
 //!
-//! Used for what is known of senders, by [`Gaps`](super::Gaps), [`Transit`](super::Transit) and the media.
-//! Its keys come from messages, so anybody can make up as many as they like.
+//! [`Gaps`](super::Gaps), [`Transit`](super::Transit) and the media use it for what they know about senders. Its keys
+//! come from messages, so anyone can forge any number of them.
 
 use std::fmt;
 use std::hash::Hash;
@@ -12,19 +12,19 @@ use lru::LruCache;
 
 use crate::clock::Instant;
 
-/// How often old entries are looked for.
+/// The interval between checks for old entries.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// A bounded table. The entry that was not heard for longest is forgotten first.
+/// A bounded table. The entry silent for longest is evicted first.
 pub struct Remembered<K, V> {
     entries: LruCache<K, RememberedEntry<V>>,
     most: usize,
     keep: Duration,
-    /// When old entries were looked for last.
+    /// The time of the last check for old entries.
     swept: Option<Instant>,
-    /// The most entries there were since memory was given back.
+    /// The maximum number of entries since memory was last released.
     peak: usize,
-    /// When the entry that was forgotten last had last been heard.
+    /// The time at which the last evicted entry had last been heard.
     forgotten: Option<Instant>,
 }
 
@@ -44,16 +44,16 @@ impl<K, V> fmt::Debug for Remembered<K, V> {
 }
 
 impl<K: Hash + Eq, V> Remembered<K, V> {
-    /// A table that holds at most `most` entries, and none that was not heard for `keep`.
+    /// A table that holds at most `most` entries and evicts entries that were not heard for `keep`.
     #[must_use]
     pub fn new(most: usize, keep: Duration) -> Self {
         Self { entries: LruCache::unbounded(), most, keep, swept: None, peak: 0, forgotten: None }
     }
 
-    /// The entry of a key, which counts as heard.
+    /// Returns the entry of a key and marks it as heard.
     pub fn hear(&mut self, key: &K, now: Instant) -> Option<&mut V> {
         if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= ROUND) {
-            // What is heard now is not old.
+            // An entry that is heard now is not old.
             if let Some(entry) = self.entries.get_mut(key) {
                 entry.heard = now;
             }
@@ -64,7 +64,7 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
         Some(&mut entry.value)
     }
 
-    /// Adds an entry, and says whether another one was forgotten for it.
+    /// Adds an entry, and returns whether another one was evicted for it.
     pub fn add(&mut self, key: K, value: V, now: Instant) -> bool {
         let is_full = self.entries.len() >= self.most;
         if is_full {
@@ -75,7 +75,8 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
         is_full
     }
 
-    /// When the entry that was forgotten last had last been heard. Nobody knows whether an older one was here.
+    /// The time at which the last evicted entry had last been heard. It is unknown whether an older key was ever in the
+    /// table.
     #[must_use]
     pub const fn forgotten(&self) -> Option<Instant> {
         self.forgotten
@@ -94,20 +95,20 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
             self.forget_one();
         }
         if self.entries.len() < self.peak / 2 {
-            // A change of its bound is what makes the table give back memory. Neither bound is ever reached.
+            // Changing its bound makes the table release memory. Neither bound is ever reached.
             let (a, b) = (NonZeroUsize::MAX, NonZeroUsize::MIN.saturating_add(usize::MAX - 2));
             self.entries.resize(if self.entries.cap() == a { b } else { a });
             self.peak = self.entries.len();
         }
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

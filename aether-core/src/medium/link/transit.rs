@@ -1,18 +1,20 @@
-//! How long a frame was on its way, without synchronised clocks.
+//! Estimates how long a frame was in transit, without synchronised clocks.
 //!
-//! The difference between our clock at arrival and the sender's at departure is transit plus clock offset. Its minimum
-//! over some minutes is the offset plus the shortest transit there is; what a frame took longer than that minimum is
-//! delay. Source: the base delay of LEDBAT, RFC 6817, section 3.4.2, with its history of ten one-minute minima.
+//! The difference between our clock at arrival and the sender's clock at departure is the transit time plus the clock
+//! offset. Its minimum over some minutes is the offset plus the shortest transit time. The time that a frame took
+//! beyond that minimum is its delay. Source: the base delay of LEDBAT, RFC 6817, section 3.4.2, with its history of ten
+//! one-minute minima.
 //!
-//! Beyond that RFC, because a time may be wrong, and anybody may send in another's name: a frame that disagrees with what
-//! is known counts only if others agree with it for ten seconds, and none with what was known. It disagrees
+//! This module goes beyond that RFC, because a time may be wrong and anyone may send in another sender's name. A frame
+//! that disagrees with the history counts only if other frames agree with it for ten seconds and none agree with the
+//! history. A frame disagrees
 //!
-//! - if it came more than a second sooner than anything before the current minute, or took ten minutes;
-//! - if its delay has grown by more than the time since the frame before it. The frames of a sender come in their order, so
-//!   that cannot be.
+//! - if it arrived more than a second sooner than everything before the current minute, or took ten minutes;
+//! - if its delay has grown by more than the time since the previous frame. The frames of a sender arrive in order, so
+//!   this is impossible.
 //!
-//! Until then the delay of such a frame is unknown and counts as none: what is made up ages nothing by more than a second
-//! as long as the sender itself is heard.
+//! Until then the delay of such a frame is unknown and counts as zero. As long as the sender itself is heard, forged
+//! frames age nothing by more than a second.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,24 +26,25 @@ use super::remembered::Remembered;
 use crate::clock::Instant;
 use crate::wire::Sender;
 
-/// The most senders that are remembered; the one not heard for longest is forgotten first.
+/// The maximum number of remembered senders. The one silent for longest is evicted first.
 const MAX_SENDERS: usize = 1024;
-/// Twice the length of the history: of what is known after that nothing is left that counts.
+/// Twice the length of the history. After this time, nothing that is known about a sender still counts.
 const KEPT: Duration = Duration::from_secs(1200);
 /// RFC 6817: BASE_HISTORY.
 const MINUTES: usize = 10;
 const MINUTE: Duration = Duration::from_secs(60);
-/// In microseconds: nothing comes this much sooner than everything in ten minutes did, and nothing is on its way for so long.
+/// In microseconds. No frame arrives this much sooner than every frame of the last ten minutes, and no frame is in
+/// transit this long.
 const SOONER: i64 = 1_000_000;
 const LATER: i64 = 600_000_000;
-/// How much more a delay may have grown than the time has passed: the tasks that read messages may be so far apart.
+/// How much more a delay may grow than time has passed: the tasks that read messages may be this far apart.
 const DOUBT: i64 = 1_000_000;
-/// How far differences may be apart that agree.
+/// The maximum distance between differences that agree.
 const AGREEMENT: u64 = 1_000_000;
-/// For how long others have to agree with a frame that disagrees with what is known.
+/// How long other frames have to agree with a frame that disagrees with the history.
 const PERSISTENCE: Duration = Duration::from_secs(10);
 
-/// What is known of the transit times of each sender. At most 1024 senders.
+/// The transit time history of each sender. Bounded to 1024 senders.
 #[derive(Debug)]
 pub struct Transit {
     senders: Mutex<Remembered<u64, History>>,
@@ -50,18 +53,18 @@ pub struct Transit {
 
 #[derive(Debug)]
 struct History {
-    /// The least difference of each of the last minutes, the current one at the back.
+    /// The minimum difference of each of the last minutes, with the current minute at the back.
     minima: VecDeque<i64>,
     minute_start: Instant,
-    /// The least before the current minute.
+    /// The minimum before the current minute.
     base_before: i64,
-    /// That of the frame before, and when it came.
+    /// The delay of the previous frame, and the time of its arrival.
     delay: i64,
     heard: Instant,
     rival: Option<Rival>,
 }
 
-/// Frames that agree with each other and not with what is known.
+/// Frames that agree with each other but not with the history.
 #[derive(Debug)]
 struct Rival {
     least: i64,
@@ -96,12 +99,13 @@ impl History {
         let grown =
             self.delay.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)).saturating_add(DOUBT);
         let delay = difference.saturating_sub(self.base());
-        // With time such a delay would be possible. But it was seen when it was not, so it is none.
+        // Given enough time, such a delay would be possible. But it was already seen when it was impossible, so it is
+        // not a delay.
         let is_rival = self.rival.as_ref().is_some_and(|rival| rival.agrees(difference)) && delay > DOUBT;
         difference >= self.base_before.saturating_sub(SOONER) && delay <= grown.min(LATER) && !is_rival
     }
 
-    /// Notes a frame that disagrees, and says whether it is to be believed from now on.
+    /// Records a frame that disagrees, and returns whether it is trusted from now on.
     fn is_outdone(&mut self, difference: i64, now: Instant) -> bool {
         match &mut self.rival {
             Some(rival) if rival.agrees(difference) => {
@@ -116,7 +120,7 @@ impl History {
         }
     }
 
-    /// Takes in a frame that agrees, and works out its delay.
+    /// Records a frame that agrees, and computes its delay.
     fn take(&mut self, difference: i64, now: Instant) -> i64 {
         if now.saturating_duration_since(self.minute_start) >= MINUTE {
             self.base_before = self.base();
@@ -141,10 +145,10 @@ impl Default for Transit {
 }
 
 impl Transit {
-    /// The delay of a frame above the shortest one of its sender. `received_micros` is our wall clock in microseconds
+    /// The delay of a frame beyond the shortest one of its sender. `received_micros` is our wall clock in microseconds
     /// since 1970.
     pub fn delay(&self, sender: Sender, received_micros: u64, now: Instant) -> Duration {
-        // Wrapping: two clocks may differ by anything, and only differences of this difference are used.
+        // Wrapping: two clocks may differ by any amount, and only changes in this difference are used.
         let difference = received_micros.wrapping_sub(sender.sent_micros).cast_signed();
         let mut senders = self.senders.lock();
         let Some(history) = senders.hear(&sender.node, now) else {
@@ -163,7 +167,7 @@ impl Transit {
         Duration::ZERO
     }
 
-    /// How many frames had a time that was contradicted by what their sender sent after them.
+    /// The number of frames with a time that later frames of their sender contradicted.
     #[must_use]
     pub fn implausible(&self) -> u64 {
         self.implausible.load(Ordering::Relaxed)

@@ -1,7 +1,7 @@
-//! The sender's side of pauses: which waves stay in the outbox for now.
+//! The sender's side of pauses: determines which waves stay in the outbox for now.
 //!
-//! Belongs to the sending task; `emit` knows nothing of it. What the network brings is bounded here, and forgotten at the
-//! end of its lease.
+//! Belongs to the sending task; `emit` is not involved. State that comes from the network is bounded here, and is
+//! removed when its lease ends.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -17,11 +17,11 @@ use crate::channel::{Channel, Pattern};
 use crate::clock::{Instant, moment_of};
 use crate::wave::Wave;
 
-/// So many pauses are obeyed at the same time. A pause beyond them is not: its receiver sheds.
+/// The maximum number of pauses obeyed at the same time. Pauses beyond it are ignored, and their receivers shed.
 const MAX_HOLDS: usize = 256;
-/// For so many channels it is remembered whether they are held.
+/// The maximum number of channels for which the hold state is cached.
 const MAX_CHANNELS: usize = 1024;
-/// So many notices are read between two batches.
+/// The maximum number of notices read between two batches.
 const NOTICES: usize = 64;
 
 struct Hold {
@@ -30,16 +30,16 @@ struct Hold {
     until: Instant,
 }
 
-/// The pauses that are in force.
+/// The pauses in force.
 pub(super) struct Holds {
     notices: Option<Subscriber>,
-    /// By the node that asked and its number for the pause.
+    /// The pauses, keyed by the requesting node and its number for the pause.
     holds: HashMap<(u64, u64), Hold>,
-    /// The strongest level that is held on a channel.
+    /// The strongest level held on each channel.
     channels: HashMap<Channel, Option<u8>>,
-    /// When the next one ends.
+    /// The time at which the next pause ends.
     next_end: Option<Instant>,
-    /// How far the outbox was looked through for waves that are not held.
+    /// How far the outbox has been searched for waves that are not held.
     seen: u64,
 }
 
@@ -52,12 +52,12 @@ impl Holds {
         self.holds.is_empty()
     }
 
-    /// Waves that were offered to the outbox before this mark are held.
+    /// Waves offered to the outbox before this mark are held.
     pub(super) const fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// Takes a batch of what is not held.
+    /// Takes a batch of waves that are not held.
     pub(super) fn take_unheld(&mut self, shared: &NatsShared, most: (usize, usize), batch: &mut Vec<Wave>) {
         let Self { holds, channels, seen, .. } = self;
         let left = shared.outbox.take_unheld(most, seen, |wave| is_held(holds, channels, wave), batch);
@@ -66,7 +66,7 @@ impl Holds {
 
     /// Waits for a notice or for the end of a pause.
     ///
-    /// Cancel safety: cancelled, no notice is lost.
+    /// Cancel safety: if cancelled, no notice is lost.
     pub(super) async fn changed(&mut self, shared: &NatsShared) {
         let end = self.next_end;
         let message = match &mut self.notices {
@@ -83,22 +83,22 @@ impl Holds {
         }
     }
 
-    /// Reads the notices that have come and forgets the pauses that have ended. Called between batches.
+    /// Reads the notices that have arrived and removes the pauses that have ended. Called between batches.
     pub(super) async fn update(&mut self, shared: &NatsShared) {
         if shared.is_closed() {
-            // Whoever closes does not wait for receivers: they shed what they cannot take, and count it.
+            // Closing does not wait for receivers: they shed what they cannot accept, and count it.
             self.notices = None;
             self.forget(shared, |_| true);
             return;
         }
         let Some(notices) = &mut self.notices else {
-            // Before the first wave is sent: whoever sends nothing need not hear who asks for less.
+            // Subscribes before the first wave is sent. A process that sends nothing does not need pause notices.
             let subject = shared.subject(Root::Questions, FLOW);
             self.notices = shared.client.subscribe(subject).await.ok();
             return;
         };
         let mut come = Vec::new();
-        // Without the budget of the task, which may be spent: what is there must be seen.
+        // Bypasses the task's budget, which may be used up: messages that have arrived must be seen.
         while come.len() < NOTICES
             && let Some(Some(message)) = coop::unconstrained(notices.next()).now_or_never()
         {
@@ -134,7 +134,7 @@ impl Holds {
         match self.holds.get_mut(&key) {
             Some(hold) if hold.pattern == pattern && hold.level == level => {
                 hold.until = until;
-                // Whoever flushes sees that the receivers are at work.
+                // Flushing tasks see that the receivers are making progress.
                 shared.link.moved();
             }
             Some(hold) => {
@@ -150,7 +150,7 @@ impl Holds {
         }
     }
 
-    /// Other waves are held than before.
+    /// Resets the caches because the set of held waves has changed.
     fn look_again(&mut self) {
         self.channels.clear();
         self.seen = 0;
@@ -164,14 +164,14 @@ impl Holds {
         }
     }
 
-    /// Tells the outbox.
+    /// Updates the outbox.
     fn apply(&mut self, shared: &NatsShared) {
         self.next_end = self.holds.values().map(|hold| hold.until).min();
         let last = self.holds.values().map(|hold| hold.until).max();
         shared.outbox.hold_until(last.map(moment_of));
         if last.is_none() {
             shared.flow.held.store(0, Ordering::Relaxed);
-            // Whoever flushes sees that it goes on.
+            // Flushing tasks see that sending continues.
             shared.link.moved();
         }
     }

@@ -1,4 +1,4 @@
-//! The receiving side: from the client to the router, one task a subscription. What is missing is noticed here.
+//! The receiving side: from the client to the router, with one task per subscription. It detects missing waves.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,34 +23,34 @@ use crate::router::{Crowded, Lost, Router, Subscription};
 use crate::wave::{Kind, Wave};
 use crate::wire::{self, FrameError, micros_since_1970};
 
-/// At the end, so many messages are taken before other tasks get a turn.
+/// At the end, this many messages are processed before other tasks get a turn.
 const BETWEEN_OTHERS: usize = 128;
 
-/// A member that leaves a group hands to the others what comes in so long and in twice as long, so many messages at least
-/// if any come at all.
+/// A member that leaves a group hands over to the other members the messages that arrive within this time and then
+/// within twice this time. If any arrive at all, it hands over at least this many messages.
 const LEAVING_QUIET: Duration = Duration::from_secs(1);
 const LEAVING_MESSAGES: u64 = 512;
 
-/// For whom a subscription of the server brings messages.
+/// The target of a server subscription's messages.
 pub(super) enum Target {
-    /// All lone subscribers of a pattern.
+    /// All ungrouped subscribers of a pattern.
     Pattern(Pattern),
     /// One member of a group.
     Member(Arc<Subscription>),
-    /// One that has left: what was on its way to it is for another member in this process, or is counted.
+    /// A former member. Messages still on the way to it go to another member in this process, or are counted.
     Late(Arc<Subscription>),
 }
 
-/// A subscription of the server and the task that drains it.
+/// A server subscription and the task that drains it.
 pub(super) struct Drain {
     pub(super) task: JoinHandle<()>,
     leave: Arc<Leave>,
-    /// Dropped when the client knows that the subscription was left.
+    /// Dropped when the client has been told to unsubscribe.
     is_told: oneshot::Receiver<()>,
     in_force: Arc<OnceLock<Instant>>,
 }
 
-/// The word that a subscription is to be left.
+/// The signal to leave a subscription.
 #[derive(Default)]
 struct Leave {
     told: Notify,
@@ -59,38 +59,38 @@ struct Leave {
 }
 
 impl Drain {
-    /// The server has the subscription, from now on at the latest.
+    /// Records that the server has the subscription, from now on at the latest.
     pub(super) fn is_in_force(&self) {
         self.in_force.get_or_init(Instant::now);
     }
 
-    /// Ends the subscription, that of a member in favour of the others in this process, if there are any. What comes back
-    /// is ready when the client has been told so.
+    /// Ends the subscription. If it belongs to a group member, its messages are handed over to the other members in
+    /// this process, if there are any. The returned future is ready when the client has been told to unsubscribe.
     pub(super) fn leave(self, has_others: bool) -> Leaving {
         self.leave.has_others.store(has_others, Ordering::Relaxed);
         self.leave.told.notify_one();
-        // By a word, or by the end of the task.
+        // It completes on a signal, or when the task ends.
         self.is_told.map(drop).boxed().shared()
     }
 }
 
-/// One subscription of the server.
+/// One server subscription.
 struct Tap {
     root: Root,
     target: Target,
-    /// What its subjects begin with: prefix, root and dot.
+    /// The start of its subjects: prefix, root and dot.
     before_channel: String,
     last_channel: Option<Channel>,
-    /// Nobody else in this process takes what comes for it when it has left its group.
+    /// No other member in this process receives its messages after it has left its group.
     is_last: bool,
-    /// Where all waves of the pattern come by: what is missing. Members of a group get a part of them, and questions
-    /// are not numbered.
+    /// Gap detection, for subscriptions that receive all waves of the pattern. Group members receive only part of them,
+    /// and questions are not numbered.
     gaps: Option<Gaps>,
     foreign: Foreign,
 }
 
 impl Tap {
-    /// Delivers nothing more, and says whether what still comes has to be taken.
+    /// Stops delivery, and returns whether messages that still arrive have to be processed.
     fn leave(&mut self) -> bool {
         if let Target::Member(member) = &self.target {
             self.target = Target::Late(Arc::clone(member));
@@ -106,14 +106,14 @@ pub(super) struct Intake {
     malformed: AtomicU64,
     lost_upstream: AtomicU64,
     forgotten_streams: AtomicU64,
-    /// Frames with a position that cannot be true.
+    /// The number of frames with an impossible position.
     misplaced: AtomicU64,
 }
 
-/// What a message brought.
+/// The contents of a message.
 struct Brought {
     waves: Vec<Wave>,
-    /// What was lost before it.
+    /// The waves lost before it.
     lost: Option<Lost>,
 }
 
@@ -142,14 +142,14 @@ impl Intake {
         self.forgotten_streams.load(Ordering::Relaxed)
     }
 
-    /// Messages that said what cannot be true, of their place or time.
+    /// The number of messages with an impossible position or time.
     pub(super) fn implausible(&self) -> u64 {
         self.misplaced.load(Ordering::Relaxed) + self.transit.implausible()
     }
 
-    /// Subscribes to a pattern under a root, and starts the task that takes what the client receives for it, as fast as
-    /// it comes. Told to end, it delivers what has arrived; told to leave, it unsubscribes. The server need not have the
-    /// subscription yet.
+    /// Subscribes to a pattern under a root, and starts the task that processes the messages that the client receives
+    /// for it, as fast as they arrive. When told to end, the task delivers what has arrived. When told to leave, it
+    /// unsubscribes. The server may not have the subscription yet when this method returns.
     pub(super) async fn subscribe(
         self: &Arc<Self>,
         root: Root,
@@ -203,22 +203,22 @@ impl Intake {
                             crowd.wait_with(intake.take(message, &mut tap));
                         }
                         intake.take_waiting(&mut tap, &mut crowd);
-                        // Looked at here as well: with more to take all the time the other is never looked at.
+                        // Checked here as well: while messages keep arriving, the other branch is never polled.
                         if ending.has_changed().unwrap_or(true) {
                             break;
                         }
                     }
                     Some(None) => return,
                     None if tap.leave() => {
-                        // While the connection is away nothing is under way.
+                        // While the connection is down, no messages are in transit.
                         let has_others = leave.has_others.load(Ordering::Relaxed);
                         tap.is_last = !has_others || !intake.shared.link.is_connected();
                         if !tap.is_last {
-                            // From now on nothing reaches it that was not handed over.
+                            // From now on, only messages that were handed over reach it.
                             drop(told.take());
                         }
                         intake.take_all(&mut tap, &mut crowd);
-                        // The client may have no room for the word: whoever closes does not wait for that.
+                        // The client may have no room for the command. Closing does not wait for that.
                         let leaving = async {
                             if !tap.is_last {
                                 intake.hand_over(&mut subscriber, &mut tap, taken).await;
@@ -243,12 +243,12 @@ impl Intake {
                     }
                 }
             }
-            // What has arrived is delivered and nothing that arrives from now on, or this would not end while others go
-            // on sending. Without waiting: the client may have no room for the word.
+            // Delivers what has already arrived, but nothing that arrives from now on, because otherwise this would not
+            // end while others keep sending. Does not wait, because the client may have no room for the command.
             let _ = coop::unconstrained(subscriber.unsubscribe()).now_or_never();
             intake.take_all(&mut tap, &mut crowd);
             for taken in 1..=CLIENT_QUEUE {
-                // Without the budget of the task, which may be spent: what is there must be seen.
+                // Bypasses the task's budget, which may be used up: messages that have arrived must be seen.
                 let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never() else {
                     break;
                 };
@@ -261,12 +261,13 @@ impl Intake {
         Ok(Drain { task, leave: leaving, is_told, in_force })
     }
 
-    /// Has what comes for a member that leaves its group handed to the others in this process. It has taken so many
-    /// messages. Returns when nothing comes any more, or when nobody else is left.
+    /// Hands the messages that arrive for a departing group member over to the other members in this process. `taken`
+    /// is the number of messages that it has taken so far. Returns when no more messages arrive, or when no other
+    /// member is left.
     ///
-    /// The client forgets a subscription that it is told to end before the server knows of it, and drops what comes
-    /// meanwhile. So the subscription ends after a number of messages, which client and server count alike and which is
-    /// larger than what can be under way, or when nothing has come for a while.
+    /// When told to end a subscription, the client removes it before the server does, and drops the messages that
+    /// arrive in between. The subscription therefore ends after a number of messages, which client and server count
+    /// alike and which exceeds the number that can be in transit, or when nothing has arrived for a while.
     async fn hand_over(&self, subscriber: &mut Subscriber, tap: &mut Tap, mut taken: u64) {
         let before = taken;
         let mut measured = pin!(sleep(LEAVING_QUIET));
@@ -293,7 +294,7 @@ impl Intake {
         }
     }
 
-    /// Takes the messages that have waited for room, as far as there is some.
+    /// Processes the messages that have waited for room, as far as there is room.
     fn take_waiting(&self, tap: &mut Tap, crowd: &mut Crowd) {
         while let Some(message) = crowd.next() {
             let crowded = self.take(message, tap);
@@ -301,21 +302,21 @@ impl Intake {
         }
     }
 
-    /// The same when room has come, and has more of them wait that came meanwhile: with room coming all the time the client
-    /// would not be looked at.
+    /// Does the same when room has become available, and queues messages that arrived in the meantime. Otherwise the
+    /// client would not be polled while room keeps becoming available.
     fn take_on(&self, subscriber: &mut Subscriber, tap: &mut Tap, crowd: &mut Crowd) {
         self.take_waiting(tap, crowd);
         for _ in 0..BETWEEN_OTHERS {
             if !crowd.is_waiting() {
                 return;
             }
-            // Without the budget of the task, which may be spent.
+            // Bypasses the task's budget, which may be used up.
             let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never() else { return };
             crowd.keep(message);
         }
     }
 
-    /// Takes the messages that have waited for room, whether there is some or not.
+    /// Processes the messages that have waited for room, whether or not there is room.
     fn take_all(&self, tap: &mut Tap, crowd: &mut Crowd) {
         crowd.give_up();
         while let Some(message) = crowd.take() {
@@ -323,7 +324,7 @@ impl Intake {
         }
     }
 
-    /// Delivers what a message brought. What has to wait for room is handed back.
+    /// Delivers the contents of a message. Returns the waves that have to wait for room.
     fn take(&self, message: Message, tap: &mut Tap) -> Crowded {
         self.shared.link.took_message();
         let subject = message.subject.clone();
@@ -348,7 +349,7 @@ impl Intake {
             },
             Err(error) => {
                 self.malformed.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%subject, %error, "a message is no valid frame and was left out");
+                tracing::debug!(%subject, %error, "ignored a message that is not a valid frame");
             }
         }
         Crowded::default()
@@ -361,7 +362,7 @@ impl Intake {
             _ => tap.last_channel.insert(Channel::with_reserved(name)?).clone(),
         };
         let plain = !wire::is_frame(&message.payload);
-        // What observers see has been asked elsewhere.
+        // For observer copies, the question has already been asked elsewhere.
         let reply = message.reply.clone().filter(|_| tap.root != Root::Seen);
         let kind = if reply.is_some() { Kind::Query } else { Kind::Event };
         let mut brought = self.waves(message, &channel, kind, tap.gaps.as_mut(), &mut tap.foreign)?;
@@ -373,7 +374,7 @@ impl Intake {
         Ok(brought)
     }
 
-    /// The answer to a question asked on a channel.
+    /// Decodes the answer to a question asked on a channel.
     pub(super) fn answer(&self, message: Message, channel: &Channel) -> Result<Wave, FrameError> {
         let brought = self.waves(message, channel, Kind::Response, None, &mut Foreign::new())?;
         brought.waves.into_iter().next().ok_or(FrameError::Empty { what: "waves" })
@@ -408,7 +409,7 @@ impl Intake {
             self.forgotten_streams.fetch_add(u64::from(forgets), Ordering::Relaxed);
             if is_implausible {
                 self.misplaced.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%channel, node, ?position, "the position of a frame cannot be true");
+                tracing::debug!(%channel, node, ?position, "a frame has an impossible position");
             }
             gap.map(|Gap { waves, since }| Lost { waves, since, is_own: node == self.shared.node })
         });

@@ -1,9 +1,10 @@
-//! What is known of the connection: whether it stands, and what the broker has confirmed.
+//! The state of the connection: whether it is up, and what the broker has confirmed.
 //!
-//! NATS does not acknowledge messages, but a server handles what one client sends in order. So now and then a small
-//! message goes to a subject that only this connection hears, a *marker*; when it is back, the server has seen
-//! everything before it. Each carries a token that only we can know ([`Tokens`]). What was not confirmed when the connection broke is written off and counted. Where the markers
-//! come back the server also says that nobody hears what it was asked about ([`Inquiries`]).
+//! NATS does not acknowledge messages, but a server processes the messages of one client in order. Therefore a small
+//! message, a *marker*, is sent now and then to a subject that only this connection subscribes to. When the marker
+//! returns, the server has processed everything before it. Each marker carries a token that only this process can
+//! compute ([`Tokens`]). Waves that were not confirmed when the connection broke are written off and counted. The
+//! server's no-responders replies to inquiries arrive in the same place as the markers ([`Inquiries`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -25,63 +26,63 @@ use crate::inbox::Inbox;
 use crate::router::Router;
 use crate::wave::Wave;
 
-/// The client's queue of events holds 128 and drops what is more, so a connection that broke or came back could go
-/// unnoticed. Whoever waits for either, or for a marker, asks the client itself as well, this often.
+/// The client's event queue holds 128 events and drops any beyond that, so a broken or restored connection could go
+/// unnoticed. Tasks that wait for either, or for a marker, therefore also poll the client itself at this interval.
 const LOST_EVENT_WATCH: Duration = Duration::from_secs(1);
 
-/// Emitters that wait for room wait with so many waves in the outbox while the connection stands. A longer queue would
-/// send nothing sooner: its waves would only be older when they leave, and no longer in the processor's caches. While
-/// the connection is away all of the outbox is theirs.
+/// While the connection is up, emitters that wait for room start to wait when the outbox holds this many waves. A
+/// longer queue would not send anything sooner. Its waves would only be older when they leave, and would no longer be
+/// in the processor's caches. While the connection is down, emitters can use the entire outbox.
 const AHEAD: usize = 2048;
 
-/// A connection that somebody has seen.
+/// A connection that a task has seen.
 pub(super) struct ConnectionNumber {
     state: watch::Receiver<bool>,
     number: u64,
 }
 
-/// Where a flush began.
+/// The starting point of a flush.
 #[derive(Debug)]
 pub(super) struct Goal {
-    /// Behind what was in the outbox.
+    /// The mark behind the contents of the outbox.
     mark: u64,
-    /// How many waves had left the outbox when the last of those had.
+    /// The number of waves that had left the outbox when the last wave before the mark had left.
     delivered: Option<u64>,
 }
 
-/// The connection was closed for good.
+/// The connection was closed permanently.
 #[derive(Debug)]
 pub(super) struct Ended;
 
 pub(super) struct Link {
-    /// What its ledger calls delivered was handed to the client.
+    /// Waves that its ledger counts as delivered were handed to the client.
     outbox: Arc<Inbox>,
     connected: watch::Sender<bool>,
     /// Changes with every confirmation, loss and reconnection.
     progress: watch::Sender<u64>,
     flight: Mutex<Flight>,
     dropped_by_client: AtomicU64,
-    /// Waves that could not be sent, and that no flush has named yet.
+    /// Waves that could not be sent and that no flush has reported yet.
     unsendable: AtomicU64,
-    /// Messages taken from the client, whatever they were.
+    /// Messages taken from the client, of any kind.
     taken: AtomicU64,
-    /// Markers, and words of the server, that somebody else made up.
+    /// Forged markers and forged server notices.
     refused: AtomicU64,
-    /// How our own are known.
+    /// Authenticates our own messages.
     tokens: Tokens,
     marks: Mutex<Option<Marks>>,
 }
 
-/// Where the markers go, and the task that takes them in.
+/// The subject of the markers, and the task that receives them.
 struct Marks {
-    /// Subjects below it come back to this connection alone.
+    /// Messages on subjects below it reach only this connection.
     inbox: String,
-    /// That of the markers.
+    /// The subject of the markers.
     subject: async_nats::Subject,
     task: JoinHandle<()>,
 }
 
-/// A marker of the sending task, and what went before it.
+/// A marker of the sending task, and what was sent before it.
 struct Marker {
     number: u64,
     waves: u64,
@@ -90,31 +91,31 @@ struct Marker {
 
 #[derive(Default)]
 struct Flight {
-    /// How many of the waves taken from the outbox were confirmed or written off.
+    /// The number of waves taken from the outbox that were confirmed or written off.
     settled: u64,
     written_off: u64,
-    /// How many of them the sending task has handed to the client altogether when it last sent a marker.
+    /// The total number of these waves that the sending task had handed to the client when it last sent a marker.
     marked: u64,
-    /// The markers of the sending task that are under way.
+    /// The sending task's markers in flight.
     markers: VecDeque<Marker>,
     inquiries: Inquiries,
     last_marker: u64,
-    /// Those who wait for a marker of their own.
+    /// The tasks that wait for a marker of their own.
     waiting: HashMap<u64, oneshot::Sender<()>>,
-    /// How many connections have been seen to break. One less than the client has made, while one stands.
+    /// The number of connections seen to break. While a connection is up, this is one less than the client has made.
     breaks: u64,
     ended: bool,
 }
 
 impl Flight {
-    /// Nothing that is under way will be confirmed.
+    /// Nothing that is in flight will be confirmed.
     fn write_off(&mut self, outbox: &Inbox) {
         let taken = outbox.ledger().delivered;
         self.written_off += taken - self.settled;
         self.settled = taken;
         self.markers.clear();
         self.inquiries.clear();
-        // Dropping their senders tells those who wait.
+        // Dropping their senders notifies the waiting tasks.
         self.waiting.clear();
     }
 }
@@ -136,7 +137,7 @@ impl Link {
         }
     }
 
-    /// Begins to listen for markers, and for the server's word on what nobody hears, which the router is told.
+    /// Starts listening for markers, and for the server's no-responders replies, which are reported to the router.
     pub(super) async fn connected_to(
         self: &Arc<Self>,
         client: &Client,
@@ -144,7 +145,7 @@ impl Link {
     ) -> Result<(), async_nats::SubscribeError> {
         let inbox = client.new_inbox();
         let subject = async_nats::Subject::from(format!("{inbox}.marker"));
-        // One subscription for both, so that they come in the order in which the server sent them.
+        // One subscription for both, so that they arrive in the order in which the server sent them.
         let mut words = client.subscribe(format!("{inbox}.*")).await?;
         let (link, markers) = (Arc::clone(self), subject.clone());
         let task = tokio::spawn(async move {
@@ -168,8 +169,8 @@ impl Link {
         Ok(())
     }
 
-    /// Opens an inquiry about waves that are about to be sent, and returns its reply subject. Called by the sending task;
-    /// `None` once the connection has ended.
+    /// Opens an inquiry about waves that are about to be sent, and returns its reply subject. Called by the sending
+    /// task. Returns `None` once the connection has ended.
     pub(super) fn inquire(&self, waves: Vec<Wave>) -> Option<String> {
         let marks = self.marks.lock();
         let inbox = &marks.as_ref()?.inbox;
@@ -177,7 +178,7 @@ impl Link {
         Some(format!("{inbox}.{}", self.tokens.write(number)))
     }
 
-    /// Called by the client's task for events.
+    /// Called by the client's event task.
     pub(super) fn note(&self, event: &Event) {
         match event {
             Event::Connected => self.stands(),
@@ -194,14 +195,14 @@ impl Link {
         }
     }
 
-    /// There is a connection.
+    /// Records that the connection is up.
     fn stands(&self) {
         self.connected.send_replace(true);
         self.outbox.let_run_ahead(AHEAD);
         self.moved();
     }
 
-    /// Something was confirmed, lost or made new, or receivers that have asked for a pause go on.
+    /// Signals a confirmation, a loss or a reconnection, or that receivers that requested a pause are making progress.
     pub(super) fn moved(&self) {
         self.progress.send_modify(|moves| *moves += 1);
     }
@@ -212,7 +213,7 @@ impl Link {
             if let Some(waiting) = flight.waiting.remove(&number) {
                 let _ = waiting.send(());
             }
-            // They come back in the order in which they left.
+            // Markers return in the order in which they were sent.
             while let Some(marker) = flight.markers.pop_front_if(|marker| marker.number <= number) {
                 flight.settled = flight.settled.max(marker.waves);
                 flight.inquiries.close(marker.inquiry);
@@ -221,13 +222,13 @@ impl Link {
         self.moved();
     }
 
-    /// The connection broke: nothing that is under way will be confirmed.
+    /// The connection broke: nothing that is in flight will be confirmed.
     fn write_off(&self) {
         self.flight.lock().write_off(&self.outbox);
         self.moved();
     }
 
-    /// Waits, and asks the client now and then whether an event was lost that the wait may depend on.
+    /// Waits, and regularly checks with the client whether an event was lost that the wait may depend on.
     async fn watching<T>(&self, client: &Client, wait: impl Future<Output = T>) -> T {
         let mut wait = pin!(wait);
         loop {
@@ -238,7 +239,7 @@ impl Link {
         }
     }
 
-    /// Makes up for the events that were lost, if any were.
+    /// Handles any lost events.
     fn look_for_lost_events(&self, client: &Client) {
         let broken = connects(client).saturating_sub(1);
         let is_unseen = {
@@ -259,32 +260,32 @@ impl Link {
         *self.connected.borrow()
     }
 
-    /// Changes when the connection breaks or is back, and when it has ended.
+    /// Changes when the connection breaks or is restored, and when it has ended.
     pub(super) fn changes(&self) -> watch::Receiver<bool> {
         self.connected.subscribe()
     }
 
-    /// Waves in the client's hands or beyond that the broker has not confirmed.
+    /// The number of waves in the client's hands or beyond that the broker has not confirmed.
     pub(super) fn in_flight(&self) -> u64 {
         let flight = self.flight.lock();
         self.outbox.ledger().delivered.saturating_sub(flight.settled)
     }
 
-    /// Waits until the connection stands.
+    /// Waits until the connection is up.
     pub(super) async fn standing(&self, client: &Client) {
         let mut connected = self.connected.subscribe();
-        // Fails only if `self` were gone.
+        // Would fail only if `self` had been dropped.
         let _ = self.watching(client, connected.wait_for(|connected| *connected)).await;
     }
 
-    /// To be handed to [`Link::connected_after`].
+    /// The current connection, to be passed to [`Link::connected_after`].
     pub(super) fn connection(&self, client: &Client) -> ConnectionNumber {
         ConnectionNumber { state: self.connected.subscribe(), number: connects(client) }
     }
 
-    /// Waits until there is a connection later than the one seen last.
+    /// Waits until there is a later connection than the last one seen.
     ///
-    /// Cancel safety: cancelled while it waits, no connection is missed.
+    /// Cancel safety: if cancelled while waiting, no connection is missed.
     pub(super) async fn connected_after(&self, seen: &mut ConnectionNumber, client: &Client) {
         loop {
             let connects = connects(client);
@@ -292,12 +293,12 @@ impl Link {
                 seen.number = connects;
                 return;
             }
-            // Fails only if `self` were gone.
+            // Would fail only if `self` had been dropped.
             let _ = seen.state.changed().await;
         }
     }
 
-    /// Takes back that waves were handed to the client, because they could not be written or are too large for it.
+    /// Reverts the hand-over of waves to the client, because they could not be written or are too large for it.
     pub(super) fn unsendable(&self, waves: &[Wave]) {
         {
             let mut flight = self.flight.lock();
@@ -307,11 +308,11 @@ impl Link {
             flight.marked = flight.marked.min(taken);
             self.unsendable.fetch_add(waves.len() as u64, Ordering::Relaxed);
         }
-        // Outside of the lock: a callback may look at the accounts.
+        // Outside the lock: a callback may read the accounts.
         self.outbox.report_unsendable(waves);
     }
 
-    /// How many waves could not be sent since this was last asked.
+    /// The number of waves that could not be sent since the previous call.
     pub(super) fn take_unsendable(&self) -> u64 {
         self.unsendable.swap(0, Ordering::Relaxed)
     }
@@ -320,13 +321,13 @@ impl Link {
         self.progress.subscribe()
     }
 
-    /// How many markers of the sending task are under way.
+    /// The number of the sending task's markers in flight.
     pub(super) fn marks_under_way(&self) -> usize {
         self.flight.lock().markers.len()
     }
 
-    /// Sends a marker behind everything that was taken from the outbox. Called by the one task that takes from it,
-    /// when all of that is in the client's hands.
+    /// Sends a marker behind everything taken from the outbox. Called by the single task that takes from it, when
+    /// everything taken is in the client's hands.
     pub(super) async fn mark(&self, client: &Client) {
         let number = {
             let mut flight = self.flight.lock();
@@ -346,12 +347,13 @@ impl Link {
         let subject = self.marks.lock().as_ref().map(|marks| marks.subject.clone());
         if let Some(subject) = subject {
             let payload = Bytes::from(self.tokens.write(number));
-            // Fails only when the client has ended; then the events settle what is under way.
+            // Fails only when the client has ended. In that case the events settle the waves in flight.
             let _ = client.publish(subject, payload).await;
         }
     }
 
-    /// Waits until fewer than so many markers of the sending task are under way: they came back or were written off.
+    /// Waits until fewer than `most` markers of the sending task are in flight: the others returned or were written
+    /// off.
     pub(super) async fn fewer_marks_than(&self, most: usize, client: &Client) {
         if self.marks_under_way() < most {
             return;
@@ -361,13 +363,13 @@ impl Link {
             progress.borrow_and_update();
             self.marks_under_way() >= most
         } {
-            // Fails only if `self` were gone.
+            // Would fail only if `self` had been dropped.
             let _ = self.watching(client, progress.changed()).await;
         }
     }
 
-    /// Waits until the server has handled everything that this client was given before. Waits for as long as the
-    /// connection is away.
+    /// Waits until the server has processed everything that this client was given before the call. Waits for as long as
+    /// the connection is down.
     pub(super) async fn round_trip(&self, client: &Client) -> Result<(), Ended> {
         while !self.marker_returns(client).await {
             if self.flight.lock().ended {
@@ -378,7 +380,8 @@ impl Link {
         Ok(())
     }
 
-    /// Sends one marker and waits until it is back, or until it cannot come any more: the connection broke or ended.
+    /// Sends one marker and waits until it returns, or until it can no longer return because the connection broke or
+    /// ended.
     pub(super) async fn marker_returns(&self, client: &Client) -> bool {
         let (number, back) = {
             let mut flight = self.flight.lock();
@@ -395,26 +398,26 @@ impl Link {
         self.watching(client, back).await.is_ok()
     }
 
-    /// Whether nothing can be sent any more.
+    /// Whether sending is no longer possible.
     pub(super) fn has_ended(&self) -> bool {
         self.flight.lock().ended
     }
 
-    /// What is to be settled for everything to be that was taken so far.
+    /// The goal of settling everything taken so far.
     pub(super) fn goal(&self) -> Goal {
         Goal { mark: self.outbox.mark(), delivered: None }
     }
 
-    /// How many waves the outbox holds or the broker has not confirmed; `None` when everything before the goal has left
-    /// the outbox, is in the client's hands, and was confirmed or written off. What is emitted meanwhile does not count,
-    /// or whoever flushes beside a busy emitter would never be done.
+    /// The number of waves that are in the outbox or not confirmed by the broker. `None` when everything before the
+    /// goal has left the outbox, is in the client's hands, and was confirmed or written off. Waves emitted in the
+    /// meantime do not count, because otherwise a flush alongside a busy emitter would never finish.
     pub(super) fn unsettled(&self, goal: &mut Goal) -> Option<u64> {
         let flight = self.flight.lock();
         let has_left = self.outbox.has_passed(goal.mark);
         let ledger = self.outbox.ledger();
         let delivered = match goal.delivered {
             None if has_left => *goal.delivered.insert(ledger.delivered),
-            // What could not be sent after all was taken back.
+            // Waves that could not be sent after all were deducted.
             Some(delivered) => delivered.min(ledger.delivered),
             None => u64::MAX,
         };
@@ -422,24 +425,24 @@ impl Link {
         (!is_settled).then(|| ledger.queued + ledger.delivered - flight.settled)
     }
 
-    /// Waves that were under way when a connection broke.
+    /// Waves that were in flight when a connection broke.
     pub(super) fn unconfirmed(&self) -> u64 {
         self.flight.lock().written_off
     }
 
-    /// Called for each message that was taken from the client.
+    /// Called for each message taken from the client.
     pub(super) fn took_message(&self) {
         self.taken.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many messages the client has received that nobody has taken from it, not yet or not any more.
+    /// The number of messages that the client has received and that have not been taken from it, or never will be.
     pub(super) fn untaken(&self, client: &Client) -> u64 {
-        // In this order: what comes in between is not taken from what was not there.
+        // The order matters: messages that arrive between the two reads must not make the difference too small.
         let taken = self.taken.load(Ordering::Acquire);
         client.statistics().in_messages.load(Ordering::Acquire).saturating_sub(taken)
     }
 
-    /// Somebody made up a marker or a word of the server.
+    /// Counts a forged marker or a forged server notice.
     pub(super) fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
@@ -448,7 +451,7 @@ impl Link {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// A message was taken from the client and dropped, because too many wait.
+    /// Counts a message that was taken from the client and dropped because too many are waiting.
     pub(super) fn drop_message(&self) {
         self.dropped_by_client.fetch_add(1, Ordering::Relaxed);
     }
@@ -457,7 +460,7 @@ impl Link {
         self.dropped_by_client.load(Ordering::Relaxed)
     }
 
-    /// No more markers: whoever waits is told so, and the sending task goes on without them.
+    /// Stops the markers. Waiting tasks are notified, and the sending task continues without markers.
     pub(super) fn end(&self) {
         {
             let mut flight = self.flight.lock();
@@ -472,7 +475,7 @@ impl Link {
     }
 }
 
-/// How many connections the client has made.
+/// The number of connections that the client has made.
 fn connects(client: &Client) -> u64 {
     client.statistics().connects.load(Ordering::Relaxed)
 }

@@ -1,8 +1,8 @@
-//! What observers see of questions and answers.
+//! Copies of questions and answers for observers.
 //!
-//! The asker publishes copies of its question and of the answer it got, without a reply subject, each when the original
-//! has been handed on. Of the question of a foreign requester observers hear the original, and the answerer publishes
-//! the copy of its answer.
+//! The asker publishes a copy of its question, and of the answer it received, without a reply subject. Each copy is
+//! published when the original has been handed on. Observers receive the original question of a foreign requester, and
+//! the responder publishes the copy of its answer.
 
 use futures_util::FutureExt;
 use tokio::task::coop;
@@ -14,8 +14,8 @@ use crate::medium::Wire;
 use crate::wave::Wave;
 
 impl NatsShared {
-    /// Shows a wave to the observers of its channel. Never waits: what the client has no room for is not seen, and
-    /// those who take part do not depend on it.
+    /// Sends a copy of a wave to the observers of its channel. Never waits: if the client has no room, the copy is
+    /// skipped, and the participants do not depend on it.
     pub(super) fn show(&self, wave: &Wave) {
         let subject = self.subject(Root::Seen, wave.channel().as_str());
         match self.wire {
@@ -36,7 +36,7 @@ fn at_once<E: std::fmt::Display>(publish: impl Future<Output = Result<(), E>>) {
     // Handing over to the client takes one poll if there is room.
     match coop::unconstrained(publish).now_or_never() {
         Some(Ok(())) => {}
-        Some(Err(error)) => tracing::debug!(%error, "observers do not see a question or an answer"),
-        None => tracing::debug!("observers do not see a question or an answer: the client has no room"),
+        Some(Err(error)) => tracing::debug!(%error, "observers get no copy of a question or an answer"),
+        None => tracing::debug!("observers get no copy of a question or an answer: the client has no room"),
     }
 }

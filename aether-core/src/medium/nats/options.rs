@@ -24,24 +24,25 @@ pub struct NatsOptions {
 }
 
 impl NatsOptions {
-    /// The first tokens of each subject, in front of the channel. Default: `aether`. Systems with different prefixes do
-    /// not hear each other. A prefix may not end in `-ask` or `-seen`, since `PREFIX-ask` and `PREFIX-seen` are used as
-    /// well.
+    /// The first tokens of each subject, in front of the channel. Default: `aether`. Systems with different prefixes
+    /// are isolated from each other. A prefix may not end in `-ask` or `-seen`, because `PREFIX-ask` and `PREFIX-seen`
+    /// are used as well.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// The format in which waves are written. Default: [`Wire::Frames`]. All formats are read.
+    /// The format in which waves are written. Default: [`Wire::Frames`]. All formats can be read.
     pub fn wire(mut self, wire: Wire) -> Self {
         self.wire = wire;
         self
     }
 
-    /// The bounds and the discipline of the queue of waves that wait to be sent. All options apply, also a sojourn cap, a
-    /// floor and an order. Default: [`InboxOptions::interactive`]. Emitters that wait for room fill it only while the
-    /// connection is away; otherwise they wait once it holds 2048 waves. They give up when no wave of their strength or
-    /// weaker has left for all of their patience, at the latest for twice as long.
+    /// The bounds and the discipline of the queue of waves waiting to be sent. All options apply, including a sojourn
+    /// cap, a floor and an order. Default: [`InboxOptions::interactive`]. Emitters that wait for room fill the queue
+    /// only while the connection is down; otherwise they start to wait once it holds 2048 waves. They give up when no
+    /// wave of their strength or weaker has left for their entire patience, and at the latest after twice their
+    /// patience.
     pub fn outbox(mut self, options: InboxOptions) -> Self {
         self.outbox = options;
         self
@@ -53,8 +54,8 @@ impl NatsOptions {
         self
     }
 
-    /// Whether the vibrators of this process answer service discovery, so that `nats micro ls` and other NATS tools list
-    /// them. Default: yes. Turn it off in a program that may not subscribe to `$SRV.>`.
+    /// Whether the vibrators of this process respond to service discovery, so that `nats micro ls` and other NATS tools
+    /// list them. Default: yes. Turn it off in a program that is not permitted to subscribe to `$SRV.>`.
     pub fn discovery(mut self, answers: bool) -> Self {
         self.discovery = answers;
         self

@@ -1,13 +1,13 @@
-//! The sending task: from the outbox to the client, many waves in a message.
+//! The sending task: moves waves from the outbox to the client, many waves per message.
 //!
-//! Batching is natural: while one batch is on its way to the broker, waves queue up and leave together with the next.
-//! There is no timer, and a lone wave leaves at once. Commands never share a message: a queue group of the server
-//! hands a message to one member as a whole, and the members shall share the work.
+//! Batching happens naturally: while one batch is on its way to the broker, waves queue up and leave together in the
+//! next batch. There is no timer, and a single wave leaves immediately. Commands never share a message, because a
+//! server queue group delivers a message to one member as a whole, and the members should share the work.
 //!
-//! Of commands and queries, which come back if nobody hears them, the server is asked whether anybody does: once for a
-//! channel and batch.
+//! For commands and queries, which are reflected if they have no receiver, the task asks the server whether there is
+//! one, once per channel and batch.
 //!
-//! What leaves is numbered here ([`Numbers`]), and where nothing follows the numbers are announced: after a new
+//! The task numbers outgoing waves ([`Numbers`]). When nothing follows them, it announces the numbers: after a new
 //! connection, when a channel has gone quiet, at a flush, and at the end.
 
 use std::collections::HashMap;
@@ -28,32 +28,32 @@ use crate::medium::link::{Numbers, StreamAnnouncement};
 use crate::wave::{Kind, Wave};
 use crate::wire::{Position, encode_at, frame_bound, record_bound};
 
-/// A batch holds at most so many waves and bytes, and at most so many batches are under way before one is confirmed.
-/// Together they bound what a strong wave may have to wait for.
+/// The maximum number of waves and bytes in a batch, and the maximum number of batches in flight before one is
+/// confirmed. Together they bound the delay of a strong wave.
 const BATCH_WAVES: usize = 512;
 const BATCH_BYTES: usize = 256 << 10;
 const BATCHES_UNDER_WAY: usize = 8;
 
-/// A batch makes about so many messages at most, as long as it makes as many for each wave as the one before. Where each
-/// wave is a message, batches are smaller and more of them are under way, so room for emitters appears steadily on a slow
-/// connection, too.
+/// The approximate maximum number of messages per batch, provided that each wave makes as many messages as in the
+/// previous batch. If each wave is a message, batches are smaller and more of them are in flight, so that room for
+/// emitters appears steadily even on a slow connection.
 const BATCH_MESSAGES: usize = 64;
 
-/// A message holds about so much. A message that the server cannot read at once it puts together in memory of its own:
-/// messages of 8 KiB cost it half of the processor time of those of 300 KiB, for the same waves.
+/// The approximate size of a message. The server assembles a message that it cannot read at once in separate memory.
+/// For the same waves, messages of 8 KiB cost it half the processor time of messages of 300 KiB.
 const FRAME_BYTES: usize = 8 << 10;
 
-/// What the sending task does next.
+/// The next action of the sending task.
 enum Next {
     Send,
-    /// What is told is worked out when it can be sent: it says how long ago a stream began.
+    /// An announcement is computed when it can be sent, because it contains the age of the stream.
     Announce(fn(&mut Numbers, Instant) -> Vec<StreamAnnouncement>),
     End,
 }
 
 /// Sends until the outbox is closed and empty.
 pub(super) async fn send(shared: Arc<NatsShared>) {
-    // Also when the task is aborted: nobody shall wait for what it will not do any more.
+    // Also when the task is aborted: no task should wait for work that will not be done any more.
     let ending = Ending(&shared);
     let mut batch = Vec::with_capacity(BATCH_WAVES);
     let mut batch_waves = BATCH_WAVES;
@@ -88,7 +88,8 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
                 if batch.is_empty() && !holds.is_empty() {
                     continue;
                 }
-                // After taking: so whatever was left before one of these waves was emitted does not hear it.
+                // This comes after taking, so that subscriptions left before one of these waves was emitted do not
+                // receive it.
                 shared.left().await;
                 let waves = batch.len();
                 let messages = send_batch(&shared, &mut batch, &mut groups, &mut numbers).await;
@@ -102,7 +103,7 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
             Next::Announce(which) => announce(&shared, which(&mut numbers, Instant::now())).await,
             Next::End => break,
         }
-        // Looked at in any case, for channels go quiet while others are busy.
+        // Checked in any case, because channels go quiet while others are busy.
         let now = Instant::now();
         if numbers.next_round().is_some_and(|round| round <= now) {
             announce(&shared, numbers.due(now)).await;
@@ -111,7 +112,7 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
     }
     announce(&shared, numbers.unannounced(Instant::now())).await;
     drop(ending);
-    // The client ends with its last handle, which may be ours, and does not write what it still holds then.
+    // The client ends with its last handle, which may be ours, and does not write what it still buffers at that point.
     let _ = shared.client.flush().await;
 }
 
@@ -123,7 +124,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Returns how many messages the batch made.
+/// Returns the number of messages in the batch.
 async fn send_batch(
     shared: &NatsShared,
     batch: &mut Vec<Wave>,
@@ -143,7 +144,7 @@ async fn send_batch(
             for wave in &*batch {
                 let now = Instant::now();
                 let subject = shared.subject(Root::Waves, wave.channel().as_str());
-                // Without the last announcement of one that is forgotten: consumers would take it for an event.
+                // Omits the last announcement of an evicted stream, because consumers would take it for an event.
                 let (stream, _) = numbers.stream(wave.channel(), now);
                 let headers = cloudevents::numbered(wave, shared.node, stream.position(now), now);
                 let payload = wave.payload().clone();
@@ -158,16 +159,16 @@ async fn send_batch(
     }
 }
 
-/// Whether the client has taken a message. It refuses what is too large for the server that it is connected to by now.
-/// Otherwise it refuses only when it has ended; then the link writes off what it was given.
+/// Whether the client accepted a message. It rejects messages that are too large for the server it is now connected to.
+/// Otherwise it rejects messages only when it has ended; the link then writes off what the client was given.
 fn is_sent(published: &Result<(), PublishError>) -> bool {
     !matches!(published, Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded)
 }
 
-/// Tells receivers where the streams of some channels stand.
+/// Announces the stream positions of some channels to receivers.
 async fn announce(shared: &NatsShared, announcements: impl IntoIterator<Item = StreamAnnouncement>) {
     if shared.wire == Wire::CloudEvents {
-        // Consumers that do not know Aether would take an announcement for an event.
+        // Consumers that do not support Aether would take an announcement for an event.
         return;
     }
     for (channel, position) in announcements {
@@ -177,14 +178,15 @@ async fn announce(shared: &NatsShared, announcements: impl IntoIterator<Item = S
     }
 }
 
-/// A frame without waves, which says where a stream stands.
+/// A frame without waves that contains the position of a stream.
 fn announcement(shared: &NatsShared, position: Position) -> Option<Bytes> {
-    // Without waves there is nothing that could be wrong with it.
+    // A frame without waves cannot be invalid.
     encode_at(shared.sender(), Some(position), None, &[], Instant::now()).ok()
 }
 
-/// Asks the server whether anybody hears a channel, ahead of waves whose source is told if nobody does: whoever hears
-/// the inquiry hears the waves as well, as subscriptions to waves are made before those to questions.
+/// Asks the server whether a channel has receivers, ahead of waves whose source is notified if there are none. Any
+/// receiver of the inquiry also receives the waves, because subscriptions to waves are made before subscriptions to
+/// questions.
 async fn inquire(shared: &NatsShared, channel: &Channel, position: Position, about: Vec<Wave>) {
     let Some(frame) = announcement(shared, position) else { return };
     if let Some(reply) = shared.link.inquire(about) {
@@ -193,14 +195,14 @@ async fn inquire(shared: &NatsShared, channel: &Channel, position: Position, abo
     }
 }
 
-/// Sends waves of one channel, in their order, in as few messages as the server's limit and commands allow. Returns how
-/// many.
+/// Sends waves of one channel, in order, in as few messages as the server's limit and commands allow. Returns the
+/// number of messages.
 async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers) -> usize {
     let Some(first) = waves.first() else { return 0 };
     let (stream, forgotten) = numbers.stream(first.channel(), Instant::now());
     announce(shared, forgotten).await;
-    // Those whose source is told if nobody hears them. An asker learns it from `ask`, and of what is too large for this
-    // server the source is told below.
+    // The waves whose source is notified if they have no receiver. An asker learns this from `ask`. The source of a
+    // wave that is too large for this server is notified below.
     let is_told = |wave: &&Wave| wave.reflects() && !wave.is_question() && shared.oversize(wave).is_none();
     let about: Vec<_> = waves.iter().filter(is_told).cloned().collect();
     if !about.is_empty() {
@@ -217,8 +219,8 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
                 bytes <= max_bytes && wave.kind() != Kind::Command
             })
             .count()
-            // A command travels alone. So does what is too large by the bound: it fits, as was checked exactly before it
-            // was taken, if the connection is still to a server that takes as much.
+            // A command travels alone, and so does a wave that is too large by the estimate. It fits if the connection
+            // is still to a server with the same limit, because its exact size was checked before it was accepted.
             .max(1);
         let (these, later) = rest.split_at(fitting);
         let now = Instant::now();
@@ -231,10 +233,10 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
                     shared.link.unsendable(these);
                 }
             }
-            // Waves of one channel, far fewer than a frame may have sources, none too large: it does not happen, and
-            // if it did they would not be lost without being counted.
+            // The waves are of one channel, far fewer than the number of sources allowed in a frame, and none is too
+            // large. This should not happen. If it did, the loss would still be counted.
             Err(error) => {
-                tracing::error!(%error, "waves of one batch make no frame");
+                tracing::error!(%error, "cannot encode the waves of a batch as a frame");
                 shared.link.unsendable(these);
             }
         }
@@ -243,7 +245,7 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
     messages
 }
 
-/// A batch by channel, in the order of each channel's first wave. Kept from batch to batch for its memory.
+/// A batch grouped by channel, in the order of each channel's first wave. Kept from batch to batch to reuse its memory.
 #[derive(Default)]
 struct Groups {
     places: HashMap<Channel, usize>,
@@ -261,7 +263,7 @@ impl Groups {
         self.used = 0;
         let mut last = usize::MAX;
         for wave in batch.drain(..) {
-            // Runs of one channel are the rule.
+            // Runs of waves on one channel are the common case.
             let is_run = self
                 .groups
                 .get(last)

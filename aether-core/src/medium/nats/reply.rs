@@ -1,4 +1,4 @@
-//! The way back to an asker on the other side of the broker.
+//! The reply path to an asker on the other side of the broker.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::wave::{ReplyError, ReplyPath, Wave};
 pub(super) struct Reply {
     pub(super) shared: Arc<NatsShared>,
     pub(super) subject: async_nats::Subject,
-    /// The asker does not show the answer to the observers.
+    /// The asker does not publish a copy of the answer for observers.
     pub(super) to_foreigner: bool,
-    /// The asker does not know frames: it gets the payload alone.
+    /// The asker does not support frames, so it gets only the payload.
     pub(super) plain: bool,
 }
 
@@ -38,7 +38,7 @@ impl ReplyPath for Reply {
                 };
                 client.publish(subject, frame).await
             };
-            // The connection may have been made anew meanwhile, to a server that takes less.
+            // The connection may have been re-established in the meantime, to a server with a lower limit.
             sent.map_err(|_| match self.shared.oversize(&reply) {
                 Some((bytes, max_bytes)) => ReplyError::TooLarge { bytes, max_bytes },
                 None => ReplyError::Closed,

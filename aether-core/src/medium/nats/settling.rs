@@ -1,4 +1,4 @@
-//! Flushing and closing: waiting until the broker has seen what was taken, for a time that has an end.
+//! Flushing and closing: a bounded wait until the broker has received everything that was accepted.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -11,28 +11,29 @@ use super::Nats;
 use super::link::Ended;
 use crate::medium::FlushError;
 
-/// Without any progress for so long, closing and flushing give up: while the connection is away, and while it stands, when
-/// the network may have lost a packet or two and the server may be busy. Two retransmissions of TCP in a row take 0.6 s at
-/// least (RFC 6298, of a minimum of 0.2 s as Linux has it), three 1.4 s.
+/// Closing and flushing give up after this long without any progress. This applies while the connection is down, and
+/// also while it is up, when the network may have lost a packet or two and the server may be busy. Two TCP
+/// retransmissions in a row take at least 0.6 s (RFC 6298, with the minimum of 0.2 s that Linux uses), and three take
+/// at least 1.4 s.
 const AWAY_PATIENCE: Duration = Duration::from_millis(500);
 const STANDING_PATIENCE: Duration = Duration::from_secs(2);
 
-/// With progress all the time they give up after so long. An outbox that the server takes this slowly does not run empty
-/// before whoever ends the process loses patience.
+/// Closing and flushing give up after this long even with continuous progress. An outbox that the server accepts this
+/// slowly is not emptied before the person ending the process loses patience.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 
-/// Closing waits so long for those who deliver what has arrived. They wait for nobody; only callbacks of inboxes that
-/// take long hold them up.
+/// Closing waits this long for the tasks that deliver what has arrived. These tasks do not wait for anything; only slow
+/// inbox callbacks can delay them.
 const DELIVER_WITHIN: Duration = Duration::from_secs(10);
 
 impl Nats {
-    /// How long to wait for something to move.
+    /// How long to wait for progress.
     fn patience(&self) -> Duration {
         if self.shared.link.is_connected() { STANDING_PATIENCE } else { AWAY_PATIENCE }
     }
 
-    /// Waits for something that needs the broker. Gives up when nothing has moved for a while, and after
-    /// [`SETTLE_WITHIN`] in any case; fails with the time that was too long.
+    /// Waits for something that needs the broker. Gives up when there is no progress for a while, and after
+    /// [`SETTLE_WITHIN`] in any case. The error is the time limit that was exceeded.
     async fn patiently<T>(&self, wait: impl Future<Output = T>) -> Result<T, Duration> {
         let mut progress = self.shared.link.progress();
         let waiting = async {
@@ -50,7 +51,7 @@ impl Nats {
         timeout(SETTLE_WITHIN, waiting).await.unwrap_or(Err(SETTLE_WITHIN))
     }
 
-    /// Waits until everything in the outbox has left and was confirmed, or until patience is over.
+    /// Waits until everything in the outbox has left and was confirmed, or until the patience expires.
     pub(super) async fn settle(&self) -> Result<(), FlushError> {
         let (shared, link) = (&*self.shared, &*self.shared.link);
         let lost_before = link.unconfirmed();
@@ -61,13 +62,14 @@ impl Nats {
                 progress.borrow_and_update();
                 link.unsettled(&mut goal).is_some()
             } {
-                // Fails only if the link were gone.
+                // Would fail only if the link had been dropped.
                 let _ = progress.changed().await;
             }
-            // So that receivers learn of what they have missed even if nothing follows.
+            // This lets receivers detect missed waves even if nothing follows.
             shared.announcing.ask().await;
             shared.left().await;
-            // What was written off may still be in the client's hands: a marker of our own goes behind it.
+            // Waves that were written off may still be in the client's hands, so a marker of our own is sent behind
+            // them.
             link.round_trip(&shared.client).await
         });
         let settled = settled.await;
@@ -88,15 +90,16 @@ impl Nats {
         self.shared.closed.store(true, Ordering::Release);
         // The sending task empties the outbox and ends.
         self.shared.outbox.close();
-        // Whoever closes again waits for the first, and takes over from one that was cancelled.
+        // A repeated close waits for the first one, and takes over if that one was cancelled.
         let mut is_over = self.closing.lock().await;
         if *is_over {
             return Ok(());
         }
-        // What the server sent before this came back is in the hands of the draining tasks.
+        // Everything that the server sent before this marker returned is in the hands of the draining tasks.
         let settled = self.settle().await;
         if matches!(settled, Ok(()) | Err(FlushError::Unsendable { .. })) {
-            // Who goes has begun to say so before this. Should the server go now as well, nobody is there to tell.
+            // Departing receivers have already begun to send their notices. If the server goes away now too, no
+            // recipient is left.
             let _ = timeout(self.patience(), self.notices.told()).await;
         }
         if let Some(sender) = self.sender.lock().take() {
@@ -104,7 +107,7 @@ impl Nats {
         }
         self.shared.outbox.abandon();
         self.ending.send_replace(true);
-        // Those that take longer go on; what they bring is counted, as the inboxes are closed.
+        // Tasks that take longer continue. The waves that they deliver are counted, because the inboxes are closed.
         let _ = timeout(DELIVER_WITHIN, join_all(self.joined.take_tasks())).await;
         self.shared.link.end();
         *is_over = true;

@@ -1,7 +1,7 @@
-//! The subscriptions that the server keeps for this process, and the tasks that drain them.
+//! The server subscriptions of this process, and the tasks that drain them.
 //!
-//! One for each pattern and root, however many vibrators hear it, and two for each member of a group: its waves and
-//! its questions.
+//! There is one subscription for each pattern and root, regardless of the number of vibrators that hear it. Each group
+//! member has two, one for its waves and one for its questions.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::router::Subscription;
 
 #[derive(Default)]
 pub(super) struct Subscriptions {
-    /// Joins are made one after the other, so that a second one for the same pattern waits for the first.
+    /// Joins run one after the other, so that a second join for the same pattern waits for the first.
     joining: tokio::sync::Mutex<()>,
     tables: Mutex<Tables>,
 }
@@ -27,12 +27,12 @@ pub(super) struct Subscriptions {
 struct Tables {
     patterns: HashMap<(Root, Pattern), PatternHearers>,
     members: HashMap<u64, Vec<Drain>>,
-    /// How many members of a group there are with the same pattern.
+    /// The number of group members with the same pattern.
     groups: HashMap<(Box<str>, Pattern), usize>,
 }
 
 impl Tables {
-    /// Enters one of the subscriptions of a member of a group.
+    /// Adds one of the subscriptions of a group member.
     fn enter(&mut self, subscription: &Subscription, group: &str, drain: Drain) {
         let drains = self.members.entry(subscription.id()).or_default();
         if drains.is_empty() {
@@ -41,7 +41,7 @@ impl Tables {
         drains.push(drain);
     }
 
-    /// Counts a member less. Whether there are others with the same pattern.
+    /// Removes a member from the count, and returns whether there are others with the same pattern.
     fn ungroup(&mut self, subscription: &Subscription) -> bool {
         let Some(group) = subscription.group() else { return false };
         let group = (group.into(), subscription.pattern().clone());
@@ -55,7 +55,7 @@ impl Tables {
     }
 }
 
-/// What a pattern is heard by in this process.
+/// The subscriptions of this process that hear a pattern.
 #[derive(Default)]
 struct PatternHearers {
     subscriptions: HashSet<u64>,
@@ -68,7 +68,8 @@ pub(super) struct Joining<'a> {
     _turn: MutexGuard<'a, ()>,
 }
 
-/// What a subscription needs of the server: waves, and questions as one who could answer or as one who watches.
+/// The roots that a subscription needs from the server: waves, and questions either as a potential responder or as an
+/// observer.
 fn roots(subscription: &Subscription) -> [Root; 2] {
     [Root::Waves, if subscription.observes() { Root::Seen } else { Root::Questions }]
 }
@@ -78,7 +79,7 @@ impl Subscriptions {
         Joining { joined: self, _turn: self.joining.lock().await }
     }
 
-    /// The server has what was joined for a subscription.
+    /// Records that the server has the server subscriptions that were made for a subscription.
     pub(super) fn is_in_force(&self, subscription: &Subscription) {
         subscription.mark_in_force();
         let place = (Root::Waves, subscription.pattern().clone());
@@ -87,7 +88,8 @@ impl Subscriptions {
         }
     }
 
-    /// Ends what nobody needs any more. What is returned is ready when the client has been told so.
+    /// Ends the server subscriptions that are no longer needed. The returned futures are ready when the client has been
+    /// told to unsubscribe.
     pub(super) fn leave(&self, subscription: &Subscription) -> Vec<Leaving> {
         let mut tables = self.tables.lock();
         let mut gone = tables.members.remove(&subscription.id()).unwrap_or_default();
@@ -104,7 +106,7 @@ impl Subscriptions {
         gone.into_iter().map(|drain| drain.leave(has_others)).collect()
     }
 
-    /// Forgets all subscriptions and returns their tasks.
+    /// Removes all subscriptions and returns their tasks.
     pub(super) fn take_tasks(&self) -> Vec<JoinHandle<()>> {
         let mut tables = self.tables.lock();
         let patterns = std::mem::take(&mut tables.patterns).into_values().filter_map(|heard| heard.drain);
@@ -114,8 +116,8 @@ impl Subscriptions {
 }
 
 impl Joining<'_> {
-    /// Subscribes at the server where that is not done yet. Cancelled or failed, [`Subscriptions::leave`] takes back what was
-    /// done.
+    /// Subscribes at the server where this has not been done yet. If this is cancelled or fails,
+    /// [`Subscriptions::leave`] reverts what was done.
     pub(super) async fn join(
         &self,
         intake: &Arc<Intake>,
@@ -143,7 +145,7 @@ impl Joining<'_> {
                     let mut tables = self.joined.tables.lock();
                     match tables.patterns.get_mut(&place) {
                         Some(heard) => heard.drain = Some(drain),
-                        // Left by everybody in the meantime.
+                        // All subscriptions have left in the meantime.
                         None => left.lock().push(drain.leave(false)),
                     }
                 }

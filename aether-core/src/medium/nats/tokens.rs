@@ -1,7 +1,8 @@
-//! How a message of our own is known when it comes back, or when the server says something about it.
+//! Authenticates our own messages when they return, and server notices about them.
 //!
-//! Whoever hears a reply subject, or may publish to it, could say the same. So the number of each such message goes with
-//! a token that only this process can work out: SipHash of the number, with keys drawn from the operating system.
+//! Anyone who subscribes to a reply subject, or may publish to it, could forge such a message. Therefore the number of
+//! each such message is paired with a token that only this process can compute: the SipHash of the number, with keys
+//! drawn from the operating system.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -9,12 +10,12 @@ use std::hash::{BuildHasher, RandomState};
 pub(super) struct Tokens(RandomState);
 
 impl Tokens {
-    /// A number and its token, as one token of a subject.
+    /// Writes a number and its token as one token of a subject.
     pub(super) fn write(&self, number: u64) -> String {
         format!("{number:x}-{:016x}", self.0.hash_one(number))
     }
 
-    /// The number, if the token is its own.
+    /// Returns the number if the token matches it.
     pub(super) fn read(&self, text: &str) -> Option<u64> {
         let (number, token) = text.split_once('-')?;
         let number = u64::from_str_radix(number, 16).ok()?;

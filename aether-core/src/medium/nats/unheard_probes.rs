@@ -1,9 +1,11 @@
-//! Whether anybody hears what is emitted: waves whose source is told if nobody does, until the server has spoken.
+//! Detects emitted waves without receivers. It keeps the waves whose source is notified in that case until the server
+//! has answered.
 //!
-//! An inquiry goes ahead of the waves, to where those subscribe who could answer, with a reply subject of its own. The
-//! server says there at once that nobody hears it (status 503), and otherwise nothing. It handles what one client sends in
-//! order: when the marker behind an inquiry is back and that word has not come, somebody hears. Kept by
-//! [`Link`](super::link::Link), which has both; does no I/O.
+//! An inquiry is sent ahead of the waves to the subject that potential responders subscribe to, with a reply subject of
+//! its own. The server immediately replies there if the inquiry has no receiver (status 503), and otherwise does not
+//! reply. It processes the messages of one client in order. If the marker behind an inquiry returns without that reply,
+//! the inquiry has a receiver. [`Link`](super::link::Link) owns this table, because it has both. This module does no
+//! I/O.
 
 use std::collections::VecDeque;
 
@@ -12,46 +14,47 @@ use async_nats::{Message, StatusCode};
 use super::tokens::Tokens;
 use crate::wave::Wave;
 
-/// The number of an inquiry of which the server says that nobody hears it. Its reply subject ends with that number and
-/// its token; `Some(None)` if they are not ours, so that it is not the server that says so.
+/// The number of an inquiry that, according to a server reply, has no receiver. The reply subject ends with that number
+/// and its token. `Some(None)` if they are not ours, which means that the reply is not from the server.
 pub(super) fn unheard(word: &Message, tokens: &Tokens) -> Option<Option<u64>> {
     let is_unheard = word.status == Some(StatusCode::NO_RESPONDERS);
     is_unheard.then(|| tokens.read(word.subject.rsplit('.').next()?))
 }
 
-/// The inquiries of the sending task that are open.
+/// The open inquiries of the sending task.
 #[derive(Debug, Default)]
 pub(super) struct Inquiries {
     last: u64,
-    /// Ascending. As many as there are batches under way and channels in them at most.
+    /// In ascending order. At most as many as there are batches in flight and channels in them.
     open: VecDeque<(u64, Vec<Wave>)>,
 }
 
 impl Inquiries {
-    /// Opens one about waves, and returns its number.
+    /// Opens an inquiry about waves, and returns its number.
     pub(super) fn open(&mut self, waves: Vec<Wave>) -> u64 {
         self.last += 1;
         self.open.push_back((self.last, waves));
         self.last
     }
 
-    /// The number of the latest.
+    /// The number of the latest inquiry.
     pub(super) const fn last(&self) -> u64 {
         self.last
     }
 
-    /// Closes one of which the server has said that nobody hears it. What it was about; nothing if it is closed already.
+    /// Closes an inquiry that, according to the server, has no receiver. Returns the waves it was about, or none if it
+    /// is already closed.
     pub(super) fn take(&mut self, number: u64) -> Vec<Wave> {
         let place = self.open.binary_search_by_key(&number, |(open, _)| *open);
         place.ok().and_then(|place| self.open.remove(place)).map(|(_, waves)| waves).unwrap_or_default()
     }
 
-    /// Closes all up to a number: somebody hears them, as the server has said nothing else.
+    /// Closes all inquiries up to a number. They have receivers, because the server has not reported otherwise.
     pub(super) fn close(&mut self, number: u64) {
         while self.open.pop_front_if(|(open, _)| *open <= number).is_some() {}
     }
 
-    /// Closes all: the server's word will not come any more.
+    /// Closes all inquiries, because the server's replies will not arrive any more.
     pub(super) fn clear(&mut self) {
         self.open.clear();
     }
@@ -75,9 +78,9 @@ mod tests {
         let numbers = [&["1"][..], &["2", "3"], &["4"], &["5"]].map(|texts| inquiries.open(waves(texts)));
         assert_eq!((numbers, inquiries.last()), ([1, 2, 3, 4], 4));
         assert_eq!(texts(&inquiries.take(2)), ["2", "3"]);
-        assert!(inquiries.take(2).is_empty(), "it is over");
+        assert!(inquiries.take(2).is_empty(), "the inquiry is closed");
         inquiries.close(3);
-        assert!(inquiries.take(1).is_empty() && inquiries.take(3).is_empty(), "somebody hears them");
+        assert!(inquiries.take(1).is_empty() && inquiries.take(3).is_empty(), "the inquiries have receivers");
         assert_eq!(texts(&inquiries.take(4)), ["5"]);
         let lost = inquiries.open(waves(&["6"]));
         inquiries.clear();

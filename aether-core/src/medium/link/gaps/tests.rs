@@ -1,4 +1,4 @@
-//! The table of streams, by itself and against a model that remembers everything.
+//! Tests of the stream table, by itself and against a model that remembers everything.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The table of a subscription that is in force since then.
+/// The table of a subscription that has been in force since the given time.
 fn subscribed(at: Instant) -> Gaps {
     Gaps::new(Arc::new(OnceLock::from(at)))
 }
@@ -18,7 +18,7 @@ fn channel(name: impl std::fmt::Display) -> Channel {
 }
 
 fn heard(first: u64, waves: usize, now: Instant) -> HeardFrame {
-    // Of a stream that began before anybody could have subscribed.
+    // The stream began before any possible subscription.
     let position = Position { stream: 0, first, age_micros: u64::MAX };
     HeardFrame { node: 1, position, waves, delay: Duration::ZERO, now }
 }
@@ -27,7 +27,7 @@ fn missing(gaps: &mut Gaps, heard: HeardFrame) -> Option<Gap> {
     gaps.note(&channel("a"), heard).gap
 }
 
-/// How many waves a frame shows to be missing; `None` if its position cannot be true.
+/// The number of missing waves that a frame reveals; `None` if its position is impossible.
 fn lost(gaps: &mut Gaps, heard: HeardFrame) -> Option<u64> {
     let noted = gaps.note(&channel("a"), heard);
     (!noted.is_implausible).then(|| noted.gap.map_or(0, |gap| gap.waves))
@@ -62,9 +62,9 @@ fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
         assert_eq!(lost(&mut gaps, heard(made_up, 1, now)), None);
         assert_eq!(lost(&mut gaps, heard(made_up, 0, now)), None);
     }
-    assert_eq!(lost(&mut gaps, heard(7, 1, now)), Some(2), "the stream goes on");
+    assert_eq!(lost(&mut gaps, heard(7, 1, now)), Some(2), "the stream continues");
     assert_eq!(lost(&mut gaps, heard(8 + most, 1, now)), Some(most));
-    // A stream that is new, and was to be heard from its beginning.
+    // A new stream that should have been heard from its beginning.
     let position = Position { stream: 1, first: u64::MAX, age_micros: 0 };
     let new = HeardFrame { node: 2, position, waves: 1, delay: Duration::ZERO, now: now + 60 * SECOND };
     assert_eq!(lost(&mut gaps, new), None);
@@ -81,14 +81,14 @@ fn no_stream_of_another_number_hides_what_is_missing_in_the_real_one() {
         HeardFrame { position: Position { stream, ..heard.position }, ..heard }
     };
     for made_up in [u64::MAX, 1 << 62] {
-        assert_eq!(lost(&mut gaps, stream(made_up, 0)), None, "no sender begins so many");
+        assert_eq!(lost(&mut gaps, stream(made_up, 0)), None, "no sender begins this many streams");
     }
-    // Of these nobody can know.
+    // These cannot be recognised as forged.
     for made_up in [1, 2, 3, 1000, 7] {
         assert_eq!(lost(&mut gaps, stream(made_up, 0)), Some(0));
     }
     assert_eq!(lost(&mut gaps, heard(110, 1, now)), Some(100));
-    // Nor does one that was made up before the real one was heard.
+    // A stream forged before the real one was heard hides nothing either.
     let mut gaps = subscribed(now);
     for made_up in [u64::MAX, 0] {
         let first = stream(made_up, 1 << 60);
@@ -126,12 +126,12 @@ fn whatever_healthy_senders_do_is_believed() {
         (heard, Some(lost))
     };
     let healthy = [
-        // Bursts of millions, in no time by the clock of a receiver that was suspended, with losses in them.
+        // Bursts of millions of waves with losses, in zero time by the clock of a receiver that was suspended.
         (after(0, 512, SECOND), "the beginning"),
         (after(0, 5_000_000, Duration::ZERO), "a burst"),
         (after(60_000_000, 512, Duration::ZERO), "suspended for 20 s at three million a second"),
         (after(20_000_000, 512, Duration::ZERO), "and again at once"),
-        // Outages of minutes and hours, at a million a second.
+        // Outages of minutes and hours at a rate of a million waves a second.
         (after(300_000_000, 512, 300 * SECOND), "an outage of five minutes"),
         (after(1_800_000_000, 512, 1800 * SECOND), "of half an hour"),
         (after(3_000_000_000, 512, 3000 * SECOND), "of nearly an hour"),
@@ -139,7 +139,7 @@ fn whatever_healthy_senders_do_is_believed() {
     for ((heard, expected), what) in healthy {
         assert_eq!(lost(&mut gaps, heard), expected, "{what}");
     }
-    // A sender that was restarted is another node; one that forgets channels begins new streams, a thousand a second.
+    // A restarted sender is another node. A sender that evicts channels begins new streams, a thousand a second.
     now += SECOND;
     assert_eq!(lost(&mut gaps, HeardFrame { node: 2, ..heard(0, 1, now) }), Some(0));
     for stream in (1..1_000_000_u64).step_by(100_000) {
@@ -180,7 +180,7 @@ fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_hear
     let mut next = heard(2, 1, now + SECOND);
     next.position.stream = 1;
     assert_eq!(missing(&mut gaps, next), Some(Gap { waves: 2, since: now }));
-    assert_eq!(missing(&mut gaps, heard(5, 1, now)), None, "of the old stream, overtaken");
+    assert_eq!(missing(&mut gaps, heard(5, 1, now)), None, "an overtaken frame of the old stream");
     next.position.first = 3;
     assert_eq!(missing(&mut gaps, next), None);
 }
@@ -204,22 +204,22 @@ fn streams_without_end_do_not_grow_the_table_and_a_forgotten_one_is_no_loss() {
     }
     assert_eq!(gaps.note(&channel("more"), frame(0, at(30))), noted(0, true, start));
     assert_eq!(gaps.senders.len(), MAX_STREAMS);
-    // Number 0 is forgotten: whether 1 to 4 came is not known.
+    // Channel 0 was evicted, so it is unknown whether waves 1 to 4 arrived.
     assert_eq!(gaps.note(&channel(0), frame(5, at(40))), noted(0, true, start));
     assert_eq!(gaps.note(&channel(0), frame(7, at(40))).gap.map(|gap| gap.waves), Some(1));
-    // One that began after the forgotten ones were heard is none of them.
+    // A stream that began after the evicted ones were heard is not one of them.
     let mut young = frame(3, at(50));
     young.position.age_micros = 1_000_000;
     assert_eq!(gaps.note(&channel("young"), young).gap.map(|gap| gap.waves), Some(3));
-    // What nobody uses any more is given back.
+    // Memory of unused entries is released.
     gaps.note(&channel("young"), frame(4, at(50) + 2 * KEPT));
     assert_eq!(gaps.senders.len(), 1);
 }
 
-/// What a network does with what a sender sends.
+/// The effects of a network on the messages of a sender.
 #[derive(Debug, Clone)]
 enum Step {
-    /// So many waves on a channel, which arrive or not.
+    /// A number of waves on a channel, which either arrive or are lost.
     Send {
         channel: u8,
         waves: usize,
@@ -242,7 +242,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The model knows each wave that was sent on a channel since the first that came, and each that came.
+    /// The model knows each wave sent on a channel since the first one that arrived, and each wave that arrived.
     #[test]
     fn what_came_and_what_is_missing_is_all_that_was_sent(steps in prop::collection::vec(any_step(), 0..80)) {
         let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
@@ -272,7 +272,7 @@ proptest! {
             prop_assert!(!noted.forgets && !noted.is_implausible);
             lost += noted.gap.map_or(0, |gap| gap.waves);
         }
-        // At the end the sender says where it stands on each channel.
+        // At the end, the sender announces its position on each channel.
         for (on, next) in &sent {
             base.entry(*on).or_insert(*next);
             lost += gaps.note(&channel(on), heard(*next, 0, now)).gap.map_or(0, |gap| gap.waves);

@@ -1,11 +1,11 @@
-//! Senders whose clocks are wrong, set or suspended, and frames that somebody made up.
+//! Tests with senders whose clocks are wrong, adjusted or suspended, and with forged frames.
 
 use super::*;
 
 const OFFSET: u64 = 3_600_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// One receiver of one sender. All times in microseconds since both began.
+/// One receiver of one sender. All times are in microseconds since both began.
 struct Line {
     transit: Transit,
     start: Instant,
@@ -16,13 +16,13 @@ impl Line {
         Self { transit: Transit::default(), start: Instant::now() }
     }
 
-    /// The delay of a frame that was sent and received then, by the receiver's clock; the sender's is set otherwise.
+    /// The delay of a frame sent and received at these times of the receiver's clock. The sender's clock has an offset.
     fn frame(&self, sent: u64, received: u64) -> u64 {
         let sender = Sender { node: 1, sent_micros: sent.wrapping_add(OFFSET) };
         self.transit.delay(sender, received, self.start + Duration::from_micros(received)).as_micros() as u64
     }
 
-    /// A frame that says what is not so, and comes now.
+    /// A frame with a false time that arrives now.
     fn forged(&self, ahead: i64, received: u64) -> u64 {
         self.frame(received.wrapping_add_signed(ahead), received)
     }
@@ -62,7 +62,7 @@ fn one_wrong_time_ages_nothing_that_comes_later() {
         for sent in 3..10 {
             assert_eq!(line.frame(sent * SEC, sent * SEC + 700), 200);
         }
-        // The first of a sender may be the wrong one.
+        // The first frame of a sender may be the wrong one.
         let line = Line::new();
         line.frame(wrong, 2 * SEC);
         assert_eq!((3..20).map(|sent| line.frame(sent * SEC, sent * SEC + 500)).max(), Some(0));
@@ -72,7 +72,7 @@ fn one_wrong_time_ages_nothing_that_comes_later() {
 
 #[test]
 fn frames_that_agree_with_each_other_and_not_with_the_sender_age_nothing() {
-    // Sooner than is possible, by much or by as much as is allowed at once, or later.
+    // Sooner than possible, by a large amount or by as much as is trusted at once, or later.
     for ahead in [590 * SEC as i64, 300 * SEC as i64, 999_999, -(590 * SEC as i64)] {
         let line = Line::new();
         let (mut worst, mut now) = (0, 0);
@@ -81,12 +81,12 @@ fn frames_that_agree_with_each_other_and_not_with_the_sender_age_nothing() {
             worst = worst.max(line.frame(now, now + 500));
             if frame.is_multiple_of(3) {
                 for more in 0..5 {
-                    // Each goes a bit further than the one before.
+                    // Each frame goes a bit further than the one before.
                     line.forged(ahead + (frame * more) as i64, now + 600 + more);
                 }
             }
         }
-        // A second for each minute that it lasts, where each frame is just within what is believed at once.
+        // One second for each minute that it lasts, if each frame is just within what is trusted at once.
         assert!(worst <= 1_100_000, "{ahead}: {worst}");
         if ahead.abs() > SEC as i64 {
             assert!(worst <= 1000 && line.transit.implausible() >= 4000, "{ahead}: {worst}");
@@ -108,7 +108,7 @@ fn a_clock_that_is_set_is_believed_after_ten_seconds_and_ages_nothing_until_then
             assert_eq!(sent(tenths * SEC / 10, 400), 0, "{jump} at {tenths}");
         }
         assert_eq!((sent(110 * SEC, 400), sent(111 * SEC, 500)), (0, 100), "{jump}");
-        assert_eq!(line.transit.implausible(), 0, "a clock that was set is nothing that was made up");
+        assert_eq!(line.transit.implausible(), 0, "an adjusted clock is not a forgery");
     }
 }
 
@@ -119,7 +119,7 @@ fn what_an_outage_or_a_suspended_process_held_up_is_as_old_as_it_is() {
         for tenths in 0..100 {
             line.frame(tenths * SEC / 10, tenths * SEC / 10 + 500);
         }
-        // It comes at once at the end, in its order.
+        // All frames arrive at once at the end, in order.
         let end = (10 + outage) * SEC;
         for second in 0..outage {
             let sent = (10 + second) * SEC;
