@@ -82,8 +82,8 @@ fn main() -> Outcome<()> {
         }
     }
     let shown = format!(
-        "One thread; medians. Somebody joins by the pattern by which the wave is heard, {JOINS} times. With so many hearers \
-         an emit offers the wave so many times.\n\n{}",
+        "One thread; medians. For the columns about joins a vibrator joins the pattern of the wave {JOINS} times. With N hearers \
+         an emit offers the wave N times.\n\n{}",
         table.markdown()
     );
     println!("<!-- scale: begin -->\n\n{shown}\n<!-- scale: end -->");
