@@ -95,8 +95,8 @@ fn version_of(program: &Path) -> Result<String> {
     Ok(version.to_owned())
 }
 
-/// Downloads the package with apt-get, which checks its signature, and extracts the program. It needs no root and
-/// installs nothing.
+/// Downloads the package with apt-get, which checks its signature, and extracts the program. It installs nothing,
+/// and needs root only if the package lists are missing.
 fn install(tool: &Path) -> Result<Promtool> {
     let folder = tool.parent().context("the tool has no folder")?;
     // A private folder until the rename, so that a concurrent run never sees a partial program.
@@ -125,7 +125,12 @@ fn unpack(work: &Path) -> Result<PathBuf> {
         }
         Ok(())
     };
-    run(Command::new("apt-get").args(["--quiet", "download", "prometheus"]))?;
+    let download = || run(Command::new("apt-get").args(["--quiet", "download", "prometheus"]));
+    if download().is_err() {
+        // A new machine has no package lists. Fetching them needs root.
+        run(Command::new("apt-get").args(["--quiet", "update"]))?;
+        download()?;
+    }
     let package = fs::read_dir(work)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension() == Some("deb".as_ref()))
