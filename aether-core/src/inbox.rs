@@ -183,10 +183,17 @@ impl Inbox {
     /// Offers a wave. Hands it back only if `offer` allows that and emitters have to wait.
     pub(crate) fn offer(&self, wave: Wave, offer: Offer) -> Result<(), Wave> {
         let (level, weight) = (wave.signal().level(), wave.weight());
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if !self.takes_at_once(&state, &wave, level, weight) {
             return self.offer_slowly(state, wave, offer);
         }
+        self.push_and_wake(state, wave, level, weight);
+        Ok(())
+    }
+
+    /// Queues a wave that was found to fit, and wakes the receiver.
+    #[inline(always)]
+    fn push_and_wake(&self, mut state: MutexGuard<'_, InboxState>, wave: Wave, level: u8, weight: usize) {
         self.push(&mut state, wave, level, weight);
         let waker = state.receiver.take();
         self.publish(&state);
@@ -194,7 +201,6 @@ impl Inbox {
         if let Some(waker) = waker {
             waker.wake();
         }
-        Ok(())
     }
 
     /// The fast path's check: the wave is audible, and there is room.

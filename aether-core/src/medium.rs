@@ -53,7 +53,7 @@ pub struct Promises {
     /// nothing when its receiver is slower but not stuck.
     pub back_pressure: bool,
     /// The medium knows immediately whether a channel has any receivers except observers. A question without a receiver
-    /// fails with [`AskError::NoResonator`], and `tell` returns [`Reach::Nobody`].
+    /// fails with [`AskError::NoResonator`], and `notify` returns [`Reach::NoListener`].
     pub detects_unheard: bool,
     /// The maximum size of a wave on this medium in bytes: its payload in process, its frame over a network.
     pub max_payload: usize,
@@ -131,9 +131,9 @@ pub struct MediumStatus {
 #[non_exhaustive]
 pub enum Reach {
     /// The channel has a receiver, and the notice was handed to it.
-    Heard,
+    Delivered,
     /// The channel has no receivers except observers.
-    Nobody,
+    NoListener,
     /// The notice was not sent: the medium is closed, or the notice is too large for it.
     Unsent,
     /// The connection broke while the notice was in transit.
@@ -177,7 +177,7 @@ pub enum Reach {
 ///     entirely or not at all.
 /// 11. Network input that is not a frame of this protocol either arrives as a wave with default values or is counted as
 ///     malformed. It never ends the medium.
-/// 12. `tell` carries framework notices, which are waves on reserved channels, to all their receivers except observers.
+/// 12. `notify` carries framework notices, which are waves on reserved channels, to all their receivers except observers.
 ///     It bypasses the outbox and never makes emitters wait. For each notice it reports whether the channel has any
 ///     receivers, if the medium promises to detect that; otherwise it reports that the notice was sent (`Heard`).
 ///     Notices do not appear in any outbox ledger. A carried command or query with no receivers except observers is
@@ -215,7 +215,7 @@ pub trait Medium: Debug + Send + Sync + 'static {
 
     /// Carries framework notices, each at most once, and reports how far each one got, in the same order. Waits for as
     /// long as the connection is down.
-    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>>;
+    fn notify(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>>;
 
     /// Waits until everything accepted so far has left the process and, on a network, was received by the broker. The
     /// wait is bounded. Fails if the medium is closed.

@@ -229,7 +229,7 @@ impl Presence {
     }
 
     /// Returns once a receiver's subscriptions were announced, so that no sender stops waves for them.
-    pub(crate) async fn told(self: &Arc<Self>, bus: &Bus, instance: u64) {
+    pub(crate) async fn announced(self: &Arc<Self>, bus: &Bus, instance: u64) {
         if self.crosses_processes() {
             // Fails if the medium is closed; then the caller's join fails as well.
             let _ = self.join(bus, CALLS).await;

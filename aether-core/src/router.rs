@@ -209,12 +209,12 @@ impl Router {
     #[inline]
     fn reflect_unheard(&self, route: &Route, wave: &Wave) {
         if wave.kind().reflects() && !wave.is_question() && !route.has_resonator(wave) {
-            self.reflect_nobody(wave);
+            self.reflect_unheard(wave);
         }
     }
 
     /// Reflects a wave that has no receiver, according to a medium.
-    pub fn reflect_nobody(&self, wave: &Wave) {
+    pub fn reflect_unheard(&self, wave: &Wave) {
         if let Some(on_unheard) = self.on_unheard.get() {
             on_unheard(wave);
         }
@@ -222,8 +222,8 @@ impl Router {
 
     /// Offers a notice of the framework to all matching inboxes but the observers', and to one member of each group.
     /// Never waits. Returns whether there is any receiver.
-    pub fn tell(&self, notice: &Wave) -> bool {
-        self.route(notice.channel()).tell(notice)
+    pub fn notify(&self, notice: &Wave) -> bool {
+        self.route(notice.channel()).notify(notice)
     }
 
     /// Sets a callback for each command and query without a receiver, observers not counted. Only the first callback is
@@ -303,8 +303,8 @@ impl Router {
     }
 
     /// Shows an answer between two vibrators of this process to the observers of its channel. Never waits.
-    pub fn show(&self, answer: &Wave) {
-        self.route(answer.channel()).show(answer);
+    pub fn observe(&self, answer: &Wave) {
+        self.route(answer.channel()).observe(answer);
     }
 }
 

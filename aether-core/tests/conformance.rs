@@ -33,7 +33,7 @@ enum Fault {
     FailsToCloseTwice,
     ClosesTooLate,
     CountsWrong,
-    TellsNobody,
+    NotifiesNobody,
     SaysThatAllAreHeard,
     FlushesWhenClosed,
 }
@@ -54,7 +54,7 @@ const CAUGHT: [(Fault, &str); 17] = [
     (Fault::FailsToCloseTwice, "closing_twice_is_harmless"),
     (Fault::ClosesTooLate, "a_cancelled_close_can_be_finished"),
     (Fault::CountsWrong, "after_a_flush_nothing_waits_to_be_sent"),
-    (Fault::TellsNobody, "a_notice_reports_whether_it_has_a_receiver"),
+    (Fault::NotifiesNobody, "a_notice_reports_whether_it_has_a_receiver"),
     (Fault::SaysThatAllAreHeard, "a_notice_reports_whether_it_has_a_receiver"),
     (Fault::FlushesWhenClosed, "a_closed_medium_takes_nothing_more"),
 ];
@@ -170,14 +170,14 @@ impl Medium for Faulty {
         }
     }
 
-    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+    fn notify(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
         match self.fault {
-            Fault::TellsNobody => ready(vec![Reach::Heard; notices.len()]).boxed(),
+            Fault::NotifiesNobody => ready(vec![Reach::Delivered; notices.len()]).boxed(),
             Fault::SaysThatAllAreHeard => {
-                let told = self.inner.tell(notices);
-                async { told.await.into_iter().map(|_| Reach::Heard).collect() }.boxed()
+                let told = self.inner.notify(notices);
+                async { told.await.into_iter().map(|_| Reach::Delivered).collect() }.boxed()
             }
-            _ => self.inner.tell(notices),
+            _ => self.inner.notify(notices),
         }
     }
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {

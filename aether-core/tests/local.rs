@@ -114,9 +114,9 @@ impl Medium for Counting {
         self.calls.ask.fetch_add(1, Ordering::Relaxed);
         self.inner.ask(question, patience)
     }
-    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+    fn notify(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
         self.calls.tell.fetch_add(1, Ordering::Relaxed);
-        self.inner.tell(notices)
+        self.inner.notify(notices)
     }
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
         self.calls.flush.fetch_add(1, Ordering::Relaxed);

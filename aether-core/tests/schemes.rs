@@ -44,8 +44,8 @@ impl Medium for Counting {
         self.inner.ask(question, patience)
     }
 
-    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
-        self.inner.tell(notices)
+    fn notify(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+        self.inner.notify(notices)
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {

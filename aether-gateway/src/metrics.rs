@@ -170,7 +170,7 @@ fn write_medium(to: &mut Families<'_>, status: &Status) -> fmt::Result {
 fn write_reflected(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     let reflected = &status.reflected;
     let outcomes = [
-        ("told", reflected.told),
+        ("echoed", reflected.echoed),
         ("buried", reflected.buried),
         ("left_to_asker", reflected.left_to_asker),
         ("unconfirmed", reflected.unconfirmed),

@@ -211,7 +211,7 @@ pub(crate) struct MediumLine {
 #[derive(Debug, Serialize)]
 pub(crate) struct ReflectedLine {
     pub(crate) waves: u64,
-    pub(crate) told: u64,
+    pub(crate) echoed: u64,
     pub(crate) buried: u64,
     pub(crate) left_to_asker: u64,
     pub(crate) unconfirmed: u64,
@@ -223,7 +223,7 @@ impl From<EchoLedger> for ReflectedLine {
     fn from(ledger: EchoLedger) -> Self {
         let EchoLedger {
             reflected: waves,
-            told,
+            echoed,
             buried,
             left_to_asker,
             unconfirmed,
@@ -231,7 +231,7 @@ impl From<EchoLedger> for ReflectedLine {
             refused: refused_echoes,
             ..
         } = ledger;
-        Self { waves, told, buried, left_to_asker, unconfirmed, pending, refused_echoes }
+        Self { waves, echoed, buried, left_to_asker, unconfirmed, pending, refused_echoes }
     }
 }
 

@@ -144,7 +144,8 @@ async fn a_signal_ends_the_program_soon_even_without_the_server() {
         // One second, plus one for a busy machine.
         assert!(took < Duration::from_secs(2), "{took:?} {log}");
         assert!(printed.starts_with("orders: ") && printed.lines().count() == 1, "{printed:?}");
-        assert_eq!(printed.ends_with(" 0 in flight\n"), !server_is_killed, "{printed}");
+        // Without the server an order may be in flight at the end, or the last one has just failed.
+        assert!(server_is_killed || printed.ends_with(" 0 in flight\n"), "{printed}");
         assert!(close(shutdown, beta).await.adds_up());
     }
 }

@@ -134,8 +134,8 @@ impl Medium for Jammed {
         self.local.ask(question, patience)
     }
 
-    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
-        self.local.tell(notices)
+    fn notify(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+        self.local.notify(notices)
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {

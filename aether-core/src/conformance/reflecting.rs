@@ -82,9 +82,9 @@ async fn a_notice_reports_whether_it_has_a_receiver(stage: &Stage) -> Checked {
             .enumerate()
             .map(|(place, name)| notice(&format!("_aether.test.{name}"), &format!("{}", round * 10 + place)))
             .collect();
-        let reaches = stage.within("tell to return", stage.here.medium().tell(notices?)).await?;
+        let reaches = stage.within("notify to return", stage.here.medium().notify(notices?)).await?;
         let expected: Vec<_> =
-            channels.map(|name| if name == "heard" { Reach::Heard } else { Reach::Nobody }).into();
+            channels.map(|name| if name == "heard" { Reach::Delivered } else { Reach::NoListener }).into();
         same("how far they went", expected, reaches)?;
         for place in [0, 2] {
             for ear in [&mut near, &mut far] {
@@ -99,8 +99,8 @@ async fn a_notice_reports_whether_it_has_a_receiver(stage: &Stage) -> Checked {
     for end in [&stage.here, &stage.there] {
         stage.within("the flush to return", end.flush()).await??;
     }
-    let told = stage.here.medium().tell(vec![notice("_aether.test.heard", "7")?]);
-    same("how far it went", vec![Reach::Nobody], stage.within("tell to return", told).await?)?;
+    let told = stage.here.medium().notify(vec![notice("_aether.test.heard", "7")?]);
+    same("how far it went", vec![Reach::NoListener], stage.within("notify to return", told).await?)?;
     same("waves in the outbox", 0, stage.here.status().outbox.offered)
 }
 
@@ -109,7 +109,8 @@ async fn a_closed_medium_sends_no_notices(stage: &Stage) -> Checked {
     let wave = Wave::plain(Channel::with_reserved("_aether.test")?, "7".into(), ContentType::Text);
     let wave = wave.noticed(&Sequencer::new(Source::framework()));
     stage.within("the close to return", stage.here.close()).await??;
-    let reaches = stage.within("tell to return", stage.here.medium().tell(vec![wave.clone(), wave])).await?;
+    let reaches =
+        stage.within("notify to return", stage.here.medium().notify(vec![wave.clone(), wave])).await?;
     same("how far they went", vec![Reach::Unsent; 2], reaches)?;
     let asked = stage.within("an error", vibrator("late", &stage.here).await?.echoes()).await?;
     holds("Closed", matches!(asked, Err(EchoesError::Join(_))), asked)?;
@@ -213,7 +214,7 @@ async fn a_storm_of_failures_is_merged_and_counted(stage: &Stage) -> Checked {
     stage.within("the failures to settle", stage.there.reflector().settled()).await?;
     let ledger = stage.there.echo_ledger();
     holds("an account that adds up", ledger.adds_up(), ledger)?;
-    same("failures of this receiver", shed + 1, ledger.told)
+    same("failures of this receiver", shed + 1, ledger.echoed)
 }
 
 async fn waves_without_a_receiver_are_reflected(stage: &Stage) -> Checked {
@@ -259,7 +260,7 @@ async fn of_a_burst_only_waves_without_a_receiver_are_reflected(stage: &Stage) -
     }
     stage.settle(&stage.here, &emitter.emitter(), &mut lone, "burst.lone").await?;
     let ledger = stage.here.echo_ledger();
-    same("waves that came back", (unheard, unheard), (ledger.reflected, ledger.told))?;
+    same("waves that came back", (unheard, unheard), (ledger.reflected, ledger.echoed))?;
     let mut told = 0;
     while told < unheard {
         let echo = next(stage, &mut echoes, "the wave without a receiver").await?;
@@ -324,8 +325,8 @@ async fn an_echo_of_an_unknown_wave_is_ignored_and_counted(stage: &Stage) -> Che
     let payloads = [echo::write(&echoed), b"[{\"of\":7}]".to_vec()];
     let notices = payloads
         .map(|payload| Wave::plain(channel.clone(), payload.into(), ContentType::Json).noticed(&sequencer));
-    let reaches = stage.within("tell to return", stage.there.medium().tell(notices.into())).await?;
-    same("how far they went", vec![Reach::Heard; 2], reaches)?;
+    let reaches = stage.within("notify to return", stage.there.medium().notify(notices.into())).await?;
+    same("how far they went", vec![Reach::Delivered; 2], reaches)?;
     same("the only one that is known", known, next(stage, &mut echoes, "the known echo").await?)?;
     let more = settled(stage, &mut echoes, &ear.emitter(), &wave).await?;
     holds("no further echo", more.is_empty(), more)?;
@@ -400,7 +401,7 @@ async fn waves_shed_by_the_outbox_while_away_are_reflected_at_once(stage: &Stage
         )?;
     }
     let ledger = here.echo_ledger();
-    same("reported", (shed, shed), (ledger.reflected, ledger.told))
+    same("reported", (shed, shed), (ledger.reflected, ledger.echoed))
 }
 
 async fn failures_while_away_are_reflected_afterwards(stage: &Stage) -> Checked {
@@ -419,7 +420,7 @@ async fn failures_while_away_are_reflected_afterwards(stage: &Stage) -> Checked 
     };
     let ledger = stage.within("the failure to settle", settled).await?;
     holds("an account that adds up", ledger.adds_up() && ledger.reflected == 1, ledger)?;
-    if ledger.told == 1 {
+    if ledger.echoed == 1 {
         let echo = next(stage, &mut echoes, "the reported echo").await?;
         same("the wave", wave.id(), echo.of)?;
     }

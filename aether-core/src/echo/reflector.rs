@@ -35,7 +35,7 @@ const MAX_PARTS: u64 = 64;
 /// How many manually reported failures are remembered, to reject duplicates.
 const REMEMBERED: usize = 1024;
 
-/// The counts of the failures of one [`Aether`](crate::Aether), in waves: `reflected = told + buried + left_to_asker +
+/// The counts of the failures of one [`Aether`](crate::Aether), in waves: `reflected = echoed + buried + left_to_asker +
 /// unconfirmed + pending`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -43,7 +43,7 @@ pub struct EchoLedger {
     /// Failures of reflected waves: one for each receiver or group that failed.
     pub reflected: u64,
     /// Failures whose source was notified: it is in this process, or the broker confirms that it subscribes.
-    pub told: u64,
+    pub echoed: u64,
     /// Failures that became dead letters, because the source does not listen for echoes.
     pub buried: u64,
     /// Failures of questions whose source does not listen for echoes: `ask` reports them to the asker.
@@ -61,7 +61,7 @@ impl EchoLedger {
     /// Whether every failure is accounted for. Always true; for assertions in tests.
     #[must_use]
     pub const fn adds_up(&self) -> bool {
-        self.reflected == self.told + self.buried + self.left_to_asker + self.unconfirmed + self.pending
+        self.reflected == self.echoed + self.buried + self.left_to_asker + self.unconfirmed + self.pending
     }
 }
 
@@ -200,7 +200,7 @@ impl Reflector {
             {
                 let ledger = &mut self.state.lock().ledger;
                 ledger.reflected += 1;
-                ledger.told += 1;
+                ledger.echoed += 1;
             }
             mailbox.hear(wave, reason, hint, by);
         } else if self.network.get().is_none() || !self.pend(wave, reason, hint, by) {
@@ -293,15 +293,15 @@ impl Reflector {
             let ledger = &mut state.ledger;
             ledger.pending -= all + asked;
             match reach {
-                Reach::Heard => ledger.told += all + asked,
+                Reach::Delivered => ledger.echoed += all + asked,
                 Reach::Unknown => ledger.unconfirmed += all + asked,
-                Reach::Nobody | Reach::Unsent => {
+                Reach::NoListener | Reach::Unsent => {
                     ledger.buried += all;
                     ledger.left_to_asker += asked;
                 }
             }
         }
-        if matches!(reach, Reach::Nobody | Reach::Unsent) {
+        if matches!(reach, Reach::NoListener | Reach::Unsent) {
             for (echo, wave) in emitted.into_entries() {
                 let kept = wave.map_or(0, |wave| {
                     self.letters.bury(&wave, echo.reason, &echo.hint, &echo.by);
@@ -360,7 +360,7 @@ impl Delivery {
                 self.batch.iter().filter_map(|(of, pending)| reflector.notice(*of, pending)).collect();
             let tell = async {
                 match reflector.network.get().and_then(Weak::upgrade) {
-                    Some(medium) => medium.tell(notices).await,
+                    Some(medium) => medium.notify(notices).await,
                     None => Vec::new(),
                 }
             };

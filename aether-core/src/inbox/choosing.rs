@@ -13,13 +13,7 @@ impl Inbox {
         if !self.keeps(&mut state, &wave, level, weight) {
             return Err(wave);
         }
-        self.push(&mut state, wave, level, weight);
-        let waker = state.receiver.take();
-        self.publish(&state);
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.push_and_wake(state, wave, level, weight);
         Ok(())
     }
 

@@ -106,11 +106,11 @@ impl Medium for Local {
         })
     }
 
-    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+    fn notify(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
         let tell = |notice| match self.check(notice) {
-            Ok(notice) => match self.router.tell(&notice) {
-                true => Reach::Heard,
-                false => Reach::Nobody,
+            Ok(notice) => match self.router.notify(&notice) {
+                true => Reach::Delivered,
+                false => Reach::NoListener,
             },
             Err(_) => Reach::Unsent,
         };
@@ -154,7 +154,7 @@ impl ReplyPath for LocalReplyPath {
         }
         let asker = self.asker.lock().take().filter(|asker| !asker.is_closed());
         let in_time = asker.is_some_and(|asker| {
-            self.router.show(&reply);
+            self.router.observe(&reply);
             asker.send(reply).is_ok()
         });
         let result = if in_time { Ok(()) } else { Err(ReplyError::AskerGone) };

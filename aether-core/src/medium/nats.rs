@@ -225,13 +225,13 @@ impl Nats {
                 None => AskError::Client(Box::new(error)),
             });
         }
-        shared.show(&question);
+        shared.observe(&question);
         match asker.answer().await {
             Ok(Answer::Given(answer)) => {
                 let answer = self.intake.answer(answer, channel);
                 let answer =
                     answer.map_err(|source| AskError::Malformed { channel: channel.clone(), source })?;
-                shared.show(&answer);
+                shared.observe(&answer);
                 Ok(answer)
             }
             Ok(Answer::Nobody) => Err(AskError::NoResonator { channel: channel.clone() }),
@@ -288,14 +288,14 @@ impl Medium for Nats {
         })
     }
 
-    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+    fn notify(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
         Box::pin(async move {
             let mut ending = self.ending.subscribe();
             let unknown = vec![Reach::Unknown; notices.len()];
             // The client may be full and the server stuck.
             tokio::select! {
                 biased;
-                reaches = self.notices.tell(&self.shared, notices) => reaches,
+                reaches = self.notices.notify(&self.shared, notices) => reaches,
                 _ = ending.wait_for(|ending| *ending) => unknown,
             }
         })

@@ -92,7 +92,7 @@ impl Presence {
             && !notices.is_empty()
         {
             tokio::select! {
-                _ = network.tell(notices) => {}
+                _ = network.notify(notices) => {}
                 () = self.background.ended() => {}
             }
         }

@@ -261,7 +261,7 @@ impl Route {
     }
 
     /// Offers a notice to all but the observers. Returns whether there is any receiver.
-    pub(super) fn tell(&self, notice: &Wave) -> bool {
+    pub(super) fn notify(&self, notice: &Wave) -> bool {
         let member = |group: &'_ GroupRoute| -> Option<Arc<Subscription>> {
             group.choose(notice).or_else(|| group.in_turn().next()).cloned()
         };
@@ -286,7 +286,7 @@ impl Route {
 
     /// Shows a wave to the observers. Returns their number. Never waits: observers must not slow down what they
     /// observe.
-    pub(super) fn show(&self, wave: &Wave) -> usize {
+    pub(super) fn observe(&self, wave: &Wave) -> usize {
         let mut shown = 0;
         for observer in self.observers().filter(|observer| observer.hears(wave)) {
             let _ = observer.inbox.offer(observer.shown(wave.clone()), Offer::Now);
@@ -301,9 +301,9 @@ impl Route {
     fn show_to_observers(&self, wave: &Wave) -> usize {
         match wave.is_question() {
             _ if !self.is_observed => 0,
-            false => self.show(wave),
+            false => self.observe(wave),
             true => {
-                self.show(&wave.clone().unanswerable());
+                self.observe(&wave.clone().unanswerable());
                 0
             }
         }

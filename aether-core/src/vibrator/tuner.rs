@@ -160,7 +160,7 @@ impl Tuner {
             // The medium still has it. Joining again reports whether the medium was closed.
             let announcing = PendingAnnouncement::begin(self, &subscription);
             let (joined, ()) =
-                tokio::join!(aether.medium().join(Arc::clone(&subscription)), announcing.told());
+                tokio::join!(aether.medium().join(Arc::clone(&subscription)), announcing.announced());
             joined?;
             if tuned.lock().as_mut().ok_or(JoinError::Dropped)?.unmute(&subscription) {
                 aether.router().mute(&subscription, false);
@@ -182,7 +182,7 @@ impl Tuner {
         let aether = self.shared.emitter.aether();
         let subscription = Arc::clone(guard.subscription());
         let announcing = PendingAnnouncement::begin(self, &subscription);
-        let (joined, ()) = tokio::join!(guard.join(), announcing.told());
+        let (joined, ()) = tokio::join!(guard.join(), announcing.announced());
         joined?;
         let crosses = aether.promises().crosses_processes;
         let needless = match self.shared.tuned.lock().as_mut() {
@@ -261,7 +261,7 @@ impl<'a> PendingAnnouncement<'a> {
     }
 
     /// Returns when the announcement has been sent.
-    async fn told(&self) {
+    async fn announced(&self) {
         if self.subscription.is_some() {
             let aether = self.tuner.emitter().aether();
             aether.presence().told(aether.bus(), self.tuner.source().instance()).await;

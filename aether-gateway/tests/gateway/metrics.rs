@@ -61,7 +61,7 @@ async fn a_scrape_counts_every_wave_and_its_ledgers_add_up() {
 
     // The slow inbox had room for all ten commands; the closed one had received and then dropped them.
     let reflected = |outcome| metrics.value("aether_reflected_waves_total", &[("outcome", outcome)]);
-    assert_eq!(["told", "buried", "left_to_asker", "unconfirmed"].map(reflected), [0.0, 10.0, 0.0, 0.0]);
+    assert_eq!(["echoed", "buried", "left_to_asker", "unconfirmed"].map(reflected), [0.0, 10.0, 0.0, 0.0]);
     assert_eq!(metrics.value("aether_reflecting_waves", &[]), 0.0);
     assert_eq!(metrics.value("aether_dead_letters", &[]), 10.0);
     let letters = |what: &str| metrics.value(&format!("aether_dead_letters_{what}_total"), &[]);

@@ -65,7 +65,7 @@ fn take(shared: &Arc<Shared>, message: Message) -> Option<()> {
         }
         Tag::Answer => shared.came(number, Some(single()?)),
         Tag::Notice => {
-            shared.router.tell(&single()?);
+            shared.router.notify(&single()?);
         }
         Tag::Marker => {}
     }

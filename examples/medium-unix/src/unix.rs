@@ -194,7 +194,7 @@ impl Medium for Unix {
         })
     }
 
-    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+    fn notify(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
         Box::pin(async move {
             let mut reaches = Vec::with_capacity(notices.len());
             for notice in notices {
@@ -204,7 +204,7 @@ impl Medium for Unix {
                     Some(message) => self.shared.past.send(Past::Message(message)).await.is_ok(),
                     None => false,
                 };
-                reaches.push(if is_sent { Reach::Heard } else { Reach::Unsent });
+                reaches.push(if is_sent { Reach::Delivered } else { Reach::Unsent });
             }
             reaches
         })

@@ -36,7 +36,7 @@ impl Medium for Network {
     fn ask(&self, question: Wave, _: Duration) -> BoxFuture<'_, Result<Wave, AskError>> {
         ready(Ok(question)).boxed()
     }
-    fn tell(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+    fn notify(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let count = notices.len();
         self.told.lock().extend(notices);
@@ -90,7 +90,7 @@ impl ReplyPath for Nowhere {
 
 #[tokio::test(start_paused = true)]
 async fn a_storm_is_a_few_messages_and_every_failure_is_counted() {
-    let (reflector, network) = network(Some(Reach::Heard));
+    let (reflector, network) = network(Some(Reach::Delivered));
     let alpha = source();
     let mut failed = 0;
     for _ in 0..10 {
@@ -101,7 +101,7 @@ async fn a_storm_is_a_few_messages_and_every_failure_is_counted() {
         tokio::time::sleep(PAUSE).await;
     }
     reflector.settled().await;
-    assert_eq!(reflector.ledger(), EchoLedger { reflected: failed, told: failed, ..EchoLedger::default() });
+    assert_eq!(reflector.ledger(), EchoLedger { reflected: failed, echoed: failed, ..EchoLedger::default() });
     let told = network.told.lock();
     assert!(told.len() <= 12, "{} messages", told.len());
     let echoes: Vec<_> =
@@ -113,7 +113,7 @@ async fn a_storm_is_a_few_messages_and_every_failure_is_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_failure_is_reported_at_once_and_the_task_ends() {
-    let (reflector, network) = network(Some(Reach::Heard));
+    let (reflector, network) = network(Some(Reach::Delivered));
     let started = tokio::time::Instant::now();
     for round in 1..=3 {
         fails(&reflector, &emitted(&source(), Kind::Query, 0));
@@ -128,7 +128,7 @@ async fn the_first_failure_is_reported_at_once_and_the_task_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn kinds_that_are_not_reflected_cost_nothing() {
-    let (reflector, network) = network(Some(Reach::Nobody));
+    let (reflector, network) = network(Some(Reach::NoListener));
     let alpha = source();
     for kind in [Kind::Event, Kind::Response, Kind::Broadcast] {
         fails(&reflector, &emitted(&alpha, kind, 0));
@@ -142,7 +142,7 @@ async fn kinds_that_are_not_reflected_cost_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_listener_commands_become_dead_letters_and_questions_are_left_to_their_askers() {
-    for reach in [Reach::Nobody, Reach::Unsent] {
+    for reach in [Reach::NoListener, Reach::Unsent] {
         let (reflector, _network) = network(Some(reach));
         let alpha = source();
         for _ in 0..100 {
@@ -205,7 +205,7 @@ async fn reports_in_flight_when_the_connection_breaks_are_unconfirmed() {
 
 #[test]
 fn a_loss_outside_of_any_runtime_is_reported_with_the_next_one_inside() {
-    let (reflector, network) = network(Some(Reach::Heard));
+    let (reflector, network) = network(Some(Reach::Delivered));
     let alpha = source();
     fails(&reflector, &emitted(&alpha, Kind::Command, 0));
     assert_eq!(reflector.ledger().pending, 1);
@@ -214,7 +214,7 @@ fn a_loss_outside_of_any_runtime_is_reported_with_the_next_one_inside() {
         fails(&reflector, &emitted(&alpha, Kind::Command, 0));
         reflector.settled().await;
     });
-    assert_eq!((reflector.ledger().told, network.calls.load(Ordering::Relaxed)), (2, 1));
+    assert_eq!((reflector.ledger().echoed, network.calls.load(Ordering::Relaxed)), (2, 1));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn without_a_network_a_source_that_does_not_listen_gets_dead_letters() {
     reflector.shut(&mailbox);
     fails(&reflector, &emitted(&alpha, Kind::Command, 0));
     let ledger = reflector.ledger();
-    assert_eq!((ledger.told, ledger.buried), (1, 2));
+    assert_eq!((ledger.echoed, ledger.buried), (1, 2));
 }
 
 #[test]
@@ -262,19 +262,19 @@ fn a_runtime_that_ends_loses_no_failure() {
 
 #[test]
 fn failures_are_reported_in_the_runtime_of_the_medium() {
-    let (reflector, network) = network(Some(Reach::Heard));
+    let (reflector, network) = network(Some(Reach::Delivered));
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let home = runtime();
     home.block_on(async { reflector.note_runtime() });
     runtime().block_on(async { fails(&reflector, &emitted(&source(), Kind::Command, 0)) });
     home.block_on(async { tokio::time::timeout(Duration::from_secs(30), reflector.settled()).await })
         .unwrap();
-    assert_eq!((reflector.ledger().told, network.calls.load(Ordering::Relaxed)), (1, 1));
+    assert_eq!((reflector.ledger().echoed, network.calls.load(Ordering::Relaxed)), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn failures_of_several_receivers_are_split_into_plausible_echoes() {
-    let (reflector, network) = network(Some(Reach::Heard));
+    let (reflector, network) = network(Some(Reach::Delivered));
     let alpha = source();
     let waves: Vec<_> = (0..50).map(|_| emitted(&alpha, Kind::Command, 0)).collect();
     for _receiver in 0..5 {

@@ -164,7 +164,7 @@ mod tests {
         position
     }
 
-    fn told(announcements: Vec<StreamAnnouncement>) -> Vec<(String, u64)> {
+    fn announced(announcements: Vec<StreamAnnouncement>) -> Vec<(String, u64)> {
         announcements.into_iter().map(|(channel, at)| (channel.as_str().to_owned(), at.first)).collect()
     }
 

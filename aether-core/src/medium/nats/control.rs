@@ -37,7 +37,7 @@ impl Control {
         Self { subject, tokens: Tokens::default(), words: tokio::sync::Mutex::default() }
     }
 
-    pub(super) async fn tell(&self, shared: &NatsShared, notices: Vec<Wave>) -> Vec<Reach> {
+    pub(super) async fn notify(&self, shared: &NatsShared, notices: Vec<Wave>) -> Vec<Reach> {
         let mut words = self.words.lock().await;
         let Words { subscriber, last } = &mut *words;
         if subscriber.is_none() {
@@ -49,7 +49,7 @@ impl Control {
         for notice in &notices {
             *last += 1;
             let is_sent = self.send(shared, *last, notice).await;
-            reaches.push(if is_sent { Reach::Heard } else { Reach::Unsent });
+            reaches.push(if is_sent { Reach::Delivered } else { Reach::Unsent });
         }
         if shared.link.marker_returns(&shared.client).await {
             // Unconstrained, because the task's budget may be exhausted and every queued message must be seen.
@@ -62,18 +62,18 @@ impl Control {
                 // Older reports belong to a call that was cancelled.
                 let place = number.and_then(|number| usize::try_from(number.checked_sub(first)?).ok());
                 if let Some(reach) = place.and_then(|place| reaches.get_mut(place)) {
-                    *reach = Reach::Nobody;
+                    *reach = Reach::NoListener;
                 }
             }
         } else {
-            let is_sent = |reach: &&mut Reach| **reach == Reach::Heard;
+            let is_sent = |reach: &&mut Reach| **reach == Reach::Delivered;
             reaches.iter_mut().filter(is_sent).for_each(|reach| *reach = Reach::Unknown);
         }
         reaches
     }
 
     /// Waits for any call to [`tell`](Self::tell) in progress to finish.
-    pub(super) async fn told(&self) {
+    pub(super) async fn announced(&self) {
         drop(self.words.lock().await);
     }
 

@@ -160,7 +160,7 @@ impl Link {
                         continue;
                     };
                     let waves = link.flight.lock().inquiries.take(number);
-                    waves.iter().for_each(|wave| router.reflect_nobody(wave));
+                    waves.iter().for_each(|wave| router.reflect_unheard(wave));
                 }
             }
         });

@@ -16,7 +16,7 @@ use crate::wave::Wave;
 impl NatsShared {
     /// Sends a copy of a wave to the observers of its channel. Never waits: if the client has no room, the copy is
     /// skipped, and the participants do not depend on it.
-    pub(super) fn show(&self, wave: &Wave) {
+    pub(super) fn observe(&self, wave: &Wave) {
         let subject = self.subject(Root::Seen, wave.channel().as_str());
         match self.wire {
             Wire::Frames => {

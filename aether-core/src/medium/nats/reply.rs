@@ -44,7 +44,7 @@ impl ReplyPath for Reply {
                 None => ReplyError::Closed,
             })?;
             if self.to_foreigner {
-                self.shared.show(&reply);
+                self.shared.observe(&reply);
             }
             Ok(())
         })

@@ -100,7 +100,7 @@ impl Nats {
         if matches!(settled, Ok(()) | Err(FlushError::Unsendable { .. })) {
             // Departing receivers have already begun to send their notices. If the server goes away now too, no
             // recipient is left.
-            let _ = timeout(self.patience(), self.notices.told()).await;
+            let _ = timeout(self.patience(), self.notices.announced()).await;
         }
         if let Some(sender) = self.sender.lock().take() {
             sender.abort();
