@@ -184,7 +184,7 @@ impl Router {
     #[inline]
     pub fn carry(&self, wave: Wave) -> Carried {
         let carried = self.with_route(wave, |route, wave| {
-            self.reflect_unheard(route, &wave);
+            self.reflect_if_unheard(route, &wave);
             route.carry(wave)
         });
         match carried {
@@ -200,14 +200,14 @@ impl Router {
     /// The wave, if an inbox has no room.
     pub fn try_carry(&self, wave: Wave) -> Result<Offered, Wave> {
         self.with_route(wave, |route, wave| {
-            self.reflect_unheard(route, &wave);
+            self.reflect_if_unheard(route, &wave);
             route.try_carry(wave)
         })
     }
 
     /// Reflects a command or query without a receiver, observers not counted. For questions `ask` reports that itself.
     #[inline]
-    fn reflect_unheard(&self, route: &Route, wave: &Wave) {
+    fn reflect_if_unheard(&self, route: &Route, wave: &Wave) {
         if wave.kind().reflects() && !wave.is_question() && !route.has_resonator(wave) {
             self.reflect_unheard(wave);
         }

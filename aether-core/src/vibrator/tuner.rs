@@ -264,7 +264,7 @@ impl<'a> PendingAnnouncement<'a> {
     async fn announced(&self) {
         if self.subscription.is_some() {
             let aether = self.tuner.emitter().aether();
-            aether.presence().told(aether.bus(), self.tuner.source().instance()).await;
+            aether.presence().announced(aether.bus(), self.tuner.source().instance()).await;
         }
     }
 
