@@ -164,7 +164,7 @@ mod tests {
         position
     }
 
-    fn announced(announcements: Vec<StreamAnnouncement>) -> Vec<(String, u64)> {
+    fn as_pairs(announcements: Vec<StreamAnnouncement>) -> Vec<(String, u64)> {
         announcements.into_iter().map(|(channel, at)| (channel.as_str().to_owned(), at.first)).collect()
     }
 
@@ -195,17 +195,17 @@ mod tests {
         }
         assert_eq!((announced, rounds), (vec![1, 4, 16, 64], 64));
         send(&mut numbers, "a", 1, start + Duration::from_secs(100));
-        assert_eq!(announced(numbers.due(start + Duration::from_secs(101))), [("a".to_owned(), 4)]);
+        assert_eq!(as_pairs(numbers.due(start + Duration::from_secs(101))), [("a".to_owned(), 4)]);
     }
 
     #[test]
     fn what_was_announced_is_not_announced_again_before_it_is_used() {
         let (mut numbers, now) = (Numbers::new(), Instant::now());
         send(&mut numbers, "a", 3, now);
-        assert_eq!(announced(numbers.unannounced(now)), [("a".to_owned(), 3)]);
-        assert_eq!(announced(numbers.unannounced(now)), []);
+        assert_eq!(as_pairs(numbers.unannounced(now)), [("a".to_owned(), 3)]);
+        assert_eq!(as_pairs(numbers.unannounced(now)), []);
         send(&mut numbers, "a", 2, now);
-        assert_eq!(announced(numbers.unannounced(now)), [("a".to_owned(), 5)]);
+        assert_eq!(as_pairs(numbers.unannounced(now)), [("a".to_owned(), 5)]);
     }
 
     #[test]
@@ -214,8 +214,8 @@ mod tests {
         send(&mut numbers, "a", 3, start);
         numbers.unannounced(start);
         let reconnected = start + Duration::from_secs(500);
-        assert_eq!(announced(numbers.after_reconnecting(reconnected)), [("a".to_owned(), 3)]);
-        assert_eq!(announced(numbers.due(reconnected + ROUND)), [("a".to_owned(), 3)]);
+        assert_eq!(as_pairs(numbers.after_reconnecting(reconnected)), [("a".to_owned(), 3)]);
+        assert_eq!(as_pairs(numbers.due(reconnected + ROUND)), [("a".to_owned(), 3)]);
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         }
         let (stream, forgotten) = numbers.stream(&channel("one.more"), now);
         assert_eq!(stream.position(now).stream, MAX_STREAMS as u64);
-        assert_eq!(announced(forgotten.into_iter().collect()), [("c0".to_owned(), 2)]);
+        assert_eq!(as_pairs(forgotten.into_iter().collect()), [("c0".to_owned(), 2)]);
         numbers.unannounced(now);
         let (stream, forgotten) = numbers.stream(&channel("c0"), now);
         assert_eq!((stream.position(now).first, stream.number), (0, MAX_STREAMS as u64 + 1));
