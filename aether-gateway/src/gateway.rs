@@ -13,14 +13,15 @@ use aether_core::{
     physics::{ObserveError, PhysicsObserver},
 };
 use futures_util::FutureExt;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::coop;
 use tokio_util::sync::CancellationToken;
 
+use crate::http;
 use crate::insight::{self, Insight};
 use crate::observed::Observed;
 use crate::status::StatusSource;
-use crate::{http, server};
 
 /// The name of the gateway's vibrator in the table of inboxes.
 const NAME: &str = "gateway";
@@ -219,8 +220,8 @@ impl Gateway {
     /// # Cancel safety
     /// Cancelled before completion, all connections are closed and the observer is gone.
     pub async fn run(self, shutdown: CancellationToken) {
-        let app = http::routes(Arc::clone(&self.source));
-        let serving = server::serve(self.listener, self.source.slots(), app, shutdown.clone());
+        let app = TowerToHyperService::new(http::routes(self.source.aether(), Arc::clone(&self.source)));
+        let serving = aether_metrics::serve(self.listener, self.source.slots(), app, shutdown.clone());
         let observing = observe(self.observer, &self.source, self.on_wave, shutdown.clone());
         let watching = async {
             if let (Some(observer), Some(insight)) = (self.physics, self.source.insight()) {

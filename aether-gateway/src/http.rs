@@ -1,12 +1,14 @@
 //! The HTTP routes and their handlers.
 //!
-//! The [server](crate::server) uses them. Health checks are answered at once. All other answers read the whole status
+//! The server of `aether-metrics` uses them. Health checks are answered at once. All other answers read the whole status
 //! and write a long text. They are written outside of the async tasks, one at a time, so a storm of such requests
 //! occupies one processor and delays no health check.
 
 use std::sync::Arc;
 
+use aether_core::Aether;
 use aether_core::physics::ResonanceMap;
+use aether_metrics::{Exposition, Metrics};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -14,8 +16,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
-use crate::exposition::Exposition;
-use crate::metrics::Metrics;
 use crate::status::{Readiness, StatusSource};
 
 /// How many long answers are written at the same time. Health checks do not wait for them.
@@ -28,8 +28,8 @@ struct Pages {
     writers: Arc<Semaphore>,
 }
 
-pub(crate) fn routes(source: Arc<StatusSource>) -> Router {
-    let metrics = Metrics::new(Arc::clone(&source));
+pub(crate) fn routes(aether: &Aether, source: Arc<StatusSource>) -> Router {
+    let metrics = crate::metrics::metrics(aether, Arc::clone(&source));
     Router::new()
         .route("/", get(status_page))
         .route("/api/status", get(status_json))

@@ -30,7 +30,6 @@
 //! ```
 
 mod args;
-mod exposition;
 mod gateway;
 mod http;
 mod insight;
@@ -38,8 +37,6 @@ mod metrics;
 mod observed;
 mod page;
 mod rate;
-mod server;
-mod slots;
 mod status;
 
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};

@@ -11,15 +11,15 @@
 use std::time::Duration;
 
 use aether_core::{Amplitude, Channel, Kind, Source, Wave};
+use aether_metrics::prometheus_client::metrics::histogram::Histogram;
 use lru::LruCache;
 use parking_lot::Mutex;
-use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
 use crate::rate::Rate;
 
 /// The shared line of all channels without their own.
-pub const OTHER: &str = "_other";
+pub use aether_metrics::OTHER;
 
 /// The silence after which another channel may take over a line.
 const SILENT: Duration = Duration::from_secs(60);

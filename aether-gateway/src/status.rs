@@ -5,7 +5,7 @@
 
 mod physics;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,20 +13,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use aether_core::{
     Aether, Amplitude, Floor, Ledger, Wave,
     echo::{DeadLetterCounts, EchoLedger},
-    inbox::InboxReport,
     presence::Roster,
 };
+use aether_metrics::{Connections, Slots, VibratorAccount, VibratorAccounts};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
 use crate::insight::Insight;
-use crate::observed::{OTHER, Observed, ObservedChannel};
-use crate::slots::{Connections, Slots};
+use crate::observed::{Observed, ObservedChannel};
 
 pub(crate) use physics::PhysicsPart;
-
-/// The maximum number of vibrators with their own line. All others share the line [`OTHER`].
-const MAX_VIBRATORS: usize = 500;
 
 /// The sources of a status.
 #[derive(Debug)]
@@ -38,8 +34,7 @@ pub(crate) struct StatusSource {
     roster: Option<Roster>,
     slots: Arc<Slots>,
     observing: AtomicBool,
-    /// The vibrators with their own line. They keep it, so that no count ever decreases.
-    told_apart: Mutex<BTreeSet<String>>,
+    vibrators: Mutex<VibratorAccounts>,
     started_at: f64,
 }
 
@@ -59,9 +54,13 @@ impl StatusSource {
             roster,
             slots: Slots::new(),
             observing: AtomicBool::new(true),
-            told_apart: Mutex::default(),
+            vibrators: Mutex::default(),
             started_at: since_1970.as_secs_f64(),
         }
+    }
+
+    pub(crate) fn aether(&self) -> &Aether {
+        &self.aether
     }
 
     pub(crate) fn observed(&self) -> Arc<Observed> {
@@ -137,7 +136,7 @@ impl StatusSource {
                 forgotten_waves: forgotten.waves,
                 forgotten_payload_bytes: forgotten.payload_bytes,
             },
-            inboxes: by_vibrator(self.aether.inboxes(), &mut self.told_apart.lock()),
+            inboxes: self.vibrators.lock().read(&self.aether).into_iter().map(InboxLine::from).collect(),
             all_inboxes: LedgerLine(self.aether.ledger()),
             physics: self.insight.as_deref().map(PhysicsPart::of),
             http: self.slots.counts(),
@@ -352,61 +351,9 @@ impl From<&ObservedChannel> for ChannelLine {
     }
 }
 
-/// Groups inboxes by vibrator name, up to a bounded number of lines.
-fn by_vibrator(reports: Vec<InboxReport>, told_apart: &mut BTreeSet<String>) -> Vec<InboxLine> {
-    let mut lines: BTreeMap<String, InboxLine> = BTreeMap::new();
-    for report in reports {
-        if told_apart.len() < MAX_VIBRATORS && report.vibrator != OTHER {
-            told_apart.insert(report.vibrator.clone());
-        }
-        let known = told_apart.contains(&report.vibrator);
-        let name = if known { report.vibrator } else { OTHER.to_owned() };
-        let line = lines.entry(name.clone()).or_insert_with(|| InboxLine {
-            vibrator: name,
-            inboxes: 0,
-            ledger: LedgerLine(Ledger::default()),
-            effective_floor: Floor::OPEN,
-        });
-        line.inboxes += report.open;
-        line.ledger.0 += report.ledger;
-        line.effective_floor = line.effective_floor.max(report.effective_floor);
-    }
-    lines.into_values().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use aether_core::Vibrator;
-
-    #[tokio::test]
-    async fn vibrators_of_one_name_share_a_line_and_too_many_names_share_the_last() {
-        let aether = Aether::local();
-        let mut kept = Vec::new();
-        for name in (0..MAX_VIBRATORS + 20).map(|n| format!("v{:04}", n / 2)) {
-            let vibrator = Vibrator::create(&name, &aether).await.unwrap();
-            vibrator.resonate_on("a").await.unwrap();
-            kept.push(vibrator);
-        }
-        for name in (0..MAX_VIBRATORS).map(|n| format!("w{n:04}")) {
-            kept.push(Vibrator::create(&name, &aether).await.unwrap());
-        }
-        kept[0].emit_bytes("a", "x").await.unwrap();
-        let mut told_apart = BTreeSet::new();
-        let lines = by_vibrator(aether.inboxes(), &mut told_apart);
-        assert_eq!(lines.len(), MAX_VIBRATORS + 1);
-        assert_eq!(lines.iter().map(|line| line.inboxes).sum::<usize>(), kept.len());
-        let offered = lines.iter().map(|line| line.ledger.0.offered).sum::<u64>();
-        assert_eq!(offered, (MAX_VIBRATORS + 20 - 1) as u64);
-        assert!(lines.iter().any(|line| line.vibrator == OTHER && line.inboxes > 200));
-
-        // New names and closed vibrators do not take existing lines.
-        let names = |lines: &[InboxLine]| lines.iter().map(|line| line.vibrator.clone()).collect::<Vec<_>>();
-        let _early = Vibrator::create("a", &aether).await.unwrap();
-        kept.truncate(1);
-        let later = by_vibrator(aether.inboxes(), &mut told_apart);
-        assert_eq!(names(&later), names(&lines));
-        assert_eq!(later.iter().map(|line| line.ledger.0.offered).sum::<u64>(), offered);
-        assert_eq!(later.iter().map(|line| line.inboxes).sum::<usize>(), 2);
+impl From<VibratorAccount> for InboxLine {
+    fn from(account: VibratorAccount) -> Self {
+        let VibratorAccount { vibrator, inboxes, ledger, effective_floor, .. } = account;
+        Self { vibrator, inboxes, ledger: LedgerLine(ledger), effective_floor }
     }
 }

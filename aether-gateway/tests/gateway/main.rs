@@ -7,4 +7,6 @@ mod metrics;
 mod nats;
 mod physics;
 mod promtool;
+#[path = "../../../aether-metrics/tests/metrics/promtool.rs"]
+mod promtool_program;
 mod support;

@@ -1,13 +1,9 @@
 //! Scrapes are valid for Prometheus, checked with its own tool.
 
-use std::ffi::OsString;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
 use aether_core::{Aether, Kind, Vibrator, Wave};
 use aether_gateway::GatewayOptions;
 
+use crate::promtool_program::check;
 use crate::support;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,40 +54,4 @@ async fn prometheus_gets_open_metrics_and_the_values_do_not_depend_on_the_format
     };
     assert_eq!(lines(&open_metrics.body), lines(&prometheus.body));
     running.stop().await;
-}
-
-/// Fails with the output of promtool.
-fn check(text: &str) {
-    let promtool = find().unwrap_or_else(|| {
-        panic!(
-            "no promtool found: run `cargo xtask tools`, or set AETHER_PROMTOOL to the path of one (it comes with Prometheus)"
-        )
-    });
-    let mut child = Command::new(&promtool)
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot start {}: {error}", promtool.display()));
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(output.status.success() && said.trim().is_empty(), "promtool: {}\n{said}\n{text}", output.status);
-}
-
-/// Finds promtool: the one in the environment variable, else that of `cargo xtask tools`, else that on `PATH`.
-fn find() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
-    if let Some(named) = variable("AETHER_PROMTOOL") {
-        return Some(named.into());
-    }
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = variable("CARGO_TARGET_DIR").map(PathBuf::from);
-    let targets = target.into_iter().chain(package.ancestors().map(|folder| folder.join("target")));
-    let installed = targets.map(|target| target.join("tools/promtool/promtool"));
-    let path = variable("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join("promtool")).collect::<Vec<_>>();
-    installed.chain(on_path).find(|program| program.is_file())
 }

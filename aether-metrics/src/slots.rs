@@ -23,19 +23,21 @@ const ANSWERING: usize = 64;
 
 /// Counts of connections, and of those that the server closed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Connections {
-    pub(crate) accepted: u64,
+#[non_exhaustive]
+pub struct Connections {
+    /// Accepted in total.
+    pub accepted: u64,
     /// Closed for newer ones before their request arrived.
-    pub(crate) evicted_waiting: u64,
+    pub evicted_waiting: u64,
     /// Closed for newer ones before they had read their answer.
-    pub(crate) evicted_answering: u64,
+    pub evicted_answering: u64,
     /// Exceeded the time limit of their request or answer.
-    pub(crate) timed_out: u64,
+    pub timed_out: u64,
 }
 
 /// All slots.
 #[derive(Debug)]
-pub(crate) struct Slots {
+pub struct Slots {
     rooms: Mutex<Rooms>,
 }
 
@@ -66,7 +68,9 @@ pub(crate) struct Slot {
 }
 
 impl Slots {
-    pub(crate) fn new() -> Arc<Self> {
+    /// 192 slots for connections whose request has not arrived, and 64 for those that are being answered.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
         Self::with_bounds(WAITING, ANSWERING)
     }
 
@@ -80,7 +84,9 @@ impl Slots {
         Arc::new(Self { rooms: Mutex::new(rooms) })
     }
 
-    pub(crate) fn counts(&self) -> Connections {
+    /// The counts so far.
+    #[must_use]
+    pub fn counts(&self) -> Connections {
         self.rooms.lock().counts
     }
 

@@ -5,15 +5,17 @@
 
 /// A text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exposition {
+pub enum Exposition {
+    /// OpenMetrics 1.0.
     OpenMetrics,
+    /// Prometheus text 0.0.4.
     Prometheus,
 }
 
 impl Exposition {
     /// The format that the values of an `Accept` header prefer. Equal preference goes to OpenMetrics where the header
     /// names it, and to the Prometheus format otherwise.
-    pub(crate) fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let mut open_metrics = Preference::default();
         let mut prometheus = Preference::default();
         for range in accept.into_iter().flat_map(|value| value.split(',')) {
@@ -41,7 +43,9 @@ impl Exposition {
         }
     }
 
-    pub(crate) const fn content_type(self) -> &'static str {
+    /// The content type of an answer in this format.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -49,7 +53,8 @@ impl Exposition {
     }
 
     /// Converts OpenMetrics text to this format.
-    pub(crate) fn write(self, open_metrics: String) -> String {
+    #[must_use]
+    pub fn write(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,
             Self::Prometheus => prometheus_text(&open_metrics),

@@ -1,6 +1,6 @@
 //! The HTTP server: accepts connections and bounds the resources of each client.
 //!
-//! The gateway runs it with the [routes](crate::http). There is one request per connection. That costs a scrape little
+//! The [endpoint](crate::Endpoint) and the gateway run it, each with pages of its own. There is one request per connection. That costs a scrape little
 //! and makes every bound simple: a client has a time limit for its request and one for the whole connection, and the
 //! number of [slots](crate::slots) is fixed. A new connection is always accepted: when slots run out, a connection that
 //! was idle or slow for longer is closed. A request that has arrived is read before its connection can be closed.
@@ -10,11 +10,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -34,13 +34,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 
-/// Answers until `shutdown` is cancelled.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    slots: Arc<Slots>,
-    app: Router,
-    shutdown: CancellationToken,
-) {
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Answers until `shutdown` is cancelled. Then open answers have a quarter of a second.
+///
+/// It expects hostile clients. A request has 3 s to arrive, a connection 15 s in all, and there is one request for each.
+/// Every connection is accepted; where [slots](Slots) run out, the client with the most connections loses its oldest one.
+/// Bodies of requests are left unread.
+///
+/// # Cancel safety
+/// Cancelled before completion, all connections are closed.
+pub async fn serve<S, B>(listener: TcpListener, slots: Arc<Slots>, app: S, shutdown: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     let mut trouble = Trouble::default();
     loop {
@@ -101,8 +110,11 @@ fn is_clients_fault(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn answer(stream: TcpStream, slot: Slot, app: Router) {
-    let app = TowerToHyperService::new(app);
+async fn answer<S, B>(stream: TcpStream, slot: Slot, app: S)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let service = service_fn(|request| {
         slot.answer();
         app.call(request)

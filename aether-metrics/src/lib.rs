@@ -1,0 +1,54 @@
+//! Metrics of a service: the ledgers and the status of its bus, the tallies of its handlers, and the author's own, in one
+//! registry and at one endpoint.
+//!
+//! A program makes [`Metrics`] once and serves them beside its services. Nothing is counted twice: each scrape copies the
+//! accounts that the bus and the services keep anyway, so a scrape adds up exactly as they do. The gateway serves the
+//! same metrics, and those of all traffic that it observes.
+//!
+//! ```
+//! use aether_chassis::Service;
+//! use aether_core::Aether;
+//! use aether_metrics::{Counter, Metrics};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let aether = Aether::local();
+//! let refused = Counter::<u64>::default(); // of the crate `prometheus-client`; clones share the count
+//! let service = Service::builder("stock").state(refused.clone()).on("stock.reserve", async || {}).build(&aether).await?;
+//!
+//! let metrics = Metrics::of(&aether).service(&service).metric("orders_refused", "Orders without stock", refused);
+//! let endpoint = metrics.serve(([127, 0, 0, 1], 0).into()).await?; // port 0: any free port
+//! println!("http://{}/metrics", endpoint.address());
+//! # Ok(()) }
+//! ```
+//!
+//! # Metrics
+//! All names of this crate begin with `aether_`. An author's own metrics have the name that they were given.
+//!
+//! - `aether_offered_waves_total`, `aether_delivered_waves_total`, `aether_shed_waves_total`,
+//!   `aether_lost_upstream_waves_total` and `aether_queued_waves`: the ledger of all inboxes, which adds up. With
+//!   `inbox_` before them the same for each vibrator, with `outbox_` for the outbox.
+//! - `aether_medium_…`: the status of the medium.
+//! - `aether_reflected_waves_total`, `aether_dead_letters`: failed commands and queries.
+//! - `aether_service_waves_total`: the waves that a service has taken, by outcome; `aether_service_handling_waves`: those
+//!   that it handles now.
+
+mod bus;
+mod endpoint;
+mod exposition;
+mod families;
+mod metrics;
+mod server;
+mod services;
+mod slots;
+mod vibrators;
+
+pub use bus::BusCollector;
+pub use endpoint::{Endpoint, ServeError};
+pub use exposition::Exposition;
+pub use families::{Families, Labels};
+pub use metrics::Metrics;
+pub use prometheus_client;
+pub use prometheus_client::metrics::counter::Counter;
+pub use server::serve;
+pub use slots::{Connections, Slots};
+pub use vibrators::{OTHER, VibratorAccount, VibratorAccounts};
