@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 use super::bounds::BoundsError;
 use super::interference::{Fringe, Interfere, Interference, InterferenceCounts};
 use crate::channel::{ChannelError, Pattern};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::inbox::Ledger;
 use crate::medium::JoinError;
 use crate::vibrator::{CreateError, Vibrator};
@@ -108,7 +108,7 @@ impl Fringes {
     fn take_in(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..BURST {
             match self.listener.poll_receive(cx) {
-                Poll::Ready(Some(wave)) => self.detector.observe(&wave, Instant::now()),
+                Poll::Ready(Some(wave)) => self.detector.observe(&wave, clock::now()),
                 Poll::Ready(None) => {
                     self.closed = true;
                     return false;
@@ -126,7 +126,7 @@ impl Fringes {
             return Poll::Pending;
         };
         if !matches!(&self.timer, Some((set, _)) if *set == due) {
-            let wait = due.saturating_duration_since(Instant::now());
+            let wait = due.saturating_duration_since(clock::now());
             self.timer = Some((due, Box::pin(sleep(wait))));
         }
         let Some((_, timer)) = &mut self.timer else { return Poll::Pending };
@@ -143,7 +143,7 @@ impl Stream for Fringes {
         let this = self.get_mut();
         loop {
             let more = !this.closed && this.take_in(cx);
-            if let Some(fringe) = this.detector.tick(Instant::now()) {
+            if let Some(fringe) = this.detector.tick(clock::now()) {
                 return Poll::Ready(Some(fringe));
             }
             if this.closed {
@@ -184,14 +184,14 @@ mod tests {
         assert!(fringes.next().now_or_never().is_none(), "one source is not enough");
         says(&probe, "db", Phase::ASSERT).await;
         says(&probe, "web", Phase::ASSERT).await;
-        let start = Instant::now();
+        let start = clock::now();
         let risen = fringes.next().await.unwrap();
         assert_eq!((risen.kind, &*risen.key, risen.sources), (FringeKind::Rise, "db", 2));
-        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert_eq!(crate::clock::since(start), Duration::ZERO);
         let fallen = fringes.next().await.unwrap();
         assert_eq!((fallen.kind, &*fallen.key), (FringeKind::Fall, "db"));
         // 0.75 becomes 0.5 in one window; the timer has a resolution of a millisecond.
-        let after = start.elapsed();
+        let after = crate::clock::since(start);
         assert!((30 * SECOND..30 * SECOND + Duration::from_millis(5)).contains(&after), "{after:?}");
         assert_eq!(fringes.counts().claims, 3);
         assert!(fringes.ledger().adds_up());
@@ -210,12 +210,16 @@ mod tests {
         assert!(tokio::time::timeout(4 * SECOND, fringes.next()).await.is_err());
         says(&probes[0], "db", Phase::RETRACT).await;
         assert!(tokio::time::timeout(60 * SECOND, fringes.next()).await.is_err());
-        let start = Instant::now();
+        let start = clock::now();
         for probe in &probes {
             says(probe, "db", Phase::ASSERT).await;
         }
         assert_eq!(fringes.next().await.unwrap().kind, FringeKind::Rise);
-        assert!(start.elapsed() >= 5 * SECOND && start.elapsed() < 6 * SECOND, "{:?}", start.elapsed());
+        assert!(
+            crate::clock::since(start) >= 5 * SECOND && crate::clock::since(start) < 6 * SECOND,
+            "{:?}",
+            crate::clock::since(start)
+        );
     }
 
     #[tokio::test(start_paused = true)]
