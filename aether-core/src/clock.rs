@@ -25,6 +25,7 @@ pub(crate) use paused::{moment_of, now, wall_time};
 pub(crate) use real::{moment_of, now, wall_time};
 
 /// The time since an instant; zero if it lies in the future.
+#[allow(dead_code, reason = "for optional parts")]
 pub(crate) fn since(instant: Instant) -> Duration {
     now().saturating_duration_since(instant)
 }
