@@ -14,6 +14,7 @@ use tower::{BoxError, Layer};
 use crate::faults::Faults;
 use crate::probe::Probe;
 use crate::running::Running;
+use crate::situation::{Situation, indented};
 use crate::verdict::{Account, unread};
 
 /// Options of a test bus.
@@ -63,9 +64,9 @@ impl TestBusBuilder {
                 Ok(aether) => aether,
                 Err(error) => panic!("the test bus cannot connect ({at}): {error:?}"),
             };
-            let shared = Shared { aether, started: Instant::now(), faults: self.faults };
+            let situation = Situation { aether, started: Instant::now(), faults: self.faults };
             TestBus {
-                shared: Arc::new(shared),
+                situation: Arc::new(situation),
                 shutdown: CancellationToken::new(),
                 services: Mutex::default(),
                 looked_at: AtomicU64::new(0),
@@ -73,28 +74,6 @@ impl TestBusBuilder {
             }
         }
     }
-}
-
-/// What a bus shares with its probes.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) aether: Aether,
-    pub(crate) started: Instant,
-    faults: Option<Faults>,
-}
-
-impl Shared {
-    /// Accounts and dead letters, for a failure message.
-    pub(crate) fn situation(&self) -> String {
-        let account = Account::of(&self.aether, Vec::new(), self.faults.as_ref().map(Faults::counts));
-        let letters = unread(&self.aether.dead_letters().list());
-        let letters = letters.map(|letters| format!("  {letters}\n")).unwrap_or_default();
-        format!("  accounts:\n{}{letters}", indented(&account.to_string()))
-    }
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 /// A bus for one test: the real services on the real bus, in process unless [`TestBusBuilder::over`] names another
@@ -108,7 +87,7 @@ fn indented(text: &str) -> String {
 /// one fails, unless the thread panics already.
 #[derive(Debug)]
 pub struct TestBus {
-    shared: Arc<Shared>,
+    situation: Arc<Situation>,
     shutdown: CancellationToken,
     services: Mutex<Vec<Running>>,
     /// The highest number of a dead letter that the test looked at.
@@ -131,7 +110,7 @@ impl TestBus {
     /// The connection, for everything that has no method here.
     #[must_use]
     pub fn aether(&self) -> &Aether {
-        &self.shared.aether
+        &self.situation.aether
     }
 
     /// A vibrator with default options. [`Vibrator::builder`] with [`aether`](Self::aether) makes others.
@@ -156,7 +135,7 @@ impl TestBus {
     #[track_caller]
     pub fn probe(&self, pattern: &str) -> impl Future<Output = Probe> {
         let at = Location::caller();
-        async move { Probe::create(Arc::clone(&self.shared), pattern, at).await }
+        async move { Probe::create(Arc::clone(&self.situation), pattern, at).await }
     }
 
     /// Builds a service and runs it until the end of the test.
@@ -261,7 +240,7 @@ impl TestBus {
     }
 
     fn account(&self, services: Vec<(String, aether_chassis::ServiceReport)>) -> Account {
-        Account::of(self.aether(), services, self.shared.faults.as_ref().map(Faults::counts))
+        Account::of(self.aether(), services, self.situation.faults.as_ref().map(Faults::counts))
     }
 
     /// What is wrong now.

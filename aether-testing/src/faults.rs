@@ -5,22 +5,19 @@ mod fate;
 mod fault;
 mod line;
 mod medium;
+mod plan;
 
 pub use counts::FaultCounts;
-pub use fault::Fault;
+pub use fault::{Fault, FaultId};
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aether_core::AetherBuilder;
 use aether_core::medium::{ConnectRequest, Medium};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use crate::seed::{SEED_VARIABLE, drawn};
-use fate::Active;
+use crate::seed::drawn;
 use medium::Faulty;
+use plan::Shared;
 
 /// The faults of one or more media. Clones are the same faults.
 ///
@@ -61,31 +58,6 @@ pub struct Faults {
     shared: Arc<Shared>,
 }
 
-/// Names a fault, to heal it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FaultId(u64);
-
-#[derive(Debug)]
-struct Shared {
-    seed: u64,
-    started: Instant,
-    plan: Mutex<Plan>,
-    /// Notified when a fault was healed.
-    changed: Notify,
-}
-
-#[derive(Debug)]
-struct Plan {
-    active: Active,
-    counts: FaultCounts,
-}
-
-impl Shared {
-    fn elapsed(&self) -> Duration {
-        self.started.elapsed()
-    }
-}
-
 impl Faults {
     /// No faults yet. The seed is that of the environment variable `AETHER_TEST_SEED`, or drawn at random.
     ///
@@ -100,9 +72,7 @@ impl Faults {
     /// No faults yet, with a seed of the test's own.
     #[must_use]
     pub fn with_seed(seed: u64) -> Self {
-        let plan = Plan { active: Active::new(seed), counts: FaultCounts::default() };
-        let (started, plan, changed) = (Instant::now(), Mutex::new(plan), Notify::new());
-        Self { shared: Arc::new(Shared { seed, started, plan, changed }) }
+        Self { shared: Arc::new(Shared::new(seed)) }
     }
 
     /// The seed.
@@ -157,15 +127,5 @@ impl Faults {
             let faults = faults.clone();
             async move { Ok(faults.wrap(request.connect().await?)) }
         })
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let plan = self.plan.get_mut();
-        if std::thread::panicking() && plan.active.was_used() {
-            let (seed, counts) = (self.seed, plan.counts);
-            eprintln!("the faults had the seed {seed}; {SEED_VARIABLE}={seed} runs them again ({counts})");
-        }
     }
 }

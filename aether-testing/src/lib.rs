@@ -53,6 +53,7 @@ mod probe;
 mod recording;
 mod running;
 mod seed;
+mod situation;
 #[cfg(feature = "proptest")]
 pub mod strategies;
 mod verdict;

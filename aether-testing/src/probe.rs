@@ -3,17 +3,16 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::{InboxOptions, ServeOrder, Vibrator, Wave};
 use tokio::time::{Instant, timeout_at};
 
-use crate::bus::Shared;
 use crate::matcher::Matcher;
 use crate::recording::Recording;
+use crate::situation::Situation;
 use crate::wave_line;
-
-use std::sync::Arc;
 
 /// The time limit of a wait, unless [`Probe::within`] sets another.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -31,7 +30,7 @@ const MAX_PRINTED: usize = 20;
 #[derive(Debug)]
 pub struct Probe {
     vibrator: Vibrator,
-    shared: Arc<Shared>,
+    situation: Arc<Situation>,
     limit: Duration,
     seen: VecDeque<Seen>,
     forgotten: u64,
@@ -53,16 +52,17 @@ impl Seen {
 }
 
 impl Probe {
-    pub(crate) async fn create(shared: Arc<Shared>, pattern: &str, at: &Location<'_>) -> Self {
+    pub(crate) async fn create(situation: Arc<Situation>, pattern: &str, at: &Location<'_>) -> Self {
         let inbox = InboxOptions::default().order(ServeOrder::Arrival).max_waves(1 << 20).max_bytes(1 << 30);
-        let vibrator = match Vibrator::builder("probe").inbox(inbox).observe().create(&shared.aether).await {
+        let vibrator = match Vibrator::builder("probe").inbox(inbox).observe().create(&situation.aether).await
+        {
             Ok(vibrator) => vibrator,
             Err(error) => panic!("cannot create a probe ({at}): {error}"),
         };
         if let Err(error) = vibrator.resonate_on(pattern).await {
             panic!("cannot probe {pattern:?} ({at}): {error:?}");
         }
-        Self { vibrator, shared, limit: LIMIT, seen: VecDeque::new(), forgotten: 0 }
+        Self { vibrator, situation, limit: LIMIT, seen: VecDeque::new(), forgotten: 0 }
     }
 
     /// Sets the time limit of each wait. Default: 5 s, of virtual time if the clock is paused.
@@ -187,14 +187,14 @@ impl Probe {
             self.seen.pop_front();
             self.forgotten += 1;
         }
-        let at = self.shared.started.elapsed().saturating_sub(wave.age());
+        let at = self.situation.started.elapsed().saturating_sub(wave.age());
         self.seen.push_back(Seen { wave, at, is_taken: false });
     }
 
     /// Fails the test with what is known.
     fn fail(&mut self, at: &Location<'_>, wanted: &Matcher, what: &str) -> ! {
         self.look();
-        panic!("{what} ({at})\n  pattern: {wanted}\n{}{}", self.came(wanted), self.shared.situation());
+        panic!("{what} ({at})\n  pattern: {wanted}\n{}{}", self.came(wanted), self.situation.described());
     }
 
     /// Near misses, and the last waves seen.

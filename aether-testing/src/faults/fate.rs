@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aether_core::{Source, Wave};
-use bytes_of::flipped;
 
-use super::fault::{Effect, Fault};
-use super::{FaultCounts, FaultId};
+use super::counts::FaultCounts;
+use super::fault::{Effect, Fault, FaultId};
 use crate::seed::{mixed, number_of, share_of};
 
 /// The most sources that are told apart; further ones of a name draw alike.
@@ -70,15 +69,12 @@ impl Fate {
     }
 }
 
-/// Flips bits of payloads.
-mod bytes_of {
-    /// The payload with one bit flipped; `None` if it is empty.
-    pub(super) fn flipped(payload: &[u8], bits: u64) -> Option<Vec<u8>> {
-        let at = usize::try_from((bits >> 3) % u64::try_from(payload.len()).ok()?.max(1)).ok()?;
-        let mut payload = payload.to_vec();
-        *payload.get_mut(at)? ^= 1 << (bits & 7);
-        Some(payload)
-    }
+/// The payload with one bit flipped; `None` if it is empty.
+fn flipped(payload: &[u8], bits: u64) -> Option<Vec<u8>> {
+    let at = usize::try_from((bits >> 3) % u64::try_from(payload.len()).ok()?.max(1)).ok()?;
+    let mut payload = payload.to_vec();
+    *payload.get_mut(at)? ^= 1 << (bits & 7);
+    Some(payload)
 }
 
 /// The faults that are in force, and what they remember.

@@ -26,6 +26,10 @@ pub struct Fault {
     window: Option<Range<Duration>>,
 }
 
+/// Names a fault, to heal it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FaultId(pub(super) u64);
+
 #[derive(Debug, Clone)]
 pub(super) enum Effect {
     Lose,

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::{FaultId, Shared};
+use super::fault::FaultId;
+use super::plan::Shared;
 
 /// The most waves held back, and their total weight in bytes.
 const MAX_WAVES: usize = 65_536;

@@ -12,9 +12,11 @@ use aether_core::{Channel, Wave};
 use futures_util::future::{BoxFuture, Either, select};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::counts::FaultCounts;
 use super::fate::{Fate, Loss};
+use super::fault::FaultId;
 use super::line::Line;
-use super::{FaultId, Shared};
+use super::plan::Shared;
 
 /// How long a flush waits for waves that are delayed, and for stalled ones, which may never go on.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(30);
@@ -62,7 +64,7 @@ impl Faulty {
         let copy = fate.is_duplicated.then(|| wave.clone());
         if fate.is_immediate() && !self.line.holds_stream_of(&wave) {
             // What the medium refuses has met no fault.
-            let mut counts = super::FaultCounts::default();
+            let mut counts = FaultCounts::default();
             let passed = pass(fate.applied(wave, &mut counts))?;
             let mut plan = self.shared.plan.lock();
             plan.counts.offered += 1;
