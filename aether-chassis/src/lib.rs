@@ -29,6 +29,8 @@
 //! # assert_eq!(code, std::process::ExitCode::SUCCESS);
 //! ```
 
+#![warn(clippy::disallowed_methods)]
+
 mod account;
 mod asker;
 mod connecting;

@@ -4,8 +4,9 @@
 //! command line can stop them in the same way.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The exit code after a second signal. Shells use the same code for a program ended by Ctrl-C.

@@ -42,6 +42,9 @@
 //! - `link`: what every medium over a network needs, for implementors; part of `nats`.
 //! - `conformance`: the suite that every [`Medium`](medium::Medium) must pass.
 //! - `nats-server`: the same, and a real NATS server for tests.
+//! - `test-util`: all clocks follow tokio's, which tests can pause. `aether-testing` turns it on.
+
+#![warn(clippy::disallowed_methods)]
 
 mod aether;
 mod amplitude;
@@ -50,6 +53,7 @@ mod bus;
 mod channel;
 mod clock;
 #[cfg(feature = "conformance")]
+#[allow(clippy::disallowed_methods, reason = "measures with the clock of the machine")]
 pub mod conformance;
 pub mod echo;
 mod extensions;

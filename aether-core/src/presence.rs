@@ -32,7 +32,7 @@ use crate::amplitude::Floor;
 use crate::background::Background;
 use crate::bus::Bus;
 use crate::channel::Pattern;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::inbox::{Inbox, InboxOptions, ShedReason, WhenFull};
 use crate::medium::{JoinError, Medium};
 use crate::router::Listener;
@@ -135,7 +135,7 @@ impl Presence {
         if !self.hearers.is_raised() {
             return None;
         }
-        let now = Instant::now();
+        let now = clock::now();
         // No floor counts until every receiver has had time to answer.
         let is_settled = |first: &Instant| now.saturating_duration_since(*first) >= SETTLE;
         if self.crosses_processes() && !self.first_roll.get().is_some_and(is_settled) {
@@ -187,13 +187,13 @@ impl Presence {
         is_listed: bool,
     ) {
         let receiver = LocalReceiver::new(source, inbox, is_raised, is_listed);
-        self.local.lock().open(receiver, &self.hearers, Instant::now());
+        self.local.lock().open(receiver, &self.hearers, clock::now());
     }
 
     /// Removes a vibrator.
     pub(crate) fn close(self: &Arc<Self>, instance: u64) {
         let mut local = self.local.lock();
-        let Some(farewell) = local.close(instance, &self.hearers, Instant::now()) else { return };
+        let Some(farewell) = local.close(instance, &self.hearers, clock::now()) else { return };
         if self.crosses_processes() && !local.have_left {
             local.farewells.push(farewell);
             self.attend(local);
@@ -252,13 +252,13 @@ impl Presence {
 
     /// Like [`Presence::listen`], for a sender that respects floors.
     pub(crate) async fn respect(self: &Arc<Self>, bus: &Bus) -> Result<(), JoinError> {
-        self.local.lock().begin_index(&self.hearers, Instant::now());
+        self.local.lock().begin_index(&self.hearers, clock::now());
         self.advertised.lock().begin_index(&self.hearers);
         self.listen(bus).await
     }
 
     async fn call_roll(&self) {
-        let now = Instant::now();
+        let now = clock::now();
         {
             let mut last = self.last_roll.lock();
             if last.is_some_and(|last| now.saturating_duration_since(last) < ROLL_EVERY) {

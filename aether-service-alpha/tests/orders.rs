@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use aether_chassis::CancellationToken;
-use aether_core::{Aether, Vibrator, Wave};
+use aether_core::{Aether, Kind, Vibrator, Wave};
 use aether_service_alpha::{Alpha, AlphaOptions, Chance, OrderSummary, Rate};
 use aether_service_beta::{Beta, BetaOptions, StockSummary};
+use aether_testing::{Fault, Faults, TestBus};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -138,58 +139,59 @@ async fn each_wave_of_an_order_names_the_one_that_led_to_it() {
 
 /// A run with enough stock, in which only the cards decide.
 async fn enough_of_everything(seed: u64, between: Between) -> (OrderSummary, StockSummary) {
-    let (shop, warehouse) = (Aether::local(), Aether::local());
-    let stock = Stock::open(&warehouse, BetaOptions::default().units(1000)).await;
-    let relay = tokio::spawn(relay(shop.clone(), warehouse.clone(), between).await);
+    let faults = Faults::with_seed(1);
+    if between == Between::Losses {
+        faults.add(Fault::lose(0.3).on("inventory.*").source("beta"));
+        faults.add(Fault::duplicate(0.3).on("inventory.*"));
+    }
+    let bus = TestBus::builder().faults(&faults).start().await;
+    let stock = Stock::open(bus.aether(), BetaOptions::default().units(1000)).await;
+    let late = bus.vibrator("late").await;
+    if between == Between::Losses {
+        let ear = Vibrator::builder("ear").observe().create(bus.aether()).await.unwrap();
+        ear.resonate_on("inventory.reserve").await.unwrap();
+        tokio::spawn(repeat_old_questions(ear, late, bus.shutdown()));
+    }
     let options = options(200).seed(seed).decline_rate(Chance::new(0.3).unwrap());
-    let orders = Alpha::start(&shop, options).await.unwrap().run(CancellationToken::new()).await.unwrap();
-    shop.close().await.unwrap();
-    relay.await.unwrap();
-    (orders, stock.close().await)
+    let alpha = Alpha::start(bus.aether(), options).await.unwrap();
+    let orders = alpha.run(CancellationToken::new()).await.unwrap();
+    bus.shutdown().cancel();
+    let stock = stock.close().await;
+    let faults = bus.finish().await.faults.unwrap();
+    assert_eq!(faults.answers_lost > 0, between == Between::Losses, "{faults}");
+    (orders, stock)
 }
 
 /// What happens to questions and answers in transit.
 #[derive(Clone, Copy, PartialEq)]
 enum Between {
     Nothing,
-    /// Three of ten answers are lost, and old questions are repeated.
+    /// Three of ten answers are lost, three of ten questions arrive twice, and old ones are repeated.
     Losses,
 }
 
-/// Carries questions about the stock from one medium to another, and the answers back.
-async fn relay(from: Aether, to: Aether, between: Between) -> impl Future<Output = ()> {
-    let mut ear = Vibrator::create("relay", &from).await.unwrap();
-    ear.resonate_on("inventory.*").await.unwrap();
-    let mouth = Vibrator::create("relay", &to).await.unwrap();
-    async move {
-        let (mut rng, mut asked) = (fastrand::Rng::with_seed(1), Vec::new());
-        while let Some(question) = ear.receive().await {
-            asked.push((question.channel().clone(), question.json::<Value>().unwrap()));
-            let (channel, payload) = &asked[asked.len() - 1];
-            let answer = mouth.ask_wave(channel, payload).await.unwrap();
-            let lost = between == Between::Losses && rng.f64() < 0.3;
-            if !lost {
-                question.reply(&answer.json::<Value>().unwrap()).await.unwrap();
-            }
-            // Late by any number of questions, for example after the sale or the release.
-            if between == Between::Losses {
-                let (channel, payload) = &asked[rng.usize(..asked.len())];
-                if channel.as_str() == "inventory.reserve" {
-                    mouth.ask_wave(channel, payload).await.unwrap();
-                }
-            }
+/// Repeats an old question with each new one: late by any number of questions, for example after the sale or the release.
+async fn repeat_old_questions(mut ear: Vibrator, late: Vibrator, shutdown: CancellationToken) {
+    let (mut rng, mut asked) = (fastrand::Rng::with_seed(1), Vec::new());
+    while let Some(Some(wave)) = shutdown.run_until_cancelled(ear.receive()).await {
+        if wave.kind() == Kind::Response || wave.source() == late.source() {
+            continue;
         }
+        asked.push(wave.json::<Value>().unwrap());
+        // Its answer may be lost, like any other.
+        let old = late.ask_wave("inventory.reserve", &asked[rng.usize(..asked.len())]);
+        let _ = shutdown.run_until_cancelled(old).await;
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_seed_repeats_the_run() {
     let first = enough_of_everything(1, Between::Nothing).await;
     assert_eq!(first, enough_of_everything(1, Between::Nothing).await);
     assert_ne!(first, enough_of_everything(2, Between::Nothing).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn answers_that_get_lost_and_questions_that_come_late_change_nothing() {
     let lossy = enough_of_everything(1, Between::Losses).await;
     assert_eq!(lossy, enough_of_everything(1, Between::Nothing).await);

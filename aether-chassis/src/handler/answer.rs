@@ -22,7 +22,9 @@ impl Answer {
         Self(Some(wave))
     }
 
-    pub(crate) fn into_wave(self) -> Option<WaveBuilder> {
+    /// The wave to answer with; `None` without an answer.
+    #[must_use]
+    pub fn into_wave(self) -> Option<WaveBuilder> {
         self.0
     }
 }

@@ -13,7 +13,10 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(wave: Wave, emitter: &Emitter, asker: &Asker) -> Self {
+    /// Delivers a wave by hand, for tests of extractors and handlers. What is emitted and asked names the wave as its
+    /// cause.
+    #[must_use]
+    pub fn new(wave: Wave, emitter: &Emitter, asker: &Asker) -> Self {
         let id = wave.id();
         Self { emitter: emitter.caused_by(id.clone()), asker: asker.caused_by(id), wave }
     }

@@ -5,9 +5,9 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
-use std::time::Instant;
 
 use aether_core::{EchoReason, Emitter, FailureReason, Wave};
+use tokio::time::Instant;
 use tower::BoxError;
 
 use super::log_throttle::LogThrottle;

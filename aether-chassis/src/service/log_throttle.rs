@@ -2,9 +2,10 @@
 //!
 //! Only the log is limited. The service's report counts every failure, and every asker receives its own.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// The minimum time between two log lines.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -7,7 +7,8 @@
 use std::cell::Cell;
 use std::panic;
 use std::task::Poll;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::log_throttle::LogThrottle;
 

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use lru::LruCache;
@@ -20,7 +20,7 @@ use super::clock_offset::{ClockError, ClockKeeper, Offset, keep, measure, nanos}
 use super::hop::{ClockSource, Hop};
 use crate::aether::Aether;
 use crate::bus::Bus;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::medium::JoinError;
 
 /// The interval between measurements of the offset. Drift adds up to 6 ms in that time.
@@ -61,7 +61,7 @@ impl Clocks {
     }
 
     fn origin(&self) -> (Instant, u64) {
-        *self.origin.get_or_init(|| (Instant::now(), self.wall_time()))
+        *self.origin.get_or_init(|| (clock::now(), self.wall_time()))
     }
 
     fn wall(&self) -> WallClock {
@@ -148,11 +148,11 @@ impl HopClock {
         let offset = match hop.clock() {
             _ if !crosses => Offset::known(wall_at_origin, 0, 0),
             ClockSource::Own { error } => {
-                Offset::known(clocks.wall_time(), monotonic(Instant::now()), nanos(error))
+                Offset::known(clocks.wall_time(), monotonic(clock::now()), nanos(error))
             }
             ClockSource::Kept => measure(&clocks.bus, hop, monotonic).await?,
         };
-        let error = Duration::from_nanos(offset.error(monotonic(Instant::now())));
+        let error = Duration::from_nanos(offset.error(monotonic(clock::now())));
         if crosses && error * 2 > hop.guard() {
             return Err(ClockError::TooFarOff { error, guard: hop.guard() });
         }
@@ -237,22 +237,22 @@ impl Drop for HopClock {
 
 /// Measures the offset at each interval, and whenever one of the clocks was set, until the clock is dropped.
 async fn keep_measuring(clock: Weak<HopClock>, bus: Bus, wall: WallClock) {
-    let started = Instant::now();
+    let started = clock::now();
     // Wall clock minus monotonic clock. Constant unless one of them was set or stopped.
-    let difference = || i128::from(wall()) - i128::from(nanos(started.elapsed()));
+    let difference = || i128::from(wall()) - i128::from(nanos(clock::since(started)));
     let mut before = difference();
-    let mut measured = Instant::now();
+    let mut measured = clock::now();
     loop {
         tokio::time::sleep(COMPARE_EVERY).await;
         let Some(clock) = clock.upgrade() else { return };
         let now = difference();
         let stepped = now.abs_diff(before) > u128::from(nanos(clock.hop.guard()) / 4);
-        if !stepped && measured.elapsed() < MEASURE_EVERY {
+        if !stepped && clock::since(measured) < MEASURE_EVERY {
             continue;
         }
         let newer = match clock.hop.clock() {
             ClockSource::Own { error } => {
-                Ok(Offset::known(wall(), clock.monotonic(Instant::now()), nanos(error)))
+                Ok(Offset::known(wall(), clock.monotonic(clock::now()), nanos(error)))
             }
             ClockSource::Kept => {
                 let origin = clock.origin;
@@ -261,7 +261,7 @@ async fn keep_measuring(clock: Weak<HopClock>, bus: Bus, wall: WallClock) {
         };
         match newer {
             Ok(newer) => {
-                (before, measured) = (now, Instant::now());
+                (before, measured) = (now, clock::now());
                 clock.set(newer);
             }
             // Retried in a second. Meanwhile the error grows, and once it is too large, sending is refused.
@@ -272,5 +272,5 @@ async fn keep_measuring(clock: Weak<HopClock>, bus: Bus, wall: WallClock) {
 
 /// Nanoseconds since 1970, or 0 if the clock is set to an earlier time.
 fn wall_clock() -> u64 {
-    nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    nanos(clock::wall_time().duration_since(UNIX_EPOCH).unwrap_or_default())
 }

@@ -17,7 +17,7 @@ use super::hop::Hop;
 use super::sequence::letters;
 use crate::bus::Bus;
 use crate::channel::{Channel, Pattern};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::inbox::{Inbox, InboxOptions, WhenFull};
 use crate::medium::{AskError, JoinError};
 use crate::router::Listener;
@@ -111,10 +111,10 @@ pub(super) async fn keep(
     let joined = bus.join(Pattern::from(&channel), Arc::clone(&inbox), listener).await?;
     let hop = hop.clone();
     // The wall clock is not read again, so setting it does not change the answers.
-    let (began, began_at) = (Instant::now(), wall_time());
+    let (began, began_at) = (clock::now(), wall_time());
     let task = tokio::spawn(async move {
         let _joined = joined;
-        let time = || began_at.saturating_add(nanos(began.elapsed()));
+        let time = || began_at.saturating_add(nanos(clock::since(began)));
         while let Some(question) = std::future::poll_fn(|cx| inbox.poll_receive(cx)).await {
             let received = time();
             if question.payload().len() != QUESTION_BYTES {
@@ -150,10 +150,10 @@ pub(super) async fn measure(
         let nonce = nonce[..QUESTION_BYTES].to_vec();
         let question =
             Wave::plain(channel.clone(), nonce.clone().into(), ContentType::Bytes).noticed(&sequencer);
-        let asked = monotonic(Instant::now());
+        let asked = monotonic(clock::now());
         match bus.medium().ask(question, PATIENCE).await {
             Ok(answer) => {
-                let returned = monotonic(Instant::now());
+                let returned = monotonic(clock::now());
                 exchanges.extend(read(hop, &nonce, answer.payload(), asked, returned));
             }
             // Further questions would fail in the same way.

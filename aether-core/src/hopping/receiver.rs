@@ -20,7 +20,7 @@ use super::sequence::Traffic;
 use super::slot_counts::{HopAccount, ReceiverCounts, SlotCounts};
 use super::slot_subscriptions::{OpenSlots, SlotSubscriptions};
 use crate::channel::{Channel, ChannelError};
-use crate::clock::Instant;
+use crate::clock;
 use crate::medium::JoinError;
 use crate::vibrator::Vibrator;
 use crate::wave::{Wave, into_channel};
@@ -169,10 +169,10 @@ impl HopReceiver {
             reported: 0,
             counts: Arc::clone(&counts),
         };
-        let now = task.clock.at(Instant::now());
+        let now = task.clock.at(clock::now());
         task.tune(now).await?;
         // The present slot began before the subscription.
-        let now = task.clock.at(Instant::now());
+        let now = task.clock.at(clock::now());
         task.since = hop.schedule().heard(now).end() + 1;
         let task = tokio::spawn(task.run()).abort_handle();
         Ok(Self { hop: hop.id(), channel: channel.clone(), counts, open, task })
@@ -211,7 +211,7 @@ impl ReceiverTask {
     async fn run(mut self) {
         let mut steps = self.clock.watch();
         loop {
-            let now = self.clock.at(Instant::now());
+            let now = self.clock.at(clock::now());
             match self.tune(now).await {
                 Ok(()) => {}
                 Err(JoinError::Closed) => return,
@@ -221,13 +221,13 @@ impl ReceiverTask {
                     tracing::debug!(%error, channel = %self.channel, "cannot join a lane; retrying at the next change");
                 }
             }
-            self.report(self.clock.at(Instant::now()));
-            let now = self.clock.at(Instant::now());
-            let until = self.clock.instant(self.next_deadline(now)).saturating_duration_since(Instant::now());
+            self.report(self.clock.at(clock::now()));
+            let now = self.clock.at(clock::now());
+            let until = self.clock.instant(self.next_deadline(now)).saturating_duration_since(clock::now());
             tokio::select! {
                 message = next(self.control.as_ref()) => match message {
                     Some(message) => {
-                        let now = self.clock.at(Instant::now());
+                        let now = self.clock.at(clock::now());
                         let message = self.control.as_mut().and_then(|control| control.read(&message, now));
                         match message {
                             Some(ControlMessage::Beacon(beacon)) => self.take(&beacon),
@@ -295,7 +295,7 @@ impl ReceiverTask {
 
     /// Handles a step of the clock. Slots that were not heard from their beginning by the new time are not reported.
     fn clock_stepped(&mut self) {
-        let now = self.clock.at(Instant::now());
+        let now = self.clock.at(clock::now());
         self.since = self.hop.schedule().heard(now).end() + 1;
         self.reported = self.reported.min(self.hop.schedule().slot_at(now));
         self.counts.clock_steps.store(self.clock.steps(), Ordering::Relaxed);

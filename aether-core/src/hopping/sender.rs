@@ -16,7 +16,7 @@ use super::lane_map::{HopView, LaneMap, SentSlot};
 use super::receiver::HopJoinError;
 use super::sequence::Traffic;
 use crate::channel::{Channel, ChannelError};
-use crate::clock::{Instant, Moment, moment_of};
+use crate::clock::{self, Instant, Moment, moment_of};
 use crate::medium::{EmitError, JoinError};
 use crate::router::{Carried, Receipt};
 use crate::vibrator::{Emitter, settled};
@@ -285,7 +285,7 @@ impl HopSender {
         });
         if hop.is_adaptive() {
             let control = ControlChannel::new(clocks.bus(), hop, channel)?;
-            control.tune(sender.clock.at(Instant::now())).await?;
+            control.tune(sender.clock.at(clock::now())).await?;
             let task =
                 tokio::spawn(send_beacons(Arc::downgrade(&sender), Arc::clone(&sender.clock), control));
             *sender.task.lock() = Some(task.abort_handle());
@@ -305,7 +305,7 @@ impl HopSender {
             return Ok(self.hop.is_adaptive().then(|| Arc::clone(slot)));
         }
         drop(current);
-        let slot = self.slot_at(Instant::now())?;
+        let slot = self.slot_at(clock::now())?;
         wave.move_to(&slot.lane);
         Ok(self.hop.is_adaptive().then_some(slot))
     }
@@ -370,18 +370,18 @@ async fn send_beacons(sender: Weak<HopSender>, clock: Arc<HopClock>, mut control
     let mut steps = clock.watch();
     let mut last_beacon = 0;
     loop {
-        let now = clock.at(Instant::now());
+        let now = clock.at(clock::now());
         if let Err(JoinError::Closed) = control.tune(now).await {
             return;
         }
-        let now = clock.at(Instant::now());
+        let now = clock.at(clock::now());
         let schedule = control.schedule();
         let slot = schedule.slot_at(now);
         if last_beacon < slot && now >= schedule.middle(slot) {
             last_beacon = slot;
             let Some(sender) = sender.upgrade() else { return };
             // Puts the map of this slot into force even if no wave is sent in it.
-            let entered = sender.slot_at(Instant::now());
+            let entered = sender.slot_at(clock::now());
             if let (Ok(_), Some((lane, _))) = (entered, control.lane(slot)) {
                 let mut lane_map = sender.lane_map.lock();
                 lane_map.decide(slot);
@@ -395,17 +395,17 @@ async fn send_beacons(sender: Weak<HopSender>, clock: Arc<HopClock>, mut control
         tokio::select! {
             message = control.receive() => {
                 let (Some(message), Some(sender)) = (message, sender.upgrade()) else { return };
-                if let Some(message) = control.read(&message, clock.at(Instant::now())) {
+                if let Some(message) = control.read(&message, clock.at(clock::now())) {
                     sender.take(&message);
                 }
                 sender.refused.store(control.refused, Ordering::Relaxed);
             }
-            () = tokio::time::sleep(deadline.saturating_duration_since(Instant::now())) => {}
+            () = tokio::time::sleep(deadline.saturating_duration_since(clock::now())) => {}
             changed = steps.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                last_beacon = last_beacon.min(schedule.slot_at(clock.at(Instant::now())));
+                last_beacon = last_beacon.min(schedule.slot_at(clock.at(clock::now())));
             }
         }
     }

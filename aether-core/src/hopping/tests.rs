@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::*;
 use crate::aether::Aether;
 use crate::channel::Channel;
-use crate::clock::Instant;
+use crate::clock;
 use crate::conformance::NatsServer;
 use crate::vibrator::Vibrator;
 
@@ -75,10 +75,10 @@ async fn machines_meet_again_after_their_clocks_were_set() {
     let set_by = Arc::new(AtomicU64::new(0));
     // In the middle of an epoch, because the keys of a past epoch are deleted and the clock could not go back.
     let middle = 16_000_000 * sequence::SLOTS_PER_EPOCH + sequence::SLOTS_PER_EPOCH / 2;
-    let (began, began_at) = (Instant::now(), middle * SLOT.as_nanos() as u64);
+    let (began, began_at) = (clock::now(), middle * SLOT.as_nanos() as u64);
     for aether in [&sending, &receiving] {
         let set_by = Arc::clone(&set_by);
-        let time = move || began_at + began.elapsed().as_nanos() as u64;
+        let time = move || began_at + clock::since(began).as_nanos() as u64;
         aether.clocks().set_wall(move || time() - set_by.load(Ordering::Relaxed));
     }
     let hop =

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::clock;
 use async_nats::{ConnectOptions, ServerAddr};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -216,12 +216,12 @@ impl Nats {
         let (subject, reply) = (shared.subject(Root::Questions, channel.as_str()), asker.reply_subject());
         let sent = match shared.wire {
             Wire::Frames => {
-                let frame = shared.frame(&question, Instant::now());
+                let frame = shared.frame(&question, clock::now());
                 let frame = frame.map_err(|error| AskError::Client(Box::new(error)))?;
                 shared.client.publish_with_reply(subject, reply, frame).await
             }
             Wire::CloudEvents => {
-                let headers = cloudevents::headers(&question, Instant::now());
+                let headers = cloudevents::headers(&question, clock::now());
                 let payload = question.payload().clone();
                 shared.client.publish_with_reply_and_headers(subject, reply, headers, payload).await
             }

@@ -244,7 +244,7 @@ mod tests {
 
     impl FlappingStage {
         fn new(options: CancellationOptions) -> Self {
-            Self { detector: Cancellations::new(options).unwrap(), start: Instant::now(), sequence: 0 }
+            Self { detector: Cancellations::new(options).unwrap(), start: crate::clock::now(), sequence: 0 }
         }
 
         fn says(&mut self, key: &str, phase: Phase, second: u32) {

@@ -190,14 +190,14 @@ mod tests {
         assert!(fringes.next().now_or_never().is_none(), "one source is not enough");
         says(&probe, "db", Phase::ASSERT).await;
         says(&probe, "web", Phase::ASSERT).await;
-        let start = Instant::now();
+        let start = crate::clock::now();
         let risen = fringes.next().await.unwrap();
         assert_eq!((risen.kind, &*risen.key, risen.sources), (FringeKind::Rise, "db", 2));
-        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert_eq!(crate::clock::since(start), Duration::ZERO);
         let fallen = fringes.next().await.unwrap();
         assert_eq!((fallen.kind, &*fallen.key), (FringeKind::Fall, "db"));
         // 0.75 becomes 0.5 in one window; the timer has a resolution of a millisecond.
-        let after = start.elapsed();
+        let after = crate::clock::since(start);
         assert!((30 * SECOND..30 * SECOND + Duration::from_millis(5)).contains(&after), "{after:?}");
         assert_eq!(fringes.counts().claims, 3);
         assert!(fringes.ledger().adds_up());
@@ -216,12 +216,16 @@ mod tests {
         assert!(tokio::time::timeout(4 * SECOND, fringes.next()).await.is_err());
         says(&probes[0], "db", Phase::RETRACT).await;
         assert!(tokio::time::timeout(60 * SECOND, fringes.next()).await.is_err());
-        let start = Instant::now();
+        let start = crate::clock::now();
         for probe in &probes {
             says(probe, "db", Phase::ASSERT).await;
         }
         assert_eq!(fringes.next().await.unwrap().kind, FringeKind::Rise);
-        assert!(start.elapsed() >= 5 * SECOND && start.elapsed() < 6 * SECOND, "{:?}", start.elapsed());
+        assert!(
+            crate::clock::since(start) >= 5 * SECOND && crate::clock::since(start) < 6 * SECOND,
+            "{:?}",
+            crate::clock::since(start)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use super::engine::{PhysicsEngine, PhysicsReport, Sampling};
 use super::finding::Finding;
 use crate::aether::Aether;
 use crate::channel::{ChannelError, Pattern};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::inbox::{InboxOptions, Ledger, ServeOrder, WhenFull};
 use crate::medium::JoinError;
 use crate::presence::Roster;
@@ -101,7 +101,7 @@ impl PhysicsObserver {
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(aether).await?;
         let roster = aether.roster().await?;
         vibrator.resonate_on(pattern.clone()).await?;
-        Ok(Self { vibrator, pattern, engine, roster, gone: None, lost: (0, Instant::now()) })
+        Ok(Self { vibrator, pattern, engine, roster, gone: None, lost: (0, clock::now()) })
     }
 
     /// Waits for waves and takes in at most `most` of them (at least one), or waits until time alone may produce a
@@ -118,7 +118,7 @@ impl PhysicsObserver {
     pub async fn advance(&mut self, most: usize) -> Result<Option<usize>, JoinError> {
         if let Some(until) = self.engine.away_until() {
             self.leave();
-            let wait = sleep(until.saturating_duration_since(Instant::now()));
+            let wait = sleep(until.saturating_duration_since(clock::now()));
             tokio::select! {
                 () = wait => {}
                 // Skips waves in flight; ends when the medium is closed.
@@ -131,7 +131,7 @@ impl PhysicsObserver {
                 Err(JoinError::Closed) => return Ok(None),
                 Err(error) => return Err(error),
             }
-            let now = Instant::now();
+            let now = clock::now();
             self.gone = None;
             self.engine.look(now);
             self.engine.not_seen(gone, now);
@@ -139,7 +139,7 @@ impl PhysicsObserver {
         let change = self.engine.next_change();
         let change = async {
             match change {
-                Some(at) => sleep(at.saturating_duration_since(Instant::now())).await,
+                Some(at) => sleep(at.saturating_duration_since(clock::now())).await,
                 None => std::future::pending().await,
             }
         };
@@ -160,7 +160,7 @@ impl PhysicsObserver {
         match self.gone {
             // The pause ends when the pattern is joined again, not by a tick.
             Some(_) => self.engine.waiting(),
-            None => self.engine.tick(Instant::now()),
+            None => self.engine.tick(clock::now()),
         }
     }
 
@@ -192,7 +192,7 @@ impl PhysicsObserver {
         poll_fn(|cx| {
             loop {
                 match vibrator.poll_receive(cx) {
-                    Poll::Ready(Some(wave)) => engine.observe(&wave, Instant::now()),
+                    Poll::Ready(Some(wave)) => engine.observe(&wave, clock::now()),
                     Poll::Ready(None) => return Poll::Ready((taken > 0).then_some(taken)),
                     Poll::Pending if taken == 0 => return Poll::Pending,
                     Poll::Pending => return Poll::Ready(Some(taken)),
@@ -213,7 +213,7 @@ impl PhysicsObserver {
 
     fn leave(&mut self) {
         if self.gone.is_none() {
-            self.gone = Some(Instant::now());
+            self.gone = Some(clock::now());
             // The pattern was joined, so it is valid.
             let _ = self.vibrator.detune(self.pattern.clone());
         }
@@ -221,7 +221,7 @@ impl PhysicsObserver {
 
     /// Reports waves lost by the inbox since the last call to the engine.
     fn account(&mut self) {
-        let (lost, now) = (self.vibrator.ledger().lost(), Instant::now());
+        let (lost, now) = (self.vibrator.ledger().lost(), clock::now());
         if lost > self.lost.0 {
             self.engine.lost(lost - self.lost.0, self.lost.1, now);
         }

@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn a_storm_is_reported_once_and_again_after_a_calm() {
         let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
-        let start = Instant::now();
+        let start = crate::clock::now();
         let rounds: Vec<usize> = [1, 1, 3, 4, 4, 1, 1, 3, 1]
             .into_iter()
             .enumerate()
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn a_sample_estimates_the_mean_of_all_keys() {
         let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
-        let start = Instant::now();
+        let start = crate::clock::now();
         interval(&mut storms, start, 0, 5000, |_| 1);
         interval(&mut storms, start, 1, 5000, |key| 1 + key % 4);
         let found = interval(&mut storms, start, 2, 1, |_| 1);
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn a_high_but_steady_rate_is_not_a_storm() {
         let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
-        let start = Instant::now();
+        let start = crate::clock::now();
         for number in 0..50 {
             assert_eq!(interval(&mut storms, start, number, 500, |_| 2), []);
         }
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn an_incompletely_observed_interval_is_not_a_calm() {
         let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
-        let start = Instant::now();
+        let start = crate::clock::now();
         for number in 0..30 {
             // Of every other interval only the first attempts are seen, so the averages go up and down.
             let half = number % 2 == 0;
@@ -366,17 +366,17 @@ mod tests {
     fn only_commands_and_queries_with_a_key_are_attempts() {
         let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
         let wave = |kind| Wave::builder("a").kind(kind);
-        storms.observe(&wave(Kind::Event).key("k").build().unwrap(), Instant::now());
-        storms.observe(&wave(Kind::Command).build().unwrap(), Instant::now());
+        storms.observe(&wave(Kind::Event).key("k").build().unwrap(), crate::clock::now());
+        storms.observe(&wave(Kind::Command).build().unwrap(), crate::clock::now());
         assert_eq!(storms.observed(), 0);
-        storms.observe(&wave(Kind::Command).key("k").build().unwrap(), Instant::now());
+        storms.observe(&wave(Kind::Command).key("k").build().unwrap(), crate::clock::now());
         assert_eq!(storms.observed(), 1);
     }
 
     #[test]
     fn a_flood_of_channels_and_keys_is_bounded() {
         let mut storms = RetryStorms::new(RetryOptions::default().max_channels(4)).unwrap();
-        let (source, now) = (Source::with_instance("shop", 1).unwrap(), Instant::now());
+        let (source, now) = (Source::with_instance("shop", 1).unwrap(), crate::clock::now());
         for n in 0..20_000u64 {
             let channel = Channel::new(format!("c{}", n % 32)).unwrap();
             storms.attempt(&channel, &format!("k{n}"), &source, n, now + Duration::from_millis(n));

@@ -15,7 +15,7 @@ use super::local_receivers::LocalReceivers;
 use super::{CALLS, Presence};
 use crate::amplitude::Floor;
 use crate::background::Claim;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::wave::Wave;
 
 /// The shortest time between two advertisements of a receiver.
@@ -70,7 +70,7 @@ impl Presence {
         let mut answer = pin!(tokio::time::sleep(Duration::ZERO));
         let mut is_called = false;
         loop {
-            let is_raised = self.advertise(Instant::now());
+            let is_raised = self.advertise(clock::now());
             if self.has_news() {
                 self.announce(None).await;
             }
@@ -161,7 +161,7 @@ impl Presence {
         self.mark_all_as_news();
         let misses_some = {
             let mut advertised = self.advertised.lock();
-            advertised.forget_absent(&self.hearers, Instant::now());
+            advertised.forget_absent(&self.hearers, clock::now());
             advertised.is_overfull()
         };
         if misses_some {
@@ -170,7 +170,7 @@ impl Presence {
     }
 
     async fn take_in(&self, message: &Wave) {
-        let now = Instant::now();
+        let now = clock::now();
         let Some(announcements) = announcement::read(message.payload()) else {
             tracing::debug!(source = %message.source(), "unreadable announcements");
             return;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::announcement::{Announcement, MAX_PATTERNS};
 use super::floor_index::{FloorIndex, Index, Slot};
 use crate::amplitude::Floor;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::inbox::Inbox;
 use crate::router::Heard;
 use crate::source::Source;
@@ -62,7 +62,7 @@ impl LocalReceiver {
             since: None,
             is_listed,
             slot: None,
-            made_at: std::time::SystemTime::now(),
+            made_at: clock::wall_time(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::local_receivers::LocalReceiver;
 use super::{Announcement, Presence};
 use crate::bus::Lifeline;
 use crate::channel::Pattern;
-use crate::clock::Instant;
+use crate::clock;
 use crate::medium::LocalVibrator;
 
 /// The announced vibrators and their subscriptions; made by [`Aether::roster`](crate::Aether::roster).
@@ -53,7 +53,7 @@ impl Roster {
             let shown = shown.filter(|_| !local.have_left);
             shown.map(LocalReceiver::announcement).collect::<Vec<_>>()
         };
-        let elsewhere = self.floors.advertised.lock().elsewhere(Instant::now());
+        let elsewhere = self.floors.advertised.lock().elsewhere(clock::now());
         present.extend(elsewhere.into_iter().map(Arc::unwrap_or_clone));
         present.sort_unstable_by(|a, b| {
             let key = |announcement: &Announcement| announcement.vibrator.instance();

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::heard::Heard;
 use crate::channel::Pattern;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::inbox::Inbox;
 use crate::source::Sequencer;
 use crate::wave::Wave;
@@ -141,7 +141,7 @@ impl Subscription {
     /// this at the end of a join. Waves lost before are not counted for this subscription. Only the first call has an
     /// effect.
     pub fn mark_in_force(&self) {
-        self.in_force.get_or_init(Instant::now);
+        self.in_force.get_or_init(clock::now);
     }
 
     /// Whether it should have received all of these. The vibrator may not receive its own waves, and how many of the

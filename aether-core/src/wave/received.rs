@@ -102,3 +102,13 @@ impl Received {
         })
     }
 }
+
+impl Wave {
+    /// The same wave with another payload, for media that change payloads on the way, such as those that corrupt them in
+    /// tests.
+    #[must_use]
+    pub fn with_payload(mut self, payload: impl Into<Bytes>) -> Self {
+        triomphe::Arc::make_mut(&mut self.body).payload = payload.into();
+        self
+    }
+}

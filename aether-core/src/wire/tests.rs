@@ -11,7 +11,7 @@ use super::{
 };
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::{Channel, ChannelError, MAX_NAME_BYTES};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 use crate::wave::{
@@ -80,14 +80,14 @@ fn read(bytes: impl Into<Bytes>, address: Option<&Channel>) -> Result<Frame, Fra
 
 /// One moment for all tests, so that they decode at the moment of encoding.
 fn now() -> Instant {
-    static NOW: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    static NOW: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(clock::now);
     *NOW
 }
 
 /// The fields of a wave that a frame carries, for comparison.
 fn facts(wave: &Wave) -> impl PartialEq + std::fmt::Debug + use<> {
     let about = (wave.id(), wave.channel().clone(), wave.kind(), wave.signal(), wave.phase());
-    let more = (wave.age_at(now()), wave.key().map(str::to_owned), wave.cause().cloned());
+    let more = (wave.age_when(now()), wave.key().map(str::to_owned), wave.cause().cloned());
     (about, more, wave.metadata().clone(), wave.content_type().clone(), wave.payload().clone())
 }
 
@@ -145,7 +145,7 @@ fn any_wave(sources: Vec<Source>) -> impl Strategy<Value = Wave> {
         |((source, sequence, kind, signal), (age, phase, key, cause), metadata, content_type, payload)| {
             let (age, extras) = (Duration::from_micros(age), extras(key, cause, metadata));
             let body = body(source, payload);
-            let since = Some(now());
+            let since = Some(clock::moment_of(now()));
             Wave::from_body(Body { sequence, kind, signal, phase, age, since, extras, content_type, ..body })
         },
     )
@@ -341,9 +341,9 @@ fn an_excessive_age_saturates() {
     let frame = encode(SENDER, None, &[fullest_wave()], now()).unwrap();
     let frame = decode(&frame, Some(&channel()), now(), |_| Duration::MAX).unwrap();
     let later = now() + Duration::from_secs(3600);
-    assert_eq!(frame.waves[0].age_at(later), Duration::from_micros(u64::MAX) + Duration::from_secs(3600));
+    assert_eq!(frame.waves[0].age_when(later), Duration::from_micros(u64::MAX) + Duration::from_secs(3600));
     let again = encode(SENDER, None, &frame.waves, later).unwrap();
-    assert_eq!(read(again, Some(&channel())).unwrap().waves[0].age_at(now()).as_micros(), u64::MAX.into());
+    assert_eq!(read(again, Some(&channel())).unwrap().waves[0].age_when(now()).as_micros(), u64::MAX.into());
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn the_estimated_transit_is_added_to_each_age() {
         assert_eq!(sender, SENDER);
         Duration::from_millis(250)
     });
-    let ages = frame.unwrap().waves.iter().map(|wave| wave.age_at(now()).as_millis()).collect::<Vec<_>>();
+    let ages = frame.unwrap().waves.iter().map(|wave| wave.age_when(now()).as_millis()).collect::<Vec<_>>();
     assert_eq!(ages, [1250, 2250]);
 }
 

@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn each_channel_is_numbered_by_itself() {
-        let (mut numbers, now) = (Numbers::new(), Instant::now());
+        let (mut numbers, now) = (Numbers::new(), crate::clock::now());
         let later = now + Duration::from_secs(2);
         assert_eq!(send(&mut numbers, "a", 3, now), Position { stream: 0, first: 0, age_micros: 0 });
         assert_eq!(send(&mut numbers, "b", 1, now), Position { stream: 1, first: 0, age_micros: 0 });
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_quiet_channel_is_announced_a_few_times_and_then_no_more() {
-        let (mut numbers, start) = (Numbers::new(), Instant::now());
+        let (mut numbers, start) = (Numbers::new(), crate::clock::now());
         assert_eq!(numbers.next_round(), None);
         send(&mut numbers, "a", 3, start);
         let mut announced = Vec::new();
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_was_announced_is_not_announced_again_before_it_is_used() {
-        let (mut numbers, now) = (Numbers::new(), Instant::now());
+        let (mut numbers, now) = (Numbers::new(), crate::clock::now());
         send(&mut numbers, "a", 3, now);
         assert_eq!(as_pairs(numbers.unannounced(now)), [("a".to_owned(), 3)]);
         assert_eq!(as_pairs(numbers.unannounced(now)), []);
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_new_connection_announces_everything_and_again_in_due_course() {
-        let (mut numbers, start) = (Numbers::new(), Instant::now());
+        let (mut numbers, start) = (Numbers::new(), crate::clock::now());
         send(&mut numbers, "a", 3, start);
         numbers.unannounced(start);
         let reconnected = start + Duration::from_secs(500);
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn channels_without_end_do_not_grow_it_and_a_forgotten_one_is_announced_and_begins_anew() {
-        let (mut numbers, now) = (Numbers::new(), Instant::now());
+        let (mut numbers, now) = (Numbers::new(), crate::clock::now());
         for name in 0..MAX_STREAMS {
             send(&mut numbers, &format!("c{name}"), 2, now);
         }

@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn it_holds_the_latest_and_gives_back_what_was_not_heard_for_long() {
-        let (mut table, start) = (Remembered::new(1000, 10 * ROUND), Instant::now());
+        let (mut table, start) = (Remembered::new(1000, 10 * ROUND), crate::clock::now());
         assert!(table.hear(&0, start).is_none());
         for key in 0..1000 {
             assert!(!table.add(key, (), start));

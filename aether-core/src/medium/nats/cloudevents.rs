@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 
@@ -70,7 +70,7 @@ pub(super) fn headers_len(wave: &Wave) -> usize {
     /// The length of the longest position header: three numbers, the node, and the dots between them.
     const LONGEST_POSITION: usize = POSITION.len() + ": \r\n".len() + 3 * LONGEST_AGE + 16 + 3;
     let mut bytes = STATUS_LINE_AND_END + LONGEST_POSITION;
-    for_each_header(wave, Instant::now(), |name, value| {
+    for_each_header(wave, clock::now(), |name, value| {
         let length = if name == AGE { LONGEST_AGE } else { value.len() };
         bytes += name.len() + ": \r\n".len() + length;
     });
@@ -79,7 +79,7 @@ pub(super) fn headers_len(wave: &Wave) -> usize {
 
 fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
     let age = wave.age_when(now);
-    let emitted = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+    let emitted = clock::wall_time().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
     f("ce-specversion", "1.0");
     f(ID, &wave.id().to_string());
     f(SOURCE, &format!("{SOURCE_PREFIX}{}", wave.source()));
@@ -203,7 +203,7 @@ mod tests {
 
     fn read_back(headers: HeaderMap, payload: Bytes) -> Wave {
         let channel = Channel::new("a").unwrap();
-        read(message(headers, payload), &channel, Kind::Event, &mut Foreign::new(), Instant::now())
+        read(message(headers, payload), &channel, Kind::Event, &mut Foreign::new(), clock::now())
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
             assert_eq!(Amplitude::new(read), Ok(amplitude), "{text}");
         }
         let wave = Wave::builder("a").amplitude(Amplitude::from_loss(2049)).build().unwrap();
-        let back = read_back(headers(&wave, Instant::now()), Bytes::new());
+        let back = read_back(headers(&wave, clock::now()), Bytes::new());
         assert_eq!(back.amplitude(), wave.amplitude());
     }
 
@@ -223,7 +223,7 @@ mod tests {
     fn a_position_is_read_back_and_nonsense_is_none() {
         let at = Position { stream: u64::MAX, first: 17, age_micros: 0 };
         let wave = Wave::from_bytes("a", "").unwrap();
-        let written = numbered(&wave, 0xAB, at, Instant::now());
+        let written = numbered(&wave, 0xAB, at, clock::now());
         assert_eq!(position(&message(written.clone(), Bytes::new())), Some((0xAB, at)));
         assert!(read_back(written, Bytes::new()).metadata().is_empty());
         for nonsense in ["", "ab", "ab.1.2", "ab.1.2.3.4", "xy.1.2.3", "ab.1.2.-3", "ab.1..3"] {

@@ -15,7 +15,7 @@ use super::announcing::Announcing;
 use super::cloudevents;
 use super::flow::Flow;
 use super::link::Link;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::inbox::Inbox;
 use crate::medium::{EmitError, Wire};
 use crate::wave::Wave;
@@ -118,7 +118,7 @@ impl NatsShared {
                     return None;
                 }
                 // Assume the greatest age at sending, so that the client never refuses a wave that was accepted here.
-                let now = Instant::now();
+                let now = clock::now();
                 let bytes = self
                     .frame(wave, now)
                     .map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));

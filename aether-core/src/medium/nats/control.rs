@@ -12,7 +12,7 @@ use tokio::task::coop;
 use super::connection::{NatsShared, Root};
 use super::tokens::Tokens;
 use super::unheard_probes::unheard;
-use crate::clock::Instant;
+use crate::clock;
 use crate::medium::Reach;
 use crate::wave::Wave;
 
@@ -83,7 +83,7 @@ impl Control {
             return false;
         }
         // Notices are always frames, whatever the wire format of other waves, because only Aether reads them.
-        let Ok(frame) = shared.frame(notice, Instant::now()) else { return false };
+        let Ok(frame) = shared.frame(notice, clock::now()) else { return false };
         let subject = shared.subject(Root::Questions, notice.channel().as_str());
         let reply = format!("{}.{}", self.subject, self.tokens.write(number));
         shared.client.publish_with_reply(subject, reply, frame).await.is_ok()

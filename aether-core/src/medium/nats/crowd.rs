@@ -20,7 +20,7 @@ use tokio::task::coop;
 use super::connection::{NatsShared, Root};
 use super::flow::{FLOW, LEASE, Pause, RENEW_EVERY, sleep_until};
 use crate::channel::Pattern;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::router::Crowded;
 
 /// The maximum size of all messages that wait in a process. These are messages that were in transit when the senders
@@ -129,14 +129,14 @@ impl Crowd {
 
     fn ask_again(&mut self) {
         if let Some((level, again)) = self.pausing
-            && again <= Instant::now()
+            && again <= clock::now()
         {
             self.pause(level);
         }
     }
 
     fn pause(&mut self, level: u8) {
-        self.pausing = Some((level, Instant::now() + RENEW_EVERY));
+        self.pausing = Some((level, clock::now() + RENEW_EVERY));
         self.send(level, LEASE);
     }
 
@@ -159,8 +159,7 @@ impl NatsShared {
     /// Sends a pause notice if the client has room for it now, because a task that takes waves from the network must
     /// not wait. The next notice, or the end of the lease, makes up for a notice that is not sent.
     pub(super) fn send_pause(&self, pause: &Pause) {
-        let Some(frame) = self.flow.wave(pause).and_then(|wave| self.frame(&wave, Instant::now()).ok())
-        else {
+        let Some(frame) = self.flow.wave(pause).and_then(|wave| self.frame(&wave, clock::now()).ok()) else {
             return;
         };
         let sending = self.client.publish(self.subject(Root::Questions, FLOW), frame);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{Channel, Pattern};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
 use crate::wire;
@@ -93,7 +93,7 @@ impl Flow {
 /// The node that sent a message and the pauses in it, or `None` if the message is malformed.
 pub(super) fn read(message: &Bytes) -> Option<(u64, Vec<Pause>)> {
     let channel = Channel::with_reserved(FLOW).ok()?;
-    let frame = wire::decode(message, Some(&channel), Instant::now(), |_| Duration::ZERO).ok()?;
+    let frame = wire::decode(message, Some(&channel), clock::now(), |_| Duration::ZERO).ok()?;
     let pauses = frame.waves.iter().map(|wave| {
         let PauseRecord { id, pattern, level, lease_ms } = serde_json::from_slice(wave.payload()).ok()?;
         let lease = Duration::from_millis(lease_ms).min(MAX_LEASE);
@@ -105,7 +105,7 @@ pub(super) fn read(message: &Bytes) -> Option<(u64, Vec<Pause>)> {
 /// Sleeps until `moment`, or for ever if there is none.
 pub(super) async fn sleep_until(moment: Option<Instant>) {
     match moment {
-        Some(moment) => tokio::time::sleep(moment.saturating_duration_since(Instant::now())).await,
+        Some(moment) => tokio::time::sleep(moment.saturating_duration_since(clock::now())).await,
         None => std::future::pending().await,
     }
 }

@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn two_receivers_give_a_message_one_identity_and_equal_messages_two() {
-        let (mut here, mut there, now) = (Foreign::new(), Foreign::new(), Instant::now());
+        let (mut here, mut there, now) = (Foreign::new(), Foreign::new(), crate::clock::now());
         let messages = [
             message(&[], "on"),
             message(&[], "off"),
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn an_id_of_the_publisher_is_the_identity() {
-        let (mut foreign, now) = (Foreign::new(), Instant::now());
+        let (mut foreign, now) = (Foreign::new(), crate::clock::now());
         let mut id = |headers: &[(&str, &str)], payload| foreign.identify(&message(headers, payload), now);
         for name in [ID, MESSAGE_ID] {
             assert_eq!(id(&[(name, "7")], "a"), id(&[(name, "7")], "b"), "{name}");
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn messages_without_end_do_not_grow_it() {
-        let (mut foreign, now) = (Foreign::new(), Instant::now());
+        let (mut foreign, now) = (Foreign::new(), crate::clock::now());
         for number in 0..3000_u64 {
             let mut message = message(&[], "");
             message.payload = Bytes::copy_from_slice(&number.to_be_bytes());

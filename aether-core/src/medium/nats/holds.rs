@@ -14,7 +14,7 @@ use tokio::task::coop;
 use super::connection::{NatsShared, Root};
 use super::flow::{self, FLOW, Pause};
 use crate::channel::{Channel, Pattern};
-use crate::clock::{Instant, moment_of};
+use crate::clock::{self, Instant, moment_of};
 use crate::wave::Wave;
 
 /// The maximum number of pauses obeyed at the same time. Pauses beyond it are ignored, and their receivers shed.
@@ -106,7 +106,7 @@ impl Holds {
         }
         come.iter().for_each(|message| self.obey(message, shared));
         if self.next_end.is_some() {
-            let now = Instant::now();
+            let now = clock::now();
             if self.next_end.is_some_and(|end| end <= now) {
                 self.forget(shared, |hold| hold.until <= now);
             }
@@ -129,7 +129,7 @@ impl Holds {
             self.look_again();
             return;
         }
-        let until = Instant::now() + lease;
+        let until = clock::now() + lease;
         let has_room = self.holds.len() < MAX_HOLDS;
         match self.holds.get_mut(&key) {
             Some(hold) if hold.pattern == pattern && hold.level == level => {

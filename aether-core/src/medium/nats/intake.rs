@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use async_nats::{Message, SubscribeError, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
@@ -61,7 +61,7 @@ struct Leave {
 impl Drain {
     /// Records that the server has the subscription, from now on at the latest.
     pub(super) fn is_in_force(&self) {
-        self.in_force.get_or_init(Instant::now);
+        self.in_force.get_or_init(clock::now);
     }
 
     /// Ends the subscription. If it belongs to a group member, its messages are handed over to the other members in
@@ -388,7 +388,7 @@ impl Intake {
         gaps: Option<&mut Gaps>,
         foreign: &mut Foreign,
     ) -> Result<Brought, FrameError> {
-        let now = Instant::now();
+        let now = clock::now();
         let mut delay = Duration::ZERO;
         let (node, position, waves) = if wire::is_frame(&message.payload) {
             let received = micros_since_1970();

@@ -9,7 +9,7 @@ use tokio::task::coop;
 
 use super::cloudevents;
 use super::connection::{NatsShared, Root};
-use crate::clock::Instant;
+use crate::clock;
 use crate::medium::Wire;
 use crate::wave::Wave;
 
@@ -20,12 +20,12 @@ impl NatsShared {
         let subject = self.subject(Root::Seen, wave.channel().as_str());
         match self.wire {
             Wire::Frames => {
-                if let Ok(frame) = self.frame(wave, Instant::now()) {
+                if let Ok(frame) = self.frame(wave, clock::now()) {
                     at_once(self.client.publish(subject, frame));
                 }
             }
             Wire::CloudEvents => {
-                let headers = cloudevents::headers(wave, Instant::now());
+                let headers = cloudevents::headers(wave, clock::now());
                 at_once(self.client.publish_with_headers(subject, headers, wave.payload().clone()));
             }
         }

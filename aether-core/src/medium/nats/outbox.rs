@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_nats::{PublishError, PublishErrorKind};
 use bytes::Bytes;
 
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 
 use super::cloudevents;
 use super::connection::{NatsShared, Root};
@@ -100,17 +100,17 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
                 shared.link.fewer_marks_than(under_way, &shared.client).await;
                 batch_waves = (waves * BATCH_MESSAGES / messages.max(1)).clamp(BATCH_MESSAGES, BATCH_WAVES);
             }
-            Next::Announce(which) => announce(&shared, which(&mut numbers, Instant::now())).await,
+            Next::Announce(which) => announce(&shared, which(&mut numbers, clock::now())).await,
             Next::End => break,
         }
         // Checked in any case, because channels go quiet while others are busy.
-        let now = Instant::now();
+        let now = clock::now();
         if numbers.next_round().is_some_and(|round| round <= now) {
             announce(&shared, numbers.due(now)).await;
         }
         drop(announced);
     }
-    announce(&shared, numbers.unannounced(Instant::now())).await;
+    announce(&shared, numbers.unannounced(clock::now())).await;
     drop(ending);
     // The client ends with its last handle, which may be ours, and does not write what it still buffers at that point.
     let _ = shared.client.flush().await;
@@ -142,7 +142,7 @@ async fn send_batch(
         }
         Wire::CloudEvents => {
             for wave in &*batch {
-                let now = Instant::now();
+                let now = clock::now();
                 let subject = shared.subject(Root::Waves, wave.channel().as_str());
                 // Omits the last announcement of an evicted stream, because consumers would take it for an event.
                 let (stream, _) = numbers.stream(wave.channel(), now);
@@ -181,7 +181,7 @@ async fn announce(shared: &NatsShared, announcements: impl IntoIterator<Item = S
 /// A frame without waves that contains the position of a stream.
 fn announcement(shared: &NatsShared, position: Position) -> Option<Bytes> {
     // A frame without waves cannot be invalid.
-    encode_at(shared.sender(), Some(position), None, &[], Instant::now()).ok()
+    encode_at(shared.sender(), Some(position), None, &[], clock::now()).ok()
 }
 
 /// Asks the server whether a channel has receivers, ahead of waves whose source is notified if there are none. Any
@@ -199,14 +199,14 @@ async fn inquire(shared: &NatsShared, channel: &Channel, position: Position, abo
 /// number of messages.
 async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers) -> usize {
     let Some(first) = waves.first() else { return 0 };
-    let (stream, forgotten) = numbers.stream(first.channel(), Instant::now());
+    let (stream, forgotten) = numbers.stream(first.channel(), clock::now());
     announce(shared, forgotten).await;
     // The waves whose source is notified if they have no receiver. An asker learns this from `ask`. The source of a
     // wave that is too large for this server is notified below.
     let is_told = |wave: &&Wave| wave.reflects() && !wave.is_question() && shared.oversize(wave).is_none();
     let about: Vec<_> = waves.iter().filter(is_told).cloned().collect();
     if !about.is_empty() {
-        inquire(shared, first.channel(), stream.position(Instant::now()), about).await;
+        inquire(shared, first.channel(), stream.position(clock::now()), about).await;
     }
     let max_bytes = shared.client.max_payload().min(FRAME_BYTES);
     let (mut rest, mut messages) = (waves, 0);
@@ -223,7 +223,7 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
             // is still to a server with the same limit, because its exact size was checked before it was accepted.
             .max(1);
         let (these, later) = rest.split_at(fitting);
-        let now = Instant::now();
+        let now = clock::now();
         match encode_at(shared.sender(), Some(stream.position(now)), None, these, now) {
             Ok(frame) => {
                 let subject = shared.subject(Root::Waves, first.channel().as_str());

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use super::cloudevents;
 use super::connection::NatsShared;
-use crate::clock::Instant;
+use crate::clock;
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
 pub(super) struct Reply {
@@ -29,10 +29,10 @@ impl ReplyPath for Reply {
             }
             let (client, subject) = (&self.shared.client, self.subject.clone());
             let sent = if self.plain {
-                let headers = cloudevents::headers(&reply, Instant::now());
+                let headers = cloudevents::headers(&reply, clock::now());
                 client.publish_with_headers(subject, headers, reply.payload().clone()).await
             } else {
-                let Ok(frame) = self.shared.frame(&reply, Instant::now()) else {
+                let Ok(frame) = self.shared.frame(&reply, clock::now()) else {
                     let (bytes, max_bytes) = (reply.payload().len(), client.max_payload());
                     return Err(ReplyError::TooLarge { bytes, max_bytes });
                 };

@@ -17,7 +17,7 @@ impl TestService {
 
     fn claim(&self, channel: &str, key: &str, now: Instant) -> Wave {
         let mut wave = Wave::builder(channel).key(key).build().unwrap();
-        wave.stamp(&self.sequencer, now);
+        wave.stamp(&self.sequencer, crate::clock::moment_of(now));
         wave
     }
 
@@ -28,7 +28,7 @@ impl TestService {
             None => builder,
         };
         let mut wave = builder.build().unwrap();
-        wave.stamp(&self.sequencer, now);
+        wave.stamp(&self.sequencer, crate::clock::moment_of(now));
         wave
     }
 }
@@ -41,7 +41,7 @@ fn findings(engine: &mut PhysicsEngine, now: Instant) -> Vec<Finding> {
 fn an_edge_is_found_once_with_its_lag_and_its_vibrators() {
     let mut engine = PhysicsEngine::default();
     let (shop, stock) = (TestService::new("shop"), TestService::new("stock"));
-    let start = Instant::now();
+    let start = crate::clock::now();
     for second in 0..5 {
         let now = start + Duration::from_secs(second);
         let created = shop.emit("orders.created", None, now);
@@ -71,7 +71,7 @@ fn an_edge_is_found_once_with_its_lag_and_its_vibrators() {
 fn too_many_waves_are_sampled_and_reported() {
     let mut engine = EngineOptions::default().waves_a_second(10).build().unwrap();
     let shop = TestService::new("shop");
-    let start = Instant::now();
+    let start = crate::clock::now();
     for wave in 0..5000 {
         let now = start + Duration::from_millis(10 * wave);
         engine.observe(&shop.emit("orders.created", None, now), now);
@@ -87,7 +87,7 @@ fn too_many_waves_are_sampled_and_reported() {
 fn a_clock_that_jumps_is_a_finding() {
     let mut engine = PhysicsEngine::default();
     let shop = TestService::new("shop");
-    let start = Instant::now() + Duration::from_secs(100);
+    let start = crate::clock::now() + Duration::from_secs(100);
     for now in [start, start - Duration::from_secs(50), start + Duration::from_secs(1000)] {
         engine.observe(&shop.emit("orders.created", None, now), now);
     }
@@ -99,7 +99,7 @@ fn a_clock_that_jumps_is_a_finding() {
 fn unfetched_findings_are_bounded_and_counted() {
     let mut engine = PhysicsEngine::default();
     let shop = TestService::new("shop");
-    let start = Instant::now() + Duration::from_secs(100_000);
+    let start = crate::clock::now() + Duration::from_secs(100_000);
     for wave in 0..3000_u64 {
         let now = start - Duration::from_secs(10 * wave);
         engine.observe(&shop.emit("orders.created", None, now), now);
@@ -121,7 +121,7 @@ fn impossible_bounds_are_refused() {
 fn a_heartbeat_is_found_and_missed_when_it_stops() {
     let mut engine = PhysicsEngine::default();
     let heart = TestService::new("heart");
-    let start = Instant::now();
+    let start = crate::clock::now();
     let mut found = Vec::new();
     let mut now = start;
     for beat in 0..100 {
@@ -150,7 +150,7 @@ fn claims_add_up_on_the_configured_channels() {
     let pattern = Pattern::new("probes.>").unwrap();
     let options = EngineOptions::default().interfere(pattern, Interfere::by_key().sources(2).rise(0.7));
     let mut engine = options.build().unwrap();
-    let now = Instant::now();
+    let now = crate::clock::now();
     for name in ["oslo", "rome"] {
         let probe = TestService::new(name);
         for channel in ["probes.down", "orders.created"] {
@@ -169,7 +169,7 @@ fn during_a_pause_nothing_is_missed_and_nothing_decays() {
     let claims = Interfere::by_key().sources(2).rise(0.7).fall(0.5).window(Duration::from_secs(10));
     let mut engine = EngineOptions::default().waves_a_second(100).interfere(pattern, claims).build().unwrap();
     let (heart, shop) = (TestService::new("heart"), TestService::new("shop"));
-    let start = Instant::now();
+    let start = crate::clock::now();
     let mut now = start;
     for beat in 0..40 {
         now = start + Duration::from_secs(beat);
@@ -203,7 +203,7 @@ fn during_a_pause_nothing_is_missed_and_nothing_decays() {
 fn lost_waves_shorten_the_observation() {
     let mut engine = EngineOptions::default().waves_a_second(100).build().unwrap();
     let shop = TestService::new("shop");
-    let now = Instant::now();
+    let now = crate::clock::now();
     engine.observe(&shop.emit("orders.created", None, now), now);
     engine.lost(1000, now, now);
     engine.observe(&shop.emit("orders.created", None, now), now);

@@ -27,7 +27,7 @@ fn retracts(amplitude: f32) -> Claim {
 
 /// A detector of two sources that reports at once, and its start time.
 fn pair() -> (Interference, Instant) {
-    (Interfere::by_key().sources(2).rise(0.7).window(30 * SECOND).build().unwrap(), Instant::now())
+    (Interfere::by_key().sources(2).rise(0.7).window(30 * SECOND).build().unwrap(), crate::clock::now())
 }
 
 fn amplitude_of(detector: &Interference, now: Instant) -> f32 {
@@ -118,7 +118,7 @@ fn one_loud_source_is_not_enough_and_a_source_counts_for_three_windows() {
 fn short_lived_changes_are_not_reported() {
     let options = Interfere::by_key().sources(2).rise(0.7).window(30 * SECOND).settle(4 * SECOND);
     let mut detector = options.build().unwrap();
-    let now = Instant::now();
+    let now = crate::clock::now();
     let both = |detector: &mut Interference, now, phase, sequence| {
         for probe in [1, 2] {
             detector.claim(&channel(), "db", &source(probe), claim(0.9, phase, sequence), now);
@@ -144,7 +144,7 @@ fn short_lived_changes_are_not_reported() {
 fn settling_restarts_when_a_source_expires_meanwhile() {
     let options = Interfere::by_key().sources(2).rise(0.7).window(2 * SECOND).settle(8 * SECOND);
     let mut detector = options.build().unwrap();
-    let now = Instant::now();
+    let now = crate::clock::now();
     detector.claim(&channel(), "db", &source(1), asserts(1.0), now);
     detector.claim(&channel(), "db", &source(2), asserts(1.0), now + 4 * SECOND);
     assert_eq!(kinds(&mut detector, now + 4 * SECOND), []);
@@ -160,7 +160,7 @@ fn settling_restarts_when_a_source_expires_meanwhile() {
 fn a_fringe_that_recovers_while_it_settles_falls_when_it_has_decayed() {
     let options = Interfere::by_key().sources(1).rise(0.7).window(SECOND).settle(60 * SECOND);
     let mut detector = options.build().unwrap();
-    let now = Instant::now();
+    let now = crate::clock::now();
     let mut sequence = 0;
     // Kept up until it has settled.
     for second in 0..=120 {
@@ -185,7 +185,7 @@ fn a_fringe_that_recovers_while_it_settles_falls_when_it_has_decayed() {
 #[test]
 fn an_evicted_key_is_reported_if_it_had_risen() {
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(2).build().unwrap();
-    let now = Instant::now();
+    let now = crate::clock::now();
     detector.claim(&channel(), "db", &source(1), asserts(0.9), now);
     assert_eq!(kinds(&mut detector, now), [FringeKind::Rise]);
     for key in ["a", "b"] {
@@ -200,7 +200,7 @@ fn an_evicted_key_is_reported_if_it_had_risen() {
 #[test]
 fn a_flood_of_keys_and_sources_is_bounded() {
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(16).max_sources(4).build().unwrap();
-    let now = Instant::now();
+    let now = crate::clock::now();
     for n in 1..=10_000u64 {
         let at = now + Duration::from_micros(n);
         detector.claim(&channel(), &format!("key{}", n % 64), &source(n), asserts(0.9), at);
@@ -307,7 +307,7 @@ proptest! {
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
         seed: u64,
     ) {
-        let now = Instant::now();
+        let now = crate::clock::now();
         let mut shuffled = claims.clone();
         shuffled.extend(again.iter().map(|index| *index.get(&claims)));
         fastrand::Rng::with_seed(seed).shuffle(&mut shuffled);
@@ -319,7 +319,7 @@ proptest! {
         pairs in prop::collection::vec((any::<u16>(), 0u64..1_000_000), 1..4),
         after in 0u64..1_000_000,
     ) {
-        let now = Instant::now();
+        let now = crate::clock::now();
         let mut detector = Interfere::by_key().build().unwrap();
         for (index, (loss, millis)) in pairs.iter().enumerate() {
             let amplitude = Amplitude::from_loss(*loss);

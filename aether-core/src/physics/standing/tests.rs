@@ -42,7 +42,7 @@ fn beat_for(streams: &mut StandingWaves, beats: u32, from: Instant) -> (Vec<Find
 #[test]
 fn a_heartbeat_is_found_missed_once_and_found_again() {
     let mut streams = detector();
-    let (found, last) = beat_for(&mut streams, 200, Instant::now());
+    let (found, last) = beat_for(&mut streams, 200, crate::clock::now());
     assert!(matches!(&found[..], [Finding::Standing(wave)] if wave.period == SECOND), "{found:?}");
     let wave = streams.stream(&channel(), &source(1)).unwrap();
     assert!(
@@ -69,7 +69,7 @@ fn a_heartbeat_is_found_missed_once_and_found_again() {
 #[test]
 fn moments_are_emission_times() {
     let mut streams = detector();
-    let start = Instant::now();
+    let start = crate::clock::now();
     for beat in 1..=40u32 {
         // In flight for up to half a period.
         let delay = Duration::from_millis(u64::from(beat * 7919 % 500));
@@ -83,7 +83,7 @@ fn moments_are_emission_times() {
 #[test]
 fn the_phase_is_the_offset_within_the_period() {
     let mut streams = detector();
-    let start = Instant::now();
+    let start = crate::clock::now();
     streams.beat(&channel(), &source(2), Duration::ZERO, start);
     let (_, _) = beat_for(&mut streams, 128, start + Duration::from_millis(300));
     let wave = streams.stream(&channel(), &source(1)).unwrap();
@@ -93,7 +93,7 @@ fn the_phase_is_the_offset_within_the_period() {
 #[test]
 fn a_changed_period_is_noticed() {
     let mut streams = detector();
-    let (_, mut now) = beat_for(&mut streams, 150, Instant::now());
+    let (_, mut now) = beat_for(&mut streams, 150, crate::clock::now());
     for period in [2 * SECOND, SECOND / 2] {
         for _ in 0..300 {
             now += period;
@@ -108,7 +108,7 @@ fn a_changed_period_is_noticed() {
 #[test]
 fn a_stream_that_becomes_irregular_is_no_longer_periodic() {
     let mut streams = detector();
-    let (_, mut now) = beat_for(&mut streams, 150, Instant::now());
+    let (_, mut now) = beat_for(&mut streams, 150, crate::clock::now());
     let mut random = fastrand::Rng::with_seed(11);
     for _ in 0..600 {
         now += Duration::from_secs_f64(-random.f64().max(1e-9).ln());
@@ -122,7 +122,7 @@ fn a_stream_that_becomes_irregular_is_no_longer_periodic() {
 #[test]
 fn questions_that_get_the_same_answer_are_polling() {
     let mut streams = detector();
-    let start = Instant::now();
+    let start = crate::clock::now();
     let (stock, responder) = (Channel::new("stock.level").unwrap(), source(9));
     let mut found = Vec::new();
     let mut ask = |streams: &mut StandingWaves, question: u64, answer: &'static str| {
@@ -131,7 +131,7 @@ fn questions_that_get_the_same_answer_are_polling() {
         let cause = WaveId { source: source(1), sequence: question };
         let mut answer =
             Wave::builder(&stock).kind(Kind::Response).cause(cause).text(answer).build().unwrap();
-        answer.stamp(&crate::source::Sequencer::new(responder.clone()), now);
+        answer.stamp(&crate::source::Sequencer::new(responder.clone()), crate::clock::moment_of(now));
         streams.observe(&answer, now);
         streams.observe(&answer, now);
         found.extend(findings(streams, now));
@@ -157,7 +157,7 @@ fn questions_that_get_the_same_answer_are_polling() {
 #[test]
 fn a_flood_of_names_is_bounded_and_counted() {
     let mut streams = StandingWaves::new(StandingOptions::default().max_streams(8)).unwrap();
-    let (_, mut now) = beat_for(&mut streams, 20, Instant::now());
+    let (_, mut now) = beat_for(&mut streams, 20, crate::clock::now());
     for name in 2..5000 {
         now += Duration::from_millis(1);
         for beat in 0..13u64 {
@@ -173,7 +173,7 @@ fn a_flood_of_names_is_bounded_and_counted() {
 #[test]
 fn clocks_that_jump_are_survived_and_counted() {
     let mut streams = detector();
-    let now = Instant::now() + 100_000 * SECOND;
+    let now = crate::clock::now() + 100_000 * SECOND;
     let (_, last) = beat_for(&mut streams, 30, now);
     streams.beat(&channel(), &source(1), Duration::ZERO, now - 90_000 * SECOND);
     streams.beat(&channel(), &source(1), Duration::MAX, last);
@@ -243,7 +243,7 @@ proptest! {
     ) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut streams = detector();
-        let start = Instant::now();
+        let start = crate::clock::now();
         let millis = Duration::from_millis;
         let mut beats = (1..200_000u64).map({
             let mut random = random.fork();
@@ -280,7 +280,7 @@ proptest! {
             Some(Duration::from_secs_f64(at / 1e3))
         });
         let looks = std::iter::repeat_n((Duration::from_millis(look), Duration::from_millis(8000 - look)), 100);
-        let (found, _) = watch_through_looks(&mut streams, Instant::now(), moments, looks);
+        let (found, _) = watch_through_looks(&mut streams, crate::clock::now(), moments, looks);
         prop_assert_eq!(found, []);
     }
 }
@@ -290,7 +290,7 @@ fn a_period_is_found_through_observations_too_short_for_it_alone() {
     let mut streams = detector();
     let beats = (1..10_000u32).map(|beat| beat * SECOND);
     let looks = std::iter::repeat_n((8 * SECOND, Duration::from_millis(8300)), 6);
-    let (found, _) = watch_through_looks(&mut streams, Instant::now(), beats, looks);
+    let (found, _) = watch_through_looks(&mut streams, crate::clock::now(), beats, looks);
     assert!(matches!(&found[..], [Finding::Standing(wave)] if wave.period == SECOND), "{found:?}");
     let wave = streams.stream(&channel(), &source(1)).unwrap();
     assert!(wave.missing == 0.0 && wave.jitter < 1e-3, "{wave:?}");

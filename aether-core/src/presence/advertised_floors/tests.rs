@@ -31,8 +31,11 @@ impl Process {
 
 impl AdvertisedStage {
     fn new() -> Self {
-        let mut stage =
-            Self { advertised: AdvertisedFloors::default(), hearers: FloorIndex::new(), now: Instant::now() };
+        let mut stage = Self {
+            advertised: AdvertisedFloors::default(),
+            hearers: FloorIndex::new(),
+            now: crate::clock::now(),
+        };
         stage.advertised.begin_index(&stage.hearers);
         stage
     }

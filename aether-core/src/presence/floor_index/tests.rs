@@ -28,7 +28,7 @@ fn remove(index: &mut Index, slot: Slot, patterns: &[&str], now: Instant) {
 
 #[test]
 fn the_lowest_floor_of_a_channels_receivers_counts() {
-    let (mut index, now) = (Index::default(), Instant::now());
+    let (mut index, now) = (Index::default(), crate::clock::now());
     let created = channel("orders.created");
     assert!(index.floor_of(&created, now).is_open(), "no receiver is known");
     hearer(&mut index, &["orders.*"], floor(0.5), now);
@@ -46,7 +46,7 @@ fn the_lowest_floor_of_a_channels_receivers_counts() {
 
 #[test]
 fn a_pattern_added_twice_stays_until_it_is_removed_twice() {
-    let (mut index, now) = (Index::default(), Instant::now());
+    let (mut index, now) = (Index::default(), crate::clock::now());
     let slot = hearer(&mut index, &["a", "a"], floor(0.5), now);
     index.forget(slot, &pattern("a"));
     assert_eq!(index.floor_of(&channel("a"), now), floor(0.5));
@@ -56,7 +56,7 @@ fn a_pattern_added_twice_stays_until_it_is_removed_twice() {
 
 #[test]
 fn a_floor_holds_and_decays_when_adverts_stop() {
-    let (mut index, now) = (Index::default(), Instant::now());
+    let (mut index, now) = (Index::default(), crate::clock::now());
     let slot = hearer(&mut index, &["a"], floor(0.5), now);
     let at = |millis: u64| index.floor_of(&channel("a"), now + Duration::from_millis(millis)).as_f32();
     assert_eq!([at(2000), at(3000), at(4000), at(40_000)], [0.5, 0.25, 0.125, 0.0]);
@@ -67,7 +67,7 @@ fn a_floor_holds_and_decays_when_adverts_stop() {
 
 #[test]
 fn branches_that_do_not_match_are_not_visited() {
-    let (mut index, now) = (Index::default(), Instant::now());
+    let (mut index, now) = (Index::default(), crate::clock::now());
     hearer(&mut index, &["orders.*"], floor(0.5), now);
     let steps = |index: &Index| {
         let mut lowest = Lowest { floor: None, steps: 0 };
@@ -88,7 +88,7 @@ fn branches_that_do_not_match_are_not_visited() {
 
 #[test]
 fn a_channel_with_too_many_receivers_is_open() {
-    let (mut index, now) = (Index::default(), Instant::now());
+    let (mut index, now) = (Index::default(), crate::clock::now());
     for _ in 0..=MAX_STEPS {
         hearer(&mut index, &["a"], floor(0.5), now);
     }
@@ -97,7 +97,7 @@ fn a_channel_with_too_many_receivers_is_open() {
 
 #[test]
 fn an_index_under_change_stops_nothing_and_blocks_no_emitter() {
-    let (hearers, now) = (FloorIndex::new(), Instant::now());
+    let (hearers, now) = (FloorIndex::new(), crate::clock::now());
     hearers.change(|index| hearer(index, &["a"], floor(0.5), now));
     assert_eq!(hearers.floor_of(&channel("a"), now), floor(0.5));
     let floor_meanwhile = hearers.change(|_| hearers.floor_of(&channel("b.not.known.yet"), now));
@@ -108,7 +108,7 @@ fn an_index_under_change_stops_nothing_and_blocks_no_emitter() {
 
 #[test]
 fn cached_floors_do_not_outlive_a_change() {
-    let (hearers, other, now) = (FloorIndex::new(), FloorIndex::new(), Instant::now());
+    let (hearers, other, now) = (FloorIndex::new(), FloorIndex::new(), crate::clock::now());
     let a = channel("a");
     hearers.change(|index| hearer(index, &["a"], floor(0.5), now));
     assert_eq!(hearers.floor_of(&a, now), floor(0.5));
@@ -120,7 +120,7 @@ fn cached_floors_do_not_outlive_a_change() {
 
 #[test]
 fn the_memory_of_removed_receivers_is_freed() {
-    let (mut index, now) = (Index::default(), Instant::now());
+    let (mut index, now) = (Index::default(), crate::clock::now());
     let texts: Vec<String> = (0..5000).map(|n| format!("a{n}.b.c{n}.>")).collect();
     let slots: Vec<_> = texts.iter().map(|text| hearer(&mut index, &[text], floor(0.5), now)).collect();
     for (slot, text) in slots.into_iter().zip(&texts) {
@@ -142,7 +142,7 @@ proptest! {
         loss in any::<u16>(),
         name in prop::sample::select(vec!["a.b", "a.c", "b.x.y", "c", "_aether.b"]),
     ) {
-        let (mut index, now) = (Index::default(), Instant::now());
+        let (mut index, now) = (Index::default(), crate::clock::now());
         let mut left = Vec::new();
         for (heard, level, stays) in &hearers {
             let advertised = if *level == 0 { Floor::OPEN } else { Floor::at(Amplitude::from_loss(level * 512)) };

@@ -35,7 +35,7 @@ fn lost(gaps: &mut Gaps, heard: HeardFrame) -> Option<u64> {
 
 #[test]
 fn the_first_frame_of_an_old_stream_is_the_base_and_a_jump_is_a_loss() {
-    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    let (mut gaps, now) = (subscribed(crate::clock::now()), crate::clock::now());
     assert_eq!(missing(&mut gaps, heard(17, 3, now)), None);
     assert_eq!(missing(&mut gaps, heard(20, 1, now + SECOND)), None);
     let gap = missing(&mut gaps, heard(26, 1, now + 3 * SECOND));
@@ -45,7 +45,7 @@ fn the_first_frame_of_an_old_stream_is_the_base_and_a_jump_is_a_loss() {
 
 #[test]
 fn what_comes_twice_or_late_is_no_loss() {
-    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    let (mut gaps, now) = (subscribed(crate::clock::now()), crate::clock::now());
     for (first, waves, lost) in [(0, 5, 0), (0, 5, 0), (3, 1, 0), (5, 1, 0), (8, 2, 2), (6, 2, 0), (10, 1, 0)]
     {
         let gap = missing(&mut gaps, heard(first, waves, now));
@@ -55,7 +55,7 @@ fn what_comes_twice_or_late_is_no_loss() {
 
 #[test]
 fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
-    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    let (mut gaps, now) = (subscribed(crate::clock::now()), crate::clock::now());
     missing(&mut gaps, heard(0, 5, now));
     let most = LATE.as_secs() * MOST_A_SECOND;
     for made_up in [u64::MAX, 1 << 40, most + 16] {
@@ -72,7 +72,7 @@ fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
 
 #[test]
 fn no_stream_of_another_number_hides_what_is_missing_in_the_real_one() {
-    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    let (mut gaps, now) = (subscribed(crate::clock::now()), crate::clock::now());
     for number in 0..10 {
         missing(&mut gaps, heard(number, 1, now));
     }
@@ -102,7 +102,7 @@ fn no_stream_of_another_number_hides_what_is_missing_in_the_real_one() {
 
 #[test]
 fn made_up_losses_are_bounded_by_time_whoever_they_are_said_to_be_of() {
-    let (mut gaps, start) = (subscribed(Instant::now()), Instant::now());
+    let (mut gaps, start) = (subscribed(crate::clock::now()), crate::clock::now());
     let mut total = 0;
     for frame in 0..20_000_u64 {
         let now = start + Duration::from_millis(frame);
@@ -116,7 +116,7 @@ fn made_up_losses_are_bounded_by_time_whoever_they_are_said_to_be_of() {
 
 #[test]
 fn whatever_healthy_senders_do_is_believed() {
-    let (mut gaps, mut now) = (subscribed(Instant::now()), Instant::now());
+    let (mut gaps, mut now) = (subscribed(crate::clock::now()), crate::clock::now());
     let mut next = 0;
     let mut after = |lost: u64, came: usize, silence: Duration| {
         now += silence;
@@ -152,7 +152,7 @@ fn whatever_healthy_senders_do_is_believed() {
 
 #[test]
 fn an_announcement_shows_a_loss_at_the_end_once() {
-    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    let (mut gaps, now) = (subscribed(crate::clock::now()), crate::clock::now());
     missing(&mut gaps, heard(0, 5, now));
     assert_eq!(missing(&mut gaps, heard(5, 0, now)), None);
     assert_eq!(missing(&mut gaps, heard(9, 0, now)).map(|gap| gap.waves), Some(4));
@@ -162,7 +162,7 @@ fn an_announcement_shows_a_loss_at_the_end_once() {
 
 #[test]
 fn the_beginning_of_a_stream_is_missed_by_those_who_were_subscribed_when_it_began() {
-    let start = Instant::now();
+    let start = crate::clock::now();
     let now = start + 100 * SECOND;
     let (delay, age_micros) = (2 * SECOND, 5_000_000);
     let position = Position { stream: 3, first: 7, age_micros };
@@ -175,7 +175,7 @@ fn the_beginning_of_a_stream_is_missed_by_those_who_were_subscribed_when_it_bega
 
 #[test]
 fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_heard_the_other() {
-    let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+    let (mut gaps, now) = (subscribed(crate::clock::now()), crate::clock::now());
     missing(&mut gaps, heard(0, 5, now));
     let mut next = heard(2, 1, now + SECOND);
     next.position.stream = 1;
@@ -187,7 +187,7 @@ fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_hear
 
 #[test]
 fn streams_without_end_do_not_grow_the_table_and_a_forgotten_one_is_no_loss() {
-    let start = Instant::now();
+    let start = crate::clock::now();
     let mut gaps = subscribed(start);
     let noted = |waves, forgets, since| {
         let gap = (waves > 0).then_some(Gap { waves, since });
@@ -245,7 +245,7 @@ proptest! {
     /// The model knows each wave sent on a channel since the first one that arrived, and each wave that arrived.
     #[test]
     fn what_came_and_what_is_missing_is_all_that_was_sent(steps in prop::collection::vec(any_step(), 0..80)) {
-        let (mut gaps, now) = (subscribed(Instant::now()), Instant::now());
+        let (mut gaps, now) = (subscribed(crate::clock::now()), crate::clock::now());
         let mut sent: HashMap<u8, u64> = HashMap::new();
         let mut base: HashMap<u8, u64> = HashMap::new();
         let mut came: HashSet<(u8, u64)> = HashSet::new();

@@ -13,7 +13,7 @@ struct Line {
 
 impl Line {
     fn new() -> Self {
-        Self { transit: Transit::default(), start: Instant::now() }
+        Self { transit: Transit::default(), start: crate::clock::now() }
     }
 
     /// The delay of a frame sent and received at these times of the receiver's clock. The sender's clock has an offset.
@@ -143,7 +143,7 @@ fn a_sender_that_was_first_heard_late_is_estimated_again_ten_seconds_after() {
 
 #[test]
 fn senders_without_end_do_not_grow_the_table_and_are_given_back() {
-    let (transit, now) = (Transit::default(), Instant::now());
+    let (transit, now) = (Transit::default(), crate::clock::now());
     let from = |node, at| transit.delay(Sender { node, sent_micros: 0 }, 0, at);
     for node in 0..5000 {
         from(node, now + Duration::from_micros(node));
