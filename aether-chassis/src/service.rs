@@ -35,6 +35,7 @@
 mod attempt;
 mod builder;
 mod circuit;
+mod echo_loop;
 mod failure;
 mod handlers;
 mod limits;
@@ -54,10 +55,12 @@ use std::fmt;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-use aether_core::Emitter;
+use aether_core::echo::EchoesError;
+use aether_core::{Echoes, Emitter};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use echo_loop::EchoLoop;
 use serve_loop::{Ending, ServeLoop};
 
 /// A service that is ready to run. It is already subscribed; waves wait in its inboxes until it runs.
@@ -79,6 +82,7 @@ pub struct Service {
     emitter: Emitter,
     /// One for each set of handlers.
     loops: Vec<ServeLoop>,
+    echoes: Option<EchoLoop>,
     grace: Duration,
     counters: ServiceCounters,
 }
@@ -94,6 +98,19 @@ impl Service {
     #[must_use]
     pub fn emitter(&self) -> Emitter {
         self.emitter.clone()
+    }
+
+    /// The echoes of the waves that the service emits, from now on, for a task of its own:
+    /// [`Emitter::echoes`]. [`ServiceBuilder::on_echo`] hands them to a handler instead.
+    ///
+    /// # Errors
+    /// [`EchoesError::Taken`] if the service has a handler of echoes, or an earlier stream still exists;
+    /// [`EchoesError::Join`] if the medium is closed.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nobody listens.
+    pub async fn echoes(&self) -> Result<Echoes, EchoesError> {
+        self.emitter.echoes().await
     }
 
     /// The live counters of the service. They can be read at any time, also after the service has ended.
@@ -113,9 +130,13 @@ impl Service {
     /// Cancelled before completion, the service has ended. Handlers end at their next await point and count as
     /// abandoned.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
-        let Self { emitter, loops, grace, counters } = self;
+        let Self { emitter, loops, echoes, grace, counters } = self;
         // One set that ends, for whatever reason, ends the others.
         let ending = Ending { shutdown: shutdown.child_token(), closing: CancellationToken::new(), grace };
+        let (echoes_over, mut hears_echoes) = (CancellationToken::new(), JoinSet::new());
+        if let Some(echoes) = echoes {
+            hears_echoes.spawn(echoes.serve(echoes_over.clone(), grace));
+        }
         let mut loops = loops.into_iter();
         let first = loops.next();
         // Each further set has a task of its own: in one task, a busy set would use up the cooperative budget of all.
@@ -132,6 +153,9 @@ impl Service {
                 Err(_) => {}
             }
         }
+        // Last, because the waves of the handlers may have failed.
+        echoes_over.cancel();
+        while hears_echoes.join_next().await.is_some() {}
         let (service, report) = (emitter.source().name(), counters.report());
         if report.left + report.abandoned + report.in_flight > 0 {
             tracing::warn!(service, %report, "the service ended with unhandled waves");

@@ -3,19 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether_core::echo::EchoesError;
 use aether_core::{
     Aether, CreateError, InboxOptions, JoinError, Pattern, Receiver, Vibrator, Wave, wave::ChannelError,
 };
+use futures_util::FutureExt;
+use futures_util::future::ready;
 use tower::layer::util::{Identity, Stack as Layers};
 use tower::{BoxError, Layer};
 
 use super::circuit::Circuit;
+use super::echo_loop::{EchoLoop, RunEcho};
 use super::handlers::{HandlerSet, Handlers, check};
 use super::limits::{Breaker, Limits, LimitsError};
+use super::log_throttle::LogThrottle;
 use super::serve_loop::ServeLoop;
 use super::stack::{Dispatch, Handling, stack};
 use super::{Service, ServiceCounters};
-use crate::handler::{Answer, Handler, IntoAnswer, IntoOutcome};
+use crate::handler::{Answer, EchoHandler, Handler, IntoAnswer, IntoOutcome};
 use crate::{Asker, AskerOptions, Resend};
 
 /// Why a service could not be built or run. A service that was not built has no subscriptions.
@@ -87,6 +92,9 @@ pub enum ServiceError {
     /// The vibrator could not be created.
     #[error("the service could not be created")]
     Create(#[from] CreateError),
+    /// The service cannot receive the echoes of its waves.
+    #[error("the service cannot receive echoes")]
+    Echoes(#[from] EchoesError),
     /// Subscribing to a pattern failed.
     #[error("the service cannot subscribe to {pattern}")]
     Join {
@@ -114,6 +122,7 @@ pub struct ServiceBuilder<S = (), L = Identity> {
     limits: Limits,
     grace: Duration,
     asking: AskerOptions,
+    on_echo: Option<Box<RunEcho>>,
     layers: L,
 }
 
@@ -127,6 +136,7 @@ impl ServiceBuilder {
             limits: Limits::default(),
             grace: Duration::from_secs(5),
             asking: AskerOptions::default(),
+            on_echo: None,
             layers: Identity::new(),
         }
     }
@@ -134,8 +144,8 @@ impl ServiceBuilder {
 
 impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     fn with_own<T>(self, change: impl FnOnce(Handlers<S>) -> Handlers<T>) -> ServiceBuilder<T, L> {
-        let Self { name, own, sets, inbox, limits, grace, asking, layers } = self;
-        ServiceBuilder { name, own: change(own), sets, inbox, limits, grace, asking, layers }
+        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, layers } = self;
+        ServiceBuilder { name, own: change(own), sets, inbox, limits, grace, asking, on_echo, layers }
     }
 
     fn with_limits(mut self, change: impl FnOnce(Limits) -> Limits) -> Self {
@@ -185,6 +195,36 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// On a [roster](aether_core::presence::Roster) each set is listed by itself, under the name of the service.
     pub fn handlers<T: Send + Sync + 'static>(mut self, handlers: Handlers<T>) -> Self {
         self.sets.push(handlers.into_set());
+        self
+    }
+
+    /// Handles the echoes of the waves that the service emits: commands and queries that failed, and waves of other
+    /// kinds whose [`EchoRequest`](aether_core::wave::EchoRequest) asks for it. It sees the state that was set before.
+    ///
+    /// Echoes are handled one after the other, within the time-out of the service; under load they are
+    /// [merged](aether_core::Echo::count). A handler that fails is logged and counted, and not called again for that
+    /// echo. The last call counts. Default: failed waves of the service become dead letters where they fail.
+    ///
+    /// ```
+    /// use aether_chassis::{Service, State};
+    /// use aether_core::{Echo, Emitter, EmitError};
+    ///
+    /// async fn failed(echo: Echo, State(team): State<&'static str>, emitter: Emitter) -> Result<(), EmitError> {
+    ///     let text = format!("{team}: {} failed: {} ({})", echo.channel, echo.hint, echo.key().unwrap_or("no key"));
+    ///     emitter.emit_wave("alerts.failed", &text).await.map(drop) // its cause is the wave that failed
+    /// }
+    /// let service = Service::builder("shop").state("the shop team").on_echo(failed);
+    /// ```
+    pub fn on_echo<H, Args>(mut self, handler: H) -> Self
+    where
+        S: Clone,
+        H: EchoHandler<Args, S, Output: IntoOutcome>,
+    {
+        let state = self.own.state_value().clone();
+        self.on_echo = Some(Box::new(move |echo, delivery| match handler.call(echo, delivery, &state) {
+            Ok(handling) => async move { handling.await.into_outcome() }.boxed(),
+            Err(rejection) => ready(Err(rejection.into())).boxed(),
+        }));
         self
     }
 
@@ -240,9 +280,9 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// first layer is outermost, as in `tower::ServiceBuilder`. Each set of [`handlers`](Self::handlers) is wrapped by
     /// itself: a layer that limits a rate does so for each set.
     pub fn layer<N>(self, layer: N) -> ServiceBuilder<S, Layers<N, L>> {
-        let Self { name, own, sets, inbox, limits, grace, asking, layers } = self;
+        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, layers } = self;
         let layers = Layers::new(layer, layers);
-        ServiceBuilder { name, own, sets, inbox, limits, grace, asking, layers }
+        ServiceBuilder { name, own, sets, inbox, limits, grace, asking, on_echo, layers }
     }
 
     /// Creates the service and subscribes to its patterns. Waves that arrive before [`Service::run_until`] wait in its
@@ -260,7 +300,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         <L::Service as tower::Service<Wave>>::Error: Into<BoxError>,
         <L::Service as tower::Service<Wave>>::Future: Send + 'static,
     {
-        let Self { name, own, sets: more, inbox, limits, grace, asking, layers } = self;
+        let Self { name, own, sets: more, inbox, limits, grace, asking, on_echo, layers } = self;
         let mut sets = vec![own.into_set()];
         // A service may have all of its handlers in sets of their own.
         if sets[0].routes.is_empty() && sets[0].mistake.is_none() && !more.is_empty() {
@@ -273,6 +313,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             }
         }
         check(&sets)?;
+        let time_out = limits.in_force(&limits)?.time_out;
         let in_force = sets.iter().map(|set| set.limits.in_force(&limits)).collect::<Result<Vec<_>, _>>()?;
         let counters = ServiceCounters::default();
         let (mut emitter, mut asker, mut loops) = (None, None, Vec::new());
@@ -305,8 +346,16 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             });
         }
         // There is at least one set.
-        let emitter = emitter.ok_or(ServiceError::NoHandlers)?;
-        Ok(Service { emitter, loops, grace, counters })
+        let (emitter, asker) = emitter.zip(asker).ok_or(ServiceError::NoHandlers)?;
+        let echoes = match on_echo {
+            Some(run) => {
+                let (echoes, log_throttle) = (emitter.echoes().await?, LogThrottle::default());
+                let (emitter, counters) = (emitter.clone(), counters.clone());
+                Some(EchoLoop { echoes, run, emitter, asker, counters, time_out, log_throttle })
+            }
+            None => None,
+        };
+        Ok(Service { emitter, loops, echoes, grace, counters })
     }
 }
 

@@ -170,6 +170,10 @@ impl<S: Send + Sync + 'static> Handlers<S> {
         self
     }
 
+    pub(super) fn state_value(&self) -> &S {
+        &self.state
+    }
+
     /// The set without its state.
     pub(super) fn into_set(mut self) -> HandlerSet {
         self.check_group();

@@ -91,7 +91,7 @@ impl tower::Service<Wave> for Dispatch {
 
 /// Turns a panic into an error. The service itself holds no lock, so a panic leaves only the handler's own data half
 /// written.
-async fn caught(handling: impl Future<Output = Result<Answer, BoxError>>) -> Result<Answer, BoxError> {
+pub(super) async fn caught<T>(handling: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
     let mut handled = pin!(AssertUnwindSafe(handling).catch_unwind());
     let handled = poll_fn(|context| panics::handling(|| handled.as_mut().poll(context))).await;
     handled.unwrap_or_else(|panic| Err(Box::new(Panicked::new(&*panic))))

@@ -5,7 +5,9 @@
 mod asking;
 mod causes;
 mod circuit;
+mod echoes;
 mod handling;
+mod letters;
 mod limits;
 mod refused;
 mod retrying;
