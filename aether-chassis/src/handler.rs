@@ -6,10 +6,12 @@
 
 mod answer;
 mod delivery;
+mod echo;
 mod extract;
 
 pub use answer::{Answer, IntoAnswer, IntoOutcome};
 pub use delivery::Delivery;
+pub use echo::EchoHandler;
 pub use extract::{FromWave, Json, Rejection, State};
 
 /// An async function over extractors. It is implemented for all such functions, never by hand.

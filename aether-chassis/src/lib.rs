@@ -46,11 +46,14 @@ pub mod shutdown;
 pub use account::{LostWaves, Received, Sent, close_with_account};
 pub use asker::{Asker, AskerError, AskerOptions};
 pub use error_chain::error_chain;
-pub use handler::{Answer, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection, State};
+pub use handler::{
+    Answer, Delivery, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection, State,
+};
 pub use medium_args::MediumArgs;
 pub use process::{close, run};
 pub use resend::{PausesError, Resend, RetryBudget};
 pub use service::{
-    Breaker, Handling, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError, ServiceReport,
+    Breaker, Handlers, Handling, Limits, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError,
+    ServiceReport,
 };
 pub use tokio_util::sync::CancellationToken;

@@ -1,4 +1,4 @@
-//! Reflection: a command or query that failed is reported to its source. Ordinary terms: error return, dead letter.
+//! Reflection: a wave that failed is reported to its source: a command, a query, or another wave whose source asked. Ordinary terms: error return, dead letter.
 //!
 //! The router, the inboxes, the outbox and [`Emitter::reflect`](crate::Emitter::reflect) report failures to the
 //! `Reflector` of their [`Aether`](crate::Aether). The reflector notifies the source, whose
@@ -8,11 +8,13 @@
 mod coalescing_queue;
 mod dead_letters;
 mod echoes;
+mod failed_wave;
 mod mailbox;
 mod reflector;
 
-pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetters, ReplayError};
+pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetters, LetterId, LetterIdError, ReplayError};
 pub use echoes::{Echoes, EchoesError};
+pub use failed_wave::{FailedWave, MAX_ECHO_PAYLOAD};
 pub(crate) use mailbox::EchoMailbox;
 pub use reflector::EchoLedger;
 pub(crate) use reflector::{Reflector, reflecting};
@@ -20,11 +22,13 @@ pub(crate) use reflector::{Reflector, reflecting};
 use std::borrow::Cow;
 use std::fmt;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{Channel, Pattern};
 use crate::source::WaveId;
-use crate::wave::{MAX_HINT_BYTES, Wave};
+use crate::wave::{MAX_HINT_BYTES, Metadata, Received, Wave};
+use failed_wave::FailedWaveRecord;
 
 /// Why a wave was not handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,16 +88,60 @@ pub struct Echo {
     pub by: String,
     /// The number of failures it stands for. Above 1 if echoes were merged under load.
     pub count: u64,
+    /// What it carries of that wave. `None` if there was no room for it under load, or the reporting program is older.
+    pub wave: Option<Box<FailedWave>>,
 }
 
 /// Used as [`Echo::by`] if no vibrator was involved.
 pub(crate) const NOBODY: &str = "-";
 
 impl Echo {
-    /// The echo of one wave.
+    /// The echo of one wave, with what it carries of it.
     pub(crate) fn new(wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> Self {
-        let hint = shortened(hint).into_owned();
-        Self { of: wave.id(), channel: wave.channel().clone(), reason, hint, by: by.to_owned(), count: 1 }
+        Self { wave: Some(Box::new(FailedWave::of(wave))), ..Self::bare(wave, reason, hint, by) }
+    }
+
+    /// The echo of one wave, which carries nothing of it.
+    fn bare(wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> Self {
+        let (hint, by) = (shortened(hint).into_owned(), by.to_owned());
+        Self { of: wave.id(), channel: wave.channel().clone(), reason, hint, by, count: 1, wave: None }
+    }
+
+    /// The coherence key of the wave, if it had one and it came back.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.wave.as_ref()?.key.as_deref()
+    }
+
+    /// The metadata of the wave; empty if they did not come back.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        static NONE: Metadata = Metadata::NONE;
+        self.wave.as_ref().map_or(&NONE, |wave| &wave.metadata)
+    }
+
+    /// The payload of the wave, if its source [asked](crate::wave::EchoRequest::payload) for it and it came back.
+    #[must_use]
+    pub fn payload(&self) -> Option<&Bytes> {
+        self.wave.as_ref()?.payload.as_ref()
+    }
+
+    /// The wave that failed, as far as the echo carries it: with its id and its channel, and without a payload unless
+    /// that came back. It cannot be answered, and emitting it makes it a new wave.
+    #[must_use]
+    pub fn to_wave(&self) -> Wave {
+        let mut received =
+            Received::new(self.of.clone(), self.channel.clone(), Bytes::new(), crate::clock::Instant::now());
+        if let Some(wave) = &self.wave {
+            received.kind = wave.kind;
+            received.signal = crate::amplitude::Signal::new(wave.amplitude, wave.kind.default_half_life());
+            received.key.clone_from(&wave.key);
+            received.cause.clone_from(&wave.cause);
+            received.metadata = wave.metadata.clone();
+            received.content_type = wave.content_type.clone();
+            received.payload = wave.payload.clone().unwrap_or_default();
+        }
+        received.into_wave()
     }
 }
 
@@ -125,6 +173,8 @@ struct EchoRecord<'a> {
     hint: Cow<'a, str>,
     by: Cow<'a, str>,
     count: u64,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    wave: Option<FailedWaveRecord<'a>>,
 }
 
 /// Encodes echoes of one source as the payload of one wave.
@@ -138,6 +188,7 @@ pub(crate) fn write<'a>(echoes: impl IntoIterator<Item = &'a Echo>) -> Vec<u8> {
             hint: (&*echo.hint).into(),
             by: (&*echo.by).into(),
             count: echo.count,
+            wave: echo.wave.as_deref().map(FailedWaveRecord::of),
         })
         .collect();
     // Text and numbers can always be encoded.
@@ -157,6 +208,10 @@ pub(crate) fn read(payload: &[u8]) -> Option<Vec<Echo>> {
                 hint: shortened(&echo.hint).into_owned(),
                 by: shortened(&echo.by).into_owned(),
                 count: echo.count.max(1),
+                wave: match echo.wave {
+                    Some(wave) => Some(Box::new(wave.read()?)),
+                    None => None,
+                },
             })
         })
         .collect()
@@ -165,9 +220,10 @@ pub(crate) fn read(payload: &[u8]) -> Option<Vec<Echo>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wave::EchoRequest;
     use proptest::prelude::*;
 
-    const DOCUMENTED: &str = r#"[{"of":"alpha@1f9a3c5b7d2e4f60/17","channel":"stock.reserve","reason":"shed","hint":"the inbox was full","by":"stock","count":3}]"#;
+    const DOCUMENTED: &str = r#"[{"of":"alpha@1f9a3c5b7d2e4f60/17","channel":"stock.reserve","reason":"shed","hint":"the inbox was full","by":"stock","count":3,"wave":{"kind":"command","amplitude":0.5,"key":"order-17","metadata":[["tenant","blue"]],"content_type":"application/json","bytes":16,"payload":"eyJza3UiOiJsYW1wIn0="}}]"#;
 
     #[test]
     fn the_payload_is_encoded_as_documented() {
@@ -176,7 +232,13 @@ mod tests {
         let echoes = read(DOCUMENTED.as_bytes()).unwrap();
         let [echo] = &*echoes else { panic!("{echoes:?}") };
         assert_eq!((echo.of.sequence, echo.reason, echo.count), (17, EchoReason::Shed, 3));
+        assert_eq!((echo.key(), echo.metadata().value("tenant")), (Some("order-17"), Some("blue")));
+        let wave = echo.to_wave();
+        assert_eq!((wave.id(), wave.text().unwrap()), (echo.of.clone(), r#"{"sku":"lamp"}"#));
         assert_eq!(write(&echoes), DOCUMENTED.as_bytes());
+        // Echoes of older programs carry nothing of the wave.
+        let (older, _) = DOCUMENTED.split_once(",\"wave\"").unwrap();
+        assert_eq!(read(format!("{older}}}]").as_bytes()).unwrap()[0].wave, None);
     }
 
     #[test]
@@ -190,7 +252,12 @@ mod tests {
             &DOCUMENTED.replace("shed", "bored"),
             &DOCUMENTED.replace("/17", ""),
             &DOCUMENTED.replace("stock.reserve", "stock..reserve"),
-            &DOCUMENTED.replace("3}", "-3}"),
+            &DOCUMENTED.replace(":3", ":-3"),
+            &DOCUMENTED.replace("\"command\"", "\"order\""),
+            &DOCUMENTED.replace("0.5", "1.5"),
+            &DOCUMENTED.replace("eyJ", "e J"),
+            &DOCUMENTED.replace("order-17", ""),
+            &DOCUMENTED.replace("tenant", "te nant"),
         ];
         for bad in cases {
             assert_eq!(read(bad.as_bytes()), None, "{bad}");
@@ -208,14 +275,18 @@ mod tests {
     proptest! {
         #[test]
         fn encoded_payloads_are_read_back(hints in prop::collection::vec(any::<String>(), 0..5), count in 1..u64::MAX) {
-            let wave = crate::wave::Wave::from_bytes("a.b", "x").unwrap();
+            let wave = Wave::builder("a.b").key("k\"").metadata("m", "\"ü\\").text("x");
+            let wave = wave.echo(EchoRequest::told().payload()).amplitude(0.3).build().unwrap();
             let echoes: Vec<_> = hints
                 .iter()
                 .map(|hint| Echo { count, ..Echo::new(&wave, EchoReason::Rejected, hint, "by") })
                 .collect();
             for echo in &echoes {
+                let size = write([echo]).len();
+                prop_assert!(size < echo.wave.as_ref().unwrap().weight() + 2 * MAX_HINT_BYTES, "{}", size);
                 prop_assert!(echo.hint.len() <= MAX_HINT_BYTES && !echo.hint.contains(char::is_control));
             }
+            prop_assert!(echoes.iter().all(|echo| echo.payload().is_some() && echo.key() == Some("k\"")));
             prop_assert_eq!(read(&write(&echoes)), Some(echoes));
         }
 

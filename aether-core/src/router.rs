@@ -205,10 +205,11 @@ impl Router {
         })
     }
 
-    /// Reflects a command or query without a receiver, observers not counted. For questions `ask` reports that itself.
+    /// Reflects a command, a query, or a wave whose source asked, if it has no receiver, observers not counted. For
+    /// questions `ask` reports that itself.
     #[inline]
     fn reflect_if_unheard(&self, route: &Route, wave: &Wave) {
-        if wave.kind().reflects() && !wave.is_question() && !route.has_resonator(wave) {
+        if wave.wants_echo() && !wave.is_question() && !route.has_resonator(wave) {
             self.reflect_unheard(wave);
         }
     }

@@ -21,6 +21,7 @@
 
 mod builder;
 mod content;
+mod echo_request;
 mod failure;
 mod kind;
 mod metadata;
@@ -35,12 +36,14 @@ pub use crate::phase::PhaseError;
 pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
 pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
+pub use echo_request::{ECHO, EchoRequest};
 pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
 pub use kind::{Kind, KindError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
 pub use received::Received;
 pub use replay::ATTEMPTS;
 pub use reply::{ReplyError, ReplyPath};
+pub use resend::FailedAttempt;
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,6 +58,7 @@ use crate::amplitude::{Amplitude, Floor, HalfLife};
 use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::{Sequencer, Source, WaveId};
+use resend::FailedAttempts;
 
 /// The maximum length of a coherence key, in bytes.
 pub const MAX_KEY_BYTES: usize = 255;
@@ -100,6 +104,8 @@ pub(crate) struct Extras {
     pub(crate) heard_by: Option<Arc<Sequencer>>,
     /// How many times it was sent before.
     pub(crate) attempt: u8,
+    /// The attempts that failed, if there were any.
+    pub(crate) failed: Option<Arc<FailedAttempts>>,
 }
 
 impl Extras {
@@ -109,7 +115,8 @@ impl Extras {
             && self.cause.is_none()
             && self.metadata.is_empty()
             && self.reply_path.is_none()
-            && self.attempt == 0;
+            && self.attempt == 0
+            && self.failed.is_none();
         (!empty).then(|| Box::new(self))
     }
 }
@@ -322,7 +329,8 @@ impl Wave {
         let extras = self.body.extras.as_ref().map_or(0, |extras| {
             let key = extras.key.as_ref().map_or(0, |key| key.len());
             let cause = extras.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
-            size_of::<Extras>() + key + cause + extras.metadata.weight()
+            let failed = extras.failed.as_ref().map_or(0, |failed| failed.weight());
+            size_of::<Extras>() + key + cause + extras.metadata.weight() + failed
         });
         let content_type = match &self.body.content_type {
             ContentType::Other(media_type) => COUNTS + media_type.len(),
@@ -342,6 +350,7 @@ impl Wave {
         body.since = Some(now);
         if let Some(extras) = &mut body.extras {
             extras.heard_by = None;
+            extras.failed = None;
         }
     }
 
@@ -369,11 +378,18 @@ impl Wave {
         self.body.extras.is_none()
     }
 
-    /// Whether a failure returns the wave to its source as an echo: it is a command or query that was emitted, on a channel
-    /// that is not the framework's.
+    /// Whether a failure returns the wave to its source as an echo: it is a command or query, or its source asked
+    /// ([`WaveBuilder::echo`]), and it was emitted on a channel that is not the framework's.
     #[must_use]
     pub fn reflects(&self) -> bool {
-        self.body.kind.reflects() && self.body.sequence != 0 && !self.body.channel.is_reserved()
+        self.wants_echo() && self.body.sequence != 0 && !self.body.channel.is_reserved()
+    }
+
+    /// Whether the source of the wave is told if it fails. A response answers a wave and is never reflected.
+    #[inline]
+    pub(crate) fn wants_echo(&self) -> bool {
+        let kind = self.body.kind;
+        kind.reflects() || (kind != Kind::Response && self.echo_request().is_some())
     }
 
     /// Moves the wave to another channel.

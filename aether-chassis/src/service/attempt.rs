@@ -79,7 +79,9 @@ impl Attempt {
         if !cause.may_be_retried() || self.context.closing.is_cancelled() {
             return None;
         }
-        resend.next(&self.wave).filter(|_| resend.budget.withdraw())
+        // The dead letter of a wave lists all of its attempts.
+        let failed = self.wave.failed_with(&cause.to_string());
+        resend.next(&failed).filter(|_| resend.budget.withdraw())
     }
 
     async fn answer(&self, answer: Answer) -> Result<(), ReplyError> {

@@ -24,6 +24,7 @@ use aether_core::{
 use futures_util::StreamExt;
 use lru::LruCache;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::ServiceError;
 use crate::error_chain;
@@ -113,22 +114,23 @@ impl Corroboration {
         Ok(Self { claims, options, group, reports, readiness })
     }
 
-    /// Subscribes. The service itself subscribes to the reports.
+    /// Subscribes, under the name of the service. `tuner` is that of the handlers, which hear the reports.
     pub(super) async fn start(
         self,
-        vibrator: &Vibrator,
+        name: &str,
+        tuner: Tuner,
         aether: &Aether,
     ) -> Result<Corroborator, ServiceError> {
         let Self { claims, options, group, reports, readiness } = self;
         let window = options.half_life();
-        let fringes = vibrator.interfere(&claims, options).await;
+        let fringes = Vibrator::create(name, aether).await?.interfere(&claims, options).await;
         let fringes =
             fringes.map_err(|source| ServiceError::Interfere { pattern: claims.clone(), source })?;
-        // Not the emitter of the vibrator, which does not hear its own waves.
-        let emitter = aether.emitter(vibrator.source().name()).map_err(CreateError::Name)?;
+        // Not the emitter of the service, which does not hear its own waves.
+        let emitter = aether.emitter(name).map_err(CreateError::Name)?;
         let group = match group {
             Some(group) => {
-                Some(SharedFringes::join(group, readiness, &reports, window, vibrator, aether).await?)
+                Some(SharedFringes::join(group, readiness, &reports, window, tuner, aether).await?)
             }
             None => None,
         };
@@ -147,10 +149,16 @@ fn reported_on(claims: &Pattern) -> String {
 }
 
 impl Corroborator {
-    /// Reports fringes until the medium is closed.
-    ///
-    /// Cancel safety: cancelled before completion, fringes that are held back are left to the other instances.
-    pub(super) async fn run(mut self) {
+    /// Reports fringes until the service ends. Fringes that are held back then are left to the other instances.
+    pub(super) async fn run(self, shutdown: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            () = self.report_all() => {}
+        }
+    }
+
+    async fn report_all(mut self) {
         match self.group.take() {
             None => {
                 while let Some(fringe) = self.fringes.next().await {
@@ -209,10 +217,10 @@ impl SharedFringes {
         readiness: Channel,
         reports: &Channel,
         window: Duration,
-        vibrator: &Vibrator,
+        tuner: Tuner,
         aether: &Aether,
     ) -> Result<Self, ServiceError> {
-        let observer = Vibrator::builder(vibrator.source().name()).observe().create(aether).await?;
+        let observer = Vibrator::builder(tuner.source().name()).observe().create(aether).await?;
         let pattern = Pattern::from(reports);
         let failed = |source| ServiceError::Join { pattern: pattern.clone(), source };
         observer.resonate_on(&pattern).await.map_err(failed)?;
@@ -223,10 +231,10 @@ impl SharedFringes {
             reports: reports.clone(),
             readiness,
             name,
-            instance: vibrator.source().instance(),
+            instance: tuner.source().instance(),
             roster,
             observer,
-            tuner: vibrator.tuner(),
+            tuner,
             is_ready: false,
             roll_call,
             settled_at: now + roll_call,

@@ -23,6 +23,14 @@ pub(crate) enum Outcome {
     Abandoned,
 }
 
+/// How one echo was handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EchoOutcome {
+    Handled,
+    Failed,
+    Left,
+}
+
 /// The outcomes of the waves that a service took: `received = succeeded + retried + rejected + failed + panicked +
 /// timed_out + shed_busy + shed_circuit_open + left + abandoned + in_flight`, always.
 ///
@@ -55,6 +63,12 @@ pub struct ServiceReport {
     pub abandoned: u64,
     /// Being handled, or waiting to be put back.
     pub in_flight: u64,
+    /// Echoes of the service's own waves that its handler of echoes handled. Echoes are not a part of the sum.
+    pub echoes: u64,
+    /// Echoes whose handler failed, panicked or exceeded its time-out.
+    pub echoes_failed: u64,
+    /// Echoes whose handler was not called or was ended, because the grace period was over.
+    pub echoes_left: u64,
 }
 
 impl ServiceReport {
@@ -111,7 +125,13 @@ impl fmt::Display for ServiceReport {
                 write!(f, " + {count} {name}")?;
             }
         }
-        write!(f, " + {in_flight} in flight")
+        write!(f, " + {in_flight} in flight")?;
+        let (handled, failed, left) = (self.echoes, self.echoes_failed, self.echoes_left);
+        if handled + failed + left == 0 {
+            return Ok(());
+        }
+        let all = handled + failed + left;
+        write!(f, "; {all} echoes = {handled} handled + {failed} failed + {left} left")
     }
 }
 
@@ -127,6 +147,15 @@ impl ServiceCounters {
     #[must_use]
     pub fn report(&self) -> ServiceReport {
         *self.counts.lock()
+    }
+
+    pub(super) fn count_echo(&self, outcome: EchoOutcome) {
+        let mut counts = self.counts.lock();
+        *match outcome {
+            EchoOutcome::Handled => &mut counts.echoes,
+            EchoOutcome::Failed => &mut counts.echoes_failed,
+            EchoOutcome::Left => &mut counts.echoes_left,
+        } += 1;
     }
 
     /// Counts a wave that was taken out of the inbox.
@@ -212,5 +241,8 @@ mod tests {
             counters.report().to_string(),
             "2 received = 1 succeeded + 0 retried + 1 timed out + 0 in flight"
         );
+        counters.count_echo(EchoOutcome::Handled);
+        counters.count_echo(EchoOutcome::Left);
+        assert!(counters.report().to_string().ends_with("; 2 echoes = 1 handled + 0 failed + 1 left"));
     }
 }

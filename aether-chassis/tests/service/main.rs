@@ -5,10 +5,13 @@
 mod asking;
 mod causes;
 mod circuit;
+mod echoes;
 mod fringes;
 mod handling;
+mod letters;
 mod limits;
 mod refused;
 mod retrying;
+mod sets;
 mod shutting_down;
 mod stage;

@@ -19,12 +19,20 @@ impl<T> CoalescingQueue<T> {
         Self { entries: VecDeque::new(), apart }
     }
 
-    /// Adds failures. `make` is called only if they are not merged. Returns whether they were merged.
-    pub(super) fn add(&mut self, reason: EchoReason, count: u64, make: impl FnOnce() -> (Echo, T)) -> bool {
+    /// Adds failures. Either `make` or `merge` is called. Returns whether they were merged.
+    pub(super) fn add(
+        &mut self,
+        reason: EchoReason,
+        count: u64,
+        make: impl FnOnce() -> (Echo, T),
+        merge: impl FnOnce(&mut T),
+    ) -> bool {
         if self.entries.len() >= self.apart {
             // Searched from the back: failures are merged into the latest echo.
-            if let Some((echo, _)) = self.entries.iter_mut().rev().find(|(echo, _)| echo.reason == reason) {
+            if let Some((echo, data)) = self.entries.iter_mut().rev().find(|(echo, _)| echo.reason == reason)
+            {
                 echo.count = echo.count.saturating_add(count);
+                merge(data);
                 return true;
             }
         }
@@ -74,7 +82,7 @@ mod tests {
             for (step, count) in steps {
                 if let Some(reason) = REASONS.get(step) {
                     added[step] += count;
-                    queue.add(*reason, count, || (Echo { count, ..Echo::new(&wave, *reason, "", "") }, ()));
+                    queue.add(*reason, count, || (Echo { count, ..Echo::new(&wave, *reason, "", "") }, ()), |()| ());
                 } else if let Some((echo, ())) = queue.take_first() {
                     taken[place(echo.reason)] += echo.count;
                 }
@@ -93,7 +101,7 @@ mod tests {
         for sequence in 1..=5 {
             let mut echo = Echo::new(&Wave::from_bytes("a", "x").unwrap(), EchoReason::Shed, "", "");
             echo.of.sequence = sequence;
-            assert_eq!(queue.add(EchoReason::Shed, 1, || (echo, ())), sequence > 2);
+            assert_eq!(queue.add(EchoReason::Shed, 1, || (echo, ()), |()| ()), sequence > 2);
         }
         let seen: Vec<_> = queue.iter().map(|(echo, ())| (echo.of.sequence, echo.count)).collect();
         assert_eq!(seen, [(1, 1), (2, 4)]);

@@ -4,26 +4,66 @@
 //! [`Aether::dead_letters`](crate::Aether::dead_letters). Bounded, and lost with the process.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
 use super::EchoReason;
 use crate::medium::EmitError;
-use crate::wave::Wave;
+use crate::wave::{FailedAttempt, Wave};
 
 /// The maximum number of letters.
 const MAX_LETTERS: usize = 1024;
 /// The maximum total weight of their waves, in bytes.
 const MAX_BYTES: usize = 16 << 20;
 
-/// A failed wave of whose failure its source could not be notified.
+/// The identity of a dead letter: the store that keeps it and its number there. It never changes, and no two letters
+/// have the same. Formatted as `store-number`, the store in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterId {
+    /// The random number of the store: [`DeadLetters::store`].
+    pub store: u64,
+    /// The letter's number in the store, from 1.
+    pub number: u64,
+}
+
+/// A text that is not the id of a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is not the id of a dead letter: ids look like 1f9a3c5b7d2e4f60-17")]
+pub struct LetterIdError {
+    given: String,
+}
+
+impl fmt::Display for LetterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{}", self.store, self.number)
+    }
+}
+
+impl FromStr for LetterId {
+    type Err = LetterIdError;
+    fn from_str(text: &str) -> Result<Self, LetterIdError> {
+        let parse = || {
+            let (store, number) = text.split_once('-')?;
+            Some(Self { store: u64::from_str_radix(store, 16).ok()?, number: number.parse().ok()? })
+        };
+        parse().ok_or_else(|| LetterIdError { given: text.to_owned() })
+    }
+}
+
+/// A failed wave that was kept, as it was: with the amplitude of its first attempt.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DeadLetter {
+    /// The letter's identity, also in other processes.
+    pub id: LetterId,
     /// The letter's number in this store, from 1.
     pub number: u64,
-    /// The unchanged wave, with its payload.
+    /// The wave as it was before its first attempt, with its payload.
     pub wave: Wave,
     /// Why it failed.
     pub reason: EchoReason,
@@ -31,15 +71,27 @@ pub struct DeadLetter {
     pub hint: String,
     /// The name of the vibrator that failed to handle it; `-` if there was none.
     pub by: String,
-    /// The number of attempts to send the wave so far.
+    /// The number of times that the wave was sent so far: 1, and one more for each replay.
     pub attempts: u32,
+    /// The attempts at handling it that failed, the last one included, with their times and errors. At most 33: the
+    /// first ones, the last but one and the last.
+    pub failed: Vec<FailedAttempt>,
+    /// When it was kept, by the clock of this machine.
+    pub at: SystemTime,
+}
+
+impl DeadLetter {
+    /// Approximate memory used, in bytes.
+    fn weight(&self) -> usize {
+        self.wave.weight() + self.failed.iter().map(FailedAttempt::weight).sum::<usize>()
+    }
 }
 
 /// The counts of the dead letters: `buried = kept + taken + overflowed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct DeadLetterCounts {
-    /// Failures that became dead letters.
+    /// Failures that became dead letters, whether or not their source was told.
     pub buried: u64,
     /// Letters in the store now.
     pub kept: u64,
@@ -72,9 +124,18 @@ pub enum ReplayError {
 /// The dead letters of one [`Aether`](crate::Aether): at most 1024, of 16 MiB in total. A full store evicts the newest
 /// of the weakest letters, so it keeps the strongest and, of those, the first to fail. Cloning it bumps a reference
 /// count.
-/// reference count.
-#[derive(Debug, Clone, Default)]
-pub struct DeadLetters(Arc<Mutex<Store>>);
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    id: u64,
+    store: Arc<Mutex<Store>>,
+    keeps_echoed: Arc<AtomicBool>,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        Self { id: fastrand::u64(1..), store: Arc::default(), keeps_echoed: Arc::default() }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Store {
@@ -96,7 +157,7 @@ impl Store {
         let mut weakest_first = self.letters.iter().rev();
         while letters >= MAX_LETTERS || bytes > MAX_BYTES {
             let (_, letter) = weakest_first.next().filter(|((weakest, _), _)| *weakest > level)?;
-            (letters, bytes) = (letters - 1, bytes - letter.wave.weight());
+            (letters, bytes) = (letters - 1, bytes - letter.weight());
         }
         Some(self.letters.len() - letters)
     }
@@ -105,8 +166,16 @@ impl Store {
 impl DeadLetters {
     /// Stores a failed wave if there is room. Returns whether it was stored.
     pub(super) fn bury(&self, wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> bool {
-        let (level, weight) = (wave.signal().level(), wave.weight());
-        let mut store = self.0.lock();
+        let kept = wave.as_first_sent();
+        let level = kept.signal().level();
+        let mut failed = wave.failed_attempts().to_vec();
+        failed.push(FailedAttempt::now(wave.attempt(), hint));
+        let (hint, by) = (super::shortened(hint).into_owned(), by.to_owned());
+        let (id, at) = (LetterId { store: self.id, number: 0 }, SystemTime::now());
+        let attempts = kept.attempts();
+        let mut letter = DeadLetter { id, number: 0, wave: kept, reason, hint, by, attempts, failed, at };
+        let weight = letter.weight();
+        let mut store = self.store.lock();
         store.counts.buried += 1;
         let Some(making_room) = store.making_room(level, weight) else {
             store.counts.overflowed += 1;
@@ -114,31 +183,52 @@ impl DeadLetters {
         };
         for _ in 0..making_room {
             if let Some((_, letter)) = store.letters.pop_last() {
-                store.bytes -= letter.wave.weight();
+                store.bytes -= letter.weight();
                 store.counts.overflowed += 1;
             }
         }
         store.last += 1;
-        let (number, attempts) = (store.last, wave.attempts());
-        let (hint, by) = (super::shortened(hint).into_owned(), by.to_owned());
+        (letter.number, letter.id.number) = (store.last, store.last);
         store.bytes += weight;
-        store
-            .letters
-            .insert((level, number), DeadLetter { number, wave: wave.clone(), reason, hint, by, attempts });
+        store.letters.insert((level, letter.number), letter);
         true
     }
 
     /// Counts failures whose waves are no longer available.
     pub(super) fn count_merged(&self, failures: u64) {
-        let mut store = self.0.lock();
+        let mut store = self.store.lock();
         store.counts.buried += failures;
         store.counts.overflowed += failures;
+    }
+
+    /// The random number of this store, which is a part of the ids of its letters.
+    #[must_use]
+    pub fn store(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether a wave is also kept if its source was told of its failure. Questions are never kept. A source can ask
+    /// for it wave by wave: [`EchoRequest::letter`](crate::wave::EchoRequest::letter). Default: no.
+    pub fn keep_echoed(&self, keep: bool) {
+        self.keeps_echoed.store(keep, Ordering::Relaxed);
+    }
+
+    /// Whether a wave is kept although its source is told.
+    pub(super) fn keeps_echoed(&self, wave: &Wave) -> bool {
+        let is_wanted = || wave.echo_request().is_some_and(|request| request.wants_letter());
+        !wave.is_question() && (self.keeps_echoed.load(Ordering::Relaxed) || is_wanted())
+    }
+
+    /// One letter.
+    #[must_use]
+    pub fn find(&self, number: u64) -> Option<DeadLetter> {
+        self.store.lock().letters.values().find(|letter| letter.number == number).cloned()
     }
 
     /// All letters, the oldest first. Payloads are shared, not copied.
     #[must_use]
     pub fn list(&self) -> Vec<DeadLetter> {
-        let mut letters: Vec<_> = self.0.lock().letters.values().cloned().collect();
+        let mut letters: Vec<_> = self.store.lock().letters.values().cloned().collect();
         letters.sort_unstable_by_key(|letter| letter.number);
         letters
     }
@@ -146,10 +236,10 @@ impl DeadLetters {
     /// Takes one letter.
     #[must_use]
     pub fn take(&self, number: u64) -> Option<DeadLetter> {
-        let mut store = self.0.lock();
+        let mut store = self.store.lock();
         let place = *store.letters.keys().find(|(_, other)| *other == number)?;
         let letter = store.letters.remove(&place)?;
-        store.bytes -= letter.wave.weight();
+        store.bytes -= letter.weight();
         store.counts.taken += 1;
         Some(letter)
     }
@@ -157,7 +247,7 @@ impl DeadLetters {
     /// Takes all letters, the oldest first.
     #[must_use]
     pub fn take_all(&self) -> Vec<DeadLetter> {
-        let mut store = self.0.lock();
+        let mut store = self.store.lock();
         let mut letters: Vec<_> = std::mem::take(&mut store.letters).into_values().collect();
         store.bytes = 0;
         store.counts.taken += letters.len() as u64;
@@ -168,7 +258,7 @@ impl DeadLetters {
 
     /// Reserves a letter for a replay, unless another caller has done so.
     pub(crate) fn begin_replay(&self, number: u64) -> Option<(DeadLetter, Replaying<'_>)> {
-        let mut store = self.0.lock();
+        let mut store = self.store.lock();
         let letter = store.letters.values().find(|letter| letter.number == number).cloned()?;
         // Made only on success, because dropping it takes the lock.
         store.replaying.insert(number).then(|| (letter, Replaying { letters: self, number }))
@@ -177,7 +267,7 @@ impl DeadLetters {
     /// The counts so far.
     #[must_use]
     pub fn counts(&self) -> DeadLetterCounts {
-        let store = self.0.lock();
+        let store = self.store.lock();
         DeadLetterCounts { kept: store.letters.len() as u64, ..store.counts }
     }
 }
@@ -190,7 +280,7 @@ pub(crate) struct Replaying<'a> {
 
 impl Drop for Replaying<'_> {
     fn drop(&mut self) {
-        self.letters.0.lock().replaying.remove(&self.number);
+        self.letters.store.lock().replaying.remove(&self.number);
     }
 }
 

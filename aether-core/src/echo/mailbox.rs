@@ -22,6 +22,8 @@ pub(super) const KEPT_APART: usize = 256;
 /// Bounds of the queue of unread messages: messages, and bytes.
 const MESSAGES: usize = 64;
 const MESSAGE_BYTES: usize = 1 << 20;
+/// The maximum weight of what queued echoes carry of their waves, in bytes. Beyond it echoes carry nothing.
+const CARRIED_BYTES: usize = 1 << 20;
 
 /// The echoes that one source has not received yet.
 #[derive(Debug)]
@@ -42,11 +44,18 @@ struct Mailbox {
 #[derive(Debug)]
 struct MailboxState {
     queue: CoalescingQueue<()>,
+    /// The weight of what the queued echoes carry.
+    carried: usize,
     waker: Option<Waker>,
     merged: u64,
     unknown: u64,
     implausible: u64,
     malformed: u64,
+}
+
+/// The weight of what an echo carries of its wave.
+fn weight(echo: &Echo) -> usize {
+    echo.wave.as_ref().map_or(0, |wave| wave.weight())
 }
 
 /// The counts of refused and merged echoes.
@@ -66,7 +75,18 @@ impl Mailbox {
 
     fn add(&self, reason: EchoReason, count: u64, make: impl FnOnce() -> Echo) {
         let mut state = self.state.lock();
-        if state.queue.add(reason, count, || (make(), ())) {
+        let MailboxState { queue, carried, .. } = &mut *state;
+        let make = || {
+            let mut echo = make();
+            let weight = weight(&echo);
+            if *carried + weight > CARRIED_BYTES {
+                echo.wave = None;
+            } else {
+                *carried += weight;
+            }
+            (echo, ())
+        };
+        if queue.add(reason, count, make, |()| ()) {
             state.merged = state.merged.saturating_add(count);
         }
         let waker = state.waker.take();
@@ -101,7 +121,15 @@ impl Mailbox {
 impl EchoMailbox {
     pub(super) fn new(sequencer: Arc<Sequencer>, refused: Arc<AtomicU64>) -> Result<Self, InboxOptionsError> {
         let queue = CoalescingQueue::new(KEPT_APART);
-        let state = MailboxState { queue, waker: None, merged: 0, unknown: 0, implausible: 0, malformed: 0 };
+        let state = MailboxState {
+            queue,
+            carried: 0,
+            waker: None,
+            merged: 0,
+            unknown: 0,
+            implausible: 0,
+            malformed: 0,
+        };
         let heard = Arc::new(Mailbox { sequencer, state: Mutex::new(state), refused });
         let overflowing = Arc::clone(&heard);
         let options = InboxOptions::default()
@@ -146,7 +174,10 @@ impl EchoMailbox {
         };
         let mut state = self.heard.state.lock();
         match state.queue.take_first() {
-            Some((echo, ())) => Poll::Ready(Some(echo)),
+            Some((echo, ())) => {
+                state.carried -= weight(&echo);
+                Poll::Ready(Some(echo))
+            }
             None if ended => Poll::Ready(None),
             None => {
                 state.waker = Some(cx.waker().clone());

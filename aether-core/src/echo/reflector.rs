@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::coalescing_queue::CoalescingQueue;
-use super::{DeadLetters, Echo, EchoMailbox, EchoReason, channel_of, write};
+use super::{DeadLetters, Echo, EchoMailbox, EchoReason, FailedWave, channel_of, write};
 use crate::background::{Background, Claim};
 use crate::inbox::{InboxOptions, ShedReason};
 use crate::medium::{Medium, Reach};
@@ -27,6 +27,9 @@ const MAX_SOURCES: usize = 256;
 const KEPT_APART: usize = 16;
 /// The maximum weight of the waves kept until their source is known to be present, in bytes.
 const MAX_BYTES: usize = 8 << 20;
+/// The maximum size of what the echoes of one message carry of their waves, in bytes, and never more than a quarter of
+/// the largest message of the medium.
+const MAX_CARRIED: usize = 256 << 10;
 /// The shortest time between two messages to a source. Failures in between are merged: at 100 messages a second,
 /// reporting a storm of failures costs less than the work that failed.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -44,7 +47,8 @@ pub struct EchoLedger {
     pub reflected: u64,
     /// Failures whose source was notified: it is in this process, or the broker confirms that it subscribes.
     pub echoed: u64,
-    /// Failures that became dead letters, because the source does not listen for echoes.
+    /// Failures that became dead letters because the source does not listen for echoes. Letters that are kept although
+    /// the source was told are in [`DeadLetterCounts`](super::DeadLetterCounts) alone.
     pub buried: u64,
     /// Failures of questions whose source does not listen for echoes: `ask` reports them to the asker.
     pub left_to_asker: u64,
@@ -94,11 +98,20 @@ struct ReflectorState {
 
 /// The queue of one remote source.
 struct Pending {
-    /// With the waves, as far as there was room.
-    emitted: CoalescingQueue<Option<Wave>>,
-    asked: CoalescingQueue<()>,
+    emitted: CoalescingQueue<Failed>,
+    asked: CoalescingQueue<Failed>,
     /// The highest number among those waves, a lower bound on the waves emitted by the source.
     latest: u64,
+}
+
+/// What is queued with an echo.
+struct Failed {
+    /// The wave, if there was room for it.
+    wave: Option<Wave>,
+    /// Whether the wave is a dead letter already.
+    is_kept: bool,
+    /// How many of its failures are dead letters already, that of the wave included.
+    letters: u64,
 }
 
 /// Recent manual reports: the reporter and the wave.
@@ -196,14 +209,18 @@ impl Reflector {
             return;
         }
         let mailbox = self.mailboxes.read().get(&wave.source().instance()).cloned();
+        let is_kept = self.letters.keeps_echoed(wave);
         if let Some(mailbox) = mailbox {
+            if is_kept {
+                self.letters.bury(wave, reason, hint, by);
+            }
             {
                 let ledger = &mut self.state.lock().ledger;
                 ledger.reflected += 1;
                 ledger.echoed += 1;
             }
             mailbox.hear(wave, reason, hint, by);
-        } else if self.network.get().is_none() || !self.pend(wave, reason, hint, by) {
+        } else if self.network.get().is_none() || !self.pend(wave, reason, hint, by, is_kept) {
             self.give_up(wave, reason, hint, by);
         }
     }
@@ -234,8 +251,8 @@ impl Reflector {
         }
     }
 
-    /// Queues a failure, if there is room for one more source.
-    fn pend(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> bool {
+    /// Queues a failure, if there is room for one more source. `is_kept` keeps the wave as a dead letter at once.
+    fn pend(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str, is_kept: bool) -> bool {
         let start = {
             let mut state = self.state.lock();
             let ReflectorState { pending, bytes, ledger, .. } = &mut *state;
@@ -251,18 +268,21 @@ impl Reflector {
             pending.latest = pending.latest.max(wave.sequence());
             ledger.reflected += 1;
             ledger.pending += 1;
-            if wave.is_question() {
-                // Without the wave, which would keep its asker waiting.
-                pending.asked.add(reason, 1, || (Echo::new(wave, reason, hint, by), ()));
-            } else {
-                pending.emitted.add(reason, 1, || {
-                    let fits = *bytes + wave.weight() <= MAX_BYTES;
-                    *bytes += if fits { wave.weight() } else { 0 };
-                    (Echo::new(wave, reason, hint, by), fits.then(|| wave.clone()))
-                });
-            }
+            // Without the reply path, which would keep an asker waiting.
+            let make = || {
+                let held = wave.clone().unanswerable();
+                let held = Some(held).filter(|wave| *bytes + wave.weight() <= MAX_BYTES);
+                *bytes += held.as_ref().map_or(0, Wave::weight);
+                let failed = Failed { wave: held, is_kept, letters: u64::from(is_kept) };
+                (Echo::bare(wave, reason, hint, by), failed)
+            };
+            let queue = if wave.is_question() { &mut pending.asked } else { &mut pending.emitted };
+            queue.add(reason, 1, make, |failed| failed.letters += u64::from(is_kept));
             self.background.claim()
         };
+        if is_kept {
+            self.letters.bury(wave, reason, hint, by);
+        }
         if let Claim::Start(runtime) = start {
             let telling = Delivery { reflector: Arc::clone(self), batch: Vec::new(), is_over: false };
             runtime.spawn(telling.run());
@@ -270,10 +290,17 @@ impl Reflector {
         true
     }
 
-    /// The queue of one source as one wave on its channel.
-    fn notice(&self, of: u64, pending: &Pending) -> Option<Wave> {
-        let emitted = pending.emitted.iter().map(|(echo, _)| echo);
-        let echoes = emitted.chain(pending.asked.iter().map(|(echo, ())| echo));
+    /// The queue of one source as one wave on its channel. What the echoes carry of their waves takes at most `room`
+    /// bytes.
+    fn notice(&self, of: u64, pending: &Pending, room: usize) -> Option<Wave> {
+        // What the echoes carry of their waves, as far as there is room in one message.
+        let mut room = room;
+        let echoes = pending.emitted.iter().chain(pending.asked.iter()).map(|(echo, failed)| {
+            let wave = failed.wave.as_ref().map(|wave| Box::new(FailedWave::of(wave)));
+            let wave = wave.filter(|wave| wave.weight() <= room);
+            room -= wave.as_ref().map_or(0, |wave| wave.weight());
+            Echo { wave, ..echo.clone() }
+        });
         // Several receivers may fail at one wave, and then several echoes are needed to stay plausible.
         let believable: Vec<_> = echoes.flat_map(|echo| parts(echo, pending.latest)).collect();
         let payload = write(&believable);
@@ -284,12 +311,16 @@ impl Reflector {
 
     fn settle(&self, pending: Pending, reach: Reach) {
         let Pending { emitted, asked, .. } = pending;
-        let asked: u64 = asked.iter().map(|(echo, ())| echo.count).sum();
+        let weight: usize = emitted
+            .iter()
+            .chain(asked.iter())
+            .filter_map(|(_, failed)| Some(failed.wave.as_ref()?.weight()))
+            .sum();
+        let asked: u64 = asked.iter().map(|(echo, _)| echo.count).sum();
         let all: u64 = emitted.iter().map(|(echo, _)| echo.count).sum();
         {
             let mut state = self.state.lock();
-            state.bytes -=
-                emitted.iter().filter_map(|(_, wave)| wave.as_ref()).map(Wave::weight).sum::<usize>();
+            state.bytes -= weight;
             let ledger = &mut state.ledger;
             ledger.pending -= all + asked;
             match reach {
@@ -302,11 +333,12 @@ impl Reflector {
             }
         }
         if matches!(reach, Reach::NoListener | Reach::Unsent) {
-            for (echo, wave) in emitted.into_entries() {
-                let kept = wave.map_or(0, |wave| {
+            for (echo, Failed { wave, is_kept, letters }) in emitted.into_entries() {
+                let mut kept = letters;
+                if let Some(wave) = wave.filter(|_| !is_kept) {
                     self.letters.bury(&wave, echo.reason, &echo.hint, &echo.by);
-                    1
-                });
+                    kept += 1;
+                }
                 self.letters.count_merged(echo.count - kept);
             }
         }
@@ -336,11 +368,13 @@ impl fmt::Debug for Reflector {
 
 /// Splits an echo so that no part stands for more failures than its source is known to have emitted waves, as far as
 /// [`MAX_PARTS`] parts suffice.
-fn parts(echo: &Echo, emitted: u64) -> impl Iterator<Item = Echo> + use<> {
-    let (echo, most) = (echo.clone(), emitted.max(echo.count.div_ceil(MAX_PARTS)).max(1));
+fn parts(echo: Echo, emitted: u64) -> impl Iterator<Item = Echo> + use<> {
+    let most = emitted.max(echo.count.div_ceil(MAX_PARTS)).max(1);
     let whole = std::iter::repeat_n(most, usize::try_from(echo.count / most).unwrap_or(usize::MAX));
     let counts = whole.chain(Some(echo.count % most).filter(|rest| *rest > 0));
-    counts.map(move |count| Echo { count, ..echo.clone() })
+    let (mut carried, echo) = (echo.wave.clone(), Echo { wave: None, ..echo });
+    // The first part carries the wave.
+    counts.map(move |count| Echo { count, wave: carried.take(), ..echo.clone() })
 }
 
 /// The sending task. If it is dropped with its runtime, the next one continues.
@@ -356,10 +390,12 @@ impl Delivery {
     async fn run(mut self) {
         let reflector = Arc::clone(&self.reflector);
         while self.takes_batch() {
+            let medium = reflector.network.get().and_then(Weak::upgrade);
+            let room = medium.as_ref().map_or(0, |medium| medium.promises().max_payload / 4).min(MAX_CARRIED);
             let notices: Vec<_> =
-                self.batch.iter().filter_map(|(of, pending)| reflector.notice(*of, pending)).collect();
+                self.batch.iter().filter_map(|(of, pending)| reflector.notice(*of, pending, room)).collect();
             let tell = async {
-                match reflector.network.get().and_then(Weak::upgrade) {
+                match medium {
                     Some(medium) => medium.notify(notices).await,
                     None => Vec::new(),
                 }

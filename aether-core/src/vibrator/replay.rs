@@ -5,8 +5,8 @@ use crate::echo::{DeadLetters, ReplayError};
 use crate::router::Receipt;
 
 impl DeadLetters {
-    /// Sends a letter's wave again as a new wave of this emitter: same channel, kind and content, half the amplitude, the
-    /// old wave as its cause, and the number of attempts in its metadata ([`ATTEMPTS`](crate::wave::ATTEMPTS)). The letter
+    /// Sends a letter's wave again as a new wave of this emitter: same channel, kind and content, the amplitude of its
+    /// first attempt, the old wave as its cause, and the number of attempts in its metadata ([`ATTEMPTS`](crate::wave::ATTEMPTS)). The letter
     /// is removed once the medium has taken the wave. If the new wave fails too, its echo goes to this emitter.
     ///
     /// # Errors

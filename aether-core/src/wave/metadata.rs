@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::EchoRequest;
+
 /// The maximum number of entries of a wave's metadata.
 pub const MAX_METADATA_ENTRIES: usize = 32;
 /// The maximum total length of the names and values of a wave's metadata, in bytes.
@@ -12,6 +14,8 @@ pub const MAX_METADATA_BYTES: usize = 8192;
 pub struct Metadata {
     entries: Vec<(Box<str>, Box<str>)>,
     bytes: usize,
+    /// The request in one of the entries, so that looking for it costs nothing.
+    pub(super) echo: Option<EchoRequest>,
 }
 
 /// An entry that cannot be added.
@@ -42,7 +46,7 @@ pub enum MetadataError {
 
 impl Metadata {
     /// Empty metadata.
-    pub(crate) const NONE: Self = Self { entries: Vec::new(), bytes: 0 };
+    pub(crate) const NONE: Self = Self { entries: Vec::new(), bytes: 0, echo: None };
 
     /// Adds an entry at the end.
     ///
@@ -59,6 +63,7 @@ impl Metadata {
         if self.entries.len() == MAX_METADATA_ENTRIES || bytes > MAX_METADATA_BYTES {
             return Err(MetadataError::Full { name: name.to_owned() });
         }
+        self.note_echo_request(name, value);
         self.entries.push((name.into(), value.into()));
         self.bytes = bytes;
         Ok(())

@@ -7,8 +7,51 @@
 //! carry less than twice the first, however many there are. In every inbox a repetition queues behind first attempts of
 //! the same importance, so retries cannot crowd out fresh work.
 
-use super::Wave;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Extras, MAX_HINT_BYTES, Wave};
 use crate::amplitude::{Amplitude, STEPS_PER_OCTAVE};
+
+/// The maximum number of failed attempts of one wave whose errors are kept: the first and the latest.
+const MAX_FAILED_ATTEMPTS: usize = 32;
+
+/// An attempt to handle a wave that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedAttempt {
+    /// The number of the attempt, from 0: [`Wave::attempt`].
+    pub attempt: u8,
+    /// When it failed, by the clock of this machine.
+    pub at: SystemTime,
+    /// Why: one line of at most [`MAX_HINT_BYTES`] bytes.
+    pub error: String,
+}
+
+/// The earlier attempts of a wave that is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FailedAttempts {
+    /// The amplitude of the first attempt.
+    first: Amplitude,
+    attempts: Vec<FailedAttempt>,
+}
+
+impl FailedAttempt {
+    pub(crate) fn now(attempt: u8, error: &str) -> Self {
+        let error = &error[..error.floor_char_boundary(MAX_HINT_BYTES)];
+        Self { attempt, at: SystemTime::now(), error: error.replace(char::is_control, " ") }
+    }
+
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Self>() + self.error.len()
+    }
+}
+
+impl FailedAttempts {
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + self.attempts.iter().map(FailedAttempt::weight).sum::<usize>()
+    }
+}
 
 impl Wave {
     /// The number of this attempt: 0 for the first, one more for each [`Wave::resent`]. Local to this process; it does
@@ -16,6 +59,50 @@ impl Wave {
     #[must_use]
     pub fn attempt(&self) -> u8 {
         self.body.extras.as_ref().map_or(0, |extras| extras.attempt)
+    }
+
+    /// The same wave, which remembers that this attempt at handling it failed: call it before [`Wave::resent`]. If the
+    /// wave becomes a [dead letter](crate::Aether::dead_letters), the letter lists the attempts. Like their number, they
+    /// do not travel. The first 32 attempts are kept, later ones replace the latest of them.
+    #[must_use]
+    pub fn failed_with(&self, error: &str) -> Self {
+        let (attempt, first) = (self.attempt(), self.first_amplitude());
+        let mut wave = self.clone();
+        let extras = triomphe::Arc::make_mut(&mut wave.body).extras.get_or_insert_default();
+        let failed =
+            extras.failed.get_or_insert_with(|| Arc::new(FailedAttempts { first, attempts: Vec::new() }));
+        let attempts = &mut Arc::make_mut(failed).attempts;
+        attempts.truncate(MAX_FAILED_ATTEMPTS - 1);
+        attempts.push(FailedAttempt::now(attempt, error));
+        wave
+    }
+
+    /// The attempts at handling this wave that failed, with their times and errors.
+    #[must_use]
+    pub fn failed_attempts(&self) -> &[FailedAttempt] {
+        self.history().map_or(&[], |failed| &failed.attempts)
+    }
+
+    /// The amplitude of the first attempt.
+    pub(crate) fn first_amplitude(&self) -> Amplitude {
+        self.history().map_or(self.amplitude(), |failed| failed.first)
+    }
+
+    fn history(&self) -> Option<&FailedAttempts> {
+        self.body.extras.as_ref()?.failed.as_deref()
+    }
+
+    /// The wave as it was before its first attempt. It cannot be answered.
+    pub(crate) fn as_first_sent(&self) -> Self {
+        let mut wave = self.clone().unanswerable();
+        if self.attempt() > 0 || !self.failed_attempts().is_empty() {
+            let first = self.first_amplitude();
+            let body = triomphe::Arc::make_mut(&mut wave.body);
+            body.signal.amplitude = first;
+            body.extras =
+                body.extras.take().and_then(|extras| Extras { attempt: 0, failed: None, ..*extras }.boxed());
+        }
+        wave
     }
 
     /// The next attempt: the same wave, half as strong. The amplitude of attempt n is exactly that of the first times
@@ -75,6 +162,27 @@ mod tests {
             let last = &attempts[attempts.len() - 1];
             prop_assert!(u32::from(last.amplitude().loss()) + STEPS_PER_OCTAVE > u32::from(u16::MAX));
         }
+    }
+
+    #[test]
+    fn failed_attempts_are_remembered_and_undone() {
+        let first = wave(2048);
+        let again = first.failed_with("the disk\nis full").resent().unwrap();
+        let last = again.failed_with(&"x".repeat(1000)).resent().unwrap();
+        let errors: Vec<_> =
+            last.failed_attempts().iter().map(|failed| (failed.attempt, &*failed.error)).collect();
+        assert_eq!(errors, [(0, "the disk is full"), (1, &*"x".repeat(256))]);
+        assert_eq!((last.amplitude().loss(), last.first_amplitude().loss()), (3 * 2048, 2048));
+        assert!(last.weight() > first.weight() + 256);
+        let undone = last.as_first_sent();
+        assert_eq!(
+            (undone.amplitude(), undone.attempt(), undone.weight()),
+            (first.amplitude(), 0, first.weight())
+        );
+        assert!(undone.failed_attempts().is_empty() && first.failed_attempts().is_empty());
+        let many = (0..100).fold(first, |wave, _| wave.failed_with("again").resent_undiminished());
+        let numbers: Vec<_> = many.failed_attempts().iter().map(|failed| failed.attempt).collect();
+        assert_eq!((numbers.len(), numbers[0], numbers[31]), (32, 0, 99));
     }
 
     #[test]

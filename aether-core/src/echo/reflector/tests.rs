@@ -162,6 +162,60 @@ async fn without_a_listener_commands_become_dead_letters_and_questions_are_left_
     }
 }
 
+/// Whether the source was told or not, each failure is a letter once, also where echoes are merged.
+#[tokio::test(start_paused = true)]
+async fn letters_that_are_kept_anyway_are_kept_once() {
+    for reach in [Reach::Delivered, Reach::NoListener] {
+        let (reflector, _network) = network(Some(reach));
+        let alpha = source();
+        for number in 0..100 {
+            reflector.letters().keep_echoed(number >= 50);
+            fails(&reflector, &emitted(&alpha, Kind::Command, 0));
+        }
+        reflector.settled().await;
+        let counts = reflector.letters().counts();
+        let not_kept =
+            if reach == Reach::Delivered { (50, 50, 0) } else { (100, 50 + KEPT_APART as u64, 34) };
+        assert_eq!((counts.buried, counts.kept, counts.overflowed), not_kept, "{reach:?}");
+        assert!(counts.adds_up() && reflector.ledger().adds_up());
+        assert_eq!(reflector.state.lock().bytes, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_echoes_carry_is_bounded_in_each_message() {
+    let (reflector, network) = network(Some(Reach::Delivered));
+    let alpha = source();
+    for _ in 0..100 {
+        let request = crate::wave::EchoRequest::told().payload();
+        let payload = vec![7; super::super::MAX_ECHO_PAYLOAD];
+        let mut wave = Wave::builder("a").kind(Kind::Command).bytes(payload).echo(request).build().unwrap();
+        wave.stamp(&alpha, crate::clock::Moment::now());
+        fails(&reflector, &wave);
+    }
+    reflector.settled().await;
+    let told = network.told.lock();
+    let [notice] = &told[..] else { panic!("{} messages", told.len()) };
+    assert!(notice.payload().len() < MAX_CARRIED + 16_384, "{} bytes", notice.payload().len());
+    let echoes = super::super::read(notice.payload()).unwrap();
+    let carried = echoes.iter().filter(|echo| echo.payload().is_some()).count();
+    assert!((8..echoes.len()).contains(&carried), "{carried} of {}", echoes.len());
+    assert_eq!(echoes.iter().map(|echo| echo.count).sum::<u64>(), 100);
+    // The mailbox is bounded as well, and gives its room back.
+    let mailbox = EchoMailbox::new(Arc::new(alpha), reflector.refused()).unwrap();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    for _ in 0..2 {
+        for _ in 0..20 {
+            let _ = mailbox.arrived().offer(notice.clone(), crate::inbox::Offer::Now);
+        }
+        let mut carried = 0;
+        while let std::task::Poll::Ready(Some(echo)) = mailbox.poll_next(&mut cx) {
+            carried += usize::from(echo.payload().is_some());
+        }
+        assert!((32..64).contains(&carried), "{carried} payloads of 16 KiB in 1 MiB");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_queued_failure_of_a_question_does_not_hold_its_asker() {
     let (reflector, _network) = network(None);
