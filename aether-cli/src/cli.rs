@@ -14,6 +14,7 @@ use crate::emit::EmitArgs;
 use crate::error::CommandError;
 use crate::listen::ListenArgs;
 use crate::map::MapArgs;
+use crate::new::NewArgs;
 use crate::output::Output;
 use crate::physics::PhysicsArgs;
 use crate::up::UpArgs;
@@ -32,6 +33,7 @@ const EXAMPLES: &str = concat!(
 Examples:
   aether up                  the order system in one process: http://127.0.0.1:8080/
   aether up --orders 50      the same; ends by itself and prints the sums
+  aether new greeter         a service of your own, with its test
 ",
     if_bench!("  aether bench overload      which waves get through an overload\n"),
     "
@@ -55,6 +57,7 @@ enum Command {
     Ask(AskArgs),
     Map(MapArgs),
     Physics(PhysicsArgs),
+    New(NewArgs),
     Gateway(GatewayArgs),
     Alpha(AlphaArgs),
     Beta(BetaArgs),
@@ -89,6 +92,7 @@ impl Cli {
             Command::Map(args) => crate::map::map(args, shutdown).await,
             Command::Physics(args) => crate::physics::physics(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
+            Command::New(args) => crate::new::new(args),
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
             Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),
             Command::Beta(args) => Ok(aether_service_beta::main(args, shutdown).await?),

@@ -19,6 +19,7 @@ use aether_service_beta::BetaError;
 #[cfg(feature = "bench")]
 pub(crate) use bench::BenchError;
 
+use crate::new::NewError;
 use crate::stdin::StdinError;
 
 /// Why a command failed.
@@ -74,6 +75,8 @@ pub(crate) enum CommandError {
     #[cfg(feature = "bench")]
     #[error(transparent)]
     Flood(#[from] FloodError),
+    #[error(transparent)]
+    New(#[from] NewError),
     #[error("a service panicked")]
     Task(#[from] tokio::task::JoinError),
 }

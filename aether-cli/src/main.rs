@@ -32,6 +32,7 @@ mod error;
 mod frame;
 mod listen;
 mod map;
+mod new;
 mod output;
 #[cfg(feature = "bench")]
 mod overload_view;

@@ -6,6 +6,7 @@ mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;
 mod nats;
+mod new;
 #[cfg(unix)]
 mod outage;
 mod physics;

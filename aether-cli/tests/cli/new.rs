@@ -1,0 +1,92 @@
+//! `aether new`: what it writes compiles and passes its own test at once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::run;
+
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new").join(name);
+    let _ = fs::remove_dir_all(&folder);
+    folder
+}
+
+fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+#[test]
+fn a_new_service_compiles_and_passes_its_test() {
+    let folder = folder("greeter");
+    let (into, checkout) = (folder.to_str().unwrap(), checkout());
+    let written = run(&["new", "greeter", "--into", into, "--aether-path", checkout.to_str().unwrap()]);
+    assert_eq!((written.code, written.err.as_str()), (Some(0), ""));
+    assert!(
+        written.out.contains("wrote the service greeter") && written.out.contains("cargo test"),
+        "{}",
+        written.out
+    );
+    // The versions of this workspace, and no network.
+    fs::copy(checkout.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    // The profile and the folder of this workspace, so that cargo takes what is compiled already.
+    let manifest = fs::read_to_string(checkout.join("Cargo.toml")).unwrap();
+    let profile = manifest.find("[profile.dev]").unwrap()..manifest.find("[profile.release]").unwrap();
+    let profile_file = folder.join("profile.toml");
+    fs::write(&profile_file, &manifest[profile]).unwrap();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let cargo = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(args).args(["--offline", "--config"]).arg(&profile_file).arg("--target-dir").arg(target);
+        let output = command.current_dir(&folder).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (passed, said) = cargo(&["test"]);
+    assert!(passed && said.contains("a_guest_is_greeted_and_everybody_hears_of_it ... ok"), "{said}");
+    assert!(!said.contains("warning: unused"), "{said}");
+}
+
+#[test]
+fn the_configuration_names_the_variables_of_the_program() {
+    let folder = folder("configured");
+    let into = folder.to_str().unwrap();
+    assert_eq!(run(&["new", "configured", "--into", into]).code, Some(0));
+    let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap();
+    let manifest = read("Cargo.toml");
+    assert_eq!(
+        manifest.matches(&format!("git = \"{}\"", env!("CARGO_PKG_REPOSITORY"))).count(),
+        3,
+        "{manifest}"
+    );
+    // The program takes the same arguments as the samples.
+    let help = run(&["beta", "--help"]).out;
+    let environment = read("service.env");
+    let variables = environment.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let names: Vec<_> = variables.map(|line| line.split_once('=').unwrap().0).collect();
+    assert_eq!(names, ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_WAIT", "AETHER_LOG"]);
+    for name in names.iter().filter(|name| **name != aether_chassis::logging::FILTER_VARIABLE) {
+        assert!(help.contains(&format!("[env: {name}=")), "{name}: {help}");
+    }
+    for file in ["Cargo.toml", "src/main.rs", "service.env", "Containerfile", ".gitignore"] {
+        assert!(!read(file).contains("{{"), "{file} is filled in");
+    }
+    assert!(read("Containerfile").contains("/build/target/release/configured "));
+}
+
+#[test]
+fn nothing_is_overwritten_and_mistakes_are_named() {
+    let folder = folder("kept");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("notes"), "mine").unwrap();
+    let into = folder.to_str().unwrap();
+    let refused = run(&["new", "kept", "--into", into]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("exists already") && refused.err.contains("--into"), "{}", refused.err);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    let elsewhere = run(&["new", "kept", "--into", &format!("{into}2"), "--aether-path", into]);
+    assert!(elsewhere.err.contains("is no checkout of Aether"), "{}", elsewhere.err);
+    let wrong = run(&["new", "My Service"]);
+    assert_eq!(wrong.code, Some(2));
+    assert!(wrong.err.contains("lower-case letters"), "{}", wrong.err);
+}
