@@ -1,43 +1,42 @@
-//! Shared state that converges whatever is lost: the pure core of Aether's field.
+//! Shared state on the Aether message bus that converges whatever is lost.
 //!
-//! Waves say what happened; a field says what is. Each replica has a [`State`]: registers (the last writer wins), counters
-//! and sets (no concurrent addition is lost). Changes of one replica are [applied](State::apply) by the others, in any
-//! order and any number of times. What is lost on the way is found by a [reconciliation](Initiator), which costs a few
-//! messages however large the state is.
+//! Waves say what happened; a field says what is. Every process that joins a [`Field`] has a replica of it: reads are
+//! local, writes are local and travel as waves, and what is lost on the way is found and exchanged. Registers hold values
+//! (the last writer wins, and a writer that loses is told), counters and sets lose no concurrent addition, and nothing
+//! removed comes back.
 //!
-//! This crate has no clock, no task and no I/O: time is an argument, and sending is up to the caller.
+#![cfg_attr(feature = "replica", doc = "```")]
+#![cfg_attr(not(feature = "replica"), doc = "```ignore")]
+//! use aether_core::Aether;
+//! use aether_field::Field;
 //!
-//! ```
-//! use aether_field::{Initiator, Limits, Responder, State, WriterId};
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let aether = Aether::local();
+//!     let hall = Field::builder("home").replica("hall").join(&aether).await?;
+//!     let kitchen = Field::builder("home").replica("kitchen").join(&aether).await?;
 //!
-//! let (mut a, mut b) = (State::new(WriterId(1), Limits::default()), State::new(WriterId(2), Limits::default()));
-//! a.set("lamp", "on".into(), 1_000)?;
-//! b.add("visits", 3, 1_001)?;
-//!
-//! let (mut initiator, first) = Initiator::start(&mut a)?;
-//! let mut responder = Responder::default();
-//! let mut messages = vec![first];
-//! while let Some(message) = messages.pop() {
-//!     for answer in responder.handle(&mut b, message, 1_002)?.send {
-//!         messages.extend(initiator.handle(&mut a, answer, 1_002)?.send);
-//!     }
+//!     let mut lamps = kitchen.watch("lamp/*");
+//!     hall.set("lamp/1", &"on")?;
+//!     let update = lamps.next().await.expect("the field is open");
+//!     assert_eq!(update.name(), "lamp/1");
+//!     assert_eq!(kitchen.get::<String>("lamp/1")?.as_deref(), Some("on"));
+//!     Ok(())
 //! }
-//! assert!(initiator.is_done());
-//! assert_eq!(a.digest(), b.digest());
-//! assert_eq!((b.get("lamp").map(|value| &value[..]), a.count("visits")), (Some(&b"on"[..]), 3));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Features
+//! - `replica` (default): replicas on a medium. Without it the crate is the pure [`core`].
+//! - `store` (default): replicas that are kept in a file.
 
-mod entry;
-mod key;
-mod limits;
-mod reconcile;
-mod stamp;
-mod state;
+pub mod core;
+#[cfg(feature = "replica")]
+mod replica;
 
-pub use entry::{Change, ChangeId, Digest, Entry};
-pub use key::Key;
-pub use limits::{Limits, Refusal};
-pub use reconcile::{Initiator, Message, ProtocolError, Responder, Step};
-pub use stamp::{FromFuture, HybridClock, Stamp, WriterId};
-pub use state::{Applied, State};
+#[cfg(feature = "replica")]
+pub use replica::{
+    Field, FieldBuilder, FieldError, FieldStatus, JoinFieldError, Peer, Superseded, SupersededValues, Update,
+    UpdateKind, Watch,
+};
+#[cfg(feature = "store")]
+pub use replica::StoreError;

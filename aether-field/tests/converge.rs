@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use aether_field::{Applied, Change, Initiator, Key, Limits, Responder, Stamp, State, WriterId};
+use aether_field::core::{Applied, Change, Initiator, Key, Limits, Responder, Stamp, State, WriterId};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -233,10 +233,8 @@ impl World {
         }
         self.check_registers(first);
         self.check_sets(first);
-        if self.faults == Faults::Restarts {
-            for (name, sum) in &self.added {
-                assert_eq!(first.count(name), *sum, "{name}");
-            }
+        for (name, sum) in &self.added {
+            assert_eq!(first.count(name), *sum, "{name}");
         }
     }
 

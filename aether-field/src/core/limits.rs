@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::stamp::FromFuture;
+use super::stamp::FromFuture;
 
 /// The bounds of a replica. All replicas of a field need the same ones, else what one accepts another refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Change, ChangeId, Entry};
-use crate::limits::Refusal;
-use crate::stamp::Stamp;
-use crate::state::{Applied, State};
+use super::entry::{Change, ChangeId, Entry};
+use super::limits::Refusal;
+use super::stamp::Stamp;
+use super::state::{Applied, State};
 
 /// The size of one message of ranges, in bytes.
 const RANGES: u64 = 60_000;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::entry::{Change, ChangeId, Digest, Entry};
-use crate::key::Key;
-use crate::limits::{Limits, Refusal};
-use crate::reconcile::Index;
-use crate::stamp::{HybridClock, Stamp, WriterId};
+use super::entry::{Change, ChangeId, Digest, Entry};
+use super::key::Key;
+use super::limits::{Limits, Refusal};
+use super::reconcile::Index;
+use super::stamp::{HybridClock, Stamp, WriterId};
 
 /// All entries of one replica.
 ///
@@ -171,6 +171,22 @@ impl State {
         .filter_map(move |(member, _)| (last.replace(member) != Some(member)).then_some(member))
     }
 
+    /// Whether a set has this member.
+    #[must_use]
+    pub fn is_member(&self, name: &str, member: &Bytes) -> bool {
+        !self.additions(name, member, None).is_empty()
+    }
+
+    /// The registers whose names begin with `start`, in order.
+    pub fn registers(&self, start: &str) -> impl Iterator<Item = (&str, &Bytes)> {
+        let all = self.entries.range(Key::Register(start.into())..);
+        let registers = all.map_while(move |(key, entry)| match key {
+            Key::Register(name) if name.starts_with(start) => Some((name.as_str(), entry)),
+            _ => None,
+        });
+        registers.filter_map(|(name, entry)| Some((name, entry.value.as_ref()?)))
+    }
+
     /// The entry of a key, removals included.
     #[must_use]
     pub fn entry(&self, key: &Key) -> Option<&Entry> {
@@ -219,7 +235,9 @@ impl State {
     pub fn apply(&mut self, change: Change, wall: u64) -> Result<Applied, Refusal> {
         self.check(&change)?;
         self.clock.observe(change.entry.stamp, wall)?;
-        if !self.entries.contains_key(&change.key) && change.entry.stamp < self.collected {
+        // Parts of counters are never removed, so they cannot have been.
+        let is_removable = !matches!(change.key, Key::Count(..));
+        if is_removable && change.entry.stamp < self.collected && !self.entries.contains_key(&change.key) {
             return Ok(Applied::Gone);
         }
         if let (Key::Count(..), Some(old)) = (&change.key, self.entries.get(&change.key))

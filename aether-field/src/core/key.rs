@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::stamp::{Stamp, WriterId};
+use super::stamp::{Stamp, WriterId};
 
 /// The place of one entry. Registers have one entry for a name; a counter has one for each writer, and a set one for
 /// each addition of a member, so that all three merge by the same rule.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::key::Key;
-use crate::stamp::{Stamp, WriterId};
+use super::key::Key;
+use super::stamp::{Stamp, WriterId};
 
 /// What a key holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
