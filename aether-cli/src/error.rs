@@ -4,6 +4,7 @@
 mod bench;
 
 use std::io;
+use std::time::Duration;
 
 #[cfg(feature = "bench")]
 use aether_bench::FloodError;
@@ -74,6 +75,18 @@ pub(crate) enum CommandError {
     #[cfg(feature = "bench")]
     #[error(transparent)]
     Flood(#[from] FloodError),
+    #[error("the field has no register {name:?}")]
+    NoRegister { name: String },
+    #[error(
+        "no other replica of the field answered within {timeout:?}; `aether field keep` is one that stays"
+    )]
+    NoReplica { timeout: Duration },
+    #[error(transparent)]
+    JoinField(#[from] aether_field::JoinFieldError),
+    #[error(transparent)]
+    Field(#[from] aether_field::FieldError),
+    #[error(transparent)]
+    Ledger(#[from] crate::field::LedgerError),
     #[error("a service panicked")]
     Task(#[from] tokio::task::JoinError),
 }

@@ -33,10 +33,10 @@ pub mod core;
 #[cfg(feature = "replica")]
 mod replica;
 
+#[cfg(feature = "store")]
+pub use replica::StoreError;
 #[cfg(feature = "replica")]
 pub use replica::{
     Field, FieldBuilder, FieldError, FieldStatus, JoinFieldError, Peer, Superseded, SupersededValues, Update,
     UpdateKind, Watch,
 };
-#[cfg(feature = "store")]
-pub use replica::StoreError;

@@ -20,20 +20,56 @@ const START: u64 = 1_700_000_000_000_000;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Set { at: usize, key: u8, value: u8 },
-    Remove { at: usize, key: u8 },
-    Add { at: usize, key: u8, by: i8 },
-    Insert { at: usize, key: u8, member: u8 },
-    Discard { at: usize, key: u8, member: u8 },
+    Set {
+        at: usize,
+        key: u8,
+        value: u8,
+    },
+    Remove {
+        at: usize,
+        key: u8,
+    },
+    Add {
+        at: usize,
+        key: u8,
+        by: i8,
+    },
+    Insert {
+        at: usize,
+        key: u8,
+        member: u8,
+    },
+    Discard {
+        at: usize,
+        key: u8,
+        member: u8,
+    },
     /// A change on the way arrives, and may arrive again later.
-    Deliver { pick: usize, again: bool },
-    Lose { pick: usize },
+    Deliver {
+        pick: usize,
+        again: bool,
+    },
+    Lose {
+        pick: usize,
+    },
     /// A reconciliation that breaks off after so many messages.
-    Reconcile { a: usize, b: usize, messages: usize },
-    Store { at: usize },
-    Crash { at: usize },
-    Collect { at: usize },
-    Pass { seconds: u64 },
+    Reconcile {
+        a: usize,
+        b: usize,
+        messages: usize,
+    },
+    Store {
+        at: usize,
+    },
+    Crash {
+        at: usize,
+    },
+    Collect {
+        at: usize,
+    },
+    Pass {
+        seconds: u64,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -91,8 +127,7 @@ impl World {
         let horizon = if faults == Faults::Restarts { Duration::MAX } else { Duration::from_secs(30 * 60) };
         let mut limits = Limits::default();
         (limits.horizon, limits.max_drift) = (horizon, Duration::from_secs(30 * 60));
-        let states: Vec<_> =
-            (0..REPLICAS).map(|at| State::new(WriterId(at as u64), limits)).collect();
+        let states: Vec<_> = (0..REPLICAS).map(|at| State::new(WriterId(at as u64), limits)).collect();
         Self {
             faults,
             stored: states.iter().map(store).collect(),
@@ -213,8 +248,11 @@ impl World {
     fn heal(&mut self) {
         for _ in 0..10 {
             let pairs = (0..REPLICAS).flat_map(|a| (0..a).map(move |b| (a, b)));
-            let changed: Vec<_> =
-                pairs.collect::<Vec<_>>().into_iter().filter(|&(a, b)| self.reconcile(a, b, usize::MAX)).collect();
+            let changed: Vec<_> = pairs
+                .collect::<Vec<_>>()
+                .into_iter()
+                .filter(|&(a, b)| self.reconcile(a, b, usize::MAX))
+                .collect();
             if changed.is_empty() {
                 return;
             }
@@ -250,13 +288,20 @@ impl World {
             let value = state.get(name);
             // Beyond the horizon a late value may be gone, but never an older one be there.
             let is_gone = self.faults == Faults::Collection && value.is_none();
-            assert!(is_gone || value == change.entry.value.as_ref(), "{name}: {value:?} instead of {change:?}");
+            assert!(
+                is_gone || value == change.entry.value.as_ref(),
+                "{name}: {value:?} instead of {change:?}"
+            );
         }
     }
 
     fn check_sets(&self, state: &State) {
-        let removed: BTreeSet<_> =
-            self.written.iter().filter(|change| change.entry.is_removed()).map(|change| &change.key).collect();
+        let removed: BTreeSet<_> = self
+            .written
+            .iter()
+            .filter(|change| change.entry.is_removed())
+            .map(|change| &change.key)
+            .collect();
         let additions = self.written.iter().filter(|change| matches!(change.key, Key::Member(..)));
         let mut members = BTreeSet::new();
         for change in additions.filter(|change| !removed.contains(&change.key)) {

@@ -159,9 +159,9 @@ async fn bad_input_is_refused_and_nothing_of_it_is_seen() {
 }
 
 #[tokio::test]
-async fn five_replicas_converge_when_overload_sheds_their_changes() {
+async fn five_replicas_that_write_at_once_converge() {
     let aether = Aether::local();
-    let fields = futures(&aether).await;
+    let fields = five(&aether).await;
     for round in 0..1000 {
         for (at, field) in fields.iter().enumerate() {
             field.set(&format!("{at}/{}", round % 200), &round.to_string()).unwrap();
@@ -179,7 +179,7 @@ async fn five_replicas_converge_when_overload_sheds_their_changes() {
     assert_eq!(fields[3].list("*").len(), 1000);
 }
 
-async fn futures(aether: &Aether) -> Vec<Field> {
+async fn five(aether: &Aether) -> Vec<Field> {
     let mut fields = Vec::new();
     for at in 0..5 {
         fields.push(join(aether, &format!("replica-{at}")).await);
@@ -190,7 +190,8 @@ async fn futures(aether: &Aether) -> Vec<Field> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_nats_writes_survive_a_server_that_is_killed() {
     let mut server = NatsServer::start().await.unwrap();
-    let (for_a, for_b) = (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
+    let (for_a, for_b) =
+        (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
     let (a, b) = (join(&for_a, "a").await, join(&for_b, "b").await);
     a.set("before", "1").unwrap();
     shows(&b, "before", Some("1")).await;
@@ -233,7 +234,82 @@ mod store {
         assert_eq!(field.digest(), digest);
         assert_ne!(field.writer(), writer);
         assert_eq!(field.get::<String>("lamp").unwrap().as_deref(), Some("on"));
-        assert_eq!((field.get_json("gone"), field.count("visits"), field.members("tags").len()), (None, 3, 1));
+        assert_eq!(
+            (field.get_json("gone"), field.count("visits"), field.members("tags").len()),
+            (None, 3, 1)
+        );
+    }
+
+    /// The number of times that the writing process is killed; `AETHER_FIELD_KILLS` sets more.
+    const KILLS: usize = 5;
+
+    const CHILD: &str = "AETHER_FIELD_CHILD";
+
+    /// The process that is killed: writes with several tasks at once, and prints each name that is durable.
+    async fn write_until_killed(path: &std::path::Path) {
+        let field = open(&Aether::local(), path).await;
+        let first = field.list("*").len();
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..8 {
+            let field = field.clone();
+            writers.spawn(async move {
+                for n in first.. {
+                    let name = format!("{writer}/{n}");
+                    field.set(&name, &n).unwrap();
+                    field.durable().await.unwrap();
+                    println!("durable {name} {n} .");
+                }
+            });
+        }
+        writers.join_all().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_acknowledged_survives_kill_9() {
+        use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+        // The test runs itself as the process that is killed.
+        if let Some(path) = std::env::var_os(CHILD) {
+            return write_until_killed(std::path::Path::new(&path)).await;
+        }
+        let kills = std::env::var("AETHER_FIELD_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("home.field");
+        let mut acknowledged = std::collections::BTreeMap::new();
+        for kill in 0..kills {
+            let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "store::what_was_acknowledged_survives_kill_9", "--nocapture"])
+                .env(CHILD, &path)
+                .stdout(std::process::Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let mut enough = 20 + fastrand::usize(..200);
+            // Killed at a random moment; what it printed until then was acknowledged.
+            within("the writes of the child", async {
+                while let Some(line) = lines.next_line().await.unwrap() {
+                    let Some(told) = line.split_once("durable ").map(|(_, told)| told) else { continue };
+                    let mut parts = told.split(' ');
+                    let (Some(name), Some(n), Some(".")) = (parts.next(), parts.next(), parts.next()) else {
+                        continue;
+                    };
+                    acknowledged.insert(name.to_owned(), n.parse::<u64>().unwrap());
+                    enough = enough.saturating_sub(1);
+                    if enough == 0 {
+                        child.start_kill().unwrap();
+                    }
+                }
+                child.wait().await.unwrap();
+            })
+            .await;
+            let field = open(&Aether::local(), &path).await;
+            for (name, n) in &acknowledged {
+                assert_eq!(field.get::<u64>(name).unwrap(), Some(*n), "{name} after {kill} kills");
+            }
+            field.close().await.unwrap();
+        }
+        assert!(acknowledged.len() >= 20 * kills);
     }
 
     #[tokio::test]
@@ -255,8 +331,12 @@ mod store {
         field.set("bad", "spoiled value").unwrap();
         field.close().await.unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
-        let places: Vec<_> =
-            bytes.windows(13).enumerate().filter(|(_, part)| part == b"spoiled value").map(|(at, _)| at).collect();
+        let places: Vec<_> = bytes
+            .windows(13)
+            .enumerate()
+            .filter(|(_, part)| part == b"spoiled value")
+            .map(|(at, _)| at)
+            .collect();
         assert!(!places.is_empty());
         for at in places {
             bytes[at] ^= 1;

@@ -131,7 +131,8 @@ impl Digest {
             u64::from_be_bytes(bytes)
         };
         let Stamp { micros, logical, writer } = id.stamp;
-        let lanes = [hash(0), hash(6), micros ^ hash(0).rotate_left(29), writer.0 ^ u64::from(logical) ^ hash(6)];
+        let lanes =
+            [hash(0), hash(6), micros ^ hash(0).rotate_left(29), writer.0 ^ u64::from(logical) ^ hash(6)];
         for (sum, lane) in self.sum.iter_mut().zip(lanes) {
             *sum = change(*sum, lane).0;
         }

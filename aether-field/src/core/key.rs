@@ -2,7 +2,6 @@
 
 use std::ops::Bound;
 
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;

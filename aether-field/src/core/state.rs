@@ -266,7 +266,8 @@ impl State {
         let before = wall.saturating_sub(horizon);
         let old = self.ids.iter().take_while(|(id, _)| id.stamp().micros < before);
         let is_removed = |key: &Key| self.entries.get(key).is_some_and(Entry::is_removed);
-        let due: Vec<_> = old.filter(|(_, key)| is_removed(key)).map(|(id, key)| (*id, key.clone())).collect();
+        let due: Vec<_> =
+            old.filter(|(_, key)| is_removed(key)).map(|(id, key)| (*id, key.clone())).collect();
         for (id, key) in &due {
             self.collected = self.collected.max(id.stamp());
             self.take(key);
@@ -390,4 +391,3 @@ impl Count {
         Bytes::copy_from_slice(&bytes)
     }
 }
-

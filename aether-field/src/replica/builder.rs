@@ -1,8 +1,8 @@
 //! Joining a field.
 
-use std::sync::Arc;
 #[cfg(feature = "store")]
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aether_core::{Aether, Amplitude, Vibrator};
 use tokio_util::sync::CancellationToken;

@@ -54,7 +54,12 @@ impl Drop for Running {
 }
 
 impl Field {
-    pub(super) fn new(shared: Arc<Shared>, syncer: Arc<Syncer>, amplitude: Amplitude, running: Running) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        syncer: Arc<Syncer>,
+        amplitude: Amplitude,
+        running: Running,
+    ) -> Self {
         Self { shared, syncer, amplitude, running: Arc::new(running) }
     }
 
@@ -236,7 +241,8 @@ impl Field {
             progress.mark_unchanged();
             let peers = self.shared.peers.lock().writers();
             for peer in peers {
-                if agreed.len() < replicas && !agreed.contains(&peer) && self.syncer.with(peer).await.is_ok() {
+                if agreed.len() < replicas && !agreed.contains(&peer) && self.syncer.with(peer).await.is_ok()
+                {
                     agreed.insert(peer);
                 }
             }

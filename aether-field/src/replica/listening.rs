@@ -94,7 +94,9 @@ impl Open {
         let responder = self.responder(question.from, question.session);
         let answer = {
             let mut state = shared.state();
-            responder.handle(&mut state, question.message, wall()).inspect(|step| shared.take_in(&state, step))
+            responder
+                .handle(&mut state, question.message, wall())
+                .inspect(|step| shared.take_in(&state, step))
         };
         match answer.map(|step| postcard::to_allocvec(&step.send)) {
             Ok(Ok(answer)) => {

@@ -19,6 +19,9 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How long after the last change a beat is sent, so that what got lost is noticed soon.
 const AFTER_CHANGES: Duration = Duration::from_millis(100);
 
+/// How often marks of removals that are older than the horizon are dropped.
+const COLLECTION: Duration = Duration::from_secs(60);
+
 /// The amplitude of beats: weaker than changes, and soon repeated.
 const BEAT_AMPLITUDE: f32 = 0.3;
 
@@ -26,6 +29,7 @@ const BEAT_AMPLITUDE: f32 = 0.3;
 pub(super) async fn publish(shared: Arc<Shared>, emitter: Emitter) -> Result<(), EmitError> {
     let mut asks = true;
     let mut next_beat = Instant::now();
+    let mut collection = tokio::time::interval(COLLECTION);
     loop {
         tokio::select! {
             () = shared.to_send.notified() => {
@@ -40,6 +44,7 @@ pub(super) async fn publish(shared: Arc<Shared>, emitter: Emitter) -> Result<(),
                 }
                 next_beat = next_beat.min(Instant::now() + AFTER_CHANGES);
             }
+            _ = collection.tick() => shared.collect(),
             () = shared.beat_now.notified() => next_beat = Instant::now(),
             () = sleep_until(next_beat) => {
                 beat(&shared, &emitter, asks, false).await;
@@ -89,7 +94,6 @@ fn batch(shared: &Shared) -> Option<(Wave, usize)> {
 fn size(change: &Change) -> usize {
     64 + change.key.size() + change.entry.value.as_ref().map_or(0, bytes::Bytes::len)
 }
-
 
 /// Sends what still waits, and says that the replica leaves.
 pub(super) async fn leave(shared: &Shared, emitter: &Emitter) {

@@ -153,7 +153,8 @@ impl Shared {
         // Under the lock of the state, so that an older change never replaces a newer one.
         let mut outgoing = self.outgoing.lock();
         for change in changes {
-            let amplitude = outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
+            let amplitude =
+                outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
             outgoing.insert(change.key.clone(), (change, amplitude));
         }
         drop(outgoing);
@@ -193,6 +194,17 @@ impl Shared {
             if let Some(store) = &self.store {
                 store.put(state, change.key.clone(), None);
             }
+        }
+    }
+
+    /// Drops the marks of removals that are older than the horizon.
+    pub(super) fn collect(&self) {
+        let mut state = self.state();
+        let keys = state.collect(wall());
+        tracing::trace!(keys = keys.len(), "marks of removals were dropped");
+        #[cfg(feature = "store")]
+        if let Some(store) = &self.store {
+            keys.into_iter().for_each(|key| store.put(&state, key, None));
         }
     }
 

@@ -164,7 +164,8 @@ impl Inner {
             match write(database, &entries, about) {
                 Ok(()) => drop(self.synced.send_replace(Ok(ticket))),
                 Err(source) => {
-                    let error = Arc::new(StoreError::File { path: self.path.clone(), source: Box::new(source) });
+                    let error =
+                        Arc::new(StoreError::File { path: self.path.clone(), source: Box::new(source) });
                     tracing::error!(%error, "the store of the field failed; changes are no longer durable");
                     drop(self.synced.send_replace(Err(error)));
                     // What follows could depend on what is missing.

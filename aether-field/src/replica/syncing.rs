@@ -112,7 +112,8 @@ impl Syncer {
         let from = self.shared.state().writer();
         let question = Question { version: VERSION, from, session, message };
         let channel = self.shared.channels.sync(peer).map_err(WaveError::from)?;
-        let wave = Wave::builder(channel).kind(Kind::Query).bytes(postcard::to_allocvec(&question)?).build()?;
+        let wave =
+            Wave::builder(channel).kind(Kind::Query).bytes(postcard::to_allocvec(&question)?).build()?;
         let answer = self.emitter.ask_within(wave, PATIENCE).await?;
         Ok(postcard::from_bytes(answer.payload())?)
     }

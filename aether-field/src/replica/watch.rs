@@ -81,7 +81,8 @@ impl Update {
     }
 
     fn slot(&self) -> (SmolStr, Option<Bytes>) {
-        let member = if let UpdateKind::Member { member, .. } = &self.kind { Some(member.clone()) } else { None };
+        let member =
+            if let UpdateKind::Member { member, .. } = &self.kind { Some(member.clone()) } else { None };
         (self.name.clone(), member)
     }
 }
