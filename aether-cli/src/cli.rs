@@ -12,6 +12,7 @@ use crate::ask::AskArgs;
 use crate::bench::BenchArgs;
 use crate::emit::EmitArgs;
 use crate::error::CommandError;
+use crate::field::FieldArgs;
 use crate::listen::ListenArgs;
 use crate::map::MapArgs;
 use crate::new::NewArgs;
@@ -58,6 +59,7 @@ enum Command {
     Map(MapArgs),
     Physics(PhysicsArgs),
     New(NewArgs),
+    Field(FieldArgs),
     Gateway(GatewayArgs),
     Alpha(AlphaArgs),
     Beta(BetaArgs),
@@ -91,6 +93,7 @@ impl Cli {
             Command::Listen(args) => crate::listen::listen(args, shutdown).await,
             Command::Map(args) => crate::map::map(args, shutdown).await,
             Command::Physics(args) => crate::physics::physics(args, shutdown).await,
+            Command::Field(args) => crate::field::field(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::New(args) => crate::new::new(args),
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),

@@ -4,6 +4,7 @@
 mod bench;
 
 use std::io;
+use std::time::Duration;
 
 #[cfg(feature = "bench")]
 use aether_bench::FloodError;
@@ -77,6 +78,18 @@ pub(crate) enum CommandError {
     Flood(#[from] FloodError),
     #[error(transparent)]
     New(#[from] NewError),
+    #[error("the field has no register {name:?}")]
+    NoRegister { name: String },
+    #[error(
+        "no other replica of the field answered within {timeout:?}; `aether field keep` is one that stays"
+    )]
+    NoReplica { timeout: Duration },
+    #[error(transparent)]
+    JoinField(#[from] aether_field::JoinFieldError),
+    #[error(transparent)]
+    Field(#[from] aether_field::FieldError),
+    #[error(transparent)]
+    Ledger(#[from] crate::field::LedgerError),
     #[error("a service panicked")]
     Task(#[from] tokio::task::JoinError),
 }

@@ -29,6 +29,7 @@ mod cli;
 mod connect;
 mod emit;
 mod error;
+mod field;
 mod frame;
 mod listen;
 mod map;

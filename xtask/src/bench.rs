@@ -7,7 +7,8 @@ use crate::steps::check;
 use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`.
-pub(crate) const NAMES: [&str; 7] = ["inprocess", "nats", "inbox", "overload", "physics", "hopping", "scale"];
+pub(crate) const NAMES: [&str; 8] =
+    ["inprocess", "nats", "inbox", "overload", "physics", "hopping", "scale", "field"];
 
 /// The options of the benchmarks that write pages.
 #[derive(Debug, clap::Args)]

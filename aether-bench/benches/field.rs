@@ -1,0 +1,166 @@
+//! The field: what a write, a durable write, a restart and a reconciliation cost.
+//!
+//! `cargo xtask bench field`
+
+#![allow(clippy::unwrap_used, reason = "a benchmark that fails ends")]
+
+use std::time::{Duration, Instant};
+
+use aether_core::Aether;
+use aether_field::Field;
+use aether_field::core::{Initiator, Limits, Message, Responder, State, WriterId};
+
+/// The registers of the large states.
+const KEYS: u64 = 1_000_000;
+/// The registers that differ.
+const DIFFERENT: u64 = 100;
+/// Repetitions; medians are printed.
+const ROUNDS: usize = 5;
+
+fn main() {
+    // `cargo bench` passes `--bench`.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    println!("| what | median of {ROUNDS} |");
+    println!("|---|---|");
+    println!(
+        "| `set` and the update of a watcher, one replica | {:.2} us |",
+        median(|| runtime.block_on(set_and_watch()))
+    );
+    let rate = median(|| runtime.block_on(durable()));
+    println!("| durable writes, 64 writers, {} | {rate:.0} a second |", std::env::temp_dir().display());
+    let (rate, open) = runtime.block_on(restart());
+    println!("| replay at start, 100,000 registers in {open:.0} ms | {rate:.0} a second |");
+    for scattered in [false, true] {
+        let place = if scattered { "scattered" } else { "newest" };
+        let (rounds, bytes, ms) = reconcile(scattered);
+        println!(
+            "| {KEYS} registers of which {DIFFERENT} differ ({place}) | {rounds} round trips, {} KiB, {ms:.0} ms |",
+            bytes / 1024
+        );
+    }
+    println!("| memory of a register beyond key and value | {} bytes |", memory());
+}
+
+fn median(mut measure: impl FnMut() -> f64) -> f64 {
+    let mut all: Vec<_> = (0..ROUNDS).map(|_| measure()).collect();
+    all.sort_by(f64::total_cmp);
+    all[ROUNDS / 2]
+}
+
+/// Microseconds a write.
+async fn set_and_watch() -> f64 {
+    const WRITES: u32 = 100_000;
+    let field = Field::builder("bench").join(&Aether::local()).await.unwrap();
+    let mut updates = field.watch("*");
+    let start = Instant::now();
+    for n in 0..WRITES {
+        field.set("key", &n).unwrap();
+        updates.next().await.unwrap();
+    }
+    start.elapsed().as_secs_f64() * 1e6 / f64::from(WRITES)
+}
+
+/// Durable writes a second.
+async fn durable() -> f64 {
+    const WRITERS: u32 = 64;
+    const EACH: u32 = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let field =
+        Field::builder("bench").store(folder.path().join("field")).join(&Aether::local()).await.unwrap();
+    let start = Instant::now();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let field = field.clone();
+        writers.spawn(async move {
+            for n in 0..EACH {
+                field.set(&format!("{writer}/{n}"), &n).unwrap();
+                field.durable().await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    f64::from(WRITERS * EACH) / start.elapsed().as_secs_f64()
+}
+
+/// Registers replayed a second, and milliseconds to open.
+async fn restart() -> (f64, f64) {
+    const REGISTERS: u32 = 100_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("field");
+    let field = Field::builder("bench").store(&path).join(&Aether::local()).await.unwrap();
+    for n in 0..REGISTERS {
+        field.set(&format!("key/{n}"), &n).unwrap();
+    }
+    field.close().await.unwrap();
+    let mut all = Vec::new();
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let field = Field::builder("bench").store(&path).join(&Aether::local()).await.unwrap();
+        all.push(start.elapsed());
+        assert_eq!(field.list("*").len(), REGISTERS as usize);
+        field.close().await.unwrap();
+    }
+    all.sort();
+    let median: Duration = all[ROUNDS / 2];
+    (f64::from(REGISTERS) / median.as_secs_f64(), median.as_secs_f64() * 1e3)
+}
+
+fn large(writer: u64) -> State {
+    let mut state = State::new(WriterId(writer), Limits::default());
+    for n in 0..KEYS {
+        state.set(&format!("key/{n}"), "value".into(), 1_000_000 + n).unwrap();
+    }
+    state
+}
+
+/// Round trips, bytes both ways, milliseconds on one core, both sides included.
+fn reconcile(scattered: bool) -> (u32, usize, f64) {
+    let mut a = large(1);
+    let mut b = State::restore(
+        WriterId(2),
+        Limits::default(),
+        a.entries().map(|(key, entry)| aether_field::core::Change { key: key.clone(), entry: entry.clone() }),
+        a.collected(),
+        a.last_stamp(),
+    )
+    .unwrap();
+    let step = if scattered { KEYS / DIFFERENT } else { 1 };
+    // In the past of the others, as after a partition; or newer than all.
+    for n in 0..DIFFERENT {
+        let wall = if scattered { 1_000_000 + n * step } else { 3_000_000 + n };
+        let mut writer = State::new(WriterId(3), Limits::default());
+        let change = writer.set(&format!("new/{n}"), "value".into(), wall).unwrap();
+        let _ = a.apply(change, 10_000_000).unwrap();
+    }
+    let wall = 20_000_000;
+    let size = |message: &Message| postcard::to_allocvec(message).unwrap().len();
+    let start = Instant::now();
+    let (mut initiator, first) = Initiator::start(&mut b).unwrap();
+    let mut responder = Responder::default();
+    let (mut round_trips, mut bytes) = (0, 0);
+    let mut to_send = vec![first];
+    while let Some(message) = to_send.pop() {
+        round_trips += 1;
+        bytes += size(&message);
+        for answer in responder.handle(&mut a, message, wall).unwrap().send {
+            bytes += size(&answer);
+            to_send.extend(initiator.handle(&mut b, answer, wall).unwrap().send.into_iter().rev());
+        }
+    }
+    let ms = start.elapsed().as_secs_f64() * 1e3;
+    assert_eq!(a.digest(), b.digest());
+    (round_trips, bytes, ms)
+}
+
+/// Bytes of resident memory for each of a million registers, without their 10 bytes of key and 5 of value.
+fn memory() -> u64 {
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+    };
+    let before = resident();
+    let state = large(1);
+    let after = resident();
+    assert_eq!(state.digest().entries, KEYS);
+    (after.saturating_sub(before) / KEYS).saturating_sub(15)
+}

@@ -1,0 +1,278 @@
+//! `aether field`: reads and writes shared state.
+
+mod ledger;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aether_chassis::{CancellationToken, MediumArgs};
+use aether_core::Aether;
+use aether_field::{Field, Update, UpdateKind};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::connect::connected;
+use crate::error::CommandError;
+use crate::output::{Output, stderr_line};
+use crate::values;
+
+pub(crate) use ledger::LedgerError;
+
+/// Read and write shared state
+///
+/// A command joins the field, gets its state from another replica, and leaves. `keep` is a replica that stays.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aether field keep home --store home.field     a replica that stays, kept in a file
+  aether field set home lamp/1 '\"on\"'
+  aether field watch home 'lamp/*'
+  aether field export home > home.jsonl")]
+pub(crate) struct FieldArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// What all actions need.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// The field
+    field: String,
+
+    /// How long to wait for another replica
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::time)]
+    timeout: Duration,
+
+    #[command(flatten)]
+    medium: MediumArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Print the value of a register as JSON
+    Get {
+        #[command(flatten)]
+        place: Place,
+        /// The name of the register
+        name: String,
+    },
+    /// Write a register, and wait until another replica has it
+    Set {
+        #[command(flatten)]
+        place: Place,
+        /// The name of the register
+        name: String,
+        /// The value as JSON
+        #[arg(value_parser = values::json, allow_negative_numbers = true)]
+        value: Box<RawValue>,
+    },
+    /// Remove a register, and wait until another replica knows
+    Rm {
+        #[command(flatten)]
+        place: Place,
+        /// The name of the register
+        name: String,
+    },
+    /// Print a line for each change, until interrupted
+    Watch {
+        #[command(flatten)]
+        place: Place,
+        /// A name, or the beginning of names and *
+        #[arg(default_value = "*")]
+        pattern: String,
+    },
+    /// List the replicas
+    Peers {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Print all registers as JSON lines
+    Export {
+        #[command(flatten)]
+        place: Place,
+        /// A name, or the beginning of names and *
+        #[arg(default_value = "*")]
+        pattern: String,
+    },
+    /// Write the registers of a ledger or snapshot of JSON lines, and wait until another replica has them
+    Import {
+        #[command(flatten)]
+        place: Place,
+        /// What `export` printed, or a ledger or a snapshot of aether-zta
+        file: PathBuf,
+    },
+    /// Stay as a replica until interrupted
+    Keep {
+        #[command(flatten)]
+        place: Place,
+        /// The file that keeps the replica; made if it does not exist
+        #[arg(long, value_name = "FILE")]
+        store: Option<PathBuf>,
+    },
+}
+
+impl Action {
+    fn place(&self) -> &Place {
+        match self {
+            Self::Get { place, .. }
+            | Self::Set { place, .. }
+            | Self::Rm { place, .. }
+            | Self::Watch { place, .. }
+            | Self::Peers { place }
+            | Self::Export { place, .. }
+            | Self::Import { place, .. }
+            | Self::Keep { place, .. } => place,
+        }
+    }
+}
+
+pub(crate) async fn field(args: FieldArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let aether = connected(&args.action.place().medium, "aether-field", &shutdown).await?;
+    if !aether.promises().crosses_processes {
+        return Err(CommandError::Alone { missing: "share the field" });
+    }
+    let result = with_field(&aether, args.action, &shutdown).await;
+    aether_chassis::close(&aether).await;
+    result
+}
+
+async fn with_field(
+    aether: &Aether,
+    action: Action,
+    shutdown: &CancellationToken,
+) -> Result<(), CommandError> {
+    let mut builder = Field::builder(&action.place().field).replica("aether-field");
+    if let Action::Keep { store: Some(path), .. } = &action {
+        builder = builder.store(path);
+    }
+    let field = builder.join(aether).await?;
+    let result = run(&field, action, shutdown).await;
+    let closed = field.close().await;
+    result?;
+    Ok(closed?)
+}
+
+async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Result<(), CommandError> {
+    let timeout = action.place().timeout;
+    let mut output = Output::stdout();
+    match action {
+        Action::Keep { .. } => return keep(field, &mut output, shutdown).await,
+        Action::Watch { pattern, .. } => return watch(field, &pattern, &mut output, shutdown).await,
+        _ => agreed(field, timeout, shutdown).await?,
+    }
+    match action {
+        Action::Get { name, .. } => match field.get_json(&name) {
+            Some(value) => output.bytes(&line(&value))?,
+            None => return Err(CommandError::NoRegister { name }),
+        },
+        Action::Set { name, value, .. } => {
+            field.set(&name, &value)?;
+            agreed(field, timeout, shutdown).await?;
+        }
+        Action::Rm { name, .. } => {
+            if !field.remove(&name)? {
+                return Err(CommandError::NoRegister { name });
+            }
+            agreed(field, timeout, shutdown).await?;
+        }
+        Action::Peers { .. } => {
+            for peer in field.peers() {
+                let agrees = if peer.agrees { "same state" } else { "other state" };
+                output.line(format_args!("{} {} {agrees}", peer.replica, peer.writer))?;
+            }
+        }
+        Action::Export { pattern, .. } => {
+            for (name, value) in field.list(&pattern) {
+                output.line(ledger::line(&name, &value))?;
+            }
+        }
+        Action::Import { file, .. } => {
+            let import = ledger::read(&file)?;
+            for (name, value) in &import.registers {
+                field.set(name, value)?;
+            }
+            for name in &import.removed {
+                field.remove(name)?;
+            }
+            agreed(field, timeout, shutdown).await?;
+            let (registers, removed, skipped) =
+                (import.registers.len(), import.removed.len(), import.skipped);
+            stderr_line(format_args!(
+                "imported {registers} registers, {removed} removals; {skipped} lines skipped"
+            ));
+        }
+        Action::Keep { .. } | Action::Watch { .. } => {}
+    }
+    Ok(())
+}
+
+/// Waits until one other replica has the same state.
+async fn agreed(field: &Field, timeout: Duration, shutdown: &CancellationToken) -> Result<(), CommandError> {
+    tokio::select! {
+        agreed = tokio::time::timeout(timeout, field.agreed(1)) => match agreed {
+            Ok(agreed) => Ok(agreed?),
+            Err(_) => Err(CommandError::NoReplica { timeout }),
+        },
+        () = shutdown.cancelled() => Err(CommandError::Interrupted { before: "another replica answered" }),
+    }
+}
+
+async fn watch(
+    field: &Field,
+    pattern: &str,
+    output: &mut Output,
+    shutdown: &CancellationToken,
+) -> Result<(), CommandError> {
+    let mut updates = field.watch(pattern);
+    loop {
+        let update = tokio::select! {
+            update = updates.next() => update,
+            () = shutdown.cancelled() => None,
+        };
+        match update {
+            Some(update) => output.bytes(&shown(&update))?,
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn keep(field: &Field, output: &mut Output, shutdown: &CancellationToken) -> Result<(), CommandError> {
+    stderr_line(format_args!("keeps {} entries; stop with Ctrl-C", field.status().entries));
+    shutdown.cancelled().await;
+    let status = field.status();
+    Ok(output.line(format_args!(
+        "field: {} entries, {} changes received, {} refused, {} unreadable messages, {} reconciliations, {} broken off",
+        status.entries,
+        status.received,
+        status.refused,
+        status.unreadable,
+        status.reconciliations,
+        status.broken_off
+    ))?)
+}
+
+fn line(json: &Bytes) -> Vec<u8> {
+    [json, b"\n".as_slice()].concat()
+}
+
+/// An update as a JSON line.
+fn shown(update: &Update) -> Vec<u8> {
+    let json = |value: &Option<Bytes>| {
+        let value = value.as_ref().and_then(|value| serde_json::from_slice::<&RawValue>(value).ok());
+        value.map_or("null".to_owned(), ToString::to_string)
+    };
+    let name = serde_json::Value::from(update.name());
+    let by = update.by();
+    let text = match update.kind() {
+        UpdateKind::Register { old, new } => {
+            format!("{{\"name\":{name},\"old\":{},\"new\":{},\"by\":\"{by}\"}}\n", json(old), json(new))
+        }
+        UpdateKind::Counter { sum } => format!("{{\"name\":{name},\"sum\":{sum},\"by\":\"{by}\"}}\n"),
+        UpdateKind::Member { member, is_member } => {
+            let member = serde_json::Value::from(String::from_utf8_lossy(member));
+            format!("{{\"name\":{name},\"member\":{member},\"is_member\":{is_member},\"by\":\"{by}\"}}\n")
+        }
+        _ => String::new(),
+    };
+    text.into_bytes()
+}

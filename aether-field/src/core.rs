@@ -1,0 +1,40 @@
+//! The pure core: no clock, no task, no I/O.
+//!
+//! Each replica has a [`State`]: registers (the last writer wins), counters and sets (no concurrent addition is lost).
+//! Changes of one replica are [applied](State::apply) by the others, in any order and any number of times. What is lost
+//! on the way is found by a [reconciliation](Initiator), which costs a few messages however large the state is.
+//!
+//! ```
+//! use aether_field::core::{Initiator, Limits, Responder, State, WriterId};
+//!
+//! let (mut a, mut b) = (State::new(WriterId(1), Limits::default()), State::new(WriterId(2), Limits::default()));
+//! a.set("lamp", "on".into(), 1_000)?;
+//! b.add("visits", 3, 1_001)?;
+//!
+//! let (mut initiator, first) = Initiator::start(&mut a)?;
+//! let mut responder = Responder::default();
+//! let mut messages = vec![first];
+//! while let Some(message) = messages.pop() {
+//!     for answer in responder.handle(&mut b, message, 1_002)?.send {
+//!         messages.extend(initiator.handle(&mut a, answer, 1_002)?.send);
+//!     }
+//! }
+//! assert!(initiator.is_done());
+//! assert_eq!(a.digest(), b.digest());
+//! assert_eq!((b.get("lamp").map(|value| &value[..]), a.count("visits")), (Some(&b"on"[..]), 3));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod entry;
+mod key;
+mod limits;
+mod reconcile;
+mod stamp;
+mod state;
+
+pub use entry::{Change, ChangeId, Digest, Entry};
+pub use key::Key;
+pub use limits::{Limits, Refusal};
+pub use reconcile::{Initiator, Message, ProtocolError, Responder, Step};
+pub use stamp::{FromFuture, HybridClock, Stamp, WriterId};
+pub use state::{Applied, State};

@@ -1,0 +1,71 @@
+//! Bounds on what a replica takes, and the errors of what it refuses.
+
+use std::time::Duration;
+
+use super::stamp::FromFuture;
+
+/// The bounds of a replica. All replicas of a field need the same ones, else what one accepts another refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The maximum size of a name, and of a member of a set, in bytes; 256 by default.
+    pub max_name: usize,
+    /// The maximum size of a value in bytes; 32,768 by default.
+    pub max_value: usize,
+    /// The maximum number of entries, removals included; 10 million by default.
+    pub max_entries: usize,
+    /// How far a stamp of another writer may be ahead of this replica's clock; 15 minutes by default.
+    pub max_drift: Duration,
+    /// How long removals are kept; 7 days by default. A replica that was away for longer loses those of its own changes
+    /// that are older than that and of keys that the others do not have. It learns of each.
+    pub horizon: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_name: 256,
+            max_value: 32_768,
+            max_entries: 10_000_000,
+            max_drift: Duration::from_secs(15 * 60),
+            horizon: Duration::from_secs(7 * 24 * 60 * 60),
+        }
+    }
+}
+
+/// A change that is refused. Nothing of it is visible then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The name is empty.
+    #[error("a name has at least one byte")]
+    EmptyName,
+    /// The name or the member is too long.
+    #[error("the name or member has {bytes} bytes; {allowed} are allowed")]
+    NameTooLong {
+        /// Its size.
+        bytes: usize,
+        /// The bound.
+        allowed: usize,
+    },
+    /// The value is too large.
+    #[error("the value has {bytes} bytes; {allowed} are allowed")]
+    ValueTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The bound.
+        allowed: usize,
+    },
+    /// The replica is full.
+    #[error("the field has {allowed} entries, which is its bound")]
+    Full {
+        /// The bound.
+        allowed: usize,
+    },
+    /// The stamp is too far in the future.
+    #[error(transparent)]
+    FromFuture(#[from] FromFuture),
+    /// A part of a counter is written by another writer than its own, is not a count, or counts down.
+    #[error("the part of a counter is not one that its writer can have made")]
+    ForeignCount,
+}

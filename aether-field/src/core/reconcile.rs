@@ -1,0 +1,348 @@
+//! Reconciliation: two replicas find out what differs and exchange only that.
+//!
+//! The differing changes are found by ranges (Meyer, "Range-Based Set Reconciliation", 2022), by the `negentropy` crate.
+//! One side initiates; both sides feed what they receive to [`Initiator::handle`] or [`Responder::handle`] and send what
+//! comes out. A reconciliation that breaks off is started anew: what was exchanged differs no more.
+
+use std::sync::Arc;
+
+use negentropy::{Id, Negentropy, NegentropyStorageVector};
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Change, ChangeId, Entry};
+use super::limits::Refusal;
+use super::stamp::Stamp;
+use super::state::{Applied, State};
+
+/// The size of one message of ranges, in bytes.
+const RANGES: u64 = 60_000;
+
+/// The size of one message of changes, in bytes, but for a single change that is larger.
+const CHANGES: usize = 60_000;
+
+/// The number of identities in one request.
+const WANTED: usize = 1_000;
+
+/// A message of a reconciliation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Message {
+    /// Begins a reconciliation: the first ranges of the initiator.
+    Open(Vec<u8>),
+    /// Ranges that differ, from either side.
+    Ranges(Vec<u8>),
+    /// Changes that the responder lacks. It answers with [`Message::Taken`].
+    Offer(Vec<Change>),
+    /// The offered changes were applied, but for these: they were removed before, and are dropped by the initiator.
+    Taken {
+        /// What is gone.
+        gone: Vec<ChangeId>,
+    },
+    /// Changes that the initiator lacks. The responder answers with [`Message::Given`].
+    Want(Vec<ChangeId>),
+    /// Changes that were asked for, as many as fit, in the order of the question; missing ones have been replaced since.
+    Given {
+        /// The changes.
+        changes: Vec<Change>,
+        /// How many of the wanted identities this message answers.
+        answered: u32,
+    },
+    /// Changes that were given but were removed before: the responder drops them.
+    Gone(Vec<ChangeId>),
+    /// All is exchanged. Both sides send it.
+    Done {
+        /// [`State::collected`] when the reconciliation began.
+        collected: Stamp,
+        /// Whether nothing was refused. Otherwise the peer must not rely on `collected`.
+        is_complete: bool,
+    },
+}
+
+/// A message that breaks the protocol. The reconciliation is over; the state is intact.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// A message that is not expected now.
+    #[error("a message of a reconciliation came out of turn")]
+    OutOfTurn,
+    /// Ranges that cannot be read.
+    #[error("the ranges of a reconciliation cannot be read: {0}")]
+    Ranges(String),
+}
+
+impl From<negentropy::Error> for ProtocolError {
+    fn from(error: negentropy::Error) -> Self {
+        Self::Ranges(error.to_string())
+    }
+}
+
+/// What a message led to.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Step {
+    /// The answers.
+    pub send: Vec<Message>,
+    /// The changes that are new here, with the entries that they replaced.
+    pub changed: Vec<(Change, Option<Entry>)>,
+    /// The entries that were removed elsewhere so long ago that no mark of it is kept.
+    pub forgotten: Vec<Change>,
+    /// The changes that were refused.
+    pub refused: Vec<(ChangeId, Refusal)>,
+}
+
+impl Step {
+    fn send(message: Message) -> Self {
+        Self { send: vec![message], ..Self::default() }
+    }
+
+    /// Applies changes. Returns those that are gone.
+    fn apply(&mut self, state: &mut State, changes: Vec<Change>, wall: u64) -> Vec<ChangeId> {
+        let mut gone = Vec::new();
+        for change in changes {
+            let id = change.id();
+            match state.apply(change.clone(), wall) {
+                Ok(Applied::Changed { old }) => self.changed.push((change, old)),
+                Ok(Applied::Known) => {}
+                Ok(Applied::Gone) => gone.push(id),
+                Err(refusal) => self.refused.push((id, refusal)),
+            }
+        }
+        gone
+    }
+
+    fn forget(&mut self, state: &mut State, gone: &[ChangeId]) {
+        self.forgotten.extend(gone.iter().filter_map(|&id| state.forget(id)));
+    }
+}
+
+/// The sorted identities of a state at one moment. Building it costs about 50 ns an entry; it is kept until the state
+/// changes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Index(Option<Arc<NegentropyStorageVector>>);
+
+impl Index {
+    pub(crate) fn is_outdated(&mut self) {
+        self.0 = None;
+    }
+
+    pub(crate) fn get_or_build<I: Iterator<Item = ChangeId>>(&mut self, ids: impl FnOnce() -> I) -> Self {
+        if self.0.is_none() {
+            let mut storage = NegentropyStorageVector::new();
+            for (time, id) in ids().map(ChangeId::to_item) {
+                // Fails only when sealed.
+                let _ = storage.insert(time, Id::from_byte_array(id));
+            }
+            let _ = storage.seal();
+            self.0 = Some(Arc::new(storage));
+        }
+        self.clone()
+    }
+
+    fn storage(&self) -> Result<&NegentropyStorageVector, ProtocolError> {
+        self.0.as_deref().ok_or(ProtocolError::OutOfTurn)
+    }
+}
+
+/// The side that begins.
+#[derive(Debug)]
+pub struct Initiator {
+    index: Index,
+    collected: Stamp,
+    offers: Vec<ChangeId>,
+    wants: Vec<ChangeId>,
+    is_complete: bool,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Ranges,
+    Offering,
+    Wanting,
+    Ending,
+    Done,
+}
+
+impl Initiator {
+    /// Begins a reconciliation. The message goes to the other replica.
+    ///
+    /// # Errors
+    /// [`ProtocolError`] does not occur for a state in memory; the signature leaves room for other indexes.
+    pub fn start(state: &mut State) -> Result<(Self, Message), ProtocolError> {
+        let index = state.index();
+        let ranges = Negentropy::borrowed(index.storage()?, RANGES)?.initiate()?;
+        let initiator = Self {
+            index,
+            collected: state.collected(),
+            offers: Vec::new(),
+            wants: Vec::new(),
+            is_complete: true,
+            stage: Stage::Ranges,
+        };
+        Ok((initiator, Message::Open(ranges)))
+    }
+
+    /// Whether all was exchanged.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// The changes still to be exchanged, as far as they are known.
+    #[must_use]
+    pub const fn remaining(&self) -> usize {
+        self.offers.len() + self.wants.len()
+    }
+
+    /// Takes in an answer of the responder.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]; the reconciliation is over then.
+    pub fn handle(&mut self, state: &mut State, message: Message, wall: u64) -> Result<Step, ProtocolError> {
+        match (self.stage, message) {
+            (Stage::Ranges, Message::Ranges(ranges)) => self.compare(state, &ranges),
+            (Stage::Offering, Message::Taken { gone }) => {
+                let mut step = Step::default();
+                step.forget(state, &gone);
+                step.send.push(self.next(state));
+                Ok(step)
+            }
+            (Stage::Wanting, Message::Given { changes, answered }) => {
+                let mut step = Step::default();
+                let gone = step.apply(state, changes, wall);
+                if !gone.is_empty() {
+                    step.send.push(Message::Gone(gone));
+                }
+                self.is_complete &= step.refused.is_empty();
+                // At least one, so that it ends whatever the responder says.
+                let answered = usize::try_from(answered).unwrap_or(usize::MAX).max(1);
+                self.wants.truncate(self.wants.len().saturating_sub(answered));
+                step.send.push(self.next(state));
+                Ok(step)
+            }
+            (Stage::Ending, Message::Done { collected, is_complete }) => {
+                self.stage = Stage::Done;
+                let mut step = Step::default();
+                finish(&mut step, state, (collected, is_complete && self.is_complete), wall);
+                Ok(step)
+            }
+            _ => Err(ProtocolError::OutOfTurn),
+        }
+    }
+
+    fn compare(&mut self, state: &State, ranges: &[u8]) -> Result<Step, ProtocolError> {
+        let mut negentropy = Negentropy::borrowed(self.index.storage()?, RANGES)?;
+        negentropy.set_initiator();
+        let (mut have, mut need) = (Vec::new(), Vec::new());
+        let next = negentropy.reconcile_with_ids(ranges, &mut have, &mut need)?;
+        let read = |ids: Vec<Id>| ids.into_iter().map(|id| ChangeId::from_item(id.as_bytes()));
+        self.offers.extend(read(have));
+        self.wants.extend(read(need));
+        Ok(Step::send(match next {
+            Some(ranges) => Message::Ranges(ranges),
+            None => {
+                // They are sent from the end: the oldest first, as far as replicas that join have it easier then.
+                self.offers.sort_unstable_by(|a, b| b.cmp(a));
+                self.wants.sort_unstable_by(|a, b| b.cmp(a));
+                self.stage = Stage::Offering;
+                self.next(state)
+            }
+        }))
+    }
+
+    fn next(&mut self, state: &State) -> Message {
+        if self.stage == Stage::Offering {
+            let changes = fitting(state, std::iter::from_fn(|| self.offers.pop()), |_| {});
+            if !changes.is_empty() {
+                return Message::Offer(changes);
+            }
+            self.stage = Stage::Wanting;
+        }
+        if self.stage == Stage::Wanting && !self.wants.is_empty() {
+            return Message::Want(self.wants.iter().rev().take(WANTED).copied().collect());
+        }
+        self.stage = Stage::Ending;
+        Message::Done { collected: self.collected, is_complete: self.is_complete }
+    }
+}
+
+/// The side that answers. It can be kept for a reconciliation or for all of one peer: [`Message::Open`] begins anew.
+#[derive(Debug, Default)]
+pub struct Responder {
+    index: Index,
+    collected: Stamp,
+    is_complete: bool,
+}
+
+impl Responder {
+    /// Takes in a message of the initiator.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]; the reconciliation is over then.
+    pub fn handle(&mut self, state: &mut State, message: Message, wall: u64) -> Result<Step, ProtocolError> {
+        match message {
+            Message::Open(ranges) => {
+                *self = Self { index: state.index(), collected: state.collected(), is_complete: true };
+                self.compare(&ranges)
+            }
+            Message::Ranges(ranges) => self.compare(&ranges),
+            Message::Offer(changes) => {
+                let mut step = Step::default();
+                let gone = step.apply(state, changes, wall);
+                self.is_complete &= step.refused.is_empty();
+                step.send.push(Message::Taken { gone });
+                Ok(step)
+            }
+            Message::Want(ids) => {
+                let mut answered = 0;
+                let changes = fitting(state, ids.into_iter().take(WANTED), |_| answered += 1);
+                Ok(Step::send(Message::Given { changes, answered }))
+            }
+            Message::Gone(ids) => {
+                let mut step = Step::default();
+                step.forget(state, &ids);
+                Ok(step)
+            }
+            Message::Done { collected, is_complete } => {
+                let is_complete = is_complete && self.is_complete;
+                let mut step = Step::send(Message::Done { collected: self.collected, is_complete });
+                self.index.is_outdated();
+                finish(&mut step, state, (collected, is_complete), wall);
+                Ok(step)
+            }
+            Message::Taken { .. } | Message::Given { .. } => Err(ProtocolError::OutOfTurn),
+        }
+    }
+
+    fn compare(&self, ranges: &[u8]) -> Result<Step, ProtocolError> {
+        let answer = Negentropy::borrowed(self.index.storage()?, RANGES)?.reconcile(ranges)?;
+        Ok(Step::send(Message::Ranges(answer)))
+    }
+}
+
+/// The changes of these identities that still exist, as many as fit into a message. `each` sees every identity that was
+/// taken from the iterator.
+fn fitting(
+    state: &State,
+    ids: impl Iterator<Item = ChangeId>,
+    mut each: impl FnMut(ChangeId),
+) -> Vec<Change> {
+    let (mut changes, mut bytes) = (Vec::new(), 0);
+    for id in ids {
+        each(id);
+        if let Some(change) = state.change(id) {
+            bytes += 64 + change.key.size() + change.entry.value.as_ref().map_or(0, bytes::Bytes::len);
+            changes.push(change);
+        }
+        if bytes >= CHANGES {
+            break;
+        }
+    }
+    changes
+}
+
+fn finish(step: &mut Step, state: &mut State, (collected, is_complete): (Stamp, bool), wall: u64) {
+    if is_complete && let Err(refusal) = state.note_collected(collected, wall) {
+        step.refused.push((ChangeId::default(), refusal));
+    }
+}

@@ -1,0 +1,127 @@
+//! Joining a field.
+
+#[cfg(feature = "store")]
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aether_core::{Aether, Amplitude, Vibrator};
+use tokio_util::sync::CancellationToken;
+
+use super::error::JoinFieldError;
+use super::field::{Field, Running};
+use super::shared::Shared;
+#[cfg(feature = "store")]
+use super::store::Store;
+use super::syncing::Syncer;
+use super::wire::Channels;
+use super::{listening, publishing};
+use crate::core::{Limits, State, WriterId};
+
+/// How a replica joins a field.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct FieldBuilder {
+    field: String,
+    replica: String,
+    limits: Limits,
+    amplitude: Amplitude,
+    #[cfg(feature = "store")]
+    path: Option<PathBuf>,
+}
+
+impl FieldBuilder {
+    pub(super) fn new(field: &str) -> Self {
+        Self {
+            field: field.to_owned(),
+            replica: format!("field-{field}"),
+            limits: Limits::default(),
+            amplitude: Amplitude::NORMAL,
+            #[cfg(feature = "store")]
+            path: None,
+        }
+    }
+
+    /// Names the replica. Others see the name; it need not be unique. Default: `field-` and the name of the field.
+    pub fn replica(mut self, name: &str) -> Self {
+        self.replica = name.to_owned();
+        self
+    }
+
+    /// Sets the bounds. All replicas of a field need the same ones.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the importance of the changes of this replica on the medium. What overload sheds is exchanged later.
+    /// Default: 0.5.
+    pub fn amplitude(mut self, amplitude: Amplitude) -> Self {
+        self.amplitude = amplitude;
+        self
+    }
+
+    /// Keeps the replica in a file, which is made if it does not exist. One process at a time can have it open.
+    #[cfg(feature = "store")]
+    pub fn store(mut self, path: impl AsRef<Path>) -> Self {
+        self.path = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Joins the field. What the store has is readable at once; what other replicas have follows. Cancel safe.
+    ///
+    /// # Errors
+    /// [`JoinFieldError`] if the name is not allowed in a channel, the medium does not take the subscriptions, or the
+    /// store cannot be opened.
+    pub async fn join(self, aether: &Aether) -> Result<Field, JoinFieldError> {
+        let name = |source| JoinFieldError::Name { name: self.field.clone(), source };
+        let channels = Channels::of(&self.field).map_err(name)?;
+        // Random, so that a crash that loses the last changes cannot make two changes with one stamp.
+        let writer = WriterId(fastrand::u64(1..));
+        let sync = channels.sync(writer).map_err(name)?;
+        #[cfg(feature = "store")]
+        let (state, store) = match &self.path {
+            Some(path) => {
+                let (state, store) = Store::open(path, writer, self.limits)?;
+                (state, Some(store))
+            }
+            None => (State::new(writer, self.limits), None),
+        };
+        #[cfg(not(feature = "store"))]
+        let state = State::new(writer, self.limits);
+
+        let vibrator = Vibrator::create(&self.replica, aether).await?;
+        vibrator.resonate_on(channels.changes.as_str()).await?;
+        vibrator.resonate_on(channels.beats.as_str()).await?;
+        vibrator.resonate_on(sync.as_str()).await?;
+        let (emitter, receiver) = vibrator.split();
+        let shared = Arc::new(Shared::new(
+            self.replica,
+            channels,
+            state,
+            #[cfg(feature = "store")]
+            store,
+        ));
+        let syncer = Arc::new(Syncer::new(Arc::clone(&shared), emitter.clone()));
+        let stop = CancellationToken::new();
+        let tasks = tokio::spawn({
+            let (shared, emitter, syncer, stop) =
+                (Arc::clone(&shared), emitter.clone(), Arc::clone(&syncer), stop.clone());
+            async move {
+                let leaving = emitter.clone();
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = listening::listen(Arc::clone(&shared), receiver) => {}
+                    result = publishing::publish(Arc::clone(&shared), emitter) => {
+                        if let Err(error) = result {
+                            tracing::debug!(%error, "the field stops sending");
+                        }
+                    }
+                    () = syncer.run() => {}
+                }
+                publishing::leave(&shared, &leaving).await;
+                shared.close();
+            }
+        });
+        Ok(Field::new(shared, syncer, self.amplitude, Running::new(stop, tasks)))
+    }
+}

@@ -1,0 +1,66 @@
+//! Errors of fields.
+
+use aether_core::wave::ChannelError;
+use aether_core::{CreateError, JoinError};
+
+use crate::core::Refusal;
+
+/// A field cannot be joined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinFieldError {
+    /// The name of the field is not allowed in a channel.
+    #[error("{name:?} cannot be the name of a field: it becomes a part of channels")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not.
+        source: ChannelError,
+    },
+    /// The vibrator of the replica cannot be made.
+    #[error("the vibrator of the field cannot be made")]
+    Create(#[from] CreateError),
+    /// The channels of the field cannot be heard.
+    #[error("the channels of the field cannot be subscribed to")]
+    Join(#[from] JoinError),
+    /// The store cannot be opened.
+    #[cfg(feature = "store")]
+    #[error("the store of the field cannot be opened")]
+    Store(#[from] super::store::StoreError),
+}
+
+/// A read or a write of a field failed. A failed write changes nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FieldError {
+    /// The field does not take the change.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The value cannot be written as JSON.
+    #[error("the value cannot be written as JSON")]
+    Serialize(#[source] serde_json::Error),
+    /// The value is `null`, which stands for nothing: remove the key instead.
+    #[error("a field holds no null; remove {name:?} instead")]
+    Null {
+        /// The name.
+        name: String,
+    },
+    /// The value is no JSON of this type.
+    #[error("the value of {name:?} cannot be read as the type that was asked for")]
+    Deserialize {
+        /// The name.
+        name: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// The replica has no store.
+    #[error("the field has no store; `FieldBuilder::store` gives it one")]
+    NoStore,
+    /// The store failed. What was durable before still is.
+    #[cfg(feature = "store")]
+    #[error("the store of the field failed")]
+    Store(#[source] std::sync::Arc<super::store::StoreError>),
+    /// The field is closed.
+    #[error("the field is closed")]
+    Closed,
+}

@@ -1,0 +1,291 @@
+//! The handle of a replica.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use aether_core::Amplitude;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::builder::FieldBuilder;
+use super::error::FieldError;
+use super::peers::Peer;
+use super::shared::{FieldStatus, Shared};
+use super::superseded::{KEPT, Superseded};
+use super::syncing::Syncer;
+use super::watch::{Watch, WatchQueue};
+use crate::core::{Digest, Key, WriterId};
+
+/// A replica of shared state. A clone is another handle of the same replica.
+///
+/// Reads never wait. Writes are visible here at once, and travel to the other replicas in the background. Registers hold
+/// JSON values; names are any text of at most 256 bytes, such as `room/7/lamp`. When the last handle is dropped the
+/// replica leaves in the background; [`Field::close`] waits for that.
+#[derive(Debug, Clone)]
+pub struct Field {
+    shared: Arc<Shared>,
+    syncer: Arc<Syncer>,
+    amplitude: Amplitude,
+    running: Arc<Running>,
+}
+
+/// The task of a replica, which ends when the last handle is dropped.
+#[derive(Debug)]
+pub(super) struct Running {
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Running {
+    pub(super) fn new(stop: CancellationToken, task: JoinHandle<()>) -> Self {
+        Self { stop, task: Mutex::new(Some(task)) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Field {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        syncer: Arc<Syncer>,
+        amplitude: Amplitude,
+        running: Running,
+    ) -> Self {
+        Self { shared, syncer, amplitude, running: Arc::new(running) }
+    }
+
+    /// Options of a replica of the field of this name. All processes that join a field of one name on one medium share
+    /// it.
+    pub fn builder(field: &str) -> FieldBuilder {
+        FieldBuilder::new(field)
+    }
+
+    /// Writes a register.
+    ///
+    /// # Errors
+    /// [`FieldError`] if the value is `null` or no JSON, or name or value are out of bounds. Nothing changes then.
+    pub fn set(&self, name: &str, value: &(impl Serialize + ?Sized)) -> Result<(), FieldError> {
+        let value = serde_json::to_vec(value).map_err(FieldError::Serialize)?;
+        if value == b"null" {
+            return Err(FieldError::Null { name: name.to_owned() });
+        }
+        let write = |state: &mut crate::core::State, wall| {
+            state.set(name, value.into(), wall).map(|change| ((), vec![change]))
+        };
+        Ok(self.shared.write(self.amplitude, write, |state| state.entry(&register(name)).cloned())?)
+    }
+
+    /// Reads a register; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`FieldError::Deserialize`] if the value is not of this type.
+    pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, FieldError> {
+        let Some(value) = self.get_json(name) else { return Ok(None) };
+        let read = serde_json::from_slice(&value);
+        read.map(Some).map_err(|source| FieldError::Deserialize { name: name.to_owned(), source })
+    }
+
+    /// The JSON of a register; `None` if there is none.
+    #[must_use]
+    pub fn get_json(&self, name: &str) -> Option<Bytes> {
+        self.shared.state().get(name).cloned()
+    }
+
+    /// The names and the JSON of the registers that match a pattern: a name, or the beginning of names and `*`.
+    #[must_use]
+    pub fn list(&self, pattern: &str) -> Vec<(String, Bytes)> {
+        let state = self.shared.state();
+        let (start, is_one) = pattern.strip_suffix('*').map_or((pattern, true), |start| (start, false));
+        let all = state.registers(start).filter(|(name, _)| !is_one || *name == pattern);
+        all.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    }
+
+    /// Reads a register, and writes what `change` makes of it in one step; `None` removes it. Concurrent updates of
+    /// other replicas are no part of the step: of two, one wins.
+    ///
+    /// # Errors
+    /// Those of [`Field::get`] and [`Field::set`].
+    pub fn update<T, F>(&self, name: &str, change: F) -> Result<(), FieldError>
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnOnce(Option<T>) -> Option<T>,
+    {
+        // Two handles of one replica may update at once.
+        let _one = self.shared.updating.lock();
+        match change(self.get(name)?) {
+            Some(value) => self.set(name, &value),
+            None => self.remove(name).map(drop),
+        }
+    }
+
+    /// Removes a register. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`FieldError::Refused`] if the name is out of bounds.
+    pub fn remove(&self, name: &str) -> Result<bool, FieldError> {
+        let write = |state: &mut crate::core::State, wall| {
+            let change = state.remove(name, wall)?;
+            Ok((change.is_some(), change.into_iter().collect()))
+        };
+        Ok(self.shared.write(self.amplitude, write, |state| state.entry(&register(name)).cloned())?)
+    }
+
+    /// Adds to a counter. Concurrent additions of all replicas count.
+    ///
+    /// # Errors
+    /// [`FieldError::Refused`] if the name is out of bounds.
+    pub fn add(&self, counter: &str, by: i64) -> Result<(), FieldError> {
+        let write = |state: &mut crate::core::State, wall| {
+            state.add(counter, by, wall).map(|change| ((), vec![change]))
+        };
+        Ok(self.shared.write(self.amplitude, write, |_| None)?)
+    }
+
+    /// The sum of a counter; 0 if nobody has added to it.
+    #[must_use]
+    pub fn count(&self, counter: &str) -> i128 {
+        self.shared.state().count(counter)
+    }
+
+    /// Adds a member to a set. A concurrent removal by another replica does not undo this.
+    ///
+    /// # Errors
+    /// [`FieldError::Refused`] if name or member are out of bounds.
+    pub fn insert(&self, set: &str, member: impl Into<Bytes>) -> Result<(), FieldError> {
+        let write = |state: &mut crate::core::State, wall| {
+            state.insert(set, member.into(), wall).map(|changes| ((), changes))
+        };
+        Ok(self.shared.write(self.amplitude, write, |_| None)?)
+    }
+
+    /// Removes a member from a set. Returns whether it was in it.
+    ///
+    /// # Errors
+    /// [`FieldError::Refused`] if name or member are out of bounds.
+    pub fn discard(&self, set: &str, member: impl Into<Bytes>) -> Result<bool, FieldError> {
+        let write = |state: &mut crate::core::State, wall| {
+            let changes = state.discard(set, &member.into(), wall)?;
+            Ok((!changes.is_empty(), changes))
+        };
+        Ok(self.shared.write(self.amplitude, write, |_| None)?)
+    }
+
+    /// The members of a set, in order.
+    #[must_use]
+    pub fn members(&self, set: &str) -> Vec<Bytes> {
+        self.shared.state().members(set).cloned().collect()
+    }
+
+    /// Watches the names that match a pattern from now on: a name, or the beginning of names and `*`.
+    #[must_use]
+    pub fn watch(&self, pattern: &str) -> Watch {
+        let queue = WatchQueue::new(pattern);
+        self.shared.watch(&queue);
+        Watch { queue }
+    }
+
+    /// The writes of this replica that lose from now on against concurrent ones. The winner is not told.
+    #[must_use]
+    pub fn superseded(&self) -> Superseded {
+        let (sender, receiver) = mpsc::channel(KEPT);
+        self.shared.superseded(sender);
+        Superseded { receiver }
+    }
+
+    /// The other replicas that were heard in the last seconds.
+    #[must_use]
+    pub fn peers(&self) -> Vec<Peer> {
+        let digest = self.digest();
+        self.shared.peers.lock().list(digest)
+    }
+
+    /// The identity of this replica's changes.
+    #[must_use]
+    pub fn writer(&self) -> WriterId {
+        self.shared.state().writer()
+    }
+
+    /// The digest of the whole state: replicas with equal digests have the same state.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.shared.state().digest()
+    }
+
+    /// The account of this replica.
+    #[must_use]
+    pub fn status(&self) -> FieldStatus {
+        self.shared.status()
+    }
+
+    /// Waits until `replicas` other replicas have everything that this one has now. It waits for replicas to come if
+    /// there are not enough, so bound it with a time-out. Cancel safe.
+    ///
+    /// # Errors
+    /// [`FieldError::Closed`] if the field is closed meanwhile.
+    pub async fn agreed(&self, replicas: usize) -> Result<(), FieldError> {
+        let mut progress = self.shared.progress.subscribe();
+        let mut agreed = BTreeSet::new();
+        while agreed.len() < replicas {
+            if self.running.stop.is_cancelled() {
+                return Err(FieldError::Closed);
+            }
+            progress.mark_unchanged();
+            let peers = self.shared.peers.lock().writers();
+            for peer in peers {
+                if agreed.len() < replicas && !agreed.contains(&peer) && self.syncer.with(peer).await.is_ok()
+                {
+                    agreed.insert(peer);
+                }
+            }
+            if agreed.len() < replicas {
+                tokio::select! {
+                    // A peer came, or another reconciliation has ended.
+                    changed = progress.changed() => changed.map_err(|_| FieldError::Closed)?,
+                    () = self.running.stop.cancelled() => return Err(FieldError::Closed),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that this replica has now is in its store, and synced to the disk. Cancel safe.
+    ///
+    /// # Errors
+    /// [`FieldError::NoStore`], or [`FieldError::Store`] if the store failed.
+    #[cfg(feature = "store")]
+    pub async fn durable(&self) -> Result<(), FieldError> {
+        let store = self.shared.store.as_ref().ok_or(FieldError::NoStore)?;
+        store.durable().await.map_err(FieldError::Store)
+    }
+
+    /// Leaves the field: sends what waits, tells the others, and syncs the store. All handles are closed by it.
+    ///
+    /// # Errors
+    /// [`FieldError::Store`] if the last changes could not be stored.
+    pub async fn close(self) -> Result<(), FieldError> {
+        self.running.stop.cancel();
+        let task = self.running.task.lock().take();
+        if let Some(task) = task {
+            // Fails only if the runtime ends.
+            let _ = task.await;
+        }
+        #[cfg(feature = "store")]
+        if self.shared.store.is_some() {
+            self.durable().await?;
+        }
+        Ok(())
+    }
+}
+
+fn register(name: &str) -> Key {
+    Key::Register(name.into())
+}

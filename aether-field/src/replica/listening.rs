@@ -1,0 +1,130 @@
+//! The task that takes in changes, beats, and questions of other replicas.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aether_core::{FailureReason, Receiver, Wave};
+use tokio::time::Instant;
+
+use super::shared::{Shared, count, wall};
+use super::wire::{Beat, Changes, Question, VERSION};
+use crate::core::{Responder, WriterId};
+
+/// The number of waves taken at once.
+const MANY: usize = 64;
+
+/// The number of reconciliations that other replicas may have open here. Beyond it the oldest has to begin anew.
+const MAX_OPEN: usize = 64;
+
+/// Takes waves in until the receiver ends.
+pub(super) async fn listen(shared: Arc<Shared>, mut receiver: Receiver) {
+    let tuner = receiver.tuner();
+    let mut waves = Vec::with_capacity(MANY);
+    let mut lost = 0;
+    let mut open = Open::default();
+    while receiver.receive_many(&mut waves, MANY).await > 0 {
+        for wave in waves.drain(..) {
+            if wave.channel() == &shared.channels.changes {
+                changes(&shared, &wave);
+            } else if wave.channel() == &shared.channels.beats {
+                beat(&shared, &wave);
+            } else {
+                open.answer(&shared, &wave).await;
+            }
+        }
+        let now_lost = tuner.ledger().lost();
+        if now_lost > lost {
+            lost = now_lost;
+            shared.sync_now.notify_one();
+        }
+    }
+}
+
+fn changes(shared: &Shared, wave: &Wave) {
+    match postcard::from_bytes::<Changes>(wave.payload()) {
+        Ok(Changes { version: VERSION, changes }) => shared.apply(changes),
+        _ => unreadable(shared, wave),
+    }
+}
+
+fn beat(shared: &Shared, wave: &Wave) {
+    let beat = match postcard::from_bytes::<Beat>(wave.payload()) {
+        Ok(beat) if beat.version == VERSION => beat,
+        _ => return unreadable(shared, wave),
+    };
+    let own = {
+        let state = shared.state();
+        if beat.writer == state.writer() {
+            return;
+        }
+        state.digest()
+    };
+    if shared.peers.lock().heard(&beat, Instant::now()) {
+        shared.progress.send_modify(|progress| *progress += 1);
+    }
+    if beat.asks {
+        shared.beat_now.notify_one();
+    }
+    if beat.digest != own && !beat.leaves {
+        shared.sync_now.notify_one();
+    }
+}
+
+fn unreadable(shared: &Shared, wave: &Wave) {
+    count(&shared.counters.unreadable);
+    tracing::debug!(channel = %wave.channel(), source = wave.source().name(), "a message of the field is unreadable");
+}
+
+/// Reconciliations that other replicas have begun.
+#[derive(Debug, Default)]
+struct Open {
+    responders: BTreeMap<WriterId, (u32, u64, Responder)>,
+    used: u64,
+}
+
+impl Open {
+    async fn answer(&mut self, shared: &Shared, wave: &Wave) {
+        let question = match postcard::from_bytes::<Question>(wave.payload()) {
+            Ok(question) if question.version == VERSION => question,
+            _ => {
+                unreadable(shared, wave);
+                return refuse(wave, "the question is unreadable, or of another version").await;
+            }
+        };
+        let responder = self.responder(question.from, question.session);
+        let answer = {
+            let mut state = shared.state();
+            responder
+                .handle(&mut state, question.message, wall())
+                .inspect(|step| shared.take_in(&state, step))
+        };
+        match answer.map(|step| postcard::to_allocvec(&step.send)) {
+            Ok(Ok(answer)) => {
+                // An asker that is gone begins anew.
+                let _ = wave.reply_bytes(answer).await;
+            }
+            Ok(Err(error)) => refuse(wave, &error.to_string()).await,
+            Err(error) => refuse(wave, &error.to_string()).await,
+        }
+    }
+
+    fn responder(&mut self, from: WriterId, session: u32) -> &mut Responder {
+        self.used += 1;
+        if !self.responders.contains_key(&from)
+            && self.responders.len() >= MAX_OPEN
+            && let Some((&oldest, _)) = self.responders.iter().min_by_key(|(_, (_, used, _))| *used)
+        {
+            self.responders.remove(&oldest);
+        }
+        let entry = self.responders.entry(from).or_default();
+        if entry.0 != session {
+            *entry = (session, self.used, Responder::default());
+        }
+        entry.1 = self.used;
+        &mut entry.2
+    }
+}
+
+async fn refuse(wave: &Wave, why: &str) {
+    let _ = wave.reply_failure(FailureReason::Rejected, why).await;
+}

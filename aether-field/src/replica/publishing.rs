@@ -1,0 +1,107 @@
+//! The task that sends changes and beats.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_core::{Amplitude, EmitError, Emitter, Wave};
+use tokio::time::{Instant, sleep_until};
+
+use super::shared::Shared;
+use super::wire::{Beat, Changes, VERSION};
+use crate::core::Change;
+
+/// The size of a wave of changes in bytes, but for a single change that is larger.
+const BATCH: usize = 60_000;
+
+/// The longest time between two beats.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// How long after the last change a beat is sent, so that what got lost is noticed soon.
+const AFTER_CHANGES: Duration = Duration::from_millis(100);
+
+/// How often marks of removals that are older than the horizon are dropped.
+const COLLECTION: Duration = Duration::from_secs(60);
+
+/// The amplitude of beats: weaker than changes, and soon repeated.
+const BEAT_AMPLITUDE: f32 = 0.3;
+
+/// Sends what waits, until the medium is closed.
+pub(super) async fn publish(shared: Arc<Shared>, emitter: Emitter) -> Result<(), EmitError> {
+    let mut asks = true;
+    let mut next_beat = Instant::now();
+    let mut collection = tokio::time::interval(COLLECTION);
+    loop {
+        tokio::select! {
+            () = shared.to_send.notified() => {
+                while let Some((wave, count)) = batch(&shared) {
+                    if let Err(error) = emitter.emit(wave).await {
+                        // A reconciliation brings what was not sent.
+                        tracing::debug!(%error, count, "changes were not sent");
+                        if matches!(error, EmitError::Closed { .. }) {
+                            return Err(error);
+                        }
+                    }
+                }
+                next_beat = next_beat.min(Instant::now() + AFTER_CHANGES);
+            }
+            _ = collection.tick() => shared.collect(),
+            () = shared.beat_now.notified() => next_beat = Instant::now(),
+            () = sleep_until(next_beat) => {
+                beat(&shared, &emitter, asks, false).await;
+                // Replicas that joined together do not stay in step.
+                next_beat = Instant::now() + BEAT.mul_f64(0.75 + 0.5 * fastrand::f64());
+                asks = false;
+                let mut peers = shared.peers.lock();
+                peers.forget_silent(Instant::now());
+            }
+        }
+    }
+}
+
+/// Sends a beat. One that is not sent is repeated soon.
+pub(super) async fn beat(shared: &Shared, emitter: &Emitter, asks: bool, leaves: bool) {
+    let (writer, digest) = {
+        let state = shared.state();
+        (state.writer(), state.digest())
+    };
+    let beat = Beat { version: VERSION, writer, replica: shared.replica.clone(), digest, asks, leaves };
+    let Ok(payload) = postcard::to_allocvec(&beat) else { return };
+    let wave = Wave::builder(shared.channels.beats.clone()).amplitude(BEAT_AMPLITUDE).bytes(payload).build();
+    match wave {
+        Ok(wave) => drop(emitter.emit(wave).await),
+        Err(error) => tracing::debug!(%error, "a beat of the field was not made"),
+    }
+}
+
+/// The next wave of changes, and how many are in it.
+fn batch(shared: &Shared) -> Option<(Wave, usize)> {
+    let (mut changes, mut bytes, mut strongest) = (Vec::new(), 0, None::<Amplitude>);
+    let mut outgoing = shared.outgoing.lock();
+    while bytes < BATCH
+        && let Some((_, (change, amplitude))) = outgoing.pop_first()
+    {
+        bytes += size(&change);
+        strongest = strongest.max(Some(amplitude));
+        changes.push(change);
+    }
+    drop(outgoing);
+    let count = changes.len();
+    let payload = postcard::to_allocvec(&Changes { version: VERSION, changes }).ok()?;
+    let wave = Wave::builder(shared.channels.changes.clone()).amplitude(strongest?).bytes(payload);
+    Some((wave.build().ok()?, count))
+}
+
+fn size(change: &Change) -> usize {
+    64 + change.key.size() + change.entry.value.as_ref().map_or(0, bytes::Bytes::len)
+}
+
+/// Sends what still waits, and says that the replica leaves.
+pub(super) async fn leave(shared: &Shared, emitter: &Emitter) {
+    while let Some((wave, count)) = batch(shared) {
+        if let Err(error) = emitter.emit(wave).await {
+            tracing::debug!(%error, count, "changes were not sent before the replica left");
+            return;
+        }
+    }
+    beat(shared, emitter, false, true).await;
+}

@@ -1,0 +1,302 @@
+//! What the tasks and handles of one replica share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aether_core::Amplitude;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use super::peers::Peers;
+#[cfg(feature = "store")]
+use super::store::Store;
+use super::superseded::SupersededValues;
+use super::watch::{Update, UpdateKind, WatchQueue};
+use super::wire::Channels;
+use crate::core::{Applied, Change, Entry, Key, Refusal, State, Step};
+
+/// The account of one replica. All numbers are since it joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct FieldStatus {
+    /// Entries now, marks of removals included.
+    pub entries: u64,
+    /// Changes of this replica.
+    pub written: u64,
+    /// Changes of others that were new here.
+    pub received: u64,
+    /// Changes of others that were refused: out of bounds, or from the future.
+    pub refused: u64,
+    /// Messages that could not be read, or are of another version.
+    pub unreadable: u64,
+    /// Entries that were removed elsewhere so long ago that no mark is kept.
+    pub forgotten: u64,
+    /// Own writes that lost against concurrent ones.
+    pub superseded: u64,
+    /// Reconciliations that were finished.
+    pub reconciliations: u64,
+    /// Reconciliations that broke off.
+    pub broken_off: u64,
+}
+
+/// Counters that only increase.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) written: AtomicU64,
+    pub(super) received: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) unreadable: AtomicU64,
+    pub(super) forgotten: AtomicU64,
+    pub(super) superseded: AtomicU64,
+    pub(super) reconciliations: AtomicU64,
+    pub(super) broken_off: AtomicU64,
+}
+
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Changes that wait to be sent: the newest of each key.
+pub(super) type Outgoing = BTreeMap<Key, (Change, Amplitude)>;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) replica: String,
+    pub(super) channels: Channels,
+    state: Mutex<State>,
+    watchers: Mutex<Vec<Arc<WatchQueue>>>,
+    supersedes: Mutex<Vec<mpsc::Sender<SupersededValues>>>,
+    pub(super) outgoing: Mutex<Outgoing>,
+    /// Something waits to be sent.
+    pub(super) to_send: Notify,
+    pub(super) peers: Mutex<Peers>,
+    /// Increases with every peer that comes, and with every finished reconciliation.
+    pub(super) progress: watch::Sender<u64>,
+    /// A beat has to be sent now.
+    pub(super) beat_now: Notify,
+    /// Something may be missing here.
+    pub(super) sync_now: Notify,
+    pub(super) counters: Counters,
+    /// Held by `update` from its read to its write.
+    pub(super) updating: Mutex<()>,
+    last_change: Mutex<Instant>,
+    #[cfg(feature = "store")]
+    pub(super) store: Option<Store>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        replica: String,
+        channels: Channels,
+        state: State,
+        #[cfg(feature = "store")] store: Option<Store>,
+    ) -> Self {
+        Self {
+            replica,
+            channels,
+            state: Mutex::new(state),
+            watchers: Mutex::default(),
+            supersedes: Mutex::default(),
+            outgoing: Mutex::default(),
+            to_send: Notify::new(),
+            peers: Mutex::default(),
+            progress: watch::Sender::new(0),
+            beat_now: Notify::new(),
+            sync_now: Notify::new(),
+            counters: Counters::default(),
+            updating: Mutex::default(),
+            last_change: Mutex::new(Instant::now()),
+            #[cfg(feature = "store")]
+            store,
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// The time since the last change, local or remote.
+    pub(super) fn quiet_for(&self) -> std::time::Duration {
+        self.last_change.lock().elapsed()
+    }
+
+    pub(super) fn watch(&self, queue: &Arc<WatchQueue>) {
+        self.watchers.lock().push(Arc::clone(queue));
+    }
+
+    pub(super) fn superseded(&self, sender: mpsc::Sender<SupersededValues>) {
+        self.supersedes.lock().push(sender);
+    }
+
+    pub(super) fn close(&self) {
+        self.watchers.lock().drain(..).for_each(|watcher| watcher.close());
+        self.supersedes.lock().clear();
+    }
+
+    /// Makes local changes, and queues them for sending.
+    pub(super) fn write<T>(
+        &self,
+        amplitude: Amplitude,
+        write: impl FnOnce(&mut State, u64) -> Result<(T, Vec<Change>), Refusal>,
+        old: impl FnOnce(&State) -> Option<Entry>,
+    ) -> Result<T, Refusal> {
+        let mut state = self.state();
+        let old = old(&state);
+        let (result, changes) = write(&mut state, wall())?;
+        for change in &changes {
+            count(&self.counters.written);
+            self.changed(&state, change, old.as_ref());
+        }
+        // Under the lock of the state, so that an older change never replaces a newer one.
+        let mut outgoing = self.outgoing.lock();
+        for change in changes {
+            let amplitude =
+                outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
+            outgoing.insert(change.key.clone(), (change, amplitude));
+        }
+        drop(outgoing);
+        drop(state);
+        self.to_send.notify_one();
+        Ok(result)
+    }
+
+    /// Applies changes of another replica as they arrive.
+    pub(super) fn apply(&self, changes: Vec<Change>) {
+        let wall = wall();
+        let mut state = self.state();
+        for change in changes {
+            match state.apply(change.clone(), wall) {
+                Ok(Applied::Changed { old }) => self.received(&state, &change, old.as_ref()),
+                Ok(Applied::Known) => {}
+                // Its sender learns it in the next reconciliation.
+                Ok(Applied::Gone) => self.sync_now.notify_one(),
+                Err(refusal) => self.refused(&refusal),
+            }
+        }
+    }
+
+    /// Takes note of what a message of a reconciliation has changed.
+    pub(super) fn take_in(&self, state: &State, step: &Step) {
+        for (change, old) in &step.changed {
+            self.received(state, change, old.as_ref());
+        }
+        step.refused.iter().for_each(|(_, refusal)| self.refused(refusal));
+        for change in &step.forgotten {
+            count(&self.counters.forgotten);
+            if change.entry.stamp.writer == state.writer() {
+                self.lost_against(change.key.name(), change.entry.value.clone(), None);
+            }
+            self.notify(state, &change.key, Some(&change.entry), None);
+            #[cfg(feature = "store")]
+            if let Some(store) = &self.store {
+                store.put(state, change.key.clone(), None);
+            }
+        }
+    }
+
+    /// Drops the marks of removals that are older than the horizon.
+    pub(super) fn collect(&self) {
+        let mut state = self.state();
+        let keys = state.collect(wall());
+        tracing::trace!(keys = keys.len(), "marks of removals were dropped");
+        #[cfg(feature = "store")]
+        if let Some(store) = &self.store {
+            keys.into_iter().for_each(|key| store.put(&state, key, None));
+        }
+    }
+
+    /// The account. The numbers are read one after the other.
+    pub(super) fn status(&self) -> FieldStatus {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counters {
+            written,
+            received,
+            refused,
+            unreadable,
+            forgotten,
+            superseded,
+            reconciliations,
+            broken_off,
+        } = &self.counters;
+        FieldStatus {
+            entries: self.state().digest().entries,
+            written: read(written),
+            received: read(received),
+            refused: read(refused),
+            unreadable: read(unreadable),
+            forgotten: read(forgotten),
+            superseded: read(superseded),
+            reconciliations: read(reconciliations),
+            broken_off: read(broken_off),
+        }
+    }
+
+    fn received(&self, state: &State, change: &Change, old: Option<&Entry>) {
+        count(&self.counters.received);
+        if let (Key::Register(name), Some(old)) = (&change.key, old)
+            && old.stamp.writer == state.writer()
+            && change.entry.supersedes(old)
+        {
+            self.lost_against(name, old.value.clone(), Some(&change.entry));
+        }
+        self.changed(state, change, old);
+    }
+
+    fn refused(&self, refusal: &Refusal) {
+        count(&self.counters.refused);
+        tracing::debug!(%refusal, "a change of another replica was refused");
+    }
+
+    fn lost_against(&self, name: &str, lost: Option<bytes::Bytes>, winner: Option<&Entry>) {
+        count(&self.counters.superseded);
+        let values = SupersededValues {
+            name: name.to_owned(),
+            lost,
+            winner: winner.and_then(|winner| winner.value.clone()),
+            stamp: winner.map(|winner| winner.stamp),
+        };
+        // A full queue loses the report, not the count.
+        self.supersedes.lock().retain(|sender| {
+            !matches!(sender.try_send(values.clone()), Err(mpsc::error::TrySendError::Closed(_)))
+        });
+    }
+
+    fn changed(&self, state: &State, change: &Change, old: Option<&Entry>) {
+        *self.last_change.lock() = Instant::now();
+        self.notify(state, &change.key, old, Some(&change.entry));
+        #[cfg(feature = "store")]
+        if let Some(store) = &self.store {
+            store.put(state, change.key.clone(), Some(change.entry.clone()));
+        }
+    }
+
+    fn notify(&self, state: &State, key: &Key, old: Option<&Entry>, new: Option<&Entry>) {
+        let mut watchers = self.watchers.lock();
+        // The other owner of the queue is its `Watch`.
+        watchers.retain(|watcher| Arc::strong_count(watcher) > 1);
+        if !watchers.iter().any(|watcher| watcher.wants(key.name())) {
+            return;
+        }
+        let value = |entry: Option<&Entry>| entry.and_then(|entry| entry.value.clone());
+        let (name, kind) = match key {
+            Key::Register(name) => (name, UpdateKind::Register { old: value(old), new: value(new) }),
+            Key::Count(name, _) => (name, UpdateKind::Counter { sum: state.count(name) }),
+            Key::Member(name, member, _) => {
+                let is_member = state.is_member(name, member);
+                (name, UpdateKind::Member { member: member.clone(), is_member })
+            }
+        };
+        let stamp = new.or(old).map(|entry| entry.stamp).unwrap_or_default();
+        let update = Update { name: name.clone(), kind, stamp };
+        watchers.iter().filter(|watcher| watcher.wants(key.name())).for_each(|watcher| watcher.put(&update));
+    }
+}
+
+/// The wall clock in microseconds since 1970. A clock before 1970 counts as 0.
+pub(super) fn wall() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
+}

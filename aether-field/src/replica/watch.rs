@@ -1,0 +1,195 @@
+//! Watching names: one update for each name that has changed since the last look.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use smol_str::SmolStr;
+use tokio::sync::Notify;
+
+use crate::core::{Stamp, WriterId};
+
+/// What has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UpdateKind {
+    /// A register. A watcher that is slow gets the oldest `old` and the newest `new` in one update.
+    Register {
+        /// The value before, as JSON; `None` if there was none.
+        old: Option<Bytes>,
+        /// The value now, as JSON; `None` after a removal.
+        new: Option<Bytes>,
+    },
+    /// A counter.
+    Counter {
+        /// Its sum now.
+        sum: i128,
+    },
+    /// A set.
+    Member {
+        /// The member.
+        member: Bytes,
+        /// Whether it is in the set now.
+        is_member: bool,
+    },
+}
+
+/// A change of one name, local or remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    pub(super) name: SmolStr,
+    pub(super) kind: UpdateKind,
+    pub(super) stamp: Stamp,
+}
+
+impl Update {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What has changed.
+    #[must_use]
+    pub const fn kind(&self) -> &UpdateKind {
+        &self.kind
+    }
+
+    /// The new value of a register; `None` after a removal, for counters and for sets.
+    ///
+    /// # Errors
+    /// The JSON error if the value is not of this type.
+    pub fn value<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+        match &self.kind {
+            UpdateKind::Register { new: Some(new), .. } => serde_json::from_slice(new).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// When it was written, by the clock of the writer.
+    #[must_use]
+    pub const fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// The writer; [`Field::peers`](super::Field::peers) has the names.
+    #[must_use]
+    pub const fn by(&self) -> WriterId {
+        self.stamp.writer
+    }
+
+    fn slot(&self) -> (SmolStr, Option<Bytes>) {
+        let member =
+            if let UpdateKind::Member { member, .. } = &self.kind { Some(member.clone()) } else { None };
+        (self.name.clone(), member)
+    }
+}
+
+/// Which names: all (`*`), those that begin with something (`room/7/*`), or one.
+#[derive(Debug)]
+pub(super) enum Names {
+    Starting(SmolStr),
+    One(SmolStr),
+}
+
+impl Names {
+    pub(super) fn of(pattern: &str) -> Self {
+        match pattern.strip_suffix('*') {
+            Some(start) => Self::Starting(start.into()),
+            None => Self::One(pattern.into()),
+        }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Starting(start) => name.starts_with(start.as_str()),
+            Self::One(one) => one == name,
+        }
+    }
+}
+
+/// Updates that wait for one watcher: at most one for each name or member.
+#[derive(Debug)]
+pub(super) struct WatchQueue {
+    names: Names,
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    order: VecDeque<(SmolStr, Option<Bytes>)>,
+    updates: BTreeMap<(SmolStr, Option<Bytes>), Update>,
+    is_closed: bool,
+}
+
+impl WatchQueue {
+    pub(super) fn new(pattern: &str) -> Arc<Self> {
+        Arc::new(Self { names: Names::of(pattern), waiting: Mutex::default(), wake: Notify::new() })
+    }
+
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.names.has(name)
+    }
+
+    pub(super) fn put(&self, update: &Update) {
+        let mut waiting = self.waiting.lock();
+        let slot = update.slot();
+        let mut update = update.clone();
+        match waiting.updates.get_mut(&slot) {
+            Some(earlier) => {
+                if let UpdateKind::Register { old: first, .. } = &mut earlier.kind
+                    && let UpdateKind::Register { old, .. } = &mut update.kind
+                {
+                    *old = first.take();
+                }
+                *earlier = update;
+            }
+            None => {
+                waiting.order.push_back(slot.clone());
+                waiting.updates.insert(slot, update);
+            }
+        }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        self.waiting.lock().is_closed = true;
+        self.wake.notify_one();
+    }
+
+    /// `Err` if nothing waits and nothing will come.
+    fn take(&self) -> Result<Option<Update>, ()> {
+        let mut waiting = self.waiting.lock();
+        match waiting.order.pop_front() {
+            Some(slot) => Ok(waiting.updates.remove(&slot)),
+            None if waiting.is_closed => Err(()),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The updates of the names that match a pattern, from the call of [`Field::watch`](super::Field::watch) on.
+///
+/// Updates of one name that were not taken yet become one, so a slow watcher costs at most one update for each name,
+/// and always gets the newest state.
+#[derive(Debug)]
+pub struct Watch {
+    pub(super) queue: Arc<WatchQueue>,
+}
+
+impl Watch {
+    /// The next update; `None` when the field is closed and all updates were taken. Cancel safe.
+    pub async fn next(&mut self) -> Option<Update> {
+        loop {
+            match self.queue.take() {
+                Ok(Some(update)) => return Some(update),
+                Ok(None) => self.queue.wake.notified().await,
+                Err(()) => return None,
+            }
+        }
+    }
+}
