@@ -260,6 +260,7 @@ async fn a_service_that_failed_fails_the_test() {
     let text = failure(async {
         let bus = TestBus::start().await;
         bus.serve(Service::builder("stock").on("orders.created", confirm).layer(Broken)).await;
+        tokio::time::sleep(SECOND).await;
         bus.finish().await;
     })
     .await;
