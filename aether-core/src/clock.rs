@@ -6,7 +6,7 @@
 //!
 //! In unit tests, and with the feature `test-util`, all three follow tokio's clock, so they stand still and jump with it
 //! when a test pauses it. The types stay the same, because features of one build are united: a crate that knows nothing
-//! of `test-util` must still compile. Each reading then takes a lock of tokio's, about 30 ns.
+//! of `test-util` must still compile. Each reading then takes a lock of tokio's.
 
 pub(crate) use std::time::Instant;
 use std::time::{Duration, SystemTime};

@@ -4,7 +4,9 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aether_chassis::{Answer, CancellationToken, Handling, Service, ServiceBuilder};
+use aether_chassis::{
+    Answer, CancellationToken, Handling, Service, ServiceBuilder, ServiceReport, error_chain,
+};
 use aether_core::echo::DeadLetter;
 use aether_core::{Aether, Vibrator, Wave};
 use parking_lot::Mutex;
@@ -62,13 +64,17 @@ impl TestBusBuilder {
             };
             let aether = match builder.connect().await {
                 Ok(aether) => aether,
-                Err(error) => panic!("the test bus cannot connect ({at}): {error:?}"),
+                Err(error) => panic!("the test bus cannot connect ({at}): {}", error_chain(&error)),
             };
-            let situation = Situation { aether, started: Instant::now(), faults: self.faults };
+            let situation = Situation {
+                aether,
+                started: Instant::now(),
+                faults: self.faults,
+                services: Mutex::default(),
+            };
             TestBus {
                 situation: Arc::new(situation),
                 shutdown: CancellationToken::new(),
-                services: Mutex::default(),
                 looked_at: AtomicU64::new(0),
                 is_checked: false,
             }
@@ -89,7 +95,6 @@ impl TestBusBuilder {
 pub struct TestBus {
     situation: Arc<Situation>,
     shutdown: CancellationToken,
-    services: Mutex<Vec<Running>>,
     /// The highest number of a dead letter that the test looked at.
     looked_at: AtomicU64,
     is_checked: bool,
@@ -123,7 +128,7 @@ impl TestBus {
         async move {
             match Vibrator::create(name, self.aether()).await {
                 Ok(vibrator) => vibrator,
-                Err(error) => panic!("cannot create the vibrator {name:?} ({at}): {error:?}"),
+                Err(error) => panic!("cannot create the vibrator {name:?} ({at}): {}", error_chain(&error)),
             }
         }
     }
@@ -155,7 +160,7 @@ impl TestBus {
         async move {
             match builder.build(self.aether()).await {
                 Ok(service) => self.run(service),
-                Err(error) => panic!("cannot build the service ({at}): {error:?}"),
+                Err(error) => panic!("cannot build the service ({at}): {}", error_chain(&error)),
             }
         }
     }
@@ -163,7 +168,7 @@ impl TestBus {
     /// Runs a service that was built on [`aether`](Self::aether) until the end of the test.
     pub fn run(&self, service: Service) -> Running {
         let running = Running::start(service, self.shutdown.child_token());
-        self.services.lock().push(running.clone());
+        self.situation.services.lock().push(running.clone());
         running
     }
 
@@ -190,7 +195,7 @@ impl TestBus {
     /// # Cancel safety
     /// Cancelled before completion, the services stop all the same.
     #[track_caller]
-    pub fn stop_services(&self) -> impl Future<Output = Vec<(String, aether_chassis::ServiceReport)>> {
+    pub fn stop_services(&self) -> impl Future<Output = Vec<(String, ServiceReport)>> {
         let at = Location::caller();
         async move {
             let (reports, problems) = self.stopped_services().await;
@@ -199,9 +204,9 @@ impl TestBus {
         }
     }
 
-    async fn stopped_services(&self) -> (Vec<(String, aether_chassis::ServiceReport)>, Vec<String>) {
+    async fn stopped_services(&self) -> (Vec<(String, ServiceReport)>, Vec<String>) {
         self.shutdown.cancel();
-        let services = self.services.lock().clone();
+        let services = self.situation.services.lock().clone();
         let (mut reports, mut problems) = (Vec::new(), Vec::new());
         for service in services {
             match service.stopped().await {
@@ -225,11 +230,12 @@ impl TestBus {
         let at = Location::caller();
         async move {
             let mut bus = self;
-            let (services, mut problems) = bus.stopped_services().await;
+            let (_, mut problems) = bus.stopped_services().await;
             if let Err(error) = bus.aether().close().await {
-                problems.push(format!("closing the bus failed: {error}"));
+                problems.push(format!("closing the bus failed: {}", error_chain(&error)));
             }
-            let account = bus.account(services);
+            let account = bus.situation.account();
+            problems.extend(account.in_flight());
             problems.extend(bus.problems(&account));
             bus.is_checked = true;
             if !problems.is_empty() {
@@ -237,10 +243,6 @@ impl TestBus {
             }
             account
         }
-    }
-
-    fn account(&self, services: Vec<(String, aether_chassis::ServiceReport)>) -> Account {
-        Account::of(self.aether(), services, self.situation.faults.as_ref().map(Faults::counts))
     }
 
     /// What is wrong now.
@@ -263,7 +265,7 @@ impl Drop for TestBus {
         if self.is_checked || std::thread::panicking() {
             return;
         }
-        let account = self.account(Vec::new());
+        let account = self.situation.account();
         let problems = self.problems(&account);
         if !problems.is_empty() {
             fail("a test bus was dropped with problems", &problems, &account);

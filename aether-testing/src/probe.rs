@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether_chassis::error_chain;
 use aether_core::{InboxOptions, ServeOrder, Vibrator, Wave};
 use tokio::time::{Instant, timeout_at};
 
@@ -57,10 +58,10 @@ impl Probe {
         let vibrator = match Vibrator::builder("probe").inbox(inbox).observe().create(&situation.aether).await
         {
             Ok(vibrator) => vibrator,
-            Err(error) => panic!("cannot create a probe ({at}): {error}"),
+            Err(error) => panic!("cannot create a probe ({at}): {}", error_chain(&error)),
         };
         if let Err(error) = vibrator.resonate_on(pattern).await {
-            panic!("cannot probe {pattern:?} ({at}): {error:?}");
+            panic!("cannot probe {pattern:?} ({at}): {}", error_chain(&error));
         }
         Self { vibrator, situation, limit: LIMIT, seen: VecDeque::new(), forgotten: 0 }
     }

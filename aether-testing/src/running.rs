@@ -4,7 +4,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::{CancellationToken, Service, ServiceCounters, ServiceError, ServiceReport};
+use aether_chassis::{CancellationToken, Service, ServiceCounters, ServiceError, ServiceReport, error_chain};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -84,7 +84,7 @@ impl Running {
             Err(_) => return Err(format!("the service {name} did not stop within {STOPS_WITHIN:?}")),
         };
         match result {
-            Some(Err(error)) => Err(format!("the service {name} failed: {error}")),
+            Some(Err(error)) => Err(format!("the service {name} failed: {}", error_chain(&*error))),
             _ => Ok(self.report()),
         }
     }

@@ -20,6 +20,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aether_chassis::error_chain;
 use aether_core::wave::WaveError;
 use aether_core::{Amplitude, Channel, Kind, Pattern, Phase, Vibrator, Wave};
 use proptest::collection::{SizeRange, vec};
@@ -171,7 +172,7 @@ impl History {
                 vibrators.insert(&step.source, bus.vibrator(&step.source).await);
             }
             if let Err(error) = vibrators[&*step.source].emit(step.wave.clone()).await {
-                panic!("step {number} of the history was refused: {error}");
+                panic!("step {number} of the history was refused: {}", error_chain(&error));
             }
         }
         self.steps.len()

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aether_chassis::{Json, Rejection, Service};
+use aether_chassis::{Answer, Json, Rejection, Service};
 use aether_core::{AskError, EmitError, Emitter, Kind, Wave};
 use aether_testing::{Matcher, TestBus};
 use serde_json::json;
@@ -72,6 +73,7 @@ async fn a_wait_in_vain_prints_what_came_instead() {
     assert!(text.contains("0.000 s  event     orders.created            from shop/1"), "{text}");
     assert!(text.contains("key=7  because of shop/1  17"), "{text}");
     assert!(text.contains("inbox of stock: 1 offered = 1 delivered + 0 queued"), "{text}");
+    assert!(text.contains("service stock: 1 received = 1 succeeded + 0 retried + 0 in flight"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,6 +162,7 @@ async fn a_service_that_cannot_be_built_fails_with_the_line_of_the_test() {
     })
     .await;
     assert!(text.starts_with("cannot build the service (aether-testing/tests/bus.rs:"), "{text}");
+    assert!(text.contains("the service has no handlers"), "{text}");
     let text = failure(async { TestBus::start().await.probe("a..b").await }).await;
     assert!(text.starts_with(r#"cannot probe "a..b" (aether-testing/tests/bus.rs:"#), "{text}");
 }
@@ -226,4 +229,41 @@ async fn a_recording_is_the_same_text_in_every_run() {
         short,
         "  1  event     noise                     from shop          0.50  lang=en  <9 bytes>\n"
     );
+}
+
+/// A layer that fails for good.
+struct Broken;
+
+impl<S> tower::Layer<S> for Broken {
+    type Service = Self;
+    fn layer(&self, _: S) -> Self {
+        Self
+    }
+}
+
+impl tower::Service<Wave> for Broken {
+    type Response = Answer;
+    type Error = &'static str;
+    type Future = std::future::Ready<Result<Answer, &'static str>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        Poll::Ready(Err("the licence has expired"))
+    }
+
+    fn call(&mut self, _: Wave) -> Self::Future {
+        std::future::ready(Err("never ready"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_failed_fails_the_test() {
+    let text = failure(async {
+        let bus = TestBus::start().await;
+        bus.serve(Service::builder("stock").on("orders.created", confirm).layer(Broken)).await;
+        tokio::time::sleep(SECOND).await;
+        bus.finish().await;
+    })
+    .await;
+    assert!(text.contains("the service stock failed: a layer of the service failed"), "{text}");
+    assert!(text.contains("the licence has expired"), "{text}");
 }

@@ -4,11 +4,24 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::steps::{Steps, check, succeeds};
 use crate::workspace::Workspace;
 use crate::{examples, modules, nats_server, promtool};
+
+/// All of the kit.
+const KIT_FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server";
+
+fn excluding(packages: &[String]) -> String {
+    let excluded: String = packages.iter().map(|package| format!(" --exclude {package}")).collect();
+    format!("--workspace{excluded}")
+}
+
+fn selecting(packages: &[String]) -> String {
+    let selected: String = packages.iter().map(|package| format!("-p {package} ")).collect();
+    format!("{selected}--features {KIT_FEATURES}")
+}
 
 /// Runs all steps. `fast` skips the documentation build and the examples.
 pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
@@ -30,8 +43,12 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
 
     steps.run("format", || check(&mut cargo("fmt --all --check")))?;
     steps.run("modules", || modules::check(workspace))?;
-    steps.run("clippy", || check(&mut cargo("clippy --workspace --all-targets --locked -- -D warnings")))?;
-    for features in ["", "nats", "link", "physics", "hopping", "conformance"] {
+    steps.run("clippy", || {
+        let args =
+            format!("clippy --workspace --all-targets --locked --features {KIT_FEATURES} -- -D warnings");
+        check(&mut cargo(&args))
+    })?;
+    for features in ["", "nats", "link", "physics", "hopping", "conformance", "test-util"] {
         steps.run(&format!("aether-core with [{features}]"), || {
             check(&mut cargo(&format!(
                 "clippy -p aether-core --locked --no-default-features --features={features} -- -D warnings"
@@ -42,20 +59,32 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     steps.run("aether-cli without bench", || {
         check(&mut cargo("clippy -p aether-cli --locked --no-default-features -- -D warnings"))
     })?;
+    steps.run("clocks of the program", || program_has_the_clocks_of_the_machine(workspace))?;
     steps.run("packages", || packages(workspace))?;
     if !fast {
         steps.run("documentation", || {
-            check(cargo("doc --workspace --no-deps --locked").env("RUSTDOCFLAGS", "-D warnings"))
+            let args = format!("doc --workspace --no-deps --locked --features {KIT_FEATURES}");
+            check(cargo(&args).env("RUSTDOCFLAGS", "-D warnings"))
         })?;
     }
-    if succeeds(&mut cargo("nextest --version")) {
-        steps.run("tests", || check(&mut cargo("nextest run --workspace --locked --no-fail-fast")))?;
-    } else {
-        steps.run("tests (without nextest)", || {
-            check(&mut cargo("test --workspace --lib --bins --tests --locked"))
-        })?;
+    let with_kit = workspace.tested_with_kit()?;
+    let has_nextest = succeeds(&mut cargo("nextest --version"));
+    // Apart, because cargo unites the features of what it builds at once, and the kit replaces the clocks.
+    for (name, packages) in
+        [("tests", excluding(&with_kit)), ("tests with paused time", selecting(&with_kit))]
+    {
+        match has_nextest {
+            true => steps.run(name, || {
+                check(&mut cargo(&format!("nextest run {packages} --locked --no-fail-fast")))
+            })?,
+            false => steps.run(&format!("{name} (without nextest)"), || {
+                check(&mut cargo(&format!("test {packages} --lib --bins --tests --locked")))
+            })?,
+        }
     }
-    steps.run("doc tests", || check(&mut cargo("test --workspace --doc --locked")))?;
+    steps.run("doc tests", || {
+        check(&mut cargo(&format!("test --workspace --doc --locked --features {KIT_FEATURES}")))
+    })?;
     if !fast {
         for package in ["aether-examples", "aether-core"] {
             examples::run(workspace, &mut steps, package, &server)?;
@@ -63,6 +92,19 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     }
     print!("{}", steps.table());
     Ok(())
+}
+
+/// Fails if a program is built with the clocks of tests: each reading would take a lock.
+fn program_has_the_clocks_of_the_machine(workspace: &Workspace) -> Result<()> {
+    let args = ["tree", "--locked", "--package", "aether-cli", "--edges", "normal", "--format", "{p} {f}"];
+    let tree = workspace.cargo(args).output().context("cannot start cargo tree")?;
+    if !tree.status.success() {
+        bail!("cargo tree: {}", String::from_utf8_lossy(&tree.stderr).trim());
+    }
+    match String::from_utf8_lossy(&tree.stdout).lines().find(|line| line.contains("test-util")) {
+        Some(line) => bail!("aether-cli is built with the clocks of tests: {}", line.trim()),
+        None => Ok(()),
+    }
 }
 
 /// Packages each crate that is published. The packages are not compiled: that would build every dependency again, which

@@ -80,6 +80,11 @@ impl Workspace {
         named(&self.metadata, |package| is_published(package) && has_library(package))
     }
 
+    /// The names of the crates whose tests use `aether-testing`, and of the kit itself.
+    pub(crate) fn tested_with_kit(&self) -> Result<Vec<String>> {
+        named(&self.metadata, uses_kit)
+    }
+
     /// The examples of `package`, by name.
     pub(crate) fn examples(&self, package: &str) -> Vec<Example> {
         examples(&self.metadata, package)
@@ -104,6 +109,13 @@ fn is_published(package: &Value) -> bool {
 fn has_library(package: &Value) -> bool {
     let targets = package["targets"].as_array();
     targets.is_some_and(|targets| targets.iter().any(|target| target["kind"] == serde_json::json!(["lib"])))
+}
+
+/// Whether a package is `aether-testing` or depends on it.
+fn uses_kit(package: &Value) -> bool {
+    const KIT: &str = "aether-testing";
+    let dependencies = package["dependencies"].as_array();
+    package["name"] == KIT || dependencies.is_some_and(|all| all.iter().any(|one| one["name"] == KIT))
 }
 
 fn examples(metadata: &Value, package: &str) -> Vec<Example> {
@@ -139,6 +151,16 @@ mod tests {
             named(&metadata, |package| is_published(package) && has_library(package)).unwrap(),
             ["library"]
         );
+    }
+
+    #[test]
+    fn the_kit_and_the_crates_that_depend_on_it_are_told_from_the_others() {
+        let metadata = serde_json::json!({ "packages": [
+            { "name": "aether-testing", "dependencies": [] },
+            { "name": "service", "dependencies": [{ "name": "tokio" }, { "name": "aether-testing", "kind": "dev" }] },
+            { "name": "aether-core", "dependencies": [{ "name": "tokio" }] },
+        ]});
+        assert_eq!(named(&metadata, uses_kit).unwrap(), ["aether-testing", "service"]);
     }
 
     #[test]
