@@ -12,6 +12,7 @@ use aether_core::Aether;
 use tokio_util::sync::CancellationToken;
 
 use crate::error_chain::error_chain;
+use crate::letters::KeptLetters;
 use crate::service::panics;
 use crate::{logging, shutdown};
 
@@ -61,7 +62,7 @@ fn failed_with(text: &str) -> ExitCode {
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Closes the medium at the end of a process, within 5 s. Unsettled waves are logged and not an error, because the work
-/// of the service is done.
+/// of the service is done. So are the dead letters that are kept, which end with the process.
 ///
 /// # Cancel safety
 /// Cancelled before completion, the medium may still be sending; receivers end.
@@ -76,6 +77,10 @@ pub async fn close(aether: &Aether) {
             waiting = aether.status().outbox.queued,
             "closing the medium took too long; waiting waves are lost when the process ends"
         ),
+    }
+    let letters = KeptLetters::of(&aether.dead_letters());
+    if !letters.is_empty() {
+        tracing::warn!("dead letters end with the process: {letters}");
     }
 }
 

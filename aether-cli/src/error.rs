@@ -19,6 +19,7 @@ use aether_service_beta::BetaError;
 #[cfg(feature = "bench")]
 pub(crate) use bench::BenchError;
 
+use crate::letters::LettersError;
 use crate::stdin::StdinError;
 
 /// Why a command failed.
@@ -74,6 +75,8 @@ pub(crate) enum CommandError {
     #[cfg(feature = "bench")]
     #[error(transparent)]
     Flood(#[from] FloodError),
+    #[error(transparent)]
+    Letters(#[from] LettersError),
     #[error("a service panicked")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -91,6 +94,11 @@ impl CommandError {
             Self::Bench(error) => error.is_wrong_usage(),
             _ => false,
         }
+    }
+
+    /// Whether all that failed is that dead letters do not exist any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Letters(LettersError::Gone { .. }))
     }
 
     /// Whether the reader of stdout has closed it, as `head` does.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aether_core::echo::EchoesError;
 use aether_core::{
-    Aether, CreateError, InboxOptions, JoinError, Pattern, Receiver, Vibrator, Wave, wave::ChannelError,
+    Aether, CreateError, InboxOptions, JoinError, Pattern, Receiver, Vibrator, Wave, WhenFull,
+    wave::ChannelError,
 };
 use futures_util::FutureExt;
 use futures_util::future::ready;
@@ -21,6 +22,7 @@ use super::serve_loop::ServeLoop;
 use super::stack::{Dispatch, Handling, stack};
 use super::{Service, ServiceCounters};
 use crate::handler::{Answer, EchoHandler, Handler, IntoAnswer, IntoOutcome};
+use crate::letters::{Clerk, answer, channel_of};
 use crate::{Asker, AskerOptions, Resend};
 
 /// Why a service could not be built or run. A service that was not built has no subscriptions.
@@ -123,6 +125,7 @@ pub struct ServiceBuilder<S = (), L = Identity> {
     grace: Duration,
     asking: AskerOptions,
     on_echo: Option<Box<RunEcho>>,
+    with_letters: bool,
     layers: L,
 }
 
@@ -137,6 +140,7 @@ impl ServiceBuilder {
             grace: Duration::from_secs(5),
             asking: AskerOptions::default(),
             on_echo: None,
+            with_letters: false,
             layers: Identity::new(),
         }
     }
@@ -144,8 +148,19 @@ impl ServiceBuilder {
 
 impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     fn with_own<T>(self, change: impl FnOnce(Handlers<S>) -> Handlers<T>) -> ServiceBuilder<T, L> {
-        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, layers } = self;
-        ServiceBuilder { name, own: change(own), sets, inbox, limits, grace, asking, on_echo, layers }
+        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers } = self;
+        ServiceBuilder {
+            name,
+            own: change(own),
+            sets,
+            inbox,
+            limits,
+            grace,
+            asking,
+            on_echo,
+            with_letters,
+            layers,
+        }
     }
 
     fn with_limits(mut self, change: impl FnOnce(Limits) -> Limits) -> Self {
@@ -228,6 +243,17 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self
     }
 
+    /// Answers questions about the dead letters of this process on the bus: list, show, replay and drop, as `aether
+    /// letters` asks them. The module [`letters`](crate::letters) describes them. They are handled by a set of their
+    /// own, four at a time, and count in the report of the service. Of several services on one `Aether`, one answers.
+    /// Default: no.
+    ///
+    /// Over NATS, nothing is authenticated: every client that may publish can read, replay and drop the letters.
+    pub fn with_letters(mut self) -> Self {
+        self.with_letters = true;
+        self
+    }
+
     /// [`Limits::concurrency`] of the service.
     pub fn concurrency(self, waves: usize) -> Self {
         self.with_limits(|limits| limits.concurrency(waves))
@@ -280,9 +306,9 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// first layer is outermost, as in `tower::ServiceBuilder`. Each set of [`handlers`](Self::handlers) is wrapped by
     /// itself: a layer that limits a rate does so for each set.
     pub fn layer<N>(self, layer: N) -> ServiceBuilder<S, Layers<N, L>> {
-        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, layers } = self;
+        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers } = self;
         let layers = Layers::new(layer, layers);
-        ServiceBuilder { name, own, sets, inbox, limits, grace, asking, on_echo, layers }
+        ServiceBuilder { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers }
     }
 
     /// Creates the service and subscribes to its patterns. Waves that arrive before [`Service::run_until`] wait in its
@@ -300,13 +326,17 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         <L::Service as tower::Service<Wave>>::Error: Into<BoxError>,
         <L::Service as tower::Service<Wave>>::Future: Send + 'static,
     {
-        let Self { name, own, sets: more, inbox, limits, grace, asking, on_echo, layers } = self;
+        let Self { name, own, sets: more, inbox, limits, grace, asking, on_echo, with_letters, layers } =
+            self;
         let mut sets = vec![own.into_set()];
         // A service may have all of its handlers in sets of their own.
-        if sets[0].routes.is_empty() && sets[0].mistake.is_none() && !more.is_empty() {
+        if sets[0].routes.is_empty() && sets[0].mistake.is_none() && (with_letters || !more.is_empty()) {
             sets.clear();
         }
         sets.extend(more);
+        if with_letters {
+            sets.push(letters(&name, aether)?);
+        }
         for set in &mut sets {
             if let Some(mistake) = set.mistake.take() {
                 return Err(mistake);
@@ -357,6 +387,17 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         };
         Ok(Service { emitter, loops, echoes, grace, counters })
     }
+}
+
+/// The set that answers questions about dead letters.
+fn letters(name: &str, aether: &Aether) -> Result<HandlerSet, ServiceError> {
+    let letters = aether.dead_letters();
+    let channel = channel_of(letters.store());
+    let emitter = aether.emitter(name).map_err(CreateError::from)?;
+    let inbox = InboxOptions::default().max_waves(64).max_bytes(256 << 10).when_full(WhenFull::Shed);
+    let limits = Limits::independent().concurrency(4).time_out(Duration::from_secs(10));
+    let handlers = Handlers::new().group("aether.letters").state(Clerk { letters, emitter });
+    Ok(handlers.on_query(channel, answer).limits(limits).inbox(inbox).into_set())
 }
 
 /// Subscribes to the patterns of a set of handlers.

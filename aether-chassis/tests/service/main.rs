@@ -7,6 +7,7 @@ mod causes;
 mod circuit;
 mod echoes;
 mod handling;
+mod letter_queries;
 mod letters;
 mod limits;
 mod refused;
