@@ -50,7 +50,7 @@ pub(crate) async fn answer(
 }
 
 fn gone(id: String) -> LetterAnswer {
-    let hint = "it was replayed, dropped, taken or evicted, or its process has ended".to_owned();
+    let hint = "it was replayed, dropped, taken or evicted, or is being replayed".to_owned();
     LetterAnswer::Gone { id, hint }
 }
 
@@ -84,7 +84,7 @@ impl Clerk {
         let id = letter.to_string();
         match self.letters.replay(letter.number, &self.emitter).await {
             Ok(receipt) => LetterAnswer::Replayed { id, wave: self.emitter.id_of(&receipt).to_string() },
-            Err(error @ ReplayError::Unknown { .. }) => LetterAnswer::Gone { id, hint: error.to_string() },
+            Err(ReplayError::Unknown { .. }) => gone(id),
             Err(error) => LetterAnswer::NotSent { id, hint: error_chain(&error) },
         }
     }
