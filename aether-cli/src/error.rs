@@ -2,6 +2,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod letters;
 
 use std::io;
 
@@ -18,8 +19,8 @@ use aether_service_beta::BetaError;
 
 #[cfg(feature = "bench")]
 pub(crate) use bench::BenchError;
+pub(crate) use letters::LettersError;
 
-use crate::letters::LettersError;
 use crate::stdin::StdinError;
 
 /// Why a command failed.

@@ -3,11 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::echo::EchoesError;
-use aether_core::{
-    Aether, CreateError, InboxOptions, JoinError, Pattern, Receiver, Vibrator, Wave, WhenFull,
-    wave::ChannelError,
-};
+use aether_core::{Aether, CreateError, InboxOptions, Pattern, Receiver, Vibrator, Wave, WhenFull};
 use futures_util::FutureExt;
 use futures_util::future::ready;
 use tower::layer::util::{Identity, Stack as Layers};
@@ -15,8 +11,9 @@ use tower::{BoxError, Layer};
 
 use super::circuit::Circuit;
 use super::echo_loop::{EchoLoop, RunEcho};
+use super::error::ServiceError;
 use super::handlers::{HandlerSet, Handlers, check};
-use super::limits::{Breaker, Limits, LimitsError};
+use super::limits::{Breaker, Limits};
 use super::log_throttle::LogThrottle;
 use super::serve_loop::ServeLoop;
 use super::stack::{Dispatch, Handling, stack};
@@ -24,91 +21,6 @@ use super::{Service, ServiceCounters};
 use crate::handler::{Answer, EchoHandler, Handler, IntoAnswer, IntoOutcome};
 use crate::letters::{Clerk, answer, channel_of};
 use crate::{Asker, AskerOptions, Resend};
-
-/// Why a service could not be built or run. A service that was not built has no subscriptions.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServiceError {
-    /// The pattern of a handler is not valid.
-    #[error("handler number {number} has an invalid pattern: {given:?}")]
-    Pattern {
-        /// The position of the handler in the order of registration in its set, from 1.
-        number: usize,
-        /// The pattern as given.
-        given: String,
-        /// What is wrong with it.
-        source: ChannelError,
-    },
-    /// The name of a group is not valid.
-    #[error("{given:?} is not a valid group name")]
-    Group {
-        /// The name as given.
-        given: String,
-        /// What is wrong with it.
-        source: ChannelError,
-    },
-    /// A group without handlers.
-    #[error("the group {group} has no handlers: it applies to handlers that are registered after it")]
-    EmptyGroup {
-        /// The group.
-        group: String,
-    },
-    /// The service, or one of its sets of handlers, has no handlers.
-    #[error(
-        "the service or one of its sets has no handlers: use .on(pattern, handler) or .on_query(pattern, handler)"
-    )]
-    NoHandlers,
-    /// A handler that could never be called.
-    #[error(
-        "the handler for {pattern} can never be called: the handler for {by}, registered before it, takes all of its waves"
-    )]
-    Unreachable {
-        /// The handler's pattern.
-        pattern: Pattern,
-        /// The pattern before it that covers it.
-        by: Pattern,
-    },
-    /// Two patterns share channels but not the group, so some waves would be handled twice.
-    #[error(
-        "the handlers for {first} and {second} share channels and are not in one group: some waves would be handled twice"
-    )]
-    SharedChannels {
-        /// The pattern registered first.
-        first: Pattern,
-        /// The other one.
-        second: Pattern,
-    },
-    /// Two sets of handlers share channels, so some waves would be handled twice.
-    #[error(
-        "the handlers for {first} and {second} share channels but are in different sets: some waves would be handled twice"
-    )]
-    SeparateLimits {
-        /// The pattern registered first.
-        first: Pattern,
-        /// The other one.
-        second: Pattern,
-    },
-    /// A limit is not valid.
-    #[error("a limit of the service is not valid")]
-    Limits(#[from] LimitsError),
-    /// The vibrator could not be created.
-    #[error("the service could not be created")]
-    Create(#[from] CreateError),
-    /// The service cannot receive the echoes of its waves.
-    #[error("the service cannot receive echoes")]
-    Echoes(#[from] EchoesError),
-    /// Subscribing to a pattern failed.
-    #[error("the service cannot subscribe to {pattern}")]
-    Join {
-        /// The pattern.
-        pattern: Pattern,
-        /// Why.
-        source: JoinError,
-    },
-    /// A layer failed permanently while the service was running.
-    #[error("a layer of the service failed")]
-    Layer(#[source] BoxError),
-}
 
 /// Builds a [`Service`]. [`ServiceBuilder::build`] reports the first invalid call.
 ///

@@ -12,7 +12,7 @@ use futures_util::future::ready;
 use tower::util::MapErrLayer;
 use tower::{BoxError, Layer, ServiceBuilder};
 
-use super::ServiceError;
+use super::error::ServiceError;
 use super::limits::Limits;
 use super::stack::{Handling, Route, Run, Wrap};
 use crate::handler::{Answer, Handler, IntoAnswer, IntoOutcome};
