@@ -13,6 +13,7 @@ use crate::bench::BenchArgs;
 use crate::emit::EmitArgs;
 use crate::error::CommandError;
 use crate::field::FieldArgs;
+use crate::letters::LettersArgs;
 use crate::listen::ListenArgs;
 use crate::map::MapArgs;
 use crate::new::NewArgs;
@@ -46,7 +47,8 @@ Examples:
   aether map                 which channels are related, and their latency
   aether ask inventory.restock '{\"sku\":\"lamp\",\"quantity\":5}'
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by a second Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a dead letter is gone,
+130 ended by a second Ctrl-C.
 AETHER_LOG=debug shows more."
 );
 
@@ -56,6 +58,7 @@ enum Command {
     Emit(EmitArgs),
     Listen(ListenArgs),
     Ask(AskArgs),
+    Letters(LettersArgs),
     Map(MapArgs),
     Physics(PhysicsArgs),
     New(NewArgs),
@@ -94,6 +97,7 @@ impl Cli {
             Command::Map(args) => crate::map::map(args, shutdown).await,
             Command::Physics(args) => crate::physics::physics(args, shutdown).await,
             Command::Field(args) => crate::field::field(args, shutdown).await,
+            Command::Letters(args) => crate::letters::letters(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::New(args) => crate::new::new(args),
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),

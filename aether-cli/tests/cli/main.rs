@@ -6,6 +6,7 @@ mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;
 mod field;
+mod letters;
 mod nats;
 mod new;
 #[cfg(unix)]
