@@ -16,6 +16,7 @@ use crate::listen::ListenArgs;
 use crate::map::MapArgs;
 use crate::output::Output;
 use crate::physics::PhysicsArgs;
+use crate::recorder::RecordArgs;
 use crate::up::UpArgs;
 
 /// A message bus on which important messages get through
@@ -55,6 +56,7 @@ enum Command {
     Ask(AskArgs),
     Map(MapArgs),
     Physics(PhysicsArgs),
+    Record(RecordArgs),
     Gateway(GatewayArgs),
     Alpha(AlphaArgs),
     Beta(BetaArgs),
@@ -88,6 +90,7 @@ impl Cli {
             Command::Listen(args) => crate::listen::listen(args, shutdown).await,
             Command::Map(args) => crate::map::map(args, shutdown).await,
             Command::Physics(args) => crate::physics::physics(args, shutdown).await,
+            Command::Record(args) => crate::recorder::record(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
             Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),

@@ -1,5 +1,6 @@
 //! `aether physics`: prints the findings of the detectors.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aether_chassis::{CancellationToken, MediumArgs};
@@ -31,11 +32,18 @@ pub(crate) struct PhysicsArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::time)]
     every: Duration,
 
+    /// Analyse a recording of `aether record` instead of a running bus, and end
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pattern", "every"])]
+    replay: Option<PathBuf>,
+
     #[command(flatten)]
     medium: MediumArgs,
 }
 
 pub(crate) async fn physics(args: PhysicsArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    if let Some(file) = &args.replay {
+        return crate::replay::replay(file);
+    }
     let mut watch = Watch::open(&args.medium, "aether-physics", &args.pattern, &shutdown).await?;
     stderr_line(format_args!("watching {}", args.pattern));
     let printed = print(&mut watch, args.every, &shutdown).await;

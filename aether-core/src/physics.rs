@@ -14,6 +14,7 @@ mod fringes;
 mod interference;
 mod observer;
 mod recent;
+mod recording;
 mod resonance;
 mod retries;
 mod standing;
@@ -26,6 +27,9 @@ pub use finding::{Finding, StandingWave};
 pub use fringes::{Fringes, InterfereError};
 pub use interference::{Claim, Fringe, FringeKind, Interfere, Interference, InterferenceCounts, Resultant};
 pub use observer::{ObserveError, PhysicsObserver};
+pub use recording::{
+    Fault, Played, RecordedEntry, RecordingError, RecordingPlayer, RecordingReader, RecordingWriter,
+};
 pub use resonance::{
     Edge, Group, Resonance, ResonanceCounts, ResonanceMap, ResonanceOptions, Sighting, Tier,
 };

@@ -1,5 +1,7 @@
 //! `cargo xtask bench` and `soak`: the benchmarks and the soak, with the NATS server they need.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::nats_server;
@@ -65,6 +67,17 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
         check(command.env(nats_server::ENV, &server))?;
     }
     Ok(())
+}
+
+/// Records real traffic with faults that are made on purpose. Builds `aether` as users run it, and the program that makes
+/// the faults without optimisation, which it does not need.
+pub(crate) fn recordings(workspace: &Workspace, into: Option<PathBuf>, names: &[String]) -> Result<()> {
+    let server = nats_server::find_or_install(workspace)?.path;
+    check(&mut workspace.cargo(["build", "--locked", "--release", "-p", "aether-cli"]))?;
+    let into = into.unwrap_or_else(|| workspace.root().join("aether-bench/recordings"));
+    let mut bench = workspace.cargo(["bench", "--locked", "--profile", "dev", "-p", "aether-bench"]);
+    bench.args(["--bench", "recordings", "--", "--aether"]).arg(workspace.target().join("release/aether"));
+    check(bench.arg("--into").arg(into).args(names).env(nats_server::ENV, &server))
 }
 
 /// Runs the soak, which parses its own arguments.
