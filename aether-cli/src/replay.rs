@@ -19,6 +19,7 @@ pub(crate) fn replay(file: &Path) -> Result<(), CommandError> {
         let (at, played) = played?;
         match played {
             Played::Finding(finding) => output.line(format_args!("{} {finding}", clock(at)))?,
+            Played::Incident(incident) => output.line(format_args!("{} ## {incident}", clock(at)))?,
             Played::Fault { fault, begins } => {
                 let verb = if begins { "begins" } else { "ends" };
                 output.line(format_args!("{} -- fault {verb}: {} {}", clock(at), fault.kind, fault.service))?;

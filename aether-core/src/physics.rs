@@ -11,6 +11,7 @@ mod duration;
 mod engine;
 mod finding;
 mod fringes;
+mod incidents;
 mod interference;
 mod observer;
 mod recent;
@@ -25,6 +26,7 @@ pub use cancellation::{CancellationOptions, Cancellations};
 pub use engine::{EngineOptions, PhysicsEngine, PhysicsReport, Sampling};
 pub use finding::{Finding, StandingWave};
 pub use fringes::{Fringes, InterfereError};
+pub use incidents::{Cause, Incident, Severity};
 pub use interference::{Claim, Fringe, FringeKind, Interfere, Interference, InterferenceCounts, Resultant};
 pub use observer::{ObserveError, PhysicsObserver};
 pub use recording::{

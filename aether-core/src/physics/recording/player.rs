@@ -9,6 +9,7 @@ use super::{RecordingError, RecordingReader};
 use crate::clock::Instant;
 use crate::physics::engine::{PhysicsEngine, PhysicsReport};
 use crate::physics::finding::Finding;
+use crate::physics::incidents::Incident;
 
 /// The time between two reports, in which edges of the map become findings.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -37,6 +38,8 @@ pub struct RecordingPlayer<R: Read> {
 pub enum Played {
     /// A detector found something.
     Finding(Finding),
+    /// An incident began or ended.
+    Incident(Incident),
     /// The recording notes that a fault begins or ends.
     Fault {
         /// The fault.
@@ -120,6 +123,9 @@ impl<R: Read> RecordingPlayer<R> {
         while let Some(finding) = self.engine.tick(self.start + at) {
             self.waiting.push_back((at, Played::Finding(finding)));
         }
+        while let Some(incident) = self.engine.incident() {
+            self.waiting.push_back((at, Played::Incident(incident)));
+        }
     }
 
     fn take(&mut self, at: Duration, entry: RecordedEntry) {
@@ -135,7 +141,8 @@ impl<R: Read> RecordingPlayer<R> {
             RecordedEntry::Paused { lasted } => {
                 self.engine.not_seen(self.start + at.saturating_sub(lasted), now);
             }
-            RecordedEntry::Link { .. } => {}
+            RecordedEntry::Link { connected: true } => self.engine.connected(now),
+            RecordedEntry::Link { connected: false } => self.engine.disconnected(now),
             RecordedEntry::Tuned { vibrator, patterns } => self.engine.tuned(&vibrator, &patterns),
             RecordedEntry::Fault { fault, begins } => {
                 self.waiting.push_back((at, Played::Fault { fault, begins }));
