@@ -2,37 +2,38 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
 
 use aether_core::physics::{PhysicsEngine, Played, RecordingPlayer, RecordingReader};
 
 use crate::error::CommandError;
 use crate::output::{Output, stderr_line};
 
-/// Plays a recording and prints what is found in it, with the time since its beginning.
-pub(crate) fn replay(file: &Path) -> Result<(), CommandError> {
+/// Plays a recording and prints the incidents, with the time since its beginning; with details also the findings.
+pub(crate) fn replay(file: &Path, details: bool) -> Result<(), CommandError> {
     let open = |source| CommandError::Open { path: file.to_owned(), source };
     let reader = RecordingReader::new(File::open(file).map_err(open)?)?;
     let mut player = RecordingPlayer::new(reader, PhysicsEngine::default());
     let mut output = Output::stdout();
+    let mut incidents = 0;
     while let Some(played) = player.next() {
         let (at, played) = played?;
+        let at = at.as_secs_f64();
         match played {
-            Played::Finding(finding) => output.line(format_args!("{} {finding}", clock(at)))?,
-            Played::Incident(incident) => output.line(format_args!("{} ## {incident}", clock(at)))?,
+            Played::Finding(finding) if details => output.line(format_args!("{at:.3} s {finding}"))?,
+            Played::Incident(incident) => {
+                incidents += u64::from(incident.until.is_none());
+                output.line(format_args!("{at:.3} s {}: {incident}", incident.severity))?;
+            }
             Played::Fault { fault, begins } => {
                 let verb = if begins { "begins" } else { "ends" };
-                output.line(format_args!("{} -- fault {verb}: {} {}", clock(at), fault.kind, fault.service))?;
+                let service = if fault.service.is_empty() { "medium" } else { &fault.service };
+                output.line(format_args!("{at:.3} s noted in the recording: {} {}, {verb}", service, fault.kind))?;
             }
             _ => {}
         }
     }
     let edges = player.report().map.edges.len();
-    stderr_line(format_args!("{} waves in {}, {edges} edges", player.waves(), clock(player.length())));
+    let (waves, seconds) = (player.waves(), player.length().as_secs_f64());
+    stderr_line(format_args!("{waves} waves in {seconds:.1} s, {edges} edges, {incidents} incidents"));
     Ok(())
-}
-
-/// The time since the beginning, in seconds.
-fn clock(at: Duration) -> String {
-    format!("{:9.3} s", at.as_secs_f64())
 }
