@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use aether_bench::FloodError;
 use aether_chassis::LostWaves;
 use aether_core::{
-    AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, echo::EchoesError,
+    AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError,
+    echo::EchoesError,
     physics::{ObserveError, RecordingError},
 };
 use aether_gateway::{GatewayError, StartError};

@@ -211,7 +211,9 @@ impl Recorder {
         let ledger = vibrator.ledger();
         let seconds = start.elapsed().as_secs_f64();
         let lost = ledger.lost();
-        stderr_line(format_args!("recorded {waves} waves in {seconds:.1} s: {bytes} bytes, {lost} waves lost"));
+        stderr_line(format_args!(
+            "recorded {waves} waves in {seconds:.1} s: {bytes} bytes, {lost} waves lost"
+        ));
         if lost > 0 || ledger.queued > 0 {
             stderr_line(Received::of(ledger));
         }

@@ -27,7 +27,10 @@ pub(crate) fn replay(file: &Path, details: bool) -> Result<(), CommandError> {
             Played::Fault { fault, begins } => {
                 let verb = if begins { "begins" } else { "ends" };
                 let service = if fault.service.is_empty() { "medium" } else { &fault.service };
-                output.line(format_args!("{at:.3} s noted in the recording: {} {}, {verb}", service, fault.kind))?;
+                output.line(format_args!(
+                    "{at:.3} s noted in the recording: {} {}, {verb}",
+                    service, fault.kind
+                ))?;
             }
             _ => {}
         }

@@ -26,7 +26,7 @@ pub(crate) struct BenchArgs {
     /// physics: the seeds of the generators, FROM..TO.
     #[arg(long, default_value = "1..11")]
     seeds: String,
-    /// physics: only this part, such as standing; can be repeated. Writes no page.
+    /// physics: only this part, such as standing; can be repeated. Only its section is written.
     #[arg(long = "part")]
     parts: Vec<String>,
     /// overload, physics, hopping, scale: only print the results, without writing pages and pictures.
@@ -60,7 +60,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
         }
         if name == "physics" {
             command.arg("--").args(["--seeds", &options.seeds]).args(&options.parts);
-            if !options.dry_run && options.parts.is_empty() {
+            if !options.dry_run {
                 command.arg("--into").arg(workspace.root());
             }
         }

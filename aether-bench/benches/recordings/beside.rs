@@ -44,7 +44,8 @@ pub(crate) async fn batches(
     tasks.spawn(async move {
         let mut random = fastrand::Rng::with_seed(size);
         loop {
-            let (waves, factor) = if is_even { (size, 1.0) } else { (random.u64(1..=size), 0.3 + 1.4 * random.f64()) };
+            let (waves, factor) =
+                if is_even { (size, 1.0) } else { (random.u64(1..=size), 0.3 + 1.4 * random.f64()) };
             for number in 0..waves {
                 vibrator.emit_wave(channel.as_str(), &number).await?;
             }
@@ -79,7 +80,8 @@ pub(crate) async fn repeated(tasks: &mut Tasks, aether: &Aether) -> Outcome {
     });
     let client = Vibrator::create("client", aether).await?;
     tasks.spawn(async move {
-        let asker = Asker::new(client.emitter(), AskerOptions::default().patience(Duration::from_millis(300)));
+        let asker =
+            Asker::new(client.emitter(), AskerOptions::default().patience(Duration::from_millis(300)));
         let mut random = fastrand::Rng::with_seed(11);
         for number in 0_u64.. {
             let key = format!("article-{}", number % 40);

@@ -114,7 +114,9 @@ impl Stage {
                 RecordedEntry::Paused { lasted } => at.saturating_sub(*lasted),
                 _ => at,
             };
-            while let Some((when, fault, begins)) = notes.next_if(|(when, ..)| since(started_at, *when) <= until) {
+            while let Some((when, fault, begins)) =
+                notes.next_if(|(when, ..)| since(started_at, *when) <= until)
+            {
                 writer.fault(fault, *begins, start + since(started_at, *when))?;
             }
             writer.copy(&entry, start + at)?;

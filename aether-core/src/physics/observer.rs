@@ -182,6 +182,8 @@ impl PhysicsObserver {
     /// The current state, with the current subscriptions. Edges that are new or gone since the last report become
     /// findings.
     pub fn report(&mut self) -> PhysicsReport {
+        // A report may take long, and the next judgement must not blame a service for an outage in between.
+        self.check_connection();
         for (vibrator, patterns) in self.roster.heard_by_name() {
             self.engine.tuned(&vibrator, &patterns);
         }

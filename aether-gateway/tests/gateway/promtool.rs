@@ -60,13 +60,28 @@ async fn prometheus_gets_open_metrics_and_the_values_do_not_depend_on_the_format
     running.stop().await;
 }
 
-/// Fails with the output of promtool.
-fn check(text: &str) {
-    let promtool = find().unwrap_or_else(|| {
+#[test]
+fn the_alert_rules_fire_on_incidents_and_not_on_findings() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for args in [["check", "rules", "alerts.yml"], ["test", "rules", "tests/gateway/alerts_test.yml"]] {
+        let output = Command::new(promtool()).args(args).current_dir(package).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{args:?}: {said}");
+    }
+}
+
+/// The path of promtool.
+fn promtool() -> PathBuf {
+    find().unwrap_or_else(|| {
         panic!(
             "no promtool found: run `cargo xtask tools`, or set AETHER_PROMTOOL to the path of one (it comes with Prometheus)"
         )
-    });
+    })
+}
+
+/// Fails with the output of promtool.
+fn check(text: &str) {
+    let promtool = promtool();
     let mut child = Command::new(&promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

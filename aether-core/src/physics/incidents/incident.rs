@@ -154,7 +154,11 @@ impl fmt::Display for Incident {
             Cause::Stopped => {
                 write!(f, "{} stopped: {} silent for {lasted}", who(), self.silent())?;
                 self.consequences(f)?;
-                f.write_str(if self.services.len() > 1 { "; check their host" } else { "; check the process" })
+                f.write_str(if self.services.len() > 1 {
+                    "; check their host"
+                } else {
+                    "; check the process"
+                })
             }
             Cause::NotAnswering { channel } => {
                 write!(f, "{} lives, and has not answered {channel} for {lasted}", who())?;

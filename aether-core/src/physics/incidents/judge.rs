@@ -65,7 +65,10 @@ impl Incidents {
         let mut suspects: Vec<Suspect> = Vec::new();
         for (channel, answers) in self.questions.channels() {
             let Some(since) = answers.unanswered(now) else { continue };
-            let lives = self.activity.service(&answers.by).is_some_and(|service| service.life.last > since.plus(EVERY));
+            let lives = self
+                .activity
+                .service(&answers.by)
+                .is_some_and(|service| service.life.last > since.plus(EVERY));
             let cause = if lives { Cause::NotAnswering { channel: channel.clone() } } else { Cause::Stopped };
             if !suspects.iter().any(|known| known.name == answers.by) {
                 let name = answers.by.clone();
@@ -79,7 +82,9 @@ impl Incidents {
             match known {
                 Some(known) if known.cause == Cause::Stopped => known.since = known.since.min(since),
                 Some(_) => {}
-                None => suspects.push(Suspect { name: name.clone(), cause: Cause::Stopped, severity, since, due }),
+                None => {
+                    suspects.push(Suspect { name: name.clone(), cause: Cause::Stopped, severity, since, due })
+                }
             }
         }
         suspects
@@ -91,7 +96,8 @@ impl Incidents {
         if silence < QUIET.max(service.life.longest() * UNUSUAL) {
             return None;
         }
-        let missed = |(_, stream): (_, &super::activity::Stream)| stream.missing.is_some() && !stream.follows();
+        let missed =
+            |(_, stream): (_, &super::activity::Stream)| stream.missing.is_some() && !stream.follows();
         if self.activity.streams_of(name).any(missed) {
             return Some((service.life.last, Severity::Critical));
         }
@@ -149,16 +155,14 @@ impl Incidents {
         let follows = |follower: &str, leader: &str| {
             follower != leader
                 && (self.questions.waits(follower, leader)
-                    || self
-                        .activity
-                        .streams_of(follower)
-                        .all(|(_, stream)| stream.follows() && stream.causes.iter().any(|cause| cause == leader)))
+                    || self.activity.streams_of(follower).all(|(_, stream)| {
+                        stream.follows() && stream.causes.iter().any(|cause| cause == leader)
+                    }))
         };
         let by_open = self.open.iter().filter(|open| open.is_about_services());
         by_open.flat_map(|open| &open.services).any(|name| follows(&suspect.name, name))
             || suspects.iter().enumerate().any(|(other, leader)| {
-                follows(&suspect.name, &leader.name)
-                    && (other < at || !follows(&leader.name, &suspect.name))
+                follows(&suspect.name, &leader.name) && (other < at || !follows(&leader.name, &suspect.name))
             })
     }
 
@@ -188,13 +192,13 @@ impl Incidents {
             }
             let is_over = match &open.cause {
                 Cause::Stopped => {
-                    let is_awaited =
-                        questions.channels().any(|(_, answers)| open.names(&answers.by) && answers.is_awaited());
+                    let is_awaited = questions
+                        .channels()
+                        .any(|(_, answers)| open.names(&answers.by) && answers.is_awaited());
                     let answers = questions
                         .channels()
                         .all(|(_, answers)| !open.names(&answers.by) || answers.unanswered(now).is_none());
-                    back == open.services.len() && answers
-                        || now.since(open.since) >= GIVEN_UP && !is_awaited
+                    back == open.services.len() && answers || now.since(open.since) >= GIVEN_UP && !is_awaited
                 }
                 Cause::NotAnswering { channel } => {
                     questions.channel(channel).is_none_or(|answers| answers.unanswered(now).is_none())
@@ -203,7 +207,9 @@ impl Incidents {
                     .channels()
                     .any(|(_, answers)| open.names(&answers.by) && answers.slow(now).is_some()),
                 Cause::StreamStopped { channel } => {
-                    let lives = |name| activity.stream(channel, name).is_none_or(|stream| stream.pulse.last > open.found);
+                    let lives = |name| {
+                        activity.stream(channel, name).is_none_or(|stream| stream.pulse.last > open.found)
+                    };
                     open.services.iter().all(|name| lives(name)) || now.since(open.since) >= GIVEN_UP
                 }
                 Cause::AllSilent => {
@@ -251,10 +257,14 @@ impl Incidents {
             let Some(finding) = stream.missing.as_ref().filter(|_| !stream.follows()) else { continue };
             let Some(patience) = stream.pulse.patience() else { continue };
             let lives = self.activity.service(&key.service).is_some_and(|service| {
-                service.life.silence(now, self.watched) < QUIET && service.life.last > stream.pulse.last.plus(QUIET)
+                service.life.silence(now, self.watched) < QUIET
+                    && service.life.last > stream.pulse.last.plus(QUIET)
             });
             let is_silent = stream.pulse.silence(now, self.watched) >= patience.max(LONG_QUIET);
-            let waits = self.questions.channels().any(|(_, answers)| answers.is_awaited() && answers.askers.contains(&key.service));
+            let waits = self
+                .questions
+                .channels()
+                .any(|(_, answers)| answers.is_awaited() && answers.askers.contains(&key.service));
             let is_named = self.open.iter().any(|open| open.is_about_services());
             if lives && is_silent && !waits && !is_named {
                 let cause = Cause::StreamStopped { channel: key.channel.clone() };
@@ -274,7 +284,8 @@ impl Incidents {
         let services = self.activity.services().flat_map(|(_, service)| {
             let quiet = service.life.last.max(self.watched);
             let own = service.own.filter(|_| service.has_own());
-            let patience = own.and_then(|own| Some(own.last.max(self.watched).plus(own.patience()?.max(LONG_QUIET))));
+            let patience =
+                own.and_then(|own| Some(own.last.max(self.watched).plus(own.patience()?.max(LONG_QUIET))));
             [Some(quiet.plus(QUIET.max(service.life.longest() * UNUSUAL))), patience]
         });
         let streams = self.activity.streams().filter(|(_, stream)| stream.missing.is_some());

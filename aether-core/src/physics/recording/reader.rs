@@ -170,7 +170,8 @@ impl<R: Read> RecordingReader<R> {
             tag::TUNED => {
                 let vibrator = fields.text()?.to_owned();
                 let count = fields.index().filter(|count| *count <= MAX_PATTERNS)?;
-                let patterns = (0..count).map(|_| Pattern::new(fields.text()?).ok()).collect::<Option<_>>()?;
+                let patterns =
+                    (0..count).map(|_| Pattern::new(fields.text()?).ok()).collect::<Option<_>>()?;
                 RecordedEntry::Tuned { vibrator, patterns }
             }
             _ => {

@@ -109,7 +109,10 @@ fn events_are_read_in_their_places_and_a_copy_is_equal() {
                     (1s, Lost { waves: 3, within: 1s }), (2s, Paused { lasted: 1s }), \
                     (3s, Link { connected: false }), \
                     (4s, Fault { fault: Fault { kind: \"stopped\", service: \"beta\" }, begins: true })";
-    assert!(text(&entries[..5]).replace("Pattern(\"orders.*\")", "orders.*").starts_with(expected), "{entries:?}");
+    assert!(
+        text(&entries[..5]).replace("Pattern(\"orders.*\")", "orders.*").starts_with(expected),
+        "{entries:?}"
+    );
 
     let mut copy = RecordingWriter::new(Vec::new(), start, SystemTime::now()).unwrap();
     for (at, entry) in &entries {
@@ -172,7 +175,7 @@ fn a_flood_of_names_is_bounded_and_read_back() {
     let mut writer = RecordingWriter::new(Vec::new(), start, SystemTime::now()).unwrap();
     let count = 2 * MAX_NAMES;
     for number in 0..count {
-        let wave = Wave::builder("orders.created").key(number.to_string());
+        let wave = Wave::builder("orders.created").key(&number.to_string());
         writer.wave(&stamped(wave, &shop, start), start).unwrap();
     }
     let file = writer.finish().unwrap();
@@ -185,7 +188,8 @@ fn a_flood_of_names_is_bounded_and_read_back() {
 
 #[test]
 fn a_played_heartbeat_is_found_when_its_detector_finds_it() {
-    let mut player = RecordingPlayer::new(RecordingReader::new(&heartbeats(30)[..]).unwrap(), PhysicsEngine::default());
+    let file = heartbeats(30);
+    let mut player = RecordingPlayer::new(RecordingReader::new(&file[..]).unwrap(), PhysicsEngine::default());
     let (at, Played::Finding(finding)) = player.next().unwrap().unwrap() else { panic!("a finding") };
     assert_eq!((at, finding.as_str()), (11 * SECOND, "standing_wave"));
     assert!(player.next().is_none());

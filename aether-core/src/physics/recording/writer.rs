@@ -303,4 +303,3 @@ impl<W: Write> RecordingWriter<W> {
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
-
