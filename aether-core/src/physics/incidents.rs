@@ -173,6 +173,7 @@ impl Incidents {
         match (connected, self.disconnected) {
             (false, None) => {
                 self.disconnected = Some(now);
+                self.watch_from(now);
                 self.check_at = Some(now.plus(EVERY));
             }
             (true, Some(_)) => {

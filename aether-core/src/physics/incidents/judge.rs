@@ -116,6 +116,8 @@ impl Incidents {
         if suspects.is_empty() {
             return;
         }
+        // The pause of a service that comes back is no habit of it.
+        self.watched = self.watched.max(now);
         if self.is_all_silent(&suspects, now) {
             let mut open = OpenIncident::new(Cause::AllSilent, Severity::Critical, self.activity.last);
             open.services.extend(suspects.into_iter().map(|suspect| suspect.name));
@@ -142,8 +144,6 @@ impl Incidents {
             open.look_around(&self.activity, &self.questions, now);
             self.begin(open, now);
         }
-        // The pause of a service that comes back is no habit of it.
-        self.watched = self.watched.max(now);
     }
 
     /// Whether a suspect waits for another one or only reacts to it.

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use crate::physics::timeline::Moment;
 
-/// The number of longest pauses that are kept. If gaps are random (Poisson), the eighth longest of 64 is about two mean
-/// gaps, so [`TIMES`] of it are exceeded by one gap in 200,000, and by ever fewer as the history grows.
+/// The number of longest pauses that are kept.
 const KEPT: usize = 8;
-/// A silence is improbable if it is longer than the eighth longest pause by this factor.
-const TIMES: u32 = 6;
-/// And longer than the longest one by this factor.
-const TIMES_LONGEST: u32 = 2;
+/// A silence is improbable if it is this many times as long as the longest pause. Of random gaps (Poisson), the longest of 64
+/// is about 4.7 mean gaps, so four times as much is exceeded by one gap in 10^8.
+const TIMES: u32 = 3;
+/// More, divided by the number of pauses that are nearly as long: of few pauses the longest says little.
+const TIMES_FEW: u32 = 8;
+/// Pauses of at least this part of the longest are nearly as long.
+const NEARLY: u32 = 4;
 /// A history of fewer pauses is not judged.
 const FEWEST: u32 = 64;
 /// If pauses hardly vary, this number is enough.
@@ -70,36 +72,15 @@ impl Pulse {
     /// The silence from which on it is improbable that the source lives; `None` if the history is too short.
     pub(super) fn patience(&self) -> Option<Duration> {
         let gaps = self.now.gaps.saturating_add(self.before.gaps);
-        let (longest, often) = (self.longest(), self.often());
-        let is_even = often >= longest * 3 / 4;
+        let longest = self.longest();
+        let count = |least: Duration| {
+            let kept = self.now.longest.iter().chain(&self.before.longest);
+            kept.filter(|pause| **pause >= least && !pause.is_zero()).count().clamp(1, KEPT) as u32
+        };
+        let is_even = count(longest * 3 / 4) as usize == KEPT;
         let is_known = gaps >= FEWEST || gaps >= FEWEST_EVEN && is_even;
-        (is_known && self.last.since(self.first) >= SHORTEST)
-            .then(|| (often * TIMES).max(longest * TIMES_LONGEST))
-    }
-
-    /// The pause that occurred eight times, or was exceeded.
-    fn often(&self) -> Duration {
-        let (mut one, mut other) = (0, 0);
-        let mut often = Duration::ZERO;
-        for _ in 0..KEPT {
-            let (now, before) = (self.now.longest.get(one), self.before.longest.get(other));
-            often = match (now, before) {
-                (Some(now), Some(before)) if now >= before => {
-                    one += 1;
-                    *now
-                }
-                (_, Some(before)) => {
-                    other += 1;
-                    *before
-                }
-                (Some(now), None) => {
-                    one += 1;
-                    *now
-                }
-                (None, None) => often,
-            };
-        }
-        often
+        let patience = longest * TIMES + longest * TIMES_FEW / count(longest / NEARLY);
+        (is_known && self.last.since(self.first) >= SHORTEST).then_some(patience)
     }
 }
 
@@ -131,22 +112,22 @@ mod tests {
     }
 
     #[test]
-    fn an_even_pulse_is_known_soon_and_missed_after_six_gaps() {
+    fn an_even_pulse_is_known_soon_and_missed_after_four_gaps() {
         assert_eq!(pulse(vec![2000 * MILLI; 11]).patience(), None);
-        assert_eq!(pulse(vec![2000 * MILLI; 12]).patience(), Some(12_000 * MILLI));
+        assert_eq!(pulse(vec![2000 * MILLI; 12]).patience(), Some(8000 * MILLI));
         assert_eq!(pulse(vec![100 * MILLI; 100]).patience(), None, "ten seconds are too short");
     }
 
     #[test]
     fn bursts_are_missed_after_several_pauses_between_them() {
         let bursts = (0..400).map(|wave| if wave % 10 == 0 { 5000 * MILLI } else { MILLI });
-        assert_eq!(pulse(bursts).patience(), Some(30_000 * MILLI));
+        assert_eq!(pulse(bursts).patience(), Some(20_000 * MILLI));
     }
 
     #[test]
-    fn one_stall_in_a_fast_pulse_only_doubles_itself() {
+    fn one_stall_says_little_so_a_silence_must_be_much_longer() {
         let stalled = (0..1000).map(|wave| if wave == 500 { 3000 * MILLI } else { 50 * MILLI });
-        assert_eq!(pulse(stalled).patience(), Some(6000 * MILLI));
+        assert_eq!(pulse(stalled).patience(), Some(33_000 * MILLI));
     }
 
     #[test]

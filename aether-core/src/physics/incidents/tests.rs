@@ -267,8 +267,9 @@ fn services_that_stop_together_are_one_incident() {
     let said = world.said();
     assert_eq!(said.len(), 1, "{:?}", texts(&said));
     let open = world.engine.report().incidents;
-    assert_eq!(open[0].services, ["a", "b"]);
-    assert!(open[0].to_string().starts_with("a, b stopped: "), "{}", open[0]);
+    // The one that is silent for longer comes first.
+    assert_eq!(open[0].services, ["b", "a"]);
+    assert!(open[0].to_string().ends_with("; check their host"), "{}", open[0]);
 }
 
 #[test]
