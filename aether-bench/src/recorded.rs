@@ -1,7 +1,7 @@
 //! Plays a recording of `aether-bench/recordings` and compares the incidents with the truth that is noted in it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,6 +77,15 @@ impl Recorded {
         let failed = |source| RecordedError::Open { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Self::play_from(name, file, bytes)
+    }
+
+    /// Plays a recording from anywhere, as [`Recorded::play`] does.
+    ///
+    /// # Errors
+    /// [`RecordedError::Recording`] if it cannot be read to its end.
+    pub fn play_from(name: String, file: impl Read, bytes: u64) -> Result<Self, RecordedError> {
         let mut player = RecordingPlayer::new(RecordingReader::new(file)?, PhysicsEngine::default());
         let (mut faults, mut began, mut ended) = (Vec::<RecordedFault>::new(), Vec::new(), Vec::new());
         let mut findings = 0;
@@ -119,7 +128,6 @@ impl Recorded {
                 None => false_incidents += 1,
             }
         }
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let (waves, length) = (player.waves(), player.length());
         Ok(Self { name, bytes, waves, length, faults, incidents: began, false_incidents, findings })
     }

@@ -15,7 +15,7 @@ pub(crate) fn replay(file: &Path, details: bool) -> Result<(), CommandError> {
     let mut player = RecordingPlayer::new(reader, PhysicsEngine::default());
     let mut output = Output::stdout();
     let mut incidents = 0;
-    while let Some(played) = player.next() {
+    for played in player.by_ref() {
         let (at, played) = played?;
         let at = at.as_secs_f64();
         match played {

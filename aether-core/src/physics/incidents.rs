@@ -23,7 +23,7 @@ use super::finding::Finding;
 use super::interference::FringeKind;
 use super::timeline::{Moment, Timeline};
 use crate::clock::Instant;
-use crate::wave::Wave;
+use crate::wave::{Kind, Wave};
 use activity::Activity;
 use open::OpenIncident;
 use questions::Questions;
@@ -44,6 +44,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const RETURN: Duration = Duration::from_secs(10);
 /// Repeated requests within this time after an incident are its consequence.
 const AFTERMATH: Duration = Duration::from_secs(60);
+/// A retry storm is an incident if each request is repeated this often on average; a weaker one is a finding only.
+const STORM: f64 = 3.0;
 /// Losses are an incident when they have lasted for this time without a break of the same length.
 const LOSSES: Duration = Duration::from_secs(20);
 /// The smallest number of lost waves that makes an incident.
@@ -80,14 +82,16 @@ struct Losses {
 impl Incidents {
     /// Takes in a wave.
     pub(super) fn observe(&mut self, wave: &Wave, now: Instant) {
-        let age = wave.age_when(now);
+        let instant = now;
         let now = self.timeline.advance(now);
         self.notice_pause(now);
         if wave.source().instance() == 0 {
             return;
         }
         self.activity.observe(wave, now, self.watched);
-        self.questions.observe(wave, now.minus(age), now);
+        if matches!(wave.kind(), Kind::Command | Kind::Query | Kind::Response) {
+            self.questions.observe(wave, now.minus(wave.age_when(instant)), now);
+        }
         if self.check_at.is_none_or(|at| at > now.plus(QUIET)) {
             self.check_at = Some(now.plus(QUIET));
         }
@@ -101,7 +105,9 @@ impl Incidents {
                 self.activity.missed(&stream.channel, stream.source.name(), finding);
                 self.check_at = Some(self.check_at.map_or(now, |at| at.min(now)));
             }
-            Finding::RetryStorm { channel, .. } => self.storm(channel, finding, now),
+            Finding::RetryStorm { channel, attempts_per_key, .. } if *attempts_per_key >= STORM => {
+                self.storm(channel, finding, now);
+            }
             Finding::Fringe(fringe) => {
                 let cause = Cause::Claim { channel: fringe.channel.clone(), key: fringe.key.to_string() };
                 match fringe.kind {

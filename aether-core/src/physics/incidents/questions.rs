@@ -26,7 +26,7 @@ const ANSWERED: f64 = 0.8;
 /// Unanswered questions are judged after this time, or after six times the usual time of an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 const TIMES: u32 = 6;
-/// And if there are this many, or one for twice the time.
+/// And if there are this many: a single answer may have been lost on its way to the observer.
 const FEWEST_QUESTIONS: u32 = 3;
 
 /// The time of the answers is judged in windows of at least this length, with this number of answers.
@@ -202,8 +202,7 @@ impl Answers {
         let is_judged = self.answers >= FEWEST_ANSWERS
             && self.answers as f64 >= ANSWERED * (self.questions - u64::from(self.waiting)) as f64;
         let waited = now.since(since);
-        let are_enough = self.waiting >= FEWEST_QUESTIONS || waited >= 2 * patience;
-        (is_judged && are_enough && waited >= patience).then_some(since)
+        (is_judged && self.waiting >= FEWEST_QUESTIONS && waited >= patience).then_some(since)
     }
 
     /// Whether somebody waits for an answer.
@@ -213,8 +212,7 @@ impl Answers {
 
     /// When the judgement about open questions may change.
     pub(super) fn deadline(&self, now: Moment) -> Option<Moment> {
-        let (since, patience) = (self.waiting_since?, self.patience());
-        [since.plus(patience), since.plus(2 * patience)].into_iter().find(|deadline| *deadline > now)
+        Some(self.waiting_since?.plus(self.patience())).filter(|deadline| *deadline > now)
     }
 
     /// The median time of an answer now and before, if the service is slow.

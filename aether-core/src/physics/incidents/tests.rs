@@ -298,7 +298,7 @@ fn a_job_that_stops_in_a_living_service_is_a_warning() {
     let mut world = World::new();
     for second in 0..200 {
         world.emit("stock", Wave::builder("stock.level"));
-        if second < 100 || second >= 150 {
+        if !(100..150).contains(&second) {
             world.emit("stock", Wave::builder("stock.audit"));
         }
         world.pass(SECOND);
@@ -365,6 +365,43 @@ fn a_claim_by_enough_sources_is_an_incident_until_it_is_retracted() {
     assert_eq!(said, ["enough sources claim \"db-7\" on probes.down; check what it names"]);
     world.pass(60 * SECOND);
     assert_eq!(texts(&world.said()).len(), 1);
+}
+
+#[test]
+fn requests_that_are_repeated_are_an_incident_unless_a_stopped_service_explains_them() {
+    let ask = |world: &mut World, attempts: u32| {
+        for interval in 0..3 {
+            for request in 0..100 * attempts {
+                let key = format!("{interval}-{}", request % 100);
+                world.emit("shop", Wave::builder("mail.send").kind(Kind::Command).key(&key));
+                world.pass(10 * SECOND / (100 * attempts));
+            }
+        }
+    };
+    let mut world = World::new();
+    ask(&mut world, 1);
+    assert_eq!(texts(&world.said()), [""; 0]);
+    ask(&mut world, 4);
+    let said = world.said();
+    assert_eq!(said.len(), 1, "{:?}", texts(&said));
+    assert_eq!(said[0].cause.as_str(), "retry_storm");
+
+    let mut world = World::new();
+    world.trade(60);
+    world.down = vec!["stock"];
+    for second in 0..40 {
+        for attempt in 0..10 {
+            let key = format!("{}", 10 * (second / 4) + attempt);
+            world.emit("shop", Wave::builder("stock.reserve").kind(Kind::Command).key(&key));
+            world.pass(100 * MILLI);
+        }
+        world.emit("monitor", Wave::builder("monitor.alive"));
+    }
+    let said = world.said();
+    assert_eq!(said.len(), 1, "{:?}", texts(&said));
+    assert_eq!((said[0].cause.as_str(), &said[0].services[0][..]), ("stopped", "stock"));
+    let open = &world.engine.report().incidents[0];
+    assert!(open.findings.iter().any(|finding| finding.as_str() == "retry_storm"), "{:?}", open.findings);
 }
 
 #[test]
