@@ -5,10 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::Pattern;
+use aether_core::physics::Finding;
 use tokio::time::MissedTickBehavior;
 
 use crate::error::CommandError;
 use crate::output::{Output, stderr_line};
+use crate::record::printable;
 use crate::values;
 use crate::watch::Watch;
 
@@ -62,7 +64,7 @@ async fn print(
     args: &PhysicsArgs,
     shutdown: &CancellationToken,
 ) -> Result<(), CommandError> {
-    let mut output = Output::stdout();
+    let (mut output, mut is_sampled) = (Output::stdout(), false);
     let mut looks = tokio::time::interval(args.every);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -73,12 +75,17 @@ async fn print(
         }
         for finding in watch.findings() {
             if args.details {
-                output.line(finding)?;
+                output.line(printable(&finding.to_string(), usize::MAX))?;
+            } else if matches!(finding, Finding::Sampling { .. }) && !std::mem::replace(&mut is_sampled, true)
+            {
+                // The user should know that incidents may be missed.
+                stderr_line(finding);
             }
         }
         for incident in watch.incidents() {
             let now = humantime::format_rfc3339_seconds(SystemTime::now());
-            output.line(format_args!("{now} {}: {incident}", incident.severity))?;
+            let text = printable(&incident.to_string(), usize::MAX);
+            output.line(format_args!("{now} {}: {text}", incident.severity))?;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `aether physics --replay`: runs the detectors on a recording.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use aether_core::physics::{PhysicsEngine, Played, RecordingPlayer, RecordingRead
 
 use crate::error::CommandError;
 use crate::output::{Output, stderr_line};
+use crate::record::printable;
 
 /// Plays a recording and prints the incidents, with the time since its beginning; with details also the findings.
 pub(crate) fn replay(file: &Path, details: bool) -> Result<(), CommandError> {
@@ -19,18 +21,18 @@ pub(crate) fn replay(file: &Path, details: bool) -> Result<(), CommandError> {
         let (at, played) = played?;
         let at = at.as_secs_f64();
         match played {
-            Played::Finding(finding) if details => output.line(format_args!("{at:.3} s {finding}"))?,
+            Played::Finding(finding) if details => {
+                output.line(format_args!("{at:.3} s {}", shown(&finding)))?
+            }
             Played::Incident(incident) => {
                 incidents += u64::from(incident.until.is_none());
-                output.line(format_args!("{at:.3} s {}: {incident}", incident.severity))?;
+                output.line(format_args!("{at:.3} s {}: {}", incident.severity, shown(&incident)))?;
             }
             Played::Fault { fault, begins } => {
                 let verb = if begins { "begins" } else { "ends" };
                 let service = if fault.service.is_empty() { "medium" } else { &fault.service };
-                output.line(format_args!(
-                    "{at:.3} s noted in the recording: {} {}, {verb}",
-                    service, fault.kind
-                ))?;
+                let note = shown(&format_args!("{service} {}, {verb}", fault.kind));
+                output.line(format_args!("{at:.3} s noted in the recording: {note}"))?;
             }
             _ => {}
         }
@@ -39,4 +41,9 @@ pub(crate) fn replay(file: &Path, details: bool) -> Result<(), CommandError> {
     let (waves, seconds) = (player.waves(), player.length().as_secs_f64());
     stderr_line(format_args!("{waves} waves in {seconds:.1} s, {edges} edges, {incidents} incidents"));
     Ok(())
+}
+
+/// The text without control characters: the names in it come from the file.
+fn shown(what: &dyn Display) -> String {
+    printable(&what.to_string(), usize::MAX)
 }

@@ -17,6 +17,7 @@ fn the_help_names_every_command_and_teaches_by_example() {
         "ask ",
         "map ",
         "physics ",
+        "record ",
         "gateway ",
         "alpha ",
         "beta ",
@@ -27,7 +28,7 @@ fn the_help_names_every_command_and_teaches_by_example() {
     ] {
         assert!(help.out.contains(part), "{part}: {}", help.out);
     }
-    for command in ["up", "emit", "listen", "ask", "map", "physics", "completions"] {
+    for command in ["up", "emit", "listen", "ask", "map", "physics", "record", "completions"] {
         let help = run(&[command, "--help"]);
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{command}");
         assert!(help.out.contains(&format!("\n  aether {command} ")) || command == "emit", "{}", help.out);
