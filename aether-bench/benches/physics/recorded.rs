@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aether_bench::Recorded;
 
@@ -22,8 +22,7 @@ pub(crate) fn run(_: Range<u64>) -> Outcome {
     );
     say!("|---|---|---|---|---|---|---|---|---|---|");
     let (mut faults, mut found, mut unended, mut false_incidents) = (0, 0, 0, 0);
-    let (mut healthy, mut slowest, mut waves) = (Duration::ZERO, Duration::ZERO, 0);
-    let start = Instant::now();
+    let (mut healthy, mut slowest) = (Duration::ZERO, Duration::ZERO);
     for path in Recorded::list(&folder)? {
         let recorded = Recorded::play(&path)?;
         let seconds = |times: Vec<Option<Duration>>| {
@@ -52,12 +51,10 @@ pub(crate) fn run(_: Range<u64>) -> Outcome {
         slowest = times.into_iter().fold(slowest, Duration::max);
         unended += recorded.unended(ENDED_WITHIN).count();
         false_incidents += recorded.false_incidents;
-        waves += recorded.waves;
         if recorded.faults.is_empty() {
             healthy += recorded.length;
         }
     }
-    let took = start.elapsed();
     say!("");
     say!("| goal | measured | wanted | reached |");
     say!("|---|---|---|---|");
@@ -73,8 +70,5 @@ pub(crate) fn run(_: Range<u64>) -> Outcome {
     let is_quick = slowest <= FOUND_WITHIN && found == faults;
     goal("the slowest", format!("{:.1} s", slowest.as_secs_f64()), "<= 10 s", is_quick);
     goal("incidents that outlast their fault", unended.to_string(), "0", unended == 0);
-    let nanos = took.as_nanos() as f64 / waves.max(1) as f64;
-    say!("");
-    say!("Reading and analysing a recorded wave took {nanos:.0} ns, reports of the service map included.");
     Ok(())
 }
