@@ -153,7 +153,7 @@ impl Incidents {
         self.lost
     }
 
-    /// Records that waves between `from` and `now` may have been missed.
+    /// Records that waves before `now` may have been missed.
     pub(super) fn not_seen(&mut self, now: Instant) {
         let now = self.timeline.advance(now);
         self.watch_from(now);

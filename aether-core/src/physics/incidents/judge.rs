@@ -108,7 +108,9 @@ impl Incidents {
 
     /// Opens incidents for those suspects that are not explained by others.
     fn accuse(&mut self, mut suspects: Vec<Suspect>, now: Moment) {
-        suspects.retain(|suspect| !self.open.iter().any(|open| open.names(&suspect.name)));
+        suspects.retain(|suspect| {
+            !self.open.iter().any(|open| open.names(&suspect.name) && open.includes(&suspect.cause))
+        });
         suspects.sort_by_key(|suspect| suspect.since);
         let explained: Vec<bool> = (0..suspects.len()).map(|at| self.is_explained(&suspects, at)).collect();
         let mut explained = explained.into_iter();
@@ -138,6 +140,8 @@ impl Incidents {
                 open.severity = open.severity.max(suspect.severity);
                 continue;
             }
+            // A service that was slow and has stopped now is no longer slow.
+            self.end(now, |open| open.is_about_services() && open.names(&suspect.name));
             let mut open = OpenIncident::new(suspect.cause, suspect.severity, suspect.since);
             open.services.push(suspect.name);
             open.found = now;

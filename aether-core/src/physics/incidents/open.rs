@@ -73,6 +73,15 @@ impl OpenIncident {
         )
     }
 
+    /// Whether a cause of one of its services is no news.
+    pub(super) fn includes(&self, cause: &Cause) -> bool {
+        match self.cause {
+            Cause::Stopped | Cause::Disconnected | Cause::AllSilent => true,
+            Cause::NotAnswering { .. } => matches!(cause, Cause::NotAnswering { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether this service is at fault.
     pub(super) fn names(&self, service: &str) -> bool {
         self.services.iter().any(|name| name == service)

@@ -294,6 +294,31 @@ fn a_slow_service_is_a_warning_that_ends() {
 }
 
 #[test]
+fn a_slow_service_that_stops_is_said_to_have_stopped() {
+    let mut world = World::new();
+    for (takes, orders) in [(2, 300), (400, 60)] {
+        for order in 0..orders {
+            world.order(order, takes * MILLI);
+            world.emit("stock", Wave::builder("stock.level"));
+            world.pass(100 * MILLI);
+        }
+    }
+    assert_eq!(world.said().len(), 1);
+    world.down = vec!["stock"];
+    for second in 0..10 {
+        world.emit("shop", Wave::builder("orders.created").key(&format!("{second}")));
+        world.emit("shop", Wave::builder("stock.reserve").kind(Kind::Command));
+        world.pass(SECOND);
+    }
+    let said = texts(&world.said());
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].starts_with("ended: stock was slow") && said[1].starts_with("stock stopped: "),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn a_job_that_stops_in_a_living_service_is_a_warning() {
     let mut world = World::new();
     for second in 0..200 {
