@@ -1,8 +1,9 @@
 //! Measures the detectors of `aether_core::physics` on synthetic systems whose ground truth is known.
 //!
 //! `cargo xtask bench physics --seeds 101..111` runs the benchmark and writes the tables and pictures of PHYSICS.md.
-//! Arguments select the parts to run by name. Without a name, all parts run. The seeds are those of the generators.
-//! No detector was tuned to them.
+//! Arguments select the parts to run by name, and only their sections are written. Without a name, all parts run. The seeds
+//! are those of the generators. No detector was tuned to them. The part `recorded` plays the recordings of real traffic in
+//! `aether-bench/recordings` instead.
 
 #[path = "physics/interference.rs"]
 mod interference;
@@ -14,6 +15,8 @@ mod page;
 mod pictures;
 #[path = "physics/random.rs"]
 mod random;
+#[path = "physics/recorded.rs"]
+mod recorded;
 #[path = "physics/resonance.rs"]
 mod resonance;
 #[path = "physics/standing.rs"]
@@ -32,12 +35,13 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 /// A part of the benchmark: its name, and the function that runs it with the seeds.
 type Part = (&'static str, fn(Range<u64>) -> Outcome);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("interference", interference::run),
     ("standing", standing::run),
     ("resonance", resonance::run),
     ("resonance-cost", resonance::run_cost),
     ("observing", observing::run),
+    ("recorded", recorded::run),
 ];
 
 fn main() -> Outcome {
@@ -74,11 +78,12 @@ fn main() -> Outcome {
         }
     }
     match into {
-        Some(root) => {
+        // The seeds and the pictures belong to all parts.
+        Some(root) if names.is_empty() => {
             page::put(&root, "seeds", &format!("Seeds {seeds:?}."))?;
             pictures::draw(&root, seeds.start)
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::map::MapArgs;
 use crate::new::NewArgs;
 use crate::output::Output;
 use crate::physics::PhysicsArgs;
+use crate::recorder::RecordArgs;
 use crate::up::UpArgs;
 
 /// A message bus on which important messages get through
@@ -63,6 +64,7 @@ enum Command {
     Physics(PhysicsArgs),
     New(NewArgs),
     Field(FieldArgs),
+    Record(RecordArgs),
     Gateway(GatewayArgs),
     Alpha(AlphaArgs),
     Beta(BetaArgs),
@@ -98,6 +100,7 @@ impl Cli {
             Command::Physics(args) => crate::physics::physics(args, shutdown).await,
             Command::Field(args) => crate::field::field(args, shutdown).await,
             Command::Letters(args) => crate::letters::letters(args, shutdown).await,
+            Command::Record(args) => crate::recorder::record(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::New(args) => crate::new::new(args),
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),

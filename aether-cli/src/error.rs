@@ -5,14 +5,16 @@ mod bench;
 mod letters;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[cfg(feature = "bench")]
 use aether_bench::FloodError;
 use aether_chassis::LostWaves;
 use aether_core::{
-    AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, echo::EchoesError,
-    physics::ObserveError,
+    AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError,
+    echo::EchoesError,
+    physics::{ObserveError, RecordingError},
 };
 use aether_gateway::{GatewayError, StartError};
 use aether_service_alpha::AlphaError;
@@ -36,6 +38,14 @@ pub(crate) enum CommandError {
     Lost(#[from] LostWaves),
     #[error("{missed} waves sent to this listener were not printed")]
     Missed { missed: u64 },
+    #[error("{missed} waves were lost before they were recorded; the recording notes where")]
+    NotRecorded { missed: u64 },
+    #[error("cannot write {}", .path.display())]
+    Record { path: PathBuf, source: io::Error },
+    #[error("cannot open {}", .path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
     #[error("{back} of {waves} waves came back: {hint} ({reason})")]
     CameBack { back: u64, waves: u64, reason: EchoReason, hint: String },
     #[error("interrupted before {before}")]

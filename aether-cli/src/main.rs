@@ -41,6 +41,8 @@ mod overload_view;
 mod pace;
 mod physics;
 mod record;
+mod recorder;
+mod replay;
 mod stdin;
 mod stdout_watchdog;
 mod up;

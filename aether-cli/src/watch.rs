@@ -1,7 +1,7 @@
 //! Observes a medium with the physics engine, for `aether physics` and `aether map`.
 
 use aether_chassis::{CancellationToken, MediumArgs, Received};
-use aether_core::physics::{Finding, PhysicsEngine, PhysicsReport};
+use aether_core::physics::{Finding, Incident, PhysicsEngine, PhysicsReport};
 use aether_core::{Aether, Pattern, physics::PhysicsObserver};
 
 use crate::connect::connected;
@@ -43,6 +43,11 @@ impl Watch {
     /// The findings since the last call.
     pub(crate) fn findings(&mut self) -> impl Iterator<Item = Finding> {
         std::iter::from_fn(|| self.observer.found())
+    }
+
+    /// The incidents that began or ended since the last call. To be called after [`Watch::findings`].
+    pub(crate) fn incidents(&mut self) -> impl Iterator<Item = Incident> {
+        std::iter::from_fn(|| self.observer.incident())
     }
 
     /// A report with the current subscriptions.

@@ -11,9 +11,11 @@ mod duration;
 mod engine;
 mod finding;
 mod fringes;
+mod incidents;
 mod interference;
 mod observer;
 mod recent;
+mod recording;
 mod resonance;
 mod retries;
 mod standing;
@@ -24,10 +26,14 @@ pub use cancellation::{CancellationOptions, Cancellations};
 pub use engine::{EngineOptions, PhysicsEngine, PhysicsReport, Sampling};
 pub use finding::{Finding, StandingWave};
 pub use fringes::{Fringes, InterfereError};
+pub use incidents::{Cause, Incident, Severity};
 pub use interference::{
     Claim, Fringe, FringeClaim, FringeKind, Interfere, Interference, InterferenceCounts, Resultant,
 };
 pub use observer::{ObserveError, PhysicsObserver};
+pub use recording::{
+    Fault, Played, RecordedEntry, RecordingError, RecordingPlayer, RecordingReader, RecordingWriter,
+};
 pub use resonance::{
     Edge, Group, Resonance, ResonanceCounts, ResonanceMap, ResonanceOptions, Sighting, Tier,
 };

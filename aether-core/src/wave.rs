@@ -253,7 +253,8 @@ impl Wave {
     /// Like [`Wave::age`], at an instant given by the caller; for implementors of media.
     #[must_use]
     pub fn age_when(&self, now: Instant) -> Duration {
-        self.age_at(moment_of(now))
+        // A wave that was never emitted here does not age here, and converting an instant can cost two readings of clocks.
+        if self.body.since.is_some() { self.age_at(moment_of(now)) } else { self.body.age }
     }
 
     /// Whether a receiver with this floor hears the wave now. The clock is not read for a wave that never decays.

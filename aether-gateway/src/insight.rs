@@ -1,4 +1,4 @@
-//! The findings of the physics for the gateway: related channels, periodic streams, recent findings.
+//! The physics for the gateway: incidents, related channels, periodic streams, recent findings.
 //!
 //! A separate task drives a [`PhysicsObserver`] and stores its results, which the status reads. So neither counting
 //! waves nor answering HTTP requests waits for the detectors. If there are too many waves, the detectors sample a part
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::physics::PhysicsObserver;
-use aether_core::physics::{Finding, PhysicsReport};
+use aether_core::physics::{Finding, Incident, PhysicsReport};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The number of findings kept. The oldest are dropped.
 const KEPT: usize = 50;
+/// The number of ended incidents kept. The oldest are dropped. The engine bounds the open ones.
+const ENDED_KEPT: usize = 20;
 /// The maximum number of waves per step, so that a burst is analysed as a whole.
 const BURST: usize = 256;
 /// The minimum time between two reports, and its minimum as a multiple of the time that a report takes. Reports take at
@@ -41,6 +43,11 @@ struct State {
     /// Newest first.
     findings: VecDeque<(Instant, Finding)>,
     counts: BTreeMap<&'static str, u64>,
+    /// By number, with the time of the latest account.
+    open: BTreeMap<u64, (Instant, Incident)>,
+    /// Newest first.
+    ended: VecDeque<(Instant, Incident)>,
+    incidents_by_cause: BTreeMap<&'static str, u64>,
 }
 
 /// A finding and its age.
@@ -53,7 +60,68 @@ pub struct Found {
     pub finding: Finding,
 }
 
+/// An incident and its age.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NotedIncident {
+    /// The time since it ended; zero while it lasts.
+    pub ago: Duration,
+    /// The incident.
+    pub incident: Incident,
+}
+
 impl Insight {
+    /// The incidents: the open ones, the oldest first, and then at most 20 that have ended, newest first.
+    #[must_use]
+    pub fn incidents(&self) -> Vec<NotedIncident> {
+        let state = self.state.lock();
+        let now = Instant::now();
+        let open = state.open.values().map(|(at, incident)| {
+            let mut incident = incident.clone();
+            incident.lasted += now.saturating_duration_since(*at);
+            NotedIncident { ago: Duration::ZERO, incident }
+        });
+        let ended = state.ended.iter().map(|(at, incident)| NotedIncident {
+            ago: now.saturating_duration_since(*at),
+            incident: incident.clone(),
+        });
+        open.chain(ended).collect()
+    }
+
+    /// The number of incidents so far, by cause.
+    pub(crate) fn incidents_by_cause(&self) -> BTreeMap<&'static str, u64> {
+        self.state.lock().incidents_by_cause.clone()
+    }
+
+    fn note_incidents(&self, incidents: impl Iterator<Item = Incident>) {
+        for incident in incidents {
+            let mut state = self.state.lock();
+            let now = Instant::now();
+            if incident.until.is_some() {
+                state.open.remove(&incident.id);
+                tracing::info!(id = incident.id, "{incident}");
+                state.ended.truncate(ENDED_KEPT - 1);
+                state.ended.push_front((now, incident));
+            } else {
+                *state.incidents_by_cause.entry(incident.cause.as_str()).or_default() += 1;
+                tracing::warn!(id = incident.id, severity = %incident.severity, "{incident}");
+                state.open.insert(incident.id, (now, incident));
+            }
+        }
+    }
+
+    /// Replaces the report, and the open incidents by their latest accounts.
+    fn replace(&self, report: PhysicsReport) {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        for incident in &report.incidents {
+            if let Some(known) = state.open.get_mut(&incident.id) {
+                *known = (now, incident.clone());
+            }
+        }
+        state.report = Some(Arc::new(report));
+    }
+
     /// The latest report, at most a few seconds old unless reports take long. `None` before the first report.
     #[must_use]
     pub fn report(&self) -> Option<Arc<PhysicsReport>> {
@@ -116,7 +184,7 @@ pub(crate) async fn watch(mut observer: PhysicsObserver, insight: &Insight, shut
                 }
             },
         }
-        insight.note(std::iter::from_fn(|| observer.found()));
+        take_results(&mut observer, insight);
     }
     // Only the waves queued now: emitters that continue must not keep the gateway from ending.
     for _ in 0..observer.ledger().queued.div_ceil(BURST as u64) {
@@ -127,6 +195,11 @@ pub(crate) async fn watch(mut observer: PhysicsObserver, insight: &Insight, shut
     look(observer, insight).await;
 }
 
+fn take_results(observer: &mut PhysicsObserver, insight: &Insight) {
+    insight.note(std::iter::from_fn(|| observer.found()));
+    insight.note_incidents(std::iter::from_fn(|| observer.incident()));
+}
+
 /// Makes a report. It can take long with hundreds of busy channels, so it runs outside of the async tasks.
 async fn look(mut observer: PhysicsObserver, insight: &Insight) -> Option<PhysicsObserver> {
     let looked = tokio::task::spawn_blocking(move || {
@@ -135,8 +208,8 @@ async fn look(mut observer: PhysicsObserver, insight: &Insight) -> Option<Physic
     });
     match looked.await {
         Ok((mut observer, report)) => {
-            insight.state.lock().report = Some(Arc::new(report));
-            insight.note(std::iter::from_fn(|| observer.found()));
+            take_results(&mut observer, insight);
+            insight.replace(report);
             insight.looked.notify_waiters();
             Some(observer)
         }

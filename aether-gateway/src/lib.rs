@@ -41,5 +41,5 @@ mod status;
 
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
 pub use gateway::{Gateway, GatewayOptions, StartError};
-pub use insight::{Found, Insight};
+pub use insight::{Found, Insight, NotedIncident};
 pub use observed::{OTHER, Observed, ObservedChannel, ObservedKind};

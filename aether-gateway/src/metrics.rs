@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aether_core::Aether;
+use aether_core::physics::Severity;
 use aether_metrics::prometheus_client::collector::Collector;
 use aether_metrics::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use aether_metrics::prometheus_client::metrics::MetricType;
@@ -99,9 +100,21 @@ fn write_roster(to: &mut Families<'_>, status: &Status) -> fmt::Result {
 
 fn write_physics(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     let Some(physics) = &status.physics else { return Ok(()) };
+    to.gauge(
+        "incidents_open",
+        "Incidents that last, by severity; alert on these",
+        None,
+        Severity::ALL.map(|severity| (vec![("severity", severity.as_str())], physics.open(severity))),
+    )?;
+    to.counter(
+        "incidents",
+        "Incidents that began, by cause",
+        None,
+        physics.incidents_by_cause.iter().map(|(cause, incidents)| (vec![("cause", *cause)], *incidents)),
+    )?;
     to.counter(
         "findings",
-        "Findings of the detectors by sort: periodic streams, missing beats, polling, retry storms and more",
+        "Findings of the detectors by sort, as details of incidents: periodic streams, missing beats, polling, retry storms and more",
         None,
         physics.counts.iter().map(|(sort, findings)| (vec![("sort", *sort)], *findings)),
     )?;

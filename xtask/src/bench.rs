@@ -1,5 +1,7 @@
 //! `cargo xtask bench` and `soak`: the benchmarks and the soak, with the NATS server they need.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::nats_server;
@@ -25,7 +27,7 @@ pub(crate) struct BenchArgs {
     /// physics: the seeds of the generators, FROM..TO.
     #[arg(long, default_value = "1..11")]
     seeds: String,
-    /// physics: only this part, such as standing; can be repeated. Writes no page.
+    /// physics: only this part, such as standing; can be repeated. Only its section is written.
     #[arg(long = "part")]
     parts: Vec<String>,
     /// overload, physics, hopping, scale: only print the results, without writing pages and pictures.
@@ -59,13 +61,24 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
         }
         if name == "physics" {
             command.arg("--").args(["--seeds", &options.seeds]).args(&options.parts);
-            if !options.dry_run && options.parts.is_empty() {
+            if !options.dry_run {
                 command.arg("--into").arg(workspace.root());
             }
         }
         check(command.env(nats_server::ENV, &server))?;
     }
     Ok(())
+}
+
+/// Records real traffic with faults that are made on purpose. Builds `aether` as users run it, and the program that makes
+/// the faults without optimisation, which it does not need.
+pub(crate) fn recordings(workspace: &Workspace, into: Option<PathBuf>, names: &[String]) -> Result<()> {
+    let server = nats_server::find_or_install(workspace)?.path;
+    check(&mut workspace.cargo(["build", "--locked", "--release", "-p", "aether-cli"]))?;
+    let into = into.unwrap_or_else(|| workspace.root().join("aether-bench/recordings"));
+    let mut bench = workspace.cargo(["bench", "--locked", "--profile", "dev", "-p", "aether-bench"]);
+    bench.args(["--bench", "recordings", "--", "--aether"]).arg(workspace.target().join("release/aether"));
+    check(bench.arg("--into").arg(into).args(names).env(nats_server::ENV, &server))
 }
 
 /// Runs the soak, which parses its own arguments.

@@ -12,6 +12,7 @@ mod suite;
 mod tool;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -55,6 +56,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Record real traffic of the samples with known faults, for the tests of the detectors. Takes 20 minutes.
+    Recordings {
+        /// The folder of the recordings; `aether-bench/recordings` by default.
+        #[arg(long, value_name = "FOLDER")]
+        into: Option<PathBuf>,
+        /// The scenarios; all that are small enough for the repository by default.
+        names: Vec<String>,
+    },
     /// Run the fuzz targets of aether-core, each for a bounded time.
     Fuzz {
         /// The duration of each target, in seconds.
@@ -89,6 +98,7 @@ fn run(command: Command) -> Result<()> {
         Command::Api => api::run(&workspace),
         Command::Bench { names, options } => bench::run(&workspace, &names, &options),
         Command::Soak { args } => bench::soak(&workspace, &args),
+        Command::Recordings { into, names } => bench::recordings(&workspace, into, &names),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),
     }
 }

@@ -48,6 +48,11 @@ impl Workspace {
         &self.root
     }
 
+    /// The build folder.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// The folder of installed tools: outside of the sources, and removed by `cargo clean`.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")

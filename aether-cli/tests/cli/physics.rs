@@ -64,7 +64,7 @@ async fn findings_are_printed_as_they_come_and_ctrl_c_ends_both() {
     let (_server, medium) = server().await;
     let mut map = Running::start(&with(&["map", "--for", "10m"], &medium));
     map.tells("watching >");
-    let mut physics = Running::start(&with(&["physics", "--every", "50ms"], &medium));
+    let mut physics = Running::start(&with(&["physics", "--details", "--every", "50ms"], &medium));
     physics.tells("watching >");
     trade(&medium[1], 20).await;
     // On an idle machine the trade is so even that it may be found to be a beat as well.
@@ -90,20 +90,108 @@ fn says(running: &mut Running, beginning: &str) -> String {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_is_killed_is_reported_as_a_missing_beat() {
+async fn a_service_that_is_killed_is_one_incident_that_ends_when_it_is_back() {
     use nix::sys::signal::Signal::{SIGINT, SIGKILL};
     let (_server, medium) = server().await;
+    let mut details = Running::start(&with(&["physics", "--details"], &medium));
+    details.tells("watching >");
     let mut physics = Running::start(&with(&["physics"], &medium));
     physics.tells("watching >");
-    let beta = Running::start(&with(&["beta", "--heartbeat", "0.2"], &medium));
-    let found = says(&mut physics, "standing wave: inventory.level by beta beats every ");
+    let beta = ["beta", "--heartbeat", "0.2"];
+    let running = Running::start(&with(&beta, &medium));
+    let found = says(&mut details, "standing wave: inventory.level by beta beats every ");
     let period: f64 = found.split(' ').nth(7).unwrap().parse().unwrap();
     assert!((190.0..210.0).contains(&period) && found.contains(" ms, "), "{found}");
-    beta.signal(SIGKILL);
-    let missed = says(&mut physics, "missing beat: inventory.level by beta ");
+    running.signal(SIGKILL);
+    let missed = says(&mut details, "missing beat: inventory.level by beta ");
     assert!(missed.contains("has been silent for "), "{missed}");
-    physics.signal(SIGINT);
-    assert_eq!(physics.end().0.code, Some(0));
+
+    // Without details, the first line is the incident, after its time.
+    let line = physics.line();
+    let (time, incident) = line.split_once(' ').unwrap();
+    assert!(time.ends_with('Z') && time.contains('T'), "{line}");
+    let stopped = "critical: beta stopped: its stream inventory.level is silent for ";
+    assert!(incident.starts_with(stopped) && incident.ends_with("; check the process"), "{line}");
+    let _again = Running::start(&with(&beta, &medium));
+    let line = physics.line();
+    assert!(line.contains(" critical: ended: beta sent nothing for "), "{line}");
+    for running in [physics, details] {
+        running.signal(SIGINT);
+        assert_eq!(running.end().0.code, Some(0));
+    }
+}
+
+/// A file that is removed with it.
+struct Recorded(std::path::PathBuf);
+
+impl Recorded {
+    fn named(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("aether-{}-{name}.rec", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traffic_is_recorded_with_an_account_and_replayed_without_a_server() {
+    let (server, medium) = server().await;
+    let file = Recorded::named("trade");
+    let mut record =
+        Running::start(&with(&["record", file.path(), "--count", "40", "--for", "10m"], &medium));
+    record.tells("recording > to ");
+    trade(&medium[1], 20).await;
+    let (said, _) = record.end();
+    assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
+    let bytes = std::fs::metadata(file.path()).unwrap().len();
+    assert!(
+        said.err.contains("recorded 40 waves in ")
+            && said.err.contains(&format!("{bytes} bytes, 0 waves lost"))
+    );
+    drop(server);
+
+    let replayed = run(&["physics", "--details", "--replay", file.path()]);
+    assert_eq!(replayed.code, Some(0), "{replayed:?}");
+    assert!(replayed.out.contains(" s related: orders.created -> stock.reserved after "), "{}", replayed.out);
+    assert!(
+        replayed.err.contains("40 waves in ") && replayed.err.contains("1 edges, 0 incidents"),
+        "{}",
+        replayed.err
+    );
+    let plain = run(&["physics", "--replay", file.path()]);
+    assert_eq!((plain.code, plain.out.as_str()), (Some(0), ""), "{plain:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_that_was_cut_off_is_replayed_up_to_its_end() {
+    let (_server, medium) = server().await;
+    let file = Recorded::named("torn");
+    let mut record = Running::start(&with(&["record", file.path(), "--count", "40"], &medium));
+    record.tells("recording > to ");
+    trade(&medium[1], 20).await;
+    assert_eq!(record.end().0.code, Some(0));
+    let whole = std::fs::read(file.path()).unwrap();
+    std::fs::write(file.path(), &whole[..whole.len() - 8]).unwrap();
+    let replayed = run(&["physics", "--replay", file.path()]);
+    assert_eq!(replayed.code, Some(1), "{replayed:?}");
+    assert!(replayed.err.contains("the recording ends too early, after "), "{}", replayed.err);
+    assert!(replayed.err.contains("the entries before are complete"), "{}", replayed.err);
+}
+
+#[test]
+fn what_is_no_recording_is_said_to_be_none() {
+    let other = run(&["physics", "--replay", "Cargo.toml"]);
+    assert_eq!(other.code, Some(1), "{other:?}");
+    assert!(other.err.contains("this is not a recording of `aether record`"), "{}", other.err);
+    let missing = run(&["physics", "--replay", "no/such/file"]);
+    assert!(missing.err.contains("cannot open no/such/file"), "{}", missing.err);
 }
 
 /// The channels of the order flow, as the sources of both services have it: what each wave makes somebody emit.
@@ -154,8 +242,8 @@ fn the_map_of_the_order_flow_is_the_true_one() {
 
 #[test]
 fn without_a_server_it_says_what_to_do() {
-    for command in ["map", "physics"] {
-        let said = run(&[command]);
+    for command in [&["map"][..], &["physics"], &["record", "never-made.rec"]] {
+        let said = run(command);
         assert_eq!(said.code, Some(2), "{said:?}");
         assert!(said.err.contains("Start a NATS server"), "{}", said.err);
     }

@@ -28,6 +28,7 @@ use std::time::Duration;
 use super::bounds::{BoundsError, check};
 use super::cancellation::Cancellations;
 use super::finding::{Finding, StandingWave};
+use super::incidents::{Incident, Incidents};
 use super::interference::{Fringe, Interference};
 use super::resonance::{Edge, Resonance, ResonanceMap, Tier};
 use super::retries::RetryStorms;
@@ -52,6 +53,9 @@ pub struct PhysicsEngine {
     retries: RetryStorms,
     cancellations: Cancellations,
     claims: Option<Claims>,
+    incidents: Incidents,
+    /// Since when the observer has no connection.
+    disconnected: Option<Instant>,
     known: BTreeSet<(Channel, Channel, Tier)>,
     findings: VecDeque<Finding>,
     findings_lost: u64,
@@ -78,8 +82,12 @@ pub struct PhysicsReport {
     pub sampling: Sampling,
     /// The periodic streams, including those that have fallen silent.
     pub standing: Vec<StandingWave>,
+    /// The incidents that last, the oldest first.
+    pub incidents: Vec<Incident>,
     /// Findings that were dropped because they were not fetched in time.
     pub findings_lost: u64,
+    /// Incidents that were dropped because there were too many, or because they were not fetched in time.
+    pub incidents_lost: u64,
 }
 
 impl EngineOptions {
@@ -102,6 +110,8 @@ impl EngineOptions {
             retries: RetryStorms::new(self.retries)?,
             cancellations: Cancellations::new(self.cancellations)?,
             claims,
+            incidents: Incidents::default(),
+            disconnected: None,
             known: BTreeSet::new(),
             findings: VecDeque::new(),
             findings_lost: 0,
@@ -141,6 +151,7 @@ impl PhysicsEngine {
             claims.observe(wave, now);
         }
         self.resonance.observe(wave, now);
+        self.incidents.observe(wave, now);
         let jumps = self.resonance.jumps();
         if jumps > self.jumps {
             self.jumps = jumps;
@@ -152,10 +163,21 @@ impl PhysicsEngine {
     /// [`PhysicsEngine::next_change`] too.
     pub fn tick(&mut self, now: Instant) -> Option<Finding> {
         self.look_if_due(now);
+        let finding = self.find_next(now);
+        match &finding {
+            Some(finding) => self.incidents.note(finding, now),
+            // No service is silent while nothing is observed.
+            None if self.duty_cycle.away().is_some() => {}
+            None => self.incidents.tick(now),
+        }
+        finding
+    }
+
+    fn find_next(&mut self, now: Instant) -> Option<Finding> {
         if let Some(finding) = self.findings.pop_front() {
             return Some(finding);
         }
-        if self.duty_cycle.away().is_some() {
+        if self.duty_cycle.away().is_some() || self.disconnected.is_some() {
             // No beat can be missing while nothing is observed.
             return None;
         }
@@ -167,14 +189,24 @@ impl PhysicsEngine {
             .or_else(|| self.standing.tick(now))
     }
 
+    /// The next incident that began or ended. Call it after [`PhysicsEngine::tick`] has returned `None`, until it returns
+    /// `None` too. Each incident comes twice, under one number.
+    pub fn incident(&mut self) -> Option<Incident> {
+        self.incidents.change()
+    }
+
     /// When to tick again if no wave arrives before; `None` if nothing is expected.
     #[must_use]
     pub fn next_change(&self) -> Option<Instant> {
         if let Some((_, until)) = self.duty_cycle.away() {
             return Some(until);
         }
+        if self.disconnected.is_some() {
+            return self.incidents.next_change();
+        }
         let fringe = self.claims.as_ref().and_then(Claims::next_change);
-        [self.standing.next_change(), fringe].into_iter().flatten().min()
+        let incidents = self.incidents.next_change();
+        [self.standing.next_change(), fringe, incidents].into_iter().flatten().min()
     }
 
     /// The end of the current pause, if the engine took in more waves than its budget allows. Waves before then are
@@ -201,12 +233,33 @@ impl PhysicsEngine {
     /// that cannot keep up pauses longer.
     pub fn lost(&mut self, waves: u64, from: Instant, now: Instant) {
         self.duty_cycle.charge(waves);
-        self.not_seen(from, now);
+        self.standing.not_seen(from, now);
+        self.retries.not_seen(from, now);
+        if self.duty_cycle.sampling().times_away == 0 {
+            self.incidents.lost(waves, now);
+        }
+    }
+
+    /// Records that the observer has lost its connection to the medium. Until [`PhysicsEngine::connected`], no silence is
+    /// evidence.
+    pub fn disconnected(&mut self, now: Instant) {
+        self.disconnected.get_or_insert(now);
+        self.incidents.linked(false, now);
+    }
+
+    /// Records that the observer is connected again.
+    pub fn connected(&mut self, now: Instant) {
+        if let Some(from) = self.disconnected.take() {
+            self.resonance.interrupted();
+            self.not_seen(from, now);
+            self.incidents.linked(true, now);
+        }
     }
 
     pub(crate) fn not_seen(&mut self, from: Instant, now: Instant) {
         self.standing.not_seen(from, now);
         self.retries.not_seen(from, now);
+        self.incidents.not_seen(now);
     }
 
     fn look_if_due(&mut self, now: Instant) {
@@ -246,7 +299,9 @@ impl PhysicsEngine {
             map,
             sampling: self.duty_cycle.sampling(),
             standing: self.standing.standing().collect(),
+            incidents: self.incidents.open().collect(),
             findings_lost: self.findings_lost,
+            incidents_lost: self.incidents.left_out(),
         }
     }
 

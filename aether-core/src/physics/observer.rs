@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::engine::{PhysicsEngine, PhysicsReport, Sampling};
 use super::finding::Finding;
+use super::incidents::Incident;
 use crate::aether::Aether;
 use crate::channel::{ChannelError, Pattern};
 use crate::clock::{self, Instant};
@@ -58,6 +59,7 @@ pub enum ObserveError {
 /// ```
 #[derive(Debug)]
 pub struct PhysicsObserver {
+    aether: Aether,
     vibrator: Vibrator,
     pattern: Pattern,
     engine: PhysicsEngine,
@@ -66,6 +68,8 @@ pub struct PhysicsObserver {
     gone: Option<Instant>,
     /// The number of waves lost by the inbox, and when it was read.
     lost: (u64, Instant),
+    /// Whether the medium was connected when it was checked last.
+    connected: bool,
 }
 
 impl PhysicsObserver {
@@ -101,7 +105,8 @@ impl PhysicsObserver {
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(aether).await?;
         let roster = aether.roster().await?;
         vibrator.resonate_on(pattern.clone()).await?;
-        Ok(Self { vibrator, pattern, engine, roster, gone: None, lost: (0, clock::now()) })
+        let (aether, lost) = (aether.clone(), (0, clock::now()));
+        Ok(Self { aether, vibrator, pattern, engine, roster, gone: None, lost, connected: true })
     }
 
     /// Waits for waves and takes in at most `most` of them (at least one), or waits until time alone may produce a
@@ -148,6 +153,10 @@ impl PhysicsObserver {
             taken = self.take_in(most) => taken,
             () = change => Some(0),
         };
+        // The medium is only asked after a silence, and until it is back.
+        if taken == Some(0) || !self.connected {
+            self.check_connection();
+        }
         self.account();
         if self.engine.away_until().is_some() {
             self.leave();
@@ -164,9 +173,17 @@ impl PhysicsObserver {
         }
     }
 
+    /// The next incident that began or ended. Call it after [`PhysicsObserver::found`] has returned `None`, until it returns
+    /// `None` too.
+    pub fn incident(&mut self) -> Option<Incident> {
+        self.engine.incident()
+    }
+
     /// The current state, with the current subscriptions. Edges that are new or gone since the last report become
     /// findings.
     pub fn report(&mut self) -> PhysicsReport {
+        // A report may take long, and the next judgement must not blame a service for an outage in between.
+        self.check_connection();
         for (vibrator, patterns) in self.roster.heard_by_name() {
             self.engine.tuned(&vibrator, &patterns);
         }
@@ -217,6 +234,17 @@ impl PhysicsObserver {
             // The pattern was joined, so it is valid.
             let _ = self.vibrator.detune(self.pattern.clone());
         }
+    }
+
+    /// Reports to the engine whether the medium is connected.
+    fn check_connection(&mut self) {
+        let connected = self.aether.status().connected;
+        match (self.connected, connected) {
+            (true, false) => self.engine.disconnected(clock::now()),
+            (false, true) => self.engine.connected(clock::now()),
+            _ => {}
+        }
+        self.connected = connected;
     }
 
     /// Reports waves lost by the inbox since the last call to the engine.

@@ -1,7 +1,10 @@
 //! The findings of the physics are on the page, in the JSON, in the metrics and in the maps.
 
+use std::time::Duration;
+
+use aether_core::conformance::NatsServer;
 use aether_core::{Aether, Vibrator, Wave};
-use aether_gateway::GatewayOptions;
+use aether_gateway::{GatewayOptions, NotedIncident};
 
 use crate::support::{self, Metrics};
 
@@ -67,5 +70,59 @@ async fn a_gateway_without_physics_shows_that_and_has_no_second_observer() {
     assert!(status["physics"].is_null() && status["all_inboxes"]["offered"] == 2, "{status}");
     assert!(!running.get("/").await.body.contains("Related channels"));
     assert!(!running.get("/metrics").await.body.contains("aether_findings"));
+    running.stop().await;
+}
+
+/// Waits until the gateway has noted an incident that fulfils a condition.
+async fn incident(running: &support::Running, is_it: impl Fn(&NotedIncident) -> bool) -> NotedIncident {
+    let insight = running.insight.as_ref().unwrap();
+    let noted = async {
+        loop {
+            if let Some(noted) = insight.incidents().into_iter().find(&is_it) {
+                return noted;
+            }
+            insight.looked().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noted).await.expect("an incident")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_is_shown_everywhere_while_it_lasts_and_afterwards() {
+    let mut server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&server.url()).await.unwrap();
+    let mut running = support::run(&aether, GatewayOptions::default()).await;
+    let page = running.get("/").await.body;
+    assert!(page.contains("<h2>Incidents</h2>") && page.contains("None."), "{page}");
+    trade(&aether, 10).await;
+    running.observes(20).await;
+
+    server.kill().await.unwrap();
+    let noted = incident(&running, |_| true).await.incident;
+    assert_eq!(
+        (noted.cause.as_str(), noted.severity.as_str(), noted.until),
+        ("disconnected", "critical", None)
+    );
+    let metrics = Metrics::read(&running.get("/metrics").await.body);
+    assert_eq!(metrics.value("aether_incidents_open", &[("severity", "critical")]), 1.0);
+    assert_eq!(metrics.value("aether_incidents_open", &[("severity", "warning")]), 0.0);
+    assert_eq!(metrics.value("aether_incidents_total", &[("cause", "disconnected")]), 1.0);
+    let page = running.get("/").await.body;
+    assert!(
+        page.contains("<b>critical</b>") && page.contains("the observer has no connection for "),
+        "{page}"
+    );
+    let status: serde_json::Value = serde_json::from_str(&running.get("/api/status").await.body).unwrap();
+    let shown = &status["physics"]["incidents"][0];
+    assert_eq!((&shown["is_open"], &shown["cause"]), (&true.into(), &"disconnected".into()));
+    assert!(shown["seconds"].as_f64().unwrap() >= 2.0, "{shown}");
+
+    server.restart().await.unwrap();
+    let noted = incident(&running, |noted| noted.incident.until.is_some()).await.incident;
+    assert!(noted.to_string().starts_with("ended: the observer had no connection for "), "{noted}");
+    let metrics = Metrics::read(&running.get("/metrics").await.body);
+    assert_eq!(metrics.value("aether_incidents_open", &[("severity", "critical")]), 0.0);
+    assert_eq!(metrics.value("aether_incidents_total", &[("cause", "disconnected")]), 1.0);
+    assert!(running.get("/").await.body.contains("ended: the observer had no connection for "));
     running.stop().await;
 }

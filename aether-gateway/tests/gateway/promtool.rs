@@ -1,9 +1,12 @@
 //! Scrapes are valid for Prometheus, checked with its own tool.
 
+use std::path::Path;
+use std::process::Command;
+
 use aether_core::{Aether, Kind, Vibrator, Wave};
 use aether_gateway::GatewayOptions;
 
-use crate::promtool_program::check;
+use crate::promtool_program::{check, promtool};
 use crate::support;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,4 +57,14 @@ async fn prometheus_gets_open_metrics_and_the_values_do_not_depend_on_the_format
     };
     assert_eq!(lines(&open_metrics.body), lines(&prometheus.body));
     running.stop().await;
+}
+
+#[test]
+fn the_alert_rules_fire_on_incidents_and_not_on_findings() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for args in [["check", "rules", "alerts.yml"], ["test", "rules", "tests/gateway/alerts_test.yml"]] {
+        let output = Command::new(promtool()).args(args).current_dir(package).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{args:?}: {said}");
+    }
 }

@@ -5,13 +5,18 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Fails with the output of promtool.
-pub(crate) fn check(text: &str) {
-    let promtool = find().unwrap_or_else(|| {
+/// The path of promtool.
+pub(crate) fn promtool() -> PathBuf {
+    find().unwrap_or_else(|| {
         panic!(
             "no promtool found: run `cargo xtask tools`, or set AETHER_PROMTOOL to the path of one (it comes with Prometheus)"
         )
-    });
+    })
+}
+
+/// Fails with the output of promtool.
+pub(crate) fn check(text: &str) {
+    let promtool = promtool();
     let mut child = Command::new(&promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
