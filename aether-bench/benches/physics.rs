@@ -32,10 +32,11 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 /// A part of the benchmark: its name, and the function that runs it with the seeds.
 type Part = (&'static str, fn(Range<u64>) -> Outcome);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("interference", interference::run),
     ("standing", standing::run),
     ("resonance", resonance::run),
+    ("resonance-traps", resonance::run_hard),
     ("resonance-cost", resonance::run_cost),
     ("observing", observing::run),
 ];

@@ -22,7 +22,7 @@
 mod duty_cycle;
 mod options;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::bounds::{BoundsError, check};
@@ -52,7 +52,7 @@ pub struct PhysicsEngine {
     retries: RetryStorms,
     cancellations: Cancellations,
     claims: Option<Claims>,
-    known: BTreeSet<(Channel, Channel, Tier)>,
+    known: BTreeMap<(Channel, Channel), Tier>,
     findings: VecDeque<Finding>,
     findings_lost: u64,
     jumps: u64,
@@ -102,7 +102,7 @@ impl EngineOptions {
             retries: RetryStorms::new(self.retries)?,
             cancellations: Cancellations::new(self.cancellations)?,
             claims,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             findings: VecDeque::new(),
             findings_lost: 0,
             jumps: 0,
@@ -188,7 +188,6 @@ impl PhysicsEngine {
     /// Ends the pause, if there is one, early or late.
     pub fn look(&mut self, now: Instant) {
         if let Some(from) = self.duty_cycle.look(now) {
-            self.resonance.interrupted();
             self.not_seen(from, now);
             if let Some(claims) = &mut self.claims {
                 claims.behind += now.saturating_duration_since(from);
@@ -205,6 +204,7 @@ impl PhysicsEngine {
     }
 
     pub(crate) fn not_seen(&mut self, from: Instant, now: Instant) {
+        self.resonance.not_seen(from);
         self.standing.not_seen(from, now);
         self.retries.not_seen(from, now);
     }
@@ -231,15 +231,17 @@ impl PhysicsEngine {
     /// Cost: see [`Resonance::report`].
     pub fn report(&mut self) -> PhysicsReport {
         let map = self.resonance.report();
-        let name = |edge: &Edge| (edge.from.clone(), edge.to.clone(), edge.tier);
+        let ends = |edge: &Edge| (edge.from.clone(), edge.to.clone());
         for edge in &map.edges {
-            if !self.known.contains(&name(edge)) {
+            if !self.known.contains_key(&ends(edge)) {
                 self.find(Finding::Related { edge: Box::new(edge.clone()) });
             }
         }
-        let now: BTreeSet<_> = map.edges.iter().map(name).collect();
-        for (from, to, tier) in std::mem::take(&mut self.known).difference(&now).cloned() {
-            self.find(Finding::Unrelated { from, to, tier });
+        let now: BTreeMap<_, _> = map.edges.iter().map(|edge| (ends(edge), edge.tier)).collect();
+        for ((from, to), tier) in std::mem::take(&mut self.known) {
+            if !now.contains_key(&(from.clone(), to.clone())) {
+                self.find(Finding::Unrelated { from, to, tier });
+            }
         }
         self.known = now;
         PhysicsReport {
