@@ -22,7 +22,7 @@
 mod duty_cycle;
 mod options;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::bounds::{BoundsError, check};
@@ -52,7 +52,7 @@ pub struct PhysicsEngine {
     retries: RetryStorms,
     cancellations: Cancellations,
     claims: Option<Claims>,
-    known: BTreeMap<(Channel, Channel), Tier>,
+    known: BTreeSet<(Channel, Channel, Tier)>,
     findings: VecDeque<Finding>,
     findings_lost: u64,
     jumps: u64,
@@ -102,7 +102,7 @@ impl EngineOptions {
             retries: RetryStorms::new(self.retries)?,
             cancellations: Cancellations::new(self.cancellations)?,
             claims,
-            known: BTreeMap::new(),
+            known: BTreeSet::new(),
             findings: VecDeque::new(),
             findings_lost: 0,
             jumps: 0,
@@ -231,15 +231,20 @@ impl PhysicsEngine {
     /// Cost: see [`Resonance::report`].
     pub fn report(&mut self) -> PhysicsReport {
         let map = self.resonance.report();
-        let ends = |edge: &Edge| (edge.from.clone(), edge.to.clone());
+        // An edge of another tier is no new one.
+        let holds = |known: &BTreeSet<(Channel, Channel, Tier)>, from: &Channel, to: &Channel| {
+            let of = |tier| (from.clone(), to.clone(), tier);
+            known.range(of(Tier::Cause)..=of(Tier::Group)).next().is_some()
+        };
         for edge in &map.edges {
-            if !self.known.contains_key(&ends(edge)) {
+            if !holds(&self.known, &edge.from, &edge.to) {
                 self.find(Finding::Related { edge: Box::new(edge.clone()) });
             }
         }
-        let now: BTreeMap<_, _> = map.edges.iter().map(|edge| (ends(edge), edge.tier)).collect();
-        for ((from, to), tier) in std::mem::take(&mut self.known) {
-            if !now.contains_key(&(from.clone(), to.clone())) {
+        let name = |edge: &Edge| (edge.from.clone(), edge.to.clone(), edge.tier);
+        let now: BTreeSet<_> = map.edges.iter().map(name).collect();
+        for (from, to, tier) in std::mem::take(&mut self.known) {
+            if !holds(&now, &from, &to) {
                 self.find(Finding::Unrelated { from, to, tier });
             }
         }
