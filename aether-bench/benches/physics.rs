@@ -39,6 +39,7 @@ const PARTS: [Part; 6] = [
     ("interference", interference::run),
     ("standing", standing::run),
     ("resonance", resonance::run),
+    ("resonance-traps", resonance::run_hard),
     ("resonance-cost", resonance::run_cost),
     ("observing", observing::run),
     ("recorded", recorded::run),

@@ -23,8 +23,9 @@ Examples:
   aether map --format json | jq '.edges[] | {from, to, median_lag_ms}'
   aether map 'orders.>' --count 1000    after a thousand waves
 
-Ctrl-C prints the map so far. Edges come from the causes that waves name; waves
-without causes are related by their timing.")]
+Ctrl-C prints the map so far. Edges come from the causes that waves name (L0);
+waves without causes are related by their timing (L1, L1k, with how sure the
+edge is). Timing needs about twenty effects of an edge.")]
 pub(crate) struct MapArgs {
     /// The pattern: * matches one token, > at the end one or more
     #[arg(default_value = ">")]

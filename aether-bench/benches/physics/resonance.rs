@@ -3,12 +3,16 @@
 
 #[path = "resonance/cost.rs"]
 mod cost;
+#[path = "resonance/hard.rs"]
+mod hard;
 #[path = "resonance/score.rs"]
 mod score;
 #[path = "resonance/system.rs"]
 mod system;
 #[path = "resonance/traffic.rs"]
 mod traffic;
+#[path = "resonance/trap.rs"]
+mod trap;
 
 use std::ops::Range;
 
@@ -21,6 +25,7 @@ use super::Outcome;
 use super::page::say;
 
 pub(super) use cost::run as run_cost;
+pub(super) use hard::run as run_hard;
 
 /// A system, how it is generated for each seed, and the goals for the map.
 struct Case {
@@ -66,7 +71,7 @@ fn tree_of_100(random: &mut fastrand::Rng) -> System {
 }
 
 pub(super) fn run(seeds: Range<u64>) -> Outcome {
-    say!("Means over the seeds, in brackets the worst.\n");
+    say!("Seeds {seeds:?}. Means over the seeds, in brackets the worst.\n");
     say!(
         "| system | waves/s | for | tier | edges found of true | precision | recall | unrelated | goal | report took |"
     );

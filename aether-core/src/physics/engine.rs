@@ -220,7 +220,6 @@ impl PhysicsEngine {
     /// Ends the pause, if there is one, early or late.
     pub fn look(&mut self, now: Instant) {
         if let Some(from) = self.duty_cycle.look(now) {
-            self.resonance.interrupted();
             self.not_seen(from, now);
             if let Some(claims) = &mut self.claims {
                 claims.behind += now.saturating_duration_since(from);
@@ -257,6 +256,7 @@ impl PhysicsEngine {
     }
 
     pub(crate) fn not_seen(&mut self, from: Instant, now: Instant) {
+        self.resonance.not_seen(from);
         self.standing.not_seen(from, now);
         self.retries.not_seen(from, now);
         self.incidents.not_seen(now);
@@ -284,15 +284,22 @@ impl PhysicsEngine {
     /// Cost: see [`Resonance::report`].
     pub fn report(&mut self) -> PhysicsReport {
         let map = self.resonance.report();
-        let name = |edge: &Edge| (edge.from.clone(), edge.to.clone(), edge.tier);
+        // An edge of another tier is no new one.
+        let holds = |known: &BTreeSet<(Channel, Channel, Tier)>, from: &Channel, to: &Channel| {
+            let of = |tier| (from.clone(), to.clone(), tier);
+            known.range(of(Tier::Cause)..=of(Tier::Group)).next().is_some()
+        };
         for edge in &map.edges {
-            if !self.known.contains(&name(edge)) {
+            if !holds(&self.known, &edge.from, &edge.to) {
                 self.find(Finding::Related { edge: Box::new(edge.clone()) });
             }
         }
+        let name = |edge: &Edge| (edge.from.clone(), edge.to.clone(), edge.tier);
         let now: BTreeSet<_> = map.edges.iter().map(name).collect();
-        for (from, to, tier) in std::mem::take(&mut self.known).difference(&now).cloned() {
-            self.find(Finding::Unrelated { from, to, tier });
+        for (from, to, tier) in std::mem::take(&mut self.known) {
+            if !holds(&now, &from, &to) {
+                self.find(Finding::Unrelated { from, to, tier });
+            }
         }
         self.known = now;
         PhysicsReport {

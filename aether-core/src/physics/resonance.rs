@@ -4,12 +4,13 @@
 //! has tiers: causes named by waves (L0, exact); timing between channels A and B if an emitter of B subscribes to A
 //! (L1, and L1k among waves of one coherence key); and timing alone (L2, groups without direction).
 //!
-//! Taking a wave in costs a few lookups in bounded tables. All statistics are computed for a report. There is no clock,
-//! no task and no I/O here: [`PhysicsEngine`](super::PhysicsEngine) and programs supply the waves and the time.
+//! Taking a wave in costs a few lookups in bounded tables. All statistics are computed for a report. An edge by timing is
+//! a guess: it enters the map when several windows of time agree, and leaves after a long absence. There is no clock, no
+//! task and no I/O here: [`PhysicsEngine`](super::PhysicsEngine) and programs supply the waves and the time.
 //!
 //! ```
 //! use aether_core::physics::{Resonance, Sighting, Tier};
-//! use aether_core::{Channel, Source, WaveId};
+//! use aether_core::{Channel, Kind, Source, WaveId};
 //! use std::time::Duration;
 //!
 //! let (created, reserved) = (Channel::new("orders.created")?, Channel::new("stock.reserved")?);
@@ -19,7 +20,8 @@
 //!     let now = Duration::from_secs(order);
 //!     let cause = WaveId { source: shop.clone(), sequence: order };
 //!     let wave = |channel, source, cause, now| {
-//!         Sighting { channel, source, sequence: order, cause, key: None, now, age: Duration::ZERO }
+//!         let (kind, age) = (Kind::Event, Duration::ZERO);
+//!         Sighting { channel, kind, source, sequence: order, cause, key: None, now, age }
 //!     };
 //!     resonance.sight(&wave(&created, &shop, None, now));
 //!     resonance.sight(&wave(&reserved, &stock, Some(&cause), now + Duration::from_millis(3)));
@@ -28,6 +30,7 @@
 //! let edge = map.edge("orders.created", "stock.reserved").expect("the waves say so");
 //! assert_eq!((edge.tier, edge.waves, edge.effect), (Tier::Cause, 10, 1.0));
 //! assert_eq!(edge.median_lag, Duration::from_millis(3));
+//! assert_eq!((edge.confidence, edge.first_seen_ago), (1.0, Duration::from_secs(9)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -35,6 +38,7 @@ mod causes;
 mod excess;
 mod explain;
 mod groups;
+mod guesses;
 mod listeners;
 mod map;
 mod options;
@@ -54,8 +58,9 @@ use lru::LruCache;
 use super::bounds::{BoundsError, check};
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
-use crate::wave::Wave;
+use crate::wave::{Kind, Wave};
 use causes::{Causes, Origin};
+use guesses::Guesses;
 use listeners::Listeners;
 use spans::{Spans, WINDOW};
 use table::{ENTRY, bounded};
@@ -76,6 +81,7 @@ pub struct Resonance {
     listeners: Listeners,
     thinning: Thinning,
     tracks: LruCache<Channel, Track>,
+    guesses: Guesses,
     counts: ResonanceCounts,
 }
 
@@ -119,6 +125,7 @@ impl Resonance {
             listeners: Listeners::new(vibrators),
             thinning: Thinning::new(options.keyed_a_second),
             tracks: bounded(channels),
+            guesses: Guesses::new(edges),
             counts: ResonanceCounts::default(),
             options,
         })
@@ -126,14 +133,18 @@ impl Resonance {
 
     /// Takes in a wave that is received at `now`. Its age gives the time of its emission.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
-        /// The detector's clock starts a day before the first wave, so that earlier times exist.
+        let since = self.clock(now);
+        self.sight(&Sighting::of(wave, since, wave.age_when(now)));
+    }
+
+    /// The detector's clock. It starts a day before the first wave, so that earlier times exist.
+    fn clock(&mut self, now: Instant) -> Duration {
         const DAY: Duration = Duration::from_secs(86_400);
         let first = *self.first.get_or_insert(now);
-        let since = match now.checked_duration_since(first) {
+        match now.checked_duration_since(first) {
             Some(since) => DAY.saturating_add(since),
             None => DAY.saturating_sub(first.saturating_duration_since(now)),
-        };
-        self.sight(&Sighting::of(wave, since, wave.age_when(now)));
+        }
     }
 
     /// Takes in the sighting of a wave.
@@ -151,6 +162,11 @@ impl Resonance {
             return;
         }
         self.counts.waves += 1;
+        if sighting.kind == Kind::Response {
+            // It returns to the asker and triggers nobody else.
+            self.counts.answers += 1;
+            return;
+        }
         let key = sighting.key.map_or(0, hash);
         let most = self.options.moments;
         let late = age > WINDOW;
@@ -189,17 +205,28 @@ impl Resonance {
         self.counts.names_left_out += left_out as u64;
     }
 
-    /// Records that waves passed unobserved. No time window spans this moment.
+    /// Records that waves passed unobserved. No time window spans this moment, and the absence of an effect is no
+    /// evidence against an edge.
     pub fn interrupted(&mut self) {
         self.spans.cut();
     }
 
-    /// The current map. It depends only on the waves and patterns taken in.
+    /// Records that waves passed unobserved since a moment, or were lost on their way here. No time window reaches into
+    /// that time. Use it with [`Resonance::observe`].
+    pub fn not_seen(&mut self, from: Instant) {
+        if self.first.is_some() {
+            let from = self.clock(from);
+            self.spans.cut_since(from);
+        }
+    }
+
+    /// The current map. It depends only on the waves and patterns taken in, and on the earlier reports: an edge by
+    /// timing that was reported stays until it was not found for ten minutes in which it could have been.
     ///
     /// Cost: milliseconds for tens of channels, up to seconds for hundreds of busy ones. Call it outside of the task
     /// that receives.
     #[must_use]
-    pub fn report(&self) -> ResonanceMap {
+    pub fn report(&mut self) -> ResonanceMap {
         report::report(self)
     }
 
@@ -209,7 +236,7 @@ impl Resonance {
         ResonanceCounts {
             one_key_in: self.thinning.one_in(),
             unknown_causes: self.causes.unknown,
-            edges_forgotten: self.causes.edges_forgotten(),
+            edges_forgotten: self.causes.edges_forgotten() + self.guesses.forgotten,
             vibrators_forgotten: self.listeners.forgotten,
             jumps_back: self.spans.jumps_back,
             jumps_forth: self.spans.jumps_forth,
@@ -223,6 +250,7 @@ impl Resonance {
         let options = &self.options;
         options.channels * Track::max_weight(options.moments)
             + Causes::max_weight(options.waves, options.edges)
+            + Guesses::max_weight(options.edges)
             + options.vibrators * Listeners::max_weight()
     }
 
@@ -241,7 +269,7 @@ impl Resonance {
                 size_of::<Channel>() + size_of::<Track>() + ENTRY + channel.as_str().len() + track.weight()
             })
             .sum();
-        self.causes.weight() + self.listeners.weight() + tracks
+        self.causes.weight() + self.guesses.weight() + self.listeners.weight() + tracks
     }
 }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use aether_core::physics::{Resonance, Sighting};
-use aether_core::{Channel, Source, WaveId};
+use aether_core::{Channel, Kind, Source, WaveId};
 
 use crate::page::say;
 use crate::{Outcome, goal};
@@ -63,6 +63,7 @@ fn measure(name: &str, channels: &[(Channel, Source)], keys: &[String], laden: b
             let cause = WaveId { source: before.clone(), sequence: sequence.max(2) - 1 };
             resonance.sight(black_box(&Sighting {
                 channel,
+                kind: Kind::Event,
                 source,
                 sequence,
                 cause: laden.then_some(&cause),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aether_core::physics::{Resonance, Sighting};
-use aether_core::{Source, WaveId};
+use aether_core::{Kind, Source, WaveId};
 
 use super::system::{DECOYS, HEARTBEATS, System};
 
@@ -174,6 +174,18 @@ pub(super) fn show(
     shown: Shown,
     random: &mut fastrand::Rng,
 ) {
+    show_until(system, waves, resonance, shown, random, |_, _| {});
+}
+
+/// The same. Calls `before` ahead of each wave, with the time since the beginning.
+pub(super) fn show_until(
+    system: &System,
+    waves: &[Sent],
+    resonance: &mut Resonance,
+    shown: Shown,
+    random: &mut fastrand::Rng,
+    mut before: impl FnMut(&mut Resonance, Duration),
+) {
     let (emitters, tuned) = system.emitters(random);
     if shown.announcements {
         tuned.iter().for_each(|(service, patterns)| resonance.tuned(service, patterns));
@@ -192,9 +204,11 @@ pub(super) fn show(
     arrivals.sort_by(|a, b| a.0.total_cmp(&b.0));
     for (arrival, index) in arrivals {
         let wave = &waves[index];
+        before(resonance, Duration::from_secs_f64(arrival));
         let cause = wave.cause.filter(|_| shown.causes).map(id);
         resonance.sight(&Sighting {
             channel: &system.channels[wave.channel],
+            kind: Kind::Event,
             source: &sources[wave.channel],
             sequence: 1 + index as u64,
             cause: cause.as_ref(),

@@ -211,3 +211,26 @@ fn lost_waves_shorten_the_observation() {
     assert_eq!(engine.away_until(), Some(now + Duration::from_millis(10_010)));
     assert_eq!((engine.sampling().seen, engine.sampling().shown), (2, 1));
 }
+
+#[test]
+fn a_loss_reaches_the_map() {
+    let map_with_losses = |losses: bool| {
+        let mut engine = PhysicsEngine::default();
+        let (shop, stock) = (TestService::new("shop"), TestService::new("stock"));
+        engine.tuned("stock", &[Pattern::new("orders.created").unwrap()]);
+        let start = Instant::now();
+        for order in 0..400_u64 {
+            let now = start + Duration::from_millis(order * 500 + order * order % 97);
+            engine.observe(&shop.emit("orders.created", None, now), now);
+            let later = now + Duration::from_millis(4);
+            engine.observe(&stock.emit("stock.reserved", None, later), later);
+            if losses && order % 4 == 0 {
+                engine.lost(1, now, later);
+            }
+        }
+        engine.report().map
+    };
+    assert!(map_with_losses(false).edge("orders.created", "stock.reserved").is_some());
+    // Each loss may hide the wave that would show that an edge is none, so no window of time is complete.
+    assert!(map_with_losses(true).edges.is_empty());
+}

@@ -13,11 +13,12 @@ use super::sighting::Sighting;
 use super::table::{ENTRY, bounded};
 use crate::channel::Channel;
 use crate::source::{Source, WaveId};
+use crate::wave::Kind;
 
 /// The maximum number of vibrators named on either side of an edge.
 const MAX_NAMES: usize = 8;
-/// The number of latest lags used for the median.
-const LAGS: usize = 64;
+/// The number of latest effects used for the median lag and the rate.
+const LATEST: usize = 64;
 /// The maximum number of waves waiting for the same cause to be seen.
 const MAX_WAITING_FOR_ONE: usize = 16;
 
@@ -45,6 +46,8 @@ struct Emission {
     channel: Channel,
     source: Source,
     at: i64,
+    /// Whether it answers a question.
+    answer: bool,
 }
 
 /// One edge.
@@ -54,8 +57,19 @@ pub(super) struct CauseLink {
     /// The names of the emitters of the cause, and of its handlers, which emitted the effect.
     pub(super) emitters: SmallVec<[SmolStr; 2]>,
     pub(super) handlers: SmallVec<[SmolStr; 2]>,
-    /// In nanoseconds, a ring.
-    lags: Vec<i64>,
+    /// The time of the first effect.
+    pub(super) first: i64,
+    /// The time of the latest effect.
+    pub(super) last: i64,
+    /// A ring.
+    latest: Vec<Effect>,
+}
+
+/// The lag and the time of an effect, in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+struct Effect {
+    lag: i64,
+    at: i64,
 }
 
 /// The result of looking up the cause of a wave.
@@ -84,7 +98,9 @@ impl Causes {
     /// Takes in a wave at its place in the [`Spans`](super::spans::Spans).
     pub(super) fn observe(&mut self, sighting: &Sighting<'_>, at: i64) -> Origin {
         let id = (sighting.source.instance(), sighting.sequence);
-        let emission = Emission { channel: sighting.channel.clone(), source: sighting.source.clone(), at };
+        let answer = sighting.kind == Kind::Response;
+        let emission =
+            Emission { channel: sighting.channel.clone(), source: sighting.source.clone(), at, answer };
         if id.1 != 0 {
             match self.recent.push(id, emission.clone()) {
                 Some((known, first)) if known == id => {
@@ -140,14 +156,18 @@ impl Causes {
 
 const EMISSION: usize = size_of::<(Id, Emission)>() + ENTRY;
 const WAITING: usize = size_of::<(Id, SmallVec<[Emission; 1]>)>() + ENTRY;
-const EDGE: usize = size_of::<(Channel, Channel, CauseLink)>() + ENTRY + LAGS * size_of::<i64>();
+const EDGE: usize = size_of::<(Channel, Channel, CauseLink)>() + ENTRY + LATEST * size_of::<Effect>();
 
 impl Edges {
     fn join(&mut self, cause: &Emission, effect: &Emission) {
+        // An answer has the channel of its question.
+        if effect.answer || (cause.answer && cause.channel == effect.channel) {
+            return;
+        }
         let edge = (cause.channel.clone(), effect.channel.clone());
         let lag = (effect.at - cause.at).max(0);
         if let Some(link) = self.links.get_mut(&edge) {
-            link.add(&cause.source, &effect.source, lag);
+            link.add(&cause.source, &effect.source, Effect { lag, at: effect.at });
             return;
         }
         // Reuses the memory of a forgotten edge, so that a flood of edges allocates nothing.
@@ -156,7 +176,7 @@ impl Edges {
             if full { self.links.pop_lru().map(|(_, link)| link) } else { None }.unwrap_or_default();
         self.forgotten += u64::from(full);
         link.clear();
-        link.add(&cause.source, &effect.source, lag);
+        link.add(&cause.source, &effect.source, Effect { lag, at: effect.at });
         self.links.put(edge, link);
     }
 }
@@ -166,28 +186,37 @@ impl CauseLink {
         self.waves = 0;
         self.emitters.clear();
         self.handlers.clear();
-        self.lags.clear();
+        self.latest.clear();
     }
 
-    fn add(&mut self, emitter: &Source, handler: &Source, lag: i64) {
+    fn add(&mut self, emitter: &Source, handler: &Source, effect: Effect) {
         for (names, source) in [(&mut self.emitters, emitter), (&mut self.handlers, handler)] {
             if names.len() < MAX_NAMES && !names.iter().any(|name| name == source.name()) {
                 names.push(SmolStr::new(source.name()));
             }
         }
-        if self.lags.len() < LAGS {
-            self.lags.push(lag);
+        if self.waves == 0 {
+            (self.first, self.last) = (effect.at, effect.at);
+        }
+        self.last = self.last.max(effect.at);
+        if self.latest.len() < LATEST {
+            self.latest.push(effect);
         } else {
-            self.lags[self.waves as usize % LAGS] = lag;
+            self.latest[self.waves as usize % LATEST] = effect;
         }
         self.waves += 1;
     }
 
     /// The median of the latest lags, in nanoseconds.
     pub(super) fn median_lag(&self) -> i64 {
-        let mut lags = self.lags.clone();
+        let mut lags: Vec<i64> = self.latest.iter().map(|effect| effect.lag).collect();
         let middle = lags.len() / 2;
         *lags.select_nth_unstable(middle).1
+    }
+
+    /// The latest effects: their number, and the time of the first of them.
+    pub(super) fn lately(&self) -> (usize, i64) {
+        (self.latest.len(), self.latest.iter().map(|effect| effect.at).min().unwrap_or(self.last))
     }
 }
 
@@ -209,6 +238,7 @@ mod tests {
         let channel = Channel::new(format!("of.{name}")).unwrap();
         let sighting = Sighting {
             channel: &channel,
+            kind: Kind::Event,
             source: &source(name),
             sequence: number,
             cause: cause.as_ref(),

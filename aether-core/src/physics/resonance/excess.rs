@@ -5,22 +5,34 @@
 //! both equally. A remaining difference is removed by difference-in-differences: the ratio of real to phantom *outside* of
 //! the lags in question is the ratio by chance inside of them.
 //!
+//! Short bursts that A and B share are removed by a second control: the waves of B *before* A at the same lags. Shared
+//! bursts put as many there as behind A. The difference is tested by its variance over blocks of seconds (Student's t),
+//! because the waves of one burst are no independent evidence.
+//!
 //! Pure statistics, used by [`report`](super::report) for each pair.
 
 use super::spans::{REACH, Spans, WINDOW};
-use super::track::{Join, Point, TrackIndex, lags_after};
+use super::track::{Join, Point, TrackIndex, lags_after, lags_before};
 
 /// The shortest lag that is distinguished from zero, in nanoseconds. Shorter ones share the first bin.
-const SHORTEST: f64 = 62_500.0;
+const SHORTEST: f64 = 976.5625;
 const BINS_PER_OCTAVE: f64 = 2.0;
 /// log2(WINDOW / SHORTEST) octaves, rounded up, and one for the end.
-const BINS: usize = 29;
+const BINS: usize = 41;
 /// The widths of the lag ranges that are tried, in bins.
 const WIDTHS: [usize; 3] = [2, 3, 4];
 /// How many bins on each side of a range count neither as inside nor as outside.
 const MARGIN: usize = 2;
 /// Added to the counts outside, so that few waves cannot make a large ratio.
 const PRIOR: f64 = 10.0;
+/// The blocks of the second control: as many as this, if they then take a time between the bounds, in nanoseconds.
+const BLOCKS: i64 = 40;
+const SHORTEST_BLOCK: i64 = 1_000_000_000;
+const LONGEST_BLOCK: i64 = 4_000_000_000;
+/// The number of ranges of lags that the second control is tried on, as a correction of its probability.
+const TRIALS_BEFORE: f64 = 4.0;
+/// The evidence is divided into this many windows in time. All but one must agree.
+const WINDOWS: usize = 4;
 
 /// The excess of B after A over chance.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +73,22 @@ pub(super) fn phantom(index: usize, trigger: Point, random: &mut fastrand::Rng) 
     Point { at: trigger.at + if index.is_multiple_of(2) { -by } else { by }, ..trigger }
 }
 
+/// What the waves of B after A are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Control {
+    /// The waves of B after phantoms. For relations without direction.
+    Phantoms,
+    /// Also the waves of B before A.
+    PhantomsAndBefore,
+}
+
 /// Counts and tests. `None` if there is nothing to test.
-pub(super) fn excess(triggers: &[Point], effects: &[Point], random: &mut fastrand::Rng) -> Option<Excess> {
+pub(super) fn excess(
+    triggers: &[Point],
+    effects: &[Point],
+    control: Control,
+    random: &mut fastrand::Rng,
+) -> Option<Excess> {
     let (mut real, mut chance) = ([0.0; BINS], [0.0; BINS]);
     for (index, trigger) in triggers.iter().enumerate() {
         lags_after(effects, *trigger, WINDOW).for_each(|lag| real[bin(lag)] += 1.0);
@@ -73,12 +99,9 @@ pub(super) fn excess(triggers: &[Point], effects: &[Point], random: &mut fastran
     if all_real == 0.0 {
         return None;
     }
-    let mut best =
-        Excess { p_value: 1.0, score: 0.0, effect: 0.0, lift: 0.0, lag: 0, triggers: triggers.len() };
-    let (mut strongest, mut trials) = (0.0, 0.0);
+    let mut ranges = Vec::new();
     for width in WIDTHS {
         for start in 0..=BINS - width {
-            trials += 1.0;
             let end = start + width;
             let (inside, by_chance) = (sum(&real, start, end), sum(&chance, start, end));
             let (low, high) = (start.saturating_sub(MARGIN), (end + MARGIN).min(BINS));
@@ -89,18 +112,110 @@ pub(super) fn excess(triggers: &[Point], effects: &[Point], random: &mut fastran
             let variance =
                 expected + load * expected + expected * expected * (1.0 / outside + 1.0 / outside_by_chance);
             let score = (inside - expected) / variance.sqrt();
-            if score > strongest {
-                strongest = score;
-                best.effect = (inside - expected) / triggers.len() as f64;
-                best.lift = inside / expected;
-                best.lag = lag_at(start as f64 + width as f64 / 2.0);
-            }
+            ranges.push(Range { start, end, inside, expected, score });
         }
     }
-    best.score = strongest;
-    // Half of the ranges: neighbours overlap, so they are not independent trials.
-    best.p_value = (normal_tail(strongest) * trials / 2.0).min(1.0);
+    // Half of the ranges: neighbours overlap, so they are not independent trials. The first control chooses the range,
+    // so the second is tried far less often.
+    let trials = ranges.len() as f64 / 2.0;
+    let easier = (2.0 * (trials / TRIALS_BEFORE).ln()).sqrt();
+    let mut best =
+        Excess { p_value: 1.0, score: 0.0, effect: 0.0, lift: 0.0, lag: 0, triggers: triggers.len() };
+    ranges.sort_unstable_by(|a, b| b.score.total_cmp(&a.score));
+    let mut before = None;
+    for mut range in ranges {
+        if range.score <= best.score {
+            break;
+        }
+        if control == Control::PhantomsAndBefore {
+            let before = before.get_or_insert_with(|| Before::new(triggers, effects));
+            let (score, expected) = before.score(range.start, range.end);
+            range.score = range.score.min(score.hypot(easier).copysign(score));
+            range.expected = range.expected.max(expected);
+        }
+        if range.score > best.score {
+            best.score = range.score;
+            best.effect = (range.inside - range.expected) / triggers.len() as f64;
+            best.lift = range.inside / range.expected;
+            best.lag = lag_at((range.start + range.end) as f64 / 2.0);
+        }
+    }
+    best.p_value = (normal_tail(best.score) * trials).min(1.0);
     Some(best)
+}
+
+/// A range of lags, in bins, and the waves of B in it.
+struct Range {
+    start: usize,
+    end: usize,
+    inside: f64,
+    expected: f64,
+    score: f64,
+}
+
+/// The waves of B before and after A, by block and lag.
+struct Before {
+    /// For each block: those after less those before, in all bins below each bin.
+    differences: Vec<[f32; BINS + 1]>,
+    before: [f64; BINS],
+    after: [f64; BINS],
+}
+
+impl Before {
+    fn new(triggers: &[Point], effects: &[Point]) -> Self {
+        let first = triggers.iter().map(|trigger| trigger.at).min().unwrap_or(0);
+        let last = triggers.iter().map(|trigger| trigger.at).max().unwrap_or(0);
+        let length = ((last - first) / BLOCKS).clamp(SHORTEST_BLOCK, LONGEST_BLOCK);
+        let block = |trigger: &Point| (trigger.at - first) / length;
+        let mut blocks: Vec<i64> = triggers.iter().map(block).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        let mut differences = vec![[0.0; BINS + 1]; blocks.len()];
+        let (mut before, mut after) = ([0.0; BINS], [0.0; BINS]);
+        for trigger in triggers {
+            let block = blocks.partition_point(|known| *known < block(trigger));
+            let difference = &mut differences[block];
+            for bin in lags_after(effects, *trigger, WINDOW).map(bin) {
+                difference[bin + 1] += 1.0;
+                after[bin] += 1.0;
+            }
+            for bin in lags_before(effects, *trigger, WINDOW).map(bin) {
+                difference[bin + 1] -= 1.0;
+                before[bin] += 1.0;
+            }
+        }
+        for difference in &mut differences {
+            for bin in 0..BINS {
+                difference[bin + 1] += difference[bin];
+            }
+        }
+        Self { differences, before, after }
+    }
+
+    /// How improbable the difference is by chance, in standard deviations, and the waves before.
+    fn score(&self, start: usize, end: usize) -> (f64, f64) {
+        let (before, after) = (sum(&self.before, start, end), sum(&self.after, start, end));
+        let count = self.differences.len() as f64;
+        let difference = |block: &[f32; BINS + 1]| f64::from(block[end] - block[start]);
+        let window = self.differences.len().div_ceil(WINDOWS).max(1);
+        let agreeing =
+            self.differences.chunks(window).filter(|blocks| blocks.iter().map(difference).sum::<f64>() > 0.0);
+        if self.differences.len() < WINDOWS || agreeing.count() + 1 < WINDOWS {
+            return (0.0, before);
+        }
+        let mean = (after - before) / count;
+        let squares: f64 = self.differences.iter().map(|block| (difference(block) - mean).powi(2)).sum();
+        // Few waves vary at least as much as a Poisson process.
+        let variance = (squares * count / (count - 1.0)).max(after + before);
+        (normal_score((after - before) / variance.max(1.0).sqrt(), count - 1.0), before)
+    }
+}
+
+/// The standard normal value that is as improbable as the value of Student's t with this many degrees of freedom.
+/// Wallace's approximation of 1959.
+fn normal_score(t: f64, freedom: f64) -> f64 {
+    let factor = (8.0 * freedom + 1.0) / (8.0 * freedom + 3.0);
+    t.signum() * factor * (freedom * (t * t / freedom).ln_1p()).sqrt()
 }
 
 fn bin(lag: i64) -> usize {
@@ -147,6 +262,15 @@ mod tests {
     }
 
     #[test]
+    fn a_value_of_student_is_as_improbable_as_the_normal_one() {
+        // The two-sided 5 %, 1 % and 0.1 % points of the tables.
+        for (t, freedom, z) in [(2.571, 5.0, 1.960), (3.169, 10.0, 2.576), (3.646, 30.0, 3.291)] {
+            assert!((normal_score(t, freedom) - z).abs() < 0.02, "{t}, {freedom}");
+            assert!((normal_score(-t, freedom) + z).abs() < 0.02, "{t}, {freedom}");
+        }
+    }
+
+    #[test]
     fn q_values_follow_benjamini_and_hochberg() {
         // Their own example of 1995: at 5 % the first four of these fifteen are accepted.
         let p = [
@@ -162,7 +286,7 @@ mod tests {
 
     #[test]
     fn bins_are_half_octaves_and_cover_the_window() {
-        assert_eq!((bin(0), bin(62_500), bin(125_000)), (0, 0, 2));
+        assert_eq!((bin(0), bin(976), bin(1954), bin(62_500)), (0, 0, 2, 12));
         assert!(bin(WINDOW) < BINS && lag_at(BINS as f64) > WINDOW);
         assert_eq!(bin(lag_at(7.5)), 7);
     }

@@ -6,7 +6,7 @@
 //!
 //! Pure statistics, used by [`report`](super::report).
 
-use super::excess;
+use super::excess::{self, Control};
 use super::map::Group;
 use super::spans::Spans;
 use super::track::{Join, TrackIndex};
@@ -45,7 +45,7 @@ pub(super) fn groups(
                 continue;
             }
             let triggers = excess::choose(spans, a, b, Join::Time, TRIGGERS, random);
-            let excess = excess::excess(&triggers, b.effects(Join::Time), random);
+            let excess = excess::excess(&triggers, b.effects(Join::Time), Control::Phantoms, random);
             bonds.extend(excess.map(|excess| (from, to, excess)));
         }
     }

@@ -73,6 +73,19 @@ pub struct Edge {
     pub effect: f64,
     /// The smallest false discovery rate that accepts the edge; 0 for L0.
     pub q_value: f64,
+    /// How sure the edge is, from 0 to 1. 1 for L0. By timing, it grows with the evidence that no other edges explain the
+    /// effects, and falls while the edge is not found any more.
+    pub confidence: f64,
+    /// The time since the first effect that belongs to the edge, before the latest wave of any channel.
+    pub first_seen_ago: Duration,
+    /// The time since the latest effect that belongs to the edge, before the latest wave of any channel.
+    pub last_seen_ago: Duration,
+    /// The effects of the edge per second, lately.
+    pub rate: f64,
+    /// The waves of `from` per second, lately.
+    pub from_rate: f64,
+    /// The waves of `to` per second, lately.
+    pub to_rate: f64,
 }
 
 /// One line for people.
@@ -80,11 +93,36 @@ impl fmt::Display for Edge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {} after {}", self.from, self.to, brief(self.median_lag))?;
         write!(f, " ({}, {:.2} a wave", self.tier, self.effect)?;
+        if self.tier != Tier::Cause {
+            write!(f, ", {:.0} % sure", 100.0 * self.confidence)?;
+        }
         if !self.handlers.is_empty() {
             write!(f, ", by {}", self.handlers.join(", "))?;
         }
         f.write_str(")")
     }
+}
+
+impl Edge {
+    /// Its label in a drawing: evidence, lag, waves for each cause, waves per second and, for a guess, how sure it is.
+    fn label(&self) -> String {
+        let lag = brief(self.median_lag);
+        let label = format!("{} {lag} ×{:.2} {}/s", self.tier, self.effect, brief_number(self.rate));
+        match self.tier {
+            Tier::Cause => label,
+            _ => format!("{label} {:.0} %", 100.0 * self.confidence),
+        }
+    }
+}
+
+/// A rate with two or three significant digits.
+fn brief_number(number: f64) -> String {
+    let decimals = match number {
+        ..1.0 => 2,
+        ..10.0 => 1,
+        _ => 0,
+    };
+    format!("{number:.decimals$}")
 }
 
 /// Channels whose waves occur together, by timing alone (L2): the same service, load or cause.
@@ -103,6 +141,8 @@ pub struct ResonanceCounts {
     pub waves: u64,
     /// Waves that had been taken in before.
     pub duplicates: u64,
+    /// Answers among them, which are edges of no channel.
+    pub answers: u64,
     /// Waves of the framework's own channels, which are skipped.
     pub reserved: u64,
     /// Waves with a key that timing left out; see [`ResonanceOptions::keyed_a_second`](super::ResonanceOptions::keyed_a_second).
@@ -180,6 +220,12 @@ mod tests {
             median_lag: Duration::from_micros(1500),
             effect: 0.5,
             q_value: 0.0,
+            confidence: 1.0,
+            first_seen_ago: Duration::from_secs(90),
+            last_seen_ago: Duration::from_millis(250),
+            rate: 2.0,
+            from_rate: 4.0,
+            to_rate: 2.5,
         };
         let group = Group { channels: vec![channel(from), channel("z.z")] };
         ResonanceMap { edges: vec![edge], groups: vec![group], counts: ResonanceCounts::default() }
@@ -191,7 +237,7 @@ mod tests {
             map("a.b", "c\"d\\").to_dot(),
             "digraph resonance {\n  rankdir=LR;\n  node [shape=box];\n  n0 [label=\"a.b\"];\n  \
              n1 [label=\"c\\\"d\\\\\"];\n  n2 [label=\"z.z\"];\n  \
-             n0 -> n1 [label=\"L0 1.50 ms ×0.50\", style=solid, tooltip=\"a \\\"b\\\" \\\\\"];\n  \
+             n0 -> n1 [label=\"L0 1.50 ms ×0.50 2.0/s\", style=solid, tooltip=\"a \\\"b\\\" \\\\\", comment=\"100 % sure, seen from 90.0 s to 250 ms ago\"];\n  \
              subgraph cluster_0 { style=dotted; label=\"L2\"; n0; n2; }\n}\n"
         );
     }
@@ -201,7 +247,7 @@ mod tests {
         let chart = map("a.b", "\"]#<b`").to_mermaid();
         assert!(chart.contains("  n0[\"#34;#93;#35;#60;b#96;\"]\n  n1[\"a.b\"]\n"), "{chart}");
         assert!(
-            chart.contains("  n1 -->|\"L0 1.50 ms ×0.50\"| n0\n  subgraph g0[\"L2\"]\n    n1\n"),
+            chart.contains("  n1 -->|\"L0 1.50 ms ×0.50 2.0#47;s\"| n0\n  subgraph g0[\"L2\"]\n    n1\n"),
             "{chart}"
         );
     }
@@ -212,6 +258,12 @@ mod tests {
         assert_eq!(json["edges"][0]["to"], "c\"d");
         assert_eq!(json["edges"][0]["tier"], "L0");
         assert_eq!(json["edges"][0]["median_lag_ms"], 1.5);
+        assert_eq!(json["edges"][0]["confidence"], 1.0);
+        assert_eq!(json["edges"][0]["first_seen_seconds_ago"], 90.0);
+        assert_eq!(json["edges"][0]["last_seen_seconds_ago"], 0.25);
+        assert_eq!(json["edges"][0]["waves_a_second"], 2.0);
+        assert_eq!(json["edges"][0]["from_waves_a_second"], 4.0);
+        assert_eq!(json["edges"][0]["to_waves_a_second"], 2.5);
         assert_eq!(json["groups"][0][1], "z.z");
         assert_eq!(json["counts"]["waves"], 0);
     }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use crate::channel::Channel;
 use crate::source::{Source, WaveId};
-use crate::wave::Wave;
+use crate::wave::{Kind, Wave};
 
 /// The data of one wave that the service map uses. For recordings, which have no [`Wave`].
 #[derive(Debug, Clone, Copy)]
 pub struct Sighting<'a> {
     /// Its channel.
     pub channel: &'a Channel,
+    /// Its kind. The answer to a question has the channel of the question, and is no edge from it to itself.
+    pub kind: Kind,
     /// Its source.
     pub source: &'a Source,
     /// The sequence number from its source. 0 for none; such a wave cannot be a cause.
@@ -31,6 +33,7 @@ impl<'a> Sighting<'a> {
     pub fn of(wave: &'a Wave, now: Duration, age: Duration) -> Self {
         Self {
             channel: wave.channel(),
+            kind: wave.kind(),
             source: wave.source(),
             sequence: wave.sequence(),
             cause: wave.cause(),

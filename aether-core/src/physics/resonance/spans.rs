@@ -24,12 +24,23 @@ const MAX_SPANS: usize = 256;
 pub(super) struct Span {
     pub(super) start: i64,
     pub(super) end: i64,
+    /// The distance of this timeline to the caller's clock.
+    shift: i64,
+}
+
+impl Span {
+    /// All of the time since a place.
+    pub(super) fn since(start: i64) -> Self {
+        Self { start, end: i64::MAX, shift: 0 }
+    }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Spans {
     shift: i64,
     spans: VecDeque<Span>,
+    /// The latest place so far. Later than the end of the last span if its end was not observed.
+    reached: i64,
     cut: bool,
     pub(super) jumps_back: u64,
     pub(super) jumps_forth: u64,
@@ -45,12 +56,12 @@ impl Spans {
             self.open(at);
             return at;
         };
-        let back = at < span.end - WINDOW;
-        let forth = at > span.end + QUIET;
+        let back = at < self.reached - WINDOW;
+        let forth = at > self.reached + QUIET;
         if back || forth || self.cut {
             self.jumps_back += u64::from(back);
             self.jumps_forth += u64::from(forth);
-            let begin = span.end + APART;
+            let begin = self.reached + APART;
             // A cut alone keeps the distance if it is far enough.
             let begin = if back || forth { begin } else { begin.max(at) };
             self.shift = begin.saturating_sub(raw);
@@ -58,6 +69,7 @@ impl Spans {
             return begin;
         }
         span.end = span.end.max(at);
+        self.reached = self.reached.max(at);
         at
     }
 
@@ -66,12 +78,43 @@ impl Spans {
         self.cut = true;
     }
 
+    /// Ends the span at an earlier time of the caller's clock: something was not observed since.
+    pub(super) fn cut_since(&mut self, since: Duration) {
+        self.cut = true;
+        let since = i64::try_from(since.as_nanos()).unwrap_or(LATEST).min(LATEST).saturating_add(self.shift);
+        if let Some(span) = self.spans.back_mut() {
+            span.end = span.end.min(since).max(span.start);
+        }
+    }
+
+    /// The latest place.
+    pub(super) fn now(&self) -> i64 {
+        self.reached
+    }
+
+    /// The time that was observed since a place, in nanoseconds.
+    pub(super) fn observed(&self, since: i64) -> i64 {
+        self.spans.iter().map(|span| (span.end - span.start.max(since)).max(0)).sum()
+    }
+
+    /// The time since a place in which a window could be examined, in nanoseconds.
+    pub(super) fn examined(&self, since: i64) -> i64 {
+        self.usable(since).map(|span| span.end - span.start).sum()
+    }
+
+    /// The time of the caller's clock at a place.
+    pub(super) fn clock_at(&self, at: i64) -> i64 {
+        let later = self.spans.partition_point(|span| span.start - APART / 2 <= at);
+        self.spans.get(later.saturating_sub(1)).map_or(at, |span| at - span.shift)
+    }
+
     fn open(&mut self, at: i64) {
         self.cut = false;
+        self.reached = at;
         if self.spans.len() == MAX_SPANS {
             self.spans.pop_front();
         }
-        self.spans.push_back(Span { start: at, end: at });
+        self.spans.push_back(Span { start: at, end: at, shift: self.shift });
     }
 
     /// The spans since `from` in which a trigger, its window and those of its phantoms were fully observed.
@@ -79,7 +122,7 @@ impl Spans {
         self.spans.iter().filter_map(move |span| {
             let start = span.start.max(from) + REACH * WINDOW;
             let end = span.end - (REACH + 1) * WINDOW;
-            (start < end).then_some(Span { start, end })
+            (start < end).then_some(Span { start, end, ..*span })
         })
     }
 }
@@ -123,6 +166,24 @@ mod tests {
         assert_eq!(spans.spans.len(), MAX_SPANS);
         assert_eq!(spans.jumps_back + spans.jumps_forth, 9_999);
         assert!(spans.spans.iter().all(|span| span.end < LATEST + 100 * QUIET * 100));
+    }
+
+    #[test]
+    fn a_loss_ends_the_span_when_it_began() {
+        let mut spans = Spans::default();
+        let first = spans.place(seconds(10));
+        spans.place(seconds(20));
+        spans.cut_since(seconds(15));
+        let again = spans.place(seconds(21));
+        spans.place(seconds(31));
+        let ends: Vec<_> = spans.usable(0).map(|span| span.end + (REACH + 1) * WINDOW).collect();
+        assert_eq!((ends[0] - first, ends.len()), (5_000_000_000, 2));
+        assert_eq!(spans.observed(0), 15_000_000_000);
+        assert_eq!(spans.examined(0), 15_000_000_000 - 2 * (2 * REACH + 1) * WINDOW);
+        assert_eq!(spans.clock_at(again), 21_000_000_000);
+        assert_eq!(spans.clock_at(first), 10_000_000_000);
+        // The caller's clock went on meanwhile, and so do the places.
+        assert!(again >= first + 11_000_000_000);
     }
 
     #[test]

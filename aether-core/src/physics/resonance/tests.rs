@@ -6,7 +6,8 @@ use crate::source::{Source, WaveId};
 /// A synthetic stream of waves, fed to the detector in the order of time.
 struct ResonanceStage {
     resonance: Resonance,
-    sent: Vec<(u64, &'static str, Option<String>)>,
+    /// Time, channel, source and key.
+    sent: Vec<(u64, &'static str, String, Option<String>)>,
     random: fastrand::Rng,
 }
 
@@ -34,16 +35,20 @@ impl ResonanceStage {
     }
 
     fn send(&mut self, channel: &'static str, times: &[u64]) {
-        self.sent.extend(times.iter().map(|at| (*at, channel, None)));
+        self.send_by(channel, channel, times);
     }
 
-    /// The source of each channel has its name.
+    fn send_by(&mut self, source: &str, channel: &'static str, times: &[u64]) {
+        self.sent.extend(times.iter().map(|at| (*at, channel, source.to_owned(), None)));
+    }
+
     fn map(mut self) -> ResonanceMap {
         self.sent.sort_unstable();
-        for (index, (at, channel, key)) in self.sent.iter().enumerate() {
+        for (index, (at, channel, source, key)) in self.sent.iter().enumerate() {
             self.resonance.sight(&Sighting {
                 channel: &Channel::new(channel).unwrap(),
-                source: &Source::with_instance(channel, 1).unwrap(),
+                kind: Kind::Event,
+                source: &Source::with_instance(source, 1).unwrap(),
                 sequence: 1 + index as u64,
                 cause: None,
                 key: key.as_deref(),
@@ -85,6 +90,12 @@ fn timing_finds_an_edge_from_a_subscription_to_an_emission() {
     let lag = edge.median_lag.as_secs_f64();
     assert!((0.008..0.012).contains(&lag), "{lag}");
     assert_eq!(edge.handlers, ["answered"]);
+    assert!((0.9..=1.0).contains(&edge.confidence), "{edge:?}");
+    for rate in [edge.rate, edge.from_rate, edge.to_rate] {
+        assert!((1.7..2.3).contains(&rate), "{edge:?}");
+    }
+    assert!(edge.first_seen_ago > Duration::from_secs(250), "{edge:?}");
+    assert!(edge.last_seen_ago < Duration::from_secs(10), "{edge:?}");
 }
 
 #[test]
@@ -100,6 +111,95 @@ fn a_chain_is_explained_by_its_steps() {
         stage.tuned(vibrator, ">");
     }
     let expected = [("first", "second"), ("second", "third")];
+    let expected = expected.map(|(from, to)| (from.to_owned(), to.to_owned(), Tier::Timing));
+    assert_eq!(edges(&stage.map()), expected);
+}
+
+#[test]
+fn unrelated_channels_with_bursts_in_common_get_no_edge() {
+    const NAMES: [&str; 10] = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
+    let mut stage = ResonanceStage::new();
+    let bursts = stage.arrivals(0.2);
+    for name in NAMES {
+        stage.tuned(name, ">");
+        let three = [bursts.clone(), bursts.clone(), bursts.clone()].concat();
+        let times = stage.after(&three, 0..100_000);
+        stage.send(name, &times);
+    }
+    let found = edges(&stage.map());
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn both_parents_of_a_diamond_are_found() {
+    let mut stage = ResonanceStage::new();
+    let first = stage.arrivals(2.0);
+    let (left, right) = (stage.after(&first, 5_000..8_000), stage.after(&first, 6_000..10_000));
+    let met = [stage.after(&left, 10_000..14_000), stage.after(&right, 9_000..12_000)].concat();
+    for (channel, times) in [("first", &first), ("left", &left), ("right", &right), ("met", &met)] {
+        stage.send(channel, times);
+    }
+    for (vibrator, pattern) in [("left", "first"), ("right", "first"), ("met", ">")] {
+        stage.tuned(vibrator, pattern);
+    }
+    let expected = [("first", "left"), ("first", "right"), ("left", "met"), ("right", "met")];
+    let expected = expected.map(|(from, to)| (from.to_owned(), to.to_owned(), Tier::Timing));
+    let map = stage.map();
+    assert_eq!(edges(&map), expected);
+    assert!(map.edges.iter().all(|edge| (0.8..1.2).contains(&edge.effect)), "{:?}", map.edges);
+}
+
+#[test]
+fn an_effect_within_ten_microseconds_is_found() {
+    let mut stage = ResonanceStage::new();
+    let first = stage.arrivals(5.0);
+    let second = stage.after(&first, 1..10);
+    stage.send("first", &first);
+    stage.send("second", &second);
+    stage.tuned("second", "first");
+    let map = stage.map();
+    assert_eq!(edges(&map), [("first".into(), "second".into(), Tier::Timing)]);
+    let lag = map.edges[0].median_lag;
+    assert!((1..12).contains(&lag.as_micros()), "{lag:?}");
+}
+
+#[test]
+fn a_channel_keeps_all_of_its_many_parents() {
+    const PARENTS: [&str; 20] = [
+        "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "p10", "p11", "p12", "p13", "p14", "p15",
+        "p16", "p17", "p18", "p19",
+    ];
+    let mut stage = ResonanceStage::new();
+    for parent in PARENTS {
+        let causes = stage.arrivals(0.5);
+        let audited = stage.after(&causes, 4_000..6_000);
+        stage.send(parent, &causes);
+        stage.send_by(parent, "audit", &audited);
+        stage.tuned(parent, parent);
+    }
+    let mut expected = PARENTS.map(|parent| (parent.to_owned(), "audit".to_owned(), Tier::Timing)).to_vec();
+    expected.sort();
+    assert_eq!(edges(&stage.map()), expected);
+}
+
+#[test]
+fn a_burst_that_is_handled_wave_by_wave_keeps_its_first_edge() {
+    let mut stage = ResonanceStage::new();
+    let (mut items, mut handled) = (Vec::new(), Vec::new());
+    for start in stage.arrivals(0.3) {
+        let mut free = start;
+        for item in 0..10 {
+            items.push(start + item * 200);
+            free += stage.random.u64(900..1_100);
+            handled.push(free);
+        }
+    }
+    let done = stage.after(&handled, 2_000..3_000);
+    for (channel, times) in [("items", &items), ("handled", &handled), ("done", &done)] {
+        stage.send(channel, times);
+        stage.tuned(channel, ">");
+    }
+    let expected = [("handled", "done"), ("items", "handled")];
     let expected = expected.map(|(from, to)| (from.to_owned(), to.to_owned(), Tier::Timing));
     assert_eq!(edges(&stage.map()), expected);
 }
@@ -125,8 +225,9 @@ fn keys_find_what_timing_alone_cannot() {
     let asked = stage.arrivals(400.0);
     let answered = stage.after(&asked, 100_000..300_000);
     for (order, (asked, answered)) in asked.iter().zip(&answered).enumerate() {
-        stage.sent.push((*asked, "asked", Some(format!("order-{order}"))));
-        stage.sent.push((*answered, "answered", Some(format!("order-{order}"))));
+        let key = Some(format!("order-{order}"));
+        stage.sent.push((*asked, "asked", "asked".to_owned(), key.clone()));
+        stage.sent.push((*answered, "answered", "answered".to_owned(), key));
     }
     stage.tuned("answered", "asked");
     let map = stage.map();
@@ -146,6 +247,7 @@ fn waves_with_a_known_cause_are_not_explained_by_timing() {
         for (which, cause, now) in [(0, None, now), (1, Some(&cause), now + Duration::from_millis(5))] {
             resonance.sight(&Sighting {
                 channel: &channels[which],
+                kind: Kind::Event,
                 source: &sources[which],
                 sequence: 2 * wave + 1 + which as u64,
                 cause,
@@ -158,6 +260,125 @@ fn waves_with_a_known_cause_are_not_explained_by_timing() {
     assert_eq!(edges(&resonance.report()), [("a".into(), "b".into(), Tier::Cause)]);
 }
 
+/// Waves of two channels, of which the second follows the first by 5 ms.
+struct Pair {
+    resonance: Resonance,
+    channels: [Channel; 2],
+    sources: [Source; 2],
+    sent: u64,
+    random: fastrand::Rng,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let mut resonance = Resonance::default();
+        resonance.tuned("b", &[Pattern::new("a").unwrap()]);
+        Self {
+            resonance,
+            channels: ["a", "b"].map(|name| Channel::new(name).unwrap()),
+            sources: ["a", "b"].map(|name| Source::with_instance(name, 1).unwrap()),
+            sent: 0,
+            random: fastrand::Rng::with_seed(5),
+        }
+    }
+
+    fn sight(&mut self, which: usize, kind: Kind, cause: Option<u64>, now: Duration) -> u64 {
+        self.sent += 1;
+        let cause = cause.map(|sequence| WaveId { source: self.sources[0].clone(), sequence });
+        self.resonance.sight(&Sighting {
+            channel: &self.channels[which],
+            kind,
+            source: &self.sources[which],
+            sequence: self.sent,
+            cause: cause.as_ref(),
+            key: None,
+            now,
+            age: Duration::ZERO,
+        });
+        self.sent
+    }
+
+    /// Two pairs a second, at irregular times. `follows` is whether B follows A or comes at any time.
+    fn minutes(&mut self, minutes: std::ops::Range<u64>, follows: bool, mut each: impl FnMut(&mut Self)) {
+        for half_second in minutes.start * 120..minutes.end * 120 {
+            let at = Duration::from_millis(half_second * 500 + self.random.u64(0..250));
+            let lag = if follows { 5 } else { self.random.u64(0..240) };
+            self.sight(0, Kind::Event, None, at);
+            self.sight(1, Kind::Event, None, at + Duration::from_millis(lag));
+            each(self);
+        }
+    }
+}
+
+#[test]
+fn an_exact_edge_hides_a_guess_about_the_same_pair() {
+    let mut pair = Pair::new();
+    pair.minutes(0..3, true, |_| {});
+    assert_eq!(edges(&pair.resonance.report()), [("a".into(), "b".into(), Tier::Timing)]);
+    let at = Duration::from_secs(181);
+    let cause = pair.sight(0, Kind::Event, None, at);
+    pair.sight(1, Kind::Event, Some(cause), at + Duration::from_millis(5));
+    assert_eq!(edges(&pair.resonance.report()), [("a".into(), "b".into(), Tier::Cause)]);
+}
+
+#[test]
+fn a_guess_stays_for_ten_minutes_of_absence_and_gets_less_sure() {
+    let mut pair = Pair::new();
+    pair.minutes(0..3, true, |_| {});
+    let sure = pair.resonance.report().edges[0].confidence;
+    // The moments of the first minutes are displaced after 34 minutes.
+    pair.minutes(3..38, false, |_| {});
+    let stays = pair.resonance.report();
+    assert_eq!(edges(&stays), [("a".into(), "b".into(), Tier::Timing)]);
+    assert!(stays.edges[0].last_seen_ago < Duration::from_secs(38 * 60));
+    let mut confidences = vec![sure];
+    let mut left = None;
+    for minute in 38..60 {
+        pair.minutes(minute..minute + 1, false, |_| {});
+        let Some(edge) = pair.resonance.report().edges.pop() else {
+            left = Some(minute);
+            break;
+        };
+        confidences.push(edge.confidence);
+    }
+    assert!(left.is_some(), "{confidences:?}");
+    assert!(confidences.len() > 2 && confidences.is_sorted_by(|a, b| a >= b), "{confidences:?}");
+}
+
+#[test]
+fn unobserved_time_is_no_evidence_against_a_guess() {
+    let mut pair = Pair::new();
+    pair.minutes(0..3, true, |_| {});
+    assert_eq!(pair.resonance.report().edges.len(), 1);
+    let mut since = 0;
+    // Waves are lost in every other second, so no window of time is complete.
+    pair.minutes(3..100, false, |pair| {
+        since += 1;
+        if since % 4 == 0 {
+            pair.resonance.interrupted();
+        }
+    });
+    assert_eq!(edges(&pair.resonance.report()), [("a".into(), "b".into(), Tier::Timing)]);
+}
+
+#[test]
+fn an_answer_makes_no_edge_from_its_question_to_itself() {
+    let mut pair = Pair::new();
+    for second in 0..100 {
+        let at = Duration::from_secs(second);
+        let asked = pair.sight(0, Kind::Query, None, at);
+        let channels = pair.channels.clone();
+        // The answer has the channel of the question, and the handler as its source.
+        pair.channels[1] = channels[0].clone();
+        pair.sight(1, Kind::Response, Some(asked), at + Duration::from_millis(3));
+        pair.channels = channels;
+        pair.sight(1, Kind::Event, Some(asked), at + Duration::from_millis(4));
+    }
+    let map = pair.resonance.report();
+    assert_eq!(edges(&map), [("a".into(), "b".into(), Tier::Cause)]);
+    assert_eq!((map.edges[0].effect, map.counts.answers), (1.0, 100));
+}
+
 /// An unbounded number of synthetic names, each with everything that can be remembered of it.
 fn flood(resonance: &mut Resonance, waves: u64) {
     for wave in 0..waves {
@@ -165,6 +386,7 @@ fn flood(resonance: &mut Resonance, waves: u64) {
         let cause = WaveId { source: Source::with_instance(&name, wave).unwrap(), sequence: wave.max(1) };
         resonance.sight(&Sighting {
             channel: &Channel::new(&name).unwrap(),
+            kind: Kind::Event,
             source: &Source::with_instance(&name, wave + 1).unwrap(),
             sequence: wave + 1,
             cause: Some(&cause),
@@ -200,6 +422,7 @@ fn many_emitters_of_one_channel_are_bounded_and_counted() {
     for number in 0..100 {
         resonance.sight(&Sighting {
             channel: &channel,
+            kind: Kind::Event,
             source: &Source::with_instance(&format!("v{number}"), number + 1).unwrap(),
             sequence: 1,
             cause: None,
@@ -224,6 +447,7 @@ fn jumping_clocks_and_extreme_ages_are_survived() {
         };
         resonance.sight(&Sighting {
             channel: &channel,
+            kind: Kind::Event,
             source: &source,
             sequence,
             cause: None,
@@ -243,6 +467,7 @@ fn the_frameworks_own_channels_are_left_out() {
     let mut resonance = Resonance::default();
     resonance.sight(&Sighting {
         channel: &Channel::with_reserved("_aether.vibrators").unwrap(),
+        kind: Kind::Event,
         source: &Source::new("a").unwrap(),
         sequence: 1,
         cause: None,

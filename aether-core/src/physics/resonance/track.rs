@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use super::spans::Span;
+use super::spans::{Span, Spans};
 use super::table::ENTRY;
 use crate::channel::{Channel, MAX_NAME_BYTES};
 use crate::source::MAX_SOURCE_BYTES;
 
-/// The maximum number of emitters kept per channel.
-pub(super) const MAX_EMITTERS: usize = 8;
+/// The maximum number of emitters kept per channel. Many services may emit on one, such as an audit log.
+pub(super) const MAX_EMITTERS: usize = 64;
 
 /// One emission.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,8 @@ pub(super) struct TrackedWave {
 pub(super) struct Track {
     /// Waves since the track began.
     pub(super) heard: u64,
+    /// Those of them that were kept for timing at first.
+    kept: u64,
     pub(super) emitters: SmallVec<[SmolStr; 2]>,
     moments: VecDeque<TrackedWave>,
     /// The start of the period without gaps.
@@ -39,7 +41,7 @@ impl Track {
     pub(super) fn anew(mut self, since: i64) -> Self {
         self.emitters.clear();
         self.moments.clear();
-        Self { heard: 0, since, ..self }
+        Self { heard: 0, kept: 0, since, ..self }
     }
 
     /// Records an emitter. Returns false if there are too many to keep.
@@ -61,7 +63,14 @@ impl Track {
         {
             self.since = self.since.max(oldest.at);
         }
+        self.kept += 1;
         self.moments.push_back(moment);
+    }
+
+    /// The waves per second over the time that its moments cover.
+    pub(super) fn rate(&self, spans: &Spans) -> f64 {
+        let left_out = self.heard as f64 / self.kept.max(1) as f64;
+        per_second(self.moments.len(), spans.observed(self.since)) * left_out
     }
 
     pub(super) fn stream(&self) -> TrackIndex {
@@ -83,6 +92,11 @@ impl Track {
             + self.emitters.iter().map(SmolStr::len).sum::<usize>()
             + self.emitters.capacity() * size_of::<SmolStr>()
     }
+}
+
+/// Waves per second. Less than a second counts as one.
+pub(super) fn per_second(waves: usize, nanoseconds: i64) -> f64 {
+    waves as f64 / (nanoseconds as f64 / 1e9).max(1.0)
 }
 
 /// Which waves may belong together.
@@ -201,8 +215,12 @@ pub(super) fn lags_after(points: &[Point], trigger: Point, window: i64) -> impl 
         .map(move |point| point.at - trigger.at)
 }
 
-/// Whether a point with the effect's key precedes it by `shortest` to `longest`.
-pub(super) fn any_before(points: &[Point], effect: Point, shortest: i64, longest: i64) -> bool {
-    let from = points.partition_point(|point| *point < Point { at: effect.at - longest, ..effect });
-    points.get(from).is_some_and(|point| point.key == effect.key && point.at <= effect.at - shortest)
+/// The lags by which all points with the trigger's key precede it, within `window`.
+pub(super) fn lags_before(points: &[Point], trigger: Point, window: i64) -> impl Iterator<Item = i64> + '_ {
+    let to = points.partition_point(|point| *point < trigger);
+    points[..to]
+        .iter()
+        .rev()
+        .take_while(move |point| point.key == trigger.key && point.at > trigger.at - window)
+        .map(move |point| trigger.at - point.at)
 }

@@ -18,12 +18,18 @@ impl ResonanceMap {
         }
         for edge in &self.edges {
             let (from, to) = (super::place(&channels, &edge.from), super::place(&channels, &edge.to));
-            let label = escaped(&format!("{} {} ×{:.2}", edge.tier, brief(edge.median_lag), edge.effect));
+            let label = escaped(&edge.label());
             let style = if edge.tier == Tier::Cause { "solid" } else { "dashed" };
             let tooltip = escaped(&edge.handlers.join(", "));
+            let comment = format!(
+                "{:.0} % sure, seen from {} to {} ago",
+                100.0 * edge.confidence,
+                brief(edge.first_seen_ago),
+                brief(edge.last_seen_ago)
+            );
             let _ = writeln!(
                 dot,
-                "  n{from} -> n{to} [label=\"{label}\", style={style}, tooltip=\"{tooltip}\"];"
+                "  n{from} -> n{to} [label=\"{label}\", style={style}, tooltip=\"{tooltip}\", comment=\"{comment}\"];"
             );
         }
         for (number, group) in self.groups.iter().enumerate() {

@@ -6,8 +6,9 @@ use super::{Edge, ResonanceMap};
 use crate::channel::Channel;
 
 impl ResonanceMap {
-    /// The map as JSON: `edges` with `from`, `to`, `emitters`, `handlers`, `tier`, `waves`, `median_lag_ms`, `effect` and
-    /// `q_value`; `groups` as lists of channels; `counts` as in [`ResonanceCounts`](crate::physics::ResonanceCounts).
+    /// The map as JSON: `edges` with `from`, `to`, `emitters`, `handlers`, `tier`, `waves`, `median_lag_ms`, `effect`,
+    /// `q_value`, `confidence`, `first_seen_seconds_ago`, `last_seen_seconds_ago`, `waves_a_second`,
+    /// `from_waves_a_second` and `to_waves_a_second`; `groups` as lists of channels; `counts` as in [`ResonanceCounts`](crate::physics::ResonanceCounts).
     #[must_use]
     pub fn to_json(&self) -> Value {
         let edge = |edge: &Edge| {
@@ -21,6 +22,12 @@ impl ResonanceMap {
                 "median_lag_ms": edge.median_lag.as_secs_f64() * 1e3,
                 "effect": edge.effect,
                 "q_value": edge.q_value,
+                "confidence": edge.confidence,
+                "first_seen_seconds_ago": edge.first_seen_ago.as_secs_f64(),
+                "last_seen_seconds_ago": edge.last_seen_ago.as_secs_f64(),
+                "waves_a_second": edge.rate,
+                "from_waves_a_second": edge.from_rate,
+                "to_waves_a_second": edge.to_rate,
             })
         };
         let names = |channels: &[Channel]| channels.iter().map(Channel::to_string).collect::<Vec<_>>();

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use super::{ResonanceMap, Tier};
-use crate::physics::duration::brief;
 
 impl ResonanceMap {
     /// The map as a Mermaid flowchart. Exact edges are solid, edges by timing are dotted, and groups are frames.
@@ -17,7 +16,7 @@ impl ResonanceMap {
         }
         for edge in &self.edges {
             let (from, to) = (super::place(&channels, &edge.from), super::place(&channels, &edge.to));
-            let label = escaped(&format!("{} {} ×{:.2}", edge.tier, brief(edge.median_lag), edge.effect));
+            let label = escaped(&edge.label());
             let arrow = if edge.tier == Tier::Cause { "-->" } else { "-.->" };
             let _ = writeln!(chart, "  n{from} {arrow}|\"{label}\"| n{to}");
         }
