@@ -35,7 +35,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 /// A part of the benchmark: its name, and the function that runs it with the seeds.
 type Part = (&'static str, fn(Range<u64>) -> Outcome);
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("interference", interference::run),
     ("standing", standing::run),
     ("resonance", resonance::run),

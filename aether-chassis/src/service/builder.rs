@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::physics::Interfere;
-use aether_core::{Aether, InboxOptions, Pattern, Receiver, Vibrator, Wave, WhenFull};
+use aether_core::{Aether, CreateError, InboxOptions, Pattern, Receiver, Vibrator, Wave, WhenFull};
 use futures_util::FutureExt;
 use futures_util::future::ready;
 use tower::layer::util::{Identity, Stack as Layers};
