@@ -13,7 +13,9 @@ mod finding;
 mod fringes;
 mod interference;
 mod observer;
+mod polling;
 mod recent;
+mod request;
 mod resonance;
 mod retries;
 mod standing;
@@ -26,6 +28,8 @@ pub use finding::{Finding, StandingWave};
 pub use fringes::{Fringes, InterfereError};
 pub use interference::{Claim, Fringe, FringeKind, Interfere, Interference, InterferenceCounts, Resultant};
 pub use observer::{ObserveError, PhysicsObserver};
+pub use polling::{PollingCounts, PollingOptions, Pollings};
+pub use request::{Answer, Request};
 pub use resonance::{
     Edge, Group, Resonance, ResonanceCounts, ResonanceMap, ResonanceOptions, Sighting, Tier,
 };

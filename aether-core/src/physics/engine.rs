@@ -29,6 +29,7 @@ use super::bounds::{BoundsError, check};
 use super::cancellation::Cancellations;
 use super::finding::{Finding, StandingWave};
 use super::interference::{Fringe, Interference};
+use super::polling::Pollings;
 use super::resonance::{Edge, Resonance, ResonanceMap, Tier};
 use super::retries::RetryStorms;
 use super::standing::StandingWaves;
@@ -49,6 +50,7 @@ pub struct PhysicsEngine {
     resonance: Resonance,
     duty_cycle: DutyCycle,
     standing: StandingWaves,
+    pollings: Pollings,
     retries: RetryStorms,
     cancellations: Cancellations,
     claims: Option<Claims>,
@@ -99,6 +101,7 @@ impl EngineOptions {
             resonance: self.resonance.build()?,
             duty_cycle: DutyCycle::new(self.waves_a_second),
             standing: StandingWaves::new(self.standing)?,
+            pollings: Pollings::new(self.polling)?,
             retries: RetryStorms::new(self.retries)?,
             cancellations: Cancellations::new(self.cancellations)?,
             claims,
@@ -133,6 +136,7 @@ impl PhysicsEngine {
             }
         }
         self.standing.observe(wave, now);
+        self.pollings.observe(wave, now);
         self.retries.observe(wave, now);
         self.cancellations.observe(wave, now);
         if let Some(claims) = &mut self.claims
@@ -162,6 +166,7 @@ impl PhysicsEngine {
         let fringe = self.claims.as_mut().and_then(|claims| claims.tick(now));
         fringe
             .map(Finding::Fringe)
+            .or_else(|| self.pollings.tick())
             .or_else(|| self.retries.tick())
             .or_else(|| self.cancellations.tick())
             .or_else(|| self.standing.tick(now))
@@ -206,6 +211,7 @@ impl PhysicsEngine {
 
     pub(crate) fn not_seen(&mut self, from: Instant, now: Instant) {
         self.standing.not_seen(from, now);
+        self.pollings.not_seen(from, now);
         self.retries.not_seen(from, now);
     }
 
