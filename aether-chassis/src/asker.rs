@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aether_core::{AskError, Channel, Emitter, Wave, WaveId};
+use aether_core::{AskError, Channel, EmitError, Emitter, Wave, WaveId};
 use backon::Retryable;
 use tokio::time::{Instant, timeout_at};
 
@@ -66,8 +66,11 @@ pub enum AskerError {
         /// Where it was asked.
         channel: Channel,
     },
+    /// The question could not be built, so it was not asked.
+    #[error(transparent)]
+    Invalid(EmitError),
     /// Another attempt cannot help, or all attempts are used up. Holds the last failure.
-    #[error("no answer on {channel}")]
+    #[error("asking gave up")]
     Ask {
         /// Where it was asked.
         channel: Channel,
@@ -127,7 +130,11 @@ impl Asker {
     ///
     /// # Cancel safety
     /// Cancelled before completion, the receiver may have acted on the question.
-    pub async fn ask(&self, question: Wave) -> Result<Wave, AskerError> {
+    pub async fn ask<W>(&self, question: W) -> Result<Wave, AskerError>
+    where
+        W: TryInto<Wave>,
+        EmitError: From<W::Error>,
+    {
         let now = Instant::now();
         let deadline = now.checked_add(self.shared.options.deadline).unwrap_or(now + NEVER);
         self.ask_until(question, deadline).await
@@ -140,7 +147,16 @@ impl Asker {
     ///
     /// # Cancel safety
     /// As [`Asker::ask`].
-    pub async fn ask_until(&self, question: Wave, deadline: Instant) -> Result<Wave, AskerError> {
+    pub async fn ask_until<W>(&self, question: W, deadline: Instant) -> Result<Wave, AskerError>
+    where
+        W: TryInto<Wave>,
+        EmitError: From<W::Error>,
+    {
+        let question = question.try_into().map_err(|error| AskerError::Invalid(error.into()))?;
+        self.ask_again_until(question, deadline).await
+    }
+
+    async fn ask_again_until(&self, question: Wave, deadline: Instant) -> Result<Wave, AskerError> {
         let AskerOptions { patience, ref resend, .. } = self.shared.options;
         let channel = question.channel().clone();
         resend.budget.deposit();

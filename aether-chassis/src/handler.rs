@@ -14,7 +14,7 @@ pub use extract::{FromWave, Json, Rejection, State};
 
 /// An async function over extractors. It is implemented for all such functions, never by hand.
 ///
-/// `Args` is the tuple of its arguments, `S` the state of the service. All arguments are extracted before the function
+/// `Args` is the tuple of its arguments, which is an extractor itself. All arguments are extracted before the function
 /// is called. If one cannot be extracted, the wave is rejected and the function is not called.
 ///
 /// ```
@@ -31,74 +31,64 @@ pub use extract::{FromWave, Json, Rejection, State};
 /// let service = Service::builder("service")
 ///     .on("a", nothing)
 ///     .on("b", fallible)
-///     .on("c", async |emitter: Emitter| emitter.emit_wave("told", &"c").await.map(drop))
+///     .on("c", async |emitter: Emitter| emitter.emit_wave("told", &"c").await)
 ///     .state(3)
 ///     .on_query("d", question);
 /// ```
 ///
-/// The compiler rejects invalid arguments and missing state:
+/// The compiler rejects everything else, and names the mistake: an argument that is no extractor, missing state, a
+/// payload that cannot be read, a value where none is sent.
 ///
 /// ```compile_fail,E0277
 /// # use aether_chassis::Service;
 /// async fn takes_a_number(number: u32) {}
 /// let service = Service::builder("service").on("a", takes_a_number);
 /// ```
-///
-/// ```compile_fail,E0277
-/// # use aether_chassis::{Service, State};
-/// async fn takes_state(State(number): State<u32>) {}
-/// let service = Service::builder("service").state("text").on("a", takes_state);
-/// ```
-///
-/// ```compile_fail,E0277
-/// # use aether_chassis::Service;
-/// async fn returns_a_value() -> u32 { 1 }
-/// let service = Service::builder("service").on("a", returns_a_value);
-/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
-    label = "not an async function over extractors",
-    note = "a handler is an `async fn` of at most six arguments, each of which implements `FromWave<S>` for the state S \
-            of the service: `Wave`, `Json<T>`, `State<S>`, `Emitter`, `Asker`",
-    note = "`State<S>` needs a call of `.state(S)` before `.on(..)`",
-    note = "its future must be `Send`: it must not hold an `Rc` or the guard of a std lock across an `.await`"
+    label = "not an async function of at most six arguments",
+    note = "a handler is an `async fn`, or an async closure, of at most six arguments"
 )]
-pub trait Handler<Args, S>: Send + Sync + 'static {
+pub trait Handler<Args> {
     /// What the function returns.
     type Output: 'static;
     /// The future of the function.
-    type Future: Future<Output = Self::Output> + Send + 'static;
+    type Future: Future<Output = Self::Output> + 'static;
 
-    /// Extracts the arguments from the wave and calls the function.
-    ///
-    /// # Errors
-    /// [`Rejection`] if an argument cannot be extracted from this wave.
-    fn call(&self, delivery: &Delivery, state: &S) -> Result<Self::Future, Rejection>;
+    /// Calls the function.
+    fn call(&self, args: Args) -> Self::Future;
 }
 
+/// Functions of a number of arguments are handlers, and the tuple of these arguments is an extractor. The two are apart,
+/// so that the compiler first counts the arguments and then names the one that is wrong.
 macro_rules! handler {
-    ($($arg:ident),*) => {
-        impl<F, Fut, S, $($arg),*> Handler<($($arg,)*), S> for F
+    ($($arg:ident $value:ident),*) => {
+        impl<F, Fut, $($arg),*> Handler<($($arg,)*)> for F
         where
-            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
-            Fut: Future + Send + 'static,
-            $($arg: FromWave<S>,)*
+            F: Fn($($arg),*) -> Fut,
+            Fut: Future<Output: 'static> + 'static,
         {
             type Output = Fut::Output;
             type Future = Fut;
 
-            #[allow(unused_variables, reason = "a handler without arguments")]
-            fn call(&self, delivery: &Delivery, state: &S) -> Result<Fut, Rejection> {
-                Ok(self($($arg::from_wave(delivery, state)?),*))
+            fn call(&self, ($($value,)*): ($($arg,)*)) -> Fut {
+                self($($value),*)
+            }
+        }
+
+        impl<S, $($arg: FromWave<S>),*> FromWave<S> for ($($arg,)*) {
+            #[allow(unused_variables, clippy::unused_unit, reason = "a handler without arguments")]
+            fn from_wave(delivery: &Delivery, state: &S) -> Result<Self, Rejection> {
+                Ok(($($arg::from_wave(delivery, state)?,)*))
             }
         }
     };
 }
 
 handler!();
-handler!(A);
-handler!(A, B);
-handler!(A, B, C);
-handler!(A, B, C, D);
-handler!(A, B, C, D, E);
-handler!(A, B, C, D, E, G);
+handler!(A a);
+handler!(A a, B b);
+handler!(A a, B b, C c);
+handler!(A a, B b, C c, D d);
+handler!(A a, B b, C c, D d, E e);
+handler!(A a, B b, C c, D d, E e, G g);

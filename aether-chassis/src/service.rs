@@ -35,6 +35,7 @@
 mod attempt;
 mod builder;
 mod circuit;
+mod corroboration;
 mod failure;
 mod limits;
 mod log_throttle;
@@ -52,7 +53,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::{Emitter, Pattern, Vibrator, Wave};
+use aether_core::{Emitter, Pattern, Source, Vibrator, Wave};
 use futures_util::FutureExt;
 use tokio::task::coop::unconstrained;
 use tokio::task::{JoinError, JoinSet};
@@ -62,6 +63,7 @@ use tower::ServiceExt;
 
 use attempt::{Again, Attempt, HandlerContext};
 use circuit::{Admission, Circuit};
+use corroboration::Corroborator;
 use failure::{Cause, CircuitOpen};
 use limits::Limits;
 use log_throttle::LogThrottle;
@@ -76,6 +78,7 @@ const LETTING_GO: Duration = Duration::from_millis(100);
 pub struct Service {
     vibrator: Vibrator,
     heard: Vec<Pattern>,
+    corroborators: Vec<Corroborator>,
     stack: Stack,
     circuit: Option<Circuit>,
     limits: Limits,
@@ -118,8 +121,8 @@ impl Service {
     /// [`ServiceError::Layer`] if a user layer failed permanently. The counters keep the account.
     ///
     /// # Cancel safety
-    /// Cancelled before completion, the service has ended. Handlers end at their next await point and count as
-    /// abandoned.
+    /// Cancelled before completion, the service has ended. Handlers are ended in the middle, at their next await
+    /// point, and count as abandoned.
     pub async fn run_until(mut self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
         let context = Arc::new(HandlerContext {
             emitter: self.vibrator.emitter(),
@@ -128,10 +131,19 @@ impl Service {
             closing: CancellationToken::new(),
             over: CancellationToken::new(),
         });
+        let mut running = Running {
+            service: self.vibrator.source().clone(),
+            counters: self.counters.clone(),
+            ended: false,
+        };
+        let corroborators = std::mem::take(&mut self.corroborators);
+        let corroborating: JoinSet<()> = corroborators.into_iter().map(Corroborator::run).collect();
         let mut tasks = JoinSet::new();
         let served = self.serve(&context, &mut tasks, &shutdown).await;
+        drop(corroborating);
         context.closing.cancel();
         self.drain(&context, &mut tasks).await;
+        running.ended = true;
         served.map(|()| self.counters.report())
     }
 
@@ -274,6 +286,27 @@ impl Service {
             tracing::warn!(service, %report, "the service ended with unhandled waves");
         } else {
             tracing::debug!(service, %report, "the service ended");
+        }
+    }
+}
+
+/// A service that runs. Dropped before it has ended, it logs how many handlers end in the middle.
+struct Running {
+    service: Source,
+    counters: ServiceCounters,
+    ended: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let handlers = self.counters.report().in_flight;
+        if !self.ended && handlers > 0 {
+            let service = self.service.name();
+            tracing::warn!(
+                service,
+                handlers,
+                "the service was dropped: its handlers are ended in the middle"
+            );
         }
     }
 }

@@ -361,6 +361,13 @@ macro_rules! name_conversions {
             }
         }
 
+        impl TryFrom<&String> for $name {
+            type Error = ChannelError;
+            fn try_from(text: &String) -> Result<Self, ChannelError> {
+                Self::new(text)
+            }
+        }
+
         impl From<&$name> for $name {
             fn from(name: &$name) -> Self {
                 name.clone()

@@ -75,7 +75,9 @@ pub use echo::{DeadLetters, Echo, EchoReason, Echoes};
 pub use inbox::{InboxOptions, Ledger, ServeOrder, ShedReason, WhenFull};
 #[cfg(feature = "nats")]
 pub use medium::NatsOptions;
-pub use medium::{AskError, ConnectError, EmitError, FlushError, JoinError, LocalOptions, Wire};
+pub use medium::{
+    AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, LocalOptions, Wire,
+};
 pub use phase::Phase;
 pub use router::Receipt;
 pub use source::{Source, WaveId};

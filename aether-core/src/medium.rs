@@ -4,6 +4,7 @@
 //! queueing and counting. The local medium *is* the router. Services never use this trait directly. They use
 //! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
 
+mod confirming;
 mod connect;
 #[cfg(feature = "link")]
 pub mod link;
@@ -15,6 +16,7 @@ mod schemes;
 pub use crate::aether::Connection;
 pub use crate::router::{Carried, Crowded, Heard, Lost, Offered, Router, Subscription, Waiting};
 pub use crate::wave::{Received, ReplyError, ReplyPath};
+pub use confirming::ConfirmError;
 pub(crate) use connect::MediumOptions;
 pub use connect::{
     ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, without_secrets,
@@ -25,6 +27,7 @@ pub use local::LocalOptions;
 pub use nats::NatsOptions;
 pub(crate) use schemes::Schemes;
 
+use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,6 +190,8 @@ pub enum Reach {
 ///     what exceeds bounds that the medium documents. Stronger waves, and waves of other channels, pass the waiting
 ///     ones. A stuck receiver delays its emitters once, not with every wave. A receiver that leaves or is disconnected
 ///     does not hold them up.
+/// 14. `carry_confirmed` returning Ok means that the broker has received the wave; on a medium without a broker, it
+///     means what `carry` means. The wait is bounded. A wave that the outbox sheds is an error, never Ok.
 pub trait Medium: Debug + Send + Sync + 'static {
     /// The capabilities of this medium.
     fn promises(&self) -> Promises;
@@ -220,6 +225,18 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// Waits until everything accepted so far has left the process and, on a network, was received by the broker. The
     /// wait is bounded. Fails if the medium is closed.
     fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>>;
+
+    /// Accepts a stamped wave, and waits until the broker has received it.
+    ///
+    /// The default is `carry` and then `flush`, so it waits for all earlier waves as well, and it fails if the outbox
+    /// shed any wave meanwhile, because it does not know which one. A medium whose `flush` returns at once needs nothing
+    /// else. A medium that can tell its waves apart does better.
+    ///
+    /// # Errors
+    /// [`ConfirmError`]: the wave was not accepted, was shed, or is not known to have arrived.
+    fn carry_confirmed(&self, wave: Wave) -> BoxFuture<'_, Result<Offered, ConfirmError>> {
+        Box::pin(confirming::carry_and_flush(self, wave))
+    }
 
     /// Flushes within a bounded time, then ends the medium. Calling it again is not an error.
     fn close(&self) -> BoxFuture<'_, Result<(), FlushError>>;
@@ -284,7 +301,7 @@ pub enum EmitError {
         floor: crate::amplitude::Floor,
     },
     /// The wave could not be created, so there is none to hand back.
-    #[error("the wave could not be made")]
+    #[error(transparent)]
     Invalid(#[from] WaveError),
 }
 
@@ -334,7 +351,7 @@ pub enum JoinError {
     #[error("the receiver was dropped")]
     Dropped,
     /// The pattern or the group name is invalid.
-    #[error("invalid pattern or group")]
+    #[error(transparent)]
     Invalid(#[from] ChannelError),
     /// An observer cannot join a group, because it would take waves away from the members that process them.
     #[error("an observer cannot be a member of the group {group}")]
@@ -370,7 +387,7 @@ pub enum AskError {
         channel: Channel,
     },
     /// The responder replied that there is no answer, with the reason.
-    #[error("whoever answers on {channel} failed")]
+    #[error("the question on {channel} was answered with a failure")]
     Failed {
         /// The channel of the question.
         channel: Channel,
@@ -423,6 +440,12 @@ impl AskError {
             Self::Emit(error) => error.is_transient(),
             Self::Malformed { .. } => false,
         }
+    }
+}
+
+impl From<Infallible> for EmitError {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

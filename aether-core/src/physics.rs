@@ -26,7 +26,9 @@ pub use cancellation::{CancellationOptions, Cancellations};
 pub use engine::{EngineOptions, PhysicsEngine, PhysicsReport, Sampling};
 pub use finding::{Finding, StandingWave};
 pub use fringes::{Fringes, InterfereError};
-pub use interference::{Claim, Fringe, FringeKind, Interfere, Interference, InterferenceCounts, Resultant};
+pub use interference::{
+    Claim, Fringe, FringeClaim, FringeKind, Interfere, Interference, InterferenceCounts, Resultant,
+};
 pub use observer::{ObserveError, PhysicsObserver};
 pub use polling::{PollingCounts, PollingOptions, Pollings};
 pub use request::{Answer, Request};

@@ -22,6 +22,7 @@
 //! ```
 
 mod builder;
+mod confirming;
 mod emitter;
 mod pace;
 mod receiver;

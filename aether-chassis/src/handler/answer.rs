@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aether_core::{Channel, Wave, WaveBuilder};
+use aether_core::{Channel, Receipt, Wave, WaveBuilder};
 use bytes::Bytes;
 use serde::Serialize;
 use tower::BoxError;
@@ -33,7 +33,8 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// The return type of a handler of `.on(..)`: `()` or `Result<(), E>`.
+/// The return type of a handler of `.on(..)`: `()` or `Result<(), E>`. A handler that ends with an emit may return its
+/// result, a [`Receipt`].
 #[diagnostic::on_unimplemented(
     message = "a handler of `.on(..)` cannot return `{Self}`",
     label = "return nothing, or `Result<(), E>`",
@@ -54,9 +55,16 @@ impl IntoOutcome for () {
     }
 }
 
-impl<E: Into<BoxError>> IntoOutcome for Result<(), E> {
+/// What emitting returns: the wave was handled.
+impl IntoOutcome for Receipt {
     fn into_outcome(self) -> Result<(), BoxError> {
-        self.map_err(Into::into)
+        Ok(())
+    }
+}
+
+impl<T: IntoOutcome, E: Into<BoxError>> IntoOutcome for Result<T, E> {
+    fn into_outcome(self) -> Result<(), BoxError> {
+        self.map_err(Into::into)?.into_outcome()
     }
 }
 

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::ops::Deref;
 
+use aether_core::physics::Fringe;
 use aether_core::{Emitter, Wave};
 use serde::de::DeserializeOwned;
 
@@ -126,6 +127,15 @@ impl<S> FromWave<S> for Emitter {
 impl<S> FromWave<S> for Asker {
     fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
         Ok(delivery.asker().clone())
+    }
+}
+
+/// The fringe that a service reports to the handler of
+/// [`on_fringe`](crate::ServiceBuilder::on_fringe).
+impl<S> FromWave<S> for Fringe {
+    fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
+        let read = delivery.wave().json();
+        read.map_err(|error| Rejection::caused_by("the wave carries no fringe", error))
     }
 }
 

@@ -47,7 +47,7 @@ impl Attempt {
         let handled = tokio::select! {
             biased;
             handled = handling => handled.map_err(Cause::of),
-            () = self.context.over.cancelled() => Err(Cause::shut_down(Outcome::Abandoned)),
+            () = self.context.over.cancelled() => Err(Cause::ended_in_the_middle()),
         };
         let cause = match handled {
             Ok(answer) => match self.answer(answer).await {

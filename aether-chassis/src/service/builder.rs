@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether_core::physics::{Interfere, InterfereError};
 use aether_core::{
     Aether, Channel, CreateError, InboxOptions, JoinError, Pattern, Vibrator, Wave, wave::ChannelError,
 };
@@ -12,10 +13,11 @@ use tower::layer::util::{Identity, Stack as Layers};
 use tower::{BoxError, Layer};
 
 use super::circuit::Circuit;
+use super::corroboration::Corroboration;
 use super::limits::{Breaker, Limits, LimitsError};
 use super::stack::{Dispatch, Handling, Route, Run, stack};
 use super::{Service, ServiceCounters};
-use crate::handler::{Answer, Handler, IntoAnswer, IntoOutcome};
+use crate::handler::{Answer, FromWave, Handler, IntoAnswer, IntoOutcome};
 use crate::{Asker, AskerOptions, Resend};
 
 /// Why a service could not be built or run. A service that was not built has no subscriptions.
@@ -70,7 +72,7 @@ pub enum ServiceError {
         second: Pattern,
     },
     /// A limit is not valid.
-    #[error("a limit of the service is not valid")]
+    #[error(transparent)]
     Limits(#[from] LimitsError),
     /// The vibrator could not be created.
     #[error("the service could not be created")]
@@ -82,6 +84,14 @@ pub enum ServiceError {
         pattern: Pattern,
         /// Why.
         source: JoinError,
+    },
+    /// The claims of a pattern cannot be added up.
+    #[error("the service cannot add up the claims of {pattern}")]
+    Interfere {
+        /// The pattern.
+        pattern: Pattern,
+        /// Why.
+        source: InterfereError,
     },
     /// A layer failed permanently while the service was running.
     #[error("a layer of the service failed")]
@@ -99,6 +109,7 @@ pub struct ServiceBuilder<S = (), L = Identity> {
     /// Whether the group has a handler yet.
     group_is_used: bool,
     routes: Vec<Route>,
+    fringes: Vec<Corroboration>,
     mistake: Option<ServiceError>,
     inbox: InboxOptions,
     limits: Limits,
@@ -114,6 +125,7 @@ impl ServiceBuilder {
             group: None,
             group_is_used: true,
             routes: Vec::new(),
+            fringes: Vec::new(),
             mistake: None,
             inbox: InboxOptions::default(),
             limits: Limits::default(),
@@ -127,8 +139,22 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// Sets the [`State`](crate::State) of handlers registered after this call. It can be called again for later
     /// handlers. Default: `()`.
     pub fn state<T>(self, state: T) -> ServiceBuilder<T, L> {
-        let Self { name, group, group_is_used, routes, mistake, inbox, limits, asking, layers, .. } = self;
-        ServiceBuilder { name, state, group, group_is_used, routes, mistake, inbox, limits, asking, layers }
+        let Self {
+            name, group, group_is_used, routes, fringes, mistake, inbox, limits, asking, layers, ..
+        } = self;
+        ServiceBuilder {
+            name,
+            state,
+            group,
+            group_is_used,
+            routes,
+            fringes,
+            mistake,
+            inbox,
+            limits,
+            asking,
+            layers,
+        }
     }
 
     /// Puts handlers registered after this call into a group: of all instances in the group, one handles each wave. It
@@ -149,7 +175,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     where
         P: AsRef<str>,
         S: Clone,
-        H: Handler<Args, S, Output: IntoOutcome>,
+        Args: FromWave<S>,
+        H: Handler<Args, Output: IntoOutcome, Future: Send> + Send + Sync + 'static,
     {
         let run = Self::run(handler, self.state.clone(), |output: H::Output| {
             output.into_outcome().map(|()| Answer::NONE)
@@ -163,10 +190,60 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     where
         P: AsRef<str>,
         S: Clone,
-        H: Handler<Args, S, Output: IntoAnswer>,
+        Args: FromWave<S>,
+        H: Handler<Args, Output: IntoAnswer, Future: Send> + Send + Sync + 'static,
     {
         let run = Self::run(handler, self.state.clone(), H::Output::into_answer);
         self.route(pattern.as_ref(), run)
+    }
+
+    /// Adds up the claims of a pattern, and handles each fringe like any other wave: with the extractors, limits, retries
+    /// and dead letters of the service. Take the [`Fringe`](aether_core::physics::Fringe) as an argument.
+    ///
+    /// Every instance of the service hears all claims, as an observer. In a group one of the instances reports a fringe,
+    /// and one handles it. If that instance ends, the next takes its place: at once when it ends in an orderly way; five
+    /// seconds later, for each instance before it, when claims or reports were lost or it crashed. An instance that joins
+    /// a running group leaves alerts that are open already to the others. A fringe is reported twice if a report takes
+    /// longer than five seconds, or while the instances do not know of each other yet. Without a group every instance
+    /// handles every fringe.
+    ///
+    /// The report is a command on a channel `fringes.GROUP.PATTERN`, caused by the last claim.
+    ///
+    /// ```
+    /// use aether_chassis::Service;
+    /// use aether_core::physics::{Fringe, FringeKind, Interfere};
+    ///
+    /// async fn alert(fringe: Fringe) {
+    ///     match fringe.kind {
+    ///         FringeKind::Rise => println!("{} is down, by {} probes", fringe.key, fringe.sources),
+    ///         _ => println!("{} is back", fringe.key),
+    ///     }
+    /// }
+    /// let service = Service::builder("pager")
+    ///     .group("pager")
+    ///     .on_fringe("probes.*", Interfere::by_key().sources(2).rise(0.7), alert);
+    /// ```
+    pub fn on_fringe<P, H, Args>(mut self, pattern: P, options: Interfere, handler: H) -> Self
+    where
+        P: AsRef<str>,
+        S: Clone,
+        Args: FromWave<S>,
+        H: Handler<Args, Output: IntoOutcome, Future: Send> + Send + Sync + 'static,
+    {
+        let given = pattern.as_ref();
+        let claims = Pattern::new(given);
+        match claims.and_then(|claims| Corroboration::new(claims, options, self.group.clone())) {
+            Ok(corroboration) => {
+                let reports = corroboration.reports.clone();
+                self.fringes.push(corroboration);
+                self.on(reports.as_str(), handler)
+            }
+            Err(source) => {
+                let number = self.routes.len() + 1;
+                self.note(ServiceError::Pattern { number, given: given.to_owned(), source });
+                self
+            }
+        }
     }
 
     fn run<H, Args>(
@@ -175,10 +252,14 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         ended: impl Fn(H::Output) -> Result<Answer, BoxError> + Copy + Send + Sync + 'static,
     ) -> Box<Run>
     where
-        H: Handler<Args, S>,
+        Args: FromWave<S>,
+        H: Handler<Args, Future: Send> + Send + Sync + 'static,
     {
-        Box::new(move |delivery| match handler.call(delivery, &state) {
-            Ok(handling) => async move { ended(handling.await) }.boxed(),
+        Box::new(move |delivery| match Args::from_wave(delivery, &state) {
+            Ok(args) => {
+                let handling = handler.call(args);
+                async move { ended(handling.await) }.boxed()
+            }
             Err(rejection) => ready(Err(rejection.into())).boxed(),
         })
     }
@@ -255,9 +336,33 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// Adds a tower layer around all handlers, inside of the limits and outside of circuit breaker and time-out. The
     /// first layer is outermost, as in `tower::ServiceBuilder`.
     pub fn layer<N>(self, layer: N) -> ServiceBuilder<S, Layers<N, L>> {
-        let Self { name, state, group, group_is_used, routes, mistake, inbox, limits, asking, layers } = self;
+        let Self {
+            name,
+            state,
+            group,
+            group_is_used,
+            routes,
+            fringes,
+            mistake,
+            inbox,
+            limits,
+            asking,
+            layers,
+        } = self;
         let layers = Layers::new(layer, layers);
-        ServiceBuilder { name, state, group, group_is_used, routes, mistake, inbox, limits, asking, layers }
+        ServiceBuilder {
+            name,
+            state,
+            group,
+            group_is_used,
+            routes,
+            fringes,
+            mistake,
+            inbox,
+            limits,
+            asking,
+            layers,
+        }
     }
 
     /// Creates the service and subscribes to its patterns. Waves that arrive before [`Service::run_until`] wait in its
@@ -296,9 +401,14 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             joined.map_err(|source| ServiceError::Join { pattern: pattern.clone(), source })?;
         }
         let heard = heard.into_iter().map(|(pattern, _)| pattern).collect();
+        let mut corroborators = Vec::with_capacity(self.fringes.len());
+        for corroboration in self.fringes {
+            corroborators.push(corroboration.start(&vibrator, aether).await?);
+        }
         Ok(Service {
             vibrator,
             heard,
+            corroborators,
             stack,
             circuit,
             limits: self.limits,

@@ -39,6 +39,11 @@ pub(super) struct CircuitOpen;
 #[error("the service shut down before it handled this wave")]
 pub(super) struct ShutDown;
 
+/// The handler was cancelled at an await point, so a part of its work may be done.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler was ended in the middle: it still ran when the grace period of the shutdown was over")]
+pub(super) struct EndedInTheMiddle;
+
 /// Why a wave was not handled.
 #[derive(Debug)]
 pub(super) struct Cause {
@@ -64,6 +69,10 @@ impl Cause {
 
     pub(super) fn shut_down(outcome: Outcome) -> Self {
         Self { outcome, error: Box::new(ShutDown) }
+    }
+
+    pub(super) fn ended_in_the_middle() -> Self {
+        Self { outcome: Outcome::Abandoned, error: Box::new(EndedInTheMiddle) }
     }
 
     /// The reason as sent to the asker.

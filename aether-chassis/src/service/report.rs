@@ -50,7 +50,8 @@ pub struct ServiceReport {
     pub shed_circuit_open: u64,
     /// Not tried: still in the inbox when the service shut down.
     pub left: u64,
-    /// Cancelled: still running when the grace period was over.
+    /// Ended in the middle: the handler still ran when the grace period was over, or the service was dropped. A part of
+    /// its work may be done.
     pub abandoned: u64,
     /// Being handled, or waiting to be put back.
     pub in_flight: u64,
@@ -104,7 +105,7 @@ impl fmt::Display for ServiceReport {
             (self.shed_busy, "shed as busy"),
             (self.shed_circuit_open, "shed by the open circuit"),
             (self.left, "left in the inbox"),
-            (self.abandoned, "abandoned"),
+            (self.abandoned, "ended in the middle"),
         ] {
             if count > 0 {
                 write!(f, " + {count} {name}")?;

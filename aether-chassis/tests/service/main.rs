@@ -5,6 +5,7 @@
 mod asking;
 mod causes;
 mod circuit;
+mod fringes;
 mod handling;
 mod limits;
 mod refused;

@@ -60,7 +60,7 @@ async fn what_does_not_finish_in_time_is_ended_told_and_counted() {
     for begun in [asked.0, asked.1] {
         let (reason, hint) = told(begun);
         assert_eq!(reason, FailureReason::HandlerFailed);
-        assert!(hint.contains("shut down"), "{hint}");
+        assert!(hint.contains("ended in the middle"), "{hint}");
     }
     for waiting in [asked.2, asked.3] {
         assert_eq!(told(waiting).0, FailureReason::Shed);
@@ -68,6 +68,7 @@ async fn what_does_not_finish_in_time_is_ended_told_and_counted() {
     assert_eq!(begun_at.elapsed(), Duration::from_secs(3));
     let report = stage.ended().await;
     assert_eq!((report.received, report.abandoned, report.left, report.in_flight), (4, 2, 2, 0));
+    assert!(report.to_string().contains("2 ended in the middle"), "{report}");
 }
 
 #[tokio::test]

@@ -23,6 +23,21 @@ super::cases! {
     1 Room a_refused_wave_leaves_no_gap_in_the_numbers,
     1 Room weak_waves_are_refused_before_strong_ones,
     1 Room the_strongest_waiting_emitter_is_admitted_first,
+    14 Nothing a_confirmed_wave_has_left_the_outbox,
+}
+
+async fn a_confirmed_wave_has_left_the_outbox(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.there, "confirmed").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    for count in 1..=20 {
+        let confirmed = emitter.emit_confirmed(numbered("confirmed", count)?);
+        let receipt = stage.within("the confirmation", confirmed).await??;
+        same("the number of the wave", count, receipt.sequence)?;
+        let status = stage.here.status();
+        same("waves that wait or are under way", 0, status.outbox.queued + status.in_flight)?;
+        same("the wave", count, number(&stage.next(&mut ear, format!("wave {count}")).await?)?)?;
+    }
+    Ok(())
 }
 
 async fn an_emitted_wave_is_in_the_inboxes_or_the_outbox(stage: &Stage) -> Checked {

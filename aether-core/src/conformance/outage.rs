@@ -10,7 +10,7 @@ use super::stage::{Stage, listener, number, numbered, reached, vibrator};
 use crate::aether::Aether;
 use crate::amplitude::Amplitude;
 use crate::inbox::{InboxOptions, WhenFull};
-use crate::medium::{EmitError, FlushError};
+use crate::medium::{ConfirmError, EmitError, FlushError};
 use crate::vibrator::Vibrator;
 use crate::wave::Wave;
 
@@ -22,6 +22,7 @@ super::cases! {
     9 Link a_join_begun_while_away_is_in_force_when_it_returns,
     9 Link a_member_that_leaves_while_away_is_gone_afterwards,
     9 Link closing_while_away_ends_and_counts_what_was_lost,
+    14 Link a_wave_emitted_while_away_is_not_confirmed_and_still_arrives,
 }
 
 /// An end that checks whether it is connected by receiving its own wave.
@@ -237,6 +238,22 @@ async fn closing_while_away_ends_and_counts_what_was_lost(stage: &Stage) -> Chec
     holds("Closed", matches!(late, Err(EmitError::Closed { .. })), late)?;
     let end = stage.within("the end of all waves", ear.receive()).await?;
     holds("the end of all waves", end.is_none(), end)
+}
+
+async fn a_wave_emitted_while_away_is_not_confirmed_and_still_arrives(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.there, "sure").await?;
+    let emitter = vibrator("emitter", &stage.here).await?;
+    stage.link()?.cut().await?;
+    let emitting = emitter.emit_confirmed(numbered("sure", 1)?);
+    match stage.within("the emitter to give up", emitting).await? {
+        Err(ConfirmError::Unconfirmed { id, .. }) => same("the number of the wave", 1, id.sequence)?,
+        other => return Err(Failure::new("Unconfirmed", format_args!("{other:?}"))),
+    }
+    stage.link()?.mend().await?;
+    same("the wave", 1, number(&stage.next(&mut ear, "the wave after the outage").await?)?)?;
+    let emitting = emitter.emit_confirmed(numbered("sure", 2)?);
+    stage.within("the confirmation", emitting).await??;
+    Ok(())
 }
 
 /// Every accepted wave is delivered or known to be lost, even if the network fails halfway.

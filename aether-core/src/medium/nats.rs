@@ -12,6 +12,7 @@
 mod announcing;
 mod asking;
 mod cloudevents;
+mod confirming;
 mod connection;
 mod control;
 mod crowd;
@@ -46,8 +47,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{
-    AskError, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, LocalVibrators, Medium,
-    MediumStatus, Promises, Reach, Wire,
+    AskError, ConfirmError, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, LocalVibrators,
+    Medium, MediumStatus, Promises, Reach, Wire,
 };
 use crate::channel::Channel;
 use crate::inbox::Inbox;
@@ -55,6 +56,7 @@ use crate::router::{Carried, Offered, Router, Subscription};
 use crate::wave::Wave;
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
+use confirming::Confirming;
 use connection::{CLIENT_QUEUE, NatsShared, Root};
 use control::Control;
 use flow::Flow;
@@ -70,6 +72,7 @@ struct Nats {
     joined: Subscriptions,
     notices: Control,
     asking: Asking,
+    confirming: Arc<Confirming>,
     sender: Mutex<Option<JoinHandle<()>>>,
     /// Whether closing has finished. The lock is held while closing is in progress.
     closing: tokio::sync::Mutex<bool>,
@@ -90,7 +93,11 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
 }
 
 async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>, ConnectError> {
-    let outbox = request.reflecting(options.outbox);
+    let confirming = Arc::<Confirming>::default();
+    let outbox = request.reflecting(options.outbox).also_on_shed({
+        let confirming = Arc::clone(&confirming);
+        move |wave, reason| confirming.shed(wave, reason)
+    });
     let ConnectRequest { url, router, .. } = request;
     let prefix = Channel::new(&options.prefix)?.as_str().to_owned();
     for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
@@ -153,6 +160,7 @@ async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>
         joined: Subscriptions::default(),
         notices,
         asking,
+        confirming,
         sender: Mutex::new(Some(sender)),
         closing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(false),
@@ -306,8 +314,12 @@ impl Medium for Nats {
             if self.shared.is_closed() {
                 return Err(FlushError::Closed);
             }
-            self.settle().await
+            self.settle_all().await
         })
+    }
+
+    fn carry_confirmed(&self, wave: Wave) -> BoxFuture<'_, Result<Offered, ConfirmError>> {
+        Box::pin(self.carry_and_settle(wave))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {

@@ -104,11 +104,17 @@ impl Fringes {
         self.listener.ledger()
     }
 
+    /// The time by the clock of the timer, which a test can pause. Any other clock would end the timer's wait too
+    /// early or too late.
+    fn now() -> Instant {
+        tokio::time::Instant::now().into()
+    }
+
     /// Takes in the waves that have arrived. Returns whether there may be more.
     fn take_in(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..BURST {
             match self.listener.poll_receive(cx) {
-                Poll::Ready(Some(wave)) => self.detector.observe(&wave, Instant::now()),
+                Poll::Ready(Some(wave)) => self.detector.observe_at(&wave, wave.age(), Self::now()),
                 Poll::Ready(None) => {
                     self.closed = true;
                     return false;
@@ -126,7 +132,7 @@ impl Fringes {
             return Poll::Pending;
         };
         if !matches!(&self.timer, Some((set, _)) if *set == due) {
-            let wait = due.saturating_duration_since(Instant::now());
+            let wait = due.saturating_duration_since(Self::now());
             self.timer = Some((due, Box::pin(sleep(wait))));
         }
         let Some((_, timer)) = &mut self.timer else { return Poll::Pending };
@@ -143,7 +149,7 @@ impl Stream for Fringes {
         let this = self.get_mut();
         loop {
             let more = !this.closed && this.take_in(cx);
-            if let Some(fringe) = this.detector.tick(Instant::now()) {
+            if let Some(fringe) = this.detector.tick(Self::now()) {
                 return Poll::Ready(Some(fringe));
             }
             if this.closed {

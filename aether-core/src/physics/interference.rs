@@ -39,7 +39,7 @@ mod fringe;
 mod options;
 
 pub use claim::Claim;
-pub use fringe::{Fringe, FringeKind, Resultant};
+pub use fringe::{Fringe, FringeClaim, FringeKind, Resultant};
 pub use options::Interfere;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -51,7 +51,7 @@ use super::timeline::{Moment, Timeline};
 use crate::amplitude::Amplitude;
 use crate::channel::Channel;
 use crate::clock::Instant;
-use crate::source::Source;
+use crate::source::{Source, WaveId};
 use crate::wave::Wave;
 use evidence::{ClaimOutcome, Evidence, Window};
 
@@ -116,8 +116,8 @@ struct ClaimKey {
 #[derive(Debug, Default)]
 struct KeyState {
     evidence: Evidence,
-    /// Whether it was last reported as risen.
-    lit: bool,
+    /// The id of the fringe, if it was last reported as risen.
+    lit: Option<Box<WaveId>>,
     /// The beginning of a change that has not settled yet.
     pending: Option<Moment>,
     deadline: Option<Moment>,
@@ -194,11 +194,23 @@ impl Interference {
         };
         let claim =
             Claim { amplitude: wave.amplitude(), phase: wave.phase(), sequence: wave.sequence(), age };
-        self.claim(wave.channel(), key, wave.source(), claim, now);
+        self.take(wave.channel(), key, wave.source(), claim, wave.cause(), now);
     }
 
     /// Takes in a claim without a wave.
     pub fn claim(&mut self, channel: &Channel, key: &str, source: &Source, claim: Claim, now: Instant) {
+        self.take(channel, key, source, claim, None, now);
+    }
+
+    fn take(
+        &mut self,
+        channel: &Channel,
+        key: &str,
+        source: &Source,
+        claim: Claim,
+        cause: Option<&WaveId>,
+        now: Instant,
+    ) {
         let now = self.timeline.advance(now);
         if source.instance() == 0 {
             self.counts.sourceless += 1;
@@ -211,7 +223,7 @@ impl Interference {
         let pattern = self.keys.value_mut(slot);
         let at = now.minus(claim.age);
         let weight = self.weight.1;
-        match pattern.evidence.hear(source, at, claim, weight, self.window, self.options.max_sources) {
+        match pattern.evidence.hear(source, at, claim, cause, weight, self.window, self.options.max_sources) {
             ClaimOutcome::Repeated => self.counts.repeated += 1,
             ClaimOutcome::Superseded => self.counts.superseded += 1,
             ClaimOutcome::Crowded => self.counts.claims_evicted += 1,
@@ -289,16 +301,16 @@ impl Interference {
         let mut freed = None;
         let make = || (ClaimKey { channel: channel.clone(), key: key.to_owned() }, KeyState::default());
         let slot = keys.insert(hash, make, |held, pattern| {
-            if pattern.lit {
-                let sum = pattern.evidence.sum(now, *window);
-                forgotten.push_back(held.fringe(sum.resultant(), FringeKind::Forgotten));
+            if let Some(id) = pattern.lit.take() {
+                let sum = pattern.evidence.sum(now, *window).resultant();
+                forgotten.push_back(held.fringe(*id, sum, FringeKind::Forgotten, pattern.evidence.claims()));
             }
             freed = pattern.deadline.take();
             held.channel.clone_from(channel);
             key.clone_into(&mut held.key);
             // If it was due for a check, it stays in the list: the slot is the same.
             pattern.evidence.clear();
-            (pattern.lit, pattern.pending) = (false, None);
+            pattern.pending = None;
         });
         if let Some(deadline) = freed {
             deadlines.remove(&(deadline, slot));
@@ -311,27 +323,38 @@ impl Interference {
         let Self { options, keys, deadlines, window, .. } = self;
         let window = *window;
         let pattern = keys.value_mut(slot);
-        if !pattern.lit && pattern.deadline.is_none() && pattern.evidence.len() < options.sources {
+        if pattern.lit.is_none() && pattern.deadline.is_none() && pattern.evidence.len() < options.sources {
             return None;
         }
         let sum = pattern.evidence.sum(now, window);
-        let ought_to_change = match pattern.lit {
-            true => sum.net < self.fall,
-            false => sum.net >= self.rise && sum.sources >= options.sources,
+        let ought_to_change = match &pattern.lit {
+            Some(_) => sum.net < self.fall,
+            None => sum.net >= self.rise && sum.sources >= options.sources,
         };
         let mut changed = None;
         if ought_to_change {
             let since = *pattern.pending.get_or_insert(now);
             if now.since(since) >= options.settle {
-                pattern.lit = !pattern.lit;
                 pattern.pending = None;
-                changed = Some(if pattern.lit { FringeKind::Rise } else { FringeKind::Fall });
+                let claims = pattern.evidence.claims();
+                changed = Some(match pattern.lit.take() {
+                    Some(id) => (*id, FringeKind::Fall, claims),
+                    None => {
+                        // A key rises by its claims, so there is one.
+                        let id = claims.last().map_or_else(
+                            || WaveId { source: Source::none(), sequence: 0 },
+                            |latest| latest.wave.clone(),
+                        );
+                        pattern.lit = Some(Box::new(id.clone()));
+                        (id, FringeKind::Rise, claims)
+                    }
+                });
             }
         } else {
             pattern.pending = None;
         }
         if changed.is_none()
-            && pattern.lit
+            && pattern.lit.is_some()
             && pattern.pending.is_none()
             && sum.net >= pattern.armed
             && pattern.deadline.is_some_and(|deadline| deadline > now)
@@ -340,7 +363,7 @@ impl Interference {
         }
         let settled = pattern.pending.map(|since| since.plus(options.settle));
         pattern.armed = if settled.is_none() { sum.net } else { f64::INFINITY };
-        let due = match (pattern.lit, settled) {
+        let due = match (pattern.lit.is_some(), settled) {
             // Falls by decay, unless waves come.
             (true, None) => Some(now.plus(evidence::time_to(sum.net, self.fall, window))),
             // Will have risen, unless it becomes too weak or too lonely before.
@@ -359,7 +382,7 @@ impl Interference {
             deadlines.extend(due.map(|due| (due, slot)));
             pattern.deadline = due;
         }
-        changed.map(|kind| keys.key(slot).fringe(sum.resultant(), kind))
+        changed.map(|(id, kind, claims)| keys.key(slot).fringe(id, sum.resultant(), kind, claims))
     }
 }
 
@@ -368,15 +391,17 @@ impl ClaimKey {
         self.key == key && self.channel == *channel
     }
 
-    fn fringe(&self, resultant: Resultant, kind: FringeKind) -> Fringe {
+    fn fringe(&self, id: WaveId, resultant: Resultant, kind: FringeKind, claims: Vec<FringeClaim>) -> Fringe {
         let Resultant { amplitude, coherence, sources } = resultant;
         Fringe {
+            id,
             channel: self.channel.clone(),
             key: self.key.as_str().into(),
             amplitude,
             coherence,
             sources,
             kind,
+            claims,
         }
     }
 }

@@ -15,10 +15,10 @@ use crate::source::{Sequencer, Source, SourceError};
 #[non_exhaustive]
 pub enum CreateError {
     /// The name is invalid.
-    #[error("invalid name")]
+    #[error(transparent)]
     Name(#[from] SourceError),
     /// The inbox options are invalid.
-    #[error("invalid inbox options")]
+    #[error(transparent)]
     Inbox(#[from] InboxOptionsError),
     /// The medium refused the subscription to the floor announcements of receivers.
     #[error("cannot subscribe to the floor announcements of receivers")]

@@ -144,7 +144,7 @@ impl Emitter {
         WaveId { source: self.source().clone(), sequence: receipt.sequence }
     }
 
-    /// Emits a wave. Waits while a receiver's inbox or the outbox is full, at most as long as its options allow; after
+    /// Emits a wave, or builds one and emits it. Waits while a receiver's inbox or the outbox is full, at most as long as its options allow; after
     /// that the weakest wave there is shed and counted. On NATS it also waits, no longer than that, while the connection
     /// stands and 2048 waves that are no weaker are in the outbox: more would only be older when they leave.
     ///
@@ -167,8 +167,12 @@ impl Emitter {
     /// # Cancel safety
     /// Cancelled before the first poll, nothing was emitted. Cancelled later, the wave has been offered: an inbox for
     /// whose room it waited sheds its weakest wave at once and counts it.
-    pub async fn emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
-        let (sequence, carried) = self.carry_at(wave, Moment::now)?;
+    pub async fn emit<W>(&self, wave: W) -> Result<Receipt, EmitError>
+    where
+        W: TryInto<Wave>,
+        EmitError: From<W::Error>,
+    {
+        let (sequence, carried) = self.carry_at(wave.try_into()?, Moment::now)?;
         Ok(Receipt::new(sequence, settled(carried).await))
     }
 
@@ -194,8 +198,12 @@ impl Emitter {
     /// [`WhenFull::Wait`](crate::WhenFull)), so the weak are refused first. If one inbox hears the wave, that inbox sheds
     /// nothing for it while its emitters are patient. If several do, one that other emitters fill in between sheds its
     /// weakest wave and counts it.
-    pub fn try_emit(&self, wave: Wave) -> Result<Receipt, EmitError> {
-        let wave = self.stamped(wave)?;
+    pub fn try_emit<W>(&self, wave: W) -> Result<Receipt, EmitError>
+    where
+        W: TryInto<Wave>,
+        EmitError: From<W::Error>,
+    {
+        let wave = self.stamped(wave.try_into()?)?;
         let sequence = wave.sequence();
         let offered = self.aether.medium().try_carry(wave).map_err(|error| self.unnumbered(error))?;
         Ok(Receipt::new(sequence, offered))
@@ -317,7 +325,11 @@ impl Emitter {
     ///
     /// # Cancel safety
     /// Cancelled before completion, the question may have been asked; an answer to it is dropped.
-    pub async fn ask(&self, question: Wave) -> Result<Wave, AskError> {
+    pub async fn ask<W>(&self, question: W) -> Result<Wave, AskError>
+    where
+        W: TryInto<Wave>,
+        EmitError: From<W::Error>,
+    {
         self.ask_within(question, Self::ASK_PATIENCE).await
     }
 
@@ -328,8 +340,12 @@ impl Emitter {
     ///
     /// # Cancel safety
     /// As [`Emitter::ask`].
-    pub async fn ask_within(&self, question: Wave, patience: Duration) -> Result<Wave, AskError> {
-        let question = self.stamped(question)?;
+    pub async fn ask_within<W>(&self, question: W, patience: Duration) -> Result<Wave, AskError>
+    where
+        W: TryInto<Wave>,
+        EmitError: From<W::Error>,
+    {
+        let question = self.stamped(question.try_into().map_err(EmitError::from)?)?;
         let answer = match self.aether.medium().ask(question, patience).await {
             Err(AskError::Emit(error)) => return Err(self.unnumbered(error).into()),
             asked => asked?,
@@ -395,7 +411,7 @@ impl Emitter {
     }
 
     #[inline]
-    fn stamped(&self, wave: Wave) -> Result<Wave, EmitError> {
+    pub(super) fn stamped(&self, wave: Wave) -> Result<Wave, EmitError> {
         self.stamped_at(wave, Moment::now)
     }
 
@@ -417,7 +433,7 @@ impl Emitter {
 
     /// Takes back the number of a wave that the medium refused.
     #[cold]
-    fn unnumbered(&self, mut error: EmitError) -> EmitError {
+    pub(super) fn unnumbered(&self, mut error: EmitError) -> EmitError {
         if let Some(wave) = error.wave_mut() {
             wave.unstamp(&self.sequencer);
         }

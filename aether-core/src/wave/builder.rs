@@ -17,16 +17,16 @@ use crate::source::{Source, WaveId};
 #[non_exhaustive]
 pub enum WaveError {
     /// The channel is invalid.
-    #[error("invalid channel")]
+    #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The amplitude is outside of (0, 1].
-    #[error("invalid amplitude")]
+    #[error(transparent)]
     Amplitude(#[from] AmplitudeError),
     /// The half-life is zero.
-    #[error("invalid half-life")]
+    #[error(transparent)]
     HalfLife(#[from] HalfLifeError),
     /// The phase is not finite.
-    #[error("invalid phase")]
+    #[error(transparent)]
     Phase(#[from] PhaseError),
     /// The coherence key is empty or too long.
     #[error("a coherence key of {bytes} bytes is not allowed: use 1 to {MAX_KEY_BYTES}")]
@@ -35,10 +35,10 @@ pub enum WaveError {
         bytes: usize,
     },
     /// A metadata entry is invalid or does not fit.
-    #[error("invalid metadata")]
+    #[error(transparent)]
     Metadata(#[from] MetadataError),
     /// The content type is invalid.
-    #[error("invalid content type")]
+    #[error(transparent)]
     ContentType(#[from] ContentTypeError),
     /// The payload cannot be written as JSON.
     #[error("the payload cannot be written as JSON")]
@@ -212,6 +212,14 @@ impl WaveBuilder {
     }
 }
 
+/// Builds the wave, so that what emits or asks takes a builder as well.
+impl TryFrom<WaveBuilder> for Wave {
+    type Error = WaveError;
+    fn try_from(builder: WaveBuilder) -> Result<Self, WaveError> {
+        builder.build()
+    }
+}
+
 impl From<std::convert::Infallible> for WaveError {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}
@@ -221,13 +229,12 @@ impl From<std::convert::Infallible> for WaveError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::error::Error;
 
     #[test]
     fn the_first_mistake_is_reported() {
         let error = Wave::builder("orders").amplitude(2.0).half_life(Duration::ZERO).build().unwrap_err();
         assert!(matches!(error, WaveError::Amplitude(_)));
-        assert!(error.source().unwrap().to_string().contains("from 2.4e-10 to 1.0"));
+        assert!(error.to_string().contains("from 2.4e-10 to 1.0"));
         assert!(matches!(Wave::builder("a b").amplitude(2.0).build(), Err(WaveError::Channel(_))));
         assert!(matches!(Wave::builder("a").key("").build(), Err(WaveError::Key { bytes: 0 })));
         assert!(matches!(Wave::builder("a").phase(f32::NAN).build(), Err(WaveError::Phase(_))));

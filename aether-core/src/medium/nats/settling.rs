@@ -76,13 +76,19 @@ impl Nats {
         let waves = link.unsettled(&mut goal).unwrap_or(0) + link.unconfirmed() - lost_before;
         match settled {
             Ok(Err(Ended)) => Err(FlushError::Closed),
-            Ok(Ok(())) if waves == 0 => match link.take_unsendable() {
-                0 => Ok(()),
-                waves => Err(FlushError::Unsendable { waves }),
-            },
+            Ok(Ok(())) if waves == 0 => Ok(()),
             Ok(Ok(())) => Err(FlushError::Unconfirmed { waves, patience: self.patience() }),
             Err(patience) if waves == 0 => Err(FlushError::Unanswered { patience }),
             Err(patience) => Err(FlushError::Unconfirmed { waves, patience }),
+        }
+    }
+
+    /// The same. Waves that could not be sent are an error as well.
+    pub(super) async fn settle_all(&self) -> Result<(), FlushError> {
+        self.settle().await?;
+        match self.shared.link.take_unsendable() {
+            0 => Ok(()),
+            waves => Err(FlushError::Unsendable { waves }),
         }
     }
 
@@ -96,7 +102,7 @@ impl Nats {
             return Ok(());
         }
         // Everything that the server sent before this marker returned is in the hands of the draining tasks.
-        let settled = self.settle().await;
+        let settled = self.settle_all().await;
         if matches!(settled, Ok(()) | Err(FlushError::Unsendable { .. })) {
             // Departing receivers have already begun to send their notices. If the server goes away now too, no
             // recipient is left.

@@ -7,11 +7,11 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::claim::Claim;
-use super::fringe::Resultant;
+use super::fringe::{FringeClaim, Resultant};
 use crate::amplitude::Amplitude;
 use crate::phase::Phase;
 use crate::physics::timeline::{Moment, nanos};
-use crate::source::Source;
+use crate::source::{Source, WaveId};
 
 /// The number of windows for which the source of a claim counts. An eighth of the claim is left then.
 const WINDOWS_COUNTED: u32 = 3;
@@ -77,6 +77,8 @@ struct HeldClaim {
     sequence: u64,
     at: Moment,
     contribution: Contribution,
+    /// Boxed, because most claims name no cause.
+    cause: Option<Box<WaveId>>,
 }
 
 /// The contribution of a claim, independent of the current time.
@@ -139,15 +141,20 @@ impl Evidence {
         source: &Source,
         at: Moment,
         claim: Claim,
+        cause: Option<&WaveId>,
         weight: f64,
         window: Window,
         max: usize,
     ) -> ClaimOutcome {
+        let boxed = |cause: Option<&WaveId>| cause.map(|cause| Box::new(cause.clone()));
         if let Some(held) = self.held.iter_mut().find(|held| held.source == *source) {
             return match (at, claim.sequence).cmp(&(held.at, held.sequence)) {
                 Ordering::Greater => {
                     held.contribution = Contribution::new(at, claim, weight, window);
                     (held.at, held.sequence) = (at, claim.sequence);
+                    if held.cause.as_deref() != cause {
+                        held.cause = boxed(cause);
+                    }
                     ClaimOutcome::Counts { displaced: false }
                 }
                 _ if claim.sequence == held.sequence => ClaimOutcome::Repeated,
@@ -170,7 +177,8 @@ impl Evidence {
             self.held.swap_remove(oldest);
         }
         let contribution = Contribution::new(at, claim, weight, window);
-        self.held.push(HeldClaim { source: source.clone(), sequence: claim.sequence, at, contribution });
+        let (source, sequence, cause) = (source.clone(), claim.sequence, boxed(cause));
+        self.held.push(HeldClaim { source, sequence, at, contribution, cause });
         ClaimOutcome::Counts { displaced }
     }
 
@@ -190,6 +198,15 @@ impl Evidence {
         Sum { net: net as f64 * scale, gross: gross as f64 * scale, sources }
     }
 
+    /// The claims, oldest first. The order depends on the claims only, not on their arrival.
+    pub(super) fn claims(&self) -> Vec<FringeClaim> {
+        let mut held: Vec<_> = self.held.iter().collect();
+        held.sort_unstable_by(|a, b| {
+            (a.at, a.sequence).cmp(&(b.at, b.sequence)).then_with(|| by_source(&a.source, &b.source))
+        });
+        held.into_iter().map(HeldClaim::as_claim).collect()
+    }
+
     /// When fewer than `sources` sources will assert, if no claim arrives before; `None` if there are fewer already.
     pub(super) fn lonely_at(&self, now: Moment, sources: usize, window: Window) -> Option<Moment> {
         let counted = window.length * WINDOWS_COUNTED;
@@ -202,6 +219,11 @@ impl Evidence {
 }
 
 impl HeldClaim {
+    fn as_claim(&self) -> FringeClaim {
+        let wave = WaveId { source: self.source.clone(), sequence: self.sequence };
+        FringeClaim { wave, cause: self.cause.as_deref().cloned(), asserts: self.asserts() }
+    }
+
     fn asserts(&self) -> bool {
         !self.contribution.retracts && self.contribution.net > 0
     }

@@ -2,16 +2,27 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::channel::Channel;
+use crate::source::WaveId;
 
 /// A fringe: the sum of the claims about one key has crossed a threshold. Ordinary term: a corroborated alert, or its
 /// end.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// It can be written and read with serde, as the payload of a wave say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Fringe {
+    /// The identity of the alert: the latest claim of those that made it rise. The fringe that closes the alert has the
+    /// same, and all detectors that have heard the same claims derive the same.
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    pub id: WaveId,
     /// The channel of the claims.
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
     pub channel: Channel,
     /// The coherence key of the claims.
+    #[serde(serialize_with = "as_text", deserialize_with = "shared_text")]
     pub key: Arc<str>,
     /// The amplitude of their sum, in [0, 1).
     pub amplitude: f32,
@@ -21,10 +32,28 @@ pub struct Fringe {
     pub sources: usize,
     /// The change.
     pub kind: FringeKind,
+    /// The claims at the moment of the change, oldest first: one of each source, at most
+    /// [`Interfere::max_sources`](super::Interfere::max_sources).
+    pub claims: Vec<FringeClaim>,
+}
+
+/// One of the claims that made a fringe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FringeClaim {
+    /// The wave that made the claim, with its source.
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    pub wave: WaveId,
+    /// The cause of that wave, if it named one.
+    #[serde(default, serialize_with = "as_optional_text", deserialize_with = "from_optional_text")]
+    pub cause: Option<WaveId>,
+    /// Whether it asserts the key. Otherwise it retracts it, or says nothing.
+    pub asserts: bool,
 }
 
 /// A change of a fringe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FringeKind {
     /// Enough sources assert it strongly enough: open the alert.
@@ -45,4 +74,28 @@ pub struct Resultant {
     pub coherence: f32,
     /// The number of sources that assert. A source counts for three windows after its claim.
     pub sources: usize,
+}
+
+fn as_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+fn as_optional_text<S: Serializer>(value: &Option<WaveId>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(ToString::to_string).serialize(serializer)
+}
+
+fn from_text<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<T, D::Error>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+}
+
+fn from_optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WaveId>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse()).transpose().map_err(de::Error::custom)
+}
+
+fn shared_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    String::deserialize(deserializer).map(Arc::from)
 }
