@@ -14,6 +14,8 @@ mod page;
 mod pictures;
 #[path = "physics/random.rs"]
 mod random;
+#[path = "physics/requests.rs"]
+mod requests;
 #[path = "physics/resonance.rs"]
 mod resonance;
 #[path = "physics/standing.rs"]
@@ -32,8 +34,9 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 /// A part of the benchmark: its name, and the function that runs it with the seeds.
 type Part = (&'static str, fn(Range<u64>) -> Outcome);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("interference", interference::run),
+    ("requests", requests::run),
     ("standing", standing::run),
     ("resonance", resonance::run),
     ("resonance-cost", resonance::run_cost),

@@ -172,16 +172,18 @@ impl fmt::Display for Finding {
             ),
             Self::Fringe(fringe) => write!(
                 f,
-                "fringe {}: {:?} on {} stands at {:.2} by {} sources",
+                "fringe {}: {:?} on {} stands at {:.2} by {} sources{}",
                 match fringe.kind {
                     FringeKind::Rise => "rises",
+                    FringeKind::Changed => "changes",
                     FringeKind::Fall => "falls",
                     FringeKind::Forgotten => "is forgotten",
                 },
                 fringe.key,
                 fringe.channel,
                 fringe.amplitude,
-                fringe.sources
+                fringe.sources,
+                if fringe.lit > 1 { format!(", with {} other keys", fringe.lit - 1) } else { String::new() }
             ),
             Self::Related { edge } => write!(f, "related: {edge}"),
             Self::Unrelated { from, to, tier } => write!(f, "no longer found: {from} -> {to} ({tier})"),

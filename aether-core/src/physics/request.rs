@@ -1,5 +1,6 @@
 //! Requests and answers: the data of a wave that the detectors of polling and of retry storms compare.
 
+use std::hash::Hash;
 use std::time::Duration;
 
 use crate::channel::Channel;
@@ -63,7 +64,7 @@ impl<'a> Request<'a> {
 
     /// The parts that two requests for the same thing share: name of the service, key and content. The instance is left
     /// out, because another process of the service may repeat a request.
-    pub(super) fn asks(&self) -> (&str, Option<&str>, (usize, &[u8], &[u8])) {
+    pub(super) fn asks(&self) -> impl Hash {
         (self.source.name(), self.key, sample(self.content))
     }
 }
