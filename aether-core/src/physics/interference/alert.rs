@@ -170,7 +170,10 @@ impl Alert {
         let mut sources: Vec<u32> = self.lit.iter().rev().take(COMPARED).copied().flat_map(of).collect();
         sources.sort_unstable();
         sources.dedup();
-        let mut begun: Vec<u32> = sources.iter().flat_map(|place| credits.begun(*place, since)).collect();
+        // A key that was retracted meanwhile links nobody.
+        let begun =
+            |place: u32| credits.begun(place, since).filter(move |slot| of(*slot).any(|by| by == place));
+        let mut begun: Vec<u32> = sources.iter().copied().flat_map(begun).collect();
         begun.sort_unstable();
         begun.dedup();
         sources.extend(begun.into_iter().flat_map(of));
