@@ -17,6 +17,8 @@ mod pictures;
 mod random;
 #[path = "physics/recorded.rs"]
 mod recorded;
+#[path = "physics/requests.rs"]
+mod requests;
 #[path = "physics/resonance.rs"]
 mod resonance;
 #[path = "physics/standing.rs"]
@@ -35,8 +37,9 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 /// A part of the benchmark: its name, and the function that runs it with the seeds.
 type Part = (&'static str, fn(Range<u64>) -> Outcome);
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("interference", interference::run),
+    ("requests", requests::run),
     ("standing", standing::run),
     ("resonance", resonance::run),
     ("resonance-traps", resonance::run_hard),

@@ -14,8 +14,10 @@ mod fringes;
 mod incidents;
 mod interference;
 mod observer;
+mod polling;
 mod recent;
 mod recording;
+mod request;
 mod resonance;
 mod retries;
 mod standing;
@@ -31,9 +33,11 @@ pub use interference::{
     Claim, Fringe, FringeClaim, FringeKind, Interfere, Interference, InterferenceCounts, Resultant,
 };
 pub use observer::{ObserveError, PhysicsObserver};
+pub use polling::{PollingCounts, PollingOptions, Pollings};
 pub use recording::{
     Fault, Played, RecordedEntry, RecordingError, RecordingPlayer, RecordingReader, RecordingWriter,
 };
+pub use request::{Answer, Request};
 pub use resonance::{
     Edge, Group, Resonance, ResonanceCounts, ResonanceMap, ResonanceOptions, Sighting, Tier,
 };

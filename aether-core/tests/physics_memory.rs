@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use aether_core::physics::{
-    CancellationOptions, Cancellations, Claim, Interfere, RetryOptions, RetryStorms, StandingOptions,
-    StandingWaves,
+    CancellationOptions, Cancellations, Claim, Interfere, PollingOptions, Pollings, Request, RetryOptions,
+    RetryStorms, StandingOptions, StandingWaves,
 };
 use aether_core::{Amplitude, Channel, Kind, Phase, Source, Vibrator, Wave};
 
@@ -45,6 +45,20 @@ fn source(number: u64) -> Source {
     // Longer than a name that is stored inline.
     let name = format!("a-service-with-a-rather-long-name-{number}");
     Source::with_instance(&name, number + 1).expect("the name is allowed and the number is not 0")
+}
+
+fn question<'a>(channel: &'a Channel, source: &'a Source, sequence: u64, key: &'a str) -> Request<'a> {
+    Request {
+        channel,
+        source,
+        sequence,
+        kind: Kind::Query,
+        key: Some(key),
+        content: b"how many",
+        attempt: 1,
+        caused: false,
+        age: Duration::ZERO,
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -105,14 +119,29 @@ async fn a_flood_of_names_does_not_grow_any_detector() {
     const CHANNELS: u64 = 64;
     flooded(
         "retry storms",
-        CHANNELS as usize * 2048,
+        CHANNELS as usize * 4608,
         || RetryStorms::new(RetryOptions::default().max_channels(CHANNELS as usize)).unwrap(),
         |detector, from, to| {
             for number in from * CHANNELS..to * CHANNELS {
                 let channel = Channel::new(format!("a.channel.with.a.rather.long.name.{number}")).unwrap();
-                for n in 0..100 {
+                for n in 0..300 {
                     let now = start + Duration::from_millis(number);
-                    detector.attempt(&channel, &key(n), &source(1), n, now);
+                    detector.asked(&question(&channel, &source(1), n, &key(n)), now);
+                }
+            }
+        },
+    );
+
+    const POLLERS: u64 = 64;
+    flooded(
+        "polling",
+        POLLERS as usize * 2048 + 16 * 1024,
+        || Pollings::new(PollingOptions::default().max_pollers(POLLERS as usize)).unwrap(),
+        |detector, from, to| {
+            for number in from * POLLERS..to * POLLERS {
+                for n in 0..40 {
+                    let now = start + Duration::from_millis(number);
+                    detector.asked(&question(&channel, &source(number), n + 1, &key(n)), now);
                 }
             }
         },

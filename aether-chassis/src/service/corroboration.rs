@@ -82,8 +82,17 @@ struct SharedFringes {
     founded_until: Instant,
     ready_at: Instant,
     held: VecDeque<Held>,
-    /// Whether the last report about a key opened an alert.
-    reported: LruCache<(Channel, Arc<str>), bool>,
+    /// The last report about a key.
+    reported: LruCache<(Channel, Arc<str>), Change>,
+}
+
+/// What a fringe does to its alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Opens,
+    /// It goes on, with so many keys.
+    GoesOn(usize),
+    Closes,
 }
 
 /// An instance of the group.
@@ -247,8 +256,8 @@ impl SharedFringes {
 
     /// Keeps a fringe until its turn, unless somebody has reported the same.
     fn hold(&mut self, fringe: Fringe) {
-        let (subject, opens) = subject_of(&fringe);
-        if self.reported.get(&subject) != Some(&opens) {
+        let (subject, change) = subject_of(&fringe);
+        if self.reported.get(&subject) != Some(&change) {
             self.held.push_back(Held { fringe, since: Instant::now() });
         }
     }
@@ -259,9 +268,9 @@ impl SharedFringes {
             tracing::debug!(id = %report.id(), "a report carries no fringe");
             return;
         };
-        let (subject, opens) = subject_of(&fringe);
-        self.held.retain(|held| subject_of(&held.fringe) != (subject.clone(), opens));
-        self.reported.put(subject, opens);
+        let (subject, change) = subject_of(&fringe);
+        self.held.retain(|held| subject_of(&held.fringe) != (subject.clone(), change));
+        self.reported.put(subject, change);
     }
 
     /// The fringes that this instance reports now, and when to ask again.
@@ -294,8 +303,8 @@ impl SharedFringes {
                 wake = Some(wake.map_or(turn, |wake| wake.min(turn)));
                 self.held.push_back(held);
             } else if self.is_ready {
-                let (subject, opens) = subject_of(&held.fringe);
-                self.reported.put(subject, opens);
+                let (subject, change) = subject_of(&held.fringe);
+                self.reported.put(subject, change);
                 due.push(held.fringe);
             } else {
                 // The instances that are ready have been there all the time.
@@ -321,9 +330,14 @@ impl SharedFringes {
     }
 }
 
-/// What a fringe is about, and whether it opens an alert about it.
-fn subject_of(fringe: &Fringe) -> ((Channel, Arc<str>), bool) {
-    ((fringe.channel.clone(), Arc::clone(&fringe.key)), fringe.kind == FringeKind::Rise)
+/// What a fringe is about, and what it does to the alert about it.
+fn subject_of(fringe: &Fringe) -> ((Channel, Arc<str>), Change) {
+    let change = match fringe.kind {
+        FringeKind::Rise => Change::Opens,
+        FringeKind::Changed => Change::GoesOn(fringe.lit),
+        _ => Change::Closes,
+    };
+    ((fringe.channel.clone(), Arc::clone(&fringe.key)), change)
 }
 
 async fn reached(moment: Option<Instant>) {

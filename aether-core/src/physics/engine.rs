@@ -23,13 +23,13 @@ mod duty_cycle;
 mod options;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
 use super::bounds::{BoundsError, check};
 use super::cancellation::Cancellations;
 use super::finding::{Finding, StandingWave};
 use super::incidents::{Incident, Incidents};
-use super::interference::{Fringe, Interference};
+use super::interference::Interference;
+use super::polling::Pollings;
 use super::resonance::{Edge, Resonance, ResonanceMap, Tier};
 use super::retries::RetryStorms;
 use super::standing::StandingWaves;
@@ -50,6 +50,7 @@ pub struct PhysicsEngine {
     resonance: Resonance,
     duty_cycle: DutyCycle,
     standing: StandingWaves,
+    pollings: Pollings,
     retries: RetryStorms,
     cancellations: Cancellations,
     claims: Option<Claims>,
@@ -62,14 +63,11 @@ pub struct PhysicsEngine {
     jumps: u64,
 }
 
-/// Claims that are added up. Their time stands still while the engine pauses, because repeated claims are not seen
-/// then.
+/// Claims that are added up.
 #[derive(Debug)]
 struct Claims {
     pattern: Pattern,
     detector: Interference,
-    /// The delay of their time.
-    behind: Duration,
 }
 
 /// The observed state of the bus.
@@ -98,15 +96,14 @@ impl EngineOptions {
     pub fn build(self) -> Result<PhysicsEngine, BoundsError> {
         check(self.waves_a_second > 0, "engine.waves_a_second", self.waves_a_second, "1 or more")?;
         let claims = match self.interference {
-            Some((pattern, options)) => {
-                Some(Claims { pattern, detector: options.build()?, behind: Duration::ZERO })
-            }
+            Some((pattern, options)) => Some(Claims { pattern, detector: options.build()? }),
             None => None,
         };
         Ok(PhysicsEngine {
             resonance: self.resonance.build()?,
             duty_cycle: DutyCycle::new(self.waves_a_second),
             standing: StandingWaves::new(self.standing)?,
+            pollings: Pollings::new(self.polling)?,
             retries: RetryStorms::new(self.retries)?,
             cancellations: Cancellations::new(self.cancellations)?,
             claims,
@@ -143,12 +140,13 @@ impl PhysicsEngine {
             }
         }
         self.standing.observe(wave, now);
+        self.pollings.observe(wave, now);
         self.retries.observe(wave, now);
         self.cancellations.observe(wave, now);
         if let Some(claims) = &mut self.claims
             && claims.pattern.matches(wave.channel())
         {
-            claims.observe(wave, now);
+            claims.detector.observe(wave, now);
         }
         self.resonance.observe(wave, now);
         self.incidents.observe(wave, now);
@@ -181,9 +179,10 @@ impl PhysicsEngine {
             // No beat can be missing while nothing is observed.
             return None;
         }
-        let fringe = self.claims.as_mut().and_then(|claims| claims.tick(now));
+        let fringe = self.claims.as_mut().and_then(|claims| claims.detector.tick(now));
         fringe
             .map(Finding::Fringe)
+            .or_else(|| self.pollings.tick())
             .or_else(|| self.retries.tick())
             .or_else(|| self.cancellations.tick())
             .or_else(|| self.standing.tick(now))
@@ -204,7 +203,7 @@ impl PhysicsEngine {
         if self.disconnected.is_some() {
             return self.incidents.next_change();
         }
-        let fringe = self.claims.as_ref().and_then(Claims::next_change);
+        let fringe = self.claims.as_ref().and_then(|claims| claims.detector.next_change());
         let incidents = self.incidents.next_change();
         [self.standing.next_change(), fringe, incidents].into_iter().flatten().min()
     }
@@ -221,14 +220,11 @@ impl PhysicsEngine {
     pub fn look(&mut self, now: Instant) {
         if let Some(from) = self.duty_cycle.look(now) {
             self.not_seen(from, now);
-            if let Some(claims) = &mut self.claims {
-                claims.behind += now.saturating_duration_since(from);
-            }
         }
     }
 
-    /// Records that waves were lost between two moments on their way here. A lost wave is not a missing beat, and no
-    /// average is computed from an incomplete interval. Lost waves count against the budget like others, so an observer
+    /// Records that waves were lost between two moments on their way here. A lost wave is not a missing beat, no
+    /// average is computed from an incomplete interval, and no claim fades. Lost waves count against the budget like others, so an observer
     /// that cannot keep up pauses longer.
     pub fn lost(&mut self, waves: u64, from: Instant, now: Instant) {
         self.duty_cycle.charge(waves);
@@ -258,8 +254,13 @@ impl PhysicsEngine {
     pub(crate) fn not_seen(&mut self, from: Instant, now: Instant) {
         self.resonance.not_seen(from);
         self.standing.not_seen(from, now);
+        self.pollings.not_seen(from, now);
         self.retries.not_seen(from, now);
         self.incidents.not_seen(now);
+        // Claims that were repeated then are not seen, so none fades.
+        if let Some(claims) = &mut self.claims {
+            claims.detector.not_seen(from, now);
+        }
     }
 
     fn look_if_due(&mut self, now: Instant) {
@@ -330,24 +331,6 @@ impl PhysicsEngine {
             self.findings_lost += 1;
         }
         self.findings.push_back(finding);
-    }
-}
-
-impl Claims {
-    fn observe(&mut self, wave: &Wave, now: Instant) {
-        self.detector.observe_at(wave, wave.age_when(now), self.present(now));
-    }
-
-    fn tick(&mut self, now: Instant) -> Option<Fringe> {
-        self.detector.tick(self.present(now))
-    }
-
-    fn next_change(&self) -> Option<Instant> {
-        self.detector.next_change()?.checked_add(self.behind)
-    }
-
-    fn present(&self, now: Instant) -> Instant {
-        now.checked_sub(self.behind).unwrap_or(now)
     }
 }
 

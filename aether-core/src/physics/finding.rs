@@ -26,22 +26,29 @@ pub enum Finding {
         /// The evidence: such a silence has a probability of `10^-phi` while the stream is alive.
         phi: f64,
     },
-    /// A question is asked periodically and always gets the same answer. An event on each change could replace it.
+    /// The same question is asked at even intervals and always gets the same answer. An event on each change could
+    /// replace it. Reported once, until its asker has stopped.
     Polling {
-        /// The questions.
-        stream: StandingWave,
+        /// The channel of the questions.
+        channel: Channel,
+        /// The asker.
+        source: Source,
+        /// The time between two equal questions.
+        period: Duration,
+        /// The number of different questions that are asked in this way.
+        questions: usize,
         /// The number of equal answers in a row.
         unchanged: u32,
     },
-    /// The same work is requested repeatedly, and more often than before.
+    /// The same requests are sent again and again, more often than before.
     RetryStorm {
         /// The channel.
         channel: Channel,
-        /// The mean number of attempts per coherence key in the last interval.
+        /// The mean number of attempts per request in the last interval.
         attempts_per_key: f64,
-        /// The mean in the interval before.
+        /// The mean before, without storms.
         before: f64,
-        /// The number of keys behind the means.
+        /// The number of requests behind the mean.
         keys: usize,
     },
     /// One source asserts and retracts a claim again and again. Ordinary term: flapping.
@@ -147,16 +154,15 @@ impl fmt::Display for Finding {
                 brief(stream.period),
                 brief(*silence)
             ),
-            Self::Polling { stream, unchanged } => write!(
+            Self::Polling { channel, source, period, questions, unchanged } => write!(
                 f,
-                "polling: {} asks {} every {} and got the same answer {unchanged} times in a row",
-                stream.source.name(),
-                stream.channel,
-                brief(stream.period)
+                "polling: {} asks {channel} {questions} questions every {} and got the same answer {unchanged} times in a row",
+                source.name(),
+                brief(*period)
             ),
             Self::RetryStorm { channel, attempts_per_key, before, keys } => write!(
                 f,
-                "retry storm: {channel} has {attempts_per_key:.1} attempts a key, {before:.1} before ({keys} keys)"
+                "retry storm: {channel} has {attempts_per_key:.1} attempts a request, {before:.1} before ({keys} requests)"
             ),
             Self::Cancellation { channel, key, source, turns, within } => write!(
                 f,
@@ -166,16 +172,18 @@ impl fmt::Display for Finding {
             ),
             Self::Fringe(fringe) => write!(
                 f,
-                "fringe {}: {:?} on {} stands at {:.2} by {} sources",
+                "fringe {}: {:?} on {} stands at {:.2} by {} sources{}",
                 match fringe.kind {
                     FringeKind::Rise => "rises",
+                    FringeKind::Changed => "changes",
                     FringeKind::Fall => "falls",
                     FringeKind::Forgotten => "is forgotten",
                 },
                 fringe.key,
                 fringe.channel,
                 fringe.amplitude,
-                fringe.sources
+                fringe.sources,
+                if fringe.lit > 1 { format!(", with {} other keys", fringe.lit - 1) } else { String::new() }
             ),
             Self::Related { edge } => write!(f, "related: {edge}"),
             Self::Unrelated { from, to, tier } => write!(f, "no longer found: {from} -> {to} ({tier})"),

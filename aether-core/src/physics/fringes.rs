@@ -76,7 +76,8 @@ impl Vibrator {
         let detector = options.build()?;
         let listener = Self::builder(self.source().name()).observe().create(self.aether()).await?;
         listener.resonate_on(pattern).await?;
-        Ok(Fringes { listener, detector, timer: None, closed: false })
+        let lost = (0, Fringes::now());
+        Ok(Fringes { listener, detector, timer: None, closed: false, lost })
     }
 }
 
@@ -89,6 +90,8 @@ pub struct Fringes {
     /// Set to the next moment at which the detector can change without a wave.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     closed: bool,
+    /// The number of claims lost by the inbox, and when it was read.
+    lost: (u64, Instant),
 }
 
 impl Fringes {
@@ -106,6 +109,7 @@ impl Fringes {
 
     /// The time by the clock of the timer, which a test can pause. Any other clock would end the timer's wait too
     /// early or too late.
+    #[allow(clippy::useless_conversion, reason = "in unit tests both clocks are one")]
     fn now() -> Instant {
         tokio::time::Instant::now().into()
     }
@@ -123,6 +127,15 @@ impl Fringes {
             }
         }
         true
+    }
+
+    /// Reports claims lost by the inbox to the detector: the others do not fade for as long.
+    fn account(&mut self) {
+        let (lost, now) = (self.listener.ledger().lost(), Self::now());
+        if lost > self.lost.0 {
+            self.detector.not_seen(self.lost.1, now);
+        }
+        self.lost = (lost, now);
     }
 
     /// Ready at the next moment at which the detector can change.
@@ -149,6 +162,7 @@ impl Stream for Fringes {
         let this = self.get_mut();
         loop {
             let more = !this.closed && this.take_in(cx);
+            this.account();
             if let Some(fringe) = this.detector.tick(Self::now()) {
                 return Poll::Ready(Some(fringe));
             }

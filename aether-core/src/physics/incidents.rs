@@ -116,6 +116,8 @@ impl Incidents {
                         open.attach(finding);
                         self.begin(open, now);
                     }
+                    // The incident goes on.
+                    FringeKind::Changed => {}
                     FringeKind::Fall | FringeKind::Forgotten => self.end(now, |open| open.cause == cause),
                 }
             }

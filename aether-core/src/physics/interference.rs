@@ -33,10 +33,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod alert;
 mod claim;
+mod credit;
 mod evidence;
 mod fringe;
+mod held;
+mod key;
 mod options;
+mod window;
 
 pub use claim::Claim;
 pub use fringe::{Fringe, FringeClaim, FringeKind, Resultant};
@@ -53,7 +58,12 @@ use crate::channel::Channel;
 use crate::clock::Instant;
 use crate::source::{Source, WaveId};
 use crate::wave::Wave;
-use evidence::{ClaimOutcome, Evidence, Window};
+use alert::Alerts;
+use credit::Credits;
+use evidence::{ClaimOutcome, Heard};
+use held::HeldTime;
+use key::{ClaimKey, KeyState};
+use window::{Window, time_to};
 
 /// The claims and keys that an interference detector has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,6 +94,8 @@ const LONGEST_SETTLE: Duration = Duration::from_hours(24 * 365);
 /// The upper bound of the number of keys.
 const MOST_KEYS: usize = 1 << 20;
 const MOST_SOURCES: usize = 64;
+/// The number of sources whose credit is known, if there are as many keys.
+const MOST_CREDITS: usize = 1024;
 
 /// Adds up claims by channel and coherence key. Made by [`Interfere::build`].
 #[derive(Debug)]
@@ -100,30 +112,15 @@ pub struct Interference {
     dirty: Vec<u32>,
     /// The times at which keys change without a wave.
     deadlines: BTreeSet<(Moment, u32)>,
+    /// Keys that rise in this tick. At most as many as there are keys.
+    rising: Vec<u32>,
+    alerts: Alerts,
+    credits: Credits,
+    held: HeldTime,
     /// Fringes whose key was forgotten since the last tick. At most as many as there are keys, because only a tick
     /// lights more.
     forgotten: VecDeque<Fringe>,
     counts: InterferenceCounts,
-}
-
-#[derive(Debug)]
-struct ClaimKey {
-    channel: Channel,
-    key: String,
-}
-
-/// The state of one key.
-#[derive(Debug, Default)]
-struct KeyState {
-    evidence: Evidence,
-    /// The id of the fringe, if it was last reported as risen.
-    lit: Option<Box<WaveId>>,
-    /// The beginning of a change that has not settled yet.
-    pending: Option<Moment>,
-    deadline: Option<Moment>,
-    /// The evidence for which the deadline to fall was set. While there is more, it only moves away.
-    armed: f64,
-    dirty: bool,
 }
 
 impl Interfere {
@@ -174,6 +171,10 @@ impl Interference {
             keys: Recent::new(options.max_keys),
             dirty: Vec::new(),
             deadlines: BTreeSet::new(),
+            rising: Vec::new(),
+            alerts: Alerts::default(),
+            credits: Credits::new(options.max_keys.clamp(64, MOST_CREDITS), Window::new(options.window)),
+            held: HeldTime::default(),
             forgotten: VecDeque::new(),
             counts: InterferenceCounts::default(),
             options,
@@ -211,7 +212,7 @@ impl Interference {
         cause: Option<&WaveId>,
         now: Instant,
     ) {
-        let now = self.timeline.advance(now);
+        let now = self.timeline.advance(self.held.present(now));
         if source.instance() == 0 {
             self.counts.sourceless += 1;
             return;
@@ -220,26 +221,35 @@ impl Interference {
             self.weight = (claim.amplitude, evidence::of(claim.amplitude));
         }
         let slot = self.slot(channel, key, now);
-        let pattern = self.keys.value_mut(slot);
+        let Self { keys, credits, options, window, counts, dirty, weight, .. } = self;
+        let pattern = keys.value_mut(slot);
         let at = now.minus(claim.age);
-        let weight = self.weight.1;
-        match pattern.evidence.hear(source, at, claim, cause, weight, self.window, self.options.max_sources) {
-            ClaimOutcome::Repeated => self.counts.repeated += 1,
-            ClaimOutcome::Superseded => self.counts.superseded += 1,
-            ClaimOutcome::Crowded => self.counts.claims_evicted += 1,
-            ClaimOutcome::Counts { displaced } => {
-                self.counts.claims += 1;
-                self.counts.claims_evicted += u64::from(displaced);
+        let heard = Heard { source, at, now, claim, cause, weight: weight.1 };
+        match pattern.evidence.hear(&heard, *window, options.max_sources, credits) {
+            ClaimOutcome::Repeated => counts.repeated += 1,
+            ClaimOutcome::Superseded => counts.superseded += 1,
+            ClaimOutcome::Crowded => counts.claims_evicted += 1,
+            ClaimOutcome::Counts { displaced, place, asserts, since } => {
+                counts.claims += 1;
+                counts.claims_evicted += u64::from(displaced);
+                credits.count_key(&mut pattern.span, now);
+                credits.note(place, slot, at, asserts, since, now);
                 if !std::mem::replace(&mut pattern.dirty, true) {
-                    self.dirty.push(slot);
+                    dirty.push(slot);
                 }
             }
         }
     }
 
+    /// Records that claims between two moments may have been missed. The claims do not fade for as long.
+    pub fn not_seen(&mut self, from: Instant, now: Instant) {
+        let latest = self.timeline.instant(self.timeline.latest()).unwrap_or(from);
+        self.held.hold(from, now, latest);
+    }
+
     /// The next change so far. Call it until it returns `None`.
     pub fn tick(&mut self, now: Instant) -> Option<Fringe> {
-        let now = self.timeline.advance(now);
+        let now = self.timeline.advance(self.held.present(now));
         if let Some(fringe) = self.forgotten.pop_front() {
             return Some(fringe);
         }
@@ -256,23 +266,41 @@ impl Interference {
                 return Some(fringe);
             }
         }
+        if self.rising.len() > 1 {
+            // In the order of their names, so that the same claims make the same alerts.
+            let Self { keys, rising, .. } = self;
+            rising.sort_unstable_by(|a, b| keys.key(*b).name().cmp(&keys.key(*a).name()));
+        }
+        while let Some(slot) = self.rising.pop() {
+            if let Some(fringe) = self.rise(slot, now) {
+                return Some(fringe);
+            }
+        }
+        while let Some(number) = self.alerts.take_changed(now) {
+            let Some(alert) = self.alerts.get(number) else { continue };
+            let Some(last) = alert.last() else { continue };
+            let evidence = &self.keys.value(last).evidence;
+            let sum = evidence.sum(now, self.window, &self.credits).resultant();
+            return Some(alert.fringe(FringeKind::Changed, sum, evidence.claims(), &self.keys));
+        }
         None
     }
 
     /// When to tick again if no wave arrives before; `None` if time alone changes nothing.
     #[must_use]
     pub fn next_change(&self) -> Option<Instant> {
-        let at_once = !self.dirty.is_empty() || !self.forgotten.is_empty();
+        let at_once = !self.dirty.is_empty() || !self.forgotten.is_empty() || !self.rising.is_empty();
         let due = self.deadlines.first().map(|deadline| deadline.0);
-        self.timeline.instant(if at_once { self.timeline.latest() } else { due? })
+        let due = due.into_iter().chain(self.alerts.due()).min();
+        self.held.instant(self.timeline.instant(if at_once { self.timeline.latest() } else { due? })?)
     }
 
     /// The sum of a key's claims at a moment, whether or not it was reported; `None` for an unknown key.
     #[must_use]
     pub fn resultant(&self, channel: &Channel, key: &str, now: Instant) -> Option<Resultant> {
         let slot = self.keys.find(self.keys.hash_of((channel, key)), |held| held.is(channel, key))?;
-        let sum = self.keys.value(slot).evidence.sum(self.timeline.peek(now), self.window);
-        Some(sum.resultant())
+        let now = self.timeline.peek(self.held.present(now));
+        Some(self.keys.value(slot).evidence.sum(now, self.window, &self.credits).resultant())
     }
 
     /// The number of keys held; at most [`Interfere::max_keys`].
@@ -297,63 +325,55 @@ impl Interference {
         if let Some(slot) = self.keys.touch(hash, |held| held.is(channel, key)) {
             return slot;
         }
-        let Self { keys, forgotten, deadlines, window, .. } = self;
-        let mut freed = None;
+        let Self { keys, forgotten, deadlines, alerts, credits, window, .. } = self;
+        let (mut freed, mut gone) = (None, None);
         let make = || (ClaimKey { channel: channel.clone(), key: key.to_owned() }, KeyState::default());
         let slot = keys.insert(hash, make, |held, pattern| {
-            if let Some(id) = pattern.lit.take() {
-                let sum = pattern.evidence.sum(now, *window).resultant();
-                forgotten.push_back(held.fringe(*id, sum, FringeKind::Forgotten, pattern.evidence.claims()));
+            if let Some(number) = pattern.lit.take() {
+                let sum = pattern.evidence.sum(now, *window, credits).resultant();
+                gone = Some((number, sum, pattern.evidence.claims(), std::mem::take(&mut held.key)));
             }
             freed = pattern.deadline.take();
             held.channel.clone_from(channel);
             key.clone_into(&mut held.key);
             // If it was due for a check, it stays in the list: the slot is the same.
             pattern.evidence.clear();
-            pattern.pending = None;
+            (pattern.pending, pattern.rises, pattern.span) = (None, false, 0);
         });
         if let Some(deadline) = freed {
             deadlines.remove(&(deadline, slot));
+        }
+        if let Some((number, sum, claims, key)) = gone
+            && let Some(alert) = alerts.fall(number, slot, *window, now)
+        {
+            let fringe = alert.fringe(FringeKind::Forgotten, sum, claims, keys);
+            forgotten.push_back(Fringe { keys: vec![key], ..fringe });
         }
         slot
     }
 
     /// Checks whether a key has risen or fallen, and when to check again.
     fn look(&mut self, slot: u32, now: Moment) -> Option<Fringe> {
-        let Self { options, keys, deadlines, window, .. } = self;
+        let Self { options, keys, deadlines, alerts, credits, window, .. } = self;
         let window = *window;
         let pattern = keys.value_mut(slot);
         if pattern.lit.is_none() && pattern.deadline.is_none() && pattern.evidence.len() < options.sources {
             return None;
         }
-        let sum = pattern.evidence.sum(now, window);
-        let ought_to_change = match &pattern.lit {
+        let sum = pattern.evidence.sum(now, window, credits);
+        let ought_to_change = match pattern.lit {
             Some(_) => sum.net < self.fall,
             None => sum.net >= self.rise && sum.sources >= options.sources,
         };
-        let mut changed = None;
+        let mut changes = false;
         if ought_to_change {
             let since = *pattern.pending.get_or_insert(now);
-            if now.since(since) >= options.settle {
-                pattern.pending = None;
-                let claims = pattern.evidence.claims();
-                changed = Some(match pattern.lit.take() {
-                    Some(id) => (*id, FringeKind::Fall, claims),
-                    None => {
-                        // A key rises by its claims, so there is one.
-                        let id = claims.last().map_or_else(
-                            || WaveId { source: Source::none(), sequence: 0 },
-                            |latest| latest.wave.clone(),
-                        );
-                        pattern.lit = Some(Box::new(id.clone()));
-                        (id, FringeKind::Rise, claims)
-                    }
-                });
-            }
-        } else {
+            changes = now.since(since) >= options.settle;
+        }
+        if changes || !ought_to_change {
             pattern.pending = None;
         }
-        if changed.is_none()
+        if !changes
             && pattern.lit.is_some()
             && pattern.pending.is_none()
             && sum.net >= pattern.armed
@@ -363,13 +383,13 @@ impl Interference {
         }
         let settled = pattern.pending.map(|since| since.plus(options.settle));
         pattern.armed = if settled.is_none() { sum.net } else { f64::INFINITY };
-        let due = match (pattern.lit.is_some(), settled) {
+        let due = match (pattern.lit.is_some() != changes, settled) {
             // Falls by decay, unless waves come.
-            (true, None) => Some(now.plus(evidence::time_to(sum.net, self.fall, window))),
+            (true, None) => Some(now.plus(time_to(sum.net, self.fall, window))),
             // Will have risen, unless it becomes too weak or too lonely before.
             (false, Some(settled)) => {
-                let weak = now.plus(evidence::time_to(sum.net, self.rise, window));
-                let lonely = pattern.evidence.lonely_at(now, options.sources, window);
+                let weak = now.plus(time_to(sum.net, self.rise, window));
+                let lonely = pattern.evidence.lonely_at(now, options.sources, window, credits);
                 Some(settled.min(weak).min(lonely.unwrap_or(settled)))
             }
             (true, Some(settled)) => Some(settled),
@@ -382,27 +402,34 @@ impl Interference {
             deadlines.extend(due.map(|due| (due, slot)));
             pattern.deadline = due;
         }
-        changed.map(|(id, kind, claims)| keys.key(slot).fringe(id, sum.resultant(), kind, claims))
-    }
-}
-
-impl ClaimKey {
-    fn is(&self, channel: &Channel, key: &str) -> bool {
-        self.key == key && self.channel == *channel
-    }
-
-    fn fringe(&self, id: WaveId, resultant: Resultant, kind: FringeKind, claims: Vec<FringeClaim>) -> Fringe {
-        let Resultant { amplitude, coherence, sources } = resultant;
-        Fringe {
-            id,
-            channel: self.channel.clone(),
-            key: self.key.as_str().into(),
-            amplitude,
-            coherence,
-            sources,
-            kind,
-            claims,
+        if !changes {
+            return None;
         }
+        if let Some(number) = pattern.lit.take() {
+            let claims = pattern.evidence.claims();
+            let alert = alerts.fall(number, slot, window, now)?;
+            let fringe = alert.fringe(FringeKind::Fall, sum.resultant(), claims, keys);
+            return Some(Fringe { keys: vec![keys.key(slot).key.clone()], ..fringe });
+        }
+        if !std::mem::replace(&mut pattern.rises, true) {
+            self.rising.push(slot);
+        }
+        None
+    }
+
+    /// Lights a key. Returns the fringe, if that opens an alert.
+    fn rise(&mut self, slot: u32, now: Moment) -> Option<Fringe> {
+        let Self { keys, alerts, credits, window, .. } = self;
+        if !std::mem::take(&mut keys.value_mut(slot).rises) {
+            // It was forgotten meanwhile.
+            return None;
+        }
+        let evidence = &keys.value(slot).evidence;
+        let (sum, claims) = (evidence.sum(now, *window, credits).resultant(), evidence.claims());
+        let (number, is_new) = alerts.rise(slot, &claims, keys, credits, *window, now);
+        keys.value_mut(slot).lit = Some(number);
+        let alert = alerts.get(number).filter(|_| is_new)?;
+        Some(alert.fringe(FringeKind::Rise, sum, claims, keys))
     }
 }
 

@@ -60,11 +60,16 @@ impl<K, V> Recent<K, V> {
     /// The slot of an entry. Counts as a use.
     pub(crate) fn touch(&mut self, hash: u64, is_it: impl Fn(&K) -> bool) -> Option<u32> {
         let slot = self.find(hash, is_it)?;
+        self.touch_slot(slot);
+        Some(slot)
+    }
+
+    /// Counts as a use of the entry in a slot.
+    pub(crate) fn touch_slot(&mut self, slot: u32) {
         if self.newest != slot {
             self.unlink(slot);
             self.link(slot);
         }
-        Some(slot)
     }
 
     /// Inserts a key that is not in the table. A full table replaces the least recently used entry: the new one gets

@@ -1,7 +1,7 @@
-//! Standing waves: periodic streams, found without configuration. Ordinary terms: heartbeats, cron jobs, polling.
+//! Standing waves: periodic streams, found without configuration. Ordinary terms: heartbeats, cron jobs.
 //!
 //! [`StandingWaves::observe`] takes waves in, and [`StandingWaves::tick`] returns [`Finding`]s: a source emits
-//! regularly on a channel, its next beat is missing, or it polls. A stream as regular as a timer is found after twelve
+//! regularly on a channel, or its next beat is missing. A stream as regular as a timer is found after twelve
 //! beats, one with missing or additional beats after 128. [`StandingWaves::next_change`] gives the time of the next
 //! tick without a wave. Times are those of emission, computed from the age of the wave, so that delays on the way do
 //! not blur them. Silences count from arrival.
@@ -30,7 +30,6 @@
 
 mod patience;
 mod period;
-mod polling;
 mod series;
 mod stream;
 
@@ -46,7 +45,6 @@ use crate::clock::Instant;
 use crate::source::Source;
 use crate::wave::{Kind, Wave};
 use period::Finder;
-use polling::Answers;
 use series::{Lapses, Series};
 use stream::{Noted, PeriodicStream};
 
@@ -58,12 +56,11 @@ const MOST_STREAMS: usize = 1 << 16;
 #[must_use = "no detector is made before StandingWaves::new()"]
 pub struct StandingOptions {
     max_streams: usize,
-    unchanged: u32,
 }
 
 impl Default for StandingOptions {
     fn default() -> Self {
-        Self { max_streams: 1024, unchanged: 8 }
+        Self { max_streams: 1024 }
     }
 }
 
@@ -72,12 +69,6 @@ impl StandingOptions {
     /// longest is forgotten. Default: 1024. Cost: up to 1.5 KiB per stream.
     pub fn max_streams(mut self, most: usize) -> Self {
         self.max_streams = most;
-        self
-    }
-
-    /// The number of equal answers in a row that make a periodic question [`Finding::Polling`]. Default: 8.
-    pub fn unchanged(mut self, answers: u32) -> Self {
-        self.unchanged = answers;
         self
     }
 }
@@ -94,8 +85,6 @@ pub struct StandingCounts {
     pub too_old: u64,
     /// Waves without a source.
     pub sourceless: u64,
-    /// Answers to questions of a stream that is unknown or forgotten.
-    pub unknown_answers: u64,
     /// Streams that were forgotten because there were too many.
     pub streams_evicted: u64,
     /// Forgotten streams that were periodic. Their silence is not reported.
@@ -104,10 +93,9 @@ pub struct StandingCounts {
     pub clock_jumps: u64,
 }
 
-/// The detector of periodic streams, of their silence, and of polling.
+/// The detector of periodic streams and of their silence.
 #[derive(Debug)]
 pub struct StandingWaves {
-    options: StandingOptions,
     timeline: Timeline,
     streams: Recent<StreamKey, StreamState>,
     /// Streams to examine. At most as many as there are streams.
@@ -130,7 +118,6 @@ struct StreamKey {
 #[derive(Debug, Default)]
 struct StreamState {
     stream: PeriodicStream,
-    answers: Answers,
     deadline: Option<Moment>,
     due: bool,
 }
@@ -141,13 +128,11 @@ impl StandingWaves {
     /// # Errors
     /// [`BoundsError`] names the option, its value and what is allowed.
     pub fn new(options: StandingOptions) -> Result<Self, BoundsError> {
-        let StandingOptions { max_streams, unchanged } = options;
+        let StandingOptions { max_streams } = options;
         let streams_allowed = (1..=MOST_STREAMS).contains(&max_streams);
         check(streams_allowed, "standing.max_streams", max_streams, format!("1 to {MOST_STREAMS}"))?;
-        check(unchanged > 0, "standing.unchanged", unchanged, "1 or more")?;
         Ok(Self {
-            streams: Recent::new(options.max_streams),
-            options,
+            streams: Recent::new(max_streams),
             timeline: Timeline::default(),
             due: Vec::new(),
             deadlines: BTreeSet::new(),
@@ -158,12 +143,10 @@ impl StandingWaves {
         })
     }
 
-    /// Takes in a wave. An answer is not a beat; it is compared with the previous answer.
+    /// Takes in a wave. An answer is not a beat.
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
-        match (wave.kind(), wave.cause()) {
-            (Kind::Response, Some(question)) => self.answer(wave, &question.source, question.sequence),
-            (Kind::Response, None) => self.counts.unknown_answers += 1,
-            _ => self.beat(wave.channel(), wave.source(), wave.age_when(now), now),
+        if wave.kind() != Kind::Response {
+            self.beat(wave.channel(), wave.source(), wave.age_when(now), now);
         }
     }
 
@@ -218,11 +201,6 @@ impl StandingWaves {
                     return self.standing_wave(slot).map(Finding::Standing);
                 }
             }
-            if let Some(stream) = self.standing_wave(slot)
-                && let Some(unchanged) = self.streams.value_mut(slot).answers.report(self.options.unchanged)
-            {
-                return Some(Finding::Polling { stream, unchanged });
-            }
             self.streams.value_mut(slot).due = false;
             self.due.pop();
         }
@@ -265,22 +243,6 @@ impl StandingWaves {
         }
     }
 
-    fn answer(&mut self, wave: &Wave, asker: &Source, question: u64) {
-        let channel = wave.channel();
-        let hash = self.streams.hash_of((channel, asker));
-        let Some(slot) = self.streams.find(hash, |key| key.is(channel, asker)) else {
-            self.counts.unknown_answers += 1;
-            return;
-        };
-        let content = self.streams.hash_of(polling::sample(wave.payload()));
-        let state = self.streams.value_mut(slot);
-        if state.answers.note(question, content, self.options.unchanged)
-            && !std::mem::replace(&mut state.due, true)
-        {
-            self.due.push(slot);
-        }
-    }
-
     fn slot(&mut self, channel: &Channel, source: &Source) -> u32 {
         let hash = self.streams.hash_of((channel, source));
         if let Some(slot) = self.streams.touch(hash, |key| key.is(channel, source)) {
@@ -297,7 +259,6 @@ impl StandingWaves {
             freed = state.deadline.take();
             state.stream.clear();
             // If it was due for a check, it stays in the list: the slot is the same.
-            state.answers = Answers::default();
         });
         if let Some(deadline) = freed {
             deadlines.remove(&(deadline, slot));

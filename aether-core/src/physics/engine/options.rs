@@ -3,6 +3,7 @@
 use crate::channel::Pattern;
 use crate::physics::cancellation::CancellationOptions;
 use crate::physics::interference::Interfere;
+use crate::physics::polling::PollingOptions;
 use crate::physics::resonance::ResonanceOptions;
 use crate::physics::retries::RetryOptions;
 use crate::physics::standing::StandingOptions;
@@ -13,6 +14,7 @@ use crate::physics::standing::StandingOptions;
 pub struct EngineOptions {
     pub(super) resonance: ResonanceOptions,
     pub(super) standing: StandingOptions,
+    pub(super) polling: PollingOptions,
     pub(super) retries: RetryOptions,
     pub(super) cancellations: CancellationOptions,
     pub(super) interference: Option<(Pattern, Interfere)>,
@@ -24,6 +26,7 @@ impl Default for EngineOptions {
         Self {
             resonance: ResonanceOptions::default(),
             standing: StandingOptions::default(),
+            polling: PollingOptions::default(),
             retries: RetryOptions::default(),
             cancellations: CancellationOptions::default(),
             interference: None,
@@ -42,6 +45,12 @@ impl EngineOptions {
     /// Options of the detector of periodic streams.
     pub fn standing(mut self, options: StandingOptions) -> Self {
         self.standing = options;
+        self
+    }
+
+    /// Options of the detector of polling.
+    pub fn polling(mut self, options: PollingOptions) -> Self {
+        self.polling = options;
         self
     }
 

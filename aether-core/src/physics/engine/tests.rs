@@ -200,6 +200,23 @@ fn during_a_pause_nothing_is_missed_and_nothing_decays() {
 }
 
 #[test]
+fn claims_are_held_while_waves_are_lost() {
+    let pattern = Pattern::new("probes.>").unwrap();
+    let claims = Interfere::by_key().sources(2).rise(0.7).fall(0.5).window(Duration::from_secs(10));
+    let mut engine = EngineOptions::default().interfere(pattern, claims).build().unwrap();
+    let now = Instant::now();
+    for name in ["oslo", "rome"] {
+        engine.observe(&TestService::new(name).claim("probes.down", "db-7", now), now);
+    }
+    assert!(matches!(&findings(&mut engine, now)[..], [Finding::Fringe(_)]));
+    let later = now + Duration::from_secs(60);
+    engine.lost(5, now, later);
+    assert!(findings(&mut engine, later + Duration::from_millis(9900)).is_empty());
+    let found = findings(&mut engine, later + Duration::from_millis(10_100));
+    assert!(matches!(&found[..], [Finding::Fringe(fringe)] if fringe.kind == FringeKind::Fall), "{found:?}");
+}
+
+#[test]
 fn lost_waves_shorten_the_observation() {
     let mut engine = EngineOptions::default().waves_a_second(100).build().unwrap();
     let shop = TestService::new("shop");

@@ -65,7 +65,7 @@ impl World {
         let source = |name: &str| Sequencer::new(Source::new(name).unwrap());
         let sequencer = self.services.entry(service.to_owned()).or_insert_with(|| source(service));
         let mut wave = wave.build().unwrap();
-        wave.stamp(sequencer, self.now.into());
+        wave.stamp(sequencer, crate::clock::moment_of(self.now));
         self.engine.observe(&wave, self.now);
         self.tick();
         Some(wave.id())

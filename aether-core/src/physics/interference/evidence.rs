@@ -4,13 +4,14 @@
 //! and each window that passes is a shift. An assertion and a retraction of the same moment cancel exactly.
 
 use std::cmp::Ordering;
-use std::time::Duration;
 
 use super::claim::Claim;
+use super::credit::{CREDIBLE, Credits, FULL};
 use super::fringe::{FringeClaim, Resultant};
+use super::window::Window;
 use crate::amplitude::Amplitude;
 use crate::phase::Phase;
-use crate::physics::timeline::{Moment, nanos};
+use crate::physics::timeline::Moment;
 use crate::source::{Source, WaveId};
 
 /// The number of windows for which the source of a claim counts. An eighth of the claim is left then.
@@ -30,41 +31,6 @@ pub(super) fn of(amplitude: Amplitude) -> f64 {
     -(-(-octaves).exp2()).ln_1p()
 }
 
-/// The time in which evidence decays from one value to less than another. At least a millisecond, so that rounding does
-/// not cause a second check at the same moment.
-pub(super) fn time_to(from: f64, below: f64, window: Window) -> Duration {
-    let windows = (from / below).log2().max(0.0);
-    let seconds = windows * window.length.as_secs_f64();
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).saturating_add(Duration::from_millis(1))
-}
-
-/// The time in which evidence halves.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
-    length: Duration,
-    nanos: i64,
-}
-
-impl Window {
-    pub(super) fn new(length: Duration) -> Self {
-        Self { length, nanos: nanos(length) }
-    }
-
-    /// Splits a moment into whole windows and a remainder in [0, 1).
-    fn split(self, moment: Moment) -> (i64, f64) {
-        // Integer division is slower. If the quotient is off by one, the remainder compensates.
-        let mut windows = (moment.nanos() as f64 / self.nanos as f64).floor() as i64;
-        let mut left = moment.nanos().saturating_sub(windows.saturating_mul(self.nanos));
-        while left < 0 {
-            (windows, left) = (windows - 1, left + self.nanos);
-        }
-        while left >= self.nanos {
-            (windows, left) = (windows + 1, left - self.nanos);
-        }
-        (windows, left as f64 / self.nanos as f64)
-    }
-}
-
 /// The claims about one key.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
@@ -74,6 +40,8 @@ pub(super) struct Evidence {
 #[derive(Debug)]
 struct HeldClaim {
     source: Source,
+    /// The place of the source among the credits.
+    place: u32,
     sequence: u64,
     at: Moment,
     contribution: Contribution,
@@ -95,8 +63,9 @@ struct Contribution {
 /// The result of adding a claim.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ClaimOutcome {
-    /// It counts from now on; `displaced` if another one was dropped.
-    Counts { displaced: bool },
+    /// It counts from now on; `displaced` if another one was dropped. `since` is the moment of the assertion that it
+    /// replaces.
+    Counts { displaced: bool, place: u32, asserts: bool, since: Option<Moment> },
     /// It was known already.
     Repeated,
     /// Its source has made a later one.
@@ -112,8 +81,20 @@ pub(super) struct Sum {
     pub(super) net: f64,
     /// The evidence without signs.
     pub(super) gross: f64,
-    /// The number of sources that assert.
+    /// The number of credible sources that assert.
     pub(super) sources: usize,
+}
+
+/// A claim with what its sum needs.
+#[derive(Debug)]
+pub(super) struct Heard<'a> {
+    pub(super) source: &'a Source,
+    pub(super) at: Moment,
+    pub(super) now: Moment,
+    pub(super) claim: Claim,
+    pub(super) cause: Option<&'a WaveId>,
+    /// The evidence of its amplitude.
+    pub(super) weight: f64,
 }
 
 impl Sum {
@@ -138,24 +119,25 @@ impl Evidence {
     /// sources, those with the latest claims are kept. Both orders depend on the claims only, not on their arrival.
     pub(super) fn hear(
         &mut self,
-        source: &Source,
-        at: Moment,
-        claim: Claim,
-        cause: Option<&WaveId>,
-        weight: f64,
+        heard: &Heard<'_>,
         window: Window,
         max: usize,
+        credits: &mut Credits,
     ) -> ClaimOutcome {
+        let Heard { source, at, now, claim, cause, weight } = *heard;
         let boxed = |cause: Option<&WaveId>| cause.map(|cause| Box::new(cause.clone()));
         if let Some(held) = self.held.iter_mut().find(|held| held.source == *source) {
             return match (at, claim.sequence).cmp(&(held.at, held.sequence)) {
                 Ordering::Greater => {
+                    let since = held.asserts().then_some(held.at);
                     held.contribution = Contribution::new(at, claim, weight, window);
                     (held.at, held.sequence) = (at, claim.sequence);
                     if held.cause.as_deref() != cause {
                         held.cause = boxed(cause);
                     }
-                    ClaimOutcome::Counts { displaced: false }
+                    held.place = credits.place(source, Some(held.place), now);
+                    let (place, asserts) = (held.place, held.asserts());
+                    ClaimOutcome::Counts { displaced: false, place, asserts, since }
                 }
                 _ if claim.sequence == held.sequence => ClaimOutcome::Repeated,
                 _ => ClaimOutcome::Superseded,
@@ -177,22 +159,31 @@ impl Evidence {
             self.held.swap_remove(oldest);
         }
         let contribution = Contribution::new(at, claim, weight, window);
+        let place = credits.place(source, None, now);
         let (source, sequence, cause) = (source.clone(), claim.sequence, boxed(cause));
-        self.held.push(HeldClaim { source, sequence, at, contribution, cause });
-        ClaimOutcome::Counts { displaced }
+        let held = HeldClaim { source, place, sequence, at, contribution, cause };
+        let asserts = held.asserts();
+        self.held.push(held);
+        ClaimOutcome::Counts { displaced, place, asserts, since: None }
     }
 
     /// The sum of the claims at a moment, which must not be before any of them.
-    pub(super) fn sum(&self, now: Moment, window: Window) -> Sum {
+    pub(super) fn sum(&self, now: Moment, window: Window, credits: &Credits) -> Sum {
         let (windows, part) = window.split(now);
-        let counted = now.minus(window.length * WINDOWS_COUNTED);
+        let counted = now.minus(window.times(WINDOWS_COUNTED));
         let (mut net, mut gross, mut sources) = (0i64, 0u64, 0);
         for held in &self.held {
             let shift = (windows - held.contribution.windows).clamp(0, 63);
-            let part = (held.contribution.net >> shift) as i64;
-            net += if held.contribution.retracts { -part } else { part };
+            let part = held.contribution.net >> shift;
             gross += held.contribution.weight >> shift;
-            sources += usize::from(held.asserts() && held.at > counted);
+            if held.contribution.retracts {
+                net -= part as i64;
+                continue;
+            }
+            // Fits: less than 2^45 steps, and 2^8.
+            let credit = credits.of(held.place, &held.source);
+            net += (part * credit / FULL) as i64;
+            sources += usize::from(held.contribution.net > 0 && credit >= CREDIBLE && held.at > counted);
         }
         let scale = (-part).exp2() / STEPS;
         Sum { net: net as f64 * scale, gross: gross as f64 * scale, sources }
@@ -207,11 +198,24 @@ impl Evidence {
         held.into_iter().map(HeldClaim::as_claim).collect()
     }
 
-    /// When fewer than `sources` sources will assert, if no claim arrives before; `None` if there are fewer already.
-    pub(super) fn lonely_at(&self, now: Moment, sources: usize, window: Window) -> Option<Moment> {
-        let counted = window.length * WINDOWS_COUNTED;
+    /// The places of the sources that assert.
+    pub(super) fn asserting(&self) -> impl Iterator<Item = u32> {
+        self.held.iter().filter(|held| held.asserts()).map(|held| held.place)
+    }
+
+    /// When fewer than `sources` credible sources will assert, if no claim arrives before; `None` if there are fewer
+    /// already.
+    pub(super) fn lonely_at(
+        &self,
+        now: Moment,
+        sources: usize,
+        window: Window,
+        credits: &Credits,
+    ) -> Option<Moment> {
+        let counted = window.times(WINDOWS_COUNTED);
+        let counts = |held: &&HeldClaim| held.asserts() && credits.of(held.place, &held.source) >= CREDIBLE;
         let mut ends: Vec<Moment> =
-            self.held.iter().filter(|held| held.asserts()).map(|h| h.at.plus(counted)).collect();
+            self.held.iter().filter(counts).map(|held| held.at.plus(counted)).collect();
         ends.sort_unstable();
         let first = ends.len().checked_sub(sources)?;
         ends.get(first).copied().filter(|end| *end > now)

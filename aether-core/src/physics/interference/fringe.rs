@@ -21,14 +21,21 @@ pub struct Fringe {
     /// The channel of the claims.
     #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
     pub channel: Channel,
-    /// The coherence key of the claims.
+    /// The coherence key of the claims. Where several keys rose at once, the first of them.
     #[serde(serialize_with = "as_text", deserialize_with = "shared_text")]
     pub key: Arc<str>,
+    /// The keys of the alert that are lit after the change, the first ones of them if there are more than 64. Of an alert
+    /// that ends, the key that fell last.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// The number of keys that are lit after the change: 0 when the alert ends.
+    #[serde(default)]
+    pub lit: usize,
     /// The amplitude of their sum, in [0, 1).
     pub amplitude: f32,
     /// The agreement of the claims, from 0 (they cancel) to 1.
     pub coherence: f32,
-    /// The number of sources that assert it.
+    /// The number of credible sources that assert it: see [`Resultant::sources`].
     pub sources: usize,
     /// The change.
     pub kind: FringeKind,
@@ -58,7 +65,10 @@ pub struct FringeClaim {
 pub enum FringeKind {
     /// Enough sources assert it strongly enough: open the alert.
     Rise,
-    /// It was retracted or has decayed: close the alert.
+    /// More keys rose at once, by the same sources, or some of them fell: the alert goes on. Reported at most once in a
+    /// fifteenth of the window.
+    Changed,
+    /// It was retracted or has decayed, as have all keys that rose with it: close the alert.
     Fall,
     /// It had risen, and its key was forgotten to make room for others.
     Forgotten,
@@ -72,7 +82,8 @@ pub struct Resultant {
     pub amplitude: f32,
     /// The agreement of the claims, from 0 (they cancel) to 1.
     pub coherence: f32,
-    /// The number of sources that assert. A source counts for three windows after its claim.
+    /// The number of credible sources that assert. A source counts for three windows after its claim, unless it asserts
+    /// about a fifth of all keys or more.
     pub sources: usize,
 }
 

@@ -241,6 +241,140 @@ fn waves_without_a_claim_are_counted() {
     assert_eq!((counts.keyless, counts.sourceless, counts.claims, detector.keys()), (1, 1, 0, 0));
 }
 
+/// Claims at moments in seconds: by which probe, about which key, and whether it asserts.
+type Claims = Vec<(f64, u64, String, bool)>;
+
+/// Feeds claims as a driver does: a tick whenever something can change, and after each claim.
+fn fed(detector: &mut Interference, start: Instant, mut claims: Claims) -> Vec<(f64, Fringe)> {
+    claims.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut found = Vec::new();
+    let mut tick = |detector: &mut Interference, now: Instant| {
+        found.extend(fringes(detector, now).into_iter().map(|fringe| ((now - start).as_secs_f64(), fringe)));
+    };
+    for (sequence, (second, probe, key, asserts)) in claims.into_iter().enumerate() {
+        let now = start + Duration::from_secs_f64(second);
+        while let Some(due) = detector.next_change().filter(|due| *due <= now) {
+            tick(detector, due);
+        }
+        let phase = if asserts { Phase::ASSERT } else { Phase::RETRACT };
+        detector.claim(&channel(), &key, &source(probe), claim(0.9, phase, sequence as u64 + 1), now);
+        tick(detector, now);
+    }
+    let end = start + 100_000 * SECOND;
+    while let Some(due) = detector.next_change().filter(|due| *due <= end) {
+        tick(detector, due);
+    }
+    found
+}
+
+#[test]
+fn sources_that_always_assert_everything_light_nothing_and_hide_nothing() {
+    let mut random = fastrand::Rng::with_seed(9);
+    let mut claims = Claims::new();
+    // Three of twenty probes assert all of 100 keys all the time.
+    for probe in 1..=3 {
+        for key in 0..100 {
+            let mut at = 20.0 * random.f64();
+            while at < 3600.0 {
+                claims.push((at, probe, format!("key{key}"), true));
+                at += 10.0 + 20.0 * random.f64();
+            }
+        }
+    }
+    // Ten faults after ten minutes. The honest probes never retract, and each has six blips an hour.
+    let faults: Vec<(f64, String)> =
+        (0..10).map(|n| (600.0 + 300.0 * f64::from(n), format!("key{}", 7 * n))).collect();
+    for (from, key) in &faults {
+        for probe in 4..=20 {
+            claims.extend(
+                (0..6).map(|n| (from + 10.0 * f64::from(n) + 3.0 * random.f64(), probe, key.clone(), true)),
+            );
+        }
+    }
+    for probe in 4..=20 {
+        claims.extend((0..6).map(|n| {
+            (600.0 * f64::from(n) + 500.0 * random.f64(), probe, format!("key{}", random.u32(..100)), true)
+        }));
+    }
+    let mut detector = Interfere::by_key().build().unwrap();
+    let found = fed(&mut detector, Instant::now(), claims);
+    let rises: Vec<(f64, String)> = found
+        .iter()
+        .filter(|(at, fringe)| fringe.kind == FringeKind::Rise && *at >= 600.0)
+        .map(|(at, fringe)| (*at, fringe.key.to_string()))
+        .collect();
+    let is_true = |(at, key): &&(f64, String)| {
+        faults.iter().any(|(from, faulty)| key == faulty && (*from..from + 60.0).contains(at))
+    };
+    assert_eq!((rises.len(), rises.iter().filter(is_true).count()), (10, 10), "{rises:?}");
+}
+
+#[test]
+fn keys_that_rise_at_once_by_the_same_sources_are_one_alert() {
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut claims = Claims::new();
+    // After an hour of peace, ten probes lose sight of 50 keys for five minutes.
+    for key in 0..50 {
+        for probe in 1..=10 {
+            let begin = 3600.0 - 4.0 * (1.0 - random.f64()).ln();
+            claims.extend((0..30).map(|n| (begin + 10.0 * f64::from(n), probe, format!("key{key}"), true)));
+            claims.push((3910.0 + 5.0 * random.f64(), probe, format!("key{key}"), false));
+        }
+    }
+    // Meanwhile other probes see a fault of their own.
+    claims.extend((11..=14).map(|probe| (3605.0, probe, "another".to_owned(), true)));
+    claims.push((0.0, 20, "some".to_owned(), true));
+    let mut detector = Interfere::by_key().build().unwrap();
+    let found = fed(&mut detector, Instant::now(), claims);
+    let of = |kind| found.iter().filter(move |(_, fringe)| fringe.kind == kind).map(|(_, fringe)| fringe);
+    let (rises, falls): (Vec<_>, Vec<_>) = (of(FringeKind::Rise).collect(), of(FringeKind::Fall).collect());
+    assert_eq!((rises.len(), falls.len()), (2, 2), "{rises:?}");
+    let most = of(FringeKind::Changed).max_by_key(|fringe| fringe.lit).unwrap();
+    assert_eq!((most.lit, most.keys.len()), (50, 50));
+    assert!(of(FringeKind::Changed).count() < 40, "changes are gathered");
+    let partition = rises.iter().find(|fringe| &*fringe.key != "another").unwrap();
+    assert_eq!((&most.id, &most.key), (&partition.id, &partition.key));
+    let end = falls.iter().find(|fringe| fringe.id == partition.id).unwrap();
+    assert_eq!((end.lit, end.keys.len(), &end.key), (0, 1, &partition.key));
+}
+
+#[test]
+fn claims_do_not_fade_while_claims_may_have_been_missed() {
+    let (mut detector, now) = pair();
+    for probe in [1, 2] {
+        detector.claim(&channel(), "db", &source(probe), asserts(0.5), now);
+    }
+    assert_eq!(kinds(&mut detector, now), [FringeKind::Rise]);
+    detector.not_seen(now, now + 100 * SECOND);
+    assert_eq!(kinds(&mut detector, now + 100 * SECOND), []);
+    assert_eq!(amplitude_of(&detector, now + 100 * SECOND), 0.75);
+    let due = detector.next_change().unwrap();
+    assert!(due >= now + 130 * SECOND && due < now + 131 * SECOND, "{:?}", due - now);
+    assert_eq!(kinds(&mut detector, due), [FringeKind::Fall]);
+    assert_eq!(detector.counts().clock_jumps, 0);
+}
+
+#[test]
+fn a_forgotten_key_leaves_its_alert_to_the_others() {
+    let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(2).build().unwrap();
+    let now = Instant::now();
+    for key in ["a", "b"] {
+        detector.claim(&channel(), key, &source(1), asserts(0.9), now);
+    }
+    assert_eq!(kinds(&mut detector, now), [FringeKind::Rise]);
+    detector.claim(&channel(), "c", &source(2), asserts(0.1), now);
+    let later = now + 2 * SECOND;
+    let changed = fringes(&mut detector, later);
+    assert_eq!((changed.len(), changed[0].kind, changed[0].lit), (1, FringeKind::Changed, 1));
+    assert_eq!(changed[0].keys, ["b"]);
+    detector.claim(&channel(), "d", &source(2), asserts(0.1), later);
+    let gone = fringes(&mut detector, later);
+    assert_eq!(
+        (gone[0].kind, gone[0].lit, &gone[0].keys[..]),
+        (FringeKind::Forgotten, 0, &["b".to_owned()][..])
+    );
+}
+
 #[test]
 fn contradictory_options_are_refused() {
     let refused = |options: Interfere| options.build().unwrap_err().option();

@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn stamped(builder: WaveBuilder, sequencer: &Sequencer, now: Instant) -> Wave {
     let mut wave = builder.build().unwrap();
-    wave.stamp(sequencer, now.into());
+    wave.stamp(sequencer, crate::clock::moment_of(now));
     wave
 }
 
