@@ -111,7 +111,8 @@ fn words(reason: ShedReason) -> String {
     reason.as_str().replace('_', " ")
 }
 
-/// Closes the medium at the end of a program, and logs what happened to the waves it sent and received. It flushes
+/// Closes the medium at the end of a program, and logs what happened to the waves it sent and received, and which dead
+/// letters end with it. It flushes
 /// first if the server is connected and waves wait to be confirmed, then closes as [`close`](crate::close) does.
 ///
 /// # Errors

@@ -36,6 +36,7 @@ mod asker;
 mod connecting;
 mod error_chain;
 mod handler;
+pub mod letters;
 pub mod logging;
 mod medium_args;
 mod process;

@@ -12,6 +12,7 @@ use aether_core::Aether;
 use tokio_util::sync::CancellationToken;
 
 use crate::error_chain::error_chain;
+use crate::letters::KeptLetters;
 use crate::service::panics;
 use crate::{logging, shutdown};
 
@@ -61,7 +62,7 @@ fn failed_with(text: &str) -> ExitCode {
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Closes the medium at the end of a process, within 5 s. Unsettled waves are logged and not an error, because the work
-/// of the service is done.
+/// of the service is done. So are the dead letters that are kept, which end with the process.
 ///
 /// # Cancel safety
 /// Cancelled before completion, the medium may still be sending; receivers end.
@@ -77,6 +78,10 @@ pub async fn close(aether: &Aether) {
             "closing the medium took too long; waiting waves are lost when the process ends"
         ),
     }
+    let letters = KeptLetters::of(&aether.dead_letters());
+    if !letters.is_empty() {
+        tracing::warn!("ends with the process: {letters}");
+    }
 }
 
 #[cfg(test)]
@@ -84,8 +89,8 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex, PoisonError};
 
-    use aether_core::Vibrator;
     use aether_core::conformance::NatsServer;
+    use aether_core::{Kind, Vibrator, Wave};
 
     /// The captured log.
     #[derive(Clone, Default)]
@@ -128,5 +133,24 @@ mod tests {
             assert!(text.contains("closed before all waves were settled") && text.contains(logged), "{text}");
             assert!(!text.contains(" 0 waves"), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn letters_that_end_with_the_process_are_logged() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let aether = Aether::local();
+        close(&aether).await;
+        assert_eq!(log.text(), "", "nothing is kept");
+        let aether = Aether::local();
+        let shop = aether.emitter("shop").unwrap();
+        shop.emit(Wave::builder("orders.pay").kind(Kind::Command).build().unwrap()).await.unwrap();
+        close(&aether).await;
+        let kept = "ends with the process: dead letters: 1 buried = 1 kept + 0 taken + 0 overflowed \
+                    (kept: 1 orders.pay no_resonator)";
+        assert!(log.text().contains(kept), "{}", log.text());
     }
 }

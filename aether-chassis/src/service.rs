@@ -37,6 +37,7 @@ mod builder;
 mod circuit;
 mod corroboration;
 mod echo_loop;
+mod error;
 mod failure;
 mod handlers;
 mod limits;
@@ -46,7 +47,8 @@ mod report;
 mod serve_loop;
 mod stack;
 
-pub use builder::{ServiceBuilder, ServiceError};
+pub use builder::ServiceBuilder;
+pub use error::ServiceError;
 pub use handlers::Handlers;
 pub use limits::{Breaker, Limits, LimitsError};
 pub use report::{ServiceCounters, ServiceReport};

@@ -12,6 +12,7 @@ use crate::ask::AskArgs;
 use crate::bench::BenchArgs;
 use crate::emit::EmitArgs;
 use crate::error::CommandError;
+use crate::letters::LettersArgs;
 use crate::listen::ListenArgs;
 use crate::map::MapArgs;
 use crate::new::NewArgs;
@@ -45,7 +46,8 @@ Examples:
   aether map                 which channels are related, and their latency
   aether ask inventory.restock '{\"sku\":\"lamp\",\"quantity\":5}'
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by a second Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a dead letter is gone,
+130 ended by a second Ctrl-C.
 AETHER_LOG=debug shows more."
 );
 
@@ -55,6 +57,7 @@ enum Command {
     Emit(EmitArgs),
     Listen(ListenArgs),
     Ask(AskArgs),
+    Letters(LettersArgs),
     Map(MapArgs),
     Physics(PhysicsArgs),
     New(NewArgs),
@@ -91,6 +94,7 @@ impl Cli {
             Command::Listen(args) => crate::listen::listen(args, shutdown).await,
             Command::Map(args) => crate::map::map(args, shutdown).await,
             Command::Physics(args) => crate::physics::physics(args, shutdown).await,
+            Command::Letters(args) => crate::letters::letters(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::New(args) => Ok(Output::stdout().bytes(crate::new::new(args)?.as_bytes())?),
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),

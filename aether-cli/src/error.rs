@@ -2,6 +2,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod letters;
 
 use std::io;
 
@@ -18,6 +19,7 @@ use aether_service_beta::BetaError;
 
 #[cfg(feature = "bench")]
 pub(crate) use bench::BenchError;
+pub(crate) use letters::LettersError;
 
 use crate::new::NewError;
 use crate::stdin::StdinError;
@@ -77,6 +79,8 @@ pub(crate) enum CommandError {
     Flood(#[from] FloodError),
     #[error(transparent)]
     New(#[from] NewError),
+    #[error(transparent)]
+    Letters(#[from] LettersError),
     #[error("a service panicked")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -94,6 +98,11 @@ impl CommandError {
             Self::Bench(error) => error.is_wrong_usage(),
             _ => false,
         }
+    }
+
+    /// Whether all that failed is that dead letters do not exist any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Letters(LettersError::Gone { .. }))
     }
 
     /// Whether the reader of stdout has closed it, as `head` does.

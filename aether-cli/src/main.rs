@@ -1,7 +1,7 @@
 //! The command `aether`: emit, listen and ask from a shell, and run the sample services.
 //!
 //! Each subcommand has its own file; this one parses arguments, runs the subcommand and sets the exit code: 0 done, 1
-//! failed, 2 wrong usage. Results go to stdout, everything else to stderr. A closed stdout is not a failure.
+//! failed, 2 wrong usage, 3 a dead letter is gone. Results go to stdout, everything else to stderr. A closed stdout is not a failure.
 
 /// Waves are often freed on another thread than the one that made them, which can cost a lock in the system's
 /// allocator.
@@ -30,6 +30,7 @@ mod connect;
 mod emit;
 mod error;
 mod frame;
+mod letters;
 mod listen;
 mod map;
 mod new;
@@ -51,23 +52,29 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::Cli;
-use crate::error::CommandError;
 
 /// The exit code for wrong usage, as used by the argument parser.
 const WRONG_USAGE: u8 = 2;
 
+/// The exit code for a dead letter that does not exist any more.
+const GONE: u8 = 3;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.prepare();
-    let mut wrong_usage = false;
+    let mut special = None;
     let code = aether_chassis::run(|shutdown| async {
         tokio::spawn(stdout_watchdog::run(shutdown.clone()));
         let done = match cli.run(shutdown).await {
             Err(error) if error.is_closed_pipe() => Ok(()),
             done => done,
         };
-        wrong_usage = done.as_ref().is_err_and(CommandError::is_wrong_usage);
+        special = match &done {
+            Err(error) if error.is_wrong_usage() => Some(WRONG_USAGE),
+            Err(error) if error.is_gone() => Some(GONE),
+            _ => None,
+        };
         done
     });
-    if wrong_usage { ExitCode::from(WRONG_USAGE) } else { code }
+    special.map_or(code, ExitCode::from)
 }

@@ -228,7 +228,9 @@ impl Aether {
         self.shared.bus.router().reports()
     }
 
-    /// The waves that failed here and whose source could not be told, because nobody there listens for echoes.
+    /// The waves that failed here and were kept: nobody at their source listens for echoes, or this process
+    /// ([`DeadLetters::keep_echoed`]) or the source ([`EchoRequest::letter`](crate::wave::EchoRequest::letter)) wants to
+    /// have them kept.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

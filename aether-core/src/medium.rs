@@ -50,7 +50,8 @@ pub struct Promises {
     pub groups: bool,
     /// Waves reach vibrators in other processes.
     pub crosses_processes: bool,
-    /// Commands and queries with no receiver except observers are returned to their source.
+    /// Commands and queries, and other waves whose source [asked](crate::WaveBuilder::echo), are returned to their
+    /// source if they have no receiver except observers.
     pub reflects_unheard: bool,
     /// Emitters wait for receivers whose options request it, wherever the receivers are. A plain emitting loop loses
     /// nothing when its receiver is slower but not stuck.
@@ -183,8 +184,8 @@ pub enum Reach {
 /// 12. `notify` carries framework notices, which are waves on reserved channels, to all their receivers except observers.
 ///     It bypasses the outbox and never makes emitters wait. For each notice it reports whether the channel has any
 ///     receivers, if the medium promises to detect that; otherwise it reports that the notice was sent (`Heard`).
-///     Notices do not appear in any outbox ledger. A carried command or query with no receivers except observers is
-///     reflected, if the medium promises that.
+///     Notices do not appear in any outbox ledger. A carried wave with no receivers except observers is reflected if
+///     its source wants to be told, as for each command and query, and the medium promises that.
 /// 13. If the medium promises back-pressure, emitters wait for receivers whose options request it, wherever the
 ///     receivers are. A plain emitting loop loses nothing when its receiver is slower but makes progress, except for
 ///     what exceeds bounds that the medium documents. Stronger waves, and waves of other channels, pass the waiting

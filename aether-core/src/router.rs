@@ -227,8 +227,8 @@ impl Router {
         self.route(notice.channel()).notify(notice)
     }
 
-    /// Sets a callback for each command and query without a receiver, observers not counted. Only the first callback is
-    /// kept.
+    /// Sets a callback for each wave without a receiver whose source is told, observers not counted. Only the first
+    /// callback is kept.
     pub(crate) fn on_unheard(&self, callback: impl Fn(&Wave) + Send + Sync + 'static) {
         let _ = self.on_unheard.set(Box::new(callback));
     }

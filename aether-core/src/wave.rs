@@ -22,6 +22,7 @@
 mod builder;
 mod content;
 mod echo_request;
+mod failed_attempts;
 mod failure;
 mod kind;
 mod metadata;
@@ -37,13 +38,13 @@ pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
 pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use echo_request::{ECHO, EchoRequest};
+pub use failed_attempts::FailedAttempt;
 pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
 pub use kind::{Kind, KindError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
 pub use received::Received;
 pub use replay::ATTEMPTS;
 pub use reply::{ReplyError, ReplyPath};
-pub use resend::FailedAttempt;
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ use crate::amplitude::{Amplitude, Floor, HalfLife};
 use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::{Sequencer, Source, WaveId};
-use resend::FailedAttempts;
+use failed_attempts::FailedAttempts;
 
 /// The maximum length of a coherence key, in bytes.
 pub const MAX_KEY_BYTES: usize = 255;
@@ -290,6 +291,12 @@ impl Wave {
     pub fn metadata(&self) -> &Metadata {
         static NONE: Metadata = Metadata::NONE;
         self.body.extras.as_ref().map_or(&NONE, |extras| &extras.metadata)
+    }
+
+    /// What its source wants to be told if it fails, if the source asked.
+    #[must_use]
+    pub fn echo_request(&self) -> Option<EchoRequest> {
+        self.body.extras.as_ref()?.metadata.echo_request()
     }
 
     /// The media type of the payload.

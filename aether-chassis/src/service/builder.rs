@@ -3,11 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::echo::EchoesError;
-use aether_core::physics::{Interfere, InterfereError};
-use aether_core::{
-    Aether, CreateError, InboxOptions, JoinError, Pattern, Receiver, Vibrator, Wave, wave::ChannelError,
-};
+use aether_core::physics::Interfere;
+use aether_core::{Aether, CreateError, InboxOptions, Pattern, Receiver, Vibrator, Wave, WhenFull};
 use futures_util::FutureExt;
 use futures_util::future::ready;
 use tower::layer::util::{Identity, Stack as Layers};
@@ -15,107 +12,16 @@ use tower::{BoxError, Layer};
 
 use super::circuit::Circuit;
 use super::echo_loop::{EchoLoop, RunEcho};
+use super::error::ServiceError;
 use super::handlers::{HandlerSet, Handlers, check};
-use super::limits::{Breaker, Limits, LimitsError};
+use super::limits::{Breaker, Limits};
 use super::log_throttle::LogThrottle;
 use super::serve_loop::ServeLoop;
 use super::stack::{Dispatch, Handling, stack};
 use super::{Service, ServiceCounters};
 use crate::handler::{Answer, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome};
+use crate::letters::{Clerk, answer, channel_of};
 use crate::{Asker, AskerOptions, Resend};
-
-/// Why a service could not be built or run. A service that was not built has no subscriptions.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServiceError {
-    /// The pattern of a handler is not valid.
-    #[error("handler number {number} has an invalid pattern: {given:?}")]
-    Pattern {
-        /// The position of the handler in the order of registration in its set, from 1.
-        number: usize,
-        /// The pattern as given.
-        given: String,
-        /// What is wrong with it.
-        source: ChannelError,
-    },
-    /// The name of a group is not valid.
-    #[error("{given:?} is not a valid group name")]
-    Group {
-        /// The name as given.
-        given: String,
-        /// What is wrong with it.
-        source: ChannelError,
-    },
-    /// A group without handlers.
-    #[error("the group {group} has no handlers: it applies to handlers that are registered after it")]
-    EmptyGroup {
-        /// The group.
-        group: String,
-    },
-    /// The service, or one of its sets of handlers, has no handlers.
-    #[error(
-        "the service or one of its sets has no handlers: use .on(pattern, handler) or .on_query(pattern, handler)"
-    )]
-    NoHandlers,
-    /// A handler that could never be called.
-    #[error(
-        "the handler for {pattern} can never be called: the handler for {by}, registered before it, takes all of its waves"
-    )]
-    Unreachable {
-        /// The handler's pattern.
-        pattern: Pattern,
-        /// The pattern before it that covers it.
-        by: Pattern,
-    },
-    /// Two patterns share channels but not the group, so some waves would be handled twice.
-    #[error(
-        "the handlers for {first} and {second} share channels and are not in one group: some waves would be handled twice"
-    )]
-    SharedChannels {
-        /// The pattern registered first.
-        first: Pattern,
-        /// The other one.
-        second: Pattern,
-    },
-    /// Two sets of handlers share channels, so some waves would be handled twice.
-    #[error(
-        "the handlers for {first} and {second} share channels but are in different sets: some waves would be handled twice"
-    )]
-    SeparateLimits {
-        /// The pattern registered first.
-        first: Pattern,
-        /// The other one.
-        second: Pattern,
-    },
-    /// A limit is not valid.
-    #[error(transparent)]
-    Limits(#[from] LimitsError),
-    /// The vibrator could not be created.
-    #[error("the service could not be created")]
-    Create(#[from] CreateError),
-    /// The service cannot receive the echoes of its waves.
-    #[error("the service cannot receive echoes")]
-    Echoes(#[from] EchoesError),
-    /// Subscribing to a pattern failed.
-    #[error("the service cannot subscribe to {pattern}")]
-    Join {
-        /// The pattern.
-        pattern: Pattern,
-        /// Why.
-        source: JoinError,
-    },
-    /// The claims of a pattern cannot be added up.
-    #[error("the service cannot add up the claims of {pattern}")]
-    Interfere {
-        /// The pattern.
-        pattern: Pattern,
-        /// Why.
-        source: InterfereError,
-    },
-    /// A layer failed permanently while the service was running.
-    #[error("a layer of the service failed")]
-    Layer(#[source] BoxError),
-}
 
 /// Builds a [`Service`]. [`ServiceBuilder::build`] reports the first invalid call.
 ///
@@ -132,6 +38,7 @@ pub struct ServiceBuilder<S = (), L = Identity> {
     grace: Duration,
     asking: AskerOptions,
     on_echo: Option<Box<RunEcho>>,
+    with_letters: bool,
     layers: L,
 }
 
@@ -146,6 +53,7 @@ impl ServiceBuilder {
             grace: Duration::from_secs(5),
             asking: AskerOptions::default(),
             on_echo: None,
+            with_letters: false,
             layers: Identity::new(),
         }
     }
@@ -153,8 +61,19 @@ impl ServiceBuilder {
 
 impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     fn with_own<T>(self, change: impl FnOnce(Handlers<S>) -> Handlers<T>) -> ServiceBuilder<T, L> {
-        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, layers } = self;
-        ServiceBuilder { name, own: change(own), sets, inbox, limits, grace, asking, on_echo, layers }
+        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers } = self;
+        ServiceBuilder {
+            name,
+            own: change(own),
+            sets,
+            inbox,
+            limits,
+            grace,
+            asking,
+            on_echo,
+            with_letters,
+            layers,
+        }
     }
 
     fn with_limits(mut self, change: impl FnOnce(Limits) -> Limits) -> Self {
@@ -251,6 +170,17 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self
     }
 
+    /// Answers questions about the dead letters of this process on the bus: list, show, replay and drop, as `aether
+    /// letters` asks them. The module [`letters`](crate::letters) describes them. They are handled by a set of their
+    /// own, four at a time, and count in the report of the service. Of several services on one `Aether`, one answers.
+    /// Default: no.
+    ///
+    /// Over NATS, nothing is authenticated: every client that may publish can read, replay and drop the letters.
+    pub fn with_letters(mut self) -> Self {
+        self.with_letters = true;
+        self
+    }
+
     /// [`Limits::concurrency`] of the service.
     pub fn concurrency(self, waves: usize) -> Self {
         self.with_limits(|limits| limits.concurrency(waves))
@@ -303,9 +233,9 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// first layer is outermost, as in `tower::ServiceBuilder`. Each set of [`handlers`](Self::handlers) is wrapped by
     /// itself: a layer that limits a rate does so for each set.
     pub fn layer<N>(self, layer: N) -> ServiceBuilder<S, Layers<N, L>> {
-        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, layers } = self;
+        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers } = self;
         let layers = Layers::new(layer, layers);
-        ServiceBuilder { name, own, sets, inbox, limits, grace, asking, on_echo, layers }
+        ServiceBuilder { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers }
     }
 
     /// Creates the service and subscribes to its patterns. Waves that arrive before [`Service::run_until`] wait in its
@@ -323,13 +253,17 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         <L::Service as tower::Service<Wave>>::Error: Into<BoxError>,
         <L::Service as tower::Service<Wave>>::Future: Send + 'static,
     {
-        let Self { name, own, sets: more, inbox, limits, grace, asking, on_echo, layers } = self;
+        let Self { name, own, sets: more, inbox, limits, grace, asking, on_echo, with_letters, layers } =
+            self;
         let mut sets = vec![own.into_set()];
         // A service may have all of its handlers in sets of their own.
-        if sets[0].routes.is_empty() && sets[0].mistake.is_none() && !more.is_empty() {
+        if sets[0].routes.is_empty() && sets[0].mistake.is_none() && (with_letters || !more.is_empty()) {
             sets.clear();
         }
         sets.extend(more);
+        if with_letters {
+            sets.push(letters(&name, aether)?);
+        }
         for set in &mut sets {
             if let Some(mistake) = set.mistake.take() {
                 return Err(mistake);
@@ -384,6 +318,17 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         };
         Ok(Service { emitter, loops, echoes, corroborators, grace, counters })
     }
+}
+
+/// The set that answers questions about dead letters.
+fn letters(name: &str, aether: &Aether) -> Result<HandlerSet, ServiceError> {
+    let letters = aether.dead_letters();
+    let channel = channel_of(letters.store());
+    let emitter = aether.emitter(name).map_err(CreateError::from)?;
+    let inbox = InboxOptions::default().max_waves(64).max_bytes(256 << 10).when_full(WhenFull::Shed);
+    let limits = Limits::independent().concurrency(4).time_out(Duration::from_secs(10));
+    let handlers = Handlers::new().group("aether.letters").state(Clerk { letters, emitter });
+    Ok(handlers.on_query(channel, answer).limits(limits).inbox(inbox).into_set())
 }
 
 /// Subscribes to the patterns of a set of handlers.

@@ -13,8 +13,8 @@ use futures_util::future::ready;
 use tower::util::MapErrLayer;
 use tower::{BoxError, Layer, ServiceBuilder};
 
-use super::ServiceError;
 use super::corroboration::Corroboration;
+use super::error::ServiceError;
 use super::limits::Limits;
 use super::stack::{Handling, Route, Run, Wrap};
 use crate::handler::{Answer, FromWave, Handler, IntoAnswer, IntoOutcome};

@@ -15,14 +15,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::ServiceCounters;
 use super::attempt::{Again, Attempt, HandlerContext};
 use super::circuit::{Admission, Circuit};
+use super::error::ServiceError;
 use super::failure::{Cause, CircuitOpen};
 use super::limits::LimitsInForce;
 use super::log_throttle::LogThrottle;
 use super::report::Outcome;
 use super::stack::{Stack, call};
-use super::{ServiceCounters, ServiceError};
 
 /// How long cancelled handlers may take to end. A handler that blocks its thread does not end even then.
 const LETTING_GO: Duration = Duration::from_millis(100);

@@ -8,6 +8,7 @@ mod circuit;
 mod echoes;
 mod fringes;
 mod handling;
+mod letter_queries;
 mod letters;
 mod limits;
 mod refused;

@@ -5,6 +5,7 @@
 mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;
+mod letters;
 mod nats;
 mod new;
 #[cfg(unix)]

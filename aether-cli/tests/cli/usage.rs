@@ -15,6 +15,7 @@ fn the_help_names_every_command_and_teaches_by_example() {
         "emit ",
         "listen ",
         "ask ",
+        "letters ",
         "map ",
         "physics ",
         "new ",
@@ -28,7 +29,7 @@ fn the_help_names_every_command_and_teaches_by_example() {
     ] {
         assert!(help.out.contains(part), "{part}: {}", help.out);
     }
-    for command in ["up", "emit", "listen", "ask", "map", "physics", "new", "completions"] {
+    for command in ["up", "emit", "listen", "ask", "letters", "map", "physics", "new", "completions"] {
         let help = run(&[command, "--help"]);
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{command}");
         assert!(help.out.contains(&format!("\n  aether {command} ")) || command == "emit", "{}", help.out);
@@ -81,6 +82,11 @@ fn wrong_usage_is_code_2_and_says_what_is_allowed() {
         (&["emit", "a", "1", "--rate", "0"], "above 0"),
         (&["emit", "a", "-", "--count", "2"], "--count repeats a payload that is an argument"),
         (&["map", "--format", "svg"], "dot, json, mermaid"),
+        (&["letters", "replay"], "<ID>..."),
+        (&["letters", "show", "17"], "ids look like 1f9a3c5b7d2e4f60-17"),
+        (&["letters", "drop", "1f-1", "--all"], "cannot be used with"),
+        (&["letters", "ls", "--older", "5"], "such as 500ms"),
+        (&["letters", "ls"], "no other process can keep a dead letter"),
         (&["map", "--for", "0s"], "longer than zero"),
         (&["physics", "--every", "often"], "such as 500ms"),
         (&["physics", "a.>.b"], "'>' a whole token and the last one"),

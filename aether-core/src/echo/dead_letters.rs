@@ -169,8 +169,8 @@ impl DeadLetters {
         let kept = wave.as_first_sent();
         let level = kept.signal().level();
         let mut failed = wave.failed_attempts().to_vec();
-        failed.push(FailedAttempt::now(wave.attempt(), hint));
         let (hint, by) = (super::shortened(hint).into_owned(), by.to_owned());
+        failed.push(FailedAttempt::now(wave.attempt(), hint.clone()));
         let (id, at) = (LetterId { store: self.id, number: 0 }, SystemTime::now());
         let attempts = kept.attempts();
         let mut letter = DeadLetter { id, number: 0, wave: kept, reason, hint, by, attempts, failed, at };

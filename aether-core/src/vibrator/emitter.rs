@@ -303,8 +303,8 @@ impl Emitter {
     }
 
     /// Tells the source of a wave that it was not handled. A handler calls it when it refuses a wave or fails at it.
-    /// Commands and queries come back as an [`Echo`](crate::Echo) or become [dead letters](Aether::dead_letters); waves
-    /// of other kinds are left alone. Only the first report of a wave by this vibrator counts, unless a thousand reports
+    /// Commands and queries come back as an [`Echo`](crate::Echo) or become [dead letters](Aether::dead_letters), and so
+    /// do waves whose source [asked](crate::WaveBuilder::echo); other waves are left alone. Only the first report of a wave by this vibrator counts, unless a thousand reports
     /// of other waves came in between.
     ///
     /// `hint` is for people. It is cut off after [`MAX_HINT_BYTES`](crate::wave::MAX_HINT_BYTES) bytes.
@@ -375,7 +375,8 @@ impl Emitter {
 
     /// Listens for the echoes of this emitter's own waves from now on: commands and queries that nobody heard, that were
     /// shed or expired, that a handler refused or failed at, or that were relayed too often. Ordinary term: error
-    /// returns. Events, responses and broadcasts are not reflected, and no echo is.
+    /// returns. Events and broadcasts are reflected if they [ask](crate::WaveBuilder::echo); responses and echoes are
+    /// not.
     ///
     /// If nobody listens at the source, such waves go to the [dead letters](Aether::dead_letters) of the process where
     /// they failed. So listen before emitting.

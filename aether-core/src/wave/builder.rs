@@ -6,7 +6,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::content::ContentTypeError;
-use super::{Body, ContentType, Extras, Kind, MAX_KEY_BYTES, Metadata, MetadataError, Wave};
+use super::{
+    Body, ContentType, ECHO, EchoRequest, Extras, Kind, MAX_KEY_BYTES, Metadata, MetadataError, Wave,
+};
 use crate::amplitude::{Amplitude, AmplitudeError, HalfLife, HalfLifeError, Signal};
 use crate::channel::{Channel, ChannelError};
 use crate::phase::{Phase, PhaseError};
@@ -155,6 +157,12 @@ impl WaveBuilder {
         let result = self.metadata.push(name, value);
         self.note(result);
         self
+    }
+
+    /// Asks to be told if the wave fails, also if it is an event or a broadcast. Default: commands and queries are told
+    /// of without payload, other kinds not at all. It travels as the metadata entry [`ECHO`]; the first call counts.
+    pub fn echo(self, request: EchoRequest) -> Self {
+        self.metadata(ECHO, request.written())
     }
 
     /// Sets a payload of bytes.

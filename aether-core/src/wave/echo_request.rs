@@ -1,11 +1,9 @@
 //! What the source of a wave wants to be told if the wave fails. It travels as a metadata entry, alike on every medium.
 
-use super::{Wave, WaveBuilder};
-
 /// The metadata entry with the request. Its value is a list of words, separated by commas: `told`, `payload`, `letter`.
 pub const ECHO: &str = "aether-echo";
 
-/// A request to be told if a wave fails, for [`WaveBuilder::echo`].
+/// A request to be told if a wave fails, for [`WaveBuilder::echo`](crate::WaveBuilder::echo).
 ///
 /// The source of a failed command or query gets an [`Echo`](crate::Echo) without asking. With a request it gets one for
 /// a wave of any other kind, too, except responses; and it can have more than the echo.
@@ -66,7 +64,7 @@ impl EchoRequest {
         Self { payload: has("payload"), letter: has("letter") }
     }
 
-    const fn written(self) -> &'static str {
+    pub(super) const fn written(self) -> &'static str {
         match (self.payload, self.letter) {
             (false, false) => "told",
             (true, false) => "told,payload",
@@ -76,38 +74,10 @@ impl EchoRequest {
     }
 }
 
-impl WaveBuilder {
-    /// Asks to be told if the wave fails, also if it is an event or a broadcast. Default: commands and queries are told
-    /// of without payload, other kinds not at all. It travels as the metadata entry [`ECHO`]; the first call counts.
-    pub fn echo(self, request: EchoRequest) -> Self {
-        self.metadata(ECHO, request.written())
-    }
-}
-
-impl Wave {
-    /// What its source wants to be told if it fails, if the source asked.
-    #[must_use]
-    pub fn echo_request(&self) -> Option<EchoRequest> {
-        self.body.extras.as_ref()?.metadata.echo_request()
-    }
-}
-
-impl super::Metadata {
-    /// Notes the request in an entry that is being added.
-    pub(super) fn note_echo_request(&mut self, name: &str, value: &str) {
-        if name == ECHO {
-            self.echo.get_or_insert_with(|| EchoRequest::read(value));
-        }
-    }
-
-    pub(super) const fn echo_request(&self) -> Option<EchoRequest> {
-        self.echo
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wave::{MAX_METADATA_ENTRIES, Wave};
 
     #[test]
     fn a_request_is_read_back_and_later_words_are_ignored() {
@@ -126,7 +96,7 @@ mod tests {
 
     #[test]
     fn an_entry_without_room_is_an_error() {
-        let full = (0..super::super::MAX_METADATA_ENTRIES)
+        let full = (0..MAX_METADATA_ENTRIES)
             .fold(Wave::builder("a"), |wave, number| wave.metadata(&number.to_string(), "x"));
         assert!(full.echo(EchoRequest::told()).build().is_err());
     }

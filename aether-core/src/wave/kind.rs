@@ -51,7 +51,7 @@ impl Kind {
     }
 
     /// Whether a failure returns a wave of this kind to its source as an [`Echo`](crate::Echo). True for commands and
-    /// queries.
+    /// queries. Waves of other kinds can [ask](crate::WaveBuilder::echo).
     #[must_use]
     pub const fn reflects(self) -> bool {
         matches!(self, Self::Command | Self::Query)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::EchoRequest;
+use super::{ECHO, EchoRequest};
 
 /// The maximum number of entries of a wave's metadata.
 pub const MAX_METADATA_ENTRIES: usize = 32;
@@ -63,7 +63,9 @@ impl Metadata {
         if self.entries.len() == MAX_METADATA_ENTRIES || bytes > MAX_METADATA_BYTES {
             return Err(MetadataError::Full { name: name.to_owned() });
         }
-        self.note_echo_request(name, value);
+        if name == ECHO {
+            self.echo.get_or_insert_with(|| EchoRequest::read(value));
+        }
         self.entries.push((name.into(), value.into()));
         self.bytes = bytes;
         Ok(())
@@ -78,6 +80,11 @@ impl Metadata {
     /// The entries, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.entries.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// The request to be told, if an entry has one.
+    pub(super) const fn echo_request(&self) -> Option<EchoRequest> {
+        self.echo
     }
 
     /// The number of entries.

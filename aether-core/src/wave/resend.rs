@@ -8,50 +8,10 @@
 //! the same importance, so retries cannot crowd out fresh work.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use super::failed_attempts::{FailedAttempt, FailedAttempts};
 use super::{Extras, MAX_HINT_BYTES, Wave};
 use crate::amplitude::{Amplitude, STEPS_PER_OCTAVE};
-
-/// The maximum number of failed attempts of one wave whose errors are kept: the first and the latest.
-const MAX_FAILED_ATTEMPTS: usize = 32;
-
-/// An attempt to handle a wave that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FailedAttempt {
-    /// The number of the attempt, from 0: [`Wave::attempt`].
-    pub attempt: u8,
-    /// When it failed, by the clock of this machine.
-    pub at: SystemTime,
-    /// Why: one line of at most [`MAX_HINT_BYTES`] bytes.
-    pub error: String,
-}
-
-/// The earlier attempts of a wave that is tried again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FailedAttempts {
-    /// The amplitude of the first attempt.
-    first: Amplitude,
-    attempts: Vec<FailedAttempt>,
-}
-
-impl FailedAttempt {
-    pub(crate) fn now(attempt: u8, error: &str) -> Self {
-        let error = &error[..error.floor_char_boundary(MAX_HINT_BYTES)];
-        Self { attempt, at: SystemTime::now(), error: error.replace(char::is_control, " ") }
-    }
-
-    pub(crate) fn weight(&self) -> usize {
-        size_of::<Self>() + self.error.len()
-    }
-}
-
-impl FailedAttempts {
-    pub(super) fn weight(&self) -> usize {
-        size_of::<Self>() + self.attempts.iter().map(FailedAttempt::weight).sum::<usize>()
-    }
-}
 
 impl Wave {
     /// The number of this attempt: 0 for the first, one more for each [`Wave::resent`]. Local to this process; it does
@@ -69,23 +29,21 @@ impl Wave {
         let (attempt, first) = (self.attempt(), self.first_amplitude());
         let mut wave = self.clone();
         let extras = triomphe::Arc::make_mut(&mut wave.body).extras.get_or_insert_default();
-        let failed =
-            extras.failed.get_or_insert_with(|| Arc::new(FailedAttempts { first, attempts: Vec::new() }));
-        let attempts = &mut Arc::make_mut(failed).attempts;
-        attempts.truncate(MAX_FAILED_ATTEMPTS - 1);
-        attempts.push(FailedAttempt::now(attempt, error));
+        let failed = extras.failed.get_or_insert_with(|| Arc::new(FailedAttempts::new(first)));
+        let error = error[..error.floor_char_boundary(MAX_HINT_BYTES)].replace(char::is_control, " ");
+        Arc::make_mut(failed).push(FailedAttempt::now(attempt, error));
         wave
     }
 
     /// The attempts at handling this wave that failed, with their times and errors.
     #[must_use]
     pub fn failed_attempts(&self) -> &[FailedAttempt] {
-        self.history().map_or(&[], |failed| &failed.attempts)
+        self.history().map_or(&[], FailedAttempts::attempts)
     }
 
     /// The amplitude of the first attempt.
     pub(crate) fn first_amplitude(&self) -> Amplitude {
-        self.history().map_or(self.amplitude(), |failed| failed.first)
+        self.history().map_or(self.amplitude(), FailedAttempts::first)
     }
 
     fn history(&self) -> Option<&FailedAttempts> {

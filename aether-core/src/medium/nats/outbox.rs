@@ -4,8 +4,8 @@
 //! next batch. There is no timer, and a single wave leaves immediately. Commands never share a message, because a
 //! server queue group delivers a message to one member as a whole, and the members should share the work.
 //!
-//! For commands and queries, which are reflected if they have no receiver, the task asks the server whether there is
-//! one, once per channel and batch.
+//! For commands, queries and waves whose source asked, which are reflected if they have no receiver, the task asks the
+//! server whether there is one, once per channel and batch.
 //!
 //! The task numbers outgoing waves ([`Numbers`]). When nothing follows them, it announces the numbers: after a new
 //! connection, when a channel has gone quiet, at a flush, and at the end.

@@ -1,0 +1,257 @@
+//! Dead letters over the bus: a service answers questions about the letters of its process.
+//!
+//! [`ServiceBuilder::with_letters`](crate::ServiceBuilder::with_letters) makes a service answer; `aether letters` asks.
+//! Each process that answers has a channel of its own, `aether.letters.STORE`, so a question reaches the process that
+//! keeps the letter, and a [roster](aether_core::presence::Roster) shows who answers. The questions are
+//! [`LetterQuery`], the answers [`LetterAnswer`], both as JSON.
+//!
+//! Nothing is authenticated: every client that may publish there can read, send again and drop letters.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use aether_chassis::letters::{LetterAnswer, LetterFilter, LetterQuery, channel_of};
+//! use aether_chassis::{CancellationToken, Service};
+//! use aether_core::{Aether, Kind, Wave};
+//!
+//! let aether = Aether::local();
+//! let service = Service::builder("stock").on("stock.*", async || {}).with_letters().build(&aether).await?;
+//! let shutdown = CancellationToken::new();
+//! let running = tokio::spawn(service.run_until(shutdown.clone()));
+//!
+//! let shop = aether.emitter("shop")?;
+//! shop.emit(Wave::builder("paint.order").kind(Kind::Command).build()?).await?; // nobody hears it
+//! let question = LetterQuery::Ls { filter: LetterFilter::default(), after: 0 };
+//! let answer = shop.ask_wave(channel_of(aether.dead_letters().store()), &question).await?;
+//! let LetterAnswer::Letters { letters, .. } = answer.json()? else { panic!() };
+//! assert_eq!((letters[0].channel.as_str(), letters[0].reason.as_str()), ("paint.order", "no_resonator"));
+//! shutdown.cancel();
+//! # running.await??;
+//! # Ok(()) }
+//! ```
+
+mod answering;
+mod kept;
+
+pub(crate) use answering::{Clerk, answer};
+pub use kept::KeptLetters;
+
+use aether_core::echo::{DeadLetter, LetterId};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+/// The pattern of all channels on which services answer questions about their letters.
+pub const CHANNELS: &str = "aether.letters.*";
+
+/// The largest payload that [`LetterQuery::Show`] returns, in bytes.
+pub const MAX_SHOWN_PAYLOAD: usize = 256 << 10;
+
+/// The channel on which the process with this store of letters answers.
+#[must_use]
+pub fn channel_of(store: u64) -> String {
+    format!("aether.letters.{store:x}")
+}
+
+/// The store that answers on a channel.
+#[must_use]
+pub fn store_of(channel: &str) -> Option<u64> {
+    u64::from_str_radix(channel.strip_prefix("aether.letters.")?, 16).ok()
+}
+
+/// Which letters are meant.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LetterFilter {
+    /// Letters whose wave's channel matches this pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// Letters that were kept at least this many milliseconds ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_ms: Option<u64>,
+    /// Letters that were kept at most this many milliseconds ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newer_ms: Option<u64>,
+}
+
+/// A question about dead letters, as JSON: `{"op":"show","id":"1f9a3c5b7d2e4f60-17"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LetterQuery {
+    /// The letters, the oldest first.
+    Ls {
+        /// Which of them.
+        #[serde(flatten)]
+        filter: LetterFilter,
+        /// Only letters with higher numbers than this: the next page begins after the last letter of the one before.
+        #[serde(default)]
+        after: u64,
+    },
+    /// One letter with its payload and its attempts.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Send one letter again, and remove it.
+    Replay {
+        /// Its id.
+        id: String,
+    },
+    /// Remove one letter.
+    Drop {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// The answer to a [`LetterQuery`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LetterAnswer {
+    /// To `ls`: one page.
+    Letters {
+        /// At most 128 letters.
+        letters: Vec<LetterRecord>,
+        /// Whether there are more after the last one.
+        more: bool,
+    },
+    /// To `show`.
+    Letter(Box<LetterRecord>),
+    /// To `replay`: the letter was sent again and removed.
+    Replayed {
+        /// The id of the letter.
+        id: String,
+        /// The id of the new wave.
+        wave: String,
+    },
+    /// To `drop`.
+    Dropped {
+        /// The id of the letter.
+        id: String,
+    },
+    /// The letter does not exist any more.
+    Gone {
+        /// The id of the letter.
+        id: String,
+        /// Details for people.
+        hint: String,
+    },
+    /// The letter could not be sent again and stays.
+    NotSent {
+        /// The id of the letter.
+        id: String,
+        /// Details for people.
+        hint: String,
+    },
+}
+
+/// A failed attempt in a [`LetterRecord`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// The number of the attempt, from 0.
+    pub attempt: u8,
+    /// When it failed, in milliseconds before the answer.
+    pub age_ms: u64,
+    /// Why.
+    pub error: String,
+}
+
+/// A dead letter as JSON. The last fields are in the answer to `show` only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LetterRecord {
+    /// The id of the letter.
+    pub id: String,
+    /// The channel of the wave.
+    pub channel: String,
+    /// The kind of the wave.
+    pub kind: String,
+    /// The amplitude of the first attempt.
+    pub amplitude: f32,
+    /// The coherence key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The id of the wave.
+    pub wave: String,
+    /// Why it failed: an [`EchoReason`](aether_core::EchoReason).
+    pub reason: String,
+    /// Details for people.
+    pub hint: String,
+    /// The vibrator that failed to handle it, or `-`.
+    pub by: String,
+    /// How often it was sent, replays included.
+    pub attempts: u32,
+    /// When it was kept, in milliseconds before the answer.
+    pub age_ms: u64,
+    /// The size of the payload.
+    pub bytes: usize,
+    /// The cause of the wave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The metadata of the wave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<(String, String)>,
+    /// The media type of the payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// The payload in base64, if it has at most [`MAX_SHOWN_PAYLOAD`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
+    /// The attempts at handling it that failed, the last one included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<AttemptRecord>,
+}
+
+impl LetterRecord {
+    /// What `ls` lists.
+    pub(crate) fn of(letter: &DeadLetter) -> Self {
+        let wave = &letter.wave;
+        Self {
+            id: letter.id.to_string(),
+            channel: wave.channel().to_string(),
+            kind: wave.kind().to_string(),
+            amplitude: wave.amplitude().as_f32(),
+            key: wave.key().map(str::to_owned),
+            wave: wave.id().to_string(),
+            reason: letter.reason.to_string(),
+            hint: letter.hint.clone(),
+            by: letter.by.clone(),
+            attempts: letter.attempts,
+            age_ms: age_ms(letter.at),
+            bytes: wave.payload().len(),
+            cause: None,
+            metadata: Vec::new(),
+            content_type: None,
+            payload: None,
+            failed: Vec::new(),
+        }
+    }
+
+    /// What `show` shows.
+    pub(crate) fn whole(letter: &DeadLetter) -> Self {
+        let wave = &letter.wave;
+        let failed = letter.failed.iter().map(|failed| AttemptRecord {
+            attempt: failed.attempt,
+            age_ms: age_ms(failed.at),
+            error: failed.error.clone(),
+        });
+        let payload = Some(wave.payload()).filter(|payload| payload.len() <= MAX_SHOWN_PAYLOAD);
+        Self {
+            cause: wave.cause().map(ToString::to_string),
+            metadata: wave.metadata().iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            content_type: Some(wave.content_type().as_str().to_owned()),
+            payload: payload.map(|payload| STANDARD.encode(payload)),
+            failed: failed.collect(),
+            ..Self::of(letter)
+        }
+    }
+}
+
+/// The time since then. A clock that was set back makes it zero.
+pub(crate) fn age_ms(at: std::time::SystemTime) -> u64 {
+    at.elapsed().map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The id in a question.
+fn read_id(id: &str) -> Option<LetterId> {
+    id.parse().ok()
+}

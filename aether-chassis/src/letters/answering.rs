@@ -1,0 +1,91 @@
+//! Answers questions about the dead letters of a process. A service runs it as a set of handlers of its own.
+
+use aether_core::echo::{DeadLetter, LetterId, ReplayError};
+use aether_core::{DeadLetters, Emitter, Pattern, Wave};
+
+use super::{LetterAnswer, LetterFilter, LetterQuery, LetterRecord, age_ms, read_id};
+use crate::{Json, Rejection, State, error_chain};
+
+/// The maximum number of letters in one answer: about 1 KB each.
+const PAGE: usize = 128;
+
+/// The letters of a process, and who sends them again.
+#[derive(Debug, Clone)]
+pub(crate) struct Clerk {
+    pub(crate) letters: DeadLetters,
+    /// Not the emitter of the service, which does not hear its own waves.
+    pub(crate) emitter: Emitter,
+}
+
+/// The handler.
+pub(crate) async fn answer(
+    State(clerk): State<Clerk>,
+    Json(query): Json<LetterQuery>,
+    question: Wave,
+) -> Result<Json<LetterAnswer>, Rejection> {
+    let asker = question.source();
+    Ok(Json(match query {
+        LetterQuery::Ls { filter, after } => clerk.page(&filter, after)?,
+        LetterQuery::Show { id } => match clerk.find(&id) {
+            Some(letter) => LetterAnswer::Letter(Box::new(LetterRecord::whole(&letter))),
+            None => gone(id),
+        },
+        LetterQuery::Replay { id } => match clerk.id(&id) {
+            Some(letter) => {
+                tracing::info!(%asker, id, "sending a dead letter again");
+                clerk.replay(letter).await
+            }
+            None => gone(id),
+        },
+        LetterQuery::Drop { id } => {
+            match clerk.id(&id).and_then(|letter| clerk.letters.take(letter.number)) {
+                Some(_) => {
+                    tracing::info!(%asker, id, "dropped a dead letter");
+                    LetterAnswer::Dropped { id }
+                }
+                None => gone(id),
+            }
+        }
+    }))
+}
+
+fn gone(id: String) -> LetterAnswer {
+    let hint = "it was replayed, dropped, taken or evicted, or is being replayed".to_owned();
+    LetterAnswer::Gone { id, hint }
+}
+
+impl Clerk {
+    /// The id of a letter of this store.
+    fn id(&self, id: &str) -> Option<LetterId> {
+        read_id(id).filter(|id| id.store == self.letters.store())
+    }
+
+    fn find(&self, id: &str) -> Option<DeadLetter> {
+        self.letters.find(self.id(id)?.number)
+    }
+
+    fn page(&self, filter: &LetterFilter, after: u64) -> Result<LetterAnswer, Rejection> {
+        let channel = filter.channel.as_deref().map(Pattern::new).transpose();
+        let channel = channel.map_err(|error| Rejection::caused_by("the pattern is not valid", error))?;
+        let is_meant = |letter: &DeadLetter| {
+            let age = age_ms(letter.at);
+            letter.number > after
+                && channel.as_ref().is_none_or(|pattern| pattern.matches(letter.wave.channel()))
+                && filter.older_ms.is_none_or(|older| age >= older)
+                && filter.newer_ms.is_none_or(|newer| age <= newer)
+        };
+        let all = self.letters.list();
+        let mut meant = all.iter().filter(|letter| is_meant(letter));
+        let letters = meant.by_ref().take(PAGE).map(LetterRecord::of).collect();
+        Ok(LetterAnswer::Letters { letters, more: meant.next().is_some() })
+    }
+
+    async fn replay(&self, letter: LetterId) -> LetterAnswer {
+        let id = letter.to_string();
+        match self.letters.replay(letter.number, &self.emitter).await {
+            Ok(receipt) => LetterAnswer::Replayed { id, wave: self.emitter.id_of(&receipt).to_string() },
+            Err(ReplayError::Unknown { .. }) => gone(id),
+            Err(error) => LetterAnswer::NotSent { id, hint: error_chain(&error) },
+        }
+    }
+}

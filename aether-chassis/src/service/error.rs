@@ -1,0 +1,101 @@
+//! Why a service could not be built or run.
+
+use aether_core::echo::EchoesError;
+use aether_core::physics::InterfereError;
+use aether_core::{CreateError, JoinError, Pattern, wave::ChannelError};
+use tower::BoxError;
+
+use super::limits::LimitsError;
+
+/// Why a service could not be built or run. A service that was not built has no subscriptions.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// The pattern of a handler is not valid.
+    #[error("handler number {number} has an invalid pattern: {given:?}")]
+    Pattern {
+        /// The position of the handler in the order of registration in its set, from 1.
+        number: usize,
+        /// The pattern as given.
+        given: String,
+        /// What is wrong with it.
+        source: ChannelError,
+    },
+    /// The name of a group is not valid.
+    #[error("{given:?} is not a valid group name")]
+    Group {
+        /// The name as given.
+        given: String,
+        /// What is wrong with it.
+        source: ChannelError,
+    },
+    /// A group without handlers.
+    #[error("the group {group} has no handlers: it applies to handlers that are registered after it")]
+    EmptyGroup {
+        /// The group.
+        group: String,
+    },
+    /// The service, or one of its sets of handlers, has no handlers.
+    #[error(
+        "the service or one of its sets has no handlers: use .on(pattern, handler) or .on_query(pattern, handler)"
+    )]
+    NoHandlers,
+    /// A handler that could never be called.
+    #[error(
+        "the handler for {pattern} can never be called: the handler for {by}, registered before it, takes all of its waves"
+    )]
+    Unreachable {
+        /// The handler's pattern.
+        pattern: Pattern,
+        /// The pattern before it that covers it.
+        by: Pattern,
+    },
+    /// Two patterns share channels but not the group, so some waves would be handled twice.
+    #[error(
+        "the handlers for {first} and {second} share channels and are not in one group: some waves would be handled twice"
+    )]
+    SharedChannels {
+        /// The pattern registered first.
+        first: Pattern,
+        /// The other one.
+        second: Pattern,
+    },
+    /// Two sets of handlers share channels, so some waves would be handled twice.
+    #[error(
+        "the handlers for {first} and {second} share channels but are in different sets: some waves would be handled twice"
+    )]
+    SeparateLimits {
+        /// The pattern registered first.
+        first: Pattern,
+        /// The other one.
+        second: Pattern,
+    },
+    /// A limit is not valid.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// The vibrator could not be created.
+    #[error("the service could not be created")]
+    Create(#[from] CreateError),
+    /// The service cannot receive the echoes of its waves.
+    #[error("the service cannot receive echoes")]
+    Echoes(#[from] EchoesError),
+    /// Subscribing to a pattern failed.
+    #[error("the service cannot subscribe to {pattern}")]
+    Join {
+        /// The pattern.
+        pattern: Pattern,
+        /// Why.
+        source: JoinError,
+    },
+    /// The claims of a pattern cannot be added up.
+    #[error("the service cannot add up the claims of {pattern}")]
+    Interfere {
+        /// The pattern.
+        pattern: Pattern,
+        /// Why.
+        source: InterfereError,
+    },
+    /// A layer failed permanently while the service was running.
+    #[error("a layer of the service failed")]
+    Layer(#[source] BoxError),
+}
