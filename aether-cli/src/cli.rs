@@ -102,7 +102,7 @@ impl Cli {
             Command::Letters(args) => crate::letters::letters(args, shutdown).await,
             Command::Record(args) => crate::recorder::record(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
-            Command::New(args) => crate::new::new(args),
+            Command::New(args) => Ok(Output::stdout().bytes(crate::new::new(args)?.as_bytes())?),
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
             Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),
             Command::Beta(args) => Ok(aether_service_beta::main(args, shutdown).await?),

@@ -6,9 +6,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::CommandError;
-use crate::output::Output;
-
 /// Where the crates come from, unless `--aether-path` is given.
 const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 const MAX_NAME: usize = 64;
@@ -88,15 +85,15 @@ fn name(text: &str) -> Result<String, NameError> {
     if TAKEN.contains(&text) { Err(NameError::Taken) } else { Ok(text.to_owned()) }
 }
 
-pub(crate) fn new(args: NewArgs) -> Result<(), CommandError> {
+/// Writes the service, and returns what to do next.
+pub(crate) fn new(args: NewArgs) -> Result<String, NewError> {
     let NewArgs { name, into, aether_path } = args;
     let folder = into.unwrap_or_else(|| PathBuf::from(&name));
     write(&name, &folder, aether_path.as_deref())?;
     let shown = folder.display();
-    let text = format!(
-        "wrote the service {name} to {shown}\n  cd {shown} && cargo test\n  cd {shown} && cargo run -- --medium nats://127.0.0.1:4222\n"
-    );
-    Ok(Output::stdout().bytes(text.as_bytes())?)
+    let try_it = format!("cd {shown} && cargo test");
+    let run_it = format!("cd {shown} && cargo run -- --medium nats://127.0.0.1:4222");
+    Ok(format!("wrote the service {name} to {shown}\n  {try_it}\n  {run_it}\n"))
 }
 
 fn write(name: &str, folder: &Path, aether_path: Option<&Path>) -> Result<(), NewError> {

@@ -26,7 +26,7 @@ use lru::LruCache;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::ServiceError;
+use super::error::ServiceError;
 use crate::error_chain;
 
 /// How long each instance after the first waits for a report. It has to cover the difference between the arrival of the

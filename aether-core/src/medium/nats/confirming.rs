@@ -1,6 +1,6 @@
 //! Waves whose emitters wait until the server has them: finds out which of them the outbox sheds.
 //!
-//! [`Nats::carry_confirmed`](crate::medium::Medium::carry_confirmed) watches a wave for as long as it waits.
+//! [`settling`](super::settling) watches a wave for as long as its emitter waits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,10 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::Nats;
 use crate::inbox::ShedReason;
-use crate::medium::{ConfirmError, Medium};
-use crate::router::{Carried, Offered};
 use crate::source::WaveId;
 use crate::wave::Wave;
 
@@ -25,13 +22,13 @@ pub(super) struct Confirming {
 }
 
 /// Watches one wave until it is dropped.
-struct Watched {
+pub(super) struct Watched {
     confirming: Arc<Confirming>,
-    id: WaveId,
+    pub(super) id: WaveId,
 }
 
 impl Confirming {
-    fn watch(self: &Arc<Self>, wave: &Wave) -> (Watched, oneshot::Receiver<ShedReason>) {
+    pub(super) fn watch(self: &Arc<Self>, wave: &Wave) -> (Watched, oneshot::Receiver<ShedReason>) {
         let (id, (sender, shed)) = (wave.id(), oneshot::channel());
         let mut watched = self.watched.lock();
         watched.insert(id.clone(), sender);
@@ -56,30 +53,5 @@ impl Drop for Watched {
         let mut watched = self.confirming.watched.lock();
         watched.remove(&self.id);
         self.confirming.count.store(watched.len(), Ordering::Release);
-    }
-}
-
-impl Nats {
-    /// Accepts a wave and waits until the server has confirmed it, or the outbox has shed it.
-    pub(super) async fn carry_and_settle(&self, wave: Wave) -> Result<Offered, ConfirmError> {
-        let (watched, mut shed) = self.confirming.watch(&wave);
-        let id = watched.id.clone();
-        let confirmed = async {
-            let offered = match self.carry(wave)? {
-                Carried::Done(offered) => offered,
-                Carried::Waiting(waiting) => waiting.finish().await,
-            };
-            let settled = self.settle().await;
-            settled.map(|()| offered).map_err(|source| ConfirmError::Unconfirmed { id: id.clone(), source })
-        };
-        tokio::select! {
-            // What was shed is not confirmed, although everything else may be.
-            biased;
-            Ok(reason) = &mut shed => Err(ConfirmError::Shed { id: id.clone(), reason: Some(reason) }),
-            confirmed = confirmed => match shed.try_recv() {
-                Ok(reason) => Err(ConfirmError::Shed { id, reason: Some(reason) }),
-                Err(_) => confirmed,
-            },
-        }
     }
 }
