@@ -180,11 +180,11 @@ fn a_wave_of_any_kind_that_is_answered_is_a_question() {
     for second in 0..20 {
         let now = stage.start + SECOND * second;
         let mut question = Wave::builder(&channel).text("lamp").build().unwrap();
-        question.stamp(&asker, now);
+        question.stamp(&asker, crate::clock::moment_of(now));
         stage.pollings.observe(&question, now);
         let answer = Wave::builder(&channel).kind(Kind::Response).cause(question.id()).text("17");
         let mut answer = answer.build().unwrap();
-        answer.stamp(&stock, now);
+        answer.stamp(&stock, crate::clock::moment_of(now));
         stage.pollings.observe(&answer, now);
     }
     assert_eq!(stage.found(), [(1, 1, 1000)]);
