@@ -173,7 +173,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// Answers questions about the dead letters of this process on the bus: list, show, replay and drop, as `aether
     /// letters` asks them. The module [`letters`](crate::letters) describes them. They are handled by a set of their
     /// own, four at a time, and count in the report of the service. Of several services on one `Aether`, one answers.
-    /// Default: no.
+    /// [`DeadLetters::keep_echoed`](aether_core::DeadLetters::keep_echoed) keeps more letters. Default: no.
     ///
     /// Over NATS, nothing is authenticated: every client that may publish can read, replay and drop the letters.
     pub fn with_letters(mut self) -> Self {
