@@ -66,6 +66,8 @@ fn the_configuration_names_the_variables_of_the_program() {
     );
     // The program takes the same arguments as the samples.
     let help = run(&["beta", "--help"]).out;
+    // The help is broken into lines.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let environment = read("service.env");
     let variables = environment.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     let names: Vec<_> = variables.map(|line| line.split_once('=').unwrap().0).collect();
