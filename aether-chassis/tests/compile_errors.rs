@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use assert_cmd::Command;
 use serde_json::Value;
 
 /// The name of a program, its text after the imports, and what its only error says. Everything else is left out of the
@@ -69,6 +70,9 @@ const MISTAKES: [(&str, &str, &str); 9] = [
     ),
 ];
 
+/// Cargo compiles the dependencies anew where their features differ.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
 const IMPORTS: &str =
     "#![allow(unused)]\nuse aether_chassis::{Json, Service, State};\nuse aether_core::{Emitter, Wave};\n";
 
@@ -100,7 +104,7 @@ fn each_mistake_has_one_error_that_names_it() {
         .args(["check", "--offline", "--keep-going", "--bins", "--message-format=json", "--target-dir"])
         .arg(target)
         .current_dir(&folder)
-        .stderr(Stdio::piped())
+        .timeout(LIMIT)
         .output()
         .unwrap();
     let mut errors: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -2,9 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
+
+use assert_cmd::Command;
 
 use crate::process::run;
+
+/// Cargo compiles the dependencies anew where their features differ.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new").join(name);
@@ -38,7 +43,7 @@ fn a_new_service_compiles_and_passes_its_test() {
     let cargo = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO"));
         command.args(args).args(["--offline", "--config"]).arg(&profile_file).arg("--target-dir").arg(target);
-        let output = command.current_dir(&folder).output().unwrap();
+        let output = command.current_dir(&folder).timeout(LIMIT).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     };
@@ -61,6 +66,8 @@ fn the_configuration_names_the_variables_of_the_program() {
     );
     // The program takes the same arguments as the samples.
     let help = run(&["beta", "--help"]).out;
+    // The help is broken into lines.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     let environment = read("service.env");
     let variables = environment.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     let names: Vec<_> = variables.map(|line| line.split_once('=').unwrap().0).collect();

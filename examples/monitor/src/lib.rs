@@ -23,16 +23,19 @@ pub const BEAT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// [`EmitError`] when the medium is closed.
-pub async fn probe(emitter: Emitter, target: &str, is_up: impl Fn() -> bool) -> Result<(), EmitError> {
+pub async fn probe<C>(emitter: Emitter, target: String, is_up: impl Fn() -> C) -> Result<(), EmitError>
+where
+    C: Future<Output = bool>,
+{
     let (mut beats, mut was_up) = (interval(BEAT), true);
     loop {
         beats.tick().await;
-        emitter.emit(Wave::builder("probes.alive").key(target)).await?;
-        let up = is_up();
+        emitter.emit(Wave::builder("probes.alive").key(&target)).await?;
+        let up = is_up().await;
         // The claim is repeated while the target is down, and taken back once.
         if !(up && was_up) {
             let phase = if up { Phase::RETRACT } else { Phase::ASSERT };
-            emitter.emit(Wave::builder("probes.down").key(target).phase(phase)).await?;
+            emitter.emit(Wave::builder("probes.down").key(&target).phase(phase)).await?;
         }
         was_up = up;
     }
@@ -74,9 +77,9 @@ pub enum WatchError {
 ///
 /// # Errors
 /// [`WatchError`] when the medium is closed.
-pub async fn watch(aether: &Aether, emitter: Emitter) -> Result<(), WatchError> {
+pub async fn watch(aether: Aether, emitter: Emitter) -> Result<(), WatchError> {
     let mut observer =
-        PhysicsObserver::open("watch", "probes.alive", PhysicsEngine::default(), aether).await?;
+        PhysicsObserver::open("watch", "probes.alive", PhysicsEngine::default(), &aether).await?;
     while observer.advance(256).await?.is_some() {
         while let Some(found) = observer.found() {
             if let Finding::MissingBeat { stream, .. } = found {

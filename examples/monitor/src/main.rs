@@ -2,16 +2,21 @@
 //! `aether-monitor --medium nats://127.0.0.1:4222 alerter`.
 
 use std::error::Error;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aether_chassis::{CancellationToken, MediumArgs, close_with_account, run};
-use aether_core::Aether;
 use aether_metrics::Metrics;
 use aether_monitor::{alerter, notifier, probe, watch};
 use clap::{Parser, ValueEnum};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// How long a machine that is up may take to accept a connection.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Watch a machine: probes, alerters and a notifier
 #[derive(Parser)]
@@ -45,23 +50,28 @@ fn main() -> ExitCode {
 
 async fn monitor(args: Args, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
     let Some(aether) = args.medium.connect_until(&shutdown, "monitor").await? else { return Ok(()) };
-    let runs = |role| args.role == role || args.role == Role::All;
-    let (mut services, mut metrics) = (tokio::task::JoinSet::new(), Metrics::of(&aether));
-    for name in ["oslo", "rome"].into_iter().filter(|_| runs(Role::Probe)) {
-        let (emitter, target) = (aether.emitter(name)?, args.target);
-        let is_up = move || TcpStream::connect_timeout(&target, Duration::from_millis(500)).is_ok();
-        tokio::spawn(async move { probe(emitter, &target.to_string(), is_up).await });
+    let of = |role, most| if args.role == Role::All { most } else { usize::from(args.role == role) };
+    let target = args.target;
+    for name in ["oslo", "rome"].into_iter().take(of(Role::Probe, 2)) {
+        let connects = move || async move {
+            timeout(PATIENCE, TcpStream::connect(target)).await.is_ok_and(|connected| connected.is_ok())
+        };
+        tokio::spawn(probe(aether.emitter(name)?, target.to_string(), connects));
     }
-    let pager = Arc::new(|text: &str| Ok(println!("PAGE: {text}")));
-    let builders = [alerter(), alerter(), notifier(pager)].into_iter();
-    for (at, builder) in
-        builders.enumerate().filter(|(at, _)| runs(if *at < 2 { Role::Alerter } else { Role::Notifier }))
-    {
+    let (mut services, mut metrics) = (JoinSet::new(), Metrics::of(&aether));
+    let mut builders: Vec<_> = std::iter::repeat_with(alerter).take(of(Role::Alerter, 2)).collect();
+    for _ in &builders {
+        tokio::spawn(watch(aether.clone(), aether.emitter("watch")?));
+    }
+    if of(Role::Notifier, 1) == 1 {
+        builders.push(notifier(Arc::new(|text: &str| {
+            println!("PAGE: {text}");
+            Ok(())
+        })));
+    }
+    for builder in builders {
         let service = builder.build(&aether).await?;
         metrics = metrics.service(&service);
-        if at < 2 {
-            watch_beside(&aether, &service)?;
-        }
         services.spawn(service.run_until(shutdown.clone()));
     }
     let endpoint = metrics.serve(([127, 0, 0, 1], 0).into()).await?;
@@ -71,13 +81,4 @@ async fn monitor(args: Args, shutdown: CancellationToken) -> Result<(), Box<dyn 
         println!("{}", ended??);
     }
     Ok(close_with_account(&aether).await?)
-}
-
-fn watch_beside(
-    aether: &Aether,
-    service: &aether_chassis::Service,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let (aether, emitter) = (aether.clone(), service.emitter());
-    tokio::spawn(async move { watch(&aether, emitter).await });
-    Ok(())
 }

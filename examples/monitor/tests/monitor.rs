@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -30,10 +31,8 @@ impl Monitor {
         let bus = TestBus::builder().faults(faults).start().await;
         let mut alerters = Vec::new();
         for _ in 0..2 {
-            let service = alerter().build(bus.aether()).await.unwrap();
-            let (aether, emitter) = (bus.aether().clone(), service.emitter());
-            tokio::spawn(async move { watch(&aether, emitter).await });
-            alerters.push(bus.run(service));
+            alerters.push(bus.serve(alerter()).await);
+            tokio::spawn(watch(bus.aether().clone(), bus.aether().emitter("watch").unwrap()));
         }
         let (send, pages) = mpsc::unbounded_channel();
         let fails = Arc::new(AtomicUsize::new(0));
@@ -47,7 +46,7 @@ impl Monitor {
         for name in ["oslo", "rome", "york"] {
             let (is_up, emitter) = (Arc::new(AtomicBool::new(true)), bus.aether().emitter(name).unwrap());
             let state = Arc::clone(&is_up);
-            let probing = async move { probe(emitter, "db", || state.load(Ordering::Relaxed)).await };
+            let probing = probe(emitter, "db".to_owned(), move || ready(state.load(Ordering::Relaxed)));
             probes.push((is_up, tokio::spawn(probing).abort_handle()));
         }
         Self { bus, alerters, probes, fails, pages }

@@ -110,3 +110,22 @@ fn from_optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 fn shared_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
     String::deserialize(deserializer).map(Arc::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fringe_is_written_as_documented() {
+        let protocol = include_str!("../../../../protocol/README.md");
+        let documented = protocol.lines().find(|line| line.starts_with("{\"id\":")).unwrap();
+        let fringe: Fringe = serde_json::from_str(documented).unwrap();
+        assert_eq!((fringe.id.sequence, fringe.kind, fringe.claims.len()), (9, FringeKind::Rise, 2));
+        assert_eq!(fringe.claims[1].cause.as_ref().unwrap().source.name(), "deploy");
+        assert_eq!(serde_json::to_string(&fringe).unwrap(), documented);
+        for wrong in [("rome@2f/9", "rome"), ("probes.down", "probes..down"), ("rise", "soar")] {
+            let text = documented.replace(wrong.0, wrong.1);
+            assert!(serde_json::from_str::<Fringe>(&text).is_err(), "{text}");
+        }
+    }
+}
