@@ -23,7 +23,7 @@ use super::finding::Finding;
 use super::interference::FringeKind;
 use super::timeline::{Moment, Timeline};
 use crate::clock::Instant;
-use crate::wave::{Kind, Wave};
+use crate::wave::Wave;
 use activity::Activity;
 use open::OpenIncident;
 use questions::Questions;
@@ -34,8 +34,8 @@ pub use incident::{Cause, Incident, Severity};
 const MAX_OPEN: usize = 32;
 /// The maximum number of changes that wait to be fetched. Beyond it, the oldest is dropped and counted.
 const MAX_CHANGES: usize = 256;
-/// A service is judged after this silence at the earliest.
-const QUIET: Duration = Duration::from_secs(3);
+/// A service is judged after this silence at the earliest. Processes of a busy machine were seen to stall for 3.2 s.
+const QUIET: Duration = Duration::from_secs(5);
 /// A judgement that comes later than this shows that the observer did not run in between.
 const LATE: Duration = Duration::from_secs(2);
 /// The interval of judgements while an incident is open.
@@ -46,6 +46,10 @@ const RETURN: Duration = Duration::from_secs(10);
 const AFTERMATH: Duration = Duration::from_secs(60);
 /// A retry storm is an incident if each request is repeated this often on average; a weaker one is a finding only.
 const STORM: f64 = 3.0;
+/// A storm waits for this time, because a stopped service makes one before its own silence is proof.
+const STORM_WAITS: Duration = Duration::from_secs(10);
+/// The maximum number of storms that wait.
+const MAX_STORMS: usize = 16;
 /// Losses are an incident when they have lasted for this time without a break of the same length.
 const LOSSES: Duration = Duration::from_secs(20);
 /// The smallest number of lost waves that makes an incident.
@@ -69,6 +73,8 @@ pub(super) struct Incidents {
     /// The end of the last incident of a service or of the medium.
     ended: Option<Moment>,
     losses: Losses,
+    /// Storms that may turn out to be consequences.
+    storms: Vec<(Moment, Finding)>,
 }
 
 /// The losses of the observer without a long break.
@@ -82,16 +88,13 @@ struct Losses {
 impl Incidents {
     /// Takes in a wave.
     pub(super) fn observe(&mut self, wave: &Wave, now: Instant) {
-        let instant = now;
         let now = self.timeline.advance(now);
         self.notice_pause(now);
         if wave.source().instance() == 0 {
             return;
         }
         self.activity.observe(wave, now, self.watched);
-        if matches!(wave.kind(), Kind::Command | Kind::Query | Kind::Response) {
-            self.questions.observe(wave, now.minus(wave.age_when(instant)), now);
-        }
+        self.questions.observe(wave, now);
         if self.check_at.is_none_or(|at| at > now.plus(QUIET)) {
             self.check_at = Some(now.plus(QUIET));
         }
@@ -105,8 +108,11 @@ impl Incidents {
                 self.activity.missed(&stream.channel, stream.source.name(), finding);
                 self.check_at = Some(self.check_at.map_or(now, |at| at.min(now)));
             }
-            Finding::RetryStorm { channel, attempts_per_key, .. } if *attempts_per_key >= STORM => {
-                self.storm(channel, finding, now);
+            Finding::RetryStorm { attempts_per_key, .. } if *attempts_per_key >= STORM => {
+                if self.storms.len() < MAX_STORMS {
+                    self.storms.push((now, finding.clone()));
+                }
+                self.check_at.get_or_insert(now.plus(STORM_WAITS));
             }
             Finding::Fringe(fringe) => {
                 let cause = Cause::Claim { channel: fringe.channel.clone(), key: fringe.key.to_string() };
@@ -249,24 +255,30 @@ impl Incidents {
     }
 
     /// A retry storm is the consequence of an incident, or one by itself.
-    fn storm(&mut self, channel: &crate::channel::Channel, finding: &Finding, now: Moment) {
-        if let Some(open) = self.open.iter_mut().find(|open| open.is_about_services()) {
-            open.attach(finding);
-            return;
+    fn judge_storms(&mut self, now: Moment) {
+        for (found, finding) in std::mem::take(&mut self.storms) {
+            let Finding::RetryStorm { channel, .. } = &finding else { continue };
+            if let Some(open) = self.open.iter_mut().find(|open| open.is_about_services()) {
+                open.attach(&finding);
+                continue;
+            }
+            if self.ended.is_some_and(|ended| now.since(ended) < AFTERMATH) || self.disconnected.is_some() {
+                continue;
+            }
+            if now.since(found) < STORM_WAITS {
+                self.storms.push((found, finding));
+                continue;
+            }
+            let cause = Cause::RetryStorm { channel: channel.clone() };
+            if let Some(open) = self.open.iter_mut().find(|open| open.cause == cause) {
+                open.found = now;
+                continue;
+            }
+            let mut open = OpenIncident::new(cause, Severity::Warning, found);
+            open.services.extend(self.questions.channel(channel).map(|answers| answers.by.clone()));
+            open.attach(&finding);
+            self.begin(open, now);
         }
-        let is_aftermath = self.ended.is_some_and(|ended| now.since(ended) < AFTERMATH);
-        if is_aftermath || self.disconnected.is_some() {
-            return;
-        }
-        let cause = Cause::RetryStorm { channel: channel.clone() };
-        if let Some(open) = self.open.iter_mut().find(|open| open.cause == cause) {
-            open.found = now;
-            return;
-        }
-        let mut open = OpenIncident::new(cause, Severity::Warning, now);
-        open.services.extend(self.questions.channel(channel).map(|answers| answers.by.clone()));
-        open.attach(finding);
-        self.begin(open, now);
     }
 }
 

@@ -7,11 +7,11 @@ use smol_str::SmolStr;
 use super::activity::Service;
 use super::incident::{Cause, Severity};
 use super::open::OpenIncident;
-use super::{AFTERMATH, EVERY, Incidents, LOSSES, QUIET, RETURN};
+use super::{AFTERMATH, EVERY, Incidents, LOSSES, QUIET, RETURN, STORM_WAITS};
 use crate::physics::timeline::Moment;
 
 /// Without a missing beat or an unanswered question, a service is judged after this silence at the earliest.
-const LONG_QUIET: Duration = Duration::from_secs(5);
+const LONG_QUIET: Duration = Duration::from_secs(8);
 /// A silence is unusual if it is longer than the longest pause by this factor, and at least this long.
 const UNUSUAL: u32 = 2;
 const UNUSUAL_AT_LEAST: Duration = Duration::from_millis(1500);
@@ -53,6 +53,7 @@ impl Incidents {
             self.look_for_slow_services(now);
             self.look_for_stopped_streams(now);
         }
+        self.judge_storms(now);
         let Self { open, activity, questions, .. } = self;
         for open in open.iter_mut().filter(|open| open.is_about_services()) {
             open.look_around(activity, questions, now);
@@ -64,7 +65,7 @@ impl Incidents {
     fn suspects(&self, now: Moment) -> Vec<Suspect> {
         let mut suspects: Vec<Suspect> = Vec::new();
         for (channel, answers) in self.questions.channels() {
-            let Some(since) = answers.unanswered(now) else { continue };
+            let Some(since) = answers.unanswered(now, self.watched) else { continue };
             let lives = self
                 .activity
                 .service(&answers.by)
@@ -199,14 +200,14 @@ impl Incidents {
                     let is_awaited = questions
                         .channels()
                         .any(|(_, answers)| open.names(&answers.by) && answers.is_awaited());
-                    let answers = questions
-                        .channels()
-                        .all(|(_, answers)| !open.names(&answers.by) || answers.unanswered(now).is_none());
+                    let answers = questions.channels().all(|(_, answers)| {
+                        !open.names(&answers.by) || answers.unanswered(now, Moment::default()).is_none()
+                    });
                     back == open.services.len() && answers || now.since(open.since) >= GIVEN_UP && !is_awaited
                 }
-                Cause::NotAnswering { channel } => {
-                    questions.channel(channel).is_none_or(|answers| answers.unanswered(now).is_none())
-                }
+                Cause::NotAnswering { channel } => questions
+                    .channel(channel)
+                    .is_none_or(|answers| answers.unanswered(now, Moment::default()).is_none()),
                 Cause::Slow { .. } => !questions
                     .channels()
                     .any(|(_, answers)| open.names(&answers.by) && answers.slow(now).is_some()),
@@ -297,8 +298,9 @@ impl Incidents {
             let patience = stream.pulse.patience()?.max(LONG_QUIET);
             Some(stream.pulse.last.max(self.watched).plus(patience))
         });
-        let questions = self.questions.channels().map(|(_, answers)| answers.deadline(now));
-        let all = services.chain(streams).chain(questions).flatten();
+        let questions = self.questions.channels().map(|(_, answers)| answers.deadline(now, self.watched));
+        let storms = self.storms.iter().map(|(found, _)| Some(found.plus(STORM_WAITS)));
+        let all = services.chain(streams).chain(questions).chain(storms).flatten();
         all.filter(|deadline| *deadline > now).min()
     }
 }

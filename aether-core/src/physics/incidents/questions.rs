@@ -24,7 +24,7 @@ const FEWEST_ANSWERS: u64 = 8;
 /// answers.
 const ANSWERED: f64 = 0.8;
 /// Unanswered questions are judged after this time, or after six times the usual time of an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 const TIMES: u32 = 6;
 /// And if there are this many: a single answer may have been lost on its way to the observer.
 const FEWEST_QUESTIONS: u32 = 3;
@@ -86,17 +86,18 @@ impl Default for Questions {
 }
 
 impl Questions {
-    /// Takes in a question or an answer, with the moment of its emission.
-    pub(super) fn observe(&mut self, wave: &Wave, at: Moment, now: Moment) {
+    /// Takes in a question or an answer. The time of arrival counts: a question that waited for a connection was not asked
+    /// before.
+    pub(super) fn observe(&mut self, wave: &Wave, now: Moment) {
         match wave.kind() {
             Kind::Command | Kind::Query => {
                 // Only channels with answers are kept, so a flood of commands is not a flood of channels.
                 let Some(answers) = self.channels.get_mut(wave.channel()) else {
-                    self.open.put((wave.source().instance(), wave.sequence()), at);
+                    self.open.put((wave.source().instance(), wave.sequence()), now);
                     return;
                 };
-                answers.asked(wave.source().name(), at);
-                self.open.put((wave.source().instance(), wave.sequence()), at);
+                answers.asked(wave.source().name(), now);
+                self.open.put((wave.source().instance(), wave.sequence()), now);
             }
             Kind::Response => {
                 let Some(question) = wave.cause() else { return };
@@ -105,7 +106,7 @@ impl Questions {
                     self.channels.put(wave.channel().clone(), Answers::default());
                 }
                 let Some(answers) = self.channels.get_mut(wave.channel()) else { return };
-                answers.answered(wave.source().name(), asked.map(|asked| at.since(asked)), now);
+                answers.answered(wave.source().name(), asked.map(|asked| now.since(asked)), now);
             }
             _ => {}
         }
@@ -136,10 +137,10 @@ impl Questions {
 }
 
 impl Answers {
-    fn asked(&mut self, asker: &str, at: Moment) {
+    fn asked(&mut self, asker: &str, now: Moment) {
         self.questions += 1;
         self.waiting = self.waiting.saturating_add(1);
-        self.waiting_since.get_or_insert(at);
+        self.waiting_since.get_or_insert(now);
         if self.askers.len() < MAX_ASKERS && !self.askers.iter().any(|name| name == asker) {
             self.askers.push(asker.into());
         }
@@ -196,8 +197,8 @@ impl Answers {
     }
 
     /// Since when all questions are unanswered, if there are enough of them, for long enough.
-    pub(super) fn unanswered(&self, now: Moment) -> Option<Moment> {
-        let since = self.waiting_since?;
+    pub(super) fn unanswered(&self, now: Moment, watched: Moment) -> Option<Moment> {
+        let since = self.waiting_since?.max(watched);
         let patience = self.patience();
         let is_judged = self.answers >= FEWEST_ANSWERS
             && self.answers as f64 >= ANSWERED * (self.questions - u64::from(self.waiting)) as f64;
@@ -211,8 +212,8 @@ impl Answers {
     }
 
     /// When the judgement about open questions may change.
-    pub(super) fn deadline(&self, now: Moment) -> Option<Moment> {
-        Some(self.waiting_since?.plus(self.patience())).filter(|deadline| *deadline > now)
+    pub(super) fn deadline(&self, now: Moment, watched: Moment) -> Option<Moment> {
+        Some(self.waiting_since?.max(watched).plus(self.patience())).filter(|deadline| *deadline > now)
     }
 
     /// The median time of an answer now and before, if the service is slow.
