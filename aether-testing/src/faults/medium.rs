@@ -12,7 +12,6 @@ use aether_core::{Channel, Wave};
 use futures_util::future::{BoxFuture, Either, select};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::counts::FaultCounts;
 use super::fate::{Fate, Loss};
 use super::fault::FaultId;
 use super::line::Line;
@@ -63,13 +62,11 @@ impl Faulty {
         }
         let copy = fate.is_duplicated.then(|| wave.clone());
         if fate.is_immediate() && !self.line.holds_stream_of(&wave) {
-            // What the medium refuses has met no fault.
-            let mut counts = FaultCounts::default();
-            let passed = pass(fate.applied(wave, &mut counts))?;
+            // What the medium refuses is handed back as it was, and has met no fault.
+            let passed = pass(wave)?;
             let mut plan = self.shared.plan.lock();
             plan.counts.offered += 1;
             plan.counts.delivered += 1;
-            plan.counts.corrupted += counts.corrupted;
             drop(plan);
             self.hold_copy(copy, &fate);
             return Ok(passed);
