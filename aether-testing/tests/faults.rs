@@ -137,6 +137,22 @@ async fn a_corrupted_wave_differs_in_one_bit_and_in_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wave_that_the_medium_refuses_is_handed_back_and_meets_no_fault() {
+    let stage = stage(4).await;
+    stage.faults.add(Fault::duplicate(1.0));
+    let large = Wave::builder("a").bytes(vec![0; 2 << 20]).build().unwrap();
+    let refused = stage.shop.emit(large).await.unwrap_err();
+    assert!(matches!(&refused, EmitError::TooLarge { .. }), "{refused}");
+    assert_eq!(refused.into_wave().unwrap().payload().len(), 2 << 20);
+    assert_eq!(stage.faults.counts(), FaultCounts::default());
+    stage.faults.add(Fault::delay(SECOND));
+    stage.shop.emit(Wave::builder("a").bytes(vec![0; 2 << 20]).build().unwrap()).await.unwrap();
+    sleep(2 * SECOND).await;
+    let counts = stage.finish().await;
+    assert_eq!((counts.refused, counts.delivered), (2, 0), "found too large after the delay");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_throttle_lets_waves_pass_evenly_spaced() {
     let mut stage = stage(4).await;
     stage.faults.add(Fault::throttle(10, SECOND));

@@ -38,9 +38,9 @@ pub(super) struct Fate {
 }
 
 impl Fate {
-    /// Whether the wave passes at once.
+    /// Whether the wave passes at once, unchanged.
     pub(super) fn is_immediate(&self) -> bool {
-        self.delay.is_zero() && self.overtaken.is_none() && self.stall.is_none()
+        self.delay.is_zero() && self.overtaken.is_none() && self.stall.is_none() && self.corrupt.is_none()
     }
 
     /// How long the wave is held back.

@@ -12,7 +12,6 @@ use aether_core::{Channel, Wave};
 use futures_util::future::{BoxFuture, Either, select};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::counts::FaultCounts;
 use super::fate::{Fate, Loss};
 use super::fault::FaultId;
 use super::line::Line;
@@ -53,32 +52,30 @@ impl Faulty {
         let elapsed = self.shared.elapsed();
         let fate = self.shared.plan.lock().active.fate(&wave, elapsed);
         if let Some(loss) = fate.loss {
-            let counts = &mut self.shared.plan.lock().counts;
-            counts.offered += 1;
-            *match loss {
-                Loss::Lost => &mut counts.lost,
-                Loss::Partitioned => &mut counts.partitioned,
-            } += 1;
+            self.shared.count(|counts| {
+                counts.offered += 1;
+                *match loss {
+                    Loss::Lost => &mut counts.lost,
+                    Loss::Partitioned => &mut counts.partitioned,
+                } += 1;
+            });
             return Ok(on_its_way);
         }
         let copy = fate.is_duplicated.then(|| wave.clone());
         if fate.is_immediate() && !self.line.holds_stream_of(&wave) {
-            // What the medium refuses has met no fault.
-            let mut counts = FaultCounts::default();
-            let passed = pass(fate.applied(wave, &mut counts))?;
-            let mut plan = self.shared.plan.lock();
-            plan.counts.offered += 1;
-            plan.counts.delivered += 1;
-            plan.counts.corrupted += counts.corrupted;
-            drop(plan);
+            // What the medium refuses is handed back as it was, and has met no fault.
+            let passed = pass(wave)?;
+            self.shared.count(|counts| {
+                counts.offered += 1;
+                counts.delivered += 1;
+            });
             self.hold_copy(copy, &fate);
             return Ok(passed);
         }
-        let wave = {
-            let counts = &mut self.shared.plan.lock().counts;
+        let wave = self.shared.count(|counts| {
             counts.offered += 1;
             fate.applied(wave, counts)
-        };
+        });
         self.hold(wave, &fate);
         self.hold_copy(copy, &fate);
         Ok(on_its_way)
@@ -86,18 +83,19 @@ impl Faulty {
 
     fn hold_copy(&self, copy: Option<Wave>, fate: &Fate) {
         if let Some(copy) = copy {
-            self.shared.plan.lock().counts.duplicated += 1;
+            self.shared.count(|counts| counts.duplicated += 1);
             self.hold(copy, fate);
         }
     }
 
     fn hold(&self, wave: Wave, fate: &Fate) {
         // Counted first: the task of the line may be done with it at once.
-        self.shared.plan.lock().counts.held += 1;
+        self.shared.count(|counts| counts.held += 1);
         if !self.line.hold(wave, fate.delay(), fate.keeps_order(), fate.stall) {
-            let counts = &mut self.shared.plan.lock().counts;
-            counts.held -= 1;
-            counts.overflowed += 1;
+            self.shared.count(|counts| {
+                counts.held -= 1;
+                counts.overflowed += 1;
+            });
         }
     }
 
@@ -145,10 +143,10 @@ impl Faulty {
             plan.active.fate(&question, elapsed)
         };
         if !self.passes(&fate, deadline).await {
-            self.shared.plan.lock().counts.questions_lost += 1;
+            self.shared.count(|counts| counts.questions_lost += 1);
             return timed_out(channel, patience, deadline).await;
         }
-        let question = fate.applied(question, &mut self.shared.plan.lock().counts);
+        let question = self.shared.count(|counts| fate.applied(question, counts));
         let left = deadline.saturating_duration_since(Instant::now());
         let asked = match fate.is_duplicated {
             false => self.inner.ask(question, left).await,
@@ -165,10 +163,10 @@ impl Faulty {
         };
         let back = self.shared.plan.lock().active.fate(&answer, self.shared.elapsed());
         if !self.passes(&back, deadline).await {
-            self.shared.plan.lock().counts.answers_lost += 1;
+            self.shared.count(|counts| counts.answers_lost += 1);
             return timed_out(channel, patience, deadline).await;
         }
-        Ok(back.applied(answer, &mut self.shared.plan.lock().counts))
+        Ok(self.shared.count(|counts| back.applied(answer, counts)))
     }
 
     /// Waits until nothing is held back any more, for a bounded time.
@@ -181,9 +179,10 @@ impl Faulty {
     /// Ends the line and counts what it held.
     fn end_line(&self) {
         let abandoned = self.line.end() as u64;
-        let counts = &mut self.shared.plan.lock().counts;
-        counts.held -= abandoned;
-        counts.abandoned += abandoned;
+        self.shared.count(|counts| {
+            counts.held -= abandoned;
+            counts.abandoned += abandoned;
+        });
     }
 }
 

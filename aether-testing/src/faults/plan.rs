@@ -31,6 +31,11 @@ impl Shared {
         Self { seed, started: Instant::now(), plan: Mutex::new(plan), changed: Notify::new() }
     }
 
+    /// Changes the counts. The lock is held for as long as `change` takes.
+    pub(super) fn count<T>(&self, change: impl FnOnce(&mut FaultCounts) -> T) -> T {
+        change(&mut self.plan.lock().counts)
+    }
+
     /// The time since the faults were made, from which their windows count.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
