@@ -76,6 +76,7 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
         "| system | waves/s | for | tier | edges found of true | precision | recall | unrelated | goal | report took |"
     );
     say!("|---|---|---|---|---|---|---|---|---|---|");
+    let mut sure = Vec::new();
     for case in &CASES {
         let (mut exact, mut timed) = (Vec::new(), Vec::new());
         for seed in seeds.clone() {
@@ -87,6 +88,14 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
         row(case, tier, &timed, |mean| {
             mean.precision >= case.goal.0 && mean.recall >= case.goal.1 && mean.unrelated <= MOST_UNRELATED
         });
+        sure.extend(timed.into_iter().flat_map(|trial| trial.sure));
+    }
+    say!("\n| confidence of edges by timing | edges | true |\n|---|---|---|");
+    for (from, to) in [(0.0, 0.7), (0.7, 0.9), (0.9, 0.97), (0.97, 1.01)] {
+        let of: Vec<bool> =
+            sure.iter().filter(|(sure, _)| (from..to).contains(sure)).map(|(_, is_true)| *is_true).collect();
+        let right = of.iter().filter(|is_true| **is_true).count() as f64 / of.len().max(1) as f64;
+        say!("| {from:.2} to {:.2} | {} | {right:.2} |", f64::min(to, 1.0), of.len());
     }
     say!(
         "\n| groups without announcements (L2) | grouped | pairs of a group that are related |\n|---|---|---|"
@@ -112,6 +121,8 @@ struct Trial {
     rate: f64,
     truth: usize,
     milliseconds: f64,
+    /// The confidence of each edge, and whether it is true.
+    sure: Vec<(f64, bool)>,
 }
 
 fn trial(case: &Case, seed: u64, shown: Shown) -> Trial {
@@ -121,6 +132,7 @@ fn trial(case: &Case, seed: u64, shown: Shown) -> Trial {
         rate: waves as f64 / case.seconds,
         truth: system.edges.len(),
         milliseconds: took.as_secs_f64() * 1e3,
+        sure: score::confidences(&map, &system),
     }
 }
 

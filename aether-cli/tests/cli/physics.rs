@@ -37,6 +37,10 @@ async fn the_map_is_that_of_the_causes() {
     assert_eq!((&edge["from"], &edge["to"]), (&"orders.created".into(), &"stock.reserved".into()));
     assert_eq!((&edge["tier"], &edge["waves"], &edge["effect"]), (&"L0".into(), &20.into(), &1.0.into()));
     assert_eq!((&edge["emitters"][0], &edge["handlers"][0]), (&"shop".into(), &"stock".into()));
+    assert_eq!(edge["confidence"], 1.0);
+    for rate in ["waves_a_second", "from_waves_a_second", "to_waves_a_second"] {
+        assert!(edge[rate].as_f64().unwrap() > 0.0, "{edge}");
+    }
     let lag = edge["median_lag_ms"].as_f64().unwrap();
     assert!((0.0..60_000.0).contains(&lag), "{lag}");
 }

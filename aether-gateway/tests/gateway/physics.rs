@@ -44,6 +44,9 @@ async fn related_channels_are_shown_everywhere() {
     let edge = &physics["map"]["edges"][0];
     assert_eq!((&edge["from"], &edge["to"]), (&"orders.<i&".into(), &"orders.paid".into()));
     assert_eq!((&edge["waves"], &edge["tier"]), (&50.into(), &"L0".into()));
+    assert_eq!((&edge["confidence"], edge["waves_a_second"].as_f64().unwrap() > 0.0), (&1.0.into(), true));
+    let (first, last) = (&edge["first_seen_seconds_ago"], &edge["last_seen_seconds_ago"]);
+    assert!(first.as_f64().unwrap() >= last.as_f64().unwrap(), "{edge}");
     assert_eq!((&physics["findings_by_sort"]["related"], &physics["looked"]), (&1.into(), &1.0.into()));
     let findings = physics["findings"].as_array().unwrap();
     let related = findings.iter().find(|finding| finding["sort"] == "related").unwrap();

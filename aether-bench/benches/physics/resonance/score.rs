@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aether_core::physics::{ResonanceMap, Tier};
+use aether_core::physics::{Edge, ResonanceMap, Tier};
 
 use super::system::System;
 
@@ -41,6 +41,15 @@ impl Score {
             unrelated: unrelated.count() as f64 / count,
         }
     }
+}
+
+/// The confidence of each edge, and whether it is true.
+pub(super) fn confidences(map: &ResonanceMap, system: &System) -> Vec<(f64, bool)> {
+    let is_true = |edge: &Edge| {
+        let ends = (system.index(&edge.from), system.index(&edge.to));
+        system.edges.iter().any(|known| ends == (Some(known.from), Some(known.to)))
+    };
+    map.edges.iter().map(|edge| (edge.confidence, is_true(edge))).collect()
 }
 
 /// The share of the channels with edges that are in a group, and the share of the pairs within groups that are
