@@ -18,13 +18,14 @@ pub use reflector::EchoLedger;
 pub(crate) use reflector::{Reflector, reflecting};
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{Channel, Pattern};
 use crate::source::WaveId;
-use crate::wave::{MAX_HINT_BYTES, Wave};
+use crate::wave::{Baggage, MAX_HINT_BYTES, Origin, Wave};
 
 /// Why a wave was not handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,6 +83,10 @@ pub struct Echo {
     pub hint: String,
     /// The name of the vibrator that failed to handle it; `-` if there was none.
     pub by: String,
+    /// The root of the request to which that wave belongs: [`Wave::root`].
+    pub root: WaveId,
+    /// The baggage of that wave.
+    pub baggage: Baggage,
     /// The number of failures it stands for. Above 1 if echoes were merged under load.
     pub count: u64,
 }
@@ -93,7 +98,23 @@ impl Echo {
     /// The echo of one wave.
     pub(crate) fn new(wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> Self {
         let hint = shortened(hint).into_owned();
-        Self { of: wave.id(), channel: wave.channel().clone(), reason, hint, by: by.to_owned(), count: 1 }
+        Self {
+            of: wave.id(),
+            channel: wave.channel().clone(),
+            reason,
+            hint,
+            by: by.to_owned(),
+            root: wave.root(),
+            baggage: wave.baggage().clone(),
+            count: 1,
+        }
+    }
+}
+
+/// For what follows from a failure: the wave that failed is the cause.
+impl From<&Echo> for Origin {
+    fn from(echo: &Echo) -> Self {
+        Self { cause: Some(echo.of.clone()), root: Some(echo.root.clone()), baggage: echo.baggage.clone() }
     }
 }
 
@@ -125,6 +146,11 @@ struct EchoRecord<'a> {
     hint: Cow<'a, str>,
     by: Cow<'a, str>,
     count: u64,
+    /// Left out if it is the wave itself.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    root: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "BTreeMap::is_empty")]
+    baggage: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
 /// Encodes echoes of one source as the payload of one wave.
@@ -138,6 +164,8 @@ pub(crate) fn write<'a>(echoes: impl IntoIterator<Item = &'a Echo>) -> Vec<u8> {
             hint: (&*echo.hint).into(),
             by: (&*echo.by).into(),
             count: echo.count,
+            root: (echo.root != echo.of).then(|| echo.root.to_string().into()),
+            baggage: echo.baggage.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         })
         .collect();
     // Text and numbers can always be encoded.
@@ -150,12 +178,16 @@ pub(crate) fn read(payload: &[u8]) -> Option<Vec<Echo>> {
     written
         .into_iter()
         .map(|echo| {
+            let of: WaveId = echo.of.parse().ok()?;
+            let root = echo.root.map_or(Ok(of.clone()), |root| root.parse()).ok()?;
             Some(Echo {
-                of: echo.of.parse().ok()?,
+                of,
                 channel: Channel::with_reserved(&echo.channel).ok()?,
                 reason: echo.reason,
                 hint: shortened(&echo.hint).into_owned(),
                 by: shortened(&echo.by).into_owned(),
+                root,
+                baggage: Baggage::of(echo.baggage.iter().map(|(name, value)| (&**name, &**value))).ok()?,
                 count: echo.count.max(1),
             })
         })
@@ -191,10 +223,27 @@ mod tests {
             &DOCUMENTED.replace("/17", ""),
             &DOCUMENTED.replace("stock.reserve", "stock..reserve"),
             &DOCUMENTED.replace("3}", "-3}"),
+            &DOCUMENTED.replace("3}", "3,\"root\":\"alpha\"}"),
+            &DOCUMENTED.replace("3}", "3,\"baggage\":{\"a b\":\"c\"}}"),
         ];
         for bad in cases {
             assert_eq!(read(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn root_and_baggage_travel_with_an_echo_and_what_follows_from_it_inherits_them() {
+        const FOLLOWED: &str = r#"[{"of":"beta@2a/300","channel":"stock.reserve","reason":"rejected","hint":"no lamp","by":"stock","count":1,"root":"alpha@1f9a3c5b7d2e4f60/17","baggage":{"tenant":"acme"}}]"#;
+        let protocol = include_str!("../../protocol/README.md");
+        assert!(protocol.contains(FOLLOWED), "protocol/README.md shows this payload");
+        let echoes = read(FOLLOWED.as_bytes()).unwrap();
+        assert_eq!(write(&echoes), FOLLOWED.as_bytes());
+        let origin = Origin::from(&echoes[0]);
+        assert_eq!(origin.cause.unwrap().to_string(), "beta@2a/300");
+        assert_eq!(origin.root.unwrap().to_string(), "alpha@1f9a3c5b7d2e4f60/17");
+        assert_eq!(origin.baggage.value("tenant"), Some("acme"));
+        let old = read(DOCUMENTED.as_bytes()).unwrap();
+        assert_eq!((&old[0].root, old[0].baggage.len()), (&old[0].of, 0), "of an older version");
     }
 
     #[test]

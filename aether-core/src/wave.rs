@@ -19,11 +19,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod baggage;
 mod builder;
 mod content;
 mod failure;
 mod kind;
 mod metadata;
+mod origin;
 mod received;
 mod replay;
 mod reply;
@@ -33,11 +35,13 @@ pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, Signal
 pub use crate::channel::{ChannelError, MAX_NAME_BYTES, MAX_TOKENS};
 pub use crate::phase::PhaseError;
 pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
+pub use baggage::{Baggage, BaggageError, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES};
 pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
 pub use kind::{Kind, KindError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
+pub use origin::Origin;
 pub use received::Received;
 pub use replay::ATTEMPTS;
 pub use reply::{ReplyError, ReplyPath};
@@ -94,6 +98,9 @@ pub(crate) struct Body {
 pub(crate) struct Extras {
     pub(crate) key: Option<Box<str>>,
     pub(crate) cause: Option<WaveId>,
+    /// The root of the request, unless that is the cause or, without a cause, the wave itself.
+    pub(crate) root: Option<WaveId>,
+    pub(crate) baggage: Baggage,
     pub(crate) metadata: Metadata,
     pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
     /// The vibrator that received the question; its answer is sent under that name.
@@ -107,6 +114,8 @@ impl Extras {
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         let empty = self.key.is_none()
             && self.cause.is_none()
+            && self.root.is_none()
+            && self.baggage.is_empty()
             && self.metadata.is_empty()
             && self.reply_path.is_none()
             && self.attempt == 0;
@@ -321,8 +330,9 @@ impl Wave {
         const BODY: usize = size_of::<Body>() + COUNTS;
         let extras = self.body.extras.as_ref().map_or(0, |extras| {
             let key = extras.key.as_ref().map_or(0, |key| key.len());
-            let cause = extras.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
-            size_of::<Extras>() + key + cause + extras.metadata.weight()
+            let ids = [&extras.cause, &extras.root].into_iter().flatten();
+            let ids: usize = ids.map(|id| COUNTS + id.source.weight()).sum();
+            size_of::<Extras>() + key + ids + extras.baggage.weight() + extras.metadata.weight()
         });
         let content_type = match &self.body.content_type {
             ContentType::Other(media_type) => COUNTS + media_type.len(),
@@ -354,14 +364,6 @@ impl Wave {
         body.source = Source::none();
         body.sequence = 0;
         body.since = None;
-    }
-
-    /// Sets the cause of this wave, unless its author set one.
-    pub(crate) fn caused_by(&mut self, cause: &WaveId) {
-        if self.cause().is_none() {
-            triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().cause =
-                Some(cause.clone());
-        }
     }
 
     /// Whether the wave has no rarely used parts.

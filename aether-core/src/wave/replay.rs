@@ -13,7 +13,7 @@ impl Wave {
         self.metadata().value(ATTEMPTS).and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
     }
 
-    /// A new wave with the same content and this one as its cause. It has half the amplitude, so that all attempts
+    /// A new wave of the same request with the same content and this one as its cause. It has half the amplitude, so that all attempts
     /// together carry less than twice the first. If the metadata are full, the attempts are not recorded.
     pub(crate) fn replayed(&self) -> Self {
         let mut wave = self.clone().unanswerable();
@@ -22,8 +22,9 @@ impl Wave {
         let loss = body.signal.amplitude.loss().saturating_add(STEPS_PER_OCTAVE as u16);
         body.signal.amplitude = Amplitude::from_loss(loss);
         body.signal.hops = 0;
-        let cause = self.id();
+        let (cause, root) = (self.id(), self.root());
         let extras = body.extras.get_or_insert_default();
+        extras.root = Some(root).filter(|root| *root != cause);
         extras.cause = Some(cause);
         let mut metadata = Metadata::default();
         // Existing entries fit; only the added one may be too much.
@@ -57,7 +58,7 @@ mod tests {
             sum += wave.amplitude().as_f32();
             let next = wave.replayed();
             assert!(next.amplitude() < wave.amplitude() || next.amplitude() == Amplitude::FAINTEST);
-            assert_eq!(next.cause(), Some(&wave.id()));
+            assert_eq!((next.cause(), next.root()), (Some(&wave.id()), wave.root()));
             wave = next;
         }
         assert!(sum < 2.0 * 0.8 * 1.001, "{sum}");
