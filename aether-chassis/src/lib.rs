@@ -49,6 +49,7 @@ pub use medium_args::MediumArgs;
 pub use process::{close, run};
 pub use resend::{PausesError, Resend, RetryBudget};
 pub use service::{
-    Breaker, Handling, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError, ServiceReport,
+    Breaker, Handlers, Handling, Limits, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError,
+    ServiceReport,
 };
 pub use tokio_util::sync::CancellationToken;

@@ -36,59 +36,51 @@ mod attempt;
 mod builder;
 mod circuit;
 mod failure;
+mod handlers;
 mod limits;
 mod log_throttle;
 pub(crate) mod panics;
 mod report;
+mod serve_loop;
 mod stack;
 
 pub use builder::{ServiceBuilder, ServiceError};
-pub use limits::{Breaker, LimitsError};
+pub use handlers::Handlers;
+pub use limits::{Breaker, Limits, LimitsError};
 pub use report::{ServiceCounters, ServiceReport};
 pub use stack::Handling;
 
 use std::fmt;
-use std::future::pending;
-use std::sync::Arc;
+use std::panic::resume_unwind;
 use std::time::Duration;
 
-use aether_core::{Emitter, Pattern, Vibrator, Wave};
-use futures_util::FutureExt;
-use tokio::task::coop::unconstrained;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use aether_core::Emitter;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
-use attempt::{Again, Attempt, HandlerContext};
-use circuit::{Admission, Circuit};
-use failure::{Cause, CircuitOpen};
-use limits::Limits;
-use log_throttle::LogThrottle;
-use report::Outcome;
-use stack::{Stack, call};
+use serve_loop::{Ending, ServeLoop};
 
-/// How long cancelled handlers may take to end. A handler that blocks its thread does not end even then.
-const LETTING_GO: Duration = Duration::from_millis(100);
-
-/// A service that is ready to run. It is already subscribed; waves wait in its inbox until it runs.
+/// A service that is ready to run. It is already subscribed; waves wait in its inboxes until it runs.
+///
+/// Its own handlers are one set; [`ServiceBuilder::handlers`] adds others. Each set has an inbox and this stack:
+///
+/// ```text
+/// inbox ─▶ shed when busy ▸ rate ▸ concurrency ▸ layers of the service ▸ layers of the set
+///   ▲                                          ▸ circuit breaker ▸ time-out ▸ handler ─▶ answer
+///   │                                                                           │
+///   └── half as strong, after a pause, if the retry budget covers it ◀── failed ┘
+///                                           otherwise: log, and the asker or the source
+/// ```
+///
+/// A wave leaves its inbox when all of the stack has room for it, the circuit breaker included. Until then it waits
+/// there, where a stronger wave overtakes it. The limits of a set say nothing about the other sets.
 #[must_use = "waves wait until run_until() handles them"]
 pub struct Service {
-    vibrator: Vibrator,
-    heard: Vec<Pattern>,
-    stack: Stack,
-    circuit: Option<Circuit>,
-    limits: Limits,
+    emitter: Emitter,
+    /// One for each set of handlers.
+    loops: Vec<ServeLoop>,
+    grace: Duration,
     counters: ServiceCounters,
-}
-
-/// The next step of a running service.
-enum Next {
-    /// There is room to handle a wave.
-    Go,
-    Handle(Wave),
-    Ended(Result<Option<Again>, JoinError>),
-    ShutDown,
 }
 
 impl Service {
@@ -101,7 +93,7 @@ impl Service {
     /// Handlers take their own as an argument.
     #[must_use]
     pub fn emitter(&self) -> Emitter {
-        self.vibrator.emitter()
+        self.emitter.clone()
     }
 
     /// The live counters of the service. They can be read at any time, also after the service has ended.
@@ -120,186 +112,41 @@ impl Service {
     /// # Cancel safety
     /// Cancelled before completion, the service has ended. Handlers end at their next await point and count as
     /// abandoned.
-    pub async fn run_until(mut self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
-        let context = Arc::new(HandlerContext {
-            emitter: self.vibrator.emitter(),
-            log_throttle: LogThrottle::default(),
-            retry: self.limits.retry.clone(),
-            closing: CancellationToken::new(),
-            over: CancellationToken::new(),
-        });
-        let mut tasks = JoinSet::new();
-        let served = self.serve(&context, &mut tasks, &shutdown).await;
-        context.closing.cancel();
-        self.drain(&context, &mut tasks).await;
-        served.map(|()| self.counters.report())
-    }
-
-    async fn serve(
-        &mut self,
-        context: &Arc<HandlerContext>,
-        tasks: &mut JoinSet<Option<Again>>,
-        shutdown: &CancellationToken,
-    ) -> Result<(), ServiceError> {
-        // Without a circuit breaker every wave is admitted. A service that sheds asks for admission when it has
-        // received a wave.
-        let circuit = self.circuit.clone().filter(|_| !self.limits.shed_when_busy);
-        let mut admission = None;
-        loop {
-            // Wait for room before receiving: waves wait in the inbox, where a stronger one can overtake them.
-            let next = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => Next::ShutDown,
-                Some(ended) = tasks.join_next() => Next::Ended(ended),
-                ready = self.stack.ready() => ready.map(|_| Next::Go).map_err(ServiceError::Layer)?,
-            };
-            let next = match (next, &circuit) {
-                (Next::Go, Some(circuit)) if admission.is_none() => tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => Next::ShutDown,
-                    Some(ended) = tasks.join_next() => Next::Ended(ended),
-                    admitted = circuit.admission() => {
-                        admission = Some(admitted);
-                        Next::Go
-                    }
-                },
-                (next, _) => next,
-            };
-            let next = match next {
-                Next::Go => tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => Next::ShutDown,
-                    Some(ended) = tasks.join_next() => Next::Ended(ended),
-                    () = revoked(circuit.as_ref(), admission.as_ref()) => {
-                        admission = None;
-                        continue;
-                    }
-                    wave = self.vibrator.receive() => wave.map_or(Next::ShutDown, Next::Handle),
-                },
-                other => other,
-            };
-            match next {
-                Next::Go => {}
-                Next::Ended(ended) => self.take_back(ended),
-                Next::ShutDown => return Ok(()),
-                Next::Handle(wave) => self.handle(wave, admission.take(), context, tasks, shutdown).await?,
-            }
-        }
-    }
-
-    /// Starts the handling of a wave.
-    async fn handle(
-        &mut self,
-        wave: Wave,
-        mut admission: Option<Admission>,
-        context: &Arc<HandlerContext>,
-        tasks: &mut JoinSet<Option<Again>>,
-        shutdown: &CancellationToken,
-    ) -> Result<(), ServiceError> {
-        if let Some(resend) = self.limits.retry.as_ref().filter(|_| wave.attempt() == 0) {
-            resend.budget.deposit();
-        }
-        let attempt =
-            Attempt { context: Arc::clone(context), wave: wave.clone(), open: self.counters.open() };
-        if let Some(circuit) = self.circuit.as_ref().filter(|_| self.limits.shed_when_busy) {
-            admission = circuit.try_admission();
-            if admission.is_none() {
-                attempt.fail(Cause::of(Box::new(CircuitOpen))).await;
-                return Ok(());
-            }
-        }
-        // Check readiness again, because the first check may be long ago: a layer that sheds decides now. This rarely
-        // waits, for example when a user layer is no longer ready.
-        let ready = tokio::select! {
-            biased;
-            ready = self.stack.ready() => ready.map(|_| true).map_err(ServiceError::Layer),
-            () = shutdown.cancelled() => Ok(false),
+    pub async fn run_until(self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
+        let Self { emitter, loops, grace, counters } = self;
+        // One set that ends, for whatever reason, ends the others.
+        let ending = Ending { shutdown: shutdown.child_token(), closing: CancellationToken::new(), grace };
+        let mut loops = loops.into_iter();
+        let first = loops.next();
+        // Each further set has a task of its own: in one task, a busy set would use up the cooperative budget of all.
+        let mut others: JoinSet<_> = loops.map(|set| set.run(ending.clone())).collect();
+        let mut served = match first {
+            Some(first) => first.run(ending).await,
+            None => Ok(()),
         };
-        match ready {
-            Ok(true) => {
-                let handling = call(&mut self.stack, wave);
-                tasks.spawn(attempt.run(async move {
-                    let handled = handling.await;
-                    drop(admission);
-                    handled
-                }));
-                Ok(())
-            }
-            Ok(false) => {
-                attempt.fail(Cause::shut_down(Outcome::Left)).await;
-                Ok(())
-            }
-            Err(error) => {
-                attempt.fail(Cause::shut_down(Outcome::Abandoned)).await;
-                Err(error)
+        while let Some(ended) = others.join_next().await {
+            match ended {
+                Ok(other) => served = served.and(other),
+                Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+                // The runtime is shutting down.
+                Err(_) => {}
             }
         }
-    }
-
-    /// Puts a wave that will be retried back into the inbox.
-    fn take_back(&self, ended: Result<Option<Again>, JoinError>) {
-        match ended {
-            Ok(Some(again)) => self.vibrator.put_back(again.into_wave()),
-            Ok(None) => {}
-            // A panic outside of handlers and layers. The wave was counted when its task unwound.
-            Err(error) => {
-                tracing::error!(service = self.vibrator.source().name(), %error, "a task panicked")
-            }
-        }
-    }
-
-    /// Waits for running handlers, and counts the remaining waves.
-    async fn drain(&mut self, context: &Arc<HandlerContext>, tasks: &mut JoinSet<Option<Again>>) {
-        for pattern in &self.heard {
-            // The pattern was subscribed, so it is valid.
-            let _ = self.vibrator.detune(pattern);
-        }
-        let grace = self.limits.grace;
-        let orderly = async {
-            // Unconstrained: otherwise tokio's cooperative budget would end the loop early.
-            while let Some(Some(wave)) = unconstrained(self.vibrator.receive()).now_or_never() {
-                let attempt = Attempt { context: Arc::clone(context), wave, open: self.counters.open() };
-                attempt.fail(Cause::shut_down(Outcome::Left)).await;
-            }
-            settle(tasks).await;
-        };
-        if timeout(grace, orderly).await.is_err() {
-            context.over.cancel();
-            if timeout(LETTING_GO, settle(tasks)).await.is_err() {
-                tasks.abort_all();
-            }
-        }
-        let (service, report) = (self.vibrator.source().name(), self.counters.report());
+        let (service, report) = (emitter.source().name(), counters.report());
         if report.left + report.abandoned + report.in_flight > 0 {
             tracing::warn!(service, %report, "the service ended with unhandled waves");
         } else {
             tracing::debug!(service, %report, "the service ended");
         }
-    }
-}
-
-/// Waits until the circuit opens, which revokes the admission.
-async fn revoked(circuit: Option<&Circuit>, admission: Option<&Admission>) {
-    match (circuit, admission) {
-        (Some(circuit), Some(Admission::Closed)) => circuit.opened().await,
-        _ => pending().await,
-    }
-}
-
-/// Waits until all attempts have ended. Nothing is retried.
-async fn settle(tasks: &mut JoinSet<Option<Again>>) {
-    while let Some(ended) = tasks.join_next().await {
-        if let Ok(Some(again)) = ended {
-            again.give_up().await;
-        }
+        served.map(|()| report)
     }
 }
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
-            .field("vibrator", &self.vibrator)
-            .field("limits", &self.limits)
+            .field("source", self.emitter.source())
+            .field("sets", &self.loops.iter().map(|set| &set.limits).collect::<Vec<_>>())
             .field("report", &self.counters.report())
             .finish_non_exhaustive()
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aether_chassis::{CancellationToken, Json, Rejection, Resend, Service, State};
+use aether_chassis::{Breaker, CancellationToken, Handlers, Json, Limits, Rejection, Resend, Service, State};
 use aether_core::{Aether, AskError, EmitError, Emitter, Vibrator, Wave};
 use serde::{Deserialize, Serialize};
 
@@ -63,8 +63,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .group("stock")
         .on_query("stock.reserve", reserve)
         .on("stock.count", count)
-        .on_query("stock.audit", audit)
-        // Limits apply to the whole service. Waves wait in the inbox, strongest first.
+        // A set with limits of its own: while its circuit is open, the other handlers go on.
+        .handlers(
+            Handlers::new()
+                .on_query("stock.audit", audit)
+                .limits(Limits::new().concurrency(1).circuit_breaker(Breaker::default().failures(20))),
+        )
+        // The limits of the service, and of its sets where they have none. Waves wait in the inbox, strongest first.
         .concurrency(8)
         .time_out(Duration::from_secs(1))
         .retry(Resend::default().most(2))

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::{
-    Aether, Channel, CreateError, InboxOptions, JoinError, Pattern, Vibrator, Wave, wave::ChannelError,
+    Aether, CreateError, InboxOptions, JoinError, Pattern, Receiver, Vibrator, Wave, wave::ChannelError,
 };
-use futures_util::FutureExt;
-use futures_util::future::ready;
 use tower::layer::util::{Identity, Stack as Layers};
 use tower::{BoxError, Layer};
 
 use super::circuit::Circuit;
+use super::handlers::{HandlerSet, Handlers, check};
 use super::limits::{Breaker, Limits, LimitsError};
-use super::stack::{Dispatch, Handling, Route, Run, stack};
+use super::serve_loop::ServeLoop;
+use super::stack::{Dispatch, Handling, stack};
 use super::{Service, ServiceCounters};
 use crate::handler::{Answer, Handler, IntoAnswer, IntoOutcome};
 use crate::{Asker, AskerOptions, Resend};
@@ -25,7 +25,7 @@ pub enum ServiceError {
     /// The pattern of a handler is not valid.
     #[error("handler number {number} has an invalid pattern: {given:?}")]
     Pattern {
-        /// The position of the handler in the order of registration, from 1.
+        /// The position of the handler in the order of registration in its set, from 1.
         number: usize,
         /// The pattern as given.
         given: String,
@@ -46,8 +46,10 @@ pub enum ServiceError {
         /// The group.
         group: String,
     },
-    /// The service has no handlers.
-    #[error("the service has no handlers: use .on(pattern, handler) or .on_query(pattern, handler)")]
+    /// The service, or one of its sets of handlers, has no handlers.
+    #[error(
+        "the service or one of its sets has no handlers: use .on(pattern, handler) or .on_query(pattern, handler)"
+    )]
     NoHandlers,
     /// A handler that could never be called.
     #[error(
@@ -64,6 +66,16 @@ pub enum ServiceError {
         "the handlers for {first} and {second} share channels and are not in one group: some waves would be handled twice"
     )]
     SharedChannels {
+        /// The pattern registered first.
+        first: Pattern,
+        /// The other one.
+        second: Pattern,
+    },
+    /// Two sets of handlers share channels, so some waves would be handled twice.
+    #[error(
+        "the handlers for {first} and {second} share channels but are in different sets: some waves would be handled twice"
+    )]
+    SeparateLimits {
         /// The pattern registered first.
         first: Pattern,
         /// The other one.
@@ -90,18 +102,17 @@ pub enum ServiceError {
 
 /// Builds a [`Service`]. [`ServiceBuilder::build`] reports the first invalid call.
 ///
-/// `.state(..)` and `.group(..)` apply to handlers registered after them. All other options apply to the whole service.
+/// `.state(..)` and `.group(..)` apply to handlers registered after them. All other options apply to the whole service;
+/// [`handlers`](Self::handlers) adds handlers with limits of their own. [`Service`] shows the order of the layers.
 #[must_use = "a builder does nothing before build()"]
 pub struct ServiceBuilder<S = (), L = Identity> {
     name: String,
-    state: S,
-    group: Option<Arc<str>>,
-    /// Whether the group has a handler yet.
-    group_is_used: bool,
-    routes: Vec<Route>,
-    mistake: Option<ServiceError>,
+    /// The handlers that have no limits of their own.
+    own: Handlers<S>,
+    sets: Vec<HandlerSet>,
     inbox: InboxOptions,
     limits: Limits,
+    grace: Duration,
     asking: AskerOptions,
     layers: L,
 }
@@ -110,13 +121,11 @@ impl ServiceBuilder {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            state: (),
-            group: None,
-            group_is_used: true,
-            routes: Vec::new(),
-            mistake: None,
+            own: Handlers::new(),
+            sets: Vec::new(),
             inbox: InboxOptions::default(),
             limits: Limits::default(),
+            grace: Duration::from_secs(5),
             asking: AskerOptions::default(),
             layers: Identity::new(),
         }
@@ -124,22 +133,26 @@ impl ServiceBuilder {
 }
 
 impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
+    fn with_own<T>(self, change: impl FnOnce(Handlers<S>) -> Handlers<T>) -> ServiceBuilder<T, L> {
+        let Self { name, own, sets, inbox, limits, grace, asking, layers } = self;
+        ServiceBuilder { name, own: change(own), sets, inbox, limits, grace, asking, layers }
+    }
+
+    fn with_limits(mut self, change: impl FnOnce(Limits) -> Limits) -> Self {
+        self.limits = change(self.limits);
+        self
+    }
+
     /// Sets the [`State`](crate::State) of handlers registered after this call. It can be called again for later
     /// handlers. Default: `()`.
     pub fn state<T>(self, state: T) -> ServiceBuilder<T, L> {
-        let Self { name, group, group_is_used, routes, mistake, inbox, limits, asking, layers, .. } = self;
-        ServiceBuilder { name, state, group, group_is_used, routes, mistake, inbox, limits, asking, layers }
+        self.with_own(|own| own.state(state))
     }
 
     /// Puts handlers registered after this call into a group: of all instances in the group, one handles each wave. It
     /// can be called again for later handlers. Default: no group, every instance handles every wave.
-    pub fn group(mut self, name: &str) -> Self {
-        self.check_group();
-        match Channel::new(name) {
-            Ok(group) => (self.group, self.group_is_used) = (Some(group.as_str().into()), false),
-            Err(source) => self.note(ServiceError::Group { given: name.to_owned(), source }),
-        }
-        self
+    pub fn group(self, name: &str) -> Self {
+        self.with_own(|own| own.group(name))
     }
 
     /// Handles the waves of a pattern. If several patterns match, the handler registered first is called.
@@ -151,10 +164,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         S: Clone,
         H: Handler<Args, S, Output: IntoOutcome>,
     {
-        let run = Self::run(handler, self.state.clone(), |output: H::Output| {
-            output.into_outcome().map(|()| Answer::NONE)
-        });
-        self.route(pattern.as_ref(), run)
+        self.with_own(|own| own.on(pattern, handler))
     }
 
     /// Answers the questions of a pattern. The handler's value is the answer; its error is sent to the asker at once.
@@ -165,73 +175,47 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         S: Clone,
         H: Handler<Args, S, Output: IntoAnswer>,
     {
-        let run = Self::run(handler, self.state.clone(), H::Output::into_answer);
-        self.route(pattern.as_ref(), run)
+        self.with_own(|own| own.on_query(pattern, handler))
     }
 
-    fn run<H, Args>(
-        handler: H,
-        state: S,
-        ended: impl Fn(H::Output) -> Result<Answer, BoxError> + Copy + Send + Sync + 'static,
-    ) -> Box<Run>
-    where
-        H: Handler<Args, S>,
-    {
-        Box::new(move |delivery| match handler.call(delivery, &state) {
-            Ok(handling) => async move { ended(handling.await) }.boxed(),
-            Err(rejection) => ready(Err(rejection.into())).boxed(),
-        })
-    }
-
-    fn route(mut self, pattern: &str, run: Box<Run>) -> Self {
-        self.group_is_used = true;
-        match Pattern::new(pattern) {
-            Ok(pattern) => self.routes.push(Route { pattern, group: self.group.clone(), run }),
-            Err(source) => {
-                let number = self.routes.len() + 1;
-                self.note(ServiceError::Pattern { number, given: pattern.to_owned(), source });
-            }
-        }
+    /// Adds handlers with limits, layers and an inbox of their own. While they are slow, or their circuit breaker is
+    /// open, the other handlers go on. Two sets must not share channels. `.state(..)` and `.group(..)` of this builder
+    /// do not apply to them; its limits are their defaults, and its layers go around them as well.
+    ///
+    /// On a [roster](aether_core::presence::Roster) each set is listed by itself, under the name of the service.
+    pub fn handlers<T: Send + Sync + 'static>(mut self, handlers: Handlers<T>) -> Self {
+        self.sets.push(handlers.into_set());
         self
     }
 
-    /// The maximum number of waves handled at a time. Others wait in the inbox, strongest first. With 1, waves are
-    /// handled one after the other. Default: 64.
-    pub fn concurrency(mut self, waves: usize) -> Self {
-        self.limits.concurrency = waves;
-        self
+    /// [`Limits::concurrency`] of the service.
+    pub fn concurrency(self, waves: usize) -> Self {
+        self.with_limits(|limits| limits.concurrency(waves))
     }
 
-    /// The maximum number of waves started per period. Others wait in the inbox. Default: no limit.
-    pub fn rate(mut self, waves: u64, period: Duration) -> Self {
-        self.limits.rate = Some((waves, period));
-        self
+    /// [`Limits::rate`] of the service.
+    pub fn rate(self, waves: u64, period: Duration) -> Self {
+        self.with_limits(|limits| limits.rate(waves, period))
     }
 
-    /// The time-out of a handler. After it the handler is cancelled at its await point. Default: no limit.
-    pub fn time_out(mut self, time: Duration) -> Self {
-        self.limits.time_out = Some(time);
-        self
+    /// [`Limits::time_out`] of the service.
+    pub fn time_out(self, time: Duration) -> Self {
+        self.with_limits(|limits| limits.time_out(time))
     }
 
-    /// Retries waves whose handler failed, panicked or timed out. Such a wave returns to the inbox at half its
-    /// strength, so that it waits behind fresh ones. Handlers must be idempotent. Default: no retries.
-    pub fn retry(mut self, resend: Resend) -> Self {
-        self.limits.retry = Some(resend);
-        self
+    /// [`Limits::retry`] of the service.
+    pub fn retry(self, resend: Resend) -> Self {
+        self.with_limits(|limits| limits.retry(resend))
     }
 
-    /// Pauses handling after too many failures. Default: no circuit breaker.
-    pub fn circuit_breaker(mut self, breaker: Breaker) -> Self {
-        self.limits.breaker = Some(breaker);
-        self
+    /// [`Limits::circuit_breaker`] of the service.
+    pub fn circuit_breaker(self, breaker: Breaker) -> Self {
+        self.with_limits(|limits| limits.circuit_breaker(breaker))
     }
 
-    /// Refuses waves at once while the limits leave no room, instead of letting them wait in the inbox. This suits
-    /// services whose askers prefer another instance to waiting. It gives up the order by strength. Default: off.
-    pub fn shed_when_busy(mut self) -> Self {
-        self.limits.shed_when_busy = true;
-        self
+    /// [`Limits::shed_when_busy`] of the service.
+    pub fn shed_when_busy(self) -> Self {
+        self.with_limits(|limits| limits.shed_when_busy(true))
     }
 
     /// The options of the inbox. Default: [`InboxOptions::interactive`].
@@ -248,91 +232,92 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
 
     /// The grace period: how long running handlers may continue at shutdown. Default: 5 s.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.limits.grace = grace;
+        self.grace = grace;
         self
     }
 
     /// Adds a tower layer around all handlers, inside of the limits and outside of circuit breaker and time-out. The
-    /// first layer is outermost, as in `tower::ServiceBuilder`.
+    /// first layer is outermost, as in `tower::ServiceBuilder`. Each set of [`handlers`](Self::handlers) is wrapped by
+    /// itself: a layer that limits a rate does so for each set.
     pub fn layer<N>(self, layer: N) -> ServiceBuilder<S, Layers<N, L>> {
-        let Self { name, state, group, group_is_used, routes, mistake, inbox, limits, asking, layers } = self;
+        let Self { name, own, sets, inbox, limits, grace, asking, layers } = self;
         let layers = Layers::new(layer, layers);
-        ServiceBuilder { name, state, group, group_is_used, routes, mistake, inbox, limits, asking, layers }
+        ServiceBuilder { name, own, sets, inbox, limits, grace, asking, layers }
     }
 
     /// Creates the service and subscribes to its patterns. Waves that arrive before [`Service::run_until`] wait in its
-    /// inbox.
+    /// inboxes.
     ///
     /// # Errors
     /// [`ServiceError`] names the invalid handler, group, limit or option. No subscription remains.
     ///
     /// # Cancel safety
     /// Cancelled before completion, no subscription remains.
-    pub async fn build(mut self, aether: &Aether) -> Result<Service, ServiceError>
+    pub async fn build(self, aether: &Aether) -> Result<Service, ServiceError>
     where
         L: Layer<Handling>,
         L::Service: tower::Service<Wave, Response = Answer> + Send + 'static,
         <L::Service as tower::Service<Wave>>::Error: Into<BoxError>,
         <L::Service as tower::Service<Wave>>::Future: Send + 'static,
     {
-        self.check_group();
-        if let Some(mistake) = self.mistake {
-            return Err(mistake);
+        let Self { name, own, sets: more, inbox, limits, grace, asking, layers } = self;
+        let mut sets = vec![own.into_set()];
+        // A service may have all of its handlers in sets of their own.
+        if sets[0].routes.is_empty() && sets[0].mistake.is_none() && !more.is_empty() {
+            sets.clear();
         }
-        check(&self.routes)?;
-        self.limits.check()?;
-        let vibrator = Vibrator::builder(&self.name).inbox(self.inbox).create(aether).await?;
-        let heard: Vec<_> =
-            self.routes.iter().map(|route| (route.pattern.clone(), route.group.clone())).collect();
-        let asker = Asker::new(vibrator.emitter(), self.asking);
-        let dispatch = Dispatch::new(self.routes, vibrator.emitter(), asker);
-        let circuit = self.limits.breaker.map(Circuit::new);
-        let stack = stack(dispatch, &self.limits, circuit.as_ref(), &self.layers);
-        for (pattern, group) in &heard {
-            let joined = match group {
-                Some(group) => vibrator.resonate_in_group(pattern, group).await,
-                None => vibrator.resonate_on(pattern).await,
+        sets.extend(more);
+        for set in &mut sets {
+            if let Some(mistake) = set.mistake.take() {
+                return Err(mistake);
+            }
+        }
+        check(&sets)?;
+        let in_force = sets.iter().map(|set| set.limits.in_force(&limits)).collect::<Result<Vec<_>, _>>()?;
+        let counters = ServiceCounters::default();
+        let (mut emitter, mut asker, mut loops) = (None, None, Vec::new());
+        for (set, limits) in sets.into_iter().zip(in_force) {
+            let vibrator = Vibrator::builder(&name).inbox(set.inbox.unwrap_or_else(|| inbox.clone()));
+            let receiver = match &emitter {
+                None => {
+                    let (main, receiver) = vibrator.create(aether).await?.split();
+                    asker = Some(Asker::new(main.clone(), asking.clone()));
+                    emitter = Some(main);
+                    receiver
+                }
+                Some(main) => vibrator.create_beside(main).await?,
             };
-            joined.map_err(|source| ServiceError::Join { pattern: pattern.clone(), source })?;
+            let (Some(emitter), Some(asker)) = (&emitter, &asker) else { continue };
+            let heard: Vec<_> =
+                set.routes.iter().map(|route| (route.pattern.clone(), route.group.clone())).collect();
+            let circuit = limits.breaker.map(Circuit::new);
+            let dispatch = Dispatch::new(set.routes, emitter.clone(), asker.clone());
+            let stack = stack(dispatch, &limits, circuit.as_ref(), &set.layers, &layers);
+            join(&receiver, &heard).await?;
+            loops.push(ServeLoop {
+                heard: heard.into_iter().map(|(pattern, _)| pattern).collect(),
+                emitter: emitter.clone(),
+                counters: counters.clone(),
+                receiver,
+                stack,
+                circuit,
+                limits,
+            });
         }
-        let heard = heard.into_iter().map(|(pattern, _)| pattern).collect();
-        Ok(Service {
-            vibrator,
-            heard,
-            stack,
-            circuit,
-            limits: self.limits,
-            counters: ServiceCounters::default(),
-        })
-    }
-
-    fn check_group(&mut self) {
-        if let (Some(group), false) = (&self.group, self.group_is_used) {
-            let group = group.to_string();
-            self.note(ServiceError::EmptyGroup { group });
-        }
-    }
-
-    fn note(&mut self, mistake: ServiceError) {
-        self.mistake.get_or_insert(mistake);
+        // There is at least one set.
+        let emitter = emitter.ok_or(ServiceError::NoHandlers)?;
+        Ok(Service { emitter, loops, grace, counters })
     }
 }
 
-/// Refuses handlers that conflict.
-fn check(routes: &[Route]) -> Result<(), ServiceError> {
-    if routes.is_empty() {
-        return Err(ServiceError::NoHandlers);
-    }
-    for (at, route) in routes.iter().enumerate() {
-        for before in &routes[..at] {
-            let (first, second) = (before.pattern.clone(), route.pattern.clone());
-            if before.pattern.covers(&route.pattern) {
-                return Err(ServiceError::Unreachable { pattern: second, by: first });
-            }
-            if before.group != route.group && before.pattern.overlaps(&route.pattern) {
-                return Err(ServiceError::SharedChannels { first, second });
-            }
-        }
+/// Subscribes to the patterns of a set of handlers.
+async fn join(receiver: &Receiver, heard: &[(Pattern, Option<Arc<str>>)]) -> Result<(), ServiceError> {
+    for (pattern, group) in heard {
+        let joined = match group {
+            Some(group) => receiver.resonate_in_group(pattern, group).await,
+            None => receiver.resonate_on(pattern).await,
+        };
+        joined.map_err(|source| ServiceError::Join { pattern: pattern.clone(), source })?;
     }
     Ok(())
 }

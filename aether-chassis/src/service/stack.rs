@@ -1,10 +1,12 @@
 //! The tower stack of a service: its layers, from the outside in, and the dispatch to handlers at the bottom.
 //!
 //! ```text
-//! shed when busy ▸ rate limit ▸ concurrency limit ▸ layers of the user ▸ circuit breaker ▸ time-out ▸ handler
+//! shed when busy ▸ rate ▸ concurrency ▸ layers of the service ▸ layers of the set ▸ circuit breaker ▸ time-out ▸ handler
 //! ```
 //!
-//! Here the circuit breaker only counts results. Admission happens before a wave is received (`service.rs`).
+//! Each set of handlers has a stack of its own.
+//!
+//! Here the circuit breaker only counts results. Admission happens before a wave is received (`serve_loop.rs`).
 //!
 //! Limits apply back-pressure: without room, waves wait in the inbox, strongest first, and an overfull inbox sheds the
 //! weakest. Only `shed when busy` refuses waves instead.
@@ -26,7 +28,7 @@ use tower::{BoxError, Layer, Service as _, ServiceBuilder};
 
 use super::circuit::{Circuit, Watched};
 use super::failure::Panicked;
-use super::limits::Limits;
+use super::limits::LimitsInForce;
 use super::panics;
 use crate::handler::{Answer, Delivery};
 use crate::{Asker, Rejection};
@@ -40,6 +42,9 @@ pub(super) type Stack = BoxService<Wave, Answer, BoxError>;
 
 /// A type-erased handler.
 pub(super) type Run = dyn Fn(&Delivery) -> BoxFuture<'static, Result<Answer, BoxError>> + Send + Sync;
+
+/// A layer of the user, type-erased.
+pub(super) type Wrap = dyn Fn(Handling) -> Handling + Send + Sync;
 
 /// A handler and its channels.
 pub(super) struct Route {
@@ -106,8 +111,14 @@ pub(super) fn call(
     })
 }
 
-/// Wraps the handlers in the layers.
-pub(super) fn stack<L>(dispatch: Dispatch, limits: &Limits, circuit: Option<&Circuit>, layers: &L) -> Stack
+/// Wraps the handlers of a set in their layers and in those of the service.
+pub(super) fn stack<L>(
+    dispatch: Dispatch,
+    limits: &LimitsInForce,
+    circuit: Option<&Circuit>,
+    layers_of_set: &[Box<Wrap>],
+    layers: &L,
+) -> Stack
 where
     L: Layer<Handling>,
     L::Service: tower::Service<Wave, Response = Answer> + Send + 'static,
@@ -119,6 +130,7 @@ where
         Some(circuit) => Handling::new(Watched::new(timed, circuit.clone())),
         None => Handling::new(timed),
     };
+    let handling = layers_of_set.iter().rev().fold(handling, |handling, wrap| wrap(handling));
     let layered = ServiceBuilder::new().layer(MapErrLayer::new(Into::into)).service(layers.layer(handling));
     let limited = ServiceBuilder::new()
         .option_layer(limits.rate.map(|(waves, period)| RateLimitLayer::new(waves, period)))

@@ -9,5 +9,6 @@ mod handling;
 mod limits;
 mod refused;
 mod retrying;
+mod sets;
 mod shutting_down;
 mod stage;

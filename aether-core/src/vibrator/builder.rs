@@ -120,6 +120,33 @@ impl<'a> VibratorBuilder<'a> {
     /// If cancelled before completion, no vibrator was made.
     pub async fn create(self, aether: &Aether) -> Result<Vibrator, CreateError> {
         let source = Source::new(self.name)?;
+        let emitter =
+            Emitter::new(aether.clone(), Arc::new(Sequencer::new(source.clone())), self.respects_floors);
+        let receiver = self.receiver(source, emitter.clone()).await?;
+        Ok(Vibrator::new(emitter, receiver))
+    }
+
+    /// Makes another receiver for an emitter, with an inbox of its own. A service uses it to keep channels apart: a
+    /// full inbox of one receiver leaves the others alone.
+    ///
+    /// The receiver does not hear the emitter's own waves (unless [`hear_own`](Self::hear_own) is set), and answers to
+    /// questions that it receives carry the emitter's name. On rosters and in accounts it is a vibrator of its own,
+    /// with the name of this builder. [`respect_floor`](Self::respect_floor) has no effect, because the emitter exists.
+    ///
+    /// # Errors
+    /// [`CreateError`] if the name or an inbox option is invalid.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, no receiver was made.
+    pub async fn create_beside(mut self, emitter: &Emitter) -> Result<Receiver, CreateError> {
+        self.respects_floors = false;
+        let source = Source::new(self.name)?;
+        self.receiver(source, emitter.clone()).await
+    }
+
+    /// Makes the inbox and its receiver. `source` names it on rosters and in accounts.
+    async fn receiver(self, source: Source, emitter: Emitter) -> Result<Receiver, CreateError> {
+        let aether = emitter.aether().clone();
         let options = match self.floor {
             Some(floor) => self.inbox.floor(floor),
             None => self.inbox,
@@ -144,8 +171,7 @@ impl<'a> VibratorBuilder<'a> {
             aether.presence().open(&source, &inbox, is_overloaded, self.is_listed);
         }
         aether.router().open_inbox(source.instance(), source.name(), Arc::clone(&inbox));
-        let emitter = Emitter::new(aether.clone(), Arc::new(Sequencer::new(source)), self.respects_floors);
-        let tuner = Tuner::new(emitter.clone(), inbox, self.hears_own, self.observes);
-        Ok(Vibrator::new(emitter, Receiver::new(tuner, on_shed)))
+        let tuner = Tuner::new(source, emitter, inbox, self.hears_own, self.observes);
+        Ok(Receiver::new(tuner, on_shed))
     }
 }

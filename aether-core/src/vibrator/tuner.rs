@@ -51,7 +51,9 @@ pub struct Tuner {
 /// What a receiver and its tuners share.
 #[derive(Debug)]
 struct TunerShared {
-    /// That of the vibrator, which names the listener and leads to the bus.
+    /// Names the inbox in rosters and accounts.
+    source: Source,
+    /// That of the vibrator. Its own waves are not heard, answers carry its name, and it leads to the bus.
     emitter: Emitter,
     inbox: Arc<Inbox>,
     hears_own: bool,
@@ -61,9 +63,15 @@ struct TunerShared {
 }
 
 impl Tuner {
-    pub(super) fn new(emitter: Emitter, inbox: Arc<Inbox>, hears_own: bool, observes: bool) -> Self {
+    pub(super) fn new(
+        source: Source,
+        emitter: Emitter,
+        inbox: Arc<Inbox>,
+        hears_own: bool,
+        observes: bool,
+    ) -> Self {
         let tuned = Mutex::new(Some(Tuned::default()));
-        Self { shared: Arc::new(TunerShared { emitter, inbox, hears_own, observes, tuned }) }
+        Self { shared: Arc::new(TunerShared { source, emitter, inbox, hears_own, observes, tuned }) }
     }
 
     pub(super) fn emitter(&self) -> &Emitter {
@@ -84,10 +92,11 @@ impl Tuner {
         self.shared.observes
     }
 
-    /// The name and the instance number of the vibrator.
+    /// The name and the instance number under which rosters list it: those of the vibrator, or those of a receiver
+    /// that was made [beside](crate::VibratorBuilder::create_beside) an emitter.
     #[must_use]
     pub fn source(&self) -> &Source {
-        self.shared.emitter.source()
+        &self.shared.source
     }
 
     /// The account of the inbox.
@@ -150,7 +159,7 @@ impl Tuner {
     }
 
     async fn join(&self, pattern: Pattern, group: Option<Arc<str>>) -> Result<(), JoinError> {
-        let TunerShared { emitter, inbox, hears_own, observes, tuned } = &*self.shared;
+        let TunerShared { emitter, inbox, hears_own, observes, tuned, .. } = &*self.shared;
         let aether = emitter.aether();
         let found = tuned.lock().as_ref().ok_or(JoinError::Dropped)?.find(&pattern, group.as_deref());
         if let Some(subscription) = found {

@@ -1,0 +1,247 @@
+//! Sets of handlers: what a service hears, and what handles it.
+//!
+//! A [`ServiceBuilder`](super::ServiceBuilder) has one set of its own, and takes further ones with limits of their own.
+//! Nothing here touches the bus.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aether_core::{Channel, InboxOptions, Pattern, Wave};
+use futures_util::FutureExt;
+use futures_util::future::ready;
+use tower::util::MapErrLayer;
+use tower::{BoxError, Layer, ServiceBuilder};
+
+use super::ServiceError;
+use super::limits::Limits;
+use super::stack::{Handling, Route, Run, Wrap};
+use crate::handler::{Answer, Handler, IntoAnswer, IntoOutcome};
+
+/// A set of handlers with limits of its own, for [`ServiceBuilder::handlers`](crate::ServiceBuilder::handlers). Ordinary
+/// term: a bulkhead.
+///
+/// It has an inbox, a concurrency, a rate, a time-out, retries, a circuit breaker and layers of its own. So while these
+/// handlers are slow, or their circuit breaker is open, the other handlers of the service go on. `.state(..)` and
+/// `.group(..)` apply to handlers registered after them.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use aether_chassis::{Breaker, Handlers, Limits, Service};
+/// use aether_core::Aether;
+///
+/// async fn page() -> Result<(), std::io::Error> {
+///     Err(std::io::Error::other("the pager is broken"))
+/// }
+/// async fn status() -> &'static str {
+///     "on duty"
+/// }
+///
+/// let service = Service::builder("notifier")
+///     .time_out(Duration::from_secs(5)) // for all handlers that have no time-out of their own
+///     .on_query("notifier.status", status)
+///     .handlers(
+///         Handlers::new()
+///             .on("alerts.*", page)
+///             .limits(Limits::new().concurrency(2).circuit_breaker(Breaker::default().failures(3))),
+///     )
+///     .build(&Aether::local())
+///     .await?;
+/// # drop(service);
+/// # Ok(()) }
+/// ```
+#[must_use = "handlers do nothing before a service has them"]
+pub struct Handlers<S = ()> {
+    state: S,
+    group: Option<Arc<str>>,
+    /// Whether the group has a handler yet.
+    group_is_used: bool,
+    set: HandlerSet,
+}
+
+/// What the set of handlers of any state consists of.
+#[derive(Default)]
+pub(super) struct HandlerSet {
+    pub(super) routes: Vec<Route>,
+    pub(super) limits: Limits,
+    /// The first is outermost.
+    pub(super) layers: Vec<Box<Wrap>>,
+    pub(super) inbox: Option<InboxOptions>,
+    /// The first invalid call.
+    pub(super) mistake: Option<ServiceError>,
+}
+
+impl Handlers {
+    /// A set without handlers.
+    pub fn new() -> Self {
+        Self { state: (), group: None, group_is_used: true, set: HandlerSet::default() }
+    }
+}
+
+impl Default for Handlers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: Send + Sync + 'static> Handlers<S> {
+    /// Sets the [`State`](crate::State) of handlers registered after this call. It can be called again for later
+    /// handlers. Default: `()`.
+    pub fn state<T>(self, state: T) -> Handlers<T> {
+        let Self { group, group_is_used, set, .. } = self;
+        Handlers { state, group, group_is_used, set }
+    }
+
+    /// Puts handlers registered after this call into a group: of all instances in the group, one handles each wave. It
+    /// can be called again for later handlers. Default: no group, every instance handles every wave.
+    pub fn group(mut self, name: &str) -> Self {
+        self.check_group();
+        match Channel::new(name) {
+            Ok(group) => (self.group, self.group_is_used) = (Some(group.as_str().into()), false),
+            Err(source) => self.set.note(ServiceError::Group { given: name.to_owned(), source }),
+        }
+        self
+    }
+
+    /// Handles the waves of a pattern. If several patterns match, the handler registered first is called.
+    ///
+    /// Such a handler sends an asker only its failures. It can answer by itself with the [`Wave`].
+    pub fn on<P, H, Args>(self, pattern: P, handler: H) -> Self
+    where
+        P: AsRef<str>,
+        S: Clone,
+        H: Handler<Args, S, Output: IntoOutcome>,
+    {
+        let run = run(handler, self.state.clone(), |output: H::Output| {
+            output.into_outcome().map(|()| Answer::NONE)
+        });
+        self.route(pattern.as_ref(), run)
+    }
+
+    /// Answers the questions of a pattern. The handler's value is the answer; its error is sent to the asker at once.
+    /// Waves that expect no answer are handled in the same way.
+    pub fn on_query<P, H, Args>(self, pattern: P, handler: H) -> Self
+    where
+        P: AsRef<str>,
+        S: Clone,
+        H: Handler<Args, S, Output: IntoAnswer>,
+    {
+        let run = run(handler, self.state.clone(), H::Output::into_answer);
+        self.route(pattern.as_ref(), run)
+    }
+
+    fn route(mut self, pattern: &str, run: Box<Run>) -> Self {
+        self.group_is_used = true;
+        match Pattern::new(pattern) {
+            Ok(pattern) => self.set.routes.push(Route { pattern, group: self.group.clone(), run }),
+            Err(source) => {
+                let number = self.set.routes.len() + 1;
+                self.set.note(ServiceError::Pattern { number, given: pattern.to_owned(), source });
+            }
+        }
+        self
+    }
+
+    /// The limits of this set. Default: those of the service.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.set.limits = limits;
+        self
+    }
+
+    /// The options of the inbox of this set. Default: those of the service.
+    pub fn inbox(mut self, options: InboxOptions) -> Self {
+        self.set.inbox = Some(options);
+        self
+    }
+
+    /// Adds a tower layer around the handlers of this set, inside of the layers of the service and outside of circuit
+    /// breaker and time-out. The first layer is outermost, as in `tower::ServiceBuilder`.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Handling> + Send + Sync + 'static,
+        L::Service: tower::Service<Wave, Response = Answer> + Clone + Send + Sync + 'static,
+        <L::Service as tower::Service<Wave>>::Error: Into<BoxError> + 'static,
+        <L::Service as tower::Service<Wave>>::Future: Send + 'static,
+    {
+        self.set.layers.push(Box::new(move |handling| {
+            let layered = layer.layer(handling);
+            Handling::new(ServiceBuilder::new().layer(MapErrLayer::new(Into::into)).service(layered))
+        }));
+        self
+    }
+
+    /// The set without its state.
+    pub(super) fn into_set(mut self) -> HandlerSet {
+        self.check_group();
+        self.set
+    }
+
+    fn check_group(&mut self) {
+        if let (Some(group), false) = (&self.group, self.group_is_used) {
+            let group = group.to_string();
+            self.set.note(ServiceError::EmptyGroup { group });
+        }
+    }
+}
+
+impl HandlerSet {
+    fn note(&mut self, mistake: ServiceError) {
+        self.mistake.get_or_insert(mistake);
+    }
+}
+
+/// A handler with its state, as the stack calls it.
+pub(super) fn run<H, Args, S>(
+    handler: H,
+    state: S,
+    ended: impl Fn(H::Output) -> Result<Answer, BoxError> + Copy + Send + Sync + 'static,
+) -> Box<Run>
+where
+    H: Handler<Args, S>,
+    S: Send + Sync + 'static,
+{
+    Box::new(move |delivery| match handler.call(delivery, &state) {
+        Ok(handling) => async move { ended(handling.await) }.boxed(),
+        Err(rejection) => ready(Err(rejection.into())).boxed(),
+    })
+}
+
+/// Refuses handlers that conflict, in a set and between sets.
+pub(super) fn check(sets: &[HandlerSet]) -> Result<(), ServiceError> {
+    for (at, set) in sets.iter().enumerate() {
+        if set.routes.is_empty() {
+            return Err(ServiceError::NoHandlers);
+        }
+        let before = |route: &Route, others: &[Route]| -> Result<(), ServiceError> {
+            for other in others {
+                let (first, second) = (other.pattern.clone(), route.pattern.clone());
+                if other.pattern.covers(&route.pattern) {
+                    return Err(ServiceError::Unreachable { pattern: second, by: first });
+                }
+                if other.group != route.group && other.pattern.overlaps(&route.pattern) {
+                    return Err(ServiceError::SharedChannels { first, second });
+                }
+            }
+            Ok(())
+        };
+        for (place, route) in set.routes.iter().enumerate() {
+            before(route, &set.routes[..place])?;
+            let elsewhere = sets[..at].iter().flat_map(|other| &other.routes);
+            if let Some(other) = elsewhere.into_iter().find(|other| other.pattern.overlaps(&route.pattern)) {
+                let (first, second) = (other.pattern.clone(), route.pattern.clone());
+                return Err(ServiceError::SeparateLimits { first, second });
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<S> fmt::Debug for Handlers<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let patterns: Vec<_> = self.set.routes.iter().map(|route| route.pattern.as_str()).collect();
+        f.debug_struct("Handlers")
+            .field("patterns", &patterns)
+            .field("limits", &self.set.limits)
+            .finish_non_exhaustive()
+    }
+}
