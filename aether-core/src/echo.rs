@@ -114,7 +114,7 @@ impl Echo {
 /// For what follows from a failure: the wave that failed is the cause.
 impl From<&Echo> for Origin {
     fn from(echo: &Echo) -> Self {
-        Self { cause: Some(echo.of.clone()), root: Some(echo.root.clone()), baggage: echo.baggage.clone() }
+        Self::new(echo.of.clone(), echo.root.clone(), echo.baggage.clone())
     }
 }
 
@@ -239,9 +239,9 @@ mod tests {
         let echoes = read(FOLLOWED.as_bytes()).unwrap();
         assert_eq!(write(&echoes), FOLLOWED.as_bytes());
         let origin = Origin::from(&echoes[0]);
-        assert_eq!(origin.cause.unwrap().to_string(), "beta@2a/300");
-        assert_eq!(origin.root.unwrap().to_string(), "alpha@1f9a3c5b7d2e4f60/17");
-        assert_eq!(origin.baggage.value("tenant"), Some("acme"));
+        assert_eq!(origin.cause().unwrap().to_string(), "beta@2a/300");
+        assert_eq!(origin.root().unwrap().to_string(), "alpha@1f9a3c5b7d2e4f60/17");
+        assert_eq!(origin.baggage().value("tenant"), Some("acme"));
         let old = read(DOCUMENTED.as_bytes()).unwrap();
         assert_eq!((&old[0].root, old[0].baggage.len()), (&old[0].of, 0), "of an older version");
     }

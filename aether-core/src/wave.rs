@@ -42,6 +42,7 @@ pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_
 pub use kind::{Kind, KindError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
 pub use origin::Origin;
+pub(crate) use origin::Request;
 pub use received::Received;
 pub use replay::ATTEMPTS;
 pub use reply::{ReplyError, ReplyPath};
@@ -98,9 +99,8 @@ pub(crate) struct Body {
 pub(crate) struct Extras {
     pub(crate) key: Option<Box<str>>,
     pub(crate) cause: Option<WaveId>,
-    /// The root of the request, unless that is the cause or, without a cause, the wave itself.
-    pub(crate) root: Option<WaveId>,
-    pub(crate) baggage: Baggage,
+    /// Shared by the waves that one handler emits.
+    pub(crate) request: Option<Arc<Request>>,
     pub(crate) metadata: Metadata,
     pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
     /// The vibrator that received the question; its answer is sent under that name.
@@ -114,8 +114,7 @@ impl Extras {
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         let empty = self.key.is_none()
             && self.cause.is_none()
-            && self.root.is_none()
-            && self.baggage.is_empty()
+            && self.request.is_none()
             && self.metadata.is_empty()
             && self.reply_path.is_none()
             && self.attempt == 0;
@@ -330,9 +329,9 @@ impl Wave {
         const BODY: usize = size_of::<Body>() + COUNTS;
         let extras = self.body.extras.as_ref().map_or(0, |extras| {
             let key = extras.key.as_ref().map_or(0, |key| key.len());
-            let ids = [&extras.cause, &extras.root].into_iter().flatten();
-            let ids: usize = ids.map(|id| COUNTS + id.source.weight()).sum();
-            size_of::<Extras>() + key + ids + extras.baggage.weight() + extras.metadata.weight()
+            let cause = extras.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
+            let request = extras.request.as_ref().map_or(0, |request| COUNTS + request.weight());
+            size_of::<Extras>() + key + cause + request + extras.metadata.weight()
         });
         let content_type = match &self.body.content_type {
             ContentType::Other(media_type) => COUNTS + media_type.len(),

@@ -39,8 +39,8 @@ impl Emitter {
     /// at hand, [`Emitter::following`] keeps its request together.
     #[must_use]
     pub fn caused_by(&self, cause: WaveId) -> Self {
-        let origin = self.origin().cloned().unwrap_or_default().caused_by(cause);
-        self.with_origin(origin)
+        let root = self.root().unwrap_or(&cause).clone();
+        self.with_origin(Origin::new(cause, root, self.baggage().clone()))
     }
 
     /// A clone whose waves, and all waves that follow from them, carry one more entry of baggage: an author's own name and
@@ -51,27 +51,26 @@ impl Emitter {
     /// [`MAX_BAGGAGE_ENTRIES`](crate::wave::MAX_BAGGAGE_ENTRIES) entries of
     /// [`MAX_BAGGAGE_BYTES`](crate::wave::MAX_BAGGAGE_BYTES) bytes together.
     pub fn with_baggage(&self, name: &str, value: &str) -> Result<Self, BaggageError> {
-        let mut origin = self.origin().cloned().unwrap_or_default();
-        origin.baggage = origin.baggage.with(name, value)?;
-        Ok(self.with_origin(origin))
+        let baggage = self.baggage().with(name, value)?;
+        Ok(self.with_origin(self.origin().cloned().unwrap_or_default().with_baggage(baggage)))
     }
 
     /// The wave that this emitter names as the cause of what it emits, if any.
     #[must_use]
     pub fn cause(&self) -> Option<&WaveId> {
-        self.origin()?.cause.as_ref()
+        self.origin()?.cause()
     }
 
     /// The root of the request to which the waves of this emitter belong; none if each of them begins a request.
     #[must_use]
     pub fn root(&self) -> Option<&WaveId> {
-        self.origin()?.root.as_ref()
+        self.origin()?.root()
     }
 
     /// The baggage of everything that this emitter emits.
     #[must_use]
     pub fn baggage(&self) -> &Baggage {
         static NONE: Baggage = Baggage::NONE;
-        self.origin().map_or(&NONE, |origin| &origin.baggage)
+        self.origin().map_or(&NONE, Origin::baggage)
     }
 }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::content::ContentTypeError;
-use super::{Baggage, Body, ContentType, Extras, Kind, MAX_KEY_BYTES, Metadata, MetadataError, Wave};
+use super::{
+    Baggage, Body, ContentType, Extras, Kind, MAX_KEY_BYTES, Metadata, MetadataError, Request, Wave,
+};
 use crate::amplitude::{Amplitude, AmplitudeError, HalfLife, HalfLifeError, Signal};
 use crate::channel::{Channel, ChannelError};
 use crate::phase::{Phase, PhaseError};
@@ -213,7 +215,8 @@ impl WaveBuilder {
     pub fn build(self) -> Result<Wave, WaveError> {
         let Self { key, cause, root, baggage, metadata, .. } = self;
         let root = root.filter(|root| cause.as_ref() != Some(root));
-        let extras = Extras { key, cause, root, baggage, metadata, ..Extras::default() };
+        let request = Request::of(root, baggage);
+        let extras = Extras { key, cause, request, metadata, ..Extras::default() };
         Ok(Wave::from_body(Body {
             source: Source::none(),
             sequence: 0,

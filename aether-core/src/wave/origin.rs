@@ -5,6 +5,8 @@
 //! itself. The root of a request is its first wave. It is stored only where the cause is another wave, so neither the
 //! first wave nor those that it caused directly take more memory or bytes.
 
+use std::sync::Arc;
+
 use super::{Baggage, Wave};
 use crate::source::WaveId;
 
@@ -12,22 +14,58 @@ use crate::source::WaveId;
 /// [`Wave`] or an [`Echo`](crate::Echo); see [`Emitter::following`](crate::Emitter::following).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {
-    pub(crate) cause: Option<WaveId>,
+    cause: Option<WaveId>,
+    request: Option<Arc<Request>>,
+}
+
+/// What all waves of a request have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Request {
+    /// Left out if it is the cause or, without a cause, the wave itself.
     pub(crate) root: Option<WaveId>,
     pub(crate) baggage: Baggage,
 }
 
+impl Request {
+    /// `None` if both parts are empty.
+    pub(crate) fn of(root: Option<WaveId>, baggage: Baggage) -> Option<Arc<Self>> {
+        (root.is_some() || !baggage.is_empty()).then(|| Arc::new(Self { root, baggage }))
+    }
+
+    /// Approximate memory used, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + self.root.as_ref().map_or(0, |root| root.source.weight()) + self.baggage.weight()
+    }
+}
+
 impl Origin {
-    /// The same with another cause. The root stays, and is the cause if there was none.
-    pub(crate) fn caused_by(self, cause: WaveId) -> Self {
-        let root = self.root.or_else(|| Some(cause.clone()));
-        Self { cause: Some(cause), root, baggage: self.baggage }
+    pub(crate) fn new(cause: WaveId, root: WaveId, baggage: Baggage) -> Self {
+        let request = Request::of(Some(root).filter(|root| *root != cause), baggage);
+        Self { cause: Some(cause), request }
+    }
+
+    /// The same with other baggage.
+    pub(crate) fn with_baggage(&self, baggage: Baggage) -> Self {
+        let root = self.request.as_ref().and_then(|request| request.root.clone());
+        Self { cause: self.cause.clone(), request: Request::of(root, baggage) }
+    }
+
+    pub(crate) fn cause(&self) -> Option<&WaveId> {
+        self.cause.as_ref()
+    }
+
+    pub(crate) fn root(&self) -> Option<&WaveId> {
+        self.request.as_ref().and_then(|request| request.root.as_ref()).or(self.cause.as_ref())
+    }
+
+    pub(crate) fn baggage(&self) -> &Baggage {
+        baggage_of(self.request.as_deref())
     }
 }
 
 impl From<&Wave> for Origin {
     fn from(wave: &Wave) -> Self {
-        Self { cause: Some(wave.id()), root: Some(wave.root()), baggage: wave.baggage().clone() }
+        Self::new(wave.id(), wave.root(), wave.baggage().clone())
     }
 }
 
@@ -39,38 +77,46 @@ impl Wave {
     /// id if nothing caused it.
     #[must_use]
     pub fn root(&self) -> WaveId {
-        match &self.body.extras {
-            Some(extras) => {
-                extras.root.as_ref().or(extras.cause.as_ref()).cloned().unwrap_or_else(|| self.id())
-            }
-            None => self.id(),
-        }
+        self.stored_root().or(self.cause()).cloned().unwrap_or_else(|| self.id())
     }
 
     /// The root, if it is neither the cause nor the wave itself.
     pub(crate) fn stored_root(&self) -> Option<&WaveId> {
-        self.body.extras.as_ref()?.root.as_ref()
+        self.request()?.root.as_ref()
     }
 
     /// The author's own names and values that follow the request.
     #[must_use]
     pub fn baggage(&self) -> &Baggage {
-        static NONE: Baggage = Baggage::NONE;
-        self.body.extras.as_ref().map_or(&NONE, |extras| &extras.baggage)
+        baggage_of(self.request())
+    }
+
+    fn request(&self) -> Option<&Request> {
+        self.body.extras.as_ref()?.request.as_deref()
     }
 
     /// Makes this wave one of the request. A cause and a root that its author set stay. Its own baggage, which it has if it
     /// was received before, stays if the origin has none.
     pub(crate) fn inherit(&mut self, origin: &Origin) {
         let extras = triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default();
-        if extras.cause.is_none() {
+        let (stored, has_cause) = (extras.request.as_deref(), extras.cause.is_some());
+        if stored.is_none() && !has_cause {
             extras.cause.clone_from(&origin.cause);
+            extras.request.clone_from(&origin.request);
+            return;
         }
-        if extras.root.is_none() && origin.root != extras.cause {
-            extras.root.clone_from(&origin.root);
+        // Its author gave it a part of this, or it was received before.
+        let mut root = stored.and_then(|request| request.root.clone());
+        if root.is_none() && has_cause {
+            root = origin.root().filter(|root| extras.cause.as_ref() != Some(root)).cloned();
+        } else if root.is_none() {
+            root = origin.request.as_ref().and_then(|request| request.root.clone());
         }
-        if !origin.baggage.is_empty() {
-            extras.baggage = origin.baggage.clone();
+        let given = origin.baggage();
+        let baggage = if given.is_empty() { baggage_of(stored) } else { given }.clone();
+        extras.request = Request::of(root, baggage);
+        if !has_cause {
+            extras.cause.clone_from(&origin.cause);
         }
     }
 
@@ -79,9 +125,15 @@ impl Wave {
     #[must_use]
     pub fn in_request(mut self, root: &WaveId) -> Self {
         let extras = triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default();
-        if extras.root.is_none() && extras.cause.is_none() {
-            extras.root = Some(root.clone());
+        let stored = extras.request.as_deref();
+        if extras.cause.is_none() && stored.is_none_or(|request| request.root.is_none()) {
+            extras.request = Request::of(Some(root.clone()), baggage_of(stored).clone());
         }
         self
     }
+}
+
+fn baggage_of(request: Option<&Request>) -> &Baggage {
+    static NONE: Baggage = Baggage::NONE;
+    request.map_or(&NONE, |request| &request.baggage)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Baggage, Body, ContentType, Extras, Kind, Metadata, Wave};
+use super::{Baggage, Body, ContentType, Extras, Kind, Metadata, Request, Wave};
 use crate::amplitude::Signal;
 use crate::channel::Channel;
 use crate::clock::{Instant, moment_of};
@@ -103,8 +103,7 @@ impl Received {
             extras: Extras {
                 key: self.key.map(Into::into),
                 cause: self.cause,
-                root,
-                baggage: self.baggage,
+                request: Request::of(root, self.baggage),
                 metadata: self.metadata,
                 ..Extras::default()
             }

@@ -1,6 +1,6 @@
 //! Replaying dead letters: each attempt is weaker and carries the number of attempts.
 
-use super::{Body, Wave};
+use super::{Body, Request, Wave};
 use crate::amplitude::{Amplitude, STEPS_PER_OCTAVE};
 use crate::wave::Metadata;
 
@@ -24,7 +24,7 @@ impl Wave {
         body.signal.hops = 0;
         let (cause, root) = (self.id(), self.root());
         let extras = body.extras.get_or_insert_default();
-        extras.root = Some(root).filter(|root| *root != cause);
+        extras.request = Request::of(Some(root).filter(|root| *root != cause), self.baggage().clone());
         extras.cause = Some(cause);
         let mut metadata = Metadata::default();
         // Existing entries fit; only the added one may be too much.

@@ -16,7 +16,7 @@ use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source, WaveId};
 use crate::wave::{
     Baggage, Body, ContentType, Extras, Kind, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_HOPS,
-    MAX_KEY_BYTES, MAX_METADATA_BYTES, Wave,
+    MAX_KEY_BYTES, MAX_METADATA_BYTES, Request, Wave,
 };
 
 /// Payloads from this size on may be slices of their frame. Below it a copy costs at most 80 ns. A slice keeps a whole
@@ -202,6 +202,7 @@ fn read_extensions(
     sequence: u64,
 ) -> Result<Extensions, FrameError> {
     let (mut phase, mut extras, mut media_type) = (Phase::ASSERT, Extras::default(), None);
+    let (mut stored_root, mut baggage) = (None, Baggage::default());
     for_each_field(fields, |tag, field| {
         match tag {
             tag::PHASE => phase = Phase::new(f32::from_bits(field.u32("phase")?))?,
@@ -234,9 +235,9 @@ fn read_extensions(
                 // Where it follows from the other fields it is not stored, so that it is not written again.
                 let is_usual =
                     extras.cause.as_ref().map_or(root.is(source, sequence), |cause| *cause == root);
-                extras.root = (!is_usual).then_some(root);
+                stored_root = (!is_usual).then_some(root);
             }
-            tag::BAGGAGE => extras.baggage = read_baggage(field)?,
+            tag::BAGGAGE => baggage = read_baggage(field)?,
             _ => field.at = field.end,
         }
         match field.end - field.at {
@@ -244,6 +245,7 @@ fn read_extensions(
             bytes => Err(FrameError::LeftOver { field: "an extension field", bytes }),
         }
     })?;
+    extras.request = Request::of(stored_root, baggage);
     Ok(Extensions { phase, media_type, extras: extras.boxed() })
 }
 

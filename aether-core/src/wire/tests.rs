@@ -20,7 +20,7 @@ use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 use crate::wave::{
     BaggageError, Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
-    MAX_METADATA_ENTRIES, Metadata, MetadataError, Origin, Wave,
+    MAX_METADATA_ENTRIES, Metadata, MetadataError, Origin, Request, Wave,
 };
 
 const SENDER: Sender = Sender { node: 0x0123_4567_89AB_CDEF, sent_micros: 1_700_000_000_000_000 };
@@ -68,8 +68,10 @@ fn fullest_wave() -> Wave {
         phase: Phase::RETRACT,
         age: Duration::from_micros(u64::MAX),
         extras: Extras {
-            root: Some(WaveId { source: longest(), sequence: u64::MAX - 1 }),
-            baggage: fullest_baggage(),
+            request: Request::of(
+                Some(WaveId { source: longest(), sequence: u64::MAX - 1 }),
+                fullest_baggage(),
+            ),
             ..extras(
                 Some("k".repeat(MAX_KEY_BYTES)),
                 Some(WaveId { source: longest(), sequence: u64::MAX }),
@@ -161,7 +163,8 @@ fn any_wave(sources: Vec<Source>) -> impl Strategy<Value = Wave> {
     (about, (number(), phase, key, followed), any_metadata(), any_content_type(), any_payload()).prop_map(
         |((source, sequence, kind, signal), (age, phase, key, followed), metadata, content_type, payload)| {
             let (cause, root, baggage) = followed;
-            let extras = Extras { root, baggage, ..extras(key, cause, metadata) }.boxed();
+            let extras =
+                Extras { request: Request::of(root, baggage), ..extras(key, cause, metadata) }.boxed();
             let age = Duration::from_micros(age);
             let body = body(source, payload);
             let since = Some(now());

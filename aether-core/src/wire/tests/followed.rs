@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{FrameError, SENDER, alpha, body, channel, encode, extras, handmade, now, read};
 use crate::source::WaveId;
 use crate::wave::{
-    Baggage, BaggageError, Body, Extras, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, Metadata, Wave,
+    Baggage, BaggageError, Body, Extras, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, Metadata, Request, Wave,
 };
 
 /// Baggage of the largest size.
@@ -29,7 +29,8 @@ pub(super) fn any_baggage() -> impl Strategy<Value = Baggage> {
 fn a_wave_that_begins_a_request_and_one_that_it_caused_have_no_byte_more() {
     let id = |sequence| WaveId { source: alpha(), sequence };
     let bytes = |cause: Option<WaveId>, root: Option<WaveId>| {
-        let extras = Extras { root, ..extras(None, cause, Metadata::default()) };
+        let request = Request::of(root, Baggage::default());
+        let extras = Extras { request, ..extras(None, cause, Metadata::default()) };
         let wave = Wave::from_body(Body { extras: Some(Box::new(extras)), ..body(alpha(), "x") });
         let frame = encode(SENDER, Some(&channel()), std::slice::from_ref(&wave), now()).unwrap();
         let read = read(frame.clone(), None).unwrap().waves.remove(0);
