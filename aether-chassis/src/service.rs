@@ -36,12 +36,14 @@ mod attempt;
 mod builder;
 mod circuit;
 mod failure;
+mod failure_log;
 mod handlers;
 mod limits;
 mod log_throttle;
 pub(crate) mod panics;
 mod report;
 mod serve_loop;
+mod span;
 mod stack;
 
 pub use builder::{ServiceBuilder, ServiceError};
@@ -81,6 +83,8 @@ pub struct Service {
     loops: Vec<ServeLoop>,
     grace: Duration,
     counters: ServiceCounters,
+    /// Patterns and groups, for the log.
+    hears: String,
 }
 
 impl Service {
@@ -113,7 +117,8 @@ impl Service {
     /// Cancelled before completion, the service has ended. Handlers end at their next await point and count as
     /// abandoned.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
-        let Self { emitter, loops, grace, counters } = self;
+        let Self { emitter, loops, grace, counters, hears } = self;
+        tracing::info!(service = %emitter.source(), hears, "the service started");
         // One set that ends, for whatever reason, ends the others.
         let ending = Ending { shutdown: shutdown.child_token(), closing: CancellationToken::new(), grace };
         let mut loops = loops.into_iter();
@@ -132,11 +137,11 @@ impl Service {
                 Err(_) => {}
             }
         }
-        let (service, report) = (emitter.source().name(), counters.report());
+        let (service, report) = (emitter.source(), counters.report());
         if report.left + report.abandoned + report.in_flight > 0 {
-            tracing::warn!(service, %report, "the service ended with unhandled waves");
+            tracing::warn!(%service, %report, "the service ended with unhandled waves");
         } else {
-            tracing::debug!(service, %report, "the service ended");
+            tracing::info!(%service, %report, "the service ended");
         }
         served.map(|()| report)
     }

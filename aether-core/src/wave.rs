@@ -109,7 +109,19 @@ pub(crate) struct Extras {
     pub(crate) attempt: u8,
 }
 
+/// The reference counts in front of what is shared.
+const COUNTS: usize = 2 * size_of::<usize>();
+
 impl Extras {
+    /// Not inlined, so that [`Wave::weight`] is, which every inbox calls twice for each wave.
+    #[inline(never)]
+    fn weight(&self) -> usize {
+        let key = self.key.as_ref().map_or(0, |key| key.len());
+        let cause = self.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
+        let request = self.request.as_ref().map_or(0, |request| COUNTS + request.weight());
+        size_of::<Self>() + key + cause + request + self.metadata.weight()
+    }
+
     /// `None` if all parts are empty.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         let empty = self.key.is_none()
@@ -324,15 +336,8 @@ impl Wave {
     /// Approximate memory used by the wave, in bytes. The byte bounds of an inbox are in these units.
     #[must_use]
     pub fn weight(&self) -> usize {
-        /// The reference counts in front of the shared body.
-        const COUNTS: usize = 2 * size_of::<usize>();
         const BODY: usize = size_of::<Body>() + COUNTS;
-        let extras = self.body.extras.as_ref().map_or(0, |extras| {
-            let key = extras.key.as_ref().map_or(0, |key| key.len());
-            let cause = extras.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
-            let request = extras.request.as_ref().map_or(0, |request| COUNTS + request.weight());
-            size_of::<Extras>() + key + cause + request + extras.metadata.weight()
-        });
+        let extras = self.body.extras.as_ref().map_or(0, |extras| extras.weight());
         let content_type = match &self.body.content_type {
             ContentType::Other(media_type) => COUNTS + media_type.len(),
             _ => 0,

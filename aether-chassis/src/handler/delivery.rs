@@ -14,8 +14,8 @@ pub struct Delivery {
 
 impl Delivery {
     pub(crate) fn new(wave: Wave, emitter: &Emitter, asker: &Asker) -> Self {
-        let id = wave.id();
-        Self { emitter: emitter.caused_by(id.clone()), asker: asker.caused_by(id), wave }
+        let emitter = emitter.following(&wave);
+        Self { asker: asker.with_emitter(emitter.clone()), emitter, wave }
     }
 
     /// The wave being handled.
@@ -24,13 +24,14 @@ impl Delivery {
         &self.wave
     }
 
-    /// Emits under the name of the service. Emitted waves name this wave as their cause.
+    /// Emits under the name of the service. Emitted waves name this wave as their cause, belong to its request and carry
+    /// its baggage.
     #[must_use]
     pub fn emitter(&self) -> &Emitter {
         &self.emitter
     }
 
-    /// Asks under the name of the service. Questions name this wave as their cause.
+    /// Asks under the name of the service. Questions inherit the same.
     #[must_use]
     pub fn asker(&self) -> &Asker {
         &self.asker

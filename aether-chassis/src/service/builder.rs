@@ -16,7 +16,7 @@ use super::serve_loop::ServeLoop;
 use super::stack::{Dispatch, Handling, stack};
 use super::{Service, ServiceCounters};
 use crate::handler::{Answer, Handler, IntoAnswer, IntoOutcome};
-use crate::{Asker, AskerOptions, Resend};
+use crate::{Asker, AskerOptions, Resend, connecting};
 
 /// Why a service could not be built or run. A service that was not built has no subscriptions.
 #[derive(Debug, thiserror::Error)]
@@ -275,7 +275,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         check(&sets)?;
         let in_force = sets.iter().map(|set| set.limits.in_force(&limits)).collect::<Result<Vec<_>, _>>()?;
         let counters = ServiceCounters::default();
-        let (mut emitter, mut asker, mut loops) = (None, None, Vec::new());
+        let (mut emitter, mut asker, mut loops, mut hears) = (None, None, Vec::new(), Vec::new());
         for (set, limits) in sets.into_iter().zip(in_force) {
             let vibrator = Vibrator::builder(&name).inbox(set.inbox.unwrap_or_else(|| inbox.clone()));
             let receiver = match &emitter {
@@ -294,6 +294,10 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             let dispatch = Dispatch::new(set.routes, emitter.clone(), asker.clone());
             let stack = stack(dispatch, &limits, circuit.as_ref(), &set.layers, &layers);
             join(&receiver, &heard).await?;
+            hears.extend(heard.iter().map(|(pattern, group)| match group {
+                Some(group) => format!("{pattern} (group {group})"),
+                None => pattern.to_string(),
+            }));
             loops.push(ServeLoop {
                 heard: heard.into_iter().map(|(pattern, _)| pattern).collect(),
                 emitter: emitter.clone(),
@@ -306,7 +310,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         }
         // There is at least one set.
         let emitter = emitter.ok_or(ServiceError::NoHandlers)?;
-        Ok(Service { emitter, loops, grace, counters })
+        connecting::log_changes(aether);
+        Ok(Service { emitter, loops, grace, counters, hears: hears.join(", ") })
     }
 }
 

@@ -5,8 +5,10 @@
 mod asking;
 mod causes;
 mod circuit;
+mod following;
 mod handling;
 mod limits;
+mod logs;
 mod refused;
 mod retrying;
 mod sets;

@@ -101,8 +101,7 @@ impl Wave {
         let extras = triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default();
         let (stored, has_cause) = (extras.request.as_deref(), extras.cause.is_some());
         if stored.is_none() && !has_cause {
-            extras.cause.clone_from(&origin.cause);
-            extras.request.clone_from(&origin.request);
+            (extras.cause, extras.request) = (origin.cause.clone(), origin.request.clone());
             return;
         }
         // Its author gave it a part of this, or it was received before.
