@@ -16,6 +16,7 @@ use crate::listen::ListenArgs;
 use crate::map::MapArgs;
 use crate::output::Output;
 use crate::physics::PhysicsArgs;
+use crate::trace::TraceArgs;
 use crate::up::UpArgs;
 
 /// A message bus on which important messages get through
@@ -53,6 +54,7 @@ enum Command {
     Emit(EmitArgs),
     Listen(ListenArgs),
     Ask(AskArgs),
+    Trace(TraceArgs),
     Map(MapArgs),
     Physics(PhysicsArgs),
     Gateway(GatewayArgs),
@@ -89,6 +91,7 @@ impl Cli {
             Command::Map(args) => crate::map::map(args, shutdown).await,
             Command::Physics(args) => crate::physics::physics(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
+            Command::Trace(args) => crate::trace::trace(args, shutdown).await,
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
             Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),
             Command::Beta(args) => Ok(aether_service_beta::main(args, shutdown).await?),

@@ -9,8 +9,8 @@ use std::io;
 use aether_bench::FloodError;
 use aether_chassis::LostWaves;
 use aether_core::{
-    AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, echo::EchoesError,
-    physics::ObserveError,
+    AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, WaveId,
+    echo::EchoesError, physics::ObserveError,
 };
 use aether_gateway::{GatewayError, StartError};
 use aether_service_alpha::AlphaError;
@@ -34,6 +34,8 @@ pub(crate) enum CommandError {
     Missed { missed: u64 },
     #[error("{back} of {waves} waves came back: {hint} ({reason})")]
     CameBack { back: u64, waves: u64, reason: EchoReason, hint: String },
+    #[error("no wave of the request {id} was seen: it may have ended before, or another --prefix carries it")]
+    NotSeen { id: WaveId },
     #[error("interrupted before {before}")]
     Interrupted { before: &'static str },
     #[error("--count repeats a payload that is an argument, not stdin")]

@@ -40,6 +40,7 @@ mod physics;
 mod record;
 mod stdin;
 mod stdout_watchdog;
+mod trace;
 mod up;
 mod values;
 mod view;

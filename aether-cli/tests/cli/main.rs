@@ -10,5 +10,7 @@ mod nats;
 mod outage;
 mod physics;
 mod process;
+#[cfg(unix)]
+mod trace;
 mod up;
 mod usage;
