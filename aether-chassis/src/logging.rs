@@ -58,8 +58,9 @@ pub fn init_with(subscriber: impl Into<Dispatch>) -> Result<(), LoggingError> {
     Ok(subscriber.try_init()?)
 }
 
-/// The filter in `AETHER_LOG`. Default: `info` for all crates. The span around each handler has the target
-/// `aether::handling` and the level `info`.
+/// The filter in `AETHER_LOG`. Default: `info` for all crates. The span around each handling, with the wave,
+/// its cause and the root of its request, has the target `aether::handling` and the level `debug`:
+/// `info,aether::handling=debug` switches it on.
 ///
 /// # Errors
 /// [`LoggingError::Filter`] if the filter is not valid.

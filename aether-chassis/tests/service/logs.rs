@@ -7,9 +7,11 @@ use aether_chassis::{Handlers, Json, Service};
 use aether_core::conformance::NatsServer;
 use aether_core::{Aether, Emitter, Vibrator, Wave};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tracing::subscriber::{DefaultGuard, set_default};
 
-use crate::stage::{LONG, Stage};
+use crate::proxy::Proxy;
+use crate::stage::{Gate, LONG, Stage, gated};
 
 /// The log of this thread, as text. Each write is one line.
 #[derive(Clone, Default)]
@@ -49,7 +51,7 @@ impl Log {
                 }
             }
         };
-        let found = tokio::time::timeout(LONG, found).await;
+        let found = timeout(LONG, found).await;
         found.unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.lines.lock().unwrap()))
     }
 
@@ -70,7 +72,7 @@ async fn next() {
 
 #[tokio::test]
 async fn each_handling_has_a_span_with_the_wave_its_cause_and_the_root() {
-    let (log, _guard) = Log::with("info");
+    let (log, _guard) = Log::with("info,aether::handling=debug");
     let service = Service::builder("desk").on("first", says).on("fails", async || Err::<(), _>("no lamp"));
     let aether = Aether::local();
     let stage = Stage::on(aether.clone(), service).await;
@@ -100,7 +102,7 @@ async fn each_handling_has_a_span_with_the_wave_its_cause_and_the_root() {
 
 #[tokio::test]
 async fn a_span_that_is_off_leaves_the_correlation_in_the_warnings() {
-    let (log, _guard) = Log::with("info,aether::handling=off");
+    let (log, _guard) = Log::with("info");
     let stage = Stage::of(Service::builder("desk").on("fails", async || Err::<(), _>("no lamp"))).await;
     let failed = stage.user.id_of(&stage.user.emit_wave("fails", &1).await.unwrap());
     let line = log.line("a wave was not handled").await;
@@ -181,4 +183,38 @@ async fn an_outage_is_logged_once_with_how_long_it_was_and_what_was_lost() {
     assert_eq!((log.count("broke; reconnecting"), log.count("is back after")), (1, 1));
     first.close().await;
     second.close().await;
+}
+
+#[tokio::test]
+async fn waves_that_others_sent_during_an_outage_are_counted_in_the_log() {
+    let (log, _guard) = Log::with("info,async_nats=off");
+    let server = NatsServer::start().await.unwrap();
+    let proxy = Proxy::new(server.port()).await.unwrap();
+    let (gate, mut begun) = Gate::new();
+    gate.let_go(2);
+    let aether = Aether::connect(&proxy.url()).await.unwrap();
+    let stage = Stage::on(aether.clone(), Service::builder("desk").state(gate).on("a", gated)).await;
+    let elsewhere = Aether::connect(&server.url()).await.unwrap();
+    let shop = Vibrator::create("shop", &elsewhere).await.unwrap();
+    let emit = async || {
+        shop.emit_bytes("a", "x").await.unwrap();
+        elsewhere.flush().await.unwrap();
+    };
+    let mut heard = async || timeout(LONG, begun.recv()).await.unwrap().unwrap();
+    emit().await;
+    heard().await;
+    timeout(LONG, proxy.cut()).await.unwrap();
+    log.line("the connection to the server broke").await;
+    for _ in 0..3 {
+        emit().await;
+    }
+    proxy.mend();
+    log.line("the server is back").await;
+    // The subscriptions are in force again. The next wave shows the gap.
+    aether.flush().await.unwrap();
+    emit().await;
+    heard().await;
+    let line = log.line("waves to this process were lost while the connection was away").await;
+    assert!(line.contains("WARN") && line.contains("lost=3"), "{line}");
+    stage.close().await;
 }

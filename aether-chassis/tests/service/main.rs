@@ -9,6 +9,8 @@ mod following;
 mod handling;
 mod limits;
 mod logs;
+#[path = "../../../aether-core/tests/proxy/mod.rs"]
+mod proxy;
 mod refused;
 mod retrying;
 mod sets;

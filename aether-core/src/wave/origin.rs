@@ -119,6 +119,16 @@ impl Wave {
         }
     }
 
+    /// Makes an answer one of the request of its question, if its responder does not know requests: a foreign client, or an
+    /// Aether of an older version, which names the cause only.
+    #[allow(dead_code, reason = "for media over a network")]
+    pub(crate) fn answers(&mut self, question: &Self) {
+        let may_be_inherited = question.request().is_some() || question.cause().is_some();
+        if self.cause().is_none() || self.request().is_none() && may_be_inherited {
+            self.inherit(&Origin::from(question));
+        }
+    }
+
     /// The same wave as a part of the request with this root, unless it is part of one already. An `Asker` gives the
     /// repetitions of a question the root of the first attempt.
     #[must_use]
