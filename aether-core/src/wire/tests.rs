@@ -1,14 +1,13 @@
 //! Frames of arbitrary content, corrupt frames and malicious ones.
 
-mod followed;
+mod extensions;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use followed::{any_baggage, fullest_baggage};
-
+use extensions::{any_baggage, fullest_baggage};
 use super::{
     EncodeError, Frame, FrameError, MAX_CONTENT_TYPE_BYTES, Position, Sender, decode, encode, encode_at,
     frame_bound, is_frame, record_bound,
@@ -205,17 +204,6 @@ fn corrupted(range: std::ops::Range<usize>, with: &[u8]) -> Vec<u8> {
     let mut frame = handmade(&[], &[], b"xyz");
     frame.splice(range, with.iter().copied());
     frame
-}
-
-#[test]
-fn unknown_extension_fields_are_skipped_in_frame_and_wave() {
-    let unknown = [0, 1, 0xFF, 6, 0, 0x80, 0x01, 2, 1, 2];
-    let between = [1, 4, 0, 0, 0x80, 0x3F, 2, 1, b'k', 77, 3, 9, 9, 9];
-    let frame = read(handmade(&unknown, &between, b"xyz"), None).unwrap();
-    let wave = &frame.waves[0];
-    assert_eq!((wave.key(), wave.phase(), wave.payload().as_ref()), (Some("k"), turned(1.0), &b"xyz"[..]));
-    assert_eq!((frame.sender, frame.channel.as_str()), (SENDER, "a"));
-    assert_eq!(wave.id().to_string(), "s@9/1");
 }
 
 #[test]

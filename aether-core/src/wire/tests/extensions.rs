@@ -1,8 +1,8 @@
-//! The root and the baggage of a wave in a frame.
+//! Extension fields: the root and the baggage of a wave, and unknown ones.
 
 use proptest::prelude::*;
 
-use super::{FrameError, SENDER, alpha, body, channel, encode, extras, handmade, now, read};
+use super::{FrameError, SENDER, alpha, body, channel, encode, extras, handmade, now, read, turned};
 use crate::source::WaveId;
 use crate::wave::{
     Baggage, BaggageError, Body, Extras, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, Metadata, Request, Wave,
@@ -66,4 +66,15 @@ fn baggage_beyond_its_bounds_is_refused_and_not_read_to_its_end() {
     let is_too_long =
         matches!(longer, FrameError::TooLong { field: "baggage value", max_bytes: MAX_BAGGAGE_BYTES, .. });
     assert!(is_too_long, "{longer}");
+}
+
+#[test]
+fn unknown_extension_fields_are_skipped_in_frame_and_wave() {
+    let unknown = [0, 1, 0xFF, 6, 0, 0x80, 0x01, 2, 1, 2];
+    let between = [1, 4, 0, 0, 0x80, 0x3F, 2, 1, b'k', 77, 3, 9, 9, 9];
+    let frame = read(handmade(&unknown, &between, b"xyz"), None).unwrap();
+    let wave = &frame.waves[0];
+    assert_eq!((wave.key(), wave.phase(), wave.payload().as_ref()), (Some("k"), turned(1.0), &b"xyz"[..]));
+    assert_eq!((frame.sender, frame.channel.as_str()), (SENDER, "a"));
+    assert_eq!(wave.id().to_string(), "s@9/1");
 }
