@@ -10,7 +10,6 @@ use serde::Serialize;
 use tokio::task::coop;
 
 use super::pace::spend_for_emitting;
-use super::question::Question;
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::echo::{EchoReason, Echoes, EchoesError};
@@ -328,14 +327,6 @@ impl Emitter {
         self.question(question)?.ask_within(patience).await
     }
 
-    /// Numbers a question, to be asked at once: its id is known before there is an answer.
-    ///
-    /// # Errors
-    /// [`EmitError::Reserved`] and [`EmitError::BelowFloor`], as [`Emitter::emit`].
-    pub fn question(&self, question: Wave) -> Result<Question<'_>, EmitError> {
-        Ok(Question { emitter: self, wave: self.stamped(question)? })
-    }
-
     /// Asks a question that has its number.
     pub(super) async fn ask_numbered(&self, question: Wave, patience: Duration) -> Result<Wave, AskError> {
         let answer = match self.aether.medium().ask(question, patience).await {
@@ -403,7 +394,7 @@ impl Emitter {
     }
 
     #[inline]
-    fn stamped(&self, wave: Wave) -> Result<Wave, EmitError> {
+    pub(super) fn stamped(&self, wave: Wave) -> Result<Wave, EmitError> {
         self.stamped_at(wave, Moment::now)
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Emitter;
-use crate::medium::AskError;
+use crate::medium::{AskError, EmitError};
 use crate::source::WaveId;
 use crate::wave::Wave;
 
@@ -12,8 +12,18 @@ use crate::wave::Wave;
 #[derive(Debug)]
 #[must_use = "nothing is asked before ask_within()"]
 pub struct Question<'a> {
-    pub(super) emitter: &'a Emitter,
-    pub(super) wave: Wave,
+    emitter: &'a Emitter,
+    wave: Wave,
+}
+
+impl Emitter {
+    /// Numbers a question, to be asked at once: its id is known before there is an answer.
+    ///
+    /// # Errors
+    /// [`EmitError::Reserved`] and [`EmitError::BelowFloor`], as [`Emitter::emit`].
+    pub fn question(&self, question: Wave) -> Result<Question<'_>, EmitError> {
+        Ok(Question { emitter: self, wave: self.stamped(question)? })
+    }
 }
 
 impl Question<'_> {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use extensions::{any_baggage, fullest_baggage};
 use super::{
     EncodeError, Frame, FrameError, MAX_CONTENT_TYPE_BYTES, Position, Sender, decode, encode, encode_at,
     frame_bound, is_frame, record_bound,
@@ -21,6 +20,7 @@ use crate::wave::{
     BaggageError, Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
     MAX_METADATA_ENTRIES, Metadata, MetadataError, Origin, Request, Wave,
 };
+use extensions::{any_baggage, fullest_baggage};
 
 const SENDER: Sender = Sender { node: 0x0123_4567_89AB_CDEF, sent_micros: 1_700_000_000_000_000 };
 
