@@ -119,7 +119,7 @@ def read_key(field):
     return key
 
 
-def read_cause(field):
+def read_id(field):
     instance, sequence = field.number("Q"), field.varint()
     return identity(check_source(field.rest()), instance, sequence)
 
@@ -134,6 +134,22 @@ def read_metadata(field):
     return entries
 
 
+def token(text):
+    return text != "" and all(character.isascii() and (character.isalnum() or character in "!#$%&'*+-.^_`|~") for character in text)
+
+
+def read_baggage(field):
+    entries = []
+    while field.left():
+        entries.append([field.text(), field.text()])
+        need(len(entries) <= 16, "more than 16 entries of baggage")
+    names = [name.encode() for name, _ in entries]
+    need(all(before < name for before, name in zip(names, names[1:])), "names of baggage that do not rise")
+    need(sum(len((name + value).encode()) for name, value in entries) <= 1024, "more than 1024 bytes of baggage")
+    need(all(token(name) and not has_control(value) for name, value in entries), "baggage with wrong characters")
+    return entries
+
+
 def read_media_type(field):
     media_type = field.rest()
     essence = media_type.split(";")[0].strip(" ")
@@ -142,7 +158,15 @@ def read_media_type(field):
     return essence if essence in CONTENT_TYPES else media_type
 
 
-EXTENSIONS = {1: read_phase, 2: read_key, 3: read_cause, 4: read_metadata, 5: read_media_type}
+EXTENSIONS = {
+    1: read_phase,
+    2: read_key,
+    3: read_id,
+    4: read_metadata,
+    5: read_media_type,
+    6: read_id,
+    7: read_baggage,
+}
 
 
 def read_wave(record, sources):
@@ -165,8 +189,9 @@ def read_wave(record, sources):
     else:
         audible_until = str((1000 * ((FLOOR - path_loss + 1) << half_life) - 1) // 2048)
     instance, name = sources[source]
+    itself = identity(name, instance, sequence)
     return {
-        "id": identity(name, instance, sequence),
+        "id": itself,
         "source": name,
         "instance": f"{instance:x}",
         "sequence": str(sequence),
@@ -178,6 +203,8 @@ def read_wave(record, sources):
         "phase": values.get(1, 0.0),
         "key": values.get(2),
         "cause": values.get(3),
+        "root": values.get(6) or values.get(3) or itself,
+        "baggage": values.get(7, []),
         "metadata": values.get(4, []),
         "content_type": values[5] if code == 255 else CONTENT_TYPES[code],
         "payload_hex": record.take(record.left()).hex(),

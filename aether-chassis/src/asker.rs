@@ -4,10 +4,11 @@
 //! question can arrive more than once, so the answering side must be idempotent. The sample services do each thing once
 //! per key.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use aether_core::wave::{BaggageError, Origin};
 use aether_core::{AskError, Channel, EmitError, Emitter, Wave, WaveId};
 use backon::Retryable;
 use tokio::time::{Instant, timeout_at};
@@ -110,7 +111,27 @@ impl Asker {
     /// The same asker, with the same budget, whose questions name `cause` as their cause: see [`Emitter::caused_by`].
     #[must_use]
     pub fn caused_by(&self, cause: WaveId) -> Self {
-        Self { emitter: self.emitter.caused_by(cause), shared: Arc::clone(&self.shared) }
+        self.with_emitter(self.emitter.caused_by(cause))
+    }
+
+    /// The same asker, with the same budget, for what follows from a wave or an echo: see [`Emitter::following`].
+    #[must_use]
+    pub fn following(&self, origin: impl Into<Origin>) -> Self {
+        self.with_emitter(self.emitter.following(origin))
+    }
+
+    /// The same asker, with the same budget, whose questions carry one more entry of baggage: see
+    /// [`Emitter::with_baggage`].
+    ///
+    /// # Errors
+    /// As [`Emitter::with_baggage`].
+    pub fn with_baggage(&self, name: &str, value: &str) -> Result<Self, BaggageError> {
+        Ok(self.with_emitter(self.emitter.with_baggage(name, value)?))
+    }
+
+    /// The same asker, with the same budget, over another emitter.
+    pub(crate) fn with_emitter(&self, emitter: Emitter) -> Self {
+        Self { emitter, shared: Arc::clone(&self.shared) }
     }
 
     /// The emitter with the same name and cause.
@@ -123,7 +144,8 @@ impl Asker {
     /// passed.
     ///
     /// Each resend is half as strong as the attempt before it and costs one unit of the retry budget; without budget it
-    /// waits. Repeating a question without a receiver (`NoResonator`) loads no service, so it costs nothing.
+    /// waits. Repeating a question without a receiver (`NoResonator`) loads no service, so it costs nothing. All attempts
+    /// have one [root](Wave::root): that of the emitter, or the first attempt.
     ///
     /// # Errors
     /// [`AskerError`]. The receiver may have acted on the question nevertheless.
@@ -163,6 +185,8 @@ impl Asker {
         let (mut next, mut is_first) = (question, true);
         // Whether the previous attempt reached a receiver.
         let heard = AtomicBool::new(false);
+        // The id of the first attempt, if that begins the request.
+        let root = OnceLock::new();
         let attempt = || {
             let resends = !std::mem::take(&mut is_first) && heard.load(Ordering::Relaxed);
             let covered = !resends || resend.budget.withdraw();
@@ -172,8 +196,19 @@ impl Asker {
             }
             let wave = covered.then(|| (next.clone(), resend.next(&next).is_none()));
             async {
-                let (wave, is_last) = wave.ok_or((Unanswered::OverBudget, false))?;
-                let asked = self.emitter.ask_within(wave, patience).await;
+                let (mut wave, is_last) = wave.ok_or((Unanswered::OverBudget, false))?;
+                if let Some(root) = root.get() {
+                    wave = wave.in_request(root);
+                }
+                let asked = match self.emitter.question(wave) {
+                    Ok(question) => {
+                        if self.emitter.root().is_none() {
+                            root.get_or_init(|| question.id());
+                        }
+                        question.ask_within(patience).await
+                    }
+                    Err(error) => Err(error.into()),
+                };
                 asked.map_err(|error| {
                     let was_heard = !matches!(error, AskError::NoResonator { .. });
                     heard.store(was_heard, Ordering::Relaxed);

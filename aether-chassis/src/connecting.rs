@@ -3,6 +3,7 @@
 //! The programs of a system start in any order, and servers are restarted while they run. So a program waits for a
 //! server that is not up yet, and logs outages later.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::{Aether, AetherBuilder, ConnectError, medium::MediumStatus};
@@ -64,19 +65,63 @@ pub(crate) async fn patiently(builder: &AetherBuilder, patience: Duration) -> Re
     }
 }
 
-/// Logs when the connection breaks and when it is back, until the medium is closed. It does not keep the medium open.
+/// How long after an outage the waves are counted that others sent meanwhile: senders announce their numbers when they are
+/// connected again, and with their next waves.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// Whether the changes of a connection are logged already.
+#[derive(Debug, Default)]
+struct IsLogged(AtomicBool);
+
+/// Logs when the connection breaks and when it is back, until the medium is closed: once for each `Aether`, however often
+/// it is called. It does not keep the medium open.
 pub(crate) fn log_changes(aether: &Aether) {
+    if aether.extension::<IsLogged>().0.swap(true, Ordering::Relaxed) {
+        return;
+    }
     let mut connection = aether.connection();
     let mut log = ConnectionLog::new(aether.status(), Instant::now());
+    let mut missed = None;
     tokio::spawn(async move {
-        while let Some(status) = connection.changed().await {
+        loop {
+            let status = tokio::select! {
+                changed = connection.changed() => changed,
+                () = settled(missed.as_ref()) => {
+                    let lost = connection.ledger().map_or(0, |ledger| ledger.lost_upstream);
+                    if let Some((_, before)) = missed.take() && lost > before {
+                        let lost = lost - before;
+                        tracing::warn!(lost, "waves to this process were lost while the connection was away");
+                    }
+                    continue;
+                }
+            };
+            let Some(status) = status else { return };
+            // An outage within this time belongs to the one before.
+            let before = missed.map_or_else(
+                || connection.ledger().map_or(0, |ledger| ledger.lost_upstream),
+                |(_, before)| before,
+            );
             match log.next(status, Instant::now()) {
-                Some(LogLine::Broke(line)) => tracing::warn!("{line}"),
-                Some(LogLine::Back(line)) => tracing::info!("{line}"),
+                Some(LogLine::Broke(line)) => {
+                    tracing::warn!("{line}");
+                    missed = Some((None, before));
+                }
+                Some(LogLine::Back(line)) => {
+                    tracing::info!("{line}");
+                    missed = Some((Some(Instant::now() + SETTLING), before));
+                }
                 None => {}
             }
         }
     });
+}
+
+/// Waits for the time at which the missed waves are counted, if there is one.
+async fn settled(missed: Option<&(Option<Instant>, u64)>) {
+    match missed {
+        Some((Some(end), _)) => sleep_until(*end).await,
+        _ => std::future::pending().await,
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -51,7 +51,7 @@ pub use handler::{
     Answer, Delivery, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection, State,
 };
 pub use medium_args::MediumArgs;
-pub use process::{close, run};
+pub use process::{close, run, run_with};
 pub use resend::{PausesError, Resend, RetryBudget};
 pub use service::{
     Breaker, Handlers, Handling, Limits, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError,

@@ -4,6 +4,7 @@
 
 use std::io::{IsTerminal, stderr};
 
+use tracing::Dispatch;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -11,9 +12,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// `aether_core=trace,warn`.
 pub const FILTER_VARIABLE: &str = "AETHER_LOG";
 
-/// The default filter: `info` for our own crates, `warn` for all others.
-const DEFAULT_FILTER: &str = "warn,aether_core=info,aether_chassis=info,aether_gateway=info,\
-    aether_service_alpha=info,aether_service_beta=info,aether_cli=info,aether=info";
+/// The default filter: `info` for all crates, so also for those of the author. The connection of NATS is logged by this
+/// crate, with what was lost.
+const DEFAULT_FILTER: &str = "info,async_nats=warn";
 
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]
@@ -29,25 +30,42 @@ pub enum LoggingError {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// Logging is already set up.
-    #[error("logging was set up twice")]
+    /// Another subscriber is installed already.
+    #[error("a subscriber for logs is installed already: leave that to `run`, or pass yours to `run_with`")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
 /// Starts logging to stderr. Colours are used only on a terminal without `NO_COLOR` (see <https://no-color.org>).
 ///
 /// # Errors
-/// [`LoggingError`] if the filter in `AETHER_LOG` is not valid, or logging is already set up.
+/// [`LoggingError`] if the filter in `AETHER_LOG` is not valid, or a subscriber is installed already.
 pub fn init() -> Result<(), LoggingError> {
-    let filter = filter(std::env::var(FILTER_VARIABLE).ok())?;
     let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr)
-        .with_ansi(colours)
-        .finish()
-        .try_init()?;
-    Ok(())
+    init_with(
+        tracing_subscriber::fmt()
+            .with_env_filter(env_filter()?)
+            .with_writer(stderr)
+            .with_ansi(colours)
+            .finish(),
+    )
+}
+
+/// Starts logging with a subscriber of one's own, such as one that writes JSON. [`env_filter`] reads `AETHER_LOG` for it.
+///
+/// # Errors
+/// [`LoggingError::Twice`] if a subscriber is installed already.
+pub fn init_with(subscriber: impl Into<Dispatch>) -> Result<(), LoggingError> {
+    Ok(subscriber.try_init()?)
+}
+
+/// The filter in `AETHER_LOG`. Default: `info` for all crates. The span around each handling, with the wave,
+/// its cause and the root of its request, has the target `aether::handling` and the level `debug`:
+/// `info,aether::handling=debug` switches it on.
+///
+/// # Errors
+/// [`LoggingError::Filter`] if the filter is not valid.
+pub fn env_filter() -> Result<EnvFilter, LoggingError> {
+    filter(std::env::var(FILTER_VARIABLE).ok())
 }
 
 fn filter(given: Option<String>) -> Result<EnvFilter, LoggingError> {
@@ -65,6 +83,6 @@ mod tests {
         assert!(error.to_string().contains("AETHER_LOG=\"aether=loud\""), "{error}");
         let default = filter(None).unwrap().to_string();
         assert_eq!(filter(Some(String::new())).unwrap().to_string(), default);
-        assert!(default.contains("aether_core=info") && default.contains("warn"), "{default}");
+        assert_eq!(default, "async_nats=warn,info");
     }
 }

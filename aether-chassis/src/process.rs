@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aether_core::Aether;
 use tokio_util::sync::CancellationToken;
+use tracing::Dispatch;
 
 use crate::error_chain::error_chain;
 use crate::letters::KeptLetters;
@@ -27,9 +28,43 @@ where
     S: Future<Output = Result<(), E>>,
     E: Error,
 {
-    if let Err(error) = logging::init() {
-        return failed(&error);
+    match logging::init() {
+        Ok(()) => run_logged(service),
+        Err(error) => failed(&error),
     }
+}
+
+/// Like [`run`], with a subscriber of one's own for the logs instead of the default one, which writes to stderr.
+/// [`logging::env_filter`] reads `AETHER_LOG` for it.
+///
+/// ```no_run
+/// use tracing_subscriber::layer::SubscriberExt;
+///
+/// let filter = aether_chassis::logging::env_filter().expect("AETHER_LOG is a filter");
+/// let subscriber = tracing_subscriber::registry().with(filter).with(tracing_subscriber::fmt::layer().compact());
+/// let code = aether_chassis::run_with(subscriber, async |shutdown| {
+///     shutdown.cancelled().await;
+///     Ok::<(), std::io::Error>(())
+/// });
+/// ```
+pub fn run_with<F, S, E>(subscriber: impl Into<Dispatch>, service: F) -> ExitCode
+where
+    F: FnOnce(CancellationToken) -> S,
+    S: Future<Output = Result<(), E>>,
+    E: Error,
+{
+    match logging::init_with(subscriber) {
+        Ok(()) => run_logged(service),
+        Err(error) => failed(&error),
+    }
+}
+
+fn run_logged<F, S, E>(service: F) -> ExitCode
+where
+    F: FnOnce(CancellationToken) -> S,
+    S: Future<Output = Result<(), E>>,
+    E: Error,
+{
     panics::print_seldom();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -39,12 +39,14 @@ mod corroboration;
 mod echo_loop;
 mod error;
 mod failure;
+mod failure_log;
 mod handlers;
 mod limits;
 mod log_throttle;
 pub(crate) mod panics;
 mod report;
 mod serve_loop;
+mod span;
 mod stack;
 
 pub use builder::ServiceBuilder;
@@ -90,6 +92,8 @@ pub struct Service {
     corroborators: Vec<Corroborator>,
     grace: Duration,
     counters: ServiceCounters,
+    /// Patterns and groups, for the log.
+    hears: String,
 }
 
 impl Service {
@@ -135,9 +139,10 @@ impl Service {
     /// Cancelled before completion, the service has ended. Handlers are ended in the middle, at their next await
     /// point, and count as abandoned.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
-        let Self { emitter, loops, echoes, corroborators, grace, counters } = self;
+        let Self { emitter, loops, echoes, corroborators, grace, counters, hears } = self;
         let mut running =
             Running { service: emitter.source().clone(), counters: counters.clone(), ended: false };
+        tracing::info!(service = %emitter.source(), hears, "the service started");
         // One set that ends, for whatever reason, ends the others.
         let ending = Ending { shutdown: shutdown.child_token(), closing: CancellationToken::new(), grace };
         let mut corroborating = JoinSet::new();
@@ -168,11 +173,11 @@ impl Service {
         echoes_over.cancel();
         while hears_echoes.join_next().await.is_some() {}
         running.ended = true;
-        let (service, report) = (emitter.source().name(), counters.report());
+        let (service, report) = (emitter.source(), counters.report());
         if report.left + report.abandoned + report.in_flight > 0 {
-            tracing::warn!(service, %report, "the service ended with unhandled waves");
+            tracing::warn!(%service, %report, "the service ended with unhandled waves");
         } else {
-            tracing::debug!(service, %report, "the service ended");
+            tracing::info!(%service, %report, "the service ended");
         }
         served.map(|()| report)
     }

@@ -10,6 +10,7 @@ use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::record::{Payload, printable};
+use crate::trace::{Followed, Tracer};
 use crate::values;
 
 /// Ask a question and print the first answer's payload
@@ -38,6 +39,10 @@ pub(crate) struct AskArgs {
     #[arg(long, value_name = "NAME", default_value = "aether-ask", value_parser = values::name)]
     name: String,
 
+    /// Afterwards follow the request for this long, and print the tree of its waves to stderr
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    trace: Option<Duration>,
+
     #[command(flatten)]
     medium: MediumArgs,
 }
@@ -53,10 +58,17 @@ pub(crate) async fn ask(args: AskArgs, shutdown: CancellationToken) -> Result<()
         .amplitude(args.amplitude)
         .json(&args.question)
         .build()?;
+    let tracer = match args.trace {
+        Some(time) => Some((Tracer::start(&aether, Followed::source(vibrator.source())).await?, time)),
+        None => None,
+    };
     let answered = tokio::select! {
         answered = vibrator.ask_within(question, args.timeout) => answered.map(Some),
         () = shutdown.cancelled() => Ok(None),
     };
+    if let Some((tracer, time)) = tracer {
+        tracer.end_after(time, &shutdown).await?;
+    }
     aether_chassis::close(&aether).await;
     let Some(answer) = answered? else {
         return Err(CommandError::Interrupted { before: "an answer arrived" });

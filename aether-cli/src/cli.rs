@@ -20,6 +20,7 @@ use crate::new::NewArgs;
 use crate::output::Output;
 use crate::physics::PhysicsArgs;
 use crate::recorder::RecordArgs;
+use crate::trace::TraceArgs;
 use crate::up::UpArgs;
 
 /// A message bus on which important messages get through
@@ -60,6 +61,7 @@ enum Command {
     Listen(ListenArgs),
     Ask(AskArgs),
     Letters(LettersArgs),
+    Trace(TraceArgs),
     Map(MapArgs),
     Physics(PhysicsArgs),
     New(NewArgs),
@@ -103,6 +105,7 @@ impl Cli {
             Command::Record(args) => crate::recorder::record(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::New(args) => Ok(Output::stdout().bytes(crate::new::new(args)?.as_bytes())?),
+            Command::Trace(args) => crate::trace::trace(args, shutdown).await,
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
             Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),
             Command::Beta(args) => Ok(aether_service_beta::main(args, shutdown).await?),

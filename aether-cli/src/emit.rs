@@ -18,6 +18,7 @@ use crate::error::CommandError;
 use crate::output::{Output, stderr_line};
 use crate::pace::Pace;
 use crate::stdin::{Document, Documents};
+use crate::trace::{Followed, Tracer};
 use crate::values::{self, HalfLife, PayloadArg, Rate};
 
 /// Emit one wave or many, with a JSON payload
@@ -79,6 +80,10 @@ pub(crate) struct EmitArgs {
     #[arg(long, value_name = "NAME", default_value = "aether-emit", value_parser = values::name)]
     name: String,
 
+    /// Afterwards follow the requests that begin here for this long, and print the tree of their waves to stderr
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    trace: Option<Duration>,
+
     #[command(flatten)]
     medium: MediumArgs,
 }
@@ -98,6 +103,10 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     }
     let vibrator = Vibrator::create(&args.name, &aether).await?;
     let echoes = if args.kind.reflects() { Some(vibrator.echoes().await?) } else { None };
+    let tracer = match args.trace {
+        Some(time) => Some((Tracer::start(&aether, Followed::source(vibrator.source())).await?, time)),
+        None => None,
+    };
     let mut emitted = Emitted::default();
     let most_bytes = aether.promises().max_payload;
     // Waves emitted before an error are still sent and reported.
@@ -105,6 +114,9 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     settle(&aether, args.medium.wait, &shutdown).await;
     let back = echoes.map_or(Ok(()), |echoes| none_came_back(echoes, emitted.waves));
     let printed = Output::stdout().line(emitted.summary(&vibrator));
+    if let Some((tracer, time)) = tracer {
+        tracer.end_after(time, &shutdown).await?;
+    }
     aether_chassis::close(&aether).await;
     let sent = Sent::of(aether.status());
     if emitted.waves != 1 || sent.lost() > 0 {

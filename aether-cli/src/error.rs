@@ -12,7 +12,7 @@ use std::time::Duration;
 use aether_bench::FloodError;
 use aether_chassis::LostWaves;
 use aether_core::{
-    AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError,
+    AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, WaveId,
     echo::EchoesError,
     physics::{ObserveError, RecordingError},
 };
@@ -48,6 +48,8 @@ pub(crate) enum CommandError {
     Recording(#[from] RecordingError),
     #[error("{back} of {waves} waves came back: {hint} ({reason})")]
     CameBack { back: u64, waves: u64, reason: EchoReason, hint: String },
+    #[error("no wave of the request {id} was seen: it may have ended before, or another --prefix carries it")]
+    NotSeen { id: WaveId },
     #[error("interrupted before {before}")]
     Interrupted { before: &'static str },
     #[error("--count repeats a payload that is an argument, not stdin")]

@@ -39,6 +39,10 @@ pub(crate) struct ListenArgs {
     #[arg(long)]
     json: bool,
 
+    /// Print the id of each wave in place of its source, for `aether trace`
+    #[arg(long)]
+    ids: bool,
+
     /// End after this many waves
     #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(1), allow_negative_numbers = true)]
     count: Option<u64>,
@@ -110,18 +114,19 @@ async fn print(
             () = shutdown.cancelled() => None,
         };
         let Some(wave) = received else { return Ok(false) };
-        write(&mut output, &wave, args.json)?;
+        write(&mut output, &wave, args)?;
     }
     Ok(true)
 }
 
-fn write(output: &mut Output, wave: &Wave, json: bool) -> io::Result<()> {
-    if json {
+fn write(output: &mut Output, wave: &Wave, args: &ListenArgs) -> io::Result<()> {
+    if args.json {
         let mut line = serde_json::to_vec(&Record::of(wave))?;
         line.push(b'\n');
         output.bytes(&line)
     } else {
-        output.line(Line::of(wave, MOST_CHARACTERS))
+        let line = Line::of(wave, MOST_CHARACTERS);
+        output.line(if args.ids { line.with_id(wave) } else { line })
     }
 }
 

@@ -45,6 +45,7 @@ mod recorder;
 mod replay;
 mod stdin;
 mod stdout_watchdog;
+mod trace;
 mod up;
 mod values;
 mod view;

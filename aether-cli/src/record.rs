@@ -25,6 +25,11 @@ pub(crate) struct Record<'a> {
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
+    /// Left out if it is the wave itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    baggage: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     metadata: BTreeMap<&'a str, Values<'a>>,
     content_type: &'a str,
@@ -74,6 +79,8 @@ impl<'a> Record<'a> {
             phase: wave.phase().radians(),
             key: wave.key(),
             cause: wave.cause().map(ToString::to_string),
+            root: Some(wave.root()).filter(|root| *root != wave.id()).map(|root| root.to_string()),
+            baggage: wave.baggage().iter().collect(),
             metadata,
             content_type: wave.content_type().as_str(),
             payload: Payload::of(wave),
@@ -154,6 +161,13 @@ impl Line {
     }
 }
 
+impl Line {
+    /// The same with the id in place of the source.
+    pub(crate) fn with_id(self, wave: &Wave) -> Self {
+        Self { source: printable(&wave.id().to_string(), usize::MAX), ..self }
+    }
+}
+
 /// Includes colours; `anstream` removes them where stdout does not want them.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -222,13 +236,16 @@ mod tests {
             value,
             json!({
                 "id": "-@0/0", "channel": "orders.created", "kind": "event", "amplitude": 0.9, "source": "-",
-                "age_ms": null, "hops": 0, "phase": 0.0, "key": "17", "cause": "shop@1f/7",
+                "age_ms": null, "hops": 0, "phase": 0.0, "key": "17", "cause": "shop@1f/7", "root": "shop@1f/7",
                 "metadata": { "a": "1", "b": ["2", "3"] }, "content_type": "application/json",
                 "payload": { "sku": "lamp" }
             })
         );
         let (text, _) = record(Wave::builder("a"));
-        assert!(["key", "cause", "metadata"].iter().all(|name| !text.contains(name)), "{text}");
+        assert!(
+            ["key", "cause", "root", "baggage", "metadata"].iter().all(|name| !text.contains(name)),
+            "{text}"
+        );
     }
 
     #[test]

@@ -347,6 +347,13 @@ impl Aether {
     }
 
     #[allow(dead_code, reason = "for optional parts")]
+    /// The state that a library keeps with this `Aether`: one value of each type, made on first use and shared by all
+    /// handles. It is dropped with the last handle.
+    #[must_use]
+    pub fn extension<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        self.extensions().get_or_insert_with(T::default)
+    }
+
     pub(crate) fn extensions(&self) -> &ExtensionMap {
         &self.shared.extensions
     }

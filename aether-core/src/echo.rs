@@ -20,6 +20,7 @@ pub use reflector::EchoLedger;
 pub(crate) use reflector::{Reflector, reflecting};
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::{Channel, Pattern};
 use crate::source::WaveId;
-use crate::wave::{MAX_HINT_BYTES, Metadata, Received, Wave};
+use crate::wave::{Baggage, MAX_HINT_BYTES, Metadata, Origin, Received, Wave};
 use failed_wave::FailedWaveRecord;
 
 /// Why a wave was not handled.
@@ -86,6 +87,10 @@ pub struct Echo {
     pub hint: String,
     /// The name of the vibrator that failed to handle it; `-` if there was none.
     pub by: String,
+    /// The root of the request to which that wave belongs: [`Wave::root`].
+    pub root: WaveId,
+    /// The baggage of that wave.
+    pub baggage: Baggage,
     /// The number of failures it stands for. Above 1 if echoes were merged under load.
     pub count: u64,
     /// What it carries of that wave. `None` if there was no room for it under load, or the reporting program is older.
@@ -101,10 +106,19 @@ impl Echo {
         Self { wave: Some(Box::new(FailedWave::of(wave))), ..Self::bare(wave, reason, hint, by) }
     }
 
-    /// The echo of one wave, which carries nothing of it.
+    /// The echo of one wave, which carries nothing of it but its identity and its request.
     fn bare(wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> Self {
-        let (hint, by) = (shortened(hint).into_owned(), by.to_owned());
-        Self { of: wave.id(), channel: wave.channel().clone(), reason, hint, by, count: 1, wave: None }
+        Self {
+            of: wave.id(),
+            channel: wave.channel().clone(),
+            reason,
+            hint: shortened(hint).into_owned(),
+            by: by.to_owned(),
+            root: wave.root(),
+            baggage: wave.baggage().clone(),
+            count: 1,
+            wave: None,
+        }
     }
 
     /// The coherence key of the wave, if it had one and it came back.
@@ -126,12 +140,14 @@ impl Echo {
         self.wave.as_ref()?.payload.as_ref()
     }
 
-    /// The wave that failed, as far as the echo carries it: with its id and its channel, and without a payload unless
-    /// that came back. It cannot be answered, and emitting it makes it a new wave.
+    /// The wave that failed, as far as the echo carries it: with its id, its channel and its request, and without a
+    /// payload unless that came back. It cannot be answered, and emitting it makes it a new wave.
     #[must_use]
     pub fn to_wave(&self) -> Wave {
         let mut received =
-            Received::new(self.of.clone(), self.channel.clone(), Bytes::new(), crate::clock::Instant::now());
+            Received::new(self.of.clone(), self.channel.clone(), Bytes::new(), crate::clock::now());
+        received.root = Some(self.root.clone());
+        received.baggage = self.baggage.clone();
         if let Some(wave) = &self.wave {
             received.kind = wave.kind;
             received.signal = crate::amplitude::Signal::new(wave.amplitude, wave.kind.default_half_life());
@@ -142,6 +158,13 @@ impl Echo {
             received.payload = wave.payload.clone().unwrap_or_default();
         }
         received.into_wave()
+    }
+}
+
+/// For what follows from a failure: the wave that failed is the cause.
+impl From<&Echo> for Origin {
+    fn from(echo: &Echo) -> Self {
+        Self::new(echo.of.clone(), echo.root.clone(), echo.baggage.clone())
     }
 }
 
@@ -173,6 +196,11 @@ struct EchoRecord<'a> {
     hint: Cow<'a, str>,
     by: Cow<'a, str>,
     count: u64,
+    /// Left out if it is the wave itself.
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    root: Option<Cow<'a, str>>,
+    #[serde(default, borrow, skip_serializing_if = "BTreeMap::is_empty")]
+    baggage: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     wave: Option<FailedWaveRecord<'a>>,
 }
@@ -188,6 +216,8 @@ pub(crate) fn write<'a>(echoes: impl IntoIterator<Item = &'a Echo>) -> Vec<u8> {
             hint: (&*echo.hint).into(),
             by: (&*echo.by).into(),
             count: echo.count,
+            root: (echo.root != echo.of).then(|| echo.root.to_string().into()),
+            baggage: echo.baggage.iter().map(|(name, value)| (name.into(), value.into())).collect(),
             wave: echo.wave.as_deref().map(FailedWaveRecord::of),
         })
         .collect();
@@ -201,12 +231,16 @@ pub(crate) fn read(payload: &[u8]) -> Option<Vec<Echo>> {
     written
         .into_iter()
         .map(|echo| {
+            let of: WaveId = echo.of.parse().ok()?;
+            let root = echo.root.map_or(Ok(of.clone()), |root| root.parse()).ok()?;
             Some(Echo {
-                of: echo.of.parse().ok()?,
+                of,
                 channel: Channel::with_reserved(&echo.channel).ok()?,
                 reason: echo.reason,
                 hint: shortened(&echo.hint).into_owned(),
                 by: shortened(&echo.by).into_owned(),
+                root,
+                baggage: Baggage::of(echo.baggage.iter().map(|(name, value)| (&**name, &**value))).ok()?,
                 count: echo.count.max(1),
                 wave: match echo.wave {
                     Some(wave) => Some(Box::new(wave.read()?)),
@@ -258,10 +292,27 @@ mod tests {
             &DOCUMENTED.replace("eyJ", "e J"),
             &DOCUMENTED.replace("order-17", ""),
             &DOCUMENTED.replace("tenant", "te nant"),
+            &DOCUMENTED.replace(":3,", ":3,\"root\":\"alpha\","),
+            &DOCUMENTED.replace(":3,", ":3,\"baggage\":{\"a b\":\"c\"},"),
         ];
         for bad in cases {
             assert_eq!(read(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn root_and_baggage_travel_with_an_echo_and_what_follows_from_it_inherits_them() {
+        const FOLLOWED: &str = r#"[{"of":"beta@2a/300","channel":"stock.reserve","reason":"rejected","hint":"no lamp","by":"stock","count":1,"root":"alpha@1f9a3c5b7d2e4f60/17","baggage":{"tenant":"acme"}}]"#;
+        let protocol = include_str!("../../protocol/README.md");
+        assert!(protocol.contains(FOLLOWED), "protocol/README.md shows this payload");
+        let echoes = read(FOLLOWED.as_bytes()).unwrap();
+        assert_eq!(write(&echoes), FOLLOWED.as_bytes());
+        let origin = Origin::from(&echoes[0]);
+        assert_eq!(origin.cause().unwrap().to_string(), "beta@2a/300");
+        assert_eq!(origin.root().unwrap().to_string(), "alpha@1f9a3c5b7d2e4f60/17");
+        assert_eq!(origin.baggage().value("tenant"), Some("acme"));
+        let old = read(DOCUMENTED.as_bytes()).unwrap();
+        assert_eq!((&old[0].root, old[0].baggage.len()), (&old[0].of, 0), "of an older version");
     }
 
     #[test]

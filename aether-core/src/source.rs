@@ -107,6 +107,13 @@ impl Source {
     }
 }
 
+impl WaveId {
+    /// Whether it is the identity of this wave of this source.
+    pub(crate) fn is(&self, source: &Source, sequence: u64) -> bool {
+        self.sequence == sequence && self.source == *source
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{:x}", self.name(), self.instance())

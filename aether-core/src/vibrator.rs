@@ -24,7 +24,9 @@
 mod builder;
 mod confirming;
 mod emitter;
+mod following;
 mod pace;
+mod question;
 mod receiver;
 mod replay;
 mod tuned;
@@ -34,6 +36,7 @@ pub use builder::{CreateError, VibratorBuilder};
 #[allow(unused_imports, reason = "for optional parts")]
 pub(crate) use emitter::settled;
 pub use emitter::{EmitAllError, Emitter, EmitterAccount};
+pub use question::Question;
 pub use receiver::{Receiver, TryReceiveError};
 pub use tuner::Tuner;
 

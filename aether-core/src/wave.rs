@@ -19,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod baggage;
 mod builder;
 mod content;
 mod echo_request;
@@ -26,6 +27,7 @@ mod failed_attempts;
 mod failure;
 mod kind;
 mod metadata;
+mod origin;
 mod received;
 mod replay;
 mod reply;
@@ -35,6 +37,7 @@ pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, Signal
 pub use crate::channel::{ChannelError, MAX_NAME_BYTES, MAX_TOKENS};
 pub use crate::phase::PhaseError;
 pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
+pub use baggage::{Baggage, BaggageError, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES};
 pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use echo_request::{ECHO, EchoRequest};
@@ -42,6 +45,8 @@ pub use failed_attempts::FailedAttempt;
 pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
 pub use kind::{Kind, KindError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
+pub use origin::Origin;
+pub(crate) use origin::Request;
 pub use received::Received;
 pub use replay::ATTEMPTS;
 pub use reply::{ReplyError, ReplyPath};
@@ -99,6 +104,8 @@ pub(crate) struct Body {
 pub(crate) struct Extras {
     pub(crate) key: Option<Box<str>>,
     pub(crate) cause: Option<WaveId>,
+    /// Shared by the waves that one handler emits.
+    pub(crate) request: Option<Arc<Request>>,
     pub(crate) metadata: Metadata,
     pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
     /// The vibrator that received the question; its answer is sent under that name.
@@ -109,11 +116,25 @@ pub(crate) struct Extras {
     pub(crate) failed: Option<Arc<FailedAttempts>>,
 }
 
+/// The reference counts in front of what is shared.
+const COUNTS: usize = 2 * size_of::<usize>();
+
 impl Extras {
+    /// Not inlined, so that [`Wave::weight`] is, which every inbox calls twice for each wave.
+    #[inline(never)]
+    fn weight(&self) -> usize {
+        let key = self.key.as_ref().map_or(0, |key| key.len());
+        let cause = self.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
+        let request = self.request.as_ref().map_or(0, |request| COUNTS + request.weight());
+        let failed = self.failed.as_ref().map_or(0, |failed| failed.weight());
+        size_of::<Self>() + key + cause + request + self.metadata.weight() + failed
+    }
+
     /// `None` if all parts are empty.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         let empty = self.key.is_none()
             && self.cause.is_none()
+            && self.request.is_none()
             && self.metadata.is_empty()
             && self.reply_path.is_none()
             && self.attempt == 0
@@ -331,15 +352,8 @@ impl Wave {
     /// Approximate memory used by the wave, in bytes. The byte bounds of an inbox are in these units.
     #[must_use]
     pub fn weight(&self) -> usize {
-        /// The reference counts in front of the shared body.
-        const COUNTS: usize = 2 * size_of::<usize>();
         const BODY: usize = size_of::<Body>() + COUNTS;
-        let extras = self.body.extras.as_ref().map_or(0, |extras| {
-            let key = extras.key.as_ref().map_or(0, |key| key.len());
-            let cause = extras.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
-            let failed = extras.failed.as_ref().map_or(0, |failed| failed.weight());
-            size_of::<Extras>() + key + cause + extras.metadata.weight() + failed
-        });
+        let extras = self.body.extras.as_ref().map_or(0, |extras| extras.weight());
         let content_type = match &self.body.content_type {
             ContentType::Other(media_type) => COUNTS + media_type.len(),
             _ => 0,
@@ -371,14 +385,6 @@ impl Wave {
         body.source = Source::none();
         body.sequence = 0;
         body.since = None;
-    }
-
-    /// Sets the cause of this wave, unless its author set one.
-    pub(crate) fn caused_by(&mut self, cause: &WaveId) {
-        if self.cause().is_none() {
-            triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().cause =
-                Some(cause.clone());
-        }
     }
 
     /// Whether the wave has no rarely used parts.

@@ -16,7 +16,7 @@ pub use encode::{
 use crate::channel::ChannelError;
 use crate::phase::PhaseError;
 use crate::source::SourceError;
-use crate::wave::MetadataError;
+use crate::wave::{BaggageError, MetadataError};
 
 /// The first three bytes of a frame. No UTF-8 text begins with 0xAE, so JSON and plain text are never mistaken for a
 /// frame.
@@ -44,6 +44,8 @@ mod tag {
     pub(super) const CAUSE: u64 = 3;
     pub(super) const METADATA: u64 = 4;
     pub(super) const CONTENT_TYPE: u64 = 5;
+    pub(super) const ROOT: u64 = 6;
+    pub(super) const BAGGAGE: u64 = 7;
 }
 
 /// Codes of the content types.
@@ -175,6 +177,15 @@ pub enum FrameError {
     /// The metadata are invalid.
     #[error("invalid metadata")]
     Metadata(#[from] MetadataError),
+    /// The baggage is invalid.
+    #[error("invalid baggage")]
+    Baggage(#[from] BaggageError),
+    /// The names of the baggage do not rise.
+    #[error("the baggage at byte {at} is not sorted by name, or a name is repeated")]
+    BaggageOrder {
+        /// The byte offset of the name.
+        at: usize,
+    },
     /// The content type is invalid.
     #[error("invalid content type at byte {at}")]
     ContentType {

@@ -6,8 +6,9 @@ use aether_core::conformance::{
     self, Foreign, ForeignMessage, Harness, Link, NatsServer, Report, Site, SiteError,
 };
 use aether_core::{
-    Aether, Amplitude, ConnectError, HalfLife, InboxOptions, Kind, NatsOptions, Vibrator, Wire,
+    Aether, Amplitude, ConnectError, HalfLife, InboxOptions, Kind, NatsOptions, Vibrator, Wave, WaveId, Wire,
 };
+use futures::StreamExt as _;
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -247,5 +248,36 @@ async fn a_prefix_that_another_system_uses_for_its_questions_is_refused() {
             ConnectError::Unreachable { .. } => assert!(!refused, "{prefix}"),
             error => panic!("{prefix}: {error}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn the_answer_of_a_responder_that_knows_no_requests_belongs_to_that_of_its_question() {
+    let server = NatsServer::start().await.unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let mut questions = client.subscribe("aether-ask.price").await.unwrap();
+    client.flush().await.unwrap();
+    let aether = Aether::connect(&server.url()).await.unwrap();
+    let request: WaveId = "shop@7/1".parse().unwrap();
+    let asker =
+        aether.emitter("asker").unwrap().with_baggage("tenant", "acme").unwrap().caused_by(request.clone());
+    // A foreign client, and an Aether that knows causes only.
+    let older = |id: WaveId| {
+        let answer = Wave::builder("price").kind(Kind::Response).cause(id).text("9").build().unwrap();
+        let sender = aether_core::wire::Sender { node: 1, sent_micros: 1 };
+        aether_core::wire::encode(sender, None, &[answer], std::time::Instant::now()).unwrap()
+    };
+    for is_foreign in [true, false] {
+        let question = asker.question(Wave::builder("price").build().unwrap()).unwrap();
+        let id = question.id();
+        let payload = if is_foreign { "9".into() } else { older(id.clone()) };
+        let answers = async {
+            let reply = questions.next().await.unwrap().reply.unwrap();
+            client.publish(reply, payload).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(question.ask_within(std::time::Duration::from_secs(60)), answers);
+        let answer = answer.unwrap();
+        assert_eq!((answer.text().unwrap(), answer.cause()), ("9", Some(&id)));
+        assert_eq!((answer.root(), answer.baggage().value("tenant")), (request.clone(), Some("acme")));
     }
 }

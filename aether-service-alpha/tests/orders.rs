@@ -131,6 +131,8 @@ async fn each_wave_of_an_order_names_the_one_that_led_to_it() {
     {
         assert_eq!(caused_by(channel).source.name(), answered_by, "{channel}");
     }
+    let roots: HashSet<_> = heard.values().flatten().map(Wave::root).collect();
+    assert_eq!(roots, HashSet::from([only("orders.created").id()]), "one request");
     let keys: HashSet<_> = heard.values().flatten().map(|wave| wave.key().unwrap().to_owned()).collect();
     assert_eq!(keys.len(), 1, "one order, one key: {keys:?}");
     let strength = |channel: &str| only(channel).amplitude();

@@ -13,12 +13,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Delivers a wave by hand, for tests of extractors and handlers. What is emitted and asked names the wave as its
-    /// cause.
+    /// Delivers a wave by hand, for tests of extractors and handlers. What is emitted and asked follows from the wave:
+    /// see [`Emitter::following`].
     #[must_use]
     pub fn new(wave: Wave, emitter: &Emitter, asker: &Asker) -> Self {
-        let id = wave.id();
-        Self { emitter: emitter.caused_by(id.clone()), asker: asker.caused_by(id), wave }
+        let emitter = emitter.following(&wave);
+        Self { asker: asker.with_emitter(emitter.clone()), emitter, wave }
     }
 
     /// The wave being handled.
@@ -27,13 +27,14 @@ impl Delivery {
         &self.wave
     }
 
-    /// Emits under the name of the service. Emitted waves name this wave as their cause.
+    /// Emits under the name of the service. Emitted waves name this wave as their cause, belong to its request and carry
+    /// its baggage.
     #[must_use]
     pub fn emitter(&self) -> &Emitter {
         &self.emitter
     }
 
-    /// Asks under the name of the service. Questions name this wave as their cause.
+    /// Asks under the name of the service. Questions inherit the same.
     #[must_use]
     pub fn asker(&self) -> &Asker {
         &self.asker

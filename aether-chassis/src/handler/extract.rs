@@ -116,14 +116,15 @@ impl<S> FromWave<S> for Wave {
     }
 }
 
-/// Emits under the name of the service. Everything it emits or asks names the wave as its cause.
+/// Emits under the name of the service. Everything it emits or asks names the wave as its cause, belongs to its request
+/// and carries its baggage.
 impl<S> FromWave<S> for Emitter {
     fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
         Ok(delivery.emitter().clone())
     }
 }
 
-/// Asks with retries. Every question names the wave as its cause.
+/// Asks with retries. Every question names the wave as its cause, belongs to its request and carries its baggage.
 impl<S> FromWave<S> for Asker {
     fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
         Ok(delivery.asker().clone())

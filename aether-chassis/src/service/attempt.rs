@@ -6,10 +6,12 @@ use aether_core::{Emitter, Wave, wave::ReplyError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
+use tracing::{Instrument, Span};
 
 use super::failure::{Cause, report_failure};
-use super::log_throttle::LogThrottle;
+use super::failure_log::FailureLog;
 use super::report::{InFlight, Outcome};
+use super::span::handling_span;
 use crate::Resend;
 use crate::handler::Answer;
 
@@ -17,7 +19,7 @@ use crate::handler::Answer;
 #[derive(Debug)]
 pub(super) struct HandlerContext {
     pub(super) emitter: Emitter,
-    pub(super) log_throttle: LogThrottle,
+    pub(super) failures: FailureLog,
     pub(super) retry: Option<Resend>,
     /// Cancelled when the service shuts down. Nothing is retried afterwards.
     pub(super) closing: CancellationToken,
@@ -31,6 +33,8 @@ pub(super) struct Attempt {
     pub(super) context: Arc<HandlerContext>,
     pub(super) wave: Wave,
     pub(super) open: InFlight,
+    /// Around the handler, and around what is logged about it.
+    pub(super) span: Span,
 }
 
 /// A failed attempt that will be retried.
@@ -42,8 +46,21 @@ pub(super) struct Again {
 }
 
 impl Attempt {
+    pub(super) fn new(context: &Arc<HandlerContext>, wave: Wave, open: InFlight) -> Self {
+        let span = handling_span(context.emitter.source().name(), &wave);
+        Self { context: Arc::clone(context), wave, open, span }
+    }
+
     /// Waits for the handler, and answers. Returns an attempt that will be retried, after its pause.
-    pub(super) async fn run(self, handling: impl Future<Output = Result<Answer, BoxError>>) -> Option<Again> {
+    pub(super) fn run(
+        self,
+        handling: impl Future<Output = Result<Answer, BoxError>>,
+    ) -> impl Future<Output = Option<Again>> {
+        let span = self.span.clone();
+        self.handle(handling).instrument(span)
+    }
+
+    async fn handle(self, handling: impl Future<Output = Result<Answer, BoxError>>) -> Option<Again> {
         let handled = tokio::select! {
             biased;
             handled = handling => handled.map_err(Cause::of),
@@ -64,7 +81,7 @@ impl Attempt {
             return None;
         };
         if let Some(resend) = &self.context.retry {
-            tracing::debug!(id = %self.wave.id(), attempt = next.attempt(), %cause, "will be handled again");
+            tracing::debug!(wave = %self.wave.id(), next = next.attempt(), %cause, "will be handled again");
             tokio::select! {
                 () = sleep(resend.pause_before(next.attempt())) => {}
                 () = self.context.closing.cancelled() => {}
@@ -97,8 +114,8 @@ impl Attempt {
 
     /// Ends the attempt as a final failure: reports and counts it.
     pub(super) async fn fail(self, cause: Cause) {
-        let HandlerContext { emitter, log_throttle, .. } = &*self.context;
-        report_failure(emitter, log_throttle, &self.wave, cause.reason(), &cause.to_string()).await;
+        let HandlerContext { emitter, failures, .. } = &*self.context;
+        report_failure(emitter, failures, &self.wave, &cause).instrument(self.span).await;
         self.open.settle(cause.outcome);
     }
 }

@@ -21,7 +21,7 @@ use super::stack::{Dispatch, Handling, stack};
 use super::{Service, ServiceCounters};
 use crate::handler::{Answer, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome};
 use crate::letters::{Clerk, answer, channel_of};
-use crate::{Asker, AskerOptions, Resend};
+use crate::{Asker, AskerOptions, Resend, connecting};
 
 /// Builds a [`Service`]. [`ServiceBuilder::build`] reports the first invalid call.
 ///
@@ -273,7 +273,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         let time_out = limits.in_force(&limits)?.time_out;
         let in_force = sets.iter().map(|set| set.limits.in_force(&limits)).collect::<Result<Vec<_>, _>>()?;
         let counters = ServiceCounters::default();
-        let (mut emitter, mut asker, mut loops) = (None, None, Vec::new());
+        let (mut emitter, mut asker, mut loops, mut hears) = (None, None, Vec::new(), Vec::new());
         let mut corroborators = Vec::new();
         for (set, limits) in sets.into_iter().zip(in_force) {
             let vibrator = Vibrator::builder(&name).inbox(set.inbox.unwrap_or_else(|| inbox.clone()));
@@ -296,6 +296,10 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             for corroboration in set.fringes {
                 corroborators.push(corroboration.start(&name, receiver.tuner(), aether).await?);
             }
+            hears.extend(heard.iter().map(|(pattern, group)| match group {
+                Some(group) => format!("{pattern} (group {group})"),
+                None => pattern.to_string(),
+            }));
             loops.push(ServeLoop {
                 heard: heard.into_iter().map(|(pattern, _)| pattern).collect(),
                 emitter: emitter.clone(),
@@ -316,7 +320,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             }
             None => None,
         };
-        Ok(Service { emitter, loops, echoes, corroborators, grace, counters })
+        connecting::log_changes(aether);
+        Ok(Service { emitter, loops, echoes, corroborators, grace, counters, hears: hears.join(", ") })
     }
 }
 

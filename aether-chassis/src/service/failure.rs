@@ -10,7 +10,7 @@ use aether_core::{EchoReason, Emitter, FailureReason, Wave};
 use tokio::time::Instant;
 use tower::BoxError;
 
-use super::log_throttle::LogThrottle;
+use super::failure_log::FailureLog;
 use super::report::Outcome;
 use crate::{Rejection, error_chain};
 
@@ -117,32 +117,17 @@ pub(super) fn is_rejection(error: &BoxError) -> bool {
     error.is::<Rejection>()
 }
 
-/// Reports an unhandled wave: in the log, as often as `log_throttle` allows, and to the asker, or by an echo to the
-/// source of a command. Every final failure of a service is reported here, once.
+/// Reports an unhandled wave: in the log, as often as `failures` allows, and to the asker, or by an echo to the source of a
+/// command. Every final failure of a service is reported here, once.
 ///
 /// Cancel safety: cancelled before completion, the asker may not be told.
-pub(super) async fn report_failure(
-    emitter: &Emitter,
-    log_throttle: &LogThrottle,
-    wave: &Wave,
-    reason: FailureReason,
-    hint: &str,
-) {
-    let (service, id, channel) = (emitter.source().name(), wave.id(), wave.channel());
-    match reason {
-        // Overload sheds many waves, and they are counted.
-        FailureReason::Shed => tracing::debug!(service, %id, %channel, hint, "a wave was not handled"),
-        _ => match log_throttle.due(Instant::now()) {
-            Some(left_out) => {
-                tracing::warn!(service, %id, %channel, %reason, hint, left_out, "a wave was not handled");
-            }
-            None => tracing::debug!(service, %id, %channel, %reason, hint, "a wave was not handled"),
-        },
-    }
+pub(super) async fn report_failure(emitter: &Emitter, failures: &FailureLog, wave: &Wave, cause: &Cause) {
+    let (service, reason, hint) = (emitter.source().name(), cause.reason(), &*cause.to_string());
+    failures.log(service, wave, cause.outcome, hint);
     if !wave.expects_reply() {
         emitter.reflect(wave, echo_reason(reason), hint).await;
     } else if let Err(error) = wave.reply_failure(reason, hint).await {
-        tracing::debug!(service, %id, error = error_chain(&error), "the failure could not be sent to the asker");
+        tracing::debug!(service, wave = %wave.id(), error = error_chain(&error), "the failure could not be sent to the asker");
     }
 }
 

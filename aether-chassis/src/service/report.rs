@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 /// How one attempt to handle a wave ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
     Succeeded,
     Retried,
@@ -21,6 +21,24 @@ pub(crate) enum Outcome {
     ShedCircuitOpen,
     Left,
     Abandoned,
+}
+
+impl Outcome {
+    /// The name in logs: that of the count in the report.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Retried => "retried",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Panicked => "panicked",
+            Self::TimedOut => "timed_out",
+            Self::ShedBusy => "shed_busy",
+            Self::ShedCircuitOpen => "shed_circuit_open",
+            Self::Left => "left",
+            Self::Abandoned => "abandoned",
+        }
+    }
 }
 
 /// How one echo was handled.

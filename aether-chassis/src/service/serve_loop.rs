@@ -20,8 +20,8 @@ use super::attempt::{Again, Attempt, HandlerContext};
 use super::circuit::{Admission, Circuit};
 use super::error::ServiceError;
 use super::failure::{Cause, CircuitOpen};
+use super::failure_log::FailureLog;
 use super::limits::LimitsInForce;
-use super::log_throttle::LogThrottle;
 use super::report::Outcome;
 use super::stack::{Stack, call};
 
@@ -66,16 +66,21 @@ impl ServeLoop {
         let _ends_the_others = ending.shutdown.clone().drop_guard();
         let context = Arc::new(HandlerContext {
             emitter: self.emitter.clone(),
-            log_throttle: LogThrottle::default(),
+            failures: FailureLog::new(&self.heard),
             retry: self.limits.retry.clone(),
             closing: ending.closing,
             over: CancellationToken::new(),
         });
+        // Ends with this.
+        let mut counting = JoinSet::new();
+        let counted = Arc::clone(&context);
+        counting.spawn(async move { counted.failures.log_counts(counted.emitter.source().name()).await });
         let mut tasks = JoinSet::new();
         let served = self.serve(&context, &mut tasks, &ending.shutdown).await;
         ending.shutdown.cancel();
         context.closing.cancel();
         self.drain(ending.grace, &context, &mut tasks).await;
+        context.failures.log_rest(context.emitter.source().name());
         served
     }
 
@@ -143,8 +148,7 @@ impl ServeLoop {
         if let Some(resend) = self.limits.retry.as_ref().filter(|_| wave.attempt() == 0) {
             resend.budget.deposit();
         }
-        let attempt =
-            Attempt { context: Arc::clone(context), wave: wave.clone(), open: self.counters.open() };
+        let attempt = Attempt::new(context, wave.clone(), self.counters.open());
         if let Some(circuit) = self.circuit.as_ref().filter(|_| self.limits.shed_when_busy) {
             admission = circuit.try_admission();
             if admission.is_none() {
@@ -161,7 +165,7 @@ impl ServeLoop {
         };
         match ready {
             Ok(true) => {
-                let handling = call(&mut self.stack, wave);
+                let handling = attempt.span.in_scope(|| call(&mut self.stack, wave));
                 tasks.spawn(attempt.run(async move {
                     let handled = handling.await;
                     drop(admission);
@@ -206,7 +210,7 @@ impl ServeLoop {
         let orderly = async {
             // Unconstrained: otherwise tokio's cooperative budget would end the loop early.
             while let Some(Some(wave)) = unconstrained(self.receiver.receive()).now_or_never() {
-                let attempt = Attempt { context: Arc::clone(context), wave, open: self.counters.open() };
+                let attempt = Attempt::new(context, wave, self.counters.open());
                 attempt.fail(Cause::shut_down(Outcome::Left)).await;
             }
             settle(tasks).await;

@@ -7,10 +7,14 @@ mod causes;
 mod circuit;
 mod echoes;
 mod fringes;
+mod following;
 mod handling;
 mod letter_queries;
 mod letters;
 mod limits;
+mod logs;
+#[path = "../../../aether-core/tests/proxy/mod.rs"]
+mod proxy;
 mod refused;
 mod retrying;
 mod sets;

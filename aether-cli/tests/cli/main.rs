@@ -13,5 +13,7 @@ mod new;
 mod outage;
 mod physics;
 mod process;
+#[cfg(unix)]
+mod trace;
 mod up;
 mod usage;

@@ -53,6 +53,7 @@ fn check(frame: &Frame, bytes: usize) {
 fn check_same(a: &Wave, b: &Wave) {
     assert_eq!((a.id(), a.channel(), a.kind(), a.signal()), (b.id(), b.channel(), b.kind(), b.signal()));
     assert_eq!((a.age(), a.phase(), a.key(), a.cause()), (b.age(), b.phase(), b.key(), b.cause()));
+    assert_eq!((a.root(), a.baggage()), (b.root(), b.baggage()));
     assert_eq!((a.metadata(), a.content_type(), a.payload()), (b.metadata(), b.content_type(), b.payload()));
     // The readers of a wave compute from any values without overflow.
     assert!((0.0..=1.0).contains(&a.amplitude_now()));

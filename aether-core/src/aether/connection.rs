@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 
 use super::{Aether, Shared};
+use crate::inbox::Ledger;
 use crate::medium::MediumStatus;
 
 /// Observes when the connection of an [`Aether`] breaks and when it is restored. It does not keep the medium open.
@@ -43,6 +44,12 @@ impl Connection {
             self.stands = None;
         }
         status
+    }
+
+    /// The account of all inboxes of the process: [`Aether::ledger`]. `None` if the `Aether` was dropped.
+    #[must_use]
+    pub fn ledger(&self) -> Option<Ledger> {
+        Some(Aether { shared: self.aether.upgrade()? }.ledger())
     }
 
     /// Returns `None` if the medium was closed or dropped.

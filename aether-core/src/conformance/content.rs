@@ -12,12 +12,16 @@ use crate::channel::{MAX_NAME_BYTES, MAX_TOKENS};
 use crate::medium::EmitError;
 use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, WaveId};
-use crate::wave::{Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Wave};
+use crate::wave::{
+    Kind, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
+    MAX_METADATA_ENTRIES, Wave,
+};
 
 super::cases! {
     10 Nothing a_wave_arrives_as_it_was_sent,
     10 Nothing metadata_arrive_in_order_and_byte_for_byte,
     10 Nothing names_and_metadata_of_the_largest_size_arrive,
+    10 Nothing root_and_baggage_follow_a_request,
     10 Nothing a_wave_ages_on_its_way_and_in_the_inbox,
     10 Nothing a_relayed_wave_keeps_its_identity_and_its_age,
 }
@@ -31,6 +35,7 @@ fn same_wave(id: &WaveId, sent: &Wave, seen: &Wave) -> Checked {
     same("the phase", sent.phase(), seen.phase())?;
     same("the key", sent.key(), seen.key())?;
     same("the cause", sent.cause(), seen.cause())?;
+    same("the baggage", sent.baggage(), seen.baggage())?;
     same("the content type", sent.content_type(), seen.content_type())?;
     same("the payload", sent.payload(), seen.payload())?;
     // As a set, because the order has a case of its own.
@@ -123,6 +128,48 @@ async fn names_and_metadata_of_the_largest_size_arrive(stage: &Stage) -> Checked
     let receipt = emitter.emit(sent.clone()).await?;
     let seen = stage.next(&mut ear, "the wave").await?;
     same_wave(&WaveId { source, sequence: receipt.sequence }, &sent, &seen)
+}
+
+/// A request of three waves and an answer, by handlers on both sides.
+async fn root_and_baggage_follow_a_request(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.there, "content.request.*").await?;
+    let mut bearer = vibrator("emitter", &stage.here).await?.emitter();
+    let each = MAX_BAGGAGE_BYTES / MAX_BAGGAGE_ENTRIES;
+    for entry in 0..MAX_BAGGAGE_ENTRIES {
+        let name = format!("Name-{entry:02}");
+        let value = ["ü, x;\"\\= %2C", ""][entry % 2];
+        let padded = if entry % 3 == 0 { "v".repeat(each - name.len()) } else { value.to_owned() };
+        bearer = bearer.with_baggage(&name, &padded)?;
+    }
+    bearer.emit(numbered("content.request.a", 1)?).await?;
+    let first = stage.next(&mut ear, "the first wave").await?;
+    same("the root of the first wave", first.id(), first.root())?;
+    same("the baggage of the first wave", bearer.baggage(), first.baggage())?;
+    let mut last = first.clone();
+    // The root of the second wave is its cause; that of the third is another wave.
+    for step in 2..=3 {
+        vibrator("handler", &stage.here)
+            .await?
+            .following(&last)
+            .emit(numbered("content.request.b", step)?)
+            .await?;
+        let next = stage.next(&mut ear, format!("wave {step}")).await?;
+        same("the cause", Some(&last.id()), next.cause())?;
+        same("the root", first.id(), next.root())?;
+        same("the baggage", first.baggage(), next.baggage())?;
+        last = next;
+    }
+    let asker = vibrator("handler", &stage.here).await?.following(&last);
+    let answers = async {
+        let question = stage.next(&mut ear, "the question").await?;
+        same("the root of the question", first.id(), question.root())?;
+        question.reply(&1).await.map_err(Failure::from)
+    };
+    let (answer, answered) = tokio::join!(asker.ask(numbered("content.request.c", 4)?), answers);
+    answered?;
+    let answer = answer?;
+    same("the root of the answer", first.id(), answer.root())?;
+    same("the baggage of the answer", first.baggage(), answer.baggage())
 }
 
 async fn a_wave_ages_on_its_way_and_in_the_inbox(stage: &Stage) -> Checked {

@@ -40,6 +40,7 @@ impl Prefetch {
     }
 
     /// Takes the next wave and counts it as delivered, or as lost for a reason.
+    #[inline]
     pub(super) fn take_next(&mut self, lost: Option<ShedReason>) -> Option<Wave> {
         let wave = self.waves.pop_front()?.item;
         self.taken.bytes += wave.weight();

@@ -237,8 +237,9 @@ impl Nats {
         match asker.answer().await {
             Ok(Answer::Given(answer)) => {
                 let answer = self.intake.answer(answer, channel);
-                let answer =
+                let mut answer =
                     answer.map_err(|source| AskError::Malformed { channel: channel.clone(), source })?;
+                answer.answers(&question);
                 shared.observe(&answer);
                 Ok(answer)
             }

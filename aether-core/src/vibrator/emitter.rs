@@ -17,7 +17,7 @@ use crate::extensions::ExtensionMap;
 use crate::medium::{AskError, EmitError};
 use crate::router::{Carried, Offered, Receipt};
 use crate::source::{Sequencer, Source, SourceError, WaveId};
-use crate::wave::{Kind, Wave};
+use crate::wave::{Kind, Origin, Wave};
 
 /// Emits waves under one name: the sending half of a [`Vibrator`](crate::Vibrator), or made by [`Aether::emitter`] for a
 /// service that only sends. Cloning it is a few reference counts; all clones share one sequence of numbers.
@@ -25,8 +25,8 @@ use crate::wave::{Kind, Wave};
 pub struct Emitter {
     aether: Aether,
     sequencer: Arc<Sequencer>,
-    /// The cause of everything that is emitted here.
-    cause: Option<Arc<WaveId>>,
+    /// What everything that is emitted here inherits.
+    origin: Option<Arc<Origin>>,
     /// Counts the waves that were stopped, if floors are respected.
     stopped: Option<Arc<AtomicU64>>,
     /// What optional parts keep; shared by all clones.
@@ -93,7 +93,7 @@ impl Emitter {
         Self {
             aether,
             sequencer,
-            cause: None,
+            origin: None,
             stopped: respects_floors.then(Arc::default),
             extensions: Arc::default(),
         }
@@ -104,6 +104,14 @@ impl Emitter {
     pub fn account(&self) -> EmitterAccount {
         let shed_at_source = self.stopped.as_ref().map_or(0, |stopped| stopped.load(Ordering::Relaxed));
         EmitterAccount { numbered: self.sequencer.last(), shed_at_source }
+    }
+
+    pub(super) fn origin(&self) -> Option<&Origin> {
+        self.origin.as_deref()
+    }
+
+    pub(super) fn with_origin(&self, origin: Origin) -> Self {
+        Self { origin: Some(Arc::new(origin)), ..self.clone() }
     }
 
     pub(crate) fn aether(&self) -> &Aether {
@@ -123,19 +131,6 @@ impl Emitter {
     #[must_use]
     pub fn source(&self) -> &Source {
         self.sequencer.source()
-    }
-
-    /// A clone that names a wave as the [`cause`](Wave::cause) of everything it emits or asks, unless a wave was given
-    /// another cause when it was built. Handlers of `aether-chassis` get theirs this way.
-    #[must_use]
-    pub fn caused_by(&self, cause: WaveId) -> Self {
-        Self { cause: Some(Arc::new(cause)), ..self.clone() }
-    }
-
-    /// The wave that this emitter names as the cause of what it emits, if any.
-    #[must_use]
-    pub fn cause(&self) -> Option<&WaveId> {
-        self.cause.as_deref()
     }
 
     /// The identity of a wave that this emitter emitted, for the [`cause`](crate::WaveBuilder::cause) of others say.
@@ -345,7 +340,12 @@ impl Emitter {
         W: TryInto<Wave>,
         EmitError: From<W::Error>,
     {
-        let question = self.stamped(question.try_into().map_err(EmitError::from)?)?;
+        let question = question.try_into().map_err(EmitError::from)?;
+        self.question(question)?.ask_within(patience).await
+    }
+
+    /// Asks a question that has its number.
+    pub(super) async fn ask_numbered(&self, question: Wave, patience: Duration) -> Result<Wave, AskError> {
         let answer = match self.aether.medium().ask(question, patience).await {
             Err(AskError::Emit(error)) => return Err(self.unnumbered(error).into()),
             asked => asked?,
@@ -426,8 +426,8 @@ impl Emitter {
             wave = self.unless_stopped(wave, |_| Duration::ZERO)?;
         }
         wave.stamp(&self.sequencer, now());
-        if let Some(cause) = &self.cause {
-            wave.caused_by(cause);
+        if let Some(origin) = &self.origin {
+            wave.inherit(origin);
         }
         Ok(wave)
     }

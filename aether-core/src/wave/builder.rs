@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::content::ContentTypeError;
 use super::{
-    Body, ContentType, ECHO, EchoRequest, Extras, Kind, MAX_KEY_BYTES, Metadata, MetadataError, Wave,
+    Baggage, Body, ContentType, ECHO, EchoRequest, Extras, Kind, MAX_KEY_BYTES, Metadata, MetadataError, Request,
+    Wave,
 };
 use crate::amplitude::{Amplitude, AmplitudeError, HalfLife, HalfLifeError, Signal};
 use crate::channel::{Channel, ChannelError};
@@ -58,6 +59,8 @@ pub struct WaveBuilder {
     phase: Phase,
     key: Option<Box<str>>,
     cause: Option<WaveId>,
+    root: Option<WaveId>,
+    baggage: Baggage,
     metadata: Metadata,
     content_type: ContentType,
     payload: Bytes,
@@ -73,6 +76,8 @@ impl WaveBuilder {
             phase: Phase::ASSERT,
             key: None,
             cause: None,
+            root: None,
+            baggage: Baggage::NONE,
             metadata: Metadata::default(),
             content_type: ContentType::Bytes,
             payload: Bytes::new(),
@@ -152,6 +157,21 @@ impl WaveBuilder {
         self
     }
 
+    /// Sets the root of the request that the wave belongs to, such as the id of a wave on another bus. Default: inherited
+    /// from the emitter; a wave that nothing caused is its own root.
+    pub fn root(mut self, root: WaveId) -> Self {
+        self.root = Some(root);
+        self
+    }
+
+    /// Makes the wave an answer to another one: what it caused, in the same request.
+    pub(super) fn answering(mut self, question: &Wave) -> Self {
+        self.cause = Some(question.id());
+        self.root = Some(question.root());
+        self.baggage = question.baggage().clone();
+        self
+    }
+
     /// Adds a header; see [`Metadata::push`] for its limits.
     pub fn metadata(mut self, name: &str, value: &str) -> Self {
         let result = self.metadata.push(name, value);
@@ -200,6 +220,10 @@ impl WaveBuilder {
     /// # Errors
     /// The first error of any earlier call.
     pub fn build(self) -> Result<Wave, WaveError> {
+        let Self { key, cause, root, baggage, metadata, .. } = self;
+        let root = root.filter(|root| cause.as_ref() != Some(root));
+        let request = Request::of(root, baggage);
+        let extras = Extras { key, cause, request, metadata, ..Extras::default() };
         Ok(Wave::from_body(Body {
             source: Source::none(),
             sequence: 0,
@@ -214,8 +238,7 @@ impl WaveBuilder {
             since: None,
             content_type: self.content_type,
             payload: self.payload,
-            extras: Extras { key: self.key, cause: self.cause, metadata: self.metadata, ..Extras::default() }
-                .boxed(),
+            extras: extras.boxed(),
         }))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Body, ContentType, Extras, Kind, Metadata, Wave};
+use super::{Baggage, Body, ContentType, Extras, Kind, Metadata, Request, Wave};
 use crate::amplitude::Signal;
 use crate::channel::Channel;
 use crate::clock::{Instant, moment_of};
@@ -52,6 +52,10 @@ pub struct Received {
     pub key: Option<String>,
     /// What caused it.
     pub cause: Option<WaveId>,
+    /// The root of its request. Default: the cause, or the wave itself.
+    pub root: Option<WaveId>,
+    /// Default: none.
+    pub baggage: Baggage,
     /// Default: none.
     pub metadata: Metadata,
 }
@@ -73,6 +77,8 @@ impl Received {
             payload: payload.into(),
             key: None,
             cause: None,
+            root: None,
+            baggage: Baggage::default(),
             metadata: Metadata::default(),
         }
     }
@@ -80,6 +86,8 @@ impl Received {
     /// The wave.
     #[must_use]
     pub fn into_wave(self) -> Wave {
+        let itself = self.cause.as_ref().unwrap_or(&self.id);
+        let root = self.root.filter(|root| root != itself);
         let WaveId { source, sequence } = self.id;
         Wave::from_body(Body {
             source,
@@ -95,6 +103,7 @@ impl Received {
             extras: Extras {
                 key: self.key.map(Into::into),
                 cause: self.cause,
+                request: Request::of(root, self.baggage),
                 metadata: self.metadata,
                 ..Extras::default()
             }

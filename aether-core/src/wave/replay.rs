@@ -1,6 +1,6 @@
 //! Replaying dead letters: each attempt is as strong as the first and carries the number of attempts.
 
-use super::{Body, Wave};
+use super::{Body, Request, Wave};
 use crate::wave::Metadata;
 
 /// The metadata entry with the number of attempts: `2` for the first resend. Absent on the first attempt.
@@ -12,15 +12,17 @@ impl Wave {
         self.metadata().value(ATTEMPTS).and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
     }
 
-    /// A new wave with the same content and amplitude, and this one as its cause. An operator decides on a replay, one
-    /// by one, so it is no weaker than the first attempt. If the metadata are full, the attempts are not recorded.
+    /// A new wave of the same request with the same content and amplitude, and this one as its cause. An operator decides
+    /// on a replay, one by one, so it is no weaker than the first attempt. If the metadata are full, the attempts are not
+    /// recorded.
     pub(crate) fn replayed(&self) -> Self {
         let mut wave = self.clone().unanswerable();
         let attempts = (self.attempts().saturating_add(1)).to_string();
         let body: &mut Body = triomphe::Arc::make_mut(&mut wave.body);
         body.signal.hops = 0;
-        let cause = self.id();
+        let (cause, root) = (self.id(), self.root());
         let extras = body.extras.get_or_insert_default();
+        extras.request = Request::of(Some(root).filter(|root| *root != cause), self.baggage().clone());
         extras.cause = Some(cause);
         let mut metadata = Metadata::default();
         // Existing entries fit; only the added one may be too much.
@@ -52,7 +54,7 @@ mod tests {
             assert_eq!((wave.metadata().value("k"), wave.text().unwrap()), (Some("v"), "x"));
             let next = wave.replayed();
             assert_eq!(next.amplitude(), wave.amplitude());
-            assert_eq!(next.cause(), Some(&wave.id()));
+            assert_eq!((next.cause(), next.root()), (Some(&wave.id()), wave.root()));
             wave = next;
         }
     }

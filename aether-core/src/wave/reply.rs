@@ -51,7 +51,7 @@ impl Wave {
     }
 
     /// Answers a question with a JSON payload. The answer has the question's channel and amplitude, names the question
-    /// as its cause, and does not decay. The asker gets the first of several answers.
+    /// as its cause, belongs to its request, and does not decay. The asker gets the first of several answers.
     ///
     /// # Errors
     /// [`ReplyError`]; callers that do not care can ignore `AskerGone`.
@@ -73,7 +73,8 @@ impl Wave {
         self.reply_wave(Self::builder(&self.body.channel).bytes(payload)).await
     }
 
-    /// Like [`Wave::reply`], with a wave of your own. Channel, kind, amplitude, half-life and cause are overwritten.
+    /// Like [`Wave::reply`], with a wave of your own. Channel, kind, amplitude, half-life, cause and root are
+    /// overwritten.
     ///
     /// # Errors
     /// Those of [`Wave::reply`].
@@ -88,7 +89,7 @@ impl Wave {
             .kind(Kind::Response)
             .amplitude(self.body.signal.amplitude)
             .never_decays()
-            .cause(self.id())
+            .answering(self)
             .build()?;
         if reply.channel() != self.channel() {
             // The answer is then the same on all media, and observers hear it on the question's channel.

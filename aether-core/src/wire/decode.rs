@@ -14,7 +14,10 @@ use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::{Channel, MAX_NAME_BYTES};
 use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source, WaveId};
-use crate::wave::{Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, Wave};
+use crate::wave::{
+    Baggage, Body, ContentType, Extras, Kind, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_HOPS,
+    MAX_KEY_BYTES, MAX_METADATA_BYTES, Request, Wave,
+};
 
 /// Payloads from this size on may be slices of their frame. Below it a copy costs at most 80 ns. A slice keeps a whole
 /// block alive, 64 KiB as clients read it from a socket: at this size at most 16 times the payload.
@@ -159,7 +162,7 @@ fn read_record(
 
     let Extensions { phase, media_type, extras } = match usize::from(record.u16("extensions")?) {
         0 => Extensions::default(),
-        extensions => read_extensions(&mut record.part(extensions, "extensions")?)?,
+        extensions => read_extensions(&mut record.part(extensions, "extensions")?, source, sequence)?,
     };
     let content_type = match (known_type, media_type) {
         (Some(known), None) => known,
@@ -192,8 +195,14 @@ struct Extensions {
     extras: Option<Box<Extras>>,
 }
 
-fn read_extensions(fields: &mut Reader<'_>) -> Result<Extensions, FrameError> {
+/// Reads the extension fields of the wave with this identity.
+fn read_extensions(
+    fields: &mut Reader<'_>,
+    source: &Source,
+    sequence: u64,
+) -> Result<Extensions, FrameError> {
     let (mut phase, mut extras, mut media_type) = (Phase::ASSERT, Extras::default(), None);
+    let (mut stored_root, mut baggage) = (None, Baggage::default());
     for_each_field(fields, |tag, field| {
         match tag {
             tag::PHASE => phase = Phase::new(f32::from_bits(field.u32("phase")?))?,
@@ -207,11 +216,7 @@ fn read_extensions(fields: &mut Reader<'_>) -> Result<Extensions, FrameError> {
                 extras.key = Some(text.into());
             }
             tag::CAUSE => {
-                let instance = field.u64("cause")?;
-                let sequence = field.varint("cause")?;
-                let name = field.rest_as_text("cause", MAX_SOURCE_BYTES)?;
-                let source = Source::with_instance(name, instance)?;
-                extras.cause = Some(WaveId { source, sequence });
+                extras.cause = Some(read_id(field, "cause")?);
             }
             tag::METADATA => {
                 while field.at < field.end {
@@ -225,6 +230,14 @@ fn read_extensions(fields: &mut Reader<'_>) -> Result<Extensions, FrameError> {
                 let given = ContentType::new(text).map_err(|_| FrameError::ContentType { at })?;
                 media_type = Some(given);
             }
+            tag::ROOT => {
+                let root = read_id(field, "root")?;
+                // Where it follows from the other fields it is not stored, so that it is not written again.
+                let is_usual =
+                    extras.cause.as_ref().map_or(root.is(source, sequence), |cause| *cause == root);
+                stored_root = (!is_usual).then_some(root);
+            }
+            tag::BAGGAGE => baggage = read_baggage(field)?,
             _ => field.at = field.end,
         }
         match field.end - field.at {
@@ -232,7 +245,31 @@ fn read_extensions(fields: &mut Reader<'_>) -> Result<Extensions, FrameError> {
             bytes => Err(FrameError::LeftOver { field: "an extension field", bytes }),
         }
     })?;
+    extras.request = Request::of(stored_root, baggage);
     Ok(Extensions { phase, media_type, extras: extras.boxed() })
+}
+
+/// The identity of a wave, up to the end of the field.
+fn read_id(field: &mut Reader<'_>, name: &'static str) -> Result<WaveId, FrameError> {
+    let instance = field.u64(name)?;
+    let sequence = field.varint(name)?;
+    let source = Source::with_instance(field.rest_as_text(name, MAX_SOURCE_BYTES)?, instance)?;
+    Ok(WaveId { source, sequence })
+}
+
+/// Entries up to the end of the field. They are sorted, so that each baggage has one encoding.
+fn read_baggage(field: &mut Reader<'_>) -> Result<Baggage, FrameError> {
+    let mut entries: SmallVec<[(&str, &str); MAX_BAGGAGE_ENTRIES]> = SmallVec::new();
+    // Reading ends with the first entry that is one too many, which is then refused.
+    while field.at < field.end && entries.len() <= MAX_BAGGAGE_ENTRIES {
+        let at = field.at;
+        let name = field.text("baggage name", MAX_BAGGAGE_BYTES)?;
+        if entries.last().is_some_and(|(before, _)| *before >= name) {
+            return Err(FrameError::BaggageOrder { at });
+        }
+        entries.push((name, field.text("baggage value", MAX_BAGGAGE_BYTES)?));
+    }
+    Ok(Baggage::of(entries)?)
 }
 
 /// Takes the rest of a record. A slice keeps its whole frame in memory while the wave waits, and the block into which a

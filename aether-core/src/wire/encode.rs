@@ -11,8 +11,11 @@ use super::{
 };
 use crate::channel::Channel;
 use crate::phase::Phase;
-use crate::source::{MAX_SOURCE_BYTES, Source};
-use crate::wave::{ContentType, Kind, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Wave};
+use crate::source::{MAX_SOURCE_BYTES, Source, WaveId};
+use crate::wave::{
+    ContentType, Kind, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_KEY_BYTES, MAX_METADATA_BYTES,
+    MAX_METADATA_ENTRIES, Wave,
+};
 
 /// The sender of a frame and the time of sending, from which receivers estimate the transit time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,25 +237,43 @@ fn put_extensions(out: &mut BytesMut, wave: &Wave) {
         put_bytes(out, key.as_bytes());
     }
     if let Some(cause) = wave.cause() {
-        put_varint(out, tag::CAUSE);
-        put_varint(out, (8 + varint_len(cause.sequence) + cause.source.name().len()) as u64);
-        out.put_u64_le(cause.source.instance());
-        put_varint(out, cause.sequence);
-        out.put_slice(cause.source.name().as_bytes());
+        put_id(out, tag::CAUSE, cause);
     }
     if !wave.metadata().is_empty() {
-        let length: usize =
-            wave.metadata().iter().map(|(name, value)| bytes_len(name.len()) + bytes_len(value.len())).sum();
         put_varint(out, tag::METADATA);
-        put_varint(out, length as u64);
-        for (name, value) in wave.metadata().iter() {
-            put_bytes(out, name.as_bytes());
-            put_bytes(out, value.as_bytes());
-        }
+        put_pairs(out, wave.metadata().iter());
     }
     if let ContentType::Other(media_type) = wave.content_type() {
         put_varint(out, tag::CONTENT_TYPE);
         put_bytes(out, media_type.as_bytes());
+    }
+    if let Some(root) =
+        wave.stored_root().filter(|root| wave.cause().is_some() || !root.is(wave.source(), wave.sequence()))
+    {
+        put_id(out, tag::ROOT, root);
+    }
+    if !wave.baggage().is_empty() {
+        put_varint(out, tag::BAGGAGE);
+        put_pairs(out, wave.baggage().iter());
+    }
+}
+
+fn put_id(out: &mut BytesMut, tag: u64, id: &WaveId) {
+    put_varint(out, tag);
+    put_varint(out, (8 + varint_len(id.sequence) + id.source.name().len()) as u64);
+    out.put_u64_le(id.source.instance());
+    put_varint(out, id.sequence);
+    out.put_slice(id.source.name().as_bytes());
+}
+
+/// The length of the names and values, and then each with its own.
+fn put_pairs<'a>(out: &mut BytesMut, pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
+    let length: usize =
+        pairs.clone().map(|(name, value)| bytes_len(name.len()) + bytes_len(value.len())).sum();
+    put_varint(out, length as u64);
+    for (name, value) in pairs {
+        put_bytes(out, name.as_bytes());
+        put_bytes(out, value.as_bytes());
     }
 }
 
@@ -286,7 +307,11 @@ pub fn record_bound(wave: &Wave) -> usize {
         bound += extension(4);
     }
     bound += wave.key().map_or(0, |key| extension(key.len()));
-    bound += wave.cause().map_or(0, |cause| extension(8 + MAX_VARINT + cause.source.name().len()));
+    let ids = [wave.cause(), wave.stored_root()].into_iter().flatten();
+    bound += ids.map(|id| extension(8 + MAX_VARINT + id.source.name().len())).sum::<usize>();
+    if !wave.baggage().is_empty() {
+        bound += extension(wave.baggage().bytes() + wave.baggage().len() * 2 * MAX_VARINT);
+    }
     if !wave.metadata().is_empty() {
         bound += extension(wave.metadata().bytes() + wave.metadata().len() * 2 * MAX_VARINT);
     }
@@ -305,7 +330,8 @@ pub const MAX_POSITION: usize = field_len(3 * MAX_VARINT);
 /// The maximum length of the extension fields of one wave, each with its tag and lengths.
 const MAX_EXTENSIONS: usize = field_len(4)
     + field_len(MAX_KEY_BYTES)
-    + field_len(8 + MAX_VARINT + MAX_SOURCE_BYTES)
+    + 2 * field_len(8 + MAX_VARINT + MAX_SOURCE_BYTES)
+    + field_len(MAX_BAGGAGE_BYTES + MAX_BAGGAGE_ENTRIES * 2 * varint_len(MAX_BAGGAGE_BYTES as u64))
     + field_len(MAX_METADATA_BYTES + MAX_METADATA_ENTRIES * 2 * varint_len(MAX_METADATA_BYTES as u64))
     + field_len(MAX_CONTENT_TYPE_BYTES);
 

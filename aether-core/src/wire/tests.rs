@@ -1,5 +1,7 @@
 //! Frames of arbitrary content, corrupt frames and malicious ones.
 
+mod extensions;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,9 +17,10 @@ use crate::clock::{self, Instant};
 use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source, SourceError, WaveId};
 use crate::wave::{
-    Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES,
-    Metadata, MetadataError, Wave,
+    BaggageError, Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
+    MAX_METADATA_ENTRIES, Metadata, MetadataError, Origin, Request, Wave,
 };
+use extensions::{any_baggage, fullest_baggage};
 
 const SENDER: Sender = Sender { node: 0x0123_4567_89AB_CDEF, sent_micros: 1_700_000_000_000_000 };
 
@@ -45,8 +48,8 @@ fn body(source: Source, payload: impl Into<Bytes>) -> Body {
     }
 }
 
-fn extras(key: Option<String>, cause: Option<WaveId>, metadata: Metadata) -> Option<Box<Extras>> {
-    Extras { key: key.map(String::into_boxed_str), cause, metadata, ..Extras::default() }.boxed()
+fn extras(key: Option<String>, cause: Option<WaveId>, metadata: Metadata) -> Extras {
+    Extras { key: key.map(String::into_boxed_str), cause, metadata, ..Extras::default() }
 }
 
 /// A wave with every field at its maximum.
@@ -63,11 +66,18 @@ fn fullest_wave() -> Wave {
         signal: Signal { amplitude: Amplitude::FAINTEST, half_life: HalfLife::NEVER, hops: MAX_HOPS },
         phase: Phase::RETRACT,
         age: Duration::from_micros(u64::MAX),
-        extras: extras(
-            Some("k".repeat(MAX_KEY_BYTES)),
-            Some(WaveId { source: longest(), sequence: u64::MAX }),
-            metadata,
-        ),
+        extras: Extras {
+            request: Request::of(
+                Some(WaveId { source: longest(), sequence: u64::MAX - 1 }),
+                fullest_baggage(),
+            ),
+            ..extras(
+                Some("k".repeat(MAX_KEY_BYTES)),
+                Some(WaveId { source: longest(), sequence: u64::MAX }),
+                metadata,
+            )
+        }
+        .boxed(),
         content_type: ContentType::new(&"t".repeat(MAX_CONTENT_TYPE_BYTES)).unwrap(),
         ..body(longest(), vec![7; 100_000])
     })
@@ -87,8 +97,16 @@ fn now() -> Instant {
 /// The fields of a wave that a frame carries, for comparison.
 fn facts(wave: &Wave) -> impl PartialEq + std::fmt::Debug + use<> {
     let about = (wave.id(), wave.channel().clone(), wave.kind(), wave.signal(), wave.phase());
-    let more = (wave.age_when(now()), wave.key().map(str::to_owned), wave.cause().cloned());
-    (about, more, wave.metadata().clone(), wave.content_type().clone(), wave.payload().clone())
+    let more = (wave.age_when(now()), wave.key().map(str::to_owned));
+    (
+        about,
+        more,
+        Origin::from(wave),
+        wave.cause().cloned(),
+        wave.metadata().clone(),
+        wave.content_type().clone(),
+        wave.payload().clone(),
+    )
 }
 
 fn any_source() -> impl Strategy<Value = Source> {
@@ -138,12 +156,15 @@ fn any_wave(sources: Vec<Source>) -> impl Strategy<Value = Wave> {
     let number = || prop_oneof![0..300u64, any::<u64>()];
     let phase = prop_oneof![Just(Phase::ASSERT), Just(Phase::RETRACT), (-10f32..10.0).prop_map(turned)];
     let key = prop::option::of(prop_oneof![4 => "\\PC{1,40}", 1 => Just("k".repeat(MAX_KEY_BYTES))]);
-    let cause =
-        prop::option::of((any_source(), number()).prop_map(|(source, sequence)| WaveId { source, sequence }));
+    let id = || (any_source(), number()).prop_map(|(source, sequence)| WaveId { source, sequence });
+    let followed = (prop::option::of(id()), prop::option::of(id()), any_baggage());
     let about = (prop::sample::select(sources), number(), prop::sample::select(&Kind::ALL), any_signal());
-    (about, (number(), phase, key, cause), any_metadata(), any_content_type(), any_payload()).prop_map(
-        |((source, sequence, kind, signal), (age, phase, key, cause), metadata, content_type, payload)| {
-            let (age, extras) = (Duration::from_micros(age), extras(key, cause, metadata));
+    (about, (number(), phase, key, followed), any_metadata(), any_content_type(), any_payload()).prop_map(
+        |((source, sequence, kind, signal), (age, phase, key, followed), metadata, content_type, payload)| {
+            let (cause, root, baggage) = followed;
+            let extras =
+                Extras { request: Request::of(root, baggage), ..extras(key, cause, metadata) }.boxed();
+            let age = Duration::from_micros(age);
             let body = body(source, payload);
             let since = Some(clock::moment_of(now()));
             Wave::from_body(Body { sequence, kind, signal, phase, age, since, extras, content_type, ..body })
@@ -183,17 +204,6 @@ fn corrupted(range: std::ops::Range<usize>, with: &[u8]) -> Vec<u8> {
     let mut frame = handmade(&[], &[], b"xyz");
     frame.splice(range, with.iter().copied());
     frame
-}
-
-#[test]
-fn unknown_extension_fields_are_skipped_in_frame_and_wave() {
-    let unknown = [0, 1, 0xFF, 6, 0, 0x80, 0x01, 2, 1, 2];
-    let between = [1, 4, 0, 0, 0x80, 0x3F, 2, 1, b'k', 77, 3, 9, 9, 9];
-    let frame = read(handmade(&unknown, &between, b"xyz"), None).unwrap();
-    let wave = &frame.waves[0];
-    assert_eq!((wave.key(), wave.phase(), wave.payload().as_ref()), (Some("k"), turned(1.0), &b"xyz"[..]));
-    assert_eq!((frame.sender, frame.channel.as_str()), (SENDER, "a"));
-    assert_eq!(wave.id().to_string(), "s@9/1");
 }
 
 #[test]
@@ -245,10 +255,14 @@ fn each_defect_is_rejected_by_name_and_offset() {
         (field(&[3, 9, 1, 0, 0, 0, 0, 0, 0, 0, 1]), Source(SourceError::Name { name: String::new() })),
         (field(&[4, 4, 1, b':', 1, b'v']), Metadata(MetadataError::Name { name: ":".into() })),
         (field(&[4, 3, 1, b'n', 9]), cut("metadata value", 57)),
+        (field(&[6, 10, 1, 0, 0, 0, 0, 0, 0, 0, 1, b'\n']), Source(SourceError::Name { name: "\n".into() })),
+        (field(&[7, 4, 1, b'a', 1, 0]), Baggage(BaggageError::Value { name: "a".into() })),
+        (field(&[7, 6, 1, b'b', 0, 1, b'a', 0]), BaggageOrder { at: 57 }),
+        (field(&[7, 6, 1, b'a', 0, 1, b'a', 0]), BaggageOrder { at: 57 }),
         (field(&[9, 2, 1]), cut("extension field", 55)),
         (corrupted(55..55, b"!"), LeftOver { field: "the last wave", bytes: 1 }),
     ];
-    let mut seen = [false; 16];
+    let mut seen = [false; 18];
     for (frame, expected) in cases {
         assert_eq!(read(frame.clone(), None).unwrap_err(), expected, "{frame:02x?}");
         // Without a wildcard, so that a new variant needs a case.
@@ -269,10 +283,12 @@ fn each_defect_is_rejected_by_name_and_offset() {
             TagOrder { .. } => 13,
             Metadata(_) => 14,
             ContentType { .. } => 15,
+            Baggage(_) => 16,
+            BaggageOrder { .. } => 17,
         };
         seen[variant] = true;
     }
-    assert_eq!(seen, [true; 16], "a variant of FrameError has no case");
+    assert_eq!(seen, [true; 18], "a variant of FrameError has no case");
 }
 
 #[test]
@@ -293,7 +309,7 @@ fn a_frame_that_is_cut_off_anywhere_is_refused() {
     let mut small = body(Source::with_instance("ü", 3).unwrap(), "payload");
     let mut metadata = Metadata::default();
     metadata.push("n", "v").unwrap();
-    small.extras = extras(Some("k".into()), None, metadata);
+    small.extras = extras(Some("k".into()), None, metadata).boxed();
     let waves = [Wave::from_body(small), fullest_wave()];
     let frame = encode(SENDER, Some(&channel()), &waves, now()).unwrap();
     let cut = |end: usize| read(frame.slice(..end), None);

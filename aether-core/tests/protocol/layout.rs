@@ -118,24 +118,40 @@ impl Field {
     }
 
     pub(crate) fn cause(instance: u64, sequence: u64, name: &str) -> Self {
+        Self::id(3, "cause", instance, sequence, name)
+    }
+
+    pub(crate) fn root(instance: u64, sequence: u64, name: &str) -> Self {
+        Self::id(6, "root", instance, sequence, name)
+    }
+
+    fn id(tag: u64, of: &'static str, instance: u64, sequence: u64, name: &str) -> Self {
         let mut parts = Layout::default();
-        parts.put(instance.to_le_bytes(), "cause: instance of its source");
-        parts.put(varint(sequence), format!("cause: sequence {sequence}"));
-        parts.put(name, "cause: name of its source");
-        Self { tag: 3, name: "cause", parts }
+        parts.put(instance.to_le_bytes(), format!("{of}: instance of its source"));
+        parts.put(varint(sequence), format!("{of}: sequence {sequence}"));
+        parts.put(name, format!("{of}: name of its source"));
+        Self { tag, name: of, parts }
     }
 
     pub(crate) fn metadata(entries: &[(&str, &str)]) -> Self {
+        Self::pairs(4, "metadata", entries)
+    }
+
+    pub(crate) fn baggage(entries: &[(&str, &str)]) -> Self {
+        Self::pairs(7, "baggage", entries)
+    }
+
+    fn pairs(tag: u64, of: &'static str, entries: &[(&str, &str)]) -> Self {
         let mut parts = Layout::default();
         for (name, value) in entries {
-            parts.put(varint(name.len() as u64), "length of a metadata name");
-            parts.put(name, "metadata name");
-            parts.put(varint(value.len() as u64), "length of a metadata value");
+            parts.put(varint(name.len() as u64), format!("length of a {of} name"));
+            parts.put(name, format!("{of} name"));
+            parts.put(varint(value.len() as u64), format!("length of a {of} value"));
             if !value.is_empty() {
-                parts.put(value, "metadata value");
+                parts.put(value, format!("{of} value"));
             }
         }
-        Self { tag: 4, name: "metadata", parts }
+        Self { tag, name: of, parts }
     }
 
     pub(crate) fn content_type(media_type: &str) -> Self {

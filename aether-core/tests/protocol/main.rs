@@ -86,6 +86,8 @@ fn described_wave(wave: &Wave) -> Value {
         "phase": f64::from(wave.phase().radians()),
         "key": wave.key(),
         "cause": wave.cause().map(ToString::to_string),
+        "root": wave.root().to_string(),
+        "baggage": wave.baggage().iter().map(|(name, value)| json!([name, value])).collect::<Vec<_>>(),
         "metadata": metadata,
         "content_type": wave.content_type().as_str(),
         "payload_hex": layout::hex(wave.payload()),
@@ -163,7 +165,7 @@ fn each_malformed_vector_is_rejected_with_its_error() {
             seen.insert(error);
         }
     }
-    let all = "Address Channel ContentType Empty LeftOver Magic Metadata Phase Source TagOrder TooLong Truncated \
+    let all = "Address Baggage BaggageOrder Channel ContentType Empty LeftOver Magic Metadata Phase Source TagOrder TooLong Truncated \
                Utf8 Value Varint Version";
     assert_eq!(seen, all.split_whitespace().collect(), "an error has no vector");
 }

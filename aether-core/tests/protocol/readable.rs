@@ -65,6 +65,7 @@ pub(crate) fn all() -> Vec<Vector> {
         ("note", ""),
         ("note", "b"),
     ];
+    let baggage = [("region", ""), ("tenant", "Zürich AG, 2nd")];
     let every_field = FrameSpec {
         waves: vec![WaveSpec {
             content: 255,
@@ -74,6 +75,8 @@ pub(crate) fn all() -> Vec<Vector> {
                 Field::cause(0x2A, 300, "shop"),
                 Field::metadata(&metadata),
                 Field::content_type("application/cbor"),
+                Field::root(0x2A, 7, "shop"),
+                Field::baggage(&baggage),
             ],
             payload: vec![0xA0],
             ..wave()
@@ -84,9 +87,25 @@ pub(crate) fn all() -> Vec<Vector> {
         phase: PI,
         key: Some("order-17".into()),
         cause: Some("shop@2a/300"),
+        root: Some("shop@2a/7"),
+        baggage: baggage.to_vec(),
         metadata: metadata.to_vec(),
         content_type: Some("application/cbor"),
     };
+    // Roots that a writer leaves out, and a root without a cause.
+    let roots = FrameSpec {
+        waves: vec![
+            WaveSpec { fields: vec![Field::cause(1, 2, "s"), Field::root(1, 2, "s")], ..wave() },
+            WaveSpec { fields: vec![Field::root(0x1F9A_3C5B_7D2E_4F60, 17, "alpha")], ..wave() },
+            WaveSpec { fields: vec![Field::root(1, 2, "s"), Field::baggage(&[])], ..wave() },
+        ],
+        ..single()
+    };
+    let meant_roots = [
+        Meant { cause: Some("s@1/2"), ..nothing.clone() },
+        nothing.clone(),
+        Meant { root: Some("s@1/2"), ..nothing.clone() },
+    ];
 
     let key = "k".repeat(255);
     let extremes = FrameSpec {
@@ -132,7 +151,7 @@ pub(crate) fn all() -> Vec<Vector> {
             fields: vec![
                 Field::raw(0, "unknown", []),
                 Field::key("k"),
-                Field::raw(6, "unknown", [9; 200]),
+                Field::raw(100, "unknown", [9; 200]),
                 Field::raw(u64::MAX, "unknown", [7]),
             ],
             ..wave()
@@ -175,6 +194,8 @@ pub(crate) fn all() -> Vec<Vector> {
         read("position", "The frame's position in its sender's stream.", &numbered, one).standing(place),
         read("announcement", "No waves, only the sender's position.", &announcement, &[]).standing(end),
         read("every-field", "Each extension field of a wave.", &every_field, &[every_meaning]),
+        read("roots", "Roots that follow from other fields, and one that does not.", &roots, &meant_roots)
+            .not_canonical(),
         read("extremes", "The largest and smallest values.", &extremes, &extreme_meanings),
         read("utf-8", "Text that is not ASCII.", &in_utf8, &[meant_in_utf8]),
         read(

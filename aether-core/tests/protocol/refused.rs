@@ -13,6 +13,7 @@ pub(crate) fn all() -> Vec<Vector> {
     let raw = |tag, bytes: &[u8]| fields(vec![Field::raw(tag, "corrupted", bytes)]);
     let claim = [&[0x80; 8][..], &[0x10]].concat();
     let many = vec![("n", "v"); 33];
+    let crowd: Vec<_> = (0..17).map(|at| (&"abcdefghijklmnopq"[at..=at], "v")).collect();
     let elsewhere = |mut vector: Vector| {
         vector.address = Some("orders.paid");
         vector
@@ -151,6 +152,35 @@ pub(crate) fn all() -> Vec<Vector> {
             "Metadata",
             "A line break in a value.",
             fields(vec![Field::metadata(&[("a", "v\r\nb: c")])]),
+        ),
+        no("bad-root", "Truncated", "A root of three bytes.", raw(6, &[1, 2, 3])),
+        no(
+            "bad-baggage-name",
+            "Baggage",
+            "A space in a name.",
+            fields(vec![Field::baggage(&[("a b", "v")])]),
+        ),
+        no(
+            "bad-baggage-value",
+            "Baggage",
+            "A line break in a value.",
+            fields(vec![Field::baggage(&[("a", "v\r\nb: c")])]),
+        ),
+        no(
+            "bad-baggage-order",
+            "BaggageOrder",
+            "Names that do not rise.",
+            fields(vec![Field::baggage(&[("b", ""), ("a", "")])]),
+        ),
+        no("bad-baggage-twice", "BaggageOrder", "A repeated name.", {
+            fields(vec![Field::baggage(&[("a", ""), ("a", "")])])
+        }),
+        no("bad-baggage-count", "Baggage", "17 entries.", fields(vec![Field::baggage(&crowd)])),
+        no(
+            "bad-baggage-size",
+            "Baggage",
+            "1025 bytes.",
+            fields(vec![Field::baggage(&[("n", &"v".repeat(1024))])]),
         ),
         no("bad-metadata-count", "Metadata", "33 entries.", fields(vec![Field::metadata(&many)])),
         no(

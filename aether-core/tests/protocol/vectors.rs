@@ -68,6 +68,8 @@ struct WaveFacts {
     phase: f64,
     key: Option<String>,
     cause: Option<String>,
+    root: String,
+    baggage: Vec<(String, String)>,
     metadata: Vec<(String, String)>,
     content_type: String,
     payload_hex: String,
@@ -82,6 +84,9 @@ pub(crate) struct Meant {
     pub(crate) phase: f32,
     pub(crate) key: Option<String>,
     pub(crate) cause: Option<&'static str>,
+    /// Without it: the cause, or the wave itself.
+    pub(crate) root: Option<&'static str>,
+    pub(crate) baggage: Vec<(&'static str, &'static str)>,
     pub(crate) metadata: Vec<(&'static str, &'static str)>,
     pub(crate) content_type: Option<&'static str>,
 }
@@ -107,8 +112,14 @@ impl WaveFacts {
             (_, NEVER) => "never".to_owned(),
             (Some(budget), class) => (((1000 * ((u128::from(budget) + 1) << class)) - 1) / 2048).to_string(),
         };
+        let id = format!("{name}@{instance:x}/{}", wave.sequence);
+        let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+        };
         Self {
-            id: format!("{name}@{instance:x}/{}", wave.sequence),
+            root: meant.root.or(meant.cause).unwrap_or(&id).to_owned(),
+            baggage: owned(&meant.baggage),
+            id,
             source: name.clone(),
             instance: format!("{instance:x}"),
             sequence: wave.sequence.to_string(),
@@ -120,7 +131,7 @@ impl WaveFacts {
             phase: meant.phase.into(),
             key: meant.key.clone(),
             cause: meant.cause.map(str::to_owned),
-            metadata: meant.metadata.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            metadata: owned(&meant.metadata),
             content_type: content_type.unwrap_or_default().to_owned(),
             payload_hex: hex(&wave.payload),
             loss_at_age: path_loss + decay,

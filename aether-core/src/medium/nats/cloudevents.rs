@@ -2,20 +2,25 @@
 //!
 //! The attributes are sent as headers and the data as the payload. Wave fields without a CloudEvents attribute use
 //! extension attributes that begin with `aether`. Sources: CloudEvents 1.0.2, its NATS protocol binding, and its
-//! Partitioning and Correlation extensions; W3C Trace Context for `traceparent`, which is carried as metadata.
+//! Partitioning and Correlation extensions; W3C Baggage; W3C Trace Context for
+//! `traceparent`, which is carried as metadata.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use crate::clock::{self, Instant};
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::foreign::{Foreign, ID, SOURCE};
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::WaveId;
-use crate::wave::{ContentType, Kind, MAX_HOPS, MAX_KEY_BYTES, Metadata, Received, Wave};
+use crate::wave::{
+    Baggage, ContentType, Kind, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES, Metadata, Received, Wave,
+};
 use crate::wire::{Position, SHARED_FROM};
 
 const CONTENT_TYPE: &str = "Content-Type";
@@ -23,6 +28,9 @@ const CONTENT_TYPE: &str = "Content-Type";
 const DATA_CONTENT_TYPE: &str = "ce-datacontenttype";
 const KEY: &str = "ce-partitionkey";
 const CAUSE: &str = "ce-causationid";
+const ROOT: &str = "ce-correlationid";
+/// The header of W3C Baggage, which has no prefix.
+const BAGGAGE: &str = "baggage";
 const KIND: &str = "ce-aetherkind";
 const AMPLITUDE: &str = "ce-aetheramplitude";
 const HALF_LIFE: &str = "ce-aetherhalflife";
@@ -35,6 +43,10 @@ const POSITION: &str = "ce-aetherposition";
 const REDUNDANT: [&str; 4] = ["ce-specversion", "ce-type", "ce-time", DATA_CONTENT_TYPE];
 /// Aether sources are written as `/aether/name@instance`.
 const SOURCE_PREFIX: &str = "/aether/";
+
+/// The bytes of a value of baggage that are escaped: all but the `baggage-octet` of W3C Baggage. The library escapes
+/// those that are not ASCII anyway.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add(b'\\').add(b'%');
 
 /// The headers of a wave that is sent at `now`.
 pub(super) fn headers(wave: &Wave, now: Instant) -> HeaderMap {
@@ -102,10 +114,37 @@ fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
     }
     if let Some(cause) = wave.cause() {
         f(CAUSE, &cause.to_string());
+        // Consumers that know the Correlation extension need not know Aether's rule for leaving it out.
+        f(ROOT, &wave.root().to_string());
+    } else if let Some(root) = wave.stored_root() {
+        f(ROOT, &root.to_string());
+    }
+    if !wave.baggage().is_empty() {
+        f(BAGGAGE, &write_baggage(wave.baggage()));
     }
     for (name, value) in wave.metadata().iter() {
         f(name, value);
     }
+}
+
+fn write_baggage(baggage: &Baggage) -> String {
+    let entries =
+        baggage.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, ESCAPED)));
+    entries.collect::<Vec<_>>().join(",")
+}
+
+/// Reads a `baggage` header. Properties of entries are dropped. `None` if any entry is malformed or repeated, or if they do
+/// not fit.
+fn read_baggage(header: &str) -> Option<Baggage> {
+    let mut entries = BTreeMap::new();
+    for entry in header.split(',') {
+        let (name, value) = entry.split(';').next()?.split_once('=')?;
+        let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+        if entries.insert(name.trim(), value).is_some() || entries.len() > MAX_BAGGAGE_ENTRIES {
+            return None;
+        }
+    }
+    Baggage::of(entries.iter().map(|(name, value)| (*name, &**value))).ok()
 }
 
 /// Reads a message that is not a frame. This never fails: missing or invalid fields get their default values, and
@@ -139,6 +178,9 @@ pub(super) fn read(
     let phase = text(PHASE).and_then(|phase| phase.parse().ok()).and_then(|phase| Phase::new(phase).ok());
     let key = text(KEY).filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
     let cause: Option<WaveId> = text(CAUSE).and_then(|cause| cause.parse().ok());
+    let root: Option<WaveId> = text(ROOT).and_then(|root| root.parse().ok());
+    // Several headers of that name may belong to one list, which is then left as it is.
+    let baggage = headers.get_all(BAGGAGE).count().eq(&1).then(|| read_baggage(text(BAGGAGE)?)).flatten();
     let named = [CONTENT_TYPE, DATA_CONTENT_TYPE].into_iter().find(|name| text(name).is_some());
     let content_type = named.and_then(text).and_then(|media_type| ContentType::new(media_type).ok());
 
@@ -151,7 +193,9 @@ pub(super) fn read(
             || matches!(name, CONTENT_TYPE | KIND | AMPLITUDE | HALF_LIFE | HOPS | AGE | PHASE | POSITION)
             || (name == DATA_CONTENT_TYPE && named == Some(name) && content_type.is_some())
             || (name == KEY && key.is_some())
-            || (name == CAUSE && cause.is_some());
+            || (name == CAUSE && cause.is_some())
+            || (name == ROOT && root.is_some())
+            || (name == BAGGAGE && baggage.is_some());
         if !taken {
             for value in headers.get_all(name) {
                 if let Err(error) = metadata.push(name, value.as_str()) {
@@ -172,6 +216,8 @@ pub(super) fn read(
     received.content_type = content_type.unwrap_or_default();
     received.key = key.map(str::to_owned);
     received.cause = cause;
+    received.root = root;
+    received.baggage = baggage.unwrap_or_default();
     received.metadata = metadata;
     received.into_wave()
 }
@@ -240,6 +286,47 @@ mod tests {
         assert!(!block.as_ptr_range().contains(&small.payload().as_ptr()));
         let large = read_back(HeaderMap::new(), block.slice(..SHARED_FROM));
         assert!(block.as_ptr_range().contains(&large.payload().as_ptr()));
+    }
+
+    #[test]
+    fn baggage_is_read_back_and_what_is_none_stays_a_header() {
+        let with = |headers: &[&str]| {
+            let mut map = HeaderMap::new();
+            headers.iter().for_each(|value| map.append(BAGGAGE, *value));
+            let wave = read_back(map, Bytes::new());
+            (wave.baggage().clone(), wave.metadata().value(BAGGAGE).map(str::to_owned))
+        };
+        let given = Baggage::of([("user", "Zoë, 50 % ;\\\"x\"=y"), ("empty", "")]).unwrap();
+        let written = write_baggage(&given);
+        assert_eq!(written, "empty=,user=Zo%C3%AB%2C%2050%20%25%20%3B%5C%22x%22=y");
+        assert_eq!(with(&[&written]), (given, None));
+        // Spaces and properties, as other writers send them.
+        let other = Baggage::of([("a", "1"), ("b", "2")]).unwrap();
+        assert_eq!(with(&[" a = 1;secret;ttl=3 , b=2"]), (other, None));
+        let many = (0..=MAX_BAGGAGE_ENTRIES).map(|n| format!("n{n}=v")).collect::<Vec<_>>().join(",");
+        let long = format!("a={}", "v".repeat(crate::wave::MAX_BAGGAGE_BYTES));
+        for bad in ["", "a", "a=1,a=2", "a b=1", "a=%FF", "a=%0A", &many, &long] {
+            assert_eq!(with(&[bad]), (Baggage::default(), Some(bad.to_owned())), "{bad}");
+        }
+        assert_eq!(with(&["a=1", "b=2"]), (Baggage::default(), Some("a=1".to_owned())));
+    }
+
+    #[test]
+    fn the_root_is_read_back_and_another_correlation_id_stays_a_header() {
+        let id = |text: &str| text.parse::<WaveId>().unwrap();
+        let builder = Wave::builder("a").cause(id("shop@7/2"));
+        let wave = builder.root(id("shop@7/1")).build().unwrap();
+        let headers_of = |wave: &Wave| headers(wave, Instant::now());
+        let read = read_back(headers_of(&wave), Bytes::new());
+        assert_eq!((read.cause(), read.root()), (Some(&id("shop@7/2")), id("shop@7/1")));
+        assert!(read.metadata().is_empty());
+        let direct = Wave::builder("a").cause(id("shop@7/1")).build().unwrap();
+        assert_eq!(headers_of(&direct).get(ROOT).unwrap().as_str(), "shop@7/1");
+        assert_eq!(read_back(headers_of(&direct), Bytes::new()).stored_root(), None);
+        let mut foreign = HeaderMap::new();
+        foreign.insert(ROOT, "order 17");
+        let read = read_back(foreign, Bytes::new());
+        assert_eq!((read.root(), read.metadata().value(ROOT)), (read.id(), Some("order 17")));
     }
 
     #[test]
