@@ -7,7 +7,6 @@ use std::error::Error;
 use std::fmt;
 
 use aether_core::{EchoReason, Emitter, FailureReason, Wave};
-use tokio::time::Instant;
 use tower::BoxError;
 
 use super::failure_log::FailureLog;

@@ -242,7 +242,7 @@ fn questions_that_waited_for_the_connection_are_not_unanswered_yet() {
     for age in 1..8 {
         let ask = Wave::builder("stock.reserve").kind(Kind::Command).key(&format!("{age}"));
         let mut question = ask.build().unwrap();
-        question.stamp(shop, world.now - age * SECOND);
+        question.stamp(shop, crate::clock::moment_of(world.now - age * SECOND));
         world.engine.observe(&question, world.now);
     }
     world.tick();
