@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::content::ContentTypeError;
 use super::{
-    Baggage, Body, ContentType, ECHO, EchoRequest, Extras, Kind, MAX_KEY_BYTES, Metadata, MetadataError, Request,
-    Wave,
+    Baggage, Body, ContentType, ECHO, EchoRequest, Extras, Kind, MAX_KEY_BYTES, Metadata, MetadataError,
+    Request, Wave,
 };
 use crate::amplitude::{Amplitude, AmplitudeError, HalfLife, HalfLifeError, Signal};
 use crate::channel::{Channel, ChannelError};
