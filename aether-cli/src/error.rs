@@ -103,7 +103,7 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Field(#[from] aether_field::FieldError),
     #[error(transparent)]
-    Ledger(#[from] crate::field::LedgerError),
+    Ledger(#[from] crate::field::ledger::LedgerError),
     #[error(transparent)]
     Letters(#[from] LettersError),
     #[error("a service panicked")]

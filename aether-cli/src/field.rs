@@ -1,6 +1,6 @@
 //! `aether field`: reads and writes shared state.
 
-mod ledger;
+pub(crate) mod ledger;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,6 @@ use crate::error::CommandError;
 use crate::output::{Output, stderr_line};
 use crate::values;
 
-pub(crate) use ledger::LedgerError;
 
 /// Read and write shared state
 ///
