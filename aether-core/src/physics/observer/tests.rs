@@ -78,8 +78,8 @@ async fn a_beat_is_missed_after_a_pause_but_not_during_it() {
     let found = findings(&mut observer, Duration::from_millis(7900)).await;
     assert!(matches!(&found[..], [Finding::Sampling { .. }]), "{found:?}");
     assert!(observer.gone.is_some());
-    // It stopped meanwhile, which is found two periods after the observer has returned.
-    let found = findings(&mut observer, 2 * SECOND).await;
+    // It stopped meanwhile, which is found three periods after the observer has returned.
+    let found = findings(&mut observer, 3 * SECOND).await;
     assert!(found.is_empty(), "{found:?}");
     let found = findings(&mut observer, SECOND).await;
     assert!(matches!(&found[..], [Finding::MissingBeat { .. }]), "{found:?}");

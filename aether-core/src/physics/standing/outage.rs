@@ -1,0 +1,37 @@
+//! Outages: silences that were reported, and the streams that each explains.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::physics::timeline::Moment;
+
+/// A stream whose silence is noticed later than this after the report is reported by itself.
+const JOINABLE: Duration = Duration::from_secs(120);
+
+/// Streams that fell silent together.
+#[derive(Debug)]
+pub(super) struct Outage {
+    /// The slots of the streams, the named one first.
+    pub(super) streams: Vec<u32>,
+    /// How many of them have returned.
+    pub(super) returned: usize,
+    /// Whether they belong to more than one source.
+    pub(super) of_several_sources: bool,
+    /// The last sign of life of the named stream, and the last moment at which it can have stopped.
+    pub(super) silent_since: Moment,
+    pub(super) stopped_before: Moment,
+    pub(super) reported: Moment,
+}
+
+impl Outage {
+    /// Whether a stream that stopped between two moments may have stopped together with these.
+    pub(super) fn may_include(&self, from: Moment, to: Moment, now: Moment) -> bool {
+        self.of_several_sources
+            && from <= self.stopped_before
+            && self.silent_since <= to
+            && now.since(self.reported) <= JOINABLE
+    }
+}
+
+/// The open outages by the slot of the named stream. A stream is in at most one.
+pub(super) type Outages = BTreeMap<u32, Outage>;
