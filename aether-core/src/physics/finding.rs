@@ -170,7 +170,10 @@ impl fmt::Display for Finding {
                     others if also_silent.iter().all(|other| other.source == stream.source) => {
                         write!(f, " with {others} other streams; check {}", stream.source.name())
                     }
-                    others => write!(f, " with {others} other streams; check what they share"),
+                    others => {
+                        let source = stream.source.name();
+                        write!(f, " with {others} other streams; check {source}, and what they share")
+                    }
                 }
             }
             Self::Resumed { stream, silence, also_silent } => {

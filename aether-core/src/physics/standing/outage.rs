@@ -24,12 +24,14 @@ pub(super) struct Outage {
 }
 
 impl Outage {
+    /// Whether other streams may still fall silent because of it.
+    pub(super) fn spreads(&self, now: Moment) -> bool {
+        self.of_several_sources && now.since(self.reported) <= JOINABLE
+    }
+
     /// Whether a stream that stopped between two moments may have stopped together with these.
-    pub(super) fn may_include(&self, from: Moment, to: Moment, now: Moment) -> bool {
-        self.of_several_sources
-            && from <= self.stopped_before
-            && self.silent_since <= to
-            && now.since(self.reported) <= JOINABLE
+    pub(super) fn may_include(&self, from: Moment, to: Moment) -> bool {
+        from <= self.stopped_before && self.silent_since <= to
     }
 }
 

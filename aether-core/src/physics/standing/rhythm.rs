@@ -16,6 +16,8 @@ const LOST: u32 = 4;
 const STEADY: f64 = 0.35;
 /// A rhythm that has stood for less is not a beat: limiters, batches and load generators are as regular for a while.
 const STOOD: Duration = Duration::from_secs(10);
+/// A shorter period, in seconds, is no beat: timers and schedulers work in steps of milliseconds.
+const SHORTEST: f64 = 0.005;
 /// A period shorter than this many times the jitter of the way is no beat.
 const ABOVE_JITTER: f64 = 3.0;
 /// A wave may be on its way for this many times the jitter longer than the one before.
@@ -157,7 +159,8 @@ impl Standing {
 
     /// Whether the rhythm has stood for long enough, and is slow enough for the jitter of the way, to be a beat.
     pub(super) fn is_beat(&self, way_jitter: f64) -> bool {
-        self.last.since(self.since) >= STOOD && self.period >= ABOVE_JITTER * way_jitter
+        let shortest = f64::max(SHORTEST, ABOVE_JITTER * way_jitter);
+        self.last.since(self.since) >= STOOD && self.period >= shortest
     }
 
     /// Whether two streams have the same period.

@@ -3,7 +3,6 @@
 use fastrand::Rng;
 
 use super::*;
-use crate::source::WaveId;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -13,6 +12,8 @@ struct System {
     waves: Vec<(f64, usize, Option<usize>)>,
     /// The source of each stream; by default each has its own.
     sources: Vec<Source>,
+    /// Whether all streams are on one channel.
+    one_channel: bool,
 }
 
 /// A finding and its time in seconds.
@@ -46,14 +47,13 @@ impl System {
         for &(time, stream, cause) in self.waves.iter().filter(|wave| wave.0 <= until) {
             let now = start + Duration::from_secs_f64(time);
             tick(&mut streams, now);
-            let channel = Channel::new(&format!("stream.n{stream}")).unwrap();
-            let mut wave = Wave::builder(&channel);
-            if let Some(cause) = cause {
-                wave = wave.cause(WaveId { source: self.source(cause), sequence: 1 });
+            let channel = if self.one_channel { 0 } else { stream };
+            let channel = Channel::new(&format!("stream.n{channel}")).unwrap();
+            let source = self.source(stream);
+            match cause {
+                Some(cause) => streams.caused_beat(&channel, &source, &self.source(cause), Duration::ZERO, now),
+                None => streams.beat(&channel, &source, Duration::ZERO, now),
             }
-            let mut wave = wave.text("").build().unwrap();
-            wave.stamp(&crate::source::Sequencer::new(self.source(stream)), now);
-            streams.observe(&wave, now);
             tick(&mut streams, now);
         }
         tick(&mut streams, start + Duration::from_secs_f64(until));
@@ -261,24 +261,28 @@ fn a_broker_that_is_away_is_one_finding_and_those_that_do_not_return_are_others(
 }
 
 #[test]
+fn what_falls_silent_because_of_an_outage_is_part_of_it() {
+    let mut system = System::of(&[("shop", 1), ("stock", 2), ("shop", 1), ("stock", 2)]);
+    let mut random = Rng::with_seed(15);
+    // The stock stops at 100 s. The shop goes on until its orders in flight are too many.
+    system.emit(0, timer(0.2, 0.0, 103.0, 0.02, &mut random));
+    system.emit(1, timer(0.2, 0.05, 100.0, 0.02, &mut random));
+    system.waves.extend(timer(0.2, 0.1, 100.0, 0.02, &mut random).into_iter().map(|time| (time, 2, Some(1))));
+    system.emit(3, timer(1.0, 0.0, 100.0, 0.02, &mut random));
+    system.emit(4, timer(1.0, 0.5, 200.0, 0.02, &mut random));
+    let missing = missing(&system.findings(199.0));
+    assert!(missing.len() == 1 && missing[0].1 == 1, "{missing:?}");
+}
+
+#[test]
 fn a_restarted_service_ends_the_silence_of_the_one_before() {
     let mut system = System::of(&[("stock", 1), ("stock", 2), ("stock", 3)]);
+    system.one_channel = true;
     let mut random = Rng::with_seed(12);
-    let mut found = Vec::new();
     for (stream, (from, until)) in [(0.0, 100.0), (110.0, 140.0), (140.5, 160.0)].into_iter().enumerate() {
         system.emit(stream, timer(1.0, from, until, 0.02, &mut random));
     }
-    // All on one channel.
-    let streams = &mut StandingWaves::new(StandingOptions::default()).unwrap();
-    let start = Instant::now();
-    for (time, stream, _) in &system.waves {
-        let now = start + Duration::from_secs_f64(*time);
-        while let Some(due) = streams.next_change().filter(|due| *due <= now) {
-            found.extend(streams.tick(due));
-        }
-        streams.beat(&Channel::new("stock.alive").unwrap(), &system.source(*stream), Duration::ZERO, now);
-    }
-    found.extend(std::iter::from_fn(|| streams.next_change().map(|due| streams.tick(due))).take(10).flatten());
+    let found: Vec<Finding> = system.findings(200.0).into_iter().map(|found| found.1).collect();
     let kinds: Vec<&str> = found.iter().map(Finding::as_str).collect();
     // The second replaces the first after a silence, the third the second before its silence is noticed.
     assert_eq!(kinds, ["standing_wave", "missing_beat", "resumed", "missing_beat"], "{found:?}");
@@ -286,6 +290,21 @@ fn a_restarted_service_ends_the_silence_of_the_one_before() {
     assert_eq!(stream.source.instance(), 2);
     let Finding::MissingBeat { stream, .. } = &found[3] else { panic!() };
     assert_eq!(stream.source.instance(), 3);
+}
+
+#[test]
+fn a_service_deployed_anew_is_not_missing_and_one_of_several_instances_is() {
+    let mut random = Rng::with_seed(14);
+    for (begins, expected) in
+        [(58.0, &["standing_wave"][..]), (0.0, &["standing_wave", "standing_wave", "missing_beat"])]
+    {
+        let mut system = System::of(&[("stock", 1), ("stock", 2)]);
+        system.one_channel = true;
+        system.emit(0, timer(1.0, 0.0, 60.0, 0.02, &mut random));
+        system.emit(1, timer(1.0, begins, 100.0, 0.02, &mut random));
+        let found = system.findings(99.0);
+        assert_eq!(found.iter().map(|found| found.1.as_str()).collect::<Vec<_>>(), expected, "{found:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Judges silences: which stream is missing, what its silence explains, and when it is over.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::outage::Outage;
 use super::rhythm::{Role, Standing};
@@ -9,6 +10,10 @@ use crate::source::Source;
 
 /// A chain of echoes is followed over this many streams.
 const LONGEST_CHAIN: usize = 8;
+/// An instance that replaces another begins this long before the other ends at most, and this long after the other began
+/// at least.
+const OVERLAP: Duration = Duration::from_secs(30);
+const APART: Duration = Duration::from_secs(10);
 
 impl StandingWaves {
     /// Checks whether the silence of a stream at its deadline is too long.
@@ -53,12 +58,21 @@ impl StandingWaves {
             self.be_quiet(slot);
             return None;
         }
-        let open = self.outages.iter().find(|outage| outage.1.may_include(from, to, now));
-        if source_is_silent && let Some((&outage, _)) = open {
+        let open = self.outages.iter().find(|(_, outage)| {
+            let together = source_is_silent && outage.may_include(from, to);
+            outage.spreads(now) && (together || self.affects(outage, slot))
+        });
+        if let Some((&outage, _)) = open {
             self.join(slot, outage);
             return None;
         }
         self.report(slot, standing, now)
+    }
+
+    /// Whether another stream of the same source is in an outage.
+    fn affects(&self, outage: &Outage, slot: u32) -> bool {
+        let source = &self.streams.key(slot).source;
+        outage.streams.iter().any(|other| self.streams.key(*other).source == *source)
     }
 
     /// Reports a silence with the streams that fell silent at the same time.
@@ -184,12 +198,14 @@ impl StandingWaves {
         }
     }
 
-    /// A stream of another instance on the same channel that began after this one had stopped.
+    /// A stream of another instance on the same channel that replaces this one: it began after this one had stopped, or
+    /// shortly before, as when a service is deployed anew. Instances that began together do not replace each other.
     fn successor(&self, slot: u32) -> Option<u32> {
-        let stopped = self.streams.value(slot).stream.heard;
+        let state = self.streams.value(slot);
+        let from = state.stream.heard.minus(OVERLAP).max(state.born.plus(APART));
         self.streams.slots().find(|&other| {
             let state = self.streams.value(other);
-            state.born > stopped
+            state.born > from
                 && !state.replaces
                 && self.streams.key(slot).is_of_another_instance(self.streams.key(other))
         })
