@@ -70,6 +70,7 @@ impl Stage {
 
 pub(super) fn run(seeds: Range<u64>) -> Outcome {
     let mut goals = Vec::new();
+    say!("Seeds {seeds:?}.\n");
     say!("| stream of {BEATS} beats | streams | found | period within 3 % |\n|---|---|---|---|");
     for stream in Periodic::ALL {
         let (mut found, mut right, mut all) = (0, 0, 0);

@@ -36,7 +36,7 @@ pub enum Finding {
         stream: StandingWave,
         /// The length of the silence.
         silence: Duration,
-        /// The number of the other streams that had fallen silent.
+        /// The number of the other streams that fell silent with it and are still silent.
         also_silent: usize,
     },
     /// A question is asked periodically and always gets the same answer. An event on each change could replace it.

@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::sleep;
 
@@ -18,6 +19,9 @@ use crate::inbox::{InboxOptions, Ledger, ServeOrder, WhenFull};
 use crate::medium::JoinError;
 use crate::presence::Roster;
 use crate::vibrator::{CreateError, Vibrator};
+
+/// An observer that is this late was itself stopped or starved. Waves may wait outside of its inbox.
+const STALLED: Duration = Duration::from_millis(500);
 
 /// Why an observer could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,8 @@ pub struct PhysicsObserver {
     gone: Option<Instant>,
     /// The number of waves lost by the inbox, and when it was read.
     lost: (u64, Instant),
+    /// The end of the last call.
+    seen: Instant,
 }
 
 impl PhysicsObserver {
@@ -101,7 +107,7 @@ impl PhysicsObserver {
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(aether).await?;
         let roster = aether.roster().await?;
         vibrator.resonate_on(pattern.clone()).await?;
-        Ok(Self { vibrator, pattern, engine, roster, gone: None, lost: (0, Instant::now()) })
+        Ok(Self { vibrator, pattern, engine, roster, gone: None, lost: (0, Instant::now()), seen: Instant::now() })
     }
 
     /// Waits for waves and takes in at most `most` of them (at least one), or waits until time alone may produce a
@@ -136,9 +142,9 @@ impl PhysicsObserver {
             self.engine.look(now);
             self.engine.not_seen(gone, now);
         }
-        let change = self.engine.next_change();
+        let due = self.engine.next_change();
         let change = async {
-            match change {
+            match due {
                 Some(at) => sleep(at.saturating_duration_since(Instant::now())).await,
                 None => std::future::pending().await,
             }
@@ -149,6 +155,12 @@ impl PhysicsObserver {
             () = change => Some(0),
         };
         self.account();
+        let now = Instant::now();
+        if due.is_some_and(|due| now.saturating_duration_since(due.max(self.seen)) > STALLED) {
+            // No silence in this time is evidence.
+            self.engine.not_seen(self.seen, now);
+        }
+        self.seen = now;
         if self.engine.away_until().is_some() {
             self.leave();
         }

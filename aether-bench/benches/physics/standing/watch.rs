@@ -74,7 +74,8 @@ fn watch(system: &System) -> Result<Vec<(f64, Finding)>, Box<dyn std::error::Err
         }
     };
     for &(at, stream, cause) in &system.sent {
-        let now = start + Duration::from_secs_f64(at);
+        // Jitter may put a beat before the beginning.
+        let now = start + Duration::from_secs_f64(at.max(0.0));
         until(&mut detector, now);
         let (channel, source) = (&channels[stream], &system.sources[stream]);
         match cause {

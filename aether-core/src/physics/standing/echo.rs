@@ -13,8 +13,9 @@ const ALL: u8 = 255;
 const MOST: u8 = ALL / 2;
 /// The latest moments whose lags are compared, and the fewest that suffice.
 const COMPARED: usize = 24;
-const FEWEST: usize = 12;
-/// The lags of an echo vary by less than this share of the variation of its gaps.
+const FEWEST: usize = 20;
+/// Three quarters of the lags of an echo vary by less than this share of the median variation of its gaps. Lags that have
+/// nothing to do with each other do so with a probability of 1e-11.
 const LOCKED: f64 = 0.25;
 /// The streams that beat last, as candidates.
 const RECENT: usize = 16;
@@ -95,15 +96,15 @@ pub(super) fn follows(echo: &VecDeque<Moment>, other: &VecDeque<Moment>, period:
         return false;
     }
     let (lags, offs) = (&mut lags[..compared], &mut offs[1..compared]);
-    let lag = median(lags);
+    let lag = quantile(lags, 0.5);
     lags.iter_mut().for_each(|other| *other = (*other - lag).abs());
     offs.iter_mut().for_each(|off| *off = off.abs());
-    lag < period / 2.0 && median(lags) < LOCKED * median(offs)
+    lag < period / 2.0 && quantile(lags, 0.75) < LOCKED * quantile(offs, 0.5)
 }
 
-fn median(numbers: &mut [f64]) -> f64 {
-    let middle = numbers.len() / 2;
-    *numbers.select_nth_unstable_by(middle, f64::total_cmp).1
+fn quantile(numbers: &mut [f64], part: f64) -> f64 {
+    let at = (numbers.len() as f64 * part) as usize;
+    *numbers.select_nth_unstable_by(at, f64::total_cmp).1
 }
 
 #[cfg(test)]

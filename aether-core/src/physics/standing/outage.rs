@@ -11,11 +11,11 @@ const JOINABLE: Duration = Duration::from_secs(120);
 /// Streams that fell silent together.
 #[derive(Debug)]
 pub(super) struct Outage {
-    /// The slots of the streams, the named one first.
+    /// The slots of the streams that are still silent, among them the named one.
     pub(super) streams: Vec<u32>,
-    /// How many of them have returned.
-    pub(super) returned: usize,
-    /// Whether they belong to more than one source.
+    /// The number of streams that fell silent.
+    pub(super) fell_silent: usize,
+    /// Whether streams of more than one source did.
     pub(super) of_several_sources: bool,
     /// The last sign of life of the named stream, and the last moment at which it can have stopped.
     pub(super) silent_since: Moment,

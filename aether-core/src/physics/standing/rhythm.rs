@@ -102,7 +102,7 @@ impl Standing {
     }
 
     /// Checks whether a moment is a beat: a whole number of periods after the last one. Returns the silence that it ends,
-    /// in periods, if that was reported.
+    /// in periods as far as they were observed, if that was reported.
     pub(super) fn keep_step(&mut self, at: Moment, now: Moment, watched: Moment) -> Option<f64> {
         let turns = at.since(self.last).as_secs_f64() / self.period;
         let in_step = turns.round() >= 1.0 && (turns - turns.round()).abs() <= self.habit.tolerance();
@@ -114,7 +114,8 @@ impl Standing {
             self.unsure = if in_step { self.unsure - 1 } else { LOST };
         }
         self.off_beat = if in_step || self.unsure > 0 { 0 } else { self.off_beat + 1 };
-        let silence = self.silent.then(|| now.since(self.arrived).as_secs_f64() / self.period);
+        let observed = if is_known { now.since(self.arrived).as_secs_f64() / self.period } else { 0.0 };
+        let silence = self.silent.then_some(observed);
         if in_step && is_known && !self.silent {
             self.history.note(turns, self.habit.late());
         }

@@ -1,6 +1,6 @@
 //! Judges silences: which stream is missing, what its silence explains, and when it is over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::outage::Outage;
@@ -129,7 +129,7 @@ impl StandingWaves {
         }
         let (silent_since, stopped_before) = (from, to);
         let outage =
-            Outage { streams, returned: 0, of_several_sources, silent_since, stopped_before, reported: now };
+            Outage { fell_silent: streams.len(), streams, of_several_sources, silent_since, stopped_before, reported: now };
         self.outages.insert(slot, outage);
         Some(Finding::MissingBeat { stream, silence, phi, also_silent })
     }
@@ -137,6 +137,7 @@ impl StandingWaves {
     fn join(&mut self, slot: u32, named: u32) {
         let Some(outage) = self.outages.get_mut(&named) else { return };
         outage.streams.push(slot);
+        outage.fell_silent += 1;
         self.streams.value_mut(slot).outage = Some(named);
         self.be_quiet(slot);
     }
@@ -153,26 +154,30 @@ impl StandingWaves {
     pub(super) fn returned(&mut self, slot: u32, now_in: u32, periods: f64, now: Moment) {
         let Some(named) = self.streams.value_mut(slot).outage.take() else { return };
         let Some(outage) = self.outages.get_mut(&named) else { return };
-        outage.returned += 1;
-        if outage.streams.len() == 1
+        outage.streams.retain(|other| *other != slot);
+        let reported = outage.reported;
+        if outage.fell_silent == 1
             && let Some(standing) = &mut self.streams.value_mut(now_in).stream.standing
         {
             standing.history.note(periods, standing.habit.late());
         }
-        let most_returned = outage.of_several_sources && 2 * outage.returned > outage.streams.len();
+        self.restart_with(&[slot], reported, now);
+        let Some(outage) = self.outages.get(&named) else { return };
+        let most_returned = outage.of_several_sources && 2 * outage.streams.len() < outage.fell_silent;
         if slot != named && !most_returned {
             return;
         }
         let Some(outage) = self.outages.remove(&named) else { return };
         let stream = self.standing_wave(if slot == named { now_in } else { named });
         let silence = now.since(outage.silent_since);
-        let also_silent = outage.streams.len() - 1;
+        let also_silent = outage.streams.iter().filter(|other| **other != named).count();
         self.resumed.extend(stream.map(|stream| Finding::Resumed { stream, silence, also_silent }));
         self.release(named, outage, now);
     }
 
     /// Awaits the streams of an outage that is over.
     pub(super) fn release(&mut self, named: u32, outage: Outage, now: Moment) {
+        self.restart_with(&outage.streams, outage.reported, now);
         for other in outage.streams {
             let state = self.streams.value_mut(other);
             if state.outage == Some(named) {
@@ -181,6 +186,22 @@ impl StandingWaves {
                     standing.restart(now);
                 }
                 self.arm(other);
+            }
+        }
+    }
+
+    /// Awaits the other streams of the sources of these, which had no time to beat since `reported`.
+    fn restart_with(&mut self, slots: &[u32], reported: Moment, now: Moment) {
+        let watched = self.lapses.watched_since();
+        let sources: HashSet<Source> = slots.iter().map(|slot| self.streams.key(*slot).source.clone()).collect();
+        for slot in self.streams.slots() {
+            if sources.contains(&self.streams.key(slot).source)
+                && let Some(standing) = &mut self.streams.value_mut(slot).stream.standing
+                && !standing.silent
+                && standing.silent_since(watched) < reported
+            {
+                standing.restart(now);
+                self.arm(slot);
             }
         }
     }
@@ -249,10 +270,16 @@ impl StandingWaves {
         let watched = self.lapses.watched_since();
         let mut first = slot;
         for _ in 0..LONGEST_CHAIN {
+            let since = self.streams.value(first).stream.standing.map(|echo| echo.silent_since(watched));
             let leader = self.leader(first).filter(|&leader| {
                 let standing = self.streams.value(leader).stream.standing;
-                // Two streams may lead to each other: then the one that is asked about is the first.
-                leader != slot && standing.is_some_and(|leader| leader.silent || leader.is_overdue(watched, now))
+                // Two streams may lead to each other: then the one that is asked about is the first. An echo that went
+                // on after its leader had stopped is none.
+                leader != slot
+                    && standing.is_some_and(|leader| {
+                        (leader.silent || leader.is_overdue(watched, now))
+                            && since.is_some_and(|since| since <= leader.stopped_before(watched))
+                    })
             });
             match leader {
                 Some(leader) => first = leader,

@@ -13,8 +13,9 @@ use crate::physics::timeline::{Moment, nanos};
 /// After this many consecutive failed searches, a stream is no longer periodic. With much jitter, a single search may
 /// fail.
 const DOUBTS: u32 = 2;
-/// The period of a periodic stream is corrected after this many beats.
+/// The period of a periodic stream is corrected after this many beats, and after [`LOOKED_EVERY`] while few are known.
 const REFINED_EVERY: u64 = 32;
+const FEW: usize = MOST / 4;
 /// A change of the period is looked for after this many beats, in the latest [`RECENT`].
 const LOOKED_EVERY: u64 = 8;
 const RECENT: usize = 17;
@@ -123,14 +124,14 @@ impl PeriodicStream {
     ) {
         self.look_at = self.beats + LOOKED_EVERY;
         if self.has_changed(series, lapses) {
-            self.search_at = self.beats + REFINED_EVERY;
+            self.search_at = self.look_at;
             return;
         }
         if self.only_looks() {
             return;
         }
         series.fill(&self.times, lapses, now);
-        self.search_at = self.beats + REFINED_EVERY;
+        self.search_at = self.beats + if self.times.len() <= FEW { LOOKED_EVERY } else { REFINED_EVERY };
         if let Some(standing) = &mut self.standing
             && standing.refine(series)
         {
