@@ -107,7 +107,15 @@ impl PhysicsObserver {
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(aether).await?;
         let roster = aether.roster().await?;
         vibrator.resonate_on(pattern.clone()).await?;
-        Ok(Self { vibrator, pattern, engine, roster, gone: None, lost: (0, Instant::now()), seen: Instant::now() })
+        Ok(Self {
+            vibrator,
+            pattern,
+            engine,
+            roster,
+            gone: None,
+            lost: (0, Instant::now()),
+            seen: Instant::now(),
+        })
     }
 
     /// Waits for waves and takes in at most `most` of them (at least one), or waits until time alone may produce a

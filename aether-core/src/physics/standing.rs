@@ -155,11 +155,25 @@ impl StandingWaves {
     }
 
     /// Takes in a beat that was caused by a wave of another source.
-    pub fn caused_beat(&mut self, channel: &Channel, source: &Source, cause: &Source, age: Duration, now: Instant) {
+    pub fn caused_beat(
+        &mut self,
+        channel: &Channel,
+        source: &Source,
+        cause: &Source,
+        age: Duration,
+        now: Instant,
+    ) {
         self.take(channel, source, Some(cause), age, now);
     }
 
-    fn take(&mut self, channel: &Channel, source: &Source, cause: Option<&Source>, age: Duration, now: Instant) {
+    fn take(
+        &mut self,
+        channel: &Channel,
+        source: &Source,
+        cause: Option<&Source>,
+        age: Duration,
+        now: Instant,
+    ) {
         let now = self.timeline.advance(now);
         if source.instance() == 0 {
             self.counts.sourceless += 1;

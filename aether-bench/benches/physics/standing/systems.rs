@@ -36,10 +36,14 @@ pub(super) const SYSTEMS: [(&str, &str, bool, Make); 14] = [
     ("100 heartbeats, 1 % lost", "1 h", true, |random| heartbeats(random, 0.01)),
     ("100 heartbeats, nothing lost", "1 h", true, |random| heartbeats(random, 0.0)),
     ("pauses of 0.5 to 3 s in 5 % of the beats, made up for", "10 h", false, |random| pauses(random, true)),
-    ("pauses of 0.5 to 3 s in 5 % of the beats, not made up for", "10 h", false, |random| pauses(random, false)),
+    ("pauses of 0.5 to 3 s in 5 % of the beats, not made up for", "10 h", false, |random| {
+        pauses(random, false)
+    }),
     ("10 streams, bursts of 10 every 5 s", "1 h", true, |random| bursts(random, 5.0, 10, 0.01)),
     ("10 streams, batches of 40 every 500 ms", "10 min", true, |random| bursts(random, 0.5, 40, 0.002)),
-    ("limiters of 50/s, loaded by 90 to 99 %", "10 min", false, |random| limiters(random, [0.9, 0.95, 0.97, 0.99])),
+    ("limiters of 50/s, loaded by 90 to 99 %", "10 min", false, |random| {
+        limiters(random, [0.9, 0.95, 0.97, 0.99])
+    }),
     ("limiters of 50/s, loaded by 30 to 80 %", "10 min", false, |random| {
         // Their waves come by chance, and their end is like a want of work.
         let mut system = limiters(random, [0.3, 0.5, 0.7, 0.8])?;
@@ -158,7 +162,12 @@ fn chains(random: &mut Rng, with_causes: bool, from: usize) -> Made {
                 time += 0.001 + exponential(random, 0.0002);
             }
         }
-        stops.push(Stop { from: at, until: f64::INFINITY, streams: (first + from..first + 4).collect(), period });
+        stops.push(Stop {
+            from: at,
+            until: f64::INFINITY,
+            streams: (first + from..first + 4).collect(),
+            period,
+        });
     }
     Ok(system(sent, sources(0..20)?, stops, 719.0))
 }

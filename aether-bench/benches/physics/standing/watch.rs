@@ -32,7 +32,9 @@ impl Score {
         let missing: Vec<_> = findings
             .iter()
             .filter_map(|(at, finding)| match finding {
-                Finding::MissingBeat { stream, silence, .. } => Some((*at, number(stream), silence.as_secs_f64())),
+                Finding::MissingBeat { stream, silence, .. } => {
+                    Some((*at, number(stream), silence.as_secs_f64()))
+                }
                 _ => None,
             })
             .collect();
@@ -135,7 +137,9 @@ pub(super) fn systems(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
 
 /// The number of beats until a changed period is learnt.
 pub(super) fn changes(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
-    say!("\n| change of the period | streams | learnt within 100 beats | beats p50 | max |\n|---|---|---|---|---|");
+    say!(
+        "\n| change of the period | streams | learnt within 100 beats | beats p50 | max |\n|---|---|---|---|---|"
+    );
     let (mut worst, mut all) = (0.0f64, true);
     for (factor, jitter) in [(2.0, 0.02), (0.5, 0.02), (1.3, 0.02), (2.0, 0.1), (0.5, 0.1)] {
         let (mut streams, mut beats) = (0, Vec::new());
@@ -149,14 +153,21 @@ pub(super) fn changes(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
         all &= beats.len() == streams;
         let (learnt, p50, max) = (beats.len(), quantile(&mut beats, 0.5), quantile(&mut beats, 1.0));
         worst = worst.max(max);
-        say!("| 1 s to {factor} s, {:.0} % jitter | {streams} | {learnt} | {p50:.0} | {max:.0} |", 100.0 * jitter);
+        say!(
+            "| 1 s to {factor} s, {:.0} % jitter | {streams} | {learnt} | {p50:.0} | {max:.0} |",
+            100.0 * jitter
+        );
     }
     let measured = format!("{worst:.0} beats");
     goals.push(("a changed period is learnt".into(), measured, "<= 30 beats, all", worst <= 30.0 && all));
     Ok(())
 }
 
-fn beats_to_learn(factor: f64, jitter: f64, random: &mut Rng) -> Result<Option<u32>, Box<dyn std::error::Error>> {
+fn beats_to_learn(
+    factor: f64,
+    jitter: f64,
+    random: &mut Rng,
+) -> Result<Option<u32>, Box<dyn std::error::Error>> {
     let mut detector = StandingWaves::new(StandingOptions::default())?;
     let (channel, source) = (Channel::new("stream.0")?, Source::with_instance("stock", 1)?);
     let (start, mut clock) = (Instant::now() + Duration::from_secs(10), 0.0);

@@ -142,7 +142,10 @@ mod tests {
             let (took, beginnings) = recognised(&mut bursts, (0..20 * size).map(wave)).unwrap();
             assert!(took as u32 <= 8 * size, "{size}: {took}");
             let last = *beginnings.last().unwrap();
-            assert!(beginnings.len() >= BEGINNINGS && beginnings.iter().all(|at| (last.nanos() - at.nanos()) % 5_000_000_000 == 0));
+            assert!(
+                beginnings.len() >= BEGINNINGS
+                    && beginnings.iter().all(|at| (last.nanos() - at.nanos()) % 5_000_000_000 == 0)
+            );
             // The next burst has one beginning.
             let next: Vec<f64> = (0..size).map(|wave| 1000.0 + 0.0001 * f64::from(wave)).collect();
             let apart = next.iter().filter(|time| bursts.note(at(**time)) == Place::Apart).count();
@@ -156,7 +159,13 @@ mod tests {
         assert_eq!(recognised(&mut Bursts::default(), (0..1000).map(f64::from)), None);
         let skipping = (0..1000).filter(|_| random.f64() > 0.4).map(f64::from).collect::<Vec<_>>();
         assert_eq!(recognised(&mut Bursts::default(), skipping), None);
-        let catching_up = (0..1000).map(|beat| if beat % 20 < 3 { f64::from(beat - beat % 20) + 2.5 + 1e-4 * f64::from(beat % 20) } else { f64::from(beat) });
+        let catching_up = (0..1000).map(|beat| {
+            if beat % 20 < 3 {
+                f64::from(beat - beat % 20) + 2.5 + 1e-4 * f64::from(beat % 20)
+            } else {
+                f64::from(beat)
+            }
+        });
         assert_eq!(recognised(&mut Bursts::default(), catching_up), None);
     }
 
@@ -165,7 +174,8 @@ mod tests {
         let mut bursts = Bursts::default();
         let wave = |wave: u32| f64::from(wave / 10) + 0.001 * f64::from(wave % 10);
         recognised(&mut bursts, (0..200).map(wave)).unwrap();
-        let steady = (0..1000).position(|wave| bursts.note(at(1000.0 + 0.001 * f64::from(wave))) == Place::Steady);
+        let steady =
+            (0..1000).position(|wave| bursts.note(at(1000.0 + 0.001 * f64::from(wave))) == Place::Steady);
         assert!(steady.is_some());
         assert_eq!(bursts.note(at(1002.0)), Place::Apart);
     }

@@ -57,6 +57,12 @@ impl History {
         }
     }
 
+    /// The same habits of a stream whose period is now this many times shorter.
+    pub(super) fn at_another_period(mut self, times: f64) -> Self {
+        self.spans.iter_mut().for_each(|span| span.longest *= times as f32);
+        self
+    }
+
     /// The probability that a beat is lost, by the rule of succession.
     pub(super) fn loss(&self) -> f64 {
         f64::from((self.lost + 1.0) / (self.beats + self.lost + PRIOR_BEATS))

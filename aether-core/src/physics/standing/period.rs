@@ -34,8 +34,9 @@ const FILLED: f64 = 0.5;
 const AGREEING: usize = 13;
 const AGREEMENT: f64 = 0.15;
 const MOST_AGREEMENT: f64 = 0.35;
-/// A smaller change, as a share of the period, is left to the correction of the period.
+/// A smaller change, as a share of the period, is left to the correction of the period, unless few moments are known.
 const CHANGE: f64 = 0.05;
+const CORRECTION: f64 = 0.02;
 /// The probability that moments without a period pass the folding test, over all trials.
 const CHANCE: f64 = 1e-4;
 /// A lower frequency is preferred if it has this share of the best power.
@@ -286,23 +287,26 @@ pub(super) fn refined(times: &[f64], gaps: &[f64], period: f64) -> f64 {
     if used < 5 { period } else { spans / periods }
 }
 
-/// The new period if these gaps agree on another than `period`. They are reordered.
-pub(super) fn changed(gaps: &mut [f64; 16], period: f64, jitter: f64) -> Option<f64> {
+/// The new period if these gaps agree on another than `period`. A rhythm of few moments is corrected by less.
+pub(super) fn changed(gaps: &[f64; 16], period: f64, jitter: f64, few: bool) -> Option<f64> {
+    let least = if few { CORRECTION } else { CHANGE.max(1.5 * jitter) };
     let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
     // The usual case.
-    if (mean / period - 1.0).abs() < CHANGE {
+    if (mean / period - 1.0).abs() < least.min(CHANGE) {
         return None;
     }
-    let (_, &mut median, _) = gaps.select_nth_unstable_by(8, f64::total_cmp);
+    let (_, &mut median, _) = gaps.clone().select_nth_unstable_by(8, f64::total_cmp);
     let near = (2.5 * jitter).clamp(AGREEMENT, MOST_AGREEMENT) * median;
-    let (mut sum, mut agreeing) = (0.0, 0);
-    for gap in gaps.iter().filter(|gap| (*gap - median).abs() <= near) {
-        sum += gap;
-        agreeing += 1;
+    let agrees = |gap: &&f64| (*gap - median).abs() <= near;
+    if gaps.iter().filter(agrees).count() < AGREEING {
+        return None;
     }
-    let new = sum / agreeing.max(1) as f64;
-    let is_change = (new / period - 1.0).abs() > CHANGE.max(1.5 * jitter);
-    (agreeing >= AGREEING && new > 0.0 && is_change).then_some(new)
+    // All since the change, because a late beat makes one gap longer and the next one shorter.
+    let since = gaps.iter().position(|gap| agrees(&gap))?;
+    let spans: f64 = gaps[since..].iter().sum();
+    let periods: f64 = gaps[since..].iter().map(|gap| (gap / median).round()).sum();
+    let new = spans / periods;
+    (new > 0.0 && new.is_finite() && (new / period - 1.0).abs() > least).then_some(new)
 }
 
 /// Whether gaps that a period explains fill most of the time.

@@ -23,6 +23,9 @@ const ABOVE_JITTER: f64 = 3.0;
 /// A wave may be on its way for this many times the jitter longer than the one before.
 const LATE_ON_THE_WAY: f64 = 4.0;
 
+/// A gap that differs from the period by a larger share of it may show another period.
+const ODD: f64 = 0.05;
+
 /// What the stream is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -54,6 +57,8 @@ pub(super) struct Standing {
     /// The number of consecutive in-step moments needed before the phase is known again. Until then each moment is a
     /// sign of life.
     unsure: u32,
+    /// The number of consecutive gaps that are not one period long.
+    odd: u32,
     /// The number of consecutive failed searches.
     pub(super) doubts: u32,
     /// Whether its silence was reported, alone or with others.
@@ -79,6 +84,7 @@ impl Standing {
             arrived,
             off_beat: 0,
             unsure: 0,
+            odd: 0,
             doubts: 0,
             silent: false,
         }
@@ -105,6 +111,7 @@ impl Standing {
     /// in periods as far as they were observed, if that was reported.
     pub(super) fn keep_step(&mut self, at: Moment, now: Moment, watched: Moment) -> Option<f64> {
         let turns = at.since(self.last).as_secs_f64() / self.period;
+        self.odd = if (turns - 1.0).abs() > ODD { self.odd.saturating_add(1) } else { 0 };
         let in_step = turns.round() >= 1.0 && (turns - turns.round()).abs() <= self.habit.tolerance();
         let is_known = self.arrived >= watched && self.unsure == 0;
         if self.arrived < watched {
@@ -162,6 +169,11 @@ impl Standing {
     pub(super) fn is_beat(&self, way_jitter: f64) -> bool {
         let shortest = f64::max(SHORTEST, ABOVE_JITTER * way_jitter);
         self.last.since(self.since) >= STOOD && self.period >= shortest
+    }
+
+    /// Whether the period may have changed: the latest gaps are not one period long.
+    pub(super) fn may_have_changed(&self) -> bool {
+        self.odd >= LOST
     }
 
     /// Whether two streams have the same period.

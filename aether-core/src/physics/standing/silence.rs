@@ -25,7 +25,7 @@ impl StandingWaves {
         let standing = self.streams.value(slot).stream.standing?;
         if standing.role == Role::Candidate {
             // It was regular for a while, as a limiter or a load generator is.
-            self.streams.value_mut(slot).stream.standing = None;
+            self.streams.value_mut(slot).stream.lose_rhythm();
         } else if let Some(successor) = self.successor(slot) {
             self.hand_over(slot, successor, now);
         } else {
@@ -104,7 +104,8 @@ impl StandingWaves {
             } else {
                 // Their source is alive: a part of it stopped, or they echo the silent stream.
                 stopped_too
-                    && ((same_source && rhythm.has_period_of(standing)) || self.first_silent(other, now) == slot)
+                    && ((same_source && rhythm.has_period_of(standing))
+                        || self.first_silent(other, now) == slot)
             };
             if explained {
                 streams.push(other);
@@ -128,8 +129,14 @@ impl StandingWaves {
             self.arm(other);
         }
         let (silent_since, stopped_before) = (from, to);
-        let outage =
-            Outage { fell_silent: streams.len(), streams, of_several_sources, silent_since, stopped_before, reported: now };
+        let outage = Outage {
+            fell_silent: streams.len(),
+            streams,
+            of_several_sources,
+            silent_since,
+            stopped_before,
+            reported: now,
+        };
         self.outages.insert(slot, outage);
         Some(Finding::MissingBeat { stream, silence, phi, also_silent })
     }
@@ -193,7 +200,8 @@ impl StandingWaves {
     /// Awaits the other streams of the sources of these, which had no time to beat since `reported`.
     fn restart_with(&mut self, slots: &[u32], reported: Moment, now: Moment) {
         let watched = self.lapses.watched_since();
-        let sources: HashSet<Source> = slots.iter().map(|slot| self.streams.key(*slot).source.clone()).collect();
+        let sources: HashSet<Source> =
+            slots.iter().map(|slot| self.streams.key(*slot).source.clone()).collect();
         for slot in self.streams.slots() {
             if sources.contains(&self.streams.key(slot).source)
                 && let Some(standing) = &mut self.streams.value_mut(slot).stream.standing
@@ -258,9 +266,10 @@ impl StandingWaves {
             other != slot && rhythm.is_some_and(|rhythm| rhythm.has_period_of(&standing))
         };
         match state.origin.cause() {
-            Some(cause) => {
-                self.streams.slots().find(|&other| self.streams.key(other).source == *cause && is_regular(other))
-            }
+            Some(cause) => self
+                .streams
+                .slots()
+                .find(|&other| self.streams.key(other).source == *cause && is_regular(other)),
             None => state.origin.follows.filter(|&other| is_regular(other)),
         }
     }

@@ -5,6 +5,7 @@ use std::f64::consts::TAU;
 use std::time::Duration;
 
 use super::bursts::{Bursts, Place};
+use super::history::History;
 use super::period::{FEWEST, Finder, MOST, Rhythm, changed, order};
 use super::rhythm::{Role, Standing};
 use super::series::{Lapses, Series};
@@ -38,6 +39,8 @@ pub(super) struct PeriodicStream {
     /// The total number of moments at which a change of the period is looked for next.
     look_at: u64,
     pub(super) standing: Option<Standing>,
+    /// The period of the last rhythm that was lost, and its habits.
+    past: Option<(f64, History)>,
 }
 
 /// The way of the waves from their source to the detector, as RFC 3550 measures it: the jitter is the mean difference of
@@ -97,10 +100,12 @@ impl PeriodicStream {
         }
         self.beats += 1;
         match &mut self.standing {
-            Some(standing) if standing.role != Role::Candidate => match standing.keep_step(at, now, watched) {
-                Some(silence) => Noted::Returned(silence),
-                None => Noted::Yes,
-            },
+            Some(standing) if standing.role != Role::Candidate => {
+                match standing.keep_step(at, now, watched) {
+                    Some(silence) => Noted::Returned(silence),
+                    None => Noted::Yes,
+                }
+            }
             standing => {
                 if let Some(beginnings) = self.bursts.recognised() {
                     self.forget();
@@ -115,13 +120,7 @@ impl PeriodicStream {
     }
 
     /// Searches for a rhythm, or checks the one that is known.
-    pub(super) fn search(
-        &mut self,
-        finder: &mut Finder,
-        series: &mut Series,
-        lapses: &Lapses,
-        now: Moment,
-    ) {
+    pub(super) fn search(&mut self, finder: &mut Finder, series: &mut Series, lapses: &Lapses, now: Moment) {
         self.look_at = self.beats + LOOKED_EVERY;
         if self.has_changed(series, lapses) {
             self.search_at = self.look_at;
@@ -137,9 +136,11 @@ impl PeriodicStream {
         {
             return;
         }
-        let before = self.standing.take();
+        let before = self.standing;
+        self.lose_rhythm();
         let last = self.times.back().copied().unwrap_or(now);
         self.standing = finder.find(series).map(|rhythm| Standing::new(rhythm, series, last, now));
+        self.remember();
         if let (None, Some(mut before)) = (self.standing, before)
             && before.doubts + 1 < DOUBTS
         {
@@ -176,20 +177,27 @@ impl PeriodicStream {
         if self.times[earlier] < watched {
             return false;
         }
-        let Some(period) = changed(&mut gaps, before.period, before.habit.jitter) else { return false };
+        let Some(period) = changed(&gaps, before.period, before.habit.jitter, self.times.len() <= FEW) else {
+            return false;
+        };
         self.times.drain(..earlier);
         let last = *self.times.back().unwrap_or(&before.silent_since(watched));
         series.fill(&self.times, lapses, last);
         let rhythm = Rhythm { period, order: order(&series.times, 1.0 / period) };
         let mut standing = Standing::new(rhythm, series, last, last);
         standing.continues(&before);
+        self.lose_rhythm();
         self.standing = Some(standing);
+        self.remember();
         true
     }
 
     /// Whether it is time to search for a rhythm or to check it.
     pub(super) fn due(&self) -> bool {
-        let at = if self.standing.is_some() { self.search_at.min(self.look_at) } else { self.search_at };
+        let looks = self.standing.is_some_and(|standing| {
+            standing.role == Role::Candidate || standing.may_have_changed() || self.times.len() <= FEW
+        });
+        let at = if looks { self.search_at.min(self.look_at) } else { self.search_at };
         self.beats >= at.max(FEWEST as u64)
     }
 
@@ -226,7 +234,21 @@ impl PeriodicStream {
     /// Starts anew with the next moment.
     fn forget(&mut self) {
         self.times.clear();
-        (self.standing, self.search_at, self.look_at, self.beats) = (None, 0, 0, 0);
+        (self.standing, self.past, self.search_at, self.look_at, self.beats) = (None, None, 0, 0, 0);
+    }
+
+    /// Ends the rhythm. Its habits are kept for the next one.
+    pub(super) fn lose_rhythm(&mut self) {
+        if let Some(standing) = self.standing.take() {
+            self.past = Some((standing.period, standing.history));
+        }
+    }
+
+    /// Gives a new rhythm the habits of the one before.
+    fn remember(&mut self) {
+        if let (Some(standing), Some((period, history))) = (&mut self.standing, self.past) {
+            standing.history = history.at_another_period(period / standing.period);
+        }
     }
 
     /// The phase of the beats: the mean direction of the folded moments.

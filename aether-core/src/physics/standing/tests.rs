@@ -56,7 +56,9 @@ fn a_heartbeat_is_found_missed_once_and_resumes() {
     let due = streams.next_change().unwrap();
     assert_eq!(due, awaited);
     let missing = findings(&mut streams, due);
-    let [Finding::MissingBeat { stream, silence, phi, also_silent }] = &missing[..] else { panic!("{missing:?}") };
+    let [Finding::MissingBeat { stream, silence, phi, also_silent }] = &missing[..] else {
+        panic!("{missing:?}")
+    };
     assert_eq!((&stream.channel, *silence, also_silent.len()), (&channel(), due - last, 0));
     assert!(*phi >= 5.0);
     assert_eq!(streams.next_change(), None, "it is reported once");
