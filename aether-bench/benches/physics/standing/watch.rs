@@ -67,7 +67,7 @@ fn number(wave: &StandingWave) -> usize {
 /// All findings in a system, and their times in seconds.
 fn watch(system: &System) -> Result<Vec<(f64, Finding)>, Box<dyn std::error::Error>> {
     let mut detector = StandingWaves::new(StandingOptions::default())?;
-    let channels = (0..system.sources.len()).map(|stream| Channel::new(&format!("stream.{stream}")));
+    let channels = (0..system.sources.len()).map(|stream| Channel::new(format!("stream.{stream}")));
     let channels: Vec<Channel> = channels.collect::<Result<_, _>>()?;
     let (start, mut findings) = (Instant::now(), Vec::new());
     let mut until = |detector: &mut StandingWaves, now: Instant| {

@@ -45,7 +45,7 @@ impl History {
         span.beats += 1;
         if turns > late {
             let whole = turns.round();
-            if whole >= 2.0 && whole <= MOST_LOST && (turns - whole).abs() <= WHOLE {
+            if (2.0..=MOST_LOST).contains(&whole) && (turns - whole).abs() <= WHOLE {
                 self.lost += (whole - 1.0) as f32;
             } else {
                 span.pauses += 1;

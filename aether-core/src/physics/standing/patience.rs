@@ -53,8 +53,8 @@ impl Habit {
         let turns = || gaps.iter().map(|gap| gap / period).filter(|turns| *turns < LONGEST_SKIP);
         let single = || turns().filter(|turns| (0.5..1.5).contains(turns));
         let squares: f64 = single().map(|turns| (turns - 1.0).powi(2)).sum();
-        let mut habit = Self::default();
-        habit.jitter = (squares / single().count().max(1) as f64).sqrt();
+        let jitter = (squares / single().count().max(1) as f64).sqrt();
+        let mut habit = Self { jitter, ..Self::default() };
         let (late, mut turned) = (habit.late(), 0);
         for turns in turns() {
             habit.gaps += 1;

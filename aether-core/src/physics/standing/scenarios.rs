@@ -51,7 +51,7 @@ impl System {
             let now = start + Duration::from_secs_f64(time);
             tick(&mut streams, now);
             let channel = if self.one_channel { 0 } else { stream };
-            let channel = Channel::new(&format!("stream.n{channel}")).unwrap();
+            let channel = Channel::new(format!("stream.n{channel}")).unwrap();
             let source = self.source(stream);
             match cause {
                 Some(cause) => {
