@@ -25,6 +25,8 @@ const LATE_ON_THE_WAY: f64 = 4.0;
 
 /// A gap that differs from the period by a larger share of it may show another period.
 const ODD: f64 = 0.05;
+/// Gaps of half a period are odd every other time, because a moment between two beats is none.
+const MOST_ODD: u32 = 16;
 
 /// What the stream is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub(super) struct Standing {
     /// The number of consecutive in-step moments needed before the phase is known again. Until then each moment is a
     /// sign of life.
     unsure: u32,
-    /// The number of consecutive gaps that are not one period long.
+    /// Rises with each gap that is not one period long, and falls half as fast with each that is.
     odd: u32,
     /// The number of consecutive failed searches.
     pub(super) doubts: u32,
@@ -111,7 +113,8 @@ impl Standing {
     /// in periods as far as they were observed, if that was reported.
     pub(super) fn keep_step(&mut self, at: Moment, now: Moment, watched: Moment) -> Option<f64> {
         let turns = at.since(self.last).as_secs_f64() / self.period;
-        self.odd = if (turns - 1.0).abs() > ODD { self.odd.saturating_add(1) } else { 0 };
+        self.odd =
+            if (turns - 1.0).abs() > ODD { MOST_ODD.min(self.odd + 2) } else { self.odd.saturating_sub(1) };
         let in_step = turns.round() >= 1.0 && (turns - turns.round()).abs() <= self.habit.tolerance();
         let is_known = self.arrived >= watched && self.unsure == 0;
         if self.arrived < watched {
