@@ -100,7 +100,7 @@ async fn a_flood_of_names_does_not_grow_any_detector() {
     const STREAMS: u64 = 64;
     flooded(
         "standing waves",
-        STREAMS as usize * 1536 + 64 * 1024,
+        STREAMS as usize * 2048 + 64 * 1024,
         || StandingWaves::new(StandingOptions::default().max_streams(STREAMS as usize)).unwrap(),
         |detector, from, to| {
             for number in from * STREAMS..to * STREAMS {

@@ -25,6 +25,19 @@ pub enum Finding {
         silence: Duration,
         /// The evidence: such a silence has a probability of `10^-phi` while the stream is alive.
         phi: f64,
+        /// The other streams that this silence explains: those that fell silent at the same time, of the same source or of
+        /// sources that are silent as a whole, and those that echo the silent stream.
+        also_silent: Vec<StandingWave>,
+    },
+    /// A reported silence is over: the stream beats again, or another instance of its source does, or most of
+    /// the streams of several sources that fell silent with it do. From then on, streams that stay silent are reported by themselves.
+    Resumed {
+        /// The stream that was reported, or the one that replaces it.
+        stream: StandingWave,
+        /// The length of the silence.
+        silence: Duration,
+        /// The number of the other streams that fell silent with it and are still silent.
+        also_silent: usize,
     },
     /// The same question is asked at even intervals and always gets the same answer. An event on each change could
     /// replace it. Reported once, until its asker has stopped.
@@ -113,6 +126,8 @@ pub struct StandingWave {
     pub missing: f32,
     /// The number of beats so far.
     pub beats: u64,
+    /// Whether it has fallen silent, by itself or with others.
+    pub silent: bool,
 }
 
 impl Finding {
@@ -122,6 +137,7 @@ impl Finding {
         match self {
             Self::Standing(_) => "standing_wave",
             Self::MissingBeat { .. } => "missing_beat",
+            Self::Resumed { .. } => "resumed",
             Self::Polling { .. } => "polling",
             Self::RetryStorm { .. } => "retry_storm",
             Self::Cancellation { .. } => "cancellation",
@@ -146,14 +162,36 @@ impl fmt::Display for Finding {
                 brief(stream.period),
                 stream.regularity
             ),
-            Self::MissingBeat { stream, silence, phi } => write!(
-                f,
-                "missing beat: {} by {} beats every {} and has been silent for {} (phi {phi:.0})",
-                stream.channel,
-                stream.source.name(),
-                brief(stream.period),
-                brief(*silence)
-            ),
+            Self::MissingBeat { stream, silence, phi, also_silent } => {
+                write!(
+                    f,
+                    "missing beat: {} by {} beats every {} and has been silent for {} (phi {phi:.0})",
+                    stream.channel,
+                    stream.source.name(),
+                    brief(stream.period),
+                    brief(*silence)
+                )?;
+                match also_silent.len() {
+                    0 => write!(f, "; check {}", stream.source.name()),
+                    1 => write!(f, " with 1 other stream; check {}", stream.source.name()),
+                    others if also_silent.iter().all(|other| other.source == stream.source) => {
+                        write!(f, " with {others} other streams; check {}", stream.source.name())
+                    }
+                    others => {
+                        let source = stream.source.name();
+                        write!(f, " with {others} other streams; check {source}, and what they share")
+                    }
+                }
+            }
+            Self::Resumed { stream, silence, also_silent } => {
+                let (channel, source) = (&stream.channel, stream.source.name());
+                write!(f, "resumed: {channel} by {source} beats again after {}", brief(*silence))?;
+                match also_silent {
+                    0 => Ok(()),
+                    1 => write!(f, ", 1 other stream is awaited"),
+                    others => write!(f, ", {others} other streams are awaited"),
+                }
+            }
             Self::Polling { channel, source, period, questions, unchanged } => write!(
                 f,
                 "polling: {} asks {channel} {questions} questions every {} and got the same answer {unchanged} times in a row",

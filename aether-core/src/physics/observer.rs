@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::sleep;
 
@@ -19,6 +20,9 @@ use crate::inbox::{InboxOptions, Ledger, ServeOrder, WhenFull};
 use crate::medium::JoinError;
 use crate::presence::Roster;
 use crate::vibrator::{CreateError, Vibrator};
+
+/// An observer that is this late was itself stopped or starved. Waves may wait outside of its inbox.
+const STALLED: Duration = Duration::from_millis(500);
 
 /// Why an observer could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +74,8 @@ pub struct PhysicsObserver {
     lost: (u64, Instant),
     /// Whether the medium was connected when it was checked last.
     connected: bool,
+    /// The end of the last call.
+    seen: Instant,
 }
 
 impl PhysicsObserver {
@@ -105,8 +111,9 @@ impl PhysicsObserver {
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(aether).await?;
         let roster = aether.roster().await?;
         vibrator.resonate_on(pattern.clone()).await?;
-        let (aether, lost) = (aether.clone(), (0, clock::now()));
-        Ok(Self { aether, vibrator, pattern, engine, roster, gone: None, lost, connected: true })
+        let (aether, now) = (aether.clone(), clock::now());
+        let lost = (0, now);
+        Ok(Self { aether, vibrator, pattern, engine, roster, gone: None, lost, connected: true, seen: now })
     }
 
     /// Waits for waves and takes in at most `most` of them (at least one), or waits until time alone may produce a
@@ -141,9 +148,9 @@ impl PhysicsObserver {
             self.engine.look(now);
             self.engine.not_seen(gone, now);
         }
-        let change = self.engine.next_change();
+        let due = self.engine.next_change();
         let change = async {
-            match change {
+            match due {
                 Some(at) => sleep(at.saturating_duration_since(clock::now())).await,
                 None => std::future::pending().await,
             }
@@ -158,6 +165,12 @@ impl PhysicsObserver {
             self.check_connection();
         }
         self.account();
+        let now = clock::now();
+        if due.is_some_and(|due| now.saturating_duration_since(due.max(self.seen)) > STALLED) {
+            // No silence in this time is evidence.
+            self.engine.not_seen(self.seen, now);
+        }
+        self.seen = now;
         if self.engine.away_until().is_some() {
             self.leave();
         }

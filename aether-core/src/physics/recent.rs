@@ -135,6 +135,11 @@ impl<K, V> Recent<K, V> {
         self.entries.iter().map(|entry| (&entry.key, &entry.value))
     }
 
+    /// The slots in use.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = u32> + use<K, V> {
+        0..self.entries.len() as u32
+    }
+
     /// All values.
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.entries.iter_mut().map(|entry| &mut entry.value)

@@ -78,10 +78,30 @@ async fn a_beat_is_missed_after_a_pause_but_not_during_it() {
     let found = findings(&mut observer, Duration::from_millis(7900)).await;
     assert!(matches!(&found[..], [Finding::Sampling { .. }]), "{found:?}");
     assert!(observer.gone.is_some());
-    // It stopped meanwhile, which is found two periods after the observer has returned.
-    let found = findings(&mut observer, 2 * SECOND).await;
+    // It stopped meanwhile, which is found three periods after the observer has returned.
+    let found = findings(&mut observer, 3 * SECOND).await;
     assert!(found.is_empty(), "{found:?}");
     let found = findings(&mut observer, SECOND).await;
+    assert!(matches!(&found[..], [Finding::MissingBeat { .. }]), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_beat_is_not_missed_because_the_observer_stalled() {
+    let aether = Aether::local();
+    let mut observer = observer(&aether, 100).await;
+    let heart = Vibrator::create("heart", &aether).await.unwrap();
+    for _ in 0..40 {
+        says(&heart, "heart.beat", 1).await;
+        findings(&mut observer, SECOND).await;
+    }
+    // The observer is not polled for 20 seconds, as if its process was stopped. It finds its timer due first.
+    let mut advance = Box::pin(observer.advance(256));
+    assert!(std::future::poll_fn(|cx| Poll::Ready(advance.as_mut().poll(cx).is_pending())).await);
+    tokio::time::advance(20 * SECOND).await;
+    assert_eq!(advance.await.unwrap(), Some(0));
+    assert_eq!(observer.found(), None);
+    // The heart has really stopped.
+    let found = findings(&mut observer, 4 * SECOND).await;
     assert!(matches!(&found[..], [Finding::MissingBeat { .. }]), "{found:?}");
 }
 

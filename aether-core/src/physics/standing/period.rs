@@ -3,7 +3,8 @@
 //! Two tests, either of which suffices. *Regular gaps*: the median absolute deviation of the gaps is a small part of
 //! their median, as for a timer that skips nothing. *Folding*: wrapped around a circle of one period, the moments
 //! concentrate on one side (Rayleigh's test). This tolerates missing and additional beats. Candidates for folding are
-//! the peaks of a histogram of the intervals between each moment and the next six.
+//! the peaks of a histogram of the intervals between each moment and the next six. A period must hold for most of the
+//! time, and not only for most of the moments: inside of bursts, moments are as regular as those of a timer.
 //!
 //! Sources: Rayleigh's test after Mardia and Jupp, *Directional Statistics* (2000), 6.3.1. The thresholds
 //! are from simulation (`cargo xtask bench physics`), and so is the choice of the lowest frequency with sufficient power:
@@ -26,6 +27,16 @@ const REGULAR_MARGIN: f64 = 2.5;
 /// inside of bursts is regular.
 const PAUSE: f64 = 4.0;
 const BURSTS: usize = 10;
+/// Gaps of up to [`PAUSE`] periods fill at least this share of the time.
+const FILLED: f64 = 0.5;
+/// A changed period needs this many of sixteen gaps that agree, within this share of their median and at most within the
+/// other.
+const AGREEING: usize = 13;
+const AGREEMENT: f64 = 0.15;
+const MOST_AGREEMENT: f64 = 0.35;
+/// A smaller change, as a share of the period, is left to the correction of the period, unless few moments are known.
+const CHANGE: f64 = 0.05;
+const CORRECTION: f64 = 0.02;
 /// The probability that moments without a period pass the folding test, over all trials.
 const CHANCE: f64 = 1e-4;
 /// A lower frequency is preferred if it has this share of the best power.
@@ -102,6 +113,7 @@ impl Finder {
         let regular = median > 0.0
             && deviation < bound * median
             && pauses * BURSTS <= series.gaps.len()
+            && fills(&self.gaps, median)
             // Short observations miss the longest gaps, which makes the others look regular.
             && PAUSE * median <= series.look;
         // Regular observations fold at their own period, so only fully observed moments are folded.
@@ -132,10 +144,13 @@ impl Finder {
             }
         }
         self.candidates = candidates;
+        let tried = self.peaks.len();
+        let gaps = &self.gaps;
+        self.peaks.retain(|peak| fills(gaps, 1.0 / peak.frequency));
         let best = self.peaks.iter().map(|peak| peak.power).fold(0.0, f64::max);
         let strong = self.peaks.iter().filter(|peak| peak.power >= ENOUGH_POWER * best);
         let taken = *strong.min_by(|a, b| a.frequency.total_cmp(&b.frequency))?;
-        let trials = times.len() as f64 * self.peaks.len() as f64 / 2.0;
+        let trials = times.len() as f64 * tried as f64 / 2.0;
         (chance(trials, taken.power) < CHANCE && self.survives_without_bursts(times, taken.frequency))
             .then_some(1.0 / taken.frequency)
     }
@@ -270,6 +285,38 @@ pub(super) fn refined(times: &[f64], gaps: &[f64], period: f64) -> f64 {
         }
     }
     if used < 5 { period } else { spans / periods }
+}
+
+/// The new period if these gaps agree on another than `period`. A rhythm of few moments is corrected by less.
+pub(super) fn changed(gaps: &[f64; 16], period: f64, jitter: f64, few: bool) -> Option<f64> {
+    let least = if few { CORRECTION } else { CHANGE.max(1.5 * jitter) };
+    let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+    // The usual case.
+    if (mean / period - 1.0).abs() < least.min(CHANGE) {
+        return None;
+    }
+    let (_, &mut median, _) = gaps.clone().select_nth_unstable_by(8, f64::total_cmp);
+    let near = (2.5 * jitter).clamp(AGREEMENT, MOST_AGREEMENT) * median;
+    let agrees = |gap: &&f64| (*gap - median).abs() <= near;
+    if gaps.iter().filter(agrees).count() < AGREEING {
+        return None;
+    }
+    // All since the change, because a late beat makes one gap longer and the next one shorter.
+    let since = gaps.iter().position(|gap| agrees(&gap))?;
+    let spans: f64 = gaps[since..].iter().sum();
+    let periods: f64 = gaps[since..].iter().map(|gap| (gap / median).round()).sum();
+    let new = spans / periods;
+    (new > 0.0 && new.is_finite() && (new / period - 1.0).abs() > least).then_some(new)
+}
+
+/// Whether gaps that a period explains fill most of the time.
+fn fills(gaps: &[f64], period: f64) -> bool {
+    let (mut filled, mut all) = (0.0, 0.0);
+    for gap in gaps {
+        all += gap;
+        filled += if *gap <= PAUSE * period { *gap } else { 0.0 };
+    }
+    filled >= FILLED * all
 }
 
 /// The median of some numbers, and the median of their distances from it.
