@@ -120,7 +120,7 @@ async fn a_flood_of_names_does_not_grow_any_detector() {
     const CHANNELS: u64 = 64;
     flooded(
         "retry storms",
-        CHANNELS as usize * 4608,
+        CHANNELS as usize * 6656,
         || RetryStorms::new(RetryOptions::default().max_channels(CHANNELS as usize)).unwrap(),
         |detector, from, to| {
             for number in from * CHANNELS..to * CHANNELS {
