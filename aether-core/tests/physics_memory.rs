@@ -73,8 +73,9 @@ async fn a_flood_of_names_does_not_grow_any_detector() {
     const KEYS: u64 = 256;
     flooded(
         "interference",
-        // A key of 255 bytes, its state, 8 claims of 80 bytes with a source's name of 50, and a waiting fringe.
-        KEYS as usize * (255 + 300 + 8 * (80 + 70) + 400),
+        // A key of 255 bytes, its state, 8 claims of 100 bytes with a source's name of 50, a waiting fringe with its keys
+        // and 8 claims, an alert, and a source.
+        KEYS as usize * (255 + 300 + 8 * (100 + 70) + (700 + 8 * (100 + 70)) + 450 + 300),
         || Interfere::by_key().sources(2).max_keys(KEYS as usize).build().unwrap(),
         |detector, from, to| {
             for number in from * KEYS..to * KEYS {
@@ -119,7 +120,7 @@ async fn a_flood_of_names_does_not_grow_any_detector() {
     const CHANNELS: u64 = 64;
     flooded(
         "retry storms",
-        CHANNELS as usize * 4608,
+        CHANNELS as usize * 6656,
         || RetryStorms::new(RetryOptions::default().max_channels(CHANNELS as usize)).unwrap(),
         |detector, from, to| {
             for number in from * CHANNELS..to * CHANNELS {

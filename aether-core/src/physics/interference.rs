@@ -13,7 +13,10 @@
 //! ```
 //!
 //! A source holds one claim per key, its latest. Order and repetition therefore do not matter: the result of
-//! [`Interference::resultant`] is the same to the bit.
+//! [`Interference::resultant`] is the same to the bit, as long as its sources have full credit. A source that asserts a
+//! large share of all keys for long has less, and its assertions count for less.
+//!
+//! Keys that rise at once by the same sources are one alert with one [`FringeKind::Rise`].
 //!
 //! ```
 //! use aether_core::physics::{Claim, FringeKind, Interfere};

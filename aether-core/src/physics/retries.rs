@@ -72,7 +72,7 @@ impl RetryOptions {
     }
 
     /// The maximum number of observed channels. Beyond it, the least recently used is forgotten. Default: 256. Cost:
-    /// about 4 KiB per channel.
+    /// about 6 KiB per channel.
     pub fn max_channels(mut self, most: usize) -> Self {
         self.max_channels = most;
         self

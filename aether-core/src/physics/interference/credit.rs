@@ -22,11 +22,15 @@ pub(super) const CREDIBLE: u64 = FULL / 2;
 /// The half-life of what is known about a source, in windows: so long does a partition keep its sources credible.
 const MEMORY: f64 = 60.0;
 /// The windows of silence with which a detector begins.
-const SILENT_WINDOWS: f64 = 4.0;
+const SILENT_WINDOWS: f64 = 8.0;
 /// The number of keys that nobody asserts, in addition to those that are claimed.
 const SILENT_KEYS: f64 = 20.0;
-/// The credit of a source is computed again after this part of a window.
+/// The level of all sources is computed again after this part of a window.
 const PART: i64 = 8;
+/// The credit of a source is computed again after this many windows, or when it has asserted so many keys for a window and
+/// an eighth more than before.
+const AGAIN: i64 = 8;
+const MORE: (f64, f64) = (4.0, 0.125);
 /// The share of the sources that may assert more than the level.
 const ABOVE_LEVEL: f64 = 1.0 / 3.0;
 /// The number of keys remembered that a source has begun to assert.
@@ -35,7 +39,12 @@ pub(super) const BEGUN: usize = 8;
 /// The credit of each source.
 #[derive(Debug)]
 pub(super) struct Credits {
-    sources: Recent<Source, Voice>,
+    /// By instance.
+    sources: Recent<u64, Voice>,
+    /// The instance and the credit of each source, by place: what every sum reads.
+    credits: Vec<(u64, u64)>,
+    /// The source that claimed last, and its place: claims often come in a row.
+    last: (u64, u32),
     window: Window,
     /// A nanosecond as a part of the window.
     of_window: f64,
@@ -59,7 +68,6 @@ struct Voice {
     computed: Moment,
     /// The share of the keys and the time that it asserts, and its credit.
     share: f64,
-    credit: u64,
     /// The keys that it has begun to assert last, as slots.
     begun: [(u32, Moment); BEGUN],
     next: u8,
@@ -72,6 +80,8 @@ impl Credits {
         let of_window = 1.0 / window.nanos() as f64;
         Self {
             sources,
+            credits: Vec::new(),
+            last: (0, 0),
             window,
             of_window,
             span,
@@ -85,38 +95,40 @@ impl Credits {
 
     /// The place of a source. `known` is the place it had the last time.
     pub(super) fn place(&mut self, source: &Source, known: Option<u32>, now: Moment) -> u32 {
-        if let Some(place) = known.filter(|place| self.sources.key(*place).instance() == source.instance()) {
+        let instance = source.instance();
+        let is_known = |place: &u32| self.credits.get(*place as usize).is_some_and(|held| held.0 == instance);
+        let last = (self.last.0 == instance).then_some(self.last.1);
+        if let Some(place) = known.or(last).filter(is_known) {
             return place;
         }
-        let hash = self.sources.hash_of(source.instance());
-        if let Some(place) = self.sources.touch(hash, |held| held == source) {
-            return place;
-        }
-        let voice = Voice {
-            asserted: 0.0,
-            lately: 0.0,
-            computed: now,
-            share: 0.0,
-            credit: FULL,
-            begun: [(u32::MAX, Moment::default()); BEGUN],
-            next: 0,
-        };
-        self.sources.insert(
-            hash,
-            || (source.clone(), voice),
-            |held, old| {
-                held.clone_from(source);
-                *old = voice;
-            },
-        )
+        let hash = self.sources.hash_of(instance);
+        let place = self.sources.touch(hash, |held| *held == instance).unwrap_or_else(|| {
+            let voice = Voice {
+                asserted: 0.0,
+                lately: 0.0,
+                computed: now,
+                share: 0.0,
+                begun: [(u32::MAX, Moment::default()); BEGUN],
+                next: 0,
+            };
+            let make = || (instance, voice);
+            let place = self.sources.insert(hash, make, |held, old| (*held, *old) = (instance, voice));
+            if self.credits.len() <= place as usize {
+                self.credits.resize(place as usize + 1, (0, FULL));
+            }
+            self.credits[place as usize] = (instance, FULL);
+            place
+        });
+        self.last = (instance, place);
+        place
     }
 
     /// The credit of a source at its place; full if it was forgotten.
+    #[inline]
     pub(super) fn of(&self, place: u32, source: &Source) -> u64 {
-        if self.sources.key(place).instance() == source.instance() {
-            self.sources.value(place).credit
-        } else {
-            FULL
+        match self.credits.get(place as usize) {
+            Some((instance, credit)) if *instance == source.instance() => *credit,
+            _ => FULL,
         }
     }
 
@@ -145,7 +157,8 @@ impl Credits {
             (false, Some(passed)) => part(passed) - 1.0,
             (false, None) => 0.0,
         };
-        if now.nanos().saturating_sub(voice.computed.nanos()) >= window / PART {
+        let is_old = now.nanos().saturating_sub(voice.computed.nanos()) >= window.saturating_mul(AGAIN);
+        if is_old || voice.lately > MORE.0 + MORE.1 * voice.asserted {
             self.compute(place, now);
         }
     }
@@ -164,7 +177,8 @@ impl Credits {
         (voice.lately, voice.computed) = (0.0, now);
         voice.share = (voice.asserted / all).min(1.0);
         let more = voice.share - self.level;
-        voice.credit = if more <= RARE { FULL } else { (FULL as f64 * more.ln() / RARE.ln()).round() as u64 };
+        self.credits[place as usize].1 =
+            if more <= RARE { FULL } else { (FULL as f64 * more.ln() / RARE.ln()).round() as u64 };
     }
 
     /// Computes the level again if that was long ago.

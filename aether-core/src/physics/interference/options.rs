@@ -70,7 +70,8 @@ impl Interfere {
     }
 
     /// The maximum number of keys. Beyond it, the least recently claimed is forgotten. Default: 4096. Cost: about 90
-    /// bytes per claim, up to 170 more for one that names a cause, and 300 bytes per key, plus the key itself.
+    /// bytes per claim, up to 170 more for one that names a cause, 300 bytes per key, plus the key itself, 500 bytes
+    /// for each alert that is open, and 300 bytes for each of the latest 1024 sources.
     pub fn max_keys(mut self, most: usize) -> Self {
         self.max_keys = most;
         self

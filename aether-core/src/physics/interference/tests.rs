@@ -257,7 +257,7 @@ fn fed(detector: &mut Interference, start: Instant, mut claims: Claims) -> Vec<(
             tick(detector, due);
         }
         let phase = if asserts { Phase::ASSERT } else { Phase::RETRACT };
-        detector.claim(&channel(), &key, &source(probe), claim(0.9, phase, sequence as u64 + 1), now);
+        detector.claim(&channel(), &key, &source(probe), claim(0.7, phase, sequence as u64 + 1), now);
         tick(detector, now);
     }
     let end = start + 100_000 * SECOND;

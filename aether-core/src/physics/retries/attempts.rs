@@ -54,8 +54,9 @@ struct OpenRequest {
     /// Its last attempt.
     wave: u64,
     at: Option<Moment>,
-    /// The number of the interval in which it was last seen, and its repeats there.
+    /// The number of the interval in which it was last seen, and what was counted of it there.
     seen: u32,
+    firsts: u32,
     repeats: u32,
 }
 
@@ -197,7 +198,8 @@ impl Attempts {
                 }
                 let Attempt { request, wave, .. } = attempt;
                 let place = self.sample.partition_point(|open| open.request < request);
-                self.sample.insert(place, OpenRequest { request, wave, at: None, seen: 0, repeats: 0 });
+                self.sample
+                    .insert(place, OpenRequest { request, wave, at: None, seen: 0, firsts: 0, repeats: 0 });
                 place
             }
         };
@@ -206,7 +208,7 @@ impl Attempts {
         (open.wave, open.at) = (attempt.wave, Some(now));
         if std::mem::replace(&mut open.seen, interval.number) != interval.number {
             interval.requests += 1;
-            open.repeats = 0;
+            (open.firsts, open.repeats) = (0, 0);
         }
         if again {
             interval.repeats += 1;
@@ -215,6 +217,7 @@ impl Attempts {
             open.repeats = open.repeats.saturating_add(1);
         } else {
             interval.firsts += 1;
+            open.firsts = open.firsts.saturating_add(1);
         }
     }
 
@@ -251,7 +254,8 @@ impl Attempts {
         while self.sample.len() == SAMPLE {
             self.greatest = (self.greatest / 2).min(self.sample[SAMPLE / 2].request);
             let kept = self.sample.partition_point(|open| open.request <= self.greatest);
-            self.sample.truncate(kept);
+            let Self { sample, interval, .. } = self;
+            sample.drain(kept..).for_each(|open| interval.discount(&open));
         }
     }
 
@@ -261,6 +265,17 @@ impl Attempts {
 }
 
 impl Interval {
+    /// Takes back what was counted of a request that is no longer in the sample: its later attempts will not count.
+    fn discount(&mut self, open: &OpenRequest) {
+        if open.seen == self.number {
+            self.requests = self.requests.saturating_sub(1);
+            self.firsts = self.firsts.saturating_sub(open.firsts);
+            self.repeats = self.repeats.saturating_sub(open.repeats);
+            self.repeated = self.repeated.saturating_sub(u32::from(open.repeats > 0));
+            self.evidence = self.evidence.saturating_sub(open.repeats.min(MOST_REPEATS));
+        }
+    }
+
     fn next(self, now: Moment) -> Self {
         // Number 0 means never.
         Self { number: self.number.checked_add(1).unwrap_or(1), since: now, ..Self::default() }
