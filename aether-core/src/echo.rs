@@ -131,7 +131,7 @@ impl Echo {
     #[must_use]
     pub fn to_wave(&self) -> Wave {
         let mut received =
-            Received::new(self.of.clone(), self.channel.clone(), Bytes::new(), crate::clock::Instant::now());
+            Received::new(self.of.clone(), self.channel.clone(), Bytes::new(), crate::clock::now());
         if let Some(wave) = &self.wave {
             received.kind = wave.kind;
             received.signal = crate::amplitude::Signal::new(wave.amplitude, wave.kind.default_half_life());

@@ -53,7 +53,7 @@ use crate::channel::Channel;
 use crate::clock::Instant;
 use crate::source::{Source, WaveId};
 use crate::wave::Wave;
-use evidence::{ClaimOutcome, Evidence, Window};
+use evidence::{ClaimOutcome, Claimant, Evidence, Window};
 
 /// The claims and keys that an interference detector has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -222,8 +222,8 @@ impl Interference {
         let slot = self.slot(channel, key, now);
         let pattern = self.keys.value_mut(slot);
         let at = now.minus(claim.age);
-        let weight = self.weight.1;
-        match pattern.evidence.hear(source, at, claim, cause, weight, self.window, self.options.max_sources) {
+        let (weight, by) = (self.weight.1, Claimant { source, cause });
+        match pattern.evidence.hear(by, at, claim, weight, self.window, self.options.max_sources) {
             ClaimOutcome::Repeated => self.counts.repeated += 1,
             ClaimOutcome::Superseded => self.counts.superseded += 1,
             ClaimOutcome::Crowded => self.counts.claims_evicted += 1,

@@ -92,6 +92,13 @@ struct Contribution {
     retracts: bool,
 }
 
+/// The source of a claim, and the cause of its wave.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claimant<'a> {
+    pub(super) source: &'a Source,
+    pub(super) cause: Option<&'a WaveId>,
+}
+
 /// The result of adding a claim.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ClaimOutcome {
@@ -138,14 +145,14 @@ impl Evidence {
     /// sources, those with the latest claims are kept. Both orders depend on the claims only, not on their arrival.
     pub(super) fn hear(
         &mut self,
-        source: &Source,
+        by: Claimant<'_>,
         at: Moment,
         claim: Claim,
-        cause: Option<&WaveId>,
         weight: f64,
         window: Window,
         max: usize,
     ) -> ClaimOutcome {
+        let Claimant { source, cause } = by;
         let boxed = |cause: Option<&WaveId>| cause.map(|cause| Box::new(cause.clone()));
         if let Some(held) = self.held.iter_mut().find(|held| held.source == *source) {
             return match (at, claim.sequence).cmp(&(held.at, held.sequence)) {
