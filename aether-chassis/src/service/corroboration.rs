@@ -32,6 +32,9 @@ use crate::error_chain;
 /// How long each instance after the first waits for a report. It has to cover the difference between the arrival of the
 /// claims at two instances, and the way of the report.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same among instances that start together, of which each may become ready alone. It has to cover the time in which
+/// they learn of each other's reports only.
+const FOUNDING: Duration = Duration::from_millis(500);
 /// How long an instance that is not ready keeps a fringe. An instance that has crashed is on the roster for 40 s.
 const KEPT: Duration = Duration::from_secs(45);
 /// Over a network, announcements of the other instances arrive within a roll call, which takes about a second.
@@ -294,11 +297,15 @@ impl SharedFringes {
         let all_count = now < self.founded_until;
         let is_before = |member: &&Member| member.instance < self.instance && (all_count || member.is_ready);
         let before = members.iter().filter(is_before).count();
-        let patience = PATIENCE * u32::try_from(before).unwrap_or(u32::MAX);
+        let (step, from) = match all_count {
+            true => (FOUNDING, self.founded_until.checked_sub(self.roll_call).unwrap_or(now)),
+            false => (PATIENCE, self.settled_at),
+        };
+        let patience = step * u32::try_from(before).unwrap_or(u32::MAX);
         let mut due = Vec::new();
         let is_over = self.held.len().saturating_sub(MOST_HELD);
         for (place, held) in std::mem::take(&mut self.held).into_iter().enumerate() {
-            let turn = held.since + if self.is_ready { patience } else { KEPT };
+            let turn = if self.is_ready { held.since.max(from) + patience } else { held.since + KEPT };
             if turn > now && place >= is_over {
                 wake = Some(wake.map_or(turn, |wake| wake.min(turn)));
                 self.held.push_back(held);

@@ -56,7 +56,9 @@ async fn one_instance_of_a_group_reports_a_fringe_with_the_claims_that_made_it()
     let one = claim(&probes[0], "db", Phase::ASSERT).await;
     let two = claim(&probes[1].caused_by(cause.clone()), "db", Phase::ASSERT).await;
 
+    let emitted = tokio::time::Instant::now();
     let (_, risen) = next(&mut pages).await;
+    assert_eq!(emitted.elapsed(), Duration::ZERO, "the first instance does not wait for the other");
     assert_eq!((risen.kind, &*risen.key, risen.sources), (FringeKind::Rise, "db", 2));
     assert_eq!(risen.channel.as_str(), "probes.down");
     assert_eq!(risen.id, two, "the claim that made it rise");

@@ -171,7 +171,7 @@ impl DeadLetters {
         let mut failed = wave.failed_attempts().to_vec();
         let (hint, by) = (super::shortened(hint).into_owned(), by.to_owned());
         failed.push(FailedAttempt::now(wave.attempt(), hint.clone()));
-        let (id, at) = (LetterId { store: self.id, number: 0 }, SystemTime::now());
+        let (id, at) = (LetterId { store: self.id, number: 0 }, crate::clock::wall_time());
         let attempts = kept.attempts();
         let mut letter = DeadLetter { id, number: 0, wave: kept, reason, hint, by, attempts, failed, at };
         let weight = letter.weight();

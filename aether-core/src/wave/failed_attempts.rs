@@ -29,7 +29,7 @@ pub(crate) struct FailedAttempts {
 
 impl FailedAttempt {
     pub(crate) fn now(attempt: u8, error: String) -> Self {
-        Self { attempt, at: SystemTime::now(), error }
+        Self { attempt, at: crate::clock::wall_time(), error }
     }
 
     pub(crate) fn weight(&self) -> usize {

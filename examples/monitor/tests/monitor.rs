@@ -39,7 +39,7 @@ impl Monitor {
         let left = Arc::clone(&fails);
         let pager = move |text: &str| {
             let fails = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-            if fails.is_ok() { Err(PagerError) } else { Ok(send.send(text.to_owned()).unwrap()) }
+            if fails.is_ok() { Err(PagerError) } else { send.send(text.to_owned()).map_err(|_| PagerError) }
         };
         bus.serve(notifier(Arc::new(pager))).await;
         let mut probes = Vec::new();
