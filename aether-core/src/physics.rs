@@ -3,7 +3,9 @@
 //! Each detector can be used alone: it takes waves in, returns findings, and reports when it should be asked again. All
 //! detectors are pure: the time is an argument, and nothing reads a clock, waits or does I/O, so the same waves at the
 //! same times give the same findings. Their options bound their memory, and what does not fit is counted.
-//! [`PhysicsObserver`] runs all of them on a bus. `PHYSICS.md` defines each term, with its formula and measurements.
+//! [`PhysicsObserver`] runs all of them on a bus. [`PhysicsEngine::incident`] folds what they find into [`Incident`]s, which
+//! are what an operator should know. A [`RecordingWriter`] records traffic, and a [`RecordingPlayer`] plays it to them again.
+//! `PHYSICS.md` defines each term, with its formula and measurements.
 
 mod bounds;
 mod cancellation;
