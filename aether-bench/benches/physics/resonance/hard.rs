@@ -78,7 +78,7 @@ pub(crate) fn run(seeds: Range<u64>) -> Outcome {
         "| system | edges at the end of true | precision | recall | entered after 5 min | left | come and go | goal |"
     );
     say!("|---|---|---|---|---|---|---|---|");
-    let systems: [(&str, fn(&mut fastrand::Rng) -> System); 2] =
+    let systems: [(&str, MakeSystem); 2] =
         [("shop", |_| System::shop()), ("tree of 40", |random| System::tree(40, random))];
     for (name, make) in systems {
         let runs: Vec<Steady> = seeds.clone().map(|seed| steady(make, seed)).collect();
@@ -124,6 +124,8 @@ fn trial(case: &Case, seed: u64) -> Trial {
     Trial { truth: trap.truth.len(), found: found.len(), right, wrong: found.len() - right }
 }
 
+type MakeSystem = fn(&mut fastrand::Rng) -> System;
+
 /// How the map of a steady system changed.
 struct Steady {
     truth: usize,
@@ -133,7 +135,7 @@ struct Steady {
     left: usize,
 }
 
-fn steady(make: fn(&mut fastrand::Rng) -> System, seed: u64) -> Steady {
+fn steady(make: MakeSystem, seed: u64) -> Steady {
     const MINUTES: u64 = 30;
     const SETTLES: Duration = Duration::from_secs(300);
     const EVERY: Duration = Duration::from_secs(30);

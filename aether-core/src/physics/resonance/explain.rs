@@ -37,6 +37,8 @@ const LEAST_GAIN: f64 = 12.0;
 const LEAST_GAIN_EACH: f64 = 0.01;
 /// The part of it that suffices for a candidate that was reported before.
 const KNOWN: f64 = 0.5;
+/// The multiple of it that a new candidate needs in a later report, because each report tests the same pairs again.
+const AGAIN: f64 = 2.0;
 /// The usual lags are those between these quantiles.
 const USUAL: [f64; 2] = [0.05, 0.95];
 
@@ -88,11 +90,12 @@ struct Fit {
     likelihood: f64,
 }
 
-/// The candidates that explain the waves of `b`.
+/// The candidates that explain the waves of `b`. `again` is whether an earlier report tested them.
 pub(super) fn explain(
     spans: &Spans,
     candidates: &[Candidate<'_>],
     b: &TrackIndex,
+    again: bool,
     random: &mut fastrand::Rng,
 ) -> Vec<Explained> {
     let from = candidates.iter().map(|candidate| candidate.stream.since).fold(b.since, i64::max);
@@ -131,7 +134,11 @@ pub(super) fn explain(
         let Some(candidate) = open.pop() else { break };
         let without = mixture.fit(fit.without(candidate), STEPS_AGAIN);
         let gain = fit.likelihood - without.likelihood;
-        let needed = if candidates[candidate].known { KNOWN * least } else { least };
+        let needed = match (candidates[candidate].known, again) {
+            (true, _) => KNOWN * least,
+            (false, true) => AGAIN * least,
+            (false, false) => least,
+        };
         if gain < needed {
             fit = without;
         } else {

@@ -127,8 +127,8 @@ fn by_timing(
     let known: BTreeSet<(usize, usize)> =
         resonance.guesses.ends().filter_map(|(from, to)| Some((place(from)?, place(to)?))).collect();
     // Each report tests the same pairs again.
-    let again = if resonance.guesses.reports > 0 { AGAIN_DISCOVERY_RATE } else { 1.0 };
-    let entering = options.false_discovery_rate * again;
+    let again = resonance.guesses.reports > 0;
+    let entering = options.false_discovery_rate * if again { AGAIN_DISCOVERY_RATE } else { 1.0 };
     let bar = |from: usize, to: usize| match known.contains(&(from, to)) {
         true => (options.false_discovery_rate * KNOWN_DISCOVERY_RATE, options.least_effect * KNOWN_EFFECT),
         false => (entering, options.least_effect),
@@ -153,7 +153,7 @@ fn by_timing(
                 known: known.contains(&(pair.from, pair.to)),
             })
             .collect();
-        for explained in explain::explain(&resonance.spans, &candidates, &streams[to], random) {
+        for explained in explain::explain(&resonance.spans, &candidates, &streams[to], again, random) {
             let pair = into[explained.index];
             if explained.effect >= bar(pair.from, pair.to).1 {
                 explained_pairs.push((pair, explained));
