@@ -2,6 +2,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod ledger;
 mod letters;
 
 use std::io;
@@ -22,6 +23,7 @@ use aether_service_beta::BetaError;
 
 #[cfg(feature = "bench")]
 pub(crate) use bench::BenchError;
+pub(crate) use ledger::LedgerError;
 pub(crate) use letters::LettersError;
 
 use crate::new::NewError;
@@ -103,7 +105,7 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Field(#[from] aether_field::FieldError),
     #[error(transparent)]
-    Ledger(#[from] crate::field::ledger::LedgerError),
+    Ledger(#[from] LedgerError),
     #[error(transparent)]
     Letters(#[from] LettersError),
     #[error("a service panicked")]

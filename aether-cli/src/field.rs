@@ -1,6 +1,6 @@
 //! `aether field`: reads and writes shared state.
 
-pub(crate) mod ledger;
+mod ledger;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,6 @@ use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::{Output, stderr_line};
 use crate::values;
-
 
 /// Read and write shared state
 ///

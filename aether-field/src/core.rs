@@ -26,6 +26,7 @@
 //! ```
 
 mod entry;
+mod index;
 mod key;
 mod limits;
 mod reconcile;

@@ -1,21 +1,13 @@
 //! Files of registers: JSON lines as `aether field export` prints them, and the ledger and the snapshot of aether-zta 0.4.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A file cannot be imported. Nothing of it was written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LedgerError {
-    #[error("{} cannot be read", path.display())]
-    File { path: PathBuf, source: io::Error },
-    #[error("{} is neither JSON lines of registers nor a snapshot", path.display())]
-    Foreign { path: PathBuf },
-}
+use crate::error::LedgerError;
 
 /// The final state of a file.
 #[derive(Debug, Default, PartialEq)]

@@ -4,12 +4,11 @@
 //! One side initiates; both sides feed what they receive to [`Initiator::handle`] or [`Responder::handle`] and send what
 //! comes out. A reconciliation that breaks off is started anew: what was exchanged differs no more.
 
-use std::sync::Arc;
-
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Change, ChangeId, Entry};
+use super::index::Index;
 use super::limits::Refusal;
 use super::stamp::Stamp;
 use super::state::{Applied, State};
@@ -115,32 +114,8 @@ impl Step {
     }
 }
 
-/// The sorted identities of a state at one moment. Building it costs about 50 ns an entry; it is kept until the state
-/// changes.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Index(Option<Arc<NegentropyStorageVector>>);
-
-impl Index {
-    pub(crate) fn is_outdated(&mut self) {
-        self.0 = None;
-    }
-
-    pub(crate) fn get_or_build<I: Iterator<Item = ChangeId>>(&mut self, ids: impl FnOnce() -> I) -> Self {
-        if self.0.is_none() {
-            let mut storage = NegentropyStorageVector::new();
-            for (time, id) in ids().map(ChangeId::to_item) {
-                // Fails only when sealed.
-                let _ = storage.insert(time, Id::from_byte_array(id));
-            }
-            let _ = storage.seal();
-            self.0 = Some(Arc::new(storage));
-        }
-        self.clone()
-    }
-
-    fn storage(&self) -> Result<&NegentropyStorageVector, ProtocolError> {
-        self.0.as_deref().ok_or(ProtocolError::OutOfTurn)
-    }
+fn storage(index: &Index) -> Result<&NegentropyStorageVector, ProtocolError> {
+    index.storage().ok_or(ProtocolError::OutOfTurn)
 }
 
 /// The side that begins.
@@ -170,7 +145,7 @@ impl Initiator {
     /// [`ProtocolError`] does not occur for a state in memory; the signature leaves room for other indexes.
     pub fn start(state: &mut State) -> Result<(Self, Message), ProtocolError> {
         let index = state.index();
-        let ranges = Negentropy::borrowed(index.storage()?, RANGES)?.initiate()?;
+        let ranges = Negentropy::borrowed(storage(&index)?, RANGES)?.initiate()?;
         let initiator = Self {
             index,
             collected: state.collected(),
@@ -231,7 +206,7 @@ impl Initiator {
     }
 
     fn compare(&mut self, state: &State, ranges: &[u8]) -> Result<Step, ProtocolError> {
-        let mut negentropy = Negentropy::borrowed(self.index.storage()?, RANGES)?;
+        let mut negentropy = Negentropy::borrowed(storage(&self.index)?, RANGES)?;
         negentropy.set_initiator();
         let (mut have, mut need) = (Vec::new(), Vec::new());
         let next = negentropy.reconcile_with_ids(ranges, &mut have, &mut need)?;
@@ -315,7 +290,7 @@ impl Responder {
     }
 
     fn compare(&self, ranges: &[u8]) -> Result<Step, ProtocolError> {
-        let answer = Negentropy::borrowed(self.index.storage()?, RANGES)?.reconcile(ranges)?;
+        let answer = Negentropy::borrowed(storage(&self.index)?, RANGES)?.reconcile(ranges)?;
         Ok(Step::send(Message::Ranges(answer)))
     }
 }

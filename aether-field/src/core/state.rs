@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::entry::{Change, ChangeId, Digest, Entry};
+use super::index::Index;
 use super::key::Key;
 use super::limits::{Limits, Refusal};
-use super::reconcile::Index;
 use super::stamp::{HybridClock, Stamp, WriterId};
 
 /// All entries of one replica.
@@ -276,7 +276,7 @@ impl State {
     }
 
     /// Takes over what a replica no longer keeps, after all its entries were taken over.
-    pub(crate) fn note_collected(&mut self, collected: Stamp, wall: u64) -> Result<(), Refusal> {
+    pub(super) fn note_collected(&mut self, collected: Stamp, wall: u64) -> Result<(), Refusal> {
         self.clock.observe(collected, wall)?;
         self.collected = self.collected.max(collected);
         Ok(())
@@ -289,7 +289,7 @@ impl State {
         Some(Change { key: key.clone(), entry: self.entries.get(key)?.clone() })
     }
 
-    pub(crate) fn index(&mut self) -> Index {
+    pub(super) fn index(&mut self) -> Index {
         self.index.get_or_build(|| self.ids.keys().copied())
     }
 

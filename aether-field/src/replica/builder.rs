@@ -29,8 +29,16 @@ pub struct FieldBuilder {
     path: Option<PathBuf>,
 }
 
+impl Field {
+    /// Options of a replica of the field of this name. All processes that join a field of one name on one medium share
+    /// it.
+    pub fn builder(field: &str) -> FieldBuilder {
+        FieldBuilder::new(field)
+    }
+}
+
 impl FieldBuilder {
-    pub(super) fn new(field: &str) -> Self {
+    fn new(field: &str) -> Self {
         Self {
             field: field.to_owned(),
             replica: format!("field-{field}"),

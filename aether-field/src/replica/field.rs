@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::builder::FieldBuilder;
 use super::error::FieldError;
 use super::peers::Peer;
 use super::shared::{FieldStatus, Shared};
@@ -61,12 +60,6 @@ impl Field {
         running: Running,
     ) -> Self {
         Self { shared, syncer, amplitude, running: Arc::new(running) }
-    }
-
-    /// Options of a replica of the field of this name. All processes that join a field of one name on one medium share
-    /// it.
-    pub fn builder(field: &str) -> FieldBuilder {
-        FieldBuilder::new(field)
     }
 
     /// Writes a register.

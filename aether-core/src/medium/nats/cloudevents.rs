@@ -316,7 +316,7 @@ mod tests {
         let id = |text: &str| text.parse::<WaveId>().unwrap();
         let builder = Wave::builder("a").cause(id("shop@7/2"));
         let wave = builder.root(id("shop@7/1")).build().unwrap();
-        let headers_of = |wave: &Wave| headers(wave, Instant::now());
+        let headers_of = |wave: &Wave| headers(wave, crate::clock::now());
         let read = read_back(headers_of(&wave), Bytes::new());
         assert_eq!((read.cause(), read.root()), (Some(&id("shop@7/2")), id("shop@7/1")));
         assert!(read.metadata().is_empty());

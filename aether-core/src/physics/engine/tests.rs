@@ -208,7 +208,7 @@ fn claims_are_held_while_waves_are_lost() {
     let pattern = Pattern::new("probes.>").unwrap();
     let claims = Interfere::by_key().sources(2).rise(0.7).fall(0.5).window(Duration::from_secs(10));
     let mut engine = EngineOptions::default().interfere(pattern, claims).build().unwrap();
-    let now = Instant::now();
+    let now = crate::clock::now();
     for name in ["oslo", "rome"] {
         engine.observe(&TestService::new(name).claim("probes.down", "db-7", now), now);
     }
@@ -239,7 +239,7 @@ fn a_loss_reaches_the_map() {
         let mut engine = PhysicsEngine::default();
         let (shop, stock) = (TestService::new("shop"), TestService::new("stock"));
         engine.tuned("stock", &[Pattern::new("orders.created").unwrap()]);
-        let start = Instant::now();
+        let start = crate::clock::now();
         for order in 0..400_u64 {
             let now = start + Duration::from_millis(order * 500 + order * order % 97);
             engine.observe(&shop.emit("orders.created", None, now), now);

@@ -127,7 +127,7 @@ impl OpenIncident {
     pub(super) fn report(&self, timeline: &Timeline, now: Moment, until: Option<Moment>) -> Incident {
         let names = |names: &[SmolStr]| names.iter().map(ToString::to_string).collect();
         let instant = |moment| timeline.instant(moment);
-        let at = instant(now).unwrap_or_else(crate::clock::Instant::now);
+        let at = instant(now).unwrap_or_else(crate::clock::now);
         Incident {
             id: self.id,
             cause: self.cause.clone(),

@@ -31,7 +31,7 @@ impl World {
     fn with(options: EngineOptions) -> Self {
         Self {
             engine: options.build().unwrap(),
-            now: Instant::now() + 1000 * SECOND,
+            now: crate::clock::now() + 1000 * SECOND,
             services: BTreeMap::new(),
             said: Vec::new(),
             down: Vec::new(),

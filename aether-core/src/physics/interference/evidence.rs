@@ -60,13 +60,6 @@ struct Contribution {
     retracts: bool,
 }
 
-/// The source of a claim, and the cause of its wave.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Claimant<'a> {
-    pub(super) source: &'a Source,
-    pub(super) cause: Option<&'a WaveId>,
-}
-
 /// The result of adding a claim.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ClaimOutcome {

@@ -297,7 +297,7 @@ fn sources_that_always_assert_everything_light_nothing_and_hide_nothing() {
         }));
     }
     let mut detector = Interfere::by_key().build().unwrap();
-    let found = fed(&mut detector, Instant::now(), claims);
+    let found = fed(&mut detector, crate::clock::now(), claims);
     let rises: Vec<(f64, String)> = found
         .iter()
         .filter(|(at, fringe)| fringe.kind == FringeKind::Rise && *at >= 600.0)
@@ -325,7 +325,7 @@ fn keys_that_rise_at_once_by_the_same_sources_are_one_alert() {
     claims.extend((11..=14).map(|probe| (3605.0, probe, "another".to_owned(), true)));
     claims.push((0.0, 20, "some".to_owned(), true));
     let mut detector = Interfere::by_key().build().unwrap();
-    let found = fed(&mut detector, Instant::now(), claims);
+    let found = fed(&mut detector, crate::clock::now(), claims);
     let of = |kind| found.iter().filter(move |(_, fringe)| fringe.kind == kind).map(|(_, fringe)| fringe);
     let (rises, falls): (Vec<_>, Vec<_>) = (of(FringeKind::Rise).collect(), of(FringeKind::Fall).collect());
     assert_eq!((rises.len(), falls.len()), (2, 2), "{rises:?}");
@@ -357,7 +357,7 @@ fn claims_do_not_fade_while_claims_may_have_been_missed() {
 #[test]
 fn a_forgotten_key_leaves_its_alert_to_the_others() {
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(2).build().unwrap();
-    let now = Instant::now();
+    let now = crate::clock::now();
     for key in ["a", "b"] {
         detector.claim(&channel(), key, &source(1), asserts(0.9), now);
     }

@@ -18,7 +18,12 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let pollings = Pollings::new(PollingOptions::default()).unwrap();
-        Self { pollings, channel: Channel::new("stock.level").unwrap(), start: Instant::now(), sequence: 0 }
+        Self {
+            pollings,
+            channel: Channel::new("stock.level").unwrap(),
+            start: crate::clock::now(),
+            sequence: 0,
+        }
     }
 
     /// Asks a question and answers it. Each wave arrives twice.

@@ -57,7 +57,7 @@ impl<R: Read> RecordingPlayer<R> {
             reader,
             engine,
             // Any instant does. Detectors look back from it by the ages of waves.
-            start: Instant::now(),
+            start: crate::clock::now(),
             next: None,
             report_at: REPORT_EVERY,
             waiting: VecDeque::new(),

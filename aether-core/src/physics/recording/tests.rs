@@ -32,9 +32,9 @@ fn waves(file: &[u8]) -> Vec<Wave> {
 
 /// A recording of heartbeats, one a second.
 fn heartbeats(beats: u32) -> Vec<u8> {
-    let start = Instant::now();
+    let start = crate::clock::now();
     let heart = Sequencer::new(Source::new("heart").unwrap());
-    let mut writer = RecordingWriter::new(Vec::new(), start, SystemTime::now()).unwrap();
+    let mut writer = RecordingWriter::new(Vec::new(), start, crate::clock::wall_time()).unwrap();
     for beat in 0..beats {
         let now = start + SECOND * beat;
         writer.wave(&stamped(Wave::builder("heart.beat"), &heart, now), now).unwrap();
@@ -45,7 +45,7 @@ fn heartbeats(beats: u32) -> Vec<u8> {
 
 #[test]
 fn a_wave_is_read_with_all_that_the_detectors_use_and_without_its_payload() {
-    let start = Instant::now();
+    let start = crate::clock::now();
     let shop = Sequencer::new(Source::new("shop").unwrap());
     let cause = WaveId { source: Source::with_instance("stock", 7).unwrap(), sequence: 1 << 40 };
     let builder = Wave::builder("orders.created")
@@ -75,9 +75,9 @@ fn a_wave_is_read_with_all_that_the_detectors_use_and_without_its_payload() {
 
 #[test]
 fn equal_contents_are_equal_in_one_recording_and_unguessable_from_another() {
-    let (start, shop) = (Instant::now(), Sequencer::new(Source::new("shop").unwrap()));
+    let (start, shop) = (crate::clock::now(), Sequencer::new(Source::new("shop").unwrap()));
     let record = || {
-        let mut writer = RecordingWriter::new(Vec::new(), start, SystemTime::now()).unwrap();
+        let mut writer = RecordingWriter::new(Vec::new(), start, crate::clock::wall_time()).unwrap();
         for content in ["yes", "no", "yes"] {
             let answer = Wave::builder("a").kind(Kind::Response).text(content).metadata(FAILURE, "rejected");
             writer.wave(&stamped(answer, &shop, start), start).unwrap();
@@ -93,9 +93,9 @@ fn equal_contents_are_equal_in_one_recording_and_unguessable_from_another() {
 
 #[test]
 fn events_are_read_in_their_places_and_a_copy_is_equal() {
-    let start = Instant::now();
+    let start = crate::clock::now();
     let fault = Fault { kind: "stopped".into(), service: "beta".into() };
-    let mut writer = RecordingWriter::new(Vec::new(), start, SystemTime::now()).unwrap();
+    let mut writer = RecordingWriter::new(Vec::new(), start, crate::clock::wall_time()).unwrap();
     writer.tuned("stock", &[Pattern::new("orders.*").unwrap()], start).unwrap();
     writer.lost(3, SECOND, start + SECOND).unwrap();
     writer.paused(SECOND, start + 2 * SECOND).unwrap();
@@ -114,7 +114,7 @@ fn events_are_read_in_their_places_and_a_copy_is_equal() {
         "{entries:?}"
     );
 
-    let mut copy = RecordingWriter::new(Vec::new(), start, SystemTime::now()).unwrap();
+    let mut copy = RecordingWriter::new(Vec::new(), start, crate::clock::wall_time()).unwrap();
     for (at, entry) in &entries {
         copy.copy(entry, start + *at).unwrap();
     }
@@ -170,9 +170,9 @@ fn other_files_and_later_versions_are_refused() {
 
 #[test]
 fn a_flood_of_names_is_bounded_and_read_back() {
-    let start = Instant::now();
+    let start = crate::clock::now();
     let shop = Sequencer::new(Source::new("shop").unwrap());
-    let mut writer = RecordingWriter::new(Vec::new(), start, SystemTime::now()).unwrap();
+    let mut writer = RecordingWriter::new(Vec::new(), start, crate::clock::wall_time()).unwrap();
     let count = 2 * MAX_NAMES;
     for number in 0..count {
         let wave = Wave::builder("orders.created").key(&number.to_string());

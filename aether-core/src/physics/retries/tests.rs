@@ -20,7 +20,7 @@ impl Shop {
             storms: RetryStorms::new(RetryOptions::default()).unwrap(),
             channel: Channel::new("payment.charge").unwrap(),
             source: Source::with_instance("shop", 1).unwrap(),
-            start: Instant::now(),
+            start: crate::clock::now(),
             sequence: 0,
         }
     }
@@ -226,11 +226,11 @@ fn an_incompletely_observed_interval_is_not_a_calm() {
 fn only_commands_and_queries_are_requests() {
     let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
     let wave = |kind| Wave::builder("a").kind(kind).key("k").build().unwrap();
-    storms.observe(&wave(Kind::Event), Instant::now());
-    storms.observe(&wave(Kind::Response), Instant::now());
+    storms.observe(&wave(Kind::Event), crate::clock::now());
+    storms.observe(&wave(Kind::Response), crate::clock::now());
     assert_eq!(storms.observed(), 0);
-    storms.observe(&wave(Kind::Command), Instant::now());
-    storms.observe(&wave(Kind::Query), Instant::now());
+    storms.observe(&wave(Kind::Command), crate::clock::now());
+    storms.observe(&wave(Kind::Query), crate::clock::now());
     assert_eq!(storms.observed(), 2);
 }
 

@@ -334,7 +334,8 @@ fn a_service_deployed_anew_is_not_missing_and_one_of_several_instances_is() {
 #[test]
 fn a_period_below_the_jitter_of_the_way_is_no_beat() {
     let mut streams = StandingWaves::new(StandingOptions::default()).unwrap();
-    let (channel, start, mut random) = (Channel::new("load").unwrap(), crate::clock::now(), Rng::with_seed(13));
+    let (channel, start, mut random) =
+        (Channel::new("load").unwrap(), crate::clock::now(), Rng::with_seed(13));
     let source = Source::with_instance("load", 1).unwrap();
     let mut found = Vec::new();
     for wave in 0..100_000u32 {

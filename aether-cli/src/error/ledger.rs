@@ -1,0 +1,13 @@
+//! Errors of files of registers.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A file cannot be imported. Nothing of it was written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LedgerError {
+    #[error("{} cannot be read", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{} is neither JSON lines of registers nor a snapshot", path.display())]
+    Foreign { path: PathBuf },
+}

@@ -1,0 +1,36 @@
+//! The sorted identities of a state, for reconciliation.
+
+use std::sync::Arc;
+
+use negentropy::{Id, NegentropyStorageVector};
+
+use super::entry::ChangeId;
+
+/// The sorted identities of a state at one moment. Building it costs about 50 ns an entry; it is kept until the state
+/// changes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Index(Option<Arc<NegentropyStorageVector>>);
+
+impl Index {
+    pub(super) fn is_outdated(&mut self) {
+        self.0 = None;
+    }
+
+    pub(super) fn get_or_build<I: Iterator<Item = ChangeId>>(&mut self, ids: impl FnOnce() -> I) -> Self {
+        if self.0.is_none() {
+            let mut storage = NegentropyStorageVector::new();
+            for (time, id) in ids().map(ChangeId::to_item) {
+                // Fails only when sealed.
+                let _ = storage.insert(time, Id::from_byte_array(id));
+            }
+            let _ = storage.seal();
+            self.0 = Some(Arc::new(storage));
+        }
+        self.clone()
+    }
+
+    /// `None` before the first [`Index::get_or_build`].
+    pub(super) fn storage(&self) -> Option<&NegentropyStorageVector> {
+        self.0.as_deref()
+    }
+}
