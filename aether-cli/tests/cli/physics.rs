@@ -199,21 +199,17 @@ fn what_is_no_recording_is_said_to_be_none() {
 }
 
 /// The channels of the order flow, as the sources of both services have it: what each wave makes somebody emit.
-const ALWAYS: [(&str, &str); 16] = [
+const ALWAYS: [(&str, &str); 12] = [
     ("orders.created", "inventory.reserve"),
-    ("inventory.reserve", "inventory.reserve"), // the answer
     ("inventory.reserve", "inventory.reserved"),
     ("inventory.reserve", "inventory.refused"),
     ("inventory.reserve", "orders.refused"),
     ("inventory.reserve", "payments.charge"),
-    ("payments.charge", "payments.charge"),
     ("payments.charge", "payments.charged"),
     ("payments.charge", "payments.declined"),
     ("payments.charge", "inventory.commit"),
     ("payments.charge", "inventory.release"),
-    ("inventory.commit", "inventory.commit"),
     ("inventory.commit", "orders.completed"),
-    ("inventory.release", "inventory.release"),
     ("inventory.release", "inventory.released"),
     ("inventory.release", "orders.compensated"),
 ];

@@ -241,7 +241,8 @@ async fn closing_while_away_ends_and_counts_what_was_lost(stage: &Stage) -> Chec
 }
 
 async fn a_wave_emitted_while_away_is_not_confirmed_and_still_arrives(stage: &Stage) -> Checked {
-    let mut ear = listener("ear", &stage.there, "sure").await?;
+    // On the connection of the emitter, so that it is subscribed again before the wave leaves.
+    let mut ear = listener("ear", &stage.here, "sure").await?;
     let emitter = vibrator("emitter", &stage.here).await?;
     stage.link()?.cut().await?;
     let emitting = emitter.emit_confirmed(numbered("sure", 1)?);

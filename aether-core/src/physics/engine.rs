@@ -223,13 +223,12 @@ impl PhysicsEngine {
         }
     }
 
-    /// Records that waves were lost between two moments on their way here. A lost wave is not a missing beat, no
-    /// average is computed from an incomplete interval, and no claim fades. Lost waves count against the budget like others, so an observer
-    /// that cannot keep up pauses longer.
+    /// Records that waves were lost between two moments on their way here. A lost wave is not a missing beat, no average
+    /// is computed from an incomplete interval, and no claim fades. Lost waves count against the budget like others, so an
+    /// observer that cannot keep up pauses longer.
     pub fn lost(&mut self, waves: u64, from: Instant, now: Instant) {
         self.duty_cycle.charge(waves);
-        self.standing.not_seen(from, now);
-        self.retries.not_seen(from, now);
+        self.incomplete(from, now);
         if self.duty_cycle.sampling().times_away == 0 {
             self.incidents.lost(waves, now);
         }
@@ -252,11 +251,16 @@ impl PhysicsEngine {
     }
 
     pub(crate) fn not_seen(&mut self, from: Instant, now: Instant) {
+        self.incomplete(from, now);
+        self.incidents.not_seen(now);
+    }
+
+    /// Tells the detectors that waves between two moments may have been missed.
+    fn incomplete(&mut self, from: Instant, now: Instant) {
         self.resonance.not_seen(from);
         self.standing.not_seen(from, now);
         self.pollings.not_seen(from, now);
         self.retries.not_seen(from, now);
-        self.incidents.not_seen(now);
         // Claims that were repeated then are not seen, so none fades.
         if let Some(claims) = &mut self.claims {
             claims.detector.not_seen(from, now);

@@ -10,7 +10,7 @@ use futures_util::future::{BoxFuture, ready};
 
 /// Tests of what the medium does not promise or the site cannot do: groups, detection of unheard channels, a
 /// breakable link, and clients without Aether.
-const SKIPPED: [&str; 35] = [
+const SKIPPED: [&str; 36] = [
     "an_emitter_without_room_waits_and_blocks_no_thread",
     "try_emit_hands_back_a_wave_without_room",
     "a_refused_wave_leaves_no_gap_in_the_numbers",
@@ -37,6 +37,7 @@ const SKIPPED: [&str; 35] = [
     "a_join_begun_while_away_is_in_force_when_it_returns",
     "a_member_that_leaves_while_away_is_gone_afterwards",
     "closing_while_away_ends_and_counts_what_was_lost",
+    "a_wave_emitted_while_away_is_not_confirmed_and_still_arrives",
     "an_emit_cancelled_while_waiting_is_accounted_for",
     "a_foreign_message_arrives_as_a_wave_with_default_values",
     "foreign_headers_become_metadata",
