@@ -162,7 +162,7 @@ async fn a_service_that_cannot_be_built_fails_with_the_line_of_the_test() {
     })
     .await;
     assert!(text.starts_with("cannot build the service (aether-testing/tests/bus.rs:"), "{text}");
-    assert!(text.contains("the service has no handlers"), "{text}");
+    assert!(text.contains("the service or one of its sets has no handlers"), "{text}");
     let text = failure(async { TestBus::start().await.probe("a..b").await }).await;
     assert!(text.starts_with(r#"cannot probe "a..b" (aether-testing/tests/bus.rs:"#), "{text}");
 }
