@@ -18,8 +18,8 @@
 //! use aether_core::medium::link::{Gaps, HeardFrame, Numbers};
 //! use aether_core::wire::{self, Sender};
 //!
-//! The sender numbers three frames of one wave each. The second one is lost.
-//! // The sender numbers three frames of one wave each. The second is lost.
+//! let (channel, start) = (Channel::new("orders.created")?, Instant::now());
+//! // The sender numbers three frames of one wave each. The second one is lost.
 //! let mut numbers = Numbers::new();
 //! let mut frames = Vec::new();
 //! for text in ["1", "2", "3"] {
@@ -29,7 +29,7 @@
 //!     frames.push(wire::encode_at(sender, Some(stream.position(start)), None, &[wave], start)?);
 //!     stream.sent(1, start);
 //! }
-//! The receiver subscribed before that.
+//! frames.remove(1);
 //!
 //! // The receiver has subscribed before that.
 //! let mut gaps = Gaps::new(Arc::new(OnceLock::from(start)));

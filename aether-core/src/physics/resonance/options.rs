@@ -7,7 +7,7 @@
 /// use aether_core::physics::ResonanceOptions;
 ///
 /// let resonance = ResonanceOptions::default().channels(64).moments(2048).build()?;
-/// assert!(resonance.max_weight() < 16 << 20);
+/// assert!(resonance.max_weight() < 20 << 20);
 /// assert_eq!(
 ///     ResonanceOptions::default().channels(0).build().unwrap_err().to_string(),
 ///     "resonance.channels = 0 is not allowed: use 1 to 4096"
