@@ -211,7 +211,12 @@ impl Corroborator {
         // The end of an alert is as important as a normal wave, however weak the claims are by then.
         let amplitude = amplitude.max(Amplitude::NORMAL.as_f32());
         let wave = Wave::builder(&self.reports).kind(Kind::Command).amplitude(amplitude).never_decays();
-        let emitted = self.emitter.emit(wave.key(key).cause(id.clone()).json(fringe)).await;
+        let mut wave = wave.key(key).cause(id.clone());
+        // The report belongs to the request of the claim that made the key rise.
+        if let Some(claim) = fringe.claims.iter().find(|claim| claim.wave == *id) {
+            wave = wave.root(claim.request().clone());
+        }
+        let emitted = self.emitter.emit(wave.json(fringe)).await;
         let (service, channel) = (self.emitter.source().name(), &self.reports);
         match emitted {
             Ok(_) => tracing::debug!(service, %channel, %id, key = &**key, ?kind, "reported a fringe"),

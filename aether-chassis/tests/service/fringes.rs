@@ -62,6 +62,8 @@ async fn one_instance_of_a_group_reports_a_fringe_with_the_claims_that_made_it()
     assert_eq!((risen.kind, &*risen.key, risen.sources), (FringeKind::Rise, "db", 2));
     assert_eq!(risen.channel.as_str(), "probes.down");
     // The two are of the same moment of the paused clock, so either may count as the later one.
+    let of = |wave| risen.claims.iter().find(|claim| claim.wave == wave).unwrap();
+    assert_eq!((of(one.clone()).request(), of(two.clone()).request()), (&one, &cause), "their requests");
     let claims: Vec<_> =
         risen.claims.iter().map(|claim| (&claim.wave, &claim.cause, claim.asserts)).collect();
     let (of_one, of_two) = ((&one, &None, true), (&two, &Some(cause), true));

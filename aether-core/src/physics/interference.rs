@@ -198,12 +198,12 @@ impl Interference {
         };
         let claim =
             Claim { amplitude: wave.amplitude(), phase: wave.phase(), sequence: wave.sequence(), age };
-        self.take(wave.channel(), key, wave.source(), claim, wave.cause(), now);
+        self.take(wave.channel(), key, wave.source(), claim, (wave.cause(), wave.stored_root()), now);
     }
 
     /// Takes in a claim without a wave.
     pub fn claim(&mut self, channel: &Channel, key: &str, source: &Source, claim: Claim, now: Instant) {
-        self.take(channel, key, source, claim, None, now);
+        self.take(channel, key, source, claim, (None, None), now);
     }
 
     fn take(
@@ -212,7 +212,7 @@ impl Interference {
         key: &str,
         source: &Source,
         claim: Claim,
-        cause: Option<&WaveId>,
+        (cause, root): (Option<&WaveId>, Option<&WaveId>),
         now: Instant,
     ) {
         let now = self.timeline.advance(self.held.present(now));
@@ -227,7 +227,7 @@ impl Interference {
         let Self { keys, credits, options, window, counts, dirty, weight, .. } = self;
         let pattern = keys.value_mut(slot);
         let at = now.minus(claim.age);
-        let heard = Heard { source, at, now, claim, cause, weight: weight.1 };
+        let heard = Heard { source, at, now, claim, cause, root, weight: weight.1 };
         match pattern.evidence.hear(&heard, *window, options.max_sources, credits) {
             ClaimOutcome::Repeated => counts.repeated += 1,
             ClaimOutcome::Superseded => counts.superseded += 1,

@@ -45,8 +45,22 @@ struct HeldClaim {
     sequence: u64,
     at: Moment,
     contribution: Contribution,
-    /// Boxed, because most claims name no cause.
-    cause: Option<Box<WaveId>>,
+    /// Boxed, because most claims have neither cause nor root.
+    origin: Option<Box<ClaimOrigin>>,
+}
+
+/// What a claim follows from.
+#[derive(Debug)]
+struct ClaimOrigin {
+    cause: Option<WaveId>,
+    root: Option<WaveId>,
+}
+
+impl ClaimOrigin {
+    fn boxed(heard: &Heard<'_>) -> Option<Box<Self>> {
+        let is_some = heard.cause.is_some() || heard.root.is_some();
+        is_some.then(|| Box::new(Self { cause: heard.cause.cloned(), root: heard.root.cloned() }))
+    }
 }
 
 /// The contribution of a claim, independent of the current time.
@@ -93,6 +107,8 @@ pub(super) struct Heard<'a> {
     pub(super) now: Moment,
     pub(super) claim: Claim,
     pub(super) cause: Option<&'a WaveId>,
+    /// The root, if it is neither the cause nor the wave itself.
+    pub(super) root: Option<&'a WaveId>,
     /// The evidence of its amplitude.
     pub(super) weight: f64,
 }
@@ -124,16 +140,18 @@ impl Evidence {
         max: usize,
         credits: &mut Credits,
     ) -> ClaimOutcome {
-        let Heard { source, at, now, claim, cause, weight } = *heard;
-        let boxed = |cause: Option<&WaveId>| cause.map(|cause| Box::new(cause.clone()));
+        let Heard { source, at, now, claim, weight, .. } = *heard;
         if let Some(held) = self.held.iter_mut().find(|held| held.source == *source) {
             return match (at, claim.sequence).cmp(&(held.at, held.sequence)) {
                 Ordering::Greater => {
                     let since = held.asserts().then_some(held.at);
                     held.contribution = Contribution::new(at, claim, weight, window);
                     (held.at, held.sequence) = (at, claim.sequence);
-                    if held.cause.as_deref() != cause {
-                        held.cause = boxed(cause);
+                    let origin = held.origin.as_deref();
+                    let (cause, root) =
+                        origin.map_or((None, None), |it| (it.cause.as_ref(), it.root.as_ref()));
+                    if (cause, root) != (heard.cause, heard.root) {
+                        held.origin = ClaimOrigin::boxed(heard);
                     }
                     held.place = credits.place(source, Some(held.place), now);
                     let (place, asserts) = (held.place, held.asserts());
@@ -160,8 +178,8 @@ impl Evidence {
         }
         let contribution = Contribution::new(at, claim, weight, window);
         let place = credits.place(source, None, now);
-        let (source, sequence, cause) = (source.clone(), claim.sequence, boxed(cause));
-        let held = HeldClaim { source, place, sequence, at, contribution, cause };
+        let (source, sequence, origin) = (source.clone(), claim.sequence, ClaimOrigin::boxed(heard));
+        let held = HeldClaim { source, place, sequence, at, contribution, origin };
         let asserts = held.asserts();
         self.held.push(held);
         ClaimOutcome::Counts { displaced, place, asserts, since: None }
@@ -225,7 +243,9 @@ impl Evidence {
 impl HeldClaim {
     fn as_claim(&self) -> FringeClaim {
         let wave = WaveId { source: self.source.clone(), sequence: self.sequence };
-        FringeClaim { wave, cause: self.cause.as_deref().cloned(), asserts: self.asserts() }
+        let origin = self.origin.as_deref();
+        let (cause, root) = origin.map_or((None, None), |it| (it.cause.clone(), it.root.clone()));
+        FringeClaim { wave, cause, root, asserts: self.asserts() }
     }
 
     fn asserts(&self) -> bool {

@@ -54,8 +54,24 @@ pub struct FringeClaim {
     /// The cause of that wave, if it named one.
     #[serde(default, serialize_with = "as_optional_text", deserialize_with = "from_optional_text")]
     pub cause: Option<WaveId>,
+    /// The root of its request, if that is neither the wave nor its cause.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "as_optional_text",
+        deserialize_with = "from_optional_text"
+    )]
+    pub root: Option<WaveId>,
     /// Whether it asserts the key. Otherwise it retracts it, or says nothing.
     pub asserts: bool,
+}
+
+impl FringeClaim {
+    /// The root of the request of the claim: see [`Wave::root`](crate::Wave::root).
+    #[must_use]
+    pub fn request(&self) -> &WaveId {
+        self.root.as_ref().or(self.cause.as_ref()).unwrap_or(&self.wave)
+    }
 }
 
 /// A change of a fringe.
@@ -123,6 +139,12 @@ mod tests {
         assert_eq!((fringe.id.sequence, fringe.kind, fringe.claims.len()), (9, FringeKind::Rise, 2));
         assert_eq!(fringe.claims[1].cause.as_ref().unwrap().source.name(), "deploy");
         assert_eq!(serde_json::to_string(&fringe).unwrap(), documented);
+        let [first, second] = &*fringe.claims else { panic!("{fringe:?}") };
+        assert_eq!((first.request(), Some(second.request())), (&first.wave, second.cause.as_ref()));
+        let rooted = documented.replace("deploy@3f/1\"", "deploy@3f/1\",\"root\":\"shop@4f/2\"");
+        let fringe: Fringe = serde_json::from_str(&rooted).unwrap();
+        assert_eq!(fringe.claims[1].request().to_string(), "shop@4f/2");
+        assert_eq!(serde_json::to_string(&fringe).unwrap(), rooted);
         for wrong in [("rome@2f/9", "rome"), ("probes.down", "probes..down"), ("rise", "soar")] {
             let text = documented.replace(wrong.0, wrong.1);
             assert!(serde_json::from_str::<Fringe>(&text).is_err(), "{text}");
