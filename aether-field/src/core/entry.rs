@@ -47,6 +47,11 @@ impl Change {
     pub fn id(&self) -> ChangeId {
         ChangeId::of(&self.key, &self.entry)
     }
+
+    /// About its size in a message, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        64 + self.key.size() + self.entry.value.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// The identity of a change: its stamp and 12 bytes of a SHA-256 of key and entry. If a faulty writer uses one stamp

@@ -8,7 +8,7 @@ use super::entry::ChangeId;
 
 /// The sorted identities of a state at one moment. Building it costs about 50 ns an entry; it is kept until the state
 /// changes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Index(Option<Arc<NegentropyStorageVector>>);
 
 impl Index {
@@ -16,21 +16,19 @@ impl Index {
         self.0 = None;
     }
 
-    pub(super) fn get_or_build<I: Iterator<Item = ChangeId>>(&mut self, ids: impl FnOnce() -> I) -> Self {
-        if self.0.is_none() {
+    pub(super) fn get_or_build(
+        &mut self,
+        ids: impl Iterator<Item = ChangeId>,
+    ) -> Arc<NegentropyStorageVector> {
+        let build = || {
             let mut storage = NegentropyStorageVector::new();
-            for (time, id) in ids().map(ChangeId::to_item) {
+            for (time, id) in ids.map(ChangeId::to_item) {
                 // Fails only when sealed.
                 let _ = storage.insert(time, Id::from_byte_array(id));
             }
             let _ = storage.seal();
-            self.0 = Some(Arc::new(storage));
-        }
-        self.clone()
-    }
-
-    /// `None` before the first [`Index::get_or_build`].
-    pub(super) fn storage(&self) -> Option<&NegentropyStorageVector> {
-        self.0.as_deref()
+            Arc::new(storage)
+        };
+        Arc::clone(self.0.get_or_insert_with(build))
     }
 }

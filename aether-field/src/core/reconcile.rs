@@ -4,11 +4,12 @@
 //! One side initiates; both sides feed what they receive to [`Initiator::handle`] or [`Responder::handle`] and send what
 //! comes out. A reconciliation that breaks off is started anew: what was exchanged differs no more.
 
+use std::sync::Arc;
+
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Change, ChangeId, Entry};
-use super::index::Index;
 use super::limits::Refusal;
 use super::stamp::Stamp;
 use super::state::{Applied, State};
@@ -98,12 +99,11 @@ impl Step {
     fn apply(&mut self, state: &mut State, changes: Vec<Change>, wall: u64) -> Vec<ChangeId> {
         let mut gone = Vec::new();
         for change in changes {
-            let id = change.id();
             match state.apply(change.clone(), wall) {
                 Ok(Applied::Changed { old }) => self.changed.push((change, old)),
                 Ok(Applied::Known) => {}
-                Ok(Applied::Gone) => gone.push(id),
-                Err(refusal) => self.refused.push((id, refusal)),
+                Ok(Applied::Gone) => gone.push(change.id()),
+                Err(refusal) => self.refused.push((change.id(), refusal)),
             }
         }
         gone
@@ -114,14 +114,10 @@ impl Step {
     }
 }
 
-fn storage(index: &Index) -> Result<&NegentropyStorageVector, ProtocolError> {
-    index.storage().ok_or(ProtocolError::OutOfTurn)
-}
-
 /// The side that begins.
 #[derive(Debug)]
 pub struct Initiator {
-    index: Index,
+    index: Arc<NegentropyStorageVector>,
     collected: Stamp,
     offers: Vec<ChangeId>,
     wants: Vec<ChangeId>,
@@ -142,10 +138,10 @@ impl Initiator {
     /// Begins a reconciliation. The message goes to the other replica.
     ///
     /// # Errors
-    /// [`ProtocolError`] does not occur for a state in memory; the signature leaves room for other indexes.
+    /// [`ProtocolError::Ranges`] if the ranges cannot be made.
     pub fn start(state: &mut State) -> Result<(Self, Message), ProtocolError> {
         let index = state.index();
-        let ranges = Negentropy::borrowed(storage(&index)?, RANGES)?.initiate()?;
+        let ranges = Negentropy::borrowed(&*index, RANGES)?.initiate()?;
         let initiator = Self {
             index,
             collected: state.collected(),
@@ -206,7 +202,7 @@ impl Initiator {
     }
 
     fn compare(&mut self, state: &State, ranges: &[u8]) -> Result<Step, ProtocolError> {
-        let mut negentropy = Negentropy::borrowed(storage(&self.index)?, RANGES)?;
+        let mut negentropy = Negentropy::borrowed(&*self.index, RANGES)?;
         negentropy.set_initiator();
         let (mut have, mut need) = (Vec::new(), Vec::new());
         let next = negentropy.reconcile_with_ids(ranges, &mut have, &mut need)?;
@@ -244,7 +240,8 @@ impl Initiator {
 /// The side that answers. It can be kept for a reconciliation or for all of one peer: [`Message::Open`] begins anew.
 #[derive(Debug, Default)]
 pub struct Responder {
-    index: Index,
+    /// None while no reconciliation is open.
+    index: Option<Arc<NegentropyStorageVector>>,
     collected: Stamp,
     is_complete: bool,
 }
@@ -257,7 +254,7 @@ impl Responder {
     pub fn handle(&mut self, state: &mut State, message: Message, wall: u64) -> Result<Step, ProtocolError> {
         match message {
             Message::Open(ranges) => {
-                *self = Self { index: state.index(), collected: state.collected(), is_complete: true };
+                *self = Self { index: Some(state.index()), collected: state.collected(), is_complete: true };
                 self.compare(&ranges)
             }
             Message::Ranges(ranges) => self.compare(&ranges),
@@ -281,7 +278,7 @@ impl Responder {
             Message::Done { collected, is_complete } => {
                 let is_complete = is_complete && self.is_complete;
                 let mut step = Step::send(Message::Done { collected: self.collected, is_complete });
-                self.index.is_outdated();
+                self.index = None;
                 finish(&mut step, state, (collected, is_complete), wall);
                 Ok(step)
             }
@@ -290,7 +287,8 @@ impl Responder {
     }
 
     fn compare(&self, ranges: &[u8]) -> Result<Step, ProtocolError> {
-        let answer = Negentropy::borrowed(storage(&self.index)?, RANGES)?.reconcile(ranges)?;
+        let index = self.index.as_deref().ok_or(ProtocolError::OutOfTurn)?;
+        let answer = Negentropy::borrowed(index, RANGES)?.reconcile(ranges)?;
         Ok(Step::send(Message::Ranges(answer)))
     }
 }
@@ -306,7 +304,7 @@ fn fitting(
     for id in ids {
         each(id);
         if let Some(change) = state.change(id) {
-            bytes += 64 + change.key.size() + change.entry.value.as_ref().map_or(0, bytes::Bytes::len);
+            bytes += change.size();
             changes.push(change);
         }
         if bytes >= CHANGES {

@@ -1,8 +1,10 @@
 //! The state of one replica: its entries, and how changes merge.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use negentropy::NegentropyStorageVector;
 
 use super::entry::{Change, ChangeId, Digest, Entry};
 use super::index::Index;
@@ -289,8 +291,8 @@ impl State {
         Some(Change { key: key.clone(), entry: self.entries.get(key)?.clone() })
     }
 
-    pub(super) fn index(&mut self) -> Index {
-        self.index.get_or_build(|| self.ids.keys().copied())
+    pub(super) fn index(&mut self) -> Arc<NegentropyStorageVector> {
+        self.index.get_or_build(self.ids.keys().copied())
     }
 
     fn write(&mut self, key: Key, value: Option<Bytes>, wall: u64) -> Result<Change, Refusal> {

@@ -17,7 +17,7 @@ use super::peers::Peer;
 use super::shared::{FieldStatus, Shared};
 use super::superseded::{KEPT, Superseded};
 use super::syncing::Syncer;
-use super::watch::{Watch, WatchQueue};
+use super::watch::{Names, Watch, WatchQueue};
 use crate::core::{Digest, Key, WriterId};
 
 /// A replica of shared state. A clone is another handle of the same replica.
@@ -97,8 +97,8 @@ impl Field {
     #[must_use]
     pub fn list(&self, pattern: &str) -> Vec<(String, Bytes)> {
         let state = self.shared.state();
-        let (start, is_one) = pattern.strip_suffix('*').map_or((pattern, true), |start| (start, false));
-        let all = state.registers(start).filter(|(name, _)| !is_one || *name == pattern);
+        let names = Names::of(pattern);
+        let all = state.registers(names.start()).filter(|(name, _)| names.has(name));
         all.map(|(name, value)| (name.to_owned(), value.clone())).collect()
     }
 

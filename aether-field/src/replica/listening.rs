@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aether_core::{FailureReason, Receiver, Wave};
 use tokio::time::Instant;
 
-use super::shared::{Shared, count, wall};
+use super::shared::{Shared, wall};
 use super::wire::{Beat, Changes, Question, VERSION};
 use crate::core::{Responder, WriterId};
 
@@ -71,7 +71,7 @@ fn beat(shared: &Shared, wave: &Wave) {
 }
 
 fn unreadable(shared: &Shared, wave: &Wave) {
-    count(&shared.counters.unreadable);
+    shared.count(|account| &mut account.unreadable);
     tracing::debug!(channel = %wave.channel(), source = wave.source().name(), "a message of the field is unreadable");
 }
 

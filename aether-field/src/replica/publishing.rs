@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep_until};
 
 use super::shared::Shared;
 use super::wire::{Beat, Changes, VERSION};
-use crate::core::Change;
 
 /// The size of a wave of changes in bytes, but for a single change that is larger.
 const BATCH: usize = 60_000;
@@ -80,7 +79,7 @@ fn batch(shared: &Shared) -> Option<(Wave, usize)> {
     while bytes < BATCH
         && let Some((_, (change, amplitude))) = outgoing.pop_first()
     {
-        bytes += size(&change);
+        bytes += change.size();
         strongest = strongest.max(Some(amplitude));
         changes.push(change);
     }
@@ -89,10 +88,6 @@ fn batch(shared: &Shared) -> Option<(Wave, usize)> {
     let payload = postcard::to_allocvec(&Changes { version: VERSION, changes }).ok()?;
     let wave = Wave::builder(shared.channels.changes.clone()).amplitude(strongest?).bytes(payload);
     Some((wave.build().ok()?, count))
-}
-
-fn size(change: &Change) -> usize {
-    64 + change.key.size() + change.entry.value.as_ref().map_or(0, bytes::Bytes::len)
 }
 
 /// Sends what still waits, and says that the replica leaves.

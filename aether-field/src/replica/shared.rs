@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aether_core::Amplitude;
@@ -42,23 +41,6 @@ pub struct FieldStatus {
     pub broken_off: u64,
 }
 
-/// Counters that only increase.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) written: AtomicU64,
-    pub(super) received: AtomicU64,
-    pub(super) refused: AtomicU64,
-    pub(super) unreadable: AtomicU64,
-    pub(super) forgotten: AtomicU64,
-    pub(super) superseded: AtomicU64,
-    pub(super) reconciliations: AtomicU64,
-    pub(super) broken_off: AtomicU64,
-}
-
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
 /// Changes that wait to be sent: the newest of each key.
 pub(super) type Outgoing = BTreeMap<Key, (Change, Amplitude)>;
 
@@ -79,7 +61,8 @@ pub(super) struct Shared {
     pub(super) beat_now: Notify,
     /// Something may be missing here.
     pub(super) sync_now: Notify,
-    pub(super) counters: Counters,
+    /// The account but for the entries, which the state has.
+    account: Mutex<FieldStatus>,
     /// Held by `update` from its read to its write.
     pub(super) updating: Mutex<()>,
     last_change: Mutex<Instant>,
@@ -106,7 +89,7 @@ impl Shared {
             progress: watch::Sender::new(0),
             beat_now: Notify::new(),
             sync_now: Notify::new(),
-            counters: Counters::default(),
+            account: Mutex::default(),
             updating: Mutex::default(),
             last_change: Mutex::new(Instant::now()),
             #[cfg(feature = "store")]
@@ -147,7 +130,7 @@ impl Shared {
         let old = old(&state);
         let (result, changes) = write(&mut state, wall())?;
         for change in &changes {
-            count(&self.counters.written);
+            self.count(|account| &mut account.written);
             self.changed(&state, change, old.as_ref());
         }
         // Under the lock of the state, so that an older change never replaces a newer one.
@@ -185,7 +168,7 @@ impl Shared {
         }
         step.refused.iter().for_each(|(_, refusal)| self.refused(refusal));
         for change in &step.forgotten {
-            count(&self.counters.forgotten);
+            self.count(|account| &mut account.forgotten);
             if change.entry.stamp.writer == state.writer() {
                 self.lost_against(change.key.name(), change.entry.value.clone(), None);
             }
@@ -208,34 +191,19 @@ impl Shared {
         }
     }
 
-    /// The account. The numbers are read one after the other.
+    /// The account.
     pub(super) fn status(&self) -> FieldStatus {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters {
-            written,
-            received,
-            refused,
-            unreadable,
-            forgotten,
-            superseded,
-            reconciliations,
-            broken_off,
-        } = &self.counters;
-        FieldStatus {
-            entries: self.state().digest().entries,
-            written: read(written),
-            received: read(received),
-            refused: read(refused),
-            unreadable: read(unreadable),
-            forgotten: read(forgotten),
-            superseded: read(superseded),
-            reconciliations: read(reconciliations),
-            broken_off: read(broken_off),
-        }
+        let entries = self.state().digest().entries;
+        FieldStatus { entries, ..*self.account.lock() }
+    }
+
+    /// Counts one, such as `|account| &mut account.unreadable`.
+    pub(super) fn count(&self, what: impl FnOnce(&mut FieldStatus) -> &mut u64) {
+        *what(&mut self.account.lock()) += 1;
     }
 
     fn received(&self, state: &State, change: &Change, old: Option<&Entry>) {
-        count(&self.counters.received);
+        self.count(|account| &mut account.received);
         if let (Key::Register(name), Some(old)) = (&change.key, old)
             && old.stamp.writer == state.writer()
             && change.entry.supersedes(old)
@@ -246,12 +214,12 @@ impl Shared {
     }
 
     fn refused(&self, refusal: &Refusal) {
-        count(&self.counters.refused);
+        self.count(|account| &mut account.refused);
         tracing::debug!(%refusal, "a change of another replica was refused");
     }
 
     fn lost_against(&self, name: &str, lost: Option<bytes::Bytes>, winner: Option<&Entry>) {
-        count(&self.counters.superseded);
+        self.count(|account| &mut account.superseded);
         let values = SupersededValues {
             name: name.to_owned(),
             lost,

@@ -7,7 +7,7 @@ use aether_core::{AskError, Emitter, Kind, Wave, WaveError};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::shared::{Shared, count, wall};
+use super::shared::{Shared, wall};
 use super::wire::{Question, VERSION};
 use crate::core::{Initiator, Message, ProtocolError, WriterId};
 
@@ -77,13 +77,13 @@ impl Syncer {
         let result = self.exchange(peer, *session).await;
         match &result {
             Ok(()) => {
-                count(&self.shared.counters.reconciliations);
+                self.shared.count(|account| &mut account.reconciliations);
                 let digest = self.shared.state().digest();
                 self.shared.peers.lock().reconciled(peer, digest, Instant::now());
                 self.shared.progress.send_modify(|progress| *progress += 1);
             }
             Err(error) => {
-                count(&self.shared.counters.broken_off);
+                self.shared.count(|account| &mut account.broken_off);
                 if matches!(error, SyncError::Ask(AskError::NoResonator { .. })) {
                     self.shared.peers.lock().forget(peer);
                 }

@@ -102,6 +102,13 @@ impl Names {
         }
     }
 
+    /// What all of these names begin with.
+    pub(super) fn start(&self) -> &str {
+        match self {
+            Self::Starting(start) | Self::One(start) => start,
+        }
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
         match self {
             Self::Starting(start) => name.starts_with(start.as_str()),
