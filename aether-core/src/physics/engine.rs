@@ -241,10 +241,13 @@ impl PhysicsEngine {
         self.incidents.linked(false, now);
     }
 
+    pub(crate) fn is_connected(&self) -> bool {
+        self.disconnected.is_none()
+    }
+
     /// Records that the observer is connected again.
     pub fn connected(&mut self, now: Instant) {
         if let Some(from) = self.disconnected.take() {
-            self.resonance.interrupted();
             self.not_seen(from, now);
             self.incidents.linked(true, now);
         }

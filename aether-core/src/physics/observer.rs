@@ -72,8 +72,6 @@ pub struct PhysicsObserver {
     gone: Option<Instant>,
     /// The number of waves lost by the inbox, and when it was read.
     lost: (u64, Instant),
-    /// Whether the medium was connected when it was checked last.
-    connected: bool,
     /// The end of the last call.
     seen: Instant,
 }
@@ -113,7 +111,7 @@ impl PhysicsObserver {
         vibrator.resonate_on(pattern.clone()).await?;
         let (aether, now) = (aether.clone(), clock::now());
         let lost = (0, now);
-        Ok(Self { aether, vibrator, pattern, engine, roster, gone: None, lost, connected: true, seen: now })
+        Ok(Self { aether, vibrator, pattern, engine, roster, gone: None, lost, seen: now })
     }
 
     /// Waits for waves and takes in at most `most` of them (at least one), or waits until time alone may produce a
@@ -161,7 +159,7 @@ impl PhysicsObserver {
             () = change => Some(0),
         };
         // The medium is only asked after a silence, and until it is back.
-        if taken == Some(0) || !self.connected {
+        if taken == Some(0) || !self.engine.is_connected() {
             self.check_connection();
         }
         self.account();
@@ -251,13 +249,10 @@ impl PhysicsObserver {
 
     /// Reports to the engine whether the medium is connected.
     fn check_connection(&mut self) {
-        let connected = self.aether.status().connected;
-        match (self.connected, connected) {
-            (true, false) => self.engine.disconnected(clock::now()),
-            (false, true) => self.engine.connected(clock::now()),
-            _ => {}
+        match self.aether.status().connected {
+            false => self.engine.disconnected(clock::now()),
+            true => self.engine.connected(clock::now()),
         }
-        self.connected = connected;
     }
 
     /// Reports waves lost by the inbox since the last call to the engine.
