@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::Outcome;
 use crate::beside::{Tasks, batches, job, limiter, repeated};
+use crate::program::Program;
 use crate::stage::{Stage, pass};
 
 type Playing<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
@@ -196,11 +197,16 @@ async fn broker_killed(stage: &mut Stage) -> Outcome {
 async fn beta_killed(stage: &mut Stage) -> Outcome {
     let beta = stage.beta(&[]).await?;
     let _alpha = stage.alpha("6").await?;
-    pass(35).await;
-    stage.begins("stopped", "beta");
-    beta.kill().await?;
-    pass(25).await;
-    stage.ends("stopped", "beta");
+    killed(stage, "beta", beta, 35, 25).await
+}
+
+/// After some seconds a service is killed, and it stays away for some.
+async fn killed(stage: &mut Stage, service: &str, program: Program, after: u64, away: u64) -> Outcome {
+    pass(after).await;
+    stage.begins("stopped", service);
+    program.kill().await?;
+    pass(away).await;
+    stage.ends("stopped", service);
     Ok(())
 }
 
@@ -220,12 +226,7 @@ async fn beta_ended(stage: &mut Stage) -> Outcome {
 async fn beta_silent_killed(stage: &mut Stage) -> Outcome {
     let beta = stage.beta(&["--heartbeat", "0", "--restock-every", "0", "--units", "100000"]).await?;
     let _alpha = stage.alpha("4").await?;
-    pass(35).await;
-    stage.begins("stopped", "beta");
-    beta.kill().await?;
-    pass(25).await;
-    stage.ends("stopped", "beta");
-    Ok(())
+    killed(stage, "beta", beta, 35, 25).await
 }
 
 async fn beta_frozen(stage: &mut Stage) -> Outcome {
@@ -274,12 +275,7 @@ async fn beta_slowed(stage: &mut Stage) -> Outcome {
 async fn alpha_killed(stage: &mut Stage) -> Outcome {
     let _beta = stage.beta(&[]).await?;
     let alpha = stage.alpha("6").await?;
-    pass(40).await;
-    stage.begins("stopped", "alpha");
-    alpha.kill().await?;
-    pass(20).await;
-    stage.ends("stopped", "alpha");
-    Ok(())
+    killed(stage, "alpha", alpha, 40, 20).await
 }
 
 /// Beta stops among jobs, batches and a limiter, which go on.
@@ -288,10 +284,5 @@ async fn beside_beta_killed(stage: &mut Stage) -> Outcome {
     let _alpha = stage.alpha("4").await?;
     let (aether, mut tasks) = (stage.connect().await?, Tasks::new());
     beside(&mut tasks, &aether).await?;
-    pass(35).await;
-    stage.begins("stopped", "beta");
-    beta.kill().await?;
-    pass(20).await;
-    stage.ends("stopped", "beta");
-    Ok(())
+    killed(stage, "beta", beta, 35, 20).await
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aether_core::physics::Interfere;
+use aether_core::wave::ChannelError;
 use aether_core::{Channel, InboxOptions, Pattern, Wave};
 use futures_util::FutureExt;
 use futures_util::future::ready;
@@ -177,8 +178,7 @@ impl<S: Send + Sync + 'static> Handlers<S> {
                 self.on(reports.as_str(), handler)
             }
             Err(source) => {
-                let number = self.set.routes.len() + 1;
-                self.set.note(ServiceError::Pattern { number, given: given.to_owned(), source });
+                self.set.note_pattern(given, source);
                 self
             }
         }
@@ -188,10 +188,7 @@ impl<S: Send + Sync + 'static> Handlers<S> {
         self.group_is_used = true;
         match Pattern::new(pattern) {
             Ok(pattern) => self.set.routes.push(Route { pattern, group: self.group.clone(), run }),
-            Err(source) => {
-                let number = self.set.routes.len() + 1;
-                self.set.note(ServiceError::Pattern { number, given: pattern.to_owned(), source });
-            }
+            Err(source) => self.set.note_pattern(pattern, source),
         }
         self
     }
@@ -245,6 +242,12 @@ impl<S: Send + Sync + 'static> Handlers<S> {
 impl HandlerSet {
     fn note(&mut self, mistake: ServiceError) {
         self.mistake.get_or_insert(mistake);
+    }
+
+    /// The pattern of the next handler is not valid.
+    fn note_pattern(&mut self, given: &str, source: ChannelError) {
+        let number = self.routes.len() + 1;
+        self.note(ServiceError::Pattern { number, given: given.to_owned(), source });
     }
 }
 
