@@ -25,17 +25,33 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod certificate;
 mod entry;
+mod identity;
 mod index;
 mod key;
 mod limits;
+mod owned;
+mod owning;
+mod public_key;
 mod reconcile;
+mod seal;
 mod stamp;
 mod state;
+mod trust;
 
+pub use certificate::Certificate;
 pub use entry::{Change, ChangeId, Digest, Entry};
+pub use identity::{Identity, RandomError};
 pub use key::Key;
 pub use limits::{Limits, Refusal};
+pub use owned::Section;
+pub use owning::{Intake, Written};
+#[cfg(feature = "replica")]
+pub(crate) use public_key::bytes_of_hex;
+pub use public_key::{PublicKey, PublicKeyError};
 pub use reconcile::{Initiator, Message, ProtocolError, Responder, Step};
+pub use seal::Presence;
 pub use stamp::{FromFuture, HybridClock, Stamp, WriterId};
 pub use state::{Applied, State};
+pub use trust::Trust;

@@ -37,6 +37,8 @@ mod replica;
 pub use replica::StoreError;
 #[cfg(feature = "replica")]
 pub use replica::{
-    Field, FieldBuilder, FieldError, FieldStatus, JoinFieldError, Peer, Superseded, SupersededValues, Update,
-    UpdateKind, Watch,
+    Field, FieldBuilder, FieldError, FieldStatus, IdentityError, JoinFieldError, Own, Owner, Peer, PeerEvent,
+    PeerEvents, Superseded, SupersededValues, Update, UpdateKind, Watch,
 };
+
+pub use crate::core::{Certificate, Identity, PublicKey, Trust};

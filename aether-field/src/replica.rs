@@ -3,7 +3,10 @@
 mod builder;
 mod error;
 mod field;
+mod identity;
 mod listening;
+mod owner;
+mod peer;
 mod peers;
 mod publishing;
 mod shared;
@@ -17,7 +20,9 @@ mod wire;
 pub use builder::FieldBuilder;
 pub use error::{FieldError, JoinFieldError};
 pub use field::Field;
-pub use peers::Peer;
+pub use identity::IdentityError;
+pub use owner::{Own, Owner};
+pub use peer::{Peer, PeerEvent, PeerEvents};
 pub use shared::FieldStatus;
 #[cfg(feature = "store")]
 pub use store::StoreError;

@@ -127,6 +127,24 @@ impl Digest {
         self.each(id, u64::overflowing_sub);
     }
 
+    /// The digest of the changes of both.
+    pub(crate) fn with(mut self, other: Self) -> Self {
+        self.entries += other.entries;
+        self.sum.iter_mut().zip(other.sum).for_each(|(sum, lane)| *sum = sum.wrapping_add(lane));
+        self
+    }
+
+    /// The four sums and the number, big-endian.
+    pub(crate) fn to_bytes(self) -> [u8; 40] {
+        let mut bytes = [0; 40];
+        let numbers = self.sum.into_iter().chain([self.entries]);
+        bytes
+            .chunks_exact_mut(8)
+            .zip(numbers)
+            .for_each(|(to, number)| to.copy_from_slice(&number.to_be_bytes()));
+        bytes
+    }
+
     /// Adds or subtracts in each of four lanes. The lanes mix the hash with the stamp, so a sum of other changes does
     /// not give the same digest by chance.
     fn each(&mut self, id: ChangeId, change: impl Fn(u64, u64) -> (u64, bool)) {

@@ -19,21 +19,44 @@ pub enum Key {
     /// One addition of a member to a set. Its stamp makes it unique, so a removal concerns only additions that were
     /// seen.
     Member(SmolStr, Bytes, Stamp),
+    /// The keys that speak for an owner: its certificates.
+    Binding(SmolStr),
+    /// A value that only its owner writes: the owner, and the name.
+    Owned(SmolStr, SmolStr),
+    /// What an owner wrote before the stamp of this entry is void.
+    Floor(SmolStr),
 }
 
 impl Key {
-    /// The name that users gave.
+    /// The name that users gave; that of the owner for entries about the owner itself.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Register(name) | Self::Count(name, _) | Self::Member(name, ..) => name,
+            Self::Register(name) | Self::Count(name, _) | Self::Member(name, ..) | Self::Owned(_, name) => {
+                name
+            }
+            Self::Binding(owner) | Self::Floor(owner) => owner,
+        }
+    }
+
+    /// The owner, for entries that only the owner or the root writes.
+    #[must_use]
+    pub fn owner(&self) -> Option<&SmolStr> {
+        match self {
+            Self::Register(_) | Self::Count(..) | Self::Member(..) => None,
+            Self::Binding(owner) | Self::Owned(owner, _) | Self::Floor(owner) => Some(owner),
         }
     }
 
     /// The size in bytes that counts against the bounds.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.name().len() + if let Self::Member(_, member, _) = self { member.len() } else { 0 }
+        let more = match self {
+            Self::Member(_, member, _) => member.len(),
+            Self::Owned(owner, _) => owner.len(),
+            _ => 0,
+        };
+        self.name().len() + more
     }
 
     /// The keys of all parts of a counter.
@@ -72,6 +95,19 @@ impl Key {
                 part(&tag.micros.to_be_bytes());
                 part(&tag.logical.to_be_bytes());
                 part(&tag.writer.0.to_be_bytes());
+            }
+            Self::Binding(owner) => {
+                part(b"binding");
+                part(owner.as_bytes());
+            }
+            Self::Owned(owner, name) => {
+                part(b"owned");
+                part(owner.as_bytes());
+                part(name.as_bytes());
+            }
+            Self::Floor(owner) => {
+                part(b"floor");
+                part(owner.as_bytes());
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smol_str::SmolStr;
+
 use super::stamp::FromFuture;
 
 /// The bounds of a replica. All replicas of a field need the same ones, else what one accepts another refuses.
@@ -14,6 +16,8 @@ pub struct Limits {
     pub max_value: usize,
     /// The maximum number of entries, removals included; 10 million by default.
     pub max_entries: usize,
+    /// The maximum number of owners that this replica takes from the certificates of its root; 4,096 by default.
+    pub max_owners: usize,
     /// How far a stamp of another writer may be ahead of this replica's clock; 15 minutes by default.
     pub max_drift: Duration,
     /// How long removals are kept; 7 days by default. A replica that was away for longer loses those of its own changes
@@ -27,6 +31,7 @@ impl Default for Limits {
             max_name: 256,
             max_value: 32_768,
             max_entries: 10_000_000,
+            max_owners: 4_096,
             max_drift: Duration::from_secs(15 * 60),
             horizon: Duration::from_secs(7 * 24 * 60 * 60),
         }
@@ -68,4 +73,43 @@ pub enum Refusal {
     /// A part of a counter is written by another writer than its own, is not a count, or counts down.
     #[error("the part of a counter is not one that its writer can have made")]
     ForeignCount,
+    /// This replica trusts no key for this owner, or has not seen its certificate yet.
+    #[error(
+        "no key of the owner {owner:?} is trusted here: it is not in the allow-list, and no certificate of the root has come"
+    )]
+    UnknownOwner {
+        /// The owner.
+        owner: SmolStr,
+    },
+    /// Signed by a key that is not the owner's, or no longer.
+    #[error("this is not signed by the present key of the owner {owner:?}")]
+    ForeignKey {
+        /// The owner.
+        owner: SmolStr,
+    },
+    /// The signature is wrong, or the entry has none.
+    #[error("the signature of an entry of the owner {owner:?} is wrong")]
+    Forged {
+        /// The owner.
+        owner: SmolStr,
+    },
+    /// The same message had a wrong signature before this entry, so this one was not looked at.
+    #[error("the entry came after a wrong signature, and was not looked at")]
+    Unchecked,
+    /// There are too many owners.
+    #[error("the field has {allowed} owners, which is its bound")]
+    TooManyOwners {
+        /// The bound.
+        allowed: usize,
+    },
+    /// The key was rotated too often.
+    #[error(
+        "the key of {owner:?} was rotated {allowed} times, which is the bound: certify or pin its present key"
+    )]
+    TooManyRotations {
+        /// The owner.
+        owner: SmolStr,
+        /// The bound.
+        allowed: usize,
+    },
 }

@@ -4,13 +4,17 @@
 //! One side initiates; both sides feed what they receive to [`Initiator::handle`] or [`Responder::handle`] and send what
 //! comes out. A reconciliation that breaks off is started anew: what was exchanged differs no more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Change, ChangeId, Entry};
+use super::entry::{Change, ChangeId, Digest, Entry};
+use super::key::Key;
 use super::limits::Refusal;
+use super::owned::Section;
+use super::owning::Intake;
 use super::stamp::Stamp;
 use super::state::{Applied, State};
 
@@ -27,7 +31,7 @@ const WANTED: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Message {
-    /// Begins a reconciliation: the first ranges of the initiator.
+    /// Begins a reconciliation, or follows [`Message::Sections`]: the first ranges of the initiator.
     Open(Vec<u8>),
     /// Ranges that differ, from either side.
     Ranges(Vec<u8>),
@@ -56,6 +60,10 @@ pub enum Message {
         /// Whether nothing was refused. Otherwise the peer must not rely on `collected`.
         is_complete: bool,
     },
+    /// Begins a reconciliation of replicas that trust owners: the parts that the initiator has. The responder answers
+    /// with those that it has as well, with another digest. Only these are compared, so replicas that trust different
+    /// owners do not offer each other the same entries for ever.
+    Sections(Vec<(Section, Digest)>),
 }
 
 /// A message that breaks the protocol. The reconciliation is over; the state is intact.
@@ -86,6 +94,8 @@ pub struct Step {
     pub changed: Vec<(Change, Option<Entry>)>,
     /// The entries that were removed elsewhere so long ago that no mark of it is kept.
     pub forgotten: Vec<Change>,
+    /// The entries of owners that are void by what came: signed by a key that was given up, or older than a floor.
+    pub voided: Vec<Change>,
     /// The changes that were refused.
     pub refused: Vec<(ChangeId, Refusal)>,
 }
@@ -96,16 +106,20 @@ impl Step {
     }
 
     /// Applies changes. Returns those that are gone.
-    fn apply(&mut self, state: &mut State, changes: Vec<Change>, wall: u64) -> Vec<ChangeId> {
+    fn apply(&mut self, state: &mut State, mut changes: Vec<Change>, wall: u64) -> Vec<ChangeId> {
         let mut gone = Vec::new();
+        let mut intake = Intake::default();
+        // A certificate may be younger than what it makes valid.
+        changes.sort_by_key(|change| !matches!(change.key, Key::Binding(_)));
         for change in changes {
-            match state.apply(change.clone(), wall) {
+            match intake.apply(state, change.clone(), wall) {
                 Ok(Applied::Changed { old }) => self.changed.push((change, old)),
                 Ok(Applied::Known) => {}
                 Ok(Applied::Gone) => gone.push(change.id()),
                 Err(refusal) => self.refused.push((change.id(), refusal)),
             }
         }
+        self.voided.extend(state.take_voided());
         gone
     }
 
@@ -117,7 +131,8 @@ impl Step {
 /// The side that begins.
 #[derive(Debug)]
 pub struct Initiator {
-    index: Arc<NegentropyStorageVector>,
+    /// None before the sections are agreed on.
+    index: Option<Arc<NegentropyStorageVector>>,
     collected: Stamp,
     offers: Vec<ChangeId>,
     wants: Vec<ChangeId>,
@@ -127,6 +142,7 @@ pub struct Initiator {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    Sections,
     Ranges,
     Offering,
     Wanting,
@@ -140,17 +156,26 @@ impl Initiator {
     /// # Errors
     /// [`ProtocolError::Ranges`] if the ranges cannot be made.
     pub fn start(state: &mut State) -> Result<(Self, Message), ProtocolError> {
-        let index = state.index();
-        let ranges = Negentropy::borrowed(&*index, RANGES)?.initiate()?;
-        let initiator = Self {
-            index,
+        let mut initiator = Self {
+            index: None,
             collected: state.collected(),
             offers: Vec::new(),
             wants: Vec::new(),
             is_complete: true,
-            stage: Stage::Ranges,
+            stage: Stage::Sections,
         };
-        Ok((initiator, Message::Open(ranges)))
+        let sections = state.sections();
+        let first = match sections[..] {
+            [(Section::OPEN, _)] => initiator.open(state, &[Section::OPEN])?,
+            _ => Message::Sections(sections),
+        };
+        Ok((initiator, first))
+    }
+
+    fn open(&mut self, state: &mut State, sections: &[Section]) -> Result<Message, ProtocolError> {
+        let index = self.index.insert(state.index(sections));
+        self.stage = Stage::Ranges;
+        Ok(Message::Open(Negentropy::borrowed(&**index, RANGES)?.initiate()?))
     }
 
     /// Whether all was exchanged.
@@ -171,6 +196,14 @@ impl Initiator {
     /// [`ProtocolError`]; the reconciliation is over then.
     pub fn handle(&mut self, state: &mut State, message: Message, wall: u64) -> Result<Step, ProtocolError> {
         match (self.stage, message) {
+            (Stage::Sections, Message::Sections(differing)) => {
+                let differing: Vec<_> = differing.into_iter().map(|(section, _)| section).collect();
+                if differing.is_empty() {
+                    self.stage = Stage::Wanting;
+                    return Ok(Step::send(self.next(state)));
+                }
+                Ok(Step::send(self.open(state, &differing)?))
+            }
             (Stage::Ranges, Message::Ranges(ranges)) => self.compare(state, &ranges),
             (Stage::Offering, Message::Taken { gone }) => {
                 let mut step = Step::default();
@@ -202,7 +235,8 @@ impl Initiator {
     }
 
     fn compare(&mut self, state: &State, ranges: &[u8]) -> Result<Step, ProtocolError> {
-        let mut negentropy = Negentropy::borrowed(&*self.index, RANGES)?;
+        let index = self.index.as_deref().ok_or(ProtocolError::OutOfTurn)?;
+        let mut negentropy = Negentropy::borrowed(index, RANGES)?;
         negentropy.set_initiator();
         let (mut have, mut need) = (Vec::new(), Vec::new());
         let next = negentropy.reconcile_with_ids(ranges, &mut have, &mut need)?;
@@ -240,6 +274,8 @@ impl Initiator {
 /// The side that answers. It can be kept for a reconciliation or for all of one peer: [`Message::Open`] begins anew.
 #[derive(Debug, Default)]
 pub struct Responder {
+    /// What is compared; nothing if the initiator did not say: then what everybody may write.
+    sections: Vec<Section>,
     /// None while no reconciliation is open.
     index: Option<Arc<NegentropyStorageVector>>,
     collected: Stamp,
@@ -253,8 +289,23 @@ impl Responder {
     /// [`ProtocolError`]; the reconciliation is over then.
     pub fn handle(&mut self, state: &mut State, message: Message, wall: u64) -> Result<Step, ProtocolError> {
         match message {
+            Message::Sections(theirs) => {
+                let theirs: BTreeMap<_, _> = theirs.into_iter().collect();
+                let differs = |(section, digest): &(Section, Digest)| {
+                    theirs.get(section).is_some_and(|theirs| theirs != digest)
+                };
+                let differing: Vec<_> = state.sections().into_iter().filter(differs).collect();
+                let sections = differing.iter().map(|(section, _)| *section).collect();
+                *self = Self { sections, index: None, collected: state.collected(), is_complete: true };
+                Ok(Step::send(Message::Sections(differing)))
+            }
             Message::Open(ranges) => {
-                *self = Self { index: Some(state.index()), collected: state.collected(), is_complete: true };
+                let mut sections = std::mem::take(&mut self.sections);
+                if sections.is_empty() {
+                    sections.push(Section::OPEN);
+                }
+                let index = Some(state.index(&sections));
+                *self = Self { sections: Vec::new(), index, collected: state.collected(), is_complete: true };
                 self.compare(&ranges)
             }
             Message::Ranges(ranges) => self.compare(&ranges),

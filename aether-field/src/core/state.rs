@@ -10,6 +10,7 @@ use super::entry::{Change, ChangeId, Digest, Entry};
 use super::index::Index;
 use super::key::Key;
 use super::limits::{Limits, Refusal};
+use super::owned::{Ownership, Section};
 use super::stamp::{HybridClock, Stamp, WriterId};
 
 /// All entries of one replica.
@@ -22,10 +23,11 @@ pub struct State {
     entries: BTreeMap<Key, Entry>,
     ids: BTreeMap<ChangeId, Key>,
     digest: Digest,
-    clock: HybridClock,
+    pub(super) clock: HybridClock,
     collected: Stamp,
-    limits: Limits,
+    pub(super) limits: Limits,
     index: Index,
+    pub(super) owned: Ownership,
 }
 
 /// The effect of a change.
@@ -44,6 +46,13 @@ pub enum Applied {
     Gone,
 }
 
+impl Applied {
+    /// The entry that was replaced.
+    pub(super) fn old(self) -> Option<Entry> {
+        if let Self::Changed { old } = self { old } else { None }
+    }
+}
+
 impl State {
     /// An empty replica. `writer` must be new for each start of a replica, except when its whole state was stored when
     /// it ended.
@@ -57,6 +66,7 @@ impl State {
             collected: Stamp::default(),
             limits,
             index: Index::default(),
+            owned: Ownership::default(),
         }
     }
 
@@ -64,7 +74,7 @@ impl State {
     /// [`State::last_stamp`].
     ///
     /// # Errors
-    /// [`Refusal`] if a stored change is out of bounds. Stamps are not compared with the wall clock, which may be wrong
+    /// [`Refusal`] if a stored change is out of bounds, or of an owner: those are for [`State::load_owned`]. Stamps are not compared with the wall clock, which may be wrong
     /// at start.
     pub fn restore(
         writer: WriterId,
@@ -192,18 +202,18 @@ impl State {
     /// The entry of a key, removals included.
     #[must_use]
     pub fn entry(&self, key: &Key) -> Option<&Entry> {
-        self.entries.get(key)
+        if key.owner().is_some() { self.owned.entry(key) } else { self.entries.get(key) }
     }
 
-    /// All entries in the order of their keys, removals included.
+    /// All entries in the order of their keys, removals included, and after them those of each owner.
     pub fn entries(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.entries.iter()
+        self.entries.iter().chain(self.owned.entries())
     }
 
     /// The digest of all entries.
     #[must_use]
-    pub const fn digest(&self) -> Digest {
-        self.digest
+    pub fn digest(&self) -> Digest {
+        self.digest.with(self.owned.digest())
     }
 
     /// The writer of this replica's changes.
@@ -235,6 +245,9 @@ impl State {
     /// # Errors
     /// [`Refusal`]; the state is as before then.
     pub fn apply(&mut self, change: Change, wall: u64) -> Result<Applied, Refusal> {
+        if change.key.owner().is_some() {
+            return self.apply_owned(change, wall);
+        }
         self.check(&change)?;
         self.clock.observe(change.entry.stamp, wall)?;
         // Parts of counters are never removed, so they cannot have been.
@@ -287,12 +300,23 @@ impl State {
     /// The change of this identity, if it is the current one of its key.
     #[must_use]
     pub fn change(&self, id: ChangeId) -> Option<Change> {
-        let key = self.ids.get(&id)?;
+        let Some(key) = self.ids.get(&id) else { return self.owned.change(id) };
         Some(Change { key: key.clone(), entry: self.entries.get(key)?.clone() })
     }
 
-    pub(super) fn index(&mut self) -> Arc<NegentropyStorageVector> {
-        self.index.get_or_build(self.ids.keys().copied())
+    /// The digests of the parts of this state that another replica may have as well.
+    pub(super) fn sections(&self) -> Vec<(Section, Digest)> {
+        [(Section::OPEN, self.digest)].into_iter().chain(self.owned.sections()).collect()
+    }
+
+    /// The sorted identities of these sections. That of the entries that everybody may write is kept.
+    pub(super) fn index(&mut self, sections: &[Section]) -> Arc<NegentropyStorageVector> {
+        if sections == [Section::OPEN] {
+            return self.index.get_or_build(self.ids.keys().copied());
+        }
+        let open = sections.contains(&Section::OPEN).then_some(&self.ids);
+        let open = open.into_iter().flat_map(BTreeMap::keys).copied();
+        Index::default().get_or_build(open.chain(self.owned.ids_in(sections)))
     }
 
     fn write(&mut self, key: Key, value: Option<Bytes>, wall: u64) -> Result<Change, Refusal> {
@@ -322,6 +346,10 @@ impl State {
         Applied::Changed { old }
     }
 
+    pub(super) fn open_entries(&self) -> usize {
+        self.entries.len()
+    }
+
     fn take(&mut self, key: &Key) -> Option<Entry> {
         self.index.is_outdated();
         let entry = self.entries.remove(key)?;
@@ -344,6 +372,10 @@ impl State {
 
     fn check(&self, change: &Change) -> Result<(), Refusal> {
         let Change { key, entry } = change;
+        if let Some(owner) = key.owner() {
+            // Only `apply` checks signatures.
+            return Err(Refusal::UnknownOwner { owner: owner.clone() });
+        }
         let Limits { max_name, max_value, max_entries, .. } = self.limits;
         let name = key.name().len();
         let longest = if let Key::Member(_, member, _) = key { name.max(member.len()) } else { name };
@@ -362,7 +394,7 @@ impl State {
         {
             return Err(Refusal::ForeignCount);
         }
-        if self.entries.len() >= max_entries && !self.entries.contains_key(key) {
+        if self.entries.len() + self.owned.ids().len() >= max_entries && !self.entries.contains_key(key) {
             return Err(Refusal::Full { allowed: max_entries });
         }
         Ok(())

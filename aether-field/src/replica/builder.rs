@@ -3,19 +3,24 @@
 #[cfg(feature = "store")]
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aether_core::{Aether, Amplitude, Vibrator};
 use tokio_util::sync::CancellationToken;
 
 use super::error::JoinFieldError;
 use super::field::{Field, Running};
+use super::peers::{Peers, SILENCE};
 use super::shared::Shared;
 #[cfg(feature = "store")]
 use super::store::Store;
 use super::syncing::Syncer;
 use super::wire::Channels;
 use super::{listening, publishing};
-use crate::core::{Limits, State, WriterId};
+use crate::core::{Identity, Limits, Refusal, State, Trust, WriterId};
+
+/// Peers speak every 0.75 to 1.25 s; one lost beat is no silence.
+const MIN_SILENCE: Duration = Duration::from_secs(2);
 
 /// How a replica joins a field.
 #[derive(Debug, Clone)]
@@ -25,6 +30,9 @@ pub struct FieldBuilder {
     replica: String,
     limits: Limits,
     amplitude: Amplitude,
+    identity: Option<Identity>,
+    trust: Trust,
+    silence: Duration,
     #[cfg(feature = "store")]
     path: Option<PathBuf>,
 }
@@ -44,6 +52,9 @@ impl FieldBuilder {
             replica: format!("field-{field}"),
             limits: Limits::default(),
             amplitude: Amplitude::NORMAL,
+            identity: None,
+            trust: Trust::none(),
+            silence: SILENCE,
             #[cfg(feature = "store")]
             path: None,
         }
@@ -68,6 +79,27 @@ impl FieldBuilder {
         self
     }
 
+    /// Makes the replica that of an owner: it can write [owned state](Field::own), and signs what it says of itself. The
+    /// replica trusts its own key, if [`FieldBuilder::trust`] says nothing of its name. Default: none.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Sets whose owned state this replica takes. Default: nobody's. Replicas of one field may trust different owners;
+    /// each has the state of those that it trusts.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Sets how long a peer may be silent before it has left. Peers speak about once a second. At least 2 s;
+    /// default: 5 s.
+    pub fn silence(mut self, silence: Duration) -> Self {
+        self.silence = silence;
+        self
+    }
+
     /// Keeps the replica in a file, which is made if it does not exist. One process at a time can have it open.
     #[cfg(feature = "store")]
     pub fn store(mut self, path: impl AsRef<Path>) -> Self {
@@ -81,6 +113,14 @@ impl FieldBuilder {
     /// [`JoinFieldError`] if the name is not allowed in a channel, the medium does not take the subscriptions, or the
     /// store cannot be opened.
     pub async fn join(self, aether: &Aether) -> Result<Field, JoinFieldError> {
+        if self.silence < MIN_SILENCE {
+            return Err(JoinFieldError::Silence { allowed: MIN_SILENCE });
+        }
+        let mut trust = self.trust;
+        if let Some(identity) = &self.identity {
+            check_owner(identity, &self.limits).map_err(JoinFieldError::Identity)?;
+            trust = trust.with_self(identity);
+        }
         let name = |source| JoinFieldError::Name { name: self.field.clone(), source };
         let channels = Channels::of(&self.field).map_err(name)?;
         // Random, so that a crash that loses the last changes cannot make two changes with one stamp.
@@ -89,13 +129,13 @@ impl FieldBuilder {
         #[cfg(feature = "store")]
         let (state, store) = match &self.path {
             Some(path) => {
-                let (state, store) = Store::open(path, writer, self.limits)?;
+                let (state, store) = Store::open(path, writer, self.limits, (&self.field, trust))?;
                 (state, Some(store))
             }
-            None => (State::new(writer, self.limits), None),
+            None => (State::new(writer, self.limits).with_trust(&self.field, trust), None),
         };
         #[cfg(not(feature = "store"))]
-        let state = State::new(writer, self.limits);
+        let state = State::new(writer, self.limits).with_trust(&self.field, trust);
 
         let vibrator = Vibrator::create(&self.replica, aether).await?;
         vibrator.resonate_on(channels.changes.as_str()).await?;
@@ -103,9 +143,11 @@ impl FieldBuilder {
         vibrator.resonate_on(sync.as_str()).await?;
         let (emitter, receiver) = vibrator.split();
         let shared = Arc::new(Shared::new(
-            self.replica,
+            (self.field, self.replica),
             channels,
             state,
+            self.identity,
+            Peers::new(self.silence),
             #[cfg(feature = "store")]
             store,
         ));
@@ -131,5 +173,13 @@ impl FieldBuilder {
             }
         });
         Ok(Field::new(shared, syncer, self.amplitude, Running::new(stop, tasks)))
+    }
+}
+
+fn check_owner(identity: &Identity, limits: &Limits) -> Result<(), Refusal> {
+    match identity.name().len() {
+        0 => Err(Refusal::EmptyName),
+        bytes if bytes > limits.max_name => Err(Refusal::NameTooLong { bytes, allowed: limits.max_name }),
+        _ => Ok(()),
     }
 }

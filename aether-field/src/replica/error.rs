@@ -17,6 +17,17 @@ pub enum JoinFieldError {
         /// Why not.
         source: ChannelError,
     },
+    /// A peer may not be silent for so short a time.
+    #[error(
+        "a peer must be allowed to be silent for at least {allowed:?}, because it speaks about once a second"
+    )]
+    Silence {
+        /// The minimum.
+        allowed: std::time::Duration,
+    },
+    /// The name of the identity is too long.
+    #[error("the name of the identity is refused")]
+    Identity(#[source] Refusal),
     /// The vibrator of the replica cannot be made.
     #[error("the vibrator of the field cannot be made")]
     Create(#[from] CreateError),
@@ -52,6 +63,17 @@ pub enum FieldError {
         name: String,
         /// Why not.
         source: serde_json::Error,
+    },
+    /// The replica has no identity, so it owns nothing.
+    #[error("the replica has no identity; `FieldBuilder::identity` gives it one")]
+    NoIdentity,
+    /// The next identity of a rotation has another name.
+    #[error("an owner keeps its name when it rotates its key: it is {name:?}, and not {given:?}")]
+    OtherName {
+        /// The name of the owner.
+        name: String,
+        /// The name of the next identity.
+        given: String,
     },
     /// The replica has no store.
     #[error("the field has no store; `FieldBuilder::store` gives it one")]

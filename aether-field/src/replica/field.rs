@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::FieldError;
-use super::peers::Peer;
+use super::peer::{Peer, PeerEvents};
 use super::shared::{FieldStatus, Shared};
 use super::superseded::{KEPT, Superseded};
 use super::syncing::Syncer;
@@ -27,9 +27,9 @@ use crate::core::{Digest, Key, WriterId};
 /// replica leaves in the background; [`Field::close`] waits for that.
 #[derive(Debug, Clone)]
 pub struct Field {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     syncer: Arc<Syncer>,
-    amplitude: Amplitude,
+    pub(super) amplitude: Amplitude,
     running: Arc<Running>,
 }
 
@@ -67,12 +67,9 @@ impl Field {
     /// # Errors
     /// [`FieldError`] if the value is `null` or no JSON, or name or value are out of bounds. Nothing changes then.
     pub fn set(&self, name: &str, value: &(impl Serialize + ?Sized)) -> Result<(), FieldError> {
-        let value = serde_json::to_vec(value).map_err(FieldError::Serialize)?;
-        if value == b"null" {
-            return Err(FieldError::Null { name: name.to_owned() });
-        }
+        let value = json_of(name, value)?;
         let write = |state: &mut crate::core::State, wall| {
-            state.set(name, value.into(), wall).map(|change| ((), vec![change]))
+            state.set(name, value, wall).map(|change| ((), vec![change]))
         };
         Ok(self.shared.write(self.amplitude, write, |state| state.entry(&register(name)).cloned())?)
     }
@@ -82,9 +79,7 @@ impl Field {
     /// # Errors
     /// [`FieldError::Deserialize`] if the value is not of this type.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, FieldError> {
-        let Some(value) = self.get_json(name) else { return Ok(None) };
-        let read = serde_json::from_slice(&value);
-        read.map(Some).map_err(|source| FieldError::Deserialize { name: name.to_owned(), source })
+        self.get_json(name).map(|value| read(name, &value)).transpose()
     }
 
     /// The JSON of a register; `None` if there is none.
@@ -181,7 +176,11 @@ impl Field {
     /// Watches the names that match a pattern from now on: a name, or the beginning of names and `*`.
     #[must_use]
     pub fn watch(&self, pattern: &str) -> Watch {
-        let queue = WatchQueue::new(pattern);
+        self.watch_of(None, pattern)
+    }
+
+    pub(super) fn watch_of(&self, owner: Option<&str>, pattern: &str) -> Watch {
+        let queue = WatchQueue::new(owner, pattern);
         self.shared.watch(&queue);
         Watch { queue }
     }
@@ -199,6 +198,12 @@ impl Field {
     pub fn peers(&self) -> Vec<Peer> {
         let digest = self.digest();
         self.shared.peers.lock().list(digest)
+    }
+
+    /// The peers that join and leave from now on.
+    #[must_use]
+    pub fn peer_events(&self) -> PeerEvents {
+        PeerEvents { receiver: self.shared.peers.lock().events() }
     }
 
     /// The identity of this replica's changes.
@@ -277,6 +282,19 @@ impl Field {
         }
         Ok(())
     }
+}
+
+/// A value as JSON.
+pub(super) fn json_of(name: &str, value: &(impl Serialize + ?Sized)) -> Result<Bytes, FieldError> {
+    let value = serde_json::to_vec(value).map_err(FieldError::Serialize)?;
+    if value == b"null" {
+        return Err(FieldError::Null { name: name.to_owned() });
+    }
+    Ok(value.into())
+}
+
+pub(super) fn read<T: DeserializeOwned>(name: &str, value: &[u8]) -> Result<T, FieldError> {
+    serde_json::from_slice(value).map_err(|source| FieldError::Deserialize { name: name.to_owned(), source })
 }
 
 fn register(name: &str) -> Key {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aether_core::{FailureReason, Receiver, Wave};
 use tokio::time::Instant;
 
+use super::peers::Heard;
 use super::shared::{Shared, wall};
 use super::wire::{Beat, Changes, Question, VERSION};
 use crate::core::{Responder, WriterId};
@@ -52,15 +53,23 @@ fn beat(shared: &Shared, wave: &Wave) {
         Ok(beat) if beat.version == VERSION => beat,
         _ => return unreadable(shared, wave),
     };
-    let own = {
+    // A repetition costs no signature.
+    if beat.proof.is_some() && shared.peers.lock().is_old(&beat) {
+        return;
+    }
+    let (own, owner) = {
         let state = shared.state();
         if beat.writer == state.writer() {
             return;
         }
-        state.digest()
+        (state.digest(), beat.owner(&state))
     };
-    if shared.peers.lock().heard(&beat, Instant::now()) {
-        shared.progress.send_modify(|progress| *progress += 1);
+    let heard = shared.peers.lock().heard(&beat, owner, Instant::now());
+    match heard {
+        Heard::New => shared.progress.send_modify(|progress| *progress += 1),
+        Heard::Known | Heard::Left => {}
+        Heard::Old => return,
+        Heard::Forged => return shared.count(|account| &mut account.forged),
     }
     if beat.asks {
         shared.beat_now.notify_one();

@@ -1,6 +1,7 @@
 //! The task that sends changes and beats.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aether_core::{Amplitude, EmitError, Emitter, Wave};
@@ -43,7 +44,11 @@ pub(super) async fn publish(shared: Arc<Shared>, emitter: Emitter) -> Result<(),
                 }
                 next_beat = next_beat.min(Instant::now() + AFTER_CHANGES);
             }
-            _ = collection.tick() => shared.collect(),
+            _ = collection.tick() => {
+                shared.collect();
+                shared.maintain();
+            }
+            () = shared.maintain_now.notified() => shared.maintain(),
             () = shared.beat_now.notified() => next_beat = Instant::now(),
             () = sleep_until(next_beat) => {
                 beat(&shared, &emitter, asks, false).await;
@@ -63,7 +68,12 @@ pub(super) async fn beat(shared: &Shared, emitter: &Emitter, asks: bool, leaves:
         let state = shared.state();
         (state.writer(), state.digest())
     };
-    let beat = Beat { version: VERSION, writer, replica: shared.replica.clone(), digest, asks, leaves };
+    let number = shared.beats.fetch_add(1, Ordering::Relaxed);
+    let replica = shared.replica.clone();
+    let mut beat = Beat { version: VERSION, writer, replica, digest, asks, leaves, number, proof: None };
+    if let Some(identity) = &*shared.identity.lock() {
+        beat.sign(identity, &shared.field);
+    }
     let Ok(payload) = postcard::to_allocvec(&beat) else { return };
     let wave = Wave::builder(shared.channels.beats.clone()).amplitude(BEAT_AMPLITUDE).bytes(payload).build();
     match wave {

@@ -1,11 +1,14 @@
 //! What the tasks and handles of one replica share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aether_core::Amplitude;
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
+use smol_str::SmolStr;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
@@ -15,7 +18,7 @@ use super::store::Store;
 use super::superseded::SupersededValues;
 use super::watch::{Update, UpdateKind, WatchQueue};
 use super::wire::Channels;
-use crate::core::{Applied, Change, Entry, Key, Refusal, State, Step};
+use crate::core::{Applied, Change, Entry, Identity, Intake, Key, Refusal, State, Step, Written};
 
 /// The account of one replica. All numbers are since it joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,8 +30,19 @@ pub struct FieldStatus {
     pub written: u64,
     /// Changes of others that were new here.
     pub received: u64,
-    /// Changes of others that were refused: out of bounds, or from the future.
+    /// Changes of others that were refused: out of bounds, from the future, or of owners, for one of the four reasons
+    /// below.
     pub refused: u64,
+    /// Refused: of owners for which no key is trusted here, or whose certificate has not come yet.
+    pub unknown_owners: u64,
+    /// Refused: signed by another key than the present one of the owner.
+    pub foreign_keys: u64,
+    /// Refused: with a wrong signature. Beats that pretend to be of a peer with an owner count here, too.
+    pub forged: u64,
+    /// Refused without a look, because they came in one message after a wrong signature.
+    pub unchecked: u64,
+    /// Entries of owners that became void: signed by a key that was given up, or older than a floor.
+    pub voided: u64,
     /// Messages that could not be read, or are of another version.
     pub unreadable: u64,
     /// Entries that were removed elsewhere so long ago that no mark is kept.
@@ -41,12 +55,43 @@ pub struct FieldStatus {
     pub broken_off: u64,
 }
 
+/// What a former run of this replica's owner has overtaken.
+#[derive(Debug, Default)]
+struct Overtaken {
+    due: BTreeMap<SmolStr, Option<Bytes>>,
+    /// The names that were due already.
+    known: BTreeSet<SmolStr>,
+}
+
+impl Overtaken {
+    fn note(&mut self, state: &State, change: &Change, old: Option<&Entry>) {
+        if let (Key::Owned(_, name), Some(old)) = (&change.key, old)
+            && old.stamp.writer == state.writer()
+            && change.entry.stamp.writer != state.writer()
+            && self.known.insert(name.clone())
+        {
+            self.due.insert(name.clone(), State::value_of(&change.key, old));
+        }
+    }
+}
+
 /// Changes that wait to be sent: the newest of each key.
 pub(super) type Outgoing = BTreeMap<Key, (Change, Amplitude)>;
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    pub(super) field: String,
     pub(super) replica: String,
+    /// Locked before the state.
+    pub(super) identity: Mutex<Option<Identity>>,
+    own: Option<SmolStr>,
+    /// Something of this replica's owner has to be signed anew.
+    pub(super) maintain_now: Notify,
+    /// What this replica's owner wrote, and a former run had written with a later stamp. A value is written again once at
+    /// most, so two processes with one identity do not fight for ever.
+    overtaken: Mutex<Overtaken>,
+    /// The number of the next beat.
+    pub(super) beats: AtomicU64,
     pub(super) channels: Channels,
     state: Mutex<State>,
     watchers: Mutex<Vec<Arc<WatchQueue>>>,
@@ -72,20 +117,28 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        replica: String,
+        (field, replica): (String, String),
         channels: Channels,
         state: State,
+        identity: Option<Identity>,
+        peers: Peers,
         #[cfg(feature = "store")] store: Option<Store>,
     ) -> Self {
         Self {
+            field,
             replica,
+            own: identity.as_ref().map(|identity| identity.name().into()),
+            identity: Mutex::new(identity),
+            maintain_now: Notify::new(),
+            overtaken: Mutex::default(),
+            beats: AtomicU64::new(1),
             channels,
             state: Mutex::new(state),
             watchers: Mutex::default(),
             supersedes: Mutex::default(),
             outgoing: Mutex::default(),
             to_send: Notify::new(),
-            peers: Mutex::default(),
+            peers: Mutex::new(peers),
             progress: watch::Sender::new(0),
             beat_now: Notify::new(),
             sync_now: Notify::new(),
@@ -117,6 +170,7 @@ impl Shared {
     pub(super) fn close(&self) {
         self.watchers.lock().drain(..).for_each(|watcher| watcher.close());
         self.supersedes.lock().clear();
+        self.peers.lock().close();
     }
 
     /// Makes local changes, and queues them for sending.
@@ -129,13 +183,32 @@ impl Shared {
         let mut state = self.state();
         let old = old(&state);
         let (result, changes) = write(&mut state, wall())?;
-        for change in &changes {
+        let written = changes.into_iter().map(|change| (change, old.clone())).collect();
+        self.queue(state, amplitude, written);
+        Ok(result)
+    }
+
+    /// Makes local changes of which each has an entry that it replaced, and queues them for sending.
+    pub(super) fn write_each<T>(
+        &self,
+        amplitude: Amplitude,
+        write: impl FnOnce(&mut State, u64) -> Result<(T, Vec<Written>), Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut state = self.state();
+        let (result, written) = write(&mut state, wall())?;
+        self.drop_voided(&mut state);
+        self.queue(state, amplitude, written);
+        Ok(result)
+    }
+
+    fn queue(&self, state: MutexGuard<'_, State>, amplitude: Amplitude, written: Vec<Written>) {
+        for (change, old) in &written {
             self.count(|account| &mut account.written);
             self.changed(&state, change, old.as_ref());
         }
         // Under the lock of the state, so that an older change never replaces a newer one.
         let mut outgoing = self.outgoing.lock();
-        for change in changes {
+        for (change, _) in written {
             let amplitude =
                 outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
             outgoing.insert(change.key.clone(), (change, amplitude));
@@ -143,20 +216,53 @@ impl Shared {
         drop(outgoing);
         drop(state);
         self.to_send.notify_one();
-        Ok(result)
+    }
+
+    /// Signs anew what this replica's owner has to, and drops its old removals.
+    pub(super) fn maintain(&self) {
+        let identity = self.identity.lock();
+        let Some(identity) = &*identity else { return };
+        let mut overtaken = std::mem::take(&mut self.overtaken.lock().due);
+        let is_complete = self.account.lock().reconciliations > 0;
+        let write = |state: &mut State, wall| {
+            state.maintain(identity, &mut overtaken, is_complete, wall).map(|written| ((), written))
+        };
+        if let Err(refusal) = self.write_each(Amplitude::NORMAL, write) {
+            tracing::warn!(%refusal, "the own state of the field was not signed anew");
+        }
     }
 
     /// Applies changes of another replica as they arrive.
     pub(super) fn apply(&self, changes: Vec<Change>) {
         let wall = wall();
         let mut state = self.state();
+        let mut intake = Intake::default();
         for change in changes {
-            match state.apply(change.clone(), wall) {
+            match intake.apply(&mut state, change.clone(), wall) {
                 Ok(Applied::Changed { old }) => self.received(&state, &change, old.as_ref()),
                 Ok(Applied::Known) => {}
                 // Its sender learns it in the next reconciliation.
                 Ok(Applied::Gone) => self.sync_now.notify_one(),
                 Err(refusal) => self.refused(&refusal),
+            }
+        }
+        self.drop_voided(&mut state);
+    }
+
+    fn drop_voided(&self, state: &mut State) {
+        let voided = state.take_voided();
+        self.voided(state, &voided);
+    }
+
+    fn voided(&self, state: &State, voided: &[Change]) {
+        for change in voided {
+            self.count(|account| &mut account.voided);
+            // A newer one may have come in the same message.
+            let new = state.entry(&change.key);
+            self.notify(state, &change.key, Some(&change.entry), new);
+            #[cfg(feature = "store")]
+            if let Some(store) = &self.store {
+                store.put(state, change.key.clone(), new.cloned());
             }
         }
     }
@@ -167,6 +273,7 @@ impl Shared {
             self.received(state, change, old.as_ref());
         }
         step.refused.iter().for_each(|(_, refusal)| self.refused(refusal));
+        self.voided(state, &step.voided);
         for change in &step.forgotten {
             self.count(|account| &mut account.forgotten);
             if change.entry.stamp.writer == state.writer() {
@@ -210,15 +317,31 @@ impl Shared {
         {
             self.lost_against(name, old.value.clone(), Some(&change.entry));
         }
+        if let Some(owner) = change.key.owner()
+            // The identity is locked before the state elsewhere; its name never changes.
+            && self.own.as_ref() == Some(owner)
+        {
+            self.overtaken.lock().note(state, change, old);
+            self.maintain_now.notify_one();
+        }
         self.changed(state, change, old);
     }
 
     fn refused(&self, refusal: &Refusal) {
-        self.count(|account| &mut account.refused);
+        let mut account = self.account.lock();
+        account.refused += 1;
+        match refusal {
+            Refusal::UnknownOwner { .. } => account.unknown_owners += 1,
+            Refusal::ForeignKey { .. } => account.foreign_keys += 1,
+            Refusal::Forged { .. } => account.forged += 1,
+            Refusal::Unchecked => account.unchecked += 1,
+            _ => {}
+        }
+        drop(account);
         tracing::debug!(%refusal, "a change of another replica was refused");
     }
 
-    fn lost_against(&self, name: &str, lost: Option<bytes::Bytes>, winner: Option<&Entry>) {
+    fn lost_against(&self, name: &str, lost: Option<Bytes>, winner: Option<&Entry>) {
         self.count(|account| &mut account.superseded);
         let values = SupersededValues {
             name: name.to_owned(),
@@ -242,15 +365,21 @@ impl Shared {
     }
 
     fn notify(&self, state: &State, key: &Key, old: Option<&Entry>, new: Option<&Entry>) {
+        let value = |entry: Option<&Entry>| entry.and_then(|entry| State::value_of(key, entry));
+        let is_same = || key.owner().is_some() && value(old) == value(new);
+        if matches!(key, Key::Binding(_) | Key::Floor(_)) || is_same() {
+            return;
+        }
         let mut watchers = self.watchers.lock();
         // The other owner of the queue is its `Watch`.
         watchers.retain(|watcher| Arc::strong_count(watcher) > 1);
-        if !watchers.iter().any(|watcher| watcher.wants(key.name())) {
+        if !watchers.iter().any(|watcher| watcher.wants(key)) {
             return;
         }
-        let value = |entry: Option<&Entry>| entry.and_then(|entry| entry.value.clone());
         let (name, kind) = match key {
-            Key::Register(name) => (name, UpdateKind::Register { old: value(old), new: value(new) }),
+            Key::Register(name) | Key::Owned(_, name) | Key::Binding(name) | Key::Floor(name) => {
+                (name, UpdateKind::Register { old: value(old), new: value(new) })
+            }
             Key::Count(name, _) => (name, UpdateKind::Counter { sum: state.count(name) }),
             Key::Member(name, member, _) => {
                 let is_member = state.is_member(name, member);
@@ -258,8 +387,8 @@ impl Shared {
             }
         };
         let stamp = new.or(old).map(|entry| entry.stamp).unwrap_or_default();
-        let update = Update { name: name.clone(), kind, stamp };
-        watchers.iter().filter(|watcher| watcher.wants(key.name())).for_each(|watcher| watcher.put(&update));
+        let update = Update { owner: key.owner().cloned(), name: name.clone(), kind, stamp };
+        watchers.iter().filter(|watcher| watcher.wants(key)).for_each(|watcher| watcher.put(&update));
     }
 }
 

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::sync::watch;
 
-use crate::core::{Change, ChangeId, Entry, Key, Limits, Refusal, Stamp, State, WriterId};
+use crate::core::{Change, ChangeId, Entry, Key, Limits, Refusal, Stamp, State, Trust, WriterId};
 
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
@@ -86,7 +86,12 @@ pub(super) struct Store {
 impl Store {
     /// Opens or makes a file, and reads the state from it. Entries whose checksum is wrong are logged and left out: a
     /// reconciliation brings them back.
-    pub(super) fn open(path: &Path, writer: WriterId, limits: Limits) -> Result<(State, Self), StoreError> {
+    pub(super) fn open(
+        path: &Path,
+        writer: WriterId,
+        limits: Limits,
+        (field, trust): (&str, Trust),
+    ) -> Result<(State, Self), StoreError> {
         let file = |source: redb::Error| StoreError::File { path: path.to_owned(), source: Box::new(source) };
         let database = Database::create(path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.to_owned() },
@@ -96,8 +101,20 @@ impl Store {
         if let Some(version) = version.filter(|&version| version != VERSION) {
             return Err(StoreError::Version { path: path.to_owned(), version });
         }
-        let state = State::restore(writer, limits, changes, collected, last)
-            .map_err(|source| StoreError::Refused { path: path.to_owned(), source })?;
+        let (owned, open): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|change| change.key.owner().is_some());
+        let mut state = State::restore(writer, limits, open, collected, last)
+            .map_err(|source| StoreError::Refused { path: path.to_owned(), source })?
+            .with_trust(field, trust);
+        for (change, refusal) in state.load_owned(owned) {
+            tracing::warn!(
+                path = %path.display(),
+                owner = change.key.owner().map_or("", |owner| owner.as_str()),
+                name = change.key.name(),
+                %refusal,
+                "a stored entry of an owner is left out"
+            );
+        }
         let inner = Arc::new(Inner {
             path: path.to_owned(),
             queue: Mutex::default(),

@@ -56,7 +56,7 @@ impl Syncer {
             }
             let own = self.shared.state().digest();
             let is_quiet = self.shared.quiet_for() >= QUIET;
-            let differing = self.shared.peers.lock().differing(own);
+            let differing = self.shared.peers.lock().differing(own, Instant::now());
             for (peer, last) in differing {
                 let is_due = last.is_none_or(|last| last.elapsed() >= SELDOM);
                 if !(is_quiet || is_due) {
@@ -74,12 +74,13 @@ impl Syncer {
     pub(super) async fn with(&self, peer: WriterId) -> Result<(), SyncError> {
         let mut session = self.session.lock().await;
         *session = session.wrapping_add(1);
+        let before = (self.shared.state().digest(), self.shared.peers.lock().digest(peer));
         let result = self.exchange(peer, *session).await;
         match &result {
             Ok(()) => {
                 self.shared.count(|account| &mut account.reconciliations);
                 let digest = self.shared.state().digest();
-                self.shared.peers.lock().reconciled(peer, digest, Instant::now());
+                self.shared.peers.lock().reconciled(peer, before, digest, Instant::now());
                 self.shared.progress.send_modify(|progress| *progress += 1);
             }
             Err(error) => {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 use tokio::sync::Notify;
 
-use crate::core::{Stamp, WriterId};
+use crate::core::{Key, Stamp, WriterId};
 
 /// What has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub enum UpdateKind {
 /// A change of one name, local or remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
+    pub(super) owner: Option<SmolStr>,
     pub(super) name: SmolStr,
     pub(super) kind: UpdateKind,
     pub(super) stamp: Stamp,
@@ -49,6 +50,12 @@ impl Update {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The owner, if only it writes this name.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
     }
 
     /// What has changed.
@@ -120,6 +127,8 @@ impl Names {
 /// Updates that wait for one watcher: at most one for each name or member.
 #[derive(Debug)]
 pub(super) struct WatchQueue {
+    /// Whose names; `None` for those that everybody may write.
+    owner: Option<SmolStr>,
     names: Names,
     waiting: Mutex<Waiting>,
     wake: Notify,
@@ -133,12 +142,13 @@ struct Waiting {
 }
 
 impl WatchQueue {
-    pub(super) fn new(pattern: &str) -> Arc<Self> {
-        Arc::new(Self { names: Names::of(pattern), waiting: Mutex::default(), wake: Notify::new() })
+    pub(super) fn new(owner: Option<&str>, pattern: &str) -> Arc<Self> {
+        let (owner, names) = (owner.map(SmolStr::from), Names::of(pattern));
+        Arc::new(Self { owner, names, waiting: Mutex::default(), wake: Notify::new() })
     }
 
-    pub(super) fn wants(&self, name: &str) -> bool {
-        self.names.has(name)
+    pub(super) fn wants(&self, key: &Key) -> bool {
+        self.names.has(key.name()) && self.owner.as_ref() == key.owner()
     }
 
     pub(super) fn put(&self, update: &Update) {

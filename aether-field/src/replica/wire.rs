@@ -2,12 +2,14 @@
 
 use aether_core::Channel;
 use aether_core::wave::ChannelError;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
-use crate::core::{Change, Digest, Message, WriterId};
+use crate::core::{Change, Digest, Identity, Message, Presence, State, WriterId};
 
 /// The version of everything here. Other versions are counted and skipped.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// Changes as they are made.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,6 +29,37 @@ pub(super) struct Beat {
     pub(super) asks: bool,
     /// The replica leaves.
     pub(super) leaves: bool,
+    /// Increases with each beat of this writer.
+    pub(super) number: u64,
+    /// Who says so; `None` from a replica without an identity.
+    pub(super) proof: Option<Proof>,
+}
+
+/// The signature of an owner under a beat.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Proof {
+    pub(super) owner: SmolStr,
+    signature: Bytes,
+}
+
+impl Beat {
+    fn presence(&self) -> Presence<'_> {
+        let Self { writer, number, digest, asks, leaves, .. } = *self;
+        Presence { writer, replica: &self.replica, number, digest, asks, leaves }
+    }
+
+    pub(super) fn sign(&mut self, identity: &Identity, field: &str) {
+        let signature = self.presence().sign(identity, field);
+        let signature = Bytes::copy_from_slice(&signature);
+        self.proof = Some(Proof { owner: identity.name().into(), signature });
+    }
+
+    /// The owner that has signed the beat; `None` if nobody has, or the owner is not trusted here.
+    pub(super) fn owner(&self, state: &State) -> Option<&SmolStr> {
+        let Proof { owner, signature } = self.proof.as_ref()?;
+        let signature: &[u8; 64] = signature.as_ref().try_into().ok()?;
+        state.is_present(owner, &self.presence(), signature).then_some(owner)
+    }
 }
 
 /// A question in a reconciliation. The answer is a list of messages.
