@@ -105,6 +105,14 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Field(#[from] aether_field::FieldError),
     #[error(transparent)]
+    Identity(#[from] aether_field::IdentityError),
+    #[error("the identity cannot be made")]
+    Random(#[from] aether_field::core::RandomError),
+    #[error("certify needs --identity with the identity of the root")]
+    NoRoot,
+    #[error("the key is that of {owner:?} already; nothing is to be certified")]
+    Certified { owner: String },
+    #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Letters(#[from] LettersError),

@@ -1,5 +1,6 @@
 //! `aether field`: reads and writes shared state.
 
+mod identity;
 mod ledger;
 
 use std::path::PathBuf;
@@ -7,10 +8,11 @@ use std::time::Duration;
 
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::Aether;
-use aether_field::{Field, Update, UpdateKind};
+use aether_field::{Field, PublicKey, Trust, Update, UpdateKind, Watch};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use self::identity::{IdentityAction, OwnerArgs};
 use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::{Output, stderr_line};
@@ -25,10 +27,25 @@ Examples:
   aether field keep home --store home.field     a replica that stays, kept in a file
   aether field set home lamp/1 '\"on\"'
   aether field watch home 'lamp/*'
-  aether field export home > home.jsonl")]
+  aether field export home > home.jsonl
+
+Owned state, which only the owner writes and everybody can check:
+  aether field identity new pi-2 pi-2.identity
+  aether field certify home pi-2 KEY --identity root.identity
+  aether field set home temp 21 --own --identity pi-2.identity --root ROOTKEY
+  aether field get home temp --of pi-2 --root ROOTKEY")]
 pub(crate) struct FieldArgs {
     #[command(subcommand)]
-    action: Action,
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Join(Action),
+    /// Make or show the identity of an owner
+    #[command(subcommand)]
+    Identity(IdentityAction),
 }
 
 /// What all actions need.
@@ -42,6 +59,9 @@ struct Place {
     timeout: Duration,
 
     #[command(flatten)]
+    owners: OwnerArgs,
+
+    #[command(flatten)]
     medium: MediumArgs,
 }
 
@@ -53,6 +73,9 @@ enum Action {
         place: Place,
         /// The name of the register
         name: String,
+        /// Read what this owner wrote
+        #[arg(long, value_name = "OWNER")]
+        of: Option<String>,
     },
     /// Write a register, and wait until another replica has it
     Set {
@@ -63,6 +86,9 @@ enum Action {
         /// The value as JSON
         #[arg(value_parser = values::json, allow_negative_numbers = true)]
         value: Box<RawValue>,
+        /// Write it as the owner of --identity
+        #[arg(long, requires = "identity")]
+        own: bool,
     },
     /// Remove a register, and wait until another replica knows
     Rm {
@@ -70,6 +96,9 @@ enum Action {
         place: Place,
         /// The name of the register
         name: String,
+        /// Remove what the owner of --identity wrote
+        #[arg(long, requires = "identity")]
+        own: bool,
     },
     /// Print a line for each change, until interrupted
     Watch {
@@ -78,6 +107,21 @@ enum Action {
         /// A name, or the beginning of names and *
         #[arg(default_value = "*")]
         pattern: String,
+        /// Watch what this owner writes
+        #[arg(long, value_name = "OWNER")]
+        of: Option<String>,
+    },
+    /// Bind the name of an owner to its key, signed by the root, whose identity is --identity
+    Certify {
+        #[command(flatten)]
+        place: Place,
+        /// The name of the owner
+        owner: String,
+        /// Its public key, as `aether field identity show` prints it
+        key: PublicKey,
+        /// Make void at once what the key before signed, because it was stolen
+        #[arg(long)]
+        void: bool,
     },
     /// List the replicas
     Peers {
@@ -117,6 +161,7 @@ impl Action {
             | Self::Rm { place, .. }
             | Self::Watch { place, .. }
             | Self::Peers { place }
+            | Self::Certify { place, .. }
             | Self::Export { place, .. }
             | Self::Import { place, .. }
             | Self::Keep { place, .. } => place,
@@ -125,11 +170,15 @@ impl Action {
 }
 
 pub(crate) async fn field(args: FieldArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let aether = connected(&args.action.place().medium, "aether-field", &shutdown).await?;
+    let action = match args.command {
+        Command::Join(action) => action,
+        Command::Identity(action) => return action.run(),
+    };
+    let aether = connected(&action.place().medium, "aether-field", &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { missing: "share the field" });
     }
-    let result = with_field(&aether, args.action, &shutdown).await;
+    let result = with_field(&aether, action, &shutdown).await;
     aether_chassis::close(&aether).await;
     result
 }
@@ -139,7 +188,12 @@ async fn with_field(
     action: Action,
     shutdown: &CancellationToken,
 ) -> Result<(), CommandError> {
-    let mut builder = Field::builder(&action.place().field).replica("aether-field");
+    let owners = &action.place().owners;
+    let builder = Field::builder(&action.place().field).replica("aether-field");
+    let mut builder = match &action {
+        Action::Certify { .. } => builder.trust(Trust::root(owners.root()?.public_key())),
+        _ => owners.apply(builder)?,
+    };
     if let Action::Keep { store: Some(path), .. } = &action {
         builder = builder.store(path);
     }
@@ -155,28 +209,50 @@ async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Res
     let mut output = Output::stdout();
     match action {
         Action::Keep { .. } => return keep(field, &mut output, shutdown).await,
-        Action::Watch { pattern, .. } => return watch(field, &pattern, &mut output, shutdown).await,
+        Action::Watch { pattern, of, .. } => {
+            let updates = match of {
+                Some(owner) => field.of(&owner).watch(&pattern),
+                None => field.watch(&pattern),
+            };
+            return watch(updates, &mut output, shutdown).await;
+        }
         _ => agreed(field, timeout, shutdown).await?,
     }
     match action {
-        Action::Get { name, .. } => match field.get_json(&name) {
-            Some(value) => output.bytes(&line(&value))?,
-            None => return Err(CommandError::NoRegister { name }),
-        },
-        Action::Set { name, value, .. } => {
-            field.set(&name, &value)?;
+        Action::Get { name, of, .. } => {
+            let value = match of {
+                Some(owner) => field.of(&owner).get_json(&name),
+                None => field.get_json(&name),
+            };
+            match value {
+                Some(value) => output.bytes(&line(&value))?,
+                None => return Err(CommandError::NoRegister { name }),
+            }
+        }
+        Action::Set { name, value, own, .. } => {
+            if own {
+                field.own()?.set(&name, &value)?
+            } else {
+                field.set(&name, &value)?
+            }
             agreed(field, timeout, shutdown).await?;
         }
-        Action::Rm { name, .. } => {
-            if !field.remove(&name)? {
+        Action::Rm { name, own, .. } => {
+            let removed = if own { field.own()?.remove(&name)? } else { field.remove(&name)? };
+            if !removed {
                 return Err(CommandError::NoRegister { name });
             }
+            agreed(field, timeout, shutdown).await?;
+        }
+        Action::Certify { place, owner, key, void } => {
+            identity::certify(field, &place.owners.root()?, (&owner, key), void)?;
             agreed(field, timeout, shutdown).await?;
         }
         Action::Peers { .. } => {
             for peer in field.peers() {
                 let agrees = if peer.agrees { "same state" } else { "other state" };
-                output.line(format_args!("{} {} {agrees}", peer.replica, peer.writer))?;
+                let owner = peer.owner.map(|owner| format!(" owner {owner}")).unwrap_or_default();
+                output.line(format_args!("{} {} {agrees}{owner}", peer.replica, peer.writer))?;
             }
         }
         Action::Export { pattern, .. } => {
@@ -216,12 +292,10 @@ async fn agreed(field: &Field, timeout: Duration, shutdown: &CancellationToken) 
 }
 
 async fn watch(
-    field: &Field,
-    pattern: &str,
+    mut updates: Watch,
     output: &mut Output,
     shutdown: &CancellationToken,
 ) -> Result<(), CommandError> {
-    let mut updates = field.watch(pattern);
     loop {
         let update = tokio::select! {
             update = updates.next() => update,
@@ -239,10 +313,14 @@ async fn keep(field: &Field, output: &mut Output, shutdown: &CancellationToken) 
     shutdown.cancelled().await;
     let status = field.status();
     Ok(output.line(format_args!(
-        "field: {} entries, {} changes received, {} refused, {} unreadable messages, {} reconciliations, {} broken off",
+        "field: {} entries, {} changes received, {} refused ({} of unknown owners, {} by foreign keys, {} forged, {} unchecked), {} unreadable messages, {} reconciliations, {} broken off",
         status.entries,
         status.received,
         status.refused,
+        status.unknown_owners,
+        status.foreign_keys,
+        status.forged,
+        status.unchecked,
         status.unreadable,
         status.reconciliations,
         status.broken_off

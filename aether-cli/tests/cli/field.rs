@@ -57,3 +57,42 @@ async fn a_replica_that_stays_keeps_what_commands_write() {
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.starts_with("field: 3 entries"), "{said:?}");
 }
+
+#[tokio::test]
+async fn an_owner_certified_by_the_root_writes_and_nobody_else_does() {
+    let server = NatsServer::start().await.unwrap();
+    let url = server.url();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let field = |args: &[&str]| run(&[&["field"], args, &["--medium", &url]].concat());
+    let made = |name: &str, path: &str| {
+        let made = run(&["field", "identity", "new", name, path]);
+        assert_eq!(made.code, Some(0), "{made:?}");
+        assert_eq!(run(&["field", "identity", "show", path]).out, made.out);
+        made.out.trim().rsplit_once(' ').unwrap().1.to_owned()
+    };
+    let (root_file, pi_file, evil_file) = (file("root"), file("pi-2"), file("evil"));
+    let (root, pi, _) = (made("root", &root_file), made("pi-2", &pi_file), made("pi-2", &evil_file));
+    let again = run(&["field", "identity", "new", "pi-2", &pi_file]);
+    assert!(again.code == Some(1) && again.err.contains("cannot be read or written"), "{again:?}");
+    let mut keeper = Running::start(&["field", "keep", "home", "--root", &root, "--medium", &url]);
+    keeper.tells("keeps 0 entries");
+
+    let certified = field(&["certify", "home", "pi-2", &pi, "--identity", &root_file]);
+    assert_eq!(certified.code, Some(0), "{certified:?}");
+    let twice = field(&["certify", "home", "pi-2", &pi, "--identity", &root_file]);
+    assert!(twice.code == Some(1) && twice.err.contains("nothing is to be certified"), "{twice:?}");
+    let set = field(&["set", "home", "temp", "21", "--own", "--identity", &pi_file, "--root", &root]);
+    assert_eq!(set.code, Some(0), "{set:?}");
+    let evil = field(&["set", "home", "temp", "99", "--own", "--identity", &evil_file, "--root", &root]);
+    assert!(evil.code == Some(1) && evil.err.contains("not signed by the present key"), "{evil:?}");
+    assert_eq!(field(&["get", "home", "temp", "--of", "pi-2", "--root", &root]).out, "21\n");
+    assert_eq!(field(&["get", "home", "temp", "--of", "pi-2", "--trust", &format!("pi-2={pi}")]).out, "21\n");
+    let nobody = field(&["get", "home", "temp", "--of", "pi-2"]);
+    assert!(nobody.code == Some(1) && nobody.err.contains("no register"), "{nobody:?}");
+    let no_key = field(&["get", "home", "temp", "--trust", "pi-2=12"]);
+    assert!(no_key.code == Some(2) && no_key.err.contains("64 hexadecimal digits"), "{no_key:?}");
+    keeper.signal(Signal::SIGINT);
+    let (said, _) = keeper.end();
+    assert!(said.out.starts_with("field: 2 entries"), "{said:?}");
+}

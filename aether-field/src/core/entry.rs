@@ -135,7 +135,8 @@ impl Digest {
     }
 
     /// The four sums and the number, big-endian.
-    pub(crate) fn to_bytes(self) -> [u8; 40] {
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 40] {
         let mut bytes = [0; 40];
         let numbers = self.sum.into_iter().chain([self.entries]);
         bytes

@@ -16,6 +16,14 @@ use super::seal::{OVERHEAD, Presence, Seal, Subject};
 use super::stamp::{HybridClock, Stamp};
 use super::trust::Trust;
 
+/// Whether a signature has to be checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    Signature,
+    /// This replica has just made it.
+    Own,
+}
+
 /// What one owner has written, and the keys that speak for it.
 #[derive(Debug, Default)]
 pub(super) struct OwnerEntries {
@@ -130,6 +138,7 @@ impl Ownership {
         &mut self,
         change: Change,
         (limits, clock, wall, others): (&Limits, &mut HybridClock, u64, usize),
+        check: Check,
     ) -> Result<Option<Option<Entry>>, Refusal> {
         let Change { key, mut entry } = change;
         let Some(owner) = key.owner().cloned() else { return Ok(None) };
@@ -144,7 +153,7 @@ impl Ownership {
         let stamp = entry.stamp;
         let old = match &key {
             Key::Binding(_) => self.bind(&owner, key, entry, limits)?,
-            _ => self.write(&owner, key, entry)?,
+            _ => self.write(&owner, key, entry, check)?,
         };
         if old.is_some() {
             clock.observe(stamp, wall)?;
@@ -153,7 +162,13 @@ impl Ownership {
     }
 
     /// Takes in a value, a removal, or a floor.
-    fn write(&mut self, name: &SmolStr, key: Key, entry: Entry) -> Result<Option<Option<Entry>>, Refusal> {
+    fn write(
+        &mut self,
+        name: &SmolStr,
+        key: Key,
+        entry: Entry,
+        check: Check,
+    ) -> Result<Option<Option<Entry>>, Refusal> {
         let unknown = || Refusal::UnknownOwner { owner: name.clone() };
         let owner = self.owners.get(name).ok_or_else(unknown)?;
         if entry.stamp < owner.floor {
@@ -174,9 +189,8 @@ impl Ownership {
             Key::Owned(_, name) => (name.as_str(), false),
             _ => ("", true),
         };
-        if is_floor != (seal.subject == Subject::Floor)
-            || !seal.is_by(&signer, &self.field, name, signed_name, entry.stamp)
-        {
+        let is_signed = || seal.is_by(&signer, &self.field, name, signed_name, entry.stamp);
+        if is_floor != (seal.subject == Subject::Floor) || (check == Check::Signature && !is_signed()) {
             return Err(forged());
         }
         let stamp = entry.stamp;

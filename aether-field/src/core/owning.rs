@@ -10,7 +10,7 @@ use super::entry::{Change, Entry};
 use super::identity::Identity;
 use super::key::Key;
 use super::limits::Refusal;
-use super::owned::{Ownership, value_of};
+use super::owned::{Check, Ownership, value_of};
 use super::public_key::PublicKey;
 use super::seal::{Presence, Seal, Subject};
 use super::stamp::Stamp;
@@ -59,7 +59,7 @@ impl State {
         changes.sort_by(|a, b| a.key.cmp(&b.key));
         let mut refused = Vec::new();
         for change in changes {
-            if let Err(refusal) = self.apply_owned(change.clone(), u64::MAX) {
+            if let Err(refusal) = self.apply_as(change.clone(), u64::MAX, Check::Signature) {
                 refused.push((change, refusal));
             }
         }
@@ -67,8 +67,12 @@ impl State {
     }
 
     pub(super) fn apply_owned(&mut self, change: Change, wall: u64) -> Result<Applied, Refusal> {
+        self.apply_as(change, wall, Check::Signature)
+    }
+
+    fn apply_as(&mut self, change: Change, wall: u64, check: Check) -> Result<Applied, Refusal> {
         let others = self.open_entries();
-        let old = self.owned.apply(change, (&self.limits, &mut self.clock, wall, others))?;
+        let old = self.owned.apply(change, (&self.limits, &mut self.clock, wall, others), check)?;
         Ok(old.map_or(Applied::Known, |old| Applied::Changed { old }))
     }
 
@@ -165,7 +169,7 @@ impl State {
         let name = if let Key::Owned(_, name) = &key { name.as_str() } else { "" };
         let seal = Seal::sign(subject, identity, self.owned.field(), name, stamp, payload);
         let change = Change { key, entry: Entry { stamp, replaces: None, value: Some(seal.to_bytes()) } };
-        let applied = self.apply_owned(change.clone(), wall.max(stamp.micros))?;
+        let applied = self.apply_as(change.clone(), wall.max(stamp.micros), Check::Own)?;
         Ok((change, applied.old()))
     }
 

@@ -62,6 +62,12 @@ impl Field {
         Self { shared, syncer, amplitude, running: Arc::new(running) }
     }
 
+    /// The name of the field.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.field
+    }
+
     /// Writes a register.
     ///
     /// # Errors

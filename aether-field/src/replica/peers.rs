@@ -161,6 +161,10 @@ impl Peers {
         }
     }
 
+    pub(super) fn knows(&self, writer: WriterId) -> bool {
+        self.known.contains_key(&writer)
+    }
+
     /// The digest that a peer had when it was heard last.
     pub(super) fn digest(&self, writer: WriterId) -> Option<Digest> {
         self.known.get(&writer).map(|known| known.digest)

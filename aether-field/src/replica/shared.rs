@@ -321,7 +321,10 @@ impl Shared {
             // The identity is locked before the state elsewhere; its name never changes.
             && self.own.as_ref() == Some(owner)
         {
-            self.overtaken.lock().note(state, change, old);
+            // Another process with this identity, which is alive, has no wrong clock: the later write wins.
+            if !self.peers.lock().knows(change.entry.stamp.writer) {
+                self.overtaken.lock().note(state, change, old);
+            }
             self.maintain_now.notify_one();
         }
         self.changed(state, change, old);
