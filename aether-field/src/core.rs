@@ -26,6 +26,7 @@
 //! ```
 
 mod entry;
+mod held;
 mod index;
 mod key;
 mod limits;

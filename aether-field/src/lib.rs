@@ -29,6 +29,8 @@
 //! - `replica` (default): replicas on a medium. Without it the crate is the pure [`core`].
 //! - `store` (default): replicas that are kept in a file.
 
+#![warn(clippy::disallowed_methods)]
+
 pub mod core;
 #[cfg(feature = "replica")]
 mod replica;

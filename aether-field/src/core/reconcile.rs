@@ -4,9 +4,7 @@
 //! One side initiates; both sides feed what they receive to [`Initiator::handle`] or [`Responder::handle`] and send what
 //! comes out. A reconciliation that breaks off is started anew: what was exchanged differs no more.
 
-use std::sync::Arc;
-
-use negentropy::{Id, Negentropy, NegentropyStorageVector};
+use negentropy::{Id, Negentropy};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Change, ChangeId, Entry};
@@ -117,7 +115,6 @@ impl Step {
 /// The side that begins.
 #[derive(Debug)]
 pub struct Initiator {
-    index: Arc<NegentropyStorageVector>,
     collected: Stamp,
     offers: Vec<ChangeId>,
     wants: Vec<ChangeId>,
@@ -140,10 +137,8 @@ impl Initiator {
     /// # Errors
     /// [`ProtocolError::Ranges`] if the ranges cannot be made.
     pub fn start(state: &mut State) -> Result<(Self, Message), ProtocolError> {
-        let index = state.index();
-        let ranges = Negentropy::borrowed(&*index, RANGES)?.initiate()?;
+        let ranges = Negentropy::owned(state.ranges(), RANGES)?.initiate()?;
         let initiator = Self {
-            index,
             collected: state.collected(),
             offers: Vec::new(),
             wants: Vec::new(),
@@ -201,8 +196,8 @@ impl Initiator {
         }
     }
 
-    fn compare(&mut self, state: &State, ranges: &[u8]) -> Result<Step, ProtocolError> {
-        let mut negentropy = Negentropy::borrowed(&*self.index, RANGES)?;
+    fn compare(&mut self, state: &mut State, ranges: &[u8]) -> Result<Step, ProtocolError> {
+        let mut negentropy = Negentropy::owned(state.ranges(), RANGES)?;
         negentropy.set_initiator();
         let (mut have, mut need) = (Vec::new(), Vec::new());
         let next = negentropy.reconcile_with_ids(ranges, &mut have, &mut need)?;
@@ -240,8 +235,7 @@ impl Initiator {
 /// The side that answers. It can be kept for a reconciliation or for all of one peer: [`Message::Open`] begins anew.
 #[derive(Debug, Default)]
 pub struct Responder {
-    /// None while no reconciliation is open.
-    index: Option<Arc<NegentropyStorageVector>>,
+    is_open: bool,
     collected: Stamp,
     is_complete: bool,
 }
@@ -254,10 +248,10 @@ impl Responder {
     pub fn handle(&mut self, state: &mut State, message: Message, wall: u64) -> Result<Step, ProtocolError> {
         match message {
             Message::Open(ranges) => {
-                *self = Self { index: Some(state.index()), collected: state.collected(), is_complete: true };
-                self.compare(&ranges)
+                *self = Self { is_open: true, collected: state.collected(), is_complete: true };
+                self.compare(state, &ranges)
             }
-            Message::Ranges(ranges) => self.compare(&ranges),
+            Message::Ranges(ranges) => self.compare(state, &ranges),
             Message::Offer(changes) => {
                 let mut step = Step::default();
                 let gone = step.apply(state, changes, wall);
@@ -278,7 +272,7 @@ impl Responder {
             Message::Done { collected, is_complete } => {
                 let is_complete = is_complete && self.is_complete;
                 let mut step = Step::send(Message::Done { collected: self.collected, is_complete });
-                self.index = None;
+                self.is_open = false;
                 finish(&mut step, state, (collected, is_complete), wall);
                 Ok(step)
             }
@@ -286,9 +280,12 @@ impl Responder {
         }
     }
 
-    fn compare(&self, ranges: &[u8]) -> Result<Step, ProtocolError> {
-        let index = self.index.as_deref().ok_or(ProtocolError::OutOfTurn)?;
-        let answer = Negentropy::borrowed(index, RANGES)?.reconcile(ranges)?;
+    /// Compares with the state as it is now. What has changed since the last message was sent to all replicas anyway.
+    fn compare(&self, state: &mut State, ranges: &[u8]) -> Result<Step, ProtocolError> {
+        if !self.is_open {
+            return Err(ProtocolError::OutOfTurn);
+        }
+        let answer = Negentropy::owned(state.ranges(), RANGES)?.reconcile(ranges)?;
         Ok(Step::send(Message::Ranges(answer)))
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use aether_core::Amplitude;
+pub(super) use aether_core::wire::micros_since_1970 as wall;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -261,10 +261,4 @@ impl Shared {
         let update = Update { name: name.clone(), kind, stamp };
         watchers.iter().filter(|watcher| watcher.wants(key.name())).for_each(|watcher| watcher.put(&update));
     }
-}
-
-/// The wall clock in microseconds since 1970. A clock before 1970 counts as 0.
-pub(super) fn wall() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }
