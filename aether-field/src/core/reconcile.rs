@@ -47,12 +47,10 @@ pub enum Message {
     },
     /// Changes that were given but were removed before: the responder drops them.
     Gone(Vec<ChangeId>),
-    /// All is exchanged. Both sides send it.
+    /// All is exchanged, if what was asked for before it is answered in full. Both sides send it.
     Done {
         /// [`State::collected`] when the reconciliation began.
         collected: Stamp,
-        /// Whether nothing was refused. Otherwise the peer must not rely on `collected`.
-        is_complete: bool,
     },
 }
 
@@ -118,21 +116,24 @@ pub struct Initiator {
     collected: Stamp,
     offers: Vec<ChangeId>,
     wants: Vec<ChangeId>,
+    /// Whether nothing was refused here. Otherwise what the other side has collected cannot be relied on.
     is_complete: bool,
-    stage: Stage,
+    /// The answers that have to come, the next one last.
+    expected: Vec<Expected>,
+    is_done: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum Expected {
     Ranges,
-    Offering,
-    Wanting,
-    Ending,
+    Taken,
+    Given,
     Done,
 }
 
 impl Initiator {
-    /// Begins a reconciliation. The message goes to the other replica.
+    /// Begins a reconciliation. The message goes to the other replica, and so do all messages that [`Initiator::handle`]
+    /// returns, in their order. Messages that come from one round of answers can go in one.
     ///
     /// # Errors
     /// [`ProtocolError::Ranges`] if the ranges cannot be made.
@@ -143,7 +144,8 @@ impl Initiator {
             offers: Vec::new(),
             wants: Vec::new(),
             is_complete: true,
-            stage: Stage::Ranges,
+            expected: vec![Expected::Ranges],
+            is_done: false,
         };
         Ok((initiator, Message::Open(ranges)))
     }
@@ -151,7 +153,7 @@ impl Initiator {
     /// Whether all was exchanged.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.stage == Stage::Done
+        self.is_done
     }
 
     /// The changes still to be exchanged, as far as they are known.
@@ -165,16 +167,11 @@ impl Initiator {
     /// # Errors
     /// [`ProtocolError`]; the reconciliation is over then.
     pub fn handle(&mut self, state: &mut State, message: Message, wall: u64) -> Result<Step, ProtocolError> {
-        match (self.stage, message) {
-            (Stage::Ranges, Message::Ranges(ranges)) => self.compare(state, &ranges),
-            (Stage::Offering, Message::Taken { gone }) => {
-                let mut step = Step::default();
-                step.forget(state, &gone);
-                step.send.push(self.next(state));
-                Ok(step)
-            }
-            (Stage::Wanting, Message::Given { changes, answered }) => {
-                let mut step = Step::default();
+        let mut step = Step::default();
+        match (self.expected.pop(), message) {
+            (Some(Expected::Ranges), Message::Ranges(ranges)) => return self.compare(state, &ranges),
+            (Some(Expected::Taken), Message::Taken { gone }) => step.forget(state, &gone),
+            (Some(Expected::Given), Message::Given { changes, answered }) => {
                 let gone = step.apply(state, changes, wall);
                 if !gone.is_empty() {
                     step.send.push(Message::Gone(gone));
@@ -183,17 +180,19 @@ impl Initiator {
                 // At least one, so that it ends whatever the responder says.
                 let answered = usize::try_from(answered).unwrap_or(usize::MAX).max(1);
                 self.wants.truncate(self.wants.len().saturating_sub(answered));
-                step.send.push(self.next(state));
-                Ok(step)
             }
-            (Stage::Ending, Message::Done { collected, is_complete }) => {
-                self.stage = Stage::Done;
-                let mut step = Step::default();
-                finish(&mut step, state, (collected, is_complete && self.is_complete), wall);
-                Ok(step)
+            (Some(Expected::Done), Message::Done { collected }) => {
+                self.is_done = self.remaining() == 0;
+                if self.is_done {
+                    finish(&mut step, state, (collected, self.is_complete), wall);
+                }
             }
-            _ => Err(ProtocolError::OutOfTurn),
+            _ => return Err(ProtocolError::OutOfTurn),
         }
+        if self.expected.is_empty() && !self.is_done {
+            step.send.extend(self.next(state));
+        }
+        Ok(step)
     }
 
     fn compare(&mut self, state: &mut State, ranges: &[u8]) -> Result<Step, ProtocolError> {
@@ -204,31 +203,43 @@ impl Initiator {
         let read = |ids: Vec<Id>| ids.into_iter().map(|id| ChangeId::from_item(id.as_bytes()));
         self.offers.extend(read(have));
         self.wants.extend(read(need));
-        Ok(Step::send(match next {
-            Some(ranges) => Message::Ranges(ranges),
+        let mut step = Step::default();
+        match next {
+            Some(ranges) => {
+                self.expected.push(Expected::Ranges);
+                step.send.push(Message::Ranges(ranges));
+            }
             None => {
                 // They are sent from the end: the oldest first, as far as replicas that join have it easier then.
                 self.offers.sort_unstable_by(|a, b| b.cmp(a));
                 self.wants.sort_unstable_by(|a, b| b.cmp(a));
-                self.stage = Stage::Offering;
-                self.next(state)
+                step.send.extend(self.next(state));
             }
-        }))
+        }
+        Ok(step)
     }
 
-    fn next(&mut self, state: &State) -> Message {
-        if self.stage == Stage::Offering {
-            let changes = fitting(state, std::iter::from_fn(|| self.offers.pop()), |_| {});
-            if !changes.is_empty() {
-                return Message::Offer(changes);
+    /// The next changes to exchange. With the last ones goes the end, which saves a round trip.
+    fn next(&mut self, state: &State) -> Vec<Message> {
+        let (mut messages, mut expected) = (Vec::new(), Vec::new());
+        let changes = fitting(state, std::iter::from_fn(|| self.offers.pop()), |_| {});
+        if !changes.is_empty() {
+            messages.push(Message::Offer(changes));
+            expected.push(Expected::Taken);
+        }
+        if self.offers.is_empty() {
+            if !self.wants.is_empty() {
+                messages.push(Message::Want(self.wants.iter().rev().take(WANTED).copied().collect()));
+                expected.push(Expected::Given);
             }
-            self.stage = Stage::Wanting;
+            if self.wants.len() <= WANTED {
+                messages.push(Message::Done { collected: self.collected });
+                expected.push(Expected::Done);
+            }
         }
-        if self.stage == Stage::Wanting && !self.wants.is_empty() {
-            return Message::Want(self.wants.iter().rev().take(WANTED).copied().collect());
-        }
-        self.stage = Stage::Ending;
-        Message::Done { collected: self.collected, is_complete: self.is_complete }
+        expected.reverse();
+        self.expected = expected;
+        messages
     }
 }
 
@@ -269,11 +280,10 @@ impl Responder {
                 step.forget(state, &ids);
                 Ok(step)
             }
-            Message::Done { collected, is_complete } => {
-                let is_complete = is_complete && self.is_complete;
-                let mut step = Step::send(Message::Done { collected: self.collected, is_complete });
+            Message::Done { collected } => {
+                let mut step = Step::send(Message::Done { collected: self.collected });
                 self.is_open = false;
-                finish(&mut step, state, (collected, is_complete), wall);
+                finish(&mut step, state, (collected, self.is_complete), wall);
                 Ok(step)
             }
             Message::Taken { .. } | Message::Given { .. } => Err(ProtocolError::OutOfTurn),

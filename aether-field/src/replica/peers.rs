@@ -67,10 +67,22 @@ impl Peers {
         self.0.remove(&writer);
     }
 
-    pub(super) fn reconciled(&mut self, writer: WriterId, digest: Digest, now: Instant) {
+    /// Takes note of the digest in an answer.
+    pub(super) fn answered(&mut self, writer: WriterId, digest: Digest, now: Instant) {
         if let Some(known) = self.0.get_mut(&writer) {
-            (known.digest, known.reconciled) = (digest, Some(now));
+            (known.digest, known.heard) = (digest, now);
         }
+    }
+
+    pub(super) fn reconciled(&mut self, writer: WriterId, now: Instant) {
+        if let Some(known) = self.0.get_mut(&writer) {
+            known.reconciled = Some(now);
+        }
+    }
+
+    /// Whether a peer had this digest when it was heard last.
+    pub(super) fn agrees(&self, writer: WriterId, digest: Digest) -> bool {
+        self.0.get(&writer).is_some_and(|known| known.digest == digest)
     }
 
     /// The peers that have another state, those that were reconciled longest ago first.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::{Change, Digest, Message, WriterId};
 
 /// The version of everything here. Other versions are counted and skipped.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// Changes as they are made.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,14 +29,22 @@ pub(super) struct Beat {
     pub(super) leaves: bool,
 }
 
-/// A question in a reconciliation. The answer is a list of messages.
+/// Messages of a reconciliation; without any it asks only for the digest.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Question {
     pub(super) version: u8,
     pub(super) from: WriterId,
     /// Tells the reconciliations of one initiator apart.
     pub(super) session: u32,
-    pub(super) message: Message,
+    pub(super) messages: Vec<Message>,
+}
+
+/// The answer to a [`Question`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Answer {
+    /// What the replica has after it.
+    pub(super) digest: Digest,
+    pub(super) messages: Vec<Message>,
 }
 
 /// The channels of one field.
