@@ -36,7 +36,7 @@ pub mod core;
 mod replica;
 
 #[cfg(feature = "store")]
-pub use replica::StoreError;
+pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
 #[cfg(feature = "replica")]
 pub use replica::{
     Field, FieldBuilder, FieldError, FieldStatus, JoinFieldError, Peer, Superseded, SupersededValues, Update,

@@ -20,6 +20,6 @@ pub use field::Field;
 pub use peers::Peer;
 pub use shared::FieldStatus;
 #[cfg(feature = "store")]
-pub use store::StoreError;
+pub use store::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
 pub use superseded::{Superseded, SupersededValues};
 pub use watch::{Update, UpdateKind, Watch};

@@ -274,6 +274,13 @@ impl Field {
         store.durable().await.map_err(FieldError::Store)
     }
 
+    /// What was saved when the store was opened, if its file was damaged.
+    #[cfg(feature = "store")]
+    #[must_use]
+    pub fn salvage(&self) -> Option<&super::store::Salvage> {
+        self.shared.store.as_ref()?.salvage.as_ref()
+    }
+
     /// Leaves the field: sends what waits, tells the others, and syncs the store. All handles are closed by it.
     ///
     /// # Errors

@@ -39,6 +39,8 @@ pub struct FieldStatus {
     pub reconciliations: u64,
     /// Reconciliations that broke off.
     pub broken_off: u64,
+    /// Records that were damaged in the store when it was opened.
+    pub damaged: u64,
 }
 
 /// Changes that wait to be sent: the newest of each key.
@@ -194,7 +196,11 @@ impl Shared {
     /// The account.
     pub(super) fn status(&self) -> FieldStatus {
         let entries = self.state().digest().entries;
-        FieldStatus { entries, ..*self.account.lock() }
+        #[cfg(feature = "store")]
+        let damaged = self.store.as_ref().map_or(0, |store| store.damaged as u64);
+        #[cfg(not(feature = "store"))]
+        let damaged = 0;
+        FieldStatus { entries, damaged, ..*self.account.lock() }
     }
 
     /// Counts one, such as `|account| &mut account.unreadable`.
