@@ -5,6 +5,8 @@
 //! on the way is found by a [reconciliation](Initiator), which costs a few messages however large the state is.
 //!
 //! ```
+//! use std::collections::VecDeque;
+//!
 //! use aether_field::core::{Initiator, Limits, Responder, State, WriterId};
 //!
 //! let (mut a, mut b) = (State::new(WriterId(1), Limits::default()), State::new(WriterId(2), Limits::default()));
@@ -13,8 +15,8 @@
 //!
 //! let (mut initiator, first) = Initiator::start(&mut a)?;
 //! let mut responder = Responder::default();
-//! let mut messages = vec![first];
-//! while let Some(message) = messages.pop() {
+//! let mut messages = VecDeque::from([first]);
+//! while let Some(message) = messages.pop_front() {
 //!     for answer in responder.handle(&mut b, message, 1_002)?.send {
 //!         messages.extend(initiator.handle(&mut a, answer, 1_002)?.send);
 //!     }
@@ -27,6 +29,7 @@
 
 mod certificate;
 mod entry;
+mod held;
 mod identity;
 mod index;
 mod key;

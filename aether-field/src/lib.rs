@@ -29,12 +29,14 @@
 //! - `replica` (default): replicas on a medium. Without it the crate is the pure [`core`].
 //! - `store` (default): replicas that are kept in a file.
 
+#![warn(clippy::disallowed_methods)]
+
 pub mod core;
 #[cfg(feature = "replica")]
 mod replica;
 
 #[cfg(feature = "store")]
-pub use replica::StoreError;
+pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
 #[cfg(feature = "replica")]
 pub use replica::{
     Field, FieldBuilder, FieldError, FieldStatus, IdentityError, JoinFieldError, Own, Owner, Peer, PeerEvent,

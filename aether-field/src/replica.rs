@@ -25,6 +25,6 @@ pub use owner::{Own, Owner};
 pub use peer::{Peer, PeerEvent, PeerEvents};
 pub use shared::FieldStatus;
 #[cfg(feature = "store")]
-pub use store::StoreError;
+pub use store::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
 pub use superseded::{Superseded, SupersededValues};
 pub use watch::{Update, UpdateKind, Watch};

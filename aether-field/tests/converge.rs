@@ -232,7 +232,7 @@ impl World {
         let mut responder = Responder::default();
         let mut to_responder = vec![first];
         let mut left = messages;
-        'exchange: while !initiator.is_done() {
+        'exchange: while !to_responder.is_empty() {
             for message in std::mem::take(&mut to_responder) {
                 let Some(next) = left.checked_sub(1) else { break 'exchange };
                 left = next;

@@ -147,9 +147,9 @@ fn c3_2_every_key_of_another_owner_changes_nothing_also_by_a_relay() {
     // A replica that has never met the victim gets its state by the relay, also if a liar has told it that everything so
     // far was collected.
     let mut late = state(5, trust);
-    let (collected, is_complete) = (Stamp { micros: NOW + HOUR / 10, ..Stamp::default() }, true);
+    let collected = Stamp { micros: NOW + HOUR / 10, ..Stamp::default() };
     let _ = responder.handle(&mut late, Message::Open(vec![0x61]), NOW).unwrap();
-    let _ = responder.handle(&mut late, Message::Done { collected, is_complete }, NOW).unwrap();
+    let _ = responder.handle(&mut late, Message::Done { collected }, NOW).unwrap();
     assert_eq!(late.collected(), collected);
     reconcile(&mut late, &mut relay, NOW + 2);
     assert_eq!(shown(&late, "pi-2", "temp").as_deref(), Some("21"));

@@ -79,6 +79,14 @@ impl ChangeId {
         Self { stamp: entry.stamp, hash }
     }
 
+    pub(super) const fn from_parts(stamp: Stamp, hash: [u8; 12]) -> Self {
+        Self { stamp, hash }
+    }
+
+    pub(super) const fn hash(&self) -> [u8; 12] {
+        self.hash
+    }
+
     /// The stamp of the change.
     #[must_use]
     pub const fn stamp(&self) -> Stamp {

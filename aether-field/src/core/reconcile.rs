@@ -5,9 +5,8 @@
 //! comes out. A reconciliation that breaks off is started anew: what was exchanged differs no more.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use negentropy::{Id, Negentropy, NegentropyStorageVector};
+use negentropy::{Id, Negentropy};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Change, ChangeId, Digest, Entry};
@@ -53,12 +52,10 @@ pub enum Message {
     },
     /// Changes that were given but were removed before: the responder drops them.
     Gone(Vec<ChangeId>),
-    /// All is exchanged. Both sides send it.
+    /// All is exchanged, if what was asked for before it is answered in full. Both sides send it.
     Done {
         /// [`State::collected`] when the reconciliation began.
         collected: Stamp,
-        /// Whether nothing was refused. Otherwise the peer must not rely on `collected`.
-        is_complete: bool,
     },
     /// Begins a reconciliation of replicas that trust owners: the parts that the initiator has. The responder answers
     /// with those that it has as well, with another digest. Only these are compared, so replicas that trust different
@@ -131,57 +128,65 @@ impl Step {
 /// The side that begins.
 #[derive(Debug)]
 pub struct Initiator {
-    /// None before the sections are agreed on.
-    index: Option<Arc<NegentropyStorageVector>>,
+    /// What is compared.
+    sections: Vec<Section>,
     collected: Stamp,
     offers: Vec<ChangeId>,
     wants: Vec<ChangeId>,
+    /// Whether nothing was refused here. Otherwise what the other side has collected cannot be relied on.
     is_complete: bool,
-    stage: Stage,
+    /// The answers that have to come, the next one last.
+    expected: Vec<Expected>,
+    is_done: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum Expected {
     Sections,
     Ranges,
-    Offering,
-    Wanting,
-    Ending,
+    Taken,
+    Given,
     Done,
 }
 
 impl Initiator {
-    /// Begins a reconciliation. The message goes to the other replica.
+    /// Begins a reconciliation. The message goes to the other replica, and so do all messages that [`Initiator::handle`]
+    /// returns, in their order. Messages that come from one round of answers can go in one.
     ///
     /// # Errors
     /// [`ProtocolError::Ranges`] if the ranges cannot be made.
     pub fn start(state: &mut State) -> Result<(Self, Message), ProtocolError> {
         let mut initiator = Self {
-            index: None,
+            sections: Vec::new(),
             collected: state.collected(),
             offers: Vec::new(),
             wants: Vec::new(),
             is_complete: true,
-            stage: Stage::Sections,
+            expected: Vec::new(),
+            is_done: false,
         };
         let sections = state.sections();
         let first = match sections[..] {
-            [(Section::OPEN, _)] => initiator.open(state, &[Section::OPEN])?,
-            _ => Message::Sections(sections),
+            [(Section::OPEN, _)] => initiator.open(state, vec![Section::OPEN])?,
+            _ => {
+                initiator.expected.push(Expected::Sections);
+                Message::Sections(sections)
+            }
         };
         Ok((initiator, first))
     }
 
-    fn open(&mut self, state: &mut State, sections: &[Section]) -> Result<Message, ProtocolError> {
-        let index = self.index.insert(state.index(sections));
-        self.stage = Stage::Ranges;
-        Ok(Message::Open(Negentropy::borrowed(&**index, RANGES)?.initiate()?))
+    fn open(&mut self, state: &mut State, sections: Vec<Section>) -> Result<Message, ProtocolError> {
+        let ranges = Negentropy::owned(state.items(&sections), RANGES)?.initiate()?;
+        self.sections = sections;
+        self.expected.push(Expected::Ranges);
+        Ok(Message::Open(ranges))
     }
 
     /// Whether all was exchanged.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.stage == Stage::Done
+        self.is_done
     }
 
     /// The changes still to be exchanged, as far as they are known.
@@ -195,24 +200,16 @@ impl Initiator {
     /// # Errors
     /// [`ProtocolError`]; the reconciliation is over then.
     pub fn handle(&mut self, state: &mut State, message: Message, wall: u64) -> Result<Step, ProtocolError> {
-        match (self.stage, message) {
-            (Stage::Sections, Message::Sections(differing)) => {
-                let differing: Vec<_> = differing.into_iter().map(|(section, _)| section).collect();
-                if differing.is_empty() {
-                    self.stage = Stage::Wanting;
-                    return Ok(Step::send(self.next(state)));
-                }
-                Ok(Step::send(self.open(state, &differing)?))
+        let mut step = Step::default();
+        match (self.expected.pop(), message) {
+            (Some(Expected::Sections), Message::Sections(differing)) if !differing.is_empty() => {
+                let differing = differing.into_iter().map(|(section, _)| section).collect();
+                return Ok(Step::send(self.open(state, differing)?));
             }
-            (Stage::Ranges, Message::Ranges(ranges)) => self.compare(state, &ranges),
-            (Stage::Offering, Message::Taken { gone }) => {
-                let mut step = Step::default();
-                step.forget(state, &gone);
-                step.send.push(self.next(state));
-                Ok(step)
-            }
-            (Stage::Wanting, Message::Given { changes, answered }) => {
-                let mut step = Step::default();
+            (Some(Expected::Sections), Message::Sections(_)) => {}
+            (Some(Expected::Ranges), Message::Ranges(ranges)) => return self.compare(state, &ranges),
+            (Some(Expected::Taken), Message::Taken { gone }) => step.forget(state, &gone),
+            (Some(Expected::Given), Message::Given { changes, answered }) => {
                 let gone = step.apply(state, changes, wall);
                 if !gone.is_empty() {
                     step.send.push(Message::Gone(gone));
@@ -221,63 +218,75 @@ impl Initiator {
                 // At least one, so that it ends whatever the responder says.
                 let answered = usize::try_from(answered).unwrap_or(usize::MAX).max(1);
                 self.wants.truncate(self.wants.len().saturating_sub(answered));
-                step.send.push(self.next(state));
-                Ok(step)
             }
-            (Stage::Ending, Message::Done { collected, is_complete }) => {
-                self.stage = Stage::Done;
-                let mut step = Step::default();
-                finish(&mut step, state, (collected, is_complete && self.is_complete), wall);
-                Ok(step)
+            (Some(Expected::Done), Message::Done { collected }) => {
+                self.is_done = self.remaining() == 0;
+                if self.is_done {
+                    finish(&mut step, state, (collected, self.is_complete), wall);
+                }
             }
-            _ => Err(ProtocolError::OutOfTurn),
+            _ => return Err(ProtocolError::OutOfTurn),
         }
+        if self.expected.is_empty() && !self.is_done {
+            step.send.extend(self.next(state));
+        }
+        Ok(step)
     }
 
-    fn compare(&mut self, state: &State, ranges: &[u8]) -> Result<Step, ProtocolError> {
-        let index = self.index.as_deref().ok_or(ProtocolError::OutOfTurn)?;
-        let mut negentropy = Negentropy::borrowed(index, RANGES)?;
+    fn compare(&mut self, state: &mut State, ranges: &[u8]) -> Result<Step, ProtocolError> {
+        let mut negentropy = Negentropy::owned(state.items(&self.sections), RANGES)?;
         negentropy.set_initiator();
         let (mut have, mut need) = (Vec::new(), Vec::new());
         let next = negentropy.reconcile_with_ids(ranges, &mut have, &mut need)?;
         let read = |ids: Vec<Id>| ids.into_iter().map(|id| ChangeId::from_item(id.as_bytes()));
         self.offers.extend(read(have));
         self.wants.extend(read(need));
-        Ok(Step::send(match next {
-            Some(ranges) => Message::Ranges(ranges),
+        let mut step = Step::default();
+        match next {
+            Some(ranges) => {
+                self.expected.push(Expected::Ranges);
+                step.send.push(Message::Ranges(ranges));
+            }
             None => {
                 // They are sent from the end: the oldest first, as far as replicas that join have it easier then.
                 self.offers.sort_unstable_by(|a, b| b.cmp(a));
                 self.wants.sort_unstable_by(|a, b| b.cmp(a));
-                self.stage = Stage::Offering;
-                self.next(state)
+                step.send.extend(self.next(state));
             }
-        }))
+        }
+        Ok(step)
     }
 
-    fn next(&mut self, state: &State) -> Message {
-        if self.stage == Stage::Offering {
-            let changes = fitting(state, std::iter::from_fn(|| self.offers.pop()), |_| {});
-            if !changes.is_empty() {
-                return Message::Offer(changes);
+    /// The next changes to exchange. With the last ones goes the end, which saves a round trip.
+    fn next(&mut self, state: &State) -> Vec<Message> {
+        let (mut messages, mut expected) = (Vec::new(), Vec::new());
+        let changes = fitting(state, std::iter::from_fn(|| self.offers.pop()), |_| {});
+        if !changes.is_empty() {
+            messages.push(Message::Offer(changes));
+            expected.push(Expected::Taken);
+        }
+        if self.offers.is_empty() {
+            if !self.wants.is_empty() {
+                messages.push(Message::Want(self.wants.iter().rev().take(WANTED).copied().collect()));
+                expected.push(Expected::Given);
             }
-            self.stage = Stage::Wanting;
+            if self.wants.len() <= WANTED {
+                messages.push(Message::Done { collected: self.collected });
+                expected.push(Expected::Done);
+            }
         }
-        if self.stage == Stage::Wanting && !self.wants.is_empty() {
-            return Message::Want(self.wants.iter().rev().take(WANTED).copied().collect());
-        }
-        self.stage = Stage::Ending;
-        Message::Done { collected: self.collected, is_complete: self.is_complete }
+        expected.reverse();
+        self.expected = expected;
+        messages
     }
 }
 
 /// The side that answers. It can be kept for a reconciliation or for all of one peer: [`Message::Open`] begins anew.
 #[derive(Debug, Default)]
 pub struct Responder {
-    /// What is compared; nothing if the initiator did not say: then what everybody may write.
+    /// What is compared; empty if the initiator has not said it.
     sections: Vec<Section>,
-    /// None while no reconciliation is open.
-    index: Option<Arc<NegentropyStorageVector>>,
+    is_open: bool,
     collected: Stamp,
     is_complete: bool,
 }
@@ -296,19 +305,19 @@ impl Responder {
                 };
                 let differing: Vec<_> = state.sections().into_iter().filter(differs).collect();
                 let sections = differing.iter().map(|(section, _)| *section).collect();
-                *self = Self { sections, index: None, collected: state.collected(), is_complete: true };
+                *self = Self { sections, is_open: false, collected: state.collected(), is_complete: true };
                 Ok(Step::send(Message::Sections(differing)))
             }
             Message::Open(ranges) => {
                 let mut sections = std::mem::take(&mut self.sections);
                 if sections.is_empty() {
+                    // Not said: what everybody may write.
                     sections.push(Section::OPEN);
                 }
-                let index = Some(state.index(&sections));
-                *self = Self { sections: Vec::new(), index, collected: state.collected(), is_complete: true };
-                self.compare(&ranges)
+                *self = Self { sections, is_open: true, collected: state.collected(), is_complete: true };
+                self.compare(state, &ranges)
             }
-            Message::Ranges(ranges) => self.compare(&ranges),
+            Message::Ranges(ranges) => self.compare(state, &ranges),
             Message::Offer(changes) => {
                 let mut step = Step::default();
                 let gone = step.apply(state, changes, wall);
@@ -326,20 +335,22 @@ impl Responder {
                 step.forget(state, &ids);
                 Ok(step)
             }
-            Message::Done { collected, is_complete } => {
-                let is_complete = is_complete && self.is_complete;
-                let mut step = Step::send(Message::Done { collected: self.collected, is_complete });
-                self.index = None;
-                finish(&mut step, state, (collected, is_complete), wall);
+            Message::Done { collected } => {
+                let mut step = Step::send(Message::Done { collected: self.collected });
+                (self.is_open, self.sections) = (false, Vec::new());
+                finish(&mut step, state, (collected, self.is_complete), wall);
                 Ok(step)
             }
             Message::Taken { .. } | Message::Given { .. } => Err(ProtocolError::OutOfTurn),
         }
     }
 
-    fn compare(&self, ranges: &[u8]) -> Result<Step, ProtocolError> {
-        let index = self.index.as_deref().ok_or(ProtocolError::OutOfTurn)?;
-        let answer = Negentropy::borrowed(index, RANGES)?.reconcile(ranges)?;
+    /// Compares with the state as it is now. What has changed since the last message was sent to all replicas anyway.
+    fn compare(&self, state: &mut State, ranges: &[u8]) -> Result<Step, ProtocolError> {
+        if !self.is_open {
+            return Err(ProtocolError::OutOfTurn);
+        }
+        let answer = Negentropy::owned(state.items(&self.sections), RANGES)?.reconcile(ranges)?;
         Ok(Step::send(Message::Ranges(answer)))
     }
 }

@@ -1,13 +1,14 @@
 //! The state of one replica: its entries, and how changes merge.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::ops::RangeBounds;
 
 use bytes::Bytes;
-use negentropy::NegentropyStorageVector;
+use triomphe::Arc;
 
 use super::entry::{Change, ChangeId, Digest, Entry};
-use super::index::Index;
+use super::held::{ByKey, Held};
+use super::index::{Index, Items};
 use super::key::Key;
 use super::limits::{Limits, Refusal};
 use super::owned::{Ownership, Section};
@@ -20,13 +21,12 @@ use super::stamp::{HybridClock, Stamp, WriterId};
 /// be sent to the other replicas. Time is an argument, in microseconds since 1970.
 #[derive(Debug)]
 pub struct State {
-    entries: BTreeMap<Key, Entry>,
-    ids: BTreeMap<ChangeId, Key>,
+    entries: BTreeSet<ByKey>,
+    index: Index,
     digest: Digest,
     pub(super) clock: HybridClock,
     collected: Stamp,
     pub(super) limits: Limits,
-    index: Index,
     pub(super) owned: Ownership,
 }
 
@@ -59,13 +59,12 @@ impl State {
     #[must_use]
     pub fn new(writer: WriterId, limits: Limits) -> Self {
         Self {
-            entries: BTreeMap::new(),
-            ids: BTreeMap::new(),
+            entries: BTreeSet::new(),
+            index: Index::default(),
             digest: Digest::default(),
             clock: HybridClock::new(writer, Stamp::default(), limits.max_drift),
             collected: Stamp::default(),
             limits,
-            index: Index::default(),
             owned: Ownership::default(),
         }
     }
@@ -111,7 +110,7 @@ impl State {
     /// [`Refusal`] if the name is out of bounds.
     pub fn remove(&mut self, name: &str, wall: u64) -> Result<Option<Change>, Refusal> {
         let key = Key::Register(name.into());
-        match self.entries.get(&key) {
+        match self.entry(&key) {
             Some(entry) if !entry.is_removed() => self.write(key, None, wall).map(Some),
             _ => Ok(None),
         }
@@ -123,7 +122,7 @@ impl State {
     /// [`Refusal`] if the name is out of bounds, or the replica is full.
     pub fn add(&mut self, name: &str, by: i64, wall: u64) -> Result<Change, Refusal> {
         let key = Key::Count(name.into(), self.clock.writer());
-        let mut count = self.entries.get(&key).and_then(Count::of).unwrap_or_default();
+        let mut count = self.entry(&key).and_then(Count::of).unwrap_or_default();
         let side = if by < 0 { &mut count.down } else { &mut count.up };
         *side = side.saturating_add(by.unsigned_abs());
         self.write(key, Some(count.to_bytes()), wall)
@@ -161,19 +160,19 @@ impl State {
     /// The value of a register.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Bytes> {
-        self.entries.get(&Key::Register(name.into()))?.value.as_ref()
+        self.entry(&Key::Register(name.into()))?.value.as_ref()
     }
 
     /// The sum of a counter; 0 if nobody has added to it.
     #[must_use]
     pub fn count(&self, name: &str) -> i128 {
-        let counts = self.entries.range(Key::counts(name)).filter_map(|(_, entry)| Count::of(entry));
+        let counts = self.range(Key::counts(name)).filter_map(|(_, entry)| Count::of(entry));
         counts.map(|count| i128::from(count.up) - i128::from(count.down)).sum()
     }
 
     /// The members of a set, in order.
     pub fn members(&self, name: &str) -> impl Iterator<Item = &Bytes> {
-        let all = self.entries.range(Key::members_from(name, Bytes::new()));
+        let all = self.range(Key::members_from(name, Bytes::new()));
         let mut last = None;
         all.map_while(move |(key, entry)| match key {
             Key::Member(set, member, _) if &**set == name => Some((member, entry)),
@@ -191,7 +190,7 @@ impl State {
 
     /// The registers whose names begin with `start`, in order.
     pub fn registers(&self, start: &str) -> impl Iterator<Item = (&str, &Bytes)> {
-        let all = self.entries.range(Key::Register(start.into())..);
+        let all = self.range(Key::Register(start.into())..);
         let registers = all.map_while(move |(key, entry)| match key {
             Key::Register(name) if name.starts_with(start) => Some((name.as_str(), entry)),
             _ => None,
@@ -202,12 +201,16 @@ impl State {
     /// The entry of a key, removals included.
     #[must_use]
     pub fn entry(&self, key: &Key) -> Option<&Entry> {
-        if key.owner().is_some() { self.owned.entry(key) } else { self.entries.get(key) }
+        if key.owner().is_some() {
+            return self.owned.entry(key);
+        }
+        self.entries.get(key).map(|ByKey(held)| held.entry())
     }
 
     /// All entries in the order of their keys, removals included, and after them those of each owner.
     pub fn entries(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.entries.iter().chain(self.owned.entries())
+        let open = self.entries.iter().map(|ByKey(held)| (held.key(), held.entry()));
+        open.chain(self.owned.entries())
     }
 
     /// The digest of all entries.
@@ -252,10 +255,10 @@ impl State {
         self.clock.observe(change.entry.stamp, wall)?;
         // Parts of counters are never removed, so they cannot have been.
         let is_removable = !matches!(change.key, Key::Count(..));
-        if is_removable && change.entry.stamp < self.collected && !self.entries.contains_key(&change.key) {
+        if is_removable && change.entry.stamp < self.collected && !self.entries.contains(&change.key) {
             return Ok(Applied::Gone);
         }
-        if let (Key::Count(..), Some(old)) = (&change.key, self.entries.get(&change.key))
+        if let (Key::Count(..), Some(old)) = (&change.key, self.entry(&change.key))
             && change.entry.stamp > old.stamp
             && let (Some(old), Some(new)) = (Count::of(old), Count::of(&change.entry))
             && (new.up < old.up || new.down < old.down)
@@ -268,9 +271,9 @@ impl State {
     /// Drops an entry without a trace, if the key still has exactly this one: a replica that knows more found it
     /// [gone](Applied::Gone). Returns it.
     pub fn forget(&mut self, id: ChangeId) -> Option<Change> {
-        let key = self.ids.get(&id)?.clone();
-        let entry = self.take(&key)?;
-        Some(Change { key, entry })
+        let forgotten = self.index.get(id)?.to_change();
+        self.take(&forgotten.key)?;
+        Some(forgotten)
     }
 
     /// Drops the removals that are older than the horizon. Returns their keys, for the store.
@@ -279,15 +282,15 @@ impl State {
     pub fn collect(&mut self, wall: u64) -> Vec<Key> {
         let horizon = u64::try_from(self.limits.horizon.as_micros()).unwrap_or(u64::MAX);
         let before = wall.saturating_sub(horizon);
-        let old = self.ids.iter().take_while(|(id, _)| id.stamp().micros < before);
-        let is_removed = |key: &Key| self.entries.get(key).is_some_and(Entry::is_removed);
+        let old = self.index.iter().take_while(|held| held.entry().stamp.micros < before);
         let due: Vec<_> =
-            old.filter(|(_, key)| is_removed(key)).map(|(id, key)| (*id, key.clone())).collect();
-        for (id, key) in &due {
-            self.collected = self.collected.max(id.stamp());
-            self.take(key);
+            old.filter(|held| held.entry().is_removed()).map(|held| held.key().clone()).collect();
+        for key in &due {
+            if let Some(entry) = self.take(key) {
+                self.collected = self.collected.max(entry.stamp);
+            }
         }
-        due.into_iter().map(|(_, key)| key).collect()
+        due
     }
 
     /// Takes over what a replica no longer keeps, after all its entries were taken over.
@@ -300,8 +303,8 @@ impl State {
     /// The change of this identity, if it is the current one of its key.
     #[must_use]
     pub fn change(&self, id: ChangeId) -> Option<Change> {
-        let Some(key) = self.ids.get(&id) else { return self.owned.change(id) };
-        Some(Change { key: key.clone(), entry: self.entries.get(key)?.clone() })
+        let held = self.index.get(id).map(|held| held.to_change());
+        held.or_else(|| self.owned.change(id))
     }
 
     /// The digests of the parts of this state that another replica may have as well.
@@ -309,18 +312,21 @@ impl State {
         [(Section::OPEN, self.digest)].into_iter().chain(self.owned.sections()).collect()
     }
 
-    /// The sorted identities of these sections. That of the entries that everybody may write is kept.
-    pub(super) fn index(&mut self, sections: &[Section]) -> Arc<NegentropyStorageVector> {
+    /// The sorted identities of these sections.
+    pub(super) fn items(&mut self, sections: &[Section]) -> Items<'_> {
         if sections == [Section::OPEN] {
-            return self.index.get_or_build(self.ids.keys().copied());
+            return Items::Open(self.index.ranges());
         }
-        let open = sections.contains(&Section::OPEN).then_some(&self.ids);
-        let open = open.into_iter().flat_map(BTreeMap::keys).copied();
-        Index::default().get_or_build(open.chain(self.owned.ids_in(sections)))
+        let open = sections.contains(&Section::OPEN).then(|| self.index.ids());
+        Items::of_sections(open.into_iter().flatten().chain(self.owned.ids_in(sections)))
+    }
+
+    fn range(&self, keys: impl RangeBounds<Key>) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.entries.range(keys).map(|ByKey(held)| (held.key(), held.entry()))
     }
 
     fn write(&mut self, key: Key, value: Option<Bytes>, wall: u64) -> Result<Change, Refusal> {
-        let replaces = self.entries.get(&key).map(|entry| entry.stamp);
+        let replaces = self.entry(&key).map(|entry| entry.stamp);
         let mut clock = self.clock.clone();
         let change = Change { key, entry: Entry { stamp: clock.tick(wall), replaces, value } };
         self.check(&change)?;
@@ -331,7 +337,7 @@ impl State {
 
     fn merge(&mut self, change: Change) -> Applied {
         let id = change.id();
-        if let Some(entry) = self.entries.get(&change.key) {
+        if let Some(entry) = self.entry(&change.key) {
             // With equal stamps the hash decides.
             let is_newer = change.entry.stamp > entry.stamp
                 || (change.entry.stamp == entry.stamp && id > ChangeId::of(&change.key, entry));
@@ -341,8 +347,9 @@ impl State {
         }
         let old = self.take(&change.key);
         self.digest.add(id);
-        self.ids.insert(id, change.key.clone());
-        self.entries.insert(change.key, change.entry);
+        let held = Held::new(change);
+        self.index.insert(id, Arc::clone(&held));
+        self.entries.insert(ByKey(held));
         Applied::Changed { old }
     }
 
@@ -351,17 +358,16 @@ impl State {
     }
 
     fn take(&mut self, key: &Key) -> Option<Entry> {
-        self.index.is_outdated();
-        let entry = self.entries.remove(key)?;
-        let id = ChangeId::of(key, &entry);
-        self.ids.remove(&id);
-        self.digest.take(id);
-        Some(entry)
+        let ByKey(held) = self.entries.take(key)?;
+        if let Some(id) = self.index.remove(&held) {
+            self.digest.take(id);
+        }
+        Some(held.entry().clone())
     }
 
     /// The additions of a member that are not removed, but for one.
     fn additions(&self, name: &str, member: &Bytes, except: Option<&Key>) -> Vec<Key> {
-        let all = self.entries.range(Key::members_from(name, member.clone()));
+        let all = self.range(Key::members_from(name, member.clone()));
         let of_member =
             |key: &Key| matches!(key, Key::Member(set, other, _) if &**set == name && other == member);
         all.take_while(|(key, _)| of_member(key))
@@ -394,7 +400,7 @@ impl State {
         {
             return Err(Refusal::ForeignCount);
         }
-        if self.entries.len() + self.owned.ids().len() >= max_entries && !self.entries.contains_key(key) {
+        if self.entries.len() + self.owned.ids().len() >= max_entries && !self.entries.contains(key) {
             return Err(Refusal::Full { allowed: max_entries });
         }
         Ok(())

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::peers::Heard;
 use super::shared::{Shared, wall};
-use super::wire::{Beat, Changes, Question, VERSION};
-use crate::core::{Responder, WriterId};
+use super::wire::{Answer, Beat, Changes, Question, VERSION};
+use crate::core::{ProtocolError, Responder, WriterId};
 
 /// The number of waves taken at once.
 const MANY: usize = 64;
@@ -100,14 +100,7 @@ impl Open {
                 return refuse(wave, "the question is unreadable, or of another version").await;
             }
         };
-        let responder = self.responder(question.from, question.session);
-        let answer = {
-            let mut state = shared.state();
-            responder
-                .handle(&mut state, question.message, wall())
-                .inspect(|step| shared.take_in(&state, step))
-        };
-        match answer.map(|step| postcard::to_allocvec(&step.send)) {
+        match self.answers(shared, question).map(|answer| postcard::to_allocvec(&answer)) {
             Ok(Ok(answer)) => {
                 // An asker that is gone begins anew.
                 let _ = wave.reply_bytes(answer).await;
@@ -115,6 +108,20 @@ impl Open {
             Ok(Err(error)) => refuse(wave, &error.to_string()).await,
             Err(error) => refuse(wave, &error.to_string()).await,
         }
+    }
+
+    fn answers(&mut self, shared: &Shared, question: Question) -> Result<Answer, ProtocolError> {
+        let mut messages = Vec::new();
+        let mut state = shared.state();
+        if !question.messages.is_empty() {
+            let responder = self.responder(question.from, question.session);
+            for message in question.messages {
+                let step = responder.handle(&mut state, message, wall())?;
+                shared.take_in(&state, &step);
+                messages.extend(step.send);
+            }
+        }
+        Ok(Answer { digest: state.digest(), messages })
     }
 
     fn responder(&mut self, from: WriterId, session: u32) -> &mut Responder {

@@ -170,24 +170,33 @@ impl Peers {
         self.known.get(&writer).map(|known| known.digest)
     }
 
+    /// Takes note of the digest in an answer.
+    pub(super) fn answered(&mut self, writer: WriterId, digest: Digest, now: Instant) {
+        if let Some(known) = self.known.get_mut(&writer) {
+            (known.digest, known.heard) = (digest, now);
+        }
+    }
+
     /// Takes note of a reconciliation that began with the digests `before`, of this replica and of the peer, and ended
-    /// with the digest `after` here.
+    /// with the digest `own` here.
     pub(super) fn reconciled(
         &mut self,
         writer: WriterId,
         before: (Digest, Option<Digest>),
-        after: Digest,
+        own: Digest,
         now: Instant,
     ) {
         if let Some(known) = self.known.get_mut(&writer) {
-            if let (own, Some(theirs)) = before
-                && own == after
-                && own != theirs
-            {
-                known.settled = Some((own, theirs, now));
+            if before == (own, Some(known.digest)) && own != known.digest {
+                known.settled = Some((own, known.digest, now));
             }
-            (known.digest, known.reconciled) = (after, Some(now));
+            known.reconciled = Some(now);
         }
+    }
+
+    /// Whether a peer had this digest when it was heard last.
+    pub(super) fn agrees(&self, writer: WriterId, digest: Digest) -> bool {
+        self.digest(writer) == Some(digest)
     }
 
     /// The peers that have another state, those that were reconciled longest ago first.

@@ -33,15 +33,7 @@ pub(super) async fn publish(shared: Arc<Shared>, emitter: Emitter) -> Result<(),
     loop {
         tokio::select! {
             () = shared.to_send.notified() => {
-                while let Some((wave, count)) = batch(&shared) {
-                    if let Err(error) = emitter.emit(wave).await {
-                        // A reconciliation brings what was not sent.
-                        tracing::debug!(%error, count, "changes were not sent");
-                        if matches!(error, EmitError::Closed { .. }) {
-                            return Err(error);
-                        }
-                    }
-                }
+                send(&shared, &emitter).await?;
                 next_beat = next_beat.min(Instant::now() + AFTER_CHANGES);
             }
             _ = collection.tick() => {
@@ -60,6 +52,22 @@ pub(super) async fn publish(shared: Arc<Shared>, emitter: Emitter) -> Result<(),
             }
         }
     }
+}
+
+/// Sends the changes that wait.
+///
+/// # Errors
+/// Only if the medium is closed: what was not sent otherwise is brought by a reconciliation.
+pub(super) async fn send(shared: &Shared, emitter: &Emitter) -> Result<(), EmitError> {
+    while let Some((wave, count)) = batch(shared) {
+        if let Err(error) = emitter.emit(wave).await {
+            tracing::debug!(%error, count, "changes were not sent");
+            if matches!(error, EmitError::Closed { .. }) {
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Sends a beat. One that is not sent is repeated soon.
@@ -102,11 +110,7 @@ fn batch(shared: &Shared) -> Option<(Wave, usize)> {
 
 /// Sends what still waits, and says that the replica leaves.
 pub(super) async fn leave(shared: &Shared, emitter: &Emitter) {
-    while let Some((wave, count)) = batch(shared) {
-        if let Err(error) = emitter.emit(wave).await {
-            tracing::debug!(%error, count, "changes were not sent before the replica left");
-            return;
-        }
+    if send(shared, emitter).await.is_ok() {
+        beat(shared, emitter, false, true).await;
     }
-    beat(shared, emitter, false, true).await;
 }

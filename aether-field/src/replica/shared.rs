@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use aether_core::Amplitude;
+pub(super) use aether_core::wire::micros_since_1970 as wall;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use smol_str::SmolStr;
@@ -53,6 +53,8 @@ pub struct FieldStatus {
     pub reconciliations: u64,
     /// Reconciliations that broke off.
     pub broken_off: u64,
+    /// Records that were damaged in the store when it was opened.
+    pub damaged: u64,
 }
 
 /// What a former run of this replica's owner has overtaken.
@@ -301,7 +303,11 @@ impl Shared {
     /// The account.
     pub(super) fn status(&self) -> FieldStatus {
         let entries = self.state().digest().entries;
-        FieldStatus { entries, ..*self.account.lock() }
+        #[cfg(feature = "store")]
+        let damaged = self.store.as_ref().map_or(0, |store| store.damaged as u64);
+        #[cfg(not(feature = "store"))]
+        let damaged = 0;
+        FieldStatus { entries, damaged, ..*self.account.lock() }
     }
 
     /// Counts one, such as `|account| &mut account.unreadable`.
@@ -393,10 +399,4 @@ impl Shared {
         let update = Update { owner: key.owner().cloned(), name: name.clone(), kind, stamp };
         watchers.iter().filter(|watcher| watcher.wants(key)).for_each(|watcher| watcher.put(&update));
     }
-}
-
-/// The wall clock in microseconds since 1970. A clock before 1970 counts as 0.
-pub(super) fn wall() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }

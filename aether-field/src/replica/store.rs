@@ -1,60 +1,27 @@
 //! The store of a replica: a file with every entry and its checksum, and a thread that writes and syncs in groups.
 
+mod check;
+mod error;
+mod file;
+mod record;
+mod salvage;
+
+pub use check::{DamagedRecord, StoreCheck, check_store};
+pub use error::StoreError;
+pub use salvage::Salvage;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::Database;
 use tokio::sync::watch;
 
-use crate::core::{Change, ChangeId, Entry, Key, Limits, Refusal, Stamp, State, Trust, WriterId};
-
-const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
-const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
-
-/// The layout of the file. Other versions are refused.
-const VERSION: u8 = 1;
-
-/// The store of a replica failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// Another process has the file open.
-    #[error("{} is open in another process; a store serves one process at a time", path.display())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is of another version.
-    #[error("{} has version {version} of the store; this program reads version {VERSION}", path.display())]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: u8,
-    },
-    /// The file has an entry that is out of bounds.
-    #[error("{} has an entry that this field does not allow", path.display())]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: Refusal,
-    },
-    /// The file cannot be read or written.
-    #[error("{}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: Box<redb::Error>,
-    },
-    /// The thread of the store cannot be started.
-    #[error("the thread of the store cannot be started")]
-    Thread(#[source] std::io::Error),
-}
+use self::file::{failure, not_open, options, read, write};
+use self::salvage::salvage;
+use crate::core::{Entry, Key, Limits, Stamp, State, Trust, WriterId};
 
 /// What waits to be written: the newest entry of each key, or that it is dropped.
 #[derive(Debug, Default)]
@@ -81,29 +48,40 @@ struct Inner {
 pub(super) struct Store {
     inner: Arc<Inner>,
     thread: Option<JoinHandle<()>>,
+    /// Records that could not be read, at least 1 if the file was damaged.
+    pub(super) damaged: usize,
+    pub(super) salvage: Option<Salvage>,
 }
 
 impl Store {
-    /// Opens or makes a file, and reads the state from it. Entries whose checksum is wrong are logged and left out: a
-    /// reconciliation brings them back.
+    /// Opens or makes a file, and reads the state from it. A damaged file is set aside, and replaced by one with
+    /// everything in it that is readable; a reconciliation brings the rest back.
     pub(super) fn open(
         path: &Path,
         writer: WriterId,
         limits: Limits,
         (field, trust): (&str, Trust),
     ) -> Result<(State, Self), StoreError> {
-        let file = |source: redb::Error| StoreError::File { path: path.to_owned(), source: Box::new(source) };
-        let database = Database::create(path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.to_owned() },
-            other => file(other.into()),
-        })?;
-        let Stored { changes, collected, last, version } = read(&database, path).map_err(file)?;
-        if let Some(version) = version.filter(|&version| version != VERSION) {
-            return Err(StoreError::Version { path: path.to_owned(), version });
+        let (database, salvage) = match options().create(path) {
+            Ok(database) => (database, None),
+            Err(error) => match not_open(path, error) {
+                Some(error) => return Err(error),
+                None => salvage(path).map(|(database, salvage)| (database, Some(salvage)))?,
+            },
+        };
+        if let Some(Salvage { set_aside, entries, damaged }) = &salvage {
+            let (path, set_aside) = (path.display(), set_aside.display());
+            tracing::error!(%path, %set_aside, entries, damaged, "the store is damaged; what is readable was saved");
         }
+        let stored = read(&database, path)?;
+        for key in &stored.damaged {
+            let key = key.escape_ascii();
+            tracing::error!(path = %path.display(), %key, "a stored entry is damaged and left out");
+        }
+        let damaged = stored.damaged.len() + salvage.as_ref().map_or(0, |salvage| salvage.damaged.max(1));
         let (owned, open): (Vec<_>, Vec<_>) =
-            changes.into_iter().partition(|change| change.key.owner().is_some());
-        let mut state = State::restore(writer, limits, open, collected, last)
+            stored.changes.into_iter().partition(|change| change.key.owner().is_some());
+        let mut state = State::restore(writer, limits, open, stored.collected, stored.last)
             .map_err(|source| StoreError::Refused { path: path.to_owned(), source })?
             .with_trust(field, trust);
         for (change, refusal) in state.load_owned(owned) {
@@ -126,7 +104,7 @@ impl Store {
             move || inner.run(&database)
         });
         let thread = Some(thread.map_err(StoreError::Thread)?);
-        Ok((state, Self { inner, thread }))
+        Ok((state, Self { inner, thread, damaged, salvage }))
     }
 
     /// Queues an entry, or that it is dropped. Called under the lock of the state.
@@ -181,8 +159,7 @@ impl Inner {
             match write(database, &entries, about) {
                 Ok(()) => drop(self.synced.send_replace(Ok(ticket))),
                 Err(source) => {
-                    let error =
-                        Arc::new(StoreError::File { path: self.path.clone(), source: Box::new(source) });
+                    let error = Arc::new(failure(&self.path, source));
                     tracing::error!(%error, "the store of the field failed; changes are no longer durable");
                     drop(self.synced.send_replace(Err(error)));
                     // What follows could depend on what is missing.
@@ -194,75 +171,4 @@ impl Inner {
             }
         }
     }
-}
-
-struct Stored {
-    changes: Vec<Change>,
-    collected: Stamp,
-    last: Stamp,
-    version: Option<u8>,
-}
-
-fn read(database: &Database, path: &Path) -> Result<Stored, redb::Error> {
-    let mut stored =
-        Stored { changes: Vec::new(), collected: Stamp::default(), last: Stamp::default(), version: None };
-    let transaction = database.begin_read()?;
-    let about = match transaction.open_table(ABOUT) {
-        Ok(about) => about,
-        // A new file.
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(stored),
-        Err(error) => return Err(error.into()),
-    };
-    stored.version = about.get("version")?.and_then(|version| version.value().first().copied());
-    let stamps = about.get("stamps")?.and_then(|stamps| postcard::from_bytes(stamps.value()).ok());
-    (stored.collected, stored.last) = stamps.unwrap_or_default();
-    for row in transaction.open_table(ENTRIES)?.iter()? {
-        let (key, value) = row?;
-        match decode(key.value(), value.value()) {
-            Some(change) => stored.changes.push(change),
-            None => tracing::error!(
-                path = %path.display(),
-                key = %key.value().escape_ascii(),
-                "a stored entry is damaged and left out"
-            ),
-        }
-    }
-    Ok(stored)
-}
-
-fn write(
-    database: &Database,
-    entries: &BTreeMap<Key, Option<Entry>>,
-    about: Option<(Stamp, Stamp)>,
-) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut table = transaction.open_table(ENTRIES)?;
-        for (key, entry) in entries {
-            let Ok(name) = postcard::to_allocvec(key) else { continue };
-            match entry {
-                Some(entry) => table.insert(&*name, &*encode(key, entry))?.map(drop),
-                None => table.remove(&*name)?.map(drop),
-            };
-        }
-        let mut table = transaction.open_table(ABOUT)?;
-        table.insert("version", [VERSION].as_slice())?;
-        if let Some(Ok(stamps)) = about.map(|stamps| postcard::to_allocvec(&stamps)) {
-            table.insert("stamps", &*stamps)?;
-        }
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-/// An entry, and its identity, which has a checksum of key and value.
-fn encode(key: &Key, entry: &Entry) -> Vec<u8> {
-    let id = ChangeId::of(key, entry);
-    postcard::to_allocvec(&(entry, id)).unwrap_or_default()
-}
-
-fn decode(key: &[u8], value: &[u8]) -> Option<Change> {
-    let key: Key = postcard::from_bytes(key).ok()?;
-    let (entry, id): (Entry, ChangeId) = postcard::from_bytes(value).ok()?;
-    (ChangeId::of(&key, &entry) == id).then_some(Change { key, entry })
 }

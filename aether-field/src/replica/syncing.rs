@@ -7,8 +7,9 @@ use aether_core::{AskError, Emitter, Kind, Wave, WaveError};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+use super::publishing;
 use super::shared::{Shared, wall};
-use super::wire::{Question, VERSION};
+use super::wire::{Answer, Question, VERSION};
 use crate::core::{Initiator, Message, ProtocolError, WriterId};
 
 /// How long one question may take.
@@ -62,7 +63,13 @@ impl Syncer {
                 if !(is_quiet || is_due) {
                     continue;
                 }
-                if let Err(error) = self.with(peer).await {
+                // What it said before the last change is no reason: it may have that change by now.
+                let reconciled = match self.agrees(peer).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => self.with(peer).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = reconciled {
                     tracing::debug!(%error, %peer, "a reconciliation broke off");
                 }
             }
@@ -83,39 +90,61 @@ impl Syncer {
                 self.shared.peers.lock().reconciled(peer, before, digest, Instant::now());
                 self.shared.progress.send_modify(|progress| *progress += 1);
             }
-            Err(error) => {
-                self.shared.count(|account| &mut account.broken_off);
-                if matches!(error, SyncError::Ask(AskError::NoResonator { .. })) {
-                    self.shared.peers.lock().forget(peer);
-                }
-            }
+            Err(_) => self.shared.count(|account| &mut account.broken_off),
         }
         result
+    }
+
+    /// Whether a peer has the same state as this replica, as it says itself now. Cancel safe.
+    pub(super) async fn agrees(&self, peer: WriterId) -> Result<bool, SyncError> {
+        self.ask(peer, 0, Vec::new()).await?;
+        let own = self.shared.state().digest();
+        Ok(self.shared.peers.lock().agrees(peer, own))
+    }
+
+    /// Sends the changes that wait, so that a peer that is asked next probably has them. Cancel safe: what is not sent
+    /// is exchanged later.
+    pub(super) async fn send(&self) {
+        // A closed medium shows when the next question is asked.
+        let _ = publishing::send(&self.shared, &self.emitter).await;
     }
 
     async fn exchange(&self, peer: WriterId, session: u32) -> Result<(), SyncError> {
         let (mut initiator, first) = Initiator::start(&mut self.shared.state())?;
         let mut to_send = vec![first];
-        while !initiator.is_done() {
-            let Some(message) = to_send.pop() else { return Err(ProtocolError::OutOfTurn.into()) };
-            for answer in self.ask(peer, session, message).await? {
+        while !to_send.is_empty() {
+            for answer in self.ask(peer, session, std::mem::take(&mut to_send)).await? {
                 let mut state = self.shared.state();
                 let step = initiator.handle(&mut state, answer, wall())?;
                 self.shared.take_in(&state, &step);
-                // Taken from the end, so what comes first goes last.
-                to_send.extend(step.send.into_iter().rev());
+                to_send.extend(step.send);
             }
         }
-        Ok(())
+        if initiator.is_done() { Ok(()) } else { Err(ProtocolError::OutOfTurn.into()) }
     }
 
-    async fn ask(&self, peer: WriterId, session: u32, message: Message) -> Result<Vec<Message>, SyncError> {
+    async fn ask(
+        &self,
+        peer: WriterId,
+        session: u32,
+        messages: Vec<Message>,
+    ) -> Result<Vec<Message>, SyncError> {
         let from = self.shared.state().writer();
-        let question = Question { version: VERSION, from, session, message };
+        let question = Question { version: VERSION, from, session, messages };
         let channel = self.shared.channels.sync(peer).map_err(WaveError::from)?;
         let wave =
             Wave::builder(channel).kind(Kind::Query).bytes(postcard::to_allocvec(&question)?).build()?;
-        let answer = self.emitter.ask_within(wave, PATIENCE).await?;
-        Ok(postcard::from_bytes(answer.payload())?)
+        let answer = match self.emitter.ask_within(wave, PATIENCE).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                if matches!(error, AskError::NoResonator { .. }) {
+                    self.shared.peers.lock().forget(peer);
+                }
+                return Err(error.into());
+            }
+        };
+        let Answer { digest, messages } = postcard::from_bytes(answer.payload())?;
+        self.shared.peers.lock().answered(peer, digest, Instant::now());
+        Ok(messages)
     }
 }

@@ -62,14 +62,22 @@ impl Beat {
     }
 }
 
-/// A question in a reconciliation. The answer is a list of messages.
+/// Messages of a reconciliation; without any it asks only for the digest.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Question {
     pub(super) version: u8,
     pub(super) from: WriterId,
     /// Tells the reconciliations of one initiator apart.
     pub(super) session: u32,
-    pub(super) message: Message,
+    pub(super) messages: Vec<Message>,
+}
+
+/// The answer to a [`Question`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Answer {
+    /// What the replica has after it.
+    pub(super) digest: Digest,
+    pub(super) messages: Vec<Message>,
 }
 
 /// The channels of one field.

@@ -1,0 +1,90 @@
+//! The bytes of one stored entry.
+//!
+//! A record carries its key and a checksum, and begins with a mark, so it can be found in a file whose structure is
+//! damaged.
+
+use crate::core::{Change, ChangeId, Entry, Key};
+
+/// What a record begins with: random bytes, which no text has.
+const MARK: [u8; 4] = [0xf1, 0xe1, 0xd6, 0x9b];
+
+/// The bytes of an entry.
+pub(super) fn encode(key: &Key, entry: &Entry) -> Vec<u8> {
+    let id = ChangeId::of(key, entry);
+    // Writing to memory does not fail.
+    postcard::to_extend(&(key, entry, id), MARK.to_vec()).unwrap_or_default()
+}
+
+/// The entry of these bytes; `None` if they are damaged.
+pub(super) fn decode(bytes: &[u8]) -> Option<Change> {
+    let (key, entry, id): (Key, Entry, ChangeId) = postcard::from_bytes(bytes.strip_prefix(&MARK)?).ok()?;
+    let change = Change { key, entry };
+    (change.id() == id).then_some(change)
+}
+
+/// What was found at a mark.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// An entry. It may be an old one: a store does not erase what it replaces.
+    Entry(Box<Change>),
+    /// Something else, and its key if that is readable.
+    Damaged(Option<Key>),
+}
+
+/// Everything that looks like a record, with its place.
+pub(super) fn scan(bytes: &[u8]) -> impl Iterator<Item = (usize, Found)> {
+    let places = bytes.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK);
+    places.map(|(place, _)| {
+        let rest = &bytes[place + MARK.len()..];
+        let found = match postcard::take_from_bytes::<(Key, Entry, ChangeId)>(rest) {
+            Ok(((key, entry, id), _)) if ChangeId::of(&key, &entry) == id => {
+                Found::Entry(Box::new(Change { key, entry }))
+            }
+            _ => Found::Damaged(postcard::take_from_bytes::<Key>(rest).ok().map(|(key, _)| key)),
+        };
+        (place, found)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Stamp;
+
+    fn record(name: &str) -> Vec<u8> {
+        let entry = Entry { stamp: Stamp { micros: 7, ..Stamp::default() }, replaces: None, value: Some("v".into()) };
+        encode(&Key::Register(name.into()), &entry)
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_record_is_found() {
+        let whole = record("lamp/1");
+        assert_eq!(decode(&whole).unwrap().key.name(), "lamp/1");
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&bytes), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn records_are_found_between_other_bytes() {
+        let (a, mut b, c) = (record("a"), record("b"), record("c"));
+        let last = b.len() - 1;
+        b[last] ^= 1;
+        let bytes = [&[1, 2, 3][..], &a, &[0; 9], &b, &c, &MARK].concat();
+        let places = [3, 3 + a.len() + 9, 3 + a.len() + 9 + b.len(), bytes.len() - 4];
+        let found: Vec<_> = scan(&bytes).collect();
+        assert_eq!(found.iter().map(|(place, _)| *place).collect::<Vec<_>>(), places);
+        let name = |key: &Key| key.name().to_owned();
+        let names: Vec<_> = found
+            .iter()
+            .map(|(_, found)| match found {
+                Found::Entry(change) => (true, Some(name(&change.key))),
+                Found::Damaged(key) => (false, key.as_ref().map(name)),
+            })
+            .collect();
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(names, [(true, some("a")), (false, some("b")), (true, some("c")), (false, None)]);
+    }
+}
