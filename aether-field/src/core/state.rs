@@ -10,8 +10,10 @@ use super::entry::{Change, ChangeId, Digest, Entry};
 use super::index::Index;
 use super::key::Key;
 use super::limits::{Limits, Refusal};
-use super::owned::{Ownership, Section};
+use super::owned::Ownership;
+use super::section::Section;
 use super::stamp::{HybridClock, Stamp, WriterId};
+use super::trust::Trust;
 
 /// All entries of one replica.
 ///
@@ -23,7 +25,7 @@ pub struct State {
     entries: BTreeMap<Key, Entry>,
     ids: BTreeMap<ChangeId, Key>,
     digest: Digest,
-    pub(super) clock: HybridClock,
+    clock: HybridClock,
     collected: Stamp,
     pub(super) limits: Limits,
     index: Index,
@@ -66,7 +68,11 @@ impl State {
             collected: Stamp::default(),
             limits,
             index: Index::default(),
-            owned: Ownership::default(),
+            owned: Ownership::new(
+                "",
+                Trust::none(),
+                HybridClock::new(writer, Stamp::default(), limits.max_drift),
+            ),
         }
     }
 
@@ -346,10 +352,6 @@ impl State {
         Applied::Changed { old }
     }
 
-    pub(super) fn open_entries(&self) -> usize {
-        self.entries.len()
-    }
-
     fn take(&mut self, key: &Key) -> Option<Entry> {
         self.index.is_outdated();
         let entry = self.entries.remove(key)?;
@@ -394,7 +396,7 @@ impl State {
         {
             return Err(Refusal::ForeignCount);
         }
-        if self.entries.len() + self.owned.ids().len() >= max_entries && !self.entries.contains_key(key) {
+        if self.entries.len() >= max_entries && !self.entries.contains_key(key) {
             return Err(Refusal::Full { allowed: max_entries });
         }
         Ok(())
