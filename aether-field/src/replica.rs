@@ -5,6 +5,7 @@ mod error;
 mod field;
 mod identity;
 mod listening;
+mod overtaken;
 mod owner;
 mod peer;
 mod peers;

@@ -22,18 +22,18 @@ pub(super) struct Link {
     pub(super) is_by_root: bool,
     /// Increases along the chain, and with every certificate of the root.
     pub(super) serial: u64,
-    pub(super) key: PublicKey,
-    /// The key before. What it signed before `stamp` stays valid until the owner has signed it anew.
-    pub(super) previous: Option<PublicKey>,
+    /// As bytes: whether they are a point is only looked at when a signature needs it.
+    key: [u8; 32],
+    /// The key before, or zeros. What it signed before `stamp` stays valid until the owner has signed it anew.
+    previous: [u8; 32],
     pub(super) stamp: Stamp,
     signature: [u8; 64],
 }
 
 impl Link {
     fn statement(&self, field: &str, owner: &str) -> Vec<u8> {
-        let previous = self.previous.map_or([0; 32], |key| *key.as_bytes());
         let (signer, serial) = ([u8::from(self.is_by_root)], self.serial.to_be_bytes());
-        let payload = [&signer[..], &serial, self.key.as_bytes(), &previous].concat();
+        let payload = [&signer[..], &serial, &self.key, &self.previous].concat();
         statement(Subject::Link, field, owner, "", self.stamp, &payload)
     }
 
@@ -52,16 +52,11 @@ impl Link {
         if serial == 0 {
             return None;
         }
-        let previous: [u8; 32] = key(41)?;
-        let previous = match previous {
-            [0, ..] if previous == [0; 32] => None,
-            bytes => Some(PublicKey::from_bytes(&bytes).ok()?),
-        };
         Some(Self {
             is_by_root,
             serial,
-            key: PublicKey::from_bytes(&key(9)?).ok()?,
-            previous,
+            key: key(9)?,
+            previous: key(41)?,
             stamp: stamp_of(&bytes[73..93].try_into().ok()?),
             signature: bytes[93..].try_into().ok()?,
         })
@@ -70,8 +65,8 @@ impl Link {
     fn write(&self, bytes: &mut Vec<u8>) {
         bytes.push(u8::from(self.is_by_root));
         bytes.extend_from_slice(&self.serial.to_be_bytes());
-        bytes.extend_from_slice(self.key.as_bytes());
-        bytes.extend_from_slice(&self.previous.map_or([0; 32], |key| *key.as_bytes()));
+        bytes.extend_from_slice(&self.key);
+        bytes.extend_from_slice(&self.previous);
         bytes.extend_from_slice(&stamp_bytes(self.stamp));
         bytes.extend_from_slice(&self.signature);
     }
@@ -103,7 +98,8 @@ impl Certificate {
         at: u64,
     ) -> Self {
         let stamp = Stamp { micros: at, logical: 0, writer: WriterId(0) };
-        let serial = serial.max(1);
+        let (serial, key) = (serial.max(1), *key.as_bytes());
+        let previous = previous.map_or([0; 32], |key| *key.as_bytes());
         let link = Link { is_by_root: true, serial, key, previous, stamp, signature: [0; 64] };
         Self { owner: owner.to_owned(), links: vec![signed(link, root, field, owner)] }
     }
@@ -114,10 +110,16 @@ impl Certificate {
         &self.owner
     }
 
-    /// The present key; `None` for a chain of no links, which nobody makes.
+    /// The present key; `None` if its bytes are no key.
     #[must_use]
     pub fn key(&self) -> Option<PublicKey> {
-        self.links.last().map(|link| link.key)
+        PublicKey::from_bytes(&self.links.last()?.key).ok()
+    }
+
+    /// The key before the present one, and the stamp until which it was valid.
+    pub(super) fn previous(&self) -> Option<(PublicKey, Stamp)> {
+        let last = self.links.last()?;
+        Some((PublicKey::from_bytes(&last.previous).ok()?, last.stamp))
     }
 
     /// The serial of the present key.
@@ -137,8 +139,8 @@ impl Certificate {
     ) -> Self {
         let mut links = before.map(|chain| chain.links.clone()).unwrap_or_default();
         let serial = links.last().map_or(0, |link| link.serial) + 1;
-        let previous = Some(old.public_key());
-        let link = Link { is_by_root: false, serial, key: new, previous, stamp, signature: [0; 64] };
+        let (key, previous) = (*new.as_bytes(), *old.public_key().as_bytes());
+        let link = Link { is_by_root: false, serial, key, previous, stamp, signature: [0; 64] };
         links.push(signed(link, old, field, owner));
         Self { owner: owner.to_owned(), links }
     }
@@ -160,7 +162,7 @@ impl Certificate {
         let links: Vec<_> = links.iter().map(Link::read).collect::<Option<_>>()?;
         let rises = links.is_sorted_by(|a, b| a.serial < b.serial && a.stamp < b.stamp);
         // The root begins a chain, and every other link follows the key before.
-        let follows = links.windows(2).all(|two| !two[1].is_by_root && two[1].previous == Some(two[0].key));
+        let follows = links.windows(2).all(|two| !two[1].is_by_root && two[1].previous == two[0].key);
         (rises && follows).then(|| Self { owner: owner.to_owned(), links })
     }
 
@@ -173,18 +175,16 @@ impl Certificate {
     /// The key that has to have signed the first link; `None` if this replica trusts none.
     pub(super) fn anchor(&self, trust: &Trust) -> Option<PublicKey> {
         let first = self.links.first()?;
-        let pin = || trust.pins.get(self.owner.as_str()).filter(|&&pin| Some(pin) == first.previous).copied();
+        let pin =
+            || trust.pins.get(self.owner.as_str()).filter(|pin| *pin.as_bytes() == first.previous).copied();
         if first.is_by_root { trust.root } else { pin() }
     }
 
     /// Whether the links after the first `known` ones are signed by the keys before them.
     pub(super) fn is_signed(&self, anchor: PublicKey, known: usize, field: &str) -> bool {
-        let signers = std::iter::once(anchor).chain(self.links.iter().map(|link| link.key));
-        self.links
-            .iter()
-            .zip(signers)
-            .skip(known)
-            .all(|(link, signer)| link.is_by(&signer, field, &self.owner))
+        let keys = self.links.iter().map(|link| PublicKey::from_bytes(&link.key).ok());
+        let mut signed = self.links.iter().zip(std::iter::once(Some(anchor)).chain(keys)).skip(known);
+        signed.all(|(link, signer)| signer.is_some_and(|signer| link.is_by(&signer, field, &self.owner)))
     }
 }
 

@@ -14,7 +14,8 @@ pub struct Limits {
     pub max_name: usize,
     /// The maximum size of a value in bytes; 32,768 by default.
     pub max_value: usize,
-    /// The maximum number of entries, removals included; 10 million by default.
+    /// The maximum number of entries that everybody may write, and of those of owners, removals included; 10 million each
+    /// by default. The two do not compete, so nobody can take the room of an owner.
     pub max_entries: usize,
     /// The maximum number of owners that this replica takes from the certificates of its root; 4,096 by default.
     pub max_owners: usize,

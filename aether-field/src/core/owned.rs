@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::collections::btree_map;
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use smol_str::SmolStr;
 
 use super::certificate::Certificate;
@@ -13,6 +12,7 @@ use super::key::Key;
 use super::limits::{Limits, Refusal};
 use super::public_key::PublicKey;
 use super::seal::{OVERHEAD, Presence, Seal, Subject};
+use super::section::Section;
 use super::stamp::{HybridClock, Stamp};
 use super::trust::Trust;
 
@@ -27,7 +27,10 @@ pub(super) enum Check {
 /// What one owner has written, and the keys that speak for it.
 #[derive(Debug, Default)]
 pub(super) struct OwnerEntries {
-    pinned: Option<PublicKey>,
+    /// The present key.
+    pub(super) key: Option<PublicKey>,
+    /// The key before, and the stamp until which it was valid.
+    pub(super) previous: Option<(PublicKey, Stamp)>,
     pub(super) chain: Option<Certificate>,
     pub(super) floor: Stamp,
     entries: BTreeMap<Key, Entry>,
@@ -35,18 +38,10 @@ pub(super) struct OwnerEntries {
 }
 
 impl OwnerEntries {
-    /// The present key.
-    pub(super) fn key(&self) -> Option<PublicKey> {
-        self.chain.as_ref().and_then(Certificate::key).or(self.pinned)
-    }
-
     /// The key of a hint, if it may sign something of this stamp: the present one, or the one before it.
     fn signer(&self, hint: [u8; 8], stamp: Stamp) -> Option<PublicKey> {
-        let before = || {
-            let link = self.chain.as_ref()?.links.last()?;
-            link.previous.filter(|key| key.hint() == hint && stamp < link.stamp)
-        };
-        self.key().filter(|key| key.hint() == hint).or_else(before)
+        let previous = self.previous.filter(|(_, until)| stamp < *until).map(|(key, _)| key);
+        [self.key, previous].into_iter().flatten().find(|key| key.hint() == hint)
     }
 
     /// The values and removals, with their names.
@@ -59,24 +54,30 @@ impl OwnerEntries {
 }
 
 /// The owned entries of a replica. [`State`](super::State) holds one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ownership {
     field: String,
     trust: Trust,
+    /// Moved by signed stamps only, so that no stranger moves the stamps of an owner.
+    pub(super) clock: HybridClock,
     owners: BTreeMap<SmolStr, OwnerEntries>,
     ids: BTreeMap<ChangeId, Key>,
     digest: Digest,
+    /// That of the certificates that the root has begun.
+    certified: Digest,
     /// Entries that became void since they were asked for.
     voided: Vec<Change>,
 }
 
 impl Ownership {
-    pub(super) fn new(field: &str, trust: Trust) -> Self {
+    pub(super) fn new(field: &str, trust: Trust, clock: HybridClock) -> Self {
         let pinned = |(name, &key): (&SmolStr, &PublicKey)| {
-            (name.clone(), OwnerEntries { pinned: Some(key), ..OwnerEntries::default() })
+            (name.clone(), OwnerEntries { key: Some(key), ..OwnerEntries::default() })
         };
         let owners = trust.pins.iter().map(pinned).collect();
-        Self { field: field.to_owned(), trust, owners, ..Self::default() }
+        let (digest, certified) = (Digest::default(), Digest::default());
+        let (ids, voided) = (BTreeMap::new(), Vec::new());
+        Self { field: field.to_owned(), trust, clock, owners, ids, digest, certified, voided }
     }
 
     pub(super) fn field(&self) -> &str {
@@ -85,10 +86,6 @@ impl Ownership {
 
     pub(super) const fn digest(&self) -> Digest {
         self.digest
-    }
-
-    pub(super) const fn ids(&self) -> &BTreeMap<ChangeId, Key> {
-        &self.ids
     }
 
     pub(super) fn owner(&self, name: &str) -> Option<&OwnerEntries> {
@@ -137,7 +134,8 @@ impl Ownership {
     pub(super) fn apply(
         &mut self,
         change: Change,
-        (limits, clock, wall, others): (&Limits, &mut HybridClock, u64, usize),
+        limits: &Limits,
+        wall: u64,
         check: Check,
     ) -> Result<Option<Option<Entry>>, Refusal> {
         let Change { key, mut entry } = change;
@@ -146,17 +144,17 @@ impl Ownership {
         entry.replaces = None;
         check_bounds(&key, &entry, limits)?;
         // Cheaper than a signature.
-        if self.entry(&key).is_none() && others + self.ids.len() >= limits.max_entries {
+        if self.entry(&key).is_none() && self.ids.len() >= limits.max_entries {
             return Err(Refusal::Full { allowed: limits.max_entries });
         }
-        clock.clone().observe(entry.stamp, wall)?;
+        self.clock.clone().observe(entry.stamp, wall)?;
         let stamp = entry.stamp;
         let old = match &key {
             Key::Binding(_) => self.bind(&owner, key, entry, limits)?,
             _ => self.write(&owner, key, entry, check)?,
         };
         if old.is_some() {
-            clock.observe(stamp, wall)?;
+            self.clock.observe(stamp, wall)?;
         }
         Ok(old)
     }
@@ -241,10 +239,17 @@ impl Ownership {
         if !self.owners.contains_key(name) && self.owners.len() >= limits.max_owners {
             return Err(Refusal::TooManyOwners { allowed: limits.max_owners });
         }
-        if !chain.is_signed(anchor, checked, &self.field) {
-            return Err(forged());
+        let present = chain.key().filter(|_| chain.is_signed(anchor, checked, &self.field));
+        let present = present.ok_or_else(forged)?;
+        let was_certified = known.is_some_and(|known| known.rank() > 0);
+        if let Some(old) = self.entry(&key).filter(|_| was_certified) {
+            self.certified.take(ChangeId::of(&key, old));
         }
-        self.owners.entry(name.clone()).or_default().chain = Some(chain);
+        if chain.rank() > 0 {
+            self.certified.add(ChangeId::of(&key, &entry));
+        }
+        let owner = self.owners.entry(name.clone()).or_default();
+        (owner.key, owner.previous, owner.chain) = (Some(present), chain.previous(), Some(chain));
         let old = self.put(name, key, entry);
         self.drop_void(name);
         Ok(Some(old))
@@ -302,7 +307,7 @@ impl Ownership {
 
     /// Whether a presence is signed by the present key of an owner.
     pub(super) fn is_present(&self, owner: &str, presence: &Presence<'_>, signature: &[u8; 64]) -> bool {
-        let key = self.owners.get(owner).and_then(OwnerEntries::key);
+        let key = self.owners.get(owner).and_then(|owner| owner.key);
         key.is_some_and(|key| key.verifies(&presence.statement(&self.field, owner), signature))
     }
 
@@ -312,11 +317,7 @@ impl Ownership {
         let mut sections: BTreeMap<_, _> =
             self.owners.iter().map(|(name, owner)| (Section::owner(name), owner.digest)).collect();
         if let Some(root) = &self.trust.root {
-            let mut digest = Digest::default();
-            for (id, _) in self.ids.iter().filter(|(_, key)| self.is_by_root(key)) {
-                digest.add(*id);
-            }
-            sections.insert(Section::root(root), digest);
+            sections.insert(Section::root(root), self.certified);
         }
         sections
     }
@@ -336,31 +337,6 @@ impl Ownership {
         let Key::Binding(owner) = key else { return false };
         let chain = self.owners.get(owner).and_then(|owner| owner.chain.as_ref());
         chain.is_some_and(|chain| chain.rank() > 0)
-    }
-}
-
-/// A part of a state that replicas compare: the entries of everybody, those of one owner, or the certificates of a root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Section(u64);
-
-impl Section {
-    /// What everybody may write.
-    pub(super) const OPEN: Self = Self(0);
-
-    fn owner(name: &str) -> Self {
-        Self::of(b"owner", name.as_bytes())
-    }
-
-    fn root(key: &PublicKey) -> Self {
-        Self::of(b"root", key.as_bytes())
-    }
-
-    fn of(kind: &[u8], bytes: &[u8]) -> Self {
-        let hash = Sha256::new().chain_update(kind).chain_update([0]).chain_update(bytes).finalize();
-        let mut first = [0; 8];
-        first.copy_from_slice(&hash[..8]);
-        // 0 is taken.
-        Self(u64::from_be_bytes(first).max(1))
     }
 }
 

@@ -13,7 +13,7 @@ use super::limits::Refusal;
 use super::owned::{Check, Ownership, value_of};
 use super::public_key::PublicKey;
 use super::seal::{Presence, Seal, Subject};
-use super::stamp::Stamp;
+use super::stamp::{HybridClock, Stamp};
 use super::state::{Applied, State};
 use super::trust::Trust;
 
@@ -47,7 +47,8 @@ impl State {
     /// applied or loaded.
     #[must_use]
     pub fn with_trust(mut self, field: &str, trust: Trust) -> Self {
-        self.owned = Ownership::new(field, trust);
+        let clock = HybridClock::new(self.writer(), Stamp::default(), self.limits.max_drift);
+        self.owned = Ownership::new(field, trust, clock);
         self
     }
 
@@ -71,8 +72,7 @@ impl State {
     }
 
     fn apply_as(&mut self, change: Change, wall: u64, check: Check) -> Result<Applied, Refusal> {
-        let others = self.open_entries();
-        let old = self.owned.apply(change, (&self.limits, &mut self.clock, wall, others), check)?;
+        let old = self.owned.apply(change, &self.limits, wall, check)?;
         Ok(old.map_or(Applied::Known, |old| Applied::Changed { old }))
     }
 
@@ -98,7 +98,7 @@ impl State {
     pub fn owners(&self) -> impl Iterator<Item = (&str, PublicKey, u64)> {
         let serial = |chain: &Option<Certificate>| chain.as_ref().map_or(0, Certificate::serial);
         let owners = self.owned.owners();
-        owners.filter_map(move |(name, owner)| Some((name.as_str(), owner.key()?, serial(&owner.chain))))
+        owners.filter_map(move |(name, owner)| Some((name.as_str(), owner.key?, serial(&owner.chain))))
     }
 
     /// Whether a presence is signed by the present key of an owner.
@@ -151,7 +151,7 @@ impl State {
         if bytes > self.limits.max_value {
             return Err(Refusal::ValueTooLarge { bytes, allowed: self.limits.max_value });
         }
-        let stamp = self.clock.clone().tick(wall);
+        let stamp = self.owned.clock.clone().tick(wall);
         let key = Key::Owned(identity.name().into(), name.into());
         self.seal(identity, subject, key, stamp, value.unwrap_or_default(), wall)
     }
@@ -175,7 +175,7 @@ impl State {
 
     fn speaks(&self, identity: &Identity) -> Result<(), Refusal> {
         let owner: SmolStr = identity.name().into();
-        match self.owned.owner(&owner).and_then(|owner| owner.key()) {
+        match self.owned.owner(&owner).and_then(|owner| owner.key) {
             None => Err(Refusal::UnknownOwner { owner }),
             Some(key) if key != identity.public_key() => Err(Refusal::ForeignKey { owner }),
             Some(_) => Ok(()),
@@ -209,7 +209,7 @@ impl State {
         if before.as_ref().is_some_and(|chain| chain.links.len() >= MAX_LINKS) {
             return Err(Refusal::TooManyRotations { owner, allowed: MAX_LINKS });
         }
-        let stamp = self.clock.clone().tick(wall);
+        let stamp = self.owned.clock.clone().tick(wall);
         let chain =
             Certificate::rotated(&owner, before.as_ref(), old, new.public_key(), self.owned.field(), stamp);
         let mut changes = vec![self.publish(&chain, wall.max(stamp.micros))?];
@@ -247,9 +247,7 @@ impl State {
         let before = Stamp { micros: wall.saturating_sub(horizon), ..Stamp::default() };
         let has_old_marks =
             owner.values().any(|(_, entry)| entry.stamp < before && value_of(entry).is_none());
-        let successor = owner.chain.as_ref().and_then(|chain| chain.links.last());
-        let successor =
-            successor.filter(|link| is_complete && link.previous.is_some()).map(|link| link.stamp);
+        let successor = owner.previous.filter(|_| is_complete).map(|(_, until)| until);
         let floor = owner.floor.max(successor.unwrap_or_default()).max(if has_old_marks {
             before
         } else {

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Change, ChangeId, Digest, Entry};
 use super::key::Key;
 use super::limits::Refusal;
-use super::owned::Section;
 use super::owning::Intake;
+use super::section::Section;
 use super::stamp::Stamp;
 use super::state::{Applied, State};
 

@@ -135,7 +135,7 @@ pub struct Presence<'a> {
     pub writer: WriterId,
     /// The name of the replica.
     pub replica: &'a str,
-    /// Increases with each statement of this writer, so that a recorded one has no effect.
+    /// Microseconds since 1970. It increases with each statement of this writer, so that a recorded one has no effect.
     pub number: u64,
     /// The digest of its state.
     pub digest: Digest,

@@ -11,8 +11,10 @@ use super::held::{ByKey, Held};
 use super::index::{Index, Items};
 use super::key::Key;
 use super::limits::{Limits, Refusal};
-use super::owned::{Ownership, Section};
+use super::owned::Ownership;
+use super::section::Section;
 use super::stamp::{HybridClock, Stamp, WriterId};
+use super::trust::Trust;
 
 /// All entries of one replica.
 ///
@@ -24,7 +26,7 @@ pub struct State {
     entries: BTreeSet<ByKey>,
     index: Index,
     digest: Digest,
-    pub(super) clock: HybridClock,
+    clock: HybridClock,
     collected: Stamp,
     pub(super) limits: Limits,
     pub(super) owned: Ownership,
@@ -65,7 +67,11 @@ impl State {
             clock: HybridClock::new(writer, Stamp::default(), limits.max_drift),
             collected: Stamp::default(),
             limits,
-            owned: Ownership::default(),
+            owned: Ownership::new(
+                "",
+                Trust::none(),
+                HybridClock::new(writer, Stamp::default(), limits.max_drift),
+            ),
         }
     }
 
@@ -353,10 +359,6 @@ impl State {
         Applied::Changed { old }
     }
 
-    pub(super) fn open_entries(&self) -> usize {
-        self.entries.len()
-    }
-
     fn take(&mut self, key: &Key) -> Option<Entry> {
         let ByKey(held) = self.entries.take(key)?;
         if let Some(id) = self.index.remove(&held) {
@@ -400,7 +402,7 @@ impl State {
         {
             return Err(Refusal::ForeignCount);
         }
-        if self.entries.len() + self.owned.ids().len() >= max_entries && !self.entries.contains(key) {
+        if self.entries.len() >= max_entries && !self.entries.contains(key) {
             return Err(Refusal::Full { allowed: max_entries });
         }
         Ok(())

@@ -62,7 +62,7 @@ fn beat(shared: &Shared, wave: &Wave) {
         if beat.writer == state.writer() {
             return;
         }
-        (state.digest(), beat.owner(&state))
+        (state.digest(), beat.owner(&state, wall()))
     };
     let heard = shared.peers.lock().heard(&beat, owner, Instant::now());
     match heard {

@@ -1,7 +1,6 @@
 //! The task that sends changes and beats.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aether_core::{Amplitude, EmitError, Emitter, Wave};
@@ -76,7 +75,7 @@ pub(super) async fn beat(shared: &Shared, emitter: &Emitter, asks: bool, leaves:
         let state = shared.state();
         (state.writer(), state.digest())
     };
-    let number = shared.beats.fetch_add(1, Ordering::Relaxed);
+    let number = shared.next_beat();
     let replica = shared.replica.clone();
     let mut beat = Beat { version: VERSION, writer, replica, digest, asks, leaves, number, proof: None };
     if let Some(identity) = &*shared.identity.lock() {

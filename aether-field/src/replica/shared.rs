@@ -1,8 +1,9 @@
 //! What the tasks and handles of one replica share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use aether_core::Amplitude;
 pub(super) use aether_core::wire::micros_since_1970 as wall;
@@ -12,6 +13,7 @@ use smol_str::SmolStr;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use super::overtaken::Overtaken;
 use super::peers::Peers;
 #[cfg(feature = "store")]
 use super::store::Store;
@@ -57,26 +59,6 @@ pub struct FieldStatus {
     pub damaged: u64,
 }
 
-/// What a former run of this replica's owner has overtaken.
-#[derive(Debug, Default)]
-struct Overtaken {
-    due: BTreeMap<SmolStr, Option<Bytes>>,
-    /// The names that were due already.
-    known: BTreeSet<SmolStr>,
-}
-
-impl Overtaken {
-    fn note(&mut self, state: &State, change: &Change, old: Option<&Entry>) {
-        if let (Key::Owned(_, name), Some(old)) = (&change.key, old)
-            && old.stamp.writer == state.writer()
-            && change.entry.stamp.writer != state.writer()
-            && self.known.insert(name.clone())
-        {
-            self.due.insert(name.clone(), State::value_of(&change.key, old));
-        }
-    }
-}
-
 /// Changes that wait to be sent: the newest of each key.
 pub(super) type Outgoing = BTreeMap<Key, (Change, Amplitude)>;
 
@@ -92,8 +74,8 @@ pub(super) struct Shared {
     /// What this replica's owner wrote, and a former run had written with a later stamp. A value is written again once at
     /// most, so two processes with one identity do not fight for ever.
     overtaken: Mutex<Overtaken>,
-    /// The number of the next beat.
-    pub(super) beats: AtomicU64,
+    /// The number of the last beat.
+    last_beat: AtomicU64,
     pub(super) channels: Channels,
     state: Mutex<State>,
     watchers: Mutex<Vec<Arc<WatchQueue>>>,
@@ -133,7 +115,7 @@ impl Shared {
             identity: Mutex::new(identity),
             maintain_now: Notify::new(),
             overtaken: Mutex::default(),
-            beats: AtomicU64::new(1),
+            last_beat: AtomicU64::new(0),
             channels,
             state: Mutex::new(state),
             watchers: Mutex::default(),
@@ -154,6 +136,13 @@ impl Shared {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// The number of a beat: the time, but greater than the one before.
+    pub(super) fn next_beat(&self) -> u64 {
+        let (next, wall) = (|last: u64| last.saturating_add(1), wall());
+        let last = self.last_beat.fetch_update(Relaxed, Relaxed, |last| Some(wall.max(next(last))));
+        wall.max(next(last.unwrap_or_else(|last| last)))
     }
 
     /// The time since the last change, local or remote.
@@ -224,7 +213,7 @@ impl Shared {
     pub(super) fn maintain(&self) {
         let identity = self.identity.lock();
         let Some(identity) = &*identity else { return };
-        let mut overtaken = std::mem::take(&mut self.overtaken.lock().due);
+        let mut overtaken = self.overtaken.lock().take();
         let is_complete = self.account.lock().reconciliations > 0;
         let write = |state: &mut State, wall| {
             state.maintain(identity, &mut overtaken, is_complete, wall).map(|written| ((), written))

@@ -29,7 +29,7 @@ pub(super) struct Beat {
     pub(super) asks: bool,
     /// The replica leaves.
     pub(super) leaves: bool,
-    /// Increases with each beat of this writer.
+    /// Microseconds since 1970 by the clock of the writer; increases with each of its beats.
     pub(super) number: u64,
     /// Who says so; `None` from a replica without an identity.
     pub(super) proof: Option<Proof>,
@@ -54,9 +54,13 @@ impl Beat {
         self.proof = Some(Proof { owner: identity.name().into(), signature });
     }
 
-    /// The owner that has signed the beat; `None` if nobody has, or the owner is not trusted here.
-    pub(super) fn owner(&self, state: &State) -> Option<&SmolStr> {
+    /// The owner that has signed the beat; `None` if nobody has, the owner is not trusted here, or the beat is older or
+    /// newer than the bound for stamps allows: then it may be recorded.
+    pub(super) fn owner(&self, state: &State, wall: u64) -> Option<&SmolStr> {
         let Proof { owner, signature } = self.proof.as_ref()?;
+        if u128::from(self.number.abs_diff(wall)) > state.limits().max_drift.as_micros() {
+            return None;
+        }
         let signature: &[u8; 64] = signature.as_ref().try_into().ok()?;
         state.is_present(owner, &self.presence(), signature).then_some(owner)
     }
