@@ -33,12 +33,14 @@
 
 pub mod core;
 #[cfg(feature = "replica")]
+pub mod ledger;
+#[cfg(feature = "replica")]
 mod replica;
 
 #[cfg(feature = "store")]
 pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
 #[cfg(feature = "replica")]
 pub use replica::{
-    Field, FieldBuilder, FieldError, FieldStatus, JoinFieldError, Peer, Superseded, SupersededValues, Update,
+    Field, FieldBuilder, FieldError, FieldStatus, Imported, JoinFieldError, Peer, Superseded, SupersededValues, Update,
     UpdateKind, Watch,
 };

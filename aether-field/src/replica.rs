@@ -3,6 +3,7 @@
 mod builder;
 mod error;
 mod field;
+mod importing;
 mod listening;
 mod peers;
 mod publishing;
@@ -17,6 +18,7 @@ mod wire;
 pub use builder::FieldBuilder;
 pub use error::{FieldError, JoinFieldError};
 pub use field::Field;
+pub use importing::Imported;
 pub use peers::Peer;
 pub use shared::FieldStatus;
 #[cfg(feature = "store")]

@@ -62,6 +62,15 @@ impl Field {
         Self { shared, syncer, amplitude, running: Arc::new(running) }
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The amplitude of the changes of this replica.
+    pub(super) const fn importance(&self) -> Amplitude {
+        self.amplitude
+    }
+
     /// Writes a register.
     ///
     /// # Errors

@@ -135,17 +135,21 @@ impl Shared {
             self.count(|account| &mut account.written);
             self.changed(&state, change, old.as_ref());
         }
-        // Under the lock of the state, so that an older change never replaces a newer one.
-        let mut outgoing = self.outgoing.lock();
         for change in changes {
-            let amplitude =
-                outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
-            outgoing.insert(change.key.clone(), (change, amplitude));
+            self.queue(amplitude, change);
         }
-        drop(outgoing);
         drop(state);
         self.to_send.notify_one();
         Ok(result)
+    }
+
+    /// Queues a change for sending. Called under the lock of the state, so that an older change never replaces a newer
+    /// one.
+    pub(super) fn queue(&self, amplitude: Amplitude, change: Change) {
+        let mut outgoing = self.outgoing.lock();
+        let amplitude =
+            outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
+        outgoing.insert(change.key.clone(), (change, amplitude));
     }
 
     /// Applies changes of another replica as they arrive.
@@ -238,7 +242,7 @@ impl Shared {
         });
     }
 
-    fn changed(&self, state: &State, change: &Change, old: Option<&Entry>) {
+    pub(super) fn changed(&self, state: &State, change: &Change, old: Option<&Entry>) {
         *self.last_change.lock() = Instant::now();
         self.notify(state, &change.key, old, Some(&change.entry));
         #[cfg(feature = "store")]
