@@ -33,14 +33,16 @@
 
 pub mod core;
 #[cfg(feature = "replica")]
+pub mod ledger;
+#[cfg(feature = "replica")]
 mod replica;
 
 #[cfg(feature = "store")]
 pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
 #[cfg(feature = "replica")]
 pub use replica::{
-    Field, FieldBuilder, FieldError, FieldStatus, IdentityError, JoinFieldError, Own, Owner, Peer, PeerEvent,
-    PeerEvents, Superseded, SupersededValues, Update, UpdateKind, Watch,
+    Field, FieldBuilder, FieldError, FieldStatus, IdentityError, Imported, JoinFieldError, Own, Owner, Peer,
+    PeerEvent, PeerEvents, Superseded, SupersededValues, Update, UpdateKind, Watch,
 };
 
 pub use crate::core::{Certificate, Identity, PublicKey, Trust};

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use smol_str::SmolStr;
 
-use super::stamp::FromFuture;
+use super::entry::Change;
+use super::key::Key;
+use super::stamp::{FromFuture, Stamp};
 
 /// The bounds of a replica. All replicas of a field need the same ones, else what one accepts another refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,37 @@ impl Default for Limits {
             max_drift: Duration::from_secs(15 * 60),
             horizon: Duration::from_secs(7 * 24 * 60 * 60),
         }
+    }
+}
+
+impl Limits {
+    /// Whether name, member and value are within the bounds.
+    ///
+    /// # Errors
+    /// [`Refusal`] that says what is allowed.
+    pub fn check(&self, change: &Change) -> Result<(), Refusal> {
+        let Change { key, entry } = change;
+        let name = key.name().len();
+        let longest = if let Key::Member(_, member, _) = key { name.max(member.len()) } else { name };
+        if name == 0 {
+            return Err(Refusal::EmptyName);
+        }
+        if longest > self.max_name {
+            return Err(Refusal::NameTooLong { bytes: longest, allowed: self.max_name });
+        }
+        let bytes = entry.value.as_ref().map_or(0, Bytes::len);
+        if bytes > self.max_value {
+            return Err(Refusal::ValueTooLarge { bytes, allowed: self.max_value });
+        }
+        Ok(())
+    }
+
+    /// Whether a stamp is not too far ahead of a wall clock, in microseconds since 1970.
+    ///
+    /// # Errors
+    /// [`FromFuture`].
+    pub fn check_time(&self, stamp: Stamp, wall: u64) -> Result<(), FromFuture> {
+        FromFuture::check(stamp, wall, self.max_drift)
     }
 }
 

@@ -30,6 +30,22 @@ pub struct Stamp {
     pub writer: WriterId,
 }
 
+impl Stamp {
+    /// The greatest stamp that is smaller; `None` for the first of all.
+    #[must_use]
+    pub fn predecessor(self) -> Option<Self> {
+        let Self { micros, logical, writer } = self;
+        if let Some(writer) = writer.0.checked_sub(1) {
+            return Some(Self { writer: WriterId(writer), ..self });
+        }
+        let (micros, logical) = match logical.checked_sub(1) {
+            Some(logical) => (micros, logical),
+            None => (micros.checked_sub(1)?, u32::MAX),
+        };
+        Some(Self { micros, logical, writer: WriterId(u64::MAX) })
+    }
+}
+
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}@{}", self.micros, self.logical, self.writer)
@@ -44,6 +60,13 @@ pub struct FromFuture {
     pub ahead: Duration,
     /// The bound.
     pub allowed: Duration,
+}
+
+impl FromFuture {
+    pub(super) fn check(stamp: Stamp, wall: u64, allowed: Duration) -> Result<(), Self> {
+        let ahead = Duration::from_micros(stamp.micros.saturating_sub(wall));
+        if ahead > allowed { Err(Self { ahead, allowed }) } else { Ok(()) }
+    }
 }
 
 /// A hybrid logical clock (Kulkarni et al., "Logical Physical Clocks", 2014): close to the wall clock, and later than
@@ -96,10 +119,7 @@ impl HybridClock {
     /// [`FromFuture`] if the stamp is ahead of the wall clock by more than the bound. The clock does not change then:
     /// one wrong clock must not move the others.
     pub fn observe(&mut self, stamp: Stamp, wall: u64) -> Result<(), FromFuture> {
-        let ahead = Duration::from_micros(stamp.micros.saturating_sub(wall));
-        if ahead > self.max_drift {
-            return Err(FromFuture { ahead, allowed: self.max_drift });
-        }
+        FromFuture::check(stamp, wall, self.max_drift)?;
         self.last = self.last.max(stamp);
         Ok(())
     }
@@ -133,6 +153,15 @@ mod tests {
         let refusal = clock.observe(hour, 0).unwrap_err();
         assert_eq!(refusal, FromFuture { ahead: Duration::from_secs(3600), allowed: DRIFT });
         assert_eq!(clock.tick(7).micros, 7);
+    }
+
+    #[test]
+    fn nothing_is_between_a_stamp_and_the_one_before() {
+        let stamp = |micros, logical, writer| Stamp { micros, logical, writer: WriterId(writer) };
+        assert_eq!(stamp(3, 2, 1).predecessor(), Some(stamp(3, 2, 0)));
+        assert_eq!(stamp(3, 2, 0).predecessor(), Some(stamp(3, 1, u64::MAX)));
+        assert_eq!(stamp(3, 0, 0).predecessor(), Some(stamp(2, u32::MAX, u64::MAX)));
+        assert_eq!(Stamp::default().predecessor(), None);
     }
 
     #[test]

@@ -384,19 +384,8 @@ impl State {
             // Only `apply` checks signatures.
             return Err(Refusal::UnknownOwner { owner: owner.clone() });
         }
-        let Limits { max_name, max_value, max_entries, .. } = self.limits;
-        let name = key.name().len();
-        let longest = if let Key::Member(_, member, _) = key { name.max(member.len()) } else { name };
-        if name == 0 {
-            return Err(Refusal::EmptyName);
-        }
-        if longest > max_name {
-            return Err(Refusal::NameTooLong { bytes: longest, allowed: max_name });
-        }
-        let bytes = entry.value.as_ref().map_or(0, Bytes::len);
-        if bytes > max_value {
-            return Err(Refusal::ValueTooLarge { bytes, allowed: max_value });
-        }
+        let max_entries = self.limits.max_entries;
+        self.limits.check(change)?;
         if let Key::Count(_, writer) = key
             && (*writer != entry.stamp.writer || Count::of(entry).is_none())
         {

@@ -68,6 +68,15 @@ impl Field {
         &self.shared.field
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The amplitude of the changes of this replica.
+    pub(super) const fn importance(&self) -> Amplitude {
+        self.amplitude
+    }
+
     /// Writes a register.
     ///
     /// # Errors

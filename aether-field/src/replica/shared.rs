@@ -175,7 +175,7 @@ impl Shared {
         let old = old(&state);
         let (result, changes) = write(&mut state, wall())?;
         let written = changes.into_iter().map(|change| (change, old.clone())).collect();
-        self.queue(state, amplitude, written);
+        self.publish(state, amplitude, written);
         Ok(result)
     }
 
@@ -188,23 +188,18 @@ impl Shared {
         let mut state = self.state();
         let (result, written) = write(&mut state, wall())?;
         self.drop_voided(&mut state);
-        self.queue(state, amplitude, written);
+        self.publish(state, amplitude, written);
         Ok(result)
     }
 
-    fn queue(&self, state: MutexGuard<'_, State>, amplitude: Amplitude, written: Vec<Written>) {
+    fn publish(&self, state: MutexGuard<'_, State>, amplitude: Amplitude, written: Vec<Written>) {
         for (change, old) in &written {
             self.count(|account| &mut account.written);
             self.changed(&state, change, old.as_ref());
         }
-        // Under the lock of the state, so that an older change never replaces a newer one.
-        let mut outgoing = self.outgoing.lock();
         for (change, _) in written {
-            let amplitude =
-                outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
-            outgoing.insert(change.key.clone(), (change, amplitude));
+            self.queue(amplitude, change);
         }
-        drop(outgoing);
         drop(state);
         self.to_send.notify_one();
     }
@@ -221,6 +216,15 @@ impl Shared {
         if let Err(refusal) = self.write_each(Amplitude::NORMAL, write) {
             tracing::warn!(%refusal, "the own state of the field was not signed anew");
         }
+    }
+
+    /// Queues a change for sending. Called under the lock of the state, so that an older change never replaces a newer
+    /// one.
+    pub(super) fn queue(&self, amplitude: Amplitude, change: Change) {
+        let mut outgoing = self.outgoing.lock();
+        let amplitude =
+            outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
+        outgoing.insert(change.key.clone(), (change, amplitude));
     }
 
     /// Applies changes of another replica as they arrive.
@@ -353,7 +357,7 @@ impl Shared {
         });
     }
 
-    fn changed(&self, state: &State, change: &Change, old: Option<&Entry>) {
+    pub(super) fn changed(&self, state: &State, change: &Change, old: Option<&Entry>) {
         *self.last_change.lock() = Instant::now();
         self.notify(state, &change.key, old, Some(&change.entry));
         #[cfg(feature = "store")]
