@@ -9,6 +9,7 @@ mod publishing;
 mod shared;
 #[cfg(feature = "store")]
 mod store;
+mod submission;
 mod superseded;
 mod syncing;
 mod watch;
@@ -21,5 +22,6 @@ pub use peers::Peer;
 pub use shared::FieldStatus;
 #[cfg(feature = "store")]
 pub use store::StoreError;
+pub use submission::{Page, PageEntry, PageStart};
 pub use superseded::{Superseded, SupersededValues};
-pub use watch::{Update, UpdateKind, Watch};
+pub use watch::{Names, Update, UpdateKind, Watch};
