@@ -226,7 +226,8 @@ async fn strangers_on_the_channel_cost_bounded_memory_that_is_given_back() {
     stranger.emit_bytes("field.home.presence", vec![1, 255, 255, 255, 255, 255, 255]).await.unwrap();
     assert_eq!(next(&mut people).await, ("good".into(), Some(json!(1))));
     for n in 0..1100_u64 {
-        let many = (0..10).map(|m| (format!("{n}/{m}"), 0, Some(vec![b'1'; 400])));
+        let json = serde_json::to_vec(&"v".repeat(398)).unwrap();
+        let many = (0..10).map(|m| (format!("{n}/{m}"), 0, Some(json.clone())));
         say(n + 1, many.collect()).await;
     }
     // What was said before was taken in before.
