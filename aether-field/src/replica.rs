@@ -5,6 +5,7 @@ mod error;
 mod field;
 mod listening;
 mod peers;
+mod presence;
 mod publishing;
 mod shared;
 #[cfg(feature = "store")]
@@ -19,6 +20,7 @@ pub use builder::FieldBuilder;
 pub use error::{FieldError, JoinFieldError};
 pub use field::Field;
 pub use peers::Peer;
+pub use presence::{Presence, PresenceError, PresenceUpdate, PresenceWatch};
 pub use shared::FieldStatus;
 #[cfg(feature = "store")]
 pub use store::StoreError;

@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::store::Store;
 use super::syncing::Syncer;
 use super::wire::Channels;
-use super::{listening, publishing};
+use super::{listening, presence, publishing};
 use crate::core::{Limits, State, WriterId};
 
 /// How a replica joins a field.
@@ -100,6 +100,7 @@ impl FieldBuilder {
         let vibrator = Vibrator::create(&self.replica, aether).await?;
         vibrator.resonate_on(channels.changes.as_str()).await?;
         vibrator.resonate_on(channels.beats.as_str()).await?;
+        vibrator.resonate_on(channels.presence.as_str()).await?;
         vibrator.resonate_on(sync.as_str()).await?;
         let (emitter, receiver) = vibrator.split();
         let shared = Arc::new(Shared::new(
@@ -124,8 +125,11 @@ impl FieldBuilder {
                             tracing::debug!(%error, "the field stops sending");
                         }
                     }
+                    // A medium that is closed ends the other tasks as well.
+                    _ = presence::repeat(&shared.presence, &shared.channels.presence, &leaving) => {}
                     () = syncer.run() => {}
                 }
+                presence::leave(&shared.presence, &shared.channels.presence, &leaving).await;
                 publishing::leave(&shared, &leaving).await;
                 shared.close();
             }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::FieldError;
 use super::peers::Peer;
+use super::presence::Presence;
 use super::shared::{FieldStatus, Shared};
 use super::superseded::{KEPT, Losers, Superseded};
 use super::syncing::Syncer;
@@ -209,6 +210,12 @@ impl Field {
         let (sender, receiver) = mpsc::channel(KEPT);
         self.shared.superseded(sender, Losers::All);
         Superseded { receiver }
+    }
+
+    /// The participants of the field: who is there, in all processes.
+    #[must_use]
+    pub fn presence(&self) -> Presence {
+        Presence::new(Arc::clone(&self.shared.presence))
     }
 
     /// The other replicas that were heard in the last seconds.

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::peers::Peers;
+use super::presence::PresenceState;
 #[cfg(feature = "store")]
 use super::store::Store;
 use super::superseded::{Losers, SupersededValues};
@@ -29,6 +30,10 @@ pub struct FieldStatus {
     pub received: u64,
     /// Changes of others that were refused: out of bounds, or from the future.
     pub refused: u64,
+    /// Participants that are present.
+    pub participants: u64,
+    /// Announcements of participants by others that were refused: out of bounds, no JSON, or too many.
+    pub participants_refused: u64,
     /// Messages that could not be read, or are of another version.
     pub unreadable: u64,
     /// Entries that were removed elsewhere so long ago that no mark is kept.
@@ -55,13 +60,14 @@ pub(super) struct Shared {
     /// Something waits to be sent.
     pub(super) to_send: Notify,
     pub(super) peers: Mutex<Peers>,
+    pub(super) presence: Arc<PresenceState>,
     /// Increases with every peer that comes, and with every finished reconciliation.
     pub(super) progress: watch::Sender<u64>,
     /// A beat has to be sent now.
     pub(super) beat_now: Notify,
     /// Something may be missing here.
     pub(super) sync_now: Notify,
-    /// The account but for the entries, which the state has.
+    /// The account but for the entries and the participants, which are counted elsewhere.
     account: Mutex<FieldStatus>,
     /// Held by `update` from its read to its write.
     pub(super) updating: Mutex<()>,
@@ -80,6 +86,7 @@ impl Shared {
         Self {
             replica,
             channels,
+            presence: Arc::new(PresenceState::new(state.writer())),
             state: Mutex::new(state),
             watchers: Mutex::default(),
             supersedes: Mutex::default(),
@@ -117,6 +124,7 @@ impl Shared {
     pub(super) fn close(&self) {
         self.watchers.lock().drain(..).for_each(|watcher| watcher.close());
         self.supersedes.lock().clear();
+        self.presence.close();
     }
 
     /// Makes local changes, and queues them for sending.
@@ -188,12 +196,18 @@ impl Shared {
     /// The account.
     pub(super) fn status(&self) -> FieldStatus {
         let entries = self.state().digest().entries;
-        FieldStatus { entries, ..*self.account.lock() }
+        let participants = self.presence.len() as u64;
+        FieldStatus { entries, participants, ..*self.account.lock() }
     }
 
     /// Counts one, such as `|account| &mut account.unreadable`.
     pub(super) fn count(&self, what: impl FnOnce(&mut FieldStatus) -> &mut u64) {
         *what(&mut self.account.lock()) += 1;
+    }
+
+    /// Counts participants that were refused.
+    pub(super) fn refuse_participants(&self, refused: u64) {
+        self.account.lock().participants_refused += refused;
     }
 
     fn received(&self, state: &State, change: &Change, old: Option<&Entry>) {
