@@ -41,8 +41,9 @@ mod replica;
 pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
 #[cfg(feature = "replica")]
 pub use replica::{
-    Field, FieldBuilder, FieldError, FieldStatus, IdentityError, Imported, JoinFieldError, Own, Owner, Peer,
-    PeerEvent, PeerEvents, Superseded, SupersededValues, Update, UpdateKind, Watch,
+    Field, FieldBuilder, FieldError, FieldStatus, IdentityError, Imported, JoinFieldError, Names, Own, Owner,
+    Page, PageEntry, PageStart, Peer, PeerEvent, PeerEvents, Presence, PresenceError, PresenceUpdate,
+    PresenceWatch, Superseded, SupersededValues, Update, UpdateKind, Watch,
 };
 
 pub use crate::core::{Certificate, Identity, PublicKey, Trust};

@@ -10,10 +10,12 @@ mod overtaken;
 mod owner;
 mod peer;
 mod peers;
+mod presence;
 mod publishing;
 mod shared;
 #[cfg(feature = "store")]
 mod store;
+mod submission;
 mod superseded;
 mod syncing;
 mod watch;
@@ -26,8 +28,10 @@ pub use identity::IdentityError;
 pub use importing::Imported;
 pub use owner::{Own, Owner};
 pub use peer::{Peer, PeerEvent, PeerEvents};
+pub use presence::{Presence, PresenceError, PresenceUpdate, PresenceWatch};
 pub use shared::FieldStatus;
 #[cfg(feature = "store")]
 pub use store::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
+pub use submission::{Page, PageEntry, PageStart};
 pub use superseded::{Superseded, SupersededValues};
-pub use watch::{Update, UpdateKind, Watch};
+pub use watch::{Names, Update, UpdateKind, Watch};

@@ -59,6 +59,27 @@ impl Key {
         self.name().len() + more
     }
 
+    /// Registers come before counters, counters before sets, and these before what has an owner.
+    #[cfg(feature = "replica")]
+    pub(crate) const fn kind(&self) -> u8 {
+        match self {
+            Self::Register(_) => 0,
+            Self::Count(..) => 1,
+            Self::Member(..) => 2,
+            Self::Binding(_) | Self::Owned(..) | Self::Floor(_) => 3,
+        }
+    }
+
+    /// The first key of the next kind that everybody may write whose name begins so.
+    #[cfg(feature = "replica")]
+    pub(crate) fn first_of_next_kind(&self, start: &str) -> Option<Self> {
+        match self {
+            Self::Register(_) => Some(Self::Count(start.into(), WriterId(u64::MIN))),
+            Self::Count(..) => Some(Self::Member(start.into(), Bytes::new(), Stamp::default())),
+            _ => None,
+        }
+    }
+
     /// The keys of all parts of a counter.
     pub(crate) fn counts(name: &str) -> (Bound<Self>, Bound<Self>) {
         let name: SmolStr = name.into();

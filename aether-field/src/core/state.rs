@@ -1,7 +1,7 @@
 //! The state of one replica: its entries, and how changes merge.
 
 use std::collections::BTreeSet;
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
 use triomphe::Arc;
@@ -163,6 +163,22 @@ impl State {
         seen.into_iter().map(|key| self.write(key, None, wall)).collect()
     }
 
+    /// Removes the additions of a member whose tags are older than a stamp.
+    ///
+    /// # Errors
+    /// [`Refusal`] if name or member are out of bounds.
+    pub fn discard_before(
+        &mut self,
+        name: &str,
+        member: &Bytes,
+        stamp: Stamp,
+        wall: u64,
+    ) -> Result<Vec<Change>, Refusal> {
+        let seen = self.additions(name, member, None).into_iter();
+        let older = seen.filter(|key| matches!(key, Key::Member(_, _, tag) if *tag < stamp));
+        older.map(|key| self.write(key, None, wall)).collect()
+    }
+
     /// The value of a register.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Bytes> {
@@ -211,6 +227,12 @@ impl State {
             return self.owned.entry(key);
         }
         self.entries.get(key).map(|ByKey(held)| held.entry())
+    }
+
+    /// The entries from a key on that everybody may write, in the order of their keys, removals included.
+    pub fn entries_from(&self, start: Bound<&Key>) -> impl Iterator<Item = (&Key, &Entry)> {
+        let all = self.entries.range::<Key, _>((start, Bound::Unbounded));
+        all.map(|ByKey(held)| (held.key(), held.entry()))
     }
 
     /// All entries in the order of their keys, removals included, and after them those of each owner.
@@ -395,6 +417,16 @@ impl State {
             return Err(Refusal::Full { allowed: max_entries });
         }
         Ok(())
+    }
+}
+
+impl Change {
+    /// The part of a counter that a writer has added to it, `up`, and taken from it, `down`: the sums of everything
+    /// that it ever did. So the change is the same however often it is made, and neither sum ever falls.
+    #[must_use]
+    pub fn counted(name: &str, up: u64, down: u64, stamp: Stamp) -> Self {
+        let key = Key::Count(name.into(), stamp.writer);
+        Self { key, entry: Entry { stamp, replaces: None, value: Some(Count { up, down }.to_bytes()) } }
     }
 }
 

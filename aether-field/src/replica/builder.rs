@@ -16,7 +16,7 @@ use super::shared::Shared;
 use super::store::Store;
 use super::syncing::Syncer;
 use super::wire::Channels;
-use super::{listening, publishing};
+use super::{listening, presence, publishing};
 use crate::core::{Identity, Limits, Refusal, State, Trust, WriterId};
 
 /// Peers speak every 0.75 to 1.25 s; one lost beat is no silence.
@@ -140,6 +140,7 @@ impl FieldBuilder {
         let vibrator = Vibrator::create(&self.replica, aether).await?;
         vibrator.resonate_on(channels.changes.as_str()).await?;
         vibrator.resonate_on(channels.beats.as_str()).await?;
+        vibrator.resonate_on(channels.presence.as_str()).await?;
         vibrator.resonate_on(sync.as_str()).await?;
         let (emitter, receiver) = vibrator.split();
         let shared = Arc::new(Shared::new(
@@ -166,8 +167,11 @@ impl FieldBuilder {
                             tracing::debug!(%error, "the field stops sending");
                         }
                     }
+                    // A medium that is closed ends the other tasks as well.
+                    _ = presence::repeat(&shared.presence, &shared.channels.presence, &leaving) => {}
                     () = syncer.run() => {}
                 }
+                presence::leave(&shared.presence, &shared.channels.presence, &leaving).await;
                 publishing::leave(&shared, &leaving).await;
                 shared.close();
             }

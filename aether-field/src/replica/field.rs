@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::FieldError;
 use super::peer::{Peer, PeerEvents};
+use super::presence::Presence;
 use super::shared::{FieldStatus, Shared};
-use super::superseded::{KEPT, Superseded};
+use super::superseded::{KEPT, Losers, Superseded};
 use super::syncing::Syncer;
 use super::watch::{Names, Watch, WatchQueue};
 use crate::core::{Digest, Key, WriterId};
@@ -73,7 +74,7 @@ impl Field {
     }
 
     /// The amplitude of the changes of this replica.
-    pub(super) const fn importance(&self) -> Amplitude {
+    pub(super) const fn amplitude(&self) -> Amplitude {
         self.amplitude
     }
 
@@ -204,8 +205,23 @@ impl Field {
     #[must_use]
     pub fn superseded(&self) -> Superseded {
         let (sender, receiver) = mpsc::channel(KEPT);
-        self.shared.superseded(sender);
+        self.shared.superseded(sender, Losers::Own);
         Superseded { receiver }
+    }
+
+    /// The writes of any writer that lose from now on, at this replica, against concurrent ones. For those that
+    /// [submit](Field::submit) changes of others.
+    #[must_use]
+    pub fn all_superseded(&self) -> Superseded {
+        let (sender, receiver) = mpsc::channel(KEPT);
+        self.shared.superseded(sender, Losers::All);
+        Superseded { receiver }
+    }
+
+    /// The participants of the field: who is there, in all processes.
+    #[must_use]
+    pub fn presence(&self) -> Presence {
+        Presence::new(Arc::clone(&self.shared.presence))
     }
 
     /// The other replicas that were heard in the last seconds.

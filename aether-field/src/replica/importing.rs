@@ -26,7 +26,7 @@ impl Field {
     /// [`Ledger`](crate::ledger::Ledger), and sends them to the other replicas. Of two of one name the later stamp wins,
     /// also against what is here.
     pub fn import(&self, changes: impl IntoIterator<Item = Change>) -> Imported {
-        self.shared().import(self.importance(), changes)
+        self.shared().import(self.amplitude(), changes)
     }
 
     /// The registers whose names match a pattern, removals included, in the order of their names, with their stamps. The

@@ -1,4 +1,4 @@
-//! The task that takes in changes, beats, and questions of other replicas.
+//! The task that takes in changes, beats, participants, and questions of other replicas.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::peers::Heard;
 use super::shared::{Shared, wall};
-use super::wire::{Answer, Beat, Changes, Question, VERSION};
+use super::wire::{Answer, Beat, Changes, Participants, Question, VERSION};
 use crate::core::{ProtocolError, Responder, WriterId};
 
 /// The number of waves taken at once.
@@ -29,6 +29,8 @@ pub(super) async fn listen(shared: Arc<Shared>, mut receiver: Receiver) {
                 changes(&shared, &wave);
             } else if wave.channel() == &shared.channels.beats {
                 beat(&shared, &wave);
+            } else if wave.channel() == &shared.channels.presence {
+                participants(&shared, &wave);
             } else {
                 open.answer(&shared, &wave).await;
             }
@@ -73,9 +75,27 @@ fn beat(shared: &Shared, wave: &Wave) {
     }
     if beat.asks {
         shared.beat_now.notify_one();
+        shared.presence.asked();
     }
     if beat.digest != own && !beat.leaves {
         shared.sync_now.notify_one();
+    }
+}
+
+fn participants(shared: &Shared, wave: &Wave) {
+    match postcard::from_bytes::<Participants>(wave.payload()) {
+        Ok(said) if said.version == VERSION => {
+            let refused = shared.presence.heard(said);
+            if refused > 0 {
+                shared.refuse_participants(refused);
+                tracing::debug!(
+                    source = wave.source().name(),
+                    refused,
+                    "participants of the field were refused"
+                );
+            }
+        }
+        _ => unreadable(shared, wave),
     }
 }
 

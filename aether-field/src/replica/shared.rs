@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use aether_core::Amplitude;
 pub(super) use aether_core::wire::micros_since_1970 as wall;
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use smol_str::SmolStr;
 use tokio::sync::{Notify, mpsc, watch};
@@ -15,9 +14,10 @@ use tokio::time::Instant;
 
 use super::overtaken::Overtaken;
 use super::peers::Peers;
+use super::presence::PresenceState;
 #[cfg(feature = "store")]
 use super::store::Store;
-use super::superseded::SupersededValues;
+use super::superseded::{Losers, SupersededValues};
 use super::watch::{Update, UpdateKind, WatchQueue};
 use super::wire::Channels;
 use crate::core::{Applied, Change, Entry, Identity, Intake, Key, Refusal, State, Step, Written};
@@ -45,12 +45,18 @@ pub struct FieldStatus {
     pub unchecked: u64,
     /// Entries of owners that became void: signed by a key that was given up, or older than a floor.
     pub voided: u64,
+    /// Participants that are present.
+    pub participants: u64,
+    /// Announcements of participants by others that were refused: out of bounds, no JSON, or too many.
+    pub participants_refused: u64,
     /// Messages that could not be read, or are of another version.
     pub unreadable: u64,
     /// Entries that were removed elsewhere so long ago that no mark is kept.
     pub forgotten: u64,
     /// Own writes that lost against concurrent ones.
     pub superseded: u64,
+    /// Losses, of this replica or of writers that submit to it, that a listener did not hear of: it was too slow.
+    pub unreported: u64,
     /// Reconciliations that were finished.
     pub reconciliations: u64,
     /// Reconciliations that broke off.
@@ -79,18 +85,19 @@ pub(super) struct Shared {
     pub(super) channels: Channels,
     state: Mutex<State>,
     watchers: Mutex<Vec<Arc<WatchQueue>>>,
-    supersedes: Mutex<Vec<mpsc::Sender<SupersededValues>>>,
+    supersedes: Mutex<Vec<(Losers, mpsc::Sender<SupersededValues>)>>,
     pub(super) outgoing: Mutex<Outgoing>,
     /// Something waits to be sent.
     pub(super) to_send: Notify,
     pub(super) peers: Mutex<Peers>,
+    pub(super) presence: Arc<PresenceState>,
     /// Increases with every peer that comes, and with every finished reconciliation.
     pub(super) progress: watch::Sender<u64>,
     /// A beat has to be sent now.
     pub(super) beat_now: Notify,
     /// Something may be missing here.
     pub(super) sync_now: Notify,
-    /// The account but for the entries, which the state has.
+    /// The account but for the entries and the participants, which are counted elsewhere.
     account: Mutex<FieldStatus>,
     /// Held by `update` from its read to its write.
     pub(super) updating: Mutex<()>,
@@ -117,6 +124,7 @@ impl Shared {
             overtaken: Mutex::default(),
             last_beat: AtomicU64::new(0),
             channels,
+            presence: Arc::new(PresenceState::new(state.writer())),
             state: Mutex::new(state),
             watchers: Mutex::default(),
             supersedes: Mutex::default(),
@@ -154,14 +162,15 @@ impl Shared {
         self.watchers.lock().push(Arc::clone(queue));
     }
 
-    pub(super) fn superseded(&self, sender: mpsc::Sender<SupersededValues>) {
-        self.supersedes.lock().push(sender);
+    pub(super) fn superseded(&self, sender: mpsc::Sender<SupersededValues>, losers: Losers) {
+        self.supersedes.lock().push((losers, sender));
     }
 
     pub(super) fn close(&self) {
         self.watchers.lock().drain(..).for_each(|watcher| watcher.close());
         self.supersedes.lock().clear();
         self.peers.lock().close();
+        self.presence.close();
     }
 
     /// Makes local changes, and queues them for sending.
@@ -271,9 +280,7 @@ impl Shared {
         self.voided(state, &step.voided);
         for change in &step.forgotten {
             self.count(|account| &mut account.forgotten);
-            if change.entry.stamp.writer == state.writer() {
-                self.lost_against(change.key.name(), change.entry.value.clone(), None);
-            }
+            self.lost_against(state, change.key.name(), &change.entry, None);
             self.notify(state, &change.key, Some(&change.entry), None);
             #[cfg(feature = "store")]
             if let Some(store) = &self.store {
@@ -300,7 +307,8 @@ impl Shared {
         let damaged = self.store.as_ref().map_or(0, |store| store.damaged as u64);
         #[cfg(not(feature = "store"))]
         let damaged = 0;
-        FieldStatus { entries, damaged, ..*self.account.lock() }
+        let participants = self.presence.len() as u64;
+        FieldStatus { entries, damaged, participants, ..*self.account.lock() }
     }
 
     /// Counts one, such as `|account| &mut account.unreadable`.
@@ -308,13 +316,17 @@ impl Shared {
         *what(&mut self.account.lock()) += 1;
     }
 
+    /// Counts participants that were refused.
+    pub(super) fn refuse_participants(&self, refused: u64) {
+        self.account.lock().participants_refused += refused;
+    }
+
     fn received(&self, state: &State, change: &Change, old: Option<&Entry>) {
         self.count(|account| &mut account.received);
         if let (Key::Register(name), Some(old)) = (&change.key, old)
-            && old.stamp.writer == state.writer()
             && change.entry.supersedes(old)
         {
-            self.lost_against(name, old.value.clone(), Some(&change.entry));
+            self.lost_against(state, name, old, Some(&change.entry));
         }
         if let Some(owner) = change.key.owner()
             // The identity is locked before the state elsewhere; its name never changes.
@@ -327,6 +339,19 @@ impl Shared {
             self.maintain_now.notify_one();
         }
         self.changed(state, change, old);
+    }
+
+    /// Applies a change that somebody else has made, and queues it for sending.
+    pub(super) fn submit(&self, amplitude: Amplitude, change: Change) -> Result<Applied, Refusal> {
+        let mut state = self.state();
+        let applied = state.apply(change.clone(), wall())?;
+        if let Applied::Changed { old } = &applied {
+            self.received(&state, &change, old.as_ref());
+            self.queue(amplitude, change);
+            drop(state);
+            self.to_send.notify_one();
+        }
+        Ok(applied)
     }
 
     fn refused(&self, refusal: &Refusal) {
@@ -343,17 +368,32 @@ impl Shared {
         tracing::debug!(%refusal, "a change of another replica was refused");
     }
 
-    fn lost_against(&self, name: &str, lost: Option<Bytes>, winner: Option<&Entry>) {
-        self.count(|account| &mut account.superseded);
+    fn lost_against(&self, state: &State, name: &str, lost: &Entry, winner: Option<&Entry>) {
+        let is_own = lost.stamp.writer == state.writer();
+        if is_own {
+            self.count(|account| &mut account.superseded);
+        }
         let values = SupersededValues {
             name: name.to_owned(),
-            lost,
+            lost: lost.value.clone(),
+            lost_stamp: lost.stamp,
             winner: winner.and_then(|winner| winner.value.clone()),
             stamp: winner.map(|winner| winner.stamp),
         };
         // A full queue loses the report, not the count.
-        self.supersedes.lock().retain(|sender| {
-            !matches!(sender.try_send(values.clone()), Err(mpsc::error::TrySendError::Closed(_)))
+        self.supersedes.lock().retain(|(losers, sender)| {
+            let is_meant = is_own || *losers == Losers::All;
+            if !is_meant {
+                return true;
+            }
+            match sender.try_send(values.clone()) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    self.count(|account| &mut account.unreported);
+                    true
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+            }
         });
     }
 

@@ -1,4 +1,4 @@
-//! What replicas send each other, as `postcard` bytes on three channels below `field.{name}`.
+//! What replicas send each other, as `postcard` bytes on channels below `field.{name}`.
 
 use aether_core::Channel;
 use aether_core::wave::ChannelError;
@@ -84,11 +84,30 @@ pub(super) struct Answer {
     pub(super) messages: Vec<Message>,
 }
 
+/// Participants that one replica has announced.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Participants {
+    pub(super) version: u8,
+    pub(super) writer: WriterId,
+    pub(super) participants: Vec<Participant>,
+}
+
+/// One participant.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Participant {
+    pub(super) id: SmolStr,
+    /// The time since its last sign of life.
+    pub(super) age_ms: u32,
+    /// Its JSON; `None` if it has left.
+    pub(super) value: Option<Bytes>,
+}
+
 /// The channels of one field.
 #[derive(Debug, Clone)]
 pub(super) struct Channels {
     pub(super) changes: Channel,
     pub(super) beats: Channel,
+    pub(super) presence: Channel,
     sync: String,
 }
 
@@ -97,6 +116,7 @@ impl Channels {
         Ok(Self {
             changes: Channel::new(format!("field.{field}.changes"))?,
             beats: Channel::new(format!("field.{field}.beats"))?,
+            presence: Channel::new(format!("field.{field}.presence"))?,
             sync: format!("field.{field}.sync"),
         })
     }
