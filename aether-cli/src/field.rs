@@ -1,18 +1,18 @@
 //! `aether field`: reads and writes shared state.
 
-mod ledger;
-
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::Aether;
-use aether_field::{Field, Update, UpdateKind};
+use aether_core::wire::micros_since_1970;
+use aether_field::ledger::{self, Ledger};
+use aether_field::{DamagedRecord, Field, Update, UpdateKind, check_store};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::connect::connected;
-use crate::error::CommandError;
+use crate::error::{CommandError, LedgerError};
 use crate::output::{Output, stderr_line};
 use crate::values;
 
@@ -25,7 +25,9 @@ Examples:
   aether field keep home --store home.field     a replica that stays, kept in a file
   aether field set home lamp/1 '\"on\"'
   aether field watch home 'lamp/*'
-  aether field export home > home.jsonl")]
+  aether field export home > home.jsonl
+  aether field import home ledger.jsonl.snapshot.json ledger.jsonl
+  aether field verify home.field")]
 pub(crate) struct FieldArgs {
     #[command(subcommand)]
     action: Action,
@@ -84,7 +86,7 @@ enum Action {
         #[command(flatten)]
         place: Place,
     },
-    /// Print all registers as JSON lines
+    /// Print all registers as JSON lines with their stamps, removals included
     Export {
         #[command(flatten)]
         place: Place,
@@ -92,12 +94,19 @@ enum Action {
         #[arg(default_value = "*")]
         pattern: String,
     },
-    /// Write the registers of a ledger or snapshot of JSON lines, and wait until another replica has them
+    /// Take over the registers of ledgers and snapshots with their stamps, and wait until another replica has them
     Import {
         #[command(flatten)]
         place: Place,
-        /// What `export` printed, or a ledger or a snapshot of aether-zta
-        file: PathBuf,
+        /// What `export` printed, or ledgers and snapshots of aether-zta 0.4
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Check every entry of a store, which no replica may have open; the exit status is 1 if one is damaged
+    Verify {
+        /// The file
+        #[arg(value_name = "FILE")]
+        store: PathBuf,
     },
     /// Stay as a replica until interrupted
     Keep {
@@ -110,7 +119,8 @@ enum Action {
 }
 
 impl Action {
-    fn place(&self) -> &Place {
+    /// `None` for what needs no field.
+    fn place(&self) -> Option<&Place> {
         match self {
             Self::Get { place, .. }
             | Self::Set { place, .. }
@@ -119,13 +129,18 @@ impl Action {
             | Self::Peers { place }
             | Self::Export { place, .. }
             | Self::Import { place, .. }
-            | Self::Keep { place, .. } => place,
+            | Self::Keep { place, .. } => Some(place),
+            Self::Verify { .. } => None,
         }
     }
 }
 
 pub(crate) async fn field(args: FieldArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let aether = connected(&args.action.place().medium, "aether-field", &shutdown).await?;
+    if let Action::Verify { store } = &args.action {
+        return verify(store);
+    }
+    let Some(place) = args.action.place() else { return Ok(()) };
+    let aether = connected(&place.medium, "aether-field", &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { missing: "share the field" });
     }
@@ -139,7 +154,8 @@ async fn with_field(
     action: Action,
     shutdown: &CancellationToken,
 ) -> Result<(), CommandError> {
-    let mut builder = Field::builder(&action.place().field).replica("aether-field");
+    let Some(place) = action.place() else { return Ok(()) };
+    let mut builder = Field::builder(&place.field).replica("aether-field");
     if let Action::Keep { store: Some(path), .. } = &action {
         builder = builder.store(path);
     }
@@ -151,7 +167,7 @@ async fn with_field(
 }
 
 async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Result<(), CommandError> {
-    let timeout = action.place().timeout;
+    let Some(timeout) = action.place().map(|place| place.timeout) else { return Ok(()) };
     let mut output = Output::stdout();
     match action {
         Action::Keep { .. } => return keep(field, &mut output, shutdown).await,
@@ -180,28 +196,58 @@ async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Res
             }
         }
         Action::Export { pattern, .. } => {
-            for (name, value) in field.list(&pattern) {
-                output.line(ledger::line(&name, &value))?;
+            for line in field.export(&pattern).iter().filter_map(ledger::line) {
+                output.line(line)?;
             }
         }
-        Action::Import { file, .. } => {
-            let import = ledger::read(&file)?;
-            for (name, value) in &import.registers {
-                field.set(name, value)?;
-            }
-            for name in &import.removed {
-                field.remove(name)?;
+        Action::Import { files, .. } => {
+            for file in &files {
+                import(field, file)?;
             }
             agreed(field, timeout, shutdown).await?;
-            let (registers, removed, skipped) =
-                (import.registers.len(), import.removed.len(), import.skipped);
-            stderr_line(format_args!(
-                "imported {registers} registers, {removed} removals; {skipped} lines skipped"
-            ));
         }
-        Action::Keep { .. } | Action::Watch { .. } => {}
+        Action::Verify { .. } | Action::Keep { .. } | Action::Watch { .. } => {}
     }
     Ok(())
+}
+
+fn import(field: &Field, path: &Path) -> Result<(), CommandError> {
+    let file = |source| LedgerError::File { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(file)?;
+    let format = |source| LedgerError::Format { path: path.to_owned(), source };
+    let ledger = Ledger::read(&bytes, &field.limits(), micros_since_1970()).map_err(format)?;
+    for problem in &ledger.problems {
+        stderr_line(format_args!("{}: {problem}", path.display()));
+    }
+    let removals = ledger.changes.iter().filter(|change| change.entry.is_removed()).count();
+    let (registers, skipped) = (ledger.changes.len() - removals, ledger.problems.len());
+    let imported = field.import(ledger.changes);
+    for (name, refusal) in &imported.refused {
+        stderr_line(format_args!("{}: {name:?} was refused: {refusal}", path.display()));
+    }
+    for name in &imported.gone {
+        stderr_line(format_args!("{}: {name:?} is older than removals that are no longer kept", path.display()));
+    }
+    let (taken, known) = (imported.taken, imported.known);
+    stderr_line(format_args!(
+        "{}: {registers} registers, {removals} removals; {taken} are new, {known} older than what is there; {skipped} skipped",
+        path.display()
+    ));
+    Ok(())
+}
+
+fn verify(path: &Path) -> Result<(), CommandError> {
+    let check = check_store(path)?;
+    let mut output = Output::stdout();
+    for DamagedRecord { name, place, .. } in &check.damaged {
+        let name = name.as_deref().map_or("a name that is unreadable".to_owned(), |name| format!("{name:?}"));
+        match place {
+            Some(place) => output.line(format_args!("damaged: {name} at byte {place}"))?,
+            None => output.line(format_args!("damaged: {name}"))?,
+        }
+    }
+    output.line(format_args!("{} entries are readable", check.entries))?;
+    if check.is_intact { Ok(()) } else { Err(CommandError::DamagedStore { path: path.to_owned() }) }
 }
 
 /// Waits until one other replica has the same state.

@@ -41,6 +41,6 @@ mod replica;
 pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
 #[cfg(feature = "replica")]
 pub use replica::{
-    Field, FieldBuilder, FieldError, FieldStatus, Imported, JoinFieldError, Peer, Superseded, SupersededValues, Update,
+    AFTER, After, AfterError, Field, FieldBuilder, FieldError, FieldStatus, Imported, JoinFieldError, Peer, Superseded, SupersededValues, Update,
     UpdateKind, Watch,
 };

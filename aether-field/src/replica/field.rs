@@ -18,7 +18,7 @@ use super::shared::{FieldStatus, Shared};
 use super::superseded::{KEPT, Superseded};
 use super::syncing::Syncer;
 use super::watch::{Names, Watch, WatchQueue};
-use crate::core::{Digest, Key, WriterId};
+use crate::core::{Digest, Key, Limits, WriterId};
 
 /// A replica of shared state. A clone is another handle of the same replica.
 ///
@@ -215,6 +215,12 @@ impl Field {
     #[must_use]
     pub fn writer(&self) -> WriterId {
         self.shared.state().writer()
+    }
+
+    /// The bounds of this replica.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        *self.shared.state().limits()
     }
 
     /// The digest of the whole state: replicas with equal digests have the same state.
