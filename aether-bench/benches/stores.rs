@@ -97,7 +97,9 @@ impl Store for Lsm {
 }
 
 fn main() {
-    println!("| store | {WRITERS} writers, durable | replay of {REGISTERS} | size | cut off at a random place | one byte changed |");
+    println!(
+        "| store | {WRITERS} writers, durable | replay of {REGISTERS} | size | cut off at a random place | one byte changed |"
+    );
     println!("|---|---|---|---|---|---|");
     run::<Redb>();
     run::<Lsm>();
@@ -217,9 +219,11 @@ fn damaged<S: Store>(full: &Path, records: &Records, damage: impl Fn(&mut Vec<u8
         std::fs::write(hit, bytes).unwrap();
         let (mut right, mut wrong) = (0, 0);
         let read = catch_unwind(AssertUnwindSafe(|| {
-            S::open(copy.path())?.read(|key, value| match records.get(key).is_some_and(|known| known == value) {
-                true => right += 1,
-                false => wrong += 1,
+            S::open(copy.path())?.read(|key, value| {
+                match records.get(key).is_some_and(|known| known == value) {
+                    true => right += 1,
+                    false => wrong += 1,
+                }
             })
         }));
         match read {

@@ -201,9 +201,7 @@ async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Res
             }
         }
         Action::Import { files, .. } => {
-            for file in &files {
-                import(field, file)?;
-            }
+            import(field, &files)?;
             agreed(field, timeout, shutdown).await?;
         }
         Action::Verify { .. } | Action::Keep { .. } | Action::Watch { .. } => {}
@@ -211,27 +209,34 @@ async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Res
     Ok(())
 }
 
-fn import(field: &Field, path: &Path) -> Result<(), CommandError> {
-    let file = |source| LedgerError::File { path: path.to_owned(), source };
-    let bytes = std::fs::read(path).map_err(file)?;
-    let format = |source| LedgerError::Format { path: path.to_owned(), source };
-    let ledger = Ledger::read(&bytes, &field.limits(), micros_since_1970()).map_err(format)?;
-    for problem in &ledger.problems {
-        stderr_line(format_args!("{}: {problem}", path.display()));
+/// Imports files in one step, because what is in one may have been removed in another.
+fn import(field: &Field, files: &[PathBuf]) -> Result<(), CommandError> {
+    let (mut changes, mut skipped) = (Vec::new(), 0);
+    for path in files {
+        let file = |source| LedgerError::File { path: path.to_owned(), source };
+        let bytes = std::fs::read(path).map_err(file)?;
+        let format = |source| LedgerError::Format { path: path.to_owned(), source };
+        let ledger = Ledger::read(&bytes, &field.limits(), micros_since_1970()).map_err(format)?;
+        for problem in &ledger.problems {
+            stderr_line(format_args!("{}: {problem}", path.display()));
+        }
+        skipped += ledger.problems.len();
+        changes.extend(ledger.changes);
     }
-    let removals = ledger.changes.iter().filter(|change| change.entry.is_removed()).count();
-    let (registers, skipped) = (ledger.changes.len() - removals, ledger.problems.len());
-    let imported = field.import(ledger.changes);
+    let removals = changes.iter().filter(|change| change.entry.is_removed()).count();
+    let registers = changes.len() - removals;
+    let imported = field.import(changes);
     for (name, refusal) in &imported.refused {
-        stderr_line(format_args!("{}: {name:?} was refused: {refusal}", path.display()));
+        stderr_line(format_args!("{name:?} was refused: {refusal}"));
     }
     for name in &imported.gone {
-        stderr_line(format_args!("{}: {name:?} is older than removals that are no longer kept", path.display()));
+        stderr_line(format_args!(
+            "{name:?} counts as removed: it is older than removals that are no longer kept"
+        ));
     }
     let (taken, known) = (imported.taken, imported.known);
     stderr_line(format_args!(
-        "{}: {registers} registers, {removals} removals; {taken} are new, {known} older than what is there; {skipped} skipped",
-        path.display()
+        "imported {registers} registers, {removals} removals; {taken} are new, {known} older than what is there; {skipped} skipped"
     ));
     Ok(())
 }

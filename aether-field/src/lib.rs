@@ -37,10 +37,10 @@ pub mod ledger;
 #[cfg(feature = "replica")]
 mod replica;
 
-#[cfg(feature = "store")]
-pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
 #[cfg(feature = "replica")]
 pub use replica::{
-    AFTER, After, AfterError, Field, FieldBuilder, FieldError, FieldStatus, Imported, JoinFieldError, Peer, Superseded, SupersededValues, Update,
-    UpdateKind, Watch,
+    AFTER, After, AfterError, Field, FieldBuilder, FieldError, FieldStatus, Imported, JoinFieldError, Peer,
+    Superseded, SupersededValues, Update, UpdateKind, Watch,
 };
+#[cfg(feature = "store")]
+pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};

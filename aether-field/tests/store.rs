@@ -31,10 +31,7 @@ async fn what_is_durable_is_there_after_a_restart_without_any_peer() {
     assert_eq!(field.digest(), digest);
     assert_ne!(field.writer(), writer);
     assert_eq!(field.get::<String>("lamp").unwrap().as_deref(), Some("on"));
-    assert_eq!(
-        (field.get_json("gone"), field.count("visits"), field.members("tags").len()),
-        (None, 3, 1)
-    );
+    assert_eq!((field.get_json("gone"), field.count("visits"), field.members("tags").len()), (None, 3, 1));
 }
 
 /// The number of times that the writing process is killed; `AETHER_FIELD_KILLS` sets more.
@@ -263,10 +260,8 @@ async fn a_full_disk_is_an_error_of_durable_and_loses_nothing_that_was_acknowled
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && said.contains("alive ."), "{said}");
     assert!(said.contains("full the store of the field failed ."), "{said}");
-    let acknowledged: Vec<_> = said
-        .lines()
-        .filter_map(|line| line.split_once("durable ")?.1.strip_suffix(" ."))
-        .collect();
+    let acknowledged: Vec<_> =
+        said.lines().filter_map(|line| line.split_once("durable ")?.1.strip_suffix(" .")).collect();
     assert!(acknowledged.len() > 100, "{said}");
     let (left, field) = everything(&path).await;
     assert!(acknowledged.iter().all(|name| left.contains_key(*name)));

@@ -40,7 +40,11 @@ async fn a_replica_that_stays_keeps_what_commands_write() {
     keeper.tells("keeps 2 entries");
     let export = field(&["export", "home"]).out;
     let lines: Vec<_> = export.lines().collect();
-    assert!(lines[0].starts_with("{\"kind\":\"set\",\"key\":\"lamp/1\",\"value\":{\"on\":true},\"stamp\":{\"p\":"), "{export}");
+    assert!(
+        lines[0]
+            .starts_with("{\"kind\":\"set\",\"key\":\"lamp/1\",\"value\":{\"on\":true},\"stamp\":{\"p\":"),
+        "{export}"
+    );
     assert!(lines[1].starts_with("{\"kind\":\"del\",\"key\":\"lamp/2\",\"value\":null,"), "{export}");
 
     let file = folder.path().join("ledger.jsonl");
@@ -55,7 +59,7 @@ async fn a_replica_that_stays_keeps_what_commands_write() {
     for part in [
         "line 3: the value is null, and a field holds no null",
         "line 4: the last line is not complete",
-        "2 registers, 0 removals; 1 are new, 1 older than what is there; 2 skipped",
+        "imported 2 registers, 0 removals; 1 are new, 1 older than what is there; 2 skipped",
     ] {
         assert!(import.err.contains(part), "{part}: {import:?}");
     }

@@ -36,15 +36,14 @@ pub(crate) async fn shows(field: &Field, name: &str, value: Option<&str>) {
     .await;
 }
 
-/// Waits until a replica has the digest of another one.
+/// Waits until a replica has the digest of another one. It wakes with every change of either.
 pub(crate) async fn equal(field: &Field, other: &Field) {
-    let mut updates = field.watch("*");
+    let (mut updates, mut others) = (field.watch("*"), other.watch("*"));
     within("equal digests", async {
         while field.digest() != other.digest() {
             tokio::select! {
-                _ = updates.next() => {}
-                // The other one may be the last that changes.
-                agreed = other.agreed(1) => agreed.unwrap(),
+                update = updates.next() => drop(update.unwrap()),
+                update = others.next() => drop(update.unwrap()),
             }
         }
     })
