@@ -115,6 +115,10 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
+    Store(#[from] aether_field::StoreError),
+    #[error("{} is damaged; a replica that opens it saves what is readable and gets the rest from others", path.display())]
+    DamagedStore { path: std::path::PathBuf },
+    #[error(transparent)]
     Letters(#[from] LettersError),
     #[error("a service panicked")]
     Task(#[from] tokio::task::JoinError),

@@ -2,6 +2,7 @@
 
 mod identity;
 mod ledger;
+mod store;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,8 @@ Examples:
   aether field set home lamp/1 '\"on\"'
   aether field watch home 'lamp/*'
   aether field export home > home.jsonl
+  aether field import home ledger.jsonl.snapshot.json ledger.jsonl
+  aether field verify home.field
 
 Owned state, which only the owner writes and everybody can check:
   aether field identity new pi-2 pi-2.identity
@@ -46,6 +49,12 @@ enum Command {
     /// Make or show the identity of an owner
     #[command(subcommand)]
     Identity(IdentityAction),
+    /// Check every entry of a store, which no replica may have open; the exit status is 1 if one is damaged
+    Verify {
+        /// The file
+        #[arg(value_name = "FILE")]
+        store: PathBuf,
+    },
 }
 
 /// What all actions need.
@@ -128,7 +137,7 @@ enum Action {
         #[command(flatten)]
         place: Place,
     },
-    /// Print all registers as JSON lines
+    /// Print all registers as JSON lines with their stamps, removals included
     Export {
         #[command(flatten)]
         place: Place,
@@ -136,12 +145,13 @@ enum Action {
         #[arg(default_value = "*")]
         pattern: String,
     },
-    /// Write the registers of a ledger or snapshot of JSON lines, and wait until another replica has them
+    /// Take over the registers of ledgers and snapshots with their stamps, and wait until another replica has them
     Import {
         #[command(flatten)]
         place: Place,
-        /// What `export` printed, or a ledger or a snapshot of aether-zta
-        file: PathBuf,
+        /// What `export` printed, or ledgers and snapshots of aether-zta 0.4
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// Stay as a replica until interrupted
     Keep {
@@ -173,6 +183,7 @@ pub(crate) async fn field(args: FieldArgs, shutdown: CancellationToken) -> Resul
     let action = match args.command {
         Command::Join(action) => action,
         Command::Identity(action) => return action.run(),
+        Command::Verify { store } => return store::verify(&store),
     };
     let aether = connected(&action.place().medium, "aether-field", &shutdown).await?;
     if !aether.promises().crosses_processes {
@@ -256,24 +267,13 @@ async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Res
             }
         }
         Action::Export { pattern, .. } => {
-            for (name, value) in field.list(&pattern) {
-                output.line(ledger::line(&name, &value))?;
+            for line in field.export(&pattern).iter().filter_map(aether_field::ledger::line) {
+                output.line(line)?;
             }
         }
-        Action::Import { file, .. } => {
-            let import = ledger::read(&file)?;
-            for (name, value) in &import.registers {
-                field.set(name, value)?;
-            }
-            for name in &import.removed {
-                field.remove(name)?;
-            }
+        Action::Import { files, .. } => {
+            ledger::import(field, &files)?;
             agreed(field, timeout, shutdown).await?;
-            let (registers, removed, skipped) =
-                (import.registers.len(), import.removed.len(), import.skipped);
-            stderr_line(format_args!(
-                "imported {registers} registers, {removed} removals; {skipped} lines skipped"
-            ));
         }
         Action::Keep { .. } | Action::Watch { .. } => {}
     }

@@ -162,9 +162,8 @@ impl Ledger {
                 Err(reason) => reader.skip(at, false, reason),
             }
         }
-        let is_record = |problem: &Problem| {
-            !matches!(problem.reason, ProblemReason::NoRecord(_) | ProblemReason::Torn)
-        };
+        let is_record =
+            |problem: &Problem| !matches!(problem.reason, ProblemReason::NoRecord(_) | ProblemReason::Torn);
         if records > 0 && reader.newest.is_empty() && !reader.ledger.problems.iter().any(is_record) {
             return Err(LedgerError::Foreign);
         }
@@ -186,7 +185,8 @@ impl Reader<'_> {
 
     fn take(&mut self, record: &[u8]) -> Result<(), ProblemReason> {
         let no_record = |error: serde_json::Error| ProblemReason::NoRecord(error.to_string());
-        let Record { kind, key, value, tombstone, stamp } = serde_json::from_slice(record).map_err(no_record)?;
+        let Record { kind, key, value, tombstone, stamp } =
+            serde_json::from_slice(record).map_err(no_record)?;
         let is_removal = match kind.as_deref() {
             Some("del") => true,
             Some("set") | None => tombstone,

@@ -37,13 +37,13 @@ pub mod ledger;
 #[cfg(feature = "replica")]
 mod replica;
 
-#[cfg(feature = "store")]
-pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
 #[cfg(feature = "replica")]
 pub use replica::{
-    Field, FieldBuilder, FieldError, FieldStatus, IdentityError, Imported, JoinFieldError, Names, Own, Owner,
-    Page, PageEntry, PageStart, Peer, PeerEvent, PeerEvents, Presence, PresenceError, PresenceUpdate,
-    PresenceWatch, Superseded, SupersededValues, Update, UpdateKind, Watch,
+    AFTER, After, AfterError, Field, FieldBuilder, FieldError, FieldStatus, IdentityError, Imported,
+    JoinFieldError, Names, Own, Owner, Page, PageEntry, PageStart, Peer, PeerEvent, PeerEvents, Presence,
+    PresenceError, PresenceUpdate, PresenceWatch, Superseded, SupersededValues, Update, UpdateKind, Watch,
 };
+#[cfg(feature = "store")]
+pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
 
 pub use crate::core::{Certificate, Identity, PublicKey, Trust};

@@ -1,5 +1,6 @@
 //! Replicas on a medium.
 
+mod after;
 mod builder;
 mod error;
 mod field;
@@ -21,6 +22,7 @@ mod syncing;
 mod watch;
 mod wire;
 
+pub use after::{AFTER, After, AfterError};
 pub use builder::FieldBuilder;
 pub use error::{FieldError, JoinFieldError};
 pub use field::Field;

@@ -1,35 +1,13 @@
-//! Replicas on a medium: in process, over a real NATS server that is killed, and in a store.
+//! Replicas on a medium: in process, and over a real NATS server that is killed.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::time::Duration;
+mod replica;
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, Vibrator};
-use aether_field::{Field, UpdateKind};
-use tokio::time::timeout;
-
-/// The longest time that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} takes longer than {PATIENCE:?}"))
-}
-
-async fn join(aether: &Aether, replica: &str) -> Field {
-    Field::builder("home").replica(replica).join(aether).await.unwrap()
-}
-
-/// Waits until a register of a replica has this value.
-async fn shows(field: &Field, name: &str, value: Option<&str>) {
-    let mut updates = field.watch(name);
-    within(name, async {
-        while field.get::<String>(name).unwrap().as_deref() != value {
-            updates.next().await.unwrap();
-        }
-    })
-    .await;
-}
+use aether_core::{Aether, Vibrator, Wave};
+use aether_field::{AFTER, Field, UpdateKind};
+use replica::{join, shows, within};
 
 #[tokio::test]
 async fn a_write_is_readable_at_once_here_and_soon_elsewhere() {
@@ -208,142 +186,52 @@ async fn over_nats_writes_survive_a_server_that_is_killed() {
     assert_eq!(a.digest(), b.digest());
 }
 
-#[cfg(feature = "store")]
-mod store {
-    use super::*;
-
-    async fn open(aether: &Aether, path: &std::path::Path) -> Field {
-        Field::builder("home").store(path).join(aether).await.unwrap()
+/// C4 2
+#[tokio::test]
+async fn a_wave_after_a_write_is_not_handled_with_the_old_state() {
+    let aether = Aether::local();
+    let (hall, kitchen) = (join(&aether, "hall").await, join(&aether, "kitchen").await);
+    let cook = Vibrator::create("cook", &aether).await.unwrap();
+    cook.resonate_on("orders").await.unwrap();
+    let (_, mut orders) = cook.split();
+    let waiter = Vibrator::create("waiter", &aether).await.unwrap();
+    for round in 0..100 {
+        let menu = format!("menu {round}");
+        hall.set("menu", &menu).unwrap();
+        let after = hall.after("menu").unwrap();
+        let wave = Wave::builder(aether_core::Channel::new("orders").unwrap());
+        let wave = wave.metadata(AFTER, &after.to_string()).build().unwrap();
+        waiter.emitter().emit(wave).await.unwrap();
+        let order = within("the order", orders.receive()).await.unwrap();
+        let after = order.metadata().value(AFTER).unwrap().parse().unwrap();
+        within("the menu", kitchen.reached(&after)).await.unwrap();
+        assert_eq!(kitchen.get::<String>("menu").unwrap().as_deref(), Some(menu.as_str()));
     }
+    // Of a name that was never written there is nothing to wait for.
+    assert_eq!(hall.after("nothing"), None);
+}
 
-    #[tokio::test]
-    async fn what_is_durable_is_there_after_a_restart_without_any_peer() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("home.field");
-        let field = open(&Aether::local(), &path).await;
-        let writer = field.writer();
-        field.set("lamp", "on").unwrap();
-        field.set("gone", "1").unwrap();
-        field.remove("gone").unwrap();
-        field.add("visits", 3).unwrap();
-        field.insert("tags", "x").unwrap();
-        field.durable().await.unwrap();
-        let digest = field.digest();
-        field.close().await.unwrap();
-        let field = open(&Aether::local(), &path).await;
-        assert_eq!(field.digest(), digest);
-        assert_ne!(field.writer(), writer);
-        assert_eq!(field.get::<String>("lamp").unwrap().as_deref(), Some("on"));
-        assert_eq!(
-            (field.get_json("gone"), field.count("visits"), field.members("tags").len()),
-            (None, 3, 1)
-        );
-    }
-
-    /// The number of times that the writing process is killed; `AETHER_FIELD_KILLS` sets more.
-    const KILLS: usize = 5;
-
-    const CHILD: &str = "AETHER_FIELD_CHILD";
-
-    /// The process that is killed: writes with several tasks at once, and prints each name that is durable.
-    async fn write_until_killed(path: &std::path::Path) {
-        let field = open(&Aether::local(), path).await;
-        let first = field.list("*").len();
-        let mut writers = tokio::task::JoinSet::new();
-        for writer in 0..8 {
-            let field = field.clone();
-            writers.spawn(async move {
-                for n in first.. {
-                    let name = format!("{writer}/{n}");
-                    field.set(&name, &n).unwrap();
-                    field.durable().await.unwrap();
-                    println!("durable {name} {n} .");
+/// C3 11
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_of_many_threads_are_all_kept() {
+    let aether = Aether::local();
+    let (a, b) = (join(&aether, "a").await, join(&aether, "b").await);
+    let threads: Vec<_> = (0..8)
+        .map(|thread| {
+            let field = a.clone();
+            std::thread::spawn(move || {
+                for n in 0..1000 {
+                    field.set(&format!("{thread}"), &n).unwrap();
+                    field.update::<u32, _>("all", |all| Some(all.unwrap_or(0) + 1)).unwrap();
                 }
-            });
-        }
-        writers.join_all().await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_was_acknowledged_survives_kill_9() {
-        use tokio::io::{AsyncBufReadExt as _, BufReader};
-
-        // The test runs itself as the process that is killed.
-        if let Some(path) = std::env::var_os(CHILD) {
-            return write_until_killed(std::path::Path::new(&path)).await;
-        }
-        let kills = std::env::var("AETHER_FIELD_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("home.field");
-        let mut acknowledged = std::collections::BTreeMap::new();
-        for kill in 0..kills {
-            let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "store::what_was_acknowledged_survives_kill_9", "--nocapture"])
-                .env(CHILD, &path)
-                .stdout(std::process::Stdio::piped())
-                .kill_on_drop(true)
-                .spawn()
-                .unwrap();
-            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-            let mut enough = 20 + fastrand::usize(..200);
-            // Killed at a random moment; what it printed until then was acknowledged.
-            within("the writes of the child", async {
-                while let Some(line) = lines.next_line().await.unwrap() {
-                    let Some(told) = line.split_once("durable ").map(|(_, told)| told) else { continue };
-                    let mut parts = told.split(' ');
-                    let (Some(name), Some(n), Some(".")) = (parts.next(), parts.next(), parts.next()) else {
-                        continue;
-                    };
-                    acknowledged.insert(name.to_owned(), n.parse::<u64>().unwrap());
-                    enough = enough.saturating_sub(1);
-                    if enough == 0 {
-                        child.start_kill().unwrap();
-                    }
-                }
-                child.wait().await.unwrap();
             })
-            .await;
-            let field = open(&Aether::local(), &path).await;
-            for (name, n) in &acknowledged {
-                assert_eq!(field.get::<u64>(name).unwrap(), Some(*n), "{name} after {kill} kills");
-            }
-            field.close().await.unwrap();
-        }
-        assert!(acknowledged.len() >= 20 * kills);
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    within("agreement", a.agreed(1)).await.unwrap();
+    for field in [&a, &b] {
+        assert!((0..8).all(|thread| field.get::<u32>(&format!("{thread}")).unwrap() == Some(999)));
+        assert_eq!(field.get::<u32>("all").unwrap(), Some(8000));
     }
-
-    #[tokio::test]
-    async fn a_file_serves_one_replica_at_a_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("home.field");
-        let _field = open(&Aether::local(), &path).await;
-        let error = Field::builder("home").store(&path).join(&Aether::local()).await.unwrap_err();
-        let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert!(cause.contains("is open in another process"), "{cause}");
-    }
-
-    #[tokio::test]
-    async fn a_flipped_byte_of_a_value_is_found_and_the_rest_is_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("home.field");
-        let field = open(&Aether::local(), &path).await;
-        field.set("good", "kept").unwrap();
-        field.set("bad", "spoiled value").unwrap();
-        field.close().await.unwrap();
-        let mut bytes = std::fs::read(&path).unwrap();
-        let places: Vec<_> = bytes
-            .windows(13)
-            .enumerate()
-            .filter(|(_, part)| part == b"spoiled value")
-            .map(|(at, _)| at)
-            .collect();
-        assert!(!places.is_empty());
-        for at in places {
-            bytes[at] ^= 1;
-        }
-        std::fs::write(&path, bytes).unwrap();
-        let field = open(&Aether::local(), &path).await;
-        assert_eq!(field.get::<String>("good").unwrap().as_deref(), Some("kept"));
-        assert_eq!(field.get_json("bad"), None);
-    }
+    assert_eq!((a.status().superseded, b.status().superseded), (0, 0));
 }

@@ -9,8 +9,8 @@ use crate::steps::check;
 use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`.
-pub(crate) const NAMES: [&str; 8] =
-    ["inprocess", "nats", "inbox", "overload", "physics", "hopping", "scale", "field"];
+pub(crate) const NAMES: [&str; 9] =
+    ["inprocess", "nats", "inbox", "overload", "physics", "hopping", "scale", "field", "stores"];
 
 /// The options of the benchmarks that write pages.
 #[derive(Debug, clap::Args)]

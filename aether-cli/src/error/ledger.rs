@@ -8,6 +8,6 @@ use std::path::PathBuf;
 pub(crate) enum LedgerError {
     #[error("{} cannot be read", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("{} is neither JSON lines of registers nor a snapshot", path.display())]
-    Foreign { path: PathBuf },
+    #[error("{} is neither JSON lines of registers nor a snapshot that can be read", path.display())]
+    Format { path: PathBuf, source: aether_field::ledger::LedgerError },
 }

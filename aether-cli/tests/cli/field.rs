@@ -38,24 +38,53 @@ async fn a_replica_that_stays_keeps_what_commands_write() {
     let mut keeper = Running::start(&keep);
     // The removal is kept as well, as a mark.
     keeper.tells("keeps 2 entries");
-    assert_eq!(
-        field(&["export", "home"]).out,
-        "{\"kind\":\"set\",\"key\":\"lamp/1\",\"value\":{\"on\":true}}\n"
+    let export = field(&["export", "home"]).out;
+    let lines: Vec<_> = export.lines().collect();
+    assert!(
+        lines[0]
+            .starts_with("{\"kind\":\"set\",\"key\":\"lamp/1\",\"value\":{\"on\":true},\"stamp\":{\"p\":"),
+        "{export}"
     );
+    assert!(lines[1].starts_with("{\"kind\":\"del\",\"key\":\"lamp/2\",\"value\":null,"), "{export}");
 
     let file = folder.path().join("ledger.jsonl");
-    std::fs::write(
-        &file,
-        "{\"kind\":\"set\",\"key\":\"x\",\"value\":7,\"stamp\":{\"p\":1,\"l\":0,\"n\":\"a\"}}\n",
-    )
-    .unwrap();
+    let records = "\
+{\"kind\":\"set\",\"key\":\"x\",\"value\":7,\"stamp\":{\"p\":1700000000000000000,\"l\":0,\"n\":\"a\"}}
+{\"kind\":\"set\",\"key\":\"lamp/1\",\"value\":0,\"stamp\":{\"p\":1700000000000000000,\"l\":0,\"n\":\"a\"}}
+{\"kind\":\"set\",\"key\":\"y\",\"value\":null,\"stamp\":{\"p\":1700000000000000000,\"l\":0,\"n\":\"a\"}}
+{\"kind\":\"set\",\"key\":\"x\",\"va";
+    std::fs::write(&file, records).unwrap();
     let import = field(&["import", "home", file.to_str().unwrap()]);
-    assert!(import.err.contains("imported 1 registers, 0 removals; 0 lines skipped"), "{import:?}");
+    assert_eq!(import.code, Some(0), "{import:?}");
+    for part in [
+        "line 3: the value is null, and a field holds no null",
+        "line 4: the last line is not complete",
+        "imported 2 registers, 0 removals; 1 are new, 1 older than what is there; 2 skipped",
+    ] {
+        assert!(import.err.contains(part), "{part}: {import:?}");
+    }
+    assert_eq!(field(&["get", "home", "lamp/1"]).out, "{\"on\":true}\n");
     assert_eq!(field(&["get", "home", "x"]).out, "7\n");
     keeper.signal(Signal::SIGINT);
     let (said, _) = keeper.end();
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.starts_with("field: 3 entries"), "{said:?}");
+
+    let verify = run(&["field", "verify", store]);
+    assert_eq!((verify.code, verify.out.as_str()), (Some(0), "3 entries are readable\n"), "{verify:?}");
+    let mut bytes = std::fs::read(store).unwrap();
+    let places = |bytes: &[u8]| -> Vec<usize> {
+        bytes.windows(4).enumerate().filter(|(_, part)| part == b"true").map(|(at, _)| at).collect()
+    };
+    for at in places(&bytes) {
+        bytes[at] ^= 1;
+    }
+    std::fs::write(store, bytes).unwrap();
+    let verify = run(&["field", "verify", store]);
+    assert_eq!(verify.code, Some(1), "{verify:?}");
+    assert!(verify.out.contains("damaged: \"lamp/1\" at byte "), "{verify:?}");
+    assert!(verify.out.contains("2 entries are readable"), "{verify:?}");
+    assert!(verify.err.contains("is damaged; a replica that opens it saves what is readable"), "{verify:?}");
 }
 
 #[tokio::test]

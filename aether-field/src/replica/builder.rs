@@ -152,7 +152,7 @@ impl FieldBuilder {
             #[cfg(feature = "store")]
             store,
         ));
-        let syncer = Arc::new(Syncer::new(Arc::clone(&shared), emitter.clone()));
+        let syncer = Arc::new(Syncer::new(Arc::clone(&shared), aether.clone(), emitter.clone()));
         let stop = CancellationToken::new();
         let tasks = tokio::spawn({
             let (shared, emitter, syncer, stop) =

@@ -19,7 +19,7 @@ use super::shared::{FieldStatus, Shared};
 use super::superseded::{KEPT, Losers, Superseded};
 use super::syncing::Syncer;
 use super::watch::{Names, Watch, WatchQueue};
-use crate::core::{Digest, Key, WriterId};
+use crate::core::{Digest, Key, Limits, WriterId};
 
 /// A replica of shared state. A clone is another handle of the same replica.
 ///
@@ -243,6 +243,12 @@ impl Field {
         self.shared.state().writer()
     }
 
+    /// The bounds of this replica.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        *self.shared.state().limits()
+    }
+
     /// The digest of the whole state: replicas with equal digests have the same state.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -292,11 +298,16 @@ impl Field {
 
     /// Whether a peer has everything that this replica had when it was called; makes it so if it does not.
     async fn has_all(&self, peer: WriterId) -> bool {
-        match self.syncer.agrees(peer).await {
-            Ok(true) => true,
-            Ok(false) => self.syncer.with(peer).await.is_ok(),
-            Err(_) => false,
+        // The first question may overtake the change on the last few metres; the second one is cheaper than a
+        // reconciliation.
+        for _ in 0..2 {
+            match self.syncer.agrees(peer).await {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(_) => return false,
+            }
         }
+        self.syncer.with(peer).await.is_ok()
     }
 
     /// Waits until everything that this replica has now is in its store, and synced to the disk. Cancel safe.

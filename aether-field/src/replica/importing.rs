@@ -1,5 +1,7 @@
 //! Importing and exporting registers with their stamps.
 
+use std::collections::BTreeMap;
+
 use aether_core::Amplitude;
 
 use super::field::Field;
@@ -13,7 +15,8 @@ use crate::core::{Applied, Change, Key, Refusal};
 pub struct Imported {
     /// The changes that are new here.
     pub taken: usize,
-    /// The changes that lost against what is here, or are here already.
+    /// The changes that lost against what is here or against others of the import, are here already, or are marks of
+    /// removals beyond the horizon.
     pub known: usize,
     /// The names of changes that are older than removals whose marks are no longer kept: they count as removed.
     pub gone: Vec<String>,
@@ -24,7 +27,7 @@ pub struct Imported {
 impl Field {
     /// Takes over changes as they are, with their stamps and writers, such as those of a
     /// [`Ledger`](crate::ledger::Ledger), and sends them to the other replicas. Of two of one name the later stamp wins,
-    /// also against what is here.
+    /// also against what is here. Import files that belong together, such as a ledger and its snapshot, in one call.
     pub fn import(&self, changes: impl IntoIterator<Item = Change>) -> Imported {
         self.shared().import(self.amplitude(), changes)
     }
@@ -35,18 +38,36 @@ impl Field {
     pub fn export(&self, pattern: &str) -> Vec<Change> {
         let names = Names::of(pattern);
         let state = self.shared().state();
-        let registers = state.entries().filter(|(key, _)| matches!(key, Key::Register(name) if names.has(name)));
+        let registers =
+            state.entries().filter(|(key, _)| matches!(key, Key::Register(name) if names.has(name)));
         registers.map(|(key, entry)| Change { key: key.clone(), entry: entry.clone() }).collect()
     }
 }
 
 impl Shared {
     fn import(&self, amplitude: Amplitude, changes: impl IntoIterator<Item = Change>) -> Imported {
+        let mut newest: BTreeMap<Key, Change> = BTreeMap::new();
         let mut imported = Imported::default();
-        let wall = wall();
         for change in changes {
-            let mut state = self.state();
-            let name = || change.key.name().to_owned();
+            let is_older = |other: &Change| other.entry.stamp >= change.entry.stamp;
+            if newest.get(&change.key).is_some_and(is_older)
+                || newest.insert(change.key.clone(), change).is_some()
+            {
+                imported.known += 1;
+            }
+        }
+        let wall = wall();
+        // In one step, so that no mark of a removal is dropped in between: what is older than it would count as removed.
+        let mut state = self.state();
+        let horizon = u64::try_from(state.limits().horizon.as_micros()).unwrap_or(u64::MAX);
+        for (key, change) in newest {
+            let is_there = state.entry(&key).is_some_and(|entry| !entry.is_removed());
+            let is_past = change.entry.stamp.micros < wall.saturating_sub(horizon);
+            if change.entry.is_removed() && is_past && !is_there {
+                // Its mark would be dropped at once.
+                imported.known += 1;
+                continue;
+            }
             match state.apply(change.clone(), wall) {
                 Ok(Applied::Changed { old }) => {
                     imported.taken += 1;
@@ -54,10 +75,11 @@ impl Shared {
                     self.queue(amplitude, change);
                 }
                 Ok(Applied::Known) => imported.known += 1,
-                Ok(Applied::Gone) => imported.gone.push(name()),
-                Err(refusal) => imported.refused.push((name(), refusal)),
+                Ok(Applied::Gone) => imported.gone.push(key.name().to_owned()),
+                Err(refusal) => imported.refused.push((key.name().to_owned(), refusal)),
             }
         }
+        drop(state);
         self.to_send.notify_one();
         imported
     }

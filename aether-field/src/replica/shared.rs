@@ -231,8 +231,7 @@ impl Shared {
     /// one.
     pub(super) fn queue(&self, amplitude: Amplitude, change: Change) {
         let mut outgoing = self.outgoing.lock();
-        let amplitude =
-            outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
+        let amplitude = outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
         outgoing.insert(change.key.clone(), (change, amplitude));
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::error::FieldError;
 use super::field::Field;
 use super::watch::Names;
-use crate::core::{Applied, Change, Entry, Key, Limits, Stamp, State};
+use crate::core::{Applied, Change, Entry, Key, Stamp, State};
 
 /// An entry of a field as a reader sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,12 +119,6 @@ impl Field {
         let write = |state: &mut State, wall| state.set(name, json, wall).map(|change| ((), vec![change]));
         let old = |state: &State| state.entry(&Key::Register(name.into())).cloned();
         Ok(self.shared().write(self.amplitude(), write, old)?)
-    }
-
-    /// The bounds of the replica.
-    #[must_use]
-    pub fn limits(&self) -> Limits {
-        *self.shared().state().limits()
     }
 
     /// The entry of a register, also of one that was removed; `None` if there never was one, or its mark was dropped.

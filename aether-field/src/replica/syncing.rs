@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::{AskError, Emitter, Kind, Wave, WaveError};
+use aether_core::{Aether, AskError, Emitter, Kind, Wave, WaveError};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -12,8 +12,9 @@ use super::shared::{Shared, wall};
 use super::wire::{Answer, Question, VERSION};
 use crate::core::{Initiator, Message, ProtocolError, WriterId};
 
-/// How long one question may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one question may take, and when it is asked again: a lost answer must not cost a whole reconciliation. The
+/// responder does nothing twice.
+const PATIENCE: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
 /// While changes are on the way the digests differ although nothing is missing. A difference counts after such a silence.
 const QUIET: Duration = Duration::from_millis(50);
@@ -38,13 +39,14 @@ pub(super) enum SyncError {
 #[derive(Debug)]
 pub(super) struct Syncer {
     shared: Arc<Shared>,
+    aether: Aether,
     emitter: Emitter,
     session: Mutex<u32>,
 }
 
 impl Syncer {
-    pub(super) fn new(shared: Arc<Shared>, emitter: Emitter) -> Self {
-        Self { shared, emitter, session: Mutex::new(fastrand::u32(..)) }
+    pub(super) fn new(shared: Arc<Shared>, aether: Aether, emitter: Emitter) -> Self {
+        Self { shared, aether, emitter, session: Mutex::new(fastrand::u32(..)) }
     }
 
     /// Reconciles with peers whose digest differs, whenever there is a reason to look.
@@ -102,11 +104,13 @@ impl Syncer {
         Ok(self.shared.peers.lock().agrees(peer, own))
     }
 
-    /// Sends the changes that wait, so that a peer that is asked next probably has them. Cancel safe: what is not sent
-    /// is exchanged later.
+    /// Sends the changes that wait, so that a peer that is asked next probably has them: questions overtake what waits in
+    /// an outbox. Cancel safe: what is not sent is exchanged later.
     pub(super) async fn send(&self) {
-        // A closed medium shows when the next question is asked.
-        let _ = publishing::send(&self.shared, &self.emitter).await;
+        // A medium that is closed or not connected shows when the next question is asked.
+        if publishing::send(&self.shared, &self.emitter).await.is_ok() {
+            let _ = self.aether.flush().await;
+        }
     }
 
     async fn exchange(&self, peer: WriterId, session: u32) -> Result<(), SyncError> {
@@ -132,15 +136,20 @@ impl Syncer {
         let from = self.shared.state().writer();
         let question = Question { version: VERSION, from, session, messages };
         let channel = self.shared.channels.sync(peer).map_err(WaveError::from)?;
-        let wave =
-            Wave::builder(channel).kind(Kind::Query).bytes(postcard::to_allocvec(&question)?).build()?;
-        let answer = match self.emitter.ask_within(wave, PATIENCE).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                if matches!(error, AskError::NoResonator { .. }) {
-                    self.shared.peers.lock().forget(peer);
+        let question = postcard::to_allocvec(&question)?;
+        let mut attempts = PATIENCE.into_iter().peekable();
+        let answer = loop {
+            let wave = Wave::builder(channel.clone()).kind(Kind::Query).bytes(question.clone()).build()?;
+            let patience = attempts.next().unwrap_or_default();
+            match self.emitter.ask_within(wave, patience).await {
+                Ok(answer) => break answer,
+                Err(AskError::TimedOut { .. }) if attempts.peek().is_some() => {}
+                Err(error) => {
+                    if matches!(error, AskError::NoResonator { .. }) {
+                        self.shared.peers.lock().forget(peer);
+                    }
+                    return Err(error.into());
                 }
-                return Err(error.into());
             }
         };
         let Answer { digest, messages } = postcard::from_bytes(answer.payload())?;

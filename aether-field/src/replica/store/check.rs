@@ -59,7 +59,8 @@ pub fn check_store(path: impl AsRef<Path>) -> Result<StoreCheck, StoreError> {
         Ok(database) => read(&database, path)?,
         Err(error) => return not_open(path, error).map_or_else(|| damaged(path, &bytes), Err),
     };
-    let name = |key: &Vec<u8>| postcard::from_bytes::<crate::core::Key>(key).ok().map(|key| key.name().to_owned());
+    let name =
+        |key: &Vec<u8>| postcard::from_bytes::<crate::core::Key>(key).ok().map(|key| key.name().to_owned());
     let damaged: Vec<_> =
         stored.damaged.iter().map(|key| DamagedRecord { name: name(key), place: None }).collect();
     Ok(StoreCheck { entries: stored.changes.len(), is_intact: damaged.is_empty(), damaged })

@@ -52,7 +52,8 @@ mod tests {
     use crate::core::Stamp;
 
     fn record(name: &str) -> Vec<u8> {
-        let entry = Entry { stamp: Stamp { micros: 7, ..Stamp::default() }, replaces: None, value: Some("v".into()) };
+        let entry =
+            Entry { stamp: Stamp { micros: 7, ..Stamp::default() }, replaces: None, value: Some("v".into()) };
         encode(&Key::Register(name.into()), &entry)
     }
 

@@ -34,7 +34,8 @@ pub(super) fn salvage(path: &Path) -> Result<(Database, Salvage), StoreError> {
     for (_, found) in scan(&bytes) {
         match found {
             Found::Entry(change) => {
-                let is_newer = |old: &Option<Entry>| old.as_ref().is_none_or(|old| change.entry.stamp > old.stamp);
+                let is_newer =
+                    |old: &Option<Entry>| old.as_ref().is_none_or(|old| change.entry.stamp > old.stamp);
                 if entries.get(&change.key).is_none_or(is_newer) {
                     entries.insert(change.key, Some(change.entry));
                 }
