@@ -137,6 +137,7 @@ pub struct Initiator {
     offers: Vec<ChangeId>,
     wants: Vec<ChangeId>,
     is_complete: bool,
+    has_certificates: bool,
     stage: Stage,
 }
 
@@ -162,6 +163,7 @@ impl Initiator {
             offers: Vec::new(),
             wants: Vec::new(),
             is_complete: true,
+            has_certificates: false,
             stage: Stage::Sections,
         };
         let sections = state.sections();
@@ -182,6 +184,13 @@ impl Initiator {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.stage == Stage::Done
+    }
+
+    /// Whether certificates were exchanged. Then there may be owners whom only one side knew when it began: begin another
+    /// reconciliation to compare what they have.
+    #[must_use]
+    pub const fn has_certificates(&self) -> bool {
+        self.has_certificates
     }
 
     /// The changes still to be exchanged, as far as they are known.
@@ -213,6 +222,7 @@ impl Initiator {
             }
             (Stage::Wanting, Message::Given { changes, answered }) => {
                 let mut step = Step::default();
+                self.has_certificates |= changes.iter().any(is_certificate);
                 let gone = step.apply(state, changes, wall);
                 if !gone.is_empty() {
                     step.send.push(Message::Gone(gone));
@@ -259,6 +269,7 @@ impl Initiator {
         if self.stage == Stage::Offering {
             let changes = fitting(state, std::iter::from_fn(|| self.offers.pop()), |_| {});
             if !changes.is_empty() {
+                self.has_certificates |= changes.iter().any(is_certificate);
                 return Message::Offer(changes);
             }
             self.stage = Stage::Wanting;
@@ -342,6 +353,10 @@ impl Responder {
         let answer = Negentropy::borrowed(index, RANGES)?.reconcile(ranges)?;
         Ok(Step::send(Message::Ranges(answer)))
     }
+}
+
+const fn is_certificate(change: &Change) -> bool {
+    matches!(change.key, Key::Binding(_))
 }
 
 /// The changes of these identities that still exist, as many as fit into a message. `each` sees every identity that was

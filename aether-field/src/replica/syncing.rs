@@ -75,9 +75,13 @@ impl Syncer {
         let mut session = self.session.lock().await;
         *session = session.wrapping_add(1);
         let before = (self.shared.state().digest(), self.shared.peers.lock().digest(peer));
-        let result = self.exchange(peer, *session).await;
+        let mut result = self.exchange(peer, *session).await;
+        if let Ok(true) = result {
+            *session = session.wrapping_add(1);
+            result = self.exchange(peer, *session).await;
+        }
         match &result {
-            Ok(()) => {
+            Ok(_) => {
                 self.shared.count(|account| &mut account.reconciliations);
                 let digest = self.shared.state().digest();
                 self.shared.peers.lock().reconciled(peer, before, digest, Instant::now());
@@ -90,10 +94,11 @@ impl Syncer {
                 }
             }
         }
-        result
+        result.map(drop)
     }
 
-    async fn exchange(&self, peer: WriterId, session: u32) -> Result<(), SyncError> {
+    /// Returns whether certificates were exchanged: what their owners have was no part of it then.
+    async fn exchange(&self, peer: WriterId, session: u32) -> Result<bool, SyncError> {
         let (mut initiator, first) = Initiator::start(&mut self.shared.state())?;
         let mut to_send = vec![first];
         while !initiator.is_done() {
@@ -106,7 +111,7 @@ impl Syncer {
                 to_send.extend(step.send.into_iter().rev());
             }
         }
-        Ok(())
+        Ok(initiator.has_certificates())
     }
 
     async fn ask(&self, peer: WriterId, session: u32, message: Message) -> Result<Vec<Message>, SyncError> {
