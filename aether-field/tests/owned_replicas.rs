@@ -150,6 +150,13 @@ async fn c3_3_what_an_owner_wrote_before_its_certificate_comes_with_it() {
     shows(&hall, "pi-2", "temp", Some("21")).await;
     assert_eq!(hall.of("pi-2").key(), Some((pi.public_key(), 1)));
     assert_eq!(hall.owners(), ["pi-2"]);
+    // Agreement with a replica that has neither certificate nor value yet brings both, whoever asks for it.
+    let late = replica("late").trust(Trust::root(root.public_key())).join(&aether).await.unwrap();
+    within("agreement", late.agreed(3)).await.unwrap();
+    assert_eq!(late.of("pi-2").get::<String>("temp").unwrap().as_deref(), Some("21"));
+    let later = replica("later").trust(Trust::root(root.public_key())).join(&aether).await.unwrap();
+    within("agreement", own.agreed(4)).await.unwrap();
+    assert_eq!(later.of("pi-2").get::<String>("temp").unwrap().as_deref(), Some("21"));
 }
 
 #[tokio::test]

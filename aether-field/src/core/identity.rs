@@ -52,6 +52,7 @@ impl Identity {
         self.public
     }
 
+    #[cfg(feature = "replica")]
     pub(crate) fn secret(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.key.to_bytes())
     }

@@ -174,7 +174,9 @@ impl Ownership {
         }
         if let Some(old) = owner.entries.get(&key) {
             let is_newer = entry.stamp > old.stamp
-                || (entry.stamp == old.stamp && ChangeId::of(&key, &entry) > ChangeId::of(&key, old));
+                || (entry.stamp == old.stamp
+                    && entry != *old
+                    && ChangeId::of(&key, &entry) > ChangeId::of(&key, old));
             if !is_newer {
                 return Ok(None);
             }

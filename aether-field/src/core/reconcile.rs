@@ -135,6 +135,7 @@ pub struct Initiator {
     wants: Vec<ChangeId>,
     /// Whether nothing was refused here. Otherwise what the other side has collected cannot be relied on.
     is_complete: bool,
+    has_certificates: bool,
     /// The answers that have to come, the next one last.
     expected: Vec<Expected>,
     is_done: bool,
@@ -162,6 +163,7 @@ impl Initiator {
             offers: Vec::new(),
             wants: Vec::new(),
             is_complete: true,
+            has_certificates: false,
             expected: Vec::new(),
             is_done: false,
         };
@@ -189,6 +191,13 @@ impl Initiator {
         self.is_done
     }
 
+    /// Whether certificates were exchanged. Then there may be owners whom only one side knew when it began: begin another
+    /// reconciliation to compare what they have.
+    #[must_use]
+    pub const fn has_certificates(&self) -> bool {
+        self.has_certificates
+    }
+
     /// The changes still to be exchanged, as far as they are known.
     #[must_use]
     pub const fn remaining(&self) -> usize {
@@ -210,6 +219,7 @@ impl Initiator {
             (Some(Expected::Ranges), Message::Ranges(ranges)) => return self.compare(state, &ranges),
             (Some(Expected::Taken), Message::Taken { gone }) => step.forget(state, &gone),
             (Some(Expected::Given), Message::Given { changes, answered }) => {
+                self.has_certificates |= changes.iter().any(is_certificate);
                 let gone = step.apply(state, changes, wall);
                 if !gone.is_empty() {
                     step.send.push(Message::Gone(gone));
@@ -262,6 +272,7 @@ impl Initiator {
         let (mut messages, mut expected) = (Vec::new(), Vec::new());
         let changes = fitting(state, std::iter::from_fn(|| self.offers.pop()), |_| {});
         if !changes.is_empty() {
+            self.has_certificates |= changes.iter().any(is_certificate);
             messages.push(Message::Offer(changes));
             expected.push(Expected::Taken);
         }
@@ -353,6 +364,10 @@ impl Responder {
         let answer = Negentropy::owned(state.items(&self.sections), RANGES)?.reconcile(ranges)?;
         Ok(Step::send(Message::Ranges(answer)))
     }
+}
+
+const fn is_certificate(change: &Change) -> bool {
+    matches!(change.key, Key::Binding(_))
 }
 
 /// The changes of these identities that still exist, as many as fit into a message. `each` sees every identity that was

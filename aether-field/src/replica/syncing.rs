@@ -84,9 +84,13 @@ impl Syncer {
         let mut session = self.session.lock().await;
         *session = session.wrapping_add(1);
         let before = (self.shared.state().digest(), self.shared.peers.lock().digest(peer));
-        let result = self.exchange(peer, *session).await;
+        let mut result = self.exchange(peer, *session).await;
+        if let Ok(true) = result {
+            *session = session.wrapping_add(1);
+            result = self.exchange(peer, *session).await;
+        }
         match &result {
-            Ok(()) => {
+            Ok(_) => {
                 self.shared.count(|account| &mut account.reconciliations);
                 let digest = self.shared.state().digest();
                 self.shared.peers.lock().reconciled(peer, before, digest, Instant::now());
@@ -94,7 +98,7 @@ impl Syncer {
             }
             Err(_) => self.shared.count(|account| &mut account.broken_off),
         }
-        result
+        result.map(drop)
     }
 
     /// Whether a peer has the same state as this replica, as it says itself now. Cancel safe.
@@ -113,7 +117,8 @@ impl Syncer {
         }
     }
 
-    async fn exchange(&self, peer: WriterId, session: u32) -> Result<(), SyncError> {
+    /// Returns whether certificates were exchanged: what their owners have was no part of it then.
+    async fn exchange(&self, peer: WriterId, session: u32) -> Result<bool, SyncError> {
         let (mut initiator, first) = Initiator::start(&mut self.shared.state())?;
         let mut to_send = vec![first];
         while !to_send.is_empty() {
@@ -124,7 +129,7 @@ impl Syncer {
                 to_send.extend(step.send);
             }
         }
-        if initiator.is_done() { Ok(()) } else { Err(ProtocolError::OutOfTurn.into()) }
+        if initiator.is_done() { Ok(initiator.has_certificates()) } else { Err(ProtocolError::OutOfTurn.into()) }
     }
 
     async fn ask(
