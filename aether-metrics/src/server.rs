@@ -85,6 +85,9 @@ pub async fn serve_with<S, B>(
                     if trouble.ended() {
                         tracing::info!("connections are accepted again");
                     }
+                    // Small messages of upgraded connections must not wait for acknowledgements. It fails only if the
+                    // client is gone.
+                    let _ = stream.set_nodelay(true);
                     let slot = slots.enter(client.ip());
                     connections.spawn(answer(stream, tls.clone(), ClientAddress(client), slot, app.clone()));
                 }

@@ -80,6 +80,13 @@ impl Key {
         }
     }
 
+    /// The last key of the counter that this is a part of.
+    #[cfg(feature = "replica")]
+    pub(crate) fn last_of_counter(&self) -> Option<Self> {
+        let Self::Count(name, _) = self else { return None };
+        Some(Self::Count(name.clone(), WriterId(u64::MAX)))
+    }
+
     /// The keys of all parts of a counter.
     pub(crate) fn counts(name: &str) -> (Bound<Self>, Bound<Self>) {
         let name: SmolStr = name.into();

@@ -141,28 +141,31 @@ impl Field {
         let mut page = Page::default();
         let (mut size, mut looked_at) = (0, 0);
         let mut start = from.map_or_else(|| Key::Register(names.start().into()), |PageStart(key)| key);
-        'kinds: loop {
-            for (key, entry) in state.entries_from(Bound::Included(&start)) {
-                if key.kind() != start.kind() || !names.has(key.name()) {
-                    break;
-                }
-                if size >= bytes || looked_at >= LOOKED_AT {
-                    page.next = Some(PageStart(key.clone()));
-                    break 'kinds;
-                }
-                looked_at += 1;
-                if entry.is_removed() {
-                    continue;
-                }
-                let Some(found) = read(&state, key, entry) else { continue };
-                if page.entries.last() != Some(&found) {
-                    size += found.size();
-                    page.entries.push(found);
-                }
+        let mut bound = Bound::Included(start.clone());
+        loop {
+            let next = state.entries_from(bound.as_ref()).next();
+            let Some((key, entry)) =
+                next.filter(|(key, _)| key.kind() == start.kind() && names.has(key.name()))
+            else {
+                let Some(next) = start.first_of_next_kind(names.start()) else { break };
+                (start, bound) = (next.clone(), Bound::Included(next));
+                continue;
+            };
+            if size >= bytes || looked_at >= LOOKED_AT {
+                page.next = Some(PageStart(key.clone()));
+                break;
             }
-            match start.first_of_next_kind(names.start()) {
-                Some(next) => start = next,
-                None => break,
+            looked_at += 1;
+            // A counter is one entry, however many parts it has.
+            bound = Bound::Excluded(key.last_of_counter().unwrap_or_else(|| key.clone()));
+            if entry.is_removed() {
+                continue;
+            }
+            let Some(found) = read(&state, key, entry) else { continue };
+            // A member may have been added several times.
+            if page.entries.last() != Some(&found) {
+                size += found.size();
+                page.entries.push(found);
             }
         }
         page

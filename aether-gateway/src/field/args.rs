@@ -6,9 +6,9 @@ use std::str::FromStr;
 use aether_core::Aether;
 use aether_field::{Field, FieldError, JoinFieldError};
 
-use super::FieldOptions;
 use super::access::{Access, AccessError};
 use super::limits::{LimitError, SecurityLimits};
+use super::served::FieldOptions;
 
 /// The environment variable with a token that may read and write all fields.
 const TOKEN: &str = "AETHER_FIELD_TOKEN";

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::change::Slot;
+use super::slot::Slot;
 
 /// The maximum size of a history in bytes, however many slots it may have.
 const MAX_BYTES: usize = 4 << 20;

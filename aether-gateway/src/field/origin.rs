@@ -1,5 +1,7 @@
 //! Which web pages may open a connection.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use axum::http::{HeaderMap, header};
 
 /// The origins of web pages that may use a field. A browser sends the origin of the page, and other programs usually do
@@ -23,11 +25,24 @@ impl Origins {
         if self.allowed.iter().any(|allowed| allowed == "*" || *allowed == origin) {
             return true;
         }
-        // The page comes from the address to which it connects.
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        // The page comes from the address to which it connects. Not from a name: the owner of a name can let it lead to
+        // this machine after the page was loaded (DNS rebinding).
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_ascii_lowercase);
         let of_page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        host.is_some() && of_page == host.map(str::to_ascii_lowercase).as_deref()
+        host.is_some_and(|host| is_address(&host) && of_page == Some(&host))
     }
+}
+
+/// Whether a host is an IP address or `localhost`, with or without a port.
+fn is_address(host: &str) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name);
+    name == "localhost"
+        || name.parse::<Ipv4Addr>().is_ok()
+        || name
+            .strip_prefix('[')
+            .and_then(|name| name.strip_suffix(']'))
+            .is_some_and(|name| name.parse::<Ipv6Addr>().is_ok())
 }
 
 #[cfg(test)]
@@ -47,8 +62,9 @@ mod tests {
     fn a_page_of_the_gateway_and_a_program_without_a_page_are_admitted() {
         let none = Origins::default();
         assert!(none.allow(&headers(None, "bus.example")));
-        assert!(none.allow(&headers(Some("http://bus.example:8080"), "bus.example:8080")));
-        assert!(none.allow(&headers(Some("https://Bus.example"), "bus.example")));
+        for host in ["127.0.0.1:8080", "localhost:8080", "192.0.2.1", "[::1]:8080", "[2001:db8::1]"] {
+            assert!(none.allow(&headers(Some(&format!("http://{host}")), host)), "{host}");
+        }
     }
 
     #[test]
@@ -59,6 +75,9 @@ mod tests {
         {
             assert!(!none.allow(&headers(Some(origin), "bus.example:8080")), "{origin}");
         }
+        // A name that leads here now, but not when the page was loaded.
+        assert!(!none.allow(&headers(Some("http://rebound.example:8080"), "rebound.example:8080")));
+        assert!(!none.allow(&headers(Some("http://127.0.0.1:9999"), "127.0.0.1:8080")));
         let some = Origins::new(["https://shop.example/".to_owned()]);
         assert!(some.allow(&headers(Some("https://shop.example"), "bus.example")));
         assert!(!some.allow(&headers(Some("https://shop.example.evil"), "bus.example")));

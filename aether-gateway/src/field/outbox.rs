@@ -7,10 +7,11 @@ use aether_field::{Names, PageStart};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::change::{Change, Slot};
+use super::change::Change;
 use super::effect::Close;
 use super::limits::SecurityLimits;
 use super::queue::{Pushed, Queue};
+use super::slot::Slot;
 
 /// The replies that may wait before no more of the client is read, in bytes.
 const MAX_REPLIES: usize = 256 << 10;

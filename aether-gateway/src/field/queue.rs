@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::change::{Change, Slot};
+use super::change::Change;
+use super::slot::Slot;
 
 /// A change that waits.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::change::Content;
+    use super::super::slot::Content;
     use super::*;
 
     fn change(name: &str, value: &'static str) -> (Slot, Option<Arc<Change>>) {

@@ -14,11 +14,11 @@ use serde_json::value::RawValue;
 use sha1::{Digest as _, Sha1};
 
 use super::access::{Access, Rights};
-use super::change::{Content, Slot};
 use super::counts::Refused;
 use super::effect::{Close, Effect, Operation, Subscription, Write};
 use super::json;
 use super::limits::SecurityLimits;
+use super::slot::{Content, Slot};
 
 /// One connection.
 #[derive(Debug)]

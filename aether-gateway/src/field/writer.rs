@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use aether_field::PageEntry;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::SinkExt as _;
@@ -16,7 +17,6 @@ use super::effect::Close;
 use super::hub::Hub;
 use super::outbox::{Outbox, Reading};
 use super::{v1, v04};
-use aether_field::PageEntry;
 
 /// The size of what is sent at once, in bytes.
 const BATCH: usize = 64 << 10;
@@ -71,7 +71,7 @@ pub(super) async fn write(
     ping.reset();
     let mut presence = None;
     loop {
-        let messages = writer.next();
+        let messages = writer.next().await;
         let is_idle = messages.is_empty();
         if !is_idle && let Err(end) = send(sink, messages, limits.max_stall).await {
             return end;
@@ -157,13 +157,13 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// The next messages; none if nothing waits.
-    fn next(&mut self) -> Vec<Message> {
+    async fn next(&mut self) -> Vec<Message> {
         let mut messages: Vec<_> =
             self.outbox.take_replies().into_iter().map(|reply| Message::Text(reply.into())).collect();
         let settled = self.hub.settled();
         if let Some(reading) = self.outbox.take_snapshot(settled) {
             messages.push(match self.dialect {
-                Dialect::V04 => self.whole_snapshot(reading),
+                Dialect::V04 => self.whole_snapshot(reading).await,
                 Dialect::V1 => self.part_of_snapshot(reading),
             });
         }
@@ -213,7 +213,7 @@ impl Writer<'_> {
         Some(Message::Text(v1::cursor(&self.hub.epoch, settled).into()))
     }
 
-    fn whole_snapshot(&self, mut reading: Reading) -> Message {
+    async fn whole_snapshot(&self, mut reading: Reading) -> Message {
         let mut snapshot = v04::Snapshot::new();
         while let Some(names) = reading.names.front() {
             let page = self.hub.field.page(names, reading.from.take(), 4 * BATCH);
@@ -228,6 +228,8 @@ impl Writer<'_> {
             if reading.from.is_none() {
                 reading.names.pop_front();
             }
+            // A large field takes seconds.
+            tokio::task::yield_now().await;
         }
         self.outbox.go_on(reading);
         Message::Text(snapshot.finish().into())

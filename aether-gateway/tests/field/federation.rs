@@ -15,8 +15,11 @@ async fn two_gateways() -> (NatsServer, Server, Server) {
     let connect = async || Aether::connect(&nats.url()).await.expect("connected");
     let one = Server::start(&connect().await, FieldOptions::default()).await;
     let other = Server::start(&connect().await, FieldOptions::default()).await;
-    one.field.set("ready", &true).unwrap();
-    tokio::time::timeout(Duration::from_secs(30), one.field.agreed(1)).await.expect("in time").unwrap();
+    one.field.set("ready", &true).expect("written");
+    tokio::time::timeout(Duration::from_secs(30), one.field.agreed(1))
+        .await
+        .expect("in time")
+        .expect("agreed");
     (nats, one, other)
 }
 
@@ -59,7 +62,7 @@ async fn until_end(tab: &mut Tab, batch: u64) -> std::collections::BTreeMap<Stri
     let mut seen = std::collections::BTreeMap::new();
     loop {
         let message = tab.next("set").await;
-        let key = message["key"].as_str().unwrap().to_owned();
+        let key = message["key"].as_str().expect("a key").to_owned();
         if key == "end" && message["value"] == batch {
             return seen;
         }

@@ -178,7 +178,10 @@ async fn case_11_a_client_that_never_reads_is_given_up() {
         while server.line().await["dropped_clients"]["stalled"] == 0 {
             for _ in 0..50 {
                 number += 1;
-                server.field.set(&format!("k{}", number % 100), &json!([number, "x".repeat(30_000)])).unwrap();
+                server
+                    .field
+                    .set(&format!("k{}", number % 100), &json!([number, "x".repeat(30_000)]))
+                    .unwrap();
             }
         }
     };

@@ -85,6 +85,28 @@ async fn case_22_bad_input_is_dropped_and_the_connection_kept() {
 }
 
 #[tokio::test]
+async fn what_was_refused_is_on_the_page_and_in_the_metrics_by_reason() {
+    let (_aether, server) = server().await;
+    let (mut a, _) = Tab::opened(server.address, "home").await;
+    a.send_text("no json").await;
+    a.send(&json!({ "type": "set", "key": "k", "value": 1 })).await;
+    a.next("set").await;
+    let metrics = server.get("/metrics").await;
+    for line in [
+        r#"aether_field_clients{field="home"} 1"#,
+        r#"aether_field_writes_total{field="home"} 1"#,
+        r#"aether_field_refused_total{field="home",reason="json"} 1"#,
+        r#"aether_field_refused_total{field="home",reason="token"} 0"#,
+        r#"aether_field_dropped_clients_total{field="home",reason="stalled"} 0"#,
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
+    }
+    let page = server.get("/").await;
+    assert!(page.contains("Fields over WebSocket") && page.contains("1 json"), "{page}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn case_8_values_that_break_readers_reach_nobody_and_restarts_work() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("home.field");

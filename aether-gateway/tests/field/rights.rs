@@ -15,11 +15,11 @@ use crate::client::{Client, Heard, POLICY, Tab, now};
 use crate::server::Server;
 
 fn private(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
+    std::fs::write(path, text).expect("written");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("made private");
     }
 }
 

@@ -49,12 +49,13 @@ impl Server {
 
     /// The line of the field in the status.
     pub(crate) async fn line(&self) -> serde_json::Value {
-        let url = format!("http://{}/api/status", self.address);
-        let text = tokio::task::spawn_blocking(move || {
-            ureq::get(&url).call().expect("an answer").body_mut().read_to_string()
-        });
-        let text = text.await.expect("no panic").expect("text");
-        let status: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let status: serde_json::Value = serde_json::from_str(&self.get("/api/status").await).expect("JSON");
         status["fields"][0].clone()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.address);
+        let get = move || ureq::get(&url).call().expect("an answer").body_mut().read_to_string();
+        tokio::task::spawn_blocking(get).await.expect("no panic").expect("text")
     }
 }

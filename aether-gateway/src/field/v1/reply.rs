@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::version;
 use crate::field::access::Rights;
-use crate::field::change::{Content, Slot};
 use crate::field::effect::Outcome;
 use crate::field::json::{checked, quoted};
 use crate::field::limits::SecurityLimits;
+use crate::field::slot::{Content, Slot};
 
 /// The first message. `time` is in microseconds since 1970.
 pub(super) fn hello(field: &str, id: &str, time: u64, rights: &Rights, limits: &SecurityLimits) -> String {
