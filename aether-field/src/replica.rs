@@ -10,6 +10,7 @@ mod publishing;
 mod shared;
 #[cfg(feature = "store")]
 mod store;
+mod submission;
 mod superseded;
 mod syncing;
 mod watch;
@@ -23,5 +24,6 @@ pub use presence::{Presence, PresenceError, PresenceUpdate, PresenceWatch};
 pub use shared::FieldStatus;
 #[cfg(feature = "store")]
 pub use store::StoreError;
+pub use submission::{Page, PageEntry, PageStart};
 pub use superseded::{Superseded, SupersededValues};
-pub use watch::{Update, UpdateKind, Watch};
+pub use watch::{Names, Update, UpdateKind, Watch};

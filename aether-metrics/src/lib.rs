@@ -33,6 +33,7 @@
 //!   that it handles now.
 
 mod bus;
+mod client;
 mod endpoint;
 mod exposition;
 mod families;
@@ -40,15 +41,18 @@ mod metrics;
 mod server;
 mod services;
 mod slots;
+mod tls;
 mod vibrators;
 
 pub use bus::BusCollector;
+pub use client::ClientAddress;
 pub use endpoint::{Endpoint, ServeError};
 pub use exposition::Exposition;
 pub use families::{Families, Labels};
 pub use metrics::Metrics;
 pub use prometheus_client;
 pub use prometheus_client::metrics::counter::Counter;
-pub use server::serve;
+pub use server::{serve, serve_with};
 pub use slots::{Connections, Slots};
+pub use tls::{Tls, TlsError};
 pub use vibrators::{OTHER, VibratorAccount, VibratorAccounts};

@@ -15,11 +15,14 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::ClientAddress;
 use crate::slots::{Slot, Slots};
+use crate::tls::Tls;
 
 /// The maximum number of connections, including those that have lost their slot and are still closing.
 const MAX_CONNECTIONS: usize = 384;
@@ -50,6 +53,26 @@ where
     S: Clone + Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
+    serve_with(listener, None, slots, app, shutdown).await;
+}
+
+/// As [`serve`], over TLS if there is any. Each request has the [`ClientAddress`] among its extensions. A request may
+/// upgrade its connection: the connection then leaves its slot and the bounds of this server, and belongs to the task
+/// that took it over.
+///
+/// # Cancel safety
+/// Cancelled before completion, all connections are closed but those that were upgraded.
+pub async fn serve_with<S, B>(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    slots: Arc<Slots>,
+    app: S,
+    shutdown: CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     let mut trouble = Trouble::default();
     loop {
@@ -62,7 +85,7 @@ where
                         tracing::info!("connections are accepted again");
                     }
                     let slot = slots.enter(client.ip());
-                    connections.spawn(answer(stream, slot, app.clone()));
+                    connections.spawn(answer(stream, tls.clone(), ClientAddress(client), slot, app.clone()));
                 }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
@@ -110,13 +133,38 @@ fn is_clients_fault(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn answer<S, B>(stream: TcpStream, slot: Slot, app: S)
+async fn answer<S, B>(stream: TcpStream, tls: Option<Tls>, client: ClientAddress, slot: Slot, app: S)
 where
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Clone,
+    S: Send + Sync + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let Some(tls) = tls else { return answer_over(stream, client, slot, app).await };
+    let handshake = tls.acceptor().accept(stream);
+    let stream = tokio::select! {
+        biased;
+        stream = handshake => match stream {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%error, "a TLS handshake failed"),
+        },
+        () = slot.lost() => return tracing::debug!("a connection was closed to make room for a newer one"),
+        () = tokio::time::sleep(REQUEST_PATIENCE) => {
+            slot.timed_out();
+            return tracing::debug!("a TLS handshake was too slow");
+        }
+    };
+    answer_over(stream, client, slot, app).await;
+}
+
+async fn answer_over<IO, S, B>(stream: IO, client: ClientAddress, slot: Slot, app: S)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         slot.answer();
+        request.extensions_mut().insert(client);
         app.call(request)
     });
     let connection = http1::Builder::new()
@@ -125,7 +173,8 @@ where
         .keep_alive(false)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     tokio::select! {
         // Read the request first, or a flood could close a connection whose request has arrived.
         biased;

@@ -36,6 +36,26 @@ impl Key {
         self.name().len() + if let Self::Member(_, member, _) = self { member.len() } else { 0 }
     }
 
+    /// Registers come before counters, and counters before sets.
+    #[cfg(feature = "replica")]
+    pub(crate) const fn kind(&self) -> u8 {
+        match self {
+            Self::Register(_) => 0,
+            Self::Count(..) => 1,
+            Self::Member(..) => 2,
+        }
+    }
+
+    /// The first key of the next kind whose name begins so.
+    #[cfg(feature = "replica")]
+    pub(crate) fn first_of_next_kind(&self, start: &str) -> Option<Self> {
+        match self {
+            Self::Register(_) => Some(Self::Count(start.into(), WriterId(u64::MIN))),
+            Self::Count(..) => Some(Self::Member(start.into(), Bytes::new(), Stamp::default())),
+            Self::Member(..) => None,
+        }
+    }
+
     /// The keys of all parts of a counter.
     pub(crate) fn counts(name: &str) -> (Bound<Self>, Bound<Self>) {
         let name: SmolStr = name.into();

@@ -1,6 +1,7 @@
 //! The state of one replica: its entries, and how changes merge.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -148,6 +149,29 @@ impl State {
         seen.into_iter().map(|key| self.write(key, None, wall)).collect()
     }
 
+    /// Removes the additions of a member whose tags are older than a stamp.
+    ///
+    /// # Errors
+    /// [`Refusal`] if name or member are out of bounds.
+    pub fn discard_before(
+        &mut self,
+        name: &str,
+        member: &Bytes,
+        stamp: Stamp,
+        wall: u64,
+    ) -> Result<Vec<Change>, Refusal> {
+        let seen = self.additions(name, member, None).into_iter();
+        let older = seen.filter(|key| matches!(key, Key::Member(_, _, tag) if *tag < stamp));
+        older.map(|key| self.write(key, None, wall)).collect()
+    }
+
+    /// What one writer has added to a counter, and what it has taken from it.
+    #[must_use]
+    pub fn counted_by(&self, name: &str, writer: WriterId) -> (u64, u64) {
+        let count = self.entry(&Key::Count(name.into(), writer)).and_then(Count::of).unwrap_or_default();
+        (count.up, count.down)
+    }
+
     /// The value of a register.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Bytes> {
@@ -193,6 +217,11 @@ impl State {
     #[must_use]
     pub fn entry(&self, key: &Key) -> Option<&Entry> {
         self.entries.get(key)
+    }
+
+    /// The entries from a key on, in the order of their keys, removals included.
+    pub fn entries_from(&self, start: Bound<&Key>) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.entries.range((start, Bound::Unbounded))
     }
 
     /// All entries in the order of their keys, removals included.
@@ -366,6 +395,16 @@ impl State {
             return Err(Refusal::Full { allowed: max_entries });
         }
         Ok(())
+    }
+}
+
+impl Change {
+    /// The part of a counter that a writer has added to it, `up`, and taken from it, `down`: the sums of everything
+    /// that it ever did. So the change is the same however often it is made, and neither sum ever falls.
+    #[must_use]
+    pub fn counted(name: &str, up: u64, down: u64, stamp: Stamp) -> Self {
+        let key = Key::Count(name.into(), stamp.writer);
+        Self { key, entry: Entry { stamp, replaces: None, value: Some(Count { up, down }.to_bytes()) } }
     }
 }
 

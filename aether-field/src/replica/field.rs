@@ -16,7 +16,7 @@ use super::error::FieldError;
 use super::peers::Peer;
 use super::presence::Presence;
 use super::shared::{FieldStatus, Shared};
-use super::superseded::{KEPT, Superseded};
+use super::superseded::{KEPT, Losers, Superseded};
 use super::syncing::Syncer;
 use super::watch::{Names, Watch, WatchQueue};
 use crate::core::{Digest, Key, WriterId};
@@ -61,6 +61,14 @@ impl Field {
         running: Running,
     ) -> Self {
         Self { shared, syncer, amplitude, running: Arc::new(running) }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(super) const fn amplitude(&self) -> Amplitude {
+        self.amplitude
     }
 
     /// Writes a register.
@@ -191,7 +199,16 @@ impl Field {
     #[must_use]
     pub fn superseded(&self) -> Superseded {
         let (sender, receiver) = mpsc::channel(KEPT);
-        self.shared.superseded(sender);
+        self.shared.superseded(sender, Losers::Own);
+        Superseded { receiver }
+    }
+
+    /// The writes of any writer that lose from now on, at this replica, against concurrent ones. For those that
+    /// [submit](Field::submit) changes of others.
+    #[must_use]
+    pub fn all_superseded(&self) -> Superseded {
+        let (sender, receiver) = mpsc::channel(KEPT);
+        self.shared.superseded(sender, Losers::All);
         Superseded { receiver }
     }
 

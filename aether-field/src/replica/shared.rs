@@ -13,7 +13,7 @@ use super::peers::Peers;
 use super::presence::PresenceState;
 #[cfg(feature = "store")]
 use super::store::Store;
-use super::superseded::SupersededValues;
+use super::superseded::{Losers, SupersededValues};
 use super::watch::{Update, UpdateKind, WatchQueue};
 use super::wire::Channels;
 use crate::core::{Applied, Change, Entry, Key, Refusal, State, Step};
@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) channels: Channels,
     state: Mutex<State>,
     watchers: Mutex<Vec<Arc<WatchQueue>>>,
-    supersedes: Mutex<Vec<mpsc::Sender<SupersededValues>>>,
+    supersedes: Mutex<Vec<(Losers, mpsc::Sender<SupersededValues>)>>,
     pub(super) outgoing: Mutex<Outgoing>,
     /// Something waits to be sent.
     pub(super) to_send: Notify,
@@ -117,8 +117,8 @@ impl Shared {
         self.watchers.lock().push(Arc::clone(queue));
     }
 
-    pub(super) fn superseded(&self, sender: mpsc::Sender<SupersededValues>) {
-        self.supersedes.lock().push(sender);
+    pub(super) fn superseded(&self, sender: mpsc::Sender<SupersededValues>, losers: Losers) {
+        self.supersedes.lock().push((losers, sender));
     }
 
     pub(super) fn close(&self) {
@@ -142,13 +142,9 @@ impl Shared {
             self.changed(&state, change, old.as_ref());
         }
         // Under the lock of the state, so that an older change never replaces a newer one.
-        let mut outgoing = self.outgoing.lock();
         for change in changes {
-            let amplitude =
-                outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
-            outgoing.insert(change.key.clone(), (change, amplitude));
+            self.send(change, amplitude);
         }
-        drop(outgoing);
         drop(state);
         self.to_send.notify_one();
         Ok(result)
@@ -177,9 +173,7 @@ impl Shared {
         step.refused.iter().for_each(|(_, refusal)| self.refused(refusal));
         for change in &step.forgotten {
             self.count(|account| &mut account.forgotten);
-            if change.entry.stamp.writer == state.writer() {
-                self.lost_against(change.key.name(), change.entry.value.clone(), None);
-            }
+            self.lost_against(state, change.key.name(), &change.entry, None);
             self.notify(state, &change.key, Some(&change.entry), None);
             #[cfg(feature = "store")]
             if let Some(store) = &self.store {
@@ -219,12 +213,32 @@ impl Shared {
     fn received(&self, state: &State, change: &Change, old: Option<&Entry>) {
         self.count(|account| &mut account.received);
         if let (Key::Register(name), Some(old)) = (&change.key, old)
-            && old.stamp.writer == state.writer()
             && change.entry.supersedes(old)
         {
-            self.lost_against(name, old.value.clone(), Some(&change.entry));
+            self.lost_against(state, name, old, Some(&change.entry));
         }
         self.changed(state, change, old);
+    }
+
+    /// Applies a change that somebody else has made, and queues it for sending.
+    pub(super) fn submit(&self, amplitude: Amplitude, change: Change) -> Result<Applied, Refusal> {
+        let mut state = self.state();
+        let applied = state.apply(change.clone(), wall())?;
+        if let Applied::Changed { old } = &applied {
+            self.received(&state, &change, old.as_ref());
+            // Under the lock of the state, so that an older change never replaces a newer one.
+            self.send(change, amplitude);
+            drop(state);
+            self.to_send.notify_one();
+        }
+        Ok(applied)
+    }
+
+    /// Queues a change for sending, in place of an older one of its key.
+    fn send(&self, change: Change, amplitude: Amplitude) {
+        let mut outgoing = self.outgoing.lock();
+        let amplitude = outgoing.get(&change.key).map_or(amplitude, |(_, waiting)| amplitude.max(*waiting));
+        outgoing.insert(change.key.clone(), (change, amplitude));
     }
 
     fn refused(&self, refusal: &Refusal) {
@@ -232,17 +246,22 @@ impl Shared {
         tracing::debug!(%refusal, "a change of another replica was refused");
     }
 
-    fn lost_against(&self, name: &str, lost: Option<bytes::Bytes>, winner: Option<&Entry>) {
-        self.count(|account| &mut account.superseded);
+    fn lost_against(&self, state: &State, name: &str, lost: &Entry, winner: Option<&Entry>) {
+        let is_own = lost.stamp.writer == state.writer();
+        if is_own {
+            self.count(|account| &mut account.superseded);
+        }
         let values = SupersededValues {
             name: name.to_owned(),
-            lost,
+            lost: lost.value.clone(),
+            lost_stamp: lost.stamp,
             winner: winner.and_then(|winner| winner.value.clone()),
             stamp: winner.map(|winner| winner.stamp),
         };
         // A full queue loses the report, not the count.
-        self.supersedes.lock().retain(|sender| {
-            !matches!(sender.try_send(values.clone()), Err(mpsc::error::TrySendError::Closed(_)))
+        self.supersedes.lock().retain(|(losers, sender)| {
+            let is_meant = is_own || *losers == Losers::All;
+            !is_meant || !matches!(sender.try_send(values.clone()), Err(mpsc::error::TrySendError::Closed(_)))
         });
     }
 

@@ -9,14 +9,25 @@ use crate::core::{Stamp, WriterId};
 /// [`FieldStatus`](super::FieldStatus) only.
 pub(super) const KEPT: usize = 1024;
 
-/// A write of this replica that lost against one whose writer had not seen it.
+/// Whose losses a listener wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Losers {
+    /// Those of the replica.
+    Own,
+    /// Those of all writers.
+    All,
+}
+
+/// A write that lost against one whose writer had not seen it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SupersededValues {
     /// The name of the register.
     pub name: String,
-    /// What this replica wrote; `None` for a removal.
+    /// What was written; `None` for a removal.
     pub lost: Option<Bytes>,
+    /// When and by whom it was written.
+    pub lost_stamp: Stamp,
     /// What stands now; `None` for a removal, also for one so old that nobody keeps its mark.
     pub winner: Option<Bytes>,
     /// The stamp of the winner; `None` if nobody keeps it.
@@ -31,7 +42,7 @@ impl SupersededValues {
     }
 }
 
-/// The lost writes of this replica, each once.
+/// Lost writes, each once.
 #[derive(Debug)]
 pub struct Superseded {
     pub(super) receiver: mpsc::Receiver<SupersededValues>,

@@ -87,33 +87,52 @@ impl Update {
     }
 }
 
-/// Which names: all (`*`), those that begin with something (`room/7/*`), or one.
-#[derive(Debug)]
-pub(super) enum Names {
-    Starting(SmolStr),
-    One(SmolStr),
+/// Which names: all (`*`), those that begin with something (`room/7/*`), or one (`room/7/lamp`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    start: SmolStr,
+    is_one: bool,
 }
 
 impl Names {
-    pub(super) fn of(pattern: &str) -> Self {
+    /// The names that match a pattern. Every text is a pattern: a name, or the beginning of names and `*`.
+    #[must_use]
+    pub fn of(pattern: &str) -> Self {
         match pattern.strip_suffix('*') {
-            Some(start) => Self::Starting(start.into()),
-            None => Self::One(pattern.into()),
+            Some(start) => Self { start: start.into(), is_one: false },
+            None => Self { start: pattern.into(), is_one: true },
         }
     }
 
     /// What all of these names begin with.
-    pub(super) fn start(&self) -> &str {
-        match self {
-            Self::Starting(start) | Self::One(start) => start,
-        }
+    #[must_use]
+    pub fn start(&self) -> &str {
+        &self.start
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
-        match self {
-            Self::Starting(start) => name.starts_with(start.as_str()),
-            Self::One(one) => one == name,
+    /// Whether the name is one of these.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        if self.is_one { self.start == name } else { name.starts_with(self.start.as_str()) }
+    }
+
+    /// The names that are among these and among the others; `None` if there are none.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Option<Self> {
+        // The start of the narrower one begins with that of the other.
+        if other.has(&self.start) && (self.is_one || !other.is_one) {
+            Some(self.clone())
+        } else if self.has(&other.start) {
+            Some(other.clone())
+        } else {
+            None
         }
+    }
+}
+
+impl std::fmt::Display for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.start, if self.is_one { "" } else { "*" })
     }
 }
 

@@ -1,0 +1,177 @@
+//! Changes that were made elsewhere than at a replica, such as by a client of a gateway: they keep their stamp and their
+//! writer.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::error::FieldError;
+use super::field::Field;
+use super::watch::Names;
+use crate::core::{Applied, Change, Entry, Key, Stamp, State, WriterId};
+
+/// An entry of a field as a reader sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PageEntry {
+    /// A register.
+    Register {
+        /// Its name.
+        name: String,
+        /// Its JSON.
+        value: Bytes,
+        /// When it was written.
+        stamp: Stamp,
+    },
+    /// A counter.
+    Counter {
+        /// Its name.
+        name: String,
+        /// Its sum.
+        sum: i128,
+    },
+    /// A member of a set.
+    Member {
+        /// The name of the set.
+        name: String,
+        /// The member.
+        member: Bytes,
+    },
+}
+
+impl PageEntry {
+    fn size(&self) -> usize {
+        48 + match self {
+            Self::Register { name, value, .. } => name.len() + value.len(),
+            Self::Counter { name, .. } => name.len(),
+            Self::Member { name, member } => name.len() + member.len(),
+        }
+    }
+}
+
+/// A part of a field in the order of its keys: registers, counters, sets.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Page {
+    /// The entries.
+    pub entries: Vec<PageEntry>,
+    /// Where the next page begins; `None` if this is the last one.
+    pub next: Option<PageStart>,
+}
+
+/// The place at which a page begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageStart(Key);
+
+/// The maximum number of entries that one page looks at, marks of removals included. It bounds how long the replica is
+/// locked: about a millisecond.
+const LOOKED_AT: usize = 4096;
+
+impl Field {
+    /// Applies a change that keeps its stamp and its writer, and sends it to the other replicas. The same change may be
+    /// submitted any number of times, at any replica: it is applied once. The stamp decides as between replicas, so the
+    /// change may lose at once ([`Applied::Known`] or [`Applied::Gone`]).
+    ///
+    /// `replaces` of the entry is the newest stamp of this key that the writer had seen. It decides whether a writer is
+    /// told that its change was [superseded](Field::all_superseded).
+    ///
+    /// # Errors
+    /// [`FieldError::Refused`] if the change is out of bounds, or its stamp too far in the future.
+    pub fn submit(&self, change: Change) -> Result<Applied, FieldError> {
+        Ok(self.shared().submit(self.amplitude(), change)?)
+    }
+
+    /// Adds a member to a set with the stamp of somebody else. The same addition may be submitted any number of times,
+    /// at any replica: it is one, also after the member was removed. Returns whether it was new.
+    ///
+    /// # Errors
+    /// [`FieldError::Refused`] if name or member are out of bounds, or the stamp is too far in the future.
+    pub fn submit_member(&self, set: &str, member: Bytes, stamp: Stamp) -> Result<bool, FieldError> {
+        let key = Key::Member(set.into(), member.clone(), stamp);
+        let entry = Entry { stamp, replaces: None, value: Some(Bytes::new()) };
+        let applied = self.submit(Change { key, entry })?;
+        let is_new = matches!(applied, Applied::Changed { .. });
+        if is_new {
+            // The new addition stands for those before it.
+            self.discard_before(set, &member, stamp)?;
+        }
+        Ok(is_new)
+    }
+
+    /// Removes the additions of a member that are older than a stamp. Returns whether there were any. Later additions
+    /// stay, so a removal that is submitted again does no more.
+    ///
+    /// # Errors
+    /// [`FieldError::Refused`] if name or member are out of bounds.
+    pub fn discard_before(&self, set: &str, member: &Bytes, stamp: Stamp) -> Result<bool, FieldError> {
+        let write = |state: &mut State, wall| {
+            let changes = state.discard_before(set, member, stamp, wall)?;
+            Ok((!changes.is_empty(), changes))
+        };
+        Ok(self.shared().write(self.amplitude(), write, |_| None)?)
+    }
+
+    /// The entry of a register, also of one that was removed; `None` if there never was one, or its mark was dropped.
+    #[must_use]
+    pub fn register(&self, name: &str) -> Option<Entry> {
+        self.shared().state().entry(&Key::Register(name.into())).cloned()
+    }
+
+    /// The part of a counter that one writer has added to it, and that it has taken from it.
+    #[must_use]
+    pub fn counted_by(&self, counter: &str, writer: WriterId) -> (u64, u64) {
+        self.shared().state().counted_by(counter, writer)
+    }
+
+    /// Whether a member is in a set.
+    #[must_use]
+    pub fn has_member(&self, set: &str, member: &Bytes) -> bool {
+        self.shared().state().is_member(set, member)
+    }
+
+    /// Reads the names that match, in pages of about `bytes`. A page is read at one moment; the field may change between
+    /// two pages.
+    #[must_use]
+    pub fn page(&self, names: &Names, from: Option<PageStart>, bytes: usize) -> Page {
+        let state = self.shared().state();
+        let mut page = Page::default();
+        let (mut size, mut looked_at) = (0, 0);
+        let mut start = from.map_or_else(|| Key::Register(names.start().into()), |PageStart(key)| key);
+        'kinds: loop {
+            for (key, entry) in state.entries_from(Bound::Included(&start)) {
+                if key.kind() != start.kind() || !names.has(key.name()) {
+                    break;
+                }
+                if size >= bytes || looked_at >= LOOKED_AT {
+                    page.next = Some(PageStart(key.clone()));
+                    break 'kinds;
+                }
+                looked_at += 1;
+                if entry.is_removed() {
+                    continue;
+                }
+                let found = read(&state, key, entry);
+                if page.entries.last() != Some(&found) {
+                    size += found.size();
+                    page.entries.push(found);
+                }
+            }
+            match start.first_of_next_kind(names.start()) {
+                Some(next) => start = next,
+                None => break,
+            }
+        }
+        page
+    }
+}
+
+fn read(state: &State, key: &Key, entry: &Entry) -> PageEntry {
+    let name = key.name().to_owned();
+    match key {
+        Key::Register(_) => {
+            PageEntry::Register { name, value: entry.value.clone().unwrap_or_default(), stamp: entry.stamp }
+        }
+        Key::Count(..) => PageEntry::Counter { sum: state.count(&name), name },
+        Key::Member(_, member, _) => PageEntry::Member { name, member: member.clone() },
+    }
+}

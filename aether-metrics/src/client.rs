@@ -1,0 +1,37 @@
+//! The address of a client, which every request brings along.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// The address from which a request came. The server puts it into the extensions of each request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub SocketAddr);
+
+impl ClientAddress {
+    /// The source for bounds on what one client may use: the whole IPv4 address, or the 64-bit network prefix of an IPv6
+    /// address, because one host can use any number of addresses in its network.
+    #[must_use]
+    pub fn source(self) -> IpAddr {
+        network(self.0.ip())
+    }
+}
+
+pub(crate) fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 64)).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network_are_one_source() {
+        let network = |text: &str| network(text.parse().unwrap());
+        assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:1:ffff::2"));
+        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:2::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+    }
+}
