@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod browser;
 mod client;
+mod own;
+mod presence;
 mod server;
+mod surviving;
 mod wire;
 
 /// Each case of protocol 0.4 against the sync engine and against this gateway.
@@ -18,6 +22,15 @@ macro_rules! against_both {
                     crate::wire::$case(&server).await;
                     server.kill().await;
                 }
+            })*
+        }
+
+        mod the_gateway {
+            $(#[tokio::test]
+            async fn $name() {
+                let server = crate::server::Server::gateway().token($token).start().await;
+                crate::wire::$case(&server).await;
+                server.kill().await;
             })*
         }
     };

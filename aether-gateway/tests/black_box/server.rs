@@ -9,6 +9,55 @@ use tokio::process::{Child, Command};
 /// The python of a virtual environment with the sync engine; `cargo xtask tools` makes one. `none` skips what needs it.
 const SYNC_ENGINE: &str = "AETHER_SYNC_ENGINE";
 
+/// How a gateway is started.
+#[derive(Debug, Default)]
+pub(crate) struct GatewayCommand {
+    args: Vec<String>,
+    store: Option<PathBuf>,
+    token: String,
+    listen: Option<String>,
+}
+
+impl GatewayCommand {
+    pub(crate) fn medium(mut self, url: &str) -> Self {
+        self.args.extend(["--medium".to_owned(), url.to_owned()]);
+        self
+    }
+
+    pub(crate) fn store(mut self, path: &Path) -> Self {
+        self.store = Some(path.to_owned());
+        self
+    }
+
+    pub(crate) fn token(mut self, token: &str) -> Self {
+        self.token = token.to_owned();
+        self
+    }
+
+    pub(crate) fn origin(mut self, origin: &str) -> Self {
+        self.args.extend(["--field-origin".to_owned(), origin.to_owned()]);
+        self
+    }
+
+    /// The address to listen on; a free port by default.
+    pub(crate) fn listen(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
+        self
+    }
+
+    pub(crate) async fn start(self) -> Server {
+        let field = self.store.map_or("home".to_owned(), |path| format!("home={}", path.display()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aether-gateway"));
+        command.args(["--no-physics", "--listen", self.listen.as_deref().unwrap_or("127.0.0.1:0")]);
+        command.args(["--field", &field]).args(self.args).env("AETHER_FIELD_TOKEN", self.token);
+        Server::start(command, |line| {
+            let address = line.strip_prefix("gateway: http://")?.split('/').next()?;
+            Some(format!("ws://{address}/field/home/ws"))
+        })
+        .await
+    }
+}
+
 /// A server process, which is killed with this.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -35,6 +84,11 @@ impl Server {
             Self::start(command, |line| Some(format!("ws://127.0.0.1:{}/", line.strip_prefix("port ")?)))
                 .await,
         )
+    }
+
+    /// This gateway, with the field `home`.
+    pub(crate) fn gateway() -> GatewayCommand {
+        GatewayCommand::default()
     }
 
     async fn start(mut command: Command, url: impl Fn(&str) -> Option<String>) -> Self {
