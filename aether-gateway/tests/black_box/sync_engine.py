@@ -1,6 +1,6 @@
 """Runs the sync engine (PyPI aether-zta) as its documentation describes a relay: a mesh node, a ledger, a gateway.
 
-Usage: sync_engine.py LEDGER [TOKEN [BENCH]]
+Usage: sync_engine.py LEDGER [TOKEN [BENCH]]; the ledger "-" is none.
 
 Prints the port of the gateway, and runs until its standard input is closed. With BENCH the limits on connections and
 messages are lifted, because the benchmark measures neither.
@@ -8,12 +8,13 @@ messages are lifted, because the benchmark measures neither.
 
 import asyncio
 import sys
+import time
 
 from aether_core import AuthConfig, ChronoLedger, ClientGateway, MeshNode, SecurityLimits, compose_hooks
 
 
 async def main(path, token=None, bench=None):
-    ledger = ChronoLedger(path)
+    ledger = None if path == "-" else ChronoLedger(path)
     limits = SecurityLimits()
     if bench:
         limits = SecurityLimits(
@@ -28,17 +29,21 @@ async def main(path, token=None, bench=None):
     async def to_gateway(op, source):
         await later["gateway"].on_op(op, source)
 
-    mesh = MeshNode("relay", on_op=compose_hooks(ledger.on_op, to_gateway), limits=limits)
+    hooks = [ledger.on_op, to_gateway] if ledger else [to_gateway]
+    mesh = MeshNode("relay", on_op=compose_hooks(*hooks), limits=limits)
     later["gateway"] = gateway = ClientGateway(mesh, "127.0.0.1", 0, limits=limits, auth=AuthConfig(token=token or None))
     await mesh.start()
-    await ledger.boot(mesh)
+    if ledger:
+        start = time.perf_counter()
+        replayed = await ledger.boot(mesh)
+        print(f"replayed {replayed} in {time.perf_counter() - start}", flush=True)
     await gateway.start()
-    print(f"replayed {ledger.replayed_count}", flush=True)
     print(f"port {gateway.port}", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await gateway.stop()
     await mesh.stop()
-    await ledger.close()
+    if ledger:
+        await ledger.close()
 
 
 asyncio.run(main(*sys.argv[1:]))
