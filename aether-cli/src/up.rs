@@ -5,7 +5,7 @@
 
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::Aether;
-use aether_gateway::{Gateway, ListenArgs};
+use aether_gateway::{FieldArgs, Gateway, GatewayError, ListenArgs};
 use aether_service_alpha::{Alpha, OrderArgs};
 use aether_service_beta::{Beta, StockArgs};
 
@@ -32,6 +32,8 @@ pub(crate) struct UpArgs {
     stock: StockArgs,
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    fields: FieldArgs,
     /// Also overload a handler beside the order system, with this multiple of its capacity; 5 % of the waves are
     /// important [default: 10]
     #[cfg(feature = "bench")]
@@ -57,7 +59,9 @@ pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), 
 
 async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), CommandError> {
     let view = View::of_stdout(aether);
-    let gateway = Gateway::start(aether, args.listen.options().on_wave(view.noting())).await?;
+    let (fields, joined) = args.fields.join(aether).await.map_err(GatewayError::from)?;
+    let options = args.listen.options().map_err(GatewayError::from)?.fields(fields);
+    let gateway = Gateway::start(aether, options.on_wave(view.noting())).await?;
     // Printed first, so that the user can open the page.
     let mut view = view.begin(&gateway)?;
     let beta = Beta::start(aether, args.stock.options()).await?;
@@ -107,6 +111,7 @@ async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Res
     let stock = beta.await?;
     stop_gateway.cancel();
     gateway.await?;
+    joined.close().await.map_err(GatewayError::from)?;
     // The final account lists unconfirmed waves.
     let _ = aether.flush().await;
     aether_chassis::close(aether).await;

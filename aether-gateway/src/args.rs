@@ -4,11 +4,13 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::{Aether, ConnectError};
+use aether_metrics::{Tls, TlsError};
 
-use crate::{Gateway, GatewayOptions, StartError};
+use crate::{FieldArgs, FieldArgsError, Gateway, GatewayOptions, StartError};
 
 /// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-gateway";
@@ -24,6 +26,9 @@ pub struct GatewayArgs {
     /// The HTTP address.
     #[command(flatten)]
     pub listen: ListenArgs,
+    /// The fields that are served.
+    #[command(flatten)]
+    pub fields: FieldArgs,
     /// Do not detect related channels, periodic streams, missing beats, polling and retry storms
     #[arg(long, help_heading = "Gateway")]
     pub no_physics: bool,
@@ -38,6 +43,14 @@ pub struct ListenArgs {
     /// 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub listen: Option<SocketAddr>,
+
+    /// Serve over TLS, with the certificates in this PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, in a PEM file that not every user can read
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 }
 
 /// A text that is not an address.
@@ -51,12 +64,17 @@ fn address(text: &str) -> Result<SocketAddr, AddressError> {
 
 impl ListenArgs {
     /// The options of the gateway.
-    #[must_use]
-    pub fn options(&self) -> GatewayOptions {
-        match self.listen {
-            Some(address) => GatewayOptions::default().listen(address),
-            None => GatewayOptions::default(),
-        }
+    ///
+    /// # Errors
+    /// [`TlsError`] if the certificate or its key cannot be used.
+    pub fn options(&self) -> Result<GatewayOptions, TlsError> {
+        let files = self.tls_cert.as_deref().zip(self.tls_key.as_deref());
+        let tls = files.map(|(certificate, key)| Tls::load(certificate, key)).transpose()?;
+        let options = GatewayOptions::default().tls(tls);
+        Ok(match self.listen {
+            Some(address) => options.listen(address),
+            None => options,
+        })
     }
 }
 
@@ -70,6 +88,12 @@ pub enum GatewayError {
     /// The gateway could not start.
     #[error("the gateway could not start")]
     Start(#[from] StartError),
+    /// The certificate or its key cannot be used.
+    #[error("the gateway cannot use TLS")]
+    Tls(#[from] TlsError),
+    /// The fields cannot be served, or not be stored at the end.
+    #[error("the gateway cannot serve its fields")]
+    Fields(#[from] FieldArgsError),
     /// The address could not be printed.
     #[error("the address could not be printed")]
     Output(#[source] io::Error),
@@ -84,7 +108,7 @@ pub enum GatewayError {
 /// Cancelled before completion, all connections are closed and the observer is gone.
 pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), GatewayError> {
     let Some(aether) = args.medium.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
-    if args.medium.is_local() {
+    if args.medium.is_local() && args.fields.fields.is_empty() {
         tracing::warn!(
             "the local medium lives inside this process, so there is nothing to observe; use --medium nats://host:port"
         );
@@ -96,8 +120,9 @@ pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), 
 }
 
 async fn serve(args: &GatewayArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), GatewayError> {
-    let options = args.listen.options().physics(!args.no_physics);
-    let gateway = Gateway::start(aether, options).await?;
+    let options = args.listen.options()?.physics(!args.no_physics);
+    let (fields, joined) = args.fields.join(aether).await?;
+    let gateway = Gateway::start(aether, options.fields(fields)).await?;
     let address = gateway.address();
     args.medium.announce(
         PROGRAM,
@@ -106,5 +131,5 @@ async fn serve(args: &GatewayArgs, aether: &Aether, shutdown: CancellationToken)
     );
     writeln!(io::stdout(), "{}", gateway.announcement()).map_err(GatewayError::Output)?;
     gateway.run(shutdown).await;
-    Ok(())
+    Ok(joined.close().await?)
 }

@@ -12,12 +12,14 @@ use aether_core::{
     Aether, CreateError, InboxOptions, JoinError, Pattern, ServeOrder, Vibrator, Wave, WhenFull,
     physics::{ObserveError, PhysicsObserver},
 };
+use aether_metrics::Tls;
 use futures_util::FutureExt;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::coop;
 use tokio_util::sync::CancellationToken;
 
+use crate::field::{FieldOptions, Fields};
 use crate::http;
 use crate::insight::{self, Insight};
 use crate::observed::Observed;
@@ -42,6 +44,8 @@ pub struct GatewayOptions {
     inbox: InboxOptions,
     physics: bool,
     on_wave: Option<OnWave>,
+    fields: FieldOptions,
+    tls: Option<Tls>,
 }
 
 /// Why a gateway could not be started.
@@ -112,6 +116,20 @@ impl GatewayOptions {
         self
     }
 
+    /// Serves these fields over WebSocket, at `/field/{name}/ws`. Default: none.
+    #[must_use]
+    pub fn fields(mut self, fields: FieldOptions) -> Self {
+        self.fields = fields;
+        self
+    }
+
+    /// Serves everything over TLS. Default: without.
+    #[must_use]
+    pub fn tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
     /// The inbox of an observer.
     ///
     /// - It sheds when it is full, because watching must never slow those who are watched.
@@ -127,7 +145,15 @@ impl GatewayOptions {
 
 impl Default for GatewayOptions {
     fn default() -> Self {
-        Self { listen: None, max_channels: 500, inbox: Self::observer_inbox(), physics: true, on_wave: None }
+        Self {
+            listen: None,
+            max_channels: 500,
+            inbox: Self::observer_inbox(),
+            physics: true,
+            on_wave: None,
+            fields: FieldOptions::default(),
+            tls: None,
+        }
     }
 }
 
@@ -153,6 +179,8 @@ pub struct Gateway {
     observer: Vibrator,
     physics: Option<PhysicsObserver>,
     on_wave: Option<OnWave>,
+    tls: Option<Tls>,
+    fields: Arc<Fields>,
     source: Arc<StatusSource>,
 }
 
@@ -178,9 +206,12 @@ impl Gateway {
         // The detectors need the roster in any case.
         let roster = if options.physics { Some(aether.roster().await?) } else { None };
         let observed = Observed::new(options.max_channels);
-        let source = Arc::new(StatusSource::new(aether.clone(), observed, insight, roster));
+        let fields = Arc::new(Fields::new(options.fields));
+        let source = StatusSource::new(aether.clone(), observed, insight, roster, Arc::clone(&fields));
+        let source = Arc::new(source);
         tracing::debug!(%address, "the gateway is listening");
-        Ok(Self { listener, address, moved_from, observer, physics, on_wave: options.on_wave, source })
+        let (on_wave, tls) = (options.on_wave, options.tls);
+        Ok(Self { listener, address, moved_from, observer, physics, on_wave, tls, fields, source })
     }
 
     /// The bound address, with the actual port.
@@ -198,7 +229,7 @@ impl Gateway {
     /// One line with the URL of the page, and with the default address if that was taken.
     #[must_use]
     pub fn announcement(&self) -> String {
-        announcement(self.address, self.moved_from)
+        announcement(self.tls.is_some(), self.address, self.moved_from)
     }
 
     /// The observed traffic. It outlives the gateway.
@@ -220,15 +251,18 @@ impl Gateway {
     /// # Cancel safety
     /// Cancelled before completion, all connections are closed and the observer is gone.
     pub async fn run(self, shutdown: CancellationToken) {
-        let app = TowerToHyperService::new(http::routes(self.source.aether(), Arc::clone(&self.source)));
-        let serving = aether_metrics::serve(self.listener, self.source.slots(), app, shutdown.clone());
+        let (field_routes, sharing) = self.fields.serve(shutdown.clone());
+        let routes = http::routes(self.source.aether(), Arc::clone(&self.source)).merge(field_routes);
+        let app = TowerToHyperService::new(routes);
+        let slots = self.source.slots();
+        let serving = aether_metrics::serve_with(self.listener, self.tls, slots, app, shutdown.clone());
         let observing = observe(self.observer, &self.source, self.on_wave, shutdown.clone());
         let watching = async {
             if let (Some(observer), Some(insight)) = (self.physics, self.source.insight()) {
                 insight::watch(observer, &insight, shutdown).await;
             }
         };
-        tokio::join!(observing, watching, serving);
+        tokio::join!(observing, watching, serving, sharing);
     }
 }
 
@@ -264,9 +298,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn announcement(address: SocketAddr, moved_from: Option<SocketAddr>) -> String {
+fn announcement(is_secure: bool, address: SocketAddr, moved_from: Option<SocketAddr>) -> String {
+    let scheme = if is_secure { "https" } else { "http" };
     let moved = moved_from.map(|taken| format!(" ({taken} is taken)")).unwrap_or_default();
-    format!("gateway: http://{address}/{moved}")
+    format!("gateway: {scheme}://{address}/{moved}")
 }
 
 async fn observe(
@@ -319,8 +354,8 @@ mod tests {
         let (_other, free, moved_from) = bind(None, taken).unwrap();
         assert_eq!((free.ip(), moved_from), (taken.ip(), Some(taken)));
         assert_ne!(free.port(), taken.port());
-        assert_eq!(announcement(free, moved_from), format!("gateway: http://{free}/ ({taken} is taken)"));
-        assert_eq!(announcement(taken, None), format!("gateway: http://{taken}/"));
+        assert_eq!(announcement(false, free, moved_from), format!("gateway: http://{free}/ ({taken} is taken)"));
+        assert_eq!(announcement(true, taken, None), format!("gateway: https://{taken}/"));
 
         match bind(Some(taken), any_port).unwrap_err() {
             StartError::Bind { address, .. } => assert_eq!(address, taken),

@@ -136,7 +136,7 @@ async fn ready(State(pages): State<Arc<Pages>>) -> Response {
 }
 
 async fn not_found() -> Response {
-    let text = "not found; the paths are /, /api/status, /metrics, /map.dot, /map.mmd, /livez, /readyz and /healthz\n";
+    let text = "not found; the paths are /, /api/status, /metrics, /map.dot, /map.mmd, /livez, /readyz, /healthz and /field/NAME/ws\n";
     (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
 }
 

@@ -2,8 +2,9 @@
 //!
 //! It runs beside the services of a process, as `aether gateway`, or alone as `aether-gateway`. It serves a status page
 //! (`/`), the same as JSON (`/api/status`), metrics (`/metrics`), the service map for Graphviz and Mermaid (`/map.dot`,
-//! `/map.mmd`) and health checks (`/livez`, `/readyz`, `/healthz`). It only reads: no HTTP request reaches the medium.
-//! It has no authentication, so by default it listens on the loopback address.
+//! `/map.mmd`) and health checks (`/livez`, `/readyz`, `/healthz`). These only read, and have no authentication, so by
+//! default it listens on the loopback address. On request it serves [fields](FieldOptions) over WebSocket
+//! (`/field/{name}/ws`), which clients with the right token may write.
 //!
 //! ```
 //! use aether_core::{Aether, Vibrator};
@@ -30,6 +31,7 @@
 //! ```
 
 mod args;
+mod field;
 mod gateway;
 mod http;
 mod insight;
@@ -40,6 +42,9 @@ mod rate;
 mod status;
 
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
+pub use field::{
+    Access, AccessError, FieldArgs, FieldArgsError, FieldOptions, JoinedFields, LimitError, SecurityLimits, ServedField,
+};
 pub use gateway::{Gateway, GatewayOptions, StartError};
 pub use insight::{Found, Insight, NotedIncident};
 pub use observed::{OTHER, Observed, ObservedChannel, ObservedKind};

@@ -3,6 +3,7 @@
 //! Each scrape is written from one reading of the status, which bounds the number of lines, whatever names come from the
 //! network.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use aether_metrics::prometheus_client::metrics::MetricType;
 use aether_metrics::prometheus_client::registry::Unit;
 use aether_metrics::{Connections, Families, Metrics};
 
+use crate::field::FieldLine;
 use crate::status::{ObservedLine, Readiness, Status, StatusSource};
 
 /// The metrics of a bus and of the gateway that observes it.
@@ -39,7 +41,8 @@ impl Collector for Scrape {
         let ages = to.other("wave_age", help, Some(&Unit::Seconds), MetricType::Histogram)?;
         self.source.observed().ages().encode(ages)?;
         write_roster(&mut to, &status)?;
-        write_physics(&mut to, &status)
+        write_physics(&mut to, &status)?;
+        write_fields(&mut to, &status)
     }
 }
 
@@ -96,6 +99,43 @@ fn write_roster(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     to.counter("left_out_announcements", help, None, [(vec![], roster.left_out_announcements)])?;
     let help = "Announcements that contradict each other, as two processes speak in the name of one";
     to.counter("implausible_announcements", help, None, [(vec![], roster.implausible_announcements)])
+}
+
+fn write_fields(to: &mut Families<'_>, status: &Status) -> fmt::Result {
+    if status.fields.is_empty() {
+        return Ok(());
+    }
+    let each = |value: fn(&FieldLine) -> u64| {
+        status.fields.iter().map(move |line| (vec![("field", line.field.as_str())], value(line)))
+    };
+    let help = "Clients of a field over WebSocket";
+    to.gauge("field_clients", help, None, each(|line| line.clients as u64))?;
+    let help = "Entries of a field, marks of removals included";
+    to.gauge("field_entries", help, None, each(|line| line.entries))?;
+    let help = "Changes that wait to be sent to clients of a field";
+    to.gauge("field_queued_changes", help, None, each(|line| line.queued_changes as u64))?;
+    let help = "Clients of a field that were admitted";
+    to.counter("field_admitted_clients", help, None, each(|line| line.admitted_clients))?;
+    let help = "Writes of clients that a field took, repeated ones included";
+    to.counter("field_writes", help, None, each(|line| line.writes))?;
+    let help = "Losing writes that were reported to their clients";
+    to.counter("field_superseded_writes", help, None, each(|line| line.superseded_writes))?;
+    let help = "Changes that took the place of an older one before a client got it";
+    to.counter("field_coalesced_changes", help, None, each(|line| line.coalesced_changes))?;
+    let help = "Clients that get a new snapshot, as too many changes waited for them";
+    to.counter("field_resynced_clients", help, None, each(|line| line.resynced_clients))?;
+    let help = "Values of other replicas that are no JSON, each time that a client did not get one";
+    to.counter("field_unreadable_values", help, None, each(|line| line.unreadable_values))?;
+    let reasons = |reasons: fn(&FieldLine) -> &BTreeMap<&'static str, u64>| {
+        status.fields.iter().flat_map(move |line| {
+            let labels = |reason| vec![("field", line.field.as_str()), ("reason", reason)];
+            reasons(line).iter().map(move |(reason, number)| (labels(*reason), *number))
+        })
+    };
+    let help = "Connections, messages and writes of clients of a field that were refused";
+    to.counter("field_refused", help, None, reasons(|line| &line.refused))?;
+    let help = "Clients of a field that were given up";
+    to.counter("field_dropped_clients", help, None, reasons(|line| &line.dropped_clients))
 }
 
 fn write_physics(to: &mut Families<'_>, status: &Status) -> fmt::Result {

@@ -19,6 +19,7 @@ use aether_metrics::{Connections, Slots, VibratorAccount, VibratorAccounts};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
+use crate::field::{FieldLine, Fields};
 use crate::insight::Insight;
 use crate::observed::{Observed, ObservedChannel};
 
@@ -32,6 +33,7 @@ pub(crate) struct StatusSource {
     insight: Option<Arc<Insight>>,
     /// The vibrators of all processes, as announced.
     roster: Option<Roster>,
+    fields: Arc<Fields>,
     slots: Arc<Slots>,
     observing: AtomicBool,
     vibrators: Mutex<VibratorAccounts>,
@@ -44,6 +46,7 @@ impl StatusSource {
         observed: Observed,
         insight: Option<Arc<Insight>>,
         roster: Option<Roster>,
+        fields: Arc<Fields>,
     ) -> Self {
         // A clock before 1970 is shown as 1970.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -52,6 +55,7 @@ impl StatusSource {
             observed: Arc::new(observed),
             insight,
             roster,
+            fields,
             slots: Slots::new(),
             observing: AtomicBool::new(true),
             vibrators: Mutex::default(),
@@ -139,6 +143,7 @@ impl StatusSource {
             inboxes: self.vibrators.lock().read(&self.aether).into_iter().map(InboxLine::from).collect(),
             all_inboxes: LedgerLine(self.aether.ledger()),
             physics: self.insight.as_deref().map(PhysicsPart::of),
+            fields: self.fields.lines(),
             http: self.slots.counts(),
         }
     }
@@ -182,6 +187,8 @@ pub(crate) struct Status {
     pub(crate) all_inboxes: LedgerLine,
     /// `None` if physics is switched off.
     pub(crate) physics: Option<PhysicsPart>,
+    /// The fields that are served over WebSocket.
+    pub(crate) fields: Vec<FieldLine>,
     pub(crate) http: Connections,
 }
 

@@ -165,13 +165,6 @@ impl State {
         older.map(|key| self.write(key, None, wall)).collect()
     }
 
-    /// What one writer has added to a counter, and what it has taken from it.
-    #[must_use]
-    pub fn counted_by(&self, name: &str, writer: WriterId) -> (u64, u64) {
-        let count = self.entry(&Key::Count(name.into(), writer)).and_then(Count::of).unwrap_or_default();
-        (count.up, count.down)
-    }
-
     /// The value of a register.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Bytes> {

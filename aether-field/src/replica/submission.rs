@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::error::FieldError;
 use super::field::Field;
 use super::watch::Names;
-use crate::core::{Applied, Change, Entry, Key, Stamp, State, WriterId};
+use crate::core::{Applied, Change, Entry, Key, Limits, Stamp, State};
 
 /// An entry of a field as a reader sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,16 +111,26 @@ impl Field {
         Ok(self.shared().write(self.amplitude(), write, |_| None)?)
     }
 
+    /// Writes a register whose value is JSON text. The text is not looked at: it must be JSON, and not `null`.
+    ///
+    /// # Errors
+    /// [`FieldError::Refused`] if name or value are out of bounds.
+    pub fn set_json(&self, name: &str, json: Bytes) -> Result<(), FieldError> {
+        let write = |state: &mut State, wall| state.set(name, json, wall).map(|change| ((), vec![change]));
+        let old = |state: &State| state.entry(&Key::Register(name.into())).cloned();
+        Ok(self.shared().write(self.amplitude(), write, old)?)
+    }
+
+    /// The bounds of the replica.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        *self.shared().state().limits()
+    }
+
     /// The entry of a register, also of one that was removed; `None` if there never was one, or its mark was dropped.
     #[must_use]
     pub fn register(&self, name: &str) -> Option<Entry> {
         self.shared().state().entry(&Key::Register(name.into())).cloned()
-    }
-
-    /// The part of a counter that one writer has added to it, and that it has taken from it.
-    #[must_use]
-    pub fn counted_by(&self, counter: &str, writer: WriterId) -> (u64, u64) {
-        self.shared().state().counted_by(counter, writer)
     }
 
     /// Whether a member is in a set.

@@ -1,0 +1,132 @@
+//! Fields over WebSocket: `GET /field/{name}/ws`, in protocol 0.4 of the sync engine and in the own protocol.
+//!
+//! A gateway is a replica of each field that it serves, so any number of gateways serve one field. `protocol/field-websocket.md`
+//! describes both protocols.
+
+mod access;
+mod admission;
+mod args;
+mod bucket;
+mod change;
+mod connection;
+mod counts;
+mod effect;
+mod history;
+mod hub;
+mod json;
+mod limits;
+mod origin;
+mod outbox;
+mod queue;
+mod upgrade;
+mod v04;
+mod v1;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_field::Field;
+use axum::Router;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use access::{Access, AccessError};
+pub use args::{FieldArgs, FieldArgsError, JoinedFields, ServedField};
+pub(crate) use counts::FieldLine;
+pub use limits::{LimitError, SecurityLimits};
+
+use hub::Hub;
+use origin::Origins;
+use upgrade::Hubs;
+
+/// How long connections may take to end with the gateway.
+const CLOSING_PATIENCE: Duration = Duration::from_millis(250);
+
+/// The fields that a gateway serves, and to whom.
+#[derive(Debug, Default)]
+pub struct FieldOptions {
+    fields: BTreeMap<String, Field>,
+    limits: SecurityLimits,
+    access: Access,
+    origins: Vec<String>,
+}
+
+impl FieldOptions {
+    /// Serves a field under a name, which is a part of the path of its URL.
+    #[must_use]
+    pub fn field(mut self, name: &str, field: Field) -> Self {
+        self.fields.insert(name.to_owned(), field);
+        self
+    }
+
+    /// Sets the bounds of each field. Default: those of [`SecurityLimits::default`].
+    #[must_use]
+    pub fn limits(mut self, limits: SecurityLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets who may use the fields. Default: everybody who can connect.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Lets pages of this origin use the fields, such as `https://shop.example`; `*` stands for all. Pages of the gateway's
+    /// own address and programs that are no browsers always may.
+    #[must_use]
+    pub fn origin(mut self, origin: &str) -> Self {
+        self.origins.push(origin.to_owned());
+        self
+    }
+}
+
+/// The served fields.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    hubs: Arc<BTreeMap<String, Arc<Hub>>>,
+}
+
+impl Fields {
+    pub(crate) fn new(options: FieldOptions) -> Self {
+        let FieldOptions { fields, limits, access, origins } = options;
+        let (access, origins) = (Arc::new(access), Arc::new(Origins::new(origins)));
+        let hub = |(name, field): (String, Field)| {
+            let hub =
+                Hub::new(name.clone(), field, limits.clone(), Arc::clone(&access), Arc::clone(&origins));
+            (name, hub)
+        };
+        Self { hubs: Arc::new(fields.into_iter().map(hub).collect()) }
+    }
+
+    pub(crate) fn lines(&self) -> Vec<FieldLine> {
+        self.hubs.values().map(|hub| hub.line()).collect()
+    }
+
+    /// The routes, and the task that passes changes on until it is stopped.
+    pub(crate) fn serve(&self, shutdown: CancellationToken) -> (Router, impl Future<Output = ()> + Send + use<>) {
+        let hubs = Hubs { hubs: Arc::clone(&self.hubs), connections: TaskTracker::new(), stop: shutdown.clone() };
+        let connections = hubs.connections.clone();
+        let running = TaskTracker::new();
+        let all: Vec<_> = self.hubs.values().cloned().collect();
+        let task = async move {
+            for hub in all {
+                let stop = shutdown.clone();
+                running.spawn(async move { hub.run(stop).await });
+            }
+            shutdown.cancelled().await;
+            running.close();
+            connections.close();
+            let ended = async {
+                running.wait().await;
+                connections.wait().await;
+            };
+            // What is left over is a client that does not read its last message.
+            let _ = tokio::time::timeout(CLOSING_PATIENCE, ended).await;
+        };
+        (upgrade::routes(hubs), task)
+    }
+}

@@ -1,0 +1,226 @@
+//! Tokens, and what their holders may read and write.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use aether_field::Names;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+/// The names that a client may read, and those that it may write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rights {
+    pub(super) read: Vec<Names>,
+    pub(super) write: Vec<Names>,
+}
+
+impl Rights {
+    /// Everything.
+    pub(super) fn all() -> Self {
+        Self { read: vec![Names::of("*")], write: vec![Names::of("*")] }
+    }
+
+    pub(super) fn may_write(&self, name: &str) -> bool {
+        self.write.iter().any(|names| names.has(name))
+    }
+
+    /// The part of the names that may be read, without names that others of the result include.
+    pub(super) fn readable(&self, wanted: &[Names]) -> Vec<Names> {
+        let mut readable: Vec<Names> = Vec::new();
+        let all = wanted.iter().flat_map(|wanted| self.read.iter().filter_map(|read| wanted.and(read)));
+        for names in all {
+            if readable.iter().any(|known| known.and(&names).as_ref() == Some(&names)) {
+                continue;
+            }
+            readable.retain(|known| names.and(known).as_ref() != Some(known));
+            readable.push(names);
+        }
+        readable
+    }
+}
+
+/// Who may use the fields of a gateway.
+///
+/// Without tokens everybody may read and write everything. With one or more, each connection needs one of them. Tokens
+/// are kept as SHA-256 only, and compared in constant time.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    tokens: Vec<Token>,
+}
+
+#[derive(Clone)]
+struct Token {
+    digest: [u8; 32],
+    /// The field; `None` stands for all.
+    field: Option<String>,
+    rights: Rights,
+}
+
+/// The file of tokens cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// The file cannot be read.
+    #[error("the tokens in {} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Every user of the machine can read the file.
+    #[error("every user can read the tokens in {}; make the file private with: chmod 600 {}", path.display(), path.display())]
+    Public {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not the JSON that it must be.
+    #[error(
+        "the tokens in {} must be a JSON array of objects such as {}",
+        path.display(),
+        r#"{"token": "a secret", "field": "home", "read": ["*"], "write": ["room/7/*"]}"#
+    )]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// A token is empty, so everybody knows it.
+    #[error("a token is empty; write a secret, for example from: openssl rand -hex 32")]
+    Empty,
+}
+
+/// An entry of the file of tokens.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    token: String,
+    field: Option<String>,
+    read: Vec<String>,
+    write: Vec<String>,
+}
+
+impl Access {
+    /// The maximum size of a file of tokens: 1 MiB.
+    const MAX_FILE: u64 = 1 << 20;
+
+    /// Reads the tokens of a JSON file: `[{"token": "a secret", "field": "home", "read": ["*"], "write": []}]`. Without
+    /// `field`, a token is for all fields. Patterns are names, or beginnings of names and `*`.
+    ///
+    /// # Errors
+    /// [`AccessError`] if the file cannot be read, every user can read it, it is not such JSON, or a token is empty.
+    pub fn load(path: &Path) -> Result<Self, AccessError> {
+        let unread = |source| AccessError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(unread)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            if file.metadata().map_err(unread)?.permissions().mode() & 0o004 != 0 {
+                return Err(AccessError::Public { path: path.to_owned() });
+            }
+        }
+        let mut text = String::new();
+        file.take(Self::MAX_FILE).read_to_string(&mut text).map_err(unread)?;
+        let lines: Vec<Line> = serde_json::from_str(&text)
+            .map_err(|source| AccessError::Json { path: path.to_owned(), source })?;
+        let mut access = Self::default();
+        for Line { token, field, read, write } in lines {
+            let names = |patterns: Vec<String>| patterns.iter().map(|pattern| Names::of(pattern)).collect();
+            access.add(&token, field, Rights { read: names(read), write: names(write) })?;
+        }
+        Ok(access)
+    }
+
+    /// Adds a token whose holder may read and write everything in all fields.
+    ///
+    /// # Errors
+    /// [`AccessError::Empty`] if it is empty.
+    pub fn token(mut self, token: &str) -> Result<Self, AccessError> {
+        self.add(token, None, Rights::all())?;
+        Ok(self)
+    }
+
+    fn add(&mut self, token: &str, field: Option<String>, rights: Rights) -> Result<(), AccessError> {
+        if token.is_empty() {
+            return Err(AccessError::Empty);
+        }
+        self.tokens.push(Token { digest: digest(token), field, rights });
+        Ok(())
+    }
+
+    /// Whether everybody may use the fields.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// The rights of the holder of a token in a field. All tokens are compared, each in constant time.
+    pub(super) fn rights(&self, field: &str, token: &str) -> Option<Rights> {
+        let presented = digest(token);
+        let mut rights = None;
+        for known in &self.tokens {
+            let is_same: bool = known.digest.ct_eq(&presented).into();
+            if is_same && known.field.as_deref().is_none_or(|known| known == field) {
+                rights = Some(known.rights.clone());
+            }
+        }
+        rights
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token").field("field", &self.field).field("rights", &self.rights).finish_non_exhaustive()
+    }
+}
+
+/// Of one length, so that a comparison tells nothing about the length of a token.
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn names(patterns: &[&str]) -> Vec<Names> {
+        patterns.iter().map(|pattern| Names::of(pattern)).collect()
+    }
+
+    #[test]
+    fn the_readable_part_of_a_subscription_is_the_narrower_of_both() {
+        let rights = Rights { read: names(&["room/7/*", "lamp"]), write: vec![] };
+        assert_eq!(rights.readable(&names(&["*"])), names(&["room/7/*", "lamp"]));
+        assert_eq!(rights.readable(&names(&["room/7/a", "room/7/*", "room/7/b*"])), names(&["room/7/*"]));
+        assert_eq!(rights.readable(&names(&["room/*", "lamps"])), names(&["room/7/*"]));
+        assert_eq!(rights.readable(&names(&["room/8/*", "room/7"])), []);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_of_tokens_is_private_and_gives_rights_by_field() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.json");
+        let line = r#"[{"token": "s3cret", "field": "home", "read": ["*"], "write": ["room/7/*"]}]"#;
+        fs::write(&path, line).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Access::load(&path).unwrap_err().to_string().contains("chmod 600"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let access = Access::load(&path).unwrap();
+        let rights = access.rights("home", "s3cret").unwrap();
+        assert!(rights.may_write("room/7/lamp") && !rights.may_write("room/8/lamp"));
+        assert_eq!(access.rights("home", "s3creT"), None);
+        assert_eq!(access.rights("office", "s3cret"), None);
+        assert!(!access.is_open() && !format!("{access:?}").contains("s3cret"));
+
+        fs::write(&path, r#"[{"token": "", "read": [], "write": []}]"#).unwrap();
+        assert!(matches!(Access::load(&path), Err(AccessError::Empty)));
+        fs::write(&path, r#"[{"token": "x", "reads": []}]"#).unwrap();
+        assert!(Access::load(&path).unwrap_err().to_string().contains("JSON array"));
+    }
+}

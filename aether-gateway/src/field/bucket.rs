@@ -1,0 +1,55 @@
+//! The rate of messages of one connection.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A token bucket: a message takes a token, and tokens come back at a constant rate.
+#[derive(Debug)]
+pub(super) struct TokenBucket {
+    capacity: f64,
+    per_second: f64,
+    tokens: f64,
+    refilled: Instant,
+}
+
+impl TokenBucket {
+    pub(super) fn new(burst: u32, per_second: f64, now: Instant) -> Self {
+        let capacity = f64::from(burst).max(1.0);
+        Self { capacity, per_second, tokens: capacity, refilled: now }
+    }
+
+    /// Takes a token.
+    ///
+    /// # Errors
+    /// The time until there is one.
+    pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        let passed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.refilled = now;
+        self.tokens = (self.tokens + passed * self.per_second).min(self.capacity);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return Ok(());
+        }
+        // Rounded up, so that there is a token when the time has passed.
+        let wait = Duration::try_from_secs_f64((1.0 - self.tokens) / self.per_second);
+        Err(wait.unwrap_or(Duration::MAX).saturating_add(Duration::from_micros(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_taken_at_once_and_the_rest_at_the_rate() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new(3, 10.0, start);
+        assert_eq!([0; 4].map(|_| bucket.take(start).is_ok()), [true, true, true, false]);
+        let wait = bucket.take(start).unwrap_err();
+        assert!(wait >= Duration::from_millis(99) && wait < Duration::from_millis(101), "{wait:?}");
+        assert!(bucket.take(start + wait).is_ok());
+        let later = start + Duration::from_secs(3600);
+        assert_eq!([0; 4].map(|_| bucket.take(later).is_ok()), [true, true, true, false]);
+    }
+}

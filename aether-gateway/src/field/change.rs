@@ -1,0 +1,102 @@
+//! One change on its way to many clients. Each protocol writes it once, however many clients get it.
+
+use std::sync::{Arc, OnceLock};
+
+use aether_field::core::Stamp;
+use aether_field::{Field, Update, UpdateKind};
+use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
+use smol_str::SmolStr;
+
+use super::{v04, v1};
+
+/// What has changed. Of the changes of one slot a client needs only the last.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Slot {
+    Register(SmolStr),
+    Counter(SmolStr),
+    Member(SmolStr, Bytes),
+}
+
+impl Slot {
+    pub(super) fn name(&self) -> &SmolStr {
+        match self {
+            Self::Register(name) | Self::Counter(name) | Self::Member(name, _) => name,
+        }
+    }
+
+    /// About its size in memory, in bytes.
+    pub(super) fn size(&self) -> usize {
+        64 + self.name().len() + if let Self::Member(_, member) = self { member.len() } else { 0 }
+    }
+}
+
+/// The state of a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A register and the version of its value. There is no value after a removal.
+    Register { value: Option<Bytes>, version: Option<Stamp> },
+    Counter { sum: i128 },
+    Member { is_member: bool },
+}
+
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) slot: Slot,
+    pub(super) content: Content,
+    in_v04: OnceLock<Option<Utf8Bytes>>,
+    in_v1: OnceLock<Option<Utf8Bytes>>,
+}
+
+impl Change {
+    pub(super) fn new(slot: Slot, content: Content) -> Arc<Self> {
+        Arc::new(Self { slot, content, in_v04: OnceLock::new(), in_v1: OnceLock::new() })
+    }
+
+    pub(super) fn of(update: &Update) -> Option<Arc<Self>> {
+        let name = SmolStr::from(update.name());
+        let (slot, content) = match update.kind() {
+            UpdateKind::Register { new, .. } => {
+                let content = Content::Register { value: new.clone(), version: Some(update.stamp()) };
+                (Slot::Register(name), content)
+            }
+            UpdateKind::Counter { sum } => (Slot::Counter(name), Content::Counter { sum: *sum }),
+            UpdateKind::Member { member, is_member } => {
+                (Slot::Member(name, member.clone()), Content::Member { is_member: *is_member })
+            }
+            // Kinds that this version of the gateway does not know.
+            _ => return None,
+        };
+        Some(Self::new(slot, content))
+    }
+
+    /// The state of a slot at this moment.
+    pub(super) fn now(field: &Field, slot: Slot) -> Arc<Self> {
+        let content = match &slot {
+            Slot::Register(name) => {
+                let entry = field.register(name);
+                let version = entry.as_ref().map(|entry| entry.stamp);
+                Content::Register { value: entry.and_then(|entry| entry.value), version }
+            }
+            Slot::Counter(name) => Content::Counter { sum: field.count(name) },
+            Slot::Member(name, member) => Content::Member { is_member: field.has_member(name, member) },
+        };
+        Self::new(slot, content)
+    }
+
+    /// The message of protocol 0.4; `None` if it has no words for it, or the value of another replica is no JSON.
+    pub(super) fn in_v04(&self) -> Option<&Utf8Bytes> {
+        self.in_v04.get_or_init(|| v04::change(&self.slot, &self.content).map(Utf8Bytes::from)).as_ref()
+    }
+
+    /// The entry of the own protocol; `None` if the value of another replica is no JSON.
+    pub(super) fn in_v1(&self) -> Option<&Utf8Bytes> {
+        self.in_v1.get_or_init(|| v1::entry(&self.slot, &self.content).map(Utf8Bytes::from)).as_ref()
+    }
+
+    /// About its size in memory, in bytes.
+    pub(super) fn size(&self) -> usize {
+        let value = if let Content::Register { value: Some(value), .. } = &self.content { value.len() } else { 0 };
+        128 + self.slot.size() + 2 * value
+    }
+}

@@ -1,0 +1,317 @@
+//! One WebSocket connection: reads messages, carries out their effects, and writes what waits in the outbox.
+//!
+//! Three parts run side by side and end together: the reader, the [writer](super::writer), and the one that waits for the
+//! disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::stream::SplitStream;
+use futures_util::{SinkExt as _, StreamExt as _};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_tungstenite::tungstenite;
+use tokio_util::sync::CancellationToken;
+
+use super::admission::{Busy, Permit};
+use super::bucket::TokenBucket;
+use super::counts::{Dropped, Refused};
+use super::effect::{Close, Effect, Operation, Outcome, Write};
+use super::hub::{Hub, Registered, wall};
+use super::outbox::Outbox;
+use super::writer::{self, Dialect, Pulse};
+use super::{v1, v04};
+
+/// How long the last message may take, and the answer to it.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The machine of a protocol.
+#[derive(Debug)]
+enum Session {
+    V04(v04::Session),
+    V1(v1::Session),
+}
+
+impl Session {
+    fn open(&mut self, token: Option<&str>) -> Vec<Effect> {
+        match self {
+            Self::V04(session) => session.open(token),
+            Self::V1(session) => {
+                session.open(token);
+                Vec::new()
+            }
+        }
+    }
+
+    fn receive(&mut self, text: &str) -> Vec<Effect> {
+        match self {
+            Self::V04(session) => session.receive(text),
+            Self::V1(session) => session.receive(text, wall()),
+        }
+    }
+
+    fn timed_out(&self) -> Vec<Effect> {
+        match self {
+            Self::V04(_) => v04::Session::timed_out(),
+            Self::V1(_) => v1::Session::timed_out(),
+        }
+    }
+
+    const fn is_admitted(&self) -> bool {
+        match self {
+            Self::V04(session) => session.is_admitted(),
+            Self::V1(session) => session.is_admitted(),
+        }
+    }
+}
+
+/// The writes that are to be confirmed once they are on the disk.
+#[derive(Debug, Default)]
+struct Owed {
+    ops: Mutex<Vec<u64>>,
+    wake: Notify,
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(
+    socket: WebSocket,
+    hub: Arc<Hub>,
+    permit: Result<Permit, Busy>,
+    dialect: Dialect,
+    token: Option<String>,
+    stop: CancellationToken,
+) {
+    let (mut sink, stream) = socket.split();
+    // Held until the connection has ended.
+    let permit = match permit {
+        Ok(permit) => permit,
+        Err(busy) => {
+            hub.counts.refuse(if busy == Busy::Total { Refused::Total } else { Refused::Source });
+            let _ = timeout(FAREWELL, sink.send(writer::close_message(Close::BUSY))).await;
+            return;
+        }
+    };
+    let id = uuid::Uuid::new_v4().to_string();
+    let (access, limits) = (Arc::clone(&hub.access), hub.limits.clone());
+    let session = match dialect {
+        Dialect::V04 => Session::V04(v04::Session::new(&hub.name, &id, access, limits)),
+        Dialect::V1 => {
+            let horizon = hub.field_limits().horizon;
+            Session::V1(v1::Session::new(&hub.name, &id, access, limits, horizon))
+        }
+    };
+    let outbox = Arc::new(Outbox::new(&hub.limits, dialect == Dialect::V04));
+    let (owed, pulse) = (Owed::default(), Pulse::new());
+    let mut reader = Reader {
+        hub: &hub,
+        outbox: &outbox,
+        owed: &owed,
+        id: &id,
+        session,
+        bucket: TokenBucket::new(hub.limits.messages_burst, hub.limits.messages_per_second, Instant::now()),
+        is_closing: false,
+        registered: None,
+    };
+    let mut stream = stream;
+    let reading = async {
+        reader.read(&mut stream, &pulse, token.as_deref()).await;
+    };
+    let writing = writer::write(&mut sink, &hub, &outbox, &id, dialect, &pulse);
+    let dropped = tokio::select! {
+        () = reading => None,
+        dropped = writing => dropped,
+        () = confirm(&hub, &outbox, &owed) => None,
+        () = stop.cancelled() => {
+            let _ = timeout(FAREWELL, sink.send(writer::close_message(Close::GOING_AWAY))).await;
+            None
+        }
+    };
+    if let Some(dropped) = dropped {
+        hub.counts.give_up(dropped);
+        tracing::debug!(?dropped, client = id, "a client of the field was given up");
+    }
+    drop(reader);
+    hub.field.presence().leave(&id);
+    if outbox.take_close().is_some() && dropped.is_none() {
+        // Closing a socket with unread bytes would destroy the last message on its way.
+        let unread = async { while let Some(Ok(_)) = stream.next().await {} };
+        let _ = timeout(FAREWELL, unread).await;
+    }
+    drop(permit);
+}
+
+struct Reader<'a> {
+    hub: &'a Arc<Hub>,
+    outbox: &'a Arc<Outbox>,
+    owed: &'a Owed,
+    id: &'a str,
+    session: Session,
+    bucket: TokenBucket,
+    is_closing: bool,
+    registered: Option<Registered>,
+}
+
+impl Reader<'_> {
+    /// Reads until the client closes the connection. After a close of the gateway it waits for the writer to end.
+    async fn read(&mut self, stream: &mut SplitStream<WebSocket>, pulse: &Pulse, token: Option<&str>) {
+        let deadline = Instant::now() + self.hub.limits.handshake_timeout;
+        let effects = self.session.open(token);
+        self.carry_out(effects).await;
+        while !self.is_closing {
+            let next = stream.next();
+            let next = if self.session.is_admitted() {
+                next.await
+            } else {
+                let Ok(next) = timeout_at(deadline, next).await else {
+                    let effects = self.session.timed_out();
+                    self.carry_out(effects).await;
+                    break;
+                };
+                next
+            };
+            pulse.beat();
+            match next {
+                None | Some(Ok(Message::Close(_))) => return,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Text(text))) => self.message(&text).await,
+                Some(Ok(Message::Binary(bytes))) => match std::str::from_utf8(&bytes) {
+                    // The published server takes them as text, too.
+                    Ok(text) if matches!(self.session, Session::V04(_)) => self.message(text).await,
+                    Err(_) if matches!(self.session, Session::V04(_)) => self.hub.counts.refuse(Refused::Json),
+                    _ => self.close(Refused::Json, Close::NOT_TEXT),
+                },
+                Some(Err(error)) if is_too_big(&error) => self.close(Refused::Frame, Close::TOO_BIG),
+                Some(Err(error)) => return tracing::debug!(%error, "a WebSocket connection failed"),
+            }
+            self.outbox.room().await;
+        }
+        std::future::pending().await
+    }
+
+    async fn message(&mut self, text: &str) {
+        while let Err(wait) = self.bucket.take(Instant::now()) {
+            if matches!(self.session, Session::V04(_)) {
+                return self.close(Refused::Rate, Close::RATE_LIMIT);
+            }
+            // The own protocol is read more slowly instead, so nothing is lost.
+            tokio::time::sleep(wait).await;
+        }
+        let effects = self.session.receive(text);
+        self.carry_out(effects).await;
+    }
+
+    async fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Admit { writer } => self.registered = Some(self.hub.register(self.outbox, writer)),
+                Effect::Reply(reply) => self.reply(reply),
+                Effect::Subscribe(subscription) => {
+                    let answers = matches!(self.session, Session::V1(_));
+                    self.hub.subscribe(self.outbox, subscription, answers);
+                }
+                Effect::Wait(time) => tokio::time::sleep(time).await,
+                Effect::Write(write) => self.write(&write),
+                Effect::Announce(value) => self.announce(value.as_deref()),
+                Effect::Count(refused) => self.hub.counts.refuse(refused),
+                Effect::Close(close) => {
+                    self.outbox.close(close);
+                    self.is_closing = true;
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, refused: Refused, close: Close) {
+        self.hub.counts.refuse(refused);
+        self.outbox.close(close);
+        self.is_closing = true;
+    }
+
+    fn reply(&mut self, reply: String) {
+        if !self.outbox.reply(reply) {
+            self.hub.counts.give_up(Dropped::Stalled);
+            self.outbox.close(Close::STALLED);
+            self.is_closing = true;
+        }
+    }
+
+    fn write(&mut self, write: &Write) {
+        let outcome = self.hub.write(write);
+        if let Outcome::Refused { .. } = outcome {
+            self.hub.counts.refuse(Refused::Field);
+        }
+        let Some(about) = &write.about else {
+            if let (Outcome::Applied { .. }, Operation::Delete { key }) = (&outcome, &write.operation) {
+                self.echo_of_nothing(key);
+            }
+            return;
+        };
+        let (key, lost) = match &write.operation {
+            Operation::Set { key, value } => (key, Some(value)),
+            Operation::Delete { key }
+            | Operation::Count { key, .. }
+            | Operation::Insert { key, .. }
+            | Operation::Discard { key, .. } => (key, None),
+        };
+        for reply in v1::outcome(about.op, key, lost, &outcome) {
+            self.reply(reply);
+        }
+        if about.durable && !matches!(outcome, Outcome::Refused { .. }) {
+            self.outbox.owe(1, 0);
+            self.owed.ops.lock().push(about.op);
+            self.owed.wake.notify_one();
+        }
+    }
+
+    /// A published client takes the echo as acknowledgement, also if there was nothing to delete and therefore no change.
+    fn echo_of_nothing(&mut self, key: &str) {
+        let is_absent = self.hub.field.register(key).is_none_or(|entry| entry.is_removed());
+        if is_absent {
+            self.reply(v04::deleted(key));
+        }
+    }
+
+    fn announce(&self, value: Option<&str>) {
+        let presence = self.hub.field.presence();
+        let Some(value) = value else {
+            presence.leave(self.id);
+            return;
+        };
+        let announced = serde_json::from_str::<&serde_json::value::RawValue>(value)
+            .map_or(Ok(()), |value| presence.announce(self.id, value));
+        if let Err(error) = announced {
+            self.hub.counts.refuse(Refused::Presence);
+            tracing::debug!(%error, "the presence of a client was refused");
+        }
+    }
+}
+
+/// Confirms writes once they are on the disk: one sync for all that wait at that moment.
+async fn confirm(hub: &Hub, outbox: &Outbox, owed: &Owed) {
+    loop {
+        owed.wake.notified().await;
+        let ops = std::mem::take(&mut *owed.ops.lock());
+        if ops.is_empty() {
+            continue;
+        }
+        let result = hub.field.durable().await.map_err(|error| error.to_string());
+        for op in &ops {
+            let reply = match &result {
+                Ok(()) => v1::durable(*op),
+                Err(message) => v1::not_durable(*op, message),
+            };
+            if !outbox.reply(reply) {
+                hub.counts.give_up(Dropped::Stalled);
+                outbox.close(Close::STALLED);
+            }
+        }
+        outbox.owe(0, ops.len());
+    }
+}
+
+fn is_too_big(error: &axum::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<tungstenite::Error>());
+    matches!(cause, Some(tungstenite::Error::Capacity(_)))
+}

@@ -1,0 +1,109 @@
+//! What a message of a client brings about, in both protocols. The machines of the protocols return effects, and the
+//! connection carries them out.
+
+use std::time::Duration;
+
+use aether_field::Names;
+use aether_field::core::{Stamp, WriterId};
+use bytes::Bytes;
+
+use super::counts::Refused;
+
+/// Something that the connection has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Effect {
+    /// The client is admitted. A writer is told of its writes that lose.
+    Admit { writer: Option<WriterId> },
+    /// Sends a message.
+    Reply(String),
+    /// From now on the client gets the changes of these names, after a snapshot or what it has missed.
+    Subscribe(Subscription),
+    /// The operations that follow have to wait.
+    Wait(Duration),
+    /// Writes to the field.
+    Write(Write),
+    /// Announces the client as a participant with this JSON, or takes it back.
+    Announce(Option<String>),
+    /// Counts something that was refused.
+    Count(Refused),
+    /// Closes the connection after everything before.
+    Close(Close),
+}
+
+/// The end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Close {
+    pub(super) code: u16,
+    pub(super) reason: &'static str,
+}
+
+impl Close {
+    pub(super) const GOING_AWAY: Self = Self { code: 1001, reason: "the gateway stops" };
+    pub(super) const NOT_TEXT: Self = Self { code: 1003, reason: "messages are text" };
+    pub(super) const AUTH_FAILED: Self = Self { code: 1008, reason: "auth failed" };
+    pub(super) const RATE_LIMIT: Self = Self { code: 1008, reason: "rate limit" };
+    pub(super) const NO_HELLO: Self = Self { code: 1008, reason: "no hello" };
+    pub(super) const STALLED: Self = Self { code: 1008, reason: "the client does not read" };
+    pub(super) const TOO_BIG: Self = Self { code: 1009, reason: "frame too big" };
+    pub(super) const BUSY: Self = Self { code: 1013, reason: "server busy" };
+}
+
+/// What a client wants to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Subscription {
+    pub(super) names: Vec<Names>,
+    /// The epoch and the revision up to which it knows everything.
+    pub(super) cursor: Option<(String, u64)>,
+    pub(super) presence: bool,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Write {
+    pub(super) operation: Operation,
+    /// `None` for a write without an identity, which is made when it arrives.
+    pub(super) about: Option<About>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Operation {
+    Set { key: String, value: Bytes },
+    Delete { key: String },
+    Count { key: String, up: u64, down: u64 },
+    Insert { key: String, member: Bytes },
+    Discard { key: String, member: Bytes },
+}
+
+/// The identity and the time of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct About {
+    /// The number that the client gave.
+    pub(super) op: u64,
+    /// The same for the same write, however often and wherever it arrives.
+    pub(super) stamp: Stamp,
+    pub(super) replaces: Replaces,
+    /// The client wants to know when it is on the disk.
+    pub(super) durable: bool,
+}
+
+/// What the writer had seen of the register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replaces {
+    /// It does not say. What the gateway has counts as seen if it is older than the write.
+    Unsaid,
+    /// No value, and no removal.
+    Nothing,
+    /// This version.
+    Version(Stamp),
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The field has it, now or since an earlier time.
+    Applied { version: Stamp },
+    /// A later write of the register stands.
+    Lost { version: Stamp, value: Option<Bytes>, winner: Option<Stamp> },
+    /// It cannot be made.
+    Refused { code: &'static str, message: String },
+}

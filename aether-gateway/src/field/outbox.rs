@@ -1,0 +1,249 @@
+//! What waits to be sent to one client. The hub and the reader of the connection fill it, its writer empties it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use aether_field::{Names, PageStart};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::change::{Change, Slot};
+use super::effect::Close;
+use super::limits::SecurityLimits;
+use super::queue::{Pushed, Queue};
+
+/// The replies that may wait before no more of the client is read, in bytes.
+const MAX_REPLIES: usize = 256 << 10;
+/// The replies that may wait at all, in bytes. Losing writes are reported also while nothing of the client is read.
+const MOST_REPLIES: usize = 8 << 20;
+/// The writes whose confirmation by the disk may be owed before no more of the client is read.
+const MAX_OWED: usize = 8192;
+
+#[derive(Debug)]
+pub(super) struct Outbox {
+    inner: Mutex<Inner>,
+    /// Something is to be sent.
+    pub(super) wake: Notify,
+    /// Something was sent.
+    room: Notify,
+    /// The client knows registers only.
+    registers_only: bool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    replies: VecDeque<String>,
+    reply_bytes: usize,
+    owed: usize,
+    names: Vec<Names>,
+    queue: Queue,
+    /// A snapshot is to be sent, from the beginning or from where it stands.
+    snapshot: Option<Reading>,
+    /// A snapshot is being sent. Changes are read again when they are sent, as the snapshot may be newer than they are.
+    is_reading: bool,
+    presence: bool,
+    close: Option<Close>,
+}
+
+/// A snapshot that is being read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reading {
+    /// The names that are still to be read.
+    pub(super) names: VecDeque<Names>,
+    /// Where in the first of these.
+    pub(super) from: Option<PageStart>,
+    /// The entries that were sent.
+    pub(super) sent: u64,
+    /// The revision at its start; `None` before it.
+    pub(super) revision: Option<u64>,
+}
+
+/// Changes to be sent: with `None` where the slot has to be read.
+pub(super) type Changes = Vec<(Slot, Option<Arc<Change>>)>;
+
+impl Outbox {
+    pub(super) fn new(limits: &SecurityLimits, registers_only: bool) -> Self {
+        let inner = Inner {
+            replies: VecDeque::new(),
+            reply_bytes: 0,
+            owed: 0,
+            names: Vec::new(),
+            queue: Queue::new(limits.max_queue_bytes),
+            snapshot: None,
+            is_reading: false,
+            presence: false,
+            close: None,
+        };
+        Self { inner: Mutex::new(inner), wake: Notify::new(), room: Notify::new(), registers_only }
+    }
+
+    /// Queues a reply. Returns `false` if there are too many; the connection is to be closed then.
+    pub(super) fn reply(&self, reply: String) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.reply_bytes > MOST_REPLIES {
+            return false;
+        }
+        inner.reply_bytes += reply.len();
+        inner.replies.push_back(reply);
+        drop(inner);
+        self.wake.notify_one();
+        true
+    }
+
+    pub(super) fn close(&self, close: Close) {
+        self.inner.lock().close.get_or_insert(close);
+        self.wake.notify_one();
+    }
+
+    /// Starts a subscription with a snapshot, or with the slots that have changed.
+    pub(super) fn subscribe<'a>(
+        &self,
+        names: Vec<Names>,
+        presence: bool,
+        missed: Option<impl Iterator<Item = (u64, &'a Slot)>>,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        inner.queue.clear();
+        inner.names = names;
+        inner.presence = presence;
+        (inner.snapshot, inner.is_reading) = (None, false);
+        let mut resumed = missed.is_some();
+        for (revision, slot) in missed.into_iter().flatten() {
+            let is_wanted = inner.names.iter().any(|names| names.has(slot.name()));
+            if is_wanted && inner.queue.push(slot, revision, None) == Pushed::Overflowed {
+                resumed = false;
+                break;
+            }
+        }
+        if !resumed {
+            inner.snapshot = Some(Reading::of(&inner.names));
+        }
+        self.wake.notify_one();
+        resumed
+    }
+
+    /// Queues a change. `None` if the client does not want it.
+    pub(super) fn push(&self, revision: u64, change: &Arc<Change>) -> Option<Pushed> {
+        if self.registers_only && !matches!(change.slot, Slot::Register(_)) {
+            return None;
+        }
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        if !inner.names.iter().any(|names| names.has(change.slot.name())) {
+            return None;
+        }
+        if inner.snapshot.is_some() && !inner.is_reading {
+            // The snapshot will have it.
+            return None;
+        }
+        let change = (!inner.is_reading).then(|| Arc::clone(change)).ok_or(change);
+        let pushed = match change {
+            Ok(change) => inner.queue.push(&change.slot, revision, Some(Arc::clone(&change))),
+            Err(change) => inner.queue.push(&change.slot, revision, None),
+        };
+        if pushed == Pushed::Overflowed {
+            inner.snapshot = Some(Reading::of(&inner.names));
+            inner.is_reading = false;
+        }
+        self.wake.notify_one();
+        Some(pushed)
+    }
+
+    /// The replies that wait.
+    pub(super) fn take_replies(&self) -> VecDeque<String> {
+        let mut inner = self.inner.lock();
+        inner.reply_bytes = 0;
+        let replies = std::mem::take(&mut inner.replies);
+        drop(inner);
+        if !replies.is_empty() {
+            self.room.notify_one();
+        }
+        replies
+    }
+
+    /// The snapshot that is to be sent. `settled` is the revision up to which all changes were pushed.
+    pub(super) fn take_snapshot(&self, settled: u64) -> Option<Reading> {
+        let mut inner = self.inner.lock();
+        let mut reading = inner.snapshot.take()?;
+        inner.is_reading = true;
+        reading.revision.get_or_insert(settled);
+        Some(reading)
+    }
+
+    /// Goes on with a snapshot, or ends it if no names are left.
+    pub(super) fn go_on(&self, reading: Reading) {
+        let mut inner = self.inner.lock();
+        if inner.snapshot.is_some() || !inner.is_reading {
+            // It was started anew meanwhile.
+            return;
+        }
+        if reading.names.is_empty() {
+            inner.is_reading = false;
+        } else {
+            inner.snapshot = Some(reading);
+        }
+    }
+
+    /// The changes that waited longest, about `bytes` of them, and the revision up to which the client has everything with
+    /// them. None while a snapshot is sent.
+    pub(super) fn take_changes(&self, bytes: usize, settled: u64) -> (Changes, u64) {
+        let mut inner = self.inner.lock();
+        let (mut changes, mut size) = (Vec::new(), 0);
+        if inner.snapshot.is_none() && !inner.is_reading {
+            while size < bytes
+                && let Some((slot, change)) = inner.queue.pop()
+            {
+                size += slot.size() + change.as_ref().map_or(1024, |change| change.size());
+                changes.push((slot, change));
+            }
+        }
+        (changes, inner.queue.complete(settled))
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.replies.is_empty() && inner.snapshot.is_none() && !inner.is_reading && inner.queue.len() == 0
+    }
+
+    pub(super) fn take_close(&self) -> Option<Close> {
+        self.inner.lock().close
+    }
+
+    pub(super) fn wants_presence(&self) -> bool {
+        self.inner.lock().presence
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.inner.lock().queue.len()
+    }
+
+    /// A confirmation by the disk is owed, or no more.
+    pub(super) fn owe(&self, more: usize, less: usize) {
+        let mut inner = self.inner.lock();
+        inner.owed = (inner.owed + more).saturating_sub(less);
+        drop(inner);
+        if less > 0 {
+            self.room.notify_one();
+        }
+    }
+
+    /// Waits until few enough replies wait and few enough confirmations are owed.
+    pub(super) async fn room(&self) {
+        loop {
+            {
+                let inner = self.inner.lock();
+                if inner.reply_bytes < MAX_REPLIES && inner.owed < MAX_OWED {
+                    return;
+                }
+            }
+            self.room.notified().await;
+        }
+    }
+}
+
+impl Reading {
+    fn of(names: &[Names]) -> Self {
+        Self { names: names.iter().cloned().collect(), ..Self::default() }
+    }
+}

@@ -1,0 +1,17 @@
+//! The own protocol, `aether.field.v1`: writes with an identity, acknowledgements, refusals, cursors. No socket and no
+//! clock. `protocol/field-websocket.md` has all messages.
+
+mod reply;
+mod request;
+mod session;
+#[cfg(test)]
+mod tests;
+mod version;
+
+pub(super) use reply::{
+    changes, cursor, durable, entry, not_durable, outcome, page_entry, presence, snapshot, subscribed, superseded,
+};
+pub(super) use session::Session;
+
+/// The name of the WebSocket subprotocol.
+pub(super) const SUBPROTOCOL: &str = "aether.field.v1";

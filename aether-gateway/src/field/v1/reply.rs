@@ -1,0 +1,206 @@
+//! What the gateway sends.
+
+use std::fmt::Write as _;
+
+use aether_field::core::Stamp;
+use aether_field::{Names, PageEntry, SupersededValues};
+use axum::extract::ws::Utf8Bytes;
+use base64::Engine as _;
+use bytes::Bytes;
+use serde_json::json;
+
+use super::version;
+use crate::field::access::Rights;
+use crate::field::change::{Content, Slot};
+use crate::field::effect::Outcome;
+use crate::field::json::{checked, quoted};
+use crate::field::limits::SecurityLimits;
+
+/// The first message. `time` is in microseconds since 1970.
+pub(super) fn hello(field: &str, id: &str, time: u64, rights: &Rights, limits: &SecurityLimits) -> String {
+    let texts = |names: &[Names]| names.iter().map(Names::to_string).collect::<Vec<_>>();
+    json!({
+        "type": "hello",
+        "protocol": 1,
+        "field": field,
+        "id": id,
+        "time": time as f64 / 1000.0,
+        "read": texts(&rights.read),
+        "write": texts(&rights.write),
+        "limits": {
+            "max_message_bytes": limits.max_message_bytes,
+            "max_key_bytes": limits.max_key_bytes,
+            "max_value_bytes": limits.max_value_bytes,
+            "max_patterns": limits.max_patterns,
+            "messages_per_second": limits.messages_per_second,
+            "messages_burst": limits.messages_burst,
+        },
+    })
+    .to_string()
+}
+
+/// A write is refused, or a message that has no number.
+pub(super) fn refused(op: Option<u64>, code: &str, message: &str) -> String {
+    match op {
+        Some(op) => json!({ "type": "refused", "op": op, "code": code, "message": message }),
+        None => json!({ "type": "refused", "code": code, "message": message }),
+    }
+    .to_string()
+}
+
+/// What became of a write: the acknowledgement and, if it lost, what stands in its place.
+pub(in crate::field) fn outcome(op: u64, key: &str, lost: Option<&Bytes>, outcome: &Outcome) -> Vec<String> {
+    let ack =
+        |version| format!(r#"{{"type":"ack","op":{op},"version":"{}"}}"#, version::write(version));
+    match outcome {
+        Outcome::Applied { version } => vec![ack(*version)],
+        Outcome::Lost { version, value, winner } => {
+            vec![ack(*version), superseded_by(key, *version, lost, value.as_ref(), *winner)]
+        }
+        Outcome::Refused { code, message } => vec![refused(Some(op), code, message)],
+    }
+}
+
+/// A write that was acknowledged has lost against a later one.
+pub(in crate::field) fn superseded(values: &SupersededValues) -> String {
+    let SupersededValues { name, lost, lost_stamp, winner, stamp, .. } = values;
+    superseded_by(name, *lost_stamp, lost.as_ref(), winner.as_ref(), *stamp)
+}
+
+fn superseded_by(
+    key: &str,
+    version: Stamp,
+    lost: Option<&Bytes>,
+    winner: Option<&Bytes>,
+    winner_version: Option<Stamp>,
+) -> String {
+    let mut text =
+        format!(r#"{{"type":"superseded","key":{},"version":"{}""#, quoted(key), version::write(version));
+    // Writing to a string does not fail.
+    if let Some(lost) = lost.and_then(|lost| checked(lost)) {
+        let _ = write!(text, r#","lost":{lost}"#);
+    }
+    if let Some(winner) = winner.and_then(|winner| checked(winner)) {
+        let _ = write!(text, r#","value":{winner}"#);
+    }
+    if let Some(version) = winner_version {
+        let _ = write!(text, r#","by":"{}""#, version::write(version));
+    }
+    text.push('}');
+    text
+}
+
+/// A write is on the disk of the gateway.
+pub(in crate::field) fn durable(op: u64) -> String {
+    format!(r#"{{"type":"durable","op":{op}}}"#)
+}
+
+/// A write is in the field, but not on the disk of the gateway.
+pub(in crate::field) fn not_durable(op: u64, message: &str) -> String {
+    json!({ "type": "not-durable", "op": op, "message": message }).to_string()
+}
+
+/// The answer to a subscription.
+pub(in crate::field) fn subscribed(resumed: bool, epoch: &str, revision: u64) -> String {
+    format!(r#"{{"type":"subscribed","resumed":{resumed},"epoch":"{epoch}","revision":{revision}}}"#)
+}
+
+/// The entry of a slot; `None` if the value of another replica is no JSON.
+pub(in crate::field) fn entry(slot: &Slot, content: &Content) -> Option<String> {
+    match (slot, content) {
+        (Slot::Register(name), Content::Register { value, version }) => {
+            let mut text = format!(r#"{{"key":{}"#, quoted(name));
+            if let Some(value) = value {
+                let _ = write!(text, r#","value":{}"#, checked(value)?);
+            }
+            if let Some(version) = version {
+                let _ = write!(text, r#","version":"{}""#, version::write(*version));
+            }
+            text.push('}');
+            Some(text)
+        }
+        (Slot::Counter(name), Content::Counter { sum }) => {
+            Some(format!(r#"{{"counter":{},"sum":{sum}}}"#, quoted(name)))
+        }
+        (Slot::Member(name, bytes), Content::Member { is_member }) => {
+            let (name, member) = (quoted(name), member(bytes));
+            Some(format!(r#"{{"set":{name},"member":{member},"present":{is_member}}}"#))
+        }
+        _ => None,
+    }
+}
+
+/// The entry of a page of the field.
+pub(in crate::field) fn page_entry(entry: &PageEntry) -> Option<String> {
+    let (slot, content) = match entry {
+        PageEntry::Register { name, value, stamp } => (
+            Slot::Register(name.into()),
+            Content::Register { value: Some(value.clone()), version: Some(*stamp) },
+        ),
+        PageEntry::Counter { name, sum } => (Slot::Counter(name.into()), Content::Counter { sum: *sum }),
+        PageEntry::Member { name, member } => {
+            (Slot::Member(name.into(), member.clone()), Content::Member { is_member: true })
+        }
+        _ => return None,
+    };
+    self::entry(&slot, &content)
+}
+
+fn member(bytes: &Bytes) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => quoted(text),
+        Err(_) => format!(
+            r#"{{"base64":"{}"}}"#,
+            base64::engine::general_purpose::STANDARD.encode(bytes)
+        ),
+    }
+}
+
+/// Changes. Afterwards the client knows everything up to this revision.
+pub(in crate::field) fn changes(epoch: &str, revision: u64, entries: &[Utf8Bytes]) -> String {
+    let mut text = format!(r#"{{"type":"changes","epoch":"{epoch}","revision":{revision},"entries":["#);
+    join(&mut text, entries.iter().map(Utf8Bytes::as_str));
+    text.push_str("]}");
+    text
+}
+
+/// Nothing has changed, but the client may now resume from here.
+pub(in crate::field) fn cursor(epoch: &str, revision: u64) -> String {
+    format!(r#"{{"type":"cursor","epoch":"{epoch}","revision":{revision}}}"#)
+}
+
+/// A part of a snapshot: how many entries were sent with it, and how many the whole has at most. The last part has the
+/// cursor.
+pub(in crate::field) fn snapshot(
+    entries: &[String],
+    sent: u64,
+    at_most: u64,
+    cursor: Option<(&str, u64)>,
+) -> String {
+    let mut text = format!(r#"{{"type":"snapshot","sent":{sent},"at_most":{at_most},"done":{}"#, cursor.is_some());
+    if let Some((epoch, revision)) = cursor {
+        let _ = write!(text, r#","epoch":"{epoch}","revision":{revision}"#);
+    }
+    text.push_str(r#","entries":["#);
+    join(&mut text, entries.iter().map(String::as_str));
+    text.push_str("]}");
+    text
+}
+
+/// A participant has come, changed, or left.
+pub(in crate::field) fn presence(id: &str, value: Option<&[u8]>) -> Option<String> {
+    let id = quoted(id);
+    Some(match value {
+        Some(value) => format!(r#"{{"type":"presence","id":{id},"value":{}}}"#, checked(value)?),
+        None => format!(r#"{{"type":"presence-leave","id":{id}}}"#),
+    })
+}
+
+fn join<'a>(to: &mut String, entries: impl Iterator<Item = &'a str>) {
+    for (at, entry) in entries.enumerate() {
+        if at > 0 {
+            to.push(',');
+        }
+        to.push_str(entry);
+    }
+}

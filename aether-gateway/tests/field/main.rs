@@ -1,0 +1,9 @@
+//! Fields over WebSocket. Tests named `case_…` are acceptance cases of shared state for browsers, by their numbers.
+
+mod client;
+mod federation;
+mod hostile;
+mod own;
+mod published;
+mod rights;
+mod server;
