@@ -243,8 +243,9 @@ impl Reader<'_> {
             self.hub.counts.refuse(Refused::Field);
         }
         let Some(about) = &write.about else {
-            if let (Outcome::Applied { .. }, Operation::Delete { key }) = (&outcome, &write.operation) {
-                self.echo_of_nothing(key);
+            if let (Outcome::Unchanged, Operation::Delete { key }) = (&outcome, &write.operation) {
+                // A published client takes the echo as acknowledgement, also if nothing has changed.
+                self.reply(v04::deleted(key));
             }
             return;
         };
@@ -262,14 +263,6 @@ impl Reader<'_> {
             self.outbox.owe(1, 0);
             self.owed.ops.lock().push(about.op);
             self.owed.wake.notify_one();
-        }
-    }
-
-    /// A published client takes the echo as acknowledgement, also if there was nothing to delete and therefore no change.
-    fn echo_of_nothing(&mut self, key: &str) {
-        let is_absent = self.hub.field.register(key).is_none_or(|entry| entry.is_removed());
-        if is_absent {
-            self.reply(v04::deleted(key));
         }
     }
 

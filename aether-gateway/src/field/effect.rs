@@ -102,6 +102,8 @@ pub(super) enum Replaces {
 pub(super) enum Outcome {
     /// The field has it, now or since an earlier time.
     Applied { version: Stamp },
+    /// There was nothing to remove.
+    Unchanged,
     /// A later write of the register stands.
     Lost { version: Stamp, value: Option<Bytes>, winner: Option<Stamp> },
     /// It cannot be made.

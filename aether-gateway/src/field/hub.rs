@@ -201,7 +201,9 @@ impl Hub {
         match operation {
             Operation::Set { key, value } => self.field.set_json(key, value.clone())?,
             Operation::Delete { key } => {
-                self.field.remove(key)?;
+                if !self.field.remove(key)? {
+                    return Ok(Outcome::Unchanged);
+                }
             }
             // Protocol 0.4 has registers only.
             Operation::Count { .. } | Operation::Insert { .. } | Operation::Discard { .. } => {}

@@ -125,7 +125,6 @@ pub(crate) fn now() -> f64 {
 pub(crate) struct Client {
     pub(crate) tab: Tab,
     pub(crate) hello: Value,
-    pub(crate) id: String,
     pub(crate) state: BTreeMap<String, Value>,
     pub(crate) versions: BTreeMap<String, Value>,
     pub(crate) cursor: Option<(Value, Value)>,
@@ -154,7 +153,6 @@ impl Client {
         Self {
             tab,
             hello,
-            id: id.to_owned(),
             state: BTreeMap::new(),
             versions: BTreeMap::new(),
             cursor: None,
@@ -221,6 +219,7 @@ impl Client {
             "cursor" => self.cursor = Some((message["epoch"].clone(), message["revision"].clone())),
             "ack" => drop(self.acks.insert(op.expect("an op"), message)),
             "refused" if op.is_some() => drop(self.refused.insert(op.expect("an op"), message)),
+            "subscribed" => {}
             "durable" => self.durable.push(op.expect("an op")),
             "superseded" => self.superseded.push(message),
             _ => self.others.push(message),

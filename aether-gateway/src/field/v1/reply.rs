@@ -54,6 +54,8 @@ pub(in crate::field) fn outcome(op: u64, key: &str, lost: Option<&Bytes>, outcom
         |version| format!(r#"{{"type":"ack","op":{op},"version":"{}"}}"#, version::write(version));
     match outcome {
         Outcome::Applied { version } => vec![ack(*version)],
+        // Only writes without an identity have this outcome.
+        Outcome::Unchanged => Vec::new(),
         Outcome::Lost { version, value, winner } => {
             vec![ack(*version), superseded_by(key, *version, lost, value.as_ref(), *winner)]
         }
