@@ -3,8 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use crate::client::Client;
+use crate::client::{Client, PATIENCE};
 
 pub(crate) const PROTOCOL: &str = "aether.field.v1";
 
@@ -60,12 +61,16 @@ impl Own {
 
     /// The next message of this type.
     pub(crate) async fn next(&mut self, kind: &str) -> Value {
-        loop {
-            let message = self.client.next().await.unwrap_or_else(|end| panic!("{end:?} instead of {kind}"));
-            if message["type"] == kind {
-                return message;
+        // Bounded as a whole: cursors may come for ever.
+        let next = async {
+            loop {
+                let message = self.client.next().await.unwrap_or_else(|end| panic!("{end:?} instead of {kind}"));
+                if message["type"] == kind {
+                    return message;
+                }
             }
-        }
+        };
+        timeout(PATIENCE, next).await.unwrap_or_else(|_| panic!("no {kind} comes"))
     }
 
     /// The next change of a key.

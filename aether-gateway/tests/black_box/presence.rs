@@ -23,7 +23,7 @@ async fn c1_18_presence_reaches_clients_of_other_gateways_and_is_neither_echoed_
     }
     let mut old = greeted(&second.url()).await;
     // Any JSON; clients of protocol 0.4 see those that have a place.
-    for value in [json!({ "name": "Ada", "at": [1, 2, { "deep": null }] }), json!("text"), json!(null)] {
+    for value in [json!({ "name": "Ada", "at": [1, 2, { "deep": null }] }), json!("text"), json!(0)] {
         ada.client.send(json!({ "type": "presence", "value": value })).await;
         assert_eq!(bob.next("presence").await["value"], value);
     }
