@@ -37,6 +37,7 @@ mod replica;
 pub use replica::StoreError;
 #[cfg(feature = "replica")]
 pub use replica::{
-    Field, FieldBuilder, FieldError, FieldStatus, JoinFieldError, Names, Page, PageEntry, PageStart, Peer, Presence,
-    PresenceError, PresenceUpdate, PresenceWatch, Superseded, SupersededValues, Update, UpdateKind, Watch,
+    Field, FieldBuilder, FieldError, FieldStatus, JoinFieldError, Names, Page, PageEntry, PageStart, Peer,
+    Presence, PresenceError, PresenceUpdate, PresenceWatch, Superseded, SupersededValues, Update, UpdateKind,
+    Watch,
 };

@@ -75,6 +75,11 @@ impl FieldOptions {
         self
     }
 
+    /// Whether there are fields that need no token.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.fields.is_empty() && self.access.is_open()
+    }
+
     /// Lets pages of this origin use the fields, such as `https://shop.example`; `*` stands for all. Pages of the gateway's
     /// own address and programs that are no browsers always may.
     #[must_use]
@@ -107,8 +112,12 @@ impl Fields {
     }
 
     /// The routes, and the task that passes changes on until it is stopped.
-    pub(crate) fn serve(&self, shutdown: CancellationToken) -> (Router, impl Future<Output = ()> + Send + use<>) {
-        let hubs = Hubs { hubs: Arc::clone(&self.hubs), connections: TaskTracker::new(), stop: shutdown.clone() };
+    pub(crate) fn serve(
+        &self,
+        shutdown: CancellationToken,
+    ) -> (Router, impl Future<Output = ()> + Send + use<>) {
+        let hubs =
+            Hubs { hubs: Arc::clone(&self.hubs), connections: TaskTracker::new(), stop: shutdown.clone() };
         let connections = hubs.connections.clone();
         let running = TaskTracker::new();
         let all: Vec<_> = self.hubs.values().cloned().collect();

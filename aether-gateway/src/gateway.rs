@@ -206,6 +206,9 @@ impl Gateway {
         // The detectors need the roster in any case.
         let roster = if options.physics { Some(aether.roster().await?) } else { None };
         let observed = Observed::new(options.max_channels);
+        if options.fields.is_open() && !address.ip().is_loopback() {
+            tracing::warn!(%address, "without tokens, everybody who can connect may read and write the fields");
+        }
         let fields = Arc::new(Fields::new(options.fields));
         let source = StatusSource::new(aether.clone(), observed, insight, roster, Arc::clone(&fields));
         let source = Arc::new(source);
@@ -354,7 +357,10 @@ mod tests {
         let (_other, free, moved_from) = bind(None, taken).unwrap();
         assert_eq!((free.ip(), moved_from), (taken.ip(), Some(taken)));
         assert_ne!(free.port(), taken.port());
-        assert_eq!(announcement(false, free, moved_from), format!("gateway: http://{free}/ ({taken} is taken)"));
+        assert_eq!(
+            announcement(false, free, moved_from),
+            format!("gateway: http://{free}/ ({taken} is taken)")
+        );
         assert_eq!(announcement(true, taken, None), format!("gateway: https://{taken}/"));
 
         match bind(Some(taken), any_port).unwrap_err() {

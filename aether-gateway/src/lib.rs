@@ -43,7 +43,8 @@ mod status;
 
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
 pub use field::{
-    Access, AccessError, FieldArgs, FieldArgsError, FieldOptions, JoinedFields, LimitError, SecurityLimits, ServedField,
+    Access, AccessError, FieldArgs, FieldArgsError, FieldOptions, JoinedFields, LimitError, SecurityLimits,
+    ServedField,
 };
 pub use gateway::{Gateway, GatewayOptions, StartError};
 pub use insight::{Found, Insight, NotedIncident};

@@ -60,9 +60,8 @@ impl Tls {
     /// # Errors
     /// [`TlsError`] if a file cannot be read, the key is readable by every user, or the two do not fit.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let open = |path: &Path| {
-            File::open(path).map_err(|source| TlsError::Open { path: path.to_owned(), source })
-        };
+        let open =
+            |path: &Path| File::open(path).map_err(|source| TlsError::Open { path: path.to_owned(), source });
         let expected = |path: &Path, expected| {
             let path = path.to_owned();
             move |source| TlsError::Pem { path, expected, source }
@@ -81,7 +80,8 @@ impl Tls {
             }
         }
         let secret = PrivateKeyDer::from_pem_reader(file).map_err(expected(key, "a private key"))?;
-        let unfit = |source| TlsError::Unfit { certificate: certificate.to_owned(), key: key.to_owned(), source };
+        let unfit =
+            |source| TlsError::Unfit { certificate: certificate.to_owned(), key: key.to_owned(), source };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

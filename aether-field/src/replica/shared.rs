@@ -40,6 +40,8 @@ pub struct FieldStatus {
     pub forgotten: u64,
     /// Own writes that lost against concurrent ones.
     pub superseded: u64,
+    /// Losses, of this replica or of writers that submit to it, that a listener did not hear of: it was too slow.
+    pub unreported: u64,
     /// Reconciliations that were finished.
     pub reconciliations: u64,
     /// Reconciliations that broke off.
@@ -261,7 +263,17 @@ impl Shared {
         // A full queue loses the report, not the count.
         self.supersedes.lock().retain(|(losers, sender)| {
             let is_meant = is_own || *losers == Losers::All;
-            !is_meant || !matches!(sender.try_send(values.clone()), Err(mpsc::error::TrySendError::Closed(_)))
+            if !is_meant {
+                return true;
+            }
+            match sender.try_send(values.clone()) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    self.count(|account| &mut account.unreported);
+                    true
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+            }
         });
     }
 

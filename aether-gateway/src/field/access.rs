@@ -173,7 +173,10 @@ impl Access {
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Token").field("field", &self.field).field("rights", &self.rights).finish_non_exhaustive()
+        f.debug_struct("Token")
+            .field("field", &self.field)
+            .field("rights", &self.rights)
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use aether_core::Aether;
 use aether_field::{Field, FieldError, JoinFieldError};
 
+use super::FieldOptions;
 use super::access::{Access, AccessError};
 use super::limits::{LimitError, SecurityLimits};
-use super::FieldOptions;
 
 /// The environment variable with a token that may read and write all fields.
 const TOKEN: &str = "AETHER_FIELD_TOKEN";
@@ -112,7 +112,9 @@ impl FieldArgs {
             None => Access::default(),
         };
         // A variable that is set to nothing stands for no token, as in the sync engine.
-        if let Some(token) = std::env::var(TOKEN).ok().filter(|token| !token.is_empty() && !self.fields.is_empty()) {
+        if let Some(token) =
+            std::env::var(TOKEN).ok().filter(|token| !token.is_empty() && !self.fields.is_empty())
+        {
             access = access.token(&token)?;
         }
         let mut limits = SecurityLimits::default();

@@ -8,7 +8,7 @@ use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use smol_str::SmolStr;
 
-use super::{v04, v1};
+use super::{v1, v04};
 
 /// What has changed. Of the changes of one slot a client needs only the last.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,9 +35,16 @@ impl Slot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
     /// A register and the version of its value. There is no value after a removal.
-    Register { value: Option<Bytes>, version: Option<Stamp> },
-    Counter { sum: i128 },
-    Member { is_member: bool },
+    Register {
+        value: Option<Bytes>,
+        version: Option<Stamp>,
+    },
+    Counter {
+        sum: i128,
+    },
+    Member {
+        is_member: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -96,7 +103,8 @@ impl Change {
 
     /// About its size in memory, in bytes.
     pub(super) fn size(&self) -> usize {
-        let value = if let Content::Register { value: Some(value), .. } = &self.content { value.len() } else { 0 };
+        let value =
+            if let Content::Register { value: Some(value), .. } = &self.content { value.len() } else { 0 };
         128 + self.slot.size() + 2 * value
     }
 }

@@ -179,7 +179,9 @@ impl Reader<'_> {
                 Some(Ok(Message::Binary(bytes))) => match std::str::from_utf8(&bytes) {
                     // The published server takes them as text, too.
                     Ok(text) if matches!(self.session, Session::V04(_)) => self.message(text).await,
-                    Err(_) if matches!(self.session, Session::V04(_)) => self.hub.counts.refuse(Refused::Json),
+                    Err(_) if matches!(self.session, Session::V04(_)) => {
+                        self.hub.counts.refuse(Refused::Json)
+                    }
                     _ => self.close(Refused::Json, Close::NOT_TEXT),
                 },
                 Some(Err(error)) if is_too_big(&error) => self.close(Refused::Frame, Close::TOO_BIG),

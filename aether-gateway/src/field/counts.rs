@@ -104,6 +104,14 @@ pub(crate) struct FieldLine {
     pub(crate) dropped_clients: BTreeMap<&'static str, u64>,
 }
 
+impl FieldLine {
+    /// What was refused and who was given up, by reason, without zeros.
+    pub(crate) fn troubles(&self) -> Vec<(String, &u64)> {
+        let all = self.refused.iter().chain(&self.dropped_clients).filter(|(_, number)| **number > 0);
+        all.map(|(reason, number)| (reason.replace('_', " "), number)).collect()
+    }
+}
+
 impl Counts {
     pub(super) fn one(count: &AtomicU64) {
         count.fetch_add(1, Ordering::Relaxed);

@@ -54,7 +54,9 @@ mod tests {
     #[test]
     fn other_pages_are_admitted_only_if_they_are_named() {
         let none = Origins::default();
-        for origin in ["https://evil.example", "http://bus.example", "null", "http://bus.example:8080.evil.example"] {
+        for origin in
+            ["https://evil.example", "http://bus.example", "null", "http://bus.example:8080.evil.example"]
+        {
             assert!(!none.allow(&headers(Some(origin), "bus.example:8080")), "{origin}");
         }
         let some = Origins::new(["https://shop.example/".to_owned()]);

@@ -56,6 +56,8 @@ pub(super) struct Reading {
     pub(super) sent: u64,
     /// The revision at its start; `None` before it.
     pub(super) revision: Option<u64>,
+    /// Whether a part was sent.
+    pub(super) has_begun: bool,
 }
 
 /// Changes to be sent: with `None` where the slot has to be read.

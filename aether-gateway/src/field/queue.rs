@@ -39,7 +39,8 @@ impl Queue {
 
     /// Queues a change of this revision; `None` is one that has to be read when it is sent.
     pub(super) fn push(&mut self, slot: &Slot, revision: u64, change: Option<Arc<Change>>) -> Pushed {
-        let cost = |change: &Option<Arc<Change>>| slot.size() + change.as_ref().map_or(0, |change| change.size());
+        let cost =
+            |change: &Option<Arc<Change>>| slot.size() + change.as_ref().map_or(0, |change| change.size());
         let pushed = match self.waiting.get_mut(slot) {
             Some(waiting) => {
                 self.bytes = self.bytes + cost(&change) - cost(&waiting.change);

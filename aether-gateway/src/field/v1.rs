@@ -9,7 +9,8 @@ mod tests;
 mod version;
 
 pub(super) use reply::{
-    changes, cursor, durable, entry, not_durable, outcome, page_entry, presence, snapshot, subscribed, superseded,
+    changes, cursor, durable, entry, not_durable, outcome, page_entry, presence, snapshot, subscribed,
+    superseded,
 };
 pub(super) use session::Session;
 

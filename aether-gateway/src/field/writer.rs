@@ -131,7 +131,8 @@ fn presence_message(dialect: Dialect, own: &str, update: &aether_field::Presence
 
 /// Sends messages. `Err` if the connection has ended, or is given up.
 async fn send(sink: &mut Sink, messages: Vec<Message>, stall: Duration) -> Result<(), Option<Dropped>> {
-    let bytes: usize = messages.iter().map(|message| if let Message::Text(text) = message { text.len() } else { 0 }).sum();
+    let bytes: usize =
+        messages.iter().map(|message| if let Message::Text(text) = message { text.len() } else { 0 }).sum();
     let stretches = u32::try_from(1 + bytes / STRETCH).unwrap_or(u32::MAX);
     let sending = async {
         for message in messages {
@@ -175,8 +176,9 @@ impl Writer<'_> {
         if changes.is_empty() {
             return;
         }
-        let changes =
-            changes.into_iter().map(|(slot, change)| change.unwrap_or_else(|| Change::now(&self.hub.field, slot)));
+        let changes = changes
+            .into_iter()
+            .map(|(slot, change)| change.unwrap_or_else(|| Change::now(&self.hub.field, slot)));
         match self.dialect {
             Dialect::V04 => {
                 for change in changes {
@@ -251,7 +253,8 @@ impl Writer<'_> {
         let is_done = reading.names.is_empty();
         let cursor = is_done.then_some((self.hub.epoch.as_str(), revision));
         let at_most = self.hub.field.status().entries.max(reading.sent);
-        let message = v1::snapshot(&entries, reading.sent, at_most, cursor);
+        let is_first = !std::mem::replace(&mut reading.has_begun, true);
+        let message = v1::snapshot(&entries, is_first, reading.sent, at_most, cursor);
         if is_done {
             self.told = revision;
         }

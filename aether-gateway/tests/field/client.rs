@@ -1,6 +1,6 @@
 //! A small client of both protocols, written from `protocol/field-websocket.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -135,6 +135,8 @@ pub(crate) struct Client {
     /// The messages that were not about state.
     pub(crate) others: Vec<Value>,
     pub(crate) snapshots: usize,
+    /// What the client knew before a snapshot, and did not get with it yet.
+    unconfirmed: BTreeSet<String>,
 }
 
 impl Client {
@@ -162,6 +164,7 @@ impl Client {
             durable: Vec::new(),
             others: Vec::new(),
             snapshots: 0,
+            unconfirmed: BTreeSet::new(),
         }
     }
 
@@ -187,8 +190,6 @@ impl Client {
             self.take(message);
         };
         if subscribed["resumed"] == false {
-            self.state.clear();
-            self.versions.clear();
             let before = self.snapshots;
             self.until(|client| client.snapshots > before).await;
         }
@@ -206,6 +207,9 @@ impl Client {
         let op = message["op"].as_u64();
         match message["type"].as_str().expect("a type") {
             "snapshot" | "changes" => {
+                if message["first"] == true {
+                    self.unconfirmed = self.state.keys().cloned().collect();
+                }
                 for entry in message["entries"].as_array().expect("entries") {
                     self.enter(entry);
                 }
@@ -213,6 +217,9 @@ impl Client {
                     self.cursor = Some((message["epoch"].clone(), message["revision"].clone()));
                 }
                 if message["done"] == true {
+                    for gone in std::mem::take(&mut self.unconfirmed) {
+                        self.state.remove(&gone);
+                    }
                     self.snapshots += 1;
                 }
             }
@@ -229,14 +236,18 @@ impl Client {
     fn enter(&mut self, entry: &Value) {
         if let Some(key) = entry["key"].as_str() {
             self.versions.insert(key.to_owned(), entry["version"].clone());
+            self.unconfirmed.remove(key);
             match entry.get("value") {
                 Some(value) => drop(self.state.insert(key.to_owned(), value.clone())),
                 None => drop(self.state.remove(key)),
             }
         } else if let Some(counter) = entry["counter"].as_str() {
-            self.state.insert(format!("counter {counter}"), entry["sum"].clone());
+            let name = format!("counter {counter}");
+            self.unconfirmed.remove(&name);
+            self.state.insert(name, entry["sum"].clone());
         } else {
             let name = format!("set {} {}", entry["set"], entry["member"]);
+            self.unconfirmed.remove(&name);
             if entry["present"] == true {
                 self.state.insert(name, json!(true));
             } else {

@@ -95,7 +95,8 @@ async fn case_16_a_client_moves_between_gateways_without_losing_or_repeating_a_w
     }
     tokio::time::timeout(Duration::from_secs(30), other.field.agreed(1)).await.expect("in time").unwrap();
     for server in [&one, &other] {
-        let (sets, members) = ((1..next).filter(|op| op % 3 == 0).count(), (1..next).filter(|op| op % 3 == 2).count());
+        let (sets, members) =
+            ((1..next).filter(|op| op % 3 == 0).count(), (1..next).filter(|op| op % 3 == 2).count());
         assert_eq!(server.field.list("k*").len(), sets);
         assert_eq!(server.field.members("tags").len(), members);
         let greatest = (1..next).rfind(|op| op % 3 == 1).unwrap();

@@ -70,7 +70,8 @@ async fn case_4_5000_offline_writes_arrive_on_default_limits() {
     let (_aether, server) = server().await;
     let mut client = Client::connect(server.address, "home", "a").await;
     let at = now();
-    let write = |op: u64| json!({ "type": "set", "op": op, "at": at - 1000.0, "key": format!("k{op}"), "value": op });
+    let write =
+        |op: u64| json!({ "type": "set", "op": op, "at": at - 1000.0, "key": format!("k{op}"), "value": op });
     let writes: Vec<Value> = (1..=5000).map(write).collect();
     // As a client would: as many as fit into a message of 64 KiB.
     for batch in writes.chunks(400) {
@@ -88,11 +89,15 @@ async fn case_4_single_messages_beyond_the_rate_are_read_later_and_not_lost() {
     let mut client = Client::connect(server.address, "home", "a").await;
     let started = std::time::Instant::now();
     for op in 1..=350 {
-        let write = json!({ "type": "set", "op": op, "at": now() - 1000.0, "key": format!("k{op}"), "value": op });
+        let write =
+            json!({ "type": "set", "op": op, "at": now() - 1000.0, "key": format!("k{op}"), "value": op });
         client.tab.send(&write).await;
     }
     client.until(|client| client.acks.len() == 350).await;
-    assert!(started.elapsed().as_secs_f64() > 1.0, "350 messages are a burst of 200 and 1.5 s at 100 a second");
+    assert!(
+        started.elapsed().as_secs_f64() > 1.0,
+        "350 messages are a burst of 200 and 1.5 s at 100 a second"
+    );
     server.stop().await;
 }
 
@@ -180,7 +185,9 @@ async fn case_8_each_refusal_has_a_reason_and_leaves_the_connection() {
     for (op, value, code) in
         [(1, "null", "null"), (2, r#""\ud800""#, "json"), (3, deep.as_str(), "json"), (4, "1e999", "json")]
     {
-        a.tab.send_text(&format!(r#"{{"type":"set","op":{op},"at":{},"key":"k","value":{value}}}"#, now())).await;
+        a.tab
+            .send_text(&format!(r#"{{"type":"set","op":{op},"at":{},"key":"k","value":{value}}}"#, now()))
+            .await;
         a.until(|client| client.refused.contains_key(&op)).await;
         assert_eq!(a.refused[&op]["code"], code);
     }
@@ -239,9 +246,11 @@ async fn a_durable_write_is_confirmed_after_the_sync_and_without_a_store_never()
     let folder = tempfile::tempdir().unwrap();
     let aether = Aether::local();
     let field = aether_field::Field::builder("home").store(folder.path().join("home.field")).join(&aether);
-    let server = Server::serving(&aether, FieldOptions::default(), Default::default(), field.await.unwrap()).await;
+    let server =
+        Server::serving(&aether, FieldOptions::default(), Default::default(), field.await.unwrap()).await;
     let mut a = Client::connect(server.address, "home", "a").await;
-    let durable = |op: u64| json!({ "type": "set", "op": op, "at": now(), "key": "k", "value": op, "durable": true });
+    let durable =
+        |op: u64| json!({ "type": "set", "op": op, "at": now(), "key": "k", "value": op, "durable": true });
     for op in 1..=3 {
         a.tab.send(&durable(op)).await;
     }

@@ -34,7 +34,11 @@ async fn case_22_the_messages_have_exactly_the_keys_of_the_published_server() {
     let (mut b, _) = Tab::opened(server.address, "home").await;
     a.send(&json!({ "type": "set", "key": "k", "value": { "z": 1, "y": null } })).await;
     let expected = json!({ "type": "set", "key": "k", "value": { "z": 1, "y": null } });
-    assert_eq!((a.json().await, b.json().await), (expected.clone(), expected), "the writer gets the echo, too");
+    assert_eq!(
+        (a.json().await, b.json().await),
+        (expected.clone(), expected),
+        "the writer gets the echo, too"
+    );
     a.send(&json!({ "type": "delete", "key": "k" })).await;
     let expected = json!({ "type": "delete", "key": "k" });
     assert_eq!((a.json().await, b.json().await), (expected.clone(), expected));
@@ -103,7 +107,8 @@ async fn case_8_values_that_break_readers_reach_nobody_and_restarts_work() {
     assert_eq!(a.json().await, json!({ "type": "delete", "key": "k" }), "a field holds no null");
     server.stop().await;
 
-    let server = Server::serving(&aether, FieldOptions::default(), Default::default(), join().await.unwrap()).await;
+    let server =
+        Server::serving(&aether, FieldOptions::default(), Default::default(), join().await.unwrap()).await;
     let (_tab, data) = Tab::opened(server.address, "home").await;
     assert_eq!(keys(&data), ["__proto__", &"k".repeat(256)]);
     server.stop().await;

@@ -48,7 +48,8 @@ async fn case_10_without_the_right_token_the_connection_is_closed_before_anythin
         let mut tab = Tab::connect(server.address, path).await;
         assert_eq!(tab.hear().await, closed, "{path}");
     }
-    let own = Tab::try_connect(server.address, "/field/home/ws", &[("sec-websocket-protocol", "aether.field.v1")]);
+    let own =
+        Tab::try_connect(server.address, "/field/home/ws", &[("sec-websocket-protocol", "aether.field.v1")]);
     let mut own = std::pin::pin!(own).await.unwrap();
     own.send(&json!({ "type": "hello", "client": "a", "token": "wrong" })).await;
     assert_eq!(own.hear().await, closed);
@@ -129,7 +130,8 @@ async fn case_17_a_subscription_gets_its_part_in_chunks_and_rights_hold_by_prefi
 async fn pages_of_other_origins_are_refused_unless_they_are_named() {
     let aether = Aether::local();
     let server = Server::start(&aether, FieldOptions::default().origin("https://shop.example")).await;
-    let from = async |origin: &str| Tab::try_connect(server.address, "/field/home/ws", &[("origin", origin)]).await;
+    let from =
+        async |origin: &str| Tab::try_connect(server.address, "/field/home/ws", &[("origin", origin)]).await;
     assert!(from("https://shop.example").await.is_ok());
     assert!(from(&format!("http://{}", server.address)).await.is_ok());
     for origin in ["https://evil.example", "null"] {
@@ -155,7 +157,8 @@ async fn fields_are_served_over_tls() {
     private(&key, &made.signing_key.serialize_pem());
     let tls = aether_metrics::Tls::load(&certificate, &key).unwrap();
     let aether = Aether::local();
-    let server = Server::start_with(&aether, FieldOptions::default(), GatewayOptions::default().tls(Some(tls))).await;
+    let server =
+        Server::start_with(&aether, FieldOptions::default(), GatewayOptions::default().tls(Some(tls))).await;
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();

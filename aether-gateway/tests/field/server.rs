@@ -22,7 +22,8 @@ impl Server {
     }
 
     pub(crate) async fn start_with(aether: &Aether, options: FieldOptions, gateway: GatewayOptions) -> Self {
-        let field = Field::builder("home").replica("gateway").join(aether).await.expect("the field is joined");
+        let field =
+            Field::builder("home").replica("gateway").join(aether).await.expect("the field is joined");
         Self::serving(aether, options, gateway, field).await
     }
 
@@ -49,7 +50,9 @@ impl Server {
     /// The line of the field in the status.
     pub(crate) async fn line(&self) -> serde_json::Value {
         let url = format!("http://{}/api/status", self.address);
-        let text = tokio::task::spawn_blocking(move || ureq::get(&url).call().expect("an answer").body_mut().read_to_string());
+        let text = tokio::task::spawn_blocking(move || {
+            ureq::get(&url).call().expect("an answer").body_mut().read_to_string()
+        });
         let text = text.await.expect("no panic").expect("text");
         let status: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         status["fields"][0].clone()

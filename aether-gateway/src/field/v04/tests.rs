@@ -19,7 +19,9 @@ fn guarded_session() -> Session {
 
 fn writes(session: &mut Session, text: &str) -> Vec<Operation> {
     let effects = session.receive(text).into_iter();
-    effects.filter_map(|effect| if let Effect::Write(write) = effect { Some(write.operation) } else { None }).collect()
+    effects
+        .filter_map(|effect| if let Effect::Write(write) = effect { Some(write.operation) } else { None })
+        .collect()
 }
 
 fn set(key: &str, value: &str) -> Operation {
@@ -64,12 +66,22 @@ fn nothing_is_sent_before_the_token_is_right() {
 fn writes_are_compact_and_null_deletes() {
     let mut session = open_session();
     let expected = [set("k", r#"{"b":[1,2.50],"a":"x y"}"#)];
-    assert_eq!(writes(&mut session, r#"{"type":"set","key":"k","value":{ "b" : [1, 2.50], "a": "x y" }}"#), expected);
+    assert_eq!(
+        writes(&mut session, r#"{"type":"set","key":"k","value":{ "b" : [1, 2.50], "a": "x y" }}"#),
+        expected
+    );
     let deleted = [Operation::Delete { key: "k".to_owned() }];
-    for text in [r#"{"type":"delete","key":"k"}"#, r#"{"type":"set","key":"k","value":null}"#, r#"{"type":"set","key":"k"}"#] {
+    for text in [
+        r#"{"type":"delete","key":"k"}"#,
+        r#"{"type":"set","key":"k","value":null}"#,
+        r#"{"type":"set","key":"k"}"#,
+    ] {
         assert_eq!(writes(&mut session, text), deleted, "{text}");
     }
-    assert_eq!(writes(&mut session, r#"{"type":"set","key":"__proto__","value":1}"#), [set("__proto__", "1")]);
+    assert_eq!(
+        writes(&mut session, r#"{"type":"set","key":"__proto__","value":1}"#),
+        [set("__proto__", "1")]
+    );
 }
 
 #[test]
@@ -124,7 +136,8 @@ fn rights_hold_for_each_write_and_for_the_snapshot() {
 #[test]
 fn only_participants_with_a_place_are_shown() {
     assert_eq!(presence("a", None).unwrap(), r#"{"type":"presence-leave","id":"a"}"#);
-    let shown: serde_json::Value = serde_json::from_str(&presence("a", Some(br#"{"x":1,"y":2}"#)).unwrap()).unwrap();
+    let shown: serde_json::Value =
+        serde_json::from_str(&presence("a", Some(br#"{"x":1,"y":2}"#)).unwrap()).unwrap();
     assert_eq!((&shown["x"], &shown["y"], shown.as_object().unwrap().len()), (&1.into(), &2.into(), 5));
     for value in [&br#""typing""#[..], br#"{"x":1}"#, b"7"] {
         assert_eq!(presence("a", Some(value)), None);

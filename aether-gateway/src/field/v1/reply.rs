@@ -50,8 +50,7 @@ pub(super) fn refused(op: Option<u64>, code: &str, message: &str) -> String {
 
 /// What became of a write: the acknowledgement and, if it lost, what stands in its place.
 pub(in crate::field) fn outcome(op: u64, key: &str, lost: Option<&Bytes>, outcome: &Outcome) -> Vec<String> {
-    let ack =
-        |version| format!(r#"{{"type":"ack","op":{op},"version":"{}"}}"#, version::write(version));
+    let ack = |version| format!(r#"{{"type":"ack","op":{op},"version":"{}"}}"#, version::write(version));
     match outcome {
         Outcome::Applied { version } => vec![ack(*version)],
         // Only writes without an identity have this outcome.
@@ -151,10 +150,7 @@ pub(in crate::field) fn page_entry(entry: &PageEntry) -> Option<String> {
 fn member(bytes: &Bytes) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => quoted(text),
-        Err(_) => format!(
-            r#"{{"base64":"{}"}}"#,
-            base64::engine::general_purpose::STANDARD.encode(bytes)
-        ),
+        Err(_) => format!(r#"{{"base64":"{}"}}"#, base64::engine::general_purpose::STANDARD.encode(bytes)),
     }
 }
 
@@ -171,15 +167,18 @@ pub(in crate::field) fn cursor(epoch: &str, revision: u64) -> String {
     format!(r#"{{"type":"cursor","epoch":"{epoch}","revision":{revision}}}"#)
 }
 
-/// A part of a snapshot: how many entries were sent with it, and how many the whole has at most. The last part has the
+/// A part of a snapshot: whether it is the first, how many entries were sent with it, and how many the whole has at most. The last part has the
 /// cursor.
 pub(in crate::field) fn snapshot(
     entries: &[String],
+    is_first: bool,
     sent: u64,
     at_most: u64,
     cursor: Option<(&str, u64)>,
 ) -> String {
-    let mut text = format!(r#"{{"type":"snapshot","sent":{sent},"at_most":{at_most},"done":{}"#, cursor.is_some());
+    let done = cursor.is_some();
+    let mut text =
+        format!(r#"{{"type":"snapshot","first":{is_first},"sent":{sent},"at_most":{at_most},"done":{done}"#);
     if let Some((epoch, revision)) = cursor {
         let _ = write!(text, r#","epoch":"{epoch}","revision":{revision}"#);
     }

@@ -104,7 +104,8 @@ impl Session {
             let message = format!("the message has {} bytes; {allowed} are allowed", text.len());
             return Err(Refusal::new(Refused::Message, "message-size", message));
         }
-        let not_json = |error| Refusal::new(Refused::Json, "json", format!("the message is not JSON: {error}"));
+        let not_json =
+            |error| Refusal::new(Refused::Json, "json", format!("the message is not JSON: {error}"));
         if !text.trim_start().starts_with('[') {
             return serde_json::from_str(text).map(|request| vec![request]).map_err(not_json);
         }
@@ -130,10 +131,14 @@ impl Session {
         let text = request.get();
         let op = serde_json::from_str::<Identity>(text).ok().and_then(|identity| identity.op);
         let result = serde_json::from_str::<Request<'_>>(text)
-            .map_err(|error| Refusal::new(Refused::Json, "json", format!("the request cannot be read: {error}")))
+            .map_err(|error| {
+                Refusal::new(Refused::Json, "json", format!("the request cannot be read: {error}"))
+            })
             .and_then(|request| match &self.admitted {
                 None => self.hello(&request, now, effects),
-                Some((rights, writer)) => self.admitted_request(&request, text, rights, *writer, now, effects),
+                Some((rights, writer)) => {
+                    self.admitted_request(&request, text, rights, *writer, now, effects)
+                }
             });
         if let Err(refusal) = result {
             self.refuse(op, &refusal, effects);
@@ -184,7 +189,8 @@ impl Session {
                 effects.push(Effect::Write(write));
             }
             "presence" => {
-                let not_json = |_| Refusal::new(Refused::Json, "json", "the value is not JSON that all readers take");
+                let not_json =
+                    |_| Refusal::new(Refused::Json, "json", "the value is not JSON that all readers take");
                 let value = request.value.map(json::compact).transpose().map_err(not_json)?;
                 let bytes = value.as_ref().map_or(0, String::len);
                 if bytes > MAX_PRESENCE {
@@ -208,8 +214,14 @@ impl Session {
             return Err(Refusal::new(Refused::Message, "patterns", message));
         }
         let wanted: Vec<_> = patterns.iter().map(|pattern| Names::of(pattern)).collect();
-        if let Some(no) = wanted.iter().find(|wanted| !rights.read.iter().any(|read| wanted.and(read).is_some())) {
-            return Err(Refusal::new(Refused::Right, "right", format!("the token does not allow to read {no}")));
+        if let Some(no) =
+            wanted.iter().find(|wanted| !rights.read.iter().any(|read| wanted.and(read).is_some()))
+        {
+            return Err(Refusal::new(
+                Refused::Right,
+                "right",
+                format!("the token does not allow to read {no}"),
+            ));
         }
         let cursor = request.epoch.as_ref().map(|epoch| epoch.to_string()).zip(request.revision);
         Ok(Subscription { names: rights.readable(&wanted), cursor, presence: request.presence })
@@ -223,11 +235,16 @@ impl Session {
         writer: WriterId,
         now: u64,
     ) -> Result<(Write, Duration), Refusal> {
-        let unread = |error| Refusal::new(Refused::Json, "json", format!("the write cannot be read: {error}"));
+        let unread =
+            |error| Refusal::new(Refused::Json, "json", format!("the write cannot be read: {error}"));
         let request: WriteRequest<'_> = serde_json::from_str(text).map_err(unread)?;
         let key = self.key(&request.key)?;
         if !rights.may_write(&key) {
-            return Err(Refusal::new(Refused::Right, "right", format!("the token does not allow to write {key:?}")));
+            return Err(Refusal::new(
+                Refused::Right,
+                "right",
+                format!("the token does not allow to write {key:?}"),
+            ));
         }
         let (micros, wait) = self.time(request.at, now)?;
         // Of the writes of one millisecond the later one has the greater number.
@@ -236,7 +253,11 @@ impl Session {
             None => Replaces::Unsaid,
             Some(None) => Replaces::Nothing,
             Some(Some(text)) => Replaces::Version(version::read(text).ok_or_else(|| {
-                Refusal::new(Refused::Json, "version", "`replaces` is null or a version that the gateway has sent")
+                Refusal::new(
+                    Refused::Json,
+                    "version",
+                    "`replaces` is null or a version that the gateway has sent",
+                )
             })?),
         };
         let stamp = Stamp { micros, logical, writer };
@@ -269,7 +290,8 @@ impl Session {
     fn value(&self, value: Option<&RawValue>) -> Result<Bytes, Refusal> {
         let missing = || Refusal::new(Refused::Json, "json", "a set has a value");
         let value = json::compact(value.ok_or_else(missing)?).map_err(|json::NotJson| {
-            let message = "the value has half of a surrogate pair, a number out of range, or more than 127 levels";
+            let message =
+                "the value has half of a surrogate pair, a number out of range, or more than 127 levels";
             Refusal::new(Refused::Json, "json", message)
         })?;
         if value == "null" {
@@ -303,7 +325,9 @@ impl Session {
         let micros = micros as u64;
         let ahead = Duration::from_micros(micros.saturating_sub(now));
         if ahead > MAX_AHEAD {
-            let message = format!("the write is {ahead:?} ahead of the clock of the gateway; {MAX_AHEAD:?} are allowed");
+            let message = format!(
+                "the write is {ahead:?} ahead of the clock of the gateway; {MAX_AHEAD:?} are allowed"
+            );
             return Err(Refusal::new(Refused::Time, "time-ahead", message));
         }
         let age = Duration::from_micros(now.saturating_sub(micros));

@@ -88,7 +88,9 @@ fn a_write_of_the_next_second_waits_and_one_beyond_is_refused() {
     let soon = send(&mut session, &set(NOW_MS + 20.0));
     assert_eq!(soon[0], Effect::Wait(Duration::from_millis(20)));
     assert_eq!(write_of(&soon).about.unwrap().stamp.micros, NOW + 20_000);
-    for (at, code) in [(NOW_MS + 1001.0, "time-ahead"), (NOW_MS - 3_600_001.0, "time-old"), (-1.0, "time"), (1e300, "time")] {
+    for (at, code) in
+        [(NOW_MS + 1001.0, "time-ahead"), (NOW_MS - 3_600_001.0, "time-old"), (-1.0, "time"), (1e300, "time")]
+    {
         let (refused, reply) = refusal_of(&send(&mut session, &set(at)));
         assert_eq!((refused, &reply["code"], &reply["op"]), (Refused::Time, &json!(code), &json!(1)), "{at}");
     }
@@ -115,7 +117,11 @@ fn each_refusal_names_the_write_and_its_reason() {
         (format!(r#"{{"type":"delete","op":9,"at":{NOW_MS},"key":"k","replaces":"x"}}"#), "version"),
     ] {
         let (_, reply) = refusal_of(&session.receive(&text, NOW));
-        assert_eq!((&reply["type"], &reply["op"], &reply["code"]), (&json!("refused"), &json!(9), &json!(code)), "{text:.80}");
+        assert_eq!(
+            (&reply["type"], &reply["op"], &reply["code"]),
+            (&json!("refused"), &json!(9), &json!(code)),
+            "{text:.80}"
+        );
         assert!(reply["message"].as_str().is_some_and(|message| !message.is_empty()));
     }
     let (_, reply) = refusal_of(&session.receive(r#"{"type":"set","value":NaN}"#, NOW));
@@ -132,7 +138,9 @@ fn what_the_writer_had_seen_is_unsaid_nothing_or_a_version() {
     };
     assert_eq!(replaces(""), Replaces::Unsaid);
     assert_eq!(replaces(r#","replaces":null"#), Replaces::Nothing);
-    assert!(matches!(replaces(r#","replaces":"5.1@00000000000000ff""#), Replaces::Version(seen) if seen.micros == 5));
+    assert!(
+        matches!(replaces(r#","replaces":"5.1@00000000000000ff""#), Replaces::Version(seen) if seen.micros == 5)
+    );
 }
 
 #[test]
@@ -154,7 +162,8 @@ fn counters_and_sets_take_sums_and_members() {
     let mut session = admitted();
     let count = send(&mut session, &json!({ "type": "count", "op": 1, "at": NOW_MS, "key": "c", "up": 3 }));
     assert_eq!(write_of(&count).operation, Operation::Count { key: "c".to_owned(), up: 3, down: 0 });
-    let insert = json!({ "type": "insert", "op": 1, "at": NOW_MS, "key": "s", "member": { "base64": "/w==" } });
+    let insert =
+        json!({ "type": "insert", "op": 1, "at": NOW_MS, "key": "s", "member": { "base64": "/w==" } });
     let inserted = Operation::Insert { key: "s".to_owned(), member: vec![255].into() };
     assert_eq!(write_of(&send(&mut session, &insert)).operation, inserted);
     let discard = json!({ "type": "discard", "op": 1, "at": NOW_MS, "key": "s", "member": "x" });
@@ -175,11 +184,13 @@ fn a_subscription_beyond_the_rights_is_refused_and_a_wide_one_is_narrowed() {
     }
     let mut session = session(Access::load(&path).unwrap());
     session.receive(r#"{"type":"hello","client":"tab","token":"t"}"#, NOW);
-    let effects = send(&mut session, &json!({ "type": "subscribe", "patterns": ["*"], "epoch": "e", "revision": 4 }));
+    let effects =
+        send(&mut session, &json!({ "type": "subscribe", "patterns": ["*"], "epoch": "e", "revision": 4 }));
     let [Effect::Subscribe(subscription)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(subscription.names, [Names::of("room/7/*")]);
     assert_eq!(subscription.cursor, Some(("e".to_owned(), 4)));
-    let (refused, reply) = refusal_of(&send(&mut session, &json!({ "type": "subscribe", "patterns": ["room/8/*"] })));
+    let (refused, reply) =
+        refusal_of(&send(&mut session, &json!({ "type": "subscribe", "patterns": ["room/8/*"] })));
     assert_eq!((refused, &reply["code"]), (Refused::Right, &json!("right")));
     let write = json!({ "type": "delete", "op": 1, "at": NOW_MS, "key": "room/7/door" });
     let (refused, reply) = refusal_of(&send(&mut session, &write));
