@@ -64,7 +64,8 @@ impl Own {
         // Bounded as a whole: cursors may come for ever.
         let next = async {
             loop {
-                let message = self.client.next().await.unwrap_or_else(|end| panic!("{end:?} instead of {kind}"));
+                let message =
+                    self.client.next().await.unwrap_or_else(|end| panic!("{end:?} instead of {kind}"));
                 if message["type"] == kind {
                     return message;
                 }
