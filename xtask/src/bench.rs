@@ -6,9 +6,11 @@ use anyhow::Result;
 
 use crate::nats_server;
 use crate::steps::check;
+use crate::sync_engine;
 use crate::workspace::Workspace;
 
-/// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`.
+/// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` also
+/// runs `field_gateway`.
 pub(crate) const NAMES: [&str; 9] =
     ["inprocess", "nats", "inbox", "overload", "physics", "hopping", "scale", "field", "stores"];
 
@@ -27,7 +29,7 @@ pub(crate) struct BenchArgs {
     /// physics: the seeds of the generators, FROM..TO.
     #[arg(long, default_value = "1..11")]
     seeds: String,
-    /// physics: only this part, such as standing; can be repeated. Only its section is written.
+    /// physics: only this part, such as standing; can be repeated. Only its section is written. field: `core` or `gateway`.
     #[arg(long = "part")]
     parts: Vec<String>,
     /// overload, physics, hopping, scale: only print the results, without writing pages and pictures.
@@ -40,6 +42,10 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
     let server = nats_server::find_or_install(workspace)?.path;
     let names = if names.is_empty() { NAMES.to_vec() } else { names.iter().map(String::as_str).collect() };
     for name in names {
+        if name == "field" {
+            field(workspace, &options.parts)?;
+            continue;
+        }
         let bench = if name == "overload" { "peers" } else { name };
         let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
         if name == "overload" {
@@ -66,6 +72,17 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
             }
         }
         check(command.env(nats_server::ENV, &server))?;
+    }
+    Ok(())
+}
+
+/// The field in process, and the field through the gateway beside the sync engine.
+fn field(workspace: &Workspace, parts: &[String]) -> Result<()> {
+    for (part, bench) in [("core", "field"), ("gateway", "field_gateway")] {
+        if parts.is_empty() || parts.iter().any(|wanted| wanted == part) {
+            let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
+            check(command.env(sync_engine::ENV, sync_engine::find_or_install(workspace)))?;
+        }
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod bench;
+mod browser;
 mod examples;
 mod fuzz;
 mod modules;
@@ -9,6 +10,7 @@ mod nats_server;
 mod promtool;
 mod steps;
 mod suite;
+mod sync_engine;
 mod tool;
 mod workspace;
 
@@ -92,6 +94,8 @@ fn run(command: Command) -> Result<()> {
         Command::Tools => {
             println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
             println!("promtool: {}", promtool::find_or_install(&workspace)?);
+            println!("sync engine: {}", sync_engine::find_or_install(&workspace));
+            println!("browser: {}", browser::find());
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),
