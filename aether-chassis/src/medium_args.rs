@@ -30,7 +30,7 @@ pub struct MediumArgs {
         value_name = "FORMAT",
         env = "AETHER_WIRE",
         default_value = "frames",
-        value_parser = PossibleValuesParser::new(["frames", "cloudevents"]).try_map(|text| text.parse::<Wire>()),
+        value_parser = wire_parser(),
     )]
     pub wire: Wire,
 
@@ -39,12 +39,17 @@ pub struct MediumArgs {
     pub wait: Duration,
 }
 
+/// Reads the name of a wire format.
+pub(crate) fn wire_parser() -> impl TypedValueParser<Value = Wire> {
+    PossibleValuesParser::new(["frames", "cloudevents"]).try_map(|text| text.parse::<Wire>())
+}
+
 /// A text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("use a number with a unit, such as 500ms, 30s or 5m, or 0")]
-struct TimeError;
+pub(crate) struct TimeError;
 
-fn time(text: &str) -> Result<Duration, TimeError> {
+pub(crate) fn time(text: &str) -> Result<Duration, TimeError> {
     if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text).map_err(|_| TimeError) }
 }
 
