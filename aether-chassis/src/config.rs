@@ -55,7 +55,7 @@ mod watch;
 pub use args::{ConfigArgs, Loader};
 pub use mistake::{ConfigError, Mistake, Origin, Problem};
 pub use quantity::{Count, OrOff, QuantityError, Size, Time};
-pub use rate::{Rate, RateLayer, RateLimited};
+pub use rate::Rate;
 pub use reload::Reloads;
 pub use schema::{NoSection, Section};
 pub use settings::{
@@ -73,9 +73,9 @@ use aether_core::{Aether, AetherBuilder, ConnectError, InboxControl, InboxOption
 use parking_lot::Mutex;
 use tokio::sync::watch as channel;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tower::layer::util::Stack;
 
 use crate::ServiceBuilder;
+use crate::service::{LiveRate, RateLayer};
 use sources::{Sources, Values};
 
 /// The configuration of a running program. Cloning it is one reference count.
@@ -93,7 +93,7 @@ struct Shared {
     /// The settings with which the program started.
     at_start: Vec<Setting>,
     inbox: InboxControl,
-    rate: channel::Sender<Option<Rate>>,
+    rate: channel::Sender<LiveRate>,
     reloads: channel::Sender<Reloads>,
     /// Ends the watching with the last handle.
     dropped: CancellationToken,
@@ -169,12 +169,6 @@ impl Configuration {
         self.settings().inbox.options().controlled_by(&self.shared.inbox)
     }
 
-    /// The tower layer that keeps the rate of handlers, and follows the configuration.
-    #[must_use]
-    pub fn rate_layer(&self) -> RateLayer {
-        RateLayer::new(self.shared.rate.subscribe())
-    }
-
     /// A builder for the medium of the configuration. The server shows the client name for the connection.
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let settings = self.settings();
@@ -209,17 +203,21 @@ impl Configuration {
 
 impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// Takes the inbox, the limits, the grace period and the asking of a service from a configuration. The floor and
-    /// the bounds of the inbox and the rate of the handlers follow its changes.
+    /// the bounds of the inbox follow its changes, and so does the rate of the handlers, if there was one at the start.
     ///
     /// Call it first: what is set afterwards is as it was set, except for the floor and the bounds of an inbox that has
     /// [`Configuration::inbox`] as its options.
-    pub fn configured(self, configuration: &Configuration) -> ServiceBuilder<S, Stack<RateLayer, L>> {
+    pub fn configured(self, configuration: &Configuration) -> Self {
         let settings = configuration.settings();
-        self.limits(settings.handlers.limits())
+        let mut limits = settings.handlers.limits();
+        // Handlers without a rate are called without its layer, so a rate cannot be added while they run.
+        if let OrOff::On(rate) = settings.handlers.rate {
+            limits = limits.live_rate(rate.parts(), RateLayer::new(configuration.shared.rate.subscribe()));
+        }
+        self.limits(limits)
             .inbox(configuration.inbox())
             .grace(settings.handlers.grace.0)
             .asking(settings.ask.options())
-            .layer(configuration.rate_layer())
     }
 }
 

@@ -5,10 +5,12 @@
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
-use aether_chassis::{CancellationToken, MediumArgs};
+use aether_chassis::config::{ConfigError, Loader};
+use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::{Aether, ConnectError};
 
-use crate::{Gateway, GatewayOptions, StartError};
+use crate::settings::GatewaySettings;
+use crate::{Gateway, StartError};
 
 /// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-gateway";
@@ -18,9 +20,9 @@ const PROGRAM: &str = "aether-gateway";
 #[command(name = PROGRAM, version)]
 #[non_exhaustive]
 pub struct GatewayArgs {
-    /// The medium to connect to.
+    /// The configuration, with the medium to connect to.
     #[command(flatten)]
-    pub medium: MediumArgs,
+    pub config: ConfigArgs,
     /// The HTTP address.
     #[command(flatten)]
     pub listen: ListenArgs,
@@ -50,13 +52,9 @@ fn address(text: &str) -> Result<SocketAddr, AddressError> {
 }
 
 impl ListenArgs {
-    /// The options of the gateway.
-    #[must_use]
-    pub fn options(&self) -> GatewayOptions {
-        match self.listen {
-            Some(address) => GatewayOptions::default().listen(address),
-            None => GatewayOptions::default(),
-        }
+    /// Adds the section of the gateway to a configuration, with the address if it was given.
+    pub fn layer(&self, loader: Loader) -> Loader {
+        loader.section::<GatewaySettings>().given("service.gateway.listen", "--listen", self.listen)
     }
 }
 
@@ -64,6 +62,9 @@ impl ListenArgs {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GatewayError {
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The medium could not be reached.
     #[error("the gateway cannot use its medium")]
     Connect(#[from] ConnectError),
@@ -78,28 +79,35 @@ pub enum GatewayError {
 /// Connects, prints where the gateway listens, and runs it until `shutdown` is cancelled.
 ///
 /// # Errors
-/// [`GatewayError`] if the medium cannot be reached or the address cannot be bound.
+/// [`GatewayError`] if the configuration is not valid, the medium cannot be reached or the address cannot be bound.
 ///
 /// # Cancel safety
 /// Cancelled before completion, all connections are closed and the observer is gone.
 pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), GatewayError> {
-    let Some(aether) = args.medium.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
-    if args.medium.is_local() {
+    let physics = args.no_physics.then_some(false);
+    let loader = args.listen.layer(args.config.loader()).given("service.gateway.physics", "--no-physics", physics);
+    let config = loader.load()?;
+    let Some(aether) = config.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
+    if config.settings().medium.args().is_local() {
         tracing::warn!(
             "the local medium lives inside this process, so there is nothing to observe; use --medium nats://host:port"
         );
     }
-    let done = serve(&args, &aether, shutdown).await;
+    let done = serve(&config, &aether, shutdown).await;
     // It emits nothing, so it can lose nothing of its own.
     let _ = aether_chassis::close_with_account(&aether).await;
     done
 }
 
-async fn serve(args: &GatewayArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), GatewayError> {
-    let options = args.listen.options().physics(!args.no_physics);
+async fn serve(
+    config: &Configuration,
+    aether: &Aether,
+    shutdown: CancellationToken,
+) -> Result<(), GatewayError> {
+    let options = config.section::<GatewaySettings>().options();
     let gateway = Gateway::start(aether, options).await?;
     let address = gateway.address();
-    args.medium.announce(
+    config.settings().medium.args().announce(
         PROGRAM,
         env!("CARGO_PKG_VERSION"),
         format_args!("observes every wave, http://{address}/"),

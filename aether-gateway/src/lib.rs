@@ -37,9 +37,11 @@ mod metrics;
 mod observed;
 mod page;
 mod rate;
+mod settings;
 mod status;
 
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
 pub use gateway::{Gateway, GatewayOptions, StartError};
 pub use insight::{Found, Insight, NotedIncident};
 pub use observed::{OTHER, Observed, ObservedChannel, ObservedKind};
+pub use settings::GatewaySettings;

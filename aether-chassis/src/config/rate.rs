@@ -1,14 +1,10 @@
-//! A rate that can change while a service runs, and the tower layer that keeps it.
+//! A number of waves in a time.
 
 use std::fmt;
-use std::pin::Pin;
 use std::str::FromStr;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
 
 use super::quantity::{QuantityError, from_text};
 
@@ -59,101 +55,17 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-/// A tower layer that starts no more waves in a period than the rate of the configuration allows, and follows its
-/// changes. Waves without room wait in the inbox. Each set of handlers counts by itself.
-#[derive(Debug, Clone)]
-pub struct RateLayer {
-    rate: watch::Receiver<Option<Rate>>,
-}
-
-impl RateLayer {
-    pub(super) fn new(rate: watch::Receiver<Option<Rate>>) -> Self {
-        Self { rate }
-    }
-}
-
-impl<S> tower::Layer<S> for RateLayer {
-    type Service = RateLimited<S>;
-    fn layer(&self, inner: S) -> RateLimited<S> {
-        let mut rate = self.rate.clone();
-        let limit = *rate.borrow_and_update();
-        RateLimited { inner, rate, limit, left: 0, end: Instant::now(), wait: None }
-    }
-}
-
-/// A service whose rate is limited by a [`RateLayer`].
-pub struct RateLimited<S> {
-    inner: S,
-    rate: watch::Receiver<Option<Rate>>,
-    /// The rate as last seen.
-    limit: Option<Rate>,
-    /// How many waves may be started in this period.
-    left: u64,
-    /// The end of this period.
-    end: Instant,
-    /// Ends with the period, or when the rate changes.
-    wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-}
-
-impl<S> RateLimited<S> {
-    /// Waits until a wave may be started.
-    fn poll_rate(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            // An error means that the configuration is gone, so that the rate stays.
-            if self.rate.has_changed().unwrap_or(false) {
-                self.limit = *self.rate.borrow_and_update();
-                self.wait = None;
-                // What was started in the period that ends here is forgotten: at most one rate's worth is added.
-                (self.left, self.end) = (0, Instant::now());
-            }
-            let Some(Rate { waves, period }) = self.limit else { return Poll::Ready(()) };
-            if self.left > 0 {
-                return Poll::Ready(());
-            }
-            let now = Instant::now();
-            if now >= self.end {
-                (self.left, self.end, self.wait) = (waves, now + period, None);
-                return Poll::Ready(());
-            }
-            let (mut rate, end) = (self.rate.clone(), self.end);
-            let wait = self.wait.get_or_insert_with(|| {
-                Box::pin(async move {
-                    tokio::select! {
-                        () = sleep_until(end) => {}
-                        Ok(()) = rate.changed() => {}
-                    }
-                })
-            });
-            ready!(wait.as_mut().poll(context));
-            self.wait = None;
-        }
-    }
-}
-
-impl<S, W> tower::Service<W> for RateLimited<S>
-where
-    S: tower::Service<W>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        ready!(self.poll_rate(context));
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, wave: W) -> S::Future {
-        self.left = self.left.saturating_sub(1);
-        self.inner.call(wave)
+impl Rate {
+    /// The number of waves and the time.
+    #[must_use]
+    pub const fn parts(self) -> (u64, Duration) {
+        (self.waves, self.period)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::convert::Infallible;
-    use tower::{Layer, Service, ServiceExt, service_fn};
 
     #[test]
     fn rates_are_read_and_wrong_ones_refused() {
@@ -165,38 +77,5 @@ mod tests {
         for wrong in ["", "100", "0/s", "5/0s", "-1/s", "1.5/s", "5/2days", "5/"] {
             assert!(wrong.parse::<Rate>().unwrap_err().to_string().contains("such as 100/s"), "{wrong}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_rate_is_kept_and_a_change_counts_at_once() {
-        let (sender, receiver) = watch::channel(Some("2/10s".parse().unwrap()));
-        let start = Instant::now();
-        let mut service =
-            RateLayer::new(receiver).layer(service_fn(async |(): ()| Ok::<_, Infallible>(Instant::now())));
-        let mut started = Vec::new();
-        for _ in 0..4 {
-            started.push(service.ready().await.unwrap().call(()).await.unwrap().duration_since(start).as_secs());
-        }
-        assert_eq!(started, [0, 0, 10, 10]);
-        // The next would start at 20 s.
-        let waiting = async {
-            service.ready().await.unwrap();
-            start.elapsed().as_secs()
-        };
-        let changing = async {
-            tokio::time::sleep(Duration::from_secs(3)).await;
-            sender.send_replace(None);
-        };
-        let (ready_at, ()) = tokio::join!(waiting, changing);
-        assert_eq!(ready_at, 13, "the limit was lifted while it waited");
-        for _ in 0..100 {
-            service.ready().await.unwrap().call(()).await.unwrap();
-        }
-        assert_eq!(start.elapsed().as_secs(), 13, "no limit");
-        sender.send_replace(Some("1/10s".parse().unwrap()));
-        for _ in 0..2 {
-            service.ready().await.unwrap().call(()).await.unwrap();
-        }
-        assert_eq!(start.elapsed().as_secs(), 23);
     }
 }

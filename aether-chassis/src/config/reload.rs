@@ -29,13 +29,16 @@ impl Configuration {
         let before = self.values();
         match shared.sources.read(&before.files) {
             Ok(values) => {
+                tracing::debug!(files = ?values.files, "the configuration was read again");
+                let rate = shared.at_start.iter().find(|setting| setting.key == "handlers.rate");
+                let had_no_rate = rate.is_some_and(|rate| rate.typed.as_str() == Some("off"));
                 let was_refused = shared.reloads.borrow().mistakes.is_some();
-                let changed = changes(&before.settings, &values.settings);
+                let changed = changes(&before.settings, &values.settings, had_no_rate);
                 if changed.is_empty() && !was_refused {
                     return;
                 }
                 let (live, restart): (Vec<_>, Vec<_>) = changed.iter().partition(|change| change.is_live);
-                let needs_restart = changes(&shared.at_start, &values.settings)
+                let needs_restart = changes(&shared.at_start, &values.settings, had_no_rate)
                     .into_iter()
                     .filter(|change| !change.is_live)
                     .map(|change| change.key)
@@ -81,7 +84,7 @@ impl Configuration {
         self.shared.rate.send_if_modified(|rate| {
             let new = match settings.handlers.rate {
                 OrOff::Off => None,
-                OrOff::On(rate) => Some(rate),
+                OrOff::On(rate) => Some(rate.parts()),
             };
             std::mem::replace(rate, new) != new
         });
@@ -107,7 +110,7 @@ impl std::fmt::Display for Change {
 }
 
 /// The settings whose values differ.
-fn changes(before: &[Setting], now: &[Setting]) -> Vec<Change> {
+fn changes(before: &[Setting], now: &[Setting], had_no_rate: bool) -> Vec<Change> {
     // Both have the settings of one schema, in the same order.
     let pairs = before.iter().zip(now).filter(|(before, now)| before.typed != now.typed);
     let change = |(before, now): (&Setting, &Setting)| Change {
@@ -115,7 +118,8 @@ fn changes(before: &[Setting], now: &[Setting]) -> Vec<Change> {
         before: before.value.clone(),
         now: now.value.clone(),
         origin: now.origin.clone(),
-        is_live: now.is_live,
+        // Handlers that started without a rate have no layer for one.
+        is_live: now.is_live && !(now.key == "handlers.rate" && had_no_rate),
     };
     pairs.map(change).collect()
 }

@@ -5,6 +5,7 @@
 mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;
+mod config;
 mod field;
 mod letters;
 mod nats;
