@@ -43,6 +43,7 @@ mod medium_args;
 mod process;
 mod resend;
 mod service;
+pub mod service_manager;
 pub mod shutdown;
 
 pub use account::{LostWaves, Received, Sent, close_with_account};

@@ -9,7 +9,7 @@ use aether_core::{Aether, AetherBuilder, ConnectError, NatsOptions, Wire, medium
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio_util::sync::CancellationToken;
 
-use crate::connecting;
+use crate::{connecting, service_manager};
 
 /// The medium to connect to. Each argument can also be set by an environment variable; the argument takes precedence.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -114,9 +114,11 @@ impl MediumArgs {
         Ok(connected)
     }
 
-    /// Logs one line with the program, its version, the medium, and what the program does.
+    /// Logs one line with the program, its version, the medium, and what the program does. Tells the service manager that
+    /// the program is [ready](service_manager::ready).
     pub fn announce(&self, program: &str, version: &str, does: impl fmt::Display) {
         tracing::info!("{program} {version} on {self}: {does}");
+        service_manager::ready();
     }
 
     /// Whether the medium is local to this process.

@@ -64,7 +64,8 @@ async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), CommandError> {
     let view = View::of_stdout(aether);
-    let gateway = Gateway::start(aether, config.section::<GatewaySettings>().options().on_wave(view.noting())).await?;
+    let gateway =
+        Gateway::start(aether, config.section::<GatewaySettings>().options().on_wave(view.noting())).await?;
     // Printed first, so that the user can open the page.
     let mut view = view.begin(&gateway)?;
     let beta = Beta::start(aether, config.section::<StockSettings>().options(config)).await?;

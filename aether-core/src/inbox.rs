@@ -40,8 +40,8 @@ use smallvec::SmallVec;
 
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
-use control::LiveOptions;
 use admission::{Admission, QueuePosition, kept_from_weak};
+use control::LiveOptions;
 use levels::{Levels, Popped};
 use prefetch::Prefetch;
 
@@ -417,8 +417,7 @@ impl Inbox {
     #[must_use]
     pub fn effective_floor(&self) -> Floor {
         let evicted = self.state.lock().evictions.strongest(Moment::now());
-        evicted
-            .map_or(self.floor(), |level| self.floor().max(Floor::at(amplitude_of_level(level))))
+        evicted.map_or(self.floor(), |level| self.floor().max(Floor::at(amplitude_of_level(level))))
     }
 }
 

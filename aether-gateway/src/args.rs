@@ -85,7 +85,8 @@ pub enum GatewayError {
 /// Cancelled before completion, all connections are closed and the observer is gone.
 pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), GatewayError> {
     let physics = args.no_physics.then_some(false);
-    let loader = args.listen.layer(args.config.loader()).given("service.gateway.physics", "--no-physics", physics);
+    let loader =
+        args.listen.layer(args.config.loader()).given("service.gateway.physics", "--no-physics", physics);
     let config = loader.load()?;
     let Some(aether) = config.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
     if config.settings().medium.args().is_local() {

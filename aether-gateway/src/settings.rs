@@ -34,7 +34,8 @@ impl GatewaySettings {
     /// The options of the gateway.
     #[must_use]
     pub fn options(&self) -> GatewayOptions {
-        let options = GatewayOptions::default().physics(self.physics).max_channels(self.max_channels.as_usize());
+        let options =
+            GatewayOptions::default().physics(self.physics).max_channels(self.max_channels.as_usize());
         match self.listen {
             OrOff::On(address) => options.listen(address),
             OrOff::Off => options,

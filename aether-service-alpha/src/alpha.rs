@@ -60,7 +60,13 @@ impl Alpha {
     /// # Cancel safety
     /// Cancelled before completion, no service is left.
     pub async fn start(aether: &Aether, options: AlphaOptions) -> Result<Self, AlphaError> {
-        let payments = PaymentService::start_configured(aether, options.decline_rate, options.seed, &options.configuration).await?;
+        let payments = PaymentService::start_configured(
+            aether,
+            options.decline_rate,
+            options.seed,
+            &options.configuration,
+        )
+        .await?;
         let vibrator = Vibrator::create("alpha", aether).await?;
         Ok(Self { vibrator, payments, options, counters: Arc::default() })
     }

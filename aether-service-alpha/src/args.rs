@@ -95,7 +95,11 @@ pub async fn main(args: AlphaArgs, shutdown: CancellationToken) -> Result<(), Al
     Ok(closed?)
 }
 
-async fn serve(config: &Configuration, aether: &Aether, shutdown: CancellationToken) -> Result<(), AlphaError> {
+async fn serve(
+    config: &Configuration,
+    aether: &Aether,
+    shutdown: CancellationToken,
+) -> Result<(), AlphaError> {
     let alpha = Alpha::start(aether, config.section::<OrderSettings>().options(config)).await?;
     config.settings().medium.args().announce(
         PROGRAM,

@@ -105,10 +105,18 @@ pub async fn main(args: BetaArgs, shutdown: CancellationToken) -> Result<(), Bet
     Ok(closed?)
 }
 
-async fn serve(config: &Configuration, aether: &Aether, shutdown: CancellationToken) -> Result<(), BetaError> {
+async fn serve(
+    config: &Configuration,
+    aether: &Aether,
+    shutdown: CancellationToken,
+) -> Result<(), BetaError> {
     let beta = Beta::start(aether, config.section::<StockSettings>().options(config)).await?;
     let heard = [messages::RESERVE, messages::RELEASE, messages::COMMIT, messages::RESTOCK].join(", ");
-    config.settings().medium.args().announce(PROGRAM, env!("CARGO_PKG_VERSION"), format_args!("answers {heard}"));
+    config.settings().medium.args().announce(
+        PROGRAM,
+        env!("CARGO_PKG_VERSION"),
+        format_args!("answers {heard}"),
+    );
     let summary = beta.run(shutdown).await?;
     writeln!(std::io::stdout(), "{summary}").map_err(BetaError::Output)
 }

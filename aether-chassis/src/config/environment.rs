@@ -62,7 +62,11 @@ pub(super) fn arguments(set: &[String], given: &[Given]) -> Layer {
         let origin = Origin::Argument { name: "--set".to_owned() };
         match pair.split_once('=') {
             Some((key, text)) if !key.trim().is_empty() => {
-                layer.entries.push(Entry { path: path(key), value: Raw::Text(text.trim().to_owned()), origin });
+                layer.entries.push(Entry {
+                    path: path(key),
+                    value: Raw::Text(text.trim().to_owned()),
+                    origin,
+                });
             }
             _ => layer.mistakes.push(Mistake { origin, problem: Problem::NotPair { given: pair.clone() } }),
         }
@@ -101,7 +105,8 @@ mod tests {
 
     #[test]
     fn an_argument_that_is_no_pair_is_named() {
-        let layer = arguments(&["inbox.floor = 0.5".to_owned(), "inbox.floor".to_owned(), "=1".to_owned()], &[]);
+        let layer =
+            arguments(&["inbox.floor = 0.5".to_owned(), "inbox.floor".to_owned(), "=1".to_owned()], &[]);
         assert_eq!(layer.entries[0].path, ["inbox", "floor"]);
         assert!(matches!(&layer.entries[0].value, Raw::Text(text) if text == "0.5"));
         assert_eq!(layer.mistakes.len(), 2);

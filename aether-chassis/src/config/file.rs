@@ -68,6 +68,11 @@ pub(super) fn read(path: &Path) -> Option<Layer> {
         let origin = at(line_of(&text, offset));
         layer.entries.push(Entry { path: path.to_vec(), value: Raw::Typed(value.clone()), origin });
     });
+    // The order in which somebody reads it. TOML's tables are sorted by name.
+    layer.entries.sort_by_key(|entry| match entry.origin {
+        Origin::File { line, .. } => line,
+        _ => 0,
+    });
     Some(layer)
 }
 
@@ -120,7 +125,8 @@ mod tests {
 
     #[test]
     fn every_value_has_its_line() {
-        let layer = read_text_as_file("# first\n[inbox]\nfloor = 0.1\n\nmax_waves = 5\n[a.b]\nc = { d = 1 }\n[e]\n");
+        let layer =
+            read_text_as_file("# first\n[inbox]\nfloor = 0.1\n\nmax_waves = 5\n[a.b]\nc = { d = 1 }\n[e]\n");
         let entries: Vec<_> = layer
             .entries
             .iter()
@@ -129,7 +135,7 @@ mod tests {
                 (entry.path.join("."), line)
             })
             .collect();
-        let expected = [("a.b.c.d", 7), ("e", 8), ("inbox.floor", 3), ("inbox.max_waves", 5)];
+        let expected = [("inbox.floor", 3), ("inbox.max_waves", 5), ("a.b.c.d", 7), ("e", 8)];
         assert_eq!(entries, expected.map(|(key, line)| (key.to_owned(), line)));
     }
 

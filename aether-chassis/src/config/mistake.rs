@@ -166,7 +166,8 @@ mod tests {
     fn a_mistake_states_its_place_and_the_remedy() {
         let origin = Origin::File { path: "config/default.toml".into(), line: 7 };
         let nearest = Some("inbox.max_waves".to_owned());
-        let mistake = Mistake { origin, problem: Problem::Unknown { key: "inbox.max_wave".to_owned(), nearest } };
+        let mistake =
+            Mistake { origin, problem: Problem::Unknown { key: "inbox.max_wave".to_owned(), nearest } };
         let line = "config/default.toml:7: there is no setting inbox.max_wave: did you mean inbox.max_waves?";
         assert_eq!(mistake.to_string(), line);
         let both = ConfigError { mistakes: vec![mistake.clone(), mistake] };

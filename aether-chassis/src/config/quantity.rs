@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Time(pub Duration);
 
-/// A number of bytes with its unit: `64 MiB`, `512KiB`, `10 MB`; at least 1 byte.
+/// A number of bytes with its unit: `64 MiB`, `512KiB`, `10 MB`; at least 1 byte, and below 1 EiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(u64);
 
@@ -45,7 +45,7 @@ impl QuantityError {
 }
 
 const TIME: &str = "a number with a unit, such as 500ms, 30s or 5m, or 0";
-const SIZE: &str = "a number of bytes above zero with a unit, such as 64 MiB or 512 KiB";
+const SIZE: &str = "a number of bytes above zero and below 1 EiB with a unit, such as 64 MiB or 512 KiB";
 
 impl FromStr for Time {
     type Err = QuantityError;
@@ -64,10 +64,13 @@ impl fmt::Display for Time {
 }
 
 impl Size {
-    /// A size in bytes, at least 1.
+    /// More than any memory; the arithmetic of `bytesize` ends not far above.
+    const MOST: u64 = (1 << 60) - 1;
+
+    /// A size in bytes, at least 1 and below 1 EiB.
     #[must_use]
     pub const fn new(bytes: u64) -> Option<Self> {
-        if bytes == 0 { None } else { Some(Self(bytes)) }
+        if bytes == 0 || bytes > Self::MOST { None } else { Some(Self(bytes)) }
     }
 
     /// The size in bytes; the largest `usize` on machines whose memory is smaller.
@@ -274,7 +277,10 @@ mod tests {
         }
         assert!(read::<Time>(5).unwrap_err().contains("such as 500ms"));
         for wrong in [-1, 0, 9] {
-            assert!(read::<Count<1, 8>>(wrong).unwrap_err().contains("a whole number from 1 to 8"), "{wrong}");
+            assert!(
+                read::<Count<1, 8>>(wrong).unwrap_err().contains("a whole number from 1 to 8"),
+                "{wrong}"
+            );
         }
         assert!(read::<Count<1, 8>>(2.5).unwrap_err().contains("a whole number from 1 to 8"));
         assert!(read::<Count<1, 8>>("2").unwrap_err().contains("a whole number from 1 to 8"));

@@ -8,8 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::quantity::{QuantityError, from_text};
 
-const ALLOWED: &str =
-    "a whole number of waves and a time, such as 100/s, 5/m or 20/250ms, with a time above zero and at most a day";
+const ALLOWED: &str = "a whole number of waves and a time, such as 100/s, 5/m or 20/250ms, with a time above zero and at most a day";
 
 /// The longest period: the end of a period must not overflow the clock.
 const LONGEST: Duration = Duration::from_secs(60 * 60 * 24);

@@ -6,7 +6,7 @@ use super::Configuration;
 use super::mistake::ConfigError;
 use super::quantity::OrOff;
 use super::sources::{Setting, Values};
-use crate::{error_chain, logging};
+use crate::{error_chain, logging, service_manager};
 
 /// How often the files of a configuration were read again.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +54,11 @@ impl Configuration {
                 if changed.is_empty() {
                     tracing::info!("the configuration is valid again; nothing else has changed");
                 }
+                service_manager::status(if needs_restart.is_empty() {
+                    "the changed configuration is in force"
+                } else {
+                    "parts of the changed configuration need a restart"
+                });
                 shared.reloads.send_modify(|reloads| {
                     reloads.applied += 1;
                     (reloads.mistakes, reloads.needs_restart) = (None, needs_restart);
@@ -64,6 +69,7 @@ impl Configuration {
                     error = error_chain(&error),
                     "the changed configuration is refused; the settings before stay in force"
                 );
+                service_manager::status(&format!("the changed configuration is refused: {error}"));
                 shared.reloads.send_modify(|reloads| {
                     reloads.refused += 1;
                     reloads.mistakes = Some(Arc::new(error));
@@ -78,7 +84,8 @@ impl Configuration {
         let inbox = &settings.inbox;
         self.shared.inbox.set_floor(inbox.floor.0);
         // The types allow no bound that this refuses.
-        if let Err(error) = self.shared.inbox.set_bounds(inbox.max_waves.as_usize(), inbox.max_bytes.bytes()) {
+        if let Err(error) = self.shared.inbox.set_bounds(inbox.max_waves.as_usize(), inbox.max_bytes.bytes())
+        {
             tracing::error!(error = error_chain(&error), "the bounds of the inboxes were not changed");
         }
         self.shared.rate.send_if_modified(|rate| {

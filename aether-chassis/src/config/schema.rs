@@ -170,6 +170,11 @@ impl Schema {
     fn nearest(&self, key: &str) -> Option<String> {
         let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
         let leaves = self.leaves();
+        // A name inside of a value.
+        let is_inside = |known: &str| key.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'));
+        if let Some((outer, _)) = leaves.iter().find(|(known, _)| is_inside(known)) {
+            return Some(outer.clone());
+        }
         let rated = leaves.iter().map(|(known, _)| {
             let whole = strsim::damerau_levenshtein(key, known);
             // The right setting in the wrong section, or in none.
@@ -219,7 +224,8 @@ fn flatten(table: &toml::Table, path: &mut Vec<String>, leaves: &mut Vec<(String
 /// TOML value.
 fn typed(text: &str, default: &toml::Value) -> Vec<toml::Value> {
     let as_text = toml::Value::String(text.to_owned());
-    let as_value = format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
+    let as_value =
+        format!("value = {text}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
     match (as_value, default) {
         (None, _) => vec![as_text],
         (Some(value), toml::Value::String(_)) => vec![value, as_text],
@@ -274,7 +280,10 @@ mod tests {
     fn check(key: &str, value: Raw) -> Option<Result<toml::Value, String>> {
         let path = key.split('.').map(str::to_owned).collect();
         let entry = Entry { path, value, origin: Origin::BuiltIn };
-        Schema::new().with::<Greeter>().check(&entry).map(|checked| checked.map_err(|mistake| mistake.to_string()))
+        Schema::new()
+            .with::<Greeter>()
+            .check(&entry)
+            .map(|checked| checked.map_err(|mistake| mistake.to_string()))
     }
 
     #[test]

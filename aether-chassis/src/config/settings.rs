@@ -174,9 +174,13 @@ impl LogFilter {
 }
 
 impl TryFrom<String> for LogFilter {
-    type Error = crate::logging::LoggingError;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        crate::logging::parse_filter(&text).map(|_| Self(text))
+    type Error = QuantityError;
+    fn try_from(text: String) -> Result<Self, QuantityError> {
+        const ALLOWED: &str = "a level such as debug, or pairs such as aether_core=trace";
+        match crate::logging::parse_filter(&text) {
+            Ok(_) => Ok(Self(text)),
+            Err(_) => Err(QuantityError::new(format!("the filter {text}"), ALLOWED)),
+        }
     }
 }
 
@@ -294,7 +298,8 @@ impl Default for HandlerSettings {
 impl HandlerSettings {
     /// The limits of a service, without the rate, which can change while it runs.
     pub(super) fn limits(&self) -> Limits {
-        let mut limits = Limits::new().concurrency(self.concurrency.as_usize()).shed_when_busy(self.shed_when_busy);
+        let mut limits =
+            Limits::new().concurrency(self.concurrency.as_usize()).shed_when_busy(self.shed_when_busy);
         if let OrOff::On(Time(time)) = self.time_out {
             limits = limits.time_out(time);
         }

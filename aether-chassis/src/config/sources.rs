@@ -106,11 +106,6 @@ impl Sources {
             checked.push(entries);
         }
         if !mistakes.is_empty() {
-            // By file and line, which is the order in which somebody repairs them.
-            mistakes.sort_by_key(|mistake| match &mistake.origin {
-                Origin::File { path, line } => (Some(path.clone()), *line),
-                _ => (None, usize::MAX),
-            });
             return Err(ConfigError { mistakes });
         }
         others.sort();
@@ -118,7 +113,12 @@ impl Sources {
         Ok(self.merged(checked, files, others))
     }
 
-    fn merged(&self, layers: Vec<Vec<(Entry, toml::Value)>>, files: Vec<PathBuf>, others: Vec<String>) -> Values {
+    fn merged(
+        &self,
+        layers: Vec<Vec<(Entry, toml::Value)>>,
+        files: Vec<PathBuf>,
+        others: Vec<String>,
+    ) -> Values {
         let defaults = Merged(tree(self.schema.defaults(), &Origin::BuiltIn.to_string()));
         let mut builder = config::Config::builder().add_source(defaults);
         for layer in layers {
@@ -189,8 +189,10 @@ impl Default for Sources {
 fn profiles(folder: &Path) -> Vec<String> {
     let files = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     let names = files.filter_map(|file| file.file_name().into_string().ok());
-    let mut profiles: Vec<_> =
-        names.filter(|name| name != DEFAULT_FILE).filter_map(|name| Some(name.strip_suffix(".toml")?.to_owned())).collect();
+    let mut profiles: Vec<_> = names
+        .filter(|name| name != DEFAULT_FILE)
+        .filter_map(|name| Some(name.strip_suffix(".toml")?.to_owned()))
+        .collect();
     profiles.sort();
     profiles
 }
@@ -235,7 +237,8 @@ fn insert(map: &mut Map<String, Value>, path: &[String], value: Value) {
             map.insert(last.clone(), value);
         }
         [first, rest @ ..] => {
-            let section = map.entry(first.clone()).or_insert_with(|| Value::new(None, ValueKind::Table(Map::new())));
+            let section =
+                map.entry(first.clone()).or_insert_with(|| Value::new(None, ValueKind::Table(Map::new())));
             if let ValueKind::Table(inner) = &mut section.kind {
                 insert(inner, rest, value);
             }

@@ -112,7 +112,8 @@ async fn is_complete(shared: &Shared) {
                 Some(first) if !noticed.writing.is_empty() => {
                     if now >= first + LONG_WRITE && !has_warned {
                         has_warned = true;
-                        let files: Vec<_> = noticed.writing.iter().map(|path| path.display().to_string()).collect();
+                        let files: Vec<_> =
+                            noticed.writing.iter().map(|path| path.display().to_string()).collect();
                         tracing::warn!(
                             files = files.join(", "),
                             "the configuration is still being written; it is read when the file is closed"
@@ -177,7 +178,8 @@ fn note(noticed: &mut Noticed, event: &Event, names: &[std::ffi::OsString], watc
         noticed.changed = true;
         return true;
     }
-    let is_ours = |path: &&PathBuf| path.file_name().is_some_and(|name| names.iter().any(|ours| ours == name));
+    let is_ours =
+        |path: &&PathBuf| path.file_name().is_some_and(|name| names.iter().any(|ours| ours == name));
     let ours: Vec<_> = event.paths.iter().filter(is_ours).cloned().collect();
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) if !ours.is_empty() => {
@@ -192,7 +194,9 @@ fn note(noticed: &mut Noticed, event: &Event, names: &[std::ffi::OsString], watc
             noticed.failed = Some(format!("the folder {} is gone", watched.display()));
             true
         }
-        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) | EventKind::Create(_) if !ours.is_empty() => {
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) | EventKind::Create(_)
+            if !ours.is_empty() =>
+        {
             let is_written = matches!(event.kind, EventKind::Modify(_));
             if REPORTS_CLOSING && is_written {
                 noticed.writing.extend(ours);

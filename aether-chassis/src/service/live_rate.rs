@@ -114,7 +114,8 @@ mod tests {
             RateLayer::new(receiver).layer(service_fn(async |(): ()| Ok::<_, Infallible>(Instant::now())));
         let mut started = Vec::new();
         for _ in 0..4 {
-            started.push(service.ready().await.unwrap().call(()).await.unwrap().duration_since(start).as_secs());
+            started
+                .push(service.ready().await.unwrap().call(()).await.unwrap().duration_since(start).as_secs());
         }
         assert_eq!(started, [0, 0, 10, 10]);
         // The next would start at 20 s.

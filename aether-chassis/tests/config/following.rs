@@ -1,12 +1,15 @@
 //! Files that change while a service runs.
 
 use std::fs;
+use std::future::ready;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aether_chassis::config::Configuration;
 use aether_chassis::{CancellationToken, Service};
 use aether_core::{Aether, Floor, Vibrator, Wave};
+use tokio::sync::Semaphore;
 
 use crate::stage::{Folder, Greeter, PATIENCE, next};
 
@@ -55,7 +58,9 @@ async fn a_broken_file_keeps_the_settings_and_a_valid_one_replaces_them() {
     let folder = Folder::with(&[("default.toml", "inbox.floor = 0.5\n")]);
     let (config, _following) = follow(&folder);
     let mut reloads = config.reloads();
-    for (number, broken) in ["inbox.floor = \n", "inbox.flor = 0.1\n", "inbox.floor = 7\n"].into_iter().enumerate() {
+    for (number, broken) in
+        ["inbox.floor = \n", "inbox.flor = 0.1\n", "inbox.floor = 7\n"].into_iter().enumerate()
+    {
         folder.write("default.toml", broken);
         let reload = next(&mut reloads).await;
         assert_eq!((reload.applied, reload.refused), (0, number as u64 + 1));
@@ -133,13 +138,20 @@ async fn reloads_under_load_lose_nothing() {
     let (config, _following) = follow(&folder);
     let mut reloads = config.reloads();
     let aether = Aether::local();
+    let handled = Arc::new(Semaphore::new(0));
     let service = Service::builder("stock")
         .configured(&config)
-        .on("a", async |_: Wave| {})
+        .on("a", {
+            let handled = Arc::clone(&handled);
+            move |_: Wave| {
+                handled.add_permits(1);
+                ready(())
+            }
+        })
         .build(&aether)
         .await
         .unwrap();
-    let (counters, shutdown) = (service.counters(), CancellationToken::new());
+    let shutdown = CancellationToken::new();
     let running = tokio::spawn(service.run_until(shutdown.clone()));
     let emits = aether.emitter("emits").unwrap();
     let emitting = tokio::spawn(async move {
@@ -154,7 +166,9 @@ async fn reloads_under_load_lose_nothing() {
         let text = match changes % 3 {
             0 => "inbox.max_waves = \n".to_owned(),
             1 => format!("inbox.patience = '30s'\ninbox.max_waves = {}\n", 5 + changes),
-            _ => format!("inbox.patience = '30s'\ninbox.max_waves = {}\nlog.filter = 'warn'\n", 5000 + changes),
+            _ => {
+                format!("inbox.patience = '30s'\ninbox.max_waves = {}\nlog.filter = 'warn'\n", 5000 + changes)
+            }
         };
         folder.replace("default.toml", &text);
         let reload = next(&mut reloads).await;
@@ -162,9 +176,11 @@ async fn reloads_under_load_lose_nothing() {
     }
     emitting.await.unwrap();
     assert!(changes >= 3, "the files changed {changes} times while waves were emitted");
+    let all = tokio::time::timeout(PATIENCE, handled.acquire_many(WAVES as u32)).await;
+    let _all = all.expect("every wave is handled").unwrap();
     shutdown.cancel();
     let report = tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap().unwrap();
     let ledger = aether.ledger();
     assert_eq!((ledger.offered, ledger.delivered, ledger.lost()), (WAVES, WAVES, 0));
-    assert_eq!(counters.report().left + report.abandoned, 0, "{report}");
+    assert_eq!(report.left + report.abandoned, 0, "{report}");
 }

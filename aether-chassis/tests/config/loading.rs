@@ -60,7 +60,7 @@ fn all_mistakes_are_reported_at_once_with_file_and_line() {
         ("default.toml:12: ", "a whole number from 1 to 1048576"),
         ("default.toml:14: ", "a whole number from 0 to 4294967295"),
         ("default.toml:15: ", "did you mean service.greeter.greeting?"),
-        ("--set: ", "is not a filter"),
+        ("--set: ", "a level such as debug"),
         ("--set: ", "use frames or cloudevents"),
     ];
     assert_eq!(lines.len(), expected.len(), "{lines:#?}");
@@ -98,7 +98,8 @@ fn secrets_and_passwords_are_not_shown() {
 
 #[test]
 fn sections_of_other_programs_are_left_to_them() {
-    let folder = Folder::with(&[("default.toml", "[service.shop]\nanything = 1\n[service.greeter]\nguests = 1\n")]);
+    let folder =
+        Folder::with(&[("default.toml", "[service.shop]\nanything = 1\n[service.greeter]\nguests = 1\n")]);
     let config = folder.load().unwrap();
     assert_eq!(config.others(), ["service.shop"]);
     assert_eq!(config.section::<Greeter>().guests, 1);

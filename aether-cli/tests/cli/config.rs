@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+#[cfg(unix)]
 use aether_core::conformance::NatsServer;
 
-use crate::process::{Running, aether, run};
+#[cfg(unix)]
+use crate::process::Running;
+use crate::process::{aether, run};
 
 /// The file with every setting, in the checkout.
 fn default_file() -> String {
@@ -66,7 +69,10 @@ fn the_default_file_has_every_setting_with_its_default_unit_and_cost() {
     // The file is read as the types read it, too.
     let with_file = folder(&[("default.toml", &text)]);
     let read = shown(&["--config", with_file.path().to_str().unwrap()]);
-    assert!(read.iter().all(|(key, (value, origin))| *value == of_types[key].0 && origin.contains("default.toml:")));
+    assert!(
+        read.iter()
+            .all(|(key, (value, origin))| *value == of_types[key].0 && origin.contains("default.toml:"))
+    );
 }
 
 #[test]
@@ -77,10 +83,14 @@ fn each_value_is_shown_with_its_origin_and_secrets_are_hidden() {
     ]);
     let path = folder.path().to_str().unwrap();
     let mut command = aether(&["config", "show", "--changed", "--config", path, "--set", "ask.retries=3"]);
-    command.env("AETHER_PROFILE", "prod").env("AETHER__SERVICE__ALPHA__RATE", "5").env("AETHER_PREFIX", "shop");
+    command
+        .env("AETHER_PROFILE", "prod")
+        .env("AETHER__SERVICE__ALPHA__RATE", "5")
+        .env("AETHER_PREFIX", "shop");
     let output = command.output().unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
-    let words: Vec<_> = out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let words: Vec<_> =
+        out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let expected = [
         "ask.retries = 3 # --set".to_owned(),
         format!("inbox.floor = 0.1 # {path}/default.toml:2, applies at once"),
@@ -106,7 +116,10 @@ fn check_prints_all_mistakes_and_its_exit_code_tells() {
     assert_eq!(said.code, Some(1));
     let lines: Vec<_> = said.out.lines().collect();
     assert_eq!(lines.len(), 3, "{lines:?}");
-    assert_eq!(lines[0], format!("{path}/default.toml:2: there is no setting inbox.flor: did you mean inbox.floor?"));
+    assert_eq!(
+        lines[0],
+        format!("{path}/default.toml:2: there is no setting inbox.flor: did you mean inbox.floor?")
+    );
     assert!(lines[1].starts_with(&format!("{path}/default.toml:5: service.beta.units: ")), "{lines:?}");
     assert!(lines[2].starts_with("--set: ask.retries: ") && lines[2].contains("from 0 to 255"), "{lines:?}");
     assert!(said.err.contains("the configuration has 3 mistakes"), "{}", said.err);
@@ -124,17 +137,22 @@ fn an_environment_variable_that_is_no_setting_is_refused() {
     assert_eq!(out, "AETHER__INBOX__FLOR: there is no setting inbox.flor: did you mean inbox.floor?\n");
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn a_running_service_follows_its_files_and_keeps_what_was_valid() {
     let server = NatsServer::start().await.unwrap();
     let config = format!("[medium]\nurl = \"{}\"\n", server.url());
     let folder = folder(&[("default.toml", &config)]);
-    let write = |more: &str| fs::write(folder.path().join("default.toml"), format!("{config}{more}")).unwrap();
+    let write =
+        |more: &str| fs::write(folder.path().join("default.toml"), format!("{config}{more}")).unwrap();
     let mut beta = Running::start(&["beta", "--config", folder.path().to_str().unwrap()]);
     beta.tells("the service started");
     write("[inbox]\nfloor = 0.25\n[service.beta]\nunits = 9\n");
     let line = beta.tells("inbox.floor");
-    assert!(line.contains("= 0.25 instead of 0.0") && line.contains("default.toml:4") && line.contains("applied"), "{line}");
+    assert!(
+        line.contains("= 0.25 instead of 0.0") && line.contains("default.toml:4") && line.contains("applied"),
+        "{line}"
+    );
     let line = beta.tells("service.beta.units");
     assert!(line.contains("= 9 instead of 25") && line.contains("this needs a restart"), "{line}");
     write("[inbox]\nfloor = 2\n");

@@ -15,6 +15,8 @@ mod outage;
 mod physics;
 mod process;
 #[cfg(unix)]
+mod systemd;
+#[cfg(unix)]
 mod trace;
 mod up;
 mod usage;
