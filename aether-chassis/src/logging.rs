@@ -54,6 +54,11 @@ pub fn init() -> Result<(), LoggingError> {
 /// The filter of the subscriber that [`init`] has installed.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
+/// Whether the filter can be replaced.
+pub(crate) fn has_filter() -> bool {
+    FILTER.get().is_some()
+}
+
 /// Replaces the filter of the subscriber that [`init`] has installed. Changes nothing for a subscriber of the author, or
 /// if the filter is the same.
 pub(crate) fn set_filter(filter: &str) {

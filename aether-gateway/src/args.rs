@@ -3,13 +3,12 @@
 //! This crate's binary and the subcommand `aether gateway` use it.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 
 use aether_chassis::config::{ConfigError, Loader};
 use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::{Aether, ConnectError};
 
-use crate::settings::GatewaySettings;
+use crate::settings::{GatewaySettings, ListenAddress};
 use crate::{Gateway, StartError};
 
 /// The name of the program, in the log and in the connection list of the NATS server.
@@ -38,17 +37,8 @@ pub struct GatewayArgs {
 pub struct ListenArgs {
     /// The address of the status page and the metrics. There is no password: anyone who can connect can read them. Port
     /// 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
-    pub listen: Option<SocketAddr>,
-}
-
-/// A text that is not an address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("use an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080, with port 0 for any free one")]
-struct AddressError;
-
-fn address(text: &str) -> Result<SocketAddr, AddressError> {
-    text.parse().map_err(|_| AddressError)
+    #[arg(long, value_name = "ADDRESS", value_parser = clap::value_parser!(ListenAddress))]
+    pub listen: Option<ListenAddress>,
 }
 
 impl ListenArgs {

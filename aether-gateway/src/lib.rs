@@ -44,4 +44,4 @@ pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
 pub use gateway::{Gateway, GatewayOptions, StartError};
 pub use insight::{Found, Insight, NotedIncident};
 pub use observed::{OTHER, Observed, ObservedChannel, ObservedKind};
-pub use settings::GatewaySettings;
+pub use settings::{AddressError, GatewaySettings, ListenAddress};

@@ -52,11 +52,12 @@ pub struct OrderArgs {
 
 /// Not a whole number.
 #[derive(Debug, thiserror::Error)]
-#[error("use a whole number from 0 to {}", u64::MAX)]
+#[error("use a whole number from 0 to {}", i64::MAX)]
 struct WholeError;
 
 fn whole(text: &str) -> Result<u64, WholeError> {
-    text.parse().map_err(|_| WholeError)
+    // The range of TOML.
+    text.parse().ok().filter(|number| i64::try_from(*number).is_ok()).ok_or(WholeError)
 }
 
 impl OrderArgs {

@@ -30,15 +30,14 @@ impl Configuration {
         match shared.sources.read(&before.files) {
             Ok(values) => {
                 tracing::debug!(files = ?values.files, "the configuration was read again");
-                let rate = shared.at_start.iter().find(|setting| setting.key == "handlers.rate");
-                let had_no_rate = rate.is_some_and(|rate| rate.typed.as_str() == Some("off"));
+                let is_live = |setting: &Setting| self.is_live(setting);
                 let was_refused = shared.reloads.borrow().mistakes.is_some();
-                let changed = changes(&before.settings, &values.settings, had_no_rate);
+                let changed = changes(&before.settings, &values.settings, is_live);
                 if changed.is_empty() && !was_refused {
                     return;
                 }
                 let (live, restart): (Vec<_>, Vec<_>) = changed.iter().partition(|change| change.is_live);
-                let needs_restart = changes(&shared.at_start, &values.settings, had_no_rate)
+                let needs_restart: Vec<_> = changes(&shared.at_start, &values.settings, is_live)
                     .into_iter()
                     .filter(|change| !change.is_live)
                     .map(|change| change.key)
@@ -76,6 +75,22 @@ impl Configuration {
                 });
             }
         }
+    }
+
+    /// Whether this program applies changes of a setting while it runs.
+    fn is_live(&self, setting: &Setting) -> bool {
+        let started_off = |key: &str| {
+            let at_start = self.shared.at_start.iter().find(|setting| setting.key == key);
+            at_start.is_some_and(|setting| setting.typed.as_str() == Some("off"))
+        };
+        setting.is_live
+            && match setting.key.as_str() {
+                // Handlers that started without a rate have no layer for one.
+                "handlers.rate" => !started_off("handlers.rate"),
+                // A subscriber of the author has a filter of its own.
+                "log.filter" => logging::has_filter(),
+                _ => true,
+            }
     }
 
     /// Applies the live settings.
@@ -117,7 +132,7 @@ impl std::fmt::Display for Change {
 }
 
 /// The settings whose values differ.
-fn changes(before: &[Setting], now: &[Setting], had_no_rate: bool) -> Vec<Change> {
+fn changes(before: &[Setting], now: &[Setting], is_live: impl Fn(&Setting) -> bool) -> Vec<Change> {
     // Both have the settings of one schema, in the same order.
     let pairs = before.iter().zip(now).filter(|(before, now)| before.typed != now.typed);
     let change = |(before, now): (&Setting, &Setting)| Change {
@@ -125,8 +140,7 @@ fn changes(before: &[Setting], now: &[Setting], had_no_rate: bool) -> Vec<Change
         before: before.value.clone(),
         now: now.value.clone(),
         origin: now.origin.clone(),
-        // Handlers that started without a rate have no layer for one.
-        is_live: now.is_live && !(now.key == "handlers.rate" && had_no_rate),
+        is_live: is_live(now),
     };
     pairs.map(change).collect()
 }
