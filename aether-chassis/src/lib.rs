@@ -33,6 +33,7 @@
 
 mod account;
 mod asker;
+pub mod config;
 mod connecting;
 mod error_chain;
 mod handler;
@@ -42,10 +43,12 @@ mod medium_args;
 mod process;
 mod resend;
 mod service;
+pub mod service_manager;
 pub mod shutdown;
 
 pub use account::{LostWaves, Received, Sent, close_with_account};
 pub use asker::{Asker, AskerError, AskerOptions};
+pub use config::{ConfigArgs, Configuration};
 pub use error_chain::error_chain;
 pub use handler::{
     Answer, Delivery, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection, State,

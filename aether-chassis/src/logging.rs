@@ -3,10 +3,12 @@
 //! A program's main function calls it once. Libraries only use `tracing`. Stdout stays free for results.
 
 use std::io::{IsTerminal, stderr};
+use std::sync::OnceLock;
 
 use tracing::Dispatch;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// The environment variable with the filter, in the syntax of `tracing_subscriber::EnvFilter`: `debug`,
 /// `aether_core=trace,warn`.
@@ -14,7 +16,7 @@ pub const FILTER_VARIABLE: &str = "AETHER_LOG";
 
 /// The default filter: `info` for all crates, so also for those of the author. The connection of NATS is logged by this
 /// crate, with what was lost.
-const DEFAULT_FILTER: &str = "info,async_nats=warn";
+pub(crate) const DEFAULT_FILTER: &str = "info,async_nats=warn";
 
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +43,30 @@ pub enum LoggingError {
 /// [`LoggingError`] if the filter in `AETHER_LOG` is not valid, or a subscriber is installed already.
 pub fn init() -> Result<(), LoggingError> {
     let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    init_with(
-        tracing_subscriber::fmt()
-            .with_env_filter(env_filter()?)
-            .with_writer(stderr)
-            .with_ansi(colours)
-            .finish(),
-    )
+    let (filter, handle) = reload::Layer::new(env_filter()?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(colours);
+    init_with(tracing_subscriber::registry().with(filter).with(lines))?;
+    // Only one subscriber is ever installed.
+    let _ = FILTER.set(handle);
+    Ok(())
+}
+
+/// The filter of the subscriber that [`init`] has installed.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Whether the filter can be replaced.
+pub(crate) fn has_filter() -> bool {
+    FILTER.get().is_some()
+}
+
+/// Replaces the filter of the subscriber that [`init`] has installed. Changes nothing for a subscriber of the author, or
+/// if the filter is the same.
+pub(crate) fn set_filter(filter: &str) {
+    let Some((handle, filter)) = FILTER.get().zip(parse_filter(filter).ok()) else { return };
+    let is_new = handle.with_current(|current| current.to_string() != filter.to_string()).unwrap_or(true);
+    if is_new && let Err(error) = handle.reload(filter) {
+        tracing::error!(error = crate::error_chain(&error), "the filter of the log was not changed");
+    }
 }
 
 /// Starts logging with a subscriber of one's own, such as one that writes JSON. [`env_filter`] reads `AETHER_LOG` for it.
@@ -69,8 +88,12 @@ pub fn env_filter() -> Result<EnvFilter, LoggingError> {
 }
 
 fn filter(given: Option<String>) -> Result<EnvFilter, LoggingError> {
-    let filter = given.filter(|text| !text.is_empty()).unwrap_or_else(|| DEFAULT_FILTER.to_owned());
-    EnvFilter::builder().parse(&filter).map_err(|source| LoggingError::Filter { filter, source })
+    parse_filter(given.as_deref().filter(|text| !text.is_empty()).unwrap_or(DEFAULT_FILTER))
+}
+
+pub(crate) fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
+    let refuse = |source| LoggingError::Filter { filter: filter.to_owned(), source };
+    EnvFilter::builder().parse(filter).map_err(refuse)
 }
 
 #[cfg(test)]

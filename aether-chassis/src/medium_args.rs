@@ -9,7 +9,7 @@ use aether_core::{Aether, AetherBuilder, ConnectError, NatsOptions, Wire, medium
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio_util::sync::CancellationToken;
 
-use crate::connecting;
+use crate::{connecting, service_manager};
 
 /// The medium to connect to. Each argument can also be set by an environment variable; the argument takes precedence.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -30,7 +30,7 @@ pub struct MediumArgs {
         value_name = "FORMAT",
         env = "AETHER_WIRE",
         default_value = "frames",
-        value_parser = PossibleValuesParser::new(["frames", "cloudevents"]).try_map(|text| text.parse::<Wire>()),
+        value_parser = wire_parser(),
     )]
     pub wire: Wire,
 
@@ -39,12 +39,17 @@ pub struct MediumArgs {
     pub wait: Duration,
 }
 
+/// Reads the name of a wire format.
+pub(crate) fn wire_parser() -> impl TypedValueParser<Value = Wire> {
+    PossibleValuesParser::new(["frames", "cloudevents"]).try_map(|text| text.parse::<Wire>())
+}
+
 /// A text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("use a number with a unit, such as 500ms, 30s or 5m, or 0")]
-struct TimeError;
+pub(crate) struct TimeError;
 
-fn time(text: &str) -> Result<Duration, TimeError> {
+pub(crate) fn time(text: &str) -> Result<Duration, TimeError> {
     if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text).map_err(|_| TimeError) }
 }
 
@@ -109,9 +114,11 @@ impl MediumArgs {
         Ok(connected)
     }
 
-    /// Logs one line with the program, its version, the medium, and what the program does.
+    /// Logs one line with the program, its version, the medium, and what the program does. Tells the service manager that
+    /// the program is [ready](service_manager::ready).
     pub fn announce(&self, program: &str, version: &str, does: impl fmt::Display) {
         tracing::info!("{program} {version} on {self}: {does}");
+        service_manager::ready();
     }
 
     /// Whether the medium is local to this process.

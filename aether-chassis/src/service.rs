@@ -42,6 +42,7 @@ mod failure;
 mod failure_log;
 mod handlers;
 mod limits;
+mod live_rate;
 mod log_throttle;
 pub(crate) mod panics;
 mod report;
@@ -53,6 +54,7 @@ pub use builder::ServiceBuilder;
 pub use error::ServiceError;
 pub use handlers::Handlers;
 pub use limits::{Breaker, Limits, LimitsError};
+pub(crate) use live_rate::{LiveRate, RateLayer};
 pub use report::{ServiceCounters, ServiceReport};
 pub use stack::Handling;
 
@@ -64,6 +66,8 @@ use aether_core::echo::EchoesError;
 use aether_core::{Echoes, Emitter, Source};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::service_manager;
 
 use corroboration::Corroborator;
 use echo_loop::EchoLoop;
@@ -143,6 +147,7 @@ impl Service {
         let mut running =
             Running { service: emitter.source().clone(), counters: counters.clone(), ended: false };
         tracing::info!(service = %emitter.source(), hears, "the service started");
+        service_manager::ready();
         // One set that ends, for whatever reason, ends the others.
         let ending = Ending { shutdown: shutdown.child_token(), closing: CancellationToken::new(), grace };
         let mut corroborating = JoinSet::new();

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::service_manager;
+
 /// The exit code after a second signal. Shells use the same code for a program ended by Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
@@ -30,6 +32,7 @@ pub fn on_signal() -> io::Result<CancellationToken> {
     tokio::spawn(async move {
         let signal = signals.next().await;
         tracing::info!(signal, "shutting down; signal again to quit at once");
+        service_manager::stopping();
         token.cancel();
         let (first, since) = (signal, Instant::now());
         let mut signal = signals.next().await;

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use crate::ask::AskArgs;
 #[cfg(feature = "bench")]
 use crate::bench::BenchArgs;
+use crate::config::ShowArgs;
 use crate::emit::EmitArgs;
 use crate::error::CommandError;
 use crate::field::FieldArgs;
@@ -65,6 +66,7 @@ enum Command {
     Map(MapArgs),
     Physics(PhysicsArgs),
     New(NewArgs),
+    Config(ShowArgs),
     Field(FieldArgs),
     Record(RecordArgs),
     Gateway(GatewayArgs),
@@ -105,6 +107,7 @@ impl Cli {
             Command::Record(args) => crate::recorder::record(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::New(args) => Ok(Output::stdout().bytes(crate::new::new(args)?.as_bytes())?),
+            Command::Config(args) => crate::config::config(args),
             Command::Trace(args) => crate::trace::trace(args, shutdown).await,
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
             Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),

@@ -12,6 +12,7 @@ use std::time::Duration;
 #[cfg(feature = "bench")]
 use aether_bench::FloodError;
 use aether_chassis::LostWaves;
+use aether_chassis::config::ConfigError;
 use aether_core::{
     AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, WaveId,
     echo::EchoesError,
@@ -52,6 +53,10 @@ pub(crate) enum CommandError {
     CameBack { back: u64, waves: u64, reason: EchoReason, hint: String },
     #[error("no wave of the request {id} was seen: it may have ended before, or another --prefix carries it")]
     NotSeen { id: WaveId },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("the configuration has {mistakes} mistake{}", if *.mistakes == 1 { "" } else { "s" })]
+    Mistakes { mistakes: usize },
     #[error("interrupted before {before}")]
     Interrupted { before: &'static str },
     #[error("--count repeats a payload that is an argument, not stdin")]
@@ -128,7 +133,12 @@ impl CommandError {
     /// Whether the error is wrong usage that the argument parser cannot detect.
     pub(crate) fn is_wrong_usage(&self) -> bool {
         match self {
-            Self::Alone { .. } | Self::CountOfStdin => true,
+            Self::Alone { .. }
+            | Self::CountOfStdin
+            | Self::Config(_)
+            | Self::Gateway(GatewayError::Config(_))
+            | Self::Alpha(AlphaError::Config(_))
+            | Self::Beta(BetaError::Config(_)) => true,
             Self::Connect(error)
             | Self::Gateway(GatewayError::Connect(error))
             | Self::Alpha(AlphaError::Connect(error))

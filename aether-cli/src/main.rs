@@ -26,6 +26,7 @@ mod ask;
 #[cfg(feature = "bench")]
 mod bench;
 mod cli;
+mod config;
 mod connect;
 mod emit;
 mod error;

@@ -3,13 +3,12 @@
 //! Runs the gateway, the inventory service and the order service on one medium. They stop in the order of the flow, so
 //! that every wave is received before its receiver stops and the final sums are complete.
 
-use aether_chassis::{CancellationToken, MediumArgs};
+use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::Aether;
-use aether_gateway::{FieldArgs, Gateway, GatewayError, ListenArgs};
-use aether_service_alpha::{Alpha, OrderArgs};
-use aether_service_beta::{Beta, StockArgs};
+use aether_gateway::{FieldArgs, Gateway, GatewayError, GatewaySettings, ListenArgs};
+use aether_service_alpha::{Alpha, OrderArgs, OrderSettings};
+use aether_service_beta::{Beta, StockArgs, StockSettings};
 
-use crate::connect::connected;
 use crate::error::CommandError;
 #[cfg(feature = "bench")]
 use crate::overload_view::{OverloadView, times};
@@ -41,12 +40,15 @@ pub(crate) struct UpArgs {
     overload: Option<f64>,
 
     #[command(flatten)]
-    medium: MediumArgs,
+    config: ConfigArgs,
 }
 
 pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let aether = connected(&args.medium, "aether-up", &shutdown).await?;
-    let done = run(&args, &aether, shutdown).await;
+    let loader = args.orders.layer(args.stock.layer(args.listen.layer(args.config.loader())));
+    let config = loader.load()?;
+    let connected = config.connect_until(&shutdown, "aether-up").await?;
+    let aether = connected.ok_or(CommandError::Interrupted { before: "the connection was up" })?;
+    let done = run(&args, &config, &aether, shutdown).await;
     let sent = aether_chassis::close_with_account(&aether).await;
     done?;
     // An overload loses waves on purpose.
@@ -57,15 +59,20 @@ pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), 
     Ok(sent?)
 }
 
-async fn run(args: &UpArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), CommandError> {
+async fn run(
+    args: &UpArgs,
+    config: &Configuration,
+    aether: &Aether,
+    shutdown: CancellationToken,
+) -> Result<(), CommandError> {
     let view = View::of_stdout(aether);
     let (fields, joined) = args.fields.join(aether).await.map_err(GatewayError::from)?;
-    let options = args.listen.options().map_err(GatewayError::from)?.fields(fields);
+    let options = config.section::<GatewaySettings>().options().map_err(GatewayError::from)?.fields(fields);
     let gateway = Gateway::start(aether, options.on_wave(view.noting())).await?;
     // Printed first, so that the user can open the page.
     let mut view = view.begin(&gateway)?;
-    let beta = Beta::start(aether, args.stock.options()).await?;
-    let alpha = Alpha::start(aether, args.orders.options()).await?;
+    let beta = Beta::start(aether, config.section::<StockSettings>().options(config)).await?;
+    let alpha = Alpha::start(aether, config.section::<OrderSettings>().options(config)).await?;
     let counters = alpha.counters();
     #[cfg(feature = "bench")]
     let overload = match args.overload {

@@ -229,6 +229,16 @@ impl Floor {
         if amplitude == 0.0 { Ok(Self::OPEN) } else { Amplitude::new(amplitude).map(Self::at) }
     }
 
+    /// The floor as a number, for an atomic.
+    pub(crate) const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// The floor of [`Floor::to_bits`].
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// A floor that admits waves weaker by this many steps; open if no wave can be that weak.
     pub(crate) const fn lowered(self, steps: u32) -> Self {
         let loss = self.0.saturating_add(steps);

@@ -13,6 +13,7 @@ mod admitting;
 mod arriving;
 mod callback;
 mod choosing;
+mod control;
 mod holding;
 mod ledger;
 mod levels;
@@ -24,6 +25,7 @@ mod waiting;
 
 pub use crate::router::InboxReport;
 pub(crate) use callback::Callback;
+pub use control::InboxControl;
 pub use ledger::{Ledger, ShedReason};
 pub use options::{InboxOptions, InboxOptionsError, OnShed, ServeOrder, WhenFull};
 
@@ -39,6 +41,7 @@ use smallvec::SmallVec;
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
 use admission::{Admission, QueuePosition, kept_from_weak};
+use control::LiveOptions;
 use levels::{Levels, Popped};
 use prefetch::Prefetch;
 
@@ -68,6 +71,8 @@ pub(crate) enum Offer {
 /// Fields written by emitters and fields written by the receiver are on different cache lines, to avoid false sharing.
 pub struct Inbox {
     options: InboxOptions,
+    /// The options that can change.
+    live: LiveOptions,
     made: Moment,
     state: CachePadded<Mutex<InboxState>>,
     /// Lock order: after `state`.
@@ -155,6 +160,7 @@ impl Inbox {
         options.check()?;
         let (ahead, bytes_at_once) = (options.max_waves, options.max_bytes);
         Ok(Self {
+            live: LiveOptions::of(&options),
             options,
             made: Moment::now(),
             state: CachePadded::new(Mutex::new(InboxState {
@@ -209,7 +215,7 @@ impl Inbox {
         state.len() < state.waves_at_once
             && state.bytes + weight <= state.bytes_at_once
             && state.admission.has_seen(level)
-            && wave.audible_at(Moment::now, self.options.floor)
+            && wave.audible_at(Moment::now, self.floor())
     }
 
     /// The slow path: floors, waiting emitters, eviction.
@@ -251,9 +257,9 @@ impl Inbox {
         let weight = wave.weight();
         let refusal = if state.closed {
             Some(ShedReason::Closed)
-        } else if !wave.audible_at(Moment::now, self.options.floor) {
+        } else if !wave.audible_at(Moment::now, self.floor()) {
             Some(ShedReason::BelowFloor)
-        } else if weight > self.options.max_bytes {
+        } else if weight > self.max_bytes() {
             Some(ShedReason::Full)
         } else {
             None
@@ -303,7 +309,7 @@ impl Inbox {
     /// Evicts the oldest of the weakest waves until the bounds hold again. For a wave that may not use what is kept for
     /// stronger ones, as much is evicted as it takes there, and no more: the stronger ones may be there already.
     fn make_room(&self, state: &mut InboxState, offer: Offer, level: u8, weight: usize, shed: &mut Shed) {
-        let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
+        let (max_waves, max_bytes) = (self.max_waves(), self.max_bytes());
         let kept = |total| match offer {
             Offer::Passed => state.admission.reserved(total, level),
             Offer::Now => 0,
@@ -411,8 +417,7 @@ impl Inbox {
     #[must_use]
     pub fn effective_floor(&self) -> Floor {
         let evicted = self.state.lock().evictions.strongest(Moment::now());
-        evicted
-            .map_or(self.options.floor, |level| self.options.floor.max(Floor::at(amplitude_of_level(level))))
+        evicted.map_or(self.floor(), |level| self.floor().max(Floor::at(amplitude_of_level(level))))
     }
 }
 

@@ -76,7 +76,7 @@ pub use aether::{Aether, AetherBuilder};
 pub use amplitude::{Amplitude, Floor, HalfLife};
 pub use channel::{Channel, Pattern};
 pub use echo::{DeadLetters, Echo, EchoReason, Echoes};
-pub use inbox::{InboxOptions, Ledger, ServeOrder, ShedReason, WhenFull};
+pub use inbox::{InboxControl, InboxOptions, Ledger, ServeOrder, ShedReason, WhenFull};
 #[cfg(feature = "nats")]
 pub use medium::NatsOptions;
 pub use medium::{

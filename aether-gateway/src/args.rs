@@ -3,14 +3,13 @@
 //! This crate's binary and the subcommand `aether gateway` use it.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use aether_chassis::{CancellationToken, MediumArgs};
+use aether_chassis::config::{ConfigError, Loader};
+use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::{Aether, ConnectError};
-use aether_metrics::{Tls, TlsError};
 
-use crate::{FieldArgs, FieldArgsError, Gateway, GatewayOptions, StartError};
+use crate::settings::{GatewaySettings, ListenAddress, TlsSettingsError};
+use crate::{FieldArgs, FieldArgsError, Gateway, StartError};
 
 /// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-gateway";
@@ -20,9 +19,9 @@ const PROGRAM: &str = "aether-gateway";
 #[command(name = PROGRAM, version)]
 #[non_exhaustive]
 pub struct GatewayArgs {
-    /// The medium to connect to.
+    /// The configuration, with the medium to connect to.
     #[command(flatten)]
-    pub medium: MediumArgs,
+    pub config: ConfigArgs,
     /// The HTTP address.
     #[command(flatten)]
     pub listen: ListenArgs,
@@ -41,40 +40,26 @@ pub struct GatewayArgs {
 pub struct ListenArgs {
     /// The address of the status page and the metrics. There is no password: anyone who can connect can read them. Port
     /// 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
-    pub listen: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDRESS", value_parser = clap::value_parser!(ListenAddress))]
+    pub listen: Option<ListenAddress>,
 
     /// Serve over TLS, with the certificates in this PEM file
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<String>,
 
     /// The private key of the certificate, in a PEM file that not every user can read
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-}
-
-/// A text that is not an address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("use an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080, with port 0 for any free one")]
-struct AddressError;
-
-fn address(text: &str) -> Result<SocketAddr, AddressError> {
-    text.parse().map_err(|_| AddressError)
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
 }
 
 impl ListenArgs {
-    /// The options of the gateway.
-    ///
-    /// # Errors
-    /// [`TlsError`] if the certificate or its key cannot be used.
-    pub fn options(&self) -> Result<GatewayOptions, TlsError> {
-        let files = self.tls_cert.as_deref().zip(self.tls_key.as_deref());
-        let tls = files.map(|(certificate, key)| Tls::load(certificate, key)).transpose()?;
-        let options = GatewayOptions::default().tls(tls);
-        Ok(match self.listen {
-            Some(address) => options.listen(address),
-            None => options,
-        })
+    /// Adds the section of the gateway to a configuration, with what was given.
+    pub fn layer(&self, loader: Loader) -> Loader {
+        loader
+            .section::<GatewaySettings>()
+            .given("service.gateway.listen", "--listen", self.listen)
+            .given("service.gateway.tls_cert", "--tls-cert", self.tls_cert.as_ref())
+            .given("service.gateway.tls_key", "--tls-key", self.tls_key.as_ref())
     }
 }
 
@@ -82,6 +67,9 @@ impl ListenArgs {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GatewayError {
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The medium could not be reached.
     #[error("the gateway cannot use its medium")]
     Connect(#[from] ConnectError),
@@ -90,7 +78,7 @@ pub enum GatewayError {
     Start(#[from] StartError),
     /// The certificate or its key cannot be used.
     #[error("the gateway cannot use TLS")]
-    Tls(#[from] TlsError),
+    Tls(#[from] TlsSettingsError),
     /// The fields cannot be served, or not be stored at the end.
     #[error("the gateway cannot serve its fields")]
     Fields(#[from] FieldArgsError),
@@ -102,29 +90,38 @@ pub enum GatewayError {
 /// Connects, prints where the gateway listens, and runs it until `shutdown` is cancelled.
 ///
 /// # Errors
-/// [`GatewayError`] if the medium cannot be reached or the address cannot be bound.
+/// [`GatewayError`] if the configuration is not valid, the medium cannot be reached or the address cannot be bound.
 ///
 /// # Cancel safety
 /// Cancelled before completion, all connections are closed and the observer is gone.
 pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), GatewayError> {
-    let Some(aether) = args.medium.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
-    if args.medium.is_local() && args.fields.fields.is_empty() {
+    let physics = args.no_physics.then_some(false);
+    let loader =
+        args.listen.layer(args.config.loader()).given("service.gateway.physics", "--no-physics", physics);
+    let config = loader.load()?;
+    let Some(aether) = config.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
+    if config.settings().medium.args().is_local() && args.fields.fields.is_empty() {
         tracing::warn!(
             "the local medium lives inside this process, so there is nothing to observe; use --medium nats://host:port"
         );
     }
-    let done = serve(&args, &aether, shutdown).await;
+    let done = serve(&config, &args.fields, &aether, shutdown).await;
     // It emits nothing, so it can lose nothing of its own.
     let _ = aether_chassis::close_with_account(&aether).await;
     done
 }
 
-async fn serve(args: &GatewayArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), GatewayError> {
-    let options = args.listen.options()?.physics(!args.no_physics);
-    let (fields, joined) = args.fields.join(aether).await?;
+async fn serve(
+    config: &Configuration,
+    fields: &FieldArgs,
+    aether: &Aether,
+    shutdown: CancellationToken,
+) -> Result<(), GatewayError> {
+    let options = config.section::<GatewaySettings>().options()?;
+    let (fields, joined) = fields.join(aether).await?;
     let gateway = Gateway::start(aether, options.fields(fields)).await?;
     let address = gateway.address();
-    args.medium.announce(
+    config.settings().medium.args().announce(
         PROGRAM,
         env!("CARGO_PKG_VERSION"),
         format_args!("observes every wave, http://{address}/"),

@@ -39,6 +39,7 @@ mod metrics;
 mod observed;
 mod page;
 mod rate;
+mod settings;
 mod status;
 
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
@@ -49,3 +50,4 @@ pub use field::{
 pub use gateway::{Gateway, GatewayOptions, StartError};
 pub use insight::{Found, Insight, NotedIncident};
 pub use observed::{OTHER, Observed, ObservedChannel, ObservedKind};
+pub use settings::{AddressError, GatewaySettings, ListenAddress};

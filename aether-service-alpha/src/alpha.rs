@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether_chassis::config::ConfigError;
 use aether_chassis::{Asker, AskerOptions, CancellationToken, LostWaves, Resend, RetryBudget, ServiceError};
 use aether_core::{Aether, ConnectError, CreateError, Vibrator};
 use tokio::task::JoinSet;
@@ -20,6 +21,9 @@ pub enum AlphaError {
     /// The medium could not be reached.
     #[error("the order service cannot use its medium")]
     Connect(#[from] ConnectError),
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A vibrator could not be created.
     #[error("the order service could not be created")]
     Create(#[from] CreateError),
@@ -56,7 +60,13 @@ impl Alpha {
     /// # Cancel safety
     /// Cancelled before completion, no service is left.
     pub async fn start(aether: &Aether, options: AlphaOptions) -> Result<Self, AlphaError> {
-        let payments = PaymentService::start(aether, options.decline_rate, options.seed).await?;
+        let payments = PaymentService::start_configured(
+            aether,
+            options.decline_rate,
+            options.seed,
+            &options.configuration,
+        )
+        .await?;
         let vibrator = Vibrator::create("alpha", aether).await?;
         Ok(Self { vibrator, payments, options, counters: Arc::default() })
     }

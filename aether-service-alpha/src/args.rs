@@ -4,11 +4,13 @@
 
 use std::io::Write as _;
 
-use aether_chassis::{CancellationToken, MediumArgs};
+use aether_chassis::config::Loader;
+use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::Aether;
 
 use crate::payment::CHARGE;
-use crate::{Alpha, AlphaError, AlphaOptions, Chance, Rate};
+use crate::settings::OrderSettings;
+use crate::{Alpha, AlphaError, Chance, Rate};
 
 /// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-service-alpha";
@@ -18,9 +20,9 @@ const PROGRAM: &str = "aether-service-alpha";
 #[command(name = PROGRAM, version)]
 #[non_exhaustive]
 pub struct AlphaArgs {
-    /// The medium to connect to.
+    /// The configuration, with the medium to connect to.
     #[command(flatten)]
-    pub medium: MediumArgs,
+    pub config: ConfigArgs,
     /// The orders to create.
     #[command(flatten)]
     pub orders: OrderArgs,
@@ -35,65 +37,72 @@ pub struct OrderArgs {
     #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
     pub orders: Option<u64>,
 
-    /// Orders a second
-    #[arg(long, value_name = "N", default_value = "20", allow_negative_numbers = true)]
-    pub rate: Rate,
+    /// Orders a second [default: 20]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub rate: Option<Rate>,
 
-    /// The probability that a payment is declined, from 0 to 1
-    #[arg(long, value_name = "CHANCE", default_value = "0.1", allow_negative_numbers = true)]
-    pub decline_rate: Chance,
+    /// The probability that a payment is declined, from 0 to 1 [default: 0.1]
+    #[arg(long, value_name = "CHANCE", allow_negative_numbers = true)]
+    pub decline_rate: Option<Chance>,
 
-    /// The random seed: the same seed creates the same orders and declines the same cards
-    #[arg(long, value_name = "N", default_value = "0", value_parser = whole, allow_negative_numbers = true)]
-    pub seed: u64,
+    /// The random seed: the same seed creates the same orders and declines the same cards [default: 0]
+    #[arg(long, value_name = "N", value_parser = whole, allow_negative_numbers = true)]
+    pub seed: Option<u64>,
 }
 
 /// Not a whole number.
 #[derive(Debug, thiserror::Error)]
-#[error("use a whole number from 0 to {}", u64::MAX)]
+#[error("use a whole number from 0 to {}", i64::MAX)]
 struct WholeError;
 
 fn whole(text: &str) -> Result<u64, WholeError> {
-    text.parse().map_err(|_| WholeError)
+    // The range of TOML.
+    text.parse().ok().filter(|number| i64::try_from(*number).is_ok()).ok_or(WholeError)
 }
 
 impl OrderArgs {
-    /// The options of the service.
-    pub fn options(&self) -> AlphaOptions {
-        AlphaOptions::default()
-            .orders(self.orders)
-            .rate(self.rate)
-            .decline_rate(self.decline_rate)
-            .seed(self.seed)
+    /// Adds the section of the service to a configuration, with the arguments that were given.
+    pub fn layer(&self, loader: Loader) -> Loader {
+        loader
+            .section::<OrderSettings>()
+            .given("service.alpha.orders", "--orders", self.orders)
+            .given("service.alpha.rate", "--rate", self.rate)
+            .given("service.alpha.decline_rate", "--decline-rate", self.decline_rate)
+            .given("service.alpha.seed", "--seed", self.seed)
     }
 }
 
 /// Connects, runs orders until `shutdown` is cancelled or all are settled, and prints the summary.
 ///
 /// # Errors
-/// [`AlphaError`] if the medium cannot be reached, the service cannot start, or not every emitted wave reached the
+/// [`AlphaError`] if the configuration is not valid, the medium cannot be reached, the service cannot start, or not every emitted wave reached the
 /// server.
 ///
 /// # Cancel safety
 /// Cancelled before completion, the service has ended; orders in flight are not undone.
 pub async fn main(args: AlphaArgs, shutdown: CancellationToken) -> Result<(), AlphaError> {
-    let Some(aether) = args.medium.connect_until(&shutdown, PROGRAM).await? else {
+    let config = args.orders.layer(args.config.loader()).load()?;
+    let Some(aether) = config.connect_until(&shutdown, PROGRAM).await? else {
         return Ok(());
     };
-    if args.medium.is_local() {
+    if config.settings().medium.args().is_local() {
         tracing::warn!(
             "the local medium lives inside this process, so no inventory service can be reached; use --medium nats://host:port"
         );
     }
-    let done = serve(&args, &aether, shutdown).await;
+    let done = serve(&config, &aether, shutdown).await;
     let closed = aether_chassis::close_with_account(&aether).await;
     done?;
     Ok(closed?)
 }
 
-async fn serve(args: &AlphaArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), AlphaError> {
-    let alpha = Alpha::start(aether, args.orders.options()).await?;
-    args.medium.announce(
+async fn serve(
+    config: &Configuration,
+    aether: &Aether,
+    shutdown: CancellationToken,
+) -> Result<(), AlphaError> {
+    let alpha = Alpha::start(aether, config.section::<OrderSettings>().options(config)).await?;
+    config.settings().medium.args().announce(
         PROGRAM,
         env!("CARGO_PKG_VERSION"),
         format_args!("creates orders, answers {CHARGE}"),

@@ -28,6 +28,7 @@ mod options;
 mod order;
 mod payment;
 mod saga;
+mod settings;
 
 pub use alpha::{Alpha, AlphaError};
 pub use args::{AlphaArgs, OrderArgs, main};
@@ -35,3 +36,4 @@ pub use counters::{OrderCounters, OrderSummary};
 pub use options::{AlphaOptions, Chance, ChanceError, Rate, RateError};
 pub use order::{IllegalStep, Order, OrderId, OrderIdError, State, Step};
 pub use payment::{ChargeLedger, Decline, PaymentService};
+pub use settings::OrderSettings;

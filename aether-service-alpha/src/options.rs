@@ -5,10 +5,14 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
+use aether_chassis::Configuration;
+use serde::{Deserialize, Serialize};
+
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
 /// A rate of orders a second.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
 pub struct Rate(f64);
 
 /// A rate out of range.
@@ -42,6 +46,19 @@ impl Rate {
     }
 }
 
+impl TryFrom<f64> for Rate {
+    type Error = RateError;
+    fn try_from(orders: f64) -> Result<Self, RateError> {
+        Self::per_second(orders)
+    }
+}
+
+impl From<Rate> for f64 {
+    fn from(rate: Rate) -> Self {
+        rate.0
+    }
+}
+
 impl FromStr for Rate {
     type Err = RateError;
     fn from_str(text: &str) -> Result<Self, RateError> {
@@ -57,7 +74,8 @@ impl fmt::Display for Rate {
 }
 
 /// A probability, from 0 (never) to 1 (always).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
 pub struct Chance(f64);
 
 /// A number that is not a probability.
@@ -87,6 +105,19 @@ impl Chance {
     }
 }
 
+impl TryFrom<f64> for Chance {
+    type Error = ChanceError;
+    fn try_from(chance: f64) -> Result<Self, ChanceError> {
+        Self::new(chance)
+    }
+}
+
+impl From<Chance> for f64 {
+    fn from(chance: Chance) -> Self {
+        chance.0
+    }
+}
+
 impl FromStr for Chance {
     type Err = ChanceError;
     fn from_str(text: &str) -> Result<Self, ChanceError> {
@@ -113,6 +144,7 @@ pub struct AlphaOptions {
     pub(crate) deadline: Duration,
     pub(crate) patience: Duration,
     pub(crate) grace: Duration,
+    pub(crate) configuration: Configuration,
 }
 
 impl AlphaOptions {
@@ -159,6 +191,12 @@ impl AlphaOptions {
         self
     }
 
+    /// The configuration of the payment service's inbox and handlers. Default: the built-in one.
+    pub fn configured(mut self, configuration: &Configuration) -> Self {
+        self.configuration = configuration.clone();
+        self
+    }
+
     /// The grace period of orders in flight at shutdown. Default: 600 ms.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
@@ -177,6 +215,7 @@ impl Default for AlphaOptions {
             deadline: Duration::from_secs(30),
             patience: Duration::from_secs(1),
             grace: Duration::from_millis(600),
+            configuration: Configuration::default(),
         }
     }
 }

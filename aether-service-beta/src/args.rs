@@ -5,10 +5,12 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use aether_chassis::{CancellationToken, MediumArgs};
+use aether_chassis::config::{Loader, Time};
+use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::Aether;
 
-use crate::{Beta, BetaError, BetaOptions, messages};
+use crate::settings::StockSettings;
+use crate::{Beta, BetaError, messages};
 
 /// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-service-beta";
@@ -18,9 +20,9 @@ const PROGRAM: &str = "aether-service-beta";
 #[command(name = PROGRAM, version)]
 #[non_exhaustive]
 pub struct BetaArgs {
-    /// The medium to connect to.
+    /// The configuration, with the medium to connect to.
     #[command(flatten)]
-    pub medium: MediumArgs,
+    pub config: ConfigArgs,
     /// The stock.
     #[command(flatten)]
     pub stock: StockArgs,
@@ -31,17 +33,17 @@ pub struct BetaArgs {
 #[command(next_help_heading = "Stock")]
 #[non_exhaustive]
 pub struct StockArgs {
-    /// Units of each article at the start and after each restocking
-    #[arg(long, value_name = "N", default_value_t = BetaOptions::DEFAULT_UNITS, value_parser = units, allow_negative_numbers = true)]
-    pub units: u32,
+    /// Units of each article at the start and after each restocking [default: 25]
+    #[arg(long, value_name = "N", value_parser = units, allow_negative_numbers = true)]
+    pub units: Option<u32>,
 
-    /// Restock at this interval in seconds; 0 for never
-    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds, allow_negative_numbers = true)]
-    pub restock_every: Duration,
+    /// Restock at this interval in seconds; 0 for never [default: 3]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    pub restock_every: Option<Duration>,
 
-    /// Emit the stock level at this interval in seconds; 0 for never
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
-    pub heartbeat: Duration,
+    /// Emit the stock level at this interval in seconds; 0 for never [default: 1]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    pub heartbeat: Option<Duration>,
 }
 
 /// An argument out of range.
@@ -69,42 +71,52 @@ fn seconds(text: &str) -> Result<Duration, NumberError> {
 }
 
 impl StockArgs {
-    /// The options of the service.
-    pub fn options(&self) -> BetaOptions {
-        BetaOptions::default()
-            .units(self.units)
-            .restock_every(Some(self.restock_every))
-            .heartbeat(Some(self.heartbeat))
+    /// Adds the section of the service to a configuration, with the arguments that were given.
+    pub fn layer(&self, loader: Loader) -> Loader {
+        loader
+            .section::<StockSettings>()
+            .given("service.beta.units", "--units", self.units)
+            .given("service.beta.restock_every", "--restock-every", self.restock_every.map(Time))
+            .given("service.beta.heartbeat", "--heartbeat", self.heartbeat.map(Time))
     }
 }
 
 /// Connects, serves until `shutdown` is cancelled, and prints the summary of the stock.
 ///
 /// # Errors
-/// [`BetaError`] if the medium cannot be reached, the service cannot start, or not every emitted wave reached the
+/// [`BetaError`] if the configuration is not valid, the medium cannot be reached, the service cannot start, or not every emitted wave reached the
 /// server.
 ///
 /// # Cancel safety
 /// Cancelled before completion, the service has ended and its stock is lost.
 pub async fn main(args: BetaArgs, shutdown: CancellationToken) -> Result<(), BetaError> {
-    let Some(aether) = args.medium.connect_until(&shutdown, PROGRAM).await? else {
+    let config = args.stock.layer(args.config.loader()).load()?;
+    let Some(aether) = config.connect_until(&shutdown, PROGRAM).await? else {
         return Ok(());
     };
-    if args.medium.is_local() {
+    if config.settings().medium.args().is_local() {
         tracing::warn!(
             "the local medium lives inside this process, so no other process can ask; use --medium nats://host:port"
         );
     }
-    let done = serve(&args, &aether, shutdown).await;
+    let done = serve(&config, &aether, shutdown).await;
     let closed = aether_chassis::close_with_account(&aether).await;
     done?;
     Ok(closed?)
 }
 
-async fn serve(args: &BetaArgs, aether: &Aether, shutdown: CancellationToken) -> Result<(), BetaError> {
-    let beta = Beta::start(aether, args.stock.options()).await?;
+async fn serve(
+    config: &Configuration,
+    aether: &Aether,
+    shutdown: CancellationToken,
+) -> Result<(), BetaError> {
+    let beta = Beta::start(aether, config.section::<StockSettings>().options(config)).await?;
     let heard = [messages::RESERVE, messages::RELEASE, messages::COMMIT, messages::RESTOCK].join(", ");
-    args.medium.announce(PROGRAM, env!("CARGO_PKG_VERSION"), format_args!("answers {heard}"));
+    config.settings().medium.args().announce(
+        PROGRAM,
+        env!("CARGO_PKG_VERSION"),
+        format_args!("answers {heard}"),
+    );
     let summary = beta.run(shutdown).await?;
     writeln!(std::io::stdout(), "{summary}").map_err(BetaError::Output)
 }

@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether_chassis::config::ConfigError;
 use aether_chassis::{CancellationToken, Json, LostWaves, Service, ServiceError, State, error_chain};
 use aether_core::{Aether, ConnectError, Emitter, Phase, Wave, WaveBuilder};
 use tokio::sync::Mutex;
@@ -33,6 +34,9 @@ pub enum BetaError {
     /// The medium could not be reached.
     #[error("the inventory service cannot use its medium")]
     Connect(#[from] ConnectError),
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The service could not be created or failed.
     #[error("the inventory service failed")]
     Service(#[from] ServiceError),
@@ -77,6 +81,7 @@ impl Beta {
         let low_at = options.low_at.into();
         let warehouse = Arc::new(Mutex::new(Warehouse { stock, low: BTreeSet::new(), low_at }));
         let service = Service::builder("beta")
+            .configured(&options.configuration)
             .state(Arc::clone(&warehouse))
             .group(GROUP)
             .on_query(messages::RESERVE, reserve)

@@ -25,6 +25,7 @@ mod beta;
 mod id;
 pub mod messages;
 mod options;
+mod settings;
 mod stock;
 mod summary;
 
@@ -32,5 +33,6 @@ pub use args::{BetaArgs, StockArgs, main};
 pub use beta::{Beta, BetaError};
 pub use id::{IdError, OrderId, Sku};
 pub use options::BetaOptions;
+pub use settings::StockSettings;
 pub use stock::{AlreadySold, NotReserved, Refusal, Reservation, Stock};
 pub use summary::StockSummary;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aether_chassis::Configuration;
+
 use crate::id::Sku;
 
 /// The default articles.
@@ -18,11 +20,14 @@ pub struct BetaOptions {
     pub(crate) restock_every: Option<Duration>,
     pub(crate) hold: Duration,
     pub(crate) heartbeat: Option<Duration>,
+    pub(crate) configuration: Configuration,
 }
 
 impl BetaOptions {
     /// The default number of units of each article.
     pub const DEFAULT_UNITS: u32 = 25;
+    /// The default number of units at which an article runs low.
+    pub const DEFAULT_LOW_AT: u32 = 5;
     /// The default hold of a reservation.
     pub const DEFAULT_HOLD: Duration = Duration::from_secs(180);
 
@@ -64,6 +69,13 @@ impl BetaOptions {
         self
     }
 
+    /// The configuration of the inbox and the handlers. Default: the built-in one. Questions are handled one at a time
+    /// and the grace period is 0.6 s, whatever it says.
+    pub fn configured(mut self, configuration: &Configuration) -> Self {
+        self.configuration = configuration.clone();
+        self
+    }
+
     pub(crate) fn stocked(&self) -> BTreeMap<Sku, u32> {
         if self.articles.is_empty() {
             ARTICLES.iter().filter_map(|name| Some((Sku::new(name).ok()?, self.units))).collect()
@@ -78,10 +90,11 @@ impl Default for BetaOptions {
         Self {
             units: Self::DEFAULT_UNITS,
             articles: BTreeMap::new(),
-            low_at: 5,
+            low_at: Self::DEFAULT_LOW_AT,
             restock_every: None,
             hold: Self::DEFAULT_HOLD,
             heartbeat: Some(Duration::from_secs(1)),
+            configuration: Configuration::default(),
         }
     }
 }

@@ -181,6 +181,12 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self
     }
 
+    /// The limits of the service, in place of those that were set before.
+    pub(crate) fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// [`Limits::concurrency`] of the service.
     pub fn concurrency(self, waves: usize) -> Self {
         self.with_limits(|limits| limits.concurrency(waves))

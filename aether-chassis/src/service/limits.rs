@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::live_rate::RateLayer;
 use crate::Resend;
 
 /// The options of a circuit breaker.
@@ -92,6 +93,7 @@ pub enum LimitsError {
 pub struct Limits {
     concurrency: Option<usize>,
     rate: Option<(u64, Duration)>,
+    live_rate: Option<RateLayer>,
     time_out: Option<Duration>,
     breaker: Option<Breaker>,
     shed_when_busy: Option<bool>,
@@ -130,6 +132,11 @@ impl Limits {
         self
     }
 
+    /// Like [`rate`](Self::rate), with a rate that can change later.
+    pub(crate) fn live_rate(self, (waves, period): (u64, Duration), layer: RateLayer) -> Self {
+        Self { live_rate: Some(layer), ..self.rate(waves, period) }
+    }
+
     /// The time-out of a handler. After it the handler is cancelled at its await point. Default: no limit.
     pub fn time_out(mut self, time: Duration) -> Self {
         self.time_out = Some(time);
@@ -166,6 +173,11 @@ impl Limits {
         let limits = LimitsInForce {
             concurrency: self.concurrency.or(service.concurrency).unwrap_or(64),
             rate: self.rate.or(service.rate),
+            // A rate of the set's own replaces that of the service, which may be a live one.
+            live_rate: match self.rate {
+                Some(_) => self.live_rate.clone(),
+                None => service.live_rate.clone(),
+            },
             time_out: self.time_out.or(service.time_out),
             breaker: self.breaker.or(service.breaker),
             shed_when_busy: self.shed_when_busy.or(service.shed_when_busy).unwrap_or(false),
@@ -180,6 +192,8 @@ impl Limits {
 pub(super) struct LimitsInForce {
     pub(super) concurrency: usize,
     pub(super) rate: Option<(u64, Duration)>,
+    /// Replaces `rate`, which it begins with.
+    pub(super) live_rate: Option<RateLayer>,
     pub(super) time_out: Option<Duration>,
     pub(super) breaker: Option<Breaker>,
     pub(super) shed_when_busy: bool,

@@ -132,8 +132,10 @@ where
     };
     let handling = layers_of_set.iter().rev().fold(handling, |handling, wrap| wrap(handling));
     let layered = ServiceBuilder::new().layer(MapErrLayer::new(Into::into)).service(layers.layer(handling));
+    let fixed_rate = limits.rate.filter(|_| limits.live_rate.is_none());
     let limited = ServiceBuilder::new()
-        .option_layer(limits.rate.map(|(waves, period)| RateLimitLayer::new(waves, period)))
+        .option_layer(limits.live_rate.clone())
+        .option_layer(fixed_rate.map(|(waves, period)| RateLimitLayer::new(waves, period)))
         .layer(ConcurrencyLimitLayer::new(limits.concurrency))
         .service(layered);
     if limits.shed_when_busy { Stack::new(LoadShedLayer::new().layer(limited)) } else { Stack::new(limited) }

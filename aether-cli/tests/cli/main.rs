@@ -5,6 +5,7 @@
 mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;
+mod config;
 mod field;
 mod letters;
 mod nats;
@@ -13,6 +14,8 @@ mod new;
 mod outage;
 mod physics;
 mod process;
+#[cfg(unix)]
+mod systemd;
 #[cfg(unix)]
 mod trace;
 mod up;

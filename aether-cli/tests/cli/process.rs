@@ -85,6 +85,14 @@ impl Running {
         (running, stdin)
     }
 
+    /// A command with an environment of its own.
+    #[cfg(unix)]
+    pub(crate) fn of(command: Command) -> Self {
+        let mut running = Self::spawn(command);
+        running.out = running.child.stdout.take().map(lines);
+        running
+    }
+
     fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let err = lines(child.stderr.take().unwrap());

@@ -8,7 +8,7 @@ use crate::wave::Wave;
 impl Inbox {
     /// Computes the bounds of the fast path, [`Inbox::takes_at_once`].
     pub(super) fn set_bounds(&self, state: &mut InboxState) {
-        let (waves, bytes) = (self.options.max_waves, self.options.max_bytes);
+        let (waves, bytes) = (self.max_waves(), self.max_bytes());
         let (kept_waves, kept_bytes) = match self.options.when_full {
             WhenFull::Shed => (0, 0),
             WhenFull::Wait { .. } => [waves, bytes].map(|total| self.most_kept(state, total)).into(),
@@ -37,7 +37,7 @@ impl Inbox {
     /// Whether there is room for a wave of this level and weight, with no waiting emitter ahead of it, outside of the
     /// room reserved for stronger waves. Checks the prefetch only if there seems to be no room.
     pub(super) fn admits(&self, state: &mut InboxState, place: QueuePosition, weight: usize) -> bool {
-        let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
+        let (max_waves, max_bytes) = (self.max_waves(), self.max_bytes());
         let waves = max_waves - state.admission.reserved(max_waves, place.level);
         // One wave may reach into the part that is kept, or a large one would never be admitted.
         let bytes = max_bytes - state.admission.reserved(max_bytes, place.level);
@@ -70,8 +70,8 @@ impl Inbox {
         let mut state = self.state.lock();
         self.takes_at_once(&state, wave, level, weight)
             || state.closed
-            || weight > self.options.max_bytes
-            || !wave.audible_at(Moment::now, self.options.floor)
+            || weight > self.max_bytes()
+            || !wave.audible_at(Moment::now, self.floor())
             || {
                 self.note_level(&mut state, level);
                 !self.makes_wait(&state) || self.admits(&mut state, QueuePosition::of_newcomer(level), weight)
@@ -80,7 +80,7 @@ impl Inbox {
 
     /// The number of waves that may be queued before an emitter of this level waits.
     pub(super) fn allowed(&self, state: &InboxState, level: u8) -> usize {
-        let most = self.options.max_waves;
+        let most = self.max_waves();
         let most = most - state.admission.reserved(most, level);
         // A wave that overtakes others need not wait behind them.
         if state.levels.weakest().is_some_and(|weakest| level < weakest) {

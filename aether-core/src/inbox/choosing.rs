@@ -25,7 +25,7 @@ impl Inbox {
 
     fn keeps(&self, state: &mut InboxState, wave: &Wave, level: u8, weight: usize) -> bool {
         self.takes_at_once(state, wave, level, weight)
-            || (!state.closed && wave.audible_at(Moment::now, self.options.floor) && {
+            || (!state.closed && wave.audible_at(Moment::now, self.floor()) && {
                 self.note_level(state, level);
                 match self.makes_wait(state) {
                     true => self.admits(state, QueuePosition::of_newcomer(level), weight),
@@ -38,7 +38,7 @@ impl Inbox {
     fn fits(&self, state: &mut InboxState, level: u8, weight: usize) -> bool {
         let is_shared = self.options.when_full == WhenFull::Shed;
         let kept = |total| if is_shared { 0 } else { kept_from_weak(total, level) };
-        let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
+        let (max_waves, max_bytes) = (self.max_waves(), self.max_bytes());
         let (max_waves, max_bytes) = (max_waves - kept(max_waves), max_bytes - kept(max_bytes));
         let fits = |state: &InboxState| state.len() < max_waves && state.bytes + weight <= max_bytes;
         fits(state)

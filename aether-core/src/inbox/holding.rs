@@ -36,7 +36,7 @@ impl Inbox {
 
     /// Computes how far emitters may run ahead.
     pub(super) fn set_ahead(&self, state: &mut InboxState) {
-        state.ahead = if state.held.is_held { self.options.max_waves } else { state.ahead_unheld };
+        state.ahead = if state.held.is_held { self.max_waves() } else { state.ahead_unheld };
         self.set_bounds(state);
     }
 

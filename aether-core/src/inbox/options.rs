@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Inbox;
+use super::control::InboxControl;
 use super::ledger::ShedReason;
 use crate::amplitude::Floor;
 use crate::wave::Wave;
@@ -70,6 +70,7 @@ pub struct InboxOptions {
     pub(super) sojourn_cap: Option<Duration>,
     pub(super) floor: Floor,
     pub(super) on_shed: Option<OnShed>,
+    pub(super) control: Option<InboxControl>,
 }
 
 /// An option that is out of range.
@@ -96,6 +97,7 @@ impl InboxOptions {
             sojourn_cap: None,
             floor: Floor::OPEN,
             on_shed: None,
+            control: None,
         }
     }
 
@@ -156,6 +158,15 @@ impl InboxOptions {
         self
     }
 
+    /// Lets a control change the floor and the bounds of vibrators' inboxes that are made with these options. What it
+    /// was set to before replaces these options, also those that are set after this call. Default: none. Cost: nothing
+    /// for a wave.
+    #[must_use]
+    pub fn controlled_by(mut self, control: &InboxControl) -> Self {
+        self.control = Some(control.clone());
+        self
+    }
+
     /// Sets a callback for each shed wave and the reason. It runs in the task that caused the loss, which may be a
     /// medium's: keep it short. A panic in it ends that task.
     ///
@@ -182,6 +193,11 @@ impl InboxOptions {
         })
     }
 
+    /// The control that changes inboxes made with these options.
+    pub(crate) fn control(&self) -> Option<&InboxControl> {
+        self.control.as_ref()
+    }
+
     pub(super) fn check(&self) -> Result<(), InboxOptionsError> {
         let refuse = |option, given: &dyn fmt::Debug, allowed| {
             Err(InboxOptionsError { option, given: format!("{given:?}"), allowed })
@@ -196,13 +212,6 @@ impl InboxOptions {
             return refuse("sojourn_cap", &Duration::ZERO, "a duration above zero, or None for no cap");
         }
         Ok(())
-    }
-}
-
-impl Inbox {
-    /// The configured floor.
-    pub(crate) fn floor(&self) -> Floor {
-        self.options.floor
     }
 }
 

@@ -74,7 +74,7 @@ impl Inbox {
     pub fn let_run_ahead(&self, waves: usize) {
         let called = {
             let mut state = self.state.lock();
-            state.ahead_unheld = waves.min(self.options.max_waves);
+            state.ahead_unheld = waves.min(self.max_waves());
             self.set_ahead(&mut state);
             self.call_emitters(&mut state, true)
         };

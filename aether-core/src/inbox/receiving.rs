@@ -160,7 +160,7 @@ impl Inbox {
     /// evicted. While an emitter waits (for bytes, say), nothing is prefetched, so that the receiver takes the lock for
     /// every wave and sees the waiting emitters.
     fn prefetch(&self, state: &mut InboxState, level: u8) {
-        let near_bound = state.levels.len() > self.options.max_waves / 2;
+        let near_bound = state.levels.len() > self.max_waves() / 2;
         if state.levels.len() == 0 || near_bound || state.waiting_since.is_some() {
             return;
         }
@@ -278,6 +278,6 @@ impl Inbox {
         {
             return Some(ShedReason::Sojourn);
         }
-        (!wave.audible_at(Moment::now, self.options.floor)).then_some(ShedReason::Expired)
+        (!wave.audible_at(Moment::now, self.floor())).then_some(ShedReason::Expired)
     }
 }

@@ -1,5 +1,6 @@
 //! The inbox's behaviour, case by case; [`model`] compares it with a plain sorted list.
 
+mod control;
 mod holding;
 mod model;
 mod race;

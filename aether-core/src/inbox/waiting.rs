@@ -49,8 +49,8 @@ impl Inbox {
         if room == 0 {
             return Vec::new();
         }
-        let worth_it = room >= ROOM_WORTH_WAKING_FOR.min(state.ahead.div_ceil(2))
-            && state.bytes <= self.options.max_bytes / 2;
+        let worth_it =
+            room >= ROOM_WORTH_WAKING_FOR.min(state.ahead.div_ceil(2)) && state.bytes <= self.max_bytes() / 2;
         let all = is_urgent || worth_it || len == 0 || since.elapsed() >= LONG_WAIT;
         let mut called = Vec::new();
         while let Some(next) = state.admission.first()
@@ -77,7 +77,7 @@ impl Inbox {
 
     /// Whether the inbox has drained to half, so that emitters may wait again.
     pub(super) fn is_half_empty(&self, state: &InboxState) -> bool {
-        state.len() <= state.ahead / 2 && state.bytes <= self.options.max_bytes / 2
+        state.len() <= state.ahead / 2 && state.bytes <= self.max_bytes() / 2
     }
 }
 

@@ -163,7 +163,11 @@ impl<'a> VibratorBuilder<'a> {
                 aether.presence().watching(options, source.instance(), &is_overloaded)
             }
         };
+        let control = options.control().cloned();
         let inbox = Arc::new(Inbox::new(options)?);
+        if let Some(control) = control {
+            control.add(&inbox);
+        }
         if self.respects_floors {
             aether.presence().respect(aether.bus()).await.map_err(CreateError::Floors)?;
         }

@@ -129,7 +129,11 @@ impl Syncer {
                 to_send.extend(step.send);
             }
         }
-        if initiator.is_done() { Ok(initiator.has_certificates()) } else { Err(ProtocolError::OutOfTurn.into()) }
+        if initiator.is_done() {
+            Ok(initiator.has_certificates())
+        } else {
+            Err(ProtocolError::OutOfTurn.into())
+        }
     }
 
     async fn ask(

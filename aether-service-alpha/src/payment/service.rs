@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aether_chassis::{CancellationToken, Json, Service, ServiceError, State, error_chain};
+use aether_chassis::{CancellationToken, Configuration, Json, Service, ServiceError, State, error_chain};
 use aether_core::{Aether, Emitter, Wave};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,24 @@ impl PaymentService {
     /// # Cancel safety
     /// Cancelled before completion, no subscription remains.
     pub async fn start(aether: &Aether, decline_rate: Chance, seed: u64) -> Result<Self, AlphaError> {
+        Self::start_configured(aether, decline_rate, seed, &Configuration::default()).await
+    }
+
+    /// Like [`PaymentService::start`], with an inbox and handlers as a configuration has them.
+    ///
+    /// # Errors
+    /// [`AlphaError`] if the medium is closed.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, no subscription remains.
+    pub async fn start_configured(
+        aether: &Aether,
+        decline_rate: Chance,
+        seed: u64,
+        configuration: &Configuration,
+    ) -> Result<Self, AlphaError> {
         let service = Service::builder("payments")
+            .configured(configuration)
             .state(Arc::new(Mutex::new(ChargeLedger::new(decline_rate, seed))))
             .group(GROUP)
             .on_query(CHARGE, charge)

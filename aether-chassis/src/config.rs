@@ -1,0 +1,236 @@
+//! Configuration: settings in layers, checked when they are loaded, and followed while the program runs.
+//!
+//! A program loads it in one call ([`ConfigArgs::load`]). Later layers replace earlier ones: built-in defaults,
+//! `config/default.toml`, `config/PROFILE.toml`, the environment (`AETHER__INBOX__FLOOR`), arguments. Nothing is taken
+//! from a configuration that has a mistake. It does not know what services do with their own sections.
+//!
+//! ```
+//! use aether_chassis::config::{ConfigArgs, Section};
+//! use aether_chassis::Service;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Debug, Serialize, Deserialize)]
+//! #[serde(default, deny_unknown_fields)]
+//! struct Greeter {
+//!     greeting: String,
+//! }
+//!
+//! impl Default for Greeter {
+//!     fn default() -> Self {
+//!         Self { greeting: "hello".to_owned() }
+//!     }
+//! }
+//!
+//! impl Section for Greeter {
+//!     const NAME: &'static str = "greeter"; // [service.greeter]
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let shutdown = aether_chassis::CancellationToken::new();
+//! let args = ConfigArgs::default(); // flattened into the arguments of the program
+//! let config = args.load::<Greeter>()?;
+//! let greeting = config.section::<Greeter>().greeting;
+//! let Some(aether) = config.connect_until(&shutdown, "greeter").await? else { return Ok(()) };
+//! let service = Service::builder("greeter")
+//!     .configured(&config)
+//!     .on_query("greet", move || std::future::ready(greeting.clone()))
+//!     .build(&aether)
+//!     .await?;
+//! # drop(service);
+//! # Ok(()) }
+//! ```
+
+mod args;
+mod environment;
+mod file;
+mod mistake;
+mod quantity;
+mod rate;
+mod reload;
+mod schema;
+mod settings;
+mod sources;
+mod watch;
+
+pub use args::{ConfigArgs, Loader};
+pub use mistake::{ConfigError, Mistake, Origin, Problem};
+pub use quantity::{Count, OrOff, QuantityError, Size, Time};
+pub use rate::Rate;
+pub use reload::Reloads;
+pub use schema::{NoSection, Section};
+pub use settings::{
+    AskSettings, FloorSetting, HandlerSettings, InboxSettings, LogFilter, LogSettings, MediumSettings,
+    OrderSetting, OutboxSettings, Settings,
+};
+pub use sources::Setting;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use aether_core::{Aether, AetherBuilder, ConnectError, InboxControl, InboxOptions};
+use parking_lot::Mutex;
+use tokio::sync::watch as channel;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::ServiceBuilder;
+use crate::service::{LiveRate, RateLayer};
+use sources::{Sources, Values};
+
+/// The configuration of a running program. Cloning it is one reference count.
+///
+/// The default has the built-in settings and follows nothing.
+#[derive(Clone)]
+pub struct Configuration {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    sources: Sources,
+    current: Mutex<Arc<Values>>,
+    is_followed: AtomicBool,
+    /// The settings with which the program started.
+    at_start: Vec<Setting>,
+    inbox: InboxControl,
+    rate: channel::Sender<LiveRate>,
+    reloads: channel::Sender<Reloads>,
+    /// Ends the watching with the last handle.
+    dropped: CancellationToken,
+    _drop: DropGuard,
+}
+
+impl Configuration {
+    fn read(sources: Sources) -> Result<Self, ConfigError> {
+        let values = sources.read(&[])?;
+        let at_start = values.settings.clone();
+        let dropped = CancellationToken::new();
+        let configuration = Self {
+            shared: Arc::new(Shared {
+                sources,
+                is_followed: AtomicBool::new(false),
+                at_start,
+                inbox: InboxControl::default(),
+                rate: channel::Sender::new(None),
+                reloads: channel::Sender::new(Reloads::default()),
+                _drop: dropped.clone().drop_guard(),
+                dropped,
+                current: Mutex::new(Arc::new(values)),
+            }),
+        };
+        configuration.apply(&configuration.values());
+        Ok(configuration)
+    }
+
+    fn values(&self) -> Arc<Values> {
+        Arc::clone(&self.shared.current.lock())
+    }
+
+    /// The settings that every program has, as of the last valid version of the files.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.values().settings()
+    }
+
+    /// The settings of a program, as of the last valid version of the files. They are the defaults if the program did
+    /// not load this section.
+    #[must_use]
+    pub fn section<S: Section>(&self) -> S {
+        self.values().section()
+    }
+
+    /// All settings by name, with their origins. Secrets are hidden.
+    #[must_use]
+    pub fn list(&self) -> Vec<Setting> {
+        self.values().settings.clone()
+    }
+
+    /// The files that were read.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.values().files.clone()
+    }
+
+    /// The sections of programs other than this one, which were not checked.
+    #[must_use]
+    pub fn others(&self) -> Vec<String> {
+        self.values().others.clone()
+    }
+
+    /// Follows the reading of changed files: each version that was applied or refused is a change of this receiver.
+    #[must_use]
+    pub fn reloads(&self) -> channel::Receiver<Reloads> {
+        self.shared.reloads.subscribe()
+    }
+
+    /// The options of an inbox. Its floor and bounds follow the configuration.
+    #[must_use]
+    pub fn inbox(&self) -> InboxOptions {
+        self.settings().inbox.options().controlled_by(&self.shared.inbox)
+    }
+
+    /// A builder for the medium of the configuration. The server shows the client name for the connection.
+    pub fn builder(&self, client_name: &str) -> AetherBuilder {
+        let settings = self.settings();
+        let medium = settings.medium.args();
+        medium.builder(client_name).options(settings.outbox.apply(medium.nats(client_name)))
+    }
+
+    /// Connects as [`MediumArgs::connect_with_until`](crate::MediumArgs::connect_with_until) does, and follows changes
+    /// of the files from now on, until `shutdown` is cancelled.
+    ///
+    /// # Errors
+    /// [`ConnectError`] at once if the address is not valid or the server refuses the connection; after the wait if the
+    /// server did not answer.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing stays connected. The files may be followed.
+    pub async fn connect_until(
+        &self,
+        shutdown: &CancellationToken,
+        client_name: &str,
+    ) -> Result<Option<Aether>, ConnectError> {
+        self.follow(shutdown);
+        self.settings().medium.args().connect_with_until(shutdown, self.builder(client_name)).await
+    }
+
+    /// Follows changes of the files from now on, until `shutdown` is cancelled, for a program that connects by itself.
+    /// Only the first call counts. It needs a tokio runtime.
+    pub fn follow(&self, shutdown: &CancellationToken) {
+        self.watch(shutdown.clone());
+    }
+}
+
+impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
+    /// Takes the inbox, the limits, the grace period and the asking of a service from a configuration. The floor and
+    /// the bounds of the inbox follow its changes, and so does the rate of the handlers, if there was one at the start.
+    ///
+    /// Call it first: what is set afterwards is as it was set, except for the floor and the bounds of an inbox that has
+    /// [`Configuration::inbox`] as its options.
+    pub fn configured(self, configuration: &Configuration) -> Self {
+        let settings = configuration.settings();
+        let mut limits = settings.handlers.limits();
+        // Handlers without a rate are called without its layer, so a rate cannot be added while they run.
+        if let OrOff::On(rate) = settings.handlers.rate {
+            limits = limits.live_rate(rate.parts(), RateLayer::new(configuration.shared.rate.subscribe()));
+        }
+        self.limits(limits)
+            .inbox(configuration.inbox())
+            .grace(settings.handlers.grace.0)
+            .asking(settings.ask.options())
+    }
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        let sources = Sources::default();
+        // Without layers there are no mistakes.
+        Self::read(sources).unwrap_or_else(|_| unreachable!("the built-in defaults are valid"))
+    }
+}
+
+impl fmt::Debug for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Configuration").field("files", &self.files()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,186 @@
+//! Files that change while a service runs.
+
+use std::fs;
+use std::future::ready;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_chassis::config::Configuration;
+use aether_chassis::{CancellationToken, Service};
+use aether_core::{Aether, Floor, Vibrator, Wave};
+use tokio::sync::Semaphore;
+
+use crate::stage::{Folder, Greeter, PATIENCE, next};
+
+/// Follows the files of a folder until the guard is dropped.
+fn follow(folder: &Folder) -> (Configuration, tokio_util::sync::DropGuard) {
+    let config = folder.load().unwrap();
+    let shutdown = CancellationToken::new();
+    config.follow(&shutdown);
+    (config, shutdown.drop_guard())
+}
+
+#[tokio::test]
+async fn live_settings_apply_and_others_are_named() {
+    let folder = Folder::with(&[("default.toml", "inbox.floor = 0.0\nmedium.prefix = 'a'\n")]);
+    let (config, _following) = follow(&folder);
+    let mut reloads = config.reloads();
+    let aether = Aether::local();
+    let hears = Vibrator::builder("hears").inbox(config.inbox()).create(&aether).await.unwrap();
+    hears.resonate_on("a").await.unwrap();
+    let emits = aether.emitter("emits").unwrap();
+
+    folder.write(
+        "default.toml",
+        "inbox.floor = 0.4\ninbox.max_waves = 2\nmedium.prefix = 'b'\n[service.greeter]\ngreeting = 'hi'\nguests = 9\n",
+    );
+    let reload = next(&mut reloads).await;
+    assert_eq!((reload.applied, reload.refused), (1, 0));
+    assert_eq!(reload.needs_restart, ["medium.prefix", "service.greeter.guests"]);
+    assert_eq!(hears.effective_floor(), Floor::new(0.4).unwrap());
+    emits.emit(Wave::builder("a").amplitude(0.1)).await.unwrap();
+    assert_eq!(hears.ledger().shed_below_floor, 1);
+    for _ in 0..2 {
+        emits.try_emit(Wave::builder("a")).unwrap();
+    }
+    assert!(emits.try_emit(Wave::builder("a")).is_err(), "the bound is two waves");
+    assert_eq!(config.section::<Greeter>().greeting, "hi");
+
+    folder.write("default.toml", "inbox.floor = 0.0\nmedium.prefix = 'a'\n");
+    let reload = next(&mut reloads).await;
+    assert!(reload.needs_restart.is_empty(), "it is as it was at the start: {reload:?}");
+    assert_eq!(hears.effective_floor(), Floor::OPEN);
+}
+
+#[tokio::test]
+async fn a_broken_file_keeps_the_settings_and_a_valid_one_replaces_them() {
+    let folder = Folder::with(&[("default.toml", "inbox.floor = 0.5\n")]);
+    let (config, _following) = follow(&folder);
+    let mut reloads = config.reloads();
+    for (number, broken) in
+        ["inbox.floor = \n", "inbox.flor = 0.1\n", "inbox.floor = 7\n"].into_iter().enumerate()
+    {
+        folder.write("default.toml", broken);
+        let reload = next(&mut reloads).await;
+        assert_eq!((reload.applied, reload.refused), (0, number as u64 + 1));
+        assert!(reload.mistakes.unwrap().to_string().contains("default.toml:1: "));
+        assert_eq!(config.settings().inbox.floor.0, Floor::new(0.5).unwrap(), "{broken}");
+    }
+    fs::remove_file(folder.file("default.toml")).unwrap();
+    let reload = next(&mut reloads).await;
+    assert!(reload.mistakes.unwrap().to_string().contains("the file is gone"));
+    assert_eq!(config.settings().inbox.floor.0, Floor::new(0.5).unwrap());
+    folder.replace("default.toml", "inbox.floor = 0.25\n");
+    let reload = next(&mut reloads).await;
+    assert_eq!((reload.applied, reload.refused, reload.mistakes.is_none()), (1, 4, true));
+    assert_eq!(config.settings().inbox.floor.0, Floor::new(0.25).unwrap());
+}
+
+/// Half a file is read by nobody, however long the writer takes.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_is_read_when_it_has_been_written_to_its_end() {
+    let folder = Folder::with(&[("default.toml", "inbox.floor = 0.1\n")]);
+    let (config, _following) = follow(&folder);
+    let mut reloads = config.reloads();
+    let mut file = fs::File::create(folder.file("default.toml")).unwrap();
+    file.write_all(b"[inbox]\nfloor = ").unwrap();
+    file.sync_all().unwrap();
+    // Another file that changes meanwhile is no reason to read the half.
+    folder.replace("notes.toml", "");
+    // A reading would come within a tenth of a second; nothing waits for this time to be enough.
+    let early = tokio::time::timeout(Duration::from_millis(700), reloads.changed()).await;
+    assert!(early.is_err(), "half a file was read: {:?}", reloads.borrow());
+    file.write_all(b"0.2\n").unwrap();
+    drop(file);
+    let reload = next(&mut reloads).await;
+    assert_eq!((reload.applied, reload.refused), (1, 0));
+    assert_eq!(config.settings().inbox.floor.0, Floor::new(0.2).unwrap());
+}
+
+/// As Kubernetes does it with a ConfigMap: the files are links into a folder that is replaced by renaming a link.
+#[cfg(unix)]
+#[tokio::test]
+async fn links_that_are_switched_are_noticed() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::with(&[]);
+    for (name, floor) in [("one", "0.1"), ("two", "0.2")] {
+        fs::create_dir(folder.file(name)).unwrap();
+        fs::write(folder.file(name).join("default.toml"), format!("inbox.floor = {floor}\n")).unwrap();
+    }
+    symlink("one", folder.file("..data")).unwrap();
+    symlink("..data/default.toml", folder.file("default.toml")).unwrap();
+    let (config, _following) = follow(&folder);
+    let mut reloads = config.reloads();
+    assert_eq!(config.settings().inbox.floor.0, Floor::new(0.1).unwrap());
+    symlink("two", folder.file("..new")).unwrap();
+    fs::rename(folder.file("..new"), folder.file("..data")).unwrap();
+    assert_eq!(next(&mut reloads).await.applied, 1);
+    assert_eq!(config.settings().inbox.floor.0, Floor::new(0.2).unwrap());
+}
+
+#[tokio::test]
+async fn a_change_before_the_watching_begins_is_not_missed() {
+    let folder = Folder::with(&[("default.toml", "inbox.floor = 0.1\n")]);
+    let config = folder.load().unwrap();
+    let mut reloads = config.reloads();
+    folder.write("default.toml", "inbox.floor = 0.2\n");
+    let shutdown = CancellationToken::new();
+    config.follow(&shutdown);
+    assert_eq!(next(&mut reloads).await.applied, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloads_under_load_lose_nothing() {
+    const WAVES: u64 = 100_000;
+    let folder = Folder::with(&[("default.toml", "inbox.patience = '30s'\n")]);
+    let (config, _following) = follow(&folder);
+    let mut reloads = config.reloads();
+    let aether = Aether::local();
+    let handled = Arc::new(Semaphore::new(0));
+    let service = Service::builder("stock")
+        .configured(&config)
+        .on("a", {
+            let handled = Arc::clone(&handled);
+            move |_: Wave| {
+                handled.add_permits(1);
+                ready(())
+            }
+        })
+        .build(&aether)
+        .await
+        .unwrap();
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(service.run_until(shutdown.clone()));
+    let emits = aether.emitter("emits").unwrap();
+    let emitting = tokio::spawn(async move {
+        for _ in 0..WAVES {
+            emits.emit(Wave::builder("a").text("x")).await.unwrap();
+        }
+    });
+    let mut changes = 0_u64;
+    while !emitting.is_finished() {
+        changes += 1;
+        // Up and down, and a broken version every third time.
+        let text = match changes % 3 {
+            0 => "inbox.max_waves = \n".to_owned(),
+            1 => format!("inbox.patience = '30s'\ninbox.max_waves = {}\n", 5 + changes),
+            _ => {
+                format!("inbox.patience = '30s'\ninbox.max_waves = {}\nlog.filter = 'warn'\n", 5000 + changes)
+            }
+        };
+        folder.replace("default.toml", &text);
+        let reload = next(&mut reloads).await;
+        assert_eq!(reload.applied + reload.refused, changes);
+    }
+    emitting.await.unwrap();
+    assert!(changes >= 3, "the files changed {changes} times while waves were emitted");
+    let all = tokio::time::timeout(PATIENCE, handled.acquire_many(WAVES as u32)).await;
+    let _all = all.expect("every wave is handled").unwrap();
+    shutdown.cancel();
+    let report = tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap().unwrap();
+    let ledger = aether.ledger();
+    assert_eq!((ledger.offered, ledger.delivered, ledger.lost()), (WAVES, WAVES, 0));
+    assert_eq!(report.left + report.abandoned, 0, "{report}");
+}

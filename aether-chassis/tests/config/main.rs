@@ -1,0 +1,7 @@
+//! Configuration from real files: loaded in layers, refused with every mistake, followed while a service runs.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod following;
+mod loading;
+mod stage;

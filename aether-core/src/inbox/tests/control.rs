@@ -1,0 +1,87 @@
+//! Floors and bounds that change while an inbox is in use.
+
+use super::super::InboxControl;
+use super::*;
+
+fn controlled(options: InboxOptions) -> (Arc<Inbox>, InboxControl) {
+    let (inbox, control) = (Arc::new(Inbox::new(options).unwrap()), InboxControl::default());
+    control.add(&inbox);
+    (inbox, control)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_larger_bound_admits_the_emitters_that_wait() {
+    let (inbox, control) = controlled(patient(4));
+    fill(&inbox, 0..4);
+    waits!(first, inbox, numbered(4, 0.5));
+    waits!(second, inbox, numbered(5, 0.5));
+    control.set_bounds(5, 64 << 20).unwrap();
+    assert!(futures::poll!(first.as_mut()).is_ready());
+    assert!(futures::poll!(second.as_mut()).is_pending(), "there is room for one");
+    control.set_bounds(6, 64 << 20).unwrap();
+    second.await;
+    assert_eq!([0, 1, 2, 3, 4, 5].map(|_| receive(&inbox)), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(inbox.ledger().lost(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_smaller_bound_keeps_what_is_queued_and_makes_emitters_wait() {
+    let (inbox, control) = controlled(patient(100));
+    fill(&inbox, 0..50);
+    assert_eq!(receive(&inbox), 0, "a prefetch is taken as well");
+    control.set_bounds(10, 64 << 20).unwrap();
+    assert_eq!(inbox.ledger().queued, 49);
+    assert!(inbox.offer(numbered(50, 0.5), Offer::IfRoom).is_err());
+    waits!(emitter, inbox, numbered(50, 0.5));
+    for expected in 1..45 {
+        assert_eq!(receive(&inbox), expected);
+    }
+    emitter.await;
+    assert_eq!((inbox.ledger().queued, inbox.ledger().lost()), (6, 0));
+}
+
+#[test]
+fn a_wave_that_cannot_wait_sheds_down_to_the_smaller_bound() {
+    let (inbox, control) = controlled(shedding(100));
+    fill(&inbox, 0..50);
+    control.set_bounds(10, 64 << 20).unwrap();
+    inbox.offer(numbered(50, 0.9), Offer::Now).unwrap();
+    assert_eq!((inbox.ledger().queued, inbox.ledger().shed_full), (10, 41));
+    assert_eq!(receive(&inbox), 50, "the strongest stays");
+    let weight = numbered(10, 0.5).weight();
+    control.set_bounds(10, 2 * weight).unwrap();
+    inbox.offer(numbered(51, 0.5), Offer::Now).unwrap();
+    assert_eq!(inbox.ledger().queued, 2);
+}
+
+#[test]
+fn a_floor_counts_at_once_and_for_inboxes_that_are_made_later() {
+    let (inbox, control) = controlled(patient(10));
+    inbox.offer(numbered(0, 0.1), Offer::IfRoom).unwrap();
+    control.set_floor(Floor::new(0.4).unwrap());
+    inbox.offer(numbered(1, 0.1), Offer::IfRoom).unwrap();
+    assert_eq!((inbox.ledger().queued, inbox.ledger().shed_below_floor), (1, 1));
+    assert_eq!(inbox.effective_floor(), Floor::new(0.4).unwrap());
+    control.set_bounds(1, 64 << 20).unwrap();
+    let later = Arc::new(Inbox::new(shedding(10)).unwrap());
+    control.add(&later);
+    for (number, amplitude) in [(0, 0.1), (1, 0.5), (2, 0.5)] {
+        later.offer(numbered(number, amplitude), Offer::Now).unwrap();
+    }
+    let ledger = later.ledger();
+    assert_eq!((ledger.shed_below_floor, ledger.shed_full, ledger.queued), (1, 1, 1));
+    control.set_floor(Floor::OPEN);
+    assert_eq!(inbox.effective_floor(), Floor::OPEN);
+}
+
+#[test]
+fn a_bound_out_of_range_is_refused_and_an_inbox_that_is_gone_is_forgotten() {
+    let (inbox, control) = controlled(patient(4));
+    assert!(control.set_bounds(0, 1).unwrap_err().to_string().contains("max_waves = 0"));
+    assert!(control.set_bounds(1, 0).unwrap_err().to_string().contains("max_bytes = 0"));
+    fill(&inbox, 0..4);
+    assert!(inbox.offer(numbered(4, 0.5), Offer::IfRoom).is_err());
+    assert_eq!(control.inboxes(), 1);
+    drop(inbox);
+    assert_eq!(control.inboxes(), 0);
+}

@@ -1,0 +1,115 @@
+//! The settings of the gateway in a configuration: the section `[service.gateway]`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use aether_chassis::config::{Count, OrOff, Section};
+use aether_metrics::{Tls, TlsError};
+use serde::{Deserialize, Serialize};
+
+use crate::GatewayOptions;
+
+/// The settings of the gateway. `config/default.toml` describes each of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct GatewaySettings {
+    /// The HTTP address; off for the default address, or a free port if that is taken.
+    pub listen: OrOff<ListenAddress>,
+    /// The PEM file with the certificates; off to serve without TLS.
+    pub tls_cert: OrOff<PathBuf>,
+    /// The PEM file with the private key of the certificate.
+    pub tls_key: OrOff<PathBuf>,
+    /// Whether patterns in the traffic are detected.
+    pub physics: bool,
+    /// The maximum number of channels with their own line.
+    pub max_channels: Count<1, 1_000_000>,
+}
+
+/// An IP address and a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ListenAddress(pub SocketAddr);
+
+/// A text that is not an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("use an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080, with port 0 for any free one")]
+pub struct AddressError;
+
+/// Why the gateway cannot serve over TLS.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsSettingsError {
+    /// Only one of the two files was given.
+    #[error("set both tls_cert and tls_key in [service.gateway] (--tls-cert, --tls-key), or neither")]
+    Half,
+    /// A file cannot be used.
+    #[error(transparent)]
+    Files(#[from] TlsError),
+}
+
+impl FromStr for ListenAddress {
+    type Err = AddressError;
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        text.parse().map(Self).map_err(|_| AddressError)
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = AddressError;
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl From<ListenAddress> for String {
+    fn from(address: ListenAddress) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Section for GatewaySettings {
+    const NAME: &'static str = "gateway";
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            listen: OrOff::Off,
+            tls_cert: OrOff::Off,
+            tls_key: OrOff::Off,
+            physics: true,
+            max_channels: Count::new(500).unwrap_or(Count::LEAST),
+        }
+    }
+}
+
+impl GatewaySettings {
+    /// The options of the gateway.
+    ///
+    /// # Errors
+    /// [`TlsSettingsError`] if the certificate or its key cannot be used.
+    pub fn options(&self) -> Result<GatewayOptions, TlsSettingsError> {
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (OrOff::On(certificate), OrOff::On(key)) => Some(Tls::load(certificate, key)?),
+            (OrOff::Off, OrOff::Off) => None,
+            _ => return Err(TlsSettingsError::Half),
+        };
+        let options = GatewayOptions::default()
+            .physics(self.physics)
+            .max_channels(self.max_channels.as_usize())
+            .tls(tls);
+        Ok(match self.listen {
+            OrOff::On(ListenAddress(address)) => options.listen(address),
+            OrOff::Off => options,
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! The settings of the inventory service in a configuration: the section `[service.beta]`.
+
+use std::time::Duration;
+
+use aether_chassis::Configuration;
+use aether_chassis::config::{Section, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::BetaOptions;
+
+/// The settings of the inventory service. `config/default.toml` describes each of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct StockSettings {
+    /// Units of each article at the start and after each restocking.
+    pub units: u32,
+    /// The number of units at which an article runs low.
+    pub low_at: u32,
+    /// The interval of restocking; 0 for never.
+    pub restock_every: Time,
+    /// The interval of the stock level; 0 for never.
+    pub heartbeat: Time,
+    /// How long a reservation is held.
+    pub hold: Time,
+}
+
+impl Section for StockSettings {
+    const NAME: &'static str = "beta";
+}
+
+impl Default for StockSettings {
+    fn default() -> Self {
+        Self {
+            units: BetaOptions::DEFAULT_UNITS,
+            low_at: BetaOptions::DEFAULT_LOW_AT,
+            restock_every: Time(Duration::from_secs(3)),
+            heartbeat: Time(Duration::from_secs(1)),
+            hold: Time(BetaOptions::DEFAULT_HOLD),
+        }
+    }
+}
+
+impl StockSettings {
+    /// The options of the service, whose inbox and handlers follow the configuration.
+    pub fn options(&self, configuration: &Configuration) -> BetaOptions {
+        BetaOptions::default()
+            .units(self.units)
+            .low_at(self.low_at)
+            .restock_every(Some(self.restock_every.0))
+            .heartbeat(Some(self.heartbeat.0))
+            .hold(self.hold.0)
+            .configured(configuration)
+    }
+}
