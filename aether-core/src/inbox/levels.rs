@@ -109,6 +109,11 @@ impl<T> Levels<T> {
         if self.occupied == 0 { None } else { self.pop_head(self.occupied.trailing_zeros() as usize) }
     }
 
+    /// The strongest non-empty level.
+    pub(super) fn strongest(&self) -> Option<u8> {
+        (self.occupied != 0).then(|| self.occupied.trailing_zeros() as u8)
+    }
+
     /// The weakest non-empty level.
     pub(super) fn weakest(&self) -> Option<u8> {
         self.occupied.checked_ilog2().map(|level| level as u8)

@@ -5,9 +5,9 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::MutexGuard;
 
-use super::ledger::ShedReason;
+use super::ledger::{Ledger, ShedReason};
 use super::levels::{Levels, Popped};
-use super::prefetch::PREFETCH;
+use super::prefetch::{PREFETCH, Prefetch};
 use super::waiting::wake;
 use super::{Inbox, InboxState, ServeOrder, Shed};
 use crate::clock::Moment;
@@ -31,48 +31,60 @@ impl Inbox {
         }
     }
 
-    /// Appends the next waves, at least one and at most `max`, in the order of receiving. Returns how many; zero when the
-    /// inbox is closed and empty. Only one task at a time may poll.
+    /// Appends the next waves, at least one and at most `max`, in the order of receiving, with each lock taken once. Zero
+    /// when the inbox is closed and empty. Only one task at a time may poll.
     pub(crate) fn poll_receive_many(
         &self,
         cx: &mut Context<'_>,
         into: &mut Vec<Wave>,
         max: usize,
     ) -> Poll<usize> {
-        let taken = self.take_queued(into, max);
-        if taken > 0 {
-            return Poll::Ready(taken);
-        }
-        let polled = self.poll_with_care(Some(cx.waker()));
-        polled.map(|wave| {
-            wave.map_or(0, |wave| {
-                into.push(wave);
-                1 + self.take_queued(into, max - 1)
-            })
-        })
+        let (before, mut shed) = (into.len(), Shed::new());
+        self.take_all_prefetched(into, max, &mut shed);
+        let taken = into.len() - before;
+        let polled = match taken < max {
+            true => self.poll_take((taken == 0).then(|| cx.waker()), &mut shed, |inbox, state, shed| {
+                // What is left of the prefetch was overtaken by a stronger wave, or the prefetch is not counted yet.
+                inbox.return_prefetched(state);
+                inbox.take_all(state, into, max - taken, shed);
+                (into.len() > before).then_some(())
+            }),
+            false => Poll::Ready(Some(())),
+        };
+        self.after(None, &shed);
+        polled.map(|_| into.len() - before)
     }
 
-    /// Appends at most `max` queued waves, with each lock taken once.
-    fn take_queued(&self, into: &mut Vec<Wave>, max: usize) -> usize {
-        let (before, mut shed) = (into.len(), Shed::new());
-        while into.len() - before < max
-            && let Some(wave) = self.take_prefetched(|| self.occupied.load(Ordering::Acquire), &mut shed)
-        {
-            into.push(wave);
+    /// Appends at most `max` prefetched waves, up to the first that a stronger one has overtaken.
+    fn take_all_prefetched(&self, into: &mut Vec<Wave>, max: usize, shed: &mut Shed) {
+        // Only the receiver takes a prefetch, so this load cannot miss one.
+        if !self.has_prefetched.load(Ordering::Relaxed) {
+            return;
         }
-        if into.len() - before < max {
-            let mut state = self.state.lock();
-            // What is left of the prefetch was overtaken by a stronger wave.
-            self.return_prefetched(&mut state);
-            while into.len() - before < max
-                && let Some(popped) = self.pop_next(&mut state.levels)
-            {
-                into.extend(self.settle(&mut state, popped, &mut shed));
+        let mut prefetch = self.prefetch.lock();
+        let next = || self.next_prefetched(&mut prefetch, || self.occupied.load(Ordering::Acquire), shed);
+        into.extend(std::iter::from_fn(next).take(max));
+    }
+
+    /// Appends at most `max` waves of the levels.
+    fn take_all(&self, state: &mut InboxState, into: &mut Vec<Wave>, max: usize, shed: &mut Shed) {
+        let end = into.len() + max;
+        let InboxState { levels, bytes, ledger, .. } = state;
+        while into.len() < end {
+            let left = end - into.len();
+            match self.options.order {
+                ServeOrder::Strength => {
+                    let Some(level) = levels.strongest() else { break };
+                    levels.pop_heads(level, left, |popped| {
+                        into.extend(self.settle_as(bytes, ledger, popped, shed));
+                    });
+                }
+                ServeOrder::Arrival => {
+                    let Some(popped) = levels.pop_oldest() else { break };
+                    into.extend(self.settle_as(bytes, ledger, popped, shed));
+                }
             }
-            self.end_visit(state);
         }
-        self.after(None, &shed);
-        into.len() - before
     }
 
     /// The fast path: the next wave of the prefetch, or of the levels if the prefetch is empty or a stronger wave has
@@ -168,7 +180,15 @@ impl Inbox {
         if !self.has_prefetched.load(Ordering::Relaxed) {
             return None;
         }
-        let mut prefetch = self.prefetch.lock();
+        self.next_prefetched(&mut self.prefetch.lock(), occupied, shed)
+    }
+
+    fn next_prefetched(
+        &self,
+        prefetch: &mut Prefetch,
+        occupied: impl Fn() -> u64,
+        shed: &mut Shed,
+    ) -> Option<Wave> {
         loop {
             let next = prefetch.next()?;
             if self.is_overtaken(next.level, &occupied) {
@@ -253,15 +273,26 @@ impl Inbox {
         popped: Popped<Wave>,
         shed: &mut Shed,
     ) -> Option<Wave> {
+        self.settle_as(&mut state.bytes, &mut state.ledger, popped, shed)
+    }
+
+    #[inline]
+    fn settle_as(
+        &self,
+        bytes: &mut usize,
+        ledger: &mut Ledger,
+        popped: Popped<Wave>,
+        shed: &mut Shed,
+    ) -> Option<Wave> {
         let Popped { arrival, item: wave, .. } = popped;
-        state.bytes -= wave.weight();
+        *bytes -= wave.weight();
         match self.too_late(arrival, &wave) {
             None => {
-                state.ledger.delivered += 1;
+                ledger.delivered += 1;
                 Some(wave)
             }
             Some(reason) => {
-                state.ledger.count_loss(reason);
+                ledger.count_loss(reason);
                 shed.push((wave, reason));
                 None
             }
@@ -297,16 +328,16 @@ impl Inbox {
         polled
     }
 
-    fn poll_take(
+    fn poll_take<T>(
         &self,
         waker: Option<&Waker>,
         shed: &mut Shed,
-        take: impl FnOnce(&Self, &mut InboxState, &mut Shed) -> Option<Wave>,
-    ) -> Poll<Option<Wave>> {
+        take: impl FnOnce(&Self, &mut InboxState, &mut Shed) -> Option<T>,
+    ) -> Poll<Option<T>> {
         let mut state = self.state.lock();
         let taken = take(self, &mut state, shed);
         let polled = match taken {
-            Some(wave) => Poll::Ready(Some(wave)),
+            Some(taken) => Poll::Ready(Some(taken)),
             None if state.closed => Poll::Ready(None),
             None => {
                 if let Some(waker) = waker
