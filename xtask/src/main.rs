@@ -12,6 +12,7 @@ mod steps;
 mod suite;
 mod sync_engine;
 mod tool;
+mod valgrind;
 mod workspace;
 
 use std::path::PathBuf;

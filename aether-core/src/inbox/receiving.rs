@@ -5,9 +5,9 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::MutexGuard;
 
-use super::ledger::ShedReason;
+use super::ledger::{Ledger, ShedReason};
 use super::levels::{Levels, Popped};
-use super::prefetch::PREFETCH;
+use super::prefetch::{PREFETCH, Prefetch};
 use super::waiting::wake;
 use super::{Inbox, InboxState, ServeOrder, Shed};
 use crate::clock::Moment;
@@ -15,6 +15,7 @@ use crate::wave::Wave;
 
 impl Inbox {
     /// The next wave, or `None` when the inbox is closed and empty. Only one task at a time may poll.
+    #[inline]
     pub(crate) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         match self.take_at_once() {
             Some(wave) => Poll::Ready(Some(wave)),
@@ -30,8 +31,65 @@ impl Inbox {
         }
     }
 
+    /// Appends the next waves, at least one and at most `max`, in the order of receiving, with each lock taken once. Zero
+    /// when the inbox is closed and empty. Only one task at a time may poll.
+    pub(crate) fn poll_receive_many(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<Wave>,
+        max: usize,
+    ) -> Poll<usize> {
+        let (before, mut shed) = (into.len(), Shed::new());
+        self.take_all_prefetched(into, max, &mut shed);
+        let taken = into.len() - before;
+        let polled = match taken < max {
+            true => self.poll_take((taken == 0).then(|| cx.waker()), &mut shed, |inbox, state, shed| {
+                // What is left of the prefetch was overtaken by a stronger wave, or the prefetch is not counted yet.
+                inbox.return_prefetched(state);
+                inbox.take_all(state, into, max - taken, shed);
+                (into.len() > before).then_some(())
+            }),
+            false => Poll::Ready(Some(())),
+        };
+        self.after(None, &shed);
+        polled.map(|_| into.len() - before)
+    }
+
+    /// Appends at most `max` prefetched waves, up to the first that a stronger one has overtaken.
+    fn take_all_prefetched(&self, into: &mut Vec<Wave>, max: usize, shed: &mut Shed) {
+        // Only the receiver takes a prefetch, so this load cannot miss one.
+        if !self.has_prefetched.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut prefetch = self.prefetch.lock();
+        let next = || self.next_prefetched(&mut prefetch, || self.occupied.load(Ordering::Acquire), shed);
+        into.extend(std::iter::from_fn(next).take(max));
+    }
+
+    /// Appends at most `max` waves of the levels.
+    fn take_all(&self, state: &mut InboxState, into: &mut Vec<Wave>, max: usize, shed: &mut Shed) {
+        let end = into.len() + max;
+        let InboxState { levels, bytes, ledger, .. } = state;
+        while into.len() < end {
+            let left = end - into.len();
+            match self.options.order {
+                ServeOrder::Strength => {
+                    let Some(level) = levels.strongest() else { break };
+                    levels.pop_heads(level, left, |popped| {
+                        into.extend(self.settle_as(bytes, ledger, popped, shed));
+                    });
+                }
+                ServeOrder::Arrival => {
+                    let Some(popped) = levels.pop_oldest() else { break };
+                    into.extend(self.settle_as(bytes, ledger, popped, shed));
+                }
+            }
+        }
+    }
+
     /// The fast path: the next wave of the prefetch, or of the levels if the prefetch is empty or a stronger wave has
     /// overtaken it, provided the wave is not too late.
+    #[inline]
     fn take_at_once(&self) -> Option<Wave> {
         // Only the receiver takes a prefetch, so this load cannot miss one.
         if !self.has_prefetched.load(Ordering::Relaxed) {
@@ -56,6 +114,7 @@ impl Inbox {
 
     /// The next wave of the levels, and a prefetch of those that follow if there is none; or the wave that has
     /// `overtaken` a prefetch that continues at this level. `None` if the slow path is needed or the levels are empty.
+    #[inline(never)]
     fn take_from_levels(&self, overtaken: Option<u8>) -> Option<Wave> {
         if self.options.order != ServeOrder::Strength {
             return None;
@@ -103,6 +162,7 @@ impl Inbox {
         }
     }
 
+    #[inline(never)]
     fn poll_with_care(&self, waker: Option<&Waker>) -> Poll<Option<Wave>> {
         let mut shed = Shed::new();
         let prefetched = self.take_prefetched(|| self.occupied.load(Ordering::Acquire), &mut shed);
@@ -120,7 +180,15 @@ impl Inbox {
         if !self.has_prefetched.load(Ordering::Relaxed) {
             return None;
         }
-        let mut prefetch = self.prefetch.lock();
+        self.next_prefetched(&mut self.prefetch.lock(), occupied, shed)
+    }
+
+    fn next_prefetched(
+        &self,
+        prefetch: &mut Prefetch,
+        occupied: impl Fn() -> u64,
+        shed: &mut Shed,
+    ) -> Option<Wave> {
         loop {
             let next = prefetch.next()?;
             if self.is_overtaken(next.level, &occupied) {
@@ -168,11 +236,12 @@ impl Inbox {
         if prefetch.len() > 0 {
             return;
         }
-        while prefetch.len() < PREFETCH
-            && (self.options.order == ServeOrder::Arrival || state.levels.occupied() & (1 << level) != 0)
-        {
-            let Some(popped) = self.pop_next(&mut state.levels) else { break };
-            prefetch.add(popped);
+        match self.options.order {
+            ServeOrder::Strength => state.levels.pop_heads(level, PREFETCH, |popped| prefetch.add(popped)),
+            ServeOrder::Arrival => {
+                let oldest = std::iter::from_fn(|| state.levels.pop_oldest());
+                oldest.take(PREFETCH).for_each(|popped| prefetch.add(popped));
+            }
         }
         state.prefetched = prefetch.len();
         self.has_prefetched.store(state.prefetched > 0, Ordering::Relaxed);
@@ -204,15 +273,26 @@ impl Inbox {
         popped: Popped<Wave>,
         shed: &mut Shed,
     ) -> Option<Wave> {
+        self.settle_as(&mut state.bytes, &mut state.ledger, popped, shed)
+    }
+
+    #[inline]
+    fn settle_as(
+        &self,
+        bytes: &mut usize,
+        ledger: &mut Ledger,
+        popped: Popped<Wave>,
+        shed: &mut Shed,
+    ) -> Option<Wave> {
         let Popped { arrival, item: wave, .. } = popped;
-        state.bytes -= wave.weight();
+        *bytes -= wave.weight();
         match self.too_late(arrival, &wave) {
             None => {
-                state.ledger.delivered += 1;
+                ledger.delivered += 1;
                 Some(wave)
             }
             Some(reason) => {
-                state.ledger.count_loss(reason);
+                ledger.count_loss(reason);
                 shed.push((wave, reason));
                 None
             }
@@ -248,16 +328,16 @@ impl Inbox {
         polled
     }
 
-    fn poll_take(
+    fn poll_take<T>(
         &self,
         waker: Option<&Waker>,
         shed: &mut Shed,
-        take: impl FnOnce(&Self, &mut InboxState, &mut Shed) -> Option<Wave>,
-    ) -> Poll<Option<Wave>> {
+        take: impl FnOnce(&Self, &mut InboxState, &mut Shed) -> Option<T>,
+    ) -> Poll<Option<T>> {
         let mut state = self.state.lock();
         let taken = take(self, &mut state, shed);
         let polled = match taken {
-            Some(wave) => Poll::Ready(Some(wave)),
+            Some(taken) => Poll::Ready(Some(taken)),
             None if state.closed => Poll::Ready(None),
             None => {
                 if let Some(waker) = waker
@@ -272,7 +352,17 @@ impl Inbox {
         polled
     }
 
+    #[inline]
     fn too_late(&self, arrival: u64, wave: &Wave) -> Option<ShedReason> {
+        // Most inboxes have neither a cap nor a floor.
+        if self.options.sojourn_cap.is_none() && self.options.floor.is_open() {
+            return None;
+        }
+        self.too_late_by_options(arrival, wave)
+    }
+
+    #[inline(never)]
+    fn too_late_by_options(&self, arrival: u64, wave: &Wave) -> Option<ShedReason> {
         if let Some(cap) = self.options.sojourn_cap
             && u128::from(self.nanos_since_made().saturating_sub(arrival)) > cap.as_nanos()
         {

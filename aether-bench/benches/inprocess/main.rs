@@ -1,34 +1,36 @@
 //! Compares Aether with tokio's bounded mpsc and broadcast channels in one run, in process.
 //!
 //! `cargo bench -p aether-bench --bench inprocess` prints the tables of BENCHMARKS.md. Each figure is the median of
-//! several runs, the contestants take turns, and every message carries a freshly allocated payload of 128 bytes.
-//! Rates count received messages.
+//! several runs, the contestants take turns, and every message carries a freshly allocated payload of 128 bytes unless the
+//! table says that one is shared. Rates count received messages. The feature `system-allocator` takes the allocator of the
+//! system instead of mimalloc.
+
+mod latency;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aether_bench::{clock, median, payload};
+use aether_bench::{median, payload};
 use aether_core::{Aether, InboxOptions, Vibrator, Wave, WhenFull};
 use bytes::Bytes;
 use clap::Parser;
-use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
 use tokio::sync::{Barrier, broadcast, mpsc};
-use tokio::task::JoinHandle;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Outcome = Result<(), Error>;
 
-/// glibc's allocator takes a lock when one thread frees what another allocated. The benchmark would measure this lock
-/// for every contestant.
+/// glibc's allocator takes a lock when one thread frees what another allocated, which every contestant pays for its
+/// payloads. With the feature it is measured.
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Compares Aether with tokio's channels in process.
 #[derive(Debug, Parser)]
 struct Args {
-    /// One table only: `one`, `fanout` or `latency`.
+    /// One table only: `one`, `many`, `fanin`, `fanout` or `latency`.
     only: Option<String>,
     /// The number of worker threads of the runtime.
     #[arg(long, default_value = "2")]
@@ -42,6 +44,8 @@ const BYTES: usize = aether_bench::DEFAULT_BYTES;
 const MESSAGES: usize = 1_000_000;
 const ROUNDS: usize = 7;
 const RECEIVERS: usize = 8;
+const SENDERS: usize = 8;
+const BATCH: usize = 64;
 /// Longer than a busy machine may delay a receiver, so that nothing is shed.
 const PATIENCE: Duration = Duration::from_secs(60);
 const CHANNEL: &str = "bench.wave";
@@ -51,17 +55,24 @@ fn main() -> Outcome {
     let wanted = |name: &str| args.only.as_deref().is_none_or(|only| only == name);
     let workers = args.workers.get();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    let allocator = if cfg!(feature = "system-allocator") { "the system's allocator" } else { "mimalloc" };
     println!(
-        "{MESSAGES} messages of {BYTES} bytes, median of {ROUNDS} rounds, workers of the runtime: {workers}"
+        "{allocator}, {MESSAGES} messages of {BYTES} bytes, median of {ROUNDS} rounds, workers of the runtime: {workers}"
     );
     if wanted("one") {
         one_to_one(&runtime)?;
+    }
+    if wanted("many") {
+        many(&runtime)?;
+    }
+    if wanted("fanin") {
+        eight_to_one(&runtime)?;
     }
     if wanted("fanout") {
         one_to_eight(&runtime)?;
     }
     if wanted("latency") {
-        latency(&runtime)?;
+        latency::latency(&runtime)?;
     }
     Ok(())
 }
@@ -93,6 +104,147 @@ fn one_to_one(runtime: &Runtime) -> Outcome {
     Ok(())
 }
 
+/// Prints rows in pairs of a channel and the bus, which take turns.
+fn print_pairs(title: &str, names: &[&str], rounds: &[Vec<f64>]) {
+    println!("\n| {title} | M/s | against the row above |\n|---|---|---|");
+    for (index, name) in names.iter().enumerate() {
+        let rate = median(rounds.iter().map(|round| round[index])) / 1e6;
+        match index % 2 {
+            0 => println!("| {name} | {rate:.2} | |"),
+            _ => {
+                let ratio = median(rounds.iter().map(|round| round[index] / round[index - 1]));
+                println!("| {name} | {rate:.2} | {ratio:.2} |");
+            }
+        }
+    }
+}
+
+fn many(runtime: &Runtime) -> Outcome {
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let shared = payload(BYTES);
+        let other = shared.clone();
+        rounds.push(vec![
+            runtime.block_on(tokio_mpsc(move |_| shared.clone())),
+            runtime.block_on(aether_from(1, move || other.clone(), 1))?,
+            runtime.block_on(tokio_recv_many()),
+            runtime.block_on(aether_from(1, || payload(BYTES), BATCH))?,
+        ]);
+    }
+    let names = [
+        "tokio mpsc, clones of one payload",
+        "Aether, clones of one payload",
+        "tokio mpsc, recv_many of 64",
+        "Aether, emit_all and receive_many of 64",
+    ];
+    print_pairs("one sender, one receiver, 1024", &names, &rounds);
+    Ok(())
+}
+
+fn eight_to_one(runtime: &Runtime) -> Outcome {
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push(vec![
+            runtime.block_on(tokio_mpsc_from(SENDERS)),
+            runtime.block_on(aether_from(SENDERS, || payload(BYTES), 1))?,
+        ]);
+    }
+    print_pairs("8 senders, one receiver", &["tokio mpsc, 1024", "Aether, inbox of 1024"], &rounds);
+    Ok(())
+}
+
+/// Several senders, each with its part of the messages.
+async fn tokio_mpsc_from(senders: usize) -> f64 {
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(1024);
+    let start = Instant::now();
+    for _ in 0..senders {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            for _ in 0..MESSAGES / senders {
+                if sender.send(payload(BYTES)).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    drop(sender);
+    let received = tokio::spawn(async move {
+        let mut received = 0;
+        while let Some(message) = receiver.recv().await {
+            assert_eq!(message.len(), BYTES);
+            received += 1;
+        }
+        received
+    });
+    assert_eq!(received.await.expect("no panic"), MESSAGES);
+    MESSAGES as f64 / start.elapsed().as_secs_f64()
+}
+
+/// One by one into the channel, which has no way to send many, and many at once out of it.
+async fn tokio_recv_many() -> f64 {
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(1024);
+    let start = Instant::now();
+    tokio::spawn(async move {
+        for _ in 0..MESSAGES {
+            if sender.send(payload(BYTES)).await.is_err() {
+                break;
+            }
+        }
+    });
+    let received = tokio::spawn(async move {
+        let (mut received, mut taken) = (0, Vec::with_capacity(BATCH));
+        while receiver.recv_many(&mut taken, BATCH).await > 0 {
+            received += taken.drain(..).filter(|message| message.len() == BYTES).count();
+        }
+        received
+    });
+    assert_eq!(received.await.expect("no panic"), MESSAGES);
+    MESSAGES as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Several senders to one inbox of 1024, one wave or `batch` waves at a time. Fails unless every wave arrives.
+async fn aether_from(
+    senders: usize,
+    make: impl Fn() -> Bytes + Clone + Send + 'static,
+    batch: usize,
+) -> Result<f64, Error> {
+    let aether = Aether::local();
+    let inbox = InboxOptions::interactive().max_waves(1024).when_full(WhenFull::Wait { patience: PATIENCE });
+    let mut receiver = Vibrator::builder("receiver").inbox(inbox).create(&aether).await?;
+    receiver.resonate_on(CHANNEL).await?;
+    let channel = aether_core::Channel::new(CHANNEL)?;
+    let start = Instant::now();
+    for _ in 0..senders {
+        let (sender, channel, make) = (aether.emitter("sender")?, channel.clone(), make.clone());
+        tokio::spawn(async move {
+            let wave = || Wave::from_bytes(&channel, make()).expect("valid");
+            if batch > 1 {
+                let waves = std::iter::repeat_with(wave).take(MESSAGES / senders);
+                sender.emit_all(waves).await.expect("the medium is open");
+                return;
+            }
+            for _ in 0..MESSAGES / senders {
+                sender.emit(wave()).await.expect("the medium is open");
+            }
+        });
+    }
+    let receiving = tokio::spawn(async move {
+        let (mut received, mut taken) = (0, Vec::with_capacity(batch));
+        while received < MESSAGES {
+            if batch > 1 {
+                receiver.receive_many(&mut taken, batch).await;
+            } else {
+                taken.extend(receiver.receive().await);
+            }
+            received += taken.drain(..).filter(|wave| wave.payload().len() == BYTES).count();
+        }
+        let ledger = receiver.ledger();
+        assert!(ledger.adds_up() && ledger.lost() == 0 && ledger.delivered == MESSAGES as u64, "{ledger:?}");
+    });
+    receiving.await?;
+    Ok(MESSAGES as f64 / start.elapsed().as_secs_f64())
+}
+
 fn one_to_eight(runtime: &Runtime) -> Outcome {
     let mut rounds: Vec<[f64; 5]> = Vec::new();
     for _ in 0..ROUNDS {
@@ -102,35 +254,22 @@ fn one_to_eight(runtime: &Runtime) -> Outcome {
         rounds.push([greedy.0, greedy.1, yielding.0, yielding.1, aether]);
     }
     println!(
-        "\n| one sender, {RECEIVERS} receivers | deliveries M/s | lost | against broadcast |\n|---|---|---|---|"
+        "\n| one sender, {RECEIVERS} receivers | deliveries M/s | lost | against broadcast | against the one that yields |\n|---|---|---|---|---|"
     );
     let column = |index: usize| median(rounds.iter().map(|round| round[index]));
-    let against = |index: usize| median(rounds.iter().map(|round| round[index] / round[0]));
+    let against = |index: usize, other: usize| median(rounds.iter().map(|round| round[index] / round[other]));
     for (name, rate, lost) in [
         ("tokio broadcast, 1024", 0, column(1)),
         ("the same, yielding after every 64", 2, column(3)),
         ("Aether, inboxes of 1024", 4, 0.0),
     ] {
-        println!("| {name} | {:.2} | {:.0} % | {:.2} |", column(rate) / 1e6, lost * 100.0, against(rate));
-    }
-    Ok(())
-}
-
-fn latency(runtime: &Runtime) -> Outcome {
-    for (pace, title) in [
-        (Pace::Task, "from a task to a task, one message every ms"),
-        (Pace::Thread, "from a thread that never sleeps to a task that does, every 50 us"),
-    ] {
-        println!("\n| {title} | p50 us | p99 us |\n|---|---|---|");
-        let (mut mpsc, mut aether) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            mpsc.push(runtime.block_on(mpsc_latency(pace))?);
-            aether.push(runtime.block_on(aether_latency(pace))?);
-        }
-        for (name, rounds) in [("tokio mpsc", mpsc), ("Aether", aether)] {
-            let us = |q| median(rounds.iter().map(|latency| latency.value_at_quantile(q) as f64)) / 1000.0;
-            println!("| {name} | {:.1} | {:.1} |", us(0.5), us(0.99));
-        }
+        println!(
+            "| {name} | {:.2} | {:.0} % | {:.2} | {:.2} |",
+            column(rate) / 1e6,
+            lost * 100.0,
+            against(rate, 0),
+            against(rate, 2)
+        );
     }
     Ok(())
 }
@@ -273,107 +412,4 @@ async fn aether(receivers: usize, inbox: usize) -> Result<f64, Error> {
     }
     sending.await?;
     Ok((MESSAGES * receivers) as f64 / start.elapsed().as_secs_f64())
-}
-
-/// Where the sender runs, and how often it sends.
-#[derive(Debug, Clone, Copy)]
-enum Pace {
-    /// A task of the same runtime that waits for a timer, as most services wait for some event.
-    Task,
-    /// A separate spinning thread, so that the receiver's worker has gone to sleep before each message.
-    Thread,
-}
-
-impl Pace {
-    const fn messages(self) -> usize {
-        match self {
-            Self::Task => 1000,
-            Self::Thread => 20_000,
-        }
-    }
-
-    const fn period(self) -> Duration {
-        match self {
-            Self::Task => Duration::from_millis(1),
-            Self::Thread => Duration::from_micros(50),
-        }
-    }
-
-    /// Calls `send` once for each message.
-    fn drive(self, mut send: impl FnMut() + Send + 'static) -> JoinHandle<()> {
-        match self {
-            Self::Task => tokio::spawn(async move {
-                let mut ticks = tokio::time::interval(self.period());
-                for _ in 0..self.messages() {
-                    ticks.tick().await;
-                    send();
-                }
-            }),
-            Self::Thread => tokio::task::spawn_blocking(move || {
-                let start = Instant::now();
-                for index in 0..self.messages() {
-                    spin_until(start + self.period() * index as u32);
-                    send();
-                }
-            }),
-        }
-    }
-}
-
-/// Waits without yielding the processor, because a timer would be coarser than the measured times.
-fn spin_until(deadline: Instant) {
-    while Instant::now() < deadline {
-        std::hint::spin_loop();
-    }
-}
-
-/// A message with its send time, padded to the same size as the others. For both contestants, the measurement starts
-/// just before the sending call and ends just after the receiving call.
-fn stamped() -> Bytes {
-    let mut stamped = vec![7; BYTES];
-    stamped[..8].copy_from_slice(&clock::now().to_le_bytes());
-    Bytes::from(stamped)
-}
-
-/// The time since a message was sent, in nanoseconds.
-fn since(message: &[u8]) -> u64 {
-    let sent = message.first_chunk().map_or(0, |stamp| u64::from_le_bytes(*stamp));
-    clock::now().saturating_sub(sent)
-}
-
-/// The receiver is a task of the runtime. Both contestants have room for all messages, because the machine may delay
-/// the receiver.
-async fn mpsc_latency(pace: Pace) -> Result<Histogram<u64>, Error> {
-    let (sender, mut receiver) = mpsc::channel::<Bytes>(pace.messages());
-    let receiving = tokio::spawn(async move {
-        let mut latency = Histogram::new(3)?;
-        while let Some(message) = receiver.recv().await {
-            latency.record(since(&message))?;
-        }
-        Ok::<_, Error>(latency)
-    });
-    pace.drive(move || sender.try_send(stamped()).expect("room for all")).await?;
-    receiving.await?
-}
-
-async fn aether_latency(pace: Pace) -> Result<Histogram<u64>, Error> {
-    let aether = Aether::local();
-    let mut receiver = Vibrator::create("receiver", &aether).await?;
-    receiver.resonate_on(CHANNEL).await?;
-    let sender = Vibrator::create("sender", &aether).await?;
-    let channel = aether_core::Channel::new(CHANNEL)?;
-    let receiving = tokio::spawn(async move {
-        let mut latency = Histogram::new(3)?;
-        for _ in 0..pace.messages() {
-            let wave = receiver.receive().await.expect("the medium is open");
-            latency.record(since(wave.payload()))?;
-        }
-        Ok::<_, Error>(latency)
-    });
-    pace.drive(move || {
-        let wave = Wave::from_bytes(&channel, stamped()).expect("a valid wave");
-        sender.try_emit(wave).expect("room for all");
-    })
-    .await?;
-    receiving.await?
 }
