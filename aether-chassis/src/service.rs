@@ -34,6 +34,7 @@
 
 mod attempt;
 mod builder;
+mod cancelled;
 mod circuit;
 mod corroboration;
 mod echo_loop;
@@ -41,6 +42,8 @@ mod error;
 mod failure;
 mod failure_log;
 mod handlers;
+mod lane;
+mod lanes;
 mod limits;
 mod log_throttle;
 pub(crate) mod panics;

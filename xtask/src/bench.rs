@@ -9,8 +9,8 @@ use crate::steps::check;
 use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`.
-pub(crate) const NAMES: [&str; 8] =
-    ["inprocess", "nats", "inbox", "overload", "physics", "hopping", "scale", "field"];
+pub(crate) const NAMES: [&str; 9] =
+    ["inprocess", "handlers", "nats", "inbox", "overload", "physics", "hopping", "scale", "field"];
 
 /// The options of the benchmarks that write pages.
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,9 @@ pub(crate) struct BenchArgs {
     /// physics: only this part, such as standing; can be repeated. Only its section is written.
     #[arg(long = "part")]
     parts: Vec<String>,
+    /// handlers: mimalloc in place of the allocator of the system.
+    #[arg(long)]
+    mimalloc: bool,
     /// overload, physics, hopping, scale: only print the results, without writing pages and pictures.
     #[arg(long)]
     dry_run: bool,
@@ -42,6 +45,9 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
     for name in names {
         let bench = if name == "overload" { "peers" } else { name };
         let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
+        if name == "handlers" {
+            command.args(["--features", if options.mimalloc { "ruststream,mimalloc" } else { "ruststream" }]);
+        }
         if name == "overload" {
             command.arg("--").arg(format!("--seconds={}", options.seconds));
             command.arg(format!("--rounds={}", options.rounds));
