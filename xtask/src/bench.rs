@@ -6,11 +6,22 @@ use anyhow::Result;
 
 use crate::nats_server;
 use crate::steps::check;
+use crate::valgrind;
 use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`.
-pub(crate) const NAMES: [&str; 9] =
-    ["inprocess", "handlers", "nats", "inbox", "overload", "physics", "hopping", "scale", "field"];
+pub(crate) const NAMES: [&str; 10] = [
+    "inprocess",
+    "handlers",
+    "instructions",
+    "nats",
+    "inbox",
+    "overload",
+    "physics",
+    "hopping",
+    "scale",
+    "field",
+];
 
 /// The options of the benchmarks that write pages.
 #[derive(Debug, clap::Args)]
@@ -36,6 +47,12 @@ pub(crate) struct BenchArgs {
     /// overload, physics, hopping, scale: only print the results, without writing pages and pictures.
     #[arg(long)]
     dry_run: bool,
+    /// instructions: only the paths whose names contain this word; can be repeated.
+    #[arg(long = "path", value_name = "WORD")]
+    paths: Vec<String>,
+    /// instructions: write the counts into aether-bench/instructions.json instead of comparing them.
+    #[arg(long)]
+    record: bool,
 }
 
 /// Runs the named benchmarks, or all, and passes their output through.
@@ -64,6 +81,11 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
         }
         if name == "scale" && !options.dry_run {
             command.arg("--").arg("--into").arg(workspace.root());
+        }
+        if name == "instructions" {
+            valgrind::find_or_install()?;
+            command.args(["--", "--recorded"]).arg(workspace.root().join("aether-bench/instructions.json"));
+            command.args(options.record.then_some("--record")).args(&options.paths);
         }
         if name == "physics" {
             command.arg("--").args(["--seeds", &options.seeds]).args(&options.parts);

@@ -10,6 +10,7 @@ mod promtool;
 mod steps;
 mod suite;
 mod tool;
+mod valgrind;
 mod workspace;
 
 use std::path::PathBuf;
