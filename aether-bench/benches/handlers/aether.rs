@@ -34,7 +34,12 @@ fn service(payload: Payload) -> ServiceBuilder {
 }
 
 /// Sends messages from one side to a handler on the other; both may be the same.
-pub(crate) async fn messages(here: &Aether, there: &Aether, payload: Payload, count: u64) -> Outcome<Arrived> {
+pub(crate) async fn messages(
+    here: &Aether,
+    there: &Aether,
+    payload: Payload,
+    count: u64,
+) -> Outcome<Arrived> {
     ARRIVALS.expect(count);
     let service = service(payload).build(there).await?;
     let shutdown = CancellationToken::new();

@@ -59,10 +59,11 @@ impl<C, Options> PublishTransform<ForReply<C>, Options> for ReplyTo {
 pub(crate) async fn in_memory(payload: Payload, count: u64) -> Outcome<Arrived> {
     ARRIVALS.expect(count);
     let broker = MemoryBroker::new();
-    let app = RustStream::new(AppInfo::new("orders", "0.0.0")).with_broker(broker.clone(), |b| match payload {
-        Payload::Json => drop(b.include(read)),
-        Payload::Raw => drop(b.include(take)),
-    });
+    let app =
+        RustStream::new(AppInfo::new("orders", "0.0.0")).with_broker(broker.clone(), |b| match payload {
+            Payload::Json => drop(b.include(read)),
+            Payload::Raw => drop(b.include(take)),
+        });
     let running = app.start().await?;
     let arrived = publish(broker.publisher(), payload, count).await?;
     drop(running);
@@ -73,10 +74,13 @@ pub(crate) async fn in_memory(payload: Payload, count: u64) -> Outcome<Arrived> 
 pub(crate) async fn over_nats(url: &str, payload: Payload, count: u64) -> Outcome<Arrived> {
     ARRIVALS.expect(count);
     let app =
-        RustStream::new(AppInfo::new("orders", "0.0.0")).with_broker(NatsBroker::new(url), |b| match payload {
-            Payload::Json => drop(b.include(read)),
-            Payload::Raw => drop(b.include(take)),
-        });
+        RustStream::new(AppInfo::new("orders", "0.0.0")).with_broker(
+            NatsBroker::new(url),
+            |b| match payload {
+                Payload::Json => drop(b.include(read)),
+                Payload::Raw => drop(b.include(take)),
+            },
+        );
     let running = app.start().await?;
     let connected = NatsBroker::new(url).connect().await?;
     let arrived = publish(connected.publisher(ruststream_nats::NatsPublish), payload, count).await?;

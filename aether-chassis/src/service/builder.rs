@@ -271,8 +271,19 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         <L::Service as tower::Service<Wave>>::Error: Into<BoxError>,
         <L::Service as tower::Service<Wave>>::Future: Send + 'static,
     {
-        let Self { name, own, sets: more, inbox, limits, grace, asking, on_echo, with_letters, layers, is_layered } =
-            self;
+        let Self {
+            name,
+            own,
+            sets: more,
+            inbox,
+            limits,
+            grace,
+            asking,
+            on_echo,
+            with_letters,
+            layers,
+            is_layered,
+        } = self;
         let mut sets = vec![own.into_set()];
         // A service may have all of its handlers in sets of their own.
         if sets[0].routes.is_empty() && sets[0].mistake.is_none() && (with_letters || !more.is_empty()) {

@@ -107,7 +107,11 @@ impl ServeLoop {
 
     /// Handles waves until the service ends. It never waits with a wave in its hands: it takes one when there is room to
     /// handle it, so that all others wait in the inbox, where a stronger one can overtake them.
-    fn poll_serve(&mut self, serving: &mut Serving, context: &mut Context<'_>) -> Poll<Result<(), ServiceError>> {
+    fn poll_serve(
+        &mut self,
+        serving: &mut Serving,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), ServiceError>> {
         loop {
             if serving.shutdown.is_cancelled() {
                 return Poll::Ready(Ok(()));
@@ -263,9 +267,7 @@ async fn limited(
 ) -> Handled {
     let handling = caught(handling);
     let handled = match time_out {
-        Some(time_out) => {
-            timeout(time_out, handling).await.unwrap_or_else(|_| Err(Box::new(Elapsed::new())))
-        }
+        Some(time_out) => timeout(time_out, handling).await.unwrap_or_else(|_| Err(Box::new(Elapsed::new()))),
         None => handling.await,
     };
     if let Some(watching) = watching {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aether_chassis::{Breaker, Json, Resend, RetryBudget, Service, ServiceBuilder, State};
 use aether_core::{FailureReason, Wave};
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::Id;
 
@@ -33,7 +34,8 @@ async fn moody(
         FAIL_ONCE if wave.attempt() == 0 => Err("in a bad mood"),
         PANIC => panic!("in a very bad mood"),
         BLOCK => {
-            std::thread::sleep(Duration::from_millis(1));
+            // The paused clock moves on in the middle of the poll.
+            let _ = tokio::time::advance(Duration::from_millis(1)).now_or_never();
             Ok(Json(mood))
         }
         HANG => std::future::pending().await,
@@ -47,10 +49,7 @@ fn service() -> (ServiceBuilder<Tasks>, mpsc::UnboundedReceiver<Id>) {
 }
 
 /// A service whose handler is polled in place, with the task of the service.
-async fn warm(
-    builder: ServiceBuilder<Tasks>,
-    seen: &mut mpsc::UnboundedReceiver<Id>,
-) -> (Stage, Id) {
+async fn warm(builder: ServiceBuilder<Tasks>, seen: &mut mpsc::UnboundedReceiver<Id>) -> (Stage, Id) {
     let stage = Stage::of(builder).await;
     let mut tasks = Vec::new();
     for _ in 0..=WARM_UP {
@@ -67,7 +66,7 @@ async fn handled_in(stage: &Stage, mood: u32, seen: &mut mpsc::UnboundedReceiver
     seen.recv().await.unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_quick_handler_needs_no_task_and_a_handler_that_blocks_has_one() {
     let (builder, mut seen) = service();
     let (stage, here) = warm(builder, &mut seen).await;

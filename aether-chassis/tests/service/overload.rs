@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::stage::Stage;
 
-const WAVES: u64 = 100_000;
+const WAVES: u64 = 200_000;
 
 struct Count {
     left: AtomicU64,
@@ -21,7 +21,9 @@ struct Count {
 /// Slower than a sender, and busy.
 async fn work(State(count): State<Arc<Count>>, wave: Wave) {
     for _ in 0..20 {
-        std::hint::black_box(wave.payload().iter().fold(0_u32, |sum, byte| sum.wrapping_add(u32::from(*byte))));
+        std::hint::black_box(
+            wave.payload().iter().fold(0_u32, |sum, byte| sum.wrapping_add(u32::from(*byte))),
+        );
     }
     if count.left.fetch_sub(1, Ordering::Relaxed) == 1 {
         count.over.notify_one();
