@@ -11,6 +11,7 @@ mod extract;
 
 pub use answer::{Answer, IntoAnswer, IntoOutcome};
 pub use delivery::Delivery;
+pub(crate) use delivery::Means;
 pub use echo::EchoHandler;
 pub use extract::{FromWave, Json, Rejection, State};
 

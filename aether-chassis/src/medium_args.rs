@@ -1,11 +1,15 @@
 //! The command-line arguments of a medium: `--medium`, `--prefix`, `--wire` and `--wait`.
 //!
-//! Every program that connects flattens them into its own arguments, so that they are spelt the same everywhere.
+//! Every program that connects flattens them into its own arguments, so that they are spelt the same everywhere. Without
+//! the feature `nats` there is no `--prefix` and no `--wire`.
 
 use std::fmt;
 use std::time::Duration;
 
-use aether_core::{Aether, AetherBuilder, ConnectError, NatsOptions, Wire, medium::without_secrets};
+use aether_core::{Aether, AetherBuilder, ConnectError, medium::without_secrets};
+#[cfg(feature = "nats")]
+use aether_core::{NatsOptions, Wire};
+#[cfg(feature = "nats")]
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio_util::sync::CancellationToken;
 
@@ -21,10 +25,12 @@ pub struct MediumArgs {
     pub medium: String,
 
     /// NATS: the subject prefix of all channels. It separates systems on one server
+    #[cfg(feature = "nats")]
     #[arg(long, value_name = "NAME", env = "AETHER_PREFIX", default_value = Self::PREFIX)]
     pub prefix: String,
 
     /// NATS: the wire format
+    #[cfg(feature = "nats")]
     #[arg(
         long,
         value_name = "FORMAT",
@@ -34,7 +40,7 @@ pub struct MediumArgs {
     )]
     pub wire: Wire,
 
-    /// NATS: how long to retry an unreachable server, such as 30s or 5m; 0 to fail at once
+    /// How long to retry an unreachable server, such as 30s or 5m; 0 to fail at once
     #[arg(long, value_name = "TIME", env = "AETHER_WAIT", default_value = "30s", value_parser = time)]
     pub wait: Duration,
 }
@@ -55,17 +61,23 @@ pub(crate) fn time(text: &str) -> Result<Duration, TimeError> {
 
 impl MediumArgs {
     const LOCAL: &str = "local:";
+    #[cfg(feature = "nats")]
     const PREFIX: &str = "aether";
 
     /// The NATS options named by the arguments. The server shows the client name for this connection.
+    #[cfg(feature = "nats")]
     pub fn nats(&self, client_name: &str) -> NatsOptions {
         NatsOptions::default().prefix(&self.prefix).wire(self.wire).client_name(client_name)
     }
 
-    /// A builder for the medium, with default options otherwise. To change them, pass the options of
-    /// [`nats`](Self::nats) to the builder again.
+    /// A builder for the medium, with default options otherwise. To change those of NATS, pass what `nats` returns to the
+    /// builder again. Without the feature `nats` the client name is not used.
+    #[cfg_attr(not(feature = "nats"), allow(unused_variables, reason = "for NATS"))]
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
-        Aether::builder().url(&self.medium).options(self.nats(client_name))
+        let builder = Aether::builder().url(&self.medium);
+        #[cfg(feature = "nats")]
+        let builder = builder.options(self.nats(client_name));
+        builder
     }
 
     /// Connects once.
@@ -134,7 +146,9 @@ impl Default for MediumArgs {
     fn default() -> Self {
         Self {
             medium: Self::LOCAL.to_owned(),
+            #[cfg(feature = "nats")]
             prefix: Self::PREFIX.to_owned(),
+            #[cfg(feature = "nats")]
             wire: Wire::Frames,
             wait: Duration::ZERO,
         }
@@ -145,6 +159,7 @@ impl Default for MediumArgs {
 impl fmt::Display for MediumArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&without_secrets(&self.medium))?;
+        #[cfg(feature = "nats")]
         if self.prefix != Self::PREFIX && !self.is_local() {
             write!(f, " (prefix {})", self.prefix)?;
         }
@@ -186,6 +201,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "nats")]
     #[test]
     fn arguments_are_read_and_a_wrong_wire_names_the_right_ones() {
         let args =

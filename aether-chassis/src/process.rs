@@ -20,13 +20,13 @@ use crate::{logging, shutdown};
 /// Runs a service: sets up logging, a runtime and signal handling, and turns the result into an exit code.
 ///
 /// From then on panics of handlers are printed at most once a second; the report of the service counts all of them.
-/// Ctrl-C or SIGTERM cancels the token. An error is printed to stderr in one line with its causes, and the exit code is
-/// 1.
+/// Ctrl-C or SIGTERM cancels the token. An error, also a `Box<dyn Error>`, is printed to stderr in one line with its
+/// causes, and the exit code is 1.
 pub fn run<F, S, E>(service: F) -> ExitCode
 where
     F: FnOnce(CancellationToken) -> S,
     S: Future<Output = Result<(), E>>,
-    E: Error,
+    E: Into<Box<dyn Error>>,
 {
     match logging::init() {
         Ok(()) => run_logged(service),
@@ -51,7 +51,7 @@ pub fn run_with<F, S, E>(subscriber: impl Into<Dispatch>, service: F) -> ExitCod
 where
     F: FnOnce(CancellationToken) -> S,
     S: Future<Output = Result<(), E>>,
-    E: Error,
+    E: Into<Box<dyn Error>>,
 {
     match logging::init_with(subscriber) {
         Ok(()) => run_logged(service),
@@ -63,7 +63,7 @@ fn run_logged<F, S, E>(service: F) -> ExitCode
 where
     F: FnOnce(CancellationToken) -> S,
     S: Future<Output = Result<(), E>>,
-    E: Error,
+    E: Into<Box<dyn Error>>,
 {
     panics::print_seldom();
     let runtime = match tokio::runtime::Runtime::new() {
@@ -72,7 +72,7 @@ where
     };
     let outcome = runtime.block_on(async {
         match shutdown::on_signal() {
-            Ok(shutdown) => service(shutdown).await.map_err(|error| error_chain(&error)),
+            Ok(shutdown) => service(shutdown).await.map_err(|error| error_chain(&*error.into())),
             Err(error) => Err(error_chain(&error)),
         }
     });
@@ -123,6 +123,14 @@ pub async fn close(aether: &Aether) {
 mod tests {
     use super::*;
     use std::sync::{Arc, Mutex, PoisonError};
+
+    #[test]
+    fn boxed_errors_end_a_program_like_others() {
+        let boxed = || -> Box<dyn Error> { "the shelf is empty".into() };
+        assert_eq!(run_logged(async |_| Err::<(), _>(boxed())), ExitCode::FAILURE);
+        assert_eq!(run_logged(async |_| Err::<(), _>(std::fmt::Error)), ExitCode::FAILURE);
+        assert_eq!(run_logged(async |_| Ok::<(), Box<dyn Error>>(())), ExitCode::SUCCESS);
+    }
 
     use aether_core::conformance::NatsServer;
     use aether_core::{Kind, Vibrator, Wave};

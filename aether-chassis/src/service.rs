@@ -1,8 +1,12 @@
 //! A service: handlers on a vibrator, behind limits.
 //!
 //! A program makes it with [`Service::builder`] and runs it until shutdown. It takes waves out of one inbox, strongest
-//! first and only when there is room to handle them. It calls the handler of each wave in a separate task, answers,
-//! counts and reports. It is not durable: a wave that was taken by a process that dies is lost.
+//! first and only when there is room to handle them. It calls the handler of each wave, answers, counts and reports. It is
+//! not durable: a wave that was taken by a process that dies is lost.
+//!
+//! A handler that is quick is polled in the task of its set, without a task of its own. If it is then pending, it goes on
+//! in a task. A handler whose first poll takes longer than 20 us, because it computes or blocks, begins in a task, so that
+//! several run on several processors.
 //!
 //! ```
 //! use aether_chassis::{CancellationToken, Json, Service, State};
@@ -34,6 +38,7 @@
 
 mod attempt;
 mod builder;
+mod cancelled;
 mod circuit;
 mod corroboration;
 mod echo_loop;
@@ -41,6 +46,8 @@ mod error;
 mod failure;
 mod failure_log;
 mod handlers;
+mod lane;
+mod lanes;
 mod limits;
 mod live_rate;
 mod log_throttle;

@@ -12,8 +12,19 @@ use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` also
 /// runs `field_gateway`.
-pub(crate) const NAMES: [&str; 10] =
-    ["inprocess", "instructions", "nats", "inbox", "overload", "physics", "hopping", "scale", "field", "stores"];
+pub(crate) const NAMES: [&str; 11] = [
+    "inprocess",
+    "handlers",
+    "instructions",
+    "nats",
+    "inbox",
+    "overload",
+    "physics",
+    "hopping",
+    "scale",
+    "field",
+    "stores",
+];
 
 /// The options of the benchmarks that write pages.
 #[derive(Debug, clap::Args)]
@@ -33,6 +44,9 @@ pub(crate) struct BenchArgs {
     /// physics: only this part, such as standing; can be repeated. Only its section is written. field: `core` or `gateway`.
     #[arg(long = "part")]
     parts: Vec<String>,
+    /// handlers: mimalloc in place of the allocator of the system.
+    #[arg(long)]
+    mimalloc: bool,
     /// overload, physics, hopping, scale: only print the results, without writing pages and pictures.
     #[arg(long)]
     dry_run: bool,
@@ -55,6 +69,9 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
         }
         let bench = if name == "overload" { "peers" } else { name };
         let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
+        if name == "handlers" {
+            command.args(["--features", if options.mimalloc { "ruststream,mimalloc" } else { "ruststream" }]);
+        }
         if name == "overload" {
             command.arg("--").arg(format!("--seconds={}", options.seconds));
             command.arg(format!("--rounds={}", options.rounds));

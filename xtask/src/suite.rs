@@ -62,6 +62,9 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     steps.run("aether-cli without bench", || {
         check(&mut cargo("clippy -p aether-cli --locked --no-default-features -- -D warnings"))
     })?;
+    steps.run("aether-chassis without NATS", || {
+        check(&mut cargo("clippy -p aether-chassis --locked --no-default-features -- -D warnings"))
+    })?;
     steps.run("aether-field, the pure core", || {
         check(&mut cargo("clippy -p aether-field --locked --no-default-features -- -D warnings"))
     })?;

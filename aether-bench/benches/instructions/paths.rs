@@ -2,6 +2,7 @@
 
 mod bus;
 mod channels;
+mod handlers;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -50,6 +51,21 @@ pub(crate) const PATHS: &[Path] = &[
     Path { name: "many/bus/shared", wave: "the same, a clone of one payload", run: bus::many_shared },
     Path { name: "fanout/bus/fresh", wave: "emit to 8 receivers, each receives", run: bus::fanout_fresh },
     Path { name: "ask", wave: "ask, and a reply by hand in another task", run: bus::ask },
+    Path {
+        name: "handler/fresh",
+        wave: "emit, then an empty handler of a service takes the wave",
+        run: handlers::raw_fresh,
+    },
+    Path { name: "handler/shared", wave: "the same, a clone of one payload", run: handlers::raw_shared },
+    Path {
+        name: "handler/json",
+        wave: "emit 100 bytes of JSON, a handler reads it: two texts and two numbers",
+        run: handlers::read_json,
+    },
+    Path { name: "handler/emitter", wave: "the handler takes an emitter", run: handlers::takes_an_emitter },
+    Path { name: "handler/others", wave: "one handler of five, by a pattern", run: handlers::among_others },
+    Path { name: "handler/pending", wave: "the handler is pending once", run: handlers::is_pending },
+    Path { name: "handler/ask", wave: "ask in JSON, a handler answers in JSON", run: handlers::asked },
     Path { name: "channel/constant", wave: "Channel::new of one constant name", run: bus::channel_constant },
     Path { name: "emit/name", wave: "emit_bytes by a constant name, then receive", run: bus::emit_by_name },
 ];

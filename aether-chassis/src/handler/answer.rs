@@ -10,7 +10,9 @@ use tower::BoxError;
 use super::Json;
 
 /// The result of handling a wave: an answer, or none. The response type of the tower stack.
-pub struct Answer(Option<WaveBuilder>);
+///
+/// The wave is boxed, because results are moved many times on their way out and most handlers answer nothing.
+pub struct Answer(Option<Box<WaveBuilder>>);
 
 impl Answer {
     /// Handled without an answer.
@@ -19,13 +21,17 @@ impl Answer {
     /// An answer built by hand, for example with metadata. Sending it sets its channel, kind, amplitude and cause.
     #[must_use]
     pub fn wave(wave: WaveBuilder) -> Self {
-        Self(Some(wave))
+        Self(Some(Box::new(wave)))
     }
 
     /// The wave to answer with; `None` without an answer.
     #[must_use]
     pub fn into_wave(self) -> Option<WaveBuilder> {
-        self.0
+        self.0.map(|wave| *wave)
+    }
+
+    pub(crate) const fn is_none(&self) -> bool {
+        self.0.is_none()
     }
 }
 

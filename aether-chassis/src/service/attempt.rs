@@ -1,4 +1,4 @@
-//! One attempt to handle one wave, in its own task.
+//! One attempt to handle one wave: how its handler ends, and what follows.
 
 use std::sync::Arc;
 
@@ -27,6 +27,13 @@ pub(super) struct HandlerContext {
     pub(super) over: CancellationToken,
 }
 
+impl HandlerContext {
+    /// The span around the handling of a wave.
+    pub(super) fn span(&self, wave: &Wave) -> Span {
+        handling_span(self.emitter.source().name(), wave)
+    }
+}
+
 /// A wave being handled.
 #[derive(Debug)]
 pub(super) struct Attempt {
@@ -47,7 +54,7 @@ pub(super) struct Again {
 
 impl Attempt {
     pub(super) fn new(context: &Arc<HandlerContext>, wave: Wave, open: InFlight) -> Self {
-        let span = handling_span(context.emitter.source().name(), &wave);
+        let span = context.span(&wave);
         Self { context: Arc::clone(context), wave, open, span }
     }
 
@@ -60,12 +67,22 @@ impl Attempt {
         self.handle(handling).instrument(span)
     }
 
+    /// Answers for a handler that has ended. Returns an attempt that will be retried, after its pause.
+    pub(super) fn conclude(self, handled: Result<Answer, BoxError>) -> impl Future<Output = Option<Again>> {
+        let span = self.span.clone();
+        self.settle(handled.map_err(Cause::of)).instrument(span)
+    }
+
     async fn handle(self, handling: impl Future<Output = Result<Answer, BoxError>>) -> Option<Again> {
         let handled = tokio::select! {
             biased;
             handled = handling => handled.map_err(Cause::of),
             () = self.context.over.cancelled() => Err(Cause::ended_in_the_middle()),
         };
+        self.settle(handled).await
+    }
+
+    async fn settle(self, handled: Result<Answer, Cause>) -> Option<Again> {
         let cause = match handled {
             Ok(answer) => match self.answer(answer).await {
                 Ok(()) => {

@@ -14,12 +14,14 @@ use super::circuit::Circuit;
 use super::echo_loop::{EchoLoop, RunEcho};
 use super::error::ServiceError;
 use super::handlers::{HandlerSet, Handlers, check};
+use super::lanes::Lanes;
 use super::limits::{Breaker, Limits};
 use super::log_throttle::LogThrottle;
-use super::serve_loop::ServeLoop;
+use super::report::LoopAccount;
+use super::serve_loop::{ServeLoop, SetHandling};
 use super::stack::{Dispatch, Handling, stack};
 use super::{Service, ServiceCounters};
-use crate::handler::{Answer, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome};
+use crate::handler::{Answer, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Means};
 use crate::letters::{Clerk, answer, channel_of};
 use crate::{Asker, AskerOptions, Resend, connecting};
 
@@ -40,6 +42,7 @@ pub struct ServiceBuilder<S = (), L = Identity> {
     on_echo: Option<Box<RunEcho>>,
     with_letters: bool,
     layers: L,
+    is_layered: bool,
 }
 
 impl ServiceBuilder {
@@ -55,13 +58,15 @@ impl ServiceBuilder {
             on_echo: None,
             with_letters: false,
             layers: Identity::new(),
+            is_layered: false,
         }
     }
 }
 
 impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     fn with_own<T>(self, change: impl FnOnce(Handlers<S>) -> Handlers<T>) -> ServiceBuilder<T, L> {
-        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers } = self;
+        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers, is_layered } =
+            self;
         ServiceBuilder {
             name,
             own: change(own),
@@ -73,6 +78,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             on_echo,
             with_letters,
             layers,
+            is_layered,
         }
     }
 
@@ -239,9 +245,21 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// first layer is outermost, as in `tower::ServiceBuilder`. Each set of [`handlers`](Self::handlers) is wrapped by
     /// itself: a layer that limits a rate does so for each set.
     pub fn layer<N>(self, layer: N) -> ServiceBuilder<S, Layers<N, L>> {
-        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers } = self;
-        let layers = Layers::new(layer, layers);
-        ServiceBuilder { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers }
+        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers, .. } = self;
+        let (layers, is_layered) = (Layers::new(layer, layers), true);
+        ServiceBuilder {
+            name,
+            own,
+            sets,
+            inbox,
+            limits,
+            grace,
+            asking,
+            on_echo,
+            with_letters,
+            layers,
+            is_layered,
+        }
     }
 
     /// Creates the service and subscribes to its patterns. Waves that arrive before [`Service::run_until`] wait in its
@@ -259,8 +277,19 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         <L::Service as tower::Service<Wave>>::Error: Into<BoxError>,
         <L::Service as tower::Service<Wave>>::Future: Send + 'static,
     {
-        let Self { name, own, sets: more, inbox, limits, grace, asking, on_echo, with_letters, layers } =
-            self;
+        let Self {
+            name,
+            own,
+            sets: more,
+            inbox,
+            limits,
+            grace,
+            asking,
+            on_echo,
+            with_letters,
+            layers,
+            is_layered,
+        } = self;
         let mut sets = vec![own.into_set()];
         // A service may have all of its handlers in sets of their own.
         if sets[0].routes.is_empty() && sets[0].mistake.is_none() && (with_letters || !more.is_empty()) {
@@ -296,8 +325,13 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             let heard: Vec<_> =
                 set.routes.iter().map(|route| (route.pattern.clone(), route.group.clone())).collect();
             let circuit = limits.breaker.map(Circuit::new);
-            let dispatch = Dispatch::new(set.routes, emitter.clone(), asker.clone());
-            let stack = stack(dispatch, &limits, circuit.as_ref(), &set.layers, &layers);
+            let means = Means::new(emitter.clone(), asker.clone());
+            let handling = if is_layered || !set.layers.is_empty() || limits.need_a_stack() {
+                let dispatch = Dispatch::new(set.routes, means);
+                SetHandling::Stack(stack(dispatch, &limits, circuit.as_ref(), &set.layers, &layers))
+            } else {
+                SetHandling::Lanes(Lanes::new(set.routes, means))
+            };
             join(&receiver, &heard).await?;
             for corroboration in set.fringes {
                 corroborators.push(corroboration.start(&name, receiver.tuner(), aether).await?);
@@ -309,10 +343,11 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             loops.push(ServeLoop {
                 heard: heard.into_iter().map(|(pattern, _)| pattern).collect(),
                 emitter: emitter.clone(),
-                counters: counters.clone(),
+                account: LoopAccount::new(counters.clone()),
                 receiver,
-                stack,
+                handling,
                 circuit,
+                waiting_admission: None,
                 limits,
             });
         }

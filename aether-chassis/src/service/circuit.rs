@@ -116,17 +116,13 @@ impl Circuit {
         Admission::Trial { _trial: Trial { circuit: self.clone(), changes } }
     }
 
-    /// Waits until the circuit is no longer closed. Earlier admissions are then void.
-    ///
-    /// Cancel safety: it has no effect.
-    pub(super) async fn opened(&self) {
-        let mut state = self.state.subscribe();
-        // Fails only if `self` were gone.
-        let _ = state.wait_for(|state| !matches!(state.phase, Phase::Closed { .. })).await;
-    }
-
     fn changes(&self) -> u64 {
         self.state.borrow().changes
+    }
+
+    /// Begins an attempt whose result counts.
+    pub(super) fn watch(&self) -> Watching {
+        Watching { circuit: self.clone(), began: self.changes() }
     }
 
     /// Records the result of an attempt. `began` is the number of changes when the attempt began.
@@ -180,7 +176,21 @@ impl Drop for Trial {
     }
 }
 
-/// Wraps the handlers and records their results. A rejection is the sender's fault and counts as handled.
+/// An attempt whose result counts. Dropped, it has none.
+#[derive(Debug)]
+pub(super) struct Watching {
+    circuit: Circuit,
+    began: u64,
+}
+
+impl Watching {
+    /// Records the result. A rejection is the sender's fault and counts as handled.
+    pub(super) fn ended(self, handled: &Result<Answer, BoxError>) {
+        self.circuit.note(self.began, handled.as_ref().is_err_and(|error| !is_rejection(error)));
+    }
+}
+
+/// Wraps the handlers of a stack and records their results.
 #[derive(Debug, Clone)]
 pub(super) struct Watched<S> {
     inner: S,
@@ -206,11 +216,11 @@ where
     }
 
     fn call(&mut self, wave: Wave) -> Self::Future {
-        let (circuit, began) = (self.circuit.clone(), self.circuit.changes());
+        let watching = self.circuit.watch();
         let handling = self.inner.call(wave);
         Box::pin(async move {
             let handled = handling.await;
-            circuit.note(began, handled.as_ref().is_err_and(|error| !is_rejection(error)));
+            watching.ended(&handled);
             handled
         })
     }
@@ -267,15 +277,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_success_between_failures_keeps_it_closed_and_opening_wakes_waiters() {
+    async fn a_success_between_failures_keeps_it_closed() {
         let circuit = Circuit::new(Breaker::default().failures(2).open_for(OPEN_FOR));
         for failed in [true, false, true] {
             circuit.note(0, failed);
         }
-        let mut opened = Box::pin(circuit.opened());
-        assert!(opened.as_mut().now_or_never().is_none());
         assert!(matches!(circuit.try_admission(), Some(Admission::Closed)));
         circuit.note(0, true);
-        opened.await;
+        assert!(circuit.try_admission().is_none());
     }
 }

@@ -10,15 +10,15 @@ use aether_core::physics::Interfere;
 use aether_core::wave::ChannelError;
 use aether_core::{Channel, InboxOptions, Pattern, Wave};
 use futures_util::FutureExt;
-use futures_util::future::ready;
 use tower::util::MapErrLayer;
 use tower::{BoxError, Layer, ServiceBuilder};
 
 use super::corroboration::Corroboration;
 use super::error::ServiceError;
+use super::lane::{Run, erased};
 use super::limits::Limits;
-use super::stack::{Handling, Route, Run, Wrap};
-use crate::handler::{Answer, FromWave, Handler, IntoAnswer, IntoOutcome};
+use super::stack::{Handling, Route, Wrap};
+use crate::handler::{Answer, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome};
 
 /// A set of handlers with limits of its own, for [`ServiceBuilder::handlers`](crate::ServiceBuilder::handlers). Ordinary
 /// term: a bulkhead.
@@ -184,7 +184,7 @@ impl<S: Send + Sync + 'static> Handlers<S> {
         }
     }
 
-    fn route(mut self, pattern: &str, run: Box<Run>) -> Self {
+    fn route(mut self, pattern: &str, run: Arc<dyn Run>) -> Self {
         self.group_is_used = true;
         match Pattern::new(pattern) {
             Ok(pattern) => self.set.routes.push(Route { pattern, group: self.group.clone(), run }),
@@ -256,19 +256,14 @@ pub(super) fn run<H, Args, S>(
     handler: H,
     state: S,
     ended: impl Fn(H::Output) -> Result<Answer, BoxError> + Copy + Send + Sync + 'static,
-) -> Box<Run>
+) -> Arc<dyn Run>
 where
     Args: FromWave<S>,
     H: Handler<Args, Future: Send> + Send + Sync + 'static,
     S: Send + Sync + 'static,
 {
-    Box::new(move |delivery| match Args::from_wave(delivery, &state) {
-        Ok(args) => {
-            let handling = handler.call(args);
-            async move { ended(handling.await) }.boxed()
-        }
-        Err(rejection) => ready(Err(rejection.into())).boxed(),
-    })
+    // Not an async block, which would hold the future of the handler twice.
+    erased(move |delivery: &Delivery| Ok(handler.call(Args::from_wave(delivery, &state)?).map(ended)))
 }
 
 /// Refuses handlers that conflict, in a set and between sets.

@@ -201,6 +201,11 @@ pub(super) struct LimitsInForce {
 }
 
 impl LimitsInForce {
+    /// Whether a layer of tower keeps one of the limits. The others are kept by the loop of the set.
+    pub(super) const fn need_a_stack(&self) -> bool {
+        self.rate.is_some() || self.shed_when_busy
+    }
+
     fn check(&self) -> Result<(), LimitsError> {
         match self.concurrency {
             0 => return Err(LimitsError::NoConcurrency),

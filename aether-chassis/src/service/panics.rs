@@ -6,7 +6,6 @@
 
 use std::cell::Cell;
 use std::panic;
-use std::task::Poll;
 
 use tokio::time::Instant;
 
@@ -31,8 +30,8 @@ fn is_printed(log_throttle: &LogThrottle, now: Instant) -> bool {
     !HANDLES.get() || log_throttle.due(now).is_some()
 }
 
-/// Polls a handler. A panic on this thread in the meantime belongs to it.
-pub(super) fn handling<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
+/// Calls or polls a handler. A panic on this thread in the meantime belongs to it.
+pub(super) fn handling<T>(poll: impl FnOnce() -> T) -> T {
     struct Before(bool);
     impl Drop for Before {
         fn drop(&mut self) {
@@ -53,9 +52,9 @@ mod tests {
         let (log_throttle, start) = (LogThrottle::default(), Instant::now());
         let in_handler = |milliseconds| {
             let now = start + Duration::from_millis(milliseconds);
-            handling(|| Poll::Ready(is_printed(&log_throttle, now)))
+            handling(|| is_printed(&log_throttle, now))
         };
-        assert_eq!([0, 1, 999, 1000].map(in_handler), [true, false, false, true].map(Poll::Ready));
+        assert_eq!([0, 1, 999, 1000].map(in_handler), [true, false, false, true]);
         assert!(is_printed(&log_throttle, start + Duration::from_millis(1001)));
     }
 

@@ -175,13 +175,52 @@ impl ServiceCounters {
             EchoOutcome::Left => &mut counts.echoes_left,
         } += 1;
     }
+}
 
-    /// Counts a wave that was taken out of the inbox.
-    pub(super) fn open(&self) -> InFlight {
-        let mut counts = self.counts.lock();
+/// The account of the loop that serves a set of handlers. Most waves are handled at once, so the end of one is counted
+/// together with the beginning of the next: one lock a wave. The sum of a report is right at any time; a wave counts as
+/// in flight until the loop has turned to the next one, or waits.
+#[derive(Debug)]
+pub(super) struct LoopAccount {
+    counters: ServiceCounters,
+    has_succeeded: bool,
+}
+
+impl LoopAccount {
+    pub(super) const fn new(counters: ServiceCounters) -> Self {
+        Self { counters, has_succeeded: false }
+    }
+
+    /// Counts a wave that was taken out of the inbox. It is settled by [`succeeded`](Self::succeeded) or by what
+    /// [`hand_over`](Self::hand_over) returns.
+    #[inline]
+    pub(super) fn open(&mut self) {
+        let mut counts = self.counters.counts.lock();
         counts.received += 1;
-        counts.in_flight += 1;
-        InFlight { counters: Some(self.clone()) }
+        match std::mem::take(&mut self.has_succeeded) {
+            true => counts.succeeded += 1,
+            false => counts.in_flight += 1,
+        }
+    }
+
+    /// Records that the wave was handled, to be counted with the next one or by [`flush`](Self::flush).
+    #[inline]
+    pub(super) const fn succeeded(&mut self) {
+        self.has_succeeded = true;
+    }
+
+    /// Leaves the wave to an attempt that settles it.
+    pub(super) fn hand_over(&self) -> InFlight {
+        InFlight { counters: Some(self.counters.clone()) }
+    }
+
+    /// Counts what is not counted yet. The loop calls it before it waits.
+    pub(super) fn flush(&mut self) {
+        if std::mem::take(&mut self.has_succeeded) {
+            let mut counts = self.counters.counts.lock();
+            counts.in_flight -= 1;
+            counts.succeeded += 1;
+        }
     }
 }
 
@@ -216,6 +255,12 @@ impl Drop for InFlight {
 mod tests {
     use super::*;
 
+    fn open(counters: &ServiceCounters) -> InFlight {
+        let mut account = LoopAccount::new(counters.clone());
+        account.open();
+        account.hand_over()
+    }
+
     #[test]
     fn a_wave_is_in_flight_until_it_is_settled_or_dropped() {
         let counters = ServiceCounters::default();
@@ -232,18 +277,18 @@ mod tests {
             Outcome::Abandoned,
         ];
         for outcome in outcomes {
-            counters.open().settle(outcome);
+            open(&counters).settle(outcome);
         }
-        let open = counters.open();
+        let unsettled = open(&counters);
         let report = counters.report();
         assert_eq!((report.received, report.unhandled(), report.in_flight), (11, 8, 1));
         assert!(report.adds_up());
-        drop(open);
+        drop(unsettled);
         assert_eq!((counters.report().abandoned, counters.report().in_flight), (2, 0));
         assert!(counters.report().adds_up());
-        let open = counters.open();
+        let unsettled = open(&counters);
         let thread = std::thread::spawn(move || {
-            let _open = open;
+            let _unsettled = unsettled;
             panic!("in a layer");
         });
         assert!(thread.join().is_err());
@@ -251,10 +296,35 @@ mod tests {
     }
 
     #[test]
+    fn the_account_of_a_loop_adds_up_at_any_time() {
+        let counters = ServiceCounters::default();
+        let mut account = LoopAccount::new(counters.clone());
+        let counts = || {
+            let report = counters.report();
+            assert!(report.adds_up(), "{report}");
+            (report.received, report.succeeded, report.in_flight)
+        };
+        account.open();
+        assert_eq!(counts(), (1, 0, 1));
+        account.succeeded();
+        account.open();
+        assert_eq!(counts(), (2, 1, 1));
+        let handed_over = account.hand_over();
+        account.open();
+        assert_eq!(counts(), (3, 1, 2));
+        account.succeeded();
+        account.flush();
+        account.flush();
+        assert_eq!(counts(), (3, 2, 1));
+        handed_over.settle(Outcome::Failed);
+        assert_eq!((counts(), counters.report().failed), ((3, 2, 0), 1));
+    }
+
+    #[test]
     fn the_report_reads_as_a_sum_without_zeros() {
         let counters = ServiceCounters::default();
-        counters.open().settle(Outcome::Succeeded);
-        counters.open().settle(Outcome::TimedOut);
+        open(&counters).settle(Outcome::Succeeded);
+        open(&counters).settle(Outcome::TimedOut);
         assert_eq!(
             counters.report().to_string(),
             "2 received = 1 succeeded + 0 retried + 1 timed out + 0 in flight"

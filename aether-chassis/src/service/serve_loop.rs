@@ -3,27 +3,32 @@
 //! [`Service::run_until`](super::Service::run_until) runs one for each set. It decides when a wave is received; the
 //! stack decides how it is handled, and `attempt.rs` what becomes of it.
 
-use std::future::pending;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use aether_core::{Emitter, Pattern, Receiver, Wave};
-use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use tokio::task::coop::unconstrained;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tower::Service as _;
+use tower::timeout::error::Elapsed;
 
-use super::ServiceCounters;
 use super::attempt::{Again, Attempt, HandlerContext};
-use super::circuit::{Admission, Circuit};
+use super::cancelled::Cancelled;
+use super::circuit::{Admission, Circuit, Watching};
 use super::error::ServiceError;
 use super::failure::{Cause, CircuitOpen};
 use super::failure_log::FailureLog;
+use super::lane::{Handled, Started};
+use super::lanes::Lanes;
 use super::limits::LimitsInForce;
-use super::report::Outcome;
-use super::stack::{Stack, call};
+use super::report::{LoopAccount, Outcome};
+use super::stack::{Stack, call, caught};
 
 /// How long cancelled handlers may take to end. A handler that blocks its thread does not end even then.
 const LETTING_GO: Duration = Duration::from_millis(100);
@@ -34,10 +39,12 @@ pub(super) struct ServeLoop {
     pub(super) emitter: Emitter,
     pub(super) receiver: Receiver,
     pub(super) heard: Vec<Pattern>,
-    pub(super) stack: Stack,
+    pub(super) handling: SetHandling,
     pub(super) circuit: Option<Circuit>,
+    /// The wait for an open circuit to admit a wave.
+    pub(super) waiting_admission: Option<BoxFuture<'static, Admission>>,
     pub(super) limits: LimitsInForce,
-    pub(super) counters: ServiceCounters,
+    pub(super) account: LoopAccount,
 }
 
 /// How the sets of a service end.
@@ -50,13 +57,20 @@ pub(super) struct Ending {
     pub(super) grace: Duration,
 }
 
-/// The next step of a running service.
-enum Next {
-    /// There is room to handle a wave.
-    Go,
-    Handle(Wave),
-    Ended(Result<Option<Again>, JoinError>),
-    ShutDown,
+/// How the waves of a set are handled.
+pub(super) enum SetHandling {
+    /// Directly.
+    Lanes(Lanes),
+    /// Through layers of tower.
+    Stack(Stack),
+}
+
+/// What a loop has while it runs.
+struct Serving {
+    context: Arc<HandlerContext>,
+    /// Handlers that were pending, and failed waves until they are reported or retried.
+    tasks: JoinSet<Option<Again>>,
+    shutdown: Cancelled,
 }
 
 impl ServeLoop {
@@ -75,111 +89,130 @@ impl ServeLoop {
         let mut counting = JoinSet::new();
         let counted = Arc::clone(&context);
         counting.spawn(async move { counted.failures.log_counts(counted.emitter.source().name()).await });
-        let mut tasks = JoinSet::new();
-        let served = self.serve(&context, &mut tasks, &ending.shutdown).await;
+        let shutdown = Cancelled::new(ending.shutdown.clone());
+        let mut serving = Serving { context: Arc::clone(&context), tasks: JoinSet::new(), shutdown };
+        let served = poll_fn(|waking| {
+            serving.shutdown.register(waking);
+            let polled = self.poll_serve(&mut serving, waking);
+            self.account.flush();
+            polled
+        });
+        let served = served.await;
         ending.shutdown.cancel();
         context.closing.cancel();
-        self.drain(ending.grace, &context, &mut tasks).await;
+        self.drain(ending.grace, &context, &mut serving.tasks).await;
         context.failures.log_rest(context.emitter.source().name());
         served
     }
 
-    async fn serve(
+    /// Handles waves until the service ends. It never waits with a wave in its hands: it takes one when there is room to
+    /// handle it, so that all others wait in the inbox, where a stronger one can overtake them.
+    fn poll_serve(
         &mut self,
-        context: &Arc<HandlerContext>,
-        tasks: &mut JoinSet<Option<Again>>,
-        shutdown: &CancellationToken,
-    ) -> Result<(), ServiceError> {
-        // Without a circuit breaker every wave is admitted. A service that sheds asks for admission when it has
-        // received a wave.
-        let circuit = self.circuit.clone().filter(|_| !self.limits.shed_when_busy);
-        let mut admission = None;
+        serving: &mut Serving,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), ServiceError>> {
         loop {
-            // Wait for room before receiving: waves wait in the inbox, where a stronger one can overtake them.
-            let next = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => Next::ShutDown,
-                Some(ended) = tasks.join_next() => Next::Ended(ended),
-                ready = self.stack.ready() => ready.map(|_| Next::Go).map_err(ServiceError::Layer)?,
-            };
-            let next = match (next, &circuit) {
-                (Next::Go, Some(circuit)) if admission.is_none() => tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => Next::ShutDown,
-                    Some(ended) = tasks.join_next() => Next::Ended(ended),
-                    admitted = circuit.admission() => {
-                        admission = Some(admitted);
-                        Next::Go
-                    }
-                },
-                (next, _) => next,
-            };
-            let next = match next {
-                Next::Go => tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => Next::ShutDown,
-                    Some(ended) = tasks.join_next() => Next::Ended(ended),
-                    () = revoked(circuit.as_ref(), admission.as_ref()) => {
-                        admission = None;
-                        continue;
-                    }
-                    wave = self.receiver.receive() => wave.map_or(Next::ShutDown, Next::Handle),
-                },
-                other => other,
-            };
-            match next {
-                Next::Go => {}
-                Next::Ended(ended) => self.take_back(ended),
-                Next::ShutDown => return Ok(()),
-                Next::Handle(wave) => self.handle(wave, admission.take(), context, tasks, shutdown).await?,
+            if serving.shutdown.is_cancelled() {
+                return Poll::Ready(Ok(()));
+            }
+            while let Poll::Ready(Some(ended)) = serving.tasks.poll_join_next(context) {
+                self.take_back(ended);
+            }
+            ready!(self.poll_room(serving.tasks.len(), context))?;
+            let admission = ready!(self.poll_admission(context));
+            match ready!(self.receiver.poll_next_unpin(context)) {
+                Some(wave) => self.handle(wave, admission, serving),
+                None => return Poll::Ready(Ok(())),
             }
         }
     }
 
-    /// Starts the handling of a wave.
-    async fn handle(
-        &mut self,
-        wave: Wave,
-        mut admission: Option<Admission>,
-        context: &Arc<HandlerContext>,
-        tasks: &mut JoinSet<Option<Again>>,
-        shutdown: &CancellationToken,
-    ) -> Result<(), ServiceError> {
+    /// Ready if one more wave may be handled. With lanes, a task that ends wakes the loop.
+    fn poll_room(&mut self, running: usize, context: &mut Context<'_>) -> Poll<Result<(), ServiceError>> {
+        match &mut self.handling {
+            SetHandling::Lanes(_) if running < self.limits.concurrency => Poll::Ready(Ok(())),
+            SetHandling::Lanes(_) => Poll::Pending,
+            SetHandling::Stack(stack) => stack.poll_ready(context).map_err(ServiceError::Layer),
+        }
+    }
+
+    /// Ready if the circuit breaker admits a wave, or there is none. A service that sheds asks when it has received a wave.
+    fn poll_admission(&mut self, context: &mut Context<'_>) -> Poll<Option<Admission>> {
+        let Some(circuit) = self.circuit.as_ref().filter(|_| !self.limits.shed_when_busy) else {
+            return Poll::Ready(None);
+        };
+        if self.waiting_admission.is_none() {
+            if let Some(admission) = circuit.try_admission() {
+                return Poll::Ready(Some(admission));
+            }
+            let circuit = circuit.clone();
+            self.waiting_admission = Some(async move { circuit.admission().await }.boxed());
+        }
+        let Some(waiting) = &mut self.waiting_admission else { return Poll::Pending };
+        let admission = ready!(waiting.poll_unpin(context));
+        self.waiting_admission = None;
+        Poll::Ready(Some(admission))
+    }
+
+    /// Handles a wave, or starts a task that does.
+    fn handle(&mut self, wave: Wave, mut admission: Option<Admission>, serving: &mut Serving) {
+        let Serving { context, tasks, .. } = serving;
         if let Some(resend) = self.limits.retry.as_ref().filter(|_| wave.attempt() == 0) {
             resend.budget.deposit();
         }
-        let attempt = Attempt::new(context, wave.clone(), self.counters.open());
+        self.account.open();
+        let stack = match &mut self.handling {
+            SetHandling::Lanes(_) => return self.handle_directly(wave, admission, serving),
+            SetHandling::Stack(stack) => stack,
+        };
+        let attempt = Attempt::new(context, wave.clone(), self.account.hand_over());
         if let Some(circuit) = self.circuit.as_ref().filter(|_| self.limits.shed_when_busy) {
             admission = circuit.try_admission();
             if admission.is_none() {
-                attempt.fail(Cause::of(Box::new(CircuitOpen))).await;
-                return Ok(());
+                tasks.spawn(attempt.conclude(Err(Box::new(CircuitOpen))));
+                return;
             }
         }
-        // Check readiness again, because the first check may be long ago: a layer that sheds decides now. This rarely
-        // waits, for example when a user layer is no longer ready.
-        let ready = tokio::select! {
-            biased;
-            ready = self.stack.ready() => ready.map(|_| true).map_err(ServiceError::Layer),
-            () = shutdown.cancelled() => Ok(false),
+        let handling = attempt.span.in_scope(|| call(stack, wave));
+        tasks.spawn(attempt.run(async move {
+            let handled = handling.await;
+            drop(admission);
+            handled
+        }));
+    }
+
+    /// Calls the handler of a wave without a stack. If it ends at once and there is nothing to answer, that is all.
+    fn handle_directly(&mut self, wave: Wave, admission: Option<Admission>, serving: &mut Serving) {
+        let Serving { context, tasks, .. } = serving;
+        let SetHandling::Lanes(lanes) = &mut self.handling else { return };
+        let (span, watching) = (context.span(&wave), self.circuit.as_ref().map(Circuit::watch));
+        let (wave, started) = span.in_scope(|| lanes.start(wave));
+        let attempt = |wave, account: &LoopAccount| Attempt {
+            context: Arc::clone(context),
+            wave,
+            open: account.hand_over(),
+            span,
         };
-        match ready {
-            Ok(true) => {
-                let handling = attempt.span.in_scope(|| call(&mut self.stack, wave));
-                tasks.spawn(attempt.run(async move {
-                    let handled = handling.await;
-                    drop(admission);
-                    handled
-                }));
-                Ok(())
+        match started {
+            Started::Ended(handled) => {
+                if let Some(watching) = watching {
+                    watching.ended(&handled);
+                }
+                drop(admission);
+                if handled.as_ref().is_ok_and(|answer| answer.is_none() || !wave.expects_reply()) {
+                    return self.account.succeeded();
+                }
+                let mut concluding = attempt(wave, &self.account).conclude(handled).boxed();
+                match concluding.poll_unpin(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(Some(again)) => self.receiver.put_back(again.into_wave()),
+                    Poll::Ready(None) => {}
+                    Poll::Pending => drop(tasks.spawn(concluding)),
+                }
             }
-            Ok(false) => {
-                attempt.fail(Cause::shut_down(Outcome::Left)).await;
-                Ok(())
-            }
-            Err(error) => {
-                attempt.fail(Cause::shut_down(Outcome::Abandoned)).await;
-                Err(error)
+            Started::Pending(handling) => {
+                let handling = limited(handling, self.limits.time_out, watching, admission);
+                tasks.spawn(attempt(wave, &self.account).run(handling));
             }
         }
     }
@@ -210,7 +243,8 @@ impl ServeLoop {
         let orderly = async {
             // Unconstrained: otherwise tokio's cooperative budget would end the loop early.
             while let Some(Some(wave)) = unconstrained(self.receiver.receive()).now_or_never() {
-                let attempt = Attempt::new(context, wave, self.counters.open());
+                self.account.open();
+                let attempt = Attempt::new(context, wave, self.account.hand_over());
                 attempt.fail(Cause::shut_down(Outcome::Left)).await;
             }
             settle(tasks).await;
@@ -224,12 +258,23 @@ impl ServeLoop {
     }
 }
 
-/// Waits until the circuit opens, which revokes the admission.
-async fn revoked(circuit: Option<&Circuit>, admission: Option<&Admission>) {
-    match (circuit, admission) {
-        (Some(circuit), Some(Admission::Closed)) => circuit.opened().await,
-        _ => pending().await,
+/// A handler in a task, with what goes around it where there is no stack.
+async fn limited(
+    handling: BoxFuture<'static, Handled>,
+    time_out: Option<Duration>,
+    watching: Option<Watching>,
+    admission: Option<Admission>,
+) -> Handled {
+    let handling = caught(handling);
+    let handled = match time_out {
+        Some(time_out) => timeout(time_out, handling).await.unwrap_or_else(|_| Err(Box::new(Elapsed::new()))),
+        None => handling.await,
+    };
+    if let Some(watching) = watching {
+        watching.ended(&handled);
     }
+    drop(admission);
+    handled
 }
 
 /// Waits until all attempts have ended. Nothing is retried.

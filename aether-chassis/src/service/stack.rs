@@ -1,4 +1,7 @@
-//! The tower stack of a service: its layers, from the outside in, and the dispatch to handlers at the bottom.
+//! The tower stack of a set of handlers with layers: from the outside in, and the dispatch to handlers at the bottom.
+//!
+//! A set needs it where its author asked for layers, a rate, or shedding when busy. The handlers of any other set are
+//! called directly (`lanes.rs`).
 //!
 //! ```text
 //! shed when busy ▸ rate ▸ concurrency ▸ layers of the service ▸ layers of the set ▸ circuit breaker ▸ time-out ▸ handler
@@ -17,7 +20,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use aether_core::{Emitter, Pattern, Wave};
+use aether_core::{Pattern, Wave};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tower::limit::{ConcurrencyLimitLayer, RateLimitLayer};
@@ -28,10 +31,11 @@ use tower::{BoxError, Layer, Service as _, ServiceBuilder};
 
 use super::circuit::{Circuit, Watched};
 use super::failure::Panicked;
+use super::lane::Run;
 use super::limits::LimitsInForce;
 use super::panics;
-use crate::handler::{Answer, Delivery};
-use crate::{Asker, Rejection};
+use crate::Rejection;
+use crate::handler::{Answer, Delivery, Means};
 
 /// The service that user layers wrap: the handlers with their time-out and circuit breaker, as a tower service from a
 /// wave to an answer.
@@ -40,9 +44,6 @@ pub type Handling = BoxCloneSyncService<Wave, Answer, BoxError>;
 /// The whole stack, with the limits.
 pub(super) type Stack = BoxService<Wave, Answer, BoxError>;
 
-/// A type-erased handler.
-pub(super) type Run = dyn Fn(&Delivery) -> BoxFuture<'static, Result<Answer, BoxError>> + Send + Sync;
-
 /// A layer of the user, type-erased.
 pub(super) type Wrap = dyn Fn(Handling) -> Handling + Send + Sync;
 
@@ -50,20 +51,19 @@ pub(super) type Wrap = dyn Fn(Handling) -> Handling + Send + Sync;
 pub(super) struct Route {
     pub(super) pattern: Pattern,
     pub(super) group: Option<Arc<str>>,
-    pub(super) run: Box<Run>,
+    pub(super) run: Arc<dyn Run>,
 }
 
 /// The bottom of the stack: calls the handler of a wave and catches its panics.
 #[derive(Clone)]
 pub(super) struct Dispatch {
     routes: Arc<[Route]>,
-    emitter: Emitter,
-    asker: Asker,
+    means: Arc<Means>,
 }
 
 impl Dispatch {
-    pub(super) fn new(routes: Vec<Route>, emitter: Emitter, asker: Asker) -> Self {
-        Self { routes: routes.into(), emitter, asker }
+    pub(super) fn new(routes: Vec<Route>, means: Arc<Means>) -> Self {
+        Self { routes: routes.into(), means }
     }
 }
 
@@ -77,10 +77,10 @@ impl tower::Service<Wave> for Dispatch {
     }
 
     fn call(&mut self, wave: Wave) -> Self::Future {
-        let (routes, delivery) = (Arc::clone(&self.routes), Delivery::new(wave, &self.emitter, &self.asker));
+        let (routes, delivery) = (Arc::clone(&self.routes), Delivery::with(wave, Arc::clone(&self.means)));
         let handled = async move {
             match routes.iter().find(|route| route.pattern.matches(delivery.wave().channel())) {
-                Some(route) => (route.run)(&delivery).await,
+                Some(route) => route.run.call(&delivery).await,
                 None => Err(Rejection::new("no handler for this channel").into()),
             }
         };

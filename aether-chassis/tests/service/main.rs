@@ -9,10 +9,12 @@ mod echoes;
 mod following;
 mod fringes;
 mod handling;
+mod in_place;
 mod letter_queries;
 mod letters;
 mod limits;
 mod logs;
+mod overload;
 #[path = "../../../aether-core/tests/proxy/mod.rs"]
 mod proxy;
 mod refused;
