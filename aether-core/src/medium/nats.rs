@@ -10,6 +10,7 @@
 //! broker has confirmed.
 
 mod announcing;
+mod answers;
 mod asking;
 mod cloudevents;
 mod confirming;
@@ -214,16 +215,16 @@ impl Nats {
             Refused::Ended => AskError::Client(Box::new(asking::Ended)),
         })?;
         let (subject, reply) = (shared.subject(Root::Questions, channel.as_str()), asker.reply_subject());
-        let sent = match shared.wire {
+        let (sent, frame) = match shared.wire {
             Wire::Frames => {
                 let frame = shared.frame(&question, clock::now());
                 let frame = frame.map_err(|error| AskError::Client(Box::new(error)))?;
-                shared.client.publish_with_reply(subject, reply, frame).await
+                (shared.client.publish_with_reply(subject, reply, frame.clone()).await, Some(frame))
             }
             Wire::CloudEvents => {
                 let headers = cloudevents::headers(&question, clock::now());
                 let payload = question.payload().clone();
-                shared.client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+                (shared.client.publish_with_reply_and_headers(subject, reply, headers, payload).await, None)
             }
         };
         if let Err(error) = sent {
@@ -233,7 +234,10 @@ impl Nats {
                 None => AskError::Client(Box::new(error)),
             });
         }
-        shared.observe(&question);
+        match frame {
+            Some(frame) => shared.observe_frame(channel, frame),
+            None => shared.observe(&question),
+        }
         match asker.answer().await {
             Ok(Answer::Given(answer)) => {
                 let answer = self.intake.answer(answer, channel);
