@@ -19,6 +19,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod recent;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -41,9 +43,15 @@ static NAME_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 /// Cloning copies a name of up to 23 bytes and bumps a reference count for a longer one. Equality and hashing are those
 /// of the name.
 pub struct Channel {
+    /// The two lowest bits are [`FRAMEWORK`] and [`RESERVED`].
     hash: u64,
     name: SmolStr,
 }
+
+/// The channel belongs to the framework.
+const FRAMEWORK: u64 = 1;
+/// The channel belongs to the framework or to NATS, so users may not name it.
+const RESERVED: u64 = 2;
 
 impl Clone for Channel {
     #[inline]
@@ -146,10 +154,13 @@ impl Channel {
     /// # Errors
     /// [`ChannelError`] names the rule that was broken and where.
     pub fn new(name: impl AsRef<str>) -> Result<Self, ChannelError> {
-        let channel = Self::with_reserved(name.as_ref())?;
-        let first = channel.tokens().next().unwrap_or_default();
-        if first == RESERVED_TOKEN || first == "_INBOX" || first.starts_with('$') {
-            return Err(ChannelError::Reserved { name: name.as_ref().to_owned() });
+        recent::channel(name.as_ref(), |channel| channel.hash & RESERVED == 0, Self::parse_public)
+    }
+
+    fn parse_public(name: &str) -> Result<Self, ChannelError> {
+        let channel = Self::parse(name)?;
+        if channel.hash & RESERVED != 0 {
+            return Err(ChannelError::Reserved { name: name.to_owned() });
         }
         Ok(channel)
     }
@@ -160,8 +171,29 @@ impl Channel {
     /// # Errors
     /// [`ChannelError`] says which character or rule, where, and what is allowed.
     pub fn with_reserved(name: &str) -> Result<Self, ChannelError> {
+        recent::channel(name, |_| true, Self::parse)
+    }
+
+    fn parse(name: &str) -> Result<Self, ChannelError> {
         check_name(name, false)?;
-        Ok(Self { hash: NAME_HASHER.hash_one(name), name: name.into() })
+        let first = name.split('.').next().unwrap_or_default();
+        let flags = match first {
+            RESERVED_TOKEN => FRAMEWORK | RESERVED,
+            _ if first == "_INBOX" || first.starts_with('$') => RESERVED,
+            _ => 0,
+        };
+        let hash = NAME_HASHER.hash_one(name) & !(FRAMEWORK | RESERVED) | flags;
+        Ok(Self { hash, name: name.into() })
+    }
+
+    /// The channel of no wave.
+    pub(crate) const fn none() -> Self {
+        Self { hash: 0, name: SmolStr::new_inline("-") }
+    }
+
+    /// Whether the name is too long to be stored inline.
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.name.is_heap_allocated()
     }
 
     /// The name.
@@ -182,8 +214,9 @@ impl Channel {
 
     /// Whether the channel belongs to the framework.
     #[must_use]
+    #[inline]
     pub fn is_reserved(&self) -> bool {
-        self.name.strip_prefix(RESERVED_TOKEN).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        self.hash & FRAMEWORK != 0
     }
 }
 

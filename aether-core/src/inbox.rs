@@ -181,6 +181,7 @@ impl Inbox {
     }
 
     /// Offers a wave. Hands it back only if `offer` allows that and emitters have to wait.
+    #[inline]
     pub(crate) fn offer(&self, wave: Wave, offer: Offer) -> Result<(), Wave> {
         let (level, weight) = (wave.signal().level(), wave.weight());
         let state = self.state.lock();
@@ -214,6 +215,7 @@ impl Inbox {
 
     /// The slow path: floors, waiting emitters, eviction.
     #[cold]
+    #[inline(never)]
     fn offer_slowly(
         &self,
         mut state: MutexGuard<'_, InboxState>,
@@ -286,6 +288,7 @@ impl Inbox {
         Ok(())
     }
 
+    #[inline(always)]
     fn push(&self, state: &mut InboxState, wave: Wave, level: u8, weight: usize) {
         state.ledger.offered += 1;
         state.bytes += weight;

@@ -11,6 +11,7 @@ pub mod link;
 mod local;
 #[cfg(feature = "nats")]
 mod nats;
+mod promises;
 mod schemes;
 
 pub use crate::aether::Connection;
@@ -25,8 +26,10 @@ pub(crate) use local::Local;
 pub use local::LocalOptions;
 #[cfg(feature = "nats")]
 pub use nats::NatsOptions;
+pub use promises::Promises;
 pub(crate) use schemes::Schemes;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -37,49 +40,6 @@ use futures_util::future::BoxFuture;
 use crate::channel::{Channel, ChannelError};
 use crate::inbox::Ledger;
 use crate::wave::{Wave, WaveError};
-
-/// The capabilities of a medium, as data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Promises {
-    /// Waves of one source, channel and amplitude arrive in the order in which they were emitted.
-    pub ordered: bool,
-    /// Accepted waves survive the end of the process. No medium promises this yet.
-    pub durable: bool,
-    /// Each wave reaches exactly one member of each group.
-    pub groups: bool,
-    /// Waves reach vibrators in other processes.
-    pub crosses_processes: bool,
-    /// Commands and queries, and other waves whose source [asked](crate::WaveBuilder::echo), are returned to their
-    /// source if they have no receiver except observers.
-    pub reflects_unheard: bool,
-    /// Emitters wait for receivers whose options request it, wherever the receivers are. A plain emitting loop loses
-    /// nothing when its receiver is slower but not stuck.
-    pub back_pressure: bool,
-    /// The medium knows immediately whether a channel has any receivers except observers. A question without a receiver
-    /// fails with [`AskError::NoResonator`], and `notify` returns [`Reach::NoListener`].
-    pub detects_unheard: bool,
-    /// The maximum size of a wave on this medium in bytes: its payload in process, its frame over a network.
-    pub max_payload: usize,
-}
-
-impl Promises {
-    /// For implementors of media: ordered, with groups, detects and reflects unheard waves, not durable, and with
-    /// back-pressure only in process. A medium that promises less sets the field to false.
-    #[must_use]
-    pub const fn new(crosses_processes: bool, max_payload: usize) -> Self {
-        Self {
-            ordered: true,
-            durable: false,
-            groups: true,
-            crosses_processes,
-            reflects_unheard: true,
-            back_pressure: !crosses_processes,
-            detects_unheard: true,
-            max_payload,
-        }
-    }
-}
 
 /// The status of a medium.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -193,6 +153,8 @@ pub enum Reach {
 ///     does not hold them up.
 /// 14. `carry_confirmed` returning Ok means that the broker has received the wave; on a medium without a broker, it
 ///     means what `carry` means. The wait is bounded. A wave that the outbox sheds is an error, never Ok.
+/// 15. `carry_all` does for each wave what `carry` does, in order. It stops at the first wave that is refused or has to
+///     wait: the waves before that one were carried, and those behind it are left, or wait with it in their order.
 pub trait Medium: Debug + Send + Sync + 'static {
     /// The capabilities of this medium.
     fn promises(&self) -> Promises;
@@ -209,6 +171,25 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`EmitError`] with the wave: full, too large or closed.
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError>;
+
+    /// How many stamped waves like this one could be carried now without waiting; at least 1. A hint for the size of a
+    /// batch, which may be outdated when it is used.
+    fn room_for(&self, _: &Wave) -> usize {
+        1
+    }
+
+    /// Accepts stamped waves, and removes those that it accepts. The default carries them one by one.
+    ///
+    /// # Errors
+    /// [`EmitError`] with the first wave that was refused, which is removed as well. Call it again for the others.
+    fn carry_all(&self, waves: &mut VecDeque<Wave>) -> Result<Option<Waiting>, EmitError> {
+        while let Some(wave) = waves.pop_front() {
+            if let Carried::Waiting(waiting) = self.carry(wave)? {
+                return Ok(Some(waiting));
+            }
+        }
+        Ok(None)
+    }
 
     /// Starts delivery to a new subscription. The router already has the subscription.
     fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>>;

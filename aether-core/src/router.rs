@@ -26,6 +26,7 @@ pub(crate) use subscription::Listener;
 pub use subscription::{Lost, Subscription};
 pub use waiting::Waiting;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -35,9 +36,21 @@ use crate::channel::{Channel, Pattern};
 use crate::inbox::{Inbox, Ledger, ShedReason};
 use crate::wave::Wave;
 use accounts::Accounts;
-use cache::{Cache, CacheEntry, with_recent};
+use cache::{Cache, CacheEntry, Routed, with_recent};
 use route::{Audience, Route};
 use table::Table;
+
+/// Waves to carry, the first of which have this channel.
+struct Run<'a> {
+    channel: Channel,
+    waves: &'a mut VecDeque<Wave>,
+}
+
+impl Routed for Run<'_> {
+    fn channel(&self) -> &Channel {
+        &self.channel
+    }
+}
 
 type OnUnheard = Box<dyn Fn(&Wave) + Send + Sync>;
 
@@ -139,9 +152,9 @@ impl Router {
 
     /// Calls `f` with the route of a wave's channel: the one last used by this thread, or the cache's.
     #[inline]
-    fn with_route<T>(&self, wave: Wave, f: impl FnOnce(&Route, Wave) -> T) -> T {
+    fn with_route<R: Routed, T>(&self, routed: R, f: impl FnOnce(&Route, R) -> T) -> T {
         let generation = self.generation.load(Ordering::Acquire);
-        with_recent((self.id, generation), wave, |channel| self.route(channel), f)
+        with_recent((self.id, generation), routed, |channel| self.route(channel), f)
     }
 
     #[inline(never)]
@@ -191,6 +204,24 @@ impl Router {
             Ok(inboxes) => Carried::Done(Offered::to(inboxes)),
             Err(waiting) => Carried::Waiting(waiting),
         }
+    }
+
+    /// How many waves like this one could be carried now without waiting; at least 1. A hint.
+    pub fn room_for(&self, wave: &Wave) -> usize {
+        self.with_route(wave, |route, wave| route.room_for(wave)).max(1)
+    }
+
+    /// Like [`Router::carry`], for the first waves of `waves`, which have one channel, `run` of them. They are offered to
+    /// each inbox under one lock. Returns the waves that have to wait, if there are any. If not all waves of the run were
+    /// carried, the others are left in `waves` and have to be carried after those that wait.
+    #[must_use = "dropping a Waiting sheds at once"]
+    pub fn carry_run(&self, waves: &mut VecDeque<Wave>, run: usize) -> Option<Waiting> {
+        let run = run.min(waves.len());
+        let channel = waves.front()?.channel().clone();
+        self.with_route(Run { channel, waves }, |route, Run { waves, .. }| {
+            waves.iter().take(run).for_each(|wave| self.reflect_if_unheard(route, wave));
+            route.carry_run(waves, run)
+        })
     }
 
     /// Like [`Router::carry`], but without waiting: if one of the inboxes has no room, the wave is offered to none and

@@ -17,11 +17,25 @@ const FRAMEWORK: &str = "_aether";
 
 /// The emitter of a wave: the vibrator's name and an instance number drawn at random when it was made. Formatted as
 /// `name@instance`. Cloning copies a name of up to 23 bytes and bumps a reference count for a longer one.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, Hash)]
 pub struct Source {
     instance: u64,
     /// Short names are stored inline: a shared count would bounce between processors with every wave.
     name: SmolStr,
+}
+
+impl Clone for Source {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self { instance: self.instance, name: self.name.clone() }
+    }
+
+    /// Copies each field separately, as [`Channel`](crate::Channel) does and for the same reason.
+    #[inline]
+    fn clone_from(&mut self, other: &Self) {
+        self.name = other.name.clone();
+        self.instance = other.instance;
+    }
 }
 
 /// The identity of a wave: its source and its sequence number, counting from 1. Formatted as `name@instance/sequence`;
@@ -99,6 +113,11 @@ impl Source {
     #[must_use]
     pub fn instance(&self) -> u64 {
         self.instance
+    }
+
+    /// Whether the name is too long to be stored inline.
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.name.is_heap_allocated()
     }
 
     /// Approximate memory used by the name, in bytes.

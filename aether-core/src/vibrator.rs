@@ -21,6 +21,7 @@
 //! # Ok(()) }
 //! ```
 
+mod batch;
 mod builder;
 mod confirming;
 mod emitter;
@@ -32,10 +33,11 @@ mod replay;
 mod tuned;
 mod tuner;
 
+pub use batch::EmitAllError;
 pub use builder::{CreateError, VibratorBuilder};
 #[allow(unused_imports, reason = "for optional parts")]
 pub(crate) use emitter::settled;
-pub use emitter::{EmitAllError, Emitter, EmitterAccount};
+pub use emitter::{Emitter, EmitterAccount};
 pub use question::Question;
 pub use receiver::{Receiver, TryReceiveError};
 pub use tuner::Tuner;

@@ -20,6 +20,7 @@
 //! ```
 
 mod baggage;
+mod body;
 mod builder;
 mod content;
 mod echo_request;
@@ -32,12 +33,14 @@ mod received;
 mod replay;
 mod reply;
 mod resend;
+mod spare;
 
 pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, Signal};
 pub use crate::channel::{ChannelError, MAX_NAME_BYTES, MAX_TOKENS};
 pub use crate::phase::PhaseError;
 pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
 pub use baggage::{Baggage, BaggageError, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES};
+pub(crate) use body::{Body, Extras};
 pub use builder::{WaveBuilder, WaveError};
 pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use echo_request::{ECHO, EchoRequest};
@@ -64,7 +67,7 @@ use crate::amplitude::{Amplitude, Floor, HalfLife};
 use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::{Sequencer, Source, WaveId};
-use failed_attempts::FailedAttempts;
+use body::SharedBody;
 
 /// The maximum length of a coherence key, in bytes.
 pub const MAX_KEY_BYTES: usize = 255;
@@ -75,72 +78,8 @@ pub const MAX_HOPS: u8 = 10;
 /// A wave: one message in flight. Cloning it bumps one reference count.
 #[derive(Clone)]
 pub struct Wave {
-    /// This kind of `Arc` has no weak count, which saves two atomic operations a wave. Storing the body inline instead
-    /// would avoid the allocation, but measured slower because a wave is moved many times on its way.
-    body: triomphe::Arc<Body>,
-}
-
-/// The contents of a wave, shared by all its handles.
-#[derive(Clone)]
-pub(crate) struct Body {
-    pub(crate) source: Source,
-    pub(crate) sequence: u64,
-    pub(crate) channel: Channel,
-    pub(crate) kind: Kind,
-    pub(crate) signal: Signal,
-    pub(crate) phase: Phase,
-    /// The age at `since`, or the final age if the wave was never emitted.
-    pub(crate) age: Duration,
-    /// When this node emitted the wave or received it from a medium.
-    pub(crate) since: Option<Moment>,
-    pub(crate) content_type: ContentType,
-    pub(crate) payload: Bytes,
-    /// Rarely used parts, boxed so that most waves do not pay for them.
-    pub(crate) extras: Option<Box<Extras>>,
-}
-
-/// The parts that most waves leave out.
-#[derive(Clone, Default)]
-pub(crate) struct Extras {
-    pub(crate) key: Option<Box<str>>,
-    pub(crate) cause: Option<WaveId>,
-    /// Shared by the waves that one handler emits.
-    pub(crate) request: Option<Arc<Request>>,
-    pub(crate) metadata: Metadata,
-    pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
-    /// The vibrator that received the question; its answer is sent under that name.
-    pub(crate) heard_by: Option<Arc<Sequencer>>,
-    /// How many times it was sent before.
-    pub(crate) attempt: u8,
-    /// The attempts that failed, if there were any.
-    pub(crate) failed: Option<Arc<FailedAttempts>>,
-}
-
-/// The reference counts in front of what is shared.
-const COUNTS: usize = 2 * size_of::<usize>();
-
-impl Extras {
-    /// Not inlined, so that [`Wave::weight`] is, which every inbox calls twice for each wave.
-    #[inline(never)]
-    fn weight(&self) -> usize {
-        let key = self.key.as_ref().map_or(0, |key| key.len());
-        let cause = self.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
-        let request = self.request.as_ref().map_or(0, |request| COUNTS + request.weight());
-        let failed = self.failed.as_ref().map_or(0, |failed| failed.weight());
-        size_of::<Self>() + key + cause + request + self.metadata.weight() + failed
-    }
-
-    /// `None` if all parts are empty.
-    pub(crate) fn boxed(self) -> Option<Box<Self>> {
-        let empty = self.key.is_none()
-            && self.cause.is_none()
-            && self.request.is_none()
-            && self.metadata.is_empty()
-            && self.reply_path.is_none()
-            && self.attempt == 0
-            && self.failed.is_none();
-        (!empty).then(|| Box::new(self))
-    }
+    /// Behind a pointer, because a wave is moved many times on its way. Stored inline it measured slower.
+    body: SharedBody,
 }
 
 impl Wave {
@@ -179,24 +118,13 @@ impl Wave {
     }
 
     /// Makes an event with default values, bypassing the builder.
+    #[inline]
     pub(crate) fn plain(channel: Channel, payload: Bytes, content_type: ContentType) -> Self {
-        Self::from_body(Body {
-            source: Source::none(),
-            sequence: 0,
-            channel,
-            kind: Kind::Event,
-            signal: Signal::new(Amplitude::NORMAL, Kind::Event.default_half_life()),
-            phase: Phase::ASSERT,
-            age: Duration::ZERO,
-            since: None,
-            content_type,
-            payload,
-            extras: None,
-        })
+        Self { body: SharedBody::plain(channel, payload, content_type) }
     }
 
     pub(crate) fn from_body(body: Body) -> Self {
-        Self { body: triomphe::Arc::new(body) }
+        Self { body: SharedBody::new(body) }
     }
 
     /// The identity; `-@0/0` until the wave is emitted.
@@ -351,29 +279,26 @@ impl Wave {
 
     /// Approximate memory used by the wave, in bytes. The byte bounds of an inbox are in these units.
     #[must_use]
+    #[inline]
     pub fn weight(&self) -> usize {
-        const BODY: usize = size_of::<Body>() + COUNTS;
-        let extras = self.body.extras.as_ref().map_or(0, |extras| extras.weight());
-        let content_type = match &self.body.content_type {
-            ContentType::Other(media_type) => COUNTS + media_type.len(),
-            _ => 0,
-        };
-        BODY + self.body.payload.len() + content_type + extras
+        self.body.weight()
     }
 
     /// Gives the wave its identity and emission time. If its author kept a clone, the wave is copied first and the
     /// clone stays unchanged.
+    #[inline]
     pub(crate) fn stamp(&mut self, sequencer: &Sequencer, now: Moment) {
         let sequence = sequencer.next();
-        let body = triomphe::Arc::make_mut(&mut self.body);
-        body.source = sequencer.source().clone();
-        body.sequence = sequence;
-        body.age = Duration::ZERO;
-        body.since = Some(now);
-        if let Some(extras) = &mut body.extras {
-            extras.heard_by = None;
-            extras.failed = None;
-        }
+        self.body.update(|body| {
+            body.source.clone_from(sequencer.source());
+            body.sequence = sequence;
+            body.age = Duration::ZERO;
+            body.since = Some(now);
+            if let Some(extras) = &mut body.extras {
+                extras.heard_by = None;
+                extras.failed = None;
+            }
+        });
     }
 
     /// Takes back the sequence number after the wave was refused. The wave counts as never emitted again.
@@ -381,13 +306,14 @@ impl Wave {
         if self.body.source == *sequencer.source() {
             sequencer.take_back(self.body.sequence);
         }
-        let body = triomphe::Arc::make_mut(&mut self.body);
+        let body = self.body.make_mut();
         body.source = Source::none();
         body.sequence = 0;
         body.since = None;
     }
 
     /// Whether the wave has no rarely used parts.
+    #[inline]
     pub(crate) fn is_bare(&self) -> bool {
         self.body.extras.is_none()
     }
@@ -410,12 +336,12 @@ impl Wave {
     #[allow(dead_code, reason = "for optional parts")]
     #[inline]
     pub(crate) fn move_to(&mut self, channel: &Channel) {
-        triomphe::Arc::make_mut(&mut self.body).channel.clone_from(channel);
+        self.body.make_mut().channel.clone_from(channel);
     }
 
     /// Turns the wave into a notice of the framework: stamped, and of full amplitude.
     pub(crate) fn noticed(mut self, sequencer: &Sequencer) -> Self {
-        triomphe::Arc::make_mut(&mut self.body).signal = Signal::new(Amplitude::FULL, HalfLife::NEVER);
+        self.body.make_mut().signal = Signal::new(Amplitude::FULL, HalfLife::NEVER);
         self.stamp(sequencer, Moment::now());
         self
     }
@@ -439,7 +365,7 @@ impl Wave {
     /// Makes the wave a question whose answers take this path. For implementors of media.
     #[must_use]
     pub fn with_reply_path(mut self, path: Arc<dyn ReplyPath>) -> Self {
-        triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().reply_path = Some(path);
+        self.body.make_mut().extras.get_or_insert_default().reply_path = Some(path);
         self
     }
 
@@ -447,7 +373,7 @@ impl Wave {
     #[must_use]
     pub fn unanswerable(mut self) -> Self {
         if self.is_question() {
-            let body = triomphe::Arc::make_mut(&mut self.body);
+            let body = self.body.make_mut();
             body.extras = body
                 .extras
                 .take()
@@ -467,12 +393,18 @@ impl Wave {
     }
 
     /// Records which vibrator received this handle, if it expects an answer. Other handles are unchanged.
+    #[inline]
     pub(crate) fn heard_by(mut self, sequencer: &Arc<Sequencer>) -> Self {
-        if self.is_question() {
-            triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default().heard_by =
-                Some(Arc::clone(sequencer));
-        }
+        self.note_hearer(sequencer);
         self
+    }
+
+    /// Like [`Wave::heard_by`], in place.
+    #[inline]
+    pub(crate) fn note_hearer(&mut self, sequencer: &Arc<Sequencer>) {
+        if !self.is_bare() && self.is_question() {
+            self.body.make_mut().extras.get_or_insert_default().heard_by = Some(Arc::clone(sequencer));
+        }
     }
 
     fn was_heard_by(&self) -> Option<&Arc<Sequencer>> {

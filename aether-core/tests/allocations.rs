@@ -13,7 +13,7 @@ fn allocations() -> u64 {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_wave_is_one_allocation_beyond_its_payload() {
+async fn a_wave_allocates_nothing_beyond_its_payload_once_bodies_are_recycled() {
     let _profiler = dhat::Profiler::builder().testing().build();
     let aether = Aether::local();
     let mut receivers = Vec::new();
@@ -42,5 +42,22 @@ async fn a_wave_is_one_allocation_beyond_its_payload() {
         }
         counts.push(allocations() - before);
     }
-    assert_eq!(counts[1..].iter().min(), Some(&WAVES), "three receivers share one body: {counts:?}");
+    assert_eq!(counts[1..].iter().min(), Some(&0), "three receivers share one body: {counts:?}");
+
+    // A burst that is dropped leaves no more than what is kept for later waves.
+    let bytes = || dhat::HeapStats::get().curr_bytes;
+    let before = bytes();
+    let burst: Vec<_> = (0..50_000).map(|_| Wave::from_bytes(&channel, vec![7; 100]).unwrap()).collect();
+    assert!(bytes() - before > 50_000 * 300);
+    drop(burst);
+    assert!(bytes() < before + (1 << 20), "{} bytes are kept", bytes() - before);
+    // Traffic that needs little makes it give back the rest.
+    for _ in 0..200_000 {
+        let waves = [(); 200].map(|()| Wave::from_bytes(&channel, "x").unwrap());
+        drop(waves);
+        if bytes() < before + (100 << 10) {
+            return;
+        }
+    }
+    panic!("{} bytes are still kept", bytes() - before);
 }

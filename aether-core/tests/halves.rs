@@ -4,13 +4,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use aether_core::{
-    Aether, EchoReason, EmitError, InboxOptions, JoinError, Kind, LocalOptions, Receiver, Vibrator, Wave,
-    vibrator::TryReceiveError,
+    Aether, EchoReason, EmitError, Floor, InboxOptions, JoinError, Kind, LocalOptions, Receiver, Vibrator,
+    Wave, vibrator::TryReceiveError,
 };
 use futures::{FutureExt, Stream};
 
@@ -226,6 +226,73 @@ async fn emit_all_that_is_cancelled_has_offered_what_it_took_from_the_iterator()
     let rest = waves.len() as u64;
     assert!(rest > 90, "{rest}");
     assert_eq!(listener.ledger().offered, 100 - rest);
+}
+
+#[tokio::test]
+async fn emit_all_reaches_each_of_several_receivers_in_order_while_some_make_it_wait() {
+    let aether = Aether::local();
+    let mut receivers = Vec::new();
+    for capacity in [2, 1000, 7] {
+        let options = InboxOptions::interactive().max_waves(capacity);
+        let listener = Vibrator::builder("listener").inbox(options).create(&aether).await.unwrap();
+        listener.resonate_on("a").await.unwrap();
+        receivers.push(listener.split().1);
+    }
+    let other = aether.emitter("other").unwrap();
+    let emits = tokio::spawn(async move { other.emit_all((0..300).map(|count| numbered("a", count))).await });
+    let receive = |mut receiver: aether_core::Receiver| async move {
+        let mut waves = Vec::new();
+        while waves.len() < 300 {
+            let taken = receiver.receive_many(&mut waves, 5);
+            assert!((1..=5).contains(&tokio::time::timeout(PATIENCE, taken).await.unwrap()));
+        }
+        assert_eq!(waves.iter().map(number).collect::<Vec<_>>(), (0..300).collect::<Vec<_>>());
+        assert_eq!((receiver.ledger().delivered, receiver.ledger().lost()), (300, 0));
+    };
+    futures::future::join_all(receivers.into_iter().map(receive)).await;
+    assert_eq!(emits.await.unwrap().unwrap(), 300);
+}
+
+/// Each of them takes the lock of the inbox once, and all waves of a batch have the numbers of their order.
+#[tokio::test]
+async fn emit_all_shares_the_waves_of_a_group_and_shows_them_to_observers() {
+    let aether = Aether::local();
+    let mut members = Vec::new();
+    for _ in 0..2 {
+        let member = Vibrator::create("member", &aether).await.unwrap();
+        member.resonate_in_group("a", "workers").await.unwrap();
+        members.push(member);
+    }
+    let observer = Vibrator::builder("observer").observe().create(&aether).await.unwrap();
+    observer.resonate_on("a").await.unwrap();
+    let other = aether.emitter("other").unwrap();
+    assert_eq!(other.emit_all((0..100).map(|count| numbered("a", count))).await.unwrap(), 100);
+    let offered: Vec<_> = members.iter().map(|member| member.ledger().offered).collect();
+    assert_eq!((offered, observer.ledger().offered), (vec![50, 50], 100));
+}
+
+#[tokio::test]
+async fn receive_many_counts_waves_that_came_too_late_and_goes_on_with_the_others() {
+    let aether = Aether::local();
+    let shed = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&shed);
+    let options = InboxOptions::interactive().floor(Floor::new(0.3).unwrap()).on_shed(move |_, _| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut receiver = Vibrator::builder("receiver").inbox(options).create(&aether).await.unwrap();
+    receiver.resonate_on("a").await.unwrap();
+    let other = aether.emitter("other").unwrap();
+    let lasting = |count: u32| Wave::builder("a").json(&count).never_decays().build().unwrap();
+    let brief = || Wave::builder("a").half_life(std::time::Duration::from_millis(1)).build().unwrap();
+    other.emit_all([brief(), lasting(1), brief(), lasting(2)]).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let mut waves = Vec::new();
+    assert_eq!(receiver.receive_many(&mut waves, 8).await, 2);
+    assert_eq!(waves.iter().map(number).collect::<Vec<_>>(), [1, 2]);
+    let ledger = receiver.ledger();
+    // On a busy machine a brief one may be too weak on arrival.
+    assert_eq!((ledger.delivered, ledger.expired + ledger.shed_below_floor, ledger.queued), (2, 2, 0));
+    assert_eq!(shed.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]

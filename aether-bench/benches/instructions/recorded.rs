@@ -34,9 +34,9 @@ impl Recorded {
         }
     }
 
-    pub(crate) fn write(mut self, file: &Path) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, file: &Path) -> Result<(), Error> {
         self.compiler = compiler();
-        std::fs::write(file, serde_json::to_string_pretty(&self)? + "\n")?;
+        std::fs::write(file, serde_json::to_string_pretty(self)? + "\n")?;
         Ok(())
     }
 

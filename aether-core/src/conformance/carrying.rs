@@ -24,6 +24,40 @@ super::cases! {
     1 Room weak_waves_are_refused_before_strong_ones,
     1 Room the_strongest_waiting_emitter_is_admitted_first,
     14 Nothing a_confirmed_wave_has_left_the_outbox,
+    15 Nothing waves_emitted_together_arrive_in_order_but_for_those_that_are_refused,
+}
+
+async fn waves_emitted_together_arrive_in_order_but_for_those_that_are_refused(stage: &Stage) -> Checked {
+    const WAVES: u64 = 500;
+    let mut ears =
+        [listener("a", &stage.here, "together.>").await?, listener("b", &stage.there, "together.*").await?];
+    let emitter = vibrator("emitter", &stage.here).await?;
+    let too_large = vec![0; stage.here.promises().max_payload + 1];
+    let mut waves = Vec::new();
+    for count in 1..=WAVES {
+        // Runs of several lengths.
+        waves.push(numbered(if count % 70 < 50 { "together.a" } else { "together.b" }, count)?);
+        if count % 90 == 0 {
+            waves.push(Wave::from_bytes("together.a", too_large.clone())?);
+        }
+    }
+    let error = stage.within("the waves to be emitted", emitter.emit_all(waves)).await?;
+    let Err(error) = error else {
+        return Err(Failure::new("an error for the waves that are too large", "none"));
+    };
+    same("the waves that were emitted", WAVES, error.emitted)?;
+    let all_too_large = error.refused.iter().all(|error| matches!(error, EmitError::TooLarge { .. }));
+    holds("the error TooLarge for each of the others", all_too_large && error.refused.len() == 5, &error)?;
+    for ear in &mut ears {
+        let mut last = std::collections::HashMap::new();
+        for count in 1..=WAVES {
+            let wave = stage.next(ear, format!("wave {count} of {WAVES}")).await?;
+            same("its number, which is that of its place", number(&wave)?, wave.sequence())?;
+            let before = last.insert(wave.channel().clone(), wave.sequence());
+            holds("the order of the channel", before < Some(wave.sequence()), before)?;
+        }
+    }
+    Ok(())
 }
 
 async fn a_confirmed_wave_has_left_the_outbox(stage: &Stage) -> Checked {

@@ -64,6 +64,15 @@ impl Inbox {
         self.options.when_full != WhenFull::Shed && !state.timed_out
     }
 
+    /// How many waves of this weight the fast path would take now.
+    pub(crate) fn room_at_once(&self, wave: &Wave) -> usize {
+        let weight = wave.weight();
+        let mut state = self.state.lock();
+        self.settle_prefetched(&mut state);
+        let waves = state.waves_at_once.saturating_sub(state.len());
+        waves.min(state.bytes_at_once.saturating_sub(state.bytes) / weight)
+    }
+
     /// Whether this wave's emitter would not have to wait now. Waves that are refused anyway need no room.
     pub(crate) fn has_room_for(&self, wave: &Wave) -> bool {
         let (level, weight) = (wave.signal().level(), wave.weight());

@@ -156,6 +156,17 @@ impl<T> Levels<T> {
         Some(Popped { level: level as u8, arrival, item })
     }
 
+    /// Pops the oldest items of a level, at most `most`, and passes them to `take` in their order.
+    pub(super) fn pop_heads(&mut self, level: u8, most: usize, mut take: impl FnMut(Popped<T>)) {
+        let Some(ring) = self.rings.get_mut(usize::from(self.places[usize::from(level)])) else { return };
+        let count = most.min(ring.len());
+        for Queued { arrival, item } in ring.drain(..count) {
+            take(Popped { level, arrival, item });
+        }
+        self.len -= count;
+        Self::shrunk_by_one(ring, &mut self.occupied, usize::from(level));
+    }
+
     /// The strongest, then oldest, item pushed after the mark `after` that `wanted` accepts. Checks only those items,
     /// so a caller that remembers [`Levels::last_arrival`] never sees an item twice.
     pub(super) fn pop_where(&mut self, after: u64, mut wanted: impl FnMut(&T) -> bool) -> Option<Popped<T>> {
@@ -289,6 +300,8 @@ mod tests {
         Evens(u64, usize),
         /// Takes the n strongest out and puts them back.
         PutBack(usize),
+        /// Pops at most n items of the strongest level.
+        Heads(usize),
     }
 
     fn any_step() -> impl Strategy<Value = LevelStep> {
@@ -300,6 +313,7 @@ mod tests {
             1 => (0..20u64).prop_map(LevelStep::Even),
             1 => (0..20u64).prop_map(LevelStep::OldestEven),
             1 => (0..9usize).prop_map(LevelStep::PutBack),
+            1 => (0..9usize).prop_map(LevelStep::Heads),
             1 => (0..40u64, 1..9usize).prop_map(|(back, most)| LevelStep::Evens(back, most)),
         ]
     }
@@ -333,6 +347,15 @@ mod tests {
                         for popped in prefetch.into_iter().rev() {
                             levels.put_back(popped);
                         }
+                    }
+                    LevelStep::Heads(most) => {
+                        let Some(level) = naive.items.iter().map(|item| item.0).min() else { continue };
+                        let count = naive.items.iter().filter(|item| item.0 == level).count().min(most);
+                        let expected: Vec<_> =
+                            (0..count).map_while(|_| naive.pop_by(|a, b| (a.0, a.1) < (b.0, b.1))).collect();
+                        let mut taken = Vec::new();
+                        levels.pop_heads(level, most, |popped| taken.push(pair(popped)));
+                        prop_assert_eq!(taken, expected);
                     }
                     LevelStep::Evens(back, most) => {
                         let after = naive.arrivals.saturating_sub(back);

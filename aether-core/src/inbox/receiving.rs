@@ -15,6 +15,7 @@ use crate::wave::Wave;
 
 impl Inbox {
     /// The next wave, or `None` when the inbox is closed and empty. Only one task at a time may poll.
+    #[inline]
     pub(crate) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         match self.take_at_once() {
             Some(wave) => Poll::Ready(Some(wave)),
@@ -30,8 +31,53 @@ impl Inbox {
         }
     }
 
+    /// Appends the next waves, at least one and at most `max`, in the order of receiving. Returns how many; zero when the
+    /// inbox is closed and empty. Only one task at a time may poll.
+    pub(crate) fn poll_receive_many(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<Wave>,
+        max: usize,
+    ) -> Poll<usize> {
+        let taken = self.take_queued(into, max);
+        if taken > 0 {
+            return Poll::Ready(taken);
+        }
+        let polled = self.poll_with_care(Some(cx.waker()));
+        polled.map(|wave| {
+            wave.map_or(0, |wave| {
+                into.push(wave);
+                1 + self.take_queued(into, max - 1)
+            })
+        })
+    }
+
+    /// Appends at most `max` queued waves, with each lock taken once.
+    fn take_queued(&self, into: &mut Vec<Wave>, max: usize) -> usize {
+        let (before, mut shed) = (into.len(), Shed::new());
+        while into.len() - before < max
+            && let Some(wave) = self.take_prefetched(|| self.occupied.load(Ordering::Acquire), &mut shed)
+        {
+            into.push(wave);
+        }
+        if into.len() - before < max {
+            let mut state = self.state.lock();
+            // What is left of the prefetch was overtaken by a stronger wave.
+            self.return_prefetched(&mut state);
+            while into.len() - before < max
+                && let Some(popped) = self.pop_next(&mut state.levels)
+            {
+                into.extend(self.settle(&mut state, popped, &mut shed));
+            }
+            self.end_visit(state);
+        }
+        self.after(None, &shed);
+        into.len() - before
+    }
+
     /// The fast path: the next wave of the prefetch, or of the levels if the prefetch is empty or a stronger wave has
     /// overtaken it, provided the wave is not too late.
+    #[inline]
     fn take_at_once(&self) -> Option<Wave> {
         // Only the receiver takes a prefetch, so this load cannot miss one.
         if !self.has_prefetched.load(Ordering::Relaxed) {
@@ -56,6 +102,7 @@ impl Inbox {
 
     /// The next wave of the levels, and a prefetch of those that follow if there is none; or the wave that has
     /// `overtaken` a prefetch that continues at this level. `None` if the slow path is needed or the levels are empty.
+    #[inline(never)]
     fn take_from_levels(&self, overtaken: Option<u8>) -> Option<Wave> {
         if self.options.order != ServeOrder::Strength {
             return None;
@@ -103,6 +150,7 @@ impl Inbox {
         }
     }
 
+    #[inline(never)]
     fn poll_with_care(&self, waker: Option<&Waker>) -> Poll<Option<Wave>> {
         let mut shed = Shed::new();
         let prefetched = self.take_prefetched(|| self.occupied.load(Ordering::Acquire), &mut shed);
@@ -168,11 +216,12 @@ impl Inbox {
         if prefetch.len() > 0 {
             return;
         }
-        while prefetch.len() < PREFETCH
-            && (self.options.order == ServeOrder::Arrival || state.levels.occupied() & (1 << level) != 0)
-        {
-            let Some(popped) = self.pop_next(&mut state.levels) else { break };
-            prefetch.add(popped);
+        match self.options.order {
+            ServeOrder::Strength => state.levels.pop_heads(level, PREFETCH, |popped| prefetch.add(popped)),
+            ServeOrder::Arrival => {
+                let oldest = std::iter::from_fn(|| state.levels.pop_oldest());
+                oldest.take(PREFETCH).for_each(|popped| prefetch.add(popped));
+            }
         }
         state.prefetched = prefetch.len();
         self.has_prefetched.store(state.prefetched > 0, Ordering::Relaxed);
@@ -272,7 +321,17 @@ impl Inbox {
         polled
     }
 
+    #[inline]
     fn too_late(&self, arrival: u64, wave: &Wave) -> Option<ShedReason> {
+        // Most inboxes have neither a cap nor a floor.
+        if self.options.sojourn_cap.is_none() && self.options.floor.is_open() {
+            return None;
+        }
+        self.too_late_by_options(arrival, wave)
+    }
+
+    #[inline(never)]
+    fn too_late_by_options(&self, arrival: u64, wave: &Wave) -> Option<ShedReason> {
         if let Some(cap) = self.options.sojourn_cap
             && u128::from(self.nanos_since_made().saturating_sub(arrival)) > cap.as_nanos()
         {

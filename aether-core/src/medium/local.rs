@@ -1,5 +1,6 @@
 //! The local medium, within one process. It passes waves to the router and has no queue of its own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{AskError, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises, Reach};
-use crate::router::{Carried, Offered, Router, Subscription};
+use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
 /// Options of the medium inside this process, for [`AetherBuilder::options`](crate::AetherBuilder::options).
@@ -70,6 +71,24 @@ impl Medium for Local {
 
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         self.router.try_carry(self.check(wave)?).map_err(|wave| EmitError::Full { wave })
+    }
+
+    fn room_for(&self, wave: &Wave) -> usize {
+        self.router.room_for(wave)
+    }
+
+    fn carry_all(&self, waves: &mut VecDeque<Wave>) -> Result<Option<Waiting>, EmitError> {
+        while let Some(first) = waves.front() {
+            let (channel, closed) = (first.channel(), self.closed.load(Ordering::Acquire));
+            let is_taken = |wave: &&Wave| !closed && wave.payload().len() <= self.max_payload;
+            let run = waves.iter().take_while(|wave| wave.channel() == channel).take_while(is_taken).count();
+            if run == 0 {
+                waves.pop_front().map_or(Ok(()), |wave| self.check(wave).map(drop))?;
+            } else if let Some(waiting) = self.router.carry_run(waves, run) {
+                return Ok(Some(waiting));
+            }
+        }
+        Ok(None)
     }
 
     fn join(&self, _: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {

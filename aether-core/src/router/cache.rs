@@ -34,36 +34,72 @@ struct RecentRoute {
     route: Arc<Route>,
 }
 
-/// Calls `f` with the route of a wave's channel: the one last used by this thread, if nothing has changed since, or the
+/// What is carried by the route of its channel.
+pub(super) trait Routed {
+    fn channel(&self) -> &Channel;
+}
+
+impl Routed for Wave {
+    #[inline]
+    fn channel(&self) -> &Channel {
+        Wave::channel(self)
+    }
+}
+
+impl Routed for &Wave {
+    fn channel(&self) -> &Channel {
+        Wave::channel(self)
+    }
+}
+
+/// Calls `f` with the route of the channel: the one last used by this thread, if nothing has changed since, or the
 /// result of `find`.
 #[inline]
-pub(super) fn with_recent<T>(
+pub(super) fn with_recent<R: Routed, T>(
     (router, generation): (u64, u64),
-    wave: Wave,
+    routed: R,
     find: impl FnOnce(&Channel) -> Arc<Route>,
-    f: impl FnOnce(&Route, Wave) -> T,
+    f: impl FnOnce(&Route, R) -> T,
 ) -> T {
     RECENT.with(|recent| {
-        let place = wave.channel().shard(RECENT_ROUTES);
+        let place = routed.channel().shard(RECENT_ROUTES);
         // Borrowed for the whole call: a callback or a waker that emits during the call may read but not write.
-        if let Ok(recent) = recent.try_borrow()
-            && let Some(found) = &recent[place]
-            && (found.router, found.generation) == (router, generation)
-            && found.channel == *wave.channel()
-        {
-            return f(&found.route, wave);
-        }
-        let channel = wave.channel().clone();
-        let route = find(&channel);
-        let mut outdated = None;
-        if let Ok(mut recent) = recent.try_borrow_mut() {
-            let route = Arc::clone(&route);
-            outdated = recent[place].replace(RecentRoute { router, generation, channel, route });
-        }
-        // Dropping the last reference may run code that emits.
-        drop(outdated);
-        f(&route, wave)
+        let borrowed = recent.try_borrow().ok();
+        let known = borrowed.as_ref().and_then(|recent| recent[place].as_ref()).filter(|found| {
+            (found.router, found.generation) == (router, generation) && found.channel == *routed.channel()
+        });
+        let found;
+        // One call of `f`, so that it is inlined.
+        let route = match known {
+            Some(known) => &known.route,
+            None => {
+                drop(borrowed);
+                found = find_and_keep(recent, (router, generation), routed.channel(), find);
+                &found
+            }
+        };
+        f(route, routed)
     })
+}
+
+#[cold]
+#[inline(never)]
+fn find_and_keep(
+    recent: &RefCell<[Option<RecentRoute>; RECENT_ROUTES]>,
+    (router, generation): (u64, u64),
+    channel: &Channel,
+    find: impl FnOnce(&Channel) -> Arc<Route>,
+) -> Arc<Route> {
+    let route = find(channel);
+    let mut outdated = None;
+    if let Ok(mut recent) = recent.try_borrow_mut() {
+        let (channel, route) = (channel.clone(), Arc::clone(&route));
+        outdated =
+            recent[channel.shard(RECENT_ROUTES)].replace(RecentRoute { router, generation, channel, route });
+    }
+    // Dropping the last reference may run code that emits.
+    drop(outdated);
+    route
 }
 
 /// A cached route of a channel.

@@ -1,6 +1,6 @@
 //! The route of one channel: all its subscribers, by the way they receive.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -45,7 +45,7 @@ impl GroupRoute {
     }
 
     /// Offers a wave to the member whose turn it is, or to the next one with room.
-    fn carry(&self, mut wave: Wave, full: &mut Vec<(Full, Wave)>) {
+    fn carry(&self, mut wave: Wave, full: &mut Vec<(Full, VecDeque<Wave>)>) {
         for member in self.in_turn() {
             match member.inbox.offer_if_it_takes(wave) {
                 Ok(()) => return,
@@ -57,11 +57,11 @@ impl GroupRoute {
 
     /// If no member has room, the wave goes to the first that gets some, among those that make emitters wait.
     #[cold]
-    fn carry_to_full(&self, wave: Wave, full: &mut Vec<(Full, Wave)>) {
+    fn carry_to_full(&self, wave: Wave, full: &mut Vec<(Full, VecDeque<Wave>)>) {
         let waits = |member: &&Arc<Subscription>| !member.inbox.has_room_for(&wave);
         let waiting: Full = self.in_turn().filter(waits).map(|member| Arc::clone(&member.inbox)).collect();
         if !waiting.is_empty() {
-            full.push((waiting, wave));
+            full.push((waiting, [wave].into()));
         } else if let Some(member) = self.in_turn().next() {
             let _ = member.inbox.offer(wave, Offer::Unwaited);
         }
@@ -170,7 +170,7 @@ impl Route {
         let mut offer = |subscription: &Subscription, wave| {
             inboxes += 1;
             if let Err(wave) = subscription.inbox.offer(subscription.shown(wave), Offer::IfRoom) {
-                full.push((Full::from_elem(Arc::clone(&subscription.inbox), 1), wave));
+                full.push((Full::from_elem(Arc::clone(&subscription.inbox), 1), [wave].into()));
             }
         };
         let mut last: Option<&Subscription> = None;
@@ -192,6 +192,49 @@ impl Route {
             return Err(Waiting::for_each(full, Offered::to(inboxes)));
         }
         Ok(inboxes)
+    }
+
+    /// How many waves like this one would be taken now by each of the subscribers. Those of a group take them in turn, so
+    /// there a wave goes alone.
+    pub(super) fn room_for(&self, wave: &Wave) -> usize {
+        if !self.groups.is_empty() || self.is_observed {
+            return 1;
+        }
+        self.alone().map(|subscription| subscription.inbox.room_at_once(wave)).min().unwrap_or(usize::MAX)
+    }
+
+    /// Offers the first `run` waves to all subscribers, to each inbox under one lock where no group and no observer hears
+    /// them. Returns what has to wait. Waves behind one that waits may be left in `waves`.
+    pub(super) fn carry_run(&self, waves: &mut VecDeque<Wave>, run: usize) -> Option<Waiting> {
+        if !self.groups.is_empty() || self.is_observed {
+            for _ in 0..run {
+                if let Err(waiting) = self.carry_to_many(waves.pop_front()?) {
+                    return Some(waiting);
+                }
+            }
+            return None;
+        }
+        let (mut full, mut inboxes) = (Vec::new(), 0);
+        let mut offer = |subscription: &Subscription, waves: &mut dyn Iterator<Item = Wave>| {
+            let heard = waves.filter(|wave| subscription.hears(wave)).map(|wave| subscription.shown(wave));
+            let rest = subscription.inbox.offer_while_room(heard);
+            inboxes += 1;
+            if !rest.is_empty() {
+                full.push((Full::from_elem(Arc::clone(&subscription.inbox), 1), rest));
+            }
+        };
+        // Each subscriber but the last gets clones.
+        let mut alone = self.alone().peekable();
+        while let Some(subscription) = alone.next() {
+            match alone.peek() {
+                Some(_) => offer(subscription, &mut waves.iter().take(run).cloned()),
+                None => offer(subscription, &mut waves.drain(..run)),
+            }
+        }
+        if inboxes == 0 {
+            waves.drain(..run);
+        }
+        (!full.is_empty()).then(|| Waiting::for_each(full, Offered::to(inboxes)))
     }
 
     pub(super) fn try_carry(&self, wave: Wave) -> Result<Offered, Wave> {

@@ -1,5 +1,6 @@
 //! A wave waiting for room in inboxes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::future::{join_all, select_all};
@@ -23,8 +24,8 @@ pub struct Waiting(Box<WaitingState>);
 /// Boxed, so that the return value stays small when nothing waits.
 #[derive(Debug)]
 struct WaitingState {
-    /// Each with the wave as it sees it; `None` once it was offered.
-    full: Vec<Option<(Full, Wave)>>,
+    /// Each with the waves as it sees them, in order; none once they were offered.
+    full: Vec<(Full, VecDeque<Wave>)>,
     offered: Offered,
 }
 
@@ -32,12 +33,12 @@ impl Waiting {
     /// A wave that waits for these inboxes, which have refused it or would. `offered` is the result of
     /// [`Waiting::finish`]. For implementors of media.
     pub fn new(wave: Wave, full: impl IntoIterator<Item = Arc<Inbox>>, offered: Offered) -> Self {
-        let full = full.into_iter().map(|inbox| (Full::from_elem(inbox, 1), wave.clone()));
+        let full = full.into_iter().map(|inbox| (Full::from_elem(inbox, 1), [wave.clone()].into()));
         Self::for_each(full.collect(), offered)
     }
 
-    pub(super) fn for_each(full: Vec<(Full, Wave)>, offered: Offered) -> Self {
-        Self(Box::new(WaitingState { full: full.into_iter().map(Some).collect(), offered }))
+    pub(super) fn for_each(full: Vec<(Full, VecDeque<Wave>)>, offered: Offered) -> Self {
+        Self(Box::new(WaitingState { full, offered }))
     }
 
     /// Waits for room in all inboxes at once, at most for the patience of each; then the weakest wave is shed. Inboxes
@@ -58,22 +59,23 @@ impl Waiting {
     }
 }
 
-/// Waits for one inbox, or for the first of several. The offer and its record are not interrupted.
-async fn offer(place: &mut Option<(Full, Wave)>) {
-    let Some((inboxes, wave)) = place else { return };
-    match inboxes.as_slice() {
-        [only] => only.offer_patiently(wave).await,
-        // Polled in turn; the first that offers the wave ends the wait.
-        members => drop(select_all(members.iter().map(|inbox| Box::pin(inbox.offer_patiently(wave)))).await),
+/// Waits for one inbox, or for the first of several. The offer of a wave and its record are not interrupted.
+async fn offer((inboxes, waves): &mut (Full, VecDeque<Wave>)) {
+    if let [only] = inboxes.as_slice() {
+        return only.offer_all_patiently(waves).await;
     }
-    *place = None;
+    while let Some(wave) = waves.front() {
+        // Polled in turn; the first that offers the wave ends the wait.
+        drop(select_all(inboxes.iter().map(|inbox| Box::pin(inbox.offer_patiently(wave)))).await);
+        waves.pop_front();
+    }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        for (inboxes, wave) in self.0.full.drain(..).flatten() {
+        for (inboxes, waves) in self.0.full.drain(..) {
             if let Some(inbox) = inboxes.first() {
-                let _ = inbox.offer(wave, Offer::Unwaited);
+                waves.into_iter().for_each(|wave| drop(inbox.offer(wave, Offer::Unwaited)));
             }
         }
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::coop;
 
-use super::pace::spend_for_emitting;
+use super::pace::is_due_for_emitting;
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::echo::{EchoReason, Echoes, EchoesError};
@@ -44,24 +44,6 @@ pub struct EmitterAccount {
     /// Waves that were stopped here because no receiver would have heard them. They have no number, so receivers see no
     /// gap.
     pub shed_at_source: u64,
-}
-
-/// Waves that [`Emitter::emit_all`] could not emit.
-#[derive(Debug, thiserror::Error)]
-#[error("{} waves were not emitted: {}", refused.len(), refused.first().map(ToString::to_string).unwrap_or_default())]
-#[non_exhaustive]
-pub struct EmitAllError {
-    /// How many waves were emitted.
-    pub emitted: u64,
-    /// Why each of the others was not, with the wave. Never empty.
-    pub refused: Vec<EmitError>,
-}
-
-impl EmitAllError {
-    /// The waves that were not emitted, in their order.
-    pub fn into_waves(self) -> impl Iterator<Item = Wave> {
-        self.refused.into_iter().filter_map(EmitError::into_wave)
-    }
 }
 
 impl EmitterAccount {
@@ -234,45 +216,6 @@ impl Emitter {
         self.emit(Wave::from_bytes(channel, payload)?).await
     }
 
-    /// Emits waves one after the other, each as [`Emitter::emit`] does, and so in their order. Waits for room where that
-    /// is needed. A wave that is refused does not keep the next one from being emitted. Returns how many were emitted.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use aether_core::{Aether, Wave};
-    ///
-    /// let aether = Aether::local();
-    /// let counter = aether.emitter("counter")?;
-    /// let waves = (0..3).map(|count| Wave::from_json("counted", &count)).collect::<Result<Vec<_>, _>>()?;
-    /// assert_eq!(counter.emit_all(waves).await?, 3);
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`EmitAllError`] hands back each wave that was not emitted, with its reason, and says how many were. On a closed
-    /// medium these are all waves from the first that was refused on, so the iterator has to be finite.
-    ///
-    /// # Panics
-    /// As [`Emitter::emit`].
-    ///
-    /// # Cancel safety
-    /// Cancelled while a wave waits for room, that wave and those before it have been offered; waves that were refused
-    /// by then are dropped. The rest is still in the iterator: pass `&mut iterator` to keep it.
-    pub async fn emit_all(&self, waves: impl IntoIterator<Item = Wave>) -> Result<u64, EmitAllError> {
-        let (mut emitted, mut refused) = (0, Vec::new());
-        for wave in waves {
-            match self.emit(wave).await {
-                Ok(_) => emitted += 1,
-                Err(error) => {
-                    refused.push(error);
-                    // An error returns at once: a long iterator would keep other tasks waiting.
-                    coop::consume_budget().await;
-                }
-            }
-        }
-        if refused.is_empty() { Ok(emitted) } else { Err(EmitAllError { emitted, refused }) }
-    }
-
     /// Passes on a wave that came from another medium, as a bridge between two media does. Only its number of hops
     /// changes: it keeps its id, its source and its age, and arrives 5 % weaker.
     ///
@@ -417,7 +360,7 @@ impl Emitter {
     }
 
     #[inline]
-    fn stamped_at(&self, mut wave: Wave, now: impl FnOnce() -> Moment) -> Result<Wave, EmitError> {
+    pub(super) fn stamped_at(&self, mut wave: Wave, now: impl FnOnce() -> Moment) -> Result<Wave, EmitError> {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });
         }
@@ -458,12 +401,19 @@ impl Emitter {
 /// wave has been offered.
 #[inline]
 pub(crate) async fn settled(carried: Carried) -> Offered {
-    let waiting = match carried {
+    match carried {
+        Carried::Done(offered) if !is_due_for_emitting() => offered,
+        // One place to wait at keeps the future of an emit simple.
+        carried => settled_later(carried).await,
+    }
+}
+
+async fn settled_later(carried: Carried) -> Offered {
+    match carried {
         Carried::Done(offered) => {
-            spend_for_emitting().await;
-            return offered;
+            coop::consume_budget().await;
+            offered
         }
-        Carried::Waiting(waiting) => waiting,
-    };
-    waiting.finish().await
+        Carried::Waiting(waiting) => waiting.finish().await,
+    }
 }

@@ -6,7 +6,7 @@
 //! of a unit each, all others a whole one: a task gives way after 128 waves, or after 1024 that took less than a
 //! microsecond each.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const FAST_WAVES: u8 = 8;
 const FAST: Duration = Duration::from_micros(FAST_WAVES as u64);
 
 /// Decides what to spend on the next wave.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     waves: u8,
     is_slow: bool,
@@ -33,11 +33,14 @@ impl Pace {
     }
 
     /// Whether a unit is due for the next wave. Reads the clock for one wave in eight.
+    #[inline]
     fn is_due(&mut self) -> bool {
         self.waves += 1;
-        if self.waves < FAST_WAVES {
-            return self.is_slow;
-        }
+        if self.waves < FAST_WAVES { self.is_slow } else { self.is_due_for_eight() }
+    }
+
+    #[inline(never)]
+    fn is_due_for_eight(&mut self) -> bool {
         let now = Moment::now();
         self.is_slow = self.since.is_some_and(|since| now.saturating_duration_since(since) > FAST);
         self.since = Some(now);
@@ -62,18 +65,34 @@ impl Pace {
         }
         polled
     }
+
+    /// Polls for many waves at once, which cost one unit together, if the task has any budget left.
+    pub(super) fn poll_many<T>(
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let proceed = ready!(coop::poll_proceed(cx));
+        let polled = poll(cx);
+        if polled.is_ready() {
+            proceed.made_progress();
+        }
+        polled
+    }
 }
 
-/// Spends what emitting a wave costs, so that a loop that never waits lets other tasks run.
+/// Whether emitting a wave costs a unit of the budget, so that a loop that never waits lets other tasks run.
 #[inline]
-pub(super) async fn spend_for_emitting() {
+pub(super) fn is_due_for_emitting() -> bool {
     thread_local! {
         // Of the thread, as an emitter may be used by many tasks at once.
-        static PACE: RefCell<Pace> = const { RefCell::new(Pace::new()) };
+        static PACE: Cell<Pace> = const { Cell::new(Pace::new()) };
     }
-    if PACE.with_borrow_mut(Pace::is_due) {
-        coop::consume_budget().await;
-    }
+    PACE.with(|place| {
+        let mut pace = place.get();
+        let is_due = pace.is_due();
+        place.set(pace);
+        is_due
+    })
 }
 
 #[cfg(test)]
@@ -107,7 +126,9 @@ mod tests {
                 break;
             }
             assert!(waves < 2000);
-            spend_for_emitting().await;
+            if is_due_for_emitting() {
+                coop::consume_budget().await;
+            }
         }
     }
 }

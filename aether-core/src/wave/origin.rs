@@ -98,7 +98,7 @@ impl Wave {
     /// Makes this wave one of the request. A cause and a root that its author set stay. Its own baggage, which it has if it
     /// was received before, stays if the origin has none.
     pub(crate) fn inherit(&mut self, origin: &Origin) {
-        let extras = triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default();
+        let extras = self.body.make_mut().extras.get_or_insert_default();
         let (stored, has_cause) = (extras.request.as_deref(), extras.cause.is_some());
         if stored.is_none() && !has_cause {
             (extras.cause, extras.request) = (origin.cause.clone(), origin.request.clone());
@@ -133,7 +133,7 @@ impl Wave {
     /// repetitions of a question the root of the first attempt.
     #[must_use]
     pub fn in_request(mut self, root: &WaveId) -> Self {
-        let extras = triomphe::Arc::make_mut(&mut self.body).extras.get_or_insert_default();
+        let extras = self.body.make_mut().extras.get_or_insert_default();
         let stored = extras.request.as_deref();
         if extras.cause.is_none() && stored.is_none_or(|request| request.root.is_none()) {
             extras.request = Request::of(Some(root.clone()), baggage_of(stored).clone());

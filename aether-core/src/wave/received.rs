@@ -117,7 +117,7 @@ impl Wave {
     /// tests.
     #[must_use]
     pub fn with_payload(mut self, payload: impl Into<Bytes>) -> Self {
-        triomphe::Arc::make_mut(&mut self.body).payload = payload.into();
+        self.body.make_mut().payload = payload.into();
         self
     }
 }

@@ -18,7 +18,7 @@ impl Wave {
     pub(crate) fn replayed(&self) -> Self {
         let mut wave = self.clone().unanswerable();
         let attempts = (self.attempts().saturating_add(1)).to_string();
-        let body: &mut Body = triomphe::Arc::make_mut(&mut wave.body);
+        let body: &mut Body = wave.body.make_mut();
         body.signal.hops = 0;
         let (cause, root) = (self.id(), self.root());
         let extras = body.extras.get_or_insert_default();

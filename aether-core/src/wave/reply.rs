@@ -93,7 +93,7 @@ impl Wave {
             .build()?;
         if reply.channel() != self.channel() {
             // The answer is then the same on all media, and observers hear it on the question's channel.
-            triomphe::Arc::make_mut(&mut reply.body).channel = self.body.channel.clone();
+            reply.body.make_mut().channel = self.body.channel.clone();
         }
         reply.stamp(sequencer, Moment::now());
         Arc::clone(path).carry(reply).await

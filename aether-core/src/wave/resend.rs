@@ -28,7 +28,7 @@ impl Wave {
     pub fn failed_with(&self, error: &str) -> Self {
         let (attempt, first) = (self.attempt(), self.first_amplitude());
         let mut wave = self.clone();
-        let extras = triomphe::Arc::make_mut(&mut wave.body).extras.get_or_insert_default();
+        let extras = wave.body.make_mut().extras.get_or_insert_default();
         let failed = extras.failed.get_or_insert_with(|| Arc::new(FailedAttempts::new(first)));
         let error = error[..error.floor_char_boundary(MAX_HINT_BYTES)].replace(char::is_control, " ");
         Arc::make_mut(failed).push(FailedAttempt::now(attempt, error));
@@ -55,7 +55,7 @@ impl Wave {
         let mut wave = self.clone().unanswerable();
         if self.attempt() > 0 || !self.failed_attempts().is_empty() {
             let first = self.first_amplitude();
-            let body = triomphe::Arc::make_mut(&mut wave.body);
+            let body = wave.body.make_mut();
             body.signal.amplitude = first;
             body.extras =
                 body.extras.take().and_then(|extras| Extras { attempt: 0, failed: None, ..*extras }.boxed());
@@ -73,7 +73,7 @@ impl Wave {
         let octave = u16::try_from(STEPS_PER_OCTAVE).ok()?;
         let weaker = Amplitude::from_loss(self.body.signal.amplitude.loss().checked_add(octave)?);
         let mut again = self.resent_undiminished();
-        triomphe::Arc::make_mut(&mut again.body).signal.amplitude = weaker;
+        again.body.make_mut().signal.amplitude = weaker;
         Some(again)
     }
 
@@ -82,7 +82,7 @@ impl Wave {
     #[must_use]
     pub fn resent_undiminished(&self) -> Self {
         let mut again = self.clone();
-        let extras = triomphe::Arc::make_mut(&mut again.body).extras.get_or_insert_default();
+        let extras = again.body.make_mut().extras.get_or_insert_default();
         extras.attempt = extras.attempt.saturating_add(1);
         again
     }

@@ -1,0 +1,44 @@
+//! The capabilities of a medium.
+
+/// The capabilities of a medium, as data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Promises {
+    /// Waves of one source, channel and amplitude arrive in the order in which they were emitted.
+    pub ordered: bool,
+    /// Accepted waves survive the end of the process. No medium promises this yet.
+    pub durable: bool,
+    /// Each wave reaches exactly one member of each group.
+    pub groups: bool,
+    /// Waves reach vibrators in other processes.
+    pub crosses_processes: bool,
+    /// Commands and queries, and other waves whose source [asked](crate::WaveBuilder::echo), are returned to their
+    /// source if they have no receiver except observers.
+    pub reflects_unheard: bool,
+    /// Emitters wait for receivers whose options request it, wherever the receivers are. A plain emitting loop loses
+    /// nothing when its receiver is slower but not stuck.
+    pub back_pressure: bool,
+    /// The medium knows immediately whether a channel has any receivers except observers. A question without a receiver
+    /// fails with [`AskError::NoResonator`](super::AskError::NoResonator), and `notify` returns [`Reach::NoListener`](super::Reach::NoListener).
+    pub detects_unheard: bool,
+    /// The maximum size of a wave on this medium in bytes: its payload in process, its frame over a network.
+    pub max_payload: usize,
+}
+
+impl Promises {
+    /// For implementors of media: ordered, with groups, detects and reflects unheard waves, not durable, and with
+    /// back-pressure only in process. A medium that promises less sets the field to false.
+    #[must_use]
+    pub const fn new(crosses_processes: bool, max_payload: usize) -> Self {
+        Self {
+            ordered: true,
+            durable: false,
+            groups: true,
+            crosses_processes,
+            reflects_unheard: true,
+            back_pressure: !crosses_processes,
+            detects_unheard: true,
+            max_payload,
+        }
+    }
+}

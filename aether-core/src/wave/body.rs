@@ -1,0 +1,213 @@
+//! The contents of a wave, shared by its handles. A body whose last handle is gone is filled again by a later wave.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::failed_attempts::FailedAttempts;
+use super::origin::Request;
+use super::{ContentType, Kind, Metadata, ReplyPath, spare};
+use crate::amplitude::{Amplitude, Signal};
+use crate::channel::Channel;
+use crate::clock::Moment;
+use crate::phase::Phase;
+use crate::source::{Sequencer, Source, WaveId};
+
+/// The contents of a wave, shared by all its handles.
+#[derive(Clone)]
+pub(crate) struct Body {
+    pub(crate) source: Source,
+    pub(crate) sequence: u64,
+    pub(crate) channel: Channel,
+    pub(crate) kind: Kind,
+    pub(crate) signal: Signal,
+    pub(crate) phase: Phase,
+    /// The age at `since`, or the final age if the wave was never emitted.
+    pub(crate) age: Duration,
+    /// When this node emitted the wave or received it from a medium.
+    pub(crate) since: Option<Moment>,
+    pub(crate) content_type: ContentType,
+    pub(crate) payload: Bytes,
+    /// Rarely used parts, boxed so that most waves do not pay for them.
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+/// The parts that most waves leave out.
+#[derive(Clone, Default)]
+pub(crate) struct Extras {
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) cause: Option<WaveId>,
+    /// Shared by the waves that one handler emits.
+    pub(crate) request: Option<Arc<Request>>,
+    pub(crate) metadata: Metadata,
+    pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
+    /// The vibrator that received the question; its answer is sent under that name.
+    pub(crate) heard_by: Option<Arc<Sequencer>>,
+    /// How many times it was sent before.
+    pub(crate) attempt: u8,
+    /// The attempts that failed, if there were any.
+    pub(crate) failed: Option<Arc<FailedAttempts>>,
+}
+
+/// The signal of an event whose author chose nothing else.
+const PLAIN: Signal =
+    Signal { amplitude: Amplitude::NORMAL, half_life: Kind::Event.default_half_life(), hops: 0 };
+
+/// The reference counts in front of what is shared.
+const COUNTS: usize = 2 * size_of::<usize>();
+
+impl Body {
+    /// The body of a wave of default values, without content.
+    const fn blank() -> Self {
+        Self {
+            source: Source::none(),
+            sequence: 0,
+            channel: Channel::none(),
+            kind: Kind::Event,
+            signal: PLAIN,
+            phase: Phase::ASSERT,
+            age: Duration::ZERO,
+            since: None,
+            content_type: ContentType::Bytes,
+            payload: Bytes::new(),
+            extras: None,
+        }
+    }
+
+    /// Drops everything that the body refers to. Plain values stay.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.payload = Bytes::new();
+        if self.extras.is_some() {
+            self.extras = None;
+        }
+        if matches!(self.content_type, ContentType::Other(_)) {
+            self.content_type = ContentType::Bytes;
+        }
+        if self.channel.is_shared() {
+            self.channel = Channel::none();
+        }
+        if self.source.is_shared() {
+            self.source = Source::none();
+        }
+    }
+
+    /// Approximate memory used, in bytes.
+    #[inline]
+    pub(super) fn weight(&self) -> usize {
+        const BODY: usize = size_of::<Body>() + COUNTS;
+        let extras = self.extras.as_ref().map_or(0, |extras| extras.weight());
+        let content_type = match &self.content_type {
+            ContentType::Other(media_type) => COUNTS + media_type.len(),
+            _ => 0,
+        };
+        BODY + self.payload.len() + content_type + extras
+    }
+}
+
+impl Extras {
+    /// Not inlined, so that [`Body::weight`] is, which every inbox calls twice for each wave.
+    #[inline(never)]
+    fn weight(&self) -> usize {
+        let key = self.key.as_ref().map_or(0, |key| key.len());
+        let cause = self.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
+        let request = self.request.as_ref().map_or(0, |request| COUNTS + request.weight());
+        let failed = self.failed.as_ref().map_or(0, |failed| failed.weight());
+        size_of::<Self>() + key + cause + request + self.metadata.weight() + failed
+    }
+
+    /// `None` if all parts are empty.
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        let empty = self.key.is_none()
+            && self.cause.is_none()
+            && self.request.is_none()
+            && self.metadata.is_empty()
+            && self.reply_path.is_none()
+            && self.attempt == 0
+            && self.failed.is_none();
+        (!empty).then(|| Box::new(self))
+    }
+}
+
+/// What the empty handle points to, which exists only while a handle is dropped.
+static BLANK: Body = Body::blank();
+
+/// A handle of a body. Ordinary term: a reference count. This kind of `Arc` has no weak count, which saves two atomic
+/// operations a wave.
+#[derive(Clone)]
+pub(super) struct SharedBody(Option<triomphe::Arc<Body>>);
+
+impl SharedBody {
+    pub(super) fn new(body: Body) -> Self {
+        let body = match spare::take() {
+            Some(mut spare) => {
+                *spare = body;
+                spare.shareable()
+            }
+            None => triomphe::Arc::new(body),
+        };
+        Self(Some(body))
+    }
+
+    /// The body of an event of normal amplitude. Written in place: a body made on the stack would be copied.
+    #[inline]
+    pub(super) fn plain(channel: Channel, payload: Bytes, content_type: ContentType) -> Self {
+        let mut spare = spare::take().unwrap_or_else(|| triomphe::UniqueArc::new(Body::blank()));
+        let body = &mut *spare;
+        body.source = Source::none();
+        body.sequence = 0;
+        body.channel = channel;
+        body.kind = Kind::Event;
+        body.signal = PLAIN;
+        body.phase = Phase::ASSERT;
+        body.age = Duration::ZERO;
+        body.since = None;
+        body.content_type = content_type;
+        body.payload = payload;
+        Self(Some(spare.shareable()))
+    }
+
+    /// Changes the body. One with other handles is copied first.
+    #[inline]
+    pub(super) fn update(&mut self, change: impl FnOnce(&mut Body)) {
+        match self.0.as_mut().and_then(triomphe::Arc::get_mut) {
+            Some(body) => change(body),
+            None => self.update_copy(change),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn update_copy(&mut self, change: impl FnOnce(&mut Body)) {
+        change(self.make_mut());
+    }
+
+    /// Mutable access. A body with other handles is copied first.
+    pub(super) fn make_mut(&mut self) -> &mut Body {
+        triomphe::Arc::make_mut(self.0.get_or_insert_with(|| triomphe::Arc::new(Body::blank())))
+    }
+}
+
+impl Deref for SharedBody {
+    type Target = Body;
+    #[inline]
+    fn deref(&self) -> &Body {
+        match &self.0 {
+            Some(body) => body,
+            None => &BLANK,
+        }
+    }
+}
+
+impl Drop for SharedBody {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(body) = self.0.take()
+            && let Ok(last) = triomphe::Arc::try_unique(body)
+        {
+            spare::keep(last);
+        }
+    }
+}
