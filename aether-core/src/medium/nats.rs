@@ -34,7 +34,9 @@ mod unheard_probes;
 
 pub use options::NatsOptions;
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -53,7 +55,7 @@ use super::{
 };
 use crate::channel::Channel;
 use crate::inbox::Inbox;
-use crate::router::{Carried, Offered, Router, Subscription};
+use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 use crate::wave::Wave;
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
@@ -266,6 +268,22 @@ impl Medium for Nats {
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
         let wave = self.shared.check(wave)?;
         Ok(Carried::by_outbox(wave, &self.shared.outbox))
+    }
+
+    fn room_for(&self, wave: &Wave) -> usize {
+        self.shared.outbox.room_at_once(wave).max(1)
+    }
+
+    fn carry_all(&self, waves: &mut VecDeque<Wave>) -> Result<Option<Waiting>, EmitError> {
+        while let Some(first) = waves.pop_front() {
+            let first = self.shared.check(first)?;
+            let others = waves.iter().take_while(|wave| self.shared.oversize(wave).is_none()).count();
+            let fitting = iter::once(first).chain(waves.drain(..others));
+            if let Some(waiting) = Waiting::by_outbox(fitting, &self.shared.outbox) {
+                return Ok(Some(waiting));
+            }
+        }
+        Ok(None)
     }
 
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
