@@ -81,7 +81,7 @@ impl Source {
     /// # Errors
     /// [`SourceError::Name`], as for [`Source::new`].
     pub fn with_instance(name: &str, instance: u64) -> Result<Self, SourceError> {
-        if name.is_empty() || name.len() > MAX_SOURCE_BYTES || name.chars().any(char::is_control) {
+        if name.is_empty() || name.len() > MAX_SOURCE_BYTES || has_control(name) {
             return Err(SourceError::Name { name: name.to_owned() });
         }
         Ok(Self { instance, name: name.into() })
@@ -124,6 +124,11 @@ impl Source {
     pub(crate) fn weight(&self) -> usize {
         self.name.len()
     }
+}
+
+/// Whether a text has a control character. Names are mostly of printable ASCII, which takes one pass over the bytes.
+fn has_control(name: &str) -> bool {
+    !name.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && name.chars().any(char::is_control)
 }
 
 impl WaveId {

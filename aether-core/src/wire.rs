@@ -6,12 +6,17 @@
 
 mod decode;
 mod encode;
+mod payloads;
+mod reader;
 
 pub use crate::clock::micros_since_1970;
-pub use decode::{Frame, SHARED_FROM, decode, is_frame};
+pub use decode::{Frame, decode, is_frame};
+#[cfg_attr(not(feature = "nats"), allow(unused_imports, reason = "for media"))]
+pub(crate) use encode::encode_bounded;
 pub use encode::{
     EncodeError, MAX_POSITION, Sender, encode, encode_at, frame_bound, record_bound, record_growth,
 };
+pub use payloads::SHARED_FROM;
 
 use crate::channel::ChannelError;
 use crate::phase::PhaseError;

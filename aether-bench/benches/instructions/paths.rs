@@ -3,6 +3,7 @@
 mod bus;
 mod channels;
 mod handlers;
+mod nats;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -67,6 +68,24 @@ pub(crate) const PATHS: &[Path] = &[
     Path { name: "handler/pending", wave: "the handler is pending once", run: handlers::is_pending },
     Path { name: "handler/ask", wave: "ask in JSON, a handler answers in JSON", run: handlers::asked },
     Path { name: "channel/constant", wave: "Channel::new of one constant name", run: bus::channel_constant },
+    Path {
+        name: "nats/raw/sender",
+        wave: "async-nats: publish and flush, the sending process",
+        run: nats::raw_sender,
+    },
+    Path { name: "nats/sender", wave: "over NATS: emit and flush, the sending process", run: nats::sender },
+    Path {
+        name: "nats/raw/receiver",
+        wave: "async-nats: what has arrived is taken, the receiving process",
+        run: nats::raw_receiver,
+    },
+    Path {
+        name: "nats/receiver",
+        wave: "over NATS: what has arrived is received, the receiving process",
+        run: nats::receiver,
+    },
+    Path { name: "nats/raw/ask", wave: "async-nats: request and reply, both processes", run: nats::raw_ask },
+    Path { name: "nats/ask", wave: "over NATS: ask and reply, both processes", run: nats::ask },
     Path { name: "emit/name", wave: "emit_bytes by a constant name, then receive", run: bus::emit_by_name },
 ];
 

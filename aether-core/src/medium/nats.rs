@@ -10,6 +10,7 @@
 //! broker has confirmed.
 
 mod announcing;
+mod answers;
 mod asking;
 mod cloudevents;
 mod confirming;
@@ -33,7 +34,9 @@ mod unheard_probes;
 
 pub use options::NatsOptions;
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -52,7 +55,7 @@ use super::{
 };
 use crate::channel::Channel;
 use crate::inbox::Inbox;
-use crate::router::{Carried, Offered, Router, Subscription};
+use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 use crate::wave::Wave;
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
@@ -214,16 +217,16 @@ impl Nats {
             Refused::Ended => AskError::Client(Box::new(asking::Ended)),
         })?;
         let (subject, reply) = (shared.subject(Root::Questions, channel.as_str()), asker.reply_subject());
-        let sent = match shared.wire {
+        let (sent, frame) = match shared.wire {
             Wire::Frames => {
                 let frame = shared.frame(&question, clock::now());
                 let frame = frame.map_err(|error| AskError::Client(Box::new(error)))?;
-                shared.client.publish_with_reply(subject, reply, frame).await
+                (shared.client.publish_with_reply(subject, reply, frame.clone()).await, Some(frame))
             }
             Wire::CloudEvents => {
                 let headers = cloudevents::headers(&question, clock::now());
                 let payload = question.payload().clone();
-                shared.client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+                (shared.client.publish_with_reply_and_headers(subject, reply, headers, payload).await, None)
             }
         };
         if let Err(error) = sent {
@@ -233,7 +236,10 @@ impl Nats {
                 None => AskError::Client(Box::new(error)),
             });
         }
-        shared.observe(&question);
+        match frame {
+            Some(frame) => shared.observe_frame(channel, frame),
+            None => shared.observe(&question),
+        }
         match asker.answer().await {
             Ok(Answer::Given(answer)) => {
                 let answer = self.intake.answer(answer, channel);
@@ -262,6 +268,22 @@ impl Medium for Nats {
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
         let wave = self.shared.check(wave)?;
         Ok(Carried::by_outbox(wave, &self.shared.outbox))
+    }
+
+    fn room_for(&self, wave: &Wave) -> usize {
+        self.shared.outbox.room_at_once(wave).max(1)
+    }
+
+    fn carry_all(&self, waves: &mut VecDeque<Wave>) -> Result<Option<Waiting>, EmitError> {
+        while let Some(first) = waves.pop_front() {
+            let first = self.shared.check(first)?;
+            let others = waves.iter().take_while(|wave| self.shared.oversize(wave).is_none()).count();
+            let fitting = iter::once(first).chain(waves.drain(..others));
+            if let Some(waiting) = Waiting::by_outbox(fitting, &self.shared.outbox) {
+                return Ok(Some(waiting));
+            }
+        }
+        Ok(None)
     }
 
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {

@@ -41,6 +41,16 @@ impl Waiting {
         Self(Box::new(WaitingState { full, offered }))
     }
 
+    /// Puts waves into the outbox of a medium under one lock, where those that find no room have to wait in their order, as
+    /// [`Medium::carry_all`](crate::medium::Medium) requires. For implementors of media.
+    pub fn by_outbox(waves: impl IntoIterator<Item = Wave>, outbox: &Arc<Inbox>) -> Option<Self> {
+        let rest = outbox.offer_while_room(waves);
+        if rest.is_empty() {
+            return None;
+        }
+        Some(Self::for_each(vec![(Full::from_elem(Arc::clone(outbox), 1), rest)], Offered::UNKNOWN))
+    }
+
     /// Waits for room in all inboxes at once, at most for the patience of each; then the weakest wave is shed. Inboxes
     /// with room get the wave without waiting for the others.
     ///

@@ -6,6 +6,8 @@ use crate::clock::{Instant, Moment, moment_of};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::payloads::Payloads;
+use super::reader::Reader;
 use super::{
     FIXED_RECORD, FrameError, MAGIC, MAX_CONTENT_TYPE_BYTES, Position, Sender, VERSION, content, frame_tag,
     tag,
@@ -18,10 +20,6 @@ use crate::wave::{
     Baggage, Body, ContentType, Extras, Kind, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_HOPS,
     MAX_KEY_BYTES, MAX_METADATA_BYTES, Request, Wave,
 };
-
-/// Payloads from this size on may be slices of their frame. Below it a copy costs at most 80 ns. A slice keeps a whole
-/// block alive, 64 KiB as clients read it from a socket: at this size at most 16 times the payload.
-pub const SHARED_FROM: usize = 4096;
 
 /// A decoded frame.
 #[derive(Debug)]
@@ -47,7 +45,8 @@ pub fn is_frame(bytes: &[u8]) -> bool {
 /// the frame was in flight. That is added to the age of each wave, which keeps growing from `now`. `transit` is called
 /// once the header is read, so also for a frame that is rejected later.
 ///
-/// Payloads of 4 KiB and more that make up most of the frame are slices of `bytes`; others are copied.
+/// Payloads of 4 KiB and more that make up most of the frame are slices of `bytes`. Others are copied, so that no wave
+/// keeps more than 2 KiB alive beside its own payload.
 ///
 /// # Errors
 /// [`FrameError`] says what is wrong and where; no wave is returned in that case.
@@ -95,10 +94,11 @@ pub fn decode(
     };
     let transit = transit(sender);
     let mut waves = Vec::with_capacity(count);
+    let mut payloads = Payloads::new(bytes);
     for _ in 0..count {
         let length = input.u32("record length")? as usize;
         let mut record = input.part(length, "record")?;
-        waves.push(read_record(&mut record, &sources, &channel, transit, now)?);
+        waves.push(read_record(&mut record, &mut payloads, &sources, &channel, transit, now)?);
     }
     match input.end - input.at {
         0 => Ok(Frame { sender, channel, position, waves }),
@@ -126,6 +126,7 @@ fn read_position(input: &mut Reader<'_>) -> Result<Option<Position>, FrameError>
 
 fn read_record(
     record: &mut Reader<'_>,
+    payloads: &mut Payloads<'_>,
     sources: &[Source],
     channel: &Channel,
     transit: Duration,
@@ -182,7 +183,7 @@ fn read_record(
         age,
         since: Some(now),
         content_type,
-        payload: payload_of(record),
+        payload: payloads.take(record.at..record.end),
         extras,
     }))
 }
@@ -272,20 +273,6 @@ fn read_baggage(field: &mut Reader<'_>) -> Result<Baggage, FrameError> {
     Ok(Baggage::of(entries)?)
 }
 
-/// Takes the rest of a record. A slice keeps its whole frame in memory while the wave waits, and the block into which a
-/// medium read the frame. No inbox could count that: one strong wave of 100 bytes out of each frame of 1 MiB would fill
-/// the memory while the inbox seems empty. So the payload is a slice only if it is most of the memory kept alive by it.
-///
-/// Measured: of 98 ns for reading a wave of 128 bytes out of a frame of 64, 17 ns go into the copy.
-fn payload_of(record: &Reader<'_>) -> Bytes {
-    let bytes = record.end - record.at;
-    if bytes >= SHARED_FROM && bytes >= record.bytes.len() / 2 {
-        record.bytes.slice(record.at..record.end)
-    } else {
-        Bytes::copy_from_slice(&record.bytes[record.at..record.end])
-    }
-}
-
 /// Calls `f` with the tag and the content of each extension field. Tags are strictly increasing, unknown ones included,
 /// so that none is repeated and each wave has exactly one encoding.
 fn for_each_field(
@@ -303,143 +290,4 @@ fn for_each_field(
         f(tag, &mut fields.part(length, "extension field")?)?;
     }
     Ok(())
-}
-
-/// A cursor over part of a frame.
-struct Reader<'a> {
-    bytes: &'a Bytes,
-    at: usize,
-    end: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], FrameError> {
-        if length > self.end - self.at {
-            return Err(FrameError::Truncated { field, at: self.end });
-        }
-        let taken = &self.bytes[self.at..self.at + length];
-        self.at += length;
-        Ok(taken)
-    }
-
-    /// The fixed start of every record, checked once.
-    fn fixed_part(&mut self) -> Result<[u8; FIXED_RECORD], FrameError> {
-        const FIELDS: [(usize, &str); 6] = [
-            (2, "source index"),
-            (1, "kind"),
-            (2, "loss"),
-            (1, "half-life"),
-            (1, "hops"),
-            (1, "content type"),
-        ];
-        let given = &self.bytes[self.at..self.end];
-        if let Some(fixed) = given.first_chunk() {
-            self.at += FIXED_RECORD;
-            return Ok(*fixed);
-        }
-        // Finds the first incomplete field.
-        let mut left = given.len();
-        let missing = FIELDS.iter().find(|(length, _)| match left.checked_sub(*length) {
-            Some(rest) => {
-                left = rest;
-                false
-            }
-            None => true,
-        });
-        Err(FrameError::Truncated { field: missing.map_or("record", |(_, name)| name), at: self.end })
-    }
-
-    /// Takes the next `length` bytes as a reader of their own.
-    fn part(&mut self, length: usize, field: &'static str) -> Result<Self, FrameError> {
-        let at = self.at;
-        self.take(length, field)?;
-        Ok(Self { bytes: self.bytes, at, end: self.at })
-    }
-
-    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], FrameError> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N, field)?);
-        Ok(array)
-    }
-
-    fn u8(&mut self, field: &'static str) -> Result<u8, FrameError> {
-        Ok(u8::from_le_bytes(self.array(field)?))
-    }
-
-    fn u16(&mut self, field: &'static str) -> Result<u16, FrameError> {
-        Ok(u16::from_le_bytes(self.array(field)?))
-    }
-
-    fn u32(&mut self, field: &'static str) -> Result<u32, FrameError> {
-        Ok(u32::from_le_bytes(self.array(field)?))
-    }
-
-    fn u64(&mut self, field: &'static str) -> Result<u64, FrameError> {
-        Ok(u64::from_le_bytes(self.array(field)?))
-    }
-
-    /// LEB128, at most ten bytes, in its shortest form.
-    fn varint(&mut self, field: &'static str) -> Result<u64, FrameError> {
-        let at = self.at;
-        if let Some(&byte) = self.bytes[at..self.end].first()
-            && byte < 0x80
-        {
-            self.at += 1;
-            return Ok(u64::from(byte));
-        }
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.u8(field)?;
-            let bits = u64::from(byte & 0x7F);
-            if (shift == 63 && bits > 1) || (byte == 0 && shift > 0) {
-                return Err(FrameError::Varint { field, at });
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(FrameError::Varint { field, at })
-    }
-
-    /// A length. If it exceeds what is left, taking the bytes fails.
-    fn length(&mut self, field: &'static str) -> Result<usize, FrameError> {
-        Ok(usize::try_from(self.varint(field)?).unwrap_or(usize::MAX))
-    }
-
-    /// The number of items that follow, if any, of which each takes at least `least_bytes` bytes. Bounds the memory
-    /// allocated for them.
-    fn count(&mut self, what: &'static str, least_bytes: usize) -> Result<Option<usize>, FrameError> {
-        match self.length(what)? {
-            0 => Ok(None),
-            count if count > (self.end - self.at) / least_bytes => {
-                Err(FrameError::Truncated { field: what, at: self.end })
-            }
-            count => Ok(Some(count)),
-        }
-    }
-
-    /// Text after its length. Text above the maximum is refused before it is copied into an error.
-    fn text(&mut self, field: &'static str, max_bytes: usize) -> Result<&'a str, FrameError> {
-        let length = self.length(field)?;
-        self.text_of(length, field, max_bytes)
-    }
-
-    /// Text up to the end.
-    fn rest_as_text(&mut self, field: &'static str, max_bytes: usize) -> Result<&'a str, FrameError> {
-        self.text_of(self.end - self.at, field, max_bytes)
-    }
-
-    fn text_of(
-        &mut self,
-        bytes: usize,
-        field: &'static str,
-        max_bytes: usize,
-    ) -> Result<&'a str, FrameError> {
-        let at = self.at;
-        if bytes > max_bytes {
-            return Err(FrameError::TooLong { field, bytes, max_bytes, at });
-        }
-        std::str::from_utf8(self.take(bytes, field)?).map_err(|_| FrameError::Utf8 { field, at })
-    }
 }

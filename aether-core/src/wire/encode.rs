@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::clock::{Instant, Moment, moment_of};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use smallvec::SmallVec;
 
 use super::{
@@ -93,8 +93,6 @@ pub fn encode_at(
         return Err(EncodeError::Empty);
     }
     let expected = channel.or_else(|| waves.first().map(Wave::channel));
-    let mut sources = Sources::default();
-    let mut indices: SmallVec<[u16; 64]> = SmallVec::new();
     let mut bound = frame_bound(channel);
     for (index, wave) in waves.iter().enumerate() {
         if let Some(expected) = expected.filter(|expected| *expected != wave.channel()) {
@@ -106,10 +104,26 @@ pub fn encode_at(
             return Err(EncodeError::TooLarge { index, bytes });
         }
         bound += bytes;
+    }
+    encode_bounded(sender, position, channel, waves, bound, now)
+}
+
+/// Like [`encode_at`], for waves that are known to be of one channel and to take at most `bound` bytes, less than 4 GiB.
+pub(crate) fn encode_bounded(
+    sender: Sender,
+    position: Option<Position>,
+    channel: Option<&Channel>,
+    waves: &[Wave],
+    bound: usize,
+    now: Instant,
+) -> Result<Bytes, EncodeError> {
+    let mut sources = Sources::default();
+    let mut indices: SmallVec<[u16; 64]> = SmallVec::with_capacity(waves.len());
+    for (index, wave) in waves.iter().enumerate() {
         indices.push(sources.index_of(wave.source()).ok_or(EncodeError::Sources { index })?);
     }
 
-    let mut out = BytesMut::with_capacity(bound);
+    let mut out = Vec::with_capacity(bound);
     out.put_slice(&MAGIC);
     out.put_u8(VERSION);
     out.put_u64_le(sender.node);
@@ -129,10 +143,10 @@ pub fn encode_at(
     for (wave, index) in waves.iter().zip(indices) {
         put_record(&mut out, wave, index, now);
     }
-    Ok(out.freeze())
+    Ok(out.into())
 }
 
-fn put_position(out: &mut BytesMut, position: Position) {
+fn put_position(out: &mut Vec<u8>, position: Position) {
     let Position { stream, first, age_micros } = position;
     let length = varint_len(stream) + varint_len(first) + varint_len(age_micros);
     out.put_u16_le((1 + bytes_len(length)) as u16);
@@ -180,7 +194,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-fn put_record(out: &mut BytesMut, wave: &Wave, source: u16, now: Moment) {
+fn put_record(out: &mut Vec<u8>, wave: &Wave, source: u16, now: Moment) {
     let start = out.len();
     let [source_low, source_high] = source.to_le_bytes();
     let [loss_low, loss_high] = wave.amplitude().loss().to_le_bytes();
@@ -227,7 +241,7 @@ fn is_plain(wave: &Wave) -> bool {
     wave.is_bare() && wave.phase() == Phase::ASSERT && !matches!(wave.content_type(), ContentType::Other(_))
 }
 
-fn put_extensions(out: &mut BytesMut, wave: &Wave) {
+fn put_extensions(out: &mut Vec<u8>, wave: &Wave) {
     if wave.phase() != Phase::ASSERT {
         put_varint(out, tag::PHASE);
         put_bytes(out, &wave.phase().radians().to_le_bytes());
@@ -258,7 +272,7 @@ fn put_extensions(out: &mut BytesMut, wave: &Wave) {
     }
 }
 
-fn put_id(out: &mut BytesMut, tag: u64, id: &WaveId) {
+fn put_id(out: &mut Vec<u8>, tag: u64, id: &WaveId) {
     put_varint(out, tag);
     put_varint(out, (8 + varint_len(id.sequence) + id.source.name().len()) as u64);
     out.put_u64_le(id.source.instance());
@@ -267,7 +281,7 @@ fn put_id(out: &mut BytesMut, tag: u64, id: &WaveId) {
 }
 
 /// The length of the names and values, and then each with its own.
-fn put_pairs<'a>(out: &mut BytesMut, pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
+fn put_pairs<'a>(out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
     let length: usize =
         pairs.clone().map(|(name, value)| bytes_len(name.len()) + bytes_len(value.len())).sum();
     put_varint(out, length as u64);
@@ -351,7 +365,7 @@ const fn field_len(length: usize) -> usize {
     1 + bytes_len(length)
 }
 
-fn put_varint(out: &mut BytesMut, value: u64) {
+fn put_varint(out: &mut Vec<u8>, value: u64) {
     let mut bytes = [0; MAX_VARINT];
     let length = write_varint(&mut bytes, value);
     out.put_slice(&bytes[..length]);
@@ -370,7 +384,7 @@ fn write_varint(out: &mut [u8], mut value: u64) -> usize {
     length + 1
 }
 
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.put_slice(bytes);
 }

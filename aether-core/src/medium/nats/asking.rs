@@ -8,16 +8,20 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use async_nats::{Client, Message, StatusCode, SubscribeError};
-use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::task::JoinHandle;
 
+use super::answers::Answers;
 use super::link::Link;
 
 /// The maximum number of questions per connection that wait for an answer at the same time.
@@ -28,11 +32,13 @@ const PLACES_KEPT: usize = 256;
 
 pub(super) struct Asking {
     shared: Arc<AskingState>,
-    /// The task that receives answers from the client.
+    /// The task that takes answers out of the client.
     task: JoinHandle<()>,
 }
 
 struct AskingState {
+    answers: Answers,
+    link: Arc<Link>,
     /// The common prefix of all reply subjects.
     inbox: String,
     key: RandomState,
@@ -74,15 +80,13 @@ pub(super) struct Asker<'a> {
 impl Asking {
     /// Subscribes to an inbox subject that only this connection uses.
     pub(super) async fn new(client: &Client, link: Arc<Link>) -> Result<Self, SubscribeError> {
-        let shared = Arc::new(AskingState::new(client.new_inbox()));
-        let mut answers = client.subscribe(format!("{}.*", shared.inbox)).await?;
+        let inbox = client.new_inbox();
+        let answers = client.subscribe(format!("{inbox}.*")).await?;
+        let shared = Arc::new(AskingState::new(inbox, answers.boxed(), link));
         let task = tokio::spawn({
             let shared = Arc::clone(&shared);
             async move {
-                while let Some(answer) = answers.next().await {
-                    link.took_message();
-                    shared.take(answer);
-                }
+                poll_fn(|cx| shared.answers.poll_as_task(cx, |answer| shared.take(answer))).await;
                 // Dropping the senders wakes all waiting askers.
                 *shared.waiting.lock() = None;
             }
@@ -104,14 +108,17 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        // The task holds a client handle, and the client ends only when its last handle is dropped.
         self.task.abort();
+        // The subscription holds a client handle, and the client ends only when its last handle is dropped.
+        self.shared.answers.end();
     }
 }
 
 impl AskingState {
-    fn new(inbox: String) -> Self {
+    fn new(inbox: String, answers: BoxStream<'static, Message>, link: Arc<Link>) -> Self {
         Self {
+            answers: Answers::new(answers),
+            link,
             inbox,
             key: RandomState::new(),
             asked: AtomicU64::new(0),
@@ -138,6 +145,7 @@ impl AskingState {
     }
 
     fn take(&self, answer: Message) {
+        self.link.took_message();
         let number =
             answer.subject.rsplit('.').next().and_then(|number| u64::from_str_radix(number, 16).ok());
         let asker = number.and_then(|number| self.remove(number));
@@ -145,6 +153,11 @@ impl AskingState {
         if asker.is_none_or(|asker| asker.send(answer).is_err()) {
             self.stray.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether a single question waits.
+    fn is_alone(&self) -> bool {
+        self.waiting.lock().as_ref().is_some_and(|waiting| waiting.len() == 1)
     }
 
     fn remove(&self, number: u64) -> Option<oneshot::Sender<Message>> {
@@ -162,27 +175,59 @@ impl AskingState {
 impl Asker<'_> {
     /// The subject to which the answer must be sent.
     pub(super) fn reply_subject(&self) -> String {
-        format!("{}.{:x}", self.shared.inbox, self.number)
+        let inbox = &self.shared.inbox;
+        let mut subject = String::with_capacity(inbox.len() + 1 + 16);
+        subject.push_str(inbox);
+        subject.push('.');
+        let digits = (0..16).rev().map(|place| (self.number >> (4 * place)) as u32 & 0xF);
+        subject.extend(digits.filter_map(|digit| char::from_digit(digit, 16)));
+        subject
     }
 
     /// Waits for the answer.
+    ///
+    /// Cancel safety: cancelled before completion, it can be called again.
     pub(super) async fn answer(&mut self) -> Result<Answer, Ended> {
-        let answer = (&mut self.answer).await.map_err(|_| Ended)?;
+        let answer = poll_fn(|cx| self.poll_answer(cx)).await.map_err(|_| Ended)?;
         let is_nobody = answer.status == Some(StatusCode::NO_RESPONDERS);
         Ok(if is_nobody { Answer::Nobody } else { Answer::Given(answer) })
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, RecvError>> {
+        let answer = self.answer.poll_unpin(cx);
+        if answer.is_ready() {
+            return answer;
+        }
+        let shared = self.shared;
+        shared.answers.take_alone(self.number, || shared.is_alone(), cx, |answer| shared.take(answer));
+        // One of those may be the answer to this question.
+        self.answer.poll_unpin(cx)
     }
 }
 
 impl Drop for Asker<'_> {
     fn drop(&mut self) {
         drop(self.shared.remove(self.number));
+        self.shared.answers.give_back(self.number, |answer| self.shared.take(answer));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt;
+    use crate::inbox::{Inbox, InboxOptions};
+    use futures_util::stream;
+    use tokio::sync::mpsc;
+
+    fn made_of(answers: BoxStream<'static, Message>) -> AskingState {
+        let outbox = Inbox::new(InboxOptions::default()).unwrap();
+        AskingState::new("inbox".to_owned(), answers, Arc::new(Link::new(Arc::new(outbox))))
+    }
+
+    /// Without answers from the client; the tests hand them over.
+    fn asking_state() -> AskingState {
+        made_of(stream::pending().boxed())
+    }
 
     fn message(subject: String, status: Option<StatusCode>) -> Message {
         let (payload, subject) = (bytes::Bytes::new(), subject.into());
@@ -195,7 +240,7 @@ mod tests {
 
     #[test]
     fn an_answer_reaches_its_asker_once_and_others_are_counted() {
-        let shared = AskingState::new("inbox".to_owned());
+        let shared = asking_state();
         let (mut first, mut second) = (shared.enter().unwrap(), shared.enter().unwrap());
         assert!(first.answer().now_or_never().is_none());
         shared.take(message(second.reply_subject(), Some(StatusCode::NO_RESPONDERS)));
@@ -211,7 +256,7 @@ mod tests {
 
     #[test]
     fn questions_without_an_answer_leave_nothing_behind() {
-        let shared = AskingState::new("inbox".to_owned());
+        let shared = asking_state();
         let asked: Vec<_> = std::iter::repeat_with(|| shared.enter().unwrap()).take(MAX_QUESTIONS).collect();
         assert_eq!(shared.enter().err(), Some(Refused::TooMany));
         drop(asked);
@@ -222,19 +267,100 @@ mod tests {
 
     #[test]
     fn numbers_do_not_follow_one_another() {
-        let shared = AskingState::new("inbox".to_owned());
+        let shared = asking_state();
         let [first, second, third] = std::array::from_fn(|_| shared.enter().unwrap().number);
         assert_ne!(second.wrapping_sub(first), third.wrapping_sub(second));
-        let other = AskingState::new("inbox".to_owned());
+        let other = asking_state();
         assert_ne!(first, other.enter().unwrap().number);
     }
 
     #[test]
     fn those_who_wait_are_told_that_the_client_has_ended() {
-        let shared = AskingState::new("inbox".to_owned());
+        let shared = asking_state();
         let mut asker = shared.enter().unwrap();
         *shared.waiting.lock() = None;
         assert!(matches!(asker.answer().now_or_never(), Some(Err(Ended))));
         assert_eq!(shared.enter().err(), Some(Refused::Ended));
+    }
+
+    /// A state whose answers are sent here, and the poll of its task.
+    fn answered_by_hand() -> (mpsc::UnboundedSender<Message>, Arc<AskingState>) {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        (sender, Arc::new(made_of(stream::poll_fn(move |cx| receiver.poll_recv(cx)).boxed())))
+    }
+
+    fn task_of(shared: &Arc<AskingState>) -> tokio_test::task::Spawn<impl Future<Output = ()> + use<>> {
+        let shared = Arc::clone(shared);
+        tokio_test::task::spawn(async move {
+            poll_fn(|cx| shared.answers.poll_as_task(cx, |answer| shared.take(answer))).await;
+            *shared.waiting.lock() = None;
+        })
+    }
+
+    #[test]
+    fn an_answer_to_the_only_question_wakes_its_asker_and_not_the_task() {
+        let (client, shared) = answered_by_hand();
+        let mut task = task_of(&shared);
+        assert!(task.poll().is_pending());
+        let mut asker = shared.enter().unwrap();
+        let subject = asker.reply_subject();
+        let mut waiting = tokio_test::task::spawn(asker.answer());
+        assert!(waiting.poll().is_pending());
+        client.send(message(subject, None)).unwrap();
+        assert!(waiting.is_woken() && !task.is_woken());
+        assert!(matches!(waiting.poll(), Poll::Ready(Ok(Answer::Given(_)))));
+        drop(waiting);
+        drop(asker);
+        // Nobody asks any more, so the task counts what comes late.
+        client.send(message("inbox.17".to_owned(), None)).unwrap();
+        assert!(task.is_woken() && task.poll().is_pending());
+        assert_eq!(shared.stray.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn an_asker_that_is_not_polled_keeps_no_answer_from_another_one() {
+        let (client, shared) = answered_by_hand();
+        let mut task = task_of(&shared);
+        assert!(task.poll().is_pending());
+        let (mut first, mut second) = (shared.enter().unwrap(), shared.enter().unwrap());
+        let subject = second.reply_subject();
+        let (mut idle, mut waiting) =
+            (tokio_test::task::spawn(first.answer()), tokio_test::task::spawn(second.answer()));
+        assert!(idle.poll().is_pending() && waiting.poll().is_pending());
+        client.send(message(subject, None)).unwrap();
+        assert!(task.is_woken() && task.poll().is_pending());
+        assert!(waiting.is_woken());
+        assert!(matches!(waiting.poll(), Poll::Ready(Ok(Answer::Given(_)))));
+    }
+
+    #[test]
+    fn an_asker_alone_hands_over_to_the_task_when_another_one_comes() {
+        let (client, shared) = answered_by_hand();
+        let mut task = task_of(&shared);
+        assert!(task.poll().is_pending());
+        let mut first = shared.enter().unwrap();
+        let mut idle = tokio_test::task::spawn(first.answer());
+        assert!(idle.poll().is_pending());
+        let mut second = shared.enter().unwrap();
+        let subject = second.reply_subject();
+        let mut waiting = tokio_test::task::spawn(second.answer());
+        assert!(waiting.poll().is_pending());
+        client.send(message(subject, None)).unwrap();
+        assert!(task.is_woken() && !idle.is_woken() && task.poll().is_pending());
+        assert!(matches!(waiting.poll(), Poll::Ready(Ok(Answer::Given(_)))));
+    }
+
+    #[test]
+    fn the_only_asker_is_told_that_the_client_has_ended() {
+        let (client, shared) = answered_by_hand();
+        let mut task = task_of(&shared);
+        assert!(task.poll().is_pending());
+        let mut asker = shared.enter().unwrap();
+        let mut waiting = tokio_test::task::spawn(asker.answer());
+        assert!(waiting.poll().is_pending());
+        drop(client);
+        assert!(waiting.is_woken() && waiting.poll().is_pending());
+        assert!(task.is_woken() && task.poll().is_ready());
+        assert!(matches!(waiting.poll(), Poll::Ready(Err(Ended))));
     }
 }

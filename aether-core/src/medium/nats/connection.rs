@@ -70,7 +70,7 @@ impl Root {
 
 impl NatsShared {
     pub(super) fn subject(&self, root: Root, name: &str) -> String {
-        format!("{}{}.{name}", self.prefix, root.as_suffix())
+        [&self.prefix, root.as_suffix(), ".", name].concat()
     }
 
     pub(super) fn sender(&self) -> Sender {

@@ -41,6 +41,15 @@ pub(super) enum Target {
     Late(Arc<Subscription>),
 }
 
+impl Target {
+    fn pattern(&self) -> &Pattern {
+        match self {
+            Self::Pattern(pattern) => pattern,
+            Self::Member(member) | Self::Late(member) => member.pattern(),
+        }
+    }
+}
+
 /// A server subscription and the task that drains it.
 pub(super) struct Drain {
     pub(super) task: JoinHandle<()>,
@@ -327,7 +336,6 @@ impl Intake {
     /// Delivers the contents of a message. Returns the waves that have to wait for room.
     fn take(&self, message: Message, tap: &mut Tap) -> Crowded {
         self.shared.link.took_message();
-        let subject = message.subject.clone();
         match self.read(message, tap) {
             Ok(Brought { waves, lost }) => match (&tap.target, tap.root) {
                 (Target::Pattern(pattern), Root::Waves) => {
@@ -349,7 +357,8 @@ impl Intake {
             },
             Err(error) => {
                 self.malformed.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%subject, %error, "ignored a message that is not a valid frame");
+                let pattern = tap.target.pattern();
+                tracing::debug!(%pattern, %error, "ignored a message that is not a valid frame");
             }
         }
         Crowded::default()
@@ -366,10 +375,14 @@ impl Intake {
         let reply = message.reply.clone().filter(|_| tap.root != Root::Seen);
         let kind = if reply.is_some() { Kind::Query } else { Kind::Event };
         let mut brought = self.waves(message, &channel, kind, tap.gaps.as_mut(), &mut tap.foreign)?;
-        if let (Some(subject), [question]) = (reply, &mut *brought.waves) {
+        if let Some(subject) = reply
+            && brought.waves.len() == 1
+            && let Some(question) = brought.waves.pop()
+        {
             let to_foreigner = tap.root == Root::Waves;
             let path = Reply { shared: Arc::clone(&self.shared), subject, to_foreigner, plain };
-            *question = question.clone().with_reply_path(Arc::new(path));
+            // Its only handle, so the wave is not copied.
+            brought.waves.push(question.with_reply_path(Arc::new(path)));
         }
         Ok(brought)
     }

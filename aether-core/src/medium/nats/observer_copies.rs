@@ -4,11 +4,13 @@
 //! published when the original has been handed on. Observers receive the original question of a foreign requester, and
 //! the responder publishes the copy of its answer.
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::task::coop;
 
 use super::cloudevents;
 use super::connection::{NatsShared, Root};
+use crate::channel::Channel;
 use crate::clock;
 use crate::medium::Wire;
 use crate::wave::Wave;
@@ -17,18 +19,23 @@ impl NatsShared {
     /// Sends a copy of a wave to the observers of its channel. Never waits: if the client has no room, the copy is
     /// skipped, and the participants do not depend on it.
     pub(super) fn observe(&self, wave: &Wave) {
-        let subject = self.subject(Root::Seen, wave.channel().as_str());
         match self.wire {
             Wire::Frames => {
                 if let Ok(frame) = self.frame(wave, clock::now()) {
-                    at_once(self.client.publish(subject, frame));
+                    self.observe_frame(wave.channel(), frame);
                 }
             }
             Wire::CloudEvents => {
+                let subject = self.subject(Root::Seen, wave.channel().as_str());
                 let headers = cloudevents::headers(wave, clock::now());
                 at_once(self.client.publish_with_headers(subject, headers, wave.payload().clone()));
             }
         }
+    }
+
+    /// The same for a wave that was just sent as this frame.
+    pub(super) fn observe_frame(&self, channel: &Channel, frame: Bytes) {
+        at_once(self.client.publish(self.subject(Root::Seen, channel.as_str()), frame));
     }
 }
 

@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_nats::{PublishError, PublishErrorKind};
+use async_nats::{PublishError, PublishErrorKind, Subject};
 use bytes::Bytes;
 
 use crate::clock::{self, Instant};
@@ -26,7 +26,7 @@ use crate::channel::Channel;
 use crate::medium::Wire;
 use crate::medium::link::{Numbers, StreamAnnouncement};
 use crate::wave::{Kind, Wave};
-use crate::wire::{Position, encode_at, frame_bound, record_bound};
+use crate::wire::{Position, encode_at, encode_bounded, frame_bound, record_bound};
 
 /// The maximum number of waves and bytes in a batch, and the maximum number of batches in flight before one is
 /// confirmed. Together they bound the delay of a strong wave.
@@ -134,10 +134,17 @@ async fn send_batch(
     match shared.wire {
         Wire::Frames => {
             let mut messages = 0;
-            groups.sort(batch);
-            for waves in groups.in_order() {
-                messages += send_frames(shared, waves, numbers).await;
+            if is_of_one_channel(batch) {
+                messages = send_frames(shared, batch, numbers).await;
+            } else {
+                groups.sort(batch);
+                for waves in groups.in_order() {
+                    messages += send_frames(shared, waves, numbers).await;
+                }
             }
+            // At once, while they are in the processor's caches, and because the next batch may come much later.
+            batch.clear();
+            groups.clear();
             messages
         }
         Wire::CloudEvents => {
@@ -209,25 +216,15 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
         inquire(shared, first.channel(), stream.position(clock::now()), about).await;
     }
     let max_bytes = shared.client.max_payload().min(FRAME_BYTES);
+    let subject = Subject::from(shared.subject(Root::Waves, first.channel().as_str()));
     let (mut rest, mut messages) = (waves, 0);
     while !rest.is_empty() {
-        let mut bytes = frame_bound(None);
-        let fitting = rest
-            .iter()
-            .take_while(|wave| {
-                bytes += record_bound(wave);
-                bytes <= max_bytes && wave.kind() != Kind::Command
-            })
-            .count()
-            // A command travels alone, and so does a wave that is too large by the estimate. It fits if the connection
-            // is still to a server with the same limit, because its exact size was checked before it was accepted.
-            .max(1);
+        let (fitting, bound) = fitting(rest, max_bytes);
         let (these, later) = rest.split_at(fitting);
         let now = clock::now();
-        match encode_at(shared.sender(), Some(stream.position(now)), None, these, now) {
+        match encode_bounded(shared.sender(), Some(stream.position(now)), None, these, bound, now) {
             Ok(frame) => {
-                let subject = shared.subject(Root::Waves, first.channel().as_str());
-                if is_sent(&shared.client.publish(subject, frame).await) {
+                if is_sent(&shared.client.publish(subject.clone(), frame).await) {
                     stream.sent(these.len(), now);
                 } else {
                     shared.link.unsendable(these);
@@ -245,6 +242,29 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
     messages
 }
 
+/// How many of these waves share the next message, at least one, and how many bytes they take at most. A command travels
+/// alone, and so does a wave that is too large by the estimate. It fits if the connection is still to a server with the
+/// same limit, because its exact size was checked before it was accepted.
+fn fitting(waves: &[Wave], max_bytes: usize) -> (usize, usize) {
+    let mut bound = frame_bound(None);
+    for (index, wave) in waves.iter().enumerate() {
+        let bytes = record_bound(wave);
+        if index > 0 && (bound + bytes > max_bytes || wave.kind() == Kind::Command) {
+            return (index, bound);
+        }
+        bound += bytes;
+        if wave.kind() == Kind::Command {
+            return (index + 1, bound);
+        }
+    }
+    (waves.len(), bound)
+}
+
+/// Whether all waves of a batch are of one channel, the usual case.
+fn is_of_one_channel(batch: &[Wave]) -> bool {
+    batch.windows(2).all(|pair| pair[0].channel() == pair[1].channel())
+}
+
 /// A batch grouped by channel, in the order of each channel's first wave. Kept from batch to batch to reuse its memory.
 #[derive(Default)]
 struct Groups {
@@ -256,11 +276,7 @@ struct Groups {
 impl Groups {
     /// Moves the waves of a batch into their groups.
     fn sort(&mut self, batch: &mut Vec<Wave>) {
-        self.places.clear();
-        for group in &mut self.groups {
-            group.clear();
-        }
-        self.used = 0;
+        self.clear();
         let mut last = usize::MAX;
         for wave in batch.drain(..) {
             // Runs of waves on one channel are the common case.
@@ -280,6 +296,12 @@ impl Groups {
             }
             self.groups[last].push(wave);
         }
+    }
+
+    fn clear(&mut self) {
+        self.places.clear();
+        self.groups[..self.used].iter_mut().for_each(Vec::clear);
+        self.used = 0;
     }
 
     fn in_order(&self) -> impl Iterator<Item = &[Wave]> {

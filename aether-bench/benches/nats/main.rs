@@ -2,7 +2,10 @@
 //!
 //! `cargo xtask bench nats` prints the tables of BENCHMARKS.md. Sender and receiver have one connection each. Client,
 //! server and receiver share the machine. Each figure is the median of several rounds in which the contestants take
-//! turns. A rate is the number of messages received divided by the time until the last one arrived.
+//! turns. A rate is the number of messages received divided by the time until the last one arrived. The first table is
+//! about processor time instead, with sender and receiver in processes of their own: see [`sides`].
+
+mod sides;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use std::time::{Duration, Instant};
 use aether_bench::{median, payload};
 use aether_core::conformance::NatsServer;
 use aether_core::{Aether, InboxOptions, Vibrator, Wave};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use futures::StreamExt;
 use hdrhistogram::Histogram;
 use tokio::task::JoinHandle;
@@ -24,6 +27,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BYTES: usize = aether_bench::DEFAULT_BYTES;
 const MESSAGES: u64 = 1_000_000;
 const ROUNDS: usize = 9;
+const SIDES_ROUNDS: usize = 5;
 const QUESTIONS: usize = 10_000;
 /// After this long without a message, missing messages count as lost.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -36,59 +40,95 @@ struct Args {
     /// The number of worker threads of the runtime shared by sender and receiver.
     #[arg(long, default_value = "2")]
     workers: NonZeroUsize,
+    /// One table only.
+    #[arg(long)]
+    only: Option<Part>,
+    #[command(flatten)]
+    job: sides::Job,
     /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
+/// A table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The processor time of sender, server and receiver.
+    Sides,
+    /// One sender and one receiver.
+    Throughput,
+    /// Request-reply.
+    Questions,
+}
+
 fn main() -> Outcome<()> {
-    let workers = Args::parse().workers.get();
+    let args = Args::parse();
+    let workers = args.workers.get();
+    let wanted = |part: Part| args.only.is_none_or(|only| only == part);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     runtime.block_on(async {
-        let server = NatsServer::start().await?;
-        let url = server.url();
-        println!(
-            "{MESSAGES} messages of {BYTES} bytes, median of {ROUNDS} rounds, workers of the runtime: {workers}\n"
-        );
-        let (mut raw, mut packed) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            raw.push(raw_throughput(&url).await?);
-            packed.push(aether_throughput(&url).await?);
+        if args.job.side.is_some() {
+            return sides::work(&args.job).await;
         }
-        println!("| one sender, one receiver | M/s | lost | against raw |\n|---|---|---|---|");
-        let rate = |rounds: &[(f64, u64)]| median(rounds.iter().map(|round| round.0));
-        let lost = |rounds: &[(f64, u64)]| rounds.iter().map(|round| round.1).max().unwrap_or(0);
-        println!(
-            "| async-nats, default subscription | {:.2} | up to {} | 1.00 |",
-            rate(&raw) / 1e6,
-            lost(&raw)
-        );
-        let mut ratios: Vec<f64> = raw.iter().zip(&packed).map(|(raw, packed)| packed.0 / raw.0).collect();
-        let ratio = median(ratios.iter().copied());
-        println!("| Aether over NATS | {:.2} | {} | {ratio:.2} |", rate(&packed) / 1e6, lost(&packed));
-        ratios.sort_by(f64::total_cmp);
-        println!("\nThe ratios of all rounds: {ratios:.2?}");
-
-        let (mut raw, mut asked) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            raw.push(raw_requests(&url).await?);
-            asked.push(aether_questions(&url).await?);
+        if wanted(Part::Sides) {
+            sides::compare(SIDES_ROUNDS).await?;
+            println!();
         }
-        println!(
-            "\n| request-reply, one after the other | p50 us | p99 us | p50 against raw |\n|---|---|---|---|"
-        );
-        let us = |rounds: &[Histogram<u64>], q| {
-            median(rounds.iter().map(|latency| latency.value_at_quantile(q) as f64 / 1000.0))
-        };
-        let ratio = median(
-            raw.iter()
-                .zip(&asked)
-                .map(|(raw, asked)| asked.value_at_quantile(0.5) as f64 / raw.value_at_quantile(0.5) as f64),
-        );
-        println!("| async-nats request | {:.1} | {:.1} | 1.00 |", us(&raw, 0.5), us(&raw, 0.99));
-        println!("| Aether ask | {:.1} | {:.1} | {ratio:.2} |", us(&asked, 0.5), us(&asked, 0.99));
+        if wanted(Part::Throughput) {
+            compare_throughput(workers).await?;
+        }
+        if wanted(Part::Questions) {
+            compare_questions().await?;
+        }
         Ok(())
     })
+}
+
+async fn compare_throughput(workers: usize) -> Outcome<()> {
+    let server = NatsServer::start().await?;
+    let url = server.url();
+    println!(
+        "{MESSAGES} messages of {BYTES} bytes, median of {ROUNDS} rounds, workers of the runtime: {workers}\n"
+    );
+    let (mut raw, mut packed) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        raw.push(raw_throughput(&url).await?);
+        packed.push(aether_throughput(&url).await?);
+    }
+    println!("| one sender, one receiver | M/s | lost | against raw |\n|---|---|---|---|");
+    let rate = |rounds: &[(f64, u64)]| median(rounds.iter().map(|round| round.0));
+    let lost = |rounds: &[(f64, u64)]| rounds.iter().map(|round| round.1).max().unwrap_or(0);
+    println!("| async-nats, default subscription | {:.2} | up to {} | 1.00 |", rate(&raw) / 1e6, lost(&raw));
+    let mut ratios: Vec<f64> = raw.iter().zip(&packed).map(|(raw, packed)| packed.0 / raw.0).collect();
+    let ratio = median(ratios.iter().copied());
+    println!("| Aether over NATS | {:.2} | {} | {ratio:.2} |", rate(&packed) / 1e6, lost(&packed));
+    ratios.sort_by(f64::total_cmp);
+    println!("\nThe ratios of all rounds: {ratios:.2?}");
+    Ok(())
+}
+
+async fn compare_questions() -> Outcome<()> {
+    let server = NatsServer::start().await?;
+    let url = server.url();
+    let (mut raw, mut asked) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        raw.push(raw_requests(&url).await?);
+        asked.push(aether_questions(&url).await?);
+    }
+    println!(
+        "\n| request-reply, one after the other | p50 us | p99 us | p50 against raw |\n|---|---|---|---|"
+    );
+    let us = |rounds: &[Histogram<u64>], q| {
+        median(rounds.iter().map(|latency| latency.value_at_quantile(q) as f64 / 1000.0))
+    };
+    let ratio = median(
+        raw.iter()
+            .zip(&asked)
+            .map(|(raw, asked)| asked.value_at_quantile(0.5) as f64 / raw.value_at_quantile(0.5) as f64),
+    );
+    println!("| async-nats request | {:.1} | {:.1} | 1.00 |", us(&raw, 0.5), us(&raw, 0.99));
+    println!("| Aether ask | {:.1} | {:.1} | {ratio:.2} |", us(&asked, 0.5), us(&asked, 0.99));
+    Ok(())
 }
 
 /// The messages counted by one receiver. Each receiver has its own counter, so counting needs no timer per message.
