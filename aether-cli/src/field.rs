@@ -43,6 +43,7 @@ pub(crate) struct FieldArgs {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "it exists once, and clap cannot flatten a box")]
 enum Command {
     #[command(flatten)]
     Join(Action),

@@ -8,9 +8,11 @@
 //! contends with the emitters for the lock once for 32 waves. A prefetch is not observable: its waves count as queued,
 //! a stronger wave that arrives is received before them, and they are put back when room has to be made.
 
+mod adjusting;
 mod admission;
 mod admitting;
 mod arriving;
+mod bounds;
 mod callback;
 mod choosing;
 mod control;
@@ -24,10 +26,11 @@ mod receiving;
 mod waiting;
 
 pub use crate::router::InboxReport;
+pub use bounds::InboxOptionsError;
 pub(crate) use callback::Callback;
 pub use control::InboxControl;
 pub use ledger::{Ledger, ShedReason};
-pub use options::{InboxOptions, InboxOptionsError, OnShed, ServeOrder, WhenFull};
+pub use options::{InboxOptions, OnShed, ServeOrder, WhenFull};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
@@ -160,7 +163,7 @@ impl Inbox {
         options.check()?;
         let (ahead, bytes_at_once) = (options.max_waves, options.max_bytes);
         Ok(Self {
-            live: LiveOptions::of(&options),
+            live: LiveOptions::new(options.max_waves, options.max_bytes, options.floor),
             options,
             made: Moment::now(),
             state: CachePadded::new(Mutex::new(InboxState {

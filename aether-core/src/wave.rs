@@ -24,6 +24,7 @@ mod body;
 mod builder;
 mod content;
 mod echo_request;
+mod error;
 mod failed_attempts;
 mod failure;
 mod kind;
@@ -32,6 +33,7 @@ mod origin;
 mod received;
 mod replay;
 mod reply;
+mod request;
 mod resend;
 mod spare;
 
@@ -41,18 +43,19 @@ pub use crate::phase::PhaseError;
 pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
 pub use baggage::{Baggage, BaggageError, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES};
 pub(crate) use body::{Body, Extras};
-pub use builder::{WaveBuilder, WaveError};
+pub use body::{ReplyPath, Wave};
+pub use builder::WaveBuilder;
 pub use content::{ContentType, ContentTypeError, PayloadError};
 pub use echo_request::{ECHO, EchoRequest};
+pub use error::{MAX_KEY_BYTES, ReplyError, WaveError};
 pub use failed_attempts::FailedAttempt;
 pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
 pub use kind::{Kind, KindError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
 pub use origin::Origin;
-pub(crate) use origin::Request;
 pub use received::Received;
 pub use replay::ATTEMPTS;
-pub use reply::{ReplyError, ReplyPath};
+pub(crate) use request::Request;
 
 use std::fmt;
 use std::sync::Arc;
@@ -69,18 +72,8 @@ use crate::phase::Phase;
 use crate::source::{Sequencer, Source, WaveId};
 use body::SharedBody;
 
-/// The maximum length of a coherence key, in bytes.
-pub const MAX_KEY_BYTES: usize = 255;
-
 /// The maximum number of relays between media.
 pub const MAX_HOPS: u8 = 10;
-
-/// A wave: one message in flight. Cloning it bumps one reference count.
-#[derive(Clone)]
-pub struct Wave {
-    /// Behind a pointer, because a wave is moved many times on its way. Stored inline it measured slower.
-    body: SharedBody,
-}
 
 impl Wave {
     /// Starts a wave for a channel. Errors, an invalid channel included, are reported by [`WaveBuilder::build`].

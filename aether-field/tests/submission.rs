@@ -1,5 +1,7 @@
 //! Changes that keep the stamp of their writer, and reading in pages: what a gateway needs.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use aether_core::Aether;
 use aether_field::core::{Applied, Change, Entry, Key, Stamp, WriterId};
 use aether_field::{Field, FieldError, Names, PageEntry};

@@ -217,7 +217,7 @@ async fn aether_from(
     for _ in 0..senders {
         let (sender, channel, make) = (aether.emitter("sender")?, channel.clone(), make.clone());
         tokio::spawn(async move {
-            let wave = || Wave::from_bytes(&channel, make()).expect("valid");
+            let wave = move || Wave::from_bytes(&channel, make()).expect("valid");
             if batch > 1 {
                 let waves = std::iter::repeat_with(wave).take(MESSAGES / senders);
                 sender.emit_all(waves).await.expect("the medium is open");

@@ -6,8 +6,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::waiting::wake;
-use super::{Inbox, InboxOptions, InboxOptionsError};
+use super::bounds::{InboxOptionsError, check};
 use crate::amplitude::Floor;
 
 /// Changes the floor and the bounds of inboxes while they are in use: of all that were made with options that name this
@@ -39,16 +38,23 @@ pub struct InboxControl {
     shared: Arc<Mutex<Controlled>>,
 }
 
+/// An inbox whose floor and bounds can change.
+pub(crate) trait Adjustable: Send + Sync {
+    fn set_floor(&self, floor: Floor);
+    /// Sets bounds that were checked.
+    fn resize(&self, max_waves: usize, max_bytes: usize);
+}
+
 #[derive(Default)]
 struct Controlled {
     /// Inboxes that are gone are removed whenever one is added.
-    inboxes: Vec<Weak<Inbox>>,
+    inboxes: Vec<Weak<dyn Adjustable>>,
     floor: Option<Floor>,
     bounds: Option<(usize, usize)>,
 }
 
 impl Controlled {
-    fn inboxes(&self) -> impl Iterator<Item = Arc<Inbox>> {
+    fn inboxes(&self) -> impl Iterator<Item = Arc<dyn Adjustable>> {
         self.inboxes.iter().filter_map(Weak::upgrade)
     }
 }
@@ -66,7 +72,7 @@ impl InboxControl {
     /// # Errors
     /// [`InboxOptionsError`] names the bound that is out of range; nothing has changed then.
     pub fn set_bounds(&self, max_waves: usize, max_bytes: usize) -> Result<(), InboxOptionsError> {
-        InboxOptions::default().max_waves(max_waves).max_bytes(max_bytes).check()?;
+        check(max_waves, max_bytes)?;
         let mut controlled = self.shared.lock();
         controlled.bounds = Some((max_waves, max_bytes));
         controlled.inboxes().for_each(|inbox| inbox.resize(max_waves, max_bytes));
@@ -80,7 +86,7 @@ impl InboxControl {
     }
 
     /// Adds an inbox, which takes over what was set before.
-    pub(crate) fn add(&self, inbox: &Arc<Inbox>) {
+    pub(crate) fn add(&self, inbox: Arc<dyn Adjustable>) {
         let mut controlled = self.shared.lock();
         if let Some(floor) = controlled.floor {
             inbox.set_floor(floor);
@@ -89,7 +95,7 @@ impl InboxControl {
             inbox.resize(max_waves, max_bytes);
         }
         controlled.inboxes.retain(|inbox| inbox.strong_count() > 0);
-        controlled.inboxes.push(Arc::downgrade(inbox));
+        controlled.inboxes.push(Arc::downgrade(&inbox));
     }
 }
 
@@ -102,60 +108,22 @@ impl fmt::Debug for InboxControl {
 /// The options that can change while an inbox is in use. Bounds are written under the lock of the inbox. The receiver
 /// reads the floor without that lock.
 pub(super) struct LiveOptions {
-    max_waves: AtomicUsize,
-    max_bytes: AtomicUsize,
+    pub(super) max_waves: AtomicUsize,
+    pub(super) max_bytes: AtomicUsize,
     floor: AtomicU32,
 }
 
 impl LiveOptions {
-    pub(super) fn of(options: &InboxOptions) -> Self {
-        Self {
-            max_waves: options.max_waves.into(),
-            max_bytes: options.max_bytes.into(),
-            floor: options.floor.to_bits().into(),
-        }
+    pub(super) fn new(max_waves: usize, max_bytes: usize, floor: Floor) -> Self {
+        Self { max_waves: max_waves.into(), max_bytes: max_bytes.into(), floor: floor.to_bits().into() }
     }
-}
 
-impl Inbox {
-    /// The configured floor.
     #[inline]
-    pub(crate) fn floor(&self) -> Floor {
-        Floor::from_bits(self.live.floor.load(Ordering::Relaxed))
+    pub(super) fn floor(&self) -> Floor {
+        Floor::from_bits(self.floor.load(Ordering::Relaxed))
     }
 
-    /// The capacity in waves.
-    #[inline]
-    pub(super) fn max_waves(&self) -> usize {
-        self.live.max_waves.load(Ordering::Relaxed)
-    }
-
-    /// The capacity in bytes.
-    #[inline]
-    pub(super) fn max_bytes(&self) -> usize {
-        self.live.max_bytes.load(Ordering::Relaxed)
-    }
-
-    fn set_floor(&self, floor: Floor) {
-        self.live.floor.store(floor.to_bits(), Ordering::Relaxed);
-    }
-
-    /// Sets bounds that were checked, and calls emitters for whom there is room now.
-    fn resize(&self, max_waves: usize, max_bytes: usize) {
-        let called = {
-            let mut state = self.state.lock();
-            let was_all = state.ahead_unheld == self.max_waves();
-            self.live.max_waves.store(max_waves, Ordering::Relaxed);
-            self.live.max_bytes.store(max_bytes, Ordering::Relaxed);
-            // A bound that an outbox has set for running ahead stays, within the capacity.
-            state.ahead_unheld = if was_all { max_waves } else { state.ahead_unheld.min(max_waves) };
-            // A prefetch that is larger than half the inbox would delay evictions.
-            self.return_prefetched(&mut state);
-            self.set_ahead(&mut state);
-            self.publish(&state);
-            // Also those that wait although their wave could never fit: they see the new bounds when they try again.
-            self.call_all(&mut state)
-        };
-        wake(called);
+    pub(super) fn set_floor(&self, floor: Floor) {
+        self.floor.store(floor.to_bits(), Ordering::Relaxed);
     }
 }

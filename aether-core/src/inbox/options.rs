@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bounds::{InboxOptionsError, check, refused};
 use super::control::InboxControl;
 use super::ledger::ShedReason;
 use crate::amplitude::Floor;
@@ -73,18 +74,7 @@ pub struct InboxOptions {
     pub(super) control: Option<InboxControl>,
 }
 
-/// An option that is out of range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("inbox option {option} = {given} is not allowed: use {allowed}")]
-pub struct InboxOptionsError {
-    option: &'static str,
-    given: String,
-    allowed: &'static str,
-}
-
 impl InboxOptions {
-    const MOST_WAVES: usize = u32::MAX as usize - 1;
-
     /// The default. Absorbs bursts: 65,536 waves, 64 MiB, no sojourn cap, emitters wait up to 100 ms. Memory is
     /// allocated as waves arrive.
     #[must_use]
@@ -199,19 +189,13 @@ impl InboxOptions {
     }
 
     pub(super) fn check(&self) -> Result<(), InboxOptionsError> {
-        let refuse = |option, given: &dyn fmt::Debug, allowed| {
-            Err(InboxOptionsError { option, given: format!("{given:?}"), allowed })
-        };
-        if self.max_waves == 0 || self.max_waves > Self::MOST_WAVES {
-            return refuse("max_waves", &self.max_waves, "1 to 4294967294");
+        check(self.max_waves, self.max_bytes)?;
+        match self.sojourn_cap {
+            Some(Duration::ZERO) => {
+                Err(refused("sojourn_cap", &Duration::ZERO, "a duration above zero, or None for no cap"))
+            }
+            _ => Ok(()),
         }
-        if self.max_bytes == 0 {
-            return refuse("max_bytes", &self.max_bytes, "at least 1");
-        }
-        if self.sojourn_cap == Some(Duration::ZERO) {
-            return refuse("sojourn_cap", &Duration::ZERO, "a duration above zero, or None for no cap");
-        }
-        Ok(())
     }
 }
 

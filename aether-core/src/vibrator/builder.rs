@@ -166,7 +166,7 @@ impl<'a> VibratorBuilder<'a> {
         let control = options.control().cloned();
         let inbox = Arc::new(Inbox::new(options)?);
         if let Some(control) = control {
-            control.add(&inbox);
+            control.add(Arc::clone(&inbox) as _);
         }
         if self.respects_floors {
             aether.presence().respect(aether.bus()).await.map_err(CreateError::Floors)?;

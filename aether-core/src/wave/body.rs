@@ -5,15 +5,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 use super::failed_attempts::FailedAttempts;
-use super::origin::Request;
-use super::{ContentType, Kind, Metadata, ReplyPath, spare};
+use super::request::Request;
+use super::spare::{Kept, Stock};
+use super::{ContentType, Kind, Metadata, ReplyError};
 use crate::amplitude::{Amplitude, Signal};
 use crate::channel::Channel;
 use crate::clock::Moment;
 use crate::phase::Phase;
 use crate::source::{Sequencer, Source, WaveId};
+
+/// A wave: one message in flight. Cloning it bumps one reference count.
+#[derive(Clone)]
+pub struct Wave {
+    /// Behind a pointer, because a wave is moved many times on its way. Stored inline it measured slower.
+    pub(super) body: SharedBody,
+}
+
+/// The path back to the asker. A medium makes one for each question it carries; for implementors of media.
+pub trait ReplyPath: Send + Sync + 'static {
+    /// Carries the answer. Ok means that it was handed to the asker (in process) or to the broker's client.
+    fn carry(&self, reply: Wave) -> BoxFuture<'_, Result<(), ReplyError>>;
+}
 
 /// The contents of a wave, shared by all its handles.
 #[derive(Clone)]
@@ -51,6 +66,12 @@ pub(crate) struct Extras {
     pub(crate) failed: Option<Arc<FailedAttempts>>,
 }
 
+thread_local! {
+    static KEPT: Kept<Body> = const { Kept::new(Vec::new()) };
+}
+
+static STOCK: Stock<Body> = Stock::new();
+
 /// The signal of an event whose author chose nothing else.
 const PLAIN: Signal =
     Signal { amplitude: Amplitude::NORMAL, half_life: Kind::Event.default_half_life(), hops: 0 };
@@ -78,7 +99,7 @@ impl Body {
 
     /// Drops everything that the body refers to. Plain values stay.
     #[inline]
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         self.payload = Bytes::new();
         if self.extras.is_some() {
             self.extras = None;
@@ -141,7 +162,7 @@ pub(super) struct SharedBody(Option<triomphe::Arc<Body>>);
 
 impl SharedBody {
     pub(super) fn new(body: Body) -> Self {
-        let body = match spare::take() {
+        let body = match STOCK.take(&KEPT) {
             Some(mut spare) => {
                 *spare = body;
                 spare.shareable()
@@ -154,7 +175,7 @@ impl SharedBody {
     /// The body of an event of normal amplitude. Written in place: a body made on the stack would be copied.
     #[inline]
     pub(super) fn plain(channel: Channel, payload: Bytes, content_type: ContentType) -> Self {
-        let mut spare = spare::take().unwrap_or_else(|| triomphe::UniqueArc::new(Body::blank()));
+        let mut spare = STOCK.take(&KEPT).unwrap_or_else(|| triomphe::UniqueArc::new(Body::blank()));
         let body = &mut *spare;
         body.source = Source::none();
         body.sequence = 0;
@@ -205,9 +226,11 @@ impl Drop for SharedBody {
     #[inline]
     fn drop(&mut self) {
         if let Some(body) = self.0.take()
-            && let Ok(last) = triomphe::Arc::try_unique(body)
+            && let Ok(mut last) = triomphe::Arc::try_unique(body)
         {
-            spare::keep(last);
+            // Clearing can run code of others, which may drop other waves.
+            last.clear();
+            STOCK.keep(&KEPT, last);
         }
     }
 }

@@ -5,48 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::content::ContentTypeError;
 use super::{
-    Baggage, Body, ContentType, ECHO, EchoRequest, Extras, Kind, MAX_KEY_BYTES, Metadata, MetadataError,
-    Request, Wave,
+    Baggage, Body, ContentType, ECHO, EchoRequest, Extras, Kind, MAX_KEY_BYTES, Metadata, Request, Wave,
+    WaveError,
 };
-use crate::amplitude::{Amplitude, AmplitudeError, HalfLife, HalfLifeError, Signal};
+use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::{Channel, ChannelError};
-use crate::phase::{Phase, PhaseError};
+use crate::phase::Phase;
 use crate::source::{Source, WaveId};
-
-/// Why a wave could not be built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WaveError {
-    /// The channel is invalid.
-    #[error(transparent)]
-    Channel(#[from] ChannelError),
-    /// The amplitude is outside of (0, 1].
-    #[error(transparent)]
-    Amplitude(#[from] AmplitudeError),
-    /// The half-life is zero.
-    #[error(transparent)]
-    HalfLife(#[from] HalfLifeError),
-    /// The phase is not finite.
-    #[error(transparent)]
-    Phase(#[from] PhaseError),
-    /// The coherence key is empty or too long.
-    #[error("a coherence key of {bytes} bytes is not allowed: use 1 to {MAX_KEY_BYTES}")]
-    Key {
-        /// The size of the key as given.
-        bytes: usize,
-    },
-    /// A metadata entry is invalid or does not fit.
-    #[error(transparent)]
-    Metadata(#[from] MetadataError),
-    /// The content type is invalid.
-    #[error(transparent)]
-    ContentType(#[from] ContentTypeError),
-    /// The payload cannot be written as JSON.
-    #[error("the payload cannot be written as JSON")]
-    Json(#[from] serde_json::Error),
-}
 
 /// A builder for a wave. The first error is kept and reported by [`WaveBuilder::build`].
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Baggage, Wave};
+use super::{Baggage, Request, Wave};
 use crate::source::WaveId;
 
 /// What the waves that follow from something inherit: their cause, the root of the request, and the baggage. Made from a
@@ -16,26 +16,6 @@ use crate::source::WaveId;
 pub struct Origin {
     cause: Option<WaveId>,
     request: Option<Arc<Request>>,
-}
-
-/// What all waves of a request have in common.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Request {
-    /// Left out if it is the cause or, without a cause, the wave itself.
-    pub(crate) root: Option<WaveId>,
-    pub(crate) baggage: Baggage,
-}
-
-impl Request {
-    /// `None` if both parts are empty.
-    pub(crate) fn of(root: Option<WaveId>, baggage: Baggage) -> Option<Arc<Self>> {
-        (root.is_some() || !baggage.is_empty()).then(|| Arc::new(Self { root, baggage }))
-    }
-
-    /// Approximate memory used, in bytes.
-    pub(super) fn weight(&self) -> usize {
-        size_of::<Self>() + self.root.as_ref().map_or(0, |root| root.source.weight()) + self.baggage.weight()
-    }
 }
 
 impl Origin {

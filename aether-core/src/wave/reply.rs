@@ -4,44 +4,9 @@ use std::sync::Arc;
 
 use crate::clock::Moment;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use super::{Kind, Wave, WaveBuilder};
-
-/// The path back to the asker. A medium makes one for each question it carries; for implementors of media.
-pub trait ReplyPath: Send + Sync + 'static {
-    /// Carries the answer. Ok means that it was handed to the asker (in process) or to the broker's client.
-    fn carry(&self, reply: Wave) -> BoxFuture<'_, Result<(), ReplyError>>;
-}
-
-/// Why an answer could not be sent.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReplyError {
-    /// The wave is not a question: no asker waits for an answer, or no vibrator received it.
-    #[error(
-        "this wave is not a question: only a wave that came from ask() and was received by a vibrator can be answered"
-    )]
-    NotAsked,
-    /// The asker has an answer already or gave up. Detected in process only.
-    #[error("the asker no longer waits: it was answered already or gave up")]
-    AskerGone,
-    /// The answer could not be built.
-    #[error("the answer could not be built")]
-    Wave(#[from] super::WaveError),
-    /// The answer exceeds the medium's maximum size.
-    #[error("the answer has {bytes} bytes on the wire: the medium takes at most {max_bytes}")]
-    TooLarge {
-        /// The size of the answer, in bytes.
-        bytes: usize,
-        /// The medium's maximum, in bytes.
-        max_bytes: usize,
-    },
-    /// The medium is closed.
-    #[error("the medium is closed")]
-    Closed,
-}
+use super::{Kind, ReplyError, Wave, WaveBuilder};
 
 impl Wave {
     /// Whether this wave can be answered: it came from `ask` and was received by a vibrator.

@@ -1,4 +1,4 @@
-//! Bodies of dropped waves, kept to be filled again.
+//! A pool of values that are filled again: the bodies of dropped waves.
 //!
 //! In a stream of waves one thread makes the bodies and another drops them. An allocator has to hand such memory from
 //! thread to thread; glibc's takes 350 instructions and a lock for that. Here each thread keeps a few bodies, and batches
@@ -8,11 +8,10 @@
 //! what nobody took from it for a while. Source of the design: J. Bonwick and J. Adams, "Magazines and Vmem", USENIX 2001.
 
 use std::cell::RefCell;
+use std::thread::LocalKey;
 
 use parking_lot::Mutex;
 use triomphe::UniqueArc;
-
-use super::body::Body;
 
 /// The number of bodies that move between a thread and the stock at once.
 const BATCH: usize = 64;
@@ -24,23 +23,22 @@ const KEPT_IN_STOCK: usize = 4096;
 /// What stayed in the stock during this many visits is given back: 32,768 waves.
 const VISITS: u32 = 512;
 
-thread_local! {
-    static KEPT: RefCell<Vec<UniqueArc<Body>>> = const { RefCell::new(Vec::new()) };
-}
-
-static STOCK: Mutex<Stock> = Mutex::new(Stock { bodies: Vec::new(), least: 0, visits: 0 });
+/// What one thread keeps.
+pub(super) type Kept<T> = RefCell<Vec<UniqueArc<T>>>;
 
 /// The bodies that no thread keeps.
-struct Stock {
-    bodies: Vec<UniqueArc<Body>>,
+pub(super) struct Stock<T>(Mutex<Stocked<T>>);
+
+struct Stocked<T> {
+    bodies: Vec<UniqueArc<T>>,
     /// The smallest number of bodies since the surplus was last given back.
     least: usize,
     visits: u32,
 }
 
-impl Stock {
+impl<T> Stocked<T> {
     /// Ends a visit. Returns the surplus, to be dropped outside of the lock.
-    fn end_visit(&mut self) -> Vec<UniqueArc<Body>> {
+    fn end_visit(&mut self) -> Vec<UniqueArc<T>> {
         self.least = self.least.min(self.bodies.len());
         self.visits += 1;
         if self.visits < VISITS {
@@ -53,53 +51,57 @@ impl Stock {
     }
 }
 
-/// A kept body, if there is one. It refers to nothing, and its plain values are those of an earlier wave.
-#[inline]
-pub(super) fn take() -> Option<UniqueArc<Body>> {
-    KEPT.try_with(|kept| {
-        let mut kept = kept.try_borrow_mut().ok()?;
-        kept.pop().or_else(|| take_from_stock(&mut kept))
-    })
-    .ok()?
-}
+impl<T> Stock<T> {
+    pub(super) const fn new() -> Self {
+        Self(Mutex::new(Stocked { bodies: Vec::new(), least: 0, visits: 0 }))
+    }
 
-#[cold]
-#[inline(never)]
-fn take_from_stock(kept: &mut Vec<UniqueArc<Body>>) -> Option<UniqueArc<Body>> {
-    let mut stock = STOCK.lock();
-    let left = stock.bodies.len().saturating_sub(BATCH);
-    kept.extend(stock.bodies.drain(left..));
-    let surplus = stock.end_visit();
-    drop(stock);
-    drop(surplus);
-    kept.pop()
-}
+    /// A kept body, if there is one.
+    #[inline]
+    pub(super) fn take(&self, kept: &'static LocalKey<Kept<T>>) -> Option<UniqueArc<T>> {
+        kept.try_with(|kept| {
+            let mut kept = kept.try_borrow_mut().ok()?;
+            kept.pop().or_else(|| self.refill(&mut kept))
+        })
+        .ok()?
+    }
 
-/// Keeps a body for a later wave, or frees it if enough are kept.
-#[inline]
-pub(super) fn keep(mut body: UniqueArc<Body>) {
-    // Clearing can run code of others, which may drop other waves.
-    body.clear();
-    // While a thread ends, nothing is kept.
-    let _ = KEPT.try_with(|kept| {
-        if let Ok(mut kept) = kept.try_borrow_mut() {
-            if kept.len() >= KEPT_BY_THREAD {
-                move_to_stock(&mut kept);
+    #[cold]
+    #[inline(never)]
+    fn refill(&self, kept: &mut Vec<UniqueArc<T>>) -> Option<UniqueArc<T>> {
+        let mut stock = self.0.lock();
+        let left = stock.bodies.len().saturating_sub(BATCH);
+        kept.extend(stock.bodies.drain(left..));
+        let surplus = stock.end_visit();
+        drop(stock);
+        drop(surplus);
+        kept.pop()
+    }
+
+    /// Keeps a body for a later wave, or frees it if enough are kept. It was cleared before: it refers to nothing.
+    #[inline]
+    pub(super) fn keep(&self, kept: &'static LocalKey<Kept<T>>, body: UniqueArc<T>) {
+        // While a thread ends, nothing is kept.
+        let _ = kept.try_with(|kept| {
+            if let Ok(mut kept) = kept.try_borrow_mut() {
+                if kept.len() >= KEPT_BY_THREAD {
+                    self.store(&mut kept);
+                }
+                kept.push(body);
             }
-            kept.push(body);
-        }
-    });
-}
+        });
+    }
 
-#[cold]
-#[inline(never)]
-fn move_to_stock(kept: &mut Vec<UniqueArc<Body>>) {
-    let mut stock = STOCK.lock();
-    let room = KEPT_IN_STOCK.saturating_sub(stock.bodies.len());
-    stock.bodies.extend(kept.drain(..BATCH.min(room)));
-    let surplus = stock.end_visit();
-    drop(stock);
-    drop(surplus);
-    // The stock is full: these are freed.
-    kept.truncate(KEPT_BY_THREAD - BATCH);
+    #[cold]
+    #[inline(never)]
+    fn store(&self, kept: &mut Vec<UniqueArc<T>>) {
+        let mut stock = self.0.lock();
+        let room = KEPT_IN_STOCK.saturating_sub(stock.bodies.len());
+        stock.bodies.extend(kept.drain(..BATCH.min(room)));
+        let surplus = stock.end_visit();
+        drop(stock);
+        drop(surplus);
+        // The stock is full: these are freed.
+        kept.truncate(KEPT_BY_THREAD - BATCH);
+    }
 }

@@ -5,7 +5,7 @@ use super::*;
 
 fn controlled(options: InboxOptions) -> (Arc<Inbox>, InboxControl) {
     let (inbox, control) = (Arc::new(Inbox::new(options).unwrap()), InboxControl::default());
-    control.add(&inbox);
+    control.add(Arc::clone(&inbox) as _);
     (inbox, control)
 }
 
@@ -64,7 +64,7 @@ fn a_floor_counts_at_once_and_for_inboxes_that_are_made_later() {
     assert_eq!(inbox.effective_floor(), Floor::new(0.4).unwrap());
     control.set_bounds(1, 64 << 20).unwrap();
     let later = Arc::new(Inbox::new(shedding(10)).unwrap());
-    control.add(&later);
+    control.add(Arc::clone(&later) as _);
     for (number, amplitude) in [(0, 0.1), (1, 0.5), (2, 0.5)] {
         later.offer(numbered(number, amplitude), Offer::Now).unwrap();
     }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::file::VERSION;
 use crate::core::Refusal;
+
+/// The layout of the file. Other versions are refused.
+pub(super) const VERSION: u8 = 2;
 
 /// The store of a replica failed.
 #[derive(Debug, thiserror::Error)]

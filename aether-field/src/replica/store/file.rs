@@ -5,15 +5,12 @@ use std::path::Path;
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::error::StoreError;
+use super::error::{StoreError, VERSION};
 use super::record;
 use crate::core::{Change, Entry, Key, Stamp};
 
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
-
-/// The layout of the file. Other versions are refused.
-pub(super) const VERSION: u8 = 2;
 
 /// What a file has.
 #[derive(Debug, Default)]
