@@ -173,7 +173,10 @@ impl Configuration {
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let settings = self.settings();
         let medium = settings.medium.args();
-        medium.builder(client_name).options(settings.outbox.apply(medium.nats(client_name)))
+        let builder = medium.builder(client_name);
+        #[cfg(feature = "nats")]
+        let builder = builder.options(settings.outbox.apply(medium.nats(client_name)));
+        builder
     }
 
     /// Connects as [`MediumArgs::connect_with_until`](crate::MediumArgs::connect_with_until) does, and follows changes

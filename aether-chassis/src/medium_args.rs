@@ -1,15 +1,15 @@
 //! The command-line arguments of a medium: `--medium`, `--prefix`, `--wire` and `--wait`.
 //!
 //! Every program that connects flattens them into its own arguments, so that they are spelt the same everywhere. Without
-//! the feature `nats` there is no `--prefix` and no `--wire`.
+//! the feature `nats`, `--prefix` and `--wire` have no effect.
 
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "nats")]
+use aether_core::NatsOptions;
+use aether_core::medium::Wire;
 use aether_core::{Aether, AetherBuilder, ConnectError, medium::without_secrets};
-#[cfg(feature = "nats")]
-use aether_core::{NatsOptions, Wire};
-#[cfg(feature = "nats")]
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio_util::sync::CancellationToken;
 
@@ -25,12 +25,10 @@ pub struct MediumArgs {
     pub medium: String,
 
     /// NATS: the subject prefix of all channels. It separates systems on one server
-    #[cfg(feature = "nats")]
     #[arg(long, value_name = "NAME", env = "AETHER_PREFIX", default_value = Self::PREFIX)]
     pub prefix: String,
 
     /// NATS: the wire format
-    #[cfg(feature = "nats")]
     #[arg(
         long,
         value_name = "FORMAT",
@@ -61,7 +59,6 @@ pub(crate) fn time(text: &str) -> Result<Duration, TimeError> {
 
 impl MediumArgs {
     const LOCAL: &str = "local:";
-    #[cfg(feature = "nats")]
     const PREFIX: &str = "aether";
 
     /// The NATS options named by the arguments. The server shows the client name for this connection.
@@ -146,9 +143,7 @@ impl Default for MediumArgs {
     fn default() -> Self {
         Self {
             medium: Self::LOCAL.to_owned(),
-            #[cfg(feature = "nats")]
             prefix: Self::PREFIX.to_owned(),
-            #[cfg(feature = "nats")]
             wire: Wire::Frames,
             wait: Duration::ZERO,
         }
@@ -159,7 +154,6 @@ impl Default for MediumArgs {
 impl fmt::Display for MediumArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&without_secrets(&self.medium))?;
-        #[cfg(feature = "nats")]
         if self.prefix != Self::PREFIX && !self.is_local() {
             write!(f, " (prefix {})", self.prefix)?;
         }
@@ -201,7 +195,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "nats")]
     #[test]
     fn arguments_are_read_and_a_wrong_wire_names_the_right_ones() {
         let args =

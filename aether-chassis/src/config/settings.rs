@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "nats")]
+use aether_core::NatsOptions;
 use aether_core::medium::Wire;
-use aether_core::{Floor, InboxOptions, NatsOptions, ServeOrder, WhenFull};
+use aether_core::{Floor, InboxOptions, ServeOrder, WhenFull};
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{Count, OrOff, QuantityError, Size, Time};
@@ -233,6 +235,7 @@ impl Default for OutboxSettings {
     }
 }
 
+#[cfg(feature = "nats")]
 impl OutboxSettings {
     /// Adds the bounds of the outbox to the options of the NATS medium.
     pub(super) fn apply(&self, options: NatsOptions) -> NatsOptions {
@@ -341,8 +344,11 @@ mod tests {
         let settings = Settings::default();
         assert_eq!(format!("{:?}", settings.inbox.options()), format!("{:?}", InboxOptions::default()));
         assert_eq!(format!("{:?}", settings.ask.options()), format!("{:?}", AskerOptions::default()));
-        let nats = settings.outbox.apply(NatsOptions::default());
-        assert_eq!(format!("{nats:?}"), format!("{:?}", NatsOptions::default()));
+        #[cfg(feature = "nats")]
+        {
+            let nats = settings.outbox.apply(NatsOptions::default());
+            assert_eq!(format!("{nats:?}"), format!("{:?}", NatsOptions::default()));
+        }
         let MediumArgs { medium, prefix, .. } = settings.medium.args();
         assert_eq!((medium.as_str(), prefix.as_str()), ("local:", "aether"));
     }
