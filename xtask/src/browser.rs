@@ -1,25 +1,50 @@
-//! Finds a Chromium for the tests that drive a real page. It is not installed: that needs root, and a few hundred megabytes.
+//! Finds a Chromium for the tests that drive a real page. If it is missing, apt-get installs it, which only root may do.
 
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::steps::check;
 
 /// The environment variable with the path of a Chromium, or `none`, for us and for the tests.
 pub(crate) const ENV: &str = "AETHER_CHROMIUM";
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// The Chromium of the variable or on `PATH`; `none` if there is none, with a word on standard error.
-pub(crate) fn find() -> String {
+/// The Chromium of the variable, on `PATH`, or of Debian's package; `none` if it cannot be had, with a word on standard
+/// error.
+pub(crate) fn find_or_install() -> String {
     if let Ok(named) = env::var(ENV) {
         return named;
     }
-    let path = env::var_os("PATH").unwrap_or_default();
-    let mut all = NAMES.iter().flat_map(|name| env::split_paths(&path).map(move |folder| folder.join(name)));
-    match all.find(|program: &PathBuf| program.is_file()) {
-        Some(program) => program.display().to_string(),
-        None => {
-            eprintln!("no Chromium on PATH. The tests that drive a page are skipped. Set {ENV} to its path.");
+    on_path().unwrap_or_else(|| match install() {
+        Ok(program) => program,
+        Err(error) => {
+            eprintln!(
+                "no Chromium: {error:#}. The tests that drive a page are skipped. Install it as root, or set {ENV} to its \
+                 path."
+            );
             "none".to_owned()
         }
+    })
+}
+
+fn on_path() -> Option<String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut all = NAMES.iter().flat_map(|name| env::split_paths(&path).map(move |folder| folder.join(name)));
+    all.find(|program: &PathBuf| program.is_file()).map(|program| program.display().to_string())
+}
+
+fn install() -> Result<String> {
+    println!("installing Debian's package chromium");
+    let apt = |args: &[&str]| check(Command::new("apt-get").arg("--quiet").args(args));
+    let package = || apt(&["install", "--yes", "--no-install-recommends", "chromium"]);
+    if package().is_err() {
+        // A new machine has no package lists.
+        apt(&["update"])?;
+        package()?;
     }
+    on_path().context("Debian's package has no program of a known name")
 }

@@ -96,7 +96,7 @@ fn run(command: Command) -> Result<()> {
             println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
             println!("promtool: {}", promtool::find_or_install(&workspace)?);
             println!("sync engine: {}", sync_engine::find_or_install(&workspace));
-            println!("browser: {}", browser::find());
+            println!("browser: {}", browser::find_or_install());
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),

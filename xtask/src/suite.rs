@@ -33,7 +33,7 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
         println!("nats-server: {server}");
         let promtool = promtool::find_or_install(workspace)?;
         println!("promtool: {promtool}");
-        let (sync_engine, browser) = (sync_engine::find_or_install(workspace), browser::find());
+        let (sync_engine, browser) = (sync_engine::find_or_install(workspace), browser::find_or_install());
         println!("sync engine: {sync_engine}\nbrowser: {browser}");
         Ok((server.path, promtool.path, sync_engine, browser))
     })?;
