@@ -1,6 +1,6 @@
-//! The field: what a write, a durable write, a restart and a reconciliation cost.
+//! The field: what a write, a durable write, a restart and a reconciliation cost, beside the sync engine where it does the same.
 //!
-//! `cargo xtask bench field`
+//! `cargo xtask bench field --part core`
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails ends")]
 
@@ -48,6 +48,22 @@ fn main() {
     println!("| owned state: a message of 100 changes with wrong signatures, refused | {forged:.1} us |");
     println!("| owned state: 100,000 values loaded and checked at start | {load:.0} ms |");
     println!("| memory of a register beyond key and value | {memory} bytes |");
+    beside();
+}
+
+/// The sync engine, which knows neither durable acknowledgements in groups, nor reconciliation, nor owners.
+fn beside() {
+    let Some(python) = std::env::var_os("AETHER_SYNC_ENGINE").filter(|python| python != "none") else {
+        return println!("\nThe sync engine is not installed (AETHER_SYNC_ENGINE), so it is left out.");
+    };
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/sync_engine.py");
+    let output = std::process::Command::new(python).arg(script).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    println!("\n| the sync engine, once | |\n|---|---|");
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let (what, figure) = line.split_once('\t').unwrap();
+        println!("| {what} | {figure} |");
+    }
 }
 
 fn median(mut measure: impl FnMut() -> f64) -> f64 {

@@ -43,6 +43,7 @@
 mod args;
 mod environment;
 mod file;
+mod list;
 mod mistake;
 mod quantity;
 mod rate;
@@ -53,6 +54,7 @@ mod sources;
 mod watch;
 
 pub use args::{ConfigArgs, Loader};
+pub use list::List;
 pub use mistake::{ConfigError, Mistake, Origin, Problem};
 pub use quantity::{Count, OrOff, QuantityError, Size, Time};
 pub use rate::Rate;

@@ -44,8 +44,8 @@ pub(crate) struct UpArgs {
 }
 
 pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let loader = args.orders.layer(args.stock.layer(args.listen.layer(args.config.loader())));
-    let config = loader.load()?;
+    let gateway = args.fields.layer(args.listen.layer(args.config.loader()));
+    let config = args.orders.layer(args.stock.layer(gateway)).load()?;
     let connected = config.connect_until(&shutdown, "aether-up").await?;
     let aether = connected.ok_or(CommandError::Interrupted { before: "the connection was up" })?;
     let done = run(&args, &config, &aether, shutdown).await;
@@ -66,8 +66,9 @@ async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), CommandError> {
     let view = View::of_stdout(aether);
-    let (fields, joined) = args.fields.join(aether).await.map_err(GatewayError::from)?;
-    let options = config.section::<GatewaySettings>().options().map_err(GatewayError::from)?.fields(fields);
+    let settings = config.section::<GatewaySettings>();
+    let (fields, joined) = settings.join_fields(aether).await.map_err(GatewayError::from)?;
+    let options = settings.options().map_err(GatewayError::from)?.fields(fields);
     let gateway = Gateway::start(aether, options.on_wave(view.noting())).await?;
     // Printed first, so that the user can open the page.
     let mut view = view.begin(&gateway)?;

@@ -7,6 +7,7 @@ mod replica;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use aether_core::Aether;
 use aether_field::core::{Change, Entry, Key, Stamp, WriterId};
@@ -104,6 +105,59 @@ async fn what_was_acknowledged_survives_kill_9() {
         field.close().await.unwrap();
     }
     assert!(acknowledged.len() >= 20 * kills);
+}
+
+/// Builds without optimisation take many times as long as those that users run.
+const RESTART: Duration =
+    if cfg!(debug_assertions) { Duration::from_secs(10) } else { Duration::from_secs(1) };
+
+/// C1 12: 100,000 records, of a process that is killed while it writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_with_100_000_registers_after_kill_9_takes_less_than_a_second() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+    if let Some(path) = std::env::var_os(CHILD) {
+        let field = open(&Aether::local(), Path::new(&path)).await;
+        for n in 0..100_000 {
+            field.set(&format!("key/{n}"), &n).unwrap();
+        }
+        field.durable().await.unwrap();
+        println!("durable .");
+        // It is killed while it writes the next ones.
+        for n in 0.. {
+            field.set(&format!("key/{}", n % 100_000), &format!("again {n}")).unwrap();
+            if n % 100 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("home.field");
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "a_restart_with_100_000_registers_after_kill_9_takes_less_than_a_second",
+            "--nocapture",
+        ])
+        .env(CHILD, &path)
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    within("the writes", async {
+        while !lines.next_line().await.unwrap().unwrap().ends_with("durable .") {}
+    })
+    .await;
+    child.kill().await.unwrap();
+    let begin = std::time::Instant::now();
+    let field = open(&Aether::local(), &path).await;
+    let took = begin.elapsed();
+    println!("readable after {took:?}");
+    // None is missing, and each has one of its values.
+    assert_eq!(field.list("*").len(), 100_000);
+    assert_eq!(field.status().damaged, 0);
+    assert!(took < RESTART, "{took:?}");
 }
 
 #[tokio::test]
@@ -218,6 +272,43 @@ async fn a_folder_that_cannot_be_written_is_a_typed_error() {
     let error = Field::builder("home").store("/proc/home.field").join(&Aether::local()).await.unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().downcast_ref::<StoreError>();
     assert!(matches!(cause, Some(StoreError::File { .. })), "{error:?}");
+}
+
+/// A file that this user may not write: a replica does not start, and the file can still be checked.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_a_typed_error_and_stays_as_it_is() {
+    use std::os::unix::fs::PermissionsExt;
+
+    const NOBODY: u32 = 65_534;
+    if let Some(path) = std::env::var_os(CHILD) {
+        let error = Field::builder("home").store(&path).join(&Aether::local()).await.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().downcast_ref::<StoreError>();
+        assert!(matches!(cause, Some(StoreError::File { .. })), "{error:?}");
+        let check = check_store(&path).unwrap();
+        return println!("intact {} with {} .", check.is_intact, check.entries);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("home.field");
+    let field = open(&Aether::local(), &path).await;
+    field.set("lamp", "on").unwrap();
+    field.close().await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o444)).unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o555)).unwrap();
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["--exact", "a_file_that_cannot_be_written_is_a_typed_error_and_stays_as_it_is", "--nocapture"])
+        .env(CHILD, &path);
+    if nix::unistd::geteuid().is_root() {
+        // Root may write everything.
+        child.uid(NOBODY);
+    }
+    let output = within("the child", child.output()).await.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("intact true with 1 ."), "{said}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 /// The process whose disk is full: it writes until that shows, and goes on in memory.

@@ -9,7 +9,7 @@ use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::{Aether, ConnectError};
 
 use crate::settings::{GatewaySettings, ListenAddress, TlsSettingsError};
-use crate::{FieldArgs, FieldArgsError, Gateway, StartError};
+use crate::{FieldArgs, Gateway, ServeFieldsError, StartError};
 
 /// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-gateway";
@@ -81,7 +81,7 @@ pub enum GatewayError {
     Tls(#[from] TlsSettingsError),
     /// The fields cannot be served, or not be stored at the end.
     #[error("the gateway cannot serve its fields")]
-    Fields(#[from] FieldArgsError),
+    Fields(#[from] ServeFieldsError),
     /// The address could not be printed.
     #[error("the address could not be printed")]
     Output(#[source] io::Error),
@@ -96,16 +96,16 @@ pub enum GatewayError {
 /// Cancelled before completion, all connections are closed and the observer is gone.
 pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), GatewayError> {
     let physics = args.no_physics.then_some(false);
-    let loader =
-        args.listen.layer(args.config.loader()).given("service.gateway.physics", "--no-physics", physics);
+    let loader = args.fields.layer(args.listen.layer(args.config.loader()));
+    let loader = loader.given("service.gateway.physics", "--no-physics", physics);
     let config = loader.load()?;
     let Some(aether) = config.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
-    if config.settings().medium.args().is_local() && args.fields.fields.is_empty() {
+    if config.settings().medium.args().is_local() && !config.section::<GatewaySettings>().serves_fields() {
         tracing::warn!(
             "the local medium lives inside this process, so there is nothing to observe; use --medium nats://host:port"
         );
     }
-    let done = serve(&config, &args.fields, &aether, shutdown).await;
+    let done = serve(&config, &aether, shutdown).await;
     // It emits nothing, so it can lose nothing of its own.
     let _ = aether_chassis::close_with_account(&aether).await;
     done
@@ -113,12 +113,12 @@ pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), 
 
 async fn serve(
     config: &Configuration,
-    fields: &FieldArgs,
     aether: &Aether,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
-    let options = config.section::<GatewaySettings>().options()?;
-    let (fields, joined) = fields.join(aether).await?;
+    let settings = config.section::<GatewaySettings>();
+    let options = settings.options()?;
+    let (fields, joined) = settings.join_fields(aether).await?;
     let gateway = Gateway::start(aether, options.fields(fields)).await?;
     let address = gateway.address();
     config.settings().medium.args().announce(

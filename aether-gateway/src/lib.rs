@@ -44,8 +44,8 @@ mod status;
 
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
 pub use field::{
-    Access, AccessError, FieldArgs, FieldArgsError, FieldOptions, JoinedFields, LimitError, SecurityLimits,
-    ServedField,
+    Access, AccessError, AllowedOrigin, FieldArgs, FieldOptions, JoinedFields, LimitError, LimitSetting,
+    OriginError, SecurityLimits, ServeFieldsError, ServedField, ServedFieldError,
 };
 pub use gateway::{Gateway, GatewayOptions, StartError};
 pub use insight::{Found, Insight, NotedIncident};

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use aether_chassis::config::{Count, OrOff, Section};
+use aether_chassis::config::{Count, List, OrOff, Section};
+use aether_core::Aether;
 use aether_metrics::{Tls, TlsError};
 use serde::{Deserialize, Serialize};
 
-use crate::GatewayOptions;
+use crate::field::{self, FieldOptions};
+use crate::{AllowedOrigin, GatewayOptions, JoinedFields, LimitSetting, ServeFieldsError, ServedField};
 
 /// The settings of the gateway. `config/default.toml` describes each of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +28,14 @@ pub struct GatewaySettings {
     pub physics: bool,
     /// The maximum number of channels with their own line.
     pub max_channels: Count<1, 1_000_000>,
+    /// The fields that are served over WebSocket.
+    pub fields: List<ServedField>,
+    /// The file with the tokens, and what their holders may read and write.
+    pub field_tokens: OrOff<PathBuf>,
+    /// The origins whose pages may use the fields.
+    pub field_origins: List<AllowedOrigin>,
+    /// The bounds on what clients may cost that are not as built in.
+    pub field_limits: List<LimitSetting>,
 }
 
 /// An IP address and a port.
@@ -88,11 +98,36 @@ impl Default for GatewaySettings {
             tls_key: OrOff::Off,
             physics: true,
             max_channels: Count::new(500).unwrap_or(Count::LEAST),
+            fields: List::default(),
+            field_tokens: OrOff::Off,
+            field_origins: List::default(),
+            field_limits: List::default(),
         }
     }
 }
 
 impl GatewaySettings {
+    /// Whether any field is served.
+    pub(crate) fn serves_fields(&self) -> bool {
+        !self.fields.0.is_empty()
+    }
+
+    /// Joins the fields that are served. Returns what the gateway needs, and the replicas, which are to be closed after it.
+    ///
+    /// # Errors
+    /// [`ServeFieldsError`] if a field cannot be joined, or the tokens cannot be read.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the replicas that have joined leave.
+    pub async fn join_fields(
+        &self,
+        aether: &Aether,
+    ) -> Result<(FieldOptions, JoinedFields), ServeFieldsError> {
+        let tokens = self.field_tokens.clone().on();
+        field::join(&self.fields.0, tokens.as_deref(), &self.field_origins.0, &self.field_limits.0, aether)
+            .await
+    }
+
     /// The options of the gateway.
     ///
     /// # Errors

@@ -10,8 +10,8 @@ use crate::sync_engine;
 use crate::valgrind;
 use crate::workspace::Workspace;
 
-/// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` also
-/// runs `field_gateway`.
+/// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` is
+/// three: see [`field`].
 pub(crate) const NAMES: [&str; 11] = [
     "inprocess",
     "handlers",
@@ -41,7 +41,8 @@ pub(crate) struct BenchArgs {
     /// physics: the seeds of the generators, FROM..TO.
     #[arg(long, default_value = "1..11")]
     seeds: String,
-    /// physics: only this part, such as standing; can be repeated. Only its section is written. field: `core` or `gateway`.
+    /// physics: only this part, such as standing; can be repeated. Only its section is written. field: `core`,
+    /// `network` or `gateway`.
     #[arg(long = "part")]
     parts: Vec<String>,
     /// handlers: mimalloc in place of the allocator of the system.
@@ -105,11 +106,17 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
     Ok(())
 }
 
-/// The field in process, and the field through the gateway beside the sync engine.
+/// The field in process, over a NATS server, and through the gateway; the first and the last beside the sync engine.
 fn field(workspace: &Workspace, parts: &[String]) -> Result<()> {
-    for (part, bench) in [("core", "field"), ("gateway", "field_gateway")] {
+    let server = nats_server::find_or_install(workspace)?.path;
+    for (part, package, bench) in [
+        ("core", "aether-bench", "field"),
+        ("network", "aether-field", "field_network"),
+        ("gateway", "aether-bench", "field_gateway"),
+    ] {
         if parts.is_empty() || parts.iter().any(|wanted| wanted == part) {
-            let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
+            let mut command = workspace.cargo(["bench", "--locked", "-p", package, "--bench", bench]);
+            command.env(nats_server::ENV, &server);
             check(command.env(sync_engine::ENV, sync_engine::find_or_install(workspace)))?;
         }
     }

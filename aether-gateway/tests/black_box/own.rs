@@ -59,6 +59,11 @@ impl Own {
         op
     }
 
+    /// The number of the last write.
+    pub(crate) fn op(&self) -> u64 {
+        self.op
+    }
+
     /// The next message of this type.
     pub(crate) async fn next(&mut self, kind: &str) -> Value {
         // Bounded as a whole: cursors may come for ever.

@@ -16,6 +16,8 @@ pub(crate) struct GatewayCommand {
     store: Option<PathBuf>,
     token: String,
     listen: Option<String>,
+    /// The size of a file at which the disk is full, in KiB.
+    disk: Option<u32>,
 }
 
 impl GatewayCommand {
@@ -45,9 +47,24 @@ impl GatewayCommand {
         self
     }
 
+    /// No file of the gateway can be larger: what it writes beyond that fails, as on a full disk.
+    pub(crate) fn disk(mut self, kib: u32) -> Self {
+        self.disk = Some(kib);
+        self
+    }
+
     pub(crate) async fn start(self) -> Server {
         let field = self.store.map_or("home".to_owned(), |path| format!("home={}", path.display()));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aether-gateway"));
+        let mut command = match self.disk {
+            None => Command::new(env!("CARGO_BIN_EXE_aether-gateway")),
+            Some(kib) => {
+                let mut command = Command::new("sh");
+                // The unit of the shell is 512 bytes.
+                let limited = format!("ulimit -f {}; trap '' XFSZ; exec \"$0\" \"$@\"", 2 * kib);
+                command.args(["-c", &limited, env!("CARGO_BIN_EXE_aether-gateway")]);
+                command
+            }
+        };
         command.args(["--no-physics", "--listen", self.listen.as_deref().unwrap_or("127.0.0.1:0")]);
         command.args(["--field", &field]).args(self.args).env("AETHER_FIELD_TOKEN", self.token);
         Server::start(command, |line| {

@@ -79,7 +79,51 @@ async fn c1_12_acknowledged_writes_survive_kill_9_of_the_gateway() {
     assert!(acknowledged.len() >= 50 * kills);
 }
 
-/// The same with a client of protocol 0.4, whose writes are on the disk soon, though nobody says when.
+/// The disk of the gateway is full: writers that asked for durability hear it, and nothing else is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_said_to_the_writer_and_what_was_durable_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("home.field");
+    let server = Server::gateway().store(&store).disk(4096).start().await;
+    let mut own = Own::connect(&server.url(), "own").await;
+    let mut durable = Vec::new();
+    let refusal = loop {
+        let op = own.set(&format!("k{}", durable.len()), json!("v".repeat(30_000)), true).await;
+        match own.client.next().await.unwrap() {
+            ack if ack["type"] == "ack" => {}
+            other => panic!("{other}"),
+        }
+        let answer = own.client.next().await.unwrap();
+        assert_eq!(answer["op"], op);
+        if answer["type"] != "durable" {
+            break answer;
+        }
+        durable.push(format!("k{}", durable.len()));
+        assert!(durable.len() < 1000, "the disk is never full");
+    };
+    assert_eq!(
+        (&refusal["type"], &refusal["message"]),
+        (&json!("not-durable"), &json!("the store of the field failed"))
+    );
+    assert!(durable.len() > 10, "{durable:?}");
+    // The gateway goes on in memory.
+    let mut other = Own::connect(&server.url(), "other").await;
+    other.subscribe(&["last"]).await;
+    own.set("last", json!("in memory"), true).await;
+    assert_eq!(other.change("last").await["value"], "in memory");
+    assert_eq!(own.next("not-durable").await["op"], own.op());
+    server.kill().await;
+
+    let server = Server::gateway().store(&store).start().await;
+    let mut reader = Own::connect(&server.url(), "reader").await;
+    let there = reader.subscribe(&["*"]).await;
+    let has = |key: &String| there.iter().any(|entry| entry["key"] == **key);
+    assert!(durable.iter().all(has), "{} of {}", there.len(), durable.len());
+    let op = reader.set("after", json!("the disk has room"), true).await;
+    assert_eq!(reader.next("durable").await["op"], op);
+    server.kill().await;
+}
+
 #[tokio::test]
 async fn c1_9_a_rejected_write_is_reported_to_its_writer_and_seen_by_nobody() {
     let server = Server::gateway().start().await;

@@ -25,49 +25,51 @@ async fn two_gateways() -> (NatsServer, Server, Server) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn case_15_two_gateways_show_the_same_winner_in_1000_rounds() {
+    const BATCHES: u64 = 20;
+    const ROUNDS: u64 = 50;
     let (_nats, one, other) = two_gateways().await;
-    let (mut a, _) = Tab::opened(one.address, "home").await;
-    let (mut b, _) = Tab::opened(other.address, "home").await;
-    let mut races_with_two_winners = 0;
-    for batch in 0..20 {
-        // Messages of 0.4 are limited to 100 a second and 200 at once; the races are in between.
-        let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
-        for round in 0..50 {
-            let key = format!("k{batch}-{round}");
-            one.field.set(&key, &format!("a{round}")).unwrap();
-            other.field.set(&key, &format!("b{round}")).unwrap();
-            of_a.push(key.clone());
-            of_b.push(key);
-        }
-        tokio::join!(one.field.agreed(1), other.field.agreed(1)).0.unwrap();
+    let mut a = Client::following(one.address, "home", "a").await;
+    let mut b = Client::following(other.address, "home", "b").await;
+    let keys = |batch: u64| (0..ROUNDS).map(move |round| format!("k{batch}-{round}"));
+    for batch in 0..BATCHES {
+        let writes = |name: &str| -> Vec<_> {
+            let write = |(op, key): (u64, String)| {
+                let value = format!("{name} in {key}");
+                json!({ "type": "set", "op": op, "at": now(), "key": key, "value": value, "replaces": null })
+            };
+            (batch * ROUNDS + 1..).zip(keys(batch)).map(write).collect()
+        };
+        // One message each: at the same time, and neither has seen what the other writes.
+        let (of_a, of_b) = (json!(writes("a")), json!(writes("b")));
+        tokio::join!(a.tab.send(&of_a), b.tab.send(&of_b));
+        let all = usize::try_from((batch + 1) * ROUNDS).unwrap();
+        tokio::join!(a.until(|client| client.acks.len() == all), b.until(|client| client.acks.len() == all));
+        let agreed = async { tokio::try_join!(one.field.agreed(1), other.field.agreed(1)) };
+        tokio::time::timeout(Duration::from_secs(30), agreed).await.expect("in time").unwrap();
+        // What was changed before is sent to the clients before.
         one.field.set("end", &batch).unwrap();
-        let seen_a = until_end(&mut a, batch).await;
-        let seen_b = until_end(&mut b, batch).await;
-        for key in of_a {
-            let (in_one, in_other) = (one.field.get_json(&key), other.field.get_json(&key));
-            assert_eq!(in_one, in_other, "{key}");
-            let value: serde_json::Value = serde_json::from_slice(&in_one.unwrap()).unwrap();
-            assert_eq!((seen_a.get(&key), seen_b.get(&key)), (Some(&value), Some(&value)), "{key}");
-            races_with_two_winners += 1;
+        let end = json!(batch);
+        tokio::join!(
+            a.until(|client| client.value("end") == Some(&end)),
+            b.until(|client| client.value("end") == Some(&end))
+        );
+        for key in keys(batch) {
+            let stored = one.field.get::<serde_json::Value>(&key).unwrap();
+            assert_eq!(stored, other.field.get(&key).unwrap(), "{key}");
+            assert_eq!((a.value(&key), b.value(&key)), (stored.as_ref(), stored.as_ref()), "{key}");
         }
-        drop(of_b);
     }
-    assert_eq!(races_with_two_winners, 1000);
+    a.settle().await;
+    b.settle().await;
+    // Each race has one loser, which heard of it from its own gateway.
+    let lost = |client: &Client, name: &str| {
+        let own = |loss: &&serde_json::Value| loss["lost"].as_str().unwrap().starts_with(name);
+        client.superseded.iter().filter(own).count()
+    };
+    assert_eq!(a.superseded.len() + b.superseded.len(), usize::try_from(BATCHES * ROUNDS).unwrap());
+    assert_eq!((lost(&a, "a "), lost(&b, "b ")), (a.superseded.len(), b.superseded.len()));
     one.stop().await;
     other.stop().await;
-}
-
-/// The last value of each key that the tab was shown until the end of a batch.
-async fn until_end(tab: &mut Tab, batch: u64) -> std::collections::BTreeMap<String, serde_json::Value> {
-    let mut seen = std::collections::BTreeMap::new();
-    loop {
-        let message = tab.next("set").await;
-        let key = message["key"].as_str().expect("a key").to_owned();
-        if key == "end" && message["value"] == batch {
-            return seen;
-        }
-        seen.insert(key, message["value"].clone());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

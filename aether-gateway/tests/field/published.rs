@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use aether_core::Aether;
-use aether_gateway::{FieldOptions, SecurityLimits};
+use aether_gateway::{FieldOptions, Gateway, GatewayOptions, SecurityLimits};
 use serde_json::{Value, json};
 
-use crate::client::{Client, POLICY, TOO_BIG, Tab};
+use crate::client::{Client, Heard, POLICY, TOO_BIG, Tab};
 use crate::server::Server;
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -192,4 +192,18 @@ async fn case_7_an_idle_viewer_stays_and_a_dead_one_is_found() {
     let line = server.line().await;
     assert_eq!((&line["clients"], &line["dropped_clients"]["silent"]), (&json!(1), &json!(1)), "{line}");
     server.stop().await;
+}
+
+/// C3 17, the half about ports.
+#[tokio::test]
+async fn a_gateway_that_stops_frees_its_port_in_the_same_process() {
+    let aether = Aether::local();
+    let server = Server::start(&aether, FieldOptions::default()).await;
+    let address = server.address;
+    let (mut tab, _) = Tab::opened(address, "home").await;
+    server.stop().await;
+    assert!(matches!(tab.hear().await, Heard::Closed(_)));
+    let options = GatewayOptions::default().listen(address).physics(false);
+    let again = Gateway::start(&aether, options).await.expect("the port is free");
+    assert_eq!(again.address(), address);
 }

@@ -31,18 +31,22 @@ pub(super) enum Found {
     Damaged(Option<Key>),
 }
 
-/// Everything that looks like a record, with its place.
+/// Everything that looks like a record, with its place. A mark of which one byte is wrong counts if what follows is whole.
 pub(super) fn scan(bytes: &[u8]) -> impl Iterator<Item = (usize, Found)> {
-    let places = bytes.windows(MARK.len()).enumerate().filter(|(_, window)| *window == MARK);
-    places.map(|(place, _)| {
+    bytes.windows(MARK.len()).enumerate().filter_map(|(place, window)| {
+        let right = window.iter().zip(&MARK).filter(|(byte, mark)| byte == mark).count();
+        if right + 1 < MARK.len() {
+            return None;
+        }
         let rest = &bytes[place + MARK.len()..];
         let found = match postcard::take_from_bytes::<(Key, Entry, ChangeId)>(rest) {
             Ok(((key, entry, id), _)) if ChangeId::of(&key, &entry) == id => {
                 Found::Entry(Box::new(Change { key, entry }))
             }
+            _ if right < MARK.len() => return None,
             _ => Found::Damaged(postcard::take_from_bytes::<Key>(rest).ok().map(|(key, _)| key)),
         };
-        (place, found)
+        Some((place, found))
     })
 }
 
@@ -87,5 +91,23 @@ mod tests {
             .collect();
         let some = |name: &str| Some(name.to_owned());
         assert_eq!(names, [(true, some("a")), (false, some("b")), (true, some("c")), (false, None)]);
+    }
+
+    #[test]
+    fn a_record_whose_mark_is_damaged_is_found() {
+        let whole = record("lamp/1");
+        for byte in 0..MARK.len() {
+            let mut bytes = [&[0; 9][..], &whole].concat();
+            bytes[9 + byte] ^= 1;
+            let found: Vec<_> = scan(&bytes).collect();
+            assert!(
+                matches!(&found[..], [(9, Found::Entry(change))] if change.key.name() == "lamp/1"),
+                "{found:?}"
+            );
+            // If more than that is damaged, nothing tells it from other bytes.
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            assert_eq!(scan(&bytes).count(), 0);
+        }
     }
 }

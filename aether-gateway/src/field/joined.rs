@@ -1,0 +1,118 @@
+//! Joining the fields that a gateway serves, and leaving them.
+
+use std::path::Path;
+
+use aether_core::Aether;
+use aether_field::{Field, FieldError, JoinFieldError};
+
+use super::access::{Access, AccessError};
+use super::limits::{LimitError, SecurityLimits};
+use super::served::FieldOptions;
+use super::settings::{AllowedOrigin, LimitSetting, ServedField};
+
+/// The environment variable with a token that may read and write all fields.
+const TOKEN: &str = "AETHER_FIELD_TOKEN";
+
+/// Why the fields cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeFieldsError {
+    /// A field cannot be joined.
+    #[error("the field {name:?} cannot be served")]
+    Join {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: JoinFieldError,
+    },
+    /// A field is named twice.
+    #[error("the field {name:?} is named twice")]
+    Twice {
+        /// Its name.
+        name: String,
+    },
+    /// The tokens cannot be used.
+    #[error("the tokens of the fields cannot be used")]
+    Access(#[from] AccessError),
+    /// A limit cannot be set.
+    #[error("a limit of the fields cannot be set")]
+    Limit(#[from] LimitError),
+    /// Tokens were set, but no field.
+    #[error("there are tokens for fields, but no field: set fields in [service.gateway] (--field NAME)")]
+    NoFields,
+    /// A field could not be stored when it was closed.
+    #[error("the field {name:?} could not be closed")]
+    Close {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: FieldError,
+    },
+}
+
+/// The replicas that a program has joined for its gateway.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct JoinedFields(Vec<(String, Field)>);
+
+/// Joins fields. Returns what the gateway needs, and the replicas, which are to be closed after it.
+pub(crate) async fn join(
+    fields: &[ServedField],
+    tokens: Option<&Path>,
+    origins: &[AllowedOrigin],
+    limits: &[LimitSetting],
+    aether: &Aether,
+) -> Result<(FieldOptions, JoinedFields), ServeFieldsError> {
+    // Somebody who made tokens expects that something is behind them.
+    if fields.is_empty() && tokens.is_some() {
+        return Err(ServeFieldsError::NoFields);
+    }
+    let mut access = match tokens {
+        Some(path) => Access::load(path)?,
+        None => Access::default(),
+    };
+    // A variable that is set to nothing stands for no token, as in the sync engine.
+    if let Some(token) = std::env::var(TOKEN).ok().filter(|token| !token.is_empty() && !fields.is_empty()) {
+        access = access.token(&token)?;
+    }
+    let mut bounds = SecurityLimits::default();
+    for limit in limits {
+        bounds.set(limit.as_str())?;
+    }
+    let mut options = FieldOptions::default().access(access).limits(bounds);
+    for origin in origins {
+        options = options.origin(origin.as_str());
+    }
+    let mut joined = JoinedFields::default();
+    for ServedField { name, store } in fields {
+        if joined.0.iter().any(|(other, _)| other == name) {
+            return Err(ServeFieldsError::Twice { name: name.clone() });
+        }
+        let mut builder = Field::builder(name).replica("gateway");
+        if let Some(store) = store {
+            builder = builder.store(store);
+        }
+        let field = builder
+            .join(aether)
+            .await
+            .map_err(|source| ServeFieldsError::Join { name: name.clone(), source })?;
+        options = options.field(name, field.clone());
+        joined.0.push((name.clone(), field));
+    }
+    Ok((options, joined))
+}
+
+impl JoinedFields {
+    /// Leaves the fields, and waits until everything is stored.
+    ///
+    /// # Errors
+    /// [`ServeFieldsError::Close`] with the first field that could not be stored; the others are closed all the same.
+    pub async fn close(self) -> Result<(), ServeFieldsError> {
+        let mut first = Ok(());
+        for (name, field) in self.0 {
+            let closed = field.close().await.map_err(|source| ServeFieldsError::Close { name, source });
+            first = first.and(closed);
+        }
+        first
+    }
+}
