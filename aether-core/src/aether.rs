@@ -15,7 +15,7 @@ use crate::echo::{DeadLetters, EchoLedger, EchoReason, NOBODY, Reflector, reflec
 use crate::extensions::ExtensionMap;
 use crate::inbox::Ledger;
 use crate::medium::{
-    ConnectError, ConnectRequest, FlushError, JoinError, Local, LocalOptions, LocalVibrators, Medium,
+    ConnectError, ConnectRequest, FlushError, JoinError, Layers, Local, LocalOptions, LocalVibrators, Medium,
     MediumOptions, MediumStatus, Promises, Schemes,
 };
 use crate::presence::{Presence, Roster};
@@ -57,6 +57,7 @@ pub struct AetherBuilder {
     url: String,
     options: MediumOptions,
     schemes: Schemes,
+    layers: Layers,
 }
 
 impl AetherBuilder {
@@ -111,6 +112,16 @@ impl AetherBuilder {
         self
     }
 
+    /// Puts a medium around the one that the address names, whichever that is. A later layer is outside of an earlier one.
+    /// [`AetherBuilder::scheme`] does the same for one scheme, before anything is connected.
+    pub fn layer(
+        mut self,
+        layer: impl Fn(Arc<dyn Medium>) -> Arc<dyn Medium> + Send + Sync + 'static,
+    ) -> Self {
+        self.layers.push(layer);
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -134,7 +145,7 @@ impl AetherBuilder {
             reflecting: Arc::new(move |outbox| reflecting(outbox, &reflector, NOBODY)),
             before: None,
         };
-        Ok(parts.on(connector(request).await?))
+        Ok(parts.on(self.layers.around(connector(request).await?)))
     }
 }
 
@@ -193,6 +204,7 @@ impl Aether {
             url: "local:".to_owned(),
             options: MediumOptions::default(),
             schemes: Schemes::default(),
+            layers: Layers::default(),
         }
     }
 

@@ -83,7 +83,7 @@ pub use medium::{
     AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, LocalOptions, Wire,
 };
 pub use phase::Phase;
-pub use router::Receipt;
+pub use router::{Durability, Receipt};
 pub use source::{Source, WaveId};
 pub use vibrator::{CreateError, Emitter, Receiver, Tuner, Vibrator, VibratorBuilder};
 pub use wave::{Failure, FailureReason, Kind, Metadata, PayloadError, Wave, WaveBuilder, WaveError};

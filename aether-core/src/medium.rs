@@ -6,6 +6,7 @@
 
 mod confirming;
 mod connect;
+mod layers;
 #[cfg(feature = "link")]
 pub mod link;
 mod local;
@@ -15,13 +16,16 @@ mod promises;
 mod schemes;
 
 pub use crate::aether::Connection;
-pub use crate::router::{Carried, Crowded, Heard, Lost, Offered, Router, Subscription, Waiting};
+pub use crate::router::{
+    Carried, Crowded, Heard, Lost, NotStored, Offered, Router, Settled, Stored, Subscription, Waiting,
+};
 pub use crate::wave::{Received, ReplyError, ReplyPath};
 pub use confirming::ConfirmError;
 pub(crate) use connect::MediumOptions;
 pub use connect::{
     ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, without_secrets,
 };
+pub(crate) use layers::Layers;
 pub(crate) use local::Local;
 pub use local::LocalOptions;
 #[cfg(feature = "nats")]
@@ -216,7 +220,7 @@ pub trait Medium: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ConfirmError`]: the wave was not accepted, was shed, or is not known to have arrived.
-    fn carry_confirmed(&self, wave: Wave) -> BoxFuture<'_, Result<Offered, ConfirmError>> {
+    fn carry_confirmed(&self, wave: Wave) -> BoxFuture<'_, Result<Settled, ConfirmError>> {
         Box::pin(confirming::carry_and_flush(self, wave))
     }
 
@@ -282,6 +286,9 @@ pub enum EmitError {
         /// The lowest floor of the receivers.
         floor: crate::amplitude::Floor,
     },
+    /// The channel is durable, and the wave was not stored.
+    #[error(transparent)]
+    NotStored(#[from] NotStored),
     /// The wave could not be created, so there is none to hand back.
     #[error(transparent)]
     Invalid(#[from] WaveError),
@@ -298,6 +305,7 @@ impl EmitError {
             | Self::TooFar { wave }
             | Self::BelowFloor { wave, .. }
             | Self::Reserved { wave } => Some(wave),
+            Self::NotStored(NotStored { wave, .. }) => Some(wave),
             Self::Invalid(_) => None,
         }
     }
@@ -311,6 +319,7 @@ impl EmitError {
             | Self::TooFar { wave }
             | Self::BelowFloor { wave, .. }
             | Self::Reserved { wave } => Some(wave),
+            Self::NotStored(NotStored { wave, .. }) => Some(wave),
             Self::Invalid(_) => None,
         }
     }
@@ -318,7 +327,10 @@ impl EmitError {
     /// Whether the same wave may be accepted later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::BelowFloor { .. })
+        match self {
+            Self::NotStored(error) => error.is_transient,
+            error => matches!(error, Self::Full { .. } | Self::BelowFloor { .. }),
+        }
     }
 }
 

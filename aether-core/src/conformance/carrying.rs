@@ -78,7 +78,7 @@ async fn an_emitted_wave_is_in_the_inboxes_or_the_outbox(stage: &Stage) -> Check
     let mut ears = [listener("a", &stage.here, "taken").await?, listener("b", &stage.here, "taken").await?];
     let emitter = vibrator("emitter", &stage.here).await?;
     for count in 1..=100 {
-        let Receipt { sequence, receivers } = emitter.emit(numbered("taken", count)?).await?;
+        let Receipt { sequence, receivers, .. } = emitter.emit(numbered("taken", count)?).await?;
         same("the number of the wave", count, sequence)?;
         let taken = stage.here.status().outbox;
         holds("an account that adds up", taken.adds_up(), taken)?;

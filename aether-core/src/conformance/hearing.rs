@@ -61,7 +61,7 @@ async fn leading_wildcards_do_not_match_reserved_channels(stage: &Stage) -> Chec
         let mut reserved = numbered(Channel::with_reserved("_aether.conformance.test")?, count)?;
         reserved.stamp(&sequencer, Moment::now());
         if let Carried::Waiting(waiting) = stage.here.medium().carry(reserved)? {
-            waiting.finish().await;
+            waiting.finish().await?;
         }
         stage.within("the flush to return", stage.here.flush()).await??;
         emitter.emit(numbered("plain.conformance.test", count)?).await?;

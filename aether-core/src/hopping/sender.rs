@@ -83,7 +83,7 @@ impl HoppingEmitter {
     /// As [`Emitter::emit`].
     pub async fn emit(&self, wave: Wave) -> Result<Receipt, HopEmitError> {
         let (sequence, carried) = self.carry(wave)?;
-        Ok(Receipt::new(sequence, settled(carried).await))
+        Ok(settled(sequence, carried).await.map_err(|error| moved_back(error, self.channel()))?)
     }
 
     #[inline]

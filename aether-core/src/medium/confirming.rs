@@ -5,7 +5,7 @@
 
 use super::{EmitError, FlushError, Medium};
 use crate::inbox::ShedReason;
-use crate::router::{Carried, Offered};
+use crate::router::{Carried, Settled};
 use crate::source::WaveId;
 use crate::wave::Wave;
 
@@ -38,15 +38,15 @@ pub enum ConfirmError {
 pub(super) async fn carry_and_flush<M: Medium + ?Sized>(
     medium: &M,
     wave: Wave,
-) -> Result<Offered, ConfirmError> {
+) -> Result<Settled, ConfirmError> {
     let (id, lost_before) = (wave.id(), medium.status().outbox.lost());
-    let offered = match medium.carry(wave)? {
-        Carried::Done(offered) => offered,
-        Carried::Waiting(waiting) => waiting.finish().await,
+    let settled = match medium.carry(wave)? {
+        Carried::Done(offered) => offered.into(),
+        Carried::Waiting(waiting) => waiting.finish().await.map_err(EmitError::from)?,
     };
     let flushed = medium.flush().await;
     if medium.status().outbox.lost() > lost_before {
         return Err(ConfirmError::Shed { id, reason: None });
     }
-    flushed.map(|()| offered).map_err(|source| ConfirmError::Unconfirmed { id, source })
+    flushed.map(|()| settled).map_err(|source| ConfirmError::Unconfirmed { id, source })
 }

@@ -111,7 +111,7 @@ impl Medium for Local {
             let conversation = async {
                 let offered = match self.carry(question)? {
                     Carried::Done(offered) => offered,
-                    Carried::Waiting(waiting) => waiting.finish().await,
+                    Carried::Waiting(waiting) => waiting.finish().await.map_err(EmitError::from)?.offered,
                 };
                 if offered == Offered::to(0) {
                     return Err(AskError::NoResonator { channel: channel.clone() });

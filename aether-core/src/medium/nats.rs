@@ -55,7 +55,7 @@ use super::{
 };
 use crate::channel::Channel;
 use crate::inbox::Inbox;
-use crate::router::{Carried, Offered, Router, Subscription, Waiting};
+use crate::router::{Carried, Offered, Router, Settled, Subscription, Waiting};
 use crate::wave::Wave;
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
@@ -341,7 +341,7 @@ impl Medium for Nats {
         })
     }
 
-    fn carry_confirmed(&self, wave: Wave) -> BoxFuture<'_, Result<Offered, ConfirmError>> {
+    fn carry_confirmed(&self, wave: Wave) -> BoxFuture<'_, Result<Settled, ConfirmError>> {
         Box::pin(self.carry_and_settle(wave))
     }
 

@@ -1,5 +1,6 @@
 //! The number of inboxes a wave was offered to: what a medium reports to an emitter, and an emitter to its caller.
 
+use super::stored::Stored;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
 
@@ -12,11 +13,33 @@ pub struct Receipt {
     /// The number of inboxes the wave was offered to, or `None` if the medium cannot know. For a question, the number
     /// of those that could answer.
     pub receivers: Option<usize>,
+    /// The place of the wave in a log, if its channel is durable.
+    pub stored: Option<Stored>,
 }
 
 impl Receipt {
     pub(crate) fn new(sequence: u64, offered: Offered) -> Self {
-        Self { sequence, receivers: offered.inboxes() }
+        Self { sequence, receivers: offered.inboxes(), stored: None }
+    }
+
+    /// Of a wave that had to wait.
+    pub(crate) fn of(sequence: u64, Settled { offered, stored }: Settled) -> Self {
+        Self { stored, ..Self::new(sequence, offered) }
+    }
+}
+
+/// How a wave fared that had to wait, or to be confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The number of inboxes that it was offered to.
+    pub offered: Offered,
+    /// Its place in a log, if it was stored.
+    pub stored: Option<Stored>,
+}
+
+impl From<Offered> for Settled {
+    fn from(offered: Offered) -> Self {
+        Self { offered, stored: None }
     }
 }
 

@@ -1,28 +1,33 @@
-//! A wave waiting for room in inboxes.
+//! A wave waiting for room in inboxes, or until it is stored.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
-use futures_util::future::{join_all, select_all};
+use futures_util::future::{BoxFuture, join_all, select_all};
 use smallvec::SmallVec;
 
-use super::offered::Offered;
+use super::offered::{Offered, Settled};
+use super::stored::NotStored;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
 
 /// A full inbox, or several of which the first with room receives the wave.
 pub(super) type Full = SmallVec<[Arc<Inbox>; 1]>;
 
-/// A wave and the full inboxes that it still has to be offered to.
+/// A wave and the full inboxes that it still has to be offered to, or a wave that is being stored.
 ///
 /// When dropped, the wave is offered to all of them at once: they shed their weakest wave and count it. An emit
 /// cancelled while waiting therefore loses nothing uncounted.
-#[derive(Debug)]
 #[must_use = "finish() waits for room; dropping sheds at once"]
-pub struct Waiting(Box<WaitingState>);
+pub struct Waiting(Box<Awaited>);
 
 /// Boxed, so that the return value stays small when nothing waits.
-#[derive(Debug)]
+enum Awaited {
+    Room(WaitingState),
+    Storage(BoxFuture<'static, Result<Settled, NotStored>>),
+}
+
 struct WaitingState {
     /// Each with the waves as it sees them, in order; none once they were offered.
     full: Vec<(Full, VecDeque<Wave>)>,
@@ -38,7 +43,15 @@ impl Waiting {
     }
 
     pub(super) fn for_each(full: Vec<(Full, VecDeque<Wave>)>, offered: Offered) -> Self {
-        Self(Box::new(WaitingState { full, offered }))
+        Self(Box::new(Awaited::Room(WaitingState { full, offered })))
+    }
+
+    /// A wave that is being stored, and is offered to its inboxes afterwards. If the future is dropped earlier, it has to
+    /// see to both by other means. For implementors of media.
+    pub fn for_storage(
+        storing: impl Future<Output = Result<Settled, NotStored>> + Send + 'static,
+    ) -> Self {
+        Self(Box::new(Awaited::Storage(Box::pin(storing))))
     }
 
     /// Puts waves into the outbox of a medium under one lock, where those that find no room have to wait in their order, as
@@ -52,20 +65,28 @@ impl Waiting {
     }
 
     /// Waits for room in all inboxes at once, at most for the patience of each; then the weakest wave is shed. Inboxes
-    /// with room get the wave without waiting for the others.
+    /// with room get the wave without waiting for the others. A wave that is being stored waits for that first.
+    ///
+    /// # Errors
+    /// [`NotStored`] with the wave, if its channel is durable and it was not stored. Waiting for room cannot fail.
     ///
     /// # Cancel safety
     /// If cancelled before completion, the wave is offered at once to every inbox it was still waiting for.
-    pub async fn finish(mut self) -> Offered {
-        // Boxed, because it is large and rare and would otherwise enlarge the future of every emit.
-        Box::pin(async {
-            match &mut *self.0.full {
-                [only] => offer(only).await,
-                full => drop(join_all(full.iter_mut().map(offer)).await),
+    pub async fn finish(mut self) -> Result<Settled, NotStored> {
+        match &mut *self.0 {
+            Awaited::Storage(storing) => storing.as_mut().await,
+            // Boxed, because it is large and rare and would otherwise enlarge the future of every emit.
+            Awaited::Room(state) => {
+                Box::pin(async {
+                    match &mut *state.full {
+                        [only] => offer(only).await,
+                        full => drop(join_all(full.iter_mut().map(offer)).await),
+                    }
+                })
+                .await;
+                Ok(state.offered.into())
             }
-        })
-        .await;
-        self.0.offered
+        }
     }
 }
 
@@ -81,12 +102,22 @@ async fn offer((inboxes, waves): &mut (Full, VecDeque<Wave>)) {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingState {
     fn drop(&mut self) {
-        for (inboxes, waves) in self.0.full.drain(..) {
+        for (inboxes, waves) in self.full.drain(..) {
             if let Some(inbox) = inboxes.first() {
                 waves.into_iter().for_each(|wave| drop(inbox.offer(wave, Offer::Unwaited)));
             }
         }
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = match &*self.0 {
+            Awaited::Room(state) => &state.offered as &dyn fmt::Debug,
+            Awaited::Storage(_) => &"storage",
+        };
+        f.debug_tuple("Waiting").field(of).finish()
     }
 }

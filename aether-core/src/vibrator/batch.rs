@@ -72,7 +72,9 @@ impl Emitter {
             // Of tokio's budget, a batch costs one unit at most.
             let is_due = (0..batch.waves.len().max(1)).filter(|_| is_due_for_emitting()).count() > 0;
             while let Some(waiting) = batch.carry() {
-                waiting.finish().await;
+                if let Err(error) = waiting.finish().await {
+                    batch.refuse(error.into());
+                }
             }
             if is_due {
                 coop::consume_budget().await;

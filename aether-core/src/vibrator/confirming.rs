@@ -41,10 +41,10 @@ impl Emitter {
         let wave = self.stamped(wave.try_into().map_err(EmitError::from)?)?;
         let sequence = wave.sequence();
         let confirmed = self.aether().medium().carry_confirmed(wave).await;
-        let offered = confirmed.map_err(|error| match error {
+        let settled = confirmed.map_err(|error| match error {
             ConfirmError::Emit(error) => self.unnumbered(error).into(),
             other => other,
         })?;
-        Ok(Receipt::new(sequence, offered))
+        Ok(Receipt::of(sequence, settled))
     }
 }

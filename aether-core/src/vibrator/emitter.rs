@@ -15,7 +15,7 @@ use crate::channel::{Channel, ChannelError};
 use crate::echo::{EchoReason, Echoes, EchoesError};
 use crate::extensions::ExtensionMap;
 use crate::medium::{AskError, EmitError};
-use crate::router::{Carried, Offered, Receipt};
+use crate::router::{Carried, Receipt};
 use crate::source::{Sequencer, Source, SourceError, WaveId};
 use crate::wave::{Kind, Origin, Wave};
 
@@ -150,7 +150,7 @@ impl Emitter {
         EmitError: From<W::Error>,
     {
         let (sequence, carried) = self.carry_at(wave.try_into()?, Moment::now)?;
-        Ok(Receipt::new(sequence, settled(carried).await))
+        settled(sequence, carried).await.map_err(|error| self.unnumbered(error))
     }
 
     /// Numbers a wave and gives it to the medium. Returns its number.
@@ -237,7 +237,7 @@ impl Emitter {
         let onward = self.unless_stopped(onward, Wave::age)?;
         let sequence = onward.sequence();
         let carried = self.aether.medium().carry(onward)?;
-        Ok(Receipt::new(sequence, settled(carried).await))
+        settled(sequence, carried).await
     }
 
     /// Tells the source of a wave that it was not handled. A handler calls it when it refuses a wave or fails at it.
@@ -400,20 +400,20 @@ impl Emitter {
 /// Waits if the medium asks for it; otherwise gives way to other tasks when it is time. Cancelled in either case, the
 /// wave has been offered.
 #[inline]
-pub(crate) async fn settled(carried: Carried) -> Offered {
+pub(crate) async fn settled(sequence: u64, carried: Carried) -> Result<Receipt, EmitError> {
     match carried {
-        Carried::Done(offered) if !is_due_for_emitting() => offered,
+        Carried::Done(offered) if !is_due_for_emitting() => Ok(Receipt::new(sequence, offered)),
         // One place to wait at keeps the future of an emit simple.
-        carried => settled_later(carried).await,
+        carried => settled_later(sequence, carried).await,
     }
 }
 
-async fn settled_later(carried: Carried) -> Offered {
+async fn settled_later(sequence: u64, carried: Carried) -> Result<Receipt, EmitError> {
     match carried {
         Carried::Done(offered) => {
             coop::consume_budget().await;
-            offered
+            Ok(Receipt::new(sequence, offered))
         }
-        Carried::Waiting(waiting) => waiting.finish().await,
+        Carried::Waiting(waiting) => Ok(Receipt::of(sequence, waiting.finish().await?)),
     }
 }

@@ -213,10 +213,10 @@ impl Line {
 
     async fn send(&self, wave: Wave) {
         let carried = self.inner.carry(wave);
-        let is_delivered = carried.is_ok();
-        if let Ok(Carried::Waiting(waiting)) = carried {
-            waiting.finish().await;
-        }
+        let is_delivered = match carried {
+            Ok(Carried::Waiting(waiting)) => waiting.finish().await.is_ok(),
+            carried => carried.is_ok(),
+        };
         let mut state = self.state.lock();
         state.is_sending = false;
         let mut plan = self.shared.plan.lock();

@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use super::Nats;
 use super::link::Ended;
 use crate::medium::{ConfirmError, FlushError, Medium};
-use crate::router::{Carried, Offered};
+use crate::medium::EmitError;
+use crate::router::{Carried, Settled};
 use crate::wave::Wave;
 
 /// Closing and flushing give up after this long without any progress. This applies while the connection is down, and
@@ -123,13 +124,13 @@ impl Nats {
     }
 
     /// Accepts a wave and waits until the server has confirmed it, or the outbox has shed it.
-    pub(super) async fn carry_and_settle(&self, wave: Wave) -> Result<Offered, ConfirmError> {
+    pub(super) async fn carry_and_settle(&self, wave: Wave) -> Result<Settled, ConfirmError> {
         let (watched, mut shed) = self.confirming.watch(&wave);
         let id = watched.id.clone();
         let confirmed = async {
             let offered = match self.carry(wave)? {
-                Carried::Done(offered) => offered,
-                Carried::Waiting(waiting) => waiting.finish().await,
+                Carried::Done(offered) => offered.into(),
+                Carried::Waiting(waiting) => waiting.finish().await.map_err(EmitError::from)?,
             };
             let settled = self.settle().await;
             settled.map(|()| offered).map_err(|source| ConfirmError::Unconfirmed { id: id.clone(), source })

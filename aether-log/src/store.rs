@@ -1,0 +1,220 @@
+//! The store: records in segment files, appended by one thread in groups.
+//!
+//! Bytes in, bytes out: nothing here knows of waves or of the bus. [`Log`](crate::Log) puts waves into it, and consumers
+//! read it with a [`Cursor`].
+//!
+//! A segment is a file of at most [`StoreOptions::segment_bytes`], named by the position of its first record. A record has a
+//! header with a checksum of its own and a body with another one, so a changed byte is found in either, and everything
+//! before and after that record stays readable.
+
+mod committer;
+mod cursor;
+mod damage;
+mod error;
+mod lock;
+mod options;
+mod record;
+mod rewriting;
+mod segment;
+mod segments;
+mod verify;
+
+pub use crate::store::cursor::{Cursor, Item};
+pub use crate::store::damage::{Damage, TornTail};
+pub use crate::store::error::{AppendError, OpenError, ReadError};
+pub use crate::store::options::{OptionsError, Retention, StoreOptions};
+pub use crate::store::record::{Entry, Record};
+pub use crate::store::rewriting::Rewritten;
+pub use crate::store::segments::Extent;
+pub use crate::store::verify::{Verified, verify};
+
+pub(crate) use crate::store::segments::Place;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use aether_core::Durability;
+use tokio::sync::watch;
+
+use self::committer::{Committer, Done, Queue};
+use self::lock::Lock;
+use self::segments::Segments;
+
+/// An append-only log of records in a folder, which one process at a time may write.
+#[derive(Debug)]
+pub struct Store {
+    segments: Arc<Segments>,
+    queue: Arc<Queue>,
+    last: watch::Receiver<u64>,
+    options: StoreOptions,
+    /// What opening found.
+    torn: Option<TornTail>,
+    damaged: Vec<Damage>,
+    thread: Option<JoinHandle<()>>,
+    _lock: Lock,
+}
+
+impl Store {
+    /// Opens a log, or makes one. Reads the last segment whole and of the others only the headers, so opening takes as long
+    /// as reading one segment.
+    ///
+    /// A last record that was not written to its end, as after a crash, is cut off. It was never acknowledged.
+    /// `at_least` is the smallest position that the next record may get, for callers that have noted positions elsewhere.
+    ///
+    /// # Errors
+    /// [`OpenError`]: another process has the log open, the folder holds files of something else, or it cannot be read or
+    /// written.
+    pub fn open(folder: &Path, options: StoreOptions, at_least: u64) -> Result<Self, OpenError> {
+        let lock = Lock::acquire(folder)?;
+        let (segments, opened) = Segments::open(folder, true)?;
+        let segments = Arc::new(segments);
+        let queue = Arc::new(Queue::new(options.max_queued_bytes));
+        let (committer, last) =
+            Committer::new(Arc::clone(&segments), Arc::clone(&queue), &options, &opened, at_least)?;
+        let thread = std::thread::Builder::new().name("aether-log".to_owned()).spawn(|| committer.run());
+        let thread = Some(thread.map_err(|source| OpenError::io(folder, "start the writing thread of", source))?);
+        let (torn, damaged) = (opened.torn, opened.damaged);
+        let store = Self { segments, queue, last, options, torn, damaged, thread, _lock: lock };
+        store.retain();
+        Ok(store)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.segments.folder()
+    }
+
+    /// The end of the last segment that opening cut off, if a record there was not written whole.
+    #[must_use]
+    pub const fn torn(&self) -> Option<&TornTail> {
+        self.torn.as_ref()
+    }
+
+    /// The damage that opening found: in the last segment, and in the headers of the others. [`Store::verify`] reads
+    /// everything.
+    #[must_use]
+    pub fn damaged(&self) -> &[Damage] {
+        &self.damaged
+    }
+
+    /// Queues a record. `done` is called by the writing thread with its position, once `level` is reached, or with the
+    /// reason why it was not.
+    ///
+    /// # Errors
+    /// [`AppendError`] at once if the record is too large, too many bytes wait, or the log is closed or has failed. Then
+    /// `done` is not called.
+    pub fn append(&self, entry: Entry, level: Durability, done: Done) -> Result<(), AppendError> {
+        if let Some(bytes) = entry.excess() {
+            return Err(AppendError::TooLarge { bytes });
+        }
+        self.queue.push(entry, level, done)
+    }
+
+    /// The position of the last record, followed as it changes; 0 before the first.
+    #[must_use]
+    pub fn last_position(&self) -> watch::Receiver<u64> {
+        self.last.clone()
+    }
+
+    /// A cursor at the first record whose position is not smaller. Following it returns records as they are written.
+    #[must_use]
+    pub fn cursor(&self, position: u64) -> Cursor {
+        Cursor::new(Arc::clone(&self.segments), position)
+    }
+
+    /// What the log holds.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        self.segments.extent()
+    }
+
+    /// Drops whole segments by [`Retention`], the oldest first. The last one always stays. It runs by itself when a segment
+    /// is full and at opening. Returns how many were dropped.
+    pub fn retain(&self) -> usize {
+        let _maintenance = self.segments.maintenance.lock();
+        self.segments.retain(&self.options.retention)
+    }
+
+    /// Writes all full segments anew without the records that `keep` does not want. Positions stay. Segments with damage
+    /// are left as they are. Blocks while it reads and writes.
+    ///
+    /// # Errors
+    /// [`ReadError`]; the segments that were not replaced yet are as before.
+    pub fn rewrite(&self, keep: impl FnMut(&Record) -> bool) -> Result<Rewritten, ReadError> {
+        let _maintenance = self.segments.maintenance.lock();
+        rewriting::rewrite(&self.segments, keep)
+    }
+
+    /// Reads everything and lists the damage. Blocks while it reads.
+    ///
+    /// # Errors
+    /// [`ReadError`] if a file cannot be read.
+    pub fn verify(&self) -> Result<Verified, ReadError> {
+        verify::verify_segments(&self.segments)
+    }
+
+    /// Why nothing can be written any more, if that is so.
+    #[must_use]
+    pub fn failure(&self) -> Option<AppendError> {
+        self.queue.failure()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A log that another process may be writing, open for reading only. A last record that is being written is not there yet.
+#[derive(Debug)]
+pub struct View {
+    segments: Arc<Segments>,
+}
+
+impl View {
+    /// Opens a log for reading. Changes nothing.
+    ///
+    /// # Errors
+    /// [`OpenError`]: there is no log, the folder holds files of something else, or it cannot be read.
+    pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        if !folder.is_dir() {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(OpenError::io(folder, "read", source));
+        }
+        let (segments, _) = Segments::open(folder, false)?;
+        Ok(Self { segments: Arc::new(segments) })
+    }
+
+    /// A cursor at the first record whose position is not smaller.
+    #[must_use]
+    pub fn cursor(&self, position: u64) -> Cursor {
+        Cursor::new(Arc::clone(&self.segments), position)
+    }
+
+    /// What the log held when it was opened or last refreshed.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        self.segments.extent()
+    }
+
+    /// Looks at the folder again, so that cursors find what was written meanwhile.
+    ///
+    /// # Errors
+    /// [`OpenError`], as [`View::open`].
+    pub fn refresh(&self) -> Result<(), OpenError> {
+        self.segments.refresh()
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.segments.folder().to_owned()
+    }
+}

@@ -1,0 +1,171 @@
+//! Reading a log in order.
+
+use std::sync::Arc;
+
+use super::damage::Damage;
+use super::error::ReadError;
+use super::record::Record;
+use super::segment::{Found, SegmentReader};
+use super::segments::{Place, Segments};
+
+/// What a cursor finds.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Item {
+    /// A record.
+    Record(Record),
+    /// Bytes that cannot be read. What follows can.
+    Damaged(Damage),
+}
+
+/// A place in a log, from which it is read in order. Reading blocks on the disk.
+#[derive(Debug)]
+pub struct Cursor {
+    segments: Arc<Segments>,
+    /// The smallest position that is still wanted.
+    wanted: u64,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    segment: u64,
+    generation: u32,
+    reader: SegmentReader,
+}
+
+impl Cursor {
+    pub(super) fn new(segments: Arc<Segments>, position: u64) -> Self {
+        Self { segments, wanted: position, open: None }
+    }
+
+    /// The smallest position that the next record can have.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.wanted
+    }
+
+    /// Continues at the first record whose position is not smaller.
+    pub fn seek(&mut self, position: u64) {
+        (self.wanted, self.open) = (position, None);
+    }
+
+    /// The next record, or damage; `None` at the end, where a later call finds what was written since.
+    ///
+    /// # Errors
+    /// [`ReadError`] if a file cannot be read.
+    pub fn next(&mut self) -> Result<Option<Item>, ReadError> {
+        Ok(self.next_placed()?.map(|(item, _)| item))
+    }
+
+    /// The same, with its place.
+    pub(crate) fn next_placed(&mut self) -> Result<Option<(Item, Place)>, ReadError> {
+        loop {
+            let Some(open) = &mut self.open else {
+                match self.open_at(None)? {
+                    true => continue,
+                    false => return Ok(None),
+                }
+            };
+            let segment = open.segment;
+            let Some((end, generation)) = self.segments.end(segment) else {
+                // Dropped by retention.
+                self.open = None;
+                continue;
+            };
+            if generation != open.generation {
+                self.open = None;
+                continue;
+            }
+            let found = open.reader.next(end);
+            let found = found.map_err(|source| ReadError::io(open.reader.path(), "read", source))?;
+            match found {
+                Some(Found::Record(record, _)) if record.position < self.wanted => {}
+                Some(Found::Record(record, offset)) => {
+                    self.wanted = record.position + 1;
+                    return Ok(Some((Item::Record(record), Place { segment, offset })));
+                }
+                Some(Found::Damaged(damage)) => {
+                    if let Some(position) = damage.position {
+                        if position < self.wanted {
+                            continue;
+                        }
+                        self.wanted = position + 1;
+                    }
+                    let offset = damage.offset;
+                    return Ok(Some((Item::Damaged(damage), Place { segment, offset })));
+                }
+                Some(Found::Torn { offset, bytes }) => {
+                    // In the last segment it is a record that is being written.
+                    let path = open.reader.path().to_owned();
+                    let Some(next) = self.segments.after(segment) else { return Ok(None) };
+                    self.open_at(Some(next))?;
+                    let damage = Damage { path, offset, bytes, position: None };
+                    return Ok(Some((Item::Damaged(damage), Place { segment, offset })));
+                }
+                None => {
+                    let Some(next) = self.segments.after(segment) else { return Ok(None) };
+                    // The segment may have grown before the next one was made.
+                    if self.segments.end(segment).is_some_and(|(now, _)| now > end) {
+                        continue;
+                    }
+                    self.open_at(Some(next))?;
+                }
+            }
+        }
+    }
+
+    /// Opens a segment, or the one with the wanted position. False if there is none.
+    fn open_at(&mut self, segment: Option<u64>) -> Result<bool, ReadError> {
+        self.wanted = self.wanted.max(segment.unwrap_or(0));
+        loop {
+            let Some(located) = self.segments.locate(self.wanted) else { return Ok(false) };
+            match SegmentReader::open(&located.path, self.segments.salt, located.offset) {
+                Ok(reader) => {
+                    let (segment, generation) = (located.segment, located.generation);
+                    self.open = Some(Open { segment, generation, reader });
+                    return Ok(true);
+                }
+                // Dropped between the two lines above.
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound
+                        && self.segments.end(located.segment).is_none() => {}
+                Err(source) => return Err(ReadError::io(&located.path, "open", source)),
+            }
+        }
+    }
+
+    /// The record of a position whose place is known. Looks for it where the place does not hold it any more. `None` if it
+    /// was dropped or is damaged.
+    pub(crate) fn read_at(&mut self, position: u64, place: Place) -> Result<Option<Record>, ReadError> {
+        let is_open = |open: &Open| {
+            let now = self.segments.end(place.segment);
+            open.segment == place.segment && now.is_some_and(|(_, now)| now == open.generation)
+        };
+        if !self.open.as_ref().is_some_and(is_open) {
+            self.seek(place.segment);
+            if !self.open_at(None)? {
+                return Ok(None);
+            }
+        }
+        if let Some(open) = &mut self.open
+            && open.segment == place.segment
+            && let Some((end, _)) = self.segments.end(place.segment)
+        {
+            open.reader.move_to(place.offset);
+            let found = open.reader.next(end);
+            match found.map_err(|source| ReadError::io(open.reader.path(), "read", source))? {
+                Some(Found::Record(record, _)) if record.position == position => return Ok(Some(record)),
+                Some(Found::Damaged(damage)) if damage.position == Some(position) => return Ok(None),
+                _ => {}
+            }
+        }
+        self.seek(position);
+        while let Some(item) = self.next()? {
+            if let Item::Record(record) = item {
+                return Ok((record.position == position).then_some(record));
+            }
+        }
+        Ok(None)
+    }
+}

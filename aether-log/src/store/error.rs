@@ -1,0 +1,136 @@
+//! Why a log cannot be opened, written or read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Why a log was not opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The path is a file.
+    #[error("{} is not a folder: a log is a folder of its own", path.display())]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Another process writes the log, or this one has it open already.
+    #[error("the log {} is open in {}: one process at a time may write it", path.display(), holder(*.process))]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The number of that process, if it can be read.
+        process: Option<u32>,
+    },
+    /// A file that is named like a segment is none.
+    #[error("{} is not a segment of an Aether log: give the log a folder of its own", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The segment was written by another version.
+    #[error("{} has version {version} of the format, and this program reads version 1: use a newer program", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        version: u8,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was attempted.
+        doing: &'static str,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(path: &Path, doing: &'static str, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), doing, source }
+    }
+
+    /// Whether opening may succeed later without a change by an operator.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::InUse { .. })
+    }
+}
+
+fn holder(process: Option<u32>) -> String {
+    process.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"))
+}
+
+/// Why a record was not stored, or did not reach the level that was asked for.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The record is larger than a log takes.
+    #[error("the record has {bytes} bytes: a log takes at most {} bytes", super::record::MAX_BODY)]
+    TooLarge {
+        /// The size of the record.
+        bytes: usize,
+    },
+    /// The disk is slower than the emitters: too many bytes wait to be written.
+    #[error("{waiting} bytes wait to be written, and at most {max_bytes} may: emit less, or use a faster disk")]
+    Behind {
+        /// The bytes that wait.
+        waiting: usize,
+        /// The setting [`StoreOptions::max_queued_bytes`](super::StoreOptions::max_queued_bytes).
+        max_bytes: usize,
+    },
+    /// The operating system did not write the record, for example because the disk is full. What was written before is
+    /// whole. The log takes the next record as soon as there is room.
+    #[error("cannot write {}: make room, or check the rights of the folder", path.display())]
+    Write {
+        /// The segment.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: Arc<io::Error>,
+    },
+    /// The operating system could not sync, or not take back half of a record. Nobody knows what of the last records is on
+    /// the disk, so the log takes nothing more until it is opened again, which checks it.
+    #[error("{} could not be synced or repaired: check the disk, then start again", path.display())]
+    Failed {
+        /// The segment.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: Arc<io::Error>,
+    },
+    /// The log is being closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+impl AppendError {
+    /// Whether the same record may be stored later, without opening the log again.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Behind { .. } | Self::Write { .. })
+    }
+}
+
+/// Why a log cannot be read. Damage is no error: [`Item::Damaged`](super::Item) reports it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The operating system refused.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was attempted.
+        doing: &'static str,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+}
+
+impl ReadError {
+    pub(crate) fn io(path: &Path, doing: &'static str, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), doing, source }
+    }
+}

@@ -1,0 +1,89 @@
+//! Writing full segments anew, without the records that are not wanted any more.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+
+use super::error::ReadError;
+use super::record::Record;
+use super::segment::{FILE_HEADER, Found, SegmentReader, file_header};
+use super::segments::{Segment, Segments, sync_folder};
+
+/// What [`Store::rewrite`](super::Store::rewrite) did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Rewritten {
+    /// Records that stayed, of the segments that were read.
+    pub kept: u64,
+    /// Records that are gone.
+    pub removed: u64,
+    /// Segments that were left as they are because bytes in them are damaged.
+    pub damaged: usize,
+}
+
+/// The last segment stays as it is, because it is being written.
+pub(super) fn rewrite(
+    segments: &Segments,
+    mut keep: impl FnMut(&Record) -> bool,
+) -> Result<Rewritten, ReadError> {
+    let mut all = segments.all();
+    all.pop();
+    let mut done = Rewritten::default();
+    for (first, segment) in all {
+        match rewrite_one(segments, first, &segment, &mut keep)? {
+            Some((kept, removed)) => {
+                done.kept += kept;
+                done.removed += removed;
+            }
+            None => done.damaged += 1,
+        }
+    }
+    Ok(done)
+}
+
+/// `None` if the segment has damage.
+fn rewrite_one(
+    segments: &Segments,
+    first: u64,
+    segment: &Segment,
+    keep: &mut impl FnMut(&Record) -> bool,
+) -> Result<Option<(u64, u64)>, ReadError> {
+    let path = &segment.path;
+    let new_path = path.with_extension("rewriting");
+    let failed = |source| ReadError::io(&new_path, "write", source);
+    let unread = |source| ReadError::io(path, "read", source);
+    let mut reader = SegmentReader::open(path, segments.salt, FILE_HEADER as u64).map_err(unread)?;
+    let mut file = BufWriter::new(File::create(&new_path).map_err(failed)?);
+    let written = (|| {
+        file.write_all(&file_header(first, segments.salt)).map_err(failed)?;
+        let (mut kept, mut removed, mut end) = (0, 0, FILE_HEADER as u64);
+        let mut bytes = Vec::new();
+        while let Some(found) = reader.next(segment.end).map_err(unread)? {
+            let Found::Record(record, _) = found else { return Ok(None) };
+            if keep(&record) {
+                bytes.clear();
+                record.entry().write(segments.salt, record.position, record.micros, &mut bytes);
+                file.write_all(&bytes).map_err(failed)?;
+                (kept, end) = (kept + 1, end + bytes.len() as u64);
+            } else {
+                removed += 1;
+            }
+        }
+        file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
+        Ok(Some((kept, removed, end)))
+    })();
+    let (kept, removed, end) = match written {
+        Ok(Some((kept, removed, end))) if removed > 0 => (kept, removed, end),
+        other => {
+            // Left behind it would only take room: opening ignores it.
+            let _ = fs::remove_file(&new_path);
+            return Ok(other?.map(|(kept, removed, _)| (kept, removed)));
+        }
+    };
+    fs::rename(&new_path, path).and_then(|()| sync_folder(segments.folder())).map_err(failed)?;
+    segments.update(first, |segment| {
+        segment.end = end;
+        segment.generation += 1;
+        segment.marks.clear();
+    });
+    Ok(Some((kept, removed)))
+}

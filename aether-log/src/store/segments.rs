@@ -1,0 +1,359 @@
+//! The segments of a log: which there are, what they hold, and up to where they may be read.
+//!
+//! Shared by the writing thread and all cursors.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aether_core::wire::micros_since_1970;
+use parking_lot::Mutex;
+
+use super::damage::{Damage, TornTail};
+use super::error::OpenError;
+use super::options::Retention;
+use super::record::HEADER;
+use super::segment::{FILE_HEADER, FileHeader, Found, SegmentReader, read_file_header};
+
+/// A mark is kept for each so many bytes, so a seek reads less than that.
+const MARK_EVERY: u64 = 1 << 20;
+
+/// What a log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Extent {
+    /// The position of the first record, or of the first that will be.
+    pub first: u64,
+    /// The position of the last record; smaller than `first` if there is none.
+    pub last: u64,
+    /// The size of all segments.
+    pub bytes: u64,
+    /// The number of segments.
+    pub segments: usize,
+}
+
+/// Where a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+}
+
+/// A segment.
+#[derive(Debug, Clone)]
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    /// Up to here it may be read.
+    pub(super) end: u64,
+    /// The position of its last record, as far as that is known.
+    pub(super) last: u64,
+    /// When its last record was stored, in microseconds since 1970.
+    pub(super) micros: u64,
+    /// Increases when the file is replaced.
+    pub(super) generation: u32,
+    /// Positions and the places of their records, in order.
+    pub(super) marks: Vec<(u64, u64)>,
+}
+
+impl Segment {
+    pub(super) fn new(path: PathBuf, first: u64, micros: u64) -> Self {
+        let end = FILE_HEADER as u64;
+        Self { path, end, last: first.saturating_sub(1), micros, generation: 0, marks: Vec::new() }
+    }
+
+    /// Notes a record that was written or read.
+    pub(super) fn note(&mut self, position: u64, micros: u64, offset: u64) {
+        (self.last, self.micros) = (position, micros);
+        if self.marks.last().is_none_or(|(_, marked)| offset >= marked + MARK_EVERY) {
+            self.marks.push((position, offset));
+        }
+    }
+
+    /// A place not behind the record of this position.
+    fn before(&self, position: u64) -> u64 {
+        let marks = self.marks.partition_point(|(marked, _)| *marked <= position);
+        marks.checked_sub(1).map_or(FILE_HEADER as u64, |mark| self.marks[mark].1)
+    }
+}
+
+/// What opening found.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    /// Greater than all positions in use.
+    pub(super) next: u64,
+    pub(super) last_micros: u64,
+    pub(super) torn: Option<TornTail>,
+    pub(super) damaged: Vec<Damage>,
+    /// The identities of the records of the last segment, and their positions.
+    pub(super) ids: Vec<(u128, u64)>,
+    /// The last segment, if it can be continued.
+    pub(super) active: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Segments {
+    folder: PathBuf,
+    pub(super) salt: u32,
+    list: Mutex<BTreeMap<u64, Segment>>,
+    /// Held while segments are dropped or rewritten.
+    pub(super) maintenance: Mutex<()>,
+}
+
+/// A segment for a cursor.
+#[derive(Debug)]
+pub(super) struct Located {
+    pub(super) segment: u64,
+    pub(super) path: PathBuf,
+    pub(super) generation: u32,
+    pub(super) offset: u64,
+}
+
+/// The name of a segment's file.
+pub(super) fn file_name(first: u64, salt: u32) -> String {
+    format!("{first:020}-{salt:08x}.log")
+}
+
+/// The first position and the random number in the name of a segment; `None` for another file.
+fn parse_name(path: &Path) -> Option<(u64, u32)> {
+    let (first, salt) = path.file_name()?.to_str()?.strip_suffix(".log")?.split_once('-')?;
+    let is_usual = first.len() == 20 && salt.len() == 8;
+    is_usual.then(|| Some((first.parse().ok()?, u32::from_str_radix(salt, 16).ok()?)))?
+}
+
+/// Makes changes of names in a folder last.
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    // Other systems have no such operation.
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+impl Segments {
+    pub(super) fn open(folder: &Path, for_writing: bool) -> Result<(Self, Opened), OpenError> {
+        let files = list_files(folder)?;
+        // A new log draws its number; 0 is a log without files that somebody looks at.
+        let salt = files.first().map_or_else(|| fastrand::u32(1..), |(_, salt, _)| *salt);
+        let (list, maintenance) = (Mutex::default(), Mutex::default());
+        let segments = Self { folder: folder.to_owned(), salt, list, maintenance };
+        let mut opened = Opened { next: 1, ..Opened::default() };
+        let last = files.last().map(|(first, ..)| *first);
+        for (first, its_salt, path) in files {
+            if its_salt != salt {
+                return Err(OpenError::Foreign { path });
+            }
+            segments.add(first, path, last == Some(first), for_writing, &mut opened)?;
+        }
+        Ok((segments, opened))
+    }
+
+    fn add(
+        &self,
+        first: u64,
+        path: PathBuf,
+        is_last: bool,
+        for_writing: bool,
+        opened: &mut Opened,
+    ) -> Result<(), OpenError> {
+        let failed = |source| OpenError::io(&path, "read", source);
+        let about = fs::metadata(&path).map_err(failed)?;
+        let modified = about.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let micros = modified.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
+        let mut segment = Segment::new(path.clone(), first, micros);
+        segment.end = about.len();
+        opened.next = opened.next.max(first);
+        match read_file_header(&path, first, self.salt).map_err(failed)? {
+            FileHeader::Whole => {}
+            FileHeader::Version(version) => return Err(OpenError::Version { path, version }),
+            FileHeader::Short if is_last => {
+                // The process ended while it made the segment, which holds nothing.
+                if for_writing {
+                    fs::remove_file(&path).map_err(|source| OpenError::io(&path, "remove", source))?;
+                }
+                return Ok(());
+            }
+            FileHeader::Short => {
+                opened.damaged.push(Damage { path, offset: 0, bytes: about.len(), position: None });
+                return Ok(());
+            }
+            FileHeader::Unknown => {
+                let mut reader = SegmentReader::open(&path, self.salt, FILE_HEADER as u64).map_err(failed)?;
+                let has_record = loop {
+                    match reader.next(about.len()).map_err(failed)? {
+                        Some(Found::Record(..)) => break true,
+                        Some(Found::Damaged(_)) => {}
+                        _ => break false,
+                    }
+                };
+                if !has_record {
+                    return Err(OpenError::Foreign { path });
+                }
+                let bytes = FILE_HEADER as u64;
+                opened.damaged.push(Damage { path: path.clone(), offset: 0, bytes, position: None });
+            }
+        }
+        if is_last {
+            self.scan(first, &mut segment, for_writing, opened)?;
+        }
+        let mut list = self.list.lock();
+        if let Some((_, before)) = list.iter_mut().next_back() {
+            before.last = before.last.max(first.saturating_sub(1));
+        }
+        list.insert(first, segment);
+        Ok(())
+    }
+
+    /// Reads the last segment whole, and cuts off a record that was not written to its end.
+    fn scan(
+        &self,
+        first: u64,
+        segment: &mut Segment,
+        for_writing: bool,
+        opened: &mut Opened,
+    ) -> Result<(), OpenError> {
+        let path = segment.path.clone();
+        let failed = |source| OpenError::io(&path, "read", source);
+        let mut reader = SegmentReader::open(&path, self.salt, FILE_HEADER as u64).map_err(failed)?;
+        opened.active = Some(first);
+        while let Some(found) = reader.next(segment.end).map_err(failed)? {
+            match found {
+                Found::Record(record, offset) => {
+                    segment.note(record.position, record.micros, offset);
+                    opened.next = record.position + 1;
+                    opened.last_micros = record.micros;
+                    if record.id != 0 {
+                        opened.ids.push((record.id, record.position));
+                    }
+                    opened.active = Some(first);
+                }
+                Found::Damaged(damage) => {
+                    // The damage may hide as many records as fit there. Their positions are not used again.
+                    opened.next += 1 + damage.bytes / HEADER as u64;
+                    if damage.offset + damage.bytes == segment.end {
+                        // What follows goes into a new segment, so that this one stays as it was found.
+                        opened.active = None;
+                    }
+                    opened.damaged.push(damage);
+                }
+                Found::Torn { offset, bytes } => {
+                    opened.torn = Some(TornTail { path: path.clone(), offset, bytes });
+                    if for_writing {
+                        let file = File::options().write(true).open(&path).map_err(failed)?;
+                        file.set_len(offset)
+                            .and_then(|()| file.sync_all())
+                            .map_err(|source| OpenError::io(&path, "cut off the torn end of", source))?;
+                    }
+                    segment.end = offset;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The segment with this position, or the first one behind it, and where to begin reading in it.
+    pub(super) fn locate(&self, position: u64) -> Option<Located> {
+        let list = self.list.lock();
+        let (segment, found) =
+            list.range(..=position).next_back().or_else(|| list.range(position..).next())?;
+        let (path, generation, offset) = (found.path.clone(), found.generation, found.before(position));
+        Some(Located { segment: *segment, path, generation, offset })
+    }
+
+    /// The segment behind this one.
+    pub(super) fn after(&self, segment: u64) -> Option<u64> {
+        self.list.lock().range(segment + 1..).next().map(|(first, _)| *first)
+    }
+
+    /// Up to where a segment may be read, and how often its file was replaced.
+    pub(super) fn end(&self, segment: u64) -> Option<(u64, u32)> {
+        self.list.lock().get(&segment).map(|segment| (segment.end, segment.generation))
+    }
+
+    /// All segments, in order.
+    pub(super) fn all(&self) -> Vec<(u64, Segment)> {
+        self.list.lock().iter().map(|(first, segment)| (*first, segment.clone())).collect()
+    }
+
+    pub(super) fn insert(&self, first: u64, segment: Segment) {
+        self.list.lock().insert(first, segment);
+    }
+
+    /// Changes a segment, if it is still there.
+    pub(super) fn update(&self, first: u64, change: impl FnOnce(&mut Segment)) {
+        if let Some(segment) = self.list.lock().get_mut(&first) {
+            change(segment);
+        }
+    }
+
+    pub(super) fn extent(&self) -> Extent {
+        let list = self.list.lock();
+        Extent {
+            first: list.first_key_value().map_or(1, |(first, _)| *first),
+            last: list.last_key_value().map_or(0, |(_, segment)| segment.last),
+            bytes: list.values().map(|segment| segment.end).sum(),
+            segments: list.len(),
+        }
+    }
+
+    /// Drops segments, the oldest first. The caller holds `maintenance`.
+    pub(super) fn retain(&self, rules: &Retention) -> usize {
+        let mut dropped = 0;
+        while let Some((first, path)) = self.too_old(rules) {
+            // Removed from the list first: a cursor that has the file open reads on to its end.
+            self.list.lock().remove(&first);
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "a segment that is not kept was not removed");
+            }
+            dropped += 1;
+        }
+        dropped
+    }
+
+    fn too_old(&self, rules: &Retention) -> Option<(u64, PathBuf)> {
+        let list = self.list.lock();
+        let (first, oldest) = list.first_key_value()?;
+        let (next, _) = list.range(first + 1..).next()?;
+        let bytes: u64 = list.values().map(|segment| segment.end).sum();
+        let behind = list.last_key_value().map_or(0, |(_, last)| (last.last + 1).saturating_sub(*next));
+        let age = Duration::from_micros(micros_since_1970().saturating_sub(oldest.micros));
+        let is_dropped = rules.max_age.is_some_and(|most| age > most)
+            || rules.max_bytes.is_some_and(|most| bytes > most)
+            || rules.max_records.is_some_and(|most| behind >= most);
+        is_dropped.then(|| (*first, oldest.path.clone()))
+    }
+
+    /// Looks at the folder again, for a log that another process writes.
+    pub(super) fn refresh(&self) -> Result<(), OpenError> {
+        let files = list_files(&self.folder)?;
+        let mut list = self.list.lock();
+        list.retain(|first, _| files.iter().any(|(known, ..)| known == first));
+        for (first, _, path) in files.into_iter().filter(|(_, salt, _)| *salt == self.salt) {
+            // Dropped in between by the other process.
+            let Ok(about) = fs::metadata(&path) else { continue };
+            let segment = list.entry(first).or_insert_with(|| Segment::new(path, first, 0));
+            segment.end = about.len().max(FILE_HEADER as u64);
+        }
+        Ok(())
+    }
+}
+
+/// The segments of a folder, in order.
+fn list_files(folder: &Path) -> Result<Vec<(u64, u32, PathBuf)>, OpenError> {
+    let failed = |source| OpenError::io(folder, "list", source);
+    let mut files = Vec::new();
+    for file in fs::read_dir(folder).map_err(failed)? {
+        let path = file.map_err(failed)?.path();
+        match parse_name(&path) {
+            Some((first, salt)) => files.push((first, salt, path)),
+            None if path.extension().is_some_and(|extension| extension == "log") => {
+                return Err(OpenError::Foreign { path });
+            }
+            None => {}
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,70 @@
+//! Reading a whole log to find damage.
+
+use std::path::Path;
+
+use super::damage::{Damage, TornTail};
+use super::error::{OpenError, ReadError};
+use super::segment::{FILE_HEADER, FileHeader, Found, SegmentReader, read_file_header};
+use super::segments::Segments;
+
+/// What a whole log holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Records whose checksums are right.
+    pub records: u64,
+    /// The size of all segments.
+    pub bytes: u64,
+    /// The number of segments.
+    pub segments: usize,
+    /// All damage, in the order of the log.
+    pub damaged: Vec<Damage>,
+    /// A record at the end that is not written to its end: its writer ended there, or is writing it now.
+    pub torn: Option<TornTail>,
+}
+
+/// Reads a whole log and changes nothing. Another process may be writing it.
+///
+/// # Errors
+/// [`OpenError`] if there is no log, or it cannot be read.
+pub fn verify(folder: &Path) -> Result<Verified, OpenError> {
+    let (segments, opened) = Segments::open(folder, false)?;
+    let verified = verify_segments(&segments).map_err(|ReadError::Io { path, doing, source }| OpenError::Io {
+        path,
+        doing,
+        source,
+    })?;
+    Ok(Verified { torn: verified.torn.or(opened.torn), ..verified })
+}
+
+pub(super) fn verify_segments(segments: &Segments) -> Result<Verified, ReadError> {
+    let all = segments.all();
+    let mut verified = Verified { segments: all.len(), ..Verified::default() };
+    let count = all.len();
+    for (index, (first, segment)) in all.into_iter().enumerate() {
+        let path = &segment.path;
+        let failed = |source| ReadError::io(path, "read", source);
+        let header = read_file_header(path, first, segments.salt).map_err(failed)?;
+        if header != FileHeader::Whole {
+            let bytes = segment.end.min(FILE_HEADER as u64);
+            verified.damaged.push(Damage { path: path.clone(), offset: 0, bytes, position: None });
+        }
+        let mut reader = SegmentReader::open(path, segments.salt, FILE_HEADER as u64).map_err(failed)?;
+        verified.bytes += segment.end;
+        while let Some(found) = reader.next(segment.end).map_err(failed)? {
+            match found {
+                Found::Record(..) => verified.records += 1,
+                Found::Damaged(damage) => verified.damaged.push(damage),
+                Found::Torn { offset, bytes } if index + 1 == count => {
+                    verified.torn = Some(TornTail { path: path.clone(), offset, bytes });
+                    break;
+                }
+                Found::Torn { offset, bytes } => {
+                    verified.damaged.push(Damage { path: path.clone(), offset, bytes, position: None });
+                    break;
+                }
+            }
+        }
+    }
+    Ok(verified)
+}
