@@ -158,6 +158,13 @@ def read_media_type(field):
     return essence if essence in CONTENT_TYPES else media_type
 
 
+def read_trace(field):
+    trace_id, span_id, flags, state = field.take(16), field.take(8), field.number("B"), field.rest()
+    need(any(trace_id) and any(span_id), "an id of a trace that is zero")
+    need(len(state) <= 512 and all(" " <= character <= "\x7e" for character in state), "a wrong tracestate")
+    return [f"00-{trace_id.hex()}-{span_id.hex()}-{flags:02x}", state or None]
+
+
 EXTENSIONS = {
     1: read_phase,
     2: read_key,
@@ -166,6 +173,7 @@ EXTENSIONS = {
     5: read_media_type,
     6: read_id,
     7: read_baggage,
+    8: read_trace,
 }
 
 
@@ -205,6 +213,8 @@ def read_wave(record, sources):
         "cause": values.get(3),
         "root": values.get(6) or values.get(3) or itself,
         "baggage": values.get(7, []),
+        "traceparent": values.get(8, [None, None])[0],
+        "tracestate": values.get(8, [None, None])[1],
         "metadata": values.get(4, []),
         "content_type": values[5] if code == 255 else CONTENT_TYPES[code],
         "payload_hex": record.take(record.left()).hex(),

@@ -40,6 +40,7 @@
 //! # Ok(()) }
 //! ```
 
+mod address;
 mod args;
 mod environment;
 mod file;
@@ -53,6 +54,7 @@ mod settings;
 mod sources;
 mod watch;
 
+pub use address::{CollectorAddress, ListenAddress};
 pub use args::{ConfigArgs, Loader};
 pub use list::List;
 pub use mistake::{ConfigError, Mistake, Origin, Problem};
@@ -62,7 +64,7 @@ pub use reload::Reloads;
 pub use schema::{NoSection, Section};
 pub use settings::{
     AskSettings, FloorSetting, HandlerSettings, InboxSettings, LogFilter, LogSettings, MediumSettings,
-    OrderSetting, OutboxSettings, Settings,
+    MetricsSettings, OrderSetting, OutboxSettings, Settings, TelemetrySettings,
 };
 pub use sources::Setting;
 
@@ -76,8 +78,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch as channel;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::ServiceBuilder;
 use crate::service::{LiveRate, RateLayer};
+use crate::{ServiceBuilder, error_chain, telemetry};
 use sources::{Sources, Values};
 
 /// The configuration of a running program. Cloning it is one reference count.
@@ -182,7 +184,8 @@ impl Configuration {
     }
 
     /// Connects as [`MediumArgs::connect_with_until`](crate::MediumArgs::connect_with_until) does, and follows changes
-    /// of the files from now on, until `shutdown` is cancelled.
+    /// of the files from now on, until `shutdown` is cancelled. [Telemetry](crate::telemetry) starts if it has an address;
+    /// the client name is that of the service there.
     ///
     /// # Errors
     /// [`ConnectError`] at once if the address is not valid or the server refuses the connection; after the wait if the
@@ -196,7 +199,15 @@ impl Configuration {
         client_name: &str,
     ) -> Result<Option<Aether>, ConnectError> {
         self.follow(shutdown);
-        self.settings().medium.args().connect_with_until(shutdown, self.builder(client_name)).await
+        let settings = self.settings();
+        // Telemetry helps to find what is wrong; its own mistakes do not keep a service from running.
+        if let Err(error) = telemetry::start(&settings.telemetry, client_name) {
+            tracing::error!(error = error_chain(&error), "nothing is exported");
+        }
+        let connected =
+            settings.medium.args().connect_with_until(shutdown, self.builder(client_name)).await?;
+        connected.iter().for_each(telemetry::observe);
+        Ok(connected)
     }
 
     /// Follows changes of the files from now on, until `shutdown` is cancelled, for a program that connects by itself.

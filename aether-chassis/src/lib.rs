@@ -45,6 +45,7 @@ mod resend;
 mod service;
 pub mod service_manager;
 pub mod shutdown;
+pub mod telemetry;
 
 pub use account::{LostWaves, Received, Sent, close_with_account};
 pub use asker::{Asker, AskerError, AskerOptions};

@@ -1,6 +1,9 @@
-//! Logging to stderr, set by `AETHER_LOG`.
+//! Logging to stderr, set by `AETHER_LOG`, or by the section `[log]` of a configuration.
 //!
-//! A program's main function calls it once. Libraries only use `tracing`. Stdout stays free for results.
+//! A program's main function calls it once. Libraries only use `tracing`. Stdout stays free for results. A line that is
+//! written within a sampled trace has its ids.
+
+mod format;
 
 use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
@@ -9,6 +12,13 @@ use tracing::Dispatch;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
+
+pub use format::LogFormat;
+pub(crate) use format::set_format;
+use format::{Lines, Times};
+
+#[cfg(feature = "otlp")]
+use crate::telemetry;
 
 /// The environment variable with the filter, in the syntax of `tracing_subscriber::EnvFilter`: `debug`,
 /// `aether_core=trace,warn`.
@@ -45,14 +55,24 @@ pub fn init() -> Result<(), LoggingError> {
     let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (filter, handle) = reload::Layer::new(env_filter()?);
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(colours);
+    let lines = lines.with_timer(Times).map_event_format(Lines);
+    #[cfg(feature = "otlp")]
+    init_with(tracing_subscriber::registry().with(telemetry::late_layer()).with(filter).with(lines))?;
+    #[cfg(not(feature = "otlp"))]
     init_with(tracing_subscriber::registry().with(filter).with(lines))?;
     // Only one subscriber is ever installed.
     let _ = FILTER.set(handle);
     Ok(())
 }
 
+/// What the filter is a layer around.
+#[cfg(feature = "otlp")]
+type Filtered = tracing_subscriber::layer::Layered<reload::Layer<telemetry::LateLayer, Registry>, Registry>;
+#[cfg(not(feature = "otlp"))]
+type Filtered = Registry;
+
 /// The filter of the subscriber that [`init`] has installed.
-static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+static FILTER: OnceLock<reload::Handle<EnvFilter, Filtered>> = OnceLock::new();
 
 /// Whether the filter can be replaced.
 pub(crate) fn has_filter() -> bool {

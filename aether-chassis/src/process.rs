@@ -15,7 +15,7 @@ use tracing::Dispatch;
 use crate::error_chain::error_chain;
 use crate::letters::KeptLetters;
 use crate::service::panics;
-use crate::{logging, shutdown};
+use crate::{logging, shutdown, telemetry};
 
 /// Runs a service: sets up logging, a runtime and signal handling, and turns the result into an exit code.
 ///
@@ -76,6 +76,8 @@ where
             Err(error) => Err(error_chain(&error)),
         }
     });
+    // After the service, whose last lines and spans are exported, too.
+    telemetry::end_with_process();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => failed_with(&text),

@@ -30,6 +30,7 @@ mod pace;
 mod question;
 mod receiver;
 mod replay;
+mod tracer;
 mod tuned;
 mod tuner;
 
@@ -40,6 +41,7 @@ pub(crate) use emitter::settled;
 pub use emitter::{Emitter, EmitterAccount};
 pub use question::Question;
 pub use receiver::{Receiver, TryReceiveError};
+pub use tracer::{Emission, EmitSpan, EmitTracer, TracerInstalled, set_emit_tracer};
 pub use tuner::Tuner;
 
 use std::ops::Deref;

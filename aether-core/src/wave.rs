@@ -36,6 +36,7 @@ mod reply;
 mod request;
 mod resend;
 mod spare;
+mod trace_context;
 
 pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, Signal};
 pub use crate::channel::{ChannelError, MAX_NAME_BYTES, MAX_TOKENS};
@@ -56,6 +57,9 @@ pub use origin::Origin;
 pub use received::Received;
 pub use replay::ATTEMPTS;
 pub(crate) use request::Request;
+pub use trace_context::{MAX_TRACESTATE_BYTES, TraceContext, TraceContextError};
+#[allow(unused_imports, reason = "for media over a network")]
+pub(crate) use trace_context::{TRACEPARENT, TRACESTATE};
 
 use std::fmt;
 use std::sync::Arc;
@@ -185,6 +189,21 @@ impl Wave {
     #[must_use]
     pub fn age(&self) -> Duration {
         self.age_at(Moment::now())
+    }
+
+    /// The time since the wave was emitted in this process or arrived in it; zero for a wave that did neither. While it is
+    /// received for the first time, that is how long it waited. Its [age](Self::age) is this and its
+    /// [age on arrival](Self::age_on_arrival).
+    #[must_use]
+    pub fn residence(&self) -> Duration {
+        self.body.since.map_or(Duration::ZERO, |since| Moment::now().saturating_duration_since(since))
+    }
+
+    /// How old the wave was when it arrived in this process: its residence in all processes before, and the transit
+    /// between them. Zero for a wave of this process.
+    #[must_use]
+    pub fn age_on_arrival(&self) -> Duration {
+        self.body.age
     }
 
     pub(crate) fn age_at(&self, now: Moment) -> Duration {

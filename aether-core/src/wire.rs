@@ -21,7 +21,7 @@ pub use payloads::SHARED_FROM;
 use crate::channel::ChannelError;
 use crate::phase::PhaseError;
 use crate::source::SourceError;
-use crate::wave::{BaggageError, MetadataError};
+use crate::wave::{BaggageError, MetadataError, TraceContextError};
 
 /// The first three bytes of a frame. No UTF-8 text begins with 0xAE, so JSON and plain text are never mistaken for a
 /// frame.
@@ -51,6 +51,7 @@ mod tag {
     pub(super) const CONTENT_TYPE: u64 = 5;
     pub(super) const ROOT: u64 = 6;
     pub(super) const BAGGAGE: u64 = 7;
+    pub(super) const TRACE: u64 = 8;
 }
 
 /// Codes of the content types.
@@ -185,6 +186,9 @@ pub enum FrameError {
     /// The baggage is invalid.
     #[error("invalid baggage")]
     Baggage(#[from] BaggageError),
+    /// The trace context is invalid.
+    #[error("invalid trace context")]
+    Trace(#[from] TraceContextError),
     /// The names of the baggage do not rise.
     #[error("the baggage at byte {at} is not sorted by name, or a name is repeated")]
     BaggageOrder {

@@ -111,6 +111,7 @@ impl Configuration {
             std::mem::replace(rate, new) != new
         });
         logging::set_filter(settings.log.filter.as_str());
+        logging::set_format(settings.log.format);
     }
 }
 

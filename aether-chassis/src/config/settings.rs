@@ -8,14 +8,15 @@ use aether_core::medium::Wire;
 use aether_core::{Floor, InboxOptions, ServeOrder, WhenFull};
 use serde::{Deserialize, Serialize};
 
+use super::address::{CollectorAddress, ListenAddress};
 use super::quantity::{Count, OrOff, QuantityError, Size, Time};
 use super::rate::Rate;
-use crate::logging::DEFAULT_FILTER;
+use crate::logging::{DEFAULT_FILTER, LogFormat};
 use crate::{AskerOptions, Breaker, Limits, MediumArgs, Resend};
 
 /// The settings that apply while the program runs.
 pub(super) const LIVE: &[&str] =
-    &["log.filter", "inbox.floor", "inbox.max_waves", "inbox.max_bytes", "handlers.rate"];
+    &["log.filter", "log.format", "inbox.floor", "inbox.max_waves", "inbox.max_bytes", "handlers.rate"];
 
 /// The settings that are never shown. Addresses are shown without their passwords.
 pub(super) const SECRETS: &[&str] = &[];
@@ -34,6 +35,10 @@ pub struct Settings {
     pub outbox: OutboxSettings,
     /// What is logged.
     pub log: LogSettings,
+    /// Where traces, metrics and logs are exported to.
+    pub telemetry: TelemetrySettings,
+    /// Where the metrics are served for Prometheus.
+    pub metrics: MetricsSettings,
     /// The inboxes of services.
     pub inbox: InboxSettings,
     /// The limits of handlers.
@@ -76,6 +81,26 @@ pub struct OutboxSettings {
 pub struct LogSettings {
     /// The filter, in the syntax of `AETHER_LOG`.
     pub filter: LogFilter,
+    /// The form of the lines.
+    pub format: LogFormat,
+}
+
+/// Where traces, metrics and logs are exported to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TelemetrySettings {
+    /// The address of the collector, for OTLP over HTTP.
+    pub otlp: OrOff<CollectorAddress>,
+}
+
+/// Where the metrics are served for Prometheus.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct MetricsSettings {
+    /// The HTTP address.
+    pub listen: OrOff<ListenAddress>,
 }
 
 /// The inboxes of services.
@@ -246,7 +271,19 @@ impl OutboxSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { filter: LogFilter(DEFAULT_FILTER.to_owned()) }
+        Self { filter: LogFilter(DEFAULT_FILTER.to_owned()), format: LogFormat::Text }
+    }
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self { otlp: OrOff::Off }
+    }
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self { listen: OrOff::Off }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use aether_core::{Emitter, Wave};
 
-use crate::Asker;
+use crate::{Asker, telemetry};
 
 /// The source of a handler's arguments.
 ///
@@ -57,7 +57,7 @@ impl Delivery {
     /// its baggage.
     #[must_use]
     pub fn emitter(&self) -> &Emitter {
-        self.emitter.get_or_init(|| self.means.emitter.following(&self.wave))
+        self.emitter.get_or_init(|| telemetry::joined(self.means.emitter.following(&self.wave)))
     }
 
     /// Asks under the name of the service. Questions inherit the same.

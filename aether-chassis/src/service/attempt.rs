@@ -6,12 +6,11 @@ use aether_core::{Emitter, Wave, wave::ReplyError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
-use tracing::{Instrument, Span};
 
 use super::failure::{Cause, report_failure};
 use super::failure_log::FailureLog;
 use super::report::{InFlight, Outcome};
-use super::span::handling_span;
+use super::span::HandlingSpan;
 use crate::Resend;
 use crate::handler::Answer;
 
@@ -29,8 +28,8 @@ pub(super) struct HandlerContext {
 
 impl HandlerContext {
     /// The span around the handling of a wave.
-    pub(super) fn span(&self, wave: &Wave) -> Span {
-        handling_span(self.emitter.source().name(), wave)
+    pub(super) fn span(&self, wave: &Wave) -> HandlingSpan {
+        HandlingSpan::begin(self.emitter.source().name(), wave)
     }
 }
 
@@ -41,7 +40,7 @@ pub(super) struct Attempt {
     pub(super) wave: Wave,
     pub(super) open: InFlight,
     /// Around the handler, and around what is logged about it.
-    pub(super) span: Span,
+    pub(super) span: HandlingSpan,
 }
 
 /// A failed attempt that will be retried.
@@ -64,13 +63,13 @@ impl Attempt {
         handling: impl Future<Output = Result<Answer, BoxError>>,
     ) -> impl Future<Output = Option<Again>> {
         let span = self.span.clone();
-        self.handle(handling).instrument(span)
+        span.around(self.handle(handling))
     }
 
     /// Answers for a handler that has ended. Returns an attempt that will be retried, after its pause.
     pub(super) fn conclude(self, handled: Result<Answer, BoxError>) -> impl Future<Output = Option<Again>> {
         let span = self.span.clone();
-        self.settle(handled.map_err(Cause::of)).instrument(span)
+        span.around(self.settle(handled.map_err(Cause::of)))
     }
 
     async fn handle(self, handling: impl Future<Output = Result<Answer, BoxError>>) -> Option<Again> {
@@ -86,6 +85,7 @@ impl Attempt {
         let cause = match handled {
             Ok(answer) => match self.answer(answer).await {
                 Ok(()) => {
+                    self.span.ended(Outcome::Succeeded.as_str(), None);
                     self.open.settle(Outcome::Succeeded);
                     return None;
                 }
@@ -97,6 +97,8 @@ impl Attempt {
             self.fail(cause).await;
             return None;
         };
+        // The pause before the retry is no part of this attempt.
+        self.span.ended(Outcome::Retried.as_str(), Some(&cause));
         if let Some(resend) = &self.context.retry {
             tracing::debug!(wave = %self.wave.id(), next = next.attempt(), %cause, "will be handled again");
             tokio::select! {
@@ -132,7 +134,8 @@ impl Attempt {
     /// Ends the attempt as a final failure: reports and counts it.
     pub(super) async fn fail(self, cause: Cause) {
         let HandlerContext { emitter, failures, .. } = &*self.context;
-        report_failure(emitter, failures, &self.wave, &cause).instrument(self.span).await;
+        self.span.around(report_failure(emitter, failures, &self.wave, &cause)).await;
+        self.span.ended(cause.outcome.as_str(), Some(&cause));
         self.open.settle(cause.outcome);
     }
 }

@@ -188,7 +188,7 @@ impl ServeLoop {
         let SetHandling::Lanes(lanes) = &mut self.handling else { return };
         let (span, watching) = (context.span(&wave), self.circuit.as_ref().map(Circuit::watch));
         let (wave, started) = span.in_scope(|| lanes.start(wave));
-        let attempt = |wave, account: &LoopAccount| Attempt {
+        let attempt = |wave, span, account: &LoopAccount| Attempt {
             context: Arc::clone(context),
             wave,
             open: account.hand_over(),
@@ -201,9 +201,10 @@ impl ServeLoop {
                 }
                 drop(admission);
                 if handled.as_ref().is_ok_and(|answer| answer.is_none() || !wave.expects_reply()) {
+                    span.ended(Outcome::Succeeded.as_str(), None);
                     return self.account.succeeded();
                 }
-                let mut concluding = attempt(wave, &self.account).conclude(handled).boxed();
+                let mut concluding = attempt(wave, span, &self.account).conclude(handled).boxed();
                 match concluding.poll_unpin(&mut Context::from_waker(Waker::noop())) {
                     Poll::Ready(Some(again)) => self.receiver.put_back(again.into_wave()),
                     Poll::Ready(None) => {}
@@ -212,7 +213,7 @@ impl ServeLoop {
             }
             Started::Pending(handling) => {
                 let handling = limited(handling, self.limits.time_out, watching, admission);
-                tasks.spawn(attempt(wave, &self.account).run(handling));
+                tasks.spawn(attempt(wave, span, &self.account).run(handling));
             }
         }
     }

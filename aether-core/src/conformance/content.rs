@@ -14,7 +14,7 @@ use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, WaveId};
 use crate::wave::{
     Kind, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
-    MAX_METADATA_ENTRIES, Wave,
+    MAX_METADATA_ENTRIES, TraceContext, Wave,
 };
 
 super::cases! {
@@ -22,6 +22,7 @@ super::cases! {
     10 Nothing metadata_arrive_in_order_and_byte_for_byte,
     10 Nothing names_and_metadata_of_the_largest_size_arrive,
     10 Nothing root_and_baggage_follow_a_request,
+    10 Nothing a_trace_context_arrives_and_is_passed_on,
     10 Nothing a_wave_ages_on_its_way_and_in_the_inbox,
     10 Nothing a_relayed_wave_keeps_its_identity_and_its_age,
 }
@@ -170,6 +171,30 @@ async fn root_and_baggage_follow_a_request(stage: &Stage) -> Checked {
     let answer = answer?;
     same("the root of the answer", first.id(), answer.root())?;
     same("the baggage of the answer", first.baggage(), answer.baggage())
+}
+
+/// A wave of a trace, one that follows from it, and an answer, in processes without a tracer.
+async fn a_trace_context_arrives_and_is_passed_on(stage: &Stage) -> Checked {
+    let mut ear = listener("ear", &stage.there, "content.trace.*").await?;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let given = parent.parse::<TraceContext>()?.with_state("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE")?;
+    let emitter = vibrator("emitter", &stage.here).await?.emitter();
+    let wave = Wave::builder("content.trace.a").trace_context(given.clone()).build()?;
+    emitter.emit(wave).await?;
+    let first = stage.next(&mut ear, "the first wave").await?;
+    same("the trace context", Some(&given), first.trace_context().as_ref())?;
+    emitter.following(&first).emit(numbered("content.trace.b", 2)?).await?;
+    let second = stage.next(&mut ear, "the second wave").await?;
+    same("the trace context of the second wave", Some(&given), second.trace_context().as_ref())?;
+    let asker = emitter.within_trace(given.clone());
+    let answers = async {
+        let question = stage.next(&mut ear, "the question").await?;
+        same("the trace context of the question", Some(&given), question.trace_context().as_ref())?;
+        question.reply(&1).await.map_err(Failure::from)
+    };
+    let (answer, answered) = tokio::join!(asker.ask(numbered("content.trace.c", 3)?), answers);
+    answered?;
+    same("the trace context of the answer", Some(&given), answer?.trace_context().as_ref())
 }
 
 async fn a_wave_ages_on_its_way_and_in_the_inbox(stage: &Stage) -> Checked {

@@ -7,6 +7,7 @@ use tokio::task::coop;
 
 use super::emitter::Emitter;
 use super::pace::is_due_for_emitting;
+use super::tracer::Emission;
 use crate::clock::Moment;
 use crate::medium::{EmitError, Waiting};
 use crate::wave::Wave;
@@ -121,7 +122,10 @@ impl<'a> Batch<'a> {
 
     fn number(&mut self, wave: Wave, now: Moment) {
         match self.emitter.stamped_at(wave, || now) {
-            Ok(wave) => self.waves.push_back(wave),
+            Ok(mut wave) => {
+                drop(self.emitter.begin_span(&mut wave, Emission::Create));
+                self.waves.push_back(wave);
+            }
             Err(error) => self.refused.push(error),
         }
     }

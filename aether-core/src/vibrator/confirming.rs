@@ -1,6 +1,7 @@
 //! Emits that wait for the broker. Called by services, for waves whose loss they must know of.
 
 use super::Emitter;
+use super::tracer::Emission;
 use crate::medium::{ConfirmError, EmitError};
 use crate::router::Receipt;
 use crate::wave::Wave;
@@ -38,9 +39,13 @@ impl Emitter {
         W: TryInto<Wave>,
         EmitError: From<W::Error>,
     {
-        let wave = self.stamped(wave.try_into().map_err(EmitError::from)?)?;
+        let mut wave = self.stamped(wave.try_into().map_err(EmitError::from)?)?;
         let sequence = wave.sequence();
+        let mut span = self.begin_span(&mut wave, Emission::Emit);
         let confirmed = self.aether().medium().carry_confirmed(wave).await;
+        if let (Err(error), Some(span)) = (&confirmed, &mut span) {
+            span.failed(error);
+        }
         let settled = confirmed.map_err(|error| match error {
             ConfirmError::Emit(error) => self.unnumbered(error).into(),
             other => other,

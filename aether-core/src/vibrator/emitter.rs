@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::task::coop;
 
 use super::pace::is_due_for_emitting;
+use super::tracer::{self, Emission, EmitSpan};
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::echo::{EchoReason, Echoes, EchoesError};
@@ -75,7 +76,8 @@ impl Emitter {
         Self {
             aether,
             sequencer,
-            origin: None,
+            // A tracer is called for what has an origin, so that without one there is nothing to look up.
+            origin: tracer::is_installed().then(Arc::default),
             stopped: respects_floors.then(Arc::default),
             extensions: Arc::default(),
         }
@@ -149,18 +151,62 @@ impl Emitter {
         W: TryInto<Wave>,
         EmitError: From<W::Error>,
     {
-        let (sequence, carried) = self.carry_at(wave.try_into()?, Moment::now)?;
+        let wave = wave.try_into()?;
+        if let Some(origin) = &self.origin
+            && tracer::tracer_for(origin.trace()).is_some()
+        {
+            // In a box, so that the future of an emit is no larger.
+            return Box::pin(self.emit_traced(wave)).await;
+        }
+        let (sequence, carried) = self.carry_stamped(self.stamped_at(wave, Moment::now)?)?;
         settled(sequence, carried).await.map_err(|error| self.unnumbered(error))
     }
 
+    /// Emits a wave in a span that ends when it was offered.
+    async fn emit_traced(&self, wave: Wave) -> Result<Receipt, EmitError> {
+        let mut wave = self.stamped(wave)?;
+        let mut span = self.begin_span(&mut wave, Emission::Emit);
+        let settled = match self.carry_stamped(wave) {
+            Ok((sequence, carried)) => {
+                settled(sequence, carried).await.map_err(|error| self.unnumbered(error))
+            }
+            Err(error) => Err(error),
+        };
+        if let (Err(error), Some(span)) = (&settled, &mut span) {
+            span.failed(error);
+        }
+        settled
+    }
+
+    /// Begins the span of an emission, if a tracer has to see this wave.
+    #[inline]
+    pub(super) fn begin_span(&self, wave: &mut Wave, emission: Emission) -> Option<Box<dyn EmitSpan>> {
+        self.origin.as_ref()?;
+        Self::begin_span_of(wave, emission)
+    }
+
+    /// The wave has inherited the context of its parent, if there is one.
+    #[cold]
+    fn begin_span_of(wave: &mut Wave, emission: Emission) -> Option<Box<dyn EmitSpan>> {
+        let parent = wave.trace_context();
+        tracer::tracer_for(parent.as_ref())?.begin(wave, parent, emission)
+    }
+
     /// Numbers a wave and gives it to the medium. Returns its number.
+    #[allow(dead_code, reason = "for optional parts")]
     #[inline]
     pub(crate) fn carry_at(
         &self,
         wave: Wave,
         now: impl FnOnce() -> Moment,
     ) -> Result<(u64, Carried), EmitError> {
-        let wave = self.stamped_at(wave, now)?;
+        let mut wave = self.stamped_at(wave, now)?;
+        drop(self.begin_span(&mut wave, Emission::Create));
+        self.carry_stamped(wave)
+    }
+
+    #[inline]
+    fn carry_stamped(&self, wave: Wave) -> Result<(u64, Carried), EmitError> {
         let sequence = wave.sequence();
         let carried = self.aether.medium().carry(wave).map_err(|error| self.unnumbered(error))?;
         Ok((sequence, carried))
@@ -180,10 +226,18 @@ impl Emitter {
         W: TryInto<Wave>,
         EmitError: From<W::Error>,
     {
-        let wave = self.stamped(wave.try_into()?)?;
+        let mut wave = self.stamped(wave.try_into()?)?;
         let sequence = wave.sequence();
-        let offered = self.aether.medium().try_carry(wave).map_err(|error| self.unnumbered(error))?;
-        Ok(Receipt::new(sequence, offered))
+        let mut span = self.begin_span(&mut wave, Emission::Emit);
+        match self.aether.medium().try_carry(wave) {
+            Ok(offered) => Ok(Receipt::new(sequence, offered)),
+            Err(error) => {
+                if let Some(span) = &mut span {
+                    span.failed(&error);
+                }
+                Err(self.unnumbered(error))
+            }
+        }
     }
 
     /// Emits an event of normal amplitude with a JSON payload.

@@ -2,7 +2,7 @@
 
 use super::Emitter;
 use crate::source::WaveId;
-use crate::wave::{Baggage, BaggageError, Origin};
+use crate::wave::{Baggage, BaggageError, Origin, TraceContext};
 
 impl Emitter {
     /// A clone for what follows from a wave or an [`Echo`](crate::Echo): everything that it emits or asks names that as
@@ -40,7 +40,21 @@ impl Emitter {
     #[must_use]
     pub fn caused_by(&self, cause: WaveId) -> Self {
         let root = self.root().unwrap_or(&cause).clone();
-        self.with_origin(Origin::new(cause, root, self.baggage().clone()))
+        let trace = self.origin().and_then(Origin::trace).cloned();
+        self.with_origin(Origin::new(cause, root, self.baggage().clone()).with_trace(trace))
+    }
+
+    /// A clone whose waves are part of a distributed trace, as children of this span. [`Emitter::following`] takes that of
+    /// the wave; a tracer of handlers replaces it by the span of the handling.
+    #[must_use]
+    pub fn within_trace(&self, context: TraceContext) -> Self {
+        self.with_origin(self.origin().cloned().unwrap_or_default().with_trace(Some(context)))
+    }
+
+    /// The span of which the waves of this emitter are children, if they are part of a trace.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<&TraceContext> {
+        self.origin()?.trace()
     }
 
     /// A clone whose waves, and all waves that follow from them, carry one more entry of baggage: an author's own name and

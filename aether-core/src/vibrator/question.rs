@@ -1,19 +1,22 @@
 //! A question that has its number and was not asked yet.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::Emitter;
+use super::tracer::{Emission, EmitSpan};
 use crate::medium::{AskError, EmitError};
 use crate::source::WaveId;
 use crate::wave::Wave;
 
 /// A question with its identity, made by [`Emitter::question`] for callers that need the id even if there is no answer:
 /// to log it, or to follow it on the bus. Dropped, the question was not asked and its number is not given again.
-#[derive(Debug)]
 #[must_use = "nothing is asked before ask_within()"]
 pub struct Question<'a> {
     emitter: &'a Emitter,
     wave: Wave,
+    /// Ends with the question.
+    span: Option<Box<dyn EmitSpan>>,
 }
 
 impl Emitter {
@@ -22,7 +25,9 @@ impl Emitter {
     /// # Errors
     /// [`EmitError::Reserved`] and [`EmitError::BelowFloor`], as [`Emitter::emit`].
     pub fn question(&self, question: Wave) -> Result<Question<'_>, EmitError> {
-        Ok(Question { emitter: self, wave: self.stamped(question)? })
+        let mut wave = self.stamped(question)?;
+        let span = self.begin_span(&mut wave, Emission::Ask);
+        Ok(Question { emitter: self, wave, span })
     }
 }
 
@@ -41,6 +46,20 @@ impl Question<'_> {
     /// # Cancel safety
     /// As [`Emitter::ask`].
     pub async fn ask_within(self, patience: Duration) -> Result<Wave, AskError> {
-        self.emitter.ask_numbered(self.wave, patience).await
+        let Self { emitter, wave, mut span } = self;
+        let asked = emitter.ask_numbered(wave, patience).await;
+        if let (Err(error), Some(span)) = (&asked, &mut span) {
+            span.failed(error);
+        }
+        asked
+    }
+}
+
+impl fmt::Debug for Question<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Question")
+            .field("emitter", &self.emitter)
+            .field("wave", &self.wave)
+            .finish_non_exhaustive()
     }
 }

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use super::failed_attempts::FailedAttempts;
 use super::request::Request;
 use super::spare::{Kept, Stock};
+use super::trace_context::TraceContext;
 use super::{ContentType, Kind, Metadata, ReplyError};
 use crate::amplitude::{Amplitude, Signal};
 use crate::channel::Channel;
@@ -56,6 +57,8 @@ pub(crate) struct Extras {
     pub(crate) cause: Option<WaveId>,
     /// Shared by the waves that one handler emits.
     pub(crate) request: Option<Arc<Request>>,
+    /// Differs from wave to wave.
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) metadata: Metadata,
     pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
     /// The vibrator that received the question; its answer is sent under that name.
@@ -135,8 +138,9 @@ impl Extras {
         let key = self.key.as_ref().map_or(0, |key| key.len());
         let cause = self.cause.as_ref().map_or(0, |cause| COUNTS + cause.source.weight());
         let request = self.request.as_ref().map_or(0, |request| COUNTS + request.weight());
+        let trace = self.trace.as_ref().map_or(0, TraceContext::weight);
         let failed = self.failed.as_ref().map_or(0, |failed| failed.weight());
-        size_of::<Self>() + key + cause + request + self.metadata.weight() + failed
+        size_of::<Self>() + key + cause + request + trace + self.metadata.weight() + failed
     }
 
     /// `None` if all parts are empty.
@@ -144,6 +148,7 @@ impl Extras {
         let empty = self.key.is_none()
             && self.cause.is_none()
             && self.request.is_none()
+            && self.trace.is_none()
             && self.metadata.is_empty()
             && self.reply_path.is_none()
             && self.attempt == 0

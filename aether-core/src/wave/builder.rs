@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
-    Baggage, Body, ContentType, ECHO, EchoRequest, Extras, Kind, MAX_KEY_BYTES, Metadata, Request, Wave,
-    WaveError,
+    Baggage, Body, ContentType, ECHO, EchoRequest, Extras, Kind, MAX_KEY_BYTES, Metadata, Request,
+    TraceContext, Wave, WaveError,
 };
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::{Channel, ChannelError};
@@ -27,6 +27,7 @@ pub struct WaveBuilder {
     cause: Option<WaveId>,
     root: Option<WaveId>,
     baggage: Baggage,
+    trace: Option<TraceContext>,
     metadata: Metadata,
     content_type: ContentType,
     payload: Bytes,
@@ -44,6 +45,7 @@ impl WaveBuilder {
             cause: None,
             root: None,
             baggage: Baggage::NONE,
+            trace: None,
             metadata: Metadata::default(),
             content_type: ContentType::Bytes,
             payload: Bytes::new(),
@@ -135,6 +137,14 @@ impl WaveBuilder {
         self.cause = Some(question.id());
         self.root = Some(question.root());
         self.baggage = question.baggage().clone();
+        self.trace = question.trace_context();
+        self
+    }
+
+    /// Sets where the wave stands in a distributed trace, such as the trace of an HTTP request that it follows from. The
+    /// trace of the emitter replaces it, if there is one. Default: that of the emitter.
+    pub fn trace_context(mut self, context: TraceContext) -> Self {
+        self.trace = Some(context);
         self
     }
 
@@ -186,10 +196,10 @@ impl WaveBuilder {
     /// # Errors
     /// The first error of any earlier call.
     pub fn build(self) -> Result<Wave, WaveError> {
-        let Self { key, cause, root, baggage, metadata, .. } = self;
+        let Self { key, cause, root, baggage, trace, metadata, .. } = self;
         let root = root.filter(|root| cause.as_ref() != Some(root));
         let request = Request::of(root, baggage);
-        let extras = Extras { key, cause, request, metadata, ..Extras::default() };
+        let extras = Extras { key, cause, request, trace, metadata, ..Extras::default() };
         Ok(Wave::from_body(Body {
             source: Source::none(),
             sequence: 0,

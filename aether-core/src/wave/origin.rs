@@ -1,5 +1,5 @@
 //! What a wave passes on to the waves that follow from it: its identity as their cause, the root of the request, and the
-//! baggage.
+//! baggage; and the trace that they are part of.
 //!
 //! Emitters keep an [`Origin`] and give it to what they emit; answers and replayed dead letters take theirs from the wave
 //! itself. The root of a request is its first wave. It is stored only where the cause is another wave, so neither the
@@ -7,27 +7,40 @@
 
 use std::sync::Arc;
 
-use super::{Baggage, Request, Wave};
+use super::trace_context::{TRACEPARENT, TRACESTATE};
+use super::{Baggage, Request, TraceContext, Wave};
 use crate::source::WaveId;
 
-/// What the waves that follow from something inherit: their cause, the root of the request, and the baggage. Made from a
-/// [`Wave`] or an [`Echo`](crate::Echo); see [`Emitter::following`](crate::Emitter::following).
+/// What the waves that follow from something inherit: their cause, the root of the request, the baggage, and the trace
+/// context. Made from a [`Wave`] or an [`Echo`](crate::Echo); see [`Emitter::following`](crate::Emitter::following).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {
     cause: Option<WaveId>,
     request: Option<Arc<Request>>,
+    trace: Option<TraceContext>,
 }
 
 impl Origin {
     pub(crate) fn new(cause: WaveId, root: WaveId, baggage: Baggage) -> Self {
         let request = Request::of(Some(root).filter(|root| *root != cause), baggage);
-        Self { cause: Some(cause), request }
+        Self { cause: Some(cause), request, trace: None }
+    }
+
+    /// The same in this trace.
+    pub(crate) fn with_trace(mut self, trace: Option<TraceContext>) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    pub(crate) const fn trace(&self) -> Option<&TraceContext> {
+        self.trace.as_ref()
     }
 
     /// The same with other baggage.
     pub(crate) fn with_baggage(&self, baggage: Baggage) -> Self {
         let root = self.request.as_ref().and_then(|request| request.root.clone());
-        Self { cause: self.cause.clone(), request: Request::of(root, baggage) }
+        let request = Request::of(root, baggage);
+        Self { cause: self.cause.clone(), request, trace: self.trace.clone() }
     }
 
     pub(crate) fn cause(&self) -> Option<&WaveId> {
@@ -45,7 +58,7 @@ impl Origin {
 
 impl From<&Wave> for Origin {
     fn from(wave: &Wave) -> Self {
-        Self::new(wave.id(), wave.root(), wave.baggage().clone())
+        Self::new(wave.id(), wave.root(), wave.baggage().clone()).with_trace(wave.trace_context())
     }
 }
 
@@ -71,6 +84,32 @@ impl Wave {
         baggage_of(self.request())
     }
 
+    /// Where the wave stands in a distributed trace: the span that emitted it, as in W3C Trace Context. A foreign publisher
+    /// gives it in the headers `traceparent` and `tracestate`, which are metadata here.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        let extras = self.body.extras.as_ref()?;
+        match &extras.trace {
+            Some(trace) => Some(trace.clone()),
+            None if extras.metadata.is_empty() => None,
+            None => {
+                let parent = extras.metadata.value(TRACEPARENT)?;
+                TraceContext::of_headers(parent, extras.metadata.value(TRACESTATE))
+            }
+        }
+    }
+
+    /// The trace context, if it is not in the metadata.
+    pub(crate) fn stored_trace(&self) -> Option<&TraceContext> {
+        self.body.extras.as_ref()?.trace.as_ref()
+    }
+
+    /// Sets where the wave stands in a distributed trace. For tracers and implementors of media; authors use
+    /// [`WaveBuilder::trace_context`](crate::WaveBuilder::trace_context).
+    pub fn set_trace_context(&mut self, context: TraceContext) {
+        self.body.make_mut().extras.get_or_insert_default().trace = Some(context);
+    }
+
     fn request(&self) -> Option<&Request> {
         self.body.extras.as_ref()?.request.as_deref()
     }
@@ -79,6 +118,9 @@ impl Wave {
     /// was received before, stays if the origin has none.
     pub(crate) fn inherit(&mut self, origin: &Origin) {
         let extras = self.body.make_mut().extras.get_or_insert_default();
+        if origin.trace.is_some() {
+            extras.trace.clone_from(&origin.trace);
+        }
         let (stored, has_cause) = (extras.request.as_deref(), extras.cause.is_some());
         if stored.is_none() && !has_cause {
             (extras.cause, extras.request) = (origin.cause.clone(), origin.request.clone());

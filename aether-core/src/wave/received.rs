@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Baggage, Body, ContentType, Extras, Kind, Metadata, Request, Wave};
+use super::{Baggage, Body, ContentType, Extras, Kind, Metadata, Request, TraceContext, Wave};
 use crate::amplitude::Signal;
 use crate::channel::Channel;
 use crate::clock::{Instant, moment_of};
@@ -56,6 +56,8 @@ pub struct Received {
     pub root: Option<WaveId>,
     /// Default: none.
     pub baggage: Baggage,
+    /// Where it stands in a distributed trace. Default: what the metadata say, if anything.
+    pub trace: Option<TraceContext>,
     /// Default: none.
     pub metadata: Metadata,
 }
@@ -79,6 +81,7 @@ impl Received {
             cause: None,
             root: None,
             baggage: Baggage::default(),
+            trace: None,
             metadata: Metadata::default(),
         }
     }
@@ -104,6 +107,7 @@ impl Received {
                 key: self.key.map(Into::into),
                 cause: self.cause,
                 request: Request::of(root, self.baggage),
+                trace: self.trace,
                 metadata: self.metadata,
                 ..Extras::default()
             }

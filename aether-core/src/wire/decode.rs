@@ -18,7 +18,7 @@ use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source, WaveId};
 use crate::wave::{
     Baggage, Body, ContentType, Extras, Kind, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_HOPS,
-    MAX_KEY_BYTES, MAX_METADATA_BYTES, Request, Wave,
+    MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_TRACESTATE_BYTES, Request, TraceContext, Wave,
 };
 
 /// A decoded frame.
@@ -239,6 +239,7 @@ fn read_extensions(
                 stored_root = (!is_usual).then_some(root);
             }
             tag::BAGGAGE => baggage = read_baggage(field)?,
+            tag::TRACE => extras.trace = Some(read_trace(field)?),
             _ => field.at = field.end,
         }
         match field.end - field.at {
@@ -256,6 +257,19 @@ fn read_id(field: &mut Reader<'_>, name: &'static str) -> Result<WaveId, FrameEr
     let sequence = field.varint(name)?;
     let source = Source::with_instance(field.rest_as_text(name, MAX_SOURCE_BYTES)?, instance)?;
     Ok(WaveId { source, sequence })
+}
+
+/// Ids and flags, and the state up to the end of the field. The ids are in the order of their text form.
+fn read_trace(field: &mut Reader<'_>) -> Result<TraceContext, FrameError> {
+    const NAME: &str = "trace context";
+    // Of a number read from the lowest byte on, the bytes are turned around.
+    let [high, low, span_id] = [field.u64(NAME)?, field.u64(NAME)?, field.u64(NAME)?].map(u64::swap_bytes);
+    let trace_id = u128::from(high) << 64 | u128::from(low);
+    let trace = TraceContext::new(trace_id, span_id, field.u8(NAME)?)?;
+    Ok(match field.rest_as_text(NAME, MAX_TRACESTATE_BYTES)? {
+        "" => trace,
+        state => trace.with_state(state)?,
+    })
 }
 
 /// Entries up to the end of the field. They are sorted, so that each baggage has one encoding.

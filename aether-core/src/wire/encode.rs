@@ -14,7 +14,7 @@ use crate::phase::Phase;
 use crate::source::{MAX_SOURCE_BYTES, Source, WaveId};
 use crate::wave::{
     ContentType, Kind, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_KEY_BYTES, MAX_METADATA_BYTES,
-    MAX_METADATA_ENTRIES, Wave,
+    MAX_METADATA_ENTRIES, MAX_TRACESTATE_BYTES, TraceContext, Wave,
 };
 
 /// The sender of a frame and the time of sending, from which receivers estimate the transit time.
@@ -270,6 +270,18 @@ fn put_extensions(out: &mut Vec<u8>, wave: &Wave) {
         put_varint(out, tag::BAGGAGE);
         put_pairs(out, wave.baggage().iter());
     }
+    if let Some(trace) = wave.stored_trace() {
+        put_varint(out, tag::TRACE);
+        put_varint(out, trace_len(trace) as u64);
+        out.put_u128(trace.trace_id());
+        out.put_u64(trace.span_id());
+        out.put_u8(trace.flags());
+        out.put_slice(trace.state().unwrap_or_default().as_bytes());
+    }
+}
+
+fn trace_len(trace: &TraceContext) -> usize {
+    FIXED_TRACE + trace.state().map_or(0, str::len)
 }
 
 fn put_id(out: &mut Vec<u8>, tag: u64, id: &WaveId) {
@@ -326,6 +338,7 @@ pub fn record_bound(wave: &Wave) -> usize {
     if !wave.baggage().is_empty() {
         bound += extension(wave.baggage().bytes() + wave.baggage().len() * 2 * MAX_VARINT);
     }
+    bound += wave.stored_trace().map_or(0, |trace| extension(trace_len(trace)));
     if !wave.metadata().is_empty() {
         bound += extension(wave.metadata().bytes() + wave.metadata().len() * 2 * MAX_VARINT);
     }
@@ -334,6 +347,9 @@ pub fn record_bound(wave: &Wave) -> usize {
     }
     bound
 }
+
+/// The ids and the flags of a trace context.
+const FIXED_TRACE: usize = 16 + 8 + 1;
 
 /// The maximum length of a u64 in LEB128.
 const MAX_VARINT: usize = 10;
@@ -347,7 +363,8 @@ const MAX_EXTENSIONS: usize = field_len(4)
     + 2 * field_len(8 + MAX_VARINT + MAX_SOURCE_BYTES)
     + field_len(MAX_BAGGAGE_BYTES + MAX_BAGGAGE_ENTRIES * 2 * varint_len(MAX_BAGGAGE_BYTES as u64))
     + field_len(MAX_METADATA_BYTES + MAX_METADATA_ENTRIES * 2 * varint_len(MAX_METADATA_BYTES as u64))
-    + field_len(MAX_CONTENT_TYPE_BYTES);
+    + field_len(MAX_CONTENT_TYPE_BYTES)
+    + field_len(FIXED_TRACE + MAX_TRACESTATE_BYTES);
 
 // Their length is encoded as a u16.
 const _: () = assert!(MAX_EXTENSIONS <= u16::MAX as usize);

@@ -20,7 +20,7 @@ use crate::wave::{
     BaggageError, Body, ContentType, Extras, Kind, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
     MAX_METADATA_ENTRIES, Metadata, MetadataError, Origin, Request, Wave,
 };
-use extensions::{any_baggage, fullest_baggage};
+use extensions::{any_baggage, fullest_request, fullest_trace};
 
 const SENDER: Sender = Sender { node: 0x0123_4567_89AB_CDEF, sent_micros: 1_700_000_000_000_000 };
 
@@ -67,10 +67,8 @@ fn fullest_wave() -> Wave {
         phase: Phase::RETRACT,
         age: Duration::from_micros(u64::MAX),
         extras: Extras {
-            request: Request::of(
-                Some(WaveId { source: longest(), sequence: u64::MAX - 1 }),
-                fullest_baggage(),
-            ),
+            request: fullest_request(longest()),
+            trace: Some(fullest_trace()),
             ..extras(
                 Some("k".repeat(MAX_KEY_BYTES)),
                 Some(WaveId { source: longest(), sequence: u64::MAX }),

@@ -154,6 +154,17 @@ impl Field {
         Self { tag, name: of, parts }
     }
 
+    pub(crate) fn trace(trace_id: u128, span_id: u64, flags: u8, state: &str) -> Self {
+        let mut parts = Layout::default();
+        parts.put(trace_id.to_be_bytes(), "trace id");
+        parts.put(span_id.to_be_bytes(), "span id");
+        parts.put([flags], "trace flags");
+        if !state.is_empty() {
+            parts.put(state, "tracestate");
+        }
+        Self { tag: 8, name: "trace context", parts }
+    }
+
     pub(crate) fn content_type(media_type: &str) -> Self {
         Self::raw(5, "content type", media_type)
     }

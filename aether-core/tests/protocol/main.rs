@@ -64,6 +64,7 @@ fn described_wave(wave: &Wave) -> Value {
         Expiry::Never => "never".to_owned(),
         Expiry::At(age) => age.as_micros().to_string(),
     };
+    let trace = wave.trace_context();
     let metadata: Vec<_> = wave.metadata().iter().map(|(name, value)| json!([name, value])).collect();
     // The loss at an age is not public, so it is computed as in the README; the amplitude must match it.
     let decay = wave
@@ -88,6 +89,8 @@ fn described_wave(wave: &Wave) -> Value {
         "cause": wave.cause().map(ToString::to_string),
         "root": wave.root().to_string(),
         "baggage": wave.baggage().iter().map(|(name, value)| json!([name, value])).collect::<Vec<_>>(),
+        "traceparent": trace.as_ref().map(ToString::to_string),
+        "tracestate": trace.as_ref().and_then(|trace| trace.state()),
         "metadata": metadata,
         "content_type": wave.content_type().as_str(),
         "payload_hex": layout::hex(wave.payload()),

@@ -77,6 +77,12 @@ pub(crate) fn all() -> Vec<Vector> {
                 Field::content_type("application/cbor"),
                 Field::root(0x2A, 7, "shop"),
                 Field::baggage(&baggage),
+                Field::trace(
+                    0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c,
+                    0x00f0_67aa_0ba9_02b7,
+                    1,
+                    "rojo=1,congo=t61",
+                ),
             ],
             payload: vec![0xA0],
             ..wave()
@@ -89,6 +95,8 @@ pub(crate) fn all() -> Vec<Vector> {
         cause: Some("shop@2a/300"),
         root: Some("shop@2a/7"),
         baggage: baggage.to_vec(),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"),
+        tracestate: Some("rojo=1,congo=t61"),
         metadata: metadata.to_vec(),
         content_type: Some("application/cbor"),
     };

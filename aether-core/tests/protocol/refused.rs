@@ -182,6 +182,10 @@ pub(crate) fn all() -> Vec<Vector> {
             "1025 bytes.",
             fields(vec![Field::baggage(&[("n", &"v".repeat(1024))])]),
         ),
+        no("bad-trace-id", "Trace", "A trace id of zeros.", fields(vec![Field::trace(0, 1, 1, "")])),
+        no("bad-trace-span", "Trace", "A span id of zeros.", fields(vec![Field::trace(1, 0, 1, "")])),
+        no("bad-trace-state", "Trace", "A line break.", fields(vec![Field::trace(1, 1, 1, "a=1\nb")])),
+        no("bad-trace-length", "Truncated", "No flags.", raw(8, &[1; 24])),
         no("bad-metadata-count", "Metadata", "33 entries.", fields(vec![Field::metadata(&many)])),
         no(
             "bad-metadata-size",

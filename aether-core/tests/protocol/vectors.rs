@@ -70,6 +70,8 @@ struct WaveFacts {
     cause: Option<String>,
     root: String,
     baggage: Vec<(String, String)>,
+    traceparent: Option<&'static str>,
+    tracestate: Option<&'static str>,
     metadata: Vec<(String, String)>,
     content_type: String,
     payload_hex: String,
@@ -87,6 +89,8 @@ pub(crate) struct Meant {
     /// Without it: the cause, or the wave itself.
     pub(crate) root: Option<&'static str>,
     pub(crate) baggage: Vec<(&'static str, &'static str)>,
+    pub(crate) traceparent: Option<&'static str>,
+    pub(crate) tracestate: Option<&'static str>,
     pub(crate) metadata: Vec<(&'static str, &'static str)>,
     pub(crate) content_type: Option<&'static str>,
 }
@@ -131,6 +135,8 @@ impl WaveFacts {
             phase: meant.phase.into(),
             key: meant.key.clone(),
             cause: meant.cause.map(str::to_owned),
+            traceparent: meant.traceparent,
+            tracestate: meant.tracestate,
             metadata: owned(&meant.metadata),
             content_type: content_type.unwrap_or_default().to_owned(),
             payload_hex: hex(&wave.payload),

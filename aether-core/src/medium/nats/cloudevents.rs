@@ -3,7 +3,7 @@
 //! The attributes are sent as headers and the data as the payload. Wave fields without a CloudEvents attribute use
 //! extension attributes that begin with `aether`. Sources: CloudEvents 1.0.2, its NATS protocol binding, and its
 //! Partitioning and Correlation extensions; W3C Baggage; W3C Trace Context for
-//! `traceparent`, which is carried as metadata.
+//! `traceparent` and `tracestate`, which are read as metadata.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,8 @@ use crate::channel::Channel;
 use crate::phase::Phase;
 use crate::source::WaveId;
 use crate::wave::{
-    Baggage, ContentType, Kind, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES, Metadata, Received, Wave,
+    Baggage, ContentType, Kind, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES, Metadata, Received,
+    TRACEPARENT, TRACESTATE, Wave,
 };
 use crate::wire::{Position, SHARED_FROM};
 
@@ -122,8 +123,18 @@ fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
     if !wave.baggage().is_empty() {
         f(BAGGAGE, &write_baggage(wave.baggage()));
     }
+    let trace = wave.stored_trace();
+    if let Some(trace) = trace {
+        f(TRACEPARENT, &trace.to_string());
+        if let Some(state) = trace.state() {
+            f(TRACESTATE, state);
+        }
+    }
     for (name, value) in wave.metadata().iter() {
-        f(name, value);
+        // The wave has one context, that of the span that emitted it.
+        if trace.is_none() || !matches!(name, TRACEPARENT | TRACESTATE) {
+            f(name, value);
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! Extension fields: the root and the baggage of a wave, and unknown ones.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::{FrameError, SENDER, alpha, body, channel, encode, extras, handmade, now, read, turned};
-use crate::source::WaveId;
+use crate::source::{Source, WaveId};
 use crate::wave::{
-    Baggage, BaggageError, Body, Extras, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, Metadata, Request, Wave,
+    Baggage, BaggageError, Body, Extras, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_TRACESTATE_BYTES,
+    Metadata, Request, TraceContext, TraceContextError, Wave,
 };
 
 /// Baggage of the largest size.
@@ -15,6 +18,39 @@ pub(super) fn fullest_baggage() -> Baggage {
     let baggage = Baggage::of(names.iter().map(|name| (&**name, &*value))).unwrap();
     assert_eq!(baggage.bytes(), MAX_BAGGAGE_BYTES);
     baggage
+}
+
+/// A root and baggage of the largest size.
+pub(super) fn fullest_request(source: Source) -> Option<Arc<Request>> {
+    Request::of(Some(WaveId { source, sequence: u64::MAX - 1 }), fullest_baggage())
+}
+
+/// A trace context of the largest size.
+pub(super) fn fullest_trace() -> TraceContext {
+    let trace = TraceContext::new(u128::MAX, u64::MAX, u8::MAX).unwrap();
+    trace.with_state(&"s".repeat(MAX_TRACESTATE_BYTES)).unwrap()
+}
+
+#[test]
+fn a_trace_context_is_read_as_it_was_written_and_its_length_is_checked() {
+    let frame_with = |trace: &TraceContext| {
+        let mut wave = Wave::from_body(body(alpha(), "x"));
+        wave.set_trace_context(trace.clone());
+        encode(SENDER, Some(&channel()), std::slice::from_ref(&wave), now()).unwrap()
+    };
+    let short = TraceContext::new(0x0102 << 112 | 3, 0x0405, 1).unwrap();
+    for trace in [short.clone(), fullest_trace()] {
+        let read = read(frame_with(&trace), None).unwrap().waves.remove(0);
+        assert_eq!(read.trace_context(), Some(trace));
+        assert!(read.metadata().is_empty());
+    }
+    // The bytes of W3C's text form, in its order.
+    let ids = [&[1, 2], &[0; 13][..], &[3], &[0; 6], &[4, 5], &[1]].concat();
+    assert!(frame_with(&short).windows(25).any(|bytes| bytes == ids));
+    let with_field =
+        |content: &[u8]| read(handmade(&[], &[&[8, content.len() as u8], content].concat(), b""), None);
+    assert_eq!(with_field(&[0; 25]).unwrap_err(), FrameError::Trace(TraceContextError::Zero));
+    assert!(matches!(with_field(&[1; 24]), Err(FrameError::Truncated { .. })));
 }
 
 pub(super) fn any_baggage() -> impl Strategy<Value = Baggage> {

@@ -1,0 +1,51 @@
+//! Telemetry: traces, metrics and logs over OTLP, with the feature `otlp`. Off unless `[telemetry] otlp` has an address.
+//!
+//! [`Configuration::connect_until`](crate::Configuration::connect_until) starts it and [`run`](crate::run) ends it.
+//! Programs that do without these call [`start`] before they make emitters, and [`end`] last. A trace begins where a wave is
+//! emitted and no trace is under way; each emission, each wait in an inbox and each handling is a span, named and
+//! attributed by OpenTelemetry's conventions for messaging. Spans of `tracing` within a handler are children of its
+//! span. The context travels with every wave, whether this process records spans or not.
+//!
+//! What waits to be exported is bounded. What does not fit, or what the collector does not take, is lost and counted
+//! ([`ledgers`]), logged when it begins and at the end, and never delays a wave.
+//!
+//! The standard variables of OpenTelemetry are obeyed: `OTEL_TRACES_SAMPLER`, `OTEL_BSP_MAX_QUEUE_SIZE`,
+//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, and so on.
+
+#[cfg(feature = "otlp")]
+mod convert;
+#[cfg(feature = "otlp")]
+mod emissions;
+#[cfg(feature = "otlp")]
+mod export;
+#[cfg(feature = "otlp")]
+mod export_counts;
+#[cfg(feature = "otlp")]
+mod handling;
+#[cfg(feature = "otlp")]
+mod http_client;
+mod ledger;
+#[cfg(feature = "otlp")]
+mod log_gate;
+#[cfg(feature = "otlp")]
+mod meters;
+#[cfg(feature = "otlp")]
+mod span_gate;
+#[cfg(not(feature = "otlp"))]
+mod without;
+
+#[cfg(feature = "otlp")]
+pub(crate) use convert::current;
+#[cfg(feature = "otlp")]
+pub(crate) use export::{LateLayer, end_with_process, late_layer};
+#[cfg(feature = "otlp")]
+pub use export::{end, observe, start};
+#[cfg(feature = "otlp")]
+pub use export_counts::ledgers;
+#[cfg(feature = "otlp")]
+pub(crate) use handling::{HandlingTrace, joined};
+pub use ledger::{ExportLedger, Signal, TelemetryError};
+#[cfg(not(feature = "otlp"))]
+pub(crate) use without::{HandlingTrace, current, end_with_process, joined};
+#[cfg(not(feature = "otlp"))]
+pub use without::{end, ledgers, observe, start};

@@ -1,0 +1,65 @@
+//! The metrics of a bus over OTLP: its ledgers and the status of its medium, read at each export.
+
+use aether_core::Aether;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+use super::export_counts;
+
+/// Registers the instruments of a bus.
+pub(super) fn register(provider: &SdkMeterProvider, aether: &Aether) {
+    let meter = provider.meter("aether");
+    let ledger = aether.clone();
+    meter
+        .u64_observable_counter("aether.inbox.waves")
+        .with_unit("{wave}")
+        .with_description("Waves offered to the inboxes of the process, by what became of them")
+        .with_callback(move |to| {
+            let ledger = ledger.ledger();
+            let outcome = |outcome| [KeyValue::new("aether.outcome", outcome)];
+            to.observe(ledger.delivered, &outcome("delivered"));
+            to.observe(ledger.lost_upstream, &outcome("lost_upstream"));
+            for (reason, waves) in ledger.losses() {
+                to.observe(waves, &outcome(reason.as_str()));
+            }
+        })
+        .build();
+    let ledger = aether.clone();
+    meter
+        .u64_observable_gauge("aether.inbox.queued")
+        .with_unit("{wave}")
+        .with_description("Waves that wait in the inboxes of the process")
+        .with_callback(move |to| to.observe(ledger.ledger().queued, &[]))
+        .build();
+    let status = aether.clone();
+    meter
+        .u64_observable_counter("aether.outbox.waves")
+        .with_unit("{wave}")
+        .with_description("Waves given to the medium, by what became of them")
+        .with_callback(move |to| {
+            let outbox = status.status().outbox;
+            let outcome = |outcome| [KeyValue::new("aether.outcome", outcome)];
+            to.observe(outbox.delivered, &outcome("delivered"));
+            for (reason, waves) in outbox.losses() {
+                to.observe(waves, &outcome(reason.as_str()));
+            }
+        })
+        .build();
+    let status = aether.clone();
+    meter
+        .u64_observable_gauge("aether.medium.connected")
+        .with_description("1 if the medium is connected")
+        .with_callback(move |to| to.observe(status.status().connected.into(), &[]))
+        .build();
+    meter
+        .u64_observable_counter("aether.telemetry.lost")
+        .with_unit("{item}")
+        .with_description("Spans and log lines that were not exported")
+        .with_callback(|to| {
+            for ledger in export_counts::ledgers() {
+                to.observe(ledger.lost(), &[KeyValue::new("aether.signal", ledger.signal.as_str())]);
+            }
+        })
+        .build();
+}

@@ -1,0 +1,63 @@
+//! Telemetry in a program without the feature `otlp`: nothing but the trace context is passed on.
+
+use std::fmt::Display;
+
+use aether_core::wave::TraceContext;
+use aether_core::{Aether, Emitter, Wave};
+
+use super::ledger::{ExportLedger, TelemetryError};
+use crate::config::TelemetrySettings;
+
+/// Refuses to start.
+///
+/// # Errors
+/// [`TelemetryError::NotBuilt`] if an address is set.
+pub fn start(settings: &TelemetrySettings, _program: &str) -> Result<(), TelemetryError> {
+    if settings.otlp.clone().on().is_some() { Err(TelemetryError::NotBuilt) } else { Ok(()) }
+}
+
+/// Does nothing.
+pub fn observe(_aether: &Aether) {}
+
+/// Does nothing.
+pub fn end() {}
+
+pub(crate) fn end_with_process() {}
+
+/// No accounts.
+#[must_use]
+pub fn ledgers() -> Vec<ExportLedger> {
+    Vec::new()
+}
+
+pub(crate) const fn current() -> Option<TraceContext> {
+    None
+}
+
+pub(crate) fn joined(emitter: Emitter) -> Emitter {
+    emitter
+}
+
+/// No span.
+#[derive(Debug, Clone)]
+pub(crate) struct HandlingTrace;
+
+impl HandlingTrace {
+    #[inline]
+    pub(crate) const fn begin(_service: &str, _wave: &Wave) -> Self {
+        Self
+    }
+
+    #[inline]
+    pub(crate) fn in_scope<T>(&self, f: impl FnOnce() -> T) -> T {
+        f()
+    }
+
+    #[inline]
+    pub(crate) fn around<F: Future>(&self, future: F) -> F {
+        future
+    }
+
+    #[inline]
+    pub(crate) fn ended(&self, _outcome: &'static str, _error: Option<&dyn Display>) {}
+}
