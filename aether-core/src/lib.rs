@@ -30,6 +30,7 @@
 //! - [`wave`]: limits, errors and the rarer parts of a wave.
 //! - [`vibrator`]: the errors and accounts of emitting and receiving.
 //! - [`inbox`]: the accounts of inboxes, and what implementors of media need of them.
+//! - [`account`]: what every process on the medium lost, and why.
 //! - [`echo`]: failed waves that come back, and dead letters.
 //! - [`presence`]: who is there and what it hears.
 //! - [`medium`]: the status of a medium, and what it takes to implement one.
@@ -46,6 +47,7 @@
 
 #![warn(clippy::disallowed_methods)]
 
+pub mod account;
 mod aether;
 mod amplitude;
 mod background;

@@ -81,7 +81,7 @@ impl Source {
     /// # Errors
     /// [`SourceError::Name`], as for [`Source::new`].
     pub fn with_instance(name: &str, instance: u64) -> Result<Self, SourceError> {
-        if name.is_empty() || name.len() > MAX_SOURCE_BYTES || has_control(name) {
+        if !is_name(name) {
             return Err(SourceError::Name { name: name.to_owned() });
         }
         Ok(Self { instance, name: name.into() })
@@ -91,6 +91,12 @@ impl Source {
     #[must_use]
     pub const fn none() -> Self {
         Self { instance: 0, name: SmolStr::new_inline("-") }
+    }
+
+    /// Parses the format written by [`fmt::Display`]. A name may contain `@`: the last one is the separator.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (name, instance) = text.rsplit_once('@')?;
+        Self::with_instance(name, u64::from_str_radix(instance, 16).ok()?).ok()
     }
 
     /// The source of the framework's own messages.
@@ -124,6 +130,11 @@ impl Source {
     pub(crate) fn weight(&self) -> usize {
         self.name.len()
     }
+}
+
+/// Whether a text can name a vibrator.
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_SOURCE_BYTES && !has_control(name)
 }
 
 /// Whether a text has a control character. Names are mostly of printable ASCII, which takes one pass over the bytes.
@@ -169,9 +180,7 @@ impl FromStr for WaveId {
     fn from_str(text: &str) -> Result<Self, SourceError> {
         let parse = || {
             let (source, sequence) = text.rsplit_once('/')?;
-            let (name, instance) = source.rsplit_once('@')?;
-            let source = Source::with_instance(name, u64::from_str_radix(instance, 16).ok()?).ok()?;
-            Some(Self { source, sequence: sequence.parse().ok()? })
+            Some(Self { source: Source::parse(source)?, sequence: sequence.parse().ok()? })
         };
         parse().ok_or_else(|| SourceError::Id { text: text.to_owned() })
     }

@@ -352,8 +352,13 @@ impl Wave {
     }
 
     /// Turns the wave into a notice of the framework: stamped, and of full amplitude.
-    pub(crate) fn noticed(mut self, sequencer: &Sequencer) -> Self {
-        self.body.make_mut().signal = Signal::new(Amplitude::FULL, HalfLife::NEVER);
+    pub(crate) fn noticed(self, sequencer: &Sequencer) -> Self {
+        self.noticed_at(Amplitude::FULL, sequencer)
+    }
+
+    /// Like [`Wave::noticed`], with another amplitude.
+    pub(crate) fn noticed_at(mut self, amplitude: Amplitude, sequencer: &Sequencer) -> Self {
+        self.body.make_mut().signal = Signal::new(amplitude, HalfLife::NEVER);
         self.stamp(sequencer, Moment::now());
         self
     }

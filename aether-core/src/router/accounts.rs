@@ -20,7 +20,7 @@ const OTHER: &str = "_other";
 ///
 /// The names of 1024 departed vibrators are remembered. The accounts of further ones are summed up under the name
 /// `_other`; a vibrator of such a name that returns starts at zero.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InboxReport {
     /// The name shared by the vibrators.
@@ -31,6 +31,14 @@ pub struct InboxReport {
     pub ledger: Ledger,
     /// The floor in effect: the highest among the open inboxes.
     pub effective_floor: Floor,
+}
+
+impl InboxReport {
+    /// The account of a name without inboxes.
+    pub(crate) fn none(vibrator: &str) -> Self {
+        let (vibrator, effective_floor) = (vibrator.to_owned(), Floor::OPEN);
+        Self { vibrator, open: 0, ledger: Ledger::default(), effective_floor }
+    }
 }
 
 #[derive(Default)]
@@ -111,21 +119,15 @@ impl Accounts {
 
     pub(super) fn reports(&self) -> Vec<InboxReport> {
         let state = self.0.lock();
-        let nothing = |vibrator: &str| InboxReport {
-            vibrator: vibrator.to_owned(),
-            open: 0,
-            ledger: Ledger::default(),
-            effective_floor: Floor::OPEN,
-        };
         let mut reports: BTreeMap<&str, InboxReport> = BTreeMap::new();
         for (vibrator, ledger) in &state.gone {
-            reports.entry(vibrator).or_insert_with(|| nothing(vibrator)).ledger += *ledger;
+            reports.entry(vibrator).or_insert_with(|| InboxReport::none(vibrator)).ledger += *ledger;
         }
         for (vibrator, inbox) in state.inboxes() {
-            reports.entry(vibrator).or_insert_with(|| nothing(vibrator)).ledger += inbox.ledger();
+            reports.entry(vibrator).or_insert_with(|| InboxReport::none(vibrator)).ledger += inbox.ledger();
         }
         for (vibrator, inbox) in state.open.values() {
-            let report = reports.entry(vibrator).or_insert_with(|| nothing(vibrator));
+            let report = reports.entry(vibrator).or_insert_with(|| InboxReport::none(vibrator));
             report.open += 1;
             report.effective_floor = report.effective_floor.max(inbox.effective_floor());
         }

@@ -1,0 +1,357 @@
+//! The processes that a reader knows, and the sums over the processes of each program. Bounded in bytes, whatever arrives.
+//!
+//! Pure: the caller passes the time, which is that of the reader's clock. The clocks of the processes do not matter.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{AccountCounts, AccountError};
+use super::handlers::{HandlersAccount, OTHER};
+use super::known::{KnownProcess, Rates, Standing};
+use super::process::ProcessAccount;
+use super::program::ProgramAccount;
+use super::sums;
+use crate::clock::Instant;
+use crate::inbox::Ledger;
+use crate::source::Source;
+
+/// Bounds of the table: as many processes as presence knows receivers, and as many bytes.
+const MAX_PROCESSES: usize = 4096;
+const MAX_BYTES: usize = 16 << 20;
+/// The number of programs with a line of their own.
+const MAX_PROGRAMS: usize = 256;
+/// How long a process that has gone keeps its last account, unless the room is needed.
+const KEPT: Duration = Duration::from_secs(600);
+/// The longest interval that is believed. A process that claims a longer one is silent earlier than it says.
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
+/// How many intervals a process may miss, and a second for the way.
+const MISSED: u32 = 3;
+const ON_THE_WAY: Duration = Duration::from_secs(1);
+/// Rates are those over at least this time: two accounts at once say nothing.
+const RATE_SPAN: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    processes: HashMap<Source, Known>,
+    bytes: usize,
+    programs: HashMap<String, Program>,
+    counts: AccountCounts,
+}
+
+#[derive(Debug)]
+struct Known {
+    account: Arc<ProcessAccount>,
+    heard: Instant,
+    counts: Counts,
+    rates: Option<Rates>,
+    /// The counts from which the rates are computed next.
+    base: Counts,
+    suspicious: u64,
+    suspicion: Option<AccountError>,
+    weight: usize,
+    /// The line of its program.
+    line: String,
+}
+
+/// The counts of an account that the sums need.
+#[derive(Debug, Clone, Default)]
+struct Counts {
+    uptime: Duration,
+    ledger: Ledger,
+    outbox: Ledger,
+    unconfirmed: u64,
+    handlers: HandlersAccount,
+}
+
+/// What all processes of a program have counted.
+#[derive(Debug, Default)]
+struct Program {
+    counts: Counts,
+    suspicious: u64,
+    /// The number of known processes.
+    processes: usize,
+}
+
+impl Counts {
+    fn of(account: &ProcessAccount) -> Self {
+        Self {
+            uptime: account.uptime,
+            ledger: account.ledger(),
+            outbox: account.medium.outbox,
+            unconfirmed: account.medium.unconfirmed,
+            handlers: account.all_handlers(),
+        }
+    }
+
+    fn contradicts(&self, before: &Self) -> bool {
+        self.uptime < before.uptime
+            || sums::fell(&self.ledger, &before.ledger)
+            || sums::fell(&self.outbox, &before.outbox)
+    }
+
+    fn add_since(&mut self, now: &Self, before: &Self) {
+        self.ledger = sums::sum(&self.ledger, &sums::since(&now.ledger, &before.ledger));
+        self.outbox = sums::sum(&self.outbox, &sums::since(&now.outbox, &before.outbox));
+        self.unconfirmed =
+            self.unconfirmed.saturating_add(now.unconfirmed.saturating_sub(before.unconfirmed));
+        self.handlers.add(&now.handlers.clone().since(&before.handlers));
+    }
+
+    /// The rates since an earlier moment.
+    fn rates_since(&self, before: &Self) -> Rates {
+        let seconds = self.uptime.saturating_sub(before.uptime).as_secs_f64();
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+        let lost = |counts: &Self| sums::lost(&counts.ledger).saturating_add(sums::lost(&counts.outbox));
+        Rates {
+            emitted: rate(self.outbox.offered, before.outbox.offered),
+            offered: rate(self.ledger.offered, before.ledger.offered),
+            delivered: rate(self.ledger.delivered, before.ledger.delivered),
+            lost: rate(lost(self), lost(before)),
+        }
+    }
+}
+
+impl Known {
+    fn standing(&self, now: Instant) -> Standing {
+        let patience = self.account.every.min(MAX_INTERVAL) * MISSED + ON_THE_WAY;
+        if self.account.is_last {
+            Standing::Ended
+        } else if now.saturating_duration_since(self.heard) > patience {
+            Standing::Silent
+        } else {
+            Standing::Present
+        }
+    }
+
+    fn suspect(&mut self, reason: AccountError) {
+        self.suspicious += 1;
+        self.suspicion = Some(reason);
+    }
+}
+
+impl Table {
+    pub(super) fn counts(&self) -> AccountCounts {
+        self.counts
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Counts an account that was rejected before it came here.
+    pub(super) fn reject(&mut self, reason: AccountError, process: Option<&Source>) {
+        self.counts.add(reason, 1);
+        if let Some(known) = process.and_then(|process| self.processes.get_mut(process)) {
+            known.suspect(reason);
+            if let Some(program) = self.programs.get_mut(&known.line) {
+                program.suspicious += 1;
+            }
+        }
+    }
+
+    pub(super) fn note_overflowed(&mut self, accounts: u64) {
+        self.counts.add(AccountError::Overflowed, accounts);
+    }
+
+    /// Takes in an account from another process.
+    pub(super) fn take(&mut self, account: ProcessAccount, now: Instant) {
+        self.forget(now);
+        match self.place(account, now) {
+            Ok(()) => self.counts.taken += 1,
+            Err(reason) => self.counts.add(reason, 1),
+        }
+    }
+
+    /// Takes in the account of the reader's own process, which is not counted.
+    pub(super) fn take_own(&mut self, account: ProcessAccount, now: Instant) {
+        let _ = self.place(account, now);
+    }
+
+    fn place(&mut self, account: ProcessAccount, now: Instant) -> Result<(), AccountError> {
+        let (process, counts) = (account.process.clone(), Counts::of(&account));
+        let weight = account.weight() + size_of::<(Source, Known)>() + process.name().len();
+        let known_weight = self.processes.get(&process).map_or(0, |known| known.weight);
+        self.make_room((weight - weight.min(known_weight), known_weight == 0), &process, now)?;
+        let line = self.line_for(process.name());
+        let (mut added, mut contradicts) = (Counts::default(), false);
+        match self.processes.get_mut(&process) {
+            Some(known) => {
+                added.add_since(&counts, &known.counts);
+                contradicts = counts.contradicts(&known.counts);
+                if contradicts {
+                    known.suspect(AccountError::Contradicts);
+                    known.base = counts.clone();
+                    known.rates = None;
+                } else if counts.uptime >= known.base.uptime + RATE_SPAN {
+                    known.rates = Some(counts.rates_since(&known.base));
+                    known.base = counts.clone();
+                }
+                (known.account, known.counts, known.heard) = (Arc::new(account), counts, now);
+                known.weight = weight;
+                let old_line = std::mem::replace(&mut known.line, line.clone());
+                if let Some(old) = self.programs.get_mut(&old_line) {
+                    old.processes -= 1;
+                }
+            }
+            None => {
+                added.add_since(&counts, &Counts::default());
+                let base = counts.clone();
+                let known = Known {
+                    account: Arc::new(account),
+                    heard: now,
+                    counts,
+                    rates: None,
+                    base,
+                    suspicious: 0,
+                    suspicion: None,
+                    weight,
+                    line: line.clone(),
+                };
+                self.processes.insert(process, known);
+            }
+        }
+        self.bytes = self.bytes + weight - known_weight;
+        if contradicts {
+            self.counts.add(AccountError::Contradicts, 1);
+        }
+        let program = self.programs.entry(line).or_default();
+        program.counts.add_since(&added, &Counts::default());
+        program.suspicious += u64::from(contradicts);
+        program.processes += 1;
+        Ok(())
+    }
+
+    /// The line that has the sums of a program. Beyond the bound a program without known processes makes room, and its
+    /// sums go to the rest.
+    fn line_for(&mut self, name: &str) -> String {
+        if self.programs.contains_key(name) {
+            return name.to_owned();
+        }
+        if self.programs.len() >= MAX_PROGRAMS {
+            let is_idle = |(name, program): &(&String, &Program)| program.processes == 0 && *name != OTHER;
+            let idle = self.programs.iter().find(is_idle).map(|(name, _)| name.clone());
+            let Some(gone) = idle.and_then(|idle| self.programs.remove(&idle)) else {
+                return OTHER.to_owned();
+            };
+            let rest = self.programs.entry(OTHER.to_owned()).or_default();
+            rest.counts.add_since(&gone.counts, &Counts::default());
+            rest.suspicious += gone.suspicious;
+        }
+        name.to_owned()
+    }
+
+    /// Makes room for more bytes, and for a process if it is a new one. Those that have gone give way, the longest silent
+    /// first; nobody who is there does.
+    fn make_room(
+        &mut self,
+        (more, is_new): (usize, bool),
+        process: &Source,
+        now: Instant,
+    ) -> Result<(), AccountError> {
+        let fits = |table: &Self| {
+            table.bytes + more <= MAX_BYTES && table.processes.len() + usize::from(is_new) <= MAX_PROCESSES
+        };
+        while !fits(self) {
+            let gone = self.processes.iter().filter(|(source, known)| {
+                *source != process && known.standing(now) != Standing::Present
+            });
+            let Some(oldest) = gone.min_by_key(|(_, known)| known.heard).map(|(source, _)| source.clone())
+            else {
+                return Err(AccountError::NoRoom);
+            };
+            self.remove(&oldest);
+        }
+        Ok(())
+    }
+
+    /// Forgets the processes that have been silent for long. Their counts stay in the sums.
+    pub(super) fn forget(&mut self, now: Instant) {
+        let is_old = |known: &Known| now.saturating_duration_since(known.heard) > KEPT;
+        let old: Vec<_> =
+            self.processes.iter().filter(|(_, known)| is_old(known)).map(|(it, _)| it.clone()).collect();
+        old.iter().for_each(|process| self.remove(process));
+    }
+
+    fn remove(&mut self, process: &Source) {
+        let Some(known) = self.processes.remove(process) else { return };
+        self.bytes -= known.weight;
+        if let Some(program) = self.programs.get_mut(&known.line) {
+            program.processes -= 1;
+        }
+    }
+
+    /// The processes by program and instance.
+    pub(super) fn processes(&self, own: &Source, now: Instant) -> Vec<KnownProcess> {
+        let mut all: Vec<_> = self.processes.values().map(|known| known_process(known, own, now)).collect();
+        all.sort_unstable_by(|a, b| {
+            let key = |known: &KnownProcess| known.account.process.instance();
+            let names = a.account.process.name().cmp(b.account.process.name());
+            names.then_with(|| key(a).cmp(&key(b)))
+        });
+        all
+    }
+
+    /// The sums by program.
+    pub(super) fn programs(&self, now: Instant) -> Vec<ProgramAccount> {
+        let mut lines: HashMap<String, ProgramAccount> = HashMap::new();
+        for (name, program) in &self.programs {
+            let line = lines.entry(name.clone()).or_insert_with(|| ProgramAccount::new(name));
+            let Counts { ledger, outbox, unconfirmed, handlers, .. } = &program.counts;
+            (line.ledger, line.outbox, line.unconfirmed) = (*ledger, *outbox, *unconfirmed);
+            (line.ledger.queued, line.outbox.queued) = (0, 0);
+            line.handlers = handlers.clone();
+            (line.handlers.in_flight, line.handlers.breakers, line.handlers.breakers_open) = (0, 0, 0);
+            line.suspicious = program.suspicious;
+        }
+        for known in self.processes.values() {
+            let name = &known.line;
+            let line = lines.entry(name.clone()).or_insert_with(|| ProgramAccount::new(name));
+            match known.standing(now) {
+                Standing::Present => add_present(line, known),
+                Standing::Silent => line.silent += 1,
+                Standing::Ended => line.ended += 1,
+            }
+        }
+        let mut lines: Vec<_> = lines.into_values().collect();
+        for line in &mut lines {
+            let settled = line.ledger.delivered.saturating_add(sums::lost(&line.ledger));
+            line.unsettled = line.ledger.offered.saturating_sub(settled).saturating_sub(line.ledger.queued);
+        }
+        lines.sort_unstable_by(|a, b| a.program.cmp(&b.program));
+        lines
+    }
+}
+
+/// Adds what counts only while a process is there.
+fn add_present(line: &mut ProgramAccount, known: &Known) {
+    line.present += 1;
+    line.ledger.queued = line.ledger.queued.saturating_add(known.counts.ledger.queued);
+    line.outbox.queued = line.outbox.queued.saturating_add(known.counts.outbox.queued);
+    let HandlersAccount { in_flight, breakers, breakers_open, .. } = known.counts.handlers;
+    line.handlers.in_flight = line.handlers.in_flight.saturating_add(in_flight);
+    line.handlers.breakers = line.handlers.breakers.saturating_add(breakers);
+    line.handlers.breakers_open = line.handlers.breakers_open.saturating_add(breakers_open);
+    line.effective_floor = line.effective_floor.max(known.account.effective_floor());
+    if let Some(rates) = known.rates {
+        line.rates.emitted += rates.emitted;
+        line.rates.offered += rates.offered;
+        line.rates.delivered += rates.delivered;
+        line.rates.lost += rates.lost;
+    }
+}
+
+fn known_process(known: &Known, own: &Source, now: Instant) -> KnownProcess {
+    KnownProcess {
+        account: Arc::clone(&known.account),
+        is_own: known.account.process == *own,
+        standing: known.standing(now),
+        age: now.saturating_duration_since(known.heard),
+        rates: known.rates,
+        suspicious: known.suspicious,
+        suspicion: known.suspicion,
+    }
+}
+
+#[cfg(test)]
+mod tests;

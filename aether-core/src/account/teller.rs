@@ -1,0 +1,168 @@
+//! The task that tells the account of this process. It starts with the connection to a medium that crosses processes, and
+//! ends with its `Aether`.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant as Due, MissedTickBehavior, interval_at, timeout};
+
+use super::handlers::HandlerEntries;
+use super::process::ProcessAccount;
+use super::record::{self, ACCOUNTS};
+use crate::amplitude::Amplitude;
+use crate::background::Background;
+use crate::channel::Channel;
+use crate::clock::{self, Instant};
+use crate::echo::Reflector;
+use crate::medium::{Medium, MediumStatus};
+use crate::presence::Presence;
+use crate::router::Router;
+use crate::source::{Sequencer, Source};
+use crate::wave::{ContentType, Wave};
+
+/// How often a process tells its account, unless its options say otherwise.
+pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+/// The range of the interval.
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(60);
+/// The amplitude of accounts: an observer of this channel whose inbox is full loses them first (2^-7).
+const STRENGTH: Amplitude = Amplitude::from_loss(7 * 2048);
+
+/// What a teller is made of.
+pub(crate) struct TellerParts {
+    /// The name of the program.
+    pub(crate) program: Source,
+    /// How often it tells; `None` for never.
+    pub(crate) every: Option<Duration>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) reflector: Arc<Reflector>,
+    pub(crate) medium: Weak<dyn Medium>,
+}
+
+/// Makes the account of this process, and tells it.
+pub(crate) struct Teller {
+    parts: TellerParts,
+    started: Instant,
+    handlers: Arc<HandlerEntries>,
+    sequencer: Arc<Sequencer>,
+    background: Background,
+    has_left: AtomicBool,
+}
+
+impl Teller {
+    pub(crate) fn new(mut parts: TellerParts) -> Self {
+        parts.every = parts.every.map(|every| every.clamp(SHORTEST, LONGEST));
+        Self {
+            parts,
+            started: clock::now(),
+            handlers: Arc::default(),
+            sequencer: Arc::new(Sequencer::new(Source::framework())),
+            background: Background::default(),
+            has_left: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn process(&self) -> &Source {
+        &self.parts.program
+    }
+
+    pub(crate) fn handlers(&self) -> &Arc<HandlerEntries> {
+        &self.handlers
+    }
+
+    /// The sequencer of its notices: a listener with the same does not hear them.
+    pub(super) fn sequencer(&self) -> &Arc<Sequencer> {
+        &self.sequencer
+    }
+
+    /// The account now.
+    pub(crate) fn account(&self) -> ProcessAccount {
+        let TellerParts { program, every, router, presence, reflector, medium } = &self.parts;
+        let status = medium.upgrade().map_or_else(MediumStatus::default, |medium| medium.status());
+        let mut inboxes = router.reports();
+        let (left_out_names, left_out) = record::bound_inboxes(&mut inboxes);
+        let mut handlers = self.handlers.read();
+        record::bound_handlers(&mut handlers);
+        ProcessAccount {
+            process: program.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: clock::since(self.started),
+            every: every.unwrap_or_default(),
+            is_last: self.has_left.load(Ordering::Relaxed),
+            inboxes,
+            left_out_names,
+            left_out,
+            medium: MediumStatus { shed_at_source: presence.stopped(), ..status },
+            echoes: reflector.ledger(),
+            letters: reflector.letters().counts(),
+            handlers,
+        }
+    }
+
+    /// Starts the task, if accounts are told and there is a runtime. A medium over a network needs one to connect.
+    pub(crate) fn start(self: &Arc<Self>) {
+        if let Some(every) = self.parts.every
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let teller = Arc::clone(self);
+            runtime.spawn(async move {
+                tokio::select! {
+                    () = teller.background.ended() => {}
+                    () = teller.run(every) => {}
+                }
+            });
+        }
+    }
+
+    async fn run(&self, every: Duration) {
+        // A random part of the interval, so that processes started together do not tell together.
+        let mut turns = interval_at(Due::now() + every.mul_f64(fastrand::f64()), every);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.has_left.load(Ordering::Relaxed) {
+            turns.tick().await;
+            let is_connected = self.parts.medium.upgrade().is_some_and(|medium| medium.status().connected);
+            // While the connection is down nothing is told: the next account has all counts.
+            if is_connected && !self.has_left.load(Ordering::Relaxed) {
+                let _ = timeout(every, self.tell()).await;
+            }
+        }
+    }
+
+    /// Tells the account now.
+    async fn tell(&self) {
+        let (Some(medium), Ok(channel)) = (self.parts.medium.upgrade(), Channel::with_reserved(ACCOUNTS))
+        else {
+            return;
+        };
+        let payload = record::write(&self.account());
+        let notice = Wave::plain(channel, payload.into(), ContentType::Json);
+        medium.notify(vec![notice.noticed_at(STRENGTH, &self.sequencer)]).await;
+    }
+
+    /// Tells the last account. Nothing is told afterwards.
+    pub(crate) async fn leave(&self) {
+        let was_left = self.has_left.swap(true, Ordering::Relaxed);
+        let crosses = self.parts.medium.upgrade().is_some_and(|medium| medium.promises().crosses_processes);
+        if crosses && self.parts.every.is_some() && !was_left {
+            self.tell().await;
+        }
+    }
+
+    /// Ends the task.
+    pub(crate) fn end(&self) {
+        self.background.end();
+    }
+}
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Teller")
+            .field("process", &self.parts.program)
+            .field("every", &self.parts.every)
+            .finish_non_exhaustive()
+    }
+}
