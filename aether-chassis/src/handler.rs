@@ -8,12 +8,14 @@ mod answer;
 mod delivery;
 mod echo;
 mod extract;
+mod payload;
 
 pub use answer::{Answer, IntoAnswer, IntoOutcome};
 pub use delivery::Delivery;
 pub(crate) use delivery::Means;
 pub use echo::EchoHandler;
-pub use extract::{FromWave, Json, Rejection, State};
+pub use extract::{FromWave, Json, Rejection, State, Typed};
+pub use payload::Payload;
 
 /// An async function over extractors. It is implemented for all such functions, never by hand.
 ///
@@ -83,6 +85,13 @@ macro_rules! handler {
             #[allow(unused_variables, clippy::unused_unit, reason = "a handler without arguments")]
             fn from_wave(delivery: &Delivery, state: &S) -> Result<Self, Rejection> {
                 Ok(($($arg::from_wave(delivery, state)?,)*))
+            }
+
+            #[allow(unused_mut, reason = "a handler without arguments")]
+            fn payload() -> Option<Payload> {
+                let mut payload = None;
+                $(payload = payload.or_else(<$arg as FromWave<S>>::payload);)*
+                payload
             }
         }
     };

@@ -35,6 +35,7 @@ mod account;
 mod asker;
 pub mod config;
 mod connecting;
+pub mod description;
 mod error_chain;
 mod handler;
 pub mod letters;
@@ -52,7 +53,8 @@ pub use asker::{Asker, AskerError, AskerOptions};
 pub use config::{ConfigArgs, Configuration};
 pub use error_chain::error_chain;
 pub use handler::{
-    Answer, Delivery, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection, State,
+    Answer, Delivery, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Payload, Rejection, State,
+    Typed,
 };
 pub use medium_args::MediumArgs;
 pub use process::{close, run, run_with};
@@ -61,4 +63,5 @@ pub use service::{
     Breaker, Handlers, Handling, Limits, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError,
     ServiceReport,
 };
+pub use schemars;
 pub use tokio_util::sync::CancellationToken;

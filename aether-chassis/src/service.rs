@@ -36,6 +36,7 @@
 //! # Ok(()) }
 //! ```
 
+mod about;
 mod attempt;
 mod builder;
 mod cancelled;
@@ -67,6 +68,7 @@ pub use stack::Handling;
 
 use std::fmt;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::echo::EchoesError;
@@ -74,6 +76,7 @@ use aether_core::{Echoes, Emitter, Source};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::description::{self, Description};
 use crate::service_manager;
 
 use corroboration::Corroborator;
@@ -103,6 +106,7 @@ pub struct Service {
     corroborators: Vec<Corroborator>,
     grace: Duration,
     counters: ServiceCounters,
+    description: Arc<Description>,
     /// Patterns and groups, for the log.
     hears: String,
 }
@@ -139,6 +143,19 @@ impl Service {
         self.counters.clone()
     }
 
+    /// What the service receives, answers and emits.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// The [description](crate::description) as an AsyncAPI 3.1 document.
+    #[must_use]
+    pub fn asyncapi(&self) -> serde_json::Value {
+        let Description { service, version, summary, .. } = &*self.description;
+        description::asyncapi(service, version, summary, std::slice::from_ref(&*self.description))
+    }
+
     /// Handles waves until `shutdown` is cancelled or the medium is closed. Then it unsubscribes, lets running handlers
     /// finish within the grace period of its options, and sends a failure to the askers of all remaining waves. The
     /// report accounts for every wave.
@@ -150,7 +167,7 @@ impl Service {
     /// Cancelled before completion, the service has ended. Handlers are ended in the middle, at their next await
     /// point, and count as abandoned.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
-        let Self { emitter, loops, echoes, corroborators, grace, counters, hears } = self;
+        let Self { emitter, loops, echoes, corroborators, grace, counters, hears, description: _ } = self;
         let mut running =
             Running { service: emitter.source().clone(), counters: counters.clone(), ended: false };
         tracing::info!(service = %emitter.source(), hears, "the service started");

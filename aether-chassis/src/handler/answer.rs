@@ -4,10 +4,11 @@ use std::fmt;
 
 use aether_core::{Channel, Receipt, Wave, WaveBuilder};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tower::BoxError;
 
-use super::Json;
+use super::{Json, Payload, Typed};
 
 /// The result of handling a wave: an answer, or none. The response type of the tower stack.
 ///
@@ -89,6 +90,12 @@ pub trait IntoAnswer {
     /// # Errors
     /// What the handler returned, or why the answer cannot be written.
     fn into_answer(self) -> Result<Answer, BoxError>;
+
+    /// The payload of the answer, for the [description](crate::description) of the service. Default: any.
+    #[must_use]
+    fn payload() -> Payload {
+        Payload::ANY
+    }
 }
 
 impl IntoAnswer for Answer {
@@ -101,11 +108,29 @@ impl<T: Serialize> IntoAnswer for Json<T> {
     fn into_answer(self) -> Result<Answer, BoxError> {
         Ok(Answer::wave(blank()?.json(&self.0)))
     }
+
+    fn payload() -> Payload {
+        Payload::of_type("application/json")
+    }
+}
+
+impl<T: Serialize + JsonSchema> IntoAnswer for Typed<T> {
+    fn into_answer(self) -> Result<Answer, BoxError> {
+        Json(self.0).into_answer()
+    }
+
+    fn payload() -> Payload {
+        Payload::json::<T>()
+    }
 }
 
 impl IntoAnswer for String {
     fn into_answer(self) -> Result<Answer, BoxError> {
         Ok(Answer::wave(blank()?.text(self)))
+    }
+
+    fn payload() -> Payload {
+        Payload::of_type("text/plain")
     }
 }
 
@@ -113,17 +138,29 @@ impl IntoAnswer for &'static str {
     fn into_answer(self) -> Result<Answer, BoxError> {
         self.to_owned().into_answer()
     }
+
+    fn payload() -> Payload {
+        String::payload()
+    }
 }
 
 impl IntoAnswer for Bytes {
     fn into_answer(self) -> Result<Answer, BoxError> {
         Ok(Answer::wave(blank()?.bytes(self)))
     }
+
+    fn payload() -> Payload {
+        Payload::of_type("application/octet-stream")
+    }
 }
 
 impl IntoAnswer for Vec<u8> {
     fn into_answer(self) -> Result<Answer, BoxError> {
         Bytes::from(self).into_answer()
+    }
+
+    fn payload() -> Payload {
+        Bytes::payload()
     }
 }
 
@@ -137,6 +174,10 @@ impl IntoAnswer for () {
 impl<T: IntoAnswer, E: Into<BoxError>> IntoAnswer for Result<T, E> {
     fn into_answer(self) -> Result<Answer, BoxError> {
         self.map_err(Into::into)?.into_answer()
+    }
+
+    fn payload() -> Payload {
+        T::payload()
     }
 }
 

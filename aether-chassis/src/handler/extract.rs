@@ -6,9 +6,10 @@ use std::ops::Deref;
 
 use aether_core::physics::Fringe;
 use aether_core::{Emitter, Wave};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::Delivery;
+use super::{Delivery, Payload};
 use crate::Asker;
 
 /// An extractor: a type that can be an argument of a handler.
@@ -26,6 +27,13 @@ pub trait FromWave<S>: Sized {
     /// [`Rejection`] if the wave lacks it. The handler is then not called, the wave counts as rejected, and the asker
     /// receives the reason.
     fn from_wave(delivery: &Delivery, state: &S) -> Result<Self, Rejection>;
+
+    /// The payload that it reads, for the [description](crate::description) of the service. `None`, the default, if it
+    /// reads none.
+    #[must_use]
+    fn payload() -> Option<Payload> {
+        None
+    }
 }
 
 /// A wave that a handler cannot accept. It is never retried, because another attempt cannot help. A handler may also
@@ -67,9 +75,32 @@ impl Error for Rejection {
     }
 }
 
-/// As an argument, the payload read as JSON. As the return value of a query handler, an answer written as JSON.
+/// As an argument, the payload read as JSON. As the return value of a query handler, an answer written as JSON. The
+/// [description](crate::description) of a service says no more than that; [`Typed`] adds the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Json<T>(
+    /// The value.
+    pub T,
+);
+
+/// As [`Json`], for a type with a JSON schema, which is then in the [description](crate::description) of the service. Derive
+/// `schemars::JsonSchema` for the type.
+///
+/// ```
+/// use aether_chassis::{Service, Typed, schemars::{self, JsonSchema}};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, JsonSchema)]
+/// struct Guest {
+///     name: String,
+/// }
+///
+/// let service = Service::builder("greeter").on_query("greet", async |Typed(guest): Typed<Guest>| {
+///     Typed(format!("hello, {}", guest.name))
+/// });
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Typed<T>(
     /// The value.
     pub T,
 );
@@ -81,6 +112,13 @@ pub struct State<S>(
     /// The state.
     pub S,
 );
+
+impl<T> Deref for Typed<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
 
 impl<T> Deref for Json<T> {
     type Target = T;
@@ -100,6 +138,20 @@ impl<T: DeserializeOwned, S> FromWave<S> for Json<T> {
     fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
         let read = delivery.wave().json();
         read.map(Json).map_err(|error| Rejection::caused_by("the payload cannot be read", error))
+    }
+
+    fn payload() -> Option<Payload> {
+        Some(Payload::of_type("application/json"))
+    }
+}
+
+impl<T: DeserializeOwned + JsonSchema, S> FromWave<S> for Typed<T> {
+    fn from_wave(delivery: &Delivery, state: &S) -> Result<Self, Rejection> {
+        Json::from_wave(delivery, state).map(|Json(value)| Self(value))
+    }
+
+    fn payload() -> Option<Payload> {
+        Some(Payload::json::<T>())
     }
 }
 
@@ -138,11 +190,19 @@ impl<S> FromWave<S> for Fringe {
         let read = delivery.wave().json();
         read.map_err(|error| Rejection::caused_by("the wave carries no fringe", error))
     }
+
+    fn payload() -> Option<Payload> {
+        Some(Payload::of_type("application/json"))
+    }
 }
 
 /// For a handler that deals with unreadable waves itself.
 impl<T: FromWave<S>, S> FromWave<S> for Result<T, Rejection> {
     fn from_wave(delivery: &Delivery, state: &S) -> Result<Self, Rejection> {
         Ok(T::from_wave(delivery, state))
+    }
+
+    fn payload() -> Option<Payload> {
+        T::payload()
     }
 }

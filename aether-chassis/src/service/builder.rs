@@ -7,6 +7,7 @@ use aether_core::physics::Interfere;
 use aether_core::{Aether, CreateError, InboxOptions, Pattern, Receiver, Vibrator, Wave, WhenFull};
 use futures_util::FutureExt;
 use futures_util::future::ready;
+use schemars::JsonSchema;
 use tower::layer::util::{Identity, Stack as Layers};
 use tower::{BoxError, Layer};
 
@@ -20,8 +21,9 @@ use super::log_throttle::LogThrottle;
 use super::report::LoopAccount;
 use super::serve_loop::{ServeLoop, SetHandling};
 use super::stack::{Dispatch, Handling, stack};
+use super::about::{About, describing};
 use super::{Service, ServiceCounters};
-use crate::handler::{Answer, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Means};
+use crate::handler::{Answer, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Means, Payload};
 use crate::letters::{Clerk, answer, channel_of};
 use crate::{Asker, AskerOptions, Resend, connecting};
 
@@ -41,6 +43,7 @@ pub struct ServiceBuilder<S = (), L = Identity> {
     asking: AskerOptions,
     on_echo: Option<Box<RunEcho>>,
     with_letters: bool,
+    about: About,
     layers: L,
     is_layered: bool,
 }
@@ -57,6 +60,7 @@ impl ServiceBuilder {
             asking: AskerOptions::default(),
             on_echo: None,
             with_letters: false,
+            about: About::default(),
             layers: Identity::new(),
             is_layered: false,
         }
@@ -65,8 +69,20 @@ impl ServiceBuilder {
 
 impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     fn with_own<T>(self, change: impl FnOnce(Handlers<S>) -> Handlers<T>) -> ServiceBuilder<T, L> {
-        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers, is_layered } =
-            self;
+        let Self {
+            name,
+            own,
+            sets,
+            inbox,
+            limits,
+            grace,
+            asking,
+            on_echo,
+            with_letters,
+            about,
+            layers,
+            is_layered,
+        } = self;
         ServiceBuilder {
             name,
             own: change(own),
@@ -77,6 +93,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             asking,
             on_echo,
             with_letters,
+            about,
             layers,
             is_layered,
         }
@@ -187,6 +204,24 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self
     }
 
+    /// Adds what the service emits on the channels of a pattern to its [description](crate::description). It emits with
+    /// an [`Emitter`](aether_core::Emitter), which does not check this.
+    pub fn emits<T: JsonSchema>(mut self, pattern: impl AsRef<str>) -> Self {
+        self.about.emits.push((pattern.as_ref().to_owned(), Payload::json::<T>()));
+        self
+    }
+
+    /// Sets the version and the summary of the [description](crate::description), and answers questions for it on the
+    /// bus, as `aether describe` and the gateway ask them. They are handled by a set of their own and count in the report
+    /// of the service. Default: the version `0.0.0`, no summary, and no answers.
+    ///
+    /// Cost: a subscription, an inbox of at most 64 waves, and a task. Over NATS every client that may publish can read it.
+    pub fn describe(mut self, version: &str, summary: &str) -> Self {
+        (self.about.version, self.about.summary) = (version.to_owned(), summary.to_owned());
+        self.about.answers = true;
+        self
+    }
+
     /// The limits of the service, in place of those that were set before.
     pub(crate) fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -245,7 +280,20 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// first layer is outermost, as in `tower::ServiceBuilder`. Each set of [`handlers`](Self::handlers) is wrapped by
     /// itself: a layer that limits a rate does so for each set.
     pub fn layer<N>(self, layer: N) -> ServiceBuilder<S, Layers<N, L>> {
-        let Self { name, own, sets, inbox, limits, grace, asking, on_echo, with_letters, layers, .. } = self;
+        let Self {
+            name,
+            own,
+            sets,
+            inbox,
+            limits,
+            grace,
+            asking,
+            on_echo,
+            with_letters,
+            about,
+            layers,
+            is_layered: _,
+        } = self;
         let (layers, is_layered) = (Layers::new(layer, layers), true);
         ServiceBuilder {
             name,
@@ -257,6 +305,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             asking,
             on_echo,
             with_letters,
+            about,
             layers,
             is_layered,
         }
@@ -287,6 +336,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             asking,
             on_echo,
             with_letters,
+            about,
             layers,
             is_layered,
         } = self;
@@ -296,13 +346,17 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             sets.clear();
         }
         sets.extend(more);
-        if with_letters {
-            sets.push(letters(&name, aether)?);
-        }
         for set in &mut sets {
             if let Some(mistake) = set.mistake.take() {
                 return Err(mistake);
             }
+        }
+        let description = Arc::new(about.describe(&name, &sets)?);
+        if with_letters {
+            sets.push(letters(&name, aether)?);
+        }
+        if about.answers {
+            sets.push(describing(&description));
         }
         check(&sets)?;
         let time_out = limits.in_force(&limits)?.time_out;
@@ -362,7 +416,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             None => None,
         };
         connecting::log_changes(aether);
-        Ok(Service { emitter, loops, echoes, corroborators, grace, counters, hears: hears.join(", ") })
+        let hears = hears.join(", ");
+        Ok(Service { emitter, loops, echoes, corroborators, grace, counters, description, hears })
     }
 }
 

@@ -6,6 +6,7 @@ use aether_core::{CreateError, JoinError, Pattern, wave::ChannelError};
 use tower::BoxError;
 
 use super::limits::LimitsError;
+use crate::description::DescriptionError;
 
 /// Why a service could not be built or run. A service that was not built has no subscriptions.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +71,17 @@ pub enum ServiceError {
         /// The other one.
         second: Pattern,
     },
+    /// The pattern of waves that the service emits is not valid.
+    #[error("the service cannot emit on {given:?}")]
+    Emits {
+        /// The pattern as given.
+        given: String,
+        /// What is wrong with it.
+        source: ChannelError,
+    },
+    /// The description of the service is not valid.
+    #[error("the service cannot be described")]
+    Description(#[from] DescriptionError),
     /// A limit is not valid.
     #[error(transparent)]
     Limits(#[from] LimitsError),

@@ -18,7 +18,7 @@ use super::error::ServiceError;
 use super::lane::{Run, erased};
 use super::limits::Limits;
 use super::stack::{Handling, Route, Wrap};
-use crate::handler::{Answer, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome};
+use crate::handler::{Answer, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome, Payload};
 
 /// A set of handlers with limits of its own, for [`ServiceBuilder::handlers`](crate::ServiceBuilder::handlers). Ordinary
 /// term: a bulkhead.
@@ -120,7 +120,7 @@ impl<S: Send + Sync + 'static> Handlers<S> {
         let run = run(handler, self.state.clone(), |output: H::Output| {
             output.into_outcome().map(|()| Answer::NONE)
         });
-        self.route(pattern.as_ref(), run)
+        self.route(pattern.as_ref(), run, Args::payload(), None)
     }
 
     /// Answers the questions of a pattern. The handler's value is the answer; its error is sent to the asker at once.
@@ -133,7 +133,7 @@ impl<S: Send + Sync + 'static> Handlers<S> {
         H: Handler<Args, Output: IntoAnswer, Future: Send> + Send + Sync + 'static,
     {
         let run = run(handler, self.state.clone(), H::Output::into_answer);
-        self.route(pattern.as_ref(), run)
+        self.route(pattern.as_ref(), run, Args::payload(), Some(H::Output::payload()))
     }
 
     /// Adds up the claims of a pattern, and handles each fringe like any other wave: with the extractors, limits, retries
@@ -184,10 +184,19 @@ impl<S: Send + Sync + 'static> Handlers<S> {
         }
     }
 
-    fn route(mut self, pattern: &str, run: Arc<dyn Run>) -> Self {
+    fn route(
+        mut self,
+        pattern: &str,
+        run: Arc<dyn Run>,
+        takes: Option<Payload>,
+        answers: Option<Payload>,
+    ) -> Self {
         self.group_is_used = true;
+        let takes = takes.unwrap_or(Payload::ANY);
         match Pattern::new(pattern) {
-            Ok(pattern) => self.set.routes.push(Route { pattern, group: self.group.clone(), run }),
+            Ok(pattern) => {
+                self.set.routes.push(Route { pattern, group: self.group.clone(), run, takes, answers });
+            }
             Err(source) => self.set.note_pattern(pattern, source),
         }
         self

@@ -35,7 +35,7 @@ use super::lane::Run;
 use super::limits::LimitsInForce;
 use super::panics;
 use crate::Rejection;
-use crate::handler::{Answer, Delivery, Means};
+use crate::handler::{Answer, Delivery, Means, Payload};
 
 /// The service that user layers wrap: the handlers with their time-out and circuit breaker, as a tower service from a
 /// wave to an answer.
@@ -52,6 +52,10 @@ pub(super) struct Route {
     pub(super) pattern: Pattern,
     pub(super) group: Option<Arc<str>>,
     pub(super) run: Arc<dyn Run>,
+    /// The payload that the handler reads.
+    pub(super) takes: Payload,
+    /// The payload of its answer, for a handler of questions.
+    pub(super) answers: Option<Payload>,
 }
 
 /// The bottom of the stack: calls the handler of a wave and catches its panics.

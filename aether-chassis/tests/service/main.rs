@@ -5,6 +5,7 @@
 mod asking;
 mod causes;
 mod circuit;
+mod describing;
 mod echoes;
 mod following;
 mod fringes;
