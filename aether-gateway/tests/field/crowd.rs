@@ -1,5 +1,7 @@
 //! C1 11 at its full size: a thousand clients, of which a hundred do not read.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::time::{Duration, Instant};
 
 use aether_core::Aether;
