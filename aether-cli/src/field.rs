@@ -264,7 +264,10 @@ async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Res
             for peer in field.peers() {
                 let agrees = if peer.agrees { "same state" } else { "other state" };
                 let owner = peer.owner.map(|owner| format!(" owner {owner}")).unwrap_or_default();
-                output.line(format_args!("{} {} {agrees}{owner}", peer.replica, peer.writer))?;
+                output.line(format_args!(
+                    "{} {} {agrees}, {} entries{owner}",
+                    peer.replica, peer.writer, peer.entries
+                ))?;
             }
         }
         Action::Export { pattern, .. } => {

@@ -89,7 +89,7 @@ async fn ring(shed: f64, seed: u64) -> Duration {
         if shed > 0.0 {
             faults.add(Fault::lose(shed).on("field.home.changes"));
         }
-        let builder = faults.around_scheme(Aether::builder().url(&server.url()), "nats");
+        let builder = faults.around_scheme(Aether::builder().url(server.url()), "nats");
         let aether = builder.connect().await.unwrap();
         all.push((join(&aether, &format!("replica-{at}")).await, faults));
     }

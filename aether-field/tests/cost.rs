@@ -42,3 +42,38 @@ async fn one_changed_key_of_two_thousand_costs_less_than_a_kibibyte_to_each_peer
     let cheapest = costs.iter().map(|round| round[1..].iter().max().copied().unwrap_or(0)).min();
     assert!(cheapest < Some(1024), "{costs:?}");
 }
+
+/// A replica that joins many gets what they have once, and not from each of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_joiner_gets_everything_from_one_peer() {
+    const PEERS: usize = 8;
+    const KEYS: u64 = 5000;
+    let server = NatsServer::start().await.unwrap();
+    let mut costs = Vec::new();
+    let mut peers: Vec<Counted> = Vec::new();
+    for at in 0..=PEERS {
+        let next = Counted::join(server.port(), &format!("replica-{at}")).await;
+        match peers.first() {
+            None => {
+                for n in 0..KEYS {
+                    next.field.set(&format!("key/{n}"), &format!("{n:0>90}")).unwrap();
+                }
+            }
+            Some(first) => {
+                // It sees how far it is.
+                let mut updates = next.field.watch("*");
+                within("the first update", updates.next()).await.unwrap();
+                let (own, all) = (next.field.status().entries, next.field.peers());
+                assert!(own > 0 && all.iter().any(|peer| peer.entries >= own), "{own} of {all:?}");
+                equal(&next.field, &first.field).await;
+                within("agreement", next.field.agreed(at)).await.unwrap();
+                costs.push(next.bytes());
+            }
+        }
+        peers.push(next);
+    }
+    println!("bytes of each that joins: {costs:?}");
+    // Beats and questions of more peers are more; the entries are the same.
+    let most = costs[1..].iter().max().unwrap();
+    assert!(*most < costs[0] * 3 / 2, "{costs:?}");
+}

@@ -6,7 +6,7 @@ mod replica;
 
 use aether_core::Aether;
 use aether_core::wire::micros_since_1970;
-use aether_field::core::Limits;
+use aether_field::core::{Change, Entry, Key, Limits, Stamp, WriterId};
 use aether_field::ledger::{Ledger, LedgerError, line};
 use aether_field::{Field, Imported};
 use replica::{equal, join, within};
@@ -133,4 +133,17 @@ async fn what_is_exported_is_imported_as_it_was() {
     assert_eq!(stamped(&copy), stamped(&field));
     let part: Vec<_> = field.export("key/1*").iter().filter_map(line).collect();
     assert_eq!(part.len(), 11);
+}
+
+#[tokio::test]
+async fn a_writer_that_loses_against_an_import_hears_of_it() {
+    let field = join(&Aether::local(), "a").await;
+    let mut lost = field.superseded();
+    field.set("lamp", "ours").unwrap();
+    let stamp = Stamp { micros: micros_since_1970() + 1_000_000, logical: 0, writer: WriterId(7) };
+    let entry = Entry { stamp, replaces: None, value: Some("\"theirs\"".into()) };
+    let imported = field.import([Change { key: Key::Register("lamp".into()), entry }]);
+    assert_eq!((imported.taken, field.status().received), (1, 1));
+    let lost = within("the report", lost.next()).await.unwrap();
+    assert_eq!((lost.lost.as_deref(), lost.by()), (Some(&b"\"ours\""[..]), Some(WriterId(7))));
 }

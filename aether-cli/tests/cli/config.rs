@@ -130,6 +130,46 @@ fn check_prints_all_mistakes_and_its_exit_code_tells() {
 }
 
 #[test]
+fn the_fields_of_a_gateway_are_settings_with_several_values() {
+    let folder = folder(&[(
+        "default.toml",
+        "[service.gateway]\nfields = [\"home=/var/home,1.field\", \"office\"]\nfield_limits = [\"max_patterns=7\"]\n",
+    )]);
+    let path = folder.path().to_str().unwrap();
+    let value = |shown: &BTreeMap<String, (String, String)>, key: &str| shown[key].0.clone();
+    let of_file = shown(&["--config", path]);
+    assert_eq!(value(&of_file, "service.gateway.fields"), "[\"home=/var/home,1.field\", \"office\"]");
+    assert_eq!(value(&of_file, "service.gateway.field_limits"), "[\"max_patterns=7\"]");
+    let set = "service.gateway.fields=a, b=b.field";
+    let of_argument = shown(&["--config", path, "--set", set]);
+    // As it was given; the gateway reads two fields from it.
+    assert_eq!(value(&of_argument, "service.gateway.fields"), "\"a, b=b.field\"");
+
+    let wrong = "[service.gateway]\nfields = [\"=home.field\"]\nfield_origins = [\"shop.example\"]\n\
+                 field_limits = [\"max_frames=1\"]\nfield_tokens = 5\n";
+    fs::write(folder.path().join("default.toml"), wrong).unwrap();
+    let said = run(&["config", "check", "--config", path]);
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!((said.code, lines.len()), (Some(1), 4), "{said:?}");
+    for (line, part) in lines.iter().zip([
+        "default.toml:2: service.gateway.fields: use NAME, or NAME=FILE",
+        "default.toml:3: service.gateway.field_origins: \"shop.example\" is no origin: use a scheme and a host",
+        "default.toml:4: service.gateway.field_limits: there is no limit \"max_frames\"; the limits are: max_frame_bytes",
+        "default.toml:5: service.gateway.field_tokens: ",
+    ]) {
+        assert!(line.contains(part), "{line}: {part}");
+    }
+    // Tokens that protect nothing are a mistake of somebody.
+    let tokens = folder.path().join("tokens.json");
+    fs::write(&tokens, "[]").unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    let config = empty.path().to_str().unwrap();
+    let said = run(&["gateway", "--config", config, "--field-tokens", tokens.to_str().unwrap()]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("there are tokens for fields, but no field"), "{said:?}");
+}
+
+#[test]
 fn an_environment_variable_that_is_no_setting_is_refused() {
     let output = aether(&["config", "check"]).env("AETHER__INBOX__FLOR", "0.1").output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -1,5 +1,7 @@
 //! `aether field` over a real NATS server: a replica that stays, and commands that come and go.
 
+use std::path::Path;
+
 use aether_core::conformance::NatsServer;
 use nix::sys::signal::Signal;
 
@@ -124,4 +126,41 @@ async fn an_owner_certified_by_the_root_writes_and_nobody_else_does() {
     keeper.signal(Signal::SIGINT);
     let (said, _) = keeper.end();
     assert!(said.out.starts_with("field: 2 entries"), "{said:?}");
+}
+
+/// C3 1: the commands of the README, as they stand there, print what stands there.
+#[tokio::test]
+async fn the_commands_of_the_readme_print_what_it_says() {
+    let server = NatsServer::start().await.unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let (_, section) = readme.split_once("\n## Shared state\n").unwrap();
+    let (_, block) = section.split_once("```console\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let (mut script, mut expected) = (String::new(), String::new());
+    for line in block.lines() {
+        match line.strip_prefix("$ ") {
+            Some(command) => script += &format!("{command}\n"),
+            None => expected += &format!("{line}\n"),
+        }
+    }
+    assert!(script.lines().count() > 3 && !expected.is_empty(), "{block}");
+    // The last replica ends with the test.
+    script += "kill $!\nwait\n";
+    let folder = tempfile::tempdir().unwrap();
+    let programs = Path::new(env!("CARGO_BIN_EXE_aether")).parent().unwrap();
+    let path = std::env::join_paths(
+        std::iter::once(programs.to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let mut command = tokio::process::Command::new("sh");
+    command.args(["-c", &script]).current_dir(folder.path()).kill_on_drop(true);
+    command.env("PATH", path.unwrap()).env("AETHER_MEDIUM", server.url());
+    let output =
+        tokio::time::timeout(std::time::Duration::from_secs(60), command.output()).await.unwrap().unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        expected,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -23,8 +23,9 @@ const RANGES: u64 = 60_000;
 /// The size of one message of changes, in bytes, but for a single change that is larger.
 const CHANGES: usize = 60_000;
 
-/// The number of identities in one request.
-const WANTED: usize = 1_000;
+/// The maximum number of identities in one request, and that in the first one: changes of 120 bytes fill a message then.
+const WANTED: usize = 2_000;
+const WANTED_FIRST: usize = 500;
 
 /// A message of a reconciliation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +134,8 @@ pub struct Initiator {
     collected: Stamp,
     offers: Vec<ChangeId>,
     wants: Vec<ChangeId>,
+    /// How many of them the next request names: as many as the last answer had room for.
+    fitting: usize,
     /// Whether nothing was refused here. Otherwise what the other side has collected cannot be relied on.
     is_complete: bool,
     has_certificates: bool,
@@ -162,6 +165,7 @@ impl Initiator {
             collected: state.collected(),
             offers: Vec::new(),
             wants: Vec::new(),
+            fitting: WANTED_FIRST,
             is_complete: true,
             has_certificates: false,
             expected: Vec::new(),
@@ -227,6 +231,8 @@ impl Initiator {
                 self.is_complete &= step.refused.is_empty();
                 // At least one, so that it ends whatever the responder says.
                 let answered = usize::try_from(answered).unwrap_or(usize::MAX).max(1);
+                let asked = self.fitting.min(self.wants.len());
+                self.fitting = if answered < asked { answered } else { (2 * self.fitting).min(WANTED) };
                 self.wants.truncate(self.wants.len().saturating_sub(answered));
             }
             (Some(Expected::Done), Message::Done { collected }) => {
@@ -278,10 +284,10 @@ impl Initiator {
         }
         if self.offers.is_empty() {
             if !self.wants.is_empty() {
-                messages.push(Message::Want(self.wants.iter().rev().take(WANTED).copied().collect()));
+                messages.push(Message::Want(self.wants.iter().rev().take(self.fitting).copied().collect()));
                 expected.push(Expected::Given);
             }
-            if self.wants.len() <= WANTED {
+            if self.wants.len() <= self.fitting {
                 messages.push(Message::Done { collected: self.collected });
                 expected.push(Expected::Done);
             }

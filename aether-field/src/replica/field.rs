@@ -83,11 +83,7 @@ impl Field {
     /// # Errors
     /// [`FieldError`] if the value is `null` or no JSON, or name or value are out of bounds. Nothing changes then.
     pub fn set(&self, name: &str, value: &(impl Serialize + ?Sized)) -> Result<(), FieldError> {
-        let value = json_of(name, value)?;
-        let write = |state: &mut crate::core::State, wall| {
-            state.set(name, value, wall).map(|change| ((), vec![change]))
-        };
-        Ok(self.shared.write(self.amplitude, write, |state| state.entry(&register(name)).cloned())?)
+        self.set_json(name, json_of(name, value)?)
     }
 
     /// Reads a register; `None` if there is none.

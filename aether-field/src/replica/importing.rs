@@ -27,7 +27,7 @@ pub struct Imported {
 impl Field {
     /// Takes over changes as they are, with their stamps and writers, such as those of a
     /// [`Ledger`](crate::ledger::Ledger), and sends them to the other replicas. Of two of one name the later stamp wins,
-    /// also against what is here. Import files that belong together, such as a ledger and its snapshot, in one call.
+    /// also against what is here; writes of this replica that lose are [superseded](Field::superseded). Import files that belong together, such as a ledger and its snapshot, in one call.
     pub fn import(&self, changes: impl IntoIterator<Item = Change>) -> Imported {
         self.shared().import(self.amplitude(), changes)
     }
@@ -68,12 +68,8 @@ impl Shared {
                 imported.known += 1;
                 continue;
             }
-            match state.apply(change.clone(), wall) {
-                Ok(Applied::Changed { old }) => {
-                    imported.taken += 1;
-                    self.changed(&state, &change, old.as_ref());
-                    self.queue(amplitude, change);
-                }
+            match self.submit_to(&mut state, amplitude, change) {
+                Ok(Applied::Changed { .. }) => imported.taken += 1,
                 Ok(Applied::Known) => imported.known += 1,
                 Ok(Applied::Gone) => imported.gone.push(key.name().to_owned()),
                 Err(refusal) => imported.refused.push((key.name().to_owned(), refusal)),

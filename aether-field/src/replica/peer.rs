@@ -22,6 +22,9 @@ pub struct Peer {
     pub owner: Option<String>,
     /// Whether it had the same state as this replica when it was heard last.
     pub agrees: bool,
+    /// The entries that it had when it was heard last, marks of removals included. A replica that has just joined sees its
+    /// progress by comparing that with its own ([`FieldStatus::entries`](super::FieldStatus::entries)).
+    pub entries: u64,
 }
 
 /// What happened to a peer.

@@ -21,6 +21,14 @@ pub(super) const SILENCE: Duration = Duration::from_secs(5);
 /// have different bounds, differ for ever.
 const SETTLED: Duration = Duration::from_secs(10);
 
+/// How long the state of a peer that has less may stay as it is before this replica begins a reconciliation with it. A peer
+/// that exchanges something shows another digest with each beat, every 1.25 s at most.
+const STALLED: Duration = Duration::from_secs(2);
+
+/// How long a peer that has a little less may change without ever being equal. While all write, each sees of the others
+/// what they had a moment ago.
+const BEHIND: Duration = Duration::from_secs(5);
+
 #[derive(Debug)]
 struct Known {
     replica: String,
@@ -28,10 +36,36 @@ struct Known {
     number: u64,
     digest: Digest,
     heard: Instant,
+    /// When its digest was another one last.
+    changed: Instant,
+    /// Since when it has less than this replica; `None` if it has not.
+    behind: Option<Instant>,
     /// When the last reconciliation with it ended.
     reconciled: Option<Instant>,
     /// The digests, of this replica and of the peer, that a reconciliation has left different, and when.
     settled: Option<(Digest, Digest, Instant)>,
+}
+
+impl Known {
+    fn has(&mut self, digest: Digest, now: Instant) {
+        if digest != self.digest {
+            self.changed = now;
+        }
+        (self.digest, self.heard) = (digest, now);
+    }
+
+    /// Whether it has less than this replica, and is about to get that from a peer of its choice. A replica that joins
+    /// would get everything from everybody at once otherwise.
+    fn catches_up(&mut self, own: Digest, now: Instant) -> bool {
+        if self.digest.entries >= own.entries {
+            self.behind = None;
+            return false;
+        }
+        let since = |when: Instant| now.saturating_duration_since(when);
+        let behind = *self.behind.get_or_insert(now);
+        let joins = self.digest.entries < own.entries / 2;
+        since(self.changed) < STALLED && (joins || since(behind) < BEHIND)
+    }
 }
 
 #[derive(Debug)]
@@ -99,7 +133,8 @@ impl Peers {
             return Heard::Left;
         }
         if let Some(known) = self.known.get_mut(&beat.writer) {
-            (known.heard, known.digest, known.number) = (now, beat.digest, beat.number);
+            known.has(beat.digest, now);
+            known.number = beat.number;
             if known.owner.is_none() && owner.is_some() {
                 known.owner = owner.cloned();
                 self.tell(beat.writer, PeerEvent::Proven);
@@ -120,6 +155,8 @@ impl Peers {
             number: beat.number,
             digest: beat.digest,
             heard: now,
+            changed: now,
+            behind: None,
             reconciled: None,
             settled: None,
         };
@@ -173,7 +210,7 @@ impl Peers {
     /// Takes note of the digest in an answer.
     pub(super) fn answered(&mut self, writer: WriterId, digest: Digest, now: Instant) {
         if let Some(known) = self.known.get_mut(&writer) {
-            (known.digest, known.heard) = (digest, now);
+            known.has(digest, now);
         }
     }
 
@@ -190,7 +227,7 @@ impl Peers {
             if before == (own, Some(known.digest)) && own != known.digest {
                 known.settled = Some((own, known.digest, now));
             }
-            known.reconciled = Some(now);
+            (known.reconciled, known.behind) = (Some(now), None);
         }
     }
 
@@ -199,15 +236,21 @@ impl Peers {
         self.digest(writer) == Some(digest)
     }
 
-    /// The peers that have another state, those that were reconciled longest ago first.
-    pub(super) fn differing(&self, digest: Digest, now: Instant) -> Vec<(WriterId, Option<Instant>)> {
+    /// The peers that have another state and do not catch up by themselves, those that were reconciled longest ago first.
+    pub(super) fn differing(&mut self, digest: Digest, now: Instant) -> Vec<(WriterId, Option<Instant>)> {
         let is_settled = |known: &Known| {
             known.settled.is_some_and(|(own, theirs, when)| {
                 (own, theirs) == (digest, known.digest) && now.saturating_duration_since(when) < SETTLED
             })
         };
-        let differs = |known: &Known| known.digest != digest && !is_settled(known);
-        let mut all: Vec<_> = self.known.iter().filter(|(_, known)| differs(known)).collect();
+        let differs = |known: &mut Known| {
+            known.digest != digest && !is_settled(known) && !known.catches_up(digest, now)
+        };
+        let mut all: Vec<_> = self
+            .known
+            .iter_mut()
+            .filter_map(|(writer, known)| differs(known).then_some((writer, known)))
+            .collect();
         all.sort_by_key(|(_, known)| known.reconciled);
         all.into_iter().map(|(&writer, known)| (writer, known.reconciled)).collect()
     }
@@ -227,5 +270,6 @@ fn peer(writer: WriterId, known: &Known, digest: Option<Digest>) -> Peer {
         writer,
         owner: known.owner.as_ref().map(ToString::to_string),
         agrees: digest == Some(known.digest),
+        entries: known.digest.entries,
     }
 }

@@ -342,13 +342,22 @@ impl Shared {
 
     /// Applies a change that somebody else has made, and queues it for sending.
     pub(super) fn submit(&self, amplitude: Amplitude, change: Change) -> Result<Applied, Refusal> {
-        let mut state = self.state();
+        let applied = self.submit_to(&mut self.state(), amplitude, change)?;
+        self.to_send.notify_one();
+        Ok(applied)
+    }
+
+    /// The same under a lock that the caller holds, for several changes in one step. The caller wakes the sender.
+    pub(super) fn submit_to(
+        &self,
+        state: &mut State,
+        amplitude: Amplitude,
+        change: Change,
+    ) -> Result<Applied, Refusal> {
         let applied = state.apply(change.clone(), wall())?;
         if let Applied::Changed { old } = &applied {
-            self.received(&state, &change, old.as_ref());
+            self.received(state, &change, old.as_ref());
             self.queue(amplitude, change);
-            drop(state);
-            self.to_send.notify_one();
         }
         Ok(applied)
     }
@@ -396,7 +405,7 @@ impl Shared {
         });
     }
 
-    pub(super) fn changed(&self, state: &State, change: &Change, old: Option<&Entry>) {
+    fn changed(&self, state: &State, change: &Change, old: Option<&Entry>) {
         *self.last_change.lock() = Instant::now();
         self.notify(state, &change.key, old, Some(&change.entry));
         #[cfg(feature = "store")]

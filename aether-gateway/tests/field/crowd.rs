@@ -1,5 +1,7 @@
 //! C1 11 at its full size: a thousand clients, of which a hundred do not read.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::time::{Duration, Instant};
 
 use aether_core::Aether;
@@ -23,7 +25,7 @@ const ROOMS: usize = 100;
 const ROUNDS: usize = 20;
 /// The goal is 50 ms at 1,000 writes a second, which the benchmark measures. A build without optimisation that shares its
 /// machine with other tests gets more; a server that waits for one of the silent clients would wait for ever.
-const MOST: Duration = Duration::from_secs(2);
+const MOST: Duration = Duration::from_secs(5);
 
 /// A client that wants everything and reads nothing, with little room in the buffers of the system.
 async fn silent(server: &Server) -> impl Sized + use<> {
