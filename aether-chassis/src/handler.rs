@@ -5,11 +5,13 @@
 //! outcome ([`IntoOutcome`]) or the answer ([`IntoAnswer`]).
 
 mod answer;
+mod batch;
 mod delivery;
 mod echo;
 mod extract;
 
 pub use answer::{Answer, IntoAnswer, IntoOutcome};
+pub use batch::BatchHandler;
 pub use delivery::Delivery;
 pub(crate) use delivery::Means;
 pub use echo::EchoHandler;

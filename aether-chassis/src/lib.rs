@@ -51,7 +51,8 @@ pub use asker::{Asker, AskerError, AskerOptions};
 pub use config::{ConfigArgs, Configuration};
 pub use error_chain::error_chain;
 pub use handler::{
-    Answer, Delivery, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection, State,
+    Answer, BatchHandler, Delivery, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Rejection,
+    State,
 };
 pub use medium_args::MediumArgs;
 pub use process::{close, run, run_with};
