@@ -150,7 +150,12 @@ impl Emitter {
         EmitError: From<W::Error>,
     {
         let (sequence, carried) = self.carry_at(wave.try_into()?, Moment::now)?;
-        Ok(Receipt::new(sequence, settled(carried).await))
+        // As `settled`, written out: a future inside of this one would be made, polled and dropped for every wave.
+        let offered = match carried {
+            Carried::Done(offered) if !is_due_for_emitting() => offered,
+            carried => settled_later(carried).await,
+        };
+        Ok(Receipt::new(sequence, offered))
     }
 
     /// Numbers a wave and gives it to the medium. Returns its number.
