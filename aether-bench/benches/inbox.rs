@@ -6,7 +6,7 @@
 use aether_core::{InboxOptions, Wave, inbox::Inbox};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
-/// As in the other benchmarks.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -16,7 +16,7 @@ use aether_core::conformance::NatsServer;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-/// As in the other benchmarks: glibc's allocator takes a lock when one thread frees what another allocated.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -29,6 +29,7 @@ use std::path::PathBuf;
 
 use page::say;
 
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

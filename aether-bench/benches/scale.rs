@@ -14,7 +14,7 @@ use aether_core::{Aether, Channel, Vibrator, Wave};
 use clap::Parser;
 use futures::FutureExt;
 
-/// As in the other benchmarks.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -35,6 +35,10 @@ mod throughput;
 mod windows;
 mod work;
 
+/// The allocator of the benchmarks in `benches`: that of the system, which users of a library have, or mimalloc with the
+/// feature of that name.
+pub const ALLOCATOR: &str = if cfg!(feature = "mimalloc") { "mimalloc" } else { "that of the system" };
+
 pub use child::{ChildError, ChildProgram};
 pub use contestant::{Address, Contestant, ContestantError, Profile};
 pub use flood::{FLOOD_CHANNEL, Flood, FloodError, Flow};

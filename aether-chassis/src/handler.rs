@@ -5,12 +5,14 @@
 //! outcome ([`IntoOutcome`]) or the answer ([`IntoAnswer`]).
 
 mod answer;
+mod batch;
 mod delivery;
 mod echo;
 mod extract;
 mod payload;
 
 pub use answer::{Answer, IntoAnswer, IntoOutcome};
+pub use batch::BatchHandler;
 pub use delivery::Delivery;
 pub(crate) use delivery::Means;
 pub use echo::EchoHandler;

@@ -38,6 +38,7 @@
 
 mod about;
 mod attempt;
+mod batch_loop;
 mod builder;
 mod cancelled;
 mod circuit;
@@ -79,8 +80,10 @@ use tokio_util::sync::CancellationToken;
 use crate::description::{self, Description};
 use crate::service_manager;
 
+use batch_loop::BatchLoop;
 use corroboration::Corroborator;
 use echo_loop::EchoLoop;
+use limits::LimitsInForce;
 use serve_loop::{Ending, ServeLoop};
 
 /// A service that is ready to run. It is already subscribed; waves wait in its inboxes until it runs.
@@ -101,7 +104,7 @@ use serve_loop::{Ending, ServeLoop};
 pub struct Service {
     emitter: Emitter,
     /// One for each set of handlers.
-    loops: Vec<ServeLoop>,
+    loops: Vec<SetLoop>,
     echoes: Option<EchoLoop>,
     corroborators: Vec<Corroborator>,
     grace: Duration,
@@ -109,6 +112,29 @@ pub struct Service {
     description: Arc<Description>,
     /// Patterns and groups, for the log.
     hears: String,
+}
+
+/// The loop of a set.
+enum SetLoop {
+    /// Each wave has a call of its handler.
+    Each(ServeLoop),
+    Batches(BatchLoop),
+}
+
+impl SetLoop {
+    async fn run(self, ending: Ending) -> Result<(), ServiceError> {
+        match self {
+            Self::Each(set) => set.run(ending).await,
+            Self::Batches(set) => set.run(ending).await,
+        }
+    }
+
+    const fn limits(&self) -> &LimitsInForce {
+        match self {
+            Self::Each(set) => &set.limits,
+            Self::Batches(set) => &set.limits,
+        }
+    }
 }
 
 impl Service {
@@ -237,7 +263,7 @@ impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service")
             .field("source", self.emitter.source())
-            .field("sets", &self.loops.iter().map(|set| &set.limits).collect::<Vec<_>>())
+            .field("sets", &self.loops.iter().map(SetLoop::limits).collect::<Vec<_>>())
             .field("report", &self.counters.report())
             .finish_non_exhaustive()
     }

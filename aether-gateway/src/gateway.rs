@@ -307,6 +307,9 @@ fn announcement(is_secure: bool, address: SocketAddr, moved_from: Option<SocketA
     format!("gateway: {scheme}://{address}/{moved}")
 }
 
+/// The number of waves that the observer takes at once.
+const MANY: usize = 64;
+
 async fn observe(
     mut observer: Vibrator,
     source: &StatusSource,
@@ -321,17 +324,18 @@ async fn observe(
     };
     let told_to_stop = shutdown.cancelled();
     tokio::pin!(told_to_stop);
+    let mut waves = Vec::with_capacity(MANY);
     loop {
         tokio::select! {
             () = &mut told_to_stop => break,
-            wave = observer.receive() => match wave {
-                Some(wave) => note(wave),
-                None => {
+            taken = observer.receive_many(&mut waves, MANY) => {
+                if taken == 0 {
                     source.observer_ended();
                     tracing::warn!("the medium was closed; observation has ended");
                     return;
                 }
-            },
+                waves.drain(..).for_each(&mut note);
+            }
         }
     }
     // Only the waves queued now: emitters that continue must not keep the gateway from ending.

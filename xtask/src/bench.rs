@@ -45,7 +45,7 @@ pub(crate) struct BenchArgs {
     /// `network` or `gateway`.
     #[arg(long = "part")]
     parts: Vec<String>,
-    /// handlers: mimalloc in place of the allocator of the system.
+    /// mimalloc in place of the allocator of the system. Not for `instructions`, which counts that of the system.
     #[arg(long)]
     mimalloc: bool,
     /// overload, physics, hopping, scale: only print the results, without writing pages and pictures.
@@ -65,14 +65,13 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
     let names = if names.is_empty() { NAMES.to_vec() } else { names.iter().map(String::as_str).collect() };
     for name in names {
         if name == "field" {
-            field(workspace, &options.parts)?;
+            field(workspace, &options.parts, options.mimalloc)?;
             continue;
         }
         let bench = if name == "overload" { "peers" } else { name };
         let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
-        if name == "handlers" {
-            command.args(["--features", if options.mimalloc { "ruststream,mimalloc" } else { "ruststream" }]);
-        }
+        command.args((name == "handlers").then_some("--features=ruststream"));
+        command.args(options.mimalloc.then_some("--features=mimalloc"));
         if name == "overload" {
             command.arg("--").arg(format!("--seconds={}", options.seconds));
             command.arg(format!("--rounds={}", options.rounds));
@@ -107,7 +106,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
 }
 
 /// The field in process, over a NATS server, and through the gateway; the first and the last beside the sync engine.
-fn field(workspace: &Workspace, parts: &[String]) -> Result<()> {
+fn field(workspace: &Workspace, parts: &[String], mimalloc: bool) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
     for (part, package, bench) in [
         ("core", "aether-bench", "field"),
@@ -117,6 +116,7 @@ fn field(workspace: &Workspace, parts: &[String]) -> Result<()> {
         if parts.is_empty() || parts.iter().any(|wanted| wanted == part) {
             let mut command = workspace.cargo(["bench", "--locked", "-p", package, "--bench", bench]);
             command.env(nats_server::ENV, &server);
+            command.args((mimalloc && package == "aether-bench").then_some("--features=mimalloc"));
             check(command.env(sync_engine::ENV, sync_engine::find_or_install(workspace)))?;
         }
     }

@@ -23,6 +23,7 @@ use clap::Parser as _;
 
 use processes::Server;
 
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -21,7 +21,6 @@ use tokio::runtime::{Builder, Runtime};
 
 use arrivals::Arrived;
 
-/// The allocator of the system without the feature, as users of a library have it.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -94,7 +93,7 @@ fn main() -> Outcome<()> {
         args.messages,
         args.rounds,
         args.workers,
-        if cfg!(feature = "mimalloc") { "mimalloc" } else { "that of the system" }
+        aether_bench::ALLOCATOR
     );
     if wanted(Table::Process) {
         in_process(&runtime, &args)?;

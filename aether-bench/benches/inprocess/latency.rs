@@ -1,135 +1,193 @@
-//! The time from sending to receiving, where the receiver is faster than the sender.
+//! The time from sending to receiving, with one sender and one receiver.
+//!
+//! Two tables. In one the receiver is always faster than the sender and often asleep. In the other the sender offers a
+//! part of what the contestant can carry, on a schedule that does not wait: latency counts from the moment at which a
+//! message was due, so a late sender hides nothing.
 
 use std::time::{Duration, Instant};
 
 use aether_bench::{clock, median};
-use aether_core::{Aether, Vibrator, Wave};
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::{BYTES, CHANNEL, Error, Outcome, ROUNDS};
+use crate::contestants::{
+    AsyncChannel, Broadcast, Bus, Contestant, Crossfire, Flume, Kanal, Mpsc, Opened, Receiver as _, Sender,
+};
+use crate::{Error, Outcome};
 
-pub(crate) fn latency(runtime: &Runtime) -> Outcome {
+const BYTES: usize = aether_bench::DEFAULT_BYTES;
+/// The duration of each load.
+const LOAD: Duration = Duration::from_millis(500);
+/// The number of messages from which the capacity is measured.
+const TO_CAPACITY: u64 = 300_000;
+/// The loads, as shares of the capacity.
+const LOADS: [f64; 3] = [0.1, 0.5, 0.9];
+
+type Latencies = Histogram<u64>;
+
+/// When messages are sent.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    /// By a task of the same runtime that waits for a timer, as most services wait for some event: one a millisecond.
+    Task,
+    /// By a thread that never sleeps, one after each period.
+    Thread { messages: u64, period_ns: f64 },
+}
+
+type Run = fn(Pace) -> BoxFuture<'static, Result<Seen, Error>>;
+
+/// What a receiver saw.
+struct Seen {
+    latencies: Latencies,
+    /// Messages for which there was no room when they were due.
+    refused: u64,
+    /// Messages sent a second.
+    rate: f64,
+}
+
+fn contestants() -> Vec<(&'static str, Run)> {
+    fn entry<C: Contestant>() -> (&'static str, Run) {
+        (C::NAME, |pace| run::<C>(pace).boxed())
+    }
+    vec![
+        entry::<Mpsc>(),
+        entry::<Flume>(),
+        entry::<Kanal>(),
+        entry::<AsyncChannel>(),
+        entry::<Crossfire>(),
+        entry::<Broadcast>(),
+        entry::<Bus>(),
+    ]
+}
+
+/// A receiver that waits for each message.
+pub(crate) fn of_a_waiting_receiver(runtime: &Runtime, rounds: usize) -> Outcome {
     for (pace, title) in [
         (Pace::Task, "from a task to a task, one message every ms"),
-        (Pace::Thread, "from a thread that never sleeps to a task that does, every 50 us"),
+        (
+            Pace::Thread { messages: 10_000, period_ns: 50_000.0 },
+            "from a thread that never sleeps to a task that does, every 50 us",
+        ),
     ] {
         println!("\n| {title} | p50 us | p99 us |\n|---|---|---|");
-        let (mut mpsc, mut aether) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            mpsc.push(runtime.block_on(mpsc_latency(pace))?);
-            aether.push(runtime.block_on(aether_latency(pace))?);
+        let contestants = contestants();
+        let mut seen: Vec<Vec<Latencies>> = contestants.iter().map(|_| Vec::new()).collect();
+        for _ in 0..rounds {
+            for ((_, run), seen) in contestants.iter().zip(&mut seen) {
+                seen.push(runtime.block_on(run(pace))?.latencies);
+            }
         }
-        for (name, rounds) in [("tokio mpsc", mpsc), ("Aether", aether)] {
-            let us = |q| median(rounds.iter().map(|latency| latency.value_at_quantile(q) as f64)) / 1000.0;
-            println!("| {name} | {:.1} | {:.1} |", us(0.5), us(0.99));
+        for ((name, _), rounds) in contestants.iter().zip(&seen) {
+            println!("| {name} | {:.1} | {:.1} |", us(rounds, 0.5), us(rounds, 0.99));
         }
     }
     Ok(())
 }
 
-/// Where the sender runs, and how often it sends.
-#[derive(Debug, Clone, Copy)]
-enum Pace {
-    /// A task of the same runtime that waits for a timer, as most services wait for some event.
-    Task,
-    /// A separate spinning thread, so that the receiver's worker has gone to sleep before each message.
-    Thread,
-}
-
-impl Pace {
-    const fn messages(self) -> usize {
-        match self {
-            Self::Task => 1000,
-            Self::Thread => 20_000,
+/// Latency by load.
+pub(crate) fn by_load(runtime: &Runtime, rounds: usize) -> Outcome {
+    println!(
+        "\n| one thread that never sleeps to one task | capacity, M/s | load | p50 us | p99 us | p99.9 us | refused |\n|---|---|---|---|---|---|---|"
+    );
+    for (name, run) in contestants() {
+        let flat_out = Pace::Thread { messages: TO_CAPACITY, period_ns: 0.0 };
+        let mut capacities = Vec::new();
+        for _ in 0..rounds {
+            capacities.push(runtime.block_on(run(flat_out))?.rate);
+        }
+        let capacity = median(capacities);
+        for load in LOADS {
+            let rate = capacity * load;
+            let pace = Pace::Thread { messages: (rate * LOAD.as_secs_f64()) as u64, period_ns: 1e9 / rate };
+            let mut seen = Vec::new();
+            for _ in 0..rounds {
+                seen.push(runtime.block_on(run(pace))?);
+            }
+            let (refused, latencies): (Vec<_>, Vec<_>) =
+                seen.into_iter().map(|seen| (seen.refused, seen.latencies)).unzip();
+            println!(
+                "| {name} | {:.2} | {:.0} % | {:.1} | {:.1} | {:.1} | {} |",
+                capacity / 1e6,
+                load * 100.0,
+                us(&latencies, 0.5),
+                us(&latencies, 0.99),
+                us(&latencies, 0.999),
+                refused.iter().max().unwrap_or(&0),
+            );
         }
     }
-
-    const fn period(self) -> Duration {
-        match self {
-            Self::Task => Duration::from_millis(1),
-            Self::Thread => Duration::from_micros(50),
-        }
-    }
-
-    /// Calls `send` once for each message.
-    fn drive(self, mut send: impl FnMut() + Send + 'static) -> JoinHandle<()> {
-        match self {
-            Self::Task => tokio::spawn(async move {
-                let mut ticks = tokio::time::interval(self.period());
-                for _ in 0..self.messages() {
-                    ticks.tick().await;
-                    send();
-                }
-            }),
-            Self::Thread => tokio::task::spawn_blocking(move || {
-                let start = Instant::now();
-                for index in 0..self.messages() {
-                    spin_until(start + self.period() * index as u32);
-                    send();
-                }
-            }),
-        }
-    }
+    Ok(())
 }
 
-/// Waits without yielding the processor, because a timer would be coarser than the measured times.
-fn spin_until(deadline: Instant) {
-    while Instant::now() < deadline {
-        std::hint::spin_loop();
-    }
+fn us(rounds: &[Latencies], quantile: f64) -> f64 {
+    median(rounds.iter().map(|latency| latency.value_at_quantile(quantile) as f64)) / 1000.0
 }
 
-/// A message with its send time, padded to the same size as the others. For both contestants, the measurement starts
-/// just before the sending call and ends just after the receiving call.
-fn stamped() -> Bytes {
+/// A message with the time at which it was due, padded to the same size as the others.
+fn stamped(due: u64) -> Bytes {
     let mut stamped = vec![7; BYTES];
-    stamped[..8].copy_from_slice(&clock::now().to_le_bytes());
+    stamped[..8].copy_from_slice(&due.to_le_bytes());
     Bytes::from(stamped)
 }
 
-/// The time since a message was sent, in nanoseconds.
+/// The time since a message was due, in nanoseconds.
 fn since(message: &[u8]) -> u64 {
-    let sent = message.first_chunk().map_or(0, |stamp| u64::from_le_bytes(*stamp));
-    clock::now().saturating_sub(sent)
+    let due = message.first_chunk().map_or(0, |stamp| u64::from_le_bytes(*stamp));
+    clock::now().saturating_sub(due)
 }
 
-/// The receiver is a task of the runtime. Both contestants have room for all messages, because the machine may delay
-/// the receiver.
-async fn mpsc_latency(pace: Pace) -> Result<Histogram<u64>, Error> {
-    let (sender, mut receiver) = mpsc::channel::<Bytes>(pace.messages());
+async fn run<C: Contestant>(pace: Pace) -> Result<Seen, Error> {
+    let Opened { mut senders, mut receivers, end } = C::open(1, 1).await?;
+    let (sender, mut receiver) = (senders.remove(0), receivers.remove(0));
     let receiving = tokio::spawn(async move {
-        let mut latency = Histogram::new(3)?;
-        while let Some(message) = receiver.recv().await {
-            latency.record(since(&message))?;
-        }
-        Ok::<_, Error>(latency)
+        let mut latencies = Histogram::new(3)?;
+        let lost = receiver.receive_all(|message| latencies.saturating_record(since(message))).await;
+        Ok::<_, Error>((latencies, lost))
     });
-    pace.drive(move || sender.try_send(stamped()).expect("room for all")).await?;
-    receiving.await?
+    let start = Instant::now();
+    let refused = match pace {
+        Pace::Task => by_timer(sender).await??,
+        Pace::Thread { messages, period_ns } => on_schedule(sender, messages, period_ns).await??,
+    };
+    end.await?;
+    let (latencies, lost) = receiving.await??;
+    let rate = latencies.len() as f64 / start.elapsed().as_secs_f64();
+    Ok(Seen { latencies, refused: refused + lost, rate })
 }
 
-async fn aether_latency(pace: Pace) -> Result<Histogram<u64>, Error> {
-    let aether = Aether::local();
-    let mut receiver = Vibrator::create("receiver", &aether).await?;
-    receiver.resonate_on(CHANNEL).await?;
-    let sender = Vibrator::create("sender", &aether).await?;
-    let channel = aether_core::Channel::new(CHANNEL)?;
-    let receiving = tokio::spawn(async move {
-        let mut latency = Histogram::new(3)?;
-        for _ in 0..pace.messages() {
-            let wave = receiver.receive().await.expect("the medium is open");
-            latency.record(since(wave.payload()))?;
+fn by_timer(mut sender: impl Sender) -> JoinHandle<Result<u64, Error>> {
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
+        let mut refused = 0;
+        for _ in 0..1000 {
+            ticks.tick().await;
+            refused += u64::from(!sender.try_send(stamped(clock::now()))?);
         }
-        Ok::<_, Error>(latency)
-    });
-    pace.drive(move || {
-        let wave = Wave::from_bytes(&channel, stamped()).expect("a valid wave");
-        sender.try_emit(wave).expect("room for all");
+        Ok(refused)
     })
-    .await?;
-    receiving.await?
+}
+
+/// Sends each message when it is due. Without a period it is due when there is room.
+fn on_schedule(mut sender: impl Sender, messages: u64, period_ns: f64) -> JoinHandle<Result<u64, Error>> {
+    tokio::task::spawn_blocking(move || {
+        let (start, mut refused) = (clock::now(), 0);
+        for number in 0..messages {
+            if period_ns == 0.0 {
+                while !sender.try_send(stamped(clock::now()))? {
+                    std::hint::spin_loop();
+                }
+                continue;
+            }
+            let due = start + (number as f64 * period_ns) as u64;
+            while clock::now() < due {
+                std::hint::spin_loop();
+            }
+            refused += u64::from(!sender.try_send(stamped(due))?);
+        }
+        Ok(refused)
+    })
 }

@@ -20,7 +20,7 @@ use futures::StreamExt;
 use hdrhistogram::Histogram;
 use tokio::task::JoinHandle;
 
-/// As in the other benchmarks: glibc's allocator takes a lock when one thread frees what another allocated.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -88,7 +88,8 @@ async fn compare_throughput(workers: usize) -> Outcome<()> {
     let server = NatsServer::start().await?;
     let url = server.url();
     println!(
-        "{MESSAGES} messages of {BYTES} bytes, median of {ROUNDS} rounds, workers of the runtime: {workers}\n"
+        "{MESSAGES} messages of {BYTES} bytes, median of {ROUNDS} rounds, workers of the runtime: {workers}, allocator: {}\n",
+        aether_bench::ALLOCATOR
     );
     let (mut raw, mut packed) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

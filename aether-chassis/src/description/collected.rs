@@ -24,8 +24,10 @@ pub(crate) struct Collected {
 impl Collected {
     pub(crate) fn new() -> Self {
         // AsyncAPI reads schemas as draft 7.
-        let settings =
-            || SchemaSettings::draft07().with(|settings| settings.definitions_path = "/components/schemas".into());
+        let settings = || {
+            SchemaSettings::draft07()
+                .with(|settings| settings.definitions_path = "/components/schemas".into())
+        };
         Self {
             read: settings().for_deserialize().into_generator(),
             written: settings().for_serialize().into_generator(),
@@ -94,10 +96,13 @@ fn definitions(schemas: &mut SchemaGenerator) -> BTreeMap<String, Value> {
 /// The names of the schemas that are written otherwise than they are read, and of those that refer to them.
 fn different(read: &BTreeMap<String, Value>, written: &BTreeMap<String, Value>) -> BTreeSet<String> {
     let differs = |(name, schema): &(&String, &Value)| read.get(*name).is_some_and(|other| other != *schema);
-    let mut different: BTreeSet<String> = written.iter().filter(differs).map(|(name, _)| name.clone()).collect();
+    let mut different: BTreeSet<String> =
+        written.iter().filter(differs).map(|(name, _)| name.clone()).collect();
     loop {
         let refers = |(name, schema): &(&String, &Value)| {
-            read.contains_key(*name) && !different.contains(*name) && refers(schema, &|to| different.contains(to))
+            read.contains_key(*name)
+                && !different.contains(*name)
+                && refers(schema, &|to| different.contains(to))
         };
         let more: Vec<_> = written.iter().filter(refers).map(|(name, _)| name.clone()).collect();
         if more.is_empty() {

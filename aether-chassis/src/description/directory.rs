@@ -144,7 +144,8 @@ impl Directory {
             known.resting.extend(waiting.into_iter().map(|id| (id, now + REST)));
         }
         let mut services: Vec<_> = known.services.values().cloned().collect();
-        let key = |service: &Described| (service.description.service.clone(), service.description.version.clone());
+        let key =
+            |service: &Described| (service.description.service.clone(), service.description.version.clone());
         services.sort_by_key(key);
         Listing { services, refused: known.refused }
     }
@@ -158,7 +159,8 @@ impl Directory {
     async fn ask(&self, id: u64) -> Result<Described, Refusal> {
         let sent = micros_since_1970();
         let question = Wave::builder(channel_of(id)).kind(Kind::Query).build();
-        let question = question.map_err(|error| Refusal::Silent(AskError::from(aether_core::EmitError::from(error))))?;
+        let question =
+            question.map_err(|error| Refusal::Silent(AskError::from(aether_core::EmitError::from(error))))?;
         let answer = self.emitter.ask_within(question, PATIENCE).await.map_err(Refusal::Silent)?;
         let received = micros_since_1970();
         let bytes = answer.payload().len();
@@ -173,7 +175,8 @@ impl Directory {
         let middle = sent / 2 + received / 2;
         Ok(Described {
             description,
-            clock_offset_micros: i64::try_from(i128::from(wall_micros) - i128::from(middle)).unwrap_or(i64::MAX),
+            clock_offset_micros: i64::try_from(i128::from(wall_micros) - i128::from(middle))
+                .unwrap_or(i64::MAX),
             round_trip_micros: received.saturating_sub(sent),
             bytes,
         })
@@ -200,7 +203,11 @@ impl Known {
             }
             Err(Refusal::Invalid(error)) => {
                 self.refused.invalid += 1;
-                tracing::debug!(service = format_args!("{id:x}"), error = crate::error_chain(&error), "a description was refused");
+                tracing::debug!(
+                    service = format_args!("{id:x}"),
+                    error = crate::error_chain(&error),
+                    "a description was refused"
+                );
             }
             Err(Refusal::TooLarge) => {
                 self.refused.too_large += 1;
@@ -208,7 +215,11 @@ impl Known {
             }
             Err(Refusal::Silent(error)) => {
                 self.refused.silent += 1;
-                tracing::debug!(service = format_args!("{id:x}"), error = crate::error_chain(&error), "no description");
+                tracing::debug!(
+                    service = format_args!("{id:x}"),
+                    error = crate::error_chain(&error),
+                    "no description"
+                );
             }
         }
         self.resting.insert(id, rests_until);

@@ -1,29 +1,31 @@
 //! Builds a service: handlers, limits and layers, checked before it subscribes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::physics::Interfere;
-use aether_core::{Aether, CreateError, InboxOptions, Pattern, Receiver, Vibrator, Wave, WhenFull};
+use aether_core::{Aether, CreateError, InboxOptions, Receiver, Vibrator, Wave, WhenFull};
 use futures_util::FutureExt;
 use futures_util::future::ready;
 use schemars::JsonSchema;
 use tower::layer::util::{Identity, Stack as Layers};
 use tower::{BoxError, Layer};
 
+use super::about::{About, describing};
+use super::batch_loop::BatchLoop;
 use super::circuit::Circuit;
 use super::echo_loop::{EchoLoop, RunEcho};
 use super::error::ServiceError;
-use super::handlers::{HandlerSet, Handlers, check};
+use super::handlers::{HandlerSet, Handlers, Heard, check};
 use super::lanes::Lanes;
 use super::limits::{Breaker, Limits};
 use super::log_throttle::LogThrottle;
 use super::report::LoopAccount;
 use super::serve_loop::{ServeLoop, SetHandling};
 use super::stack::{Dispatch, Handling, stack};
-use super::about::{About, describing};
-use super::{Service, ServiceCounters};
-use crate::handler::{Answer, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Means, Payload};
+use super::{Service, ServiceCounters, SetLoop};
+use crate::handler::{
+    Answer, BatchHandler, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Means, Payload,
+};
 use crate::letters::{Clerk, answer, channel_of};
 use crate::{Asker, AskerOptions, Resend, connecting};
 
@@ -127,6 +129,35 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         H: Handler<Args, Output: IntoOutcome, Future: Send> + Send + Sync + 'static,
     {
         self.with_own(|own| own.on(pattern, handler))
+    }
+
+    /// Handles the waves of a pattern in batches of at most `most` waves: what has collected in the inbox while the last
+    /// batch was handled, the strongest first. Under little load that is one wave, and no wave waits for a batch to fill.
+    ///
+    /// Such a handler has an inbox of its own. It handles one batch at a time, within the time-out, the circuit breaker and
+    /// the retries of the service; the concurrency does not apply. A wave from which the item cannot be extracted is
+    /// rejected alone. What the handler returns counts for each of the other waves: after an error all of them failed, and
+    /// are tried again one by one if the service retries. It sends an asker only failures.
+    ///
+    /// ```
+    /// use aether_chassis::{Json, Service, State};
+    ///
+    /// async fn store(State(table): State<&'static str>, rows: Vec<Json<u64>>) -> Result<(), std::io::Error> {
+    ///     println!("{} rows into {table}", rows.len()); // one write for all of them
+    ///     Ok(())
+    /// }
+    /// let service = Service::builder("archive").state("orders").on_batch("orders.*", 256, store);
+    /// ```
+    pub fn on_batch<P, H, Args>(mut self, pattern: P, most: usize, handler: H) -> Self
+    where
+        P: AsRef<str>,
+        S: Clone,
+        Args: 'static,
+        H: BatchHandler<Args, S, Output: IntoOutcome>,
+    {
+        let set = self.own.batches(pattern, most, handler);
+        self.sets.push(set);
+        self
     }
 
     /// Answers the questions of a pattern. The handler's value is the answer; its error is sent to the asker at once.
@@ -360,11 +391,20 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         }
         check(&sets)?;
         let time_out = limits.in_force(&limits)?.time_out;
-        let in_force = sets.iter().map(|set| set.limits.in_force(&limits)).collect::<Result<Vec<_>, _>>()?;
+        let in_force: Vec<_> =
+            sets.iter().map(|set| set.limits.in_force(&limits)).collect::<Result<_, _>>()?;
+        for (set, limits) in sets.iter().zip(&in_force) {
+            if let Some(((pattern, _), _)) = &set.batches
+                && (is_layered || limits.need_a_stack())
+            {
+                return Err(ServiceError::LimitedBatches { pattern: pattern.clone() });
+            }
+        }
         let counters = ServiceCounters::default();
         let (mut emitter, mut asker, mut loops, mut hears) = (None, None, Vec::new(), Vec::new());
         let mut corroborators = Vec::new();
         for (set, limits) in sets.into_iter().zip(in_force) {
+            let heard = set.heard();
             let vibrator = Vibrator::builder(&name).inbox(set.inbox.unwrap_or_else(|| inbox.clone()));
             let receiver = match &emitter {
                 None => {
@@ -376,34 +416,41 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
                 Some(main) => vibrator.create_beside(main).await?,
             };
             let (Some(emitter), Some(asker)) = (&emitter, &asker) else { continue };
-            let heard: Vec<_> =
-                set.routes.iter().map(|route| (route.pattern.clone(), route.group.clone())).collect();
             let circuit = limits.breaker.map(Circuit::new);
             let means = Means::new(emitter.clone(), asker.clone());
-            let handling = if is_layered || !set.layers.is_empty() || limits.need_a_stack() {
+            let needs_a_stack = is_layered || !set.layers.is_empty() || limits.need_a_stack();
+            join(&receiver, &heard).await?;
+            hears.extend(heard.iter().map(|(pattern, group)| match group {
+                Some(group) => format!("{pattern} (group {group})"),
+                None => pattern.to_string(),
+            }));
+            let patterns = heard.into_iter().map(|(pattern, _)| pattern).collect();
+            let (emitter, account) = (emitter.clone(), LoopAccount::new(counters.clone()));
+            if let Some((_, batches)) = set.batches {
+                let heard = patterns;
+                let set = BatchLoop { emitter, receiver, heard, batches, means, circuit, limits, account };
+                loops.push(SetLoop::Batches(set));
+                continue;
+            }
+            let handling = if needs_a_stack {
                 let dispatch = Dispatch::new(set.routes, means);
                 SetHandling::Stack(stack(dispatch, &limits, circuit.as_ref(), &set.layers, &layers))
             } else {
                 SetHandling::Lanes(Lanes::new(set.routes, means))
             };
-            join(&receiver, &heard).await?;
             for corroboration in set.fringes {
                 corroborators.push(corroboration.start(&name, receiver.tuner(), aether).await?);
             }
-            hears.extend(heard.iter().map(|(pattern, group)| match group {
-                Some(group) => format!("{pattern} (group {group})"),
-                None => pattern.to_string(),
-            }));
-            loops.push(ServeLoop {
-                heard: heard.into_iter().map(|(pattern, _)| pattern).collect(),
-                emitter: emitter.clone(),
-                account: LoopAccount::new(counters.clone()),
+            loops.push(SetLoop::Each(ServeLoop {
+                emitter,
                 receiver,
+                heard: patterns,
                 handling,
                 circuit,
                 waiting_admission: None,
                 limits,
-            });
+                account,
+            }));
         }
         // There is at least one set.
         let (emitter, asker) = emitter.zip(asker).ok_or(ServiceError::NoHandlers)?;
@@ -433,7 +480,7 @@ fn letters(name: &str, aether: &Aether) -> Result<HandlerSet, ServiceError> {
 }
 
 /// Subscribes to the patterns of a set of handlers.
-async fn join(receiver: &Receiver, heard: &[(Pattern, Option<Arc<str>>)]) -> Result<(), ServiceError> {
+async fn join(receiver: &Receiver, heard: &[Heard]) -> Result<(), ServiceError> {
     for (pattern, group) in heard {
         let joined = match group {
             Some(group) => receiver.resonate_in_group(pattern, group).await,

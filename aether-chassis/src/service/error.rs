@@ -41,6 +41,20 @@ pub enum ServiceError {
         "the service or one of its sets has no handlers: use .on(pattern, handler) or .on_query(pattern, handler)"
     )]
     NoHandlers,
+    /// A batch of no waves.
+    #[error("the handler of batches for {pattern} takes 0 waves at once: use at least 1")]
+    EmptyBatch {
+        /// The handler's pattern.
+        pattern: Pattern,
+    },
+    /// Limits that count single waves apply to a handler of batches.
+    #[error(
+        "the handler of batches for {pattern} is in a service with a rate, layers or shedding when busy, which count single waves: give these to a set of the other handlers"
+    )]
+    LimitedBatches {
+        /// The handler's pattern.
+        pattern: Pattern,
+    },
     /// A handler that could never be called.
     #[error(
         "the handler for {pattern} can never be called: the handler for {by}, registered before it, takes all of its waves"

@@ -104,6 +104,8 @@ fn outcome_of(error: &(dyn Error + 'static)) -> Option<Outcome> {
         Some(Outcome::TimedOut)
     } else if error.is::<tower::load_shed::error::Overloaded>() {
         Some(Outcome::ShedBusy)
+    } else if error.is::<EndedInTheMiddle>() {
+        Some(Outcome::Abandoned)
     } else if error.is::<CircuitOpen>() {
         Some(Outcome::ShedCircuitOpen)
     } else {

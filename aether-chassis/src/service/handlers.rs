@@ -13,12 +13,13 @@ use futures_util::FutureExt;
 use tower::util::MapErrLayer;
 use tower::{BoxError, Layer, ServiceBuilder};
 
+use super::batch_loop::Batches;
 use super::corroboration::Corroboration;
 use super::error::ServiceError;
 use super::lane::{Run, erased};
 use super::limits::Limits;
 use super::stack::{Handling, Route, Wrap};
-use crate::handler::{Answer, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome, Payload};
+use crate::handler::{Answer, BatchHandler, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome, Payload};
 
 /// A set of handlers with limits of its own, for [`ServiceBuilder::handlers`](crate::ServiceBuilder::handlers). Ordinary
 /// term: a bulkhead.
@@ -62,10 +63,15 @@ pub struct Handlers<S = ()> {
     set: HandlerSet,
 }
 
+/// A pattern and the group that shares its waves, if there is one.
+pub(super) type Heard = (Pattern, Option<Arc<str>>);
+
 /// What the set of handlers of any state consists of.
 #[derive(Default)]
 pub(super) struct HandlerSet {
     pub(super) routes: Vec<Route>,
+    /// A handler of batches is alone in its set.
+    pub(super) batches: Option<(Heard, Batches)>,
     pub(super) fringes: Vec<Corroboration>,
     pub(super) limits: Limits,
     /// The first is outermost.
@@ -230,6 +236,27 @@ impl<S: Send + Sync + 'static> Handlers<S> {
         self
     }
 
+    /// A set with one handler of batches, which has the state and the group of this one.
+    pub(super) fn batches<P, H, Args>(&mut self, pattern: P, most: usize, handler: H) -> HandlerSet
+    where
+        P: AsRef<str>,
+        S: Clone,
+        Args: 'static,
+        H: BatchHandler<Args, S, Output: IntoOutcome>,
+    {
+        self.group_is_used = true;
+        let mut set = HandlerSet::default();
+        match Pattern::new(pattern.as_ref()) {
+            Ok(pattern) if most == 0 => set.note(ServiceError::EmptyBatch { pattern }),
+            Ok(pattern) => {
+                let batches = Batches::new(most, handler, self.state.clone());
+                set.batches = Some(((pattern, self.group.clone()), batches));
+            }
+            Err(source) => set.note_pattern(pattern.as_ref(), source),
+        }
+        set
+    }
+
     pub(super) fn state_value(&self) -> &S {
         &self.state
     }
@@ -249,6 +276,12 @@ impl<S: Send + Sync + 'static> Handlers<S> {
 }
 
 impl HandlerSet {
+    /// The patterns of all handlers.
+    pub(super) fn heard(&self) -> Vec<Heard> {
+        let routes = self.routes.iter().map(|route| (route.pattern.clone(), route.group.clone()));
+        routes.chain(self.batches.iter().map(|(heard, _)| heard.clone())).collect()
+    }
+
     fn note(&mut self, mistake: ServiceError) {
         self.mistake.get_or_insert(mistake);
     }
@@ -277,30 +310,28 @@ where
 
 /// Refuses handlers that conflict, in a set and between sets.
 pub(super) fn check(sets: &[HandlerSet]) -> Result<(), ServiceError> {
-    for (at, set) in sets.iter().enumerate() {
-        if set.routes.is_empty() {
+    let mut elsewhere: Vec<Heard> = Vec::new();
+    for set in sets {
+        let heard = set.heard();
+        if heard.is_empty() {
             return Err(ServiceError::NoHandlers);
         }
-        let before = |route: &Route, others: &[Route]| -> Result<(), ServiceError> {
-            for other in others {
-                let (first, second) = (other.pattern.clone(), route.pattern.clone());
-                if other.pattern.covers(&route.pattern) {
+        for (place, (pattern, group)) in heard.iter().enumerate() {
+            for (other, other_group) in &heard[..place] {
+                let (first, second) = (other.clone(), pattern.clone());
+                if other.covers(pattern) {
                     return Err(ServiceError::Unreachable { pattern: second, by: first });
                 }
-                if other.group != route.group && other.pattern.overlaps(&route.pattern) {
+                if other_group != group && other.overlaps(pattern) {
                     return Err(ServiceError::SharedChannels { first, second });
                 }
             }
-            Ok(())
-        };
-        for (place, route) in set.routes.iter().enumerate() {
-            before(route, &set.routes[..place])?;
-            let elsewhere = sets[..at].iter().flat_map(|other| &other.routes);
-            if let Some(other) = elsewhere.into_iter().find(|other| other.pattern.overlaps(&route.pattern)) {
-                let (first, second) = (other.pattern.clone(), route.pattern.clone());
+            if let Some((other, _)) = elsewhere.iter().find(|(other, _)| other.overlaps(pattern)) {
+                let (first, second) = (other.clone(), pattern.clone());
                 return Err(ServiceError::SeparateLimits { first, second });
             }
         }
+        elsewhere.extend(heard);
     }
     Ok(())
 }

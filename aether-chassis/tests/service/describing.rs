@@ -56,8 +56,10 @@ fn published() -> jsonschema::Validator {
 }
 
 fn mistakes(document: &Value) -> Vec<String> {
-    let mut mistakes: Vec<_> =
-        published().iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let mut mistakes: Vec<_> = published()
+        .iter_errors(document)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
     // The published schema does not follow references inside of the document.
     check_references(document, document, &mut mistakes);
     mistakes
@@ -84,13 +86,23 @@ async fn a_service_describes_its_handlers_as_valid_asyncapi() {
     let document = service.asyncapi();
     assert_eq!(mistakes(&document), [""; 0], "{document:#}");
 
-    assert_eq!(document["info"], json!({ "title": "shop", "version": "1.2.3", "description": "Takes orders" }));
+    assert_eq!(
+        document["info"],
+        json!({ "title": "shop", "version": "1.2.3", "description": "Takes orders" })
+    );
     let wild = &document["channels"]["orders.token1.changed"];
-    assert_eq!((&wild["address"], &wild["x-aether-pattern"]), (&json!("orders.{token1}.changed"), &json!("orders.*.changed")));
+    assert_eq!(
+        (&wild["address"], &wild["x-aether-pattern"]),
+        (&json!("orders.{token1}.changed"), &json!("orders.*.changed"))
+    );
     assert_eq!(document["channels"]["audit.rest"]["address"], "audit.{rest}");
     let operation = &document["operations"]["shop.receive.orders.take"];
-    assert_eq!((&operation["action"], &operation["bindings"]["nats"]["queue"]), (&json!("receive"), &json!("shop")));
-    let message = |reference: &Value| document.pointer(&reference["$ref"].as_str().unwrap()[1..]).unwrap().clone();
+    assert_eq!(
+        (&operation["action"], &operation["bindings"]["nats"]["queue"]),
+        (&json!("receive"), &json!("shop"))
+    );
+    let message =
+        |reference: &Value| document.pointer(&reference["$ref"].as_str().unwrap()[1..]).unwrap().clone();
     let question = message(&operation["messages"][0]);
     assert_eq!(question["payload"], json!({ "$ref": "#/components/schemas/Order" }));
     let answer = message(&operation["reply"]["messages"][0]);
@@ -112,7 +124,11 @@ fn a_document_with_a_mistake_is_not_valid() {
         serde_json::from_value(json!({ "service": "a", "version": "1", "operations": [] })).unwrap();
     let valid = asyncapi("a", "1", "", &[description]);
     assert_eq!(mistakes(&valid), [""; 0]);
-    for (path, wrong) in [("asyncapi", json!("2.0.0")), ("info", json!({ "title": "a" })), ("operations", json!({ "x": { "action": "steal" } }))] {
+    for (path, wrong) in [
+        ("asyncapi", json!("2.0.0")),
+        ("info", json!({ "title": "a" })),
+        ("operations", json!({ "x": { "action": "steal" } })),
+    ] {
         let mut document = valid.clone();
         document[path] = wrong;
         assert!(!mistakes(&document).is_empty(), "{path}");
@@ -150,14 +166,19 @@ async fn a_directory_unites_the_services_of_a_medium_and_refuses_strangers_nonse
         // Two instances of one service.
         running.push(tokio::spawn(shop().build(aether).await.unwrap().run_until(shutdown.clone())));
     }
-    let stock = Service::builder("stock").on_query("stock.take", take).describe("2", "").build(&there).await.unwrap();
+    let stock =
+        Service::builder("stock").on_query("stock.take", take).describe("2", "").build(&there).await.unwrap();
     running.push(tokio::spawn(stock.run_until(shutdown.clone())));
     let evil = |schema: Value| {
         json!({ "wall_micros": 0, "description": { "service": "evil", "version": "1", "operations": [{
             "action": "receive", "pattern": "x", "message": { "schema": schema },
         }] } })
     };
-    let answers = [evil(json!({ "$ref": "http://evil.example/schema.json" })), json!("nonsense"), json!("x".repeat(400 << 10))];
+    let answers = [
+        evil(json!({ "$ref": "http://evil.example/schema.json" })),
+        json!("nonsense"),
+        json!("x".repeat(400 << 10)),
+    ];
     let mut strangers = Service::builder("evil");
     for (id, answer) in answers.into_iter().enumerate() {
         let answer = Arc::new(answer);
@@ -172,7 +193,8 @@ async fn a_directory_unites_the_services_of_a_medium_and_refuses_strangers_nonse
     let directory = Directory::open(&watching, watching.emitter("watching").unwrap()).await.unwrap();
     announced(&watching, 6).await;
     let listing = directory.read().await;
-    let services: Vec<_> = listing.services.iter().map(|service| service.description.service.as_str()).collect();
+    let services: Vec<_> =
+        listing.services.iter().map(|service| service.description.service.as_str()).collect();
     assert_eq!(services, ["shop", "shop", "stock"]);
     assert_eq!((listing.refused.invalid, listing.refused.too_large, listing.refused.silent), (2, 1, 0));
     // One machine, one clock: what differs is the way.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod asking;
+mod batches;
 mod causes;
 mod circuit;
 mod describing;

@@ -253,9 +253,10 @@ impl Table {
             table.bytes + more <= MAX_BYTES && table.processes.len() + usize::from(is_new) <= MAX_PROCESSES
         };
         while !fits(self) {
-            let gone = self.processes.iter().filter(|(source, known)| {
-                *source != process && known.standing(now) != Standing::Present
-            });
+            let gone = self
+                .processes
+                .iter()
+                .filter(|(source, known)| *source != process && known.standing(now) != Standing::Present);
             let Some(oldest) = gone.min_by_key(|(_, known)| known.heard).map(|(source, _)| source.clone())
             else {
                 return Err(AccountError::NoRoom);

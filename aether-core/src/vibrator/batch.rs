@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::task::coop;
 
 use super::emitter::Emitter;
-use super::pace::is_due_for_emitting;
 use super::tracer::Emission;
 use crate::clock::Moment;
 use crate::medium::{EmitError, Waiting};
@@ -70,16 +69,13 @@ impl Emitter {
         let mut waves = waves.into_iter();
         let mut batch = Batch::new(self);
         while batch.fill(&mut waves) {
-            // Of tokio's budget, a batch costs one unit at most.
-            let is_due = (0..batch.waves.len().max(1)).filter(|_| is_due_for_emitting()).count() > 0;
             while let Some(waiting) = batch.carry() {
                 if let Err(error) = waiting.finish().await {
                     batch.refuse(error.into());
                 }
             }
-            if is_due {
-                coop::consume_budget().await;
-            }
+            // A batch costs one unit of tokio's budget, as in `receive_many`.
+            coop::consume_budget().await;
         }
         batch.finished()
     }

@@ -159,7 +159,11 @@ impl Emitter {
             return Box::pin(self.emit_traced(wave)).await;
         }
         let (sequence, carried) = self.carry_stamped(self.stamped_at(wave, Moment::now)?)?;
-        settled(sequence, carried).await.map_err(|error| self.unnumbered(error))
+        // As `settled`, written out: a future inside of this one would be made, polled and dropped for every wave.
+        match carried {
+            Carried::Done(offered) if !is_due_for_emitting() => Ok(Receipt::new(sequence, offered)),
+            carried => settled_later(sequence, carried).await.map_err(|error| self.unnumbered(error)),
+        }
     }
 
     /// Emits a wave in a span that ends when it was offered.

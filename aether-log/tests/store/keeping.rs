@@ -107,7 +107,10 @@ fn rewriting_keeps_positions_and_cursors_go_on() {
     let (records, damaged) = read(store.cursor(0));
     assert!(damaged.is_empty());
     let rest: Vec<_> = positions(&records);
-    assert!(rest.iter().take_while(|position| **position < 150).all(|position| position % 10 == 0), "{rest:?}");
+    assert!(
+        rest.iter().take_while(|position| **position < 150).all(|position| position % 10 == 0),
+        "{rest:?}"
+    );
     assert_eq!(rest.last(), Some(&200));
     let after = read(before).0;
     assert_eq!(positions(&after), rest.iter().copied().filter(|position| *position > 10).collect::<Vec<_>>());

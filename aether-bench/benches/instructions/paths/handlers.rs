@@ -6,10 +6,11 @@ use aether_bench::DEFAULT_BYTES;
 use aether_chassis::{CancellationToken, Json, Service, ServiceBuilder};
 use aether_core::{Aether, Channel, Emitter, Kind, Wave};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
 use super::channels::{fresh, shared};
-use super::{Outcome, counted, runtime};
+use super::{Outcome, counted};
 
 const CHANNEL: &str = "orders.created";
 
@@ -134,7 +135,8 @@ pub(crate) fn asked(waves: u64) -> Outcome {
 
 /// Runs a service beside a task that sends so many waves.
 fn served(waves: u64, service: ServiceBuilder, send: impl AsyncFn(&Emitter, u64) -> Outcome) -> Outcome {
-    let runtime = runtime()?;
+    // Paused, or handlers would take so long below valgrind that the service moves them into tasks of their own.
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build()?;
     let aether = Aether::local();
     let (emitter, shutdown) = (aether.emitter("shop")?, CancellationToken::new());
     let service = runtime.block_on(service.build(&aether))?;

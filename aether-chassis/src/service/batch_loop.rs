@@ -1,0 +1,274 @@
+//! The loop that serves a handler of batches: takes what waits in its inbox, and calls the handler once for all of it.
+//!
+//! [`Service::run_until`](super::Service::run_until) runs one for each handler of batches. One batch is handled at a time;
+//! meanwhile the next one collects in the inbox, in order of strength, so a batch is as large as the handler is slow.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_core::{Emitter, Pattern, Receiver, Wave};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::task::JoinSet;
+use tokio::task::coop::unconstrained;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tower::BoxError;
+use tower::timeout::error::Elapsed;
+
+use super::attempt::{Again, Attempt, HandlerContext};
+use super::circuit::{Admission, Circuit};
+use super::error::ServiceError;
+use super::failure::{Cause, EndedInTheMiddle};
+use super::failure_log::FailureLog;
+use super::limits::LimitsInForce;
+use super::report::{LoopAccount, Outcome};
+use super::serve_loop::Ending;
+use super::stack::caught;
+use crate::Rejection;
+use crate::handler::{Answer, BatchHandler, Delivery, IntoOutcome, Means};
+
+/// A batch as it is handed to its handler: the items of waves that could be read, and the future of the handler.
+type Calling = BoxFuture<'static, Result<(), BoxError>>;
+
+/// Collects the items of a batch, then calls the handler. Type-erased.
+pub(super) trait Collect: Send {
+    /// Adds the item of a wave.
+    fn add(&mut self, delivery: &Delivery) -> Result<(), Rejection>;
+
+    /// Calls the handler with the items that were added. They are gone then.
+    fn call(&mut self) -> Calling;
+}
+
+/// A handler with its state and the items of the next call.
+struct Collector<H: BatchHandler<Args, S>, Args, S> {
+    handler: H,
+    state: S,
+    items: Vec<H::Item>,
+}
+
+impl<H, Args, S> Collect for Collector<H, Args, S>
+where
+    H: BatchHandler<Args, S, Output: IntoOutcome>,
+    S: Send + 'static,
+{
+    fn add(&mut self, delivery: &Delivery) -> Result<(), Rejection> {
+        self.items.push(self.handler.item(delivery, &self.state)?);
+        Ok(())
+    }
+
+    fn call(&mut self) -> Calling {
+        let handling = self.handler.call(std::mem::take(&mut self.items), &self.state);
+        async move { handling.await.into_outcome() }.boxed()
+    }
+}
+
+/// A handler of batches, and the most waves that it takes at once.
+pub(super) struct Batches {
+    pub(super) most: usize,
+    collect: Box<dyn Collect>,
+}
+
+impl Batches {
+    pub(super) fn new<H, Args, S>(most: usize, handler: H, state: S) -> Self
+    where
+        H: BatchHandler<Args, S, Output: IntoOutcome>,
+        Args: 'static,
+        S: Send + 'static,
+    {
+        Self { most, collect: Box::new(Collector { handler, state, items: Vec::new() }) }
+    }
+}
+
+/// A handler of batches with its inbox.
+pub(super) struct BatchLoop {
+    /// That of the service.
+    pub(super) emitter: Emitter,
+    pub(super) receiver: Receiver,
+    pub(super) heard: Vec<Pattern>,
+    pub(super) batches: Batches,
+    pub(super) means: Arc<Means>,
+    pub(super) circuit: Option<Circuit>,
+    pub(super) limits: LimitsInForce,
+    pub(super) account: LoopAccount,
+}
+
+/// The failure of a batch, which is that of each of its waves.
+#[derive(Debug, Clone)]
+struct BatchFailed {
+    waves: usize,
+    cause: Arc<dyn Error + Send + Sync>,
+}
+
+impl fmt::Display for BatchFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the batch of {} waves failed", self.waves)
+    }
+}
+
+/// By hand, because an `Arc` as the source would hide the type of the error in it.
+impl Error for BatchFailed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.cause)
+    }
+}
+
+impl BatchLoop {
+    /// Handles waves until the service ends, then accounts for those that are left.
+    pub(super) async fn run(mut self, ending: Ending) -> Result<(), ServiceError> {
+        // Also where this panics or is cancelled.
+        let _ends_the_others = ending.shutdown.clone().drop_guard();
+        let context = Arc::new(HandlerContext {
+            emitter: self.emitter.clone(),
+            failures: FailureLog::new(&self.heard),
+            retry: self.limits.retry.clone(),
+            closing: ending.closing.clone(),
+            over: CancellationToken::new(),
+        });
+        // Ends with this.
+        let mut counting = JoinSet::new();
+        let counted = Arc::clone(&context);
+        counting.spawn(async move { counted.failures.log_counts(counted.emitter.source().name()).await });
+        // Failed waves until they are reported or tried again.
+        let mut failing = JoinSet::new();
+        let mut waves = Vec::with_capacity(self.batches.most.min(1024));
+        loop {
+            tokio::select! {
+                biased;
+                () = ending.shutdown.cancelled() => break,
+                Some(ended) = failing.join_next() => self.take_back(ended.ok().flatten()),
+                admission = Self::next(&mut self.receiver, self.circuit.as_ref(), &mut waves, self.batches.most) => {
+                    if waves.is_empty() {
+                        break;
+                    }
+                    self.handle(&mut waves, &context, &ending, &mut failing).await;
+                    drop(admission);
+                }
+            }
+        }
+        ending.shutdown.cancel();
+        context.closing.cancel();
+        self.drain(ending.grace, &context, &mut failing).await;
+        context.failures.log_rest(context.emitter.source().name());
+        Ok(())
+    }
+
+    /// Waits until the circuit breaker admits a batch, then for waves. None means that the inbox is closed.
+    ///
+    /// Cancel safety: cancelled before completion, no wave was taken.
+    async fn next(
+        receiver: &mut Receiver,
+        circuit: Option<&Circuit>,
+        waves: &mut Vec<Wave>,
+        most: usize,
+    ) -> Option<Admission> {
+        let admission = match circuit {
+            Some(circuit) => Some(circuit.admission().await),
+            None => None,
+        };
+        receiver.receive_many(waves, most).await;
+        admission
+    }
+
+    /// Calls the handler once, and settles each wave by what it returned. Waves that cannot be read are rejected alone.
+    async fn handle(
+        &mut self,
+        waves: &mut Vec<Wave>,
+        context: &Arc<HandlerContext>,
+        ending: &Ending,
+        failing: &mut JoinSet<Option<Again>>,
+    ) {
+        let mut attempts = Vec::with_capacity(waves.len());
+        for wave in waves.drain(..) {
+            if let Some(resend) = self.limits.retry.as_ref().filter(|_| wave.attempt() == 0) {
+                resend.budget.deposit();
+            }
+            self.account.open();
+            let attempt = Attempt::new(context, wave.clone(), self.account.hand_over());
+            let added = self.batches.collect.add(&Delivery::with(wave, Arc::clone(&self.means)));
+            match added {
+                Ok(()) => attempts.push(attempt),
+                Err(rejection) => attempt.fail(Cause::of(rejection.into())).await,
+            }
+        }
+        if attempts.is_empty() {
+            return;
+        }
+        let watching = self.circuit.as_ref().map(Circuit::watch);
+        let handled = self.call(ending, context).await;
+        if let Some(watching) = watching {
+            watching.ended(&handled);
+        }
+        match handled {
+            Ok(_) => attempts.into_iter().for_each(|attempt| attempt.open.settle(Outcome::Succeeded)),
+            Err(error) => {
+                let failed = BatchFailed { waves: attempts.len(), cause: error.into() };
+                for attempt in attempts {
+                    failing.spawn(attempt.conclude(Err(Box::new(failed.clone()))));
+                }
+            }
+        }
+    }
+
+    /// Calls the handler, within its time-out and the grace period of the service.
+    async fn call(&mut self, ending: &Ending, context: &HandlerContext) -> Result<Answer, BoxError> {
+        let collect = &mut self.batches.collect;
+        let handling = caught(async { collect.call().await });
+        let timed = async {
+            match self.limits.time_out {
+                Some(time_out) => {
+                    timeout(time_out, handling).await.unwrap_or_else(|_| Err(Box::new(Elapsed::new())))
+                }
+                None => handling.await,
+            }
+        };
+        let grace_is_over = async {
+            ending.shutdown.cancelled().await;
+            sleep(ending.grace).await;
+            context.over.cancel();
+        };
+        tokio::select! {
+            biased;
+            handled = timed => handled.map(|()| Answer::NONE),
+            () = grace_is_over => Err(Box::new(EndedInTheMiddle)),
+        }
+    }
+
+    /// Puts a wave that will be tried again back into the inbox.
+    fn take_back(&self, again: Option<Again>) {
+        if let Some(again) = again {
+            self.receiver.put_back(again.into_wave());
+        }
+    }
+
+    /// Counts the remaining waves, and waits until all failures are reported.
+    async fn drain(
+        &mut self,
+        grace: Duration,
+        context: &Arc<HandlerContext>,
+        failing: &mut JoinSet<Option<Again>>,
+    ) {
+        for pattern in &self.heard {
+            // The pattern was subscribed, so it is valid.
+            let _ = self.receiver.detune(pattern);
+        }
+        let orderly = async {
+            // Unconstrained: otherwise tokio's cooperative budget would end the loop early.
+            while let Some(Some(wave)) = unconstrained(self.receiver.receive()).now_or_never() {
+                self.account.open();
+                let attempt = Attempt::new(context, wave, self.account.hand_over());
+                attempt.fail(Cause::shut_down(Outcome::Left)).await;
+            }
+            while let Some(ended) = failing.join_next().await {
+                if let Ok(Some(again)) = ended {
+                    again.give_up().await;
+                }
+            }
+        };
+        if timeout(grace, orderly).await.is_err() {
+            failing.abort_all();
+        }
+    }
+}
