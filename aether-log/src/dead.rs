@@ -80,7 +80,7 @@ pub enum DeadError {
         /// The number.
         number: u64,
         /// Why.
-        source: aether_core::EmitError,
+        source: aether_core::ConfirmError,
     },
 }
 
@@ -211,8 +211,8 @@ impl DeadStore {
         Ok(())
     }
 
-    /// Emits the wave of a letter again, as a new wave, and drops the letter once the emit has succeeded. On a durable
-    /// channel that is once the new wave is stored.
+    /// Emits the wave of a letter again, as a new wave, and drops the letter once the broker has confirmed it. On a durable
+    /// channel the new wave is stored before that.
     ///
     /// # Errors
     /// [`DeadError`]. If the wave was emitted and the letter could not be dropped, it stays.
@@ -225,7 +225,7 @@ impl DeadStore {
         emitter: &aether_core::Emitter,
     ) -> Result<aether_core::Receipt, DeadError> {
         let wave = self.show(number)?.stored.wave;
-        let sent = emitter.emit(wave).await;
+        let sent = emitter.emit_confirmed(wave).await;
         let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
         self.drop_letter(number).await?;
         Ok(receipt)
