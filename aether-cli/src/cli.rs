@@ -16,6 +16,7 @@ use crate::error::CommandError;
 use crate::field::FieldArgs;
 use crate::letters::LettersArgs;
 use crate::listen::ListenArgs;
+use crate::log::{DeadArgs, LogArgs};
 use crate::map::MapArgs;
 use crate::new::NewArgs;
 use crate::output::Output;
@@ -62,6 +63,8 @@ enum Command {
     Listen(ListenArgs),
     Ask(AskArgs),
     Letters(LettersArgs),
+    Log(LogArgs),
+    Dead(DeadArgs),
     Trace(TraceArgs),
     Map(MapArgs),
     Physics(PhysicsArgs),
@@ -104,6 +107,8 @@ impl Cli {
             Command::Physics(args) => crate::physics::physics(args, shutdown).await,
             Command::Field(args) => crate::field::field(args, shutdown).await,
             Command::Letters(args) => crate::letters::letters(args, shutdown).await,
+            Command::Log(args) => crate::log::log(args, shutdown).await,
+            Command::Dead(args) => crate::log::dead(args, shutdown).await,
             Command::Record(args) => crate::recorder::record(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::New(args) => Ok(Output::stdout().bytes(crate::new::new(args)?.as_bytes())?),

@@ -4,6 +4,7 @@
 mod bench;
 mod ledger;
 mod letters;
+mod log;
 
 use std::io;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use aether_service_beta::BetaError;
 pub(crate) use bench::BenchError;
 pub(crate) use ledger::LedgerError;
 pub(crate) use letters::LettersError;
+pub(crate) use log::LogError;
 
 use crate::new::NewError;
 use crate::stdin::StdinError;
@@ -125,6 +127,8 @@ pub(crate) enum CommandError {
     DamagedStore { path: std::path::PathBuf },
     #[error(transparent)]
     Letters(#[from] LettersError),
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error("a service panicked")]
     Task(#[from] tokio::task::JoinError),
 }

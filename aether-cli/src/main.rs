@@ -34,6 +34,7 @@ mod field;
 mod frame;
 mod letters;
 mod listen;
+mod log;
 mod map;
 mod new;
 mod output;

@@ -138,6 +138,12 @@ impl Store {
         self.segments.retain(&self.options.retention)
     }
 
+    /// Drops whole segments that hold only smaller positions. The last one always stays.
+    pub fn drop_before(&self, position: u64) {
+        let _maintenance = self.segments.maintenance.lock();
+        self.segments.drop_before(position);
+    }
+
     /// Writes all full segments anew without the records that `keep` does not want. Positions stay. Segments with damage
     /// are left as they are. Blocks while it reads and writes.
     ///

@@ -304,12 +304,25 @@ impl Segments {
         while let Some((first, path)) = self.too_old(rules) {
             // Removed from the list first: a cursor that has the file open reads on to its end.
             self.list.lock().remove(&first);
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "a segment that is not kept was not removed");
-            }
+            remove(&path);
             dropped += 1;
         }
         dropped
+    }
+
+    /// Drops segments that hold only smaller positions. The caller holds `maintenance`.
+    pub(super) fn drop_before(&self, position: u64) {
+        loop {
+            let oldest = {
+                let mut list = self.list.lock();
+                let next = list.keys().nth(1).copied();
+                if next.is_none_or(|next| next > position) {
+                    return;
+                }
+                list.pop_first()
+            };
+            oldest.iter().for_each(|(_, segment)| remove(&segment.path));
+        }
     }
 
     fn too_old(&self, rules: &Retention) -> Option<(u64, PathBuf)> {
@@ -337,6 +350,12 @@ impl Segments {
             segment.end = about.len().max(FILE_HEADER as u64);
         }
         Ok(())
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "a segment that is not kept was not removed");
     }
 }
 

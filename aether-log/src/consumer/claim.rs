@@ -1,0 +1,44 @@
+//! A wave that one consumer has taken.
+
+use std::sync::Arc;
+
+use crate::consumer::window::{Fate, Pending, Window};
+use crate::dead::Attempt;
+
+/// A wave in flight. Dropped, it is ready again.
+#[derive(Debug)]
+pub(super) struct Claim {
+    window: Arc<Window>,
+    pending: Option<Pending>,
+    position: u64,
+}
+
+impl Claim {
+    pub(super) fn new(window: Arc<Window>, pending: Pending) -> Self {
+        let position = pending.position;
+        Self { window, pending: Some(pending), position }
+    }
+
+    pub(super) fn pending(&self) -> Option<&Pending> {
+        self.pending.as_ref()
+    }
+
+    pub(super) fn settle(mut self, fate: Fate) {
+        self.pending = None;
+        self.window.settle(self.position, fate);
+    }
+
+    pub(super) fn fail(mut self, attempt: Attempt, until: impl FnOnce(u32) -> tokio::time::Instant) {
+        if let Some(pending) = self.pending.take() {
+            self.window.delay(pending, attempt, until);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.window.put_back(pending);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Why a consumer cannot go on.
+
+use aether_core::Pattern;
+use aether_core::wave::ChannelError;
+
+use crate::store::{AppendError, OpenError, ReadError};
+
+/// Why a consumer was not opened, or has nothing to deliver now.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumeError {
+    /// The name cannot name a consumer.
+    #[error("{name:?} cannot name a consumer: use 1 to 64 letters, digits, '-' and '_'")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The pattern is not valid.
+    #[error(transparent)]
+    Invalid(#[from] ChannelError),
+    /// The name belongs to a consumer of another pattern.
+    #[error("the consumer {name} hears {stored} and not {given}: use another name, or the same pattern")]
+    OtherPattern {
+        /// The name of the consumer.
+        name: String,
+        /// Its pattern.
+        stored: Pattern,
+        /// The pattern that was given.
+        given: Pattern,
+    },
+    /// Its journal cannot be opened.
+    #[error("the journal of the consumer cannot be opened")]
+    Open(#[from] OpenError),
+    /// The log cannot be read.
+    #[error("the log cannot be read")]
+    Read(#[from] ReadError),
+    /// A dead letter or an acknowledgement was not written. Its wave stays.
+    #[error("the consumer cannot write")]
+    Write(#[from] AppendError),
+    /// The runtime is being shut down.
+    #[error("the runtime is being shut down")]
+    ShutDown,
+}
+
+/// Why an acknowledgement was not written. The wave is delivered again.
+#[derive(Debug, thiserror::Error)]
+#[error("the acknowledgement of the wave at position {position} was not written, so it is delivered again")]
+#[non_exhaustive]
+pub struct AckError {
+    /// The position of the wave.
+    pub position: u64,
+    /// Why.
+    pub source: AppendError,
+}
+
+impl From<AckError> for ConsumeError {
+    fn from(error: AckError) -> Self {
+        Self::Write(error.source)
+    }
+}

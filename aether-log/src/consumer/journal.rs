@@ -1,0 +1,201 @@
+//! The journal of a consumer: what it has acknowledged, in a store of its own.
+//!
+//! A record for each acknowledgement, and from time to time one with everything, so that the records before it can be
+//! dropped.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aether_core::{Durability, Pattern};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::consumer::claim::Claim;
+use crate::consumer::options::Start;
+use crate::consumer::window::{Fate, Recovered, Window};
+use crate::dead::Attempt;
+use crate::store::{AppendError, Cursor, Entry, Item, OpenError, ReadError, Store, StoreOptions, View};
+
+const SNAPSHOT: u8 = 32;
+const ACKNOWLEDGED: u8 = 33;
+const DEAD: u8 = 34;
+const EXPIRED: u8 = 35;
+const FAILED: u8 = 36;
+
+/// A snapshot is written after this many records.
+const SNAPSHOT_EVERY: u64 = 16_384;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Snapshot {
+    pattern: String,
+    floor: u64,
+    /// Settled positions behind the floor: start and length.
+    settled: Vec<(u64, u64)>,
+    counts: [u64; 3],
+}
+
+#[derive(Debug)]
+pub(super) struct Journal {
+    store: Store,
+    pattern: Pattern,
+    since_snapshot: AtomicU64,
+    /// The snapshot before the last one: what is before it is not needed.
+    before_last: Arc<AtomicU64>,
+    last: Arc<AtomicU64>,
+}
+
+/// What is in a journal.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) pattern: Option<String>,
+    pub(super) recovered: Recovered,
+    /// The position of the last snapshot.
+    snapshot: u64,
+}
+
+impl Journal {
+    /// Opens a journal, or begins one.
+    pub(super) fn open(
+        folder: &Path,
+        pattern: Pattern,
+        start: Start,
+        last_position: u64,
+    ) -> Result<(Self, Read), OpenError> {
+        let options = StoreOptions::default().remembered_ids(0);
+        let options = options.segment_bytes(1 << 20).unwrap_or(options);
+        let store = Store::open(folder, options, 0)?;
+        let mut read = read(store.cursor(0))?;
+        let (before_last, last) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(read.snapshot)));
+        let is_new = read.pattern.is_none();
+        if is_new {
+            read.recovered.floor = match start {
+                Start::First => 0,
+                Start::New => last_position,
+                Start::Position(position) => position.saturating_sub(1),
+            };
+        }
+        let journal = Self { store, pattern, since_snapshot: AtomicU64::new(0), before_last, last };
+        if is_new {
+            journal.write_snapshot(read.recovered.floor, Vec::new(), [0; 3]);
+        }
+        Ok((journal, read))
+    }
+
+    /// The greatest position that a journal knows.
+    pub(super) fn last_settled(folder: &Path) -> Result<u64, OpenError> {
+        let Recovered { floor, settled, .. } = read(View::open(folder)?.cursor(0))?.recovered;
+        Ok(settled.last().copied().unwrap_or(0).max(floor))
+    }
+
+    /// Notes how a wave ended, and settles it once that is written. `answer` learns of both.
+    pub(super) fn settle(
+        &self,
+        claim: Claim,
+        position: u64,
+        fate: Fate,
+        window: &Window,
+        answer: impl FnOnce(Result<(), AppendError>) + Send + 'static,
+    ) {
+        let kind = match fate {
+            Fate::Acknowledged => ACKNOWLEDGED,
+            Fate::Dead => DEAD,
+            Fate::Expired => EXPIRED,
+        };
+        // Of the two only one answers.
+        let answer = Arc::new(parking_lot::Mutex::new(Some((claim, answer))));
+        let written = Arc::clone(&answer);
+        let done = Box::new(move |result: Result<u64, AppendError>| {
+            let Some((claim, answer)) = written.lock().take() else { return };
+            // Without a record of it the wave is delivered again.
+            if result.is_ok() {
+                claim.settle(fate);
+            }
+            answer(result.map(drop));
+        });
+        if let Err(error) = self.store.append(entry(kind, &position), Durability::Stored, done)
+            && let Some((_, answer)) = answer.lock().take()
+        {
+            answer(Err(error));
+        }
+        if self.since_snapshot.fetch_add(1, Ordering::Relaxed) + 1 >= SNAPSHOT_EVERY {
+            self.since_snapshot.store(0, Ordering::Relaxed);
+            let (floor, settled, counts) = window.snapshot();
+            self.write_snapshot(floor, settled, counts);
+        }
+    }
+
+    /// Notes a failed attempt. Nobody waits for it: if it is lost, the wave has one attempt more.
+    pub(super) fn note_failure(&self, position: u64, attempt: &Attempt) {
+        let noted = self.store.append(entry(FAILED, &(position, attempt)), Durability::Stored, Box::new(drop));
+        if let Err(error) = noted {
+            tracing::warn!(position, %error, "a failed attempt was not noted");
+        }
+    }
+
+    fn write_snapshot(&self, floor: u64, settled: Vec<(u64, u64)>, counts: [u64; 3]) {
+        let pattern = self.pattern.as_str().to_owned();
+        let snapshot = Snapshot { pattern, floor, settled, counts };
+        let (before_last, last) = (Arc::clone(&self.before_last), Arc::clone(&self.last));
+        // Records that were written before the snapshot and settled after it was taken are behind the one before.
+        let done = Box::new(move |result: Result<u64, AppendError>| match result {
+            Ok(position) => before_last.store(last.swap(position, Ordering::AcqRel), Ordering::Release),
+            Err(error) => tracing::warn!(%error, "the state of a consumer was not written"),
+        });
+        if let Err(error) = self.store.append(entry(SNAPSHOT, &snapshot), Durability::Stored, done) {
+            tracing::warn!(%error, "the state of a consumer was not written");
+        }
+        self.store.drop_before(self.before_last.load(Ordering::Acquire));
+    }
+}
+
+fn entry(kind: u8, content: &impl Serialize) -> Entry {
+    // Writing to memory does not fail.
+    let body: Bytes = postcard::to_allocvec(content).unwrap_or_default().into();
+    Entry { kind, level: 0, id: 0, name: String::new(), body }
+}
+
+/// Reads a journal. A damaged record costs a redelivery.
+fn read(mut cursor: Cursor) -> Result<Read, OpenError> {
+    let failed = |ReadError::Io { path, doing, source }| OpenError::io(&path, doing, source);
+    let (mut last, mut snapshot, mut settled, mut failures) = (None, 0, Vec::new(), Vec::new());
+    while let Some(item) = cursor.next().map_err(failed)? {
+        let record = match item {
+            Item::Record(record) => record,
+            Item::Damaged(damage) => {
+                tracing::error!(%damage, "the journal of a consumer is damaged; its wave is delivered again");
+                continue;
+            }
+        };
+        let position = || postcard::from_bytes::<u64>(&record.body).ok();
+        match record.kind {
+            SNAPSHOT => {
+                if let Ok(read) = postcard::from_bytes::<Snapshot>(&record.body) {
+                    (last, snapshot) = (Some(read), record.position);
+                }
+            }
+            ACKNOWLEDGED => settled.extend(position().map(|position| (position, Fate::Acknowledged))),
+            DEAD => settled.extend(position().map(|position| (position, Fate::Dead))),
+            EXPIRED => settled.extend(position().map(|position| (position, Fate::Expired))),
+            FAILED => failures.extend(postcard::from_bytes::<(u64, Attempt)>(&record.body).ok()),
+            _ => {}
+        }
+    }
+    let mut recovered = Recovered::default();
+    let pattern = last.map(|Snapshot { pattern, floor, settled, counts }| {
+        let settled: BTreeSet<u64> =
+            settled.into_iter().flat_map(|(start, length)| start..start.saturating_add(length)).collect();
+        let [acknowledged, dead, expired] = counts;
+        recovered = Recovered { floor, settled, acknowledged, dead, expired, ..Recovered::default() };
+        pattern
+    });
+    // Records before the snapshot may have been settled after it was taken. Those that it knows count once.
+    settled.into_iter().for_each(|(position, fate)| recovered.settle(position, fate));
+    for (position, attempt) in failures {
+        if position > recovered.floor && !recovered.settled.contains(&position) {
+            recovered.fail(position, attempt);
+        }
+    }
+    Ok(Read { pattern, recovered, snapshot })
+}

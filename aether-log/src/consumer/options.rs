@@ -1,0 +1,85 @@
+//! How a consumer reads.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+/// Where a consumer begins that is used for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Start {
+    /// At the first wave of the log.
+    #[default]
+    First,
+    /// Behind the last wave of the log.
+    New,
+    /// At a position.
+    Position(u64),
+}
+
+/// Options of a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerOptions {
+    pub(super) start: Start,
+    pub(super) window: NonZeroUsize,
+    pub(super) max_in_flight: NonZeroUsize,
+    pub(super) max_attempts: NonZeroU32,
+    pub(super) first_pause: Duration,
+    pub(super) longest_pause: Duration,
+}
+
+impl Default for ConsumerOptions {
+    fn default() -> Self {
+        Self {
+            start: Start::First,
+            window: NonZeroUsize::new(65_536).unwrap_or(NonZeroUsize::MIN),
+            max_in_flight: NonZeroUsize::new(1024).unwrap_or(NonZeroUsize::MIN),
+            max_attempts: NonZeroU32::new(5).unwrap_or(NonZeroU32::MIN),
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ConsumerOptions {
+    /// Where it begins when it is used for the first time. Default: at the first wave.
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// How many waves it looks ahead, so that a strong one overtakes weaker ones before it. Default: 65,536. Cost: about
+    /// 150 bytes for each wave that waits, and up to 8 MiB of their contents.
+    #[must_use]
+    pub fn window(mut self, waves: NonZeroUsize) -> Self {
+        self.window = waves;
+        self
+    }
+
+    /// How many deliveries may be unacknowledged at once, by all consumers of the name together. Default: 1024.
+    #[must_use]
+    pub fn max_in_flight(mut self, deliveries: NonZeroUsize) -> Self {
+        self.max_in_flight = deliveries;
+        self
+    }
+
+    /// After how many failures a wave becomes a dead letter. Default: 5. Attempts that end with the process are not counted.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: NonZeroU32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// The pause before the second attempt, which doubles with each further one, and its maximum. Default: 100 ms, and 30 s.
+    #[must_use]
+    pub fn pauses(mut self, first: Duration, longest: Duration) -> Self {
+        (self.first_pause, self.longest_pause) = (first, longest);
+        self
+    }
+
+    /// The pause after this many failures.
+    pub(super) fn pause_after(&self, failures: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
+        self.first_pause.saturating_mul(doubled).min(self.longest_pause)
+    }
+}

@@ -1,0 +1,218 @@
+//! What all consumers of one name share: looking ahead in the log, and handing out its waves.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aether_core::Pattern;
+use aether_core::wave::ChannelError;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{Instant, sleep_until};
+
+use crate::consumer::claim::Claim;
+use crate::consumer::delivery::Delivery;
+use crate::consumer::error::ConsumeError;
+use crate::consumer::journal::Journal;
+use crate::consumer::ledger::ConsumerLedger;
+use crate::consumer::options::ConsumerOptions;
+use crate::consumer::window::{Failures, Fate, Window};
+use crate::dead::DeadStore;
+use crate::matching::Matching;
+use crate::store::{Cursor, Item, OpenError, ReadError, Record, Store};
+use crate::stored_wave::{WAVE, read};
+
+/// The greatest number of records that are looked at without a break.
+const LOOKED_AT: usize = 65_536;
+
+#[derive(Debug)]
+pub(crate) struct ConsumerShared {
+    name: String,
+    pattern: Pattern,
+    options: ConsumerOptions,
+    store: Arc<Store>,
+    dead: Arc<DeadStore>,
+    journal: Arc<Journal>,
+    window: Arc<Window>,
+    scanner: Arc<AsyncMutex<Scanner>>,
+    /// Reads waves whose contents are not held.
+    reader: Arc<AsyncMutex<Cursor>>,
+}
+
+/// Looks ahead.
+#[derive(Debug)]
+struct Scanner {
+    cursor: Cursor,
+    matching: Matching,
+}
+
+impl ConsumerShared {
+    pub(crate) fn open(
+        folder: &Path,
+        name: &str,
+        pattern: Pattern,
+        options: ConsumerOptions,
+        store: Arc<Store>,
+        dead: Arc<DeadStore>,
+    ) -> Result<Self, ConsumeError> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(is_allowed) {
+            return Err(ConsumeError::Name { name: name.to_owned() });
+        }
+        let (journal, read) = Journal::open(folder, pattern.clone(), options.start, store.extent().last)?;
+        let stored: Option<Result<Pattern, ChannelError>> = read.pattern.as_deref().map(Pattern::new);
+        if let Some(stored) = stored.transpose()?.filter(|stored| *stored != pattern) {
+            return Err(ConsumeError::OtherPattern { name: name.to_owned(), stored, given: pattern });
+        }
+        let cursor = store.cursor(read.recovered.floor + 1);
+        let scanner = Scanner { cursor, matching: Matching::new(&pattern) };
+        let reader = store.cursor(0);
+        Ok(Self {
+            name: name.to_owned(),
+            pattern,
+            options,
+            dead,
+            journal: Arc::new(journal),
+            window: Arc::new(Window::new(read.recovered)),
+            scanner: Arc::new(AsyncMutex::new(scanner)),
+            reader: Arc::new(AsyncMutex::new(reader)),
+            store,
+        })
+    }
+
+    /// The greatest position that the consumer in this folder knows.
+    pub(crate) fn last_settled(folder: &Path) -> Result<u64, OpenError> {
+        Journal::last_settled(folder)
+    }
+
+    pub(crate) fn check_pattern(&self, given: &Pattern) -> Result<(), ConsumeError> {
+        let (name, stored, given) = (self.name.clone(), self.pattern.clone(), given.clone());
+        if stored == given { Ok(()) } else { Err(ConsumeError::OtherPattern { name, stored, given }) }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn ledger(&self) -> ConsumerLedger {
+        self.window.ledger()
+    }
+
+    pub(super) async fn receive(&self) -> Result<Delivery, ConsumeError> {
+        let mut last = self.store.last_position();
+        loop {
+            let changed = self.window.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let newest = *last.borrow_and_update();
+            let is_behind = self.scan(newest).await?;
+            match self.window.take(self.options.max_in_flight.get(), Instant::now()) {
+                Ok((pending, failures)) => {
+                    let claim = Claim::new(Arc::clone(&self.window), pending);
+                    if let Some(delivery) = self.deliver(claim, failures).await? {
+                        return Ok(delivery);
+                    }
+                }
+                // More of the log is to be looked at.
+                Err(_) if is_behind => {}
+                Err(due) => {
+                    let is_due = async {
+                        match due {
+                            Some(due) => sleep_until(due).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        () = changed => {}
+                        () = is_due => {}
+                        // The log lives as long as this consumer.
+                        _ = last.changed() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks ahead as far as there is room. Returns whether there is room and more to look at.
+    async fn scan(&self, newest: u64) -> Result<bool, ConsumeError> {
+        let is_due = |window: &Window| {
+            let (next, room) = window.next_scan(self.options.window.get());
+            next <= newest && room > 0
+        };
+        if !is_due(&self.window) {
+            return Ok(false);
+        }
+        let mut scanner = Arc::clone(&self.scanner).lock_owned().await;
+        let (_, room) = self.window.next_scan(self.options.window.get());
+        if room == 0 || !is_due(&self.window) {
+            return Ok(false);
+        }
+        let window = Arc::clone(&self.window);
+        let scanned = tokio::task::spawn_blocking(move || scanner.scan(&window, room)).await;
+        scanned.map_err(|_| ConsumeError::ShutDown)??;
+        Ok(is_due(&self.window))
+    }
+
+    /// Delivers a wave, or settles one that is not to be delivered.
+    async fn deliver(&self, claim: Claim, failures: Failures) -> Result<Option<Delivery>, ConsumeError> {
+        let Some(pending) = claim.pending() else { return Ok(None) };
+        let (position, place) = (pending.position, pending.place);
+        let record = match pending.record.clone() {
+            Some(record) => Some(record),
+            None => {
+                let mut reader = Arc::clone(&self.reader).lock_owned().await;
+                let read = tokio::task::spawn_blocking(move || reader.read_at(position, place)).await;
+                read.map_err(|_| ConsumeError::ShutDown)??
+            }
+        };
+        let Some(Ok(stored)) = record.as_ref().and_then(read) else {
+            tracing::warn!(position, consumer = self.name, "a wave is not in the log any more or cannot be read");
+            self.journal.settle(claim, position, Fate::Expired, &self.window, |_| {});
+            return Ok(None);
+        };
+        if failures.count >= self.options.max_attempts.get() {
+            // After a crash in between the letter is there already.
+            if !self.dead.has(&self.name, position) {
+                self.dead.bury(&self.name, &stored, failures.count, &failures.listed).await?;
+            }
+            self.journal.settle(claim, position, Fate::Dead, &self.window, |_| {});
+            return Ok(None);
+        }
+        Ok(Some(Delivery {
+            stored,
+            attempt: failures.count + 1,
+            claim: Some(claim),
+            journal: Arc::clone(&self.journal),
+            window: Arc::clone(&self.window),
+            options: self.options,
+        }))
+    }
+}
+
+impl Scanner {
+    fn scan(&mut self, window: &Window, room: usize) -> Result<(), ReadError> {
+        let mut added = 0;
+        for _ in 0..LOOKED_AT {
+            match self.cursor.next_placed()? {
+                None => break,
+                Some((Item::Damaged(damage), _)) => {
+                    tracing::error!(%damage, "a part of the log is damaged and not delivered");
+                }
+                Some((Item::Record(record), place)) => {
+                    if self.is_wanted(&record) {
+                        window.add(record, place);
+                        added += 1;
+                    }
+                }
+            }
+            // Noted one by one, so that a wave is never looked at twice.
+            window.scanned_to(self.cursor.position());
+            if added == room {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_wanted(&mut self, record: &Record) -> bool {
+        record.kind == WAVE && self.matching.matches(&record.name)
+    }
+}

@@ -1,0 +1,260 @@
+//! What a consumer knows of the waves that are not settled: a window of the log, served by strength.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::consumer::ledger::ConsumerLedger;
+use crate::dead::{Attempt, MAX_FAILED};
+use crate::store::{Place, Record};
+
+/// The contents of waiting waves that are kept in memory, in bytes. Others are read again.
+const MAX_HELD: usize = 8 << 20;
+
+/// How a wave ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Acknowledged,
+    Dead,
+    Expired,
+}
+
+/// A wave that is not settled.
+#[derive(Debug, Clone)]
+pub(super) struct Pending {
+    pub(super) position: u64,
+    pub(super) level: u8,
+    pub(super) place: Place,
+    pub(super) record: Option<Record>,
+}
+
+/// The failures of a wave so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures {
+    pub(super) count: u32,
+    pub(super) listed: Vec<Attempt>,
+}
+
+impl Failures {
+    fn push(&mut self, attempt: Attempt) {
+        self.count = self.count.saturating_add(1);
+        if self.listed.len() == MAX_FAILED {
+            // The first ones show how it began, the last ones how it is.
+            self.listed.remove(MAX_FAILED / 2);
+        }
+        self.listed.push(attempt);
+    }
+}
+
+/// What the journal says.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    pub(super) floor: u64,
+    pub(super) settled: BTreeSet<u64>,
+    pub(super) failures: HashMap<u64, Failures>,
+    pub(super) acknowledged: u64,
+    pub(super) dead: u64,
+    pub(super) expired: u64,
+}
+
+impl Recovered {
+    pub(super) fn settle(&mut self, position: u64, fate: Fate) {
+        if position > self.floor && self.settled.insert(position) {
+            *match fate {
+                Fate::Acknowledged => &mut self.acknowledged,
+                Fate::Dead => &mut self.dead,
+                Fate::Expired => &mut self.expired,
+            } += 1;
+        }
+    }
+
+    pub(super) fn fail(&mut self, position: u64, attempt: Attempt) {
+        self.failures.entry(position).or_default().push(attempt);
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By level and position: the first is the strongest, and of those the oldest.
+    ready: BTreeMap<(u8, u64), Pending>,
+    /// By the instant of their next attempt.
+    delayed: BTreeMap<(Instant, u64), Pending>,
+    in_flight: u64,
+    /// The positions of all of these.
+    outstanding: BTreeSet<u64>,
+    /// The bytes of the records that are held.
+    held: usize,
+    /// Everything up to here is settled.
+    floor: u64,
+    /// Settled positions behind the floor.
+    settled: BTreeSet<u64>,
+    failures: HashMap<u64, Failures>,
+    /// The next position to look at.
+    scanned: u64,
+    stored: u64,
+    acknowledged: u64,
+    dead: u64,
+    expired: u64,
+}
+
+/// The window, shared by all consumers of a name.
+#[derive(Debug)]
+pub(super) struct Window {
+    state: Mutex<State>,
+    /// Somebody may have something to take.
+    pub(super) changed: Notify,
+}
+
+impl Window {
+    pub(super) fn new(recovered: Recovered) -> Self {
+        let Recovered { floor, settled, failures, acknowledged, dead, expired } = recovered;
+        let stored = acknowledged + dead + expired;
+        let scanned = floor + 1;
+        let state = State {
+            floor,
+            settled,
+            failures,
+            scanned,
+            stored,
+            acknowledged,
+            dead,
+            expired,
+            ..State::default()
+        };
+        Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// The next position to look at, and the room for waves from there on.
+    pub(super) fn next_scan(&self, window: usize) -> (u64, usize) {
+        let state = self.state.lock();
+        (state.scanned, window.saturating_sub(state.outstanding.len()))
+    }
+
+    /// Adds a wave of the log that matches.
+    pub(super) fn add(&self, record: Record, place: Place) {
+        let mut state = self.state.lock();
+        let (position, level) = (record.position, record.level);
+        if position < state.scanned || state.settled.contains(&position) {
+            return;
+        }
+        state.stored += 1;
+        state.outstanding.insert(position);
+        let size = record.name.len() + record.body.len();
+        let is_held = state.held + size <= MAX_HELD;
+        state.held += if is_held { size } else { 0 };
+        // Copied: a slice would keep the whole chunk of the file alive.
+        let record = is_held.then(|| Record { body: bytes::Bytes::copy_from_slice(&record.body), name: bytes::Bytes::copy_from_slice(&record.name), ..record });
+        state.ready.insert((level, position), Pending { position, level, place, record });
+    }
+
+    /// Everything before this position was looked at.
+    pub(super) fn scanned_to(&self, position: u64) {
+        let mut state = self.state.lock();
+        state.scanned = state.scanned.max(position);
+        state.raise_floor();
+    }
+
+    /// The next wave to deliver, with its failures so far, or when there is one.
+    pub(super) fn take(&self, max_in_flight: usize, now: Instant) -> Result<(Pending, Failures), Option<Instant>> {
+        let mut state = self.state.lock();
+        while let Some(due) = state.delayed.first_entry().filter(|due| due.key().0 <= now) {
+            let pending = due.remove();
+            state.ready.insert((pending.level, pending.position), pending);
+        }
+        if state.in_flight >= max_in_flight as u64 {
+            return Err(None);
+        }
+        let Some((_, pending)) = state.ready.pop_first() else {
+            return Err(state.delayed.first_key_value().map(|((due, _), _)| *due));
+        };
+        state.in_flight += 1;
+        let size = pending.record.as_ref().map_or(0, |record| record.name.len() + record.body.len());
+        state.held -= size;
+        let failures = state.failures.get(&pending.position).cloned().unwrap_or_default();
+        Ok((pending, failures))
+    }
+
+    /// A delivery that was not begun or not acknowledged: it is ready again.
+    pub(super) fn put_back(&self, pending: Pending) {
+        let mut state = self.state.lock();
+        state.in_flight -= 1;
+        let size = pending.record.as_ref().map_or(0, |record| record.name.len() + record.body.len());
+        state.held += size;
+        state.ready.insert((pending.level, pending.position), pending);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// A delivery that failed: it is ready again at an instant.
+    pub(super) fn delay(
+        &self,
+        pending: Pending,
+        attempt: Attempt,
+        until: impl FnOnce(u32) -> Instant,
+    ) {
+        let mut state = self.state.lock();
+        state.in_flight -= 1;
+        let failures = state.failures.entry(pending.position).or_default();
+        failures.push(attempt);
+        let until = until(failures.count);
+        state.delayed.insert((until, pending.position), Pending { record: None, ..pending });
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// A delivery that has ended.
+    pub(super) fn settle(&self, position: u64, fate: Fate) {
+        let mut state = self.state.lock();
+        state.in_flight -= 1;
+        state.outstanding.remove(&position);
+        state.failures.remove(&position);
+        state.settled.insert(position);
+        *match fate {
+            Fate::Acknowledged => &mut state.acknowledged,
+            Fate::Dead => &mut state.dead,
+            Fate::Expired => &mut state.expired,
+        } += 1;
+        state.raise_floor();
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn ledger(&self) -> ConsumerLedger {
+        let state = self.state.lock();
+        ConsumerLedger {
+            stored: state.stored,
+            acknowledged: state.acknowledged,
+            in_flight: state.in_flight,
+            waiting: (state.ready.len() + state.delayed.len()) as u64,
+            dead: state.dead,
+            expired: state.expired,
+        }
+    }
+
+    /// What is needed to go on after a restart: the floor, the ranges of settled positions behind it, and the counts.
+    pub(super) fn snapshot(&self) -> (u64, Vec<(u64, u64)>, [u64; 3]) {
+        let state = self.state.lock();
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for position in &state.settled {
+            match ranges.last_mut() {
+                Some((start, length)) if *start + *length == *position => *length += 1,
+                _ => ranges.push((*position, 1)),
+            }
+        }
+        (state.floor, ranges, [state.acknowledged, state.dead, state.expired])
+    }
+}
+
+impl State {
+    fn raise_floor(&mut self) {
+        let floor = self.outstanding.first().map_or(self.scanned, |first| *first).saturating_sub(1);
+        if floor > self.floor {
+            self.floor = floor;
+            while self.settled.first().is_some_and(|first| *first <= floor) {
+                self.settled.pop_first();
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Dead letters that survive: waves that a consumer has given up.
+//!
+//! A store of its own in the folder `dead` of a log. A letter holds the whole wave, so it stays when the log drops the wave.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use aether_core::Durability;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::store::{AppendError, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions};
+use crate::stored_wave::{StoredWave, frame, read_frame};
+
+const LETTER: u8 = 16;
+const REMOVED: u8 = 17;
+
+/// A failed attempt at handling a wave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// When it failed, in microseconds since 1970.
+    pub micros: u64,
+    /// What the handler said.
+    pub error: String,
+}
+
+/// What a letter is about. The wave follows in the record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct About {
+    consumer: String,
+    position: u64,
+    stored_micros: u64,
+    attempts: u32,
+    failed: Vec<Attempt>,
+}
+
+/// A wave that a consumer has given up.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeadWave {
+    /// The number of the letter, which never changes.
+    pub number: u64,
+    /// The consumer that gave it up.
+    pub consumer: String,
+    /// The wave, and its position in the log.
+    pub stored: StoredWave,
+    /// When it was given up.
+    pub at: SystemTime,
+    /// How many attempts there were.
+    pub attempts: u32,
+    /// The attempts that failed, the last one included: at most [`MAX_FAILED`], the first and the latest ones.
+    pub failed: Vec<Attempt>,
+}
+
+/// The maximum number of failed attempts that a letter lists.
+pub const MAX_FAILED: usize = 16;
+
+/// Why a dead letter was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeadError {
+    /// There is no such letter.
+    #[error("there is no dead letter {number}: it was replayed or dropped")]
+    Unknown {
+        /// The number.
+        number: u64,
+    },
+    /// The letter cannot be read.
+    #[error("the dead letters cannot be read")]
+    Read(#[from] ReadError),
+    /// The change was not written.
+    #[error("the dead letters cannot be written")]
+    Write(#[from] AppendError),
+    /// The wave was not emitted. The letter stays.
+    #[error("dead letter {number} was not sent again and stays")]
+    Emit {
+        /// The number.
+        number: u64,
+        /// Why.
+        source: aether_core::ConfirmError,
+    },
+}
+
+/// The dead letters of a log.
+#[derive(Debug)]
+pub struct DeadStore {
+    store: Store,
+    letters: Mutex<Letters>,
+}
+
+#[derive(Debug, Default)]
+struct Letters {
+    /// The letters by number, with the consumer and the position of their waves.
+    kept: BTreeMap<u64, (String, u64)>,
+}
+
+impl DeadStore {
+    /// Opens the dead letters of a log whose folder this is in.
+    pub(crate) fn open(folder: &Path) -> Result<Self, OpenError> {
+        let options = StoreOptions::default().remembered_ids(0);
+        let store = Store::open(folder, options, 0)?;
+        let mut letters = Letters::default();
+        let mut cursor = store.cursor(0);
+        loop {
+            let item = cursor.next();
+            let item = item.map_err(|ReadError::Io { path, doing, source }| OpenError::io(&path, doing, source))?;
+            match item {
+                None => break,
+                Some(Item::Record(record)) if record.kind == LETTER => {
+                    if let Some(about) = about(&record) {
+                        letters.kept.insert(record.position, (about.consumer, about.position));
+                    }
+                }
+                Some(Item::Record(record)) => {
+                    if let Ok(number) = postcard::from_bytes::<u64>(&record.body) {
+                        letters.kept.remove(&number);
+                    }
+                }
+                Some(Item::Damaged(damage)) => tracing::error!(%damage, "a dead letter is damaged"),
+            }
+        }
+        Ok(Self { store, letters: Mutex::new(letters) })
+    }
+
+    /// How many letters there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.letters.lock().kept.len()
+    }
+
+    /// Whether there are no letters.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The numbers of all letters, the oldest first.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<u64> {
+        self.letters.lock().kept.keys().copied().collect()
+    }
+
+    /// Whether a consumer has given up this wave.
+    pub(crate) fn has(&self, consumer: &str, position: u64) -> bool {
+        self.letters.lock().kept.values().any(|(by, of)| by == consumer && *of == position)
+    }
+
+    /// A letter. Blocks while it reads.
+    ///
+    /// # Errors
+    /// [`DeadError`] if there is no such letter, or it cannot be read.
+    pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
+        let unknown = || DeadError::Unknown { number };
+        if !self.letters.lock().kept.contains_key(&number) {
+            return Err(unknown());
+        }
+        match self.store.cursor(number).next()? {
+            Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Keeps a wave that is given up, synced.
+    pub(crate) async fn bury(
+        &self,
+        consumer: &str,
+        stored: &StoredWave,
+        attempts: u32,
+        failed: &[Attempt],
+    ) -> Result<u64, AppendError> {
+        let since = stored.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let stored_micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        let (consumer, position) = (consumer.to_owned(), stored.position);
+        let about =
+            About { consumer: consumer.clone(), position, stored_micros, attempts, failed: failed.to_vec() };
+        // Writing to memory does not fail; a wave that came out of a log fits into a frame.
+        let mut body = postcard::to_allocvec(&about).unwrap_or_default();
+        let now = tokio::time::Instant::now().into_std();
+        body.extend_from_slice(&frame(&stored.wave, now).unwrap_or_default());
+        let level = stored.wave.signal().level();
+        let name = stored.wave.channel().as_str().to_owned();
+        let number = self.append(Entry { kind: LETTER, level, id: 0, name, body: body.into() }).await?;
+        self.letters.lock().kept.insert(number, (consumer, position));
+        Ok(number)
+    }
+
+    async fn append(&self, entry: Entry) -> Result<u64, AppendError> {
+        let (answer, done) = oneshot::channel();
+        let answering = Box::new(move |result| drop(answer.send(result)));
+        self.store.append(entry, Durability::Synced, answering)?;
+        done.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Drops a letter for good.
+    ///
+    /// # Errors
+    /// [`DeadError`]; the letter then stays, if there is one.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the letter is dropped or stays.
+    pub async fn drop_letter(&self, number: u64) -> Result<(), DeadError> {
+        if !self.letters.lock().kept.contains_key(&number) {
+            return Err(DeadError::Unknown { number });
+        }
+        let body = postcard::to_allocvec(&number).unwrap_or_default().into();
+        self.append(Entry { kind: REMOVED, level: 0, id: 0, name: String::new(), body }).await?;
+        self.letters.lock().kept.remove(&number);
+        Ok(())
+    }
+
+    /// Emits the wave of a letter again, as a new wave, and drops the letter once the broker has confirmed it. On a durable
+    /// channel the new wave is stored before that.
+    ///
+    /// # Errors
+    /// [`DeadError`]. If the wave was emitted and the letter could not be dropped, it stays.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the wave may have been emitted, and the letter stays.
+    pub async fn replay(
+        &self,
+        number: u64,
+        emitter: &aether_core::Emitter,
+    ) -> Result<aether_core::Receipt, DeadError> {
+        let wave = self.show(number)?.stored.wave;
+        let sent = emitter.emit_confirmed(wave).await;
+        let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
+        self.drop_letter(number).await?;
+        Ok(receipt)
+    }
+}
+
+fn about(record: &Record) -> Option<About> {
+    postcard::take_from_bytes::<About>(&record.body).ok().map(|(about, _)| about)
+}
+
+fn letter(record: &Record) -> Option<DeadWave> {
+    let (about, rest) = postcard::take_from_bytes::<About>(&record.body).ok()?;
+    let frame = record.body.slice(record.body.len() - rest.len()..);
+    let mut stored = read_frame(about.position, record.micros, &record.name, &frame).ok()?;
+    stored.at = SystemTime::UNIX_EPOCH + Duration::from_micros(about.stored_micros);
+    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(record.micros);
+    let (number, About { consumer, attempts, failed, .. }) = (record.position, about);
+    Some(DeadWave { number, consumer, stored, at, attempts, failed })
+}

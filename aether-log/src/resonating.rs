@@ -1,0 +1,42 @@
+//! Consumers by the handle of a bus.
+
+use aether_core::wave::ChannelError;
+use aether_core::{Aether, Pattern};
+
+use crate::consumer::{ConsumeError, Consumer, ConsumerOptions};
+use crate::log::Log;
+
+/// Why there is no consumer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResonateError {
+    /// The bus has no log.
+    #[error("this bus has no durable log: connect it with Log::connect")]
+    NoLog,
+    /// The consumer cannot be opened.
+    #[error(transparent)]
+    Consumer(#[from] ConsumeError),
+}
+
+/// Listening to durable channels.
+pub trait ResonateDurable {
+    /// A consumer of a pattern, by its name, with default options. As [`Log::consumer`].
+    ///
+    /// # Errors
+    /// [`ResonateError`]: the bus has no log, or the consumer cannot be opened.
+    fn resonate_durable<P>(&self, pattern: P, consumer: &str) -> Result<Consumer, ResonateError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>;
+}
+
+impl ResonateDurable for Aether {
+    fn resonate_durable<P>(&self, pattern: P, consumer: &str) -> Result<Consumer, ResonateError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        let log = Log::of(self).ok_or(ResonateError::NoLog)?;
+        Ok(log.consumer(consumer, pattern, ConsumerOptions::default())?)
+    }
+}

@@ -1,0 +1,66 @@
+//! A wave as a record, and back.
+
+use std::time::{Duration, SystemTime};
+
+use aether_core::wire::{EncodeError, FrameError, Sender, decode, encode, micros_since_1970};
+use aether_core::{Channel, Wave};
+use bytes::Bytes;
+
+use crate::store::{Entry, Record};
+
+/// The kind of the records that hold waves.
+pub(crate) const WAVE: u8 = 1;
+/// Larger frames are copied before they are read, because a large payload would keep the whole chunk of the file alive.
+const SHARED: usize = 4096;
+
+/// A wave of a log.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StoredWave {
+    /// Its position in the log.
+    pub position: u64,
+    /// When it was stored, by the clock of this machine. It never goes back within a log.
+    pub at: SystemTime,
+    /// The wave, as old as it is now: the time in the log counts, by the clock of this machine.
+    pub wave: Wave,
+}
+
+/// The identity of a wave for finding a second copy of it.
+fn identity(wave: &Wave) -> u128 {
+    u128::from(wave.source().instance()) << 64 | u128::from(wave.sequence())
+}
+
+/// The record of a wave.
+pub(crate) fn entry(wave: &Wave) -> Result<Entry, EncodeError> {
+    let now = tokio::time::Instant::now().into_std();
+    let body = frame(wave, now)?;
+    let (level, id) = (wave.signal().level(), identity(wave));
+    Ok(Entry { kind: WAVE, level, id, name: wave.channel().as_str().to_owned(), body })
+}
+
+pub(crate) fn frame(wave: &Wave, now: std::time::Instant) -> Result<Bytes, EncodeError> {
+    // The frame is read by this log only. Its position and time are in the record.
+    encode(Sender { node: 0, sent_micros: 0 }, None, std::slice::from_ref(wave), now)
+}
+
+/// The wave of a record; `None` if the record is none of a wave.
+pub(crate) fn read(record: &Record) -> Option<Result<StoredWave, FrameError>> {
+    (record.kind == WAVE).then(|| read_frame(record.position, record.micros, &record.name, &record.body))
+}
+
+pub(crate) fn read_frame(
+    position: u64,
+    micros: u64,
+    name: &[u8],
+    frame: &Bytes,
+) -> Result<StoredWave, FrameError> {
+    let utf8 = |_| FrameError::Utf8 { field: "channel", at: 0 };
+    let channel = Channel::with_reserved(std::str::from_utf8(name).map_err(utf8)?)?;
+    let frame = if frame.len() > SHARED { Bytes::copy_from_slice(frame) } else { frame.clone() };
+    let kept = Duration::from_micros(micros_since_1970().saturating_sub(micros));
+    let now = tokio::time::Instant::now().into_std();
+    let mut waves = decode(&frame, Some(&channel), now, |_| kept)?.waves;
+    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(micros));
+    let wave = waves.pop().ok_or(FrameError::Empty { what: "waves" })?;
+    Ok(StoredWave { position, at: at.unwrap_or(SystemTime::UNIX_EPOCH), wave })
+}

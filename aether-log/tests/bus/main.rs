@@ -1,0 +1,8 @@
+//! A bus with a log: receipts, consumers, dead letters, failures, and processes that are killed.
+
+mod consuming;
+mod dead;
+mod emitting;
+mod failing;
+mod killing;
+mod stage;
