@@ -5,6 +5,8 @@
 mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;
+#[cfg(unix)]
+mod collector;
 mod config;
 mod field;
 mod letters;
@@ -16,6 +18,8 @@ mod physics;
 mod process;
 #[cfg(unix)]
 mod systemd;
+#[cfg(unix)]
+mod telemetry;
 #[cfg(unix)]
 mod trace;
 mod up;
