@@ -8,6 +8,8 @@ mod bench;
 #[cfg(unix)]
 mod collector;
 mod config;
+#[cfg(unix)]
+mod dashboard;
 mod field;
 mod letters;
 mod nats;
