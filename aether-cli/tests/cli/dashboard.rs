@@ -17,15 +17,16 @@ fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
-/// Prometheus beside promtool, or on the PATH.
+/// Prometheus and its promtool: beside the promtool in the variable, from `cargo xtask tools`, or on the PATH.
 fn program(name: &str) -> PathBuf {
-    let promtool = std::env::var_os("AETHER_PROMTOOL").map(PathBuf::from);
-    let beside = promtool.and_then(|promtool| Some(promtool.parent()?.join(name)));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join(name));
-    beside.into_iter().chain(on_path).find(|program| program.is_file()).unwrap_or_else(|| {
-        panic!("no {name} found: install Prometheus (Debian's package prometheus), or set AETHER_PROMTOOL to its promtool")
-    })
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let beside = variable("AETHER_PROMTOOL").and_then(|promtool| Some(promtool.parent()?.join(name)));
+    let target = variable("CARGO_TARGET_DIR").unwrap_or_else(|| deploy().join("../target"));
+    let installed = target.join("tools/promtool").join(name);
+    let path = variable("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join(name)).collect::<Vec<_>>();
+    let found = beside.into_iter().chain([installed]).chain(on_path).find(|program| program.is_file());
+    found.unwrap_or_else(|| panic!("no {name} found: run `cargo xtask tools`, or install Prometheus"))
 }
 
 #[test]
