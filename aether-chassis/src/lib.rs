@@ -61,7 +61,7 @@ pub use process::{close, run, run_with};
 pub use resend::{PausesError, Resend, RetryBudget};
 pub use schemars;
 pub use service::{
-    Breaker, Handlers, Handling, Limits, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError,
-    ServiceReport,
+    BANDS, BUCKETS, Breaker, Handlers, Handling, Histogram, Limits, LimitsError, Service, ServiceBuilder,
+    ServiceCounters, ServiceError, ServiceReport, Timings,
 };
 pub use tokio_util::sync::CancellationToken;

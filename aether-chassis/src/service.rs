@@ -58,6 +58,7 @@ mod report;
 mod serve_loop;
 mod span;
 mod stack;
+mod timings;
 
 pub use builder::ServiceBuilder;
 pub use error::ServiceError;
@@ -66,6 +67,7 @@ pub use limits::{Breaker, Limits, LimitsError};
 pub(crate) use live_rate::{LiveRate, RateLayer};
 pub use report::{ServiceCounters, ServiceReport};
 pub use stack::Handling;
+pub use timings::{BANDS, BUCKETS, Histogram, Timings};
 
 use std::fmt;
 use std::panic::resume_unwind;

@@ -31,13 +31,20 @@
 //! - `aether_reflected_waves_total`, `aether_dead_letters`: failed commands and queries.
 //! - `aether_service_waves_total`: the waves that a service has taken, by outcome; `aether_service_handling_waves`: those
 //!   that it handles now.
+//! - `aether_wave_wait_seconds`, `aether_wave_handling_seconds` and `aether_wave_transit_seconds`: histograms of the waves
+//!   that a service has taken, by `service` and by `amplitude`, one of four bands. The transit is the age on arrival, and
+//!   nothing for waves of the same process.
+//! - `aether_telemetry_…`: what was exported over OTLP and what was lost, while that is on.
+//! - `process_…`: memory, CPU time, file descriptors, threads and start time, by the conventions of Prometheus; on Linux.
 
 mod bus;
 mod client;
+mod configured;
 mod endpoint;
 mod exposition;
 mod families;
 mod metrics;
+mod process;
 mod server;
 mod services;
 mod slots;

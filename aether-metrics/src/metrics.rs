@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use aether_chassis::Service;
+use aether_chassis::{Service, ServiceCounters};
 use aether_core::Aether;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::bus::BusCollector;
+use crate::process::ProcessCollector;
 use crate::services::Services;
 
 /// The prefix of the names of Aether's own metrics.
@@ -22,13 +23,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The metrics of a bus: the ledgers of its inboxes and its outbox, the status of its medium, and what failed. They
-    /// keep the `Aether` alive.
+    /// The metrics of a bus: the ledgers of its inboxes and its outbox, the status of its medium, and what failed; and
+    /// those of the process. They keep the `Aether` alive.
     #[must_use]
     pub fn of(aether: &Aether) -> Self {
         let mut metrics = Self { registry: Registry::default(), services: Services::default() };
         metrics.collect(BusCollector::new(aether));
         metrics.collect(metrics.services.clone());
+        metrics.registry.register_collector(Box::new(ProcessCollector));
         metrics
     }
 
@@ -36,7 +38,15 @@ impl Metrics {
     /// name are added up.
     #[must_use]
     pub fn service(self, service: &Service) -> Self {
-        self.services.add(service.emitter().source().name(), service.counters());
+        self.counters(service.emitter().source().name(), service.counters())
+    }
+
+    /// The same for the counters of a service that runs already.
+    #[must_use]
+    pub fn counters(self, name: &str, counters: ServiceCounters) -> Self {
+        // From now on they are recorded.
+        let _ = counters.timings();
+        self.services.add(name, counters);
         self
     }
 

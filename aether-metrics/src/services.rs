@@ -5,10 +5,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aether_chassis::{ServiceCounters, ServiceReport};
+use aether_chassis::{BANDS, Histogram, ServiceCounters, ServiceReport, Timings, telemetry};
 use parking_lot::RwLock;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
 
 use crate::families::Families;
 
@@ -22,13 +24,16 @@ impl Services {
     }
 
     /// The reports by name. Services of one name are added up, because a scrape must not have a line twice.
-    fn reports(&self) -> Vec<(String, ServiceReport)> {
-        let mut reports: Vec<(String, ServiceReport)> = Vec::new();
+    fn reports(&self) -> Vec<(String, ServiceReport, Timings)> {
+        let mut reports: Vec<(String, ServiceReport, Timings)> = Vec::new();
         for (name, counters) in &*self.0.read() {
-            let report = counters.report();
-            match reports.iter_mut().find(|(known, _)| known == name) {
-                Some((_, sum)) => add(sum, &report),
-                None => reports.push((name.clone(), report)),
+            let (report, timings) = (counters.report(), counters.timings());
+            match reports.iter_mut().find(|(known, ..)| known == name) {
+                Some((_, sum, times)) => {
+                    add(sum, &report);
+                    times.add(&timings);
+                }
+                None => reports.push((name.clone(), report, timings)),
             }
         }
         reports
@@ -54,7 +59,7 @@ impl Collector for Services {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let reports = self.reports();
         let mut to = Families::new(encoder);
-        let labelled = || reports.iter().map(|(name, report)| (vec![("service", name.as_str())], report));
+        let labelled = || reports.iter().map(|(name, report, _)| (vec![("service", name.as_str())], report));
         let help =
             "Waves that the handlers of a service took out of its inbox; a wave that is retried counts again";
         to.counter(
@@ -78,8 +83,59 @@ impl Collector for Services {
             help,
             None,
             labelled().map(|(labels, report)| (labels, report.in_flight)),
-        )
+        )?;
+        let times = |of: fn(&Timings) -> &[Histogram; BANDS.len()]| {
+            reports.iter().map(move |(name, _, timings)| (name.as_str(), of(timings)))
+        };
+        let help = "Time that waves spent in the inbox before they were handled";
+        histograms(&mut to, "wave_wait", help, times(|timings| &timings.wait))?;
+        let help = "Time that the handlers took, for each attempt";
+        histograms(&mut to, "wave_handling", help, times(|timings| &timings.handling))?;
+        let help = "Age of waves of other processes when they arrived";
+        histograms(&mut to, "wave_transit", help, times(|timings| &timings.transit))?;
+        write_telemetry(&mut to)
     }
+}
+
+fn histograms<'a>(
+    to: &mut Families<'_>,
+    name: &str,
+    help: &str,
+    services: impl Iterator<Item = (&'a str, &'a [Histogram; BANDS.len()])>,
+) -> fmt::Result {
+    let bounds = Histogram::bounds();
+    let mut family = to.other(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    for (service, bands) in services {
+        for (band, histogram) in BANDS.into_iter().zip(bands) {
+            let labels = vec![("service", service), ("amplitude", band)];
+            let upper = bounds.into_iter().chain([f64::MAX]);
+            let buckets: Vec<_> = upper.zip(histogram.buckets().iter().copied()).collect();
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                histogram.sum().as_secs_f64(),
+                histogram.count(),
+                &buckets,
+                None,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// What was exported over OTLP, and what was lost.
+fn write_telemetry(to: &mut Families<'_>) -> fmt::Result {
+    let ledgers = telemetry::ledgers();
+    if ledgers.is_empty() {
+        return Ok(());
+    }
+    let outcomes = ledgers.iter().flat_map(|ledger| {
+        let signal = ledger.signal.as_str();
+        [("exported", ledger.exported), ("lost_full", ledger.lost_full), ("lost_export", ledger.lost_export)]
+            .map(|(outcome, items)| (vec![("signal", signal), ("outcome", outcome)], items))
+    });
+    let help = "Spans, log lines and exports of metrics given to the collector, by what became of them";
+    to.counter("telemetry_items", help, None, outcomes)?;
+    let queued = ledgers.iter().map(|ledger| (vec![("signal", ledger.signal.as_str())], ledger.queued));
+    to.gauge("telemetry_queued_items", "What waits to be exported", None, queued)
 }
 
 fn outcomes(report: &ServiceReport) -> [(&'static str, u64); 10] {

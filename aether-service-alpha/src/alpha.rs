@@ -7,8 +7,10 @@ use std::time::Duration;
 use aether_chassis::config::ConfigError;
 use aether_chassis::{Asker, AskerOptions, CancellationToken, LostWaves, Resend, RetryBudget, ServiceError};
 use aether_core::{Aether, ConnectError, CreateError, Vibrator};
+use aether_metrics::{Metrics, ServeError};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tracing::{Instrument as _, info_span};
 
 use crate::customers::Customers;
 use crate::saga::{Saga, SagaContext};
@@ -27,6 +29,9 @@ pub enum AlphaError {
     /// A vibrator could not be created.
     #[error("the order service could not be created")]
     Create(#[from] CreateError),
+    /// The metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] ServeError),
     /// The payment service failed.
     #[error("the payment service failed")]
     Payments(#[from] ServiceError),
@@ -71,6 +76,12 @@ impl Alpha {
         Ok(Self { vibrator, payments, options, counters: Arc::default() })
     }
 
+    /// The metrics of the service: those of its bus and of its payment service.
+    #[must_use]
+    pub fn metrics(&self, aether: &Aether) -> Metrics {
+        Metrics::of(aether).service(self.payments.service())
+    }
+
     /// The live order counters. They can be read at any time, also after the service has ended.
     #[must_use]
     pub fn counters(&self) -> Arc<OrderCounters> {
@@ -112,8 +123,11 @@ impl Alpha {
                 }
                 Some(ended) = orders.join_next() => ended?,
                 _ = next_order.tick(), if wanted && orders.len() < options.concurrency.get() => {
-                    let saga = Saga::new(Arc::clone(&context), customers.next_order());
-                    orders.spawn(saga.run(counters.open()));
+                    let order = customers.next_order();
+                    // All that follows from the order is one trace.
+                    let span = info_span!("order", order = %order.id);
+                    let saga = Saga::new(Arc::clone(&context), order);
+                    orders.spawn(saga.run(counters.open()).instrument(span));
                 }
             }
         }

@@ -102,6 +102,7 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), AlphaError> {
     let alpha = Alpha::start(aether, config.section::<OrderSettings>().options(config)).await?;
+    let _metrics = alpha.metrics(aether).serve_configured(config).await?;
     config.settings().medium.args().announce(
         PROGRAM,
         env!("CARGO_PKG_VERSION"),

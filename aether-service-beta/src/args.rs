@@ -112,6 +112,7 @@ async fn serve(
 ) -> Result<(), BetaError> {
     let beta = Beta::start(aether, config.section::<StockSettings>().options(config)).await?;
     let heard = [messages::RESERVE, messages::RELEASE, messages::COMMIT, messages::RESTOCK].join(", ");
+    let _metrics = beta.metrics(aether).serve_configured(config).await?;
     config.settings().medium.args().announce(
         PROGRAM,
         env!("CARGO_PKG_VERSION"),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use aether_chassis::config::ConfigError;
 use aether_chassis::{CancellationToken, Json, LostWaves, Service, ServiceError, State, error_chain};
 use aether_core::{Aether, ConnectError, Emitter, Phase, Wave, WaveBuilder};
+use aether_metrics::{Metrics, ServeError};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
@@ -37,6 +38,9 @@ pub enum BetaError {
     /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] ServeError),
     /// The service could not be created or failed.
     #[error("the inventory service failed")]
     Service(#[from] ServiceError),
@@ -93,6 +97,12 @@ impl Beta {
             .build(aether)
             .await?;
         Ok(Self { service, warehouse, options })
+    }
+
+    /// The metrics of the service, and of its bus.
+    #[must_use]
+    pub fn metrics(&self, aether: &Aether) -> Metrics {
+        Metrics::of(aether).service(&self.service)
     }
 
     /// Answers until `shutdown` is cancelled or the medium is closed.

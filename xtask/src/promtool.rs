@@ -106,6 +106,8 @@ fn install(tool: &Path) -> Result<Promtool> {
     let result = unpack(&work).and_then(|program| {
         let version = version_of(&program)?;
         fs::rename(&program, tool)?;
+        // The test of the dashboard needs it, too.
+        fs::rename(program.with_file_name("prometheus"), tool.with_file_name("prometheus"))?;
         Ok(Promtool { path: tool.to_owned(), version })
     });
     // Leftovers are harmless, and `cargo clean` removes them.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aether_core::medium::Wire;
 
 use super::Configuration;
+use super::address::ListenAddress;
 use super::environment::{Given, arguments, environment};
 use super::mistake::{ConfigError, Mistake, Origin, Problem};
 use super::quantity::Time;
@@ -33,6 +34,10 @@ pub struct ConfigArgs {
     /// Sets any setting, such as inbox.floor=0.2; `aether config show` lists them
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub set: Vec<String>,
+
+    /// Serve the metrics for Prometheus on this address, such as 127.0.0.1:9464 [default: off]
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<ListenAddress>,
 
     /// The address: local: (inside this process) or nats://host:port [env: AETHER_MEDIUM=] [default: local:]
     #[arg(long, value_name = "URL", help_heading = "Medium")]
@@ -79,6 +84,7 @@ impl ConfigArgs {
             .given("medium.prefix", "--prefix", self.prefix.as_ref())
             .given("medium.wire", "--wire", self.wire.map(Wire::as_str))
             .given("medium.wait", "--wait", self.wait.map(Time))
+            .given("metrics.listen", "--metrics", self.metrics)
     }
 }
 

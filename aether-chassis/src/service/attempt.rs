@@ -86,6 +86,7 @@ impl Attempt {
             Ok(answer) => match self.answer(answer).await {
                 Ok(()) => {
                     self.span.ended(Outcome::Succeeded.as_str(), None);
+                    self.open.time(&self.wave);
                     self.open.settle(Outcome::Succeeded);
                     return None;
                 }
@@ -99,6 +100,7 @@ impl Attempt {
         };
         // The pause before the retry is no part of this attempt.
         self.span.ended(Outcome::Retried.as_str(), Some(&cause));
+        self.open.time(&self.wave);
         if let Some(resend) = &self.context.retry {
             tracing::debug!(wave = %self.wave.id(), next = next.attempt(), %cause, "will be handled again");
             tokio::select! {
@@ -136,6 +138,7 @@ impl Attempt {
         let HandlerContext { emitter, failures, .. } = &*self.context;
         self.span.around(report_failure(emitter, failures, &self.wave, &cause)).await;
         self.span.ended(cause.outcome.as_str(), Some(&cause));
+        self.open.time(&self.wave);
         self.open.settle(cause.outcome);
     }
 }

@@ -4,9 +4,13 @@
 //! [`InFlight`] ensures that, also for a cancelled task.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use aether_core::Wave;
 use parking_lot::Mutex;
+
+use super::timings::{Timing, Timings};
 
 /// How one attempt to handle a wave ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,9 +162,30 @@ impl fmt::Display for ServiceReport {
 #[derive(Debug, Clone, Default)]
 pub struct ServiceCounters {
     counts: Arc<Mutex<ServiceReport>>,
+    /// Recorded if somebody reads them.
+    timings: Arc<OnceLock<Mutex<Timings>>>,
 }
 
 impl ServiceCounters {
+    /// How long waves wait, are handled and were on their way. Recorded from the first call on, which costs two readings of
+    /// the clock and a lock for each wave.
+    #[must_use]
+    pub fn timings(&self) -> Timings {
+        *self.timings.get_or_init(Mutex::default).lock()
+    }
+
+    /// Records an attempt that has waited for so long and ends now.
+    #[inline]
+    fn time(&self, wave: &Wave, waited: Duration) {
+        let Some(timings) = self.timings.get() else { return };
+        let timing = Timing {
+            wait: (wave.attempt() == 0).then_some(waited),
+            handling: wave.residence().saturating_sub(waited),
+            transit: wave.age_on_arrival(),
+        };
+        timings.lock().record(wave.amplitude(), timing);
+    }
+
     /// The numbers now.
     #[must_use]
     pub fn report(&self) -> ServiceReport {
@@ -209,9 +234,23 @@ impl LoopAccount {
         self.has_succeeded = true;
     }
 
+    /// How long the wave has waited, if that is recorded. Its handling begins.
+    #[inline]
+    pub(super) fn waited(&self, wave: &Wave) -> Option<Duration> {
+        self.counters.timings.get().map(|_| wave.residence())
+    }
+
+    /// Records the handling of a wave that has waited for so long.
+    #[inline]
+    pub(super) fn time(&self, wave: &Wave, waited: Option<Duration>) {
+        if let Some(waited) = waited {
+            self.counters.time(wave, waited);
+        }
+    }
+
     /// Leaves the wave to an attempt that settles it.
-    pub(super) fn hand_over(&self) -> InFlight {
-        InFlight { counters: Some(self.counters.clone()) }
+    pub(super) fn hand_over(&self, waited: Option<Duration>) -> InFlight {
+        InFlight { counters: Some(self.counters.clone()), waited }
     }
 
     /// Counts what is not counted yet. The loop calls it before it waits.
@@ -228,9 +267,18 @@ impl LoopAccount {
 #[derive(Debug)]
 pub(super) struct InFlight {
     counters: Option<ServiceCounters>,
+    /// How long the wave has waited, if that is recorded.
+    waited: Option<Duration>,
 }
 
 impl InFlight {
+    /// Records how long the handling took that ends now.
+    pub(super) fn time(&self, wave: &Wave) {
+        if let Some((counters, waited)) = self.counters.as_ref().zip(self.waited) {
+            counters.time(wave, waited);
+        }
+    }
+
     pub(super) fn settle(mut self, outcome: Outcome) {
         self.close(outcome);
     }
@@ -258,7 +306,7 @@ mod tests {
     fn open(counters: &ServiceCounters) -> InFlight {
         let mut account = LoopAccount::new(counters.clone());
         account.open();
-        account.hand_over()
+        account.hand_over(None)
     }
 
     #[test]
@@ -309,7 +357,7 @@ mod tests {
         account.succeeded();
         account.open();
         assert_eq!(counts(), (2, 1, 1));
-        let handed_over = account.hand_over();
+        let handed_over = account.hand_over(None);
         account.open();
         assert_eq!(counts(), (3, 1, 2));
         account.succeeded();

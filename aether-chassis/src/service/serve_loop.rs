@@ -166,7 +166,8 @@ impl ServeLoop {
             SetHandling::Lanes(_) => return self.handle_directly(wave, admission, serving),
             SetHandling::Stack(stack) => stack,
         };
-        let attempt = Attempt::new(context, wave.clone(), self.account.hand_over());
+        let waited = self.account.waited(&wave);
+        let attempt = Attempt::new(context, wave.clone(), self.account.hand_over(waited));
         if let Some(circuit) = self.circuit.as_ref().filter(|_| self.limits.shed_when_busy) {
             admission = circuit.try_admission();
             if admission.is_none() {
@@ -187,11 +188,12 @@ impl ServeLoop {
         let Serving { context, tasks, .. } = serving;
         let SetHandling::Lanes(lanes) = &mut self.handling else { return };
         let (span, watching) = (context.span(&wave), self.circuit.as_ref().map(Circuit::watch));
+        let waited = self.account.waited(&wave);
         let (wave, started) = span.in_scope(|| lanes.start(wave));
         let attempt = |wave, span, account: &LoopAccount| Attempt {
             context: Arc::clone(context),
             wave,
-            open: account.hand_over(),
+            open: account.hand_over(waited),
             span,
         };
         match started {
@@ -202,6 +204,7 @@ impl ServeLoop {
                 drop(admission);
                 if handled.as_ref().is_ok_and(|answer| answer.is_none() || !wave.expects_reply()) {
                     span.ended(Outcome::Succeeded.as_str(), None);
+                    self.account.time(&wave, waited);
                     return self.account.succeeded();
                 }
                 let mut concluding = attempt(wave, span, &self.account).conclude(handled).boxed();
@@ -245,7 +248,7 @@ impl ServeLoop {
             // Unconstrained: otherwise tokio's cooperative budget would end the loop early.
             while let Some(Some(wave)) = unconstrained(self.receiver.receive()).now_or_never() {
                 self.account.open();
-                let attempt = Attempt::new(context, wave, self.account.hand_over());
+                let attempt = Attempt::new(context, wave, self.account.hand_over(None));
                 attempt.fail(Cause::shut_down(Outcome::Left)).await;
             }
             settle(tasks).await;

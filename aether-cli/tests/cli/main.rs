@@ -5,7 +5,11 @@
 mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;
+#[cfg(unix)]
+mod collector;
 mod config;
+#[cfg(unix)]
+mod dashboard;
 mod field;
 mod letters;
 mod nats;
@@ -16,6 +20,8 @@ mod physics;
 mod process;
 #[cfg(unix)]
 mod systemd;
+#[cfg(unix)]
+mod telemetry;
 #[cfg(unix)]
 mod trace;
 mod up;

@@ -257,10 +257,11 @@ fn each_defect_is_rejected_by_name_and_offset() {
         (field(&[7, 4, 1, b'a', 1, 0]), Baggage(BaggageError::Value { name: "a".into() })),
         (field(&[7, 6, 1, b'b', 0, 1, b'a', 0]), BaggageOrder { at: 57 }),
         (field(&[7, 6, 1, b'a', 0, 1, b'a', 0]), BaggageOrder { at: 57 }),
+        (field(&[&[8, 25][..], &[0; 25]].concat()), Trace(TraceContextError::Zero)),
         (field(&[9, 2, 1]), cut("extension field", 55)),
         (corrupted(55..55, b"!"), LeftOver { field: "the last wave", bytes: 1 }),
     ];
-    let mut seen = [false; 18];
+    let mut seen = [false; 19];
     for (frame, expected) in cases {
         assert_eq!(read(frame.clone(), None).unwrap_err(), expected, "{frame:02x?}");
         // Without a wildcard, so that a new variant needs a case.
@@ -283,10 +284,11 @@ fn each_defect_is_rejected_by_name_and_offset() {
             ContentType { .. } => 15,
             Baggage(_) => 16,
             BaggageOrder { .. } => 17,
+            Trace(_) => 18,
         };
         seen[variant] = true;
     }
-    assert_eq!(seen, [true; 18], "a variant of FrameError has no case");
+    assert_eq!(seen, [true; 19], "a variant of FrameError has no case");
 }
 
 #[test]

@@ -100,6 +100,11 @@ impl PaymentService {
         Ok(Self { service })
     }
 
+    /// The handlers.
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// Answers until `shutdown` is cancelled or the medium is closed.
     ///
     /// # Errors

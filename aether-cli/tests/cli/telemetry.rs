@@ -1,0 +1,202 @@
+//! Traces, metrics and logs of the sample services, as a collector gets them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::collector::{Collector, Seen};
+use crate::nats::{server, with};
+use crate::process::{Running, Said, run};
+
+/// The kinds of spans in OTLP.
+const INTERNAL: i32 = 1;
+const CLIENT: i32 = 3;
+const PRODUCER: i32 = 4;
+const CONSUMER: i32 = 5;
+
+fn started(args: &[&str], medium: &[String; 2], more: &[&str]) -> Running {
+    let mut running = Running::start(&with(&[args, more].concat(), medium));
+    running.tells("the service started");
+    running
+}
+
+fn ended(running: Running) -> Said {
+    running.signal(Signal::SIGTERM);
+    let (said, _) = running.end();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    said
+}
+
+/// A process of orders, whose payments are shared with a second one, and one of the stock.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_through_three_processes_is_one_trace_with_the_right_parents() {
+    let (_server, medium) = server().await;
+    let collector = Collector::start();
+    let otlp = format!("telemetry.otlp={}", collector.address());
+    let export = ["--set", &otlp];
+    let beta = started(&["beta", "--units", "1000"], &medium, &export);
+    // It creates one order, and then charges the cards of others.
+    let payer = started(&["alpha", "--rate", "0.001", "--seed", "2"], &medium, &export);
+    let shop = ["alpha", "--orders", "20", "--rate", "200", "--decline-rate", "0"];
+    let orders = run(&with(&[&shop[..], &export].concat(), &medium));
+    assert_eq!(orders.code, Some(0), "{orders:?}");
+    assert!(!orders.err.contains("telemetry was lost"), "{}", orders.err);
+    for running in [payer, beta] {
+        assert!(!ended(running).err.contains("telemetry was lost"));
+    }
+
+    let received = collector.received();
+    let mut traces: BTreeMap<&[u8], Vec<&Seen>> = BTreeMap::new();
+    for span in &received.spans {
+        traces.entry(&span.trace).or_default().push(span);
+    }
+    let is_order = |spans: &&Vec<&Seen>| spans.iter().any(|span| span.name == "order");
+    let orders: Vec<_> = traces.values().filter(is_order).collect();
+    assert_eq!(orders.len(), 21, "one trace an order");
+    orders.iter().for_each(|spans| check_order(spans));
+    let processes =
+        |spans: &&&Vec<&Seen>| spans.iter().map(|span| &span.instance).collect::<BTreeSet<_>>().len();
+    assert!(orders.iter().any(|spans| processes(&spans) == 3), "some order was paid in the other process");
+
+    for service in ["aether-service-alpha", "aether-service-beta"] {
+        let has = |of: &[(String, String)], part: &str| {
+            of.iter().any(|(from, text)| from == service && text.contains(part))
+        };
+        assert!(has(&received.logs, "the service started"), "{:?}", received.logs);
+        for name in ["aether.inbox.waves", "aether.outbox.waves", "aether.medium.connected"] {
+            assert!(has(&received.metrics, name), "{:?}", received.metrics);
+        }
+    }
+}
+
+fn check_order(spans: &[&Seen]) {
+    let by_id: BTreeMap<&[u8], &Seen> = spans.iter().map(|span| (&span.id[..], *span)).collect();
+    assert_eq!(by_id.len(), spans.len(), "span ids are unique");
+    let of = |name: &str| spans.iter().filter(move |span| span.name == name).collect::<Vec<_>>();
+    let parent = |span: &Seen| by_id.get(&span.parent[..]).copied();
+    let roots: Vec<_> = spans.iter().filter(|span| span.parent.is_empty()).collect();
+    assert_eq!(roots.iter().map(|span| &span.name[..]).collect::<Vec<_>>(), ["order"]);
+    assert_eq!(roots[0].kind, INTERNAL);
+    for span in spans.iter().filter(|span| !span.parent.is_empty()) {
+        assert!(parent(span).is_some(), "{} has a parent that was not exported", span.name);
+        assert!(span.nanos.0 <= span.nanos.1, "{span:?}");
+    }
+    // The saga asks and announces within the span of the order.
+    for name in ["emit orders.created", "ask inventory.reserve", "ask payments.charge"] {
+        let [span] = of(name)[..] else { panic!("{name}: {spans:#?}") };
+        assert_eq!(parent(span).map(|span| &span.name[..]), Some("order"), "{name}");
+        assert_eq!(span.kind, if name.starts_with("ask") { CLIENT } else { PRODUCER });
+        assert_eq!(span.attributes["messaging.system"], "aether");
+        assert_eq!(span.attributes["messaging.operation.type"], "send");
+    }
+    // The receiver's spans are children of the sender's, and what it emits is a child of its handling.
+    for (channel, service, emitted) in [
+        ("inventory.reserve", "aether-service-beta", "emit stock.reserved"),
+        ("payments.charge", "aether-service-alpha", "emit payments.charged"),
+    ] {
+        let asked = of(&format!("ask {channel}"))[0];
+        let [wait] = of(&format!("wait {channel}"))[..] else { panic!("wait {channel}: {spans:#?}") };
+        let [process] = of(&format!("process {channel}"))[..] else {
+            panic!("process {channel}: {spans:#?}")
+        };
+        for span in [wait, process] {
+            assert_eq!((&span.parent, span.kind), (&asked.id, CONSUMER), "{}", span.name);
+            assert_eq!(span.service, service);
+            assert_eq!(span.attributes["messaging.destination.name"], channel);
+            assert_eq!(span.attributes["messaging.message.id"], asked.attributes["messaging.message.id"]);
+        }
+        assert_eq!(wait.attributes["messaging.operation.type"], "receive");
+        assert!(wait.nanos.0 <= wait.nanos.1 && wait.nanos.1 <= process.nanos.1, "{wait:?} {process:?}");
+        // All on one machine, so one clock.
+        assert!(asked.nanos.0 <= process.nanos.0 && process.nanos.1 <= asked.nanos.1 + 100_000_000);
+        let [emitted] = of(emitted)[..] else { panic!("{emitted}: {spans:#?}") };
+        assert_eq!((&emitted.parent, &emitted.instance), (&process.id, &process.instance));
+    }
+}
+
+/// Nothing is sampled, and the context says so to the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_variables_of_opentelemetry_are_obeyed() {
+    let (_server, medium) = server().await;
+    let collector = Collector::start();
+    let mut command = crate::process::aether(&with(
+        &["alpha", "--orders", "1", "--set", &format!("telemetry.otlp={}", collector.address())],
+        &medium,
+    ));
+    command.env("OTEL_TRACES_SAMPLER", "always_off").env("OTEL_SERVICE_NAME", "shop");
+    let beta = started(&["beta"], &medium, &[]);
+    let said = command.output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    ended(beta);
+    let received = collector.received();
+    assert!(received.spans.is_empty(), "{:?}", received.spans);
+    assert!(received.logs.iter().all(|(service, _)| service == "shop") && !received.logs.is_empty());
+}
+
+/// Orders are not delayed by a collector that is away, nor by one that never answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_collector_the_service_goes_on_and_says_what_was_lost() {
+    let (_server, medium) = server().await;
+    let beta = started(&["beta", "--units", "1000"], &medium, &[]);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_address = format!("telemetry.otlp=http://{}", silent.local_addr().unwrap());
+    // Nobody listens on port 1.
+    for address in ["telemetry.otlp=http://127.0.0.1:1", &silent_address] {
+        let shop = ["alpha", "--orders", "30", "--rate", "500", "--decline-rate", "0", "--set", address];
+        let mut command = crate::process::aether(&with(&shop, &medium));
+        command.env("OTEL_BSP_MAX_QUEUE_SIZE", "50");
+        let (said, took) = Running::of(command).end();
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.out.contains("30 created = 30 completed"), "{said:?}");
+        let lost = said.err.lines().find(|line| line.contains("telemetry was lost: spans")).unwrap();
+        let number = |word: &str| {
+            let before = lost.split(word).next().unwrap().trim_end();
+            before.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        let (offered, full) = (number("offered"), number("lost for lack of room"));
+        assert!(offered > 200 && full > 0, "{lost}");
+        let fates = number("exported +") + full + number("not taken by") + number("queued");
+        assert_eq!(offered, fates, "{lost}");
+        assert!(took < Duration::from_secs(30), "{took:?}");
+    }
+    ended(beta);
+}
+
+/// Lines of JSON have the ids of the trace.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_json_are_objects_with_the_ids_of_their_trace() {
+    let (_server, medium) = server().await;
+    let collector = Collector::start();
+    let otlp = format!("telemetry.otlp={}", collector.address());
+    let settings = ["--set", "log.format=json", "--set", "log.filter=debug,aether_core=info", "--set", &otlp];
+    // Without stock, each order is undone, and the saga logs why.
+    let beta = started(&["beta", "--units", "0", "--restock-every", "0"], &medium, &[]);
+    let shop = ["alpha", "--orders", "2", "--rate", "100", "--decline-rate", "1"];
+    let said = run(&with(&[&shop[..], &settings].concat(), &medium));
+    ended(beta);
+    let lines: Vec<serde_json::Value> = said
+        .err
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let started = lines.iter().find(|line| line["message"] == "the service started").unwrap();
+    assert!(
+        started["timestamp"].is_string()
+            && started["level"] == "INFO"
+            && started["fields"]["service"].is_string()
+    );
+    let traced: Vec<_> = lines.iter().filter(|line| line["trace_id"].is_string()).collect();
+    assert!(!traced.is_empty(), "{}", said.err);
+    let spans = collector.received().spans;
+    for line in traced {
+        assert_eq!(line["spans"][0]["name"], "order", "{line}");
+        let known = spans.iter().any(|span| {
+            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            line["trace_id"] == hex(&span.trace) && line["span_id"] == hex(&span.id)
+        });
+        assert!(known, "{line}");
+    }
+}
