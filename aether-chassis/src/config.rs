@@ -40,6 +40,7 @@
 //! # Ok(()) }
 //! ```
 
+mod account;
 mod args;
 mod environment;
 mod file;
@@ -52,6 +53,7 @@ mod settings;
 mod sources;
 mod watch;
 
+pub use account::{AccountInterval, AccountSettings};
 pub use args::{ConfigArgs, Loader};
 pub use mistake::{ConfigError, Mistake, Origin, Problem};
 pub use quantity::{Count, OrOff, QuantityError, Size, Time};
@@ -173,7 +175,8 @@ impl Configuration {
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let settings = self.settings();
         let medium = settings.medium.args();
-        medium.builder(client_name).options(settings.outbox.apply(medium.nats(client_name)))
+        let builder = medium.builder(client_name).account_every(settings.account.interval());
+        builder.options(settings.outbox.apply(medium.nats(client_name)))
     }
 
     /// Connects as [`MediumArgs::connect_with_until`](crate::MediumArgs::connect_with_until) does, and follows changes

@@ -36,6 +36,7 @@
 //! # Ok(()) }
 //! ```
 
+mod accounting;
 mod attempt;
 mod builder;
 mod cancelled;
@@ -69,6 +70,7 @@ use std::fmt;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
+use aether_core::account::HandlersEntry;
 use aether_core::echo::EchoesError;
 use aether_core::{Echoes, Emitter, Source};
 use tokio::task::JoinSet;
@@ -103,6 +105,8 @@ pub struct Service {
     corroborators: Vec<Corroborator>,
     grace: Duration,
     counters: ServiceCounters,
+    /// Its part of the account of the process.
+    accounted: HandlersEntry,
     /// Patterns and groups, for the log.
     hears: String,
 }
@@ -150,7 +154,7 @@ impl Service {
     /// Cancelled before completion, the service has ended. Handlers are ended in the middle, at their next await
     /// point, and count as abandoned.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
-        let Self { emitter, loops, echoes, corroborators, grace, counters, hears } = self;
+        let Self { emitter, loops, echoes, corroborators, grace, counters, accounted: _accounted, hears } = self;
         let mut running =
             Running { service: emitter.source().clone(), counters: counters.clone(), ended: false };
         tracing::info!(service = %emitter.source(), hears, "the service started");

@@ -21,6 +21,7 @@ use crate::new::NewArgs;
 use crate::output::Output;
 use crate::physics::PhysicsArgs;
 use crate::recorder::RecordArgs;
+use crate::top::TopArgs;
 use crate::trace::TraceArgs;
 use crate::up::UpArgs;
 
@@ -47,6 +48,7 @@ Examples:
   aether listen 'orders.>'   one line for each wave
   aether emit orders.created '{\"sku\":\"lamp\"}' --amplitude 0.9
   aether beta                the inventory service, which answers:
+  aether top                 what every process does and loses, live
   aether map                 which channels are related, and their latency
   aether ask inventory.restock '{\"sku\":\"lamp\",\"quantity\":5}'
 
@@ -65,6 +67,7 @@ enum Command {
     Trace(TraceArgs),
     Map(MapArgs),
     Physics(PhysicsArgs),
+    Top(TopArgs),
     New(NewArgs),
     Config(ShowArgs),
     Field(FieldArgs),
@@ -102,6 +105,7 @@ impl Cli {
             Command::Listen(args) => crate::listen::listen(args, shutdown).await,
             Command::Map(args) => crate::map::map(args, shutdown).await,
             Command::Physics(args) => crate::physics::physics(args, shutdown).await,
+            Command::Top(args) => crate::top::top(args, shutdown).await,
             Command::Field(args) => crate::field::field(args, shutdown).await,
             Command::Letters(args) => crate::letters::letters(args, shutdown).await,
             Command::Record(args) => crate::recorder::record(args, shutdown).await,

@@ -46,6 +46,7 @@ mod recorder;
 mod replay;
 mod stdin;
 mod stdout_watchdog;
+mod top;
 mod trace;
 mod up;
 mod values;

@@ -6,6 +6,7 @@ use aether_core::medium::Wire;
 use aether_core::{Floor, InboxOptions, NatsOptions, ServeOrder, WhenFull};
 use serde::{Deserialize, Serialize};
 
+use super::account::AccountSettings;
 use super::quantity::{Count, OrOff, QuantityError, Size, Time};
 use super::rate::Rate;
 use crate::logging::DEFAULT_FILTER;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub handlers: HandlerSettings,
     /// How handlers ask other services.
     pub ask: AskSettings,
+    /// What the process tells about itself.
+    pub account: AccountSettings,
 }
 
 /// Where the waves travel.

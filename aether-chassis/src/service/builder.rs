@@ -10,6 +10,7 @@ use futures_util::future::ready;
 use tower::layer::util::{Identity, Stack as Layers};
 use tower::{BoxError, Layer};
 
+use super::accounting::account;
 use super::circuit::Circuit;
 use super::echo_loop::{EchoLoop, RunEcho};
 use super::error::ServiceError;
@@ -362,7 +363,9 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             None => None,
         };
         connecting::log_changes(aether);
-        Ok(Service { emitter, loops, echoes, corroborators, grace, counters, hears: hears.join(", ") })
+        let circuits = loops.iter().filter_map(|set| set.circuit.clone()).collect();
+        let accounted = account(aether, &name, counters.clone(), circuits);
+        Ok(Service { emitter, loops, echoes, corroborators, grace, counters, accounted, hears: hears.join(", ") })
     }
 }
 
