@@ -25,3 +25,40 @@ impl Drop for Terminal {
         let _ = ratatui::try_restore();
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+    use std::io::Read;
+
+    #[test]
+    #[ignore = "the next test runs it in a terminal of its own"]
+    fn panics_while_it_draws() {
+        let _terminal = Terminal::open().unwrap();
+        panic!("on purpose");
+    }
+
+    #[test]
+    fn a_panic_is_printed_on_the_restored_terminal() {
+        let pair = native_pty_system().openpty(PtySize::default()).unwrap();
+        let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
+        let name = "top::terminal::tests::panics_while_it_draws";
+        command.args(["--exact", name, "--ignored", "--nocapture"]);
+        let mut child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let mut output = pair.master.try_clone_reader().unwrap();
+        let (mut terminal, mut bytes) = (vt100::Parser::new(24, 80, 200), [0; 4096]);
+        let mut was_taken_over = false;
+        while let Ok(read @ 1..) = output.read(&mut bytes) {
+            for byte in &bytes[..read] {
+                terminal.process(&[*byte]);
+                was_taken_over |= terminal.screen().alternate_screen();
+            }
+        }
+        assert!(!child.wait().unwrap().success());
+        let screen = terminal.screen();
+        assert!(was_taken_over && !screen.alternate_screen() && !screen.hide_cursor());
+        assert!(screen.contents().contains("on purpose"), "{}", screen.contents());
+    }
+}

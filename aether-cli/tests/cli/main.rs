@@ -17,6 +17,8 @@ mod process;
 #[cfg(unix)]
 mod systemd;
 #[cfg(unix)]
+mod top;
+#[cfg(unix)]
 mod trace;
 mod up;
 mod usage;
