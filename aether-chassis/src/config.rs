@@ -40,6 +40,7 @@
 //! # Ok(()) }
 //! ```
 
+mod account;
 mod address;
 mod args;
 mod environment;
@@ -54,6 +55,7 @@ mod settings;
 mod sources;
 mod watch;
 
+pub use account::{AccountInterval, AccountSettings};
 pub use address::{CollectorAddress, ListenAddress};
 pub use args::{ConfigArgs, Loader};
 pub use list::List;
@@ -177,7 +179,7 @@ impl Configuration {
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let settings = self.settings();
         let medium = settings.medium.args();
-        let builder = medium.builder(client_name);
+        let builder = medium.builder(client_name).account_every(settings.account.interval());
         #[cfg(feature = "nats")]
         let builder = builder.options(settings.outbox.apply(medium.nats(client_name)));
         builder

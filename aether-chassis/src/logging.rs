@@ -89,6 +89,30 @@ pub(crate) fn set_filter(filter: &str) {
     }
 }
 
+/// Nothing is logged by the subscriber of [`init`] until it is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it ends the silence"]
+pub struct Silence(Option<String>);
+
+/// Stops the log while a program draws on the terminal to which the log goes. Does nothing if stderr is no terminal, or for
+/// a subscriber of the author.
+pub fn silence_terminal() -> Silence {
+    let handle = FILTER.get().filter(|_| stderr().is_terminal());
+    let before = handle.and_then(|handle| handle.with_current(|filter| filter.to_string()).ok());
+    if before.is_some() {
+        set_filter("off");
+    }
+    Silence(before)
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            set_filter(before);
+        }
+    }
+}
+
 /// Starts logging with a subscriber of one's own, such as one that writes JSON. [`env_filter`] reads `AETHER_LOG` for it.
 ///
 /// # Errors

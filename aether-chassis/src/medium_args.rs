@@ -68,10 +68,9 @@ impl MediumArgs {
     }
 
     /// A builder for the medium, with default options otherwise. To change those of NATS, pass what `nats` returns to the
-    /// builder again. Without the feature `nats` the client name is not used.
-    #[cfg_attr(not(feature = "nats"), allow(unused_variables, reason = "for NATS"))]
+    /// builder again. The client name is also that of the program in its [account](aether_core::account).
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
-        let builder = Aether::builder().url(&self.medium);
+        let builder = Aether::builder().url(&self.medium).program(client_name);
         #[cfg(feature = "nats")]
         let builder = builder.options(self.nats(client_name));
         builder

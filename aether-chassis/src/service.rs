@@ -37,6 +37,7 @@
 //! ```
 
 mod about;
+mod accounting;
 mod attempt;
 mod batch_loop;
 mod builder;
@@ -74,6 +75,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether_core::account::HandlersEntry;
 use aether_core::echo::EchoesError;
 use aether_core::{Echoes, Emitter, Source};
 use tokio::task::JoinSet;
@@ -112,6 +114,8 @@ pub struct Service {
     grace: Duration,
     counters: ServiceCounters,
     description: Arc<Description>,
+    /// Its part of the account of the process.
+    accounted: HandlersEntry,
     /// Patterns and groups, for the log.
     hears: String,
 }
@@ -195,7 +199,7 @@ impl Service {
     /// Cancelled before completion, the service has ended. Handlers are ended in the middle, at their next await
     /// point, and count as abandoned.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
-        let Self { emitter, loops, echoes, corroborators, grace, counters, hears, description: _ } = self;
+        let Self { emitter, loops, echoes, corroborators, grace, counters, accounted: _accounted, hears, description: _ } = self;
         let mut running =
             Running { service: emitter.source().clone(), counters: counters.clone(), ended: false };
         tracing::info!(service = %emitter.source(), hears, "the service started");

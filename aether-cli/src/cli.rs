@@ -22,6 +22,7 @@ use crate::new::NewArgs;
 use crate::output::Output;
 use crate::physics::PhysicsArgs;
 use crate::recorder::RecordArgs;
+use crate::top::TopArgs;
 use crate::trace::TraceArgs;
 use crate::up::UpArgs;
 
@@ -48,6 +49,7 @@ Examples:
   aether listen 'orders.>'   one line for each wave
   aether emit orders.created '{\"sku\":\"lamp\"}' --amplitude 0.9
   aether beta                the inventory service, which answers:
+  aether top                 what every process does and loses, live
   aether map                 which channels are related, and their latency
   aether ask inventory.restock '{\"sku\":\"lamp\",\"quantity\":5}'
 
@@ -68,6 +70,7 @@ enum Command {
     Trace(TraceArgs),
     Map(MapArgs),
     Physics(PhysicsArgs),
+    Top(TopArgs),
     New(NewArgs),
     Config(ShowArgs),
     Field(FieldArgs),
@@ -105,6 +108,7 @@ impl Cli {
             Command::Listen(args) => crate::listen::listen(args, shutdown).await,
             Command::Map(args) => crate::map::map(args, shutdown).await,
             Command::Physics(args) => crate::physics::physics(args, shutdown).await,
+            Command::Top(args) => crate::top::top(args, shutdown).await,
             Command::Field(args) => crate::field::field(args, shutdown).await,
             Command::Letters(args) => crate::letters::letters(args, shutdown).await,
             Command::Log(args) => crate::log::log(args, shutdown).await,

@@ -47,6 +47,7 @@ mod recorder;
 mod replay;
 mod stdin;
 mod stdout_watchdog;
+mod top;
 mod trace;
 mod up;
 mod values;

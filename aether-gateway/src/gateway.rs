@@ -210,7 +210,9 @@ impl Gateway {
             tracing::warn!(%address, "without tokens, everybody who can connect may read and write the fields");
         }
         let fields = Arc::new(Fields::new(options.fields));
-        let source = StatusSource::new(aether.clone(), observed, insight, roster, Arc::clone(&fields));
+        let accounts = aether.accounts().await?;
+        let source =
+            StatusSource::new(aether.clone(), observed, insight, roster, accounts, Arc::clone(&fields));
         let source = Arc::new(source);
         tracing::debug!(%address, "the gateway is listening");
         let (on_wave, tls) = (options.on_wave, options.tls);

@@ -33,6 +33,7 @@ pub(crate) fn routes(aether: &Aether, source: Arc<StatusSource>) -> Router {
     Router::new()
         .route("/", get(status_page))
         .route("/api/status", get(status_json))
+        .route("/api/accounts", get(accounts_json))
         .route("/metrics", get(metrics_text))
         .route("/map.dot", get(map_dot))
         .route("/map.mmd", get(map_mermaid))
@@ -86,6 +87,14 @@ fn json(pages: &Pages) -> Response {
     }
 }
 
+async fn accounts_json(State(pages): State<Arc<Pages>>) -> Response {
+    written(pages, |pages| match serde_json::to_string(&pages.source.whole_processes()) {
+        Ok(json) => typed("application/json", json),
+        Err(error) => failed(&error),
+    })
+    .await
+}
+
 async fn metrics_text(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let exposition = Exposition::negotiate(accepted);
@@ -136,7 +145,7 @@ async fn ready(State(pages): State<Arc<Pages>>) -> Response {
 }
 
 async fn not_found() -> Response {
-    let text = "not found; the paths are /, /api/status, /metrics, /map.dot, /map.mmd, /livez, /readyz, /healthz and /field/NAME/ws\n";
+    let text = "not found; the paths are /, /api/status, /api/accounts, /metrics, /map.dot, /map.mmd, /livez, /readyz, /healthz and /field/NAME/ws\n";
     (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
 }
 

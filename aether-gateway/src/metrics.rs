@@ -3,6 +3,8 @@
 //! Each scrape is written from one reading of the status, which bounds the number of lines, whatever names come from the
 //! network.
 
+mod accounts;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -41,6 +43,7 @@ impl Collector for Scrape {
         let ages = to.other("wave_age", help, Some(&Unit::Seconds), MetricType::Histogram)?;
         self.source.observed().ages().encode(ages)?;
         write_roster(&mut to, &status)?;
+        accounts::write(&mut to, &status.accounts)?;
         write_physics(&mut to, &status)?;
         write_fields(&mut to, &status)
     }

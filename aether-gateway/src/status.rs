@@ -3,6 +3,7 @@
 //! The page, the JSON and the metrics are three renderings of one [`Status`]. Reading it takes short locks and no
 //! network access. It makes no decisions.
 
+mod accounts;
 mod physics;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aether_core::{
     Aether, Amplitude, Floor, Ledger, Wave,
+    account::Accounts,
     echo::{DeadLetterCounts, EchoLedger},
     presence::Roster,
 };
@@ -23,6 +25,7 @@ use crate::field::{FieldLine, Fields};
 use crate::insight::Insight;
 use crate::observed::{Observed, ObservedChannel};
 
+pub(crate) use accounts::{AccountsPart, ProgramLine, WholeProcess};
 pub(crate) use physics::PhysicsPart;
 
 /// The sources of a status.
@@ -33,6 +36,8 @@ pub(crate) struct StatusSource {
     insight: Option<Arc<Insight>>,
     /// The vibrators of all processes, as announced.
     roster: Option<Roster>,
+    /// What all processes tell about themselves.
+    accounts: Accounts,
     fields: Arc<Fields>,
     slots: Arc<Slots>,
     observing: AtomicBool,
@@ -46,6 +51,7 @@ impl StatusSource {
         observed: Observed,
         insight: Option<Arc<Insight>>,
         roster: Option<Roster>,
+        accounts: Accounts,
         fields: Arc<Fields>,
     ) -> Self {
         // A clock before 1970 is shown as 1970.
@@ -55,6 +61,7 @@ impl StatusSource {
             observed: Arc::new(observed),
             insight,
             roster,
+            accounts,
             fields,
             slots: Slots::new(),
             observing: AtomicBool::new(true),
@@ -85,6 +92,11 @@ impl StatusSource {
 
     pub(crate) fn observer_ended(&self) {
         self.observing.store(false, Ordering::Release);
+    }
+
+    /// Each known process with its whole account.
+    pub(crate) fn whole_processes(&self) -> Vec<WholeProcess> {
+        AccountsPart::whole(&self.accounts)
     }
 
     /// Whether the gateway observes waves.
@@ -142,6 +154,7 @@ impl StatusSource {
             },
             inboxes: self.vibrators.lock().read(&self.aether).into_iter().map(InboxLine::from).collect(),
             all_inboxes: LedgerLine(self.aether.ledger()),
+            accounts: AccountsPart::of(&self.accounts),
             physics: self.insight.as_deref().map(PhysicsPart::of),
             fields: self.fields.lines(),
             http: self.slots.counts(),
@@ -185,6 +198,8 @@ pub(crate) struct Status {
     pub(crate) inboxes: Vec<InboxLine>,
     /// The sum over all inboxes, including those of closed vibrators.
     pub(crate) all_inboxes: LedgerLine,
+    /// What all processes tell about themselves.
+    pub(crate) accounts: AccountsPart,
     /// `None` if physics is switched off.
     pub(crate) physics: Option<PhysicsPart>,
     /// The fields that are served over WebSocket.

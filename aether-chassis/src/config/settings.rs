@@ -8,6 +8,7 @@ use aether_core::medium::Wire;
 use aether_core::{Floor, InboxOptions, ServeOrder, WhenFull};
 use serde::{Deserialize, Serialize};
 
+use super::account::AccountSettings;
 use super::address::{CollectorAddress, ListenAddress};
 use super::quantity::{Count, OrOff, QuantityError, Size, Time};
 use super::rate::Rate;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub handlers: HandlerSettings,
     /// How handlers ask other services.
     pub ask: AskSettings,
+    /// What the process tells about itself.
+    pub account: AccountSettings,
 }
 
 /// Where the waves travel.

@@ -11,6 +11,7 @@ use tower::layer::util::{Identity, Stack as Layers};
 use tower::{BoxError, Layer};
 
 use super::about::{About, describing};
+use super::accounting::account;
 use super::batch_loop::BatchLoop;
 use super::circuit::Circuit;
 use super::echo_loop::{EchoLoop, RunEcho};
@@ -463,8 +464,10 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             None => None,
         };
         connecting::log_changes(aether);
+        let circuits = loops.iter().filter_map(SetLoop::circuit).collect();
+        let accounted = account(aether, &name, counters.clone(), circuits);
         let hears = hears.join(", ");
-        Ok(Service { emitter, loops, echoes, corroborators, grace, counters, description, hears })
+        Ok(Service { emitter, loops, echoes, corroborators, grace, counters, description, accounted, hears })
     }
 }
 

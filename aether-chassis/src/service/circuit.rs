@@ -37,6 +37,8 @@ struct CircuitState {
     /// How often the circuit has opened or closed. A result counts only in the phase in which its attempt began:
     /// attempts from before the circuit opened say nothing about the later state.
     changes: u64,
+    /// How often it has opened.
+    openings: u64,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ pub(super) struct Trial {
 impl Circuit {
     pub(super) fn new(breaker: Breaker) -> Self {
         let phase = Phase::Closed { failures_in_a_row: 0 };
-        Self { breaker, state: Arc::new(watch::Sender::new(CircuitState { phase, changes: 0 })) }
+        Self { breaker, state: Arc::new(watch::Sender::new(CircuitState { phase, changes: 0, openings: 0 })) }
     }
 
     /// Waits until a wave may be handled.
@@ -116,6 +118,12 @@ impl Circuit {
         Admission::Trial { _trial: Trial { circuit: self.clone(), changes } }
     }
 
+    /// Whether the circuit is open or half open, and how often it has opened.
+    pub(super) fn openings(&self) -> (bool, u64) {
+        let state = self.state.borrow();
+        (!matches!(state.phase, Phase::Closed { .. }), state.openings)
+    }
+
     fn changes(&self) -> u64 {
         self.state.borrow().changes
     }
@@ -158,6 +166,7 @@ impl Circuit {
 
 impl CircuitState {
     fn turn(&mut self, phase: Phase) {
+        self.openings += u64::from(matches!(phase, Phase::Open { .. }));
         self.phase = phase;
         self.changes += 1;
     }

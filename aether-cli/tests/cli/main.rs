@@ -23,6 +23,8 @@ mod systemd;
 #[cfg(unix)]
 mod telemetry;
 #[cfg(unix)]
+mod top;
+#[cfg(unix)]
 mod trace;
 mod up;
 mod usage;

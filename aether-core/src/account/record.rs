@@ -70,13 +70,9 @@ macro_rules! counts {
                 Self { $($field: Count(from.$field.min(Count::MOST)),)* }
             }
 
-            fn write(&self, to: &mut $of) {
-                $(to.$field = self.$field.0;)*
-            }
-
             fn read(&self) -> $of {
                 let mut of = <$of>::default();
-                self.write(&mut of);
+                $(of.$field = self.$field.0;)*
                 of
             }
         }
@@ -298,8 +294,8 @@ fn understand(written: &AccountRecord<'_>, process: &Source) -> Option<ProcessAc
         Some(it) => (it.names.0, report(super::handlers::OTHER, it.open, it.floor, &it.ledger)?),
         None => (0, InboxReport::none(super::handlers::OTHER)),
     };
-    let mut medium = MediumStatus { connected: true, outbox: written.outbox.read(), ..Default::default() };
-    written.medium.write(&mut medium);
+    let (connected, outbox) = (true, written.outbox.read());
+    let medium = MediumStatus { connected, outbox, ..written.medium.read() };
     Some(ProcessAccount {
         process: process.clone(),
         version: written.version.clone().into_owned(),
@@ -320,3 +316,6 @@ fn report(vibrator: &str, open: Count, floor: f32, ledger: &LedgerRecord) -> Opt
     let (open, effective_floor) = (usize::try_from(open.0).ok()?, Floor::new(floor).ok()?);
     Some(InboxReport { vibrator: vibrator.to_owned(), open, ledger: ledger.read(), effective_floor })
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,8 @@ const MISSED: u32 = 3;
 const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// Rates are those over at least this time: two accounts at once say nothing.
 const RATE_SPAN: Duration = Duration::from_secs(1);
+/// The shortest time between two walks through all processes.
+const WALK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -37,6 +39,10 @@ pub(super) struct Table {
     bytes: usize,
     programs: HashMap<String, Program>,
     counts: AccountCounts,
+    /// When the processes that have gone are forgotten next, and when room is looked for again after there was none. Both
+    /// look at each process, so a flood of accounts must not cause them.
+    forget_at: Option<Instant>,
+    look_for_room_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -252,6 +258,9 @@ impl Table {
         let fits = |table: &Self| {
             table.bytes + more <= MAX_BYTES && table.processes.len() + usize::from(is_new) <= MAX_PROCESSES
         };
+        if !fits(self) && self.look_for_room_at.is_some_and(|at| now < at) {
+            return Err(AccountError::NoRoom);
+        }
         while !fits(self) {
             let gone = self
                 .processes
@@ -259,6 +268,7 @@ impl Table {
                 .filter(|(source, known)| *source != process && known.standing(now) != Standing::Present);
             let Some(oldest) = gone.min_by_key(|(_, known)| known.heard).map(|(source, _)| source.clone())
             else {
+                self.look_for_room_at = Some(now + WALK_EVERY);
                 return Err(AccountError::NoRoom);
             };
             self.remove(&oldest);
@@ -268,6 +278,10 @@ impl Table {
 
     /// Forgets the processes that have been silent for long. Their counts stay in the sums.
     pub(super) fn forget(&mut self, now: Instant) {
+        if self.forget_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.forget_at = Some(now + WALK_EVERY);
         let is_old = |known: &Known| now.saturating_duration_since(known.heard) > KEPT;
         let old: Vec<_> =
             self.processes.iter().filter(|(_, known)| is_old(known)).map(|(it, _)| it.clone()).collect();

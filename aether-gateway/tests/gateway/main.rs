@@ -1,6 +1,7 @@
 //! The gateway through its public API and real HTTP requests.
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
+mod accounts;
 mod hostile;
 mod http;
 mod metrics;
