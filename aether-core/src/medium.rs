@@ -282,6 +282,13 @@ pub enum EmitError {
         /// The lowest floor of the receivers.
         floor: crate::amplitude::Floor,
     },
+    /// The emitter has emitted as many waves as its limit allows, and the wave's turn did not come in time. Only for
+    /// emitters with a [rate](crate::VibratorBuilder::rate).
+    #[error("the wave was not emitted: its emitter has reached the rate that it is limited to")]
+    RateLimited {
+        /// The wave that was not emitted.
+        wave: Wave,
+    },
     /// The wave could not be created, so there is none to hand back.
     #[error(transparent)]
     Invalid(#[from] WaveError),
@@ -297,6 +304,7 @@ impl EmitError {
             | Self::TooLarge { wave, .. }
             | Self::TooFar { wave }
             | Self::BelowFloor { wave, .. }
+            | Self::RateLimited { wave }
             | Self::Reserved { wave } => Some(wave),
             Self::Invalid(_) => None,
         }
@@ -310,6 +318,7 @@ impl EmitError {
             | Self::TooLarge { wave, .. }
             | Self::TooFar { wave }
             | Self::BelowFloor { wave, .. }
+            | Self::RateLimited { wave }
             | Self::Reserved { wave } => Some(wave),
             Self::Invalid(_) => None,
         }
@@ -318,7 +327,7 @@ impl EmitError {
     /// Whether the same wave may be accepted later.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::BelowFloor { .. })
+        matches!(self, Self::Full { .. } | Self::BelowFloor { .. } | Self::RateLimited { .. })
     }
 }
 

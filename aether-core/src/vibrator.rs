@@ -24,8 +24,10 @@
 mod batch;
 mod builder;
 mod confirming;
+mod emission;
 mod emitter;
 mod following;
+mod guard;
 mod pace;
 mod question;
 mod receiver;
@@ -37,6 +39,7 @@ pub use batch::EmitAllError;
 pub use builder::{CreateError, VibratorBuilder};
 #[allow(unused_imports, reason = "for optional parts")]
 pub(crate) use emitter::settled;
+pub use emission::{EmissionRate, EmissionRateError};
 pub use emitter::{Emitter, EmitterAccount};
 pub use question::Question;
 pub use receiver::{Receiver, TryReceiveError};

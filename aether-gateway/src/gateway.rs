@@ -7,6 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use aether_chassis::description::Directory;
 use aether_core::physics::PhysicsEngine;
 use aether_core::{
     Aether, CreateError, InboxOptions, JoinError, Pattern, ServeOrder, Vibrator, Wave, WhenFull,
@@ -210,7 +211,10 @@ impl Gateway {
             tracing::warn!(%address, "without tokens, everybody who can connect may read and write the fields");
         }
         let fields = Arc::new(Fields::new(options.fields));
-        let source = StatusSource::new(aether.clone(), observed, insight, roster, Arc::clone(&fields));
+        let emitter = aether.emitter(NAME).map_err(CreateError::from)?;
+        let directory = Directory::open(aether, emitter).await?;
+        let source =
+            StatusSource::new(aether.clone(), observed, insight, roster, directory, Arc::clone(&fields));
         let source = Arc::new(source);
         tracing::debug!(%address, "the gateway is listening");
         let (on_wave, tls) = (options.on_wave, options.tls);

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use aether_chassis::description::{Directory, RefusedDescriptions};
+use aether_chassis::health::Health;
 use aether_core::{
     Aether, Amplitude, Floor, Ledger, Wave,
     echo::{DeadLetterCounts, EchoLedger},
@@ -33,6 +35,7 @@ pub(crate) struct StatusSource {
     insight: Option<Arc<Insight>>,
     /// The vibrators of all processes, as announced.
     roster: Option<Roster>,
+    directory: Directory,
     fields: Arc<Fields>,
     slots: Arc<Slots>,
     observing: AtomicBool,
@@ -46,6 +49,7 @@ impl StatusSource {
         observed: Observed,
         insight: Option<Arc<Insight>>,
         roster: Option<Roster>,
+        directory: Directory,
         fields: Arc<Fields>,
     ) -> Self {
         // A clock before 1970 is shown as 1970.
@@ -55,6 +59,7 @@ impl StatusSource {
             observed: Arc::new(observed),
             insight,
             roster,
+            directory,
             fields,
             slots: Slots::new(),
             observing: AtomicBool::new(true),
@@ -73,6 +78,11 @@ impl StatusSource {
 
     pub(crate) fn insight(&self) -> Option<Arc<Insight>> {
         self.insight.clone()
+    }
+
+    /// The descriptions of the services on the medium.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     pub(crate) fn slots(&self) -> Arc<Slots> {
@@ -130,6 +140,7 @@ impl StatusSource {
                 left_out_announcements: roster.left_out(),
                 implausible_announcements: roster.implausible(),
             }),
+            refused_descriptions: self.directory.refused(),
             dead_letters: DeadLettersLine::from(self.aether.dead_letters().counts()),
             observed: ObservedLine {
                 waves: self.observed.waves(),
@@ -159,13 +170,17 @@ pub(crate) enum Readiness {
 }
 
 impl Readiness {
+    /// The readiness with its reason.
+    pub(crate) fn health(self) -> Health {
+        let text = "the medium is closed or the gateway is stopping";
+        Health::ready()
+            .unless(self != Self::NotConnected, "not_connected", "the medium is not connected")
+            .unless(self != Self::ObserverEnded, "observer_ended", text)
+    }
+
     /// The readiness as text.
-    pub(crate) const fn as_text(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::NotConnected => "not ready: the medium is not connected",
-            Self::ObserverEnded => "not ready: the medium is closed or the gateway is stopping",
-        }
+    pub(crate) fn as_text(self) -> String {
+        self.health().to_string()
     }
 }
 
@@ -180,6 +195,8 @@ pub(crate) struct Status {
     pub(crate) reflected: ReflectedLine,
     /// Nothing if the gateway does not hear who is there.
     pub(crate) roster: Option<RosterLine>,
+    /// Services that were asked for their descriptions in vain, by reason.
+    pub(crate) refused_descriptions: RefusedDescriptions,
     pub(crate) dead_letters: DeadLettersLine,
     pub(crate) observed: ObservedLine,
     pub(crate) inboxes: Vec<InboxLine>,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aether_chassis::Service;
+use aether_chassis::health::Health;
 use aether_core::Aether;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
@@ -19,6 +20,7 @@ const PREFIX: &str = "aether";
 pub struct Metrics {
     registry: Registry,
     services: Services,
+    aether: Aether,
 }
 
 impl Metrics {
@@ -26,7 +28,7 @@ impl Metrics {
     /// keep the `Aether` alive.
     #[must_use]
     pub fn of(aether: &Aether) -> Self {
-        let mut metrics = Self { registry: Registry::default(), services: Services::default() };
+        let mut metrics = Self { registry: Registry::default(), services: Services::default(), aether: aether.clone() };
         metrics.collect(BusCollector::new(aether));
         metrics.collect(metrics.services.clone());
         metrics
@@ -56,6 +58,12 @@ impl Metrics {
     /// The registry, for prefixes, units, labels and collectors of one's own.
     pub fn registry_mut(&mut self) -> &mut Registry {
         &mut self.registry
+    }
+
+    /// Whether the bus can carry waves now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health::of(&self.aether)
     }
 
     /// Writes all metrics as OpenMetrics 1.0. [`Exposition::write`](crate::Exposition::write) converts the text for

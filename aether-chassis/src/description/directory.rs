@@ -38,6 +38,8 @@ pub struct Directory {
     roster: Roster,
     /// Also keeps two readers from asking at the same time.
     known: Mutex<Known>,
+    /// As of the last reading.
+    refused: parking_lot::Mutex<RefusedDescriptions>,
 }
 
 #[derive(Default)]
@@ -111,7 +113,7 @@ impl Directory {
     /// Cancelled before completion, nothing is followed.
     pub async fn open(aether: &Aether, emitter: Emitter) -> Result<Self, JoinError> {
         let roster = aether.roster().await?;
-        Ok(Self { emitter, roster, known: Mutex::default() })
+        Ok(Self { emitter, roster, known: Mutex::default(), refused: parking_lot::Mutex::default() })
     }
 
     /// Asks the services that are not known yet, and returns all that are there: at most 256 services and 8 MiB, within
@@ -143,10 +145,17 @@ impl Directory {
             known.refused.silent += waiting.len() as u64;
             known.resting.extend(waiting.into_iter().map(|id| (id, now + REST)));
         }
+        *self.refused.lock() = known.refused;
         let mut services: Vec<_> = known.services.values().cloned().collect();
         let key = |service: &Described| (service.description.service.clone(), service.description.version.clone());
         services.sort_by_key(key);
         Listing { services, refused: known.refused }
+    }
+
+    /// What was refused until the last [`read`](Self::read) ended.
+    #[must_use]
+    pub fn refused(&self) -> RefusedDescriptions {
+        *self.refused.lock()
     }
 
     /// The services on the roster that answer.

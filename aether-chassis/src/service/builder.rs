@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::physics::Interfere;
+use aether_core::vibrator::EmissionRate;
 use aether_core::{Aether, CreateError, InboxOptions, Pattern, Receiver, Vibrator, Wave, WhenFull};
 use futures_util::FutureExt;
 use futures_util::future::ready;
@@ -44,6 +45,7 @@ pub struct ServiceBuilder<S = (), L = Identity> {
     on_echo: Option<Box<RunEcho>>,
     with_letters: bool,
     about: About,
+    emission: Option<EmissionRate>,
     layers: L,
     is_layered: bool,
 }
@@ -61,6 +63,7 @@ impl ServiceBuilder {
             on_echo: None,
             with_letters: false,
             about: About::default(),
+            emission: None,
             layers: Identity::new(),
             is_layered: false,
         }
@@ -80,6 +83,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             on_echo,
             with_letters,
             about,
+            emission,
             layers,
             is_layered,
         } = self;
@@ -94,6 +98,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             on_echo,
             with_letters,
             about,
+            emission,
             layers,
             is_layered,
         }
@@ -276,6 +281,13 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self
     }
 
+    /// Limits what the service emits, answers excluded: [`VibratorBuilder::rate`](aether_core::VibratorBuilder::rate). `None`,
+    /// the default, is no limit.
+    pub fn emission_rate(mut self, rate: Option<EmissionRate>) -> Self {
+        self.emission = rate;
+        self
+    }
+
     /// Adds a tower layer around all handlers, inside of the limits and outside of circuit breaker and time-out. The
     /// first layer is outermost, as in `tower::ServiceBuilder`. Each set of [`handlers`](Self::handlers) is wrapped by
     /// itself: a layer that limits a rate does so for each set.
@@ -291,6 +303,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             on_echo,
             with_letters,
             about,
+            emission,
             layers,
             is_layered: _,
         } = self;
@@ -306,6 +319,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             on_echo,
             with_letters,
             about,
+            emission,
             layers,
             is_layered,
         }
@@ -337,6 +351,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             on_echo,
             with_letters,
             about,
+            emission,
             layers,
             is_layered,
         } = self;
@@ -368,6 +383,10 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             let vibrator = Vibrator::builder(&name).inbox(set.inbox.unwrap_or_else(|| inbox.clone()));
             let receiver = match &emitter {
                 None => {
+                    let vibrator = match &emission {
+                        Some(rate) => vibrator.rate(rate.clone()),
+                        None => vibrator,
+                    };
                     let (main, receiver) = vibrator.create(aether).await?.split();
                     asker = Some(Asker::new(main.clone(), asking.clone()));
                     emitter = Some(main);

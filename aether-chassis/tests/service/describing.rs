@@ -10,6 +10,8 @@ use aether_core::{Aether, Wave};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::stage::LONG;
+
 /// An order.
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct Order {
@@ -134,9 +136,12 @@ async fn announced(aether: &Aether, services: usize) {
         let heard = roster.vibrators().into_iter().flat_map(|vibrator| vibrator.heard);
         heard.filter(|heard| heard.pattern.as_str().starts_with("aether.descriptions.")).count()
     };
-    while answering(&roster) < services {
-        roster.changed().await;
-    }
+    let seen = async {
+        while answering(&roster) < services {
+            roster.changed().await;
+        }
+    };
+    tokio::time::timeout(LONG, seen).await.expect("they announce themselves");
 }
 
 #[tokio::test]
@@ -195,9 +200,15 @@ async fn a_directory_unites_the_services_of_a_medium_and_refuses_strangers_nonse
         service.await.unwrap().unwrap();
     }
     // What has gone is forgotten.
-    let mut roster = watching.roster().await.unwrap();
-    while roster.vibrators().iter().any(|vibrator| vibrator.vibrator.name() != "watching") {
-        roster.changed().await;
+    for aether in [here, there, elsewhere] {
+        aether.close().await.unwrap();
     }
+    let gone = async {
+        let mut roster = watching.roster().await.unwrap();
+        while !roster.vibrators().is_empty() {
+            roster.changed().await;
+        }
+    };
+    tokio::time::timeout(LONG, gone).await.expect("they say goodbye");
     assert_eq!(directory.read().await.services, []);
 }

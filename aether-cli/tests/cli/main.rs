@@ -6,6 +6,10 @@ mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;
 mod config;
+#[cfg(unix)]
+mod describe;
+#[cfg(unix)]
+mod doctor;
 mod field;
 mod letters;
 mod nats;

@@ -38,7 +38,10 @@ impl Emitter {
         W: TryInto<Wave>,
         EmitError: From<W::Error>,
     {
-        let wave = self.stamped(wave.try_into().map_err(EmitError::from)?)?;
+        let wave = match self.stamped(wave.try_into().map_err(EmitError::from)?) {
+            Err(EmitError::RateLimited { wave }) => Box::pin(self.stamped_in_turn(wave)).await?,
+            wave => wave?,
+        };
         let sequence = wave.sequence();
         let confirmed = self.aether().medium().carry_confirmed(wave).await;
         let offered = confirmed.map_err(|error| match error {
