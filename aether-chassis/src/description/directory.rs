@@ -131,7 +131,7 @@ impl Directory {
         let room = MAX_SERVICES.saturating_sub(known.services.len() + known.resting.len());
         known.refused.left_out += unknown.len().saturating_sub(room) as u64;
         unknown.truncate(room);
-        let mut answers = stream::iter(unknown.iter().map(|id| async move { (*id, self.ask(*id).await) }))
+        let mut answers = stream::iter(unknown.clone()).map(|id| async move { (id, self.ask(id).await) })
             .buffer_unordered(CONCURRENT);
         let mut waiting: BTreeSet<u64> = unknown.iter().copied().collect();
         let asking = async {

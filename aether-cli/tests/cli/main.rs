@@ -6,6 +6,7 @@ mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;
 mod config;
+mod container;
 #[cfg(unix)]
 mod describe;
 #[cfg(unix)]
