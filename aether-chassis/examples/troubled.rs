@@ -33,7 +33,12 @@ async fn serve(args: Args, shutdown: CancellationToken) -> Result<(), Box<dyn st
     let config = args.config.load_common()?;
     let Some(aether) = config.connect_until(&shutdown, "troubled").await? else { return Ok(()) };
     let state = (Kept::default(), args.trouble == "leak");
-    let service = Service::builder("troubled").configured(&config).state(state).on("work", handle).build(&aether).await?;
+    let service = Service::builder("troubled")
+        .configured(&config)
+        .state(state)
+        .on("work", handle)
+        .build(&aether)
+        .await?;
     let emitter = aether.emitter("source")?;
     let (trouble, until) = (args.trouble, shutdown.clone());
     let source = async move {

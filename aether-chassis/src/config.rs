@@ -77,8 +77,8 @@ use tokio::sync::watch as channel;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cgroup::CgroupLimits;
-use crate::{ServiceBuilder, connecting, memory_watch};
 use crate::service::{LiveRate, RateLayer};
+use crate::{ServiceBuilder, connecting, memory_watch};
 use sources::{Sources, Values};
 
 /// The configuration of a running program. Cloning it is one reference count.
@@ -221,8 +221,10 @@ impl Configuration {
         if limits != CgroupLimits::default() {
             let workers = std::thread::available_parallelism().map_or(1, usize::from);
             tracing::info!(
-                memory_limit_bytes = limits.memory_bytes, cpu_limit = limits.cpus,
-                inbox_bytes = settings.inbox.max_bytes.bytes(), workers,
+                memory_limit_bytes = limits.memory_bytes,
+                cpu_limit = limits.cpus,
+                inbox_bytes = settings.inbox.max_bytes.bytes(),
+                workers,
                 "this process runs within limits of its container or service manager"
             );
         }

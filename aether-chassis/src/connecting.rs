@@ -3,8 +3,8 @@
 //! The programs of a system start in any order, and servers are restarted while they run. So a program waits for a
 //! server that is not up yet, and logs outages later.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::{Aether, AetherBuilder, ConnectError, medium::MediumStatus};

@@ -55,15 +55,15 @@ pub use asker::{Asker, AskerError, AskerOptions};
 pub use config::{ConfigArgs, Configuration};
 pub use error_chain::error_chain;
 pub use handler::{
-    Answer, Delivery, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Payload, Rejection, State,
-    Typed,
+    Answer, Delivery, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Json, Payload, Rejection,
+    State, Typed,
 };
 pub use medium_args::MediumArgs;
 pub use process::{close, run, run_with};
 pub use resend::{PausesError, Resend, RetryBudget};
+pub use schemars;
 pub use service::{
     Breaker, Handlers, Handling, Limits, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError,
     ServiceReport,
 };
-pub use schemars;
 pub use tokio_util::sync::CancellationToken;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether_core::Ledger;
 use aether_core::medium::Connection;
 use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
@@ -38,8 +39,8 @@ impl Buses {
     }
 
     /// The accounts of all buses, as they are now.
-    pub(crate) fn accounts(&self) -> Vec<crate::Received> {
-        self.0.lock().iter().filter_map(Connection::ledger).map(crate::Received::of).collect()
+    pub(crate) fn accounts(&self) -> Vec<Ledger> {
+        self.0.lock().iter().filter_map(Connection::ledger).collect()
     }
 }
 
@@ -121,7 +122,8 @@ pub(crate) async fn watch(buses: Buses, period: Duration) {
         if let Some(hint) = detector.note(Reading { resident, queued }) {
             let over = period * u32::try_from(READINGS * WINDOWS).unwrap_or(u32::MAX);
             tracing::warn!(
-                resident_bytes = resident, queued,
+                resident_bytes = resident,
+                queued,
                 "the memory of this process grew {hint} within {over:?} although no more waves wait: handlers or their \
                  state may keep what they no longer need"
             );
@@ -158,7 +160,8 @@ mod tests {
     fn growth_without_waves_that_wait_is_hinted_at_again_and_again() {
         assert_eq!(hints(|number| Reading { resident: 100 * MIB + number * MIB, queued: 3 }), 2);
         // Bursts between do not hide it.
-        let bursty = |number| Reading { resident: 100 * MIB + number * MIB + (number % 7) * 50 * MIB, queued: 0 };
+        let bursty =
+            |number| Reading { resident: 100 * MIB + number * MIB + (number % 7) * 50 * MIB, queued: 0 };
         assert!(hints(bursty) >= 1);
     }
 
@@ -171,9 +174,13 @@ mod tests {
         let slow = |number: u64| Reading { resident: 100 * MIB + number * (MIB / 100), queued: 0 };
         // An overload: what waits explains the memory.
         let queues = |number: u64| Reading { resident: 100 * MIB + number * MIB, queued: number * 1000 };
-        for (name, hinted) in
-            [("flat", hints(flat)), ("saw", hints(saw)), ("warm", hints(warms_up)), ("slow", hints(slow)), ("queue", hints(queues))]
-        {
+        for (name, hinted) in [
+            ("flat", hints(flat)),
+            ("saw", hints(saw)),
+            ("warm", hints(warms_up)),
+            ("slow", hints(slow)),
+            ("queue", hints(queues)),
+        ] {
             assert_eq!(hinted, 0, "{name}");
         }
     }

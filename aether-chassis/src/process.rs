@@ -114,8 +114,16 @@ async fn end_after_a_panic(panicked: CancellationToken, shutdown: CancellationTo
 
 /// Logs what the inboxes of this process received. Buses that were closed and dropped have logged it already.
 fn log_accounts() {
-    for account in connecting::buses().accounts() {
-        tracing::error!("received: {account}");
+    for ledger in connecting::buses().accounts() {
+        let (offered, delivered, queued, lost) =
+            (ledger.offered, ledger.delivered, ledger.queued, ledger.lost());
+        tracing::error!(
+            offered,
+            delivered,
+            queued,
+            lost,
+            "the account of the inboxes after a panic, in waves"
+        );
     }
 }
 

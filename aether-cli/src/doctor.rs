@@ -71,12 +71,17 @@ fn configuration(config: &Result<Configuration, ConfigError>) -> Vec<Finding> {
     match config {
         Ok(config) => {
             let files: Vec<_> = config.files().iter().map(|file| file.display().to_string()).collect();
-            let files = if files.is_empty() { "no files, built-in defaults".to_owned() } else { files.join(", ") };
+            let files =
+                if files.is_empty() { "no files, built-in defaults".to_owned() } else { files.join(", ") };
             vec![Finding::ok("configuration", format!("{} settings are valid: {files}", config.list().len()))]
         }
         Err(error) => {
             let failed = |mistake: &aether_chassis::config::Mistake| {
-                Finding::fail("configuration", mistake.to_string(), "correct this line; `aether config check` lists all mistakes")
+                Finding::fail(
+                    "configuration",
+                    mistake.to_string(),
+                    "correct this line; `aether config check` lists all mistakes",
+                )
             };
             error.mistakes.iter().map(failed).collect()
         }

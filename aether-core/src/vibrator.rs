@@ -37,9 +37,9 @@ mod tuner;
 
 pub use batch::EmitAllError;
 pub use builder::{CreateError, VibratorBuilder};
+pub use emission::{EmissionRate, EmissionRateError};
 #[allow(unused_imports, reason = "for optional parts")]
 pub(crate) use emitter::settled;
-pub use emission::{EmissionRate, EmissionRateError};
 pub use emitter::{Emitter, EmitterAccount};
 pub use question::Question;
 pub use receiver::{Receiver, TryReceiveError};

@@ -30,14 +30,18 @@ async fn the_strongest_wave_that_waits_goes_first() {
     hears.resonate_on("a").await.unwrap();
     let rate = EmissionRate::new(1, LONG).unwrap().patience(LONG);
     let emits = spent(&aether, &rate).await;
-    let waiting: Vec<_> = [("weak", 0.1), ("early", 0.5), ("late", 0.5), ("strong", 0.9)].map(|(text, amplitude)| emits.emit(wave(text, amplitude))).into();
+    let waiting: Vec<_> = [("weak", 0.1), ("early", 0.5), ("late", 0.5), ("strong", 0.9)]
+        .map(|(text, amplitude)| emits.emit(wave(text, amplitude)))
+        .into();
     let mut waiting = Box::pin(join_all(waiting));
     // All of them are in the queue before there is a token.
     assert!(poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await);
     assert_eq!((rate.waiting(), hears.ledger().queued), (4, 1));
     // Each next wave has to wait for a moment, so that the order shows.
     rate.set(1, Duration::from_millis(5)).unwrap();
-    waiting.await.into_iter().for_each(|emitted| drop(emitted.unwrap()));
+    for emitted in waiting.await {
+        emitted.unwrap();
+    }
     let mut order = Vec::new();
     for _ in 0..5 {
         order.push(hears.receive().await.unwrap());
@@ -104,7 +108,9 @@ async fn the_queue_is_bounded_and_the_weakest_leaves_it() {
 #[test]
 fn a_limit_that_cannot_be_is_refused_with_what_is_allowed() {
     let second = Duration::from_secs(1);
-    for (waves, period) in [(0, second), (1, Duration::ZERO), (2_000_000_000, second), (1, 100_000 * second), (1, Duration::MAX)] {
+    for (waves, period) in
+        [(0, second), (1, Duration::ZERO), (2_000_000_000, second), (1, 100_000 * second), (1, Duration::MAX)]
+    {
         let refused = EmissionRate::new(waves, period).unwrap_err().to_string();
         assert!(refused.contains("at least one wave"), "{refused}");
     }

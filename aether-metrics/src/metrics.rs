@@ -28,7 +28,8 @@ impl Metrics {
     /// keep the `Aether` alive.
     #[must_use]
     pub fn of(aether: &Aether) -> Self {
-        let mut metrics = Self { registry: Registry::default(), services: Services::default(), aether: aether.clone() };
+        let mut metrics =
+            Self { registry: Registry::default(), services: Services::default(), aether: aether.clone() };
         metrics.collect(BusCollector::new(aether));
         metrics.collect(metrics.services.clone());
         metrics

@@ -166,7 +166,10 @@ async fn release(
     Typed(Answer::Released)
 }
 
-async fn commit(State(warehouse): State<Shared>, Typed(OrderRef { order }): Typed<OrderRef>) -> Typed<Answer> {
+async fn commit(
+    State(warehouse): State<Shared>,
+    Typed(OrderRef { order }): Typed<OrderRef>,
+) -> Typed<Answer> {
     let committed = warehouse.lock().await.stock.commit(&order);
     Typed(if committed.is_ok() { Answer::Sold } else { Answer::NotReserved })
 }

@@ -29,7 +29,8 @@ pub fn asyncapi(title: &str, version: &str, summary: &str, descriptions: &[Descr
         info["description"] = json!(summary);
     }
     if written.len() > 1 {
-        let services: BTreeSet<_> = written.iter().map(|service| format!("{} {}", service.service, service.version)).collect();
+        let services: BTreeSet<_> =
+            written.iter().map(|service| format!("{} {}", service.service, service.version)).collect();
         info["x-aether-services"] = json!(services);
     }
     json!({
@@ -92,8 +93,7 @@ impl Document {
             let way_back = unused(&self.channels, format!("{channel}.reply"));
             self.channels.insert(way_back.clone(), json!({ "address": null, "messages": {} }));
             let message = self.message(&way_back, &format!("{name}.reply"), reply, rename);
-            written["reply"] =
-                json!({ "channel": { "$ref": format!("#/channels/{way_back}") }, "messages": [{ "$ref": message }] });
+            written["reply"] = json!({ "channel": { "$ref": format!("#/channels/{way_back}") }, "messages": [{ "$ref": message }] });
         }
         self.operations.insert(name, written);
     }
@@ -119,7 +119,8 @@ impl Document {
             address.push(format!("{{{name}}}"));
             parameters.insert(name, json!({ "description": description }));
         }
-        let mut channel = json!({ "address": address.join("."), "messages": {}, "x-aether-pattern": pattern });
+        let mut channel =
+            json!({ "address": address.join("."), "messages": {}, "x-aether-pattern": pattern });
         if !parameters.is_empty() {
             channel["parameters"] = Value::Object(parameters);
         }
@@ -151,7 +152,8 @@ impl Document {
 
 /// A key for a name: what AsyncAPI does not allow becomes an underscore.
 fn key(name: &str) -> String {
-    let key = |char: char| if char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_') { char } else { '_' };
+    let key =
+        |char: char| if char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_') { char } else { '_' };
     name.chars().filter(|char| !matches!(char, '{' | '}')).map(key).collect()
 }
 

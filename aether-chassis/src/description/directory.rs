@@ -131,7 +131,8 @@ impl Directory {
         let room = MAX_SERVICES.saturating_sub(known.services.len() + known.resting.len());
         known.refused.left_out += unknown.len().saturating_sub(room) as u64;
         unknown.truncate(room);
-        let mut answers = stream::iter(unknown.clone()).map(|id| async move { (id, self.ask(id).await) })
+        let mut answers = stream::iter(unknown.clone())
+            .map(|id| async move { (id, self.ask(id).await) })
             .buffer_unordered(CONCURRENT);
         let mut waiting: BTreeSet<u64> = unknown.iter().copied().collect();
         let asking = async {
@@ -147,7 +148,8 @@ impl Directory {
         }
         *self.refused.lock() = known.refused;
         let mut services: Vec<_> = known.services.values().cloned().collect();
-        let key = |service: &Described| (service.description.service.clone(), service.description.version.clone());
+        let key =
+            |service: &Described| (service.description.service.clone(), service.description.version.clone());
         services.sort_by_key(key);
         Listing { services, refused: known.refused }
     }
@@ -167,7 +169,8 @@ impl Directory {
     async fn ask(&self, id: u64) -> Result<Described, Refusal> {
         let sent = micros_since_1970();
         let question = Wave::builder(channel_of(id)).kind(Kind::Query).build();
-        let question = question.map_err(|error| Refusal::Silent(AskError::from(aether_core::EmitError::from(error))))?;
+        let question =
+            question.map_err(|error| Refusal::Silent(AskError::from(aether_core::EmitError::from(error))))?;
         let answer = self.emitter.ask_within(question, PATIENCE).await.map_err(Refusal::Silent)?;
         let received = micros_since_1970();
         let bytes = answer.payload().len();
@@ -182,7 +185,8 @@ impl Directory {
         let middle = sent / 2 + received / 2;
         Ok(Described {
             description,
-            clock_offset_micros: i64::try_from(i128::from(wall_micros) - i128::from(middle)).unwrap_or(i64::MAX),
+            clock_offset_micros: i64::try_from(i128::from(wall_micros) - i128::from(middle))
+                .unwrap_or(i64::MAX),
             round_trip_micros: received.saturating_sub(sent),
             bytes,
         })
@@ -209,7 +213,11 @@ impl Known {
             }
             Err(Refusal::Invalid(error)) => {
                 self.refused.invalid += 1;
-                tracing::debug!(service = format_args!("{id:x}"), error = crate::error_chain(&error), "a description was refused");
+                tracing::debug!(
+                    service = format_args!("{id:x}"),
+                    error = crate::error_chain(&error),
+                    "a description was refused"
+                );
             }
             Err(Refusal::TooLarge) => {
                 self.refused.too_large += 1;
@@ -217,7 +225,11 @@ impl Known {
             }
             Err(Refusal::Silent(error)) => {
                 self.refused.silent += 1;
-                tracing::debug!(service = format_args!("{id:x}"), error = crate::error_chain(&error), "no description");
+                tracing::debug!(
+                    service = format_args!("{id:x}"),
+                    error = crate::error_chain(&error),
+                    "no description"
+                );
             }
         }
         self.resting.insert(id, rests_until);
@@ -227,5 +239,28 @@ impl Known {
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Directory").field("roster", &self.roster).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(bytes: usize) -> Described {
+        let description: Description =
+            serde_json::from_value(serde_json::json!({ "service": "a", "version": "1" })).unwrap();
+        Described { description, clock_offset_micros: 0, round_trip_micros: 0, bytes }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded_and_given_back_when_its_service_has_gone() {
+        let (mut known, rests) = (Known::default(), Instant::now() + REST);
+        for id in 0..40 {
+            known.note(id, Ok(described(MAX_BYTES)), rests);
+        }
+        assert_eq!((known.services.len(), known.bytes), (32, MAX_TOTAL_BYTES));
+        assert_eq!((known.refused.too_large, known.resting.len()), (8, 8));
+        known.forget_all_but(&BTreeSet::from([0, 39]));
+        assert_eq!((known.services.len(), known.bytes, known.resting.len()), (1, MAX_BYTES, 1));
     }
 }

@@ -47,7 +47,9 @@ pub enum DescriptionError {
     #[error("a schema is neither an object nor true or false")]
     Schema,
     /// A schema refers to something that is not in the description.
-    #[error("the schema reference {given:?} is not allowed: use #/components/schemas/NAME with a schema of the description")]
+    #[error(
+        "the schema reference {given:?} is not allowed: use #/components/schemas/NAME with a schema of the description"
+    )]
     Reference {
         /// The reference as given.
         given: String,

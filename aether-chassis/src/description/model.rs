@@ -178,17 +178,37 @@ mod tests {
     fn hostile_descriptions_are_refused_with_the_reason() {
         use DescriptionError as Error;
         let schema = |schema: Value| read(|value| value["operations"][0]["message"]["schema"] = schema);
-        for elsewhere in ["http://evil.example/s.json", "#/info/title", "#/components/schemas/Missing", "file:///etc/passwd"] {
-            assert!(matches!(schema(json!({ "$ref": elsewhere })), Err(Error::Reference { .. })), "{elsewhere}");
-            assert!(matches!(schema(json!({ "items": [{ "$ref": elsewhere }] })), Err(Error::Reference { .. })));
+        for elsewhere in [
+            "http://evil.example/s.json",
+            "#/info/title",
+            "#/components/schemas/Missing",
+            "file:///etc/passwd",
+        ] {
+            assert!(
+                matches!(schema(json!({ "$ref": elsewhere })), Err(Error::Reference { .. })),
+                "{elsewhere}"
+            );
+            assert!(matches!(
+                schema(json!({ "items": [{ "$ref": elsewhere }] })),
+                Err(Error::Reference { .. })
+            ));
         }
         // It would change what the references mean.
         assert!(matches!(schema(json!({ "$id": "http://evil.example/" })), Err(Error::Reference { .. })));
         assert!(matches!(schema(json!("text")), Err(Error::Schema)));
         assert!(matches!(read(|value| value["service"] = json!("")), Err(Error::Length { .. })));
-        assert!(matches!(read(|value| value["summary"] = json!("x".repeat(2000))), Err(Error::Length { .. })));
-        assert!(matches!(read(|value| value["operations"][0]["pattern"] = json!("a..b")), Err(Error::Pattern { .. })));
-        assert!(matches!(read(|value| value["operations"][0]["action"] = json!("steal")), Err(Error::Unreadable(_))));
+        assert!(matches!(
+            read(|value| value["summary"] = json!("x".repeat(2000))),
+            Err(Error::Length { .. })
+        ));
+        assert!(matches!(
+            read(|value| value["operations"][0]["pattern"] = json!("a..b")),
+            Err(Error::Pattern { .. })
+        ));
+        assert!(matches!(
+            read(|value| value["operations"][0]["action"] = json!("steal")),
+            Err(Error::Unreadable(_))
+        ));
         let name = |value: &mut Value| value["schemas"]["a/../b"] = json!({});
         assert!(matches!(read(name), Err(Error::SchemaName { .. })));
         let large = vec![b' '; MAX_BYTES + 1];

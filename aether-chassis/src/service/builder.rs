@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use aether_core::physics::Interfere;
 use aether_core::vibrator::EmissionRate;
-use aether_core::{Aether, CreateError, InboxOptions, Pattern, Receiver, Vibrator, Wave, WhenFull};
+use aether_core::{Aether, CreateError, InboxOptions, Pattern, Receiver, Source, Vibrator, Wave, WhenFull};
 use futures_util::FutureExt;
 use futures_util::future::ready;
 use schemars::JsonSchema;
 use tower::layer::util::{Identity, Stack as Layers};
 use tower::{BoxError, Layer};
 
+use super::about::{About, describing};
 use super::circuit::Circuit;
 use super::echo_loop::{EchoLoop, RunEcho};
 use super::error::ServiceError;
@@ -22,7 +23,6 @@ use super::log_throttle::LogThrottle;
 use super::report::LoopAccount;
 use super::serve_loop::{ServeLoop, SetHandling};
 use super::stack::{Dispatch, Handling, stack};
-use super::about::{About, describing};
 use super::{Service, ServiceCounters};
 use crate::handler::{Answer, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Means, Payload};
 use crate::letters::{Clerk, answer, channel_of};
@@ -366,6 +366,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
                 return Err(mistake);
             }
         }
+        // A wrong name is an error of its own.
+        Source::new(&name).map_err(CreateError::from)?;
         let description = Arc::new(about.describe(&name, &sets)?);
         if with_letters {
             sets.push(letters(&name, aether)?);

@@ -21,7 +21,8 @@ thread_local! {
 /// Prints panics of handlers at most once a second, with the previous panic hook. A panic elsewhere is printed and logged,
 /// and cancels the token that is returned.
 pub(crate) fn set_hook() -> CancellationToken {
-    let (print, log_throttle, outside) = (panic::take_hook(), LogThrottle::default(), CancellationToken::new());
+    let (print, log_throttle, outside) =
+        (panic::take_hook(), LogThrottle::default(), CancellationToken::new());
     let token = outside.clone();
     panic::set_hook(Box::new(move |panic| {
         if is_printed(&log_throttle, Instant::now()) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aether_chassis::description::{Description, Directory, asyncapi, channel_of};
+use aether_chassis::description::{Description, DescriptionError, Directory, asyncapi, channel_of};
 use aether_chassis::schemars::{self, JsonSchema};
 use aether_chassis::{CancellationToken, Json, Service, ServiceError, Typed};
 use aether_core::conformance::NatsServer;
@@ -58,8 +58,10 @@ fn published() -> jsonschema::Validator {
 }
 
 fn mistakes(document: &Value) -> Vec<String> {
-    let mut mistakes: Vec<_> =
-        published().iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let mut mistakes: Vec<_> = published()
+        .iter_errors(document)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
     // The published schema does not follow references inside of the document.
     check_references(document, document, &mut mistakes);
     mistakes
@@ -86,13 +88,23 @@ async fn a_service_describes_its_handlers_as_valid_asyncapi() {
     let document = service.asyncapi();
     assert_eq!(mistakes(&document), [""; 0], "{document:#}");
 
-    assert_eq!(document["info"], json!({ "title": "shop", "version": "1.2.3", "description": "Takes orders" }));
+    assert_eq!(
+        document["info"],
+        json!({ "title": "shop", "version": "1.2.3", "description": "Takes orders" })
+    );
     let wild = &document["channels"]["orders.token1.changed"];
-    assert_eq!((&wild["address"], &wild["x-aether-pattern"]), (&json!("orders.{token1}.changed"), &json!("orders.*.changed")));
+    assert_eq!(
+        (&wild["address"], &wild["x-aether-pattern"]),
+        (&json!("orders.{token1}.changed"), &json!("orders.*.changed"))
+    );
     assert_eq!(document["channels"]["audit.rest"]["address"], "audit.{rest}");
     let operation = &document["operations"]["shop.receive.orders.take"];
-    assert_eq!((&operation["action"], &operation["bindings"]["nats"]["queue"]), (&json!("receive"), &json!("shop")));
-    let message = |reference: &Value| document.pointer(&reference["$ref"].as_str().unwrap()[1..]).unwrap().clone();
+    assert_eq!(
+        (&operation["action"], &operation["bindings"]["nats"]["queue"]),
+        (&json!("receive"), &json!("shop"))
+    );
+    let message =
+        |reference: &Value| document.pointer(&reference["$ref"].as_str().unwrap()[1..]).unwrap().clone();
     let question = message(&operation["messages"][0]);
     assert_eq!(question["payload"], json!({ "$ref": "#/components/schemas/Order" }));
     let answer = message(&operation["reply"]["messages"][0]);
@@ -114,11 +126,24 @@ fn a_document_with_a_mistake_is_not_valid() {
         serde_json::from_value(json!({ "service": "a", "version": "1", "operations": [] })).unwrap();
     let valid = asyncapi("a", "1", "", &[description]);
     assert_eq!(mistakes(&valid), [""; 0]);
-    for (path, wrong) in [("asyncapi", json!("2.0.0")), ("info", json!({ "title": "a" })), ("operations", json!({ "x": { "action": "steal" } }))] {
+    for (path, wrong) in [
+        ("asyncapi", json!("2.0.0")),
+        ("info", json!({ "title": "a" })),
+        ("operations", json!({ "x": { "action": "steal" } })),
+    ] {
         let mut document = valid.clone();
         document[path] = wrong;
         assert!(!mistakes(&document).is_empty(), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_service_that_is_too_large_to_be_described_is_refused_only_if_it_has_to_answer() {
+    let many =
+        || (0..4000).fold(Service::builder("many"), |many, number| many.on(format!("a.{number}"), anything));
+    many().build(&Aether::local()).await.unwrap();
+    let refused = many().describe("1", "").build(&Aether::local()).await.unwrap_err();
+    assert!(matches!(refused, ServiceError::Description(DescriptionError::TooLarge { .. })), "{refused}");
 }
 
 #[tokio::test]
@@ -155,14 +180,19 @@ async fn a_directory_unites_the_services_of_a_medium_and_refuses_strangers_nonse
         // Two instances of one service.
         running.push(tokio::spawn(shop().build(aether).await.unwrap().run_until(shutdown.clone())));
     }
-    let stock = Service::builder("stock").on_query("stock.take", take).describe("2", "").build(&there).await.unwrap();
+    let stock =
+        Service::builder("stock").on_query("stock.take", take).describe("2", "").build(&there).await.unwrap();
     running.push(tokio::spawn(stock.run_until(shutdown.clone())));
     let evil = |schema: Value| {
         json!({ "wall_micros": 0, "description": { "service": "evil", "version": "1", "operations": [{
             "action": "receive", "pattern": "x", "message": { "schema": schema },
         }] } })
     };
-    let answers = [evil(json!({ "$ref": "http://evil.example/schema.json" })), json!("nonsense"), json!("x".repeat(400 << 10))];
+    let answers = [
+        evil(json!({ "$ref": "http://evil.example/schema.json" })),
+        json!("nonsense"),
+        json!("x".repeat(400 << 10)),
+    ];
     let mut strangers = Service::builder("evil");
     for (id, answer) in answers.into_iter().enumerate() {
         let answer = Arc::new(answer);
@@ -177,7 +207,8 @@ async fn a_directory_unites_the_services_of_a_medium_and_refuses_strangers_nonse
     let directory = Directory::open(&watching, watching.emitter("watching").unwrap()).await.unwrap();
     announced(&watching, 6).await;
     let listing = directory.read().await;
-    let services: Vec<_> = listing.services.iter().map(|service| service.description.service.as_str()).collect();
+    let services: Vec<_> =
+        listing.services.iter().map(|service| service.description.service.as_str()).collect();
     assert_eq!(services, ["shop", "shop", "stock"]);
     assert_eq!((listing.refused.invalid, listing.refused.too_large, listing.refused.silent), (2, 1, 0));
     // One machine, one clock: what differs is the way.
@@ -199,16 +230,4 @@ async fn a_directory_unites_the_services_of_a_medium_and_refuses_strangers_nonse
     for service in running {
         service.await.unwrap().unwrap();
     }
-    // What has gone is forgotten.
-    for aether in [here, there, elsewhere] {
-        aether.close().await.unwrap();
-    }
-    let gone = async {
-        let mut roster = watching.roster().await.unwrap();
-        while !roster.vibrators().is_empty() {
-            roster.changed().await;
-        }
-    };
-    tokio::time::timeout(LONG, gone).await.expect("they say goodbye");
-    assert_eq!(directory.read().await.services, []);
 }

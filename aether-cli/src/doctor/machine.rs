@@ -28,13 +28,21 @@ pub(super) fn files(config: &Configuration) -> Vec<Finding> {
             findings.push(Finding::fail(CHECK, text, format!("chmod o-w {shown}")));
         } else if mode & 0o004 != 0 && has_password(&path) {
             let text = format!("every user may read {shown}, which has a password in an address");
-            findings.push(Finding::warn(CHECK, text, format!("chmod o-r {shown}, or set the address in the environment")));
+            findings.push(Finding::warn(
+                CHECK,
+                text,
+                format!("chmod o-r {shown}, or set the address in the environment"),
+            ));
         }
     }
     if let Some(key) = config.section::<GatewaySettings>().tls_key.on() {
         let shown = key.display();
         match mode(&key) {
-            None => findings.push(Finding::fail(CHECK, format!("the private key {shown} cannot be read"), "set service.gateway.tls_key to a file that this user can read")),
+            None => findings.push(Finding::fail(
+                CHECK,
+                format!("the private key {shown} cannot be read"),
+                "set service.gateway.tls_key to a file that this user can read",
+            )),
             Some(mode) if mode & 0o004 != 0 => {
                 let text = format!("every user may read the private key {shown}");
                 findings.push(Finding::fail(CHECK, text, format!("chmod o-r {shown}")));
@@ -43,14 +51,21 @@ pub(super) fn files(config: &Configuration) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(CHECK, format!("{} files, none of which every user may write", config.files().len())));
+        findings.push(Finding::ok(
+            CHECK,
+            format!("{} files, none of which every user may write", config.files().len()),
+        ));
     }
     findings
 }
 
 #[cfg(not(unix))]
 pub(super) fn files(_: &Configuration) -> Vec<Finding> {
-    vec![Finding::warn("files", "permissions are checked on Unix only", "check by hand who may write the files")]
+    vec![Finding::warn(
+        "files",
+        "permissions are checked on Unix only",
+        "check by hand who may write the files",
+    )]
 }
 
 /// Whether an address of the file has a user and a password.
@@ -58,7 +73,10 @@ pub(super) fn files(_: &Configuration) -> Vec<Finding> {
 fn has_password(path: &std::path::Path) -> bool {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    lines.any(|line| line.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@'))))
+    lines.any(|line| {
+        line.split_once("://")
+            .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
+    })
 }
 
 /// What the system lets this process have.

@@ -36,8 +36,13 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
         let vain = refused.invalid + refused.too_large + refused.silent + refused.left_out;
         let mut findings = Vec::new();
         if vain > 0 {
-            let text = format!("{vain} services did not answer a question for their description, or with nonsense");
-            findings.push(Finding::warn(CHECK, text, "look at their logs; `aether describe` counts them by reason"));
+            let text =
+                format!("{vain} services did not answer a question for their description, or with nonsense");
+            findings.push(Finding::warn(
+                CHECK,
+                text,
+                "look at their logs; `aether describe` counts them by reason",
+            ));
         } else {
             findings.push(Finding::ok(CHECK, format!("{} describe themselves", listing.services.len())));
         }
@@ -54,7 +59,10 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
 fn clocks(services: &[Described]) -> Vec<Finding> {
     const CHECK: &str = "clocks";
     if services.is_empty() {
-        return vec![Finding::ok(CHECK, "not compared: no service describes itself, and NATS servers do not tell the time")];
+        return vec![Finding::ok(
+            CHECK,
+            "not compared: no service describes itself, and NATS servers do not tell the time",
+        )];
     }
     let mut findings = Vec::new();
     for service in services {
@@ -77,7 +85,11 @@ fn clocks(services: &[Described]) -> Vec<Finding> {
     }
     if findings.is_empty() {
         let most = services.iter().map(|service| service.round_trip_micros).max().unwrap_or_default();
-        let text = format!("those of {} services agree with this one, to within the way of {:.1} ms", services.len(), most as f64 / 1000.0);
+        let text = format!(
+            "those of {} services agree with this one, to within the way of {:.1} ms",
+            services.len(),
+            most as f64 / 1000.0
+        );
         findings.push(Finding::ok(CHECK, text));
     }
     findings

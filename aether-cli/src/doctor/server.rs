@@ -29,7 +29,8 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
         let text = "local: reaches only vibrators inside one process";
         return vec![Finding::warn(CHECK, text, "set medium.url to nats://host:port for several processes")];
     }
-    let servers: Result<Vec<ServerAddr>, _> = settings.medium.url.split(',').map(|url| url.trim().parse()).collect();
+    let servers: Result<Vec<ServerAddr>, _> =
+        settings.medium.url.split(',').map(|url| url.trim().parse()).collect();
     let servers = match servers {
         Ok(servers) => servers,
         Err(error) => {
@@ -38,20 +39,26 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
         }
     };
     let (refusals, mut refused) = mpsc::unbounded_channel();
-    let options = ConnectOptions::new().name("aether-doctor").connection_timeout(PATIENCE).event_callback(move |event| {
-        if let Event::ServerError(ServerError::Other(text)) = event {
-            // The receiver lives until the checks are over.
-            let _ = refusals.send(text);
-        }
-        std::future::ready(())
-    });
+    let options = ConnectOptions::new().name("aether-doctor").connection_timeout(PATIENCE).event_callback(
+        move |event| {
+            if let Event::ServerError(ServerError::Other(text)) = event {
+                // The receiver lives until the checks are over.
+                let _ = refusals.send(text);
+            }
+            std::future::ready(())
+        },
+    );
     let begun = Instant::now();
     let client = match timeout(PATIENCE, options.connect(servers)).await {
         Ok(Ok(client)) => client,
         Ok(Err(error)) => return vec![unreachable(&url, &error)],
         Err(_) => {
             let text = format!("{url} did not answer within {PATIENCE:?}");
-            return vec![Finding::fail(CHECK, text, "check the address, the firewall and that it is a NATS server")];
+            return vec![Finding::fail(
+                CHECK,
+                text,
+                "check the address, the firewall and that it is a NATS server",
+            )];
         }
     };
     let mut findings = vec![Finding::ok(CHECK, format!("{url} answered within {:.0?}", begun.elapsed()))];
@@ -89,7 +96,11 @@ fn server(client: &Client) -> Vec<Finding> {
     }
     let text = format!("a message has at most {} bytes", info.max_payload);
     findings.push(if info.max_payload < USUAL_PAYLOAD {
-        Finding::warn("max_payload", text, "larger waves are refused: raise max_payload of the server if yours are larger")
+        Finding::warn(
+            "max_payload",
+            text,
+            "larger waves are refused: raise max_payload of the server if yours are larger",
+        )
     } else {
         Finding::ok("max_payload", text)
     });
@@ -99,7 +110,11 @@ fn server(client: &Client) -> Vec<Finding> {
 }
 
 /// Sends itself a message below each root of subjects.
-async fn permissions(client: &Client, prefix: &str, refused: &mut mpsc::UnboundedReceiver<String>) -> Vec<Finding> {
+async fn permissions(
+    client: &Client,
+    prefix: &str,
+    refused: &mut mpsc::UnboundedReceiver<String>,
+) -> Vec<Finding> {
     // Nobody else has this subject.
     let own = client.new_inbox();
     let own = own.rsplit('.').next().unwrap_or("doctor").to_owned();
@@ -123,13 +138,19 @@ async fn permissions(client: &Client, prefix: &str, refused: &mut mpsc::Unbounde
     // The server handles the messages of a client in order, so its refusals have arrived afterwards.
     let flushed = timeout(PATIENCE, client.flush()).await.is_ok_and(|flushed| flushed.is_ok());
     if !flushed {
-        return vec![Finding::fail("permissions", "the server did not confirm the messages of this check", "try again; if it stays so, look at the server's log")];
+        return vec![Finding::fail(
+            "permissions",
+            "the server did not confirm the messages of this check",
+            "try again; if it stays so, look at the server's log",
+        )];
     }
     let mut findings = Vec::new();
     let mut texts = Vec::new();
     for (what, subject, subscribed) in waiting {
         let arrived = match subscribed {
-            Ok(mut messages) => timeout(Duration::from_secs(1), messages.next()).await.is_ok_and(|message| message.is_some()),
+            Ok(mut messages) => {
+                timeout(Duration::from_secs(1), messages.next()).await.is_ok_and(|message| message.is_some())
+            }
             Err(_) => false,
         };
         while let Ok(text) = refused.try_recv() {
@@ -138,14 +159,25 @@ async fn permissions(client: &Client, prefix: &str, refused: &mut mpsc::Unbounde
         if arrived {
             continue;
         }
-        let root = subject.rsplit_once(".aether-doctor").or_else(|| subject.rsplit_once("._aether")).map_or("_INBOX", |(root, _)| root);
+        let root = subject
+            .rsplit_once(".aether-doctor")
+            .or_else(|| subject.rsplit_once("._aether"))
+            .map_or("_INBOX", |(root, _)| root);
         let why: Vec<_> = texts.iter().filter(|text| text.contains(&subject)).map(String::as_str).collect();
-        let why = if why.is_empty() { "a message to itself did not arrive".to_owned() } else { why.join("; ") };
+        let why =
+            if why.is_empty() { "a message to itself did not arrive".to_owned() } else { why.join("; ") };
         let text = format!("{what} do not pass: {why}");
-        findings.push(Finding::fail("permissions", text, format!("allow this user to publish and to subscribe to {root}.> on the server")));
+        findings.push(Finding::fail(
+            "permissions",
+            text,
+            format!("allow this user to publish and to subscribe to {root}.> on the server"),
+        ));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok("permissions", format!("may publish and subscribe below {prefix}, {prefix}-ask, {prefix}-seen and _INBOX")));
+        findings.push(Finding::ok(
+            "permissions",
+            format!("may publish and subscribe below {prefix}, {prefix}-ask, {prefix}-seen and _INBOX"),
+        ));
     }
     let is_refused = discovery.is_err() || texts.iter().any(|text| text.contains("$SRV"));
     findings.push(if is_refused {

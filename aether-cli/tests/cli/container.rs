@@ -15,7 +15,10 @@ fn root() -> PathBuf {
 fn instructions() -> Vec<(String, String)> {
     let text = fs::read_to_string(root().join("deploy/container/Containerfile")).unwrap();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(|line| line.split_once(' ').unwrap()).map(|(name, rest)| (name.to_owned(), rest.to_owned())).collect()
+    lines
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, rest)| (name.to_owned(), rest.to_owned()))
+        .collect()
 }
 
 fn of<'a>(instructions: &'a [(String, String)], name: &str) -> Vec<&'a str> {
@@ -29,23 +32,36 @@ fn list(json: &str) -> Vec<String> {
 #[test]
 fn the_image_has_the_program_without_rights_and_with_its_settings() {
     let all = instructions();
-    let known = ["FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "EXPOSE", "STOPSIGNAL", "ENTRYPOINT", "CMD"];
+    let known =
+        ["FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "EXPOSE", "STOPSIGNAL", "ENTRYPOINT", "CMD"];
     for (name, _) in &all {
         assert!(known.contains(&name.as_str()), "{name}");
     }
     // The compiler is one that the workspace supports.
     let (build, image) = (of(&all, "FROM")[0], of(&all, "FROM")[1]);
-    assert!(build.contains(&format!("rust:{}-", env!("CARGO_PKG_RUST_VERSION"))) && build.ends_with(" AS build"), "{build}");
+    assert!(
+        build.contains(&format!("rust:{}-", env!("CARGO_PKG_RUST_VERSION"))) && build.ends_with(" AS build"),
+        "{build}"
+    );
     // A program needs the C library of its build, or a newer one.
-    assert_eq!(build.split(' ').next().unwrap().rsplit('-').next(), image.split([':', '-']).nth(1), "{build}, {image}");
+    assert_eq!(
+        build.split(' ').next().unwrap().rsplit('-').next(),
+        image.split([':', '-']).nth(1),
+        "{build}, {image}"
+    );
     let package = env!("CARGO_PKG_NAME");
-    assert!(of(&all, "RUN")[0].contains(&format!("--package {package} ")) && of(&all, "RUN")[0].contains("--locked"));
+    assert!(
+        of(&all, "RUN")[0].contains(&format!("--package {package} "))
+            && of(&all, "RUN")[0].contains("--locked")
+    );
     let program = assert_cmd::cargo::cargo_bin!("aether").file_name().unwrap().to_str().unwrap();
-    let copied: Vec<_> = of(&all, "COPY").into_iter().filter(|copy| copy.starts_with("--from=build")).collect();
+    let copied: Vec<_> =
+        of(&all, "COPY").into_iter().filter(|copy| copy.starts_with("--from=build")).collect();
     assert_eq!(copied, [format!("--from=build /build/target/release/{program} /usr/local/bin/{program}")]);
     assert_eq!(list(of(&all, "ENTRYPOINT")[0]), [format!("/usr/local/bin/{program}")]);
     assert_ne!(of(&all, "USER"), ["0"]);
-    let user: u32 = of(&all, "USER")[0].split(':').next().unwrap().parse().expect("a number, which Kubernetes can check");
+    let user: u32 =
+        of(&all, "USER")[0].split(':').next().unwrap().parse().expect("a number, which Kubernetes can check");
     assert!(user > 0);
     assert_eq!(of(&all, "STOPSIGNAL"), ["SIGTERM"]);
     // The settings are where the variable says, and they are those of the repository.

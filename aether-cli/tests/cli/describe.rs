@@ -9,7 +9,8 @@ fn check(document: &str) -> Value {
     let schema = include_str!("../../../protocol/asyncapi/asyncapi-3.1.0.json");
     let published = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
     let document: Value = serde_json::from_str(document).unwrap();
-    let mistakes: Vec<_> = published.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    let mistakes: Vec<_> =
+        published.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert_eq!(mistakes, [""; 0], "{document:#}");
     document
 }
@@ -37,7 +38,10 @@ async fn the_samples_describe_themselves() {
     assert_eq!(reserve["properties"]["quantity"]["minimum"], 1, "{reserve:#}");
 
     let one = check(&run(&["describe", "beta", "--medium", &url]).out);
-    assert_eq!((&one["info"]["title"], &one["info"]["version"]), (&"beta".into(), &env!("CARGO_PKG_VERSION").into()));
+    assert_eq!(
+        (&one["info"]["title"], &one["info"]["version"]),
+        (&"beta".into(), &env!("CARGO_PKG_VERSION").into())
+    );
     assert!(!one["operations"].as_object().unwrap().keys().any(|name| name.starts_with("payments")));
     let none = run(&["describe", "gamma", "--medium", &url]);
     assert!(none.code == Some(1) && none.err.contains("no service \"gamma\" describes itself"), "{none:?}");

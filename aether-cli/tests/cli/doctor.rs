@@ -14,7 +14,9 @@ fn findings<'a>(report: &'a Value, check: &str) -> Vec<(&'a str, &'a str, &'a st
     let text = |finding: &'a Value, key| finding[key].as_str().unwrap_or_default();
     let all = report["checks"].as_array().unwrap();
     let of_check = all.iter().filter(|finding| finding["check"] == check);
-    of_check.map(|finding| (text(finding, "status"), text(finding, "text"), text(finding, "remedy"))).collect()
+    of_check
+        .map(|finding| (text(finding, "status"), text(finding, "text"), text(finding, "remedy")))
+        .collect()
 }
 
 fn doctor(args: &[&str]) -> (Option<i32>, Value) {
@@ -27,7 +29,18 @@ async fn a_healthy_system_passes() {
     let server = NatsServer::start().await.unwrap();
     let (code, report) = doctor(&["--medium", &server.url()]);
     assert_eq!((code, &report["fail"]), (Some(0), &0.into()), "{report:#}");
-    for check in ["configuration", "files", "open files", "medium", "server", "max_payload", "permissions", "discovery", "services", "clocks"] {
+    for check in [
+        "configuration",
+        "files",
+        "open files",
+        "medium",
+        "server",
+        "max_payload",
+        "permissions",
+        "discovery",
+        "services",
+        "clocks",
+    ] {
         let found = findings(&report, check);
         assert!(found.len() == 1 && found[0].0 == "ok", "{check}: {report:#}");
     }
@@ -68,12 +81,19 @@ impl Restricted {
         );
         fs::write(&config, text).unwrap();
         let program = std::env::var("AETHER_NATS_SERVER").unwrap_or_else(|_| "nats-server".to_owned());
-        let process = Command::new(program).arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let process = Command::new(program)
+            .arg("-c")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let ports = folder.path().join(format!("nats-server_{}.ports", process.id()));
         let since = std::time::Instant::now();
         // The server has no other way to tell its port.
         let address = loop {
-            let ports: Option<Value> = fs::read_to_string(&ports).ok().and_then(|text| serde_json::from_str(&text).ok());
+            let ports: Option<Value> =
+                fs::read_to_string(&ports).ok().and_then(|text| serde_json::from_str(&text).ok());
             if let Some(ports) = ports {
                 break ports["nats"][0].as_str().unwrap().to_owned();
             }
@@ -124,7 +144,10 @@ fn a_wrong_configuration_and_files_that_anybody_may_write_fail() {
     let (code, report) = doctor(&["--config", config]);
     let found = findings(&report, "configuration");
     assert_eq!((code, found.len()), (Some(1), 2), "{report:#}");
-    assert!(found.iter().all(|found| found.0 == "fail") && found[0].1.contains("did you mean inbox.floor"), "{report:#}");
+    assert!(
+        found.iter().all(|found| found.0 == "fail") && found[0].1.contains("did you mean inbox.floor"),
+        "{report:#}"
+    );
 
     fs::write(&file, "[medium]\nurl = \"nats://u:p@127.0.0.1:1\"\n").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();

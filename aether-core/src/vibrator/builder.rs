@@ -136,8 +136,12 @@ impl<'a> VibratorBuilder<'a> {
     /// If cancelled before completion, no vibrator was made.
     pub async fn create(mut self, aether: &Aether) -> Result<Vibrator, CreateError> {
         let source = Source::new(self.name)?;
-        let emitter =
-            Emitter::new(aether.clone(), Arc::new(Sequencer::new(source.clone())), self.respects_floors, self.rate.take());
+        let emitter = Emitter::new(
+            aether.clone(),
+            Arc::new(Sequencer::new(source.clone())),
+            self.respects_floors,
+            self.rate.take(),
+        );
         let receiver = self.receiver(source, emitter.clone()).await?;
         Ok(Vibrator::new(emitter, receiver))
     }

@@ -52,7 +52,9 @@ pub struct EmissionRate {
 
 /// A limit that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{waves} waves in {period:?} is no limit: use at least one wave, a time above zero and at most a day, and at most a wave each nanosecond")]
+#[error(
+    "{waves} waves in {period:?} is no limit: use at least one wave, a time above zero and at most a day, and at most a wave each nanosecond"
+)]
 pub struct EmissionRateError {
     waves: u64,
     period: Duration,

@@ -85,13 +85,7 @@ impl Emitter {
         let guard = (respects_floors || rate.is_some()).then(|| {
             Arc::new(Guard { respects_floors, rate, stopped: AtomicU64::new(0), limited: AtomicU64::new(0) })
         });
-        Self {
-            aether,
-            sequencer,
-            origin: None,
-            guard,
-            extensions: Arc::default(),
-        }
+        Self { aether, sequencer, origin: None, guard, extensions: Arc::default() }
     }
 
     /// How many waves were emitted so far, and how many were stopped because no receiver would have heard them.

@@ -77,7 +77,8 @@ async fn the_descriptions_of_all_services_are_one_document_and_nonsense_is_count
     let aether = Aether::local();
     let running = support::run(&aether, GatewayOptions::default()).await;
     let stop = CancellationToken::new();
-    let stock = Service::builder("stock").on_query("stock.take", async |Typed(units): Typed<u32>| Typed(units));
+    let stock =
+        Service::builder("stock").on_query("stock.take", async |Typed(units): Typed<u32>| Typed(units));
     let evil = Service::builder("evil").on_query(description::channel_of(7), async || "nonsense");
     let mut services = Vec::new();
     for service in [stock.describe("1.0.0", "Keeps it"), evil] {
@@ -87,7 +88,10 @@ async fn the_descriptions_of_all_services_are_one_document_and_nonsense_is_count
     assert_eq!((answer.code, answer.content_type.as_str()), (200, "application/json"));
     let document: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(document["asyncapi"], "3.1.0");
-    assert_eq!(document["operations"].as_object().unwrap().keys().collect::<Vec<_>>(), ["stock.receive.stock.take"]);
+    assert_eq!(
+        document["operations"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["stock.receive.stock.take"]
+    );
     let metrics = support::Metrics::read(&running.get("/metrics").await.body);
     assert_eq!(metrics.value("aether_refused_descriptions_total", &[("reason", "invalid")]), 1.0);
     stop.cancel();
