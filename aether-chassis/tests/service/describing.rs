@@ -139,8 +139,11 @@ fn a_document_with_a_mistake_is_not_valid() {
 
 #[tokio::test]
 async fn a_service_that_is_too_large_to_be_described_is_refused_only_if_it_has_to_answer() {
-    let many =
-        || (0..4000).fold(Service::builder("many"), |many, number| many.on(format!("a.{number}"), anything));
+    let long = "x".repeat(150);
+    let many = || {
+        (0..1500)
+            .fold(Service::builder("many"), |many, number| many.on(format!("a{number}.{long}"), anything))
+    };
     many().build(&Aether::local()).await.unwrap();
     let refused = many().describe("1", "").build(&Aether::local()).await.unwrap_err();
     assert!(matches!(refused, ServiceError::Description(DescriptionError::TooLarge { .. })), "{refused}");
