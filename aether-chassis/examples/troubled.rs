@@ -1,7 +1,8 @@
-//! A service in trouble, for the tests of the memory watch and of panics: `troubled leak`, `steady`, `panic`, `main-panic`.
+//! A service in trouble, for the tests of the memory watch and of panics: `troubled leak`, `steady`, `panic`, `main-panic`,
+//! `handler-panic`.
 //!
 //! It handles its own waves. `leak` keeps 256 KiB of each for ever, `steady` frees them, `panic` panics in a task outside of
-//! handlers after the first wave, `main-panic` in its main function.
+//! handlers after the first wave, `main-panic` in its main function, `handler-panic` in each handler.
 
 use std::io;
 use std::process::ExitCode;
@@ -21,10 +22,15 @@ struct Args {
 
 type Kept = Arc<Mutex<Vec<Vec<u8>>>>;
 
-async fn handle(State((kept, leaks)): State<(Kept, bool)>) {
+async fn handle(State((kept, trouble)): State<(Kept, Arc<str>)>) {
+    if &*trouble == "handler-panic" {
+        // In a task of its own, as a handler that waits goes on.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        panic!("the handler is broken");
+    }
     // Written, so that the system really gives the memory.
     let bytes = vec![1; 256 << 10];
-    if leaks {
+    if &*trouble == "leak" {
         kept.lock().push(bytes);
     }
 }
@@ -32,7 +38,7 @@ async fn handle(State((kept, leaks)): State<(Kept, bool)>) {
 async fn serve(args: Args, shutdown: CancellationToken) -> Result<(), Box<dyn std::error::Error>> {
     let config = args.config.load_common()?;
     let Some(aether) = config.connect_until(&shutdown, "troubled").await? else { return Ok(()) };
-    let state = (Kept::default(), args.trouble == "leak");
+    let state = (Kept::default(), Arc::from(args.trouble.as_str()));
     let service = Service::builder("troubled")
         .configured(&config)
         .state(state)

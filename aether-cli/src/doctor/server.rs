@@ -179,6 +179,10 @@ async fn permissions(
             format!("may publish and subscribe below {prefix}, {prefix}-ask, {prefix}-seen and _INBOX"),
         ));
     }
+    // The client hands refusals on in a task of its own, so one may be on its way.
+    while let Ok(Some(text)) = timeout(Duration::from_millis(200), refused.recv()).await {
+        texts.push(text);
+    }
     let is_refused = discovery.is_err() || texts.iter().any(|text| text.contains("$SRV"));
     findings.push(if is_refused {
         let remedy = "allow it to subscribe to $SRV.>, or use NatsOptions::discovery(false) in the program";
