@@ -46,6 +46,7 @@ mod args;
 mod environment;
 mod file;
 mod list;
+mod machine;
 mod mistake;
 mod quantity;
 mod rate;
@@ -65,23 +66,26 @@ pub use rate::Rate;
 pub use reload::Reloads;
 pub use schema::{NoSection, Section};
 pub use settings::{
-    AskSettings, FloorSetting, HandlerSettings, InboxSettings, LogFilter, LogSettings, MediumSettings,
-    MetricsSettings, OrderSetting, OutboxSettings, Settings, TelemetrySettings,
+    AskSettings, EmitSettings, FloorSetting, HandlerSettings, InboxSettings, LogFilter, LogSettings,
+    MediumSettings, MemorySettings, MetricsSettings, OrderSetting, OutboxSettings, Settings,
+    TelemetrySettings,
 };
 pub use sources::Setting;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use aether_core::vibrator::EmissionRate;
 use aether_core::{Aether, AetherBuilder, ConnectError, InboxControl, InboxOptions};
 use parking_lot::Mutex;
 use tokio::sync::watch as channel;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::cgroup::CgroupLimits;
 use crate::service::{LiveRate, RateLayer};
-use crate::{ServiceBuilder, error_chain, telemetry};
+use crate::{ServiceBuilder, connecting, error_chain, memory_watch, telemetry};
 use sources::{Sources, Values};
 
 /// The configuration of a running program. Cloning it is one reference count.
@@ -96,10 +100,14 @@ struct Shared {
     sources: Sources,
     current: Mutex<Arc<Values>>,
     is_followed: AtomicBool,
+    /// Whether the memory is watched.
+    is_watched: AtomicBool,
     /// The settings with which the program started.
     at_start: Vec<Setting>,
     inbox: InboxControl,
     rate: channel::Sender<LiveRate>,
+    /// The emission limit, if there was one at the start.
+    emission: Option<EmissionRate>,
     reloads: channel::Sender<Reloads>,
     /// Ends the watching with the last handle.
     dropped: CancellationToken,
@@ -115,9 +123,11 @@ impl Configuration {
             shared: Arc::new(Shared {
                 sources,
                 is_followed: AtomicBool::new(false),
+                is_watched: AtomicBool::new(false),
                 at_start,
                 inbox: InboxControl::default(),
                 rate: channel::Sender::new(None),
+                emission: values.settings().emit.limit(),
                 reloads: channel::Sender::new(Reloads::default()),
                 _drop: dropped.clone().drop_guard(),
                 dropped,
@@ -175,6 +185,13 @@ impl Configuration {
         self.settings().inbox.options().controlled_by(&self.shared.inbox)
     }
 
+    /// The limit of what the program emits, for [`VibratorBuilder::rate`](aether_core::VibratorBuilder::rate). It follows the
+    /// configuration; `None` if there was none at the start. All emitters that have it share it.
+    #[must_use]
+    pub fn emission_rate(&self) -> Option<EmissionRate> {
+        self.shared.emission.clone()
+    }
+
     /// A builder for the medium of the configuration. The server shows the client name for the connection.
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let settings = self.settings();
@@ -201,6 +218,7 @@ impl Configuration {
         client_name: &str,
     ) -> Result<Option<Aether>, ConnectError> {
         self.follow(shutdown);
+        self.watch_memory(shutdown);
         let settings = self.settings();
         // Telemetry helps to find what is wrong; its own mistakes do not keep a service from running.
         if let Err(error) = telemetry::start(&settings.telemetry, client_name) {
@@ -210,6 +228,29 @@ impl Configuration {
             settings.medium.args().connect_with_until(shutdown, self.builder(client_name)).await?;
         connected.iter().for_each(telemetry::observe);
         Ok(connected)
+    }
+
+    /// Logs the limits of the machine, and watches the memory until `shutdown` is cancelled. Only the first call counts.
+    fn watch_memory(&self, shutdown: &CancellationToken) {
+        if self.shared.is_watched.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let settings = self.settings();
+        let limits = CgroupLimits::read();
+        if limits != CgroupLimits::default() {
+            let workers = std::thread::available_parallelism().map_or(1, usize::from);
+            tracing::info!(
+                memory_limit_bytes = limits.memory_bytes,
+                cpu_limit = limits.cpus,
+                inbox_bytes = settings.inbox.max_bytes.bytes(),
+                workers,
+                "this process runs within limits of its container or service manager"
+            );
+        }
+        if let Some(Time(period)) = settings.memory.watch.on() {
+            let watching = memory_watch::watch(connecting::buses().clone(), period);
+            tokio::spawn(shutdown.clone().run_until_cancelled_owned(watching));
+        }
     }
 
     /// Follows changes of the files from now on, until `shutdown` is cancelled, for a program that connects by itself.
@@ -235,6 +276,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self.limits(limits)
             .inbox(configuration.inbox())
             .grace(settings.handlers.grace.0)
+            .emission_rate(configuration.emission_rate())
             .asking(settings.ask.options())
     }
 }

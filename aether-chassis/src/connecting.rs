@@ -3,6 +3,7 @@
 //! The programs of a system start in any order, and servers are restarted while they run. So a program waits for a
 //! server that is not up yet, and logs outages later.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::error_chain;
+use crate::memory_watch::Buses;
 
 /// Pauses between attempts. The first ones are short, so that a starting server is found at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -69,6 +71,12 @@ pub(crate) async fn patiently(builder: &AetherBuilder, patience: Duration) -> Re
 /// connected again, and with their next waves.
 const SETTLING: Duration = Duration::from_secs(5);
 
+/// The buses of this process.
+pub(crate) fn buses() -> &'static Buses {
+    static BUSES: LazyLock<Buses> = LazyLock::new(Buses::default);
+    &BUSES
+}
+
 /// Whether the changes of a connection are logged already.
 #[derive(Debug, Default)]
 struct IsLogged(AtomicBool);
@@ -79,6 +87,7 @@ pub(crate) fn log_changes(aether: &Aether) {
     if aether.extension::<IsLogged>().0.swap(true, Ordering::Relaxed) {
         return;
     }
+    buses().add(aether.connection());
     let mut connection = aether.connection();
     let mut log = ConnectionLog::new(aether.status(), Instant::now());
     let mut missed = None;

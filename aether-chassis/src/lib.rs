@@ -33,14 +33,17 @@
 
 mod account;
 mod asker;
+pub mod cgroup;
 pub mod config;
 mod connecting;
 pub mod description;
 mod error_chain;
 mod handler;
+pub mod health;
 pub mod letters;
 pub mod logging;
 mod medium_args;
+mod memory_watch;
 mod process;
 mod resend;
 mod service;

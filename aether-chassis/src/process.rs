@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use tracing::Dispatch;
 use crate::error_chain::error_chain;
 use crate::letters::KeptLetters;
 use crate::service::panics;
-use crate::{logging, shutdown, telemetry};
+use crate::{connecting, logging, shutdown, telemetry};
 
 /// Runs a service: sets up logging, a runtime and signal handling, and turns the result into an exit code.
 ///
-/// From then on panics of handlers are printed at most once a second; the report of the service counts all of them.
+/// From then on panics of handlers are printed at most once a second; the report of the service counts all of them. A panic
+/// elsewhere is logged and cancels the token; the process ends with an account and the exit code 101, after 20 s at the latest.
 /// Ctrl-C or SIGTERM cancels the token. An error, also a `Box<dyn Error>`, is printed to stderr in one line with its
 /// causes, and the exit code is 1.
 pub fn run<F, S, E>(service: F) -> ExitCode
@@ -65,22 +67,65 @@ where
     S: Future<Output = Result<(), E>>,
     E: Into<Box<dyn Error>>,
 {
-    panics::print_seldom();
+    let panicked = panics::set_hook();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let outcome = runtime.block_on(async {
-        match shutdown::on_signal() {
-            Ok(shutdown) => service(shutdown).await.map_err(|error| error_chain(&*error.into())),
-            Err(error) => Err(error_chain(&error)),
-        }
-    });
+    // A panic of the service itself ends here, so that the account is still written.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            match shutdown::on_signal() {
+                Ok(shutdown) => {
+                    tokio::spawn(end_after_a_panic(panicked.clone(), shutdown.clone()));
+                    service(shutdown).await.map_err(|error| error_chain(&*error.into()))
+                }
+                Err(error) => Err(error_chain(&error)),
+            }
+        })
+    }));
     // After the service, whose last lines and spans are exported, too.
     telemetry::end_with_process();
+    if panicked.is_cancelled() {
+        log_accounts();
+        return ExitCode::from(PANICKED);
+    }
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(text) => failed_with(&text),
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(text)) => failed_with(&text),
+        // The hook has cancelled the token.
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// The exit code after a panic outside of handlers; that of the standard library.
+const PANICKED: u8 = 101;
+
+/// How long the program has to end in an orderly way after a panic outside of handlers.
+const PANIC_GRACE: Duration = Duration::from_secs(20);
+
+/// Ends the process after a panic outside of handlers: like a signal does, and at the latest after 20 s.
+async fn end_after_a_panic(panicked: CancellationToken, shutdown: CancellationToken) {
+    panicked.cancelled().await;
+    shutdown.cancel();
+    tokio::time::sleep(PANIC_GRACE).await;
+    tracing::error!("the program did not end within {PANIC_GRACE:?} after the panic");
+    log_accounts();
+    std::process::exit(PANICKED.into());
+}
+
+/// Logs what the inboxes of this process received. Buses that were closed and dropped have logged it already.
+fn log_accounts() {
+    for ledger in connecting::buses().accounts() {
+        let (offered, delivered, queued, lost) =
+            (ledger.offered, ledger.delivered, ledger.queued, ledger.lost());
+        tracing::error!(
+            offered,
+            delivered,
+            queued,
+            lost,
+            "the account of the inboxes after a panic, in waves"
+        );
     }
 }
 

@@ -135,6 +135,14 @@ impl SetLoop {
         }
     }
 
+    /// The circuit breaker of the set, if it has one.
+    fn circuit(&self) -> Option<Circuit> {
+        match self {
+            Self::Each(set) => set.circuit.clone(),
+            Self::Batches(_) => None,
+        }
+    }
+
     const fn limits(&self) -> &LimitsInForce {
         match self {
             Self::Each(set) => &set.limits,
@@ -199,7 +207,17 @@ impl Service {
     /// Cancelled before completion, the service has ended. Handlers are ended in the middle, at their next await
     /// point, and count as abandoned.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
-        let Self { emitter, loops, echoes, corroborators, grace, counters, accounted: _accounted, hears, description: _ } = self;
+        let Self {
+            emitter,
+            loops,
+            echoes,
+            corroborators,
+            grace,
+            counters,
+            accounted: _accounted,
+            hears,
+            description: _,
+        } = self;
         let mut running =
             Running { service: emitter.source().clone(), counters: counters.clone(), ended: false };
         tracing::info!(service = %emitter.source(), hears, "the service started");

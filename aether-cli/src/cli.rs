@@ -11,6 +11,8 @@ use crate::ask::AskArgs;
 #[cfg(feature = "bench")]
 use crate::bench::BenchArgs;
 use crate::config::ShowArgs;
+use crate::describe::DescribeArgs;
+use crate::doctor::DoctorArgs;
 use crate::emit::EmitArgs;
 use crate::error::CommandError;
 use crate::field::FieldArgs;
@@ -73,6 +75,8 @@ enum Command {
     Top(TopArgs),
     New(NewArgs),
     Config(ShowArgs),
+    Describe(DescribeArgs),
+    Doctor(DoctorArgs),
     Field(FieldArgs),
     Record(RecordArgs),
     Gateway(GatewayArgs),
@@ -116,6 +120,8 @@ impl Cli {
             Command::Record(args) => crate::recorder::record(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::New(args) => Ok(Output::stdout().bytes(crate::new::new(args)?.as_bytes())?),
+            Command::Describe(args) => crate::describe::describe(args, shutdown).await,
+            Command::Doctor(args) => crate::doctor::doctor(args, shutdown).await,
             Command::Config(args) => crate::config::config(args),
             Command::Trace(args) => crate::trace::trace(args, shutdown).await,
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),

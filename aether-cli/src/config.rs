@@ -59,7 +59,8 @@ pub(crate) fn config(args: ShowArgs) -> Result<(), CommandError> {
     }
 }
 
-fn load(args: &ConfigArgs) -> Result<Configuration, ConfigError> {
+/// Loads the settings of all programs of this command.
+pub(crate) fn load(args: &ConfigArgs) -> Result<Configuration, ConfigError> {
     let loader = args.loader().section::<GatewaySettings>();
     loader.section::<OrderSettings>().section::<StockSettings>().load()
 }

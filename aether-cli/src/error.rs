@@ -129,6 +129,10 @@ pub(crate) enum CommandError {
     Letters(#[from] LettersError),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error("{} describes itself here: build it with .describe(version, summary), or another --prefix carries it", .service.as_deref().map_or_else(|| "no service".to_owned(), |name| format!("no service {name:?}")))]
+    NotDescribed { service: Option<String> },
+    #[error("{failed} of {checks} checks failed")]
+    Unhealthy { failed: usize, checks: usize },
     #[error("a service panicked")]
     Task(#[from] tokio::task::JoinError),
 }

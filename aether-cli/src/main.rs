@@ -28,6 +28,8 @@ mod bench;
 mod cli;
 mod config;
 mod connect;
+mod describe;
+mod doctor;
 mod emit;
 mod error;
 mod field;

@@ -289,6 +289,13 @@ pub enum EmitError {
     /// The channel is durable, and the wave was not stored.
     #[error(transparent)]
     NotStored(#[from] NotStored),
+    /// The emitter has emitted as many waves as its limit allows, and the wave's turn did not come in time. Only for
+    /// emitters with a [rate](crate::VibratorBuilder::rate).
+    #[error("the wave was not emitted: its emitter has reached the rate that it is limited to")]
+    RateLimited {
+        /// The wave that was not emitted.
+        wave: Wave,
+    },
     /// The wave could not be created, so there is none to hand back.
     #[error(transparent)]
     Invalid(#[from] WaveError),
@@ -304,6 +311,7 @@ impl EmitError {
             | Self::TooLarge { wave, .. }
             | Self::TooFar { wave }
             | Self::BelowFloor { wave, .. }
+            | Self::RateLimited { wave }
             | Self::Reserved { wave } => Some(wave),
             Self::NotStored(NotStored { wave, .. }) => Some(wave),
             Self::Invalid(_) => None,
@@ -318,6 +326,7 @@ impl EmitError {
             | Self::TooLarge { wave, .. }
             | Self::TooFar { wave }
             | Self::BelowFloor { wave, .. }
+            | Self::RateLimited { wave }
             | Self::Reserved { wave } => Some(wave),
             Self::NotStored(NotStored { wave, .. }) => Some(wave),
             Self::Invalid(_) => None,
@@ -329,7 +338,9 @@ impl EmitError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::NotStored(error) => error.is_transient,
-            error => matches!(error, Self::Full { .. } | Self::BelowFloor { .. }),
+            error => {
+                matches!(error, Self::Full { .. } | Self::BelowFloor { .. } | Self::RateLimited { .. })
+            }
         }
     }
 }

@@ -24,8 +24,10 @@
 mod batch;
 mod builder;
 mod confirming;
+mod emission;
 mod emitter;
 mod following;
+mod guard;
 mod pace;
 mod question;
 mod receiver;
@@ -36,6 +38,7 @@ mod tuner;
 
 pub use batch::EmitAllError;
 pub use builder::{CreateError, VibratorBuilder};
+pub use emission::{EmissionRate, EmissionRateError};
 #[allow(unused_imports, reason = "for optional parts")]
 pub(crate) use emitter::settled;
 pub use emitter::{Emitter, EmitterAccount};

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use aether_chassis::description::Directory;
 use aether_core::physics::PhysicsEngine;
 use aether_core::{
     Aether, CreateError, InboxOptions, JoinError, Pattern, ServeOrder, Vibrator, Wave, WhenFull,
@@ -23,7 +24,7 @@ use crate::field::{FieldOptions, Fields};
 use crate::http;
 use crate::insight::{self, Insight};
 use crate::observed::Observed;
-use crate::status::StatusSource;
+use crate::status::Heard, StatusSource;
 
 /// The name of the gateway's vibrator in the table of inboxes.
 const NAME: &str = "gateway";
@@ -211,8 +212,10 @@ impl Gateway {
         }
         let fields = Arc::new(Fields::new(options.fields));
         let accounts = aether.accounts().await?;
-        let source =
-            StatusSource::new(aether.clone(), observed, insight, roster, accounts, Arc::clone(&fields));
+        let emitter = aether.emitter(NAME).map_err(CreateError::from)?;
+        let directory = Directory::open(aether, emitter).await?;
+        let heard = Heard { observed, insight, roster, accounts, directory };
+        let source = StatusSource::new(aether.clone(), heard, Arc::clone(&fields));
         let source = Arc::new(source);
         tracing::debug!(%address, "the gateway is listening");
         let (on_wave, tls) = (options.on_wave, options.tls);

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use aether_chassis::description;
 use aether_core::Aether;
 use aether_core::physics::ResonanceMap;
 use aether_metrics::{Exposition, Metrics};
@@ -16,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
-use crate::status::{Readiness, StatusSource};
+use crate::status::StatusSource;
 
 /// How many long answers are written at the same time. Health checks do not wait for them.
 const WRITERS: usize = 1;
@@ -37,6 +38,7 @@ pub(crate) fn routes(aether: &Aether, source: Arc<StatusSource>) -> Router {
         .route("/metrics", get(metrics_text))
         .route("/map.dot", get(map_dot))
         .route("/map.mmd", get(map_mermaid))
+        .route("/asyncapi.json", get(descriptions))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/healthz", get(ready))
@@ -131,21 +133,35 @@ fn map(source: &StatusSource, content_type: &'static str, write: fn(&ResonanceMa
     (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", reason.to_owned())).into_response()
 }
 
+/// What the services on the medium receive, answer and emit.
+async fn descriptions(State(pages): State<Arc<Pages>>) -> Response {
+    let listing = pages.source.directory().read().await;
+    written(pages, move |_| {
+        let summary = "What the services on this medium receive, answer and emit";
+        let document =
+            description::asyncapi("aether", env!("CARGO_PKG_VERSION"), summary, &listing.descriptions());
+        typed("application/json", document.to_string())
+    })
+    .await
+}
+
 async fn live() -> Response {
     typed("text/plain; charset=utf-8", "alive\n".to_owned())
 }
 
-async fn ready(State(pages): State<Arc<Pages>>) -> Response {
-    let readiness = pages.source.readiness();
-    let code = match readiness {
-        Readiness::Ready => StatusCode::OK,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
+async fn ready(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
+    let health = pages.source.readiness().health();
+    let code = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let body = match accepted.any(|value| value.contains("application/json")) {
+        true => typed("application/json", health.to_json()),
+        false => typed("text/plain; charset=utf-8", format!("{health}\n")),
     };
-    (code, typed("text/plain; charset=utf-8", format!("{}\n", readiness.as_text()))).into_response()
+    (code, body).into_response()
 }
 
 async fn not_found() -> Response {
-    let text = "not found; the paths are /, /api/status, /api/accounts, /metrics, /map.dot, /map.mmd, /livez, /readyz, /healthz and /field/NAME/ws\n";
+    let text = "not found; the paths are /, /api/status, /api/accounts, /metrics, /map.dot, /map.mmd, /asyncapi.json, /livez, /readyz, /healthz and /field/NAME/ws\n";
     (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
 }
 

@@ -44,6 +44,7 @@ impl Collector for Scrape {
         self.source.observed().ages().encode(ages)?;
         write_roster(&mut to, &status)?;
         accounts::write(&mut to, &status.accounts)?;
+        write_descriptions(&mut to, &status)?;
         write_physics(&mut to, &status)?;
         write_fields(&mut to, &status)
     }
@@ -102,6 +103,19 @@ fn write_roster(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     to.counter("left_out_announcements", help, None, [(vec![], roster.left_out_announcements)])?;
     let help = "Announcements that contradict each other, as two processes speak in the name of one";
     to.counter("implausible_announcements", help, None, [(vec![], roster.implausible_announcements)])
+}
+
+fn write_descriptions(to: &mut Families<'_>, status: &Status) -> fmt::Result {
+    let refused = status.refused_descriptions;
+    let reasons = [
+        ("invalid", refused.invalid),
+        ("too_large", refused.too_large),
+        ("silent", refused.silent),
+        ("left_out", refused.left_out),
+    ];
+    let help = "Services that were asked for their descriptions in vain";
+    let lines = reasons.map(|(reason, services)| (vec![("reason", reason)], services));
+    to.counter("refused_descriptions", help, None, lines)
 }
 
 fn write_fields(to: &mut Families<'_>, status: &Status) -> fmt::Result {

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use aether_chassis::description::{Directory, RefusedDescriptions};
+use aether_chassis::health::Health;
 use aether_core::{
     Aether, Amplitude, Floor, Ledger, Wave,
     account::Accounts,
@@ -34,10 +36,9 @@ pub(crate) struct StatusSource {
     aether: Aether,
     observed: Arc<Observed>,
     insight: Option<Arc<Insight>>,
-    /// The vibrators of all processes, as announced.
     roster: Option<Roster>,
-    /// What all processes tell about themselves.
     accounts: Accounts,
+    directory: Directory,
     fields: Arc<Fields>,
     slots: Arc<Slots>,
     observing: AtomicBool,
@@ -45,15 +46,21 @@ pub(crate) struct StatusSource {
     started_at: f64,
 }
 
+/// What the gateway hears on the medium.
+pub(crate) struct Heard {
+    pub(crate) observed: Observed,
+    pub(crate) insight: Option<Arc<Insight>>,
+    /// The vibrators of all processes, as announced.
+    pub(crate) roster: Option<Roster>,
+    /// What all processes tell about themselves.
+    pub(crate) accounts: Accounts,
+    /// The descriptions of services.
+    pub(crate) directory: Directory,
+}
+
 impl StatusSource {
-    pub(crate) fn new(
-        aether: Aether,
-        observed: Observed,
-        insight: Option<Arc<Insight>>,
-        roster: Option<Roster>,
-        accounts: Accounts,
-        fields: Arc<Fields>,
-    ) -> Self {
+    pub(crate) fn new(aether: Aether, heard: Heard, fields: Arc<Fields>) -> Self {
+        let Heard { observed, insight, roster, accounts, directory } = heard;
         // A clock before 1970 is shown as 1970.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -62,6 +69,7 @@ impl StatusSource {
             insight,
             roster,
             accounts,
+            directory,
             fields,
             slots: Slots::new(),
             observing: AtomicBool::new(true),
@@ -80,6 +88,11 @@ impl StatusSource {
 
     pub(crate) fn insight(&self) -> Option<Arc<Insight>> {
         self.insight.clone()
+    }
+
+    /// The descriptions of the services on the medium.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     pub(crate) fn slots(&self) -> Arc<Slots> {
@@ -142,6 +155,7 @@ impl StatusSource {
                 left_out_announcements: roster.left_out(),
                 implausible_announcements: roster.implausible(),
             }),
+            refused_descriptions: self.directory.refused(),
             dead_letters: DeadLettersLine::from(self.aether.dead_letters().counts()),
             observed: ObservedLine {
                 waves: self.observed.waves(),
@@ -172,13 +186,17 @@ pub(crate) enum Readiness {
 }
 
 impl Readiness {
+    /// The readiness with its reason.
+    pub(crate) fn health(self) -> Health {
+        let text = "the medium is closed or the gateway is stopping";
+        Health::ready()
+            .unless(self != Self::NotConnected, "not_connected", "the medium is not connected")
+            .unless(self != Self::ObserverEnded, "observer_ended", text)
+    }
+
     /// The readiness as text.
-    pub(crate) const fn as_text(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::NotConnected => "not ready: the medium is not connected",
-            Self::ObserverEnded => "not ready: the medium is closed or the gateway is stopping",
-        }
+    pub(crate) fn as_text(self) -> String {
+        self.health().to_string()
     }
 }
 
@@ -193,6 +211,8 @@ pub(crate) struct Status {
     pub(crate) reflected: ReflectedLine,
     /// Nothing if the gateway does not hear who is there.
     pub(crate) roster: Option<RosterLine>,
+    /// Services that were asked for their descriptions in vain, by reason.
+    pub(crate) refused_descriptions: RefusedDescriptions,
     pub(crate) dead_letters: DeadLettersLine,
     pub(crate) observed: ObservedLine,
     pub(crate) inboxes: Vec<InboxLine>,

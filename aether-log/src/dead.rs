@@ -106,7 +106,8 @@ impl DeadStore {
         let mut cursor = store.cursor(0);
         loop {
             let item = cursor.next();
-            let item = item.map_err(|ReadError::Io { path, doing, source }| OpenError::io(&path, doing, source))?;
+            let item =
+                item.map_err(|ReadError::Io { path, doing, source }| OpenError::io(&path, doing, source))?;
             match item {
                 None => break,
                 Some(Item::Record(record)) if record.kind == LETTER => {

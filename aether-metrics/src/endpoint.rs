@@ -1,6 +1,7 @@
 //! The endpoint: serves the metrics over HTTP, in the background.
 //!
-//! `GET /metrics` is answered in the format that the client prefers. There is no authentication, so programs listen on
+//! `GET /metrics` is answered in the format that the client prefers. `GET /livez` and `/readyz` are health checks, which wait for
+//! no scrape; `/readyz` has its reasons as JSON for a client that accepts JSON. There is no authentication, so programs listen on
 //! the loopback address unless the network is trusted.
 
 use std::convert::Infallible;
@@ -8,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use aether_chassis::health::Health;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, VARY};
 use hyper::service::service_fn;
@@ -97,11 +99,17 @@ impl Endpoint {
 }
 
 async fn answer(pages: Arc<Pages>, request: &Request<Incoming>) -> Response<String> {
-    if request.uri().path() != "/metrics" {
-        return plain(StatusCode::NOT_FOUND, "not found: the metrics are at /metrics\n");
+    let path = request.uri().path();
+    if !matches!(path, "/metrics" | "/livez" | "/readyz") {
+        return plain(StatusCode::NOT_FOUND, "not found; the paths are /metrics, /livez and /readyz\n");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n");
+    }
+    match path {
+        "/livez" => return plain(StatusCode::OK, "alive\n"),
+        "/readyz" => return readiness(&pages.metrics.health(), request),
+        _ => {}
     }
     let accepted = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let exposition = Exposition::negotiate(accepted);
@@ -126,6 +134,17 @@ async fn answer(pages: Arc<Pages>, request: &Request<Incoming>) -> Response<Stri
             plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n")
         }
     }
+}
+
+fn readiness(health: &Health, request: &Request<Incoming>) -> Response<String> {
+    let code = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut accepted = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if !accepted.any(|value| value.contains("application/json")) {
+        return plain(code, &format!("{health}\n"));
+    }
+    let mut response = plain(code, &health.to_json());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn plain(code: StatusCode, text: &str) -> Response<String> {

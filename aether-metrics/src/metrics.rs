@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aether_chassis::health::Health;
 use aether_chassis::{Service, ServiceCounters};
 use aether_core::Aether;
 use prometheus_client::collector::Collector;
@@ -20,6 +21,7 @@ const PREFIX: &str = "aether";
 pub struct Metrics {
     registry: Registry,
     services: Services,
+    aether: Aether,
 }
 
 impl Metrics {
@@ -27,7 +29,8 @@ impl Metrics {
     /// those of the process. They keep the `Aether` alive.
     #[must_use]
     pub fn of(aether: &Aether) -> Self {
-        let mut metrics = Self { registry: Registry::default(), services: Services::default() };
+        let mut metrics =
+            Self { registry: Registry::default(), services: Services::default(), aether: aether.clone() };
         metrics.collect(BusCollector::new(aether));
         metrics.collect(metrics.services.clone());
         metrics.registry.register_collector(Box::new(ProcessCollector));
@@ -66,6 +69,12 @@ impl Metrics {
     /// The registry, for prefixes, units, labels and collectors of one's own.
     pub fn registry_mut(&mut self) -> &mut Registry {
         &mut self.registry
+    }
+
+    /// Whether the bus can carry waves now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health::of(&self.aether)
     }
 
     /// Writes all metrics as OpenMetrics 1.0. [`Exposition::write`](crate::Exposition::write) converts the text for

@@ -5,11 +5,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aether_chassis::schemars::{self, JsonSchema};
 use aether_core::wave::MAX_KEY_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// The id of an order. Cloning it is cheap (reference counted).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct OrderId(Arc<str>);
 

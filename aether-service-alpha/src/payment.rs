@@ -11,6 +11,7 @@ pub(crate) use service::{CHARGE, Charge, PaymentAnswer, REFUND, Refund};
 
 use std::num::NonZeroUsize;
 
+use aether_chassis::schemars::{self, JsonSchema};
 use fastrand::Rng;
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ use crate::order::OrderId;
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 
 /// Why a card was not charged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Decline {

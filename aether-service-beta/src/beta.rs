@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_chassis::config::ConfigError;
-use aether_chassis::{CancellationToken, Json, LostWaves, Service, ServiceError, State, error_chain};
+use aether_chassis::{CancellationToken, LostWaves, Service, ServiceError, State, Typed, error_chain};
 use aether_core::{Aether, ConnectError, Emitter, Phase, Wave, WaveBuilder};
 use aether_metrics::{Metrics, ServeError};
 use tokio::sync::Mutex;
@@ -92,6 +92,13 @@ impl Beta {
             .on_query(messages::RELEASE, release)
             .on_query(messages::COMMIT, commit)
             .on_query(messages::RESTOCK, restock)
+            .emits::<StockEvent>(messages::RESERVED)
+            .emits::<StockEvent>(messages::REFUSED)
+            .emits::<StockEvent>(messages::RELEASED)
+            .emits::<Supply>(messages::RESTOCKED)
+            .emits::<Low>(messages::LOW)
+            .emits::<Level>(messages::LEVEL)
+            .describe(env!("CARGO_PKG_VERSION"), "Keeps the stock: reserves, sells and restocks articles")
             .concurrency(1) // so that events are in the order of the changes
             .grace(GRACE)
             .build(aether)
@@ -137,9 +144,9 @@ impl Beta {
 
 async fn reserve(
     State(warehouse): State<Shared>,
-    Json(Reserve { order, sku, quantity }): Json<Reserve>,
+    Typed(Reserve { order, sku, quantity }): Typed<Reserve>,
     emitter: Emitter,
-) -> Json<Answer> {
+) -> Typed<Answer> {
     let mut warehouse = warehouse.lock().await;
     let asked_before = warehouse.stock.knows(&order);
     let reserved = warehouse.stock.reserve(&order, &sku, quantity, Instant::now().into_std());
@@ -153,38 +160,41 @@ async fn reserve(
         announce(&emitter, stock_event(channel, &event, amplitude)).await;
         warehouse.watch(&event.sku, &emitter).await;
     }
-    Json(answer)
+    Typed(answer)
 }
 
 async fn release(
     State(warehouse): State<Shared>,
-    Json(OrderRef { order }): Json<OrderRef>,
+    Typed(OrderRef { order }): Typed<OrderRef>,
     emitter: Emitter,
-) -> Json<Answer> {
+) -> Typed<Answer> {
     let mut warehouse = warehouse.lock().await;
-    let Ok(freed) = warehouse.stock.release(&order) else { return Json(Answer::AlreadySold) };
+    let Ok(freed) = warehouse.stock.release(&order) else { return Typed(Answer::AlreadySold) };
     if let Some(reservation) = freed {
         warehouse.released(order, reservation, &emitter).await;
     }
-    Json(Answer::Released)
+    Typed(Answer::Released)
 }
 
-async fn commit(State(warehouse): State<Shared>, Json(OrderRef { order }): Json<OrderRef>) -> Json<Answer> {
+async fn commit(
+    State(warehouse): State<Shared>,
+    Typed(OrderRef { order }): Typed<OrderRef>,
+) -> Typed<Answer> {
     let committed = warehouse.lock().await.stock.commit(&order);
-    Json(if committed.is_ok() { Answer::Sold } else { Answer::NotReserved })
+    Typed(if committed.is_ok() { Answer::Sold } else { Answer::NotReserved })
 }
 
 async fn restock(
     State(warehouse): State<Shared>,
-    Json(supply): Json<Supply>,
+    Typed(supply): Typed<Supply>,
     emitter: Emitter,
-) -> Json<Answer> {
+) -> Typed<Answer> {
     let mut warehouse = warehouse.lock().await;
     let Some(available) = warehouse.stock.restock(&supply.sku, supply.quantity) else {
-        return Json(Answer::Refused { refusal: Refusal::UnknownSku { sku: supply.sku } });
+        return Typed(Answer::Refused { refusal: Refusal::UnknownSku { sku: supply.sku } });
     };
     warehouse.restocked(&supply, &emitter).await;
-    Json(Answer::Restocked { available })
+    Typed(Answer::Restocked { available })
 }
 
 impl Warehouse {

@@ -4,6 +4,7 @@
 
 use std::num::NonZeroU32;
 
+use aether_chassis::schemars::{self, JsonSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{OrderId, Sku};
@@ -34,7 +35,7 @@ pub const LOW: &str = "inventory.low";
 pub const LEVEL: &str = "inventory.level";
 
 /// The payload of [`RESERVE`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reserve {
     /// The order.
     pub order: OrderId,
@@ -45,7 +46,7 @@ pub struct Reserve {
 }
 
 /// The stock level over all articles.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Level {
     /// Units that can be reserved.
     pub available: u64,
@@ -54,14 +55,14 @@ pub struct Level {
 }
 
 /// The order to release or sell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderRef {
     /// The order.
     pub order: OrderId,
 }
 
 /// Units of an article to add.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Supply {
     /// The article.
     pub sku: Sku,
@@ -70,7 +71,7 @@ pub struct Supply {
 }
 
 /// The answer to a question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Answer {
@@ -101,7 +102,7 @@ pub enum Answer {
 }
 
 /// The payload of events about an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct StockEvent {
     /// The order.
@@ -116,7 +117,7 @@ pub struct StockEvent {
 }
 
 /// The payload of [`LOW`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Low {
     /// The article.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::{Duration, Instant};
 
+use aether_chassis::schemars::{self, JsonSchema};
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,7 @@ pub struct Reservation {
 }
 
 /// Why a reservation was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Refusal {

@@ -9,10 +9,12 @@ use aether_core::medium::Wire;
 use super::Configuration;
 use super::address::ListenAddress;
 use super::environment::{Given, arguments, environment};
+use super::machine::memory_bounds;
 use super::mistake::{ConfigError, Mistake, Origin, Problem};
 use super::quantity::Time;
 use super::schema::{NoSection, Schema, Section};
 use super::sources::Sources;
+use crate::cgroup::CgroupLimits;
 use crate::medium_args::{time, wire_parser};
 
 /// The folder of the files, if it exists.
@@ -142,7 +144,8 @@ impl Loader {
             }
         }
         let above_files = vec![environment(std::env::vars_os()), arguments(&args.set, &given)];
-        Configuration::read(Sources { schema, folder, profile, above_files })
+        let below_files = memory_bounds(CgroupLimits::read().memory_bytes);
+        Configuration::read(Sources { schema, folder, profile, below_files, above_files })
     }
 }
 

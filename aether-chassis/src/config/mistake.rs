@@ -11,6 +11,11 @@ use std::sync::Arc;
 pub enum Origin {
     /// The default in the code.
     BuiltIn,
+    /// The default, bounded by the memory limit of the container or the service manager.
+    MemoryLimit {
+        /// The limit in bytes.
+        bytes: u64,
+    },
     /// A file.
     File {
         /// Its path.
@@ -34,6 +39,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn => f.write_str("built-in"),
+            Self::MemoryLimit { bytes } => write!(f, "an eighth of the memory limit of {} MiB", bytes >> 20),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Environment { variable } => f.write_str(variable),
             Self::Argument { name } => f.write_str(name),

@@ -87,6 +87,8 @@ impl Configuration {
             && match setting.key.as_str() {
                 // Handlers that started without a rate have no layer for one.
                 "handlers.rate" => !started_off("handlers.rate"),
+                // Emitters that started without a limit have no bucket, and a bucket is not taken away.
+                "emit.rate" => !started_off("emit.rate") && setting.typed.as_str() != Some("off"),
                 // A subscriber of the author has a filter of its own.
                 "log.filter" => logging::has_filter(),
                 _ => true,
@@ -110,6 +112,13 @@ impl Configuration {
             };
             std::mem::replace(rate, new) != new
         });
+        if let (Some(emission), OrOff::On(rate)) = (&self.shared.emission, settings.emit.rate) {
+            let (waves, period) = rate.parts();
+            // The types allow no rate that this refuses.
+            if let Err(error) = emission.set(waves, period) {
+                tracing::error!(error = error_chain(&error), "the emission limit was not changed");
+            }
+        }
         logging::set_filter(settings.log.filter.as_str());
         logging::set_format(settings.log.format);
     }

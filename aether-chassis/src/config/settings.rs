@@ -5,6 +5,7 @@ use std::time::Duration;
 #[cfg(feature = "nats")]
 use aether_core::NatsOptions;
 use aether_core::medium::Wire;
+use aether_core::vibrator::EmissionRate;
 use aether_core::{Floor, InboxOptions, ServeOrder, WhenFull};
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +17,15 @@ use crate::logging::{DEFAULT_FILTER, LogFormat};
 use crate::{AskerOptions, Breaker, Limits, MediumArgs, Resend};
 
 /// The settings that apply while the program runs.
-pub(super) const LIVE: &[&str] =
-    &["log.filter", "log.format", "inbox.floor", "inbox.max_waves", "inbox.max_bytes", "handlers.rate"];
+pub(super) const LIVE: &[&str] = &[
+    "log.filter",
+    "log.format",
+    "inbox.floor",
+    "inbox.max_waves",
+    "inbox.max_bytes",
+    "handlers.rate",
+    "emit.rate",
+];
 
 /// The settings that are never shown. Addresses are shown without their passwords.
 pub(super) const SECRETS: &[&str] = &[];
@@ -48,6 +56,10 @@ pub struct Settings {
     pub ask: AskSettings,
     /// What the process tells about itself.
     pub account: AccountSettings,
+    /// The limits of what a service emits.
+    pub emit: EmitSettings,
+    /// The memory of the process.
+    pub memory: MemorySettings,
 }
 
 /// Where the waves travel.
@@ -159,6 +171,26 @@ pub struct AskSettings {
     pub deadline: Time,
     /// How often a question is repeated.
     pub retries: Count<0, 255>,
+}
+
+/// The limits of what a service emits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct EmitSettings {
+    /// How many waves are emitted in a time.
+    pub rate: OrOff<Rate>,
+    /// How long an emit waits for its turn.
+    pub patience: Time,
+}
+
+/// The memory of the process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct MemorySettings {
+    /// How often the memory is read.
+    pub watch: OrOff<Time>,
 }
 
 /// The order of receiving.
@@ -354,6 +386,28 @@ impl HandlerSettings {
             limits = limits.circuit_breaker(breaker);
         }
         limits
+    }
+}
+
+impl Default for EmitSettings {
+    fn default() -> Self {
+        Self { rate: OrOff::Off, patience: Time(EmissionRate::PATIENCE) }
+    }
+}
+
+impl EmitSettings {
+    /// The limit, if there is one.
+    pub(super) fn limit(&self) -> Option<EmissionRate> {
+        let (waves, period) = self.rate.on()?.parts();
+        // The types allow no rate that this refuses.
+        let limit = EmissionRate::new(waves, period).ok()?;
+        Some(limit.patience(self.patience.0))
+    }
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self { watch: OrOff::On(Time(Duration::from_secs(10))) }
     }
 }
 

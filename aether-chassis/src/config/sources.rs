@@ -23,6 +23,8 @@ pub(super) struct Sources {
     /// `None` if there are no files.
     pub(super) folder: Option<PathBuf>,
     pub(super) profile: Option<String>,
+    /// What the machine bounds.
+    pub(super) below_files: Layer,
     /// The environment, then the arguments.
     pub(super) above_files: Vec<Layer>,
 }
@@ -71,7 +73,7 @@ impl Sources {
 
     /// Reads the files and checks all layers. `before` are the files that were there at the last reading.
     pub(super) fn read(&self, before: &[PathBuf]) -> Result<Values, ConfigError> {
-        let (mut layers, mut mistakes, mut files) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut layers, mut mistakes, mut files) = (vec![self.below_files.clone()], Vec::new(), Vec::new());
         for path in self.files() {
             let origin = Origin::File { path: path.clone(), line: 1 };
             match file::read(&path) {
@@ -181,7 +183,7 @@ impl Values {
 impl Default for Sources {
     fn default() -> Self {
         let schema = Schema::new().with::<NoSection>();
-        Self { schema, folder: None, profile: None, above_files: Vec::new() }
+        Self { schema, folder: None, profile: None, below_files: Layer::default(), above_files: Vec::new() }
     }
 }
 

@@ -9,7 +9,6 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::error::DescriptionError;
 use super::model::{Action, Description, Message, Operation};
 use super::references::{refers, rename};
 use crate::handler::Payload;
@@ -56,13 +55,8 @@ impl Collected {
         self.operations.push(Operation { action: Action::Send, pattern, group: None, message, reply: None });
     }
 
-    /// The description, which is checked like one of others.
-    pub(crate) fn describe(
-        mut self,
-        service: &str,
-        version: &str,
-        summary: &str,
-    ) -> Result<Description, DescriptionError> {
+    /// The description. It is not checked.
+    pub(crate) fn describe(mut self, service: &str, version: &str, summary: &str) -> Description {
         let mut schemas = definitions(&mut self.read);
         let mut written = definitions(&mut self.written);
         let different = different(&schemas, &written);
@@ -76,7 +70,7 @@ impl Collected {
         }
         schemas.extend(written.into_iter().map(|(name, schema)| (renamed(&name).unwrap_or(name), schema)));
         let (service, version, summary) = (service.to_owned(), version.to_owned(), summary.to_owned());
-        Description { service, version, summary, operations: self.operations, schemas }.checked()
+        Description { service, version, summary, operations: self.operations, schemas }
     }
 }
 
@@ -135,7 +129,7 @@ mod tests {
         let mut collected = Collected::new();
         collected.receives("a.*", Some("g"), Payload::json::<Outer>(), Some(Payload::json::<Outer>()));
         collected.sends("b", Payload::json::<Vec<u8>>());
-        let description = collected.describe("s", "1", "").unwrap();
+        let description = collected.describe("s", "1", "").checked().unwrap();
         let names: Vec<_> = description.schemas.keys().map(String::as_str).collect();
         assert_eq!(names, ["Inner", "Inner.written", "Outer", "Outer.written"]);
         // A field with a default need not be sent, and is always written.
@@ -158,6 +152,6 @@ mod tests {
         }
         let mut collected = Collected::new();
         collected.receives("a", None, Payload::json::<Same>(), Some(Payload::json::<Same>()));
-        assert_eq!(collected.describe("s", "1", "").unwrap().schemas.len(), 1);
+        assert_eq!(collected.describe("s", "1", "").checked().unwrap().schemas.len(), 1);
     }
 }

@@ -38,6 +38,8 @@ pub struct Directory {
     roster: Roster,
     /// Also keeps two readers from asking at the same time.
     known: Mutex<Known>,
+    /// As of the last reading.
+    refused: parking_lot::Mutex<RefusedDescriptions>,
 }
 
 #[derive(Default)]
@@ -111,7 +113,7 @@ impl Directory {
     /// Cancelled before completion, nothing is followed.
     pub async fn open(aether: &Aether, emitter: Emitter) -> Result<Self, JoinError> {
         let roster = aether.roster().await?;
-        Ok(Self { emitter, roster, known: Mutex::default() })
+        Ok(Self { emitter, roster, known: Mutex::default(), refused: parking_lot::Mutex::default() })
     }
 
     /// Asks the services that are not known yet, and returns all that are there: at most 256 services and 8 MiB, within
@@ -129,7 +131,8 @@ impl Directory {
         let room = MAX_SERVICES.saturating_sub(known.services.len() + known.resting.len());
         known.refused.left_out += unknown.len().saturating_sub(room) as u64;
         unknown.truncate(room);
-        let mut answers = stream::iter(unknown.iter().map(|id| async move { (*id, self.ask(*id).await) }))
+        let mut answers = stream::iter(unknown.clone())
+            .map(|id| async move { (id, self.ask(id).await) })
             .buffer_unordered(CONCURRENT);
         let mut waiting: BTreeSet<u64> = unknown.iter().copied().collect();
         let asking = async {
@@ -143,11 +146,18 @@ impl Directory {
             known.refused.silent += waiting.len() as u64;
             known.resting.extend(waiting.into_iter().map(|id| (id, now + REST)));
         }
+        *self.refused.lock() = known.refused;
         let mut services: Vec<_> = known.services.values().cloned().collect();
         let key =
             |service: &Described| (service.description.service.clone(), service.description.version.clone());
         services.sort_by_key(key);
         Listing { services, refused: known.refused }
+    }
+
+    /// What was refused until the last [`read`](Self::read) ended.
+    #[must_use]
+    pub fn refused(&self) -> RefusedDescriptions {
+        *self.refused.lock()
     }
 
     /// The services on the roster that answer.
@@ -229,5 +239,28 @@ impl Known {
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Directory").field("roster", &self.roster).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(bytes: usize) -> Described {
+        let description: Description =
+            serde_json::from_value(serde_json::json!({ "service": "a", "version": "1" })).unwrap();
+        Described { description, clock_offset_micros: 0, round_trip_micros: 0, bytes }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded_and_given_back_when_its_service_has_gone() {
+        let (mut known, rests) = (Known::default(), Instant::now() + REST);
+        for id in 0..40 {
+            known.note(id, Ok(described(MAX_BYTES)), rests);
+        }
+        assert_eq!((known.services.len(), known.bytes), (32, MAX_TOTAL_BYTES));
+        assert_eq!((known.refused.too_large, known.resting.len()), (8, 8));
+        known.forget_all_but(&BTreeSet::from([0, 39]));
+        assert_eq!((known.services.len(), known.bytes, known.resting.len()), (1, MAX_BYTES, 1));
     }
 }

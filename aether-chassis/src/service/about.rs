@@ -39,7 +39,9 @@ impl About {
             let refused = |source| ServiceError::Emits { given: pattern.clone(), source };
             collected.sends(Pattern::new(pattern).map_err(refused)?.as_str(), *payload);
         }
-        Ok(collected.describe(name, &self.version, &self.summary)?)
+        let description = collected.describe(name, &self.version, &self.summary);
+        // Without answers nobody but the author reads it.
+        Ok(if self.answers { description.checked()? } else { description })
     }
 }
 

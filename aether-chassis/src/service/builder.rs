@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use aether_core::physics::Interfere;
-use aether_core::{Aether, CreateError, InboxOptions, Receiver, Vibrator, Wave, WhenFull};
+use aether_core::vibrator::EmissionRate;
+use aether_core::{Aether, CreateError, InboxOptions, Receiver, Source, Vibrator, Wave, WhenFull};
 use futures_util::FutureExt;
 use futures_util::future::ready;
 use schemars::JsonSchema;
@@ -47,6 +48,7 @@ pub struct ServiceBuilder<S = (), L = Identity> {
     on_echo: Option<Box<RunEcho>>,
     with_letters: bool,
     about: About,
+    emission: Option<EmissionRate>,
     layers: L,
     is_layered: bool,
 }
@@ -64,6 +66,7 @@ impl ServiceBuilder {
             on_echo: None,
             with_letters: false,
             about: About::default(),
+            emission: None,
             layers: Identity::new(),
             is_layered: false,
         }
@@ -83,6 +86,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             on_echo,
             with_letters,
             about,
+            emission,
             layers,
             is_layered,
         } = self;
@@ -97,6 +101,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             on_echo,
             with_letters,
             about,
+            emission,
             layers,
             is_layered,
         }
@@ -308,6 +313,13 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self
     }
 
+    /// Limits what the service emits, answers excluded: [`VibratorBuilder::rate`](aether_core::VibratorBuilder::rate). `None`,
+    /// the default, is no limit.
+    pub fn emission_rate(mut self, rate: Option<EmissionRate>) -> Self {
+        self.emission = rate;
+        self
+    }
+
     /// Adds a tower layer around all handlers, inside of the limits and outside of circuit breaker and time-out. The
     /// first layer is outermost, as in `tower::ServiceBuilder`. Each set of [`handlers`](Self::handlers) is wrapped by
     /// itself: a layer that limits a rate does so for each set.
@@ -323,6 +335,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             on_echo,
             with_letters,
             about,
+            emission,
             layers,
             is_layered: _,
         } = self;
@@ -338,6 +351,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             on_echo,
             with_letters,
             about,
+            emission,
             layers,
             is_layered,
         }
@@ -369,6 +383,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             on_echo,
             with_letters,
             about,
+            emission,
             layers,
             is_layered,
         } = self;
@@ -383,6 +398,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
                 return Err(mistake);
             }
         }
+        // A wrong name is an error of its own.
+        Source::new(&name).map_err(CreateError::from)?;
         let description = Arc::new(about.describe(&name, &sets)?);
         if with_letters {
             sets.push(letters(&name, aether)?);
@@ -409,6 +426,10 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             let vibrator = Vibrator::builder(&name).inbox(set.inbox.unwrap_or_else(|| inbox.clone()));
             let receiver = match &emitter {
                 None => {
+                    let vibrator = match &emission {
+                        Some(rate) => vibrator.rate(rate.clone()),
+                        None => vibrator,
+                    };
                     let (main, receiver) = vibrator.create(aether).await?.split();
                     asker = Some(Asker::new(main.clone(), asking.clone()));
                     emitter = Some(main);

@@ -1,13 +1,15 @@
 //! Limits how often panics of handlers are printed. The standard library prints each one, which floods stderr when
 //! every wave panics.
 //!
-//! Only stderr is limited: the service's report counts every panic, and the asker receives it. Panics outside of
-//! handlers are always printed. [`run`](crate::run) sets the hook, because it belongs to the process.
+//! Only stderr is limited: the service's report counts every panic, and the asker receives it. A panic outside of handlers is
+//! always printed and logged, and ends the process: what panicked is gone, and nobody may wait for it.
+//! [`run`](crate::run) sets the hook, because it belongs to the process.
 
 use std::cell::Cell;
 use std::panic;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::log_throttle::LogThrottle;
 
@@ -16,14 +18,24 @@ thread_local! {
     static HANDLES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Prints panics of handlers at most once a second, with the previous panic hook.
-pub(crate) fn print_seldom() {
-    let (print, log_throttle) = (panic::take_hook(), LogThrottle::default());
+/// Prints panics of handlers at most once a second, with the previous panic hook. A panic elsewhere is printed and logged,
+/// and cancels the token that is returned.
+pub(crate) fn set_hook() -> CancellationToken {
+    let (print, log_throttle, outside) =
+        (panic::take_hook(), LogThrottle::default(), CancellationToken::new());
+    let token = outside.clone();
     panic::set_hook(Box::new(move |panic| {
         if is_printed(&log_throttle, Instant::now()) {
             print(panic);
         }
+        if !HANDLES.get() && !outside.is_cancelled() {
+            let text = panic.payload_as_str().unwrap_or("a panic without a text");
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(place, "a panic outside of handlers ends this process: {text}");
+            outside.cancel();
+        }
     }));
+    token
 }
 
 fn is_printed(log_throttle: &LogThrottle, now: Instant) -> bool {

@@ -106,7 +106,7 @@ pub(super) fn call(
     stack: &mut Stack,
     wave: Wave,
 ) -> impl Future<Output = Result<Answer, BoxError>> + Send + use<> {
-    let called = catch_unwind(AssertUnwindSafe(|| stack.call(wave)));
+    let called = catch_unwind(AssertUnwindSafe(|| panics::handling(|| stack.call(wave))));
     caught(async move {
         match called {
             Ok(handling) => handling.await,

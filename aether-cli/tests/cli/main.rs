@@ -8,8 +8,13 @@ mod bench;
 #[cfg(unix)]
 mod collector;
 mod config;
+mod container;
 #[cfg(unix)]
 mod dashboard;
+#[cfg(unix)]
+mod describe;
+#[cfg(unix)]
+mod doctor;
 mod field;
 mod letters;
 mod nats;

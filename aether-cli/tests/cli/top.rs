@@ -29,7 +29,8 @@ impl Shown {
         let pair = native_pty_system().openpty(size(24, 80)).unwrap();
         let mut command = CommandBuilder::new(assert_cmd::cargo::cargo_bin!("aether"));
         command.args(args);
-        for name in ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_WIRE", "AETHER_WAIT", "AETHER_LOG", "NO_COLOR"] {
+        for name in ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_WIRE", "AETHER_WAIT", "AETHER_LOG", "NO_COLOR"]
+        {
             command.env_remove(name);
         }
         command.env("TERM", "xterm-256color");
@@ -183,7 +184,10 @@ async fn top_prints_a_plain_table_for_scripts() {
         assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
         let lines: Vec<Vec<_>> = said.out.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0][..5], ["PROCESS", "STATE", "OFFERED", "DELIVERED", "LOST"], "{}", said.out);
-        let beta = lines.iter().find(|line| line[0].starts_with("aether-beta@")).unwrap_or_else(|| panic!("{said:?}"));
+        let beta = lines
+            .iter()
+            .find(|line| line[0].starts_with("aether-beta@"))
+            .unwrap_or_else(|| panic!("{said:?}"));
         assert_eq!(beta[1], "present");
         let numbers: Vec<u64> = beta[2..6].iter().map(|number| number.parse().unwrap()).collect();
         let [offered, delivered, lost, queued] = numbers[..] else { panic!("{beta:?}") };

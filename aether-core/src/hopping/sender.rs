@@ -104,7 +104,10 @@ impl HoppingEmitter {
                 }
                 Ok(carried)
             }
-            Err(error) => Err(moved_back(error, channel).into()),
+            Err(error) => {
+                self.emitter.note_limited(&error);
+                Err(moved_back(error, channel).into())
+            }
         }
     }
 

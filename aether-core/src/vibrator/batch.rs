@@ -67,6 +67,9 @@ impl Emitter {
     /// behind the wave that waits, unless other emitters took the room of up to 63 waves behind it.
     pub async fn emit_all(&self, waves: impl IntoIterator<Item = Wave>) -> Result<u64, EmitAllError> {
         let mut waves = waves.into_iter();
+        if self.is_limited() {
+            return self.emit_in_turn(waves).await;
+        }
         let mut batch = Batch::new(self);
         while batch.fill(&mut waves) {
             while let Some(waiting) = batch.carry() {
@@ -78,6 +81,18 @@ impl Emitter {
             coop::consume_budget().await;
         }
         batch.finished()
+    }
+
+    /// Emits waves one after the other, each when the limit lets it go.
+    async fn emit_in_turn(&self, waves: impl Iterator<Item = Wave>) -> Result<u64, EmitAllError> {
+        let (mut emitted, mut refused) = (0, Vec::new());
+        for wave in waves {
+            match self.emit(wave).await {
+                Ok(_) => emitted += 1,
+                Err(error) => refused.push(error),
+            }
+        }
+        if refused.is_empty() { Ok(emitted) } else { Err(EmitAllError { emitted, refused }) }
     }
 }
 

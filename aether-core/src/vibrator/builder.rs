@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::emission::EmissionRate;
 use super::{Emitter, Receiver, Tuner, Vibrator};
 use crate::aether::Aether;
 use crate::amplitude::Floor;
@@ -35,6 +36,7 @@ pub struct VibratorBuilder<'a> {
     hears_own: bool,
     observes: bool,
     respects_floors: bool,
+    rate: Option<EmissionRate>,
     is_listed: bool,
 }
 
@@ -47,6 +49,7 @@ impl<'a> VibratorBuilder<'a> {
             hears_own: false,
             observes: false,
             respects_floors: false,
+            rate: None,
             is_listed: true,
         }
     }
@@ -101,6 +104,19 @@ impl<'a> VibratorBuilder<'a> {
         self
     }
 
+    /// Limits how many waves the vibrator emits in a time, questions included; answers, echoes and relayed waves are not
+    /// limited. Default: no limit. Cost: a lock for each wave; without a limit none.
+    ///
+    /// Beyond the limit an emit waits for its turn, the strongest wave first. If that does not come within the
+    /// [patience](EmissionRate::patience) of the limit, or 1024 stronger ones wait, it fails with
+    /// [`EmitError::RateLimited`](crate::EmitError::RateLimited), which hands the wave back, and is counted as
+    /// [`rate_limited`](super::emitter::EmitterAccount::rate_limited). [`try_emit`](Emitter::try_emit), and emits on
+    /// hopping channels, do not wait. [`emit_all`](Emitter::emit_all) emits one wave after the other.
+    pub fn rate(mut self, rate: EmissionRate) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
     /// Keeps the vibrator off all [rosters](crate::presence::Roster) and out of NATS service discovery. Its
     /// subscriptions are still announced to senders that respect floors, because they could otherwise stop its waves.
     /// Observers are never on a roster.
@@ -118,10 +134,14 @@ impl<'a> VibratorBuilder<'a> {
     ///
     /// # Cancel safety
     /// If cancelled before completion, no vibrator was made.
-    pub async fn create(self, aether: &Aether) -> Result<Vibrator, CreateError> {
+    pub async fn create(mut self, aether: &Aether) -> Result<Vibrator, CreateError> {
         let source = Source::new(self.name)?;
-        let emitter =
-            Emitter::new(aether.clone(), Arc::new(Sequencer::new(source.clone())), self.respects_floors);
+        let emitter = Emitter::new(
+            aether.clone(),
+            Arc::new(Sequencer::new(source.clone())),
+            self.respects_floors,
+            self.rate.take(),
+        );
         let receiver = self.receiver(source, emitter.clone()).await?;
         Ok(Vibrator::new(emitter, receiver))
     }

@@ -39,7 +39,10 @@ impl Emitter {
         W: TryInto<Wave>,
         EmitError: From<W::Error>,
     {
-        let mut wave = self.stamped(wave.try_into().map_err(EmitError::from)?)?;
+        let mut wave = match self.stamped(wave.try_into().map_err(EmitError::from)?) {
+            Err(EmitError::RateLimited { wave }) => Box::pin(self.stamped_in_turn(wave)).await?,
+            wave => wave?,
+        };
         let sequence = wave.sequence();
         let mut span = self.begin_span(&mut wave, Emission::Emit);
         let confirmed = self.aether().medium().carry_confirmed(wave).await;

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::coop;
 
+use super::emission::EmissionRate;
+use super::guard::Guard;
 use super::pace::is_due_for_emitting;
 use super::tracer::{self, Emission, EmitSpan};
 use crate::aether::Aether;
@@ -28,14 +30,14 @@ pub struct Emitter {
     sequencer: Arc<Sequencer>,
     /// What everything that is emitted here inherits.
     origin: Option<Arc<Origin>>,
-    /// Counts the waves that were stopped, if floors are respected.
-    stopped: Option<Arc<AtomicU64>>,
+    /// What keeps waves back, if anything does: floors that are respected, a limit.
+    guard: Option<Arc<Guard>>,
     /// What optional parts keep; shared by all clones.
     extensions: Arc<ExtensionMap>,
 }
 
 /// The account of what an [`Emitter`] and all of its clones were given to emit, in waves:
-/// `offered = numbered + shed_at_source`. Relayed waves are in it only if they were stopped.
+/// `offered = numbered + shed_at_source + rate_limited`. Relayed waves are in it only if they were stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct EmitterAccount {
@@ -45,13 +47,16 @@ pub struct EmitterAccount {
     /// Waves that were stopped here because no receiver would have heard them. They have no number, so receivers see no
     /// gap.
     pub shed_at_source: u64,
+    /// Waves that were refused, or whose emit was cancelled, because the [rate](crate::VibratorBuilder::rate) was reached.
+    /// They have no number.
+    pub rate_limited: u64,
 }
 
 impl EmitterAccount {
     /// All waves.
     #[must_use]
     pub const fn offered(&self) -> u64 {
-        self.numbered + self.shed_at_source
+        self.numbered + self.shed_at_source + self.rate_limited
     }
 }
 
@@ -64,7 +69,7 @@ impl Aether {
     /// [`SourceError`] if the name is empty, longer than 128 bytes or has control characters.
     pub fn emitter(&self, name: &str) -> Result<Emitter, SourceError> {
         self.reflector().note_runtime();
-        Ok(Emitter::new(self.clone(), Arc::new(Sequencer::new(Source::new(name)?)), false))
+        Ok(Emitter::new(self.clone(), Arc::new(Sequencer::new(Source::new(name)?)), false, None))
     }
 }
 
@@ -72,22 +77,31 @@ impl Emitter {
     /// How long [`Emitter::ask`] waits for an answer.
     pub const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
-    pub(super) fn new(aether: Aether, sequencer: Arc<Sequencer>, respects_floors: bool) -> Self {
-        Self {
-            aether,
-            sequencer,
-            // A tracer is called for what has an origin, so that without one there is nothing to look up.
-            origin: tracer::is_installed().then(Arc::default),
-            stopped: respects_floors.then(Arc::default),
-            extensions: Arc::default(),
-        }
+    pub(super) fn new(
+        aether: Aether,
+        sequencer: Arc<Sequencer>,
+        respects_floors: bool,
+        rate: Option<EmissionRate>,
+    ) -> Self {
+        let guard = (respects_floors || rate.is_some()).then(|| {
+            Arc::new(Guard { respects_floors, rate, stopped: AtomicU64::new(0), limited: AtomicU64::new(0) })
+        });
+        // A tracer is called for what has an origin, so that without one there is nothing to look up.
+        let origin = tracer::is_installed().then(Arc::default);
+        Self { aether, sequencer, origin, guard, extensions: Arc::default() }
     }
 
     /// How many waves were emitted so far, and how many were stopped because no receiver would have heard them.
     #[must_use]
     pub fn account(&self) -> EmitterAccount {
-        let shed_at_source = self.stopped.as_ref().map_or(0, |stopped| stopped.load(Ordering::Relaxed));
-        EmitterAccount { numbered: self.sequencer.last(), shed_at_source }
+        let counted = |count: fn(&Guard) -> &AtomicU64| {
+            self.guard.as_ref().map_or(0, |guard| count(guard).load(Ordering::Relaxed))
+        };
+        EmitterAccount {
+            numbered: self.sequencer.last(),
+            shed_at_source: counted(|guard| &guard.stopped),
+            rate_limited: counted(|guard| &guard.limited),
+        }
     }
 
     pub(super) fn origin(&self) -> Option<&Origin> {
@@ -145,7 +159,8 @@ impl Emitter {
     ///
     /// # Cancel safety
     /// Cancelled before the first poll, nothing was emitted. Cancelled later, the wave has been offered: an inbox for
-    /// whose room it waited sheds its weakest wave at once and counts it.
+    /// whose room it waited sheds its weakest wave at once and counts it. Cancelled while it waits for the
+    /// [rate](crate::VibratorBuilder::rate), nothing was emitted, and the wave is counted as `rate_limited`.
     pub async fn emit<W>(&self, wave: W) -> Result<Receipt, EmitError>
     where
         W: TryInto<Wave>,
@@ -158,7 +173,12 @@ impl Emitter {
             // In a box, so that the future of an emit is no larger.
             return Box::pin(self.emit_traced(wave)).await;
         }
-        let (sequence, carried) = self.carry_stamped(self.stamped_at(wave, Moment::now)?)?;
+        let wave = match self.stamped_at(wave, Moment::now) {
+            // Boxed, and only looked at where emitting failed: without a limit it costs nothing.
+            Err(EmitError::RateLimited { wave }) => Box::pin(self.stamped_in_turn(wave)).await?,
+            wave => wave?,
+        };
+        let (sequence, carried) = self.carry_stamped(wave)?;
         // As `settled`, written out: a future inside of this one would be made, polled and dropped for every wave.
         match carried {
             Carried::Done(offered) if !is_due_for_emitting() => Ok(Receipt::new(sequence, offered)),
@@ -168,7 +188,10 @@ impl Emitter {
 
     /// Emits a wave in a span that ends when it was offered.
     async fn emit_traced(&self, wave: Wave) -> Result<Receipt, EmitError> {
-        let mut wave = self.stamped(wave)?;
+        let mut wave = match self.stamped(wave) {
+            Err(EmitError::RateLimited { wave }) => self.stamped_in_turn(wave).await?,
+            wave => wave?,
+        };
         let mut span = self.begin_span(&mut wave, Emission::Emit);
         let settled = match self.carry_stamped(wave) {
             Ok((sequence, carried)) => {
@@ -230,7 +253,7 @@ impl Emitter {
         W: TryInto<Wave>,
         EmitError: From<W::Error>,
     {
-        let mut wave = self.stamped(wave.try_into()?)?;
+        let mut wave = self.stamped(wave.try_into()?).inspect_err(|error| self.note_limited(error))?;
         let sequence = wave.sequence();
         let mut span = self.begin_span(&mut wave, Emission::Emit);
         match self.aether.medium().try_carry(wave) {
@@ -342,7 +365,11 @@ impl Emitter {
         EmitError: From<W::Error>,
     {
         let question = question.try_into().map_err(EmitError::from)?;
-        self.question(question)?.ask_within(patience).await
+        let question = match self.stamped(question) {
+            Err(EmitError::RateLimited { wave }) => Box::pin(self.stamped_in_turn(wave)).await?,
+            question => question?,
+        };
+        self.ask_numbered(question, patience).await
     }
 
     /// Asks a question that has its number.
@@ -422,11 +449,50 @@ impl Emitter {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });
         }
-        if self.stopped.is_some() {
-            // Emitting makes it new, even if it was received or emitted before.
-            wave = self.unless_stopped(wave, |_| Duration::ZERO)?;
+        if self.guard.is_some() {
+            wave = self.guarded(wave)?;
         }
         wave.stamp(&self.sequencer, now());
+        if let Some(origin) = &self.origin {
+            wave.inherit(origin);
+        }
+        Ok(wave)
+    }
+
+    /// Hands back a wave that no receiver would hear, or for which the limit has no token now.
+    fn guarded(&self, wave: Wave) -> Result<Wave, EmitError> {
+        // Emitting makes it new, even if it was received or emitted before.
+        let wave = self.unless_stopped(wave, |_| Duration::ZERO)?;
+        match self.guard.as_ref().and_then(|guard| guard.rate.as_ref()) {
+            Some(rate) if !rate.try_take(wave.amplitude()) => Err(EmitError::RateLimited { wave }),
+            _ => Ok(wave),
+        }
+    }
+
+    /// Whether there is a limit.
+    pub(super) fn is_limited(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.rate.is_some())
+    }
+
+    /// Counts a wave that the limit has refused for good.
+    #[cold]
+    pub(crate) fn note_limited(&self, error: &EmitError) {
+        if let (Some(guard), EmitError::RateLimited { .. }) = (&self.guard, error) {
+            guard.limited.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until the limit lets a wave go, and numbers it.
+    #[cold]
+    pub(super) async fn stamped_in_turn(&self, mut wave: Wave) -> Result<Wave, EmitError> {
+        let Some(guard) = &self.guard else { return Err(EmitError::RateLimited { wave }) };
+        let Some(rate) = &guard.rate else { return Err(EmitError::RateLimited { wave }) };
+        let turn = guard.turn();
+        if !rate.turn(wave.amplitude()).await {
+            return Err(EmitError::RateLimited { wave });
+        }
+        turn.came();
+        wave.stamp(&self.sequencer, Moment::now());
         if let Some(origin) = &self.origin {
             wave.inherit(origin);
         }
@@ -444,10 +510,10 @@ impl Emitter {
 
     /// Hands back a wave of this age if no receiver would hear it and floors are respected.
     fn unless_stopped(&self, wave: Wave, age: impl FnOnce(&Wave) -> Duration) -> Result<Wave, EmitError> {
-        let Some(stopped) = &self.stopped else { return Ok(wave) };
+        let Some(guard) = self.guard.as_ref().filter(|guard| guard.respects_floors) else { return Ok(wave) };
         match self.aether.presence().stop(&wave, || age(&wave)) {
             Some(floor) => {
-                stopped.fetch_add(1, Ordering::Relaxed);
+                guard.stopped.fetch_add(1, Ordering::Relaxed);
                 Err(EmitError::BelowFloor { wave, floor })
             }
             None => Ok(wave),

@@ -23,9 +23,9 @@ impl Emitter {
     /// Numbers a question, to be asked at once: its id is known before there is an answer.
     ///
     /// # Errors
-    /// [`EmitError::Reserved`] and [`EmitError::BelowFloor`], as [`Emitter::emit`].
+    /// [`EmitError::Reserved`], [`EmitError::BelowFloor`] and [`EmitError::RateLimited`], as [`Emitter::emit`], but at once.
     pub fn question(&self, question: Wave) -> Result<Question<'_>, EmitError> {
-        let mut wave = self.stamped(question)?;
+        let mut wave = self.stamped(question).inspect_err(|error| self.note_limited(error))?;
         let span = self.begin_span(&mut wave, Emission::Ask);
         Ok(Question { emitter: self, wave, span })
     }

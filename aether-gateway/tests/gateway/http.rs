@@ -1,5 +1,6 @@
 //! The HTTP answers of the gateway, its readiness and its shutdown.
 
+use aether_chassis::{Service, Typed, description};
 use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::{Gateway, GatewayOptions, StartError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,8 +63,41 @@ async fn ready_while_the_medium_is_open_and_always_alive() {
         assert_eq!(answer.code, 503, "{path}");
         assert!(answer.body.starts_with("not ready: the medium is"), "{}", answer.body);
     }
+    let json = running.accepting("GET", "/readyz", "application/json").await;
+    let reasons: serde_json::Value = serde_json::from_str(&json.body).unwrap();
+    assert_eq!((json.code, json.content_type.as_str()), (503, "application/json"));
+    assert_eq!((&reasons["ready"], reasons["reasons"].as_array().unwrap().len()), (&false.into(), 1));
     assert_eq!(running.get("/livez").await.code, 200);
     assert!(running.get("/").await.body.contains("not connected"));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_descriptions_of_all_services_are_one_document_and_nonsense_is_counted() {
+    let aether = Aether::local();
+    let running = support::run(&aether, GatewayOptions::default()).await;
+    let stop = CancellationToken::new();
+    let stock =
+        Service::builder("stock").on_query("stock.take", async |Typed(units): Typed<u32>| Typed(units));
+    let evil = Service::builder("evil").on_query(description::channel_of(7), async || "nonsense");
+    let mut services = Vec::new();
+    for service in [stock.describe("1.0.0", "Keeps it"), evil] {
+        services.push(tokio::spawn(service.build(&aether).await.unwrap().run_until(stop.clone())));
+    }
+    let answer = running.get("/asyncapi.json").await;
+    assert_eq!((answer.code, answer.content_type.as_str()), (200, "application/json"));
+    let document: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(document["asyncapi"], "3.1.0");
+    assert_eq!(
+        document["operations"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["stock.receive.stock.take"]
+    );
+    let metrics = support::Metrics::read(&running.get("/metrics").await.body);
+    assert_eq!(metrics.value("aether_refused_descriptions_total", &[("reason", "invalid")]), 1.0);
+    stop.cancel();
+    for service in services {
+        service.await.unwrap().unwrap();
+    }
     running.stop().await;
 }
 

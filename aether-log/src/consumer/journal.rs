@@ -128,7 +128,8 @@ impl Journal {
 
     /// Notes a failed attempt. Nobody waits for it: if it is lost, the wave has one attempt more.
     pub(super) fn note_failure(&self, position: u64, attempt: &Attempt) {
-        let noted = self.store.append(entry(FAILED, &(position, attempt)), Durability::Stored, Box::new(drop));
+        let noted =
+            self.store.append(entry(FAILED, &(position, attempt)), Durability::Stored, Box::new(drop));
         if let Err(error) = noted {
             tracing::warn!(position, %error, "a failed attempt was not noted");
         }

@@ -113,6 +113,15 @@ async fn services_of_one_name_are_added_up_and_other_paths_are_not_found() {
     assert_eq!(text.matches("aether_service_received_waves_total{").count(), 1, "{text}");
     let endpoint = metrics.serve(([127, 0, 0, 1], 0).into()).await.unwrap();
     assert_eq!(get(&endpoint, "/", "*/*").await.code, 404);
+    assert_eq!(get(&endpoint, "/readyz", "*/*").await.body, "ready\n");
+    aether.close().await.unwrap();
+    let closed = get(&endpoint, "/readyz", "*/*").await;
+    assert_eq!((closed.code, closed.body.as_str()), (503, "not ready: the medium is not connected\n"));
+    let closed = get(&endpoint, "/readyz", "application/json").await;
+    assert_eq!((closed.code, closed.content_type.as_str()), (503, "application/json"));
+    let json = r#"{"ready":false,"reasons":[{"code":"not_connected","text":"the medium is not connected"}]}"#;
+    assert_eq!(closed.body, json);
+    assert_eq!(get(&endpoint, "/livez", "*/*").await.code, 200);
     let address = endpoint.address();
     let taken = Metrics::of(&aether).serve(address).await.unwrap_err();
     assert!(taken.to_string().contains(&address.to_string()), "{taken}");

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use aether_chassis::{CancellationToken, Configuration, Json, Service, ServiceError, State, error_chain};
+use aether_chassis::schemars::{self, JsonSchema};
+use aether_chassis::{CancellationToken, Configuration, Service, ServiceError, State, Typed, error_chain};
 use aether_core::{Aether, Emitter, Wave};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -25,19 +26,19 @@ const REFUNDED: &str = "payments.refunded";
 /// The group that shares the questions.
 const GROUP: &str = "payments";
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Charge {
     pub(crate) order: OrderId,
     pub(crate) card: u64,
     pub(crate) amount_cents: u64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Refund {
     pub(crate) order: OrderId,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub(crate) enum PaymentAnswer {
     Charged,
@@ -46,7 +47,7 @@ pub(crate) enum PaymentAnswer {
 }
 
 /// The payload of payment events.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct PaymentEvent<'a> {
     order: &'a OrderId,
     amount_cents: u64,
@@ -95,6 +96,10 @@ impl PaymentService {
             .group(GROUP)
             .on_query(CHARGE, charge)
             .on_query(REFUND, refund)
+            .emits::<PaymentEvent<'static>>(CHARGED)
+            .emits::<PaymentEvent<'static>>(DECLINED)
+            .emits::<PaymentEvent<'static>>(REFUNDED)
+            .describe(env!("CARGO_PKG_VERSION"), "Charges and refunds cards, once for each order")
             .build(aether)
             .await?;
         Ok(Self { service })
@@ -119,9 +124,9 @@ impl PaymentService {
 
 async fn charge(
     State(ledger): State<Shared>,
-    Json(Charge { order, card, amount_cents }): Json<Charge>,
+    Typed(Charge { order, card, amount_cents }): Typed<Charge>,
     emitter: Emitter,
-) -> Json<PaymentAnswer> {
+) -> Typed<PaymentAnswer> {
     let (asked_before, declined) = {
         let mut ledger = ledger.lock();
         (ledger.knows(&order), ledger.charge(&order, card, amount_cents).err())
@@ -139,19 +144,19 @@ async fn charge(
         )
         .await;
     }
-    Json(answer)
+    Typed(answer)
 }
 
 async fn refund(
     State(ledger): State<Shared>,
-    Json(Refund { order }): Json<Refund>,
+    Typed(Refund { order }): Typed<Refund>,
     emitter: Emitter,
-) -> Json<PaymentAnswer> {
+) -> Typed<PaymentAnswer> {
     let amount_cents = ledger.lock().refund(&order);
     if amount_cents > 0 {
         announce(&emitter, REFUNDED, 0.7, &PaymentEvent { order: &order, amount_cents, reason: None }).await;
     }
-    Json(PaymentAnswer::Refunded { amount_cents })
+    Typed(PaymentAnswer::Refunded { amount_cents })
 }
 
 /// Emits an event. A failure is only logged, because the ledger does not depend on events.

@@ -1,0 +1,89 @@
+//! `aether doctor`: checks what a program of Aether needs on this machine and on its medium, and says what to do.
+//!
+//! Each file below checks one thing and returns findings. Nothing is changed; on NATS it sends itself a few small messages
+//! below the prefix.
+
+mod finding;
+mod machine;
+mod peers;
+mod server;
+
+use aether_chassis::config::{ConfigError, Configuration};
+use aether_chassis::{CancellationToken, ConfigArgs};
+
+use crate::error::CommandError;
+use crate::output::Output;
+use finding::{Finding, Status, json, lines};
+
+/// Check the configuration, this machine, the medium, its permissions and the clocks; each with what to do
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aether doctor
+  aether doctor --config /etc/aether --profile prod
+  aether doctor --medium nats://10.0.0.1:4222 --json | jq '.checks[] | select(.status != \"ok\")'
+
+Exit codes: 0 nothing failed (there may be warnings), 1 something failed.")]
+pub(crate) struct DoctorArgs {
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+pub(crate) async fn doctor(args: DoctorArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let checking = check(&args.config);
+    let findings = tokio::select! {
+        findings = checking => findings,
+        () = shutdown.cancelled() => return Err(CommandError::Interrupted { before: "all checks were done" }),
+    };
+    let text = if args.json { json(&findings) } else { lines(&findings) };
+    Output::stdout().bytes(text.as_bytes())?;
+    match findings.iter().filter(|finding| finding.status == Status::Fail).count() {
+        0 => Ok(()),
+        failed => Err(CommandError::Unhealthy { failed, checks: findings.len() }),
+    }
+}
+
+async fn check(args: &ConfigArgs) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let config = crate::config::load(args);
+    findings.extend(configuration(&config));
+    let Ok(config) = config else {
+        findings.extend(machine::limits(None));
+        let text = "not checked, because the configuration names it";
+        findings.push(Finding::warn("medium", text, "repair the configuration first"));
+        return findings;
+    };
+    findings.extend(machine::files(&config));
+    findings.extend(machine::limits(Some(&config)));
+    findings.extend(server::check(&config).await);
+    // Without a server there is nobody to ask.
+    if findings.iter().all(|finding| finding.check != "medium" || finding.status == Status::Ok) {
+        findings.extend(peers::check(&config).await);
+    }
+    findings
+}
+
+fn configuration(config: &Result<Configuration, ConfigError>) -> Vec<Finding> {
+    match config {
+        Ok(config) => {
+            let files: Vec<_> = config.files().iter().map(|file| file.display().to_string()).collect();
+            let files =
+                if files.is_empty() { "no files, built-in defaults".to_owned() } else { files.join(", ") };
+            vec![Finding::ok("configuration", format!("{} settings are valid: {files}", config.list().len()))]
+        }
+        Err(error) => {
+            let failed = |mistake: &aether_chassis::config::Mistake| {
+                Finding::fail(
+                    "configuration",
+                    mistake.to_string(),
+                    "correct this line; `aether config check` lists all mistakes",
+                )
+            };
+            error.mistakes.iter().map(failed).collect()
+        }
+    }
+}

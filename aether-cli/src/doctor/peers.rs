@@ -1,0 +1,96 @@
+//! The services on the medium: whether they answer, and whether their clocks agree with this one.
+//!
+//! NATS servers do not tell the time. Services that describe themselves do.
+
+use std::time::Duration;
+
+use aether_chassis::config::Configuration;
+use aether_chassis::description::{Described, Directory};
+use aether_chassis::error_chain;
+
+use super::finding::Finding;
+
+/// How long services have to announce themselves. They do so together, once a second.
+const ROLL_CALL: Duration = Duration::from_millis(1500);
+/// The guard of a hopping channel is a tenth of its slot, which is a second by default; ages stay right with any offset.
+const TOLERABLE_MICROS: u64 = 100_000;
+/// Far beyond what a clock without NTP drifts in a day.
+const WRONG_MICROS: u64 = 5_000_000;
+
+pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
+    const CHECK: &str = "services";
+    let failed = |error: &dyn std::error::Error| {
+        vec![Finding::fail(CHECK, error_chain(error), "repair what is above, and try again")]
+    };
+    let aether = match config.builder("aether-doctor").connect().await {
+        Ok(aether) => aether,
+        Err(error) => return failed(&error),
+    };
+    let findings = async {
+        let emitter = aether.emitter("aether-doctor").map_err(|error| failed(&error))?;
+        let directory = Directory::open(&aether, emitter).await.map_err(|error| failed(&error))?;
+        // How many will announce themselves is unknown.
+        tokio::time::sleep(ROLL_CALL).await;
+        let listing = directory.read().await;
+        let refused = listing.refused;
+        let vain = refused.invalid + refused.too_large + refused.silent + refused.left_out;
+        let mut findings = Vec::new();
+        if vain > 0 {
+            let text =
+                format!("{vain} services did not answer a question for their description, or with nonsense");
+            findings.push(Finding::warn(
+                CHECK,
+                text,
+                "look at their logs; `aether describe` counts them by reason",
+            ));
+        } else {
+            findings.push(Finding::ok(CHECK, format!("{} describe themselves", listing.services.len())));
+        }
+        findings.extend(clocks(&listing.services));
+        Ok(findings)
+    };
+    let findings = findings.await.unwrap_or_else(|failed| failed);
+    // Nothing was emitted that could be lost.
+    let _ = aether.close().await;
+    findings
+}
+
+/// Compares the clocks. Half the round trip is unknown, so it counts for the service.
+fn clocks(services: &[Described]) -> Vec<Finding> {
+    const CHECK: &str = "clocks";
+    if services.is_empty() {
+        return vec![Finding::ok(
+            CHECK,
+            "not compared: no service describes itself, and NATS servers do not tell the time",
+        )];
+    }
+    let mut findings = Vec::new();
+    for service in services {
+        let off = service.clock_offset_micros.unsigned_abs().saturating_sub(service.round_trip_micros / 2);
+        if off <= TOLERABLE_MICROS {
+            continue;
+        }
+        let side = if service.clock_offset_micros > 0 { "ahead of" } else { "behind" };
+        let off_time = Duration::from_millis(off / 1000);
+        let text = format!(
+            "the clock of {} is {} {side} that of this machine",
+            service.description.service,
+            humantime::format_duration(off_time)
+        );
+        let remedy = "synchronise both machines by NTP (timedatectl set-ntp true)";
+        findings.push(match off {
+            off if off > WRONG_MICROS => Finding::fail(CHECK, text, remedy),
+            _ => Finding::warn(CHECK, text, remedy),
+        });
+    }
+    if findings.is_empty() {
+        let most = services.iter().map(|service| service.round_trip_micros).max().unwrap_or_default();
+        let text = format!(
+            "those of {} services agree with this one, to within the way of {:.1} ms",
+            services.len(),
+            most as f64 / 1000.0
+        );
+        findings.push(Finding::ok(CHECK, text));
+    }
+    findings
+}

@@ -1,0 +1,194 @@
+//! The medium: whether the server answers, what it is and allows, and what this user may do on it.
+//!
+//! It connects with the NATS client directly, because the medium itself hides the server's refusals behind retries.
+
+use std::time::{Duration, Instant};
+
+use aether_chassis::config::Configuration;
+use aether_chassis::error_chain;
+use aether_core::medium::without_secrets;
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, ServerError};
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::finding::Finding;
+
+const CHECK: &str = "medium";
+/// How long the server has for each step.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The oldest server that the tests run against.
+const OLDEST: (u64, u64) = (2, 10);
+/// The payload that servers take by default.
+const USUAL_PAYLOAD: usize = 1 << 20;
+
+pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
+    let settings = config.settings();
+    let url = without_secrets(&settings.medium.url);
+    if settings.medium.args().is_local() {
+        let text = "local: reaches only vibrators inside one process";
+        return vec![Finding::warn(CHECK, text, "set medium.url to nats://host:port for several processes")];
+    }
+    let servers: Result<Vec<ServerAddr>, _> =
+        settings.medium.url.split(',').map(|url| url.trim().parse()).collect();
+    let servers = match servers {
+        Ok(servers) => servers,
+        Err(error) => {
+            let text = format!("{url} is no address: {}", error_chain(&error));
+            return vec![Finding::fail(CHECK, text, "use nats://host:port or tls://host:port")];
+        }
+    };
+    let (refusals, mut refused) = mpsc::unbounded_channel();
+    let options = ConnectOptions::new().name("aether-doctor").connection_timeout(PATIENCE).event_callback(
+        move |event| {
+            if let Event::ServerError(ServerError::Other(text)) = event {
+                // The receiver lives until the checks are over.
+                let _ = refusals.send(text);
+            }
+            std::future::ready(())
+        },
+    );
+    let begun = Instant::now();
+    let client = match timeout(PATIENCE, options.connect(servers)).await {
+        Ok(Ok(client)) => client,
+        Ok(Err(error)) => return vec![unreachable(&url, &error)],
+        Err(_) => {
+            let text = format!("{url} did not answer within {PATIENCE:?}");
+            return vec![Finding::fail(
+                CHECK,
+                text,
+                "check the address, the firewall and that it is a NATS server",
+            )];
+        }
+    };
+    let mut findings = vec![Finding::ok(CHECK, format!("{url} answered within {:.0?}", begun.elapsed()))];
+    findings.extend(server(&client));
+    findings.extend(permissions(&client, &settings.medium.prefix, &mut refused).await);
+    findings
+}
+
+fn unreachable(url: &str, error: &async_nats::ConnectError) -> Finding {
+    use async_nats::ConnectErrorKind as Kind;
+    let text = format!("cannot connect to {url}: {}", error_chain(error));
+    let remedy = match error.kind() {
+        Kind::AuthorizationViolation | Kind::Authentication => "check user and password in medium.url",
+        Kind::Tls => "use tls:// for a server with TLS, with a certificate that this machine trusts",
+        Kind::Dns => "check the name of the server",
+        _ => "start the server (nats-server), or correct medium.url",
+    };
+    Finding::fail(CHECK, text, remedy)
+}
+
+/// What the server tells about itself.
+fn server(client: &Client) -> Vec<Finding> {
+    let info = client.server_info();
+    let mut numbers = info.version.split(['.', '-']).map_while(|part| part.parse::<u64>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let text = format!("nats-server {} {:?}", info.version, info.server_name);
+    let mut findings = vec![if version < OLDEST {
+        Finding::warn("server", text, "update it to 2.10 or newer: older ones are not tested")
+    } else {
+        Finding::ok("server", text)
+    }];
+    if info.lame_duck_mode {
+        let text = "the server is shutting down";
+        findings.push(Finding::warn("server", text, "connect to another one, or wait until it is back"));
+    }
+    let text = format!("a message has at most {} bytes", info.max_payload);
+    findings.push(if info.max_payload < USUAL_PAYLOAD {
+        Finding::warn(
+            "max_payload",
+            text,
+            "larger waves are refused: raise max_payload of the server if yours are larger",
+        )
+    } else {
+        Finding::ok("max_payload", text)
+    });
+    let text = if info.jetstream { "on" } else { "off; no wave needs it, but the server keeps nothing" };
+    findings.push(Finding::ok("JetStream", text));
+    findings
+}
+
+/// Sends itself a message below each root of subjects.
+async fn permissions(
+    client: &Client,
+    prefix: &str,
+    refused: &mut mpsc::UnboundedReceiver<String>,
+) -> Vec<Finding> {
+    // Nobody else has this subject.
+    let own = client.new_inbox();
+    let own = own.rsplit('.').next().unwrap_or("doctor").to_owned();
+    let roots = [
+        ("waves", format!("{prefix}.aether-doctor.{own}")),
+        ("questions", format!("{prefix}-ask.aether-doctor.{own}")),
+        ("copies for observers", format!("{prefix}-seen.aether-doctor.{own}")),
+        ("control messages", format!("{prefix}._aether.doctor.{own}")),
+        ("answers", client.new_inbox()),
+    ];
+    let mut waiting = Vec::new();
+    for (what, subject) in roots {
+        let subscribed = client.subscribe(subject.clone()).await;
+        waiting.push((what, subject, subscribed));
+    }
+    let discovery = client.subscribe("$SRV.PING").await;
+    for (_, subject, _) in &waiting {
+        // A failure shows as a message that does not arrive.
+        let _ = client.publish(subject.clone(), "aether doctor".into()).await;
+    }
+    // The server handles the messages of a client in order, so its refusals have arrived afterwards.
+    let flushed = timeout(PATIENCE, client.flush()).await.is_ok_and(|flushed| flushed.is_ok());
+    if !flushed {
+        return vec![Finding::fail(
+            "permissions",
+            "the server did not confirm the messages of this check",
+            "try again; if it stays so, look at the server's log",
+        )];
+    }
+    let mut findings = Vec::new();
+    let mut texts = Vec::new();
+    for (what, subject, subscribed) in waiting {
+        let arrived = match subscribed {
+            Ok(mut messages) => {
+                timeout(Duration::from_secs(1), messages.next()).await.is_ok_and(|message| message.is_some())
+            }
+            Err(_) => false,
+        };
+        while let Ok(text) = refused.try_recv() {
+            texts.push(text);
+        }
+        if arrived {
+            continue;
+        }
+        let root = subject
+            .rsplit_once(".aether-doctor")
+            .or_else(|| subject.rsplit_once("._aether"))
+            .map_or("_INBOX", |(root, _)| root);
+        let why: Vec<_> = texts.iter().filter(|text| text.contains(&subject)).map(String::as_str).collect();
+        let why =
+            if why.is_empty() { "a message to itself did not arrive".to_owned() } else { why.join("; ") };
+        let text = format!("{what} do not pass: {why}");
+        findings.push(Finding::fail(
+            "permissions",
+            text,
+            format!("allow this user to publish and to subscribe to {root}.> on the server"),
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(
+            "permissions",
+            format!("may publish and subscribe below {prefix}, {prefix}-ask, {prefix}-seen and _INBOX"),
+        ));
+    }
+    // The client hands refusals on in a task of its own, so one may be on its way.
+    while let Ok(Some(text)) = timeout(Duration::from_millis(200), refused.recv()).await {
+        texts.push(text);
+    }
+    let is_refused = discovery.is_err() || texts.iter().any(|text| text.contains("$SRV"));
+    findings.push(if is_refused {
+        let remedy = "allow it to subscribe to $SRV.>, or use NatsOptions::discovery(false) in the program";
+        Finding::warn("discovery", "may not answer the service discovery of NATS tools", remedy)
+    } else {
+        Finding::ok("discovery", "may answer the service discovery of NATS tools")
+    });
+    findings
+}
