@@ -85,6 +85,7 @@ use crate::description::{self, Description};
 use crate::service_manager;
 
 use batch_loop::BatchLoop;
+use circuit::Circuit;
 use corroboration::Corroborator;
 use echo_loop::EchoLoop;
 use limits::LimitsInForce;
@@ -139,7 +140,7 @@ impl SetLoop {
     fn circuit(&self) -> Option<Circuit> {
         match self {
             Self::Each(set) => set.circuit.clone(),
-            Self::Batches(_) => None,
+            Self::Batches(set) => set.circuit.clone(),
         }
     }
 

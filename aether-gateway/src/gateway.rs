@@ -24,7 +24,7 @@ use crate::field::{FieldOptions, Fields};
 use crate::http;
 use crate::insight::{self, Insight};
 use crate::observed::Observed;
-use crate::status::Heard, StatusSource;
+use crate::status::{Heard, StatusSource};
 
 /// The name of the gateway's vibrator in the table of inboxes.
 const NAME: &str = "gateway";

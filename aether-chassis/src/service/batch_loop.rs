@@ -186,7 +186,8 @@ impl BatchLoop {
                 resend.budget.deposit();
             }
             self.account.open();
-            let attempt = Attempt::new(context, wave.clone(), self.account.hand_over());
+            let waited = self.account.waited(&wave);
+            let attempt = Attempt::new(context, wave.clone(), self.account.hand_over(waited));
             let added = self.batches.collect.add(&Delivery::with(wave, Arc::clone(&self.means)));
             match added {
                 Ok(()) => attempts.push(attempt),
@@ -202,7 +203,11 @@ impl BatchLoop {
             watching.ended(&handled);
         }
         match handled {
-            Ok(_) => attempts.into_iter().for_each(|attempt| attempt.open.settle(Outcome::Succeeded)),
+            Ok(_) => attempts.into_iter().for_each(|attempt| {
+                attempt.span.ended(Outcome::Succeeded.as_str(), None);
+                attempt.open.time(&attempt.wave);
+                attempt.open.settle(Outcome::Succeeded);
+            }),
             Err(error) => {
                 let failed = BatchFailed { waves: attempts.len(), cause: error.into() };
                 for attempt in attempts {
@@ -258,7 +263,7 @@ impl BatchLoop {
             // Unconstrained: otherwise tokio's cooperative budget would end the loop early.
             while let Some(Some(wave)) = unconstrained(self.receiver.receive()).now_or_never() {
                 self.account.open();
-                let attempt = Attempt::new(context, wave, self.account.hand_over());
+                let attempt = Attempt::new(context, wave, self.account.hand_over(None));
                 attempt.fail(Cause::shut_down(Outcome::Left)).await;
             }
             while let Some(ended) = failing.join_next().await {

@@ -1,5 +1,6 @@
 //! Builds a service: handlers, limits and layers, checked before it subscribes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::physics::Interfere;
