@@ -10,7 +10,7 @@ use aether_core::conformance::NatsServer;
 use aether_core::{Aether, AetherBuilder};
 use aether_field::Field;
 use aether_testing::{Fault, Faults};
-use replica::{equal, join, within};
+use replica::{all_equal, join, within};
 use tokio::time::Instant;
 
 /// Processes with a medium each, whose faults hit what they send.
@@ -27,13 +27,11 @@ async fn processes(count: usize, faults: &Faults) -> Vec<Field> {
 /// Waits until all have one digest. Returns how long it took.
 async fn converged(fields: &[Field]) -> Duration {
     let start = Instant::now();
-    for field in fields {
-        equal(field, &fields[0]).await;
-    }
+    all_equal(fields).await;
     start.elapsed()
 }
 
-/// 1,000 writes of each replica while the faults last, which is until the last write.
+/// 1,000 writes of each replica. The faults last beyond the last one.
 async fn write_through(faults: &Faults, fields: &[Field]) {
     for round in 0..1000 {
         for (at, field) in fields.iter().enumerate() {

@@ -21,13 +21,9 @@ pub(super) const SILENCE: Duration = Duration::from_secs(5);
 /// have different bounds, differ for ever.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// How long the state of a peer that has less may stay as it is before this replica begins a reconciliation with it. A peer
+/// How long the state of a peer that has much less may stay as it is before this replica begins a reconciliation with it. A peer
 /// that exchanges something shows another digest with each beat, every 1.25 s at most.
 const STALLED: Duration = Duration::from_secs(2);
-
-/// How long a peer that has a little less may change without ever being equal. While all write, each sees of the others
-/// what they had a moment ago.
-const BEHIND: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct Known {
@@ -38,8 +34,6 @@ struct Known {
     heard: Instant,
     /// When its digest was another one last.
     changed: Instant,
-    /// Since when it has less than this replica; `None` if it has not.
-    behind: Option<Instant>,
     /// When the last reconciliation with it ended.
     reconciled: Option<Instant>,
     /// The digests, of this replica and of the peer, that a reconciliation has left different, and when.
@@ -54,17 +48,11 @@ impl Known {
         (self.digest, self.heard) = (digest, now);
     }
 
-    /// Whether it has less than this replica, and is about to get that from a peer of its choice. A replica that joins
-    /// would get everything from everybody at once otherwise.
-    fn catches_up(&mut self, own: Digest, now: Instant) -> bool {
-        if self.digest.entries >= own.entries {
-            self.behind = None;
-            return false;
-        }
-        let since = |when: Instant| now.saturating_duration_since(when);
-        let behind = *self.behind.get_or_insert(now);
-        let joins = self.digest.entries < own.entries / 2;
-        since(self.changed) < STALLED && (joins || since(behind) < BEHIND)
+    /// Whether it has joined lately, and is about to get everything from a peer of its choice. It would get everything from
+    /// everybody at once otherwise.
+    fn catches_up(&self, own: Digest, now: Instant) -> bool {
+        let is_joining = self.digest.entries < own.entries / 2;
+        is_joining && now.saturating_duration_since(self.changed) < STALLED
     }
 }
 
@@ -156,7 +144,6 @@ impl Peers {
             digest: beat.digest,
             heard: now,
             changed: now,
-            behind: None,
             reconciled: None,
             settled: None,
         };
@@ -227,7 +214,7 @@ impl Peers {
             if before == (own, Some(known.digest)) && own != known.digest {
                 known.settled = Some((own, known.digest, now));
             }
-            (known.reconciled, known.behind) = (Some(now), None);
+            known.reconciled = Some(now);
         }
     }
 
@@ -237,20 +224,15 @@ impl Peers {
     }
 
     /// The peers that have another state and do not catch up by themselves, those that were reconciled longest ago first.
-    pub(super) fn differing(&mut self, digest: Digest, now: Instant) -> Vec<(WriterId, Option<Instant>)> {
+    pub(super) fn differing(&self, digest: Digest, now: Instant) -> Vec<(WriterId, Option<Instant>)> {
         let is_settled = |known: &Known| {
             known.settled.is_some_and(|(own, theirs, when)| {
                 (own, theirs) == (digest, known.digest) && now.saturating_duration_since(when) < SETTLED
             })
         };
-        let differs = |known: &mut Known| {
-            known.digest != digest && !is_settled(known) && !known.catches_up(digest, now)
-        };
-        let mut all: Vec<_> = self
-            .known
-            .iter_mut()
-            .filter_map(|(writer, known)| differs(known).then_some((writer, known)))
-            .collect();
+        let differs =
+            |known: &Known| known.digest != digest && !is_settled(known) && !known.catches_up(digest, now);
+        let mut all: Vec<_> = self.known.iter().filter(|(_, known)| differs(known)).collect();
         all.sort_by_key(|(_, known)| known.reconciled);
         all.into_iter().map(|(&writer, known)| (writer, known.reconciled)).collect()
     }

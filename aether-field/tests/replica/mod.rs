@@ -49,3 +49,12 @@ pub(crate) async fn equal(field: &Field, other: &Field) {
     })
     .await;
 }
+
+/// Waits until all replicas have one digest at the same moment.
+pub(crate) async fn all_equal(fields: &[Field]) {
+    while fields.iter().any(|field| field.digest() != fields[0].digest()) {
+        for field in fields {
+            equal(field, &fields[0]).await;
+        }
+    }
+}
