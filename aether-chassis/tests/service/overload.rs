@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aether_chassis::{Service, State};
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, InboxOptions, Wave};
+use aether_core::{Aether, InboxOptions, Wave, WhenFull};
 use tokio::sync::Notify;
 
-use crate::stage::Stage;
+use crate::stage::{LONG, Stage};
 
 const WAVES: u64 = 200_000;
 
@@ -37,7 +37,9 @@ async fn a_handler_slower_than_its_senders_over_nats_loses_nothing() {
     let there = Aether::connect(&server.url()).await.unwrap();
     let count = Arc::new(Count { left: AtomicU64::new(WAVES), over: Notify::new() });
     let lost = Arc::clone(&count);
-    let inbox = InboxOptions::interactive().on_shed(move |_, _| lost.over.notify_one());
+    // Longer than a busy machine may delay the handler: an inbox sheds once the patience of its emitters is over.
+    let inbox = InboxOptions::interactive().when_full(WhenFull::Wait { patience: LONG });
+    let inbox = inbox.on_shed(move |_, _| lost.over.notify_one());
     let builder = Service::builder("slow").inbox(inbox).state(Arc::clone(&count)).on("work", work);
     let stage = Stage::on(there.clone(), builder).await;
     let emitter = here.emitter("quick").unwrap();

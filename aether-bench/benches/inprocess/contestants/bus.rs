@@ -68,8 +68,9 @@ async fn open(senders: usize, receivers: usize) -> Result<Opened<BusSender, BusR
     let inbox = inbox.when_full(WhenFull::Wait { patience: PATIENCE });
     let mut silent = Vec::new();
     for number in 0..receivers {
-        let receiver = Vibrator::builder(&format!("receiver{number}")).inbox(inbox.clone());
-        silent.push(BusReceiver(receiver.create(&aether).await?));
+        let name = format!("receiver{number}");
+        let receiver = Vibrator::builder(&name).inbox(inbox.clone()).create(&aether).await?;
+        silent.push(BusReceiver(receiver));
     }
     let sender = |_| Ok(BusSender { emitter: aether.emitter("sender")?, channel: channel.clone() });
     let senders = (0..senders).map(sender).collect::<Result<_, Error>>()?;
