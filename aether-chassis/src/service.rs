@@ -154,7 +154,8 @@ impl Service {
     /// Cancelled before completion, the service has ended. Handlers are ended in the middle, at their next await
     /// point, and count as abandoned.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<ServiceReport, ServiceError> {
-        let Self { emitter, loops, echoes, corroborators, grace, counters, accounted: _accounted, hears } = self;
+        let Self { emitter, loops, echoes, corroborators, grace, counters, accounted: _accounted, hears } =
+            self;
         let mut running =
             Running { service: emitter.source().clone(), counters: counters.clone(), ended: false };
         tracing::info!(service = %emitter.source(), hears, "the service started");

@@ -76,11 +76,7 @@ pub(crate) async fn top(args: TopArgs, shutdown: CancellationToken) -> Result<()
 }
 
 /// Draws until the user or a signal ends it. The terminal is restored whatever happens.
-async fn live(
-    watched: &mut Watched,
-    medium: &str,
-    shutdown: &CancellationToken,
-) -> Result<(), CommandError> {
+async fn live(watched: &mut Watched, medium: &str, shutdown: &CancellationToken) -> Result<(), CommandError> {
     // The log goes to the same terminal.
     let _silence = logging::silence_terminal();
     let mut terminal = Terminal::open()?;

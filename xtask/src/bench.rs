@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` also
 /// runs `field_gateway`.
-pub(crate) const NAMES: [&str; 11] = [
+pub(crate) const NAMES: [&str; 12] = [
     "inprocess",
     "handlers",
     "instructions",
@@ -24,6 +24,7 @@ pub(crate) const NAMES: [&str; 11] = [
     "scale",
     "field",
     "stores",
+    "accounts",
 ];
 
 /// The options of the benchmarks that write pages.

@@ -365,7 +365,16 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         connecting::log_changes(aether);
         let circuits = loops.iter().filter_map(|set| set.circuit.clone()).collect();
         let accounted = account(aether, &name, counters.clone(), circuits);
-        Ok(Service { emitter, loops, echoes, corroborators, grace, counters, accounted, hears: hears.join(", ") })
+        Ok(Service {
+            emitter,
+            loops,
+            echoes,
+            corroborators,
+            grace,
+            counters,
+            accounted,
+            hears: hears.join(", "),
+        })
     }
 }
 

@@ -72,11 +72,8 @@ fn sum_line(snapshot: &Snapshot) -> Line<'static> {
     let queued = present().fold(0_u64, |sum, known| sum.saturating_add(known.account.ledger().queued));
     let suspicious: u64 = snapshot.counts.by_reason().iter().map(|(_, accounts)| accounts).sum();
     let (offered, lost) = (rate(|rates| rates.offered), rate(|rates| rates.lost));
-    let mut spans = vec![Span::from(format!(
-        "{} processes  {}/s offered  ",
-        present().count(),
-        short(offered)
-    ))];
+    let mut spans =
+        vec![Span::from(format!("{} processes  {}/s offered  ", present().count(), short(offered)))];
     let lost_text = Span::from(format!("{}/s lost", short(lost)));
     spans.push(if lost > 0.0 { lost_text.red() } else { lost_text });
     spans.push(Span::from(format!("  {} queued", short(queued as f64))));
@@ -96,7 +93,10 @@ fn tab_line(shown: Tab) -> Line<'static> {
 
 fn draw_list(frame: &mut Frame<'_>, area: Rect, screen: &mut Screen, snapshot: &Snapshot) {
     let has_head = matches!(screen.tab, Tab::Processes | Tab::Vibrators | Tab::Present);
-    screen.keep_in(screen.rows(snapshot), usize::from(area.height) - usize::from(has_head).min(area.height.into()));
+    screen.keep_in(
+        screen.rows(snapshot),
+        usize::from(area.height) - usize::from(has_head).min(area.height.into()),
+    );
     let (first, page) = (screen.first, screen.page);
     match screen.tab {
         Tab::Processes => {
@@ -106,9 +106,10 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, screen: &mut Screen, snapshot: &
             table(frame, area, (&head, widths.to_vec()), rows);
         }
         Tab::Vibrators => {
-            let inboxes = snapshot.processes.iter().flat_map(|known| {
-                known.account.inboxes.iter().map(move |inbox| (known, inbox))
-            });
+            let inboxes = snapshot
+                .processes
+                .iter()
+                .flat_map(|known| known.account.inboxes.iter().map(move |inbox| (known, inbox)));
             let rows = inboxes.skip(first).take(page).map(|(known, inbox)| {
                 let ledger = &inbox.ledger;
                 let cells = vec![
@@ -123,7 +124,7 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, screen: &mut Screen, snapshot: &
                 Row::new(right(cells, 2)).style(style_of(known))
             });
             let head = ["vibrator", "of", "open", "offered", "lost", "queued", "floor"];
-            let widths = [18, 6, 7, 7, 7, 5].map(Constraint::Length);
+            let widths = [20, 6, 7, 7, 7, 5].map(Constraint::Length);
             table(frame, area, (&head, widths.to_vec()), rows);
         }
         Tab::Present => {

@@ -12,8 +12,9 @@ pub(super) fn table(snapshot: &Snapshot) -> String {
     let head = ["PROCESS", "STATE", "OFFERED", "DELIVERED", "LOST", "QUEUED", "FLOOR", "BREAKERS", "WHY"];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(snapshot.processes.iter().map(row));
-    let widths: Vec<_> =
-        (0..head.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<_> = (0..head.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();

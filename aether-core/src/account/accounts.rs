@@ -139,13 +139,11 @@ impl Accounts {
 
 fn options(overflowed: &Arc<AtomicU64>) -> InboxOptions {
     let overflowed = Arc::clone(overflowed);
-    InboxOptions::default()
-        .max_waves(MESSAGES)
-        .max_bytes(MESSAGE_BYTES)
-        .when_full(WhenFull::Shed)
-        .on_shed(move |_, _| {
+    InboxOptions::default().max_waves(MESSAGES).max_bytes(MESSAGE_BYTES).when_full(WhenFull::Shed).on_shed(
+        move |_, _| {
             overflowed.fetch_add(1, Ordering::Relaxed);
-        })
+        },
+    )
 }
 
 /// Reads until the inbox is closed or the last handle is dropped.

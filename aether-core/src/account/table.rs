@@ -262,9 +262,10 @@ impl Table {
             return Err(AccountError::NoRoom);
         }
         while !fits(self) {
-            let gone = self.processes.iter().filter(|(source, known)| {
-                *source != process && known.standing(now) != Standing::Present
-            });
+            let gone = self
+                .processes
+                .iter()
+                .filter(|(source, known)| *source != process && known.standing(now) != Standing::Present);
             let Some(oldest) = gone.min_by_key(|(_, known)| known.heard).map(|(source, _)| source.clone())
             else {
                 self.look_for_room_at = Some(now + WALK_EVERY);

@@ -12,11 +12,13 @@ use crate::status::{AccountsPart, ProgramLine};
 pub(super) fn write(to: &mut Families<'_>, accounts: &AccountsPart) -> fmt::Result {
     let programs = || accounts.programs.iter().map(|line| (vec![("program", line.program.as_str())], line));
     let standings = programs().flat_map(|(labels, line)| {
-        [("present", line.present), ("silent", line.silent), ("ended", line.ended)].map(|(standing, number)| {
-            let mut labels = labels.clone();
-            labels.push(("standing", standing));
-            (labels, number)
-        })
+        [("present", line.present), ("silent", line.silent), ("ended", line.ended)].map(
+            |(standing, number)| {
+                let mut labels = labels.clone();
+                labels.push(("standing", standing));
+                (labels, number)
+            },
+        )
     });
     let help = "Processes that tell their account, have missed three accounts, or have ended";
     to.gauge("processes", help, None, standings)?;
@@ -27,9 +29,11 @@ pub(super) fn write(to: &mut Families<'_>, accounts: &AccountsPart) -> fmt::Resu
         ("process_delivered_waves", "Waves received by all processes of a program", |it| {
             it.inboxes.0.delivered
         }),
-        ("process_lost_upstream_waves", "Waves sent to all processes of a program and lost on the way", |it| {
-            it.inboxes.0.lost_upstream
-        }),
+        (
+            "process_lost_upstream_waves",
+            "Waves sent to all processes of a program and lost on the way",
+            |it| it.inboxes.0.lost_upstream,
+        ),
         ("process_emitted_waves", "Waves that all processes of a program gave to their medium", |it| {
             it.outbox.0.offered
         }),
@@ -39,9 +43,11 @@ pub(super) fn write(to: &mut Families<'_>, accounts: &AccountsPart) -> fmt::Resu
         ("process_breaker_openings", "How often circuit breakers have opened", |it| {
             it.handlers.breaker_openings
         }),
-        ("process_suspicious_accounts", "Accounts of a program that are wrong or contradict each other", |it| {
-            it.suspicious
-        }),
+        (
+            "process_suspicious_accounts",
+            "Accounts of a program that are wrong or contradict each other",
+            |it| it.suspicious,
+        ),
     ];
     for (name, help, count) in counters {
         to.counter(name, help, None, programs().map(|(labels, line)| (labels, count(line))))?;
@@ -51,10 +57,16 @@ pub(super) fn write(to: &mut Families<'_>, accounts: &AccountsPart) -> fmt::Resu
     let help = "Waves shed by the outboxes of all processes of a program, by reason";
     shed(to, ("process_outbox_shed_waves", help), accounts, |line| &line.outbox.0)?;
     let gauges: [(&str, &str, fn(&ProgramLine) -> u64); 4] = [
-        ("process_queued_waves", "Waves waiting in the inboxes of present processes", |it| it.inboxes.0.queued),
-        ("process_outbox_queued_waves", "Waves waiting to be sent by present processes", |it| it.outbox.0.queued),
+        ("process_queued_waves", "Waves waiting in the inboxes of present processes", |it| {
+            it.inboxes.0.queued
+        }),
+        ("process_outbox_queued_waves", "Waves waiting to be sent by present processes", |it| {
+            it.outbox.0.queued
+        }),
         ("process_unsettled_waves", "Waves that were queued in processes that are gone", |it| it.unsettled),
-        ("process_open_breakers", "Circuit breakers that are open or half open", |it| it.handlers.breakers_open),
+        ("process_open_breakers", "Circuit breakers that are open or half open", |it| {
+            it.handlers.breakers_open
+        }),
     ];
     for (name, help, value) in gauges {
         to.gauge(name, help, None, programs().map(|(labels, line)| (labels, value(line))))?;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aether_core::account::{Accounts, HandlersAccount, KnownProcess, ProcessAccount, ProgramAccount, Standing};
+use aether_core::account::{
+    Accounts, HandlersAccount, KnownProcess, ProcessAccount, ProgramAccount, Standing,
+};
 use aether_core::{Floor, Ledger};
 use serde::{Serialize, Serializer};
 
@@ -105,7 +107,8 @@ impl AccountsPart {
 
     /// Each known process with its whole account.
     pub(crate) fn whole(accounts: &Accounts) -> Vec<WholeProcess> {
-        let whole = |known: KnownProcess| WholeProcess { line: ProcessLine::from(&known), account: known.account };
+        let whole =
+            |known: KnownProcess| WholeProcess { line: ProcessLine::from(&known), account: known.account };
         accounts.processes().into_iter().map(whole).collect()
     }
 }
@@ -176,14 +179,7 @@ impl From<&KnownProcess> for ProcessLine {
 impl From<&HandlersAccount> for HandlersLine {
     fn from(handlers: &HandlersAccount) -> Self {
         let HandlersAccount {
-            received,
-            failed,
-            shed,
-            left,
-            breakers,
-            breakers_open,
-            breaker_openings,
-            ..
+            received, failed, shed, left, breakers, breakers_open, breaker_openings, ..
         } = handlers.clone();
         Self { received, failed, shed, left, breakers, breakers_open, breaker_openings }
     }

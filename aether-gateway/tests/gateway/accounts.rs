@@ -53,7 +53,8 @@ async fn every_service_shows_what_it_lost_and_why_also_after_it_has_gone() {
     let aether = Aether::connect(&server.url()).await.unwrap();
     let running = support::run(&aether, GatewayOptions::default()).await;
     let (elsewhere, _stock) = store(&server).await;
-    let shed = |accounts: &Value| line(accounts, "programs").map(|line| line["inboxes"]["shed"]["full"].clone());
+    let shed =
+        |accounts: &Value| line(accounts, "programs").map(|line| line["inboxes"]["shed"]["full"].clone());
     let accounts = status(&running, |accounts| shed(accounts) == Some(8.into())).await;
     let program = line(&accounts, "programs").unwrap();
     assert_eq!((&program["present"], &program["inboxes"]["queued"]), (&1.into(), &2.into()));
@@ -61,7 +62,8 @@ async fn every_service_shows_what_it_lost_and_why_also_after_it_has_gone() {
     assert_eq!(line(&accounts, "processes").unwrap()["standing"], "present");
 
     let all: Value = serde_json::from_str(&running.get("/api/accounts").await.body).unwrap();
-    let whole = all.as_array().unwrap().iter().find(|it| it["process"].as_str().unwrap().starts_with("store"));
+    let whole =
+        all.as_array().unwrap().iter().find(|it| it["process"].as_str().unwrap().starts_with("store"));
     let inboxes = whole.unwrap()["account"]["inboxes"].as_array().unwrap();
     let stock = inboxes.iter().find(|inbox| inbox["vibrator"] == "stock").unwrap();
     assert_eq!((&stock["ledger"]["shed_full"], &stock["open"]), (&8.into(), &1.into()));
@@ -76,7 +78,8 @@ async fn every_service_shows_what_it_lost_and_why_also_after_it_has_gone() {
     assert!(page.contains("store &#34;quoted&#34;") && page.contains("8 full"), "{page}");
 
     elsewhere.close().await.unwrap();
-    let is_ended = |accounts: &Value| line(accounts, "processes").is_some_and(|line| line["standing"] == "ended");
+    let is_ended =
+        |accounts: &Value| line(accounts, "processes").is_some_and(|line| line["standing"] == "ended");
     let accounts = status(&running, is_ended).await;
     let program = line(&accounts, "programs").unwrap();
     assert_eq!((&program["ended"], &program["inboxes"]["shed"]["full"]), (&1.into(), &8.into()));

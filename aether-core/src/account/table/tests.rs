@@ -7,17 +7,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// An account with this many waves offered, of which some were lost and some are queued.
 fn account(process: &Source, uptime: u64, (offered, lost, queued): (u64, u64, u64)) -> ProcessAccount {
-    let ledger = Ledger {
-        offered,
-        delivered: offered - lost - queued,
-        shed_full: lost,
-        queued,
-        ..Ledger::default()
-    };
-    let json = format!(
-        r#"{{"process":"{process}","version":"1","uptime_ms":{},"every_ms":5000}}"#,
-        uptime * 1000
-    );
+    let ledger =
+        Ledger { offered, delivered: offered - lost - queued, shed_full: lost, queued, ..Ledger::default() };
+    let json =
+        format!(r#"{{"process":"{process}","version":"1","uptime_ms":{},"every_ms":5000}}"#, uptime * 1000);
     let mut account = record::read(json.as_bytes()).unwrap();
     account.inboxes = vec![InboxReport { open: 1, ledger, ..InboxReport::none("stock") }];
     account
@@ -131,7 +124,9 @@ fn made_up_processes_neither_grow_the_table_nor_push_out_those_that_are_there() 
     table.forget(later + 2 * KEPT);
     assert_eq!((table.bytes(), table.processes.len()), (0, 0));
     assert!(table.programs.values().all(|program| program.processes == 0));
-    let offered = |table: &Table| table.programs.values().fold(0_u128, |sum, it| sum + u128::from(it.counts.ledger.offered));
+    let offered = |table: &Table| {
+        table.programs.values().fold(0_u128, |sum, it| sum + u128::from(it.counts.ledger.offered))
+    };
     let before = offered(&table);
     table.take(account(&source("late", 9), 1, (4, 0, 0)), later + 2 * KEPT);
     assert_eq!(line(&table, later + 2 * KEPT, "late"), Some((4, 0)));
