@@ -124,7 +124,7 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, screen: &mut Screen, snapshot: &
                 Row::new(right(cells, 2)).style(style_of(known))
             });
             let head = ["vibrator", "of", "open", "offered", "lost", "queued", "floor"];
-            let widths = [18, 6, 7, 7, 7, 5].map(Constraint::Length);
+            let widths = [20, 6, 7, 7, 7, 5].map(Constraint::Length);
             table(frame, area, (&head, widths.to_vec()), rows);
         }
         Tab::Present => {

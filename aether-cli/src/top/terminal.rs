@@ -26,11 +26,13 @@ impl Drop for Terminal {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use portable_pty::{CommandBuilder, PtySize, native_pty_system};
     use std::io::Read;
+    use std::num::NonZeroU16;
 
     #[test]
     #[ignore = "the next test runs it in a terminal of its own"]
@@ -48,7 +50,8 @@ mod tests {
         let mut child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let mut output = pair.master.try_clone_reader().unwrap();
-        let (mut terminal, mut bytes) = (vt100::Parser::new(24, 80, 200), [0; 4096]);
+        let (rows, columns) = (NonZeroU16::new(24).unwrap(), NonZeroU16::new(80).unwrap());
+        let (mut terminal, mut bytes) = (vt100::Parser::new(rows, columns, 200), [0; 4096]);
         let mut was_taken_over = false;
         while let Ok(read @ 1..) = output.read(&mut bytes) {
             for byte in &bytes[..read] {

@@ -1,8 +1,10 @@
 //! `aether top` in a pseudo-terminal, with real processes over a real NATS server.
 
 use std::io::{Read, Write};
+use std::num::NonZeroU16;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -18,6 +20,10 @@ struct Shown {
     keyboard: Box<dyn Write + Send>,
     terminal: Arc<Mutex<vt100::Parser>>,
     changes: Receiver<()>,
+}
+
+fn length(characters: u16) -> NonZeroU16 {
+    NonZeroU16::new(characters).unwrap()
 }
 
 fn size(rows: u16, cols: u16) -> PtySize {
@@ -37,7 +43,7 @@ impl Shown {
         let child = pair.slave.spawn_command(command).unwrap();
         let mut screen = pair.master.try_clone_reader().unwrap();
         let keyboard = pair.master.take_writer().unwrap();
-        let terminal = Arc::new(Mutex::new(vt100::Parser::new(24, 80, 0)));
+        let terminal = Arc::new(Mutex::new(vt100::Parser::new(length(24), length(80), 0)));
         let (changed, changes) = channel();
         let drawn = Arc::clone(&terminal);
         std::thread::spawn(move || {
@@ -63,17 +69,24 @@ impl Shown {
 
     /// Waits until the terminal shows all of this.
     fn shows(&self, parts: &[&str]) -> String {
+        self.until(|text| parts.iter().all(|part| text.contains(part)), parts)
+    }
+
+    /// Waits until the text of the terminal is as wanted. It is redrawn each second, so the whole wait is bounded.
+    fn until(&self, is_wanted: impl Fn(&str) -> bool, wanted: impl std::fmt::Debug) -> String {
+        let end = Instant::now() + PATIENCE;
         loop {
             let text = self.text();
-            if parts.iter().all(|part| text.contains(part)) {
+            if is_wanted(&text) {
                 return text;
             }
-            self.changes.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {parts:?} in\n{text}"));
+            let changed = self.changes.recv_timeout(end.saturating_duration_since(Instant::now()));
+            assert!(changed.is_ok() && Instant::now() < end, "no {wanted:?} in\n{text}");
         }
     }
 
     fn resize(&self, rows: u16, cols: u16) {
-        self.terminal.lock().unwrap().screen_mut().set_size(rows, cols);
+        self.terminal.lock().unwrap().screen_mut().set_size(length(rows), length(cols));
         self.master.resize(size(rows, cols)).unwrap();
     }
 
@@ -115,27 +128,32 @@ async fn top_shows_all_processes_in_80_by_24_and_after_a_resize_and_restores_the
     let beta = service(&["beta"], &medium);
     let alpha = service(&["alpha", "--rate", "20"], &medium);
     let mut top = Shown::start(&with(&["top"], &medium));
-    let text = top.shows(&["connected", "aether-alpha", "aether-beta", "present", "/s offered", "q quit"]);
+    let text = top.shows(&[
+        "connected",
+        "aether-service-alpha",
+        "aether-service-beta",
+        "present",
+        "/s offered",
+        "q quit",
+    ]);
     assert_eq!(text.lines().count(), 24, "{text}");
     top.press("\t");
-    top.shows(&["vibrator", "aether-beta", "inventory"]);
+    top.shows(&["vibrator", "aether-service-beta", "payments"]);
     top.press("\x1b[C");
     top.shows(&["No incidents"]);
     top.press("4");
-    top.shows(&["orders.created"]);
+    top.shows(&[" -> ", "orders."]);
     top.press("\t");
-    top.shows(&["hears", "inventory.*"]);
+    top.shows(&["hears", "inventory.reserve"]);
     top.press("?");
     top.shows(&["Any key closes this help"]);
     top.press(" ");
     top.resize(40, 100);
     let is_at_the_bottom = |text: &str| text.lines().nth(39).is_some_and(|line| line.contains("q quit"));
-    while !is_at_the_bottom(&top.text()) {
-        top.changes.recv_timeout(PATIENCE).unwrap();
-    }
+    top.until(is_at_the_bottom, "keys in the last line");
     top.press("1");
     drop(beta);
-    top.shows(&["aether-beta", "silent"]);
+    top.shows(&["aether-service-beta", "silent"]);
     top.press("q");
     top.ends_restored();
     drop(alpha);
@@ -152,7 +170,7 @@ async fn top_says_when_the_medium_is_away_and_recovers_and_control_c_restores_th
     server.restart().await.unwrap();
     top.shows(&["aether top  connected"]);
     let beta = service(&["beta"], &medium);
-    top.shows(&["aether-beta", "present"]);
+    top.shows(&["aether-service-beta", "present"]);
     top.press("\x03");
     top.ends_restored();
     drop(beta);
@@ -175,7 +193,7 @@ async fn top_prints_a_plain_table_for_scripts() {
     let beta = service(&["beta"], &medium);
     // Its first account takes as long as its start.
     let mut top = Shown::start(&with(&["top", "--no-physics"], &medium));
-    top.shows(&["aether-beta"]);
+    top.shows(&["aether-service-beta"]);
     top.press("q");
     top.ends_restored();
     // Without a terminal it is plain in any case.
@@ -186,7 +204,7 @@ async fn top_prints_a_plain_table_for_scripts() {
         assert_eq!(lines[0][..5], ["PROCESS", "STATE", "OFFERED", "DELIVERED", "LOST"], "{}", said.out);
         let beta = lines
             .iter()
-            .find(|line| line[0].starts_with("aether-beta@"))
+            .find(|line| line[0].starts_with("aether-service-beta@"))
             .unwrap_or_else(|| panic!("{said:?}"));
         assert_eq!(beta[1], "present");
         let numbers: Vec<u64> = beta[2..6].iter().map(|number| number.parse().unwrap()).collect();
