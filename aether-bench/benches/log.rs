@@ -124,7 +124,8 @@ fn bus(folder: &Path, durability: Durability) -> f64 {
             runtime.spawn(async move {
                 let (mut emitted, channel) = (0_u64, Channel::new(CHANNEL).unwrap());
                 while start.elapsed() < FOR {
-                    let receipt = shop.emit(Wave::from_bytes(&channel, vec![7; BYTES]).unwrap()).await.unwrap();
+                    let receipt =
+                        shop.emit(Wave::from_bytes(&channel, vec![7; BYTES]).unwrap()).await.unwrap();
                     assert_eq!(receipt.stored.unwrap().durability, durability);
                     emitted += 1;
                 }
@@ -144,7 +145,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    let fresh = || tempfile::tempdir_in(std::env::var_os("CARGO_TARGET_TMPDIR").unwrap_or_else(|| ".".into())).unwrap();
+    let fresh = || {
+        tempfile::tempdir_in(std::env::var_os("CARGO_TARGET_TMPDIR").unwrap_or_else(|| ".".into())).unwrap()
+    };
     let mut rates = [Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new()];
     // In turns, so that a change of the machine meets all.
     for _ in 0..ROUNDS {
@@ -205,7 +208,7 @@ fn replay_log(folder: &Path) {
         let opened = start.elapsed().as_secs_f64();
         let start = Instant::now();
         let (mut reader, mut waves, mut bytes) = (log.read_from(0), 0, 0);
-        while let Some(item) = reader.next().unwrap() {
+        while let Some(item) = reader.next_item().unwrap() {
             let LogItem::Wave(stored) = item else { panic!("{item:?}") };
             waves += 1;
             bytes += stored.wave.payload().len();

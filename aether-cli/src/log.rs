@@ -157,7 +157,7 @@ impl Chosen {
     ) -> Result<usize, CommandError> {
         let mut reader = LogReader::new(view.cursor(self.from)).only(&self.pattern);
         let mut damaged = 0;
-        while let Some(item) = reader.next().map_err(LogError::from)? {
+        while let Some(item) = reader.next_item().map_err(LogError::from)? {
             match item {
                 LogItem::Wave(stored) if self.takes(&stored) => each(*stored).await?,
                 LogItem::Damaged(damage) => {
@@ -208,7 +208,8 @@ pub(crate) async fn log(args: LogArgs, shutdown: CancellationToken) -> Result<()
             let line = async |stored: StoredWave| {
                 let (position, wave) = (stored.position, Record::of(&stored.wave));
                 let stored = humantime::format_rfc3339_micros(stored.at).to_string();
-                let mut line = serde_json::to_vec(&Exported { position, stored, wave }).map_err(std::io::Error::from)?;
+                let mut line =
+                    serde_json::to_vec(&Exported { position, stored, wave }).map_err(std::io::Error::from)?;
                 line.push(b'\n');
                 Ok(output.bytes(&line)?)
             };
@@ -345,7 +346,10 @@ pub(crate) async fn dead(args: DeadArgs, shutdown: CancellationToken) -> Result<
             output.line(Line::of(&letter.stored.wave, MOST_CHARACTERS))?;
             output.line(format_args!("position {} of the log", letter.stored.position))?;
             let at = humantime::format_rfc3339_seconds(letter.at);
-            output.line(format_args!("given up by {} at {at} after {} attempts", letter.consumer, letter.attempts))?;
+            output.line(format_args!(
+                "given up by {} at {at} after {} attempts",
+                letter.consumer, letter.attempts
+            ))?;
             for attempt in &letter.failed {
                 let at = SystemTime::UNIX_EPOCH + Duration::from_micros(attempt.micros);
                 output.line(format_args!("{} {}", humantime::format_rfc3339_seconds(at), attempt.error))?;

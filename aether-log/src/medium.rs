@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::medium::{
-    AskError, Carried, ConfirmError, EmitError, FlushError, JoinError, Medium, MediumStatus, NotStored, Offered,
-    Promises, Reach, Settled, Stored, Subscription, Waiting,
+    AskError, Carried, ConfirmError, EmitError, FlushError, JoinError, Medium, MediumStatus, NotStored,
+    Offered, Promises, Reach, Settled, Stored, Subscription, Waiting,
 };
 use aether_core::wire::{frame_bound, record_bound};
 use aether_core::{Durability, Wave};
@@ -158,7 +158,8 @@ impl DurableMedium {
     async fn settled(&self) -> Result<(), FlushError> {
         let mut storing = self.storing.subscribe();
         let settled = tokio::time::timeout(FLUSHED_WITHIN, storing.wait_for(|waves| *waves == 0)).await;
-        let unconfirmed = |_| FlushError::Unconfirmed { waves: *self.storing.borrow(), patience: FLUSHED_WITHIN };
+        let unconfirmed =
+            |_| FlushError::Unconfirmed { waves: *self.storing.borrow(), patience: FLUSHED_WITHIN };
         settled.map(drop).map_err(unconfirmed)
     }
 }

@@ -73,7 +73,8 @@ impl Store {
         let (committer, last) =
             Committer::new(Arc::clone(&segments), Arc::clone(&queue), &options, &opened, at_least)?;
         let thread = std::thread::Builder::new().name("aether-log".to_owned()).spawn(|| committer.run());
-        let thread = Some(thread.map_err(|source| OpenError::io(folder, "start the writing thread of", source))?);
+        let thread =
+            Some(thread.map_err(|source| OpenError::io(folder, "start the writing thread of", source))?);
         let (torn, damaged) = (opened.torn, opened.damaged);
         let store = Self { segments, queue, last, options, torn, damaged, thread, _lock: lock };
         store.retain();

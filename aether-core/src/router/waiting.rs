@@ -48,9 +48,7 @@ impl Waiting {
 
     /// A wave that is being stored, and is offered to its inboxes afterwards. If the future is dropped earlier, it has to
     /// see to both by other means. For implementors of media.
-    pub fn for_storage(
-        storing: impl Future<Output = Result<Settled, NotStored>> + Send + 'static,
-    ) -> Self {
+    pub fn for_storage(storing: impl Future<Output = Result<Settled, NotStored>> + Send + 'static) -> Self {
         Self(Box::new(Awaited::Storage(Box::pin(storing))))
     }
 

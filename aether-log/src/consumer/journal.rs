@@ -128,7 +128,8 @@ impl Journal {
 
     /// Notes a failed attempt. Nobody waits for it: if it is lost, the wave has one attempt more.
     pub(super) fn note_failure(&self, position: u64, attempt: &Attempt) {
-        let noted = self.store.append(entry(FAILED, &(position, attempt)), Durability::Stored, Box::new(drop));
+        let noted =
+            self.store.append(entry(FAILED, &(position, attempt)), Durability::Stored, Box::new(drop));
         if let Err(error) = noted {
             tracing::warn!(position, %error, "a failed attempt was not noted");
         }
@@ -160,7 +161,7 @@ fn entry(kind: u8, content: &impl Serialize) -> Entry {
 fn read(mut cursor: Cursor) -> Result<Read, OpenError> {
     let failed = |ReadError::Io { path, doing, source }| OpenError::io(&path, doing, source);
     let (mut last, mut snapshot, mut settled, mut failures) = (None, 0, Vec::new(), Vec::new());
-    while let Some(item) = cursor.next().map_err(failed)? {
+    while let Some(item) = cursor.next_item().map_err(failed)? {
         let record = match item {
             Item::Record(record) => record,
             Item::Damaged(damage) => {

@@ -164,7 +164,11 @@ impl ConsumerShared {
             }
         };
         let Some(Ok(stored)) = record.as_ref().and_then(read) else {
-            tracing::warn!(position, consumer = self.name, "a wave is not in the log any more or cannot be read");
+            tracing::warn!(
+                position,
+                consumer = self.name,
+                "a wave is not in the log any more or cannot be read"
+            );
             self.journal.settle(claim, position, Fate::Expired, &self.window, |_| {});
             return Ok(None);
         };

@@ -145,7 +145,11 @@ impl Window {
         let is_held = state.held + size <= MAX_HELD;
         state.held += if is_held { size } else { 0 };
         // Copied: a slice would keep the whole chunk of the file alive.
-        let record = is_held.then(|| Record { body: bytes::Bytes::copy_from_slice(&record.body), name: bytes::Bytes::copy_from_slice(&record.name), ..record });
+        let record = is_held.then(|| Record {
+            body: bytes::Bytes::copy_from_slice(&record.body),
+            name: bytes::Bytes::copy_from_slice(&record.name),
+            ..record
+        });
         state.ready.insert((level, position), Pending { position, level, place, record });
     }
 
@@ -157,7 +161,11 @@ impl Window {
     }
 
     /// The next wave to deliver, with its failures so far, or when there is one.
-    pub(super) fn take(&self, max_in_flight: usize, now: Instant) -> Result<(Pending, Failures), Option<Instant>> {
+    pub(super) fn take(
+        &self,
+        max_in_flight: usize,
+        now: Instant,
+    ) -> Result<(Pending, Failures), Option<Instant>> {
         let mut state = self.state.lock();
         while let Some(due) = state.delayed.first_entry().filter(|due| due.key().0 <= now) {
             let pending = due.remove();
@@ -188,12 +196,7 @@ impl Window {
     }
 
     /// A delivery that failed: it is ready again at an instant.
-    pub(super) fn delay(
-        &self,
-        pending: Pending,
-        attempt: Attempt,
-        until: impl FnOnce(u32) -> Instant,
-    ) {
+    pub(super) fn delay(&self, pending: Pending, attempt: Attempt, until: impl FnOnce(u32) -> Instant) {
         let mut state = self.state.lock();
         state.in_flight -= 1;
         let failures = state.failures.entry(pending.position).or_default();

@@ -75,7 +75,9 @@ pub enum AppendError {
         bytes: usize,
     },
     /// The disk is slower than the emitters: too many bytes wait to be written.
-    #[error("{waiting} bytes wait to be written, and at most {max_bytes} may: emit less, or use a faster disk")]
+    #[error(
+        "{waiting} bytes wait to be written, and at most {max_bytes} may: emit less, or use a faster disk"
+    )]
     Behind {
         /// The bytes that wait.
         waiting: usize,

@@ -158,8 +158,13 @@ mod tests {
     use super::*;
 
     fn written() -> (Entry, Bytes) {
-        let entry =
-            Entry { kind: 1, level: 4, id: 7 << 64 | 9, name: "orders.created".into(), body: "a lamp".into() };
+        let entry = Entry {
+            kind: 1,
+            level: 4,
+            id: 7 << 64 | 9,
+            name: "orders.created".into(),
+            body: "a lamp".into(),
+        };
         let mut bytes = Vec::new();
         entry.write(17, 3, 5, &mut bytes);
         (entry, bytes.into())

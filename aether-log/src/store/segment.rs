@@ -60,7 +60,10 @@ pub(super) enum Found {
     Record(Record, u64),
     Damaged(Damage),
     /// The beginning of a record, or zeros, up to the end.
-    Torn { offset: u64, bytes: u64 },
+    Torn {
+        offset: u64,
+        bytes: u64,
+    },
 }
 
 /// Reads a segment from a place on.

@@ -29,11 +29,8 @@ pub struct Verified {
 /// [`OpenError`] if there is no log, or it cannot be read.
 pub fn verify(folder: &Path) -> Result<Verified, OpenError> {
     let (segments, opened) = Segments::open(folder, false)?;
-    let verified = verify_segments(&segments).map_err(|ReadError::Io { path, doing, source }| OpenError::Io {
-        path,
-        doing,
-        source,
-    })?;
+    let verified = verify_segments(&segments)
+        .map_err(|ReadError::Io { path, doing, source }| OpenError::Io { path, doing, source })?;
     Ok(Verified { torn: verified.torn.or(opened.torn), ..verified })
 }
 

@@ -66,7 +66,11 @@ async fn many_acknowledgements_are_kept_in_snapshots_and_the_journal_stays_small
         for number in 0..count {
             let delivery = receive(&consumer).await;
             // One wave is left behind, so all others are behind the floor.
-            if number == 10 { std::mem::drop(delivery) } else { delivery.ack().await.unwrap() }
+            if number == 10 {
+                std::mem::drop(delivery)
+            } else {
+                delivery.ack().await.unwrap()
+            }
             if number == count / 2 {
                 assert!(consumer.ledger().adds_up());
             }
@@ -109,7 +113,9 @@ async fn consumers_of_one_name_share_the_waves() {
         })
         .collect();
     for number in 0..400 {
-        shop.emit(Wave::builder("orders.created").amplitude(0.9).text(number.to_string()).build().unwrap()).await.unwrap();
+        shop.emit(Wave::builder("orders.created").amplitude(0.9).text(number.to_string()).build().unwrap())
+            .await
+            .unwrap();
     }
     for _ in 0..4 {
         // Weaker, so it is delivered last.

@@ -48,7 +48,8 @@ async fn a_dead_letter_is_removed_after_its_replay_and_not_before() {
     let aether = connect(&log).await;
     let shop = aether.emitter("shop").unwrap();
     shop.emit(wave(7, 0.9)).await.unwrap();
-    let once = ConsumerOptions::default().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO);
+    let once =
+        ConsumerOptions::default().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO);
     let consumer = log.consumer("billing", "orders.>", once).unwrap();
     receive(&consumer).await.nack("no ink");
     // Giving up happens while the next wave is waited for.

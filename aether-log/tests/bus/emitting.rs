@@ -38,13 +38,17 @@ async fn a_stored_wave_is_read_back_with_everything_but_its_reply_path() {
     let log = open(folder.path());
     let aether = connect(&log).await;
     let shop = aether.emitter("shop").unwrap();
-    let wave = Wave::builder("orders.created").kind(Kind::Command).amplitude(0.9).key("17").metadata("who", "me");
+    let wave =
+        Wave::builder("orders.created").kind(Kind::Command).amplitude(0.9).key("17").metadata("who", "me");
     let receipt = shop.emit(wave.json(&serde_json::json!({ "sku": "lamp" })).build().unwrap()).await.unwrap();
     drop(aether);
-    let aether_log::LogItem::Wave(stored) = log.read_from(0).next().unwrap().unwrap() else { panic!() };
+    let aether_log::LogItem::Wave(stored) = log.read_from(0).next_item().unwrap().unwrap() else { panic!() };
     let back = &stored.wave;
     assert_eq!(back.id(), shop.id_of(&receipt));
-    assert_eq!((back.kind(), back.key(), back.metadata().value("who")), (Kind::Command, Some("17"), Some("me")));
+    assert_eq!(
+        (back.kind(), back.key(), back.metadata().value("who")),
+        (Kind::Command, Some("17"), Some("me"))
+    );
     assert_eq!(back.json::<serde_json::Value>().unwrap()["sku"], "lamp");
     assert!((back.amplitude().as_f32() - 0.9).abs() < 0.001);
 }
@@ -64,7 +68,8 @@ async fn try_emit_is_refused_on_a_durable_channel_and_emit_all_stores_each_wave(
         _ => wave(number, 0.5),
     });
     assert_eq!(shop.emit_all(mixed).await.unwrap(), 100);
-    let expected: Vec<_> = (0..100).filter(|number| number % 3 != 0).map(|number| number.to_string()).collect();
+    let expected: Vec<_> =
+        (0..100).filter(|number| number % 3 != 0).map(|number| number.to_string()).collect();
     assert_eq!(texts(&log), expected);
 }
 

@@ -10,7 +10,9 @@ async fn a_full_disk_hands_the_wave_back_and_the_service_goes_on_when_there_is_r
     let disk = tempfile::tempdir().unwrap();
     match mount(None::<&str>, disk.path(), Some("tmpfs"), MsFlags::empty(), Some("size=400k")) {
         Ok(()) => {}
-        Err(nix::Error::EPERM) => return eprintln!("this user may not mount a file system: the test needs root"),
+        Err(nix::Error::EPERM) => {
+            return eprintln!("this user may not mount a file system: the test needs root");
+        }
         Err(error) => panic!("mount: {error}"),
     }
     let folder = disk.path().join("log");

@@ -119,7 +119,8 @@ fn bytes_in_a_body_that_look_like_a_record_are_not_taken_for_one() {
 
 #[test]
 fn files_of_others_are_refused_and_left_alone() {
-    for (name, text) in [("notes.log", "my notes"), ("00000000000000000001-12345678.log", &*"x".repeat(5000))] {
+    for (name, text) in [("notes.log", "my notes"), ("00000000000000000001-12345678.log", &*"x".repeat(5000))]
+    {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         fs::write(&path, text).unwrap();

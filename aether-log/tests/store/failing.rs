@@ -50,8 +50,11 @@ fn a_full_disk_refuses_the_record_and_loses_nothing_and_the_log_goes_on_when_the
         }
     };
     assert!(stored > 300, "{stored}");
-    assert!(matches!(&refused, AppendError::Write { source, .. }
-        if source.kind() == std::io::ErrorKind::StorageFull), "{refused:?}");
+    assert!(
+        matches!(&refused, AppendError::Write { source, .. }
+        if source.kind() == std::io::ErrorKind::StorageFull),
+        "{refused:?}"
+    );
     assert!(refused.is_transient());
     assert_eq!(positions(&read(store.cursor(0)).0), (1..=stored).collect::<Vec<_>>());
     std::fs::remove_file(&ballast).unwrap();

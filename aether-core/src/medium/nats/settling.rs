@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::Nats;
 use super::link::Ended;
-use crate::medium::{ConfirmError, FlushError, Medium};
 use crate::medium::EmitError;
+use crate::medium::{ConfirmError, FlushError, Medium};
 use crate::router::{Carried, Settled};
 use crate::wave::Wave;
 
