@@ -208,7 +208,7 @@ fn replay_log(folder: &Path) {
         let opened = start.elapsed().as_secs_f64();
         let start = Instant::now();
         let (mut reader, mut waves, mut bytes) = (log.read_from(0), 0, 0);
-        while let Some(item) = reader.next().unwrap() {
+        while let Some(item) = reader.next_item().unwrap() {
             let LogItem::Wave(stored) = item else { panic!("{item:?}") };
             waves += 1;
             bytes += stored.wave.payload().len();

@@ -157,7 +157,7 @@ impl Chosen {
     ) -> Result<usize, CommandError> {
         let mut reader = LogReader::new(view.cursor(self.from)).only(&self.pattern);
         let mut damaged = 0;
-        while let Some(item) = reader.next().map_err(LogError::from)? {
+        while let Some(item) = reader.next_item().map_err(LogError::from)? {
             match item {
                 LogItem::Wave(stored) if self.takes(&stored) => each(*stored).await?,
                 LogItem::Damaged(damage) => {

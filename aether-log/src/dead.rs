@@ -105,7 +105,7 @@ impl DeadStore {
         let mut letters = Letters::default();
         let mut cursor = store.cursor(0);
         loop {
-            let item = cursor.next();
+            let item = cursor.next_item();
             let item =
                 item.map_err(|ReadError::Io { path, doing, source }| OpenError::io(&path, doing, source))?;
             match item {
@@ -158,7 +158,7 @@ impl DeadStore {
         if !self.letters.lock().kept.contains_key(&number) {
             return Err(unknown());
         }
-        match self.store.cursor(number).next()? {
+        match self.store.cursor(number).next_item()? {
             Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
             _ => Err(unknown()),
         }

@@ -248,7 +248,7 @@ impl Log {
             Some((record.name.to_vec(), wave.key()?.to_owned()))
         };
         let mut cursor = self.shared.store.cursor(0);
-        while let Some(item) = cursor.next()? {
+        while let Some(item) = cursor.next_item()? {
             if let crate::store::Item::Record(record) = item
                 && matching.matches(&record.name)
                 && let Some(key) = key(&record)

@@ -43,9 +43,9 @@ impl LogReader {
     ///
     /// # Errors
     /// [`ReadError`] if a file cannot be read.
-    pub fn next(&mut self) -> Result<Option<LogItem>, ReadError> {
+    pub fn next_item(&mut self) -> Result<Option<LogItem>, ReadError> {
         loop {
-            let record = match self.cursor.next()? {
+            let record = match self.cursor.next_item()? {
                 None => return Ok(None),
                 Some(Item::Damaged(damage)) => return Ok(Some(LogItem::Damaged(damage))),
                 Some(Item::Record(record)) => record,

@@ -161,7 +161,7 @@ fn entry(kind: u8, content: &impl Serialize) -> Entry {
 fn read(mut cursor: Cursor) -> Result<Read, OpenError> {
     let failed = |ReadError::Io { path, doing, source }| OpenError::io(&path, doing, source);
     let (mut last, mut snapshot, mut settled, mut failures) = (None, 0, Vec::new(), Vec::new());
-    while let Some(item) = cursor.next().map_err(failed)? {
+    while let Some(item) = cursor.next_item().map_err(failed)? {
         let record = match item {
             Item::Record(record) => record,
             Item::Damaged(damage) => {

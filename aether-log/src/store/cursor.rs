@@ -54,7 +54,7 @@ impl Cursor {
     ///
     /// # Errors
     /// [`ReadError`] if a file cannot be read.
-    pub fn next(&mut self) -> Result<Option<Item>, ReadError> {
+    pub fn next_item(&mut self) -> Result<Option<Item>, ReadError> {
         Ok(self.next_placed()?.map(|(item, _)| item))
     }
 
@@ -161,7 +161,7 @@ impl Cursor {
             }
         }
         self.seek(position);
-        while let Some(item) = self.next()? {
+        while let Some(item) = self.next_item()? {
             if let Item::Record(record) = item {
                 return Ok((record.position == position).then_some(record));
             }

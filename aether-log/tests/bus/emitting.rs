@@ -42,7 +42,7 @@ async fn a_stored_wave_is_read_back_with_everything_but_its_reply_path() {
         Wave::builder("orders.created").kind(Kind::Command).amplitude(0.9).key("17").metadata("who", "me");
     let receipt = shop.emit(wave.json(&serde_json::json!({ "sku": "lamp" })).build().unwrap()).await.unwrap();
     drop(aether);
-    let aether_log::LogItem::Wave(stored) = log.read_from(0).next().unwrap().unwrap() else { panic!() };
+    let aether_log::LogItem::Wave(stored) = log.read_from(0).next_item().unwrap().unwrap() else { panic!() };
     let back = &stored.wave;
     assert_eq!(back.id(), shop.id_of(&receipt));
     assert_eq!(

@@ -109,7 +109,7 @@ async fn kill_in_a_loop(rounds: u64) {
     let mut kept: BTreeMap<String, u64> = BTreeMap::new();
     let mut next: BTreeMap<String, u64> = BTreeMap::new();
     let mut reader = log.read_from(0);
-    while let Some(item) = reader.next().unwrap() {
+    while let Some(item) = reader.next_item().unwrap() {
         let LogItem::Wave(stored) = item else { panic!("{item:?}") };
         let name = stored.wave.text().unwrap().to_owned();
         let (task, number) = name.rsplit_once('.').unwrap();

@@ -1,5 +1,7 @@
 //! A bus with a log: receipts, consumers, dead letters, failures, and processes that are killed.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
 mod consuming;
 mod dead;
 mod emitting;

@@ -41,7 +41,7 @@ pub(crate) fn text(delivery: &Delivery) -> String {
 pub(crate) fn texts(log: &Log) -> Vec<String> {
     let mut reader = log.read_from(0);
     let mut texts = Vec::new();
-    while let Some(item) = reader.next().unwrap() {
+    while let Some(item) = reader.next_item().unwrap() {
         let LogItem::Wave(stored) = item else { panic!("{item:?}") };
         texts.push(stored.wave.text().unwrap().to_owned());
     }

@@ -33,16 +33,16 @@ fn a_cursor_finds_what_is_written_after_it_has_reached_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), small()).unwrap();
     let mut cursor = store.cursor(0);
-    assert!(cursor.next().unwrap().is_none());
+    assert!(cursor.next_item().unwrap().is_none());
     let view = View::open(folder.path()).unwrap();
     let mut seen = view.cursor(0);
     for number in 1..=100 {
         append(&store, entry(number)).unwrap();
-        assert!(cursor.next().unwrap().is_some());
-        assert!(cursor.next().unwrap().is_none());
+        assert!(cursor.next_item().unwrap().is_some());
+        assert!(cursor.next_item().unwrap().is_none());
         view.refresh().unwrap();
-        assert!(seen.next().unwrap().is_some(), "another process sees record {number}");
-        assert!(seen.next().unwrap().is_none());
+        assert!(seen.next_item().unwrap().is_some(), "another process sees record {number}");
+        assert!(seen.next_item().unwrap().is_none());
     }
 }
 
@@ -98,7 +98,7 @@ fn rewriting_keeps_positions_and_cursors_go_on() {
     (1..=200).for_each(|number| assert!(append(&store, entry(number)).is_ok()));
     let mut before = store.cursor(0);
     for _ in 0..10 {
-        before.next().unwrap();
+        before.next_item().unwrap();
     }
     let last = store.extent();
     let done = store.rewrite(|record| record.position % 10 == 0).unwrap();

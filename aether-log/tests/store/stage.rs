@@ -27,7 +27,7 @@ pub(crate) fn append(store: &Store, entry: Entry) -> Result<u64, AppendError> {
 
 pub(crate) fn read(mut cursor: Cursor) -> (Vec<Record>, Vec<Damage>) {
     let (mut records, mut damaged) = (Vec::new(), Vec::new());
-    while let Some(item) = cursor.next().unwrap() {
+    while let Some(item) = cursor.next_item().unwrap() {
         match item {
             Item::Record(record) => records.push(record),
             Item::Damaged(damage) => damaged.push(damage),
