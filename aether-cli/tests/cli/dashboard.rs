@@ -71,7 +71,7 @@ async fn every_query_of_the_dashboard_has_an_answer_in_a_real_prometheus() {
         let (_, rest) = line.split_once("metrics: http://").unwrap();
         (running, rest.split('/').next().unwrap().to_owned())
     };
-    let gateway = Running::start(&with(&["gateway", "--listen", "127.0.0.1:0"], &medium));
+    let mut gateway = Running::start(&with(&["gateway", "--listen", "127.0.0.1:0"], &medium));
     let gateway_address = address(&gateway.line()).to_owned();
     let (_beta, beta_address) = metrics_of(&["beta"]);
     let (_alpha, alpha_address) = metrics_of(&["alpha", "--rate", "100"]);
