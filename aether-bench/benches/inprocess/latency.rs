@@ -27,6 +27,9 @@ const TO_CAPACITY: u64 = 300_000;
 /// The loads, as shares of the capacity.
 const LOADS: [f64; 3] = [0.1, 0.5, 0.9];
 
+/// Longer latencies count as a minute.
+const LONGEST_NS: u64 = 60_000_000_000;
+
 type Latencies = Histogram<u64>;
 
 /// When messages are sent.
@@ -144,7 +147,7 @@ async fn run<C: Contestant>(pace: Pace) -> Result<Seen, Error> {
     let Opened { mut senders, mut receivers, end } = C::open(1, 1).await?;
     let (sender, mut receiver) = (senders.remove(0), receivers.remove(0));
     let receiving = tokio::spawn(async move {
-        let mut latencies = Histogram::new(3)?;
+        let mut latencies = Histogram::new_with_max(LONGEST_NS, 3)?;
         let lost = receiver.receive_all(|message| latencies.saturating_record(since(message))).await;
         Ok::<_, Error>((latencies, lost))
     });

@@ -28,6 +28,15 @@ enum Payload {
     Shared,
 }
 
+impl Payload {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// Senders, receivers and what they send.
 #[derive(Debug, Clone, Copy)]
 struct Job {
@@ -109,9 +118,8 @@ pub(crate) fn compare(
             .iter()
             .flat_map(|&size| [Payload::Fresh, Payload::Shared].map(|payload| (size, payload)))
             .collect();
-        let head = columns
-            .iter()
-            .map(|((bytes, _), payload)| format!("{}, {payload:?}", size_name(*bytes)).to_lowercase());
+        let head =
+            columns.iter().map(|((bytes, _), payload)| format!("{}, {}", size_name(*bytes), payload.name()));
         let head: Vec<_> = std::iter::once(group.title.to_owned()).chain(head).collect();
         let mut table = aether_bench::Table::new(&head.iter().map(String::as_str).collect::<Vec<_>>());
         let mut cells = vec![Vec::new(); group.contestants.len()];
