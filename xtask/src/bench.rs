@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` also
 /// runs `field_gateway`.
-pub(crate) const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 11] = [
     "inprocess",
     "handlers",
     "instructions",
@@ -24,7 +24,6 @@ pub(crate) const NAMES: [&str; 12] = [
     "scale",
     "field",
     "stores",
-    "accounts",
 ];
 
 /// The options of the benchmarks that write pages.
