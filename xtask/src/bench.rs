@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` is
 /// three: see [`field`].
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 12] = [
     "inprocess",
     "handlers",
     "instructions",
@@ -24,7 +24,6 @@ pub(crate) const NAMES: [&str; 13] = [
     "scale",
     "field",
     "stores",
-    "accounts",
     "log",
 ];
 

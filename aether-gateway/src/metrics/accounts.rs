@@ -9,6 +9,9 @@ use aether_metrics::Families;
 
 use crate::status::{AccountsPart, ProgramLine};
 
+/// The name and the help of a family, and its value for a program.
+type Family = (&'static str, &'static str, fn(&ProgramLine) -> u64);
+
 pub(super) fn write(to: &mut Families<'_>, accounts: &AccountsPart) -> fmt::Result {
     let programs = || accounts.programs.iter().map(|line| (vec![("program", line.program.as_str())], line));
     let standings = programs().flat_map(|(labels, line)| {
@@ -22,7 +25,7 @@ pub(super) fn write(to: &mut Families<'_>, accounts: &AccountsPart) -> fmt::Resu
     });
     let help = "Processes that tell their account, have missed three accounts, or have ended";
     to.gauge("processes", help, None, standings)?;
-    let counters: [(&str, &str, fn(&ProgramLine) -> u64); 9] = [
+    let counters: [Family; 9] = [
         ("process_offered_waves", "Waves offered to the inboxes of all processes of a program", |it| {
             it.inboxes.0.offered
         }),
@@ -56,7 +59,7 @@ pub(super) fn write(to: &mut Families<'_>, accounts: &AccountsPart) -> fmt::Resu
     shed(to, ("process_shed_waves", help), accounts, |line| &line.inboxes.0)?;
     let help = "Waves shed by the outboxes of all processes of a program, by reason";
     shed(to, ("process_outbox_shed_waves", help), accounts, |line| &line.outbox.0)?;
-    let gauges: [(&str, &str, fn(&ProgramLine) -> u64); 4] = [
+    let gauges: [Family; 4] = [
         ("process_queued_waves", "Waves waiting in the inboxes of present processes", |it| {
             it.inboxes.0.queued
         }),
