@@ -122,7 +122,7 @@ impl Chosen {
             && self.key.as_deref().is_none_or(|key| Some(key) == wave.key())
     }
 
-    /// Calls `each` with the waves in their order, and returns how many records were damaged.
+    /// Calls `each` with the waves in their order. Fails at the end if anything was damaged.
     async fn each(
         &self,
         mut each: impl AsyncFnMut(StoredWave) -> Result<(), CommandError>,
@@ -132,7 +132,11 @@ impl Chosen {
             // Two passes, so that any number takes no memory.
             Some(last) => {
                 let mut waves = 0_u64;
-                self.read(&view, async |_| Ok(waves += 1)).await?;
+                let count = async |_| {
+                    waves += 1;
+                    Ok(())
+                };
+                self.read(&view, count).await?;
                 waves.saturating_sub(last)
             }
             None => 0,
