@@ -142,7 +142,9 @@ impl Loader {
             }
         }
         let above_files = vec![environment(std::env::vars_os()), arguments(&args.set, &given)];
-        Configuration::read(Sources { schema, folder, profile, above_files })
+        let configuration = Configuration::read(Sources { schema, folder, profile, above_files })?;
+        configuration.apply_log();
+        Ok(configuration)
     }
 }
 

@@ -44,6 +44,7 @@ impl Configuration {
                     .collect();
                 self.apply(&values);
                 *shared.current.lock() = Arc::new(values);
+                self.apply_log();
                 for change in live {
                     tracing::info!("{change}: applied");
                 }
@@ -110,8 +111,14 @@ impl Configuration {
             };
             std::mem::replace(rate, new) != new
         });
-        logging::set_filter(settings.log.filter.as_str());
-        logging::set_format(settings.log.format);
+    }
+
+    /// Brings the log in line with the settings. Not for the built-in defaults, which a library may make beside the
+    /// configuration of the program.
+    pub(super) fn apply_log(&self) {
+        let log = self.settings().log;
+        logging::set_filter(log.filter.as_str());
+        logging::set_format(log.format);
     }
 }
 

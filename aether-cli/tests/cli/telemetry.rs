@@ -93,7 +93,7 @@ fn check_order(spans: &[&Seen]) {
     }
     // The receiver's spans are children of the sender's, and what it emits is a child of its handling.
     for (channel, service, emitted) in [
-        ("inventory.reserve", "aether-service-beta", "emit stock.reserved"),
+        ("inventory.reserve", "aether-service-beta", "emit inventory.reserved"),
         ("payments.charge", "aether-service-alpha", "emit payments.charged"),
     ] {
         let asked = of(&format!("ask {channel}"))[0];

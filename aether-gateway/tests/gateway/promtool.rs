@@ -53,7 +53,9 @@ async fn prometheus_gets_open_metrics_and_the_values_do_not_depend_on_the_format
     let lines = |text: &str| {
         // Each scrape is a connection and takes time and memory, which are the only changing values.
         let is_value = |line: &&str| {
-            !line.starts_with('#') && !line.contains("http_connections_total") && !line.starts_with("process_")
+            !line.starts_with('#')
+                && !line.contains("http_connections_total")
+                && !line.starts_with("process_")
         };
         text.lines().filter(is_value).map(str::to_owned).collect::<Vec<_>>()
     };
