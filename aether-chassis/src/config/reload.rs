@@ -89,7 +89,7 @@ impl Configuration {
                 // Handlers that started without a rate have no layer for one.
                 "handlers.rate" => !started_off("handlers.rate"),
                 // A subscriber of the author has a filter of its own.
-                "log.filter" => logging::has_filter(),
+                "log.filter" | "log.format" => logging::has_filter(),
                 _ => true,
             }
     }
