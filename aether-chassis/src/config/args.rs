@@ -145,7 +145,10 @@ impl Loader {
         }
         let above_files = vec![environment(std::env::vars_os()), arguments(&args.set, &given)];
         let below_files = memory_bounds(CgroupLimits::read().memory_bytes);
-        Configuration::read(Sources { schema, folder, profile, below_files, above_files })
+        let configuration =
+            Configuration::read(Sources { schema, folder, profile, below_files, above_files })?;
+        configuration.apply_log();
+        Ok(configuration)
     }
 }
 

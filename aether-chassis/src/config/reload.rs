@@ -44,6 +44,7 @@ impl Configuration {
                     .collect();
                 self.apply(&values);
                 *shared.current.lock() = Arc::new(values);
+                self.apply_log();
                 for change in live {
                     tracing::info!("{change}: applied");
                 }
@@ -90,7 +91,7 @@ impl Configuration {
                 // Emitters that started without a limit have no bucket, and a bucket is not taken away.
                 "emit.rate" => !started_off("emit.rate") && setting.typed.as_str() != Some("off"),
                 // A subscriber of the author has a filter of its own.
-                "log.filter" => logging::has_filter(),
+                "log.filter" | "log.format" => logging::has_filter(),
                 _ => true,
             }
     }
@@ -119,8 +120,14 @@ impl Configuration {
                 tracing::error!(error = error_chain(&error), "the emission limit was not changed");
             }
         }
-        logging::set_filter(settings.log.filter.as_str());
-        logging::set_format(settings.log.format);
+    }
+
+    /// Brings the log in line with the settings. Not for the built-in defaults, which a library may make beside the
+    /// configuration of the program.
+    pub(super) fn apply_log(&self) {
+        let log = self.settings().log;
+        logging::set_filter(log.filter.as_str());
+        logging::set_format(log.format);
     }
 }
 

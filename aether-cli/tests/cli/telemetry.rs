@@ -38,7 +38,8 @@ async fn an_order_through_three_processes_is_one_trace_with_the_right_parents() 
     let export = ["--set", &otlp];
     let beta = started(&["beta", "--units", "1000"], &medium, &export);
     // It creates one order, and then charges the cards of others.
-    let payer = started(&["alpha", "--rate", "0.001", "--seed", "2"], &medium, &export);
+    let payer =
+        started(&["alpha", "--rate", "0.001", "--seed", "2", "--decline-rate", "0"], &medium, &export);
     let shop = ["alpha", "--orders", "20", "--rate", "200", "--decline-rate", "0"];
     let orders = run(&with(&[&shop[..], &export].concat(), &medium));
     assert_eq!(orders.code, Some(0), "{orders:?}");
@@ -93,7 +94,7 @@ fn check_order(spans: &[&Seen]) {
     }
     // The receiver's spans are children of the sender's, and what it emits is a child of its handling.
     for (channel, service, emitted) in [
-        ("inventory.reserve", "aether-service-beta", "emit stock.reserved"),
+        ("inventory.reserve", "aether-service-beta", "emit inventory.reserved"),
         ("payments.charge", "aether-service-alpha", "emit payments.charged"),
     ] {
         let asked = of(&format!("ask {channel}"))[0];

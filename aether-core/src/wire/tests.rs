@@ -257,7 +257,7 @@ fn each_defect_is_rejected_by_name_and_offset() {
         (field(&[7, 4, 1, b'a', 1, 0]), Baggage(BaggageError::Value { name: "a".into() })),
         (field(&[7, 6, 1, b'b', 0, 1, b'a', 0]), BaggageOrder { at: 57 }),
         (field(&[7, 6, 1, b'a', 0, 1, b'a', 0]), BaggageOrder { at: 57 }),
-        (field(&[&[8, 25][..], &[0; 25]].concat()), Trace(TraceContextError::Zero)),
+        (field(&[&[8, 25][..], &[0; 25]].concat()), Trace(crate::wave::TraceContextError::Zero)),
         (field(&[9, 2, 1]), cut("extension field", 55)),
         (corrupted(55..55, b"!"), LeftOver { field: "the last wave", bytes: 1 }),
     ];
