@@ -221,7 +221,9 @@ impl Configuration {
         self.watch_memory(shutdown);
         let settings = self.settings();
         // Telemetry helps to find what is wrong; its own mistakes do not keep a service from running.
-        if let Err(error) = telemetry::start(&settings.telemetry, client_name) {
+        if let OrOff::On(collector) = &settings.telemetry.otlp
+            && let Err(error) = telemetry::start(collector.as_str(), client_name)
+        {
             tracing::error!(error = error_chain(&error), "nothing is exported");
         }
         let connected =

@@ -1,5 +1,7 @@
 //! The accounts of processes over a real NATS server: what a reader learns of others, and what a stranger can do to it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::time::Duration;
 
 use aether_core::account::{AccountError, Accounts, KnownProcess, ProgramAccount, Standing};

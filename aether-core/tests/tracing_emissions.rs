@@ -2,6 +2,8 @@
 //!
 //! A process has one tracer, so all tests of this file share it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};

@@ -29,7 +29,6 @@ use super::ledger::{Signal, TelemetryError};
 use super::log_gate::{CountedLogs, CountedMetrics, LogGate};
 use super::meters;
 use super::span_gate::{CountedSpans, SpanGate};
-use crate::config::TelemetrySettings;
 
 /// How many spans, and how many log lines, wait at most: 2048, the default of OpenTelemetry. A span takes about 1 KB.
 const QUEUED: usize = 2048;
@@ -60,19 +59,19 @@ pub(crate) fn late_layer() -> reload::Layer<LateLayer, Registry> {
     layer
 }
 
-/// Starts telemetry if its settings have an address. The name of the program is that of the service, unless
-/// `OTEL_SERVICE_NAME` has another. Emitters that are made before are not followed.
+/// Starts telemetry. The collector is an address without the paths of the signals, such as `http://127.0.0.1:4318`. The name
+/// of the program is that of the service, unless `OTEL_SERVICE_NAME` has another. Emitters that are made before are not
+/// followed.
 ///
 /// # Errors
-/// [`TelemetryError`] if it was started before, or the settings and variables do not fit.
-pub fn start(settings: &TelemetrySettings, program: &str) -> Result<(), TelemetryError> {
-    let Some(collector) = settings.otlp.clone().on() else { return Ok(()) };
+/// [`TelemetryError`] if it was started before, or the address and the variables do not fit.
+pub fn start(collector: &str, program: &str) -> Result<(), TelemetryError> {
     let mut exporting = EXPORTING.lock();
     let [span_counts, log_counts, metric_counts] = export_counts::begin().ok_or(TelemetryError::Started)?;
     let client: Arc<dyn HttpClient> = Arc::new(Client::new());
     let resource = resource(program);
 
-    let to = |path: &str| format!("{}{path}", collector.as_str().trim_end_matches('/'));
+    let to = |path: &str| format!("{}{path}", collector.trim_end_matches('/'));
     let failed = |signal| move |error| TelemetryError::Exporter { signal, source: Box::new(error) };
     let inner = SpanExporter::builder()
         .with_http()
@@ -127,7 +126,7 @@ pub fn start(settings: &TelemetrySettings, program: &str) -> Result<(), Telemetr
     let _ = TRACER.set(tracer.clone());
     let _ = set_emit_tracer(Box::new(Emissions(tracer)));
     *exporting = Some(Exporting { spans, logs, metrics });
-    tracing::info!(collector = collector.as_str(), "traces, metrics and logs are exported");
+    tracing::info!(collector, "traces, metrics and logs are exported");
     Ok(())
 }
 

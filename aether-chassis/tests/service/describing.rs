@@ -71,7 +71,7 @@ fn check_references(value: &Value, document: &Value, mistakes: &mut Vec<String>)
     match value {
         Value::Object(members) => {
             if let Some(Value::String(reference)) = members.get("$ref")
-                && !reference.strip_prefix('#').is_some_and(|path| document.pointer(path).is_some())
+                && reference.strip_prefix('#').is_none_or(|path| document.pointer(path).is_none())
             {
                 mistakes.push(format!("{reference} leads nowhere"));
             }
@@ -144,7 +144,7 @@ async fn a_service_that_is_too_large_to_be_described_is_refused_only_if_it_has_t
         (0..1500)
             .fold(Service::builder("many"), |many, number| many.on(format!("a{number}.{long}"), anything))
     };
-    many().build(&Aether::local()).await.unwrap();
+    drop(many().build(&Aether::local()).await.unwrap());
     let refused = many().describe("1", "").build(&Aether::local()).await.unwrap_err();
     assert!(matches!(refused, ServiceError::Description(DescriptionError::TooLarge { .. })), "{refused}");
 }

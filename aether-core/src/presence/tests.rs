@@ -59,7 +59,7 @@ async fn inaudible_waves_are_stopped_counted_and_handed_back() {
     let stronger = sender.emit(wave("jobs", 0.9)).await.unwrap();
     assert_eq!((receipt.sequence, stronger.sequence), (1, 2), "a stopped wave takes no number");
     let account = sender.account();
-    assert_eq!(account, EmitterAccount { numbered: 2, shed_at_source: 3 });
+    assert_eq!(account, EmitterAccount { numbered: 2, shed_at_source: 3, rate_limited: 0 });
     assert_eq!((account.offered(), aether.status().shed_at_source), (5, 3));
     // Other senders do not respect floors.
     overload(&aether, "jobs", 0.1, 1).await;
@@ -173,7 +173,7 @@ async fn relayed_waves_are_stopped_by_their_current_amplitude() {
     bridge.relay(&wave).await.unwrap();
     tokio::time::sleep(Duration::from_millis(256)).await;
     assert!(matches!(bridge.relay(&wave).await, Err(EmitError::BelowFloor { .. })));
-    assert_eq!(bridge.account(), EmitterAccount { numbered: 0, shed_at_source: 1 });
+    assert_eq!(bridge.account(), EmitterAccount { numbered: 0, shed_at_source: 1, rate_limited: 0 });
 }
 
 #[tokio::test(start_paused = true)]
