@@ -58,6 +58,27 @@ async fn waves_are_in_flight_until_the_server_confirms_them() {
 }
 
 #[tokio::test]
+async fn credentials_in_the_address_are_shown_to_the_server() {
+    for (authorization, right, wrong) in [
+        (r#"{ user: shop, password: "a@b:c" }"#, "shop:a%40b%3Ac@", "shop:abc@"),
+        (r#"{ token: "s3cret" }"#, "s3cret@", "secret@"),
+    ] {
+        let options = ServerOptions::default().setting("authorization", authorization);
+        let mut server = NatsServer::start_with(options).await.unwrap();
+        let url = |credentials: &str| format!("nats://{credentials}127.0.0.1:{}", server.port());
+        assert!(Aether::connect(&url("")).await.is_err());
+        assert!(Aether::connect(&url(wrong)).await.is_err());
+        let aether = Aether::connect(&url(right)).await.unwrap();
+        let mut connection = aether.connection();
+        server.kill().await.unwrap();
+        while connection.changed().await.unwrap().connected {}
+        server.restart().await.unwrap();
+        while !connection.changed().await.unwrap().connected {}
+        aether.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn only_an_unreachable_server_is_a_transient_error() {
     let options = ServerOptions::default().setting("authorization", "{ user: shop, password: right }");
     let server = NatsServer::start_with(options).await.unwrap();

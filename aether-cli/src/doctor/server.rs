@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use aether_chassis::config::Configuration;
 use aether_chassis::error_chain;
-use aether_core::medium::without_secrets;
+use aether_core::medium::{NatsCredentials, without_secrets};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, ServerError};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -48,6 +48,10 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
             std::future::ready(())
         },
     );
+    let options = match NatsCredentials::of(&servers) {
+        Some(credentials) => credentials.add_to(options),
+        None => options,
+    };
     let begun = Instant::now();
     let client = match timeout(PATIENCE, options.connect(servers)).await {
         Ok(Ok(client)) => client,
@@ -72,7 +76,7 @@ fn unreachable(url: &str, error: &async_nats::ConnectError) -> Finding {
     let text = format!("cannot connect to {url}: {}", error_chain(error));
     let remedy = match error.kind() {
         Kind::AuthorizationViolation | Kind::Authentication => {
-            "this version connects without credentials, also where medium.url has some: give the server a no_auth_user with the permissions of this program"
+            "put the user and the password into medium.url: nats://user:password@host:port, or nats://token@host:port"
         }
         Kind::Tls => "use tls:// for a server with TLS, with a certificate that this machine trusts",
         Kind::Dns => "check the name of the server",

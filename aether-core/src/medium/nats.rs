@@ -16,6 +16,7 @@ mod cloudevents;
 mod confirming;
 mod connection;
 mod control;
+mod credentials;
 mod crowd;
 mod discovery;
 mod flow;
@@ -62,6 +63,7 @@ use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
 use confirming::Confirming;
 use connection::{CLIENT_QUEUE, NatsShared, Root};
 use control::Control;
+pub use credentials::NatsCredentials;
 use flow::Flow;
 use intake::Intake;
 use link::Link;
@@ -131,6 +133,9 @@ async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>
         });
     if let Some(name) = &options.client_name {
         connect_options = connect_options.name(name);
+    }
+    if let Some(credentials) = NatsCredentials::of(&servers) {
+        connect_options = credentials.add_to(connect_options);
     }
     let client = connect_options
         .connect(servers)
