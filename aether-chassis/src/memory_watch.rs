@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::Ledger;
 use aether_core::medium::Connection;
+use aether_core::{Aether, Ledger};
 use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -21,26 +21,34 @@ const LEAST_GROWTH: u64 = 16 << 20;
 /// Growth below this share of what there was at first is no leak, either: 1/8.
 const LEAST_SHARE: u64 = 8;
 
-/// The buses of this process, whose queued waves explain memory. They are not kept alive.
+/// The buses of this process, whose queued waves explain memory. They are not kept alive before a panic.
 #[derive(Clone, Default)]
-pub(crate) struct Buses(Arc<Mutex<Vec<Connection>>>);
+pub(crate) struct Buses(Arc<Mutex<Vec<Connection>>>, Arc<Mutex<Vec<Aether>>>);
 
 impl Buses {
     pub(crate) fn add(&self, bus: Connection) {
         let mut buses = self.0.lock();
         // Those that were dropped make room.
-        buses.retain(|bus| bus.ledger().is_some());
+        buses.retain(|bus| bus.aether().is_some());
         buses.push(bus);
     }
 
     /// The waves that wait in all inboxes.
     pub(crate) fn queued(&self) -> u64 {
-        self.0.lock().iter().filter_map(Connection::ledger).map(|ledger| ledger.queued).sum()
+        self.accounts().iter().map(|ledger| ledger.queued).sum()
     }
 
     /// The accounts of all buses, as they are now.
     pub(crate) fn accounts(&self) -> Vec<Ledger> {
         self.0.lock().iter().filter_map(Connection::ledger).collect()
+    }
+
+    /// Keeps all buses alive from now on, so that their accounts can be read although the program that owns them unwinds. Never
+    /// waits: called by the hook of a panic, which can happen anywhere.
+    pub(crate) fn keep(&self) {
+        if let (Some(buses), Some(mut kept)) = (self.0.try_lock(), self.1.try_lock()) {
+            kept.extend(buses.iter().filter_map(Connection::aether));
+        }
     }
 }
 

@@ -114,7 +114,7 @@ async fn end_after_a_panic(panicked: CancellationToken, shutdown: CancellationTo
     std::process::exit(PANICKED.into());
 }
 
-/// Logs what the inboxes of this process received. Buses that were closed and dropped have logged it already.
+/// Logs what the inboxes of this process received. The hook of the panic has kept the buses.
 fn log_accounts() {
     for ledger in connecting::buses().accounts() {
         let (offered, delivered, queued, lost) =

@@ -71,10 +71,7 @@ fn panics_of_handlers_do_not_end_the_process_and_are_logged_with_their_wave() {
     let mut child = start("handler-panic");
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     let logged = lines.find(|line| line.contains("a wave was not handled")).expect("a line before it ends");
-    assert!(
-        logged.contains("panicked") && logged.contains("wave=source@") && logged.contains("/1 "),
-        "{logged}"
-    );
+    assert!(logged.contains("panicked") && logged.contains("wave=source@"), "{logged}");
     stop(&child);
     let rest: Vec<_> = lines.collect();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:?}");

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::log_throttle::LogThrottle;
+use crate::connecting;
 
 thread_local! {
     /// Whether this thread is running a handler.
@@ -31,6 +32,7 @@ pub(crate) fn set_hook() -> CancellationToken {
         if !HANDLES.get() && !outside.is_cancelled() {
             let text = panic.payload_as_str().unwrap_or("a panic without a text");
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            connecting::buses().keep();
             tracing::error!(place, "a panic outside of handlers ends this process: {text}");
             outside.cancel();
         }

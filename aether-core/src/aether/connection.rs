@@ -49,13 +49,19 @@ impl Connection {
     /// The account of all inboxes of the process: [`Aether::ledger`]. `None` if the `Aether` was dropped.
     #[must_use]
     pub fn ledger(&self) -> Option<Ledger> {
-        Some(Aether { shared: self.aether.upgrade()? }.ledger())
+        self.aether().map(|aether| aether.ledger())
+    }
+
+    /// A handle of the `Aether`, which keeps it alive. `None` if it was dropped.
+    #[must_use]
+    pub fn aether(&self) -> Option<Aether> {
+        Some(Aether { shared: self.aether.upgrade()? })
     }
 
     /// Returns `None` if the medium was closed or dropped.
     fn look(&mut self) -> Option<MediumStatus> {
         let stands = *self.stands.as_mut()?.borrow_and_update();
-        let status = Aether { shared: self.aether.upgrade()? }.status();
+        let status = self.aether()?.status();
         // A closed medium reports `true` here although its status is not connected.
         (status.connected || !stands).then_some(status)
     }
