@@ -213,6 +213,7 @@ def read_wave(record, sources):
         "cause": values.get(3),
         "root": values.get(6) or values.get(3) or itself,
         "baggage": values.get(7, []),
+        # Where the field is missing, receivers take the metadata of these names.
         "traceparent": values.get(8, [None, None])[0],
         "tracestate": values.get(8, [None, None])[1],
         "metadata": values.get(4, []),

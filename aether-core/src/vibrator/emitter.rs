@@ -369,7 +369,7 @@ impl Emitter {
             Err(EmitError::RateLimited { wave }) => Box::pin(self.stamped_in_turn(wave)).await?,
             question => question?,
         };
-        self.ask_numbered(question, patience).await
+        self.question_of(question).ask_within(patience).await
     }
 
     /// Asks a question that has its number.

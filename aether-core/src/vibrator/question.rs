@@ -25,9 +25,14 @@ impl Emitter {
     /// # Errors
     /// [`EmitError::Reserved`], [`EmitError::BelowFloor`] and [`EmitError::RateLimited`], as [`Emitter::emit`], but at once.
     pub fn question(&self, question: Wave) -> Result<Question<'_>, EmitError> {
-        let mut wave = self.stamped(question).inspect_err(|error| self.note_limited(error))?;
+        let wave = self.stamped(question).inspect_err(|error| self.note_limited(error))?;
+        Ok(self.question_of(wave))
+    }
+
+    /// The question of a wave that has its number.
+    pub(super) fn question_of(&self, mut wave: Wave) -> Question<'_> {
         let span = self.begin_span(&mut wave, Emission::Ask);
-        Ok(Question { emitter: self, wave, span })
+        Question { emitter: self, wave, span }
     }
 }
 

@@ -168,8 +168,8 @@ fn each_malformed_vector_is_rejected_with_its_error() {
             seen.insert(error);
         }
     }
-    let all = "Address Baggage BaggageOrder Channel ContentType Empty LeftOver Magic Metadata Phase Source TagOrder TooLong Truncated \
-               Utf8 Value Varint Version";
+    let all = "Address Baggage BaggageOrder Channel ContentType Empty LeftOver Magic Metadata Phase Source TagOrder TooLong Trace \
+               Truncated Utf8 Value Varint Version";
     assert_eq!(seen, all.split_whitespace().collect(), "an error has no vector");
 }
 

@@ -60,11 +60,8 @@ pub(crate) fn all() -> Vec<Vector> {
         ..single()
     };
 
-    let metadata = [
-        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-        ("note", ""),
-        ("note", "b"),
-    ];
+    let metadata =
+        [("request", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("note", ""), ("note", "b")];
     let baggage = [("region", ""), ("tenant", "Zürich AG, 2nd")];
     let every_field = FrameSpec {
         waves: vec![WaveSpec {

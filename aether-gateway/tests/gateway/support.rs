@@ -99,7 +99,7 @@ impl Metrics {
         let mut lines = BTreeMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap());
-            assert!(name.starts_with("aether_"), "{line}");
+            assert!(name.starts_with("aether_") || name.starts_with("process_"), "{line}");
             let (labels, value) = match rest.strip_prefix('{') {
                 Some(rest) => read_labels(rest),
                 None => (Vec::new(), rest),
