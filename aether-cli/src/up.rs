@@ -60,7 +60,7 @@ pub(crate) async fn up(args: UpArgs, shutdown: CancellationToken) -> Result<(), 
 }
 
 async fn run(
-    args: &UpArgs,
+    #[cfg_attr(not(feature = "bench"), allow(unused_variables, reason = "for the overload"))] args: &UpArgs,
     config: &Configuration,
     aether: &Aether,
     shutdown: CancellationToken,
