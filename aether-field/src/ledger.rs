@@ -1,7 +1,7 @@
 //! Ledgers: registers as JSON lines with their stamps, as the sync engine aether-zta 0.4 writes them, and its snapshots.
 //!
 //! A record keeps its stamp and its writer, so a field that [imports](crate::Field::import) a ledger has the winners that
-//! the engine had, and what [`line`] writes is read back as it was. Counters and sets have no form in a ledger.
+//! the engine had, and what [`line()`] writes is read back as it was. Counters and sets have no form in a ledger.
 //!
 //! ```
 //! use aether_field::core::Limits;

@@ -10,7 +10,7 @@ use super::bounds::{InboxOptionsError, check};
 use crate::amplitude::Floor;
 
 /// Changes the floor and the bounds of inboxes while they are in use: of all that were made with options that name this
-/// control ([`InboxOptions::controlled_by`]). Cloning it is one reference count.
+/// control ([`InboxOptions::controlled_by`](crate::InboxOptions::controlled_by)). Cloning it is one reference count.
 ///
 /// A change holds for these inboxes and for those that are made later. Waves that are queued stay queued. An inbox that
 /// holds more than its new bounds behaves as a full one: emitters wait for room, and a wave that cannot wait sheds the
@@ -60,14 +60,15 @@ impl Controlled {
 }
 
 impl InboxControl {
-    /// Sets the noise floor, as [`InboxOptions::floor`] does.
+    /// Sets the noise floor, as [`InboxOptions::floor`](crate::InboxOptions::floor) does.
     pub fn set_floor(&self, floor: Floor) {
         let mut controlled = self.shared.lock();
         controlled.floor = Some(floor);
         controlled.inboxes().for_each(|inbox| inbox.set_floor(floor));
     }
 
-    /// Sets the capacity in waves and in bytes, as [`InboxOptions::max_waves`] and [`InboxOptions::max_bytes`] do.
+    /// Sets the capacity in waves and in bytes, as [`InboxOptions::max_waves`](crate::InboxOptions::max_waves) and
+    /// [`InboxOptions::max_bytes`](crate::InboxOptions::max_bytes) do.
     ///
     /// # Errors
     /// [`InboxOptionsError`] names the bound that is out of range; nothing has changed then.

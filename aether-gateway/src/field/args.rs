@@ -21,6 +21,7 @@ pub struct FieldArgs {
     pub field_tokens: Option<PathBuf>,
 
     /// Let pages of this origin use the fields, such as https://shop.example; * stands for all; may be repeated
+    #[allow(rustdoc::bare_urls, reason = "the help of the argument")]
     #[arg(long, value_name = "ORIGIN")]
     pub field_origin: Vec<AllowedOrigin>,
 
