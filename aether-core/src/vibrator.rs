@@ -21,6 +21,7 @@
 //! # Ok(()) }
 //! ```
 
+mod asking;
 mod batch;
 mod builder;
 mod confirming;

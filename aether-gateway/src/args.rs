@@ -4,11 +4,11 @@
 
 use std::io::{self, Write as _};
 
-use aether_chassis::config::{ConfigError, Loader};
+use aether_chassis::config::{ConfigError, ListenAddress, Loader};
 use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::{Aether, ConnectError};
 
-use crate::settings::{GatewaySettings, ListenAddress, TlsSettingsError};
+use crate::settings::{GatewaySettings, TlsSettingsError};
 use crate::{FieldArgs, Gateway, ServeFieldsError, StartError};
 
 /// The name of the program, in the log and in the connection list of the NATS server.

@@ -50,4 +50,4 @@ pub use field::{
 pub use gateway::{Gateway, GatewayOptions, StartError};
 pub use insight::{Found, Insight, NotedIncident};
 pub use observed::{OTHER, Observed, ObservedChannel, ObservedKind};
-pub use settings::{AddressError, GatewaySettings, ListenAddress, TlsSettingsError};
+pub use settings::{GatewaySettings, TlsSettingsError};

@@ -1,11 +1,8 @@
 //! The settings of the gateway in a configuration: the section `[service.gateway]`.
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use aether_chassis::config::{Count, List, OrOff, Section};
+use aether_chassis::config::{Count, List, ListenAddress, OrOff, Section};
 use aether_core::Aether;
 use aether_metrics::{Tls, TlsError};
 use serde::{Deserialize, Serialize};
@@ -38,16 +35,6 @@ pub struct GatewaySettings {
     pub field_limits: List<LimitSetting>,
 }
 
-/// An IP address and a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ListenAddress(pub SocketAddr);
-
-/// A text that is not an address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("use an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080, with port 0 for any free one")]
-pub struct AddressError;
-
 /// Why the gateway cannot serve over TLS.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -58,32 +45,6 @@ pub enum TlsSettingsError {
     /// A file cannot be used.
     #[error(transparent)]
     Files(#[from] TlsError),
-}
-
-impl FromStr for ListenAddress {
-    type Err = AddressError;
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        text.parse().map(Self).map_err(|_| AddressError)
-    }
-}
-
-impl TryFrom<String> for ListenAddress {
-    type Error = AddressError;
-    fn try_from(text: String) -> Result<Self, AddressError> {
-        text.parse()
-    }
-}
-
-impl From<ListenAddress> for String {
-    fn from(address: ListenAddress) -> Self {
-        address.to_string()
-    }
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 impl Section for GatewaySettings {

@@ -2,11 +2,10 @@
 
 use std::env;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::steps::check;
+use crate::apt;
 
 /// The environment variable with the path of a Chromium, or `none`, for us and for the tests.
 pub(crate) const ENV: &str = "AETHER_CHROMIUM";
@@ -38,13 +37,6 @@ fn on_path() -> Option<String> {
 }
 
 fn install() -> Result<String> {
-    println!("installing Debian's package chromium");
-    let apt = |args: &[&str]| check(Command::new("apt-get").arg("--quiet").args(args));
-    let package = || apt(&["install", "--yes", "--no-install-recommends", "chromium"]);
-    if package().is_err() {
-        // A new machine has no package lists.
-        apt(&["update"])?;
-        package()?;
-    }
+    apt::install("chromium")?;
     on_path().context("Debian's package has no program of a known name")
 }

@@ -1,6 +1,7 @@
 //! The project's own commands. `cargo xtask test` is what CI runs, set-up included.
 
 mod api;
+mod apt;
 mod bench;
 mod browser;
 mod examples;

@@ -29,8 +29,7 @@ impl CollectorAddress {
 impl FromStr for ListenAddress {
     type Err = QuantityError;
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        const ALLOWED: &str =
-            "an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464, with port 0 for any free one";
+        const ALLOWED: &str = "an IP address and a port, such as 127.0.0.1:8080, 127.0.0.1:9464 or [::1]:9464, with port 0 for any free one";
         text.parse().map(Self).map_err(|_| QuantityError::new(text, ALLOWED))
     }
 }

@@ -12,7 +12,6 @@ use aether_core::{Emitter, Pattern, Receiver, Wave};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
-use tokio::task::coop::unconstrained;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
@@ -25,7 +24,7 @@ use super::failure::{Cause, EndedInTheMiddle};
 use super::failure_log::FailureLog;
 use super::limits::LimitsInForce;
 use super::report::{LoopAccount, Outcome};
-use super::serve_loop::Ending;
+use super::serve_loop::{Ending, detune, fail_the_rest, settle};
 use super::stack::caught;
 use crate::Rejection;
 use crate::handler::{Answer, BatchHandler, Delivery, IntoOutcome, Means};
@@ -255,22 +254,10 @@ impl BatchLoop {
         context: &Arc<HandlerContext>,
         failing: &mut JoinSet<Option<Again>>,
     ) {
-        for pattern in &self.heard {
-            // The pattern was subscribed, so it is valid.
-            let _ = self.receiver.detune(pattern);
-        }
+        detune(&self.receiver, &self.heard);
         let orderly = async {
-            // Unconstrained: otherwise tokio's cooperative budget would end the loop early.
-            while let Some(Some(wave)) = unconstrained(self.receiver.receive()).now_or_never() {
-                self.account.open();
-                let attempt = Attempt::new(context, wave, self.account.hand_over(None));
-                attempt.fail(Cause::shut_down(Outcome::Left)).await;
-            }
-            while let Some(ended) = failing.join_next().await {
-                if let Ok(Some(again)) = ended {
-                    again.give_up().await;
-                }
-            }
+            fail_the_rest(&mut self.receiver, &mut self.account, context).await;
+            settle(failing).await;
         };
         if timeout(grace, orderly).await.is_err() {
             failing.abort_all();

@@ -75,7 +75,12 @@ impl ServiceBuilder {
 }
 
 impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
-    fn with_own<T>(self, change: impl FnOnce(Handlers<S>) -> Handlers<T>) -> ServiceBuilder<T, L> {
+    /// The same with other handlers without limits of their own, or other layers.
+    fn with<T, N>(
+        self,
+        change: impl FnOnce(Handlers<S>) -> Handlers<T>,
+        wrap: impl FnOnce(L) -> N,
+    ) -> ServiceBuilder<T, N> {
         let Self {
             name,
             own,
@@ -103,9 +108,13 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             with_letters,
             about,
             emission,
-            layers,
+            layers: wrap(layers),
             is_layered,
         }
+    }
+
+    fn with_own<T>(self, change: impl FnOnce(Handlers<S>) -> Handlers<T>) -> ServiceBuilder<T, L> {
+        self.with(change, |layers| layers)
     }
 
     fn with_limits(mut self, change: impl FnOnce(Limits) -> Limits) -> Self {
@@ -324,38 +333,9 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// Adds a tower layer around all handlers, inside of the limits and outside of circuit breaker and time-out. The
     /// first layer is outermost, as in `tower::ServiceBuilder`. Each set of [`handlers`](Self::handlers) is wrapped by
     /// itself: a layer that limits a rate does so for each set.
-    pub fn layer<N>(self, layer: N) -> ServiceBuilder<S, Layers<N, L>> {
-        let Self {
-            name,
-            own,
-            sets,
-            inbox,
-            limits,
-            grace,
-            asking,
-            on_echo,
-            with_letters,
-            about,
-            emission,
-            layers,
-            is_layered: _,
-        } = self;
-        let (layers, is_layered) = (Layers::new(layer, layers), true);
-        ServiceBuilder {
-            name,
-            own,
-            sets,
-            inbox,
-            limits,
-            grace,
-            asking,
-            on_echo,
-            with_letters,
-            about,
-            emission,
-            layers,
-            is_layered,
-        }
+    pub fn layer<N>(mut self, layer: N) -> ServiceBuilder<S, Layers<N, L>> {
+        self.is_layered = true;
+        self.with(|own| own, |layers| Layers::new(layer, layers))
     }
 
     /// Creates the service and subscribes to its patterns. Waves that arrive before [`Service::run_until`] wait in its

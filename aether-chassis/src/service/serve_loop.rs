@@ -240,17 +240,9 @@ impl ServeLoop {
         context: &Arc<HandlerContext>,
         tasks: &mut JoinSet<Option<Again>>,
     ) {
-        for pattern in &self.heard {
-            // The pattern was subscribed, so it is valid.
-            let _ = self.receiver.detune(pattern);
-        }
+        detune(&self.receiver, &self.heard);
         let orderly = async {
-            // Unconstrained: otherwise tokio's cooperative budget would end the loop early.
-            while let Some(Some(wave)) = unconstrained(self.receiver.receive()).now_or_never() {
-                self.account.open();
-                let attempt = Attempt::new(context, wave, self.account.hand_over(None));
-                attempt.fail(Cause::shut_down(Outcome::Left)).await;
-            }
+            fail_the_rest(&mut self.receiver, &mut self.account, context).await;
             settle(tasks).await;
         };
         if timeout(grace, orderly).await.is_err() {
@@ -281,8 +273,30 @@ async fn limited(
     handled
 }
 
+/// Ends the subscriptions of a set, so that no more waves arrive.
+pub(super) fn detune(receiver: &Receiver, heard: &[Pattern]) {
+    for pattern in heard {
+        // The pattern was subscribed, so it is valid.
+        let _ = receiver.detune(pattern);
+    }
+}
+
+/// Fails the waves that wait in an inbox of a service that ends.
+pub(super) async fn fail_the_rest(
+    receiver: &mut Receiver,
+    account: &mut LoopAccount,
+    context: &Arc<HandlerContext>,
+) {
+    // Unconstrained: otherwise tokio's cooperative budget would end the loop early.
+    while let Some(Some(wave)) = unconstrained(receiver.receive()).now_or_never() {
+        account.open();
+        let attempt = Attempt::new(context, wave, account.hand_over(None));
+        attempt.fail(Cause::shut_down(Outcome::Left)).await;
+    }
+}
+
 /// Waits until all attempts have ended. Nothing is retried.
-async fn settle(tasks: &mut JoinSet<Option<Again>>) {
+pub(super) async fn settle(tasks: &mut JoinSet<Option<Again>>) {
     while let Some(ended) = tasks.join_next().await {
         if let Ok(Some(again)) = ended {
             again.give_up().await;

@@ -26,8 +26,8 @@ impl Drop for Terminal {
     }
 }
 
-#[cfg(test)]
 #[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use portable_pty::{CommandBuilder, PtySize, native_pty_system};
@@ -47,6 +47,8 @@ mod tests {
         let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
         let name = "top::terminal::tests::panics_while_it_draws";
         command.args(["--exact", name, "--ignored", "--nocapture"]);
+        // A backtrace would move the message off the screen.
+        command.env("RUST_BACKTRACE", "0");
         let mut child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let mut output = pair.master.try_clone_reader().unwrap();
