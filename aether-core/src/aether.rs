@@ -271,6 +271,14 @@ impl Aether {
         MediumStatus { shed_at_source: self.shared.presence.stopped(), ..self.shared.bus.medium().status() }
     }
 
+    /// The ids of keys that this process does not have, with the number of messages that say they are sealed with each;
+    /// most first, at most 16. Anybody can make up ids.
+    #[cfg(feature = "seal")]
+    #[must_use]
+    pub fn missing_keys(&self) -> Vec<(crate::seal::KeyId, u64)> {
+        self.shared.bus.medium().missing_keys()
+    }
+
     /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.
     #[must_use]
     pub fn ledger(&self) -> Ledger {

@@ -40,6 +40,7 @@
 //! - `nats` (default): the NATS medium.
 //! - `physics` (default): detectors that find patterns in the traffic, and an observer that runs them, in `physics`.
 //! - `hopping`: channels whose subject changes from slot to slot, by a key, in `hopping`.
+//! - `seal`: sealed frames, which the broker can neither read nor alter, in `seal`.
 //! - `link`: what every medium over a network needs, for implementors; part of `nats`.
 //! - `conformance`: the suite that every [`Medium`](medium::Medium) must pass.
 //! - `nats-server`: the same, and a real NATS server for tests.
@@ -68,6 +69,8 @@ mod phase;
 pub mod physics;
 pub mod presence;
 mod router;
+#[cfg(feature = "seal")]
+pub mod seal;
 mod source;
 pub mod vibrator;
 pub mod wave;

@@ -28,6 +28,8 @@ use crate::wave::{BaggageError, MetadataError, TraceContextError};
 pub const MAGIC: [u8; 3] = [0xAE, b'T', b'H'];
 /// The version written by this code, and the only one it reads.
 pub const VERSION: u8 = 1;
+/// The version byte of a sealed frame, which the feature `seal` writes and reads.
+pub const SEALED_VERSION: u8 = 0x81;
 
 /// Magic, version, node (u64), sent (u64).
 const FIXED_HEADER: usize = 3 + 1 + 8 + 8;
@@ -91,6 +93,9 @@ pub enum FrameError {
         /// The version of the frame.
         found: u8,
     },
+    /// A sealed frame, which was not opened.
+    #[error("the frame is sealed: this process has no keys, or an inner frame is sealed again")]
+    Sealed,
     /// The frame ends early, or a length exceeds what is left.
     #[error("{field} is cut off at byte {at}")]
     Truncated {

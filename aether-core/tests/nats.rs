@@ -5,6 +5,7 @@ mod proxy;
 use aether_core::conformance::{
     self, Foreign, ForeignMessage, Harness, Link, NatsServer, Report, Site, SiteError,
 };
+use aether_core::seal::SealKeys;
 use aether_core::{
     Aether, Amplitude, ConnectError, HalfLife, InboxOptions, Kind, NatsOptions, Vibrator, Wave, WaveId, Wire,
 };
@@ -17,10 +18,12 @@ use proxy::Proxy;
 /// Starts a server for each site.
 struct OverNats {
     wire: Wire,
+    keys: Option<SealKeys>,
 }
 
 struct NatsSite {
     wire: Wire,
+    keys: Option<SealKeys>,
     server: Mutex<NatsServer>,
     url: String,
     port: u16,
@@ -36,6 +39,7 @@ impl Harness for OverNats {
                 NatsServer::start().await.map_err(|error| SiteError::new("start a server", error))?;
             Ok(Box::new(NatsSite {
                 wire: self.wire,
+                keys: self.keys.clone(),
                 url: server.url(),
                 port: server.port(),
                 server: Mutex::new(server),
@@ -52,9 +56,14 @@ impl Site for NatsSite {
             let proxy = Proxy::new(self.port).await.map_err(|error| SiteError::new("listen", error))?;
             let url = proxy.url();
             self.proxies.lock().await.push(proxy);
+            let options = NatsOptions::default().wire(self.wire).outbox(outbox);
+            let options = match &self.keys {
+                Some(keys) => options.keys(keys.clone()),
+                None => options,
+            };
             let connected = Aether::builder()
                 .url(url)
-                .options(NatsOptions::default().wire(self.wire).outbox(outbox))
+                .options(options)
                 .connect()
                 .await;
             connected.map_err(|error| SiteError::new("connect", error))
@@ -66,7 +75,8 @@ impl Site for NatsSite {
     }
 
     fn foreign(&self) -> Option<&dyn Foreign> {
-        Some(self)
+        // What is not sealed is refused.
+        self.keys.is_none().then_some(self as &dyn Foreign)
     }
 }
 
@@ -151,7 +161,7 @@ impl Foreign for NatsSite {
 }
 
 async fn report(wire: Wire) -> Report {
-    let report = conformance::run(&OverNats { wire }).await;
+    let report = conformance::run(&OverNats { wire, keys: None }).await;
     assert!(report.skipped().is_empty(), "\n{report}");
     report
 }
@@ -165,6 +175,18 @@ async fn the_nats_medium_conforms_on_many_threads() {
 #[tokio::test(flavor = "current_thread")]
 async fn the_nats_medium_conforms_on_one_thread() {
     let report = report(Wire::Frames).await;
+    assert!(report.passed(), "\n{report}");
+}
+
+/// All but what messages of foreign publishers do, which are refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_nats_medium_conforms_with_sealed_waves() {
+    let keys = Some(SealKeys::generate().unwrap());
+    let report = conformance::run(&OverNats { wire: Wire::Frames, keys }).await;
+    let skipped = [
+        "a_foreign_message_is_an_event_with_defaults",
+    ];
+    assert_eq!(report.skipped(), skipped, "\n{report}");
     assert!(report.passed(), "\n{report}");
 }
 

@@ -224,6 +224,18 @@ pub enum ConnectError {
     #[cfg(feature = "nats")]
     #[error("cannot log in")]
     Login(#[from] super::NatsLoginError),
+    /// The keys of sealed waves cannot be used.
+    #[cfg(feature = "seal")]
+    #[error("cannot seal")]
+    Keys(#[from] crate::seal::SealKeysError),
+    /// Nothing can be sealed.
+    #[cfg(feature = "seal")]
+    #[error(transparent)]
+    Seal(#[from] crate::seal::SealError),
+    /// Keys and CloudEvents exclude each other: consumers of CloudEvents cannot open what is sealed.
+    #[cfg(feature = "seal")]
+    #[error("waves cannot be sealed and be CloudEvents: use the wire format frames, or no keys")]
+    SealedEvents,
     /// The TLS handshake failed.
     #[cfg(feature = "nats")]
     #[error("no TLS with {url}: {failure}")]

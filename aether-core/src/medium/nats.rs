@@ -11,6 +11,7 @@
 
 mod announcing;
 mod answers;
+mod arrived;
 mod asking;
 mod cloudevents;
 mod confirming;
@@ -28,6 +29,8 @@ mod observer_copies;
 mod options;
 mod outbox;
 mod reply;
+#[cfg_attr(not(feature = "seal"), path = "nats/unsealed.rs")]
+mod sealing;
 mod settling;
 mod subscriptions;
 mod tls;
@@ -46,7 +49,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock;
-use async_nats::ServerAddr;
+use async_nats::{Event, ServerAddr};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -69,6 +72,7 @@ use control::Control;
 use flow::Flow;
 use intake::Intake;
 use link::Link;
+use sealing::{Role, Sealing};
 use subscriptions::Subscriptions;
 
 /// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends.
@@ -93,7 +97,8 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     let options: NatsOptions = request.options();
     let answers_discovery = options.discovery;
     let medium = make(request, options).await?;
-    if answers_discovery {
+    // Answers to strangers would tell them who is there.
+    if answers_discovery && !medium.shared.sealing.is_on() {
         medium.answer_discovery(url, vibrators).await?;
     }
     Ok(medium)
@@ -101,7 +106,8 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
 
 async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>, ConnectError> {
     let confirming = Arc::<Confirming>::default();
-    let outbox = request.reflecting(options.outbox).also_on_shed({
+    let sealing = Arc::new(Sealing::new(&options)?);
+    let outbox = request.reflecting(options.outbox.clone()).also_on_shed({
         let confirming = Arc::clone(&confirming);
         move |wave, reason| confirming.shed(wave, reason)
     });
@@ -128,8 +134,11 @@ async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>
             Duration::from_millis(20 << attempt.min(5)).min(Duration::from_millis(500))
         })
         .event_callback({
-            let link = Arc::clone(&link);
+            let (link, sealing) = (Arc::clone(&link), Arc::clone(&sealing));
             move |event| {
+                if matches!(event, Event::Connected) {
+                    sealing.renew();
+                }
                 link.note(&event);
                 std::future::ready(())
             }
@@ -138,7 +147,7 @@ async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>
     link.connected_to(&client, Arc::clone(&router))
         .await
         .map_err(|error| unreachable(url.to_owned(), true, error))?;
-    let asking = Asking::new(&client, Arc::clone(&link))
+    let asking = Asking::new(&client, Arc::clone(&link), Arc::clone(&sealing))
         .await
         .map_err(|error| unreachable(url.to_owned(), true, error))?;
     let shared = Arc::new(NatsShared {
@@ -147,6 +156,7 @@ async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>
         outbox,
         prefix,
         wire: options.wire,
+        sealing,
         node: fastrand::u64(1..),
         closed: AtomicBool::new(false),
         announcing: Announcing::new(),
@@ -168,6 +178,11 @@ async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>
         ending: watch::Sender::new(false),
     }))
 }
+
+/// A frame cannot be sealed, and is not sent as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("the frame cannot be sealed: the log says why")]
+struct Unsealable;
 
 fn refused(url: String, error: async_nats::ConnectError) -> ConnectError {
     use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation};
@@ -231,7 +246,9 @@ impl Nats {
             Wire::Frames => {
                 let frame = shared.frame(&question, clock::now());
                 let frame = frame.map_err(|error| AskError::Client(Box::new(error)))?;
-                (shared.client.publish_with_reply(subject, reply, frame.clone()).await, Some(frame))
+                let sealed = shared.sealing.seal(Role::Questions, &subject, &reply, frame.clone());
+                let sealed = sealed.ok_or_else(|| AskError::Client(Box::new(Unsealable)))?;
+                (shared.client.publish_with_reply(subject, reply, sealed).await, Some(frame))
             }
             Wire::CloudEvents => {
                 let headers = cloudevents::headers(&question, clock::now());
@@ -360,7 +377,7 @@ impl Medium for Nats {
     }
 
     fn status(&self) -> MediumStatus {
-        MediumStatus {
+        let mut status = MediumStatus {
             connected: !self.shared.is_closed() && self.shared.link.is_connected(),
             connects: self.shared.client.statistics().connects.load(Ordering::Relaxed),
             outbox: self.shared.outbox.ledger(),
@@ -376,7 +393,16 @@ impl Medium for Nats {
             stray_answers: self.asking.stray(),
             held: self.shared.flow.held.load(Ordering::Relaxed),
             pauses: self.shared.flow.pauses.load(Ordering::Relaxed),
-        }
+            refused_sealed: self.intake.refused_sealed(),
+            ..MediumStatus::default()
+        };
+        self.shared.sealing.add_to(&mut status);
+        status
+    }
+
+    #[cfg(feature = "seal")]
+    fn missing_keys(&self) -> Vec<(crate::seal::KeyId, u64)> {
+        self.shared.sealing.missing_keys()
     }
 
     fn connection(&self) -> Option<watch::Receiver<bool>> {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::payloads::Payloads;
 use super::reader::Reader;
 use super::{
-    FIXED_RECORD, FrameError, MAGIC, MAX_CONTENT_TYPE_BYTES, Position, Sender, VERSION, content, frame_tag,
+    FIXED_RECORD, FrameError, MAGIC, MAX_CONTENT_TYPE_BYTES, Position, SEALED_VERSION, Sender, VERSION, content, frame_tag,
     tag,
 };
 use crate::amplitude::{Amplitude, HalfLife, Signal};
@@ -63,6 +63,9 @@ pub fn decode(
         return Err(FrameError::Magic { found: magic.to_vec() });
     }
     let version = input.u8("version")?;
+    if version == SEALED_VERSION {
+        return Err(FrameError::Sealed);
+    }
     if version != VERSION {
         return Err(FrameError::Version { found: version });
     }

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::answers::Answers;
 use super::link::Link;
+use super::sealing::Sealing;
 
 /// The maximum number of questions per connection that wait for an answer at the same time.
 pub(super) const MAX_QUESTIONS: usize = 1 << 16;
@@ -39,6 +40,7 @@ pub(super) struct Asking {
 struct AskingState {
     answers: Answers,
     link: Arc<Link>,
+    sealing: Arc<Sealing>,
     /// The common prefix of all reply subjects.
     inbox: String,
     key: RandomState,
@@ -79,10 +81,14 @@ pub(super) struct Asker<'a> {
 
 impl Asking {
     /// Subscribes to an inbox subject that only this connection uses.
-    pub(super) async fn new(client: &Client, link: Arc<Link>) -> Result<Self, SubscribeError> {
+    pub(super) async fn new(
+        client: &Client,
+        link: Arc<Link>,
+        sealing: Arc<Sealing>,
+    ) -> Result<Self, SubscribeError> {
         let inbox = client.new_inbox();
         let answers = client.subscribe(format!("{inbox}.*")).await?;
-        let shared = Arc::new(AskingState::new(inbox, answers.boxed(), link));
+        let shared = Arc::new(AskingState::new(inbox, answers.boxed(), link, sealing));
         let task = tokio::spawn({
             let shared = Arc::clone(&shared);
             async move {
@@ -115,10 +121,16 @@ impl Drop for Asking {
 }
 
 impl AskingState {
-    fn new(inbox: String, answers: BoxStream<'static, Message>, link: Arc<Link>) -> Self {
+    fn new(
+        inbox: String,
+        answers: BoxStream<'static, Message>,
+        link: Arc<Link>,
+        sealing: Arc<Sealing>,
+    ) -> Self {
         Self {
             answers: Answers::new(answers),
             link,
+            sealing,
             inbox,
             key: RandomState::new(),
             asked: AtomicU64::new(0),
@@ -146,6 +158,8 @@ impl AskingState {
 
     fn take(&self, answer: Message) {
         self.link.took_message();
+        // What is not from somebody with the key ends no question.
+        let Some(answer) = self.sealing.open_answer(answer) else { return };
         let number =
             answer.subject.rsplit('.').next().and_then(|number| u64::from_str_radix(number, 16).ok());
         let asker = number.and_then(|number| self.remove(number));
@@ -216,12 +230,15 @@ impl Drop for Asker<'_> {
 mod tests {
     use super::*;
     use crate::inbox::{Inbox, InboxOptions};
+    use crate::medium::NatsOptions;
     use futures_util::stream;
     use tokio::sync::mpsc;
 
     fn made_of(answers: BoxStream<'static, Message>) -> AskingState {
         let outbox = Inbox::new(InboxOptions::default()).unwrap();
-        AskingState::new("inbox".to_owned(), answers, Arc::new(Link::new(Arc::new(outbox))))
+        let link = Arc::new(Link::new(Arc::new(outbox)));
+        let sealing = Sealing::new(&NatsOptions::default()).unwrap();
+        AskingState::new("inbox".to_owned(), answers, link, Arc::new(sealing))
     }
 
     /// Without answers from the client; the tests hand them over.

@@ -15,6 +15,7 @@ use super::announcing::Announcing;
 use super::cloudevents;
 use super::flow::Flow;
 use super::link::Link;
+use super::sealing::{Sealing, role_of};
 use crate::clock::{self, Instant};
 use crate::inbox::Inbox;
 use crate::medium::{EmitError, Wire};
@@ -38,6 +39,7 @@ pub(super) struct NatsShared {
     pub(super) outbox: Arc<Inbox>,
     pub(super) prefix: String,
     pub(super) wire: Wire,
+    pub(super) sealing: Arc<Sealing>,
     pub(super) node: u64,
     pub(super) closed: AtomicBool,
     pub(super) announcing: Announcing,
@@ -82,6 +84,16 @@ impl NatsShared {
         encode(self.sender(), None, std::slice::from_ref(wave), now)
     }
 
+    /// Seals a frame for a channel below a root, if this process seals. `None` if it cannot be sealed.
+    pub(super) fn sealed(&self, root: Root, channel: &str, subject: &str, frame: Bytes) -> Option<Bytes> {
+        self.sealing.seal(role_of(root, channel), subject, "", frame)
+    }
+
+    /// The maximum size of a frame that is sealed, if this process seals.
+    pub(super) fn max_frame(&self) -> usize {
+        self.client.max_payload().saturating_sub(self.sealing.overhead())
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -113,7 +125,7 @@ impl NatsShared {
         let max_bytes = self.client.max_payload();
         match self.wire {
             Wire::Frames => {
-                let bound = frame_bound(None) + record_bound(wave);
+                let bound = frame_bound(None) + record_bound(wave) + self.sealing.overhead();
                 if bound <= max_bytes {
                     return None;
                 }
@@ -121,7 +133,9 @@ impl NatsShared {
                 let now = clock::now();
                 let bytes = self
                     .frame(wave, now)
-                    .map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
+                    .map_or(bound, |frame| {
+                        frame.len() + MAX_POSITION + record_growth(wave, now) + self.sealing.overhead()
+                    });
                 (bytes > max_bytes).then_some((bytes, max_bytes))
             }
             Wire::CloudEvents => {

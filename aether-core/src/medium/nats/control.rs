@@ -85,6 +85,8 @@ impl Control {
         // Notices are always frames, whatever the wire format of other waves, because only Aether reads them.
         let Ok(frame) = shared.frame(notice, clock::now()) else { return false };
         let subject = shared.subject(Root::Questions, notice.channel().as_str());
+        let channel = notice.channel().as_str();
+        let Some(frame) = shared.sealed(Root::Questions, channel, &subject, frame) else { return false };
         let reply = format!("{}.{}", self.subject, self.tokens.write(number));
         shared.client.publish_with_reply(subject, reply, frame).await.is_ok()
     }

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::Message;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::task::coop;
 
+use super::arrived::Arrived;
 use super::connection::{NatsShared, Root};
 use super::flow::{FLOW, LEASE, Pause, RENEW_EVERY, sleep_until};
 use crate::channel::Pattern;
@@ -38,7 +38,7 @@ pub(super) struct Crowd {
     /// Completes when there is room for the waiting waves, or when their inbox has lost patience.
     settling: Option<BoxFuture<'static, ()>>,
     /// Messages that arrived after the waiting waves.
-    messages: VecDeque<Message>,
+    messages: VecDeque<Arrived>,
     /// The level from which senders are asked to pause, and when the request is renewed.
     pausing: Option<(u8, Instant)>,
 }
@@ -87,7 +87,7 @@ impl Crowd {
     }
 
     /// Queues a message that arrived during a wait. If it exceeds the limit, the waiting waves are shed.
-    pub(super) fn keep(&mut self, message: Message) {
+    pub(super) fn keep(&mut self, message: Arrived) {
         let bytes = weight(&message);
         self.messages.push_back(message);
         if self.shared.flow.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > WAITING_BYTES {
@@ -96,7 +96,7 @@ impl Crowd {
     }
 
     /// The next message, if one may be taken now. When none is left, the senders are allowed to resume.
-    pub(super) fn next(&mut self) -> Option<Message> {
+    pub(super) fn next(&mut self) -> Option<Arrived> {
         if self.is_waiting() {
             self.ask_again();
             if self.shared.flow.waiting_bytes.load(Ordering::Relaxed) <= WAITING_BYTES
@@ -121,7 +121,7 @@ impl Crowd {
     }
 
     /// The next message, regardless of whether waves are waiting.
-    pub(super) fn take(&mut self) -> Option<Message> {
+    pub(super) fn take(&mut self) -> Option<Arrived> {
         let message = self.messages.pop_front()?;
         self.shared.flow.waiting_bytes.fetch_sub(weight(&message), Ordering::Relaxed);
         Some(message)
@@ -151,8 +151,8 @@ impl Drop for Crowd {
     }
 }
 
-fn weight(message: &Message) -> usize {
-    message.length + MESSAGE_OVERHEAD
+fn weight(arrived: &Arrived) -> usize {
+    arrived.message.length + MESSAGE_OVERHEAD
 }
 
 impl NatsShared {
@@ -162,7 +162,9 @@ impl NatsShared {
         let Some(frame) = self.flow.wave(pause).and_then(|wave| self.frame(&wave, clock::now()).ok()) else {
             return;
         };
-        let sending = self.client.publish(self.subject(Root::Questions, FLOW), frame);
+        let subject = self.subject(Root::Questions, FLOW);
+        let Some(frame) = self.sealed(Root::Questions, FLOW, &subject, frame) else { return };
+        let sending = self.client.publish(subject, frame);
         // Unconstrained, because the task's budget may be exhausted.
         let _ = coop::unconstrained(sending).now_or_never();
     }

@@ -13,6 +13,7 @@ use tokio::task::coop;
 
 use super::connection::{NatsShared, Root};
 use super::flow::{self, FLOW, Pause};
+use super::sealing::Guard;
 use crate::channel::{Channel, Pattern};
 use crate::clock::{self, Instant, moment_of};
 use crate::wave::Wave;
@@ -33,6 +34,7 @@ struct Hold {
 /// The pauses in force.
 pub(super) struct Holds {
     notices: Option<Subscriber>,
+    guard: Guard,
     /// The pauses, keyed by the requesting node and its number for the pause.
     holds: HashMap<(u64, u64), Hold>,
     /// The strongest level held on each channel.
@@ -44,8 +46,9 @@ pub(super) struct Holds {
 }
 
 impl Holds {
-    pub(super) fn new() -> Self {
-        Self { notices: None, holds: HashMap::new(), channels: HashMap::new(), next_end: None, seen: 0 }
+    pub(super) fn new(guard: Guard) -> Self {
+        let (holds, channels) = (HashMap::new(), HashMap::new());
+        Self { notices: None, guard, holds, channels, next_end: None, seen: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -77,7 +80,7 @@ impl Holds {
             },
         };
         match message {
-            Some(message) => self.obey(&message, shared),
+            Some(message) => self.obey(message, shared),
             // The client has ended.
             None => self.notices = None,
         }
@@ -104,7 +107,7 @@ impl Holds {
         {
             come.push(message);
         }
-        come.iter().for_each(|message| self.obey(message, shared));
+        come.into_iter().for_each(|message| self.obey(message, shared));
         if self.next_end.is_some() {
             let now = clock::now();
             if self.next_end.is_some_and(|end| end <= now) {
@@ -113,9 +116,12 @@ impl Holds {
         }
     }
 
-    fn obey(&mut self, message: &Message, shared: &NatsShared) {
+    fn obey(&mut self, message: Message, shared: &NatsShared) {
         shared.link.took_message();
-        let Some((node, pauses)) = flow::read(&message.payload) else { return };
+        let before_channel = shared.subject(Root::Questions, "");
+        let arrived = shared.sealing.open(Root::Questions, &before_channel, message, &mut self.guard);
+        let Some(arrived) = arrived else { return };
+        let Some((node, pauses)) = flow::read(&arrived.message.payload) else { return };
         for pause in pauses {
             self.note((node, pause.id), pause, shared);
         }

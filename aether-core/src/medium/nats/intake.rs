@@ -12,11 +12,13 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, coop};
 use tokio::time::{sleep, timeout};
 
+use super::arrived::Arrived;
 use super::cloudevents;
 use super::connection::{CLIENT_QUEUE, Leaving, NatsShared, Root};
 use super::crowd::Crowd;
 use super::foreign::Foreign;
 use super::reply::Reply;
+use super::sealing::Guard;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::medium::link::{Gap, GapReport, Gaps, HeardFrame, Transit};
 use crate::router::{Crowded, Lost, Router, Subscription};
@@ -96,6 +98,7 @@ struct Tap {
     /// and questions are not numbered.
     gaps: Option<Gaps>,
     foreign: Foreign,
+    guard: Guard,
 }
 
 impl Tap {
@@ -117,6 +120,8 @@ pub(super) struct Intake {
     forgotten_streams: AtomicU64,
     /// The number of frames with an impossible position.
     misplaced: AtomicU64,
+    /// The number of sealed frames that arrived although this process has no keys.
+    refused_sealed: AtomicU64,
 }
 
 /// The contents of a message.
@@ -136,6 +141,7 @@ impl Intake {
             lost_upstream: AtomicU64::new(0),
             forgotten_streams: AtomicU64::new(0),
             misplaced: AtomicU64::new(0),
+            refused_sealed: AtomicU64::new(0),
         }
     }
 
@@ -149,6 +155,10 @@ impl Intake {
 
     pub(super) fn forgotten_streams(&self) -> u64 {
         self.forgotten_streams.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn refused_sealed(&self) -> u64 {
+        self.refused_sealed.load(Ordering::Relaxed)
     }
 
     /// The number of messages with an impossible position or time.
@@ -183,6 +193,7 @@ impl Intake {
             is_last: false,
             gaps,
             foreign: Foreign::new(),
+            guard: self.shared.sealing.guard(group.is_some()),
         };
         let mut crowd = Crowd::new(Arc::clone(&self.shared), pattern.clone());
         let intake = Arc::clone(self);
@@ -206,10 +217,12 @@ impl Intake {
                 match message {
                     Some(Some(message)) => {
                         taken += 1;
-                        if crowd.is_waiting() {
-                            crowd.keep(message);
-                        } else {
-                            crowd.wait_with(intake.take(message, &mut tap));
+                        if let Some(arrived) = intake.open(message, &mut tap) {
+                            if crowd.is_waiting() {
+                                crowd.keep(arrived);
+                            } else {
+                                crowd.wait_with(intake.take(arrived, &mut tap));
+                            }
                         }
                         intake.take_waiting(&mut tap, &mut crowd);
                         // Checked here as well: while messages keep arriving, the other branch is never polled.
@@ -261,7 +274,7 @@ impl Intake {
                 let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never() else {
                     break;
                 };
-                drop(intake.take(message, &mut tap));
+                intake.open_and_take(message, &mut tap);
                 if taken.is_multiple_of(BETWEEN_OTHERS) {
                     tokio::task::yield_now().await;
                 }
@@ -288,7 +301,7 @@ impl Intake {
             };
             let Some(message) = message else { return };
             taken += 1;
-            drop(self.take(message, tap));
+            self.open_and_take(message, tap);
         }
         if taken == before {
             return;
@@ -297,7 +310,7 @@ impl Intake {
         let _ = subscriber.unsubscribe_after(taken + LEAVING_MESSAGES + 2 * (taken - before)).await;
         while !tap.is_last {
             match timeout(LEAVING_QUIET, subscriber.next()).await {
-                Ok(Some(message)) => drop(self.take(message, tap)),
+                Ok(Some(message)) => self.open_and_take(message, tap),
                 Ok(None) | Err(_) => return,
             }
         }
@@ -321,7 +334,9 @@ impl Intake {
             }
             // Bypasses the task's budget, which may be used up.
             let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never() else { return };
-            crowd.keep(message);
+            if let Some(arrived) = self.open(message, tap) {
+                crowd.keep(arrived);
+            }
         }
     }
 
@@ -333,10 +348,26 @@ impl Intake {
         }
     }
 
+    /// Opens a message that was just taken from the client. `None` if it is refused.
+    fn open(&self, message: Message, tap: &mut Tap) -> Option<Arrived> {
+        let arrived = self.shared.sealing.open(tap.root, &tap.before_channel, message, &mut tap.guard);
+        if arrived.is_none() {
+            self.shared.link.took_message();
+        }
+        arrived
+    }
+
+    /// Delivers the contents of a message whether or not there is room.
+    fn open_and_take(&self, message: Message, tap: &mut Tap) {
+        if let Some(arrived) = self.open(message, tap) {
+            drop(self.take(arrived, tap));
+        }
+    }
+
     /// Delivers the contents of a message. Returns the waves that have to wait for room.
-    fn take(&self, message: Message, tap: &mut Tap) -> Crowded {
+    fn take(&self, arrived: Arrived, tap: &mut Tap) -> Crowded {
         self.shared.link.took_message();
-        match self.read(message, tap) {
+        match self.read(arrived, tap) {
             Ok(Brought { waves, lost }) => match (&tap.target, tap.root) {
                 (Target::Pattern(pattern), Root::Waves) => {
                     if let (Some(lost), Some(channel)) = (lost, &tap.last_channel) {
@@ -356,7 +387,11 @@ impl Intake {
                 }
             },
             Err(error) => {
-                self.malformed.fetch_add(1, Ordering::Relaxed);
+                let count = match &error {
+                    FrameError::Sealed => &self.refused_sealed,
+                    _ => &self.malformed,
+                };
+                count.fetch_add(1, Ordering::Relaxed);
                 let pattern = tap.target.pattern();
                 tracing::debug!(%pattern, %error, "ignored a message that is not a valid frame");
             }
@@ -364,7 +399,8 @@ impl Intake {
         Crowded::default()
     }
 
-    fn read(&self, message: Message, tap: &mut Tap) -> Result<Brought, FrameError> {
+    fn read(&self, arrived: Arrived, tap: &mut Tap) -> Result<Brought, FrameError> {
+        let Arrived { message, asked_from } = arrived;
         let name = message.subject.strip_prefix(&*tap.before_channel).ok_or(ChannelError::Empty)?;
         let channel = match &tap.last_channel {
             Some(channel) if channel.as_str() == name => channel.clone(),
@@ -372,7 +408,11 @@ impl Intake {
         };
         let plain = !wire::is_frame(&message.payload);
         // For observer copies, the question has already been asked elsewhere.
-        let reply = message.reply.clone().filter(|_| tap.root != Root::Seen);
+        let mut reply = message.reply.clone().filter(|_| tap.root != Root::Seen);
+        if self.shared.sealing.is_on() && asked_from.is_none() {
+            // A sealed question says where its asker waits. Nobody has sealed what the message says.
+            reply = None;
+        }
         let kind = if reply.is_some() { Kind::Query } else { Kind::Event };
         let mut brought = self.waves(message, &channel, kind, tap.gaps.as_mut(), &mut tap.foreign)?;
         if let Some(subject) = reply
@@ -380,7 +420,8 @@ impl Intake {
             && let Some(question) = brought.waves.pop()
         {
             let to_foreigner = tap.root == Root::Waves;
-            let path = Reply { shared: Arc::clone(&self.shared), subject, to_foreigner, plain };
+            let shared = Arc::clone(&self.shared);
+            let path = Reply { shared, subject, asked_from, to_foreigner, plain };
             // Its only handle, so the wave is not copied.
             brought.waves.push(question.with_reply_path(Arc::new(path)));
         }
@@ -403,7 +444,8 @@ impl Intake {
     ) -> Result<Brought, FrameError> {
         let now = clock::now();
         let mut delay = Duration::ZERO;
-        let (node, position, waves) = if wire::is_frame(&message.payload) {
+        // What was sealed is a frame: the headers of a message are not sealed.
+        let (node, position, waves) = if self.shared.sealing.is_on() || wire::is_frame(&message.payload) {
             let received = micros_since_1970();
             let transit = |sender| {
                 delay = self.transit.delay(sender, received, now);

@@ -35,7 +35,10 @@ impl NatsShared {
 
     /// The same for a wave that was just sent as this frame.
     pub(super) fn observe_frame(&self, channel: &Channel, frame: Bytes) {
-        at_once(self.client.publish(self.subject(Root::Seen, channel.as_str()), frame));
+        let subject = self.subject(Root::Seen, channel.as_str());
+        if let Some(frame) = self.sealed(Root::Seen, channel.as_str(), &subject, frame) {
+            at_once(self.client.publish(subject, frame));
+        }
     }
 }
 

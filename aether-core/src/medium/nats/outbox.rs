@@ -59,7 +59,7 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
     let mut batch_waves = BATCH_WAVES;
     let mut groups = Groups::default();
     let mut numbers = Numbers::new();
-    let mut holds = Holds::new();
+    let mut holds = Holds::new(shared.sealing.guard(false));
     let mut connection = shared.link.connection(&shared.client);
     loop {
         let mut announced = Vec::new();
@@ -180,7 +180,10 @@ async fn announce(shared: &NatsShared, announcements: impl IntoIterator<Item = S
     }
     for (channel, position) in announcements {
         if let Some(frame) = announcement(shared, position) {
-            let _ = shared.client.publish(shared.subject(Root::Waves, channel.as_str()), frame).await;
+            let subject = shared.subject(Root::Waves, channel.as_str());
+            if let Some(frame) = shared.sealed(Root::Waves, channel.as_str(), &subject, frame) {
+                let _ = shared.client.publish(subject, frame).await;
+            }
         }
     }
 }
@@ -196,8 +199,9 @@ fn announcement(shared: &NatsShared, position: Position) -> Option<Bytes> {
 /// questions.
 async fn inquire(shared: &NatsShared, channel: &Channel, position: Position, about: Vec<Wave>) {
     let Some(frame) = announcement(shared, position) else { return };
+    let subject = shared.subject(Root::Questions, channel.as_str());
+    let Some(frame) = shared.sealed(Root::Questions, channel.as_str(), &subject, frame) else { return };
     if let Some(reply) = shared.link.inquire(about) {
-        let subject = shared.subject(Root::Questions, channel.as_str());
         let _ = shared.client.publish_with_reply(subject, reply, frame).await;
     }
 }
@@ -215,7 +219,7 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
     if !about.is_empty() {
         inquire(shared, first.channel(), stream.position(clock::now()), about).await;
     }
-    let max_bytes = shared.client.max_payload().min(FRAME_BYTES);
+    let max_bytes = shared.max_frame().min(FRAME_BYTES);
     let subject = Subject::from(shared.subject(Root::Waves, first.channel().as_str()));
     let (mut rest, mut messages) = (waves, 0);
     while !rest.is_empty() {
@@ -224,7 +228,12 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
         let now = clock::now();
         match encode_bounded(shared.sender(), Some(stream.position(now)), None, these, bound, now) {
             Ok(frame) => {
-                if is_sent(&shared.client.publish(subject.clone(), frame).await) {
+                let channel = first.channel().as_str();
+                let sent = match shared.sealed(Root::Waves, channel, &subject, frame) {
+                    Some(frame) => is_sent(&shared.client.publish(subject.clone(), frame).await),
+                    None => false,
+                };
+                if sent {
                     stream.sent(these.len(), now);
                 } else {
                     shared.link.unsendable(these);

@@ -6,12 +6,15 @@ use futures_util::future::BoxFuture;
 
 use super::cloudevents;
 use super::connection::NatsShared;
+use super::sealing::Role;
 use crate::clock;
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
 pub(super) struct Reply {
     pub(super) shared: Arc<NatsShared>,
     pub(super) subject: async_nats::Subject,
+    /// Where the asker waits by its own, sealed words.
+    pub(super) asked_from: Option<async_nats::Subject>,
     /// The asker does not publish a copy of the answer for observers.
     pub(super) to_foreigner: bool,
     /// The asker does not support frames, so it gets only the payload.
@@ -36,7 +39,10 @@ impl ReplyPath for Reply {
                     let (bytes, max_bytes) = (reply.payload().len(), client.max_payload());
                     return Err(ReplyError::TooLarge { bytes, max_bytes });
                 };
-                client.publish(subject, frame).await
+                let address = self.asked_from.as_deref().unwrap_or(&subject);
+                // The log says why it cannot be sealed.
+                let frame = self.shared.sealing.seal(Role::Answers, address, "", frame);
+                client.publish(subject, frame.ok_or(ReplyError::Closed)?).await
             };
             // The connection may have been re-established in the meantime, to a server with a lower limit.
             sent.map_err(|_| match self.shared.oversize(&reply) {

@@ -92,7 +92,7 @@ impl TlsFailure {
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::CertificateRevoked
                 | AlertDescription::UnsupportedCertificate
-                | AlertDescription::UnknownCa
+                | AlertDescription::UnknownCA
                 | AlertDescription::AccessDenied
                 | AlertDescription::HandshakeFailure,
             ) => Self::ClientRefused,

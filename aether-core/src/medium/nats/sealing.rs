@@ -1,0 +1,149 @@
+//! Sealed messages over NATS, if the options have keys: what is sealed for which subject, and what is refused.
+//!
+//! Each message that the client takes from the server is opened here before anything else looks at it, so that messages of
+//! strangers fill no queue and wait for nothing. Not sealed are the markers of [`link`](super::link), which only this
+//! process can make, and the notices of the server. The file `unsealed.rs` takes the place of this one in builds without
+//! the feature `seal`.
+
+use async_nats::{Message, StatusCode, Subject};
+use bytes::Bytes;
+
+use super::arrived::Arrived;
+use super::connection::Root;
+use super::options::NatsOptions;
+pub(super) use crate::seal::Role;
+use crate::medium::{ConnectError, MediumStatus, Wire};
+use crate::seal::{KeyId, KeySource, Refusal, ReplayGuard, Sealer, overhead};
+
+/// The length of a reply subject: `_INBOX.`, 22 letters, a dot and 16 digits, rounded up.
+const REPLY_BYTES: usize = 64;
+
+/// Seals and opens, or passes everything on if there are no keys.
+#[derive(Debug)]
+pub(super) struct Sealing(Option<Sealed>);
+
+#[derive(Debug)]
+struct Sealed {
+    sealer: Sealer,
+    source: KeySource,
+}
+
+/// What one subscription has taken.
+#[derive(Debug)]
+pub(super) struct Guard(Option<ReplayGuard>);
+
+/// The role of messages on a channel below a root. Notices travel on the subjects of questions.
+pub(super) fn role_of(root: Root, channel: &str) -> Role {
+    match root {
+        Root::Waves => Role::Waves,
+        Root::Questions if channel.starts_with("_aether") => Role::Control,
+        Root::Questions => Role::Questions,
+        Root::Seen => Role::Copies,
+    }
+}
+
+impl Sealing {
+    pub(super) fn new(options: &NatsOptions) -> Result<Self, ConnectError> {
+        let Some(source) = options.keys.clone() else { return Ok(Self(None)) };
+        if options.wire == Wire::CloudEvents {
+            return Err(ConnectError::SealedEvents);
+        }
+        let sealer = Sealer::new(source.read()?)?;
+        Ok(Self(Some(Sealed { sealer, source })))
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Called for each new connection: counts in a new name, and reads the keys again.
+    pub(super) fn renew(&self) {
+        let Some(Sealed { sealer, source }) = &self.0 else { return };
+        match source.read() {
+            Ok(keys) => sealer.change_keys(keys),
+            Err(error) => tracing::warn!(%error, "the keys of sealed waves stay as they were"),
+        }
+        if let Err(error) = sealer.renew() {
+            tracing::warn!(%error, "sealed frames are counted on as before the connection broke");
+        }
+    }
+
+    /// How many bytes sealing adds to a frame at most.
+    pub(super) fn overhead(&self) -> usize {
+        if self.is_on() { overhead(REPLY_BYTES) } else { 0 }
+    }
+
+    /// A guard for a subscription that gets all messages of its subjects, or only a share of them.
+    pub(super) fn guard(&self, is_share: bool) -> Guard {
+        Guard(self.0.as_ref().map(|Sealed { sealer, .. }| match sealer.guard() {
+            guard if is_share => guard.of_a_share(),
+            guard => guard,
+        }))
+    }
+
+    /// Seals a frame for a subject. `reply` is the subject at which an answer is awaited, or empty. `None` if it cannot be
+    /// sealed; it must not be sent then.
+    pub(super) fn seal(&self, role: Role, subject: &str, reply: &str, frame: Bytes) -> Option<Bytes> {
+        let Some(Sealed { sealer, .. }) = &self.0 else { return Some(frame) };
+        let sealed = sealer.seal(role, subject, reply, &frame);
+        sealed.inspect_err(|error| tracing::error!(%error, "a frame cannot be sealed and is not sent")).ok()
+    }
+
+    /// Opens a message of a subscription to subjects that begin with `before_channel`. `None` if it is refused, which is
+    /// counted.
+    pub(super) fn open(
+        &self,
+        root: Root,
+        before_channel: &str,
+        mut message: Message,
+        guard: &mut Guard,
+    ) -> Option<Arrived> {
+        let (Some(Sealed { sealer, .. }), Guard(Some(guard))) = (&self.0, guard) else {
+            return Some(Arrived { message, asked_from: None });
+        };
+        let subject = message.subject.as_str();
+        let role = role_of(root, subject.strip_prefix(before_channel).unwrap_or_default());
+        let opened = sealer.open(role, subject, &message.payload, guard);
+        let opened = opened.inspect_err(|refusal| log(subject, *refusal)).ok()?;
+        let asked_from = opened.reply().map(Subject::from);
+        message.payload = opened.frame;
+        // Nobody has sealed them.
+        message.headers = None;
+        Some(Arrived { message, asked_from })
+    }
+
+    /// Opens an answer, or passes on the notice of the server that nobody heard the question. Its subject is used for one
+    /// question, so that a repeated answer finds nobody who waits.
+    pub(super) fn open_answer(&self, mut message: Message) -> Option<Message> {
+        let Some(Sealed { sealer, .. }) = &self.0 else { return Some(message) };
+        if message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty() {
+            return Some(message);
+        }
+        let subject = message.subject.as_str();
+        let opened = sealer.open_again(Role::Answers, subject, &message.payload);
+        message.payload = opened.inspect_err(|refusal| log(subject, *refusal)).ok()?.frame;
+        message.headers = None;
+        message.status = None;
+        Some(message)
+    }
+
+    /// Adds what was refused.
+    pub(super) fn add_to(&self, status: &mut MediumStatus) {
+        let Some(Sealed { sealer, .. }) = &self.0 else { return };
+        let refusals = sealer.refusals();
+        status.refused_plain += refusals.plain;
+        status.refused_unknown_key += refusals.unknown_key;
+        status.refused_tampered += refusals.tampered;
+        status.refused_replayed += refusals.replayed;
+        status.refused_stale += refusals.stale;
+    }
+
+    /// The ids of missing keys with the number of messages that named them.
+    pub(super) fn missing_keys(&self) -> Vec<(KeyId, u64)> {
+        self.0.as_ref().map(|Sealed { sealer, .. }| sealer.refusals().missing_keys).unwrap_or_default()
+    }
+}
+
+fn log(subject: &str, refusal: Refusal) {
+    tracing::debug!(%subject, %refusal, "refused a message");
+}

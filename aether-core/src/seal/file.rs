@@ -1,0 +1,153 @@
+//! Files with keys: text, for their owner alone.
+//!
+//! Each line is `seal KEY` (once) or `open KEY`; the newest key is last. Lines that begin with `#` are comments.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::key::SealKey;
+use super::keys::{KeyUse, MAX_KEYS, SealKeys};
+
+/// The maximum size of a file with keys. One with 16 keys has about 1 KiB.
+const MAX_FILE: u64 = 64 << 10;
+/// The text of a key and its use.
+const LINE: usize = 80;
+const COMMENT: &str = "\
+# Keys of sealed waves, for `medium.keys`. Who has this file can read and send everything: keep it secret (mode 0600).
+# One key seals, all open. `aether keys show FILE` prints their ids, `aether keys rotate FILE` adds and retires keys.
+";
+
+/// Why keys cannot be read from or written to a file. Keys are never part of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealKeysError {
+    /// The file cannot be read or written.
+    #[error("cannot use {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// Other users of this machine can read or write the file.
+    #[error("other users of this machine can use {} (mode {mode:03o}): use chmod 600", .path.display())]
+    Public {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A line is neither a key nor a comment.
+    #[error("line {line} of {} is no key: use `seal KEY` or `open KEY`, as `aether keys new` writes them", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The number of the line, from 1.
+        line: usize,
+    },
+    /// No key seals, or several do, or a key is there twice, or there are too many.
+    #[error("{} needs one key that seals, and at most 16 different keys", .path.display())]
+    Set {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl SealKeys {
+    /// Reads the keys of a file.
+    ///
+    /// # Errors
+    /// [`SealKeysError`] if the file cannot be read, if other users can use it, or if it has no valid set of keys.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, SealKeysError> {
+        let path = path.as_ref();
+        let unread = |source| SealKeysError::File { path: path.to_owned(), source };
+        let file = File::open(path).map_err(unread)?;
+        check_mode(path, &file)?;
+        // Reserved, so that no part of a key stays behind in memory that was given back.
+        let length = file.metadata().map_err(unread)?.len().min(MAX_FILE);
+        let mut text = Zeroizing::new(String::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
+        file.take(MAX_FILE).read_to_string(&mut text).map_err(unread)?;
+        let mut keys = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let key = line.split_once(char::is_whitespace).and_then(|(key_use, key)| {
+                let key_use = match key_use {
+                    "seal" => KeyUse::Seals,
+                    "open" => KeyUse::Opens,
+                    _ => return None,
+                };
+                Some((key_use, SealKey::read(key.trim())?))
+            });
+            keys.push(key.ok_or(SealKeysError::Malformed { path: path.to_owned(), line: number + 1 })?);
+        }
+        Self::of(keys).ok_or_else(|| SealKeysError::Set { path: path.to_owned() })
+    }
+
+    /// Writes the keys to a new file, which only its owner may use (mode 0600), and syncs it.
+    ///
+    /// # Errors
+    /// [`SealKeysError::File`], also if the file exists.
+    pub fn save_new(&self, path: impl AsRef<Path>) -> Result<(), SealKeysError> {
+        let path = path.as_ref();
+        self.write(path).map_err(|source| SealKeysError::File { path: path.to_owned(), source })
+    }
+
+    /// Replaces a file by one with these keys, at once: readers see the old or the new one. Only its owner may use it.
+    ///
+    /// # Errors
+    /// [`SealKeysError::File`]. The old file is unchanged in that case.
+    pub fn replace(&self, path: impl AsRef<Path>) -> Result<(), SealKeysError> {
+        let path = path.as_ref();
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let new = path.with_file_name(name);
+        let replace = || {
+            match std::fs::remove_file(&new) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            self.write(&new)?;
+            std::fs::rename(&new, path)
+        };
+        replace().map_err(|source| SealKeysError::File { path: path.to_owned(), source })
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let mut text = Zeroizing::new(String::with_capacity(COMMENT.len() + MAX_KEYS * LINE));
+        text.push_str(COMMENT);
+        for (key_use, key) in self.parts() {
+            text.push_str(if key_use == KeyUse::Seals { "seal " } else { "open " });
+            key.write(&mut text);
+            text.push('\n');
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    }
+}
+
+/// Refuses a file that others can use or that its group can write. On other systems than Unix nothing is checked.
+#[cfg(unix)]
+fn check_mode(path: &Path, file: &File) -> Result<(), SealKeysError> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let metadata = file.metadata().map_err(|source| SealKeysError::File { path: path.to_owned(), source })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    // A group may read: that is how some service managers hand secrets to a program.
+    if mode & 0o037 == 0 { Ok(()) } else { Err(SealKeysError::Public { path: path.to_owned(), mode }) }
+}
+
+#[cfg(not(unix))]
+fn check_mode(_: &Path, _: &File) -> Result<(), SealKeysError> {
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! Replay protection: which frames of which senders have been seen.
+//!
+//! Each subscription has a [`ReplayGuard`]. It keeps a sliding window for each sender that it hears (RFC 6479: a ring of
+//! bits, moved by clearing words). Memory is bounded for all guards of a process together. A sender without a window, new
+//! or evicted, is taken only if its frame was sealed within [`FRESH`], and after the last frame of every sender that this
+//! guard has evicted. So no frame is taken twice by one guard.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use lru::LruCache;
+
+use super::refusals::Refusal;
+
+/// How far the time of sealing may be from the time of arrival for frames that the window cannot judge. It bounds how old
+/// a replay to a new listener can be, and how far clocks may differ. Kerberos allows 5 minutes (RFC 4120); NTP keeps
+/// clocks within 0.1 s; a server holds messages for a slow client for 10 s.
+pub const FRESH: Duration = Duration::from_secs(60);
+
+/// The words of a window, a power of two. All but one hold frames: 4032 of them. Numbers are given when frames are sealed,
+/// and a thread may be preempted before its frame is sent, while others send theirs.
+const WORDS: usize = 64;
+const BITS: u64 = u64::BITS as u64;
+const REMEMBERED: u64 = (WORDS as u64 - 1) * BITS;
+
+/// The memory of a window with its entry in the table, rounded up.
+const WINDOW_BYTES: usize = 640;
+/// The memory of all windows of a process.
+const MAX_BYTES: usize = 16 << 20;
+const MAX_WINDOWS: usize = MAX_BYTES / WINDOW_BYTES;
+/// Each guard may have this many windows, however many the others have. Subscriptions are made by this process only.
+const OWN_WINDOWS: usize = 8;
+
+/// The number of windows of all guards of a process.
+#[derive(Debug, Default)]
+pub(super) struct Budget(AtomicUsize);
+
+/// The frames of one sender that were seen.
+struct Window {
+    highest: u64,
+    /// The latest time of sealing.
+    latest_micros: u64,
+    /// The bit of frame `n` is bit `n % 64` of word `n / 64 % WORDS`.
+    seen: Box<[u64; WORDS]>,
+}
+
+/// Who sealed a frame and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamp {
+    pub(super) sender: u64,
+    pub(super) counter: u64,
+    pub(super) sealed_micros: u64,
+    /// The time of arrival in microseconds since 1970.
+    pub(super) now_micros: u64,
+}
+
+impl Stamp {
+    /// How far the clock of the sender seems to be ahead, in microseconds.
+    fn ahead_micros(&self) -> i64 {
+        self.sealed_micros.cast_signed().saturating_sub(self.now_micros.cast_signed())
+    }
+
+    fn is_fresh(&self) -> bool {
+        u128::from(self.ahead_micros().unsigned_abs()) <= FRESH.as_micros()
+    }
+
+    fn stale(&self) -> Refusal {
+        Refusal::Stale { ahead_micros: self.ahead_micros() }
+    }
+}
+
+impl Window {
+    /// The window after the first frame that is seen. Earlier frames have not been seen.
+    fn new(stamp: Stamp) -> Self {
+        let Stamp { counter, sealed_micros, .. } = stamp;
+        let mut window = Self { highest: counter, latest_micros: sealed_micros, seen: Box::new([0; WORDS]) };
+        window.mark(counter);
+        window
+    }
+
+    fn place(counter: u64) -> (usize, u64) {
+        ((counter / BITS) as usize % WORDS, 1 << (counter % BITS))
+    }
+
+    fn mark(&mut self, counter: u64) {
+        let (word, bit) = Self::place(counter);
+        self.seen[word] |= bit;
+    }
+
+    /// Takes a frame, unless it was seen or is older than the window. A frame that is later than all seen is taken
+    /// whatever its time, because clocks can be set; an earlier one must be fresh.
+    fn take(&mut self, stamp: Stamp, is_strict: bool) -> Result<(), Refusal> {
+        let Stamp { counter, sealed_micros, .. } = stamp;
+        if counter > self.highest {
+            if is_strict && !stamp.is_fresh() {
+                return Err(stamp.stale());
+            }
+            let (from, to) = (self.highest / BITS, counter / BITS);
+            for word in 1..=(to - from).min(WORDS as u64) {
+                self.seen[(from + word) as usize % WORDS] = 0;
+            }
+            self.highest = counter;
+        } else {
+            let (word, bit) = Self::place(counter);
+            if self.highest - counter >= REMEMBERED || self.seen[word] & bit != 0 {
+                return Err(Refusal::Replayed);
+            }
+            if !stamp.is_fresh() {
+                return Err(stamp.stale());
+            }
+        }
+        self.mark(counter);
+        self.latest_micros = self.latest_micros.max(sealed_micros);
+        Ok(())
+    }
+}
+
+/// Refuses frames that one subscription has already taken.
+pub struct ReplayGuard {
+    senders: LruCache<u64, Window>,
+    /// Frames of unknown senders must have been sealed after this time: the last one of those that were evicted.
+    after_micros: u64,
+    /// Whether each frame must be fresh.
+    is_strict: bool,
+    budget: Arc<Budget>,
+}
+
+impl ReplayGuard {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self { senders: LruCache::unbounded(), after_micros: 0, is_strict: false, budget }
+    }
+
+    /// A guard of a subscription that gets only some of the frames of its subjects, such as that of a group member. It
+    /// cannot tell a frame that another member got from a new one, so it takes no frame that is not fresh.
+    #[must_use]
+    pub fn of_a_share(mut self) -> Self {
+        self.is_strict = true;
+        self
+    }
+
+    pub(super) fn take(&mut self, stamp: Stamp) -> Result<(), Refusal> {
+        if let Some(window) = self.senders.get_mut(&stamp.sender) {
+            return window.take(stamp, self.is_strict);
+        }
+        if !stamp.is_fresh() || stamp.sealed_micros <= self.after_micros {
+            return Err(stamp.stale());
+        }
+        let used = self.budget.0.fetch_add(1, Ordering::Relaxed);
+        if used >= MAX_WINDOWS && self.senders.len() >= OWN_WINDOWS {
+            self.evict();
+        }
+        self.senders.push(stamp.sender, Window::new(stamp));
+        Ok(())
+    }
+
+    /// Gives up the window of the sender silent for longest.
+    fn evict(&mut self) {
+        if let Some((_, window)) = self.senders.pop_lru() {
+            self.after_micros = self.after_micros.max(window.latest_micros);
+            self.budget.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The number of senders with a window.
+    #[must_use]
+    pub fn senders(&self) -> usize {
+        self.senders.len()
+    }
+}
+
+impl Drop for ReplayGuard {
+    fn drop(&mut self) {
+        self.budget.0.fetch_sub(self.senders.len(), Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for ReplayGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplayGuard").field("senders", &self.senders.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000_000_000;
+    const FRESH_MICROS: u64 = FRESH.as_micros() as u64;
+
+    fn guard() -> ReplayGuard {
+        ReplayGuard::new(Arc::default())
+    }
+
+    fn stamp(sender: u64, counter: u64, sealed_micros: u64) -> Stamp {
+        Stamp { sender, counter, sealed_micros, now_micros: NOW }
+    }
+
+    proptest! {
+        /// Against a set of all numbers that were seen.
+        #[test]
+        fn no_frame_is_taken_twice_and_none_of_the_window_is_lost(
+            steps in prop::collection::vec((0..200_u64, 0..3_u8), 1..400),
+        ) {
+            let (mut guard, mut seen, mut highest) = (guard(), HashSet::new(), 5000_u64);
+            prop_assert!(guard.take(stamp(1, highest, NOW)).is_ok());
+            seen.insert(highest);
+            for (step, direction) in steps {
+                let counter = match direction {
+                    0 => highest + step,
+                    1 => highest.saturating_sub(step * 25),
+                    _ => highest + step * 40,
+                };
+                let is_in_window = counter > highest || highest - counter < REMEMBERED;
+                let is_new = is_in_window && seen.insert(counter);
+                prop_assert_eq!(guard.take(stamp(1, counter, NOW)).is_ok(), is_new, "{} of {}", counter, highest);
+                highest = highest.max(counter);
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_sender_is_taken_only_if_its_frame_is_fresh() {
+        let mut guard = guard();
+        for off in [FRESH_MICROS + 1, 3_600_000_000] {
+            for (sealed, ahead) in [(NOW - off, -1), (NOW + off, 1)] {
+                let ahead_micros = off.cast_signed() * ahead;
+                assert_eq!(guard.take(stamp(1, 1, sealed)), Err(Refusal::Stale { ahead_micros }));
+            }
+        }
+        assert_eq!(guard.senders(), 0);
+        assert!(guard.take(stamp(1, 1, NOW - FRESH_MICROS)).is_ok());
+        // Its clock was set back by an hour: what follows is later by its number.
+        assert!(guard.take(stamp(1, 2, NOW - 3_600_000_000)).is_ok());
+        // An earlier one that this guard has not seen may be from before it listened.
+        assert!(matches!(guard.take(stamp(1, 0, NOW - 3_600_000_000)), Err(Refusal::Stale { .. })));
+        assert!(guard.take(stamp(1, 0, NOW)).is_ok());
+        assert_eq!(guard.take(stamp(1, 0, NOW)), Err(Refusal::Replayed));
+    }
+
+    #[test]
+    fn a_guard_of_a_share_takes_fresh_frames_only() {
+        let mut guard = guard().of_a_share();
+        assert!(guard.take(stamp(1, 1, NOW)).is_ok());
+        // Another member may have got it an hour ago.
+        assert!(matches!(guard.take(stamp(1, 2, NOW - 3_600_000_000)), Err(Refusal::Stale { .. })));
+        assert!(guard.take(stamp(1, 2, NOW)).is_ok());
+    }
+
+    #[test]
+    fn senders_without_end_are_bounded_and_an_evicted_one_repeats_nothing() {
+        let budget = Arc::<Budget>::default();
+        let mut guard = ReplayGuard::new(Arc::clone(&budget));
+        let first = NOW - 1000;
+        assert!(guard.take(stamp(0, 7, first)).is_ok());
+        for sender in 1..=MAX_WINDOWS as u64 {
+            assert!(guard.take(stamp(sender, 7, NOW)).is_ok());
+        }
+        assert_eq!((guard.senders(), budget.0.load(Ordering::Relaxed)), (MAX_WINDOWS, MAX_WINDOWS));
+        // Sender 0 was evicted. Its frames from before are refused, later ones are taken.
+        assert!(matches!(guard.take(stamp(0, 7, first)), Err(Refusal::Stale { .. })));
+        assert!(guard.take(stamp(0, 8, first + 1)).is_ok());
+        let mut other = ReplayGuard::new(Arc::clone(&budget));
+        for sender in 0..100 {
+            assert!(other.take(stamp(sender, 1, NOW + sender)).is_ok());
+        }
+        assert_eq!(other.senders(), OWN_WINDOWS, "a guard has some windows of its own");
+        drop((guard, other));
+        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_window_has_the_size_that_the_bound_assumes() {
+        let entry = std::mem::size_of::<[u64; WORDS]>() + std::mem::size_of::<Window>() + 64;
+        assert!(entry <= WINDOW_BYTES, "{entry}");
+    }
+}
