@@ -12,6 +12,11 @@ pub struct Sent(MediumStatus);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received(Ledger);
 
+/// What was refused because it is not sealed with a key of this program, or because it is a replay: `messages refused:
+/// 3 plain + 1 replayed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused(MediumStatus);
+
 /// Not all waves that a program emitted have reached the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{lost} of {emitted} waves may be lost: {why}")]
@@ -81,6 +86,26 @@ impl fmt::Display for Sent {
     }
 }
 
+impl Refused {
+    /// The messages refused so far.
+    #[must_use]
+    pub const fn of(status: MediumStatus) -> Self {
+        Self(status)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("messages refused: ")?;
+        let refusals = self.0.refusals().into_iter().filter(|(_, messages)| *messages > 0);
+        for (index, (reason, messages)) in refusals.enumerate() {
+            let plus = if index > 0 { " + " } else { "" };
+            write!(f, "{plus}{messages} {}", reason.replace('_', " "))?;
+        }
+        Ok(())
+    }
+}
+
 impl Received {
     /// The ledger of one inbox, or the sum of several.
     #[must_use]
@@ -133,6 +158,10 @@ pub async fn close_with_account(aether: &Aether) -> Result<(), LostWaves> {
         tracing::info!("sent: {sent}");
     }
     tracing::info!("received: {received}");
+    let status = aether.status();
+    if status.refused() > 0 {
+        tracing::warn!("{}", Refused::of(status));
+    }
     sent.check()
 }
 
@@ -146,6 +175,13 @@ mod tests {
         (status.outbox.offered, status.outbox.delivered) = (offered, delivered);
         (status.unconfirmed, status.in_flight) = (unconfirmed, in_flight);
         status
+    }
+
+    #[test]
+    fn refused_messages_are_said_by_reason() {
+        let mut status = status(0, 0, 0, 0);
+        (status.refused_plain, status.refused_unknown_key) = (3, 1);
+        assert_eq!(Refused::of(status).to_string(), "messages refused: 3 plain + 1 unknown key");
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub mod service_manager;
 pub mod shutdown;
 pub mod telemetry;
 
-pub use account::{LostWaves, Received, Sent, close_with_account};
+pub use account::{LostWaves, Received, Refused, Sent, close_with_account};
 pub use asker::{Asker, AskerError, AskerOptions};
 pub use config::{ConfigArgs, Configuration};
 pub use error_chain::error_chain;

@@ -1,9 +1,10 @@
-//! The command-line arguments of a medium: `--medium`, `--prefix`, `--wire` and `--wait`.
+//! The command-line arguments of a medium: `--medium`, `--prefix`, `--wire`, `--wait` and `--keys`.
 //!
 //! Every program that connects flattens them into its own arguments, so that they are spelt the same everywhere. Without
-//! the feature `nats`, `--prefix` and `--wire` have no effect.
+//! the feature `nats`, `--prefix`, `--wire` and `--keys` have no effect.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[cfg(feature = "nats")]
@@ -41,6 +42,10 @@ pub struct MediumArgs {
     /// How long to retry an unreachable server, such as 30s or 5m; 0 to fail at once
     #[arg(long, value_name = "TIME", env = "AETHER_WAIT", default_value = "30s", value_parser = time)]
     pub wait: Duration,
+
+    /// NATS: the file with the keys of sealed waves, from `aether keys new` [default: nothing is sealed]
+    #[arg(long, value_name = "FILE", env = "AETHER_KEYS")]
+    pub keys: Option<PathBuf>,
 }
 
 /// Reads the name of a wire format.
@@ -64,7 +69,11 @@ impl MediumArgs {
     /// The NATS options named by the arguments. The server shows the client name for this connection.
     #[cfg(feature = "nats")]
     pub fn nats(&self, client_name: &str) -> NatsOptions {
-        NatsOptions::default().prefix(&self.prefix).wire(self.wire).client_name(client_name)
+        let options = NatsOptions::default().prefix(&self.prefix).wire(self.wire).client_name(client_name);
+        match &self.keys {
+            Some(keys) => options.keys(keys),
+            None => options,
+        }
     }
 
     /// A builder for the medium, with default options otherwise. To change those of NATS, pass what `nats` returns to the
@@ -145,6 +154,7 @@ impl Default for MediumArgs {
             prefix: Self::PREFIX.to_owned(),
             wire: Wire::Frames,
             wait: Duration::ZERO,
+            keys: None,
         }
     }
 }

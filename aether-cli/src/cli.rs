@@ -16,6 +16,7 @@ use crate::doctor::DoctorArgs;
 use crate::emit::EmitArgs;
 use crate::error::CommandError;
 use crate::field::FieldArgs;
+use crate::keys::KeysArgs;
 use crate::letters::LettersArgs;
 use crate::listen::ListenArgs;
 use crate::log::{DeadArgs, LogArgs};
@@ -75,6 +76,7 @@ enum Command {
     Top(TopArgs),
     New(NewArgs),
     Config(ShowArgs),
+    Keys(KeysArgs),
     Describe(DescribeArgs),
     Doctor(DoctorArgs),
     Field(FieldArgs),
@@ -123,6 +125,7 @@ impl Cli {
             Command::Describe(args) => crate::describe::describe(args, shutdown).await,
             Command::Doctor(args) => crate::doctor::doctor(args, shutdown).await,
             Command::Config(args) => crate::config::config(args),
+            Command::Keys(args) => crate::keys::keys(args),
             Command::Trace(args) => crate::trace::trace(args, shutdown).await,
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
             Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),

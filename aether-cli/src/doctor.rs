@@ -6,6 +6,7 @@
 mod finding;
 mod machine;
 mod peers;
+mod sealing;
 mod server;
 
 use aether_chassis::config::{ConfigError, Configuration};
@@ -59,6 +60,7 @@ async fn check(args: &ConfigArgs) -> Vec<Finding> {
     };
     findings.extend(machine::files(&config));
     findings.extend(machine::limits(Some(&config)));
+    findings.extend(sealing::keys(&config));
     findings.extend(server::check(&config).await);
     // Without a server there is nobody to ask.
     if findings.iter().all(|finding| finding.check != "medium" || finding.status == Status::Ok) {

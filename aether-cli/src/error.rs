@@ -29,6 +29,7 @@ pub(crate) use ledger::LedgerError;
 pub(crate) use letters::LettersError;
 pub(crate) use log::LogError;
 
+use crate::keys::KeysError;
 use crate::new::NewError;
 use crate::stdin::StdinError;
 
@@ -101,6 +102,8 @@ pub(crate) enum CommandError {
     Flood(#[from] FloodError),
     #[error(transparent)]
     New(#[from] NewError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     #[error("the field has no register {name:?}")]
     NoRegister { name: String },
     #[error(

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use aether_chassis::{CancellationToken, MediumArgs, Received};
+use aether_chassis::{CancellationToken, MediumArgs, Received, Refused};
 use aether_core::{
     Channel, Floor, InboxOptions, Ledger, Pattern, ServeOrder, Vibrator, Wave, medium::MediumStatus,
 };
@@ -148,6 +148,9 @@ impl Missing {
                 "messages: {} dropped by the broker's client, {} malformed",
                 status.dropped_by_client, status.malformed
             ));
+        }
+        if status.refused() > 0 {
+            stderr_line(Refused::of(*status));
         }
         if status.connects > 1 {
             stderr_line(format_args!(

@@ -34,6 +34,7 @@ mod emit;
 mod error;
 mod field;
 mod frame;
+mod keys;
 mod letters;
 mod listen;
 mod log;

@@ -30,6 +30,7 @@
 //! ```
 
 mod codec;
+mod error;
 mod file;
 mod key;
 mod keys;
@@ -39,7 +40,8 @@ mod role;
 mod sealer;
 mod source;
 
-pub use codec::{SealError, is_sealed, overhead, sealed_key};
+pub use codec::{is_sealed, overhead, sealed_key};
+pub use error::SealError;
 pub use file::SealKeysError;
 pub use key::KeyId;
 pub use keys::{KeyUse, SealKeys};

@@ -89,6 +89,9 @@ fn write_medium(to: &mut Families<'_>, aether: &Aether) -> fmt::Result {
     for (name, help, count) in counts {
         to.counter(name, help, None, [(vec![], count)])?;
     }
+    let help = "Messages refused because they are not sealed with a key of this process, or because they are replays";
+    let refusals = medium.refusals().map(|(reason, count)| (vec![("reason", reason)], count));
+    to.counter("medium_refused_messages", help, None, refusals)?;
     let help = "Messages received by the broker's client and not taken from it";
     to.gauge("medium_untaken_messages", help, None, [(vec![], medium.untaken)])?;
     to.ledgers(&OUTBOX, &[(vec![], medium.outbox)])

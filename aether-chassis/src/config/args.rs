@@ -58,6 +58,10 @@ pub struct ConfigArgs {
     /// [default: 30s]
     #[arg(long, value_name = "TIME", help_heading = "Medium", value_parser = time)]
     pub wait: Option<Duration>,
+
+    /// NATS: the file with the keys of sealed waves, from `aether keys new`, or off [env: AETHER_KEYS=] [default: off]
+    #[arg(long, value_name = "FILE", help_heading = "Medium")]
+    pub keys: Option<PathBuf>,
 }
 
 impl ConfigArgs {
@@ -86,6 +90,7 @@ impl ConfigArgs {
             .given("medium.prefix", "--prefix", self.prefix.as_ref())
             .given("medium.wire", "--wire", self.wire.map(Wire::as_str))
             .given("medium.wait", "--wait", self.wait.map(Time))
+            .given("medium.keys", "--keys", self.keys.as_ref().map(|path| path.display()))
             .given("metrics.listen", "--metrics", self.metrics)
     }
 }

@@ -9,11 +9,12 @@ use super::mistake::{Mistake, Origin, Problem};
 const PREFIX: &str = "AETHER__";
 
 /// The short variables, which every program of Aether reads.
-const SHORT: [(&str, &str); 5] = [
+const SHORT: [(&str, &str); 6] = [
     ("AETHER_MEDIUM", "medium.url"),
     ("AETHER_PREFIX", "medium.prefix"),
     ("AETHER_WIRE", "medium.wire"),
     ("AETHER_WAIT", "medium.wait"),
+    ("AETHER_KEYS", "medium.keys"),
     ("AETHER_LOG", "log.filter"),
 ];
 

@@ -84,6 +84,8 @@ pub struct MediumSettings {
     pub ca: OrOff<PathBuf>,
     /// NATS: the certificate of this program and its key.
     pub certificate: OrOff<CertificateFiles>,
+    /// NATS: the file with the keys of sealed waves.
+    pub keys: OrOff<PathBuf>,
 }
 
 /// The queue of waves that wait to be sent over a network.
@@ -285,6 +287,7 @@ impl Default for MediumSettings {
             login: OrOff::Off,
             ca: OrOff::Off,
             certificate: OrOff::Off,
+            keys: OrOff::Off,
         }
     }
 }
@@ -298,6 +301,10 @@ impl MediumSettings {
             prefix: self.prefix.clone(),
             wire: self.wire,
             wait: self.wait.0,
+            keys: match &self.keys {
+                OrOff::On(path) => Some(path.clone()),
+                OrOff::Off => None,
+            },
         }
     }
 

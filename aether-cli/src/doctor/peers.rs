@@ -4,14 +4,18 @@
 
 use std::time::Duration;
 
-use aether_chassis::config::Configuration;
+use aether_chassis::config::{Configuration, OrOff};
 use aether_chassis::description::{Described, Directory};
 use aether_chassis::error_chain;
+use aether_core::Vibrator;
 
 use super::finding::Finding;
+use super::sealing;
 
 /// How long services have to announce themselves. They do so together, once a second.
 const ROLL_CALL: Duration = Duration::from_millis(1500);
+/// Processes tell what they refused every five seconds, unless they are told otherwise.
+const ACCOUNTS: Duration = Duration::from_millis(5500);
 /// The guard of a hopping channel is a tenth of its slot, which is a second by default; ages stay right with any offset.
 const TOLERABLE_MICROS: u64 = 100_000;
 /// Far beyond what a clock without NTP drifts in a day.
@@ -29,8 +33,14 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
     let findings = async {
         let emitter = aether.emitter("aether-doctor").map_err(|error| failed(&error))?;
         let directory = Directory::open(&aether, emitter).await.map_err(|error| failed(&error))?;
+        let accounts = aether.accounts().await.map_err(|error| failed(&error))?;
+        // It hears what is sealed with other keys. Observers are heard by nobody.
+        let watcher = Vibrator::builder("aether-doctor").observe().unlisted();
+        let watcher = watcher.create(&aether).await.map_err(|error| failed(&error))?;
+        watcher.resonate_on(">").await.map_err(|error| failed(&error))?;
         // How many will announce themselves is unknown.
-        tokio::time::sleep(ROLL_CALL).await;
+        let is_sealed = !matches!(config.settings().medium.keys, OrOff::Off);
+        tokio::time::sleep(if is_sealed { ACCOUNTS } else { ROLL_CALL }).await;
         let listing = directory.read().await;
         let refused = listing.refused;
         let vain = refused.invalid + refused.too_large + refused.silent + refused.left_out;
@@ -47,6 +57,7 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
             findings.push(Finding::ok(CHECK, format!("{} describe themselves", listing.services.len())));
         }
         findings.extend(clocks(&listing.services));
+        findings.extend(sealing::refused(&aether, &accounts));
         Ok(findings)
     };
     let findings = findings.await.unwrap_or_else(|failed| failed);

@@ -4,10 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use aether_chassis::config::Configuration;
+use aether_chassis::config::{Configuration, MediumSettings, OrOff};
 use aether_chassis::error_chain;
 use aether_core::medium::{TlsFailure, without_secrets};
+use aether_core::seal::{Role, SealKeys, Sealer};
+use aether_core::wire::{Position, Sender, encode_at, micros_since_1970};
 use async_nats::{Client, Event, ServerAddr, ServerError};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -72,7 +75,7 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
     };
     let mut findings = vec![Finding::ok(CHECK, format!("{url} answered within {:.0?}", begun.elapsed()))];
     findings.extend(server(&client));
-    findings.extend(permissions(&client, &settings.medium.prefix, &mut refused).await);
+    findings.extend(permissions(&client, &settings.medium, &mut refused).await);
     findings
 }
 
@@ -123,31 +126,50 @@ fn server(client: &Client) -> Vec<Finding> {
     findings
 }
 
+/// A message that a listener to everything takes for a frame without waves. If waves are sealed, so is this one: others
+/// would count it as refused.
+fn probe(settings: &MediumSettings, role: Role, subject: &str) -> Bytes {
+    let position = Position { stream: 0, first: 0, age_micros: 0 };
+    let sender = Sender { node: 0, sent_micros: micros_since_1970() };
+    // A frame without waves cannot be invalid.
+    let frame = encode_at(sender, Some(position), None, &[], Instant::now()).unwrap_or_default();
+    let keys = match &settings.keys {
+        OrOff::On(path) => SealKeys::from_file(path).ok(),
+        OrOff::Off => None,
+    };
+    // What is wrong with the keys is a finding of its own.
+    let sealed = keys.and_then(|keys| Sealer::new(keys).ok()?.seal(role, subject, "", &frame).ok());
+    sealed.unwrap_or(frame)
+}
+
 /// Sends itself a message below each root of subjects.
 async fn permissions(
     client: &Client,
-    prefix: &str,
+    settings: &MediumSettings,
     refused: &mut mpsc::UnboundedReceiver<String>,
 ) -> Vec<Finding> {
+    let prefix = &settings.prefix;
     // Nobody else has this subject.
     let own = client.new_inbox();
     let own = own.rsplit('.').next().unwrap_or("doctor").to_owned();
     let roots = [
-        ("waves", format!("{prefix}.aether-doctor.{own}")),
-        ("questions", format!("{prefix}-ask.aether-doctor.{own}")),
-        ("copies for observers", format!("{prefix}-seen.aether-doctor.{own}")),
-        ("control messages", format!("{prefix}._aether.doctor.{own}")),
-        ("answers", client.new_inbox()),
+        ("waves", Role::Waves, format!("{prefix}.aether-doctor.{own}")),
+        ("questions", Role::Questions, format!("{prefix}-ask.aether-doctor.{own}")),
+        ("copies for observers", Role::Copies, format!("{prefix}-seen.aether-doctor.{own}")),
+        ("control messages", Role::Waves, format!("{prefix}._aether.doctor.{own}")),
+        ("answers", Role::Answers, client.new_inbox()),
     ];
-    let mut waiting = Vec::new();
-    for (what, subject) in roots {
+    let (mut waiting, mut probes) = (Vec::new(), Vec::new());
+    for (what, role, subject) in roots {
         let subscribed = client.subscribe(subject.clone()).await;
-        waiting.push((what, subject, subscribed));
+        waiting.push((what, subject.clone(), subscribed));
+        probes.push((role, subject));
     }
     let discovery = client.subscribe("$SRV.PING").await;
-    for (_, subject, _) in &waiting {
+    for (role, subject) in probes {
+        let probe = probe(settings, role, &subject);
         // A failure shows as a message that does not arrive.
-        let _ = client.publish(subject.clone(), "aether doctor".into()).await;
+        let _ = client.publish(subject, probe).await;
     }
     // The server handles the messages of a client in order, so its refusals have arrived afterwards.
     let flushed = timeout(PATIENCE, client.flush()).await.is_ok_and(|flushed| flushed.is_ok());

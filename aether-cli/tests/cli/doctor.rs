@@ -34,6 +34,7 @@ async fn a_healthy_system_passes() {
         "files",
         "open files",
         "medium",
+        "sealing",
         "server",
         "max_payload",
         "permissions",

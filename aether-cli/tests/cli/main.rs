@@ -16,6 +16,8 @@ mod describe;
 #[cfg(unix)]
 mod doctor;
 mod field;
+#[cfg(unix)]
+mod keys;
 mod letters;
 mod nats;
 mod new;

@@ -11,9 +11,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The command, with an environment of which nothing but the arguments counts.
 pub(crate) fn aether(args: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("aether"));
-    for name in
-        ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_WIRE", "AETHER_WAIT", "AETHER_LOG", "CLICOLOR_FORCE"]
-    {
+    for name in [
+        "AETHER_MEDIUM",
+        "AETHER_PREFIX",
+        "AETHER_WIRE",
+        "AETHER_WAIT",
+        "AETHER_KEYS",
+        "AETHER_LOG",
+        "CLICOLOR_FORCE",
+    ] {
         command.env_remove(name);
     }
     command.args(args).stdin(Stdio::null());

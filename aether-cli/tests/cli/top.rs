@@ -35,8 +35,15 @@ impl Shown {
         let pair = native_pty_system().openpty(size(24, 80)).unwrap();
         let mut command = CommandBuilder::new(assert_cmd::cargo::cargo_bin!("aether"));
         command.args(args);
-        for name in ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_WIRE", "AETHER_WAIT", "AETHER_LOG", "NO_COLOR"]
-        {
+        for name in [
+            "AETHER_MEDIUM",
+            "AETHER_PREFIX",
+            "AETHER_WIRE",
+            "AETHER_WAIT",
+            "AETHER_KEYS",
+            "AETHER_LOG",
+            "NO_COLOR",
+        ] {
             command.env_remove(name);
         }
         command.env("TERM", "xterm-256color");

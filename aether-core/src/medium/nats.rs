@@ -1,6 +1,6 @@
 //! The NATS medium: carries waves between processes over a NATS server.
 //!
-//! Subjects have three roots ([`connection::Root`]). The server reports that a question or a command has no responders
+//! Subjects have three roots ([`root::Root`]). The server reports that a question or a command has no responders
 //! only if no subscription at all matches its subject, and an observer's subscription would count as well.
 //!
 //! Outbound waves go through a bounded outbox ordered by strength. One task packs them into numbered
@@ -29,6 +29,7 @@ mod observer_copies;
 mod options;
 mod outbox;
 mod reply;
+mod root;
 #[cfg_attr(not(feature = "seal"), path = "nats/unsealed.rs")]
 mod sealing;
 mod settling;
@@ -67,11 +68,12 @@ use crate::wave::Wave;
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
 use confirming::Confirming;
-use connection::{CLIENT_QUEUE, NatsShared, Root};
+use connection::{CLIENT_QUEUE, NatsShared};
 use control::Control;
 use flow::Flow;
 use intake::Intake;
 use link::Link;
+use root::Root;
 use sealing::{Role, Sealing};
 use subscriptions::Subscriptions;
 

@@ -65,15 +65,23 @@ pub struct MediumStatus {
 }
 
 impl MediumStatus {
-    /// The number of messages that were refused because they are not sealed with a key of this process, or because they
-    /// are replays.
+    /// The messages that were refused because they are not sealed with a key of this process, or because they are replays,
+    /// by reason.
     #[must_use]
-    pub const fn refused(&self) -> u64 {
-        self.refused_plain
-            + self.refused_unknown_key
-            + self.refused_tampered
-            + self.refused_replayed
-            + self.refused_stale
-            + self.refused_sealed
+    pub const fn refusals(&self) -> [(&'static str, u64); 6] {
+        [
+            ("plain", self.refused_plain),
+            ("unknown_key", self.refused_unknown_key),
+            ("tampered", self.refused_tampered),
+            ("replayed", self.refused_replayed),
+            ("stale", self.refused_stale),
+            ("sealed", self.refused_sealed),
+        ]
+    }
+
+    /// The sum of [`refusals`](Self::refusals).
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refusals().iter().map(|(_, messages)| messages).sum()
     }
 }

@@ -11,6 +11,7 @@ use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::{AeadInOut as _, Tag, XNonce};
 use smallvec::SmallVec;
 
+use super::error::SealError;
 use super::key::{KeyId, SealKey};
 use super::role::Role;
 use crate::wire::{MAGIC, SEALED_VERSION};
@@ -25,21 +26,6 @@ const INNER: usize = 8 + 8 + 8 + 2;
 
 /// Addresses up to this length need no allocation for the associated data.
 const USUAL_ADDRESS: usize = 128;
-
-/// Why a frame cannot be sealed, or a key not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SealError {
-    /// The operating system gave no randomness. Nothing is sent in that case.
-    #[error("the operating system gives no random numbers, without which nothing can be sealed")]
-    NoRandomness,
-    /// The reply address has more than 65535 bytes.
-    #[error("the reply address has {bytes} bytes: at most 65535 fit")]
-    Reply {
-        /// Its length.
-        bytes: usize,
-    },
-}
 
 /// What a sealed frame says about itself, besides the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

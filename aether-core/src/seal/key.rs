@@ -10,7 +10,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::codec::SealError;
+use super::error::SealError;
 use super::role::Role;
 
 /// The text form begins with it, so that scanners for secrets can find keys.

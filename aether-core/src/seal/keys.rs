@@ -5,7 +5,7 @@ use std::fmt;
 use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
-use super::codec::SealError;
+use super::error::SealError;
 use super::key::{KeyId, SealKey};
 
 /// The maximum number of keys in a set. Two are usual during a rotation.

@@ -6,7 +6,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::codec::{self, Envelope, SealError, Unsealed};
+use super::codec::{self, Envelope, Unsealed};
+use super::error::SealError;
 use super::keys::SealKeys;
 use super::refusals::{Refusal, RefusalCounts, Refusals};
 use super::replay::{Budget, ReplayGuard, Stamp};

@@ -1,5 +1,7 @@
 //! The codec and the sealer together: what is bound, what is refused, and what tampering does.
 
+mod known_answers;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -122,7 +124,9 @@ fn a_rotation_in_three_steps_loses_nothing() {
     }
     let (first, last) = (&steps[0], &steps[3]);
     let sealed = last.seal(Role::Waves, ADDRESS, "", b"x").unwrap();
-    assert!(matches!(first.open_again(Role::Waves, ADDRESS, &sealed), Err(Refusal::UnknownKey { key }) if key == new));
+    assert!(
+        matches!(first.open_again(Role::Waves, ADDRESS, &sealed), Err(Refusal::UnknownKey { key }) if key == new)
+    );
     // A step forgotten: the sealer is given the keys while it runs.
     first.change_keys(done_keys);
     assert!(first.open_again(Role::Waves, ADDRESS, &sealed).is_ok());
@@ -136,7 +140,10 @@ fn a_set_has_one_sealing_key_at_most_sixteen_and_hides_them() {
         keys.add().unwrap();
     }
     assert_eq!(keys.ids().count(), 16);
-    assert_eq!(keys.ids().filter(|(_, key_use)| *key_use == KeyUse::Seals).collect::<Vec<_>>(), [(sealing, KeyUse::Seals)]);
+    assert_eq!(
+        keys.ids().filter(|(_, key_use)| *key_use == KeyUse::Seals).collect::<Vec<_>>(),
+        [(sealing, KeyUse::Seals)]
+    );
     // `[7; 32]` in hexadecimal digits, as bytes, or in the text form.
     let shown = format!("{:?}", SealKeys::from_secret([7; 32]));
     assert!(!shown.contains("0707") && !shown.contains("7, 7") && !shown.contains("BwcH"), "{shown}");
@@ -178,7 +185,9 @@ mod files {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
             SealKeys::from_file(&path).unwrap_err().to_string()
         };
-        assert!(SealKeys::from_file(folder.path().join("none")).unwrap_err().to_string().contains("cannot use"));
+        assert!(
+            SealKeys::from_file(folder.path().join("none")).unwrap_err().to_string().contains("cannot use")
+        );
         let key = "aether-key-1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc";
         for (text, says) in [
             (String::new(), "needs one key that seals"),

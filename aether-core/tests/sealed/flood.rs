@@ -1,7 +1,7 @@
 //! A flood of hostile messages: nothing is delivered, nothing panics, the memory stays as it is.
 
-use aether_core::seal::{SealKeys, Sealer};
-use aether_core::seal::Role;
+use aether_core::seal::{Role, SealKeys, Sealer};
+use bytes::Bytes;
 
 use crate::scene::{Scene, next};
 
@@ -37,7 +37,7 @@ async fn a_flood_of_hostile_messages_delivers_nothing_and_fills_nothing() {
     let (mut sent, mut resident) = (0_u64, None);
     while sent < messages() {
         for _ in 0..BATCH {
-            let message = match random.u8(..5) {
+            let message: Bytes = match random.u8(..5) {
                 0 => {
                     let mut altered = real.to_vec();
                     altered[random.usize(12..real.len())] ^= random.u8(1..);
@@ -59,7 +59,11 @@ async fn a_flood_of_hostile_messages_delivers_nothing_and_fills_nothing() {
     }
     let [plain, unknown, tampered, replayed, stale] = scene.refused();
     assert_eq!((plain + unknown + tampered + replayed, stale), (sent, 0));
-    assert!([plain, unknown, tampered, replayed].iter().all(|count| *count > sent / 8), "{:?}", scene.refused());
+    assert!(
+        [plain, unknown, tampered, replayed].iter().all(|count| *count > sent / 8),
+        "{:?}",
+        scene.refused()
+    );
     let (before, after) = (resident.unwrap_or_default(), resident_bytes());
     assert!(after <= before + SLACK, "{before} bytes grew to {after}");
     let ledger = scene.ear.ledger();

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use aether_core::conformance::NatsServer;
-use aether_core::seal::{KeyUse, SealKeys};
+use aether_core::seal::{KeyUse, SealKeys, sealed_key};
 use aether_core::{Aether, ConnectError, NatsOptions, Vibrator, Wire};
 
 use crate::proxy::Proxy;
@@ -56,7 +56,6 @@ async fn a_rotation_takes_effect_with_the_next_connection_and_loses_nothing() {
     ear.resonate_on("shop.load").await.unwrap();
     let shop = Vibrator::create("shop", &here).await.unwrap();
     let mut enemy = Enemy::new(&server).await;
-    let mut used = Vec::new();
     for step in 0..4 {
         let (first, second) = (&here_proxy, &there_proxy);
         // Both orders: the sender first, the receiver first.
@@ -72,16 +71,23 @@ async fn a_rotation_takes_effect_with_the_next_connection_and_loses_nothing() {
             }
             shop.emit_bytes("shop.load", format!("{step}")).await.unwrap();
             assert_eq!(next(&mut ear).await.text().unwrap(), format!("{step}"));
-            let sealed = enemy.overhear("aether.shop.load").await.payload;
-            used.push(aether_core::seal::sealed_key(&sealed).unwrap());
         }
         match step {
-            0 => drop(keys.add().unwrap()),
-            1 => drop(keys.seal_with_newest()),
-            _ => drop(keys.drop_others()),
+            0 => {
+                keys.add().unwrap();
+            }
+            1 => {
+                keys.seal_with_newest();
+            }
+            _ => {
+                keys.drop_others();
+            }
         }
         keys.replace(&file).unwrap();
     }
+    let seen = enemy.fence().await;
+    let waves = seen.iter().filter(|message| message.subject.as_str() == "aether.shop.load");
+    let mut used: Vec<_> = waves.filter_map(|message| sealed_key(&message.payload)).collect();
     used.dedup();
     assert_eq!(used.len(), 2, "the old key, then the new one: {used:?}");
     let status = there.status();

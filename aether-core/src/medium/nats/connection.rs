@@ -15,6 +15,7 @@ use super::announcing::Announcing;
 use super::cloudevents;
 use super::flow::Flow;
 use super::link::Link;
+use super::root::Root;
 use super::sealing::{Sealing, role_of};
 use crate::clock::{self, Instant};
 use crate::inbox::Inbox;
@@ -46,28 +47,6 @@ pub(super) struct NatsShared {
     pub(super) flow: Flow,
     /// Subscriptions that were left, but that the client may not have been told about yet.
     pub(super) leaving: Mutex<Vec<Leaving>>,
-}
-
-/// The root of the subjects of one kind of message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Root {
-    /// `prefix.channel`: waves, and questions from foreign requesters.
-    Waves,
-    /// `prefix-ask.channel`: questions, and inquiries about whether a channel has listeners. Potential answerers
-    /// subscribe to it.
-    Questions,
-    /// `prefix-seen.channel`: copies of questions and answers. Observers subscribe to it.
-    Seen,
-}
-
-impl Root {
-    pub(super) const fn as_suffix(self) -> &'static str {
-        match self {
-            Self::Waves => "",
-            Self::Questions => "-ask",
-            Self::Seen => "-seen",
-        }
-    }
 }
 
 impl NatsShared {
@@ -131,11 +110,9 @@ impl NatsShared {
                 }
                 // Assume the greatest age at sending, so that the client never refuses a wave that was accepted here.
                 let now = clock::now();
-                let bytes = self
-                    .frame(wave, now)
-                    .map_or(bound, |frame| {
-                        frame.len() + MAX_POSITION + record_growth(wave, now) + self.sealing.overhead()
-                    });
+                let bytes = self.frame(wave, now).map_or(bound, |frame| {
+                    frame.len() + MAX_POSITION + record_growth(wave, now) + self.sealing.overhead()
+                });
                 (bytes > max_bytes).then_some((bytes, max_bytes))
             }
             Wire::CloudEvents => {

@@ -9,7 +9,8 @@ use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::coop;
 
-use super::connection::{NatsShared, Root};
+use super::connection::NatsShared;
+use super::root::Root;
 use super::tokens::Tokens;
 use super::unheard_probes::unheard;
 use crate::clock;

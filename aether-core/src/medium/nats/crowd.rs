@@ -17,8 +17,9 @@ use futures_util::future::BoxFuture;
 use tokio::task::coop;
 
 use super::arrived::Arrived;
-use super::connection::{NatsShared, Root};
+use super::connection::NatsShared;
 use super::flow::{FLOW, LEASE, Pause, RENEW_EVERY, sleep_until};
+use super::root::Root;
 use crate::channel::Pattern;
 use crate::clock::{self, Instant};
 use crate::router::Crowded;

@@ -15,7 +15,8 @@ use futures_util::stream::select_all;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
-use super::connection::{NatsShared, Root};
+use super::connection::NatsShared;
+use super::root::Root;
 use crate::medium::{LocalVibrator, LocalVibrators};
 
 /// The version reported for every vibrator. Vibrators have no version of their own, but NATS tools require one.

@@ -11,8 +11,9 @@ use async_nats::{Message, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::coop;
 
-use super::connection::{NatsShared, Root};
+use super::connection::NatsShared;
 use super::flow::{self, FLOW, Pause};
+use super::root::Root;
 use super::sealing::Guard;
 use crate::channel::{Channel, Pattern};
 use crate::clock::{self, Instant, moment_of};

@@ -14,10 +14,11 @@ use tokio::time::{sleep, timeout};
 
 use super::arrived::Arrived;
 use super::cloudevents;
-use super::connection::{CLIENT_QUEUE, Leaving, NatsShared, Root};
+use super::connection::{CLIENT_QUEUE, Leaving, NatsShared};
 use super::crowd::Crowd;
 use super::foreign::Foreign;
 use super::reply::Reply;
+use super::root::Root;
 use super::sealing::Guard;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::medium::link::{Gap, GapReport, Gaps, HeardFrame, Transit};

@@ -9,7 +9,8 @@ use futures_util::FutureExt;
 use tokio::task::coop;
 
 use super::cloudevents;
-use super::connection::{NatsShared, Root};
+use super::connection::NatsShared;
+use super::root::Root;
 use crate::channel::Channel;
 use crate::clock;
 use crate::medium::Wire;

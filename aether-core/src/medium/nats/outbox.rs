@@ -19,9 +19,10 @@ use bytes::Bytes;
 use crate::clock::{self, Instant};
 
 use super::cloudevents;
-use super::connection::{NatsShared, Root};
+use super::connection::NatsShared;
 use super::flow::sleep_until;
 use super::holds::Holds;
+use super::root::Root;
 use crate::channel::Channel;
 use crate::medium::Wire;
 use crate::medium::link::{Numbers, StreamAnnouncement};

@@ -9,10 +9,10 @@ use async_nats::{Message, StatusCode, Subject};
 use bytes::Bytes;
 
 use super::arrived::Arrived;
-use super::connection::Root;
 use super::options::NatsOptions;
-pub(super) use crate::seal::Role;
+use super::root::Root;
 use crate::medium::{ConnectError, MediumStatus, Wire};
+pub(super) use crate::seal::Role;
 use crate::seal::{KeyId, KeySource, Refusal, ReplayGuard, Sealer, overhead};
 
 /// The length of a reply subject: `_INBOX.`, 22 letters, a dot and 16 digits, rounded up.

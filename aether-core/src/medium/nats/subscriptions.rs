@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, watch};
 use tokio::task::JoinHandle;
 
-use super::connection::{Leaving, Root};
+use super::connection::Leaving;
 use super::intake::{Drain, Intake, Target};
+use super::root::Root;
 use crate::channel::Pattern;
 use crate::medium::JoinError;
 use crate::router::Subscription;

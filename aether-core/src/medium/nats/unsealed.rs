@@ -4,8 +4,8 @@ use async_nats::Message;
 use bytes::Bytes;
 
 use super::arrived::Arrived;
-use super::connection::Root;
 use super::options::NatsOptions;
+use super::root::Root;
 use crate::medium::{ConnectError, MediumStatus};
 
 #[derive(Debug)]

@@ -1,0 +1,127 @@
+//! `aether keys`: makes, shows and rotates the keys of sealed waves. Nothing is sent anywhere.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use aether_core::seal::{KeyUse, SealError, SealKeys, SealKeysError};
+
+use crate::error::CommandError;
+use crate::output::Output;
+
+/// Make, show and rotate the keys of sealed waves, which the broker can neither read nor forge
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aether keys new aether.keys           a file that only you can read
+  AETHER_KEYS=aether.keys aether beta   a program that seals
+  aether keys show aether.keys          the ids of its keys, no secrets
+
+  A rotation that loses nothing; hand the file to all programs and
+  restart them (or their connections) after each step:
+  aether keys rotate aether.keys          adds a key that opens only
+  aether keys rotate aether.keys --seal   seals with the newest key
+  aether keys rotate aether.keys --drop   removes all other keys")]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Write a new key to a new file, which only its owner can read (mode 0600)
+    New {
+        /// The file; it must not exist
+        file: PathBuf,
+    },
+    /// Print the ids of the keys of a file and what each is for
+    Show {
+        /// The file
+        file: PathBuf,
+    },
+    /// Take one step of a rotation: add a key that opens only
+    Rotate {
+        /// The file, which is replaced at once
+        file: PathBuf,
+        /// Seal with the newest key, once all programs have it
+        #[arg(long, conflicts_with = "drop")]
+        seal: bool,
+        /// Remove all keys but the one that seals, once all programs seal with it
+        #[arg(long)]
+        drop: bool,
+    },
+}
+
+/// Why keys were not made, shown or rotated.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeysError {
+    #[error(transparent)]
+    File(#[from] SealKeysError),
+    #[error(transparent)]
+    Random(#[from] SealError),
+    #[error("{} has one key only: add another with `aether keys rotate` first, and hand it to all programs", path.display())]
+    OneKey { path: PathBuf },
+    #[error("{} already seals with its newest key: `--drop` is the next step, or `aether keys rotate` without it the first of the next rotation", path.display())]
+    Sealing { path: PathBuf },
+}
+
+pub(crate) fn keys(args: KeysArgs) -> Result<(), CommandError> {
+    let text = done(args.command)?;
+    Ok(Output::stdout().bytes(text.as_bytes())?)
+}
+
+fn done(action: Action) -> Result<String, KeysError> {
+    match action {
+        Action::New { file } => {
+            let keys = SealKeys::generate()?;
+            keys.save_new(&file)?;
+            let shown = file.display();
+            Ok(listed(&keys)
+                + &format!(
+                    "Set AETHER_KEYS={shown} or medium.keys for every program; who has the file can read and send everything.\n"
+                ))
+        }
+        Action::Show { file } => Ok(listed(&SealKeys::from_file(&file)?)),
+        Action::Rotate { file, seal, drop } => rotate(&file, seal, drop),
+    }
+}
+
+fn rotate(file: &Path, seal: bool, drop: bool) -> Result<String, KeysError> {
+    let mut keys = SealKeys::from_file(file)?;
+    let last = keys.ids().last();
+    let is_newest = last.is_some_and(|(_, key_use)| key_use == KeyUse::Seals);
+    let path = || file.to_owned();
+    let text = match (seal, drop) {
+        (true, _) if keys.ids().count() == 1 => return Err(KeysError::OneKey { path: path() }),
+        (true, _) if is_newest => return Err(KeysError::Sealing { path: path() }),
+        (true, _) => {
+            let id = keys.seal_with_newest();
+            format!("{id} seals now. Hand the file to all programs, then use --drop.\n")
+        }
+        (_, true) => match &keys.drop_others()[..] {
+            [] => return Err(KeysError::OneKey { path: path() }),
+            gone => {
+                let gone: Vec<_> = gone.iter().map(ToString::to_string).collect();
+                format!("removed {}. Hand the file to all programs.\n", gone.join(", "))
+            }
+        },
+        _ => {
+            let id = keys.add()?;
+            format!("{id} opens now. Hand the file to all programs, then use --seal.\n")
+        }
+    };
+    keys.replace(file)?;
+    Ok(listed(&keys) + &text)
+}
+
+fn listed(keys: &SealKeys) -> String {
+    let mut text = String::new();
+    for (id, key_use) in keys.ids() {
+        let key_use = match key_use {
+            KeyUse::Seals => "seals and opens",
+            KeyUse::Opens => "opens",
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{id}  {key_use}");
+    }
+    text
+}

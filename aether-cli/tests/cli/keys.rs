@@ -1,0 +1,124 @@
+//! `aether keys`, and the commands with sealed waves over a real NATS server.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use aether_core::conformance::NatsServer;
+use aether_core::seal::{SealKeys, is_sealed};
+use aether_core::{Aether, NatsOptions, Vibrator};
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+use crate::nats::{listener, server, with};
+use crate::process::{PATIENCE, run};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn keys_are_made_shown_and_rotated_and_never_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("aether.keys");
+    let file = path.to_str().unwrap();
+    let keys = |args: &[&str]| {
+        let said = run(&[&["keys"], args].concat());
+        assert!(!said.out.contains("aether-key") && !said.err.contains("aether-key"), "{said:?}");
+        said
+    };
+    let ids = || SealKeys::from_file(&path).unwrap().ids().map(|(id, _)| id.to_string()).collect::<Vec<_>>();
+    let made = keys(&["new", file]);
+    assert!(made.code == Some(0) && made.out.contains("seals and opens"), "{made:?}");
+    let old = ids().remove(0);
+    assert!(made.out.starts_with(&old) && mode(&path) == 0o600, "{made:?}");
+    // Never overwritten.
+    let again = keys(&["new", file]);
+    assert!(again.code == Some(1) && ids() == [old.clone()], "{again:?}");
+    let early = keys(&["rotate", file, "--seal"]);
+    assert!(early.code == Some(1) && early.err.contains("one key only"), "{early:?}");
+    assert_eq!(keys(&["rotate", file]).code, Some(0));
+    let [first, new] = ids().try_into().unwrap();
+    assert_eq!((first, mode(&path)), (old.clone(), 0o600));
+    let shown = keys(&["show", file]);
+    assert_eq!(shown.out, format!("{old}  seals and opens\n{new}  opens\n"));
+    assert_eq!(keys(&["rotate", file, "--seal"]).code, Some(0));
+    let twice = keys(&["rotate", file, "--seal"]);
+    assert!(twice.code == Some(1) && twice.err.contains("--drop"), "{twice:?}");
+    let dropped = keys(&["rotate", file, "--drop"]);
+    assert!(dropped.code == Some(0) && dropped.out.contains(&format!("removed {old}")), "{dropped:?}");
+    assert_eq!((ids(), mode(&path)), (vec![new], 0o600));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let public = keys(&["show", file]);
+    assert!(public.code == Some(1) && public.err.contains("chmod 600"), "{public:?}");
+    let listen = run(&["listen", "a", "--medium", "nats://127.0.0.1:1", "--wait", "0", "--keys", file]);
+    assert!(listen.code == Some(1) && listen.err.contains("chmod 600"), "{listen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_with_one_file_hear_each_other_and_the_server_sees_nothing() {
+    let (server, medium) = server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("aether.keys");
+    let file = path.to_str().unwrap();
+    SealKeys::generate().unwrap().save_new(&path).unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let mut seen = client.subscribe("aether.orders.created").await.unwrap();
+    client.flush().await.unwrap();
+    let mut listener = listener(&["orders.>", "--json", "--count", "1", "--keys", file], &medium);
+    client.publish("aether.orders.created", "a forged order".into()).await.unwrap();
+    client.flush().await.unwrap();
+    let emitted = run(&with(&["emit", "orders.created", "{\"sku\":\"lamp\"}", "--keys", file], &medium));
+    assert_eq!((emitted.code, emitted.err.as_str()), (Some(0), ""));
+    let line: Value = serde_json::from_str(&listener.line()).unwrap();
+    assert_eq!(line["payload"]["sku"], "lamp", "the forged order is not delivered");
+    let (ended, _) = listener.end();
+    assert!(ended.err.contains("messages refused: 1 plain"), "{ended:?}");
+    let mut next = async || tokio::time::timeout(PATIENCE, seen.next()).await.unwrap().unwrap().payload;
+    assert_eq!(next().await, "a forged order");
+    assert!(is_sealed(&next().await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_keys_that_are_missing_here_and_who_refuses_what() {
+    let server = NatsServer::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("aether.keys");
+    let keys = SealKeys::generate().unwrap();
+    keys.save_new(&path).unwrap();
+    let doctor = || {
+        let said = run(&["doctor", "--json", "--medium", &server.url(), "--keys", path.to_str().unwrap()]);
+        let report: Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{said:?}"));
+        let found: Vec<_> = report["checks"].as_array().unwrap().clone();
+        found.into_iter().filter(|finding| finding["check"] == "sealing").collect::<Vec<_>>()
+    };
+    let connect = |keys: SealKeys, program: &'static str| {
+        let builder = Aether::builder().url(server.url()).program(program);
+        builder
+            .account_every(Some(std::time::Duration::from_millis(200)))
+            .options(NatsOptions::default().keys(keys))
+            .connect()
+    };
+    let friend = connect(keys, "friend").await.unwrap();
+    let ear = Vibrator::create("ear", &friend).await.unwrap();
+    ear.resonate_on("shop.*").await.unwrap();
+    // Its own messages are sealed, so that nobody counts them as refused.
+    let healthy = doctor();
+    assert!(healthy.len() == 1 && healthy[0]["status"] == "ok", "{healthy:#?}");
+    let others = SealKeys::generate().unwrap();
+    let id = others.ids().next().unwrap().0.to_string();
+    let stranger = connect(others, "stranger").await.unwrap();
+    let emitter = stranger.emitter("stranger").unwrap();
+    let emitting = tokio::spawn(async move {
+        // Until the doctor is done.
+        loop {
+            emitter.emit_bytes("shop.load", "x").await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    });
+    let found = tokio::task::block_in_place(doctor);
+    emitting.abort();
+    let text = |part: &str| found.iter().any(|finding| finding["text"].as_str().unwrap().contains(part));
+    assert!(text(&format!("sealed with key {id}")), "{found:#?}");
+    assert!(text("friend") && text("unknown key"), "{found:#?}");
+}
