@@ -173,15 +173,24 @@ impl Emitter {
             // In a box, so that the future of an emit is no larger.
             return Box::pin(self.emit_traced(wave)).await;
         }
-        let wave = match self.stamped_at(wave, Moment::now) {
-            // Boxed, and only looked at where emitting failed: without a limit it costs nothing.
-            Err(EmitError::RateLimited { wave }) => Box::pin(self.stamped_in_turn(wave)).await?,
-            wave => wave?,
+        let wave = if self.is_free(&wave) {
+            self.numbered(wave, Moment::now())
+        } else {
+            match self.stamped_at(wave, Moment::now) {
+                // Boxed, and only looked at where emitting failed: without a limit it costs nothing.
+                Err(EmitError::RateLimited { wave }) => Box::pin(self.stamped_in_turn(wave)).await?,
+                wave => wave?,
+            }
         };
         let (sequence, carried) = self.carry_stamped(wave)?;
         // As `settled`, written out: a future inside of this one would be made, polled and dropped for every wave.
         match carried {
-            Carried::Done(offered) if !is_due_for_emitting() => Ok(Receipt::new(sequence, offered)),
+            Carried::Done(offered) => {
+                if is_due_for_emitting() {
+                    coop::consume_budget().await;
+                }
+                Ok(Receipt::new(sequence, offered))
+            }
             carried => settled_later(sequence, carried).await.map_err(|error| self.unnumbered(error)),
         }
     }
@@ -387,11 +396,23 @@ impl Emitter {
         if self.guard.is_some() {
             wave = self.guarded(wave)?;
         }
-        wave.stamp(&self.sequencer, now());
+        Ok(self.numbered(wave, now()))
+    }
+
+    /// Whether a wave is emitted whatever its strength and the time.
+    #[inline]
+    fn is_free(&self, wave: &Wave) -> bool {
+        self.guard.is_none() && !wave.channel().is_reserved()
+    }
+
+    /// Gives a wave its number, its time, and what it inherits.
+    #[inline]
+    fn numbered(&self, mut wave: Wave, now: Moment) -> Wave {
+        wave.stamp(&self.sequencer, now);
         if let Some(origin) = &self.origin {
             wave.inherit(origin);
         }
-        Ok(wave)
+        wave
     }
 
     /// Hands back a wave that no receiver would hear, or for which the limit has no token now.
@@ -419,7 +440,7 @@ impl Emitter {
 
     /// Waits until the limit lets a wave go, and numbers it.
     #[cold]
-    pub(super) async fn stamped_in_turn(&self, mut wave: Wave) -> Result<Wave, EmitError> {
+    pub(super) async fn stamped_in_turn(&self, wave: Wave) -> Result<Wave, EmitError> {
         let Some(guard) = &self.guard else { return Err(EmitError::RateLimited { wave }) };
         let Some(rate) = &guard.rate else { return Err(EmitError::RateLimited { wave }) };
         let turn = guard.turn();
@@ -427,11 +448,7 @@ impl Emitter {
             return Err(EmitError::RateLimited { wave });
         }
         turn.came();
-        wave.stamp(&self.sequencer, Moment::now());
-        if let Some(origin) = &self.origin {
-            wave.inherit(origin);
-        }
-        Ok(wave)
+        Ok(self.numbered(wave, Moment::now()))
     }
 
     /// Takes back the number of a wave that the medium refused.
