@@ -373,6 +373,7 @@ impl Aether {
         let _receiving = Receiving(&self.shared);
         // While the medium is open, the sources of failed waves are told. The rest becomes dead letters.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
+        let _ = tokio::time::timeout(FAREWELL_PATIENCE, self.shared.presence.fall_silent()).await;
         // The farewell begins first, so the closing medium waits for it. The medium takes no other waves from now on.
         let farewells = futures_util::future::join(self.shared.presence.leave(), self.shared.teller.leave());
         let farewell = tokio::time::timeout(FAREWELL_PATIENCE, farewells);
