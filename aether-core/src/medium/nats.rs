@@ -101,7 +101,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
 
 async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>, ConnectError> {
     let confirming = Arc::<Confirming>::default();
-    let outbox = request.reflecting(options.outbox).also_on_shed({
+    let outbox = request.reflecting(options.outbox.clone()).also_on_shed({
         let confirming = Arc::clone(&confirming);
         move |wave, reason| confirming.shed(wave, reason)
     });
