@@ -46,6 +46,7 @@ mod args;
 mod environment;
 mod file;
 mod list;
+mod login;
 mod machine;
 mod mistake;
 mod quantity;
@@ -60,6 +61,7 @@ pub use account::{AccountInterval, AccountSettings};
 pub use address::{CollectorAddress, ListenAddress};
 pub use args::{ConfigArgs, Loader};
 pub use list::List;
+pub use login::{CertificateFiles, LoginFile};
 pub use mistake::{ConfigError, Mistake, Origin, Problem};
 pub use quantity::{Count, OrOff, QuantityError, Size, Time};
 pub use rate::Rate;
@@ -198,7 +200,7 @@ impl Configuration {
         let medium = settings.medium.args();
         let builder = medium.builder(client_name).account_every(settings.account.interval());
         #[cfg(feature = "nats")]
-        let builder = builder.options(settings.outbox.apply(medium.nats(client_name)));
+        let builder = builder.options(settings.outbox.apply(settings.medium.nats(client_name)));
         builder
     }
 
