@@ -2,7 +2,9 @@
 //!
 //! Pure: no bus, no clock, no I/O. The service calls it for each question. Answers can get lost, so questions are
 //! repeated, and they can arrive in any order. So each change happens once per order, and a reservation that arrives
-//! after its release stays released.
+//! after its release stays released. What has to survive a crash is in `stock/keeping.rs`.
+
+mod keeping;
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::StockSummary;
 use crate::id::{OrderId, Sku};
+use keeping::Changed;
 
 /// The number of ended orders remembered, so that late repetitions get the same answer. Open reservations need no
 /// bound, because each one holds a unit.
@@ -95,6 +98,8 @@ pub struct Stock {
     reservations: HashMap<OrderId, Reservation>,
     ended: LruCache<OrderId, Ended>,
     hold: Duration,
+    /// `None` in a stock that lives in memory only.
+    changed: Option<Changed>,
 }
 
 impl Stock {
@@ -110,6 +115,7 @@ impl Stock {
             reservations: HashMap::new(),
             ended: LruCache::new(REMEMBERED),
             hold,
+            changed: None,
         }
     }
 
@@ -152,12 +158,14 @@ impl Stock {
                 shelf.reserved += units;
                 let reservation = Reservation { sku: sku.clone(), quantity, until: now + self.hold };
                 self.reservations.insert(order.clone(), reservation);
-                return Ok(shelf.available);
+                let available = shelf.available;
+                self.touch(Some(order), Some(sku));
+                return Ok(available);
             }
             Some(_) => Refusal::OutOfStock { sku: sku.clone(), available, wanted: quantity },
             None => Refusal::UnknownSku { sku: sku.clone() },
         };
-        self.ended.put(order.clone(), Ended::Refused(refusal.clone()));
+        self.end(order, Ended::Refused(refusal.clone()));
         Err(refusal)
     }
 
@@ -174,10 +182,11 @@ impl Stock {
                 shelf.reserved -= units;
                 shelf.available += units;
             }
+            self.touch(None, Some(&held.sku));
         } else if let Some(Ended::Sold { .. }) = self.ended.get(order) {
             return Err(AlreadySold);
         }
-        self.ended.put(order.clone(), Ended::Released);
+        self.end(order, Ended::Released);
         Ok(held)
     }
 
@@ -197,7 +206,8 @@ impl Stock {
             shelf.reserved -= units;
             shelf.sold += units;
         }
-        self.ended.put(order.clone(), Ended::Sold { sku: held.sku.clone(), quantity: held.quantity });
+        self.touch(None, Some(&held.sku));
+        self.end(order, Ended::Sold { sku: held.sku.clone(), quantity: held.quantity });
         Ok(Some(held))
     }
 
@@ -216,7 +226,16 @@ impl Stock {
     pub fn restock(&mut self, sku: &Sku, quantity: NonZeroU32) -> Option<u64> {
         let shelf = self.shelves.get_mut(sku)?;
         shelf.supply(quantity);
-        Some(shelf.available)
+        let available = shelf.available;
+        self.touch(None, Some(sku));
+        Some(available)
+    }
+
+    /// Remembers the end of an order, and forgets the oldest one if there are too many.
+    fn end(&mut self, order: &OrderId, ended: Ended) {
+        let forgotten = self.ended.push(order.clone(), ended).map(|(forgotten, _)| forgotten);
+        self.touch(forgotten.as_ref(), None);
+        self.touch(Some(order), None);
     }
 
     /// Restocks each article to its initial units. Returns what was added.
@@ -229,6 +248,7 @@ impl Stock {
                 added.push((sku.clone(), missing));
             }
         }
+        added.iter().for_each(|(sku, _)| self.touch(None, Some(sku)));
         added
     }
 
