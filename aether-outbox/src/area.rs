@@ -30,3 +30,9 @@ pub(crate) const fn key(number: u64) -> [u8; 8] {
 pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
+
+/// Whether a text can name a projection or sagas.
+pub(crate) fn is_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&name.len()) && name.bytes().all(is_allowed)
+}

@@ -1,5 +1,6 @@
 //! Why a store cannot be opened, or a transaction not be made.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
@@ -172,4 +173,10 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

@@ -21,6 +21,7 @@ mod memory;
 mod projection;
 mod relay;
 mod saga;
+mod shared;
 mod store;
 mod stored_wave;
 mod table;

@@ -9,7 +9,6 @@ mod place;
 
 pub use error::ProjectionError;
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -20,8 +19,9 @@ use aether_core::Pattern;
 use aether_core::wave::ChannelError;
 use aether_log::{Log, LogItem, LogReader, StoredWave};
 
+use crate::area::is_name;
 use crate::backend::{Backend, Redb};
-use crate::error::StoreError;
+use crate::error::{StoreError, panic_message};
 use crate::store::Store;
 use crate::transaction::Transaction;
 use place::Place;
@@ -334,16 +334,4 @@ impl<B: Backend> Batch<B> {
         (self.saved, self.place) = (Some(place.clone()), place);
         Ok(true)
     }
-}
-
-/// Whether a text can name a projection or sagas.
-pub(crate) fn is_name(name: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=64).contains(&name.len()) && name.bytes().all(is_allowed)
-}
-
-/// What a panic said.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

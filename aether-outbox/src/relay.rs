@@ -18,7 +18,8 @@ use tokio::task::JoinHandle;
 use crate::backend::Backend;
 use crate::error::chain;
 use crate::ledger::OutboxLedger;
-use crate::store::{Shared, Store};
+use crate::shared::Shared;
+use crate::store::Store;
 use settling::{Fate, Settling, next_waves};
 
 /// The pause after the first failure of a series, which doubles up to the longest.

@@ -42,6 +42,7 @@ mod ledger;
 mod record;
 mod runner;
 mod sagas;
+mod shared;
 mod step;
 
 pub use error::SagaError;

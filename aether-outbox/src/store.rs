@@ -15,6 +15,7 @@ use crate::error::{OpenError, StoreError, VERSION};
 use crate::held::{DROPPED, Guarded, LAST, count, read_ledger};
 use crate::ledger::OutboxLedger;
 use crate::memory::Horizon;
+use crate::shared::{Limits, Shared};
 use crate::stored_wave;
 use crate::transaction::Transaction;
 
@@ -28,12 +29,6 @@ pub struct StoreBuilder {
     name: String,
     limits: Limits,
     is_restored: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) once: Horizon,
-    pub(crate) max_waiting: u64,
 }
 
 impl StoreBuilder {
@@ -149,14 +144,6 @@ impl StoreBuilder {
 #[derive(Debug)]
 pub struct Store<B: Backend = Redb> {
     shared: Arc<Shared<B>>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Shared<B> {
-    pub(crate) guarded: Guarded<B>,
-    pub(crate) source: Source,
-    pub(crate) limits: Limits,
-    pub(crate) has_relay: AtomicBool,
 }
 
 /// A wave that no bus takes.

@@ -6,11 +6,13 @@ use aether_core::wave::Origin;
 use aether_core::{Wave, WaveId};
 
 use crate::area::{ABOUT, ONCE, WAVES, key};
-use crate::backend::{Backend, Rows};
+#[cfg(feature = "sqlite")]
+use crate::backend::Sqlite;
+use crate::backend::{Backend, Redb, Rows};
 use crate::error::StoreError;
 use crate::held::{Held, LAST, count};
 use crate::memory::{Horizon, Memory};
-use crate::store::Shared;
+use crate::shared::Shared;
 use crate::stored_wave;
 use crate::table::Table;
 
@@ -131,7 +133,7 @@ impl<'a, B: Backend> Transaction<'a, B> {
     }
 }
 
-impl Transaction<'_, crate::Redb> {
+impl Transaction<'_, Redb> {
     /// The transaction of redb, for tables with types of their own. Names that begin with `aether.` and `own.` are taken.
     #[must_use]
     pub const fn redb(&self) -> &redb::WriteTransaction {
@@ -140,7 +142,7 @@ impl Transaction<'_, crate::Redb> {
 }
 
 #[cfg(feature = "sqlite")]
-impl Transaction<'_, crate::Sqlite> {
+impl Transaction<'_, Sqlite> {
     /// The connection, for statements of its own, which belong to the transaction. The statements must not end it.
     #[must_use]
     pub fn sql(&self) -> &rusqlite::Connection {

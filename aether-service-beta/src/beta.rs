@@ -234,11 +234,14 @@ async fn restock(
     emitter: Emitter,
 ) -> Result<Typed<Answer>, Rejection> {
     let mut warehouse = enter(&warehouse).await?;
-    let Some(available) = warehouse.stock.restock(&supply.sku, supply.quantity) else {
+    if warehouse.stock.restock(&supply.sku, supply.quantity).is_none() {
         return Ok(Typed(Answer::Refused { refusal: Refusal::UnknownSku { sku: supply.sku } }));
-    };
+    }
     warehouse.restocked(&supply);
-    warehouse.answered(&emitter, question, Answer::Restocked { available }).await
+    warehouse.answered(&emitter, question, Answer::Restocked { available: 0 }).await?;
+    // As it is now: a question that is handled a second time adds nothing.
+    let available = warehouse.stock.available(&supply.sku).unwrap_or_default();
+    Ok(Typed(Answer::Restocked { available }))
 }
 
 /// The warehouse, with the stock that the store has.
@@ -259,7 +262,8 @@ impl Warehouse {
         Ok(())
     }
 
-    /// Stores the change and its events, or emits the events where nothing is stored.
+    /// Stores the change and its events, or emits the events where nothing is stored. A change is stored once for each
+    /// question: one that is handled again, because its first handling failed after the commit, changes nothing.
     async fn settle(&mut self, emitter: &Emitter, cause: Option<Wave>) -> Result<(), StoreError> {
         let events = std::mem::take(&mut self.events);
         let Some(store) = &self.store else {
@@ -275,16 +279,22 @@ impl Warehouse {
         // Until it is known that it was stored, also where this future is dropped.
         self.is_doubtful = true;
         let stored = store.write(move |change| {
+            if let Some(cause) = &cause {
+                if !change.once(&cause.id())? {
+                    return Ok::<_, StoreError>(false);
+                }
+                change.follow(cause);
+            }
             if let Some(rows) = rows {
                 rows.write(change)?;
             }
-            if let Some(cause) = &cause {
-                change.follow(cause);
-            }
-            events.into_iter().try_for_each(|event| change.emit(event).map(drop))
+            events.into_iter().try_for_each(|event| change.emit(event).map(drop))?;
+            Ok(true)
         });
-        stored.await?;
-        self.is_doubtful = false;
+        match stored.await? {
+            true => self.is_doubtful = false,
+            false => self.read_again().await?,
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 
 mod keeping;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::StockSummary;
 use crate::id::{OrderId, Sku};
-use keeping::Changed;
 
 /// The number of ended orders remembered, so that late repetitions get the same answer. Open reservations need no
 /// bound, because each one holds a unit.
@@ -89,6 +88,13 @@ enum Ended {
     Sold { sku: Sku, quantity: NonZeroU32 },
     Released,
     Refused(Refusal),
+}
+
+/// The articles and orders whose rows are to be written.
+#[derive(Debug, Default)]
+struct Changed {
+    shelves: BTreeSet<Sku>,
+    orders: BTreeSet<OrderId>,
 }
 
 /// The stock of all articles. For each of them, always: supplied = available + reserved + sold.

@@ -9,7 +9,7 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use super::{Backend, Row, Rows, Sealed};
+use super::rows::{Backend, Row, Rows, Sealed};
 use crate::error::{OpenError, StoreError};
 use crate::lock::Lock;
 

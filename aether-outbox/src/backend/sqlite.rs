@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ToSql, params};
 
-use super::{Backend, Row, Rows, Sealed};
+use super::rows::{Backend, Row, Rows, Sealed};
 use crate::error::{OpenError, StoreError};
 use crate::lock::Lock;
 

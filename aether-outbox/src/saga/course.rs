@@ -14,12 +14,11 @@ use tokio::time::{sleep, timeout};
 
 use super::error::SagaError;
 use super::record::{Ended, Limits, MAX_INTERRUPTED, Next, Phase, Record};
-use super::sagas::Shared;
+use super::shared::Shared;
 use super::step::{Change, Run, Step, StepError};
 use crate::backend::{Backend, Rows as _};
-use crate::error::StoreError;
+use crate::error::{StoreError, panic_message};
 use crate::memory::Memory;
-use crate::projection::panic_message;
 use crate::transaction::Transaction;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -16,7 +16,7 @@ use super::course::Course;
 use super::error::SagaError;
 use super::ledger::SagaLedger;
 use super::record::{Phase, Record};
-use super::sagas::Shared;
+use super::shared::Shared;
 use crate::backend::Backend;
 
 /// Runs sagas until it is closed. Dropped, it stops at once; interrupted steps are made again by the next runner.

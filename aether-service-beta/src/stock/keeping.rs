@@ -1,6 +1,5 @@
 //! A stock that survives: what has changed, as rows of a store.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -8,20 +7,13 @@ use aether_core::wire::micros_since_1970;
 use aether_outbox::{StoreError, Transaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Ended, Refusal, Reservation, Shelf, Stock};
+use super::{Changed, Ended, Refusal, Reservation, Shelf, Stock};
 use crate::id::{OrderId, Sku};
 
 const SHELVES: &str = "shelves";
 const ORDERS: &str = "orders";
 /// How many rows are read at once.
 const PAGE: usize = 1024;
-
-/// The articles and orders whose rows are to be written.
-#[derive(Debug, Default)]
-pub(super) struct Changed {
-    pub(super) shelves: BTreeSet<Sku>,
-    pub(super) orders: BTreeSet<OrderId>,
-}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct ShelfRow {
