@@ -22,7 +22,8 @@ struct Shop {
 impl Shop {
     async fn open(folder: &Path, aether: &Aether) -> Self {
         let store = Store::builder("beta").open(folder.join("stock.redb")).unwrap();
-        let options = BetaOptions::default().article(Sku::new("lamp").unwrap(), 10).heartbeat(None).store(store);
+        let options =
+            BetaOptions::default().article(Sku::new("lamp").unwrap(), 10).heartbeat(None).store(store);
         let (beta, stop) = (Beta::start(aether, options).await.unwrap(), CancellationToken::new());
         let stopped = stop.clone();
         let beta = tokio::spawn(async move { beta.run(stopped).await.unwrap() });

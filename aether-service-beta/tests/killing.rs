@@ -202,7 +202,7 @@ async fn stock_and_orders_add_up_after_kill_9() {
     // What the desk says, what its waves say, and what the inventory says.
     let units: u64 = (1..=placed).filter(|number| number % 4 != 0).map(|number| 1 + number % 3).sum();
     assert_eq!(sold, units);
-    drop(runner.close(Duration::from_secs(10)).await);
+    runner.close(Duration::from_secs(10)).await;
     let account = shop.relay.close(Duration::from_secs(60)).await;
     assert_eq!((account.ledger.waiting, account.ledger.adds_up()), (0, true));
     shop.shutdown.cancel();

@@ -110,7 +110,7 @@ async fn main() -> Fallible<()> {
     let ledger = sagas.wait_for(|ledger| ledger.started == 3 && ledger.running == 0).await;
     assert!(ledger.adds_up() && ledger.undone == 1);
     println!("{ledger}");
-    drop(runner.close(Duration::from_secs(5)).await);
+    runner.close(Duration::from_secs(5)).await;
     println!("{}", relay.close(Duration::from_secs(5)).await);
 
     let mut sold = Projection::open(&store, &log, "sold", "orders.sold", |change, stored| {

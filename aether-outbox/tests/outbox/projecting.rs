@@ -43,7 +43,7 @@ async fn a_projection_has_each_wave_once_over_restarts_and_while_waves_come() {
     }
     emit(&aether, 301..=400).await;
     let store = open(folder.path());
-    let mut projection = Projection::open(&store, &log, "sums", "orders.>", add).unwrap();
+    let projection = Projection::open(&store, &log, "sums", "orders.>", add).unwrap();
     assert_eq!(projection.position(), 300);
     drop(projection);
     let (seen, mut last) = tokio::sync::watch::channel(0);

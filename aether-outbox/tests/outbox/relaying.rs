@@ -12,7 +12,7 @@ use crate::stage::{
 async fn waves_are_relayed_in_order_and_billed_once<B: Backend>(folder: &std::path::Path, store: Store<B>) {
     let log = open_log(folder);
     let aether = connect(&log).await;
-    (0..10).for_each(|_| drop(make_order(&store)));
+    (1..=10).for_each(|number| assert_eq!(make_order(&store), number));
     let relay = Relay::spawn(&store, &aether).unwrap();
     assert!(matches!(Relay::spawn(&store, &aether), Err(RelayError::Taken)));
     within(store.wait_for(|ledger| ledger.relayed == 10)).await;
@@ -99,7 +99,7 @@ async fn a_wave_keeps_its_cause_and_its_age_while_it_waits() {
     let wave = within(billing.receive()).await.unwrap();
     assert_eq!((wave.cause(), wave.root(), number(&wave)), (Some(&cause.id()), cause.id(), 1));
     assert!(wave.age() >= Duration::from_millis(20), "{:?}", wave.age());
-    drop(relay.close(Duration::from_secs(1)).await);
+    relay.close(Duration::from_secs(1)).await;
 }
 
 #[tokio::test]

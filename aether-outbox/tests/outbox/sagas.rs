@@ -155,7 +155,7 @@ async fn a_step_that_fails_hangs_or_panics_is_made_again_and_then_undone_with_th
             expected.len() as u64 - if fault == "refuse" { 1 } else { 2 },
             "{fault}"
         );
-        drop(runner.close(Duration::from_secs(1)).await);
+        runner.close(Duration::from_secs(1)).await;
     }
 }
 
@@ -188,7 +188,7 @@ async fn a_saga_that_cannot_be_undone_is_a_dead_letter_with_its_state_until_it_i
     let ledger = within(sagas.wait_for(|ledger| ledger.undone == 1)).await;
     assert!(ledger.adds_up() && ledger.stuck == 0);
     assert_eq!(world.calls(), ["refund 1", "release 1"]);
-    drop(runner.close(Duration::from_secs(1)).await);
+    runner.close(Duration::from_secs(1)).await;
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn an_interrupted_step_is_made_again_by_the_next_runner() {
             }
         })
         .await;
-        drop(runner.close(Duration::ZERO).await);
+        runner.close(Duration::ZERO).await;
     }
     world.faults.lock().clear();
     world.calls();
@@ -229,7 +229,7 @@ async fn an_interrupted_step_is_made_again_by_the_next_runner() {
     let runner = sagas.spawn().unwrap();
     within(sagas.wait_for(|ledger| ledger.completed == 1)).await;
     assert_eq!(world.calls(), ["pay 1", "ship 1"]);
-    drop(runner.close(Duration::from_secs(1)).await);
+    runner.close(Duration::from_secs(1)).await;
 }
 
 #[test]
