@@ -2,11 +2,9 @@
 //!
 //! Pure: no bus, no clock, no I/O. The service calls it for each question. Answers can get lost, so questions are
 //! repeated, and they can arrive in any order. So each change happens once per order, and a reservation that arrives
-//! after its release stays released. What has to survive a crash is in `stock/keeping.rs`.
+//! after its release stays released.
 
-mod keeping;
-
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::{Duration, Instant};
 
@@ -90,13 +88,6 @@ enum Ended {
     Refused(Refusal),
 }
 
-/// The articles and orders whose rows are to be written.
-#[derive(Debug, Default)]
-struct Changed {
-    shelves: BTreeSet<Sku>,
-    orders: BTreeSet<OrderId>,
-}
-
 /// The stock of all articles. For each of them, always: supplied = available + reserved + sold.
 #[derive(Debug)]
 pub struct Stock {
@@ -104,8 +95,6 @@ pub struct Stock {
     reservations: HashMap<OrderId, Reservation>,
     ended: LruCache<OrderId, Ended>,
     hold: Duration,
-    /// `None` in a stock that lives in memory only.
-    changed: Option<Changed>,
 }
 
 impl Stock {
@@ -121,7 +110,6 @@ impl Stock {
             reservations: HashMap::new(),
             ended: LruCache::new(REMEMBERED),
             hold,
-            changed: None,
         }
     }
 
@@ -164,14 +152,12 @@ impl Stock {
                 shelf.reserved += units;
                 let reservation = Reservation { sku: sku.clone(), quantity, until: now + self.hold };
                 self.reservations.insert(order.clone(), reservation);
-                let available = shelf.available;
-                self.touch(Some(order), Some(sku));
-                return Ok(available);
+                return Ok(shelf.available);
             }
             Some(_) => Refusal::OutOfStock { sku: sku.clone(), available, wanted: quantity },
             None => Refusal::UnknownSku { sku: sku.clone() },
         };
-        self.end(order, Ended::Refused(refusal.clone()));
+        self.ended.put(order.clone(), Ended::Refused(refusal.clone()));
         Err(refusal)
     }
 
@@ -188,11 +174,10 @@ impl Stock {
                 shelf.reserved -= units;
                 shelf.available += units;
             }
-            self.touch(None, Some(&held.sku));
         } else if let Some(Ended::Sold { .. }) = self.ended.get(order) {
             return Err(AlreadySold);
         }
-        self.end(order, Ended::Released);
+        self.ended.put(order.clone(), Ended::Released);
         Ok(held)
     }
 
@@ -212,8 +197,7 @@ impl Stock {
             shelf.reserved -= units;
             shelf.sold += units;
         }
-        self.touch(None, Some(&held.sku));
-        self.end(order, Ended::Sold { sku: held.sku.clone(), quantity: held.quantity });
+        self.ended.put(order.clone(), Ended::Sold { sku: held.sku.clone(), quantity: held.quantity });
         Ok(Some(held))
     }
 
@@ -232,16 +216,7 @@ impl Stock {
     pub fn restock(&mut self, sku: &Sku, quantity: NonZeroU32) -> Option<u64> {
         let shelf = self.shelves.get_mut(sku)?;
         shelf.supply(quantity);
-        let available = shelf.available;
-        self.touch(None, Some(sku));
-        Some(available)
-    }
-
-    /// Remembers the end of an order, and forgets the oldest one if there are too many.
-    fn end(&mut self, order: &OrderId, ended: Ended) {
-        let forgotten = self.ended.push(order.clone(), ended).map(|(forgotten, _)| forgotten);
-        self.touch(forgotten.as_ref(), None);
-        self.touch(Some(order), None);
+        Some(shelf.available)
     }
 
     /// Restocks each article to its initial units. Returns what was added.
@@ -254,7 +229,6 @@ impl Stock {
                 added.push((sku.clone(), missing));
             }
         }
-        added.iter().for_each(|(sku, _)| self.touch(None, Some(sku)));
         added
     }
 
