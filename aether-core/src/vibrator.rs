@@ -29,6 +29,7 @@ mod emission;
 mod emitter;
 mod following;
 mod guard;
+mod identified;
 mod pace;
 mod question;
 mod receiver;
