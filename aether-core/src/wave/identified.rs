@@ -52,8 +52,8 @@ mod tests {
         let named = wave.clone().identified(id(2), Some(&Origin::from(&question)));
         assert_eq!((named.id(), named.cause(), named.root()), (id(2), Some(&id(1)), id(1)));
         assert_eq!(
-            (named.key(), named.amplitude(), named.text()),
-            (wave.key(), wave.amplitude(), wave.text())
+            (named.key(), named.amplitude(), named.payload()),
+            (wave.key(), wave.amplitude(), wave.payload())
         );
         assert_eq!(wave.sequence(), 0, "the clone of its author is unchanged");
     }
