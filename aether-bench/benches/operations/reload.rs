@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::Outcome;
 use crate::goal::Goals;
+use crate::{Error, Outcome};
 
 const CHANNEL: &str = "orders.created";
 /// Waves a second.
@@ -28,9 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// waits, the floors below the amplitude, the rates above the load.
 const VERSIONS: [&str; 2] = [
     "inbox.max_waves = 65536\ninbox.max_bytes = '64MiB'\ninbox.floor = 0.0\nhandlers.rate = '1000000/s'\n\
-     emit.rate = '1000000/s'\nlog.filter = 'error'\n",
+     emit.rate = '1000000/s'\n",
     "inbox.max_waves = 131072\ninbox.max_bytes = '128MiB'\ninbox.floor = 0.1\nhandlers.rate = '2000000/s'\n\
-     emit.rate = '2000000/s'\nlog.filter = 'error,aether_core=warn'\n",
+     emit.rate = '2000000/s'\n",
 ];
 
 pub(crate) async fn measure(seconds: u64, goals: &mut Goals) -> Outcome {
@@ -72,7 +72,7 @@ pub(crate) async fn measure(seconds: u64, goals: &mut Goals) -> Outcome {
                 emitter.emit(Wave::from_bytes(&channel, payload.clone())?).await?;
             }
         }
-        Outcome::Ok(start.elapsed())
+        Ok::<_, Error>(start.elapsed())
     });
     let (mut reloads, mut changes) = (config.reloads(), interval(EVERY));
     changes.set_missed_tick_behavior(MissedTickBehavior::Delay);

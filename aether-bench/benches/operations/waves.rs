@@ -15,9 +15,9 @@ use bytes::Bytes;
 use clap::ValueEnum;
 use tokio::sync::Notify;
 
+use crate::Outcome;
 use crate::goal::Goals;
 use crate::part::Part;
-use crate::{Error, Outcome};
 
 const CHANNEL: &str = "orders.created";
 /// The waves of a turn: about 50 ms.
@@ -102,6 +102,9 @@ async fn emit(emitter: &Emitter) -> Outcome {
 
 /// Adds the costs of metrics and traces.
 pub(crate) fn measure(restarts: usize, goals: &mut Goals) -> Outcome {
+    if restarts == 0 {
+        return Err("--restarts must be at least 1".into());
+    }
     // By mode.
     let mut turns: [Vec<f64>; MODES.len()] = Default::default();
     for restart in 0..restarts {
@@ -136,5 +139,5 @@ pub(crate) fn measure(restarts: usize, goals: &mut Goals) -> Outcome {
     let how = "telemetry on, each wave asks the sampler and begins a trace; against metrics alone".to_owned();
     let roots = format!("{:.2} ns", more(Mode::Roots, Mode::Metered));
     goals.shown("the beginning of a trace that is not sampled", roots, how);
-    if turns == 0 { Err(Error::from("--restarts must be at least 1")) } else { Ok(()) }
+    Ok(())
 }

@@ -78,7 +78,7 @@ pub(crate) fn raw_shared(waves: u64) -> Outcome {
 
 pub(crate) fn metered(waves: u64) -> Outcome {
     let (payload, channel) = (shared(), Channel::new(CHANNEL)?);
-    let make = move || Ok(Wave::from_bytes(&channel, payload())?);
+    let make = move || -> Result<Wave, crate::Error> { Ok(Wave::from_bytes(&channel, payload())?) };
     served(waves, service().on(CHANNEL, raw), true, async |emitter, waves| emit(emitter, waves, &make).await)
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn unsampled(waves: u64) -> Outcome {
     // Nobody listens there, and nothing is sampled that would have to go there.
     telemetry::start("http://127.0.0.1:1", "bench")?;
     let (payload, channel) = (shared(), Channel::new(CHANNEL)?);
-    let make = move || Ok(Wave::from_bytes(&channel, payload())?);
+    let make = move || -> Result<Wave, crate::Error> { Ok(Wave::from_bytes(&channel, payload())?) };
     let trace = TraceContext::new(17, 4, 0)?;
     served(waves, service().on(CHANNEL, raw), true, async |emitter, waves| {
         emit(&emitter.within_trace(trace.clone()), waves, &make).await
