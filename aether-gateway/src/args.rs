@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use aether_chassis::config::{ConfigError, ListenAddress, Loader};
 use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::{Aether, ConnectError};
+use aether_metrics::ServeError;
 
 use crate::settings::{GatewaySettings, TlsSettingsError};
 use crate::{FieldArgs, Gateway, ServeFieldsError, StartError};
