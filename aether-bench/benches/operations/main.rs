@@ -31,7 +31,7 @@ type Outcome<T = ()> = Result<T, Error>;
 struct Args {
     /// Only these parts: waves, reload, accounts, top.
     only: Vec<String>,
-    /// The command `aether` in release, for `aether top` and the sample services. Without it that part is left out.
+    /// The command `aether` in release, for `aether top` and the sample services.
     #[arg(long, value_name = "PROGRAM")]
     aether: Option<PathBuf>,
     /// waves: how often the processes of all modes are started again.
@@ -97,23 +97,33 @@ fn run() -> Outcome<bool> {
     }
     let wanted = |part: &str| args.only.is_empty() || args.only.iter().any(|only| only == part);
     let mut goals = Goals::default();
+    // A part that fails hides no figure of the others.
+    let mut is_whole = true;
+    let mut note = |part: &str, measured: Outcome| {
+        if let Err(error) = measured {
+            eprintln!("error: {part}: {error}");
+            is_whole = false;
+        }
+    };
     if wanted("waves") {
-        waves::measure(args.restarts, &mut goals)?;
+        note("waves", waves::measure(args.restarts, &mut goals));
     }
     if wanted("reload") {
-        runtime()?.block_on(reload::measure(args.reload_seconds, &mut goals))?;
+        note("reload", runtime()?.block_on(reload::measure(args.reload_seconds, &mut goals)));
     }
     if wanted("accounts") {
-        let (processes, vibrators) = (args.processes, args.vibrators);
-        runtime()?.block_on(accounts::measure(processes, vibrators, args.account_seconds, &mut goals))?;
+        let (processes, vibrators, seconds) = (args.processes, args.vibrators, args.account_seconds);
+        note("accounts", runtime()?.block_on(accounts::measure(processes, vibrators, seconds, &mut goals)));
     }
-    match &args.aether {
-        Some(aether) if wanted("top") => {
-            runtime()?.block_on(terminal::measure(aether, args.top_seconds, &mut goals))?;
-        }
-        None if wanted("top") => eprintln!("aether top is not measured without --aether PROGRAM"),
-        _ => {}
+    if wanted("top") {
+        note(
+            "top",
+            match &args.aether {
+                Some(aether) => runtime()?.block_on(terminal::measure(aether, args.top_seconds, &mut goals)),
+                None => Err("it is measured with --aether PROGRAM".into()),
+            },
+        );
     }
     print!("{}", goals.table());
-    Ok(goals.are_reached())
+    Ok(is_whole && goals.are_reached())
 }
