@@ -25,7 +25,6 @@ mod asking;
 mod batch;
 mod builder;
 mod confirming;
-mod emission;
 mod emitter;
 mod following;
 mod guard;
@@ -38,9 +37,9 @@ mod tracer;
 mod tuned;
 mod tuner;
 
+pub use crate::emission::{EmissionRate, EmissionRateError};
 pub use batch::EmitAllError;
 pub use builder::{CreateError, VibratorBuilder};
-pub use emission::{EmissionRate, EmissionRateError};
 #[allow(unused_imports, reason = "for optional parts")]
 pub(crate) use emitter::settled;
 pub use emitter::{Emitter, EmitterAccount};

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::coop;
 
-use super::emission::EmissionRate;
 use super::guard::Guard;
 use super::pace::is_due_for_emitting;
 use super::tracer::{self, Emission, EmitSpan};
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::echo::{EchoReason, Echoes, EchoesError};
+use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::medium::EmitError;
 use crate::router::{Carried, Receipt};
@@ -63,13 +63,15 @@ impl EmitterAccount {
 impl Aether {
     /// Makes an emitter without a receiver, for a service that only sends: it has no inbox and is on no roster. It can ask
     /// questions and listen for its [echoes](Emitter::echoes). It does not respect floors; the emitter of a
-    /// [`Vibrator`](crate::Vibrator) can. The name follows the same rules as there.
+    /// [`Vibrator`](crate::Vibrator) can. It has the [limit](crate::AetherBuilder::emission_rate) of the `Aether`, if there
+    /// is one. The name follows the same rules as there.
     ///
     /// # Errors
     /// [`SourceError`] if the name is empty, longer than 128 bytes or has control characters.
     pub fn emitter(&self, name: &str) -> Result<Emitter, SourceError> {
         self.reflector().note_runtime();
-        Ok(Emitter::new(self.clone(), Arc::new(Sequencer::new(Source::new(name)?)), false, None))
+        let sequencer = Arc::new(Sequencer::new(Source::new(name)?));
+        Ok(Emitter::new(self.clone(), sequencer, false, self.emission_rate()))
     }
 }
 
