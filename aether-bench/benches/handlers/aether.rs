@@ -8,7 +8,7 @@ use aether_core::{Aether, Channel, Emitter, Kind, Wave};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 
-use crate::arrivals::{OURS, Arrived};
+use crate::arrivals::{Arrived, OURS};
 use crate::order::{ORDERS, Order, Price, QUESTIONS, RAW};
 use crate::{Outcome, Payload};
 

@@ -9,7 +9,7 @@ use ruststream::runtime::{Outgoing as OutgoingView, PublishContext};
 use ruststream::{Broker, IncomingMessage, OutgoingMessage};
 use ruststream_nats::NatsBroker;
 
-use crate::arrivals::{THEIRS, Arrived};
+use crate::arrivals::{Arrived, THEIRS};
 use crate::order::{ORDERS, Order, Price, QUESTIONS, RAW};
 use crate::{Outcome, Payload};
 
