@@ -187,18 +187,24 @@ impl Configuration {
         self.settings().inbox.options().controlled_by(&self.shared.inbox)
     }
 
-    /// The limit of what the program emits, for [`VibratorBuilder::rate`](aether_core::VibratorBuilder::rate). It follows the
-    /// configuration; `None` if there was none at the start. All emitters that have it share it.
+    /// The limit of what the program emits. All emitters of an `Aether` that [`connect_until`](Self::connect_until) or
+    /// [`builder`](Self::builder) made share it, those of services included. It follows the configuration; `None` if there
+    /// was none at the start.
     #[must_use]
     pub fn emission_rate(&self) -> Option<EmissionRate> {
         self.shared.emission.clone()
     }
 
-    /// A builder for the medium of the configuration. The server shows the client name for the connection.
+    /// A builder for the medium of the configuration, with its emission limit. The server shows the client name for the
+    /// connection.
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let settings = self.settings();
         let medium = settings.medium.args();
         let builder = medium.builder(client_name).account_every(settings.account.interval());
+        let builder = match &self.shared.emission {
+            Some(rate) => builder.emission_rate(rate.clone()),
+            None => builder,
+        };
         #[cfg(feature = "nats")]
         let builder = builder.options(settings.outbox.apply(settings.medium.nats(client_name)));
         builder

@@ -238,7 +238,7 @@ fn jwt(issuer: &Nkey, subject: &Nkey, kind: &str) -> String {
     let part = |value: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let claims = json!({
         "jti": "1", "iat": 1_700_000_000, "iss": issuer.public_key(), "sub": subject.public_key(), "name": kind,
-        "nats": { "type": kind, "version": 2, "limits": {
+        "nats": { "type": kind, "version": 2, "subs": -1, "data": -1, "payload": -1, "limits": {
             "subs": -1, "data": -1, "payload": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "wildcards": true
         } },
     });

@@ -81,7 +81,8 @@ impl TlsFailure {
                 Bad::Expired | Bad::ExpiredContext { .. } => Self::Expired,
                 Bad::NotValidYet | Bad::NotValidYetContext { .. } => Self::NotYetValid,
                 Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Self::WrongHost,
-                Bad::UnknownIssuer => Self::UnknownIssuer,
+                // Another authority of the same name.
+                Bad::UnknownIssuer | Bad::BadSignature => Self::UnknownIssuer,
                 _ => Self::Other,
             },
             RustlsError::InvalidMessage(_) => Self::NoTls,
