@@ -9,6 +9,8 @@ mod broadcast;
 mod mpsc;
 mod two_mpsc;
 
+use std::path::PathBuf;
+
 use aether_core::{Aether, ConnectError, InboxOptions, NatsOptions, Wire, medium::WireError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -55,13 +57,22 @@ pub struct Address {
     pub prefix: String,
     /// The name of the wire format.
     wire: String,
+    /// The file with the keys of sealed waves.
+    keys: Option<PathBuf>,
 }
 
 impl Address {
     /// Makes an address of this process or of a NATS server.
     #[must_use]
     pub fn new(url: &str, prefix: &str, wire: Wire) -> Self {
-        Self { url: url.to_owned(), prefix: prefix.to_owned(), wire: wire.as_str().to_owned() }
+        Self { url: url.to_owned(), prefix: prefix.to_owned(), wire: wire.as_str().to_owned(), keys: None }
+    }
+
+    /// The same with waves that are sealed with the keys of a file, if there is one.
+    #[must_use]
+    pub fn keys(mut self, file: Option<PathBuf>) -> Self {
+        self.keys = file;
+        self
     }
 
     /// Inside this process.
@@ -78,11 +89,14 @@ impl Address {
 
     /// Connects with the given outbox.
     pub(crate) async fn connect(&self, outbox: InboxOptions) -> Result<Aether, ContestantError> {
-        let options = NatsOptions::default()
+        let mut options = NatsOptions::default()
             .prefix(&self.prefix)
             .wire(self.wire.parse()?)
             .client_name("aether-bench")
             .outbox(outbox);
+        if let Some(keys) = &self.keys {
+            options = options.keys(keys);
+        }
         Ok(Aether::builder().url(&self.url).options(options).connect().await?)
     }
 }

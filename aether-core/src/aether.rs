@@ -73,7 +73,8 @@ impl Aether {
     #[cfg(feature = "seal")]
     #[must_use]
     pub fn missing_keys(&self) -> Vec<(crate::seal::KeyId, u64)> {
-        self.shared.bus.medium().missing_keys()
+        let missing = self.shared.bus.medium().missing_keys();
+        missing.into_iter().map(|(id, messages)| (crate::seal::KeyId(id), messages)).collect()
     }
 
     /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.

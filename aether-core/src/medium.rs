@@ -189,9 +189,8 @@ pub trait Medium: Debug + Send + Sync + 'static {
     }
 
     /// The ids of keys that this process does not have, with the number of messages that say they are sealed with each;
-    /// most first, at most 16. Anybody can make up ids.
-    #[cfg(feature = "seal")]
-    fn missing_keys(&self) -> Vec<(crate::seal::KeyId, u64)> {
+    /// most first, at most 16. Anybody can make up ids. Empty on media that seal nothing.
+    fn missing_keys(&self) -> Vec<(u64, u64)> {
         Vec::new()
     }
 }

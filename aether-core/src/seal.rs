@@ -6,9 +6,11 @@
 //! by the [`ReplayGuard`]. The broker still sees addresses, sizes, times and who connects.
 //!
 //! The cipher is XChaCha20-Poly1305. Each frame has a nonce of 192 bits from the operating system, drawn when the frame
-//! is complete, so that neither a restart nor a fork nor a cloned machine can repeat one: nothing is kept from which a
-//! nonce is made. Two of 2^80 frames under one key share a nonce with a probability of 2^-33 (birthday bound, n^2 / 2^193);
-//! a million frames a second reach 2^80 in 38 billion years. `protocol/sealed.md` describes the bytes.
+//! is complete. Nothing is kept from which a nonce is made, so neither a restart nor a fork can repeat one. A virtual
+//! machine that is cloned while it runs has a kernel that draws anew, if it is told (vmgenid, Linux 5.18 and later); in case
+//! it is not, the time of sealing is mixed in. Two of 2^80 frames under one key share a nonce with a probability of 2^-33
+//! (birthday bound, n^2 / 2^193); a million frames a second reach 2^80 in 38 billion years. `protocol/sealed.md` describes
+//! the bytes.
 //!
 //! This module knows no broker and no subscription. Sources: RFC 8439 and draft-irtf-cfrg-xchacha (the cipher), RFC 5869
 //! (keys for each purpose), RFC 6479 (the replay window).

@@ -258,6 +258,10 @@ impl Medium for DurableMedium {
         self.inner.status()
     }
 
+    fn missing_keys(&self) -> Vec<(u64, u64)> {
+        self.inner.missing_keys()
+    }
+
     fn connection(&self) -> Option<watch::Receiver<bool>> {
         self.inner.connection()
     }

@@ -31,8 +31,8 @@ impl CommonArgs {
     }
 
     pub(crate) fn address(&self) -> Address {
-        let MediumArgs { medium, prefix, wire, .. } = &self.medium;
-        Address::new(medium, prefix, *wire)
+        let MediumArgs { medium, prefix, wire, keys, .. } = &self.medium;
+        Address::new(medium, prefix, *wire).keys(keys.clone())
     }
 
     /// The address of the server, unless the medium is local.

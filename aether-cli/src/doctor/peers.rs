@@ -7,7 +7,6 @@ use std::time::Duration;
 use aether_chassis::config::{Configuration, OrOff};
 use aether_chassis::description::{Described, Directory};
 use aether_chassis::error_chain;
-use aether_core::Vibrator;
 
 use super::finding::Finding;
 use super::sealing;
@@ -34,10 +33,6 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
         let emitter = aether.emitter("aether-doctor").map_err(|error| failed(&error))?;
         let directory = Directory::open(&aether, emitter).await.map_err(|error| failed(&error))?;
         let accounts = aether.accounts().await.map_err(|error| failed(&error))?;
-        // It hears what is sealed with other keys. Observers are heard by nobody.
-        let watcher = Vibrator::builder("aether-doctor").observe().unlisted();
-        let watcher = watcher.create(&aether).await.map_err(|error| failed(&error))?;
-        watcher.resonate_on(">").await.map_err(|error| failed(&error))?;
         // How many will announce themselves is unknown.
         let is_sealed = !matches!(config.settings().medium.keys, OrOff::Off);
         tokio::time::sleep(if is_sealed { ACCOUNTS } else { ROLL_CALL }).await;

@@ -74,6 +74,24 @@ async fn commands_with_one_file_hear_each_other_and_the_server_sees_nothing() {
     assert_eq!(line["payload"]["sku"], "lamp", "the forged order is not delivered");
     let (ended, _) = listener.end();
     assert!(ended.err.contains("messages refused: 1 plain"), "{ended:?}");
+    // Benchmarks measure what they are told to: sealed waves, also from the process that they start.
+    let mut bench = client.subscribe("aether.>").await.unwrap();
+    client.flush().await.unwrap();
+    let args = ["bench", "throughput", "--seconds", "0.2", "--json", "--keys", file];
+    let measured = run(&with(&args, &medium));
+    let counts: Value = serde_json::from_str(&measured.out).unwrap_or_else(|_| panic!("{measured:?}"));
+    assert!(counts["delivered"].as_u64().unwrap() > 0, "{counts}");
+    client.publish("aether.end", "".into()).await.unwrap();
+    let mut messages = 0;
+    loop {
+        let message = tokio::time::timeout(PATIENCE, bench.next()).await.unwrap().unwrap();
+        if message.subject.as_str() == "aether.end" {
+            break;
+        }
+        assert!(is_sealed(&message.payload), "{message:?}");
+        messages += 1;
+    }
+    assert!(messages > 0);
     let mut next = async || tokio::time::timeout(PATIENCE, seen.next()).await.unwrap().unwrap().payload;
     assert_eq!(next().await, "a forged order");
     assert!(is_sealed(&next().await));

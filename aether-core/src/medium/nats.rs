@@ -74,7 +74,7 @@ use flow::Flow;
 use intake::Intake;
 use link::Link;
 use root::Root;
-use sealing::{Role, Sealing};
+use sealing::{Sealing, role_of};
 use subscriptions::Subscriptions;
 
 /// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends.
@@ -248,7 +248,8 @@ impl Nats {
             Wire::Frames => {
                 let frame = shared.frame(&question, clock::now());
                 let frame = frame.map_err(|error| AskError::Client(Box::new(error)))?;
-                let sealed = shared.sealing.seal(Role::Questions, &subject, &reply, frame.clone());
+                let role = role_of(Root::Questions, channel.as_str());
+                let sealed = shared.sealing.seal(role, &subject, &reply, frame.clone());
                 let sealed = sealed.ok_or_else(|| AskError::Client(Box::new(Unsealable)))?;
                 (shared.client.publish_with_reply(subject, reply, sealed).await, Some(frame))
             }
@@ -290,7 +291,7 @@ impl Medium for Nats {
             // Consumers that are not part of Aether do not subscribe to the subjects of its inquiries.
             reflects_unheard: self.shared.wire == Wire::Frames,
             back_pressure: true,
-            ..Promises::new(true, self.shared.client.max_payload())
+            ..Promises::new(true, self.shared.max_frame())
         }
     }
 
@@ -402,8 +403,7 @@ impl Medium for Nats {
         status
     }
 
-    #[cfg(feature = "seal")]
-    fn missing_keys(&self) -> Vec<(crate::seal::KeyId, u64)> {
+    fn missing_keys(&self) -> Vec<(u64, u64)> {
         self.shared.sealing.missing_keys()
     }
 

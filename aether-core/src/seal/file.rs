@@ -2,7 +2,9 @@
 //!
 //! Each line is `seal KEY` (once) or `open KEY`; the newest key is last. Lines that begin with `#` are comments.
 
-use std::fs::{File, OpenOptions};
+#[cfg(unix)]
+use std::fs::Permissions;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -48,8 +50,8 @@ pub enum SealKeysError {
         /// The number of the line, from 1.
         line: usize,
     },
-    /// No key seals, or several do, or a key is there twice, or there are too many.
-    #[error("{} needs one key that seals, and at most 16 different keys", .path.display())]
+    /// No key seals, or several do, or a key is there twice, or there are too many, or the file is too long.
+    #[error("{} needs one key that seals, and at most 16 different keys in 64 KiB", .path.display())]
     Set {
         /// The file.
         path: PathBuf,
@@ -69,7 +71,10 @@ impl SealKeys {
         // Reserved, so that no part of a key stays behind in memory that was given back.
         let length = file.metadata().map_err(unread)?.len().min(MAX_FILE);
         let mut text = Zeroizing::new(String::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
-        file.take(MAX_FILE).read_to_string(&mut text).map_err(unread)?;
+        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(unread)?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(SealKeysError::Set { path: path.to_owned() });
+        }
         let mut keys = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -98,22 +103,30 @@ impl SealKeys {
         self.write(path).map_err(|source| SealKeysError::File { path: path.to_owned(), source })
     }
 
-    /// Replaces a file by one with these keys, at once: readers see the old or the new one. Only its owner may use it.
+    /// Replaces a file by one with these keys, at once: readers see the old or the new one. Its owner and its group stay, so
+    /// that whoever read the old one can read the new one; so does its mode, if others could not use it, else it is 0600.
     ///
     /// # Errors
-    /// [`SealKeysError::File`]. The old file is unchanged in that case.
+    /// [`SealKeysError::File`], also if there is no such file or it belongs to somebody else. The old file is unchanged in
+    /// that case.
     pub fn replace(&self, path: impl AsRef<Path>) -> Result<(), SealKeysError> {
         let path = path.as_ref();
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".new");
         let new = path.with_file_name(name);
         let replace = || {
+            let old = std::fs::metadata(path)?;
             match std::fs::remove_file(&new) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
             self.write(&new)?;
-            std::fs::rename(&new, path)
+            let replaced = keep_owner(&new, &old).and_then(|()| std::fs::rename(&new, path));
+            if replaced.is_err() {
+                // No copy of the keys stays behind.
+                let _ = std::fs::remove_file(&new);
+            }
+            replaced
         };
         replace().map_err(|source| SealKeysError::File { path: path.to_owned(), source })
     }
@@ -143,8 +156,32 @@ fn check_mode(path: &Path, file: &File) -> Result<(), SealKeysError> {
 
     let metadata = file.metadata().map_err(|source| SealKeysError::File { path: path.to_owned(), source })?;
     let mode = metadata.permissions().mode() & 0o777;
-    // A group may read: that is how some service managers hand secrets to a program.
-    if mode & 0o037 == 0 { Ok(()) } else { Err(SealKeysError::Public { path: path.to_owned(), mode }) }
+    if is_private(mode) { Ok(()) } else { Err(SealKeysError::Public { path: path.to_owned(), mode }) }
+}
+
+/// A group may read: that is how some service managers hand secrets to a program.
+#[cfg(unix)]
+const fn is_private(mode: u32) -> bool {
+    mode & 0o037 == 0
+}
+
+/// Gives a new file the owner, the group and, if it is private, the mode of the old one.
+#[cfg(unix)]
+fn keep_owner(new: &Path, old: &Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    let made = std::fs::metadata(new)?;
+    if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+        std::os::unix::fs::chown(new, Some(old.uid()), Some(old.gid()))?;
+    }
+    let mode = old.permissions().mode() & 0o777;
+    let mode = if is_private(mode) { mode } else { 0o600 };
+    std::fs::set_permissions(new, Permissions::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn keep_owner(_: &Path, _: &Metadata) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(not(unix))]

@@ -1,9 +1,10 @@
 //! Replay protection: which frames of which senders have been seen.
 //!
 //! Each subscription has a [`ReplayGuard`]. It keeps a sliding window for each sender that it hears (RFC 6479: a ring of
-//! bits, moved by clearing words). Memory is bounded for all guards of a process together. A sender without a window, new
-//! or evicted, is taken only if its frame was sealed within [`FRESH`], and after the last frame of every sender that this
-//! guard has evicted. So no frame is taken twice by one guard.
+//! bits, moved by clearing words). Memory is bounded for all guards of a process together, and given back: senders that
+//! were silent for longer than [`FRESH`] make room for new ones. A sender without a window, new or evicted, is taken only
+//! if its frame was sealed within [`FRESH`], and after the last frame of every sender that this guard has evicted. So no
+//! frame is taken twice by one guard.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use super::refusals::Refusal;
 /// a replay to a new listener can be, and how far clocks may differ. Kerberos allows 5 minutes (RFC 4120); NTP keeps
 /// clocks within 0.1 s; a server holds messages for a slow client for 10 s.
 pub const FRESH: Duration = Duration::from_secs(60);
+const FRESH_MICROS: u64 = FRESH.as_micros() as u64;
 
 /// The words of a window, a power of two. All but one hold frames: 4032 of them. Numbers are given when frames are sealed,
 /// and a thread may be preempted before its frame is sent, while others send theirs.
@@ -63,7 +65,7 @@ impl Stamp {
     }
 
     fn is_fresh(&self) -> bool {
-        u128::from(self.ahead_micros().unsigned_abs()) <= FRESH.as_micros()
+        self.ahead_micros().unsigned_abs() <= FRESH_MICROS
     }
 
     fn stale(&self) -> Refusal {
@@ -147,12 +149,27 @@ impl ReplayGuard {
         if !stamp.is_fresh() || stamp.sealed_micros <= self.after_micros {
             return Err(stamp.stale());
         }
+        self.evict_expired(stamp.now_micros);
         let used = self.budget.0.fetch_add(1, Ordering::Relaxed);
         if used >= MAX_WINDOWS && self.senders.len() >= OWN_WINDOWS {
             self.evict();
         }
         self.senders.push(stamp.sender, Window::new(stamp));
         Ok(())
+    }
+
+    /// Gives up windows that refuse nothing any more, because everything that they have seen is no longer fresh. At most
+    /// two for each new sender: so the table shrinks, and no call takes long. Otherwise the senders of the past, of which
+    /// each connection makes one, would in time take the room of all guards.
+    fn evict_expired(&mut self, now_micros: u64) {
+        for _ in 0..2 {
+            let oldest = self.senders.peek_lru().map(|(_, window)| window.latest_micros);
+            let is_expired = oldest.is_some_and(|latest| latest.saturating_add(FRESH_MICROS) < now_micros);
+            if !is_expired || self.senders.len() <= OWN_WINDOWS {
+                return;
+            }
+            self.evict();
+        }
     }
 
     /// Gives up the window of the sender silent for longest.
@@ -191,7 +208,6 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_800_000_000_000_000;
-    const FRESH_MICROS: u64 = FRESH.as_micros() as u64;
 
     fn guard() -> ReplayGuard {
         ReplayGuard::new(Arc::default())
@@ -272,6 +288,29 @@ mod tests {
         assert_eq!(other.senders(), OWN_WINDOWS, "a guard has some windows of its own");
         drop((guard, other));
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn senders_that_fell_silent_make_room_for_new_ones_and_repeat_nothing() {
+        let budget = Arc::<Budget>::default();
+        let mut guard = ReplayGuard::new(Arc::clone(&budget));
+        let later = NOW + FRESH_MICROS + 1;
+        for sender in 0..100 {
+            assert!(guard.take(stamp(sender, 1, NOW)).is_ok());
+        }
+        let at_last = |sender, counter, sealed_micros| Stamp { sender, counter, sealed_micros, now_micros: later };
+        // One goes on.
+        assert!(guard.take(at_last(0, 2, later)).is_ok());
+        for sender in 100..300 {
+            assert!(guard.take(at_last(sender, 1, later)).is_ok());
+        }
+        assert_eq!((guard.senders(), budget.0.load(Ordering::Relaxed)), (201, 201));
+        for sender in 0..100 {
+            assert!(guard.take(at_last(sender, 1, NOW)).is_err());
+        }
+        // One that was evicted is heard again.
+        assert!(guard.take(at_last(1, 2, later)).is_ok());
+        assert_eq!(guard.take(at_last(1, 2, later)), Err(Refusal::Replayed));
     }
 
     #[test]

@@ -151,7 +151,7 @@ fn a_set_has_one_sealing_key_at_most_sixteen_and_hides_them() {
 
 #[cfg(unix)]
 mod files {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use super::*;
 
@@ -170,6 +170,15 @@ mod files {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let read = SealKeys::from_file(&path).unwrap();
         assert_eq!(read.ids().collect::<Vec<_>>(), keys.ids().collect::<Vec<_>>());
+        // A service in the group, or of another user, can still read what root has rotated.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let is_root = std::os::unix::fs::chown(&path, Some(4242), Some(4242)).is_ok();
+        keys.replace(&path).unwrap();
+        let kept = std::fs::metadata(&path).unwrap();
+        assert_eq!(kept.permissions().mode() & 0o777, 0o640);
+        assert!(!is_root || (kept.uid(), kept.gid()) == (4242, 4242));
+        assert!(matches!(keys.replace(folder.path().join("none")), Err(SealKeysError::File { .. })));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no copy stays behind");
         // The two files of the rotation open what the other seals.
         let (here, there) = (Sealer::new(keys).unwrap(), Sealer::new(read).unwrap());
         let sealed = here.seal(Role::Waves, ADDRESS, "", b"x").unwrap();
@@ -197,6 +206,8 @@ mod files {
             (format!("seal {}\n", &key[..40]), "line 1"),
             (format!("seal {key}AAAA\n"), "line 1"),
             ("hunter2\n".to_owned(), "line 1"),
+            // A key behind the part that is read would be missing without a word.
+            (format!("seal {key}\n{}", "# long\n".repeat(10_000)), "needs one key that seals"),
         ] {
             let error = refused(&text);
             assert!(error.contains(says) && !error.contains("hunter2") && !error.contains("BwcH"), "{error}");

@@ -250,6 +250,10 @@ impl Medium for Faulty {
         self.inner.status()
     }
 
+    fn missing_keys(&self) -> Vec<(u64, u64)> {
+        self.inner.missing_keys()
+    }
+
     fn connection(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
         self.inner.connection()
     }

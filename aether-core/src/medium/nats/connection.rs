@@ -68,7 +68,7 @@ impl NatsShared {
         self.sealing.seal(role_of(root, channel), subject, "", frame)
     }
 
-    /// The maximum size of a frame that is sealed, if this process seals.
+    /// The maximum size of a frame, before it is sealed if this process seals.
     pub(super) fn max_frame(&self) -> usize {
         self.client.max_payload().saturating_sub(self.sealing.overhead())
     }
@@ -101,18 +101,18 @@ impl NatsShared {
     /// The size on the wire and the maximum size, if the wave is too large. The exact size is computed only if a
     /// cheap upper bound exceeds the maximum.
     pub(super) fn oversize(&self, wave: &Wave) -> Option<(usize, usize)> {
-        let max_bytes = self.client.max_payload();
+        let max_bytes = self.max_frame();
         match self.wire {
             Wire::Frames => {
-                let bound = frame_bound(None) + record_bound(wave) + self.sealing.overhead();
+                let bound = frame_bound(None) + record_bound(wave);
                 if bound <= max_bytes {
                     return None;
                 }
                 // Assume the greatest age at sending, so that the client never refuses a wave that was accepted here.
                 let now = clock::now();
-                let bytes = self.frame(wave, now).map_or(bound, |frame| {
-                    frame.len() + MAX_POSITION + record_growth(wave, now) + self.sealing.overhead()
-                });
+                let bytes = self
+                    .frame(wave, now)
+                    .map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
                 (bytes > max_bytes).then_some((bytes, max_bytes))
             }
             Wire::CloudEvents => {

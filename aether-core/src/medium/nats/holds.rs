@@ -35,6 +35,8 @@ struct Hold {
 /// The pauses in force.
 pub(super) struct Holds {
     notices: Option<Subscriber>,
+    /// The start of the subject of the notices: prefix, root and dot.
+    before_channel: String,
     guard: Guard,
     /// The pauses, keyed by the requesting node and its number for the pause.
     holds: HashMap<(u64, u64), Hold>,
@@ -47,9 +49,10 @@ pub(super) struct Holds {
 }
 
 impl Holds {
-    pub(super) fn new(guard: Guard) -> Self {
+    pub(super) fn new(shared: &NatsShared) -> Self {
         let (holds, channels) = (HashMap::new(), HashMap::new());
-        Self { notices: None, guard, holds, channels, next_end: None, seen: 0 }
+        let (before_channel, guard) = (shared.subject(Root::Questions, ""), shared.sealing.guard(false));
+        Self { notices: None, before_channel, guard, holds, channels, next_end: None, seen: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -119,8 +122,8 @@ impl Holds {
 
     fn obey(&mut self, message: Message, shared: &NatsShared) {
         shared.link.took_message();
-        let before_channel = shared.subject(Root::Questions, "");
-        let arrived = shared.sealing.open(Root::Questions, &before_channel, message, &mut self.guard);
+        let Self { before_channel, guard, .. } = self;
+        let arrived = shared.sealing.open(Root::Questions, before_channel, message, guard);
         let Some(arrived) = arrived else { return };
         let Some((node, pauses)) = flow::read(&arrived.message.payload) else { return };
         for pause in pauses {

@@ -97,7 +97,7 @@ impl NatsOptions {
     /// Seals everything that this program sends with one of these keys, and refuses everything that is not sealed with one
     /// of them. Default: nothing is sealed. All programs of a system need the same keys. A file is read again for each
     /// new connection. With [`Wire::CloudEvents`] connecting fails, and the service discovery of NATS tools is not answered.
-    /// Cost: 52 bytes and 26 more for each frame, which has one wave or many, and about a microsecond; see the module
+    /// Cost: 78 bytes for each frame, which has one wave or many, and about a microsecond; see the module
     /// [`seal`](crate::seal).
     #[cfg(feature = "seal")]
     pub fn keys(mut self, keys: impl Into<KeySource>) -> Self {

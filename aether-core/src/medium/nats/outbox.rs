@@ -60,7 +60,7 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
     let mut batch_waves = BATCH_WAVES;
     let mut groups = Groups::default();
     let mut numbers = Numbers::new();
-    let mut holds = Holds::new(shared.sealing.guard(false));
+    let mut holds = Holds::new(&shared);
     let mut connection = shared.link.connection(&shared.client);
     loop {
         let mut announced = Vec::new();

@@ -61,7 +61,10 @@ impl Sealing {
         let Some(Sealed { sealer, source }) = &self.0 else { return };
         match source.read() {
             Ok(keys) => sealer.change_keys(keys),
-            Err(error) => tracing::warn!(%error, "the keys of sealed waves stay as they were"),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the keys of sealed waves stay as they were");
+            }
         }
         if let Err(error) = sealer.renew() {
             tracing::warn!(%error, "sealed frames are counted on as before the connection broke");
@@ -139,8 +142,9 @@ impl Sealing {
     }
 
     /// The ids of missing keys with the number of messages that named them.
-    pub(super) fn missing_keys(&self) -> Vec<(KeyId, u64)> {
-        self.0.as_ref().map(|Sealed { sealer, .. }| sealer.refusals().missing_keys).unwrap_or_default()
+    pub(super) fn missing_keys(&self) -> Vec<(u64, u64)> {
+        let refusals = self.0.as_ref().map(|Sealed { sealer, .. }| sealer.refusals()).unwrap_or_default();
+        refusals.missing_keys.into_iter().map(|(KeyId(id), messages)| (id, messages)).collect()
     }
 }
 
