@@ -7,7 +7,7 @@ use aether_core::wire::{Position, Sender, encode_at};
 use aether_core::{Aether, EmitError, InboxOptions, Kind, Vibrator, Wave, WhenFull};
 use bytes::Bytes;
 
-use crate::scene::{Enemy, Scene, connect, next, options, within};
+use crate::scene::{Enemy, PATIENCE, Scene, connect, next, options, within};
 
 const SECRET: &str = "a secret that nobody may read";
 
@@ -160,6 +160,12 @@ async fn nobody_without_the_key_hides_a_loss_ages_a_wave_or_stops_a_sender() {
         scene.enemy.publish("aether-ask._aether.flow", pause).await;
     }
     scene.only_the_next_wave_arrives().await;
+    within("the refusals", async {
+        while scene.here.status().refused_plain < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let (here, there) = (scene.here.status(), scene.there.status());
     assert_eq!((here.pauses, here.held, here.refused_plain), (0, 0, 2), "{here:?}");
     assert_eq!((there.implausible, there.lost_upstream, there.refused_plain), (0, 0, 6), "{there:?}");
@@ -240,7 +246,7 @@ async fn a_question_is_answered_by_nobody_without_the_key_and_not_with_the_answe
     let ask = |text: &'static str| {
         let emitter = emitter.clone();
         tokio::spawn(
-            async move { emitter.ask(Wave::builder("shop.price").text(text).build().unwrap()).await },
+            async move { emitter.ask_within(Wave::builder("shop.price").text(text), PATIENCE).await },
         )
     };
     let first = ask("first");
@@ -290,7 +296,7 @@ async fn an_answer_is_sealed_for_the_asker_wherever_the_broker_sends_it() {
     middle.resonate_on("far.price").await.unwrap();
     let asker = scene.here.emitter("asker").unwrap();
     let pending =
-        tokio::spawn(async move { asker.ask(Wave::builder("far.price").text("?").build().unwrap()).await });
+        tokio::spawn(async move { asker.ask_within(Wave::builder("far.price").text("?"), PATIENCE).await });
     let question = next(&mut middle).await;
     let asked = scene.enemy.overhear("aether-ask.far.price").await;
     let late = connect(&scene.server.url(), options(scene.keys.clone())).await;
