@@ -90,6 +90,15 @@ impl SealKey {
     }
 }
 
+/// Two keys with one id are one key: ids are drawn from 2^64 by a hash.
+impl PartialEq for SealKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for SealKey {}
+
 impl fmt::Debug for SealKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.id)

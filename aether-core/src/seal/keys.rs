@@ -34,14 +34,6 @@ pub struct SealKeys {
     sealing: usize,
 }
 
-impl PartialEq for SealKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.id() == other.id()
-    }
-}
-
-impl Eq for SealKey {}
-
 impl SealKeys {
     /// A set of one new key.
     ///
