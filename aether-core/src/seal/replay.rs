@@ -40,7 +40,7 @@ const OWN_WINDOWS: usize = 8;
 pub(super) struct Budget(AtomicUsize);
 
 /// The frames of one sender that were seen.
-struct Window {
+struct SenderWindow {
     highest: u64,
     /// The latest time of sealing.
     latest_micros: u64,
@@ -73,7 +73,7 @@ impl Stamp {
     }
 }
 
-impl Window {
+impl SenderWindow {
     /// The window after the first frame that is seen. Earlier frames have not been seen.
     fn new(stamp: Stamp) -> Self {
         let Stamp { counter, sealed_micros, .. } = stamp;
@@ -121,7 +121,7 @@ impl Window {
 
 /// Refuses frames that one subscription has already taken.
 pub struct ReplayGuard {
-    senders: LruCache<u64, Window>,
+    senders: LruCache<u64, SenderWindow>,
     /// Frames of unknown senders must have been sealed after this time: the last one of those that were evicted.
     after_micros: u64,
     /// Whether each frame must be fresh.
@@ -154,7 +154,7 @@ impl ReplayGuard {
         if used >= MAX_WINDOWS && self.senders.len() >= OWN_WINDOWS {
             self.evict();
         }
-        self.senders.push(stamp.sender, Window::new(stamp));
+        self.senders.push(stamp.sender, SenderWindow::new(stamp));
         Ok(())
     }
 
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_window_has_the_size_that_the_bound_assumes() {
-        let entry = std::mem::size_of::<[u64; WORDS]>() + std::mem::size_of::<Window>() + 64;
+        let entry = std::mem::size_of::<[u64; WORDS]>() + std::mem::size_of::<SenderWindow>() + 64;
         assert!(entry <= WINDOW_BYTES, "{entry}");
     }
 }

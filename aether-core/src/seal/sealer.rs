@@ -18,19 +18,19 @@ use crate::clock::micros_since_1970;
 #[derive(Debug)]
 pub struct Sealer {
     keys: ArcSwap<SealKeys>,
-    numbers: Mutex<Numbers>,
+    numbers: Mutex<FrameCounter>,
     counts: RefusalCounts,
     budget: Arc<Budget>,
 }
 
 /// The number of the next frame, and in whose name it counts.
 #[derive(Debug)]
-struct Numbers {
+struct FrameCounter {
     sender: u64,
     next: u64,
 }
 
-impl Numbers {
+impl FrameCounter {
     fn draw() -> Result<Self, SealError> {
         let sender = getrandom::u64().map_err(|_| SealError::NoRandomness)?;
         Ok(Self { sender, next: 0 })
@@ -71,7 +71,7 @@ impl Sealer {
     pub fn new(keys: SealKeys) -> Result<Self, SealError> {
         Ok(Self {
             keys: ArcSwap::from_pointee(keys),
-            numbers: Mutex::new(Numbers::draw()?),
+            numbers: Mutex::new(FrameCounter::draw()?),
             counts: RefusalCounts::default(),
             budget: Arc::default(),
         })
@@ -88,7 +88,7 @@ impl Sealer {
     /// # Errors
     /// [`SealError::NoRandomness`]; the old name stays.
     pub fn renew(&self) -> Result<(), SealError> {
-        *self.numbers.lock() = Numbers::draw()?;
+        *self.numbers.lock() = FrameCounter::draw()?;
         Ok(())
     }
 

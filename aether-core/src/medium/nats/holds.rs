@@ -14,7 +14,7 @@ use tokio::task::coop;
 use super::connection::NatsShared;
 use super::flow::{self, FLOW, Pause};
 use super::root::Root;
-use super::sealing::Guard;
+use super::sealing::SealingGuard;
 use crate::channel::{Channel, Pattern};
 use crate::clock::{self, Instant, moment_of};
 use crate::wave::Wave;
@@ -37,7 +37,7 @@ pub(super) struct Holds {
     notices: Option<Subscriber>,
     /// The start of the subject of the notices: prefix, root and dot.
     before_channel: String,
-    guard: Guard,
+    guard: SealingGuard,
     /// The pauses, keyed by the requesting node and its number for the pause.
     holds: HashMap<(u64, u64), Hold>,
     /// The strongest level held on each channel.

@@ -19,7 +19,7 @@ use super::crowd::Crowd;
 use super::foreign::Foreign;
 use super::reply::Reply;
 use super::root::Root;
-use super::sealing::Guard;
+use super::sealing::SealingGuard;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::medium::link::{Gap, GapReport, Gaps, HeardFrame, Transit};
 use crate::router::{Crowded, Lost, Router, Subscription};
@@ -99,7 +99,7 @@ struct Tap {
     /// and questions are not numbered.
     gaps: Option<Gaps>,
     foreign: Foreign,
-    guard: Guard,
+    guard: SealingGuard,
 }
 
 impl Tap {

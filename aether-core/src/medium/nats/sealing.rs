@@ -30,7 +30,7 @@ struct Sealed {
 
 /// What one subscription has taken.
 #[derive(Debug)]
-pub(super) struct Guard(Option<ReplayGuard>);
+pub(super) struct SealingGuard(Option<ReplayGuard>);
 
 /// The role of messages on a channel below a root. Notices travel on the subjects of questions.
 pub(super) fn role_of(root: Root, channel: &str) -> Role {
@@ -77,8 +77,8 @@ impl Sealing {
     }
 
     /// A guard for a subscription that gets all messages of its subjects, or only a share of them.
-    pub(super) fn guard(&self, is_share: bool) -> Guard {
-        Guard(self.0.as_ref().map(|Sealed { sealer, .. }| match sealer.guard() {
+    pub(super) fn guard(&self, is_share: bool) -> SealingGuard {
+        SealingGuard(self.0.as_ref().map(|Sealed { sealer, .. }| match sealer.guard() {
             guard if is_share => guard.of_a_share(),
             guard => guard,
         }))
@@ -99,11 +99,10 @@ impl Sealing {
         root: Root,
         before_channel: &str,
         mut message: Message,
-        guard: &mut Guard,
+        guard: &mut SealingGuard,
     ) -> Option<Arrived> {
-        let (Some(Sealed { sealer, .. }), Guard(Some(guard))) = (&self.0, guard) else {
-            return Some(Arrived { message, asked_from: None });
-        };
+        let Some(Sealed { sealer, .. }) = &self.0 else { return Some(Arrived { message, asked_from: None }) };
+        let guard = guard.0.as_mut()?;
         let subject = message.subject.as_str();
         let role = role_of(root, subject.strip_prefix(before_channel).unwrap_or_default());
         let opened = sealer.open(role, subject, &message.payload, guard);

@@ -12,7 +12,7 @@ use crate::medium::{ConnectError, MediumStatus};
 pub(super) struct Sealing;
 
 #[derive(Debug)]
-pub(super) struct Guard;
+pub(super) struct SealingGuard;
 
 /// Those that have a name outside of `sealing.rs`.
 #[derive(Debug, Clone, Copy)]
@@ -41,15 +41,15 @@ impl Sealing {
         0
     }
 
-    pub(super) const fn guard(&self, _: bool) -> Guard {
-        Guard
+    pub(super) const fn guard(&self, _: bool) -> SealingGuard {
+        SealingGuard
     }
 
     pub(super) fn seal(&self, _: Role, _: &str, _: &str, frame: Bytes) -> Option<Bytes> {
         Some(frame)
     }
 
-    pub(super) fn open(&self, _: Root, _: &str, message: Message, _: &mut Guard) -> Option<Arrived> {
+    pub(super) fn open(&self, _: Root, _: &str, message: Message, _: &mut SealingGuard) -> Option<Arrived> {
         Some(Arrived { message, asked_from: None })
     }
 
