@@ -51,7 +51,9 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
             format!("clippy --workspace --all-targets --locked --features {KIT_FEATURES} -- -D warnings");
         check(&mut cargo(&args))
     })?;
-    for features in ["", "nats", "link", "physics", "hopping", "seal", "nats,seal", "conformance", "test-util"] {
+    for features in
+        ["", "nats", "link", "physics", "hopping", "seal", "nats,seal", "conformance", "test-util"]
+    {
         steps.run(&format!("aether-core with [{features}]"), || {
             check(&mut cargo(&format!(
                 "clippy -p aether-core --locked --no-default-features --features={features} -- -D warnings"

@@ -24,8 +24,8 @@ const ENCRYPTED_AT: usize = HEADER + NONCE_BYTES;
 /// Sender, counter, sealed at, and the length of the reply address.
 const INNER: usize = 8 + 8 + 8 + 2;
 
-/// Addresses up to this length need no allocation for the associated data.
-const USUAL_ADDRESS: usize = 128;
+/// Associated data of this size, the header and an address of 116 bytes, need no allocation.
+const USUAL_ASSOCIATED: usize = 128;
 
 /// What a sealed frame says about itself, besides the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +134,7 @@ pub(super) fn open(key: &SealKey, role: Role, address: &str, message: &[u8]) -> 
     is_text.then_some(Unsealed { sender, counter, sealed_micros, rest, reply })
 }
 
-fn associated(header: &[u8], address: &str) -> SmallVec<[u8; HEADER + USUAL_ADDRESS]> {
+fn associated(header: &[u8], address: &str) -> SmallVec<[u8; USUAL_ASSOCIATED]> {
     let mut associated = SmallVec::from_slice(header);
     associated.extend_from_slice(address.as_bytes());
     associated

@@ -298,7 +298,8 @@ mod tests {
         for sender in 0..100 {
             assert!(guard.take(stamp(sender, 1, NOW)).is_ok());
         }
-        let at_last = |sender, counter, sealed_micros| Stamp { sender, counter, sealed_micros, now_micros: later };
+        let at_last =
+            |sender, counter, sealed_micros| Stamp { sender, counter, sealed_micros, now_micros: later };
         // One goes on.
         assert!(guard.take(at_last(0, 2, later)).is_ok());
         for sender in 100..300 {

@@ -218,6 +218,7 @@ fn each_defect_is_rejected_by_name_and_offset() {
         (b"".to_vec(), Magic { found: vec![] }),
         (b"{\"a\":1}".to_vec(), Magic { found: b"{\"a".to_vec() }),
         (corrupted(3..4, &[2]), Version { found: 2 }),
+        (corrupted(3..4, &[0x81]), Sealed),
         (corrupted(9..55, &[]), cut("node", 9)),
         (corrupted(20..21, &[0]), Address { frame: String::new(), address: String::new() }),
         (corrupted(20..22, &[1, 0xFF]), Utf8 { field: "channel", at: 21 }),
@@ -261,7 +262,7 @@ fn each_defect_is_rejected_by_name_and_offset() {
         (field(&[9, 2, 1]), cut("extension field", 55)),
         (corrupted(55..55, b"!"), LeftOver { field: "the last wave", bytes: 1 }),
     ];
-    let mut seen = [false; 19];
+    let mut seen = [false; 20];
     for (frame, expected) in cases {
         assert_eq!(read(frame.clone(), None).unwrap_err(), expected, "{frame:02x?}");
         // Without a wildcard, so that a new variant needs a case.
@@ -285,10 +286,11 @@ fn each_defect_is_rejected_by_name_and_offset() {
             Baggage(_) => 16,
             BaggageOrder { .. } => 17,
             Trace(_) => 18,
+            Sealed => 19,
         };
         seen[variant] = true;
     }
-    assert_eq!(seen, [true; 19], "a variant of FrameError has no case");
+    assert_eq!(seen, [true; 20], "a variant of FrameError has no case");
 }
 
 #[test]
