@@ -2,6 +2,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod keys;
 mod ledger;
 mod letters;
 mod log;
@@ -25,11 +26,11 @@ use aether_service_beta::BetaError;
 
 #[cfg(feature = "bench")]
 pub(crate) use bench::BenchError;
+pub(crate) use keys::KeysError;
 pub(crate) use ledger::LedgerError;
 pub(crate) use letters::LettersError;
 pub(crate) use log::LogError;
 
-use crate::keys::KeysError;
 use crate::new::NewError;
 use crate::stdin::StdinError;
 

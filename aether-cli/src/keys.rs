@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use aether_core::seal::{KeyUse, SealError, SealKeys, SealKeysError};
+use aether_core::seal::{KeyUse, SealKeys};
 
-use crate::error::CommandError;
+use crate::error::{CommandError, KeysError};
 use crate::output::Output;
 
 /// Make, show and rotate the keys of sealed waves, which the broker can neither read nor forge
@@ -49,19 +49,6 @@ enum Action {
         #[arg(long)]
         drop: bool,
     },
-}
-
-/// Why keys were not made, shown or rotated.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum KeysError {
-    #[error(transparent)]
-    File(#[from] SealKeysError),
-    #[error(transparent)]
-    Random(#[from] SealError),
-    #[error("{} has one key only: add another with `aether keys rotate` first, and hand it to all programs", path.display())]
-    OneKey { path: PathBuf },
-    #[error("{} already seals with its newest key: `--drop` is the next step, or `aether keys rotate` without it the first of the next rotation", path.display())]
-    Sealing { path: PathBuf },
 }
 
 pub(crate) fn keys(args: KeysArgs) -> Result<(), CommandError> {

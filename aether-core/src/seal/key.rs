@@ -77,7 +77,8 @@ impl SealKey {
     pub(super) fn write(&self, text: &mut Zeroizing<String>) {
         text.push_str(TEXT);
         let mut encoded = Zeroizing::new([0; KEY_BYTES.div_ceil(3) * 4]);
-        let length = URL_SAFE_NO_PAD.encode_slice(&*self.0.secret, &mut *encoded).unwrap_or_default();
+        let length =
+            URL_SAFE_NO_PAD.encode_slice(self.0.secret.as_slice(), &mut *encoded).unwrap_or_default();
         text.push_str(std::str::from_utf8(&encoded[..length]).unwrap_or_default());
     }
 
