@@ -1,16 +1,26 @@
 //! Dead letters that survive: waves that a consumer has given up.
 //!
-//! A store of its own in the folder `dead` of a log. A letter holds the whole wave, so it stays when the log drops the wave.
+//! A store of its own in the folder `dead` of a log, or a stream beside that of the log. A letter holds the whole wave, so it
+//! stays when the log drops the wave.
+
+#[cfg(feature = "jetstream")]
+mod stream;
+
+#[cfg(feature = "jetstream")]
+pub use stream::StreamLetters;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use aether_core::Durability;
+use aether_core::{Channel, Durability};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+#[cfg(feature = "jetstream")]
+use crate::jetstream::JetStreamError;
 use crate::store::{AppendError, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions};
 use crate::stored_wave::{StoredWave, frame, read_frame};
 
@@ -74,6 +84,10 @@ pub enum DeadError {
     /// The change was not written.
     #[error("the dead letters cannot be written")]
     Write(#[from] AppendError),
+    /// The server did not answer or refused.
+    #[cfg(feature = "jetstream")]
+    #[error("the dead letters cannot be reached")]
+    Server(#[from] JetStreamError),
     /// The wave was not emitted. The letter stays.
     #[error("dead letter {number} was not sent again and stays")]
     Emit {
@@ -172,18 +186,11 @@ impl DeadStore {
         attempts: u32,
         failed: &[Attempt],
     ) -> Result<u64, AppendError> {
-        let since = stored.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let stored_micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        let body = written(consumer, stored, None, attempts, failed);
         let (consumer, position) = (consumer.to_owned(), stored.position);
-        let about =
-            About { consumer: consumer.clone(), position, stored_micros, attempts, failed: failed.to_vec() };
-        // Writing to memory does not fail; a wave that came out of a log fits into a frame.
-        let mut body = postcard::to_allocvec(&about).unwrap_or_default();
-        let now = tokio::time::Instant::now().into_std();
-        body.extend_from_slice(&frame(&stored.wave, now).unwrap_or_default());
         let level = stored.wave.signal().level();
         let name = stored.wave.channel().as_str().to_owned();
-        let number = self.append(Entry { kind: LETTER, level, id: 0, name, body: body.into() }).await?;
+        let number = self.append(Entry { kind: LETTER, level, id: 0, name, body }).await?;
         self.letters.lock().kept.insert(number, (consumer, position));
         Ok(number)
     }
@@ -233,16 +240,39 @@ impl DeadStore {
     }
 }
 
+/// The content of a letter.
+fn written(
+    consumer: &str,
+    stored: &StoredWave,
+    channel: Option<&Channel>,
+    attempts: u32,
+    failed: &[Attempt],
+) -> Bytes {
+    let since = stored.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let stored_micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    let (consumer, position) = (consumer.to_owned(), stored.position);
+    let about = About { consumer, position, stored_micros, attempts, failed: failed.to_vec() };
+    // Writing to memory does not fail; a wave that came out of a log fits into a frame.
+    let mut body = postcard::to_allocvec(&about).unwrap_or_default();
+    let now = tokio::time::Instant::now().into_std();
+    body.extend_from_slice(&frame(&stored.wave, channel, now).unwrap_or_default());
+    body.into()
+}
+
 fn about(record: &Record) -> Option<About> {
     postcard::take_from_bytes::<About>(&record.body).ok().map(|(about, _)| about)
 }
 
 fn letter(record: &Record) -> Option<DeadWave> {
-    let (about, rest) = postcard::take_from_bytes::<About>(&record.body).ok()?;
-    let frame = record.body.slice(record.body.len() - rest.len()..);
-    let mut stored = read_frame(about.position, record.micros, &record.name, &frame).ok()?;
+    read_letter(record.position, record.micros, Some(&record.name), &record.body)
+}
+
+fn read_letter(number: u64, micros: u64, name: Option<&[u8]>, body: &Bytes) -> Option<DeadWave> {
+    let (about, rest) = postcard::take_from_bytes::<About>(body).ok()?;
+    let frame = body.slice(body.len() - rest.len()..);
+    let mut stored = read_frame(about.position, micros, name, &frame).ok()?;
     stored.at = SystemTime::UNIX_EPOCH + Duration::from_micros(about.stored_micros);
-    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(record.micros);
-    let (number, About { consumer, attempts, failed, .. }) = (record.position, about);
+    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+    let About { consumer, attempts, failed, .. } = about;
     Some(DeadWave { number, consumer, stored, at, attempts, failed })
 }

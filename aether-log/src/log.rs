@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::channels::Channels;
 use crate::consumer::{ConsumeError, Consumer, ConsumerOptions, ConsumerShared};
 use crate::dead::DeadStore;
+use crate::keeper::Keeper;
 use crate::matching::Matching;
 use crate::medium::DurableMedium;
 use crate::reading::LogReader;
@@ -51,9 +52,14 @@ impl LogBuilder {
     /// Opens the log, or makes one. Blocks while it reads one segment, 64 MiB by default.
     ///
     /// # Errors
-    /// [`OpenError`]: another process has the log open, the folder holds files of something else, or it cannot be read or
-    /// written.
+    /// [`OpenError`]: another process has the log open, the folder holds files of something else, it cannot be read or
+    /// written, or a channel is to be replicated.
     pub fn open(self) -> Result<Log, OpenError> {
+        if let Some((pattern, level)) =
+            self.channels.iter().find(|(_, level)| matches!(level, Durability::Replicated(_)))
+        {
+            return Err(OpenError::Replicated { pattern: pattern.clone(), level: *level });
+        }
         let dead = DeadStore::open(&self.folder.join("dead"))?;
         let store = Arc::new(Store::open(&self.folder, self.options, noted_position(&self.folder)?)?);
         if let Some(torn) = store.torn() {
@@ -150,7 +156,8 @@ impl Log {
     pub async fn connect(&self, builder: AetherBuilder) -> Result<Aether, ConnectError> {
         let (store, channels) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.channels));
         let layer = move |inner| {
-            Arc::new(DurableMedium::new(inner, Arc::clone(&store), Arc::clone(&channels))) as Arc<_>
+            let keeper = Keeper::Folder(Arc::clone(&store));
+            Arc::new(DurableMedium::new(inner, keeper, Arc::clone(&channels))) as Arc<_>
         };
         let aether = builder.layer(layer).connect().await?;
         *aether.extension::<Attached>().0.lock() = Some(self.clone());
@@ -207,6 +214,10 @@ impl Log {
     #[must_use]
     pub fn dead(&self) -> &DeadStore {
         &self.shared.dead
+    }
+
+    pub(crate) fn shared_dead(&self) -> Arc<DeadStore> {
+        Arc::clone(&self.shared.dead)
     }
 
     /// Whether waves can be stored. A service that is not ready reports the reason.

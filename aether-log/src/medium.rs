@@ -1,9 +1,8 @@
 //! A medium that stores the waves of durable channels before it carries them.
 //!
-//! [`Log::connect`](crate::Log::connect) puts it around the medium of an address. Waves of other channels pass through.
+//! `connect` of a log puts it around the medium of an address. Waves of other channels pass through.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,8 +17,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
 use crate::channels::Channels;
-use crate::store::{AppendError, Store};
-use crate::stored_wave::entry;
+use crate::keeper::{KeepError, Keeper};
+use crate::store::AppendError;
 
 /// How long a flush waits for waves that are being stored.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(30);
@@ -32,7 +31,7 @@ struct NeverWaits;
 #[derive(Debug)]
 pub(crate) struct DurableMedium {
     inner: Arc<dyn Medium>,
-    store: Arc<Store>,
+    keeper: Keeper,
     channels: Arc<Channels>,
     /// The number of waves that are being stored.
     storing: Arc<watch::Sender<u64>>,
@@ -59,9 +58,8 @@ impl Drop for Counted {
 /// A wave that was given to the log. Dropped early, it is carried once it is stored, without waiting for room.
 struct Storing {
     wave: Option<Wave>,
-    level: Durability,
     inner: Arc<dyn Medium>,
-    result: oneshot::Receiver<Result<u64, AppendError>>,
+    result: oneshot::Receiver<Result<Stored, KeepError>>,
     _counted: Counted,
 }
 
@@ -71,11 +69,8 @@ impl Storing {
         let result = (&mut self.result).await;
         // Not before: this future may be dropped while it waits.
         let wave = self.wave.take().unwrap_or_else(blank);
-        match result.unwrap_or(Err(AppendError::Closed)) {
-            Ok(position) => {
-                let position = NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN);
-                Ok((wave, Stored::new(position, self.level)))
-            }
+        match result.unwrap_or(Err(AppendError::Closed.into())) {
+            Ok(stored) => Ok((wave, stored)),
             Err(error) => Err(NotStored::new(wave, error.is_transient(), error)),
         }
     }
@@ -115,9 +110,9 @@ impl Drop for Storing {
 }
 
 impl DurableMedium {
-    pub(crate) fn new(inner: Arc<dyn Medium>, store: Arc<Store>, channels: Arc<Channels>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Medium>, keeper: Keeper, channels: Arc<Channels>) -> Self {
         let storing = Arc::new(watch::Sender::new(0));
-        Self { inner, store, channels, storing, is_closed: AtomicBool::new(false) }
+        Self { inner, keeper, channels, storing, is_closed: AtomicBool::new(false) }
     }
 
     /// Gives a wave to the log.
@@ -134,24 +129,20 @@ impl DurableMedium {
         if bytes > promises.max_payload {
             return Err(EmitError::TooLarge { wave, bytes, max_bytes: promises.max_payload });
         }
-        let entry = match entry(&wave) {
-            Ok(entry) => entry,
-            Err(error) => return Err(NotStored::new(wave, false, error).into()),
-        };
         let (answer, result) = oneshot::channel();
         let (late, inner, counted) = (wave.clone(), Arc::clone(&self.inner), Counted::new(&self.storing));
-        let done = Box::new(move |result: Result<u64, AppendError>| {
+        let done = move |result: Result<Stored, KeepError>| {
             if let Err(Ok(_)) = answer.send(result) {
                 // The emit was cancelled, and the wave is stored.
                 drop(inner.carry(late));
             }
             drop(counted);
-        });
-        if let Err(error) = self.store.append(entry, level, done) {
+        };
+        if let Err(error) = self.keeper.keep(&wave, level, done) {
             return Err(NotStored::new(wave, error.is_transient(), error).into());
         }
         let (inner, counted) = (Arc::clone(&self.inner), Counted::new(&self.storing));
-        Ok(Storing { wave: Some(wave), level, inner, result, _counted: counted })
+        Ok(Storing { wave: Some(wave), inner, result, _counted: counted })
     }
 
     /// Waits until no wave is being stored.

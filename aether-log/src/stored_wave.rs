@@ -26,40 +26,50 @@ pub struct StoredWave {
 }
 
 /// The identity of a wave for finding a second copy of it.
-fn identity(wave: &Wave) -> u128 {
+pub(crate) fn identity(wave: &Wave) -> u128 {
     u128::from(wave.source().instance()) << 64 | u128::from(wave.sequence())
 }
 
 /// The record of a wave.
 pub(crate) fn entry(wave: &Wave) -> Result<Entry, EncodeError> {
     let now = tokio::time::Instant::now().into_std();
-    let body = frame(wave, now)?;
+    let body = frame(wave, None, now)?;
     let (level, id) = (wave.signal().level(), identity(wave));
     Ok(Entry { kind: WAVE, level, id, name: wave.channel().as_str().to_owned(), body })
 }
 
-pub(crate) fn frame(wave: &Wave, now: std::time::Instant) -> Result<Bytes, EncodeError> {
+/// The frame names the channel only if one is given: a record or a subject has it beside the frame.
+pub(crate) fn frame(
+    wave: &Wave,
+    channel: Option<&Channel>,
+    now: std::time::Instant,
+) -> Result<Bytes, EncodeError> {
     // The frame is read by this log only. Its position and time are in the record.
-    encode(Sender { node: 0, sent_micros: 0 }, None, std::slice::from_ref(wave), now)
+    encode(Sender { node: 0, sent_micros: 0 }, channel, std::slice::from_ref(wave), now)
 }
 
 /// The wave of a record; `None` if the record is none of a wave.
 pub(crate) fn read(record: &Record) -> Option<Result<StoredWave, FrameError>> {
-    (record.kind == WAVE).then(|| read_frame(record.position, record.micros, &record.name, &record.body))
+    (record.kind == WAVE)
+        .then(|| read_frame(record.position, record.micros, Some(&record.name), &record.body))
 }
 
+/// Without a name, the frame has it.
 pub(crate) fn read_frame(
     position: u64,
     micros: u64,
-    name: &[u8],
+    name: Option<&[u8]>,
     frame: &Bytes,
 ) -> Result<StoredWave, FrameError> {
     let utf8 = |_| FrameError::Utf8 { field: "channel", at: 0 };
-    let channel = Channel::with_reserved(std::str::from_utf8(name).map_err(utf8)?)?;
+    let channel = match name {
+        Some(name) => Some(Channel::with_reserved(std::str::from_utf8(name).map_err(utf8)?)?),
+        None => None,
+    };
     let frame = if frame.len() > SHARED { Bytes::copy_from_slice(frame) } else { frame.clone() };
     let kept = Duration::from_micros(micros_since_1970().saturating_sub(micros));
     let now = tokio::time::Instant::now().into_std();
-    let mut waves = decode(&frame, Some(&channel), now, |_| kept)?.waves;
+    let mut waves = decode(&frame, channel.as_ref(), now, |_| kept)?.waves;
     let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(micros));
     let wave = waves.pop().ok_or(FrameError::Empty { what: "waves" })?;
     Ok(StoredWave { position, at: at.unwrap_or(SystemTime::UNIX_EPOCH), wave })

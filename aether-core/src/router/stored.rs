@@ -16,23 +16,29 @@ pub enum Durability {
     Stored,
     /// A power cut: the disk has confirmed the wave.
     Synced,
+    /// The loss of machines: this many servers keep the wave, and most of them have it already.
+    Replicated(u8),
 }
 
 impl Durability {
-    /// The lower-case name: `none`, `stored` or `synced`.
+    /// The lower-case name: `none`, `stored`, `synced` or `replicated`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Stored => "stored",
             Self::Synced => "synced",
+            Self::Replicated(_) => "replicated",
         }
     }
 }
 
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        match self {
+            Self::Replicated(servers) => f.pad(&format!("replicated({servers})")),
+            _ => f.pad(self.as_str()),
+        }
     }
 }
 

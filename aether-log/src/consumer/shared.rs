@@ -9,7 +9,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::consumer::claim::Claim;
-use crate::consumer::delivery::Delivery;
+use crate::consumer::delivery::{Delivery, Ending};
 use crate::consumer::error::ConsumeError;
 use crate::consumer::journal::Journal;
 use crate::consumer::ledger::ConsumerLedger;
@@ -180,14 +180,9 @@ impl ConsumerShared {
             self.journal.settle(claim, position, Fate::Dead, &self.window, |_| {});
             return Ok(None);
         }
-        Ok(Some(Delivery {
-            stored,
-            attempt: failures.count + 1,
-            claim: Some(claim),
-            journal: Arc::clone(&self.journal),
-            window: Arc::clone(&self.window),
-            options: self.options,
-        }))
+        let (journal, window) = (Arc::clone(&self.journal), Arc::clone(&self.window));
+        let ending = Ending::Journal { claim, journal, window, options: self.options };
+        Ok(Some(Delivery::new(stored, failures.count + 1, ending)))
     }
 }
 

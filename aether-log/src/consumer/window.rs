@@ -38,7 +38,7 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    fn push(&mut self, attempt: Attempt) {
+    pub(super) fn push(&mut self, attempt: Attempt) {
         self.count = self.count.saturating_add(1);
         if self.listed.len() == MAX_FAILED {
             // The first ones show how it began, the last ones how it is.

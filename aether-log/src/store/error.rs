@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aether_core::{Durability, Pattern};
+
 /// Why a log was not opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -35,6 +37,16 @@ pub enum OpenError {
         path: PathBuf,
         /// The version in the file.
         version: u8,
+    },
+    /// A folder is on one machine.
+    #[error(
+        "{pattern} is to be {level}, and a folder is on one machine: use `synced`, or a log in JetStream"
+    )]
+    Replicated {
+        /// The pattern of the channels.
+        pattern: Pattern,
+        /// The level that was asked for.
+        level: Durability,
     },
     /// The operating system refused.
     #[error("cannot {doing} {}", path.display())]

@@ -1,0 +1,9 @@
+//! Durable logs: the contract by number on each kind of log, and what is particular to JetStream.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+mod cluster;
+mod lines;
+mod promises;
+mod refusing;
+mod stage;
