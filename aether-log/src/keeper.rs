@@ -33,6 +33,16 @@ pub(crate) enum KeepError {
 }
 
 impl KeepError {
+    /// The reason itself, as users look for it.
+    pub(crate) fn into_reason(self) -> Box<dyn std::error::Error + Send + Sync> {
+        match self {
+            Self::Append(error) => error.into(),
+            Self::Encode(error) => error.into(),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(error) => error.into(),
+        }
+    }
+
     pub(crate) const fn is_transient(&self) -> bool {
         match self {
             Self::Append(error) => error.is_transient(),

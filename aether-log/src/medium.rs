@@ -71,7 +71,7 @@ impl Storing {
         let wave = self.wave.take().unwrap_or_else(blank);
         match result.unwrap_or(Err(AppendError::Closed.into())) {
             Ok(stored) => Ok((wave, stored)),
-            Err(error) => Err(NotStored::new(wave, error.is_transient(), error)),
+            Err(error) => Err(NotStored::new(wave, error.is_transient(), error.into_reason())),
         }
     }
 
@@ -139,7 +139,7 @@ impl DurableMedium {
             drop(counted);
         };
         if let Err(error) = self.keeper.keep(&wave, level, done) {
-            return Err(NotStored::new(wave, error.is_transient(), error).into());
+            return Err(NotStored::new(wave, error.is_transient(), error.into_reason()).into());
         }
         let (inner, counted) = (Arc::clone(&self.inner), Counted::new(&self.storing));
         Ok(Storing { wave: Some(wave), inner, result, _counted: counted })

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::medium::{NatsCredentials, without_secrets};
-use async_nats::client::RequestErrorKind as ClientErrorKind;
-use async_nats::jetstream::context::{PublishErrorKind, RequestErrorKind};
+use async_nats::client::{RequestError, RequestErrorKind};
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, Error as ServerError, ErrorCode};
-use async_nats::{Client, ConnectOptions, Event, Request, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, Message, Request, ServerAddr};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -186,32 +186,38 @@ impl Connection {
         JetStreamError::NoAnswer { name: name.to_owned(), after: self.patience }
     }
 
-    /// A request to the API of JetStream about a stream or a consumer.
+    /// A request to the API of JetStream about a stream or a consumer. `()` as content is none.
     pub(crate) async fn api<T: DeserializeOwned>(
         &self,
         name: &str,
         subject: String,
         content: &impl Serialize,
     ) -> Result<T, Failure> {
-        let full = format!("$JS.API.{subject}");
+        let subject = format!("$JS.API.{subject}");
+        let unusable = |source: Arc<dyn std::error::Error + Send + Sync>| {
+            let name = name.to_owned();
+            Failure::Other(JetStreamError::Refused { doing: "answer for", name, source })
+        };
+        let content = serde_json::to_vec(content).map_err(|error| unusable(Arc::new(error)))?;
+        let content = if content == b"null" { Bytes::new() } else { content.into() };
         let mut attempts = Attempts::new(self.patience);
         loop {
-            let refused = self.refusals.of(&full);
+            let refused = self.refusals.of(&subject);
             let answer = tokio::select! {
                 biased;
-                answer = self.context.request::<_, _, Response<T>>(subject.clone(), content) => answer,
-                () = refused => return Err(Failure::Other(JetStreamError::NotPermitted { subject: full })),
+                answer = self.ask(subject.clone(), content.clone()) => answer,
+                () = refused => return Err(Failure::Other(JetStreamError::NotPermitted { subject })),
             };
             let refused = match answer {
-                Ok(Response::Ok(answer)) => return Ok(answer),
-                Ok(Response::Err { error }) if may_pass(&error) => Some(error),
-                Ok(Response::Err { error }) => return Err(Failure::Server(error)),
+                Ok(answer) => match serde_json::from_slice::<Response<T>>(&answer.payload) {
+                    Ok(Response::Ok(answer)) => return Ok(answer),
+                    Ok(Response::Err { error }) if may_pass(&error) => Some(error),
+                    Ok(Response::Err { error }) => return Err(Failure::Server(error)),
+                    Err(error) => return Err(unusable(Arc::new(error))),
+                },
                 Err(error) => match error.kind() {
                     RequestErrorKind::NoResponders | RequestErrorKind::TimedOut => None,
-                    _ => {
-                        let (doing, name, source) = ("answer for", name.to_owned(), Arc::new(error));
-                        return Err(Failure::Other(JetStreamError::Refused { doing, name, source }));
-                    }
+                    _ => return Err(unusable(Arc::new(error))),
                 },
             };
             if !attempts.next().await {
@@ -274,12 +280,12 @@ impl Connection {
             let request = Request::new().payload(Bytes::from_static(b"+ACK")).timeout(Some(ANSWERED_WITHIN));
             let answer = tokio::select! {
                 biased;
-                answer = self.client.send_request(reply.to_owned(), request) => answer,
+                answer = self.ask(reply.to_owned(), Bytes::from_static(b"+ACK")) => answer,
                 () = refused => return Err(JetStreamError::NotPermitted { subject: reply.to_owned() }),
             };
             let Err(error) = answer else { return Ok(()) };
             match error.kind() {
-                ClientErrorKind::TimedOut | ClientErrorKind::NoResponders => {}
+                RequestErrorKind::TimedOut | RequestErrorKind::NoResponders => {}
                 _ => {
                     let (name, source) = (consumer.to_owned(), Arc::new(error));
                     return Err(JetStreamError::Refused { doing: "acknowledge a wave of", name, source });

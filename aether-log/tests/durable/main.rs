@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod cluster;
+mod killing;
 mod lines;
 mod promises;
 mod refusing;

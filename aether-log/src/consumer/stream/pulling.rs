@@ -169,7 +169,7 @@ async fn take(
     asked: &mut Asked,
 ) -> Result<(), JetStreamError> {
     let (mut next, mut waves) = (Some(first), Vec::new());
-    let mut is_deleted = false;
+    let (mut is_deleted, mut is_refused) = (false, false);
     while let Some(message) = next {
         let reply = message.reply.clone();
         match reader.read(message) {
@@ -182,7 +182,7 @@ async fn take(
             }
             Meaning::Heartbeat => {}
             Meaning::Ended => asked.ended(None),
-            Meaning::Refused => asked.ended(Some(Instant::now())),
+            Meaning::Refused => is_refused = true,
             Meaning::Deleted => is_deleted = true,
         }
         if waves.len() >= AT_ONCE {
@@ -190,8 +190,9 @@ async fn take(
         }
         next = messages.next().now_or_never().flatten();
     }
-    if asked.unanswered.is_none() || !waves.is_empty() {
-        asked.heard();
+    match is_refused {
+        true => asked.ended(Some(Instant::now())),
+        false => asked.heard(),
     }
     asked.waves = asked.waves.saturating_sub(waves.len());
     for reply in shared.window.add(waves) {
