@@ -154,27 +154,33 @@ impl Connection {
     pub(crate) async fn has_jetstream(&self) -> Result<(), JetStreamError> {
         let refused = self.refusals.of("$JS.API.INFO");
         let none = || JetStreamError::NoJetStream { url: self.url.clone() };
-        let request = self.context.request::<_, _, Response<serde_json::Value>>("INFO", &());
         let answer = tokio::select! {
             biased;
-            answer = request => answer,
+            answer = self.ask("$JS.API.INFO".to_owned(), Bytes::new()) => answer,
             // Nothing that a log does needs this request.
             () = refused => return Ok(()),
         };
-        match answer {
-            Ok(Response::Ok(_)) => Ok(()),
-            Ok(Response::Err { error }) => match error.error_code() {
-                ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
-                    Err(none())
-                }
-                // A cluster that is starting: the requests that follow wait for it.
-                _ => Ok(()),
-            },
-            Err(error) => match error.kind() {
-                RequestErrorKind::NoResponders => Err(none()),
-                _ => Ok(()),
-            },
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => return Err(none()),
+            // The requests that follow try again.
+            Err(_) => return Ok(()),
+        };
+        match serde_json::from_slice::<Response<serde::de::IgnoredAny>>(&answer.payload) {
+            Ok(Response::Err { error })
+                if error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED
+                    || error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT =>
+            {
+                Err(none())
+            }
+            // Also a cluster that is starting, which the requests that follow wait for.
+            _ => Ok(()),
         }
+    }
+
+    async fn ask(&self, subject: String, content: Bytes) -> Result<Message, RequestError> {
+        let request = Request::new().payload(content).timeout(Some(ANSWERED_WITHIN));
+        self.client.send_request(subject, request).await
     }
 
     /// Waits until the server refuses this subject, from now on.
@@ -277,7 +283,6 @@ impl Connection {
         let mut attempts = Attempts::new(self.patience);
         loop {
             let refused = self.refusals.of(reply);
-            let request = Request::new().payload(Bytes::from_static(b"+ACK")).timeout(Some(ANSWERED_WITHIN));
             let answer = tokio::select! {
                 biased;
                 answer = self.ask(reply.to_owned(), Bytes::from_static(b"+ACK")) => answer,
