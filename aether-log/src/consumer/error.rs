@@ -72,6 +72,18 @@ pub enum NotAcknowledged {
     Server(#[from] JetStreamError),
 }
 
+impl NotAcknowledged {
+    /// Whether the same may succeed later without a change of the program.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Write(error) => error.is_transient(),
+            #[cfg(feature = "jetstream")]
+            Self::Server(error) => error.is_transient(),
+        }
+    }
+}
+
 impl From<AckError> for ConsumeError {
     fn from(error: AckError) -> Self {
         match error.source {

@@ -87,7 +87,7 @@ impl StreamClaim {
     /// Acknowledges without waiting for the server, except for one in so many. A wave whose acknowledgement is lost is
     /// recognised when it comes again.
     pub(crate) async fn acknowledge_soon(self, number: u64) -> Result<(), JetStreamError> {
-        if number % CONFIRMED_EVERY == 0 {
+        if number.is_multiple_of(CONFIRMED_EVERY) {
             return self.acknowledge().await;
         }
         let Some(reply) = self.shared.window.settle(self.position, Some(self.id)) else { return Ok(()) };
