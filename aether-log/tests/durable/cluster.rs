@@ -73,7 +73,9 @@ async fn leader_fails(rounds: usize) {
             let name = text(&delivery);
             assert!(!handled.borrow().contains(&name), "{name} came again after it was acknowledged");
             delivery.ack().await.unwrap();
-            handled.send_modify(|handled| drop(handled.insert(name)));
+            handled.send_modify(|handled| {
+                handled.insert(name);
+            });
         }
     });
 

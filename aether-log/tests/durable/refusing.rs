@@ -55,7 +55,8 @@ async fn a_stream_with_other_settings_is_named_with_both_values_and_not_changed(
     let context = async_nats::jetstream::new(client);
     assert_eq!(context.get_stream("shop").await.unwrap().cached_info().config.max_bytes, 1 << 20);
     // Any other setting that a promise depends on.
-    let others: [(&str, fn(&mut stream::Config)); 4] = [
+    type Change = fn(&mut stream::Config);
+    let others: [(&str, Change); 4] = [
         ("subjects", |config| config.subjects.push("other".to_owned())),
         ("discard", |config| config.discard = stream::DiscardPolicy::Old),
         ("duplicate_window", |config| config.duplicate_window = Duration::from_secs(7)),

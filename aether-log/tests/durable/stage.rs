@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// Where a log is kept. It can be opened again.
 pub(crate) enum Place {
     Folder(TempDir),
-    JetStream { server: NatsServer, _streams: TempDir },
+    JetStream { server: Box<NatsServer>, _streams: TempDir },
 }
 
 pub(crate) fn options() -> JetStreamOptions {
@@ -26,7 +26,7 @@ impl Place {
         let streams = tempfile::tempdir().unwrap();
         let server = ServerOptions::default().jetstream(streams.path());
         let server = NatsServer::start_with(server).await.unwrap();
-        Self::JetStream { server, _streams: streams }
+        Self::JetStream { server: Box::new(server), _streams: streams }
     }
 
     pub(crate) async fn open(&self) -> DurableLog {
