@@ -13,7 +13,7 @@ use aether_core::{
     Aether, CreateError, InboxOptions, JoinError, Pattern, ServeOrder, Vibrator, Wave, WhenFull,
     physics::{ObserveError, PhysicsObserver},
 };
-use aether_metrics::Tls;
+use aether_metrics::{Metrics, Tls};
 use futures_util::FutureExt;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::field::{FieldOptions, Fields};
 use crate::http;
 use crate::insight::{self, Insight};
+use crate::metrics;
 use crate::observed::Observed;
 use crate::status::{Heard, StatusSource};
 
@@ -250,6 +251,12 @@ impl Gateway {
     #[must_use]
     pub fn insight(&self) -> Option<Arc<Insight>> {
         self.source.insight()
+    }
+
+    /// The metrics that the gateway serves, for an endpoint of one's own beside its page.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        metrics::metrics(self.source.aether(), Arc::clone(&self.source))
     }
 
     /// Observes and serves until `shutdown` is cancelled. Then it observes the queued waves, finishes open requests

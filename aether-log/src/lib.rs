@@ -21,6 +21,7 @@ mod jetstream;
 #[cfg(feature = "jetstream")]
 mod jetstream_log;
 mod keeper;
+mod keeping;
 mod log;
 mod matching;
 mod medium;
