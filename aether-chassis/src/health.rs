@@ -6,7 +6,10 @@
 use std::fmt;
 
 use aether_core::Aether;
+use aether_log::Log;
 use serde::Serialize;
+
+use crate::error_chain;
 
 /// The readiness of a program.
 ///
@@ -44,10 +47,14 @@ impl Health {
         Self { ready: true, reasons: Vec::new() }
     }
 
-    /// Whether the bus can carry waves now.
+    /// Whether the bus can carry waves now, and store those of durable channels.
     #[must_use]
     pub fn of(aether: &Aether) -> Self {
-        Self::ready().unless(aether.status().connected, "not_connected", "the medium is not connected")
+        let health = Self::ready().unless(aether.status().connected, "not_connected", "the medium is not connected");
+        match log_trouble(aether) {
+            Some(trouble) => health.unless(false, "not_storing", trouble),
+            None => health,
+        }
     }
 
     /// Adds a reason unless all is well.
@@ -66,6 +73,13 @@ impl Health {
         // Texts and a flag can always be written.
         serde_json::to_string(self).unwrap_or_default()
     }
+}
+
+/// Why waves of durable channels cannot be stored, if that is so.
+#[must_use]
+pub fn log_trouble(aether: &Aether) -> Option<String> {
+    let error = Log::of(aether)?.ready().err()?;
+    Some(format!("waves of durable channels cannot be stored: {}", error_chain(&error)))
 }
 
 /// `ready`, or `not ready: ` and the reasons.

@@ -37,7 +37,7 @@ mod tracer;
 mod tuned;
 mod tuner;
 
-pub use batch::EmitAllError;
+pub use batch::{BatchReceipt, EmitAllError};
 pub use builder::{CreateError, VibratorBuilder};
 pub use emission::{EmissionRate, EmissionRateError};
 #[allow(unused_imports, reason = "for optional parts")]

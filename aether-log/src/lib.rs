@@ -11,17 +11,27 @@
 mod channels;
 mod consumer;
 mod dead;
+mod filter;
 mod log;
+mod log_builder;
+mod maintenance;
 mod matching;
 mod medium;
 mod reading;
+mod replay;
 mod resonating;
+mod snapshots;
 pub mod store;
+mod storing;
+mod storing_batch;
 mod stored_wave;
 
 pub use consumer::{AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, Delivery, Start};
-pub use dead::{Attempt, DeadError, DeadStore, DeadWave, MAX_FAILED};
+pub use dead::{Attempt, DeadError, DeadStore, DeadView, DeadWave, MAX_FAILED};
+pub use filter::WaveFilter;
 pub use log::{Log, LogBuilder};
 pub use reading::{LogItem, LogReader};
+pub use replay::{Replay, ReplayError, Replayed};
 pub use resonating::{ResonateDurable, ResonateError};
+pub use snapshots::{Snapshot, SnapshotError};
 pub use stored_wave::StoredWave;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::AccountSettings;
 use super::address::{CollectorAddress, ListenAddress};
+use super::durable::DurableSettings;
 use super::quantity::{Count, OrOff, QuantityError, Size, Time};
 use super::rate::Rate;
 use crate::logging::{DEFAULT_FILTER, LogFormat};
@@ -58,6 +59,8 @@ pub struct Settings {
     pub account: AccountSettings,
     /// The limits of what a service emits.
     pub emit: EmitSettings,
+    /// Channels whose waves are stored.
+    pub durable: DurableSettings,
     /// The memory of the process.
     pub memory: MemorySettings,
 }

@@ -7,6 +7,7 @@ use aether_core::wire::micros_since_1970;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::consumer::attempts::Begun;
 use crate::consumer::claim::Claim;
 use crate::consumer::error::AckError;
 use crate::consumer::journal::Journal;
@@ -23,6 +24,7 @@ pub struct Delivery {
     pub(super) stored: StoredWave,
     pub(super) attempt: u32,
     pub(super) claim: Option<Claim>,
+    pub(super) _begun: Option<Begun>,
     pub(super) journal: Arc<Journal>,
     pub(super) window: Arc<Window>,
     pub(super) options: ConsumerOptions,
@@ -47,14 +49,14 @@ impl Delivery {
         self.stored.position
     }
 
-    /// Which attempt this is, from 1. Attempts that ended with the process are not counted.
+    /// Which attempt this is, from 1. Attempts that ended with the process are counted.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Acknowledges the wave: it is not delivered again, also after a restart. The acknowledgement is [stored](
-    /// aether_core::Durability::Stored) and not synced, so after a power cut the wave may come once more.
+    /// Acknowledges the wave: it is not delivered again, also after a restart. The acknowledgement is stored, or synced, by
+    /// [`ConsumerOptions::acknowledgements`].
     ///
     /// # Errors
     /// [`AckError`] if it was not written. Then the wave is delivered again.

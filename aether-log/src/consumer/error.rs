@@ -37,6 +37,9 @@ pub enum ConsumeError {
     /// A dead letter or an acknowledgement was not written. Its wave stays.
     #[error("the consumer cannot write")]
     Write(#[from] AppendError),
+    /// The beginning of an attempt cannot be noted. Its wave stays.
+    #[error("the beginning of an attempt cannot be noted: check the folder of the consumer")]
+    Attempt(#[source] std::io::Error),
     /// The runtime is being shut down.
     #[error("the runtime is being shut down")]
     ShutDown,
