@@ -11,6 +11,8 @@
 mod channels;
 mod consumer;
 mod dead;
+#[cfg(test)]
+mod faults;
 mod filter;
 mod log;
 mod log_builder;
