@@ -253,7 +253,8 @@ impl Configuration {
             layer: "durable log",
             source,
         };
-        let opened = tokio::task::spawn_blocking(|| log.open()).await.map_err(|error| refused(error.into()))?;
+        let opened =
+            tokio::task::spawn_blocking(|| log.open()).await.map_err(|error| refused(error.into()))?;
         Ok(Some(opened.map_err(|error| refused(error.into()))?))
     }
 

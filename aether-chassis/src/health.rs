@@ -50,7 +50,8 @@ impl Health {
     /// Whether the bus can carry waves now, and store those of durable channels.
     #[must_use]
     pub fn of(aether: &Aether) -> Self {
-        let health = Self::ready().unless(aether.status().connected, "not_connected", "the medium is not connected");
+        let health =
+            Self::ready().unless(aether.status().connected, "not_connected", "the medium is not connected");
         match log_trouble(aether) {
             Some(trouble) => health.unless(false, "not_storing", trouble),
             None => health,

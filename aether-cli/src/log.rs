@@ -2,10 +2,11 @@
 
 mod chosen;
 mod follow;
+mod interrupt;
+mod line;
 mod progress;
 mod replay;
 
-use std::fmt::Display;
 use std::path::PathBuf;
 
 use aether_chassis::CancellationToken;
@@ -13,14 +14,14 @@ use aether_log::StoredWave;
 use aether_log::store::{View, verify_with};
 
 use self::chosen::Chosen;
+use self::interrupt::until;
+pub(crate) use self::line::MOST_CHARACTERS;
+use self::line::line;
 use self::progress::Progress;
 use self::replay::ReplayArgs;
 use crate::error::{CommandError, LogError};
 use crate::output::{Output, stderr_line};
-use crate::record::{Line, Record};
-
-/// The maximum number of payload characters in text output.
-pub(crate) const MOST_CHARACTERS: usize = 4096;
+use crate::record::Record;
 
 /// Read, check and replay a durable log
 #[derive(Debug, clap::Args)]
@@ -72,11 +73,6 @@ struct Exported<'a> {
     position: u64,
     stored: String,
     wave: Record<'a>,
-}
-
-/// A wave as a line for people.
-fn line(stored: &StoredWave) -> impl Display {
-    format!("{:>8} {}", stored.position, Line::of(&stored.wave, MOST_CHARACTERS))
 }
 
 pub(crate) async fn log(args: LogArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
@@ -140,16 +136,5 @@ fn verify(folder: &std::path::Path) -> Result<(), CommandError> {
     match verified.damaged.len() {
         0 => Ok(()),
         places => Err(LogError::Damaged { places }.into()),
-    }
-}
-
-/// Ends a command when it is interrupted.
-async fn until(
-    command: impl Future<Output = Result<(), CommandError>>,
-    shutdown: &CancellationToken,
-) -> Result<(), CommandError> {
-    tokio::select! {
-        done = command => done,
-        () = shutdown.cancelled() => Err(CommandError::Interrupted { before: "the end of the log" }),
     }
 }

@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::store::{AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions, View};
+use crate::store::{
+    AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions, View,
+};
 use crate::stored_wave::{StoredWave, frame, read_frame};
 
 const LETTER: u8 = 16;

@@ -25,7 +25,8 @@ struct Faulty {
 
 impl Faulty {
     fn new() -> Arc<Self> {
-        let (fails_to_sync, room, micros) = (AtomicBool::new(false), AtomicU64::new(u64::MAX), AtomicU64::new(0));
+        let (fails_to_sync, room, micros) =
+            (AtomicBool::new(false), AtomicU64::new(u64::MAX), AtomicU64::new(0));
         Arc::new(Self { fails_to_sync, room, micros, syncs: AtomicU64::new(0) })
     }
 }
@@ -83,7 +84,8 @@ fn kept(log: &Log) -> Vec<StoredWave> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again_and_nothing_acknowledged_is_lost() {
+async fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again_and_nothing_acknowledged_is_lost()
+ {
     let (folder, system) = (tempfile::tempdir().unwrap(), Faulty::new());
     {
         let log = open(folder.path(), &system);
@@ -177,7 +179,11 @@ async fn of_a_group_that_does_not_fit_the_whole_records_stay_and_the_others_are_
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), ready).await.unwrap();
     let receipt = shop.emit(wave("orders.created", 5)).await.unwrap();
-    assert_eq!((receipt.stored.unwrap().position.get(), receipt.sequence), (6, 6), "no position and no number is lost");
+    assert_eq!(
+        (receipt.stored.unwrap().position.get(), receipt.sequence),
+        (6, 6),
+        "no position and no number is lost"
+    );
     let verified = verify(folder.path()).unwrap();
     assert_eq!((verified.records, verified.damaged.len(), verified.torn), (6, 0, None));
 }

@@ -24,9 +24,9 @@ mod replay;
 mod resonating;
 mod snapshots;
 pub mod store;
+mod stored_wave;
 mod storing;
 mod storing_batch;
-mod stored_wave;
 
 pub use consumer::{AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, Delivery, Start};
 pub use dead::{Attempt, DeadError, DeadStore, DeadView, DeadWave, MAX_FAILED};

@@ -30,8 +30,14 @@ impl LogBuilder {
     pub fn open(self) -> Result<Log, OpenError> {
         let Opened { store, dead, channels, consumers, maintenance } = self.open_parts()?;
         let (dead, channels) = (Arc::new(dead), Arc::new(channels));
-        let shared =
-            Shared { _maintenance: maintenance, store, dead, channels, options: consumers, consumers: Mutex::default() };
+        let shared = Shared {
+            _maintenance: maintenance,
+            store,
+            dead,
+            channels,
+            options: consumers,
+            consumers: Mutex::default(),
+        };
         Ok(Log { shared: Arc::new(shared) })
     }
 }

@@ -127,15 +127,21 @@ impl LogBuilder {
         let maintenance = Maintenance::start(&store, self.rules, self.clean_up_every);
         let maintenance =
             maintenance.map_err(|source| OpenError::io(&self.folder, "start the thread of", source))?;
-        Ok(Opened { store, dead, channels: Channels::new(self.channels), consumers: self.consumers, maintenance })
+        Ok(Opened {
+            store,
+            dead,
+            channels: Channels::new(self.channels),
+            consumers: self.consumers,
+            maintenance,
+        })
     }
 }
 
 /// The smallest position that a new record may get. After a power cut consumers and snapshots may know positions that the log
 /// has lost; a new wave there would count as acknowledged, or as a part of the state.
 fn noted_position(folder: &Path) -> Result<u64, OpenError> {
-    let mut noted =
-        snapshots::last_position(folder).map_err(|source| OpenError::io(folder, "list the snapshots of", source))?;
+    let mut noted = snapshots::last_position(folder)
+        .map_err(|source| OpenError::io(folder, "list the snapshots of", source))?;
     let folder = folder.join(CONSUMERS);
     if !folder.is_dir() {
         return Ok(noted + 1);

@@ -39,7 +39,9 @@ pub enum SnapshotError {
         name: String,
     },
     /// The position is beyond the end of the log.
-    #[error("the snapshot {name} is of position {position}, and the log ends at {last}: use the position of a wave")]
+    #[error(
+        "the snapshot {name} is of position {position}, and the log ends at {last}: use the position of a wave"
+    )]
     Ahead {
         /// The name.
         name: String,
@@ -109,7 +111,9 @@ pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> R
     }
     // A link and not a renaming: the last one keeps its name until the new one has it.
     match fs::remove_file(&before) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&before, "remove")(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed(&before, "remove")(error));
+        }
         _ => {}
     }
     match fs::hard_link(&last, &before) {

@@ -61,7 +61,13 @@ impl Storing {
         if let Err(error) = store.append(entry, level, done) {
             return Err(NotStored::new(wave, error.is_transient(), error));
         }
-        Ok(Self { wave: Some(wave), level, inner: Arc::clone(inner), result, _counted: Counted::new(storing) })
+        Ok(Self {
+            wave: Some(wave),
+            level,
+            inner: Arc::clone(inner),
+            result,
+            _counted: Counted::new(storing),
+        })
     }
 
     /// Waits until the wave is stored.
@@ -112,4 +118,3 @@ impl Drop for Storing {
         }
     }
 }
-

@@ -45,7 +45,10 @@ impl Ending {
             let results = self.results.drain(..).map(|result| result.unwrap_or(Err(AppendError::Closed)));
             if let Err(results) = answer.send(results.collect()) {
                 // The emit was cancelled, and these waves are stored.
-                carry_now(&*inner, waves.into_iter().zip(results).filter(|(_, result)| result.is_ok()).map(|(wave, _)| wave));
+                carry_now(
+                    &*inner,
+                    waves.into_iter().zip(results).filter(|(_, result)| result.is_ok()).map(|(wave, _)| wave),
+                );
             }
             drop(counted);
         }

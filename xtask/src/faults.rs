@@ -23,7 +23,11 @@ pub(crate) struct FaultsArgs {
 /// What is run: a name for people, the tests of the package, and words of their names.
 const SUITES: [(&str, &[&str], &[&str]); 3] = [
     ("machines that fail: sync, a full disk, clocks", &["--lib"], &["faults::", "attempts::"]),
-    ("processes that are killed, stopped, or killed by a wave", &["--test", "bus"], &["faults::", "failing::"]),
+    (
+        "processes that are killed, stopped, or killed by a wave",
+        &["--test", "bus"],
+        &["faults::", "failing::"],
+    ),
     ("changed bytes, cut files, full and read-only disks", &["--test", "store"], &["damage::", "failing::"]),
 ];
 

@@ -250,7 +250,8 @@ mod tests {
         assert_eq!(settings.store(), Ok(StoreOptions::default()));
         assert_eq!(settings.consumers(), ConsumerOptions::default());
         assert!(settings.log("shop").is_none());
-        let only_a_folder = DurableSettings { folder: OrOff::On("logs".into()), ..DurableSettings::default() };
+        let only_a_folder =
+            DurableSettings { folder: OrOff::On("logs".into()), ..DurableSettings::default() };
         assert!(only_a_folder.log("shop").is_none(), "a program without durable channels needs no log");
     }
 
@@ -261,7 +262,14 @@ mod tests {
              max_ages = ['notes.>=1h']\ncompact = ['state.*']\nclean_up_every = '5m'\nacknowledgements = 'synced'\n";
         let settings = read(text).unwrap();
         let options = format!("{:?}", settings.store().unwrap());
-        for part in ["segment_bytes: 1048576", "commit_window: 2ms", "max_queued_bytes: 3145728", "max_age: Some(604800s)", "max_bytes: Some(1073741824)", "max_records: Some(5)"] {
+        for part in [
+            "segment_bytes: 1048576",
+            "commit_window: 2ms",
+            "max_queued_bytes: 3145728",
+            "max_age: Some(604800s)",
+            "max_bytes: Some(1073741824)",
+            "max_records: Some(5)",
+        ] {
             assert!(options.contains(part), "{part}: {options}");
         }
         assert_eq!(settings.consumers(), ConsumerOptions::default().acknowledgements(Durability::Synced));

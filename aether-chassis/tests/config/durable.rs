@@ -37,7 +37,7 @@ async fn a_service_that_names_durable_channels_in_its_configuration_has_its_log(
     // A second instance of the same name, on the same machine.
     let refused = config.connect_until(&shutdown, "shop").await.unwrap_err();
     assert!(matches!(&refused, ConnectError::Layer { layer: "durable log", .. }), "{refused}");
-    let why = aether_chassis::error_chain(&refused).to_string();
+    let why = aether_chassis::error_chain(&refused);
     assert!(why.contains("one process at a time may write it") && !refused.is_transient(), "{why}");
     let other = config.connect_until(&shutdown, "other").await.unwrap().unwrap();
     assert!(Log::of(&other).is_some());
@@ -64,6 +64,7 @@ async fn a_program_whose_log_cannot_write_is_not_ready_until_it_can() {
         }
     };
     assert!(matches!(&refused, EmitError::NotStored(_)) && refused.is_transient(), "{refused:?}");
+    assert!(!Health::of(&aether).ready && !Health::of(&aether).ready);
     let health = Health::of(&aether);
     assert_eq!((health.ready, health.reasons[0].code), (false, "not_storing"));
     assert!(health.reasons[0].text.contains("make room, or check the rights"), "{health}");

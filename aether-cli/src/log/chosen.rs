@@ -55,7 +55,8 @@ fn since(text: &str) -> Result<SystemTime, &'static str> {
     let ago = |time: Duration| SystemTime::now().checked_sub(time);
     let ago = humantime::parse_duration(text).ok().and_then(ago);
     let at = || humantime::parse_rfc3339_weak(text).ok();
-    ago.or_else(at).ok_or("use a time that has passed, such as 10min, or an instant, such as 2026-01-31T12:00:00Z")
+    ago.or_else(at)
+        .ok_or("use a time that has passed, such as 10min, or an instant, such as 2026-01-31T12:00:00Z")
 }
 
 impl Chosen {

@@ -65,7 +65,10 @@ pub(super) async fn follow(
         view.refresh().map_err(LogError::from)?;
         let (first, next) = (view.extent().first, waves.position());
         if first > next {
-            stderr_line(format_args!("the log has dropped the positions {next} to {} before they were read", first - 1));
+            stderr_line(format_args!(
+                "the log has dropped the positions {next} to {} before they were read",
+                first - 1
+            ));
         }
     }
 }

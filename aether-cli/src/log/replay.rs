@@ -4,7 +4,8 @@ use aether_chassis::{CancellationToken, MediumArgs};
 use aether_log::StoredWave;
 
 use super::chosen::Chosen;
-use super::line;
+use super::interrupt::until;
+use super::line::line;
 use super::progress::Progress;
 use crate::connect::connected;
 use crate::error::CommandError;
@@ -53,7 +54,7 @@ pub(super) async fn replay(args: &ReplayArgs, shutdown: &CancellationToken) -> R
         Ok(())
     };
     let replayed = args.chosen.each(None, Progress::shown(), args.speed, emit);
-    let done = super::until(replayed, shutdown).await;
+    let done = until(replayed, shutdown).await;
     aether_chassis::close(&aether).await;
     stderr_line(format_args!("{emitted} waves were emitted"));
     done

@@ -15,7 +15,8 @@ async fn dead_letters_are_shown_at_any_time_and_replayed_or_dropped_once_the_ser
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     let writing = Writing::open(folder.path()).await;
-    let once = ConsumerOptions::default().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO);
+    let once =
+        ConsumerOptions::default().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO);
     let billing = writing.log.consumer("billing", "orders.>", once).unwrap();
     for text in ["a lamp", "a chair"] {
         let wave = Wave::builder("orders.created").amplitude(0.9).text(text);
@@ -23,7 +24,11 @@ async fn dead_letters_are_shown_at_any_time_and_replayed_or_dropped_once_the_ser
         billing.receive().await.unwrap().nack("no ink");
     }
     // Weaker, so both are given up before it comes.
-    writing.shop.emit(Wave::builder("orders.created").amplitude(0.1).text("last").build().unwrap()).await.unwrap();
+    writing
+        .shop
+        .emit(Wave::builder("orders.created").amplitude(0.1).text("last").build().unwrap())
+        .await
+        .unwrap();
     let last = tokio::time::timeout(PATIENCE, billing.receive()).await.unwrap().unwrap();
     last.ack().await.unwrap();
     let listed = run(&["dead", "ls", path]);

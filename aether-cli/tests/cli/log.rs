@@ -93,7 +93,10 @@ async fn damage_is_placed_and_everything_else_is_printed() {
     let path = folder.path().to_str().unwrap();
     let whole = run(&["log", "verify", path]);
     assert_eq!((whole.code, whole.out.as_str()), (Some(0), ""), "{whole:?}");
-    assert!(whole.err.starts_with("6 records in ") && whole.err.lines().count() == 1, "no bar in a pipe: {whole:?}");
+    assert!(
+        whole.err.starts_with("6 records in ") && whole.err.lines().count() == 1,
+        "no bar in a pipe: {whole:?}"
+    );
     let files = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
     let segment = files.filter(|path| path.extension().is_some_and(|end| end == "log")).min().unwrap();
     let mut bytes = fs::read(&segment).unwrap();
@@ -104,7 +107,10 @@ async fn damage_is_placed_and_everything_else_is_printed() {
     assert_eq!(verified.code, Some(1));
     assert!(verified.out.contains("are damaged (the record at position 2)"), "{verified:?}");
     assert!(verified.out.contains(segment.to_str().unwrap()), "{verified:?}");
-    assert!(verified.err.contains("5 records") && verified.err.contains("1 places of the log are damaged"), "{verified:?}");
+    assert!(
+        verified.err.contains("5 records") && verified.err.contains("1 places of the log are damaged"),
+        "{verified:?}"
+    );
     let export = run(&["log", "export", path]);
     assert_eq!((export.code, export.out.lines().count()), (Some(1), 5), "{export:?}");
     assert!(export.err.contains("position 2"), "{export:?}");

@@ -118,9 +118,10 @@ impl Waiting {
             return storing.as_mut().await;
         }
         match self.finish().await {
-            Ok(Settled { stored, .. }) => {
-                BatchSettled { stored: stored.map(|stored| StoredRange::with(None, stored)), refused: Vec::new() }
-            }
+            Ok(Settled { stored, .. }) => BatchSettled {
+                stored: stored.map(|stored| StoredRange::with(None, stored)),
+                refused: Vec::new(),
+            },
             Err(refused) => BatchSettled { stored: None, refused: vec![refused] },
         }
     }

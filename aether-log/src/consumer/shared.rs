@@ -70,7 +70,11 @@ impl ConsumerShared {
             error: ENDED.to_owned(),
         });
         if !ended.is_empty() {
-            tracing::warn!(consumer = name, waves = ended.len(), "waves were in flight when the process ended");
+            tracing::warn!(
+                consumer = name,
+                waves = ended.len(),
+                "waves were in flight when the process ended"
+            );
             journal.note_failures(&ended)?;
         }
         // Only now: the journal has what was in it.

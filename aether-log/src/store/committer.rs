@@ -58,6 +58,8 @@ pub(super) struct Committer {
     micros: u64,
     /// Whether the last record was refused by the disk.
     is_refused: bool,
+    /// Whether that was because no new segment could be made.
+    lacks_segment: bool,
     /// Whether it was reported that the clock is behind the log.
     is_lag_told: bool,
 }
@@ -111,6 +113,7 @@ impl Committer {
                 next,
                 micros,
                 is_refused: false,
+                lacks_segment: false,
                 is_lag_told: false,
             },
             followed,
@@ -174,9 +177,17 @@ impl Committer {
         }
     }
 
-    /// Finds out whether the disk can be written again: zeros behind the last record, which are no record for anybody.
+    /// Finds out whether the disk can be written again: by the segment that it lacks, or by zeros behind the last record,
+    /// which are no record for anybody.
     fn probe(&mut self) {
-        if self.is_refused && self.queue.failure().is_none() {
+        if !self.is_refused || self.queue.failure().is_some() {
+            return;
+        }
+        if self.lacks_segment {
+            if self.next_segment().is_ok() {
+                self.note(None);
+            }
+        } else {
             let (_, error) = self.write_bytes(&[0; PROBE]);
             if self.cut(self.end) && error.is_none() {
                 self.note(None);
@@ -222,6 +233,7 @@ impl Committer {
                 if let Err(source) = self.next_segment() {
                     let refusal = self.unwritten(source);
                     self.note(Some(&refusal));
+                    self.lacks_segment = true;
                     done(Err(self.queue.failure().unwrap_or(refusal)));
                     continue;
                 }
@@ -257,7 +269,8 @@ impl Committer {
         let limit = self.end + written;
         let ends = group.records.iter().skip(1).map(|(_, offset)| *offset);
         let ends = ends.chain([self.end + group.bytes.len() as u64]);
-        let whole = if error.is_some() { ends.take_while(|end| *end <= limit).count() } else { group.records.len() };
+        let whole =
+            if error.is_some() { ends.take_while(|end| *end <= limit).count() } else { group.records.len() };
         let end = group.records.get(whole).map_or(self.end + group.bytes.len() as u64, |(_, offset)| *offset);
         let refusal = error.map(|source| self.unwritten(source));
         if refusal.is_some() && !self.cut(end) {
@@ -343,6 +356,7 @@ impl Committer {
         let path = self.segments.folder().join(file_name(self.next, self.segments.salt));
         self.file = make_segment(&self.segments, self.next, &path, self.system.micros())?;
         (self.first, self.path, self.end) = (self.next, path, FILE_HEADER as u64);
+        self.lacks_segment = false;
         self.retain();
         Ok(())
     }

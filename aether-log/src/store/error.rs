@@ -136,7 +136,9 @@ pub enum ReadError {
         source: io::Error,
     },
     /// The log has dropped, by its retention, what a reader without gaps wants next.
-    #[error("the log begins at {first} now, and {wanted} was to be read: keep the log for longer, or read faster")]
+    #[error(
+        "the log begins at {first} now, and {wanted} was to be read: keep the log for longer, or read faster"
+    )]
     Dropped {
         /// The position that was wanted.
         wanted: u64,

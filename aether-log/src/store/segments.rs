@@ -374,7 +374,8 @@ impl Segments {
             // Dropped in between by the other process.
             let Ok(about) = fs::metadata(&path) else { continue };
             let file = file_number(&about);
-            let segment = list.entry(first).or_insert_with(|| Segment { file, ..Segment::new(path, first, 0) });
+            let segment =
+                list.entry(first).or_insert_with(|| Segment { file, ..Segment::new(path, first, 0) });
             segment.end = about.len().max(FILE_HEADER as u64);
             if std::mem::replace(&mut segment.file, file) != file {
                 // The other process has written it anew, with other places for its records.
@@ -391,7 +392,11 @@ fn file_number(about: &fs::Metadata) -> u64 {
     #[cfg(unix)]
     return std::os::unix::fs::MetadataExt::ino(about);
     #[cfg(not(unix))]
-    return about.created().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |since| since.as_nanos() as u64);
+    return about
+        .created()
+        .ok()
+        .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or(0, |since| since.as_nanos() as u64);
 }
 
 fn remove(path: &Path) {

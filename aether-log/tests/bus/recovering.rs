@@ -95,8 +95,14 @@ async fn waves_that_retention_dropped_behind_a_snapshot_are_a_gap_and_not_passed
     let first = log.extent().first;
     assert!(first > 100);
     let refused = log.recover("stock").unwrap_err();
-    assert!(matches!(&refused, SnapshotError::Gap { position: 1, first: at, .. } if *at == first), "{refused}");
-    assert!(matches!(slow.next_item(), Err(ReadError::Dropped { wanted: 2, .. })), "also in the middle of reading");
+    assert!(
+        matches!(&refused, SnapshotError::Gap { position: 1, first: at, .. } if *at == first),
+        "{refused}"
+    );
+    assert!(
+        matches!(slow.next_item(), Err(ReadError::Dropped { wanted: 2, .. })),
+        "also in the middle of reading"
+    );
     assert!(matches!(log.recover("new"), Err(SnapshotError::Gap { position: 0, .. })));
     // As the error says.
     log.snapshot("stock", first - 1, b"without them").unwrap();

@@ -61,7 +61,12 @@ struct Said {
 /// Runs the service and kills it after a while.
 fn run_and_kill(folder: &Path, round: u64, said: &mut Said) {
     let mut service = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::killing::emits_and_handles_until_it_is_killed", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "faults::killing::emits_and_handles_until_it_is_killed",
+            "--ignored",
+            "--nocapture",
+        ])
         .env("AETHER_LOG_FOLDER", folder)
         .env("AETHER_LOG_ROUND", round.to_string())
         .stdout(Stdio::piped())

@@ -19,7 +19,12 @@ fn signal(service: &Child, signal: Signal) {
 fn a_stopped_service_keeps_its_log_and_a_reader_meanwhile_sees_whole_waves_only() {
     let folder = tempfile::tempdir().unwrap();
     let mut service = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::killing::emits_and_handles_until_it_is_killed", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "faults::killing::emits_and_handles_until_it_is_killed",
+            "--ignored",
+            "--nocapture",
+        ])
         .env("AETHER_LOG_FOLDER", folder.path())
         .env("AETHER_LOG_ROUND", "0")
         .stdout(Stdio::piped())
