@@ -37,6 +37,7 @@ impl LogBuilder {
             channels,
             options: consumers,
             consumers: Mutex::default(),
+            snapshots: Mutex::default(),
         };
         Ok(Log { shared: Arc::new(shared) })
     }
@@ -80,6 +81,8 @@ struct Shared {
     /// Those of consumers that are made without.
     options: ConsumerOptions,
     consumers: Mutex<HashMap<String, Weak<ConsumerShared>>>,
+    /// Held while a snapshot is written.
+    snapshots: Mutex<()>,
 }
 
 /// The log of an [`Aether`].
@@ -188,6 +191,7 @@ impl Log {
         if position > last {
             return Err(SnapshotError::Ahead { name: name.to_owned(), position, last });
         }
+        let _one_at_a_time = self.shared.snapshots.lock();
         snapshots::write(self.shared.store.folder(), name, position, bytes)
     }
 

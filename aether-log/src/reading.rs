@@ -5,7 +5,7 @@ use aether_core::Pattern;
 use crate::filter::WaveFilter;
 use crate::matching::Matching;
 use crate::store::{Cursor, Damage, Item, ReadError};
-use crate::stored_wave::{StoredWave, read};
+use crate::stored_wave::{Decoder, StoredWave};
 
 /// What is next in a log.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub enum LogItem {
 #[derive(Debug)]
 pub struct LogReader {
     cursor: Cursor,
+    decoder: Decoder,
     matching: Option<Matching>,
     filter: Option<WaveFilter>,
 }
@@ -31,7 +32,7 @@ impl LogReader {
     /// Reads from a cursor on.
     #[must_use]
     pub fn new(cursor: Cursor) -> Self {
-        Self { cursor, matching: None, filter: None }
+        Self { cursor, decoder: Decoder::default(), matching: None, filter: None }
     }
 
     /// Passes over waves of other channels, without decoding them.
@@ -69,7 +70,7 @@ impl LogReader {
             if self.matching.as_mut().is_some_and(|matching| !matching.matches(&record.name)) {
                 continue;
             }
-            match read(&record) {
+            match self.decoder.read(&record) {
                 Some(Ok(wave)) if self.filter.as_ref().is_some_and(|filter| !filter.takes(&wave)) => {}
                 Some(Ok(wave)) => return Ok(Some(LogItem::Wave(Box::new(wave)))),
                 _ => return Ok(Some(LogItem::Unknown(record.position))),

@@ -143,6 +143,10 @@ impl Committer {
     /// When the next segment is too old, if segments may be.
     fn ages_after(&self) -> Option<Duration> {
         let most = self.options.retention.max_age?;
+        // A new segment cannot be made, so it is tried again with the next work.
+        if self.is_refused || self.queue.failure().is_some() {
+            return None;
+        }
         let oldest = self.segments.oldest_micros()?;
         let age = Duration::from_micros(self.system.micros().saturating_sub(oldest));
         Some(most.saturating_sub(age).clamp(AGES_AFTER.0, AGES_AFTER.1))
@@ -167,6 +171,9 @@ impl Committer {
             && let Err(error) = self.next_segment()
         {
             tracing::warn!(%error, "a new segment was not begun");
+            let refusal = self.unwritten(error);
+            self.note(Some(&refusal));
+            self.lacks_segment = true;
         }
     }
 
