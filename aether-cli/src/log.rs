@@ -7,11 +7,11 @@ mod line;
 mod progress;
 mod replay;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aether_chassis::CancellationToken;
 use aether_log::StoredWave;
-use aether_log::store::{View, verify_with};
+use aether_log::store::{OpenError, Verified, View, verify_with};
 
 use self::chosen::Chosen;
 use self::interrupt::until;
@@ -110,17 +110,20 @@ pub(crate) async fn log(args: LogArgs, shutdown: CancellationToken) -> Result<()
         LogAction::Replay(args) => until(replay::replay(&args, &shutdown), &shutdown).await,
         LogAction::Verify { folder } => {
             let reading = tokio::task::spawn_blocking(move || verify(&folder));
-            until(async { reading.await? }, &shutdown).await
+            until(async { print_verified(&reading.await?.map_err(LogError::from)?) }, &shutdown).await
         }
     }
 }
 
-fn verify(folder: &std::path::Path) -> Result<(), CommandError> {
-    let view = View::open(folder).map_err(LogError::from)?;
+fn verify(folder: &Path) -> Result<Verified, OpenError> {
+    let view = View::open(folder)?;
     let progress = Progress::shown();
     progress.total(view.extent().bytes);
-    let verified = verify_with(folder, |bytes| progress.reached(bytes)).map_err(LogError::from)?;
-    progress.end();
+    verify_with(folder, |bytes| progress.reached(bytes))
+}
+
+/// Fails if anything is damaged.
+fn print_verified(verified: &Verified) -> Result<(), CommandError> {
     let mut output = Output::stdout();
     for damage in &verified.damaged {
         output.line(damage)?;
