@@ -4,6 +4,7 @@
 //! [`ConsumerOptions::window`] waves, and delivers the strongest of them first. What it has acknowledged is in a journal of
 //! its own, below the folder of the log, or known to the server.
 
+mod attempts;
 mod claim;
 mod delivery;
 mod error;

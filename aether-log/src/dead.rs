@@ -21,11 +21,16 @@ use tokio::sync::oneshot;
 
 #[cfg(feature = "jetstream")]
 use crate::jetstream::JetStreamError;
-use crate::store::{AppendError, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions};
+use crate::store::{
+    AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions, View,
+};
 use crate::stored_wave::{StoredWave, frame, read_frame};
 
 const LETTER: u8 = 16;
 const REMOVED: u8 = 17;
+
+/// The folder, below that of the log.
+pub(crate) const FOLDER: &str = "dead";
 
 /// A failed attempt at handling a wave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,32 +116,83 @@ struct Letters {
     kept: BTreeMap<u64, (String, u64)>,
 }
 
-impl DeadStore {
-    /// Opens the dead letters of a log whose folder this is in.
-    pub(crate) fn open(folder: &Path) -> Result<Self, OpenError> {
-        let options = StoreOptions::default().remembered_ids(0);
-        let store = Store::open(folder, options, 0)?;
-        let mut letters = Letters::default();
-        let mut cursor = store.cursor(0);
-        loop {
-            let item = cursor.next_item();
-            let item =
-                item.map_err(|ReadError::Io { path, doing, source }| OpenError::io(&path, doing, source))?;
+impl Letters {
+    fn read(mut cursor: Cursor) -> Result<Self, ReadError> {
+        let mut letters = Self::default();
+        while let Some(item) = cursor.next_item()? {
             match item {
-                None => break,
-                Some(Item::Record(record)) if record.kind == LETTER => {
+                Item::Record(record) if record.kind == LETTER => {
                     if let Some(about) = about(&record) {
                         letters.kept.insert(record.position, (about.consumer, about.position));
                     }
                 }
-                Some(Item::Record(record)) => {
+                Item::Record(record) => {
                     if let Ok(number) = postcard::from_bytes::<u64>(&record.body) {
                         letters.kept.remove(&number);
                     }
                 }
-                Some(Item::Damaged(damage)) => tracing::error!(%damage, "a dead letter is damaged"),
+                Item::Damaged(damage) => tracing::error!(%damage, "a dead letter is damaged"),
             }
         }
+        Ok(letters)
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        self.kept.keys().copied().collect()
+    }
+
+    /// Reads a letter that is kept.
+    fn show(&self, number: u64, mut at: Cursor) -> Result<DeadWave, DeadError> {
+        let unknown = || DeadError::Unknown { number };
+        if !self.kept.contains_key(&number) {
+            return Err(unknown());
+        }
+        match at.next_item()? {
+            Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+/// The dead letters of a log that another process may have open, for reading only, as they were when it was opened.
+#[derive(Debug)]
+pub struct DeadView {
+    view: View,
+    letters: Letters,
+}
+
+impl DeadView {
+    /// Opens the dead letters of the log in this folder. Changes nothing.
+    ///
+    /// # Errors
+    /// [`OpenError`]: there is no log, or it cannot be read.
+    pub fn open(log: &Path) -> Result<Self, OpenError> {
+        let view = View::open(&log.join(FOLDER))?;
+        let letters = Letters::read(view.cursor(0))?;
+        Ok(Self { view, letters })
+    }
+
+    /// The numbers of all letters, the oldest first.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<u64> {
+        self.letters.numbers()
+    }
+
+    /// A letter. Blocks while it reads.
+    ///
+    /// # Errors
+    /// [`DeadError`] if there is no such letter, or it cannot be read.
+    pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
+        self.letters.show(number, self.view.cursor(number))
+    }
+}
+
+impl DeadStore {
+    /// Opens the dead letters of the log in this folder.
+    pub(crate) fn open(log: &Path) -> Result<Self, OpenError> {
+        let options = StoreOptions::default().remembered_ids(0);
+        let store = Store::open(&log.join(FOLDER), options, 0)?;
+        let letters = Letters::read(store.cursor(0))?;
         Ok(Self { store, letters: Mutex::new(letters) })
     }
 
@@ -155,7 +211,7 @@ impl DeadStore {
     /// The numbers of all letters, the oldest first.
     #[must_use]
     pub fn numbers(&self) -> Vec<u64> {
-        self.letters.lock().kept.keys().copied().collect()
+        self.letters.lock().numbers()
     }
 
     /// Whether a consumer has given up this wave.
@@ -168,14 +224,7 @@ impl DeadStore {
     /// # Errors
     /// [`DeadError`] if there is no such letter, or it cannot be read.
     pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
-        let unknown = || DeadError::Unknown { number };
-        if !self.letters.lock().kept.contains_key(&number) {
-            return Err(unknown());
-        }
-        match self.store.cursor(number).next_item()? {
-            Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
-            _ => Err(unknown()),
-        }
+        self.letters.lock().show(number, self.store.cursor(number))
     }
 
     /// Keeps a wave that is given up, synced.

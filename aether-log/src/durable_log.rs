@@ -119,6 +119,15 @@ impl DurableLog {
         }
     }
 
+    /// The options of consumers that are made without.
+    pub(crate) fn consumer_options(&self) -> ConsumerOptions {
+        match self {
+            Self::Folder(log) => log.consumer_options(),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(_) => ConsumerOptions::default(),
+        }
+    }
+
     /// The failed waves that consumers have given up.
     #[must_use]
     pub fn dead(&self) -> DeadLetters {

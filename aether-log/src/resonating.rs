@@ -3,7 +3,7 @@
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, Pattern};
 
-use crate::consumer::{ConsumeError, Consumer, ConsumerOptions};
+use crate::consumer::{ConsumeError, Consumer};
 use crate::durable_log::DurableLog;
 
 /// Why there is no consumer.
@@ -20,7 +20,8 @@ pub enum ResonateError {
 
 /// Listening to durable channels.
 pub trait ResonateDurable {
-    /// A consumer of a pattern, by its name, with default options. As [`DurableLog::consumer`].
+    /// A consumer of a pattern, by its name, with the options of [`LogBuilder::consumers`](crate::LogBuilder::consumers), or
+    /// with default options in JetStream. As [`DurableLog::consumer`].
     ///
     /// # Errors
     /// [`ResonateError`]: the bus has no log, or the consumer cannot be opened.
@@ -37,6 +38,6 @@ impl ResonateDurable for Aether {
         ChannelError: From<P::Error>,
     {
         let log = DurableLog::of(self).ok_or(ResonateError::NoLog)?;
-        Ok(log.consumer(consumer, pattern, ConsumerOptions::default())?)
+        Ok(log.consumer(consumer, pattern, log.consumer_options())?)
     }
 }

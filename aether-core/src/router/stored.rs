@@ -60,6 +60,42 @@ impl Stored {
     }
 }
 
+/// The places of several waves in a log, and the lowest level that any of them reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct StoredRange {
+    /// The smallest position. Waves of others may be between the positions.
+    pub first: NonZeroU64,
+    /// The greatest position.
+    pub last: NonZeroU64,
+    /// The lowest level that was reached.
+    pub durability: Durability,
+    /// The number of waves.
+    pub waves: u64,
+}
+
+impl StoredRange {
+    /// A range that has this wave as well.
+    #[must_use]
+    pub fn with(before: Option<Self>, Stored { position, durability }: Stored) -> Self {
+        match before {
+            None => Self { first: position, last: position, durability, waves: 1 },
+            Some(range) => range.and(Self { first: position, last: position, durability, waves: 1 }),
+        }
+    }
+
+    /// Both ranges.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            durability: self.durability.min(other.durability),
+            waves: self.waves + other.waves,
+        }
+    }
+}
+
 /// Why a wave of a durable channel was not stored, or did not reach the level of its channel. Contains the wave, which was
 /// offered to no inbox. If it was written and not synced, it may be found after a restart.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use aether_core::wire::micros_since_1970;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::consumer::attempts::Begun;
 use crate::consumer::claim::Claim;
 use crate::consumer::error::AckError;
 use crate::consumer::journal::Journal;
@@ -35,6 +36,7 @@ pub(super) enum Ending {
         journal: Arc<Journal>,
         window: Arc<Window>,
         options: ConsumerOptions,
+        _begun: Option<Begun>,
     },
     #[cfg(feature = "jetstream")]
     Stream(StreamClaim),
@@ -63,15 +65,14 @@ impl Delivery {
         self.stored.position
     }
 
-    /// Which attempt this is, from 1. Attempts that ended with the process are not counted.
+    /// Which attempt this is, from 1. Attempts that ended with the process are counted.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Acknowledges the wave: it is not delivered again, also after a restart. In a folder the acknowledgement is [stored](
-    /// aether_core::Durability::Stored) and not synced, so after a power cut the wave may come once more. In JetStream the
-    /// server has confirmed it.
+    /// Acknowledges the wave: it is not delivered again, also after a restart. In a folder the acknowledgement is stored, or
+    /// synced, by [`ConsumerOptions::acknowledgements`]. In JetStream the server has confirmed it.
     ///
     /// # Errors
     /// [`AckError`] if it was not written. Then the wave is delivered again.

@@ -43,6 +43,9 @@ pub enum ConsumeError {
     #[cfg(feature = "jetstream")]
     #[error(transparent)]
     Server(#[from] JetStreamError),
+    /// The beginning of an attempt cannot be noted. Its wave stays.
+    #[error("the beginning of an attempt cannot be noted: check the folder of the consumer")]
+    Attempt(#[source] std::io::Error),
     /// The runtime is being shut down.
     #[error("the runtime is being shut down")]
     ShutDown,

@@ -3,14 +3,13 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use aether_core::Durability;
 use aether_core::medium::Stored;
-use aether_core::wire::EncodeError;
-use aether_core::{Durability, Wave};
 
 use super::connection::Connection;
 use super::error::JetStreamError;
 use super::subjects::Subjects;
-use crate::stored_wave::{frame, identity};
+use crate::store::Entry;
 
 /// Stores waves, each by a request of its own, many at once.
 #[derive(Debug)]
@@ -29,18 +28,16 @@ impl Publisher {
     /// Stores a wave, and calls `done` with the outcome, also when nobody waits for it.
     pub(crate) fn store(
         &self,
-        wave: &Wave,
+        wave: Entry,
         done: impl FnOnce(Result<Stored, JetStreamError>) + Send + 'static,
-    ) -> Result<(), EncodeError> {
-        let body = frame(wave, None, tokio::time::Instant::now().into_std())?;
-        let (subject, id) = (self.subjects.wave(wave.channel()), format!("{:x}", identity(wave)));
+    ) {
+        let (subject, id) = (self.subjects.wave(&wave.name), format!("{:x}", wave.id));
         let (connection, reached) = (Arc::clone(&self.connection), self.reached);
         let stream = self.subjects.stream().to_owned();
         self.connection.runtime.spawn(async move {
             let stored =
                 |position| Stored::new(NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN), reached);
-            done(connection.publish(&stream, &subject, &id, body).await.map(stored));
+            done(connection.publish(&stream, &subject, &id, wave.body).await.map(stored));
         });
-        Ok(())
     }
 }

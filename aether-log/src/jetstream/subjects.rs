@@ -1,6 +1,6 @@
 //! The subjects of a log: below roots of their own, so that no stream captures what other programs publish.
 
-use aether_core::{Channel, Pattern};
+use aether_core::Pattern;
 
 /// The subjects of one log.
 #[derive(Debug, Clone)]
@@ -27,8 +27,9 @@ impl Subjects {
         format!("aether-log.{}.>", self.stream)
     }
 
-    pub(crate) fn wave(&self, channel: &Channel) -> String {
-        ["aether-log.", &self.stream, ".", channel.as_str()].concat()
+    /// That of the waves of a channel.
+    pub(crate) fn wave(&self, channel: &str) -> String {
+        ["aether-log.", &self.stream, ".", channel].concat()
     }
 
     pub(crate) fn filter(&self, pattern: &Pattern) -> String {

@@ -24,6 +24,12 @@ pub enum OpenError {
         /// The number of that process, if it can be read.
         process: Option<u32>,
     },
+    /// The folder has no segments.
+    #[error("{} holds no log: name the folder of a log", path.display())]
+    Nothing {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file that is named like a segment is none.
     #[error("{} is not a segment of an Aether log: give the log a folder of its own", path.display())]
     Foreign {
@@ -141,6 +147,28 @@ pub enum ReadError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The log has dropped, by its retention, what a reader without gaps wants next.
+    #[error(
+        "the log begins at {first} now, and {wanted} was to be read: keep the log for longer, or read faster"
+    )]
+    Dropped {
+        /// The position that was wanted.
+        wanted: u64,
+        /// The first position of the log.
+        first: u64,
+    },
+}
+
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io { path, doing, source } => Self::Io { path, doing, source },
+            dropped @ ReadError::Dropped { .. } => {
+                let source = io::Error::new(io::ErrorKind::NotFound, dropped);
+                Self::Io { path: PathBuf::new(), doing: "read", source }
+            }
+        }
+    }
 }
 
 impl ReadError {

@@ -24,11 +24,15 @@ pub struct Rewritten {
 pub(super) fn rewrite(
     segments: &Segments,
     mut keep: impl FnMut(&Record) -> bool,
+    is_stopped: impl Fn() -> bool,
 ) -> Result<Rewritten, ReadError> {
     let mut all = segments.all();
     all.pop();
     let mut done = Rewritten::default();
     for (first, segment) in all {
+        if is_stopped() {
+            break;
+        }
         match rewrite_one(segments, first, &segment, &mut keep)? {
             Some((kept, removed)) => {
                 done.kept += kept;
@@ -38,6 +42,32 @@ pub(super) fn rewrite(
         }
     }
     Ok(done)
+}
+
+/// What reading a segment shows.
+enum Look {
+    Damaged,
+    /// All of its records stay: so many.
+    Untouched(u64),
+    HasUnwanted,
+}
+
+/// Reads a segment without writing, because most have nothing to remove.
+fn look(
+    segments: &Segments,
+    segment: &Segment,
+    keep: &mut impl FnMut(&Record) -> bool,
+) -> std::io::Result<Look> {
+    let mut reader = SegmentReader::open(&segment.path, segments.salt, FILE_HEADER as u64)?;
+    let mut kept = 0;
+    while let Some(found) = reader.next(segment.end)? {
+        let Found::Record(record, _) = found else { return Ok(Look::Damaged) };
+        if !keep(&record) {
+            return Ok(Look::HasUnwanted);
+        }
+        kept += 1;
+    }
+    Ok(Look::Untouched(kept))
 }
 
 /// `None` if the segment has damage.
@@ -51,7 +81,13 @@ fn rewrite_one(
     let new_path = path.with_extension("rewriting");
     let failed = |source| ReadError::io(&new_path, "write", source);
     let unread = |source| ReadError::io(path, "read", source);
+    match look(segments, segment, keep).map_err(unread)? {
+        Look::Damaged => return Ok(None),
+        Look::Untouched(kept) => return Ok(Some((kept, 0))),
+        Look::HasUnwanted => {}
+    }
     let mut reader = SegmentReader::open(path, segments.salt, FILE_HEADER as u64).map_err(unread)?;
+    let about = fs::metadata(path).map_err(unread)?;
     let mut file = BufWriter::new(File::create(&new_path).map_err(failed)?);
     let written = (|| {
         file.write_all(&file_header(first, segments.salt)).map_err(failed)?;
@@ -68,7 +104,10 @@ fn rewrite_one(
                 removed += 1;
             }
         }
-        file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
+        file.flush().map_err(failed)?;
+        // The age of a segment is read from its file after a restart.
+        let dated = about.modified().and_then(|at| file.get_ref().set_modified(at));
+        dated.and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
         Ok(Some((kept, removed, end)))
     })();
     let (kept, removed, end) = match written {

@@ -93,6 +93,15 @@ impl SegmentReader {
 
     /// The next record or damage before `end`; `None` at the end. At a torn record it stays.
     pub(super) fn next(&mut self, end: u64) -> io::Result<Option<Found>> {
+        let found = self.find(end)?;
+        if matches!(found, Some(Found::Torn { .. })) {
+            // Another process may be writing it, or cut it off and write another one in its place.
+            self.chunk = Bytes::new();
+        }
+        Ok(found)
+    }
+
+    fn find(&mut self, end: u64) -> io::Result<Option<Found>> {
         let left = end.saturating_sub(self.offset);
         if left == 0 {
             return Ok(None);
