@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use aether_core::medium::ConnectError;
+use aether_core::medium::{ConnectError, NatsOptions};
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, AetherBuilder, Durability, Pattern};
 use async_nats::jetstream::stream::Info;
@@ -25,6 +25,7 @@ use crate::medium::DurableMedium;
 pub struct JetStreamLogBuilder {
     url: String,
     name: String,
+    nats: NatsOptions,
     options: JetStreamOptions,
     channels: Vec<(Pattern, Durability)>,
 }
@@ -50,11 +51,18 @@ impl JetStreamLogBuilder {
         self
     }
 
+    /// The login and the certificates of the connection. Default: what the address says. The prefix, the outbox and the name
+    /// of the client are those of a bus, and not used here.
+    pub fn nats(mut self, options: NatsOptions) -> Self {
+        self.nats = options;
+        self
+    }
+
     /// Connects to the servers, and makes the streams of the log, or checks those that exist. Nothing that exists is
     /// changed.
     ///
     /// # Errors
-    /// [`JetStreamError`]: no server answers, it has no JetStream, there are fewer servers than replicas, a permission is
+    /// [`JetStreamError`]: no server answers, a file of the login cannot be used, the server has no JetStream, there are fewer servers than replicas, a permission is
     /// missing, or a stream of this name has other settings.
     ///
     /// # Cancel safety
@@ -78,7 +86,7 @@ impl JetStreamLogBuilder {
             None => Durability::Stored,
         };
         let subjects = Subjects::new(&self.name);
-        let connection = Connection::open(&self.url, self.options.patience).await?;
+        let connection = Connection::open(&self.url, self.nats, self.options.patience).await?;
         let replicas = usize::from(replicas.unwrap_or(1));
         ensure_stream(&connection, &stream(&subjects, replicas, &self.options)).await?;
         ensure_stream(&connection, &side_stream(&subjects, replicas)).await?;
@@ -156,7 +164,7 @@ impl JetStreamLog {
     /// A log at NATS servers, several addresses separated by commas, by its name: 1 to 64 letters, digits, `-` and `_`.
     pub fn builder(url: impl Into<String>, name: impl Into<String>) -> JetStreamLogBuilder {
         let (url, name, options) = (url.into(), name.into(), JetStreamOptions::default());
-        JetStreamLogBuilder { url, name, options, channels: Vec::new() }
+        JetStreamLogBuilder { url, name, nats: NatsOptions::default(), options, channels: Vec::new() }
     }
 
     /// Connects to a medium, and stores every wave of a durable channel that is emitted there before the medium carries it.

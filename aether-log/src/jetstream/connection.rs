@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::medium::{NatsCredentials, without_secrets};
+use aether_core::medium::{NatsOptions, without_secrets};
 use async_nats::client::{RequestError, RequestErrorKind};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, Error as ServerError, ErrorCode};
-use async_nats::{Client, ConnectOptions, Event, Message, Request, ServerAddr};
+use async_nats::{Client, Event, Message, Request, ServerAddr};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -115,7 +115,11 @@ fn is_full(error: &ServerError) -> bool {
 
 impl Connection {
     /// Connects, and checks that the server has JetStream.
-    pub(crate) async fn open(url: &str, patience: Duration) -> Result<Arc<Self>, JetStreamError> {
+    pub(crate) async fn open(
+        url: &str,
+        nats: NatsOptions,
+        patience: Duration,
+    ) -> Result<Arc<Self>, JetStreamError> {
         let servers: Vec<ServerAddr> = url
             .split(',')
             .map(|url| url.trim().parse().map_err(|_| JetStreamError::Url { url: url.trim().to_owned() }))
@@ -123,8 +127,10 @@ impl Connection {
         let shown = without_secrets(url);
         let refusals = Arc::<Refusals>::default();
         let noting = Arc::clone(&refusals);
-        let mut options = ConnectOptions::new()
-            .name("aether-log")
+        let options = nats
+            .client_name("aether-log")
+            .client_options(&servers)
+            .map_err(|error| JetStreamError::Login(Arc::new(error)))?
             .ping_interval(PING_INTERVAL)
             .reconnect_delay_callback(|attempt| {
                 (FIRST_PAUSE * 2_u32.pow(attempt.min(5) as u32)).min(LONGEST_PAUSE)
@@ -135,9 +141,6 @@ impl Connection {
                 }
                 std::future::ready(())
             });
-        if let Some(credentials) = NatsCredentials::of(&servers) {
-            options = credentials.add_to(options);
-        }
         let client = options
             .connect(servers)
             .await

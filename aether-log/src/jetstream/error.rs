@@ -26,6 +26,9 @@ pub enum JetStreamError {
         /// The number that was asked for.
         replicas: u8,
     },
+    /// A file with a secret or a certificate cannot be used.
+    #[error("cannot log in to the servers")]
+    Login(#[source] Arc<dyn Error + Send + Sync>),
     /// No server answered, or it refused the connection.
     #[error("cannot connect to {url}")]
     Unreachable {
