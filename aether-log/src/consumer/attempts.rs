@@ -17,6 +17,8 @@ use crate::store::OpenError;
 const FILE: &str = "attempts";
 /// Position (u64), number of the attempt (u32), checksum (u32).
 const SLOT: usize = 16;
+/// The number of slots that are written at the beginning: 64 KiB.
+const ROOM: u32 = 4096;
 
 /// The error of an attempt that ended with its process.
 pub(super) const ENDED: &str = "the process ended during the attempt";
@@ -70,9 +72,14 @@ impl Attempts {
     pub(super) fn begin(folder: &Path, slots: usize) -> Result<Self, OpenError> {
         let path = folder.join(FILE);
         let slots = u32::try_from(slots).unwrap_or(u32::MAX);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
-        let file = file.map_err(|source| OpenError::io(&path, "write", source))?;
-        // The first delivery takes the first slot. The file grows with the slots that are used.
+        let written =
+            OpenOptions::new().write(true).create(true).truncate(true).open(&path).and_then(|file| {
+                // Room for a note is there before the disk is full. A file for more slots grows with those that are used.
+                write_at(&file, &vec![0; SLOT * slots.min(ROOM) as usize], 0)?;
+                Ok(file)
+            });
+        let file = written.map_err(|source| OpenError::io(&path, "write", source))?;
+        // The first delivery takes the first slot.
         Ok(Self { file, free: Mutex::new((0..slots).rev().collect()) })
     }
 

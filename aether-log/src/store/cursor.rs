@@ -133,6 +133,11 @@ impl Cursor {
             }
             match SegmentReader::open(&located.path, self.segments.salt, located.offset) {
                 Ok(reader) => {
+                    let about =
+                        reader.about().map_err(|source| ReadError::io(&located.path, "read", source))?;
+                    if self.segments.is_replaced(located.segment, &about) {
+                        continue;
+                    }
                     let (segment, generation) = (located.segment, located.generation);
                     self.open = Some(Open { segment, generation, reader });
                     return Ok(true);

@@ -91,7 +91,7 @@ fn rewrite_one(
     let mut file = BufWriter::new(File::create(&new_path).map_err(failed)?);
     let written = (|| {
         file.write_all(&file_header(first, segments.salt)).map_err(failed)?;
-        let (mut kept, mut removed, mut end) = (0, 0, FILE_HEADER as u64);
+        let (mut kept, mut removed) = (0, 0);
         let mut bytes = Vec::new();
         while let Some(found) = reader.next(segment.end).map_err(unread)? {
             let Found::Record(record, _) = found else { return Ok(None) };
@@ -99,7 +99,7 @@ fn rewrite_one(
                 bytes.clear();
                 record.entry().write(segments.salt, record.position, record.micros, &mut bytes);
                 file.write_all(&bytes).map_err(failed)?;
-                (kept, end) = (kept + 1, end + bytes.len() as u64);
+                kept += 1;
             } else {
                 removed += 1;
             }
@@ -108,21 +108,17 @@ fn rewrite_one(
         // The age of a segment is read from its file after a restart.
         let dated = about.modified().and_then(|at| file.get_ref().set_modified(at));
         dated.and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
-        Ok(Some((kept, removed, end)))
+        Ok(Some((kept, removed, file.get_ref().metadata().map_err(failed)?)))
     })();
-    let (kept, removed, end) = match written {
-        Ok(Some((kept, removed, end))) if removed > 0 => (kept, removed, end),
+    let (kept, removed, about) = match written {
+        Ok(Some((kept, removed, about))) if removed > 0 => (kept, removed, about),
         other => {
             // Left behind it would only take room: opening ignores it.
             let _ = fs::remove_file(&new_path);
             return Ok(other?.map(|(kept, removed, _)| (kept, removed)));
         }
     };
-    fs::rename(&new_path, path).and_then(|()| sync_folder(segments.folder())).map_err(failed)?;
-    segments.update(first, |segment| {
-        segment.end = end;
-        segment.generation += 1;
-        segment.marks.clear();
-    });
+    let replaced = segments.replace(first, &new_path, &about);
+    replaced.and_then(|()| sync_folder(segments.folder())).map_err(failed)?;
     Ok(Some((kept, removed)))
 }

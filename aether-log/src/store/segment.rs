@@ -1,6 +1,6 @@
 //! One segment: its file header, and reading it record by record past damage.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -85,6 +85,11 @@ impl SegmentReader {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What the system knows of the file that was opened, whatever has its name now.
+    pub(super) fn about(&self) -> io::Result<Metadata> {
+        self.file.metadata()
     }
 
     pub(super) fn move_to(&mut self, offset: u64) {

@@ -77,6 +77,14 @@ impl Segment {
         }
     }
 
+    /// Notes that its file is another one, with other places for its records.
+    fn replaced(&mut self, about: &fs::Metadata) {
+        self.file = file_number(about);
+        self.end = about.len().max(FILE_HEADER as u64);
+        self.generation += 1;
+        self.marks.clear();
+    }
+
     /// A place not behind the record of this position.
     fn before(&self, position: u64) -> u64 {
         let marks = self.marks.partition_point(|(marked, _)| *marked <= position);
@@ -315,6 +323,28 @@ impl Segments {
         }
     }
 
+    /// Puts a new file in the place of that of a segment. Both at once: a cursor that opened the new file would read it up to
+    /// the end of the old one.
+    pub(super) fn replace(&self, first: u64, new: &Path, about: &fs::Metadata) -> std::io::Result<()> {
+        let mut list = self.list.lock();
+        let Some(segment) = list.get_mut(&first) else { return fs::remove_file(new) };
+        fs::rename(new, &segment.path)?;
+        segment.replaced(about);
+        Ok(())
+    }
+
+    /// Whether a segment that was opened has another file than the one that is known, because another process has written it
+    /// anew. Then the new one is known.
+    pub(super) fn is_replaced(&self, first: u64, about: &fs::Metadata) -> bool {
+        let mut list = self.list.lock();
+        let Some(segment) = list.get_mut(&first) else { return false };
+        let is_other = segment.file != 0 && segment.file != file_number(about);
+        if is_other {
+            segment.replaced(about);
+        }
+        is_other
+    }
+
     pub(super) fn extent(&self) -> Extent {
         let list = self.list.lock();
         Extent {
@@ -376,11 +406,9 @@ impl Segments {
             let file = file_number(&about);
             let segment =
                 list.entry(first).or_insert_with(|| Segment { file, ..Segment::new(path, first, 0) });
-            segment.end = about.len().max(FILE_HEADER as u64);
-            if std::mem::replace(&mut segment.file, file) != file {
-                // The other process has written it anew, with other places for its records.
-                segment.generation += 1;
-                segment.marks.clear();
+            match segment.file == file {
+                true => segment.end = about.len().max(FILE_HEADER as u64),
+                false => segment.replaced(&about),
             }
         }
         Ok(())

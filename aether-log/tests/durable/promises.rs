@@ -341,7 +341,7 @@ pub(crate) async fn d12_the_account_adds_up_and_each_number_is_right(place: &Pla
         acknowledged += 1;
     }
     // Giving up happens while the next wave is waited for.
-    while log.dead().numbers().await.unwrap().is_empty() {
+    while in_flight.len() < 2 || log.dead().numbers().await.unwrap().is_empty() {
         match tokio::time::timeout(Duration::from_millis(20), consumer.receive()).await {
             Ok(delivery) if in_flight.len() < 2 => in_flight.push(delivery.unwrap()),
             Ok(delivery) => {
@@ -351,7 +351,6 @@ pub(crate) async fn d12_the_account_adds_up_and_each_number_is_right(place: &Pla
             Err(_) => {}
         }
     }
-    assert_eq!(in_flight.len(), 2);
     let account = consumer.account().await.unwrap();
     assert!(account.adds_up(), "{account:?}");
     assert_eq!((account.stored, account.in_flight, account.dead), (20, 2, 1), "{account:?}");
