@@ -121,7 +121,9 @@ async fn run(path: Path, times: u64) -> Outcome<()> {
 }
 
 fn in_process(runtime: &Runtime, args: &Args) -> Outcome<()> {
-    println!("\n| in process, one handler | Aether M/s | RustStream M/s | against it | lost by Aether | by RustStream |\n|---|---|---|---|---|---|");
+    println!(
+        "\n| in process, one handler | Aether M/s | RustStream M/s | against it | lost by Aether | by RustStream |\n|---|---|---|---|---|---|"
+    );
     for (payload, name) in [(Payload::Json, "JSON"), (Payload::Raw, "raw bytes")] {
         let mut rounds = Vec::new();
         for _ in 0..args.rounds {
