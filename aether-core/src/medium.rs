@@ -18,7 +18,8 @@ mod status;
 
 pub use crate::aether::Connection;
 pub use crate::router::{
-    Carried, Crowded, Heard, Lost, NotStored, Offered, Router, Settled, Stored, Subscription, Waiting,
+    BatchSettled, Carried, Crowded, Heard, Lost, NotStored, Offered, Router, Settled, Stored, StoredRange,
+    Subscription, Waiting,
 };
 pub use crate::wave::{Received, ReplyError, ReplyPath};
 pub use confirming::ConfirmError;
@@ -110,7 +111,8 @@ pub enum Reach {
 /// 14. `carry_confirmed` returning Ok means that the broker has received the wave; on a medium without a broker, it
 ///     means what `carry` means. The wait is bounded. A wave that the outbox sheds is an error, never Ok.
 /// 15. `carry_all` does for each wave what `carry` does, in order. It stops at the first wave that is refused or has to
-///     wait: the waves before that one were carried, and those behind it are left, or wait with it in their order.
+///     wait: the waves before that one were carried, and those behind it are left, or wait with it in their order. Waves that
+///     are stored together wait together; each of them is stored or refused.
 pub trait Medium: Debug + Send + Sync + 'static {
     /// The capabilities of this medium.
     fn promises(&self) -> Promises;
@@ -128,8 +130,9 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// [`EmitError`] with the wave: full, too large or closed.
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError>;
 
-    /// How many stamped waves like this one could be carried now without waiting; at least 1. A hint for the size of a
-    /// batch, which may be outdated when it is used.
+    /// How many stamped waves like this one should be carried together now, at least 1: no more than find room without
+    /// waiting, and no more than is worth it. A medium that stores waves has one write and one sync for them. A hint, which
+    /// may be outdated when it is used; more than 4096 are never carried together.
     fn room_for(&self, _: &Wave) -> usize {
         1
     }

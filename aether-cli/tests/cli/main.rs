@@ -11,6 +11,7 @@ mod config;
 mod container;
 #[cfg(unix)]
 mod dashboard;
+mod dead;
 #[cfg(unix)]
 mod describe;
 #[cfg(unix)]
@@ -19,6 +20,9 @@ mod field;
 #[cfg(unix)]
 mod keys;
 mod letters;
+mod log;
+#[cfg(unix)]
+mod log_follow;
 mod nats;
 mod new;
 #[cfg(unix)]

@@ -36,7 +36,7 @@ pub struct MediumStatus {
     /// do not.
     pub shed_at_source: u64,
     /// Waves that were sent to the subscriptions of this process and lost anywhere on the way. A wave that two patterns
-    /// would have delivered counts twice. [`Ledger::lost_upstream`](crate::Ledger) attributes the losses to receivers
+    /// would have delivered counts twice. [`Ledger::lost_upstream`] attributes the losses to receivers
     /// where that is possible.
     pub lost_upstream: u64,
     /// Sender channels that are no longer checked for gaps, because too many others have been used since.
