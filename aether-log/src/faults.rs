@@ -193,8 +193,8 @@ async fn times_stand_still_while_the_clock_is_behind_and_nothing_is_dropped_or_o
     const HOUR: u64 = 3_600_000_000;
     let (folder, system) = (tempfile::tempdir().unwrap(), Faulty::new());
     let start = micros_since_1970();
-    let mut rules = crate::store::Retention::default();
-    rules.max_age = Some(std::time::Duration::from_secs(2 * 3600));
+    let max_age = Some(std::time::Duration::from_secs(2 * 3600));
+    let rules = crate::store::Retention { max_age, ..Default::default() };
     let options = crate::store::StoreOptions::default().segment_bytes(4096).unwrap().retention(rules);
     let builder = Log::builder(folder.path()).channels(">", Durability::Stored).unwrap().options(options);
     let builder = builder.on(Arc::clone(&system) as _);

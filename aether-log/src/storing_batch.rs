@@ -28,8 +28,17 @@ pub(crate) struct StoringBatch {
 struct Ending {
     results: Vec<Option<Result<Stored, KeepError>>>,
     left: usize,
-    /// Taken by the last one, with the waves for an emit that was cancelled.
-    answer: Option<(oneshot::Sender<Results>, VecDeque<Wave>, Arc<dyn Medium>, Counted)>,
+    /// Taken by the last one.
+    answer: Option<Answer>,
+}
+
+/// Where the results go.
+struct Answer {
+    to: oneshot::Sender<Results>,
+    /// For an emit that was cancelled: what carries its waves.
+    waves: VecDeque<Wave>,
+    inner: Arc<dyn Medium>,
+    _counted: Counted,
 }
 
 impl Ending {
@@ -39,18 +48,17 @@ impl Ending {
             *slot = Some(result);
         }
         if self.left == 0
-            && let Some((answer, waves, inner, counted)) = self.answer.take()
+            && let Some(Answer { to, waves, inner, _counted }) = self.answer.take()
         {
             let results =
                 self.results.drain(..).map(|result| result.unwrap_or(Err(AppendError::Closed.into())));
-            if let Err(results) = answer.send(results.collect()) {
+            if let Err(results) = to.send(results.collect()) {
                 // The emit was cancelled, and these waves are stored.
                 carry_now(
                     &*inner,
                     waves.into_iter().zip(results).filter(|(_, result)| result.is_ok()).map(|(wave, _)| wave),
                 );
             }
-            drop(counted);
         }
     }
 }
@@ -68,9 +76,9 @@ impl StoringBatch {
         inner: &Arc<dyn Medium>,
         storing: &Arc<watch::Sender<u64>>,
     ) -> Result<Self, (VecDeque<Wave>, AppendError)> {
-        let (answer, result) = oneshot::channel();
-        let (left, carrier) = (entries.len(), Arc::clone(inner));
-        let answer = Some((answer, waves.clone(), carrier, Counted::new(storing)));
+        let (to, result) = oneshot::channel();
+        let (left, waves_again, counted) = (entries.len(), waves.clone(), Counted::new(storing));
+        let answer = Some(Answer { to, waves: waves_again, inner: Arc::clone(inner), _counted: counted });
         let ending = Ending { results: (0..left).map(|_| None).collect(), left, answer };
         let ending = Arc::new(Mutex::new(ending));
         let record = |(index, entry)| {

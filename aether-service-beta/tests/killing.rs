@@ -66,7 +66,7 @@ fn order_desk(desk: &Emitter, store: &Store, log: &Log) -> Sagas<Order> {
         }
     });
     let pay = Step::new("pay", |run: Run<Order>| async move {
-        if run.state.number % 4 == 0 {
+        if run.state.number.is_multiple_of(4) {
             return Err(StepError::refused("the card is declined"));
         }
         Ok(run)

@@ -23,7 +23,7 @@ async fn handles_until_all_is_settled() {
     let folder = std::env::var_os("AETHER_LOG_FOLDER").unwrap();
     let log = open(folder.as_ref());
     let consumer = billing(&log);
-    let workers: Vec<_> = (0..4)
+    let workers = (0..4)
         .map(|_| {
             let consumer = consumer.clone();
             tokio::spawn(async move {
@@ -41,10 +41,9 @@ async fn handles_until_all_is_settled() {
                 }
             })
         })
-        .collect();
-    for worker in workers {
-        worker.await.unwrap();
-    }
+        .collect::<Vec<_>>();
+    // None returns: they end the process.
+    futures_util::future::join_all(workers).await;
 }
 
 fn run(folder: &Path) -> ExitStatus {
