@@ -64,9 +64,14 @@ async fn the_server_keeps_waves_letters_and_failures_that_it_cannot_read() {
             _ => delivery.ack().await.unwrap(),
         }
     }
+    let letters = log.dead();
+    // Giving up happens while the next wave is waited for.
+    while letters.numbers().await.unwrap().is_empty() {
+        let waiting = tokio::time::timeout(Duration::from_millis(50), consumer.receive()).await;
+        assert!(waiting.is_err(), "nothing is left: {waiting:?}");
+    }
     let account = consumer.account().await.unwrap();
     assert_eq!((account.acknowledged, account.dead), (2, 1), "{account:?}");
-    let letters = log.dead();
     let numbers = letters.numbers().await.unwrap();
     let letter = letters.show(numbers[0]).await.unwrap();
     assert_eq!((numbers.len(), letter.stored.wave.text().unwrap()), (1, "lamp-1"));
