@@ -6,11 +6,12 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aether_chassis::description::Directory;
 use aether_core::physics::PhysicsEngine;
 use aether_core::{
-    Aether, CreateError, InboxOptions, JoinError, Pattern, ServeOrder, Vibrator, Wave, WhenFull,
+    Aether, CreateError, Emitter, InboxOptions, JoinError, Pattern, ServeOrder, Vibrator, Wave, WhenFull,
     physics::{ObserveError, PhysicsObserver},
 };
 use aether_metrics::Tls;
@@ -24,12 +25,18 @@ use crate::field::{FieldOptions, Fields};
 use crate::http;
 use crate::insight::{self, Insight};
 use crate::observed::Observed;
+use crate::letters::{self, Letters};
 use crate::status::{Heard, StatusSource};
+use crate::views::Views;
+use crate::waves::{self, Gate, Shared};
 
 /// The name of the gateway's vibrator in the table of inboxes.
 const NAME: &str = "gateway";
 /// The name of the vibrator that feeds the detectors.
 const PHYSICS_NAME: &str = "gateway-physics";
+
+/// How long connections may take to end with the gateway.
+const CLOSING_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The listen backlog, if the system allows as many. Connections beyond it are not refused: the client's system retries
 /// after a second. The usual 128 are fewer than a burst of idle connections.
@@ -44,6 +51,7 @@ pub struct GatewayOptions {
     max_channels: usize,
     inbox: InboxOptions,
     physics: bool,
+    emits: bool,
     on_wave: Option<OnWave>,
     fields: FieldOptions,
     tls: Option<Tls>,
@@ -109,6 +117,14 @@ impl GatewayOptions {
         self
     }
 
+    /// Whether the pages and other programs may emit and ask through the gateway: on a loopback address everybody, elsewhere
+    /// holders of a token for it ([`Access`](crate::Access)). Default: true.
+    #[must_use]
+    pub fn emits(mut self, emits: bool) -> Self {
+        self.emits = emits;
+        self
+    }
+
     /// Sets a callback for each observed wave, including questions and answers. It runs in the observer's task, so keep
     /// it short.
     #[must_use]
@@ -151,6 +167,7 @@ impl Default for GatewayOptions {
             max_channels: 500,
             inbox: Self::observer_inbox(),
             physics: true,
+            emits: true,
             on_wave: None,
             fields: FieldOptions::default(),
             tls: None,
@@ -169,7 +186,7 @@ impl fmt::Debug for GatewayOptions {
     }
 }
 
-/// An exporter with a status page: observes all traffic of a medium and serves the results over HTTP.
+/// An exporter with live pages: observes all traffic of a medium and serves the results over HTTP.
 ///
 /// It is bound and subscribed from the start; requests are answered once [`Gateway::run`] runs.
 #[must_use = "a gateway observes nothing before run()"]
@@ -183,6 +200,8 @@ pub struct Gateway {
     tls: Option<Tls>,
     fields: Arc<Fields>,
     source: Arc<StatusSource>,
+    gate: Arc<Gate>,
+    emitter: Emitter,
 }
 
 impl Gateway {
@@ -204,8 +223,7 @@ impl Gateway {
             None
         };
         let insight = physics.as_ref().map(|_| Arc::default());
-        // The detectors need the roster in any case.
-        let roster = if options.physics { Some(aether.roster().await?) } else { None };
+        let roster = aether.roster().await?;
         let observed = Observed::new(options.max_channels);
         if options.fields.is_open() && !address.ip().is_loopback() {
             tracing::warn!(%address, "without tokens, everybody who can connect may read and write the fields");
@@ -213,13 +231,15 @@ impl Gateway {
         let fields = Arc::new(Fields::new(options.fields));
         let accounts = aether.accounts().await?;
         let emitter = aether.emitter(NAME).map_err(CreateError::from)?;
-        let directory = Directory::open(aether, emitter).await?;
+        let directory = Directory::open(aether, emitter.clone()).await?;
         let heard = Heard { observed, insight, roster, accounts, directory };
         let source = StatusSource::new(aether.clone(), heard, Arc::clone(&fields));
         let source = Arc::new(source);
         tracing::debug!(%address, "the gateway is listening");
+        let (access, origins) = (Arc::clone(&fields.access), Arc::clone(&fields.origins));
+        let gate = Arc::new(Gate::new(access, origins, address.ip().is_loopback(), options.emits));
         let (on_wave, tls) = (options.on_wave, options.tls);
-        Ok(Self { listener, address, moved_from, observer, physics, on_wave, tls, fields, source })
+        Ok(Self { listener, address, moved_from, observer, physics, on_wave, tls, fields, source, gate, emitter })
     }
 
     /// The bound address, with the actual port.
@@ -260,17 +280,33 @@ impl Gateway {
     /// Cancelled before completion, all connections are closed and the observer is gone.
     pub async fn run(self, shutdown: CancellationToken) {
         let (field_routes, sharing) = self.fields.serve(shutdown.clone());
-        let routes = http::routes(self.source.aether(), Arc::clone(&self.source)).merge(field_routes);
+        let (source, gate) = (Arc::clone(&self.source), self.gate);
+        let views = Views::new(Arc::clone(&source));
+        let (emitter, limits) = (self.emitter, self.fields.limits.clone());
+        let letters =
+            Letters::new(source.roster().clone(), emitter.clone(), Arc::clone(&gate), Arc::clone(source.taps()));
+        let shared = Shared::new(&source, gate, Arc::clone(&views), emitter, limits, shutdown.clone());
+        let max_payload = source.aether().promises().max_payload;
+        let routes = http::routes(source.aether(), Arc::clone(&source), Arc::clone(&views))
+            .merge(waves::routes(Arc::clone(&shared), max_payload))
+            .merge(letters::routes(letters))
+            .merge(field_routes);
         let app = TowerToHyperService::new(routes);
         let slots = self.source.slots();
         let serving = aether_metrics::serve_with(self.listener, self.tls, slots, app, shutdown.clone());
         let observing = observe(self.observer, &self.source, self.on_wave, shutdown.clone());
+        let showing = views.run(shutdown.clone());
+        let closing = async {
+            shutdown.cancelled().await;
+            // What is left over is a client that does not read its last message.
+            let _ = tokio::time::timeout(CLOSING_PATIENCE, shared.ended()).await;
+        };
         let watching = async {
             if let (Some(observer), Some(insight)) = (self.physics, self.source.insight()) {
-                insight::watch(observer, &insight, shutdown).await;
+                insight::watch(observer, &insight, shutdown.clone()).await;
             }
         };
-        tokio::join!(observing, watching, serving, sharing);
+        tokio::join!(observing, watching, serving, sharing, showing, closing);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The HTTP routes and their handlers.
 //!
-//! The server of `aether-metrics` uses them. Health checks are answered at once. All other answers read the whole status
-//! and write a long text. They are written outside of the async tasks, one at a time, so a storm of such requests
-//! occupies one processor and delays no health check.
+//! The server of `aether-metrics` uses them. Health checks and the files of the pages are answered at once. All other answers
+//! read the whole status and write a long text. They are written outside of the async tasks, one at a time, so a storm of
+//! such requests occupies one processor and delays no health check. Routes for waves and letters are in modules of their own.
 
 use std::sync::Arc;
 
@@ -11,13 +11,18 @@ use aether_core::Aether;
 use aether_core::physics::ResonanceMap;
 use aether_metrics::{Exposition, Metrics};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
-use crate::status::StatusSource;
+use crate::assets;
+use crate::status::{PhysicsPart, StatusSource};
+use crate::views::{View, Views};
+
+/// What the API offers, as OpenAPI 3.1.
+const OPENAPI: &str = include_str!("../openapi.json");
 
 /// How many long answers are written at the same time. Health checks do not wait for them.
 const WRITERS: usize = 1;
@@ -25,16 +30,28 @@ const WRITERS: usize = 1;
 #[derive(Debug)]
 struct Pages {
     source: Arc<StatusSource>,
+    views: Arc<Views>,
     metrics: Metrics,
     writers: Arc<Semaphore>,
 }
 
-pub(crate) fn routes(aether: &Aether, source: Arc<StatusSource>) -> Router {
+pub(crate) fn routes(aether: &Aether, source: Arc<StatusSource>, views: Arc<Views>) -> Router {
     let metrics = crate::metrics::metrics(aether, Arc::clone(&source));
+    let writers = Arc::new(Semaphore::new(WRITERS));
     Router::new()
-        .route("/", get(status_page))
+        .route("/", get(index))
+        .route("/page/{*path}", get(asset))
+        .route("/status", get(status_page))
         .route("/api/status", get(status_json))
         .route("/api/accounts", get(accounts_json))
+        .route("/api/overview", get(async |state: PagesState| view(state, View::Overview).await))
+        .route("/api/services", get(async |state: PagesState| view(state, View::Services).await))
+        .route("/api/ledger", get(async |state: PagesState| view(state, View::Ledger).await))
+        .route("/api/map", get(async |state: PagesState| view(state, View::Map).await))
+        .route("/api/history", get(history))
+        .route("/api/incidents", get(incidents))
+        .route("/api/findings", get(findings))
+        .route("/openapi.json", get(async || typed("application/json", OPENAPI.to_owned())))
         .route("/metrics", get(metrics_text))
         .route("/map.dot", get(map_dot))
         .route("/map.mmd", get(map_mermaid))
@@ -44,7 +61,71 @@ pub(crate) fn routes(aether: &Aether, source: Arc<StatusSource>) -> Router {
         .route("/healthz", get(ready))
         .fallback(not_found)
         .method_not_allowed_fallback(only_get)
-        .with_state(Arc::new(Pages { source, metrics, writers: Arc::new(Semaphore::new(WRITERS)) }))
+        .with_state(Arc::new(Pages { source, views, metrics, writers }))
+}
+
+type PagesState = State<Arc<Pages>>;
+
+async fn index(headers: HeaderMap) -> Response {
+    assets::index(&headers)
+}
+
+async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
+    match assets::file(&path, &headers) {
+        Some(response) => response,
+        None => not_found().await,
+    }
+}
+
+async fn view(State(pages): PagesState, view: View) -> Response {
+    written(pages, move |pages| match pages.views.json(view) {
+        Ok(json) => typed("application/json", json),
+        Err(error) => failed(&error),
+    })
+    .await
+}
+
+/// The last hour: `last` buckets of it, with `channels=true` of each channel, too.
+async fn history(State(pages): PagesState, RawQuery(query): RawQuery) -> Response {
+    let (mut last, mut of_channels) = (usize::MAX, false);
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        let known = match &*name {
+            "last" => value.parse().map(|buckets| last = buckets).is_ok(),
+            "channels" => value.parse().map(|wanted| of_channels = wanted).is_ok(),
+            _ => false,
+        };
+        if !known {
+            let text = "use last, a number of buckets, and channels, true or false\n".to_owned();
+            return (StatusCode::BAD_REQUEST, typed("text/plain; charset=utf-8", text)).into_response();
+        }
+    }
+    written(pages, move |pages| typed("application/json", pages.views.history_json(last, of_channels))).await
+}
+
+async fn incidents(State(pages): PagesState) -> Response {
+    physics(pages, |part| {
+        serde_json::json!({ "incidents": part.incident_lines(), "incidents_by_cause": part.incidents_by_cause })
+    })
+    .await
+}
+
+async fn findings(State(pages): PagesState) -> Response {
+    physics(pages, |part| {
+        let (findings, standing) = (part.finding_lines(), part.standing_json());
+        serde_json::json!({ "findings": findings, "findings_by_sort": part.counts, "standing": standing })
+    })
+    .await
+}
+
+async fn physics(pages: Arc<Pages>, write: fn(&PhysicsPart) -> serde_json::Value) -> Response {
+    written(pages, move |pages| match pages.source.insight() {
+        Some(insight) => typed("application/json", write(&PhysicsPart::of(&insight)).to_string()),
+        None => {
+            let text = "physics is switched off in this gateway\n".to_owned();
+            (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", text)).into_response()
+        }
+    })
+    .await
 }
 
 /// Writes a long answer when it is its turn.
@@ -161,12 +242,12 @@ async fn ready(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response 
 }
 
 async fn not_found() -> Response {
-    let text = "not found; the paths are /, /api/status, /api/accounts, /metrics, /map.dot, /map.mmd, /asyncapi.json, /livez, /readyz, /healthz and /field/NAME/ws\n";
+    let text = "not found; the pages begin at /, and /openapi.json describes every path\n";
     (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
 }
 
 async fn only_get() -> Response {
-    let text = "only GET and HEAD are allowed\n";
+    let text = "this method is not allowed here; /openapi.json says which are\n";
     (StatusCode::METHOD_NOT_ALLOWED, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
 }
 

@@ -166,7 +166,7 @@ fn the_fields_of_a_gateway_are_settings_with_several_values() {
     let config = empty.path().to_str().unwrap();
     let said = run(&["gateway", "--config", config, "--field-tokens", tokens.to_str().unwrap()]);
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.err.contains("there are tokens for fields, but no field"), "{said:?}");
+    assert!(said.err.contains("there are tokens, but none is for waves and there is no field"), "{said:?}");
 }
 
 #[test]

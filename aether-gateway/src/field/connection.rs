@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite;
 use tokio_util::sync::CancellationToken;
 
-use super::admission::{Busy, Permit};
-use super::bucket::TokenBucket;
+use crate::admission::{Busy, Permit};
+use crate::bucket::TokenBucket;
 use super::counts::{Dropped, Refused};
 use super::effect::{Close, Effect, Operation, Outcome, Write};
 use super::hub::{Hub, Registered, wall};

@@ -5,13 +5,15 @@ use std::path::Path;
 use aether_core::Aether;
 use aether_field::{Field, FieldError, JoinFieldError};
 
-use super::access::{Access, AccessError};
+use crate::access::{Access, AccessError};
 use super::limits::{LimitError, SecurityLimits};
 use super::served::FieldOptions;
 use super::settings::{AllowedOrigin, LimitSetting, ServedField};
 
 /// The environment variable with a token that may read and write all fields.
 const TOKEN: &str = "AETHER_FIELD_TOKEN";
+/// The environment variable with a token that may hear and emit all waves.
+const WAVES_TOKEN: &str = "AETHER_WAVES_TOKEN";
 
 /// Why the fields cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +40,10 @@ pub enum ServeFieldsError {
     #[error("a limit of the fields cannot be set")]
     Limit(#[from] LimitError),
     /// Tokens were set, but no field.
-    #[error("there are tokens for fields, but no field: set fields in [service.gateway] (--field NAME)")]
+    #[error(
+        "there are tokens, but none is for waves and there is no field: set fields in [service.gateway] (--field NAME), or \
+         give a token \"hear\" and \"emit\""
+    )]
     NoFields,
     /// A field could not be stored when it was closed.
     #[error("the field {name:?} could not be closed")]
@@ -63,14 +68,17 @@ pub(crate) async fn join(
     limits: &[LimitSetting],
     aether: &Aether,
 ) -> Result<(FieldOptions, JoinedFields), ServeFieldsError> {
-    // Somebody who made tokens expects that something is behind them.
-    if fields.is_empty() && tokens.is_some() {
-        return Err(ServeFieldsError::NoFields);
-    }
     let mut access = match tokens {
         Some(path) => Access::load(path)?,
         None => Access::default(),
     };
+    // Somebody who made tokens expects that something is behind them.
+    if fields.is_empty() && tokens.is_some() && !access.has_wave_rights() {
+        return Err(ServeFieldsError::NoFields);
+    }
+    if let Some(token) = std::env::var(WAVES_TOKEN).ok().filter(|token| !token.is_empty()) {
+        access = access.waves_token(&token)?;
+    }
     // A variable that is set to nothing stands for no token, as in the sync engine.
     if let Some(token) = std::env::var(TOKEN).ok().filter(|token| !token.is_empty() && !fields.is_empty()) {
         access = access.token(&token)?;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use sha1::{Digest as _, Sha1};
 
-use super::access::{Access, Rights};
+use crate::access::{Access, Rights};
 use super::counts::Refused;
 use super::effect::{Close, Effect, Operation, Subscription, Write};
 use super::json;

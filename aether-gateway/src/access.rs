@@ -1,9 +1,10 @@
-//! Tokens, and what their holders may read and write.
+//! Tokens, and what their holders may do: read and write fields, hear and emit waves.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use aether_core::{Channel, Pattern};
 use aether_field::Names;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -11,23 +12,23 @@ use subtle::ConstantTimeEq as _;
 
 /// The names that a client may read, and those that it may write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rights {
-    pub(super) read: Vec<Names>,
-    pub(super) write: Vec<Names>,
+pub(crate) struct Rights {
+    pub(crate) read: Vec<Names>,
+    pub(crate) write: Vec<Names>,
 }
 
 impl Rights {
     /// Everything.
-    pub(super) fn all() -> Self {
+    pub(crate) fn all() -> Self {
         Self { read: vec![Names::of("*")], write: vec![Names::of("*")] }
     }
 
-    pub(super) fn may_write(&self, name: &str) -> bool {
+    pub(crate) fn may_write(&self, name: &str) -> bool {
         self.write.iter().any(|names| names.has(name))
     }
 
     /// The part of the names that may be read, without names that others of the result include.
-    pub(super) fn readable(&self, wanted: &[Names]) -> Vec<Names> {
+    pub(crate) fn readable(&self, wanted: &[Names]) -> Vec<Names> {
         let mut readable: Vec<Names> = Vec::new();
         let all = wanted.iter().flat_map(|wanted| self.read.iter().filter_map(|read| wanted.and(read)));
         for names in all {
@@ -41,9 +42,35 @@ impl Rights {
     }
 }
 
-/// Who may use the fields of a gateway.
+/// The channels that a client may hear through a gateway, and those on which it may emit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct WaveRights {
+    pub(crate) hear: Vec<Pattern>,
+    pub(crate) emit: Vec<Pattern>,
+}
+
+impl WaveRights {
+    /// Everything.
+    pub(crate) fn all() -> Self {
+        Self { hear: vec![Pattern::everything()], emit: vec![Pattern::everything()] }
+    }
+
+    pub(crate) fn may_hear(&self, channel: &Channel) -> bool {
+        self.hear.iter().any(|pattern| pattern.matches(channel))
+    }
+
+    pub(crate) fn may_emit(&self, channel: &Channel) -> bool {
+        self.emit.iter().any(|pattern| pattern.matches(channel))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.hear.is_empty() && self.emit.is_empty()
+    }
+}
+
+/// Who may use the fields of a gateway, and who may hear and emit waves through it.
 ///
-/// Without tokens everybody may read and write everything. With one or more, each connection needs one of them. Tokens
+/// Without tokens everybody may read and write all fields. With one or more, each connection needs one of them. Tokens
 /// are kept as SHA-256 only, and compared in constant time.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
@@ -56,6 +83,7 @@ struct Token {
     /// The field; `None` stands for all.
     field: Option<String>,
     rights: Rights,
+    waves: WaveRights,
 }
 
 /// The file of tokens cannot be used.
@@ -80,13 +108,21 @@ pub enum AccessError {
     #[error(
         "the tokens in {} must be a JSON array of objects such as {}",
         path.display(),
-        r#"{"token": "a secret", "field": "home", "read": ["*"], "write": ["room/7/*"]}"#
+        r#"{"token": "a secret", "field": "home", "read": ["*"], "write": ["room/7/*"], "hear": [">"], "emit": ["orders.>"]}"#
     )]
     Json {
         /// The file.
         path: PathBuf,
         /// Why not.
         source: serde_json::Error,
+    },
+    /// A pattern of channels is invalid.
+    #[error("{pattern:?} in {} is no pattern of channels such as orders.* or orders.>", path.display())]
+    Pattern {
+        /// The file.
+        path: PathBuf,
+        /// The text in it.
+        pattern: String,
     },
     /// A token is empty, so everybody knows it.
     #[error("a token is empty; write a secret, for example from: openssl rand -hex 32")]
@@ -99,8 +135,14 @@ pub enum AccessError {
 struct Line {
     token: String,
     field: Option<String>,
+    #[serde(default)]
     read: Vec<String>,
+    #[serde(default)]
     write: Vec<String>,
+    #[serde(default)]
+    hear: Vec<String>,
+    #[serde(default)]
+    emit: Vec<String>,
 }
 
 impl Access {
@@ -108,7 +150,8 @@ impl Access {
     const MAX_FILE: u64 = 1 << 20;
 
     /// Reads the tokens of a JSON file: `[{"token": "a secret", "field": "home", "read": ["*"], "write": []}]`. Without
-    /// `field`, a token is for all fields. Patterns are names, or beginnings of names and `*`.
+    /// `field`, a token is for all fields. Patterns are names, or beginnings of names and `*`. `hear` and `emit` are patterns
+    /// of channels: the waves that its holder may hear and emit through the gateway. What is left out gives no right.
     ///
     /// # Errors
     /// [`AccessError`] if the file cannot be read, every user can read it, it is not such JSON, or a token is empty.
@@ -127,9 +170,17 @@ impl Access {
         let lines: Vec<Line> = serde_json::from_str(&text)
             .map_err(|source| AccessError::Json { path: path.to_owned(), source })?;
         let mut access = Self::default();
-        for Line { token, field, read, write } in lines {
-            let names = |patterns: Vec<String>| patterns.iter().map(|pattern| Names::of(pattern)).collect();
-            access.add(&token, field, Rights { read: names(read), write: names(write) })?;
+        let names = |patterns: Vec<String>| patterns.iter().map(|pattern| Names::of(pattern)).collect();
+        let channels = |patterns: Vec<String>| -> Result<Vec<Pattern>, AccessError> {
+            let read = |pattern: String| {
+                Pattern::new(&pattern).map_err(|_| AccessError::Pattern { path: path.to_owned(), pattern })
+            };
+            patterns.into_iter().map(read).collect()
+        };
+        for Line { token, field, read, write, hear, emit } in lines {
+            let rights = Rights { read: names(read), write: names(write) };
+            let waves = WaveRights { hear: channels(hear)?, emit: channels(emit)? };
+            access.add(&token, field, rights, waves)?;
         }
         Ok(access)
     }
@@ -139,26 +190,64 @@ impl Access {
     /// # Errors
     /// [`AccessError::Empty`] if it is empty.
     pub fn token(mut self, token: &str) -> Result<Self, AccessError> {
-        self.add(token, None, Rights::all())?;
+        self.add(token, None, Rights::all(), WaveRights::default())?;
         Ok(self)
     }
 
-    fn add(&mut self, token: &str, field: Option<String>, rights: Rights) -> Result<(), AccessError> {
+    /// Adds a token whose holder may hear and emit everything through the gateway. It gives no right in fields.
+    ///
+    /// # Errors
+    /// [`AccessError::Empty`] if it is empty.
+    pub fn waves_token(mut self, token: &str) -> Result<Self, AccessError> {
+        let none = Rights { read: Vec::new(), write: Vec::new() };
+        self.add(token, None, none, WaveRights::all())?;
+        Ok(self)
+    }
+
+    fn add(
+        &mut self,
+        token: &str,
+        field: Option<String>,
+        rights: Rights,
+        waves: WaveRights,
+    ) -> Result<(), AccessError> {
         if token.is_empty() {
             return Err(AccessError::Empty);
         }
-        self.tokens.push(Token { digest: digest(token), field, rights });
+        self.tokens.push(Token { digest: digest(token), field, rights, waves });
         Ok(())
     }
 
-    /// Whether everybody may use the fields.
+    /// Whether everybody may use the fields. A token for waves only closes no field.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.tokens.is_empty()
+        self.tokens.iter().all(Token::is_for_waves)
+    }
+
+    /// Whether any token gives a right to hear or to emit waves.
+    #[must_use]
+    pub fn has_wave_rights(&self) -> bool {
+        self.tokens.iter().any(|token| !token.waves.is_empty())
+    }
+
+    /// What the holder of a token may hear and emit; `None` if the token is not known. All tokens are compared, each in
+    /// constant time.
+    pub(crate) fn wave_rights(&self, token: &str) -> Option<WaveRights> {
+        let presented = digest(token);
+        let mut rights: Option<WaveRights> = None;
+        for known in &self.tokens {
+            let is_same: bool = known.digest.ct_eq(&presented).into();
+            if is_same {
+                let all = rights.get_or_insert_default();
+                all.hear.extend(known.waves.hear.iter().cloned());
+                all.emit.extend(known.waves.emit.iter().cloned());
+            }
+        }
+        rights
     }
 
     /// The rights of the holder of a token in a field. All tokens are compared, each in constant time.
-    pub(super) fn rights(&self, field: &str, token: &str) -> Option<Rights> {
+    pub(crate) fn rights(&self, field: &str, token: &str) -> Option<Rights> {
         let presented = digest(token);
         let mut rights = None;
         for known in &self.tokens {
@@ -171,11 +260,18 @@ impl Access {
     }
 }
 
+impl Token {
+    fn is_for_waves(&self) -> bool {
+        self.rights.read.is_empty() && self.rights.write.is_empty() && !self.waves.is_empty()
+    }
+}
+
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Token")
             .field("field", &self.field)
             .field("rights", &self.rights)
+            .field("waves", &self.waves)
             .finish_non_exhaustive()
     }
 }
@@ -220,9 +316,21 @@ mod tests {
         assert_eq!(access.rights("home", "s3creT"), None);
         assert_eq!(access.rights("office", "s3cret"), None);
         assert!(!access.is_open() && !format!("{access:?}").contains("s3cret"));
+        assert!(!access.has_wave_rights(), "a token for fields emits nothing");
 
         fs::write(&path, r#"[{"token": "", "read": [], "write": []}]"#).unwrap();
         assert!(matches!(Access::load(&path), Err(AccessError::Empty)));
+        fs::write(&path, r#"[{"token": "x", "emit": ["orders.>"]}, {"token": "x", "hear": ["a.*"]}]"#).unwrap();
+        let access = Access::load(&path).unwrap();
+        let rights = access.wave_rights("x").unwrap();
+        let channel = |name| Channel::new(name).unwrap();
+        assert!(rights.may_emit(&channel("orders.created")) && !rights.may_emit(&channel("a.b")));
+        assert!(rights.may_hear(&channel("a.b")) && !rights.may_hear(&channel("orders.created")));
+        assert!(access.wave_rights("y").is_none() && access.has_wave_rights());
+        assert!(access.is_open(), "a token for waves closes no field");
+
+        fs::write(&path, r#"[{"token": "x", "emit": ["a..b"]}]"#).unwrap();
+        assert!(Access::load(&path).unwrap_err().to_string().contains("a..b"));
         fs::write(&path, r#"[{"token": "x", "reads": []}]"#).unwrap();
         assert!(Access::load(&path).unwrap_err().to_string().contains("JSON array"));
     }

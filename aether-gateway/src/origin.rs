@@ -1,36 +1,44 @@
-//! Which web pages may open a connection.
+//! Which web pages may open a connection or change anything.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::http::{HeaderMap, header};
 
-/// The origins of web pages that may use a field. A browser sends the origin of the page, and other programs usually do
+/// The origins of web pages that may use a field, or hear and emit waves. A browser sends the origin of the page, and other programs usually do
 /// not send any; they are admitted.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Origins {
+pub(crate) struct Origins {
     allowed: Vec<String>,
 }
 
 impl Origins {
     /// These origins, such as `https://shop.example`, beside the gateway's own. `*` stands for all.
-    pub(super) fn new(allowed: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(allowed: impl IntoIterator<Item = String>) -> Self {
         let allowed = allowed.into_iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase());
         Self { allowed: allowed.collect() }
     }
 
-    pub(super) fn allow(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn allow(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else { return true };
         let Ok(origin) = origin.to_str() else { return false };
         let origin = origin.to_ascii_lowercase();
         if self.allowed.iter().any(|allowed| allowed == "*" || *allowed == origin) {
             return true;
         }
-        // The page comes from the address to which it connects. Not from a name: the owner of a name can let it lead to
-        // this machine after the page was loaded (DNS rebinding).
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_ascii_lowercase);
+        // The page comes from the address to which it connects.
         let of_page = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        host.is_some_and(|host| is_address(&host) && of_page == Some(&host))
+        host(headers).is_some_and(|host| is_address(&host) && of_page == Some(&host))
     }
+}
+
+/// Whether a request names the gateway by an address. Not by a name: the owner of a name can let it lead to this machine
+/// after the page was loaded (DNS rebinding).
+pub(crate) fn is_to_an_address(headers: &HeaderMap) -> bool {
+    host(headers).is_some_and(|host| is_address(&host))
+}
+
+fn host(headers: &HeaderMap) -> Option<String> {
+    headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_ascii_lowercase)
 }
 
 /// Whether a host is an IP address or `localhost`, with or without a port.
