@@ -8,6 +8,7 @@ mod examples;
 mod fuzz;
 mod modules;
 mod nats_server;
+mod node;
 mod promtool;
 mod steps;
 mod suite;
@@ -98,6 +99,7 @@ fn run(command: Command) -> Result<()> {
             println!("promtool: {}", promtool::find_or_install(&workspace)?);
             println!("sync engine: {}", sync_engine::find_or_install(&workspace));
             println!("browser: {}", browser::find_or_install());
+            println!("node: {}", node::find_or_install(&workspace));
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::steps::{Steps, check, succeeds};
 use crate::workspace::Workspace;
-use crate::{browser, examples, modules, nats_server, promtool, sync_engine};
+use crate::{browser, examples, modules, nats_server, node, promtool, sync_engine};
 
 /// All of the kit.
 const KIT_FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server";
@@ -26,7 +26,7 @@ fn selecting(packages: &[String]) -> String {
 /// Runs all steps. `fast` skips the documentation build and the examples.
 pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     let mut steps = Steps::default();
-    let (server, promtool, sync_engine, browser) = steps.run("tools", || {
+    let (server, promtool, sync_engine, browser, node) = steps.run("tools", || {
         component(workspace, "rustfmt", "fmt")?;
         component(workspace, "clippy", "clippy")?;
         let server = nats_server::find_or_install(workspace)?;
@@ -34,13 +34,14 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
         let promtool = promtool::find_or_install(workspace)?;
         println!("promtool: {promtool}");
         let (sync_engine, browser) = (sync_engine::find_or_install(workspace), browser::find_or_install());
-        println!("sync engine: {sync_engine}\nbrowser: {browser}");
-        Ok((server.path, promtool.path, sync_engine, browser))
+        let node = node::find_or_install(workspace);
+        println!("sync engine: {sync_engine}\nbrowser: {browser}\nnode: {node}");
+        Ok((server.path, promtool.path, sync_engine, browser, node))
     })?;
     let cargo = |args: &str| {
         let mut command = workspace.cargo(args.split_whitespace());
         command.env(nats_server::ENV, &server).env(promtool::ENV, &promtool);
-        command.env(sync_engine::ENV, &sync_engine).env(browser::ENV, &browser);
+        command.env(sync_engine::ENV, &sync_engine).env(browser::ENV, &browser).env(node::ENV, &node);
         command
     };
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
 mod accounts;
+mod api;
 mod hostile;
 mod http;
 mod metrics;
