@@ -17,7 +17,7 @@ export function draw(app) {
   if (!view) return html`${title}<p class="quiet">Reading the ledgers.</p>`;
   const { programs, processes, known } = view.accounts;
   const inboxes = programs.map((program) => ({ name: program.program, ledger: program.inboxes, unsettled: program.unsettled }));
-  const outboxes = programs.filter((program) => program.outbox.offered > 0).map((program) => ({ name: program.program, ledger: program.outbox, unsettled: 0 }));
+  const outboxes = programs.filter((program) => program.outbox.offered > 0).map((program) => ({ name: program.program, ledger: program.outbox, unsettled: gone(program) }));
   return html`${title}
     <p class="quiet">Every wave that was offered to a queue was delivered or lost, or still waits. Nothing else can happen to it.</p>
     ${table("h-inboxes", "Inboxes, by program", inboxes, true)}
@@ -26,6 +26,11 @@ export function draw(app) {
       processes.map((process) => ({ name: process.process, ledger: process.inboxes, unsettled: 0 })), false)}
     ${table("h-own", "Inboxes of the gateway's process", view.own_inboxes.map((inbox) => ({ name: inbox.vibrator, ledger: inbox.ledger, unsettled: 0 })), false)}
     ${failures(view)}`;
+}
+
+/** What was queued in the outboxes of processes that have gone; the gateway knows it for inboxes only. */
+function gone({ silent, ended, outbox }) {
+  return silent + ended === 0 ? 0 : Math.max(0, outbox.offered - outbox.delivered - lost(outbox) - outbox.queued);
 }
 
 function table(id, title, rows, sums) {
@@ -46,7 +51,7 @@ function add(sum, { ledger, unsettled }) {
 function line({ name, ledger, unsettled }) {
   const why = Object.entries({ ...ledger.shed, lost_upstream: ledger.lost_upstream }).filter(([, waves]) => waves > 0);
   const accounted = ledger.delivered + lost(ledger) + ledger.queued + unsettled;
-  const isRight = accounted === ledger.offered + ledger.lost_upstream || accounted === ledger.offered;
+  const isRight = accounted === ledger.offered;
   return html`<tr><td>${name}</td><td class="number">${count(ledger.offered)}</td><td class="number">${count(ledger.delivered)}</td>
     <td>${why.length === 0 ? html`<span class="quiet">0</span>` : why.map(([which, waves], at) => html`${at > 0 ? " + " : ""}<span class="lost" title=${meaning(which)}>${count(waves)} ${reason(which)}</span>`)}</td>
     <td class="number">${count(ledger.queued)}${unsettled > 0 ? html` <small title="queued in processes that are gone">+ ${count(unsettled)} unsettled</small>` : nothing}</td>

@@ -1,6 +1,6 @@
 // The overview: what is lost and why first, then incidents, what flows, and who is there.
 
-import { badge, bar, empty, html, mounted, nothing, repeat, spark, TimeChart } from "./widgets.js";
+import { badge, bar, empty, html, nothing, repeat, spark, TimeChart } from "./widgets.js";
 import { bytes, count, meaning, plural, rate, reason, short, span } from "./format.js";
 
 const chart = new TimeChart([["Waves a second", "--flow"]], { height: 170 });
@@ -82,10 +82,10 @@ function losses(view) {
   return html`<div class="scroll"><table>
     <thead><tr><th>where</th><th>why</th><th class="number">waves</th><th class="meter-cell"><span class="hidden">share</span></th></tr></thead>
     <tbody>${places.slice(0, 8).map(
-      (place) => html`<tr class=${place.lost_per_second >= 0.05 ? "now" : ""}>
-        <td>${place.program}<small> ${place.queue}</small></td>
-        <td title=${meaning(place.reason)}>${reason(place.reason)}${place.lost_per_second >= 0.05
-          ? html` ${badge(`${rate(place.lost_per_second)}/s now`, "bad")}` : nothing}</td>
+      (place, at) => html`<tr class=${place.lost_per_second >= 0.05 ? "now" : ""}>
+        <td>${place.program}<small> ${place.queue}</small>${place.lost_per_second >= 0.05 && places.findIndex((other) => other.program === place.program) === at
+          ? html` ${badge(`loses ${rate(place.lost_per_second)}/s now`, "bad")}` : nothing}</td>
+        <td title=${meaning(place.reason)}>${reason(place.reason)}</td>
         <td class="number">${count(place.waves)}</td>
         <td class="meter-cell">${bar(place.waves / most, "lost", `${Math.round((100 * place.waves) / waves)} percent of all losses`)}</td></tr>`,
     )}</tbody></table></div>
@@ -115,7 +115,7 @@ function flow(app) {
     <div class="segments" role="group" aria-label="Time span">${RANGES.map(
       ([seconds, name]) => html`<button aria-pressed=${range === seconds} @click=${() => { range = seconds; app.draw(); }}>${name}</button>`,
     )}</div></div>
-    <div class="chart" id="flow-chart" role="img" aria-label="Waves a second over time" ${mounted(() => {})}></div></section>`;
+    <div class="chart" id="flow-chart" role="img" aria-label="Waves a second over time"></div></section>`;
 }
 
 function channels(app, view) {
