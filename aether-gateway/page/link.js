@@ -110,6 +110,8 @@ export class Link extends EventTarget {
   #request(message) {
     if (this.state !== "live") return Promise.reject(new Error("the gateway is away"));
     return new Promise((resolve, reject) => {
+      // A newer subscription under the same number answers for the one before.
+      this.#waiting.get(message.id)?.resolve(null);
       this.#waiting.set(message.id, { resolve, reject });
       this.#send(message);
     });

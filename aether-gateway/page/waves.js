@@ -32,8 +32,9 @@ export function close(app) {
   app.link.unsubscribe(SUBSCRIPTION);
 }
 
+/** The link subscribes again by itself. */
 export function back(app) {
-  subscribe(app);
+  refused = app.link.hello?.refused ?? "";
 }
 
 export function narrowed(app) {
@@ -76,11 +77,6 @@ function forget() {
 }
 
 async function subscribe(app) {
-  if (app.link.hello?.refused) {
-    refused = app.link.hello.refused;
-    app.draw();
-    return;
-  }
   const { pattern, kinds, source, min_amplitude } = filter;
   try {
     await app.link.subscribe(SUBSCRIPTION, { pattern: pattern || null, kinds: [...kinds], source: source || null, min_amplitude, per_second: PER_SECOND });
@@ -108,7 +104,7 @@ export function draw(app) {
     ${isForm ? form(app) : nothing}
     ${filters(app)}
     <div class=${chosen ? "columns wide-left" : ""}>
-      <section class="card flush" aria-label="Live waves">${refused ? html`<p class="padded error" role="alert">${refused}</p>` : nothing}
+      <section class="card flush" aria-label="Live waves">${refused && refused !== app.link.hello?.refused ? html`<p class="padded error" role="alert">${refused}</p>` : nothing}
         ${list.length === 0 ? html`<div class="padded">${nothingYet(app)}</div>` : table(app, list)}
         <p class="note padded">${paused ? html`${badge("paused", "warn")} ` : nothing}${plural((paused ?? kept).length, "wave")} kept${missed > 0
           ? html`, <span title="At most ${PER_SECOND} a second are shown; filters show more of what you look for.">${count(missed)} not shown, as there are too many</span>` : nothing}</p></section>
@@ -129,7 +125,7 @@ function tokenForm(app) {
     event.preventDefault();
     try {
       await app.link.use(new FormData(event.target).get("token"));
-      await subscribe(app);
+      refused = "";
     } catch (error) {
       refused = error.message;
     }

@@ -320,7 +320,8 @@ mod tests {
 
         fs::write(&path, r#"[{"token": "", "read": [], "write": []}]"#).unwrap();
         assert!(matches!(Access::load(&path), Err(AccessError::Empty)));
-        fs::write(&path, r#"[{"token": "x", "emit": ["orders.>"]}, {"token": "x", "hear": ["a.*"]}]"#).unwrap();
+        fs::write(&path, r#"[{"token": "x", "emit": ["orders.>"]}, {"token": "x", "hear": ["a.*"]}]"#)
+            .unwrap();
         let access = Access::load(&path).unwrap();
         let rights = access.wave_rights("x").unwrap();
         let channel = |name| Channel::new(name).unwrap();

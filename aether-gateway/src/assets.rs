@@ -81,7 +81,8 @@ impl Packed {
         // Writing into memory and a tag of hexadecimal digits cannot fail.
         gzip.write_all(file.body).ok()?;
         let gzip = gzip.finish().ok()?.into();
-        let tag: String = Sha256::digest(file.body).iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let tag: String =
+            Sha256::digest(file.body).iter().take(12).map(|byte| format!("{byte:02x}")).collect();
         Some(Self { file, gzip, tag: HeaderValue::from_str(&format!("\"{tag}\"")).ok()? })
     }
 }
@@ -96,7 +97,9 @@ pub(crate) fn file(path: &str, headers: &HeaderMap) -> Option<Response> {
     let packed = PACKED.iter().find(|packed| packed.file.path == path)?;
     let is_known = headers.get_all(header::IF_NONE_MATCH).iter().any(|tag| *tag == packed.tag);
     let takes_gzip = headers.get_all(header::ACCEPT_ENCODING).iter().any(|accepted| {
-        accepted.to_str().is_ok_and(|accepted| accepted.split(',').any(|coding| coding.trim().starts_with("gzip")))
+        accepted
+            .to_str()
+            .is_ok_and(|accepted| accepted.split(',').any(|coding| coding.trim().starts_with("gzip")))
     });
     let mut response = match (is_known, takes_gzip) {
         (true, _) => StatusCode::NOT_MODIFIED.into_response(),

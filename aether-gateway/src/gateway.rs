@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use crate::field::{FieldOptions, Fields};
 use crate::http;
 use crate::insight::{self, Insight};
-use crate::observed::Observed;
 use crate::letters::{self, Letters};
+use crate::observed::Observed;
 use crate::status::{Heard, StatusSource};
 use crate::views::Views;
 use crate::waves::{self, Gate, Shared};
@@ -239,7 +239,19 @@ impl Gateway {
         let (access, origins) = (Arc::clone(&fields.access), Arc::clone(&fields.origins));
         let gate = Arc::new(Gate::new(access, origins, address.ip().is_loopback(), options.emits));
         let (on_wave, tls) = (options.on_wave, options.tls);
-        Ok(Self { listener, address, moved_from, observer, physics, on_wave, tls, fields, source, gate, emitter })
+        Ok(Self {
+            listener,
+            address,
+            moved_from,
+            observer,
+            physics,
+            on_wave,
+            tls,
+            fields,
+            source,
+            gate,
+            emitter,
+        })
     }
 
     /// The bound address, with the actual port.
@@ -283,8 +295,12 @@ impl Gateway {
         let (source, gate) = (Arc::clone(&self.source), self.gate);
         let views = Views::new(Arc::clone(&source));
         let (emitter, limits) = (self.emitter, self.fields.limits.clone());
-        let letters =
-            Letters::new(source.roster().clone(), emitter.clone(), Arc::clone(&gate), Arc::clone(source.taps()));
+        let letters = Letters::new(
+            source.roster().clone(),
+            emitter.clone(),
+            Arc::clone(&gate),
+            Arc::clone(source.taps()),
+        );
         let shared = Shared::new(&source, gate, Arc::clone(&views), emitter, limits, shutdown.clone());
         let max_payload = source.aether().promises().max_payload;
         let routes = http::routes(source.aether(), Arc::clone(&source), Arc::clone(&views))

@@ -20,11 +20,13 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::waves::{Gate, GateError, Taps};
 
-/// How long one service has to answer.
+/// How long one service has to answer, and all of them for one list: a connection has 15 s.
 const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_FOR_ALL: Duration = Duration::from_secs(10);
 /// The maximum number of services that are asked, and of letters that are listed.
 const MOST_STORES: usize = 64;
 const MOST_LETTERS: usize = 1000;
@@ -89,16 +91,22 @@ impl Letters {
     }
 
     /// Asks a service. `None` is an answer that cannot be read.
-    async fn ask(&self, store: u64, query: &LetterQuery) -> Result<Option<LetterAnswer>, AskError> {
+    async fn ask(
+        &self,
+        store: u64,
+        query: &LetterQuery,
+        patience: Duration,
+    ) -> Result<Option<LetterAnswer>, AskError> {
         let question = Wave::builder(channel_of(store)).kind(Kind::Query).json(query).build();
         // The channel and the question are made of numbers and of texts that were read as JSON or a query.
         let Ok(question) = question else { return Ok(None) };
-        let answer = self.emitter.ask_within(question, PATIENCE).await?;
+        let answer = self.emitter.ask_within(question, patience).await?;
         Ok(answer.json().ok())
     }
 
     async fn list(&self, filter: &LetterFilter) -> List {
         let _turn = self.turn.lock().await;
+        let end = Instant::now() + PATIENCE_FOR_ALL;
         let mut list = List { stores: Vec::new(), letters: Vec::new(), more: false };
         for (store, service) in self.stores() {
             let mut after = 0;
@@ -107,8 +115,12 @@ impl Letters {
                     list.more = true;
                     break None;
                 }
+                let patience = PATIENCE.min(end.saturating_duration_since(Instant::now()));
+                if patience.is_zero() {
+                    break Some("it was not asked any more, as others took too long".to_owned());
+                }
                 let query = LetterQuery::Ls { filter: filter.clone(), after };
-                let (letters, more) = match self.ask(store, &query).await {
+                let (letters, more) = match self.ask(store, &query, patience).await {
                     Ok(Some(LetterAnswer::Letters { letters, more })) => (letters, more),
                     Ok(_) => break Some("its answer cannot be read".to_owned()),
                     Err(error) => break Some(error_chain(&error)),
@@ -150,7 +162,7 @@ impl Letters {
         if let Err(error) = self.allows(headers, (op != Op::Show).then_some(id.store)) {
             return error.into_response();
         }
-        match self.ask(id.store, &op.query(id)).await {
+        match self.ask(id.store, &op.query(id), PATIENCE).await {
             Ok(Some(LetterAnswer::Gone { hint, .. })) => problem(StatusCode::NOT_FOUND, &hint),
             Ok(Some(LetterAnswer::NotSent { hint, .. })) => problem(StatusCode::CONFLICT, &hint),
             Ok(Some(answer)) => answered(StatusCode::OK, &answer),
@@ -187,7 +199,11 @@ pub(crate) fn routes(letters: Arc<Letters>) -> Router {
         .with_state(letters)
 }
 
-async fn list(State(letters): State<Arc<Letters>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+async fn list(
+    State(letters): State<Arc<Letters>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
     if let Err(error) = letters.allows(&headers, None) {
         return error.into_response();
     }

@@ -60,8 +60,8 @@ mod waves;
 pub use access::{Access, AccessError};
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
 pub use field::{
-    AllowedOrigin, FieldArgs, FieldOptions, JoinedFields, LimitError, LimitSetting,
-    OriginError, SecurityLimits, ServeFieldsError, ServedField, ServedFieldError,
+    AllowedOrigin, FieldArgs, FieldOptions, JoinedFields, LimitError, LimitSetting, OriginError,
+    SecurityLimits, ServeFieldsError, ServedField, ServedFieldError,
 };
 pub use gateway::{Gateway, GatewayOptions, StartError};
 pub use insight::{Found, Insight, NotedIncident};

@@ -18,8 +18,8 @@ use aether_metrics::prometheus_client::registry::Unit;
 use aether_metrics::{Connections, Families, Metrics};
 
 use crate::field::FieldLine;
-use crate::waves::WavesLine;
 use crate::status::{ObservedLine, Readiness, Status, StatusSource};
+use crate::waves::WavesLine;
 
 /// The metrics of a bus and of the gateway that observes it.
 pub(crate) fn metrics(aether: &Aether, source: Arc<StatusSource>) -> Metrics {

@@ -87,9 +87,8 @@ impl Track {
     /// The last buckets, the oldest first: waves a second and mean amplitude of each.
     pub(crate) fn last(&self, most: usize) -> impl Iterator<Item = (f32, f32)> + '_ {
         let from = self.buckets.len().saturating_sub(most);
-        let per_second = |bucket: &Bucket| {
-            (bucket.waves / BUCKET_SECONDS as f32, f32::from(bucket.amplitude) / 255.0)
-        };
+        let per_second =
+            |bucket: &Bucket| (bucket.waves / BUCKET_SECONDS as f32, f32::from(bucket.amplitude) / 255.0);
         self.buckets.iter().skip(from).map(per_second)
     }
 }

@@ -32,7 +32,8 @@ fn program(name: &str) -> Option<String> {
 async fn till(url: &str) -> (Aether, tokio::task::JoinHandle<()>, CancellationToken) {
     let aether = Aether::connect(url).await.unwrap();
     let closed = async || Err::<(), _>(std::io::Error::other("the bank is closed"));
-    let service = Service::builder("till").on("orders.*", closed).with_letters().build(&aether).await.unwrap();
+    let service =
+        Service::builder("till").on("orders.*", closed).with_letters().build(&aether).await.unwrap();
     let shutdown = CancellationToken::new();
     let ended = shutdown.clone();
     let running = tokio::spawn(async move { assert!(service.run_until(ended).await.unwrap().adds_up()) });
@@ -58,7 +59,11 @@ async fn till(url: &str) -> (Aether, tokio::task::JoinHandle<()>, CancellationTo
 async fn the_pages_work_in_a_real_browser() {
     let (Some(node), Some(chromium)) = (program(NODE), program(CHROMIUM)) else { return };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page");
-    assert!(folder.join("node_modules").is_dir(), "run `cargo xtask tools`, or `npm ci` in {}", folder.display());
+    assert!(
+        folder.join("node_modules").is_dir(),
+        "run `cargo xtask tools`, or `npm ci` in {}",
+        folder.display()
+    );
     let server = NatsServer::start().await.unwrap();
     let (aether, running, shutdown) = till(&server.url()).await;
     let mut command = Command::new(node);

@@ -5,10 +5,10 @@ use std::path::Path;
 use aether_core::Aether;
 use aether_field::{Field, FieldError, JoinFieldError};
 
-use crate::access::{Access, AccessError};
 use super::limits::{LimitError, SecurityLimits};
 use super::served::FieldOptions;
 use super::settings::{AllowedOrigin, LimitSetting, ServedField};
+use crate::access::{Access, AccessError};
 
 /// The environment variable with a token that may read and write all fields.
 const TOKEN: &str = "AETHER_FIELD_TOKEN";

@@ -9,12 +9,12 @@ use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::Access;
 use super::counts::FieldLine;
 use super::hub::Hub;
 use super::limits::SecurityLimits;
-use crate::origin::Origins;
 use super::upgrade::{self, Hubs};
+use crate::access::Access;
+use crate::origin::Origins;
 
 /// How long connections may take to end with the gateway.
 const CLOSING_PATIENCE: Duration = Duration::from_millis(250);

@@ -76,8 +76,11 @@ impl Map {
             emits_on(channel, &mut emits);
             hears_it(channel, &heard, &mut hears);
         }
-        let shown: BTreeSet<&String> =
-            emits.iter().map(|emits| &emits.service).chain(hears.iter().map(|hears| &hears.service)).collect();
+        let shown: BTreeSet<&String> = emits
+            .iter()
+            .map(|emits| &emits.service)
+            .chain(hears.iter().map(|hears| &hears.service))
+            .collect();
         let left_out = busiest.len() - channels.len() + shown.len().saturating_sub(MOST_SERVICES);
         let shown: BTreeSet<String> = shown.into_iter().take(MOST_SERVICES).cloned().collect();
         emits.retain(|emits| shown.contains(&emits.service));

@@ -6,7 +6,9 @@ use super::unix_ms;
 use crate::history::rounded;
 use crate::losses::Losses;
 use crate::observed::Second;
-use crate::status::{AccountsPart, FindingLine, IncidentLine, PhysicsPart, ProgramLine, Readiness, StatusSource};
+use crate::status::{
+    AccountsPart, FindingLine, IncidentLine, PhysicsPart, ProgramLine, Readiness, StatusSource,
+};
 use crate::track::Moment;
 use crate::waves::WavesLine;
 

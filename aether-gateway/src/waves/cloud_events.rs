@@ -88,7 +88,9 @@ fn structured(body: &[u8]) -> Result<Draft, CloudEventError> {
     let mut draft = of_attributes(attributes)?;
     match (data, base64) {
         (Some(_), Some(_)) => return Err(CloudEventError::Data),
-        (Some(Value::String(text)), None) if content_type.as_deref().is_some_and(|media_type| !is_json(media_type)) => {
+        (Some(Value::String(text)), None)
+            if content_type.as_deref().is_some_and(|media_type| !is_json(media_type)) =>
+        {
             draft.text = Some(text);
         }
         (Some(data), None) => {
@@ -139,7 +141,10 @@ mod tests {
         all.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
-    fn read_wave(all: &[(&'static str, &'static str)], body: &'static str) -> Result<aether_core::Wave, String> {
+    fn read_wave(
+        all: &[(&'static str, &'static str)],
+        body: &'static str,
+    ) -> Result<aether_core::Wave, String> {
         let draft = read(&headers(all), &Bytes::from(body)).map_err(|error| error.to_string())?;
         let draft = Draft { channel: "a.b".to_owned(), ..draft.ok_or("no event")? };
         draft.wave().map_err(|error| error.to_string())
@@ -171,7 +176,10 @@ mod tests {
         let event = r#"{"specversion":"1.0","id":"7","source":"/shop","type":"t","sequence":3,"causationid":"shop@1f/3",
             "aetherkind":"command","data":{"n":1}}"#;
         let wave = read_wave(&structured, event).unwrap();
-        assert_eq!((wave.kind(), &wave.payload()[..]), (aether_core::Kind::Command, br#"{"n":1}"#.as_slice()));
+        assert_eq!(
+            (wave.kind(), &wave.payload()[..]),
+            (aether_core::Kind::Command, br#"{"n":1}"#.as_slice())
+        );
         assert_eq!((wave.cause().unwrap().sequence, wave.metadata().value("ce-sequence")), (3, Some("3")));
         let event = r#"{"specversion":"1.0","id":"7","source":"/s","type":"t","data_base64":"AP8="}"#;
         assert_eq!(read_wave(&structured, event).unwrap().payload()[..], [0, 255]);

@@ -71,7 +71,9 @@ impl Draft {
             (None, None, None, None) => wave,
             (Some(json), None, None, None) => wave.json(&json),
             (None, Some(text), None, None) => wave.text(text),
-            (None, None, Some(base64), None) => wave.bytes(STANDARD.decode(base64).map_err(DraftError::Base64)?),
+            (None, None, Some(base64), None) => {
+                wave.bytes(STANDARD.decode(base64).map_err(DraftError::Base64)?)
+            }
             (None, None, None, Some(body)) => wave.bytes(body),
             _ => return Err(DraftError::Payloads),
         };
@@ -98,7 +100,10 @@ mod tests {
                 "metadata":{"x":"y"},"json":{"n": 1}}"#,
         )
         .unwrap();
-        assert_eq!((wave.kind(), wave.key(), wave.metadata().value("x")), (Kind::Command, Some("7"), Some("y")));
+        assert_eq!(
+            (wave.kind(), wave.key(), wave.metadata().value("x")),
+            (Kind::Command, Some("7"), Some("y"))
+        );
         assert_eq!(&wave.payload()[..], br#"{"n": 1}"#.as_slice());
         assert_eq!((wave.content_type().as_str(), wave.cause().unwrap().sequence), ("application/json", 3));
         assert_eq!(draft(r#"{"channel":"a","base64":"AP8="}"#).unwrap().payload()[..], [0, 255]);

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_wave_must_match_every_part() {
-        for query in ["", "pattern=orders.*", "kind=event&kind=command", "min_amplitude=0.69", "pattern=%3E"] {
+        for query in ["", "pattern=orders.*", "kind=event&kind=command", "min_amplitude=0.69", "pattern=%3E"]
+        {
             assert!(matches(query), "{query}");
         }
         for query in ["pattern=orders", "kind=event", "min_amplitude=0.71", "source=shop"] {

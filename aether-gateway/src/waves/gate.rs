@@ -23,7 +23,9 @@ pub(crate) struct Gate {
 /// Why a client may not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum GateError {
-    #[error("pages of this origin may not use the gateway; field_origins in [service.gateway] (--field-origin) allows them")]
+    #[error(
+        "pages of this origin may not use the gateway; field_origins in [service.gateway] (--field-origin) allows them"
+    )]
     Origin,
     #[error(
         "without a token, the gateway is used by its address, such as http://127.0.0.1:8080, and not by the name of a host"
@@ -124,7 +126,11 @@ impl Gate {
     }
 
     /// Whether the holder may emit on a channel.
-    pub(crate) fn may_emit(&self, rights: &WaveRights, channel: &aether_core::Channel) -> Result<(), GateError> {
+    pub(crate) fn may_emit(
+        &self,
+        rights: &WaveRights,
+        channel: &aether_core::Channel,
+    ) -> Result<(), GateError> {
         match (self.emits, rights.may_emit(channel)) {
             (false, _) => Err(GateError::Off),
             (true, false) => Err(GateError::Emit(channel.to_string())),

@@ -118,7 +118,9 @@ fn code_of(error: &AskError) -> StatusCode {
     match error {
         AskError::NoResonator { .. } => StatusCode::NOT_FOUND,
         AskError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
-        AskError::Failed { .. } | AskError::Unanswered { .. } | AskError::Malformed { .. } => StatusCode::BAD_GATEWAY,
+        AskError::Failed { .. } | AskError::Unanswered { .. } | AskError::Malformed { .. } => {
+            StatusCode::BAD_GATEWAY
+        }
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

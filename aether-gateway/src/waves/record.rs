@@ -70,7 +70,10 @@ pub(super) fn json(wave: &Wave, most: usize) -> String {
         emitted_unix_ms: u64::try_from(emitted.as_millis()).unwrap_or(u64::MAX),
         age_ms: (age.as_secs_f64() * 1e6).round() / 1e3,
         hops: wave.hops(),
-        half_life_ms: wave.half_life().duration().map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        half_life_ms: wave
+            .half_life()
+            .duration()
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         key: wave.key(),
         cause: wave.cause().map(ToString::to_string),
         root: wave.root().to_string(),

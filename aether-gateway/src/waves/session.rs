@@ -21,8 +21,8 @@ use super::tap::{OpenTap, Taps};
 use crate::access::WaveRights;
 use crate::views::{View, Watching};
 
-/// The maximum number of subscriptions of a client.
-const MOST_SUBSCRIPTIONS: usize = 16;
+/// The maximum number of subscriptions of a client. They share its bound in bytes equally.
+const MOST_SUBSCRIPTIONS: usize = 4;
 /// The maximum number of waves in one message.
 const BATCH: usize = 128;
 /// The patience of a question that names none, and the longest.
@@ -43,7 +43,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(shared: Arc<Shared>, headers: HeaderMap, rights: Result<WaveRights, GateError>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        headers: HeaderMap,
+        rights: Result<WaveRights, GateError>,
+    ) -> Self {
         let hello = json!({
             "op": "hello",
             "version": env!("CARGO_PKG_VERSION"),
@@ -109,6 +113,8 @@ impl Session {
                 if rights.hear.is_empty() {
                     return Err(GateError::Hear.into());
                 }
+                let per_second = filter.per_second;
+                let filter = filter.filter().map_err(|error| Refusal::new("filter", error))?;
                 // A new filter under a number replaces the one before.
                 self.subscriptions.retain(|(known, _)| *known != id);
                 if self.subscriptions.len() == MOST_SUBSCRIPTIONS {
@@ -116,8 +122,7 @@ impl Session {
                     return Err(Refusal { reason: "subscriptions", text });
                 }
                 let (taps, wake) = (&self.shared.taps, Arc::clone(&self.wake));
-                let (per_second, bytes) = (filter.per_second, self.shared.limits.max_queue_bytes);
-                let filter = filter.filter().map_err(|error| Refusal::new("filter", error))?;
+                let bytes = self.shared.limits.max_queue_bytes / MOST_SUBSCRIPTIONS;
                 self.subscriptions.push((id, OpenTap::open(taps, filter, rights, per_second, bytes, wake)));
             }
             Op::Unsubscribe => self.subscriptions.retain(|(known, _)| *known != id),

@@ -145,8 +145,8 @@ impl OpenTap {
         max_bytes: usize,
         wake: Arc<Notify>,
     ) -> Self {
-        let rate = per_second
-            .map(|waves| TokenBucket::new(waves.max(1), f64::from(waves.max(1)), Instant::now()));
+        let rate =
+            per_second.map(|waves| TokenBucket::new(waves.max(1), f64::from(waves.max(1)), Instant::now()));
         let state = State { waves: VecDeque::new(), bytes: 0, missed: 0, rate };
         let missed = Arc::clone(&taps.missed);
         let tap = Arc::new(Tap { filter, rights, max_bytes, wake, missed, state: Mutex::new(state) });
@@ -247,7 +247,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_and_the_rate_are_bounded_too() {
         let taps = Arc::new(Taps::default());
-        let (small, slow) = (open(&taps, "", None, 3 * wave("a").weight()), open(&taps, "", Some(2), 1 << 20));
+        let (small, slow) =
+            (open(&taps, "", None, 3 * wave("a").weight()), open(&taps, "", Some(2), 1 << 20));
         for _ in 0..10 {
             taps.offer(&wave("a"));
         }

@@ -149,7 +149,10 @@ async fn a_wave_is_posted_as_json_and_as_an_event_and_a_question_is_answered() {
     let event = r#"{"specversion":"1.0","id":"5","source":"/till","type":"paid","data":{"sum":3}}"#;
     assert_eq!(request(&running, head, event).await.0, 202);
     let wave = ear.receive().await.unwrap();
-    assert_eq!((wave.metadata().value("ce-id"), &wave.payload()[..]), (Some("5"), br#"{"sum":3}"#.as_slice()));
+    assert_eq!(
+        (wave.metadata().value("ce-id"), &wave.payload()[..]),
+        (Some("5"), br#"{"sum":3}"#.as_slice())
+    );
 
     let stop = CancellationToken::new();
     let doubler = Service::builder("doubler").on_query("double", async |Typed(n): Typed<u32>| Typed(2 * n));
@@ -230,7 +233,10 @@ async fn a_socket_watches_hears_emits_and_asks() {
         assert_eq!(heard(&mut socket, "error").await["reason"], reason);
     }
     let status: Value = serde_json::from_str(&running.get("/api/status").await.body).unwrap();
-    assert_eq!((&status["clients"]["clients"], &status["clients"]["refused"]["view"]), (&1.into(), &1.into()));
+    assert_eq!(
+        (&status["clients"]["clients"], &status["clients"]["refused"]["view"]),
+        (&1.into(), &1.into())
+    );
     running.stop().await;
     let ended = async { while let Some(Ok(_)) = socket.next().await {} };
     timeout(PATIENCE, ended).await.expect("the gateway says goodbye");
@@ -262,7 +268,8 @@ async fn a_client_that_does_not_read_slows_nobody_and_is_told_what_it_missed() {
             shop.emit_wave("flood", &text).await.unwrap();
         }
     };
-    let ((read, missed), ()) = timeout(2 * PATIENCE, async { tokio::join!(reading, emitting) }).await.unwrap();
+    let ((read, missed), ()) =
+        timeout(2 * PATIENCE, async { tokio::join!(reading, emitting) }).await.unwrap();
     assert_eq!(read + missed, waves, "each is read or counted");
     let (mut told, mut got) = (0, 0);
     while told + got < waves {
