@@ -22,13 +22,14 @@ use tokio::task::coop;
 use tokio_util::sync::CancellationToken;
 
 use crate::field::{FieldOptions, Fields};
+use crate::gate::Gate;
 use crate::http;
 use crate::insight::{self, Insight};
 use crate::letters::{self, Letters};
 use crate::observed::Observed;
 use crate::status::{Heard, StatusSource};
 use crate::views::Views;
-use crate::waves::{self, Gate, Shared};
+use crate::waves::{self, Shared};
 
 /// The name of the gateway's vibrator in the table of inboxes.
 const NAME: &str = "gateway";

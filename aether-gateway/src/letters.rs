@@ -22,7 +22,8 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::waves::{Gate, GateError, Taps};
+use crate::gate::{Gate, GateError};
+use crate::taps::Taps;
 
 /// How long one service has to answer, and all of them for one list: a connection has 15 s.
 const PATIENCE: Duration = Duration::from_secs(2);

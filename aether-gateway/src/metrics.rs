@@ -19,7 +19,7 @@ use aether_metrics::{Connections, Families, Metrics};
 
 use crate::field::FieldLine;
 use crate::status::{ObservedLine, Readiness, Status, StatusSource};
-use crate::waves::WavesLine;
+use crate::taps::WavesLine;
 
 /// The metrics of a bus and of the gateway that observes it.
 pub(crate) fn metrics(aether: &Aether, source: Arc<StatusSource>) -> Metrics {

@@ -26,7 +26,7 @@ use serde::{Serialize, Serializer};
 use crate::field::{FieldLine, Fields};
 use crate::insight::Insight;
 use crate::observed::{Observed, ObservedChannel};
-use crate::waves::{Taps, WavesLine};
+use crate::taps::{Taps, WavesLine};
 
 pub(crate) use accounts::{AccountsPart, ProgramLine, WholeProcess, lost_of};
 pub(crate) use physics::{FindingLine, IncidentLine, PhysicsPart};

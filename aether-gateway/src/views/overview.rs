@@ -9,8 +9,8 @@ use crate::observed::Second;
 use crate::status::{
     AccountsPart, FindingLine, IncidentLine, PhysicsPart, ProgramLine, Readiness, StatusSource,
 };
+use crate::taps::WavesLine;
 use crate::track::Moment;
-use crate::waves::WavesLine;
 
 /// The maximum number of channels of the last second: those with the most waves.
 const MOST_CHANNELS: usize = 1000;

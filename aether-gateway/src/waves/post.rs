@@ -16,9 +16,9 @@ use serde_json::json;
 
 use super::cloud_events;
 use super::draft::Draft;
-use super::record;
 use super::shared::Shared;
-use super::tap::Taps;
+use crate::taps::Taps;
+use crate::taps::record;
 
 /// The patience of a question that names none, and the longest: a connection has 15 s in all.
 const PATIENCE: Duration = Duration::from_secs(5);

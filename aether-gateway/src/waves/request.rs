@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::draft::Draft;
-use super::filter::FilterDraft;
+use crate::taps::FilterDraft;
 
 /// A request. `id` is the client's and comes back with every answer to it.
 #[derive(Debug, Deserialize)]

@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::draft::Draft;
-use super::gate::GateError;
-use super::record;
 use super::request::{Op, Request};
 use super::shared::Shared;
-use super::tap::{OpenTap, Taps};
 use crate::access::WaveRights;
+use crate::gate::GateError;
+use crate::taps::record;
+use crate::taps::{OpenTap, Taps};
 use crate::views::{View, Watching};
 
 /// The maximum number of subscriptions of a client. They share its bound in bytes equally.
@@ -235,7 +235,7 @@ fn emitted(emitter: &Emitter, id: u64, receipt: &aether_core::Receipt, waited: b
 async fn ask(emitter: Emitter, id: u64, question: Wave, patience: Duration) -> String {
     match emitter.ask_within(question, patience).await {
         Ok(answer) => {
-            let wave = record::json(&answer, super::record::MAX_SHOWN);
+            let wave = record::json(&answer, record::MAX_SHOWN);
             format!(r#"{{"op":"answer","id":{id},"wave":{wave}}}"#)
         }
         Err(failed) => error(id, "ask", &error_chain(&failed)),

@@ -9,12 +9,12 @@ use axum::routing::{get, post};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::gate::Gate;
-use super::tap::Taps;
 use super::{post, socket, stream};
 use crate::admission::Admission;
 use crate::field::SecurityLimits;
+use crate::gate::Gate;
 use crate::status::StatusSource;
+use crate::taps::Taps;
 use crate::views::Views;
 
 /// The maximum number of answers to `/waves`, in total and from one source. Each holds a connection of the HTTP server.

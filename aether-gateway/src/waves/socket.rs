@@ -17,12 +17,12 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::gate::GateError;
 use super::session::Session;
 use super::shared::Shared;
 use crate::access::WaveRights;
 use crate::admission::{Busy, Permit};
 use crate::bucket::TokenBucket;
+use crate::gate::GateError;
 
 /// What is written at once. A larger buffer would only hide that a client does not read.
 const WRITE_BUFFER: usize = 32 << 10;

@@ -17,11 +17,11 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
-use super::filter::FilterDraft;
-use super::gate::GateError;
 use super::shared::Shared;
-use super::tap::OpenTap;
 use crate::admission::Permit;
+use crate::gate::GateError;
+use crate::taps::FilterDraft;
+use crate::taps::OpenTap;
 
 /// The maximum number of waves that are written at once.
 const BATCH: usize = 128;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// The maximum size of a payload that is shown whole, in bytes. Of a longer text the beginning is shown.
-pub(super) const MAX_SHOWN: usize = 8 << 10;
+pub(crate) const MAX_SHOWN: usize = 8 << 10;
 
 #[derive(Debug, Serialize)]
 struct Record<'a> {
@@ -55,7 +55,7 @@ struct Payload<'a> {
 }
 
 /// A wave as JSON.
-pub(super) fn json(wave: &Wave, most: usize) -> String {
+pub(crate) fn json(wave: &Wave, most: usize) -> String {
     let age = wave.age();
     let emitted = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
     let emitted = emitted.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -88,7 +88,7 @@ pub(super) fn json(wave: &Wave, most: usize) -> String {
 }
 
 /// An answer with its whole payload.
-pub(super) fn answer(wave: &Wave) -> String {
+pub(crate) fn answer(wave: &Wave) -> String {
     json(wave, usize::MAX)
 }
 

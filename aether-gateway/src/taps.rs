@@ -3,6 +3,9 @@
 //! The observer offers every wave to all taps and never waits. A full tap gives up its oldest waves and counts them. A wave is
 //! written as JSON once, by the first client that sends it. While there is no tap, a wave costs one load of a number.
 
+mod filter;
+pub(crate) mod record;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,11 +16,10 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::filter::Filter;
-use super::gate::GateError;
-use super::record::{self, MAX_SHOWN};
 use crate::access::WaveRights;
 use crate::bucket::TokenBucket;
+use crate::gate::GateError;
+pub(crate) use filter::{Filter, FilterDraft};
 
 /// The maximum number of waves that wait in a tap.
 const MOST_WAVES: usize = 1024;
@@ -27,11 +29,11 @@ const MOST_WAVES: usize = 1024;
 pub(crate) struct Taps {
     number: AtomicUsize,
     open: RwLock<Vec<Arc<Tap>>>,
-    pub(super) sockets: AtomicUsize,
-    pub(super) streams: AtomicUsize,
+    pub(crate) sockets: AtomicUsize,
+    pub(crate) streams: AtomicUsize,
     missed: Arc<AtomicU64>,
-    pub(super) emitted: AtomicU64,
-    pub(super) asked: AtomicU64,
+    pub(crate) emitted: AtomicU64,
+    pub(crate) asked: AtomicU64,
     stalled: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -54,7 +56,7 @@ pub(crate) struct WavesLine {
 
 /// The waves that wait for one subscription of a client.
 #[derive(Debug)]
-pub(super) struct Tap {
+pub(crate) struct Tap {
     filter: Filter,
     rights: WaveRights,
     max_bytes: usize,
@@ -74,14 +76,14 @@ struct State {
 
 /// A wave that was observed, and its JSON once somebody needs it.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     wave: Wave,
     json: OnceLock<String>,
 }
 
 /// A tap that closes when it is dropped.
 #[derive(Debug)]
-pub(super) struct OpenTap {
+pub(crate) struct OpenTap {
     taps: Arc<Taps>,
     tap: Arc<Tap>,
 }
@@ -122,22 +124,22 @@ impl Taps {
         *self.refused.lock().entry(error.reason()).or_default() += 1;
     }
 
-    pub(super) fn refuse_for(&self, reason: &'static str) {
+    pub(crate) fn refuse_for(&self, reason: &'static str) {
         *self.refused.lock().entry(reason).or_default() += 1;
     }
 
-    pub(super) fn stalled(&self) {
+    pub(crate) fn stalled(&self) {
         self.stalled.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn one(count: &AtomicU64) {
+    pub(crate) fn one(count: &AtomicU64) {
         count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl OpenTap {
     /// Opens a tap. `wake` is notified when waves wait, or have been missed.
-    pub(super) fn open(
+    pub(crate) fn open(
         taps: &Arc<Taps>,
         filter: Filter,
         rights: WaveRights,
@@ -156,7 +158,7 @@ impl OpenTap {
     }
 
     /// The waves that wait, the oldest first, and how many were missed before them.
-    pub(super) fn take(&self, most: usize) -> (Vec<Arc<Seen>>, u64) {
+    pub(crate) fn take(&self, most: usize) -> (Vec<Arc<Seen>>, u64) {
         self.tap.take(most)
     }
 }
@@ -207,15 +209,14 @@ impl Tap {
 }
 
 impl Seen {
-    pub(super) fn json(&self) -> &str {
-        self.json.get_or_init(|| record::json(&self.wave, MAX_SHOWN))
+    pub(crate) fn json(&self) -> &str {
+        self.json.get_or_init(|| record::json(&self.wave, record::MAX_SHOWN))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waves::filter::FilterDraft;
 
     fn open(taps: &Arc<Taps>, query: &str, per_second: Option<u32>, max_bytes: usize) -> OpenTap {
         let filter = FilterDraft::of_query(query).unwrap().filter().unwrap();

@@ -6,18 +6,18 @@ use serde::Deserialize;
 /// A filter as a client writes it, in JSON or in a query.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct FilterDraft {
-    pub(super) pattern: Option<String>,
-    pub(super) kinds: Vec<String>,
-    pub(super) source: Option<String>,
-    pub(super) min_amplitude: Option<f32>,
+pub(crate) struct FilterDraft {
+    pub(crate) pattern: Option<String>,
+    pub(crate) kinds: Vec<String>,
+    pub(crate) source: Option<String>,
+    pub(crate) min_amplitude: Option<f32>,
     /// At most so many waves a second; the others count as missed.
-    pub(super) per_second: Option<u32>,
+    pub(crate) per_second: Option<u32>,
 }
 
 /// A filter.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     pattern: Pattern,
     /// None for all.
     kinds: Vec<Kind>,
@@ -27,7 +27,7 @@ pub(super) struct Filter {
 
 /// Why a filter is not valid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub(super) enum FilterError {
+pub(crate) enum FilterError {
     #[error("{0:?} is no pattern of channels such as orders.* or orders.>")]
     Pattern(String),
     #[error("{0:?} is not a kind: use event, command, query, response or broadcast")]
@@ -42,7 +42,7 @@ pub(super) enum FilterError {
 
 impl FilterDraft {
     /// Reads a query such as `pattern=orders.>&kind=event&min_amplitude=0.5`. `kind` may be there several times.
-    pub(super) fn of_query(query: &str) -> Result<Self, FilterError> {
+    pub(crate) fn of_query(query: &str) -> Result<Self, FilterError> {
         let mut draft = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
@@ -57,7 +57,7 @@ impl FilterDraft {
         Ok(draft)
     }
 
-    pub(super) fn filter(&self) -> Result<Filter, FilterError> {
+    pub(crate) fn filter(&self) -> Result<Filter, FilterError> {
         let pattern = match self.pattern.as_deref().filter(|pattern| !pattern.is_empty()) {
             None => Pattern::everything(),
             Some(text) => Pattern::new(text).map_err(|_| FilterError::Pattern(text.to_owned()))?,
@@ -78,7 +78,7 @@ fn number<T: std::str::FromStr>(name: &'static str, value: &str) -> Result<T, Fi
 }
 
 impl Filter {
-    pub(super) fn matches(&self, wave: &Wave) -> bool {
+    pub(crate) fn matches(&self, wave: &Wave) -> bool {
         self.pattern.matches(wave.channel())
             && (self.kinds.is_empty() || self.kinds.contains(&wave.kind()))
             && self.source.as_ref().is_none_or(|source| wave.source().name() == source)
