@@ -1,15 +1,11 @@
-//! What all connections for waves share, and their routes.
+//! What all connections for waves share.
 
 use std::sync::Arc;
 
 use aether_core::Emitter;
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{post, socket, stream};
 use crate::admission::Admission;
 use crate::field::SecurityLimits;
 use crate::gate::Gate;
@@ -20,8 +16,6 @@ use crate::views::Views;
 /// The maximum number of answers to `/waves`, in total and from one source. Each holds a connection of the HTTP server.
 const STREAMS: usize = 64;
 const STREAMS_OF_SOURCE: usize = 16;
-/// The largest body of a request: 1 MiB, or what the medium takes.
-const MAX_BODY: usize = 1 << 20;
 
 /// What the connections share.
 #[derive(Debug)]
@@ -59,14 +53,4 @@ impl Shared {
         self.connections.close();
         self.connections.wait().await;
     }
-}
-
-/// The routes. `max_payload` is that of the medium, in bytes.
-pub(crate) fn routes(shared: Arc<Shared>, max_payload: usize) -> Router {
-    let body = DefaultBodyLimit::max(max_payload.min(MAX_BODY));
-    Router::new()
-        .route("/waves", get(stream::stream))
-        .route("/waves/{channel}", post(post::post).layer(body))
-        .route("/ws", get(socket::upgrade))
-        .with_state(shared)
 }

@@ -88,7 +88,7 @@ async fn the_description_is_valid_and_every_route_of_it_is_there() {
     let sources = [
         include_str!("../../src/http.rs"),
         include_str!("../../src/letters.rs"),
-        include_str!("../../src/waves/shared.rs"),
+        include_str!("../../src/waves.rs"),
         include_str!("../../src/field/upgrade.rs"),
     ];
     let mut routes = 0;
