@@ -46,6 +46,7 @@ mod args;
 mod environment;
 mod file;
 mod list;
+mod login;
 mod machine;
 mod mistake;
 mod quantity;
@@ -60,6 +61,7 @@ pub use account::{AccountInterval, AccountSettings};
 pub use address::{CollectorAddress, ListenAddress};
 pub use args::{ConfigArgs, Loader};
 pub use list::List;
+pub use login::{CertificateFiles, LoginFile};
 pub use mistake::{ConfigError, Mistake, Origin, Problem};
 pub use quantity::{Count, OrOff, QuantityError, Size, Time};
 pub use rate::Rate;
@@ -185,20 +187,26 @@ impl Configuration {
         self.settings().inbox.options().controlled_by(&self.shared.inbox)
     }
 
-    /// The limit of what the program emits, for [`VibratorBuilder::rate`](aether_core::VibratorBuilder::rate). It follows the
-    /// configuration; `None` if there was none at the start. All emitters that have it share it.
+    /// The limit of what the program emits. All emitters of an `Aether` that [`connect_until`](Self::connect_until) or
+    /// [`builder`](Self::builder) made share it, those of services included. It follows the configuration; `None` if there
+    /// was none at the start.
     #[must_use]
     pub fn emission_rate(&self) -> Option<EmissionRate> {
         self.shared.emission.clone()
     }
 
-    /// A builder for the medium of the configuration. The server shows the client name for the connection.
+    /// A builder for the medium of the configuration, with its emission limit. The server shows the client name for the
+    /// connection.
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let settings = self.settings();
         let medium = settings.medium.args();
         let builder = medium.builder(client_name).account_every(settings.account.interval());
+        let builder = match &self.shared.emission {
+            Some(rate) => builder.emission_rate(rate.clone()),
+            None => builder,
+        };
         #[cfg(feature = "nats")]
-        let builder = builder.options(settings.outbox.apply(medium.nats(client_name)));
+        let builder = builder.options(settings.outbox.apply(settings.medium.nats(client_name)));
         builder
     }
 

@@ -50,6 +50,7 @@ mod service;
 pub mod service_manager;
 pub mod shutdown;
 pub mod telemetry;
+mod timings;
 
 pub use account::{LostWaves, Received, Sent, close_with_account};
 pub use asker::{Asker, AskerError, AskerOptions};
@@ -64,7 +65,8 @@ pub use process::{close, run, run_with};
 pub use resend::{PausesError, Resend, RetryBudget};
 pub use schemars;
 pub use service::{
-    BANDS, BUCKETS, Breaker, Handlers, Handling, Histogram, Limits, LimitsError, Service, ServiceBuilder,
-    ServiceCounters, ServiceError, ServiceReport, Timings,
+    Breaker, Handlers, Handling, Limits, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError,
+    ServiceReport,
 };
+pub use timings::{BANDS, BUCKETS, Histogram, Timings};
 pub use tokio_util::sync::CancellationToken;

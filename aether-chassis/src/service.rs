@@ -59,7 +59,6 @@ mod report;
 mod serve_loop;
 mod span;
 mod stack;
-mod timings;
 
 pub use builder::ServiceBuilder;
 pub use error::ServiceError;
@@ -68,22 +67,21 @@ pub use limits::{Breaker, Limits, LimitsError};
 pub(crate) use live_rate::{LiveRate, RateLayer};
 pub use report::{ServiceCounters, ServiceReport};
 pub use stack::Handling;
-pub use timings::{BANDS, BUCKETS, Histogram, Timings};
 
 use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::account::HandlersEntry;
 use aether_core::echo::EchoesError;
-use aether_core::{Echoes, Emitter, Source};
+use aether_core::{Echoes, Emitter, Pattern, Source};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::description::{self, Description};
 use crate::service_manager;
 
+use accounting::Accounted;
 use batch_loop::BatchLoop;
 use circuit::Circuit;
 use corroboration::Corroborator;
@@ -115,8 +113,8 @@ pub struct Service {
     grace: Duration,
     counters: ServiceCounters,
     description: Arc<Description>,
-    /// Its part of the account of the process.
-    accounted: HandlersEntry,
+    /// Its part of the account and of the readiness of the process.
+    accounted: Accounted,
     /// Patterns and groups, for the log.
     hears: String,
 }
@@ -136,12 +134,14 @@ impl SetLoop {
         }
     }
 
-    /// The circuit breaker of the set, if it has one.
-    fn circuit(&self) -> Option<Circuit> {
-        match self {
-            Self::Each(set) => set.circuit.clone(),
-            Self::Batches(set) => set.circuit.clone(),
-        }
+    /// The circuit breaker of the set, if it has one, with the patterns that the set hears.
+    fn circuit(&self) -> Option<(Circuit, String)> {
+        let (circuit, heard) = match self {
+            Self::Each(set) => (&set.circuit, &set.heard),
+            Self::Batches(set) => (&set.circuit, &set.heard),
+        };
+        let heard: Vec<_> = heard.iter().map(Pattern::as_str).collect();
+        Some((circuit.clone()?, heard.join(", ")))
     }
 
     const fn limits(&self) -> &LimitsInForce {

@@ -4,7 +4,8 @@
 //! Programs that do without these call [`start`] before they make emitters, and [`end`] last. A trace begins where a wave is
 //! emitted and no trace is under way; each emission, each wait in an inbox and each handling is a span, named and
 //! attributed by OpenTelemetry's conventions for messaging. Spans of `tracing` within a handler are children of its
-//! span. The context travels with every wave, whether this process records spans or not.
+//! span. The context travels with every wave, whether this process records spans or not. Metrics are the ledgers, the
+//! connection, and histograms of the services that are built after the start.
 //!
 //! What waits to be exported is bounded. What does not fit, or what the collector does not take, is lost and counted
 //! ([`ledgers`]), logged when it begins and at the end, and never delays a wave.
@@ -22,6 +23,8 @@ mod export;
 mod export_counts;
 #[cfg(feature = "otlp")]
 mod handling;
+#[cfg(feature = "otlp")]
+mod histograms;
 #[cfg(feature = "otlp")]
 mod http_client;
 mod ledger;
@@ -43,9 +46,11 @@ pub use export::{end, observe, start};
 #[cfg(feature = "otlp")]
 pub use export_counts::ledgers;
 #[cfg(feature = "otlp")]
-pub(crate) use handling::{HandlingTrace, joined};
+pub(crate) use handling::{HandlingTrace, RetryPause, joined};
+#[cfg(feature = "otlp")]
+pub(crate) use histograms::record;
 pub use ledger::{ExportLedger, Signal, TelemetryError};
 #[cfg(not(feature = "otlp"))]
-pub(crate) use without::{HandlingTrace, current, end_with_process, joined};
+pub(crate) use without::{HandlingTrace, RetryPause, current, end_with_process, joined, record};
 #[cfg(not(feature = "otlp"))]
 pub use without::{end, ledgers, observe, start};

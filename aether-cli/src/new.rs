@@ -20,13 +20,14 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 /// Names that cargo refuses for a program, or that would hide a crate that the service uses.
-const TAKEN: [&str; 10] = [
+const TAKEN: [&str; 11] = [
     "test",
     "core",
     "std",
     "alloc",
     "aether-core",
     "aether-chassis",
+    "aether-metrics",
     "aether-testing",
     "clap",
     "serde",
@@ -101,6 +102,7 @@ fn write(name: &str, folder: &Path, aether_path: Option<&Path>) -> Result<(), Ne
     for (key, package) in [
         ("{{aether-chassis}}", "aether-chassis"),
         ("{{aether-core}}", "aether-core"),
+        ("{{aether-metrics}}", "aether-metrics"),
         ("{{aether-testing}}", "aether-testing"),
     ] {
         template.push((key, dependency(package, aether_path)?));

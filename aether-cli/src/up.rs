@@ -6,7 +6,7 @@
 use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::Aether;
 use aether_gateway::{FieldArgs, Gateway, GatewayError, GatewaySettings, ListenArgs};
-use aether_service_alpha::{Alpha, OrderArgs, OrderSettings};
+use aether_service_alpha::{Alpha, AlphaError, OrderArgs, OrderSettings};
 use aether_service_beta::{Beta, StockArgs, StockSettings};
 
 use crate::error::CommandError;
@@ -21,6 +21,7 @@ Examples:
   aether up                                   runs until Ctrl-C
   aether up --orders 50                       ends by itself
   aether up --rate 200 --listen 127.0.0.1:0   faster, with the page at a free port
+  aether up --metrics 127.0.0.1:9464          and the handlers of all three for Prometheus
 ", if_bench!("  aether up --overload                        and a handler with ten times its capacity
   aether up --overload 50                     with fifty times its capacity
 "), "  aether up --medium nats://127.0.0.1:4222    visible to `aether listen '>'`"))]
@@ -74,6 +75,8 @@ async fn run(
     let mut view = view.begin(&gateway)?;
     let beta = Beta::start(aether, config.section::<StockSettings>().options(config)).await?;
     let alpha = Alpha::start(aether, config.section::<OrderSettings>().options(config)).await?;
+    let metrics = alpha.add_metrics(beta.add_metrics(gateway.metrics()));
+    let _metrics = metrics.serve_configured(config).await.map_err(AlphaError::from)?;
     let counters = alpha.counters();
     #[cfg(feature = "bench")]
     let overload = match args.overload {

@@ -1,25 +1,25 @@
 //! One connection to one medium, with the router behind it.
 //!
-//! A process makes one [`Aether`] and creates its vibrators from it. This file chooses the medium by its address.
+//! A process makes one [`Aether`] and creates its vibrators from it. `aether/builder.rs` chooses the medium by its address.
 
 mod accounting;
+mod builder;
 mod connection;
 
+pub use builder::AetherBuilder;
 pub use connection::Connection;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::{DEFAULT_INTERVAL, Teller, TellerParts};
+use crate::account::Teller;
 use crate::bus::{Bus, Lifeline};
-use crate::echo::{DeadLetters, EchoLedger, EchoReason, NOBODY, Reflector, reflecting};
+use crate::echo::{DeadLetters, EchoLedger, Reflector};
+use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::inbox::Ledger;
-use crate::medium::{
-    ConnectError, ConnectRequest, FlushError, JoinError, Layers, Local, LocalOptions, LocalVibrators, Medium,
-    MediumOptions, MediumStatus, Promises, Schemes,
-};
+use crate::medium::{FlushError, JoinError, Medium, MediumStatus, Promises};
 use crate::presence::{Presence, Roster};
 use crate::router::{InboxReport, Router};
 
@@ -44,6 +44,8 @@ struct Shared {
     reflector: Arc<Reflector>,
     presence: Arc<Presence>,
     teller: Arc<Teller>,
+    /// The limit of emitters that have none of their own.
+    emission: Option<EmissionRate>,
     extensions: ExtensionMap,
 }
 
@@ -53,212 +55,7 @@ const ECHO_PATIENCE: Duration = Duration::from_millis(500);
 /// How long closing waits until other processes are told which vibrators leave.
 const FAREWELL_PATIENCE: Duration = Duration::from_millis(250);
 
-/// Options for connecting to a medium. Those of a medium that the address does not name are ignored.
-#[derive(Debug, Clone)]
-#[must_use = "nothing happens before connect()"]
-pub struct AetherBuilder {
-    url: String,
-    options: MediumOptions,
-    schemes: Schemes,
-    layers: Layers,
-    telling: Telling,
-}
-
-/// How the process tells its account.
-#[derive(Debug, Clone)]
-struct Telling {
-    program: Option<String>,
-    every: Option<Duration>,
-}
-
-impl Default for Telling {
-    fn default() -> Self {
-        Self { program: None, every: Some(DEFAULT_INTERVAL) }
-    }
-}
-
-impl AetherBuilder {
-    /// The address: `local:` (the default), or one or more of `nats://host:port` and `tls://host:port` separated by
-    /// commas.
-    pub fn url(mut self, url: impl Into<String>) -> Self {
-        self.url = url.into();
-        self
-    }
-
-    /// Options of a medium, by their type: [`NatsOptions`](crate::NatsOptions) for `nats:` and `tls:`,
-    /// [`LocalOptions`](crate::medium::LocalOptions) for `local:`, or the type of a medium of another crate. Later options of
-    /// the same type replace earlier ones.
-    ///
-    /// ```
-    /// use aether_core::{Aether, medium::LocalOptions};
-    ///
-    /// let builder = Aether::builder().options(LocalOptions::default().max_payload(1 << 16));
-    /// # let _ = builder;
-    /// ```
-    pub fn options<T: Clone + Send + Sync + 'static>(mut self, options: T) -> Self {
-        self.options.insert(options);
-        self
-    }
-
-    /// Registers a medium for the addresses of a scheme, or wraps the one that the scheme has: inside of `connector`,
-    /// [`ConnectRequest::connect`] connects to what the scheme meant before. `local`, `nats` and `tls` are registered by
-    /// default.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use aether_core::Aether;
-    /// use aether_core::medium::ConnectRequest;
-    ///
-    /// let builder = Aether::builder().url("local:").scheme("local", async |request: ConnectRequest| {
-    ///     println!("connecting to {}", request.url);
-    ///     request.connect().await // or a medium of your own around it
-    /// });
-    /// let aether = builder.connect().await?;
-    /// # aether.close().await?;
-    /// # Ok(()) }
-    /// ```
-    pub fn scheme<F>(
-        mut self,
-        scheme: &str,
-        connector: impl Fn(ConnectRequest) -> F + Send + Sync + 'static,
-    ) -> Self
-    where
-        F: Future<Output = Result<Arc<dyn Medium>, ConnectError>> + Send + 'static,
-    {
-        self.schemes.register(scheme, connector);
-        self
-    }
-
-    /// Puts a medium around the one that the address names, whichever that is. A later layer is outside of an earlier one.
-    /// [`AetherBuilder::scheme`] does the same for one scheme, before anything is connected.
-    pub fn layer(
-        mut self,
-        layer: impl Fn(Arc<dyn Medium>) -> Arc<dyn Medium> + Send + Sync + 'static,
-    ) -> Self {
-        self.layers.push(layer);
-        self
-    }
-
-    /// The name of the program in its [account](crate::account). A name that is empty, longer than 128 bytes, or has control
-    /// characters is not used. Default: the name of the executable.
-    pub fn program(mut self, name: &str) -> Self {
-        self.telling.program = Some(name.to_owned());
-        self
-    }
-
-    /// How often the process tells its [account](crate::account) over a network, from 100 ms to 60 s; the nearest end for
-    /// others, and `None` for never. In process nothing is told. Default: 5 s. Cost: a message of 0.5 to 32 KiB each.
-    pub fn account_every(mut self, interval: Option<Duration>) -> Self {
-        self.telling.every = interval;
-        self
-    }
-
-    /// Connects.
-    ///
-    /// # Errors
-    /// [`ConnectError`] says what is wrong with the address or the options, or that the server cannot be reached.
-    ///
-    /// # Cancel safety
-    /// Cancelled before completion, nothing stays connected.
-    pub async fn connect(self) -> Result<Aether, ConnectError> {
-        self.connect_by_scheme().await.map_err(ConnectError::without_secrets)
-    }
-
-    async fn connect_by_scheme(self) -> Result<Aether, ConnectError> {
-        let connector = self.schemes.find(&self.url)?;
-        let parts = Parts::new();
-        let (presence, reflector) = (Arc::downgrade(&parts.presence), Arc::clone(&parts.reflector));
-        let request = ConnectRequest {
-            url: self.url,
-            router: Arc::clone(&parts.router),
-            vibrators: LocalVibrators::new(move || presence.upgrade().map(|here| here.local_vibrators())),
-            options: self.options,
-            reflecting: Arc::new(move |outbox| reflecting(outbox, &reflector, NOBODY)),
-            before: None,
-        };
-        Ok(parts.on(self.layers.around(connector(request).await?), self.telling))
-    }
-}
-
-/// All of an [`Aether`] but its medium.
-struct Parts {
-    router: Arc<Router>,
-    reflector: Arc<Reflector>,
-    presence: Arc<Presence>,
-}
-
-impl Parts {
-    fn new() -> Self {
-        let (router, reflector) = (Arc::new(Router::new()), Arc::new(Reflector::new()));
-        Self { router, reflector, presence: Arc::new(Presence::new()) }
-    }
-
-    /// Completes the `Aether` with a medium that delivers to the router.
-    fn on(self, medium: Arc<dyn Medium>, telling: Telling) -> Aether {
-        let Self { router, reflector, presence } = self;
-        let unheard = Arc::clone(&reflector);
-        router.on_unheard(move |wave| {
-            let hint = "nobody but observers hears the channel";
-            unheard.reflect(wave, EchoReason::NoResonator, hint, NOBODY);
-        });
-        if medium.promises().crosses_processes {
-            reflector.reach_over(Arc::downgrade(&medium));
-            presence.reach_over(Arc::downgrade(&medium));
-        }
-        reflector.note_runtime();
-        let teller = Arc::new(Teller::new(TellerParts {
-            program: accounting::program(telling.program),
-            every: telling.every,
-            router: Arc::clone(&router),
-            presence: Arc::clone(&presence),
-            reflector: Arc::clone(&reflector),
-            medium: Arc::downgrade(&medium),
-        }));
-        if medium.promises().crosses_processes {
-            teller.start();
-        }
-        let (bus, extensions) = (Bus::new(router, medium), ExtensionMap::default());
-        Aether { shared: Arc::new(Shared { bus, reflector, presence, teller, extensions }) }
-    }
-}
-
 impl Aether {
-    /// Makes a medium inside this process. There is nothing to install or to configure.
-    #[must_use]
-    pub fn local() -> Self {
-        Self::with_medium(|router| Arc::new(Local::new(router, &LocalOptions::default())))
-    }
-
-    /// Connects to a medium by its address, `local:` or `nats://host:port`, with default options.
-    ///
-    /// # Errors
-    /// [`ConnectError`] if the address is not valid or the server cannot be reached.
-    ///
-    /// # Cancel safety
-    /// Cancelled before completion, nothing stays connected.
-    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
-        Self::builder().url(url).connect().await
-    }
-
-    /// Connects to a medium with options.
-    pub fn builder() -> AetherBuilder {
-        AetherBuilder {
-            url: "local:".to_owned(),
-            options: MediumOptions::default(),
-            schemes: Schemes::default(),
-            layers: Layers::default(),
-            telling: Telling::default(),
-        }
-    }
-
-    /// Uses a medium of your own, which hands the waves that it hears to the router it is given.
-    #[must_use]
-    pub fn with_medium(make: impl FnOnce(Arc<Router>) -> Arc<dyn Medium>) -> Self {
-        let parts = Parts::new();
-        let medium = make(Arc::clone(&parts.router));
-        parts.on(medium, Telling::default())
-    }
-
     /// What the medium can do.
     #[must_use]
     pub fn promises(&self) -> Promises {
@@ -373,6 +170,7 @@ impl Aether {
         let _receiving = Receiving(&self.shared);
         // While the medium is open, the sources of failed waves are told. The rest becomes dead letters.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
+        let _ = tokio::time::timeout(FAREWELL_PATIENCE, self.shared.presence.fall_silent()).await;
         // The farewell begins first, so the closing medium waits for it. The medium takes no other waves from now on.
         let farewells = futures_util::future::join(self.shared.presence.leave(), self.shared.teller.leave());
         let farewell = tokio::time::timeout(FAREWELL_PATIENCE, farewells);
@@ -380,6 +178,11 @@ impl Aether {
         // The same for waves that have failed since: nobody heard them, or they could not be sent.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
         flushed
+    }
+
+    /// The limit of emitters that have none of their own.
+    pub(crate) fn emission_rate(&self) -> Option<EmissionRate> {
+        self.shared.emission.clone()
     }
 
     pub(crate) fn bus(&self) -> &Bus {

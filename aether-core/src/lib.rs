@@ -58,6 +58,7 @@ mod clock;
 #[allow(clippy::disallowed_methods, reason = "measures with the clock of the machine")]
 pub mod conformance;
 pub mod echo;
+mod emission;
 mod extensions;
 #[cfg(feature = "hopping")]
 pub mod hopping;

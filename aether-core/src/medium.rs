@@ -29,7 +29,7 @@ pub(crate) use layers::Layers;
 pub(crate) use local::Local;
 pub use local::LocalOptions;
 #[cfg(feature = "nats")]
-pub use nats::{NatsCredentials, NatsOptions};
+pub use nats::{NatsLogin, NatsLoginError, NatsOptions, TlsFailure};
 pub use promises::Promises;
 pub(crate) use schemes::Schemes;
 

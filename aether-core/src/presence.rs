@@ -194,8 +194,10 @@ impl Presence {
     pub(crate) fn close(self: &Arc<Self>, instance: u64) {
         let mut local = self.local.lock();
         let Some(farewell) = local.close(instance, &self.hearers, clock::now()) else { return };
-        if self.crosses_processes() && !local.have_left {
+        if self.crosses_processes() {
             local.farewells.push(farewell);
+        }
+        if self.crosses_processes() && !local.have_left {
             self.attend(local);
         } else {
             drop(local);

@@ -25,10 +25,10 @@ mod asking;
 mod batch;
 mod builder;
 mod confirming;
-mod emission;
 mod emitter;
 mod following;
 mod guard;
+mod identified;
 mod pace;
 mod question;
 mod receiver;
@@ -37,9 +37,9 @@ mod tracer;
 mod tuned;
 mod tuner;
 
+pub use crate::emission::{EmissionRate, EmissionRateError};
 pub use batch::EmitAllError;
 pub use builder::{CreateError, VibratorBuilder};
-pub use emission::{EmissionRate, EmissionRateError};
 #[allow(unused_imports, reason = "for optional parts")]
 pub(crate) use emitter::settled;
 pub use emitter::{Emitter, EmitterAccount};

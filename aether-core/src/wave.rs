@@ -27,6 +27,7 @@ mod echo_request;
 mod error;
 mod failed_attempts;
 mod failure;
+mod identified;
 mod kind;
 mod metadata;
 mod origin;

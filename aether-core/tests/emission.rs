@@ -115,3 +115,28 @@ fn a_limit_that_cannot_be_is_refused_with_what_is_allowed() {
         assert!(refused.contains("at least one wave"), "{refused}");
     }
 }
+
+#[tokio::test]
+async fn the_limit_of_a_connection_is_shared_by_all_emitters_that_have_none_of_their_own() {
+    let rate = EmissionRate::new(2, LONG).unwrap().patience(Duration::ZERO);
+    let aether = Aether::builder().emission_rate(rate.clone()).connect().await.unwrap();
+    let (vibrator, emitter) =
+        (Vibrator::create("vibrator", &aether).await.unwrap(), aether.emitter("emitter").unwrap());
+    vibrator.emit(wave("first", 0.5)).await.unwrap();
+    emitter.emit(wave("second", 0.5)).await.unwrap();
+    for limited in [&vibrator.emitter(), &emitter] {
+        let refused = limited.emit(wave("third", 0.5)).await;
+        assert!(matches!(refused, Err(EmitError::RateLimited { .. })), "{refused:?}");
+    }
+    let own = EmissionRate::new(1, LONG).unwrap().patience(Duration::ZERO);
+    let own = Vibrator::builder("own").rate(own).create(&aether).await.unwrap();
+    own.emit(wave("its own token", 0.5)).await.unwrap();
+    assert!(matches!(own.emit(wave("no more", 0.5)).await, Err(EmitError::RateLimited { .. })));
+    let unlimited = Vibrator::builder("unlimited").unlimited().create(&aether).await.unwrap();
+    for _ in 0..10 {
+        unlimited.emit(wave("free", 0.5)).await.unwrap();
+    }
+    // A token is a microsecond by now, and more than that has passed.
+    rate.set(1_000_000, Duration::from_secs(1)).unwrap();
+    vibrator.emit(wave("a change counts for all", 0.5)).await.unwrap();
+}

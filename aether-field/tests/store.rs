@@ -314,6 +314,7 @@ async fn a_file_that_cannot_be_written_is_a_typed_error_and_stays_as_it_is() {
 /// The process whose disk is full: it writes until that shows, and goes on in memory.
 async fn write_until_full(path: &Path) {
     let field = open(&Aether::local(), path).await;
+    assert!(field.store_failure().is_none());
     for n in 0..100_000_u32 {
         let name = format!("key/{n}");
         field.set(&name, &"v".repeat(1000)).unwrap();
@@ -321,6 +322,7 @@ async fn write_until_full(path: &Path) {
             Ok(()) => println!("durable {name} ."),
             Err(error) => {
                 println!("full {error} .");
+                assert!(field.store_failure().is_some());
                 break;
             }
         }

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use aether_chassis::config::{ConfigError, ListenAddress, Loader};
 use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::{Aether, ConnectError};
+use aether_metrics::ServeError;
 
 use crate::settings::{GatewaySettings, TlsSettingsError};
 use crate::{FieldArgs, Gateway, ServeFieldsError, StartError};
@@ -85,6 +86,9 @@ pub enum GatewayError {
     /// The fields cannot be served, or not be stored at the end.
     #[error("the gateway cannot serve its fields")]
     Fields(#[from] ServeFieldsError),
+    /// The metrics cannot be served on an address of their own.
+    #[error(transparent)]
+    Metrics(#[from] ServeError),
     /// The address could not be printed.
     #[error("the address could not be printed")]
     Output(#[source] io::Error),
@@ -125,6 +129,7 @@ async fn serve(
     let options = settings.options()?;
     let (fields, joined) = settings.join_fields(aether).await?;
     let gateway = Gateway::start(aether, options.fields(fields)).await?;
+    let _metrics = gateway.metrics().serve_configured(config).await?;
     let address = gateway.address();
     config.settings().medium.args().announce(
         PROGRAM,

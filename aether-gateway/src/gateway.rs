@@ -14,7 +14,7 @@ use aether_core::{
     Aether, CreateError, Emitter, InboxOptions, JoinError, Pattern, ServeOrder, Vibrator, Wave, WhenFull,
     physics::{ObserveError, PhysicsObserver},
 };
-use aether_metrics::Tls;
+use aether_metrics::{Metrics, Tls};
 use futures_util::FutureExt;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
@@ -26,6 +26,7 @@ use crate::gate::Gate;
 use crate::http;
 use crate::insight::{self, Insight};
 use crate::letters::{self, Letters};
+use crate::metrics;
 use crate::observed::Observed;
 use crate::status::{Heard, StatusSource};
 use crate::views::Views;
@@ -283,6 +284,12 @@ impl Gateway {
     #[must_use]
     pub fn insight(&self) -> Option<Arc<Insight>> {
         self.source.insight()
+    }
+
+    /// The metrics that the gateway serves, for an endpoint of one's own beside its page.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        metrics::metrics(self.source.aether(), Arc::clone(&self.source))
     }
 
     /// Observes and serves until `shutdown` is cancelled. Then it observes the queued waves, finishes open requests

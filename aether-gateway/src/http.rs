@@ -231,7 +231,7 @@ async fn live() -> Response {
 }
 
 async fn ready(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
-    let health = pages.source.readiness().health();
+    let health = pages.source.health();
     let code = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let body = match accepted.any(|value| value.contains("application/json")) {

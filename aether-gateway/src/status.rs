@@ -140,6 +140,11 @@ impl StatusSource {
         }
     }
 
+    /// The readiness with the checks of the program, as `/readyz` has it.
+    pub(crate) fn health(&self) -> Health {
+        self.readiness().health().checked(&self.aether)
+    }
+
     pub(crate) fn read(&self) -> Status {
         let status = self.aether.status();
         let promises = self.aether.promises();

@@ -11,6 +11,7 @@
 mod channels;
 mod consumer;
 mod dead;
+mod keeping;
 mod log;
 mod matching;
 mod medium;

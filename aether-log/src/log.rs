@@ -203,6 +203,12 @@ impl Log {
         self.shared.store.extent()
     }
 
+    /// The position of the last record, which changes whenever the log grows.
+    #[must_use]
+    pub fn last_position(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.store.last_position()
+    }
+
     /// The failed waves that consumers have given up.
     #[must_use]
     pub fn dead(&self) -> &DeadStore {

@@ -35,7 +35,8 @@
 //!   that a service has taken, by `service` and by `amplitude`, one of four bands. The transit is the age on arrival, and
 //!   nothing for waves of the same process.
 //! - `aether_telemetry_…`: what was exported over OTLP and what was lost, while that is on.
-//! - `process_…`: memory, CPU time, file descriptors, threads and start time, by the conventions of Prometheus; on Linux.
+//! - `process_…`: memory, CPU time, file descriptors, threads and start time, by the conventions of Prometheus; on Linux. Of the
+//!   resident memory, `process_anonymous_memory_bytes` is what the allocator and the stacks hold.
 
 mod bus;
 mod client;

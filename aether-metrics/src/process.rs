@@ -51,6 +51,12 @@ mod linux {
         let resident = stat.rss_bytes().get();
         let bytes = Some(Unit::Bytes);
         to.gauge("process_resident_memory", "Memory that the process holds", bytes, [(vec![], resident)])?;
+        // What an allocator holds without using it, only the allocator itself could tell.
+        if let Some(anonymous) = process.status().ok().and_then(|status| status.rssanon) {
+            let help = "Memory that the allocator and the stacks of the process hold, used or not";
+            let bytes = Some(Unit::Bytes);
+            to.gauge("process_anonymous_memory", help, bytes, [(vec![], anonymous * 1024)])?;
+        }
         let bytes = Some(Unit::Bytes);
         to.gauge(
             "process_virtual_memory",

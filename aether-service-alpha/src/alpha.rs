@@ -79,7 +79,13 @@ impl Alpha {
     /// The metrics of the service: those of its bus and of its payment service.
     #[must_use]
     pub fn metrics(&self, aether: &Aether) -> Metrics {
-        Metrics::of(aether).service(self.payments.service())
+        self.add_metrics(Metrics::of(aether))
+    }
+
+    /// Adds its payment service to the metrics of a program that runs other services on the same bus.
+    #[must_use]
+    pub fn add_metrics(&self, metrics: Metrics) -> Metrics {
+        metrics.service(self.payments.service())
     }
 
     /// The live order counters. They can be read at any time, also after the service has ended.

@@ -109,7 +109,13 @@ impl Beta {
     /// The metrics of the service, and of its bus.
     #[must_use]
     pub fn metrics(&self, aether: &Aether) -> Metrics {
-        Metrics::of(aether).service(&self.service)
+        self.add_metrics(Metrics::of(aether))
+    }
+
+    /// Adds the service to the metrics of a program that runs other services on the same bus.
+    #[must_use]
+    pub fn add_metrics(&self, metrics: Metrics) -> Metrics {
+        metrics.service(&self.service)
     }
 
     /// Answers until `shutdown` is cancelled or the medium is closed.

@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` is
 /// three: see [`field`].
-pub(crate) const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 13] = [
     "inprocess",
     "handlers",
     "instructions",
@@ -25,7 +25,12 @@ pub(crate) const NAMES: [&str; 12] = [
     "field",
     "stores",
     "log",
+    "operations",
 ];
+
+/// The paths of `instructions` that show what metrics and traces cost, and that they cost nothing while they are off.
+const OPERATIONS_PATHS: [&str; 5] =
+    ["turns/bus/shared", "handler/shared", "handler/emitter", "handler/metered", "handler/unsampled"];
 
 /// The options of the benchmarks that write pages.
 #[derive(Debug, clap::Args)]
@@ -43,7 +48,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value = "1..11")]
     seeds: String,
     /// physics: only this part, such as standing; can be repeated. Only its section is written. field: `core`,
-    /// `network` or `gateway`.
+    /// `network` or `gateway`. operations: `waves`, `reload`, `accounts`, `top` or `instructions`.
     #[arg(long = "part")]
     parts: Vec<String>,
     /// mimalloc in place of the allocator of the system. Not for `instructions`, which counts that of the system.
@@ -67,6 +72,10 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
     for name in names {
         if name == "field" {
             field(workspace, &options.parts, options.mimalloc)?;
+            continue;
+        }
+        if name == "operations" {
+            operations(workspace, &options.parts)?;
             continue;
         }
         let bench = if name == "overload" { "peers" } else { name };
@@ -104,6 +113,30 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
         check(command.env(nats_server::ENV, &server))?;
     }
     Ok(())
+}
+
+/// What operations cost: the parts of the benchmark with the command as users run it, and the instructions of waves while all
+/// is off, against those recorded before there were metrics and traces.
+fn operations(workspace: &Workspace, parts: &[String]) -> Result<()> {
+    let server = nats_server::find_or_install(workspace)?.path;
+    check(&mut workspace.cargo(["build", "--locked", "--release", "-p", "aether-cli"]))?;
+    let mut measured = Ok(());
+    if parts.is_empty() || parts.iter().any(|part| part != "instructions") {
+        let mut bench = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", "operations"]);
+        bench.args(["--", "--aether"]).arg(workspace.target().join("release/aether"));
+        measured = check(
+            bench.args(parts.iter().filter(|part| *part != "instructions")).env(nats_server::ENV, &server),
+        );
+    }
+    if parts.is_empty() || parts.iter().any(|part| part == "instructions") {
+        valgrind::find_or_install()?;
+        let mut bench =
+            workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", "instructions"]);
+        bench.args(["--", "--recorded"]).arg(workspace.root().join("aether-bench/instructions.json"));
+        check(bench.args(OPERATIONS_PATHS))?;
+    }
+    // A goal that was missed hides no other figure.
+    measured
 }
 
 /// The field in process, over a NATS server, and through the gateway; the first and the last beside the sync engine.

@@ -8,18 +8,18 @@ use aether_core::{Aether, Channel, Emitter, Kind, Wave};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 
-use crate::arrivals::{ARRIVALS, Arrived};
+use crate::arrivals::{Arrived, OURS};
 use crate::order::{ORDERS, Order, Price, QUESTIONS, RAW};
 use crate::{Outcome, Payload};
 
 async fn json(Json(order): Json<Order>) {
     black_box((order.id, order.quantity));
-    ARRIVALS.count();
+    OURS.count();
 }
 
 async fn raw(wave: Wave) {
     black_box(wave.payload()[0]);
-    ARRIVALS.count();
+    OURS.count();
 }
 
 async fn price(Json(order): Json<Order>) -> Json<Price> {
@@ -40,14 +40,14 @@ pub(crate) async fn messages(
     payload: Payload,
     count: u64,
 ) -> Outcome<Arrived> {
-    ARRIVALS.expect(count);
+    OURS.expect(count);
     let service = service(payload).build(there).await?;
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(service.run_until(shutdown.clone()));
     let emitter = here.emitter("shop")?;
     let start = Instant::now();
     let emitting = tokio::spawn(emit(emitter, payload, count));
-    let arrived = ARRIVALS.all(start).await;
+    let arrived = OURS.all(start).await;
     emitting.await??;
     shutdown.cancel();
     let report = running.await??;

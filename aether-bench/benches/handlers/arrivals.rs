@@ -12,8 +12,10 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// The time of an arrival is noted once for this many, because a reading of the clock takes as long as a handler.
 const NOTED_EACH: u64 = 256;
 
-/// The messages that a handler has seen. Contestants run one after the other and share it.
-pub(crate) static ARRIVALS: Arrivals = Arrivals::new();
+/// The messages that a handler of Aether has seen. Contestants run one after the other.
+pub(crate) static OURS: Arrivals = Arrivals::new();
+/// Those of RustStream. Apart, because its subscriptions over NATS end a little later than its service.
+pub(crate) static THEIRS: Arrivals = Arrivals::new();
 
 /// A count and the wait for it.
 pub(crate) struct Arrivals {

@@ -9,7 +9,7 @@ use ruststream::runtime::{Outgoing as OutgoingView, PublishContext};
 use ruststream::{Broker, IncomingMessage, OutgoingMessage};
 use ruststream_nats::NatsBroker;
 
-use crate::arrivals::{ARRIVALS, Arrived};
+use crate::arrivals::{Arrived, THEIRS};
 use crate::order::{ORDERS, Order, Price, QUESTIONS, RAW};
 use crate::{Outcome, Payload};
 
@@ -24,14 +24,14 @@ struct Body(Vec<u8>);
 #[subscriber("bench.orders")]
 async fn read(order: &Order) -> HandlerOutcome {
     black_box((order.id, order.quantity));
-    ARRIVALS.count();
+    THEIRS.count();
     HandlerOutcome::ack()
 }
 
 #[subscriber("bench.orders")]
 async fn take(frame: &Frame<'_>) -> HandlerOutcome {
     black_box(frame.0[0]);
-    ARRIVALS.count();
+    THEIRS.count();
     HandlerOutcome::ack()
 }
 
@@ -57,7 +57,7 @@ impl<C, Options> PublishTransform<ForReply<C>, Options> for ReplyTo {
 
 /// Sends messages to a handler in the same process.
 pub(crate) async fn in_memory(payload: Payload, count: u64) -> Outcome<Arrived> {
-    ARRIVALS.expect(count);
+    THEIRS.expect(count);
     let broker = MemoryBroker::new();
     let app =
         RustStream::new(AppInfo::new("orders", "0.0.0")).with_broker(broker.clone(), |b| match payload {
@@ -72,7 +72,7 @@ pub(crate) async fn in_memory(payload: Payload, count: u64) -> Outcome<Arrived> 
 
 /// Sends messages to a handler over NATS, with a connection for each side.
 pub(crate) async fn over_nats(url: &str, payload: Payload, count: u64) -> Outcome<Arrived> {
-    ARRIVALS.expect(count);
+    THEIRS.expect(count);
     let app =
         RustStream::new(AppInfo::new("orders", "0.0.0")).with_broker(
             NatsBroker::new(url),
@@ -109,7 +109,7 @@ where
         }
         Outcome::Ok(())
     });
-    let arrived = ARRIVALS.all(start).await;
+    let arrived = THEIRS.all(start).await;
     publishing.await??;
     Ok(arrived)
 }

@@ -66,6 +66,16 @@ pub(crate) const PATHS: &[Path] = &[
     Path { name: "handler/emitter", wave: "the handler takes an emitter", run: handlers::takes_an_emitter },
     Path { name: "handler/others", wave: "one handler of five, by a pattern", run: handlers::among_others },
     Path { name: "handler/pending", wave: "the handler is pending once", run: handlers::is_pending },
+    Path {
+        name: "handler/metered",
+        wave: "as handler/shared, while histograms of its waves are recorded",
+        run: handlers::metered,
+    },
+    Path {
+        name: "handler/unsampled",
+        wave: "the same, with telemetry on, in a trace that is not sampled",
+        run: handlers::unsampled,
+    },
     Path { name: "handler/ask", wave: "ask in JSON, a handler answers in JSON", run: handlers::asked },
     Path { name: "channel/constant", wave: "Channel::new of one constant name", run: bus::channel_constant },
     Path {

@@ -1,5 +1,6 @@
 //! The settings that every program has, with their types and defaults.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[cfg(feature = "nats")]
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::AccountSettings;
 use super::address::{CollectorAddress, ListenAddress};
+use super::login::{CertificateFiles, LoginFile};
 use super::quantity::{Count, OrOff, QuantityError, Size, Time};
 use super::rate::Rate;
 use crate::logging::{DEFAULT_FILTER, LogFormat};
@@ -76,6 +78,12 @@ pub struct MediumSettings {
     pub wire: Wire,
     /// NATS: how long to retry an unreachable server.
     pub wait: Time,
+    /// NATS: the file with the secret of this program.
+    pub login: OrOff<LoginFile>,
+    /// NATS: the authorities that are trusted instead of those of the system.
+    pub ca: OrOff<PathBuf>,
+    /// NATS: the certificate of this program and its key.
+    pub certificate: OrOff<CertificateFiles>,
 }
 
 /// The queue of waves that wait to be sent over a network.
@@ -269,7 +277,15 @@ mod wire {
 impl Default for MediumSettings {
     fn default() -> Self {
         let MediumArgs { medium, prefix, wire, .. } = MediumArgs::default();
-        Self { url: medium, prefix, wire, wait: Time(Duration::from_secs(30)) }
+        Self {
+            url: medium,
+            prefix,
+            wire,
+            wait: Time(Duration::from_secs(30)),
+            login: OrOff::Off,
+            ca: OrOff::Off,
+            certificate: OrOff::Off,
+        }
     }
 }
 
@@ -283,6 +299,23 @@ impl MediumSettings {
             wire: self.wire,
             wait: self.wait.0,
         }
+    }
+
+    /// The options of the NATS medium: how this program logs in and what it trusts, with the default outbox. The server
+    /// shows the client name for the connection.
+    #[cfg(feature = "nats")]
+    pub fn nats(&self, client_name: &str) -> NatsOptions {
+        let mut options = self.args().nats(client_name);
+        if let OrOff::On(login) = &self.login {
+            options = options.login(login.clone().into());
+        }
+        if let OrOff::On(path) = &self.ca {
+            options = options.authorities(path);
+        }
+        if let OrOff::On(CertificateFiles { certificate, key }) = &self.certificate {
+            options = options.certificate(certificate, key);
+        }
+        options
     }
 }
 
@@ -440,6 +473,8 @@ mod tests {
         assert_eq!(format!("{:?}", settings.ask.options()), format!("{:?}", AskerOptions::default()));
         #[cfg(feature = "nats")]
         {
+            let own = NatsOptions::default().client_name("shop");
+            assert_eq!(format!("{:?}", settings.medium.nats("shop")), format!("{own:?}"));
             let nats = settings.outbox.apply(NatsOptions::default());
             assert_eq!(format!("{nats:?}"), format!("{:?}", NatsOptions::default()));
         }

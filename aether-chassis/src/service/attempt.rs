@@ -103,6 +103,7 @@ impl Attempt {
         self.open.time(&self.wave);
         if let Some(resend) = &self.context.retry {
             tracing::debug!(wave = %self.wave.id(), next = next.attempt(), %cause, "will be handled again");
+            let _pause = self.span.pause(self.context.emitter.source().name(), &self.wave, next.attempt());
             tokio::select! {
                 () = sleep(resend.pause_before(next.attempt())) => {}
                 () = self.context.closing.cancelled() => {}

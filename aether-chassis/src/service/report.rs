@@ -4,13 +4,13 @@
 //! [`InFlight`] ensures that, also for a cancelled task.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::Wave;
 use parking_lot::Mutex;
 
-use super::timings::{Timing, Timings};
+use crate::timings::{SharedTimings, Timing, Timings};
 
 /// How one attempt to handle a wave ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,7 +163,7 @@ impl fmt::Display for ServiceReport {
 pub struct ServiceCounters {
     counts: Arc<Mutex<ServiceReport>>,
     /// Recorded if somebody reads them.
-    timings: Arc<OnceLock<Mutex<Timings>>>,
+    timings: SharedTimings,
 }
 
 impl ServiceCounters {
@@ -171,19 +171,23 @@ impl ServiceCounters {
     /// the clock and a lock for each wave.
     #[must_use]
     pub fn timings(&self) -> Timings {
-        *self.timings.get_or_init(Mutex::default).lock()
+        self.timings.read()
+    }
+
+    /// The histograms, for exporters.
+    pub(super) const fn shared_timings(&self) -> &SharedTimings {
+        &self.timings
     }
 
     /// Records an attempt that has waited for so long and ends now.
     #[inline]
     fn time(&self, wave: &Wave, waited: Duration) {
-        let Some(timings) = self.timings.get() else { return };
         let timing = Timing {
             wait: (wave.attempt() == 0).then_some(waited),
             handling: wave.residence().saturating_sub(waited),
             transit: wave.age_on_arrival(),
         };
-        timings.lock().record(wave.amplitude(), timing);
+        self.timings.record(wave.amplitude(), timing);
     }
 
     /// The numbers now.
@@ -237,7 +241,7 @@ impl LoopAccount {
     /// How long the wave has waited, if that is recorded. Its handling begins.
     #[inline]
     pub(super) fn waited(&self, wave: &Wave) -> Option<Duration> {
-        self.counters.timings.get().map(|_| wave.residence())
+        self.counters.timings.is_recorded().then(|| wave.residence())
     }
 
     /// Records the handling of a wave that has waited for so long.

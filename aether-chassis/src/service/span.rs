@@ -5,7 +5,7 @@ use std::fmt::Display;
 use aether_core::Wave;
 use tracing::{Instrument, Span, field};
 
-use crate::telemetry::HandlingTrace;
+use crate::telemetry::{HandlingTrace, RetryPause};
 
 /// The target of the span: `AETHER_LOG=info,aether::handling=debug` switches it on.
 pub(super) const TARGET: &str = "aether::handling";
@@ -35,6 +35,11 @@ impl HandlingSpan {
     /// Polls a future in the span.
     pub(super) fn around<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         self.trace.around(future.instrument(self.log.clone()))
+    }
+
+    /// Begins the span of the pause before the next attempt, which has this number. It ends when it is dropped.
+    pub(super) fn pause(&self, service: &str, wave: &Wave, next: u8) -> RetryPause {
+        self.trace.pause(service, wave, next)
     }
 
     /// Ends the span of the trace. Without an error the handling succeeded.

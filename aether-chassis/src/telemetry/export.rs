@@ -24,6 +24,7 @@ use tracing_subscriber::{Registry, reload};
 use super::emissions::Emissions;
 use super::export_counts::{self, ledgers};
 use super::handling::TRACER;
+use super::histograms::{self, WithHistograms};
 use super::http_client::Client;
 use super::ledger::{Signal, TelemetryError};
 use super::log_gate::{CountedLogs, CountedMetrics, LogGate};
@@ -107,7 +108,7 @@ pub fn start(collector: &str, program: &str) -> Result<(), TelemetryError> {
 
     let inner = MetricExporter::builder()
         .with_http()
-        .with_shared_http_client(Arc::clone(&client))
+        .with_shared_http_client(Arc::new(WithHistograms(client)))
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(to("/v1/metrics"))
         .build()
@@ -122,6 +123,7 @@ pub fn start(collector: &str, program: &str) -> Result<(), TelemetryError> {
     if let Some(handle) = LAYER.get() {
         let _ = handle.reload(Some(layer.boxed()));
     }
+    histograms::begin();
     // Neither was set before, because this is the first start.
     let _ = TRACER.set(tracer.clone());
     let _ = set_emit_tracer(Box::new(Emissions(tracer)));

@@ -10,11 +10,14 @@ use futures_util::future::Either;
 use opentelemetry::context::FutureExt as _;
 use opentelemetry::trace::{Span as _, SpanBuilder, SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_sdk::trace::SdkTracer;
+use opentelemetry_sdk::trace::{SdkTracer, Span};
 use opentelemetry_semantic_conventions::attribute::{ERROR_TYPE, MESSAGING_CLIENT_ID};
 
 use super::convert::{current, span_context};
 use super::emissions::attributes;
+
+/// Aether's own attribute: how often the wave was handled before.
+const ATTEMPT: &str = "aether.wave.attempt";
 
 /// Set when telemetry starts.
 pub(super) static TRACER: OnceLock<SdkTracer> = OnceLock::new();
@@ -46,6 +49,15 @@ impl HandlingTrace {
         match &self.0 {
             Some(context) => Either::Left(future.with_context(context.clone())),
             None => Either::Right(future),
+        }
+    }
+
+    /// Begins the pause before the next attempt, which has this number. It ends when it is dropped.
+    #[inline]
+    pub(crate) fn pause(&self, service: &str, wave: &Wave, next: u8) -> RetryPause {
+        match &self.0 {
+            Some(handling) => pause(handling, service, wave, next),
+            None => RetryPause(None),
         }
     }
 
@@ -97,10 +109,41 @@ fn begin(tracer: &SdkTracer, service: &str, wave: &Wave) -> Option<Context> {
         span.set_attributes(attributes(wave, "process", "process"));
         span.set_attribute(KeyValue::new(MESSAGING_CLIENT_ID, service.to_owned()));
         if wave.attempt() > 0 {
-            span.set_attribute(KeyValue::new("aether.wave.attempt", i64::from(wave.attempt())));
+            span.set_attribute(KeyValue::new(ATTEMPT, i64::from(wave.attempt())));
         }
     }
     Some(parent.with_span(span))
+}
+
+/// The pause before a wave is handled again: a span from the failure of an attempt until the wave is back in the inbox.
+#[derive(Debug)]
+pub(crate) struct RetryPause(Option<Span>);
+
+impl Drop for RetryPause {
+    fn drop(&mut self) {
+        if let Some(span) = &mut self.0 {
+            span.end();
+        }
+    }
+}
+
+/// Giving a message back is an operation of the type `settle` in OpenTelemetry's conventions, whose kind is that of a client.
+/// Like `wait` and `process` it is a child of the span that emitted the wave; of the handling, if nothing emitted it.
+#[inline(never)]
+fn pause(handling: &Context, service: &str, wave: &Wave, next: u8) -> RetryPause {
+    let Some(tracer) = TRACER.get() else { return RetryPause(None) };
+    let parent = match wave.trace_context() {
+        Some(parent) => Context::new().with_remote_span_context(span_context(&parent, true)),
+        None => handling.clone(),
+    };
+    let builder = SpanBuilder::from_name(format!("retry {}", wave.channel())).with_kind(SpanKind::Client);
+    let mut span = tracer.build_with_context(builder, &parent);
+    if span.is_recording() {
+        span.set_attributes(attributes(wave, "retry", "settle"));
+        span.set_attribute(KeyValue::new(MESSAGING_CLIENT_ID, service.to_owned()));
+        span.set_attribute(KeyValue::new(ATTEMPT, i64::from(next)));
+    }
+    RetryPause(Some(span))
 }
 
 /// The same emitter, whose waves are children of the span that this thread executes.

@@ -7,9 +7,12 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 
 use super::export_counts;
 
+/// The name of the scope of all metrics.
+pub(super) const SCOPE: &str = "aether";
+
 /// Registers the instruments of a bus.
 pub(super) fn register(provider: &SdkMeterProvider, aether: &Aether) {
-    let meter = provider.meter("aether");
+    let meter = provider.meter(SCOPE);
     let ledger = aether.clone();
     meter
         .u64_observable_counter("aether.inbox.waves")

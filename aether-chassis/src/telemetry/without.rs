@@ -6,6 +6,7 @@ use aether_core::wave::TraceContext;
 use aether_core::{Aether, Emitter, Wave};
 
 use super::ledger::{ExportLedger, TelemetryError};
+use crate::timings::SharedTimings;
 
 /// Refuses to start.
 ///
@@ -37,6 +38,13 @@ pub(crate) fn joined(emitter: Emitter) -> Emitter {
     emitter
 }
 
+/// No histograms.
+pub(crate) const fn record(_service: &str, _timings: &SharedTimings) {}
+
+/// No span.
+#[derive(Debug)]
+pub(crate) struct RetryPause;
+
 /// No span.
 #[derive(Debug, Clone)]
 pub(crate) struct HandlingTrace;
@@ -55,6 +63,11 @@ impl HandlingTrace {
     #[inline]
     pub(crate) fn around<F: Future>(&self, future: F) -> F {
         future
+    }
+
+    #[inline]
+    pub(crate) const fn pause(&self, _service: &str, _wave: &Wave, _next: u8) -> RetryPause {
+        RetryPause
     }
 
     #[inline]

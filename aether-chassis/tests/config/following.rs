@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aether_chassis::config::Configuration;
 use aether_chassis::{CancellationToken, Service};
-use aether_core::{Aether, Floor, Vibrator, Wave};
+use aether_core::{Aether, EmitError, Floor, Vibrator, Wave};
 use tokio::sync::Semaphore;
 
 use crate::stage::{Folder, Greeter, PATIENCE, next};
@@ -183,4 +183,27 @@ async fn reloads_under_load_lose_nothing() {
     let ledger = aether.ledger();
     assert_eq!((ledger.offered, ledger.delivered, ledger.lost()), (WAVES, WAVES, 0));
     assert_eq!(report.left + report.abandoned, 0, "{report}");
+}
+
+#[tokio::test]
+async fn the_emission_limit_counts_for_every_emitter_of_the_connection_and_follows_the_file() {
+    let folder = Folder::with(&[("default.toml", "emit.rate = '1/1h'\nemit.patience = '1ms'\n")]);
+    let config = folder.load().unwrap();
+    let shutdown = CancellationToken::new();
+    let _following = shutdown.clone().drop_guard();
+    let aether = config.connect_until(&shutdown, "shop").await.unwrap().unwrap();
+    let mut reloads = config.reloads();
+    // Neither knows of the configuration.
+    let vibrator = Vibrator::create("vibrator", &aether).await.unwrap();
+    let emitter = aether.emitter("emitter").unwrap();
+    emitter.emit_bytes("a", "x").await.unwrap();
+    for limited in [&vibrator.emitter(), &emitter] {
+        let refused = limited.emit_bytes("a", "x").await;
+        assert!(matches!(refused, Err(EmitError::RateLimited { .. })), "{refused:?}");
+    }
+    folder.replace("default.toml", "emit.rate = '1000000/s'\nemit.patience = '1ms'\n");
+    assert!(next(&mut reloads).await.needs_restart.is_empty());
+    for limited in [&vibrator.emitter(), &emitter] {
+        limited.emit_bytes("a", "x").await.unwrap();
+    }
 }

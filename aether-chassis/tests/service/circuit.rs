@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aether_chassis::health::Health;
 use aether_chassis::{Breaker, Rejection, Service, ServiceReport, State};
 use aether_core::{Aether, FailureReason, Kind, Wave};
 use tokio::sync::{Notify, mpsc};
@@ -267,4 +268,34 @@ async fn a_circuit_that_opened_lets_waves_wait_and_closes_again() {
     }
     let report = stage.close().await;
     assert_eq!((report.failed, report.succeeded, report.shed_circuit_open), (2, 10, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_with_an_open_circuit_is_not_ready_and_says_why() {
+    let aether = Aether::local();
+    let fails = Arc::new(AtomicBool::new(true));
+    let service = Service::builder("stock")
+        .circuit_breaker(Breaker::default().failures(1).open_for(Duration::from_secs(10)))
+        .state(Arc::clone(&fails))
+        .on("stock.*", moody)
+        .build(&aether)
+        .await
+        .unwrap();
+    let stage = Stage::run(&aether, service).await;
+    assert_eq!(Health::of(&aether), Health::ready());
+    let ask = async |text: &str| stage.ask("stock.reserve", &text).await;
+    ask("fails").await.unwrap_err();
+    let health = Health::of(&aether);
+    assert_eq!((health.ready, health.reasons[0].code), (false, "circuit_open"));
+    assert_eq!(health.to_string(), "not ready: the circuit breaker of the service stock is open for stock.*");
+    // After its time one wave is tried, and closes it.
+    fails.store(false, Ordering::Relaxed);
+    stage.emit("stock.reserve", &"works").await;
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(Health::of(&aether).ready, "{}", Health::of(&aether));
+    fails.store(true, Ordering::Relaxed);
+    ask("fails again").await.unwrap_err();
+    assert!(!Health::of(&aether).ready);
+    stage.close().await;
+    assert!(Health::of(&aether).ready, "a service that has ended is no reason");
 }

@@ -55,34 +55,21 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
     findings
 }
 
-/// Compares the clocks. Half the round trip is unknown, so it counts for the service.
+const CLOCKS: &str = "clocks";
+
+/// Compares the clocks.
 fn clocks(services: &[Described]) -> Vec<Finding> {
-    const CHECK: &str = "clocks";
+    const CHECK: &str = CLOCKS;
     if services.is_empty() {
         return vec![Finding::ok(
             CHECK,
             "not compared: no service describes itself, and NATS servers do not tell the time",
         )];
     }
-    let mut findings = Vec::new();
-    for service in services {
-        let off = service.clock_offset_micros.unsigned_abs().saturating_sub(service.round_trip_micros / 2);
-        if off <= TOLERABLE_MICROS {
-            continue;
-        }
-        let side = if service.clock_offset_micros > 0 { "ahead of" } else { "behind" };
-        let off_time = Duration::from_millis(off / 1000);
-        let text = format!(
-            "the clock of {} is {} {side} that of this machine",
-            service.description.service,
-            humantime::format_duration(off_time)
-        );
-        let remedy = "synchronise both machines by NTP (timedatectl set-ntp true)";
-        findings.push(match off {
-            off if off > WRONG_MICROS => Finding::fail(CHECK, text, remedy),
-            _ => Finding::warn(CHECK, text, remedy),
-        });
-    }
+    let differs = |service: &Described| {
+        clock(&service.description.service, service.clock_offset_micros, service.round_trip_micros)
+    };
+    let mut findings: Vec<_> = services.iter().filter_map(differs).collect();
     if findings.is_empty() {
         let most = services.iter().map(|service| service.round_trip_micros).max().unwrap_or_default();
         let text = format!(
@@ -93,4 +80,44 @@ fn clocks(services: &[Described]) -> Vec<Finding> {
         findings.push(Finding::ok(CHECK, text));
     }
     findings
+}
+
+/// The difference between the clock of a service and that of this machine, if it is too large. Half the round trip is
+/// unknown, so it counts for the service.
+fn clock(service: &str, offset_micros: i64, round_trip_micros: u64) -> Option<Finding> {
+    let off = offset_micros.unsigned_abs().saturating_sub(round_trip_micros / 2);
+    if off <= TOLERABLE_MICROS {
+        return None;
+    }
+    let side = if offset_micros > 0 { "ahead of" } else { "behind" };
+    let off_time = humantime::format_duration(Duration::from_millis(off / 1000));
+    let text = format!("the clock of {service} is {off_time} {side} that of this machine");
+    let remedy = "synchronise both machines by NTP (timedatectl set-ntp true)";
+    Some(match off {
+        off if off > WRONG_MICROS => Finding::fail(CLOCKS, text, remedy),
+        _ => Finding::warn(CLOCKS, text, remedy),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::Status;
+
+    #[test]
+    fn a_clock_that_is_off_by_an_hour_fails_and_names_the_service_and_the_side() {
+        const HOUR: i64 = 3_600_000_000;
+        let finding = clock("stock", HOUR, 0).unwrap();
+        assert_eq!(finding.status, Status::Fail);
+        assert_eq!(finding.text, "the clock of stock is 1h ahead of that of this machine");
+        assert!(finding.remedy.unwrap().contains("NTP"));
+        assert!(clock("stock", -HOUR, 0).unwrap().text.contains("1h behind"));
+    }
+
+    #[test]
+    fn small_differences_warn_and_those_within_the_round_trip_are_none() {
+        assert_eq!(clock("stock", 1_000_000, 0).map(|finding| finding.status), Some(Status::Warn));
+        assert_eq!(clock("stock", 99_000, 0), None);
+        assert_eq!(clock("stock", -1_000_000, 2_000_000), None);
+    }
 }

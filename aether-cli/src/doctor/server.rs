@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use aether_chassis::config::Configuration;
 use aether_chassis::error_chain;
-use aether_core::medium::{NatsCredentials, without_secrets};
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, ServerError};
+use aether_core::medium::{TlsFailure, without_secrets};
+use async_nats::{Client, Event, ServerAddr, ServerError};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -39,19 +39,24 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
         }
     };
     let (refusals, mut refused) = mpsc::unbounded_channel();
-    let options = ConnectOptions::new().name("aether-doctor").connection_timeout(PATIENCE).event_callback(
-        move |event| {
-            if let Event::ServerError(ServerError::Other(text)) = event {
-                // The receiver lives until the checks are over.
-                let _ = refusals.send(text);
-            }
-            std::future::ready(())
-        },
-    );
-    let options = match NatsCredentials::of(&servers) {
-        Some(credentials) => credentials.add_to(options),
-        None => options,
+    let options = match settings.medium.nats("aether-doctor").client_options(&servers) {
+        Ok(options) => options,
+        Err(error) => {
+            let text = format!("cannot log in to {url}: {}", error_chain(&error));
+            return vec![Finding::fail(
+                CHECK,
+                text,
+                "correct the file, or medium.login, medium.ca, medium.certificate",
+            )];
+        }
     };
+    let options = options.connection_timeout(PATIENCE).event_callback(move |event| {
+        if let Event::ServerError(ServerError::Other(text)) = event {
+            // The receiver lives until the checks are over.
+            let _ = refusals.send(text);
+        }
+        std::future::ready(())
+    });
     let begun = Instant::now();
     let client = match timeout(PATIENCE, options.connect(servers)).await {
         Ok(Ok(client)) => client,
@@ -74,11 +79,14 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
 fn unreachable(url: &str, error: &async_nats::ConnectError) -> Finding {
     use async_nats::ConnectErrorKind as Kind;
     let text = format!("cannot connect to {url}: {}", error_chain(error));
+    if let Some(failure) = TlsFailure::of(error) {
+        return Finding::fail(CHECK, text, failure.to_string());
+    }
     let remedy = match error.kind() {
         Kind::AuthorizationViolation | Kind::Authentication => {
-            "put the user and the password into medium.url: nats://user:password@host:port, or nats://token@host:port"
+            "set medium.login to a file with the secret of this program: credentials:PATH, nkey:PATH, token:PATH or \
+             password:USER:PATH"
         }
-        Kind::Tls => "use tls:// for a server with TLS, with a certificate that this machine trusts",
         Kind::Dns => "check the name of the server",
         _ => "start the server (nats-server), or correct medium.url",
     };

@@ -10,6 +10,8 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::metrics::v1::AggregationTemporality;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 
@@ -28,6 +30,20 @@ pub(crate) struct Seen {
     pub(crate) attributes: BTreeMap<String, String>,
 }
 
+/// A histogram of one export, with the process that it comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct SeenHistogram {
+    pub(crate) service: String,
+    pub(crate) name: String,
+    pub(crate) unit: String,
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) bounds: Vec<f64>,
+    pub(crate) buckets: Vec<u64>,
+    pub(crate) count: u64,
+    pub(crate) sum: f64,
+    pub(crate) nanos: (u64, u64),
+}
+
 /// What was received.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Received {
@@ -36,6 +52,8 @@ pub(crate) struct Received {
     pub(crate) logs: Vec<(String, String)>,
     /// The names of metrics, with those of their services.
     pub(crate) metrics: Vec<(String, String)>,
+    /// All exports, one after the other.
+    pub(crate) histograms: Vec<SeenHistogram>,
 }
 
 /// A collector on a free port.
@@ -133,6 +151,19 @@ fn metrics(request: &ExportMetricsServiceRequest, into: &mut Received) {
         let service = &resource(of.resource.as_ref())["service.name"];
         for metric in of.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
             into.metrics.push((service.clone(), metric.name.clone()));
+            let Some(Data::Histogram(histogram)) = &metric.data else { continue };
+            assert_eq!(histogram.aggregation_temporality(), AggregationTemporality::Cumulative);
+            into.histograms.extend(histogram.data_points.iter().map(|point| SeenHistogram {
+                service: service.clone(),
+                name: metric.name.clone(),
+                unit: metric.unit.clone(),
+                attributes: texts(&point.attributes),
+                bounds: point.explicit_bounds.clone(),
+                buckets: point.bucket_counts.clone(),
+                count: point.count,
+                sum: point.sum.unwrap(),
+                nanos: (point.start_time_unix_nano, point.time_unix_nano),
+            }));
         }
     }
 }

@@ -61,7 +61,7 @@ fn the_configuration_names_the_variables_of_the_program() {
     let manifest = read("Cargo.toml");
     assert_eq!(
         manifest.matches(&format!("git = \"{}\"", env!("CARGO_PKG_REPOSITORY"))).count(),
-        3,
+        4,
         "{manifest}"
     );
     // The program takes the same arguments as the samples.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::collector::{Collector, Seen};
+use crate::collector::{Collector, Seen, SeenHistogram};
 use crate::nats::{server, with};
 use crate::process::{Running, Said, run};
 
@@ -70,6 +70,70 @@ async fn an_order_through_three_processes_is_one_trace_with_the_right_parents() 
             assert!(has(&received.metrics, name), "{:?}", received.metrics);
         }
     }
+    // Each order asks the stock twice, from another process.
+    for name in ["aether.wave.wait", "aether.wave.handling", "aether.wave.transit"] {
+        check_histograms(&received.histograms, ["aether-service-beta", "beta"], name, 42);
+    }
+    check_histograms(&received.histograms, ["aether-service-alpha", "payments"], "aether.wave.handling", 1);
+}
+
+/// The last export of a service has counted this much, in buckets that add up.
+fn check_histograms(all: &[SeenHistogram], [process, service]: [&str; 2], name: &str, least: u64) {
+    let is_of = |seen: &&SeenHistogram| {
+        (seen.service.as_str(), seen.name.as_str()) == (process, name)
+            && seen.attributes["aether.service"] == service
+    };
+    let by_band: BTreeMap<_, _> =
+        all.iter().filter(is_of).map(|seen| (&seen.attributes["aether.amplitude"], seen)).collect();
+    for seen in by_band.values() {
+        assert_eq!((seen.buckets.len(), seen.unit.as_str()), (seen.bounds.len() + 1, "s"), "{seen:?}");
+        assert_eq!(seen.buckets.iter().sum::<u64>(), seen.count, "{seen:?}");
+        assert!(seen.bounds.is_sorted() && seen.count > 0 && seen.nanos.0 < seen.nanos.1, "{seen:?}");
+        // The sum is possible for these buckets.
+        let counted = seen.buckets.iter().zip(&seen.bounds);
+        let most: f64 = counted.map(|(count, bound)| *count as f64 * bound).sum();
+        assert!(seen.buckets[seen.bounds.len()] > 0 || seen.sum <= most, "{seen:?}");
+    }
+    let count: u64 = by_band.values().map(|seen| seen.count).sum();
+    assert!(count >= least, "{name} of {service}: {by_band:?}");
+}
+
+/// The handling of the second order waits for an emission limit beyond its time-out, and is repeated.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pause_before_a_retry_is_a_span_between_the_two_attempts() {
+    let (_server, medium) = server().await;
+    let collector = Collector::start();
+    let otlp = format!("telemetry.otlp={}", collector.address());
+    let settings =
+        ["emit.rate=1/1h", "emit.patience=1m", "handlers.time_out=20ms", "handlers.retries=2", &otlp];
+    let settings: Vec<_> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let beta =
+        started(&["beta", "--units", "1000", "--heartbeat", "0", "--restock-every", "0"], &medium, &settings);
+    let shop = ["alpha", "--orders", "2", "--rate", "5", "--decline-rate", "0", "--set", &otlp];
+    let orders = run(&with(&shop, &medium));
+    assert!(orders.out.contains("2 created = 2 completed"), "{orders:?}");
+    ended(beta);
+
+    let spans = collector.received().spans;
+    let retries: Vec<_> = spans.iter().filter(|span| span.name.starts_with("retry ")).collect();
+    let [retry] = retries[..] else { panic!("{retries:#?}") };
+    assert_eq!((retry.name.as_str(), retry.kind), ("retry inventory.reserve", CLIENT));
+    assert_eq!(retry.attributes["messaging.operation.name"], "retry");
+    assert_eq!(retry.attributes["messaging.operation.type"], "settle");
+    assert_eq!(retry.attributes["aether.wave.attempt"], "1");
+    let attempts: Vec<_> = spans
+        .iter()
+        .filter(|span| span.trace == retry.trace && span.name == "process inventory.reserve")
+        .collect();
+    let attempt = |number: Option<&str>| {
+        let is_it = |span: &&&Seen| span.attributes.get("aether.wave.attempt").map(String::as_str) == number;
+        *attempts.iter().find(is_it).unwrap_or_else(|| panic!("{attempts:#?}"))
+    };
+    let (failed, again) = (attempt(None), attempt(Some("1")));
+    assert_eq!(failed.attributes["error.type"], "retried");
+    assert_eq!((&retry.parent, &again.parent), (&failed.parent, &failed.parent));
+    assert!(failed.nanos.1 <= retry.nanos.0 && retry.nanos.0 < retry.nanos.1, "{failed:?} {retry:?}");
+    assert!(retry.nanos.1 <= again.nanos.0, "{retry:?} {again:?}");
 }
 
 fn check_order(spans: &[&Seen]) {

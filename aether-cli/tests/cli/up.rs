@@ -91,6 +91,35 @@ fn a_signal_ends_it_within_a_second_or_so_with_code_0_and_sums_that_add_up() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn the_metrics_of_all_three_services_are_served_on_an_address_of_their_own() {
+    let args = [&["up", "--rate", "100", "--metrics", "127.0.0.1:0"], &ANY_PORT[..]].concat();
+    let mut up = Running::start(&args);
+    let line = up.tells("metrics: http://");
+    let (_, rest) = line.split_once("metrics: http://").unwrap();
+    let metrics_address = rest.split('/').next().unwrap();
+    let mut first = up.line();
+    let page = address(&first).to_owned();
+    assert_ne!(page, metrics_address);
+    while !first.contains(" in flight | ") {
+        first = up.line();
+    }
+    let metrics = get(metrics_address, "/metrics");
+    for part in [
+        "aether_service_waves_total{service=\"beta\",outcome=\"succeeded\"}",
+        "aether_wave_handling_seconds_bucket{",
+        "service=\"payments\"",
+        "aether_observed_waves_total{channel=\"orders.created\"",
+    ] {
+        assert!(metrics.contains(part), "no {part} in {metrics}");
+    }
+    assert!(get(metrics_address, "/readyz").ends_with("ready\n"));
+    up.signal(nix::sys::signal::Signal::SIGTERM);
+    let (said, _) = up.end();
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
 #[test]
 fn a_reader_that_goes_away_ends_it_and_is_no_failure() {
     let mut up = Running::start_unread(&[&["up", "--rate", "100"], &ANY_PORT[..]].concat());

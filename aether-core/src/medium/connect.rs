@@ -220,6 +220,32 @@ pub enum ConnectError {
     /// The bounds of the outbox are invalid.
     #[error("invalid outbox")]
     Outbox(#[from] InboxOptionsError),
+    /// A file with a secret or a certificate cannot be used.
+    #[cfg(feature = "nats")]
+    #[error("cannot log in")]
+    Login(#[from] super::NatsLoginError),
+    /// The TLS handshake failed.
+    #[cfg(feature = "nats")]
+    #[error("no TLS with {url}: {failure}")]
+    Tls {
+        /// The address of the server.
+        url: String,
+        /// What failed.
+        failure: super::TlsFailure,
+        /// The error of the broker's client.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server refused the login.
+    #[cfg(feature = "nats")]
+    #[error(
+        "{url} refused the login: check the user and the password, the token, the NKey or the credentials file"
+    )]
+    Unauthorized {
+        /// The address of the server.
+        url: String,
+        /// The error of the broker's client.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The server did not respond, or refused the connection.
     #[error("cannot connect to {url}: is a server running there?")]
     Unreachable {
@@ -241,6 +267,10 @@ impl ConnectError {
 
     /// Removes secrets, because errors are logged and the part of an address before an `@` is a password or a token.
     pub(crate) fn without_secrets(mut self) -> Self {
+        #[cfg(feature = "nats")]
+        if let Self::Tls { url, .. } | Self::Unauthorized { url, .. } = &mut self {
+            *url = without_secrets(url);
+        }
         if let Self::Url { url }
         | Self::Scheme { url, .. }
         | Self::Feature { url, .. }

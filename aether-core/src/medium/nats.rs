@@ -16,7 +16,6 @@ mod cloudevents;
 mod confirming;
 mod connection;
 mod control;
-mod credentials;
 mod crowd;
 mod discovery;
 mod flow;
@@ -24,16 +23,20 @@ mod foreign;
 mod holds;
 mod intake;
 mod link;
+mod login;
 mod observer_copies;
 mod options;
 mod outbox;
 mod reply;
 mod settling;
 mod subscriptions;
+mod tls;
 mod tokens;
 mod unheard_probes;
 
+pub use login::{NatsLogin, NatsLoginError};
 pub use options::NatsOptions;
+pub use tls::TlsFailure;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -43,7 +46,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock;
-use async_nats::{ConnectOptions, ServerAddr};
+use async_nats::ServerAddr;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -63,7 +66,6 @@ use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
 use confirming::Confirming;
 use connection::{CLIENT_QUEUE, NatsShared, Root};
 use control::Control;
-pub use credentials::NatsCredentials;
 use flow::Flow;
 use intake::Intake;
 use link::Link;
@@ -99,7 +101,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
 
 async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>, ConnectError> {
     let confirming = Arc::<Confirming>::default();
-    let outbox = request.reflecting(options.outbox).also_on_shed({
+    let outbox = request.reflecting(options.outbox.clone()).also_on_shed({
         let confirming = Arc::clone(&confirming);
         move |wave, reason| confirming.shed(wave, reason)
     });
@@ -116,7 +118,8 @@ async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>
         .collect::<Result<_, _>>()?;
     let outbox = Arc::new(Inbox::new(outbox)?);
     let link = Arc::new(Link::new(Arc::clone(&outbox)));
-    let mut connect_options = ConnectOptions::new()
+    let connect_options = options
+        .client_options(&servers)?
         .subscription_capacity(CLIENT_QUEUE)
         // Channels and patterns were validated when they were created.
         .skip_subject_validation(true)
@@ -131,16 +134,7 @@ async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>
                 std::future::ready(())
             }
         });
-    if let Some(name) = &options.client_name {
-        connect_options = connect_options.name(name);
-    }
-    if let Some(credentials) = NatsCredentials::of(&servers) {
-        connect_options = credentials.add_to(connect_options);
-    }
-    let client = connect_options
-        .connect(servers)
-        .await
-        .map_err(|error| unreachable(url.to_owned(), may_pass(&error), error))?;
+    let client = connect_options.connect(servers).await.map_err(|error| refused(url.to_owned(), error))?;
     link.connected_to(&client, Arc::clone(&router))
         .await
         .map_err(|error| unreachable(url.to_owned(), true, error))?;
@@ -173,6 +167,17 @@ async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>
         closing: tokio::sync::Mutex::default(),
         ending: watch::Sender::new(false),
     }))
+}
+
+fn refused(url: String, error: async_nats::ConnectError) -> ConnectError {
+    use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation};
+    if let Some(failure) = TlsFailure::of(&error) {
+        return ConnectError::Tls { url, failure, source: error.into() };
+    }
+    if matches!(error.kind(), Authentication | AuthorizationViolation) {
+        return ConnectError::Unauthorized { url, source: error.into() };
+    }
+    unreachable(url, may_pass(&error), error)
 }
 
 fn unreachable(

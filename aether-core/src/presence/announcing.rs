@@ -1,4 +1,4 @@
-//! PendingNews the receivers of this process to others.
+//! Announces the receivers of this process to others.
 //!
 //! Each caller with news waits for its turn and then sends all pending news, so when many vibrators join at once most
 //! find theirs already sent. The messages are made during that turn, so no old announcement follows a newer one.
@@ -23,13 +23,15 @@ struct PendingNews<'a> {
 impl<'a> PendingNews<'a> {
     fn begin(floors: &'a Arc<Presence>) -> Self {
         let mut local = floors.local.lock();
+        if local.have_left {
+            // `leave` sends the farewells.
+            drop(local);
+            return Self { floors, announcements: Vec::new(), of: HashSet::new(), farewells: Vec::new() };
+        }
         let (of, farewells) = (std::mem::take(&mut local.news), std::mem::take(&mut local.farewells));
         let receivers = of.iter().filter_map(|instance| local.receivers.get(instance));
         let mut announcements: Vec<_> = receivers.map(LocalReceiver::short_announcement).collect();
         announcements.extend(farewells.iter().cloned());
-        if local.have_left {
-            announcements.clear();
-        }
         drop(local);
         Self { floors, announcements, of, farewells }
     }
@@ -68,7 +70,14 @@ impl Presence {
         pending.finish();
     }
 
-    /// Announces that all receivers of this process leave. Nothing is announced afterwards.
+    /// Returns when the announcement that is under way has been sent. No other one is made from now on.
+    pub(crate) async fn fall_silent(&self) {
+        self.local.lock().have_left = true;
+        drop(self.announcing.lock().await);
+    }
+
+    /// Announces that all receivers of this process leave. An announcement that is still under way could arrive later, and
+    /// take that back: [`fall_silent`](Self::fall_silent) first.
     pub(crate) async fn leave(&self) {
         let farewells: Vec<_> = {
             let mut local = self.local.lock();

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::emission::EmissionRate;
 use super::{Emitter, Receiver, Tuner, Vibrator};
 use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::echo::reflecting;
+use crate::emission::EmissionRate;
 use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, WhenFull};
 use crate::medium::JoinError;
 use crate::source::{Sequencer, Source, SourceError};
@@ -36,8 +36,16 @@ pub struct VibratorBuilder<'a> {
     hears_own: bool,
     observes: bool,
     respects_floors: bool,
-    rate: Option<EmissionRate>,
+    rate: Rate,
     is_listed: bool,
+}
+
+/// The limit of what it emits.
+#[derive(Debug)]
+enum Rate {
+    OfAether,
+    Own(EmissionRate),
+    Unlimited,
 }
 
 impl<'a> VibratorBuilder<'a> {
@@ -49,7 +57,7 @@ impl<'a> VibratorBuilder<'a> {
             hears_own: false,
             observes: false,
             respects_floors: false,
-            rate: None,
+            rate: Rate::OfAether,
             is_listed: true,
         }
     }
@@ -105,7 +113,8 @@ impl<'a> VibratorBuilder<'a> {
     }
 
     /// Limits how many waves the vibrator emits in a time, questions included; answers, echoes and relayed waves are not
-    /// limited. Default: no limit. Cost: a lock for each wave; without a limit none.
+    /// limited. Default: the limit of the [`AetherBuilder::emission_rate`](crate::AetherBuilder::emission_rate), or none.
+    /// Cost: a lock for each wave; without a limit none.
     ///
     /// Beyond the limit an emit waits for its turn, the strongest wave first. If that does not come within the
     /// [patience](EmissionRate::patience) of the limit, or 1024 stronger ones wait, it fails with
@@ -113,7 +122,13 @@ impl<'a> VibratorBuilder<'a> {
     /// [`rate_limited`](super::emitter::EmitterAccount::rate_limited). [`try_emit`](Emitter::try_emit), and emits on
     /// hopping channels, do not wait. [`emit_all`](Emitter::emit_all) emits one wave after the other.
     pub fn rate(mut self, rate: EmissionRate) -> Self {
-        self.rate = Some(rate);
+        self.rate = Rate::Own(rate);
+        self
+    }
+
+    /// Emits without a limit, also where the `Aether` has one: for traffic that bounds itself, such as that of a replica.
+    pub fn unlimited(mut self) -> Self {
+        self.rate = Rate::Unlimited;
         self
     }
 
@@ -134,14 +149,15 @@ impl<'a> VibratorBuilder<'a> {
     ///
     /// # Cancel safety
     /// If cancelled before completion, no vibrator was made.
-    pub async fn create(mut self, aether: &Aether) -> Result<Vibrator, CreateError> {
+    pub async fn create(self, aether: &Aether) -> Result<Vibrator, CreateError> {
         let source = Source::new(self.name)?;
-        let emitter = Emitter::new(
-            aether.clone(),
-            Arc::new(Sequencer::new(source.clone())),
-            self.respects_floors,
-            self.rate.take(),
-        );
+        let rate = match &self.rate {
+            Rate::OfAether => aether.emission_rate(),
+            Rate::Own(rate) => Some(rate.clone()),
+            Rate::Unlimited => None,
+        };
+        let sequencer = Arc::new(Sequencer::new(source.clone()));
+        let emitter = Emitter::new(aether.clone(), sequencer, self.respects_floors, rate);
         let receiver = self.receiver(source, emitter.clone()).await?;
         Ok(Vibrator::new(emitter, receiver))
     }

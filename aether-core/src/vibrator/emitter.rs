@@ -9,13 +9,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::coop;
 
-use super::emission::EmissionRate;
 use super::guard::Guard;
 use super::pace::is_due_for_emitting;
 use super::tracer::{self, Emission, EmitSpan};
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::echo::{EchoReason, Echoes, EchoesError};
+use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::medium::EmitError;
 use crate::router::{Carried, Receipt};
@@ -63,13 +63,15 @@ impl EmitterAccount {
 impl Aether {
     /// Makes an emitter without a receiver, for a service that only sends: it has no inbox and is on no roster. It can ask
     /// questions and listen for its [echoes](Emitter::echoes). It does not respect floors; the emitter of a
-    /// [`Vibrator`](crate::Vibrator) can. The name follows the same rules as there.
+    /// [`Vibrator`](crate::Vibrator) can. It has the [limit](crate::AetherBuilder::emission_rate) of the `Aether`, if there
+    /// is one. The name follows the same rules as there.
     ///
     /// # Errors
     /// [`SourceError`] if the name is empty, longer than 128 bytes or has control characters.
     pub fn emitter(&self, name: &str) -> Result<Emitter, SourceError> {
         self.reflector().note_runtime();
-        Ok(Emitter::new(self.clone(), Arc::new(Sequencer::new(Source::new(name)?)), false, None))
+        let sequencer = Arc::new(Sequencer::new(Source::new(name)?));
+        Ok(Emitter::new(self.clone(), sequencer, false, self.emission_rate()))
     }
 }
 
@@ -173,15 +175,24 @@ impl Emitter {
             // In a box, so that the future of an emit is no larger.
             return Box::pin(self.emit_traced(wave)).await;
         }
-        let wave = match self.stamped_at(wave, Moment::now) {
-            // Boxed, and only looked at where emitting failed: without a limit it costs nothing.
-            Err(EmitError::RateLimited { wave }) => Box::pin(self.stamped_in_turn(wave)).await?,
-            wave => wave?,
+        let wave = if self.is_free(&wave) {
+            self.numbered(wave, Moment::now())
+        } else {
+            match self.stamped_at(wave, Moment::now) {
+                // Boxed, and only looked at where emitting failed: without a limit it costs nothing.
+                Err(EmitError::RateLimited { wave }) => Box::pin(self.stamped_in_turn(wave)).await?,
+                wave => wave?,
+            }
         };
         let (sequence, carried) = self.carry_stamped(wave)?;
         // As `settled`, written out: a future inside of this one would be made, polled and dropped for every wave.
         match carried {
-            Carried::Done(offered) if !is_due_for_emitting() => Ok(Receipt::new(sequence, offered)),
+            Carried::Done(offered) => {
+                if is_due_for_emitting() {
+                    coop::consume_budget().await;
+                }
+                Ok(Receipt::new(sequence, offered))
+            }
             carried => settled_later(sequence, carried).await.map_err(|error| self.unnumbered(error)),
         }
     }
@@ -387,11 +398,23 @@ impl Emitter {
         if self.guard.is_some() {
             wave = self.guarded(wave)?;
         }
-        wave.stamp(&self.sequencer, now());
+        Ok(self.numbered(wave, now()))
+    }
+
+    /// Whether a wave is emitted whatever its strength and the time.
+    #[inline]
+    fn is_free(&self, wave: &Wave) -> bool {
+        self.guard.is_none() && !wave.channel().is_reserved()
+    }
+
+    /// Gives a wave its number, its time, and what it inherits.
+    #[inline]
+    fn numbered(&self, mut wave: Wave, now: Moment) -> Wave {
+        wave.stamp(&self.sequencer, now);
         if let Some(origin) = &self.origin {
             wave.inherit(origin);
         }
-        Ok(wave)
+        wave
     }
 
     /// Hands back a wave that no receiver would hear, or for which the limit has no token now.
@@ -419,7 +442,7 @@ impl Emitter {
 
     /// Waits until the limit lets a wave go, and numbers it.
     #[cold]
-    pub(super) async fn stamped_in_turn(&self, mut wave: Wave) -> Result<Wave, EmitError> {
+    pub(super) async fn stamped_in_turn(&self, wave: Wave) -> Result<Wave, EmitError> {
         let Some(guard) = &self.guard else { return Err(EmitError::RateLimited { wave }) };
         let Some(rate) = &guard.rate else { return Err(EmitError::RateLimited { wave }) };
         let turn = guard.turn();
@@ -427,11 +450,7 @@ impl Emitter {
             return Err(EmitError::RateLimited { wave });
         }
         turn.came();
-        wave.stamp(&self.sequencer, Moment::now());
-        if let Some(origin) = &self.origin {
-            wave.inherit(origin);
-        }
-        Ok(wave)
+        Ok(self.numbered(wave, Moment::now()))
     }
 
     /// Takes back the number of a wave that the medium refused.

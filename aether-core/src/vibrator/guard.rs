@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::emission::EmissionRate;
+use crate::emission::EmissionRate;
 
 /// Floors that are respected, or a limit. Emitters without either have none.
 #[derive(Debug)]

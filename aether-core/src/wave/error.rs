@@ -40,6 +40,9 @@ pub enum WaveError {
     /// The payload cannot be written as JSON.
     #[error("the payload cannot be written as JSON")]
     Json(#[from] serde_json::Error),
+    /// A wave that has to have an identity has none.
+    #[error("the wave has no identity: give it one with Wave::identified")]
+    NoIdentity,
 }
 
 /// Why an answer could not be sent.

@@ -137,7 +137,8 @@ impl FieldBuilder {
         #[cfg(not(feature = "store"))]
         let state = State::new(writer, self.limits).with_trust(&self.field, trust);
 
-        let vibrator = Vibrator::create(&self.replica, aether).await?;
+        // A replica bounds its own traffic, and a delayed change is a divergence.
+        let vibrator = Vibrator::builder(&self.replica).unlimited().create(aether).await?;
         vibrator.resonate_on(channels.changes.as_str()).await?;
         vibrator.resonate_on(channels.beats.as_str()).await?;
         vibrator.resonate_on(channels.presence.as_str()).await?;

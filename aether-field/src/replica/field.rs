@@ -316,6 +316,13 @@ impl Field {
         store.durable().await.map_err(FieldError::Store)
     }
 
+    /// Why changes are no longer stored, if the store has failed: for a readiness check. The field goes on in memory.
+    #[cfg(feature = "store")]
+    #[must_use]
+    pub fn store_failure(&self) -> Option<std::sync::Arc<super::store::StoreError>> {
+        self.shared.store.as_ref()?.failure()
+    }
+
     /// What was saved when the store was opened, if its file was damaged.
     #[cfg(feature = "store")]
     #[must_use]

@@ -131,6 +131,13 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Why changes are no longer stored, if the store has failed.
+    pub(super) fn failure(&self) -> Option<Arc<StoreError>> {
+        self.inner.synced.borrow().as_ref().err().cloned()
+    }
+}
+
 impl Drop for Store {
     fn drop(&mut self) {
         self.inner.queue.lock().is_closed = true;

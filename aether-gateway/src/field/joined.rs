@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use aether_chassis::error_chain;
+use aether_chassis::health::{self, ReadyCheck};
 use aether_core::Aether;
 use aether_field::{Field, FieldError, JoinFieldError};
 
@@ -58,7 +60,11 @@ pub enum ServeFieldsError {
 /// The replicas that a program has joined for its gateway.
 #[derive(Debug, Default)]
 #[must_use]
-pub struct JoinedFields(Vec<(String, Field)>);
+pub struct JoinedFields {
+    fields: Vec<(String, Field)>,
+    /// While a store has failed, the program is not ready.
+    checks: Vec<ReadyCheck>,
+}
 
 /// Joins fields. Returns what the gateway needs, and the replicas, which are to be closed after it.
 pub(crate) async fn join(
@@ -93,7 +99,7 @@ pub(crate) async fn join(
     }
     let mut joined = JoinedFields::default();
     for ServedField { name, store } in fields {
-        if joined.0.iter().any(|(other, _)| other == name) {
+        if joined.fields.iter().any(|(other, _)| other == name) {
             return Err(ServeFieldsError::Twice { name: name.clone() });
         }
         let mut builder = Field::builder(name).replica("gateway");
@@ -105,7 +111,14 @@ pub(crate) async fn join(
             .await
             .map_err(|source| ServeFieldsError::Join { name: name.clone(), source })?;
         options = options.field(name, field.clone());
-        joined.0.push((name.clone(), field));
+        if store.is_some() {
+            let (name, field) = (name.clone(), field.clone());
+            joined.checks.push(health::check(aether, "field_store_failed", move || {
+                let failure = field.store_failure()?;
+                Some(format!("the store of the field {name} has failed: {}", error_chain(&*failure)))
+            }));
+        }
+        joined.fields.push((name.clone(), field));
     }
     Ok((options, joined))
 }
@@ -116,8 +129,9 @@ impl JoinedFields {
     /// # Errors
     /// [`ServeFieldsError::Close`] with the first field that could not be stored; the others are closed all the same.
     pub async fn close(self) -> Result<(), ServeFieldsError> {
+        drop(self.checks);
         let mut first = Ok(());
-        for (name, field) in self.0 {
+        for (name, field) in self.fields {
             let closed = field.close().await.map_err(|source| ServeFieldsError::Close { name, source });
             first = first.and(closed);
         }

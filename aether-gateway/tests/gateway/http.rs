@@ -1,6 +1,6 @@
 //! The HTTP answers of the gateway, its readiness and its shutdown.
 
-use aether_chassis::{Service, Typed, description};
+use aether_chassis::{Service, Typed, description, health};
 use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::{Gateway, GatewayOptions, StartError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -57,6 +57,13 @@ async fn ready_while_the_medium_is_open_and_always_alive() {
     for path in ["/readyz", "/healthz", "/livez"] {
         assert_eq!(running.get(path).await.code, 200, "{path}");
     }
+    let check = health::check(&aether, "no_stock", || Some("the stock is not loaded yet".to_owned()));
+    for path in ["/readyz", "/healthz"] {
+        let answer = running.get(path).await;
+        assert_eq!((answer.code, answer.body.as_str()), (503, "not ready: the stock is not loaded yet\n"));
+    }
+    drop(check);
+    assert_eq!(running.get("/readyz").await.code, 200);
     aether.close().await.unwrap();
     for path in ["/readyz", "/healthz"] {
         let answer = running.get(path).await;

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aether_bench::DEFAULT_BYTES;
-use aether_chassis::{CancellationToken, Json, Service, ServiceBuilder};
+use aether_chassis::{CancellationToken, Json, Service, ServiceBuilder, telemetry};
+use aether_core::wave::TraceContext;
 use aether_core::{Aether, Channel, Emitter, Kind, Wave};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
@@ -75,6 +76,23 @@ pub(crate) fn raw_shared(waves: u64) -> Outcome {
     events(waves, service().on(CHANNEL, raw), move |channel| Ok(Wave::from_bytes(channel, payload())?))
 }
 
+pub(crate) fn metered(waves: u64) -> Outcome {
+    let (payload, channel) = (shared(), Channel::new(CHANNEL)?);
+    let make = move || -> Result<Wave, crate::Error> { Ok(Wave::from_bytes(&channel, payload())?) };
+    served(waves, service().on(CHANNEL, raw), true, async |emitter, waves| emit(emitter, waves, &make).await)
+}
+
+pub(crate) fn unsampled(waves: u64) -> Outcome {
+    // Nobody listens there, and nothing is sampled that would have to go there.
+    telemetry::start("http://127.0.0.1:1", "bench")?;
+    let (payload, channel) = (shared(), Channel::new(CHANNEL)?);
+    let make = move || -> Result<Wave, crate::Error> { Ok(Wave::from_bytes(&channel, payload())?) };
+    let trace = TraceContext::new(17, 4, 0)?;
+    served(waves, service().on(CHANNEL, raw), true, async |emitter, waves| {
+        emit(&emitter.within_trace(trace.clone()), waves, &make).await
+    })
+}
+
 pub(crate) fn read_json(waves: u64) -> Outcome {
     let order = Order::example();
     events(waves, service().on(CHANNEL, json), move |channel| Ok(Wave::from_json(channel, &order)?))
@@ -110,21 +128,24 @@ fn events(
     make: impl Fn(&Channel) -> Result<Wave, crate::Error>,
 ) -> Outcome {
     let channel = Channel::new(CHANNEL)?;
-    served(waves, service, async |emitter, waves| {
-        LEFT.store(waves, Ordering::Relaxed);
-        for _ in 0..waves {
-            emitter.emit(make(&channel)?).await?;
-        }
-        while LEFT.load(Ordering::Relaxed) > 0 {
-            DONE.notified().await;
-        }
-        Ok(())
-    })
+    served(waves, service, false, async |emitter, waves| emit(emitter, waves, || make(&channel)).await)
+}
+
+/// Emits waves, and waits until they are handled.
+async fn emit(emitter: &Emitter, waves: u64, make: impl Fn() -> Result<Wave, crate::Error>) -> Outcome {
+    LEFT.store(waves, Ordering::Relaxed);
+    for _ in 0..waves {
+        emitter.emit(make()?).await?;
+    }
+    while LEFT.load(Ordering::Relaxed) > 0 {
+        DONE.notified().await;
+    }
+    Ok(())
 }
 
 pub(crate) fn asked(waves: u64) -> Outcome {
     let (channel, order) = (Channel::new(CHANNEL)?, Order::example());
-    served(waves, service().on_query(CHANNEL, price), async |emitter, waves| {
+    served(waves, service().on_query(CHANNEL, price), false, async |emitter, waves| {
         for _ in 0..waves {
             let question = Wave::builder(&channel).kind(Kind::Query).json(&order).build()?;
             assert_eq!(emitter.ask(question).await?.json::<u64>()?, 3000);
@@ -134,12 +155,20 @@ pub(crate) fn asked(waves: u64) -> Outcome {
 }
 
 /// Runs a service beside a task that sends so many waves.
-fn served(waves: u64, service: ServiceBuilder, send: impl AsyncFn(&Emitter, u64) -> Outcome) -> Outcome {
+fn served(
+    waves: u64,
+    service: ServiceBuilder,
+    is_metered: bool,
+    send: impl AsyncFn(&Emitter, u64) -> Outcome,
+) -> Outcome {
     // Paused, or handlers would take so long below valgrind that the service moves them into tasks of their own.
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build()?;
     let aether = Aether::local();
     let (emitter, shutdown) = (aether.emitter("shop")?, CancellationToken::new());
     let service = runtime.block_on(service.build(&aether))?;
+    if is_metered {
+        let _ = service.counters().timings();
+    }
     let running = runtime.spawn(service.run_until(shutdown.clone()));
     counted(waves, |waves| runtime.block_on(send(&emitter, waves)))?;
     shutdown.cancel();

@@ -1,5 +1,11 @@
 //! Options for connecting to NATS servers.
 
+use std::path::PathBuf;
+
+use async_nats::{ConnectOptions, ServerAddr};
+
+use super::login::{NatsLogin, NatsLoginError};
+use super::tls::NatsTls;
 use crate::inbox::InboxOptions;
 use crate::medium::Wire;
 
@@ -21,6 +27,8 @@ pub struct NatsOptions {
     pub(crate) outbox: InboxOptions,
     pub(super) client_name: Option<String>,
     pub(crate) discovery: bool,
+    login: Option<NatsLogin>,
+    tls: NatsTls,
 }
 
 impl NatsOptions {
@@ -60,6 +68,42 @@ impl NatsOptions {
         self.discovery = answers;
         self
     }
+
+    /// How this program proves who it is. Default: by what the address has. Files are read again after each broken
+    /// connection.
+    pub fn login(mut self, login: NatsLogin) -> Self {
+        self.login = Some(login);
+        self
+    }
+
+    /// Trusts servers whose certificate one of these authorities (PEM) has signed, and no others. Servers without TLS are
+    /// refused. Default: the authorities of the system, for `tls:` addresses and servers that ask for TLS.
+    pub fn authorities(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tls.authorities = Some(path.into());
+        self
+    }
+
+    /// The certificate of this program with its chain, and its key (PEM), for servers that ask for one. Servers without
+    /// TLS are refused. Default: none.
+    pub fn certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls.client = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// The options of a client that connects to these servers as this program does, with the name, the login and the
+    /// certificates. For tools that talk to the server itself.
+    ///
+    /// # Errors
+    /// [`NatsLoginError`] if a file with a secret or a certificate cannot be used.
+    pub fn client_options(&self, servers: &[ServerAddr]) -> Result<ConnectOptions, NatsLoginError> {
+        let login = self.login.clone().or_else(|| NatsLogin::in_addresses(servers));
+        let options = login.map_or_else(|| Ok(ConnectOptions::new()), NatsLogin::options)?;
+        let options = match &self.client_name {
+            Some(name) => options.name(name),
+            None => options,
+        };
+        self.tls.add_to(options)
+    }
 }
 
 impl Default for NatsOptions {
@@ -70,6 +114,8 @@ impl Default for NatsOptions {
             outbox: InboxOptions::interactive(),
             client_name: None,
             discovery: true,
+            login: None,
+            tls: NatsTls::default(),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! How long waves wait, are handled, and were on their way: histograms by importance.
 //!
-//! A loop records them if somebody reads them ([`ServiceCounters::timings`](super::ServiceCounters::timings)). Plain
+//! The loops of a service record them if somebody reads them
+//! ([`ServiceCounters::timings`](crate::ServiceCounters::timings)): the metrics for Prometheus, and those over OTLP. Plain
 //! numbers; no clock.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aether_core::Amplitude;
+use parking_lot::Mutex;
 
 /// The names of the bands of amplitude, from the strongest on.
 pub const BANDS: [&str; 4] = ["0.5-1", "0.25-0.5", "0.125-0.25", "0-0.125"];
@@ -78,16 +81,16 @@ impl Histogram {
 
 /// One attempt to handle a wave.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Timing {
+pub(crate) struct Timing {
     /// Nothing for a retry, whose first wait counts already.
-    pub(super) wait: Option<Duration>,
-    pub(super) handling: Duration,
-    pub(super) transit: Duration,
+    pub(crate) wait: Option<Duration>,
+    pub(crate) handling: Duration,
+    pub(crate) transit: Duration,
 }
 
 impl Timings {
     #[inline]
-    pub(super) fn record(&mut self, amplitude: Amplitude, timing: Timing) {
+    fn record(&mut self, amplitude: Amplitude, timing: Timing) {
         // A level is a quarter of an octave.
         let band = (usize::from(amplitude.loss()) / 2048).min(BANDS.len() - 1);
         self.handling[band].record(timing.handling);
@@ -107,6 +110,35 @@ impl Timings {
         all(&mut self.wait, &other.wait);
         all(&mut self.handling, &other.handling);
         all(&mut self.transit, &other.transit);
+    }
+}
+
+/// The histograms of one service. Clones share them. Nothing is recorded before somebody reads.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SharedTimings(Arc<OnceLock<Mutex<Timings>>>);
+
+impl SharedTimings {
+    /// The histograms now. They are recorded from the first call on.
+    pub(crate) fn read(&self) -> Timings {
+        *self.0.get_or_init(Mutex::default).lock()
+    }
+
+    #[inline]
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    #[inline]
+    pub(crate) fn record(&self, amplitude: Amplitude, timing: Timing) {
+        if let Some(timings) = self.0.get() {
+            timings.lock().record(amplitude, timing);
+        }
+    }
+
+    /// Whether this is the last clone, so that nothing more is recorded.
+    #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "for exporters"))]
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
     }
 }
 

@@ -1,6 +1,6 @@
 //! The limit of what emitters emit: a token bucket that lets the strongest wave go first.
 //!
-//! An [`Emitter`](super::Emitter) with a limit takes a token for each wave. Without one it waits in a queue by strength, which
+//! An [`Emitter`](crate::Emitter) with a limit takes a token for each wave. Without one it waits in a queue by strength, which
 //! is bounded, and needs no task. Emitters without a limit know nothing of it.
 
 use std::cmp::Reverse;
@@ -22,8 +22,9 @@ const MAX_WAITING: usize = 1024;
 /// The longest period, so that a bucket fits its counters by far.
 const LONGEST: Duration = Duration::from_secs(60 * 60 * 24);
 
-/// A limit of how many waves are emitted in a time, for [`VibratorBuilder::rate`](super::VibratorBuilder::rate). Ordinary
-/// term: a token bucket. Emitters that get clones of one limit share it.
+/// A limit of how many waves are emitted in a time, for [`VibratorBuilder::rate`](crate::VibratorBuilder::rate) and
+/// [`AetherBuilder::emission_rate`](crate::AetherBuilder::emission_rate). Ordinary term: a token bucket. Emitters that get
+/// clones of one limit share it.
 ///
 /// A bucket holds the tokens of one period, so a burst of that many waves passes at once. Then the waves wait, the strongest
 /// first and those of one amplitude in their order.
@@ -133,7 +134,7 @@ impl EmissionRate {
     }
 
     /// Takes a token, unless there is none or one that waits is as strong.
-    pub(super) fn try_take(&self, amplitude: Amplitude) -> bool {
+    pub(crate) fn try_take(&self, amplitude: Amplitude) -> bool {
         let mut bucket = self.bucket.lock();
         bucket.fill(clock::now());
         let strongest = bucket.waiting.first_key_value().map(|((Reverse(strength), _), _)| *strength);
@@ -142,7 +143,7 @@ impl EmissionRate {
     }
 
     /// Waits for a token, at most as long as is allowed. Returns whether it has one. Dropped, it leaves the queue.
-    pub(super) async fn turn(&self, amplitude: Amplitude) -> bool {
+    pub(crate) async fn turn(&self, amplitude: Amplitude) -> bool {
         let Some(waits) = Waits::enter(self, strength(amplitude)) else { return false };
         let turn = async {
             loop {

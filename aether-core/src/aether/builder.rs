@@ -1,0 +1,248 @@
+//! Connecting: the options, and what a new [`Aether`] is made of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Aether, Shared, accounting};
+use crate::account::{DEFAULT_INTERVAL, Teller, TellerParts};
+use crate::bus::Bus;
+use crate::echo::{EchoReason, NOBODY, Reflector, reflecting};
+use crate::emission::EmissionRate;
+use crate::extensions::ExtensionMap;
+use crate::medium::{
+    ConnectError, ConnectRequest, Layers, Local, LocalOptions, LocalVibrators, Medium, MediumOptions, Schemes,
+};
+use crate::presence::Presence;
+use crate::router::Router;
+
+/// Options for connecting to a medium. Those of a medium that the address does not name are ignored.
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens before connect()"]
+pub struct AetherBuilder {
+    url: String,
+    options: MediumOptions,
+    schemes: Schemes,
+    layers: Layers,
+    telling: Telling,
+    emission: Option<EmissionRate>,
+}
+
+/// How the process tells its account.
+#[derive(Debug, Clone)]
+struct Telling {
+    program: Option<String>,
+    every: Option<Duration>,
+}
+
+impl Default for Telling {
+    fn default() -> Self {
+        Self { program: None, every: Some(DEFAULT_INTERVAL) }
+    }
+}
+
+impl AetherBuilder {
+    /// The address: `local:` (the default), or one or more of `nats://host:port` and `tls://host:port` separated by
+    /// commas.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = url.into();
+        self
+    }
+
+    /// Options of a medium, by their type: [`NatsOptions`](crate::NatsOptions) for `nats:` and `tls:`,
+    /// [`LocalOptions`](crate::medium::LocalOptions) for `local:`, or the type of a medium of another crate. Later options of
+    /// the same type replace earlier ones.
+    ///
+    /// ```
+    /// use aether_core::{Aether, medium::LocalOptions};
+    ///
+    /// let builder = Aether::builder().options(LocalOptions::default().max_payload(1 << 16));
+    /// # let _ = builder;
+    /// ```
+    pub fn options<T: Clone + Send + Sync + 'static>(mut self, options: T) -> Self {
+        self.options.insert(options);
+        self
+    }
+
+    /// Registers a medium for the addresses of a scheme, or wraps the one that the scheme has: inside of `connector`,
+    /// [`ConnectRequest::connect`] connects to what the scheme meant before. `local`, `nats` and `tls` are registered by
+    /// default.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::Aether;
+    /// use aether_core::medium::ConnectRequest;
+    ///
+    /// let builder = Aether::builder().url("local:").scheme("local", async |request: ConnectRequest| {
+    ///     println!("connecting to {}", request.url);
+    ///     request.connect().await // or a medium of your own around it
+    /// });
+    /// let aether = builder.connect().await?;
+    /// # aether.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn scheme<F>(
+        mut self,
+        scheme: &str,
+        connector: impl Fn(ConnectRequest) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Arc<dyn Medium>, ConnectError>> + Send + 'static,
+    {
+        self.schemes.register(scheme, connector);
+        self
+    }
+
+    /// Puts a medium around the one that the address names, whichever that is. A later layer is outside of an earlier one.
+    /// [`AetherBuilder::scheme`] does the same for one scheme, before anything is connected.
+    pub fn layer(
+        mut self,
+        layer: impl Fn(Arc<dyn Medium>) -> Arc<dyn Medium> + Send + Sync + 'static,
+    ) -> Self {
+        self.layers.push(layer);
+        self
+    }
+
+    /// The name of the program in its [account](crate::account). A name that is empty, longer than 128 bytes, or has control
+    /// characters is not used. Default: the name of the executable.
+    pub fn program(mut self, name: &str) -> Self {
+        self.telling.program = Some(name.to_owned());
+        self
+    }
+
+    /// How often the process tells its [account](crate::account) over a network, from 100 ms to 60 s; the nearest end for
+    /// others, and `None` for never. In process nothing is told. Default: 5 s. Cost: a message of 0.5 to 32 KiB each.
+    pub fn account_every(mut self, interval: Option<Duration>) -> Self {
+        self.telling.every = interval;
+        self
+    }
+
+    /// Limits what is emitted over this connection in a time: all of its emitters and vibrators share the limit, except
+    /// those with a [limit of their own](crate::VibratorBuilder::rate), or [without one](crate::VibratorBuilder::unlimited).
+    /// Default: no limit. Cost: a lock for each wave; without a limit none.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use aether_core::vibrator::EmissionRate;
+    /// use aether_core::{Aether, EmitError};
+    ///
+    /// let rate = EmissionRate::new(2, Duration::from_secs(60))?.patience(Duration::ZERO);
+    /// let aether = Aether::builder().emission_rate(rate).connect().await?;
+    /// let (shop, stock) = (aether.emitter("shop")?, aether.emitter("stock")?);
+    /// shop.emit_bytes("orders.created", "1").await?;
+    /// stock.emit_bytes("stock.low", "1").await?;
+    /// assert!(matches!(shop.emit_bytes("orders.created", "2").await, Err(EmitError::RateLimited { .. })));
+    /// # Ok(()) }
+    /// ```
+    pub fn emission_rate(mut self, rate: EmissionRate) -> Self {
+        self.emission = Some(rate);
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ConnectError`] says what is wrong with the address or the options, or that the server cannot be reached.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing stays connected.
+    pub async fn connect(self) -> Result<Aether, ConnectError> {
+        self.connect_by_scheme().await.map_err(ConnectError::without_secrets)
+    }
+
+    async fn connect_by_scheme(self) -> Result<Aether, ConnectError> {
+        let connector = self.schemes.find(&self.url)?;
+        let parts = Parts::new();
+        let (presence, reflector) = (Arc::downgrade(&parts.presence), Arc::clone(&parts.reflector));
+        let request = ConnectRequest {
+            url: self.url,
+            router: Arc::clone(&parts.router),
+            vibrators: LocalVibrators::new(move || presence.upgrade().map(|here| here.local_vibrators())),
+            options: self.options,
+            reflecting: Arc::new(move |outbox| reflecting(outbox, &reflector, NOBODY)),
+            before: None,
+        };
+        Ok(parts.on(self.layers.around(connector(request).await?), self.telling, self.emission))
+    }
+}
+
+/// All of an [`Aether`] but its medium.
+struct Parts {
+    router: Arc<Router>,
+    reflector: Arc<Reflector>,
+    presence: Arc<Presence>,
+}
+
+impl Parts {
+    fn new() -> Self {
+        let (router, reflector) = (Arc::new(Router::new()), Arc::new(Reflector::new()));
+        Self { router, reflector, presence: Arc::new(Presence::new()) }
+    }
+
+    /// Completes the `Aether` with a medium that delivers to the router.
+    fn on(self, medium: Arc<dyn Medium>, telling: Telling, emission: Option<EmissionRate>) -> Aether {
+        let Self { router, reflector, presence } = self;
+        let unheard = Arc::clone(&reflector);
+        router.on_unheard(move |wave| {
+            let hint = "nobody but observers hears the channel";
+            unheard.reflect(wave, EchoReason::NoResonator, hint, NOBODY);
+        });
+        if medium.promises().crosses_processes {
+            reflector.reach_over(Arc::downgrade(&medium));
+            presence.reach_over(Arc::downgrade(&medium));
+        }
+        reflector.note_runtime();
+        let teller = Arc::new(Teller::new(TellerParts {
+            program: accounting::program(telling.program),
+            every: telling.every,
+            router: Arc::clone(&router),
+            presence: Arc::clone(&presence),
+            reflector: Arc::clone(&reflector),
+            medium: Arc::downgrade(&medium),
+        }));
+        if medium.promises().crosses_processes {
+            teller.start();
+        }
+        let (bus, extensions) = (Bus::new(router, medium), ExtensionMap::default());
+        Aether { shared: Arc::new(Shared { bus, reflector, presence, teller, emission, extensions }) }
+    }
+}
+
+impl Aether {
+    /// Makes a medium inside this process. There is nothing to install or to configure.
+    #[must_use]
+    pub fn local() -> Self {
+        Self::with_medium(|router| Arc::new(Local::new(router, &LocalOptions::default())))
+    }
+
+    /// Connects to a medium by its address, `local:` or `nats://host:port`, with default options.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the address is not valid or the server cannot be reached.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing stays connected.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::builder().url(url).connect().await
+    }
+
+    /// Connects to a medium with options.
+    pub fn builder() -> AetherBuilder {
+        AetherBuilder {
+            url: "local:".to_owned(),
+            options: MediumOptions::default(),
+            schemes: Schemes::default(),
+            layers: Layers::default(),
+            telling: Telling::default(),
+            emission: None,
+        }
+    }
+
+    /// Uses a medium of your own, which hands the waves that it hears to the router it is given.
+    #[must_use]
+    pub fn with_medium(make: impl FnOnce(Arc<Router>) -> Arc<dyn Medium>) -> Self {
+        let parts = Parts::new();
+        let medium = make(Arc::clone(&parts.router));
+        parts.on(medium, Telling::default(), None)
+    }
+}

@@ -1,0 +1,122 @@
+//! TLS to NATS servers: the certificates, and what a failed handshake means.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+use async_nats::ConnectOptions;
+use async_nats::rustls::{AlertDescription, CertificateError, Error as RustlsError};
+
+use super::login::{NatsLoginError, private};
+
+/// The certificates for TLS to NATS servers. The files are in PEM, and are read again for each connection: a connection
+/// that stands is not broken by new ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct NatsTls {
+    /// The authorities that are trusted instead of those of the system.
+    pub(super) authorities: Option<PathBuf>,
+    /// The client's certificate with its chain, and the key.
+    pub(super) client: Option<(PathBuf, PathBuf)>,
+}
+
+impl NatsTls {
+    /// Adds the certificates to the options of a client. With any, servers without TLS are refused.
+    pub(super) fn add_to(&self, mut options: ConnectOptions) -> Result<ConnectOptions, NatsLoginError> {
+        if let Some(path) = &self.authorities {
+            let unread = |source| NatsLoginError::Unread { path: path.clone(), source };
+            std::fs::File::open(path).map_err(unread)?;
+            options = options.add_root_certificates(path.clone()).require_tls(true);
+        }
+        if let Some((certificate, key)) = &self.client {
+            let unread = |source| NatsLoginError::Unread { path: certificate.clone(), source };
+            std::fs::File::open(certificate).map_err(unread)?;
+            private(key)?;
+            options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+        }
+        Ok(options)
+    }
+}
+
+/// Why a TLS handshake with a server failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsFailure {
+    /// The server's certificate has expired.
+    Expired,
+    /// The server's certificate is not valid yet.
+    NotYetValid,
+    /// The server's certificate is for other hosts.
+    WrongHost,
+    /// No trusted authority has signed the server's certificate.
+    UnknownIssuer,
+    /// The server does not speak TLS.
+    NoTls,
+    /// The server refused the client's certificate, or the client has none.
+    ClientRefused,
+    /// A certificate or a key cannot be used, or something else; the source has it.
+    Other,
+}
+
+impl TlsFailure {
+    /// The meaning of an error of the client, if it is one of TLS.
+    #[must_use]
+    pub fn of(error: &async_nats::ConnectError) -> Option<Self> {
+        let mut source: Option<&(dyn Error + 'static)> = Some(error);
+        while let Some(error) = source {
+            // An I/O error hides the error inside of it from `source`.
+            let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            let found = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
+            if let Some(error) = found {
+                return Some(Self::of_rustls(error));
+            }
+            source = error.source();
+        }
+        matches!(error.kind(), async_nats::ConnectErrorKind::Tls).then_some(Self::Other)
+    }
+
+    fn of_rustls(error: &RustlsError) -> Self {
+        use CertificateError as Bad;
+        match error {
+            RustlsError::InvalidCertificate(bad) => match bad {
+                Bad::Expired | Bad::ExpiredContext { .. } => Self::Expired,
+                Bad::NotValidYet | Bad::NotValidYetContext { .. } => Self::NotYetValid,
+                Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Self::WrongHost,
+                // Another authority of the same name.
+                Bad::UnknownIssuer | Bad::BadSignature => Self::UnknownIssuer,
+                _ => Self::Other,
+            },
+            RustlsError::InvalidMessage(_) => Self::NoTls,
+            RustlsError::AlertReceived(
+                AlertDescription::BadCertificate
+                | AlertDescription::CertificateRequired
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::HandshakeFailure,
+            ) => Self::ClientRefused,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What happened, and what to do.
+impl fmt::Display for TlsFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "the server's certificate has expired: renew it, and check the clock of this machine",
+            Self::NotYetValid => "the server's certificate is not valid yet: check the clock of this machine",
+            Self::WrongHost => "the server's certificate is for another host: use one of its names in the address",
+            Self::UnknownIssuer => {
+                "no trusted authority has signed the server's certificate: set medium.ca to the one that has"
+            }
+            Self::NoTls => "the server does not speak TLS: use nats:// without certificates, or turn its TLS on",
+            Self::ClientRefused => {
+                "the server refused the certificate of this program: set medium.cert and medium.key to one that it trusts"
+            }
+            Self::Other => "check the certificates and the key",
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! The transactional outbox and inbox of Aether: a service's own change and its waves in one transaction, and effects that
+//! happen exactly once.
+//!
+//! A [`Store`] is a file of the service. A [`Transaction`] changes its tables, [emits](Transaction::emit) waves, and notes
+//! that a wave was handled ([`once`](Transaction::once)): all of it is committed, or nothing. A [`Relay`] emits what was
+//! committed, in order, through crashes.
+//!
+//! On this stand [projections](Projection), which make state of the waves of a log, and [sagas](Sagas), whose steps go on or
+//! are undone after a crash.
+//!
+//! # Features
+//! - `sqlite`: stores in SQLite files, beside the redb files that are the default.
+
+mod area;
+mod backend;
+mod error;
+mod held;
+mod ledger;
+mod lock;
+mod memory;
+mod projection;
+mod relay;
+mod saga;
+mod shared;
+mod store;
+mod stored_wave;
+mod table;
+mod transaction;
+
+pub use backend::{Backend, Redb, RedbRows, Row, Rows};
+#[cfg(feature = "sqlite")]
+pub use backend::{Sqlite, SqliteRows};
+pub use error::{OpenError, StoreError};
+pub use ledger::OutboxLedger;
+pub use projection::{Projection, ProjectionError};
+pub use relay::{Relay, RelayAccount, RelayError};
+pub use saga::{Run, SagaBuilder, SagaError, SagaLedger, SagaRunner, Sagas, Step, StepError, StuckSaga};
+pub use store::{RefusedWave, Store, StoreBuilder};
+pub use table::Table;
+pub use transaction::Transaction;

@@ -1,0 +1,151 @@
+//! A transaction: a service's own change, the waves that tell of it, and the wave that caused it.
+
+use std::cell::{Cell, RefCell};
+
+use aether_core::wave::Origin;
+use aether_core::{Wave, WaveId};
+
+use crate::area::{ABOUT, ONCE, WAVES, key};
+#[cfg(feature = "sqlite")]
+use crate::backend::Sqlite;
+use crate::backend::{Backend, Redb, Rows};
+use crate::error::StoreError;
+use crate::held::{Held, LAST, count};
+use crate::memory::{Horizon, Memory};
+use crate::shared::Shared;
+use crate::stored_wave;
+use crate::table::Table;
+
+/// Runs after the commit.
+type After = Box<dyn FnOnce() + Send>;
+
+/// An open transaction of a [`Store`](crate::Store). Dropped without [`Transaction::commit`], nothing has changed. Others
+/// wait until it ends, so nothing slow belongs in between.
+#[must_use = "a transaction that is dropped changes nothing"]
+pub struct Transaction<'a, B: Backend> {
+    shared: &'a Shared<B>,
+    held: Held<'a, B>,
+    /// The number of the last wave, once one was emitted here.
+    last: Cell<Option<u64>>,
+    emitted: Cell<u64>,
+    origin: RefCell<Option<Origin>>,
+    after: RefCell<Vec<After>>,
+}
+
+impl<'a, B: Backend> Transaction<'a, B> {
+    pub(crate) fn new(shared: &'a Shared<B>, held: Held<'a, B>) -> Self {
+        let (origin, after) = (RefCell::new(None), RefCell::default());
+        Self { shared, held, last: Cell::new(None), emitted: Cell::new(0), origin, after }
+    }
+
+    /// One of the service's own tables. It exists as soon as it has a row.
+    #[must_use]
+    pub fn table<V>(&self, name: &str) -> Table<'_, V, B::Rows<'a>> {
+        Table::new(&self.held.rows, name)
+    }
+
+    /// Whether this wave is handled for the first time: true once for each identity, within what the store
+    /// [remembers](crate::StoreBuilder::remember). It is remembered when the transaction commits, together with what was
+    /// done for it, so the effect happens exactly once although the wave may be delivered more often.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the wave has no identity, or the file cannot be read or written.
+    pub fn once(&self, id: &WaveId) -> Result<bool, StoreError> {
+        if id.sequence == 0 {
+            return Err(StoreError::NoIdentity);
+        }
+        let name = id.source.name().as_bytes();
+        let id = [&key(id.source.instance())[..], &key(id.sequence), name].concat();
+        self.note(ONCE, &id, &[], self.shared.limits.once)
+    }
+
+    /// Notes an id, and returns whether it is new.
+    fn note(&self, area: &str, id: &[u8], value: &[u8], horizon: Horizon) -> Result<bool, StoreError> {
+        let memory = Memory::new(&self.held.rows, area, horizon);
+        if memory.recall(id)?.is_some() {
+            return Ok(false);
+        }
+        memory.note(id, value)?;
+        Ok(true)
+    }
+
+    /// What is emitted from here on follows from this wave: it becomes the cause, and its root, baggage and trace are passed
+    /// on, as by the emitter of a handler.
+    pub fn follow(&self, wave: &Wave) -> &Self {
+        *self.origin.borrow_mut() = Some(Origin::from(wave));
+        self
+    }
+
+    /// Commits a wave with the change, and returns its identity. A [`Relay`](crate::Relay) emits it after the commit, in the
+    /// order of the commits.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the wave cannot be built or stored, its channel is reserved, or too many waves wait for the relay.
+    pub fn emit<W>(&self, wave: W) -> Result<WaveId, StoreError>
+    where
+        W: TryInto<Wave>,
+        StoreError: From<W::Error>,
+    {
+        let wave: Wave = wave.try_into()?;
+        if wave.channel().is_reserved() {
+            return Err(StoreError::Reserved { channel: wave.channel().to_string() });
+        }
+        let waiting = self.held.ledger().waiting + self.emitted.get();
+        let most = self.shared.limits.max_waiting;
+        if waiting >= most {
+            return Err(StoreError::Full { waiting, most });
+        }
+        let last = self.last.get().map_or_else(|| count(&self.held.rows, LAST), Ok)?;
+        let sequence = last + 1;
+        let id = WaveId { source: self.shared.source.clone(), sequence };
+        let wave = wave.identified(id.clone(), self.origin.borrow().as_ref());
+        self.held.rows.put(WAVES, &key(sequence), &stored_wave::write(&wave)?)?;
+        self.held.rows.put(ABOUT, LAST, &key(sequence))?;
+        self.last.set(Some(sequence));
+        self.emitted.set(self.emitted.get() + 1);
+        Ok(id)
+    }
+
+    /// Keeps everything, synced to the disk, and wakes the relay.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it was not written, for example because the disk is full. Then nothing has changed, and no wave is
+    /// relayed. Only where the disk fails at the last moment the change may be found after all.
+    pub fn commit(self) -> Result<(), StoreError> {
+        let Self { held, emitted, after, .. } = self;
+        let emitted = emitted.get();
+        let gate = held.finish(|ledger| {
+            ledger.committed += emitted;
+            ledger.waiting += emitted;
+        })?;
+        after.into_inner().into_iter().for_each(|after| after());
+        drop(gate);
+        Ok(())
+    }
+
+    /// Runs something short after the commit, before the next transaction, and never without the commit.
+    pub(crate) fn after_commit(&self, after: impl FnOnce() + Send + 'static) {
+        self.after.borrow_mut().push(Box::new(after));
+    }
+
+    pub(crate) const fn rows(&self) -> &B::Rows<'a> {
+        &self.held.rows
+    }
+}
+
+impl Transaction<'_, Redb> {
+    /// The transaction of redb, for tables with types of their own. Names that begin with `aether.` and `own.` are taken.
+    #[must_use]
+    pub const fn redb(&self) -> &redb::WriteTransaction {
+        &self.held.rows.transaction
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Transaction<'_, Sqlite> {
+    /// The connection, for statements of its own, which belong to the transaction. The statements must not end it.
+    #[must_use]
+    pub fn sql(&self) -> &rusqlite::Connection {
+        &self.held.rows.connection
+    }
+}

@@ -1,0 +1,141 @@
+//! A service that is killed with `kill -9` at random moments, at full rate.
+//!
+//! It makes orders, each with a wave in the same transaction, relays them to a log, and bills what it consumes from the log,
+//! once. After all kills every order must be in the log once and in order, and billed once.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use aether_outbox::{Backend, Relay, Store};
+
+use crate::stage::{bill, billed, billing, connect, logged, make_order, open, open_log, within};
+
+fn say(line: std::fmt::Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n{line}").unwrap();
+    out.flush().unwrap();
+}
+
+async fn make_and_bill<B: Backend>(folder: &Path, store: Store<B>) {
+    let log = open_log(folder);
+    let aether = connect(&log).await;
+    let relay = Relay::spawn(&store, &aether).unwrap();
+    say(format_args!("open"));
+    let making = store.clone();
+    std::thread::spawn(move || {
+        loop {
+            let made = make_order(&making);
+            say(format_args!("made {made}"));
+        }
+    });
+    let consumer = billing(&log);
+    loop {
+        let delivery = consumer.receive().await.unwrap();
+        let number = crate::stage::number(delivery.wave());
+        let is_new = bill(&store, delivery.wave()).await;
+        say(format_args!("billed {number} {is_new}"));
+        delivery.ack().await.unwrap();
+        assert_eq!(relay.account().last_error, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the process that another test kills"]
+async fn makes_and_bills_until_it_is_killed() {
+    let folder = std::env::var_os("AETHER_OUTBOX_FOLDER").unwrap();
+    match &*std::env::var("AETHER_OUTBOX_KIND").unwrap() {
+        #[cfg(feature = "sqlite")]
+        "sqlite" => make_and_bill(folder.as_ref(), crate::stage::open_sqlite(folder.as_ref())).await,
+        _ => make_and_bill(folder.as_ref(), open(folder.as_ref())).await,
+    }
+}
+
+/// What the service said.
+#[derive(Debug, Default)]
+struct Said {
+    made: u64,
+    billed: u64,
+    repeated: u64,
+}
+
+/// Runs the service and kills it after a while.
+fn run_and_kill(folder: &Path, kind: &str, said: &mut Said) {
+    let mut service = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "killing::makes_and_bills_until_it_is_killed", "--ignored", "--nocapture"])
+        .env("AETHER_OUTBOX_FOLDER", folder)
+        .env("AETHER_OUTBOX_KIND", kind)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(service.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "open"), "the store was not opened");
+    // A moment at random, counted from the first line, while the lines are read.
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(service.id()).unwrap());
+    let moment = Duration::from_micros(fastrand::u64(1_000..300_000));
+    let killer = std::thread::spawn(move || {
+        std::thread::sleep(moment);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    });
+    for line in lines {
+        let line = line.unwrap();
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            // The last line may be cut off in the middle of a number, which is then smaller.
+            ["made", number] => said.made = said.made.max(number.parse().unwrap_or_default()),
+            ["billed", _, "true"] => said.billed += 1,
+            ["billed", _, "false"] => said.repeated += 1,
+            _ => {}
+        }
+    }
+    killer.join().unwrap();
+    let ended = service.wait().unwrap();
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&ended),
+        Some(9),
+        "the service failed by itself"
+    );
+}
+
+async fn kill_in_a_loop<B: Backend>(rounds: u64, kind: &str, open: impl Fn(&Path) -> Store<B>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut said = Said::default();
+    (0..rounds).for_each(|_| run_and_kill(folder.path(), kind, &mut said));
+
+    let (store, log) = (open(folder.path()), open_log(folder.path()));
+    let aether = connect(&log).await;
+    let waited = store.ledger().waiting;
+    let relay = Relay::spawn(&store, &aether).unwrap();
+    let account = relay.close(Duration::from_secs(60)).await;
+    let made = account.ledger.committed;
+    assert_eq!((account.ledger.relayed, account.ledger.waiting, account.last_error), (made, 0, None));
+    assert!(made >= said.made && said.made > 0, "{made} of {said:?}");
+    assert_eq!(store.begin().unwrap().table::<u64>("made").get("last").unwrap(), Some(made));
+    assert_eq!(logged(&log), (1..=made).collect::<Vec<_>>(), "each in the log once, in order");
+    let consumer = billing(&log);
+    let before = billed(&store);
+    while consumer.ledger().acknowledged < made {
+        let delivery = within(consumer.receive()).await.unwrap();
+        bill(&store, delivery.wave()).await;
+        delivery.ack().await.unwrap();
+    }
+    let sum = made * (made + 1) / 2;
+    assert_eq!(billed(&store), (made, sum), "each billed once");
+    println!("{rounds} kills, {kind}: {made} orders, {waited} waited, {before:?} billed before, {said:?}");
+}
+
+/// Ten, or as many as the environment says.
+fn rounds() -> u64 {
+    std::env::var("AETHER_OUTBOX_KILLS").map_or(10, |rounds| rounds.parse().expect("a number of kills"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_redb_every_order_is_relayed_and_billed_exactly_once_after_kill_9() {
+    kill_in_a_loop(rounds(), "redb", open).await;
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread")]
+async fn in_sqlite_every_order_is_relayed_and_billed_exactly_once_after_kill_9() {
+    kill_in_a_loop(rounds(), "sqlite", crate::stage::open_sqlite).await;
+}

@@ -1,0 +1,11 @@
+//! Stores, transactions and relays, in redb and in SQLite, and processes that are killed.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+mod failing;
+mod killing;
+mod projecting;
+mod relaying;
+mod sagas;
+mod stage;
+mod transactions;

@@ -1,0 +1,249 @@
+//! Sagas: completing, undoing, time-outs, panics, and going on after a restart.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use aether_log::Log;
+use aether_outbox::{Redb, Run, SagaError, Sagas, Step, StepError, Store};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use crate::stage::{open, open_log, order, within};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Order {
+    number: u64,
+    steps: Vec<String>,
+}
+
+/// What the steps do: fail by the name of the step, and note what was called.
+#[derive(Clone, Default)]
+struct World {
+    calls: Arc<Mutex<Vec<String>>>,
+    faults: Arc<Mutex<Vec<(&'static str, &'static str)>>>,
+}
+
+impl World {
+    fn fault(&self, name: &str) -> Option<&'static str> {
+        self.faults.lock().iter().find(|(step, _)| *step == name).map(|(_, fault)| *fault)
+    }
+
+    fn step(&self, name: &'static str, undo: &'static str) -> Step<Order> {
+        let attempts = NonZeroU32::new(2).unwrap();
+        Step::new(name, self.action(name))
+            .undo(self.action(undo))
+            .within(Duration::from_millis(300))
+            .attempts(attempts, attempts)
+            .pauses(Duration::from_millis(1), Duration::from_millis(1))
+    }
+
+    fn action(
+        &self,
+        name: &'static str,
+    ) -> impl Fn(Run<Order>) -> futures_util::future::BoxFuture<'static, Result<Run<Order>, StepError>>
+    + Send
+    + Sync
+    + use<> {
+        let world = self.clone();
+        move |mut run| {
+            let world = world.clone();
+            world.calls.lock().push(format!("{name} {}", run.attempt()));
+            assert!(world.fault(name) != Some("panic at once"), "{name} panicked at once");
+            Box::pin(async move {
+                run.state.steps.push(name.to_owned());
+                run.emit(order(run.state.number));
+                match world.fault(name) {
+                    Some("refuse") => Err(StepError::refused("no")),
+                    Some("fail") => Err(std::io::Error::other("broken"))?,
+                    Some("panic") => panic!("{name} panicked"),
+                    Some("hang") => std::future::pending().await,
+                    Some("bad change") => {
+                        run.emit(aether_core::Wave::builder("a").bytes(vec![0; 1]).build()?);
+                        run.change(|change| change.table("t").insert("", &1));
+                        Ok(run)
+                    }
+                    _ => Ok(run),
+                }
+            })
+        }
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.calls.lock())
+    }
+}
+
+fn sagas(world: &World, store: &Store<Redb>, log: &Log) -> Sagas<Order> {
+    let builder = Sagas::builder("orders").step(world.step("reserve", "release"));
+    builder.step(world.step("pay", "refund")).step(world.step("ship", "return")).open(store, log).unwrap()
+}
+
+fn start(store: &Store<Redb>, sagas: &Sagas<Order>, number: u64) -> bool {
+    let change = store.begin().unwrap();
+    let started =
+        sagas.start(&change, &format!("order-{number}"), &Order { number, steps: Vec::new() }).unwrap();
+    change.commit().unwrap();
+    started
+}
+
+struct Stage {
+    _folder: tempfile::TempDir,
+    store: Store<Redb>,
+    log: Log,
+    world: World,
+}
+
+fn stage() -> Stage {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, log) = (open(folder.path()), open_log(folder.path()));
+    Stage { _folder: folder, store, log, world: World::default() }
+}
+
+#[tokio::test]
+async fn a_saga_makes_its_steps_in_order_and_each_change_once() {
+    let Stage { store, log, world, .. } = &stage();
+    let sagas = sagas(world, store, log);
+    // Started before there is a runner, and while there is one.
+    assert!(start(store, &sagas, 1) && !start(store, &sagas, 1));
+    let runner = sagas.spawn().unwrap();
+    assert!(matches!(sagas.spawn(), Err(SagaError::Running { .. })));
+    within(sagas.wait_for(|ledger| ledger.completed == 1)).await;
+    assert_eq!(world.calls(), ["reserve 1", "pay 1", "ship 1"]);
+    assert!(start(store, &sagas, 2) && !start(store, &sagas, 1), "an ended one is not started again");
+    let ledger = within(sagas.wait_for(|ledger| ledger.completed == 2)).await;
+    assert!(ledger.adds_up() && ledger.started == 2);
+    assert_eq!(store.ledger().committed, 6, "a wave for each step");
+    let dropped = store.begin().unwrap();
+    assert!(sagas.start(&dropped, "order-3", &Order { number: 3, steps: Vec::new() }).unwrap());
+    drop(dropped);
+    assert_eq!(
+        runner.close(Duration::from_secs(1)).await.started,
+        2,
+        "what was not committed is not started"
+    );
+    assert!(sagas.spawn().is_ok());
+}
+
+#[tokio::test]
+async fn a_step_that_fails_hangs_or_panics_is_made_again_and_then_undone_with_those_before() {
+    let all = ["reserve 1", "pay 1", "pay 2", "refund 1", "release 1"];
+    let refused = ["reserve 1", "pay 1", "release 1"];
+    for (fault, expected) in [
+        ("fail", &all[..]),
+        ("hang", &all),
+        ("panic", &all),
+        ("panic at once", &all),
+        ("bad change", &all),
+        ("refuse", &refused),
+    ] {
+        let Stage { store, log, world, .. } = &stage();
+        let sagas = sagas(world, store, log);
+        world.faults.lock().push(("pay", fault));
+        let runner = sagas.spawn().unwrap();
+        start(store, &sagas, 1);
+        let ledger = within(sagas.wait_for(|ledger| ledger.running == 0 && ledger.started == 1)).await;
+        assert_eq!(
+            (ledger.undone, world.calls()),
+            (1, expected.iter().map(|call| (*call).to_owned()).collect()),
+            "{fault}"
+        );
+        // Only steps that were made have emitted: reserve, and what undid it.
+        assert_eq!(
+            store.ledger().committed,
+            expected.len() as u64 - if fault == "refuse" { 1 } else { 2 },
+            "{fault}"
+        );
+        runner.close(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_saga_that_cannot_be_undone_is_a_dead_letter_with_its_state_until_it_is_retried() {
+    let Stage { store, log, world, .. } = &stage();
+    let sagas = sagas(world, store, log);
+    world.faults.lock().extend([("ship", "fail"), ("refund", "panic")]);
+    let runner = sagas.spawn().unwrap();
+    start(store, &sagas, 7);
+    within(sagas.wait_for(|ledger| ledger.stuck == 1)).await;
+    // The runner writes the letter before it closes.
+    let ledger = runner.close(Duration::from_secs(10)).await;
+    assert!(ledger.adds_up() && ledger.stuck == 1, "{ledger}");
+    let stuck = sagas.stuck().unwrap();
+    assert_eq!((stuck[0].id.as_str(), stuck[0].step.as_str(), stuck[0].state.number), ("order-7", "pay", 7));
+    assert_eq!(stuck[0].errors.last().unwrap(), "pay: the step panicked: refund panicked");
+    let letter = log.dead().show(stuck[0].letter.unwrap()).unwrap();
+    let about: serde_json::Value = letter.stored.wave.json().unwrap();
+    assert_eq!((about["id"].as_str(), about["state"]["number"].as_u64()), (Some("order-7"), Some(7)));
+    assert_eq!((letter.consumer.as_str(), letter.failed.len()), ("saga-orders", 4));
+    assert!(matches!(sagas.retry("order-8").await, Err(SagaError::NotStuck { .. })));
+
+    // The refund works again, also after a restart.
+    world.faults.lock().clear();
+    world.calls();
+    sagas.retry("order-7").await.unwrap();
+    assert!(log.dead().is_empty());
+    let runner = sagas.spawn().unwrap();
+    let ledger = within(sagas.wait_for(|ledger| ledger.undone == 1)).await;
+    assert!(ledger.adds_up() && ledger.stuck == 0);
+    assert_eq!(world.calls(), ["refund 1", "release 1"]);
+    runner.close(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn an_interrupted_step_is_made_again_by_the_next_runner() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::default();
+    let reopened = |folder: &Path| (open(folder), open_log(folder));
+    {
+        let (store, log) = reopened(folder.path());
+        let sagas = sagas(&world, &store, &log);
+        world.faults.lock().push(("pay", "hang"));
+        let runner = sagas.spawn().unwrap();
+        start(&store, &sagas, 1);
+        within(async {
+            while !world.calls.lock().iter().any(|call| call == "pay 1") {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        runner.close(Duration::ZERO).await;
+    }
+    world.faults.lock().clear();
+    world.calls();
+    let (store, log) = reopened(folder.path());
+    // A program that has lost the step.
+    let lost =
+        Sagas::builder("orders").step(world.step("reserve", "release")).open(&store, &log).unwrap_err();
+    assert!(
+        matches!(&lost, SagaError::UnknownStep { id, step, .. } if id == "order-1" && step == "pay"),
+        "{lost}"
+    );
+    let other = Sagas::<u64>::builder("orders")
+        .step(Step::new("pay", |run| async move { Ok(run) }))
+        .open(&store, &log);
+    assert!(matches!(other, Err(SagaError::State { .. })), "{other:?}");
+    let sagas = sagas(&world, &store, &log);
+    assert_eq!(sagas.ledger().running, 1);
+    let runner = sagas.spawn().unwrap();
+    within(sagas.wait_for(|ledger| ledger.completed == 1)).await;
+    assert_eq!(world.calls(), ["pay 1", "ship 1"]);
+    runner.close(Duration::from_secs(1)).await;
+}
+
+#[test]
+fn names_that_are_not_allowed_and_steps_of_one_name_are_refused() {
+    let Stage { store, log, world, .. } = &stage();
+    let step = || world.step("pay", "refund");
+    let same = Sagas::builder("orders").step(step()).step(step()).open(store, log).unwrap_err();
+    assert!(matches!(same, SagaError::SameStep { .. }), "{same}");
+    let none = Sagas::<u64>::builder("orders").open(store, log).unwrap_err();
+    assert!(matches!(none, SagaError::NoSteps { .. }), "{none}");
+    let name = Sagas::builder("a.b").step(step()).open(store, log).unwrap_err();
+    assert!(matches!(name, SagaError::Name { what: "saga", .. }), "{name}");
+    let sagas = Sagas::builder("orders").step(step()).open(store, log).unwrap();
+    let change = store.begin().unwrap();
+    let id = sagas.start(&change, "", &Order { number: 1, steps: Vec::new() }).unwrap_err();
+    assert!(matches!(id, SagaError::Id { .. }), "{id}");
+}

@@ -1,0 +1,85 @@
+//! A store, a log and a bus, for the tests of this folder.
+
+use std::path::Path;
+use std::time::Duration;
+
+use aether_core::{Aether, Durability, Wave};
+use aether_log::{Consumer, ConsumerOptions, Log, LogItem};
+use aether_outbox::{Backend, Redb, Store};
+
+pub(crate) fn open(folder: &Path) -> Store<Redb> {
+    Store::builder("shop").open(folder.join("shop.redb")).unwrap()
+}
+
+#[cfg(feature = "sqlite")]
+pub(crate) fn open_sqlite(folder: &Path) -> Store<aether_outbox::Sqlite> {
+    Store::builder("shop").open_sqlite(folder.join("shop.sqlite")).unwrap()
+}
+
+pub(crate) fn open_log(folder: &Path) -> Log {
+    Log::builder(folder.join("log")).channels("orders.>", Durability::Synced).unwrap().open().unwrap()
+}
+
+pub(crate) async fn connect(log: &Log) -> Aether {
+    log.connect(Aether::builder().url("local:")).await.unwrap()
+}
+
+pub(crate) fn billing(log: &Log) -> Consumer {
+    let pauses = ConsumerOptions::default().pauses(Duration::from_millis(1), Duration::from_millis(4));
+    log.consumer("billing", "orders.>", pauses).unwrap()
+}
+
+pub(crate) fn order(number: u64) -> Wave {
+    Wave::builder("orders.created").text(number.to_string()).build().unwrap()
+}
+
+pub(crate) fn number(wave: &Wave) -> u64 {
+    wave.text().unwrap().parse().unwrap()
+}
+
+/// Makes an order: counts it, and emits a wave with its number.
+pub(crate) fn make_order<B: Backend>(store: &Store<B>) -> u64 {
+    let change = store.begin().unwrap();
+    let made = change.table("made");
+    let next = made.get("last").unwrap().unwrap_or(0_u64) + 1;
+    made.insert("last", &next).unwrap();
+    change.emit(order(next)).unwrap();
+    change.commit().unwrap();
+    next
+}
+
+/// The numbers of all waves in a log.
+pub(crate) fn logged(log: &Log) -> Vec<u64> {
+    let mut reader = log.read_from(0);
+    let mut numbers = Vec::new();
+    while let Some(item) = reader.next_item().unwrap() {
+        let LogItem::Wave(stored) = item else { panic!("{item:?}") };
+        numbers.push(number(&stored.wave));
+    }
+    numbers
+}
+
+pub(crate) async fn within<T>(done: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), done).await.expect("within a minute")
+}
+
+/// What a service has billed: how many orders, and the sum of their numbers.
+pub(crate) fn billed<B: Backend>(store: &Store<B>) -> (u64, u64) {
+    let change = store.begin().unwrap();
+    change.table("billed").get("all").unwrap().unwrap_or_default()
+}
+
+/// Bills an order once, in one transaction.
+pub(crate) async fn bill<B: Backend>(store: &Store<B>, wave: &Wave) -> bool {
+    let (id, number) = (wave.id(), number(wave));
+    let billed = store.write(move |change| {
+        let is_new = change.once(&id)?;
+        if is_new {
+            let table = change.table("billed");
+            let (count, sum) = table.get("all")?.unwrap_or((0_u64, 0_u64));
+            table.insert("all", &(count + 1, sum + number))?;
+        }
+        Ok::<_, aether_outbox::StoreError>(is_new)
+    });
+    billed.await.unwrap()
+}
